@@ -1,0 +1,228 @@
+"""A call: who rings whom, how far it has come, and why it ended.
+
+The state machine moves one way::
+
+    queued -> initiated -> ringing -> answered -> ended
+
+Carriers deliver out of order and twice, so :func:`advance` takes the furthest state seen and never goes back: a
+late ``ringing`` after ``answered`` changes nothing, and ``ended`` is final. A carrier without a ringing signal
+goes from initiated to answered, which is the same path with a step skipped. What a late message still knows
+(a carrier's word, an answer time that was missing) is kept where we had nothing.
+
+Why a call ended is a second thing beside how far it came. Who hung up is known best by us: when we asked for the
+hang-up before the carrier reported the end, our reason stands (:attr:`Call.intent`); else the carrier's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from linecard.audio import PCMU_8K, AudioFormat
+from linecard.numbers import PhoneNumber
+
+
+class Direction(StrEnum):
+    """Seen from us."""
+
+    INBOUND = "inbound"
+    OUTBOUND = "outbound"
+
+
+class CallStatus(StrEnum):
+    """How far a call has come; the order of the members is the order of a call's life."""
+
+    QUEUED = "queued"
+    INITIATED = "initiated"
+    RINGING = "ringing"
+    ANSWERED = "answered"
+    ENDED = "ended"
+
+    @property
+    def rank(self) -> int:
+        """Place in a call's life, 0 to 4."""
+        return _RANK[self]
+
+
+_RANK = {status: rank for rank, status in enumerate(CallStatus)}
+
+
+class EndReason(StrEnum):
+    """Why a call ended: a closed list. The carrier's own word and SIP code stay beside it on the call."""
+
+    AGENT_HANGUP = "agent_hangup"
+    USER_HANGUP = "user_hangup"
+    API_STOP = "api_stop"
+    END_CALL_PHRASE = "end_call_phrase"
+    SILENCE_TIMEOUT = "silence_timeout"
+    MAX_DURATION = "max_duration"
+    VOICEMAIL = "voicemail"
+    TRANSFERRED = "transferred"
+    NO_ANSWER = "no_answer"
+    BUSY = "busy"
+    REJECTED = "rejected"
+    CANCELED = "canceled"
+    INVALID_NUMBER = "invalid_number"
+    UNREACHABLE = "unreachable"
+    PROVIDER_AUTH_FAILED = "provider_auth_failed"
+    PROVIDER_PERMISSION_DENIED = "provider_permission_denied"
+    PROVIDER_RATE_LIMITED = "provider_rate_limited"
+    PROVIDER_UNAVAILABLE = "provider_unavailable"
+    MARKED_AS_SPAM = "marked_as_spam"
+    MEDIA_ERROR = "media_error"
+    AGENT_ERROR = "agent_error"
+    CONCURRENCY_LIMIT = "concurrency_limit"
+    UNKNOWN = "unknown"
+
+
+class Call(BaseModel):
+    """One call, as last heard of. Frozen: a change is a new snapshot.
+
+    ``id`` is the carrier's id (what its API takes); ``reference`` is ours, made before the carrier is asked, and
+    the same in every process. Times are aware UTC. ``carrier_status`` and ``sip_code`` are the carrier's own words.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    provider: str
+    direction: Direction
+    from_: str
+    to: str
+    status: CallStatus
+    reference: str = ""
+    credential_id: str = ""
+    agent_id: str | None = None
+    reason: EndReason | None = None
+    intent: EndReason | None = Field(default=None, description="why we asked for the end, before the carrier said so")
+    carrier_status: str | None = None
+    sip_code: int | None = None
+    answered_by: str | None = Field(default=None, description="human, machine, fax or unknown")
+    time_limit: float | None = Field(default=None, description="seconds from answer")
+    created_at: datetime | None = None
+    answered_at: datetime | None = None
+    ended_at: datetime | None = None
+    raw: Mapping[str, Any] = Field(default_factory=dict, repr=False)
+
+    @property
+    def duration(self) -> float:
+        """Seconds from answer to end (0 when never answered; up to now is not counted)."""
+        if self.answered_at is None or self.ended_at is None:
+            return 0.0
+        return max(0.0, (self.ended_at - self.answered_at).total_seconds())
+
+    @property
+    def ended(self) -> bool:
+        """True when the call is over."""
+        return self.status is CallStatus.ENDED
+
+    @property
+    def line_number(self) -> str:
+        """Our own number on this call."""
+        return self.to if self.direction is Direction.INBOUND else self.from_
+
+    @property
+    def remote_number(self) -> str:
+        """The other party's number."""
+        return self.from_ if self.direction is Direction.INBOUND else self.to
+
+
+ANSWERED_REASONS = frozenset(
+    {
+        EndReason.AGENT_HANGUP,
+        EndReason.USER_HANGUP,
+        EndReason.API_STOP,
+        EndReason.END_CALL_PHRASE,
+        EndReason.SILENCE_TIMEOUT,
+        EndReason.MAX_DURATION,
+        EndReason.VOICEMAIL,
+        EndReason.TRANSFERRED,
+    }
+)
+"""Reasons that only a call that was answered can have."""
+
+
+def advance(call: Call, seen: Call, at: datetime | None = None) -> Call:
+    """``call`` moved on by what a carrier now says of it (``seen``); the same object when nothing is new.
+
+    ``at`` is when it happened, used for times that ``seen`` does not carry.
+    """
+    at = at or datetime.now(UTC)
+    change: dict[str, Any] = {}
+    for name in ("answered_by", "answered_at", "created_at", "sip_code"):
+        if getattr(call, name) is None and getattr(seen, name) is not None:
+            change[name] = getattr(seen, name)
+    if not call.id and seen.id:
+        change["id"] = seen.id
+    if seen.status.rank > call.status.rank:
+        change["status"] = seen.status
+        change["carrier_status"] = seen.carrier_status or call.carrier_status
+        if seen.raw:
+            change["raw"] = seen.raw
+        if seen.status is CallStatus.ANSWERED and call.answered_at is None:
+            change["answered_at"] = seen.answered_at or at
+        if seen.status is CallStatus.ENDED:
+            change["ended_at"] = seen.ended_at or at
+            answered_at = change.get("answered_at", call.answered_at)
+            change["reason"] = _end_reason(call, seen, answered_at, change["ended_at"])
+    return call.model_copy(update=change) if change else call
+
+
+def _end_reason(call: Call, seen: Call, answered_at: datetime | None, ended_at: datetime) -> EndReason:
+    answered = answered_at is not None
+    if call.intent is not None:
+        if answered or call.intent not in ANSWERED_REASONS:
+            return call.intent
+        return EndReason.CANCELED if call.direction is Direction.OUTBOUND else EndReason.REJECTED
+    if answered and call.time_limit and (ended_at - answered_at).total_seconds() >= call.time_limit - 0.5:  # type: ignore[operator]
+        return EndReason.MAX_DURATION
+    if seen.reason is None:
+        return EndReason.USER_HANGUP if answered else EndReason.UNKNOWN
+    if seen.reason in ANSWERED_REASONS and not answered:
+        # A carrier may call the end of an unanswered leg "normal": somebody gave up before the answer.
+        return EndReason.CANCELED
+    return seen.reason
+
+
+class StreamTarget(BaseModel):
+    """Where and how a carrier is to connect a call's audio.
+
+    ``custom`` are values the carrier hands back when the stream starts, where it can.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    url: str = Field(repr=False, description="wss://...; its path carries the ticket")
+    format: AudioFormat = PCMU_8K
+    custom: Mapping[str, str] = Field(default_factory=dict)
+
+
+class MachineDetection(StrEnum):
+    """Answering-machine detection; always asynchronous, so the callee never waits in silence."""
+
+    OFF = "off"
+    DETECT = "detect"
+    WAIT_FOR_BEEP = "wait_for_beep"
+
+
+class DialRequest(BaseModel):
+    """One outbound call. ``extra`` is merged last into what goes to the carrier."""
+
+    model_config = ConfigDict(frozen=True)
+
+    from_: PhoneNumber
+    to: PhoneNumber
+    stream: StreamTarget
+    status_url: str
+    reference: str = ""
+    timeout: float = Field(default=30.0, gt=0, le=600, description="seconds to let it ring")
+    time_limit: float | None = Field(default=None, gt=0, description="seconds from answer, then the carrier hangs up")
+    machine_detection: MachineDetection = MachineDetection.OFF
+    record: bool = False
+    caller_id: str | None = Field(default=None, description="number to show instead of from_")
+    digits: str | None = Field(default=None, pattern=r"^[0-9A-Da-d#*wW]{1,32}$", description="keys sent on answer")
+    extra: Mapping[str, Any] = Field(default_factory=dict)

@@ -1,0 +1,336 @@
+"""Every exception linecard raises, in one tree.
+
+    LinecardError
+      ConfigurationError
+        UnknownProvider         no such carrier plugin is installed
+        UnknownCredential       no credential under that id
+        UnknownAgent            nobody answers to that agent_id
+        PluginError             a plugin is broken, or two claim one name
+      InvalidNumber             not E.164 (is a ValueError too)
+      NumberNotAssigned         no line for this number
+      NumberAlreadyAssigned     the number is a line of another credential
+      UnknownCall               no such call in progress here
+      PolicyRefusal
+        DestinationNotAllowed   toll-fraud guard: country or prefix
+        LimitReached            calls per second, concurrency, rolling limits
+      UnsupportedOperation      this carrier cannot be asked for that
+      ProviderError             the carrier was asked, and it did not work
+        AuthenticationFailed    wrong or revoked secrets
+        RequestRejected         the carrier understood, and said no
+          PermissionDenied      the account may not do this
+          InsufficientFunds     the account has run dry
+          NumberRejected        the carrier does not accept this number
+          NumberUnavailable     somebody else has bought it, or it is no longer offered
+          NotFound              the carrier knows no such call, number, recording
+        RateLimited             slow down; ``retry_after`` seconds when told
+        ProviderUnavailable     5xx, timeout, no connection: on ``dial`` the outcome is unknown
+        UnreadableResponse      the carrier answered, but not in its own language
+      WireError
+        SignatureInvalid        not from the carrier
+          Replayed              from the carrier, but seen before
+        MalformedMessage        theirs: we could not read it
+        TicketRefused           the media socket's slip is forged, used, expired or foreign
+        StreamNotOpen           ours: audio before start or after stop
+
+Messages name the provider, the operation and the next step. They never hold a secret, audio, or a
+whole phone number: carrier texts pass through :func:`linecard.redaction.redact` first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from linecard.redaction import mask_number, redact
+
+
+class LinecardError(Exception):
+    """Base of everything linecard raises on purpose."""
+
+
+class ConfigurationError(LinecardError):
+    """The program was put together wrongly; no call is at fault."""
+
+
+class UnknownProvider(ConfigurationError):
+    """No installed plugin provides this carrier."""
+
+    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
+        self.name = name
+        self.known = tuple(sorted(known))
+        have = ", ".join(self.known) or "none"
+        super().__init__(
+            f"no provider named {name!r} is installed (installed: {have}). "
+            f"Install the plugin that ships it, usually: pip install linecard-{name}"
+        )
+
+
+class UnknownCredential(ConfigurationError):
+    """No credential is stored under this id."""
+
+    def __init__(self, credential_id: str) -> None:
+        self.credential_id = credential_id
+        super().__init__(
+            f"no credential {credential_id!r}. Give it to Exchange(credentials={{{credential_id!r}: ...}}) first"
+        )
+
+
+class UnknownAgent(ConfigurationError):
+    """Nobody answers to this ``agent_id``."""
+
+    def __init__(self, agent_id: str, known: Iterable[str] = ()) -> None:
+        self.agent_id = agent_id
+        self.known = tuple(sorted(known))
+        have = ", ".join(self.known) or "none"
+        super().__init__(f"no agent {agent_id!r} (known: {have}). Register it, or assign the number to a known one")
+
+
+class PluginError(ConfigurationError):
+    """A plugin cannot be used; the message names the distribution that ships it."""
+
+
+class InvalidNumber(LinecardError, ValueError):
+    """Not a phone number in E.164 form."""
+
+    def __init__(self, text: object) -> None:
+        super().__init__(
+            f"{mask_number(str(text))!r} is not an E.164 number: a plus sign, the country code and the number, "
+            "digits only, like +14155550100"
+        )
+
+
+class NumberNotAssigned(LinecardError):
+    """No line is registered for this number."""
+
+    def __init__(self, number: str) -> None:
+        super().__init__(
+            f"{mask_number(number)} is not assigned to an agent. "
+            "Call exchange.assign(number, agent_id=..., credential_id=...) first"
+        )
+
+
+class NumberAlreadyAssigned(LinecardError):
+    """The number is in service under another credential."""
+
+    def __init__(self, number: str, credential_id: str) -> None:
+        self.credential_id = credential_id
+        super().__init__(
+            f"{mask_number(number)} is already assigned through credential {credential_id!r}. "
+            "Call exchange.unassign(number) before moving it to another carrier"
+        )
+
+
+class UnknownCall(LinecardError):
+    """No call in progress goes by this id."""
+
+    def __init__(self, call_id: str) -> None:
+        self.call_id = call_id
+        super().__init__(
+            f"no call {call_id!r} is in progress here. Pass the Call object itself, "
+            "which knows its carrier, or look it up with exchange.fetch_call"
+        )
+
+
+class PolicyRefusal(LinecardError):
+    """Our own rules forbid it; the carrier was not asked."""
+
+
+class DestinationNotAllowed(PolicyRefusal):
+    """The destination is outside the countries and prefixes this exchange may ring."""
+
+    def __init__(self, number: str, why: str) -> None:
+        self.why = why
+        super().__init__(f"{mask_number(number)} may not be called: {why}. Widen Policy(allow=...) if this is intended")
+
+
+class LimitReached(PolicyRefusal):
+    """A limit of our own is used up. ``retry_after`` is in seconds, None when waiting does not help."""
+
+    def __init__(self, what: str, *, retry_after: float | None = None) -> None:
+        self.what = what
+        self.retry_after = retry_after
+        wait = f" Try again in {retry_after:.0f} s" if retry_after is not None else ""
+        super().__init__(f"limit reached: {what}.{wait}")
+
+
+class UnsupportedOperation(LinecardError):
+    """This carrier, or its plugin, cannot be asked for that."""
+
+    def __init__(self, provider: str, operation: str, detail: str = "") -> None:
+        self.provider = provider
+        self.operation = operation
+        self.detail = detail
+        super().__init__(
+            f"{provider} does not support {operation}" + (f": {detail}" if detail else "")
+            + ". See provider.capabilities for what it can do"
+        )
+
+
+class ProviderError(LinecardError):
+    """The carrier was asked and it did not work.
+
+    ``status`` is the HTTP status (None when there was no answer), ``code`` the carrier's own code as text,
+    ``message`` the carrier's own words with numbers masked.
+    """
+
+    verb = "failed"
+    next_step = ""
+
+    def __init__(
+        self,
+        provider: str,
+        operation: str,
+        message: str = "",
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        next_step: str | None = None,
+    ) -> None:
+        self.provider = provider
+        self.operation = operation
+        self.status = status
+        self.code = code
+        self.message = redact(message).strip()
+        if next_step is not None:
+            self.next_step = next_step
+        label = code or (str(status) if status else "")
+        text = f"{provider} {self.verb} {operation}" + (f" ({label})" if label else "")
+        if self.message:
+            text += f": {self.message.rstrip('.')}"
+        text += "."
+        if self.next_step:
+            text += f" {self.next_step}"
+        super().__init__(text)
+
+
+class AuthenticationFailed(ProviderError):
+    """The carrier does not accept our secrets."""
+
+    verb = "refused our credentials for"
+    next_step = "Check the credential's secrets: they may be mistyped, revoked or of another account."
+
+
+class RequestRejected(ProviderError):
+    """The carrier understood the request and said no."""
+
+    verb = "refused"
+    next_step = "Correct the request; sending it again unchanged will not help."
+
+
+class PermissionDenied(RequestRejected):
+    """The account may not do this: a destination, a feature, a country."""
+
+    next_step = "Enable the permission, destination or feature in the carrier's console."
+
+
+class InsufficientFunds(RequestRejected):
+    """The account has no money left, or is suspended for it."""
+
+    next_step = "Top up the account at the carrier."
+
+
+class NumberRejected(RequestRejected):
+    """The carrier does not accept this number."""
+
+    next_step = "Check the number is E.164, like +14155550100, and in service."
+
+
+class NumberUnavailable(RequestRejected):
+    """The number offered is gone."""
+
+    next_step = "Search again and buy another one."
+
+
+class NotFound(RequestRejected):
+    """The carrier knows no such call, number or recording."""
+
+    next_step = "Check the id, and that it belongs to this credential's account."
+
+
+class RateLimited(ProviderError):
+    """Too many requests; nothing was done. ``retry_after`` in seconds, None when the carrier did not say."""
+
+    verb = "throttled"
+
+    def __init__(
+        self,
+        provider: str,
+        operation: str,
+        message: str = "",
+        *,
+        retry_after: float | None = None,
+        status: int | None = 429,
+        code: str | None = None,
+        next_step: str | None = None,
+    ) -> None:
+        self.retry_after = retry_after
+        wait = f"Wait {retry_after:g} s and try again." if retry_after is not None else "Wait a little and try again."
+        super().__init__(provider, operation, message, status=status, code=code, next_step=next_step or wait)
+
+
+class ProviderUnavailable(ProviderError):
+    """The carrier is down, slow or unreachable. After ``dial`` the outcome is unknown: a phone may be ringing."""
+
+    verb = "did not complete"
+
+    def __init__(
+        self,
+        provider: str,
+        operation: str,
+        message: str = "",
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        next_step: str | None = None,
+    ) -> None:
+        if next_step is None:
+            next_step = (
+                "The outcome is unknown and the phone may be ringing: do not dial again before checking "
+                "with fetch_call or the carrier's call log."
+                if operation == "dial"
+                else "Try again later; check the carrier's status page."
+            )
+        super().__init__(provider, operation, message, status=status, code=code, next_step=next_step)
+
+    @property
+    def outcome_unknown(self) -> bool:
+        """True when the carrier may have done it all the same."""
+        return self.operation == "dial"
+
+
+class UnreadableResponse(ProviderUnavailable):
+    """The carrier answered something that is not its API: half a body, HTML from a gateway."""
+
+    verb = "answered unreadably to"
+
+
+class WireError(LinecardError):
+    """Something on a webhook or a media socket is not as it must be."""
+
+
+class SignatureInvalid(WireError):
+    """The message does not come from the carrier, or cannot be proven to."""
+
+
+class Replayed(SignatureInvalid):
+    """The message is the carrier's, but we have acted on it already."""
+
+
+class MalformedMessage(WireError):
+    """Theirs: a message we could not read. ``raw`` keeps what came, cut to 2,000 bytes."""
+
+    def __init__(self, detail: str, raw: bytes | str = b"") -> None:
+        self.raw = raw[:2000]
+        super().__init__(detail)
+
+
+class TicketRefused(WireError):
+    """The media socket's ticket is missing, forged, expired, used or for another call."""
+
+    def __init__(self, why: str, *, status: int = 403) -> None:
+        self.why = why
+        self.status = status
+        super().__init__(f"media ticket refused: {why}")
+
+
+class StreamNotOpen(WireError):
+    """Ours: audio, a mark or a clear before the stream started or after it stopped."""

@@ -1,0 +1,26 @@
+"""The hooks a plugin may implement. Few, synchronous, and documented in docs/write-a-provider.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from linecard.events import CallEvent
+    from linecard.provider import Provider
+    from linecard.registry import Line
+
+hookspec = pluggy.HookspecMarker("linecard")
+hookimpl = pluggy.HookimplMarker("linecard")
+
+
+@hookspec
+def linecard_providers() -> Iterable[type[Provider]]:  # type: ignore[empty-body]
+    """Provider classes this plugin adds."""
+
+
+@hookspec
+def linecard_call_event(event: CallEvent, line: Line | None) -> None:
+    """Observe a verified event; return fast."""

@@ -1,0 +1,29 @@
+"""What must never be printed: whole phone numbers and secret-shaped strings."""
+
+from __future__ import annotations
+
+import re
+
+# Seven digits in a row, spaces and punctuation between them allowed, are somebody's phone.
+NUMBER = re.compile(r"(?<![\w-])\+?\d(?:[ ().-]?\d){6,14}(?![\w-])")
+SECRETS = re.compile(
+    r"(?i)\b(?:KEY[0-9A-F]{16,}[\w-]*|SK[0-9a-f]{32}|whsec_[\w-]+|oi_[sp]k_[\w-]+|ApiKey_[\w-]+)"
+    r"|(?<=bearer )[\w.~+/=-]+|(?<=basic )[\w+/=]+|(?<=/media/)[\w-]{20,}"
+)
+
+
+def mask_number(number: str) -> str:
+    """``+14155550123`` -> ``+1415…23``: enough to recognise one's own, too little to ring."""
+    number = number.strip()
+    if len(number) < 7 or not any(c.isdigit() for c in number):
+        return number[:16]
+    return f"{number[:5]}…{number[-2:]}"
+
+
+def redact(text: str, secrets: tuple[str, ...] = ()) -> str:
+    """``text`` with phone numbers masked and secrets (known ones, and those that look like one) removed."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "[secret]")
+    text = SECRETS.sub("[secret]", text)
+    return NUMBER.sub(lambda m: mask_number(m.group()), text)
