@@ -1,0 +1,1 @@
+"""What helps testing: sandboxes, cassettes, the conformance kit. Nothing is imported here."""
