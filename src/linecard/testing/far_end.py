@@ -1,0 +1,145 @@
+"""The telephone at the other end of a sandbox call: it speaks, hears, presses keys and hangs up.
+
+A carrier's sandbox drives its life (``answered``, ``ended``); a test holds it and acts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from linecard.testing.playback import Playback
+from linecard.testing.voice import Voice
+
+STATES = ("ringing", "answered", "ended")
+
+
+class FarEnd:
+    """One leg as the other party has it. ``state`` goes ringing, answered, ended; ``log`` is (seconds, what)."""
+
+    def __init__(
+        self,
+        call_id: str,
+        from_: str,
+        to: str,
+        *,
+        press: Callable[[str], Awaitable[None]],
+        hang_up: Callable[[], Awaitable[None]],
+        silent: bool = False,
+        buffer_seconds: float = 600.0,
+    ) -> None:
+        """``press`` and ``hang_up`` are how the carrier learns what this telephone does."""
+        self.call_id = call_id
+        self.from_ = from_
+        self.to = to
+        self.state = "ringing"
+        self.hangup_cause: str | None = None
+        self.transferred_to: str | None = None
+        self.digits = ""
+        """Keys our side pressed that the carrier passed on as such (not tones inside the audio)."""
+        self.playback = Playback(limit=buffer_seconds)
+        self.voice = Voice(silent=silent)
+        self.log: list[tuple[float, str]] = []
+        self._began = time.monotonic()
+        self._press = press
+        self._hang_up = hang_up
+        self._streaming = 0
+        self._past: set[str] = set()
+        self._news = asyncio.Event()
+        self.note("ringing")
+
+    # --- what a test does -----------------------------------------------------------------------------------------
+
+    async def say(self, mulaw: bytes) -> None:
+        """Speak mu-law 8 kHz at real-time pace; what is said before the stream is open waits for it."""
+        self.note(f"says {len(mulaw) / 8000:.2f} s")
+        await self.voice.say(mulaw)
+
+    async def press(self, digits: str) -> None:
+        """Press keys, one after the other."""
+        for digit in digits:
+            self.note(f"presses {digit}")
+            await self._press(digit)
+
+    async def hang_up(self) -> None:
+        """Put the receiver down; nothing happens when the call is over already."""
+        if self.state != "ended":
+            self.note("hangs up")
+            await self._hang_up()
+
+    async def wait_for(self, state: str, timeout: float = 5) -> None:
+        """Wait until the call is ``answered``, ``streaming`` (its media socket is open) or ``ended``.
+
+        ``TimeoutError`` when it takes longer; ``RuntimeError`` at once when it ended without getting there.
+        """
+
+        def there() -> bool:
+            if self.state == "ended":
+                return True
+            if state == "streaming":
+                return self._streaming > 0
+            return STATES.index(self.state) >= STATES.index(state)
+
+        if state not in (*STATES, "streaming"):
+            raise ValueError(f"a far end is never {state!r}")
+        async with asyncio.timeout(timeout):
+            while not there():
+                await self._news.wait()
+        if state in ("answered", "streaming") and state not in self._past:
+            raise RuntimeError(f"the call ended ({self.hangup_cause}) before it was {state}")
+
+    async def wait_heard(self, seconds: float, timeout: float = 5) -> None:
+        """Wait until ``seconds`` of our side's audio were played here."""
+        async with asyncio.timeout(timeout):
+            await self.playback.played(seconds)
+
+    @property
+    def heard(self) -> bytes:
+        """Mu-law 8 kHz played to this ear so far, without idle silence."""
+        return self.playback.heard
+
+    def heard_seconds(self) -> float:
+        """Length of :attr:`heard`."""
+        return self.playback.seconds
+
+    @property
+    def streaming(self) -> bool:
+        """True while a media stream of ours is connected."""
+        return self._streaming > 0
+
+    # --- what the carrier does ------------------------------------------------------------------------------------
+
+    def answered(self) -> None:
+        """The receiver is up."""
+        if self.state == "ringing":
+            self.state = "answered"
+            self.note("answered")
+
+    def ended(self, cause: str) -> None:
+        """The call is over, with the carrier's word for why."""
+        if self.state == "ended":
+            return
+        self.state = "ended"
+        self.hangup_cause = cause
+        self.playback.cut()
+        self.voice.end()
+        self.note("ended")
+
+    def stream_opened(self) -> None:
+        """A media stream of ours is connected."""
+        self._streaming += 1
+        self.note("streaming")
+
+    def stream_closed(self) -> None:
+        """It is gone, and with it what was still to be played."""
+        self._streaming -= 1
+        self.playback.cut()
+        self.note("stream closed")
+
+    def note(self, what: str) -> None:
+        """Write into the log, and wake who waits."""
+        self.log.append((time.monotonic() - self._began, what))
+        self._past.add(what)
+        news, self._news = self._news, asyncio.Event()
+        news.set()
