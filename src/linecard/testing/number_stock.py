@@ -96,10 +96,11 @@ class NumberStock:
 
     def _all(self) -> Iterator[StockNumber]:
         full = frozenset({"voice", "sms", "mms"})
+        fewer = frozenset({"voice", "sms"})
         for last in range(100, 200):
             for code, (country, region, locality) in AREAS.items():
                 yield StockNumber(f"+1{code}5550{last}", country, LOCAL, region, locality, full)
             for code in TOLL_FREE_CODES:
-                yield StockNumber(f"+1{code}5550{last}", "US", TOLL_FREE, None, None, frozenset({"voice", "sms"}), "2.00")
+                yield StockNumber(f"+1{code}5550{last}", "US", TOLL_FREE, None, None, fewer, "2.00")
         for number in (GONE_NUMBER, PENDING_NUMBER):
             yield StockNumber(number, "US", LOCAL, None, None, full)

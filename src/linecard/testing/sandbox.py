@@ -56,7 +56,7 @@ class Sandbox(ABC):
         self.requests: list[RestRequest] = []
         self._own_http = http is None
         # Webhooks go where they are sent, whatever proxy the environment names.
-        self._http = http or httpx.AsyncClient(trust_env=False, timeout=None)
+        self._http = http or httpx.AsyncClient(trust_env=False, timeout=30.0)
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures: list[BaseException] = []
         self._arrivals = asyncio.Event()

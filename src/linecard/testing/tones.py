@@ -14,7 +14,8 @@ def tone(seconds: float, *frequencies: float, level: float = 0.3) -> bytes:
     """Mu-law of the frequencies (Hz) sounding together; ``level`` is their peak together, 0 to 1."""
     peak = level * 32767 / max(1, len(frequencies))
     turns = [2 * math.pi * frequency / RATE for frequency in frequencies]
-    samples = array("h", (round(sum(peak * math.sin(turn * n) for turn in turns)) for n in range(round(seconds * RATE))))
+    instants = range(round(seconds * RATE))
+    samples = array("h", (round(sum(peak * math.sin(turn * n) for turn in turns)) for n in instants))
     return pcm16_to_pcmu(samples.tobytes())
 
 
