@@ -213,6 +213,10 @@ class Provider(ABC):
         """The reply to an event that asks nothing of us."""
         return WebhookReply(status=204)
 
+    def leave_ringing(self, call: IncomingCall) -> WebhookReply:
+        """The reply that neither takes nor declines a call: it rings on. Default: acknowledge."""
+        return self.acknowledge(call)
+
     def refuse(self, error: LinecardError) -> WebhookReply:
         """The reply to a request that is forged, replayed or unreadable, or that we failed to handle."""
         if isinstance(error, Replayed):

@@ -1,0 +1,462 @@
+"""Exchange: the one object a platform holds.
+
+It finds and assigns numbers, makes and takes calls, and serves their audio; which carrier a call is on shows nowhere.
+What happens when a webhook comes in is in ``incoming.py``, what happens on a media socket in ``media.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from linecard import incoming, media, plugins
+from linecard.audio import PCMU_8K, AudioFormat
+from linecard.callbook import CallBook, MemoryCallBook
+from linecard.calls import Call, CallStatus, DialRequest, Direction, EndReason, StreamTarget, advance
+from linecard.credentials import Credential, CredentialSource, MemoryCredentials
+from linecard.errors import (
+    AuthenticationFailed,
+    ConfigurationError,
+    LinecardError,
+    NotFound,
+    NumberAlreadyAssigned,
+    NumberNotAssigned,
+    NumberRejected,
+    PermissionDenied,
+    ProviderError,
+    ProviderUnavailable,
+    RateLimited,
+    UnknownAgent,
+    UnknownCall,
+)
+from linecard.events import CallEvent
+from linecard.listener import Listener, MediaTransport
+from linecard.numbers import AvailableNumber, NumberQuery, OwnedNumber, PendingOrder, e164
+from linecard.once import MemoryOnce, OnceStore
+from linecard.policy import Policy
+from linecard.provider import Capability, Provider
+from linecard.registry import Line, NumberRegistry
+from linecard.routing import Router, by_line
+from linecard.session import MediaSession
+from linecard.tickets import Ticket, TicketOffice
+from linecard.webhooks import WebhookReply, WebhookRequest
+
+if TYPE_CHECKING:
+    import httpx
+
+log = logging.getLogger("linecard")
+
+Handler = Callable[[MediaSession], Awaitable[None]]
+"""Talks on one call; returning hangs up once everything said was heard."""
+
+Observer = Callable[[CallEvent, Call | None], None]
+"""Told of every verified event and the call it was about; must return fast."""
+
+
+class Exchange:
+    """Numbers, calls and media over any carrier.
+
+    ``credentials`` is a mapping id -> Credential, or a :class:`CredentialSource`. ``public_url`` is the origin (and
+    path, when mounted) under which carriers reach us: the single source for signatures and media URLs. ``secret``
+    seals media tickets and must be the same in every process. ``agents`` is one handler for all agents, or a mapping
+    agent_id -> handler. ``time_limit`` (seconds from answer) bounds calls that name none.
+
+    More than one process needs a shared ``registry``, ``calls`` and ``once``.
+    """
+
+    def __init__(
+        self,
+        *,
+        registry: NumberRegistry,
+        credentials: Mapping[str, Credential] | CredentialSource,
+        public_url: str,
+        secret: str | bytes,
+        agents: Handler | Mapping[str, Handler] | None = None,
+        policy: Policy | None = None,
+        router: Router = by_line,
+        calls: CallBook | None = None,
+        once: OnceStore | None = None,
+        http: httpx.AsyncClient | None = None,
+        audio: AudioFormat = PCMU_8K,
+        time_limit: float | None = None,
+        settle: float = 5.0,
+    ) -> None:
+        url = urlsplit(public_url)
+        if url.scheme not in ("https", "http") or not url.hostname or url.query or url.fragment:
+            raise ConfigurationError(f"public_url must be like https://voice.example.com, not {public_url!r}")
+        if url.scheme == "http" and url.hostname not in ("localhost", "127.0.0.1", "::1"):
+            raise ConfigurationError("public_url must be https: carriers send calls and secrets over it (loopback may be http)")
+        self.public_url = public_url.rstrip("/")
+        self.registry = registry
+        self.credentials = MemoryCredentials(credentials) if isinstance(credentials, Mapping) else credentials
+        self.agents = agents
+        self.policy = policy or Policy()
+        self.router = router
+        self.calls: CallBook = calls or MemoryCallBook()
+        self.once: OnceStore = once or MemoryOnce()
+        self.tickets = TicketOffice(secret, self.once)
+        self.audio = audio
+        self.time_limit = time_limit
+        self.settle = settle
+        self.observers: list[Observer] = []
+        self.sessions: dict[str, MediaSession] = {}
+        """Live sessions of this process, by call reference."""
+        self._http = http
+        self._own_http = http is None
+        self._providers: dict[str, Provider] = {}
+        self._listeners: dict[str, Listener] = {}
+        self._waiters: dict[str, set[asyncio.Future[Call]]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    # --- numbers ----------------------------------------------------------------------------------------------------
+
+    async def search_numbers(
+        self, query: NumberQuery | None = None, *, credential_id: str, **criteria: Any
+    ) -> list[AvailableNumber]:
+        """Numbers the carrier offers: give a :class:`NumberQuery`, or its fields as keywords."""
+        provider = await self.provider(credential_id)
+        return await provider.search_numbers(query or NumberQuery(**criteria))
+
+    async def buy_number(
+        self, number: str, *, credential_id: str, agent_id: str | None = None, timeout: float = 30.0
+    ) -> OwnedNumber | PendingOrder:
+        """Buy a number found by search and, with ``agent_id``, assign it.
+
+        A carrier that takes its time gives a :class:`PendingOrder` after ``timeout`` seconds; nothing is assigned then.
+        """
+        number = e164(number)
+        if agent_id is not None:
+            self.handler_for(agent_id)
+        provider = await self.provider(credential_id)
+        bought = await provider.buy_number(number, timeout=timeout)
+        if agent_id is not None and isinstance(bought, OwnedNumber):
+            await self.assign(number, agent_id=agent_id, credential_id=credential_id)
+        return bought
+
+    async def assign(self, number: str, *, agent_id: str, credential_id: str, configure: bool = True) -> Line:
+        """Give a number to an agent; a number of the same credential is simply re-assigned.
+
+        With ``configure`` the carrier is told to send the number's calls here (idempotent), and only when that worked
+        is the line registered. ``NumberAlreadyAssigned`` when another credential serves the number.
+        """
+        number = e164(number)
+        self.handler_for(agent_id)
+        provider = await self.provider(credential_id)
+        existing = await self._line(number)
+        if existing is not None and existing.credential_id != credential_id:
+            raise NumberAlreadyAssigned(number, existing.credential_id)
+        sync = existing.sync if existing is not None else None
+        if configure and provider.supports(Capability.CONFIGURE_NUMBER):
+            sync = await provider.configure_number(number, webhook_url=self.webhook_url(provider.name, credential_id))
+            if not sync.ok:
+                raise NotFound(provider.name, "configure_number", sync.message)
+        line = Line(number=number, agent_id=agent_id, credential_id=credential_id, provider=provider.name, sync=sync)
+        await self.registry.assign(line)
+        return line
+
+    async def unassign(self, number: str) -> None:
+        """Take the number out of service; calls to it are declined from now on. The carrier keeps it."""
+        await self.registry.unassign(e164(number))
+
+    # --- calls ------------------------------------------------------------------------------------------------------
+
+    async def dial(
+        self,
+        *,
+        from_: str,
+        to: str,
+        agent_id: str | None = None,
+        reference: str | None = None,
+        custom: Mapping[str, str] | None = None,
+        time_limit: float | None = None,
+        **options: Any,
+    ) -> Call:
+        """Ring ``to`` from one of our numbers; the line's agent (or ``agent_id``) talks once it is answered.
+
+        ``options`` are those of :class:`DialRequest`: timeout, machine_detection, record, caller_id, digits, extra.
+        Exactly one request goes to the carrier. ``ProviderUnavailable`` means the outcome is unknown: the call stays
+        in :meth:`calls_in_progress` until the carrier is heard of, or its ring time is over.
+        """
+        from_, to = e164(from_), e164(to)
+        line = await self.registry.lookup(from_)
+        agent = agent_id or line.agent_id
+        self.handler_for(agent)
+        self.policy.check_destination(from_, to)
+        in_progress = sum(c.credential_id == line.credential_id for c in await self.calls.in_progress())
+        self.policy.check_rate(line.credential_id, in_progress)
+        provider = await self.provider(line.credential_id)
+        call = Call(
+            id="",
+            provider=provider.name,
+            direction=Direction.OUTBOUND,
+            from_=from_,
+            to=to,
+            status=CallStatus.QUEUED,
+            reference=reference or uuid.uuid4().hex,
+            credential_id=line.credential_id,
+            agent_id=agent,
+            time_limit=time_limit or self.time_limit,
+            created_at=datetime.now(UTC),
+        )
+        timeout = float(options.get("timeout", 30.0))
+        request = DialRequest(
+            from_=from_,
+            to=to,
+            reference=call.reference,
+            stream=self.stream_target(call, custom or {}, ttl=timeout + 120),
+            status_url=f"{self.webhook_url(provider.name, line.credential_id)}?ref={call.reference}",
+            time_limit=call.time_limit,
+            **options,
+        )
+        await self.calls.open(call)
+        try:
+            seen = await provider.dial(request)
+        except ProviderUnavailable:
+            self.spawn(self._give_up(call, timeout + 60), "give up on a dial of unknown outcome")
+            raise
+        except LinecardError as refused:
+            await self.end_locally(call, _dial_reason(refused))
+            raise
+        call = await self.update(call.reference, lambda known: advance(known, seen))
+        if call.intent is not None and not call.ended:  # hung up while the carrier was still being asked
+            await provider.hang_up(call.id)
+        return call
+
+    async def hang_up(self, call: Call | str, reason: EndReason = EndReason.API_STOP) -> None:
+        """End a call, ringing or answered, from any process. One that is over already is success."""
+        call = await self._known(call)
+        if call.ended:
+            return
+        provider = await self.provider(call.credential_id)
+        call = await self.update(
+            call.reference, lambda c: c if c.intent else c.model_copy(update={"intent": reason})
+        )
+        if call.id:
+            await provider.hang_up(call.id)
+
+    async def transfer(self, call: Call | str, to: str, *, caller_id: str | None = None) -> None:
+        """Hand the far end to a number or ``sip:`` address. Our stream ends; the call goes on without the agent."""
+        call = await self._known(call)
+        self.policy.check_destination(call.line_number, to)
+        provider = await self.provider(call.credential_id)
+        before = call.intent
+        await self.update(call.reference, lambda c: c.model_copy(update={"intent": EndReason.TRANSFERRED}))
+        try:
+            await provider.transfer(call.id, to, caller_id=caller_id, status_url=self.status_url(call))
+        except LinecardError:
+            await self.update(call.reference, lambda c: c.model_copy(update={"intent": before}))
+            raise
+
+    async def send_digits(self, call: Call | str, digits: str) -> None:
+        """Press keys. Carriers without a command for it get them as tones in the audio, when the call is ours."""
+        call = await self._known(call)
+        provider = await self.provider(call.credential_id)
+        session = self.sessions.get(call.reference)
+        if provider.supports(Capability.SEND_DIGITS) or session is None:
+            await provider.send_digits(call.id, digits)
+            return
+        from linecard.tones import dtmf_tones
+
+        await session.send_audio(dtmf_tones(digits, session.format))
+
+    async def start_recording(self, call: Call | str) -> str:
+        """Let the carrier record the call; the recording's id ("" when it is told later)."""
+        call = await self._known(call)
+        provider = await self.provider(call.credential_id)
+        return await provider.start_recording(call.id, status_url=self.status_url(call))
+
+    async def stop_recording(self, call: Call | str, recording_id: str = "") -> None:
+        """Stop the carrier's recording."""
+        call = await self._known(call)
+        await (await self.provider(call.credential_id)).stop_recording(call.id, recording_id)
+
+    async def fetch_call(self, call: Call | str) -> Call:
+        """Ask the carrier how the call stands, and take its word where it is ahead of ours."""
+        call = await self._known(call)
+        seen = await (await self.provider(call.credential_id)).fetch_call(call.id)
+        return await self.update(call.reference, lambda c: advance(c, seen))
+
+    async def calls_in_progress(self) -> list[Call]:
+        """Calls that have not ended."""
+        return await self.calls.in_progress()
+
+    async def wait_for(self, call: Call | str, status: CallStatus = CallStatus.ENDED, timeout: float = 60.0) -> Call:
+        """Wait until the call has come to ``status`` or beyond; ``TimeoutError`` after ``timeout`` seconds."""
+        return await self.wait_until(call, lambda c: c.status.rank >= status.rank, timeout)
+
+    async def wait_until(self, call: Call | str, met: Callable[[Call], bool], timeout: float) -> Call:
+        """Wait until ``met`` holds for the call as this process knows it."""
+        async with asyncio.timeout(timeout):
+            current = await self._known(call)
+            while not met(current):
+                waiter: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
+                waiting = self._waiters.setdefault(current.reference, set())
+                waiting.add(waiter)
+                try:
+                    current = await waiter
+                finally:
+                    waiting.discard(waiter)
+                    if not waiting:
+                        self._waiters.pop(current.reference, None)
+            return current
+
+    # --- what carriers bring -----------------------------------------------------------------------------------------
+
+    async def handle_webhook(self, provider: str, credential_id: str, request: WebhookRequest) -> WebhookReply:
+        """Verify, read and act on one webhook; always a reply in the carrier's own dialect."""
+        return await incoming.handle_webhook(self, provider, credential_id, request)
+
+    async def admit(self, ticket: str) -> Ticket:
+        """Check a media socket's ticket before its upgrade is accepted; ``TicketRefused`` starts nothing."""
+        return await media.admit(self, ticket)
+
+    async def serve_media(self, ticket: Ticket, transport: MediaTransport) -> None:
+        """Carry one call's audio until it is over."""
+        await media.serve(self, ticket, transport)
+
+    # --- coming and going --------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open what carriers with sockets of their own need. Webhook carriers need nothing."""
+        if isinstance(self.credentials, MemoryCredentials):
+            for credential_id in self.credentials.by_id:
+                await self.open_line_to(credential_id)
+
+    async def open_line_to(self, credential_id: str) -> None:
+        """Start the credential's listener, if its carrier has one and it is not running."""
+        provider = await self.provider(credential_id)
+        if provider.supports(Capability.LISTEN) and credential_id not in self._listeners:
+            listener = provider.listen(media.ExchangeDesk(self, credential_id))
+            self._listeners[credential_id] = listener
+            await listener.start()
+
+    async def stop(self) -> None:
+        """Close listeners, sessions and the HTTP client. Calls in progress are left to the carrier's time limits."""
+        for listener in self._listeners.values():
+            await listener.stop()
+        self._listeners.clear()
+        for session in list(self.sessions.values()):
+            await session.close(1001)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for provider in self._providers.values():
+            await provider.aclose()
+        self._providers.clear()
+        if self._http is not None and self._own_http:
+            await self._http.aclose()
+            self._http = None
+
+    # --- shared by the rooms below ------------------------------------------------------------------------------------
+
+    async def provider(self, credential_id: str) -> Provider:
+        """The carrier behind a credential: made once, made anew when the credential's secrets change."""
+        credential = await self.credentials.credential(credential_id)
+        provider = self._providers.get(credential_id)
+        if provider is None or provider.credential != credential:
+            provider = self._providers[credential_id] = plugins.open_provider(credential, self._shared_http())
+        return provider
+
+    def handler_for(self, agent_id: str) -> Handler | None:
+        """The agent's handler; ``UnknownAgent`` when agents are listed and this one is not."""
+        if isinstance(self.agents, Mapping):
+            try:
+                return self.agents[agent_id]
+            except KeyError:
+                raise UnknownAgent(agent_id, self.agents) from None
+        return self.agents
+
+    def webhook_url(self, provider: str, credential_id: str) -> str:
+        """Where the carrier posts for this credential."""
+        return f"{self.public_url}/{provider}/{credential_id}"
+
+    def status_url(self, call: Call) -> str:
+        """Where the carrier posts about one call of ours."""
+        return f"{self.webhook_url(call.provider, call.credential_id)}?ref={call.reference}"
+
+    def stream_target(self, call: Call, custom: Mapping[str, str], ttl: float) -> StreamTarget:
+        """The media URL for a call, with a fresh ticket in its path."""
+        ticket = self.tickets.issue(
+            provider=call.provider,
+            credential_id=call.credential_id,
+            reference=call.reference,
+            call_id=call.id,
+            agent_id=call.agent_id or "",
+            ttl=ttl,
+        )
+        return StreamTarget(url=f"ws{self.public_url.removeprefix('http')}/media/{ticket}", custom=custom)
+
+    async def update(self, key: str, change: Callable[[Call], Call]) -> Call:
+        """Change a call in the book and wake whoever waits for it."""
+        call = await self.calls.update(key, change)
+        for waiter in self._waiters.get(call.reference, ()):
+            if not waiter.done():
+                waiter.set_result(call)
+        if call.ended and (session := self.sessions.get(call.reference)) is not None:
+            session.call = call
+            session.stop("call ended")
+        return call
+
+    async def end_locally(self, call: Call, reason: EndReason) -> Call:
+        """Write the call off: the carrier never had it, or will not tell us of its end."""
+        over = call.model_copy(update={"status": CallStatus.ENDED, "reason": reason})
+        return await self.update(call.reference, lambda c: advance(c, over))
+
+    def spawn(self, work: Coroutine[Any, Any, Any], what: str) -> asyncio.Task[Any]:
+        """Run ``work`` beside the present request; its failure is logged under ``what``."""
+        task = asyncio.get_running_loop().create_task(work, name=what)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            log.error("could not %s: %s", task.get_name(), failure, exc_info=failure)
+
+    async def _give_up(self, call: Call, after: float) -> None:
+        try:
+            await self.wait_until(call, lambda c: bool(c.id) or c.ended, after)
+        except TimeoutError:
+            await self.end_locally(call, EndReason.PROVIDER_UNAVAILABLE)
+
+    async def _known(self, call: Call | str) -> Call:
+        key = call if isinstance(call, str) else call.reference or call.id
+        known = await self.calls.get(key)
+        if known is not None:
+            return known
+        if isinstance(call, Call) and call.credential_id:
+            return await self.calls.open(call)
+        raise UnknownCall(key)
+
+    async def _line(self, number: str) -> Line | None:
+        try:
+            return await self.registry.lookup(number)
+        except NumberNotAssigned:
+            return None
+
+    def _shared_http(self) -> httpx.AsyncClient:
+        if self._http is None:
+            import httpx
+
+            # One pool for all carriers; no retries anywhere, since a retried dial rings a person twice.
+            self._http = httpx.AsyncClient(timeout=Provider.timeout, limits=httpx.Limits(max_connections=200))
+        return self._http
+
+
+def _dial_reason(refused: LinecardError) -> EndReason:
+    reasons: tuple[tuple[type[LinecardError], EndReason], ...] = (
+        (NumberRejected, EndReason.INVALID_NUMBER),
+        (PermissionDenied, EndReason.PROVIDER_PERMISSION_DENIED),
+        (AuthenticationFailed, EndReason.PROVIDER_AUTH_FAILED),
+        (RateLimited, EndReason.PROVIDER_RATE_LIMITED),
+        (ProviderError, EndReason.UNKNOWN),
+    )
+    return next((reason for kind, reason in reasons if isinstance(refused, kind)), EndReason.UNKNOWN)
+
+

@@ -1,0 +1,214 @@
+"""From a carrier's webhook to what is done about it.
+
+The order is what makes it safe: the credential in the path chooses the secret, the signature is checked before
+anything is read, a replay is refused before a ticket is made, and only then is the number's agent looked up.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from typing import TYPE_CHECKING
+
+from linecard import plugins
+from linecard.calls import Call, CallStatus, EndReason, advance
+from linecard.errors import (
+    LinecardError,
+    MalformedMessage,
+    NumberNotAssigned,
+    ProviderError,
+    Replayed,
+    SignatureInvalid,
+    UnknownAgent,
+    UnknownCredential,
+    UnknownProvider,
+    WireError,
+)
+from linecard.events import (
+    CallEvent,
+    CallProgress,
+    IncomingCall,
+    MachineDetected,
+    StreamProgress,
+    TransferProgress,
+)
+from linecard.provider import Provider
+from linecard.registry import Line
+from linecard.routing import Answer, Forward, LeaveRinging, Reject, Route
+from linecard.webhooks import WebhookReply, WebhookRequest
+
+if TYPE_CHECKING:
+    from linecard.exchange import Exchange
+
+log = logging.getLogger("linecard")
+
+REMEMBER = 24 * 3600.0
+"""Seconds an event id is remembered. A carrier without timestamps in its signature could be replayed for ever; after
+a day the call book, which knows the call, still refuses."""
+
+TICKET_TTL = 120.0
+"""Seconds from answering to the carrier's media socket."""
+
+
+async def handle_webhook(
+    exchange: Exchange, provider_name: str, credential_id: str, request: WebhookRequest
+) -> WebhookReply:
+    """One webhook, start to end."""
+    try:
+        provider = await exchange.provider(credential_id)
+    except (UnknownCredential, UnknownProvider):
+        return WebhookReply(status=404, body=b"no such credential")
+    if provider.name != provider_name:
+        return WebhookReply(status=404, body=b"no such credential")
+    try:
+        provider.verify(request)
+        event = provider.parse_webhook(request)
+    except SignatureInvalid as refused:
+        log.warning("%s webhook refused for credential %s: %s", provider.name, credential_id, refused)
+        return provider.refuse(refused)
+    except MalformedMessage as problem:
+        log.warning("%s webhook unreadable for credential %s: %s", provider.name, credential_id, problem)
+        return provider.refuse(problem)
+    return await handle_event(exchange, provider, credential_id, event)
+
+
+async def handle_event(exchange: Exchange, provider: Provider, credential_id: str, event: CallEvent) -> WebhookReply:
+    """One verified event. Seen before: incoming calls are refused, everything else is acknowledged again."""
+    key = f"event:{credential_id}:{event.event_id}"
+    if event.event_id and not await exchange.once.first(key, REMEMBER):
+        return _repeated(provider, event)
+    try:
+        if isinstance(event, IncomingCall):
+            return await _incoming_call(exchange, provider, credential_id, event)
+        await _progress(exchange, credential_id, event)
+        return provider.acknowledge(event)
+    except LinecardError as problem:
+        # The carrier may send it again, and then it must not count as a replay.
+        if event.event_id and not isinstance(problem, Replayed):
+            await exchange.once.forget(key)
+        level = logging.WARNING if isinstance(problem, WireError) else logging.ERROR
+        log.log(level, "%s event %s not handled: %s", provider.name, type(event).__name__, problem)
+        return provider.refuse(problem)
+
+
+def _repeated(provider: Provider, event: CallEvent) -> WebhookReply:
+    if isinstance(event, IncomingCall) and provider.answers_in_reply:
+        return provider.refuse(Replayed("this call was announced before"))
+    return provider.acknowledge(event)
+
+
+# --- somebody rings --------------------------------------------------------------------------------------------------
+
+
+async def _incoming_call(
+    exchange: Exchange, provider: Provider, credential_id: str, event: IncomingCall
+) -> WebhookReply:
+    line = await _line(exchange, event.call.to, credential_id)
+    fresh = event.call.model_copy(
+        update={
+            "reference": uuid.uuid4().hex,
+            "credential_id": credential_id,
+            "agent_id": line.agent_id if line else None,
+            "time_limit": exchange.time_limit,
+        }
+    )
+    call = await exchange.calls.open(fresh)
+    if call.reference != fresh.reference:
+        raise Replayed("this call is known already")
+    _observe(exchange, event, call, line)
+    if provider.answers_in_reply:
+        return await _route(exchange, provider, event, call, line)
+    # The carrier's patience for a webhook is short and it takes commands afterwards: acknowledge first.
+    exchange.spawn(_route(exchange, provider, event, call, line), f"answer a call on {provider.name}")
+    return provider.acknowledge(event)
+
+
+async def _route(
+    exchange: Exchange, provider: Provider, event: IncomingCall, call: Call, line: Line | None
+) -> WebhookReply:
+    try:
+        route = await exchange.router(event, line)
+        return await _follow(exchange, provider, event, call, route)
+    except UnknownAgent as nobody:
+        log.error("call on %s declined: %s", provider.name, nobody)
+        return await _follow(exchange, provider, event, call, Reject(EndReason.AGENT_ERROR))
+    except ProviderError:
+        await exchange.end_locally(call, EndReason.PROVIDER_UNAVAILABLE)
+        raise
+
+
+async def _follow(
+    exchange: Exchange, provider: Provider, event: IncomingCall, call: Call, route: Route
+) -> WebhookReply:
+    match route:
+        case Answer(agent_id, custom, time_limit):
+            exchange.handler_for(agent_id)
+            limit = time_limit or call.time_limit
+            call = await exchange.update(
+                call.reference, lambda c: c.model_copy(update={"agent_id": agent_id, "time_limit": limit})
+            )
+            return await provider.answer(event, exchange.stream_target(call, custom, ttl=TICKET_TTL))
+        case Reject(reason):
+            await exchange.update(call.reference, lambda c: c.model_copy(update={"intent": reason}))
+            wire_reason = EndReason.BUSY if reason is EndReason.BUSY else EndReason.REJECTED
+            return await provider.reject(event, wire_reason)
+        case Forward(to):
+            exchange.policy.check_destination(call.line_number, to)
+            await exchange.update(call.reference, lambda c: c.model_copy(update={"intent": EndReason.TRANSFERRED}))
+            return await provider.forward(event, to)
+        case LeaveRinging():
+            return provider.leave_ringing(event)
+
+
+# --- a call comes further ----------------------------------------------------------------------------------------------
+
+
+async def _progress(exchange: Exchange, credential_id: str, event: CallEvent) -> None:
+    call = await _call_of(exchange, credential_id, event)
+    if call is None:
+        # A leg we do not keep (a transfer's other half), or a call from before we were started.
+        _observe(exchange, event, None, None)
+        return
+    key = call.reference
+    match event:
+        case CallProgress(call=seen):
+            call = await exchange.update(key, lambda c: advance(c, seen, event.occurred_at))
+        case MachineDetected(answered_by=who):
+            call = await exchange.update(key, lambda c: c.model_copy(update={"answered_by": who}))
+        case TransferProgress(status="failed" | "busy" | "no_answer" | "canceled"):
+            call = await exchange.update(key, lambda c: c.model_copy(update={"intent": None}))
+        case StreamProgress(status="failed") if call.status is not CallStatus.ENDED:
+            exchange.spawn(exchange.hang_up(call, EndReason.MEDIA_ERROR), "end a call whose audio failed")
+        case _:
+            pass
+    _observe(exchange, event, call, await _line(exchange, call.line_number, credential_id))
+    session = exchange.sessions.get(key)
+    if session is not None and isinstance(event, MachineDetected | TransferProgress):
+        session.deliver(event)
+
+
+async def _call_of(exchange: Exchange, credential_id: str, event: CallEvent) -> Call | None:
+    for key in (event.call_id, event.reference):
+        call = await exchange.calls.get(key) if key else None
+        # A reference is only as good as the credential that vouches for it, and it names one leg.
+        if call is not None and call.credential_id == credential_id and call.id in ("", event.call_id):
+            return call
+    return None
+
+
+async def _line(exchange: Exchange, number: str, credential_id: str) -> Line | None:
+    try:
+        line = await exchange.registry.lookup(number)
+    except NumberNotAssigned:
+        return None
+    # A number is routed only by the account it is on: another tenant's carrier cannot ring it.
+    return line if line.credential_id == credential_id else None
+
+
+def _observe(exchange: Exchange, event: CallEvent, call: Call | None, line: Line | None) -> None:
+    for observer in exchange.observers:
+        try:
+            observer(event, call)
+        except Exception:
+            log.exception("an observer failed on %s", type(event).__name__)
+    plugins.call_event(event, line)

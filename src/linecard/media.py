@@ -1,0 +1,186 @@
+"""One media socket, from its ticket to the end of the call.
+
+A handler that returns has said what it had to say: it is heard out, then the call is hung up. A handler that fails
+ends the call too: a caller is never left in silence, and a carrier leg never goes on billing unattended. A stream
+that ends tells nothing about the call, so the carrier's own word is awaited, then asked for, then assumed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from linecard import incoming
+from linecard.calls import Call, CallStatus, EndReason, advance
+from linecard.errors import LinecardError, StreamNotOpen, TicketRefused, UnknownAgent, UnsupportedOperation
+from linecard.events import CallEvent
+from linecard.listener import MediaTransport
+from linecard.session import MediaSession
+from linecard.tickets import Ticket
+from linecard.webhooks import WebhookReply
+
+if TYPE_CHECKING:
+    from linecard.exchange import Exchange, Handler
+
+log = logging.getLogger("linecard")
+
+START_TIMEOUT = 10.0
+"""Seconds from the socket's opening to the carrier's start frame."""
+
+NAMING_TIMEOUT = 5.0
+"""Seconds a media socket may be ahead of the answer to our own dial request, which names the call."""
+
+HANDLER_GRACE = 5.0
+"""Seconds a handler has to finish after its stream has ended."""
+
+
+class ExchangeDesk:
+    """What a carrier's own listener may ask of us."""
+
+    def __init__(self, exchange: Exchange, credential_id: str) -> None:
+        self._exchange = exchange
+        self.credential_id = credential_id
+
+    async def event(self, event: CallEvent) -> WebhookReply:
+        """Report a call event."""
+        provider = await self._exchange.provider(self.credential_id)
+        return await incoming.handle_event(self._exchange, provider, self.credential_id, event)
+
+    async def media(self, ticket: str, transport: MediaTransport) -> None:
+        """Serve a call's audio until it is over."""
+        await serve(self._exchange, await admit(self._exchange, ticket), transport)
+
+
+async def admit(exchange: Exchange, text: str) -> Ticket:
+    """The ticket, if it is good and its call is waiting for a stream."""
+    ticket = await exchange.tickets.redeem(text)
+    call = await exchange.calls.get(ticket.reference)
+    if call is None or call.ended:
+        raise TicketRefused("its call is over")
+    try:
+        handler = exchange.handler_for(ticket.agent_id)
+    except UnknownAgent as nobody:
+        raise TicketRefused(str(nobody)) from None
+    if handler is None:
+        raise TicketRefused("this exchange has no handler: give it agents, or pass one to create_app")
+    return ticket
+
+
+async def serve(exchange: Exchange, ticket: Ticket, transport: MediaTransport) -> None:
+    """Carry one call's audio until it is over."""
+    handler = exchange.handler_for(ticket.agent_id)
+    call = await exchange.calls.get(ticket.reference)
+    if handler is None or call is None or ticket.reference in exchange.sessions:
+        await transport.close(1008)
+        return
+    provider = await exchange.provider(ticket.credential_id)
+    session = MediaSession(
+        call, ticket.agent_id, provider.serializer(), transport, exchange, format=exchange.audio
+    )
+    exchange.sessions[ticket.reference] = session
+    reader = asyncio.create_task(session.read(), name=f"media {ticket.reference}")
+    try:
+        if await _begin(exchange, ticket, session):
+            await _talk(exchange, session, handler)
+    finally:
+        await session.close()
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)
+        exchange.sessions.pop(ticket.reference, None)
+    exchange.spawn(_settle(exchange, ticket.reference), "settle a call after its stream")
+
+
+async def _begin(exchange: Exchange, ticket: Ticket, session: MediaSession) -> bool:
+    """Wait for the start frame and compare whose call it is; False closes the socket with nothing started."""
+    started = await session.wait_started(START_TIMEOUT)
+    if started is None:
+        log.warning("media socket on %s closed: no start frame", ticket.provider)
+        return False
+    expected = ticket.call_id
+    if not expected:
+        try:
+            expected = (await exchange.wait_until(ticket.reference, lambda c: bool(c.id), NAMING_TIMEOUT)).id
+        except TimeoutError:
+            expected = started.call_id  # the dial's outcome is unknown, and here is its call
+    if started.call_id != expected:
+        log.warning("media socket on %s closed: its ticket was made for another call", ticket.provider)
+        return False
+    session.call = await exchange.update(
+        ticket.reference,
+        lambda c: advance(c, c.model_copy(update={"id": started.call_id, "status": CallStatus.ANSWERED, "raw": {}})),
+    )
+    return True
+
+
+async def _talk(exchange: Exchange, session: MediaSession, handler: Handler) -> None:
+    timer = None
+    if session.call.time_limit is not None:
+        timer = asyncio.get_running_loop().call_later(
+            session.call.time_limit,
+            lambda: exchange.spawn(exchange.hang_up(session.call, EndReason.MAX_DURATION), "end a call at its limit"),
+        )
+    talking = asyncio.ensure_future(handler(session))
+    over = asyncio.ensure_future(session._stopped.wait())
+    try:
+        await asyncio.wait({talking, over}, return_when=asyncio.FIRST_COMPLETED)
+        if not talking.done():
+            await asyncio.wait({talking}, timeout=HANDLER_GRACE)
+        if not talking.done():
+            log.warning("agent %s still busy %g s after its call ended: cancelled", session.agent_id, HANDLER_GRACE)
+            talking.cancel()
+            await asyncio.gather(talking, return_exceptions=True)
+        reason = _verdict(session, talking)
+        if not session.ended and await _unfinished(exchange, session):
+            if reason is EndReason.AGENT_HANGUP:
+                await session.drain()
+            await exchange.hang_up(session.call, reason)
+    except StreamNotOpen:
+        pass  # the far end was quicker
+    finally:
+        talking.cancel()
+        over.cancel()
+        if timer is not None:
+            timer.cancel()
+
+
+def _verdict(session: MediaSession, talking: asyncio.Future[None]) -> EndReason:
+    failure = None if talking.cancelled() else talking.exception()
+    if failure is None or (isinstance(failure, StreamNotOpen) and session.ended):
+        return EndReason.AGENT_HANGUP
+    log.error("agent %s failed: %s", session.agent_id, type(failure).__name__, exc_info=failure)
+    return EndReason.AGENT_ERROR
+
+
+async def _unfinished(exchange: Exchange, session: MediaSession) -> bool:
+    call = await exchange.calls.get(session.call.reference)
+    return call is not None and not call.ended and call.intent is not EndReason.TRANSFERRED
+
+
+async def _settle(exchange: Exchange, reference: str) -> None:
+    """See that the call ends: by the carrier's word, by asking for it, or by hanging up."""
+
+    def finished(call: Call) -> bool:
+        return call.ended or call.intent is EndReason.TRANSFERRED
+
+    try:
+        await exchange.wait_until(reference, finished, exchange.settle)
+        return
+    except TimeoutError:
+        pass
+    call = await exchange.calls.get(reference)
+    if call is None:
+        return
+    try:
+        call = await exchange.fetch_call(call)
+    except UnsupportedOperation:
+        pass
+    except LinecardError as problem:
+        log.warning("could not ask %s how a call ended: %s", call.provider, problem)
+    if call.ended:
+        return
+    await exchange.hang_up(call, EndReason.MEDIA_ERROR)
+    try:
+        await exchange.wait_until(reference, finished, exchange.settle)
+    except TimeoutError:
+        await exchange.end_locally(call, call.intent or EndReason.MEDIA_ERROR)

@@ -1,0 +1,88 @@
+"""How much of what was sent has been heard.
+
+Bytes sent prove nothing: carriers buffer minutes of audio. Two sources are joined. The *clock* knows that audio plays
+in real time from when it was queued. *Marks* come back when playback passes them: an echoed mark is a lower bound,
+the next one outstanding an upper bound, and each echo sets the clock's idea right. A ``clear`` closes a generation:
+carriers echo all outstanding marks at once then, which proves nothing, so marks of closed generations are ignored.
+Positions are seconds of audio; times are any monotonic clock's seconds, passed in.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+
+class Playback(NamedTuple):
+    """What a ``clear`` came to, in seconds: heard of this stretch of speech, and dropped unheard."""
+
+    heard: float
+    dropped: float
+
+
+class PlaybackPosition:
+    """Bookkeeping for one stream; pure."""
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self.sent = 0.0
+        self._closed = 0.0
+        self._queued = 0.0
+        self._proven = 0.0
+        self._ends_at = 0.0
+        self._marks: deque[tuple[int, float]] = deque()
+        self._count = 0
+
+    @property
+    def since_mark(self) -> float:
+        """Seconds queued after the last mark of this generation."""
+        return self._queued - (self._marks[-1][1] if self._marks else self._proven)
+
+    def queue(self, seconds: float, now: float) -> None:
+        """Audio was sent."""
+        self.sent += seconds
+        self._queued += seconds
+        self._ends_at = max(self._ends_at, now) + seconds
+
+    def mark(self) -> str:
+        """The name to send for a mark at the present end of the queue."""
+        self._count += 1
+        self._marks.append((self._count, self._queued))
+        return f"lc{self.generation}.{self._count}"
+
+    def reached(self, name: str, now: float) -> bool:
+        """A mark came back; True when it proves playback, False when it is of a cleared generation or not ours."""
+        try:
+            generation, number = (int(part) for part in name.removeprefix("lc").split("."))
+        except ValueError:
+            return False
+        if generation != self.generation or not any(n == number for n, _ in self._marks):
+            return False
+        while self._marks and self._marks[0][0] <= number:
+            _, self._proven = self._marks.popleft()
+        self._ends_at = now + self._queued - self._proven
+        return True
+
+    def heard(self, now: float) -> float:
+        """Seconds heard so far, over all generations."""
+        return self._closed + self._heard_here(now)
+
+    def remaining(self, now: float) -> float:
+        """Seconds queued and, by our best knowledge, not heard yet."""
+        return self._queued - self._heard_here(now)
+
+    def clear(self, now: float) -> Playback:
+        """The queue was emptied: close the generation."""
+        heard = self._heard_here(now)
+        dropped = self._queued - heard
+        self._closed += heard
+        self.generation += 1
+        self._queued = self._proven = 0.0
+        self._ends_at = now
+        self._marks.clear()
+        return Playback(heard, dropped)
+
+    def _heard_here(self, now: float) -> float:
+        by_clock = self._queued - max(0.0, self._ends_at - now)
+        ceiling = self._marks[0][1] if self._marks else self._queued
+        return min(max(by_clock, self._proven), ceiling)

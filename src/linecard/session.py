@@ -1,0 +1,350 @@
+"""One live call's sound, over any transport: what a handler iterates, speaks into and hangs up.
+
+The session turns frames into events in one common format, keeps what a slow handler has not taken yet within bounds,
+and knows how much of what was sent has been heard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from linecard.audio import PCMU_8K, AudioFormat, Transcoder
+from linecard.calls import Call, EndReason
+from linecard.errors import MalformedMessage, StreamNotOpen
+from linecard.events import (
+    AudioReceived,
+    CallEvent,
+    MarkReached,
+    MediaEvent,
+    StreamStarted,
+    StreamStopped,
+    UnknownEvent,
+)
+from linecard.listener import MediaTransport
+from linecard.position import Playback, PlaybackPosition
+from linecard.serializer import MediaSerializer
+
+MARK_EVERY = 0.5
+"""Seconds of audio between marks of our own: two extra frames a second buy a proven position."""
+
+QUEUE_FRAMES = 500
+"""Audio events kept for a slow handler (10 s of 20 ms frames); beyond that the oldest sound is dropped."""
+
+MAX_FRAME = 256 * 1024
+"""Bytes; the longest frame either carrier sends is a few kilobytes."""
+
+
+class CallControl(Protocol):
+    """What a session asks of the exchange."""
+
+    async def hang_up(self, call: Call | str, reason: EndReason = ...) -> None: ...
+
+    async def transfer(self, call: Call | str, to: str) -> None: ...
+
+    async def send_digits(self, call: Call | str, digits: str) -> None: ...
+
+
+class MediaSession:
+    """A call, answered and connected. Made by the exchange, handed to your handler.
+
+    >>> async def talk(session):
+    ...     async for event in session:
+    ...         match event:
+    ...             case AudioReceived(payload):
+    ...                 await session.send_audio(payload)
+
+    Iteration ends when the stream does. Besides media events it yields the call events that concern a conversation
+    (``MachineDetected``, ``TransferProgress``). ``format`` is the audio format of both directions, whatever the
+    carrier uses; ``custom`` the values that travelled with the stream.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        agent_id: str,
+        serializer: MediaSerializer,
+        transport: MediaTransport,
+        control: CallControl,
+        *,
+        format: AudioFormat = PCMU_8K,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.call = call
+        self.agent_id = agent_id
+        self.format = format
+        self.custom: Mapping[str, str] = {}
+        self.stream_id = ""
+        self.dropped_frames = 0
+        """Audio frames thrown away because the handler did not take them in time."""
+        self.malformed_frames = 0
+        """Frames from the carrier that could not be read; each was delivered as an UnknownEvent."""
+        self.stop_reason: str | None = None
+        """Why the stream ended, None while it runs."""
+        self._serializer = serializer
+        self._transport = transport
+        self._control = control
+        self._clock = clock
+        self._position = PlaybackPosition()
+        self._marks: dict[str, str] = {}
+        self._waiting_marks: dict[str, asyncio.Future[None]] = {}
+        self._events: deque[MediaEvent | CallEvent] = deque()
+        self._audio_queued = 0
+        self._wake: asyncio.Future[None] | None = None
+        self._started: asyncio.Future[StreamStarted] = asyncio.get_running_loop().create_future()
+        self._stopped = asyncio.Event()
+        self._decode_to: Transcoder | None = None
+        self._encode_from = (
+            None if serializer.audio_out == format else Transcoder(source=format, target=serializer.audio_out)
+        )
+
+    # --- for the handler ------------------------------------------------------------------------------------------
+
+    @property
+    def line_number(self) -> str:
+        """Our own number on this call."""
+        return self.call.line_number
+
+    @property
+    def ended(self) -> bool:
+        """True once the stream is over."""
+        return self._stopped.is_set()
+
+    @property
+    def sent(self) -> float:
+        """Seconds of audio sent so far, cleared ones included."""
+        return self._position.sent
+
+    @property
+    def heard(self) -> float:
+        """Seconds of it the far end has heard so far; stays right across :meth:`clear`."""
+        return self._position.heard(self._clock())
+
+    def __aiter__(self) -> MediaSession:
+        return self
+
+    async def __anext__(self) -> MediaEvent | CallEvent:
+        while not self._events:
+            if self._stopped.is_set():
+                raise StopAsyncIteration
+            self._wake = asyncio.get_running_loop().create_future()
+            try:
+                await self._wake
+            finally:
+                self._wake = None
+        event = self._events.popleft()
+        if isinstance(event, AudioReceived):
+            self._audio_queued -= 1
+        return event
+
+    async def send_audio(self, payload: bytes) -> None:
+        """Speak: ``payload`` in :attr:`format`, any length, as fast as you like; the carrier buffers and paces it.
+
+        Raises ``StreamNotOpen`` once the stream is over.
+        """
+        if not payload:
+            return
+        self._check_open()
+        seconds = self.format.seconds(len(payload))
+        if self._encode_from is not None:
+            payload = self._encode_from.convert(payload)
+        for frame in self._serializer.encode_audio(payload):
+            await self._send(frame)
+        self._position.queue(seconds, self._clock())
+        if self._serializer.marks and self._position.since_mark >= MARK_EVERY:
+            await self._send_mark(self._position.mark())
+
+    async def mark(self, name: str) -> None:
+        """Ask for ``MarkReached(name)`` once everything sent so far has been heard.
+
+        A mark that a ``clear`` overtakes never comes back: what it stood for was not heard.
+        """
+        self._check_open()
+        wire_name = self._position.mark()
+        self._marks[wire_name] = name
+        if self._serializer.marks:
+            await self._send_mark(wire_name)
+        else:
+            delay = self._position.remaining(self._clock())
+            asyncio.get_running_loop().call_later(delay, self._mark_returned, MarkReached(wire_name))
+
+    async def clear(self) -> Playback:
+        """Stop speaking now: what the carrier has buffered is dropped. Returns seconds heard and dropped."""
+        self._check_open()
+        result = self._position.clear(self._clock())
+        self._marks.clear()
+        for waiter in self._waiting_marks.values():
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiting_marks.clear()
+        for frame in self._serializer.encode_clear():
+            await self._send(frame)
+        return result
+
+    async def drain(self, timeout: float | None = None) -> None:
+        """Wait until all that was sent has been heard, cleared, or the stream has ended.
+
+        Without ``timeout`` (seconds) it waits as long as the audio lasts, and two seconds for the carrier's word.
+        """
+        if self.ended or self._position.remaining(self._clock()) <= 0:
+            return
+        for frame in self._serializer.flush():
+            await self._send(frame)
+        remaining = self._position.remaining(self._clock())
+        if not self._serializer.marks:
+            await self._wait_stopped(min(remaining, timeout) if timeout is not None else remaining)
+            return
+        name = self._position.mark()
+        waiter = self._waiting_marks[name] = asyncio.get_running_loop().create_future()
+        await self._send_mark(name)
+        stopped = asyncio.ensure_future(self._stopped.wait())
+        try:
+            await asyncio.wait(
+                {waiter, stopped},
+                timeout=timeout if timeout is not None else remaining + 2.0,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            stopped.cancel()
+            self._waiting_marks.pop(name, None)
+
+    async def hang_up(self, reason: EndReason = EndReason.AGENT_HANGUP) -> None:
+        """End the call. One that is over already is success."""
+        await self._control.hang_up(self.call, reason)
+
+    async def transfer(self, to: str) -> None:
+        """Hand the far end to another number or ``sip:`` address; this stream ends."""
+        await self._control.transfer(self.call, to)
+
+    async def send_digits(self, digits: str) -> None:
+        """Press keys for the far end: 0-9 A-D * #, ``w`` waits half a second."""
+        await self._control.send_digits(self.call, digits)
+
+    # --- for the exchange and other transports -----------------------------------------------------------------------
+
+    async def read(self) -> None:
+        """Take frames from the transport until it closes; then the stream is over."""
+        try:
+            async for frame in self._transport:
+                self.receive(frame)
+                if self._stopped.is_set():
+                    return
+        finally:
+            self.stop("connection lost")
+
+    def receive(self, frame: bytes | str) -> None:
+        """Take in one frame. Never raises for what a carrier sends: unreadable frames become events too."""
+        try:
+            if len(frame) > MAX_FRAME:
+                raise MalformedMessage(f"frame of {len(frame)} bytes")
+            events = self._serializer.decode(frame)
+        except MalformedMessage as problem:
+            self.malformed_frames += 1
+            self.deliver(UnknownEvent(kind="malformed", raw={"error": str(problem), "frame": problem.raw}))
+            return
+        for event in events:
+            self.deliver(event)
+
+    def deliver(self, event: MediaEvent | CallEvent) -> None:
+        """Hand one event to the handler (or act on it, for those that concern the session itself)."""
+        if isinstance(event, AudioReceived):
+            self._deliver_audio(event)
+        elif isinstance(event, MarkReached):
+            self._mark_returned(event)
+        elif isinstance(event, StreamStarted):
+            self._start(event)
+        elif isinstance(event, StreamStopped):
+            self.stop(event.reason or "stopped by the carrier")
+        else:
+            self._put(event)
+
+    async def wait_started(self, timeout: float) -> StreamStarted | None:
+        """The stream's start, None when it does not come within ``timeout`` seconds."""
+        await asyncio.wait({self._started}, timeout=timeout)
+        return self._started.result() if self._started.done() and not self._started.cancelled() else None
+
+    def stop(self, reason: str) -> None:
+        """The stream is over: iteration ends once the events at hand are taken."""
+        if self._stopped.is_set():
+            return
+        self.stop_reason = reason
+        self._stopped.set()
+        if not self._started.done():
+            self._started.cancel()
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    async def close(self, code: int = 1000) -> None:
+        """Close the transport; the stream is over."""
+        self.stop("closed by us")
+        await self._transport.close(code)
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _start(self, event: StreamStarted) -> None:
+        if self._started.done():
+            return
+        self.stream_id = event.stream_id
+        self.custom = event.custom
+        if event.format != self.format:
+            self._decode_to = Transcoder(source=event.format, target=self.format)
+        self._started.set_result(event)
+
+    def _deliver_audio(self, event: AudioReceived) -> None:
+        if self._decode_to is not None:
+            payload = self._decode_to.convert(event.payload)
+            event = AudioReceived(payload, event.track, event.sequence, event.timestamp, event.raw)
+        if self._audio_queued >= QUEUE_FRAMES:
+            self._drop_oldest_audio()
+        self._audio_queued += 1
+        self._put(event)
+
+    def _drop_oldest_audio(self) -> None:
+        for index, queued in enumerate(self._events):
+            if isinstance(queued, AudioReceived):
+                del self._events[index]
+                self._audio_queued -= 1
+                self.dropped_frames += 1
+                return
+
+    def _mark_returned(self, event: MarkReached) -> None:
+        proven = self._position.reached(event.name, self._clock())
+        waiter = self._waiting_marks.pop(event.name, None)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+        name = self._marks.pop(event.name, None)
+        if name is not None and proven:
+            self._put(MarkReached(name, event.raw))
+
+    def _put(self, event: MediaEvent | CallEvent) -> None:
+        if self._stopped.is_set():
+            return
+        self._events.append(event)
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    async def _send_mark(self, wire_name: str) -> None:
+        for frame in self._serializer.encode_mark(wire_name):
+            await self._send(frame)
+
+    async def _send(self, frame: bytes) -> None:
+        try:
+            await self._transport.send(frame)
+        except (ConnectionError, RuntimeError, OSError) as lost:
+            self.stop("connection lost")
+            raise StreamNotOpen("the media connection is gone") from lost
+
+    def _check_open(self) -> None:
+        if self._stopped.is_set():
+            raise StreamNotOpen(f"the stream is over: {self.stop_reason}")
+        if not self._started.done():
+            raise StreamNotOpen("the stream has not started")
+
+    async def _wait_stopped(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopped.wait(), seconds)
+        except TimeoutError:
+            return
