@@ -1,0 +1,64 @@
+"""What every test gets: the house documents, and under ``LINECARD_CI=1`` no quiet skip.
+
+A skip is how a laptop without PostgreSQL or ../shared still gets an answer. In CI it would be how a check is
+lost, so there every skip is a failure, but for those that no machine of ours can run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shared_documents import SHARED, shared_path
+
+pytest_plugins = ["pytester"]
+
+SKIPS_ALLOWED_IN_CI = (
+    "live:",  # needs an account with a carrier
+    "capability:",  # the conformance kit: this carrier does not claim it
+)
+
+
+def _in_ci() -> bool:
+    return os.environ.get("LINECARD_CI") == "1"
+
+
+def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    reason = reason.removeprefix("Skipped: ")
+    if report.skipped and not hasattr(report, "wasxfail") and not reason.startswith(SKIPS_ALLOWED_IN_CI):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and LINECARD_CI=1 allows no skip: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    report: Any = yield
+    if _in_ci():
+        _refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Iterator[None]:
+    report: Any = yield
+    if _in_ci():
+        _refuse_skip(report)
+    return report
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-docs", action="store_true", help="rewrite the generated pages under docs/")
+
+
+def pytest_report_header() -> str:
+    return f"house documents: {SHARED if SHARED.exists() else 'absent, tests that need them are skipped'}"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Callable[..., Path]:
+    """``shared("recordings", "twilio")``: a path among the house documents, or a skip with the reason."""
+    return shared_path

@@ -1,0 +1,300 @@
+"""The house rules that a reader can rely on, checked over the source. Each rule is also shown a file that breaks it.
+
+A rule is a function from a module (its dotted name, its text) to complaints; nothing is imported or run.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+CORE = ROOT / "src" / "linecard"
+
+# The rooms of docs/architecture.md, core first: a room imports only rooms before it.
+ROOMS = (
+    "redaction errors numbers credentials resampling audio tones wav webhooks calls events serializer listener provider"
+    " registry hookspecs plugins once tickets policy routing callbook position session incoming media exchange"
+    " agent speech __init__ asgi testing server matrix demo cli __main__"
+).split()
+
+# A later room's name that an earlier one needs for the type checker only, and why.
+TYPE_ONLY = {
+    ("incoming", "exchange"): "the exchange in three files: these are functions over it",
+    ("media", "exchange"): "likewise",
+}
+
+# What the system is built on top of the core, and the core must not know.
+OVER_CORE = {"server": {"server", "cli"}, "demo": {"demo", "cli"}}
+
+CARRIERS = re.compile(r"twilio|telnyx|plivo|vonage|signalwire", re.IGNORECASE)
+CARRIER_FIELD = ("server/oneinbox.py", "twilio_call_sid")  # a field of the API we serve, named by its authors
+
+# Rooms that translate and hold state; their callers own the sockets, the clock and the log.
+PURE = {"calls", "events", "serializer", "position", "agent.protocol", "speech.turns"}
+IMPURE_MODULES = (
+    "httpx asyncio anyio socket ssl starlette websockets uvicorn requests aiohttp "
+    "time sched os subprocess threading random secrets logging warnings"
+).split()
+CLOCKS = {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today")}
+
+# What plugins may build on: documented in docs/reference.md, and changed only with notice.
+PUBLIC = (
+    "__init__ redaction errors numbers credentials audio tones wav webhooks calls events serializer listener provider"
+    " registry hookspecs speech testing"
+).split()
+
+NAMELESS = {"utils", "util", "helpers", "helper", "common", "base", "misc", "tools"}
+
+LONG = {
+    "src/linecard/errors.py": "one tree, drawn at the top; half of it is docstrings and next steps",
+    "src/linecard/provider.py": "THE contract: people read it whole",
+    "src/linecard/exchange.py": "the one object a platform holds: its methods are the product",
+}
+
+# Spelt in two halves so that this file may be searched as well.
+REGISTRY_HOST = re.compile(
+    "|".join(("pypi" r"\.org", "python" "hosted", "registry" r"\.npmjs", "index" "-url", "https?://[^ ]*/simple" "/"))
+)
+
+Rule = Callable[[str, str], list[str]]
+
+
+def imports(text: str) -> Iterator[tuple[str, int, bool]]:
+    """Every dotted name imported, its line, and whether it is for the type checker only."""
+    tree = ast.parse(text)
+    typing_only: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            typing_only.update(inner for statement in node.body for inner in ast.walk(statement))
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno, node in typing_only
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield "." * node.level + f"{node.module or ''}.{alias.name}", node.lineno, node in typing_only
+
+
+def room_of(name: str) -> str:
+    """``linecard.audio.PCMU_8K`` -> audio; what the package itself exports is the room ``__init__``."""
+    part = f"{name}.".split(".")[1]
+    return part if part in ROOMS else "__init__"
+
+
+def import_direction(module: str, text: str) -> list[str]:
+    here = room_of(module)
+    found = []
+    for name, line, typing_only in imports(text):
+        if name.startswith("."):
+            found.append(f"{module}:{line}: relative import; write linecard's name out")
+            continue
+        if name.split(".")[0] != "linecard":
+            continue
+        there = room_of(name)
+        if typing_only and (here, there) in TYPE_ONLY:
+            continue
+        if ROOMS.index(there) > ROOMS.index(here):
+            found.append(f"{module}:{line}: {here} imports {there}, which comes after it")
+        if there in OVER_CORE and here not in OVER_CORE[there]:
+            found.append(f"{module}:{line}: the core imports {there}")
+    return found
+
+
+def core_stands_alone(module: str, text: str) -> list[str]:
+    return [
+        f"{module}:{line}: the core imports a plugin, {name}"
+        for name, line, _ in imports(text)
+        if name.split(".")[0].startswith("linecard_")
+    ]
+
+
+def no_carrier_named(path: str, text: str) -> list[str]:
+    if path.endswith(CARRIER_FIELD[0]):
+        text = text.replace(CARRIER_FIELD[1], "")
+    return [
+        f"{path}:{number}: names the carrier {match.group()}"
+        for number, line in enumerate(text.splitlines(), 1)
+        if (match := CARRIERS.search(line))
+    ]
+
+
+def pure(module: str, text: str) -> list[str]:
+    found = [
+        f"{module}:{line}: a pure room imports {name}"
+        for name, line, _ in imports(text)
+        if name.split(".")[0] in IMPURE_MODULES
+    ]
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and tuple(ast.unparse(node.func).split(".")[-2:]) in CLOCKS:
+            found.append(f"{module}:{node.lineno}: a pure room reads the clock")
+        if isinstance(node, ast.AsyncFunctionDef):
+            found.append(f"{module}:{node.lineno}: a pure room waits")
+    return found
+
+
+def public_names_only(module: str, text: str) -> list[str]:
+    return [
+        f"{module}:{line}: a plugin imports {name}, which is not public"
+        for name, line, _ in imports(text)
+        if name.split(".")[0] == "linecard"
+        and (room_of(name) not in PUBLIC or any(part.startswith("_") for part in name.split(".")[1:]))
+    ]
+
+
+def file_named_for_its_idea(path: str, text: str) -> list[str]:
+    return [f"{path}: '{Path(path).stem}' names no idea"] if Path(path).stem in NAMELESS else []
+
+
+def one_idea_long(path: str, text: str) -> list[str]:
+    lines = text.count("\n")
+    excused = path in LONG or "/migrations/versions/" in path  # a migration is a record, written once
+    return [f"{path}: {lines} lines; look for the second idea"] if lines > 300 and not excused else []
+
+
+def says_what_it_is(path: str, text: str) -> list[str]:
+    return [f"{path}: no docstring at its top"] if text.strip() and not ast.get_docstring(ast.parse(text)) else []
+
+
+def no_registry_named(path: str, text: str) -> list[str]:
+    return [
+        f"{path}:{number}: names a package registry's host"
+        for number, line in enumerate(text.splitlines(), 1)
+        if REGISTRY_HOST.search(line)
+    ]
+
+
+def _python(*folders: str) -> Iterator[Path]:
+    for folder in folders:
+        yield from (p for p in sorted(ROOT.glob(f"{folder}/**/*.py")) if "build" not in p.parts)
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(next(p for p in path.parents if p.name == "src")).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 2 else parts)
+
+
+def _modules(*folders: str) -> list[tuple[str, str]]:
+    return [(_module(path), path.read_text()) for path in _python(*folders)]
+
+
+def _files(*folders: str) -> list[tuple[str, str]]:
+    return [(path.relative_to(ROOT).as_posix(), path.read_text()) for path in _python(*folders)]
+
+
+def _tracked() -> list[tuple[str, str]]:
+    """Every text file that is, or is about to be, in the repository."""
+    names = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    ).stdout.splitlines()
+    texts = []
+    for name in names:
+        try:
+            texts.append((name, (ROOT / name).read_text()))
+        except (UnicodeDecodeError, FileNotFoundError, IsADirectoryError):
+            continue
+    return texts
+
+
+def _pure_modules() -> list[tuple[str, str]]:
+    core = [(m, t) for m, t in _modules("src") if m.removeprefix("linecard.") in PURE]
+    return core + [(m, t) for m, t in _modules(*PLUGINS) if m.split(".")[-1] == "wire"]
+
+
+DISTRIBUTIONS = [path for folder in (".", "providers/*", "contrib/*", "docs/examples/*")
+                 for path in sorted(ROOT.glob(f"{folder}/pyproject.toml"))]  # fmt: skip
+PLUGINS = ("providers/*/src", "contrib/*/src", "docs/examples/*/src")
+SHIPPED = ("src", "providers/*/src", "contrib/*/src")
+
+RULES: dict[str, tuple[Rule, Callable[[], list[tuple[str, str]]], int, list[tuple[str, str]]]] = {
+    # rule: the check, what it is held against, the least number of files it must see, modules that break it
+    "a room imports only rooms above it, never the server": (
+        import_direction, lambda: _modules("src"), 20, [
+            ("linecard.calls", "from linecard.exchange import Exchange"),
+            ("linecard.calls", "from linecard import Exchange"),
+            ("linecard.calls", "from .exchange import Exchange"),
+            ("linecard.matrix", "def f():\n    import linecard.server.app"),
+        ]),
+    "the core imports no plugin": (
+        core_stands_alone, lambda: _modules("src"), 20, [("linecard.exchange", "from linecard_acme import Acme")]),
+    "no carrier is named in the core": (
+        no_carrier_named, lambda: [(n, t) for n, t in _tracked() if n.startswith("src/")], 20, [
+            ("src/linecard/server/oneinbox.py", "twilio_call_sid = 1\nif provider == 'Twilio': ..."),
+            ("src/linecard/server/console/app.js", "const carriers = ['telnyx']"),
+        ]),
+    "pure rooms have no sockets, clock, environment or log, and do not wait": (
+        pure, _pure_modules, 3, [
+            ("linecard.events", "def f():\n    import logging"),
+            ("linecard.events", "import os.path"),
+            ("linecard.events", "import datetime\nx = datetime.datetime.now(datetime.UTC)"),
+            ("linecard.events", "async def f(): ..."),
+        ]),
+    "plugins import only public names": (
+        public_names_only, lambda: _modules(*PLUGINS), 3, [
+            ("linecard_acme", "from linecard.exchange import Exchange"),
+            ("linecard_acme", "from linecard.errors import _verb"),
+        ]),
+    "files are named for their idea": (
+        file_named_for_its_idea, lambda: _files("src", "providers", "contrib", "tests"), 20,
+        [("src/linecard/utils.py", "")]),
+    "files hold one idea": (one_idea_long, lambda: _files(*SHIPPED), 20, [("src/linecard/x.py", "x = 1\n" * 301)]),
+    "files say what they are": (says_what_it_is, lambda: _files(*SHIPPED), 20, [("src/linecard/x.py", "x = 1")]),
+    "no registry host is named": (
+        no_registry_named, _tracked, 40, [("pyproject.toml", "index" "-url = 'https://example.com'")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_house_keeps(name: str) -> None:
+    check, files, least, _ = RULES[name]
+    seen = files()
+    assert len(seen) >= least, "the rule looks at too little to mean anything"
+    complaints = [complaint for path, text in seen for complaint in check(path, text)]
+    assert not complaints, "\n" + "\n".join(complaints)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_breaking_it_is_noticed(name: str) -> None:
+    check, _, _, broken = RULES[name]
+    assert broken
+    for path, text in broken:
+        assert len(check(path, text)) == 1, f"unnoticed: {text}"
+
+
+def test_the_carrier_field_is_excepted_in_its_own_file_only() -> None:
+    assert no_carrier_named("src/linecard/server/oneinbox.py", "twilio_call_sid: str") == []
+    assert no_carrier_named("src/linecard/server/inkbox.py", "twilio_call_sid: str") != []
+
+
+def test_every_room_has_its_place_in_the_order() -> None:
+    rooms = {p.stem if p.suffix == ".py" else p.name for p in CORE.iterdir() if p.suffix == ".py" or p.is_dir()}
+    assert rooms - {"__pycache__"} - set(ROOMS) == set()
+
+
+def test_long_files_are_excused_only_while_they_are_long() -> None:
+    assert {path for path in LONG if (ROOT / path).read_text().count("\n") <= 300} == set()
+
+
+@pytest.mark.parametrize("pyproject", DISTRIBUTIONS, ids=lambda p: p.parent.name)
+def test_every_distribution_pins_what_it_needs_and_ships_its_types(pyproject: Path) -> None:
+    pinned = set()
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            assert re.fullmatch(r"[\w.-]+==[\w.!+]+", line), f"constraints.txt: {line!r} is no plain name==version"
+            pinned.add(canonicalize_name(line.split("==")[0]))
+    table = tomllib.loads(pyproject.read_text())
+    project = table["project"]
+    groups = [project.get("dependencies", []), table.get("dependency-groups", {}).get("dev", [])]
+    groups += project.get("optional-dependencies", {}).values()
+    names = {canonicalize_name(Requirement(r).name) for group in groups for r in group}
+    assert {n for n in names if not n.startswith("linecard")} - pinned == set(), "add them to constraints.txt"
+    assert [*pyproject.parent.glob("src/*/py.typed")], "no py.typed"
+    assert project["license"] == "Apache-2.0"
