@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from linecard.calls import Call, DialRequest, EndReason, StreamTarget
 from linecard.credentials import Credential
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     import httpx
 
     from linecard.listener import Desk, Listener
+
+T = TypeVar("T")
 
 CONTRACT = 1
 """Version of this contract. A provider written for another one is refused when it is loaded."""
@@ -332,6 +334,16 @@ class Provider(ABC):
         except httpx.HTTPError as failure:
             raise self.error(operation, None, message=str(failure) or type(failure).__name__) from failure
         return self.read(response, operation)
+
+    async def ask(self, into: Callable[[Any], T], method: str, path: str, *, operation: str, **request: Any) -> T:
+        """:meth:`request`, with the answer taken apart by ``into``; what that trips over is ``UnreadableResponse``."""
+        body = await self.request(method, path, operation=operation, **request)
+        try:
+            return into(body)
+        except (LookupError, TypeError, ValueError, AttributeError) as failure:
+            # Not chained: a validation error quotes what it read.
+            problem = f"the body has another shape than expected ({type(failure).__name__})"
+            raise UnreadableResponse(self.name, operation, problem) from None
 
     def read(self, response: httpx.Response, operation: str) -> Any:
         """The JSON of a carrier's answer, or the typed error it stands for."""
