@@ -1,0 +1,60 @@
+"""``linecard ...``: finds the command's own module and hands over.
+
+A command is a function ``main(argv) -> int`` with a parser of its own, imported only when it is named. The words
+are here, the work is not.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.metadata import version
+from typing import NamedTuple
+
+from linecard.errors import LinecardError
+
+
+class Command(NamedTuple):
+    """A word on the command line: ``module:function``, and what it is for."""
+
+    target: str
+    purpose: str
+
+
+COMMANDS: dict[str, Command] = {
+    "demo": Command("linecard.demo:main", "real calls through every installed carrier's sandbox, and what was heard"),
+    "providers": Command("linecard.cli.providers:main", "the carriers installed here, and what each can do"),
+    "matrix": Command("linecard.cli.matrix:main", "the capability table as Markdown"),
+    "new-provider": Command("linecard.cli.new_provider:main", "begin a carrier plugin of your own"),
+}
+
+
+def usage() -> str:
+    """The help text: every word and its purpose."""
+    width = max(map(len, COMMANDS))
+    words = "\n".join(f"  {word:<{width}}  {command.purpose}" for word, command in COMMANDS.items())
+    return f"usage: linecard WORD [...]\n\n{words}\n\nlinecard WORD --help tells more; --version, which one this is."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0 when it did its work, 1 when the answer is no, 2 when it was asked wrongly."""
+    word, *rest = [*(sys.argv[1:] if argv is None else argv), ""]
+    if word in ("", "-h", "--help", "help"):
+        print(usage())
+        return 0 if word else 2
+    if word in ("-V", "--version", "version"):
+        print(f"linecard {version('linecard')}")
+        return 0
+    if word not in COMMANDS:
+        print(f"linecard knows no word {word!r}\n\n{usage()}", file=sys.stderr)
+        return 2
+    module, _, function = COMMANDS[word].target.partition(":")
+    run: Callable[[list[str]], int] = getattr(import_module(module), function)
+    try:
+        return run(rest[:-1])
+    except LinecardError as error:
+        print(f"linecard {word}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,106 @@
+"""The front of ``linecard``: the right module is asked, and only that one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from linecard import cli, errors, plugins
+from linecard.credentials import Credential
+from linecard.hookspecs import hookimpl
+from linecard.matrix import matrix
+from linecard.provider import Provider
+
+
+class _Card(Credential):
+    provider: str = "cardboard"
+
+
+class Cardboard(Provider):
+    name = "cardboard"
+    credential_type = _Card
+    verify = parse_webhook = serializer = search_numbers = dial = answer = hang_up = None  # type: ignore[assignment]
+
+    async def send_digits(self, call_id: str, digits: str) -> None: ...
+
+
+class _Plugin:
+    @hookimpl
+    def linecard_providers(self) -> list[type[Provider]]:
+        return [Cardboard]
+
+
+@pytest.fixture
+def cardboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("LINECARD_PLUGINS", "")
+    plugins.reset()
+    plugins.register(_Plugin(), "cardboard")
+    yield
+    plugins.reset()
+
+
+def test_no_word_is_answered_with_the_words_and_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2
+    assert "new-provider" in capsys.readouterr().out
+
+
+def test_an_unknown_word_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["dail"]) == 2
+    assert "'dail'" in capsys.readouterr().err
+
+
+def test_every_word_leads_to_a_command() -> None:
+    for word in cli.COMMANDS:
+        run = subprocess.run([sys.executable, "-m", "linecard", word, "--help"], capture_output=True, text=True)
+        assert run.returncode == 0, f"{word}: {run.stderr}"
+        assert f"linecard {word}" in run.stdout
+
+
+def test_help_imports_no_command_and_no_server() -> None:
+    code = "import sys, linecard.cli; linecard.cli.main(['--help']); print(*sys.modules, sep='\\n', file=sys.stderr)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(run.stderr.split())
+    assert "linecard.cli" in loaded
+    assert not loaded & {"linecard.demo", "linecard.plugins", "linecard.server", "httpx", "starlette"}
+
+
+def test_our_errors_are_one_line_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(argv: list[str]) -> int:
+        raise errors.UnknownProvider("acmee", ["acme"])
+
+    monkeypatch.setattr("linecard.cli.providers.main", fail)
+    assert cli.main(["providers"]) == 2
+    assert capsys.readouterr().err.startswith("linecard providers: no provider named 'acmee'")
+
+
+@pytest.mark.usefixtures("cardboard")
+def test_providers_lists_what_is_installed_and_what_it_can(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["providers", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [p["name"] for p in listed["providers"]] == ["cardboard"]
+    assert "send_digits" in listed["providers"][0]["capabilities"]
+    assert listed["broken"] == {}
+
+
+@pytest.mark.usefixtures("cardboard")
+def test_matrix_check_fails_on_a_stale_page_and_write_mends_it(tmp_path: Path) -> None:
+    page = tmp_path / "capabilities.md"
+    page.write_text("long ago")
+    assert cli.main(["matrix", "--check", str(page)]) == 1
+    assert cli.main(["matrix", "--write", str(page)]) == 0
+    assert cli.main(["matrix", "--check", str(page)]) == 0
+
+
+def test_matrix_says_yes_exactly_where_the_method_is_overridden() -> None:
+    table = [row.split("|") for row in matrix([Cardboard]).splitlines() if row.startswith("|")]
+    rows = {row[1].strip(): row[-2].strip() for row in table}
+    assert rows["`send_digits`"] == "yes"
+    assert rows["`transfer`"] == "-"
+    assert rows["`dial`"] == "yes"
