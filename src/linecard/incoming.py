@@ -160,7 +160,7 @@ async def _follow(
             return provider.leave_ringing(event)
 
 
-# --- a call comes further ----------------------------------------------------------------------------------------------
+# --- a call comes further -------------------------------------------------------------------------------------------
 
 
 async def _progress(exchange: Exchange, credential_id: str, event: CallEvent) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-# Seven digits in a row, spaces and punctuation between them allowed, are somebody's phone.
-NUMBER = re.compile(r"(?<![\w-])\+?\d(?:[ ().-]?\d){6,14}(?![\w-])")
+# Seven digits in a row, spaces and punctuation between them allowed, are (unless it is a date) somebody's phone.
+NUMBER = re.compile(r"(?<![\w-])(?!\d{4}-\d\d-\d\d)\+?\d(?:[ ().-]?\d){6,14}(?![\w-])")
 SECRETS = re.compile(
     r"(?i)\b(?:KEY[0-9A-F]{16,}[\w-]*|SK[0-9a-f]{32}|whsec_[\w-]+|oi_[sp]k_[\w-]+|ApiKey_[\w-]+)"
     r"|(?<=bearer )[\w.~+/=-]+|(?<=basic )[\w+/=]+|(?<=/media/)[\w-]{20,}"

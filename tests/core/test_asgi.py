@@ -1,0 +1,109 @@
+"""The two routes over real sockets: what the carrier signed, what the upgrade is refused with, where it is mounted."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+import websockets
+from fake_carriers import FakeCredential, InlineProvider
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from linecard import AudioReceived, Exchange, MediaSession, MemoryNumberRegistry, Policy
+from linecard.asgi import create_app
+from linecard.testing.serving import serve
+
+OURS, CALLER = "+14155550101", "+12125550102"
+
+
+async def echo(session: MediaSession) -> None:
+    async for event in session:
+        if isinstance(event, AudioReceived):
+            await session.send_audio(event.payload)
+
+
+@pytest.fixture
+async def served(fake_plugins: None) -> AsyncIterator[tuple[Exchange, str]]:
+    exchange = Exchange(
+        registry=MemoryNumberRegistry(),
+        credentials={"main": FakeCredential()},
+        public_url="https://voice.example.com/phone",
+        secret="x" * 32,
+        policy=Policy(),
+        settle=0.2,
+    )
+
+    async def setup() -> None:
+        await exchange.assign(OURS, agent_id="a", credential_id="main")
+
+    inner = create_app(exchange, echo, on_startup=setup)
+    async with inner.router.lifespan_context(inner), serve(Starlette(routes=[Mount("/phone", inner)])) as base:
+        yield exchange, base + "/phone"
+
+
+def ringing(event_id: str = "e1") -> dict[str, str]:
+    return {"event": "ringing", "id": "in-1", "from": CALLER, "to": OURS, "event_id": event_id}
+
+
+async def post(base: str, body: object, **headers: str) -> httpx.Response:
+    async with httpx.AsyncClient() as client:
+        return await client.post(f"{base}/inline/main?a=%2F&b=", json=body, headers={"x-signed": "yes", **headers})
+
+
+async def test_the_url_to_verify_is_the_public_one_whatever_host_the_request_claims(
+    served: tuple[Exchange, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(InlineProvider, "verify", lambda self, request: seen.append(request.url))
+    await post(served[1], ringing(), host="evil.example.com")
+    assert seen == ["https://voice.example.com/phone/inline/main?a=%2F&b="]
+
+
+async def test_a_call_from_ring_to_echo_over_a_real_socket(served: tuple[Exchange, str]) -> None:
+    reply = await post(served[1], ringing())
+    assert reply.text.startswith("wss://voice.example.com/phone/media/")
+    ticket = reply.text.rpartition("/")[2]
+    async with connect(f"ws{served[1].removeprefix('http')}/media/{ticket}") as socket:
+        await socket.send(json.dumps({"event": "start", "call_id": "in-1"}))
+        await socket.send(json.dumps({"event": "media", "audio": "over the wire"}))
+        frame = await asyncio.wait_for(socket.recv(), 2)
+        assert isinstance(frame, str), "carriers refuse binary frames"
+        assert json.loads(frame) == {"event": "media", "audio": "over the wire"}
+
+
+@pytest.mark.parametrize(("path", "status"), [("/media", 401), ("/media/", 401), ("/media/forged", 403)])
+async def test_no_ticket_is_401_and_a_bad_one_403_before_the_upgrade(
+    served: tuple[Exchange, str], path: str, status: int
+) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect(f"ws{served[1].removeprefix('http')}{path}"):
+            pass
+    assert refused.value.response.status_code == status
+    assert not served[0].sessions
+
+
+async def test_a_ticket_opens_one_socket_only(served: tuple[Exchange, str]) -> None:
+    url = f"ws{served[1].removeprefix('http')}/media/" + (await post(served[1], ringing())).text.rpartition("/")[2]
+    async with connect(url):
+        with pytest.raises(InvalidStatus) as refused:
+            async with connect(url):
+                pass
+    assert refused.value.response.status_code == 403
+
+
+async def test_a_huge_webhook_is_refused_unread(served: tuple[Exchange, str]) -> None:
+    assert (await post(served[1], {"x": "y" * 2_000_000})).status_code == 413
+
+
+async def test_a_socket_that_never_says_whose_call_it_is_is_closed(
+    served: tuple[Exchange, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("linecard.media.START_TIMEOUT", 0.05)
+    url = f"ws{served[1].removeprefix('http')}/media/" + (await post(served[1], ringing())).text.rpartition("/")[2]
+    async with connect(url) as socket:
+        with pytest.raises(websockets.ConnectionClosed):
+            await asyncio.wait_for(socket.recv(), 2)

@@ -1,0 +1,64 @@
+"""Errors name the provider, the operation and the next step, and keep secrets and numbers to themselves."""
+
+import pytest
+
+from linecard import errors
+from linecard.numbers import e164
+from linecard.redaction import mask_number, redact
+
+
+def test_a_provider_error_reads_as_a_sentence_with_a_next_step() -> None:
+    error = errors.NumberRejected("acme", "dial", "'To' number is not valid", status=400, code="21")
+    assert str(error) == (
+        "acme refused dial (21): 'To' number is not valid. "
+        "Check the number is E.164, like +14155550100, and in service."
+    )
+    assert (error.provider, error.operation, error.status, error.code) == ("acme", "dial", 400, "21")
+
+
+def test_only_an_unavailable_dial_has_an_unknown_outcome() -> None:
+    assert errors.ProviderUnavailable("acme", "dial").outcome_unknown
+    assert not errors.ProviderUnavailable("acme", "search_numbers").outcome_unknown
+    assert "do not dial again before checking" in str(errors.ProviderUnavailable("acme", "dial"))
+
+
+def test_a_rate_limit_says_how_long_to_wait() -> None:
+    assert "Wait 2.5 s" in str(errors.RateLimited("acme", "dial", retry_after=2.5))
+
+
+@pytest.mark.parametrize(
+    ("text", "gone"),
+    [
+        ("call to +919876543210 failed", "9876543210"),
+        ("from (415) 555-0100 ext", "555-0100"),
+        ("Authorization: Bearer abc.def-ghi", "abc.def-ghi"),
+        ("bad key KEY0123456789ABCDEF0123_x", "KEY0123456789ABCDEF"),
+        ("GET /media/AbCdEfGhIjKlMnOpQrStUv 101", "AbCdEfGhIjKlMnOpQrStUv"),
+        ("token s3cr3t-value refused", "s3cr3t-value"),
+    ],
+)
+def test_redaction(text: str, gone: str) -> None:
+    assert gone not in redact(text, ("s3cr3t-value",))
+
+
+def test_ids_and_codes_survive_redaction() -> None:
+    text = "error 21211 on 2026-11-20, call v3:abc, request RQ12"
+    assert redact(text) == text
+
+
+def test_every_error_is_a_linecard_error_and_in_the_drawn_tree() -> None:
+    drawn = errors.__doc__ or ""
+    classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, Exception)]
+    assert all(issubclass(c, errors.LinecardError) and c.__name__ in drawn for c in classes)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "4155550100", "+0155", "+1 415 555 0100", "0049301234", "+1415555010a", "+1" * 10, "+12345"]
+)
+def test_what_is_not_e164_is_refused(text: str) -> None:
+    with pytest.raises(errors.InvalidNumber):
+        e164(text)
+
+
+def test_a_masked_number_cannot_be_rung() -> None:
+    assert mask_number("+14155550123") == "+1415…23"

@@ -1,0 +1,85 @@
+"""How much was heard: the clock, corrected by marks, not fooled by clears."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from linecard.position import PlaybackPosition
+
+
+def test_without_marks_the_clock_tells() -> None:
+    position = PlaybackPosition()
+    position.queue(3.0, now=10.0)
+    assert position.heard(10.0) == 0.0
+    assert position.heard(11.5) == pytest.approx(1.5)
+    assert position.heard(99.0) == 3.0
+
+
+def test_an_outstanding_mark_is_an_upper_bound() -> None:
+    position = PlaybackPosition()
+    position.queue(1.0, now=0.0)
+    position.mark()
+    position.queue(1.0, now=0.0)
+    assert position.heard(1.8) == 1.0, "the carrier has not confirmed the first second"
+
+
+def test_an_echoed_mark_sets_the_clock_right() -> None:
+    position = PlaybackPosition()
+    position.queue(2.0, now=0.0)
+    name = position.mark()
+    position.queue(2.0, now=0.0)
+    assert position.reached(name, now=2.7), "the carrier started 0.7 s late"
+    assert position.heard(2.7) == pytest.approx(2.0)
+    assert position.heard(3.2) == pytest.approx(2.5)
+
+
+def test_clear_counts_what_was_heard_and_what_was_not() -> None:
+    position = PlaybackPosition()
+    position.queue(5.0, now=0.0)
+    assert position.clear(now=2.0) == pytest.approx((2.0, 3.0))
+    assert position.heard(100.0) == pytest.approx(2.0)
+    position.queue(1.0, now=100.0)
+    assert position.heard(100.5) == pytest.approx(2.5)
+
+
+def test_a_mark_echoed_by_a_clear_proves_nothing() -> None:
+    position = PlaybackPosition()
+    position.queue(5.0, now=0.0)
+    name = position.mark()
+    position.clear(now=1.0)
+    assert not position.reached(name, now=1.0)
+    assert position.heard(50.0) == pytest.approx(1.0)
+
+
+def test_foreign_marks_are_not_ours() -> None:
+    position = PlaybackPosition()
+    assert not any(position.reached(name, 0.0) for name in ("hello", "lc0.9", "lc.", "lc1", ""))
+
+
+def test_silence_between_two_utterances_is_not_heard_audio() -> None:
+    position = PlaybackPosition()
+    position.queue(1.0, now=0.0)
+    position.queue(1.0, now=10.0)
+    assert position.heard(10.5) == pytest.approx(1.5)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["send", "mark", "echo", "clear", "wait"]), st.floats(0.01, 5.0))))
+def test_heard_never_exceeds_sent_and_never_falls(steps: list[tuple[str, float]]) -> None:
+    position, now, heard, names = PlaybackPosition(), 0.0, 0.0, []
+    for step, amount in steps:
+        match step:
+            case "send":
+                position.queue(amount, now)
+            case "mark":
+                names.append(position.mark())
+            case "echo" if names:
+                # A carrier echoes a mark only after playing up to it, so not before the clock allows it either.
+                position.reached(names.pop(0), now)
+            case "clear":
+                position.clear(now)
+                names.clear()
+            case "wait":
+                now += amount
+        assert -1e-9 <= position.heard(now) <= position.sent + 1e-9
+        assert position.heard(now) >= heard - 1e-9 or step == "echo"
+        heard = position.heard(now)
