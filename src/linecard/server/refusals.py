@@ -1,0 +1,86 @@
+"""Why the service says no. The faces turn each into their own status code and body.
+
+    Refusal
+      BadCursor             a page cursor we did not make
+      IdempotencyConflict   the key was used for another request
+      Taken                 a handle or number is somebody's already
+      InUse                 still needed by the things named in ``by``
+      DuplicateRule         that contact rule exists, as ``existing``
+      UrlRefused            a client's URL leads where we do not go
+      OverLimit             the rolling day is used up; ``snapshot`` says how
+      StoreOverloaded       the database is too far behind to take more
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from linecard.errors import LimitReached, LinecardError, PolicyRefusal
+
+if TYPE_CHECKING:
+    from linecard.server.store.limits import Snapshot
+
+
+class Refusal(LinecardError):
+    """Base: the request was understood and is not done."""
+
+
+class BadCursor(Refusal, ValueError):
+    """The cursor is not one of ours."""
+
+    def __init__(self) -> None:
+        super().__init__("the cursor is not valid: pass next_cursor of the page before, or none for the first page")
+
+
+class IdempotencyConflict(Refusal):
+    """The Idempotency-Key came with another body within 24 hours."""
+
+    def __init__(self, call_id: UUID) -> None:
+        self.call_id = call_id
+        super().__init__("this Idempotency-Key was used for another request; use a new key for a new call")
+
+
+class Taken(Refusal):
+    """A name or number that must be unique is held already."""
+
+    def __init__(self, what: str, value: str) -> None:
+        self.what = what
+        super().__init__(f"{what} {value!r} is taken")
+
+
+class InUse(Refusal):
+    """It cannot go while others need it; ``by`` are their public ids."""
+
+    def __init__(self, what: str, by: Iterable[str]) -> None:
+        self.by = tuple(by)
+        super().__init__(f"the {what} is still used by {', '.join(self.by[:5])}; remove or move them first")
+
+
+class DuplicateRule(Refusal):
+    """A contact rule already covers this; ``existing`` is its id."""
+
+    def __init__(self, existing: UUID) -> None:
+        self.existing = existing
+        super().__init__("a contact rule already covers this number on this side; change that one")
+
+
+class UrlRefused(PolicyRefusal):
+    """We do not connect there for a client: wrong scheme, private address, or an address in disguise."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        super().__init__(f"the URL is refused: {why}")
+
+
+class OverLimit(LimitReached):
+    """The workspace's calls or minutes of the last 24 hours are used up. ``retry_after`` is in seconds."""
+
+    def __init__(self, what: str, snapshot: Snapshot, retry_after: float) -> None:
+        self.snapshot = snapshot
+        super().__init__(f"{what} in 24 hours", retry_after=retry_after)
+
+
+class StoreOverloaded(Refusal):
+    """More rows wait to be written than memory allows: the database is down or far too slow."""

@@ -1,0 +1,266 @@
+"""Calls as the faces see them: created with their options, looked up, listed, annotated.
+
+How a call moves on is the call book's business (``callbook.py``); nothing here changes a status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, func, insert, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from linecard.server.refusals import IdempotencyConflict
+from linecard.server.store import tallies
+from linecard.server.store.columns import utc_now
+from linecard.server.store.database import Database
+from linecard.server.store.ids import new_id, parse_id
+from linecard.server.store.models import CallEventRow, CallRow, LineRow
+from linecard.server.store.pages import Page, read_cursor, write_cursor
+
+IDEMPOTENCY = timedelta(hours=24)
+
+NOTES = frozenset(
+    {
+        "outcome", "summary", "analysis", "latency", "error", "cost_cents", "use_tts", "use_stt", "websocket_url",
+        "owner", "details", "options", "answered_by", "variables", "overrides",
+    }
+)  # fmt: skip
+"""Columns that :meth:`Calls.note` may set: all that is not the call's course."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewCall:
+    """An outbound call to be made on ``line``; ``id`` becomes the exchange's reference (``id.hex``).
+
+    ``options`` are a face's own settings (voicemail, mode ...); ``body_hash`` is of the request, for idempotency.
+    """
+
+    line: LineRow
+    to_number: str
+    agent_id: UUID | None
+    id: UUID = field(default_factory=new_id)
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    webhook_url: str | None = None
+    websocket_url: str | None = None
+    time_limit: float | None = None
+    scheduled_at: datetime | None = None
+    idempotency_key: str | None = None
+    body_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallFilter:
+    """Which calls of a workspace to list; None and empty mean any. Times are on ``created_at``, end excluded."""
+
+    agent_id: UUID | None = None
+    line_id: UUID | None = None
+    stages: Sequence[str] = ()
+    direction: str | None = None
+    from_number: str | None = None
+    to_number: str | None = None
+    created_from: datetime | None = None
+    created_before: datetime | None = None
+    is_blocked: bool | None = None
+
+    def counted(self) -> bool:
+        """True when the tally knows the number of these."""
+        return not (self.line_id or self.from_number or self.to_number or self.created_from or self.created_before)
+
+
+class Calls:
+    """The calls of every workspace."""
+
+    def __init__(self, db: Database, *, owner: str = "") -> None:
+        self._db = db
+        self._owner = owner or None
+
+    async def create(self, new: NewCall) -> tuple[CallRow, bool]:
+        """Write an outbound call down before it is dialled; the second value is False for an idempotent repeat.
+
+        It is ``initiated``, or ``queued`` when scheduled. ``IdempotencyConflict`` when the key came with another
+        body in the last 24 hours.
+        """
+        now = utc_now()
+        stage = "queued" if new.scheduled_at else "initiated"
+        values = {
+            "id": new.id,
+            "workspace_id": new.line.workspace_id,
+            "credential_id": new.line.credential_id,
+            "line_id": new.line.id,
+            "agent_id": new.agent_id,
+            "provider": new.line.provider,
+            "direction": "outbound",
+            "from_number": new.line.number,
+            "to_number": new.to_number,
+            "status": stage,
+            "stage": stage,
+            "time_limit": new.time_limit,
+            "variables": dict(new.variables),
+            "details": dict(new.metadata),
+            "overrides": dict(new.overrides),
+            "options": dict(new.options),
+            "webhook_url": new.webhook_url,
+            "websocket_url": new.websocket_url,
+            "scheduled_at": new.scheduled_at,
+            "idempotency_key": new.idempotency_key,
+            "body_hash": new.body_hash,
+            "created_at": now,
+            "updated_at": now,
+            "owner": self._owner,
+        }
+        insert_ = sqlite_insert if self._db.sqlite else postgresql_insert
+        async with self._db.write() as session:
+            if new.idempotency_key:
+                # A key is free again after a day: let go of it, so that it can be taken anew below.
+                same_key = (
+                    CallRow.workspace_id == new.line.workspace_id,
+                    CallRow.idempotency_key == new.idempotency_key,
+                )
+                stale = (*same_key, CallRow.created_at < now - IDEMPOTENCY)
+                await session.execute(update(CallRow).where(*stale).values(idempotency_key=None))
+            made = await session.scalars(
+                insert_(CallRow).values(values).on_conflict_do_nothing().returning(CallRow)
+            )
+            row = made.one_or_none()
+            if row is None:
+                known = (await session.scalars(select(CallRow).where(*same_key))).one()
+                if known.body_hash != new.body_hash:
+                    raise IdempotencyConflict(known.id)
+                return known, False
+            sort = (row.workspace_id, row.agent_id, row.direction, row.stage, False)
+            await tallies.count(session, (sort, 1))
+            event = {"call_id": row.id, "kind": "call.created", "at": now, "payload": {}}
+            await session.execute(insert(CallEventRow), [event])
+        return row, True
+
+    async def get(self, workspace_id: UUID, call_id: UUID | None) -> CallRow | None:
+        """The call; None when there is none or it is another workspace's."""
+        if call_id is None:
+            return None
+        async with self._db.read() as session:
+            row = await session.get(CallRow, call_id)
+        return row if row is not None and row.workspace_id == workspace_id else None
+
+    async def find(self, key: UUID | str) -> CallRow | None:
+        """Any workspace's call, by reference or carrier id: for our own processes, never for a client."""
+        id_ = parse_id("call", key)
+        async with self._db.read() as session:
+            row = await session.get(CallRow, id_) if id_ else None
+            if row is None and isinstance(key, str):
+                row = await session.scalar(select(CallRow).where(CallRow.carrier_id == key).limit(1))
+        return row
+
+    async def exists(self, call_id: UUID | None) -> bool:
+        """True when the call is somebody's: tells a foreign id (403) from an unknown one (404)."""
+        if call_id is None:
+            return False
+        async with self._db.read() as session:
+            return await session.scalar(select(CallRow.id).where(CallRow.id == call_id)) is not None
+
+    async def page(
+        self, workspace_id: UUID, which: CallFilter, *, limit: int = 50, offset: int = 0, cursor: str | None = None
+    ) -> Page[CallRow]:
+        """Calls, newest first. With ``cursor`` (of the page before) the cost does not grow with the page."""
+        query = _filtered(select(CallRow), workspace_id, which)
+        if cursor is not None:
+            query = query.where(tuple_(CallRow.created_at, CallRow.id) < tuple_(*read_cursor(cursor)))
+        query = query.order_by(CallRow.created_at.desc(), CallRow.id.desc()).limit(limit + 1).offset(offset)
+        async with self._db.read() as session:
+            rows = list(await session.scalars(query))
+        more = len(rows) > limit
+        rows = rows[:limit]
+        return Page(rows, write_cursor(rows[-1].created_at, rows[-1].id) if more and rows else None)
+
+    async def total(self, workspace_id: UUID, which: CallFilter) -> int:
+        """How many calls a filter matches. From the tally where it can be, else counted."""
+        if which.counted():
+            return await tallies.total(
+                self._db,
+                workspace_id,
+                agent_id=which.agent_id,
+                stages=tuple(which.stages),
+                direction=which.direction,
+                is_blocked=which.is_blocked,
+            )
+        async with self._db.read() as session:
+            return await session.scalar(_filtered(select(func.count()), workspace_id, which)) or 0
+
+    async def note(self, call_id: UUID, **notes: Any) -> CallRow | None:
+        """Set what is known beside the call's course (``NOTES``): outcome, summary, use_tts, options ...
+
+        ``metadata`` is called ``details`` here. Returns the row as it is now, None when there is no such call.
+        """
+        if unknown := set(notes) - NOTES:
+            raise ValueError(f"not notes of a call: {', '.join(sorted(unknown))}")
+        async with self._db.write() as session:
+            changed = update(CallRow).where(CallRow.id == call_id).values(**notes).returning(CallRow)
+            return (await session.scalars(changed)).one_or_none()
+
+    async def block(self, call_id: UUID) -> None:
+        """Mark a call as refused by a contact rule: agents' keys never see it, subscribers hear nothing of it.
+
+        To be called before the call ends: what was announced stays announced.
+        """
+        async with self._db.write() as session:
+            row = await session.scalar(select(CallRow).where(CallRow.id == call_id).with_for_update())
+            if row is None or row.is_blocked:
+                return
+            was = (row.workspace_id, row.agent_id, row.direction, row.stage, False)
+            row.is_blocked = True
+            await tallies.count(session, (was, -1), ((*was[:4], True), 1))
+
+    async def events(self, call_id: UUID) -> list[CallEventRow]:
+        """The call's log in order."""
+        async with self._db.read() as session:
+            query = select(CallEventRow).where(CallEventRow.call_id == call_id).order_by(CallEventRow.id)
+            return list(await session.scalars(query))
+
+    async def claim_due(self, owner: str, *, at: datetime | None = None, limit: int = 10) -> list[CallRow]:
+        """Scheduled calls whose time has come, now ours to dial. Each is given out once, ever: a process that dies
+        after this leaves a call that nobody dials again, because a person may be hearing it ring."""
+        now = at or utc_now()
+        due = (
+            select(CallRow.id)
+            .where(CallRow.status == "queued", CallRow.scheduled_at <= now, CallRow.dial_claimed_at.is_(None))
+            .order_by(CallRow.scheduled_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        claim = (
+            update(CallRow)
+            .where(CallRow.id.in_(due))
+            .values(dial_claimed_at=now, owner=owner)
+            .returning(CallRow)
+        )
+        async with self._db.write() as session:
+            return list(await session.scalars(claim))
+
+
+def _filtered(query: Select[Any], workspace_id: UUID, which: CallFilter) -> Select[Any]:
+    query = query.where(CallRow.workspace_id == workspace_id)
+    for column, value in (
+        (CallRow.agent_id, which.agent_id),
+        (CallRow.line_id, which.line_id),
+        (CallRow.direction, which.direction),
+        (CallRow.from_number, which.from_number),
+        (CallRow.to_number, which.to_number),
+        (CallRow.is_blocked, which.is_blocked),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    if which.stages:
+        query = query.where(CallRow.stage.in_(which.stages))
+    if which.created_from is not None:
+        query = query.where(CallRow.created_at >= which.created_from)
+    if which.created_before is not None:
+        query = query.where(CallRow.created_at < which.created_before)
+    return query

@@ -1,0 +1,70 @@
+"""Column types that mean the same on SQLite and PostgreSQL, and the declarative base of every table."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer, LargeBinary, MetaData, String, TypeDecorator
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, mapped_column
+
+from linecard.server.store.ids import new_id
+
+
+def utc_now() -> datetime:
+    """The time as stored: aware UTC."""
+    return datetime.now(UTC)
+
+
+class Moment(TypeDecorator[datetime]):
+    """Aware UTC in and out. SQLite has no zones, so there the text is UTC by convention."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("times in the store are aware; this one has no zone")
+        value = value.astimezone(UTC)
+        return value if dialect.name == "postgresql" else value.replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+Json = JSON().with_variant(JSONB(), "postgresql")
+Serial = BigInteger().with_variant(Integer(), "sqlite")
+"""A counting key: only INTEGER counts by itself on SQLite."""
+
+RowId = Annotated[UUID, mapped_column(primary_key=True, default=new_id)]
+Counter = Annotated[int, mapped_column(Serial, primary_key=True, autoincrement=True)]
+Created = Annotated[datetime, mapped_column(Moment, default=utc_now)]
+Updated = Annotated[datetime, mapped_column(Moment, default=utc_now, onupdate=utc_now)]
+
+
+class Table(DeclarativeBase):
+    """Base of all tables. Rows are read detached and hold no lazy relations: what you have is what was read."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {
+        datetime: Moment,
+        dict[str, Any]: Json,
+        list[Any]: Json,
+        list[str]: Json,
+        str: String,
+        bytes: LargeBinary,
+    }

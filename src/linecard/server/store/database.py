@@ -1,0 +1,112 @@
+"""The database, SQLite or PostgreSQL, behind two doors: :meth:`Database.read` and :meth:`Database.write`.
+
+On SQLite there can be one writer, so writers queue in the process (an asyncio lock, first come first served) and
+take the file's write lock at once (BEGIN IMMEDIATE): a transaction that starts never fails half-way for being late.
+On PostgreSQL writers run side by side and lock rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+
+from linecard.errors import ConfigurationError
+
+BUSY_MS = 15_000
+"""How long SQLite waits for another process's write lock."""
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a database file."""
+    return f"sqlite:///{path}"
+
+
+class Database:
+    """Connections to one database. ``url`` is what people write: ``sqlite:///file`` or ``postgresql://...``."""
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        self.url = make_url(url)
+        backend = self.url.get_backend_name()
+        if backend not in ("sqlite", "postgresql"):
+            raise ConfigurationError(f"the database URL is for {backend!r}; use sqlite:///file or postgresql://host/name")
+        self.sqlite = backend == "sqlite"
+        if self.sqlite and self.url.database in (None, "", ":memory:"):
+            raise ConfigurationError("the database must be a file: several connections have to see it")
+        self.engine = create_async_engine(
+            self.url.set(drivername="sqlite+aiosqlite" if self.sqlite else "postgresql+asyncpg"),
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_pre_ping=not self.sqlite,
+        )
+        if self.sqlite:
+            prepare_sqlite(self.engine.sync_engine)
+        self._readers = async_sessionmaker(self.engine, expire_on_commit=False)
+        writing = self.engine.execution_options(linecard_write=True)
+        self._writers = async_sessionmaker(writing, expire_on_commit=False)
+        self._turn = asyncio.Lock()
+
+    @property
+    def dialect(self) -> str:
+        """``sqlite`` or ``postgresql``."""
+        return "sqlite" if self.sqlite else "postgresql"
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        """A transaction for reading; rows stay usable after it."""
+        async with self._readers() as session, session.begin():
+            yield session
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncSession]:
+        """A transaction for writing: committed at the end of the block, undone when it raises.
+
+        On SQLite it owns the write lock from the first line, so what it reads cannot change before it writes.
+        On PostgreSQL lock what you read (``with_for_update``).
+        """
+        if not self.sqlite:
+            async with self._writers() as session, session.begin():
+                yield session
+            return
+        async with self._turn, self._writers() as session, session.begin():
+            await session.connection()
+            yield session
+
+    def blocking_engine(self) -> Engine:
+        """A plain engine on the same SQLite file, for a thread of its own."""
+        if not self.sqlite:
+            raise ConfigurationError("only SQLite is written from a thread")
+        engine = create_engine(self.url.set(drivername="sqlite"), pool_size=1, max_overflow=0)
+        prepare_sqlite(engine)
+        return engine.execution_options(linecard_write=True)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.engine.dispose()
+
+
+def prepare_sqlite(engine: Engine) -> None:
+    """Make the driver leave transactions to us, and every connection use WAL, foreign keys and patience."""
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # the driver's own BEGINs come too late and are never IMMEDIATE
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        # In WAL, NORMAL loses at most the last commits on power loss, never on a crash of ours; and cannot corrupt.
+        cursor.execute("PRAGMA synchronous = NORMAL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute("PRAGMA cache_size = -16384")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        write = connection.get_execution_options().get("linecard_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

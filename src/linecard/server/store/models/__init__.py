@@ -1,0 +1,31 @@
+"""Every table. Importing this is what Alembic compares the database with."""
+
+from linecard.server.store.models.calls import CallEventRow, CallRow, CallTally, Recording, Segment
+from linecard.server.store.models.carriers import CredentialRow, LineRow
+from linecard.server.store.models.coordination import Canary, Claim, Once, Usage, UsageWindow
+from linecard.server.store.models.webhooks import Attempt, Delivery, OutboxEvent, SigningKey, Subscription
+from linecard.server.store.models.workspaces import Agent, ApiKey, ContactRule, Workspace
+
+__all__ = [
+    "Agent",
+    "ApiKey",
+    "Attempt",
+    "CallEventRow",
+    "CallRow",
+    "CallTally",
+    "Canary",
+    "Claim",
+    "ContactRule",
+    "CredentialRow",
+    "Delivery",
+    "LineRow",
+    "Once",
+    "OutboxEvent",
+    "Recording",
+    "Segment",
+    "SigningKey",
+    "Subscription",
+    "Usage",
+    "UsageWindow",
+    "Workspace",
+]

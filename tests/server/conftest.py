@@ -1,0 +1,79 @@
+"""One suite, two databases: every test that asks for ``db`` or ``store`` runs on SQLite and on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from linecard.server.store import migrate
+from linecard.server.store.database import Database
+
+sys.path.insert(0, str(Path(__file__).parent))
+from postgres import binaries, scratch_folder, scratch_postgres
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    if binaries() is None:
+        if os.environ.get("LINECARD_CI") == "1":
+            pytest.fail("CI must run these on PostgreSQL too: install postgresql")
+        pytest.skip("no PostgreSQL on this machine: apt-get install postgresql")
+    with scratch_folder() as folder, scratch_postgres(folder) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: str) -> str:
+    """The name of a migrated, empty database, to be copied: quicker than migrating for every test."""
+
+    async def make() -> None:
+        db = await created(postgres, "template_linecard")
+        await migrate.upgrade(db)
+        await db.close()
+
+    # In a thread, because the test that asks first is already inside its own event loop.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, make()).result()
+    return "template_linecard"
+
+
+async def created(server: str, name: str, template: str = "template0") -> Database:
+    connection = await asyncpg.connect(f"{server}/postgres")
+    try:
+        await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    finally:
+        await connection.close()
+    return Database(f"{server}/{name}")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def empty_db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    """A database with nothing in it, not even tables."""
+    if request.param == "sqlite":
+        db = Database(f"sqlite:///{tmp_path / 'linecard.db'}")
+    else:
+        db = await created(request.getfixturevalue("postgres"), f"t_{uuid4().hex}")
+    yield db
+    await db.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    """A migrated database without rows."""
+    if request.param == "sqlite":
+        made = Database(f"sqlite:///{tmp_path / 'linecard.db'}")
+        await migrate.upgrade(made)
+    else:
+        server = request.getfixturevalue("postgres")
+        template = request.getfixturevalue("postgres_template")
+        made = await created(server, f"t_{uuid4().hex}", template)
+    yield made
+    await made.close()
