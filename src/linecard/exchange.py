@@ -90,7 +90,7 @@ class Exchange:
         if url.scheme not in ("https", "http") or not url.hostname or url.query or url.fragment:
             raise ConfigurationError(f"public_url must be like https://voice.example.com, not {public_url!r}")
         if url.scheme == "http" and url.hostname not in ("localhost", "127.0.0.1", "::1"):
-            raise ConfigurationError("public_url must be https: calls and secrets travel over it (only loopback may be http)")
+            raise ConfigurationError("public_url must be https, except on loopback: calls and secrets travel over it")
         self.public_url = public_url.rstrip("/")
         self.registry = registry
         self.credentials = MemoryCredentials(credentials) if isinstance(credentials, Mapping) else credentials

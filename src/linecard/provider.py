@@ -93,6 +93,9 @@ class Provider(ABC):
     """True when instructions travel in the webhook's reply. False: webhooks are acknowledged at once, and
     ``answer`` works by REST afterwards, since such carriers allow the reply very little time."""
 
+    reports_ringing: ClassVar[bool] = True
+    """False for carriers that say nothing between the dial and the answer."""
+
     capabilities: ClassVar[frozenset[Capability]] = frozenset()
 
     def __init__(self, credential: Credential, http: httpx.AsyncClient | None = None) -> None:

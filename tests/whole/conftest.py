@@ -1,0 +1,143 @@
+"""One exchange and one carrier's sandbox on real loopback sockets; every scenario runs on every carrier."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from importlib import import_module
+
+import pytest
+
+from linecard import Call, CallEvent, CallProgress, CallStatus, Exchange, MemoryNumberRegistry, Policy
+from linecard import plugins as linecard_plugins
+from linecard.asgi import create_app
+from linecard.exchange import Handler
+from linecard.provider import Provider
+from linecard.session import MediaSession
+from linecard.testing.far_end import FarEnd
+from linecard.testing.sandbox import Sandbox
+from linecard.testing.serving import listening, serve, serve_sandbox, url_of
+
+CARRIERS = [
+    "twilio",
+    "telnyx",
+    "acme",
+]
+
+OURS = "+14155550101"
+SPARE = "+14155550102"
+CALLER = "+12125550110"
+CALLEE = "+12125550120"
+
+
+@dataclass
+class House:
+    """What a scenario acts with: the exchange, the carrier, our number, and what happened."""
+
+    exchange: Exchange
+    sandbox: Sandbox
+    provider: type[Provider]
+    base_url: str
+    events: list[tuple[CallEvent, Call | None]] = field(default_factory=list)
+    sessions: list[MediaSession] = field(default_factory=list)
+
+    def answer_with(self, handler: Handler) -> None:
+        """The agent, for all agent ids; sessions are kept for the scenario to look at."""
+
+        async def talk(session: MediaSession) -> None:
+            self.sessions.append(session)
+            await handler(session)
+
+        self.exchange.agents = talk
+
+    async def ring(self, *, to: str = OURS, said: bytes = b"") -> FarEnd:
+        """Somebody calls us."""
+        return await self.sandbox.ring(to, CALLER, said=said)
+
+    async def dial(self, to: str = CALLEE, **options: object) -> tuple[Call, FarEnd]:
+        """We call somebody."""
+        call = await self.exchange.dial(from_=OURS, to=to, **options)  # type: ignore[arg-type]
+        return call, await self.sandbox.far_end(call.id)
+
+    async def call_of(self, far_end: FarEnd) -> Call:
+        """Our record of a far end's call."""
+        call = await self.exchange.calls.get(far_end.call_id)
+        assert call is not None, "the exchange never heard of this call"
+        return call
+
+    async def over(self, call: Call | FarEnd, timeout: float = 10) -> Call:
+        """The call, once it has ended."""
+        key = call.call_id if isinstance(call, FarEnd) else call.reference
+        await self.known(key)
+        return await self.exchange.wait_for(key, CallStatus.ENDED, timeout)
+
+    async def known(self, key: str) -> None:
+        async with asyncio.timeout(5):
+            while await self.exchange.calls.get(key) is None:
+                await asyncio.sleep(0.005)
+
+    async def live(self, count: int = 1) -> MediaSession:
+        """The ``count``-th session, once it is talking."""
+        async with asyncio.timeout(5):
+            while len(self.sessions) < count:
+                await asyncio.sleep(0.005)
+        return self.sessions[count - 1]
+
+    def progress(self, call: Call) -> list[CallStatus]:
+        """The statuses the carrier reported for a call, in order of a call's life; ringing only where the carrier
+        says it can report it."""
+        seen = {
+            event.call.status
+            for event, known in self.events
+            if isinstance(event, CallProgress) and known is not None and known.reference == call.reference
+        }
+        return sorted(seen - {CallStatus.RINGING, CallStatus.QUEUED}, key=lambda status: status.rank)
+
+
+async def echo(session: MediaSession) -> None:
+    """Says back what it hears."""
+    from linecard import AudioReceived
+
+    async for event in session:
+        if isinstance(event, AudioReceived):
+            await session.send_audio(event.payload)
+
+
+async def listen(session: MediaSession) -> None:
+    """Says nothing, stays until the end."""
+    async for _ in session:
+        pass
+
+
+@contextlib.asynccontextmanager
+async def open_house(carrier: str) -> AsyncIterator[House]:
+    provider = linecard_plugins.get_provider(carrier)
+    module, _, name = provider.sandbox.partition(":")
+    async with serve_sandbox(getattr(import_module(module), name)) as sandbox:
+        sandbox.add_number(OURS)
+        sandbox.add_number(SPARE)
+        sock = listening()
+        exchange = Exchange(
+            registry=MemoryNumberRegistry(),
+            credentials={"main": sandbox.credential()},
+            public_url=url_of(sock),
+            secret="a secret of the whole suite, long enough",
+            policy=Policy(allow=["US"]),
+            settle=1.0,
+        )
+        house = House(exchange, sandbox, provider, url_of(sock))
+        exchange.observers.append(lambda event, call: house.events.append((event, call)))
+        house.answer_with(echo)
+        async with serve(create_app(exchange), sock):
+            await exchange.assign(OURS, agent_id="front-desk", credential_id="main")
+            yield house
+
+
+@pytest.fixture(params=CARRIERS)
+async def house(request: pytest.FixtureRequest) -> AsyncIterator[House]:
+    async with open_house(request.param) as opened:
+        yield opened
+
+

@@ -1,0 +1,98 @@
+"""Each call ends once, with one reason, whoever ends it."""
+
+import asyncio
+
+from whole.conftest import House, listen
+
+from linecard import CallStatus, EndReason, MediaSession
+from linecard.testing.outcomes import OUTCOMES, Outcome
+
+NUMBER = {outcome: number for number, outcome in OUTCOMES.items()}
+
+
+async def test_the_agent_hangs_up(house: House) -> None:
+    async def goodbye(session: MediaSession) -> None:
+        await session.send_audio(b"\x55" * 1600)
+        await session.drain()
+        await session.hang_up()
+
+    house.answer_with(goodbye)
+    far_end = await house.ring()
+    call = await house.over(far_end)
+    assert (call.reason, far_end.state) == (EndReason.AGENT_HANGUP, "ended")
+    assert far_end.heard.count(b"\x55") == 1600, "all of the goodbye was heard"
+
+
+async def test_an_agent_that_returns_is_heard_out_then_hung_up(house: House) -> None:
+    async def say(session: MediaSession) -> None:
+        await session.send_audio(b"\x55" * 4000)
+
+    house.answer_with(say)
+    far_end = await house.ring()
+    assert (await house.over(far_end)).reason is EndReason.AGENT_HANGUP
+    assert far_end.heard.count(b"\x55") == 4000
+
+
+async def test_an_agent_that_fails_does_not_leave_the_caller_in_silence(house: House) -> None:
+    async def broken(session: MediaSession) -> None:
+        raise RuntimeError("a bug")
+
+    house.answer_with(broken)
+    far_end = await house.ring()
+    assert (await house.over(far_end)).reason is EndReason.AGENT_ERROR
+    assert far_end.state == "ended"
+
+
+async def test_both_hang_up_at_once(house: House) -> None:
+    call, far_end = await house.dial()
+    await far_end.wait_for("streaming")
+    await asyncio.gather(far_end.hang_up(), house.exchange.hang_up(call, EndReason.AGENT_HANGUP))
+    over = await house.over(call)
+    assert over.status is CallStatus.ENDED
+    assert over.reason in (EndReason.AGENT_HANGUP, EndReason.USER_HANGUP)
+    await house.exchange.hang_up(over)
+
+
+async def test_hanging_up_what_is_over_at_the_carrier_is_success(house: House) -> None:
+    call, far_end = await house.dial()
+    await far_end.wait_for("streaming")
+    await far_end.hang_up()
+    await house.over(call)
+    provider = await house.exchange.provider("main")
+    await provider.hang_up(call.id)
+
+
+async def test_stopped_by_the_api(house: House) -> None:
+    call, far_end = await house.dial()
+    await far_end.wait_for("streaming")
+    await house.exchange.hang_up(call)
+    assert (await house.over(call)).reason is EndReason.API_STOP
+
+
+async def test_a_media_socket_that_drops_mid_call_ends_it(house: House) -> None:
+    house.answer_with(listen)
+    call, far_end = await house.dial(NUMBER[Outcome.MEDIA_DROP])
+    over = await house.over(call)
+    assert over.reason is EndReason.MEDIA_ERROR
+    assert far_end.state == "ended", "and the carrier does not go on billing"
+
+
+async def test_a_transfer_ends_the_agents_part_and_is_the_reason(house: House) -> None:
+    if "transfer" not in house.provider.capabilities:
+        return
+
+    async def hand_over(session: MediaSession) -> None:
+        await session.transfer("+13105550130")
+        async for _ in session:
+            pass
+
+    house.answer_with(hand_over)
+    far_end = await house.ring()
+    session = await house.live()
+    async with asyncio.timeout(5):
+        while not session.ended or far_end.transferred_to is None:
+            await asyncio.sleep(0.005)
+    assert far_end.transferred_to == "+13105550130"
+    assert far_end.state != "ended", "the caller is still talking, to somebody else"
+    await far_end.hang_up()
+    assert (await house.over(far_end)).reason is EndReason.TRANSFERRED
