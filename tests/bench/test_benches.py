@@ -1,0 +1,67 @@
+"""The benches measure what they say. Their own bounds are for a quiet machine; the looser ones here are an alarm."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+
+
+def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(HERE)
+    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def bench(*words: str) -> dict[str, Any]:
+    run = subprocess.run([sys.executable, str(HERE), *words, "--json"], capture_output=True, text=True)
+    assert run.returncode in (0, 1), run.stderr
+    shown: dict[str, Any] = json.loads(run.stdout)
+    assert run.returncode == (0 if shown["ok"] else 1)
+    return shown
+
+
+def test_import_linecard_pulls_in_no_sdk_http_client_or_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load("bench_import", monkeypatch)
+    assert module.FORBIDDEN & set(module.pulled_in()) == set()
+    assert module.FORBIDDEN & set(module.pulled_in("import httpx")) == {"httpx"}
+
+
+def test_import_linecard_costs_little_more_than_what_it_stands_on() -> None:
+    assert bench("import", "--rounds", "5")["ratio"] < 2
+
+
+def test_serializers_are_cheaper_than_json_alone() -> None:
+    ratios = bench("serializers", "--rounds", "3", "--frames", "1000")["ratios"]
+    assert {"twilio decode", "twilio encode", "telnyx decode", "telnyx encode"} <= set(ratios)
+    assert min(ratios.values()) > 2
+
+
+def test_without_a_name_the_benches_are_listed() -> None:
+    run = subprocess.run([sys.executable, str(HERE)], capture_output=True, text=True)
+    assert run.returncode == 2
+    assert {"import", "serializers"} <= {line.split()[0] for line in run.stdout.splitlines()}
+
+
+def test_writing_replaces_only_the_benchs_own_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Result = load("result", monkeypatch).Result
+    page = tmp_path / "benchmarks.md"
+    Result("one", "b", True, ["what", "ns"], [["x", "1"]]).write(page)
+    Result("two", "b", True, ["what", "ns"], [["y", "2"]]).write(page)
+    Result("one", "b", False, ["what", "ns"], [["x", "3"]]).write(page)
+    text = page.read_text()
+    assert text.count("## one") == text.count("## two") == 1
+    assert "| x | 3 |" in text and "| y | 2 |" in text and "| x | 1 |" not in text
+    assert "NOT KEPT" in text
