@@ -86,7 +86,8 @@ class Result:
 
     def write(self, page: Path = PAGE) -> None:
         """Replace this bench's section of the page; a missing section is added at the end."""
-        made = f"Measured {datetime.now(UTC):%Y-%m-%d} at {commit()} by `./dev bench {self.name} --write` on {machine()}."
+        command = f"./dev bench {self.name} --write"
+        made = f"Measured {datetime.now(UTC):%Y-%m-%d} at {commit()} by `{command}` on {machine()}."
         section = f"<!-- bench {self.name} -->\n{self.markdown()}\n{made}\n<!-- end {self.name} -->"
         text = page.read_text() if page.exists() else TITLE
         marked = re.compile(f"<!-- bench {self.name} -->.*<!-- end {self.name} -->", re.DOTALL)
