@@ -1,0 +1,93 @@
+"""What Telnyx's error codes mean, and how its error bodies are read. Pure.
+
+Codes are text. ``errors`` is a list, or, on a body Telnyx could not parse, an object.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from linecard.errors import (
+    AuthenticationFailed,
+    InsufficientFunds,
+    NotFound,
+    NumberRejected,
+    NumberUnavailable,
+    PermissionDenied,
+    ProviderError,
+    RateLimited,
+)
+
+CALL_ENDED = "90018"
+
+ERROR_TYPES: Mapping[str, type[ProviderError]] = {
+    "10009": AuthenticationFailed,
+    "20002": AuthenticationFailed,  # key revoked
+    "20008": AuthenticationFailed,  # key invalid
+    "10010": PermissionDenied,
+    "20012": InsufficientFunds,  # account inactive: what an empty account becomes
+    "20013": PermissionDenied,  # account blocked
+    "20014": PermissionDenied,  # account not verified
+    "20015": PermissionDenied,  # feature not enabled
+    "10038": PermissionDenied,  # account level lacks the feature
+    "10039": PermissionDenied,  # account level's limit reached
+    "10005": NotFound,
+    "90015": NotFound,  # call_control_id invalid
+    "10002": NumberRejected,
+    "10016": NumberRejected,
+    "85000": NumberUnavailable,  # not found by a search first
+    "85001": NumberUnavailable,
+    "85006": NumberUnavailable,  # reserved by somebody
+    "10011": RateLimited,
+    "90041": RateLimited,  # channel limits: of the user, the outbound profile, the connection
+    "90042": RateLimited,
+    "90043": RateLimited,
+}
+
+# Requests that are refused at one of these places are refused for the number.
+_NUMBER_PLACES = re.compile(r"/?(to|from|phone_number|phone_numbers/\d+/phone_number)")
+_ABOUT_A_FIELD = {"10004", "10015", "10027", "10033"}
+_MONEY = re.compile(r"(?i)\b(funds?|balance|credit|prepaid|payment)\b")
+
+
+def read_errors(body: Any) -> tuple[str | None, str]:
+    """(code, words) of an error body, the first code and all words; (None, ...) where there is no code."""
+    errors = body.get("errors") if isinstance(body, Mapping) else None
+    if isinstance(errors, Mapping):
+        errors = [errors]
+    if not isinstance(errors, list):
+        return None, ""
+    listed = [error for error in errors if isinstance(error, Mapping)]
+    code = next((str(error["code"]) for error in listed if error.get("code") is not None), None)
+    return code, "; ".join(filter(None, map(_words, listed)))
+
+
+def _words(error: Mapping[str, Any]) -> str:
+    words = ": ".join(str(error[name]) for name in ("title", "detail") if error.get(name))
+    place = _place(error)
+    return f"{words} (at {place})" if place else words
+
+
+def _place(error: Mapping[str, Any]) -> str:
+    source = error.get("source")
+    if not isinstance(source, Mapping):
+        return ""
+    return next((str(source[name]) for name in ("pointer", "parameter") if source.get(name)), "")
+
+
+def error_type(code: str | None, message: str) -> type[ProviderError] | None:
+    """The error a refusal means; None where the HTTP status tells all there is."""
+    kind = ERROR_TYPES.get(code or "")
+    if kind is PermissionDenied and _MONEY.search(message):
+        return InsufficientFunds  # 20015 and others were seen when the credit had run out
+    place = re.search(r"\(at (\S+)\)", message)
+    if code in _ABOUT_A_FIELD and place and _NUMBER_PLACES.fullmatch(place.group(1)):
+        return NumberRejected
+    return kind
+
+
+def already_answered(code: str | None, message: str) -> bool:
+    """True for the refusal of a second answer. No source documents its code, so the words decide."""
+    return code != CALL_ENDED and bool(re.search(r"(?i)already\b.{0,20}\banswered", message))
