@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 
@@ -96,6 +96,13 @@ class House:
         return sorted(seen - {CallStatus.RINGING, CallStatus.QUEUED}, key=lambda status: status.rank)
 
 
+async def until(met: Callable[[], bool], timeout: float = 5) -> None:
+    """Wait for something that only the clock and the other side bring about."""
+    async with asyncio.timeout(timeout):
+        while not met():
+            await asyncio.sleep(0.005)
+
+
 async def echo(session: MediaSession) -> None:
     """Says back what it hears."""
     from linecard import AudioReceived
@@ -139,5 +146,3 @@ async def open_house(carrier: str) -> AsyncIterator[House]:
 async def house(request: pytest.FixtureRequest) -> AsyncIterator[House]:
     async with open_house(request.param) as opened:
         yield opened
-
-
