@@ -5,6 +5,7 @@
         UnknownProvider         no such carrier plugin is installed
         UnknownCredential       no credential under that id
         UnknownAgent            nobody answers to that agent_id
+        UnknownSpeechEngine     no installed plugin brings this speech engine
         PluginError             a plugin is broken, or two claim one name
       InvalidNumber             not E.164 (is a ValueError too)
       NumberNotAssigned         no line for this number
@@ -25,6 +26,7 @@
         RateLimited             slow down; ``retry_after`` seconds when told
         ProviderUnavailable     5xx, timeout, no connection: on ``dial`` the outcome is unknown
         UnreadableResponse      the carrier answered, but not in its own language
+      SpeechFailed              a speech engine was asked, and it did not work
       WireError
         SignatureInvalid        not from the carrier
           Replayed              from the carrier, but seen before
@@ -38,7 +40,7 @@ whole phone number: carrier texts pass through :func:`linecard.redaction.redact`
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from linecard.redaction import mask_number, redact
 
@@ -82,6 +84,25 @@ class UnknownAgent(ConfigurationError):
         self.known = tuple(sorted(known))
         have = ", ".join(self.known) or "none"
         super().__init__(f"no agent {agent_id!r} (known: {have}). Register it, or assign the number to a known one")
+
+
+class UnknownSpeechEngine(ConfigurationError):
+    """No installed plugin brings this speech engine."""
+
+    shipped_by: Mapping[str, str] = {
+        "espeak": "linecard-speech-local",
+        "pocketsphinx": "linecard-speech-local",
+        "silero": "linecard-speech-local",
+    }
+
+    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
+        self.name = name
+        self.known = tuple(sorted(known))
+        have = ", ".join(self.known) or "none"
+        super().__init__(
+            f"no speech engine named {name!r} is installed (installed: {have}). "
+            f"Install the plugin that ships it: pip install {self.shipped_by.get(name, f'linecard-speech-{name}')}"
+        )
 
 
 class PluginError(ConfigurationError):
@@ -301,6 +322,19 @@ class UnreadableResponse(ProviderUnavailable):
     """The carrier answered something that is not its API: half a body, HTML from a gateway."""
 
     verb = "answered unreadably to"
+
+
+class SpeechFailed(LinecardError):
+    """A speech engine could not do it; a fallback engine may. ``operation`` is ``speak``, ``listen`` or ``detect``."""
+
+    def __init__(self, engine: str, operation: str, message: str = "", *, next_step: str = "") -> None:
+        self.engine = engine
+        self.operation = operation
+        self.message = redact(message).strip()
+        text = f"{engine} failed to {operation}"
+        if self.message:
+            text += f": {self.message.rstrip('.')}"
+        super().__init__(text + "." + (f" {next_step}" if next_step else ""))
 
 
 class WireError(LinecardError):

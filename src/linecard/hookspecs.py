@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from linecard.events import CallEvent
     from linecard.provider import Provider
     from linecard.registry import Line
+    from linecard.speech.engines import SpeechEngine
 
 hookspec = pluggy.HookspecMarker("linecard")
 hookimpl = pluggy.HookimplMarker("linecard")
@@ -19,6 +20,11 @@ hookimpl = pluggy.HookimplMarker("linecard")
 @hookspec
 def linecard_providers() -> Iterable[type[Provider]]:  # type: ignore[empty-body]
     """Provider classes this plugin adds."""
+
+
+@hookspec
+def linecard_speech_engines() -> Iterable[type[SpeechEngine]]:  # type: ignore[empty-body]
+    """Speech engine classes this plugin adds."""
 
 
 @hookspec

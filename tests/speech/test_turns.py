@@ -1,0 +1,324 @@
+"""Turn-taking by example: one conversation each, told in the order in which it happens."""
+
+from __future__ import annotations
+
+import pytest
+
+from linecard.speech.turns import (
+    BargeIn,
+    DropTurn,
+    EmitFinal,
+    EmitInterim,
+    FinishUtterance,
+    Output,
+    SilenceTimeout,
+    StopSpeaking,
+    Turns,
+    TurnSettings,
+    interruption_seconds,
+)
+
+
+def voice(turns: Turns, began: float, ended: float, step: float = 0.032) -> list[Output]:
+    """A voice as a detector with ``step`` seconds a window tells it."""
+    out = turns.speech_started(began + step, began)
+    at = began + step
+    while at <= ended:
+        out += turns.speech_continues(at, at)
+        at += step
+    return out + turns.speech_ended(at, ended)
+
+
+def test_an_utterance_is_interims_and_one_final_under_one_turn_id() -> None:
+    turns = Turns()
+    assert turns.speech_started(1.0) == []
+    assert turns.speech_continues(1.4, 1.4) == []
+    assert turns.interim(1.5, "i would") == [EmitInterim("t1", "i would")]
+    assert turns.interim(1.6, "i would") == []
+    assert turns.interim(1.7, "i would like") == [EmitInterim("t1", "i would like")]
+    assert turns.speech_ended(2.0, 1.95) == []
+    assert turns.deadline == pytest.approx(2.45)
+    assert turns.tick(2.44) == []
+    assert turns.tick(2.45) == [FinishUtterance("t1")]
+    assert turns.final(2.6, "I would like a table.") == [EmitFinal("t1", "I would like a table.", 1.0, 1.95)]
+
+
+def test_a_pause_shorter_than_the_silence_rule_does_not_end_the_utterance() -> None:
+    turns = Turns()
+    out = voice(turns, 1.0, 2.0) + voice(turns, 2.4, 3.0)
+    assert out == []
+    assert turns.listening_to == "t1"
+    assert turns.tick(3.5) == [FinishUtterance("t1")]
+
+
+def test_the_silence_rule_counts_from_the_end_of_the_voice_not_from_its_report() -> None:
+    turns = Turns()
+    voice(turns, 1.0, 1.5)
+    turns.speech_started(1.95, 1.9)
+    turns.speech_continues(2.2, 2.2)
+    assert turns.speech_ended(3.0, 2.3) == [FinishUtterance("t1")]
+
+
+def test_a_recogniser_that_does_not_answer_is_not_waited_for() -> None:
+    turns = Turns()
+    turns.speech_started(1.0)
+    turns.speech_continues(1.5, 1.5)
+    turns.interim(1.5, "half a word")
+    turns.speech_ended(1.5)
+    assert turns.tick(2.0) == [FinishUtterance("t1")]
+    assert turns.tick(3.0) == [EmitFinal("t1", "half a word", 1.0, 1.5)]
+
+
+def test_a_late_answer_is_not_taken_for_the_next_utterance() -> None:
+    turns = Turns()
+    voice(turns, 1.0, 1.5)
+    turns.tick(2.0)
+    assert turns.tick(3.0) == []  # no words at all: nothing to tell
+    voice(turns, 3.2, 3.6)
+    assert turns.final(3.7, "the first one, late") == []
+    assert turns.interim(3.8, "the second") == [EmitInterim("t2", "the second")]
+    assert turns.tick(4.2) == [FinishUtterance("t2")]
+    assert turns.final(4.3, "the second one") == [EmitFinal("t2", "the second one", 3.2, 3.6)]
+
+
+def test_a_lost_answer_does_not_swallow_words_for_ever() -> None:
+    turns = Turns()
+    voice(turns, 1.0, 1.5)
+    turns.tick(2.0)
+    turns.tick(6.1)
+    voice(turns, 6.2, 7.0)
+    assert turns.interim(7.0, "hello") == [EmitInterim("t2", "hello")]
+
+
+def test_an_utterance_may_begin_before_the_last_one_is_answered() -> None:
+    turns = Turns()
+    voice(turns, 1.0, 1.5)
+    assert turns.tick(2.0) == [FinishUtterance("t1")]
+    turns.speech_started(2.1)
+    turns.speech_continues(2.3, 2.3)
+    assert turns.final(2.4, "one") == [EmitFinal("t1", "one", 1.0, 1.5)]
+    assert turns.interim(2.5, "two") == [EmitInterim("t2", "two")]
+
+
+def test_segments_of_a_recogniser_add_up_to_one_final() -> None:
+    turns = Turns()
+    turns.speech_started(1.0)
+    turns.speech_continues(3.0, 3.0)
+    assert turns.final(3.0, "My name is Ada.", complete=False) == [EmitInterim("t1", "My name is Ada.")]
+    assert turns.interim(3.5, "i am") == [EmitInterim("t1", "My name is Ada. i am")]
+    turns.speech_ended(3.5)
+    assert turns.tick(4.0) == [FinishUtterance("t1")]
+    assert turns.final(4.1, "I am calling about the car.") == [
+        EmitFinal("t1", "My name is Ada. I am calling about the car.", 1.0, 3.5)
+    ]
+
+
+def test_an_empty_answer_does_not_take_back_words_that_were_shown() -> None:
+    turns = Turns()
+    turns.speech_started(1.0)
+    turns.speech_continues(1.5, 1.5)
+    turns.interim(1.5, "hello")
+    turns.speech_ended(1.5)
+    turns.tick(2.0)
+    assert turns.final(2.1, "") == [EmitFinal("t1", "hello", 1.0, 1.5)]
+
+
+def test_a_recognisers_own_endpointer_may_be_quicker_than_the_silence_rule() -> None:
+    turns = Turns()
+    voice(turns, 1.0, 1.5)
+    assert turns.final(1.8, "quick") == [EmitFinal("t1", "quick", 1.0, 1.5)]
+    assert turns.tick(3.0) == []
+
+
+def test_an_utterance_without_end_is_cut_at_its_maximum_length() -> None:
+    turns = Turns(TurnSettings(maximum_utterance=5.0))
+    turns.speech_started(1.0)
+    turns.speech_continues(4.0, 4.0)
+    assert turns.speech_continues(6.0, 6.0) == [FinishUtterance("t1")]
+    assert turns.final(6.1, "and on and on") == [EmitFinal("t1", "and on and on", 1.0, 4.0)]
+    assert turns.listening_to == "t2"
+
+
+# --- barge-in --------------------------------------------------------------------------------------------------------
+
+
+def speaking(settings: TurnSettings | None = None) -> Turns:
+    turns = Turns(settings)
+    turns.speech_queued(0.1, "g1")
+    turns.playback_started(0.2, "g1")
+    return turns
+
+
+def test_barge_in_cuts_playback_first_and_is_told_before_the_words() -> None:
+    turns = speaking()
+    turns.playback_position(1.0, "g1", 0.75)
+    assert turns.speech_started(1.1, 1.0) == []
+    assert turns.interim(1.12, "wait") == []
+    out = turns.speech_continues(1.2, 1.2)
+    assert out == [
+        StopSpeaking("g1"),
+        DropTurn("g1"),
+        BargeIn("t1", "g1", "caller_speech", pytest.approx(0.95), "wait"),  # type: ignore[arg-type]
+        EmitInterim("t1", "wait"),
+    ]
+    assert turns.speaking is None
+
+
+@pytest.mark.parametrize("length", [0.05, 0.1, 0.16])
+def test_a_cough_over_our_speech_interrupts_nothing_and_leaves_no_trace(length: float) -> None:
+    turns = speaking()
+    out = voice(turns, 1.0, 1.0 + length) + turns.interim(1.3, "[cough]") + turns.tick(1.0 + length + 0.5)
+    out += turns.final(2.0, "yes") + turns.tick(5.0)
+    assert out == [FinishUtterance("t1")]
+    assert turns.speaking == "g1"
+
+
+def test_time_that_passes_without_confirmed_voice_is_no_evidence() -> None:
+    turns = speaking()
+    turns.speech_started(1.0)
+    assert turns.tick(1.3) == []
+    assert turns.speech_ended(1.4, 1.1) == []
+    assert turns.speaking == "g1"
+
+
+def test_coughs_apart_do_not_add_up_but_syllables_do() -> None:
+    turns = speaking()
+    assert voice(turns, 1.0, 1.1) + voice(turns, 1.4, 1.5) + voice(turns, 1.8, 1.9) == []
+    turns = speaking()
+    out = voice(turns, 1.0, 1.1) + voice(turns, 1.2, 1.3)
+    assert [type(o) for o in out] == [StopSpeaking, DropTurn, BargeIn]
+
+
+def test_a_key_press_is_no_speech() -> None:
+    turns = speaking()
+    turns.speech_started(1.0)
+    turns.speech_continues(1.15, 1.15)
+    turns.digit(1.16)
+    assert turns.speech_continues(1.25, 1.25) == []
+    assert turns.speaking == "g1"
+
+
+def test_everything_queued_is_dropped_and_refused_when_it_still_arrives() -> None:
+    turns = speaking()
+    turns.speech_queued(0.5, "g2")
+    out = voice(turns, 1.0, 1.5)
+    assert out[:3] == [StopSpeaking("g1"), DropTurn("g1"), DropTurn("g2")]
+    assert turns.speech_queued(1.6, "g2") == [DropTurn("g2")]
+    assert turns.playback_started(1.7, "g1") == [StopSpeaking("g1"), DropTurn("g1")]
+    assert turns.speaking is None
+
+
+def test_a_barge_in_without_words_still_ends_in_one_final() -> None:
+    turns = speaking()
+    voice(turns, 1.0, 1.5)
+    assert turns.tick(2.0) == [FinishUtterance("t1")]
+    assert turns.final(2.1, "") == [EmitFinal("t1", "", 1.0, 1.5)]
+
+
+def test_a_turn_that_begins_while_the_caller_talks_is_interrupted_at_once() -> None:
+    turns = Turns()
+    turns.speech_started(1.0)
+    turns.speech_continues(1.5, 1.5)
+    out = turns.playback_started(1.5, "g1")
+    assert [type(o) for o in out] == [StopSpeaking, DropTurn, BargeIn]
+
+
+def test_what_was_said_before_a_late_turn_began_is_kept() -> None:
+    turns = Turns()
+    voice(turns, 1.0, 2.0)
+    turns.playback_started(2.2, "g1")
+    assert turns.tick(2.5) == [FinishUtterance("t1")]
+    assert turns.final(2.6, "my answer") == [EmitFinal("t1", "my answer", 1.0, 2.0)]
+
+
+def test_a_short_word_into_the_end_of_our_speech_is_an_utterance() -> None:
+    turns = speaking()
+    turns.speech_started(1.03, 1.0)
+    turns.speech_continues(1.15, 1.15)
+    turns.speech_ended(1.16, 1.15)
+    turns.playback_ended(1.3, "g1")
+    assert turns.tick(1.65) == [FinishUtterance("t1")]
+    assert turns.final(1.7, "no") == [EmitFinal("t1", "no", 1.0, 1.15)]
+
+
+def test_with_interruptions_off_the_caller_is_heard_and_we_go_on() -> None:
+    turns = speaking(TurnSettings(interruption=interruption_seconds(0.0)))
+    assert voice(turns, 1.0, 2.0) == []
+    assert turns.interim(2.0, "hello") == [EmitInterim("t1", "hello")]
+    assert turns.speaking == "g1"
+
+
+def test_words_interrupt_only_where_the_recogniser_is_trusted() -> None:
+    assert speaking().interim(1.0, "stop") == []
+    out = speaking(TurnSettings(trust_words=True)).interim(1.0, "stop")
+    assert [type(o) for o in out] == [StopSpeaking, DropTurn, BargeIn, EmitInterim]
+    assert isinstance(out[2], BargeIn)
+    assert (out[2].trigger, out[2].text) == ("caller_words", "stop")
+
+
+def test_a_trusted_recogniser_needs_no_voice_detector() -> None:
+    turns = Turns(TurnSettings(trust_words=True))
+    assert turns.interim(1.0, "good") == [EmitInterim("t1", "good")]
+    assert turns.interim(1.3, "good morning") == [EmitInterim("t1", "good morning")]
+    assert turns.tick(1.7) == []
+    assert turns.tick(1.8) == [FinishUtterance("t1")]
+    assert turns.final(1.9, "Good morning.") == [EmitFinal("t1", "Good morning.", 1.0, 1.3)]
+
+
+def test_words_of_before_that_come_late_do_not_interrupt() -> None:
+    turns = Turns(TurnSettings(trust_words=True))
+    voice(turns, 1.0, 2.0)
+    turns.playback_started(2.1, "g1")
+    assert turns.interim(2.2, "late words") == [EmitInterim("t1", "late words")]
+    assert turns.speaking == "g1"
+
+
+@pytest.mark.parametrize(("sensitivity", "seconds"), [(0.0, None), (0.5, 0.17), (1.0, 0.06), (0.6, 0.148)])
+def test_sensitivity_is_seconds_of_voice(sensitivity: float, seconds: float | None) -> None:
+    assert interruption_seconds(sensitivity) == (None if seconds is None else pytest.approx(seconds))
+
+
+def test_sensitivity_outside_its_range_is_refused() -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        interruption_seconds(1.5)
+
+
+# --- silence ---------------------------------------------------------------------------------------------------------
+
+
+def test_silence_is_told_once_and_again_after_somebody_spoke() -> None:
+    turns = Turns(TurnSettings(silence_timeout=10.0))
+    assert turns.deadline == pytest.approx(10.0)
+    assert turns.tick(10.0) == [SilenceTimeout(10.0)]
+    assert turns.deadline is None
+    assert turns.tick(30.0) == []
+    turns.playback_started(31.0, "g1")
+    assert turns.tick(50.0) == []
+    turns.playback_ended(50.0, "g1")
+    assert turns.tick(60.0) == [SilenceTimeout(10.0)]
+
+
+def test_keys_prolong_the_patience_and_noises_do_not() -> None:
+    turns = Turns(TurnSettings(silence_timeout=10.0))
+    turns.digit(5.0)
+    voice(turns, 9.0, 9.05)
+    assert turns.tick(10.0) == [FinishUtterance("t1")]
+    assert turns.final(10.1, "") == []
+    assert turns.tick(15.0) == [SilenceTimeout(10.0)]
+
+
+def test_a_silence_timeout_of_none_never_fires() -> None:
+    turns = Turns(TurnSettings(silence_timeout=None))
+    assert turns.tick(1e6) == []
+    assert turns.deadline is None
+
+
+def test_hanging_up_closes_what_was_heard() -> None:
+    turns = Turns()
+    voice(turns, 1.0, 1.5)
+    turns.tick(2.0)
+    turns.interim(2.1, "one")
+    turns.speech_started(2.2)
+    turns.speech_continues(2.6, 2.6)
+    assert turns.hang_up(2.7) == [EmitFinal("t1", "one", 1.0, 1.5)]
+    assert turns.deadline is None
