@@ -1,15 +1,12 @@
 """Holds HTTP requests and answers against a carrier's own OpenAPI document.
 
-The documents are not part of this repository. They are looked for in ``$LINECARD_SHARED/specs`` and in
-``../shared/specs`` beside the repository; where there is none, :meth:`Spec.load` skips the test and says so.
-Continuous integration sets ``LINECARD_REQUIRE_SHARED=1``, which turns that skip into a failure.
+The documents are not part of this repository; where they are absent, :meth:`Spec.load` skips the test and says so.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,26 +14,13 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import httpx
-import pytest
 from openapi_schema_validator import OAS30Validator, OAS31Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
+from shared_documents import shared_path
 
-ROOT = Path(__file__).resolve().parent.parent
 SPEC = "urn:spec"
 FORM = "application/x-www-form-urlencoded"
-
-
-def shared(*parts: str) -> Path:
-    """A file of the shared material; the calling test is skipped where it is absent."""
-    home = Path(os.environ.get("LINECARD_SHARED") or ROOT.parent / "shared")
-    path = home.joinpath(*parts)
-    if not path.exists():
-        reason = f"no {'/'.join(parts)} in {home.name}/: set LINECARD_SHARED to the folder that has it"
-        if os.environ.get("LINECARD_REQUIRE_SHARED"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return path
 
 
 class Spec:
@@ -64,7 +48,7 @@ class Spec:
     @classmethod
     def load(cls, name: str, *, blank_clears: bool = False) -> Spec:
         """The document ``name`` of the shared specs, read once; skips the test where it is absent."""
-        return cls(_read(shared("specs", name)), blank_clears=blank_clears)
+        return cls(_read(shared_path("specs", name)), blank_clears=blank_clears)
 
     @staticmethod
     def _prefix(url: str) -> str:

@@ -80,19 +80,19 @@ async def ask(
 ) -> list[dict[str, Any]]:
     """Do ``work`` with an SDK client; the JSON bodies of all answers, or the one typed error."""
     transport, client = _client(provider, extra or {})
+    understood = True
     try:
         await work(client)
     except (httpx.HTTPError, httpx.InvalidURL) as failure:
         raise provider.error(operation, None, message=str(failure) or type(failure).__name__) from failure
     except _STUMBLES:
-        if transport.answers:
-            provider.read(transport.answers[-1], operation)
-        # Not chained: the SDK's exception repeats the carrier's text, whole numbers and all.
-        raise UnreadableResponse(provider.name, operation, "not an answer the SDK understands") from None
+        # Ours is raised further down, out of its context: the SDK's repeats the carrier's text, whole numbers and all.
+        understood = False
     bodies = [provider.read(answer, operation) for answer in transport.answers]
     for body in bodies:
-        if body is not None and not isinstance(body, dict):
-            raise UnreadableResponse(provider.name, operation, "the body is not a JSON object")
+        understood = understood and (body is None or isinstance(body, dict))
+    if not understood:
+        raise UnreadableResponse(provider.name, operation, "the answer is not the one Twilio's SDK expects")
     return [body or {} for body in bodies]
 
 
