@@ -1,3 +1,72 @@
-"""The pytest plugin of linecard[testing]: imports nothing of linecard until a test asks for it."""
+"""The pytest plugin of linecard[testing]: fixtures, ``--record``, and the cassettes' provenance in the summary.
+
+Imports nothing of linecard until a test asks for it.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from linecard.testing.sandbox import Sandbox
+    from linecard.webhooks import WebhookRequest
+
+COUNTS = pytest.StashKey[dict[str, dict[str, int]]]()
+pytest.register_assert_rewrite("linecard.testing.conformance")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("linecard")
+    group.addoption(
+        "--record",
+        action="store_true",
+        help="record rest/ cassettes from the carrier itself first: rings a real phone, needs LINECARD_LIVE_<CARRIER>",
+    )
+
+
+def count_cassettes(config: pytest.Config, carrier: str, counts: Mapping[str, int]) -> None:
+    """Remember what the conformance kit found, for the summary."""
+    config.stash.setdefault(COUNTS, {})[carrier] = dict(counts)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    for carrier, counts in sorted(config.stash.get(COUNTS, {}).items()):
+        told = ", ".join(f"{count} {said}" for said, count in counts.items())
+        terminalreporter.write_line(f"linecard cassettes of {carrier}: {told}")
+
+
+@pytest.fixture
+def linecard_cassette(request: pytest.FixtureRequest) -> Callable[..., AbstractContextManager[Any]]:
+    """``with linecard_cassette("acme/rest/dial"):`` the carrier answers from that cassette; the network is not used.
+
+    Looked for in ``cassettes/`` beside the test, then among those that come with linecard.
+    """
+    from linecard.testing.cassettes import find, recorder
+
+    def play(name: str) -> AbstractContextManager[Any]:
+        path = find(name, ".yaml", request.path.parent)
+        cassette: AbstractContextManager[Any] = recorder().use_cassette(str(path))
+        return cassette
+
+    return play
+
+
+@pytest.fixture
+def linecard_webhook(request: pytest.FixtureRequest) -> Callable[[str], WebhookRequest]:
+    """``linecard_webhook("acme/webhooks/incoming")``: the request a carrier would send, not signed."""
+    from linecard.testing.cassettes import find, load_webhook
+
+    return lambda name: load_webhook(find(name, ".json", request.path.parent)).request
+
+
+@pytest.fixture
+def linecard_sandbox() -> Callable[[str], AbstractAsyncContextManager[Sandbox]]:
+    """``async with linecard_sandbox("acme") as sandbox:`` that carrier, played on a port of its own."""
+    from linecard.testing.named import sandbox_type
+    from linecard.testing.serving import serve_sandbox
+
+    return lambda carrier: serve_sandbox(sandbox_type(carrier))

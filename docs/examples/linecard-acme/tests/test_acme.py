@@ -1,0 +1,19 @@
+"""Acme passes linecard's conformance kit: this is the whole of a carrier author's test file."""
+
+import hmac
+from dataclasses import replace
+from pathlib import Path
+
+from linecard.testing.conformance import ProviderConformance
+from linecard.webhooks import WebhookRequest
+from linecard_acme import AcmeCredential, AcmeProvider
+
+HERE = Path(__file__).parent
+
+
+class TestAcme(ProviderConformance):
+    provider, credential, cassettes = AcmeProvider, AcmeCredential(api_key="test"), HERE / "cassettes"
+
+    def sign(self, request: WebhookRequest) -> WebhookRequest:
+        signature = hmac.digest(b"test", request.body, "sha256").hex()
+        return replace(request, headers={**request.headers, "x-acme-signature": signature})

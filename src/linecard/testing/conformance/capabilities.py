@@ -1,0 +1,94 @@
+"""Capabilities: a declared one answers, an undeclared one says so in its own typed error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from linecard.calls import Call, EndReason
+from linecard.errors import UnsupportedOperation
+from linecard.listener import Listener
+from linecard.numbers import OwnedNumber, PendingOrder, SyncResult
+from linecard.provider import Capability, Provider
+from linecard.testing.conformance.kit import CALL_ID, OURS, THEIRS, Kit
+from linecard.testing.replay import from_cassettes
+from linecard.webhooks import WebhookReply
+
+WEBHOOK_URL = "https://voice.example.com/kit/main"
+LISTENS = {Capability.LISTEN}  # sockets of its own: nothing to replay
+IN_REPLY = {Capability.REJECT, Capability.FORWARD}  # may be said in the webhook's reply, without any request
+
+ANSWERS: dict[Capability, type | tuple[type, ...]] = {
+    Capability.BUY_NUMBER: (OwnedNumber, PendingOrder),
+    Capability.FETCH_ORDER: (OwnedNumber, PendingOrder),
+    Capability.RELEASE_NUMBER: type(None),
+    Capability.LIST_NUMBERS: list,
+    Capability.CONFIGURE_NUMBER: SyncResult,
+    Capability.CHECK_CREDENTIAL: str,
+    Capability.FETCH_CALL: Call,
+    Capability.REJECT: WebhookReply,
+    Capability.FORWARD: WebhookReply,
+    Capability.TRANSFER: type(None),
+    Capability.SEND_DIGITS: type(None),
+    Capability.START_RECORDING: str,
+    Capability.STOP_RECORDING: type(None),
+    Capability.FETCH_RECORDING: bytes,
+    Capability.LISTEN: Listener,
+}
+
+
+class CapabilityChecks(Kit):
+    def test_a_declared_capability_answers_and_an_undeclared_one_says_so(self, capability: Capability) -> None:
+        if capability not in self.provider.capabilities:
+            self.undeclared(capability)
+        elif capability in LISTENS:
+            pytest.skip("a listener opens sockets; the carrier's own tests cover it")
+        else:
+            self.declared(capability)
+
+    def declared(self, capability: Capability) -> None:
+        path = self.cassettes / "rest" / f"{capability}.yaml"
+        assert path.exists() or capability in IN_REPLY, f"{capability} is declared, but no rest/{path.name} shows it"
+        wire = from_cassettes([path] if path.exists() else [])
+        answer: Any = self.ask(wire, self.act(capability))
+        assert isinstance(answer, ANSWERS[capability]), f"{capability} gave a {type(answer).__name__}"
+        assert wire.requests or capability in IN_REPLY, f"{capability} asked the carrier for nothing"
+        if isinstance(answer, list):
+            assert {(type(number), number.provider) for number in answer} == {(OwnedNumber, self.name)}
+        if isinstance(answer, SyncResult):
+            assert answer.ok, answer.message
+
+    def undeclared(self, capability: Capability) -> None:
+        if capability is Capability.REJECT:
+            return  # its default is to hang up
+        with pytest.raises(UnsupportedOperation) as caught:
+            self.ask(from_cassettes([]), self.act(capability))
+        assert caught.value.provider == self.name
+        assert caught.value.operation == capability
+
+    def act(self, capability: Capability) -> Callable[[Provider], Coroutine[Any, Any, Any]]:
+        """The operation with the arguments the kit asks it with."""
+
+        async def listen(provider: Provider) -> Listener:
+            return provider.listen(None)  # type: ignore[arg-type]
+
+        acts: dict[Capability, Callable[[Provider], Coroutine[Any, Any, Any]]] = {
+            Capability.BUY_NUMBER: lambda p: p.buy_number(OURS, timeout=5),
+            Capability.FETCH_ORDER: lambda p: p.fetch_order("kit-order-0123456789"),
+            Capability.RELEASE_NUMBER: lambda p: p.release_number(OURS),
+            Capability.LIST_NUMBERS: lambda p: p.list_numbers(),
+            Capability.CONFIGURE_NUMBER: lambda p: p.configure_number(OURS, webhook_url=WEBHOOK_URL),
+            Capability.CHECK_CREDENTIAL: lambda p: p.check_credential(),
+            Capability.FETCH_CALL: lambda p: p.fetch_call(CALL_ID),
+            Capability.REJECT: lambda p: p.reject(self.incoming(), EndReason.BUSY),
+            Capability.FORWARD: lambda p: p.forward(self.incoming(), THEIRS),
+            Capability.TRANSFER: lambda p: p.transfer(CALL_ID, THEIRS),
+            Capability.SEND_DIGITS: lambda p: p.send_digits(CALL_ID, "12#"),
+            Capability.START_RECORDING: lambda p: p.start_recording(CALL_ID),
+            Capability.STOP_RECORDING: lambda p: p.stop_recording(CALL_ID, "kit-recording-0123456789"),
+            Capability.FETCH_RECORDING: lambda p: p.fetch_recording("kit-recording-0123456789"),
+            Capability.LISTEN: listen,
+        }
+        return acts[capability]

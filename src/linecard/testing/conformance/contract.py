@@ -1,0 +1,67 @@
+"""The contract itself: found as a plugin, named right, discreet, and silent until asked."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import pytest
+
+from linecard import plugins
+from linecard.errors import LinecardError
+from linecard.provider import CONTRACT, abstract_methods
+from linecard.testing.conformance.kit import Kit, NoNetwork
+from linecard.testing.replay import always
+
+SECRET = "kit-secret-9f3b7c21d8"
+SOUNDS_SECRET = re.compile(r"(?i)(secret|token|password|passphrase|(api|private)_?key$)")
+
+
+class ContractChecks(Kit):
+    def test_the_installed_plugin_provides_it(self) -> None:
+        """The entry point in group ``linecard`` loads and gives this very class."""
+        broken = plugins.broken_plugins()
+        assert self.name in plugins.provider_names(), (
+            f"no installed entry point of group 'linecard' provides {self.name!r}: install the plugin "
+            f"(pip install -e .) and check [project.entry-points.linecard]. Broken: {broken or 'none'}"
+        )
+        assert plugins.get_provider(self.name) is self.provider
+
+    def test_the_name_is_the_credentials_name_too(self) -> None:
+        assert re.fullmatch(r"[a-z0-9][a-z0-9_-]*", self.name), f"name {self.name!r}: lower case, a-z 0-9 _ - only"
+        assert isinstance(self.credential, self.provider.credential_type)
+        assert self.credential.provider == self.name, f"credential says provider {self.credential.provider!r}"
+
+    def test_it_is_written_for_this_contract_and_lacks_nothing(self) -> None:
+        assert self.provider.contract == CONTRACT
+        assert abstract_methods(self.provider) == []
+
+    def test_secret_fields_are_secret(self) -> None:
+        """What sounds like a secret is a ``SecretStr``, so that nothing prints it."""
+        held = type(self.credential).model_fields
+        open_fields = [n for n in held if SOUNDS_SECRET.search(n) and isinstance(getattr(self.credential, n), str)]
+        assert not open_fields, f"make these SecretStr: {', '.join(open_fields)}"
+
+    def test_secrets_are_in_no_repr(self) -> None:
+        credential = self.with_secret(value=SECRET)
+        provider = self.provider(credential)
+        for text in (repr(credential), str(credential), repr(provider), str(provider), credential.model_dump_json()):
+            assert SECRET not in text
+
+    def test_secrets_are_in_no_error_and_no_log(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Not even when the carrier repeats them in its complaint."""
+        caplog.set_level(logging.DEBUG)
+        body = {"message": f"key {SECRET} may not ring +14155550123", "code": "kit"}
+        for status in (400, 401, 500):
+            with pytest.raises(LinecardError) as caught:
+                self.ask(always(status, json=body), lambda p: p.dial(self.dial_request()), value=SECRET)
+            shown = f"{caught.value} {caught.value!r} {vars(caught.value)}"
+            assert SECRET not in shown, f"the error to a {status} shows the secret"
+            assert "4155550123" not in shown, f"the error to a {status} shows a whole phone number"
+        assert SECRET not in caplog.text, "a log line shows the secret"
+
+    def test_making_one_touches_no_network(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with NoNetwork(monkeypatch):
+            made = self.make()
+            made.serializer()
+            repr(made.capabilities)
