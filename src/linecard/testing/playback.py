@@ -43,6 +43,8 @@ class Playback:
         self._marks: deque[tuple[int, Callable[[], None]]] = deque()  # (place in all audio ever accepted, told)
         self._timer: Timer | None = None
         self._changed = asyncio.Event()
+        self.taps: list[Callable[[float, bytes], None]] = []
+        """Told of every piece played: when its first byte sounded (clock time), and the piece."""
         self.cleared = 0
         """Bytes dropped unplayed by :meth:`clear` so far."""
 
@@ -135,7 +137,10 @@ class Playback:
         # A timer may fire a hair early; a microsecond's grace keeps the mark it was set for from being missed.
         played = min(int((self._clock.time() - self._epoch) * self.rate + 1e-3), len(self._waiting))
         if played > 0:
-            self._heard += self._waiting[:played]
+            piece = bytes(self._waiting[:played])
+            self._heard += piece
+            for tap in self.taps:
+                tap(self._epoch, piece)
             del self._waiting[:played]
             self._epoch += played / self.rate
 

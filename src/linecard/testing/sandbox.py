@@ -54,6 +54,8 @@ class Sandbox(ABC):
         self.stock = NumberStock()
         self.far_ends: dict[str, FarEnd] = {}
         self.requests: list[RestRequest] = []
+        self.closing = asyncio.Event()
+        """Set by :meth:`aclose`: what is never answered waits for this."""
         self._own_http = http is None
         # Webhooks go where they are sent, whatever proxy the environment names.
         self._http = http or httpx.AsyncClient(trust_env=False, timeout=30.0)
@@ -123,6 +125,7 @@ class Sandbox(ABC):
 
     async def aclose(self) -> None:
         """End everything still going on, without telling anybody. Raises what a background task died of."""
+        self.closing.set()
         for far_end in list(self.far_ends.values()):
             far_end.ended("sandbox closed")
         while self._tasks:

@@ -23,6 +23,8 @@ class Voice:
         self.silent = silent
         self.said = bytearray()
         """What was spoken into an open stream so far, without silence."""
+        self.taps: list[Callable[[float, bytes], None]] = []
+        """Told of every frame spoken: when it was due (loop time), and the frame."""
         self._frames: deque[tuple[bytes, asyncio.Future[None] | None]] = deque()
         self._queued = asyncio.Event()
         self._over = False
@@ -67,6 +69,8 @@ class Voice:
             if self._frames:
                 frame, done = self._frames.popleft()
                 self.said += frame
+                for tap in self.taps:
+                    tap(deadline, frame)
                 send(frame)
                 if done is not None and not done.done():
                     done.set_result(None)
