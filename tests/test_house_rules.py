@@ -30,6 +30,7 @@ ROOMS = (
 TYPE_ONLY = {
     ("incoming", "exchange"): "the exchange in three files: these are functions over it",
     ("media", "exchange"): "likewise",
+    ("hookspecs", "speech"): "a hook names what a plugin may bring; the speech room is what it brings it to",
 }
 
 # What the system is built on top of the core, and the core must not know.
