@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from linecard.speech.turns import (
+from linecard.speech import (
     BargeIn,
     DropTurn,
     EmitFinal,

@@ -1,1 +1,56 @@
 """Speech on the line: engines that hear and speak, and whose turn it is. No engine lives here; they are plugins."""
+
+from linecard.speech.engines import (
+    EngineSettings,
+    Heard,
+    Hearing,
+    Recognizer,
+    SpeakingStyle,
+    SpeechEngine,
+    Synthesizer,
+    VoiceActivityDetector,
+    get_speech_engine,
+    open_speech_engine,
+    speech_engine_names,
+)
+from linecard.speech.turn_outputs import (
+    BargeIn,
+    DropTurn,
+    EmitFinal,
+    EmitInterim,
+    FinishUtterance,
+    Output,
+    SilenceTimeout,
+    StopSpeaking,
+)
+from linecard.speech.turn_settings import TurnSettings, interruption_seconds
+from linecard.speech.turns import Turns
+from linecard.speech.voice import Voice, VoiceActivity, VoiceGate
+
+__all__ = [
+    "BargeIn",
+    "DropTurn",
+    "EmitFinal",
+    "EmitInterim",
+    "EngineSettings",
+    "FinishUtterance",
+    "Heard",
+    "Hearing",
+    "Output",
+    "Recognizer",
+    "SilenceTimeout",
+    "SpeakingStyle",
+    "SpeechEngine",
+    "StopSpeaking",
+    "Synthesizer",
+    "TurnSettings",
+    "Turns",
+    "Voice",
+    "VoiceActivity",
+    "VoiceActivityDetector",
+    "VoiceGate",
+    "get_speech_engine",
+    "interruption_seconds",
+    "open_speech_engine",
+    "speech_engine_names",
+]
