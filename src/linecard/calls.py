@@ -182,8 +182,12 @@ def _end_reason(call: Call, seen: Call, answered_at: datetime | None, ended_at: 
         return EndReason.MAX_DURATION
     if seen.reason is None:
         return EndReason.USER_HANGUP if answered else EndReason.UNKNOWN
-    if seen.reason in ANSWERED_REASONS and not answered:
-        # A carrier may call the end of an unanswered leg "normal": somebody gave up before the answer.
+    if not answered and (
+        seen.reason in ANSWERED_REASONS
+        or (seen.reason is EndReason.NO_ANSWER and call.direction is Direction.INBOUND)
+    ):
+        # Carriers call the end of an unanswered leg "normal", or an abandoned inbound one "no answer": the one who
+        # rang gave up.
         return EndReason.CANCELED
     return seen.reason
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from linecard import plugins
@@ -172,7 +173,7 @@ async def _progress(exchange: Exchange, credential_id: str, event: CallEvent) ->
     key = call.reference
     match event:
         case CallProgress(call=seen):
-            call = await exchange.update(key, lambda c: advance(c, seen, event.occurred_at))
+            call = await exchange.update(key, lambda c: advance(c, seen, _when(event)))
         case MachineDetected(answered_by=who):
             call = await exchange.update(key, lambda c: c.model_copy(update={"answered_by": who}))
         case TransferProgress(status="failed" | "busy" | "no_answer" | "canceled"):
@@ -185,6 +186,16 @@ async def _progress(exchange: Exchange, credential_id: str, event: CallEvent) ->
     session = exchange.sessions.get(key)
     if session is not None and isinstance(event, MachineDetected | TransferProgress):
         session.deliver(event)
+
+
+def _when(event: CallEvent) -> datetime:
+    """When it happened: the carrier's time, read as the second it names where it names no finer one."""
+    now = datetime.now(UTC)
+    if event.occurred_at is None:
+        return now
+    if event.occurred_at.microsecond == 0:
+        return max(event.occurred_at, min(now, event.occurred_at + timedelta(seconds=0.999)))
+    return event.occurred_at
 
 
 async def _call_of(exchange: Exchange, credential_id: str, event: CallEvent) -> Call | None:

@@ -93,7 +93,7 @@ async def test_marks_come_back_in_order_when_heard_and_not_after_a_clear(house: 
                 return
 
     house.answer_with(speak)
-    call, far_end = await house.dial()
+    call, _far_end = await house.dial()
     await house.over(call)
     assert [name for name, _ in reached] == ["one", "two", "last"]
     assert reached[0][1] >= 0.19 and reached[1][1] >= 0.39
@@ -138,5 +138,5 @@ async def test_what_was_said_is_counted_as_heard_only_once_it_was(house: House) 
         assert far_end.heard_seconds() == pytest.approx(1.0, abs=0.05)
 
     house.answer_with(speak)
-    call, far_end = await house.dial()
+    call, _far_end = await house.dial()
     assert (await house.over(call)).reason is EndReason.AGENT_HANGUP

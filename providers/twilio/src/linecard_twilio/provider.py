@@ -39,6 +39,8 @@ from linecard_twilio.meanings import ALREADY_OVER, MEANINGS, meaning
 
 T = TypeVar("T")
 SID = re.compile(r"[A-Za-z0-9_-]+")
+RING_ON_SECONDS = 120
+"""How long a call nobody takes may ring: beyond what any caller or carrier waits."""
 
 
 class TwilioProvider(Provider):
@@ -215,7 +217,7 @@ class TwilioProvider(Provider):
         return _twiml(twiml.NOTHING) if asks else WebhookReply(status=204)
 
     def leave_ringing(self, call: IncomingCall) -> WebhookReply:
-        raise self.unsupported("leave_ringing", "Twilio wants its instructions in the reply to the webhook")
+        return _twiml(twiml.ring_on(RING_ON_SECONDS))
 
     def refuse(self, error: LinecardError) -> WebhookReply:
         """Strangers and replays get a bare 4xx. A call of ours that we failed to take sounds busy to its caller.

@@ -41,11 +41,14 @@ async def run(leg: Leg, instructions: Instructions) -> Instructions | End:
     except TwimlError as failure:
         leg.sandbox.complain(failure.code, failure.message, leg)
         return _apologise(leg)
-    if verbs and verbs[0].name == "Reject" and leg.answered_at is None:
-        return End("busy", 486) if verbs[0].get("reason") == "busy" else End("no-answer", 603)
     for verb in verbs:
+        if leg.answered_at is None and verb.name == "Pause":
+            await _pause(leg, verb)  # a first <Pause> delays the pick-up
+            continue
+        if leg.answered_at is None and verb.name == "Reject":
+            return End("busy", 486) if verb.get("reason") == "busy" else End("no-answer", 603)
         if verb.get("answerOnBridge") != "true":
-            leg.answer()  # anything but a first <Reject> answers the call
+            leg.answer()  # every other verb answers the call
         step = await VERBS[verb.name](leg, verb)
         if step is not None:
             return step

@@ -32,6 +32,14 @@ def reject(reason: str) -> str:
     return _response(_element("Reject", {"reason": reason}))
 
 
+def ring_on(seconds: int) -> str:
+    """Neither answer nor decline for so long: a first ``<Pause>`` delays the pick-up.
+
+    https://www.twilio.com/docs/voice/twiml/pause
+    """
+    return _response(_element("Pause", {"length": str(seconds)}) + _element("Reject", {"reason": "busy"}))
+
+
 def dial(to: str, *, caller_id: str | None = None, status_url: str = "") -> str:
     """Ring ``to``, a number or ``sip:`` address, and connect the two; ``status_url`` learns what became of it."""
     noun = "Sip" if to.lower().startswith(("sip:", "sips:")) else "Number"
