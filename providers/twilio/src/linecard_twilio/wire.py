@@ -148,16 +148,22 @@ def _incoming(form: Form, reference: str) -> CallEvent:
 
 def _progress(form: Form, reference: str) -> CallEvent:
     step = form.get("SequenceNumber") or form["CallStatus"]
-    parent = form.get("ParentCallSid")
-    if parent and form["CallStatus"] in ("in-progress", "answered", *TRANSFER_STATUSES):
-        # The far leg of our <Dial>: to us it is the parent call being handed on.
-        word = "answered" if STATUSES[form["CallStatus"]] is CallStatus.ANSWERED else form["CallStatus"]
-        return TransferProgress(
-            **{**_base(form, reference, "leg", step), "call_id": parent},
-            status=TRANSFER_STATUSES[word],
-            target_call_id=form.get("CallSid") or None,
-        )
+    if form.get("ParentCallSid"):
+        return _far_leg(form, reference, step)
     return CallProgress(**_base(form, reference, "status", step), call=_snapshot(form, reference))
+
+
+def _far_leg(form: Form, reference: str, step: str) -> CallEvent:
+    """The leg a ``<Dial>`` rang: to us it is the parent call being handed on, and its ringing is nobody's state."""
+    answered = STATUSES[form["CallStatus"]] is CallStatus.ANSWERED
+    status = "answered" if answered else TRANSFER_STATUSES.get(form["CallStatus"])
+    if status is None:
+        return _unknown(form, reference, f"leg-{form['CallStatus']}")
+    return TransferProgress(
+        **{**_base(form, reference, f"leg-{form.get('CallSid', '')}", step), "call_id": form["ParentCallSid"]},
+        status=status,
+        target_call_id=form.get("CallSid") or None,
+    )
 
 
 def _machine(form: Form, reference: str) -> CallEvent:
