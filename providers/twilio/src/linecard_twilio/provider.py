@@ -39,9 +39,6 @@ from linecard_twilio.meanings import ALREADY_OVER, MEANINGS, meaning
 
 T = TypeVar("T")
 SID = re.compile(r"[A-Za-z0-9_-]+")
-RING_ON_SECONDS = 120
-"""How long a call nobody takes may ring: beyond what any caller or carrier waits."""
-
 
 class TwilioProvider(Provider):
     """One Twilio account."""
@@ -157,13 +154,13 @@ class TwilioProvider(Provider):
 
     async def answer(self, call: IncomingCall, stream: StreamTarget) -> WebhookReply:
         self._can_carry(stream)
-        return _twiml(twiml.connect_stream(stream))
+        return twiml.reply(twiml.connect_stream(stream))
 
     async def reject(self, call: IncomingCall, reason: EndReason = EndReason.REJECTED) -> WebhookReply:
-        return _twiml(twiml.reject("busy" if reason is EndReason.BUSY else "rejected"))
+        return twiml.reply(twiml.reject("busy" if reason is EndReason.BUSY else "rejected"))
 
     async def forward(self, call: IncomingCall, to: str) -> WebhookReply:
-        return _twiml(twiml.dial(dialling.destination(to)))
+        return twiml.reply(twiml.dial(dialling.destination(to)))
 
     async def hang_up(self, call_id: str) -> None:
         sid = self._sid(call_id, "hang_up")
@@ -214,10 +211,10 @@ class TwilioProvider(Provider):
         asks = isinstance(event, IncomingCall | DigitReported) or (
             isinstance(event, TransferProgress) and "DialCallStatus" in event.raw
         )
-        return _twiml(twiml.NOTHING) if asks else WebhookReply(status=204)
+        return twiml.reply(twiml.NOTHING) if asks else WebhookReply(status=204)
 
     def leave_ringing(self, call: IncomingCall) -> WebhookReply:
-        return _twiml(twiml.ring_on(RING_ON_SECONDS))
+        return twiml.reply(twiml.ring_on())
 
     def refuse(self, error: LinecardError) -> WebhookReply:
         """Strangers and replays get a bare 4xx. A call of ours that we failed to take sounds busy to its caller.
@@ -226,7 +223,7 @@ class TwilioProvider(Provider):
         """
         if isinstance(error, SignatureInvalid | MalformedMessage):
             return super().refuse(error)
-        return _twiml(twiml.reject("busy"))
+        return twiml.reply(twiml.reject("busy"))
 
     # --- errors -------------------------------------------------------------------------------------------------
 
@@ -297,6 +294,3 @@ class TwilioProvider(Provider):
         if problem:
             raise UnsupportedOperation(self.name, *problem)
 
-
-def _twiml(markup: str) -> WebhookReply:
-    return WebhookReply(body=markup.encode(), content_type=twiml.CONTENT_TYPE)

@@ -9,10 +9,19 @@ from collections.abc import Mapping
 from xml.sax.saxutils import escape, quoteattr
 
 from linecard.calls import StreamTarget
+from linecard.webhooks import WebhookReply
 
 CONTENT_TYPE = "text/xml"
 NOTHING = '<?xml version="1.0" encoding="UTF-8"?><Response/>'
 """No instructions: an answered call ends, unless it is doing something already."""
+
+RING_ON_SECONDS = 120
+"""How long a call nobody takes may ring: beyond what any caller or carrier waits."""
+
+
+def reply(markup: str) -> WebhookReply:
+    """``markup`` as the answer to a webhook."""
+    return WebhookReply(body=markup.encode(), content_type=CONTENT_TYPE)
 
 
 def connect_stream(stream: StreamTarget, *, status_url: str = "") -> str:
@@ -32,7 +41,7 @@ def reject(reason: str) -> str:
     return _response(_element("Reject", {"reason": reason}))
 
 
-def ring_on(seconds: int) -> str:
+def ring_on(seconds: int = RING_ON_SECONDS) -> str:
     """Neither answer nor decline for so long: a first ``<Pause>`` delays the pick-up.
 
     https://www.twilio.com/docs/voice/twiml/pause
