@@ -42,7 +42,7 @@ def country_of(number: str) -> str | None:
     if region and region != "001":
         return region
     # Fictional and unassigned ranges (+1...555-01xx) have no region of their own: their country code's main one.
-    main: str = phonenumbers.region_code_for_country_code(parsed.country_code)
+    main: str = phonenumbers.region_code_for_country_code(parsed.country_code or 0)
     return main if main not in ("001", "ZZ") else None
 
 
