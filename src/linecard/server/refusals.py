@@ -7,6 +7,7 @@
       InUse                 still needed by the things named in ``by``
       DuplicateRule         that contact rule exists, as ``existing``
       UrlRefused            a client's URL leads where we do not go
+        HostUnknown         it leads nowhere just now: its name has no address
       OverLimit             the rolling day is used up; ``snapshot`` says how
       StoreOverloaded       the database is too far behind to take more
 """
@@ -72,6 +73,10 @@ class UrlRefused(PolicyRefusal):
     def __init__(self, why: str) -> None:
         self.why = why
         super().__init__(f"the URL is refused: {why}")
+
+
+class HostUnknown(UrlRefused):
+    """The name does not resolve; it may tomorrow."""
 
 
 class OverLimit(LimitReached):

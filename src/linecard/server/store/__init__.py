@@ -1,0 +1,110 @@
+"""The store: everything the service remembers, on SQLite or PostgreSQL.
+
+:class:`Store` opens it; its attributes are small repositories, one idea each. Rows come back detached: read them
+freely, change them only through the repositories.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from secrets import token_hex
+
+from linecard.server.seal import Sealer, keys_from_file, read_keys
+from linecard.server.settings import Settings
+from linecard.server.store import migrate, vault
+from linecard.server.store.agents import Agents
+from linecard.server.store.callbook import SqlCallBook
+from linecard.server.store.calls import CallFilter, Calls, NewCall
+from linecard.server.store.claims import Claims
+from linecard.server.store.credentials import Build, Credentials, build_credential
+from linecard.server.store.database import Database
+from linecard.server.store.ids import parse_id, public_id
+from linecard.server.store.keys import Keys
+from linecard.server.store.limits import Limits, Snapshot
+from linecard.server.store.lines import Lines
+from linecard.server.store.once import SqlOnce
+from linecard.server.store.outbox import Outbox
+from linecard.server.store.pages import Page
+from linecard.server.store.recordings import Recordings
+from linecard.server.store.rules import Rules, Verdict
+from linecard.server.store.transcripts import Transcripts
+from linecard.server.store.webhooks import Webhooks
+from linecard.server.store.workspaces import Workspaces
+from linecard.server.store.writer import Writer
+
+
+def sealer_of(settings: Settings) -> Sealer:
+    """The sealer with the master key of the settings, or of the key file, made when there is neither."""
+    if settings.master_key is not None:
+        return Sealer(read_keys(settings.master_key.get_secret_value()))
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    return Sealer(keys_from_file(settings.data_dir / "master.key"))
+
+
+class Store:
+    """One process's view of the store. ``owner`` names the process in claims and on calls."""
+
+    def __init__(
+        self, db: Database, sealer: Sealer, settings: Settings, *, build: Build = build_credential
+    ) -> None:
+        self.db = db
+        self.sealer = sealer
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{token_hex(4)}"
+        self.on_announcement: Callable[[], None] = lambda: None
+        self.workspaces = Workspaces(db)
+        self.keys = Keys(db)
+        self.agents = Agents(db)
+        self.credentials = Credentials(db, sealer, build)
+        self.lines = Lines(db)
+        self.calls = Calls(db, owner=self.owner)
+        self.callbook = SqlCallBook(db, owner=self.owner, on_announcement=lambda: self.on_announcement())
+        self.transcripts = Transcripts(db)
+        self.recordings = Recordings(db)
+        self.rules = Rules(db)
+        self.limits = Limits(db, calls=settings.calls_per_day, minutes=settings.minutes_per_day)
+        self.once = SqlOnce(db)
+        self.claims = Claims(db, self.owner)
+        self.webhooks = Webhooks(db, sealer)
+        self.outbox = Outbox(db)
+        self.writer = Writer(db)
+
+    @classmethod
+    async def open(cls, settings: Settings, *, build: Build = build_credential) -> Store:
+        """Connect, bring the schema up to date, prove the master key, start the writer.
+
+        ``ConfigurationError`` (``MasterKeyWrong`` among them) says what to do, before anything is served.
+        """
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        db = Database(settings.database_url, pool_size=settings.database_pool)
+        try:
+            await migrate.upgrade(db)
+            sealer = sealer_of(settings)
+            await vault.prove(db, sealer)
+            store = cls(db, sealer, settings, build=build)
+            await store.writer.start()
+        except BaseException:
+            await db.close()
+            raise
+        return store
+
+    async def close(self) -> None:
+        """Write what waits, then disconnect."""
+        try:
+            await self.writer.stop()
+        finally:
+            await self.db.close()
+
+
+__all__ = [
+    "CallFilter",
+    "NewCall",
+    "Page",
+    "Snapshot",
+    "Store",
+    "Verdict",
+    "parse_id",
+    "public_id",
+    "sealer_of",
+]

@@ -179,7 +179,9 @@ class SqlCallBook:
 
     async def in_progress(self) -> list[Call]:
         async with self._db.read() as session:
-            rows = await session.execute(select(*COLUMNS).where(CallRow.status != "ended"))
+            # A scheduled call that nobody has begun to dial is not in progress: it holds no line yet.
+            begun = or_(CallRow.scheduled_at.is_(None), CallRow.dial_claimed_at.is_not(None))
+            rows = await session.execute(select(*COLUMNS).where(CallRow.status != "ended", begun))
             return [as_call(row) for row in rows]
 
     async def _find(self, session: AsyncSession, key: str, *, lock: bool = False) -> Row[Any] | None:

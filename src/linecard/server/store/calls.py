@@ -119,6 +119,7 @@ class Calls:
         }
         insert_ = sqlite_insert if self._db.sqlite else postgresql_insert
         async with self._db.write() as session:
+            same_key = (CallRow.id == new.id, CallRow.workspace_id == new.line.workspace_id)
             if new.idempotency_key:
                 # A key is free again after a day: let go of it, so that it can be taken anew below.
                 same_key = (

@@ -1,0 +1,177 @@
+"""What can be set on a running service, by environment (``LINECARD_...``) or a TOML file, and the table that says so.
+
+Everything has a default: ``linecard serve`` works with no configuration at all. Order of precedence: command line,
+environment, TOML file, default. The file is ``LINECARD_CONFIG``, else ``linecard.toml`` in the working folder.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+
+class Settings(BaseSettings):
+    """All settings of ``linecard serve``."""
+
+    model_config = SettingsConfigDict(env_prefix="LINECARD_", extra="ignore", hide_input_in_errors=True)
+
+    data_dir: Path = Field(
+        default=Path("data"), description="Folder for the SQLite file, the master key and recordings; made when missing"
+    )
+    database: str = Field(
+        default="", description="`sqlite:///file` or `postgresql://user:password@host/name`; empty: SQLite in data_dir"
+    )
+    database_pool: int = Field(default=10, ge=1, le=100, description="Connections per process kept open")
+    host: str = Field(default="127.0.0.1", description="Address to listen on")
+    port: int = Field(default=8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one")
+    public_url: str = Field(
+        default="",
+        description="Origin under which carriers and agents reach this service; empty: `http://host:port`, local only",
+    )
+    admin_key: SecretStr | None = Field(
+        default=None, description="Fixes the first admin key; empty: one is made and printed once"
+    )
+    master_key: SecretStr | None = Field(
+        default=None,
+        description="32 bytes in base64 that seal stored secrets, older ones after commas; empty: data_dir/master.key",
+    )
+    calls_per_day: int = Field(default=100, ge=0, description="Calls a workspace may have in any 24 hours")
+    minutes_per_day: float = Field(default=100, ge=0, description="Minutes a workspace may talk in any 24 hours")
+    max_duration_seconds: float = Field(default=600, gt=0, le=86400, description="Longest call, from answer")
+    allow: list[str] = Field(
+        default=[],
+        description="Countries (`US`), prefixes (`+4930`) or `*` that may be called; empty: the caller's own country",
+    )
+    deny: list[str] = Field(default=[], description="Countries and prefixes that may not be called")
+    calls_per_second: float | None = Field(
+        default=None, gt=0, description="New calls per second and credential; empty: no limit"
+    )
+    max_concurrent: int | None = Field(
+        default=None, ge=1, description="Calls at once per credential; empty: no limit"
+    )
+    drain_seconds: float = Field(
+        default=30, ge=0, description="How long live calls may go on after a stop signal before they are ended"
+    )
+    sandbox: bool = Field(default=False, description="Mount the carriers' sandboxes and their control API")
+    local: bool | None = Field(
+        default=None,
+        description="Let webhooks and agents be on this machine, without TLS; empty: when nobody else reaches us",
+    )
+    outward_allow: list[str] = Field(
+        default=[], description="Private networks (CIDR) that webhooks and agents may be in all the same"
+    )
+    max_body_bytes: int = Field(default=1_048_576, ge=1024, description="Largest request body taken")
+    webhook_timeout: float = Field(default=10, gt=0, le=60, description="Seconds a webhook receiver has to answer")
+    inbound_webhook_timeout: float = Field(
+        default=10, gt=0, le=30, description="Seconds an incoming-call webhook has to decide"
+    )
+    recordings_dir: Path | None = Field(default=None, description="Folder for recordings; empty: data_dir/recordings")
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="How much is logged")
+    log_json: bool = Field(default=False, description="Log one JSON object per line")
+    metrics: bool = Field(default=True, description="Serve /metrics for Prometheus")
+    otlp_endpoint: str = Field(default="", description="Where OpenTelemetry traces go; empty: nowhere")
+
+    @field_validator("public_url")
+    @classmethod
+    def _origin(cls, value: str) -> str:
+        if value and not value.startswith(("https://", "http://")):
+            raise ValueError("must start with https:// (or http:// on this machine)")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _place(self) -> Self:
+        self.data_dir = self.data_dir.expanduser()
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        named = os.environ.get("LINECARD_CONFIG")
+        if named and not Path(named).is_file():
+            from linecard.errors import ConfigurationError
+
+            raise ConfigurationError(f"LINECARD_CONFIG names {named}, and there is no such file")
+        file = TomlConfigSettingsSource(settings_cls, Path(named or "linecard.toml"))
+        return init_settings, env_settings, file
+
+    @property
+    def database_url(self) -> str:
+        """The database, the default spelled out."""
+        return self.database or f"sqlite:///{self.data_dir / 'linecard.db'}"
+
+    @property
+    def origin(self) -> str:
+        """The public URL, the default spelled out."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104 compared, not bound
+        return self.public_url or f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def is_local(self) -> bool:
+        """True when clients may name addresses on this machine: said so, or only this machine reaches us anyway."""
+        if self.local is not None:
+            return self.local
+        return _loopback(self.host) and _loopback(urlsplit(self.origin).hostname or "")
+
+    @property
+    def recordings(self) -> Path:
+        """Where recordings are."""
+        return self.recordings_dir or self.data_dir / "recordings"
+
+
+def table() -> str:
+    """Every setting as a Markdown table; docs/settings.md holds it and a test keeps it fresh."""
+    rows = ["| setting | environment | default | what it does |", "| --- | --- | --- | --- |"]
+    for name, field in Settings.model_fields.items():
+        rows.append(f"| `{name}` | `LINECARD_{name.upper()}` | {_shown(field.default)} | {field.description} |")
+    return "\n".join(rows) + "\n"
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _shown(value: Any) -> str:
+    if value is None or value == "":
+        return "empty"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, list):
+        return f"`{value}`"
+    return f"`{value}`"
+
+
+def page() -> str:
+    """The whole of docs/settings.md."""
+    return (
+        "# Settings\n\n"
+        "`linecard serve` needs none of these. Each can be given in the environment or, by its plain name, in\n"
+        "`linecard.toml` (another file: `LINECARD_CONFIG`); the environment wins. Lists are JSON in the environment:\n"
+        "`LINECARD_ALLOW='[\"US\", \"+4930\"]'`. Times are seconds.\n\n"
+        f"{table()}\n"
+        "This page is generated: `python -m linecard.server.settings > docs/settings.md`.\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

@@ -1,0 +1,194 @@
+"""Carrier credentials, sealed; and the exchange's door to them, :class:`linecard.credentials.CredentialSource`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import UUID
+
+from pydantic import ValidationError
+from sqlalchemy import select, update
+
+from linecard.credentials import Credential
+from linecard.errors import ConfigurationError, LinecardError, UnknownCredential
+from linecard.server.refusals import InUse
+from linecard.server.seal import Sealer
+from linecard.server.store.columns import utc_now
+from linecard.server.store.database import Database
+from linecard.server.store.ids import new_id, parse_id, public_id
+from linecard.server.store.models import CredentialRow, LineRow
+from linecard.server.store.vault import place
+
+Build = Callable[[str, str, Mapping[str, Any]], Credential]
+"""Provider name, API key and details to a credential; ``ValidationError`` names what is missing."""
+
+OURS = frozenset({"base_url", "provider"})
+"""Details a client may not set: where requests go is not for the outside to say."""
+
+
+def build_credential(provider: str, api_key: str, metadata: Mapping[str, Any]) -> Credential:
+    """Through the carrier's own plugin; ``UnknownProvider`` when none is installed."""
+    from linecard import plugins
+
+    return plugins.get_provider(provider).credential_type.from_api_key(api_key, metadata)
+
+
+def masked(secret: str) -> str:
+    """``…cdef``: enough to recognise one's own key."""
+    return f"…{secret[-4:]}" if len(secret) >= 12 else "…"
+
+
+class CredentialIncomplete(ConfigurationError):
+    """The credential is stored, but the carrier needs more than it holds; ``missing`` names the details."""
+
+    def __init__(self, credential_id: str, missing: list[str]) -> None:
+        self.credential_id = credential_id
+        self.missing = missing
+        super().__init__(f"credential {credential_id} lacks {', '.join(missing) or 'details'}: add them to it first")
+
+
+class Credentials:
+    """The credentials of every workspace."""
+
+    def __init__(self, db: Database, sealer: Sealer, build: Build = build_credential) -> None:
+        self._db = db
+        self._sealer = sealer
+        self._build = build
+        self._opened: dict[UUID, tuple[int, Credential]] = {}
+
+    async def create(
+        self,
+        workspace_id: UUID,
+        *,
+        name: str,
+        provider: str,
+        api_key: str,
+        metadata: Mapping[str, Any] | None = None,
+        trusted: bool = False,
+        is_default: bool = False,
+    ) -> CredentialRow:
+        """Seal and keep a credential. What the carrier needs and did not get is in ``missing``.
+
+        ``metadata`` are the carrier's further details. ``trusted`` lets it hold ``base_url`` (sandboxes); a client's
+        may not. ``UnknownProvider`` when no plugin is that carrier's.
+        """
+        id_ = new_id()
+        columns = self._columns(id_, provider, api_key, dict(metadata or {}), trusted)
+        async with self._db.write() as session:
+            row = CredentialRow(
+                id=id_, workspace_id=workspace_id, name=name, provider=provider, is_default=is_default, **columns
+            )
+            session.add(row)
+        return row
+
+    async def change(
+        self,
+        row: CredentialRow,
+        *,
+        name: str | None = None,
+        api_key: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        trusted: bool = False,
+    ) -> CredentialRow:
+        """Rename it, replace its key, or merge details in (a detail set to None is removed)."""
+        fields: dict[str, Any] = {"updated_at": utc_now()}
+        if name is not None:
+            fields["name"] = name
+        async with self._db.write() as session:
+            query = select(CredentialRow).where(CredentialRow.id == row.id, CredentialRow.deleted_at.is_(None))
+            current = await session.scalar(query.with_for_update())
+            if current is None:
+                raise UnknownCredential(row.public_id)
+            if api_key is not None or metadata is not None:
+                held_key, held = self._unseal(current)
+                kept = {k: v for k, v in held.items() if k in OURS}
+                if not trusted and metadata is not None:
+                    _refuse_ours(metadata)
+                merged = {**held, **(metadata or {}), **({} if trusted else kept)}
+                merged = {k: v for k, v in merged.items() if v is not None}
+                fields |= self._columns(row.id, current.provider, api_key or held_key, merged, trusted=True)
+                fields["version"] = current.version + 1
+            change = update(CredentialRow).where(CredentialRow.id == row.id).values(**fields)
+            return (await session.scalars(change.returning(CredentialRow))).one()
+
+    async def get(self, workspace_id: UUID, credential_id: UUID | None) -> CredentialRow | None:
+        """The credential's row; None when unknown, deleted or another workspace's."""
+        if credential_id is None:
+            return None
+        async with self._db.read() as session:
+            row = await session.get(CredentialRow, credential_id)
+        if row is None or row.workspace_id != workspace_id or row.deleted_at is not None:
+            return None
+        return row
+
+    async def list(self, workspace_id: UUID, *, provider: str | None = None) -> list[CredentialRow]:
+        """Rows, the default first, then oldest first."""
+        query = select(CredentialRow).where(
+            CredentialRow.workspace_id == workspace_id, CredentialRow.deleted_at.is_(None)
+        )
+        if provider is not None:
+            query = query.where(CredentialRow.provider == provider)
+        order = (CredentialRow.is_default.desc(), CredentialRow.created_at, CredentialRow.id)
+        async with self._db.read() as session:
+            return list(await session.scalars(query.order_by(*order)))
+
+    async def delete(self, row: CredentialRow) -> None:
+        """Forget the secrets; ``InUse`` while lines need them."""
+        async with self._db.write() as session:
+            held = select(LineRow.id).where(LineRow.credential_id == row.id, LineRow.status != "released")
+            if lines := list(await session.scalars(held)):
+                raise InUse("credential", (public_id("line", id_) for id_ in lines))
+            gone = update(CredentialRow).where(CredentialRow.id == row.id)
+            await session.execute(gone.values(deleted_at=utc_now(), sealed=b"", status="deleted"))
+        self._opened.pop(row.id, None)
+
+    async def credential(self, credential_id: str) -> Credential:
+        """The credential itself, for the exchange. ``UnknownCredential``, or :class:`CredentialIncomplete`."""
+        id_ = parse_id("credential", credential_id)
+        async with self._db.read() as session:
+            row = await session.get(CredentialRow, id_) if id_ else None
+        if row is None or row.deleted_at is not None:
+            raise UnknownCredential(credential_id)
+        if row.status == "incomplete":
+            raise CredentialIncomplete(row.public_id, row.missing)
+        opened = self._opened.get(row.id)
+        if opened is None or opened[0] != row.version:
+            api_key, metadata = self._unseal(row)
+            opened = self._opened[row.id] = (row.version, self._build(row.provider, api_key, metadata))
+        return opened[1]
+
+    def _columns(
+        self, id_: UUID, provider: str, api_key: str, metadata: dict[str, Any], trusted: bool
+    ) -> dict[str, Any]:
+        if not trusted:
+            _refuse_ours(metadata)
+        account, missing = None, []
+        try:
+            account = self._build(provider, api_key, metadata).account
+        except ValidationError as problem:
+            # pydantic's own text could quote the input; the field names are all that is needed.
+            missing = sorted({".".join(str(part) for part in error["loc"]) for error in problem.errors()})
+        sealed = self._sealer.seal(
+            json.dumps({"api_key": api_key, "metadata": metadata}), place("credentials", "sealed", id_)
+        )
+        return {
+            "sealed": sealed,
+            "masked_key": masked(api_key),
+            "account": account,
+            "status": "incomplete" if missing else "active",
+            "missing": missing,
+        }
+
+    def _unseal(self, row: CredentialRow) -> tuple[str, dict[str, Any]]:
+        held = json.loads(self._sealer.open(row.sealed, place("credentials", "sealed", row.id)))
+        return held["api_key"], held["metadata"]
+
+
+class DetailRefused(LinecardError, ValueError):
+    """A detail that is not the client's to set."""
+
+
+def _refuse_ours(metadata: Mapping[str, Any]) -> None:
+    if refused := OURS & set(metadata):
+        raise DetailRefused(f"metadata may not hold {', '.join(sorted(refused))}")

@@ -1,0 +1,64 @@
+"""Everything sealed in the store: the canary that proves the master key, and re-wrapping when it changes."""
+
+from __future__ import annotations
+
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from linecard.server.seal import SealBroken, Sealer
+from linecard.server.store.columns import utc_now
+from linecard.server.store.database import Database
+from linecard.server.store.models import Canary, CredentialRow, SigningKey, Subscription
+
+CANARY = "linecard"
+
+SEALED = (
+    (CredentialRow, CredentialRow.sealed),
+    (SigningKey, SigningKey.sealed),
+    (Subscription, Subscription.sealed_secret),
+    (Subscription, Subscription.sealed_token),
+)
+"""Every sealed column there is; a test compares it with the models."""
+
+
+def place(table: str, column: str, id_: object) -> str:
+    """What a sealed value is bound to."""
+    return f"{table}.{column}:{id_}"
+
+
+async def prove(db: Database, sealer: Sealer) -> None:
+    """Return when the master key is the store's own; the first start writes what later ones check.
+
+    ``MasterKeyWrong`` or ``SealBroken`` otherwise, before anything is served.
+    """
+    insert = sqlite_insert if db.sqlite else postgresql_insert
+    bound = place("canary", "sealed", 1)
+    fresh = {"id": 1, "sealed": sealer.seal(CANARY, bound), "created_at": utc_now()}
+    async with db.write() as session:
+        await session.execute(insert(Canary).values(fresh).on_conflict_do_nothing())
+        sealed = (await session.scalars(select(Canary.sealed))).one()
+    if sealer.open(sealed, bound) != CANARY:
+        raise SealBroken(bound)
+
+
+async def rewrap(db: Database, sealer: Sealer) -> int:
+    """Put every sealed value under the current master key, all or none; how many were re-wrapped.
+
+    ``sealer`` must hold the old keys too. Nothing may seal with the old key meanwhile: restart processes with
+    both keys first, then re-wrap, then drop the old one.
+    """
+    done = 0
+    async with db.write() as session:
+        for table, column in (*SEALED, (Canary, Canary.sealed)):
+            name = column.key
+            key = table.__table__.c.id
+            rows = await session.execute(select(key, column).where(column.is_not(None)).with_for_update())
+            for id_, blob in rows.all():
+                if not blob:
+                    continue
+                changed = sealer.rewrap(blob, place(table.__tablename__, name, id_))
+                if changed != blob:
+                    await session.execute(update(table).where(key == id_).values({name: changed}))
+                    done += 1
+    return done
