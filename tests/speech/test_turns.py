@@ -6,6 +6,7 @@ import pytest
 
 from linecard.speech import (
     BargeIn,
+    BeginUtterance,
     DropTurn,
     EmitFinal,
     EmitInterim,
@@ -20,8 +21,8 @@ from linecard.speech import (
 
 
 def voice(turns: Turns, began: float, ended: float, step: float = 0.032) -> list[Output]:
-    """A voice as a detector with ``step`` seconds a window tells it."""
-    out = turns.speech_started(began + step, began)
+    """A voice as a detector with ``step`` seconds a window tells it; what follows, without the recogniser's cue."""
+    out: list[Output] = [o for o in turns.speech_started(began + step, began) if not isinstance(o, BeginUtterance)]
     at = began + step
     while at <= ended:
         out += turns.speech_continues(at, at)
@@ -31,7 +32,7 @@ def voice(turns: Turns, began: float, ended: float, step: float = 0.032) -> list
 
 def test_an_utterance_is_interims_and_one_final_under_one_turn_id() -> None:
     turns = Turns()
-    assert turns.speech_started(1.0) == []
+    assert turns.speech_started(1.0) == [BeginUtterance("t1")]
     assert turns.speech_continues(1.4, 1.4) == []
     assert turns.interim(1.5, "i would") == [EmitInterim("t1", "i would")]
     assert turns.interim(1.6, "i would") == []
@@ -134,7 +135,7 @@ def test_an_utterance_without_end_is_cut_at_its_maximum_length() -> None:
     turns = Turns(TurnSettings(maximum_utterance=5.0))
     turns.speech_started(1.0)
     turns.speech_continues(4.0, 4.0)
-    assert turns.speech_continues(6.0, 6.0) == [FinishUtterance("t1")]
+    assert turns.speech_continues(6.0, 6.0) == [FinishUtterance("t1"), BeginUtterance("t2")]
     assert turns.final(6.1, "and on and on") == [EmitFinal("t1", "and on and on", 1.0, 4.0)]
     assert turns.listening_to == "t2"
 
@@ -152,7 +153,7 @@ def speaking(settings: TurnSettings | None = None) -> Turns:
 def test_barge_in_cuts_playback_first_and_is_told_before_the_words() -> None:
     turns = speaking()
     turns.playback_position(1.0, "g1", 0.75)
-    assert turns.speech_started(1.1, 1.0) == []
+    assert turns.speech_started(1.1, 1.0) == [BeginUtterance("t1")]
     assert turns.interim(1.12, "wait") == []
     out = turns.speech_continues(1.2, 1.2)
     assert out == [

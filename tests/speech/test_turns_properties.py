@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from linecard.speech import (
     BargeIn,
+    BeginUtterance,
     DropTurn,
     EmitFinal,
     EmitInterim,
@@ -134,7 +135,7 @@ def test_nothing_of_an_utterance_follows_its_final(
 ) -> None:
     closed: set[str] = set()
     for o in lived(steps, how).out:
-        if isinstance(o, EmitInterim | BargeIn | EmitFinal | FinishUtterance):
+        if isinstance(o, BeginUtterance | EmitInterim | BargeIn | EmitFinal | FinishUtterance):
             assert o.turn_id not in closed
         if isinstance(o, EmitFinal):
             closed.add(o.turn_id)
@@ -196,3 +197,17 @@ def test_utterances_are_asked_about_once_and_in_order(
 ) -> None:
     asked = [int(o.turn_id[1:]) for o in lived(steps, how).out if isinstance(o, FinishUtterance)]
     assert asked == sorted(set(asked))
+
+
+@LIVES
+@given(st.lists(STEPS, max_size=60), SETTINGS)
+def test_the_recogniser_is_cued_before_it_is_asked_wherever_a_voice_was_heard(
+    steps: list[tuple[str, float, float, str, int]], how: TurnSettings
+) -> None:
+    cued: list[str] = []
+    for o in lived(steps, how).out:
+        if isinstance(o, BeginUtterance):
+            assert o.turn_id not in cued
+            cued.append(o.turn_id)
+        if isinstance(o, FinishUtterance) and not how.trust_words:
+            assert o.turn_id in cued

@@ -15,6 +15,7 @@ from linecard.speech.engines import (
 )
 from linecard.speech.turn_outputs import (
     BargeIn,
+    BeginUtterance,
     DropTurn,
     EmitFinal,
     EmitInterim,
@@ -29,6 +30,7 @@ from linecard.speech.voice import Voice, VoiceActivity, VoiceGate
 
 __all__ = [
     "BargeIn",
+    "BeginUtterance",
     "DropTurn",
     "EmitFinal",
     "EmitInterim",

@@ -35,12 +35,14 @@ class Hearing:
     """What to listen for. ``phrases`` are what callers are likely to say, ``grammar`` (JSGF) all that they may say.
 
     Engines that know the whole language take ``phrases`` as hints and have no use for a grammar. ``format`` is what
-    the audio will be in.
+    the audio will be in. ``cued``: every utterance will be announced by ``begin()``, so that audio outside utterances
+    needs no work.
     """
 
     language: str = "en-US"
     phrases: tuple[str, ...] = ()
     grammar: str | None = None
+    cued: bool = False
     format: AudioFormat = PCMU_8K
 
 
@@ -85,6 +87,10 @@ class Recognizer(Protocol):
 
     def feed(self, audio: bytes) -> None:
         """The next audio in :attr:`format`, any length. Never waits: what cannot be taken is dropped, oldest first."""
+        ...
+
+    def begin(self) -> None:
+        """An utterance began at most half a second ago. A hint: engines that listen all the time ignore it."""
         ...
 
     def finish(self) -> None:

@@ -54,6 +54,13 @@ class BargeIn:
 
 
 @dataclass(frozen=True, slots=True)
+class BeginUtterance:
+    """A voice was heard: tell the recogniser that what it was fed lately may be words."""
+
+    turn_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class FinishUtterance:
     """Ask the recogniser for its final of all it was fed. One answer is owed for each, in order."""
 
@@ -67,4 +74,6 @@ class SilenceTimeout:
     seconds: float
 
 
-Output = EmitInterim | EmitFinal | StopSpeaking | DropTurn | BargeIn | FinishUtterance | SilenceTimeout
+Output = (
+    BeginUtterance | EmitInterim | EmitFinal | StopSpeaking | DropTurn | BargeIn | FinishUtterance | SilenceTimeout
+)

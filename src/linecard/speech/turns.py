@@ -9,21 +9,20 @@ and the caller's *utterance*. An utterance goes one way::
     (none) --voice--> talking <--voice-- pausing --endpointing--> asked --final, or too late--> closed
                          '-----silence-----^
 
-*Talking* is what the voice detector says, moment by moment, without any smoothing of its own. *Pausing* lasts
-``endpointing`` seconds from the end of the voice; a caller who goes on inside it has not finished. Then the
-recogniser is *asked* for its final, the next utterance may begin, and the answer closes this one. A recogniser
-that does not answer in ``final_timeout`` is not waited for: what it had guessed stands, and its late answer is thrown
-away, being recognised by its place in the order. A recogniser with an endpointer of its own may close sooner.
+*Talking* is what the voice detector says, moment by moment, unsmoothed; its beginning cues the recogniser. *Pausing*
+lasts ``endpointing`` seconds from the end of the voice; a caller who goes on inside it has not finished. Then the
+recogniser is *asked* for its final, the next utterance may begin, and the answer closes this one. If no answer comes in
+``final_timeout``, what had been guessed stands, and the late answer, known by its place in the order, is thrown away.
+A recogniser with an endpointer of its own may close sooner.
 
 *Announced* is what the agent has been told of: by an interim or by a barge-in. An announced utterance gets exactly one
 final, even when the caller said no word in it (``text`` is then empty); one that was never announced gets one
 if it has words, else it leaves no trace, as if nobody had coughed.
 
 *Barge-in* asks for evidence: confirmed voice, in one run with gaps of at most ``bridge``, for ``interruption`` seconds.
-Time that merely passes is no evidence, so a cough that is over before the detector says so counts as long as
-it was. Until then nothing of the utterance is announced while we speak, so the barge-in is always told before
-the words that caused it. What stays below that until it ends under our own voice is dropped as a noise. A key
-press starts the evidence anew: its tone is no speech.
+Time that merely passes is no evidence, so a cough counts for as long as it was. Until then nothing of the utterance
+is announced while we speak, so the barge-in is always told before the words that caused it. What stays below that
+until it ends under our own voice is dropped as a noise. A key press starts the evidence anew: its tone is no speech.
 
 An interruption takes from the agent the turn being played and those that wait behind it; what still arrives of them
 is refused again. A new turn that begins while the caller is talking is interrupted at once.
@@ -41,6 +40,7 @@ from linecard.speech.our_speech import OurSpeech
 from linecard.speech.quiet import Quiet
 from linecard.speech.turn_outputs import (
     BargeIn,
+    BeginUtterance,
     DropTurn,
     EmitFinal,
     EmitInterim,
@@ -93,7 +93,7 @@ class Turns:
         out = self._advance(at)
         began = min(self._now, self._now if began is None else began)
         if self._utterance is None:
-            self._open(began)
+            out.append(BeginUtterance(self._open(began).turn_id))
         elif not self._utterance.talking:
             self._utterance.resume(began, self.settings.bridge)
         return out
