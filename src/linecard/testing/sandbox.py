@@ -86,6 +86,10 @@ class Sandbox(ABC):
         """Know a credential somebody made themselves, so that its webhooks can be signed before it first logs in."""
         return None
 
+    def point_webhooks(self, url: str) -> None:
+        """Type ``url`` into the carrier's console, for carriers whose numbers are not configured by API."""
+        return None
+
     # --- the same for all -----------------------------------------------------------------------------------------
 
     @property

@@ -4,9 +4,10 @@ import hmac
 from dataclasses import replace
 from pathlib import Path
 
+from linecard_acme import AcmeCredential, AcmeProvider
+
 from linecard.testing.conformance import ProviderConformance
 from linecard.webhooks import WebhookRequest
-from linecard_acme import AcmeCredential, AcmeProvider
 
 HERE = Path(__file__).parent
 

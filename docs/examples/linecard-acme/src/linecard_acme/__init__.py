@@ -47,7 +47,7 @@ FRAMES: dict[str, Callable[[Frame, bytes | str], events.MediaEvent]] = {
     "stop": lambda frame, raw: events.StreamStopped(frame.name, raw),
 }
 KINDS: dict[str, Callable[..., events.CallEvent]] = {"incoming": events.IncomingCall, "progress": events.CallProgress}
-ENDS = dict(busy=EndReason.BUSY, no_answer=EndReason.NO_ANSWER, declined=EndReason.REJECTED, lost=EndReason.UNREACHABLE)
+ENDS = dict(busy=EndReason.BUSY, missed=EndReason.NO_ANSWER, declined=EndReason.REJECTED, lost=EndReason.INVALID_NUMBER)
 
 
 class AcmeSerializer(MediaSerializer):

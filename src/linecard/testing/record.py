@@ -1,0 +1,281 @@
+"""Record ``rest/`` cassettes by having one conversation with a carrier: a sandbox, or the carrier itself.
+
+    python -m linecard.testing.record --sandbox acme cassettes/acme
+
+Against a live account see :func:`record_live`; ``pytest --record`` calls it. What costs money for good (buying,
+releasing, recording) is done in sandboxes only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from linecard.calls import Call, CallStatus, DialRequest, EndReason, StreamTarget
+from linecard.credentials import Credential
+from linecard.errors import LinecardError, UnsupportedOperation
+from linecard.events import CallProgress, IncomingCall
+from linecard.numbers import NumberQuery, PendingOrder
+from linecard.plugins import get_provider
+from linecard.provider import Capability, Provider
+from linecard.testing.cassettes import recorder
+from linecard.testing.named import sandbox_type
+from linecard.testing.sandbox import Sandbox
+from linecard.testing.scrub import Scrubber
+from linecard.testing.serving import listening, serve, serve_sandbox, url_of
+from linecard.webhooks import WebhookRequest
+
+LIVE = "LINECARD_LIVE_"
+"""``LINECARD_LIVE_<CARRIER>``, JSON: ``credential`` (its fields), ``from``, ``to``, ``webhook_url``, ``media_url``."""
+
+Act = Callable[[Provider], Awaitable[Any]]
+
+
+@dataclass
+class Studio:
+    """Where a recording is made: one provider, one folder, one kind of provenance."""
+
+    provider: Provider
+    folder: Path
+    provenance: str
+    source: str
+    scrubber: Scrubber
+    only: str
+    done: list[str] = field(default_factory=list)
+
+    async def take(self, name: str, act: Act) -> Any:
+        """Record one operation into ``rest/<name>.yaml``; what the carrier cannot be asked leaves no file."""
+        path = self.folder / "rest" / f"{name}.yaml"
+        path.unlink(missing_ok=True)
+        made = recorder(
+            "all", provenance=self.provenance, source=self.source, scrubber=self.scrubber, only=self.only
+        )
+        try:
+            with made.use_cassette(str(path)):
+                answer = await act(self.provider)
+        except UnsupportedOperation:
+            return None
+        if path.exists():
+            self.done.append(path.name)
+        return answer
+
+    def can(self, capability: Capability) -> bool:
+        return self.provider.supports(capability)
+
+
+async def conversation(
+    studio: Studio,
+    request: DialRequest,
+    *,
+    spend: bool,
+    answered: Callable[[Call], Awaitable[None]],
+    incoming: Callable[[], Awaitable[IncomingCall]] | None,
+) -> None:
+    """Everything worth keeping, in the order a telephone day has it."""
+    ours, can = request.from_, studio.can
+    found = await studio.take("search_numbers", lambda p: p.search_numbers(NumberQuery(area_code="415", limit=2)))
+    if can(Capability.CHECK_CREDENTIAL):
+        await studio.take("check_credential", lambda p: p.check_credential())
+    if spend and can(Capability.BUY_NUMBER) and found:
+        bought = await studio.take("buy_number", lambda p: p.buy_number(found[0].number))
+        if can(Capability.FETCH_ORDER):
+            pending = bought if isinstance(bought, PendingOrder) else await _pending(studio)
+            if pending is not None:
+                await studio.take("fetch_order", lambda p: p.fetch_order(pending.id))
+        if can(Capability.RELEASE_NUMBER):
+            await studio.take("release_number", lambda p: p.release_number(found[0].number))
+    if can(Capability.LIST_NUMBERS):
+        await studio.take("list_numbers", lambda p: p.list_numbers())
+    if spend and can(Capability.CONFIGURE_NUMBER):
+        url = request.status_url.split("?")[0]
+        await studio.take("configure_number", lambda p: p.configure_number(ours, webhook_url=url))
+    call = await studio.take("dial", lambda p: p.dial(request))
+    await answered(call)
+    if can(Capability.FETCH_CALL):
+        await studio.take("fetch_call", lambda p: p.fetch_call(call.id))
+    if can(Capability.SEND_DIGITS):
+        await studio.take("send_digits", lambda p: p.send_digits(call.id, "12#"))
+    if spend and can(Capability.START_RECORDING):
+        recording = await studio.take("start_recording", lambda p: p.start_recording(call.id))
+        if can(Capability.STOP_RECORDING):
+            await studio.take("stop_recording", lambda p: p.stop_recording(call.id, recording))
+    await studio.take("hang_up", lambda p: p.hang_up(call.id))
+    await studio.take("hang_up_ended", lambda p: p.hang_up(call.id))
+    if spend and can(Capability.TRANSFER):
+        again = await studio.provider.dial(request)
+        await answered(again)
+        await studio.take("transfer", lambda p: p.transfer(again.id, request.to))
+        await studio.provider.hang_up(again.id)
+    if incoming is not None:
+        event = await incoming()
+        if can(Capability.FORWARD):
+            await studio.take("forward", lambda p: p.forward(event, request.to))
+            event = await incoming()
+        await studio.take("answer", lambda p: p.answer(event, request.stream))
+        await studio.provider.hang_up(event.call_id)
+    if incoming is not None and can(Capability.REJECT):
+        event = await incoming()
+        await studio.take("reject", lambda p: p.reject(event, EndReason.BUSY))
+
+
+async def _pending(studio: Studio) -> PendingOrder | None:
+    from linecard.testing.outcomes import PENDING_NUMBER
+
+    await studio.provider.search_numbers(NumberQuery(contains=PENDING_NUMBER[2:], limit=1))
+    order = await studio.provider.buy_number(PENDING_NUMBER, timeout=0.05)
+    return order if isinstance(order, PendingOrder) else None
+
+
+# --- with a sandbox ------------------------------------------------------------------------------------------------
+
+
+class Desk:
+    """Takes a sandbox's webhooks and says nothing to them: our side is played by the recorder."""
+
+    def __init__(self, provider: Provider, base: str) -> None:
+        self.provider, self.base = provider, base
+        self.incoming: asyncio.Queue[IncomingCall] = asyncio.Queue()
+        self.answered: dict[str, asyncio.Event] = {}
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        from starlette.requests import Request
+        from starlette.responses import Response
+        from starlette.websockets import WebSocket
+
+        if scope["type"] == "websocket":
+            socket = WebSocket(scope, receive, send)
+            await socket.accept()
+            while (await socket.receive())["type"] != "websocket.disconnect":
+                pass
+        elif scope["type"] == "http":
+            request = Request(scope, receive)
+            url = self.base + request.url.path + (f"?{request.url.query}" if request.url.query else "")
+            body = await request.body()
+            event = self.provider.parse_webhook(WebhookRequest(request.method, url, dict(request.headers), body))
+            if isinstance(event, IncomingCall):
+                self.incoming.put_nowait(event)
+            if isinstance(event, CallProgress) and event.call.status is CallStatus.ANSWERED:
+                self.answered.setdefault(event.call_id, asyncio.Event()).set()
+            leave = self.provider.leave_ringing if isinstance(event, IncomingCall) else self.provider.acknowledge
+            reply = leave(event)  # type: ignore[arg-type]
+            await Response(reply.body, reply.status, media_type=reply.content_type)(scope, receive, send)
+
+
+@asynccontextmanager
+async def desk(sandbox: Sandbox) -> AsyncIterator[tuple[Provider, Desk]]:
+    """A provider logged in to ``sandbox`` and somebody to take its webhooks."""
+    import httpx
+
+    sock = listening()
+    async with httpx.AsyncClient(trust_env=False) as http:
+        credential = sandbox.credential()
+        provider = get_provider(sandbox.provider)(credential, http)
+        taker = Desk(provider, url_of(sock))
+        async with serve(taker, sock, lifespan="off"):
+            yield provider, taker
+
+
+async def record_sandbox(carrier: str, folder: Path) -> list[str]:
+    """Write ``folder/rest`` anew from the carrier's sandbox; gives the names of the files."""
+    ours, theirs = "+14155550100", "+14155550123"
+    async with serve_sandbox(sandbox_type(carrier)) as sandbox, desk(sandbox) as (provider, taker):
+        sandbox.add_number(ours)
+        url = f"{taker.base}/{carrier}/main"
+        sandbox.point_webhooks(url)
+        places = {
+            sandbox.base_url: type(provider).base_url,
+            taker.base: "https://voice.example.com",
+            taker.base.replace("http", "ws"): "wss://voice.example.com",
+        }
+        studio = Studio(
+            provider,
+            folder,
+            "sandbox",
+            f"linecard's own {carrier} sandbox; no account was involved",
+            Scrubber(provider.credential, places),
+            sandbox.base_url,
+        )
+        request = DialRequest(
+            from_=ours,
+            to=theirs,
+            stream=StreamTarget(url=f"{taker.base.replace('http', 'ws')}/media/kit-ticket"),
+            status_url=f"{url}?ref=0123456789abcdef",
+            reference="0123456789abcdef",
+            timeout=20,
+        )
+
+        async def answered(call: Call) -> None:
+            far_end = await sandbox.far_end(call.id)
+            await far_end.wait_for("answered")
+            await asyncio.wait_for(taker.answered.setdefault(call.id, asyncio.Event()).wait(), 5)
+
+        async def incoming() -> IncomingCall:
+            await sandbox.ring(ours, theirs)
+            return await asyncio.wait_for(taker.incoming.get(), 5)
+
+        await conversation(studio, request, spend=True, answered=answered, incoming=incoming)
+        return studio.done
+
+
+# --- with the carrier ----------------------------------------------------------------------------------------------
+
+
+async def record_live(provider_type: type[Provider], folder: Path) -> list[str]:
+    """Write what can be recorded for little money from a live account: it rings the number you name, once.
+
+    Facts come from the environment, see :data:`LIVE`; ``LookupError`` says what is missing.
+    """
+    name = f"{LIVE}{provider_type.name.upper()}"
+    try:
+        facts = json.loads(os.environ[name])
+        credential: Credential = provider_type.credential_type.model_validate(facts["credential"])
+        request = DialRequest(
+            from_=facts["from"],
+            to=facts["to"],
+            stream=StreamTarget(url=facts["media_url"]),
+            status_url=facts["webhook_url"],
+            reference="0123456789abcdef",
+        )
+    except (KeyError, ValueError) as missing:
+        raise LookupError(f"{name} must be JSON with credential, from, to, webhook_url, media_url: {missing}") from None
+    provider = provider_type(credential)
+    places = {request.status_url: "https://voice.example.com/main", request.stream.url: "wss://voice.example.com/media/x"}
+    source = "a live account, scrubbed on write"
+    studio = Studio(provider, folder, "recorded", source, Scrubber(credential, places), provider_type.base_url)
+
+    async def answered(call: Call) -> None:
+        await asyncio.sleep(10)  # somebody picks up, or does not: both are worth keeping
+
+    try:
+        await conversation(studio, request, spend=False, answered=answered, incoming=None)
+    finally:
+        await provider.aclose()
+        await provider.http.aclose()
+    return studio.done
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m linecard.testing.record", description=__doc__)
+    parser.add_argument("--sandbox", metavar="CARRIER", required=True, help="whose sandbox to talk to")
+    parser.add_argument("folder", type=Path, nargs="?", help="default: cassettes/<carrier>")
+    asked = parser.parse_args(arguments)
+    try:
+        done = asyncio.run(record_sandbox(asked.sandbox, asked.folder or Path("cassettes") / asked.sandbox))
+    except LinecardError as failure:
+        sys.stderr.write(f"{failure}\n")
+        return 1
+    sys.stdout.write("".join(f"{name}\n" for name in done))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
