@@ -16,7 +16,7 @@ hang-up before the carrier reported the end, our reason stands (:attr:`Call.inte
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -146,12 +146,11 @@ ANSWERED_REASONS = frozenset(
 """Reasons that only a call that was answered can have."""
 
 
-def advance(call: Call, seen: Call, at: datetime | None = None) -> Call:
+def advance(call: Call, seen: Call, at: datetime) -> Call:
     """``call`` moved on by what a carrier now says of it (``seen``); the same object when nothing is new.
 
     ``at`` is when it happened, used for times that ``seen`` does not carry.
     """
-    at = at or datetime.now(UTC)
     change: dict[str, Any] = {}
     for name in ("answered_by", "answered_at", "created_at", "sip_code"):
         if getattr(call, name) is None and getattr(seen, name) is not None:

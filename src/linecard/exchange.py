@@ -222,7 +222,7 @@ class Exchange:
         except LinecardError as refused:
             await self.end_locally(call, _dial_reason(refused))
             raise
-        call = await self.update(call.reference, lambda known: advance(known, seen))
+        call = await self.update(call.reference, lambda known: advance(known, seen, datetime.now(UTC)))
         if call.intent is not None and not call.ended:  # hung up while the carrier was still being asked
             await provider.hang_up(call.id)
         return call
@@ -279,7 +279,7 @@ class Exchange:
         """Ask the carrier how the call stands, and take its word where it is ahead of ours."""
         call = await self._known(call)
         seen = await (await self.provider(call.credential_id)).fetch_call(call.id)
-        return await self.update(call.reference, lambda c: advance(c, seen))
+        return await self.update(call.reference, lambda c: advance(c, seen, datetime.now(UTC)))
 
     async def calls_in_progress(self) -> list[Call]:
         """Calls that have not ended."""
@@ -405,7 +405,7 @@ class Exchange:
     async def end_locally(self, call: Call, reason: EndReason) -> Call:
         """Write the call off: the carrier never had it, or will not tell us of its end."""
         over = call.model_copy(update={"status": CallStatus.ENDED, "reason": reason})
-        return await self.update(call.reference, lambda c: advance(c, over))
+        return await self.update(call.reference, lambda c: advance(c, over, datetime.now(UTC)))
 
     def spawn(self, work: Coroutine[Any, Any, Any], what: str) -> asyncio.Task[Any]:
         """Run ``work`` beside the present request; its failure is logged under ``what``."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from linecard import incoming
@@ -106,10 +107,9 @@ async def _begin(exchange: Exchange, ticket: Ticket, session: MediaSession) -> b
     if started.call_id != expected:
         log.warning("media socket on %s closed: its ticket was made for another call", ticket.provider)
         return False
-    session.call = await exchange.update(
-        ticket.reference,
-        lambda c: advance(c, c.model_copy(update={"id": started.call_id, "status": CallStatus.ANSWERED, "raw": {}})),
-    )
+    now = datetime.now(UTC)
+    seen = {"id": started.call_id, "status": CallStatus.ANSWERED, "raw": {}}
+    session.call = await exchange.update(ticket.reference, lambda c: advance(c, c.model_copy(update=seen), now))
     return True
 
 

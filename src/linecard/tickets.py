@@ -1,7 +1,7 @@
 """The slip in a media URL's path that says whose call the socket carries.
 
 Sealed (AES-GCM), so it can be neither forged nor read from an access log; it expires, works once, and names the
-call it was made for. Twilio-like carriers drop query strings from stream URLs, hence the path. Holding it gives
+call it was made for. Some carriers drop query strings from stream URLs, hence the path. Holding it gives
 no access to anything but one call's audio, and it never contains a carrier secret.
 """
 
@@ -13,11 +13,15 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from linecard.errors import ConfigurationError, TicketRefused
 from linecard.once import OnceStore
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 
 class Ticket(msgspec.Struct, frozen=True, array_like=True):
@@ -79,7 +83,7 @@ class TicketOffice:
         except (InvalidTag, binascii.Error, ValueError, msgspec.MsgspecError):
             raise TicketRefused("it is not one of ours") from None
 
-    def _cipher(self):  # type: ignore[no-untyped-def]
+    def _cipher(self) -> AESGCM:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
         return AESGCM(self._key)

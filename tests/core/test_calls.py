@@ -32,22 +32,22 @@ def test_a_late_ringing_does_not_undo_an_answer() -> None:
 
 def test_ended_is_final_but_missing_facts_are_still_filled_in() -> None:
     over = advance(call(), call(CallStatus.ENDED, reason=EndReason.BUSY), T0)
-    later = advance(over, call(CallStatus.ENDED, reason=EndReason.REJECTED, sip_code=486))
+    later = advance(over, call(CallStatus.ENDED, reason=EndReason.REJECTED, sip_code=486), T0)
     assert (later.status, later.reason, later.sip_code) == (CallStatus.ENDED, EndReason.BUSY, 486)
 
 
 def test_our_reason_for_ending_wins_over_the_carriers() -> None:
     stopped = call(CallStatus.ANSWERED, answered_at=T0, intent=EndReason.API_STOP)
-    assert advance(stopped, call(CallStatus.ENDED, reason=EndReason.USER_HANGUP)).reason is EndReason.API_STOP
+    assert advance(stopped, call(CallStatus.ENDED, reason=EndReason.USER_HANGUP), T0).reason is EndReason.API_STOP
 
 
 def test_hanging_up_an_outbound_call_before_it_is_answered_cancels_it() -> None:
     stopped = call(CallStatus.RINGING, intent=EndReason.API_STOP)
-    assert advance(stopped, call(CallStatus.ENDED, reason=EndReason.NO_ANSWER)).reason is EndReason.CANCELED
+    assert advance(stopped, call(CallStatus.ENDED, reason=EndReason.NO_ANSWER), T0).reason is EndReason.CANCELED
 
 
 def test_a_normal_end_without_an_answer_is_a_cancellation() -> None:
-    assert advance(call(), call(CallStatus.ENDED, reason=EndReason.USER_HANGUP)).reason is EndReason.CANCELED
+    assert advance(call(), call(CallStatus.ENDED, reason=EndReason.USER_HANGUP), T0).reason is EndReason.CANCELED
 
 
 def test_an_end_at_our_time_limit_is_max_duration_whatever_the_carrier_calls_it() -> None:
