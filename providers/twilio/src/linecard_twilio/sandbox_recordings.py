@@ -119,7 +119,7 @@ OPERATIONS = [
     Operation("GET", BASE + "/Calls/{CallSid}/Recordings/{Sid}", fetch_of_call),
     Operation("POST", BASE + "/Calls/{CallSid}/Recordings/{Sid}", update, {"Status": "text", "PauseBehavior": "text"}),
     Operation("GET", BASE + "/Recordings", list_all, {**PAGING, "CallSid": "text"}),
-    Operation("GET", BASE + "/Recordings/{Sid}", fetch),
+    Operation("GET", BASE + "/Recordings/{Sid}", fetch, extensions=(".json",)),
     Operation("DELETE", BASE + "/Recordings/{Sid}", delete),
     Operation("GET", BASE + "/Recordings/{Sid}", media, {"RequestedChannels": "int"}, extensions=("", ".wav", ".mp3")),
 ]
