@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from linecard.credentials import Credential
 
@@ -21,3 +21,8 @@ class TelnyxCredential(Credential):
     public_key: str | None = Field(default=None, description="base64 Ed25519 key from the portal, for webhooks")
     connection_id: str | None = Field(default=None, description="call-control application: 19 digits, as text")
     base_url: str | None = Field(default=None, description="another root for the REST API: a sandbox, a proxy")
+
+    @field_validator("base_url")
+    @classmethod
+    def _without_last_slash(cls, url: str | None) -> str | None:
+        return url.rstrip("/") if url else None

@@ -62,8 +62,7 @@ class TelnyxProvider(Provider):
         """``clock`` gives Unix seconds, for the age of webhooks."""
         super().__init__(credential, http)
         self.clock = clock
-        root = (credential.base_url or self.base_url).rstrip("/")
-        self._sdk = Sdk(self, credential.api_key.get_secret_value(), root)
+        self._sdk = Sdk(self, credential.api_key.get_secret_value(), credential.base_url or self.base_url)
         self._inventory = Inventory(self._sdk, credential.connection_id)
         self._connections: dict[str, str] = {}
 

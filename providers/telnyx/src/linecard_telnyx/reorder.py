@@ -32,7 +32,7 @@ class Reorder(Generic[T]):
             self.next = chunk + 1
             self.late = 0
             return [item]
-        if self.next == 1 and not self.waiting and (chunk < 1 or chunk > self.window):
+        if self.next == 1 and not self.waiting and (chunk < 1 or chunk > self.window + 1):
             self.next = chunk + 1  # numbered otherwise than documented, or joined in the middle: begin here
             return [item]
         if chunk < self.next or chunk in self.waiting:

@@ -98,11 +98,6 @@ TRANSFER_OUTCOMES = {
 """How the leg a transfer dialled ended -> what became of the transfer; everything else failed."""
 
 
-def transfer_answered(happening: Happening) -> CallEvent:
-    target = happening.needed("call_control_id")
-    return TransferProgress(status="answered", target_call_id=target, **happening.common())
-
-
 def transfer_ended(happening: Happening) -> CallEvent:
     sip = sip_code(happening.payload.get("sip_hangup_cause"))
     reason = end_reason(
@@ -225,8 +220,6 @@ EVENTS: Mapping[str, Callable[[Happening], CallEvent]] = {
     "number_order.complete": order,
 }
 
-TRANSFER_LEG: Mapping[str, Callable[[Happening], CallEvent]] = {
-    "call.answered": transfer_answered,
-    "call.hangup": transfer_ended,
-}
-"""The leg that a transfer dials is no call of ours: all we want of it is what became of the transfer."""
+TRANSFER_LEG: Mapping[str, Callable[[Happening], CallEvent]] = {"call.hangup": transfer_ended}
+"""The leg that a transfer dials is no call of ours: all we want of it is how it ended. That it was answered is told by
+``call.bridged`` on the call itself."""

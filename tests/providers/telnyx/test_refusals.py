@@ -1,0 +1,132 @@
+"""Telnyx's refusals become typed errors that tell the next step and no secret, whatever form they come in."""
+
+from __future__ import annotations
+
+import json
+import traceback
+
+import pytest
+from linecard_telnyx.refusals import read_errors
+from shared_documents import shared_path
+
+from linecard.errors import (
+    AuthenticationFailed,
+    InsufficientFunds,
+    NotFound,
+    NumberRejected,
+    NumberUnavailable,
+    PermissionDenied,
+    ProviderError,
+    ProviderUnavailable,
+    RateLimited,
+    RequestRejected,
+)
+
+HANGUP = "POST /calls/v3:x/actions/hangup"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (401, "10009", AuthenticationFailed),
+        (401, "20002", AuthenticationFailed),
+        (403, "20008", AuthenticationFailed),
+        (403, "10010", PermissionDenied),
+        (403, "20012", InsufficientFunds),
+        (403, "20013", PermissionDenied),
+        (403, "20014", PermissionDenied),
+        (403, "20015", PermissionDenied),
+        (404, "10005", NotFound),
+        (422, "90015", NotFound),
+        (404, "10002", NumberRejected),
+        (422, "10016", NumberRejected),
+        (422, "10004", RequestRejected),
+        (422, "90034", RequestRejected),
+        (422, "90014", RequestRejected),
+        (422, "90041", RateLimited),
+        (422, "90043", RateLimited),
+        (422, "85001", NumberUnavailable),
+        (422, "10038", PermissionDenied),
+        (429, "10011", RateLimited),
+        (500, "10007", ProviderUnavailable),
+        (422, "no such code", RequestRejected),
+        (408, "no such code", ProviderUnavailable),
+    ],
+)
+async def test_each_code_means_its_error(telnyx, carrier, status, code, kind):
+    carrier.refuse(HANGUP, status, code, "Title", detail="Detail.")
+    with pytest.raises(ProviderError) as caught:
+        await telnyx.hang_up("v3:x")
+    assert type(caught.value) is kind
+    assert (caught.value.status, caught.value.code) == (status, code)
+    assert (caught.value.provider, caught.value.operation) == ("telnyx", "hang_up")
+    assert "Title: Detail" in str(caught.value)
+
+
+async def test_a_permission_refused_for_want_of_money_is_insufficient_funds(telnyx, carrier):
+    carrier.refuse(HANGUP, 403, "20015", "Feature not enabled", detail="Your account has insufficient credit.")
+    with pytest.raises(InsufficientFunds):
+        await telnyx.hang_up("v3:x")
+
+
+@pytest.mark.parametrize("pointer", ["/to", "/from", "/phone_numbers/0/phone_number"])
+async def test_a_malformed_field_that_holds_a_number_is_a_rejected_number(telnyx, carrier, pointer):
+    carrier.refuse(HANGUP, 422, "10015", "Bad Request", source={"pointer": pointer})
+    with pytest.raises(NumberRejected):
+        await telnyx.hang_up("v3:x")
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [({"x-ratelimit-reset": "7"}, 7.0), ({"retry-after": "3"}, 3.0), ({"x-ratelimit-reset": "soon"}, None), ({}, None)],
+)
+async def test_a_rate_limit_tells_how_long_to_wait(telnyx, carrier, headers, wait):
+    carrier.on(HANGUP, {"errors": [{"code": "10011", "title": "Too many requests"}]}, status=429, headers=headers)
+    with pytest.raises(RateLimited) as caught:
+        await telnyx.hang_up("v3:x")
+    assert caught.value.retry_after == wait
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "words"),
+    [
+        ({"errors": {"detail": "Bad Request"}}, None, "Bad Request"),
+        ({"errors": [{"code": 10015, "title": "A"}, {"code": "2", "title": "B"}, "odd"]}, "10015", "A; B"),
+        ({"errors": "none"}, None, ""),
+        ({"errors": [{}]}, None, ""),
+        ([], None, ""),
+        ("text", None, ""),
+        (None, None, ""),
+    ],
+)
+def test_every_form_of_error_body_is_read(body, code, words):
+    assert read_errors(body) == (code, words)
+
+
+@pytest.mark.parametrize(
+    ("file", "code"), [("authentication_failed.json", "10009"), ("call_already_ended.json", "90018")]
+)
+def test_captured_refusals_are_read(file, code):
+    capture = json.loads(shared_path("recordings", "telnyx", "errors", file).read_text())
+    found, words = read_errors(capture["body"])
+    assert found == code
+    assert words
+
+
+@pytest.mark.parametrize(("status", "body"), [(502, b"<html>Bad Gateway</html>"), (401, b""), (422, b'{"errors": [')])
+async def test_a_refusal_that_is_not_json_still_is_a_typed_error(telnyx, carrier, status, body):
+    carrier.on(HANGUP, body, status=status)
+    with pytest.raises(ProviderError) as caught:
+        await telnyx.hang_up("v3:x")
+    assert caught.value.status == status
+
+
+async def test_neither_message_nor_traceback_holds_the_key_or_a_whole_number(telnyx, carrier):
+    detail = "The key KEY0123 may not call +14155550123 from 4155550100."
+    carrier.refuse("POST /calls/v3:x/actions/transfer", 422, "10027", "Unprocessable", detail=detail)
+    with pytest.raises(RequestRejected) as caught:
+        await telnyx.transfer("v3:x", "+14155550177")
+    told = "".join(traceback.format_exception(caught.value))
+    for secret in ("KEY0123", "4155550123", "4155550100"):
+        assert secret not in str(caught.value)
+        assert secret not in told
