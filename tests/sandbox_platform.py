@@ -53,7 +53,8 @@ class Socket:
         await self.connection.send(json.dumps(frame))
 
     async def play(self, audio: bytes) -> None:
-        await self.send({"event": "media", "streamSid": self.sid, "media": {"payload": base64.b64encode(audio).decode()}})
+        payload = base64.b64encode(audio).decode()
+        await self.send({"event": "media", "streamSid": self.sid, "media": {"payload": payload}})
 
     async def mark(self, name: str) -> None:
         await self.send({"event": "mark", "streamSid": self.sid, "mark": {"name": name}})
@@ -73,7 +74,7 @@ class Socket:
             while len(self.of(event)) < count and not self.closed.is_set():
                 self.news.clear()
                 await self.news.wait()
-        assert len(self.of(event)) >= count, f"the stream closed with {[f['event'] for f in self.frames if f['event'] != 'media']}"
+        assert len(self.of(event)) >= count, f"the stream closed after {len(self.frames)} frames"
         return self.of(event)[:count]
 
     def audio(self) -> bytes:

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+from linecard.testing.dtmf import keys_heard
 from linecard.testing.playback import Playback
 from linecard.testing.voice import Voice
 
@@ -102,6 +103,10 @@ class FarEnd:
     def heard_seconds(self) -> float:
         """Length of :attr:`heard`."""
         return self.playback.seconds
+
+    def keys_heard(self) -> str:
+        """Keys our side sent as tones within the audio played here."""
+        return keys_heard(self.heard)
 
     @property
     def streaming(self) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from linecard_twilio.sandbox import TwilioSandbox
 from sandbox_platform import Platform, Webhook, platform
 from twilio.base.exceptions import TwilioRestException
 from twilio.http.http_client import TwilioHttpClient
@@ -14,7 +15,6 @@ from twilio.request_validator import RequestValidator
 from twilio.rest import Client
 
 from linecard.testing.serving import serve_sandbox
-from linecard_twilio.sandbox import TwilioSandbox
 
 OURS = "+14155550100"
 THEIRS = "+12125550123"
@@ -61,7 +61,8 @@ class Desk:
         self.sandbox.add_number(OURS)
         owned = self.sandbox.account.number(OURS)
         assert owned is not None
-        owned |= {"voice_url": f"{self.platform.url}/voice", "status_callback": f"{self.platform.url}/status", **settings}
+        here = self.platform.url
+        owned |= {"voice_url": f"{here}/voice", "status_callback": f"{here}/status", **settings}
         self.platform.replies["/voice"] = twiml
 
     def statuses(self) -> list[str]:
@@ -484,3 +485,64 @@ async def test_a_platform_that_never_reads_cannot_hold_up_the_hang_up(desk: Desk
     await far_end.wait_for("streaming")
     await desk.sdk(desk.client.calls(call.sid).update, status="completed")
     assert (await desk.ended()).params["CallStatus"] == "completed"
+
+
+async def test_the_debugger_tells_once_that_the_buffer_is_full(desk: Desk) -> None:
+    call = await desk.dial()
+    far_end = await desk.sandbox.far_end(call.sid)
+    far_end.playback.limit = 0.1
+    socket = await desk.platform.socket()
+    for _ in range(3):
+        await socket.play(b"\x11" * 801)
+    await socket.play(b"\x22" * 800)
+    await far_end.wait_heard(0.1)
+    assert far_end.heard == b"\x22" * 800
+    assert [complaint.code for complaint in desk.sandbox.debugger] == [31931]
+
+
+async def test_a_dial_that_answers_on_bridge_leaves_the_caller_ringing_until_then(desk: Desk) -> None:
+    desk.answer_with("<Response><Dial answerOnBridge='true'><Number>+15005550113</Number></Dial></Response>")
+    far_end = await desk.sandbox.ring(OURS, THEIRS)
+    while far_end.transferred_to is None:
+        await asyncio.sleep(0.01)
+    assert far_end.state == "ringing"
+    await far_end.wait_for("answered")
+    (child,) = (leg for leg in desk.sandbox.account.calls.values() if leg.parent is not None)
+    assert child.status == "in-progress"
+    await far_end.hang_up()
+    await child.far_end.wait_for("ended")
+    assert child.status == "completed"
+
+
+async def test_a_caller_id_nobody_verified_fails_the_dial(desk: Desk) -> None:
+    desk.answer_with("<Response><Dial callerId='+13125550199'>+13125550144</Dial></Response>")
+    far_end = await desk.sandbox.ring(OURS, THEIRS)
+    await far_end.wait_for("ended")
+    assert [complaint.code for complaint in desk.sandbox.debugger] == [13214]
+    assert len(desk.sandbox.far_ends) == 1
+
+
+async def test_redirect_and_a_connect_action_fetch_the_next_document(desk: Desk) -> None:
+    here = desk.platform
+    desk.answer_with(f"<Response><Redirect>{here.url}/next</Redirect></Response>")
+    stream = desk.stream().replace("<Connect>", f'<Connect action="{here.url}/after">')
+    here.replies["/next"] = stream
+    here.replies["/after"] = "<Response><Hangup/></Response>"
+    await desk.sandbox.ring(OURS, THEIRS)
+    socket = await here.socket()
+    assert here.told("/next")[0].params["CallStatus"] == "in-progress"
+    await socket.connection.close()
+    await here.wait_told("/after")
+    assert (await desk.ended()).params["CallStatus"] == "completed"
+
+
+async def test_tones_in_our_audio_are_heard_as_keys(desk: Desk) -> None:
+    from linecard.testing.dtmf import key_tone
+    from linecard.testing.tones import tone
+
+    call = await desk.dial()
+    far_end = await desk.sandbox.far_end(call.sid)
+    socket = await desk.platform.socket()
+    await socket.play(key_tone("4") + tone(0.06) + key_tone("#") + tone(0.06))
+    await far_end.wait_heard(0.32)
+    assert (far_end.keys_heard(), far_end.digits) == ("4#", "")

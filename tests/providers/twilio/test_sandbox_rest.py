@@ -10,10 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
+from linecard_twilio.sandbox import TwilioSandbox
 from openapi import Spec
 
 from linecard.testing.serving import serve_sandbox
-from linecard_twilio.sandbox import TwilioSandbox
 
 OURS = "+14155550100"
 THEIRS = "+12125550123"

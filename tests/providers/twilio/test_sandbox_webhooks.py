@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from linecard_twilio.sandbox import TwilioSandbox
+from linecard_twilio.sandbox_signature import signature
 from sandbox_platform import Platform, Webhook, platform
 from shared_documents import shared_path
 from twilio.request_validator import RequestValidator
 
 from linecard.testing.serving import serve_sandbox
-from linecard_twilio.sandbox import TwilioSandbox
-from linecard_twilio.sandbox_signature import signature
 
 OURS = "+14155550100"
 THEIRS = "+12125550123"
@@ -94,7 +94,9 @@ async def test_the_voice_webhook_has_the_keys_that_were_captured(sandbox: Twilio
     captured = json.loads(shared_path("recordings", "twilio", "webhooks", "inbound_voice_ringing_us.json").read_text())
     assert set(told.params) == set(captured["params"])
     (ended,) = await here.wait_told("/status")
-    captured = json.loads(shared_path("recordings", "twilio", "webhooks", "inbound_status_completed_us.json").read_text())
+    captured = json.loads(
+        shared_path("recordings", "twilio", "webhooks", "inbound_status_completed_us.json").read_text()
+    )
     assert set(ended.params) == set(captured["params"])
 
 
@@ -177,3 +179,21 @@ async def test_webhooks_are_signed_with_the_token_that_logged_in(sandbox: Twilio
 async def test_ringing_a_number_nobody_owns_is_an_error(sandbox: TwilioSandbox) -> None:
     with pytest.raises(LookupError):
         await sandbox.ring("+13125550199", THEIRS)
+
+
+async def test_a_doubled_voice_webhook_obeys_the_first_answer(sandbox: TwilioSandbox, here: Platform) -> None:
+    sandbox.quirks.add("duplicate")
+    owned = sandbox.account.number(OURS)
+    assert owned is not None
+    owned["voice_url"] = f"{here.url}/voice"
+    answers = iter(["<Response><Reject reason='busy'/></Response>", "<Response><Hangup/></Response>"])
+
+    async def answer(webhook: Webhook) -> str:
+        return next(answers)
+
+    here.replies["/voice"] = answer
+    far_end = await sandbox.ring(OURS, THEIRS)
+    await far_end.wait_for("ended")
+    assert far_end.hangup_cause == "busy"
+    first, second = here.told("/voice")
+    assert (first.body, first.headers) == (second.body, second.headers)
