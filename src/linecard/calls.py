@@ -152,7 +152,7 @@ def advance(call: Call, seen: Call, at: datetime) -> Call:
     ``at`` is when it happened, used for times that ``seen`` does not carry.
     """
     change: dict[str, Any] = {}
-    for name in ("answered_by", "answered_at", "created_at", "sip_code"):
+    for name in ("answered_by", "created_at", "sip_code", *(("answered_at",) if seen.ended else ())):
         if getattr(call, name) is None and getattr(seen, name) is not None:
             change[name] = getattr(seen, name)
     if not call.id and seen.id:
@@ -163,12 +163,17 @@ def advance(call: Call, seen: Call, at: datetime) -> Call:
         if seen.raw:
             change["raw"] = seen.raw
         if seen.status is CallStatus.ANSWERED and call.answered_at is None:
-            change["answered_at"] = seen.answered_at or at
+            change["answered_at"] = _moment(seen.answered_at, at)
         if seen.status is CallStatus.ENDED:
-            change["ended_at"] = seen.ended_at or at
+            change["ended_at"] = _moment(seen.ended_at, at)
             answered_at = change.get("answered_at", call.answered_at)
             change["reason"] = _end_reason(call, seen, answered_at, change["ended_at"])
     return call.model_copy(update=change) if change else call
+
+
+def _moment(told: datetime | None, at: datetime) -> datetime:
+    """The carrier's time, but ours where that is the finer reading of the same second."""
+    return told if told is not None and not 0 <= (at - told).total_seconds() < 1 else at
 
 
 def _end_reason(call: Call, seen: Call, answered_at: datetime | None, ended_at: datetime) -> EndReason:
