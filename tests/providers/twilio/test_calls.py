@@ -66,7 +66,6 @@ async def test_dial_passes_on_every_wish(provider, carrier, kit):
             kit,
             timeout=12.5,
             time_limit=60,
-            machine_detection=MachineDetection.WAIT_FOR_BEEP,
             record=True,
             caller_id="+14155550199",
             digits="1w2#",
@@ -77,17 +76,27 @@ async def test_dial_passes_on_every_wish(provider, carrier, kit):
     url = f"{kit.HOOK}?ref=abc"
     assert sent["From"] == "+14155550199" and call.from_ == kit.OURS
     assert (sent["TimeLimit"], sent["SendDigits"], call.time_limit) == ("60", "1w2#", 60)
-    assert (sent["MachineDetection"], sent["AsyncAmd"]) == ("DetectMessageEnd", "true")
-    assert sent["AsyncAmdStatusCallback"] == url
     assert (sent["Record"], sent["RecordingChannels"], sent["RecordingStatusCallback"]) == ("true", "dual", url)
     assert sent["RecordingStatusCallbackEvent"] == ["in-progress", "completed", "absent"]
     assert (sent["Trim"], sent["Timeout"]) == ("trim-silence", "20"), "extra is merged last and wins"
 
 
-async def test_machine_detection_without_waiting_is_enable(provider, carrier, kit):
+@pytest.mark.parametrize(
+    ("wish", "word"),
+    [(MachineDetection.DETECT, "Enable"), (MachineDetection.WAIT_FOR_BEEP, "DetectMessageEnd")],
+)
+async def test_machine_detection_never_keeps_the_callee_waiting(provider, carrier, kit, wish, word):
     carrier.answers(201, kit.call_body())
-    await provider.dial(dial_request(kit, machine_detection=MachineDetection.DETECT))
-    assert (carrier.sent["MachineDetection"], carrier.sent["AsyncAmd"]) == ("Enable", "true")
+    await provider.dial(dial_request(kit, machine_detection=wish))
+    sent = carrier.sent
+    assert (sent["MachineDetection"], sent["AsyncAmd"]) == (word, "true")
+    assert sent["AsyncAmdStatusCallback"] == f"{kit.HOOK}?ref=abc"
+
+
+async def test_keys_with_machine_detection_are_refused_since_twilio_would_drop_the_detection(provider, carrier, kit):
+    with pytest.raises(UnsupportedOperation, match="digits together with machine detection"):
+        await provider.dial(dial_request(kit, digits="1", machine_detection=MachineDetection.DETECT))
+    assert carrier.requests == []
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503])

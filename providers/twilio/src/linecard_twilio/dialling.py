@@ -32,6 +32,13 @@ def stream_problem(stream: StreamTarget) -> tuple[str, str] | None:
     return None
 
 
+def dial_problem(request: DialRequest) -> tuple[str, str] | None:
+    """Likewise for a call: what Twilio would drop without a word is refused."""
+    if request.digits and request.machine_detection is not MachineDetection.OFF:
+        return "digits together with machine detection", "Twilio ignores the detection; press the keys in the call"
+    return stream_problem(request.stream)
+
+
 def destination(to: str) -> str:
     """``to`` when it is a ``sip:`` address or E.164, else ``InvalidNumber``."""
     return to if SIP_ADDRESS.fullmatch(to) else e164(to)

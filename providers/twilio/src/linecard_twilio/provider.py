@@ -25,7 +25,6 @@ from linecard.errors import (
     RequestRejected,
     SignatureInvalid,
     UnreadableResponse,
-    UnsupportedOperation,
 )
 from linecard.events import CallEvent, DigitReported, IncomingCall, TransferProgress
 from linecard.numbers import AvailableNumber, NumberQuery, OwnedNumber, SyncResult, e164
@@ -138,7 +137,7 @@ class TwilioProvider(Provider):
     # --- calls --------------------------------------------------------------------------------------------------
 
     async def dial(self, request: DialRequest) -> Call:
-        self._can_carry(request.stream)
+        self._refuse_to(dialling.dial_problem(request))
         fields = dialling.dial_fields(request)
         bodies = await self._ask("dial", lambda client: client.calls.create_async(**fields), request.extra)
         call = self._read("dial", wire.call_from_rest, bodies[-1])
@@ -153,7 +152,7 @@ class TwilioProvider(Provider):
         )
 
     async def answer(self, call: IncomingCall, stream: StreamTarget) -> WebhookReply:
-        self._can_carry(stream)
+        self._refuse_to(dialling.stream_problem(stream))
         return twiml.reply(twiml.connect_stream(stream))
 
     async def reject(self, call: IncomingCall, reason: EndReason = EndReason.REJECTED) -> WebhookReply:
@@ -289,8 +288,7 @@ class TwilioProvider(Provider):
     def _not_held(self, number: str) -> str:
         return f"account {self.credential.account_sid[:6]}… does not hold {mask_number(number)}"
 
-    def _can_carry(self, stream: StreamTarget) -> None:
-        problem = dialling.stream_problem(stream)
+    def _refuse_to(self, problem: tuple[str, str] | None) -> None:
         if problem:
-            raise UnsupportedOperation(self.name, *problem)
+            raise self.unsupported(*problem)
 
