@@ -124,6 +124,13 @@ def test_attestation_counts_only_when_it_held(fields, level):
     assert event("call.initiated", direction="incoming", client_state=None, **fields).verified == level
 
 
+@pytest.mark.parametrize("caller", [None, "", "anonymous", "sip:desk@pbx.example.com"])
+def test_a_call_from_somebody_without_a_number_still_rings(caller):
+    ring = event("call.initiated", direction="incoming", client_state=None, **{"from": caller})
+    assert isinstance(ring, IncomingCall)
+    assert ring.call.from_ == (caller or "")
+
+
 def test_a_forwarded_call_names_who_sent_it_on():
     headers = [{"name": "X-Other", "value": "1"}, {"name": "Diversion", "value": "<sip:+14155550188@sip.example.com>"}]
     ring = event("call.initiated", direction="incoming", client_state=None, sip_headers=headers)
@@ -284,7 +291,7 @@ def test_other_shapes_are_refused_with_what_to_change(body, told):
     [
         ("call.initiated", {"direction": "sideways"}),
         ("call.initiated", {"direction": None}),
-        ("call.initiated", {"direction": "incoming", "from": None, "client_state": None}),
+        ("call.initiated", {"direction": "incoming", "to": None, "client_state": None}),
         ("call.initiated", {"direction": "incoming", "to": 14155550100, "client_state": None}),
         ("call.answered", {"call_control_id": None}),
         ("call.hangup", {"call_control_id": 5}),

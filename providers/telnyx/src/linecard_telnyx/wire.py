@@ -48,8 +48,7 @@ def initiated(happening: Happening) -> CallEvent:
     if happening.direction is Direction.OUTBOUND:
         call = happening.call(CallStatus.INITIATED, carrier_status=word)
         return CallProgress(call=call, **happening.common())
-    happening.needed("from")
-    happening.needed("to")
+    happening.needed("to")  # a caller may withhold who rings, never whom
     return IncomingCall(
         call=happening.call(CallStatus.RINGING, carrier_status=word),
         verified=_attestation(happening.payload),
