@@ -20,6 +20,7 @@ from linecard.credentials import Credential
 from linecard.testing.courier import Delivery
 from linecard.testing.far_end import FarEnd
 from linecard.testing.number_stock import LOCAL, TOLL_FREE, TOLL_FREE_CODES
+from linecard.testing.outcomes import Login, login_of
 from linecard.testing.sandbox import Sandbox
 from linecard_twilio import (
     sandbox_accounts,
@@ -83,15 +84,16 @@ class TwilioSandbox(Sandbox):
         return credential
 
     def open_account(self, credential: Credential) -> None:
-        """Webhooks of the credential's account are signed with its auth token from now on."""
+        """Webhooks of the credential's account are signed with its auth token from now on, if that logs in."""
         sid: str = credential.account_sid  # type: ignore[attr-defined]
         token: SecretStr = credential.auth_token  # type: ignore[attr-defined]
         self.logged_in(sid, token.get_secret_value())
 
     def logged_in(self, sid: str, token: str | None) -> Account:
-        """The account of that sid, made when it is new; its token is the one last logged in with (not an API key's)."""
+        """The account of that sid, made when it is new; its token is the last good one (an API key's is None here)."""
         account = self.accounts.setdefault(sid, Account(sid, token or ""))
-        account.token = token or account.token
+        if token and login_of(token) is Login.GOOD:
+            account.token = token
         return account
 
     def add_number(self, number: str, account_sid: str | None = None) -> None:
