@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from datetime import UTC, datetime
 from xml.etree import ElementTree
@@ -327,3 +328,15 @@ async def test_every_operation_was_held_against_the_openapi_document(provider, c
     carrier.answers(200, {"sid": kit.ACCOUNT, "status": "active"})
     await provider.check_credential()
     assert len(carrier.spec.seen) == 10
+
+
+async def test_many_operations_at_once_do_not_mix_their_answers(credential, kit):
+    async def answer(request: httpx.Request) -> httpx.Response:
+        sid = request.url.path.rpartition("/")[2].removesuffix(".json")
+        await asyncio.sleep(0.001 * (int(sid[2:]) % 5))
+        return httpx.Response(200, json=kit.call_body(sid=sid))
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        provider = TwilioProvider(credential, http)
+        ids = [f"CA{n}" for n in range(40)]
+        assert [call.id for call in await asyncio.gather(*map(provider.fetch_call, ids))] == ids
