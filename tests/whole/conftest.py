@@ -135,6 +135,7 @@ async def open_house(carrier: str) -> AsyncIterator[House]:
             settle=1.0,
         )
         sandbox.point_webhooks(exchange.webhook_url(carrier, "main"))
+        sandbox.point_webhooks(exchange.webhook_url(carrier, "main"))
         house = House(exchange, sandbox, provider, url_of(sock))
         exchange.observers.append(lambda event, call: house.events.append((event, call)))
         house.answer_with(echo)
