@@ -164,11 +164,12 @@ def recorder(
     provenance: str = "",
     source: str = "",
     scrubber: Scrubber | None = None,
-    only: str = "",
+    only: tuple[str, ...] = (),
 ) -> vcr.VCR:
     """vcrpy, set up for linecard: see :func:`same_request` for matching; scrubs on write.
 
-    ``only`` records requests to URLs that start so, and lets all others through unseen.
+    ``only`` records requests to URLs that start with one of these, and lets all others through unseen. vcrpy asks
+    about a request more than once, also after it was scrubbed, so the stand-in of an address belongs here too.
     """
     import vcr
 

@@ -22,7 +22,7 @@ from typing import Any
 from linecard.calls import Call, CallStatus, DialRequest, EndReason, StreamTarget
 from linecard.credentials import Credential
 from linecard.errors import LinecardError, UnsupportedOperation
-from linecard.events import CallProgress, IncomingCall
+from linecard.events import CallProgress, IncomingCall, RecordingProgress
 from linecard.numbers import NumberQuery, PendingOrder
 from linecard.plugins import get_provider
 from linecard.provider import Capability, Provider
@@ -48,7 +48,7 @@ class Studio:
     provenance: str
     source: str
     scrubber: Scrubber
-    only: str
+    only: tuple[str, ...]
     done: list[str] = field(default_factory=list)
 
     async def take(self, name: str, act: Act) -> Any:
@@ -78,6 +78,7 @@ async def conversation(
     spend: bool,
     answered: Callable[[Call], Awaitable[None]],
     incoming: Callable[[], Awaitable[IncomingCall]] | None,
+    recorded: Callable[[], Awaitable[str]] | None,
 ) -> None:
     """Everything worth keeping, in the order a telephone day has it."""
     ours, can = request.from_, studio.can
@@ -104,13 +105,17 @@ async def conversation(
     if can(Capability.SEND_DIGITS):
         await studio.take("send_digits", lambda p: p.send_digits(call.id, "12#"))
     if spend and can(Capability.START_RECORDING):
-        recording = await studio.take("start_recording", lambda p: p.start_recording(call.id))
+        status_url = request.status_url
+        recording = await studio.take("start_recording", lambda p: p.start_recording(call.id, status_url=status_url))
         if can(Capability.STOP_RECORDING):
             await studio.take("stop_recording", lambda p: p.stop_recording(call.id, recording))
+        if recorded is not None and can(Capability.FETCH_RECORDING):
+            done = await recorded()
+            await studio.take("fetch_recording", lambda p: p.fetch_recording(done))
     await studio.take("hang_up", lambda p: p.hang_up(call.id))
     await studio.take("hang_up_ended", lambda p: p.hang_up(call.id))
     if spend and can(Capability.TRANSFER):
-        again = await studio.provider.dial(request)
+        again = await studio.provider.dial(request.model_copy(update={"reference": "fedcba9876543210"}))
         await answered(again)
         await studio.take("transfer", lambda p: p.transfer(again.id, request.to))
         await studio.provider.hang_up(again.id)
@@ -143,6 +148,7 @@ class Desk:
     def __init__(self, provider: Provider, base: str) -> None:
         self.provider, self.base = provider, base
         self.incoming: asyncio.Queue[IncomingCall] = asyncio.Queue()
+        self.recordings: asyncio.Queue[str] = asyncio.Queue()
         self.answered: dict[str, asyncio.Event] = {}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -164,6 +170,8 @@ class Desk:
                 self.incoming.put_nowait(event)
             if isinstance(event, CallProgress) and event.call.status is CallStatus.ANSWERED:
                 self.answered.setdefault(event.call_id, asyncio.Event()).set()
+            if isinstance(event, RecordingProgress) and event.status == "completed":
+                self.recordings.put_nowait(event.recording_id or "")
             leave = self.provider.leave_ringing if isinstance(event, IncomingCall) else self.provider.acknowledge
             reply = leave(event)  # type: ignore[arg-type]
             await Response(reply.body, reply.status, media_type=reply.content_type)(scope, receive, send)
@@ -201,7 +209,7 @@ async def record_sandbox(carrier: str, folder: Path) -> list[str]:
             "sandbox",
             f"linecard's own {carrier} sandbox; no account was involved",
             Scrubber(provider.credential, places),
-            sandbox.base_url,
+            (sandbox.base_url, type(provider).base_url),
         )
         request = DialRequest(
             from_=ours,
@@ -221,7 +229,12 @@ async def record_sandbox(carrier: str, folder: Path) -> list[str]:
             await sandbox.ring(ours, theirs)
             return await asyncio.wait_for(taker.incoming.get(), 5)
 
-        await conversation(studio, request, spend=True, answered=answered, incoming=incoming)
+        async def recorded() -> str:
+            return await asyncio.wait_for(taker.recordings.get(), 5)
+
+        await conversation(
+            studio, request, spend=True, answered=answered, incoming=incoming, recorded=recorded
+        )
         return studio.done
 
 
@@ -249,13 +262,13 @@ async def record_live(provider_type: type[Provider], folder: Path) -> list[str]:
     provider = provider_type(credential)
     places = {request.status_url: "https://voice.example.com/main", request.stream.url: "wss://voice.example.com/media/x"}
     source = "a live account, scrubbed on write"
-    studio = Studio(provider, folder, "recorded", source, Scrubber(credential, places), provider_type.base_url)
+    studio = Studio(provider, folder, "recorded", source, Scrubber(credential, places), (provider_type.base_url,))
 
     async def answered(call: Call) -> None:
         await asyncio.sleep(10)  # somebody picks up, or does not: both are worth keeping
 
     try:
-        await conversation(studio, request, spend=False, answered=answered, incoming=None)
+        await conversation(studio, request, spend=False, answered=answered, incoming=None, recorded=None)
     finally:
         await provider.aclose()
         await provider.http.aclose()

@@ -28,11 +28,17 @@ class Wire(httpx.AsyncBaseTransport):
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
         self.requests: list[httpx.Request] = []
+        self.lacking: NotOnCassette | None = None
+        """Set once something was asked that no cassette holds: an SDK may turn that into an error of its own."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         await request.aread()
         self.requests.append(request)
-        answer = self.answer(request)
+        try:
+            answer = self.answer(request)
+        except NotOnCassette as lacking:
+            self.lacking = lacking
+            raise
         return answer if isinstance(answer, httpx.Response) else await answer
 
     @property

@@ -23,6 +23,7 @@ SHAPES = (
     re.compile(r"-----BEGIN [A-Z ]+-----"),
     re.compile(r"(?i)(?:auth_?token|api_?key|password|secret)[\"']?\s*[:=]\s*[\"']?(?!null|none|\[|{)[\w+/=.-]{12,}"),
 )
+SIGNED_URL = re.compile(r"(?i)([?&](?:[\w-]*token|[\w-]*signature|[\w-]*credential)=)(?!SCRUBBED)[\w%/+.~-]{8,}")
 HEADERS_KEPT = re.compile(r"(?i)content-type|retry-after|location|x-ratelimit-[\w-]+")
 
 
@@ -54,6 +55,7 @@ class Scrubber:
             text = text.replace(ours, stand_in)
         text = ACCOUNT.sub("AC" + "0" * 32, text)
         text = SECRETS.sub("SCRUBBED", text)
+        text = SIGNED_URL.sub(r"\1SCRUBBED", text)
         text = PHONE.sub(lambda m: m[0].removesuffix(m[1]) + self.number(m[1]), text)
         text = NATIONAL.sub(self._national, text)
         for real, stand_in in self._numbers.items():
@@ -73,7 +75,7 @@ class Scrubber:
 def findings(text: str) -> list[str]:
     """What looks real in ``text``: each finding says what it is and shows too little of it to be used."""
     found = []
-    for shape in (*SHAPES, ACCOUNT):
+    for shape in (*SHAPES, ACCOUNT, SIGNED_URL):
         found += [f"secret-shaped: {match.group()[:6]}…" for match in shape.finditer(text)]
     for match in PHONE.finditer(text):
         if not FICTIONAL.fullmatch(match[1]):

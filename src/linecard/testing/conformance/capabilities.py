@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from linecard.listener import Listener
 from linecard.numbers import OwnedNumber, PendingOrder, SyncResult
 from linecard.provider import Capability, Provider
 from linecard.testing.conformance.kit import CALL_ID, OURS, THEIRS, Kit
-from linecard.testing.replay import from_cassettes
+from linecard.testing.replay import NotOnCassette, from_cassettes
 from linecard.webhooks import WebhookReply
 
 WEBHOOK_URL = "https://voice.example.com/kit/main"
@@ -74,21 +76,35 @@ class CapabilityChecks(Kit):
         async def listen(provider: Provider) -> Listener:
             return provider.listen(None)  # type: ignore[arg-type]
 
+        recording = self.recording() if capability is Capability.STOP_RECORDING else ""
+        number = self.number_on(self.cassettes / "rest" / f"{capability}.yaml")
         acts: dict[Capability, Callable[[Provider], Coroutine[Any, Any, Any]]] = {
-            Capability.BUY_NUMBER: lambda p: p.buy_number(OURS, timeout=5),
+            Capability.BUY_NUMBER: lambda p: p.buy_number(number, timeout=5),
             Capability.FETCH_ORDER: lambda p: p.fetch_order("kit-order-0123456789"),
-            Capability.RELEASE_NUMBER: lambda p: p.release_number(OURS),
+            Capability.RELEASE_NUMBER: lambda p: p.release_number(number),
             Capability.LIST_NUMBERS: lambda p: p.list_numbers(),
-            Capability.CONFIGURE_NUMBER: lambda p: p.configure_number(OURS, webhook_url=WEBHOOK_URL),
+            Capability.CONFIGURE_NUMBER: lambda p: p.configure_number(number, webhook_url=WEBHOOK_URL),
             Capability.CHECK_CREDENTIAL: lambda p: p.check_credential(),
             Capability.FETCH_CALL: lambda p: p.fetch_call(CALL_ID),
             Capability.REJECT: lambda p: p.reject(self.incoming(), EndReason.BUSY),
             Capability.FORWARD: lambda p: p.forward(self.incoming(), THEIRS),
             Capability.TRANSFER: lambda p: p.transfer(CALL_ID, THEIRS),
             Capability.SEND_DIGITS: lambda p: p.send_digits(CALL_ID, "12#"),
-            Capability.START_RECORDING: lambda p: p.start_recording(CALL_ID),
-            Capability.STOP_RECORDING: lambda p: p.stop_recording(CALL_ID, "kit-recording-0123456789"),
+            Capability.START_RECORDING: lambda p: p.start_recording(CALL_ID, status_url=WEBHOOK_URL),
+            Capability.STOP_RECORDING: lambda p: p.stop_recording(CALL_ID, recording),
             Capability.FETCH_RECORDING: lambda p: p.fetch_recording("kit-recording-0123456789"),
             Capability.LISTEN: listen,
         }
         return acts[capability]
+
+    def number_on(self, path: Path) -> str:
+        """The number a cassette is about."""
+        found = re.search(r"(?:\+|%2B)(1[2-9]\d\d55501\d\d)", path.read_text("utf-8")) if path.exists() else None
+        return f"+{found[1]}" if found else OURS
+
+    def recording(self) -> str:
+        """The id of a recording as ``start_recording`` gave it: some carriers tell it only later."""
+        try:
+            return self.ask(self.replayed("start_recording"), self.act(Capability.START_RECORDING))  # type: ignore[no-any-return]
+        except (NotOnCassette, UnsupportedOperation):
+            return "kit-recording-0123456789"

@@ -81,7 +81,11 @@ class Kit:
             async with on(wire, self.provider, self.with_secret(**secret) if secret else self.credential) as provider:
                 return await act(provider)
 
-        return asyncio.run(asked())
+        try:
+            return asyncio.run(asked())
+        finally:
+            if wire.lacking is not None:
+                raise wire.lacking
 
     def replayed(self, operation: str) -> Wire:
         """A wire that answers from ``rest/<operation>.yaml``; without that file it answers nothing."""
