@@ -133,6 +133,15 @@ def test_a_frame_that_comes_too_late_is_told_and_not_played():
     assert late.raw["media"]["chunk"] == "2"
 
 
+def test_stragglers_over_a_long_call_never_turn_it_back():
+    serializer = opened()
+    for chunk in range(1, 200):
+        [audio] = serializer.decode(media(chunk))
+        assert audio.sequence == chunk
+        if chunk % 10 == 0:
+            assert [type(event) for event in serializer.decode(media(chunk - 5))] == [UnknownEvent]
+
+
 def test_what_waits_comes_out_before_the_stop():
     serializer = opened()
     assert serializer.decode(media(2)) == []

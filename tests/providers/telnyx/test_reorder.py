@@ -74,6 +74,16 @@ def test_a_counter_that_begins_anew_silences_the_call_for_a_moment_only():
     assert [chunk for ready in heard for chunk in ready or []] == list(range(WINDOW + 1, 20))
 
 
+def test_stragglers_over_a_long_call_never_turn_it_back():
+    order: Reorder[int] = Reorder()
+    out: list[int] = []
+    for chunk in range(1, 300):
+        out += order.push(chunk, chunk) or []
+        if chunk % 10 == 0:
+            assert order.push(chunk - 5, -1) is None
+    assert out == list(range(1, 300))
+
+
 def test_a_stream_numbered_from_zero_or_joined_in_the_middle_begins_where_it_is():
     assert run([0, 1, 2]) == [0, 1, 2]
     assert run([500, 501, 503, 502]) == [500, 501, 502, 503]

@@ -16,32 +16,36 @@ T = TypeVar("T")
 
 
 class Reorder(Generic[T]):
-    """One stream's order. ``next`` is the chunk whose turn it is; chunks count from 1."""
+    """One stream's order. ``next`` is the chunk whose turn it is; chunks count from 1.
 
-    __slots__ = ("late", "next", "waiting", "window")
+    Callers in a hurry may take the frame that is ``next`` themselves while none is ``waiting``, and count on.
+    """
+
+    __slots__ = ("_late", "_late_at", "next", "waiting", "window")
 
     def __init__(self, window: int = WINDOW) -> None:
         self.window = window
         self.next = 1
         self.waiting: dict[int, T] = {}
-        self.late = 0
+        self._late = 0
+        self._late_at = 0
 
     def push(self, chunk: int, item: T) -> list[T] | None:
         """What is in order now that ``item`` is here (maybe nothing yet); None when it comes too late to be used."""
         if chunk == self.next and not self.waiting:
             self.next = chunk + 1
-            self.late = 0
             return [item]
         if self.next == 1 and not self.waiting and (chunk < 1 or chunk > self.window + 1):
             self.next = chunk + 1  # numbered otherwise than documented, or joined in the middle: begin here
             return [item]
         if chunk < self.next or chunk in self.waiting:
-            self.late += 1
-            if self.late <= self.window:
+            # Late ones in a row, none in its turn between them.
+            self._late = self._late + 1 if self._late_at == self.next else 1
+            self._late_at = self.next
+            if self._late <= self.window:
                 return None
             self.next = chunk  # nothing but old numbers: the counter has begun anew
             self.waiting.clear()
-        self.late = 0
         self.waiting[chunk] = item
         if len(self.waiting) > self.window:
             self.next = min(self.waiting)
