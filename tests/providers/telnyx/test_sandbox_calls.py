@@ -179,6 +179,13 @@ async def test_the_number_that_times_out_never_answers_the_request(line: Line) -
     assert line.sandbox.far_ends == {}
 
 
+async def test_digits_behind_a_comma_are_pressed_once_answered(line: Line) -> None:
+    call_id = await line.dial(f"{THEIRS},2w00#")
+    answered = await line.platform.event("call.answered")
+    assert answered["to"] == THEIRS
+    assert line.sandbox.far_ends[call_id].digits == "200#"
+
+
 async def test_the_number_that_rings_for_a_while_then_answers(line: Line) -> None:
     line.sandbox.pace = 4
     call_id = await line.dial("+15005550113")

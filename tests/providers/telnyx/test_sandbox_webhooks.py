@@ -90,6 +90,21 @@ async def test_a_calls_own_retry_policy_replaces_the_carriers(line: Line) -> Non
     assert [posted.message["meta"]["attempt"] for posted in initiated] == [1, 2]
 
 
+async def test_after_all_tries_the_failover_address_gets_it(line: Line) -> None:
+    failover = f"{line.platform.url}?second"
+    line.platform.reply = lambda posted: 200 if posted.message["meta"]["delivered_to"] == failover else 500
+    await line.client.call_control_applications.update(
+        line.connection,
+        application_name="Voice",
+        webhook_event_url=line.platform.url,
+        webhook_event_failover_url=failover,
+    )
+    await line.sandbox.ring(OURS, THEIRS)
+    await line.platform.event("call.initiated", count=5)
+    urls = [posted.message["meta"]["delivered_to"] for posted in line.platform.posted.items]
+    assert urls == [line.platform.url] * 4 + [failover]
+
+
 async def test_duplicates_keep_their_id(line: Line) -> None:
     line.sandbox.quirks.add("duplicate")
     await line.sandbox.ring(OURS, THEIRS)

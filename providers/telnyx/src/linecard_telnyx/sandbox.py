@@ -55,7 +55,6 @@ class TelnyxSandbox(Sandbox):
         """How fast the carrier's and callees' clocks run: ringing, patience, time limits. Speech keeps real time."""
         self.pending_for = 3.0
         """Seconds the order of the pending number stays pending."""
-        self.closing = asyncio.Event()
         self.accounts: dict[str, Account] = {}
         self.app: ASGIApp = build_app(self, operations(), [Route("/recording-files/{name}", self._file)])
         self._owners: dict[str, Account] = {}
@@ -154,10 +153,6 @@ class TelnyxSandbox(Sandbox):
 
     async def _file(self, request: Request) -> Response:
         return recordings.download(self.accounts.values(), request.path_params["name"], request.query_params)
-
-    async def aclose(self) -> None:
-        self.closing.set()
-        await super().aclose()
 
 
 def operations() -> list[Operation]:

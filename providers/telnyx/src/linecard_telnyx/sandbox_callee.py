@@ -65,7 +65,7 @@ async def callee(leg: Leg) -> None:
             await pause(RINGS_FOR)
         leg.answer(leg.settings)
         if (digits := leg.settings.get("send_digits_on_answer")) is not None:
-            leg.far_end.digits += digits.strip("wW")
+            leg.far_end.digits += digits.replace("w", "").replace("W", "")
         if outcome is Outcome.HANGS_UP:
             await pause(HANGS_UP_AFTER)
             await leg.far_end.hang_up()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from linecard.testing.far_end import FarEnd
 from linecard_telnyx.sandbox_recording import Recording
-from linecard_telnyx.sandbox_stream import MediaStream
+from linecard_telnyx.sandbox_stream import MediaStream, stream_format
 from linecard_telnyx.sandbox_webhooks import moment
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class Leg:
             state="answered",
             start_time=moment(self.started_at),
             codec=self.sandbox.codec,
-            sampling_rate=8000,
+            sampling_rate=stream_format(self.sandbox.codec).rate,
             **told,
         )
         self.begin(self._limit())
