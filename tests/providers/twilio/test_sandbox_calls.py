@@ -546,3 +546,24 @@ async def test_tones_in_our_audio_are_heard_as_keys(desk: Desk) -> None:
     await socket.play(key_tone("4") + tone(0.06) + key_tone("#") + tone(0.06))
     await far_end.wait_heard(0.32)
     assert (far_end.keys_heard(), far_end.digits) == ("4#", "")
+
+
+async def test_a_fragment_with_connection_overrides_is_neither_sent_nor_signed(desk: Desk) -> None:
+    desk.answer_with("<Response><Hangup/></Response>")
+    owned = desk.sandbox.account.number(OURS)
+    assert owned is not None
+    owned["voice_url"] += "?ref=1#rc=2&rp=all"
+    await desk.sandbox.ring(OURS, THEIRS)
+    (told,) = await desk.platform.wait_told("/voice")
+    assert told.url == f"{desk.platform.url}/voice?ref=1" and told.genuine
+
+
+async def test_audio_is_dropped_and_reported_once_when_the_platform_does_not_keep_up(desk: Desk) -> None:
+    call = await desk.dial()
+    await desk.platform.socket()
+    leg = desk.sandbox.account.calls[call.sid]
+    assert leg.stream is not None
+    for _ in range(700):  # in one go: the writer gets no turn, as with a peer that does not read
+        leg.stream._hear(b"\x01" * 160)
+    assert [complaint.code for complaint in desk.sandbox.debugger] == [31930]
+    assert leg.stream._outbox.qsize() < 700
