@@ -11,6 +11,8 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from linecard import plugins
 from linecard.calls import Call, CallStatus, EndReason, advance
 from linecard.errors import (
@@ -116,6 +118,7 @@ async def _incoming_call(
     call = await exchange.calls.open(fresh)
     if call.reference != fresh.reference:
         raise Replayed("this call is known already")
+    event = msgspec.structs.replace(event, call=call, reference=call.reference)
     _observe(exchange, event, call, line)
     if provider.answers_in_reply:
         return await _route(exchange, provider, event, call, line)

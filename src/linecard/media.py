@@ -121,7 +121,7 @@ async def _talk(exchange: Exchange, session: MediaSession, handler: Handler) -> 
             lambda: exchange.spawn(exchange.hang_up(session.call, EndReason.MAX_DURATION), "end a call at its limit"),
         )
     talking = asyncio.ensure_future(handler(session))
-    over = asyncio.ensure_future(session._stopped.wait())
+    over = asyncio.ensure_future(session.wait_stopped())
     try:
         await asyncio.wait({talking, over}, return_when=asyncio.FIRST_COMPLETED)
         if not talking.done():

@@ -34,6 +34,11 @@ class PlaybackPosition:
         self._count = 0
 
     @property
+    def queued(self) -> float:
+        """Where on the timeline of heard audio the next second sent would begin."""
+        return self._closed + self._queued
+
+    @property
     def since_mark(self) -> float:
         """Seconds queued after the last mark of this generation."""
         return self._queued - (self._marks[-1][1] if self._marks else self._proven)

@@ -123,6 +123,20 @@ class MediaSession:
         """Seconds of it the far end has heard so far; stays right across :meth:`clear`."""
         return self._position.heard(self._clock())
 
+    @property
+    def queued(self) -> float:
+        """Where, in seconds of :attr:`heard`, audio sent now would begin to be heard."""
+        return self._position.queued
+
+    @property
+    def remaining(self) -> float:
+        """Seconds of audio sent that are, by our best knowledge, still to be heard."""
+        return self._position.remaining(self._clock())
+
+    async def wait_stopped(self) -> None:
+        """Wait until the stream is over."""
+        await self._stopped.wait()
+
     def __aiter__(self) -> MediaSession:
         return self
 

@@ -1,0 +1,79 @@
+"""A call as stereo WAV: caller left, agent right, each at the moment it sounded.
+
+What the agent sent is placed where it will be played and cut where playback was cut, so the file holds what was
+heard. Memory holds a second or two; the file on disk is valid to the last second whenever the process dies.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from array import array
+from collections.abc import Callable
+
+from linecard.audio import PCMU_8K, pcmu_to_pcm16
+from linecard.wav import WavWriter
+
+RATE = PCMU_8K.rate
+LAG = 1.0
+"""Seconds behind the present that are final: later audio may still be cut or arrive late."""
+DRIFT = 0.12
+"""Seconds a side may be ahead of or behind the clock before it is set right: jitter is not silence."""
+
+
+class Recorder:
+    """Give it both sides as mu-law 8 kHz. ``clock`` is any monotonic clock's seconds."""
+
+    def __init__(self, path: str | os.PathLike[str], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._wav = WavWriter(path, rate=RATE, channels=2)
+        self._clock = clock
+        self._began = clock()
+        self._written = 0
+        self._sides = (bytearray(), bytearray())
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        return str(self._wav.path)
+
+    def caller(self, payload: bytes) -> None:
+        """Sound that has just arrived from the caller: it ends now."""
+        self._place(0, payload, self._clock() - len(payload) / RATE)
+        self._flush(self._clock() - LAG)
+
+    def agent(self, payload: bytes, starts_in: float) -> None:
+        """Sound sent to the caller, to be heard in ``starts_in`` seconds."""
+        self._place(1, payload, self._clock() + starts_in)
+
+    def cut(self) -> None:
+        """Playback was cleared: what was to be heard from now on never was."""
+        del self._sides[1][max(0, self._index(self._clock()) - self._written) :]
+
+    def close(self) -> None:
+        """Write what was heard up to now and close the file."""
+        self.cut()
+        self._flush(self._clock())
+        self._wav.close()
+
+    def _index(self, at: float) -> int:
+        return int((at - self._began) * RATE)
+
+    def _place(self, side: int, payload: bytes, at: float) -> None:
+        pending = self._sides[side]
+        end = self._written + len(pending)
+        gap = self._index(at) - end
+        if gap > DRIFT * RATE:
+            pending += b"\xff" * gap
+        pending += payload
+
+    def _flush(self, until: float) -> None:
+        count = self._index(until) - self._written
+        if count < RATE // 4:
+            return
+        both = array("h", bytes(4 * count))
+        for side, pending in enumerate(self._sides):
+            samples = array("h", pcmu_to_pcm16(bytes(pending[:count])))
+            both[side : 2 * len(samples) : 2] = samples
+            del pending[:count]
+        self._written += count
+        self._wav.write(both.tobytes())
