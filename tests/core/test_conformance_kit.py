@@ -1,0 +1,442 @@
+"""The conformance kit can fail: each defect a carrier author may make is seen by the check that is meant to see it.
+
+The whole kit runs on Acme with one thing broken; what fails must be what is listed, no more and no less.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx  # noqa: F401 - kept loaded between the runs, which would each load it anew
+import pytest
+import vcr.cassette  # noqa: F401
+import yaml  # noqa: F401
+
+import linecard.testing.conformance  # noqa: F401
+from linecard import plugins
+
+pytest_plugins = ["pytester"]
+
+ACME = Path(__file__).resolve().parents[2] / "docs" / "examples" / "linecard-acme"
+
+HEAD = '''
+import hmac, json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+import httpx
+from linecard import plugins
+from linecard.calls import Call, CallStatus, Direction
+from linecard.credentials import Credential
+from linecard.errors import *
+from linecard.events import *
+from linecard.hookspecs import hookimpl
+from linecard.testing.conformance import ProviderConformance
+from linecard.webhooks import WebhookReply
+import linecard_acme
+from linecard_acme import AcmeCredential, AcmeProvider, AcmeSerializer
+
+KEPT = []
+
+'''
+
+TAIL = '''
+
+class Plugin:
+    @hookimpl
+    def linecard_providers(self):
+        return [Defective]
+
+plugins._host = plugins.PluginHost()
+plugins._host.register(Plugin(), "this test", "acme")
+
+class TestAcme(ProviderConformance):
+    provider, credential, cassettes = Defective, Defective.credential_type(api_key="test"), Path("cassettes")
+
+    def sign(self, request):
+        signature = hmac.digest(b"test", request.body, "sha256").hex()
+        return replace(request, headers={**request.headers, "x-acme-signature": signature})
+'''
+
+SOUND = "class Defective(AcmeProvider):\n    pass\n"
+
+DEFECTS: dict[str, tuple[str, set[str]]] = {
+    "open secret": (
+        """
+class Open(AcmeCredential):
+    auth_token: str = "in the open"
+
+class Defective(AcmeProvider):
+    credential_type = Open
+""",
+        {"test_secret_fields_are_secret"},
+    ),
+    "secret in repr": (
+        """
+class Defective(AcmeProvider):
+    def __repr__(self):
+        return f"<acme {self.credential.api_key.get_secret_value()}>"
+""",
+        {"test_secrets_are_in_no_repr"},
+    ),
+    "secret logged": (
+        """
+import logging
+
+class Defective(AcmeProvider):
+    def headers(self):
+        logging.getLogger("acme").debug("headers %s", super().headers())
+        return super().headers()
+""",
+        {"test_secrets_are_in_no_error_and_no_log"},
+    ),
+    "carrier's words passed on raw": (
+        """
+class Defective(AcmeProvider):
+    def error(self, operation, status, *, code=None, message="", headers=None):
+        made = super().error(operation, status, code=code, headers=headers)
+        made.message = message
+        return made
+""",
+        {"test_secrets_are_in_no_error_and_no_log"},
+    ),
+    "network on construction": (
+        """
+import socket
+
+class Defective(AcmeProvider):
+    def __init__(self, credential, http=None):
+        super().__init__(credential, http)
+        try:
+            socket.getaddrinfo("localhost", 80)
+        except OSError:
+            pass
+""",
+        {"test_making_one_touches_no_network"},
+    ),
+    "bad name": (
+        'class Defective(AcmeProvider):\n    name = "Acme Telecom"\n',
+        {
+            "test_the_name_is_the_credentials_name_too",
+            "test_dial_is_one_request_and_gives_the_call",  # the call names another carrier
+            "test_search_numbers_answers",  # so do the offers
+        },
+    ),
+    "signature not checked": (
+        "class Defective(AcmeProvider):\n    def verify(self, request):\n        return None\n",
+        {"test_one_byte_changed_is_refused", "test_without_or_with_another_signature_it_is_refused"},
+    ),
+    "signature checked when sent": (
+        """
+class Defective(AcmeProvider):
+    def verify(self, request):
+        if request.header("x-acme-signature"):
+            super().verify(request)
+""",
+        {"test_without_or_with_another_signature_it_is_refused"},
+    ),
+    "half the body signed": (
+        """
+class Defective(AcmeProvider):
+    def verify(self, request):
+        for name in ("x-acme-signature",):
+            if not request.header(name):
+                raise SignatureInvalid("missing")
+        if len(request.header("x-acme-signature")) != 64 or not request.body.startswith(b"{"):
+            raise SignatureInvalid("wrong")
+""",
+        {"test_one_byte_changed_is_refused"},
+    ),
+    "caller and callee swapped": (
+        """
+class Defective(AcmeProvider):
+    def parse_webhook(self, request):
+        event = super().parse_webhook(request)
+        if isinstance(event, IncomingCall):
+            call = event.call.model_copy(update={"from_": event.call.to, "to": event.call.from_})
+            event = IncomingCall(call=call, call_id=event.call_id, event_id=event.event_id,
+                                 occurred_at=event.occurred_at, raw=event.raw)
+        return event
+""",
+        {"test_a_webhook_becomes_exactly_its_event"},
+    ),
+    "unknown kinds fail": (
+        """
+class Defective(AcmeProvider):
+    def parse_webhook(self, request):
+        event = super().parse_webhook(request)
+        if isinstance(event, UnknownEvent):
+            raise MalformedMessage("what is this?")
+        return event
+""",
+        {
+            "test_a_webhook_becomes_exactly_its_event",
+            "test_an_event_keeps_the_original_and_an_id_for_redelivery",
+        },
+    ),
+    "event ids at random": (
+        """
+import uuid
+import msgspec
+
+class Defective(AcmeProvider):
+    def parse_webhook(self, request):
+        return msgspec.structs.replace(super().parse_webhook(request), event_id=uuid.uuid4().hex)
+""",
+        {
+            "test_a_webhook_becomes_exactly_its_event",
+            "test_an_event_keeps_the_original_and_an_id_for_redelivery",
+        },
+    ),
+    "raw thrown away": (
+        """
+import msgspec
+
+class Defective(AcmeProvider):
+    def parse_webhook(self, request):
+        return msgspec.structs.replace(super().parse_webhook(request), raw={})
+""",
+        {"test_an_event_keeps_the_original_and_an_id_for_redelivery"},
+    ),
+    "parser trips over nonsense": (
+        """
+class Defective(AcmeProvider):
+    def parse_webhook(self, request):
+        json.loads(request.body)["type"]
+        return super().parse_webhook(request)
+""",
+        {"test_a_mangled_body_is_an_event_or_malformed"},
+    ),
+    "audio cut": (
+        """
+class Cut(AcmeSerializer):
+    def encode_audio(self, payload):
+        return super().encode_audio(payload[: len(payload) // 160 * 160 or 1])
+
+class Defective(AcmeProvider):
+    def serializer(self):
+        return Cut()
+""",
+        {
+            "test_audio_survives_encode_and_decode",
+            "test_frames_become_exactly_their_events_and_ours_the_carriers_frames",
+        },
+    ),
+    "never closed": (
+        """
+class Eager(AcmeSerializer):
+    @property
+    def open(self):
+        return True
+    @open.setter
+    def open(self, value):
+        pass
+
+class Defective(AcmeProvider):
+    def serializer(self):
+        return Eager()
+""",
+        {"test_audio_before_start_and_after_stop_is_our_error"},
+    ),
+    "frames kept": (
+        """
+class Hoarder(AcmeSerializer):
+    def __init__(self):
+        self.seen = []
+    def decode(self, frame):
+        self.seen.append(bytes(frame if isinstance(frame, bytes) else frame.encode()))
+        return super().decode(frame)
+
+class Defective(AcmeProvider):
+    def serializer(self):
+        return Hoarder()
+""",
+        {"test_ten_thousand_frames_leave_nothing_behind"},
+    ),
+    "decoder trips over nonsense": (
+        """
+class Brittle(AcmeSerializer):
+    def decode(self, frame):
+        json.loads(frame)["type"]
+        return super().decode(frame)
+
+class Defective(AcmeProvider):
+    def serializer(self):
+        return Brittle()
+""",
+        {"test_bad_frames_are_events_or_malformed"},
+    ),
+    "unknown keys refused": (
+        """
+class Strict(AcmeSerializer):
+    def decode(self, frame):
+        events = super().decode(frame)
+        if set(json.loads(frame)) - {"type", "call", "custom", "data", "ms", "name", "sunny"}:
+            raise MalformedMessage("an unknown key")
+        return events
+
+class Defective(AcmeProvider):
+    def serializer(self):
+        return Strict()
+""",
+        {"test_extra_keys_change_nothing"},
+    ),
+    "mark lost": (
+        """
+class Marks(AcmeSerializer):
+    def encode_mark(self, name):
+        return super().encode_mark("m")
+
+class Defective(AcmeProvider):
+    def serializer(self):
+        return Marks()
+""",
+        {
+            "test_a_mark_comes_back_by_its_name",
+            "test_frames_become_exactly_their_events_and_ours_the_carriers_frames",
+        },
+    ),
+    "dial retried": (
+        """
+class Defective(AcmeProvider):
+    async def dial(self, request):
+        try:
+            return await super().dial(request)
+        except ProviderUnavailable:
+            return await super().dial(request)
+""",
+        {"test_a_failed_dial_is_never_sent_again"},
+    ),
+    "dial looks first": (
+        """
+class Defective(AcmeProvider):
+    async def dial(self, request):
+        await self.http.post(self.base_url + "/calls", json=request.model_dump(mode="json"))
+        return await super().dial(request)
+""",
+        {
+            "test_dial_is_one_request_and_gives_the_call",
+            "test_a_failed_dial_is_never_sent_again",
+            "test_a_failure_has_its_own_error",
+        },
+    ),
+    "extra dropped": (
+        """
+class Defective(AcmeProvider):
+    async def dial(self, request):
+        return await super().dial(request.model_copy(update={"extra": {}}))
+""",
+        {"test_extra_reaches_the_wire"},
+    ),
+    "errors all alike": (
+        """
+class Defective(AcmeProvider):
+    def error(self, operation, status, *, code=None, message="", headers=None):
+        return RequestRejected(self.name, operation, "it did not work", status=status)
+""",
+        {"test_a_failure_has_its_own_error", "test_throttling_tells_how_long_to_wait_when_the_carrier_does"},
+    ),
+    "timeouts escape": (
+        """
+class Defective(AcmeProvider):
+    async def request(self, method, path, *, operation, json=None, params=None, extra=None):
+        answer = await self.http.request(method, self.base_url + path, json={**(json or {}), **(extra or {})} or None,
+                                         params={**(params or {}), **((extra or {}) if json is None else {})},
+                                         headers=self.headers())
+        return self.read(answer, operation)
+""",
+        {"test_a_failed_dial_is_never_sent_again", "test_a_failure_has_its_own_error"},
+    ),
+    "answer goes nowhere": (
+        """
+class Defective(AcmeProvider):
+    async def answer(self, call, stream):
+        return WebhookReply()
+""",
+        {"test_answer_connects_the_stream"},
+    ),
+    "hang-up only pretends": (
+        "class Defective(AcmeProvider):\n    async def hang_up(self, call_id):\n        return None\n",
+        {
+            "test_hang_up_answers",
+            "test_hanging_up_a_call_that_is_over_is_no_error",
+            "test_a_failure_has_its_own_error",
+        },
+    ),
+    "declared but not there": (
+        """
+class Defective(AcmeProvider):
+    async def send_digits(self, call_id, digits):
+        raise NotImplementedError
+""",
+        {"test_a_declared_capability_answers_and_an_undeclared_one_says_so"},
+    ),
+}
+
+
+@pytest.fixture
+def run_kit(pytester: pytest.Pytester) -> Iterator[object]:
+    before = set(sys.modules)
+    pytester.syspathinsert(ACME / "src")
+    shutil.copytree(ACME / "tests" / "cassettes", pytester.path / "cassettes")
+
+    def run(source: str) -> set[str]:
+        pytester.makepyfile(HEAD + source + TAIL)
+        result = pytester.runpytest_inprocess("-q", "-p", "no:cacheprovider", "--tb=no", "-W", "ignore")
+        outcomes = result.parseoutcomes()
+        assert outcomes.get("passed", 0) > 60, "the kit did not run"
+        assert "errors" not in outcomes
+        failed = re.findall(r"^FAILED \S+::(test_\w+)", result.stdout.str(), re.MULTILINE)
+        return set(failed)
+
+    yield run
+    plugins.reset()
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def test_a_sound_provider_passes_all_of_it(run_kit) -> None:
+    assert run_kit(SOUND) == set()
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_defect_is_seen_by_the_check_meant_for_it(run_kit, defect: str) -> None:
+    source, expected = DEFECTS[defect]
+    assert run_kit(source) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("webhooks/incoming.json", "test_an_incoming_call_is_among_the_cassettes"),
+        ("webhooks/unknown.json", "test_an_unknown_kind_is_among_the_cassettes"),
+        ("streams/conversation.jsonl", "test_a_stream_with_start_audio_and_stop_is_among_the_cassettes"),
+        ("rest/dial.yaml", "test_dial_is_one_request_and_gives_the_call"),
+        ("rest/transfer.yaml", "test_a_declared_capability_answers_and_an_undeclared_one_says_so"),
+    ],
+)
+def test_a_missing_cassette_is_a_failure_and_no_skip(
+    run_kit, pytester: pytest.Pytester, change: str, expected: str
+) -> None:
+    (pytester.path / "cassettes" / change).unlink()
+    assert expected in run_kit(SOUND)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ('"provenance": "documented"', '"provenance": "trust me"', "test_every_cassette_says_where_it_came_from"),
+        ("+14155550123", "+14155552671", "test_cassettes_hold_no_secret_and_no_real_number"),
+        ("evt_1", "KEY0123456789ABCDEF0123", "test_cassettes_hold_no_secret_and_no_real_number"),
+    ],
+)
+def test_a_cassette_with_something_real_or_no_origin_is_a_failure(
+    run_kit, pytester: pytest.Pytester, old: str, new: str, expected: str
+) -> None:
+    path = pytester.path / "cassettes" / "webhooks" / "incoming.json"
+    path.write_text(path.read_text().replace(old, new))
+    assert expected in run_kit(SOUND)
