@@ -22,8 +22,8 @@ CORE = ROOT / "src" / "linecard"
 # The rooms of docs/architecture.md, core first: a room imports only rooms before it.
 ROOMS = (
     "redaction errors numbers credentials resampling audio tones wav webhooks calls events serializer listener provider"
-    " registry hookspecs plugins once tickets policy routing callbook position session incoming media exchange"
-    " agent speech __init__ asgi testing server matrix demo cli __main__"
+    " registry hookspecs plugins once tickets policy routing callbook position event_queue session incoming media"
+    " exchange agent speech __init__ asgi testing server matrix demo cli __main__"
 ).split()
 
 # A later room's name that an earlier one needs for the type checker only, and why.
@@ -58,6 +58,7 @@ NAMELESS = {"utils", "util", "helpers", "helper", "common", "base", "misc", "too
 LONG = {
     "src/linecard/errors.py": "one tree, drawn at the top; half of it is docstrings and next steps",
     "src/linecard/provider.py": "THE contract: people read it whole",
+    "src/linecard/session.py": "what every handler holds: a third of it is docstrings",
     "src/linecard/exchange.py": "the one object a platform holds: its methods are the product",
 }
 

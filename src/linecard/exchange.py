@@ -247,7 +247,9 @@ class Exchange:
         before = call.intent
         await self.update(call.reference, lambda c: c.model_copy(update={"intent": EndReason.TRANSFERRED}))
         try:
-            await provider.transfer(call.id, to, caller_id=caller_id, status_url=self.status_url(call))
+            # Our own number unless told otherwise: carriers default to one we may not be allowed to show.
+            shown = caller_id or call.line_number
+            await provider.transfer(call.id, to, caller_id=shown, status_url=self.status_url(call))
         except LinecardError:
             await self.update(call.reference, lambda c: c.model_copy(update={"intent": before}))
             raise

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from linecard.audio import PCMU_8K, AudioFormat, Transcoder
 from linecard.calls import Call, EndReason
 from linecard.errors import MalformedMessage, StreamNotOpen
+from linecard.event_queue import EventQueue
 from linecard.events import (
     AudioReceived,
     CallEvent,
@@ -31,9 +31,6 @@ from linecard.serializer import MediaSerializer
 MARK_EVERY = 0.5
 """Seconds of audio between marks of our own: two extra frames a second buy a proven position."""
 
-QUEUE_FRAMES = 500
-"""Audio events kept for a slow handler (10 s of 20 ms frames); beyond that the oldest sound is dropped."""
-
 MAX_FRAME = 256 * 1024
 """Bytes; the longest frame either carrier sends is a few kilobytes."""
 
@@ -49,13 +46,7 @@ class CallControl(Protocol):
 
 
 class MediaSession:
-    """A call, answered and connected. Made by the exchange, handed to your handler.
-
-    >>> async def talk(session):
-    ...     async for event in session:
-    ...         match event:
-    ...             case AudioReceived(payload):
-    ...                 await session.send_audio(payload)
+    """A call, answered and connected. Made by the exchange, handed to your handler, which iterates it.
 
     Iteration ends when the stream does. Besides media events it yields the call events that concern a conversation
     (``MachineDetected``, ``TransferProgress``). ``format`` is the audio format of both directions, whatever the
@@ -78,8 +69,6 @@ class MediaSession:
         self.format = format
         self.custom: Mapping[str, str] = {}
         self.stream_id = ""
-        self.dropped_frames = 0
-        """Audio frames thrown away because the handler did not take them in time."""
         self.malformed_frames = 0
         """Frames from the carrier that could not be read; each was delivered as an UnknownEvent."""
         self.stop_reason: str | None = None
@@ -91,9 +80,7 @@ class MediaSession:
         self._position = PlaybackPosition()
         self._marks: dict[str, str] = {}
         self._waiting_marks: dict[str, asyncio.Future[None]] = {}
-        self._events: deque[MediaEvent | CallEvent] = deque()
-        self._audio_queued = 0
-        self._wake: asyncio.Future[None] | None = None
+        self._events = EventQueue()
         self._started: asyncio.Future[StreamStarted] = asyncio.get_running_loop().create_future()
         self._stopped = asyncio.Event()
         self._decode_to: Transcoder | None = None
@@ -141,18 +128,12 @@ class MediaSession:
         return self
 
     async def __anext__(self) -> MediaEvent | CallEvent:
-        while not self._events:
-            if self._stopped.is_set():
-                raise StopAsyncIteration
-            self._wake = asyncio.get_running_loop().create_future()
-            try:
-                await self._wake
-            finally:
-                self._wake = None
-        event = self._events.popleft()
-        if isinstance(event, AudioReceived):
-            self._audio_queued -= 1
-        return event
+        return await self._events.get()
+
+    @property
+    def dropped_frames(self) -> int:
+        """Audio frames thrown away because the handler did not take them in time."""
+        return self._events.dropped
 
     async def send_audio(self, payload: bytes) -> None:
         """Speak: ``payload`` in :attr:`format`, any length, as fast as you like; the carrier buffers and paces it.
@@ -177,6 +158,8 @@ class MediaSession:
         A mark that a ``clear`` overtakes never comes back: what it stood for was not heard.
         """
         self._check_open()
+        for frame in self._serializer.flush():
+            await self._send(frame)
         wire_name = self._position.mark()
         self._marks[wire_name] = name
         if self._serializer.marks:
@@ -273,7 +256,7 @@ class MediaSession:
         elif isinstance(event, StreamStopped):
             self.stop(event.reason or "stopped by the carrier")
         else:
-            self._put(event)
+            self._events.put(event)
 
     async def wait_started(self, timeout: float) -> StreamStarted | None:
         """The stream's start, None when it does not come within ``timeout`` seconds."""
@@ -288,8 +271,7 @@ class MediaSession:
         self._stopped.set()
         if not self._started.done():
             self._started.cancel()
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        self._events.close()
 
     async def close(self, code: int = 1000) -> None:
         """Close the transport; the stream is over."""
@@ -311,18 +293,7 @@ class MediaSession:
         if self._decode_to is not None:
             payload = self._decode_to.convert(event.payload)
             event = AudioReceived(payload, event.track, event.sequence, event.timestamp, event.raw)
-        if self._audio_queued >= QUEUE_FRAMES:
-            self._drop_oldest_audio()
-        self._audio_queued += 1
-        self._put(event)
-
-    def _drop_oldest_audio(self) -> None:
-        for index, queued in enumerate(self._events):
-            if isinstance(queued, AudioReceived):
-                del self._events[index]
-                self._audio_queued -= 1
-                self.dropped_frames += 1
-                return
+        self._events.put(event)
 
     def _mark_returned(self, event: MarkReached) -> None:
         proven = self._position.reached(event.name, self._clock())
@@ -331,14 +302,7 @@ class MediaSession:
             waiter.set_result(None)
         name = self._marks.pop(event.name, None)
         if name is not None and proven:
-            self._put(MarkReached(name, event.raw))
-
-    def _put(self, event: MediaEvent | CallEvent) -> None:
-        if self._stopped.is_set():
-            return
-        self._events.append(event)
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+            self._events.put(MarkReached(name, event.raw))
 
     async def _send_mark(self, wire_name: str) -> None:
         for frame in self._serializer.encode_mark(wire_name):

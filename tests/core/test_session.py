@@ -7,8 +7,9 @@ from fake_carriers import FakeFrames, MemoryTransport
 
 from linecard import AudioFormat, AudioReceived, Call, CallStatus, DigitPressed, Direction, EndReason, MarkReached
 from linecard.errors import StreamNotOpen
+from linecard.event_queue import QUEUE_FRAMES
 from linecard.events import UnknownEvent
-from linecard.session import QUEUE_FRAMES, MediaSession
+from linecard.session import MediaSession
 
 CALL = Call(
     id="c1",
