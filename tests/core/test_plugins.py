@@ -112,16 +112,19 @@ def test_an_unknown_provider_says_what_to_install(install: Install) -> None:
     assert caught.value.known == ("brook",)
 
 
+HOOK = "from linecard.hookspecs import hookimpl\n@hookimpl\n"
+
+
 @pytest.mark.parametrize(
     ("source", "why"),
     [
         ("import no_such_module_here", "no_such_module_here"),
         ("def broken(:", "SyntaxError"),
         ("raise SystemExit(3)", "SystemExit"),
-        ("from linecard.hookspecs import hookimpl\n@hookimpl\ndef linecard_provider():\n    return []", "linecard_provider"),
-        ("from linecard.hookspecs import hookimpl\n@hookimpl\ndef linecard_providers(x):\n    return []", "x"),
-        ("from linecard.hookspecs import hookimpl\n@hookimpl\ndef linecard_providers():\n    return [int]", "not a Provider"),
-        ("from linecard.hookspecs import hookimpl\n@hookimpl\ndef linecard_providers():\n    1 / 0", "ZeroDivisionError"),
+        (HOOK + "def linecard_provider():\n    return []", "linecard_provider"),
+        (HOOK + "def linecard_providers(x):\n    return []", "x"),
+        (HOOK + "def linecard_providers():\n    return [int]", "not a Provider"),
+        (HOOK + "def linecard_providers():\n    1 / 0", "ZeroDivisionError"),
         (carrier("sink").replace("async def dial", "async def ring"), "Carrier lacks dial"),
     ],
 )
