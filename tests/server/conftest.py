@@ -13,11 +13,14 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from linecard.server.store import migrate
+from linecard.server.seal import Sealer
+from linecard.server.settings import Settings
+from linecard.server.store import Store, migrate
 from linecard.server.store.database import Database
 
 sys.path.insert(0, str(Path(__file__).parent))
 from postgres import binaries, scratch_folder, scratch_postgres
+from tenants import Tenant, build_acme, make_tenant
 
 
 @pytest.fixture(scope="session")
@@ -77,3 +80,22 @@ async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Da
         made = await created(server, f"t_{uuid4().hex}", template)
     yield made
     await made.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path)
+
+
+@pytest.fixture
+async def store(db: Database, settings: Settings) -> AsyncIterator[Store]:
+    """The store on either database, with its writer running."""
+    made = Store(db, Sealer([b"k" * 32]), settings, build=build_acme)
+    await made.writer.start()
+    yield made
+    await made.writer.stop()
+
+
+@pytest.fixture
+async def tenant(store: Store) -> Tenant:
+    return await make_tenant(store)

@@ -53,7 +53,8 @@ def scratch_postgres(folder: Path) -> Iterator[str]:
         done = subprocess.run([*run, *words], cwd=folder, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, f"{words[0]}: {done.stdout}{done.stderr}"
 
-    sh(str(bin_ / "initdb"), "-D", str(data), "-U", account, "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C.UTF-8")
+    encoding = ("-E", "UTF8", "--locale=C.UTF-8")
+    sh(str(bin_ / "initdb"), "-D", str(data), "-U", account, "-A", "trust", "--no-sync", *encoding)
     options = f"-h 127.0.0.1 -p {port} -k {folder} -c fsync=off -c max_connections=200 -c full_page_writes=off"
     # Output into a file: a server that inherits our pipe would keep subprocess.run waiting.
     sh(str(bin_ / "pg_ctl"), "-D", str(data), "-o", options, "-l", str(folder / "log"), "-w", "start")

@@ -98,7 +98,8 @@ class Sender:
                 busy = False
             if not busy:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._bell.wait(), POLL)
+                    async with asyncio.timeout(POLL):
+                        await self._bell.wait()
                 self._bell.clear()
 
     async def _round(self) -> bool:

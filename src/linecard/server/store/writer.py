@@ -176,7 +176,8 @@ class Writer:
             await self._news.wait()
             if len(self._rows) < self._batch and not self._hurry.is_set():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._hurry.wait(), self._linger)
+                    async with asyncio.timeout(self._linger):
+                        await self._hurry.wait()
             if not self._rows:
                 self._news.clear()
                 self._hurry.clear()
@@ -184,7 +185,7 @@ class Writer:
             batch = [self._rows[i] for i in range(min(self._batch, len(self._rows)))]
             try:
                 await self._write(batch)
-            except Exception as problem:
+            except Exception as problem:  # noqa: BLE001 the writer outlives whatever the driver throws
                 self._places.clear()
                 if rows_fault(problem):
                     await self._one_by_one(batch)
@@ -205,7 +206,7 @@ class Writer:
                 try:
                     await self._write([row])
                     break
-                except Exception as problem:
+                except Exception as problem:  # noqa: BLE001 the writer outlives whatever the driver throws
                     # The second try reads the call's counters anew: another process may have written meanwhile.
                     self._places.clear()
                     if not rows_fault(problem):

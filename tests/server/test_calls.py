@@ -1,0 +1,186 @@
+"""Calls as the faces see them: idempotent creation, pages, filters, notes, scheduled dials, orphans."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import update
+from tenants import Tenant, make_tenant
+
+from linecard.calls import CallStatus
+from linecard.server.refusals import BadCursor, IdempotencyConflict
+from linecard.server.store import CallFilter, NewCall, Store
+from linecard.server.store.claims import ALIVE_SECONDS, Claims
+from linecard.server.store.models import CallRow
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def new(tenant: Tenant, **fields: Any) -> NewCall:
+    return NewCall(**{"line": tenant.line, "to_number": "+14155550178", "agent_id": tenant.agent.id, **fields})
+
+
+async def test_what_a_call_was_created_with_can_be_read_back(store: Store, tenant: Tenant) -> None:
+    row, fresh = await store.calls.create(
+        new(tenant, variables={"name": "Sama"}, metadata={"crm": 7}, overrides={"tts": {"speed": 1.1}})
+    )
+    assert fresh
+    again = await store.calls.get(tenant.workspace.id, row.id)
+    assert again is not None
+    assert (again.variables, again.details, again.overrides) == ({"name": "Sama"}, {"crm": 7}, {"tts": {"speed": 1.1}})
+    assert (again.status, again.stage, again.from_number) == ("initiated", "initiated", tenant.line.number)
+    assert again.public_id == f"call_{row.id.hex}"
+    assert again.created_at.tzinfo is UTC
+
+
+async def test_a_foreign_call_is_not_there_but_exists(store: Store, tenant: Tenant) -> None:
+    row, _ = await store.calls.create(new(tenant))
+    other = await store.workspaces.create("other")
+    assert await store.calls.get(other.id, row.id) is None
+    assert await store.calls.exists(row.id)
+    assert not await store.calls.exists(uuid4())
+
+
+async def test_the_same_key_and_body_give_the_first_call_however_many_ask(store: Store, tenant: Tenant) -> None:
+    results = await asyncio.gather(
+        *(store.calls.create(new(tenant, idempotency_key="k", body_hash="h")) for _ in range(20))
+    )
+    assert len({row.id for row, _ in results}) == 1
+    assert sum(fresh for _, fresh in results) == 1
+    assert await store.calls.total(tenant.workspace.id, CallFilter()) == 1
+
+
+async def test_the_same_key_with_another_body_is_refused(store: Store, tenant: Tenant) -> None:
+    await store.calls.create(new(tenant, idempotency_key="k", body_hash="h"))
+    with pytest.raises(IdempotencyConflict):
+        await store.calls.create(new(tenant, idempotency_key="k", body_hash="other"))
+
+
+async def test_a_key_is_free_again_after_a_day_and_in_another_workspace(store: Store, tenant: Tenant) -> None:
+    first, _ = await store.calls.create(new(tenant, idempotency_key="k", body_hash="h"))
+    other = await make_tenant(store, "+12125550101", "other")
+    assert (await store.calls.create(new(other, idempotency_key="k", body_hash="x")))[1]
+    async with store.db.write() as session:
+        long_ago = first.created_at - timedelta(hours=25)
+        await session.execute(update(CallRow).where(CallRow.id == first.id).values(created_at=long_ago))
+    row, fresh = await store.calls.create(new(tenant, idempotency_key="k", body_hash="x"))
+    assert fresh
+    assert row.id != first.id
+
+
+async def test_pages_by_cursor_show_every_call_once_even_when_times_are_equal(store: Store, tenant: Tenant) -> None:
+    made = [(await store.calls.create(new(tenant)))[0].id for _ in range(25)]
+    async with store.db.write() as session:
+        await session.execute(update(CallRow).values(created_at=NOON))
+    seen: list[UUID] = []
+    cursor = None
+    while True:
+        page = await store.calls.page(tenant.workspace.id, CallFilter(), limit=10, cursor=cursor)
+        seen += [row.id for row in page.items]
+        if not page.has_more:
+            break
+        cursor = page.next_cursor
+    assert sorted(seen, key=str) == sorted(made, key=str)
+    assert len(seen) == 25
+
+
+async def test_pages_by_offset_are_newest_first(store: Store, tenant: Tenant) -> None:
+    made = [(await store.calls.create(new(tenant)))[0].id for _ in range(5)]
+    page = await store.calls.page(tenant.workspace.id, CallFilter(), limit=2, offset=1)
+    assert [row.id for row in page.items] == [made[3], made[2]]
+    assert page.has_more
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "====", "AAAA", "日本", "A" * 32 + "!", "f" * 32])
+async def test_a_cursor_of_somebody_elses_making_is_refused(store: Store, tenant: Tenant, cursor: str) -> None:
+    with pytest.raises(BadCursor):
+        await store.calls.page(tenant.workspace.id, CallFilter(), cursor=cursor)
+
+
+async def test_filters_choose_and_count_the_same_calls(store: Store, tenant: Tenant) -> None:
+    other_agent = await store.agents.create(tenant.workspace.id, name="Ben")
+    await store.calls.create(new(tenant))
+    await store.calls.create(new(tenant, agent_id=other_agent.id, to_number="+14155550179"))
+    await store.callbook.open(tenant.call(status=CallStatus.ANSWERED, answered_at=NOON))
+    for which, expected in (
+        (CallFilter(), 3),
+        (CallFilter(agent_id=other_agent.id), 1),
+        (CallFilter(stages=["in_progress"]), 1),
+        (CallFilter(direction="inbound"), 1),
+        (CallFilter(to_number="+14155550179"), 1),
+        (CallFilter(line_id=tenant.line.id), 3),
+        (CallFilter(created_before=NOON - timedelta(days=9999)), 0),
+        (CallFilter(is_blocked=True), 0),
+    ):
+        page = await store.calls.page(tenant.workspace.id, which)
+        assert (len(page.items), await store.calls.total(tenant.workspace.id, which)) == (expected, expected), which
+
+
+async def test_notes_are_set_and_the_course_is_not_to_be_touched(store: Store, tenant: Tenant) -> None:
+    row, _ = await store.calls.create(new(tenant))
+    noted = await store.calls.note(row.id, outcome="Interested", use_tts=False, details={"a": 1})
+    assert noted is not None
+    assert (noted.outcome, noted.use_tts, noted.details) == ("Interested", False, {"a": 1})
+    assert await store.calls.note(uuid4(), outcome="x") is None
+    with pytest.raises(ValueError, match="status"):
+        await store.calls.note(row.id, status="ended")
+
+
+async def test_a_due_call_is_given_to_one_process_and_never_again(store: Store, tenant: Tenant) -> None:
+    due = [(await store.calls.create(new(tenant, scheduled_at=NOON)))[0].id for _ in range(10)]
+    later, _ = await store.calls.create(new(tenant, scheduled_at=NOON + timedelta(hours=1)))
+    claimed = await asyncio.gather(
+        *(store.calls.claim_due(f"process-{i}", at=NOON + timedelta(seconds=1), limit=3) for i in range(8))
+    )
+    ids = [row.id for rows in claimed for row in rows]
+    assert len(ids) == len(set(ids))
+    ids += [row.id for row in await store.calls.claim_due("last", at=NOON + timedelta(minutes=1), limit=50)]
+    assert sorted(ids, key=str) == sorted(due, key=str)
+    assert later.id not in ids
+
+
+async def test_a_call_whose_process_died_is_an_orphan_and_others_are_not(store: Store, tenant: Tenant) -> None:
+    call = await store.callbook.open(tenant.call())
+    await store.calls.create(new(tenant, scheduled_at=NOON + timedelta(days=9999)))
+    now = datetime.now(UTC) + timedelta(seconds=ALIVE_SECONDS + 1)
+    await store.claims.alive(at=now)
+    assert await store.claims.orphans(at=now) == []
+    later = now + timedelta(seconds=ALIVE_SECONDS + 1)
+    other = Claims(store.db, "another process")
+    await other.alive(at=later)
+    assert [row.reference for row in await other.orphans(at=later)] == [call.reference]
+
+
+async def test_of_many_asking_at_once_one_gets_the_claim(store: Store) -> None:
+    claims = [Claims(store.db, f"p{i}") for i in range(10)]
+    got = await asyncio.gather(*(one.take("job", 60, at=NOON) for one in claims))
+    assert sum(got) == 1
+    winner = claims[got.index(True)]
+    assert await winner.take("job", 60, at=NOON + timedelta(seconds=30))
+    other = claims[got.index(False)]
+    assert not await other.take("job", 60, at=NOON + timedelta(seconds=80))
+    assert await other.take("job", 60, at=NOON + timedelta(seconds=91))
+    await winner.drop("job")
+    assert not await winner.take("job", 60, at=NOON + timedelta(seconds=92))
+
+
+async def test_once_is_once_over_all_who_ask(store: Store) -> None:
+    from linecard.once import OnceStore
+    from linecard.server.store.once import SqlOnce
+
+    stores = [SqlOnce(store.db) for _ in range(4)]
+    assert isinstance(stores[0], OnceStore)
+    got = await asyncio.gather(*(stores[i % 4].first("ticket:x", 60) for i in range(40)))
+    assert sum(got) == 1
+
+
+async def test_once_again_after_its_time_and_after_being_forgotten(store: Store) -> None:
+    assert await store.once.first("k", 60, at=NOON)
+    assert not await store.once.first("k", 60, at=NOON + timedelta(seconds=59))
+    assert await store.once.first("k", 60, at=NOON + timedelta(seconds=60))
+    await store.once.forget("k")
+    assert await store.once.first("k", 60, at=NOON + timedelta(seconds=61))
