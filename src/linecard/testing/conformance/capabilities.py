@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from linecard.calls import Call, EndReason
+from linecard.calls import Call, CallStatus, Direction, EndReason
 from linecard.errors import UnsupportedOperation
+from linecard.events import IncomingCall
 from linecard.listener import Listener
 from linecard.numbers import OwnedNumber, PendingOrder, SyncResult
 from linecard.provider import Capability, Provider
@@ -73,6 +74,9 @@ class CapabilityChecks(Kit):
     def act(self, capability: Capability) -> Callable[[Provider], Coroutine[Any, Any, Any]]:
         """The operation with the arguments the kit asks it with."""
 
+        def incoming() -> IncomingCall:
+            return self.incoming() if capability in self.provider.capabilities else self.stranger()
+
         async def listen(provider: Provider) -> Listener:
             return provider.listen(None)  # type: ignore[arg-type]
 
@@ -86,8 +90,8 @@ class CapabilityChecks(Kit):
             Capability.CONFIGURE_NUMBER: lambda p: p.configure_number(number, webhook_url=WEBHOOK_URL),
             Capability.CHECK_CREDENTIAL: lambda p: p.check_credential(),
             Capability.FETCH_CALL: lambda p: p.fetch_call(CALL_ID),
-            Capability.REJECT: lambda p: p.reject(self.incoming(), EndReason.BUSY),
-            Capability.FORWARD: lambda p: p.forward(self.incoming(), THEIRS),
+            Capability.REJECT: lambda p: p.reject(incoming(), EndReason.BUSY),
+            Capability.FORWARD: lambda p: p.forward(incoming(), THEIRS),
             Capability.TRANSFER: lambda p: p.transfer(CALL_ID, THEIRS),
             Capability.SEND_DIGITS: lambda p: p.send_digits(CALL_ID, "12#"),
             Capability.START_RECORDING: lambda p: p.start_recording(CALL_ID, status_url=WEBHOOK_URL),
@@ -96,6 +100,18 @@ class CapabilityChecks(Kit):
             Capability.LISTEN: listen,
         }
         return acts[capability]
+
+    def stranger(self) -> IncomingCall:
+        """An incoming call for operations that are not there."""
+        call = Call(
+            id=CALL_ID,
+            provider=self.name,
+            direction=Direction.INBOUND,
+            from_=THEIRS,
+            to=OURS,
+            status=CallStatus.RINGING,
+        )
+        return IncomingCall(call=call, call_id=CALL_ID)
 
     def number_on(self, path: Path) -> str:
         """The number a cassette is about."""
