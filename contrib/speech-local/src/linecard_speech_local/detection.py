@@ -40,6 +40,7 @@ class Detector:
         self._state = np.zeros((2, 1, 128), "f4")
         self._window = np.zeros((1, CONTEXT[rate] + self._size), "f4")
         self._waiting = np.zeros(0, "f4")
+        self.reached = 0.0
         self._gate = VoiceGate(window=self._size / rate, threshold=threshold, release=max(0.01, threshold - 0.15))
 
     def feed(self, audio: bytes) -> list[VoiceActivity]:
@@ -51,6 +52,7 @@ class Detector:
         while len(waiting) - at >= self._size:
             told += self._gate.feed(self._probability(waiting[at : at + self._size]))
             at += self._size
+            self.reached += self._size / int(self._rate)
         self._waiting = waiting[at:]
         return told
 

@@ -25,7 +25,7 @@ class HearingConfig(msgspec.Struct, frozen=True):
     phrases: tuple[str, ...] = ()
     grammar: str | None = None
     pronunciations: dict[str, str] = {}
-    fast: bool = False
+    second_pass: bool = False
 
     @property
     def key(self) -> bytes:
@@ -79,6 +79,13 @@ class Words(msgspec.Struct, tag=True, frozen=True):
     final: bool
 
 
+class Reached(msgspec.Struct, tag=True, frozen=True):
+    """Everything up to ``at`` seconds was looked at. Said now and then."""
+
+    stream: int
+    at: float
+
+
 class VoiceTold(msgspec.Struct, tag=True, frozen=True):
     """Voice activity, ``at`` in seconds of the stream's audio."""
 
@@ -88,7 +95,7 @@ class VoiceTold(msgspec.Struct, tag=True, frozen=True):
 
 
 ToWorker = Open | Feed | Begin | Finish | Close
-FromWorker = Opened | Refused | Words | VoiceTold
+FromWorker = Opened | Refused | Words | VoiceTold | Reached
 
 encoder = msgspec.msgpack.Encoder()
 to_worker = msgspec.msgpack.Decoder(ToWorker)

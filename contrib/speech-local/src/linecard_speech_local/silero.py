@@ -6,7 +6,6 @@ It holds against noise, ringback and key tones, which energy and older detectors
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator
 
 from pydantic import Field
@@ -17,9 +16,12 @@ from linecard.speech import EngineSettings, SpeechEngine, Voice, VoiceActivity, 
 from linecard.speech.inbox import Inbox
 from linecard_speech_local import messages as m
 from linecard_speech_local.pool import WorkerPool
+from linecard_speech_local.recent import Recent
 
-KEPT = 0.5
-"""Seconds of audio a new worker hears again, to know what it has landed in."""
+KEPT = 5.0
+"""Seconds of audio kept for a new worker, which is there in well under one."""
+RUN_UP = 0.5
+"""Seconds a new worker hears again before what is new to it, to know what it has landed in."""
 
 
 class SileroSettings(EngineSettings):
@@ -71,10 +73,10 @@ class SileroDetector:
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pool = pool
         self._fed = 0
-        self._offset = 0.0
+        self._offset = 0.0  # of the worker's clock
+        self._reached = 0.0
         self._voiced = False
-        self._recent: deque[bytes] = deque()
-        self._recent_size = 0
+        self._recent = Recent(format, KEPT)
         self._inbox: Inbox[VoiceActivity] = Inbox()
 
     def feed(self, audio: bytes) -> None:
@@ -82,10 +84,7 @@ class SileroDetector:
         if self._inbox.closed:
             return
         self._fed += len(audio)
-        self._recent.append(audio)
-        self._recent_size += len(audio)
-        while self._recent_size - len(self._recent[0]) >= KEPT * self.format.bytes_per_second:
-            self._recent_size -= len(self._recent.popleft())
+        self._recent.add(audio)
         self._pool.send(m.Feed(self.opening.stream, audio))
 
     def __aiter__(self) -> AsyncIterator[VoiceActivity]:
@@ -103,18 +102,29 @@ class SileroDetector:
         if isinstance(message, m.Opened):
             if not self.opened.done():
                 self.opened.set_result(None)
+        elif isinstance(message, m.Reached):
+            self._reached = max(self._reached, self._offset + message.at)
         elif isinstance(message, m.VoiceTold):
-            voice = Voice(message.voice)
-            self._voiced = voice is not Voice.ENDED
-            self._inbox.put(VoiceActivity(voice, self._offset + message.at))
+            self._tell(Voice(message.voice), self._offset + message.at)
+
+    def _tell(self, voice: Voice, at: float) -> None:
+        if at < self._reached - 0.001 or (voice is Voice.ENDED and not self._voiced):
+            return  # the run-up of a new worker, told already by the one before
+        if voice is Voice.CONTINUES and not self._voiced:
+            self._inbox.put(VoiceActivity(Voice.STARTED, self._reached))  # it began in the run-up
+        self._reached, self._voiced = at, voice is not Voice.ENDED
+        self._inbox.put(VoiceActivity(voice, at))
 
     def moved(self) -> list[m.ToWorker]:
-        """Begin anew with the last half second; a voice that was on is off until the new worker hears it."""
-        self._offset = self.format.seconds(self._fed - self._recent_size)
+        """Begin anew shortly before where the last one was; a voice that was on is off until the new one hears it."""
         if self._voiced:
             self._voiced = False
-            self._inbox.put(VoiceActivity(Voice.ENDED, self._offset))
-        return [m.Feed(self.opening.stream, b"".join(self._recent))]
+            self._inbox.put(VoiceActivity(Voice.ENDED, self._reached))
+        audio = self._recent.read()
+        known = round((self._reached - RUN_UP) * self.format.rate) * self.format.sample_width * self.format.channels
+        skipped = max(0, known - (self._fed - len(audio)))
+        self._offset = self.format.seconds(self._fed - len(audio) + skipped)
+        return [m.Feed(self.opening.stream, audio[skipped:])]
 
     def lost(self, failure: SpeechFailed) -> None:
         """No worker can be had."""

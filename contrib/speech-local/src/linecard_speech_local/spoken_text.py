@@ -7,16 +7,17 @@ import re
 LONGEST = 400
 """Characters in one piece; longer sentences are cut at a comma or a space, so that the first sound is not late."""
 
-_MARKUP = re.compile(r"[*_`#>|~]+|\[([^\]]*)\]\([^)]*\)|<[^<>]*>")
-_URL = re.compile(r"https?://(?:www\.)?([^\s/]+)\S*")
+_LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
+_URL = re.compile(r"https?://(?:www\.)?([^\s/]+)(?:/\S*)?")
+_MARKUP = re.compile(r"<[^<>]*>|[*_`#>|~]+")
 _LONG_DIGITS = re.compile(r"\+?\d[\d ().-]{4,}\d")
 _SENTENCE = re.compile(r"(?<=[.!?;:])[\"')\]]*\s+|\n+")
 
 
 def plain(text: str) -> str:
     """``text`` as it should be read out: no markdown, no control characters, telephone numbers digit by digit."""
-    text = _URL.sub(r"\1", text)
-    text = _MARKUP.sub(lambda m: m.group(1) or " ", text)
+    text = _URL.sub(r"\1", _LINK.sub(r"\1", text))
+    text = _MARKUP.sub(" ", text)
     text = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
     text = _LONG_DIGITS.sub(_digits, text)
     return "\n".join(line for line in (re.sub(r"[^\S\n]+", " ", part).strip() for part in text.split("\n")) if line)

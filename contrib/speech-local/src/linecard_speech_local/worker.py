@@ -20,6 +20,9 @@ from linecard_speech_local.detection import Detector, load
 SPARE_DECODERS = 4
 """Idle decoders kept for each configuration: building one takes a fifth of a second."""
 
+REACHED_EVERY = 0.5
+"""Seconds of audio between two reports of how far a detector has come."""
+
 Tell = Callable[[m.FromWorker], None]
 
 
@@ -86,8 +89,12 @@ class Detecting:
             self._tell(m.Opened(message.stream))
         elif isinstance(message, m.Feed):
             detector = self._streams.get(message.stream)
-            for activity in detector.feed(message.audio) if detector else ():
-                self._tell(m.VoiceTold(message.stream, activity.voice, activity.at))
+            if detector is not None:
+                before = detector.reached
+                for activity in detector.feed(message.audio):
+                    self._tell(m.VoiceTold(message.stream, activity.voice, activity.at))
+                if int(detector.reached / REACHED_EVERY) > int(before / REACHED_EVERY):
+                    self._tell(m.Reached(message.stream, detector.reached))
         elif isinstance(message, m.Close):
             self._streams.pop(message.stream, None)
 

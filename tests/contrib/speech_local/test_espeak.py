@@ -1,0 +1,119 @@
+"""espeak-ng as a voice: real sound from the real library."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import time
+
+import pytest
+from linecard_speech_local import EspeakEngine, EspeakSettings
+
+from linecard.audio import L16_16K, PCM16_16K, PCMU_8K, pcmu_to_pcm16
+from linecard.errors import ConfigurationError, SpeechFailed
+from linecard.speech import SpeakingStyle, Synthesizer, get_speech_engine
+
+
+def loudness(mulaw: bytes) -> float:
+    pcm = pcmu_to_pcm16(mulaw)
+    samples = struct.unpack(f"<{len(pcm) // 2}h", pcm)
+    return (sum(s * s for s in samples) / max(1, len(samples))) ** 0.5
+
+
+async def test_a_sentence_becomes_telephone_audio(opened, record_property) -> None:  # type: ignore[no-untyped-def]
+    engine = opened(EspeakEngine())
+    await engine.start()
+    voice = await engine.synthesizer()
+    assert isinstance(voice, Synthesizer)
+    assert voice.format == PCMU_8K
+    began = time.perf_counter()
+    first, audio = 0.0, b""
+    async for piece in voice.speak("Hello, how can I help you today?"):
+        first = first or time.perf_counter() - began
+        audio += piece
+    assert 1.0 < PCMU_8K.seconds(len(audio)) < 4.0
+    assert 1000 < loudness(audio) < 12000
+    record_property("first_audio_ms", round(first * 1000, 2))
+    print(f"first audio after {first * 1000:.2f} ms")
+
+
+async def test_the_same_text_in_another_format_is_as_long(opened) -> None:  # type: ignore[no-untyped-def]
+    engine = opened(EspeakEngine())
+    lengths = []
+    for format in (PCMU_8K, PCM16_16K, L16_16K):
+        voice = await engine.synthesizer(SpeakingStyle(format=format))
+        audio = b"".join([piece async for piece in voice.speak("One two three.")])
+        lengths.append(format.seconds(len(audio)))
+    assert max(lengths) - min(lengths) < 0.01
+
+
+async def test_speed_and_voice_are_heard(opened) -> None:  # type: ignore[no-untyped-def]
+    engine = opened(EspeakEngine(EspeakSettings(voice="en-us+f2")))
+
+    async def said(style: SpeakingStyle) -> bytes:
+        voice = await engine.synthesizer(style)
+        return b"".join([piece async for piece in voice.speak("Good morning to you all.")])
+
+    normal = await said(SpeakingStyle())
+    assert len(await said(SpeakingStyle(speed=2.0))) < 0.75 * len(normal)
+    assert await said(SpeakingStyle(voice="en-us+m3")) != normal
+    assert await said(SpeakingStyle(voice="de")) != normal
+
+
+async def test_closing_the_generator_stops_the_library(opened) -> None:  # type: ignore[no-untyped-def]
+    engine = opened(EspeakEngine())
+    voice = await engine.synthesizer()
+    speech = voice.speak("word " * 70)
+    assert await anext(speech)
+    await speech.aclose()
+    # The one library is free for the next at once: a second voice is not kept waiting by the first one's text.
+    again = b"".join([piece async for piece in voice.speak("Yes.")])
+    assert 0 < PCMU_8K.seconds(len(again)) < 2.0
+
+
+async def test_closing_the_voice_ends_what_is_being_said(opened) -> None:  # type: ignore[no-untyped-def]
+    voice = await opened(EspeakEngine()).synthesizer()
+    heard = 0
+    async for piece in voice.speak("This is the first sentence. " * 50):
+        heard += len(piece)
+        await voice.aclose()
+    assert PCMU_8K.seconds(heard) < 5.0
+
+
+async def test_many_calls_share_the_library_without_mixing_their_voices(opened) -> None:  # type: ignore[no-untyped-def]
+    engine = opened(EspeakEngine())
+    texts = ["Alpha bravo charlie.", "Delta echo foxtrot golf.", "One."]
+
+    async def said(text: str, voice: str) -> bytes:
+        synthesizer = await engine.synthesizer(SpeakingStyle(voice=voice))
+        return b"".join([piece async for piece in synthesizer.speak(text)])
+
+    voices = ["en-us", "en-us+f2", "de"]
+    alone = [len(await said(text, voice)) for text, voice in zip(texts, voices, strict=True)]
+    together = await asyncio.gather(*(said(text, voice) for text, voice in zip(texts, voices, strict=True)))
+    # espeak varies a pause by a sample or two from one run to the next; a foreign voice or text is thousands off.
+    assert [abs(len(audio) - length) < 80 for audio, length in zip(together, alone, strict=True)] == [True] * 3
+
+
+async def test_an_unknown_voice_is_refused_before_anything_is_said(opened) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ConfigurationError, match="no voice 'klingon-9'"):
+        await opened(EspeakEngine()).synthesizer(SpeakingStyle(voice="klingon-9"))
+
+
+async def test_a_closed_engine_says_so() -> None:
+    engine = EspeakEngine()
+    voice = await engine.synthesizer()
+    await engine.aclose()
+    with pytest.raises(SpeechFailed, match="closed"):
+        await anext(voice.speak("Too late."))
+
+
+async def test_nothing_to_say_is_no_sound(opened) -> None:  # type: ignore[no-untyped-def]
+    voice = await opened(EspeakEngine()).synthesizer()
+    assert [piece async for piece in voice.speak(" ... *** \n")] == []
+
+
+def test_the_engines_are_found_by_name() -> None:
+    assert get_speech_engine("espeak") is EspeakEngine
+    assert get_speech_engine("pocketsphinx").abilities == {"listen"}
+    assert get_speech_engine("silero").abilities == {"detect"}
