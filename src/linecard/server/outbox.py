@@ -187,11 +187,13 @@ class Sender:
                 asyncio.timeout(self.timeout),
                 self.http.stream("POST", url, content=body, headers=headers) as response,
             ):
-                status, answer = response.status_code, await _beginning(response)
+                status = response.status_code
                 if not response.is_success:
                     why = f"answered {status}"
+                answer = await _beginning(response)
         except TimeoutError:
-            why = f"no answer within {self.timeout:g} s"
+            if status is None:  # else it has answered, only its body drips
+                why = f"no answer within {self.timeout:g} s"
         except (httpx.HTTPError, httpx.InvalidURL, LinecardError, OSError) as problem:
             why = str(problem) if isinstance(problem, LinecardError) else type(problem).__name__
             hopeless = isinstance(problem, UrlRefused) and not isinstance(problem, HostUnknown)
@@ -256,10 +258,14 @@ def _attempt(delivery: Delivery, why: str | None) -> Attempt:
 
 async def _beginning(response: httpx.Response) -> str:
     """The first ``BODY_KEPT`` bytes of an answer as text; the rest is not waited for."""
-    kept = b""
-    async for chunk in response.aiter_raw():
-        kept += chunk
-        if len(kept) >= BODY_KEPT:
-            break
+    if response.is_stream_consumed:
+        kept = response.content
+    else:
+        kept = b""
+        # Raw: what claims to be compressed is not unpacked, it could grow a thousandfold.
+        async for chunk in response.aiter_raw():
+            kept += chunk
+            if len(kept) >= BODY_KEPT:
+                break
     # PostgreSQL's text cannot hold NUL.
     return kept[:BODY_KEPT].decode("utf-8", "replace").replace("\0", "")
