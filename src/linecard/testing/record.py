@@ -241,10 +241,11 @@ async def record_sandbox(carrier: str, folder: Path) -> list[str]:
 # --- with the carrier ----------------------------------------------------------------------------------------------
 
 
-async def record_live(provider_type: type[Provider], folder: Path) -> list[str]:
+async def record_live(provider_type: type[Provider], folder: Path, *, patience: float = 10) -> list[str]:
     """Write what can be recorded for little money from a live account: it rings the number you name, once.
 
-    Facts come from the environment, see :data:`LIVE`; ``LookupError`` says what is missing.
+    After ``patience`` seconds of ringing it hangs up, answered or not. Facts come from the environment, see
+    :data:`LIVE`; ``LookupError`` says what is missing.
     """
     name = f"{LIVE}{provider_type.name.upper()}"
     try:
@@ -261,11 +262,13 @@ async def record_live(provider_type: type[Provider], folder: Path) -> list[str]:
         raise LookupError(f"{name} must be JSON with credential, from, to, webhook_url, media_url: {missing}") from None
     provider = provider_type(credential)
     places = {request.status_url: "https://voice.example.com/main", request.stream.url: "wss://voice.example.com/media/x"}
-    source = "a live account, scrubbed on write"
-    studio = Studio(provider, folder, "recorded", source, Scrubber(credential, places), (provider_type.base_url,))
+    address = getattr(credential, "base_url", None) or provider_type.base_url
+    scrubber = Scrubber(credential, {**places, address: provider_type.base_url})
+    only = (address, provider_type.base_url)
+    studio = Studio(provider, folder, "recorded", "a live account, scrubbed on write", scrubber, only)
 
     async def answered(call: Call) -> None:
-        await asyncio.sleep(10)  # somebody picks up, or does not: both are worth keeping
+        await asyncio.sleep(patience)  # somebody picks up, or does not: both are worth keeping
 
     try:
         await conversation(studio, request, spend=False, answered=answered, incoming=None, recorded=None)

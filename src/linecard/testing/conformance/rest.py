@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -30,6 +31,15 @@ Act = Callable[[Provider], Coroutine[Any, Any, Any]]
 
 
 class RestChecks(Kit):
+    @pytest.fixture(scope="class", autouse=True)
+    def linecard_record(self, request: pytest.FixtureRequest) -> None:
+        """With ``--record``, have one conversation with the carrier itself before anything is replayed."""
+        if request.config.getoption("--record", default=False):
+            from linecard.testing.record import record_live
+
+            kit: type[Kit] = request.cls
+            asyncio.run(record_live(kit.provider, kit.cassettes))
+
     def test_search_numbers_answers(self) -> None:
         self.skip_without_rest()
         try:

@@ -1,0 +1,272 @@
+"""Cassettes: nothing of anybody's gets into one, each says where it is from, and one plays for any call of its kind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from vcr.errors import CannotOverwriteExistingCassetteException
+from vcr.request import Request
+
+from linecard.credentials import Credential
+from linecard.testing.cassettes import (
+    Provenance,
+    files,
+    find,
+    load_stream,
+    load_webhook,
+    provenance_of,
+    recorder,
+    same_request,
+    shipped,
+)
+from linecard.testing.scrub import Scrubber, findings, scan
+from linecard.testing.serving import serve
+
+ROOT = Path(__file__).resolve().parents[2]
+ALL = [ROOT / "cassettes", ROOT / "docs" / "examples" / "linecard-acme" / "tests" / "cassettes"]
+
+
+# Not in one piece: no test holds a number that somebody may answer.
+DIGITS = "1415555" + "2671"
+REAL = f"+{DIGITS}"
+ANOTHER = REAL[:-1] + "2"
+ABROAD = "+4420" + "79460000"
+
+
+class Card(Credential):
+    provider: str = "brook"
+    key: SecretStr = SecretStr("s3cret-of-brook")
+
+    @property
+    def account(self) -> str:
+        return "acct-77aa88"
+
+
+@pytest.mark.parametrize("folder", ALL, ids=lambda path: path.parent.name)
+def test_the_cassettes_we_ship_hold_no_secret_and_no_real_number(folder: Path) -> None:
+    assert len(list(files(folder))) > 10
+    assert scan(folder) == []
+
+
+@pytest.mark.parametrize("folder", ALL, ids=lambda path: path.parent.name)
+def test_the_cassettes_we_ship_say_where_they_came_from_and_none_claims_a_live_account(folder: Path) -> None:
+    told = {path.name: provenance_of(path) for path in files(folder)}
+    assert {said for said, _ in told.values()} <= {Provenance.SANDBOX, Provenance.DOCUMENTED}
+    assert all(source for _, source in told.values())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"call {REAL} now",
+        f"From=%2B{ABROAD[1:]}&To=x",
+        f'"friendly_name": "(415) 555-{REAL[-4:]}"',
+        "Authorization: Bearer abcdef0123456789",
+        "KEY0123456789ABCDEF0123_x",
+        "SK" + "0123456789abcdef" * 2,
+        "AC" + "0123456789abcdef" * 2,
+        '"auth_token": "0123456789abcdef0123"',
+        "https://files.example.com/x.wav?token=0123456789abcdef",
+        "https://files.example.com/x.wav?a=1&X-Amz-Signature=0123456789abcdef",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.c2ln",
+        "-----BEGIN PRIVATE KEY-----",
+    ],
+)
+def test_the_scan_finds_what_looks_real(text: str) -> None:
+    found = findings(text)
+    assert found
+    assert text not in str(found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "+14155550123",
+        "%2B15005550101",
+        "(415) 555-0123",
+        "AC" + "0" * 32,
+        "2026-03-02T09:15:00Z",
+        "1684641123236054244",
+        '"api_key": null',
+    ],
+)
+def test_the_scan_lets_the_fictional_pass(text: str) -> None:
+    assert findings(text) == []
+
+
+def test_a_number_gets_the_same_stand_in_in_every_form_and_another_one_another() -> None:
+    scrub = Scrubber()
+    first = scrub.text(REAL)
+    assert first.startswith("+1415555015")
+    assert scrub.text(f"From=%2B{DIGITS}") == f"From=%2B{first[1:]}"
+    assert scrub.text(f"(415) 555-{DIGITS[-4:]}") == f"({first[2:5]}) {first[5:8]}-{first[8:]}"
+    assert scrub.text(f"sip:{DIGITS[1:]}@10.0.0.1") == f"sip:{first[2:]}@10.0.0.1"
+    assert scrub.text(ANOTHER) != first
+    assert scrub.text("+14155550123") == "+14155550123"
+
+
+def test_secrets_and_accounts_are_cut_and_what_is_left_is_clean() -> None:
+    scrub = Scrubber(Card(), {"http://127.0.0.1:8000": "https://api.brook.example"})
+    text = scrub.text(
+        "http://127.0.0.1:8000/acct-77aa88 key s3cret-of-brook "
+        f'from {ABROAD} ?token=abcdef0123456 "to":"{REAL}"'
+    )
+    assert findings(text) == []
+    for gone in ("s3cret", "77aa88", ABROAD[1:], "127.0.0.1", DIGITS, "abcdef0123456"):
+        assert gone not in text
+
+
+CALL = "https://api.x.example/v1/calls/CA0123456789abcdef"
+
+
+def request(method: str = "POST", url: str = CALL, body: str = "") -> Request:
+    return Request(method, url, body.encode(), {})
+
+
+@pytest.mark.parametrize(
+    ("live", "kept"),
+    [
+        (request(), request()),
+        (request(url="http://127.0.0.1:80/sandbox/v1/calls/CA0123456789abcdef"), request()),
+        (request(url="https://api.x.example/v1/calls/CAfedcba9876543210"), request()),
+        (request(url="https://a.x/n?number=%2B14155550100"), request(url="https://a.x/n?number=%2B14155550177")),
+        (request(body='{"to":"+14155550100","n":{"a":1}}'), request(body='{"n":{"a":2},"to":"x"}')),
+        (request(body="To=1&From=2"), request(body="From=3&To=4")),
+    ],
+)
+def test_ids_numbers_and_hosts_do_not_matter(live: Request, kept: Request) -> None:
+    same_request(live, kept)
+
+
+@pytest.mark.parametrize(
+    ("live", "kept"),
+    [
+        (request("GET"), request("POST")),
+        (request(url="https://api.x.example/v1/calls/CA0123456789abcdef/hangup"), request()),
+        (request(url="https://api.x.example/v2/numbers"), request(url="https://api.x.example/v2/calls")),
+        (request(url="https://a.x/n?area=415"), request(url="https://a.x/n?area=212")),
+        (request(url="https://a.x/n?area=415"), request(url="https://a.x/n")),
+        (request(body='{"to":"x"}'), request(body='{"to":"x","from":"y"}')),
+        (request(body='{"n":{"a":1}}'), request(body='{"n":{"b":1}}')),
+        (request(body="To=1"), request(body="To=1&Record=true")),
+    ],
+)
+def test_operations_and_fields_do_matter(live: Request, kept: Request) -> None:
+    with pytest.raises(AssertionError):
+        same_request(live, kept)
+
+
+async def test_what_is_recorded_is_scrubbed_before_it_is_written_and_plays_again(tmp_path: Path) -> None:
+    from starlette.applications import Starlette
+    from starlette.requests import Request as Asked
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import Route
+
+    async def answer(asked: Asked) -> Response:
+        headers = {"x-signature": "sig-of-brook", "retry-after": "3", "set-cookie": "session=abc"}
+        return JSONResponse({"number": REAL, "key": "s3cret-of-brook"}, headers=headers)
+
+    path = tmp_path / "rest" / "dial.yaml"
+    body = {"to": ABROAD}
+    async with serve(Starlette(routes=[Route("/calls", answer, methods=["POST"])]), lifespan="off") as base:
+        scrub = Scrubber(Card(), {base: "https://api.brook.example"})
+        made = recorder("all", provenance="sandbox", source="this test", scrubber=scrub, only=(base, "https://api.brook"))
+        with made.use_cassette(str(path)):
+            async with httpx.AsyncClient(headers={"authorization": "Bearer s3cret-of-brook"}) as client:
+                await client.post(f"{base}/calls", json=body)
+    text = path.read_text()
+    assert provenance_of(path) == ("sandbox", "this test")
+    for gone in ("s3cret", "sig-of-brook", "session=", ABROAD[1:], DIGITS, "127.0.0.1", "uthorization"):
+        assert gone not in text
+    assert "retry-after" in text
+    assert scan(tmp_path) == []
+    with recorder().use_cassette(str(path)):
+        async with httpx.AsyncClient() as client:
+            replayed = await client.post("https://anywhere.example/calls", json={"to": "+14155550199"})
+            assert replayed.json()["number"].startswith("+1415555015")
+            with pytest.raises(CannotOverwriteExistingCassetteException):
+                await client.post("https://anywhere.example/calls", json={"to": "x", "from": "y"})
+
+
+def test_a_webhook_cassette_may_be_a_form_json_text_or_a_get(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+
+    def load(**asked: object) -> tuple[str, bytes]:
+        kept = {"request": {"method": "POST", "url": "https://v.example/x?ref=1", **asked}, "event": {"type": "X"}}
+        path.write_text(json.dumps(kept))
+        loaded = load_webhook(path).request
+        return loaded.url, loaded.body
+
+    assert load(form={"a": "1", "b": ""}) == ("https://v.example/x?ref=1", b"a=1&b=")
+    assert load(json={"a": "é"}) == ("https://v.example/x?ref=1", b'{"a":"\\u00e9"}')
+    assert load(body="raw") == ("https://v.example/x?ref=1", b"raw")
+    assert load(method="GET", form={"a": "+1"}) == ("https://v.example/x?ref=1&a=%2B1", b"")
+
+
+def test_a_stream_cassette_keeps_frames_as_text_and_what_we_say(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    lines = [{"provenance": "documented", "source": "s"}, {"frame": "not json{", "events": []},
+             {"encode_mark": "m", "frames": [{"mark": "m"}]}]  # fmt: skip
+    path.write_text("\n".join(map(json.dumps, lines)))
+    kept = load_stream(path)
+    told = [(line.frame, line.say, line.argument) for line in kept.lines]
+    assert told == [("not json{", "", None), ("", "encode_mark", "m")]
+
+
+def test_a_cassette_of_ones_own_goes_before_the_one_shipped(tmp_path: Path) -> None:
+    name = next(path for path in files(shipped())).relative_to(shipped()).as_posix()
+    ending = Path(name).suffix
+    assert find(name, ending, tmp_path) == shipped() / name
+    own = tmp_path / "cassettes" / name
+    own.parent.mkdir(parents=True)
+    own.write_text("x")
+    assert find(name.removesuffix(ending), ending, tmp_path) == own
+    with pytest.raises(FileNotFoundError, match="no cassette nobody/rest/nothing"):
+        find("nobody/rest/nothing", ".yaml", tmp_path)
+
+
+def test_the_plugin_itself_imports_nothing_of_linecard() -> None:
+    code = "import sys, linecard.testing.plugin; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    loaded = set(run.stdout.split())
+    assert not loaded & {"vcr", "yaml", "starlette", "httpx", "linecard.exchange", "linecard.plugins"}
+    assert {name for name in loaded if name.startswith("linecard.testing.")} == {"linecard.testing.plugin"}
+
+
+async def test_recording_from_a_live_account_scrubs_and_says_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The account is acme's sandbox, reached as a live one would be."""
+    from linecard.testing.named import sandbox_type
+    from linecard.testing.record import record_live
+    from linecard.testing.serving import serve_sandbox
+
+    acme = pytest.importorskip("linecard_acme", reason="docs/examples/linecard-acme is not installed")
+    with pytest.raises(LookupError, match="LINECARD_LIVE_ACME must be JSON with credential"):
+        await record_live(acme.AcmeProvider, tmp_path)
+    async with serve_sandbox(sandbox_type("acme")) as sandbox:
+        sandbox.add_number(REAL)
+        facts = {
+            "credential": {"api_key": "s3cret-of-acme-0001", "base_url": sandbox.base_url},
+            "from": REAL,
+            "to": ANOTHER,
+            "webhook_url": "https://mine.example/hooks/acme",
+            "media_url": "wss://mine.example/media/acme-live-ticket",
+        }
+        monkeypatch.setenv("LINECARD_LIVE_ACME", json.dumps(facts))
+        done = await asyncio.wait_for(record_live(acme.AcmeProvider, tmp_path, patience=0), 20)
+        dials = [asked for asked in sandbox.requests if asked.method == "POST"]
+    assert len(dials) == 1, "it rings once, and what costs money for good is left out"
+    assert {"search_numbers.yaml", "dial.yaml", "fetch_call.yaml", "hang_up.yaml"} <= set(done)
+    assert {provenance_of(path)[0] for path in files(tmp_path)} == {"recorded"}
+    assert scan(tmp_path) == []
+    text = "".join(path.read_text() for path in files(tmp_path))
+    for gone in ("s3cret", DIGITS[:-1], "mine.example", "127.0.0.1"):
+        assert gone not in text
