@@ -56,7 +56,7 @@ class Recorder:
         self._wav.close()
 
     def _index(self, at: float) -> int:
-        return int((at - self._began) * RATE)
+        return round((at - self._began) * RATE)
 
     def _place(self, side: int, payload: bytes, at: float) -> None:
         pending = self._sides[side]

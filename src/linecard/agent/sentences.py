@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 
-END = re.compile(r"(?<!\bMr)(?<!\bDr)(?<!\bMrs)(?<!\bSt)(?<=[.!?…:;])[\"')\]]*\s+|\n+|(?<=[。！？])")
+END = re.compile(
+    r"(?<!\bMr\.)(?<!\bMs\.)(?<!\bDr\.)(?<!\bMrs\.)(?<!\bSt\.)(?<=[.!?…:;])[\"')\]]*\s+|\n+|(?<=[。！？])"
+)
 CLAUSE = re.compile(r"(?<=[,–—])\s+")
 FIRST_CLAUSE = 24
 """Characters a first clause must have before it is spoken by itself."""
