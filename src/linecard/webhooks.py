@@ -42,11 +42,11 @@ class WebhookRequest:
                 text = self.body.decode("utf-8")
             except UnicodeDecodeError:
                 raise MalformedMessage("form body is not UTF-8", self.body) from None
-        return parse_qsl(text, keep_blank_values=True, max_num_fields=1000)
+        return _pairs(text)
 
     def query(self) -> dict[str, str]:
         """The URL's query, blanks kept."""
-        return dict(parse_qsl(urlsplit(self.url).query, keep_blank_values=True, max_num_fields=1000))
+        return dict(_pairs(urlsplit(self.url).query))
 
     def json(self) -> dict[str, Any]:
         """The body as a JSON object; anything else is a :class:`MalformedMessage`."""
@@ -57,6 +57,13 @@ class WebhookRequest:
         if not isinstance(value, dict):
             raise MalformedMessage("body is not a JSON object", self.body)
         return value
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(text, keep_blank_values=True, max_num_fields=1000)
+    except ValueError:
+        raise MalformedMessage("more than 1,000 form fields", text[:200]) from None
 
 
 @dataclass(frozen=True, slots=True)
