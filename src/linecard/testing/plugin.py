@@ -1,6 +1,6 @@
 """The pytest plugin of linecard[testing]: fixtures, ``--record``, and the cassettes' provenance in the summary.
 
-Imports nothing of linecard until a test asks for it.
+Imports nothing more until a test asks for it.
 """
 
 from __future__ import annotations
