@@ -123,7 +123,8 @@ class AcmeProvider(Provider):
         return await self.ask(call_of, "POST", "/calls", operation="dial", json=asked, extra=request.extra)
 
     async def answer(self, call: events.IncomingCall, stream: StreamTarget) -> WebhookReply:
-        return WebhookReply(body=msgspec.json.encode({"answer": stream.model_dump(mode="json")}))
+        told = msgspec.json.encode({"answer": stream.model_dump(mode="json")})
+        return WebhookReply(body=told, content_type="application/json")
 
     async def hang_up(self, call_id: str) -> None:
         await self.request("DELETE", "/calls", operation="hang_up", params={"id": call_id})

@@ -114,7 +114,7 @@ class Leg:
         except (OSError, WebSocketException):
             self.end("no_stream")
             return
-        self.far_end.stream_opened()
+        self.far_end.stream_opened(socket.send, target["url"])
         await socket.send(json.dumps({"type": "start", "call": self.id, "custom": target.get("custom", {})}))
         helpers = [self.sandbox.start(self.write(socket)), self.sandbox.start(self.far_end.voice.speak(self.speak))]
         if drops:

@@ -1,0 +1,51 @@
+"""docs/write-a-provider.md shows the files that are tested, whole and in order, and all hooks with their arguments."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+from docs.blocks import blocks
+
+from linecard import hookspecs
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "write-a-provider.md"
+ACME = ROOT / "docs" / "examples" / "linecard-acme"
+
+
+def lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def test_the_pages_blocks_are_acmes_provider_from_first_line_to_last() -> None:
+    source = (ACME / "src" / "linecard_acme" / "__init__.py").read_text()
+    test = (ACME / "tests" / "test_acme.py").read_text()
+    shown = [block.text for block in blocks(PAGE) if block.language == "python" and block.shown]
+    assert lines(test) in [lines(text) for text in shown]
+    assert [line for text in shown if lines(text) != lines(test) for line in lines(text)] == lines(source)
+
+
+def test_the_provider_is_as_short_as_the_page_says() -> None:
+    length = len((ACME / "src" / "linecard_acme" / "__init__.py").read_text().splitlines())
+    assert length < 150
+    assert f"part by part: {length} lines" in PAGE.read_text()
+
+
+def test_the_pyproject_shown_is_acmes() -> None:
+    shown = [block.text.strip() for block in blocks(PAGE) if block.language == "toml"]
+    assert shown == [(ACME / "pyproject.toml").read_text().strip()]
+
+
+def test_every_hook_is_documented_with_its_arguments_and_purpose() -> None:
+    told = {
+        name: (re.findall(r"\w+", arguments), purpose)
+        for name, arguments, purpose in re.findall(r"^\| `(linecard_\w+)\((.*?)\)` \| (.*) \|$", PAGE.read_text(), re.M)
+    }
+    real = {
+        name: (list(inspect.signature(hook).parameters), inspect.getdoc(hook))
+        for name, hook in vars(hookspecs).items()
+        if name.startswith("linecard_")
+    }
+    assert told == real
