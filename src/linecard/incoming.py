@@ -219,6 +219,11 @@ async def _line(exchange: Exchange, number: str, credential_id: str) -> Line | N
     return line if line.credential_id == credential_id else None
 
 
+async def observe(exchange: Exchange, event: CallEvent, call: Call) -> None:
+    """Tell whoever watches calls of something the carrier did not say but we know."""
+    _observe(exchange, event, call, await _line(exchange, call.line_number, call.credential_id))
+
+
 def _observe(exchange: Exchange, event: CallEvent, call: Call | None, line: Line | None) -> None:
     for observer in exchange.observers:
         try:

@@ -29,6 +29,7 @@ def matrix(providers: Iterable[type[Provider]]) -> str:
         rows.append([f"`{capability}`", _purpose(capability), *having])
     asked = ("yes" if p.answers_in_reply else "by REST" for p in columns)
     rows.append(["", "Is instructed in the reply to its webhook.", *asked])
+    rows.append(["", "Tells when the far end rings.", *("yes" if p.reports_ringing else "-" for p in columns)])
     rows.append(["", "Ships a sandbox.", *("yes" if p.sandbox else "-" for p in columns)])
     return HEAD + "\n" + "".join("| " + " | ".join(row) + " |\n" for row in rows)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from linecard import incoming
 from linecard.calls import Call, CallStatus, EndReason, advance
 from linecard.errors import LinecardError, StreamNotOpen, TicketRefused, UnknownAgent, UnsupportedOperation
-from linecard.events import CallEvent
+from linecard.events import CallEvent, CallProgress
 from linecard.listener import MediaTransport
 from linecard.session import MediaSession
 from linecard.tickets import Ticket
@@ -109,7 +109,12 @@ async def _begin(exchange: Exchange, ticket: Ticket, session: MediaSession) -> b
         return False
     now = datetime.now(UTC)
     seen = {"id": started.call_id, "status": CallStatus.ANSWERED, "raw": {}}
+    before = await exchange.calls.get(ticket.reference)
     session.call = await exchange.update(ticket.reference, lambda c: advance(c, c.model_copy(update=seen), now))
+    if before is not None and before.status.rank < CallStatus.ANSWERED.rank:
+        # Not every carrier announces the answer of a call we took; whoever watches calls is told of it all the same.
+        told = CallProgress(call=session.call, call_id=session.call.id, reference=session.call.reference)
+        await incoming.observe(exchange, told, session.call)
     return True
 
 

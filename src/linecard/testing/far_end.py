@@ -47,6 +47,9 @@ class FarEnd:
         self._hang_up = hang_up
         self._streaming = 0
         self._past: set[str] = set()
+        self._send: Callable[[str | bytes], Awaitable[None]] | None = None
+        self.stream_url = ""
+        """Where the last media stream was connected, ticket and all."""
         self._news = asyncio.Event()
         self.note("ringing")
 
@@ -95,6 +98,12 @@ class FarEnd:
         async with asyncio.timeout(timeout):
             await self.playback.played(seconds)
 
+    async def inject(self, message: str | bytes) -> None:
+        """Put a message of the test's own on the open media socket, as the carrier: nonsense, mostly."""
+        if self._send is None:
+            raise RuntimeError("there is no media socket to put it on")
+        await self._send(message)
+
     @property
     def heard(self) -> bytes:
         """Mu-law 8 kHz played to this ear so far, without idle silence."""
@@ -131,9 +140,10 @@ class FarEnd:
         self.voice.end()
         self.note("ended")
 
-    def stream_opened(self) -> None:
-        """A media stream of ours is connected."""
+    def stream_opened(self, send: Callable[[str | bytes], Awaitable[None]] | None = None, url: str = "") -> None:
+        """A media stream of ours is connected: at ``url``, where ``send`` puts a raw message on the socket."""
         self._streaming += 1
+        self._send, self.stream_url = send, url
         self.note("streaming")
 
     def stream_closed(self) -> None:

@@ -48,6 +48,7 @@ class TelnyxProvider(Provider):
     base_url: ClassVar[str] = "https://api.telnyx.com/v2"
     sandbox: ClassVar[str] = "linecard_telnyx.sandbox:TelnyxSandbox"
     answers_in_reply: ClassVar[bool] = False
+    reports_ringing: ClassVar[bool] = False  # there is no call.ringing webhook
     error_types: ClassVar[Mapping[str, type[ProviderError]]] = ERROR_TYPES
 
     credential: TelnyxCredential

@@ -83,7 +83,7 @@ class MediaStream:
             return
         self.leg.tell("streaming.started", stream_url=self.url, stream_id=self.id)
         self._greet(token)
-        self.leg.far_end.stream_opened()
+        self.leg.far_end.stream_opened(socket.send, self.url)
         helpers = [asyncio.create_task(self._write(socket)), asyncio.create_task(self._speak())]
         if outcome_of(self.leg.to) is Outcome.MEDIA_DROP and not self.leg.incoming:
             helpers.append(asyncio.create_task(self._break(socket)))

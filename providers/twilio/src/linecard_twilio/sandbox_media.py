@@ -85,7 +85,7 @@ class MediaStream:
     async def _talk(self, socket: ClientConnection) -> None:
         far_end = self.leg.far_end
         self._open()
-        far_end.stream_opened()
+        far_end.stream_opened(socket.send, self.url)
         self._callback("stream-started")
         tasks = [asyncio.ensure_future(self._write(socket)), asyncio.ensure_future(far_end.voice.speak(self._hear))]
         drop = None
