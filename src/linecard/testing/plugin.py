@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from linecard.webhooks import WebhookRequest
 
 COUNTS = pytest.StashKey[dict[str, dict[str, int]]]()
+RECORDED = pytest.StashKey[set[type]]()
 pytest.register_assert_rewrite("linecard.testing.conformance")
 
 
@@ -31,6 +32,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def count_cassettes(config: pytest.Config, carrier: str, counts: Mapping[str, int]) -> None:
     """Remember what the conformance kit found, for the summary."""
     config.stash.setdefault(COUNTS, {})[carrier] = dict(counts)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """With ``--record``: before the first test of a kit, have one conversation with the carrier itself."""
+    tested = item.getparent(pytest.Class)
+    if tested is None or not item.config.getoption("--record"):
+        return
+    import asyncio
+
+    from linecard.testing.conformance import ProviderConformance
+    from linecard.testing.record import record_live
+
+    recorded = item.config.stash.setdefault(RECORDED, set())
+    if issubclass(tested.obj, ProviderConformance) and tested.obj not in recorded:
+        recorded.add(tested.obj)
+        try:
+            asyncio.run(record_live(tested.obj.provider, tested.obj.cassettes))
+        except LookupError as missing:
+            pytest.exit(f"--record: {missing}", returncode=pytest.ExitCode.USAGE_ERROR)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
