@@ -9,6 +9,7 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 
 from pydantic import Field
 
@@ -76,8 +77,9 @@ class EspeakSynthesizer:
             stop = threading.Event()
             self._speaking.add(stop)
             try:
-                async for piece in self._sentence(sentence, stop):
-                    yield piece
+                async with aclosing(self._sentence(sentence, stop)) as pieces:
+                    async for piece in pieces:
+                        yield piece
                 if stop.is_set():
                     return
             finally:

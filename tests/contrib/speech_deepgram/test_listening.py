@@ -1,0 +1,196 @@
+"""Deepgram's listen socket, against the stand-in of conftest.py."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from linecard_speech_deepgram import DeepgramEngine, listening
+
+from linecard.audio import L16_16K, swap16
+from linecard.errors import SpeechFailed
+from linecard.speech import Heard, Hearing, Recognizer, get_speech_engine
+
+from .conftest import FakeDeepgram, results
+
+
+async def take(ear: Recognizer, count: int) -> list[Heard]:
+    heard: list[Heard] = []
+    async with asyncio.timeout(5):
+        words: AsyncIterator[Heard] = aiter(ear)
+        while len(heard) < count:
+            heard.append(await anext(words))
+    return heard
+
+
+async def test_audio_goes_out_as_it_came_and_the_question_is_in_the_url(deepgram: FakeDeepgram, engine: Any) -> None:
+    ear = await engine().recognizer(Hearing(language="de", phrases=("Zahnarzt", "morgen früh")))
+    assert isinstance(ear, Recognizer)
+    ear.feed(b"\x01" * 160)
+    ear.feed(b"\x02" * 160)
+    await deepgram.until(lambda: deepgram.audio == [b"\x01" * 160 + b"\x02" * 160])
+    (query,) = deepgram.queries
+    assert dict(query) | {"keyterm": ""} == {
+        "model": "nova-3",
+        "language": "de",
+        "encoding": "mulaw",
+        "sample_rate": "8000",
+        "channels": "1",
+        "interim_results": "true",
+        "smart_format": "true",
+        "endpointing": "300",
+        "keyterm": "",
+    }
+    assert [value for name, value in query if name == "keyterm"] == ["Zahnarzt", "morgen früh"]
+    await ear.aclose()
+    await deepgram.until(lambda: "CloseStream" in deepgram.messages)
+
+
+async def test_big_endian_audio_is_turned_round(deepgram: FakeDeepgram, engine: Any) -> None:
+    ear = await engine().recognizer(Hearing(format=L16_16K))
+    ear.feed(b"\x01\x02\x03")
+    ear.feed(b"\x04")
+    await deepgram.until(lambda: deepgram.audio[0] == swap16(b"\x01\x02\x03\x04"))
+    assert ("encoding", "linear16") in deepgram.queries[0]
+    await ear.aclose()
+
+
+async def test_interims_segments_and_the_answer_to_a_question(deepgram: FakeDeepgram, engine: Any) -> None:
+    ear = await engine().recognizer()
+    for frame in (
+        results("my"),
+        results(""),
+        results("My name is Ada.", is_final=True, speech_final=True),
+        '{"type":"SpeechStarted","channel":[0],"timestamp":1.0}',
+        '{"type":"UtteranceEnd","channel":[0,1],"last_word_end":1.0}',
+        '{"type":"SomethingNew","channel":"?"}',
+        results("i am"),
+    ):
+        await deepgram.sockets[0].send(frame)
+    assert await take(ear, 3) == [Heard("my"), Heard("My name is Ada.", final=True), Heard("i am")]
+    ear.finish()
+    assert await take(ear, 1) == [Heard("the answer", final=True, complete=True)]
+    await ear.aclose()
+
+
+async def test_a_question_deepgram_does_not_answer_is_answered_by_us(deepgram: FakeDeepgram, engine: Any) -> None:
+    deepgram.answers_finalize = False
+    ear = await engine(answer_timeout=0.05).recognizer()
+    await deepgram.sockets[0].send(results("hello"))
+    await take(ear, 1)
+    ear.finish()
+    ear.finish()
+    assert await take(ear, 2) == [Heard("", final=True, complete=True)] * 2
+    await deepgram.sockets[0].send(results("too late", is_final=True, from_finalize=True))
+    await deepgram.sockets[0].send(results("next"))
+    assert await take(ear, 1) == [Heard("next")]
+    await ear.aclose()
+
+
+async def test_deepgram_may_end_utterances_where_that_is_wanted(deepgram: FakeDeepgram, engine: Any) -> None:
+    ear = await engine(ends_utterances=True).recognizer()
+    await deepgram.sockets[0].send(results("Hello.", is_final=True, speech_final=True))
+    assert await take(ear, 1) == [Heard("Hello.", final=True, complete=True)]
+    await ear.aclose()
+
+
+async def test_a_lost_connection_is_made_again_and_what_was_not_heard_is_said_again(
+    deepgram: FakeDeepgram, engine: Any
+) -> None:
+    ear = await engine().recognizer()
+    ear.feed(b"\x01" * 8000)
+    ear.feed(b"\x02" * 8000)
+    await deepgram.until(lambda: len(deepgram.audio[0]) == 16000)
+    await deepgram.sockets[0].send(results("First second.", start=0.0, duration=1.0, is_final=True))
+    assert await take(ear, 1) == [Heard("First second.", final=True)]
+    deepgram.sockets[0].transport.abort()
+    ear.feed(b"\x03" * 8000)
+    await deepgram.until(lambda: len(deepgram.audio) == 2 and len(deepgram.audio[1]) == 16000)
+    assert deepgram.audio[1] == b"\x02" * 8000 + b"\x03" * 8000
+    ear.finish()
+    assert await take(ear, 1) == [Heard("the answer", final=True, complete=True)]
+    await ear.aclose()
+
+
+async def test_a_question_that_died_with_its_connection_is_put_again(deepgram: FakeDeepgram, engine: Any) -> None:
+    deepgram.answers_finalize = False
+    ear = await engine(answer_timeout=5).recognizer()
+    await deepgram.sockets[0].send(results("hello"))
+    await take(ear, 1)
+    ear.feed(b"\x01" * 160)
+    ear.finish()
+    await deepgram.until(lambda: deepgram.messages == ["Finalize"])
+    deepgram.answers_finalize = True
+    deepgram.sockets[0].transport.abort()
+    assert await take(ear, 1) == [Heard("the answer", final=True, complete=True)]
+    assert deepgram.audio[1] == b"\x01" * 160
+    await ear.aclose()
+
+
+async def test_it_gives_up_when_no_connection_can_be_had(
+    deepgram: FakeDeepgram, engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "PAUSES", (0.01, 0.01))
+    ear = await engine().recognizer()
+    deepgram.refuse = [503, 503]
+    deepgram.sockets[0].transport.abort()
+    with pytest.raises(SpeechFailed, match="2 new ones failed"):
+        await take(ear, 1)
+    ear.feed(b"\x01" * 160)
+    ear.finish()
+    await ear.aclose()
+
+
+async def test_without_a_connection_memory_is_bounded(
+    deepgram: FakeDeepgram, engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "KEPT", 1.0)
+    monkeypatch.setattr(listening, "PAUSES", (0.2,))
+    ear = await engine().recognizer()
+    deepgram.sockets[0].transport.abort()
+    await asyncio.sleep(0)
+    for n in range(200):
+        ear.feed(bytes([n]) * 160)
+    await deepgram.until(lambda: len(deepgram.audio) == 2 and deepgram.audio[1].endswith(bytes([199]) * 160))
+    assert len(deepgram.audio[1]) == 8000
+    await ear.aclose()
+
+
+async def test_silence_keeps_the_connection_alive(
+    deepgram: FakeDeepgram, engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "QUIET", 0.02)
+    ear = await engine().recognizer()
+    await deepgram.until(lambda: deepgram.messages.count("KeepAlive") >= 2)
+    await ear.aclose()
+
+
+@pytest.mark.parametrize(("status", "advice"), [(402, "Top up"), (403, "may do"), (400, "model and URL")])
+async def test_refusals_say_what_to_do(deepgram: FakeDeepgram, engine: Any, status: int, advice: str) -> None:
+    deepgram.refuse = [status]
+    with pytest.raises(SpeechFailed, match=advice):
+        await engine().recognizer()
+
+
+async def test_a_wrong_key_is_told_and_not_shown(
+    deepgram: FakeDeepgram, engine: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    made = engine(api_key="not-the-key")
+    with pytest.raises(SpeechFailed, match=r"Invalid credentials\. Check the API key") as refused:
+        await made.recognizer()
+    ours = " ".join(record.getMessage() for record in caplog.records if record.name != "websockets.server")
+    assert "not-the-key" not in str(refused.value) + repr(made.settings) + ours
+
+
+async def test_nobody_there_is_a_failure_and_not_a_hang(engine: Any) -> None:
+    with pytest.raises(SpeechFailed, match="no connection"):
+        await engine(base_url="ws://127.0.0.1:9", connect_timeout=1.0).recognizer()
+
+
+def test_the_engine_is_found_by_name() -> None:
+    assert get_speech_engine("deepgram") is DeepgramEngine
+    assert DeepgramEngine.abilities == {"listen", "speak"}
