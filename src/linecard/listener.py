@@ -6,7 +6,7 @@ A webhook carrier never sees this. A listener carrier overrides ``Provider.liste
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol, runtime_checkable
 
 from linecard.events import CallEvent
@@ -27,6 +27,24 @@ class MediaTransport(Protocol):
 
     async def close(self, code: int = 1000) -> None:
         """Close; closing twice is harmless."""
+        ...
+
+
+@runtime_checkable
+class PushTransport(MediaTransport, Protocol):
+    """One that calls with each frame, where the others are asked for the next: no task and no queue per frame."""
+
+    @property
+    def paused(self) -> bool:
+        """True while the peer does not take what was written."""
+        ...
+
+    async def push_to(self, receive: Callable[[bytes], object]) -> None:
+        """Call ``receive`` with every frame as it comes, until the far side closes."""
+        ...
+
+    def write(self, frame: bytes) -> None:
+        """Send one frame without waiting; ``ConnectionError`` when the peer is gone."""
         ...
 
 
