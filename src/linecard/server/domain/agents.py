@@ -1,0 +1,148 @@
+"""Agents (Inkbox: identities): where calls go, how they are taken, and what becomes of incoming ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from linecard.agent.settings import AgentSettings
+from linecard.numbers import e164
+from linecard.server.auth import Caller
+from linecard.server.domain.callers import agent_of, need_admin, need_scope
+from linecard.server.domain.refusals import Invalid, Unknown
+from linecard.server.reading import complaints
+from linecard.server.store.models import Agent
+
+if TYPE_CHECKING:
+    from linecard.server.service import Service
+
+ACTIONS = ("auto_accept", "auto_reject", "webhook", "hosted_agent", "forward")
+ACTION_FIELDS = (
+    "incoming_call_action", "websocket_url", "incoming_call_webhook_url", "forwarding_target_type",
+    "forwarding_phone_number", "forwarding_sip_uri",
+)  # fmt: skip
+MODES = ("blacklist", "whitelist")
+
+
+async def create(
+    service: Service,
+    caller: Caller,
+    *,
+    name: str,
+    handle: str | None = None,
+    description: str | None = None,
+    websocket_url: str | None = None,
+    handler: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    **action: Any,
+) -> Agent:
+    """A new agent. ``settings`` are those of :class:`AgentSettings`; ``action`` any of ``ACTION_FIELDS``.
+
+    ``Taken`` when the handle is; ``UrlRefused`` and ``Invalid`` as for :func:`change`.
+    """
+    need_admin(caller, "creating an agent")
+    fields: dict[str, Any] = {
+        "description": description,
+        "websocket_url": websocket_url,
+        "handler": handler,
+        "settings": dict(settings or {}),
+        **action,
+    }
+    await _check(service, fields, None)
+    return await service.store.agents.create(caller.workspace_id, name=name, handle=handle, **fields)
+
+
+async def get(service: Service, caller: Caller, agent_id: str | UUID | None) -> Agent:
+    """The agent by id; None is the caller's own."""
+    return await agent_of(service.store, caller, agent_id)
+
+
+async def by_handle(service: Service, caller: Caller, handle: str) -> Agent:
+    """The agent with this handle; a leading ``@`` is dropped."""
+    agent = await service.store.agents.by_handle(caller.workspace_id, handle)
+    if agent is None:
+        raise Unknown("agent")
+    need_scope(caller, agent.id)
+    return agent
+
+
+async def every(service: Service, caller: Caller) -> list[Agent]:
+    """All agents, oldest first; an agent's key sees itself."""
+    agents = await service.store.agents.list(caller.workspace_id)
+    return [agent for agent in agents if caller.may_act_for(agent.id)]
+
+
+async def change(service: Service, caller: Caller, agent: Agent, **fields: Any) -> Agent:
+    """Set fields of the agent; ``settings`` are merged key by key, a key set to None goes back to its default.
+
+    Filter modes are an admin's. ``Invalid`` for an action without what it needs, or settings out of range;
+    ``UrlRefused`` for addresses we do not connect to; ``Taken`` for the handle.
+    """
+    need_scope(caller, agent.id)
+    for side in ("inbound_filter_mode", "outbound_filter_mode"):
+        if side in fields and fields[side] != getattr(agent, side):
+            need_admin(caller, "changing a filter mode")
+            if fields[side] not in MODES:
+                raise Invalid.field(side, f"must be one of {', '.join(MODES)}", type="enum")
+    if "settings" in fields:
+        merged = {**agent.settings, **fields["settings"]}
+        fields["settings"] = {name: value for name, value in merged.items() if value is not None}
+    await _check(service, fields, agent)
+    return await service.store.agents.change(agent.id, **fields) if fields else agent
+
+
+async def delete(service: Service, caller: Caller, agent: Agent) -> None:
+    """Delete the agent and end its keys; ``InUse`` while numbers point to it."""
+    need_admin(caller, "deleting an agent")
+    await service.store.agents.delete(agent.id)
+
+
+def settings_of(agent: Agent, overrides: Mapping[str, Any] | None = None) -> AgentSettings:
+    """How the agent behaves; ``overrides`` (one call's) win. What is stored was checked, so this does not fail."""
+    known = {k: v for k, v in {**agent.settings, **(overrides or {})}.items() if k in AgentSettings.model_fields}
+    return AgentSettings.model_validate(known)
+
+
+async def _check(service: Service, fields: Mapping[str, Any], held: Agent | None) -> None:
+    def now(name: str) -> Any:
+        return fields[name] if name in fields else getattr(held, name, None)
+
+    if fields.get("settings"):
+        try:
+            AgentSettings.model_validate(fields["settings"])
+        except ValidationError as failure:
+            raise Invalid(complaints(failure, "body")) from None
+    if fields.get("websocket_url"):
+        await service.outward.websocket(fields["websocket_url"])
+    if fields.get("incoming_call_webhook_url"):
+        await service.outward.webhook(fields["incoming_call_webhook_url"])
+    if fields.get("handler") and fields["handler"] not in service.handlers:
+        known = ", ".join(sorted(service.handlers)) or "none"
+        raise Invalid.field("handler", f"no handler of that name is configured here (known: {known})")
+    if fields.get("forwarding_phone_number"):
+        e164(fields["forwarding_phone_number"])
+    if not any(name in fields for name in ACTION_FIELDS):
+        return
+    action = now("incoming_call_action")
+    if action is not None and action not in ACTIONS:
+        raise Invalid.field("incoming_call_action", f"must be one of {', '.join(ACTIONS)}", type="enum")
+    if action == "auto_accept" and not now("websocket_url"):
+        raise Invalid.field("client_websocket_url", "auto_accept needs a WebSocket URL")
+    if action == "webhook" and not now("incoming_call_webhook_url"):
+        raise Invalid.field("incoming_call_webhook_url", "the webhook action needs a webhook URL")
+    _check_forwarding(action, now)
+
+
+def _check_forwarding(action: str | None, now: Any) -> None:
+    kind, number, sip = now("forwarding_target_type"), now("forwarding_phone_number"), now("forwarding_sip_uri")
+    if kind is not None and kind not in ("phone", "sip"):
+        raise Invalid.field("forwarding_target_type", "must be phone or sip", type="enum")
+    if sip and not sip.startswith(("sip:", "sips:")):
+        raise Invalid.field("forwarding_sip_uri", "must start with sip: or sips:")
+    if action != "forward":
+        return
+    if kind is None or not {"phone": number, "sip": sip}[kind]:
+        raise Invalid.field("forwarding_target_type", "forward needs a target: its type, and the number or SIP URI")

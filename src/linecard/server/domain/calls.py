@@ -1,0 +1,170 @@
+"""Making calls: everything that is decided before the carrier is asked, in the order in which it is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from sqlalchemy import select
+
+from linecard.calls import EndReason
+from linecard.errors import LinecardError
+from linecard.numbers import e164
+from linecard.server.auth import Caller
+from linecard.server.domain import admission, dialling
+from linecard.server.domain.agents import settings_of
+from linecard.server.domain.callers import agent_of, need_scope
+from linecard.server.domain.refusals import Blocked, Invalid, NumberInactive, NumberNotOwned, ShuttingDown
+from linecard.server.refusals import IdempotencyConflict
+from linecard.server.store import NewCall, Snapshot, public_id
+from linecard.server.store.calls import IDEMPOTENCY
+from linecard.server.store.columns import utc_now
+from linecard.server.store.ids import new_id
+from linecard.server.store.models import Agent, CallRow, LineRow
+
+if TYPE_CHECKING:
+    from linecard.server.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A call as it was made: ``call`` is the row at that moment (stage ``initiated``, or ``queued`` when scheduled).
+
+    ``repeated``: the Idempotency-Key was seen before and this is that first call as it is now.
+    """
+
+    call: CallRow
+    limits: Snapshot
+    repeated: bool = False
+
+
+async def place(
+    service: Service,
+    caller: Caller,
+    *,
+    from_number: str,
+    to_number: str,
+    agent_id: str | UUID | None = None,
+    variables: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    webhook_url: str | None = None,
+    websocket_url: str | None = None,
+    scheduled_at: datetime | None = None,
+    time_limit: float | None = None,
+    idempotency_key: str | None = None,
+    body_hash: str | None = None,
+) -> Placed:
+    """Ring ``to_number`` from a number of ours; the agent (else the number's own) talks once it is answered.
+
+    ``settings`` are :class:`AgentSettings` fields for this call only (first_message, on_voicemail ...), ``options``
+    whatever a face wants to find again in ``row.options``. Returns as soon as the carrier has taken the call. Raises,
+    before anything rings: ``NumberNotOwned``, ``NumberInactive``, ``Unknown`` (agent), ``InvalidNumber``,
+    ``DestinationNotAllowed``, ``Blocked``, ``OverLimit``, ``NoRoom``, ``CredentialIncomplete``,
+    ``IdempotencyConflict``, ``UrlRefused``, ``ShuttingDown``; and the carrier's own refusals (``ProviderError``).
+    """
+    if service.draining:
+        raise ShuttingDown
+    from_number, to_number = e164(from_number), e164(to_number)
+    line, agent = await _who(service, caller, from_number, agent_id)
+    if idempotency_key is not None:
+        known = await _repeat(service, caller, idempotency_key, body_hash)
+        if known is not None:
+            return Placed(known, await service.store.limits.snapshot(caller.workspace_id), repeated=True)
+    if scheduled_at is not None and scheduled_at <= utc_now():
+        raise Invalid.field("scheduled_at", "lies in the past")
+    for url, check in ((webhook_url, service.outward.webhook), (websocket_url, service.outward.websocket)):
+        if url is not None:
+            await check(url)
+    await check_destination(service, agent, from_number, to_number)
+    await service.exchange.provider(public_id("credential", line.credential_id))  # incomplete: before it is counted
+    limits = [time_limit, settings_of(agent, settings).max_duration_seconds, service.settings.max_duration_seconds]
+    new = NewCall(
+        id=new_id(),
+        line=line,
+        to_number=to_number,
+        agent_id=agent.id,
+        variables=variables or {},
+        metadata=metadata or {},
+        overrides=overrides or {},
+        options={**(options or {}), **({"settings": dict(settings)} if settings else {})},
+        webhook_url=webhook_url,
+        websocket_url=websocket_url,
+        time_limit=min(limit for limit in limits if limit is not None),
+        scheduled_at=scheduled_at,
+        idempotency_key=idempotency_key,
+        body_hash=body_hash,
+    )
+    if scheduled_at is not None:
+        call, fresh = await service.store.calls.create(new)
+        snapshot = await service.store.limits.snapshot(caller.workspace_id)
+        if fresh:
+            service.scheduler.expect(scheduled_at)
+        return Placed(call, snapshot, repeated=not fresh)
+    return await _now(service, caller, new, agent)
+
+
+async def _now(service: Service, caller: Caller, new: NewCall, agent: Agent) -> Placed:
+    snapshot = await service.store.limits.reserve(caller.workspace_id, new.id)
+    try:
+        call, fresh = await service.store.calls.create(new)
+    except LinecardError:
+        await service.store.limits.release(new.id)
+        raise
+    if not fresh:  # the same request, a moment ago
+        await service.store.limits.release(new.id)
+        return Placed(call, await service.store.limits.snapshot(caller.workspace_id), repeated=True)
+    if admission.limited(service):
+        try:
+            await admission.take_room(service, call)
+        except admission.NoRoom:
+            await dialling.give_up(service, call, EndReason.CONCURRENCY_LIMIT)
+            await service.store.limits.release(call.id)
+            raise
+    return Placed(await dialling.ring(service, call, agent), snapshot)
+
+
+async def check_destination(service: Service, agent: Agent, from_number: str, to_number: str) -> None:
+    """``DestinationNotAllowed`` by the destination policy, :class:`Blocked` by the agent's contact rules."""
+    service.exchange.policy.check_destination(from_number, to_number)
+    if not to_number.startswith("+"):
+        return
+    verdict = await service.store.rules.decide(agent, "outbound", to_number)
+    if not verdict.allowed:
+        raise Blocked(to_number, verdict.reason, verdict.rule_id)
+
+
+async def _who(
+    service: Service, caller: Caller, from_number: str, agent_id: str | UUID | None
+) -> tuple[LineRow, Agent]:
+    line = await service.store.lines.by_number(from_number, caller.workspace_id)
+    agent = await agent_of(service.store, caller, agent_id) if agent_id is not None else None
+    if line is None:
+        raise NumberNotOwned(from_number)
+    need_scope(caller, line.agent_id, "that number")
+    if line.status != "active":
+        raise NumberInactive(from_number, (line.sync or {}).get("message", ""))
+    if agent is None:
+        if line.agent_id is None:
+            raise Invalid.field("agent_id", "the number has no agent of its own: name one")
+        agent = await agent_of(service.store, caller, line.agent_id)
+    return line, agent
+
+
+async def _repeat(service: Service, caller: Caller, key: str, body_hash: str | None) -> CallRow | None:
+    """The call this key made in the last day; a key used for something else is a conflict."""
+    query = select(CallRow).where(
+        CallRow.workspace_id == caller.workspace_id,
+        CallRow.idempotency_key == key,
+        CallRow.created_at >= utc_now() - IDEMPOTENCY,
+    )
+    async with service.store.db.read() as session:
+        known = await session.scalar(query)
+    if known is not None and known.body_hash != body_hash:
+        raise IdempotencyConflict(known.id)
+    return known

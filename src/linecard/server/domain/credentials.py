@@ -1,0 +1,133 @@
+"""Carrier credentials: kept, checked at the carrier, changed, given up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from linecard.errors import LinecardError
+from linecard.provider import Capability
+from linecard.server.auth import Caller
+from linecard.server.domain.callers import need_admin
+from linecard.server.domain.refusals import CredentialRequired, Invalid, Unknown
+from linecard.server.reading import complaints
+from linecard.server.store import parse_id
+from linecard.server.store.columns import utc_now
+from linecard.server.store.models import CredentialRow
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from linecard.server.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What the carrier said to a credential. ``account`` is its name for the account; ``error`` why it is not ok."""
+
+    ok: bool
+    provider: str
+    account: str | None
+    checked_at: datetime
+    error: str | None = None
+
+
+async def create(
+    service: Service,
+    caller: Caller,
+    *,
+    name: str,
+    provider: str,
+    api_key: str,
+    metadata: Mapping[str, Any] | None = None,
+) -> CredentialRow:
+    """Keep a credential. What the carrier still needs is in ``missing``, with ``status`` "incomplete".
+
+    ``UnknownProvider`` lists the carriers installed; ``Invalid`` when a detail has the wrong form.
+    """
+    need_admin(caller, "adding a credential")
+    _refuse_malformed(service, provider, api_key, metadata or {})
+    return await service.store.credentials.create(
+        caller.workspace_id, name=name, provider=provider, api_key=api_key, metadata=metadata
+    )
+
+
+async def get(service: Service, caller: Caller, credential_id: str | UUID) -> CredentialRow:
+    """The credential's row, never its secrets."""
+    row = await service.store.credentials.get(caller.workspace_id, parse_id("credential", credential_id))
+    if row is None:
+        raise Unknown("credential")
+    return row
+
+
+async def every(service: Service, caller: Caller, *, provider: str | None = None) -> list[CredentialRow]:
+    """All of the workspace's, the default first."""
+    return await service.store.credentials.list(caller.workspace_id, provider=provider)
+
+
+async def change(
+    service: Service,
+    caller: Caller,
+    credential_id: str | UUID,
+    *,
+    name: str | None = None,
+    api_key: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> CredentialRow:
+    """Rename, rotate the key, or merge details in (a detail given as None is removed)."""
+    need_admin(caller, "changing a credential")
+    row = await get(service, caller, credential_id)
+    if api_key is not None or metadata is not None:
+        _refuse_malformed(service, row.provider, api_key, metadata or {})
+    return await service.store.credentials.change(row, name=name, api_key=api_key, metadata=metadata)
+
+
+async def delete(service: Service, caller: Caller, credential_id: str | UUID) -> None:
+    """Forget the secrets. ``InUse`` names the numbers that still need it."""
+    need_admin(caller, "deleting a credential")
+    await service.store.credentials.delete(await get(service, caller, credential_id))
+
+
+async def verify(service: Service, caller: Caller, credential_id: str | UUID) -> Verified:
+    """Log in at the carrier. A refusal is an answer (``ok`` False), not an error; an incomplete credential is one."""
+    row = await get(service, caller, credential_id)
+    provider = await service.exchange.provider(row.public_id)
+    if not provider.supports(Capability.CHECK_CREDENTIAL):
+        raise provider.unsupported("check_credential")
+    try:
+        account = await provider.check_credential()
+    except LinecardError as refused:
+        return Verified(False, row.provider, row.account, utc_now(), str(refused))
+    return Verified(True, row.provider, account, utc_now())
+
+
+async def choose(
+    service: Service, caller: Caller, credential_id: str | UUID | None, provider: str | None = None
+) -> CredentialRow:
+    """The credential meant: the one named, else the default, else the only one (of ``provider``, when given).
+
+    :class:`CredentialRequired` when that is not one.
+    """
+    if credential_id is not None:
+        return await get(service, caller, credential_id)
+    rows = await every(service, caller, provider=provider)
+    marked = [row for row in rows if row.is_default]
+    if marked:
+        return marked[0]
+    if len(rows) != 1:
+        raise CredentialRequired([row.public_id for row in rows])
+    return rows[0]
+
+
+def _refuse_malformed(service: Service, provider: str, api_key: str | None, metadata: Mapping[str, Any]) -> None:
+    """Details that are there must be right; details that are not there may come later."""
+    try:
+        service.carriers.build(provider, api_key or "-", {k: v for k, v in metadata.items() if k != "base_url"})
+    except ValidationError as failure:
+        wrong = [one for one in complaints(failure, "metadata") if one["type"] != "missing"]
+        if wrong:
+            raise Invalid([{**one, "loc": ["body", *one["loc"]]} for one in wrong]) from None

@@ -1,0 +1,71 @@
+"""The one request that makes a telephone ring, and what becomes of the call when the carrier says no."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from linecard.calls import CallStatus, EndReason, MachineDetection
+from linecard.errors import LinecardError, ProviderError, ProviderUnavailable
+from linecard.server.domain.agents import settings_of
+from linecard.server.store import public_id
+from linecard.server.store.models import Agent, CallRow
+
+if TYPE_CHECKING:
+    from linecard.server.service import Service
+
+log = logging.getLogger("linecard")
+
+
+async def ring(service: Service, call: CallRow, agent: Agent) -> CallRow:
+    """Ask the carrier once. Returns when it has taken the call; it is not answered yet.
+
+    What the carrier refuses, it has refused before anything rang: the call ends ``failed`` with the reason, its place
+    in the day's limit is given back, and the typed error is raised. ``ProviderUnavailable`` leaves the call as it is:
+    a phone may be ringing.
+    """
+    try:
+        dialled = await service.exchange.dial(
+            from_=call.from_number,
+            to=call.to_number,
+            agent_id=public_id("agent", agent.id),
+            reference=call.reference,
+            time_limit=call.time_limit,
+            **_options(call, agent),
+        )
+    except ProviderUnavailable as unknown:
+        await service.store.calls.note(call.id, error=error_note(unknown))
+        raise
+    except LinecardError as refused:
+        await service.store.calls.note(call.id, error=error_note(refused))
+        await give_up(service, call, EndReason.UNKNOWN)
+        await service.store.limits.release(call.id)
+        raise
+    call.carrier_id = dialled.id
+    return call
+
+
+async def give_up(service: Service, call: CallRow, reason: EndReason) -> None:
+    """End a call that never got to the carrier. One that is over already stays as it is."""
+    known = await service.store.callbook.get(call.reference)
+    if known is not None and known.status is not CallStatus.ENDED:
+        await service.exchange.end_locally(known, reason)
+
+
+def error_note(problem: LinecardError) -> dict[str, Any]:
+    """What the carrier said, for the call's record: no secrets, numbers masked."""
+    note: dict[str, Any] = {"type": type(problem).__name__, "message": str(problem)}
+    if isinstance(problem, ProviderError):
+        note |= {"code": problem.code, "status": problem.status}
+    return note
+
+
+def _options(call: CallRow, agent: Agent) -> dict[str, Any]:
+    settings = settings_of(agent, call.options.get("settings"))
+    found: dict[str, Any] = {}
+    if settings.voicemail_detection:
+        waits = settings.on_voicemail == "leave_message"
+        found["machine_detection"] = MachineDetection.WAIT_FOR_BEEP if waits else MachineDetection.DETECT
+    if call.options.get("timeout") is not None:
+        found["timeout"] = call.options["timeout"]
+    return found

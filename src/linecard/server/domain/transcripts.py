@@ -1,0 +1,29 @@
+"""What was said on calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from linecard.server.auth import Caller
+from linecard.server.domain import call_control, numbers
+from linecard.server.store.models import Segment
+
+if TYPE_CHECKING:
+    from linecard.server.service import Service
+
+
+async def of_call(service: Service, caller: Caller, call_id: str | UUID) -> Sequence[Segment]:
+    """A call's utterances in order, those of a call that is going on too."""
+    return await service.store.transcripts.of_call((await call_control.get(service, caller, call_id)).id)
+
+
+async def search(
+    service: Service, caller: Caller, line_id: str | UUID, query: str, *, party: str | None = None, limit: int = 50
+) -> Sequence[Segment]:
+    """Utterances on one number's calls that hold all words of ``query``, best match first."""
+    line = await numbers.get(service, caller, line_id)
+    return await service.store.transcripts.search(
+        caller.workspace_id, query, line_id=line.id, party=party, limit=limit
+    )
