@@ -5,6 +5,8 @@ The whole kit runs on Acme with one thing broken; what fails must be what is lis
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
 import shutil
 import sys
@@ -18,6 +20,11 @@ import yaml  # noqa: F401
 
 import linecard.testing.conformance  # noqa: F401
 from linecard import plugins
+from linecard.testing.cassettes import files, provenance_of
+from linecard.testing.named import sandbox_type
+from linecard.testing.record import record_live
+from linecard.testing.scrub import scan
+from linecard.testing.serving import serve_sandbox
 
 pytest_plugins = ["pytester"]
 
@@ -453,3 +460,33 @@ def test_recording_without_an_account_stops_at_once_and_says_what_it_needs(
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert "LINECARD_LIVE_ACME must be JSON with credential, from, to" in result.stdout.str() + result.stderr.str()
     assert (pytester.path / "cassettes" / "rest" / "dial.yaml").read_text() == before
+
+
+async def test_recording_from_a_live_account_scrubs_and_says_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The account is acme's sandbox, reached as a live one would be."""
+    import linecard_acme as acme
+
+    real = "+1415555" + "2671"
+    with pytest.raises(LookupError, match="LINECARD_LIVE_ACME must be JSON with credential"):
+        await record_live(acme.AcmeProvider, tmp_path)
+    async with serve_sandbox(sandbox_type("acme")) as sandbox:
+        sandbox.add_number(real)
+        facts = {
+            "credential": {"api_key": "s3cret-of-acme-0001", "base_url": sandbox.base_url},
+            "from": real,
+            "to": real[:-1] + "2",
+            "webhook_url": "https://mine.example/hooks/acme",
+            "media_url": "wss://mine.example/media/acme-live-ticket",
+        }
+        monkeypatch.setenv("LINECARD_LIVE_ACME", json.dumps(facts))
+        done = await asyncio.wait_for(record_live(acme.AcmeProvider, tmp_path, patience=0), 20)
+        dials = [asked for asked in sandbox.requests if asked.method == "POST"]
+    assert len(dials) == 1, "it rings once, and what costs money for good is left out"
+    assert {"search_numbers.yaml", "dial.yaml", "fetch_call.yaml", "hang_up.yaml"} <= set(done)
+    assert {provenance_of(path)[0] for path in files(tmp_path)} == {"recorded"}
+    assert scan(tmp_path) == []
+    text = "".join(path.read_text() for path in files(tmp_path))
+    for gone in ("s3cret", real[2:-1], "mine.example", "127.0.0.1"):
+        assert gone not in text
