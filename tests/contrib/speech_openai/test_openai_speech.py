@@ -1,0 +1,346 @@
+"""The OpenAI audio API, against a stand-in on loopback: written from the public reference, not from the service."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import struct
+from collections.abc import AsyncIterator, Callable
+from email import message_from_bytes
+from email.policy import HTTP
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from linecard.audio import L16_16K, PCM16_8K, PCMU_8K, AudioFormat, pcmu_to_pcm16, silence
+from linecard.errors import SpeechFailed
+from linecard.speech import Heard, Hearing, Recognizer, SpeakingStyle, Synthesizer, get_speech_engine
+from linecard.wav import read_wav, wav_bytes
+
+pytest.importorskip("linecard_speech_openai")
+from linecard_speech_openai import OpenAIEngine, OpenAISettings, listening
+from linecard_speech_openai.pcm_body import PcmBody
+
+KEY = "sk-test-key"
+TONE = struct.pack("<2400h", *([8000] * 1200 + [-8000] * 1200))
+
+
+class FakeOpenAI:
+    """What it was asked, and what it is to answer."""
+
+    def __init__(self) -> None:
+        self.spoken: list[dict[str, Any]] = []
+        self.transcribed: list[dict[str, Any]] = []
+        self.texts = ["Hello  there.\n"]
+        self.statuses: list[int] = []
+        self.body = TONE * 10
+        self.cut_off = False
+        self.gate: asyncio.Event | None = None
+        self.gone = asyncio.Event()
+        self.url = ""
+
+    def refusal(self, request: Request) -> Response | None:
+        if request.headers.get("authorization") != f"Bearer {KEY}":
+            message = f"Incorrect API key provided: {request.headers.get('authorization')}. Find yours in the console."
+            return JSONResponse({"error": {"message": message, "code": "invalid_api_key"}}, 401)
+        if self.statuses and (status := self.statuses.pop(0)) != 200:
+            return JSONResponse({"error": {"message": "The server is busy. Sorry."}}, status)
+        return None
+
+    async def speech(self, request: Request) -> Response:
+        self.spoken.append(await request.json())
+        if refusal := self.refusal(request):
+            return refusal
+
+        async def body() -> AsyncIterator[bytes]:
+            try:
+                yield self.body[:4801]
+                if self.cut_off:
+                    raise ConnectionResetError("the stand-in breaks off here")
+                if self.gate is not None:
+                    await self.gate.wait()
+                yield self.body[4801:]
+            finally:
+                self.gone.set()
+
+        return StreamingResponse(body(), media_type="audio/pcm")
+
+    async def transcriptions(self, request: Request) -> Response:
+        head = b"Content-Type: " + request.headers["content-type"].encode() + b"\r\n\r\n"
+        fields: dict[str, Any] = {}
+        for part in message_from_bytes(head + await request.body(), policy=HTTP).iter_parts():
+            name = part.get_param("name", header="content-disposition")
+            if name == "file":
+                assert part.get_filename() == "utterance.wav"
+                fields["wav"] = part.get_payload(decode=True)
+            else:
+                fields[str(name)] = part.get_content()
+        self.transcribed.append(fields)
+        if refusal := self.refusal(request):
+            return refusal
+        return JSONResponse({"text": self.texts.pop(0)} if self.texts else {"words": []})
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeOpenAI]:
+    made = FakeOpenAI()
+    app = Starlette(
+        routes=[
+            Route("/v1/audio/speech", made.speech, methods=["POST"]),
+            Route("/v1/audio/transcriptions", made.transcriptions, methods=["POST"]),
+        ]
+    )
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", lifespan="off", ws="none"))
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.005)
+    made.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/v1"
+    yield made
+    server.should_exit = True
+    await task
+
+
+@pytest.fixture
+async def engine(fake: FakeOpenAI) -> AsyncIterator[Callable[..., OpenAIEngine]]:
+    engines = []
+
+    def made(**settings: Any) -> OpenAIEngine:
+        engines.append(OpenAIEngine(OpenAISettings(**{"api_key": KEY, "base_url": fake.url, **settings})))
+        return engines[-1]
+
+    yield made
+    for one in engines:
+        await one.aclose()
+
+
+async def take(ear: Recognizer, count: int = 1) -> list[Heard]:
+    async with asyncio.timeout(5):
+        words = aiter(ear)
+        return [await anext(words) for _ in range(count)]
+
+
+# --- listening -------------------------------------------------------------------------------------------------------
+
+
+async def test_an_utterance_is_sent_as_a_wav_and_comes_back_as_words(fake: FakeOpenAI, engine: Any) -> None:
+    ear = await engine().recognizer(Hearing(language="en-GB", phrases=("Zork", "Frobozz")))
+    assert isinstance(ear, Recognizer)
+    audio = bytes(range(256)) * 10
+    for at in range(0, len(audio), 160):
+        ear.feed(audio[at : at + 160])
+    ear.finish()
+    assert await take(ear) == [Heard("Hello there.", final=True, complete=True)]
+    (asked,) = fake.transcribed
+    assert read_wav(asked.pop("wav")) == (PCM16_8K, pcmu_to_pcm16(audio))
+    assert asked == {
+        "model": "gpt-4o-mini-transcribe",
+        "response_format": "json",
+        "language": "en",
+        "prompt": "Zork, Frobozz",
+    }
+    await ear.aclose()
+
+
+async def test_answers_come_in_the_order_of_the_questions(fake: FakeOpenAI, engine: Any) -> None:
+    fake.texts = ["one", "two"]
+    ear = await engine().recognizer()
+    for length in (1.0, 0.01, 0.5):
+        ear.feed(silence(PCMU_8K, length))
+        ear.finish()
+    assert [heard.text for heard in await take(ear, 3)] == ["one", "", "two"]
+    assert [len(read_wav(asked["wav"])[1]) for asked in fake.transcribed] == [16000, 8000]
+    await ear.aclose()
+
+
+async def test_a_cue_cuts_off_what_was_before_it(fake: FakeOpenAI, engine: Any) -> None:
+    fake.texts = ["one", "two"]
+    ear = await engine().recognizer(Hearing(cued=True))
+    ear.feed(b"\x10" * 80000)
+    ear.begin()
+    ear.feed(b"\x20" * 8000)
+    ear.finish()
+    ear.feed(b"\x30" * 800)
+    ear.begin()
+    ear.finish()
+    await take(ear, 2)
+    lengths = [len(read_wav(asked["wav"])[1]) // 2 for asked in fake.transcribed]
+    assert lengths == [4000 + 8000, 800]
+    await ear.aclose()
+
+
+async def test_memory_holds_a_minute_of_an_utterance(
+    fake: FakeOpenAI, engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "KEPT", 1.0)
+    ear = await engine().recognizer()
+    for _ in range(100):
+        ear.feed(b"\x10" * 800)
+    ear.finish()
+    await take(ear)
+    assert len(read_wav(fake.transcribed[0]["wav"])[1]) == 16000
+    await ear.aclose()
+
+
+async def test_a_passing_failure_is_tried_once_more(
+    fake: FakeOpenAI, engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "AGAIN_AFTER", 0.01)
+    fake.statuses = [503]
+    ear = await engine().recognizer()
+    ear.feed(silence(PCMU_8K, 0.5))
+    ear.finish()
+    assert (await take(ear))[0].text == "Hello there."
+    fake.statuses = [429, 500]
+    ear.feed(silence(PCMU_8K, 0.5))
+    ear.finish()
+    with pytest.raises(SpeechFailed, match="openai failed to listen: The server is busy"):
+        await take(ear)
+    assert len(fake.transcribed) == 4
+    await ear.aclose()
+
+
+async def test_a_wrong_key_is_told_at_once_and_not_shown(
+    fake: FakeOpenAI, engine: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    made = engine(api_key="sk-not-the-key")
+    ear = await made.recognizer()
+    ear.feed(silence(PCMU_8K, 0.5))
+    ear.finish()
+    with pytest.raises(SpeechFailed, match="Check the API key") as refused:
+        await take(ear)
+    assert len(fake.transcribed) == 1
+    assert "not-the-key" not in str(refused.value) + repr(made.settings) + caplog.text
+    await ear.aclose()
+
+
+async def test_an_answer_without_text_is_a_failure(fake: FakeOpenAI, engine: Any) -> None:
+    fake.texts = []
+    ear = await engine().recognizer()
+    ear.feed(silence(PCMU_8K, 0.5))
+    ear.finish()
+    with pytest.raises(SpeechFailed, match="no text"):
+        await take(ear)
+    await ear.aclose()
+
+
+async def test_nobody_there_is_a_failure_and_not_a_hang(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listening, "AGAIN_AFTER", 0.01)
+    made = engine(base_url="http://127.0.0.1:9/v1")
+    ear = await made.recognizer()
+    ear.feed(silence(PCMU_8K, 0.5))
+    ear.finish()
+    with pytest.raises(SpeechFailed, match="failed to listen"):
+        await take(ear)
+    await ear.aclose()
+    voice = await made.synthesizer()
+    with pytest.raises(SpeechFailed, match="failed to speak"):
+        await anext(voice.speak("Hello."))
+
+
+# --- speaking --------------------------------------------------------------------------------------------------------
+
+
+async def said(voice: Synthesizer, text: str) -> bytes:
+    return b"".join([piece async for piece in voice.speak(text)])
+
+
+@pytest.mark.parametrize("format", [PCMU_8K, L16_16K, AudioFormat("PCM16", 24000)])
+async def test_speech_is_asked_for_as_pcm_and_becomes_the_calls_format(
+    fake: FakeOpenAI, engine: Any, format: AudioFormat
+) -> None:
+    voice = await engine(instructions="Softly.").synthesizer(SpeakingStyle(speed=1.5, format=format))
+    assert isinstance(voice, Synthesizer)
+    audio = await said(voice, " Hello. ")
+    assert format.seconds(len(audio)) == pytest.approx(1.0, abs=0.001)
+    assert fake.spoken == [
+        {
+            "model": "gpt-4o-mini-tts",
+            "voice": "alloy",
+            "input": "Hello.",
+            "response_format": "pcm",
+            "speed": 1.5,
+            "instructions": "Softly.",
+        }
+    ]
+    if format.rate == 24000:
+        assert audio == fake.body
+
+
+async def test_the_first_sound_does_not_wait_for_the_last(fake: FakeOpenAI, engine: Any) -> None:
+    fake.gate = asyncio.Event()
+    voice = await engine().synthesizer(SpeakingStyle(voice="echo"))
+    speech = voice.speak("A long story.")
+    first = await anext(speech)
+    assert 0.05 < PCMU_8K.seconds(len(first)) < 0.2
+    fake.gate.set()
+    rest = b"".join([piece async for piece in speech])
+    assert PCMU_8K.seconds(len(first) + len(rest)) == pytest.approx(1.0, abs=0.001)
+    assert fake.spoken[0]["voice"] == "echo"
+
+
+async def test_an_interruption_ends_the_request(fake: FakeOpenAI, engine: Any) -> None:
+    fake.gate = asyncio.Event()
+    voice = await engine().synthesizer()
+    speech = voice.speak("A long story.")
+    await anext(speech)
+    await speech.aclose()
+    async with asyncio.timeout(5):
+        await fake.gone.wait()
+
+
+async def test_speech_is_never_tried_twice(fake: FakeOpenAI, engine: Any) -> None:
+    voice = await engine().synthesizer()
+    fake.statuses = [503]
+    with pytest.raises(SpeechFailed, match="openai failed to speak: The server is busy"):
+        await said(voice, "Hello.")
+    fake.cut_off = True
+    with pytest.raises(SpeechFailed, match="failed to speak"):
+        await said(voice, "Hello.")
+    assert len(fake.spoken) == 2
+
+
+async def test_a_wav_is_understood_and_anything_else_refused(fake: FakeOpenAI, engine: Any) -> None:
+    voice = await engine().synthesizer()
+    fake.body = wav_bytes(TONE * 10, AudioFormat("PCM16", 12000))
+    assert PCMU_8K.seconds(len(await said(voice, "Hello."))) == pytest.approx(2.0, abs=0.001)
+    fake.body = b"ID3\x04" + bytes(6000)
+    with pytest.raises(SpeechFailed, match="compressed file"):
+        await said(voice, "Hello.")
+    fake.body = b""
+    with pytest.raises(SpeechFailed, match="no sound"):
+        await said(voice, "Hello.")
+
+
+async def test_too_much_text_and_none_ask_nothing(fake: FakeOpenAI, engine: Any) -> None:
+    voice = await engine().synthesizer()
+    assert await said(voice, " \n") == b""
+    with pytest.raises(SpeechFailed, match="too many at once"):
+        await said(voice, "x" * 5000)
+    assert fake.spoken == []
+
+
+async def test_a_local_server_needs_no_key(fake: FakeOpenAI, engine: Any) -> None:
+    assert "authorization" not in engine(api_key=None).http.headers
+
+
+def test_a_header_may_arrive_in_any_pieces() -> None:
+    wav = wav_bytes(TONE, AudioFormat("PCM16", 16000))
+    for size in (1, 3, 44, 5000):
+        body = PcmBody(24000)
+        assert b"".join(body.feed(wav[at : at + size]) for at in range(0, len(wav), size)) == TONE
+        assert body.format.rate == 16000
+    stereo = PcmBody(24000)
+    with pytest.raises(ValueError, match="not 16-bit mono"):
+        stereo.feed(wav_bytes(TONE, AudioFormat("PCM16", 16000, 2)))
+
+
+def test_the_engine_is_found_by_name() -> None:
+    assert get_speech_engine("openai") is OpenAIEngine
+    assert json.loads(OpenAISettings(api_key=KEY).model_dump_json())["api_key"] == "**********"
