@@ -23,13 +23,14 @@ CORE = ROOT / "src" / "linecard"
 ROOMS = (
     "redaction errors numbers credentials resampling audio tones wav webhooks calls events serializer listener provider"
     " registry hookspecs plugins once tickets policy routing callbook position event_queue session incoming media"
-    " exchange agent speech __init__ asgi testing server matrix demo cli __main__"
+    " exchange speech agent __init__ asgi fast testing server matrix demo cli __main__"
 ).split()
 
 # A later room's name that an earlier one needs for the type checker only, and why.
 TYPE_ONLY = {
     ("incoming", "exchange"): "the exchange in three files: these are functions over it",
     ("media", "exchange"): "likewise",
+    ("hookspecs", "agent"): "likewise, for what looks at a call once it is over",
     ("hookspecs", "speech"): "a hook names what a plugin may bring; the speech room is what it brings it to",
 }
 

@@ -1,0 +1,47 @@
+"""One exchange on a real port: every test that asks for ``media`` runs on the portable path and on the fast one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from fake_carriers import CommandProvider, FakeCredential, InlineProvider, Plugin, TrunkProvider
+from media_sockets import Media, listen, ordinary
+from starlette.applications import Starlette
+from starlette.routing import Mount, WebSocketRoute
+
+from linecard import Exchange, MemoryNumberRegistry, Policy, plugins
+from linecard.asgi import create_app
+from linecard.fast.sockets import websockets
+from linecard.testing.serving import serve
+
+
+@pytest.fixture
+def fake_plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("LINECARD_PLUGINS", "")
+    plugins.reset()
+    plugins.register(Plugin(), "fakes")
+    for provider in (InlineProvider, CommandProvider, TrunkProvider):
+        provider.log.clear()
+    yield
+    plugins.reset()
+
+
+@pytest.fixture(params=["portable", "fast"])
+async def media(request: pytest.FixtureRequest, fake_plugins: None) -> AsyncIterator[Media]:
+    exchange = Exchange(
+        registry=MemoryNumberRegistry(),
+        credentials={"main": FakeCredential()},
+        public_url="https://voice.example.com/phone",
+        secret="x" * 32,
+        policy=Policy(),
+        settle=0.2,
+    )
+    fast = request.param == "fast"
+    inner = create_app(exchange)
+    app = Starlette(routes=[WebSocketRoute("/shout/{word}", ordinary), Mount("/phone", inner)])
+    options = {"ws": websockets(exchange) if fast else "websockets-sansio", "ws_max_size": 512 * 1024}
+    async with inner.router.lifespan_context(inner), serve(app, **options) as base:
+        made = Media(exchange, f"ws{base.removeprefix('http')}/phone", fast)
+        made.answer_with(listen)
+        yield made
