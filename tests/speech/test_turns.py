@@ -165,7 +165,7 @@ def test_barge_in_cuts_playback_first_and_is_told_before_the_words() -> None:
     assert turns.speaking is None
 
 
-@pytest.mark.parametrize("length", [0.05, 0.1, 0.16])
+@pytest.mark.parametrize("length", [0.05, 0.1, 0.14])
 def test_a_cough_over_our_speech_interrupts_nothing_and_leaves_no_trace(length: float) -> None:
     turns = speaking()
     out = voice(turns, 1.0, 1.0 + length) + turns.interim(1.3, "[cough]") + turns.tick(1.0 + length + 0.5)
@@ -193,7 +193,7 @@ def test_coughs_apart_do_not_add_up_but_syllables_do() -> None:
 def test_a_key_press_is_no_speech() -> None:
     turns = speaking()
     turns.speech_started(1.0)
-    turns.speech_continues(1.15, 1.15)
+    turns.speech_continues(1.12, 1.12)
     turns.digit(1.16)
     assert turns.speech_continues(1.25, 1.25) == []
     assert turns.speaking == "g1"
@@ -235,11 +235,11 @@ def test_what_was_said_before_a_late_turn_began_is_kept() -> None:
 def test_a_short_word_into_the_end_of_our_speech_is_an_utterance() -> None:
     turns = speaking()
     turns.speech_started(1.03, 1.0)
-    turns.speech_continues(1.15, 1.15)
-    turns.speech_ended(1.16, 1.15)
+    turns.speech_continues(1.13, 1.13)
+    turns.speech_ended(1.16, 1.14)
     turns.playback_ended(1.3, "g1")
     assert turns.tick(1.65) == [FinishUtterance("t1")]
-    assert turns.final(1.7, "no") == [EmitFinal("t1", "no", 1.0, 1.15)]
+    assert turns.final(1.7, "no") == [EmitFinal("t1", "no", 1.0, 1.14)]
 
 
 def test_with_interruptions_off_the_caller_is_heard_and_we_go_on() -> None:
@@ -274,7 +274,7 @@ def test_words_of_before_that_come_late_do_not_interrupt() -> None:
     assert turns.speaking == "g1"
 
 
-@pytest.mark.parametrize(("sensitivity", "seconds"), [(0.0, None), (0.5, 0.17), (1.0, 0.06), (0.6, 0.148)])
+@pytest.mark.parametrize(("sensitivity", "seconds"), [(0.0, None), (0.5, 0.15), (1.0, 0.06), (0.6, 0.132)])
 def test_sensitivity_is_seconds_of_voice(sensitivity: float, seconds: float | None) -> None:
     assert interruption_seconds(sensitivity) == (None if seconds is None else pytest.approx(seconds))
 

@@ -89,7 +89,7 @@ def _noise(seconds: float, level: float, seed: int = 1) -> bytes:
     return mulaw([noise.gauss(0, level) for _ in range(int(8000 * seconds))])
 
 
-def _cough(seconds: float, seed: int) -> bytes:
+def cough(seconds: float, seed: int) -> bytes:
     noise, count = random.Random(seed), int(8000 * seconds)
     return mulaw([noise.gauss(0, 8000) * math.exp(-3 * n / count) for n in range(count)])
 
@@ -102,7 +102,7 @@ def _cough(seconds: float, seed: int) -> bytes:
         pytest.param(_ringback(), id="ringback"),
         pytest.param(_noise(3.0, 1500), id="loud noise"),
         pytest.param(_noise(3.0, 100), id="line noise"),
-        pytest.param(END.join(_cough(0.2, seed) for seed in range(6)), id="coughs"),
+        pytest.param(END.join(cough(0.2, seed) for seed in range(6)), id="coughs"),
         pytest.param(silence(PCMU_8K, 2.0), id="silence"),
     ],
 )
