@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
 from linecard.server.refusals import InUse, Taken
-from linecard.server.store.columns import utc_now
+from linecard.server.store.columns import utc_now, word
 from linecard.server.store.database import Database
 from linecard.server.store.ids import new_id, public_id
 from linecard.server.store.models import Agent, ApiKey, LineRow
@@ -97,7 +97,7 @@ class Agents:
     async def delete(self, agent_id: UUID) -> None:
         """Delete an agent and end its keys; ``InUse`` while lines point to it."""
         async with self._db.write() as session:
-            held = select(LineRow.id).where(LineRow.agent_id == agent_id, LineRow.status != "released")
+            held = select(LineRow.id).where(LineRow.agent_id == agent_id, LineRow.status != word("released"))
             if lines := list(await session.scalars(held)):
                 raise InUse("agent", (public_id("line", id_) for id_ in lines))
             now = utc_now()

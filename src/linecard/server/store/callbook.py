@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from linecard.calls import Call, CallStatus, Direction, EndReason
 from linecard.errors import UnknownCall, UnknownCredential
 from linecard.server.store import tallies
-from linecard.server.store.columns import utc_now
+from linecard.server.store.columns import utc_now, word
 from linecard.server.store.database import Database
 from linecard.server.store.ids import new_id, parse_id, public_id
 from linecard.server.store.limits import settle
@@ -181,7 +181,7 @@ class SqlCallBook:
         async with self._db.read() as session:
             # A scheduled call that nobody has begun to dial is not in progress: it holds no line yet.
             begun = or_(CallRow.scheduled_at.is_(None), CallRow.dial_claimed_at.is_not(None))
-            rows = await session.execute(select(*COLUMNS).where(CallRow.status != "ended", begun))
+            rows = await session.execute(select(*COLUMNS).where(CallRow.status != word("ended"), begun))
             return [as_call(row) for row in rows]
 
     async def _find(self, session: AsyncSession, key: str, *, lock: bool = False) -> Row[Any] | None:
@@ -204,13 +204,14 @@ class SqlCallBook:
         line = and_(
             LineRow.credential_id == CredentialRow.id,
             LineRow.number == call.line_number,
-            LineRow.status != "released",
+            LineRow.status != word("released"),
         )
         agent = and_(
             Agent.id == parse_id("agent", call.agent_id), Agent.workspace_id == CredentialRow.workspace_id
         )
         query = (
             select(CredentialRow.workspace_id, LineRow.id, Agent.id)
+            .select_from(CredentialRow)
             .outerjoin(LineRow, line)
             .outerjoin(Agent, agent)
             .where(CredentialRow.id == credential_id)

@@ -17,7 +17,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from linecard.server.refusals import IdempotencyConflict
 from linecard.server.store import tallies
-from linecard.server.store.columns import utc_now
+from linecard.server.store.columns import utc_now, word
 from linecard.server.store.database import Database
 from linecard.server.store.ids import new_id, parse_id
 from linecard.server.store.models import CallEventRow, CallRow, LineRow
@@ -231,7 +231,7 @@ class Calls:
         now = at or utc_now()
         due = (
             select(CallRow.id)
-            .where(CallRow.status == "queued", CallRow.scheduled_at <= now, CallRow.dial_claimed_at.is_(None))
+            .where(CallRow.status == word("queued"), CallRow.scheduled_at <= now, CallRow.dial_claimed_at.is_(None))
             .order_by(CallRow.scheduled_at)
             .limit(limit)
             .with_for_update(skip_locked=True)

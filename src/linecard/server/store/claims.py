@@ -12,7 +12,7 @@ from sqlalchemy import and_, delete, or_, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from linecard.server.store.columns import utc_now
+from linecard.server.store.columns import utc_now, word
 from linecard.server.store.database import Database
 from linecard.server.store.models import CallRow, Claim
 
@@ -61,7 +61,7 @@ class Claims:
             select(CallRow)
             .outerjoin(Claim, keeper)
             .where(
-                CallRow.status != "ended",
+                CallRow.status != word("ended"),
                 Claim.name.is_(None),
                 begun,
                 CallRow.updated_at <= now - timedelta(seconds=ALIVE_SECONDS),

@@ -6,7 +6,19 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer, LargeBinary, MetaData, String, TypeDecorator
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ColumnElement,
+    DateTime,
+    Dialect,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    TypeDecorator,
+    literal_column,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 
@@ -16,6 +28,16 @@ from linecard.server.store.ids import new_id
 def utc_now() -> datetime:
     """The time as stored: aware UTC."""
     return datetime.now(UTC)
+
+
+def word(value: str) -> ColumnElement[str]:
+    """One of our own constant words, written into the statement instead of bound to it.
+
+    Partial indexes are used only for conditions the planner can read: ``status <> ?`` could be anything.
+    """
+    if not value.isalpha():
+        raise ValueError("only plain words may be written into a statement")
+    return literal_column(f"'{value}'")
 
 
 class Moment(TypeDecorator[datetime]):

@@ -14,7 +14,7 @@ from linecard.credentials import Credential
 from linecard.errors import ConfigurationError, LinecardError, UnknownCredential
 from linecard.server.refusals import InUse
 from linecard.server.seal import Sealer
-from linecard.server.store.columns import utc_now
+from linecard.server.store.columns import utc_now, word
 from linecard.server.store.database import Database
 from linecard.server.store.ids import new_id, parse_id, public_id
 from linecard.server.store.models import CredentialRow, LineRow
@@ -136,7 +136,7 @@ class Credentials:
     async def delete(self, row: CredentialRow) -> None:
         """Forget the secrets; ``InUse`` while lines need them."""
         async with self._db.write() as session:
-            held = select(LineRow.id).where(LineRow.credential_id == row.id, LineRow.status != "released")
+            held = select(LineRow.id).where(LineRow.credential_id == row.id, LineRow.status != word("released"))
             if lines := list(await session.scalars(held)):
                 raise InUse("credential", (public_id("line", id_) for id_ in lines))
             gone = update(CredentialRow).where(CredentialRow.id == row.id)

@@ -18,7 +18,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linecard.server.refusals import OverLimit
-from linecard.server.store.columns import utc_now
+from linecard.server.store.columns import utc_now, word
 from linecard.server.store.database import Database
 from linecard.server.store.models import CallRow, Usage, UsageWindow
 
@@ -143,7 +143,7 @@ class Limits:
         talking = await session.scalars(
             select(CallRow.answered_at).where(
                 CallRow.workspace_id == window.workspace_id,
-                CallRow.status != "ended",
+                CallRow.status != word("ended"),
                 CallRow.answered_at.is_not(None),
             )
         )

@@ -14,7 +14,7 @@ from linecard.errors import NumberAlreadyAssigned, NumberNotAssigned, UnknownCre
 from linecard.numbers import SyncResult
 from linecard.registry import Line
 from linecard.server.refusals import Taken
-from linecard.server.store.columns import utc_now
+from linecard.server.store.columns import utc_now, word
 from linecard.server.store.database import Database
 from linecard.server.store.ids import parse_id, public_id
 from linecard.server.store.models import CredentialRow, LineRow
@@ -66,7 +66,7 @@ class Lines:
                     select(LineRow).where(
                         LineRow.credential_id == credential_id,
                         LineRow.number == line.number,
-                        LineRow.status != "released",
+                        LineRow.status != word("released"),
                     )
                 )
                 if row is not None:
@@ -106,7 +106,8 @@ class Lines:
     async def lines(self) -> list[Line]:
         """All lines in service, of every workspace."""
         async with self._db.read() as session:
-            rows = await session.scalars(select(LineRow).where(LineRow.status == "active").order_by(LineRow.number))
+            active = select(LineRow).where(LineRow.status == word("active"))
+            rows = await session.scalars(active.order_by(LineRow.number))
             return [as_line(row) for row in rows]
 
     # --- the faces' side -------------------------------------------------------------------------------------------
@@ -149,7 +150,7 @@ class Lines:
 
     async def by_number(self, number: str, workspace_id: UUID | None = None) -> LineRow | None:
         """The number's line, an active one first; with ``workspace_id`` only that workspace's."""
-        query = select(LineRow).where(LineRow.number == number, LineRow.status != "released")
+        query = select(LineRow).where(LineRow.number == number, LineRow.status != word("released"))
         if workspace_id is not None:
             query = query.where(LineRow.workspace_id == workspace_id)
         async with self._db.read() as session:
@@ -160,7 +161,7 @@ class Lines:
         self, workspace_id: UUID, *, agent_id: UUID | None = None, credential_id: UUID | None = None
     ) -> Sequence[LineRow]:
         """The lines held, oldest first."""
-        query = select(LineRow).where(LineRow.workspace_id == workspace_id, LineRow.status != "released")
+        query = select(LineRow).where(LineRow.workspace_id == workspace_id, LineRow.status != word("released"))
         if agent_id is not None:
             query = query.where(LineRow.agent_id == agent_id)
         if credential_id is not None:
@@ -182,8 +183,8 @@ class Lines:
     async def release(self, line_id: UUID) -> None:
         """Take a line out of service for good; what the carrier does with the number is the caller's business."""
         async with self._db.write() as session:
-            gone = update(LineRow).where(LineRow.id == line_id, LineRow.status != "released")
+            gone = update(LineRow).where(LineRow.id == line_id, LineRow.status != word("released"))
             await session.execute(gone.values(status="released", released_at=utc_now()))
 
     async def _active(self, session: AsyncSession, number: str) -> LineRow | None:
-        return await session.scalar(select(LineRow).where(LineRow.number == number, LineRow.status == "active"))
+        return await session.scalar(select(LineRow).where(LineRow.number == number, LineRow.status == word("active")))

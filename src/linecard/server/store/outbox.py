@@ -20,7 +20,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import aliased
 
-from linecard.server.store.columns import utc_now
+from linecard.server.store.columns import utc_now, word
 from linecard.server.store.database import Database
 from linecard.server.store.models import Attempt, CallRow, Delivery, OutboxEvent, Subscription
 
@@ -123,12 +123,12 @@ class Outbox:
         now = at or utc_now()
         earlier = aliased(Delivery)
         blocked = select(earlier.id).where(
-            earlier.lane == Delivery.lane, earlier.status == "pending", earlier.id < Delivery.id
+            earlier.lane == Delivery.lane, earlier.status == word("pending"), earlier.id < Delivery.id
         )
         due = (
             select(Delivery.id)
             .where(
-                Delivery.status == "pending",
+                Delivery.status == word("pending"),
                 Delivery.next_at <= now,
                 or_(Delivery.lease_until.is_(None), Delivery.lease_until <= now),
                 ~blocked.exists(),
@@ -157,7 +157,7 @@ class Outbox:
             .where(
                 Delivery.id == delivery.id,
                 Delivery.lease_token == delivery.lease_token,
-                Delivery.status == "pending",
+                Delivery.status == word("pending"),
             )
             .values(
                 status=status,

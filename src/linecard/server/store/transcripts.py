@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import TextClause, select, text
 
 from linecard.server.store.database import Database
 from linecard.server.store.models import Segment
@@ -20,15 +20,8 @@ MATCHES = 1000
 
 WORD = re.compile(r"\w+", re.UNICODE)
 
-SQLITE = text(
-    """
-    SELECT t.* FROM (
-        SELECT rowid AS id, rank AS score FROM transcripts_fts WHERE transcripts_fts MATCH :query
-        ORDER BY rowid DESC LIMIT :matches
-    ) AS hit JOIN transcripts AS t ON t.id = hit.id
-    ORDER BY hit.score, t.id DESC LIMIT :limit
-    """
-)
+SCORED = 8
+"""Words of a query that count for the order; more do not make it better."""
 
 POSTGRESQL = text(
     """
@@ -71,18 +64,38 @@ class Transcripts:
         words = WORD.findall(query)
         if not words or party not in (None, "local", "remote", "system"):
             return []
-        scope = {"w": workspace_id, "l": line_id, "a": agent_id, "p": party}
+        # A line or an agent has one workspace, so its mark says it all; each further one costs time.
+        given = [(mark, id_) for mark, id_ in (("l", line_id), ("a", agent_id)) if id_ is not None]
+        owners = given or [("w", workspace_id)]
         async with self._db.read() as session:
             if self._db.sqlite:
-                marks = [f'"{k}{v.hex if isinstance(v, UUID) else v}"' for k, v in scope.items() if v is not None]
-                said = " ".join(f'"{word}"' for word in words)
-                match = f"scope : ({' AND '.join(marks)}) AND text : ({said})"
-                found = SQLITE.bindparams(query=match, matches=MATCHES, limit=limit)
+                found = _on_sqlite(words, owners, party, limit)
             else:
-                marks = [f"'{k}:{v}'" for k, v in scope.items() if v is not None]
+                marks = [f"'{mark}:{id_}'" for mark, id_ in owners] + ([f"'p:{party}'"] if party else [])
                 # A seat-of-the-pants plan would read the whole table for a common word; the index always knows better.
                 await session.execute(text("SET LOCAL enable_seqscan = off"))
                 found = POSTGRESQL.bindparams(
                     words=" ".join(words), scope=" & ".join(marks), matches=MATCHES, limit=limit
                 )
-            return (await session.scalars(select(Segment).from_statement(found))).all()
+            rows = (await session.scalars(select(Segment).from_statement(found))).all()
+        return [row for row in rows if row.workspace_id == workspace_id]
+
+
+def _on_sqlite(words: list[str], owners: list[tuple[str, UUID]], party: str | None, limit: int) -> TextClause:
+    """FTS5 finds, we rank: its own bm25 walks the whole list of every word asked for, and one of ours is the owner,
+    which all segments of a busy line share. The score is how often the words occur, for the length."""
+    scope = [f'"{mark}{id_.hex}"' for mark, id_ in owners] + ([f'"p{party}"'] if party else [])
+    said = " ".join(f'"{word}"' for word in words)
+    scored = {f"word{i}": word.lower() for i, word in enumerate(words[:SCORED])}
+    times = " + ".join(
+        f"(length(t.text) - length(replace(lower(t.text), :{name}, ''))) / length(:{name})" for name in scored
+    )
+    return text(
+        f"""
+        SELECT t.* FROM (
+            SELECT rowid AS id FROM transcripts_fts WHERE transcripts_fts MATCH :query
+            ORDER BY rowid DESC LIMIT :matches
+        ) AS hit JOIN transcripts AS t ON t.id = hit.id
+        ORDER BY ({times}) / (20.0 + length(t.text)) DESC, t.id DESC LIMIT :limit
+        """  # noqa: S608 only names of parameters are put in
+    ).bindparams(query=f"scope : ({' AND '.join(scope)}) AND text : ({said})", matches=MATCHES, limit=limit, **scored)

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from linecard.server.seal import Sealer
 from linecard.server.signing import new_signing_key
-from linecard.server.store.columns import utc_now
+from linecard.server.store.columns import utc_now, word
 from linecard.server.store.database import Database
 from linecard.server.store.ids import new_id
 from linecard.server.store.models import Attempt, Delivery, SigningKey, Subscription
@@ -122,7 +122,7 @@ class Webhooks:
         async with self._db.write() as session:
             gone = update(Subscription).where(Subscription.id == row.id)
             await session.execute(gone.values(deleted_at=now, sealed_secret=None, sealed_token=None))
-            waiting = update(Delivery).where(Delivery.subscription_id == row.id, Delivery.status == "pending")
+            waiting = update(Delivery).where(Delivery.subscription_id == row.id, Delivery.status == word("pending"))
             await session.execute(waiting.values(status="failed", finished_at=now))
 
     def secret(self, row: Subscription) -> str | None:

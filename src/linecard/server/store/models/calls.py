@@ -33,7 +33,7 @@ class CallRow(Table):
         Index("uq_calls_carrier", "credential_id", "carrier_id", unique=True),
         Index("ix_calls_carrier", "carrier_id"),
         Index("uq_calls_idempotency", "workspace_id", "idempotency_key", unique=True),
-        Index("ix_calls_live", "workspace_id", sqlite_where=LIVE, postgresql_where=LIVE),
+        Index("ix_calls_live", "workspace_id", "answered_at", sqlite_where=LIVE, postgresql_where=LIVE),
         Index("ix_calls_due", "scheduled_at", sqlite_where=WAITING, postgresql_where=WAITING),
     )
 

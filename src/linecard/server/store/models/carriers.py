@@ -55,6 +55,7 @@ class LineRow(Table):
         Index("uq_lines_held", "credential_id", "number", unique=True, sqlite_where=HELD, postgresql_where=HELD),
         Index(None, "workspace_id", "created_at"),
         Index(None, "agent_id"),
+        Index(None, "number"),
     )
 
     id: Mapped[RowId]

@@ -216,6 +216,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_lines")),
     )
     op.create_index(op.f("ix_lines_agent_id"), "lines", ["agent_id"], unique=False)
+    op.create_index(op.f("ix_lines_number"), "lines", ["number"], unique=False)
     op.create_index(op.f("ix_lines_workspace_id_created_at"), "lines", ["workspace_id", "created_at"], unique=False)
     op.create_index(
         "uq_lines_held",
@@ -320,7 +321,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_calls_live",
         "calls",
-        ["workspace_id"],
+        ["workspace_id", "answered_at"],
         unique=False,
         sqlite_where=sa.text("status <> 'ended'"),
         postgresql_where=sa.text("status <> 'ended'"),
@@ -635,6 +636,7 @@ def downgrade() -> None:
         postgresql_where=sa.text("status <> 'released'"),
     )
     op.drop_index(op.f("ix_lines_workspace_id_created_at"), table_name="lines")
+    op.drop_index(op.f("ix_lines_number"), table_name="lines")
     op.drop_index(op.f("ix_lines_agent_id"), table_name="lines")
     op.drop_table("lines")
     op.drop_index("uq_contact_rules_slot", table_name="contact_rules")
