@@ -27,6 +27,7 @@
         ProviderUnavailable     5xx, timeout, no connection: on ``dial`` the outcome is unknown
         UnreadableResponse      the carrier answered, but not in its own language
       SpeechFailed              a speech engine was asked, and it did not work
+      AgentUnreachable          an agent's socket could not be opened, or it declined the call
       WireError
         SignatureInvalid        not from the carrier
           Replayed              from the carrier, but seen before
@@ -335,6 +336,18 @@ class SpeechFailed(LinecardError):
         if self.message:
             text += f": {self.message.rstrip('.')}"
         super().__init__(text + "." + (f" {next_step}" if next_step else ""))
+
+
+class AgentUnreachable(LinecardError):
+    """An agent's socket could not be opened, or it declined the call; ``status`` is its HTTP answer, when it gave one.
+
+    The URL is not quoted beyond its host: call tokens travel in its path and query.
+    """
+
+    def __init__(self, agent_id: str, host: str, why: str, *, status: int | None = None) -> None:
+        self.agent_id = agent_id
+        self.status = status
+        super().__init__(f"agent {agent_id!r} at {host} cannot take the call: {redact(why).strip().rstrip('.')}.")
 
 
 class WireError(LinecardError):

@@ -21,6 +21,9 @@ class EventQueue:
         self._closed = False
         self._wake: asyncio.Future[None] | None = None
 
+    def __len__(self) -> int:
+        return len(self._events)
+
     def put(self, event: MediaEvent | CallEvent) -> None:
         """Add an event; after :meth:`close` it is too late."""
         if self._closed:

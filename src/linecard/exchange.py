@@ -11,7 +11,7 @@ import logging
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from linecard import incoming, media, plugins
@@ -56,6 +56,19 @@ Handler = Callable[[MediaSession], Awaitable[None]]
 
 Observer = Callable[[CallEvent, Call | None], None]
 """Told of every verified event and the call it was about; must return fast."""
+
+
+@runtime_checkable
+class Staff(Protocol):
+    """Agents that hold something dear (speech engines, sockets), opened and closed with the exchange."""
+
+    async def open(self, exchange: Exchange) -> None:
+        """Before the first call."""
+        ...
+
+    async def aclose(self) -> None:
+        """After the last one."""
+        ...
 
 
 class Exchange:
@@ -187,7 +200,9 @@ class Exchange:
         agent = agent_id or line.agent_id
         self.handler_for(agent)
         self.policy.check_destination(from_, to)
-        in_progress = sum(c.credential_id == line.credential_id for c in await self.calls.in_progress())
+        in_progress = 0
+        if self.policy.max_concurrent is not None:  # counting may be a query; who sets no limit does not pay for it
+            in_progress = sum(c.credential_id == line.credential_id for c in await self.calls.in_progress())
         self.policy.check_rate(line.credential_id, in_progress)
         provider = await self.provider(line.credential_id)
         call = Call(
@@ -324,7 +339,9 @@ class Exchange:
     # --- coming and going --------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Open what carriers with sockets of their own need. Webhook carriers need nothing."""
+        """Open what agents hold dear, and what carriers with sockets of their own need."""
+        if isinstance(staff := self._staff, Staff):
+            await staff.open(self)
         if isinstance(self.credentials, MemoryCredentials):
             for credential_id in self.credentials.by_id:
                 await self.open_line_to(credential_id)
@@ -347,6 +364,8 @@ class Exchange:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if isinstance(staff := self._staff, Staff):
+            await staff.aclose()
         for provider in self._providers.values():
             await provider.aclose()
         self._providers.clear()
@@ -399,9 +418,10 @@ class Exchange:
         for waiter in self._waiters.get(call.reference, ()):
             if not waiter.done():
                 waiter.set_result(call)
-        if call.ended and (session := self.sessions.get(call.reference)) is not None:
+        if (session := self.sessions.get(call.reference)) is not None:
             session.call = call
-            session.stop("call ended")
+            if call.ended:
+                session.stop("call ended")
         return call
 
     async def end_locally(self, call: Call, reason: EndReason) -> Call:
@@ -415,6 +435,10 @@ class Exchange:
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
+
+    @property
+    def _staff(self) -> object:
+        return self.agents
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

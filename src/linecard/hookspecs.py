@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from linecard.agent.analysis import Analyzer
     from linecard.events import CallEvent
     from linecard.provider import Provider
     from linecard.registry import Line
@@ -25,6 +26,11 @@ def linecard_providers() -> Iterable[type[Provider]]:  # type: ignore[empty-body
 @hookspec
 def linecard_speech_engines() -> Iterable[type[SpeechEngine]]:  # type: ignore[empty-body]
     """Speech engine classes this plugin adds."""
+
+
+@hookspec
+def linecard_analyzers() -> Iterable[type[Analyzer]]:  # type: ignore[empty-body]
+    """Analyzer classes this plugin adds: what came of a call, told once it is over."""
 
 
 @hookspec

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from linecard.audio import PCMU_8K, AudioFormat, Transcoder
@@ -24,7 +25,7 @@ from linecard.events import (
     StreamStopped,
     UnknownEvent,
 )
-from linecard.listener import MediaTransport
+from linecard.listener import MediaTransport, PushTransport
 from linecard.position import Playback, PlaybackPosition
 from linecard.serializer import MediaSerializer
 
@@ -43,6 +44,22 @@ class CallControl(Protocol):
     async def transfer(self, call: Call | str, to: str) -> None: ...
 
     async def send_digits(self, call: Call | str, digits: str) -> None: ...
+
+
+class Tap(Protocol):
+    """Hears along on a session: a recorder. Told of every sound of either side, whoever handles the call."""
+
+    def caller(self, payload: bytes) -> None:
+        """Sound from the caller, just arrived."""
+        ...
+
+    def agent(self, payload: bytes, starts_in: float) -> None:
+        """Sound sent to the caller, to be heard in ``starts_in`` seconds."""
+        ...
+
+    def cut(self) -> None:
+        """What was not heard yet never will be."""
+        ...
 
 
 class MediaSession:
@@ -73,8 +90,15 @@ class MediaSession:
         """Frames from the carrier that could not be read; each was delivered as an UnknownEvent."""
         self.stop_reason: str | None = None
         """Why the stream ended, None while it runs."""
+        self.tap: Tap | None = None
+        """Hears along; set by whoever records the call."""
+        self.relay: Callable[[str], Awaitable[None]] | None = None
+        """Takes the base64 of plain audio frames as it came, instead of events; see :meth:`relays`."""
+        self.relay_now: Callable[[str], None] | None = None
+        """The same where the transport pushes: called with all caller audio as it comes, and does not wait."""
         self._serializer = serializer
         self._transport = transport
+        self._push = transport if isinstance(transport, PushTransport) else None
         self._control = control
         self._clock = clock
         self._position = PlaybackPosition()
@@ -144,10 +168,74 @@ class MediaSession:
             return
         self._check_open()
         seconds = self.format.seconds(len(payload))
+        if self.tap is not None:
+            self.tap.agent(payload, self._position.remaining(self._clock()))
         if self._encode_from is not None:
             payload = self._encode_from.convert(payload)
         for frame in self._serializer.encode_audio(payload):
             await self._send(frame)
+        await self._queued(seconds)
+
+    async def send_relayed(self, base64_audio: str, size: int) -> bool:
+        """Speak audio that is base64 already, ``size`` bytes when decoded; False: it must go by :meth:`send_audio`."""
+        self._check_open()
+        frame = None if self._encode_from is not None else self._serializer.encode_relayed(base64_audio)
+        if frame is None:
+            return False
+        await self._send(frame)
+        await self._queued(self.format.seconds(size))
+        return True
+
+    def send_now(self, payload: bytes, base64_audio: str) -> None:
+        """:meth:`send_audio` where the transport pushes, without waiting: ``payload``, and the same in base64.
+
+        Bounded only by who calls it: see the transport's ``paused``. ``StreamNotOpen`` once the stream is over.
+        """
+        if self.stop_reason is not None or self._push is None:
+            self._check_open()
+            raise StreamNotOpen("this media connection cannot be written without waiting")
+        write = self._push.write
+        if self.tap is not None:
+            self.tap.agent(payload, self.remaining)
+        frame = None if self._encode_from is not None else self._serializer.encode_relayed(base64_audio)
+        now = self._clock()
+        try:
+            if frame is not None:
+                write(frame)
+            else:
+                audio = payload if self._encode_from is None else self._encode_from.convert(payload)
+                for frame in self._serializer.encode_audio(audio):
+                    write(frame)
+            self._position.queue(self.format.seconds(len(payload)), now)
+            if self._serializer.marks and self._position.since_mark >= MARK_EVERY:
+                for frame in self._serializer.encode_mark(self._position.mark()):
+                    write(frame)
+        except ConnectionError as lost:
+            self.stop("connection lost")
+            raise StreamNotOpen("the media connection is gone") from lost
+
+    @property
+    def waiting(self) -> int:
+        """Events the handler has not taken yet."""
+        return len(self._events)
+
+    async def flush(self) -> None:
+        """Send what the carrier's frames keep back of an unfinished 20 ms: one utterance is complete."""
+        if not self.ended:
+            for frame in self._serializer.flush():
+                await self._send(frame)
+
+    @property
+    def transport(self) -> MediaTransport:
+        """What carries the frames."""
+        return self._transport
+
+    @property
+    def relays(self) -> bool:
+        """Whether caller audio is in :attr:`format` on the wire, so that :attr:`relay` may have it untouched."""
+        return self._started.done() and self._decode_to is None
+
+    async def _queued(self, seconds: float) -> None:
         self._position.queue(seconds, self._clock())
         if self._serializer.marks and self._position.since_mark >= MARK_EVERY:
             await self._send_mark(self._position.mark())
@@ -172,6 +260,8 @@ class MediaSession:
         """Stop speaking now: what the carrier has buffered is dropped. Returns seconds heard and dropped."""
         self._check_open()
         result = self._position.clear(self._clock())
+        if self.tap is not None:
+            self.tap.cut()
         self._marks.clear()
         for waiter in self._waiting_marks.values():
             if not waiter.done():
@@ -225,12 +315,32 @@ class MediaSession:
     async def read(self) -> None:
         """Take frames from the transport until it closes; then the stream is over."""
         try:
+            if self._push is not None:
+                await self._push.push_to(self._pushed)
+                return
             async for frame in self._transport:
-                self.receive(frame)
+                if self.relay is None or not await self._relayed(frame, self.relay):
+                    self.receive(frame)
                 if self._stopped.is_set():
                     return
         finally:
             self.stop("connection lost")
+
+    async def _relayed(self, frame: bytes | str, relay: Callable[[str], Awaitable[None]]) -> bool:
+        audio = self._serializer.relay(frame if isinstance(frame, bytes) else frame.encode())
+        if audio is None:
+            return False
+        await relay(audio)
+        return True
+
+    def _pushed(self, frame: bytes) -> None:
+        """A frame from a transport that pushes."""
+        if self.relay_now is not None and self.tap is None:
+            audio = self._serializer.relay(frame)
+            if audio is not None:
+                self.relay_now(audio)
+                return
+        self.receive(frame)
 
     def receive(self, frame: bytes | str) -> None:
         """Take in one frame. Never raises for what a carrier sends: unreadable frames become events too."""
@@ -293,6 +403,11 @@ class MediaSession:
         if self._decode_to is not None:
             payload = self._decode_to.convert(event.payload)
             event = AudioReceived(payload, event.track, event.sequence, event.timestamp, event.raw)
+        if self.tap is not None:
+            self.tap.caller(event.payload)
+        if self.relay_now is not None:
+            self.relay_now(b64encode(event.payload).decode())
+            return
         self._events.put(event)
 
     def _mark_returned(self, event: MarkReached) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One utterance: ``party`` is ``local`` (the agent), ``remote`` (the caller) or ``system``; ``at_ms`` from start."""
+    """One utterance. ``party`` is ``local`` (the agent), ``remote`` (the caller) or ``system``."""
 
     party: str
     text: str

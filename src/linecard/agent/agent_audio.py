@@ -1,0 +1,75 @@
+"""What an agent says in its own voice: its audio goes straight to the caller, and turn-taking is told of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+
+from linecard.agent.floor import Floor
+from linecard.errors import StreamNotOpen
+from linecard.session import MediaSession
+
+BUFFER = 300.0
+"""Seconds of sound an agent may send before it is heard; what it sends beyond that is dropped."""
+
+
+class AgentAudio:
+    """One stretch of sound without a gap is one turn. It is the agent who clears it when it is interrupted."""
+
+    def __init__(self, session: MediaSession, floor: Floor) -> None:
+        self._session = session
+        self._floor = floor
+        self._names = (f"m{number}" for number in itertools.count(1))
+        self._turn: str | None = None
+        self._moved = asyncio.Event()
+        self.dropped_seconds = 0.0
+
+    def room(self, size: int) -> bool:
+        """Whether ``size`` bytes more may be sent; what may not is counted."""
+        if self._session.remaining < BUFFER:
+            return True
+        self.dropped_seconds += self._session.format.seconds(size)
+        return False
+
+    async def play(self, payload: bytes) -> bool:
+        """Sound of the agent's; False when it sends too far ahead and this was dropped."""
+        if not self.room(len(payload)):
+            return False
+        with contextlib.suppress(StreamNotOpen):
+            await self._session.send_audio(payload)
+            self.sent()
+        return True
+
+    def sent(self) -> None:
+        """Sound was sent, here or by the relay."""
+        if self._turn is None:
+            self._turn = next(self._names)
+            now, turns = self._floor.clock(), self._floor.turns
+            self._floor.follow([*turns.speech_queued(now, self._turn), *turns.playback_started(now, self._turn)])
+            self._moved.set()
+
+    async def clear(self) -> None:
+        """The agent wants silence, now."""
+        with contextlib.suppress(StreamNotOpen):
+            await self._session.clear()
+        self._over()
+
+    async def run(self) -> None:
+        """See when a stretch has been heard, until cancelled."""
+        while True:
+            self._moved.clear()
+            if self._turn is None:
+                await self._moved.wait()
+            elif (remaining := self._session.remaining) > 0.02:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(remaining, 1.0)):
+                        await self._moved.wait()
+            else:
+                self._over()
+
+    def _over(self) -> None:
+        if self._turn is not None:
+            turn, self._turn = self._turn, None
+            self._floor.follow(self._floor.turns.playback_ended(self._floor.clock(), turn))
+        self._moved.set()

@@ -1,0 +1,64 @@
+"""A call that is over, as whoever analyses or files it gets it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from linecard.agent.record import CallRecord, Segment
+from linecard.agent.settings import AgentSettings
+from linecard.calls import Call, EndReason
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What came of a call. ``outcome`` is a label or None when nothing can be said; ``source`` says who says so."""
+
+    outcome: str | None
+    summary: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedCall:
+    """``seconds`` is how long the conversation lasted, ``latency_ms`` each wait of the caller's by kind
+    (:class:`linecard.agent.timings.Timings`), ``recording`` the WAV when there is one."""
+
+    call: Call
+    agent_id: str
+    settings: AgentSettings
+    reason: EndReason
+    seconds: float
+    segments: tuple[Segment, ...]
+    notes: tuple[tuple[str, dict[str, Any]], ...]
+    latency_ms: Mapping[str, list[float]]
+    variables: Mapping[str, Any]
+    recording: Path | None = None
+    analysis: Analysis | None = None
+
+    @property
+    def barge_ins(self) -> int:
+        """How often the caller cut the agent short."""
+        return sum(kind == "barge_in" for kind, _ in self.notes)
+
+
+@dataclass
+class KeptRecord:
+    """Writes to a platform's record, and keeps what the analysis needs."""
+
+    inner: CallRecord
+    segments: list[Segment] = field(default_factory=list)
+    notes: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def said(self, party: str, text: str, at_ms: int) -> None:
+        self.segments.append(Segment(party, text, at_ms))
+        self.inner.said(party, text, at_ms)
+
+    def note(self, kind: str, **facts: Any) -> None:
+        self.notes.append((kind, facts))
+        self.inner.note(kind, **facts)
+
+    async def flush(self) -> None:
+        await self.inner.flush()

@@ -1,0 +1,143 @@
+"""A connection to an agent's WebSocket: opened with the call's context, closed with the call. We are the client."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from linecard.agent import protocol
+from linecard.agent.protocol import Mode
+from linecard.errors import AgentUnreachable
+
+if TYPE_CHECKING:
+    from websockets.asyncio.client import ClientConnection
+
+OPEN_TIMEOUT = 10.0
+"""Seconds an agent has to accept a call."""
+
+SLOW = 160 * 1024
+"""Bytes an agent may be behind before sound is dropped: some ten seconds of it."""
+
+STALLED = 10.0
+"""Seconds an agent may take nothing before it counts as gone."""
+
+CLOSING = 2.0
+"""Seconds for the closing handshake."""
+
+Guard = Callable[[str], Awaitable[None]]
+"""Looks at a URL before it is connected to, and raises ``AgentUnreachable`` (or any error of ours) to forbid it."""
+
+
+class AgentSocket:
+    """An open connection; ``mode`` is what the agent chose by its handshake reply.
+
+    Sending never waits for a slow agent: sound it does not take is dropped once :data:`SLOW` bytes are waiting, all
+    other messages are kept; after :data:`STALLED` seconds of that, or with twice as much waiting, it counts as gone.
+    """
+
+    def __init__(self, connection: ClientConnection, headers: Mapping[str, str]) -> None:
+        self.headers = headers
+        self.mode = Mode.from_headers(headers)
+        self.dropped_frames = 0
+        self._connection = connection
+        self._slow_since: float | None = None
+
+    @property
+    def closed(self) -> bool:
+        """True once it cannot be written to any more."""
+        return self._connection.close_code is not None
+
+    async def send(self, message: bytes, *, droppable: bool = False) -> bool:
+        """One JSON message; False when the agent is gone. ``droppable`` is sound: worth nothing when late."""
+        from websockets.exceptions import ConnectionClosed
+
+        behind = self._connection.transport.get_write_buffer_size()
+        if behind > SLOW:
+            now = time.monotonic()
+            self._slow_since = self._slow_since or now
+            if now - self._slow_since > STALLED or behind > 2 * SLOW:
+                self._connection.transport.abort()
+                return False
+            if droppable:
+                self.dropped_frames += 1
+                return True
+        else:
+            self._slow_since = None
+        try:
+            await self._connection.send(message, text=True)
+        except ConnectionClosed:
+            return False
+        return True
+
+    async def __aiter__(self) -> AsyncIterator[str | bytes]:
+        """Messages as they come, until either side closes, however it does."""
+        from websockets.exceptions import ConnectionClosed
+
+        try:
+            async for message in self._connection:
+                yield message
+        except ConnectionClosed:
+            return
+
+    async def close(self, code: int = 1000) -> None:
+        """Close; an agent that does not answer the closing is left."""
+        try:
+            async with asyncio.timeout(CLOSING):
+                await self._connection.close(code)
+        except TimeoutError:
+            self._connection.transport.abort()
+
+
+async def open_socket(
+    url: str,
+    *,
+    agent_id: str,
+    context: str,
+    signing_key: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = OPEN_TIMEOUT,
+    guard: Guard | None = None,
+) -> AgentSocket:
+    """Connect to ``url`` as it is, query included; ``AgentUnreachable`` when that fails or the agent says no.
+
+    Redirects are not followed and no proxy is used: the address looked at by ``guard`` is the one connected to.
+    """
+    from websockets.asyncio.client import connect
+    from websockets.exceptions import InvalidStatus, WebSocketException
+
+    class Straight(connect):
+        def process_redirect(self, exc: Exception) -> Exception | str:
+            return exc
+
+    host = urlsplit(url).hostname or ""
+    if urlsplit(url).scheme not in ("ws", "wss") or not host:
+        raise AgentUnreachable(agent_id, host or "?", "its address must be a wss:// URL")
+    signed = protocol.handshake_headers(context, signing_key, str(uuid.uuid4()), int(time.time()))
+    try:
+        async with asyncio.timeout(timeout):
+            if guard is not None:
+                await guard(url)
+            connection = await Straight(
+                url,
+                additional_headers={**(headers or {}), **signed},
+                user_agent_header="linecard",
+                compression=None,
+                max_size=protocol.MAX_MESSAGE,
+                max_queue=256,
+                write_limit=2 * SLOW,
+                open_timeout=None,
+                proxy=None,
+            )
+    except InvalidStatus as refused:
+        status = refused.response.status_code
+        raise AgentUnreachable(agent_id, host, f"it answered {status}", status=status) from refused
+    except TimeoutError as late:
+        raise AgentUnreachable(agent_id, host, f"no answer within {timeout:g} s") from late
+    except (OSError, WebSocketException, ValueError) as failure:
+        raise AgentUnreachable(agent_id, host, str(failure) or type(failure).__name__) from failure
+    response = connection.response
+    return AgentSocket(connection, dict(response.headers.raw_items()) if response is not None else {})

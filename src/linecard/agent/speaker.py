@@ -1,0 +1,252 @@
+"""What the agent says, turn by turn: text to sound, sound to the caller, and what was heard of it.
+
+Sound is sent as fast as the engine makes it, up to :data:`AHEAD` seconds before it is heard; the carrier paces it. So
+speech is followed along the session's timeline of heard audio, and cut by dropping turns and clearing the carrier.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections import deque
+from collections.abc import Callable
+
+from linecard.agent.agent_turn import AgentTurn
+from linecard.agent.door import Said
+from linecard.agent.floor import Floor
+from linecard.agent.timings import Timings
+from linecard.agent.voice import Voice
+from linecard.errors import StreamNotOpen
+from linecard.session import MediaSession
+
+IDLE = 1.0
+"""Seconds without a word after which a turn nobody completed is spoken as it is."""
+
+AHEAD = 20.0
+"""Seconds of sound sent before it is heard: enough for any stall of ours, little to throw away."""
+
+LATE = 3.0
+"""Seconds a carrier may owe us the last mark of a turn before the turn counts as played."""
+
+CHUNK = 4000
+"""Bytes of a recording sent at once: half a second, so that an interruption finds little to drop."""
+
+
+class Speaker:
+    """Turns are spoken in the order they were begun; ``finished`` is told when one is over, heard or cut."""
+
+    def __init__(
+        self,
+        session: MediaSession,
+        voice: Voice,
+        floor: Floor,
+        finished: Callable[[AgentTurn, Said], None],
+        timings: Timings,
+    ) -> None:
+        self._session = session
+        self._voice = voice
+        self._floor = floor
+        self._finished = finished
+        self._timings = timings
+        self._names = (f"a{number}" for number in itertools.count(1))
+        self._waiting: deque[AgentTurn] = deque()
+        self._audible: deque[AgentTurn] = deque()
+        self._speaking: AgentTurn | None = None
+        self._synthesis: asyncio.Task[None] | None = None
+        self._arrived = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self.muted = False
+        """True when nothing but privileged turns is to be said."""
+
+    # --- for whoever has something to say ---------------------------------------------------------------------------
+
+    def begin(self, *, interruptible: bool = True, patient: bool = False, privileged: bool = False) -> AgentTurn:
+        """A turn, to be given words or sound; it is spoken when those before it were."""
+        turn = AgentTurn(next(self._names), interruptible, patient, privileged, touched=self._floor.clock())
+        if self._session.ended or (self.muted and not privileged):
+            turn.drop()
+            turn.over.set_result(Said("", True, 0.0))
+            return turn
+        self._waiting.append(turn)
+        self._quiet.clear()
+        self._floor.follow(self._floor.turns.speech_queued(self._floor.clock(), turn.id))
+        self._arrived.set()
+        return turn
+
+    def add(self, turn: AgentTurn, words: str | bytes, *, complete: bool = False) -> None:
+        """Words, or sound in the session's format; ignored when the turn was dropped."""
+        if turn.complete:
+            return
+        turn.touched = self._floor.clock()
+        self._timings.words(turn.touched)
+        if isinstance(words, bytes):
+            turn.pieces.extend(words[at : at + CHUNK] for at in range(0, len(words), CHUNK))
+        else:
+            turn.add(words)
+        if complete:
+            turn.finish()
+        turn.news.set()
+
+    async def idle(self) -> None:
+        """Wait until there is nothing left to say, and all of it was heard."""
+        await self._quiet.wait()
+
+    @property
+    def unheard(self) -> list[AgentTurn]:
+        """Turns that are not over, in order."""
+        now = [self._speaking] if self._speaking else []
+        return list(dict.fromkeys([*self._audible, *now, *self._waiting]))
+
+    @property
+    def backlog(self) -> int:
+        """Characters (or bytes) waiting to be made sound."""
+        return sum(len(piece) for turn in self.unheard for piece in turn.pieces)
+
+    # --- cutting ------------------------------------------------------------------------------------------------------
+
+    def drop(self, turn_id: str) -> None:
+        """Say nothing more of this turn."""
+        for turn in self.unheard:
+            if turn.id == turn_id and not turn.dropped:
+                turn.drop()
+                if turn is self._speaking and self._synthesis is not None:
+                    self._synthesis.cancel()
+                if turn.starts is None:
+                    self._end(turn)
+
+    async def cut(self) -> None:
+        """Silence, now: everything said and waiting is dropped, and the carrier's buffer emptied."""
+        for turn in self.unheard:
+            self.drop(turn.id)
+        with contextlib.suppress(StreamNotOpen):
+            await self._session.clear()
+        for turn in [t for t in self._audible if t.dropped]:
+            self._end(turn)
+        self._moved.set()
+
+    def close(self) -> None:
+        """The call is over: what is being said ends here, with what was heard of it."""
+        for turn in self.unheard:
+            turn.drop()
+            self._end(turn)
+
+    # --- speaking -----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Make sound of words until cancelled; raises what the last engine left failed with."""
+        watching = asyncio.ensure_future(self._watch())
+        try:
+            while True:
+                while not self._waiting:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+                self._speaking = turn = self._waiting.popleft()
+                self._synthesis = asyncio.ensure_future(self._speak(turn))
+                try:
+                    await asyncio.wait({self._synthesis, watching}, return_when=asyncio.FIRST_COMPLETED)
+                    for task in (watching, self._synthesis):
+                        if task.done() and not task.cancelled():
+                            task.result()
+                finally:
+                    self._synthesis.cancel()
+                turn.sent, self._speaking = True, None
+                if turn.starts is None:
+                    self._end(turn)
+                self._moved.set()
+        except StreamNotOpen:
+            await self._session.wait_stopped()
+        finally:
+            watching.cancel()
+
+    async def _speak(self, turn: AgentTurn) -> None:
+        while not turn.dropped:
+            if turn.pieces:
+                await self._say(turn, turn.pieces.popleft())
+            elif turn.complete:
+                return
+            else:
+                turn.news.clear()
+                wait = None if turn.patient else max(0.0, turn.touched + IDLE - self._floor.clock())
+                try:
+                    async with asyncio.timeout(wait):
+                        await turn.news.wait()
+                except TimeoutError:
+                    turn.finish()
+
+    async def _say(self, turn: AgentTurn, piece: str | bytes) -> None:
+        if isinstance(piece, bytes):
+            await self._send(turn, piece)
+            return
+        begun = False
+        self._timings.sentence(self._floor.clock())
+        async with contextlib.aclosing(self._voice.speak(piece)) as sound:
+            async for audio in sound:
+                if not begun:
+                    turn.spoken.begin(piece, self._session.queued)
+                    begun = True
+                await self._send(turn, audio)
+                turn.spoken.extend(self._session.queued)
+
+    async def _send(self, turn: AgentTurn, audio: bytes) -> None:
+        if (ahead := self._session.remaining - AHEAD) > 0:
+            await asyncio.sleep(ahead)
+        starts = self._session.queued
+        await self._session.send_audio(audio)
+        now = self._floor.clock()
+        if turn.starts is None:
+            turn.starts = starts
+            self._audible.append(turn)
+        self._timings.sound(now)
+        turn.ends = self._session.queued
+        turn.due = now + self._session.remaining + LATE
+        self._moved.set()
+
+    # --- what the caller hears ----------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Follow playback: tell when a turn begins to be heard, and when it was."""
+        while True:
+            wait: float | None = None
+            if self._audible:
+                wait = self._step(self._audible[0])
+                if wait == 0:
+                    continue
+            self._moved.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._moved.wait()
+
+    def _step(self, turn: AgentTurn) -> float | None:
+        """Seconds until something is due for the turn at the head, 0 when it was done, None when only news can tell."""
+        heard, now, turns = self._session.heard, self._floor.clock(), self._floor.turns
+        assert turn.starts is not None
+        if turn.began is None:
+            if heard < turn.starts - 0.005 and now < turn.due:
+                return max(0.005, turn.starts - heard)
+            turn.began = now
+            self._floor.interruptible(turn.interruptible)
+            self._floor.follow(turns.playback_started(now, turn.id))
+        if not turn.sent:
+            return None
+        if heard < turn.ends - 0.01 and now < turn.due:
+            return max(0.01, turn.ends - heard)
+        self._end(turn)
+        return 0
+
+    def _end(self, turn: AgentTurn) -> None:
+        if turn.over.done():
+            return
+        for row in (self._audible, self._waiting):
+            with contextlib.suppress(ValueError):
+                row.remove(turn)
+        said = turn.heard(self._session.heard)
+        turn.over.set_result(said)
+        self._floor.follow(self._floor.turns.playback_ended(self._floor.clock(), turn.id))
+        if not turn.interruptible:
+            self._floor.interruptible(True)
+        if not self._waiting and not self._audible and self._speaking in (None, turn):
+            self._quiet.set()
+        self._finished(turn, said)

@@ -1,0 +1,107 @@
+"""Whether an agent takes a call: its socket is opened while the caller still hears it ring."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from linecard.agent import protocol
+from linecard.agent.agent import Agent, CallSetup
+from linecard.agent.socket import OPEN_TIMEOUT, AgentSocket, open_socket
+from linecard.agent.waiting_room import Accepted
+from linecard.calls import Call, EndReason
+from linecard.errors import AgentUnreachable, LinecardError, UnknownAgent
+from linecard.routing import Answer, Reject, Route
+
+if TYPE_CHECKING:
+    from linecard.agent.agents import Agents
+
+log = logging.getLogger("linecard")
+
+PATIENCE = 13.0
+"""Seconds for an agent and its fallbacks together: carriers wait some fifteen for what to do with a call."""
+
+
+async def take(agents: Agents, call: Call, agent_id: str) -> Route:
+    """Answer for the first agent of the chain that accepts; else to speak the voicemail message; else decline."""
+    try:
+        accepted = await accept(agents, call, agent_id)
+    except AgentUnreachable as nobody:
+        if (await _apology(agents, call, agent_id)) is not None:
+            return Answer(agent_id)
+        log.warning("an incoming call is declined: %s", nobody)
+        return Reject(EndReason.REJECTED)
+    if accepted is None:
+        return Reject(EndReason.REJECTED)
+    agent, socket = accepted
+    if socket is not None:
+        agents.waiting_room.put(call.reference, Accepted(agent, socket))
+    settings = (await agents.setup_for(call, agent)).settings(agent)
+    return Answer(agent.id, time_limit=settings.max_duration_seconds)
+
+
+async def accept(agents: Agents, call: Call, agent_id: str) -> tuple[Agent, AgentSocket | None] | None:
+    """The agent that takes the call, with its socket when that is its door; ``AgentUnreachable`` when none does."""
+    due = time.monotonic() + PATIENCE
+    last: LinecardError | None = None
+    async for agent in _chain(agents, call, agent_id):
+        setup = await agents.setup_for(call, agent)
+        url = setup.websocket_url if agent.id == agent_id and setup.websocket_url else agent.websocket_url
+        if url is None:
+            return agent, None
+        try:
+            return agent, await connect(agents, call, agent, setup, url, max(0.5, due - time.monotonic()))
+        except AgentUnreachable as refused:
+            log.warning("%s", refused)
+            last = refused
+    if last is not None:
+        raise last
+    return None
+
+
+async def connect(
+    agents: Agents, call: Call, agent: Agent, setup: CallSetup, url: str, timeout: float = OPEN_TIMEOUT
+) -> AgentSocket:
+    """The agent's socket, opened with this call's context."""
+    context = protocol.call_context(
+        call_id=setup.call_id or call.reference,
+        phone_number=call.line_number,
+        remote_phone_number=call.remote_number,
+        direction=str(call.direction),
+        extra=setup.context,
+    )
+    return await open_socket(
+        url,
+        agent_id=agent.id,
+        context=context,
+        signing_key=agent.signing_key,
+        headers=agent.headers,
+        timeout=min(OPEN_TIMEOUT, timeout),
+        guard=agents.guard,
+    )
+
+
+async def _chain(agents: Agents, call: Call, agent_id: str) -> AsyncIterator[Agent]:
+    """The agent, its fallback, the fallback's fallback; each once."""
+    seen: set[str] = set()
+    following: str | None = agent_id
+    while following is not None and following not in seen:
+        seen.add(following)
+        try:
+            agent = await agents.find(following)
+        except UnknownAgent as unknown:
+            if len(seen) == 1:
+                raise
+            log.error("fallback of agent %r: %s", agent_id, unknown)
+            return
+        yield agent
+        following = (await agents.setup_for(call, agent)).settings(agent).fallback_agent_id
+
+
+async def _apology(agents: Agents, call: Call, agent_id: str) -> str | None:
+    agent = await agents.find(agent_id)
+    settings = (await agents.setup_for(call, agent)).settings(agent)
+    speaks = agents.engines.candidates("speak", settings.synthesizer, settings.fallback_synthesizer)
+    return settings.voicemail_message if settings.voicemail_message and speaks else None
