@@ -1,0 +1,165 @@
+"""Pages written by hand say what the code says: lists that would rot are compared, links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from docs.blocks import blocks
+from test_house_rules import PURE, ROOMS
+
+from linecard import EndReason, errors
+from linecard.calls import CallStatus
+from linecard.plugins import get_provider
+from linecard.provider import Capability
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
+
+
+def rows(page: Path, heading: str) -> list[list[str]]:
+    """The cells of the table whose header row begins with ``heading``."""
+    lines = page.read_text().splitlines()
+    begin = next(i for i, line in enumerate(lines) if line == f"| {heading} |")
+    found = []
+    for line in lines[begin + 2 :]:
+        if not line.startswith("|"):
+            break
+        found.append([cell.strip() for cell in line.strip("|").split(" | ")])
+    return found
+
+
+# --- README ----------------------------------------------------------------------------------------------------------
+
+
+def readme_example() -> str:
+    return next(block.text for block in blocks(ROOT / "README.md") if block.language == "python")
+
+
+@pytest.mark.parametrize("carrier", ["telnyx", "twilio"])
+def test_the_readmes_example_prints_what_it_says_on_either_carrier(carrier: str, tmp_path: Path) -> None:
+    text = readme_example().replace("telnyx", carrier).replace("Telnyx", carrier.title())
+    (tmp_path / "hello.py").write_text(text)
+    run = subprocess.run([sys.executable, "hello.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    shown = next(block.text for block in blocks(ROOT / "README.md") if "$ python hello.py" in block.text)
+    assert run.stdout == shown.partition("$ python hello.py\n")[2], run.stderr
+
+
+def test_the_readmes_example_has_25_lines() -> None:
+    assert len([line for line in readme_example().splitlines() if line.strip()]) <= 25
+
+
+def test_the_readmes_two_commands_are_words_of_dev() -> None:
+    words = re.findall(r"^\$ \./dev (\w+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    usage = subprocess.run([ROOT / "dev", "help"], capture_output=True, text=True, check=True).stdout
+    assert words == ["demo", "test"]
+    assert all(re.search(rf"^  {word} ", usage, re.MULTILINE) for word in words)
+
+
+def test_the_readmes_table_is_what_the_plugins_declare() -> None:
+    seen = 0
+    for what, twilio, telnyx, _ in rows(ROOT / "README.md", "| Twilio | Telnyx | yours"):
+        for method in re.findall(r"`(\w+)`", what):
+            seen += 1
+            for name, cell in (("twilio", twilio), ("telnyx", telnyx)):
+                assert (cell == "yes") == (Capability(method) in get_provider(name).capabilities), (method, name)
+    assert seen > 10
+
+
+# --- errors, reasons, rooms ------------------------------------------------------------------------------------------
+
+
+def classes_of_errors() -> set[type[Exception]]:
+    return {c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.LinecardError)}
+
+
+def test_the_tree_of_errors_is_the_one_in_the_code() -> None:
+    tree = next(block.text for block in blocks(DOCS / "errors.md") if block.text.startswith("LinecardError\n"))
+    drawn: set[tuple[str, str]] = set()
+    above: list[str] = []
+    for line in tree.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        above = [*above[:depth], line.strip()]
+        drawn.add((line.strip(), above[depth - 1] if depth else "Exception"))
+    assert drawn == {(c.__name__, c.__bases__[0].__name__) for c in classes_of_errors()}
+
+
+def test_every_error_has_a_cause_and_a_next_step() -> None:
+    table = rows(DOCS / "errors.md", "error | cause | next step")
+    assert [cells[0].strip("`") for cells in table] == [
+        line.strip()
+        for block in blocks(DOCS / "errors.md")
+        if block.text.startswith("LinecardError\n")
+        for line in block.text.splitlines()
+    ]
+    assert all(len(cells) == 3 and all(cells) for cells in table)
+
+
+def test_every_end_reason_is_explained() -> None:
+    named = [cells[0].strip("`") for cells in rows(DOCS / "how-a-call-travels.md", "reason | means")]
+    assert named == [reason.value for reason in EndReason]
+
+
+def test_the_statuses_are_in_their_order() -> None:
+    text = (DOCS / "how-a-call-travels.md").read_text()
+    assert f"goes one way: {', '.join(f'`{status.value}`' for status in CallStatus)}." in text
+
+
+def test_the_rooms_are_in_the_order_the_house_keeps() -> None:
+    assert [cells[0].strip("`") for cells in rows(DOCS / "architecture.md", "room | the one idea")] == list(ROOMS)
+
+
+def test_the_pure_rooms_are_named() -> None:
+    sentence = re.search(r"Some rooms are \*pure\*: (.*?) and every", (DOCS / "architecture.md").read_text(), re.DOTALL)
+    assert sentence is not None
+    assert set(re.findall(r"`([\w.]+)`", sentence[1])) == PURE
+
+
+# --- security, links -------------------------------------------------------------------------------------------------
+
+
+def test_each_finding_has_its_row() -> None:
+    assert [cells[0] for cells in rows(DOCS / "security.md", "| elsewhere | here | tested in")] == [
+        f"S{number}" for number in range(1, 16)
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_test_named_on_a_page_exists(page: Path) -> None:
+    for file, test in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page.read_text()):
+        assert (ROOT / file).is_file(), f"{page.name} names {file}"
+        found = re.search(rf"^(async )?def {test}", (ROOT / file).read_text(), re.MULTILINE)
+        assert found, f"{page.name} names {file}::{test}"
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+        file, _, anchor = target.partition("#")
+        there = (page.parent / file).resolve() if file else page
+        assert there.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(there), f"{page.name} links to {target}: no such heading"
+
+
+def test_a_dead_link_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text("# One\n[a](page.md#one) [b](gone.md)\n")
+    with pytest.raises(AssertionError, match=r"gone\.md"):
+        test_every_link_leads_somewhere(tmp_path / "page.md")
+    (tmp_path / "page.md").write_text("# One\n[a](#two)\n")
+    with pytest.raises(AssertionError, match="no such heading"):
+        test_every_link_leads_somewhere(tmp_path / "page.md")
+
+
+def test_every_page_is_on_the_map() -> None:
+    linked = set(re.findall(r"\]\(([\w-]+\.md)\)", (DOCS / "index.md").read_text()))
+    assert linked == {page.name for page in DOCS.glob("*.md")} - {"index.md"}
