@@ -19,7 +19,7 @@ class Engines:
     """``settings``: engine name -> its settings. An engine nobody names costs nothing.
 
     Where an agent names no engine, the first that has the ability is taken: of those added here, then of those with
-    settings, then of those installed.
+    settings, then of those installed that work on this machine. Nobody's voice goes elsewhere by default.
     """
 
     def __init__(self, settings: Mapping[str, Mapping[str, Any] | EngineSettings] | None = None) -> None:
@@ -42,7 +42,8 @@ class Engines:
         """Name of the engine taken where none is named; None when nothing here has the ability."""
         for name in dict.fromkeys([*self._added, *self._settings, *speech_engine_names()]):
             kind = type(self._open[name]) if name in self._open else get_speech_engine(name)
-            if ability in kind.abilities:
+            ours = name in self._added or name in self._settings
+            if ability in kind.abilities and (ours or not kind.remote):
                 return name
         return None
 

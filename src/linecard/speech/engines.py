@@ -140,6 +140,8 @@ class SpeechEngine:
     name: ClassVar[str] = ""
     settings_type: ClassVar[type[EngineSettings]] = EngineSettings
     abilities: ClassVar[frozenset[str]] = frozenset()
+    remote: ClassVar[bool] = False
+    """True when audio leaves this machine: such an engine is used only where somebody named or configured it."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

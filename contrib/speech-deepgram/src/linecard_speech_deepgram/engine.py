@@ -15,6 +15,7 @@ class DeepgramEngine(SpeechEngine):
     """Listens with nova, speaks with aura, unless told otherwise."""
 
     name = "deepgram"
+    remote = True
     settings_type = DeepgramSettings
 
     def __init__(self, settings: EngineSettings | None = None) -> None:

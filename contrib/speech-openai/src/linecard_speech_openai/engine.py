@@ -16,6 +16,7 @@ class OpenAIEngine(SpeechEngine):
     """Any server with ``/audio/speech`` and ``/audio/transcriptions``."""
 
     name = "openai"
+    remote = True
     settings_type = OpenAISettings
 
     def __init__(self, settings: EngineSettings | None = None) -> None:

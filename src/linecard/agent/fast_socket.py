@@ -1,0 +1,96 @@
+"""An agent's connection on picows: what :class:`AgentSocket` is, and it can be written to and listened to without waiting."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from urllib.parse import urlsplit
+
+from linecard.agent import protocol
+from linecard.agent.protocol import Mode
+from linecard.agent.socket import CLOSING, OPEN_TIMEOUT, SLOW, STALLED, AgentSocket, Guard
+from linecard.errors import AgentUnreachable
+from linecard.fast.agent_leg import Refused, connect
+from linecard.fast.leg import Leg
+
+
+class FastSocket(AgentSocket):
+    """Slow, stalled and gone mean what they mean there: the leg counts as paused with :data:`SLOW` bytes waiting."""
+
+    def __init__(self, leg: Leg) -> None:
+        self.headers = leg.headers
+        self.mode = Mode.from_headers(leg.headers)
+        self.dropped_frames = 0
+        self.leg = leg
+        self._slow_since: float | None = None
+        leg.limit_writing(SLOW)
+
+    @property
+    def closed(self) -> bool:
+        return self.leg.closed
+
+    async def send(self, message: bytes, *, droppable: bool = False) -> bool:
+        return self.post(message, droppable=droppable)
+
+    def post(self, message: bytes, *, droppable: bool = False) -> bool:
+        """:meth:`send`, which never waits anyhow."""
+        leg = self.leg
+        if leg.closed:
+            return False
+        if leg.paused:
+            now = time.monotonic()
+            self._slow_since = self._slow_since or now
+            if now - self._slow_since > STALLED or leg.behind > 2 * SLOW:
+                leg.abort()
+                return False
+            if droppable:
+                self.dropped_frames += 1
+                return True
+        elif self._slow_since is not None:
+            self._slow_since = None
+        leg.write(message)
+        return True
+
+    def look_first(self, look: Callable[[bytes], bool] | None) -> None:
+        """See :meth:`Leg.look_first`."""
+        self.leg.look_first(look)
+
+    def hold(self, held: bool) -> None:
+        """Leave the agent unread, while the caller's side takes nothing."""
+        self.leg.hold("caller", held)
+
+    def __aiter__(self) -> AsyncIterator[str | bytes]:
+        return aiter(self.leg)
+
+    async def close(self, code: int = 1000) -> None:
+        await self.leg.close(code)
+        if not await self.leg.wait_over(CLOSING):
+            self.leg.abort()
+
+
+async def open_socket(
+    url: str,
+    *,
+    agent_id: str,
+    context: str,
+    signing_key: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = OPEN_TIMEOUT,
+    guard: Guard | None = None,
+) -> AgentSocket:
+    """What :func:`linecard.agent.socket.open_socket` does."""
+    host = urlsplit(url).hostname or ""
+    if urlsplit(url).scheme not in ("ws", "wss") or not host:
+        raise AgentUnreachable(agent_id, host or "?", "its address must be a wss:// URL")
+    began = time.monotonic()
+    if guard is not None:
+        await guard(url)
+    signed = protocol.handshake_headers(context, signing_key, str(uuid.uuid4()), int(time.time()))
+    sent = {"User-Agent": "linecard", **(headers or {}), **signed}
+    try:
+        left = max(0.05, timeout - (time.monotonic() - began))
+        return FastSocket(await connect(url, sent, timeout=left, max_message=protocol.MAX_MESSAGE))
+    except Refused as refused:
+        why = f"it answered {refused.status}" if refused.status else str(refused)
+        raise AgentUnreachable(agent_id, host, why, status=refused.status) from refused
