@@ -1,0 +1,29 @@
+"""The OneInbox face: ``/v1`` as its clients know it. It translates; what is done, ``server/domain`` does.
+
+Shapes of the vendor's guide are served as they stand; the spellings of its other pages are read too.
+"""
+
+from __future__ import annotations
+
+from linecard.server.endpoints import Face
+from linecard.server.oneinbox import agents, call_actions, calls, credentials, numbers, usage, webhooks
+from linecard.server.oneinbox.errors import ErrorBody, refuse
+from linecard.server.oneinbox.event_bodies import style
+
+FACE = Face(
+    name="oneinbox",
+    prefix="/v1",
+    title="OneInbox: bring your own carrier",
+    endpoints=[
+        *credentials.ENDPOINTS,
+        *numbers.ENDPOINTS,
+        *calls.ENDPOINTS,
+        *call_actions.ENDPOINTS,
+        *agents.ENDPOINTS,
+        *webhooks.ENDPOINTS,
+        *usage.ENDPOINTS,
+    ],
+    refuse=refuse,
+    error=ErrorBody,
+    style=style,
+)

@@ -1,0 +1,160 @@
+"""``/v1/agents``: where calls go, and how an agent behaves on the line (all of :class:`AgentSettings`).
+
+The models are made from ``AgentSettings``, so a setting added there is served here at once.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any, get_args, get_origin
+
+from pydantic import ConfigDict, Field, create_model
+from pydantic.fields import FieldInfo
+
+from linecard.agent.settings import AgentSettings
+from linecard.server.domain import agents
+from linecard.server.domain.refusals import Invalid
+from linecard.server.endpoints import Asked, Endpoint
+from linecard.server.oneinbox.shapes import Listing, Moment, Name, Sent, Shown, Slice, Url, cut
+from linecard.server.oneinbox.spellings import LlmSent, TranscriberSent, TtsSent, settings_in, unused_in
+from linecard.server.store.models import Agent
+
+OWN = ("name", "description", "websocket_url", "handler")
+"""What an agent is beside its settings."""
+
+
+class AgentBody(Sent):
+    """A WebSocket or a handler, and its settings. ``tts``, ``transcriber`` and ``llm`` are other spellings of these."""
+
+    model_config = ConfigDict(extra="allow")
+
+    description: str | None = Field(default=None, max_length=2000)
+    websocket_url: Url | None = Field(default=None, description="Where calls go: your server, as wss://")
+    handler: str | None = Field(default=None, max_length=200, description="Or a Python handler configured here")
+    tts: TtsSent | None = None
+    transcriber: TranscriberSent | None = None
+    llm: LlmSent | None = None
+
+
+class AgentKnown(Shown):
+    """An agent. ``ignored`` names what the request held and this service has no use for; only then is it filled."""
+
+    id: str
+    name: str
+    handle: str
+    description: str | None
+    websocket_url: str | None
+    handler: str | None
+    ignored: list[str]
+    created_at: Moment
+    updated_at: Moment
+
+
+def _wire(annotation: Any) -> Any:
+    """A setting's type as JSON has it: lists for tuples, objects for mappings."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is tuple:
+        return list[inner[0]]  # type: ignore[valid-type]
+    if origin is not None and inner and isinstance(origin, type) and issubclass(dict, origin):
+        return dict[inner[0], inner[1]]  # type: ignore[valid-type]
+    return annotation
+
+
+def _settable(field: FieldInfo) -> tuple[Any, FieldInfo]:
+    """Not given: left alone. Null: back to the default, which the description tells."""
+    asked = copy(field)
+    standard = field.get_default(call_default_factory=True, validated_data={})
+    if isinstance(standard, tuple):
+        standard = list(standard)
+    asked.description = "; ".join(filter(None, [field.description, f"default {standard!r}"]))
+    asked.default, asked.default_factory = None, None
+    return _wire(field.annotation) | None, asked
+
+
+SETTINGS = AgentSettings.model_fields
+_settings: Any = {name: _settable(field) for name, field in SETTINGS.items()}
+_known: Any = {name: (_wire(field.annotation), ...) for name, field in SETTINGS.items()}
+
+AgentSent: type[AgentBody] = create_model("AgentSent", __base__=AgentBody, name=(Name, ...), **_settings)
+AgentChange: type[AgentBody] = create_model("AgentChange", __base__=AgentBody, name=(Name | None, None), **_settings)
+AgentShown: type[AgentKnown] = create_model("AgentShown", __base__=AgentKnown, **_known)
+
+
+def shown(agent: Agent, ignored: list[str] | None = None) -> AgentKnown:
+    """The row as this face shows it, settings at their defaults included."""
+    return AgentShown(
+        **agents.settings_of(agent).model_dump(mode="json"),
+        id=agent.public_id,
+        name=agent.name,
+        handle=agent.handle,
+        description=agent.description,
+        websocket_url=agent.websocket_url,
+        handler=agent.handler,
+        ignored=ignored or [],
+        created_at=agent.created_at,
+        updated_at=agent.updated_at,
+    )
+
+
+async def create(asked: Asked[AgentBody, None]) -> AgentKnown:
+    """A new agent; only ``name`` is needed."""
+    own, settings = await _read(asked, None)
+    agent = await agents.create(asked.service, asked.caller, settings=settings, **own)
+    return shown(agent, unused_in(asked.body))
+
+
+async def every(asked: Asked[None, Slice]) -> Listing[AgentKnown]:
+    """The workspace's agents, oldest first."""
+    rows = await agents.every(asked.service, asked.caller)
+    items = [shown(row) for row in cut(rows, asked.query)]
+    return Listing(items=items, total=len(rows), limit=asked.query.limit, offset=asked.query.offset)
+
+
+async def get(asked: Asked[None, None]) -> AgentKnown:
+    """One agent."""
+    return shown(await agents.get(asked.service, asked.caller, asked.path["agent_id"]))
+
+
+async def change(asked: Asked[AgentBody, None]) -> AgentKnown:
+    """Change what is given; a setting given as null goes back to its default."""
+    agent = await agents.get(asked.service, asked.caller, asked.path["agent_id"])
+    own, settings = await _read(asked, agent)
+    if settings:
+        own["settings"] = settings
+    return shown(await agents.change(asked.service, asked.caller, agent, **own), unused_in(asked.body))
+
+
+async def delete(asked: Asked[None, None]) -> None:
+    """Delete it and end its keys."""
+    agent = await agents.get(asked.service, asked.caller, asked.path["agent_id"])
+    await agents.delete(asked.service, asked.caller, agent)
+
+
+async def _read(asked: Asked[AgentBody, None], held: Agent | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the agent is, and its settings."""
+    body = asked.body
+    given = body.model_dump(exclude_unset=True)
+    own = {name: given[name] for name in OWN if name in given}
+    if "name" in own and own["name"] is None:
+        raise Invalid.field("name", "an agent keeps a name: give one, or leave it out")
+    settings = settings_in(body) | {name: given[name] for name in SETTINGS if name in given}
+    if settings.get("fallback_agent_id") is not None:
+        other = await agents.get(asked.service, asked.caller, settings["fallback_agent_id"])
+        settings["fallback_agent_id"] = other.public_id
+    said = settings.get("on_voicemail") or (held.settings.get("on_voicemail") if held is not None else None)
+    if settings.get("voicemail_message") and said is None:
+        # The contract has no word for it: whoever writes a message wants it left.
+        settings["on_voicemail"] = "leave_message"
+    return own, {name: value for name, value in settings.items() if value is not None or held is not None}
+
+
+ROOT = "/v1/agents"
+ONE = ROOT + "/{agent_id}"
+
+ENDPOINTS = [
+    Endpoint("POST", ROOT, create, "Make an agent", AgentSent, answer=AgentShown, status=201, refusals=(403, 404, 413)),
+    Endpoint("GET", ROOT, every, "List agents", query=Slice, answer=Listing[AgentShown]),  # type: ignore[valid-type]
+    Endpoint("GET", ONE, get, "Look at an agent", answer=AgentShown, refusals=(403, 404)),
+    Endpoint("PATCH", ONE, change, "Change an agent", AgentChange, answer=AgentShown, refusals=(403, 404, 413)),
+    Endpoint("DELETE", ONE, delete, "Delete an agent", status=204, refusals=(403, 404, 409)),
+]

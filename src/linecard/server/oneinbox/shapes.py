@@ -1,0 +1,101 @@
+"""What the requests and answers of this face are made of: strict bodies, lenient queries, one envelope for lists.
+
+Bodies are strict (``"5"`` is not 5) and pass over fields they do not know, as the contract's own service does.
+Queries are text, so they are read leniently, but only in the spellings the document promises.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+Item = TypeVar("Item")
+
+RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+class Sent(BaseModel):
+    """A request body."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=True)
+
+
+class Given(BaseModel):
+    """A query string."""
+
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
+
+
+class Shown(BaseModel):
+    """An answer. Every key is always there; what is not known is null."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
+
+def _moment(value: Any) -> datetime:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC)
+    # A plus sign that was not percent-encoded arrives in a query as a space.
+    text = re.sub(r" (?=\d\d:\d\d$)", "+", value) if isinstance(value, str) else ""
+    if not RFC3339.fullmatch(text):
+        raise ValueError("a time with its zone, like 2026-01-31T12:00:00Z")
+    try:
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except OverflowError:
+        raise ValueError("that time is outside the calendar") from None
+
+
+def _yes_or_no(value: Any) -> bool:
+    if value not in ("true", "false"):
+        raise ValueError("true or false")
+    return bool(value == "true")
+
+
+Moment = Annotated[
+    datetime,
+    BeforeValidator(_moment),
+    WithJsonSchema({"type": "string", "format": "date-time"}, mode="validation"),
+]
+"""A time with its zone, in and out; out it is UTC with a Z."""
+
+YesOrNo = Annotated[bool, BeforeValidator(_yes_or_no), WithJsonSchema({"type": "boolean"})]
+"""``true`` or ``false`` in a query."""
+
+Number = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$", examples=["+14155550100"])]
+"""E.164."""
+
+Name = Annotated[str, Field(min_length=1, max_length=255)]
+Id = Annotated[str, Field(min_length=1, max_length=64)]
+Text = Annotated[str, Field(max_length=20_000)]
+Url = Annotated[str, Field(min_length=1, max_length=2048, examples=["https://example.com/hook"])]
+Scalars = dict[str, str | int | float | bool | None]
+
+MOST = 10_000_000
+"""The furthest offset: a limit for mistakes, not for use."""
+
+
+class Slice(Given):
+    """A page by position."""
+
+    limit: int = Field(default=20, ge=1, le=100)
+    offset: int = Field(default=0, ge=0, le=MOST)
+
+
+class Listing(Shown, Generic[Item]):
+    """Some of ``total`` things, from ``offset`` on."""
+
+    items: list[Item]
+    total: int
+    limit: int
+    offset: int
+
+
+def cut(rows: Sequence[Any], which: Slice) -> Sequence[Any]:
+    """The rows of one page."""
+    return rows[which.offset : which.offset + which.limit]
+
+
