@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
@@ -116,7 +117,7 @@ async def test_concurrent_endings_make_one_announcement(store: Store, tenant: Te
     await store.callbook.update(call.reference, answered)
     reasons = [EndReason.USER_HANGUP, EndReason.AGENT_HANGUP, EndReason.API_STOP] * 5
     results = await asyncio.gather(
-        *(store.callbook.update(call.reference, lambda c, r=reason: ended(c, r)) for reason in reasons)
+        *(store.callbook.update(call.reference, partial(ended, reason=reason)) for reason in reasons)
     )
     assert len({result.reason for result in results}) == 1
     assert await announced(store) == ["call.started", "call.ended"]

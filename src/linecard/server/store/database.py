@@ -51,6 +51,7 @@ class Database:
         writing = self.engine.execution_options(linecard_write=True)
         self._writers = async_sessionmaker(writing, expire_on_commit=False)
         self._turn = asyncio.Lock()
+        self._writing: asyncio.Task[Any] | None = None
 
     @property
     def dialect(self) -> str:
@@ -74,9 +75,17 @@ class Database:
             async with self._writers() as session, session.begin():
                 yield session
             return
-        async with self._turn, self._writers() as session, session.begin():
-            await session.connection()
-            yield session
+        if self._writing is asyncio.current_task():
+            # It would wait for itself for ever. On PostgreSQL it would work by luck, until it meets its own locks.
+            raise RuntimeError("a write transaction inside another one of the same task")
+        async with self._turn:
+            self._writing = asyncio.current_task()
+            try:
+                async with self._writers() as session, session.begin():
+                    await session.connection()
+                    yield session
+            finally:
+                self._writing = None
 
     def blocking_engine(self) -> Engine:
         """A plain engine on the same SQLite file, for a thread of its own."""
