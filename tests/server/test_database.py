@@ -18,11 +18,14 @@ from linecard.server.store.models import Agent, Workspace
 
 
 async def test_what_a_block_wrote_is_undone_when_it_raises(db: Database) -> None:
-    with pytest.raises(RuntimeError):
+    async def half() -> None:
         async with db.write() as session:
             session.add(Workspace(name="a"))
             await session.flush()
             raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await half()
     async with db.read() as session:
         assert await session.scalar(select(func.count()).select_from(Workspace)) == 0
 
