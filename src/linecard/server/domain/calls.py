@@ -18,7 +18,7 @@ from linecard.server.domain import admission, dialling
 from linecard.server.domain.agents import settings_of
 from linecard.server.domain.callers import agent_of, need_scope
 from linecard.server.domain.refusals import Blocked, Invalid, NumberInactive, NumberNotOwned, ShuttingDown
-from linecard.server.refusals import IdempotencyConflict
+from linecard.server.refusals import HostUnknown, IdempotencyConflict
 from linecard.server.store import NewCall, Snapshot, public_id
 from linecard.server.store.calls import IDEMPOTENCY
 from linecard.server.store.columns import utc_now
@@ -80,7 +80,10 @@ async def place(
         raise Invalid.field("scheduled_at", "lies in the past")
     for url, check in ((webhook_url, service.outward.webhook), (websocket_url, service.outward.websocket)):
         if url is not None:
-            await check(url)
+            try:
+                await check(url)
+            except HostUnknown:
+                pass  # its name may have an address by the time it is used; it is checked again then
     await check_destination(service, agent, from_number, to_number)
     await service.exchange.provider(public_id("credential", line.credential_id))  # incomplete: before it is counted
     limits = [time_limit, settings_of(agent, settings).max_duration_seconds, service.settings.max_duration_seconds]
