@@ -5,6 +5,7 @@ The models are made from ``AgentSettings``, so a setting added there is served h
 
 from __future__ import annotations
 
+import json
 from copy import copy
 from typing import Any, get_args, get_origin
 
@@ -66,7 +67,8 @@ def _settable(field: FieldInfo) -> tuple[Any, FieldInfo]:
     standard = field.get_default(call_default_factory=True, validated_data={})
     if isinstance(standard, tuple):
         standard = list(standard)
-    asked.description = "; ".join(filter(None, [field.description, f"default {standard!r}"]))
+    told = f"default {json.dumps(standard)}" if standard not in (None, "", [], {}) else ""
+    asked.description = "; ".join(filter(None, [field.description, told])) or None
     asked.default, asked.default_factory = None, None
     return _wire(field.annotation) | None, asked
 
