@@ -23,7 +23,7 @@ CORE = ROOT / "src" / "linecard"
 ROOMS = (
     "redaction errors numbers credentials resampling audio tones wav webhooks calls events serializer listener provider"
     " registry hookspecs plugins once tickets policy routing callbook position event_queue session incoming media"
-    " exchange speech agent __init__ asgi fast testing server matrix demo cli __main__"
+    " exchange fast speech agent __init__ asgi testing server matrix demo cli __main__"
 ).split()
 
 # A later room's name that an earlier one needs for the type checker only, and why.
@@ -38,7 +38,7 @@ TYPE_ONLY = {
 OVER_CORE = {"server": {"server", "cli"}, "demo": {"demo", "cli"}}
 
 CARRIERS = re.compile(r"twilio|telnyx|plivo|vonage|signalwire", re.IGNORECASE)
-CARRIER_FIELD = ("server/oneinbox.py", "twilio_call_sid")  # a field of the API we serve, named by its authors
+CARRIER_FIELD = ("server/oneinbox/call_shape.py", "twilio_call_sid")  # a field its API names so
 
 # Rooms that translate and hold state; their callers own the sockets, the clock and the log.
 PURE = {"calls", "events", "serializer", "position", "agent.protocol", "speech.turns"}

@@ -34,6 +34,9 @@ class MediaTransport(Protocol):
 class PushTransport(MediaTransport, Protocol):
     """One that calls with each frame, where the others are asked for the next: no task and no queue per frame."""
 
+    resumed: Callable[[], None] | None
+    """Called when :attr:`paused` ends."""
+
     @property
     def paused(self) -> bool:
         """True while the peer does not take what was written."""

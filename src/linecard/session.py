@@ -225,6 +225,10 @@ class MediaSession:
             for frame in self._serializer.flush():
                 await self._send(frame)
 
+    def stop_relaying(self) -> None:
+        """Caller audio comes as events again."""
+        self.relay = self.relay_now = None
+
     @property
     def transport(self) -> MediaTransport:
         """What carries the frames."""

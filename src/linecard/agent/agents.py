@@ -23,7 +23,7 @@ from linecard.agent.agent import Agent, AgentFunction, CallSetup, RawFunction, f
 from linecard.agent.engines import Engines
 from linecard.agent.finished import FinishedCall
 from linecard.agent.settings import AgentSettings
-from linecard.agent.socket import Guard
+from linecard.agent.socket import Guard, best_opener
 from linecard.agent.waiting_room import WaitingRoom
 from linecard.calls import Call
 from linecard.errors import ConfigurationError, UnknownAgent
@@ -71,6 +71,7 @@ class Agents(Mapping[str, "Handler"]):
         self.analyzers = analyzers
         self.recordings = Path(recordings) if recordings is not None else None
         self.guard = guard
+        self.open_socket = best_opener()
         self.exchange: Exchange | None = None
         self.waiting_room = WaitingRoom()
         self._agents: dict[str, Agent] = {}

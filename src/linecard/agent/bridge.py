@@ -17,7 +17,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 
 from linecard.agent import protocol, relay
-from linecard.agent.agent_audio import AgentAudio
+from linecard.agent.agent_audio import BUFFER, AgentAudio
 from linecard.agent.conversation import Conversation
 from linecard.agent.door import CallerTurn, Door
 from linecard.agent.protocol import (
@@ -33,10 +33,12 @@ from linecard.agent.protocol import (
     Transfer,
 )
 from linecard.agent.settings import fill
-from linecard.agent.socket import AgentSocket
+from linecard.agent.socket import AgentSocket, PushSocket
+from linecard.agent.straight import Straight
 from linecard.agent.text_turns import TextTurns
 from linecard.calls import EndReason
 from linecard.errors import LinecardError, StreamNotOpen
+from linecard.listener import PushTransport
 from linecard.speech import BargeIn
 
 log = logging.getLogger("linecard")
@@ -84,6 +86,7 @@ class Bridge(Door):
         if greeting := fill(self._conversation.settings.first_message, self._conversation.variables)[0].strip():
             speaker.add(speaker.begin(), greeting, complete=True)
         following = asyncio.ensure_future(self._audio.run())
+        straight = self._straight()
         try:
             async for frame in self._socket:
                 message = protocol.read(frame)
@@ -95,8 +98,24 @@ class Bridge(Door):
         except StreamNotOpen:
             pass  # the caller was quicker
         finally:
+            if straight is not None:
+                straight.stop()
             for task in (following, *self._tasks):
                 task.cancel()
+
+    def _straight(self) -> Straight | None:
+        """The short way for the agent's sound, where both connections call back."""
+        carrier, agent = self._session.transport, self._socket
+        if self._mode.tts or not isinstance(carrier, PushTransport) or not isinstance(agent, PushSocket):
+            return None
+
+        def may(media: Media) -> bool:
+            playable = not self._conversation.voicemail.machine and not self._flooding
+            return playable and self._session.remaining < BUFFER
+
+        straight = Straight(self._session, carrier, agent, may, self._audio.sent)
+        straight.start()
+        return straight
 
     # --- from the agent ---------------------------------------------------------------------------------------------
 

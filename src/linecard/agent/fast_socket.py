@@ -1,7 +1,8 @@
-"""An agent's connection on picows: what :class:`AgentSocket` is, and it can be written to and listened to without waiting."""
+"""An agent's connection on picows: an :class:`AgentSocket` that can also be listened and written to without waiting."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -83,14 +84,15 @@ async def open_socket(
     host = urlsplit(url).hostname or ""
     if urlsplit(url).scheme not in ("ws", "wss") or not host:
         raise AgentUnreachable(agent_id, host or "?", "its address must be a wss:// URL")
-    began = time.monotonic()
-    if guard is not None:
-        await guard(url)
     signed = protocol.handshake_headers(context, signing_key, str(uuid.uuid4()), int(time.time()))
     sent = {"User-Agent": "linecard", **(headers or {}), **signed}
     try:
-        left = max(0.05, timeout - (time.monotonic() - began))
-        return FastSocket(await connect(url, sent, timeout=left, max_message=protocol.MAX_MESSAGE))
+        async with asyncio.timeout(timeout):
+            if guard is not None:
+                await guard(url)
+            return FastSocket(await connect(url, sent, max_message=protocol.MAX_MESSAGE))
+    except TimeoutError as late:
+        raise AgentUnreachable(agent_id, host, f"no answer within {timeout:g} s") from late
     except Refused as refused:
         why = f"it answered {refused.status}" if refused.status else str(refused)
         raise AgentUnreachable(agent_id, host, why, status=refused.status) from refused

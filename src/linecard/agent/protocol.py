@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+import pybase64
 
 TTS_HEADER = "x-use-inkbox-text-to-speech"
 STT_HEADER = "x-use-inkbox-speech-to-text"
@@ -276,8 +277,6 @@ def _inner(value: Any, key: str) -> str | None:
 
 
 def _media(value: Any) -> Media | None:
-    import pybase64
-
     encoded = _inner(value, "payload")
     if encoded is None:
         return None

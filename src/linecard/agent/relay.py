@@ -9,7 +9,8 @@ from __future__ import annotations
 import pybase64
 
 from linecard.agent.protocol import Media, MediaHead
-from linecard.agent.socket import AgentSocket
+from linecard.agent.socket import AgentSocket, PushSocket
+from linecard.listener import PushTransport
 from linecard.session import MediaSession
 
 
@@ -21,19 +22,31 @@ class CallerAudio:
         self._socket = socket
         self._head = MediaHead(stream_id)
         self._bytes = 0
+        at_once = isinstance(session.transport, PushTransport) and isinstance(socket, PushSocket)
+        self._post = socket.post if at_once and isinstance(socket, PushSocket) else None
 
     async def send(self, payload: bytes, *, more_untouched: bool) -> None:
         """One frame of sound; with ``more_untouched`` those that follow are taken from the wire as they are."""
         await self._pass_on(pybase64.b64encode(payload), len(payload))
         # Only once nothing waits: what is on the wire now must not overtake what is still in the queue.
         if more_untouched and self._session.relays and not self._session.waiting:
-            self._session.relay = self.untouched
+            if self._post is None:
+                self._session.relay = self.untouched
+            else:
+                self._session.relay_now = self.untouched_now
 
     async def untouched(self, base64_audio: str) -> None:
         """One frame of sound as the carrier encoded it."""
         if self._session.tap is not None:
             self._session.tap.caller(pybase64.b64decode(base64_audio))
         await self._pass_on(base64_audio.encode(), decoded_size(base64_audio))
+
+    def untouched_now(self, base64_audio: str) -> None:
+        """The same by callbacks; the session tells the recorder itself."""
+        assert self._post is not None
+        frame = self._head.frame(base64_audio.encode(), self._bytes // 8)
+        self._bytes += decoded_size(base64_audio)
+        self._post(frame, droppable=True)
 
     async def _pass_on(self, base64_audio: bytes, size: int) -> None:
         frame = self._head.frame(base64_audio, self._bytes // 8)

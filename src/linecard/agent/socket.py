@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from linecard.agent import protocol
@@ -92,6 +93,24 @@ class AgentSocket:
             self._connection.transport.abort()
 
 
+@runtime_checkable
+class PushSocket(Protocol):
+    """What a connection can do beyond that when it calls with each message, and can be written to without waiting."""
+
+    def post(self, message: bytes, *, droppable: bool = False) -> bool:
+        """:meth:`AgentSocket.send`, at once."""
+        ...
+
+    def look_first(self, look: Callable[[bytes], bool] | None) -> None:
+        """Have ``look`` see each message as it comes; what it answers True to is done with. It is not asked while an
+        earlier message is still being dealt with."""
+        ...
+
+    def hold(self, held: bool) -> None:
+        """Leave the agent unread, or read it again."""
+        ...
+
+
 async def open_socket(
     url: str,
     *,
@@ -141,3 +160,28 @@ async def open_socket(
         raise AgentUnreachable(agent_id, host, str(failure) or type(failure).__name__) from failure
     response = connection.response
     return AgentSocket(connection, dict(response.headers.raw_items()) if response is not None else {})
+
+
+class Opener(Protocol):
+    """:func:`open_socket`, or one that does the same by other means."""
+
+    async def __call__(
+        self,
+        url: str,
+        *,
+        agent_id: str,
+        context: str,
+        signing_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = OPEN_TIMEOUT,
+        guard: Guard | None = None,
+    ) -> AgentSocket: ...
+
+
+def best_opener() -> Opener:
+    """The one that costs least per message: on picows where that is installed (``linecard[fast]``)."""
+    if importlib.util.find_spec("picows") is None:
+        return open_socket
+    from linecard.agent import fast_socket
+
+    return fast_socket.open_socket

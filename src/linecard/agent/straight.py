@@ -9,12 +9,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from linecard.agent import protocol
-from linecard.agent.fast_socket import FastSocket
+import msgspec
+import pybase64
+
 from linecard.agent.protocol import Media
+from linecard.agent.socket import PushSocket
 from linecard.errors import StreamNotOpen
 from linecard.listener import PushTransport
 from linecard.session import MediaSession
+
+
+class _Audio(msgspec.Struct, gc=False):
+    payload: str
+
+
+class _PlainMedia(msgspec.Struct, gc=False, tag_field="event", tag="media"):
+    media: _Audio
+
+
+_decode = msgspec.json.Decoder(_PlainMedia).decode
+
+
+def plain_media(message: bytes) -> Media | None:
+    """What is in nearly every message of an agent that speaks itself; None for all others."""
+    try:
+        encoded = _decode(message).media.payload
+        payload = pybase64.b64decode(encoded, validate=True)
+    except (msgspec.MsgspecError, ValueError):
+        return None
+    return Media(payload, encoded) if payload else None
 
 
 class Straight:
@@ -24,7 +47,7 @@ class Straight:
         self,
         session: MediaSession,
         carrier: PushTransport,
-        agent: FastSocket,
+        agent: PushSocket,
         may: Callable[[Media], bool],
         sent: Callable[[], None],
     ) -> None:
@@ -46,7 +69,7 @@ class Straight:
         self._resumed()
 
     def _spoke(self, message: bytes) -> bool:
-        media = protocol.plain_media(message)
+        media = plain_media(message)
         if media is None or not self._may(media):
             return False
         try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from linecard.agent import protocol
 from linecard.agent.agent import Agent, CallSetup
-from linecard.agent.socket import OPEN_TIMEOUT, AgentSocket, open_socket
+from linecard.agent.socket import OPEN_TIMEOUT, AgentSocket
 from linecard.agent.waiting_room import Accepted
 from linecard.calls import Call, EndReason
 from linecard.errors import AgentUnreachable, LinecardError, UnknownAgent
@@ -72,7 +72,7 @@ async def connect(
         direction=str(call.direction),
         extra=setup.context,
     )
-    return await open_socket(
+    return await agents.open_socket(
         url,
         agent_id=agent.id,
         context=context,

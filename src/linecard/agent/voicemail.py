@@ -50,7 +50,8 @@ class Voicemail:
     async def _take_over(self, message: str, first: bool, greeting_ended: bool) -> None:
         speaker = self._conversation.speaker
         if first:
-            speaker.muted, self._conversation.session.relay = True, None
+            speaker.muted = True
+            self._conversation.session.stop_relaying()
             await speaker.cut()
         if greeting_ended:
             self._leave(message)

@@ -64,6 +64,27 @@ class Leg(WSListener):
         response = self._socket.response if self._socket is not None and self._socket.is_client_side else None
         return {name.lower(): value for name, value in response.headers.items()} if response is not None else {}
 
+    @property
+    def behind(self) -> int:
+        """Bytes written that the peer has not taken."""
+        return self._socket.underlying_transport.get_write_buffer_size() if self._socket is not None else 0
+
+    def limit_writing(self, size: int) -> None:
+        """Count as paused with more than ``size`` bytes waiting."""
+        if self._socket is not None:
+            self._socket.underlying_transport.set_write_buffer_limits(high=size)
+
+    async def wait_over(self, timeout: float) -> bool:
+        """Wait until the connection is over; False when it is not within ``timeout`` seconds."""
+        await asyncio.wait({self._over}, timeout=timeout)
+        return self._over.done()
+
+    def abort(self) -> None:
+        """Drop the connection, now."""
+        if self._socket is not None:
+            self._shut()
+            self._socket.disconnect(graceful=False)
+
     # --- what a MediaTransport does --------------------------------------------------------------------------------
 
     async def send(self, frame: bytes) -> None:

@@ -29,8 +29,8 @@ READ_BUFFER = 4096
 
 log = logging.getLogger("linecard")
 # picows makes a child of a plain Logger for each connection, and uvicorn's would tell of each; failures are enough.
-_picows_log = logging.LoggerAdapter(logging.getLogger("linecard.picows"), {})
-_picows_log.logger.setLevel(logging.ERROR)
+picows_log = logging.LoggerAdapter(logging.getLogger("linecard.picows"), {})
+picows_log.logger.setLevel(logging.ERROR)
 
 
 def websockets(exchange: Exchange) -> type[asyncio.Protocol]:
@@ -65,7 +65,7 @@ class Sockets(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._admitting: asyncio.Task[None] | None = None
 
-    # --- what uvicorn calls: connection_made, then data_received with the whole request --------------------------------
+    # --- what uvicorn calls: connection_made, then data_received with the whole request ------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -170,7 +170,7 @@ class Sockets(asyncio.Protocol):
             None,
             False,
             lambda request: leg,
-            _picows_log,
+            picows_log,
             True,
             None,
             bool(ping),

@@ -1,0 +1,50 @@
+"""The agent's side of a call on picows: dial its WebSocket, get a :class:`Leg`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from picows import WSAutoPingStrategy, WSError, WSHandshakeError, ws_connect
+
+from linecard.fast.leg import MAX_MESSAGE, Leg
+from linecard.fast.sockets import READ_BUFFER, picows_log
+
+PING_EVERY = 20.0
+"""Seconds between pings, and for their answer: a little less than two of them, and a dead agent is known as such."""
+
+
+class Refused(ConnectionError):
+    """The agent's server did not take the call; ``status`` is its HTTP answer, None when there was none."""
+
+    def __init__(self, why: str, status: int | None = None) -> None:
+        self.status = status
+        super().__init__(why)
+
+
+async def connect(url: str, headers: Mapping[str, str], *, max_message: int = MAX_MESSAGE) -> Leg:
+    """The agent's socket, open; its handshake reply is in ``leg.headers``. Redirects are not followed.
+
+    Raises :class:`Refused` for whatever stands in the way. It has no time limit of its own.
+    """
+    try:
+        _, leg = await ws_connect(
+            lambda: Leg(max_message=max_message),
+            url,
+            extra_headers=dict(headers),
+            websocket_handshake_timeout=None,
+            max_redirects=0,
+            logger_name=picows_log,
+            max_frame_size=max_message,
+            read_buffer_init_size=READ_BUFFER,
+            enable_auto_ping=True,
+            auto_ping_idle_timeout=PING_EVERY,
+            auto_ping_reply_timeout=PING_EVERY,
+            auto_ping_strategy=WSAutoPingStrategy.PING_PERIODICALLY,
+        )
+    except WSHandshakeError as refused:
+        status = None if refused.response is None else int(refused.response.status)
+        raise Refused(f"answered HTTP {status}" if status else str(refused), status) from refused
+    except (WSError, OSError, ValueError) as failed:
+        raise Refused(str(failed) or type(failed).__name__) from failed
+    assert isinstance(leg, Leg)
+    return leg
