@@ -110,9 +110,6 @@ class AgentCall(Door):
             async for delta in words:
                 speaker.add(turn, delta)
             speaker.add(turn, "", complete=True)
-        except BaseException:
-            speaker.drop(turn.id)
-            raise
         finally:
             if (close := getattr(words, "aclose", None)) is not None:
                 with contextlib.suppress(RuntimeError):

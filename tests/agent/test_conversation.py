@@ -1,0 +1,263 @@
+"""What an agent's settings do to a call, and one reason for its end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from fake_speech import SPEECH, Desk, FakeEngine, Line, notes, told
+
+from linecard import Direction, EndReason, MachineDetected
+from linecard.agent.call import AgentCall
+from linecard.audio import PCMU_8K
+from linecard.errors import SpeechFailed
+
+
+async def stay(line: Line) -> None:
+    await line.until(lambda: line.session.ended, timeout=10)
+
+
+async def mute(call: AgentCall) -> None:
+    """Has nothing to say, and listens until the end."""
+    async for _ in call.turns():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"silence_timeout_seconds": 0.3}, EndReason.SILENCE_TIMEOUT),
+        ({"max_duration_seconds": 0.3}, EndReason.MAX_DURATION),
+        ({"max_duration_seconds": 0.3, "silence_timeout_seconds": 5}, EndReason.MAX_DURATION),
+        (
+            {"first_message": "Thank you, good bye now.", "end_call_phrases": ["good bye"], "silence_timeout_seconds": 3},
+            EndReason.END_CALL_PHRASE,
+        ),
+    ],
+)
+async def test_a_call_that_its_settings_end_has_their_reason_and_is_hung_up_once(
+    settings: dict[str, object], reason: EndReason
+) -> None:
+    line, finished = await Desk().call(mute, stay, settings)
+    assert line.hang_ups == [reason] and finished.reason is reason
+
+
+async def test_the_agents_own_phrase_ends_the_call_only_once_it_was_heard() -> None:
+    settings = {"first_message": "It was nice to talk to you, good bye.", "end_call_phrases": ["good bye"]}
+    line, finished = await Desk().call(mute, stay, settings)
+    assert told(finished) == [("local", "It was nice to talk to you, good bye.")]
+    assert finished.seconds >= 9 * 0.06
+
+
+async def test_the_callers_phrase_ends_the_call_at_its_final() -> None:
+    async def caller(line: Line) -> None:
+        await line.utter()
+        await stay(line)
+
+    line, finished = await Desk("okay goodbye then").call(mute, caller, {"end_call_phrases": ["goodbye"]})
+    assert finished.reason is EndReason.END_CALL_PHRASE and told(finished) == [("remote", "okay goodbye then")]
+
+
+async def test_talking_puts_silence_off() -> None:
+    async def caller(line: Line) -> None:
+        for _ in range(4):
+            await line.say(0.2)
+            await line.breathe(0.6)
+        await stay(line)
+
+    desk = Desk("a", "b", "c", "d")
+    _, finished = await desk.call(mute, caller, {"silence_timeout_seconds": 0.9})
+    assert finished.reason is EndReason.SILENCE_TIMEOUT and finished.seconds > 3.2
+    assert [text for _, text in told(finished)] == ["a", "b", "c", "d"]
+
+
+async def test_the_callers_last_words_are_kept_when_the_call_ends_in_the_middle_of_them() -> None:
+    async def caller(line: Line) -> None:
+        await line.say(0.4)
+        line.end()
+
+    _, finished = await Desk("wait I wanted").call(mute, caller)
+    assert told(finished) == [("remote", "wait")]  # what was understood by then
+    assert finished.reason is EndReason.USER_HANGUP
+
+
+async def test_what_was_heard_counts_when_the_caller_hangs_up_on_the_agent() -> None:
+    async def caller(line: Line) -> None:
+        await line.breathe(0.35)
+        line.end()
+
+    _, finished = await Desk().call(mute, caller, {"first_message": "one two three four five six seven eight nine ten"})
+    heard = told(finished)[0][1].split()
+    assert heard == "one two three four five six seven eight nine ten".split()[: len(heard)] and 3 <= len(heard) <= 7
+
+
+async def test_a_sensitivity_of_zero_never_yields() -> None:
+    async def caller(line: Line) -> None:
+        await line.breathe(0.1)
+        await line.utter(0.5)
+        await line.breathe(1)
+        line.end()
+
+    settings = {"first_message": " ".join(["much"] * 30), "interruption_sensitivity": 0}
+    line, finished = await Desk("let me speak").call(mute, caller, settings)
+    assert finished.barge_ins == 0 and ("remote", "let me speak") in told(finished)
+
+
+async def test_keys_do_not_interrupt() -> None:
+    async def caller(line: Line) -> None:
+        await line.breathe(0.1)
+        line.press("1")
+        await stay(line)
+
+    async def agent(call: AgentCall) -> None:
+        assert not (await call.say("one two three four five six seven.")).interrupted
+
+    _, finished = await Desk().call(agent, caller)
+    assert finished.barge_ins == 0 and len(notes(finished, "digit")) == 1
+
+
+# --- machines -----------------------------------------------------------------------------------------------------
+
+
+def machine(line: Line, *, greeting_ended: bool = False, who: str = "machine") -> None:
+    line.session.deliver(MachineDetected(call_id="leg-1", answered_by=who, greeting_ended=greeting_ended))
+
+
+async def test_a_machine_is_hung_up_on() -> None:
+    async def callee(line: Line) -> None:
+        await line.breathe(0.1)
+        machine(line)
+        await stay(line)
+
+    settings = {"voicemail_detection": True, "first_message": "Hello, am I speaking to Sama?"}
+    line, finished = await Desk().call(mute, callee, settings, direction=Direction.OUTBOUND)
+    assert finished.reason is EndReason.VOICEMAIL and line.hang_ups == [EndReason.VOICEMAIL]
+
+
+async def test_a_message_is_left_after_the_greeting_and_nothing_else_is_said_to_a_machine() -> None:
+    desk = Desk("please leave a message")
+    answers: list[object] = []
+
+    async def agent(call: AgentCall) -> None:
+        async for turn in call.turns():
+            answers.append(turn)
+            await call.say("This must not be heard.")
+
+    async def callee(line: Line) -> None:
+        await line.breathe(0.1)
+        machine(line)
+        await line.utter()
+        assert len(line.frames("clear")) == 1
+        before = len(line.heard())
+        await line.breathe(0.3)
+        assert len(line.heard()) == before
+        machine(line, greeting_ended=True, who="unknown")
+        await stay(line)
+
+    settings = {
+        "voicemail_detection": True,
+        "on_voicemail": "leave_message",
+        "voicemail_message": "Call us back, {{name}}.",
+        "first_message": "Hello, am I speaking to Sama, or is this somebody else altogether?",
+        "dynamic_variables": {"name": "Sama"},
+    }
+    line, finished = await desk.call(agent, callee, settings, direction=Direction.OUTBOUND)
+    assert finished.reason is EndReason.VOICEMAIL and answers == []
+    assert told(finished)[-1] == ("local", "Call us back, Sama.")
+    assert line.heard().endswith(b"".join(bytes((n,)) * 480 for n in (1, 2, 3, 4)))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"voicemail_detection": True, "on_voicemail": "ignore"}, {"voicemail_detection": False}]
+)
+async def test_a_machine_may_be_ignored(settings: dict[str, object]) -> None:
+    async def callee(line: Line) -> None:
+        machine(line, greeting_ended=True)
+        await line.breathe(0.3)
+        line.end()
+
+    _, finished = await Desk().call(mute, callee, settings, direction=Direction.OUTBOUND)
+    assert finished.reason is EndReason.USER_HANGUP and notes(finished, "answered_by")[0]["who"] == "machine"
+
+
+# --- engines that fail ----------------------------------------------------------------------------------------------
+
+
+async def test_a_voice_that_fails_in_the_middle_is_replaced_and_the_sentence_said_again() -> None:
+    desk = Desk()
+    spare = FakeEngine(name="spare")
+    desk.agents.engines.add(spare)
+
+    async def agent(call: AgentCall) -> None:
+        await call.say("One two.")
+        desk.engine.speak_fails = True
+        said = await call.say("Three four.")
+        assert (said.text, said.interrupted) == ("Three four.", False)
+
+    _, finished = await desk.call(agent, stay, {"fallback_synthesizer": "spare", "voice": "theirs"})
+    assert told(finished) == [("local", "One two."), ("local", "Three four.")]
+    assert spare.spoken == ["Three four."]
+    assert notes(finished, "engine_failed")[0]["fallback"] == "spare"
+    assert [style.voice for style in desk.engine.styles if style] == ["theirs"]
+    assert [style.voice for style in spare.styles if style] == [""], "a voice's name is its engine's own"
+
+
+async def test_an_ear_that_fails_in_the_middle_is_replaced_and_the_utterance_not_lost() -> None:
+    desk = Desk()
+    desk.engine.listen_fails = True
+    spare = FakeEngine("I am still here", name="spare")
+    desk.agents.engines.add(spare)
+
+    async def caller(line: Line) -> None:
+        await line.breathe(0.1)
+        await line.utter(0.4)
+        await line.breathe(0.2)
+        line.end()
+
+    settings = {"recognizer": "fake", "fallback_recognizer": "spare"}
+    _, finished = await desk.call(mute, caller, settings)
+    assert told(finished) == [("remote", "I am still here")]
+    assert spare.ears[0].begun == 1 and spare.ears[0].fed.count(SPEECH) == round(0.4 * PCMU_8K.rate)
+    assert notes(finished, "engine_failed")[0]["ability"] == "listen"
+
+
+async def test_without_another_ear_the_call_fails_rather_than_going_on_deaf() -> None:
+    desk = Desk()
+    desk.engine.listen_fails = True
+
+    async def caller(line: Line) -> None:
+        await line.say(0.2)
+        await asyncio.sleep(5)
+
+    with pytest.raises(SpeechFailed):
+        await desk.call(mute, caller)
+    assert notes(desk.finished[-1], "engine_failed")[0]["fallback"] is None
+
+
+async def test_what_the_caller_expects_to_be_asked_goes_to_the_recogniser() -> None:
+    desk = Desk()
+    await desk.call(mute, lambda line: _end(line), {"phrases": ["yes please"], "language": "en-GB"})
+    hearing = desk.engine.hearings[0]
+    assert hearing is not None
+    assert (hearing.phrases, hearing.language, hearing.cued) == (("yes please",), "en-GB", True)
+
+
+async def _end(line: Line) -> None:
+    await line.breathe(0.1)
+    line.end()
+
+
+async def test_a_call_leaves_no_task_and_no_engine_of_its_own_behind() -> None:
+    before = asyncio.all_tasks()
+    desk = Desk("yes")
+
+    async def caller(line: Line) -> None:
+        await line.utter()
+        line.end()
+
+    await desk.call(mute, caller, {"first_message": "Hello there, who is this?"})
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+    assert sorted(desk.engine.closed) == ["ear", "voice"]
+    await desk.agents.aclose()
+    assert desk.engine.closed[-1] == "engine"
