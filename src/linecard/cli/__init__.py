@@ -24,6 +24,7 @@ class Command(NamedTuple):
 
 COMMANDS: dict[str, Command] = {
     "demo": Command("linecard.demo:main", "real calls through every installed carrier's sandbox, and what was heard"),
+    "serve": Command("linecard.cli.serve:main", "the whole service: both APIs, media, recordings, sandboxes"),
     "providers": Command("linecard.cli.providers:main", "the carriers installed here, and what each can do"),
     "matrix": Command("linecard.cli.matrix:main", "the capability table as Markdown"),
     "new-provider": Command("linecard.cli.new_provider:main", "begin a carrier plugin of your own"),

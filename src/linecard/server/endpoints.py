@@ -21,6 +21,7 @@ from linecard.server.auth import Caller
 from linecard.server.domain.refusals import Forbidden, Invalid
 
 if TYPE_CHECKING:
+    from linecard.server.domain.incoming_webhook import IncomingAsk
     from linecard.server.outbox import Style
     from linecard.server.service import Service
 
@@ -78,7 +79,8 @@ class Endpoint:
 class Face:
     """One HTTP contract. ``refuse`` turns any exception into the contract's error answer: it gets the error and the
     request's id, and answers 500 for what is not a LinecardError. ``style`` writes its webhooks (``outbox.py``).
-    ``error`` is the model of its error body, for the document.
+    ``error`` is the model of its error body, for the document. ``incoming`` writes the body of the webhook that asks
+    what to do with an incoming call; one face at most has it.
     """
 
     name: str
@@ -87,7 +89,8 @@ class Face:
     endpoints: Sequence[Endpoint]
     refuse: Callable[[Exception, str], Response]
     error: type[BaseModel]
-    style: Callable[[Service], Style]
+    style: Callable[[Service], Style] | None = None
+    incoming: Callable[[IncomingAsk], Awaitable[dict[str, Any]]] | None = None
 
     def routes(self, service: Service) -> list[Route]:
         """Starlette's routes, each with and without the last slash: clients do not follow redirects."""

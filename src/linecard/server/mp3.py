@@ -11,7 +11,7 @@ KBPS = 32
 
 def wav_to_mp3(source: Path, target: Path) -> None:
     """Encode a PCM16 WAV. ``ImportError`` when no encoder is installed. Takes a while: not for the event loop."""
-    import lameenc
+    import lameenc  # type: ignore[import-not-found]
 
     with wave.open(str(source), "rb") as wav, target.open("wb") as out:
         encoder = lameenc.Encoder()

@@ -72,6 +72,9 @@ class Settings(BaseSettings):
     outward_allow: list[str] = Field(
         default=[], description="Private networks (CIDR) that webhooks and agents may be in all the same"
     )
+    handlers: dict[str, str] = Field(
+        default={}, description="Python agents that API clients may name: name -> `module:function`"
+    )
     max_body_bytes: int = Field(default=1_048_576, ge=1024, description="Largest request body taken")
     webhook_timeout: float = Field(default=10, gt=0, le=60, description="Seconds a webhook receiver has to answer")
     inbound_webhook_timeout: float = Field(

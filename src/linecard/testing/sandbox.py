@@ -82,6 +82,10 @@ class Sandbox(ABC):
     def sign(self, delivery: Delivery) -> Delivery:
         """``delivery`` with the carrier's signature for its present URL and body, made now."""
 
+    def give_number(self, number: str, credential: Credential) -> None:
+        """Give the account of ``credential`` a number it owns already, where the carrier tells accounts apart."""
+        self.add_number(number)
+
     def open_account(self, credential: Credential) -> None:
         """Know a credential somebody made themselves, so that its webhooks can be signed before it first logs in."""
         return None

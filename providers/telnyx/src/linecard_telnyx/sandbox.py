@@ -89,6 +89,16 @@ class TelnyxSandbox(Sandbox):
         """Give the account a number; it is connected to nothing yet."""
         self.account(api_key).add_number(number)
 
+    def give_number(self, number: str, credential: Credential) -> None:
+        """Give a credential's account a number, and take it from any other: a number is owned once."""
+        api_key = credential.secrets()[0]
+        for account in self.accounts.values():
+            held = account.number(number)
+            if held is not None and account is not self.account(api_key):
+                del account.numbers[held["id"]]
+        if self.account(api_key).number(number) is None:
+            self.account(api_key).add_number(number)
+
     # --- webhooks -------------------------------------------------------------------------------------------------
 
     def tell(

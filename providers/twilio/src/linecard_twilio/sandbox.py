@@ -104,6 +104,15 @@ class TwilioSandbox(Sandbox):
             sandbox_numbers.own(account, number, frozenset({"voice", "sms", "mms"}), kind)
             self.stock.sold.add(number)
 
+    def give_number(self, number: str, credential: Credential) -> None:
+        """Give a credential's account a number, and take it from any other: a number is owned once."""
+        self.open_account(credential)
+        owner = self.accounts[credential.account_sid]  # type: ignore[attr-defined]
+        for account in self.accounts.values():
+            if account is not owner and (held := account.number(number)) is not None:
+                del account.numbers[held["sid"]]
+        self.add_number(number, owner.sid)
+
     # --- calls ----------------------------------------------------------------------------------------------------
 
     async def ring(self, to: str, from_: str, *, said: bytes = b"") -> FarEnd:

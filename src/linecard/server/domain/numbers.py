@@ -74,7 +74,7 @@ async def register(
         if held.status == "active" or held.workspace_id != caller.workspace_id:
             raise Taken("number", number)
     if service.sandboxes is not None:
-        service.sandboxes.give(credential, number)
+        await service.sandboxes.give(credential, number)
     fields: dict[str, Any] = {
         "agent_id": agent.id if agent else None,
         "friendly_name": friendly_name,

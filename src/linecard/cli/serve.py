@@ -1,0 +1,163 @@
+"""``linecard serve``: the whole service in one process on one port."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from linecard.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from linecard.server.service import Service
+    from linecard.server.settings import Settings
+
+log = logging.getLogger("linecard")
+
+
+def main(argv: list[str]) -> int:
+    """Serve until told to stop; a second signal does not wait for calls."""
+    try:
+        import uvicorn  # noqa: F401
+
+        from linecard.server.settings import Settings
+    except ImportError as missing:
+        wanted = f"serving needs more than is installed ({missing}): pip install 'linecard[server]'"
+        raise ConfigurationError(wanted) from None
+    given = {name: value for name, value in vars(_parser().parse_args(argv)).items() if value is not None}
+    try:
+        settings = Settings(**given)
+    except ValidationError as failure:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in failure.errors())
+        raise ConfigurationError(f"a setting is wrong: {wrong}") from None
+    return asyncio.run(serve(settings))
+
+
+def _parser() -> argparse.ArgumentParser:
+    more = "Everything else is set in the environment or linecard.toml: docs/settings.md"
+    parser = argparse.ArgumentParser(prog="linecard serve", description=__doc__, epilog=more)
+    parser.add_argument("--host", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on (8080); 0 takes a free one")
+    parser.add_argument("--public-url", dest="public_url", help="origin under which carriers and agents reach us")
+    parser.add_argument("--database", help="sqlite:///file or postgresql://user:password@host/name")
+    parser.add_argument("--data-dir", dest="data_dir", type=Path, help="for SQLite, the key, recordings (./data)")
+    parser.add_argument("--sandbox", action="store_true", default=None, help="play the carriers: no account needed")
+    parser.add_argument("--log-json", dest="log_json", action="store_true", default=None, help="log JSON lines")
+    parser.add_argument("--log-level", dest="log_level", choices=("debug", "info", "warning", "error"))
+    return parser
+
+
+async def serve(settings: Settings) -> int:
+    """Bind, start, print where, serve, drain, stop. 0 after a stop that was asked for."""
+    import uvicorn
+
+    from linecard.server import logs
+    from linecard.server.app import create_service
+
+    class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield  # signals are ours: a stop has to wait for calls first
+
+    logs.set_up(settings.log_level, as_json=settings.log_json)
+    sock = bind(settings.host, settings.port)
+    settings = settings.model_copy(update={"port": sock.getsockname()[1]})
+    app = create_service(settings)
+    server = Server(_config(app, settings))
+    stopping = asyncio.ensure_future(_until_signal(server, app, settings))
+    running = asyncio.ensure_future(server.serve([sock]))
+    try:
+        while not server.started and not running.done():  # noqa: ASYNC110 uvicorn has no event for it
+            await asyncio.sleep(0.01)
+        if server.started:
+            service: Service = app.state.service
+            if service.sandboxes is not None:
+                await service.sandboxes.reconnect()
+            announce(service)
+        await running
+    finally:
+        stopping.cancel()
+        sock.close()
+    return 0 if server.started else 1
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; ``ConfigurationError`` when the address is taken or not ours."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except (OSError, OverflowError) as problem:
+        sock.close()
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {problem}. Give another --port or --host") from None
+    sock.listen(1024)
+    return sock
+
+
+def _config(app: Starlette, settings: Settings) -> Any:
+    import uvicorn
+
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        ws="websockets-sansio",
+        ws_max_size=1024 * 1024,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+        timeout_keep_alive=30,
+    )
+
+
+async def _until_signal(server: Any, app: Starlette, settings: Settings) -> None:
+    """First signal: drain, then stop. Second: stop now."""
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+    again = asyncio.Event()
+
+    def on_signal() -> None:
+        (again if asked.is_set() else asked).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    await asked.wait()
+    service: Service | None = getattr(app.state, "service", None)
+    if service is not None and server.started:
+        log.info("stopping: %d live calls have %g s to end", len(service.exchange.sessions), settings.drain_seconds)
+        draining = asyncio.ensure_future(service.drain(settings.drain_seconds))
+        impatient = asyncio.ensure_future(again.wait())
+        await asyncio.wait({draining, impatient}, return_when=asyncio.FIRST_COMPLETED)
+        draining.cancel()
+        impatient.cancel()
+    server.should_exit = True
+
+
+def announce(service: Service) -> None:
+    """Where it listens, the first key, and what to do next."""
+    origin = service.exchange.public_url
+    lines = [f"linecard listens on {origin}   (API: {origin}/docs)"]
+    if service.new_admin_key is not None:
+        lines.append(f"admin key, shown this once: {service.new_admin_key}")
+    elif service.settings.admin_key is not None:
+        lines.append("admin key: the one in LINECARD_ADMIN_KEY")
+    if service.sandboxes is not None:
+        names = ", ".join(service.sandboxes.played) or "none installed"
+        lines.append(f"sandbox: {names}. No account needed; POST {origin}/sandbox/calls rings a number of yours")
+    lines.append("next: add a carrier credential, make an agent, register a number:")
+    lines.append(f'  curl {origin}/v1/credentials -H "Authorization: Bearer $KEY" \\')
+    lines.append("""    --json '{"name": "My carrier", "provider": "...", "api_key": "..."}'""")
+    print("\n".join(lines), file=sys.stdout, flush=True)

@@ -1,0 +1,156 @@
+"""The whole service as one ASGI app: carriers' webhooks and media, both faces, the sandboxes, health and metrics.
+
+``create_service(settings)`` is what ``linecard serve`` runs; any ASGI server may.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+from sqlalchemy import text
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import BaseRoute, Match, Route
+
+from linecard.asgi import routes as exchange_routes
+from linecard.errors import LinecardError
+from linecard.server import docs_page, openapi
+from linecard.server.domain import recordings
+from linecard.server.domain.refusals import Unknown
+from linecard.server.endpoints import Face, request_id
+from linecard.server.front_door import FrontDoor
+from linecard.server.service import Service
+from linecard.server.settings import Settings
+
+Answer = Callable[[Request], Awaitable[Response]]
+
+
+def faces(sandbox: bool = False) -> list[Face]:
+    """The HTTP contracts served, in the order in which the document shows them."""
+    from linecard.server.inkbox import FACE as INKBOX
+    from linecard.server.oneinbox import FACE as ONEINBOX
+
+    served = [ONEINBOX, INKBOX]
+    if sandbox:
+        from linecard.server.sandbox_api import FACE as SANDBOX
+
+        served.append(SANDBOX)
+    return served
+
+
+def create_service(settings: Settings, served: Sequence[Face] | None = None) -> Starlette:
+    """The app. The store is opened when it starts; ``app.state.service`` is the :class:`Service` from then on."""
+    contracts = list(faces(settings.sandbox) if served is None else served)
+    door = FrontDoor(contracts, settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        service = await Service.open(settings, contracts)
+        try:
+            app.state.service = door.service = service
+            app.router.routes[:] = service_routes(service)
+            await service.start()
+            if service.sandboxes is not None:
+                app.router.routes[:0] = service.sandboxes.mounts()
+            yield
+        finally:
+            await service.close()
+
+    app = Starlette(lifespan=lifespan)
+    app.router.redirect_slashes = False
+    app.add_middleware(door.middleware)
+    return app
+
+
+def service_routes(service: Service) -> list[BaseRoute]:
+    """Every route, the narrow ones first: a carrier's webhook address is any two words."""
+    found: list[BaseRoute] = [
+        Route("/healthz", _healthz),
+        Route("/readyz", _readyz(service)),
+        Route("/docs", docs_page.show),
+        Route("/openapi.json", _document(service)),
+        Route("/recordings/{name}", _recording(service)),
+    ]
+    if service.settings.metrics:
+        found.append(Route("/metrics", _metrics(service)))
+    for face in service.faces:
+        mine = face.routes(service)
+        found += mine
+        found.append(Route(face.prefix + "{rest:path}", _nowhere(face, mine), methods=None))
+    return [*found, *exchange_routes(service.exchange)]
+
+
+async def _healthz(request: Request) -> Response:
+    return JSONResponse({"status": "ok"})
+
+
+def _readyz(service: Service) -> Answer:
+    async def ready(request: Request) -> Response:
+        """200 when calls may be sent here: the database answers, words are being written, nobody asked us to stop."""
+        problems = {}
+        try:
+            async with service.store.db.read() as session:
+                await session.execute(text("SELECT 1"))
+        except Exception as problem:  # noqa: BLE001 whatever the driver raises, the answer is the same
+            problems["database"] = type(problem).__name__
+        if service.store.writer.problem is not None:
+            problems["writer"] = type(service.store.writer.problem).__name__
+        if service.draining:
+            problems["draining"] = "shutting down"
+        status = {"status": "ready" if not problems else "not ready", "problems": problems}
+        return JSONResponse(status, status_code=503 if problems else 200)
+
+    return ready
+
+
+def _metrics(service: Service) -> Answer:
+    async def metrics(request: Request) -> Response:
+        return Response(service.meters.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return metrics
+
+
+def _document(service: Service) -> Answer:
+    written = openapi.document(service.faces, service.exchange.public_url)
+
+    async def document(request: Request) -> Response:
+        return JSONResponse(written)
+
+    return document
+
+
+def _recording(service: Service) -> Answer:
+    async def recording(request: Request) -> Response:
+        query = request.query_params
+        name = request.path_params["name"]
+        try:
+            path, kind = await recordings.by_signature(
+                service, name, query.get("expires", ""), query.get("signature", "")
+            )
+        except Unknown:
+            return JSONResponse({"detail": "no such recording, or the address has expired"}, status_code=404)
+        except LinecardError as problem:
+            return JSONResponse({"detail": str(problem)}, status_code=501)
+        return FileResponse(path, media_type=kind)
+
+    return recording
+
+
+def _nowhere(face: Face, routes: Sequence[Route]) -> Answer:
+    async def nowhere(request: Request) -> Response:
+        """404 in the face's own words; 405 where the path is right and the method is not."""
+        allowed = {
+            method
+            for route in routes
+            if route.matches(request.scope)[0] is Match.PARTIAL
+            for method in route.methods or ()
+        }
+        answer = face.refuse(Unknown("address"), request_id(request))
+        if allowed:
+            answer.status_code = 405
+            answer.headers["Allow"] = ", ".join(sorted(allowed))
+        return answer
+
+    return nowhere

@@ -1,0 +1,129 @@
+"""What becomes of an incoming call: the order of the questions, which is also what ``route explain`` tells.
+
+Contact rules come first: whom they block, nobody hears of. Then the day's limits, then what the agent (or the
+number's own routing) says. Each step leaves a line in the call's log, so that the answer to "why did it not ring?"
+is written down.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from linecard.calls import EndReason
+from linecard.errors import DestinationNotAllowed
+from linecard.events import IncomingCall
+from linecard.registry import Line
+from linecard.routing import Answer, Forward, LeaveRinging, Reject, Route
+from linecard.server.domain.inbound_routing import first_agent
+from linecard.server.domain.incoming_webhook import IncomingAsk, ask_agent, ask_number
+from linecard.server.refusals import OverLimit
+from linecard.server.store import Snapshot, parse_id
+from linecard.server.store.models import Agent, CallRow, LineRow
+
+if TYPE_CHECKING:
+    from linecard.server.service import Service
+
+log = logging.getLogger("linecard")
+
+
+@dataclass(slots=True)
+class Decision:
+    """The route and the reason for it, in words for a person."""
+
+    route: Route
+    why: str
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+class ServiceRouter:
+    """The exchange's router: ``await router(event, line)``."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(self, event: IncomingCall, line: Line | None) -> Route:
+        call = await self._service.store.calls.find(event.reference)
+        row = await self._service.store.lines.by_number(event.call.to) if line is not None else None
+        if call is None or row is None or row.status != "active":
+            return Reject()
+        decision = await self._decide(call, row)
+        self._service.store.writer.event(call.id, "call.routed", {"why": decision.why, **decision.notes})
+        return decision.route
+
+    async def _decide(self, call: CallRow, line: LineRow) -> Decision:
+        store = self._service.store
+        agent = await store.agents.get(line.workspace_id, first_agent(line))
+        if agent is None:
+            return Decision(Reject(), "the number has no agent")
+        verdict = await store.rules.decide(agent, "inbound", call.from_number)
+        if not verdict.allowed:
+            await store.calls.block(call.id)
+            return Decision(Reject(), verdict.reason)
+        if self._service.draining:
+            return Decision(Reject(EndReason.BUSY), "this process is shutting down")
+        try:
+            limits = await store.limits.reserve(line.workspace_id, call.id)
+        except OverLimit as over:
+            return Decision(Reject(), str(over))
+        return await self._by_action(call, line, agent, limits)
+
+    async def _by_action(self, call: CallRow, line: LineRow, agent: Agent, limits: Snapshot) -> Decision:
+        store = self._service.store
+        action = agent.incoming_call_action
+        match action:
+            case "auto_reject":
+                return Decision(Reject(), "the agent declines all calls (auto_reject)")
+            case "hosted_agent":
+                return Decision(Reject(), "hosted_agent is not offered here")
+            case "forward":
+                return self._forward(line, agent)
+            case "webhook":
+                said = await ask_agent(IncomingAsk(self._service, call, line, agent, limits))
+                if said.action == "ignore":
+                    return Decision(LeaveRinging(), "the agent's webhook said ignore")
+                if said.action == "reject":
+                    return Decision(Reject(), "the agent's webhook said reject, or failed")
+                if said.websocket_url is not None:
+                    await store.calls.note(call.id, websocket_url=said.websocket_url)
+                    call.websocket_url = said.websocket_url
+            case _:
+                if line.inbound_webhook_url is not None:
+                    answer = await ask_number(IncomingAsk(self._service, call, line, agent, limits))
+                    if answer.get("action") == "reject":
+                        return Decision(Reject(), "the number's webhook said reject")
+                    agent = await self._as_told(call, line, agent, answer)
+        return await self._answer(call, agent)
+
+    def _forward(self, line: LineRow, agent: Agent) -> Decision:
+        to = agent.forwarding_phone_number if agent.forwarding_target_type == "phone" else agent.forwarding_sip_uri
+        if not to:
+            return Decision(Reject(), "forward, but no target is set")
+        try:
+            self._service.exchange.policy.check_destination(line.number, to)
+        except DestinationNotAllowed as refused:
+            return Decision(Reject(), f"the call may not be forwarded there: {refused}")
+        return Decision(Forward(to), "the agent forwards its calls")
+
+    async def _as_told(self, call: CallRow, line: LineRow, agent: Agent, answer: dict[str, Any]) -> Agent:
+        """What the number's webhook adds to a call it accepts; what makes no sense is passed over."""
+        store = self._service.store
+        notes = {
+            column: answer[name]
+            for name, column in (("variables", "variables"), ("metadata", "details"), ("overrides", "overrides"))
+            if isinstance(answer.get(name), dict)
+        }
+        if notes:
+            await store.calls.note(call.id, **notes)
+        wanted = answer.get("agent_id")
+        if not isinstance(wanted, str):
+            return agent
+        return await store.agents.get(line.workspace_id, parse_id("agent", wanted)) or agent
+
+    async def _answer(self, call: CallRow, agent: Agent) -> Decision:
+        """The agent, or whoever stands in for it, must accept before the call is answered."""
+        route = await self._service.staff.take_ringing(call, agent)
+        if isinstance(route, Answer):
+            return Decision(route, f"agent {route.agent_id} takes it", {"agent_id": route.agent_id})
+        return Decision(route, "no agent accepted the call")

@@ -1,0 +1,38 @@
+"""The call book, watched: whoever writes that a call has ended also sees to what is to be done after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from linecard.calls import Call
+from linecard.server.store.callbook import SqlCallBook
+
+
+class WatchedCallBook:
+    """A :class:`linecard.callbook.CallBook` that tells ``on_end`` of each call it sees end, once."""
+
+    def __init__(self, book: SqlCallBook, on_end: Callable[[Call], None]) -> None:
+        self._book = book
+        self._on_end = on_end
+
+    async def open(self, call: Call) -> Call:
+        return await self._book.open(call)
+
+    async def get(self, key: str) -> Call | None:
+        return await self._book.get(key)
+
+    async def in_progress(self) -> list[Call]:
+        return await self._book.in_progress()
+
+    async def update(self, key: str, change: Callable[[Call], Call]) -> Call:
+        was_over = True
+
+        def watched(before: Call) -> Call:
+            nonlocal was_over
+            was_over = before.ended
+            return change(before)
+
+        after = await self._book.update(key, watched)
+        if after.ended and not was_over:
+            self._on_end(after)
+        return after

@@ -1,0 +1,123 @@
+"""Calls that are to be made later, and those that wait for room on their carrier account.
+
+Every process runs one. A due call is claimed with its row locked and others' locks skipped, so each is dialled by one
+process, and once ever: a process that dies after the claim leaves a call that nobody dials again, because a person
+may be hearing it ring.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from linecard.calls import EndReason
+from linecard.errors import LinecardError
+from linecard.server.domain import admission, dialling
+from linecard.server.domain.calls import check_destination
+from linecard.server.refusals import OverLimit
+from linecard.server.store.columns import utc_now
+from linecard.server.store.models import CallRow
+
+if TYPE_CHECKING:
+    from linecard.server.service import Service
+
+log = logging.getLogger("linecard")
+
+POLL = 1.0
+"""Seconds between looks at the schedule."""
+
+AT_ONCE = 20
+
+
+class Scheduler:
+    """One process's dialler of scheduled calls."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._bell = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="scheduled calls")
+
+    async def stop(self) -> None:
+        """Claim nothing more."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def expect(self, at: datetime) -> None:
+        """A call is due at ``at``: look then, if that is before the next look."""
+        wait = (at - utc_now()).total_seconds()
+        if wait < POLL:
+            asyncio.get_running_loop().call_later(max(0.0, wait), self._bell.set)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                if not self._service.draining:
+                    await self.round()
+            except Exception:
+                log.exception("scheduled calls could not be looked at; trying again")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL):
+                    await self._bell.wait()
+            self._bell.clear()
+
+    async def round(self) -> int:
+        """Dial what is due and has room; how many were begun."""
+        begun = 0
+        for call in await self._due():
+            self._service.spawn(self._dial(call), "dial a scheduled call")
+            begun += 1
+        return begun
+
+    async def _due(self) -> list[CallRow]:
+        service = self._service
+        if not admission.limited(service):
+            return await service.store.calls.claim_due(service.store.owner, limit=AT_ONCE)
+        waiting = (
+            select(CallRow)
+            .where(CallRow.status == "queued", CallRow.scheduled_at <= utc_now(), CallRow.dial_claimed_at.is_(None))
+            .order_by(CallRow.scheduled_at)
+            .limit(AT_ONCE)
+        )
+        async with service.store.db.read() as session:
+            calls = list(await session.scalars(waiting))
+        found: list[CallRow] = []
+        full: set[object] = set()
+        for call in calls:
+            if call.credential_id in full:
+                continue
+            try:
+                if await admission.take_room(service, call):
+                    found.append(call)
+            except admission.NoRoom:
+                full.add(call.credential_id)  # its turn comes when there is room
+        return found
+
+    async def _dial(self, call: CallRow) -> None:
+        service = self._service
+        agent = await service.store.agents.find(call.agent_id)
+        if agent is None or agent.deleted_at is not None:
+            await dialling.give_up(service, call, EndReason.AGENT_ERROR)
+            return
+        try:
+            await check_destination(service, agent, call.from_number, call.to_number)
+            await service.store.limits.reserve(call.workspace_id, call.id)
+        except LinecardError as refused:
+            await service.store.calls.note(call.id, error=dialling.error_note(refused))
+            over = isinstance(refused, OverLimit)
+            await dialling.give_up(service, call, EndReason.CONCURRENCY_LIMIT if over else EndReason.REJECTED)
+            return
+        try:
+            await dialling.ring(service, call, agent)
+        except LinecardError as refused:
+            log.warning("scheduled call %s was not made: %s", call.public_id, refused)

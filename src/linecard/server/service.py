@@ -1,0 +1,169 @@
+"""The running service: one process's store, exchange, agents, postman, scheduler and reconciler, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from linecard.calls import Call, EndReason
+from linecard.errors import LinecardError
+from linecard.exchange import Exchange
+from linecard.policy import Policy
+from linecard.server import aftermath, auth, first_start
+from linecard.server.carriers import Carriers
+from linecard.server.domain.refusals import Unauthorized
+from linecard.server.domain.routing import ServiceRouter
+from linecard.server.endings import WatchedCallBook
+from linecard.server.endpoints import Face
+from linecard.server.meters import Meters
+from linecard.server.outbox import Sender
+from linecard.server.outward import Outward
+from linecard.server.reconciler import Reconciler
+from linecard.server.scheduler import Scheduler
+from linecard.server.settings import Settings
+from linecard.server.staff import Staff
+from linecard.server.store import Store
+
+if TYPE_CHECKING:
+    from linecard.server.sandbox import Sandboxes
+
+log = logging.getLogger("linecard")
+
+
+class Service:
+    """See the module. ``open`` makes one, ``start`` lets it work, ``drain`` lets live calls end, ``close`` ends it."""
+
+    def __init__(self, settings: Settings, store: Store, carriers: Carriers, faces: Sequence[Face]) -> None:
+        self.settings = settings
+        self.store = store
+        self.carriers = carriers
+        self.faces = tuple(faces)
+        self.sandboxes: Sandboxes | None = None
+        self.started_at = datetime.now(UTC)
+        self.draining = False
+        """True from the stop signal on: no new calls begin here."""
+        self.new_admin_key: str | None = None
+        """The first admin key, when this start made it: to be shown once."""
+        self.outward = Outward(local=settings.is_local, allow=settings.outward_allow)
+        self.outward_http = self.outward.client(timeout=settings.webhook_timeout)
+        self.staff = Staff(self)
+        self.exchange = Exchange(
+            registry=store.lines,
+            credentials=store.credentials,
+            public_url=settings.origin,
+            secret=store.sealer.derive("media tickets"),
+            agents=self.staff,
+            policy=Policy(allow=settings.allow, deny=settings.deny),
+            router=ServiceRouter(self),
+            calls=WatchedCallBook(store.callbook, self._call_ended),
+            once=store.once,
+            time_limit=settings.max_duration_seconds,
+        )
+        styles = {face.name: face.style(self) for face in self.faces if face.style is not None}
+        self.sender = Sender(
+            queue=store.outbox,
+            webhooks=store.webhooks,
+            http=self.outward_http,
+            styles=styles,
+            timeout=settings.webhook_timeout,
+        )
+        store.on_announcement = self.sender.wake
+        self.scheduler = Scheduler(self)
+        self.reconciler = Reconciler(self)
+        self.meters = Meters(self)
+        self.exchange.observers.append(self.meters.carrier_event)
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @classmethod
+    async def open(cls, settings: Settings, faces: Sequence[Face]) -> Service:
+        """Open the store and put the parts together; nothing runs yet."""
+        carriers = Carriers()
+        store = await Store.open(settings, build=carriers.build)
+        return cls(settings, store, carriers, faces)
+
+    @property
+    def handlers(self) -> Mapping[str, object]:
+        """Python handlers agents may name."""
+        return self.staff.handlers
+
+    async def start(self) -> None:
+        """Take up work. The first start of a store makes its workspace and its admin key."""
+        self.settings.recordings.mkdir(parents=True, exist_ok=True)
+        self.new_admin_key = await first_start.prepare(self)
+        if self.settings.sandbox:
+            from linecard.server.sandbox import Sandboxes
+
+            self.sandboxes = await Sandboxes.open(self)
+        await self.store.claims.alive()
+        await self.exchange.start()
+        for line in await self.store.lines.lines():
+            try:
+                await self.exchange.open_line_to(line.credential_id)
+            except LinecardError as problem:
+                log.warning("credential %s does not serve: %s", line.credential_id, problem)
+        self.sender.start()
+        self.scheduler.start()
+        self.reconciler.start()
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new calls, let live ones end for ``seconds``, then end them."""
+        self.draining = True
+        await self.staff.wait_idle(seconds)
+        for session in list(self.exchange.sessions.values()):
+            try:
+                await session.hang_up(EndReason.API_STOP)
+            except LinecardError as problem:
+                log.error("a call could not be ended at shutdown: %s", problem)
+        await self.staff.wait_idle(10.0)
+
+    async def close(self) -> None:
+        """Stop everything, in the order in which things need each other."""
+        self.draining = True
+        await self.scheduler.stop()
+        await self.reconciler.stop()
+        await self.staff.wait_idle(5.0)
+        await self.exchange.stop()
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.sender.stop()
+        if self.sandboxes is not None:
+            await self.sandboxes.close()
+        await self.outward_http.aclose()
+        await self.store.close()
+
+    # --- for everybody ----------------------------------------------------------------------------------------------
+
+    async def authenticate(self, headers: Mapping[str, str]) -> auth.Caller:
+        """Who is asking, or :class:`Unauthorized`."""
+        caller = await auth.authenticate(self.store, headers)
+        if caller is None:
+            raise Unauthorized
+        return caller
+
+    def spawn(self, work: Coroutine[Any, Any, Any], what: str) -> asyncio.Task[Any]:
+        """Run beside the request; its failure is logged under ``what``."""
+        task = asyncio.get_running_loop().create_task(work, name=what)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            log.error("could not %s: %s", task.get_name(), failure, exc_info=failure)
+
+    def _call_ended(self, call: Call) -> None:
+        self.meters.call_ended(call)
+        if call.reference not in self.staff.talking:
+            self.spawn(self._settle_if_nobody_does(call), "settle an ended call")
+
+    async def _settle_if_nobody_does(self, call: Call) -> None:
+        """A call whose sound is, or was, in another process is settled there, unless that process left it earlier."""
+        row = await self.store.calls.find(call.reference)
+        if row is not None and (row.owner in (None, self.store.owner) or call.reason is EndReason.TRANSFERRED):
+            await aftermath.settle(self, row)

@@ -1,0 +1,170 @@
+"""The agents of the store, at work: who takes a call, who talks on it, and what is kept while they do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+from linecard.agent.agent import Agent as Door
+from linecard.agent.agent import AgentFunction, CallSetup, function
+from linecard.agent.agents import Agents
+from linecard.agent.finished import FinishedCall
+from linecard.calls import Call, Direction
+from linecard.errors import AgentUnreachable, LinecardError
+from linecard.exchange import Handler
+from linecard.routing import Route
+from linecard.server import aftermath, handlers
+from linecard.server.domain.agents import settings_of
+from linecard.server.domain.inbound_routing import fallback_agent
+from linecard.server.kept_record import StoredRecord
+from linecard.server.store import parse_id, public_id
+from linecard.server.store.models import Agent, CallRow
+from linecard.session import MediaSession
+
+if TYPE_CHECKING:
+    from linecard.server.service import Service
+
+log = logging.getLogger("linecard")
+
+LONGEST_CONTEXT = 4096
+"""Characters of variables that travel in a handshake header; servers refuse long ones."""
+
+
+class Staff(Agents):
+    """One process's agents. Exchange and carriers know them by public id (``agt_...``)."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(lookup=self._lookup, set_up=self._bring, finished=self._finished, guard=self._guard)
+        self._service = service
+        self.handlers: dict[str, AgentFunction] = {
+            **handlers.BUILT_IN,
+            **{name: function(path) for name, path in service.settings.handlers.items()},
+        }
+        self.talking: set[str] = set()
+        """References of calls with a conversation here."""
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def wait_idle(self, seconds: float) -> None:
+        """Wait until no conversation is going on here."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+
+    def __getitem__(self, agent_id: str) -> Handler:
+        talk = super().__getitem__(agent_id)
+
+        async def at_work(session: MediaSession) -> None:
+            reference = session.call.reference
+            self.talking.add(reference)
+            self._idle.clear()
+            self._service.spawn(self._take_over(reference, agent_id), "take over a call")
+            try:
+                await talk(session)
+            finally:
+                self.talking.discard(reference)
+                if not self.talking:
+                    self._idle.set()
+
+        return at_work
+
+    async def take_ringing(self, row: CallRow, agent: Agent) -> Route:
+        """Have the agent, or its fallback, accept a ringing call: ``Answer``, or ``Reject`` when nobody does."""
+        call = await self._service.exchange.calls.get(row.reference)
+        assert call is not None
+        return await self.take(call, public_id("agent", agent.id))
+
+    # --- what a conversation asks for -------------------------------------------------------------------------------
+
+    async def _lookup(self, agent_id: str) -> Door | None:
+        row = await self._service.store.agents.find(parse_id("agent", agent_id))
+        if row is None or row.deleted_at is not None:
+            return None
+        key = await self._service.store.webhooks.signing_key(row.workspace_id, row.id)
+        settings = settings_of(row)
+        if row.websocket_url:
+            return Door(agent_id, settings, websocket_url=row.websocket_url, signing_key=key)
+        # An agent without a door of its own still answers: it says its first message, listens and writes down.
+        handler = self.handlers.get(row.handler) if row.handler else handlers.listen
+        if handler is None:
+            raise AgentUnreachable(agent_id, "this process", f"no handler {row.handler!r} is configured")
+        return Door(agent_id, settings, handler=handler, signing_key=key)
+
+    async def _bring(self, call: Call, agent: Door) -> CallSetup:
+        row = await self._service.store.calls.find(call.reference)
+        if row is None:
+            return CallSetup()
+        overrides = await self._overrides(row, agent)
+        recorded = overrides.get("enable_recording", agent.settings.enable_recording)
+        variables = {
+            **row.variables,
+            "from_number": row.from_number,
+            "to_number": row.to_number,
+            "direction": row.direction,
+            "call_id": row.public_id,
+        }
+        return CallSetup(
+            variables=variables,
+            overrides=overrides,
+            websocket_url=row.websocket_url,
+            call_id=str(row.id),
+            context=_context(row, agent.id),
+            record=StoredRecord(self._service, row.id),
+            recording=self._service.settings.recordings / f"{row.reference}.wav" if recorded else None,
+        )
+
+    async def _overrides(self, row: CallRow, agent: Door) -> dict[str, Any]:
+        """What this call changes of its agent's settings: its own, its number's, and the longest it may last."""
+        found: dict[str, Any] = {}
+        if row.direction == Direction.INBOUND and row.line_id is not None:
+            line = await self._service.store.lines.get(row.workspace_id, row.line_id)
+            if line is not None and (second := fallback_agent(line)) is not None:
+                found["fallback_agent_id"] = public_id("agent", second)
+            if line is not None and line.routing.get("voicemail_message"):
+                found["voicemail_message"] = line.routing["voicemail_message"]
+        found |= row.options.get("settings") or {}
+        limits = (
+            found.get("max_duration_seconds", agent.settings.max_duration_seconds),
+            self._service.settings.max_duration_seconds,
+            row.time_limit,
+        )
+        found["max_duration_seconds"] = min(limit for limit in limits if limit is not None)
+        return found
+
+    async def _guard(self, url: str) -> None:
+        try:
+            await self._service.outward.websocket(url)
+        except LinecardError as refused:
+            raise AgentUnreachable("", "its address", str(refused)) from refused
+
+    async def _take_over(self, reference: str, agent_id: str) -> None:
+        """The call's sound is here: so is the call, whichever process made it; and its recording begins."""
+        store = self._service.store
+        row = await store.calls.find(reference)
+        if row is None:
+            return
+        if row.owner != store.owner:
+            await store.calls.note(row.id, owner=store.owner)
+        agent = await self.find(agent_id)
+        setup = await self._bring_quietly(row, agent)
+        if setup is not None and setup.recording is not None and not await store.recordings.of_call(row.id):
+            await store.recordings.begin(row.workspace_id, row.id, setup.recording.name, format="wav")
+
+    async def _bring_quietly(self, row: CallRow, agent: Door) -> CallSetup | None:
+        call = await self._service.exchange.calls.get(row.reference)
+        return await self._bring(call, agent) if call is not None else None
+
+    async def _finished(self, finished: FinishedCall) -> None:
+        row = await self._service.store.calls.find(finished.call.reference)
+        if row is not None:
+            await aftermath.file_away(self._service, row, finished)
+
+
+def _context(row: CallRow, agent_id: str) -> dict[str, Any]:
+    """More for ``X-Call-Context``: who is meant, and the call's variables where they are short enough."""
+    found: dict[str, Any] = {"agent_id": agent_id}
+    if row.variables and len(repr(row.variables)) <= LONGEST_CONTEXT:
+        found["variables"] = row.variables
+    return found
