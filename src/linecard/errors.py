@@ -11,6 +11,7 @@
       NumberNotAssigned         no line for this number
       NumberAlreadyAssigned     the number is a line of another credential
       UnknownCall               no such call in progress here
+      CallUnconfirmed           the carrier has not named the call yet, so nothing can be asked of it
       PolicyRefusal
         DestinationNotAllowed   toll-fraud guard: country or prefix
         LimitReached            calls per second, concurrency, rolling limits
@@ -149,6 +150,18 @@ class UnknownCall(LinecardError):
         super().__init__(
             f"no call {call_id!r} is in progress here. Pass the Call object itself, "
             "which knows its carrier, or look it up with exchange.fetch_call"
+        )
+
+
+class CallUnconfirmed(LinecardError):
+    """The carrier has not named this call: its dial is under way, or its outcome is unknown."""
+
+    def __init__(self, provider: str, operation: str) -> None:
+        self.provider = provider
+        self.operation = operation
+        super().__init__(
+            f"{provider} has not confirmed this call yet, so {operation} has nothing to name it by. "
+            "Wait with exchange.wait_until(call, lambda c: bool(c.id), ...), or look into the carrier's call log"
         )
 
 
@@ -306,8 +319,8 @@ class ProviderUnavailable(ProviderError):
     ) -> None:
         if next_step is None:
             next_step = (
-                "The outcome is unknown and the phone may be ringing: do not dial again before checking "
-                "with fetch_call or the carrier's call log."
+                "The outcome is unknown and the phone may be ringing: do not dial again before checking the "
+                "carrier's call log, or waiting for its word with exchange.wait_for."
                 if operation == "dial"
                 else "Try again later; check the carrier's status page."
             )

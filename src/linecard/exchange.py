@@ -21,6 +21,7 @@ from linecard.calls import Call, CallStatus, DialRequest, Direction, EndReason, 
 from linecard.credentials import Credential, CredentialSource, MemoryCredentials
 from linecard.errors import (
     AuthenticationFailed,
+    CallUnconfirmed,
     ConfigurationError,
     LinecardError,
     NotFound,
@@ -77,7 +78,8 @@ class Exchange:
     ``credentials`` is a mapping id -> Credential, or a :class:`CredentialSource`. ``public_url`` is the origin (and
     path, when mounted) under which carriers reach us: the single source for signatures and media URLs. ``secret``
     seals media tickets and must be the same in every process. ``agents`` is one handler for all agents, or a mapping
-    agent_id -> handler. ``time_limit`` (seconds from answer) bounds calls that name none.
+    agent_id -> handler. ``time_limit`` (seconds from answer) bounds calls that name none. Sessions are in ``audio``
+    whatever a carrier uses; ``carrier_audio`` is what carriers are asked for.
 
     More than one process needs a shared ``registry``, ``calls`` and ``once``.
     """
@@ -96,6 +98,7 @@ class Exchange:
         once: OnceStore | None = None,
         http: httpx.AsyncClient | None = None,
         audio: AudioFormat = PCMU_8K,
+        carrier_audio: AudioFormat = PCMU_8K,
         time_limit: float | None = None,
         settle: float = 5.0,
     ) -> None:
@@ -114,6 +117,7 @@ class Exchange:
         self.once: OnceStore = once or MemoryOnce()
         self.tickets = TicketOffice(secret, self.once)
         self.audio = audio
+        self.carrier_audio = carrier_audio
         self.time_limit = time_limit
         self.settle = settle
         self.observers: list[Observer] = []
@@ -175,6 +179,22 @@ class Exchange:
     async def unassign(self, number: str) -> None:
         """Take the number out of service; calls to it are declined from now on. The carrier keeps it."""
         await self.registry.unassign(e164(number))
+
+    async def list_numbers(self, credential_id: str) -> list[OwnedNumber]:
+        """Numbers the credential's account holds, assigned or not."""
+        return await (await self.provider(credential_id)).list_numbers()
+
+    async def fetch_order(self, order: PendingOrder, *, credential_id: str) -> OwnedNumber | PendingOrder:
+        """How a purchase that was pending stands now."""
+        return await (await self.provider(credential_id)).fetch_order(order.id)
+
+    async def release_number(self, number: str, *, credential_id: str) -> None:
+        """Give a number back to the carrier: final. Its line, if it has one, is taken out of service first."""
+        number = e164(number)
+        line = await self._line(number)
+        if line is not None and line.credential_id == credential_id:
+            await self.registry.unassign(number)
+        await (await self.provider(credential_id)).release_number(number)
 
     # --- calls ------------------------------------------------------------------------------------------------------
 
@@ -256,7 +276,7 @@ class Exchange:
 
     async def transfer(self, call: Call | str, to: str, *, caller_id: str | None = None) -> None:
         """Hand the far end to a number or ``sip:`` address. Our stream ends; the call goes on without the agent."""
-        call = await self._known(call)
+        call = await self._named(call, "transfer")
         self.policy.check_destination(call.line_number, to)
         provider = await self.provider(call.credential_id)
         before = call.intent
@@ -271,7 +291,7 @@ class Exchange:
 
     async def send_digits(self, call: Call | str, digits: str) -> None:
         """Press keys. Carriers without a command for it get them as tones in the audio, when the call is ours."""
-        call = await self._known(call)
+        call = await self._named(call, "send_digits")
         provider = await self.provider(call.credential_id)
         session = self.sessions.get(call.reference)
         if provider.supports(Capability.SEND_DIGITS) or session is None:
@@ -283,18 +303,18 @@ class Exchange:
 
     async def start_recording(self, call: Call | str) -> str:
         """Let the carrier record the call; the recording's id ("" when it is told later)."""
-        call = await self._known(call)
+        call = await self._named(call, "start_recording")
         provider = await self.provider(call.credential_id)
         return await provider.start_recording(call.id, status_url=self.status_url(call))
 
     async def stop_recording(self, call: Call | str, recording_id: str = "") -> None:
         """Stop the carrier's recording."""
-        call = await self._known(call)
+        call = await self._named(call, "stop_recording")
         await (await self.provider(call.credential_id)).stop_recording(call.id, recording_id)
 
     async def fetch_call(self, call: Call | str) -> Call:
         """Ask the carrier how the call stands, and take its word where it is ahead of ours."""
-        call = await self._known(call)
+        call = await self._named(call, "fetch_call")
         seen = await (await self.provider(call.credential_id)).fetch_call(call.id)
         return await self.update(call.reference, lambda c: advance(c, seen, datetime.now(UTC)))
 
@@ -410,7 +430,8 @@ class Exchange:
             agent_id=call.agent_id or "",
             ttl=ttl,
         )
-        return StreamTarget(url=f"ws{self.public_url.removeprefix('http')}/media/{ticket}", custom=custom)
+        url = f"ws{self.public_url.removeprefix('http')}/media/{ticket}"
+        return StreamTarget(url=url, format=self.carrier_audio, custom=custom)
 
     async def update(self, key: str, change: Callable[[Call], Call]) -> Call:
         """Change a call in the book and wake whoever waits for it."""
@@ -459,6 +480,12 @@ class Exchange:
         if isinstance(call, Call) and call.credential_id:
             return await self.calls.open(call)
         raise UnknownCall(key)
+
+    async def _named(self, call: Call | str, operation: str) -> Call:
+        known = await self._known(call)
+        if not known.id:
+            raise CallUnconfirmed(known.provider, operation)
+        return known
 
     async def _line(self, number: str) -> Line | None:
         try:

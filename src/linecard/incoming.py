@@ -22,7 +22,6 @@ from linecard.errors import (
     ProviderError,
     Replayed,
     SignatureInvalid,
-    UnknownAgent,
     UnknownCredential,
     UnknownProvider,
     WireError,
@@ -130,12 +129,17 @@ async def _incoming_call(
 async def _route(
     exchange: Exchange, provider: Provider, event: IncomingCall, call: Call, line: Line | None
 ) -> WebhookReply:
+    """Decide and do it. Whatever goes wrong on our side declines the call: nobody is left ringing at nothing."""
     try:
-        route = await exchange.router(event, line)
-        return await _follow(exchange, provider, event, call, route)
-    except UnknownAgent as nobody:
-        log.error("call on %s declined: %s", provider.name, nobody)
-        return await _follow(exchange, provider, event, call, Reject(EndReason.AGENT_ERROR))
+        try:
+            route = await exchange.router(event, line)
+            return await _follow(exchange, provider, event, call, route)
+        except ProviderError:
+            raise
+        except Exception as failure:
+            ours = isinstance(failure, LinecardError)
+            log.error("call on %s declined: %s", provider.name, failure, exc_info=not ours)
+            return await _follow(exchange, provider, event, call, Reject(EndReason.AGENT_ERROR))
     except ProviderError:
         await exchange.end_locally(call, EndReason.PROVIDER_UNAVAILABLE)
         raise
@@ -176,7 +180,12 @@ async def _progress(exchange: Exchange, credential_id: str, event: CallEvent) ->
     key = call.reference
     match event:
         case CallProgress(call=seen):
+            unnamed = not call.id
             call = await exchange.update(key, lambda c: advance(c, seen, _when(event)))
+            if unnamed and call.id and call.intent is not None and not call.ended:
+                # It was to be hung up while nobody knew what to call it.
+                provider = await exchange.provider(credential_id)
+                exchange.spawn(provider.hang_up(call.id), "hang up a call the carrier has just named")
         case MachineDetected(answered_by=who):
             call = await exchange.update(key, lambda c: c.model_copy(update={"answered_by": who}))
         case TransferProgress(status="failed" | "busy" | "no_answer" | "canceled"):

@@ -115,6 +115,11 @@ async def _begin(exchange: Exchange, ticket: Ticket, session: MediaSession) -> b
         # Not every carrier announces the answer of a call we took; whoever watches calls is told of it all the same.
         told = CallProgress(call=session.call, call_id=session.call.id, reference=session.call.reference)
         await incoming.observe(exchange, told, session.call)
+    if session.call.intent is not None:
+        # Hung up before the carrier had named it: now it can be told.
+        provider = await exchange.provider(ticket.credential_id)
+        await provider.hang_up(session.call.id)
+        return False
     return True
 
 

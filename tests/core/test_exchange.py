@@ -7,8 +7,19 @@ from typing import Any
 import pytest
 from fake_carriers import CommandProvider, FakeCredential, InlineProvider, MemoryTransport, TrunkProvider
 
-from linecard import AudioReceived, Call, CallStatus, EndReason, Exchange, MediaSession, WebhookReply, WebhookRequest
+from linecard import (
+    AudioReceived,
+    Call,
+    CallStatus,
+    EndReason,
+    Exchange,
+    Forward,
+    MediaSession,
+    WebhookReply,
+    WebhookRequest,
+)
 from linecard.errors import (
+    CallUnconfirmed,
     DestinationNotAllowed,
     InvalidNumber,
     NotFound,
@@ -125,6 +136,29 @@ async def test_a_number_whose_agent_is_unknown_is_declined_not_left_ringing(exch
     assert InlineProvider.log[-1] == ("hang_up", "in-1")
 
 
+@pytest.mark.parametrize("credential", ["main", "other"])
+@pytest.mark.parametrize("failure", ["a bug", "a forbidden forward"])
+async def test_a_router_that_fails_declines_the_call_on_every_kind_of_carrier(
+    exchange: Exchange, credential: str, failure: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider = {"main": InlineProvider, "other": CommandProvider}[credential]
+
+    async def route(event: object, line: object) -> Forward:
+        if failure == "a bug":
+            raise ValueError("router bug")
+        return Forward("+442071838750")
+
+    exchange.agents, exchange.router = echo, route
+    await exchange.assign(OURS, agent_id="a", credential_id=credential)
+    await ring(exchange, credential=credential, provider=provider.name)
+    async with asyncio.timeout(2):
+        while ("hang_up", "in-1") not in provider.log:
+            await asyncio.sleep(0)
+    await post(exchange, credential, provider.name, event="status", id="in-1", status="ended", reason="user_hangup")
+    assert (await exchange.wait_for("in-1")).reason is EndReason.AGENT_ERROR
+    assert "declined" in caplog.text
+
+
 async def test_a_carrier_of_commands_is_acknowledged_at_once_and_answered_after(exchange: Exchange) -> None:
     exchange.agents = echo
     await exchange.assign(OURS, agent_id="a", credential_id="other")
@@ -229,6 +263,27 @@ async def test_an_unknown_outcome_stays_open_until_the_carrier_is_heard_of(excha
     await post(exchange, event="status", id="out-9", status="answered", ref="r-1")
     call = await exchange.calls.get("r-1")
     assert call and (call.id, call.status) == ("out-9", CallStatus.ANSWERED)
+
+
+async def test_a_call_the_carrier_has_not_named_cannot_be_acted_on_but_can_be_hung_up(exchange: Exchange) -> None:
+    InlineProvider.dial_error = ProviderUnavailable("inline", "dial", "timeout")
+    with pytest.raises(ProviderUnavailable):
+        await dialled(exchange, reference="r-1")
+    for act in (
+        exchange.transfer("r-1", CALLER),
+        exchange.send_digits("r-1", "1"),
+        exchange.fetch_call("r-1"),
+        exchange.start_recording("r-1"),
+    ):
+        with pytest.raises(CallUnconfirmed, match="wait_until"):
+            await act
+    call = await exchange.calls.get("r-1")
+    assert call and call.intent is None
+    await exchange.hang_up("r-1")
+    await post(exchange, event="status", id="out-9", status="ringing", ref="r-1")
+    async with asyncio.timeout(2):
+        while ("hang_up", "out-9") not in InlineProvider.log:
+            await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize(

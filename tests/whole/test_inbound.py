@@ -75,6 +75,18 @@ async def test_a_caller_who_gives_up_while_it_rings_leaves_a_cancelled_call(hous
     assert (call.reason, call.answered_at) == (EndReason.CANCELED, None)
 
 
+async def test_a_forward_the_policy_forbids_declines_the_call(house: House) -> None:
+    from linecard import Forward
+
+    async def abroad(event: IncomingCall, line: object) -> Forward:
+        return Forward("+442071838750")
+
+    house.exchange.router = abroad
+    far_end = await house.ring()
+    call = await house.over(far_end)
+    assert (call.reason, call.answered_at, far_end.state) == (EndReason.AGENT_ERROR, None, "ended")
+
+
 async def test_two_callers_at_once_are_kept_apart(house: House) -> None:
     first = await house.sandbox.ring(OURS, "+12125550111", said=b"\x11" * 1600)
     second = await house.sandbox.ring(OURS, "+12125550112", said=b"\x22" * 1600)
