@@ -8,6 +8,8 @@ On PostgreSQL writers run side by side and lock rows.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -108,7 +110,7 @@ def prepare_sqlite(engine: Engine) -> None:
         connection.isolation_level = None  # the driver's own BEGINs come too late and are never IMMEDIATE
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
-        cursor.execute("PRAGMA journal_mode = WAL")
+        _into_wal(cursor)
         # In WAL, NORMAL loses at most the last commits on power loss, never on a crash of ours; and cannot corrupt.
         cursor.execute("PRAGMA synchronous = NORMAL")
         cursor.execute("PRAGMA foreign_keys = ON")
@@ -119,3 +121,16 @@ def prepare_sqlite(engine: Engine) -> None:
     def on_begin(connection: Connection) -> None:
         write = connection.get_execution_options().get("linecard_write", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _into_wal(cursor: Any) -> None:
+    """Switch the file to WAL. The one statement that does not wait its turn: processes that start together on a new
+    file may each find it locked for a moment, whatever the busy timeout says."""
+    for left in range(BUSY_MS // 20, -1, -1):
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if not left:
+                raise
+            time.sleep(0.02)
