@@ -1,0 +1,91 @@
+"""A phone number as this face shows it: the line, with the settings of the identity it belongs to.
+
+How incoming calls are taken is the identity's (one row rules all its lines); the number's fields are the older door
+to the same setting.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from linecard.server.inkbox.shapes import Moment, Shown, Uuid
+from linecard.server.store.models import Agent, LineRow
+
+STATUS = {"active": "active", "inactive": "paused", "released": "released"}
+
+
+class FilterNotice(Shown):
+    """What a change of the filter mode made pointless."""
+
+    new_filter_mode: str
+    redundant_rule_action: str
+    redundant_rule_count: int
+
+
+class NumberShown(Shown):
+    """A number in service. ``filter_mode`` is never null."""
+
+    id: Uuid
+    number: str
+    type: str
+    status: str
+    incoming_call_action: str
+    client_websocket_url: str | None
+    incoming_call_webhook_url: str | None
+    forwarding_target_type: str | None
+    forwarding_phone_number: str | None
+    forwarding_sip_uri: str | None
+    filter_mode: str
+    inbound_filter_mode: str
+    outbound_filter_mode: str
+    filter_mode_change_notice: FilterNotice | None = None
+    sms_status: str = "assignment_failed"
+    sms_error_code: str | None = "sms_not_offered"
+    sms_error_detail: str | None = "this service carries calls only"
+    sms_ready_at: Moment | None = None
+    state: str | None
+    country: str
+    agent_identity_id: Uuid | None
+    provider: str
+    provider_number_id: str | None
+    sync: dict[str, Any] | None
+    created_at: Moment
+    updated_at: Moment
+
+
+def action_of(agent: Agent | None) -> str:
+    """What becomes of incoming calls. Of an agent for whom nobody has said: what does happen to them."""
+    if agent is None:
+        return "auto_reject"
+    if agent.incoming_call_action is not None:
+        return agent.incoming_call_action
+    return "auto_accept" if agent.websocket_url or agent.handler else "auto_reject"
+
+
+def number_shown(line: LineRow, agent: Agent | None, notice: FilterNotice | None = None) -> NumberShown:
+    """The line and its identity as one object."""
+    inbound = agent.inbound_filter_mode if agent is not None else "blacklist"
+    return NumberShown(
+        id=line.id,
+        number=line.number,
+        type=line.type,
+        status=STATUS.get(line.status, "paused"),
+        incoming_call_action=action_of(agent),
+        client_websocket_url=agent.websocket_url if agent is not None else None,
+        incoming_call_webhook_url=agent.incoming_call_webhook_url if agent is not None else None,
+        forwarding_target_type=agent.forwarding_target_type if agent is not None else None,
+        forwarding_phone_number=agent.forwarding_phone_number if agent is not None else None,
+        forwarding_sip_uri=agent.forwarding_sip_uri if agent is not None else None,
+        filter_mode=inbound,
+        inbound_filter_mode=inbound,
+        outbound_filter_mode=agent.outbound_filter_mode if agent is not None else "blacklist",
+        filter_mode_change_notice=notice,
+        state=line.state,
+        country=line.country or "US",
+        agent_identity_id=line.agent_id,
+        provider=line.provider,
+        provider_number_id=line.carrier_number_id,
+        sync=line.sync,
+        created_at=line.created_at,
+        updated_at=line.updated_at,
+    )
