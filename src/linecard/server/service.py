@@ -68,6 +68,7 @@ class Service:
             webhooks=store.webhooks,
             http=self.outward_http,
             styles=styles,
+            own=lambda to: str(to.call.options.get("face", "oneinbox")) if to.call is not None else "oneinbox",
             timeout=settings.webhook_timeout,
         )
         store.on_announcement = self.sender.wake

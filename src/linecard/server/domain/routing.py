@@ -78,7 +78,7 @@ class ServiceRouter:
             case "hosted_agent":
                 return Decision(Reject(), "hosted_agent is not offered here")
             case "forward":
-                return self._forward(line, agent)
+                return await self._forward(call, line, agent)
             case "webhook":
                 said = await ask_agent(IncomingAsk(self._service, call, line, agent, limits))
                 if said.action == "ignore":
@@ -96,7 +96,7 @@ class ServiceRouter:
                     agent = await self._as_told(call, line, agent, answer)
         return await self._answer(call, agent)
 
-    def _forward(self, line: LineRow, agent: Agent) -> Decision:
+    async def _forward(self, call: CallRow, line: LineRow, agent: Agent) -> Decision:
         to = agent.forwarding_phone_number if agent.forwarding_target_type == "phone" else agent.forwarding_sip_uri
         if not to:
             return Decision(Reject(), "forward, but no target is set")
@@ -104,6 +104,8 @@ class ServiceRouter:
             self._service.exchange.policy.check_destination(line.number, to)
         except DestinationNotAllowed as refused:
             return Decision(Reject(), f"the call may not be forwarded there: {refused}")
+        kept = {"target_type": agent.forwarding_target_type, "target": to}
+        await self._service.store.calls.note(call.id, options={**call.options, "forwarding": kept})
         return Decision(Forward(to), "the agent forwards its calls")
 
     async def _as_told(self, call: CallRow, line: LineRow, agent: Agent, answer: dict[str, Any]) -> Agent:

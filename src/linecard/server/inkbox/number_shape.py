@@ -54,12 +54,10 @@ class NumberShown(Shown):
 
 
 def action_of(agent: Agent | None) -> str:
-    """What becomes of incoming calls. Of an agent for whom nobody has said: what does happen to them."""
+    """What becomes of incoming calls. An agent for whom nobody has said takes them; a number of nobody's does not."""
     if agent is None:
         return "auto_reject"
-    if agent.incoming_call_action is not None:
-        return agent.incoming_call_action
-    return "auto_accept" if agent.websocket_url or agent.handler else "auto_reject"
+    return agent.incoming_call_action or "auto_accept"
 
 
 def number_shown(line: LineRow, agent: Agent | None, notice: FilterNotice | None = None) -> NumberShown:
