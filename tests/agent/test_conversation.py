@@ -30,7 +30,7 @@ async def mute(call: AgentCall) -> None:
         ({"max_duration_seconds": 0.3}, EndReason.MAX_DURATION),
         ({"max_duration_seconds": 0.3, "silence_timeout_seconds": 5}, EndReason.MAX_DURATION),
         (
-            {"first_message": "Thank you, good bye now.", "end_call_phrases": ["good bye"], "silence_timeout_seconds": 3},
+            {"first_message": "Well, good bye now.", "end_call_phrases": ["good bye"], "silence_timeout_seconds": 3},
             EndReason.END_CALL_PHRASE,
         ),
     ],

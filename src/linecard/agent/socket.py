@@ -147,7 +147,7 @@ async def open_socket(
                 compression=None,
                 max_size=protocol.MAX_MESSAGE,
                 max_queue=256,
-                write_limit=2 * SLOW,
+                write_limit=16 * SLOW,  # never reached: sending must not wait, see AgentSocket
                 open_timeout=None,
                 proxy=None,
             )

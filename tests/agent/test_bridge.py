@@ -1,0 +1,396 @@
+"""Agents on their own WebSocket: the four modes, and what becomes of those that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from agent_server import AgentServer, Conversation, agent_server
+from fake_speech import FRAME, SPEECH, Desk, Line, notes, told
+
+from linecard import EndReason
+from linecard.agent import agent_audio, agents, bridge, socket
+from linecard.agent.agent import CallSetup
+from linecard.agent.protocol import signature
+from linecard.agent.record import MemoryRecord
+from linecard.errors import UnsupportedOperation
+
+try:
+    from linecard.agent import fast_socket
+except ImportError:
+    fast_socket = None  # type: ignore[assignment]
+
+
+@pytest.fixture(params=["portable", "fast"], autouse=True)
+def opener(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to connect to an agent behave alike."""
+    if request.param == "fast":
+        pytest.importorskip("picows")
+    opened = socket.open_socket if request.param == "portable" else socket.best_opener()
+    monkeypatch.setattr(agents, "best_opener", lambda: opened)
+
+
+async def stay(line: Line) -> None:
+    await line.until(lambda: line.session.ended, timeout=10)
+
+
+def desk_for(server: AgentServer, *words: str, **settings: object) -> Desk:
+    desk = Desk(*words)
+    desk.agents.add("desk", websocket_url=server.url, settings=settings, signing_key="whsec_k", headers={"X-Mine": "1"})
+    return desk
+
+
+async def test_the_handshake_carries_the_call_and_is_signed_and_the_first_frame_is_start() -> None:
+    async def talk(c: Conversation) -> None:
+        await c.until(lambda: c.received)
+        await c.hang_up()
+
+    async with agent_server(talk) as server:
+        await desk_for(server).call(None, stay)
+    c = server.conversations[0]
+    context = json.loads(c.headers["X-Call-Context"])
+    assert context["phone_number"] == "+14155550101" and context["remote_phone_number"] == "+12125550123"
+    assert (context["call_id"], context["direction"]) == ("ref-1", "inbound")
+    signed = signature(
+        "whsec_k",
+        c.headers["X-Inkbox-Request-ID"],
+        int(c.headers["X-Inkbox-Timestamp"]),
+        c.headers["X-Call-Context"].encode(),
+    )
+    assert c.headers["X-Inkbox-Signature"] == signed
+    assert c.path == "/agent?token=t-1" and c.headers["X-Mine"] == "1"
+    assert c.received[0]["event"] == "start" and c.received[0]["start"]["call_control_id"] == "leg-1"
+    assert c.received[-1]["event"] == "stop"
+    assert [m["event"] for m in c.received].count("start") == 1
+
+
+async def test_text_both_ways_with_a_barge_in_before_the_words_that_caused_it() -> None:
+    async def talk(c: Conversation) -> None:
+        await c.send(event="text", delta="word. " * 60, turn_id="g1", done=False)
+        await c.until(lambda: [m for m in c.of("transcript") if m["is_final"]])
+        await c.send(event="text", delta="too late. ", turn_id="g1")  # of the turn that was cut
+        await c.say("Of course.", "g2")
+        await c.until(lambda: c.of("dtmf"))
+        await c.hang_up()
+
+    async def caller(line: Line) -> None:
+        await line.breathe(0.5)
+        await line.utter(0.4)
+        await line.breathe(0.4)
+        line.press("5")
+        await stay(line)
+
+    async with agent_server(talk) as server:
+        desk = desk_for(server, "wait a second")
+        line, finished = await desk.call(None, caller)
+    c = server.conversations[0]
+    events = [m["event"] for m in c.received]
+    assert events.index("barge_in") < events.index("transcript")
+    cut = c.of("barge_in")[0]
+    finals = [m for m in c.of("transcript") if m["is_final"]]
+    assert (cut["trigger"], cut["tts_interrupted"], cut["turn_id"]) == ("caller_speech", True, finals[0]["turn_id"])
+    assert [m["text"] for m in finals] == ["wait a second"] and finals[0]["party"] == "remote"
+    assert any(not m["is_final"] and m["turn_id"] == finals[0]["turn_id"] for m in c.of("transcript"))
+    assert c.of("dtmf")[0]["dtmf"] == {"digit": "5"} and c.of("media") == []
+    assert "too late." not in desk.engine.spoken
+    heard = told(finished)
+    assert heard[0][0] == "local" and 5 <= len(heard[0][1].split()) <= 25
+    assert heard[1:] == [("remote", "wait a second"), ("local", "Of course.")]
+    assert finished.reason is EndReason.AGENT_HANGUP and line.hang_ups == [EndReason.AGENT_HANGUP]
+    assert notes(finished, "mode")[0]["tts"] is True and notes(finished, "mode")[0]["stt"] is True
+
+
+async def test_with_its_own_ears_the_agent_gets_sound_and_its_transcript_is_kept() -> None:
+    async def talk(c: Conversation) -> None:
+        await c.until(lambda: len(c.audio()) >= 8000)
+        await c.send(event="transcript", party="remote", text="half", is_final=False)
+        await c.send(event="transcript", party="remote", text="half a second", is_final=True)
+        await c.send(event="transcript", party="local", text="a second copy", is_final=True)
+        await c.say("I heard you.")
+        await c.send(event="mark", mark={"name": "done"})
+        await c.until(lambda: c.of("mark"))
+        await c.hang_up()
+
+    async def caller(line: Line) -> None:
+        await line.say(1.0)
+        await stay(line)
+
+    async with agent_server(talk, stt=False) as server:
+        _, finished = await desk_for(server, "never asked").call(None, caller)
+    c = server.conversations[0]
+    assert c.audio().startswith(SPEECH * 8000) and c.of("transcript") == [] and c.of("barge_in") == []
+    assert [m["media"]["timestamp"] for m in c.of("media")][:3] == ["0", "20", "40"]
+    assert c.of("mark")[0]["mark"]["name"] == "done"
+    assert told(finished) == [("remote", "half a second"), ("local", "I heard you.")]
+
+
+async def test_with_its_own_voice_the_agents_audio_is_played_and_clearing_is_its_own() -> None:
+    tone = bytes(range(50, 90)) * 400
+
+    async def talk(c: Conversation) -> None:
+        await c.send(event="text", delta="not mine to speak", done=True)
+        await c.play(tone)
+        await c.send(event="transcript", party="local", text="tone", is_final=True)
+        await c.until(lambda: c.of("barge_in"))
+        await c.send(event="clear")
+        await c.until(lambda: [m for m in c.of("transcript") if m["is_final"]])
+        await c.hang_up()
+
+    async def caller(line: Line) -> None:
+        await line.breathe(0.3)
+        await line.utter(0.5)
+        await stay(line)
+
+    async with agent_server(talk, tts=False) as server:
+        desk = desk_for(server, "stop it")
+        line, finished = await desk.call(None, caller)
+    c = server.conversations[0]
+    assert line.heard() == tone and desk.engine.spoken == []
+    assert [m["tts_interrupted"] for m in c.of("barge_in")] == [False]
+    assert len(line.frames("clear")) == 1 and c.of("media") == []
+    assert told(finished) == [("local", "tone"), ("remote", "stop it")]
+
+
+async def test_raw_audio_passes_both_ways_and_none_of_it_is_lost_while_the_agent_picks_up() -> None:
+    tone = bytes(range(50, 90)) * 100
+
+    async def talk(c: Conversation) -> None:
+        await c.play(tone, 320)
+        await c.until(lambda: len(c.audio()) >= 16000)
+        await c.send(event="transcript", party="local", text="tone", is_final=True)
+        await c.send(event="transcript", text="from the caller", is_final=True)
+        await c.hang_up()
+
+    async def caller(line: Line) -> None:
+        for n in range(100):
+            line.transport.say(event="media", audio=(bytes((n,)) * FRAME).decode("latin-1"))
+            await asyncio.sleep(0.005)
+        await stay(line)
+
+    async with agent_server(talk, tts=False, stt=False, delay=0.3) as server:
+        line, finished = await desk_for(server).call(None, caller)
+    c = server.conversations[0]
+    assert c.audio() == b"".join(bytes((n,)) * FRAME for n in range(100))
+    assert line.heard() == tone
+    assert told(finished) == [("local", "tone"), ("remote", "from the caller")]
+    assert {m["event"] for m in c.received} == {"start", "media", "stop"}
+
+
+async def test_clearing_in_text_mode_stops_the_voice_and_forgets_what_waits() -> None:
+    async def talk(c: Conversation) -> None:
+        await c.say("word " * 60, "g1")
+        await c.say("this waits behind it", "g2")
+        await asyncio.sleep(0.3)
+        await c.send(event="clear")
+        await c.say("And now this.", "g3")
+        await c.send(event="mark", mark={"name": "heard"})
+        await c.until(lambda: c.of("mark"))
+        await c.hang_up()
+
+    async with agent_server(talk) as server:
+        line, finished = await desk_for(server).call(None, stay)
+    heard = told(finished)
+    assert 1 <= len(heard[0][1].split()) <= 12 and heard[1:] == [("local", "And now this.")]
+    assert len(line.frames("clear")) == 1
+
+
+async def test_a_turn_without_done_is_spoken_after_a_moment() -> None:
+    async def talk(c: Conversation) -> None:
+        await c.send(event="text", delta="no full stop and no done")
+        await c.until(lambda: False, timeout=2.5)
+
+    async with agent_server(talk) as server:
+        desk = desk_for(server)
+
+        async def caller(line: Line) -> None:
+            await line.until(lambda: bool(desk.engine.spoken))
+            await line.breathe(0.5)
+            line.end()
+
+        _, finished = await desk.call(None, caller)
+    assert told(finished) == [("local", "no full stop and no done")] and finished.seconds > 1
+
+
+async def test_the_settings_of_an_agent_on_its_own_socket_are_honoured() -> None:
+    async with agent_server() as server:
+        desk = desk_for(server, first_message="Hello {{who}}.", silence_timeout_seconds=0.6)
+        desk.agents.prepare("ref-1", setup := CallSetup(variables={"who": "you"}, call_id="call_9"))
+        _, finished = await desk.call(None, stay)
+    assert told(finished) == [("local", "Hello you.")] and finished.reason is EndReason.SILENCE_TIMEOUT
+    stop = server.conversations[0].received[-1]
+    assert (stop["event"], stop["reason"], stop["hangup_reason"]) == ("stop", "silence_timeout", "local")
+    assert json.loads(server.conversations[0].headers["X-Call-Context"])["call_id"] == "call_9"
+    assert isinstance(setup.record, MemoryRecord)
+    assert [s.text for s in setup.record.segments] == ["Hello you."]
+
+
+@pytest.mark.parametrize(
+    ("end", "reason", "hangup_reason"),
+    [(EndReason.USER_HANGUP, "carrier_hangup", "remote"), (EndReason.MAX_DURATION, "max_duration", "max_duration")],
+)
+async def test_the_agent_is_told_why_the_call_ended_after_all_words_of_it_are_kept(
+    end: EndReason, reason: str, hangup_reason: str
+) -> None:
+    async with agent_server() as server:
+        desk = desk_for(server, "one last word")
+        order: list[str] = []
+        desk.agents.prepare("ref-1", CallSetup(record=Flushed(order, server)))
+
+        async def caller(line: Line) -> None:
+            await line.utter()
+            line.end(end)
+
+        await desk.call(None, caller)
+        c = await server.conversation()
+        await c.until(lambda: c.of("stop"))
+    stop = c.received[-1]
+    assert (stop["event"], stop["reason"], stop["hangup_reason"]) == ("stop", reason, hangup_reason)
+    assert order[:2] == ["said one last word", "flush before stop"]
+    assert c.connection.close_code == 1000
+
+
+class Flushed:
+    """A record that looks whether ``stop`` has been sent when it is asked to keep everything."""
+
+    def __init__(self, order: list[str], server: AgentServer) -> None:
+        self.order = order
+        self.server = server
+
+    def said(self, party: str, text: str, at_ms: int) -> None:
+        self.order.append(f"said {text}")
+
+    def note(self, kind: str, **facts: object) -> None:
+        pass
+
+    async def flush(self) -> None:
+        await asyncio.sleep(0.05)
+        stopped = self.server.conversations[0].of("stop")
+        self.order.append("flush after stop" if stopped else "flush before stop")
+
+
+# --- agents that misbehave ------------------------------------------------------------------------------------------
+
+
+async def test_an_agent_that_closes_without_a_word_hangs_up() -> None:
+    async def talk(c: Conversation) -> None:
+        await c.until(lambda: c.received)
+
+    async with agent_server(talk) as server:
+        line, finished = await desk_for(server).call(None, stay)
+    assert line.hang_ups == [EndReason.AGENT_HANGUP] and finished.reason is EndReason.AGENT_HANGUP
+
+
+async def test_an_agent_whose_connection_breaks_hangs_up() -> None:
+    async def talk(c: Conversation) -> None:
+        await c.say("word " * 60)
+        await asyncio.sleep(0.1)
+        c.connection.transport.abort()
+
+    async with agent_server(talk) as server:
+        line, finished = await desk_for(server).call(None, stay)
+    assert line.hang_ups == [EndReason.AGENT_HANGUP] and finished.seconds < 2
+
+
+async def test_junk_is_dropped_and_the_call_goes_on() -> None:
+    async def talk(c: Conversation) -> None:
+        for junk in (b"\x00\xff", "nonsense", '{"event":"novelty"}', '{"event":"hangup"}', "[]", '{"event":"media"}'):
+            await c.connection.send(junk)
+        await c.say("Still here.")
+        await c.send(event="mark", mark={"name": "m"})
+        await c.until(lambda: c.of("mark"))
+        await c.hang_up()
+
+    async with agent_server(talk) as server:
+        _, finished = await desk_for(server).call(None, stay)
+    assert told(finished) == [("local", "Still here.")]
+
+
+async def test_a_message_beyond_all_measure_ends_the_call() -> None:
+    async def talk(c: Conversation) -> None:
+        await c.connection.send("x" * (1024 * 1024 + 1))
+        await c.closed.wait()
+
+    async with agent_server(talk) as server:
+        _, finished = await desk_for(server).call(None, stay)
+    assert finished.reason is EndReason.AGENT_HANGUP
+
+
+async def test_a_flood_of_text_is_bounded_and_said_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bridge, "BACKLOG", 500)
+
+    async def talk(c: Conversation) -> None:
+        for _ in range(100):
+            await c.send(event="text", delta="blah " * 20, turn_id="g")
+        await c.until(lambda: c.of("error"))
+        await c.hang_up()
+
+    async with agent_server(talk) as server:
+        _, finished = await desk_for(server).call(None, stay)
+    errors = server.conversations[0].of("error")
+    assert {e["error"]["code"] for e in errors} == {"flooding"} and len(errors) < 10
+    assert {n["what"] for n in notes(finished, "agent_flooding")} == {"text"}
+
+
+async def test_a_flood_of_audio_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_audio, "BUFFER", 2.0)
+
+    async def talk(c: Conversation) -> None:
+        await c.play(SPEECH * 80000, 4000)
+        await c.until(lambda: c.of("error"))
+        await c.hang_up()
+
+    async with agent_server(talk, tts=False, stt=False) as server:
+        line, finished = await desk_for(server).call(None, stay)
+    assert 2 * 8000 <= len(line.heard()) <= 3 * 8000
+    assert len(server.conversations[0].of("error")) == 1
+
+
+async def test_an_agent_that_stops_reading_is_given_up_and_the_line_never_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in (socket, fast_socket) if fast_socket else (socket,):
+        monkeypatch.setattr(module, "SLOW", 100_000)
+        monkeypatch.setattr(module, "STALLED", 0.3)
+
+    async def talk(c: Conversation) -> None:
+        c.connection.transport.pause_reading()
+        await c.closed.wait()
+
+    async def caller(line: Line) -> None:
+        while not line.session.ended:
+            for _ in range(200):  # more than the sockets between us swallow
+                line.transport.say(event="media", audio=(SPEECH * 16000).decode("latin-1"))
+            await asyncio.sleep(0.02)
+
+    async with agent_server(talk, tts=False, stt=False) as server:
+        line, finished = await desk_for(server).call(None, caller)
+        server.conversations[0].connection.transport.abort()
+        assert line.hang_ups == [EndReason.AGENT_HANGUP]
+        assert notes(finished, "agent_slow")[0]["dropped_frames"] > 0
+
+
+async def test_what_cannot_be_done_is_answered_with_an_error_and_the_call_goes_on() -> None:
+    async def talk(c: Conversation) -> None:
+        await c.send(event="dtmf", dtmf={"digits": "12#"})
+        await c.send(event="transfer", transfer={"to": "+14155550102"})
+        await c.until(lambda: c.of("error"))
+        await c.say("Then not.")
+        await c.send(event="mark", mark={"name": "m"})
+        await c.until(lambda: c.of("mark"))
+        await c.hang_up()
+
+    async with agent_server(talk) as server:
+        desk = desk_for(server)
+
+        async def caller(line: Line) -> None:
+            async def refuse(call: object, to: str) -> None:
+                raise UnsupportedOperation("trunk", "transfer")
+
+            line.transfer = refuse  # type: ignore[assignment,method-assign]
+            await stay(line)
+
+        line, finished = await desk.call(None, caller)
+    assert line.asked == [("digits", "12#")]
+    assert server.conversations[0].of("error")[0]["error"]["code"] == "transfer_failed"
+    assert told(finished) == [("local", "Then not.")]
