@@ -1,0 +1,154 @@
+"""Is all as it should be at the carriers: logins, clocks, and numbers whose settings are no longer ours.
+
+Looks only; what has drifted is mended by configuring the number again (``numbers.resync``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, TypeVar
+
+import httpx
+
+from linecard.errors import LinecardError
+from linecard.provider import Capability, Provider
+from linecard.server.auth import Caller
+from linecard.server.domain import credentials, numbers, sync
+from linecard.server.domain.callers import need_admin
+from linecard.server.store import public_id
+from linecard.server.store.columns import utc_now
+from linecard.server.store.models import CredentialRow, LineRow
+
+if TYPE_CHECKING:
+    from linecard.server.service import Service
+
+T = TypeVar("T")
+
+AT_ONCE = 8
+"""Carriers count requests per second; a check-up must not be what trips them."""
+
+SKEW = 30.0
+"""Seconds our clock may be off. Carriers and we refuse signatures that are minutes old."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """``ok`` None: it cannot be told here. ``subject`` is the id of what was looked at, ``name`` for people;
+    ``drift`` the carrier's settings that differ from ours."""
+
+    check: str
+    subject: str
+    name: str
+    ok: bool | None
+    found: str
+    drift: tuple[str, ...] = ()
+
+
+async def checkup(service: Service, caller: Caller) -> list[Finding]:
+    """Every credential's login and clock, every number's settings at its carrier."""
+    need_admin(caller, "a check-up")
+    accounts = await credentials.every(service, caller)
+    lines = await numbers.every(service, caller)
+    looks = [_login(service, caller, one) for one in accounts]
+    looks += [_clock(service, one) for one in _one_per_carrier(accounts)]
+    looks += [_drift(service, line) for line in lines]
+    return await _some_at_a_time(looks)
+
+
+async def _login(service: Service, caller: Caller, row: CredentialRow) -> Finding:
+    def finding(ok: bool | None, found: str) -> Finding:
+        return Finding("login", row.public_id, row.name, ok, found)
+
+    if row.status == "incomplete":
+        return finding(False, f"incomplete: it lacks {', '.join(row.missing)}")
+    try:
+        said = await credentials.verify(service, caller, row.id)
+    except LinecardError as refused:
+        return finding(None, str(refused))
+    return finding(said.ok, f"{row.provider} knows the account {said.account}" if said.ok else str(said.error))
+
+
+async def _clock(service: Service, row: CredentialRow) -> Finding:
+    def finding(ok: bool | None, found: str) -> Finding:
+        return Finding("clock", row.provider, row.provider, ok, found)
+
+    try:
+        provider = await service.exchange.provider(row.public_id)
+        skew = await clock_skew(provider)
+    except (LinecardError, httpx.HTTPError) as failure:
+        return finding(None, f"the carrier could not be asked for the time ({type(failure).__name__})")
+    if skew is None:
+        return finding(None, "the carrier does not tell the time")
+    off = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} {row.provider}'s"
+    if abs(skew) > SKEW:
+        return finding(False, f"our clock is {off}: set it (NTP), or signatures are refused")
+    return finding(True, "our clock agrees with the carrier's")
+
+
+async def clock_skew(provider: Provider) -> float | None:
+    """Seconds our clock is ahead of the carrier's, by the Date of whatever it answers; None when it sends none."""
+    root = getattr(provider.credential, "base_url", None) or provider.base_url
+    if not root:
+        return None
+    before = utc_now()
+    response = await provider.http.get(root, timeout=provider.timeout)
+    after = utc_now()
+    return skew_of(response.headers.get("date"), before, after)
+
+
+def skew_of(date: str | None, before: datetime, after: datetime) -> float | None:
+    """How far our clock is from ``date``, an HTTP date written between ``before`` and ``after``; 0 within its grain."""
+    try:
+        theirs = parsedate_to_datetime(date or "")
+    except ValueError:
+        return None
+    if theirs.tzinfo is None:
+        return None
+    early, late = (before - theirs).total_seconds(), (after - theirs).total_seconds()
+    # An HTTP date has no fraction: the true time is up to a second later.
+    if early - 1.0 <= 0.0 <= late:
+        return 0.0
+    return early - 1.0 if early > 1.0 else late
+
+
+async def _drift(service: Service, line: LineRow) -> Finding:
+    def finding(ok: bool | None, found: str, drift: Iterable[str] = ()) -> Finding:
+        return Finding("number", line.public_id, line.number, ok, found, tuple(drift))
+
+    try:
+        provider = await service.exchange.provider(public_id("credential", line.credential_id))
+        if not provider.supports(Capability.CONFIGURE_NUMBER):
+            return finding(None, "this carrier is configured by hand: its settings cannot be read")
+        url = sync.webhook_url(service, line)
+        would = await provider.configure_number(line.number, webhook_url=url, dry_run=True)
+    except LinecardError as refused:
+        return finding(False, str(refused))
+    if not would.ok:
+        return finding(False, would.message)
+    if would.changed:
+        return finding(False, f"the carrier's settings are not ours: {', '.join(would.changed)}", would.changed)
+    if line.status != "active":
+        return finding(False, "the carrier is set right, but the number is not in service here", ("status",))
+    return finding(True, "its calls come here")
+
+
+def _one_per_carrier(accounts: Iterable[CredentialRow]) -> list[CredentialRow]:
+    found: dict[str, CredentialRow] = {}
+    for row in accounts:
+        if row.status != "incomplete":
+            found.setdefault(row.provider, row)
+    return list(found.values())
+
+
+async def _some_at_a_time(looks: Iterable[Awaitable[T]]) -> list[T]:
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def one(look: Awaitable[T]) -> T:
+        async with room:
+            return await look
+
+    return await asyncio.gather(*(one(look) for look in looks))

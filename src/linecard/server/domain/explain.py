@@ -1,0 +1,165 @@
+"""What would happen to an incoming call, and why: the router's questions in the router's order, asked without a call.
+
+Nothing is counted, blocked, dialled or sent: where a webhook or an agent's socket decides, that is the answer.
+``domain/routing.py`` is the real thing; a test rings the same calls and compares.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from linecard.errors import DestinationNotAllowed
+from linecard.numbers import e164
+from linecard.redaction import mask_number
+from linecard.server.auth import Caller
+from linecard.server.domain import sync
+from linecard.server.domain.agents import settings_of
+from linecard.server.domain.callers import need_scope
+from linecard.server.domain.inbound_routing import fallback_agent, first_agent
+from linecard.server.store import parse_id, public_id
+from linecard.server.store.models import Agent, LineRow
+
+if TYPE_CHECKING:
+    from linecard.server.service import Service
+
+ANSWER, REJECT, FORWARD, ASK = "answer", "reject", "forward", "ask"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One question and what was found. ``decides``: the call's fate is settled here."""
+
+    question: str
+    found: str
+    decides: bool = False
+
+
+@dataclass(slots=True)
+class Explained:
+    """``outcome``: answer (the agent is connected), reject, forward, or ask (a webhook decides at that moment)."""
+
+    outcome: str = REJECT
+    why: str = ""
+    line_id: str | None = None
+    agent_id: str | None = None
+    steps: list[Step] = field(default_factory=list)
+
+    def note(self, question: str, found: str) -> None:
+        self.steps.append(Step(question, found))
+
+    def decide(self, question: str, outcome: str, why: str) -> Explained:
+        self.steps.append(Step(question, why, decides=True))
+        self.outcome, self.why = outcome, why
+        return self
+
+
+async def explain(service: Service, caller: Caller, *, to: str, from_: str | None = None) -> Explained:
+    """Follow a call to ``to``; ``from_`` None is somebody no contact rule names. ``Forbidden`` for others' agents."""
+    store = service.store
+    told = Explained()
+    to = e164(to)
+    from_ = e164(from_) if from_ is not None else None
+    line = await store.lines.by_number(to, caller.workspace_id)
+    if line is None:
+        return told.decide("number", REJECT, "no number of this workspace: register it, or nothing comes here")
+    need_scope(caller, line.agent_id, "that number")
+    told.line_id = line.public_id
+    credential = await store.credentials.get(caller.workspace_id, line.credential_id)
+    if credential is None or credential.status == "incomplete":
+        lacks = f"it lacks {', '.join(credential.missing)}" if credential is not None else "it is gone"
+        return told.decide("credential", REJECT, f"the carrier's webhooks cannot be checked: {lacks}")
+    said = (line.sync or {}).get("message", "never configured")
+    if line.status != "active":
+        return told.decide("number", REJECT, f"registered, but not in service: {said}")
+    told.note("number", f"{line.public_id}, in service on credential {credential.public_id} ({credential.name})")
+    told.note("carrier", f"{line.provider} posts its calls to {sync.webhook_url(service, line)}; last said: {said}")
+    return await _by_agent(service, told, line, from_)
+
+
+async def _by_agent(service: Service, told: Explained, line: LineRow, from_: str | None) -> Explained:
+    store = service.store
+    agent = await store.agents.get(line.workspace_id, first_agent(line))
+    if agent is None:
+        return told.decide("agent", REJECT, "the number has no agent: assign it to one")
+    told.agent_id = agent.public_id
+    by = "the number's routing" if line.routing.get("agent_id") else "the number itself"
+    told.note("agent", f"{agent.name} ({agent.public_id}), named by {by}")
+    # Without a caller: a number that nobody has, so that no rule can name it.
+    verdict = await store.rules.decide(agent, "inbound", from_ or "")
+    who = mask_number(from_) if from_ is not None else "a caller no rule names"
+    rule = f", rule {public_id('rule', verdict.rule_id)}" if verdict.rule_id is not None else ""
+    found = f"{who}: {verdict.reason}{rule} ({agent.inbound_filter_mode})"
+    if not verdict.allowed:
+        return told.decide("contact rules", REJECT, found)
+    told.note("contact rules", found)
+    use = await store.limits.snapshot(line.workspace_id)
+    counted = (
+        f"{use.calls_used} of {use.calls_limit} calls, {use.minutes_used:.1f} of {use.minutes_limit:g} minutes "
+        "in the last 24 hours"
+    )
+    if not use.calls_remaining or use.minutes_remaining <= 0:
+        return told.decide("limits", REJECT, f"used up: {counted}, until {use.reset_at:%H:%M} UTC")
+    told.note("limits", counted)
+    return await _by_action(service, told, line, agent)
+
+
+async def _by_action(service: Service, told: Explained, line: LineRow, agent: Agent) -> Explained:
+    match agent.incoming_call_action:
+        case "auto_reject":
+            return told.decide("action", REJECT, "auto_reject: the agent declines all calls")
+        case "hosted_agent":
+            return told.decide("action", REJECT, "hosted_agent is not offered here")
+        case "forward":
+            return _forward(service, told, line, agent)
+        case "webhook":
+            where = _host(agent.incoming_call_webhook_url)
+            why = f"webhook: {where} is asked while it rings; no good answer in time declines"
+            return told.decide("action", ASK, why)
+        case action:
+            told.note("action", action or "nothing said: the agent takes its calls")
+    if line.inbound_webhook_url is not None:
+        where = _host(line.inbound_webhook_url)
+        told.note("number's webhook", f"{where} is asked first, and may decline or name another agent")
+    for question, found in await _chain(service, line, agent):
+        told.note(question, found)
+    return told.decide("answer", ANSWER, f"{agent.name} is connected, at {_door(agent)}")
+
+
+def _forward(service: Service, told: Explained, line: LineRow, agent: Agent) -> Explained:
+    by_phone = agent.forwarding_target_type == "phone"
+    to = agent.forwarding_phone_number if by_phone else agent.forwarding_sip_uri
+    if not to:
+        return told.decide("action", REJECT, "forward, but no target is set")
+    try:
+        service.exchange.policy.check_destination(line.number, to)
+    except DestinationNotAllowed as refused:
+        return told.decide("policy", REJECT, f"it would be forwarded, but {refused}")
+    return told.decide("action", FORWARD, f"forward: on to {mask_number(to) if by_phone else to}")
+
+
+async def _chain(service: Service, line: LineRow, agent: Agent) -> list[tuple[str, str]]:
+    """Who stands in when the agent does not accept, as the staff go through them."""
+    store = service.store
+    named = fallback_agent(line) or parse_id("agent", settings_of(agent).fallback_agent_id)
+    second = await store.agents.get(line.workspace_id, named)
+    found = []
+    if second is not None and second.id != agent.id:
+        found.append(("fallback", f"{second.name} ({second.public_id}) when {agent.name} does not accept"))
+    else:
+        found.append(("fallback", "nobody"))
+    message = line.routing.get("voicemail_message") or settings_of(agent).voicemail_message
+    if message:
+        found.append(("voicemail", "when nobody accepts, the voicemail message is spoken, given a speech engine"))
+    return found
+
+
+def _door(agent: Agent) -> str:
+    return _host(agent.websocket_url) if agent.websocket_url else f"handler {agent.handler or 'listen'}"
+
+
+def _host(url: str | None) -> str:
+    """Where, without what may be secret in a path or query."""
+    parts = urlsplit(url or "")
+    return f"{parts.scheme}://{parts.hostname}" if parts.hostname else "no address"
