@@ -25,6 +25,17 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "demo": Command("linecard.demo:main", "real calls through every installed carrier's sandbox, and what was heard"),
     "serve": Command("linecard.cli.serve:main", "the whole service: both APIs, media, recordings, sandboxes"),
+    "credentials": Command("linecard.cli.credentials:main", "the carrier accounts the service may use"),
+    "numbers": Command("linecard.cli.numbers:main", "found, bought, registered, routed, released"),
+    "agents": Command("linecard.cli.agents:main", "who answers, and how they behave"),
+    "calls": Command("linecard.cli.calls:main", "looked at, followed, made, ended"),
+    "keys": Command("linecard.cli.keys:main", "API keys: handed out, listed, revoked"),
+    "rules": Command("linecard.cli.rules:main", "whom an agent may call and be called by"),
+    "route": Command("linecard.cli.route:main", "what would happen to an incoming call, and why"),
+    "doctor": Command("linecard.cli.doctor:main", "is all well, and mending what has drifted"),
+    "db": Command("linecard.cli.db:main", "the database's schema"),
+    "rotate-key": Command("linecard.cli.rotate_key:main", "a new master key for everything sealed"),
+    "completion": Command("linecard.cli.completion:main", "completion for bash, zsh and fish"),
     "providers": Command("linecard.cli.providers:main", "the carriers installed here, and what each can do"),
     "matrix": Command("linecard.cli.matrix:main", "the capability table as Markdown"),
     "new-provider": Command("linecard.cli.new_provider:main", "begin a carrier plugin of your own"),
@@ -56,6 +67,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(rest[:-1])
     except LinecardError as error:
         print(f"linecard {word}: {error}", file=sys.stderr)
-        return 2
+        return int(getattr(error, "exit_code", 2))
     except KeyboardInterrupt:
         return 130

@@ -114,13 +114,33 @@ def _config(app: Starlette, settings: Settings) -> Any:
         log_config=None,
         access_log=False,
         lifespan="on",
-        ws="websockets-sansio",
+        ws=_sockets(app),
         ws_max_size=1024 * 1024,
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=5,
         timeout_keep_alive=30,
     )
+
+
+def _sockets(app: Starlette) -> Any:
+    """How WebSockets are served: media on picows where it is installed, everything else as ever.
+
+    The exchange is there once the app has started, which is before the first connection.
+    """
+    try:
+        from linecard.fast.sockets import websockets
+    except ImportError:
+        return "websockets-sansio"
+
+    kind: type[asyncio.Protocol] | None = None
+
+    def connect(**arguments: Any) -> asyncio.Protocol:
+        nonlocal kind
+        kind = kind or websockets(app.state.service.exchange)
+        return kind(**arguments)
+
+    return connect
 
 
 async def _until_signal(server: Any, app: Starlette, settings: Settings) -> None:

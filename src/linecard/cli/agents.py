@@ -1,0 +1,138 @@
+"""``linecard agents``: where calls go, how they are taken, and what becomes of incoming ones."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+from linecard.cli.client import Client, Refused
+from linecard.cli.naming import agent_named
+from linecard.cli.pairs import pair
+from linecard.cli.table import say, show_one, show_rows
+from linecard.cli.words import Verb, Word, option
+from linecard.errors import ConfigurationError
+
+ROOT = "/v1/agents"
+ACTION = "/api/v1/phone/incoming-call-action"
+IDENTITY = "/api/v1/identities/"
+
+ACTION_FIELDS = (
+    "incoming_call_action", "client_websocket_url", "incoming_call_webhook_url", "forwarding_target_type",
+    "forwarding_phone_number", "forwarding_sip_uri",
+)  # fmt: skip
+FILTER_FIELDS = {
+    "inbound_filter_mode": "phone_inbound_filter_mode",
+    "outbound_filter_mode": "phone_outbound_filter_mode",
+}
+COLUMNS = ("handle", "name", ("answers at", lambda agent: agent["websocket_url"] or agent["handler"]), "id")
+
+
+async def ls(client: Client, asked: Namespace) -> None:
+    show_rows(
+        asked, await client.every(ROOT), COLUMNS, "No agents. Make one: linecard agents add NAME --websocket wss://..."
+    )
+
+
+async def add(client: Client, asked: Namespace) -> None:
+    own, action, filters = sorted_out(asked.settings)
+    body = {"name": asked.name, **own}
+    for field in ("websocket_url", "handler"):
+        if getattr(asked, field) is not None:
+            body[field] = getattr(asked, field)
+    made = await client.post(ROOT, body)
+    await _change_routing(client, made, action, filters)
+    ignored = f"; not understood: {', '.join(made['ignored'])}" if made["ignored"] else ""
+    say(asked, f"{made['id']} ({made['handle']}) is ready{ignored}", made)
+
+
+async def show(client: Client, asked: Namespace) -> None:
+    agent = await agent_named(client, asked.agent)
+    show_one(asked, {**agent, **await routing_of(client, agent)}, hide=("ignored",))
+
+
+async def change(client: Client, asked: Namespace) -> None:
+    if not asked.settings:
+        raise ConfigurationError("nothing to change: give name=value, like first_message='Hello'")
+    agent = await agent_named(client, asked.agent)
+    own, action, filters = sorted_out(asked.settings)
+    changed = await client.patch(f"{ROOT}/{agent['id']}", own) if own else agent
+    await _change_routing(client, agent, action, filters)
+    if changed["ignored"]:
+        unknown = ", ".join(changed["ignored"])
+        raise ConfigurationError(f"agents have no {unknown}; `linecard agents show` lists what they have")
+    say(asked, f"{agent['handle']}: {', '.join(name for name, _ in asked.settings)} set", changed)
+
+
+async def rm(client: Client, asked: Namespace) -> None:
+    agent = await agent_named(client, asked.agent)
+    await client.delete(f"{ROOT}/{agent['id']}")
+    say(asked, f"{agent['id']} ({agent['handle']}) is deleted, and its keys with it", {"deleted": agent["id"]})
+
+
+async def routing_of(client: Client, agent: dict[str, Any]) -> dict[str, Any]:
+    """What becomes of the agent's incoming calls, in the words ``set`` takes."""
+    identity = await client.get(IDENTITY + agent["handle"])
+    found = {ours: identity.get(theirs) for ours, theirs in FILTER_FIELDS.items()}
+    try:
+        action = await client.get(ACTION, agent_identity_id=identity["id"])
+    except Refused as refused:
+        if refused.status != 404:  # nobody has said yet
+            raise
+        return found
+    return found | {name: action.get(name) for name in ACTION_FIELDS}
+
+
+async def _change_routing(
+    client: Client, agent: dict[str, Any], action: dict[str, Any], filters: dict[str, Any]
+) -> None:
+    """The two places beside the agent itself: what to do with a ring, and who may ring at all."""
+    if not action and not filters:
+        return
+    path = IDENTITY + agent["handle"]
+    if filters:
+        await client.patch(path, filters)
+    if action:
+        identity = await client.get(path)
+        if "incoming_call_action" not in action:
+            raise ConfigurationError(f"give incoming_call_action=... together with {', '.join(action)}")
+        await client.put(ACTION, {"agent_identity_id": identity["id"], **action})
+
+
+def sorted_out(settings: list[tuple[str, Any]]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The settings by where they belong: the agent itself, its incoming-call action, its filter modes."""
+    own, action, filters = {}, {}, {}
+    for name, value in settings:
+        if name in ACTION_FIELDS:
+            action[name] = value
+        elif name in FILTER_FIELDS:
+            filters[FILTER_FIELDS[name]] = value
+        else:
+            own[name] = value
+    return own, action, filters
+
+
+AGENT = option("agent", help="its id, handle or name")
+SETTINGS_HELP = "any setting; the value is JSON where it reads as JSON (speed=1.2), null is the default"
+SETTINGS = option("settings", nargs="*", type=pair, metavar="name=value", help=SETTINGS_HELP)
+
+WORD = Word(
+    "agents",
+    "who answers: a WebSocket or a handler, and how it behaves",
+    {
+        "ls": Verb(ls, "list them"),
+        "add": Verb(
+            add,
+            "make one",
+            (
+                option("name", help="what to call it"),
+                option("--websocket", dest="websocket_url", metavar="URL", help="where its calls go: wss://..."),
+                option("--handler", help="or a Python handler the server's settings name"),
+                SETTINGS,
+            ),
+        ),
+        "show": Verb(show, "look at one, with all its settings", (AGENT,)),
+        "set": Verb(change, "change settings", (AGENT, SETTINGS)),
+        "rm": Verb(rm, "delete it and end its keys; not while numbers go to it", (AGENT,)),
+    },
+)
+main = WORD.main

@@ -1,0 +1,154 @@
+"""``linecard calls``: looked at, followed, made, ended."""
+
+from __future__ import annotations
+
+import asyncio
+from argparse import Namespace
+from collections.abc import Mapping
+from typing import Any
+
+from linecard.cli.client import Client
+from linecard.cli.naming import agent_named, line_named
+from linecard.cli.pairs import pair
+from linecard.cli.progress import working
+from linecard.cli.table import clean, print_json, say, show_one, show_rows
+from linecard.cli.tail import follow_all, follow_call
+from linecard.cli.words import Verb, Word, option
+from linecard.errors import ConfigurationError
+
+ROOT = "/v1/calls"
+COLUMNS = (
+    ("at", lambda call: call["created_at"][:19].replace("T", " ")), "direction", ("from", "from_number"),
+    ("to", "to_number"), "status", ("why", "end_reason"), ("seconds", "duration_seconds"), "id",
+)  # fmt: skip
+LONG = ("messages", "transcript", "analysis", "latency", "overrides", "metadata", "variables")
+
+
+async def ls(client: Client, asked: Namespace) -> None:
+    agent = (await agent_named(client, asked.agent))["id"] if asked.agent else None
+    rows: list[dict[str, Any]] = []
+    cursor = None
+    while len(rows) < asked.limit:
+        page = await client.get(
+            f"{ROOT}/cursor", limit=min(100, asked.limit - len(rows)), cursor=cursor, agent_id=agent,
+            status=asked.status, direction=asked.direction, from_number=asked.from_number, to_number=asked.to_number,
+        )  # fmt: skip
+        rows += page["items"]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    show_rows(asked, rows, COLUMNS, "No calls.")
+
+
+async def show(client: Client, asked: Namespace) -> None:
+    call = await client.get(f"{ROOT}/{asked.call}")
+    events = (await client.get(f"{ROOT}/{asked.call}/events"))["items"]
+    if asked.json:
+        print_json({**call, "events": events})
+        return
+    show_one(asked, call, hide=LONG)
+    for name in ("variables", "metadata"):
+        for key, value in (call[name] or {}).items():
+            print(f"{name}.{clean(str(key))}: {clean(str(value))}")
+    for message in call["messages"] or ():
+        print(f"\n{message['role']}: {clean(message['content'])}", end="")
+    print("\n" if call["messages"] else "")
+    show_rows(asked, events, (("at", lambda event: event["at"][11:23]), "event", "details"))
+
+
+async def tail(client: Client, asked: Namespace) -> None:
+    if asked.call:
+        await follow_call(client, asked.call, as_json=asked.json)
+    else:
+        await follow_all(client, as_json=asked.json)
+
+
+async def dial(client: Client, asked: Namespace) -> int:
+    if client.direct:
+        raise ConfigurationError("a call needs a running server: linecard serve, then dial without --direct")
+    line = await line_named(client, asked.from_number)
+    agent = (await agent_named(client, asked.agent))["id"] if asked.agent else line["agent_id"]
+    if agent is None:
+        raise ConfigurationError(f"{line['phone_number']} has no agent: name one with --agent")
+    body: dict[str, Any] = {"agent_id": agent, "from_number": line["phone_number"], "to_number": asked.to_number}
+    if asked.variables:
+        body["variables"] = dict(asked.variables)
+    if asked.first_message:
+        body["overrides"] = {"first_message": asked.first_message}
+    if asked.at:
+        body["scheduled_at"] = asked.at
+    async with working("asking the carrier to ring"):
+        call = await client.post(ROOT, body)
+    if not asked.wait:
+        say(asked, f"{call['id']} {call['status']}; follow it: linecard calls tail {call['id']}", call)
+        return 0
+    ended = await follow_call(client, call["id"], as_json=asked.json)
+    return 0 if ended["status"] == "completed" else 1
+
+
+async def stop(client: Client, asked: Namespace) -> int:
+    calls = [await client.get(f"{ROOT}/{one}") for one in asked.call]
+    if asked.all:
+        for status in ("in_progress", "initiated"):
+            calls += await client.every(ROOT, status=status)
+    if not asked.call and not asked.all:
+        raise ConfigurationError("say which calls to stop, or --all of those that are live")
+    async with working(f"ending {len(calls)} call(s)"):
+        ended = await asyncio.gather(*(client.post(f"{ROOT}/{call['id']}/stop") for call in calls))
+    if asked.json:
+        print_json(ended)
+    for call in () if asked.json else ended:
+        print(f"{call['id']}  {_state(call)}")
+    return 0 if all(call["ended_at"] for call in ended) else 1
+
+
+def _state(call: Mapping[str, Any]) -> str:
+    return f"{call['status']} ({call['end_reason']})" if call["ended_at"] else f"{call['status']}, about to end"
+
+
+CALL = option("call", help="its id")
+
+WORD = Word(
+    "calls",
+    "calls: looked at, followed, made, ended",
+    {
+        "ls": Verb(
+            ls,
+            "list calls, newest first",
+            (
+                option("--limit", type=int, default=20, help="default 20"),
+                option("--status", choices=("queued", "initiated", "in_progress", "completed", "failed")),
+                option("--direction", choices=("inbound", "outbound")),
+                option("--agent", help="id, handle or name"),
+                option("--from", dest="from_number", metavar="NUMBER"),
+                option("--to", dest="to_number", metavar="NUMBER"),
+            ),
+        ),
+        "show": Verb(show, "one call: what is known, what was said, what happened", (CALL,)),
+        "tail": Verb(
+            tail,
+            "follow a call until it ends, or all calls until interrupted",
+            (option("call", nargs="?", help="its id; default: all calls"),),
+        ),
+        "dial": Verb(
+            dial,
+            "ring somebody; the number's agent talks",
+            (
+                option("from_number", metavar="from", help="a number of yours: +1..., id or name"),
+                option("to_number", metavar="to", help="+1..."),
+                option("--agent", help="another agent than the number's: id, handle or name"),
+                option("--variable", dest="variables", action="append", type=pair, metavar="name=value",
+                       help="for {{name}} in the agent's words; may be given again"),
+                option("--first-message", metavar="TEXT", help="what the agent says first, on this call"),
+                option("--at", metavar="TIME", help="when to dial, like 2026-01-31T12:00:00Z; default: now"),
+                option("--wait", action="store_true", help="follow it to its end; exit 1 when it failed"),
+            ),
+        ),
+        "stop": Verb(
+            stop,
+            "end calls; one that is over already is no error",
+            (option("call", nargs="*", help="ids"), option("--all", action="store_true", help="every live call")),
+        ),
+    },
+)  # fmt: skip
+main = WORD.main

@@ -1,0 +1,149 @@
+"""Speaking to the service: over HTTP to a running server, or (``--direct``) to its faces in this very process.
+
+Either way the same requests get the same answers, so commands do not know which it is.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+from linecard.cli.address import Address, find_address
+from linecard.errors import LinecardError
+
+TIMEOUT = httpx.Timeout(60.0, connect=5.0)
+"""Seconds; buying a number may take a carrier most of a minute."""
+
+PAGE = 100
+
+
+class Refused(LinecardError):
+    """The server said no. ``status``, ``code`` and ``body`` are its own; the message is its ``detail``."""
+
+    def __init__(self, status: int, code: str, detail: str, body: Any = None) -> None:
+        self.status = status
+        self.code = code
+        self.body = body
+        super().__init__(detail)
+
+    @property
+    def exit_code(self) -> int:
+        """2 when the request was wrong, 1 when it was right and the answer is no."""
+        return 2 if self.status in (400, 422) else 1
+
+
+class NoServer(LinecardError):
+    """Nobody answered."""
+
+    exit_code = 1
+
+
+class Client:
+    """Requests with the key, answers as JSON; what is not a success is :class:`Refused`."""
+
+    def __init__(self, http: httpx.AsyncClient, where: str, *, direct: bool = False) -> None:
+        self.http = http
+        self.where = where
+        self.direct = direct
+
+    async def get(self, path: str, **query: Any) -> Any:
+        return await self.request("GET", path, query=query)
+
+    async def post(self, path: str, body: Mapping[str, Any] | None = None, **query: Any) -> Any:
+        return await self.request("POST", path, body=body, query=query)
+
+    async def put(self, path: str, body: Mapping[str, Any]) -> Any:
+        return await self.request("PUT", path, body=body)
+
+    async def patch(self, path: str, body: Mapping[str, Any]) -> Any:
+        return await self.request("PATCH", path, body=body)
+
+    async def delete(self, path: str, **query: Any) -> Any:
+        return await self.request("DELETE", path, query=query)
+
+    async def every(self, path: str, **query: Any) -> list[dict[str, Any]]:
+        """All items of a listing that pages by offset."""
+        found: list[dict[str, Any]] = []
+        while True:
+            page = await self.get(path, limit=PAGE, offset=len(found), **query)
+            found += page["items"]
+            if not page["items"] or len(found) >= page["total"]:
+                return found
+
+    async def request(
+        self, method: str, path: str, *, body: Mapping[str, Any] | None = None, query: Mapping[str, Any] | None = None
+    ) -> Any:
+        """One request, never repeated: a second one might ring a second time."""
+        params = {
+            name: str(value).lower() if isinstance(value, bool) else value
+            for name, value in (query or {}).items()
+            if value is not None
+        }
+        try:
+            response = await self.http.request(method, path, params=params, json=body)
+        except httpx.HTTPError as failure:
+            raise NoServer(
+                f"no answer from {self.where} ({type(failure).__name__}). Start it with `linecard serve`, "
+                "name it with --url or LINECARD_URL, or work on the database with --direct"
+            ) from failure
+        return read(response)
+
+
+def read(response: httpx.Response) -> Any:
+    """The JSON of a success (None for an empty body), or :class:`Refused`."""
+    try:
+        body = response.json() if response.content else None
+    except ValueError:
+        body = None
+    if response.is_success:
+        return body
+    fields = body if isinstance(body, Mapping) else {}
+    detail = _sentence(fields.get("detail") or fields.get("message")) or f"the server answered {response.status_code}"
+    if response.status_code == 401:
+        detail += ". Here the key goes into LINECARD_KEY or --key"
+    if (after := response.headers.get("retry-after")) is not None:
+        detail += f". Try again in {after} s"
+    if response.status_code >= 500 and fields.get("request_id"):
+        detail += f" (request {fields['request_id']})"
+    raise Refused(response.status_code, str(fields.get("code", "")), detail, body)
+
+
+def _sentence(detail: Any) -> str:
+    """A detail in any of its shapes: a text, a list of complaints, an object with an ``error``."""
+    if isinstance(detail, list):
+        return "; ".join(
+            f"{'.'.join(str(part) for part in one.get('loc', [])[1:])}: {one.get('msg', '')}".removeprefix(": ")
+            if isinstance(one, Mapping)
+            else str(one)
+            for one in detail
+        )
+    if isinstance(detail, Mapping):
+        reason = detail.get("reason") or detail.get("message") or ""
+        return ": ".join(str(part) for part in (detail.get("error"), reason) if part) or str(dict(detail))
+    return str(detail) if detail else ""
+
+
+@asynccontextmanager
+async def connect(asked: Namespace) -> AsyncIterator[Client]:
+    """The client for what the command line, the environment and this machine say."""
+    if asked.direct:
+        from linecard.cli.direct import direct_client
+
+        async with direct_client() as client:
+            yield client
+        return
+    address = find_address(asked.url, asked.key)
+    async with remote_client(address) as client:
+        yield client
+
+
+@asynccontextmanager
+async def remote_client(address: Address) -> AsyncIterator[Client]:
+    """Over HTTP. Redirects are not followed: the key is for this server only."""
+    headers = {"Authorization": f"Bearer {address.key}"} if address.key else {}
+    async with httpx.AsyncClient(base_url=address.url, headers=headers, timeout=TIMEOUT) as http:
+        yield Client(http, address.url)

@@ -1,0 +1,163 @@
+"""``linecard completion SHELL``: a script that completes words, verbs and options, for bash, zsh and fish.
+
+Written out once from the words' own data, so pressing Tab starts no Python.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from importlib import import_module
+
+from linecard import cli
+from linecard.cli.words import CONNECTION, JSON, Option, Verb, Word
+
+SHELLS = ("bash", "zsh", "fish")
+
+BASH = """\
+# bash completion for linecard; put into ~/.bashrc: eval "$(linecard completion bash)"
+_linecard() {{
+    local here=${{COMP_WORDS[COMP_CWORD]}} word=${{COMP_WORDS[1]:-}} verb=${{COMP_WORDS[2]:-}} found=
+    if [ "$COMP_CWORD" -eq 1 ]; then
+        found="{words}"
+    else
+        case "$word $verb" in
+{verb_cases}
+        *) case "$word" in
+{word_cases}
+            esac ;;
+        esac
+    fi
+    COMPREPLY=()
+    while IFS= read -r one; do
+        [ -z "$one" ] || COMPREPLY+=("$one")
+    done < <(compgen -W "$found" -- "$here")
+}}
+complete -o default -F _linecard linecard
+"""
+
+ZSH = """\
+#compdef linecard
+# zsh completion for linecard; put into ~/.zshrc, after compinit: eval "$(linecard completion zsh)"
+_linecard() {{
+    local -a found
+    if (( CURRENT == 2 )); then
+        found=({words})
+    else
+        case "$words[2] $words[3]" in
+{verb_cases}
+        (*) case "$words[2]" in
+{word_cases}
+            esac ;;
+        esac
+    fi
+    (( $#found )) && _describe linecard found || _files
+}}
+compdef _linecard linecard
+"""
+
+
+def tree() -> dict[str, Mapping[str, Verb] | None]:
+    """Every word with its verbs; None for the words with a parser of their own."""
+    found: dict[str, Mapping[str, Verb] | None] = {}
+    for name, command in cli.COMMANDS.items():
+        module = command.target.partition(":")[0]
+        word = getattr(import_module(module), "WORD", None) if module.startswith("linecard.cli.") else None
+        found[name] = word.verbs if isinstance(word, Word) else None
+    return found
+
+
+def main(argv: list[str]) -> int:
+    """Print the script."""
+    parser = argparse.ArgumentParser(prog="linecard completion", description=__doc__)
+    parser.add_argument("shell", choices=SHELLS)
+    shell = parser.parse_args(argv).shell
+    print({"bash": bash, "zsh": zsh, "fish": fish}[shell](), end="")
+    return 0
+
+
+def bash() -> str:
+    """The bash script."""
+    verbs, words = [], []
+    for name, below in tree().items():
+        words.append(f'            {name}) found="{" ".join(_second(below))}" ;;')
+        for verb_name, verb in (below or {}).items():
+            if verb_name:
+                verbs.append(f'        "{name} {verb_name}") found="{" ".join(_flags(verb))}" ;;')
+    # While the verb itself is being typed it is still what `word` offers.
+    verbs = [line.replace('found="', '[ "$COMP_CWORD" -gt 2 ] && found="') for line in verbs]
+    return BASH.format(words=" ".join(cli.COMMANDS), verb_cases="\n".join(verbs), word_cases="\n".join(words))
+
+
+def zsh() -> str:
+    """The zsh script, with purposes."""
+    verbs, words = [], []
+    for name, below in tree().items():
+        if below is None or "" in below:
+            offered = " ".join(_quoted(flag) for flag in _second(below))
+        else:
+            offered = " ".join(_quoted(f"{verb}:{one.purpose}") for verb, one in below.items())
+        words.append(f"            ({name}) found=({offered}) ;;")
+        for verb_name, verb in (below or {}).items():
+            if verb_name:
+                verbs.append(
+                    f'        ("{name} {verb_name}") found=({" ".join(_quoted(flag) for flag in _flags(verb))}) ;;'
+                )
+    offered = " ".join(_quoted(f"{name}:{command.purpose}") for name, command in cli.COMMANDS.items())
+    return ZSH.format(words=offered, verb_cases="\n".join(verbs), word_cases="\n".join(words))
+
+
+def fish() -> str:
+    """The fish script, with purposes."""
+    lines = [
+        "# fish completion for linecard; save as ~/.config/fish/completions/linecard.fish",
+        "function __linecard_at",
+        "    set -l words (commandline -opc)",
+        '    test (count $words) -ge 2; and test "$words[2]" = $argv[1]; or return 1',
+        "    test (count $argv) -eq 1; and return (test (count $words) -eq 2)",
+        '    test (count $words) -ge 3; and test "$words[3]" = $argv[2]',
+        "end",
+    ]
+    for name, command in cli.COMMANDS.items():
+        lines.append(f"complete -c linecard -f -n __fish_use_subcommand -a {name} -d {_quoted(command.purpose)}")
+    for name, below in tree().items():
+        for verb_name, verb in (below or {}).items():
+            if verb_name:
+                at = f"-n '__linecard_at {name}'"
+                lines.append(f"complete -c linecard -f {at} -a {verb_name} -d {_quoted(verb.purpose)}")
+            at = f"-n '__linecard_at {name} {verb_name}'" if verb_name else f"-n '__linecard_at {name}'"
+            for one in _options(verb):
+                lines.append(f"complete -c linecard {at} {_fish(one)}")
+    return "\n".join(lines) + "\n"
+
+
+def _options(verb: Verb) -> list[Option]:
+    every = (*verb.options, JSON, *(CONNECTION if verb.connects else ()))
+    return [one for one in every if one.flags[0].startswith("-")]
+
+
+def _flags(verb: Verb) -> list[str]:
+    """The verb's options, and the values its positions may have."""
+    values = [str(value) for one in verb.options if not one.flags[0].startswith("-")
+              for value in one.details.get("choices", ())]  # fmt: skip
+    return [*values, *(one.flags[0] for one in _options(verb)), "--help"]
+
+
+def _second(below: Mapping[str, Verb] | None) -> list[str]:
+    """What may follow a word."""
+    if below is None:
+        return ["--help"]
+    return _flags(below[""]) if "" in below else list(below)
+
+
+def _fish(one: Option) -> str:
+    needs = "" if one.details.get("action") in ("store_true",) else " -r"
+    choices = one.details.get("choices")
+    offered = f" -f -a {_quoted(' '.join(map(str, choices)))}" if choices else ""
+    described = f" -d {_quoted(one.details['help'])}" if one.details.get("help") else ""
+    return f"-l {one.flags[0].removeprefix('--')}{needs}{offered}{described}"
+
+
+def _quoted(value: str) -> str:
+    """A single-quoted word; what a purpose quotes with an apostrophe is kept readable in all three shells."""
+    return "'" + value.replace("\\", "").replace("'", "’").replace("%%", "%") + "'"

@@ -1,0 +1,65 @@
+"""``--direct``: the service's own faces over the database, in this process, without a server.
+
+Nothing is started that a server runs beside: no calls are taken or dialled, nothing is delivered. Whoever may read
+the database and the master key is the workspace's admin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import httpx
+from starlette.applications import Starlette
+
+from linecard.cli.client import TIMEOUT, Client
+from linecard.server.app import faces, service_routes
+from linecard.server.auth import Caller
+from linecard.server.service import Service
+from linecard.server.settings import Settings
+from linecard.server.store.models import ApiKey
+
+
+class DirectService(Service):
+    """The service for one who stands before the database: asks for no key."""
+
+    admin: Caller
+
+    async def authenticate(self, headers: Mapping[str, str]) -> Caller:
+        return self.admin
+
+
+class DirectClient(Client):
+    """A client that can also do what no key may: make an admin key."""
+
+    def __init__(self, http: httpx.AsyncClient, service: DirectService) -> None:
+        super().__init__(http, "the database", direct=True)
+        self._service = service
+
+    async def admin_key(self, label: str, description: str | None) -> dict[str, Any]:
+        """A new admin key in the shape in which the API shows new keys."""
+        keys = self._service.store.keys
+        workspace = self._service.admin.workspace_id
+        row, secret = await keys.create(workspace, label, description=description, created_by="command line")
+        listed = await self.get("/api/v1/api-keys")
+        record = next(one for one in listed if one["id"].endswith(str(row.id)))
+        return {"api_key": secret, "record": record}
+
+
+@asynccontextmanager
+async def direct_client(settings: Settings | None = None) -> AsyncIterator[DirectClient]:
+    """A client whose requests are answered here. The schema is brought up to date as ``serve`` would do."""
+    service = await DirectService.open(settings or Settings(), faces())
+    assert isinstance(service, DirectService)
+    try:
+        workspace = await service.store.workspaces.first() or await service.store.workspaces.create("default")
+        service.admin = Caller(
+            workspace.id, None, ApiKey(id=uuid4(), workspace_id=workspace.id, agent_id=None, label="command line")
+        )
+        transport = httpx.ASGITransport(Starlette(routes=service_routes(service)))
+        async with httpx.AsyncClient(transport=transport, base_url="http://direct", timeout=TIMEOUT) as http:
+            yield DirectClient(http, service)
+    finally:
+        await service.close()

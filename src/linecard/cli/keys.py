@@ -1,0 +1,80 @@
+"""``linecard keys``: who may use the API. A server makes keys for agents; admin keys are made on the database."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+from linecard.cli.client import Client
+from linecard.cli.naming import agent_named, digits, handles, pick
+from linecard.cli.table import print_json, say, show_rows
+from linecard.cli.words import Verb, Word, option
+
+ROOT = "/api/v1/api-keys"
+COLUMNS = (
+    "id", "label", "for", "status",
+    ("ends in", "last4"), ("last used", lambda key: (key["last_used_at"] or "never")[:19]),
+)  # fmt: skip
+
+
+async def ls(client: Client, asked: Namespace) -> None:
+    rows = [key for key in await client.get(ROOT) if asked.all or key["status"] == "active"]
+    if not asked.json:
+        known = await handles(client)
+        whose = {key["id"]: key["scoped_identity_id"] for key in rows}
+        rows = [{**key, "for": known.get(digits(whose[key["id"]]), "a deleted agent") if whose[key["id"]] else "admin"}
+                for key in rows]  # fmt: skip
+    show_rows(asked, rows, COLUMNS, "No keys.")
+
+
+async def create(client: Client, asked: Namespace) -> None:
+    if asked.agent is None:
+        made = await _admin_key(client, asked.label, asked.description)
+    else:
+        agent = await agent_named(client, asked.agent)
+        body = {"label": asked.label, "description": asked.description, "scoped_identity_id": agent["id"]}
+        made = await client.post(ROOT, {name: value for name, value in body.items() if value is not None})
+    if asked.json:
+        print_json(made)
+        return
+    whose = "an admin key" if asked.agent is None else f"a key for {agent['handle']}"
+    print(f"{made['api_key']}\n{made['record']['id']} is {whose}; the line above is shown this once.")
+
+
+async def revoke(client: Client, asked: Namespace) -> None:
+    key = pick(await client.get(ROOT), asked.id, ("id", "label", "last4"), "key")
+    await client.delete(f"{ROOT}/{key['id']}")
+    say(asked, f"{key['id']} ({key['label']}) is ended, everywhere and at once", {"revoked": key["id"]})
+
+
+async def _admin_key(client: Client, label: str, description: str | None) -> dict[str, Any]:
+    """A key for the whole workspace: only for who stands before the database."""
+    from linecard.cli.direct import DirectClient
+    from linecard.errors import ConfigurationError
+
+    if not isinstance(client, DirectClient):
+        raise ConfigurationError(
+            "a server makes keys for agents: name one with --agent. "
+            "An admin key is made where the database is: linecard keys create LABEL --direct"
+        )
+    return await client.admin_key(label, description)
+
+
+WORD = Word(
+    "keys",
+    "API keys: handed out, listed, revoked",
+    {
+        "ls": Verb(ls, "list them", (option("--all", action="store_true", help="revoked ones too"),)),
+        "create": Verb(
+            create,
+            "make one and show it, this once",
+            (
+                option("label", help="what it is for"),
+                option("--agent", help="whose key: id, handle or name; left out, with --direct: an admin key"),
+                option("--description"),
+            ),
+        ),
+        "revoke": Verb(revoke, "end one", (option("id", metavar="key", help="its id, label or last four characters"),)),
+    },
+)
+main = WORD.main

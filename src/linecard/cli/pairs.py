@@ -1,0 +1,25 @@
+"""``name=value`` words, as ``agents set`` and ``credentials add`` take them."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentTypeError
+from typing import Any
+
+
+def pair(text: str) -> tuple[str, Any]:
+    """``speed=1.2`` -> ("speed", 1.2): the value is JSON where it reads as JSON, else the text as it stands."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise ArgumentTypeError(f"{name[:40]!r} is not of the form name=value")
+    try:
+        read = json.loads(value)
+    except ValueError:
+        read = value
+    return name.strip(), read
+
+
+def text_pair(text: str) -> tuple[str, str]:
+    """``account=007`` -> ("account", "007"): the value stays text."""
+    name, _ = pair(text)
+    return name, text.partition("=")[2]

@@ -1,0 +1,131 @@
+"""``linecard rotate-key``: a new master key, and everything sealed put under it.
+
+A running server knows the keys it started with, so with servers up it takes three steps: ``--add`` (the new key goes
+first into the key file; restart them), ``--finish`` (re-wrap, drop the old key). Without any, one command does both.
+Interrupted anywhere, the file still holds every key that something is sealed with. With ``LINECARD_MASTER_KEY`` the
+keys are yours to keep: put the new one first, restart, ``--finish``, take the old one out.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from linecard.cli.progress import working
+from linecard.cli.table import say
+from linecard.cli.words import Verb, Word, option
+from linecard.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from linecard.server.settings import Settings
+    from linecard.server.store.database import Database
+
+
+async def rotate(asked: Namespace) -> None:
+    from linecard.server.seal import new_key, write_key
+    from linecard.server.settings import Settings
+    from linecard.server.store import migrate
+    from linecard.server.store.database import Database
+
+    if asked.generate:
+        key = write_key(new_key())
+        say(asked, key, {"key": key})
+        return
+    settings = Settings()
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    db = Database(settings.database_url)
+    try:
+        await migrate.upgrade(db)
+        if not asked.finish:
+            await _add(asked, settings, db)
+        if not asked.add:
+            await _finish(asked, settings, db)
+    finally:
+        await db.close()
+
+
+async def _add(asked: Namespace, settings: Settings, db: Database) -> None:
+    """Put a new key first into the key file."""
+    from linecard.server import seal
+    from linecard.server.store import sealer_of, vault
+
+    if settings.master_key is not None:
+        raise ConfigurationError(
+            "the master key is in LINECARD_MASTER_KEY, which only you can change: make a key with "
+            "`linecard rotate-key --generate`, set LINECARD_MASTER_KEY=<new>,<old>, restart the servers, "
+            "then run `linecard rotate-key --finish` and take the old key out"
+        )
+    if not asked.add:
+        await _refuse_while_serving(db)
+    await vault.prove(db, sealer_of(settings))  # not over the top of a key that is the wrong one
+    file = key_file(settings)
+    held = seal.keys_from_file(file)
+    if len(held) > 1:
+        raise ConfigurationError(f"{file} holds a new key already: restart servers, then linecard rotate-key --finish")
+    seal.write_keys(file, [seal.new_key(), *held])
+    if asked.add:
+        key_id = seal.Sealer(seal.keys_from_file(file)).key_id
+        say(asked, f"{file} begins with new key {key_id}. Restart the servers, then: linecard rotate-key --finish",
+            {"key_id": key_id, "rewrapped": 0})  # fmt: skip
+
+
+async def _finish(asked: Namespace, settings: Settings, db: Database) -> None:
+    """Everything sealed under the first key, then the others go."""
+    from linecard.server import seal
+    from linecard.server.store import sealer_of, vault
+
+    file = key_file(settings)
+    sealer = sealer_of(settings)
+    async with working("putting everything sealed under the new key"):
+        await vault.prove(db, sealer)
+        count = await vault.rewrap(db, sealer)
+    if settings.master_key is None:
+        first = seal.keys_from_file(file)[:1]
+        await vault.prove(db, seal.Sealer(first))  # it opens what it must, before the others are gone
+        seal.write_keys(file, first)
+        where = f"{file} holds this key only"
+    else:
+        where = "take the old keys out of LINECARD_MASTER_KEY"
+    say(asked, f"{count} secrets are now under master key {sealer.key_id}; {where}",
+        {"key_id": sealer.key_id, "rewrapped": count})  # fmt: skip
+
+
+def key_file(settings: Settings) -> Path:
+    """Where the keys are when they are not in the settings."""
+    return settings.data_dir / "master.key"
+
+
+async def _refuse_while_serving(db: Database) -> None:
+    from sqlalchemy import func, select
+
+    from linecard.server.store.columns import utc_now
+    from linecard.server.store.models import Claim
+
+    async with db.read() as session:
+        alive = select(func.count()).where(Claim.name.like("process:%"), Claim.expires_at > utc_now())
+        count = await session.scalar(alive)
+    if count:
+        raise ConfigurationError(
+            f"{count} server process(es) use this database and know the old key only. Stop them (a killed one counts "
+            "for 20 s more), or: linecard rotate-key --add, restart them, linecard rotate-key --finish"
+        )
+
+
+WORD = Word(
+    "rotate-key",
+    "a new master key: everything sealed is put under it",
+    {
+        "": Verb(
+            rotate,
+            "a new master key, and everything sealed put under it; with servers running: --add, restart, --finish",
+            (
+                option("--add", action="store_true", help="only put a new key first into the key file"),
+                option("--finish", action="store_true", help="only re-wrap under the first key, and drop the others"),
+                option("--generate", action="store_true", help="only print a new key, for LINECARD_MASTER_KEY"),
+            ),
+            connects=False,
+        )
+    },
+)
+main = WORD.main
