@@ -43,11 +43,12 @@ class PlaybackPosition:
         """Seconds queued after the last mark of this generation."""
         return self._queued - (self._marks[-1][1] if self._marks else self._proven)
 
-    def queue(self, seconds: float, now: float) -> None:
-        """Audio was sent."""
+    def queue(self, seconds: float, now: float) -> float:
+        """Audio was sent. Gives :attr:`since_mark`, which is asked for after every frame."""
         self.sent += seconds
         self._queued += seconds
-        self._ends_at = max(self._ends_at, now) + seconds
+        self._ends_at = (self._ends_at if self._ends_at > now else now) + seconds
+        return self._queued - (self._marks[-1][1] if self._marks else self._proven)
 
     def mark(self) -> str:
         """The name to send for a mark at the present end of the queue."""
@@ -75,6 +76,10 @@ class PlaybackPosition:
     def remaining(self, now: float) -> float:
         """Seconds queued and, by our best knowledge, not heard yet."""
         return self._queued - self._heard_here(now)
+
+    def ahead(self, now: float) -> float:
+        """Seconds until all that was queued has been played, by the clock; negative when it has."""
+        return self._ends_at - now
 
     def clear(self, now: float) -> Playback:
         """The queue was emptied: close the generation."""

@@ -102,6 +102,7 @@ class MediaSession:
         self._control = control
         self._clock = clock
         self._position = PlaybackPosition()
+        self._bytes_per_second = format.bytes_per_second
         self._marks: dict[str, str] = {}
         self._waiting_marks: dict[str, asyncio.Future[None]] = {}
         self._events = EventQueue()
@@ -186,33 +187,42 @@ class MediaSession:
         await self._queued(self.format.seconds(size))
         return True
 
-    def send_now(self, payload: bytes, base64_audio: str) -> None:
+    def send_now(self, payload: bytes, base64_audio: str, most: float) -> bool:
         """:meth:`send_audio` where the transport pushes, without waiting: ``payload``, and the same in base64.
 
-        Bounded only by who calls it: see the transport's ``paused``. ``StreamNotOpen`` once the stream is over.
+        False, and nothing sent, with more than ``most`` seconds still to be played. Mind the transport's ``paused``.
+        ``StreamNotOpen`` once the stream is over.
         """
         if self.stop_reason is not None or self._push is None:
             self._check_open()
             raise StreamNotOpen("this media connection cannot be written without waiting")
-        write = self._push.write
+        now = self._clock()
+        if self._position.ahead(now) > most:
+            return False
         if self.tap is not None:
             self.tap.agent(payload, self.remaining)
         frame = None if self._encode_from is not None else self._serializer.encode_relayed(base64_audio)
-        now = self._clock()
         try:
             if frame is not None:
-                write(frame)
+                self._push.write(frame)
             else:
-                audio = payload if self._encode_from is None else self._encode_from.convert(payload)
-                for frame in self._serializer.encode_audio(audio):
-                    write(frame)
-            self._position.queue(self.format.seconds(len(payload)), now)
-            if self._serializer.marks and self._position.since_mark >= MARK_EVERY:
-                for frame in self._serializer.encode_mark(self._position.mark()):
-                    write(frame)
+                self._write(self._serializer.encode_audio(self._encoded(payload)))
+            since_mark = self._position.queue(len(payload) / self._bytes_per_second, now)
+            if since_mark >= MARK_EVERY and self._serializer.marks:
+                self._write(self._serializer.encode_mark(self._position.mark()))
         except ConnectionError as lost:
             self.stop("connection lost")
             raise StreamNotOpen("the media connection is gone") from lost
+        return True
+
+    def _write(self, frames: list[bytes]) -> None:
+        assert self._push is not None
+        for frame in frames:
+            self._push.write(frame)
+
+    def _encoded(self, payload: bytes) -> bytes:
+        """In the format the carrier takes."""
+        return payload if self._encode_from is None else self._encode_from.convert(payload)
 
     @property
     def waiting(self) -> int:

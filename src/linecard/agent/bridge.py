@@ -109,11 +109,10 @@ class Bridge(Door):
         if self._mode.tts or not isinstance(carrier, PushTransport) or not isinstance(agent, PushSocket):
             return None
 
-        def may(media: Media) -> bool:
-            playable = not self._conversation.voicemail.machine and not self._flooding
-            return playable and self._session.remaining < BUFFER
+        def may() -> bool:
+            return not self._flooding and not self._conversation.voicemail.machine
 
-        straight = Straight(self._session, carrier, agent, may, self._audio.sent)
+        straight = Straight(self._session, carrier, agent, may, self._audio.sent, BUFFER)
         straight.start()
         return straight
 

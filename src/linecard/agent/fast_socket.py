@@ -24,7 +24,6 @@ class FastSocket(AgentSocket):
         self.mode = Mode.from_headers(leg.headers)
         self.dropped_frames = 0
         self.leg = leg
-        self._slow_since: float | None = None
         leg.limit_writing(SLOW)
 
     @property
@@ -40,16 +39,12 @@ class FastSocket(AgentSocket):
         if leg.closed:
             return False
         if leg.paused:
-            now = time.monotonic()
-            self._slow_since = self._slow_since or now
-            if now - self._slow_since > STALLED or leg.behind > 2 * SLOW:
+            if time.monotonic() - leg.paused_at > STALLED or leg.behind > 2 * SLOW:
                 leg.abort()
                 return False
             if droppable:
                 self.dropped_frames += 1
                 return True
-        elif self._slow_since is not None:
-            self._slow_since = None
         leg.write(message)
         return True
 

@@ -44,9 +44,9 @@ class CallerAudio:
     def untouched_now(self, base64_audio: str) -> None:
         """The same by callbacks; the session tells the recorder itself."""
         assert self._post is not None
-        frame = self._head.frame(base64_audio.encode(), self._bytes // 8)
-        self._bytes += decoded_size(base64_audio)
-        self._post(frame, droppable=True)
+        at = self._bytes // 8
+        self._bytes += len(base64_audio) * 3 // 4 - base64_audio.count("=", -2)
+        self._post(self._head.frame(base64_audio.encode(), at), droppable=True)
 
     async def _pass_on(self, base64_audio: bytes, size: int) -> None:
         frame = self._head.frame(base64_audio, self._bytes // 8)

@@ -12,7 +12,6 @@ from collections.abc import Callable
 import msgspec
 import pybase64
 
-from linecard.agent.protocol import Media
 from linecard.agent.socket import PushSocket
 from linecard.errors import StreamNotOpen
 from linecard.listener import PushTransport
@@ -30,32 +29,25 @@ class _PlainMedia(msgspec.Struct, gc=False, tag_field="event", tag="media"):
 _decode = msgspec.json.Decoder(_PlainMedia).decode
 
 
-def plain_media(message: bytes) -> Media | None:
-    """What is in nearly every message of an agent that speaks itself; None for all others."""
-    try:
-        encoded = _decode(message).media.payload
-        payload = pybase64.b64decode(encoded, validate=True)
-    except (msgspec.MsgspecError, ValueError):
-        return None
-    return Media(payload, encoded) if payload else None
-
-
 class Straight:
-    """``may`` is asked for each message whether it can be played now, ``sent`` told when it was."""
+    """``may`` is asked whether sound can be played at all now, ``sent`` told when it was; at most ``most`` seconds
+    ahead of what is heard."""
 
     def __init__(
         self,
         session: MediaSession,
         carrier: PushTransport,
         agent: PushSocket,
-        may: Callable[[Media], bool],
+        may: Callable[[], bool],
         sent: Callable[[], None],
+        most: float,
     ) -> None:
         self._session = session
         self._carrier = carrier
         self._agent = agent
         self._may = may
         self._sent = sent
+        self._most = most
 
     def start(self) -> None:
         """From now on."""
@@ -69,12 +61,12 @@ class Straight:
         self._resumed()
 
     def _spoke(self, message: bytes) -> bool:
-        media = plain_media(message)
-        if media is None or not self._may(media):
-            return False
         try:
-            self._session.send_now(media.payload, media.encoded)
-        except StreamNotOpen:
+            audio = _decode(message).media.payload
+            payload = pybase64.b64decode(audio, validate=True)
+            if not (payload and self._may() and self._session.send_now(payload, audio, self._most)):
+                return False
+        except (msgspec.MsgspecError, ValueError, StreamNotOpen):
             return False  # the ordinary way knows what to do about it
         self._sent()
         if self._carrier.paused:

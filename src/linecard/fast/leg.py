@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -38,6 +39,8 @@ class Leg(WSListener):
     def __init__(self, *, max_message: int = MAX_MESSAGE, gone: Callable[[Leg], None] | None = None) -> None:
         self.paused = False
         """True while the peer does not take what was written."""
+        self.paused_at = 0.0
+        """Since when, by ``time.monotonic``."""
         self.closed = False
         """True from our close, the peer's, or the loss of the connection on; nothing can be written any more."""
         self.resumed: Callable[[], None] | None = None
@@ -50,6 +53,8 @@ class Leg(WSListener):
         self._take: Callable[[bytes], object] = self._keep
         self._look: Callable[[bytes], bool] | None = None
         self._kept: deque[bytes] = deque()
+        self._idle = False
+        """Whoever iterates is waiting for the next message, done with all before it."""
         self._reader: asyncio.Future[None] | None = None
         self._writers: asyncio.Future[None] | None = None
         self._parts: list[bytes] = []
@@ -119,9 +124,11 @@ class Leg(WSListener):
             if self._over.done():
                 return
             self._reader = self._loop.create_future()
+            self._idle = True
             try:
                 await self._reader
             finally:
+                self._idle = False
                 self._reader = None
 
     def look_first(self, look: Callable[[bytes], bool] | None) -> None:
@@ -175,12 +182,13 @@ class Leg(WSListener):
         self._socket = transport
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        if frame.msg_type is not TEXT or not frame.fin or self._parts:
-            self._unusual(frame)
-            return
-        message = frame.get_payload_as_bytes()
-        if message.isascii() or self._is_utf8(message):
-            self._take(message)
+        # Control frames have at most 125 bytes, and sound has more: the type, dear to ask for, need not be known.
+        if frame.payload_size > 125 and frame.fin and not self._parts:
+            message = frame.get_payload_as_bytes()
+            if message.isascii():
+                self._take(message)
+                return
+        self._unusual(frame)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self._shut()
@@ -193,6 +201,7 @@ class Leg(WSListener):
 
     def pause_writing(self) -> None:
         self.paused = True
+        self.paused_at = time.monotonic()
 
     def resume_writing(self) -> None:
         self.paused = False
@@ -249,14 +258,14 @@ class Leg(WSListener):
 
     def _keep(self, message: bytes) -> None:
         self._kept.append(message)
+        self._idle = False
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
         if len(self._kept) >= KEEP:
             self.hold("kept", True)
 
     def _offer(self, message: bytes) -> None:
-        idle = self._reader is not None and not self._reader.done()
-        if not (idle and self._look is not None and self._look(message)):
+        if not (self._idle and self._look is not None and self._look(message)):
             self._keep(message)
 
     def _shut(self) -> None:

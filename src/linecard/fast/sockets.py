@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from picows import WSAutoPingStrategy
@@ -68,8 +68,7 @@ class Sockets(asyncio.Protocol):
     # --- what uvicorn calls: connection_made, then data_received with the whole request ------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's only behave like one
 
     def data_received(self, data: bytes) -> None:
         if self._other is not None:
