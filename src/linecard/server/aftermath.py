@@ -17,6 +17,7 @@ from linecard.agent.record import Segment
 from linecard.agent.settings import AgentSettings
 from linecard.calls import EndReason
 from linecard.errors import LinecardError
+from linecard.server import unsettled
 from linecard.server.domain.agents import settings_of
 from linecard.server.store.callbook import as_call
 from linecard.server.store.models import CallRow, Recording
@@ -51,13 +52,13 @@ async def settle(service: Service, call: CallRow) -> None:
     for recording in await store.recordings.of_call(call.id):
         if recording.status == "in_progress":
             await _finish(service, call, recording)
-    if call.answered_at is None:
-        return
-    await _tell(service, call, "transcript.final")
-    if call.analysis is None:
-        found = await analysis.analyse(await _from_store(service, call))
-        await store.calls.note(call.id, **_analysed(call, found))
-    await _tell(service, call, "call.analyzed")
+    if call.answered_at is not None:
+        await _tell(service, call, "transcript.final")
+        if call.analysis is None:
+            found = await analysis.analyse(await _from_store(service, call))
+            await store.calls.note(call.id, **_analysed(call, found))
+        await _tell(service, call, "call.analyzed")
+    await unsettled.done(store, call.reference)
 
 
 async def _finish(service: Service, call: CallRow, recording: Recording) -> None:

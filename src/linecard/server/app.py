@@ -31,8 +31,9 @@ def faces(sandbox: bool = False) -> list[Face]:
     """The HTTP contracts served, in the order in which the document shows them."""
     from linecard.server.inkbox import FACE as INKBOX
     from linecard.server.oneinbox import FACE as ONEINBOX
+    from linecard.server.operations import FACE as OPERATIONS
 
-    served = [ONEINBOX, INKBOX]
+    served = [ONEINBOX, INKBOX, OPERATIONS]
     if sandbox:
         from linecard.server.sandbox_api import FACE as SANDBOX
 
@@ -78,7 +79,9 @@ def service_routes(service: Service) -> list[BaseRoute]:
     for face in service.faces:
         mine = face.routes(service)
         found += mine
-        found.append(Route(face.prefix + "{rest:path}", _nowhere(face, mine), methods=None))
+        nowhere = Route(face.prefix + "{rest:path}", _nowhere(face, mine))
+        nowhere.methods = None  # any: Starlette's own default is GET
+        found.append(nowhere)
     return [*found, *exchange_routes(service.exchange)]
 
 

@@ -32,7 +32,9 @@ class Carriers:
         Details the carrier has no use for are left out.
         """
         kind = plugins.get_provider(provider).credential_type
-        known = {name: value for name, value in metadata.items() if name in kind.model_fields and value is not None}
+        known = {
+            name: value for name, value in metadata.items() if name in kind.model_fields and value not in (None, "")
+        }
         sandbox = self.sandboxes.get(provider)
         if sandbox is not None:
             known["base_url"] = sandbox.base_url

@@ -95,7 +95,7 @@ class FrontDoor:
             "ms": round(seconds * 1000, 1),
             "request_id": scope["linecard.request_id"],
         }
-        log.info("%(method)s %(path)s %(status)s %(ms)s ms", facts, extra={"facts": facts})
+        log.info("%(method)s %(path)s: %(status)s in %(ms)s ms", facts, extra={"facts": facts})
 
 
 def route_of(scope: Scope) -> str:

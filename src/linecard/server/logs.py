@@ -61,5 +61,5 @@ def set_up(level: str, *, as_json: bool) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # Their requests are ours to report, and carriers' addresses hold account ids.
-    for chatty in ("httpx", "httpcore", "websockets", "uvicorn.access", "aiosqlite", "alembic"):
+    for chatty in ("httpx", "httpcore", "websockets", "uvicorn", "uvicorn.error", "aiosqlite", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

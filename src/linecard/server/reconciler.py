@@ -12,10 +12,11 @@ import contextlib
 import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from linecard.calls import Call, CallStatus, EndReason
 from linecard.errors import LinecardError, NotFound, ProviderUnavailable, RateLimited, UnsupportedOperation
-from linecard.server import aftermath
+from linecard.server import aftermath, unsettled
 from linecard.server.store.columns import utc_now
 from linecard.server.store.models import CallRow
 
@@ -83,6 +84,9 @@ class Reconciler:
                     ended += await self._reconcile(row)
                 except LinecardError as problem:
                     log.warning("call %s of a dead process: %s", row.public_id, problem)
+        for reference in await unsettled.left_behind(store):
+            if await store.claims.take(f"settle:{reference}", 60):
+                await self._settle(reference)
         return ended
 
     async def _reconcile(self, row: CallRow) -> bool:
@@ -107,7 +111,7 @@ class Reconciler:
             await self._end(row, call, EndReason.PROVIDER_UNAVAILABLE)
             return True
         if call.ended:
-            await self._settle(row)
+            await self._settle(row.id)
             return True
         if call.status is not CallStatus.ANSWERED or call.intent is EndReason.TRANSFERRED:
             await self._service.store.calls.note(row.id, owner=self._service.store.owner)
@@ -126,9 +130,9 @@ class Reconciler:
     async def _end(self, row: CallRow, call: Call, reason: EndReason) -> None:
         await self._service.exchange.end_locally(call, reason)
         log.warning("call %s was ended: the process that held it is gone", row.public_id)
-        await self._settle(row)
+        await self._settle(row.id)
 
-    async def _settle(self, row: CallRow) -> None:
-        fresh = await self._service.store.calls.find(row.id)
+    async def _settle(self, call: UUID | str) -> None:
+        fresh = await self._service.store.calls.find(call)
         if fresh is not None and fresh.status == "ended":
             await aftermath.settle(self._service, fresh)

@@ -41,7 +41,7 @@ class Sandboxes:
 
     @classmethod
     async def open(cls, service: Service) -> Sandboxes:
-        """Start every installed carrier's sandbox, with a credential each (the first that sells numbers is the default)."""
+        """Start every carrier's sandbox, with a credential each; the first that sells numbers is the default."""
         host = service.settings.host
         here = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 compared, not bound
         origin = f"http://{f'[{here}]' if ':' in here else here}:{service.settings.port}"

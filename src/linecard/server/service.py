@@ -164,7 +164,7 @@ class Service:
             self.spawn(self._settle_if_nobody_does(call), "settle an ended call")
 
     async def _settle_if_nobody_does(self, call: Call) -> None:
-        """A call whose sound is, or was, in another process is settled there, unless that process left it earlier."""
+        """A call whose sound is in another process is settled there, and when that one dies by the reconciler."""
         row = await self.store.calls.find(call.reference)
         if row is not None and (row.owner in (None, self.store.owner) or call.reason is EndReason.TRANSFERRED):
             await aftermath.settle(self, row)

@@ -15,7 +15,7 @@ from linecard.calls import Call, Direction
 from linecard.errors import AgentUnreachable, LinecardError
 from linecard.exchange import Handler
 from linecard.routing import Route
-from linecard.server import aftermath, handlers
+from linecard.server import aftermath, handlers, unsettled
 from linecard.server.domain.agents import settings_of
 from linecard.server.domain.inbound_routing import fallback_agent
 from linecard.server.kept_record import StoredRecord
@@ -145,6 +145,7 @@ class Staff(Agents):
         row = await store.calls.find(reference)
         if row is None:
             return
+        await unsettled.begin(store, reference)
         if row.owner != store.owner:
             await store.calls.note(row.id, owner=store.owner)
         agent = await self.find(agent_id)

@@ -1,0 +1,285 @@
+"""The service as its users meet it: over real sockets, on SQLite, with each carrier's sandbox behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import wave
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+import pytest
+from running import ADMIN, NUMBERS, SECRETS, SOMEBODY, agent_server, running
+
+from linecard.server.domain import recordings
+
+CARRIERS = ("twilio", "telnyx")
+
+
+def over(call: dict[str, object]) -> bool:
+    return call["status"] in ("completed", "failed")
+
+
+@pytest.mark.parametrize("provider", CARRIERS)
+async def test_a_registered_number_rings_its_agent_and_leaves_a_record(provider: str, tmp_path: Path) -> None:
+    async with running(tmp_path) as at, agent_server("Good morning.") as agent:
+        mine = await at.equip(provider, agent.url, enable_recording=True)
+        rung = await at.ring(mine["number"])
+        call = rung["call_id"]
+        async with asyncio.timeout(10):
+            await agent.arrived.wait()
+        assert agent.calls[0]["call_id"] == rung["id"]
+        assert (agent.calls[0]["phone_number"], agent.calls[0]["remote_phone_number"]) == (mine["number"], SOMEBODY)
+        await at.until(f"/sandbox/calls/{call}", lambda seen: seen["heard_seconds"] > 0.5)
+        words = {"text": "I would like a table for two please"}
+        await at.ask("POST", f"/sandbox/calls/{call}/say", json=words)
+        assert (await at.ask("GET", f"/v1/calls/{call}"))["status"] == "in_progress"
+        async with asyncio.timeout(15):
+            while not any(event["is_final"] for event in agent.of("transcript")):
+                await asyncio.sleep(0.05)
+        await at.ask("POST", f"/sandbox/calls/{call}/hangup")
+        done = await at.until(f"/v1/calls/{call}", lambda it: over(it) and it["analysis"] and it["recording_url"])
+        assert (done["status"], done["end_reason"]) == ("completed", "user_hangup")
+        assert any(message["role"] == "user" for message in done["messages"])
+        assert 0 < done["duration_seconds"] < 30
+        recording = await at.http.get(done["recording_url"], headers={"Authorization": ""})
+        assert (recording.status_code, recording.headers["content-type"]) == (200, "audio/mpeg")
+        wav = await at.http.get(recordings.signed_url(at.service, UUID(rung["id"]), format="wav")[0])
+        with wave.open(io.BytesIO(wav.content)) as sound:
+            assert sound.getnchannels() == 2
+            assert sound.getnframes() / sound.getframerate() == pytest.approx(done["duration_seconds"], abs=1.5)
+
+
+@pytest.mark.parametrize("provider", CARRIERS)
+async def test_a_call_is_initiated_at_once_then_connected_then_stopped(provider: str, tmp_path: Path) -> None:
+    async with running(tmp_path) as at, agent_server("Hello.") as agent:
+        mine = await at.equip(provider, agent.url)
+        body = {"agent_id": mine["agent"]["id"], "to_number": SOMEBODY, "from_number": mine["number"]}
+        made = await at.ask("POST", "/v1/calls", 201, json=body)
+        assert made["status"] == "initiated"
+        path = f"/v1/calls/{made['id']}"
+        await at.until(path, lambda seen: seen["status"] == "in_progress")
+        stopped = await at.ask("POST", f"{path}/stop")
+        assert stopped["id"] == made["id"]
+        done = await at.until(path, over)
+        assert (done["status"], done["end_reason"]) == ("completed", "api_stop")
+        again = await at.ask("POST", f"{path}/stop")
+        assert (again["status"], again["end_reason"]) == ("completed", "api_stop")
+
+
+@pytest.mark.parametrize("provider", CARRIERS)
+@pytest.mark.parametrize(
+    ("to", "reason"),
+    [("+15005550101", "busy"), ("+15005550103", "rejected"), ("+15005550114", "invalid_number")],
+)
+async def test_what_does_not_connect_fails_with_its_reason(
+    provider: str, to: str, reason: str, tmp_path: Path
+) -> None:
+    async with running(tmp_path, allow=["*"]) as at:
+        mine = await at.equip(provider)
+        body = {"agent_id": mine["agent"]["id"], "to_number": to, "from_number": mine["number"]}
+        made = await at.ask("POST", "/v1/calls", 201, json=body)
+        done = await at.until(f"/v1/calls/{made['id']}", over)
+        assert (done["status"], done["end_reason"], done["duration_seconds"]) == ("failed", reason, 0)
+
+
+async def test_the_same_idempotency_key_makes_one_call(tmp_path: Path) -> None:
+    async with running(tmp_path) as at:
+        mine = await at.equip("twilio")
+        body = {"agent_id": mine["agent"]["id"], "to_number": SOMEBODY, "from_number": mine["number"]}
+        key = {"Idempotency-Key": "order-17"}
+        answers = await asyncio.gather(
+            *(at.http.post("/v1/calls", json=body, headers=key) for _ in range(5))
+        )
+        assert {answer.json()["id"] for answer in answers} == {answers[0].json()["id"]}
+        other = await at.http.post("/v1/calls", json={**body, "variables": {"x": 1}}, headers=key)
+        assert (other.status_code, other.json()["code"]) == (409, "idempotency_conflict")
+        assert at.service.sandboxes is not None
+        assert len(at.service.sandboxes.played["twilio"].far_ends) == 1
+
+
+async def test_the_days_limit_is_exact_under_concurrent_calls(tmp_path: Path) -> None:
+    async with running(tmp_path, calls_per_day=3) as at:
+        mine = await at.equip("twilio")
+        body = {"agent_id": mine["agent"]["id"], "to_number": SOMEBODY, "from_number": mine["number"]}
+        answers = await asyncio.gather(*(at.http.post("/v1/calls", json=body) for _ in range(8)))
+        assert sorted(answer.status_code for answer in answers) == [201] * 3 + [429] * 5
+        refused = next(answer for answer in answers if answer.status_code == 429)
+        assert int(refused.headers["Retry-After"]) > 0
+
+
+async def test_a_carrier_account_holds_no_more_calls_than_it_may(tmp_path: Path) -> None:
+    async with running(tmp_path, max_concurrent=2) as at:
+        mine = await at.equip("twilio")
+        body = {"agent_id": mine["agent"]["id"], "to_number": SOMEBODY, "from_number": mine["number"]}
+        answers = await asyncio.gather(*(at.http.post("/v1/calls", json=body) for _ in range(5)))
+        assert sorted(answer.status_code for answer in answers) == [201] * 2 + [429] * 3
+        refused = next(answer for answer in answers if answer.status_code == 429)
+        assert refused.json()["code"] == "concurrency_limit"
+
+
+async def test_a_scheduled_call_waits_for_its_time_and_for_room(tmp_path: Path) -> None:
+    async with running(tmp_path, max_concurrent=1) as at:
+        mine = await at.equip("twilio")
+        body = {"agent_id": mine["agent"]["id"], "to_number": SOMEBODY, "from_number": mine["number"]}
+        holder = await at.ask("POST", "/v1/calls", 201, json=body)
+        await at.until(f"/v1/calls/{holder['id']}", lambda seen: seen["status"] == "in_progress")
+        soon = (datetime.now(UTC) + timedelta(seconds=0.5)).isoformat()
+        waiting = await at.ask("POST", "/v1/calls", 201, json={**body, "scheduled_at": soon})
+        assert waiting["status"] == "queued"
+        await asyncio.sleep(1.5)
+        assert (await at.ask("GET", f"/v1/calls/{waiting['id']}"))["status"] == "queued"
+        await at.ask("POST", f"/v1/calls/{holder['id']}/stop")
+        await at.until(f"/v1/calls/{waiting['id']}", lambda seen: seen["status"] == "in_progress")
+
+
+async def test_a_scheduled_call_that_is_stopped_is_never_dialled(tmp_path: Path) -> None:
+    async with running(tmp_path) as at:
+        mine = await at.equip("twilio")
+        soon = (datetime.now(UTC) + timedelta(seconds=0.4)).isoformat()
+        body = {"agent_id": mine["agent"]["id"], "to_number": SOMEBODY, "from_number": mine["number"]}
+        waiting = await at.ask("POST", "/v1/calls", 201, json={**body, "scheduled_at": soon})
+        stopped = await at.ask("POST", f"/v1/calls/{waiting['id']}/stop")
+        assert (stopped["status"], stopped["end_reason"]) == ("failed", "canceled")
+        await asyncio.sleep(1.5)
+        assert at.service.sandboxes is not None
+        assert at.service.sandboxes.played["twilio"].far_ends == {}
+
+
+async def test_an_agent_that_refuses_leaves_the_call_to_the_fallback(tmp_path: Path) -> None:
+    async with running(tmp_path) as at, agent_server() as second:
+        mine = await at.equip("twilio", "ws://127.0.0.1:9/nobody")
+        standby = await at.ask("POST", "/v1/agents", 201, json={"name": "Second", "websocket_url": second.url})
+        routing = {"inbound_routing": {"fallback": {"agent_id": standby["id"]}}}
+        await at.ask("PATCH", f"/v1/phone-numbers/{mine['line']['id']}", json=routing)
+        rung = await at.ring(mine["number"])
+        async with asyncio.timeout(10):
+            await second.arrived.wait()
+        assert (await at.ask("GET", f"/v1/calls/{rung['call_id']}"))["agent_id"] == standby["id"]
+
+
+async def test_nobody_to_take_the_call_means_it_is_not_answered(tmp_path: Path) -> None:
+    async with running(tmp_path) as at:
+        mine = await at.equip("telnyx", "ws://127.0.0.1:9/nobody")
+        rung = await at.ring(mine["number"])
+        done = await at.until(f"/v1/calls/{rung['call_id']}", over)
+        assert (done["status"], done["duration_seconds"]) == ("failed", 0)
+
+
+async def test_a_number_without_an_agent_declines_and_still_dials(tmp_path: Path) -> None:
+    async with running(tmp_path) as at, agent_server() as agent:
+        mine = await at.equip("twilio", agent.url)
+        await at.ask("PATCH", f"/v1/phone-numbers/{mine['line']['id']}", json={"agent_id": None})
+        rung = await at.ring(mine["number"])
+        done = await at.until(f"/v1/calls/{rung['call_id']}", over)
+        assert (done["status"], done["end_reason"]) == ("failed", "rejected")
+        body = {"agent_id": mine["agent"]["id"], "to_number": SOMEBODY, "from_number": mine["number"]}
+        await at.ask("POST", "/v1/calls", 201, json=body)
+
+
+async def test_a_number_that_the_account_does_not_hold_is_registered_inactive(tmp_path: Path) -> None:
+    async with running(tmp_path) as at:
+        mine = await at.equip("twilio")
+        body = {"phone_number": "+15005550120", "provider": "twilio", "agent_id": mine["agent"]["id"],
+                "credential_id": mine["credential"]["id"]}  # fmt: skip
+        made = await at.ask("POST", "/v1/phone-numbers", 201, json=body)
+        assert (made["status"], made["provider_sync"]["ok"]) == ("inactive", False)
+        assert made["webhook_url"].endswith(f"/twilio/{mine['credential']['id']}")
+
+
+async def test_an_incomplete_credential_is_kept_and_refused_when_used(tmp_path: Path) -> None:
+    async with running(tmp_path) as at:
+        made = await at.ask(
+            "POST", "/v1/credentials", 201, json={"name": "half", "provider": "twilio", "api_key": "only-a-token-0123"}
+        )
+        assert (made["status"], made["missing"]) == ("incomplete", ["account_sid"])
+        refused = await at.http.post(f"/v1/credentials/{made['id']}/verify")
+        assert (refused.status_code, refused.json()["code"]) == (400, "credential_incomplete")
+        whole = {"metadata": {"account_sid": SECRETS["twilio"].partition(":")[0]}}
+        assert (await at.ask("PATCH", f"/v1/credentials/{made['id']}", json=whole))["status"] == "active"
+
+
+async def test_a_restart_keeps_numbers_ringing(tmp_path: Path) -> None:
+    async with running(tmp_path) as at, agent_server() as agent:
+        await at.equip("twilio", agent.url)
+    async with running(tmp_path) as at, agent_server() as agent:
+        assert at.service.sandboxes is not None
+        await at.service.sandboxes.reconnect()
+        line = (await at.ask("GET", "/v1/phone-numbers"))["items"][0]
+        await at.ask("PATCH", f"/v1/agents/{line['agent_id']}", json={"websocket_url": agent.url})
+        await at.ring(NUMBERS["twilio"])
+        async with asyncio.timeout(10):
+            await agent.arrived.wait()
+
+
+async def test_health_and_metrics_need_no_key_and_everything_else_does(tmp_path: Path) -> None:
+    async with running(tmp_path) as at:
+        nobody = httpx.AsyncClient(base_url=at.http.base_url, trust_env=False)
+        async with nobody:
+            for path in ("/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"):
+                assert (await nobody.get(path)).status_code == 200, path
+            document = (await nobody.get("/openapi.json")).json()
+            for path, methods in document["paths"].items():
+                for method in methods:
+                    answer = await nobody.request(method, path.replace("{", "").replace("}", ""))
+                    assert answer.status_code == 401, f"{method} {path}: {answer.status_code}"
+        assert b"linecard_http_requests_total" in (await at.http.get("/metrics")).content
+
+
+async def test_a_page_that_is_not_there_is_told_in_the_contracts_words(tmp_path: Path) -> None:
+    async with running(tmp_path) as at:
+        missing = await at.http.get("/v1/nothing-here")
+        assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
+        wrong = await at.http.put("/v1/calls")
+        assert wrong.status_code == 405
+        assert set(wrong.headers["allow"].split(", ")) >= {"GET", "POST"}
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"{", "application/json"),
+        (b"[]", "application/json"),
+        (b"null", "application/json"),
+        (b'{"name": "x\\u0000y"}', "application/json"),
+        (b'{"name": "\\ud800"}', "application/json"),
+        (b'{"name": "x", "metadata": {"n": NaN}}', "application/json"),
+        (b'{"name": "x", "metadata": {"n": 1e999}}', "application/json"),
+        (b'{"name": "x", "metadata": {"n": ' + b"9" * 400 + b"}}", "application/json"),
+        (b'{"name": "x", "metadata": ' + b'{"a":' * 5000 + b"1" + b"}" * 5001, "application/json"),
+        (b"name=x", "application/x-www-form-urlencoded"),
+        (b"\xff\xfe", "application/json"),
+    ],
+)
+async def test_nonsense_bodies_are_refused_with_their_place(body: bytes, kind: str, tmp_path: Path) -> None:
+    async with running(tmp_path) as at:
+        answer = await at.http.post("/v1/agents", content=body, headers={"Content-Type": kind})
+        assert answer.status_code == 422, answer.text
+        assert all(set(one) >= {"loc", "msg", "type"} for one in answer.json()["detail"])
+
+
+async def test_a_body_that_is_too_long_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    async with running(tmp_path, max_body_bytes=2048) as at:
+        answer = await at.http.post("/v1/agents", json={"name": "x" * 4000})
+        assert answer.status_code == 413
+
+        async def endless():  # type: ignore[no-untyped-def]
+            for _ in range(10_000):
+                yield b"x" * 1024
+
+        answer = await at.http.post("/v1/agents", content=endless())
+        assert answer.status_code == 413
+
+
+async def test_the_first_key_is_made_once(tmp_path: Path) -> None:
+    async with running(tmp_path, admin_key=None) as at:
+        first = at.service.new_admin_key
+        assert first is not None
+        good = await at.http.get("/v1/agents", headers={"Authorization": f"Bearer {first}"})
+        assert good.status_code == 200
+    async with running(tmp_path, admin_key=None) as at:
+        assert at.service.new_admin_key is None
+        assert (await at.http.get("/v1/agents", headers={"Authorization": f"Bearer {first}"})).status_code == 200
+        assert (await at.http.get("/v1/agents", headers={"Authorization": f"Bearer {ADMIN}"})).status_code == 401

@@ -1,0 +1,209 @@
+"""Two processes of one service on one PostgreSQL; one is killed with -9 in the middle of a call."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+from conftest import created
+from linecard_telnyx.sandbox import TelnyxSandbox
+from linecard_twilio.sandbox import TwilioSandbox
+from running import ADMIN, NUMBERS, SOMEBODY, Running, agent_server
+
+from linecard.server.settings import Settings
+from linecard.server.store import Store, parse_id
+from linecard.server.store.database import Database
+from linecard.server.store.models import CallRow
+from linecard.testing.serving import listening, serve, url_of
+
+SANDBOXES = {"twilio": TwilioSandbox, "telnyx": TelnyxSandbox}
+
+
+@dataclass
+class Worker:
+    """One ``linecard serve`` of its own."""
+
+    process: asyncio.subprocess.Process
+    http: httpx.AsyncClient
+    port: int
+
+    def kill(self) -> None:
+        os.kill(self.process.pid, signal.SIGKILL)
+
+
+@contextlib.asynccontextmanager
+async def worker(database: str, folder: Path, port: int, public_url: str) -> AsyncIterator[Worker]:
+    environment = {
+        **os.environ,
+        "LINECARD_ADMIN_KEY": ADMIN,
+        "LINECARD_DATA_DIR": str(folder),
+        "LINECARD_LOCAL": "true",
+        "PYTHONUNBUFFERED": "1",
+    }
+    words = ["serve", "--port", str(port), "--database", database, "--public-url", public_url]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "linecard", *words, env=environment, cwd=folder,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    seen: list[str] = []
+    try:
+        async with asyncio.timeout(40):
+            while not any("listens on" in line for line in seen):
+                line = await process.stdout.readline()
+                assert line, "it did not start:\n" + "".join(seen)
+                seen.append(line.decode())
+
+        async def read_on() -> None:
+            assert process.stdout is not None
+            while line := await process.stdout.readline():
+                seen.append(line.decode())
+
+        reading = asyncio.create_task(read_on())
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}",
+            headers={"Authorization": f"Bearer {ADMIN}"},
+            timeout=20,
+            trust_env=False,
+        ) as http:
+            yield Worker(process, http, port)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
+        reading.cancel()
+        sys.stdout.write("".join(seen))
+
+
+@contextlib.asynccontextmanager
+async def balancer(*ports: int) -> AsyncIterator[str]:
+    """Connections to the workers in turn; one that is gone is passed over."""
+    turns = itertools.cycle(ports)
+    pumps: set[asyncio.Task[None]] = set()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in ports:
+            with contextlib.suppress(OSError):
+                there = await asyncio.open_connection("127.0.0.1", next(turns))
+                for one, other in ((reader, there[1]), (there[0], writer)):
+                    task = asyncio.create_task(pump(one, other))
+                    pumps.add(task)
+                    task.add_done_callback(pumps.discard)
+                return
+        writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for task in pumps:
+            task.cancel()
+
+
+async def owner_pid(database: str, call_id: str) -> int:
+    """The process that holds a call."""
+    db = Database(database)
+    async with db.read() as session:
+        row = await session.get(CallRow, parse_id("call", call_id))
+    await db.close()
+    assert row is not None and row.owner is not None
+    return int(row.owner.split(":")[1])
+
+
+def free_port() -> int:
+    with contextlib.closing(listening()) as sock:
+        port: int = sock.getsockname()[1]
+        return port
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize("provider", ["twilio", "telnyx"])
+async def test_a_call_whose_process_is_killed_is_ended_within_a_minute_and_keeps_its_words(
+    provider: str, postgres: str, tmp_path: Path
+) -> None:
+    name = f"t_{uuid4().hex}"
+    await (await created(postgres, name)).close()
+    database = f"{postgres}/{name}"
+    first_port, second_port = free_port(), free_port()
+    sock = listening()
+    sandbox = SANDBOXES[provider](base_url=url_of(sock))
+    async with (
+        balancer(first_port, second_port) as public_url,
+        serve(sandbox.app, sock),
+        sandbox,
+        agent_server(headers={"X-Use-Inkbox-Speech-To-Text": "false"}) as agent,
+        worker(database, tmp_path, first_port, public_url) as first,
+        worker(database, tmp_path, second_port, public_url) as second,
+    ):
+        credential = sandbox.credential()
+        store = await Store.open(Settings(data_dir=tmp_path, database=database))
+        workspace = await store.workspaces.first()
+        assert workspace is not None
+        details = {
+            field: getattr(credential, field)
+            for field in ("account_sid", "public_key", "connection_id", "base_url")
+            if getattr(credential, field, None)
+        }
+        row = await store.credentials.create(
+            workspace.id,
+            name="sandbox",
+            provider=provider,
+            api_key=credential.secrets()[0],
+            metadata=details,
+            trusted=True,
+        )
+        await store.close()
+        one, other = (Running(None, each.http) for each in (first, second))  # type: ignore[arg-type]
+        sandbox.give_number(NUMBERS[provider], credential)
+        hired = await one.ask(
+            "POST", "/v1/agents", 201, json={"name": "Aria", "websocket_url": agent.url, "enable_recording": True}
+        )
+        line = await other.ask(
+            "POST", "/v1/phone-numbers", 201,
+            json={"phone_number": NUMBERS[provider], "provider": provider, "agent_id": hired["id"],
+                  "credential_id": row.public_id},
+        )  # fmt: skip
+        assert line["status"] == "active", line
+        far_end = await sandbox.ring(NUMBERS[provider], SOMEBODY)
+        await far_end.wait_for("streaming", 15)
+        await agent.say_in_transcript("before the kill")
+        calls = (await other.ask("GET", "/v1/calls"))["items"]
+        call = f"/v1/calls/{calls[0]['id']}"
+        await other.until(call, lambda seen: seen["status"] == "in_progress")
+        await far_end.say(b"\x55" * 16000)
+        await asyncio.sleep(0.3)
+
+        # Which of the two has the call's sound is the balancer's whim; the log of the call's row knows.
+        holder = await owner_pid(database, calls[0]["id"])
+        doomed, survivor = (first, second) if holder == first.process.pid else (second, first)
+        other = Running(None, survivor.http)  # type: ignore[arg-type]
+        doomed.kill()
+        began = asyncio.get_running_loop().time()
+        done = await other.until(call, lambda seen: seen["status"] in ("completed", "failed"), timeout=60)
+        took = asyncio.get_running_loop().time() - began
+        print(f"{provider}: ended {took:.0f} s after the kill, {done['end_reason']}")
+        assert done["status"] == "completed"
+        assert done["end_reason"] in ("media_error", "user_hangup"), done
+        settled = await other.until(call, lambda seen: seen["recording_url"] and seen["analysis"], timeout=60)
+        assert [m["content"] for m in settled["messages"]] == ["before the kill"]
+        recording = await other.http.get(settled["recording_url"])
+        assert recording.status_code == 200
+        await far_end.wait_for("ended", 10)
