@@ -75,6 +75,11 @@ def local_key(settings: Settings | None) -> str | None:
     return settings.admin_key.get_secret_value() if settings is not None and settings.admin_key is not None else None
 
 
+def on_this_machine(url: str) -> bool:
+    """True for a loopback address: no proxy stands between."""
+    return _here(urlsplit(url).hostname or "")
+
+
 def _here(host: str) -> bool:
     try:
         return ip_address(host).is_loopback

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from linecard.cli.address import Address, find_address
+from linecard.cli.address import Address, find_address, on_this_machine
 from linecard.errors import LinecardError
 
 TIMEOUT = httpx.Timeout(60.0, connect=5.0)
@@ -145,5 +145,6 @@ async def connect(asked: Namespace) -> AsyncIterator[Client]:
 async def remote_client(address: Address) -> AsyncIterator[Client]:
     """Over HTTP. Redirects are not followed: the key is for this server only."""
     headers = {"Authorization": f"Bearer {address.key}"} if address.key else {}
-    async with httpx.AsyncClient(base_url=address.url, headers=headers, timeout=TIMEOUT) as http:
+    proxied = not on_this_machine(address.url)
+    async with httpx.AsyncClient(base_url=address.url, headers=headers, timeout=TIMEOUT, trust_env=proxied) as http:
         yield Client(http, address.url)

@@ -6,18 +6,23 @@ Written out once from the words' own data, so pressing Tab starts no Python.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import contextlib
+import io
+import re
+from collections.abc import Callable, Mapping
 from importlib import import_module
 
 from linecard import cli
-from linecard.cli.words import CONNECTION, JSON, Option, Verb, Word
+from linecard.cli.words import CONNECTION, JSON, Option, Verb, Word, option
 
+LONG = re.compile(r"(?<!\S)\[?(--[a-z][a-z-]*)")
 SHELLS = ("bash", "zsh", "fish")
 
 BASH = """\
 # bash completion for linecard; put into ~/.bashrc: eval "$(linecard completion bash)"
 _linecard() {{
-    local here=${{COMP_WORDS[COMP_CWORD]}} word=${{COMP_WORDS[1]:-}} verb=${{COMP_WORDS[2]:-}} found=
+    local here=${{COMP_WORDS[COMP_CWORD]}} word=${{COMP_WORDS[1]:-}} verb= found= one
+    [ "$COMP_CWORD" -gt 2 ] && verb=${{COMP_WORDS[2]}}
     if [ "$COMP_CWORD" -eq 1 ]; then
         found="{words}"
     else
@@ -41,10 +46,12 @@ ZSH = """\
 # zsh completion for linecard; put into ~/.zshrc, after compinit: eval "$(linecard completion zsh)"
 _linecard() {{
     local -a found
+    local verb=
+    (( CURRENT > 3 )) && verb=$words[3]
     if (( CURRENT == 2 )); then
         found=({words})
     else
-        case "$words[2] $words[3]" in
+        case "$words[2] $verb" in
 {verb_cases}
         (*) case "$words[2]" in
 {word_cases}
@@ -57,14 +64,31 @@ compdef _linecard linecard
 """
 
 
-def tree() -> dict[str, Mapping[str, Verb] | None]:
-    """Every word with its verbs; None for the words with a parser of their own."""
-    found: dict[str, Mapping[str, Verb] | None] = {}
+def tree() -> dict[str, Mapping[str, Verb]]:
+    """Every word with its verbs; a word with a parser of its own has one verb, with what its help tells."""
+    found: dict[str, Mapping[str, Verb]] = {}
     for name, command in cli.COMMANDS.items():
-        module = command.target.partition(":")[0]
-        word = getattr(import_module(module), "WORD", None) if module.startswith("linecard.cli.") else None
-        found[name] = word.verbs if isinstance(word, Word) else None
+        module, _, function = command.target.partition(":")
+        word = getattr(import_module(module), "WORD", None)
+        if isinstance(word, Word):
+            found[name] = word.verbs
+        elif name != "completion":
+            options = _told(getattr(import_module(module), function))
+            found[name] = {"": Verb(_nothing, command.purpose, [option(one) for one in options], connects=False)}
+        else:
+            found[name] = {"": Verb(_nothing, command.purpose, [option("shell", choices=SHELLS)], connects=False)}
     return found
+
+
+async def _nothing() -> None: ...
+
+
+def _told(run: Callable[[list[str]], int]) -> list[str]:
+    """The long options a command's help names."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        run(["--help"])
+    return sorted(set(LONG.findall(said.getvalue())) - {"--help"})
 
 
 def main(argv: list[str]) -> int:
@@ -81,11 +105,9 @@ def bash() -> str:
     verbs, words = [], []
     for name, below in tree().items():
         words.append(f'            {name}) found="{" ".join(_second(below))}" ;;')
-        for verb_name, verb in (below or {}).items():
+        for verb_name, verb in below.items():
             if verb_name:
                 verbs.append(f'        "{name} {verb_name}") found="{" ".join(_flags(verb))}" ;;')
-    # While the verb itself is being typed it is still what `word` offers.
-    verbs = [line.replace('found="', '[ "$COMP_CWORD" -gt 2 ] && found="') for line in verbs]
     return BASH.format(words=" ".join(cli.COMMANDS), verb_cases="\n".join(verbs), word_cases="\n".join(words))
 
 
@@ -93,12 +115,12 @@ def zsh() -> str:
     """The zsh script, with purposes."""
     verbs, words = [], []
     for name, below in tree().items():
-        if below is None or "" in below:
+        if "" in below:
             offered = " ".join(_quoted(flag) for flag in _second(below))
         else:
             offered = " ".join(_quoted(f"{verb}:{one.purpose}") for verb, one in below.items())
         words.append(f"            ({name}) found=({offered}) ;;")
-        for verb_name, verb in (below or {}).items():
+        for verb_name, verb in below.items():
             if verb_name:
                 verbs.append(
                     f'        ("{name} {verb_name}") found=({" ".join(_quoted(flag) for flag in _flags(verb))}) ;;'
@@ -121,32 +143,36 @@ def fish() -> str:
     for name, command in cli.COMMANDS.items():
         lines.append(f"complete -c linecard -f -n __fish_use_subcommand -a {name} -d {_quoted(command.purpose)}")
     for name, below in tree().items():
-        for verb_name, verb in (below or {}).items():
+        for verb_name, verb in below.items():
             if verb_name:
                 at = f"-n '__linecard_at {name}'"
                 lines.append(f"complete -c linecard -f {at} -a {verb_name} -d {_quoted(verb.purpose)}")
             at = f"-n '__linecard_at {name} {verb_name}'" if verb_name else f"-n '__linecard_at {name}'"
+            if values := _values(verb):
+                lines.append(f"complete -c linecard -f {at} -a {_quoted(' '.join(values))}")
             for one in _options(verb):
                 lines.append(f"complete -c linecard {at} {_fish(one)}")
     return "\n".join(lines) + "\n"
 
 
 def _options(verb: Verb) -> list[Option]:
-    every = (*verb.options, JSON, *(CONNECTION if verb.connects else ()))
+    ours = verb.run is not _nothing
+    every = (*verb.options, *((JSON,) if ours else ()), *(CONNECTION if verb.connects else ()))
     return [one for one in every if one.flags[0].startswith("-")]
 
 
 def _flags(verb: Verb) -> list[str]:
     """The verb's options, and the values its positions may have."""
-    values = [str(value) for one in verb.options if not one.flags[0].startswith("-")
-              for value in one.details.get("choices", ())]  # fmt: skip
-    return [*values, *(one.flags[0] for one in _options(verb)), "--help"]
+    return [*_values(verb), *(one.flags[0] for one in _options(verb)), "--help"]
 
 
-def _second(below: Mapping[str, Verb] | None) -> list[str]:
+def _values(verb: Verb) -> list[str]:
+    positions = [one for one in verb.options if not one.flags[0].startswith("-")]
+    return [str(value) for one in positions for value in one.details.get("choices", ())]
+
+
+def _second(below: Mapping[str, Verb]) -> list[str]:
     """What may follow a word."""
-    if below is None:
-        return ["--help"]
     return _flags(below[""]) if "" in below else list(below)
 
 

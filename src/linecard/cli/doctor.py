@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from linecard.cli.address import on_this_machine
 from linecard.cli.client import Client, read
 from linecard.cli.progress import step, working
 from linecard.cli.table import print_json, text
@@ -113,17 +114,15 @@ async def _carriers(client: Client) -> list[Finding]:
 
 async def _webhooks(client: Client) -> list[Finding]:
     """Whether the addresses the carriers post to lead to this service: an unsigned post must be refused by it."""
-    urls = {line["webhook_url"]: line for line in await client.every("/v1/phone-numbers")}
-    if not urls:
-        return []
-    async with httpx.AsyncClient(timeout=10.0) as http:
-        return [await _knock(http, url) for url in urls]
+    urls = sorted({line["webhook_url"] for line in await client.every("/v1/phone-numbers")})
+    return [await _knock(url) for url in urls]
 
 
-async def _knock(http: httpx.AsyncClient, url: str) -> Finding:
+async def _knock(url: str) -> Finding:
     ours = f"doctor-{uuid.uuid4().hex}"
     try:
-        answer = await http.post(url, headers={"X-Request-ID": ours})
+        async with httpx.AsyncClient(timeout=10.0, trust_env=not on_this_machine(url)) as http:
+            answer = await http.post(url, headers={"X-Request-ID": ours})
     except httpx.HTTPError as failure:
         found = f"nobody answers from here ({type(failure).__name__}): is the public URL right, does the tunnel run?"
         return Finding("webhook", url, False, found)
