@@ -63,7 +63,8 @@ async def serve(settings: Settings) -> int:
     import uvicorn
 
     from linecard.server import logs
-    from linecard.server.app import create_service
+    from linecard.server.app import create_service, faces
+    from linecard.server.service import Service
 
     class Server(uvicorn.Server):
         @contextlib.contextmanager
@@ -73,7 +74,12 @@ async def serve(settings: Settings) -> int:
     logs.set_up(settings.log_level, as_json=settings.log_json)
     sock = bind(settings.host, settings.port)
     settings = settings.model_copy(update={"port": sock.getsockname()[1]})
-    app = create_service(settings)
+    try:
+        opened = await Service.open(settings, faces(settings.sandbox))
+    except BaseException:
+        sock.close()
+        raise
+    app = create_service(settings, opened=opened)
     server = Server(_config(app, settings))
     stopping = asyncio.ensure_future(_until_signal(server, app, settings))
     running = asyncio.ensure_future(server.serve([sock]))

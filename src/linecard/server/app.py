@@ -41,14 +41,18 @@ def faces(sandbox: bool = False) -> list[Face]:
     return served
 
 
-def create_service(settings: Settings, served: Sequence[Face] | None = None) -> Starlette:
-    """The app. The store is opened when it starts; ``app.state.service`` is the :class:`Service` from then on."""
-    contracts = list(faces(settings.sandbox) if served is None else served)
+def create_service(settings: Settings, *, opened: Service | None = None) -> Starlette:
+    """The app. ``app.state.service`` is the :class:`Service` once it has started.
+
+    The store is opened then, unless the service is given, ``opened`` already: so a caller hears what is wrong with
+    the settings before anything is served.
+    """
+    contracts = opened.faces if opened is not None else faces(settings.sandbox)
     door = FrontDoor(contracts, settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        service = await Service.open(settings, contracts)
+        service = opened or await Service.open(settings, contracts)
         try:
             app.state.service = door.service = service
             app.router.routes[:] = service_routes(service)

@@ -83,7 +83,11 @@ class Service:
         """Open the store and put the parts together; nothing runs yet."""
         carriers = Carriers()
         store = await Store.open(settings, build=carriers.build)
-        return cls(settings, store, carriers, faces)
+        try:
+            return cls(settings, store, carriers, faces)
+        except BaseException:
+            await store.close()
+            raise
 
     @property
     def handlers(self) -> Mapping[str, object]:

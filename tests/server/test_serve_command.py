@@ -1,0 +1,208 @@
+"""``linecard serve`` as a process: what it prints, how it stops, and what it does with calls when it does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from running import SOMEBODY, Running, agent_server
+
+
+class Process:
+    """A server, and all it has said."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.said = ""
+        self._more = asyncio.Event()
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        while line := await self.process.stdout.readline():
+            self.said += line.decode()
+            self._more.set()
+
+    async def hears(self, pattern: str, timeout: float = 30) -> re.Match[str]:
+        """Wait until it has said something like this."""
+        async with asyncio.timeout(timeout):
+            while (found := re.search(pattern, self.said)) is None:
+                assert self.process.returncode is None, self.said
+                self._more.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0.5):
+                        await self._more.wait()
+        return found
+
+    async def ends(self, timeout: float = 20) -> int:
+        """Its exit status."""
+        async with asyncio.timeout(timeout):
+            status = await self.process.wait()
+            await self._reading
+        return status
+
+
+@contextlib.asynccontextmanager
+async def serving(folder: Path, *words: str, **environment: str) -> AsyncIterator[Process]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("LINECARD_")}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "linecard", "serve", *words,
+        cwd=folder, env={**clean, "PYTHONUNBUFFERED": "1", **environment},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        yield Process(process)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def test_it_needs_no_configuration_and_prints_its_key_once(tmp_path: Path) -> None:
+    async with serving(tmp_path, "--port", "0") as server:
+        origin = (await server.hears(r"listens on (http://127\.0\.0\.1:\d+)"))[1]
+        key = (await server.hears(r"admin key, shown this once: (\S+)"))[1]
+        async with httpx.AsyncClient(base_url=origin, trust_env=False) as http:
+            answer = await http.get("/api/whoami", headers={"X-API-Key": key})
+            assert (answer.status_code, answer.json()["auth_subtype"]) == (200, "api_key.admin_scoped")
+        server.process.send_signal(signal.SIGTERM)
+        assert await server.ends() == 0
+        assert (tmp_path / "data" / "linecard.db").exists()
+        assert (tmp_path / "data" / "master.key").stat().st_mode & 0o077 == 0
+    async with serving(tmp_path, "--port", "0") as server:
+        await server.hears("next: ")
+        assert "admin key" not in server.said
+        server.process.send_signal(signal.SIGINT)
+        assert await server.ends() == 0
+
+
+async def test_a_stop_signal_lets_calls_end_and_then_ends_them(tmp_path: Path) -> None:
+    environment = {"LINECARD_ADMIN_KEY": "ApiKey_fixed_0123456789abcdef", "LINECARD_DRAIN_SECONDS": "1.5"}
+    async with serving(tmp_path, "--port", "0", "--sandbox", **environment) as server, agent_server() as agent:
+        origin = (await server.hears(r"listens on (\S+)"))[1]
+        headers = {"Authorization": "Bearer ApiKey_fixed_0123456789abcdef"}
+        async with httpx.AsyncClient(base_url=origin, headers=headers, trust_env=False, timeout=20) as http:
+            at = Running(None, http)  # type: ignore[arg-type]
+            mine = await at.equip("twilio", agent.url)
+            rung = await at.ring(mine["number"])
+            async with asyncio.timeout(10):
+                await agent.arrived.wait()
+            server.process.send_signal(signal.SIGTERM)
+            await server.hears("stopping: 1 live calls")
+            ready = await http.get("/readyz")
+            assert (ready.status_code, ready.json()["problems"]) == (503, {"draining": "shutting down"})
+            body = {"agent_id": mine["agent"]["id"], "to_number": SOMEBODY, "from_number": mine["number"]}
+            refused = await http.post("/v1/calls", json=body)
+            assert refused.status_code == 503
+            assert agent.of("stop") == []
+        assert await server.ends() == 0
+        assert [stop["hangup_reason"] for stop in agent.of("stop")] == ["local"]
+    async with serving(tmp_path, "--port", "0", **environment) as server:
+        origin = (await server.hears(r"listens on (\S+)"))[1]
+        async with httpx.AsyncClient(base_url=origin, headers=headers, trust_env=False) as http:
+            done = (await http.get(f"/v1/calls/{rung['call_id']}")).json()
+            assert (done["status"], done["end_reason"]) == ("completed", "api_stop")
+
+
+async def test_a_call_that_ends_by_itself_is_waited_for(tmp_path: Path) -> None:
+    environment = {"LINECARD_ADMIN_KEY": "ApiKey_fixed_0123456789abcdef", "LINECARD_DRAIN_SECONDS": "20"}
+    async with serving(tmp_path, "--port", "0", "--sandbox", **environment) as server, agent_server() as agent:
+        origin = (await server.hears(r"listens on (\S+)"))[1]
+        headers = {"Authorization": "Bearer ApiKey_fixed_0123456789abcdef"}
+        async with httpx.AsyncClient(base_url=origin, headers=headers, trust_env=False, timeout=20) as http:
+            at = Running(None, http)  # type: ignore[arg-type]
+            mine = await at.equip("telnyx", agent.url)
+            rung = await at.ring(mine["number"])
+            async with asyncio.timeout(10):
+                await agent.arrived.wait()
+            server.process.send_signal(signal.SIGTERM)
+            await server.hears("stopping: 1 live calls")
+            await at.ask("POST", f"/sandbox/calls/{rung['call_id']}/hangup")
+        assert await server.ends(15) == 0
+        assert [stop["hangup_reason"] for stop in agent.of("stop")] == ["remote"]
+
+
+async def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
+    environment = {"LINECARD_ADMIN_KEY": "ApiKey_fixed_0123456789abcdef", "LINECARD_DRAIN_SECONDS": "600"}
+    async with serving(tmp_path, "--port", "0", "--sandbox", **environment) as server, agent_server() as agent:
+        origin = (await server.hears(r"listens on (\S+)"))[1]
+        headers = {"Authorization": "Bearer ApiKey_fixed_0123456789abcdef"}
+        async with httpx.AsyncClient(base_url=origin, headers=headers, trust_env=False, timeout=20) as http:
+            mine = await Running(None, http).equip("twilio", agent.url)  # type: ignore[arg-type]
+            await Running(None, http).ring(mine["number"])  # type: ignore[arg-type]
+            async with asyncio.timeout(10):
+                await agent.arrived.wait()
+        server.process.send_signal(signal.SIGTERM)
+        await server.hears("stopping: 1 live calls")
+        server.process.send_signal(signal.SIGTERM)
+        assert await server.ends(25) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "told"),
+    [
+        (["--port", "70000"], {}, "port"),
+        (["--public-url", "ftp://x"], {}, "public_url"),
+        (["--public-url", "http://voice.example.com"], {}, "https"),
+        (["--database", "mysql://x/y"], {}, "mysql"),
+        ([], {"LINECARD_MASTER_KEY": "not base64!"}, "base64"),
+        ([], {"LINECARD_HANDLERS": '{"a": "nowhere:f"}'}, "nowhere:f"),
+    ],
+)
+async def test_what_is_set_wrongly_is_said_in_one_line(
+    words: list[str], environment: dict[str, str], told: str, tmp_path: Path
+) -> None:
+    async with serving(tmp_path, "--port", "0", *words, **environment) as server:
+        assert await server.ends() != 0
+        assert told in server.said
+        assert "Traceback" not in server.said
+
+
+async def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
+    async with serving(tmp_path, "--port", "0") as first:
+        port = (await first.hears(r"listens on http://127\.0\.0\.1:(\d+)"))[1]
+        async with serving(tmp_path, "--port", port) as second:
+            assert await second.ends() == 2
+            assert f"cannot listen on 127.0.0.1:{port}" in second.said
+
+
+async def test_what_it_logs_is_json_and_holds_no_secret(tmp_path: Path) -> None:
+    import json
+
+    environment = {"LINECARD_ADMIN_KEY": "ApiKey_fixed_0123456789abcdef"}
+    async with serving(tmp_path, "--port", "0", "--sandbox", "--log-json", **environment) as server:
+        origin = (await server.hears(r"listens on (\S+)"))[1]
+        headers = {"Authorization": "Bearer ApiKey_fixed_0123456789abcdef"}
+        async with (
+            httpx.AsyncClient(base_url=origin, headers=headers, trust_env=False, timeout=20) as http,
+            agent_server() as agent,
+        ):
+            at = Running(None, http)  # type: ignore[arg-type]
+            for provider in ("twilio", "telnyx"):
+                mine = await at.equip(provider, agent.url)
+                rung = await at.ring(mine["number"])
+                async with asyncio.timeout(10):
+                    await agent.arrived.wait()
+                await at.until(f"/v1/calls/{rung['call_id']}", lambda seen: seen["status"] == "in_progress")
+                await at.ask("POST", f"/v1/calls/{rung['call_id']}/stop")
+                await http.get("/v1/calls?secret=ApiKey_in_the_query_0123456789")
+        server.process.send_signal(signal.SIGTERM)
+        assert await server.ends() == 0
+    lines = [line for line in server.said.splitlines() if line.startswith("{")]
+    assert len(lines) > 10
+    for line in lines:
+        assert {"at", "level", "logger", "message"} <= set(json.loads(line))
+    log = "\n".join(lines)
+    for secret in ("fixed_0123456789abcdef", "secret-0123456789", "0123456789ABCDEF_secret", "in_the_query"):
+        assert secret not in log
+    for number in (SOMEBODY, "+14155550100", "+14155550111"):
+        assert number not in log
+    assert not re.search(r"/media/[A-Za-z0-9_-]{20,}", log)
