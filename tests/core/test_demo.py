@@ -3,16 +3,44 @@
 from dataclasses import replace
 
 from linecard import demo
+from linecard.demo import echo, spoken
 
-GOOD = demo.Shown("c", "inbound", "a", "ended", "user_hangup", 3.7, 3.66, 3.66, True, 3.66, True)
+GOOD = echo.Shown("c", "inbound", "a", "ended", "user_hangup", 3.7, 3.66, 3.66, True, 3.66, True)
 
 
 def test_a_call_is_ok_only_when_both_ends_heard_what_was_sent() -> None:
     assert GOOD.ok
-    for wrong in ({"agent_intact": False}, {"far_end_intact": False}, {"reason": "media_error"}, {"status": "ringing"}):
+    for wrong in (
+        {"agent_intact": False},
+        {"far_end_intact": False},
+        {"reason": "media_error"},
+        {"status": "ringing"},
+        {"wrong": ["misunderstood"]},
+    ):
         assert not replace(GOOD, **wrong).ok
     assert "NOT WHAT WAS SAID" in demo.table([replace(GOOD, agent_intact=False)])
 
 
 def test_the_clip_is_a_voice_and_not_silence() -> None:
-    assert len(demo.voice()) == 29280 and len(set(demo.voice())) > 100
+    assert len(echo.clip("hello")) == 29280 and len(set(echo.clip("hello"))) > 100
+
+
+def witnessed(*generations: bytes) -> spoken.Witness:
+    witness = spoken.Witness(None)
+    for number, sent in enumerate(generations):
+        if number:
+            witness.cut()
+        witness.agent(sent, 0.0)
+    return witness
+
+
+def test_a_cut_utterance_is_compared_to_where_it_was_cut() -> None:
+    before, after = bytes(range(1, 100)), bytes(range(100, 120))
+    silence = b"\xff" * 50
+    witness = witnessed(before, after)
+    assert spoken._intact(witness, before[:60] + silence + after, cleared=39)
+    assert not spoken._intact(witness, before[:60] + after[:-1], cleared=39)
+    assert not spoken._intact(witness, before[1:60] + after, cleared=39)
+    assert not spoken._intact(witness, before + after, cleared=39), "nothing was cut"
+    assert not spoken._intact(witnessed(before * 20, after), before[:60] + after, cleared=39), "more is missing"
+    assert not spoken._intact(witnessed(before + after), before + after, cleared=0), "nobody interrupted"

@@ -74,6 +74,8 @@ class Agents(Mapping[str, "Handler"]):
         self.open_socket = best_opener()
         self.exchange: Exchange | None = None
         self.waiting_room = WaitingRoom()
+        self.untaken: set[str] = set()
+        """References of calls answered only to say that nobody can take them."""
         self._agents: dict[str, Agent] = {}
         self._set_up = set_up
         self._prepared: dict[str, CallSetup] = {}
@@ -191,3 +193,4 @@ class Agents(Mapping[str, "Handler"]):
     def forget(self, reference: str) -> None:
         """The call is over and told of."""
         self._prepared.pop(reference, None)
+        self.untaken.discard(reference)

@@ -109,10 +109,12 @@ class Bridge(Door):
         if self._mode.tts or not isinstance(carrier, PushTransport) or not isinstance(agent, PushSocket):
             return None
 
-        def may() -> bool:
-            return not self._flooding and not self._conversation.voicemail.machine
+        voicemail = self._conversation.voicemail
 
-        straight = Straight(self._session, carrier, agent, may, self._audio.sent, BUFFER)
+        def mute() -> bool:
+            return self._flooding or voicemail.machine
+
+        straight = Straight(self._session, carrier, agent, mute, self._audio.sent, BUFFER)
         straight.start()
         return straight
 

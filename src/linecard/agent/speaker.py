@@ -152,6 +152,8 @@ class Speaker:
                             task.result()
                 finally:
                     self._synthesis.cancel()
+                if turn.starts is not None and not turn.dropped:
+                    await self._session.flush()
                 turn.sent, self._speaking = True, None
                 if turn.starts is None:
                     self._end(turn)

@@ -30,7 +30,7 @@ _decode = msgspec.json.Decoder(_PlainMedia).decode
 
 
 class Straight:
-    """``may`` is asked whether sound can be played at all now, ``sent`` told when it was; at most ``most`` seconds
+    """``mute`` is asked whether sound is not to be played now, ``sent`` told when it was; at most ``most`` seconds
     ahead of what is heard."""
 
     def __init__(
@@ -38,14 +38,14 @@ class Straight:
         session: MediaSession,
         carrier: PushTransport,
         agent: PushSocket,
-        may: Callable[[], bool],
+        mute: Callable[[], bool],
         sent: Callable[[], None],
         most: float,
     ) -> None:
         self._session = session
         self._carrier = carrier
         self._agent = agent
-        self._may = may
+        self._mute = mute
         self._sent = sent
         self._most = most
 
@@ -64,7 +64,7 @@ class Straight:
         try:
             audio = _decode(message).media.payload
             payload = pybase64.b64decode(audio, validate=True)
-            if not (payload and self._may() and self._session.send_now(payload, audio, self._most)):
+            if not payload or self._mute() or not self._session.send_now(payload, audio, self._most):
                 return False
         except (msgspec.MsgspecError, ValueError, StreamNotOpen):
             return False  # the ordinary way knows what to do about it

@@ -30,6 +30,7 @@ async def take(agents: Agents, call: Call, agent_id: str) -> Route:
         accepted = await accept(agents, call, agent_id)
     except AgentUnreachable as nobody:
         if (await _apology(agents, call, agent_id)) is not None:
+            agents.untaken.add(call.reference)
             return Answer(agent_id)
         log.warning("an incoming call is declined: %s", nobody)
         return Reject(EndReason.REJECTED)
@@ -44,6 +45,8 @@ async def take(agents: Agents, call: Call, agent_id: str) -> Route:
 
 async def accept(agents: Agents, call: Call, agent_id: str) -> tuple[Agent, AgentSocket | None] | None:
     """The agent that takes the call, with its socket when that is its door; ``AgentUnreachable`` when none does."""
+    if call.reference in agents.untaken:
+        raise AgentUnreachable(agent_id, "its socket", "it and its fallbacks have declined the call already")
     due = time.monotonic() + PATIENCE
     last: LinecardError | None = None
     async for agent in _chain(agents, call, agent_id):
