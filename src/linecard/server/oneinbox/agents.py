@@ -14,7 +14,6 @@ from pydantic.fields import FieldInfo
 
 from linecard.agent.settings import AgentSettings
 from linecard.server.domain import agents
-from linecard.server.domain.refusals import Invalid
 from linecard.server.endpoints import Asked, Endpoint
 from linecard.server.oneinbox.shapes import Listing, Moment, Name, Sent, Shown, Slice, Url, cut
 from linecard.server.oneinbox.spellings import LlmSent, TranscriberSent, TtsSent, settings_in, unused_in
@@ -78,7 +77,7 @@ _settings: Any = {name: _settable(field) for name, field in SETTINGS.items()}
 _known: Any = {name: (_wire(field.annotation), ...) for name, field in SETTINGS.items()}
 
 AgentSent: type[AgentBody] = create_model("AgentSent", __base__=AgentBody, name=(Name, ...), **_settings)
-AgentChange: type[AgentBody] = create_model("AgentChange", __base__=AgentBody, name=(Name | None, None), **_settings)
+AgentChange: type[AgentBody] = create_model("AgentChange", __base__=AgentBody, name=(Name, None), **_settings)
 AgentShown: type[AgentKnown] = create_model("AgentShown", __base__=AgentKnown, **_known)
 
 
@@ -137,8 +136,6 @@ async def _read(asked: Asked[AgentBody, None], held: Agent | None) -> tuple[dict
     body = asked.body
     given = body.model_dump(exclude_unset=True)
     own = {name: given[name] for name in OWN if name in given}
-    if "name" in own and own["name"] is None:
-        raise Invalid.field("name", "an agent keeps a name: give one, or leave it out")
     settings = settings_in(body) | {name: given[name] for name in SETTINGS if name in given}
     if settings.get("fallback_agent_id") is not None:
         other = await agents.get(asked.service, asked.caller, settings["fallback_agent_id"])

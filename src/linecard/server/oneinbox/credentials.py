@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -12,7 +12,17 @@ from linecard.server.endpoints import Asked, Endpoint
 from linecard.server.oneinbox.shapes import Listing, Moment, Name, Sent, Shown, Slice, cut
 from linecard.server.store.models import CredentialRow
 
-Secret = Field(min_length=1, max_length=4096, description="The carrier's key or token; stored sealed, never shown")
+Secret = Annotated[
+    str,
+    # It travels in HTTP headers, which hold nothing else.
+    Field(
+        pattern=r"^[\x21-\x7e]+$",
+        max_length=4096,
+        description="The carrier's key or token; stored sealed, never shown",
+        examples=["a-key-of-the-carrier"],
+    ),
+]
+Account = Annotated[str, Field(min_length=1, max_length=255)]
 Details = Field(
     default=None,
     description="What the carrier needs beside the key, e.g. account_sid, api_key_sid, connection_id, public_key",
@@ -24,18 +34,18 @@ class CredentialSent(Sent):
 
     name: Name
     provider: str = Field(min_length=1, max_length=64, description="Name of an installed carrier")
-    api_key: str = Secret
+    api_key: Secret
     metadata: dict[str, Any] | None = Details
-    account_sid: str | None = Field(default=None, max_length=255, description="Same as metadata.account_sid")
+    account_sid: Account | None = Field(default=None, description="Same as metadata.account_sid")
 
 
 class CredentialChange(Sent):
     """What to change; keys not given stay. ``metadata`` is merged, a detail given as null is removed."""
 
     name: Name | None = None
-    api_key: str | None = Field(default=None, min_length=1, max_length=4096)
+    api_key: Secret | None = None
     metadata: dict[str, Any] | None = Details
-    account_sid: str | None = Field(default=None, max_length=255)
+    account_sid: Account | None = None
 
 
 class CredentialShown(Shown):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from linecard.server.domain import sync
 from linecard.server.oneinbox.shapes import Id, Moment, Number, Sent, Shown, Text, Url
@@ -66,8 +66,18 @@ class NumberWanted(BaseModel):
     type: Literal["local", "toll_free", "mobile", "national"] = "local"
 
 
+SAID = ("phone_number", "country", "area_code", "contains")
+"""One of these must be said: nobody buys just any number."""
+
+
 class PurchaseSent(NumberWanted, Sent):
     """The number to buy, or what it should be like: then the first that fits is bought."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [{"required": [name], "properties": {name: {"type": "string"}}} for name in SAID]
+        }
+    )
 
     phone_number: Number | None = None
     credential_id: Id | None = None

@@ -11,6 +11,7 @@ from linecard.server.domain import numbers
 from linecard.server.domain.refusals import Invalid
 from linecard.server.endpoints import Asked, Endpoint
 from linecard.server.oneinbox.number_shapes import (
+    SAID,
     CapabilitiesShown,
     NumberChange,
     NumberShown,
@@ -74,7 +75,7 @@ async def search(asked: Asked[None, Search]) -> OffersShown:
 async def purchase(asked: Asked[PurchaseSent, None]) -> NumberShown:
     """Buy a number on the workspace's own carrier account, and register it. This costs money at the carrier."""
     body = asked.body
-    if body.phone_number is None and body.country is None and body.area_code is None and body.contains is None:
+    if all(getattr(body, name) is None for name in SAID):
         raise Invalid.field("phone_number", "say which number, or what it should be like: country, area_code, contains")
     row = await numbers.purchase(
         asked.service,
