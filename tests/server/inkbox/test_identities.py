@@ -12,6 +12,8 @@ from inkbox import InkboxAPIError
 from inkbox.identities.exceptions import HandleUnavailableError
 from inkbox.identities.types import IdentityPhoneNumberCreateOptions
 
+from linecard.server.domain.numbers import register
+
 BROUGHT = "+14155550188"
 
 
@@ -156,9 +158,10 @@ async def test_a_filter_mode_that_changes_says_which_rules_it_makes_pointless(an
 async def test_a_number_brought_along_is_assigned_and_only_detached(desk: Desk) -> None:
     identity = await desk.do(desk.inkbox.create_identity, "support-bot")
     await desk.do(desk.inkbox.create_identity, "other-bot")
-    line = await desk.ask("POST", "/v1/phone-numbers", 201, json={"phone_number": BROUGHT, "provider": desk.provider})
-    free = next(one for one in await desk.do(desk.inkbox.phone_numbers.list) if one.number == BROUGHT)
-    assert free.agent_identity_id is None and line["phone_number"] == BROUGHT
+    caller = await desk.service.authenticate(desk.http.headers)
+    await register(desk.service, caller, number=BROUGHT)
+    (free,) = await desk.do(desk.inkbox.phone_numbers.list)
+    assert (free.number, free.agent_identity_id, free.incoming_call_action) == (BROUGHT, None, "auto_reject")
     path = "/api/v1/identities/{}/phone_number"
     given = await desk.ask("POST", path.format("support-bot"), json={"phone_number_id": str(free.id)})
     assert given["phone_number"]["number"] == BROUGHT

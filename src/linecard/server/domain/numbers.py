@@ -158,7 +158,7 @@ async def get(service: Service, caller: Caller, line_id: str | UUID) -> LineRow:
     parsed = parse_id("line", line_id)
     line = await service.store.lines.get(caller.workspace_id, parsed)
     if line is None:
-        raise Unknown("number", foreign=await service.store.lines.exists(parsed))
+        raise Unknown("number", foreign=await service.store.lines.exists(parsed, outside=caller.workspace_id))
     need_scope(caller, line.agent_id, "that number")
     return line
 

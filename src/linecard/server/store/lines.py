@@ -141,12 +141,16 @@ class Lines:
             row = await session.get(LineRow, line_id)
         return row if row is not None and row.workspace_id == workspace_id and row.status != "released" else None
 
-    async def exists(self, line_id: UUID | None) -> bool:
-        """True when the line is somebody's: tells a foreign id (403) from an unknown one (404)."""
+    async def exists(self, line_id: UUID | None, *, outside: UUID | None = None) -> bool:
+        """True when the line is somebody's, ``outside`` that workspace: tells a foreign id (403) from an unknown one
+        (404). A workspace's own line that was released is unknown to it, not foreign."""
         if line_id is None:
             return False
+        query = select(LineRow.id).where(LineRow.id == line_id)
+        if outside is not None:
+            query = query.where(LineRow.workspace_id != outside)
         async with self._db.read() as session:
-            return await session.scalar(select(LineRow.id).where(LineRow.id == line_id)) is not None
+            return await session.scalar(query) is not None
 
     async def by_number(self, number: str, workspace_id: UUID | None = None) -> LineRow | None:
         """The number's line, an active one first; with ``workspace_id`` only that workspace's."""
