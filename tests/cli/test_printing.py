@@ -15,10 +15,10 @@ from linecard.cli import words
 from linecard.cli.address import checked, find_address
 from linecard.cli.client import Refused, read
 from linecard.cli.naming import NotFound, digits, pick
-from linecard.cli.pairs import pair, text_pair
 from linecard.cli.progress import working
 from linecard.cli.table import clean, show_one, show_rows, table, text
 from linecard.cli.tail import line_of
+from linecard.cli.typed import pair, phone_number, text_pair
 from linecard.errors import ConfigurationError
 from linecard.server.domain.checkup import skew_of
 
@@ -73,6 +73,12 @@ def test_a_line_of_tail_has_the_time_the_call_and_the_details() -> None:
 )
 def test_a_setting_is_json_where_it_reads_as_json(typed: str, read_as: Any) -> None:
     assert pair(typed) == ("speed", read_as)
+
+
+def test_a_phone_number_may_be_typed_as_it_is_printed_but_not_guessed() -> None:
+    assert phone_number("+1 (415) 555-0100") == "+14155550100"
+    with pytest.raises(ArgumentTypeError, match="country code"):
+        phone_number("0415 5550100")
 
 
 def test_a_credentials_detail_stays_text() -> None:

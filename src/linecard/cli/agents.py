@@ -7,8 +7,8 @@ from typing import Any
 
 from linecard.cli.client import Client, Refused
 from linecard.cli.naming import agent_named
-from linecard.cli.pairs import pair
 from linecard.cli.table import say, show_one, show_rows
+from linecard.cli.typed import pair
 from linecard.cli.words import Verb, Word, option
 from linecard.errors import ConfigurationError
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from linecard.cli.client import Client
 from linecard.cli.naming import agent_named, line_named
-from linecard.cli.pairs import pair
 from linecard.cli.progress import working
 from linecard.cli.table import clean, print_json, say, show_one, show_rows
 from linecard.cli.tail import follow_all, follow_call
+from linecard.cli.typed import pair, phone_number
 from linecard.cli.words import Verb, Word, option
 from linecard.errors import ConfigurationError
 
@@ -120,8 +120,8 @@ WORD = Word(
                 option("--status", choices=("queued", "initiated", "in_progress", "completed", "failed")),
                 option("--direction", choices=("inbound", "outbound")),
                 option("--agent", help="id, handle or name"),
-                option("--from", dest="from_number", metavar="NUMBER"),
-                option("--to", dest="to_number", metavar="NUMBER"),
+                option("--from", dest="from_number", type=phone_number, metavar="NUMBER"),
+                option("--to", dest="to_number", type=phone_number, metavar="NUMBER"),
             ),
         ),
         "show": Verb(show, "one call: what is known, what was said, what happened", (CALL,)),
@@ -135,7 +135,7 @@ WORD = Word(
             "ring somebody; the number's agent talks",
             (
                 option("from_number", metavar="from", help="a number of yours: +1..., id or name"),
-                option("to_number", metavar="to", help="+1..."),
+                option("to_number", metavar="to", type=phone_number, help="+1..."),
                 option("--agent", help="another agent than the number's: id, handle or name"),
                 option("--variable", dest="variables", action="append", type=pair, metavar="name=value",
                        help="for {{name}} in the agent's words; may be given again"),

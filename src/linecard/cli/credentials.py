@@ -8,9 +8,9 @@ from argparse import Namespace
 
 from linecard.cli.client import Client
 from linecard.cli.naming import credential_named
-from linecard.cli.pairs import text_pair
 from linecard.cli.progress import working
 from linecard.cli.table import say, show_one, show_rows
+from linecard.cli.typed import text_pair
 from linecard.cli.words import Verb, Word, option
 from linecard.errors import ConfigurationError
 

@@ -10,6 +10,7 @@ from linecard.cli.client import Client
 from linecard.cli.naming import agent_named, credential_named, digits, handles, line_named
 from linecard.cli.progress import step, working
 from linecard.cli.table import print_json, say, show_one, show_rows, text
+from linecard.cli.typed import phone_number
 from linecard.cli.words import Verb, Word, option
 from linecard.errors import ConfigurationError
 
@@ -148,13 +149,19 @@ WORD = Word(
         "buy": Verb(
             buy,
             "buy a number, or the first that fits; costs money at the carrier",
-            (option("number", nargs="?", help="+1..., as found by search"), *WANTED, CREDENTIAL, AGENT, NAME),
+            (
+                option("number", nargs="?", type=phone_number, help="+1..., as found by search"),
+                *WANTED,
+                CREDENTIAL,
+                AGENT,
+                NAME,
+            ),
         ),
         "register": Verb(
             register,
             "take a number you hold at the carrier into service",
             (
-                option("number", help="+1..."),
+                option("number", type=phone_number, help="+1..."),
                 option("--agent", required=True, help="who takes its calls: an agent's id, handle or name"),
                 option("--provider", help="the carrier; default: the credential's"),
                 CREDENTIAL,

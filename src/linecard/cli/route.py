@@ -6,6 +6,7 @@ from argparse import Namespace
 
 from linecard.cli.client import Client
 from linecard.cli.table import print_json, text
+from linecard.cli.typed import phone_number
 from linecard.cli.words import Verb, Word, option
 
 
@@ -30,8 +31,14 @@ WORD = Word(
             explain,
             "follow an incoming call through number, agent, rules, limits and action, without a call; 1 if declined",
             (
-                option("to", help="the number rung: +1..."),
-                option("--from", dest="caller", metavar="NUMBER", help="who rings; default: somebody no rule names"),
+                option("to", type=phone_number, help="the number rung: +1..."),
+                option(
+                    "--from",
+                    dest="caller",
+                    type=phone_number,
+                    metavar="NUMBER",
+                    help="who rings; default: somebody no rule names",
+                ),
             ),
         )
     },

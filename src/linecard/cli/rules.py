@@ -8,6 +8,7 @@ from typing import Any
 from linecard.cli.client import Client
 from linecard.cli.naming import agent_named, digits, handles, pick
 from linecard.cli.table import say, show_rows
+from linecard.cli.typed import phone_number
 from linecard.cli.words import Verb, Word, option
 
 COLUMNS = ("id", "action", ("number", "match_target"), "direction", "status", "agent")
@@ -67,7 +68,7 @@ WORD = Word(
             (
                 option("agent", help="whose rule: id, handle or name"),
                 option("action", choices=("allow", "block")),
-                option("number", help="+1..."),
+                option("number", type=phone_number, help="+1..."),
                 option("--direction", choices=("inbound", "outbound", "both"), default="both"),
             ),
         ),

@@ -28,7 +28,9 @@ async def follow_call(client: Client, call_id: str, *, as_json: bool = False) ->
             _print({"call_id": call["id"], **event}, as_json=as_json)
         seen = len(events)
         if call["ended_at"]:
-            settled = any(event["event"] in ("analysis", "call.analyzed") for event in events)
+            settled = not call["answered_at"] or any(
+                event["event"] in ("analysis", "call.analyzed") for event in events
+            )
             looks -= 1
             if settled or looks <= 0:
                 _print(_ended(call), as_json=as_json)

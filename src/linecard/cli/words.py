@@ -45,7 +45,7 @@ class Word:
 
     def parser(self) -> ArgumentParser:
         """Its parser; ``verb`` in the result is the :class:`Verb` chosen."""
-        made = ArgumentParser(prog=f"linecard {self.name}", description=self.purpose, allow_abbrev=False)
+        made = _Parser(prog=f"linecard {self.name}", description=self.purpose, allow_abbrev=False)
         if "" in self.verbs:
             _fill(made, self.verbs[""])
             return made
@@ -58,6 +58,21 @@ class Word:
         """Run the verb asked for."""
         asked = self.parser().parse_args(argv)
         return asyncio.run(_run(asked)) or 0
+
+
+class _Parser(ArgumentParser):
+    """Takes options anywhere between positions, as people type them; plain argparse gives up at ``a --b c d=1``."""
+
+    _inside = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._inside or self._subparsers is not None:
+            return super().parse_known_args(args, namespace)
+        self._inside = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._inside = False
 
 
 CONNECTION = (

@@ -1,10 +1,13 @@
-"""``name=value`` words, as ``agents set`` and ``credentials add`` take them."""
+"""What people type, read: ``name=value`` words and phone numbers."""
 
 from __future__ import annotations
 
 import json
 from argparse import ArgumentTypeError
 from typing import Any
+
+from linecard.errors import InvalidNumber
+from linecard.numbers import e164
 
 
 def pair(text: str) -> tuple[str, Any]:
@@ -23,3 +26,11 @@ def text_pair(text: str) -> tuple[str, str]:
     """``account=007`` -> ("account", "007"): the value stays text."""
     name, _ = pair(text)
     return name, text.partition("=")[2]
+
+
+def phone_number(text: str) -> str:
+    """An E.164 number; spaces, dashes, dots and brackets between its digits are passed over."""
+    try:
+        return e164(text.translate({ord(char): None for char in " -.()"}))
+    except InvalidNumber as wrong:
+        raise ArgumentTypeError(str(wrong)) from None

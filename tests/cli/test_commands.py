@@ -1,0 +1,316 @@
+"""Every command against a real service: what it does there, what it prints, how it says no."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from cli.town import ADMIN, Run, Served, eventually
+
+CARRIERS = ["twilio", "telnyx"]
+OURS = {"twilio": "+14155550100", "telnyx": "+14155550111"}
+SOMEBODY = "+12125550123"
+
+
+async def an_agent(run: Run, name: str = "Aria", *settings: str) -> dict[str, Any]:
+    made: dict[str, Any] = (await run("agents", "add", name, "--handler", "listen", *settings, "--json")).json
+    return made
+
+
+async def a_number(run: Run, provider: str = "twilio", agent: str = "Aria") -> str:
+    await run("numbers", "register", OURS[provider], "--agent", agent, "--credential", f"{provider} sandbox")
+    return OURS[provider]
+
+
+# --- credentials ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("served")
+async def test_a_credential_is_kept_completed_verified_renamed_and_forgotten(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("a-token-of-twenty-letters\n"))
+    added = await run("credentials", "add", "mine", "--provider", "twilio", "--api-key", "-")
+    assert "incomplete" in added.out and "account_sid=..." in added.out
+    sid = "AC00000000000000000000000000000001"
+    assert "is active" in (await run("credentials", "set", "mine", f"account_sid={sid}", "--name", "ours")).out
+    assert (await run("credentials", "verify", "ours")).out == f"ours: twilio knows the account {sid}\n"
+    shown = await run("credentials", "show", "ours")
+    assert sid in shown.out and "a-token" not in shown.out
+    await run("credentials", "rm", "OURS")
+    assert "ours" not in [one["name"] for one in (await run("credentials", "ls", "--json")).json]
+
+
+@pytest.mark.usefixtures("served")
+async def test_a_credential_the_carrier_does_not_know_is_a_no_with_the_carriers_reason(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("KEY-that-is-wrong\n"))
+    await run("credentials", "add", "mine", "--provider", "telnyx")
+    said = await run("credentials", "verify", "mine", expect=1)
+    assert said.out.startswith("mine: telnyx") and "KEY-that-is-wrong" not in said.out + said.err
+
+
+@pytest.mark.usefixtures("served")
+async def test_no_key_no_credential(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert "no API key" in (await run("credentials", "add", "mine", "--provider", "twilio", expect=2)).err
+
+
+@pytest.mark.usefixtures("served")
+async def test_an_unknown_carrier_is_told_which_are_installed(run: Run) -> None:
+    refused = await run("credentials", "add", "mine", "--provider", "acmee", "--api-key", "s3cret-s3cret", expect=2)
+    assert "twilio" in refused.err and "s3cret" not in refused.err
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("provider", CARRIERS)
+@pytest.mark.usefixtures("served")
+async def test_a_number_is_found_bought_given_away_and_given_back(run: Run, provider: str) -> None:
+    await an_agent(run)
+    await an_agent(run, "Ben")
+    account = ("--credential", f"{provider} sandbox")
+    offers = (await run("numbers", "search", "--area-code", "415", "--limit", "2", *account, "--json")).json
+    number = offers[0]["phone_number"]
+    assert len(offers) == 2 and number.startswith("+1415")
+    bought = await run("numbers", "buy", number, "--agent", "aria", "--name", "front desk", *account)
+    assert bought.out == f"{number} is bought and in service\n"
+    row = (await run("numbers", "ls")).out.splitlines()[1].split()
+    assert (row[0], row[1], row[2], row[3].split("-")[0]) == (number, "active", provider, "aria")
+    assert (await run("numbers", "assign", "front desk", "ben")).out == f"{number} goes to Ben\n"
+    assert (await run("numbers", "assign", number, "none")).out.endswith("its calls are declined\n")
+    assert (await run("numbers", "show", number, "--json")).json["agent_id"] is None
+    assert "given back" in (await run("numbers", "release", number, "--at-carrier")).out
+    assert (await run("numbers", "ls")).out.startswith("No numbers.")
+    assert number in [one["phone_number"] for one in (await run("numbers", "search", *account, "--json")).json]
+
+
+@pytest.mark.parametrize("provider", CARRIERS)
+@pytest.mark.usefixtures("served")
+async def test_a_number_one_holds_is_registered_synced_and_released(run: Run, provider: str) -> None:
+    await an_agent(run)
+    number = await a_number(run, provider)
+    synced = await run("numbers", "sync")
+    assert synced.out.startswith(f"{number}  active: ") and synced.err == f"1/1 {number}\n"
+    assert "stays yours" in (await run("numbers", "release", number)).out
+
+
+@pytest.mark.usefixtures("served")
+async def test_registering_without_saying_the_carrier_takes_the_default_account(run: Run) -> None:
+    await an_agent(run)
+    default = next(one for one in (await run("credentials", "ls", "--json")).json if one["is_default"])
+    await run("numbers", "register", OURS["twilio"], "--agent", "aria")
+    assert (await run("numbers", "show", OURS["twilio"], "--json")).json["credential_id"] == default["id"]
+
+
+@pytest.mark.usefixtures("served")
+async def test_buying_nothing_in_particular_is_refused_before_anything_is_asked(run: Run) -> None:
+    assert "--area-code" in (await run("numbers", "buy", expect=2)).err
+
+
+@pytest.mark.usefixtures("served")
+async def test_a_search_that_finds_nothing_is_a_no(run: Run) -> None:
+    said = await run("numbers", "search", "--contains", "99999999", "--credential", "twilio sandbox", expect=1)
+    assert "widen the filters" in said.out
+
+
+@pytest.mark.usefixtures("served")
+async def test_an_unknown_number_or_agent_is_a_no_that_lists_what_there_is(run: Run) -> None:
+    await an_agent(run)
+    assert "known: none" in (await run("numbers", "show", "+14155550199", expect=1)).err
+    refused = await run("numbers", "register", OURS["twilio"], "--agent", "Cleo", expect=1)
+    assert "known: aria-" in refused.err
+
+
+# --- agents -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("served")
+async def test_an_agents_settings_are_set_where_they_belong(run: Run) -> None:
+    made = await an_agent(run, "Aria", "first_message=Hello there", "speed=1.2")
+    assert (made["first_message"], made["speed"]) == ("Hello there", 1.2)
+    await run(
+        "agents", "set", "aria", "speed=null", "inbound_filter_mode=whitelist", "incoming_call_action=auto_reject"
+    )
+    shown = (await run("agents", "show", "aria", "--json")).json
+    assert (shown["speed"], shown["inbound_filter_mode"], shown["incoming_call_action"]) == (
+        1.0, "whitelist", "auto_reject",
+    )  # fmt: skip
+    assert "aria" in (await run("agents", "ls")).out
+    assert "deleted" in (await run("agents", "rm", "@" + made["handle"])).out
+    assert (await run("agents", "ls", "--json")).json == []
+
+
+@pytest.mark.usefixtures("served")
+async def test_a_setting_agents_do_not_have_is_named(run: Run) -> None:
+    await an_agent(run)
+    assert "agents have no spead" in (await run("agents", "set", "aria", "spead=1.2", expect=2)).err
+    assert "speed" in (await run("agents", "set", "aria", "speed=99", expect=2)).err
+    assert "nothing to change" in (await run("agents", "set", "aria", expect=2)).err
+
+
+@pytest.mark.usefixtures("served")
+async def test_an_agent_with_a_number_is_not_deleted(run: Run) -> None:
+    await an_agent(run)
+    await a_number(run)
+    assert (await run("agents", "rm", "aria", expect=1)).err.startswith("linecard agents: ")
+
+
+# --- keys and rules ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("served")
+async def test_an_agents_key_is_shown_once_works_and_can_be_ended(run: Run) -> None:
+    await an_agent(run)
+    await an_agent(run, "Ben")
+    secret, said = (await run("keys", "create", "bot", "--agent", "aria")).out.splitlines()
+    assert "a key for aria-" in said
+    assert [one["name"] for one in (await run("agents", "ls", "--json", "--key", secret)).json] == ["Aria"]
+    listed = await run("keys", "ls")
+    assert secret not in listed.out and "aria-" in listed.out
+    await run("keys", "revoke", "bot")
+    assert "LINECARD_KEY" in (await run("agents", "ls", "--key", secret, expect=1)).err
+    assert "bot" not in (await run("keys", "ls")).out and "revoked" in (await run("keys", "ls", "--all")).out
+
+
+@pytest.mark.usefixtures("served")
+async def test_a_server_makes_no_admin_keys_and_says_where_they_are_made(run: Run) -> None:
+    assert "--direct" in (await run("keys", "create", "ops", expect=2)).err
+
+
+@pytest.mark.usefixtures("served")
+async def test_a_wrong_key_is_not_repeated(run: Run) -> None:
+    refused = await run("agents", "ls", "--key", "a-wrong-key-0123456789", expect=1)
+    assert "a-wrong-key" not in refused.err
+
+
+@pytest.mark.usefixtures("served")
+async def test_rules_are_added_listed_and_removed(run: Run) -> None:
+    await an_agent(run)
+    await run("rules", "add", "aria", "block", SOMEBODY, "--direction", "inbound")
+    row = (await run("rules", "ls")).out.splitlines()[1].split()
+    assert row[1:5] == ["block", SOMEBODY, "inbound", "active"] and row[5].startswith("aria-")
+    assert (await run("rules", "add", "aria", "block", SOMEBODY, "--direction", "inbound", expect=1)).err
+    assert "country code" in (await run("rules", "add", "aria", "block", "4155550100", expect=2)).err
+    assert len((await run("rules", "ls", "--agent", "aria", "--json")).json) == 1
+    await run("rules", "rm", SOMEBODY)
+    assert (await run("rules", "ls", "--json")).json == []
+
+
+# --- calls ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("provider", CARRIERS)
+async def test_a_call_is_dialled_listed_stopped_and_shown(served: Served, run: Run, provider: str) -> None:
+    await an_agent(run)
+    number = await a_number(run, provider)
+    call = (await run("calls", "dial", number, SOMEBODY, "--variable", "name=Ann", "--json")).json
+    await served.until(call["id"], "in_progress")
+    row = (await run("calls", "ls", "--status", "in_progress")).out.splitlines()[1]
+    assert row.split()[2:6] == ["outbound", number, SOMEBODY, "in_progress"]
+    assert (await run("calls", "stop", "--all")).out == f"{call['id']}  completed (api_stop)\n"
+    assert "completed (api_stop)" in (await run("calls", "stop", call["id"])).out, "over already is no error"
+    shown = await run("calls", "show", call["id"])
+    assert "variables.name: Ann" in shown.out and "call.answered" in shown.out and "api_stop" in shown.out
+    assert "call.ended" in [
+        event["event"] for event in (await run("calls", "show", call["id"], "--json")).json["events"]
+    ]
+
+
+async def test_tail_follows_a_call_to_its_end(served: Served, run: Run) -> None:
+    await an_agent(run)
+    number = await a_number(run)
+    call = (await run("calls", "dial", number, SOMEBODY, "--json")).json
+    following = asyncio.create_task(run("calls", "tail", call["id"]))
+    await served.until(call["id"], "in_progress")
+    await served.service.exchange.hang_up((await served.row(call["id"])).reference)
+    events = [line.split()[2] for line in (await following).out.splitlines()]
+    assert events[0] == "call.created" and events[-1] == "completed"
+    assert events.index("call.answered") < events.index("call.ended")
+    assert len(events) == len(set(events)), "nothing is told twice"
+
+
+async def test_a_failed_call_waited_for_is_a_no_with_its_reason(served: Served, run: Run) -> None:
+    await an_agent(run)
+    number = await a_number(run)
+    busy = "+15005550101"
+    waited = await run("calls", "dial", number, busy, "--wait", expect=1)
+    assert "end_reason=busy" in waited.out.splitlines()[-1]
+
+
+async def test_tail_of_everything_tells_of_calls_that_come(served: Served, run: Run) -> None:
+    from linecard.cli import tail
+
+    await an_agent(run)
+    number = await a_number(run)
+    told: list[str] = []
+
+    class Enough(Exception): ...
+
+    def printed(event: Any, *, as_json: bool) -> None:
+        told.append(event["event"])
+        if event["event"] == "completed":
+            raise Enough
+
+    async with served.client() as client:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tail, "_print", printed)
+            patch.setattr(tail, "EVERY", 0.02)
+            following = asyncio.create_task(tail.follow_all(client))
+            await asyncio.sleep(0)
+            call = (await run("calls", "dial", number, SOMEBODY, "--json")).json
+            await served.until(call["id"], "in_progress")
+            await eventually(lambda: _told(told, "in_progress"))
+            await run("calls", "stop", call["id"])
+            async with asyncio.timeout(10):
+                with pytest.raises(Enough):
+                    await following
+    assert told[-2:] == ["in_progress", "completed"]
+
+
+async def _told(told: list[str], event: str) -> bool:
+    return event in told
+
+
+@pytest.mark.usefixtures("served")
+async def test_a_call_for_later_is_queued_and_can_be_taken_back(run: Run) -> None:
+    await an_agent(run)
+    number = await a_number(run)
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    call = (await run("calls", "dial", number, SOMEBODY, "--at", later, "--json")).json
+    assert call["status"] == "queued"
+    assert "failed (canceled)" in (await run("calls", "stop", call["id"])).out
+    assert "past" in (await run("calls", "dial", number, SOMEBODY, "--at", "2020-01-01T00:00:00Z", expect=2)).err
+
+
+@pytest.mark.usefixtures("served")
+async def test_where_calls_may_not_go_is_a_no(run: Run) -> None:
+    await an_agent(run)
+    number = await a_number(run)
+    refused = await run("calls", "dial", number, "+4930901820", expect=1)
+    assert "country" in refused.err and "+4930901820" not in refused.err
+
+
+# --- whatever the command ---------------------------------------------------------------------------------------------
+
+
+async def test_no_server_is_a_no_with_the_next_step(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINECARD_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("LINECARD_KEY", ADMIN)
+    refused = await run("numbers", "ls", expect=1)
+    assert "linecard serve" in refused.err and ADMIN not in refused.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("numbers",), ("numbers", "sell"), ("calls", "dial"), ("calls", "stop"), ("agents", "add", "x", "speed")],
+    ids=" ".join,
+)
+@pytest.mark.usefixtures("served")
+async def test_what_is_asked_wrongly_is_two(run: Run, words: tuple[str, ...]) -> None:
+    assert (await run(*words, expect=2)).err

@@ -1,0 +1,78 @@
+"""A whole service on a real port with the carriers' sandboxes inside, and somebody at a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from linecard.cli.address import Address
+from linecard.cli.client import Client, remote_client
+from linecard.server.service import Service
+from linecard.server.store.models import CallRow
+from linecard.testing.far_end import FarEnd
+
+ADMIN = "ApiKey_0000_an-admin-key-of-these-tests-only"
+
+
+@dataclass
+class Ran:
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """What it printed with ``--json``."""
+        return json.loads(self.out)
+
+
+Run = Callable[..., Awaitable[Ran]]
+"""``await run("numbers", "ls", expect=0)``."""
+
+
+@dataclass
+class Served:
+    """A service that is up."""
+
+    service: Service
+    url: str
+
+    async def ring(self, to: str, from_: str) -> FarEnd:
+        """Somebody rings a number of ours."""
+        assert self.service.sandboxes is not None
+        line = await self.service.store.lines.by_number(to)
+        assert line is not None
+        return await self.service.sandboxes.played[line.provider].ring(to, from_)
+
+    async def row(self, call_id: str) -> CallRow:
+        """The call as stored."""
+        found = await self.service.store.calls.find(call_id)
+        assert found is not None
+        return found
+
+    async def until(self, call_id: str, stage: str) -> None:
+        """Wait until the call is in this state."""
+
+        async def there() -> bool:
+            return (await self.row(call_id)).stage == stage
+
+        await eventually(there)
+
+    @contextlib.asynccontextmanager
+    async def client(self) -> AsyncIterator[Client]:
+        """A client as commands have it."""
+        async with remote_client(Address(self.url, ADMIN)) as client:
+            yield client
+
+
+async def eventually(met: Callable[[], Awaitable[bool]], timeout: float = 10) -> None:
+    """Wait until ``met`` says yes."""
+    async with asyncio.timeout(timeout):
+        while not await met():
+            await asyncio.sleep(0.02)
