@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 from starlette.applications import Starlette
@@ -23,6 +25,9 @@ from linecard.server.endpoints import Face, request_id
 from linecard.server.front_door import FrontDoor
 from linecard.server.service import Service
 from linecard.server.settings import Settings
+
+if TYPE_CHECKING:
+    from linecard.server.tracing import Tracing
 
 Answer = Callable[[Request], Awaitable[Response]]
 
@@ -49,6 +54,7 @@ def create_service(settings: Settings, *, opened: Service | None = None) -> Star
     """
     contracts = opened.faces if opened is not None else faces(settings.sandbox)
     door = FrontDoor(contracts, settings)
+    tracing = _tracing(settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -62,11 +68,23 @@ def create_service(settings: Settings, *, opened: Service | None = None) -> Star
             yield
         finally:
             await service.close()
+            if tracing is not None:
+                await asyncio.to_thread(tracing.close)
 
     app = Starlette(lifespan=lifespan)
     app.router.redirect_slashes = False
     app.add_middleware(door.middleware)
+    if tracing is not None:
+        app.add_middleware(tracing.middleware)
     return app
+
+
+def _tracing(settings: Settings) -> Tracing | None:
+    if not settings.otlp_endpoint:
+        return None
+    from linecard.server.tracing import Tracing
+
+    return Tracing(settings.otlp_endpoint)
 
 
 def service_routes(service: Service) -> list[BaseRoute]:

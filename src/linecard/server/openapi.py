@@ -37,6 +37,7 @@ TEMPLATE = "#/components/schemas/{model}"
 def document(faces: Sequence[Face], origin: str = "http://127.0.0.1:8080") -> dict[str, Any]:
     """The whole document."""
     schemas, components = _schemas(faces)
+    schemas, components = _without_empty_defaults(schemas), _without_empty_defaults(components)
     paths: dict[str, dict[str, Any]] = {}
     for face in faces:
         for one in face.endpoints:
@@ -81,6 +82,17 @@ def _schemas(faces: Sequence[Face]) -> tuple[dict[Key, dict[str, Any]], dict[str
     )
     schemas = {(int(key[0]), mode): schema for (key, mode), schema in found.items()}
     return schemas, dict(shared.get("$defs", {}))
+
+
+def _without_empty_defaults(value: Any) -> Any:
+    """An empty default says nothing but "may be left out", and contradicts types that cannot be empty."""
+    if isinstance(value, dict):
+        return {
+            name: _without_empty_defaults(inner)
+            for name, inner in value.items()
+            if not (name == "default" and inner in (None, "", []))
+        }
+    return [_without_empty_defaults(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _models(face: Face) -> Iterable[tuple[Any, JsonSchemaMode]]:
@@ -129,7 +141,7 @@ def _query(model: type[BaseModel]) -> list[dict[str, Any]]:
     required = set(schema.get("required", ()))
     return [
         {"name": name, "in": "query", "required": name in required, "schema": _inlined(field, definitions)}
-        for name, field in schema.get("properties", {}).items()
+        for name, field in _without_empty_defaults(schema.get("properties", {})).items()
     ]
 
 

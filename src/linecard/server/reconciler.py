@@ -14,11 +14,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from sqlalchemy import select
+
 from linecard.calls import Call, CallStatus, EndReason
 from linecard.errors import LinecardError, NotFound, ProviderUnavailable, RateLimited, UnsupportedOperation
 from linecard.server import aftermath, unsettled
+from linecard.server.store import Store
 from linecard.server.store.columns import utc_now
-from linecard.server.store.models import CallRow
+from linecard.server.store.models import CallRow, Claim
 
 if TYPE_CHECKING:
     from linecard.server.service import Service
@@ -136,3 +139,12 @@ class Reconciler:
         fresh = await self._service.store.calls.find(call)
         if fresh is not None and fresh.status == "ended":
             await aftermath.settle(self._service, fresh)
+
+
+async def others_live(store: Store) -> bool:
+    """Whether another process has said lately that it lives."""
+    beats = select(Claim.name).where(
+        Claim.name >= "process:", Claim.name < "process;", Claim.owner != store.owner, Claim.expires_at > utc_now()
+    )
+    async with store.db.read() as session:
+        return await session.scalar(beats.limit(1)) is not None

@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from linecard.calls import Call, EndReason
+from linecard.calls import Call, CallStatus, EndReason
 from linecard.errors import LinecardError
 from linecard.exchange import Exchange
 from linecard.policy import Policy
@@ -21,7 +21,7 @@ from linecard.server.endpoints import Face
 from linecard.server.meters import Meters
 from linecard.server.outbox import Sender
 from linecard.server.outward import Outward
-from linecard.server.reconciler import Reconciler
+from linecard.server.reconciler import Reconciler, others_live
 from linecard.server.scheduler import Scheduler
 from linecard.server.settings import Settings
 from linecard.server.staff import Staff
@@ -116,13 +116,24 @@ class Service:
     async def drain(self, seconds: float) -> None:
         """Take no new calls, let live ones end for ``seconds``, then end them."""
         self.draining = True
-        await self.staff.wait_idle(seconds)
-        for session in list(self.exchange.sessions.values()):
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + seconds
+        while (held := await self._held()) and clock() < deadline:  # noqa: ASYNC110 the database tells nobody
+            await asyncio.sleep(min(0.2, seconds))  # an end may come to the database by another process
+        for reference in held:
             try:
-                await session.hang_up(EndReason.API_STOP)
+                await self.exchange.hang_up(reference, EndReason.API_STOP)
             except LinecardError as problem:
                 log.error("a call could not be ended at shutdown: %s", problem)
         await self.staff.wait_idle(10.0)
+
+    async def _held(self) -> set[str]:
+        """Calls that end with this process: those that talk here, and those that ring when nobody else is there."""
+        held = set(self.staff.talking)
+        if not await others_live(self.store):
+            ringing = await self.exchange.calls.in_progress()
+            held |= {call.reference for call in ringing if call.status is not CallStatus.QUEUED}
+        return held
 
     async def close(self) -> None:
         """Stop everything, in the order in which things need each other."""

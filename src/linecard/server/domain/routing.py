@@ -67,7 +67,10 @@ class ServiceRouter:
             limits = await store.limits.reserve(line.workspace_id, call.id)
         except OverLimit as over:
             return Decision(Reject(), str(over))
-        return await self._by_action(call, line, agent, limits)
+        decision = await self._by_action(call, line, agent, limits)
+        if isinstance(decision.route, Reject):
+            await store.limits.release(call.id)  # what nobody took costs nothing
+        return decision
 
     async def _by_action(self, call: CallRow, line: LineRow, agent: Agent, limits: Snapshot) -> Decision:
         store = self._service.store

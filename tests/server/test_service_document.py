@@ -1,0 +1,50 @@
+"""The OpenAPI document: valid, whole, and the one that lies in docs/."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from openapi_spec_validator import validate
+
+from linecard.server import openapi
+from linecard.server.app import faces
+
+FILE = Path(__file__).resolve().parents[2] / "docs" / "openapi.json"
+
+
+def test_the_document_in_docs_is_what_the_code_says(request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("write_docs"):
+        FILE.write_text(openapi.text())
+    assert FILE.read_text() == openapi.text(), "stale: python -m linecard.server.openapi > docs/openapi.json"
+
+
+def test_the_document_is_valid_openapi() -> None:
+    validate(openapi.document(faces(sandbox=True)))
+
+
+def test_every_endpoint_is_in_it_under_a_name_of_its_own() -> None:
+    document = openapi.document(faces(sandbox=True))
+    shown = [one for face in faces(sandbox=True) for one in face.endpoints if not one.hidden]
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    assert len(operations) == len(shown) > 60
+    assert len({operation["operationId"] for operation in operations}) == len(operations)
+    for reference in re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)):
+        assert reference in document["components"]["schemas"]
+
+
+def test_the_page_for_people_loads_nothing_from_anywhere_else() -> None:
+    page = (resources.files("linecard.server") / "docs_page.html").read_text()
+    addresses: list[str] = []
+
+    class Links(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            addresses.extend(value or "" for name, value in attrs if name in ("src", "href"))
+
+    Links().feed(page)
+    assert addresses == ["/openapi.json"]
+    assert "http://" not in page and "https://" not in page and "import(" not in page
