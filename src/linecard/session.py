@@ -32,6 +32,9 @@ from linecard.serializer import MediaSerializer
 MARK_EVERY = 0.5
 """Seconds of audio between marks of our own: two extra frames a second buy a proven position."""
 
+RELAYED_MARK_EVERY = 2.0
+"""The same for relayed audio, whose position is asked for only when it is cut: the clock is nearly enough for that."""
+
 MAX_FRAME = 256 * 1024
 """Bytes; the longest frame either carrier sends is a few kilobytes."""
 
@@ -208,7 +211,7 @@ class MediaSession:
             else:
                 self._write(self._serializer.encode_audio(self._encoded(payload)))
             since_mark = self._position.queue(len(payload) / self._bytes_per_second, now)
-            if since_mark >= MARK_EVERY and self._serializer.marks:
+            if since_mark >= RELAYED_MARK_EVERY and self._serializer.marks:
                 self._write(self._serializer.encode_mark(self._position.mark()))
         except ConnectionError as lost:
             self.stop("connection lost")

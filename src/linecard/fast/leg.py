@@ -12,6 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
@@ -45,16 +46,17 @@ class Leg(WSListener):
         """True from our close, the peer's, or the loss of the connection on; nothing can be written any more."""
         self.resumed: Callable[[], None] | None = None
         """Called when the peer takes what is written again; for those who write without waiting."""
+        self.write: Callable[[bytes], None] = _refuse
+        """Send one text message without waiting; ``ConnectionError`` when nobody is there. Look at ``paused``."""
         self._max_message = max_message
         self._gone = gone
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._socket: WSTransport | None = None
         self._take: Callable[[bytes], object] = self._keep
+        """Where messages go; one for which it answers False is kept for whoever iterates."""
         self._look: Callable[[bytes], bool] | None = None
         self._kept: deque[bytes] = deque()
-        self._idle = False
-        """Whoever iterates is waiting for the next message, done with all before it."""
         self._reader: asyncio.Future[None] | None = None
         self._writers: asyncio.Future[None] | None = None
         self._parts: list[bytes] = []
@@ -100,12 +102,6 @@ class Leg(WSListener):
             await asyncio.shield(self._writers)
         self.write(frame)
 
-    def write(self, frame: bytes) -> None:
-        """Send one text message without waiting: look at ``paused`` now and then."""
-        if self.closed or self._socket is None:
-            raise ConnectionError("the media connection is gone")
-        self._socket.send(TEXT, frame)
-
     async def push_to(self, receive: Callable[[bytes], object]) -> None:
         """Call ``receive`` with every message, those kept so far first, until the connection is over."""
         while self._kept:
@@ -124,11 +120,11 @@ class Leg(WSListener):
             if self._over.done():
                 return
             self._reader = self._loop.create_future()
-            self._idle = True
+            if self._look is not None and not self.closed:
+                self._take = self._look
             try:
                 await self._reader
             finally:
-                self._idle = False
                 self._reader = None
 
     def look_first(self, look: Callable[[bytes], bool] | None) -> None:
@@ -137,7 +133,8 @@ class Leg(WSListener):
         It is not asked while an earlier message is still being dealt with by whoever iterates: order is kept.
         """
         self._look = look
-        self._take = self._keep if look is None else self._offer
+        if not self.closed:
+            self._take = look if look is not None and self._reader is not None and not self._kept else self._keep
 
     def hold(self, why: str, held: bool) -> None:
         """Leave the socket unread while anybody holds it."""
@@ -180,13 +177,15 @@ class Leg(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._socket = transport
+        self.write = partial(transport.send, TEXT)  # no call of ours between a relay and picows
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         # Control frames have at most 125 bytes, and sound has more: the type, dear to ask for, need not be known.
         if frame.payload_size > 125 and frame.fin and not self._parts:
             message = frame.get_payload_as_bytes()
             if message.isascii():
-                self._take(message)
+                if self._take(message) is False:
+                    self._keep(message)
                 return
         self._unusual(frame)
 
@@ -228,7 +227,8 @@ class Leg(WSListener):
             elif frame.fin:
                 message, self._parts = b"".join(self._parts), []
                 if not self._parts_are_text or self._is_utf8(message):
-                    self._take(message)
+                    if self._take(message) is False:
+                        self._keep(message)
 
     def _closed_by_peer(self, frame: WSFrame) -> None:
         assert self._socket is not None
@@ -258,20 +258,18 @@ class Leg(WSListener):
 
     def _keep(self, message: bytes) -> None:
         self._kept.append(message)
-        self._idle = False
+        if self._look is not None:
+            self._take = self._keep  # until whoever iterates has done with this one
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
         if len(self._kept) >= KEEP:
             self.hold("kept", True)
 
-    def _offer(self, message: bytes) -> None:
-        if not (self._idle and self._look is not None and self._look(message)):
-            self._keep(message)
-
     def _shut(self) -> None:
         """Nothing more is written, nothing more is taken."""
         self.closed = True
         self._take = _nobody
+        self.write = _refuse
         self._release_writers()
 
     def _end(self) -> None:
@@ -285,6 +283,10 @@ class Leg(WSListener):
         if self._writers is not None and not self._writers.done():
             self._writers.set_result(None)
         self._writers = None
+
+
+def _refuse(message: bytes) -> None:
+    raise ConnectionError("the media connection is gone")
 
 
 def _nobody(message: Any) -> None:

@@ -24,7 +24,7 @@ from linecard.errors import TicketRefused
 from linecard.exchange import Exchange
 from linecard.fast.leg import Leg
 
-READ_BUFFER = 4096
+READ_BUFFER = 2048
 """Bytes to begin with, per socket; it doubles when a message needs it."""
 
 log = logging.getLogger("linecard")
@@ -147,6 +147,7 @@ class Sockets(asyncio.Protocol):
             log.exception("a media socket could not be admitted")
             self._refuse(handshake, handshake.reject(500, "Internal Server Error"))
             return
+        del request, handshake  # a call is long
         if leg is None:
             return
         try:
