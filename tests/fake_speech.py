@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from fake_carriers import FakeFrames, MemoryTransport
@@ -151,6 +152,7 @@ class Line:
             to="+14155550101",
             status=CallStatus.ANSWERED,
             reference="ref-1",
+            answered_at=datetime.now(UTC),
         )
         self.hang_ups: list[EndReason] = []
         self.asked: list[tuple[str, str]] = []

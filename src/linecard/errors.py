@@ -29,6 +29,7 @@
         UnreadableResponse      the carrier answered, but not in its own language
       SpeechFailed              a speech engine was asked, and it did not work
       AgentUnreachable          an agent's socket could not be opened, or it declined the call
+      ModelFailed               a chat endpoint was asked for words, and gave none we can use
       WireError
         SignatureInvalid        not from the carrier
           Replayed              from the carrier, but seen before
@@ -361,6 +362,15 @@ class AgentUnreachable(LinecardError):
         self.agent_id = agent_id
         self.status = status
         super().__init__(f"agent {agent_id!r} at {host} cannot take the call: {redact(why).strip().rstrip('.')}.")
+
+
+class ModelFailed(LinecardError):
+    """A chat endpoint was asked, and it did not work. ``status`` is its HTTP answer, when it gave one."""
+
+    def __init__(self, model: str, message: str, *, status: int | None = None) -> None:
+        self.model = model
+        self.status = status
+        super().__init__(f"model {model!r} gave no answer: {redact(message).strip().rstrip('.')}.")
 
 
 class WireError(LinecardError):

@@ -49,6 +49,7 @@ class AgentCall(Door):
         self._keys: deque[str] = deque(maxlen=WAITING_KEYS)
         self._news = asyncio.Event()
         self._over = False
+        self._greeting: AgentTurn | None = None
 
     # --- what it is -------------------------------------------------------------------------------------------------
 
@@ -71,6 +72,11 @@ class AgentCall(Door):
     def system_prompt(self) -> str:
         """The agent's prompt, placeholders filled in."""
         return fill(self.settings.system_prompt, self.variables)[0]
+
+    @property
+    def greeted(self) -> Said | None:
+        """What the caller heard of the first message; None while it is being said, or when there is none."""
+        return self._greeting.over.result() if self._greeting is not None and self._greeting.over.done() else None
 
     # --- speaking ---------------------------------------------------------------------------------------------------
 
@@ -206,8 +212,8 @@ class AgentCall(Door):
 
         async def talk() -> None:
             if greeting := fill(self.settings.first_message, self.variables)[0].strip():
-                turn = conversation.speaker.begin()
-                conversation.speaker.add(turn, greeting, complete=True)
+                self._greeting = conversation.speaker.begin()
+                conversation.speaker.add(self._greeting, greeting, complete=True)
             await agent(self)
 
         return await conversation.run(talk)
