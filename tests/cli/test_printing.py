@@ -195,6 +195,8 @@ def test_a_refusal_is_one_line_with_the_next_step() -> None:
 def test_an_answer_that_is_no_json_is_still_an_answer() -> None:
     with pytest.raises(Refused, match="the server answered 502"):
         read(httpx.Response(502, text="<html>bad gateway</html>"))
+    with pytest.raises(Refused, match="is it a linecard"):
+        read(httpx.Response(200, text="<html>welcome</html>"))
     assert read(httpx.Response(204)) is None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,7 +44,7 @@ class Desk:
 
 
 @pytest.fixture(params=["twilio", "telnyx"])
-async def desk(request: pytest.FixtureRequest, served: Served, run: Run) -> AsyncIterator[Desk]:
+async def desk(request: pytest.FixtureRequest, served: Served, run: Run) -> Desk:
     await run("agents", "add", "Aria", "--handler", "listen")
     await run("numbers", "register", OURS, "--agent", "aria", "--credential", f"{request.param} sandbox")
     made = Desk(run, served)
@@ -57,7 +56,7 @@ async def desk(request: pytest.FixtureRequest, served: Served, run: Run) -> Asyn
         return made.routed[-1]
 
     served.service.exchange.router = watched
-    yield made
+    return made
 
 
 async def test_a_call_the_agent_takes(desk: Desk) -> None:

@@ -100,6 +100,8 @@ def read(response: httpx.Response) -> Any:
     except ValueError:
         body = None
     if response.is_success:
+        if body is None and response.content:
+            raise Refused(response.status_code, "", "what answers there speaks no JSON: is it a linecard?")
         return body
     fields = body if isinstance(body, Mapping) else {}
     detail = _sentence(fields.get("detail") or fields.get("message")) or f"the server answered {response.status_code}"

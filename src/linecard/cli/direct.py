@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 from starlette.applications import Starlette
@@ -19,6 +19,7 @@ from linecard.server.app import faces, service_routes
 from linecard.server.auth import Caller
 from linecard.server.service import Service
 from linecard.server.settings import Settings
+from linecard.server.store.columns import utc_now
 from linecard.server.store.models import ApiKey
 
 
@@ -48,6 +49,15 @@ class DirectClient(Client):
         return {"api_key": secret, "record": record}
 
 
+def _nobodys_key(workspace_id: UUID) -> ApiKey:
+    """A key that is in no database: the faces say by it who asks."""
+    now, who = utc_now(), "command line"
+    return ApiKey(
+        id=uuid4(), workspace_id=workspace_id, agent_id=None, label=who, created_by=who, creator_type="human",
+        created_at=now, updated_at=now, display_prefix="", last4="",
+    )  # fmt: skip
+
+
 @asynccontextmanager
 async def direct_client(settings: Settings | None = None) -> AsyncIterator[DirectClient]:
     """A client whose requests are answered here. The schema is brought up to date as ``serve`` would do."""
@@ -55,9 +65,7 @@ async def direct_client(settings: Settings | None = None) -> AsyncIterator[Direc
     assert isinstance(service, DirectService)
     try:
         workspace = await service.store.workspaces.first() or await service.store.workspaces.create("default")
-        service.admin = Caller(
-            workspace.id, None, ApiKey(id=uuid4(), workspace_id=workspace.id, agent_id=None, label="command line")
-        )
+        service.admin = Caller(workspace.id, None, _nobodys_key(workspace.id))
         transport = httpx.ASGITransport(Starlette(routes=service_routes(service)))
         async with httpx.AsyncClient(transport=transport, base_url="http://direct", timeout=TIMEOUT) as http:
             yield DirectClient(http, service)

@@ -63,7 +63,10 @@ async def _server(client: Client) -> list[Finding]:
     except httpx.HTTPError as failure:
         found = f"no answer ({type(failure).__name__}): start it with `linecard serve`, or name it with --url"
         return [Finding("server", client.where, False, found)]
-    return [_ready(client, response), *([] if client.direct else [_clock(response)]), await _key(client)]
+    ready = _ready(client, response)
+    if client.direct or ready.ok is False:
+        return [ready]
+    return [ready, _clock(response), await _key(client)]
 
 
 def _ready(client: Client, response: httpx.Response) -> Finding:

@@ -1,0 +1,149 @@
+"""Work on the database without a server: ``--direct``, ``db upgrade`` and ``rotate-key``."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+from cli.town import Run
+
+from linecard.server import seal
+from linecard.server.seal import MasterKeyWrong
+from linecard.server.settings import Settings
+from linecard.server.store import Store
+
+SECRET = "a-token-of-twenty-letters"
+SID = "account_sid=AC00000000000000000000000000000001"
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LINECARD_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("LINECARD_URL", "http://127.0.0.1:9")  # nobody: whatever works, works without a server
+    return tmp_path / "data"
+
+
+async def a_credential(run: Run) -> str:
+    await run("credentials", "add", "mine", SID, "--provider", "twilio", "--api-key", SECRET, "--direct")
+    listed = (await run("credentials", "ls", "--direct", "--json")).json
+    return str(listed[0]["id"])
+
+
+async def stored_secret(credential_id: str) -> str:
+    store = await Store.open(Settings())
+    try:
+        credential = await store.credentials.credential(credential_id)
+        return credential.secrets()[0]
+    finally:
+        await store.close()
+
+
+# --- direct -----------------------------------------------------------------------------------------------------------
+
+
+async def test_agents_credentials_and_rules_are_kept_without_a_server(run: Run) -> None:
+    await a_credential(run)
+    await run("agents", "add", "Aria", "--handler", "listen", "--direct")
+    await run("rules", "add", "aria", "block", "+12125550123", "--direct")
+    assert len((await run("rules", "ls", "--direct", "--json")).json) == 1
+    said = await run("route", "explain", "+14155550100", "--direct", expect=1)
+    assert "no number of this workspace" in said.out
+
+
+async def test_an_admin_key_made_here_opens_the_server(run: Run) -> None:
+    secret, said = (await run("keys", "create", "ops", "--direct")).out.splitlines()
+    assert "an admin key" in said
+    store = await Store.open(Settings())
+    try:
+        key = await store.keys.authenticate(secret)
+    finally:
+        await store.close()
+    assert key is not None and key.admin and key.created_by == "command line"
+    assert [one["label"] for one in (await run("keys", "ls", "--direct", "--json")).json] == ["ops"]
+
+
+async def test_looking_does_not_use_up_the_first_admin_key(run: Run) -> None:
+    await run("agents", "ls", "--direct")
+    assert (await run("keys", "ls", "--direct", "--all", "--json")).json == []
+
+
+async def test_a_call_needs_a_server_and_says_so(run: Run) -> None:
+    assert "linecard serve" in (await run("calls", "dial", "+14155550100", "+12125550123", "--direct", expect=2)).err
+
+
+async def test_doctor_works_on_the_database(run: Run) -> None:
+    said = await run("doctor", "--direct")
+    assert "ok  server   the database: ready" in said.out
+
+
+# --- db upgrade -------------------------------------------------------------------------------------------------------
+
+
+async def test_an_empty_database_is_brought_to_the_newest_schema_once(run: Run, data: Path) -> None:
+    first = (await run("db", "upgrade", "--json")).json
+    assert first["before"] is None and first["after"]
+    assert (data / "linecard.db").is_file()
+    assert f"is at {first['after']} already" in (await run("db", "upgrade")).out
+
+
+async def test_a_database_url_is_told_without_its_password(run: Run, tmp_path: Path) -> None:
+    said = await run("db", "upgrade", "--database", f"sqlite:///{tmp_path}/other.db")
+    assert "other.db went from nothing" in said.out
+    refused = await run("db", "upgrade", "--database", "mysql://me:s3cret@h/n", expect=2)
+    assert "s3cret" not in refused.err and "postgresql" in refused.err
+
+
+# --- rotate-key -------------------------------------------------------------------------------------------------------
+
+
+async def test_one_command_changes_the_key_and_every_secret_still_opens(run: Run, data: Path) -> None:
+    id_ = await a_credential(run)
+    file = data / "master.key"
+    old = file.read_text()
+    said = (await run("rotate-key", "--json")).json
+    assert said["rewrapped"] == 2, "the credential and the canary"
+    new = file.read_text()
+    assert old.strip() not in new and len(new.split()) == 1
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert await stored_secret(id_) == SECRET
+    file.write_text(old)
+    with pytest.raises(MasterKeyWrong):
+        await stored_secret(id_)
+
+
+async def test_with_servers_running_it_takes_three_steps(run: Run, data: Path) -> None:
+    id_ = await a_credential(run)
+    running = await Store.open(Settings())
+    await running.claims.alive()
+    refused = await run("rotate-key", expect=2)
+    assert "rotate-key --add" in refused.err and len((data / "master.key").read_text().split()) == 1
+    assert "Restart the servers" in (await run("rotate-key", "--add")).out
+    assert "holds a new key already" in (await run("rotate-key", "--add", expect=2)).err
+    await running.close()
+    assert await stored_secret(id_) == SECRET, "between the steps both keys open"
+    await run("rotate-key", "--finish")
+    assert len((data / "master.key").read_text().split()) == 1
+    assert await stored_secret(id_) == SECRET
+
+
+async def test_a_key_in_the_environment_is_rotated_by_its_owner(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = seal.write_key(seal.new_key())
+    monkeypatch.setenv("LINECARD_MASTER_KEY", old)
+    id_ = await a_credential(run)
+    assert "--generate" in (await run("rotate-key", expect=2)).err
+    new = (await run("rotate-key", "--generate")).out.strip()
+    assert len(seal.read_keys(new)[0]) == seal.KEY_BYTES
+    monkeypatch.setenv("LINECARD_MASTER_KEY", f"{new},{old}")
+    assert "take the old keys out" in (await run("rotate-key", "--finish")).out
+    monkeypatch.setenv("LINECARD_MASTER_KEY", new)
+    assert await stored_secret(id_) == SECRET
+
+
+async def test_a_wrong_key_is_refused_before_anything_is_written(run: Run, data: Path) -> None:
+    await a_credential(run)
+    file = data / "master.key"
+    seal.write_keys(file, [seal.new_key()])
+    wrong = file.read_text()
+    assert "sealed with master key" in (await run("rotate-key", expect=2)).err
+    assert file.read_text() == wrong
