@@ -26,7 +26,6 @@ from websockets.http11 import Request as Upgrade
 from websockets.http11 import Response as Upgraded
 
 from linecard.server.app import create_service
-from linecard.server.oneinbox import FACE
 from linecard.server.service import Service
 from linecard.server.settings import Settings
 from linecard.testing.far_end import FarEnd
@@ -146,6 +145,8 @@ class House:
     service: Service
     client: httpx.AsyncClient
     line: Line
+    agent_id: str = ""
+    """The agent a test works with."""
 
     def sandbox(self, provider: str) -> Sandbox:
         """The carrier, played."""
@@ -205,7 +206,7 @@ class House:
 
 @contextlib.asynccontextmanager
 async def open_house(folder: Path, **settings: Any) -> AsyncIterator[House]:
-    """The service, as ``linecard serve --sandbox`` would run it, with this face only."""
+    """The service, as ``linecard serve --sandbox`` runs it."""
     sock = listening()
     made = Settings(
         **{
@@ -219,7 +220,7 @@ async def open_house(folder: Path, **settings: Any) -> AsyncIterator[House]:
             **settings,
         }
     )
-    app = create_service(made, [FACE])
+    app = create_service(made)
     async with agent_server() as line, serve(app, sock):
         url = url_of(sock)
         async with httpx.AsyncClient(

@@ -1,0 +1,354 @@
+"""Calls: how they end, what is shown of them, what a second request does."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import wave
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from house import CALLEE, CALLER, OURS, House, open_house
+
+from linecard.server.domain import recordings
+
+
+@pytest.fixture(params=["twilio", "telnyx"])
+async def staffed(request: pytest.FixtureRequest, house: House) -> AsyncIterator[House]:
+    """The house with a number of that carrier and an agent; ``house.agent_id`` is its id."""
+    house.agent_id = await house.agent()
+    await house.number(request.param, house.agent_id)
+    yield house
+
+
+@pytest.fixture
+async def quick(house: House) -> House:
+    """The same on one carrier, for what no carrier has a part in."""
+    house.agent_id = await house.agent()
+    await house.number("telnyx", house.agent_id)
+    return house
+
+
+@pytest.mark.parametrize(
+    ("to", "reason"),
+    [("+15005550101", "busy"), ("+15005550103", "rejected"), ("+15005550114", "invalid_number")],
+)
+async def test_a_call_that_does_not_connect_is_failed_with_its_reason_and_costs_no_minutes(
+    staffed: House, to: str, reason: str
+) -> None:
+    made = await staffed.call(staffed.agent_id, to)
+    over = await staffed.until(made["id"], "failed")
+    assert over["end_reason"] == reason
+    assert (over["duration_seconds"], over["credits_used"], over["answered_at"]) == (0, 0, None)
+    assert (over["messages"], over["outcome"]) == ([], "Not Connected")
+    assert over["provider_status"]
+
+
+async def test_stopping_a_ringing_call_cancels_it_and_stopping_again_changes_nothing(staffed: House) -> None:
+    made = await staffed.call(staffed.agent_id, "+15005550102")
+    await staffed.ask("POST", f"/v1/calls/{made['id']}/stop")
+    over = await staffed.until(made["id"], "failed")
+    assert over["end_reason"] == "canceled"
+    again = await staffed.ask("POST", f"/v1/calls/{made['id']}/stop")
+    assert (again["status"], again["end_reason"], again["ended_at"]) == ("failed", "canceled", over["ended_at"])
+
+
+async def test_a_call_the_caller_ended_stays_so_when_it_is_stopped_afterwards(staffed: House) -> None:
+    made = await staffed.call(staffed.agent_id)
+    await staffed.until(made["id"], "in_progress")
+    await staffed.line.calls(1)
+    await (await staffed.far_end(made)).hang_up()
+    over = await staffed.until(made["id"], "completed")
+    assert over["end_reason"] == "user_hangup"
+    assert over["started_at"] == over["answered_at"] is not None
+    stopped = await staffed.ask("POST", f"/v1/calls/{made['id']}/stop")
+    assert (stopped["status"], stopped["end_reason"]) == ("completed", "user_hangup")
+
+
+async def test_the_field_named_for_a_carrier_holds_that_carriers_id_and_nobody_elses(staffed: House) -> None:
+    made = await staffed.call(staffed.agent_id, "+15005550101")
+    call = await staffed.until(made["id"], "failed")
+    assert call["provider_call_id"]
+    assert call["twilio_call_sid"] == (call["provider_call_id"] if call["provider"] == "twilio" else None)
+
+
+async def test_an_incoming_call_is_shown_like_any_other(staffed: House) -> None:
+    provider = (await staffed.ask("GET", "/v1/phone-numbers"))["items"][0]["provider"]
+    far_end = await staffed.sandbox(provider).ring(OURS, CALLER)
+    await staffed.line.calls(1)
+    (shown,) = (await staffed.ask("GET", "/v1/calls?direction=inbound"))["items"]
+    assert (shown["type"], shown["direction"], shown["status"]) == ("inbound", "inbound", "in_progress")
+    assert (shown["from_number"], shown["to_number"], shown["agent_id"]) == (CALLER, OURS, staffed.agent_id)
+    await far_end.hang_up()
+    assert (await staffed.until(shown["id"], "completed"))["end_reason"] == "user_hangup"
+
+
+async def test_keys_are_pressed_and_calls_handed_on_while_they_last_and_refused_after(staffed: House) -> None:
+    made = await staffed.call(staffed.agent_id)
+    await staffed.until(made["id"], "in_progress")
+    await staffed.line.calls(1)
+    far_end = await staffed.far_end(made)
+    await staffed.ask("POST", f"/v1/calls/{made['id']}/dtmf", json={"digits": "12#"})
+    body = {"to_number": "+12125550177"}
+    await staffed.ask("POST", f"/v1/calls/{made['id']}/transfer", json=body)
+    async with asyncio.timeout(5):
+        while far_end.transferred_to is None:
+            await asyncio.sleep(0.01)
+    assert far_end.transferred_to == "+12125550177"
+    await far_end.hang_up()
+    await staffed.until(made["id"], "completed")
+    for action, body in (("dtmf", {"digits": "1"}), ("transfer", body)):
+        refused = await staffed.ask("POST", f"/v1/calls/{made['id']}/{action}", 409, json=body)
+        assert refused["code"] == "call_not_active"
+    log = await staffed.ask("GET", f"/v1/calls/{made['id']}/events")
+    kinds = [event["event"] for event in log["items"]]
+    assert kinds[0] == "call.created"
+    assert {"call.answered", "call.digits_sent", "call.transfer_requested", "call.ended"} <= set(kinds)
+
+
+async def test_a_transfer_obeys_the_rules_of_dialling_and_only_cold_ones_are_done(quick: House) -> None:
+    made = await quick.call(quick.agent_id)
+    await quick.until(made["id"], "in_progress")
+    path = f"/v1/calls/{made['id']}/transfer"
+    assert (await quick.ask("POST", path, 403, json={"to": "+442079460100"}))["code"] == "destination_not_allowed"
+    warm = {"transfer_to": "+12125550177", "transfer_mode": "warm"}
+    assert (await quick.ask("POST", path, 501, json=warm))["code"] == "not_supported_by_provider"
+
+
+@pytest.mark.parametrize(
+    ("to", "status", "code", "reason"),
+    [
+        ("+15005550107", 429, "rate_limited", "provider_rate_limited"),
+        ("+15005550104", 502, "provider_error", "invalid_number"),
+        ("+15005550110", 502, "provider_error", "provider_permission_denied"),
+    ],
+)
+async def test_what_the_carrier_refuses_is_told_in_its_words_and_on_the_call(
+    staffed: House, to: str, status: int, code: str, reason: str
+) -> None:
+    response = await staffed.client.post(
+        "/v1/calls", json={"agent_id": staffed.agent_id, "to_number": to, "from_number": OURS}
+    )
+    body = response.json()
+    assert (response.status_code, body["code"]) == (status, code)
+    assert body["provider"]["message"]
+    assert body["request_id"] == response.headers["x-request-id"]
+    assert to not in response.text
+    if status == 429:
+        assert int(response.headers["retry-after"]) >= 1
+    (call,) = (await staffed.ask("GET", "/v1/calls"))["items"]
+    assert (call["status"], call["end_reason"]) == ("failed", reason)
+    assert call["provider_error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code"),
+    [
+        ({"from_number": "+14155550188"}, 403, "from_number_not_owned"),
+        ({"to_number": "+442079460100"}, 403, "destination_not_allowed"),
+        ({"agent_id": "agt_00000000000000000000000000000000"}, 404, "not_found"),
+        ({"agent_id": "nonsense"}, 404, "not_found"),
+        ({"to_number": "4155550100"}, 422, "validation"),
+        ({"to_number": "+1٤155550100"}, 422, "validation"),
+        ({"variables": {"who": {"first": "Sama"}}}, 422, "validation"),
+        ({"scheduled_at": "2020-01-01T00:00:00Z"}, 422, "validation"),
+        ({"scheduled_at": "tomorrow"}, 422, "validation"),
+        ({"webhook_url": "https://10.0.0.8/hook"}, 422, "validation"),
+        ({"webhook_url": "ftp://example.com/hook"}, 422, "validation"),
+        ({"overrides": {"tts": {"speed": 9}}}, 422, "validation"),
+        ({"agent_id": 7}, 422, "validation"),
+        ({"metadata": ["a"]}, 422, "validation"),
+    ],
+)
+async def test_a_call_that_cannot_be_is_refused_before_anything_rings(
+    quick: House, change: dict[str, object], status: int, code: str
+) -> None:
+    body = {"agent_id": quick.agent_id, "to_number": CALLEE, "from_number": OURS, **change}
+    refused = await quick.ask("POST", "/v1/calls", status, json=body)
+    assert refused["code"] == code
+    if status == 422:
+        assert all({"loc", "msg", "type"} <= set(complaint) for complaint in refused["detail"])
+    assert (await quick.ask("GET", "/v1/calls"))["total"] == 0
+    assert not quick.sandbox("telnyx").far_ends
+
+
+async def test_the_same_key_and_body_is_the_same_call_and_another_body_a_conflict(quick: House) -> None:
+    body = {"agent_id": quick.agent_id, "to_number": CALLEE, "from_number": OURS, "metadata": {"order": 1, "of": "us"}}
+    headers = {"Idempotency-Key": "order-1"}
+    answers = await asyncio.gather(
+        *(quick.client.post("/v1/calls", json=body, headers=headers) for _ in range(8))
+    )
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert len(quick.sandbox("telnyx").far_ends) == 1, "somebody was rung twice"
+    shuffled = {**body, "metadata": {"of": "us", "order": 1}}
+    again = await quick.ask("POST", "/v1/calls", 201, json=shuffled, headers=headers)
+    assert again["id"] == answers[0].json()["id"]
+    refused = await quick.ask("POST", "/v1/calls", 409, json={**body, "metadata": {}}, headers=headers)
+    assert refused["code"] == "idempotency_conflict"
+
+
+async def test_a_scheduled_call_waits_queued_and_can_be_called_off(quick: House) -> None:
+    at = (datetime.now(UTC) + timedelta(hours=2)).replace(microsecond=0)
+    local = at.astimezone().isoformat()
+    made = await quick.call(quick.agent_id, scheduled_at=local)
+    assert (made["status"], made["scheduled_at"]) == ("queued", at.isoformat().replace("+00:00", "Z"))
+    over = await quick.ask("POST", f"/v1/calls/{made['id']}/stop")
+    assert (over["status"], over["end_reason"]) == ("failed", "canceled")
+    assert not quick.sandbox("telnyx").far_ends
+
+
+async def test_a_scheduled_call_is_dialled_when_its_time_comes(quick: House) -> None:
+    soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    made = await quick.call(quick.agent_id, scheduled_at=soon)
+    assert made["status"] == "queued"
+    live = await quick.until(made["id"], "in_progress")
+    assert live["started_at"] >= made["scheduled_at"]
+
+
+async def test_every_call_is_on_exactly_one_page_by_offset_and_by_cursor(quick: House) -> None:
+    far = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    made = [(await quick.call(quick.agent_id, scheduled_at=far))["id"] for _ in range(7)]
+    newest_first = list(reversed(made))
+    by_offset: list[str] = []
+    for offset in (0, 3, 6):
+        page = await quick.ask("GET", f"/v1/calls?limit=3&offset={offset}")
+        assert (page["total"], page["limit"], page["offset"]) == (7, 3, offset)
+        by_offset += [call["id"] for call in page["items"]]
+    assert by_offset == newest_first
+    by_cursor: list[str] = []
+    query = {"limit": "3"}
+    while True:
+        page = await quick.ask("GET", "/v1/calls/cursor", params=query)
+        by_cursor += [call["id"] for call in page["items"]]
+        assert page["has_more"] == (page["next_cursor"] is not None)
+        if not page["has_more"]:
+            break
+        query["cursor"] = page["next_cursor"]
+    assert by_cursor == newest_first
+
+
+async def test_lists_are_filtered_by_what_a_call_is(quick: House) -> None:
+    other = await quick.agent("Nova")
+    far = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    waiting = await quick.call(quick.agent_id, scheduled_at=far)
+    failed = await quick.call(other, "+15005550101")
+    await quick.until(failed["id"], "failed")
+    for query, ids in (
+        ("status=queued", [waiting["id"]]),
+        ("status=failed", [failed["id"]]),
+        (f"agent_id={other}", [failed["id"]]),
+        ("direction=inbound", []),
+        ("to_number=%2B15005550101", [failed["id"]]),
+        (f"created_after={failed['created_at']}", [failed["id"]]),
+        (f"created_before={failed['created_at']}", [waiting["id"]]),
+        ("created_after=2020-01-01T00:00:00%2B02:00", [failed["id"], waiting["id"]]),
+    ):
+        for path in ("/v1/calls", "/v1/calls/cursor"):
+            page = await quick.ask("GET", f"{path}?{query}")
+            assert [call["id"] for call in page["items"]] == ids, query
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=0", "limit=101", "limit=x", "offset=-1", "offset=99999999999999999999", "status=busy", "direction=up",
+        "created_after=yesterday", "created_after=2026-01-01", "created_before=0001-01-01T00:00:00%2B14:00",
+    ],
+)  # fmt: skip
+async def test_a_query_that_makes_no_sense_is_told_where(quick: House, query: str) -> None:
+    refused = await quick.ask("GET", f"/v1/calls?{query}", 422)
+    assert refused["detail"][0]["loc"] == ["query", query.partition("=")[0]]
+
+
+@pytest.mark.parametrize("cursor", ["x", "0", "AAAA", "%00", "é", "f" + "_" * 31, "A" * 5000])
+async def test_a_cursor_we_did_not_make_is_refused(quick: House, cursor: str) -> None:
+    refused = await quick.ask("GET", f"/v1/calls/cursor?cursor={cursor}", 422)
+    assert refused["detail"][0]["loc"][0] == "query"
+
+
+async def test_an_outcome_is_stored_as_it_reads_and_taken_back_by_null(quick: House) -> None:
+    made = await quick.call(quick.agent_id, "+15005550101")
+    await quick.until(made["id"], "failed")
+    path = f"/v1/calls/{made['id']}"
+    named = await quick.ask("PATCH", path, json={"outcome": "appointment_booked"})
+    assert (named["outcome"], named["analysis"]["outcome"]) == ("Appointment Booked", "Appointment Booked")
+    assert (await quick.ask("PATCH", path, json={"outcome": None}))["outcome"] == "Not Connected"
+    await quick.ask("PATCH", path, 422, json={})
+    await quick.ask("PATCH", path, 422, json={"outcome": 3})
+
+
+async def test_overrides_and_variables_reach_the_agent_and_are_found_on_the_call(quick: House) -> None:
+    spoken = await quick.ask("POST", "/v1/agents", 201, json={"name": "Listener", "handler": "listen"})
+    overrides = {"first_message": "Hi {{name}}", "llm": {"system_prompt": "Sell.", "model": "m"}, "tts": {"speed": 1.5}}
+    made = await quick.call(
+        spoken["id"], "+15005550101", variables={"name": "Sama"}, metadata={"crm": 7}, overrides=overrides
+    )
+    assert (made["variables"], made["metadata"], made["overrides"]) == ({"name": "Sama"}, {"crm": 7}, overrides)
+    row = await quick.service.store.calls.find(made["id"])
+    assert row is not None
+    assert row.options["settings"] == {"first_message": "Hi {{name}}", "system_prompt": "Sell.", "speed": 1.5}
+
+
+async def test_a_recording_is_downloaded_by_key_and_by_an_address_that_expires(
+    quick: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent_id = await quick.agent("Recorded", enable_recording=True)
+    made = await quick.call(agent_id)
+    await quick.line.calls(1)
+    await asyncio.sleep(0.3)  # something to record
+    await quick.ask("POST", f"/v1/calls/{made['id']}/stop")
+    call = await quick.analysed(made["id"])
+    path = f"/v1/calls/{made['id']}/recording"
+    wav = await quick.client.get(path, params={"format": "wav"})
+    assert (wav.status_code, wav.headers["content-type"]) == (200, "audio/wav")
+    with wave.open(io.BytesIO(wav.content)) as sound:
+        assert (sound.getnchannels(), sound.getframerate()) == (2, 8000)
+    assert (await quick.client.get(path)).headers["content-type"] == "audio/mpeg"
+    async with httpx.AsyncClient(trust_env=False) as anybody:
+        assert (await anybody.get(call["recording_url"])).status_code == 200
+        assert (await anybody.get(f"{quick.url}{path}")).status_code == 401
+        assert (await anybody.get(call["recording_url"][:-1])).status_code == 404
+        assert (await anybody.get(call["recording_url"].replace("expires=", "expires=1"))).status_code == 404
+        monkeypatch.setattr(recordings, "GOOD_FOR", -1)
+        late = (await quick.ask("GET", f"/v1/calls/{made['id']}"))["recording_url"]
+        assert (await anybody.get(late)).status_code == 404
+
+
+async def test_a_call_without_a_recording_has_none_to_download(quick: House) -> None:
+    made = await quick.call(quick.agent_id, "+15005550101")
+    over = await quick.until(made["id"], "failed")
+    assert over["recording_url"] is None
+    refused = await quick.ask("GET", f"/v1/calls/{made['id']}/recording", 404)
+    assert refused["code"] == "not_found"
+
+
+async def test_a_call_from_a_browser_is_honestly_not_offered(quick: House) -> None:
+    assert (await quick.ask("POST", "/v1/calls/web", 501, json={"agent_id": quick.agent_id}))["code"] == "not_supported"
+    assert (await quick.ask("POST", "/v1/web-calls/token", 501, json={}))["code"] == "not_supported"
+
+
+async def test_the_days_limit_is_told_with_when_to_come_back_and_usage_counts_to_it(tmp_path: Path) -> None:
+    async with open_house(tmp_path, calls_per_day=1) as house:
+        agent_id = await house.agent()
+        await house.number("telnyx", agent_id)
+        await house.call(agent_id, "+15005550101")
+        used = await house.ask("GET", "/v1/usage")
+        assert (used["calls_made_today"], used["max_calls_per_day"], used["calls_remaining_today"]) == (1, 1, 0)
+        refused = await house.client.post(
+            "/v1/calls", json={"agent_id": agent_id, "to_number": CALLEE, "from_number": OURS}
+        )
+        assert (refused.status_code, refused.json()["code"]) == (429, "daily_limit")
+        assert int(refused.headers["retry-after"]) > 3600
+
+
+async def test_a_credentials_last_channel_is_told_to_be_taken(tmp_path: Path) -> None:
+    async with open_house(tmp_path, max_concurrent=1) as house:
+        agent_id = await house.agent()
+        await house.number("telnyx", agent_id)
+        await house.call(agent_id)
+        refused = await house.call(agent_id, status=429)
+        assert refused["code"] == "concurrency_limit"
