@@ -40,6 +40,8 @@ class AgentCall(Door):
     ``session`` is the raw audio, for those who bring their own speech.
     """
 
+    leaving = 1.0
+
     def __init__(self, session: MediaSession, settings: AgentSettings, variables: Mapping[str, Any]) -> None:
         self.session = session
         self.settings = settings

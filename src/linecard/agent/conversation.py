@@ -46,9 +46,6 @@ log = logging.getLogger("linecard")
 KEEPING = 3.0
 """Seconds the record may take to keep the last words before the door is told that the call is over."""
 
-LEAVING = 1.0
-"""Seconds a Python handler has to leave once its call is over; the exchange gives a little more."""
-
 
 class Conversation:
     """``speaks``: the agent's words are ours to say, and ours to cut. ``listens``: the caller's are ours to write down.
@@ -176,7 +173,7 @@ class Conversation:
                 return
             if pump in done:
                 pump.result()
-                await asyncio.wait({talking}, timeout=LEAVING)
+                await asyncio.wait({talking}, timeout=self.door.leaving)
                 return
 
     async def _leave(self) -> None:

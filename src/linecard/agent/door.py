@@ -37,6 +37,9 @@ class Said:
 class Door:
     """Told in the order in which things happen; nothing here may wait for the agent. All of it is optional."""
 
+    leaving: float = 0.0
+    """Seconds the agent's side has to return by itself once the call is over."""
+
     async def interim(self, turn_id: str, text: str) -> None:
         """The caller's words so far."""
 

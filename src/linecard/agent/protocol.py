@@ -95,13 +95,12 @@ class MediaHead:
     """Caller audio for one stream, as frames cut from a constant: fifty a second."""
 
     def __init__(self, stream_id: str) -> None:
-        self._head = (
-            b'{"event":"media","stream_id":' + _encode(stream_id) + b',"media":{"track":"inbound","timestamp":"'
-        )
+        head = b'{"event":"media","stream_id":' + _encode(stream_id).replace(b"%", b"%%")
+        self._frame = head + b',"media":{"track":"inbound","timestamp":"%d","payload":"%b"}}'
 
     def frame(self, base64_audio: bytes, timestamp_ms: int) -> bytes:
         """One media frame; audio is base64 PCMU already, ``timestamp_ms`` counts from the stream's start."""
-        return b"".join((self._head, b"%d" % timestamp_ms, b'","payload":"', base64_audio, b'"}}'))
+        return self._frame % (timestamp_ms, base64_audio)
 
 
 def transcript(stream_id: str, text: str, *, is_final: bool, turn_id: str) -> bytes:

@@ -45,7 +45,7 @@ class CallerAudio:
         """The same by callbacks; the session tells the recorder itself."""
         assert self._post is not None
         at = self._bytes // 8
-        self._bytes += len(base64_audio) * 3 // 4 - base64_audio.count("=", -2)
+        self._bytes += decoded_size(base64_audio)
         self._post(self._head.frame(base64_audio.encode(), at), droppable=True)
 
     async def _pass_on(self, base64_audio: bytes, size: int) -> None:
@@ -65,4 +65,5 @@ async def to_caller(session: MediaSession, media: Media) -> None:
 
 def decoded_size(base64_audio: str) -> int:
     """Bytes that base64 text stands for."""
-    return len(base64_audio) * 3 // 4 - base64_audio.count("=", -2)
+    size = len(base64_audio) * 3 // 4
+    return size if base64_audio[-1:] != "=" else size - 2 if base64_audio[-2] == "=" else size - 1
