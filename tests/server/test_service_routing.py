@@ -1,0 +1,189 @@
+"""What becomes of an incoming call, by what its agent says: each action on each carrier, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running import SOMEBODY, Running, agent_server, running
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from linecard.server.store import parse_id
+from linecard.testing.serving import serve
+
+CARRIERS = ("twilio", "telnyx")
+
+
+@contextlib.asynccontextmanager
+async def hook(answer: Callable[[dict[str, Any]], Awaitable[Response]]) -> AsyncIterator[tuple[str, list[Request]]]:
+    """A client's server that is asked about incoming calls."""
+    asked: list[Request] = []
+
+    async def take(request: Request) -> Response:
+        asked.append(request)
+        return await answer(await request.json())
+
+    async with serve(Starlette(routes=[Route("/incoming", take, methods=["POST"])])) as url:
+        yield f"{url}/incoming", asked
+
+
+async def act(at: Running, agent_id: str, **fields: Any) -> None:
+    """Say what the agent does with incoming calls."""
+    found = await at.service.store.agents.find(parse_id("agent", agent_id))
+    assert found is not None
+    await at.service.store.agents.change(found.id, **fields)
+
+
+async def why(at: Running, call_id: str) -> str:
+    events = (await at.ask("GET", f"/v1/calls/{call_id}/events"))["items"]
+    return next(str(event["details"]["why"]) for event in events if event["event"] == "call.routed")
+
+
+async def outcome(at: Running, number: str) -> tuple[dict[str, Any], str]:
+    """Ring and wait for the end; the call, and the reason for its route."""
+    rung = await at.ring(number)
+    done = await at.until(f"/v1/calls/{rung['call_id']}", lambda seen: seen["status"] in ("completed", "failed"))
+    return done, await why(at, rung["call_id"])
+
+
+@pytest.mark.parametrize("provider", CARRIERS)
+async def test_auto_reject_declines_without_asking_anybody(provider: str, tmp_path: Path) -> None:
+    async with running(tmp_path) as at, agent_server() as agent:
+        mine = await at.equip(provider, agent.url)
+        await act(at, mine["agent"]["id"], incoming_call_action="auto_reject")
+        done, reason = await outcome(at, mine["number"])
+        assert (done["status"], done["end_reason"]) == ("failed", "rejected")
+        assert "auto_reject" in reason
+        assert agent.calls == []
+        assert (await at.service.store.limits.snapshot(await workspace(at))).calls_used == 0
+
+
+@pytest.mark.parametrize("provider", CARRIERS)
+async def test_a_blocked_caller_is_declined_before_anybody_hears_of_it(provider: str, tmp_path: Path) -> None:
+    async def never(body: dict[str, Any]) -> Response:
+        return JSONResponse({"action": "answer"})
+
+    async with running(tmp_path) as at, agent_server() as agent, hook(never) as (url, asked):
+        mine = await at.equip(provider, agent.url)
+        await act(at, mine["agent"]["id"], incoming_call_action="webhook", incoming_call_webhook_url=url)
+        row = await at.service.store.agents.find(parse_id("agent", mine["agent"]["id"]))
+        assert row is not None
+        await at.service.store.rules.create(row, action="block", match_target=SOMEBODY, direction="inbound")
+        done, _ = await outcome(at, mine["number"])
+        assert (done["status"], done["end_reason"]) == ("failed", "rejected")
+        assert (asked, agent.calls) == ([], [])
+        kept = await at.service.store.calls.find(done["id"])
+        assert kept is not None and kept.is_blocked
+
+
+@pytest.mark.parametrize("provider", CARRIERS)
+@pytest.mark.parametrize("answer", ["reject", "nonsense", "error", "late", "no url"])
+async def test_the_webhook_says_no_or_fails_and_the_call_is_declined(
+    provider: str, answer: str, tmp_path: Path
+) -> None:
+    async def say(body: dict[str, Any]) -> Response:
+        match answer:
+            case "reject":
+                return JSONResponse({"action": "reject"})
+            case "nonsense":
+                return Response("<html>")
+            case "error":
+                return JSONResponse({"action": "answer"}, status_code=500)
+            case "late":
+                await asyncio.sleep(5)
+        return JSONResponse({"action": "answer"})
+
+    async with running(tmp_path, inbound_webhook_timeout=1) as at, hook(say) as (url, asked):
+        mine = await at.equip(provider)
+        await act(at, mine["agent"]["id"], incoming_call_action="webhook", incoming_call_webhook_url=url)
+        done, reason = await outcome(at, mine["number"])
+        assert (done["status"], done["end_reason"]) == ("failed", "rejected")
+        assert "webhook" in reason
+        assert len(asked) == 1
+
+
+@pytest.mark.parametrize("provider", CARRIERS)
+async def test_the_webhook_says_answer_and_where(provider: str, tmp_path: Path) -> None:
+    async with running(tmp_path) as at, agent_server() as agent:
+
+        async def say(body: dict[str, Any]) -> Response:
+            assert (body["direction"], body["remote_phone_number"]) == ("inbound", SOMEBODY)
+            return JSONResponse({"action": "answer", "client_websocket_url": agent.url})
+
+        async with hook(say) as (url, asked):
+            mine = await at.equip(provider, "ws://127.0.0.1:9/nobody-here")
+            await act(at, mine["agent"]["id"], incoming_call_action="webhook", incoming_call_webhook_url=url)
+            key, _ = await at.service.store.webhooks.rotate_signing_key(
+                await workspace(at), parse_id("agent", mine["agent"]["id"])
+            )
+            await at.ring(mine["number"])
+            async with asyncio.timeout(10):
+                await agent.arrived.wait()
+            assert asked[0].headers["x-inkbox-signature"].startswith("sha256=")
+            assert key.startswith("whsec_")
+
+
+@pytest.mark.parametrize("provider", CARRIERS)
+async def test_ignore_lets_it_ring_until_the_caller_gives_up(provider: str, tmp_path: Path) -> None:
+    async def say(body: dict[str, Any]) -> Response:
+        return JSONResponse({"action": "ignore"})
+
+    async with running(tmp_path) as at, hook(say) as (url, _):
+        mine = await at.equip(provider)
+        await act(at, mine["agent"]["id"], incoming_call_action="webhook", incoming_call_webhook_url=url)
+        rung = await at.ring(mine["number"])
+        path = f"/v1/calls/{rung['call_id']}"
+        await at.until(f"{path}/events", lambda seen: any(e["event"] == "call.routed" for e in seen["items"]))
+        assert (await at.ask("GET", path))["status"] == "initiated"
+        await at.ask("POST", f"/sandbox/calls/{rung['call_id']}/hangup")
+        done = await at.until(path, lambda seen: seen["status"] == "failed")
+        assert done["end_reason"] == "canceled"
+
+
+@pytest.mark.parametrize("provider", CARRIERS)
+async def test_forward_sends_the_caller_on_and_nowhere_that_may_not_be_called(provider: str, tmp_path: Path) -> None:
+    async with running(tmp_path) as at:
+        mine = await at.equip(provider)
+        await act(
+            at, mine["agent"]["id"],
+            incoming_call_action="forward", forwarding_target_type="phone", forwarding_phone_number="+12125550188",
+        )  # fmt: skip
+        rung = await at.ring(mine["number"])
+        await at.until(f"/sandbox/calls/{rung['call_id']}", lambda seen: seen["transferred_to"] == "+12125550188")
+        await at.ask("POST", f"/sandbox/calls/{rung['call_id']}/hangup")
+        await at.until(f"/v1/calls/{rung['call_id']}", lambda seen: seen["status"] in ("completed", "failed"))
+        await act(at, mine["agent"]["id"], forwarding_target_type="sip", forwarding_sip_uri="sip:desk@pbx.example.com")
+        done, reason = await outcome(at, mine["number"])
+        assert (done["status"], done["end_reason"]) == ("failed", "rejected")
+        assert "may not be forwarded" in reason
+
+
+async def test_a_numbers_own_webhook_may_change_the_agent_and_bring_variables(tmp_path: Path) -> None:
+    async with running(tmp_path) as at, agent_server() as first, agent_server() as second:
+        mine = await at.equip("twilio", first.url)
+        other = await at.ask("POST", "/v1/agents", 201, json={"name": "Second", "websocket_url": second.url})
+
+        async def say(body: dict[str, Any]) -> Response:
+            return JSONResponse({"action": "accept", "agent_id": other["id"], "variables": {"name": "Sama"}})
+
+        async with hook(say) as (url, asked):
+            await at.ask("PATCH", f"/v1/phone-numbers/{mine['line']['id']}", json={"inbound_webhook_url": url})
+            await at.ring(mine["number"])
+            async with asyncio.timeout(10):
+                await second.arrived.wait()
+            assert second.calls[0]["variables"] == {"name": "Sama"}
+            assert first.calls == []
+            assert asked[0].headers["x-oneinbox-signature"].startswith("v1=")
+
+
+async def workspace(at: Running) -> Any:
+    found = await at.service.store.workspaces.first()
+    assert found is not None
+    return found.id
