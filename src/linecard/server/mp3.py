@@ -20,6 +20,8 @@ def wav_to_mp3(source: Path, target: Path) -> None:
         encoder.set_in_sample_rate(wav.getframerate())
         encoder.set_channels(wav.getnchannels())
         encoder.set_quality(5)
-        while frames := wav.readframes(wav.getframerate()):
+        frames = wav.readframes(wav.getframerate()) or bytes(wav.getnchannels() * wav.getsampwidth() * 1152)
+        while frames:  # one frame of silence at least: the encoder has no word for nothing
             out.write(bytes(encoder.encode(frames)))
+            frames = wav.readframes(wav.getframerate())
         out.write(bytes(encoder.flush()))
