@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from linecard import cli, errors, plugins
+from linecard.cli import completion
 from linecard.credentials import Credential
 from linecard.hookspecs import hookimpl
 from linecard.matrix import matrix
@@ -104,3 +106,10 @@ def test_matrix_says_yes_exactly_where_the_method_is_overridden() -> None:
     assert rows["`send_digits`"] == "yes"
     assert rows["`transfer`"] == "-"
     assert rows["`dial`"] == "yes"
+
+
+def test_the_page_lists_every_word_with_its_verbs_and_no_other() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "cli.md").read_text()
+    told = dict(re.findall(r"^\| `([\w-]+)` \|\s*([^|]*?)\s*\|", page, re.MULTILINE))
+    there = {word: " ".join(f"`{verb}`" for verb in verbs if verb) for word, verbs in completion.tree().items()}
+    assert told == there
