@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Match, Route
@@ -166,16 +167,16 @@ def _recording(service: Service) -> Answer:
 def _nowhere(face: Face, routes: Sequence[Route]) -> Answer:
     async def nowhere(request: Request) -> Response:
         """404 in the face's own words; 405 where the path is right and the method is not."""
-        allowed = {
-            method
-            for route in routes
-            if route.matches(request.scope)[0] is Match.PARTIAL
-            for method in route.methods or ()
-        }
-        answer = face.refuse(Unknown("address"), request_id(request))
-        if allowed:
-            answer.status_code = 405
-            answer.headers["Allow"] = ", ".join(sorted(allowed))
+        there = [route for route in routes if route.matches(request.scope)[0] is Match.PARTIAL]
+        # An address written out, like /calls/cursor, is not also some /calls/{call_id}.
+        there = [route for route in there if not route.param_convertors] or there
+        allowed = ", ".join(sorted({method for route in there for method in route.methods or ()}))
+        if not allowed:
+            return face.refuse(Unknown("address"), request_id(request))
+        wrong = HTTPException(405, f"this address knows {allowed}, not {request.method[:20]}", {"Allow": allowed})
+        answer = face.refuse(wrong, request_id(request))
+        answer.status_code = 405
+        answer.headers["Allow"] = allowed
         return answer
 
     return nowhere
