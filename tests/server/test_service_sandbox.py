@@ -1,0 +1,99 @@
+"""The control API of ``--sandbox``: being the other end of a call, on each carrier, without knowing which it is."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import wave
+from pathlib import Path
+
+import pytest
+from running import NUMBERS, SOMEBODY, agent_server, running
+
+CARRIERS = ("twilio", "telnyx")
+
+
+async def test_every_installed_carrier_has_a_ready_credential_and_one_is_the_default(tmp_path: Path) -> None:
+    async with running(tmp_path) as at:
+        ready = (await at.ask("GET", "/v1/credentials"))["items"]
+        assert at.service.sandboxes is not None
+        assert {one["provider"] for one in ready} == set(at.service.sandboxes.played) >= set(CARRIERS)
+        assert [one["is_default"] for one in ready].count(True) == 1
+        for one in ready:
+            assert one["status"] == "active"
+        offered = await at.ask("GET", "/v1/phone-numbers/search?country=US&area_code=415&limit=3")
+        assert [item["phone_number"][:5] for item in offered["items"]] == ["+1415"] * 3
+        agent = await at.ask("POST", "/v1/agents", 201, json={"name": "Aria"})
+        bought = await at.ask(
+            "POST", "/v1/phone-numbers/purchase", 201,
+            json={"phone_number": offered["items"][0]["phone_number"], "agent_id": agent["id"]},
+        )  # fmt: skip
+        assert bought["status"] == "active"
+        rung = await at.ring(bought["phone_number"])
+        await at.until(f"/v1/calls/{rung['call_id']}", lambda seen: seen["status"] == "in_progress")
+    async with running(tmp_path) as at:
+        assert len((await at.ask("GET", "/v1/credentials"))["items"]) == len(ready)
+
+
+@pytest.mark.parametrize("provider", CARRIERS)
+async def test_the_other_end_speaks_presses_keys_hears_and_hangs_up(provider: str, tmp_path: Path) -> None:
+    async with running(tmp_path) as at, agent_server("One two three four five.") as agent:
+        mine = await at.equip(provider, agent.url)
+        rung = await at.ring(mine["number"], provider=provider)
+        far_end = f"/sandbox/calls/{rung['call_id']}"
+        assert (await at.ask("GET", f"/sandbox/calls/{rung['id']}"))["provider_call_id"] == rung["provider_call_id"]
+        await at.until(far_end, lambda seen: seen["streaming"] and seen["heard_seconds"] > 0.5)
+        await at.ask("POST", f"{far_end}/digits", json={"digits": "4#"})
+        async with asyncio.timeout(10):
+            while [event["dtmf"]["digit"] for event in agent.of("dtmf")] != ["4", "#"]:
+                await asyncio.sleep(0.02)
+        await at.ask("POST", f"{far_end}/audio", content=b"\x55" * 800, headers={"Content-Type": "audio/basic"})
+        heard = await at.http.get(f"{far_end}/heard")
+        with wave.open(io.BytesIO(heard.content)) as sound:
+            assert (sound.getframerate(), sound.getnchannels()) == (8000, 1)
+            assert sound.getnframes() > 4000
+        over = await at.ask("POST", f"{far_end}/hangup")
+        assert over["state"] == "ended"
+        assert (await at.ask("POST", f"{far_end}/hangup"))["state"] == "ended"
+        assert (await at.http.post(f"{far_end}/say", json={"text": "hello?"})).status_code == 409
+        await at.until(f"/v1/calls/{rung['call_id']}", lambda seen: seen["end_reason"] == "user_hangup")
+
+
+async def test_it_is_the_admins_and_says_what_is_wrong(tmp_path: Path) -> None:
+    async with running(tmp_path) as at:
+        mine = await at.equip("twilio")
+        agent = await at.service.store.agents.list((await at.service.store.workspaces.first()).id)  # type: ignore[union-attr]
+        _, key = await at.service.store.keys.create(agent[0].workspace_id, "agent's", agent_id=agent[0].id)
+        body = {"to": mine["number"], "from": SOMEBODY}
+        assert (await at.http.post("/sandbox/calls", json=body, headers={"Authorization": ""})).status_code == 401
+        refused = await at.http.post("/sandbox/calls", json=body, headers={"Authorization": f"Bearer {key}"})
+        assert refused.status_code == 403
+        for wrong, status in (
+            ({**body, "to": "+14155550199"}, 404),
+            ({**body, "to": "4155550199"}, 422),
+            ({**body, "provider": "nobody"}, 422),
+            ({"to": NUMBERS["twilio"]}, 422),
+            ({**body, "extra": 1}, 422),
+        ):
+            answer = await at.http.post("/sandbox/calls", json=wrong)
+            assert answer.status_code == status, answer.text
+            assert answer.json()["detail"]
+        assert (await at.http.get("/sandbox/calls/call_nothing")).status_code == 404
+        assert (await at.http.put("/sandbox/calls")).status_code == 405
+
+
+async def test_without_a_voice_saying_tells_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as at:
+        mine = await at.equip("twilio")
+        monkeypatch.setattr(at.service.staff.engines, "candidates", lambda *_: [])
+        answer = await at.http.post("/sandbox/calls", json={"to": mine["number"], "from": SOMEBODY, "say": "hello"})
+        assert answer.status_code == 501
+        assert "pip install" in answer.json()["detail"]
+
+
+async def test_without_the_switch_there_is_no_sandbox(tmp_path: Path) -> None:
+    async with running(tmp_path, sandbox=False) as at:
+        assert (await at.http.post("/sandbox/calls", json={})).status_code in (401, 404)
+        assert (await at.ask("GET", "/v1/credentials"))["items"] == []
