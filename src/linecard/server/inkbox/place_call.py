@@ -7,6 +7,7 @@ the words the contract has for it.
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any, Literal
 
 from pydantic import Field
@@ -21,6 +22,7 @@ from linecard.server.inkbox.shapes import PHONE, Id, Number, RateLimit, Sent, Ur
 from linecard.server.store.models import Agent
 
 KEY = "idempotency-key"
+READABLE = re.compile(r"[ -~]{1,255}")
 
 OnVoicemail = Literal["hang_up", "ignore", "leave_message"]
 ALIAS: dict[str, OnVoicemail] = {"enabled": "hang_up", "disabled": "ignore"}
@@ -51,18 +53,18 @@ async def place(asked: Asked[CallSent, None]) -> CallPlaced:
         raise Said(409, "no_shared_connection", "no iMessage line is connected: call from a number of your own")
     if body.from_number is None:
         raise Invalid.field("from_number", "is required to call from a number of your own", type="missing")
+    if body.mode == "hosted_agent":
+        raise Said(503, "hosted_agent_unavailable", "Voice AI is not offered here: give a client_websocket_url")
     agent = await _agent(asked, body.from_number)
     websocket_url = body.client_websocket_url or (agent.websocket_url if agent is not None else None)
     if agent is not None and websocket_url is None and agent.handler is None:
         raise Invalid.field("client_websocket_url", "neither the request nor the number has a WebSocket URL")
-    if body.mode == "hosted_agent":
-        raise Said(503, "hosted_agent_unavailable", "Voice AI is not offered here: give a client_websocket_url")
     settings: dict[str, Any] = {"on_voicemail": on_voicemail, "voicemail_detection": on_voicemail != "ignore"}
     if body.voicemail_message is not None:
         settings["voicemail_message"] = body.voicemail_message
-    key = asked.request.headers.get(KEY)
-    if key is not None and not 1 <= len(key) <= 255:
-        raise Invalid.field("Idempotency-Key", "1 to 255 characters", where="header")
+    key = asked.request.headers.get(KEY, "").strip() or None
+    if key is not None and not READABLE.fullmatch(key):
+        raise Invalid.field("Idempotency-Key", "at most 255 printable ASCII characters", where="header")
     placed = await calls.place(
         service,
         caller,
