@@ -6,6 +6,7 @@ are here, the work is not.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -64,9 +65,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     module, _, function = COMMANDS[word].target.partition(":")
     run: Callable[[list[str]], int] = getattr(import_module(module), function)
     try:
-        return run(rest[:-1])
+        code = run(rest[:-1])
+        sys.stdout.flush()
+        return code
     except LinecardError as error:
         print(f"linecard {word}: {error}", file=sys.stderr)
         return int(getattr(error, "exit_code", 2))
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -55,11 +56,11 @@ def checked(url: str) -> str:
 
 def local_settings() -> Settings | None:
     """The settings a server started here would have; None where the server is not installed."""
-    try:
-        from linecard.server.settings import Settings
-    except ImportError:
+    if find_spec("pydantic_settings") is None:
         return None
-    return Settings()
+    from linecard.cli.this_machine import own_settings
+
+    return own_settings()
 
 
 def local_url(settings: Settings | None) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from linecard.cli.address import Address, find_address, on_this_machine
+from linecard.cli.this_machine import own_settings
 from linecard.errors import LinecardError
 
 TIMEOUT = httpx.Timeout(60.0, connect=5.0)
@@ -85,11 +86,15 @@ class Client:
         }
         try:
             response = await self.http.request(method, path, params=params, json=body)
-        except httpx.HTTPError as failure:
+        except (httpx.ConnectError, httpx.ConnectTimeout) as failure:
             raise NoServer(
-                f"no answer from {self.where} ({type(failure).__name__}). Start it with `linecard serve`, "
-                "name it with --url or LINECARD_URL, or work on the database with --direct"
+                f"nobody answers at {self.where}. Start it with `linecard serve`, name it with --url or LINECARD_URL, "
+                "or work on the database with --direct"
             ) from failure
+        except httpx.HTTPError as failure:
+            # What was asked for may have been done all the same; only a look tells.
+            once_more = "" if method == "GET" else ". It may have been done: look before you ask again"
+            raise NoServer(f"{self.where} broke off ({type(failure).__name__}){once_more}") from failure
         return read(response)
 
 
@@ -133,9 +138,10 @@ def _sentence(detail: Any) -> str:
 async def connect(asked: Namespace) -> AsyncIterator[Client]:
     """The client for what the command line, the environment and this machine say."""
     if asked.direct:
+        settings = own_settings()
         from linecard.cli.direct import direct_client
 
-        async with direct_client() as client:
+        async with direct_client(settings) as client:
             yield client
         return
     address = find_address(asked.url, asked.key)

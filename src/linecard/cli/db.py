@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from linecard.cli.progress import working
 from linecard.cli.table import say
+from linecard.cli.this_machine import own_database, own_settings
 from linecard.cli.words import Verb, Word, option
 
 if TYPE_CHECKING:
@@ -14,20 +15,14 @@ if TYPE_CHECKING:
 
 
 async def upgrade(asked: Namespace) -> None:
-    from linecard.server.settings import Settings
+    settings = own_settings(**({"database": asked.database} if asked.database else {}))
     from linecard.server.store import migrate
-    from linecard.server.store.database import Database
 
-    settings = Settings(**({"database": asked.database} if asked.database else {}))
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    db = Database(settings.database_url)
-    try:
+    async with own_database(settings) as db:
         before = await revision(db)
         async with working("bringing the schema up to date"):
             await migrate.upgrade(db)
         after = await revision(db)
-    finally:
-        await db.close()
     done = f"is at {after} already" if before == after else f"went from {before or 'nothing'} to {after}"
     say(asked, f"{db.url.render_as_string()} {done}", {"before": before, "after": after})
 

@@ -15,6 +15,7 @@ import httpx
 from starlette.applications import Starlette
 
 from linecard.cli.client import TIMEOUT, Client
+from linecard.cli.this_machine import database_troubles
 from linecard.server.app import faces, service_routes
 from linecard.server.auth import Caller
 from linecard.server.service import Service
@@ -59,9 +60,10 @@ def _nobodys_key(workspace_id: UUID) -> ApiKey:
 
 
 @asynccontextmanager
-async def direct_client(settings: Settings | None = None) -> AsyncIterator[DirectClient]:
+async def direct_client(settings: Settings) -> AsyncIterator[DirectClient]:
     """A client whose requests are answered here. The schema is brought up to date as ``serve`` would do."""
-    service = await DirectService.open(settings or Settings(), faces())
+    with database_troubles(settings):
+        service = await DirectService.open(settings, faces())
     assert isinstance(service, DirectService)
     try:
         workspace = await service.store.workspaces.first() or await service.store.workspaces.create("default")

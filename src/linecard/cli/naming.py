@@ -28,7 +28,8 @@ async def credential_named(client: Client, text: str) -> dict[str, Any]:
 
 async def line_named(client: Client, text: str) -> dict[str, Any]:
     """The number in service, by itself (+1...), by id or by friendly name."""
-    return pick(await client.every("/v1/phone-numbers"), text, ("id", "phone_number", "friendly_name"), "number")
+    bare = text.translate({ord(char): None for char in " -.()"}) if text.startswith("+") else text
+    return pick(await client.every("/v1/phone-numbers"), bare, ("id", "phone_number", "friendly_name"), "number")
 
 
 async def handles(client: Client) -> dict[str, str]:

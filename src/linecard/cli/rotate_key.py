@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from linecard.cli.progress import working
 from linecard.cli.table import say
+from linecard.cli.this_machine import own_database, own_settings
 from linecard.cli.words import Verb, Word, option
 from linecard.errors import ConfigurationError
 
@@ -23,26 +24,20 @@ if TYPE_CHECKING:
 
 
 async def rotate(asked: Namespace) -> None:
+    settings = own_settings()
     from linecard.server.seal import new_key, write_key
-    from linecard.server.settings import Settings
     from linecard.server.store import migrate
-    from linecard.server.store.database import Database
 
     if asked.generate:
         key = write_key(new_key())
         say(asked, key, {"key": key})
         return
-    settings = Settings()
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    db = Database(settings.database_url)
-    try:
+    async with own_database(settings) as db:
         await migrate.upgrade(db)
         if not asked.finish:
             await _add(asked, settings, db)
         if not asked.add:
             await _finish(asked, settings, db)
-    finally:
-        await db.close()
 
 
 async def _add(asked: Namespace, settings: Settings, db: Database) -> None:

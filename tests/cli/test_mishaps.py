@@ -1,0 +1,134 @@
+"""Whatever goes wrong on this side of the wire: one line with the next step, never a traceback."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli.town import Run, Served
+
+from linecard.cli import doctor as doctor_module
+from linecard.cli.credentials import read_secret
+
+
+class Terminal:
+    """Standard input with a person at it."""
+
+    def __init__(self, *answers: str) -> None:
+        self.answers = list(answers)
+
+    def isatty(self) -> bool:
+        return True
+
+    def readline(self) -> str:
+        return self.answers.pop(0) + "\n"
+
+
+async def test_a_wrong_setting_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINECARD_PORT", "many")
+    for words in (("agents", "ls"), ("agents", "ls", "--direct"), ("db", "upgrade"), ("rotate-key",)):
+        refused = await run(*words, expect=2)
+        assert "port" in refused.err and "settings.md" in refused.err
+
+
+@pytest.mark.parametrize("text", ["port = ", 'allow = "US'])
+async def test_a_settings_file_that_cannot_be_read_is_said_to_be_that(run: Run, tmp_path: Path, text: str) -> None:
+    (tmp_path / "linecard.toml").write_text(text)
+    assert "not TOML" in (await run("db", "upgrade", expect=2)).err
+
+
+async def test_a_list_that_is_no_json_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINECARD_ALLOW", "US,DE")
+    assert "allow" in (await run("db", "upgrade", expect=2)).err
+
+
+@pytest.mark.parametrize("words", [("db", "upgrade"), ("agents", "ls", "--direct"), ("rotate-key",)], ids=" ".join)
+async def test_a_database_nobody_runs_is_told_without_its_password(
+    run: Run, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("LINECARD_DATABASE", "postgresql://me:s3cret@127.0.0.1:9/linecard")
+    refused = await run(*words, expect=2)
+    assert "LINECARD_DATABASE" in refused.err and "s3cret" not in refused.err
+
+
+async def test_a_file_that_is_no_database_is_told(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text("not a database at all, but long enough to look like one" * 20)
+    refused = await run("db", "upgrade", "--database", f"sqlite:///{tmp_path}/text.db", expect=2)
+    assert "text.db cannot be used" in refused.err
+
+
+async def test_a_request_that_is_cut_off_may_have_been_done(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = []
+
+    async def broken(self: Any, method: str, *args: Any, **kwargs: Any) -> Any:
+        import httpx
+
+        sent.append(method)
+        raise httpx.ReadTimeout("")
+
+    monkeypatch.setattr("httpx.AsyncClient.request", broken)
+    monkeypatch.setenv("LINECARD_KEY", "k")
+    assert "look before you ask again" in (await run("agents", "add", "Aria", expect=1)).err
+    assert sent == ["POST"], "asked once"
+    assert "look before" not in (await run("agents", "ls", expect=1)).err
+
+
+@pytest.mark.parametrize("buffered", ["", "1"])
+def test_a_reader_that_has_seen_enough_is_no_error(buffered: str) -> None:
+    """Standard output is a pipe whose other end is closed before anything is written."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "linecard", "providers", "--json"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": buffered}
+    try:
+        run = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, env=environment)
+    finally:
+        os.close(writing)
+    assert (run.returncode, run.stderr) == (141, b"")
+
+
+async def test_an_interrupted_tail_just_ends(served: Served) -> None:
+    run = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "linecard", "calls", "tail", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ},
+    )  # fmt: skip
+    asked = asyncio.Event()
+    watched(served, asked)
+    async with asyncio.timeout(20):
+        await asked.wait()
+    run.send_signal(signal.SIGINT)
+    _, err = await run.communicate()
+    assert (run.returncode, err) == (130, b"")
+
+
+def watched(served: Served, asked: asyncio.Event) -> None:
+    """Set ``asked`` at the next request."""
+    authenticate = served.service.authenticate
+
+    async def noted(headers: Any) -> Any:
+        asked.set()
+        return await authenticate(headers)
+
+    served.service.authenticate = noted  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(("answer", "agreed"), [("y", True), ("yes", True), ("", False), ("no", False)])
+def test_mending_needs_a_yes(
+    answer: str, agreed: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", Terminal(answer))
+    assert doctor_module._agreed("mend it?") is agreed
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "mend it? [y/N] ")
+
+
+def test_a_secret_is_asked_for_without_echo(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", Terminal())
+    monkeypatch.setattr("getpass.getpass", lambda prompt: f"typed after {prompt}")
+    assert read_secret(None, "API key: ") == "typed after API key: "
