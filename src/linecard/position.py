@@ -29,7 +29,8 @@ class PlaybackPosition:
         self._closed = 0.0
         self._queued = 0.0
         self._proven = 0.0
-        self._ends_at = 0.0
+        self.ends_at = 0.0
+        """When, by the clock, all that was queued has been played."""
         self._marks: deque[tuple[int, float]] = deque()
         self._count = 0
 
@@ -47,7 +48,7 @@ class PlaybackPosition:
         """Audio was sent. Gives :attr:`since_mark`, which is asked for after every frame."""
         self.sent += seconds
         self._queued += seconds
-        self._ends_at = (self._ends_at if self._ends_at > now else now) + seconds
+        self.ends_at = (self.ends_at if self.ends_at > now else now) + seconds
         return self._queued - (self._marks[-1][1] if self._marks else self._proven)
 
     def mark(self) -> str:
@@ -66,7 +67,7 @@ class PlaybackPosition:
             return False
         while self._marks and self._marks[0][0] <= number:
             _, self._proven = self._marks.popleft()
-        self._ends_at = now + self._queued - self._proven
+        self.ends_at = now + self._queued - self._proven
         return True
 
     def heard(self, now: float) -> float:
@@ -77,10 +78,6 @@ class PlaybackPosition:
         """Seconds queued and, by our best knowledge, not heard yet."""
         return self._queued - self._heard_here(now)
 
-    def ahead(self, now: float) -> float:
-        """Seconds until all that was queued has been played, by the clock; negative when it has."""
-        return self._ends_at - now
-
     def clear(self, now: float) -> Playback:
         """The queue was emptied: close the generation."""
         heard = self._heard_here(now)
@@ -88,11 +85,11 @@ class PlaybackPosition:
         self._closed += heard
         self.generation += 1
         self._queued = self._proven = 0.0
-        self._ends_at = now
+        self.ends_at = now
         self._marks.clear()
         return Playback(heard, dropped)
 
     def _heard_here(self, now: float) -> float:
-        by_clock = self._queued - max(0.0, self._ends_at - now)
+        by_clock = self._queued - max(0.0, self.ends_at - now)
         ceiling = self._marks[0][1] if self._marks else self._queued
         return min(max(by_clock, self._proven), ceiling)

@@ -200,7 +200,7 @@ class MediaSession:
             self._check_open()
             raise StreamNotOpen("this media connection cannot be written without waiting")
         now = self._clock()
-        if self._position.ahead(now) > most:
+        if self._position.ends_at - now > most:
             return False
         if self.tap is not None:
             self.tap.agent(payload, self.remaining)

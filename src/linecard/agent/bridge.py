@@ -171,14 +171,9 @@ class Bridge(Door):
     def _keep(self, text: str, party: str) -> None:
         # What we speak and what we hear we write down ourselves; the agent's copy would be a second one.
         if party == "local" and not self._mode.tts:
-            if self._conversation.keep("local", text) is not None:
-                self._spawn(self._end_when_heard())
+            self._conversation.said("local", text)
         elif party == "remote" and not self._mode.stt:
             self._conversation.said("remote", text)
-
-    async def _end_when_heard(self) -> None:
-        await self._session.drain()
-        self._conversation.end(EndReason.END_CALL_PHRASE)
 
     async def _mark(self, name: str) -> None:
         if self._mode.tts:

@@ -31,22 +31,28 @@ class FastSocket(AgentSocket):
         return self.leg.closed
 
     async def send(self, message: bytes, *, droppable: bool = False) -> bool:
-        return self.post(message, droppable=droppable)
-
-    def post(self, message: bytes, *, droppable: bool = False) -> bool:
-        """:meth:`send`, which never waits anyhow."""
         leg = self.leg
-        if leg.closed:
-            return False
-        if leg.paused:
+        if leg.paused and not leg.closed:
             if time.monotonic() - leg.paused_at > STALLED or leg.behind > 2 * SLOW:
                 leg.abort()
-                return False
-            if droppable:
+            elif droppable:
                 self.dropped_frames += 1
                 return True
+        if leg.closed:
+            return False
         leg.write(message)
         return True
+
+    def post_sound(self, message: bytes) -> None:
+        """:meth:`send` of something droppable, which never waits anyhow."""
+        leg = self.leg
+        if not leg.paused:
+            if not leg.closed:
+                leg.write(message)
+        elif time.monotonic() - leg.paused_at > STALLED:
+            leg.abort()
+        else:
+            self.dropped_frames += 1
 
     def look_first(self, look: Callable[[bytes], bool] | None) -> None:
         """See :meth:`Leg.look_first`."""

@@ -96,11 +96,11 @@ class MediaHead:
 
     def __init__(self, stream_id: str) -> None:
         head = b'{"event":"media","stream_id":' + _encode(stream_id).replace(b"%", b"%%")
-        self._frame = head + b',"media":{"track":"inbound","timestamp":"%d","payload":"%b"}}'
+        self.template = head + b',"media":{"track":"inbound","timestamp":"%d","payload":"%b"}}'
 
     def frame(self, base64_audio: bytes, timestamp_ms: int) -> bytes:
         """One media frame; audio is base64 PCMU already, ``timestamp_ms`` counts from the stream's start."""
-        return self._frame % (timestamp_ms, base64_audio)
+        return self.template % (timestamp_ms, base64_audio)
 
 
 def transcript(stream_id: str, text: str, *, is_final: bool, turn_id: str) -> bytes:

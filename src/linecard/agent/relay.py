@@ -23,7 +23,7 @@ class CallerAudio:
         self._head = MediaHead(stream_id)
         self._bytes = 0
         at_once = isinstance(session.transport, PushTransport) and isinstance(socket, PushSocket)
-        self._post = socket.post if at_once and isinstance(socket, PushSocket) else None
+        self._post = socket.post_sound if at_once and isinstance(socket, PushSocket) else None
 
     async def send(self, payload: bytes, *, more_untouched: bool) -> None:
         """One frame of sound; with ``more_untouched`` those that follow are taken from the wire as they are."""
@@ -44,9 +44,9 @@ class CallerAudio:
     def untouched_now(self, base64_audio: str) -> None:
         """The same by callbacks; the session tells the recorder itself."""
         assert self._post is not None
-        at = self._bytes // 8
-        self._bytes += decoded_size(base64_audio)
-        self._post(self._head.frame(base64_audio.encode(), at), droppable=True)
+        at = self._bytes
+        self._bytes = at + decoded_size(base64_audio)
+        self._post(self._head.template % (at // 8, base64_audio.encode()))
 
     async def _pass_on(self, base64_audio: bytes, size: int) -> None:
         frame = self._head.frame(base64_audio, self._bytes // 8)

@@ -97,8 +97,8 @@ class AgentSocket:
 class PushSocket(Protocol):
     """What a connection can do beyond that when it calls with each message, and can be written to without waiting."""
 
-    def post(self, message: bytes, *, droppable: bool = False) -> bool:
-        """:meth:`AgentSocket.send`, at once."""
+    def post_sound(self, message: bytes) -> None:
+        """:meth:`AgentSocket.send` of what is droppable, at once."""
         ...
 
     def look_first(self, look: Callable[[bytes], bool] | None) -> None:
