@@ -64,7 +64,9 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         default=30, ge=0, description="How long live calls may go on after a stop signal before they are ended"
     )
-    sandbox: bool = Field(default=False, description="Mount the carriers' sandboxes and their control API")
+    sandbox: bool = Field(
+        default=False, description="Mount the carriers' sandboxes and their control API; only where `local` is so"
+    )
     local: bool | None = Field(
         default=None,
         description="Let webhooks and agents be on this machine, without TLS; empty: when nobody else reaches us",
@@ -96,6 +98,16 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _place(self) -> Self:
         self.data_dir = self.data_dir.expanduser()
+        return self
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        # Whoever reaches a sandbox may sign as the carrier: its keys are known to all.
+        if self.sandbox and not self.is_local:
+            raise ValueError(
+                "the sandbox is for this machine only: leave host and public_url on loopback, or, where something else "
+                "keeps others out (a container's port on loopback), say LINECARD_LOCAL=true"
+            )
         return self
 
     @classmethod
