@@ -59,6 +59,9 @@ async def test_a_revoked_key_is_401_at_once(any_desk: Desk) -> None:
     await desk.do(own.whoami)
     await desk.ask("DELETE", f"/api/v1/api-keys/{made.record.id}", 204)
     assert await status_of(desk, own.whoami) == 401
+    mine = await desk.ask("GET", "/api/whoami")
+    refusal = await desk.ask("DELETE", f"/api/v1/api-keys/{mine['key_id']}", 409)
+    assert refusal["detail"]["error"] == "own_key"
 
 
 async def test_no_operation_answers_without_a_good_key(any_desk: Desk) -> None:

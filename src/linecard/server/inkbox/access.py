@@ -8,7 +8,9 @@ from pydantic import Field
 
 from linecard.server.domain import keys
 from linecard.server.endpoints import Asked, Endpoint
+from linecard.server.inkbox.errors import Said
 from linecard.server.inkbox.shapes import API, Id, Moment, Sent, Shown, Uuid
+from linecard.server.store import parse_id
 from linecard.server.store.models import ApiKey
 
 
@@ -124,8 +126,11 @@ async def every(asked: Asked[None, None]) -> list[KeyShown]:
 
 
 async def revoke(asked: Asked[None, None]) -> None:
-    """End a key at once."""
-    await keys.revoke(asked.service, asked.caller, asked.path["key_id"].removeprefix("ApiKey_"))
+    """End a key at once; not the one that asks, so that nobody locks themselves out."""
+    key_id = asked.path["key_id"].removeprefix("ApiKey_")
+    if parse_id("key", key_id) == asked.caller.key.id:
+        raise Said(409, "own_key", "this is the key you are asking with: end it with another one")
+    await keys.revoke(asked.service, asked.caller, key_id)
 
 
 ENDPOINTS = [
@@ -133,5 +138,5 @@ ENDPOINTS = [
     Endpoint("POST", f"{API}/api-keys", create, "Make a key for an identity", KeySent, answer=KeyMade, status=201,
              refusals=(403, 404, 413)),
     Endpoint("GET", f"{API}/api-keys", every, "List keys", answer=list[KeyShown], refusals=(403,)),
-    Endpoint("DELETE", f"{API}/api-keys/{{key_id}}", revoke, "End a key", status=204, refusals=(403, 404)),
+    Endpoint("DELETE", f"{API}/api-keys/{{key_id}}", revoke, "End a key", status=204, refusals=(403, 404, 409)),
 ]  # fmt: skip
