@@ -44,6 +44,11 @@ class PlaybackPosition:
         """Seconds queued after the last mark of this generation."""
         return self._queued - (self._marks[-1][1] if self._marks else self._proven)
 
+    @property
+    def proven(self) -> bool:
+        """True when a mark has come back from behind all that is queued: the carrier lags behind our clock."""
+        return self._proven >= self._queued
+
     def queue(self, seconds: float, now: float) -> float:
         """Audio was sent. Gives :attr:`since_mark`, which is asked for after every frame."""
         self.sent += seconds

@@ -293,7 +293,7 @@ class MediaSession:
 
         Without ``timeout`` (seconds) it waits as long as the audio lasts, and two seconds for the carrier's word.
         """
-        if self.ended or self._position.remaining(self._clock()) <= 0:
+        if self.ended or (self._position.proven if self._serializer.marks else self.remaining <= 0):
             return
         for frame in self._serializer.flush():
             await self._send(frame)

@@ -1,4 +1,4 @@
-"""All four modes of the agent's WebSocket on every carrier: the agent is plain ``websockets``, the carrier its sandbox."""
+"""All four modes of the agent's WebSocket on every carrier's sandbox; the agent is plain ``websockets``."""
 
 from __future__ import annotations
 
@@ -98,9 +98,9 @@ async def test_text_mode_from_ring_to_hang_up(house: House, tmp_path: Path) -> N
     beyond = played[len(sentence(3)) : -len(sentence(2))]
     assert abs(len(beyond) / 480 - len(cut)) <= 3, "the transcript says what was heard, not what was sent"
     assert c.received[0]["start"]["call_control_id"] == far_end.call_id
-    assert [m["event"] for m in c.received].index("barge_in") < [
+    assert [m["event"] for m in c.received].index("barge_in") < next(
         n for n, m in enumerate(c.received) if m["event"] == "transcript" and m["text"] == "wait"
-    ][0]
+    )
     assert finished.recording is not None
     format, audio = read_wav(finished.recording)
     assert format.channels == 2 and abs(format.seconds(len(audio)) - finished.seconds) < 0.5
@@ -245,6 +245,21 @@ async def test_a_caller_who_gives_up_leaves_no_socket_behind(house: House, tmp_p
         await asyncio.wait_for(c.closed.wait(), 5)
         assert (await staff.finished()).reason is EndReason.USER_HANGUP
     assert [m["event"] for m in c.received if m["event"] != "transcript"] == ["start", "stop"]
+
+
+@pytest.mark.parametrize("house", ["twilio", "telnyx"], indirect=True)
+async def test_a_message_is_left_on_a_machine_after_its_greeting(house: House, tmp_path: Path) -> None:
+    async with agent_server() as server, staffed(house, tmp_path) as staff:
+        settings = {"on_voicemail": "leave_message", "voicemail_message": "Call us back please."}
+        put(staff, server, voicemail_detection=True, max_duration_seconds=60, **settings)
+        options = await staff.agents.dial_options("front-desk")
+        call, far_end = await house.dial("+15005550105", **options)
+        await far_end.wait_for("ended", 20)
+        finished = await staff.finished()
+        assert (await house.over(call)).reason is EndReason.VOICEMAIL
+    assert told(finished) == [("local", "Call us back please.")] and far_end.heard == sentence(4)
+    c = server.conversations[0]
+    assert c.of("stop")[0]["reason"] == "voicemail"
 
 
 @pytest.mark.parametrize("house", ["twilio"], indirect=True)

@@ -25,7 +25,7 @@ from linecard.agent.finished import FinishedCall
 from linecard.agent.settings import AgentSettings
 from linecard.agent.socket import Guard, best_opener
 from linecard.agent.waiting_room import WaitingRoom
-from linecard.calls import Call
+from linecard.calls import Call, MachineDetection
 from linecard.errors import ConfigurationError, UnknownAgent
 from linecard.events import CallEvent, IncomingCall
 from linecard.registry import Line
@@ -146,6 +146,15 @@ class Agents(Mapping[str, "Handler"]):
     def prepare(self, reference: str, setup: CallSetup) -> None:
         """What the call of that reference brings along: to be said before ``exchange.dial(reference=...)``."""
         self._prepared[reference] = setup
+
+    async def dial_options(self, agent_id: str) -> dict[str, Any]:
+        """What ``exchange.dial`` must be told for this agent's settings to hold: ``dial(..., **options)``."""
+        settings = (await self.find(agent_id)).settings
+        options: dict[str, Any] = {"time_limit": settings.max_duration_seconds}
+        if settings.voicemail_detection:
+            leaves = settings.on_voicemail == "leave_message"
+            options["machine_detection"] = MachineDetection.WAIT_FOR_BEEP if leaves else MachineDetection.DETECT
+        return options
 
     async def setup_for(self, call: Call, agent: Agent) -> CallSetup:
         """What a call brings along; prepared here, or told by ``set_up``."""

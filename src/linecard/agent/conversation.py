@@ -97,6 +97,7 @@ class Conversation:
         self.speaker = Speaker(session, self.voice, self.floor, self._was_said, self.timings)
         self.voicemail = Voicemail(self)
         self._interrupted: set[str] = set()
+        self._draining: asyncio.Future[None] | None = None
 
     # --- for the doors --------------------------------------------------------------------------------------------
 
@@ -110,15 +111,24 @@ class Conversation:
 
     def said(self, party: str, text: str, at_ms: int | None = None) -> None:
         """Write down what a party said, and end the call if it was one of the phrases that do."""
-        if (reason := self.keep(party, text, at_ms)) is not None:
+        if not text:
+            return
+        self.record.said(party, text, self.now_ms() if at_ms is None else at_ms)
+        if (reason := self.settings.ends_call(text)) is None:
+            return
+        if party == "local":
+            self.end_when_heard(reason)
+        else:
             self.end(reason)
 
-    def keep(self, party: str, text: str, at_ms: int | None = None) -> EndReason | None:
-        """Write down what a party said; the reason to end the call for it, if there is one."""
-        if not text:
-            return None
-        self.record.said(party, text, self.now_ms() if at_ms is None else at_ms)
-        return self.settings.ends_call(text)
+    def end_when_heard(self, reason: EndReason) -> None:
+        """Hang up once the carrier has played all that was sent: our own clock runs ahead of the caller's ear."""
+        self._draining = self._draining or asyncio.ensure_future(self._drained(reason))
+
+    async def _drained(self, reason: EndReason) -> None:
+        with contextlib.suppress(StreamNotOpen):
+            await self.session.drain()
+        self.end(reason)
 
     def end(self, reason: EndReason) -> None:
         """Hang up, for this reason; the first one counts."""
@@ -179,7 +189,7 @@ class Conversation:
     async def _leave(self) -> None:
         """The agent has said what it had to say: it is heard out."""
         await self.speaker.idle()
-        self.end(EndReason.AGENT_HANGUP)
+        await self._drained(EndReason.AGENT_HANGUP)
 
     async def _hang_up(self, reason: EndReason) -> None:
         self.reason = reason
@@ -193,6 +203,8 @@ class Conversation:
                 await self.session.wait_stopped()
 
     async def _close(self, tasks: list[asyncio.Task[None]]) -> None:
+        if self._draining is not None:
+            self._draining.cancel()
         for task in tasks:
             task.cancel()
         for outcome in await asyncio.gather(*tasks, return_exceptions=True):

@@ -146,6 +146,7 @@ class _Served:
 
         async def apologise(call: AgentCall) -> None:
             await call.say(message, interruptible=False)
+            await self.session.drain()
             conversation.end(EndReason.AGENT_ERROR)
 
         self.reason = await call.converse(conversation, apologise)

@@ -69,4 +69,4 @@ class Voicemail:
             return
         turn = c.speaker.begin(interruptible=False, privileged=True)
         c.speaker.add(turn, message, complete=True)
-        turn.over.add_done_callback(lambda _: c.end(EndReason.VOICEMAIL))
+        turn.over.add_done_callback(lambda _: c.end_when_heard(EndReason.VOICEMAIL))
