@@ -1,0 +1,93 @@
+"""The engines of one process: which is taken, opened once, closed together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from fake_speech import FakeEngine
+
+from linecard import hookimpl, plugins
+from linecard.agent.engines import Engines
+from linecard.errors import ConfigurationError, SpeechFailed, UnknownSpeechEngine
+from linecard.speech import EngineSettings, SpeakingStyle, SpeechEngine
+
+
+class KeyedSettings(EngineSettings):
+    api_key: str
+
+
+class Afar(FakeEngine):
+    """Needs an account, and sends voices there."""
+
+    name = "afar"
+    remote = True
+    settings_type = KeyedSettings
+
+    def __init__(self, settings: EngineSettings | None = None) -> None:
+        super().__init__(name="afar")
+
+
+class Here(SpeechEngine):
+    """Speaks only."""
+
+    name = "here"
+    started = 0
+
+    async def start(self) -> None:
+        type(self).started += 1
+
+    async def synthesizer(self, style: SpeakingStyle | None = None) -> object:  # type: ignore[override]
+        raise SpeechFailed("here", "speak")
+
+
+class Plugin:
+    @hookimpl
+    def linecard_speech_engines(self) -> list[type[SpeechEngine]]:
+        return [Afar, Here]
+
+
+@pytest.fixture(autouse=True)
+def only_these(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("LINECARD_PLUGINS", "")
+    plugins.reset()
+    plugins.register(Plugin(), "engines")
+    Here.started = 0
+    yield
+    plugins.reset()
+
+
+def test_nobodys_voice_leaves_the_machine_by_default() -> None:
+    engines = Engines()
+    assert engines.default("speak") == "here"
+    assert engines.default("listen") is None and engines.candidates("listen") == []
+    assert Engines({"afar": {"api_key": "k"}}).default("listen") == "afar"
+    assert Engines({"afar": {"api_key": "k"}}).default("speak") == "afar", "configured goes before installed"
+
+
+def test_what_was_added_goes_first_and_is_the_same_for_every_call() -> None:
+    engines, mine = Engines(), FakeEngine()
+    engines.add(mine)
+    assert engines.candidates("speak") == [mine]
+    assert engines.candidates("speak", fallback="here") == [mine, engines.engine("here")]
+    assert engines.engine("here") is engines.engine("here")
+    assert engines.candidates("speak", "here", "here") == [engines.engine("here")]
+
+
+def test_an_engine_that_cannot_or_is_not_there_says_so_before_a_call_needs_it() -> None:
+    with pytest.raises(ConfigurationError, match="cannot listen"):
+        Engines().candidates("listen", "here")
+    with pytest.raises(UnknownSpeechEngine, match="pip install"):
+        Engines().candidates("speak", "nowhere")
+    with pytest.raises(ConfigurationError, match="api_key"):
+        Engines().candidates("speak", "afar")
+
+
+async def test_starting_is_once_for_each_and_a_failure_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    engines = Engines()
+    await engines.start(["here", None, "here", "afar"])
+    assert Here.started == 1 and "afar is not ready" in caplog.text
+    mine = FakeEngine()
+    engines.add(mine)
+    await engines.aclose()
+    assert mine.closed == ["engine"] and engines.default("speak") == "here"
