@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PYTHON = {"python", "py"}
 CONSOLE = {"console"}
-MISNAMED = {"sh", "bash", "shell", "pycon", "python3"}  # would not be run: say console or python
+MISNAMED = {"sh", "bash", "shell", "pycon", "python3"}  # would not be run here: say console or python, or mark as shown
 
 
 def run_python(page: list[Block]) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def test_console_examples_run(page: list[Block], tmp_path: Path) -> None:
 
 
 def test_no_example_escapes_by_its_language() -> None:
-    escaped = [block for page in PAGES for block in blocks(page) if block.language in MISNAMED]
+    escaped = [block for page in PAGES for block in blocks(page) if block.language in MISNAMED and not block.shown]
     assert [f"{block.page.name}:{block.line}: {block.language}" for block in escaped] == []
 
 

@@ -1,0 +1,123 @@
+"""docs/agents.md, docs/speech.md and docs/service.md list what the code has: settings, messages, engines, paths."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from docs.test_written_pages import rows
+
+from linecard.agent import bridge, protocol, socket, taking
+from linecard.agent.agent_audio import BUFFER
+from linecard.agent.call import AgentCall
+from linecard.agent.door import Door
+from linecard.agent.settings import AgentSettings
+from linecard.server.app import faces
+from linecard.server.handlers import BUILT_IN
+from linecard.speech import TurnSettings, get_speech_engine, speech_engine_names
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+AGENTS, SPEECH, SERVICE = (DOCS / f"{name}.md" for name in ("agents", "speech", "service"))
+
+
+def names(page: Path, heading: str) -> list[str]:
+    return [cells[0].strip("`") for cells in rows(page, heading)]
+
+
+def as_json(value: Any) -> str:
+    return json.dumps(list(value) if isinstance(value, tuple) else value)
+
+
+# --- agents ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_setting_is_told_with_its_default() -> None:
+    told = [(cells[0].strip("`"), cells[1].strip("`")) for cells in rows(AGENTS, "setting | default | does")]
+    defaults = AgentSettings()
+    assert told == [
+        (name, as_json(float(getattr(defaults, name)) if field.annotation is float else getattr(defaults, name)))
+        for name, field in AgentSettings.model_fields.items()
+    ]
+
+
+def test_every_message_we_send_is_told() -> None:
+    source = inspect.getsource(protocol).partition("# --- from us to the agent")[2].partition("# --- from the agent")[0]
+    sent = set(re.findall(r'"event": ?"(\w+)"', source)) | set(re.findall(r'"event":"(\w+)"', source))
+    assert set(names(AGENTS, "event | when | fields")) == sent
+    assert len(sent) == 8
+
+
+def test_every_message_we_read_is_told() -> None:
+    read = set(re.findall(r'"(\w+)"', " ".join(re.findall(r"case (.*):", inspect.getsource(protocol.read)))))
+    assert set(names(AGENTS, "event | does | fields")) == read - {"textStream"}  # its early spelling, read all the same
+
+
+def test_the_four_modes_are_told_with_their_headers() -> None:
+    heading = "`X-Use-Inkbox-Text-To-Speech` | `X-Use-Inkbox-Speech-To-Text` | the agent receives | the agent sends"
+    told = rows(AGENTS, heading)
+    assert [(cells[0], cells[1]) for cells in told] == [
+        (f"`{tts}`", f"`{stt}`") for tts in ("true", "false") for stt in ("true", "false")
+    ]
+    for tts, stt, receives, sends in told:
+        mode = protocol.Mode.from_headers({protocol.TTS_HEADER: tts.strip("`"), protocol.STT_HEADER: stt.strip("`")})
+        assert ("transcript" in receives, "media" in receives) == (mode.stt, not mode.stt)
+        assert ("text" in sends, "media" in sends) == (mode.tts, not mode.tts)
+
+
+def test_the_limits_told_are_those_in_the_code() -> None:
+    text = " ".join(AGENTS.read_text().split())
+    assert f"within {socket.OPEN_TIMEOUT:.0f} s" in text
+    assert f"All in {taking.PATIENCE:.0f} s" in text
+    assert f"more than {BUFFER:.0f} s ahead, and more than {bridge.BACKLOG:,} characters" in text
+    assert 9.5 < socket.SLOW / 16_000 < 10.5  # frames of base64 in JSON: about 16 kB a second
+    assert socket.STALLED == 10
+    assert protocol.MAX_MESSAGE == 1024 * 1024
+    assert "over 1 MiB" in text
+
+
+def test_everything_an_agent_can_do_on_a_call_is_told() -> None:
+    told = {word for cells in rows(AGENTS, "on the call | does") for word in re.findall(r"`(\w+)", cells[0])}
+    inner = {*vars(Door), "leaving", "converse", "greeted"}
+    public = {name for name, _ in inspect.getmembers(AgentCall) if not name.startswith("_")} - inner
+    assert public | {"variables", "settings", "session"} == told
+
+
+# --- speech ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_engine_is_told_with_what_it_can_do() -> None:
+    told = {cells[0].strip("`"): set(re.findall(r"\w+", cells[1])) for cells in rows(SPEECH, "engine | can | is")}
+    assert told == {name: set(get_speech_engine(name).abilities) for name in speech_engine_names()}
+
+
+def test_the_engines_that_send_audio_elsewhere_are_named() -> None:
+    told = {cells[0].strip("`") for cells in rows(SPEECH, "engine | can | is") if "leaves this machine" in cells[2]}
+    assert told == {name for name in speech_engine_names() if get_speech_engine(name).remote}
+
+
+def test_the_knobs_of_turn_taking_are_told_with_their_defaults() -> None:
+    told = {cells[0].strip("`"): cells[1].strip("`") for cells in rows(SPEECH, "knob | default | means")}
+    defaults = TurnSettings()
+    assert told == {name: as_json(getattr(defaults, name)) for name in TurnSettings.__dataclass_fields__}
+
+
+# --- service ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_face_is_told_with_its_prefix() -> None:
+    told = set(re.findall(r"`(/[\w/]+)`", " ".join(cells[0] for cells in rows(SERVICE, "under | is"))))
+    assert told >= {face.prefix for face in faces(sandbox=True)}
+
+
+def test_the_sandboxes_control_paths_are_told() -> None:
+    sandbox = next(face for face in faces(sandbox=True) if face.name == "sandbox")
+    told = {tuple(cells[0].strip("`").split(" ")) for cells in rows(SERVICE, "sandbox | does")}
+    assert told == {(endpoint.method, endpoint.path) for endpoint in sandbox.endpoints}
+
+
+def test_the_built_in_handlers_are_named() -> None:
+    text = SERVICE.read_text()
+    assert all(f"`{name}`" in text for name in BUILT_IN)
