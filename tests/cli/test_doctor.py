@@ -137,3 +137,48 @@ async def test_what_is_no_linecard_is_not_taken_for_one(run: Run) -> None:
     async with serve(await answers(200, False)) as url:
         said = await run("doctor", "--url", url, "--key", "x", expect=1)
     assert "is no linecard" in said.out
+
+
+async def test_every_number_is_looked_at_once_page_by_page(
+    number: str, run: Run, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = (await run("numbers", "show", number, "--json")).json["credential_id"]
+    for last in range(3):
+        await run("numbers", "register", f"+1415555015{last}", "--agent", "aria", "--credential", account)
+    monkeypatch.setattr(doctor_module, "AT_A_TIME", 3)
+    items = (await run("doctor", "--json")).json["items"]
+    assert sorted(one["name"] for one in items if one["check"] == "number") == sorted(
+        [number, *(f"+1415555015{last}" for last in range(3))]
+    )
+    assert len([one for one in items if one["check"] == "login"]) == len(
+        {o["name"] for o in items if o["check"] == "login"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/ops/route", 422),
+        ("/ops/route?to=0415", 422),
+        ("/ops/route?to=%2B14155550100&from=", 422),
+        ("/ops/route?to=%2B14155550100%00", 422),
+        ("/ops/checkup?limit=0", 422),
+        ("/ops/checkup?offset=-1", 422),
+        ("/ops/nothing", 404),
+    ],
+)
+async def test_what_is_asked_of_the_service_wrongly_is_told(served: Served, path: str, status: int) -> None:
+    async with served.client() as client:
+        answer = await client.http.get(path)
+        assert (answer.status_code, "detail" in answer.json()) == (status, True)
+
+
+async def test_operations_are_not_for_strangers_and_check_ups_for_admins(number: str, run: Run, served: Served) -> None:
+    key = (await run("keys", "create", "bot", "--agent", "aria")).out.splitlines()[0]
+    async with served.client() as client:
+        for headers, statuses in (
+            ({"Authorization": "Bearer no"}, (401, 401)),
+            ({"Authorization": f"Bearer {key}"}, (200, 403)),
+        ):
+            for path, status in zip(("/ops/route?to=%2B" + number[1:], "/ops/checkup"), statuses, strict=True):
+                assert (await client.http.get(path, headers=headers)).status_code == status

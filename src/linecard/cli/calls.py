@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from argparse import Namespace
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from linecard.cli.client import Client
 from linecard.cli.naming import agent_named, line_named
 from linecard.cli.progress import working
 from linecard.cli.table import clean, print_json, say, show_one, show_rows
@@ -15,6 +14,9 @@ from linecard.cli.tail import follow_all, follow_call
 from linecard.cli.typed import pair, phone_number
 from linecard.cli.words import Verb, Word, option
 from linecard.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from linecard.cli.client import Client
 
 ROOT = "/v1/calls"
 COLUMNS = (

@@ -5,14 +5,17 @@ from __future__ import annotations
 import getpass
 import sys
 from argparse import Namespace
+from typing import TYPE_CHECKING
 
-from linecard.cli.client import Client
 from linecard.cli.naming import credential_named
 from linecard.cli.progress import working
 from linecard.cli.table import say, show_one, show_rows
 from linecard.cli.typed import text_pair
 from linecard.cli.words import Verb, Word, option
 from linecard.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from linecard.cli.client import Client
 
 ROOT = "/v1/credentials"
 COLUMNS = ("id", "name", "provider", "status", "account", ("key", "masked_key"), ("default", "is_default"))

@@ -21,6 +21,7 @@ from linecard.cli.words import Verb, Word, option
 
 MARKS = {True: "ok", False: "NO", None: "?"}
 SKEW = 30.0
+AT_A_TIME = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,8 @@ class Finding:
 async def doctor(client: Client, asked: Namespace) -> int:
     found = await _server(client)
     if found[-1].ok is not False:
-        async with working("asking the carriers"):
-            found += await _carriers(client)
+        found += await _carriers(client)
+        async with working("trying the webhook addresses"):
             found += await _webhooks(client)
     drifted = [one for one in found if one.drift]
     mended = await _mend(client, asked, drifted) if asked.fix else []
@@ -110,7 +111,15 @@ def _why(response: httpx.Response) -> str:
 
 async def _carriers(client: Client) -> list[Finding]:
     """What the server finds at the carriers: logins, clocks, numbers' settings."""
-    items = (await client.get("/ops/checkup"))["items"]
+    items: list[dict[str, Any]] = []
+    done = 0
+    while True:
+        async with working(f"asking the carriers, {done} numbers done"):
+            page = await client.get("/ops/checkup", limit=AT_A_TIME, offset=done)
+        items += page["items"]
+        done += AT_A_TIME
+        if done >= page["total"]:
+            break
     fields = ("check", "name", "ok", "found", "subject")
     return [Finding(**{name: one[name] for name in fields}, drift=tuple(one["drift"])) for one in items]
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from linecard.cli.client import Client
 from linecard.cli.naming import agent_named, digits, handles, pick
 from linecard.cli.table import print_json, say, show_rows
 from linecard.cli.words import Verb, Word, option
+
+if TYPE_CHECKING:
+    from linecard.cli.client import Client
 
 ROOT = "/api/v1/api-keys"
 COLUMNS = (

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from linecard.cli.client import Client
 from linecard.cli.table import clean
 from linecard.errors import LinecardError
+
+if TYPE_CHECKING:
+    from linecard.cli.client import Client
 
 
 class NotFound(LinecardError):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from linecard.cli.client import Client
 from linecard.cli.naming import agent_named, credential_named, digits, handles, line_named
 from linecard.cli.progress import step, working
 from linecard.cli.table import print_json, say, show_one, show_rows, text
 from linecard.cli.typed import phone_number
 from linecard.cli.words import Verb, Word, option
 from linecard.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from linecard.cli.client import Client
 
 ROOT = "/v1/phone-numbers"
 COLUMNS = ("phone_number", "status", "provider", "agent", ("name", "friendly_name"), "id")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from typing import TYPE_CHECKING
 
-from linecard.cli.client import Client
 from linecard.cli.table import print_json, text
 from linecard.cli.typed import phone_number
 from linecard.cli.words import Verb, Word, option
+
+if TYPE_CHECKING:
+    from linecard.cli.client import Client
 
 
 async def explain(client: Client, asked: Namespace) -> int:

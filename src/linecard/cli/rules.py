@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from linecard.cli.client import Client
 from linecard.cli.naming import agent_named, digits, handles, pick
 from linecard.cli.table import say, show_rows
 from linecard.cli.typed import phone_number
 from linecard.cli.words import Verb, Word, option
+
+if TYPE_CHECKING:
+    from linecard.cli.client import Client
 
 COLUMNS = ("id", "action", ("number", "match_target"), "direction", "status", "agent")
 MOST = 200

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from linecard.cli.client import Client
 from linecard.cli.table import clean, text
+
+if TYPE_CHECKING:
+    from linecard.cli.client import Client
 
 EVERY = 0.5
 """Seconds between looks. The service has no push to clients without a public address; webhooks are for the others."""

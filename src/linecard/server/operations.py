@@ -9,7 +9,7 @@ from pydantic import Field
 from linecard.server.domain import checkup, explain
 from linecard.server.endpoints import Asked, Endpoint, Face
 from linecard.server.oneinbox.errors import ErrorBody, refuse
-from linecard.server.oneinbox.shapes import Given, Number, Shown
+from linecard.server.oneinbox.shapes import Given, Number, Shown, Slice
 
 
 class Ring(Given):
@@ -49,10 +49,13 @@ class FindingShown(Shown):
 
 
 class CheckupShown(Shown):
-    """Everything that was looked at."""
+    """What was looked at; ``total`` counts the numbers, of which this is a page."""
 
     ok: bool
     items: list[FindingShown]
+    total: int
+    limit: int
+    offset: int
 
 
 async def route(asked: Asked[None, Ring]) -> RouteShown:
@@ -62,11 +65,13 @@ async def route(asked: Asked[None, Ring]) -> RouteShown:
     return RouteShown(outcome=told.outcome, why=told.why, line_id=told.line_id, agent_id=told.agent_id, steps=steps)
 
 
-async def look(asked: Asked[None, None]) -> CheckupShown:
-    """Logs in with every credential, compares clocks, reads every number's settings at its carrier; changes nothing."""
-    found = await checkup.checkup(asked.service, asked.caller)
+async def look(asked: Asked[None, Slice]) -> CheckupShown:
+    """Reads the numbers' settings at their carriers; on the first page also logs in and compares clocks. Looks only."""
+    limit, offset = asked.query.limit, asked.query.offset
+    found, total = await checkup.checkup(asked.service, asked.caller, limit=limit, offset=offset)
     items = [FindingShown(**{**asdict(one), "drift": list(one.drift)}) for one in found]
-    return CheckupShown(ok=all(one.ok is not False for one in found), items=items)
+    ok = all(one.ok is not False for one in found)
+    return CheckupShown(ok=ok, items=items, total=total, limit=limit, offset=offset)
 
 
 FACE = Face(
@@ -76,8 +81,8 @@ FACE = Face(
     endpoints=[
         Endpoint("GET", "/ops/route", route, "What would happen to an incoming call", query=Ring, answer=RouteShown,
                  refusals=(403,)),
-        Endpoint("GET", "/ops/checkup", look, "Is all well at the carriers", answer=CheckupShown, refusals=(403,),
-                 admin=True),
+        Endpoint("GET", "/ops/checkup", look, "Is all well at the carriers", query=Slice, answer=CheckupShown,
+                 refusals=(403,), admin=True),
     ],
     refuse=refuse,
     error=ErrorBody,

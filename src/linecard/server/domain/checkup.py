@@ -48,15 +48,18 @@ class Finding:
     drift: tuple[str, ...] = ()
 
 
-async def checkup(service: Service, caller: Caller) -> list[Finding]:
-    """Every credential's login and clock, every number's settings at its carrier."""
+async def checkup(service: Service, caller: Caller, *, limit: int, offset: int = 0) -> tuple[list[Finding], int]:
+    """``limit`` numbers' settings at their carriers, and how many numbers there are; before the first of them every
+    credential's login and every carrier's clock."""
     need_admin(caller, "a check-up")
-    accounts = await credentials.every(service, caller)
     lines = await numbers.every(service, caller)
-    looks = [_login(service, caller, one) for one in accounts]
-    looks += [_clock(service, one) for one in _one_per_carrier(accounts)]
-    looks += [_drift(service, line) for line in lines]
-    return await _some_at_a_time(looks)
+    looks = []
+    if not offset:
+        accounts = await credentials.every(service, caller)
+        looks += [_login(service, caller, one) for one in accounts]
+        looks += [_clock(service, one) for one in _one_per_carrier(accounts)]
+    looks += [_drift(service, line) for line in lines[offset : offset + limit]]
+    return await _some_at_a_time(looks), len(lines)
 
 
 async def _login(service: Service, caller: Caller, row: CredentialRow) -> Finding:
