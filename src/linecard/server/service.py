@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("linecard")
 
+GATHER = 0.05
+"""Seconds between something to tell and the look at it: a call's happenings come in bunches."""
+
 
 class Service:
     """See the module. ``open`` makes one, ``start`` lets it work, ``drain`` lets live calls end, ``close`` ends it."""
@@ -50,6 +53,7 @@ class Service:
         self.outward = Outward(local=settings.is_local, allow=settings.outward_allow)
         self.outward_http = self.outward.client(timeout=settings.webhook_timeout)
         self.staff = Staff(self)
+        self.book = WatchedCallBook(store.callbook, self._call_ended)
         self.exchange = Exchange(
             registry=store.lines,
             credentials=store.credentials,
@@ -58,7 +62,7 @@ class Service:
             agents=self.staff,
             policy=Policy(allow=settings.allow, deny=settings.deny),
             router=ServiceRouter(self),
-            calls=WatchedCallBook(store.callbook, self._call_ended),
+            calls=self.book,
             once=store.once,
             time_limit=settings.max_duration_seconds,
         )
@@ -71,12 +75,13 @@ class Service:
             own=lambda to: str(to.call.options.get("face", "oneinbox")) if to.call is not None else "oneinbox",
             timeout=settings.webhook_timeout,
         )
-        store.on_announcement = self.sender.wake
+        store.on_announcement = self._announced
         self.scheduler = Scheduler(self)
         self.reconciler = Reconciler(self)
         self.meters = Meters(self)
         self.exchange.observers.append(self.meters.carrier_event)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._waking: asyncio.TimerHandle | None = None
 
     @classmethod
     async def open(cls, settings: Settings, faces: Sequence[Face]) -> Service:
@@ -173,9 +178,19 @@ class Service:
         if not task.cancelled() and (failure := task.exception()) is not None:
             log.error("could not %s: %s", task.get_name(), failure, exc_info=failure)
 
+    def _announced(self) -> None:
+        """Something is in the outbox. What comes in the same moment is fanned out together."""
+        if self._waking is None:
+            self._waking = asyncio.get_running_loop().call_later(GATHER, self._wake_sender)
+
+    def _wake_sender(self) -> None:
+        self._waking = None
+        self.sender.wake()
+
     def _call_ended(self, call: Call) -> None:
         self.meters.call_ended(call)
-        if call.reference not in self.staff.talking:
+        # Who was never connected has left no words and no sound.
+        if call.answered_at is not None and call.reference not in self.staff.talking:
             self.spawn(self._settle_if_nobody_does(call), "settle an ended call")
 
     async def _settle_if_nobody_does(self, call: Call) -> None:

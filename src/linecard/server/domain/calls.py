@@ -17,13 +17,21 @@ from linecard.server.auth import Caller
 from linecard.server.domain import admission, dialling
 from linecard.server.domain.agents import settings_of
 from linecard.server.domain.callers import agent_of, need_scope
-from linecard.server.domain.refusals import Blocked, Invalid, NumberInactive, NumberNotOwned, ShuttingDown
+from linecard.server.domain.refusals import (
+    Blocked,
+    Invalid,
+    NumberInactive,
+    NumberNotOwned,
+    ShuttingDown,
+    Unknown,
+)
 from linecard.server.refusals import HostUnknown, IdempotencyConflict
-from linecard.server.store import NewCall, Snapshot, public_id
+from linecard.server.store import NewCall, Snapshot, parse_id
 from linecard.server.store.calls import IDEMPOTENCY
 from linecard.server.store.columns import utc_now
+from linecard.server.store.credentials import CredentialIncomplete
 from linecard.server.store.ids import new_id
-from linecard.server.store.models import Agent, CallRow, LineRow
+from linecard.server.store.models import Agent, CallRow, CredentialRow, LineRow
 
 if TYPE_CHECKING:
     from linecard.server.service import Service
@@ -85,7 +93,6 @@ async def place(
             except HostUnknown:
                 pass  # its name may have an address by the time it is used; it is checked again then
     await check_destination(service, agent, from_number, to_number)
-    await service.exchange.provider(public_id("credential", line.credential_id))  # incomplete: before it is counted
     limits = [time_limit, settings_of(agent, settings).max_duration_seconds, service.settings.max_duration_seconds]
     new = NewCall(
         id=new_id(),
@@ -145,17 +152,37 @@ async def check_destination(service: Service, agent: Agent, from_number: str, to
 async def _who(
     service: Service, caller: Caller, from_number: str, agent_id: str | UUID | None
 ) -> tuple[LineRow, Agent]:
-    line = await service.store.lines.by_number(from_number, caller.workspace_id)
-    agent = await agent_of(service.store, caller, agent_id) if agent_id is not None else None
-    if line is None:
+    """The line, and who talks on it: one look at the database for all that has to be there."""
+    wanted = parse_id("agent", agent_id)
+    query = (
+        select(LineRow, Agent, CredentialRow)
+        .join(CredentialRow, CredentialRow.id == LineRow.credential_id)
+        .outerjoin(Agent, Agent.id == (wanted if agent_id is not None else LineRow.agent_id))
+        .where(
+            LineRow.number == from_number,
+            LineRow.status != "released",
+            LineRow.workspace_id == caller.workspace_id,
+        )
+        .order_by(LineRow.status, LineRow.created_at)
+        .limit(1)
+    )
+    async with service.store.db.read() as session:
+        found = (await session.execute(query)).one_or_none()
+    if found is None:
+        if agent_id is not None:
+            await agent_of(service.store, caller, agent_id)
         raise NumberNotOwned(from_number)
+    line, agent, credential = found
     need_scope(caller, line.agent_id, "that number")
     if line.status != "active":
         raise NumberInactive(from_number, (line.sync or {}).get("message", ""))
-    if agent is None:
-        if line.agent_id is None:
-            raise Invalid.field("agent_id", "the number has no agent of its own: name one")
-        agent = await agent_of(service.store, caller, line.agent_id)
+    if agent_id is None and line.agent_id is None:
+        raise Invalid.field("agent_id", "the number has no agent of its own: name one")
+    if agent is None or agent.workspace_id != caller.workspace_id or agent.deleted_at is not None:
+        raise Unknown("agent")
+    need_scope(caller, agent.id)
+    if credential.status == "incomplete":
+        raise CredentialIncomplete(credential.public_id, credential.missing)
     return line, agent
 
 

@@ -24,6 +24,7 @@ async def ring(service: Service, call: CallRow, agent: Agent) -> CallRow:
     in the day's limit is given back, and the typed error is raised. ``ProviderUnavailable`` leaves the call as it is:
     a phone may be ringing.
     """
+    service.book.written(call)
     try:
         dialled = await service.exchange.dial(
             from_=call.from_number,
@@ -41,6 +42,8 @@ async def ring(service: Service, call: CallRow, agent: Agent) -> CallRow:
         await give_up(service, call, EndReason.UNKNOWN)
         await service.store.limits.release(call.id)
         raise
+    finally:
+        service.book.opened(call)
     call.carrier_id = dialled.id
     return call
 
