@@ -14,12 +14,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "server")]
-from by_hand import ADMIN, OURS, SECRET, SID, ByHand
-
 from linecard import Exchange, MediaSession, MemoryNumberRegistry, Policy
 from linecard.asgi import create_app
 from linecard.testing.serving import listening, serve, serve_sandbox, url_of
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "server")]
+from by_hand import ADMIN, OURS, SECRET, SID, ByHand
 
 STARTING = 60.0
 

@@ -1,4 +1,4 @@
-"""S8, S9, S13: who may have us ring whom, and how often. Asked of both faces, of agents' own wishes, and of strangers."""
+"""S8, S9, S13: who may have us ring whom, and how often: clients of both faces, agents, strangers."""
 
 from __future__ import annotations
 
@@ -86,8 +86,10 @@ async def test_s9_no_address_of_the_api_opens_without_a_key(served: ByHand) -> N
         ]
         for how in strangers:
             for path in ("/v1/calls", "/api/v1/phone/place-call", "/sandbox/calls"):
-                async with httpx.AsyncClient(base_url=served.origin, trust_env=False, cookies=how.get("cookies")) as one:
-                    given = {name: value for name, value in how.items() if name != "cookies"}
+                given = {name: value for name, value in how.items() if name != "cookies"}
+                async with httpx.AsyncClient(
+                    base_url=served.origin, trust_env=False, cookies=how.get("cookies")
+                ) as one:
                     assert (await one.post(path, json=dial, **given)).status_code == 401, (how, path)
         rung = await nobody.get("/v1/calls", params={"to_number": "+12125550199"}, headers=served.admin)
         assert rung.status_code == 200 and rung.json()["items"] == []
@@ -100,7 +102,7 @@ async def test_s9_the_library_opens_two_routes_and_none_that_dials(library: ByHa
 
 
 async def test_s13_caps_are_per_credential_and_workspace_not_per_address(tmp_path: Path) -> None:
-    """One account is full; from the same address, another one's calls go through. The workspace's own cap holds both."""
+    """One account is full; from the same address another's calls go through. The workspace's own cap holds both."""
     async with running(tmp_path, max_concurrent=1, calls_per_day=3) as at:
         mine = {provider: await at.equip(provider) for provider in SECRETS}
 
