@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from cli.town import Run
 
+from linecard.numbers import SyncResult
 from linecard.server import seal
 from linecard.server.seal import MasterKeyWrong
 from linecard.server.settings import Settings
@@ -70,6 +71,25 @@ async def test_looking_does_not_use_up_the_first_admin_key(run: Run) -> None:
 
 async def test_a_call_needs_a_server_and_says_so(run: Run) -> None:
     assert "linecard serve" in (await run("calls", "dial", "+14155550100", "+12125550123", "--direct", expect=2)).err
+
+
+async def test_carriers_are_not_pointed_at_an_address_that_was_guessed(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await a_credential(run)
+    await run("agents", "add", "Aria", "--handler", "listen", "--direct")
+    register = ("numbers", "register", "+14155550100", "--agent", "aria", "--direct")
+    assert "LINECARD_PUBLIC_URL" in (await run(*register, expect=2)).err
+    monkeypatch.setenv("LINECARD_PUBLIC_URL", "https://voice.example.com")
+    told = []
+
+    async def configured(self: object, number: str, *, webhook_url: str, dry_run: bool = False) -> SyncResult:
+        told.append(webhook_url)
+        return SyncResult(ok=True, message="set")
+
+    monkeypatch.setattr("linecard_twilio.TwilioProvider.configure_number", configured)
+    await run(*register)
+    assert told[0].startswith("https://voice.example.com/twilio/crd_")
 
 
 async def test_doctor_works_on_the_database(run: Run) -> None:

@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 
 from linecard.cli.client import TIMEOUT, Client
 from linecard.cli.this_machine import database_troubles
+from linecard.errors import ConfigurationError
 from linecard.server.app import faces, service_routes
 from linecard.server.auth import Caller
 from linecard.server.service import Service
@@ -39,6 +40,17 @@ class DirectClient(Client):
     def __init__(self, http: httpx.AsyncClient, service: DirectService) -> None:
         super().__init__(http, "the database", direct=True)
         self._service = service
+
+    async def request(
+        self, method: str, path: str, *, body: Mapping[str, Any] | None = None, query: Mapping[str, Any] | None = None
+    ) -> Any:
+        """As over HTTP; but carriers are told where to post only when that is known, and not just guessed."""
+        if method == "POST" and path.startswith("/v1/phone-numbers") and not self._service.settings.public_url:
+            raise ConfigurationError(
+                "the carrier would be told to post calls to this machine only: set LINECARD_PUBLIC_URL to the server's "
+                "own, or ask the server, without --direct"
+            )
+        return await super().request(method, path, body=body, query=query)
 
     async def admin_key(self, label: str, description: str | None) -> dict[str, Any]:
         """A new admin key in the shape in which the API shows new keys."""
