@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import uuid4
 
+import asyncpg
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -26,3 +28,17 @@ async def any_desk(tmp_path: Path) -> AsyncIterator[Desk]:
     """Where the carrier does not matter."""
     async with open_desk(tmp_path, CARRIERS[0]) as opened:
         yield opened
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def database(request: pytest.FixtureRequest) -> str:
+    """For the setting of that name: the default, or a fresh PostgreSQL database."""
+    if request.param == "sqlite":
+        return ""
+    server, name = request.getfixturevalue("postgres"), f"inkbox_{uuid4().hex}"
+    connection = await asyncpg.connect(f"{server}/postgres")
+    try:
+        await connection.execute(f'CREATE DATABASE "{name}"')
+    finally:
+        await connection.close()
+    return f"{server}/{name}"

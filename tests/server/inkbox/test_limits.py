@@ -14,8 +14,8 @@ from inkbox import InkboxAPIError
 LIMIT = 5
 
 
-async def test_of_many_calls_at_once_exactly_as_many_as_allowed_are_made(tmp_path: Path) -> None:
-    async with open_desk(tmp_path, "twilio", calls_per_day=LIMIT, minutes_per_day=50) as desk:
+async def test_of_many_calls_at_once_exactly_as_many_as_allowed_are_made(tmp_path: Path, database: str) -> None:
+    async with open_desk(tmp_path, "twilio", database=database, calls_per_day=LIMIT, minutes_per_day=50) as desk:
         identity = await desk.identity()
         body = {"to_number": CALLEE, "from_number": identity.phone_number.number}
         answers = await asyncio.gather(

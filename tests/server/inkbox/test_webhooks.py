@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
-from desk import CALLEE, CALLER, Desk
+from desk import CALLEE, CALLER, Desk, open_desk
 from inkbox import InkboxAPIError, verify_webhook
 
 BUSY = "+15005550101"
@@ -201,3 +202,23 @@ async def test_a_call_may_name_a_receiver_of_its_own(any_desk: Desk) -> None:
     call = await desk.ask("POST", "/api/v1/phone/place-call", json=body)
     (told,) = await desk.receiver.until("/mine")
     assert (told.body["event_type"], told.body["data"]["call"]["id"]) == ("call.ended", call["id"])
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+async def test_on_postgresql_a_call_is_made_told_listed_and_searched_too(tmp_path: Path, database: str) -> None:
+    async with open_desk(tmp_path, "telnyx", database=database) as desk:
+        identity = await desk.identity()
+        await desk.do(
+            desk.inkbox.webhooks.subscriptions.create,
+            url=f"{desk.receiver.url}/ended",
+            event_types=["call.ended"],
+            agent_identity_id=identity.id,
+        )
+        call = await ended_call(desk, identity)
+        (told,) = await desk.receiver.until("/ended")
+        assert told.body["data"]["call"]["id"] == str(call.id)
+        assert [one.id for one in await desk.do(identity.list_calls, start_datetime="2020-01-01")] == [call.id]
+        found = await desk.do(desk.inkbox.phone_numbers.search_transcripts, identity.phone_number.id, q="aria")
+        assert [one.text for one in found] == ["Hello, this is Aria."]
+        rule = await desk.do(identity.create_phone_contact_rule, action="block", match_target=CALLER)
+        assert [one.id for one in await desk.do(identity.list_phone_contact_rules)] == [rule.id]
