@@ -129,10 +129,18 @@ def _operation(face: Face, one: Endpoint, schemas: dict[Key, dict[str, Any]]) ->
         operation["parameters"] = parameters
     if one.body is not None:
         operation["requestBody"] = {
-            "required": any(field.is_required() for field in one.body.model_fields.values()),
+            "required": _needed(one.body),
             "content": {"application/json": {"schema": schemas[(id(one.body), "validation")]}},
         }
     return operation
+
+
+def _needed(model: type[BaseModel]) -> bool:
+    """False when an empty body will do: nothing in it is required, alone or as one of several."""
+    extra = model.model_config.get("json_schema_extra")
+    return any(field.is_required() for field in model.model_fields.values()) or (
+        isinstance(extra, dict) and "anyOf" in extra
+    )
 
 
 def _query(model: type[BaseModel]) -> list[dict[str, Any]]:
