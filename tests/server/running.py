@@ -100,6 +100,7 @@ class AgentServer:
     events: list[dict[str, Any]] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     sockets: list[ServerConnection] = field(default_factory=list)
+    hosts: list[str] = field(default_factory=list)
 
     async def say_in_transcript(self, text: str) -> None:
         """Tell us what the caller said, as agents with their own ears do."""
@@ -129,6 +130,7 @@ async def agent_server(
     async def talk(socket: ServerConnection) -> None:
         assert socket.request is not None
         heard.sockets.append(socket)
+        heard.hosts.append(socket.request.headers["Host"])
         heard.calls.append(json.loads(socket.request.headers["X-Call-Context"]))
         async for frame in frames(socket):
             event = json.loads(frame)

@@ -89,9 +89,8 @@ async def open_socket(
     sent = {"User-Agent": "linecard", **(headers or {}), **signed}
     try:
         async with asyncio.timeout(timeout):
-            if guard is not None:
-                await guard(url)
-            return FastSocket(await connect(url, sent, max_message=protocol.MAX_MESSAGE))
+            address = await guard(url) if guard is not None else None
+            return FastSocket(await connect(url, sent, max_message=protocol.MAX_MESSAGE, address=address))
     except TimeoutError as late:
         raise AgentUnreachable(agent_id, host, f"no answer within {timeout:g} s") from late
     except Refused as refused:

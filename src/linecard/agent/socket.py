@@ -7,7 +7,7 @@ import importlib.util
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from linecard.agent import protocol
@@ -29,8 +29,11 @@ STALLED = 10.0
 CLOSING = 2.0
 """Seconds for the closing handshake."""
 
-Guard = Callable[[str], Awaitable[None]]
-"""Looks at a URL before it is connected to, and raises ``AgentUnreachable`` (or any error of ours) to forbid it."""
+Guard = Callable[[str], Awaitable[tuple[str, int] | None]]
+"""Looks at a URL before it is connected to, and raises ``AgentUnreachable`` (or any error of ours) to forbid it.
+
+What it returns, an IP address and port, is connected to, whatever the name says by then; None: as the URL says.
+"""
 
 
 class AgentSocket:
@@ -123,7 +126,7 @@ async def open_socket(
 ) -> AgentSocket:
     """Connect to ``url`` as it is, query included; ``AgentUnreachable`` when that fails or the agent says no.
 
-    Redirects are not followed and no proxy is used: the address looked at by ``guard`` is the one connected to.
+    Redirects are not followed and no proxy is used: the address that ``guard`` found good is the one connected to.
     """
     from websockets.asyncio.client import connect
     from websockets.exceptions import InvalidStatus, WebSocketException
@@ -138,8 +141,8 @@ async def open_socket(
     signed = protocol.handshake_headers(context, signing_key, str(uuid.uuid4()), int(time.time()))
     try:
         async with asyncio.timeout(timeout):
-            if guard is not None:
-                await guard(url)
+            address = await guard(url) if guard is not None else None
+            pinned: dict[str, Any] = {} if address is None else {"host": address[0], "port": address[1]}
             connection = await Straight(
                 url,
                 additional_headers={**(headers or {}), **signed},
@@ -150,6 +153,7 @@ async def open_socket(
                 write_limit=16 * SLOW,  # never reached: sending must not wait, see AgentSocket
                 open_timeout=None,
                 proxy=None,
+                **pinned,
             )
     except InvalidStatus as refused:
         status = refused.response.status_code

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import Mapping
 
 from picows import WSAutoPingStrategy, WSError, WSHandshakeError, ws_connect
@@ -21,9 +23,12 @@ class Refused(ConnectionError):
         super().__init__(why)
 
 
-async def connect(url: str, headers: Mapping[str, str], *, max_message: int = MAX_MESSAGE) -> Leg:
+async def connect(
+    url: str, headers: Mapping[str, str], *, max_message: int = MAX_MESSAGE, address: tuple[str, int] | None = None
+) -> Leg:
     """The agent's socket, open; its handshake reply is in ``leg.headers``. Redirects are not followed.
 
+    ``address`` (an IP address and port) is connected to in place of the URL's name, for which TLS still checks.
     Raises :class:`Refused` for whatever stands in the way. It has no time limit of its own.
     """
     try:
@@ -33,6 +38,7 @@ async def connect(url: str, headers: Mapping[str, str], *, max_message: int = MA
             extra_headers=dict(headers),
             websocket_handshake_timeout=None,
             max_redirects=0,
+            socket_factory=None if address is None else lambda _: _connected(address),
             logger_name=picows_log,
             max_frame_size=max_message,
             read_buffer_init_size=READ_BUFFER,
@@ -49,3 +55,14 @@ async def connect(url: str, headers: Mapping[str, str], *, max_message: int = MA
         raise Refused(str(failed) or type(failed).__name__) from failed
     assert isinstance(leg, Leg)
     return leg
+
+
+async def _connected(address: tuple[str, int]) -> socket.socket:
+    made = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        made.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(made, address)
+    except BaseException:
+        made.close()
+        raise
+    return made

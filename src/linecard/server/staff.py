@@ -133,11 +133,13 @@ class Staff(Agents):
         found["max_duration_seconds"] = min(limit for limit in limits if limit is not None)
         return found
 
-    async def _guard(self, url: str) -> None:
+    async def _guard(self, url: str) -> tuple[str, int]:
+        """The address that was found good: the name could have another one a moment later."""
         try:
-            await self._service.outward.websocket(url)
+            target = await self._service.outward.websocket(url)
         except LinecardError as refused:
             raise AgentUnreachable("", "its address", str(refused)) from refused
+        return target.address, target.port
 
     async def _take_over(self, reference: str, agent_id: str) -> None:
         """The call's sound is here: so is the call, whichever process made it; and its recording begins."""

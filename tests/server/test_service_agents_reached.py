@@ -1,0 +1,53 @@
+"""S10, on the way to agents: the address that was found good is the one connected to, by either client."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from running import agent_server, running
+
+from linecard.agent import fast_socket, socket
+from linecard.errors import AgentUnreachable
+from linecard.server.outward import Outward
+
+
+class Rebinding:
+    """A name server that gives a good address first, and one of this machine's inside the next time."""
+
+    def __init__(self, *answers: str) -> None:
+        self.answers = list(answers)
+
+    async def __call__(self, host: str, port: int) -> Sequence[str]:
+        return [self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]]
+
+
+@pytest.mark.parametrize("opener", [socket.open_socket, fast_socket.open_socket], ids=["portable", "fast"])
+async def test_an_agent_is_connected_to_at_the_address_that_was_checked(
+    opener: socket.Opener, tmp_path: Path
+) -> None:
+    async with running(tmp_path) as at, agent_server() as agent:
+        # The name exists nowhere else: only the checked address can lead there.
+        at.service.outward = Outward(local=True, resolve=Rebinding("127.0.0.1"))
+        named = agent.url.replace("127.0.0.1", "agent.rebound.example")
+        opened = await opener(named, agent_id="agt", context="{}", guard=at.service.staff._guard)
+        await opened.close()
+        assert agent.hosts == [f"agent.rebound.example:{agent.url.split(':')[2].split('/')[0]}"]
+
+
+@pytest.mark.parametrize("opener", [socket.open_socket, fast_socket.open_socket], ids=["portable", "fast"])
+async def test_a_name_that_leads_inside_is_refused_when_it_is_used(opener: socket.Opener, tmp_path: Path) -> None:
+    async with running(tmp_path) as at:
+        at.service.outward = Outward(local=False, resolve=Rebinding("10.0.0.7"))
+        with pytest.raises(AgentUnreachable, match="private"):
+            await opener("wss://agent.rebound.example/x", agent_id="agt", context="{}", guard=at.service.staff._guard)
+
+
+async def test_a_call_for_an_agent_whose_name_was_turned_inside_is_declined(tmp_path: Path) -> None:
+    async with running(tmp_path) as at:
+        at.service.outward = Outward(local=False, resolve=Rebinding("93.184.215.14", "192.168.1.5"))
+        mine = await at.equip("telnyx", "wss://agent.rebound.example/x")
+        rung = await at.ring(mine["number"])
+        done = await at.until(f"/v1/calls/{rung['call_id']}", lambda seen: seen["status"] == "failed")
+        assert done["end_reason"] in ("rejected", "agent_error")
