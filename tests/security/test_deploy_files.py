@@ -1,0 +1,40 @@
+"""The files one deploys from name only settings that exist, and leave no guard down."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from linecard.server.settings import Settings
+
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "examples" / "deploy"
+KNOWN = {f"LINECARD_{name.upper()}" for name in Settings.model_fields}
+PAGE = FOLDER.parents[1] / "deploy.md"
+
+
+@pytest.mark.parametrize("path", [FOLDER / "compose.yaml", FOLDER / "linecard.service", PAGE], ids=lambda path: path.name)
+def test_every_setting_named_is_one(path: Path) -> None:
+    named = set(re.findall(r"LINECARD_[A-Z_]+[A-Z]", path.read_text()))
+    assert named and named - KNOWN == set()
+
+
+def test_compose_keeps_the_service_behind_the_proxy_and_its_guards_up() -> None:
+    services = yaml.safe_load((FOLDER / "compose.yaml").read_text())["services"]
+    assert [name for name, service in services.items() if "ports" in service] == ["proxy"]
+    given = services["linecard"]["environment"]
+    assert not {"LINECARD_LOCAL", "LINECARD_SANDBOX", "LINECARD_OUTWARD_ALLOW"} & set(given)
+    assert all(given[name].startswith("${") for name in ("LINECARD_MASTER_KEY", "LINECARD_ADMIN_KEY"))
+
+
+@pytest.mark.parametrize(("path", "pattern"), [
+    (FOLDER / "compose.yaml", r"stop_grace_period: (\d+)m"), (FOLDER / "linecard.service", r"TimeoutStopSec=(\d+)"),
+])  # fmt: skip
+def test_supervisors_wait_longer_than_calls_are_drained(path: Path, pattern: str) -> None:
+    text = path.read_text()
+    drained = re.search(r'LINECARD_DRAIN_SECONDS[=: "]+(\d+)', text)
+    waits = re.search(pattern, text)
+    assert drained and waits
+    assert int(waits[1]) * (60 if pattern.endswith("m") else 1) > int(drained[1])
