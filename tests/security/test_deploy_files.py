@@ -15,7 +15,10 @@ KNOWN = {f"LINECARD_{name.upper()}" for name in Settings.model_fields}
 PAGE = FOLDER.parents[1] / "deploy.md"
 
 
-@pytest.mark.parametrize("path", [FOLDER / "compose.yaml", FOLDER / "linecard.service", PAGE], ids=lambda path: path.name)
+FILES = [FOLDER / "compose.yaml", FOLDER / "linecard.service", PAGE]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_every_setting_named_is_one(path: Path) -> None:
     named = set(re.findall(r"LINECARD_[A-Z_]+[A-Z]", path.read_text()))
     assert named and named - KNOWN == set()
