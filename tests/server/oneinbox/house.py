@@ -36,8 +36,10 @@ ADMIN = "oi_sk_an_admin_key_of_these_tests_only"
 OURS = "+14155550100"
 CALLEE = "+12125550142"
 CALLER = "+12125550143"
-API_KEYS = {"twilio": "AC00000000000000000000000000000001:a-token-of-twenty-letters", "telnyx": "KEY0123456789-of-nobody"}
-QUIET = b"\xff" * 160
+API_KEYS = {
+    "twilio": "AC00000000000000000000000000000001:a-token-of-twenty-letters",
+    "telnyx": "KEY0123456789-of-nobody",
+}
 
 
 class Line:
@@ -86,7 +88,7 @@ async def agent_server() -> AsyncIterator[Line]:
 
     made = Line("")
     async with serve_websocket(made.talk, "127.0.0.1", 0, process_response=own_speech) as server:
-        made.url = "ws://127.0.0.1:%d/aria" % server.sockets[0].getsockname()[1]
+        made.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/aria"
         yield made
 
 

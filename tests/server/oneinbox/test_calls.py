@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import wave
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,11 +16,11 @@ from linecard.server.domain import recordings
 
 
 @pytest.fixture(params=["twilio", "telnyx"])
-async def staffed(request: pytest.FixtureRequest, house: House) -> AsyncIterator[House]:
+async def staffed(request: pytest.FixtureRequest, house: House) -> House:
     """The house with a number of that carrier and an agent; ``house.agent_id`` is its id."""
     house.agent_id = await house.agent()
     await house.number(request.param, house.agent_id)
-    yield house
+    return house
 
 
 @pytest.fixture
@@ -92,15 +91,15 @@ async def test_keys_are_pressed_and_calls_handed_on_while_they_last_and_refused_
     await staffed.line.calls(1)
     far_end = await staffed.far_end(made)
     await staffed.ask("POST", f"/v1/calls/{made['id']}/dtmf", json={"digits": "12#"})
-    body = {"to_number": "+12125550177"}
-    await staffed.ask("POST", f"/v1/calls/{made['id']}/transfer", json=body)
+    target = {"to_number": "+12125550177"}
+    await staffed.ask("POST", f"/v1/calls/{made['id']}/transfer", json=target)
     async with asyncio.timeout(5):
         while far_end.transferred_to is None:
             await asyncio.sleep(0.01)
     assert far_end.transferred_to == "+12125550177"
     await far_end.hang_up()
     await staffed.until(made["id"], "completed")
-    for action, body in (("dtmf", {"digits": "1"}), ("transfer", body)):
+    for action, body in (("dtmf", {"digits": "1"}), ("transfer", target)):
         refused = await staffed.ask("POST", f"/v1/calls/{made['id']}/{action}", 409, json=body)
         assert refused["code"] == "call_not_active"
     log = await staffed.ask("GET", f"/v1/calls/{made['id']}/events")

@@ -25,7 +25,9 @@ async def quick(house: House) -> House:
     return house
 
 
-async def subscribe(house: House, receiver: Receiver, path: str = "/hook", events: list[str] = EVENTS) -> dict[str, Any]:
+async def subscribe(
+    house: House, receiver: Receiver, path: str = "/hook", events: list[str] = EVENTS
+) -> dict[str, Any]:
     body = {"name": "ours", "url": receiver.url + path, "events": events}
     made: dict[str, Any] = await house.ask("POST", "/v1/webhooks", 201, json=body)
     receiver.secrets[path] = made["secret"]

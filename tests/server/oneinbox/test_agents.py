@@ -1,0 +1,104 @@
+"""Agents: every setting in and out, other generations' spellings, and what we have no use for said so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from house import House
+
+from linecard.agent.settings import AgentSettings
+
+
+async def test_only_a_name_is_needed_and_every_setting_is_shown_at_its_default(house: House) -> None:
+    made = await house.ask("POST", "/v1/agents", 201, json={"name": "Aria"})
+    assert made["id"].startswith("agt_")
+    assert AgentSettings().model_dump(mode="json").items() <= made.items()
+    assert (made["name"], made["ignored"]) == ("Aria", [])
+    assert await house.ask("GET", f"/v1/agents/{made['id']}") == made
+    assert made in (await house.ask("GET", "/v1/agents"))["items"]
+
+
+async def test_settings_are_merged_and_null_goes_back_to_the_default(house: House) -> None:
+    first = {
+        "name": "Aria",
+        "handler": "listen",
+        "first_message": "Hi {{customer_name}}",
+        "end_call_phrases": ["goodbye", "bye now"],
+        "max_duration_seconds": 300,
+        "dynamic_variables": {"company": "Acme"},
+        "metadata": {"team": 7},
+    }
+    made = await house.ask("POST", "/v1/agents", 201, json=first)
+    assert first.items() <= made.items()
+    path = f"/v1/agents/{made['id']}"
+    changed = await house.ask("PATCH", path, json={"language": "de", "max_duration_seconds": None, "handler": None})
+    assert changed["language"] == "de"
+    assert changed["max_duration_seconds"] == AgentSettings().max_duration_seconds
+    assert changed["handler"] is None
+    assert changed["first_message"] == first["first_message"]
+    assert changed["end_call_phrases"] == first["end_call_phrases"]
+
+
+async def test_other_spellings_are_read_and_what_has_no_use_here_is_named(house: House) -> None:
+    body = {
+        "name": "Aria",
+        "tts": {"provider": "elevenlabs", "voice_id": "en-gb", "speed": 1.2, "stability": 0.3},
+        "transcriber": {"provider": "deepgram", "model": "nova", "language": "fr"},
+        "llm": {"system_prompt": "Be kind.", "temperature": 0.1},
+        "background_sound": "office",
+        "responsiveness": 0.7,
+    }
+    made = await house.ask("POST", "/v1/agents", 201, json=body)
+    assert (made["voice"], made["speed"], made["language"]) == ("en-gb", 1.2, "fr")
+    assert made["system_prompt"] == "Be kind."
+    assert sorted(made["ignored"]) == [
+        "background_sound", "llm.temperature", "responsiveness", "transcriber.model", "transcriber.provider",
+        "tts.provider", "tts.stability",
+    ]  # fmt: skip
+
+
+async def test_whoever_writes_a_voicemail_message_wants_it_left_unless_said_otherwise(house: House) -> None:
+    left = await house.ask("POST", "/v1/agents", 201, json={"name": "A", "voicemail_message": "Call us."})
+    assert left["on_voicemail"] == "leave_message"
+    said = {"name": "A", "voicemail_message": "Call us.", "on_voicemail": "ignore"}
+    assert (await house.ask("POST", "/v1/agents", 201, json=said))["on_voicemail"] == "ignore"
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"name": ""}, "name"),
+        ({"name": None}, "name"),
+        ({"speed": 9}, "speed"),
+        ({"speed": "1"}, "speed"),
+        ({"interruption_sensitivity": 1.5}, "interruption_sensitivity"),
+        ({"end_call_phrases": "bye"}, "end_call_phrases"),
+        ({"on_voicemail": "panic"}, "on_voicemail"),
+        ({"dynamic_variables": {"who": ["x"]}}, "dynamic_variables"),
+        ({"handler": "os:system"}, "handler"),
+        ({"websocket_url": "wss://192.168.0.1/agent"}, "url"),
+        ({"websocket_url": "https://example.com"}, "url"),
+    ],
+)
+async def test_an_agent_that_cannot_be_is_refused(house: House, change: dict[str, Any], where: str) -> None:
+    refused = await house.ask("POST", "/v1/agents", 422, json={"name": "Aria", **change})
+    assert refused["detail"][0]["loc"][:2] == ["body", where]
+    made = await house.ask("POST", "/v1/agents", 201, json={"name": "Aria"})
+    await house.ask("PATCH", f"/v1/agents/{made['id']}", 422, json=change)
+    assert await house.ask("GET", f"/v1/agents/{made['id']}") == made
+
+
+async def test_a_fallback_agent_must_exist(house: House) -> None:
+    body = {"name": "Aria", "fallback_agent_id": "agt_00000000000000000000000000000000"}
+    await house.ask("POST", "/v1/agents", 404, json=body)
+
+
+async def test_an_agent_with_a_number_stays_and_one_without_goes(house: House) -> None:
+    agent_id = await house.agent()
+    number = await house.number("telnyx", agent_id)
+    refused = await house.ask("DELETE", f"/v1/agents/{agent_id}", 409)
+    assert (refused["code"], number["id"] in refused["detail"]) == ("agent_in_use", True)
+    await house.ask("DELETE", f"/v1/phone-numbers/{number['id']}", 204)
+    await house.ask("DELETE", f"/v1/agents/{agent_id}", 204)
+    await house.ask("GET", f"/v1/agents/{agent_id}", 404)

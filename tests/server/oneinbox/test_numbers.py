@@ -1,0 +1,240 @@
+"""Numbers and credentials: registered, told to the carrier, moved, searched, bought and given up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from house import API_KEYS, CALLER, OURS, House
+
+
+@pytest.fixture(params=["twilio", "telnyx"])
+def provider(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+async def credential(house: House, provider: str, **more: Any) -> dict[str, Any]:
+    body = {"name": "Main", "provider": provider, "api_key": API_KEYS[provider], **more}
+    made: dict[str, Any] = await house.ask("POST", "/v1/credentials", 201, json=body)
+    return made
+
+
+async def test_a_key_is_never_shown_and_both_names_of_the_collection_are_one(house: House, provider: str) -> None:
+    made = await credential(house, provider)
+    secret = API_KEYS[provider].rpartition(":")[2]
+    for path in ("/v1/credentials", "/v1/integrations"):
+        listed = await house.ask("GET", path, params={"limit": 100})
+        assert made["id"] in [one["id"] for one in listed["items"]]
+        assert await house.ask("GET", f"{path}/{made['id']}") == made
+        assert secret not in str(listed)
+    assert made["masked_key"] == f"…{secret[-4:]}"
+
+
+async def test_a_credential_says_what_it_lacks_and_takes_it_later(house: House) -> None:
+    made = await credential(house, "twilio", api_key="only-the-auth-token")
+    assert (made["status"], made["missing"]) == ("incomplete", ["account_sid"])
+    refused = await house.ask("POST", f"/v1/credentials/{made['id']}/verify", 400)
+    assert refused["code"] == "credential_incomplete"
+    agent_id = await house.agent()
+    body = {"phone_number": OURS, "provider": "twilio", "agent_id": agent_id, "credential_id": made["id"]}
+    assert (await house.ask("POST", "/v1/phone-numbers", 400, json=body))["code"] == "credential_incomplete"
+    details = {"account_sid": "AC00000000000000000000000000000003"}
+    changed = await house.ask("PATCH", f"/v1/credentials/{made['id']}", json={"metadata": details})
+    assert (changed["status"], changed["missing"]) == ("active", [])
+    assert changed["account"] == details["account_sid"]
+    assert (await house.ask("POST", f"/v1/credentials/{made['id']}/verify"))["ok"] is True
+
+
+@pytest.mark.parametrize("spelling", ["metadata", "account_sid", "key"])
+async def test_the_second_half_of_a_login_may_come_three_ways(house: House, spelling: str) -> None:
+    account = "AC00000000000000000000000000000004"
+    more: dict[str, Any] = {"api_key": "the-auth-token"}
+    if spelling == "metadata":
+        more["metadata"] = {"account_sid": account}
+    elif spelling == "account_sid":
+        more["account_sid"] = account
+    else:
+        more["api_key"] = f"{account}:the-auth-token"
+    made = await credential(house, "twilio", **more)
+    assert (made["status"], made["account"]) == ("active", account)
+
+
+async def test_a_login_the_carrier_refuses_is_an_answer_and_rotating_the_key_mends_it(
+    house: House, provider: str
+) -> None:
+    wrong = {"twilio": "AC00000000000000000000000000000005:wrong-token", "telnyx": "KEYwrong"}[provider]
+    made = await credential(house, provider, api_key=wrong)
+    path = f"/v1/credentials/{made['id']}"
+    verified = await house.ask("POST", path + "/verify")
+    assert verified["ok"] is False
+    assert verified["error"]
+    assert "wrong" not in verified["error"]
+    await house.ask("PATCH", path, json={"api_key": API_KEYS[provider], "name": "Rotated"})
+    assert (await house.ask("POST", path + "/verify"))["ok"] is True
+    assert (await house.ask("GET", path))["name"] == "Rotated"
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"provider": "plivo"}, ["body", "provider"]),
+        ({"api_key": "naïve"}, ["body", "api_key"]),
+        ({"api_key": ""}, ["body", "api_key"]),
+        ({"name": ""}, ["body", "name"]),
+        ({"metadata": {"account_sid": "not one"}}, ["body", "metadata", "account_sid"]),
+        ({"metadata": {"base_url": "http://169.254.169.254"}}, ["body", "metadata"]),
+        ({"account_sid": "AC1", "metadata": {"account_sid": "AC2"}}, ["body", "account_sid"]),
+    ],
+)
+async def test_a_credential_that_cannot_be_is_refused_and_none_is_kept(
+    house: House, change: dict[str, Any], where: list[str]
+) -> None:
+    before = (await house.ask("GET", "/v1/credentials"))["total"]
+    body = {"name": "Main", "provider": "twilio", "api_key": "token", **change}
+    refused = await house.ask("POST", "/v1/credentials", 422, json=body)
+    assert refused["detail"][0]["loc"] == where
+    assert (await house.ask("GET", "/v1/credentials"))["total"] == before
+
+
+async def test_a_credential_in_use_stays_until_its_numbers_are_gone(house: House, provider: str) -> None:
+    number = await house.number(provider, await house.agent())
+    path = f"/v1/credentials/{number['credential_id']}"
+    refused = await house.ask("DELETE", path, 409)
+    assert refused["code"] == "credential_in_use"
+    assert number["id"] in refused["detail"]
+    await house.ask("DELETE", f"/v1/phone-numbers/{number['id']}", 204)
+    await house.ask("DELETE", path, 204)
+    for method in ("GET", "DELETE", "PATCH"):
+        await house.ask(method, path, 404, json={} if method == "PATCH" else None)
+
+
+async def test_registering_configures_the_carrier_and_says_where_it_posts(house: House, provider: str) -> None:
+    number = await house.number(provider, await house.agent(), friendly_name="Sales Line")
+    assert number["status"] == "active"
+    assert number["provider_sync"]["ok"] is True
+    assert number["provider_sync"]["at"].endswith("Z")
+    assert number["webhook_url"] == f"{house.url}/{provider}/{number['credential_id']}"
+    assert number["friendly_name"] == "Sales Line"
+    assert await house.ask("GET", f"/v1/phone-numbers/{number['id']}") == number
+    listed = await house.ask("GET", "/v1/phone-numbers")
+    assert (listed["items"], listed["total"]) == ([number], 1)
+    twice = {"phone_number": OURS, "provider": provider, "agent_id": number["agent_id"]}
+    twice["credential_id"] = number["credential_id"]
+    assert (await house.ask("POST", "/v1/phone-numbers", 409, json=twice))["code"] == "number_already_registered"
+
+
+async def test_a_carrier_that_cannot_be_configured_leaves_an_inactive_number_and_the_reason(house: House) -> None:
+    made = await credential(house, "telnyx", api_key="KEYwrong")
+    agent_id = await house.agent()
+    body = {"phone_number": OURS, "provider": "telnyx", "agent_id": agent_id, "credential_id": made["id"]}
+    number = await house.ask("POST", "/v1/phone-numbers", 201, json=body)
+    assert number["status"] == "inactive"
+    assert number["provider_sync"]["ok"] is False
+    assert number["provider_sync"]["message"]
+    refused = await house.call(agent_id, status=400)
+    assert refused["code"] == "number_inactive"
+    await house.ask("PATCH", f"/v1/credentials/{made['id']}", json={"api_key": API_KEYS["telnyx"]})
+    again = await house.ask("POST", "/v1/phone-numbers", 201, json=body)
+    assert (again["id"], again["status"]) == (number["id"], "active")
+
+
+async def test_the_carrier_named_must_be_the_credentials(house: House) -> None:
+    made = await credential(house, "telnyx")
+    body = {"phone_number": OURS, "provider": "twilio", "agent_id": await house.agent(), "credential_id": made["id"]}
+    assert (await house.ask("POST", "/v1/phone-numbers", 400, json=body))["code"] == "provider_mismatch"
+
+
+async def test_routing_is_merged_and_null_clears_only_the_fallback(house: House) -> None:
+    first, second, third = [await house.agent(name) for name in ("One", "Two", "Three")]
+    whole = {"agent_id": second, "fallback": {"agent_id": third}, "voicemail_message": "Bye"}
+    number = await house.number("telnyx", first, inbound_routing=whole)
+    path = f"/v1/phone-numbers/{number['id']}"
+    assert number["inbound_routing"] == whole
+    kept = await house.ask("PATCH", path, json={"friendly_name": "Desk", "inbound_routing": {}})
+    assert kept["inbound_routing"] == whole
+    said = await house.ask("PATCH", path, json={"inbound_routing": {"voicemail_message": "Later"}})
+    assert said["inbound_routing"] == {**whole, "voicemail_message": "Later"}
+    cleared = await house.ask("PATCH", path, json={"inbound_routing": {"fallback": None}})
+    assert cleared["inbound_routing"] == {"agent_id": second, "fallback": None, "voicemail_message": "Later"}
+    assert cleared["agent_id"] == first
+    await house.sandbox("telnyx").ring(OURS, CALLER)
+    await house.line.calls(1)
+    assert house.line.contexts[0]["agent_id"] == second
+    await house.ask("PATCH", path, 404, json={"inbound_routing": {"agent_id": "agt_nobody"}})
+
+
+async def test_a_detached_number_declines_its_calls_and_still_dials(house: House, provider: str) -> None:
+    agent_id = await house.agent()
+    number = await house.number(provider, agent_id)
+    detached = await house.ask("PATCH", f"/v1/phone-numbers/{number['id']}", json={"agent_id": None})
+    assert (detached["agent_id"], detached["status"]) == (None, "active")
+    far_end = await house.sandbox(provider).ring(OURS, CALLER)
+    await far_end.wait_for("ended")
+    assert not house.line.contexts
+    assert (await house.call(agent_id))["status"] == "initiated"
+
+
+async def test_a_released_number_rings_here_no_more_and_is_kept_or_given_back(house: House, provider: str) -> None:
+    agent_id = await house.agent()
+    number = await house.number(provider, agent_id)
+    live = await house.call(agent_id)
+    await house.until(live["id"], "in_progress")
+    path = f"/v1/phone-numbers/{number['id']}"
+    assert (await house.ask("DELETE", path, 409))["code"] == "calls_live"
+    await house.ask("POST", f"/v1/calls/{live['id']}/stop")
+    await house.until(live["id"], "completed")
+    await house.ask("DELETE", path, 422, params={"release": "perhaps"})
+    await house.ask("DELETE", path, 204)
+    await house.ask("GET", path, 404)
+    body = {"phone_number": OURS, "provider": provider, "agent_id": agent_id, "credential_id": number["credential_id"]}
+    again = await house.ask("POST", "/v1/phone-numbers", 201, json=body)
+    assert again["status"] == "active"
+    await house.ask("DELETE", f"/v1/phone-numbers/{again['id']}", 204, params={"release": "true"})
+    with pytest.raises(LookupError):  # it is nobody's number at the carrier
+        await house.sandbox(provider).ring(OURS, CALLER)
+
+
+async def test_numbers_are_searched_and_bought_on_the_clients_own_account(house: House, provider: str) -> None:
+    made = await credential(house, provider)
+    query = {"country": "US", "area_code": "415", "limit": 3, "credential_id": made["id"]}
+    offers = await house.ask("GET", "/v1/phone-numbers/search", params=query)
+    assert (offers["provider"], offers["credential_id"], len(offers["items"])) == (provider, made["id"], 3)
+    offer = offers["items"][0]
+    assert offer["capabilities"]["voice"] is True
+    assert offer["country"] == "US"
+    body = {"phone_number": offer["phone_number"], "credential_id": made["id"], "agent_id": await house.agent()}
+    bought = await house.ask("POST", "/v1/phone-numbers/purchase", 201, json=body)
+    assert (bought["phone_number"], bought["purchased"]) == (offer["phone_number"], True)
+    refused = await house.ask("POST", "/v1/phone-numbers/purchase", 409, json=body)
+    assert refused["code"] == "number_already_registered"
+    gone = {"phone_number": "+15005550120", "credential_id": made["id"]}
+    refused = await house.ask("POST", "/v1/phone-numbers/purchase", 409, json=gone)
+    assert refused["code"] == "number_unavailable"
+    first = await house.ask(
+        "POST", "/v1/phone-numbers/purchase", 201, json={"area_code": "212", "credential_id": made["id"]}
+    )
+    assert first["phone_number"].startswith("+1212")
+
+
+async def test_just_any_number_is_not_bought(house: House) -> None:
+    await house.ask("POST", "/v1/phone-numbers/purchase", 422, json={"friendly_name": "Surprise"})
+    assert (await house.ask("GET", "/v1/phone-numbers"))["total"] == 0
+
+
+async def test_half_a_trunk_login_is_refused_and_a_whole_one_not_kept(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await credential(house, "telnyx")
+    trunk = {"trunk_address": "sip.example.com", "auth_username": "u"}
+    body = {
+        "phone_number": OURS,
+        "provider": "telnyx",
+        "agent_id": await house.agent(),
+        "credential_id": made["id"],
+        "provider_config": trunk,
+    }
+    refused = await house.ask("POST", "/v1/phone-numbers", 400, json=body)
+    assert refused["code"] == "SIP_TRUNK_PROVISION_FAILED"
+    assert "auth_password" in refused["detail"]
+    monkeypatch.setenv("TELNYX_SIP_PASSWORD", "from the environment")
+    await house.ask("POST", "/v1/phone-numbers", 201, json=body)
