@@ -157,7 +157,7 @@ async def cpu(work: Callable[[], Awaitable[None]], times: int) -> float:
     start = time.process_time_ns()
     for _ in range(times):
         await work()
-    await asyncio.sleep(0.25)  # the carrier's notifications, and what is written behind
+    await asyncio.sleep(1.0)  # the carrier's notifications, and what is written behind
     return (time.process_time_ns() - start) / times / 1000
 
 
