@@ -26,6 +26,7 @@ from uuid import UUID, uuid4
 import httpx
 from linecard_twilio.sandbox import TwilioSandbox
 from linecard_twilio.sandbox_signature import signature
+from pydantic import SecretStr
 from result import Result, parser
 from service_rows import WORDS, seed
 from sqlalchemy import insert
@@ -135,7 +136,7 @@ class Desk:
 async def desk(folder: Path, database: str, account: dict[str, str]) -> AsyncIterator[Desk]:
     """The service listening for the carrier's webhooks, with one number."""
     sock = listening()
-    settings = Settings(data_dir=folder, database=database, port=sock.getsockname()[1], admin_key=KEY, allow=["*"],
+    settings = Settings(data_dir=folder, database=database, port=sock.getsockname()[1], admin_key=SecretStr(KEY), allow=["*"],
                         calls_per_day=10**9, minutes_per_day=10**9, local=True)  # fmt: skip
     app = create_service(settings)
     async with serve(app, sock):

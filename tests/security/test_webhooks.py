@@ -121,7 +121,12 @@ async def test_s4_a_replay_of_either_carriers_webhook_starts_no_second_call(prov
         sandbox = at.service.sandboxes.played[provider]
         issued: list[Any] = []
         issue = at.service.exchange.tickets.issue
-        at.service.exchange.tickets.issue = lambda **named: (issued.append(named), issue(**named))[1]  # type: ignore[method-assign]
+
+        def noted(**named: Any) -> str:
+            issued.append(named)
+            return issue(**named)
+
+        at.service.exchange.tickets.issue = noted  # type: ignore[method-assign]
         before = (await at.ask("GET", "/v1/calls"))["total"]
         for replay in (genuine, resigned(sandbox, genuine.again())):
             answer = await sandbox.courier.post(replay.again())
