@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+import asyncpg
 import httpx
 import pytest
-from conftest import created
 from linecard_telnyx.sandbox import TelnyxSandbox
 from linecard_twilio.sandbox import TwilioSandbox
 from running import ADMIN, NUMBERS, SOMEBODY, Running, agent_server
@@ -128,6 +128,17 @@ async def owner_pid(database: str, call_id: str) -> int:
     return int(row.owner.split(":")[1])
 
 
+async def empty_database(server: str) -> str:
+    """A new database on the scratch server; its URL."""
+    name = f"t_{uuid4().hex}"
+    connection = await asyncpg.connect(f"{server}/postgres")
+    try:
+        await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
+    finally:
+        await connection.close()
+    return f"{server}/{name}"
+
+
 def free_port() -> int:
     with contextlib.closing(listening()) as sock:
         port: int = sock.getsockname()[1]
@@ -139,9 +150,7 @@ def free_port() -> int:
 async def test_a_call_whose_process_is_killed_is_ended_within_a_minute_and_keeps_its_words(
     provider: str, postgres: str, tmp_path: Path
 ) -> None:
-    name = f"t_{uuid4().hex}"
-    await (await created(postgres, name)).close()
-    database = f"{postgres}/{name}"
+    database = await empty_database(postgres)
     first_port, second_port = free_port(), free_port()
     sock = listening()
     sandbox = SANDBOXES[provider](base_url=url_of(sock))
