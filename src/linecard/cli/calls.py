@@ -23,6 +23,7 @@ COLUMNS = (
     ("at", lambda call: call["created_at"][:19].replace("T", " ")), "direction", ("from", "from_number"),
     ("to", "to_number"), "status", ("why", "end_reason"), ("seconds", "duration_seconds"), "id",
 )  # fmt: skip
+LOOKS = 40  # a quarter of a second apart: a busy carrier takes a while to say that a call is over
 LONG = ("messages", "transcript", "analysis", "latency", "overrides", "metadata", "variables")
 
 
@@ -96,12 +97,23 @@ async def stop(client: Client, asked: Namespace) -> int:
     if not asked.call and not asked.all:
         raise ConfigurationError("say which calls to stop, or --all of those that are live")
     async with working(f"ending {len(calls)} call(s)"):
-        ended = await asyncio.gather(*(client.post(f"{ROOT}/{call['id']}/stop") for call in calls))
+        ended = await asyncio.gather(*(_stopped(client, call["id"]) for call in calls))
     if asked.json:
         print_json(ended)
     for call in () if asked.json else ended:
         print(f"{call['id']}  {_state(call)}")
     return 0 if all(call["ended_at"] for call in ended) else 1
+
+
+async def _stopped(client: Client, call_id: str) -> dict[str, Any]:
+    """The call once the carrier has said that it is over, or as it is when that takes too long."""
+    call: dict[str, Any] = await client.post(f"{ROOT}/{call_id}/stop")
+    looks = LOOKS
+    while not call["ended_at"] and looks:
+        await asyncio.sleep(0.25)
+        looks -= 1
+        call = await client.get(f"{ROOT}/{call_id}")
+    return call
 
 
 def _state(call: Mapping[str, Any]) -> str:
