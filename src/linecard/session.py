@@ -148,6 +148,11 @@ class MediaSession:
         """Seconds of audio sent that are, by our best knowledge, still to be heard."""
         return self._position.remaining(self._clock())
 
+    @property
+    def silent_for(self) -> float:
+        """Seconds since all that was sent had been played, by the clock; negative while it plays."""
+        return self._clock() - self._position.ends_at
+
     async def wait_stopped(self) -> None:
         """Wait until the stream is over."""
         await self._stopped.wait()

@@ -14,6 +14,10 @@ BUFFER = 300.0
 """Seconds of sound an agent may send before it is heard; what it sends beyond that is dropped."""
 
 
+GAP = 0.1
+"""Seconds of silence that end a stretch: an agent that speaks in real time is a little late with every other frame."""
+
+
 class AgentAudio:
     """One stretch of sound without a gap is one turn. It is the agent who clears it when it is interrupted."""
 
@@ -61,9 +65,9 @@ class AgentAudio:
             self._moved.clear()
             if self._turn is None:
                 await self._moved.wait()
-            elif (remaining := self._session.remaining) > 0.02:
+            elif (wait := max(self._session.remaining - 0.02, 0.0, GAP - self._session.silent_for)) > 0:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(min(remaining, 1.0)):
+                    async with asyncio.timeout(min(wait + GAP / 10, 1.0)):
                         await self._moved.wait()
             else:
                 self._over()

@@ -16,8 +16,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 
-from linecard.agent import protocol, relay
-from linecard.agent.agent_audio import BUFFER, AgentAudio
+from linecard.agent import agent_audio, protocol, relay
+from linecard.agent.agent_audio import AgentAudio
 from linecard.agent.conversation import Conversation
 from linecard.agent.door import CallerTurn, Door
 from linecard.agent.protocol import (
@@ -114,7 +114,7 @@ class Bridge(Door):
         def mute() -> bool:
             return self._flooding or voicemail.machine
 
-        straight = Straight(self._session, carrier, agent, mute, self._audio.sent, BUFFER)
+        straight = Straight(self._session, carrier, agent, mute, self._audio.sent, agent_audio.BUFFER)
         straight.start()
         return straight
 
