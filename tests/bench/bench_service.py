@@ -136,8 +136,8 @@ class Desk:
 async def desk(folder: Path, database: str, account: dict[str, str]) -> AsyncIterator[Desk]:
     """The service listening for the carrier's webhooks, with one number."""
     sock = listening()
-    settings = Settings(data_dir=folder, database=database, port=sock.getsockname()[1], admin_key=SecretStr(KEY), allow=["*"],
-                        calls_per_day=10**9, minutes_per_day=10**9, local=True)  # fmt: skip
+    settings = Settings(data_dir=folder, database=database, port=sock.getsockname()[1], admin_key=SecretStr(KEY),
+                        allow=["*"], calls_per_day=10**9, minutes_per_day=10**9, local=True)  # fmt: skip
     app = create_service(settings)
     async with serve(app, sock):
         service: Service = app.state.service
