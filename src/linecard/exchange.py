@@ -52,6 +52,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("linecard")
 
+CARRIER_GRACE = 3.0
+"""Seconds a carrier is to wait beyond our own limit before it ends a call by itself."""
+
 Handler = Callable[[MediaSession], Awaitable[None]]
 """Talks on one call; returning hangs up once everything said was heard."""
 
@@ -245,7 +248,8 @@ class Exchange:
             reference=call.reference,
             stream=self.stream_target(call, custom or {}, ttl=timeout + 120),
             status_url=f"{self.webhook_url(provider.name, line.credential_id)}?ref={call.reference}",
-            time_limit=call.time_limit,
+            # The carrier's limit is for when we are gone: ours ends the call, and tells the agent why.
+            time_limit=call.time_limit + CARRIER_GRACE if call.time_limit else None,
             **options,
         )
         await self.calls.open(call)

@@ -41,6 +41,8 @@ def country_of(number: str) -> str | None:
     region = phonenumbers.region_code_for_number(parsed)
     if region and region != "001":
         return region
+    if not phonenumbers.is_possible_number(parsed):
+        return None  # too long or too short for its country: no telling where it would ring
     # Fictional and unassigned ranges (+1...555-01xx) have no region of their own: their country code's main one.
     main: str = phonenumbers.region_code_for_country_code(parsed.country_code or 0)
     return main if main not in ("001", "ZZ") else None

@@ -20,6 +20,12 @@ def test_sharing_a_calling_code_is_not_sharing_a_country() -> None:
         Policy().check_destination(US, jamaica)
 
 
+def test_a_number_of_the_wrong_length_is_of_no_country() -> None:
+    for odd in ("+158765550123", "+1415555010"):
+        with pytest.raises(DestinationNotAllowed, match="country unknown"):
+            Policy().check_destination(US, odd)
+
+
 def test_premium_rate_needs_a_prefix_of_its_own() -> None:
     premium = "+19005550100"
     with pytest.raises(DestinationNotAllowed, match="premium"):
