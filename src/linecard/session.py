@@ -341,7 +341,8 @@ class MediaSession:
                 await self._push.push_to(self._pushed)
                 return
             async for frame in self._transport:
-                if self.relay is None or not await self._relayed(frame, self.relay):
+                # What is on the wire now must not overtake what the handler has not taken yet.
+                if self.relay is None or len(self._events) or not await self._relayed(frame, self.relay):
                     self.receive(frame)
                 if self._stopped.is_set():
                     return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -13,7 +14,7 @@ from starlette.routing import Mount, WebSocketRoute
 from linecard import Exchange, MemoryNumberRegistry, Policy, plugins
 from linecard.asgi import create_app
 from linecard.fast.sockets import websockets
-from linecard.testing.serving import serve
+from linecard.testing.serving import listening, serve
 
 
 @pytest.fixture
@@ -41,7 +42,9 @@ async def media(request: pytest.FixtureRequest, fake_plugins: None) -> AsyncIter
     inner = create_app(exchange)
     app = Starlette(routes=[WebSocketRoute("/shout/{word}", ordinary), Mount("/phone", inner)])
     options = {"ws": websockets(exchange) if fast else "websockets-sansio", "ws_max_size": 512 * 1024}
-    async with inner.router.lifespan_context(inner), serve(app, **options) as base:
+    sock = listening()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)  # a carrier that does not read is soon felt
+    async with inner.router.lifespan_context(inner), serve(app, sock, **options) as base:
         made = Media(exchange, f"ws{base.removeprefix('http')}/phone", fast)
         made.answer_with(listen)
         yield made

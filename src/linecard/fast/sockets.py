@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
@@ -33,14 +34,14 @@ picows_log = logging.LoggerAdapter(logging.getLogger("linecard.picows"), {})
 picows_log.logger.setLevel(logging.ERROR)
 
 
-def websockets(exchange: Exchange) -> type[asyncio.Protocol]:
-    """The class to give uvicorn as ``ws``, serving this exchange's media."""
-    prefix = re.escape(urlsplit(exchange.public_url).path.rstrip("/"))
-    media_path = re.compile(prefix + "/media(?:/([^/?]*))?(?:[?].*)?")
+def websockets(exchange: Exchange | Callable[[], Exchange]) -> type[asyncio.Protocol]:
+    """The class to give uvicorn as ``ws``, serving this exchange's media. An exchange that is made only when the app
+    starts is given as a function that returns it."""
+    found: Callable[[], Exchange] = (lambda: exchange) if isinstance(exchange, Exchange) else exchange
 
     class ExchangeSockets(Sockets):
         def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
-            super().__init__(config, server_state, app_state, exchange, media_path)
+            super().__init__(config, server_state, app_state, found())
 
     return ExchangeSockets
 
@@ -54,13 +55,11 @@ class Sockets(asyncio.Protocol):
         server_state: ServerState,
         app_state: dict[str, Any],
         exchange: Exchange,
-        media_path: re.Pattern[str],
     ) -> None:
         self._config, self._server_state, self._app_state = config, server_state, app_state
         self._connections: set[Any] = server_state.connections
         self._tasks = server_state.tasks
         self._exchange = exchange
-        self._media_path = media_path
         self._other: WebSocketsSansIOProtocol | None = None
         self._transport: asyncio.Transport | None = None
         self._admitting: asyncio.Task[None] | None = None
@@ -105,7 +104,8 @@ class Sockets(asyncio.Protocol):
     def _route(self, data: bytes) -> None:
         assert self._transport is not None
         path = data[: data.find(b"\r\n")].split(b" ")[1].decode("latin-1")
-        media = self._media_path.fullmatch(self._config.root_path + path)
+        below = re.escape(urlsplit(self._exchange.public_url).path.rstrip("/"))
+        media = re.fullmatch(below + "/media(?:/([^/?]*))?(?:[?].*)?", self._config.root_path + path)
         if media is None:
             self._other = WebSocketsSansIOProtocol(self._config, self._server_state, self._app_state)
             self._other.connection_made(self._transport)

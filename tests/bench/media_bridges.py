@@ -1,0 +1,315 @@
+"""The bridges of ``./dev bench media``, each a process of its own: ``media_bridges.py NAME PORT AGENT_PORT``.
+
+All do one job: take a carrier's media socket, open the agent's socket, pass sound both ways. Those that are not ours
+are written the way one writes such a bridge by hand: they trust everybody and keep no account of anything. Ours are
+what the library is: tickets, playback position, marks, time limit, the call's record.
+
+Commands come on standard input, one a line: ``calls COUNT FILE`` writes a line for each call, its path and its id;
+``end`` ends those calls. Each is answered with ``ok``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+HOST = "127.0.0.1"
+HEAD, TAIL = b'{"event":"media","streamSid":"%s","media":{"payload":"', b'"}}'
+
+
+class Strangers:
+    """Calls of a bridge that knows no tickets: any path will do."""
+
+    def calls(self, count: int) -> list[tuple[str, str]]:
+        return [(f"/media/{number}", f"CA{number:032d}") for number in range(count)]
+
+    async def end(self) -> None:
+        return None
+
+
+# --- linecard ---------------------------------------------------------------------------------------------------------
+
+
+class Linecard:
+    """An exchange with calls that ring already, so that only media is left to do."""
+
+    def __init__(self, port: int, agent_port: int) -> None:
+        from linecard import Exchange, MemoryNumberRegistry
+        from linecard.agent.agents import Agents
+        from linecard.plugins import get_provider
+
+        carrier = get_provider("twilio")
+        # Nobody is at this address: not a call of this bench is known to a carrier, and none is asked about.
+        secrets = {"account_sid": "AC" + "0" * 32, "auth_token": "0" * 32, "base_url": f"http://{HOST}:9"}
+        agents = Agents()
+        agents.add("bench", websocket_url=f"ws://{HOST}:{agent_port}/agent")
+        self.exchange = Exchange(
+            registry=MemoryNumberRegistry(),
+            credentials={"main": carrier.credential_type.model_validate(secrets)},
+            public_url=f"http://{HOST}:{port}",
+            secret="b" * 32,
+            agents=agents,
+            settle=600,
+        )
+        self._open: list[Any] = []
+        self._count = 0
+
+    async def calls(self, count: int) -> list[tuple[str, str]]:
+        from linecard import Call, CallStatus, Direction
+
+        lines = []
+        for _ in range(count):
+            self._count += 1
+            call = await self.exchange.calls.open(
+                Call(
+                    id=f"CA{self._count:032d}",
+                    provider="twilio",
+                    direction=Direction.OUTBOUND,
+                    from_="+14155550100",
+                    to="+12125550123",
+                    status=CallStatus.RINGING,
+                    reference=f"bench-{self._count}",
+                    credential_id="main",
+                    agent_id="bench",
+                )
+            )
+            self._open.append(call)
+            url = self.exchange.stream_target(call, {}, ttl=600).url
+            lines.append(("/media/" + url.rpartition("/")[2], call.id))
+        return lines
+
+    async def end(self) -> None:
+        from linecard import EndReason
+
+        for call in self._open:
+            await self.exchange.end_locally(call, EndReason.USER_HANGUP)
+        self._open.clear()
+
+
+async def linecard_fast(port: int, agent_port: int) -> Any:
+    from linecard.asgi import create_app
+    from linecard.fast.sockets import websockets
+
+    calls = Linecard(port, agent_port)
+    await uvicorn_serve(create_app(calls.exchange), port, ws=websockets(calls.exchange))
+    return calls
+
+
+async def linecard_portable(port: int, agent_port: int) -> Any:
+    from linecard.asgi import create_app
+
+    calls = Linecard(port, agent_port)
+    await uvicorn_serve(create_app(calls.exchange), port)
+    return calls
+
+
+async def linecard_in_fastapi(port: int, agent_port: int) -> Any:
+    from fastapi import FastAPI
+
+    from linecard.asgi import create_app
+
+    calls = Linecard(port, agent_port)
+    inner = create_app(calls.exchange)
+    app = FastAPI(lifespan=lambda _: inner.router.lifespan_context(inner))  # type: ignore[arg-type]
+    app.mount("/", inner)
+    await uvicorn_serve(app, port)
+    return calls
+
+
+# --- by hand ----------------------------------------------------------------------------------------------------------
+
+
+async def fastapi_by_hand(port: int, agent_port: int) -> Any:
+    from media_fastapi import bridge
+
+    await uvicorn_serve(bridge(f"ws://{HOST}:{agent_port}/agent"), port)
+    return Strangers()
+
+
+async def websockets_both(port: int, agent_port: int) -> Any:
+    from websockets.asyncio.client import connect
+    from websockets.asyncio.server import ServerConnection, serve
+    from websockets.exceptions import ConnectionClosed
+
+    async def media(carrier: ServerConnection) -> None:
+        async with connect(f"ws://{HOST}:{agent_port}/agent", compression=None) as agent:
+            stream = ""
+
+            async def to_agent() -> None:
+                nonlocal stream
+                async for text in carrier:
+                    message = json.loads(text)
+                    if message["event"] == "start":
+                        stream = message["start"]["streamSid"]
+                    elif message["event"] == "media":
+                        audio = message["media"]["payload"]
+                        await agent.send(json.dumps({"event": "media", "media": {"payload": audio}}))
+
+            async def to_carrier() -> None:
+                async for text in agent:
+                    message = json.loads(text)
+                    if message["event"] == "media":
+                        audio = message["media"]["payload"]
+                        await carrier.send(
+                            json.dumps({"event": "media", "streamSid": stream, "media": {"payload": audio}})
+                        )
+
+            await first_of(to_agent(), to_carrier(), ignoring=(ConnectionClosed,))
+
+    await serve(media, HOST, port, compression=None)
+    return Strangers()
+
+
+async def picows_bare(port: int, agent_port: int) -> Any:
+    """Near the limit of Python: a callback each side that cuts the sound out of the text and knows nothing else."""
+    from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_connect, ws_create_server
+
+    text = WSMsgType.TEXT
+    key = b'"payload":"'
+    waiting: set[asyncio.Task[None]] = set()
+
+    class Agent(WSListener):  # type: ignore[misc,unused-ignore]
+        socket: WSTransport | None = None
+
+        def __init__(self, carrier: Carrier) -> None:
+            self.carrier = carrier
+
+        def on_ws_connected(self, transport: WSTransport) -> None:
+            self.socket = transport
+
+        def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+            message = frame.get_payload_as_bytes()
+            at = message.find(key)
+            if at > 0 and self.carrier.socket is not None:
+                audio = message[at + 11 : message.index(b'"', at + 11)]
+                self.carrier.socket.send(text, b"".join((self.carrier.head, audio, TAIL)))
+
+        def on_ws_disconnected(self, transport: WSTransport) -> None:
+            if self.carrier.socket is not None:
+                self.carrier.socket.disconnect()
+
+    class Carrier(WSListener):  # type: ignore[misc,unused-ignore]
+        socket: WSTransport | None = None
+        agent: Agent | None = None
+        head = b""
+
+        def on_ws_connected(self, transport: WSTransport) -> None:
+            self.socket = transport
+            task = asyncio.get_running_loop().create_task(self.dial())
+            waiting.add(task)
+            task.add_done_callback(waiting.discard)
+
+        async def dial(self) -> None:
+            _, agent = await ws_connect(lambda: Agent(self), f"ws://{HOST}:{agent_port}/agent")
+            self.agent = agent  # type: ignore[assignment]
+
+        def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+            message = frame.get_payload_as_bytes()
+            at = message.find(key)
+            if at > 0:
+                if self.agent is not None and self.agent.socket is not None:
+                    audio = message[at + 11 : message.index(b'"', at + 11)]
+                    self.agent.socket.send(text, b"".join((b'{"event":"media","media":{"payload":"', audio, TAIL)))
+            elif b'"start"' in message:
+                self.head = HEAD % json.loads(message)["streamSid"].encode()
+            elif frame.msg_type is WSMsgType.CLOSE:
+                transport.disconnect()
+
+        def on_ws_disconnected(self, transport: WSTransport) -> None:
+            if self.agent is not None and self.agent.socket is not None:
+                self.agent.socket.disconnect()
+
+    def listener(request: WSUpgradeRequest) -> WSListener:
+        return Carrier()
+
+    await ws_create_server(listener, HOST, port)
+    return Strangers()
+
+
+async def first_of(*work: Awaitable[None], ignoring: tuple[type[BaseException], ...]) -> None:
+    """Until one of them is done; then the others are not needed."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(outcome, Exception) and not isinstance(outcome, ignoring):
+            raise outcome
+
+
+# --- the process ------------------------------------------------------------------------------------------------------
+
+
+async def uvicorn_serve(app: Any, port: int, **options: Any) -> None:
+    """Serve in the background, as people run it: no deflate, no access log."""
+    import uvicorn
+
+    settings: dict[str, Any] = {"ws": "websockets-sansio", "ws_per_message_deflate": False, **options}
+    config = uvicorn.Config(app, host=HOST, port=port, log_level="warning", access_log=False, **settings)
+    server = uvicorn.Server(config)
+    running = asyncio.ensure_future(server.serve())
+    while not server.started:
+        if running.done():
+            raise SystemExit(f"the bridge did not start: {running}")
+        await asyncio.sleep(0.01)
+
+
+BRIDGES: dict[str, Callable[[int, int], Awaitable[Any]]] = {
+    "linecard-fast": linecard_fast,
+    "linecard-portable": linecard_portable,
+    "linecard-in-fastapi": linecard_in_fastapi,
+    "fastapi-by-hand": fastapi_by_hand,
+    "websockets": websockets_both,
+    "picows-bare": picows_bare,
+}
+
+
+def uvloop_or_none() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+async def main(name: str, port: int, agent_port: int) -> None:
+    if name == "pipecat":
+        from media_pipecat import pipecat
+
+        calls = await pipecat(port, agent_port)
+    else:
+        calls = await BRIDGES[name.partition("-gc-")[0]](port, agent_port)
+    commands = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
+    gc.collect()
+    if name.endswith("-gc-off"):
+        gc.disable()
+    elif name.endswith("-gc-frozen"):
+        gc.freeze()
+        gc.set_threshold(50_000, 50, 100)
+    print("ready", flush=True)
+    while line := (await commands.readline()).decode().split():
+        match line:
+            case ["calls", count, file]:
+                found = calls.calls(int(count))
+                lines = found if isinstance(found, list) else await found
+                Path(file).write_text("".join(f"{path} {call_id}\n" for path, call_id in lines))  # noqa: ASYNC240
+            case ["end"]:
+                await calls.end()
+                gc.collect()
+        print("ok", flush=True)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    words = sys.argv[1:]
+    with asyncio.Runner(loop_factory=None if os.environ.get("BENCH_LOOP") == "asyncio" else uvloop_or_none()) as runner:
+        runner.run(main(words[0], int(words[1]), int(words[2])))
