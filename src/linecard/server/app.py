@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -139,10 +140,11 @@ def _metrics(service: Service) -> Answer:
 
 
 def _document(service: Service) -> Answer:
-    written = openapi.document(service.faces, service.exchange.public_url)
+    # Written when first asked for: it takes a quarter of a second, and most processes are never asked.
+    written = functools.cache(lambda: openapi.document(service.faces, service.exchange.public_url))
 
     async def document(request: Request) -> Response:
-        return JSONResponse(written)
+        return JSONResponse(written())
 
     return document
 
