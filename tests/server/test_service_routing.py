@@ -42,8 +42,11 @@ async def act(at: Running, agent_id: str, **fields: Any) -> None:
 
 
 async def why(at: Running, call_id: str) -> str:
-    events = (await at.ask("GET", f"/v1/calls/{call_id}/events"))["items"]
-    return next(str(event["details"]["why"]) for event in events if event["event"] == "call.routed")
+    def routed(events: dict[str, Any]) -> list[str]:
+        return [str(event["details"]["why"]) for event in events["items"] if event["event"] == "call.routed"]
+
+    # Written beside the call, so it may come a moment after the call is seen to be over.
+    return routed(await at.until(f"/v1/calls/{call_id}/events", lambda events: bool(routed(events))))[0]
 
 
 async def outcome(at: Running, number: str) -> tuple[dict[str, Any], str]:
