@@ -53,7 +53,8 @@ def test_every_error_is_a_linecard_error_and_in_the_drawn_tree() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "4155550100", "+0155", "+1 415 555 0100", "0049301234", "+1415555010a", "+1" * 10, "+12345"]
+    "text",
+    ["", "4155550100", "+0155", "+1 415 555 0100", "0049301234", "+1415555010a", "+1" * 10, "+12345", "+1٤155550100"],
 )
 def test_what_is_not_e164_is_refused(text: str) -> None:
     with pytest.raises(errors.InvalidNumber):
