@@ -190,12 +190,12 @@ class House:
                     return call
                 await asyncio.sleep(0.02)
 
-    async def analysed(self, call_id: str, timeout: float = 10) -> dict[str, Any]:
-        """The call, once its papers are done."""
+    async def recorded(self, call_id: str, timeout: float = 10) -> dict[str, Any]:
+        """The call, once its papers are done: its analysis and its recording, whichever comes last."""
         async with asyncio.timeout(timeout):
             while True:
                 call: dict[str, Any] = await self.ask("GET", f"/v1/calls/{call_id}")
-                if call["analysis"] and call["analysis"]["summary"]:
+                if call["recording_url"] and call["analysis"] and call["analysis"]["summary"]:
                     return call
                 await asyncio.sleep(0.02)
 

@@ -300,7 +300,7 @@ async def test_a_recording_is_downloaded_by_key_and_by_an_address_that_expires(
     await quick.line.calls(1)
     await asyncio.sleep(0.3)  # something to record
     await quick.ask("POST", f"/v1/calls/{made['id']}/stop")
-    call = await quick.analysed(made["id"])
+    call = await quick.recorded(made["id"])
     path = f"/v1/calls/{made['id']}/recording"
     wav = await quick.client.get(path, params={"format": "wav"})
     assert (wav.status_code, wav.headers["content-type"]) == (200, "audio/wav")

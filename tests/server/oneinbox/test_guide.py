@@ -60,7 +60,7 @@ async def test_the_guides_lines_work_as_they_stand(house: House, reader: guide.R
     status, stopped = await reader.run(guide.STOP)
     assert status == 200
     assert stopped["status"] == "completed"
-    await house.analysed(call["id"])
+    await house.recorded(call["id"])
     status, record = await reader.run(guide.FETCH)
     assert status == 200
     assert record["status"] == "completed"
