@@ -99,6 +99,8 @@ class MediaSession:
         """Takes the base64 of plain audio frames as it came, instead of events; see :meth:`relays`."""
         self.relay_now: Callable[[str], None] | None = None
         """The same where the transport pushes: called with all caller audio as it comes, and does not wait."""
+        self.relay_stopped: Callable[[], None] | None = None
+        """Told when relaying has to end."""
         self._serializer = serializer
         self._transport = transport
         self._push = transport if isinstance(transport, PushTransport) else None
@@ -246,6 +248,8 @@ class MediaSession:
     def stop_relaying(self) -> None:
         """Caller audio comes as events again."""
         self.relay = self.relay_now = None
+        if self.relay_stopped is not None:
+            self.relay_stopped()
 
     @property
     def transport(self) -> MediaTransport:

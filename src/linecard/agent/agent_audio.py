@@ -13,7 +13,6 @@ from linecard.session import MediaSession
 BUFFER = 300.0
 """Seconds of sound an agent may send before it is heard; what it sends beyond that is dropped."""
 
-
 GAP = 0.1
 """Seconds of silence that end a stretch: an agent that speaks in real time is a little late with every other frame."""
 
@@ -25,8 +24,10 @@ class AgentAudio:
         self._session = session
         self._floor = floor
         self._names = (f"m{number}" for number in itertools.count(1))
-        self._turn: str | None = None
-        self._moved = asyncio.Event()
+        self.turn: str | None = None
+        """The stretch that is being heard."""
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
         self.dropped_seconds = 0.0
 
     def room(self, size: int) -> bool:
@@ -47,11 +48,11 @@ class AgentAudio:
 
     def sent(self) -> None:
         """Sound was sent, here or by the relay."""
-        if self._turn is None:
-            self._turn = next(self._names)
+        if self.turn is None:
+            self.turn = next(self._names)
             now, turns = self._floor.clock(), self._floor.turns
-            self._floor.follow([*turns.speech_queued(now, self._turn), *turns.playback_started(now, self._turn)])
-            self._moved.set()
+            self._floor.follow([*turns.speech_queued(now, self.turn), *turns.playback_started(now, self.turn)])
+            self._timer = self._loop.call_later(GAP, self._look)
 
     async def clear(self) -> None:
         """The agent wants silence, now."""
@@ -59,21 +60,21 @@ class AgentAudio:
             await self._session.clear()
         self._over()
 
-    async def run(self) -> None:
-        """See when a stretch has been heard, until cancelled."""
-        while True:
-            self._moved.clear()
-            if self._turn is None:
-                await self._moved.wait()
-            elif (wait := max(self._session.remaining - 0.02, 0.0, GAP - self._session.silent_for)) > 0:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(min(wait + GAP / 10, 1.0)):
-                        await self._moved.wait()
-            else:
-                self._over()
+    def close(self) -> None:
+        """The call is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        """Whether the stretch has been heard, and if not, when to look again."""
+        wait = max(self._session.remaining - 0.02, 0.0, GAP - self._session.silent_for)
+        if wait > 0:
+            self._timer = self._loop.call_later(min(wait + GAP / 10, 1.0), self._look)
+        else:
+            self._over()
 
     def _over(self) -> None:
-        if self._turn is not None:
-            turn, self._turn = self._turn, None
+        self.close()
+        if self.turn is not None:
+            turn, self.turn = self.turn, None
             self._floor.follow(self._floor.turns.playback_ended(self._floor.clock(), turn))
-        self._moved.set()

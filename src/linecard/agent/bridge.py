@@ -69,6 +69,7 @@ class Bridge(Door):
         self._audio = AgentAudio(self._session, conversation.floor)
         self._caller_audio = relay.CallerAudio(self._session, socket, self._stream_id)
         self._flooding = False
+        self._straight: Straight | None = None
         self._tasks: set[asyncio.Future[None]] = set()
         conversation.door = self
 
@@ -85,8 +86,7 @@ class Bridge(Door):
         speaker = self._conversation.speaker
         if greeting := fill(self._conversation.settings.first_message, self._conversation.variables)[0].strip():
             speaker.add(speaker.begin(), greeting, complete=True)
-        following = asyncio.ensure_future(self._audio.run())
-        straight = self._straight()
+        self._straight = self._short_way()
         try:
             async for frame in self._socket:
                 message = protocol.read(frame)
@@ -98,24 +98,21 @@ class Bridge(Door):
         except StreamNotOpen:
             pass  # the caller was quicker
         finally:
-            if straight is not None:
-                straight.stop()
-            for task in (following, *self._tasks):
+            if self._straight is not None:
+                self._straight.stop()
+            self._audio.close()
+            for task in self._tasks:
                 task.cancel()
 
-    def _straight(self) -> Straight | None:
+    def _short_way(self) -> Straight | None:
         """The short way for the agent's sound, where both connections call back."""
         carrier, agent = self._session.transport, self._socket
         if self._mode.tts or not isinstance(carrier, PushTransport) or not isinstance(agent, PushSocket):
             return None
 
-        voicemail = self._conversation.voicemail
-
-        def mute() -> bool:
-            return self._flooding or voicemail.machine
-
-        straight = Straight(self._session, carrier, agent, mute, self._audio.sent, agent_audio.BUFFER)
+        straight = Straight(self._session, carrier, agent, self._audio, agent_audio.BUFFER)
         straight.start()
+        self._session.relay_stopped = straight.stop
         return straight
 
     # --- from the agent ---------------------------------------------------------------------------------------------
@@ -150,7 +147,10 @@ class Bridge(Door):
         if not self._audio.room(len(media.payload)):
             await self._flood("audio")
             return
-        self._flooding = False
+        if self._flooding:
+            self._flooding = False
+            if self._straight is not None:
+                self._straight.start()
         await relay.to_caller(self._session, media)
         self._audio.sent()
 
@@ -164,6 +164,8 @@ class Bridge(Door):
     async def _flood(self, what: str) -> None:
         if not self._flooding:
             self._flooding = True
+            if self._straight is not None:
+                self._straight.stop()
             self._conversation.note("agent_flooding", what=what)
             message = f"{what} is being dropped: too much of it waits to be heard"
             await self._socket.send(protocol.error(self._stream_id, "flooding", message))

@@ -7,10 +7,9 @@ written, the agent is left unread: what an agent says is not lost, and it is not
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 
+from linecard.agent.agent_audio import AgentAudio
 from linecard.agent.socket import PushSocket
 from linecard.errors import StreamNotOpen
 from linecard.listener import PushTransport
@@ -39,23 +38,20 @@ _decode_sound = msgspec.json.Decoder(_SoundMedia).decode
 
 
 class Straight:
-    """``mute`` is asked whether sound is not to be played now, ``sent`` told when it was; at most ``most`` seconds
-    ahead of what is heard."""
+    """Sound goes at most ``most`` seconds ahead of what is heard; beyond, the bridge has to deal with it."""
 
     def __init__(
         self,
         session: MediaSession,
         carrier: PushTransport,
         agent: PushSocket,
-        mute: Callable[[], bool],
-        sent: Callable[[], None],
+        audio: AgentAudio,
         most: float,
     ) -> None:
         self._session = session
         self._carrier = carrier
         self._agent = agent
-        self._mute = mute
-        self._sent = sent
+        self._audio = audio
         self._most = most
 
     def start(self) -> None:
@@ -73,11 +69,12 @@ class Straight:
         try:
             payload = _decode_sound(message).media.payload
             audio = _decode_text(message).media.payload
-            if not payload or self._mute() or not self._session.send_now(payload, audio, self._most):
+            if not payload or not self._session.send_now(payload, audio, self._most):
                 return False
         except (msgspec.MsgspecError, ValueError, StreamNotOpen):
             return False  # the ordinary way knows what to do about it
-        self._sent()
+        if self._audio.turn is None:
+            self._audio.sent()
         if self._carrier.paused:
             self._agent.hold(True)
         return True
