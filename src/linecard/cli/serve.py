@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from linecard.errors import ConfigurationError
-from linecard.speech.engines import ABILITIES
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -91,9 +90,6 @@ async def serve(settings: Settings) -> int:
             service: Service = app.state.service
             if service.sandboxes is not None:
                 await service.sandboxes.reconnect()
-            # Models take up to a second to load, and the first caller should not be the one who waits for it.
-            engines = service.staff.engines
-            await engines.start(engines.default(ability) for ability in ABILITIES)
             announce(service)
         await running
     finally:
