@@ -123,9 +123,7 @@ def test_the_walk_through_does_what_the_page_says(carrier: str, service: int, tm
     rung, ringing = of("field transcript")
     asked = "i would like to book an appointment"
     assert rung.splitlines() == ["agent: Hello there.", f"user: {asked}", f"agent: You said: {asked}"]
-    # The local recogniser loses words when this process starves, and the page promises a transcript, not an ear.
-    greeting, answer = ringing.splitlines()[:2]
-    assert greeting == "agent: Hello Sama." and answer.startswith("user: ") and len(answer) > len("user: ")
+    assert ringing.splitlines()[:2] == ["agent: Hello Sama.", "user: that sounds great"]
     assert (tmp_path / "call.mp3").read_bytes()[:2] in (b"\xff\xe3", b"\xff\xf3", b"\xff\xfb", b"ID")
     assert (tmp_path / "call.mp3").stat().st_size > 10_000
     assert of("/stop") == ["api_stop"]
