@@ -25,8 +25,8 @@ FIELD = [
     "linecard-fast", "linecard-portable", "linecard-in-fastapi", "fastapi-by-hand", "websockets", "picows-bare",
     "pipecat",
 ]  # fmt: skip
-QUESTIONS = ["linecard-fast-gc-off", "linecard-fast-gc-frozen"]
-"""Asked for by name only: what the garbage collector costs."""
+QUESTIONS = ["linecard-fast-gc-default"]
+"""Asked for by name only: what Python's own times for collecting garbage cost."""
 GUESS = {"linecard-fast": 450, "picows-bare": 500, "pipecat": 12}
 """Where the search for the largest number begins; elsewhere at 200."""
 PACED = 100

@@ -9,13 +9,14 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from linecard.errors import ConfigurationError
+from linecard.fast.collector import QuietCollector
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -41,7 +42,18 @@ def main(argv: list[str]) -> int:
     except ValidationError as failure:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in failure.errors())
         raise ConfigurationError(f"a setting is wrong: {wrong}") from None
-    return asyncio.run(serve(settings))
+    with asyncio.Runner(loop_factory=_loop()) as runner:
+        return runner.run(serve(settings))
+
+
+def _loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where it is installed: a frame costs a tenth to a third less on it."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,6 +95,7 @@ async def serve(settings: Settings) -> int:
     server = Server(_config(app, settings))
     stopping = asyncio.ensure_future(_until_signal(server, app, settings))
     running = asyncio.ensure_future(server.serve([sock]))
+    collector: QuietCollector | None = None
     try:
         while not server.started and not running.done():  # noqa: ASYNC110 uvicorn has no event for it
             await asyncio.sleep(0.01)
@@ -91,9 +104,13 @@ async def serve(settings: Settings) -> int:
             if service.sandboxes is not None:
                 await service.sandboxes.reconnect()
             announce(service)
+            collector = QuietCollector(lambda: len(service.exchange.sessions))
+            collector.start()
         await running
     finally:
         stopping.cancel()
+        if collector is not None:
+            collector.stop()
         sock.close()
     return 0 if server.started else 1
 
