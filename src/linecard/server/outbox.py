@@ -104,9 +104,10 @@ class Sender:
 
     async def _round(self) -> bool:
         """Fan out and hand out; True when there may be more to do at once."""
-        taken = await self.queue.fan_out(self._write)
+        fresh, due = await self.queue.waiting()
+        taken = await self.queue.fan_out(self._write) if fresh else 0
         room = self.at_once - len(self._going)
-        claimed = await self.queue.claim(limit=room) if room > 0 else []
+        claimed = await self.queue.claim(limit=room) if room > 0 and (taken or due) else []
         for delivery in claimed:
             task = asyncio.get_running_loop().create_task(self._deliver(delivery))
             self._going.add(task)

@@ -4,45 +4,53 @@ begins and taken away when all is filed. What a dead process leaves here, anothe
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import and_, delete, select
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.orm import aliased
+from sqlalchemy import and_, bindparam, delete, select
 
 from linecard.server.store import Store
 from linecard.server.store.columns import utc_now
 from linecard.server.store.models import Claim
+from linecard.server.store.statements import Statement, table_of
 
 PREFIX = "unsettled:"
 PAST_PREFIX = "unsettled;"  # the character after the colon: a range on the key, which LIKE would not be everywhere
 
+CLAIM = table_of(Claim)
+
+
+def _ours(insert: Any) -> Any:
+    made = insert(CLAIM)
+    return made.on_conflict_do_update(index_elements=[CLAIM.c.name], set_={"owner": made.excluded.owner})
+
+
+def _left_behind() -> Any:
+    process = CLAIM.alias()
+    alive = and_(process.c.name == "process:" + CLAIM.c.owner, process.c.expires_at > bindparam("now"))
+    return (
+        select(CLAIM.c.name)
+        .outerjoin(process, alive)
+        .where(CLAIM.c.name >= PREFIX, CLAIM.c.name < PAST_PREFIX, process.c.name.is_(None))
+        .limit(50)
+    )
+
+
+BEGIN = Statement(_ours, columns=["name", "owner", "expires_at"])
+DONE = Statement(delete(CLAIM).where(CLAIM.c.name == bindparam("name")))
+LEFT_BEHIND = Statement(_left_behind())
+
 
 async def begin(store: Store, reference: str) -> None:
     """The call is ours to settle, whoever had it before."""
-    insert = sqlite_insert if store.db.sqlite else postgresql_insert
-    values = {"name": PREFIX + reference, "owner": store.owner, "expires_at": utc_now() + timedelta(days=2)}
-    ours = insert(Claim).values(values)
-    ours = ours.on_conflict_do_update(index_elements=[Claim.name], set_={"owner": store.owner})
-    async with store.db.write() as session:
-        await session.execute(ours)
+    expires_at = utc_now() + timedelta(days=2)
+    await store.db.act(BEGIN, name=PREFIX + reference, owner=store.owner, expires_at=expires_at)
 
 
 async def done(store: Store, reference: str) -> None:
     """All is filed."""
-    async with store.db.write() as session:
-        await session.execute(delete(Claim).where(Claim.name == PREFIX + reference))
+    await store.db.act(DONE, name=PREFIX + reference)
 
 
-async def left_behind(store: Store, limit: int = 50) -> list[str]:
-    """References of calls whose process has not been heard of."""
-    process = aliased(Claim)
-    alive = and_(process.name == "process:" + Claim.owner, process.expires_at > utc_now())
-    query = (
-        select(Claim.name)
-        .outerjoin(process, alive)
-        .where(Claim.name >= PREFIX, Claim.name < PAST_PREFIX, process.name.is_(None))
-        .limit(limit)
-    )
-    async with store.db.read() as session:
-        return [name.removeprefix(PREFIX) for name in await session.scalars(query)]
+async def left_behind(store: Store) -> list[str]:
+    """References of calls whose process has not been heard of; not all of them at once."""
+    return [row.name.removeprefix(PREFIX) for row in await store.db.rows(LEFT_BEHIND, now=utc_now())]

@@ -8,10 +8,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from linecard.calls import EndReason
-from linecard.errors import LinecardError
 from linecard.numbers import e164
 from linecard.server.auth import Caller
 from linecard.server.domain import admission, dialling
@@ -27,14 +26,39 @@ from linecard.server.domain.refusals import (
 )
 from linecard.server.refusals import HostUnknown, IdempotencyConflict
 from linecard.server.store import NewCall, Snapshot, parse_id
-from linecard.server.store.calls import IDEMPOTENCY
-from linecard.server.store.columns import utc_now
+from linecard.server.store.calls import BY_KEY, IDEMPOTENCY
+from linecard.server.store.columns import utc_now, word
 from linecard.server.store.credentials import CredentialIncomplete
 from linecard.server.store.ids import new_id
 from linecard.server.store.models import Agent, CallRow, CredentialRow, LineRow
+from linecard.server.store.statements import Statement, table_of
+from linecard.server.store.transactions import Transaction
 
 if TYPE_CHECKING:
     from linecard.server.service import Service
+
+
+LINE, AGENT, CREDENTIAL = table_of(LineRow), table_of(Agent), table_of(CredentialRow)
+
+
+def _who_talks(agent: Any) -> Statement:
+    found = (
+        select(LINE, AGENT, CREDENTIAL)
+        .join(CREDENTIAL, CREDENTIAL.c.id == LINE.c.credential_id)
+        .outerjoin(AGENT, AGENT.c.id == agent)
+        .where(
+            LINE.c.number == bindparam("number"),
+            LINE.c.status != word("released"),
+            LINE.c.workspace_id == bindparam("workspace_id"),
+        )
+        .order_by(LINE.c.status, LINE.c.created_at)
+        .limit(1)
+    )
+    return Statement(found, into=[LineRow, Agent, CredentialRow])
+
+
+THE_LINES_OWN = _who_talks(LINE.c.agent_id)
+AS_NAMED = _who_talks(bindparam("agent_id"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,21 +144,22 @@ async def place(
 
 
 async def _now(service: Service, caller: Caller, new: NewCall, agent: Agent) -> Placed:
-    snapshot = await service.store.limits.reserve(caller.workspace_id, new.id)
-    try:
-        call, fresh = await service.store.calls.create(new)
-    except LinecardError:
-        await service.store.limits.release(new.id)
-        raise
-    if not fresh:  # the same request, a moment ago
-        await service.store.limits.release(new.id)
-        return Placed(call, await service.store.limits.snapshot(caller.workspace_id), repeated=True)
+    store = service.store
+
+    async def work(tx: Transaction) -> tuple[CallRow, Snapshot | None]:
+        """The call and its place in the day's limit: both, or neither."""
+        call, fresh = await store.calls.create_in(tx, new)
+        return call, await store.limits.reserve_in(tx, caller.workspace_id, call.id) if fresh else None
+
+    call, snapshot = await store.db.transact(work)
+    if snapshot is None:  # the same request, a moment ago
+        return Placed(call, await store.limits.snapshot(caller.workspace_id), repeated=True)
     if admission.limited(service):
         try:
             await admission.take_room(service, call)
         except admission.NoRoom:
             await dialling.give_up(service, call, EndReason.CONCURRENCY_LIMIT)
-            await service.store.limits.release(call.id)
+            await store.limits.release(call.id)
             raise
     return Placed(await dialling.ring(service, call, agent), snapshot)
 
@@ -153,21 +178,11 @@ async def _who(
     service: Service, caller: Caller, from_number: str, agent_id: str | UUID | None
 ) -> tuple[LineRow, Agent]:
     """The line, and who talks on it: one look at the database for all that has to be there."""
-    wanted = parse_id("agent", agent_id)
-    query = (
-        select(LineRow, Agent, CredentialRow)
-        .join(CredentialRow, CredentialRow.id == LineRow.credential_id)
-        .outerjoin(Agent, Agent.id == (wanted if agent_id is not None else LineRow.agent_id))
-        .where(
-            LineRow.number == from_number,
-            LineRow.status != "released",
-            LineRow.workspace_id == caller.workspace_id,
-        )
-        .order_by(LineRow.status, LineRow.created_at)
-        .limit(1)
-    )
-    async with service.store.db.read() as session:
-        found = (await session.execute(query)).one_or_none()
+    asked: dict[str, Any] = {"number": from_number, "workspace_id": caller.workspace_id}
+    if agent_id is None:
+        found = await service.store.db.row(THE_LINES_OWN, **asked)
+    else:
+        found = await service.store.db.row(AS_NAMED, agent_id=parse_id("agent", agent_id), **asked)
     if found is None:
         if agent_id is not None:
             await agent_of(service.store, caller, agent_id)
@@ -188,13 +203,9 @@ async def _who(
 
 async def _repeat(service: Service, caller: Caller, key: str, body_hash: str | None) -> CallRow | None:
     """The call this key made in the last day; a key used for something else is a conflict."""
-    query = select(CallRow).where(
-        CallRow.workspace_id == caller.workspace_id,
-        CallRow.idempotency_key == key,
-        CallRow.created_at >= utc_now() - IDEMPOTENCY,
-    )
-    async with service.store.db.read() as session:
-        known = await session.scalar(query)
-    if known is not None and known.body_hash != body_hash:
+    known: CallRow | None = await service.store.db.row(BY_KEY, of=caller.workspace_id, key=key)
+    if known is None or known.created_at < utc_now() - IDEMPOTENCY:
+        return None
+    if known.body_hash != body_hash:
         raise IdempotencyConflict(known.id)
     return known

@@ -6,7 +6,7 @@ import re
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.exc import IntegrityError
 
 from linecard.server.refusals import InUse, Taken
@@ -14,6 +14,10 @@ from linecard.server.store.columns import utc_now, word
 from linecard.server.store.database import Database
 from linecard.server.store.ids import new_id, public_id
 from linecard.server.store.models import Agent, ApiKey, LineRow
+from linecard.server.store.statements import Statement, table_of
+
+TABLE = table_of(Agent)
+BY_ID = Statement(select(TABLE).where(TABLE.c.id == bindparam("id")), into=[Agent])
 
 CHANGEABLE = frozenset(
     {
@@ -51,10 +55,7 @@ class Agents:
 
     async def get(self, workspace_id: UUID, agent_id: UUID | None) -> Agent | None:
         """The agent; None when unknown, deleted or another workspace's."""
-        if agent_id is None:
-            return None
-        async with self._db.read() as session:
-            agent = await session.get(Agent, agent_id)
+        agent = await self.find(agent_id)
         if agent is None or agent.workspace_id != workspace_id or agent.deleted_at is not None:
             return None
         return agent
@@ -63,8 +64,8 @@ class Agents:
         """Any workspace's agent, deleted or not: for our own processes, never for a client."""
         if agent_id is None:
             return None
-        async with self._db.read() as session:
-            return await session.get(Agent, agent_id)
+        found: Agent | None = await self._db.row(BY_ID, id=agent_id)
+        return found
 
     async def by_handle(self, workspace_id: UUID, handle: str) -> Agent | None:
         """The agent with this handle; a leading ``@`` is dropped."""

@@ -1,4 +1,4 @@
-"""One batch of hot rows into a transaction: numbers the segments, and inserts each table's rows at one go."""
+"""One batch of hot writes as rows: segments get their number and place here, in the transaction that keeps them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,27 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import bindparam, func, insert, select
 
 from linecard.server.store.models import CallEventRow, CallRow, Segment
+from linecard.server.store.statements import Statement, table_of
+from linecard.server.store.transactions import Transaction
+
+CALL, SEGMENT = table_of(CallRow), table_of(Segment)
+
+PLACE = Statement(
+    select(
+        CALL.c.workspace_id,
+        CALL.c.line_id,
+        CALL.c.agent_id,
+        select(func.max(SEGMENT.c.seq)).where(SEGMENT.c.call_id == CALL.c.id).scalar_subquery().label("last"),
+    ).where(CALL.c.id == bindparam("id"))
+)
+SAY = Statement(
+    insert(SEGMENT),
+    columns=["call_id", "workspace_id", "line_id", "agent_id", "seq", "ts_ms", "party", "text", "created_at"],
+)
+LOG = Statement(insert(table_of(CallEventRow)), columns=["call_id", "kind", "at", "payload"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +40,8 @@ class CallPlace:
     next_seq: int
 
 
-def write_rows(
-    connection: Connection,
+async def write_rows(
+    tx: Transaction,
     rows: Sequence[tuple[type[Segment] | type[CallEventRow], dict[str, Any]]],
     known: Mapping[UUID, CallPlace],
 ) -> dict[UUID, CallPlace]:
@@ -39,7 +57,7 @@ def write_rows(
             events.append(values)
             continue
         call_id: UUID = values["call_id"]
-        place = places.get(call_id) or known.get(call_id) or _place(connection, call_id)
+        place = places.get(call_id) or known.get(call_id) or await _place(tx, call_id)
         places[call_id] = replace(place, next_seq=place.next_seq + 1)
         segments.append(
             {
@@ -50,17 +68,13 @@ def write_rows(
                 "seq": place.next_seq,
             }
         )
-    if segments:
-        connection.execute(insert(Segment), segments)
-    if events:
-        connection.execute(insert(CallEventRow), events)
+    await tx.each(SAY, segments)
+    await tx.each(LOG, events)
     return places
 
 
-def _place(connection: Connection, call_id: UUID) -> CallPlace:
-    last = select(func.max(Segment.seq)).where(Segment.call_id == call_id).scalar_subquery()
-    query = select(CallRow.workspace_id, CallRow.line_id, CallRow.agent_id, last).where(CallRow.id == call_id)
-    row = connection.execute(query).one_or_none()
+async def _place(tx: Transaction, call_id: UUID) -> CallPlace:
+    row = await tx.row(PLACE, id=call_id)
     if row is None:
         return CallPlace(None, None, None, 0)
-    return CallPlace(row[0], row[1], row[2], 0 if row[3] is None else row[3] + 1)
+    return CallPlace(row.workspace_id, row.line_id, row.agent_id, 0 if row.last is None else row.last + 1)

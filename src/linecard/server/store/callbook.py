@@ -6,14 +6,12 @@ the minutes used, and what subscribers will be told. Either all of it happened o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, and_, insert, or_, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import and_, bindparam, insert, or_, select, update
 
 from linecard.calls import Call, CallStatus, Direction, EndReason
 from linecard.errors import UnknownCall, UnknownCredential
@@ -24,34 +22,78 @@ from linecard.server.store.ids import new_id, parse_id, public_id
 from linecard.server.store.limits import settle
 from linecard.server.store.models import Agent, CallEventRow, CallRow, CredentialRow, LineRow, OutboxEvent
 from linecard.server.store.stages import announcements, call_events, once_key, stage_of
+from linecard.server.store.statements import Statement, table_of
+from linecard.server.store.transactions import Transaction
 
-COLUMNS = (
-    CallRow.id,
-    CallRow.workspace_id,
-    CallRow.provider,
-    CallRow.credential_id,
-    CallRow.agent_id,
-    CallRow.carrier_id,
-    CallRow.direction,
-    CallRow.from_number,
-    CallRow.to_number,
-    CallRow.status,
-    CallRow.stage,
-    CallRow.reason,
-    CallRow.intent,
-    CallRow.carrier_status,
-    CallRow.sip_code,
-    CallRow.answered_by,
-    CallRow.time_limit,
-    CallRow.is_blocked,
-    CallRow.created_at,
-    CallRow.answered_at,
-    CallRow.ended_at,
-    CallRow.raw,
+TABLE = table_of(CallRow)
+CREDENTIAL, LINE, AGENT = table_of(CredentialRow), table_of(LineRow), table_of(Agent)
+
+SNAPSHOT = select(
+    *(
+        TABLE.c[name]
+        for name in (
+            "id", "workspace_id", "provider", "credential_id", "agent_id", "carrier_id", "direction", "from_number",
+            "to_number", "status", "stage", "reason", "intent", "carrier_status", "sip_code", "answered_by",
+            "time_limit", "is_blocked", "created_at", "answered_at", "ended_at", "raw",
+        )
+    )
+)  # fmt: skip
+BY_ID = SNAPSHOT.where(TABLE.c.id == bindparam("id"))
+BY_CARRIER = SNAPSHOT.where(TABLE.c.carrier_id == bindparam("key")).order_by(TABLE.c.created_at.desc()).limit(1)
+READ = (Statement(BY_ID), Statement(BY_CARRIER))
+LOCK = (Statement(BY_ID.with_for_update()), Statement(BY_CARRIER.with_for_update()))
+TAKEN = Statement(
+    SNAPSHOT.where(
+        or_(
+            TABLE.c.id == bindparam("id"),
+            and_(TABLE.c.credential_id == bindparam("credential_id"), TABLE.c.carrier_id == bindparam("carrier_id")),
+        )
+    )
+)
+# A scheduled call that nobody has begun to dial is not in progress: it holds no line yet.
+LIVE = Statement(
+    SNAPSHOT.where(
+        TABLE.c.status != word("ended"), or_(TABLE.c.scheduled_at.is_(None), TABLE.c.dial_claimed_at.is_not(None))
+    )
+)
+PLACE = Statement(
+    select(CREDENTIAL.c.workspace_id, LINE.c.id.label("line_id"), AGENT.c.id.label("agent_id"))
+    .select_from(CREDENTIAL)
+    .outerjoin(
+        LINE,
+        and_(
+            LINE.c.credential_id == CREDENTIAL.c.id,
+            LINE.c.number == bindparam("number"),
+            LINE.c.status != word("released"),
+        ),
+    )
+    .outerjoin(AGENT, and_(AGENT.c.id == bindparam("agent"), AGENT.c.workspace_id == CREDENTIAL.c.workspace_id))
+    .where(CREDENTIAL.c.id == bindparam("credential"))
+)
+EMPTY: dict[str, Any] = {"variables": {}, "metadata": {}, "overrides": {}, "options": {}, "is_blocked": False}
+"""What a call that nobody asked for has of these."""
+OPEN = Statement(
+    lambda insert: insert(TABLE).on_conflict_do_nothing().returning(TABLE.c.id),
+    columns=[
+        "id", "workspace_id", "provider", "credential_id", "line_id", "agent_id", "carrier_id", "direction",
+        "from_number", "to_number", "status", "stage", "reason", "intent", "carrier_status", "sip_code", "answered_by",
+        "time_limit", "raw", "created_at", "answered_at", "ended_at", "updated_at", "owner", *EMPTY,
+    ],
+)  # fmt: skip
+LOG = Statement(insert(table_of(CallEventRow)), columns=["call_id", "kind", "at", "payload"])
+TELL = Statement(
+    lambda insert: insert(table_of(OutboxEvent)).on_conflict_do_nothing(),
+    columns=["event_id", "workspace_id", "call_id", "kind", "at", "payload", "dedupe"],
 )
 
 
-def as_call(row: Row[Any] | CallRow) -> Call:
+@cache
+def changing(names: tuple[str, ...]) -> Statement:
+    """Sets these columns of the call ``row_id``."""
+    return Statement(update(TABLE).where(TABLE.c.id == bindparam("row_id")), columns=names)
+
+
+def as_call(row: Any) -> Call:
     """The exchange's view of a stored call."""
     return Call(
         id=row.carrier_id or "",
@@ -112,12 +154,13 @@ class SqlCallBook:
 
         ``UnknownCredential`` when the call's credential is not in the store: without it nobody owns the call.
         """
-        async with self._db.write() as session:
-            workspace_id, place = await self._place(session, call)
-            insert_ = sqlite_insert if self._db.sqlite else postgresql_insert
-            id_ = parse_id("call", call.reference) or new_id()
-            now = utc_now()
+        id_ = parse_id("call", call.reference) or new_id()
+        now = utc_now()
+
+        async def work(tx: Transaction) -> tuple[Call, bool]:
+            workspace_id, place = await self._place(tx, call)
             values = {
+                **EMPTY,
                 **as_columns(call),
                 **place,
                 "workspace_id": workspace_id,
@@ -126,39 +169,36 @@ class SqlCallBook:
                 "updated_at": now,
                 "owner": self._owner,
             }
-            made = await session.execute(
-                insert_(CallRow).values(values).on_conflict_do_nothing().returning(CallRow.id)
-            )
-            if made.scalar_one_or_none() is None:
-                known = or_(
-                    CallRow.id == id_,
-                    and_(CallRow.credential_id == place["credential_id"], CallRow.carrier_id == call.id),
-                )
-                return as_call((await session.execute(select(*COLUMNS).where(known))).one())
+            if await tx.value(OPEN, **values) is None:
+                known = {"id": id_, "credential_id": place["credential_id"], "carrier_id": call.id}
+                return as_call(await tx.row(TAKEN, **known)), False
             sort = (workspace_id, place["agent_id"], call.direction.value, values["stage"], False)
-            await tallies.count(session, (sort, 1))
+            await tallies.count(tx, (sort, 1))
             # What a call brings with it when it is first seen (already answered, say) is told as well.
             nothing = call.model_copy(
                 update={"status": CallStatus.QUEUED, "answered_at": None, "ended_at": None, "answered_by": None}
             )
-            await self._record(session, id_, workspace_id, nothing, call, told=True)
-        self._announce()
-        return call.model_copy(update={"reference": id_.hex, "created_at": values["created_at"]})
+            told = await _record(tx, id_, workspace_id, nothing, call, tell=True)
+            return call.model_copy(update={"reference": id_.hex, "created_at": values["created_at"]}), told
+
+        opened, told = await self._db.transact(work)
+        if told:
+            self._announce()
+        return opened
 
     async def get(self, key: str) -> Call | None:
-        async with self._db.read() as session:
-            row = await self._find(session, key)
+        row = await self._db.look(lambda tx: _find(tx, key, READ))
         return as_call(row) if row is not None else None
 
     async def update(self, key: str, change: Callable[[Call], Call]) -> Call:
-        async with self._db.write() as session:
-            row = await self._find(session, key, lock=True)
+        async def work(tx: Transaction) -> tuple[Call, bool]:
+            row = await _find(tx, key, LOCK)
             if row is None:
                 raise UnknownCall(key)
             before = as_call(row)
             after = change(before)
             if after is before or after == before:
-                return before
+                return before, False
             changed = {
                 name: value
                 for (name, value), old in zip(as_columns(after).items(), as_columns(before).values(), strict=True)
@@ -167,81 +207,68 @@ class SqlCallBook:
             changed["updated_at"] = utc_now()
             if after.agent_id != before.agent_id:
                 changed["agent_id"] = parse_id("agent", after.agent_id)
-            await session.execute(update(CallRow).where(CallRow.id == row.id).values(**changed))
+            await tx.run(changing(tuple(changed)), row_id=row.id, **changed)
             agent_id, stage = changed.get("agent_id", row.agent_id), changed.get("stage", row.stage)
             was = (row.workspace_id, row.agent_id, row.direction, row.stage, row.is_blocked)
             now_is = (row.workspace_id, agent_id, after.direction.value, stage, row.is_blocked)
             if was != now_is:
-                await tallies.count(session, (was, -1), (now_is, 1))
-            await self._record(session, row.id, row.workspace_id, before, after, told=not row.is_blocked)
-        self._announce()
+                await tallies.count(tx, (was, -1), (now_is, 1))
+            return after, await _record(tx, row.id, row.workspace_id, before, after, tell=not row.is_blocked)
+
+        after, told = await self._db.transact(work)
+        if told:
+            self._announce()
         return after
 
     async def in_progress(self) -> list[Call]:
-        async with self._db.read() as session:
-            # A scheduled call that nobody has begun to dial is not in progress: it holds no line yet.
-            begun = or_(CallRow.scheduled_at.is_(None), CallRow.dial_claimed_at.is_not(None))
-            rows = await session.execute(select(*COLUMNS).where(CallRow.status != word("ended"), begun))
-            return [as_call(row) for row in rows]
+        return [as_call(row) for row in await self._db.rows(LIVE)]
 
-    async def _find(self, session: AsyncSession, key: str, *, lock: bool = False) -> Row[Any] | None:
-        """By our reference first, then by the carrier's id: some carriers' ids look like uuids too."""
-        if not key:
-            return None
-        id_ = parse_id("call", key)
-        for condition in (CallRow.id == id_ if id_ else None, CallRow.carrier_id == key):
-            if condition is None:
-                continue
-            query = select(*COLUMNS).where(condition).order_by(CallRow.created_at.desc()).limit(1)
-            row = (await session.execute(query.with_for_update() if lock else query)).one_or_none()
-            if row is not None:
-                return row
-        return None
-
-    async def _place(self, session: AsyncSession, call: Call) -> tuple[UUID, dict[str, UUID | None]]:
+    async def _place(self, tx: Transaction, call: Call) -> tuple[UUID, dict[str, UUID | None]]:
         """Whose call it is: the workspace; then credential, line and agent, as far as they are ours."""
         credential_id = parse_id("credential", call.credential_id)
-        line = and_(
-            LineRow.credential_id == CredentialRow.id,
-            LineRow.number == call.line_number,
-            LineRow.status != word("released"),
-        )
-        agent = and_(
-            Agent.id == parse_id("agent", call.agent_id), Agent.workspace_id == CredentialRow.workspace_id
-        )
-        query = (
-            select(CredentialRow.workspace_id, LineRow.id, Agent.id)
-            .select_from(CredentialRow)
-            .outerjoin(LineRow, line)
-            .outerjoin(Agent, agent)
-            .where(CredentialRow.id == credential_id)
-        )
-        found = (await session.execute(query)).one_or_none() if credential_id else None
+        agent = parse_id("agent", call.agent_id)
+        found = None
+        if credential_id is not None:
+            found = await tx.row(PLACE, credential=credential_id, number=call.line_number, agent=agent)
         if found is None:
             raise UnknownCredential(call.credential_id)
-        workspace_id, line_id, agent_id = found
-        return workspace_id, {"credential_id": credential_id, "line_id": line_id, "agent_id": agent_id}
+        return found.workspace_id, {
+            "credential_id": credential_id, "line_id": found.line_id, "agent_id": found.agent_id
+        }  # fmt: skip
 
-    async def _record(
-        self, session: AsyncSession, id_: UUID, workspace_id: UUID, before: Call, after: Call, *, told: bool
-    ) -> None:
-        now = utc_now()
-        if events := call_events(before, after, now):
-            rows = [{"call_id": id_, "kind": kind, "at": at, "payload": payload} for kind, at, payload in events]
-            await session.execute(insert(CallEventRow), rows)
-        if told and (found := announcements(before, after, now)):
-            outbox = [
-                {
-                    "workspace_id": workspace_id,
-                    "call_id": id_,
-                    "kind": kind,
-                    "at": at,
-                    "payload": payload,
-                    "dedupe": once_key(id_.hex, kind),
-                }
-                for kind, at, payload in found
-            ]
-            insert_ = sqlite_insert if self._db.sqlite else postgresql_insert
-            await session.execute(insert_(OutboxEvent).on_conflict_do_nothing(), outbox)
-        if after.ended and not before.ended:
-            await settle(session, id_, after.duration)
+
+async def _find(tx: Transaction, key: str, statements: Sequence[Statement]) -> Any:
+    """By our reference first, then by the carrier's id: some carriers' ids look like uuids too."""
+    if not key:
+        return None
+    by_id, by_carrier = statements
+    id_ = parse_id("call", key)
+    row = await tx.row(by_id, id=id_) if id_ is not None else None
+    return row if row is not None else await tx.row(by_carrier, key=key)
+
+
+async def _record(
+    tx: Transaction, id_: UUID, workspace_id: UUID, before: Call, after: Call, *, tell: bool
+) -> bool:
+    """The call's log, what subscribers will be told, the minutes used; whether there is anything to tell."""
+    now = utc_now()
+    if events := call_events(before, after, now):
+        await tx.each(LOG, [{"call_id": id_, "kind": kind, "at": at, "payload": facts} for kind, at, facts in events])
+    told = announcements(before, after, now) if tell else []
+    if told:
+        rows = [
+            {
+                "event_id": new_id(),
+                "workspace_id": workspace_id,
+                "call_id": id_,
+                "kind": kind,
+                "at": at,
+                "payload": facts,
+                "dedupe": once_key(id_.hex, kind),
+            }
+            for kind, at, facts in told
+        ]
+        await tx.each(TELL, rows)
+    if after.ended and not before.ended:
+        await settle(tx, id_, after.duration)
+    return bool(told)

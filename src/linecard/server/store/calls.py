@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, func, insert, select, tuple_, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import Select, bindparam, func, insert, select, tuple_, update
 
 from linecard.server.refusals import IdempotencyConflict
 from linecard.server.store import tallies
@@ -22,6 +21,51 @@ from linecard.server.store.database import Database
 from linecard.server.store.ids import new_id, parse_id
 from linecard.server.store.models import CallEventRow, CallRow, LineRow
 from linecard.server.store.pages import Page, read_cursor, write_cursor
+from linecard.server.store.statements import Statement, table_of
+from linecard.server.store.transactions import Transaction
+
+TABLE = table_of(CallRow)
+BY_ID = Statement(select(TABLE).where(TABLE.c.id == bindparam("id")), into=[CallRow])
+BY_CARRIER = Statement(select(TABLE).where(TABLE.c.carrier_id == bindparam("key")).limit(1), into=[CallRow])
+CREATED = (
+    "id", "workspace_id", "credential_id", "line_id", "agent_id", "provider", "direction", "from_number", "to_number",
+    "status", "stage", "time_limit", "is_blocked", "raw", "variables", "metadata", "overrides", "options",
+    "webhook_url", "websocket_url", "scheduled_at", "idempotency_key", "body_hash", "created_at", "updated_at", "owner",
+)  # fmt: skip
+CREATE = Statement(
+    lambda insert: insert(TABLE).on_conflict_do_nothing().returning(*TABLE.c), columns=CREATED, into=[CallRow]
+)
+# A key is free again after a day: let go of it, so that it can be taken anew.
+FREE_KEY = Statement(
+    update(TABLE)
+    .where(
+        TABLE.c.workspace_id == bindparam("of"),
+        TABLE.c.idempotency_key == bindparam("key"),
+        TABLE.c.created_at < bindparam("before"),
+    )
+    .values(idempotency_key=None, updated_at=TABLE.c.updated_at)
+)
+BY_KEY = Statement(
+    select(TABLE).where(TABLE.c.workspace_id == bindparam("of"), TABLE.c.idempotency_key == bindparam("key")),
+    into=[CallRow],
+)
+DUE = Statement(
+    select(TABLE.c.id)
+    .where(
+        TABLE.c.status == word("queued"), TABLE.c.scheduled_at <= bindparam("now"), TABLE.c.dial_claimed_at.is_(None)
+    )
+    .limit(1)
+)
+LOG = Statement(insert(table_of(CallEventRow)), columns=["call_id", "kind", "at", "payload"])
+FOR_BLOCKING = Statement(select(TABLE).where(TABLE.c.id == bindparam("id")).with_for_update(), into=[CallRow])
+
+
+@cache
+def noting(names: tuple[str, ...]) -> Statement:
+    """Sets these columns of the call ``row_id``, and gives the row as it is then."""
+    changed = update(TABLE).where(TABLE.c.id == bindparam("row_id")).returning(*TABLE.c)
+    return Statement(changed, columns=names, into=[CallRow])
+
 
 IDEMPOTENCY = timedelta(hours=24)
 
@@ -32,6 +76,9 @@ NOTES = frozenset(
     }
 )  # fmt: skip
 """Columns that :meth:`Calls.note` may set: all that is not the call's course."""
+
+COLUMN_OF = {"details": "metadata"}
+"""Columns that have another name in the table: SQLAlchemy keeps this one for itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,83 +136,72 @@ class Calls:
         It is ``initiated``, or ``queued`` when scheduled. ``IdempotencyConflict`` when the key came with another
         body in the last 24 hours.
         """
+        return await self._db.transact(lambda tx: self.create_in(tx, new))
+
+    async def create_in(self, tx: Transaction, new: NewCall) -> tuple[CallRow, bool]:
+        """:meth:`create` as part of a transaction."""
         now = utc_now()
         stage = "queued" if new.scheduled_at else "initiated"
-        values = {
-            "id": new.id,
-            "workspace_id": new.line.workspace_id,
-            "credential_id": new.line.credential_id,
-            "line_id": new.line.id,
-            "agent_id": new.agent_id,
-            "provider": new.line.provider,
-            "direction": "outbound",
-            "from_number": new.line.number,
-            "to_number": new.to_number,
-            "status": stage,
-            "stage": stage,
-            "time_limit": new.time_limit,
-            "variables": dict(new.variables),
-            "details": dict(new.metadata),
-            "overrides": dict(new.overrides),
-            "options": dict(new.options),
-            "webhook_url": new.webhook_url,
-            "websocket_url": new.websocket_url,
-            "scheduled_at": new.scheduled_at,
-            "idempotency_key": new.idempotency_key,
-            "body_hash": new.body_hash,
-            "created_at": now,
-            "updated_at": now,
-            "owner": self._owner,
-        }
-        insert_ = sqlite_insert if self._db.sqlite else postgresql_insert
-        async with self._db.write() as session:
-            same_key = (CallRow.id == new.id, CallRow.workspace_id == new.line.workspace_id)
-            if new.idempotency_key:
-                # A key is free again after a day: let go of it, so that it can be taken anew below.
-                same_key = (
-                    CallRow.workspace_id == new.line.workspace_id,
-                    CallRow.idempotency_key == new.idempotency_key,
-                )
-                stale = (*same_key, CallRow.created_at < now - IDEMPOTENCY)
-                await session.execute(update(CallRow).where(*stale).values(idempotency_key=None))
-            made = await session.scalars(
-                insert_(CallRow).values(values).on_conflict_do_nothing().returning(CallRow)
+        of = new.line.workspace_id
+        if new.idempotency_key:
+            await tx.run(FREE_KEY, of=of, key=new.idempotency_key, before=now - IDEMPOTENCY)
+        row: CallRow | None = await tx.row(
+            CREATE,
+            id=new.id,
+            workspace_id=of,
+            credential_id=new.line.credential_id,
+            line_id=new.line.id,
+            agent_id=new.agent_id,
+            provider=new.line.provider,
+            direction="outbound",
+            from_number=new.line.number,
+            to_number=new.to_number,
+            status=stage,
+            stage=stage,
+            time_limit=new.time_limit,
+            is_blocked=False,
+            raw={},
+            variables=dict(new.variables),
+            metadata=dict(new.metadata),
+            overrides=dict(new.overrides),
+            options=dict(new.options),
+            webhook_url=new.webhook_url,
+            websocket_url=new.websocket_url,
+            scheduled_at=new.scheduled_at,
+            idempotency_key=new.idempotency_key,
+            body_hash=new.body_hash,
+            created_at=now,
+            updated_at=now,
+            owner=self._owner,
+        )
+        if row is None:
+            by_key = new.idempotency_key is not None
+            known: CallRow = await (
+                tx.row(BY_KEY, of=of, key=new.idempotency_key) if by_key else tx.row(BY_ID, id=new.id)
             )
-            row = made.one_or_none()
-            if row is None:
-                known = (await session.scalars(select(CallRow).where(*same_key))).one()
-                if known.body_hash != new.body_hash:
-                    raise IdempotencyConflict(known.id)
-                return known, False
-            sort = (row.workspace_id, row.agent_id, row.direction, row.stage, False)
-            await tallies.count(session, (sort, 1))
-            event = {"call_id": row.id, "kind": "call.created", "at": now, "payload": {}}
-            await session.execute(insert(CallEventRow), [event])
+            if known.body_hash != new.body_hash:
+                raise IdempotencyConflict(known.id)
+            return known, False
+        await tallies.count(tx, ((of, row.agent_id, row.direction, row.stage, False), 1))
+        await tx.run(LOG, call_id=row.id, kind="call.created", at=now, payload={})
         return row, True
 
     async def get(self, workspace_id: UUID, call_id: UUID | None) -> CallRow | None:
         """The call; None when there is none or it is another workspace's."""
-        if call_id is None:
-            return None
-        async with self._db.read() as session:
-            row = await session.get(CallRow, call_id)
+        row: CallRow | None = await self._db.row(BY_ID, id=call_id) if call_id is not None else None
         return row if row is not None and row.workspace_id == workspace_id else None
 
     async def find(self, key: UUID | str) -> CallRow | None:
         """Any workspace's call, by reference or carrier id: for our own processes, never for a client."""
         id_ = parse_id("call", key)
-        async with self._db.read() as session:
-            row = await session.get(CallRow, id_) if id_ else None
-            if row is None and isinstance(key, str):
-                row = await session.scalar(select(CallRow).where(CallRow.carrier_id == key).limit(1))
+        row: CallRow | None = await self._db.row(BY_ID, id=id_) if id_ is not None else None
+        if row is None and isinstance(key, str):
+            row = await self._db.row(BY_CARRIER, key=key)
         return row
 
     async def exists(self, call_id: UUID | None) -> bool:
         """True when the call is somebody's: tells a foreign id (403) from an unknown one (404)."""
-        if call_id is None:
-            return False
-        async with self._db.read() as session:
-            return await session.scalar(select(CallRow.id).where(CallRow.id == call_id)) is not None
+        return call_id is not None and await self._db.row(BY_ID, id=call_id) is not None
 
     async def page(
         self, workspace_id: UUID, which: CallFilter, *, limit: int = 50, offset: int = 0, cursor: str | None = None
@@ -202,22 +238,27 @@ class Calls:
         """
         if unknown := set(notes) - NOTES:
             raise ValueError(f"not notes of a call: {', '.join(sorted(unknown))}")
-        async with self._db.write() as session:
-            changed = update(CallRow).where(CallRow.id == call_id).values(**notes).returning(CallRow)
-            return (await session.scalars(changed)).one_or_none()
+        named = {COLUMN_OF.get(name, name): value for name, value in notes.items()}
+        row: CallRow | None = await self._db.act(
+            noting((*named, "updated_at")), row_id=call_id, updated_at=utc_now(), **named
+        )
+        return row
 
     async def block(self, call_id: UUID) -> None:
         """Mark a call as refused by a contact rule: agents' keys never see it, subscribers hear nothing of it.
 
         To be called before the call ends: what was announced stays announced.
         """
-        async with self._db.write() as session:
-            row = await session.scalar(select(CallRow).where(CallRow.id == call_id).with_for_update())
+
+        async def work(tx: Transaction) -> None:
+            row = await tx.row(FOR_BLOCKING, id=call_id)
             if row is None or row.is_blocked:
                 return
-            was = (row.workspace_id, row.agent_id, row.direction, row.stage, False)
-            row.is_blocked = True
-            await tallies.count(session, (was, -1), ((*was[:4], True), 1))
+            was = (row.workspace_id, row.agent_id, row.direction, row.stage)
+            await tx.row(noting(("is_blocked", "updated_at")), row_id=row.id, is_blocked=True, updated_at=utc_now())
+            await tallies.count(tx, ((*was, False), -1), ((*was, True), 1))
+
+        await self._db.transact(work)
 
     async def events(self, call_id: UUID) -> list[CallEventRow]:
         """The call's log in order."""
@@ -229,6 +270,8 @@ class Calls:
         """Scheduled calls whose time has come, now ours to dial. Each is given out once, ever: a process that dies
         after this leaves a call that nobody dials again, because a person may be hearing it ring."""
         now = at or utc_now()
+        if await self._db.row(DUE, now=now) is None:
+            return []
         due = (
             select(CallRow.id)
             .where(CallRow.status == word("queued"), CallRow.scheduled_at <= now, CallRow.dial_claimed_at.is_(None))

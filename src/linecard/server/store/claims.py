@@ -7,16 +7,46 @@ life is the claim ``process:<owner>``.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import and_, delete, or_, select
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import and_, bindparam, delete, or_, select
 
 from linecard.server.store.columns import utc_now, word
 from linecard.server.store.database import Database
 from linecard.server.store.models import CallRow, Claim
+from linecard.server.store.statements import Statement, table_of
 
 ALIVE_SECONDS = 20.0
+
+TABLE, CALL = table_of(Claim), table_of(CallRow)
+
+
+def _take(insert: Any) -> Any:
+    made = insert(TABLE)
+    return made.on_conflict_do_update(
+        index_elements=[TABLE.c.name],
+        set_={"owner": made.excluded.owner, "expires_at": made.excluded.expires_at},
+        where=or_(TABLE.c.owner == bindparam("me"), TABLE.c.expires_at <= bindparam("now")),
+    ).returning(TABLE.c.name)
+
+
+def _orphans() -> Any:
+    keeper = and_(
+        TABLE.c.owner == CALL.c.owner, TABLE.c.name == "process:" + CALL.c.owner, TABLE.c.expires_at > bindparam("now")
+    )
+    begun = or_(CALL.c.scheduled_at.is_(None), CALL.c.dial_claimed_at.is_not(None))
+    return (
+        select(CALL)
+        .outerjoin(TABLE, keeper)
+        .where(CALL.c.status != word("ended"), TABLE.c.name.is_(None), begun, CALL.c.updated_at <= bindparam("before"))
+        .order_by(CALL.c.created_at)
+        .limit(200)
+    )
+
+
+TAKE = Statement(_take, columns=["name", "owner", "expires_at"])
+DROP = Statement(delete(TABLE).where(TABLE.c.name == bindparam("name"), TABLE.c.owner == bindparam("owner")))
+ORPHANS = Statement(_orphans(), into=[CallRow])
 
 
 class Claims:
@@ -29,20 +59,13 @@ class Claims:
     async def take(self, name: str, seconds: float, *, at: datetime | None = None) -> bool:
         """Claim or renew; False while another owner holds it."""
         now = at or utc_now()
-        insert = sqlite_insert if self._db.sqlite else postgresql_insert
-        statement = insert(Claim).values(name=name, owner=self.owner, expires_at=now + timedelta(seconds=seconds))
-        taken = statement.on_conflict_do_update(
-            index_elements=[Claim.name],
-            set_={"owner": statement.excluded.owner, "expires_at": statement.excluded.expires_at},
-            where=or_(Claim.owner == self.owner, Claim.expires_at <= now),
-        ).returning(Claim.name)
-        async with self._db.write() as session:
-            return (await session.execute(taken)).scalar_one_or_none() is not None
+        expires_at = now + timedelta(seconds=seconds)
+        taken = await self._db.act(TAKE, name=name, owner=self.owner, me=self.owner, expires_at=expires_at, now=now)
+        return taken is not None
 
     async def drop(self, name: str) -> None:
         """Give a claim back, if it is ours."""
-        async with self._db.write() as session:
-            await session.execute(delete(Claim).where(Claim.name == name, Claim.owner == self.owner))
+        await self._db.act(DROP, name=name, owner=self.owner)
 
     async def alive(self, *, at: datetime | None = None) -> None:
         """Say that this process lives; to be called well within ``ALIVE_SECONDS``."""
@@ -55,19 +78,4 @@ class Claims:
         ``ALIVE_SECONDS``.
         """
         now = at or utc_now()
-        keeper = and_(Claim.owner == CallRow.owner, Claim.name == "process:" + CallRow.owner, Claim.expires_at > now)
-        begun = or_(CallRow.scheduled_at.is_(None), CallRow.dial_claimed_at.is_not(None))
-        query = (
-            select(CallRow)
-            .outerjoin(Claim, keeper)
-            .where(
-                CallRow.status != word("ended"),
-                Claim.name.is_(None),
-                begun,
-                CallRow.updated_at <= now - timedelta(seconds=ALIVE_SECONDS),
-            )
-            .order_by(CallRow.created_at)
-            .limit(200)
-        )
-        async with self._db.read() as session:
-            return list(await session.scalars(query))
+        return await self._db.rows(ORPHANS, now=now, before=now - timedelta(seconds=ALIVE_SECONDS))

@@ -12,6 +12,7 @@ from sqlalchemy import (
     ColumnElement,
     DateTime,
     Dialect,
+    Double,
     Integer,
     LargeBinary,
     MetaData,
@@ -20,7 +21,9 @@ from sqlalchemy import (
     literal_column,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, mapped_column
+from sqlalchemy.sql.functions import FunctionElement
 
 from linecard.server.store.ids import new_id
 
@@ -38,6 +41,23 @@ def word(value: str) -> ColumnElement[str]:
     if not value.isalpha():
         raise ValueError("only plain words may be written into a statement")
     return literal_column(f"'{value}'")
+
+
+class seconds_of(FunctionElement[float]):
+    """A time's seconds since 1970, to be added up in a statement."""
+
+    inherit_cache = True
+    type = Double()
+
+
+@compiles(seconds_of, "sqlite")
+def _on_sqlite(element: Any, compiler: Any, **options: Any) -> str:
+    return f"((julianday({compiler.process(element.clauses, **options)}) - 2440587.5) * 86400.0)"
+
+
+@compiles(seconds_of, "postgresql")
+def _on_postgresql(element: Any, compiler: Any, **options: Any) -> str:
+    return f"EXTRACT(EPOCH FROM {compiler.process(element.clauses, **options)})::float8"
 
 
 class Moment(TypeDecorator[datetime]):

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import ValidationError
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 
 from linecard.credentials import Credential
 from linecard.errors import ConfigurationError, LinecardError, UnknownCredential
@@ -18,7 +18,11 @@ from linecard.server.store.columns import utc_now, word
 from linecard.server.store.database import Database
 from linecard.server.store.ids import new_id, parse_id, public_id
 from linecard.server.store.models import CredentialRow, LineRow
+from linecard.server.store.statements import Statement, table_of
 from linecard.server.store.vault import place
+
+TABLE = table_of(CredentialRow)
+BY_ID = Statement(select(TABLE).where(TABLE.c.id == bindparam("id")), into=[CredentialRow])
 
 Build = Callable[[str, str, Mapping[str, Any]], Credential]
 """Provider name, API key and details to a credential; ``ValidationError`` names what is missing."""
@@ -114,10 +118,7 @@ class Credentials:
 
     async def get(self, workspace_id: UUID, credential_id: UUID | None) -> CredentialRow | None:
         """The credential's row; None when unknown, deleted or another workspace's."""
-        if credential_id is None:
-            return None
-        async with self._db.read() as session:
-            row = await session.get(CredentialRow, credential_id)
+        row: CredentialRow | None = await self._db.row(BY_ID, id=credential_id) if credential_id else None
         if row is None or row.workspace_id != workspace_id or row.deleted_at is not None:
             return None
         return row
@@ -146,8 +147,7 @@ class Credentials:
     async def credential(self, credential_id: str) -> Credential:
         """The credential itself, for the exchange. ``UnknownCredential``, or :class:`CredentialIncomplete`."""
         id_ = parse_id("credential", credential_id)
-        async with self._db.read() as session:
-            row = await session.get(CredentialRow, id_) if id_ else None
+        row: CredentialRow | None = await self._db.row(BY_ID, id=id_) if id_ else None
         if row is None or row.deleted_at is not None:
             raise UnknownCredential(credential_id)
         if row.status == "incomplete":

@@ -1,4 +1,6 @@
-"""The database, SQLite or PostgreSQL, behind two doors: :meth:`Database.read` and :meth:`Database.write`.
+"""The database, SQLite or PostgreSQL. Sessions, for what is asked now and then: :meth:`Database.read` and
+:meth:`Database.write`. The short way (``transactions.py``), for what every call does: :meth:`Database.look` and
+:meth:`Database.transact`.
 
 On SQLite there can be one writer, so writers queue in the process (an asyncio lock, first come first served) and
 take the file's write lock at once (BEGIN IMMEDIATE): a transaction that starts never fails half-way for being late.
@@ -13,13 +15,17 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, event
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from linecard.errors import ConfigurationError
+from linecard.server.store.statements import Statement
+from linecard.server.store.transactions import Lane, PostgresqlLane, SqliteLane, Work
+
+T = TypeVar("T")
 
 BUSY_MS = 15_000
 """How long SQLite waits for another process's write lock."""
@@ -54,6 +60,13 @@ class Database:
         self._writers = async_sessionmaker(writing, expire_on_commit=False)
         self._turn = asyncio.Lock()
         self._writing: asyncio.Task[Any] | None = None
+        self._lane = self._short_way(pool_size)
+
+    def _short_way(self, pool_size: int) -> Lane:
+        dialect = self.engine.dialect
+        if self.sqlite:
+            return SqliteLane(self._connect_to_sqlite, dialect, self._turn)
+        return PostgresqlLane(dialect.create_connect_args(self.engine.url)[1], dialect, pool_size)
 
     @property
     def dialect(self) -> str:
@@ -77,9 +90,7 @@ class Database:
             async with self._writers() as session, session.begin():
                 yield session
             return
-        if self._writing is asyncio.current_task():
-            # It would wait for itself for ever. On PostgreSQL it would work by luck, until it meets its own locks.
-            raise RuntimeError("a write transaction inside another one of the same task")
+        self._refuse_nested()
         async with self._turn:
             self._writing = asyncio.current_task()
             try:
@@ -89,17 +100,48 @@ class Database:
             finally:
                 self._writing = None
 
-    def blocking_engine(self) -> Engine:
-        """A plain engine on the same SQLite file, for a thread of its own."""
-        if not self.sqlite:
-            raise ConfigurationError("only SQLite is written from a thread")
-        engine = create_engine(self.url.set(drivername="sqlite"), pool_size=1, max_overflow=0)
-        prepare_sqlite(engine)
-        return engine.execution_options(linecard_write=True)
+    async def look(self, work: Work[T]) -> T:
+        """Run ``work``, which reads, on the driver itself."""
+        return await self._lane.read(work)
+
+    async def transact(self, work: Work[T]) -> T:
+        """Run ``work`` as one transaction on the driver itself; what it returns, once it is committed.
+
+        What :meth:`write` says of locks holds here too.
+        """
+        self._refuse_nested()
+        return await self._lane.write(work)
+
+    async def act(self, statement: Statement, **values: Any) -> Any:
+        """One statement that changes something, a transaction by itself: the first row it returns, None for none."""
+        self._refuse_nested()
+        return await self._lane.alone(statement, values)
+
+    async def rows(self, statement: Statement, **values: Any) -> list[Any]:
+        """All rows of one statement that reads."""
+        return await self._lane.read(lambda tx: tx.rows(statement, **values))
+
+    async def row(self, statement: Statement, **values: Any) -> Any:
+        """Its first row, None when there is none."""
+        return await self._lane.read(lambda tx: tx.row(statement, **values))
 
     async def close(self) -> None:
         """Close every connection."""
+        await self._lane.close()
         await self.engine.dispose()
+
+    def _refuse_nested(self) -> None:
+        if self._writing is not None and self._writing is asyncio.current_task():
+            # It would wait for itself for ever. On PostgreSQL it would work by luck, until it meets its own locks.
+            raise RuntimeError("a write transaction inside another one of the same task")
+
+    def _connect_to_sqlite(self) -> sqlite3.Connection:
+        # Used by one thread, closed by another once that one is over.
+        connection = sqlite3.connect(
+            str(self.url.database), isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        _prepare(connection)
+        return connection
 
 
 def prepare_sqlite(engine: Engine) -> None:
@@ -108,19 +150,24 @@ def prepare_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # the driver's own BEGINs come too late and are never IMMEDIATE
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
-        _into_wal(cursor)
-        # In WAL, NORMAL loses at most the last commits on power loss, never on a crash of ours; and cannot corrupt.
-        cursor.execute("PRAGMA synchronous = NORMAL")
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.execute("PRAGMA cache_size = -16384")
-        cursor.close()
+        _prepare(connection)
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
         write = connection.get_execution_options().get("linecard_write", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _prepare(connection: Any) -> None:
+    """WAL, foreign keys and patience, for one connection."""
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+    _into_wal(cursor)
+    # In WAL, NORMAL loses at most the last commits on power loss, never on a crash of ours; and cannot corrupt.
+    cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA cache_size = -16384")
+    cursor.close()
 
 
 def _into_wal(cursor: Any) -> None:

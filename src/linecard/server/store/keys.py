@@ -11,12 +11,21 @@ import secrets
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 
 from linecard.server.store.columns import utc_now
 from linecard.server.store.database import Database
 from linecard.server.store.ids import new_id
 from linecard.server.store.models import ApiKey
+from linecard.server.store.statements import Statement, table_of
+
+TABLE = table_of(ApiKey)
+BY_HASH = Statement(select(TABLE).where(TABLE.c.hash == bindparam("hash")), into=[ApiKey])
+USED = Statement(
+    update(TABLE)
+    .where(TABLE.c.id == bindparam("row_id"))
+    .values(last_used_at=bindparam("last_used_at"), updated_at=TABLE.c.updated_at)
+)
 
 USED_EVERY = timedelta(seconds=60)
 """``last_used_at`` is as fine as this; writing it on every request would make every read a write."""
@@ -83,15 +92,13 @@ class Keys:
         """The key with this secret; None when unknown, revoked or expired."""
         now = at or utc_now()
         hashed = hash_key(secret)
-        async with self._db.read() as session:
-            key = await session.scalar(select(ApiKey).where(ApiKey.hash == hashed))
+        key: ApiKey | None = await self._db.row(BY_HASH, hash=hashed)
         if key is None or not hmac.compare_digest(key.hash, hashed):
             return None
         if key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now):
             return None
         if key.last_used_at is None or key.last_used_at < now - USED_EVERY:
-            async with self._db.write() as session:
-                await session.execute(update(ApiKey).where(ApiKey.id == key.id).values(last_used_at=now))
+            await self._db.act(USED, row_id=key.id, last_used_at=now)
         return key
 
     async def list(self, workspace_id: UUID) -> list[ApiKey]:

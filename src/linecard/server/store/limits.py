@@ -8,21 +8,87 @@ reservation costs the same after a million calls as after ten.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import Select, bindparam, delete, func, select, update
 
 from linecard.server.refusals import OverLimit
-from linecard.server.store.columns import utc_now, word
+from linecard.server.store.columns import seconds_of, utc_now, word
 from linecard.server.store.database import Database
 from linecard.server.store.models import CallRow, Usage, UsageWindow
+from linecard.server.store.statements import Statement, table_of
+from linecard.server.store.transactions import Transaction
 
 DAY = timedelta(hours=24)
+
+WINDOW, USAGE, CALL = table_of(UsageWindow), table_of(Usage), table_of(CallRow)
+MINE = USAGE.c.workspace_id == bindparam("workspace_id")
+
+
+
+def _look() -> Select[Any]:
+    """All that a reservation must know, at one look. Under the lock the sums are exact; what stands beside them may
+    be as old as the wait for it, which is nothing to entries that only leave the window, and to calls still talking."""
+    leaving = select(func.max(USAGE.c.id)).where(
+        MINE, USAGE.c.at <= bindparam("horizon"), USAGE.c.id > WINDOW.c.swept_to
+    )
+    oldest = select(func.min(USAGE.c.at)).where(MINE, USAGE.c.at > bindparam("horizon"))
+    talking = (
+        CALL.c.workspace_id == bindparam("workspace_id"),
+        CALL.c.status != word("ended"),
+        CALL.c.answered_at.is_not(None),
+    )
+    return select(
+        WINDOW.c.calls,
+        WINDOW.c.seconds,
+        WINDOW.c.swept_to,
+        leaving.scalar_subquery().label("leaving"),
+        oldest.scalar_subquery().label("oldest"),
+        select(func.count()).where(*talking).scalar_subquery().label("talking"),
+        select(func.sum(seconds_of(CALL.c.answered_at))).where(*talking).scalar_subquery().label("answered"),
+    ).where(WINDOW.c.workspace_id == bindparam("workspace_id"))
+
+
+PEEK = Statement(_look())
+LOCK = Statement(_look().with_for_update(of=WINDOW))
+BEGIN = Statement(
+    lambda insert: insert(WINDOW).on_conflict_do_nothing(),
+    columns=["workspace_id", "calls", "seconds", "swept_to"],
+)
+LEAVING = Statement(
+    select(func.count().label("calls"), func.coalesce(func.sum(USAGE.c.seconds), 0.0).label("seconds")).where(
+        MINE, USAGE.c.id > bindparam("after"), USAGE.c.id <= bindparam("to")
+    )
+)
+SET = Statement(
+    update(WINDOW)
+    .where(WINDOW.c.workspace_id == bindparam("of"))
+    .values(calls=bindparam("calls"), seconds=bindparam("seconds"), swept_to=bindparam("swept_to"))
+)
+ADD = Statement(
+    update(WINDOW)
+    # Of an entry that has left the window, nothing is in the sums.
+    .where(WINDOW.c.workspace_id == bindparam("of"), WINDOW.c.swept_to < bindparam("entry"))
+    .values(calls=WINDOW.c.calls + bindparam("calls"), seconds=WINDOW.c.seconds + bindparam("seconds"))
+)
+ENTER = Statement(
+    lambda insert: insert(USAGE).on_conflict_do_nothing().returning(USAGE.c.id),
+    columns=["workspace_id", "call_id", "at", "seconds"],
+)
+LEAVE = Statement(
+    delete(USAGE)
+    .where(USAGE.c.call_id == bindparam("call_id"))
+    .returning(USAGE.c.id, USAGE.c.workspace_id, USAGE.c.seconds)
+)
+SETTLE = Statement(
+    update(USAGE)
+    .where(USAGE.c.call_id == bindparam("call"), USAGE.c.seconds == 0.0)
+    .values(seconds=bindparam("seconds"))
+    .returning(USAGE.c.id, USAGE.c.workspace_id)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +122,15 @@ class Snapshot:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """A window's, as they are once what has left it is taken off."""
+
+    calls: int
+    seconds: float
+    swept_to: int
+
+
 class Limits:
     """The rolling day's limits. ``calls`` and ``minutes`` apply to every workspace."""
 
@@ -66,108 +141,71 @@ class Limits:
 
     async def reserve(self, workspace_id: UUID, call_id: UUID, *, at: datetime | None = None) -> Snapshot:
         """Count one call, or raise :class:`OverLimit`. Reserving the same call again changes nothing."""
+        return await self._db.transact(lambda tx: self.reserve_in(tx, workspace_id, call_id, at=at))
+
+    async def reserve_in(
+        self, tx: Transaction, workspace_id: UUID, call_id: UUID, *, at: datetime | None = None
+    ) -> Snapshot:
+        """:meth:`reserve` as part of a transaction."""
         at = at or utc_now()
-        async with self._db.write() as session:
-            window = await self._locked(session, workspace_id, at)
-            known = await session.scalar(select(Usage.id).where(Usage.call_id == call_id))
-            snapshot = await self._snapshot(session, window, at)
-            if known is not None:
-                return snapshot
-            if not snapshot.calls_remaining or snapshot.minutes_remaining <= 0:
-                what = f"{self.calls} calls" if not snapshot.calls_remaining else f"{self.minutes:g} minutes"
-                # Commit what was swept; the refusal itself changes nothing.
-                refusal = OverLimit(what, snapshot, max(1.0, math.ceil((snapshot.reset_at - at).total_seconds())))
-            else:
-                refusal = None
-                session.add(Usage(workspace_id=workspace_id, call_id=call_id, at=at))
-                window.calls += 1
-                snapshot = await self._snapshot(session, window, at)
-        if refusal is not None:
-            raise refusal
-        return snapshot
+        sums, snapshot = await self._locked(tx, workspace_id, at)
+        entry = await tx.value(ENTER, workspace_id=workspace_id, call_id=call_id, at=at, seconds=0.0)
+        if entry is None:
+            return snapshot
+        if not snapshot.calls_remaining or snapshot.minutes_remaining <= 0:
+            what = f"{self.calls} calls" if not snapshot.calls_remaining else f"{self.minutes:g} minutes"
+            raise OverLimit(what, snapshot, max(1.0, math.ceil((snapshot.reset_at - at).total_seconds())))
+        await tx.run(SET, of=workspace_id, calls=sums.calls + 1, seconds=sums.seconds, swept_to=sums.swept_to)
+        return replace(snapshot, calls_used=sums.calls + 1)
 
     async def release(self, call_id: UUID) -> None:
         """Give a reservation back: the call was never made."""
-        async with self._db.write() as session:
-            usage = await session.scalar(select(Usage).where(Usage.call_id == call_id))
-            if usage is None:
-                return
-            window = await self._lock(session, usage.workspace_id)
-            gone = await session.execute(delete(Usage).where(Usage.id == usage.id).returning(Usage.seconds))
-            seconds = gone.scalar_one_or_none()
-            if seconds is not None and usage.id > window.swept_to:
-                window.calls -= 1
-                window.seconds -= seconds
+
+        async def work(tx: Transaction) -> None:
+            gone = await tx.row(LEAVE, call_id=call_id)
+            if gone is not None:
+                await tx.run(ADD, of=gone.workspace_id, entry=gone.id, calls=-1, seconds=-gone.seconds)
+
+        await self._db.transact(work)
 
     async def snapshot(self, workspace_id: UUID, *, at: datetime | None = None) -> Snapshot:
         """How things stand now."""
-        at = at or utc_now()
-        async with self._db.write() as session:
-            window = await self._locked(session, workspace_id, at)
-            return await self._snapshot(session, window, at)
+        now = at or utc_now()
+        seen: Snapshot | None = await self._db.look(lambda tx: self._peek(tx, workspace_id, now))
+        return seen or (await self._db.transact(lambda tx: self._locked(tx, workspace_id, now)))[1]
 
-    async def _locked(self, session: AsyncSession, workspace_id: UUID, at: datetime) -> UsageWindow:
-        """The window's row, ours until the transaction ends, with what has left it taken off."""
-        window = await self._lock(session, workspace_id)
-        horizon = select(func.max(Usage.id)).where(
-            Usage.workspace_id == workspace_id, Usage.at <= at - DAY, Usage.id > window.swept_to
-        )
-        swept_to = await session.scalar(horizon)
-        if swept_to is not None:
-            left = select(func.count(), func.coalesce(func.sum(Usage.seconds), 0.0)).where(
-                Usage.workspace_id == workspace_id, Usage.id > window.swept_to, Usage.id <= swept_to
-            )
-            calls, seconds = (await session.execute(left)).one()
-            window.calls -= calls
-            window.seconds = max(0.0, window.seconds - seconds)
-            window.swept_to = swept_to
-        return window
+    async def _peek(self, tx: Transaction, workspace_id: UUID, at: datetime) -> Snapshot | None:
+        found = await tx.row(PEEK, workspace_id=workspace_id, horizon=at - DAY)
+        return (await self._seen(tx, found, workspace_id, at))[1] if found is not None else None
 
-    async def _lock(self, session: AsyncSession, workspace_id: UUID) -> UsageWindow:
-        found = select(UsageWindow).where(UsageWindow.workspace_id == workspace_id).with_for_update()
-        window = await session.scalar(found)
-        if window is None:
-            insert = sqlite_insert if self._db.sqlite else postgresql_insert
-            row = {"workspace_id": workspace_id, "calls": 0, "seconds": 0.0, "swept_to": 0}
-            await session.execute(insert(UsageWindow).values(row).on_conflict_do_nothing())
-            window = (await session.scalars(found)).one()
-        return window
+    async def _locked(self, tx: Transaction, workspace_id: UUID, at: datetime) -> tuple[Sums, Snapshot]:
+        """As things are, and will be until the transaction ends."""
+        asked = {"workspace_id": workspace_id, "horizon": at - DAY}
+        found = await tx.row(LOCK, **asked)
+        if found is None:
+            await tx.run(BEGIN, workspace_id=workspace_id, calls=0, seconds=0.0, swept_to=0)
+            found = await tx.row(LOCK, **asked)
+        return await self._seen(tx, found, workspace_id, at)
 
-    async def _snapshot(self, session: AsyncSession, window: UsageWindow, at: datetime) -> Snapshot:
-        oldest = await session.scalar(
-            select(Usage.at)
-            .where(Usage.workspace_id == window.workspace_id, Usage.id > window.swept_to)
-            .order_by(Usage.id)
-            .limit(1)
-        )
-        talking = await session.scalars(
-            select(CallRow.answered_at).where(
-                CallRow.workspace_id == window.workspace_id,
-                CallRow.status != word("ended"),
-                CallRow.answered_at.is_not(None),
-            )
-        )
-        live = sum(max(0.0, (at - since).total_seconds()) for since in talking if since is not None)
-        return Snapshot(
-            calls_used=window.calls,
+    async def _seen(self, tx: Transaction, found: Any, workspace_id: UUID, at: datetime) -> tuple[Sums, Snapshot]:
+        sums = Sums(found.calls, found.seconds, found.swept_to)
+        if found.leaving is not None:
+            gone = await tx.row(LEAVING, workspace_id=workspace_id, after=sums.swept_to, to=found.leaving)
+            sums = Sums(sums.calls - gone.calls, max(0.0, sums.seconds - gone.seconds), found.leaving)
+        live = max(0.0, found.talking * at.timestamp() - (found.answered or 0.0))
+        return sums, Snapshot(
+            calls_used=sums.calls,
             calls_limit=self.calls,
-            minutes_used=(window.seconds + live) / 60,
+            minutes_used=(sums.seconds + live) / 60,
             minutes_limit=self.minutes,
-            reset_at=(oldest or at) + DAY,
+            reset_at=(found.oldest or at) + DAY,
         )
 
 
-async def settle(session: AsyncSession, call_id: UUID, seconds: float) -> None:
+async def settle(tx: Transaction, call_id: UUID, seconds: float) -> None:
     """Write down how long a counted call talked, in the transaction that ends it. Calls not counted are ignored."""
-    usage = await session.scalar(select(Usage).where(Usage.call_id == call_id))
-    if usage is None:
+    if seconds <= 0:
         return
-    # The window first, the entry second: the order in which reserve and release take them.
-    window = await session.scalar(
-        select(UsageWindow).where(UsageWindow.workspace_id == usage.workspace_id).with_for_update()
-    )
-    done = await session.execute(
-        update(Usage).where(Usage.id == usage.id, Usage.seconds == 0.0).values(seconds=seconds).returning(Usage.id)
-    )
-    if done.scalar_one_or_none() is not None and window is not None and usage.id > window.swept_to:
-        window.seconds += seconds
+    entry = await tx.row(SETTLE, call=call_id, seconds=seconds)
+    if entry is not None:
+        await tx.run(ADD, of=entry.workspace_id, entry=entry.id, calls=0, seconds=seconds)

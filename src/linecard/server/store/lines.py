@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -18,6 +18,19 @@ from linecard.server.store.columns import utc_now, word
 from linecard.server.store.database import Database
 from linecard.server.store.ids import parse_id, public_id
 from linecard.server.store.models import CredentialRow, LineRow
+from linecard.server.store.statements import Statement, table_of
+
+TABLE = table_of(LineRow)
+BY_ID = Statement(select(TABLE).where(TABLE.c.id == bindparam("id")), into=[LineRow])
+ACTIVE = Statement(
+    select(TABLE).where(TABLE.c.number == bindparam("number"), TABLE.c.status == word("active")), into=[LineRow]
+)
+HELD = Statement(  # "active" sorts before "inactive"
+    select(TABLE)
+    .where(TABLE.c.number == bindparam("number"), TABLE.c.status != word("released"))
+    .order_by(TABLE.c.status, TABLE.c.created_at),
+    into=[LineRow],
+)
 
 CHANGEABLE = frozenset(
     {
@@ -89,8 +102,7 @@ class Lines:
 
     async def lookup(self, number: str) -> Line:
         """The number's active line, or ``NumberNotAssigned``."""
-        async with self._db.read() as session:
-            row = await self._active(session, number)
+        row = await self._db.row(ACTIVE, number=number)
         if row is None:
             raise NumberNotAssigned(number)
         return as_line(row)
@@ -137,8 +149,7 @@ class Lines:
         """The line; None when unknown, released or another workspace's."""
         if line_id is None:
             return None
-        async with self._db.read() as session:
-            row = await session.get(LineRow, line_id)
+        row: LineRow | None = await self._db.row(BY_ID, id=line_id)
         return row if row is not None and row.workspace_id == workspace_id and row.status != "released" else None
 
     async def exists(self, line_id: UUID | None, *, outside: UUID | None = None) -> bool:
@@ -154,12 +165,8 @@ class Lines:
 
     async def by_number(self, number: str, workspace_id: UUID | None = None) -> LineRow | None:
         """The number's line, an active one first; with ``workspace_id`` only that workspace's."""
-        query = select(LineRow).where(LineRow.number == number, LineRow.status != word("released"))
-        if workspace_id is not None:
-            query = query.where(LineRow.workspace_id == workspace_id)
-        async with self._db.read() as session:
-            # "active" sorts before "inactive".
-            return await session.scalar(query.order_by(LineRow.status, LineRow.created_at).limit(1))
+        rows: list[LineRow] = await self._db.rows(HELD, number=number)
+        return next((row for row in rows if workspace_id in (None, row.workspace_id)), None)
 
     async def list(
         self, workspace_id: UUID, *, agent_id: UUID | None = None, credential_id: UUID | None = None

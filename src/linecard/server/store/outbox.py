@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import insert, or_, select, text, update
+from sqlalchemy import bindparam, insert, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import aliased
@@ -23,6 +23,7 @@ from sqlalchemy.orm import aliased
 from linecard.server.store.columns import utc_now, word
 from linecard.server.store.database import Database
 from linecard.server.store.models import Attempt, CallRow, Delivery, OutboxEvent, Subscription
+from linecard.server.store.statements import Statement, table_of
 
 log = logging.getLogger("linecard")
 
@@ -39,6 +40,21 @@ class Addressed:
     subscription: Subscription | None
     url: str
 
+
+EVENT, DELIVERY = table_of(OutboxEvent), table_of(Delivery)
+WAITING = Statement(
+    select(
+        select(EVENT.c.id).where(EVENT.c.fanned_out_at.is_(None)).exists().label("fresh"),
+        select(DELIVERY.c.id)
+        .where(
+            DELIVERY.c.status == word("pending"),
+            DELIVERY.c.next_at <= bindparam("now"),
+            or_(DELIVERY.c.lease_until.is_(None), DELIVERY.c.lease_until <= bindparam("now")),
+        )
+        .exists()
+        .label("due"),
+    )
+)
 
 Write = Callable[[Addressed], Awaitable[tuple[str, str, str] | None]]
 """Face, event type and body for a receiver; None when the receiver does not want it."""
@@ -75,6 +91,11 @@ class Outbox:
         async with self._db.write() as session:
             made = insert_(OutboxEvent).values(values).on_conflict_do_nothing().returning(OutboxEvent.id)
             return (await session.execute(made)).scalar_one_or_none() is not None
+
+    async def waiting(self, *, at: datetime | None = None) -> tuple[bool, bool]:
+        """Whether there are new events, and whether a delivery may be due: what is asked when nothing is known."""
+        found = await self._db.row(WAITING, now=at or utc_now())
+        return bool(found.fresh), bool(found.due)
 
     async def fan_out(self, write: Write, *, limit: int = 50) -> int:
         """Turn new events into deliveries; how many events were taken.

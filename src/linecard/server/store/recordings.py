@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 
 from linecard.server.store.columns import utc_now
 from linecard.server.store.database import Database
 from linecard.server.store.models import Recording
+from linecard.server.store.statements import Statement, table_of
+
+TABLE = table_of(Recording)
+OF_CALL = Statement(
+    select(TABLE).where(TABLE.c.call_id == bindparam("call_id")).order_by(TABLE.c.created_at), into=[Recording]
+)
 
 
 class Recordings:
@@ -37,6 +43,4 @@ class Recordings:
 
     async def of_call(self, call_id: UUID) -> Sequence[Recording]:
         """A call's recordings, oldest first."""
-        async with self._db.read() as session:
-            query = select(Recording).where(Recording.call_id == call_id).order_by(Recording.created_at)
-            return (await session.scalars(query)).all()
+        return await self._db.rows(OF_CALL, call_id=call_id)

@@ -11,13 +11,24 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import bindparam, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linecard.server.refusals import DuplicateRule
-from linecard.server.store.columns import utc_now
+from linecard.server.store.columns import utc_now, word
 from linecard.server.store.database import Database
 from linecard.server.store.models import Agent, ContactRule
+from linecard.server.store.statements import Statement, table_of
+
+TABLE = table_of(ContactRule)
+ON_NUMBER = Statement(
+    select(TABLE).where(
+        TABLE.c.agent_id == bindparam("agent_id"),
+        TABLE.c.match_target == bindparam("number"),
+        TABLE.c.status == word("active"),
+    ),
+    into=[ContactRule],
+)
 
 BOTH = "both"
 SIDES = ("inbound", "outbound")
@@ -41,15 +52,8 @@ class Rules:
     async def decide(self, agent: Agent, direction: str, number: str) -> Verdict:
         """Whether ``agent`` and ``number`` may be on a call, seen from ``direction``."""
         mode = agent.inbound_filter_mode if direction == "inbound" else agent.outbound_filter_mode
-        async with self._db.read() as session:
-            rule = await session.scalar(
-                select(ContactRule).where(
-                    ContactRule.agent_id == agent.id,
-                    ContactRule.match_target == number,
-                    ContactRule.direction.in_((direction, BOTH)),
-                    ContactRule.status == "active",
-                )
-            )
+        rules: list[ContactRule] = await self._db.rows(ON_NUMBER, agent_id=agent.id, number=number)
+        rule = next((rule for rule in rules if rule.direction in (direction, BOTH)), None)
         if mode == "whitelist":
             if rule is not None and rule.action == "allow":
                 return Verdict(True, "allowed by a contact rule", rule.id)

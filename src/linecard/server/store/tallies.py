@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import delete, func, insert, select
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import bindparam, delete, func, insert, select
 
 from linecard.server.store.database import Database
 from linecard.server.store.models import CallTally
+from linecard.server.store.statements import Statement, table_of
+from linecard.server.store.transactions import Transaction
 
 FOLD_ABOVE = 500
 FOLD_AT_ONCE = 20_000
@@ -20,14 +21,27 @@ FOLD_AT_ONCE = 20_000
 Sort = tuple[UUID, UUID | None, str, str, bool]
 """Workspace, agent, direction, stage, blocked."""
 
+TABLE = table_of(CallTally)
+SORT = ("workspace_id", "agent_id", "direction", "stage", "is_blocked")
+ADD = Statement(insert(TABLE), columns=[*SORT, "delta"])
+# Only rows already visible are taken, so a change that commits meanwhile stays as it is.
+TAKE = Statement(
+    delete(TABLE)
+    .where(
+        TABLE.c.id.in_(
+            select(TABLE.c.id)
+            .where(TABLE.c.workspace_id == bindparam("workspace_id"))
+            .limit(FOLD_AT_ONCE)
+            .with_for_update(skip_locked=True)
+        )
+    )
+    .returning(*(TABLE.c[name] for name in SORT), TABLE.c.delta)
+)
 
-async def count(session: AsyncSession, *changes: tuple[Sort, int]) -> None:
+
+async def count(tx: Transaction, *changes: tuple[Sort, int]) -> None:
     """Add changes to the tally, in the caller's transaction."""
-    rows = [
-        {"workspace_id": w, "agent_id": a, "direction": d, "stage": s, "is_blocked": b, "delta": delta}
-        for (w, a, d, s, b), delta in changes
-    ]
-    await session.execute(insert(CallTally), rows)
+    await tx.each(ADD, [{**dict(zip(SORT, sort, strict=True)), "delta": delta} for sort, delta in changes])
 
 
 async def total(
@@ -60,24 +74,12 @@ async def total(
 
 async def fold(db: Database, workspace_id: UUID) -> None:
     """Replace many small changes by their sums; what somebody else is folding is left to them."""
-    async with db.write() as session:
-        # Only rows already visible are taken, so a change that commits meanwhile stays as it is.
-        taken = (
-            select(CallTally.id)
-            .where(CallTally.workspace_id == workspace_id)
-            .limit(FOLD_AT_ONCE)
-            .with_for_update(skip_locked=True)
-        )
-        gone = await session.execute(
-            delete(CallTally)
-            .where(CallTally.id.in_(taken))
-            .returning(
-                CallTally.agent_id, CallTally.direction, CallTally.stage, CallTally.is_blocked, CallTally.delta
-            )
-        )
+
+    async def work(tx: Transaction) -> None:
         sums: dict[Sort, int] = {}
-        for agent_id, direction, stage, is_blocked, delta in gone:
-            sort = (workspace_id, agent_id, direction, stage, is_blocked)
-            sums[sort] = sums.get(sort, 0) + delta
-        if changes := [(sort, delta) for sort, delta in sums.items() if delta]:
-            await count(session, *changes)
+        for *sort, delta in await tx.rows(TAKE, workspace_id=workspace_id):
+            key: Sort = tuple(sort)  # the columns are SORT's
+            sums[key] = sums.get(key, 0) + delta
+        await count(tx, *((sort, delta) for sort, delta in sums.items() if delta))
+
+    await db.transact(work)

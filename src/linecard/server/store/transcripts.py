@@ -10,10 +10,16 @@ import re
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import TextClause, select, text
+from sqlalchemy import TextClause, bindparam, select, text
 
 from linecard.server.store.database import Database
 from linecard.server.store.models import Segment
+from linecard.server.store.statements import Statement, table_of
+
+TABLE = table_of(Segment)
+OF_CALL = Statement(
+    select(TABLE).where(TABLE.c.call_id == bindparam("call_id")).order_by(TABLE.c.seq), into=[Segment]
+)
 
 MATCHES = 1000
 """Of a search that matches more, this many are looked at and ranked."""
@@ -43,9 +49,7 @@ class Transcripts:
 
     async def of_call(self, call_id: UUID) -> Sequence[Segment]:
         """A call's segments in order."""
-        async with self._db.read() as session:
-            query = select(Segment).where(Segment.call_id == call_id).order_by(Segment.seq)
-            return (await session.scalars(query)).all()
+        return await self._db.rows(OF_CALL, call_id=call_id)
 
     async def search(
         self,

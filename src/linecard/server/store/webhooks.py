@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, bindparam, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,7 +18,13 @@ from linecard.server.store.columns import utc_now, word
 from linecard.server.store.database import Database
 from linecard.server.store.ids import new_id
 from linecard.server.store.models import Attempt, Delivery, SigningKey, Subscription
+from linecard.server.store.statements import Statement, table_of
 from linecard.server.store.vault import place
+
+KEY = table_of(SigningKey)
+OF_WORKSPACE = select(KEY).where(KEY.c.workspace_id == bindparam("workspace_id"))
+KEY_OF_WORKSPACE = Statement(OF_WORKSPACE.where(KEY.c.agent_id.is_(None)), into=[SigningKey])
+KEY_OF_AGENT = Statement(OF_WORKSPACE.where(KEY.c.agent_id == bindparam("agent_id")), into=[SigningKey])
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +148,11 @@ class Webhooks:
 
     async def signing_key_row(self, workspace_id: UUID, agent_id: UUID | None = None) -> SigningKey | None:
         """When it was made, for the status answers."""
-        async with self._db.read() as session:
-            return await session.scalar(_key_of(workspace_id, agent_id))
+        asked: dict[str, Any] = {"workspace_id": workspace_id}
+        if agent_id is not None:
+            asked["agent_id"] = agent_id
+        row: SigningKey | None = await self._db.row(KEY_OF_WORKSPACE if agent_id is None else KEY_OF_AGENT, **asked)
+        return row
 
     async def rotate_signing_key(self, workspace_id: UUID, agent_id: UUID | None = None) -> tuple[str, SigningKey]:
         """A new key, replacing the old one; its text is shown only here."""

@@ -1,10 +1,9 @@
 """Hot writes: transcript segments and call events, taken without waiting and written in batches elsewhere.
 
 A live call must never wait for the database. What it has to say goes into a queue (a few microseconds); one writer
-takes up to 256 rows or what has come in 50 ms, whichever is first, and writes them in one transaction: on SQLite in
-a thread of its own, on PostgreSQL in a task. The order is kept. ``flush`` waits until all that was said before it is
-committed. When the database fails, rows wait and are tried again; nothing is dropped but a row the database refuses
-for itself (its call does not exist), and that is told.
+takes up to 256 rows or what has come in 50 ms, whichever is first, and writes them in one transaction. The order is
+kept. ``flush`` waits until all that was said before it is committed. When the database fails, rows wait and are tried
+again; nothing is dropped but a row the database refuses for itself (its call does not exist), and that is told.
 """
 
 from __future__ import annotations
@@ -14,13 +13,10 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
-
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
 from linecard.errors import LinecardError
 from linecard.server.refusals import StoreOverloaded
@@ -28,6 +24,7 @@ from linecard.server.store.batches import CallPlace, write_rows
 from linecard.server.store.columns import utc_now
 from linecard.server.store.database import Database
 from linecard.server.store.models import CallEventRow, Segment
+from linecard.server.store.transactions import values_fault
 
 log = logging.getLogger("linecard")
 
@@ -74,8 +71,6 @@ class Writer:
         self._hurry = asyncio.Event()
         self._progress = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, "linecard-writer") if db.sqlite else None
-        self._engine = db.blocking_engine() if db.sqlite else None
         self._stopping = False
         self.problem: Exception | None = None
         """Why the last transaction failed; None while all is well."""
@@ -159,10 +154,6 @@ class Writer:
                 self._task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await self._task
-            if self._thread is not None:
-                self._thread.shutdown()
-            if self._engine is not None:
-                self._engine.dispose()
 
     def forget(self, call_id: UUID) -> None:
         """The call is over: its counters may go. They are read anew if it comes back."""
@@ -187,7 +178,7 @@ class Writer:
                 await self._write(batch)
             except Exception as problem:  # noqa: BLE001 the writer outlives whatever the driver throws
                 self._places.clear()
-                if rows_fault(problem):
+                if values_fault(problem):
                     await self._one_by_one(batch)
                     continue
                 self.problem = problem
@@ -209,11 +200,11 @@ class Writer:
                 except Exception as problem:  # noqa: BLE001 the writer outlives whatever the driver throws
                     # The second try reads the call's counters anew: another process may have written meanwhile.
                     self._places.clear()
-                    if not rows_fault(problem):
+                    if not values_fault(problem):
                         self.problem = problem
                         return
                     if last:
-                        why = str(getattr(problem, "orig", problem)).partition("\n")[0]
+                        why = str(problem).partition("\n")[0]
                         log.error("a row of %s was refused: %s", row.table.__tablename__, why)
                         self._refused.append((self._done + 1, why))
             await self._advance(1)
@@ -227,26 +218,6 @@ class Writer:
 
     async def _write(self, batch: list[Row]) -> None:
         rows = [(row.table, row.values) for row in batch]
-        if self._engine is not None and self._thread is not None:
-            engine = self._engine
-
-            def in_thread() -> dict[UUID, CallPlace]:
-                with engine.begin() as connection:
-                    return write_rows(connection, rows, self._places)
-
-            places = await asyncio.get_running_loop().run_in_executor(self._thread, in_thread)
-        else:
-            async with self._db.engine.begin() as connection:
-                places = await connection.run_sync(write_rows, rows, self._places)
+        places = await self._db.transact(lambda tx: write_rows(tx, rows, self._places))
         # Counters move only with the commit; a failed transaction leaves them as they were.
         self._places |= places
-
-
-def rows_fault(problem: Exception) -> bool:
-    """True when the database works and a row is at fault: a broken reference, a value it cannot hold."""
-    if isinstance(problem, IntegrityError | DataError):
-        return True
-    if isinstance(problem, DBAPIError):
-        # 22: data exception, 23: constraint, of a PostgreSQL that answers.
-        return str(getattr(problem.orig, "sqlstate", "") or "")[:2] in ("22", "23")
-    return isinstance(problem, StatementError)  # never reached the driver: not representable
