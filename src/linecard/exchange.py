@@ -210,16 +210,20 @@ class Exchange:
         reference: str | None = None,
         custom: Mapping[str, str] | None = None,
         time_limit: float | None = None,
+        line: Line | None = None,
         **options: Any,
     ) -> Call:
         """Ring ``to`` from one of our numbers; the line's agent (or ``agent_id``) talks once it is answered.
+
+        ``line`` is the number's, from who has looked it up already.
 
         ``options`` are those of :class:`DialRequest`: timeout, machine_detection, record, caller_id, digits, extra.
         Exactly one request goes to the carrier. ``ProviderUnavailable`` means the outcome is unknown: the call stays
         in :meth:`calls_in_progress` until the carrier is heard of, or its ring time is over.
         """
         from_, to = e164(from_), e164(to)
-        line = await self.registry.lookup(from_)
+        if line is None or line.number != from_:
+            line = await self.registry.lookup(from_)
         agent = agent_id or line.agent_id
         self.handler_for(agent)
         self.policy.check_destination(from_, to)
@@ -403,7 +407,7 @@ class Exchange:
         """The carrier behind a credential: made once, made anew when the credential's secrets change."""
         credential = await self.credentials.credential(credential_id)
         provider = self._providers.get(credential_id)
-        if provider is None or provider.credential != credential:
+        if provider is None or (provider.credential is not credential and provider.credential != credential):
             provider = self._providers[credential_id] = plugins.open_provider(credential, self._shared_http())
         return provider
 

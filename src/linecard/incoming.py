@@ -194,7 +194,7 @@ async def _progress(exchange: Exchange, credential_id: str, event: CallEvent) ->
             exchange.spawn(exchange.hang_up(call, EndReason.MEDIA_ERROR), "end a call whose audio failed")
         case _:
             pass
-    _observe(exchange, event, call, await _line(exchange, call.line_number, credential_id))
+    await observe(exchange, event, call)
     session = exchange.sessions.get(key)
     if session is not None and isinstance(event, MachineDetected | TransferProgress):
         session.deliver(event)
@@ -229,8 +229,9 @@ async def _line(exchange: Exchange, number: str, credential_id: str) -> Line | N
 
 
 async def observe(exchange: Exchange, event: CallEvent, call: Call) -> None:
-    """Tell whoever watches calls of something the carrier did not say but we know."""
-    _observe(exchange, event, call, await _line(exchange, call.line_number, call.credential_id))
+    """Tell whoever watches calls; plugins hear of the number's line too, which takes a look in the registry."""
+    watched = plugins.watched()
+    _observe(exchange, event, call, await _line(exchange, call.line_number, call.credential_id) if watched else None)
 
 
 def _observe(exchange: Exchange, event: CallEvent, call: Call | None, line: Line | None) -> None:

@@ -155,6 +155,11 @@ def open_provider(credential: Credential, http: httpx.AsyncClient | None = None)
     return cls(credential, http)
 
 
+def watched() -> bool:
+    """Whether any plugin observes call events."""
+    return bool(host().manager.hook.linecard_call_event.get_hookimpls())
+
+
 def call_event(event: CallEvent, line: Line | None) -> None:
     """Tell every observer. One that raises is logged by name and goes no further: a webhook must not fail for it."""
     for impl in host().manager.hook.linecard_call_event.get_hookimpls():

@@ -9,11 +9,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 from linecard.errors import DestinationNotAllowed, LimitReached
 from linecard.numbers import country_of, e164
 
 
+@lru_cache(maxsize=4096)
 def premium_rate(number: str) -> bool:
     """True when the numbering plan says calling it costs the caller extra."""
     import phonenumbers

@@ -48,6 +48,7 @@ class TicketOffice:
         self._key = hashlib.sha256(b"linecard media ticket 1\0" + raw).digest()
         self._once = once
         self._clock = clock
+        self._made: AESGCM | None = None
 
     def issue(
         self, *, provider: str, credential_id: str, reference: str, call_id: str, agent_id: str, ttl: float
@@ -84,6 +85,8 @@ class TicketOffice:
             raise TicketRefused("it is not one of ours") from None
 
     def _cipher(self) -> AESGCM:
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        if self._made is None:
+            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-        return AESGCM(self._key)
+            self._made = AESGCM(self._key)
+        return self._made

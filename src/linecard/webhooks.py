@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -42,7 +43,7 @@ class WebhookRequest:
                 text = self.body.decode("utf-8")
             except UnicodeDecodeError:
                 raise MalformedMessage("form body is not UTF-8", self.body) from None
-        return _pairs(text)
+        return list(_pairs(text))
 
     def query(self) -> dict[str, str]:
         """The URL's query, blanks kept."""
@@ -59,9 +60,10 @@ class WebhookRequest:
         return value
 
 
-def _pairs(text: str) -> list[tuple[str, str]]:
+@lru_cache(maxsize=8)  # one form is read by the signature check, by the parser, and by whoever else looks
+def _pairs(text: str) -> tuple[tuple[str, str], ...]:
     try:
-        return parse_qsl(text, keep_blank_values=True, max_num_fields=1000)
+        return tuple(parse_qsl(text, keep_blank_values=True, max_num_fields=1000))
     except ValueError:
         raise MalformedMessage("more than 1,000 form fields", text[:200]) from None
 

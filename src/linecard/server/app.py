@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Receive, Scope, Send
 
 from linecard.asgi import routes as exchange_routes
 from linecard.errors import LinecardError
@@ -91,7 +92,9 @@ def _tracing(settings: Settings) -> Tracing | None:
 
 def service_routes(service: Service) -> list[BaseRoute]:
     """Every route, the narrow ones first: a carrier's webhook address is any two words."""
+    webhooks = exchange_routes(service.exchange)
     found: list[BaseRoute] = [
+        WebhooksFirst(webhooks[-1]),
         Route("/healthz", _healthz),
         Route("/readyz", _readyz(service)),
         Route("/docs", docs_page.show),
@@ -106,7 +109,25 @@ def service_routes(service: Service) -> list[BaseRoute]:
         nowhere = Route(face.prefix + "{rest:path}", _nowhere(face, mine))
         nowhere.methods = None  # any: Starlette's own default is GET
         found.append(nowhere)
-    return [*found, *exchange_routes(service.exchange)]
+    return [*found, *webhooks]
+
+
+class WebhooksFirst(BaseRoute):
+    """Carriers' webhooks, told by the credential in their address without a look at two hundred other routes."""
+
+    def __init__(self, route: BaseRoute) -> None:
+        self._route = route
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Only what looks like ours: any other two words are looked at last."""
+        if scope["type"] != "http" or not scope["path"][1:].partition("/")[2].startswith("crd_"):
+            return Match.NONE, {}
+        return self._route.matches(scope)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As the route does, by whose name it is counted too."""
+        scope["route"] = self._route
+        await self._route.handle(scope, receive, send)
 
 
 async def _healthz(request: Request) -> Response:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pydantic import BaseModel, TypeAdapter
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from linecard.errors import LinecardError
 from linecard.server import reading
@@ -94,12 +95,27 @@ class Face:
 
     def routes(self, service: Service) -> list[Route]:
         """Starlette's routes, each with and without the last slash: clients do not follow redirects."""
-        found = []
+        found: list[Route] = []
         for one in self.endpoints:
             run = _runner(self, one, service)
             for path in (one.path, one.path + "/"):
-                found.append(Route(path, run, methods=[one.method], name=f"{one.method} {one.path}"))
+                found.append(HeadedRoute(path, run, methods=[one.method], name=f"{one.method} {one.path}"))
         return found
+
+
+class HeadedRoute(Route):
+    """A route that looks at how the address begins before it compares the whole: there are two hundred of them, and a
+    carrier's webhook comes after the last."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """As ever, for addresses that begin like ours; below a mount, for all of them."""
+        if not scope["path"].startswith(self._head) and not scope.get("root_path"):
+            return Match.NONE, {}
+        return super().matches(scope)
+
+    @cached_property
+    def _head(self) -> str:
+        return self.path.partition("{")[0]
 
 
 def _runner(face: Face, endpoint: Endpoint, service: Service) -> Callable[[Request], Awaitable[Response]]:

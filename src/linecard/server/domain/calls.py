@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import and_, bindparam, select
 
 from linecard.calls import EndReason
 from linecard.numbers import e164
@@ -24,13 +24,14 @@ from linecard.server.domain.refusals import (
     ShuttingDown,
     Unknown,
 )
-from linecard.server.refusals import HostUnknown, IdempotencyConflict
+from linecard.server.refusals import HostUnknown, IdempotencyConflict, OverLimit
 from linecard.server.store import NewCall, Snapshot, parse_id
 from linecard.server.store.calls import BY_KEY, IDEMPOTENCY
 from linecard.server.store.columns import utc_now, word
 from linecard.server.store.credentials import CredentialIncomplete
 from linecard.server.store.ids import new_id
-from linecard.server.store.models import Agent, CallRow, CredentialRow, LineRow
+from linecard.server.store.models import Agent, CallRow, ContactRule, CredentialRow, LineRow
+from linecard.server.store.rules import Verdict, verdict
 from linecard.server.store.statements import Statement, table_of
 from linecard.server.store.transactions import Transaction
 
@@ -39,13 +40,24 @@ if TYPE_CHECKING:
 
 
 LINE, AGENT, CREDENTIAL = table_of(LineRow), table_of(Agent), table_of(CredentialRow)
+RULE = table_of(ContactRule)
 
 
 def _who_talks(agent: Any) -> Statement:
+    """The line, who talks on it, the account it is on, and what they have been told about whom they ring."""
     found = (
-        select(LINE, AGENT, CREDENTIAL)
+        select(LINE, AGENT, CREDENTIAL, RULE)
         .join(CREDENTIAL, CREDENTIAL.c.id == LINE.c.credential_id)
         .outerjoin(AGENT, AGENT.c.id == agent)
+        .outerjoin(
+            RULE,
+            and_(
+                RULE.c.agent_id == AGENT.c.id,
+                RULE.c.match_target == bindparam("to_number"),
+                RULE.c.status == word("active"),
+                RULE.c.direction != word("inbound"),
+            ),
+        )
         .where(
             LINE.c.number == bindparam("number"),
             LINE.c.status != word("released"),
@@ -54,7 +66,7 @@ def _who_talks(agent: Any) -> Statement:
         .order_by(LINE.c.status, LINE.c.created_at)
         .limit(1)
     )
-    return Statement(found, into=[LineRow, Agent, CredentialRow])
+    return Statement(found, into=[LineRow, Agent, CredentialRow, ContactRule])
 
 
 THE_LINES_OWN = _who_talks(LINE.c.agent_id)
@@ -103,7 +115,7 @@ async def place(
     if service.draining:
         raise ShuttingDown
     from_number, to_number = e164(from_number), e164(to_number)
-    line, agent = await _who(service, caller, from_number, agent_id)
+    line, agent, rule = await _who(service, caller, from_number, to_number, agent_id)
     if idempotency_key is not None:
         known = await _repeat(service, caller, idempotency_key, body_hash)
         if known is not None:
@@ -116,7 +128,8 @@ async def place(
                 await check(url)
             except HostUnknown:
                 pass  # its name may have an address by the time it is used; it is checked again then
-    await check_destination(service, agent, from_number, to_number)
+    service.exchange.policy.check_destination(from_number, to_number)
+    refuse_blocked(to_number, verdict(agent, "outbound", rule))
     limits = [time_limit, settings_of(agent, settings).max_duration_seconds, service.settings.max_duration_seconds]
     new = NewCall(
         id=new_id(),
@@ -146,13 +159,20 @@ async def place(
 async def _now(service: Service, caller: Caller, new: NewCall, agent: Agent) -> Placed:
     store = service.store
 
-    async def work(tx: Transaction) -> tuple[CallRow, Snapshot | None]:
+    async def work(tx: Transaction) -> tuple[CallRow, bool, Snapshot]:
         """The call and its place in the day's limit: both, or neither."""
-        call, fresh = await store.calls.create_in(tx, new)
-        return call, await store.limits.reserve_in(tx, caller.workspace_id, call.id) if fresh else None
+        snapshot, entering = await store.limits.admit(tx, caller.workspace_id, new.id)
+        return *await store.calls.create_in(tx, new, *entering), snapshot
 
-    call, snapshot = await store.db.transact(work)
-    if snapshot is None:  # the same request, a moment ago
+    try:
+        call, fresh, snapshot = await store.db.transact(work)
+    except OverLimit as over:
+        # The last place may be the very same request's, a moment ago.
+        known = await _repeat(service, caller, new.idempotency_key, new.body_hash) if new.idempotency_key else None
+        if known is None:
+            raise
+        return Placed(known, over.snapshot, repeated=True)
+    if not fresh:
         return Placed(call, await store.limits.snapshot(caller.workspace_id), repeated=True)
     if admission.limited(service):
         try:
@@ -161,7 +181,7 @@ async def _now(service: Service, caller: Caller, new: NewCall, agent: Agent) -> 
             await dialling.give_up(service, call, EndReason.CONCURRENCY_LIMIT)
             await store.limits.release(call.id)
             raise
-    return Placed(await dialling.ring(service, call, agent), snapshot)
+    return Placed(await dialling.ring(service, call, agent, line=new.line), snapshot)
 
 
 async def check_destination(service: Service, agent: Agent, from_number: str, to_number: str) -> None:
@@ -169,16 +189,20 @@ async def check_destination(service: Service, agent: Agent, from_number: str, to
     service.exchange.policy.check_destination(from_number, to_number)
     if not to_number.startswith("+"):
         return
-    verdict = await service.store.rules.decide(agent, "outbound", to_number)
-    if not verdict.allowed:
-        raise Blocked(to_number, verdict.reason, verdict.rule_id)
+    refuse_blocked(to_number, await service.store.rules.decide(agent, "outbound", to_number))
+
+
+def refuse_blocked(number: str, told: Verdict) -> None:
+    """Return when a contact rule lets the number pass, else :class:`Blocked`."""
+    if not told.allowed:
+        raise Blocked(number, told.reason, told.rule_id)
 
 
 async def _who(
-    service: Service, caller: Caller, from_number: str, agent_id: str | UUID | None
-) -> tuple[LineRow, Agent]:
-    """The line, and who talks on it: one look at the database for all that has to be there."""
-    asked: dict[str, Any] = {"number": from_number, "workspace_id": caller.workspace_id}
+    service: Service, caller: Caller, from_number: str, to_number: str, agent_id: str | UUID | None
+) -> tuple[LineRow, Agent, ContactRule | None]:
+    """The line, who talks on it, and the rule about whom they ring: one look at all that has to be there."""
+    asked: dict[str, Any] = {"number": from_number, "to_number": to_number, "workspace_id": caller.workspace_id}
     if agent_id is None:
         found = await service.store.db.row(THE_LINES_OWN, **asked)
     else:
@@ -187,7 +211,7 @@ async def _who(
         if agent_id is not None:
             await agent_of(service.store, caller, agent_id)
         raise NumberNotOwned(from_number)
-    line, agent, credential = found
+    line, agent, credential, rule = found
     need_scope(caller, line.agent_id, "that number")
     if line.status != "active":
         raise NumberInactive(from_number, (line.sync or {}).get("message", ""))
@@ -198,7 +222,7 @@ async def _who(
     need_scope(caller, agent.id)
     if credential.status == "incomplete":
         raise CredentialIncomplete(credential.public_id, credential.missing)
-    return line, agent
+    return line, agent, rule
 
 
 async def _repeat(service: Service, caller: Caller, key: str, body_hash: str | None) -> CallRow | None:

@@ -9,7 +9,8 @@ from linecard.calls import CallStatus, EndReason, MachineDetection
 from linecard.errors import LinecardError, ProviderError, ProviderUnavailable
 from linecard.server.domain.agents import settings_of
 from linecard.server.store import public_id
-from linecard.server.store.models import Agent, CallRow
+from linecard.server.store.lines import as_line
+from linecard.server.store.models import Agent, CallRow, LineRow
 
 if TYPE_CHECKING:
     from linecard.server.service import Service
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("linecard")
 
 
-async def ring(service: Service, call: CallRow, agent: Agent) -> CallRow:
+async def ring(service: Service, call: CallRow, agent: Agent, *, line: LineRow | None = None) -> CallRow:
     """Ask the carrier once. Returns when it has taken the call; it is not answered yet.
 
     What the carrier refuses, it has refused before anything rang: the call ends ``failed`` with the reason, its place
@@ -32,6 +33,7 @@ async def ring(service: Service, call: CallRow, agent: Agent) -> CallRow:
             agent_id=public_id("agent", agent.id),
             reference=call.reference,
             time_limit=call.time_limit,
+            line=as_line(line) if line is not None else None,
             **_options(call, agent),
         )
     except ProviderUnavailable as unknown:

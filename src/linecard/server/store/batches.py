@@ -27,7 +27,7 @@ SAY = Statement(
     insert(SEGMENT),
     columns=["call_id", "workspace_id", "line_id", "agent_id", "seq", "ts_ms", "party", "text", "created_at"],
 )
-LOG = Statement(insert(table_of(CallEventRow)), columns=["call_id", "kind", "at", "payload"])
+NOTE = Statement(insert(table_of(CallEventRow)), columns=["call_id", "kind", "at", "payload"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ async def write_rows(
             }
         )
     await tx.each(SAY, segments)
-    await tx.each(LOG, events)
+    await tx.each(NOTE, events)
     return places
 
 

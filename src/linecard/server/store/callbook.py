@@ -6,12 +6,13 @@ the minutes used, and what subscribers will be told. Either all of it happened o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, bindparam, insert, or_, select, update
+from sqlalchemy import ColumnClause, and_, bindparam, literal_column, or_, select, update
 
 from linecard.calls import Call, CallStatus, Direction, EndReason
 from linecard.errors import UnknownCall, UnknownCredential
@@ -20,9 +21,10 @@ from linecard.server.store.columns import utc_now, word
 from linecard.server.store.database import Database
 from linecard.server.store.ids import new_id, parse_id, public_id
 from linecard.server.store.limits import settle
-from linecard.server.store.models import Agent, CallEventRow, CallRow, CredentialRow, LineRow, OutboxEvent
+from linecard.server.store.log import LOG
+from linecard.server.store.models import Agent, CallRow, CredentialRow, LineRow, OutboxEvent
 from linecard.server.store.stages import announcements, call_events, once_key, stage_of
-from linecard.server.store.statements import Statement, table_of
+from linecard.server.store.statements import Act, Rows, Statement, table_of
 from linecard.server.store.transactions import Transaction
 
 TABLE = table_of(CallRow)
@@ -41,6 +43,11 @@ SNAPSHOT = select(
 BY_ID = SNAPSHOT.where(TABLE.c.id == bindparam("id"))
 BY_CARRIER = SNAPSHOT.where(TABLE.c.carrier_id == bindparam("key")).order_by(TABLE.c.created_at.desc()).limit(1)
 READ = (Statement(BY_ID), Statement(BY_CARRIER))
+# PostgreSQL's own mark of who wrote a row last: a row that has it still is the row that was read.
+VERSION: ColumnClause[str] = literal_column("calls.xmin::text")
+READ_VERSION = tuple(Statement(query.add_columns(VERSION.label("version"))) for query in (BY_ID, BY_CARRIER))
+SEEN = 256
+"""Rows kept in mind between a look at a call and the change that follows."""
 LOCK = (Statement(BY_ID.with_for_update()), Statement(BY_CARRIER.with_for_update()))
 TAKEN = Statement(
     SNAPSHOT.where(
@@ -80,10 +87,8 @@ OPEN = Statement(
         "time_limit", "raw", "created_at", "answered_at", "ended_at", "updated_at", "owner", *EMPTY,
     ],
 )  # fmt: skip
-LOG = Statement(insert(table_of(CallEventRow)), columns=["call_id", "kind", "at", "payload"])
-TELL = Statement(
-    lambda insert: insert(table_of(OutboxEvent)).on_conflict_do_nothing(),
-    columns=["event_id", "workspace_id", "call_id", "kind", "at", "payload", "dedupe"],
+TELL = Rows(
+    OutboxEvent, ["event_id", "workspace_id", "call_id", "kind", "at", "payload", "dedupe"], unless_there=True
 )
 
 
@@ -91,6 +96,13 @@ TELL = Statement(
 def changing(names: tuple[str, ...]) -> Statement:
     """Sets these columns of the call ``row_id``."""
     return Statement(update(TABLE).where(TABLE.c.id == bindparam("row_id")), columns=names)
+
+
+@cache
+def changing_version(names: tuple[str, ...]) -> Statement:
+    """The same, unless somebody else has changed the row since."""
+    unchanged = update(TABLE).where(TABLE.c.id == bindparam("row_id"), bindparam("version") == VERSION)
+    return Statement(unchanged.returning(TABLE.c.id), columns=names)
 
 
 def as_call(row: Any) -> Call:
@@ -148,6 +160,7 @@ class SqlCallBook:
         self._db = db
         self._owner = owner or None
         self._announce = on_announcement or (lambda: None)
+        self._seen: OrderedDict[UUID, Any] = OrderedDict()
 
     async def open(self, call: Call) -> Call:
         """Write a new call down, or return the one already known by its reference or carrier id.
@@ -173,12 +186,14 @@ class SqlCallBook:
                 known = {"id": id_, "credential_id": place["credential_id"], "carrier_id": call.id}
                 return as_call(await tx.row(TAKEN, **known)), False
             sort = (workspace_id, place["agent_id"], call.direction.value, values["stage"], False)
-            await tallies.count(tx, (sort, 1))
             # What a call brings with it when it is first seen (already answered, say) is told as well.
             nothing = call.model_copy(
                 update={"status": CallStatus.QUEUED, "answered_at": None, "ended_at": None, "answered_by": None}
             )
-            told = await _record(tx, id_, workspace_id, nothing, call, tell=True)
+            acts, told = _record(id_, workspace_id, nothing, call, tell=True)
+            await tx.together(tallies.counting((sort, 1)), *acts)
+            if call.ended:
+                await settle(tx, id_, call.duration)
             return call.model_copy(update={"reference": id_.hex, "created_at": values["created_at"]}), told
 
         opened, told = await self._db.transact(work)
@@ -187,41 +202,72 @@ class SqlCallBook:
         return opened
 
     async def get(self, key: str) -> Call | None:
-        row = await self._db.look(lambda tx: _find(tx, key, READ))
-        return as_call(row) if row is not None else None
+        row = await self._find(key)
+        if row is None:
+            return None
+        if self._db.optimist is not None:
+            self._seen[row.id] = row
+            if len(self._seen) > SEEN:
+                self._seen.popitem(last=False)
+        return as_call(row)
 
     async def update(self, key: str, change: Callable[[Call], Call]) -> Call:
-        async def work(tx: Transaction) -> tuple[Call, bool]:
-            row = await _find(tx, key, LOCK)
+        done = await self._at_once(key, change)
+        if done is None:
+            done = await self._db.transact(lambda tx: self._under_lock(tx, key, change))
+        after, told = done
+        if told:
+            self._announce()
+        return after
+
+    async def _at_once(self, key: str, change: Callable[[Call], Call]) -> tuple[Call, bool] | None:
+        """Look, and act if nobody was quicker: half the ways to PostgreSQL and back that a lock takes. None when that
+        will not do: somebody was quicker, or the call ends, which has more to write than goes together."""
+        optimist = self._db.optimist
+        if optimist is None:
+            return None
+        id_ = parse_id("call", key)
+        row = self._seen.pop(id_, None) if id_ is not None else None
+        for look in (row is None, row is not None):
+            if look:
+                row = await self._find(key)
             if row is None:
                 raise UnknownCall(key)
             before = as_call(row)
             after = change(before)
             if after is before or after == before:
-                return before, False
-            changed = {
-                name: value
-                for (name, value), old in zip(as_columns(after).items(), as_columns(before).values(), strict=True)
-                if value != old
-            }
-            changed["updated_at"] = utc_now()
-            if after.agent_id != before.agent_id:
-                changed["agent_id"] = parse_id("agent", after.agent_id)
-            await tx.run(changing(tuple(changed)), row_id=row.id, **changed)
-            agent_id, stage = changed.get("agent_id", row.agent_id), changed.get("stage", row.stage)
-            was = (row.workspace_id, row.agent_id, row.direction, row.stage, row.is_blocked)
-            now_is = (row.workspace_id, agent_id, after.direction.value, stage, row.is_blocked)
-            if was != now_is:
-                await tallies.count(tx, (was, -1), (now_is, 1))
-            return after, await _record(tx, row.id, row.workspace_id, before, after, tell=not row.is_blocked)
+                if look:
+                    return before, False
+                continue  # there was nothing to change in what was seen a moment ago: it may have moved on
+            if after.ended and not before.ended:
+                return None
+            changed, acts, told = _moved(row, before, after)
+            act = changing_version(tuple(changed)), {"row_id": row.id, "version": row.version, **changed}
+            return (after, told) if await optimist.act_if_unchanged(act, *acts) else None
+        return None
 
-        after, told = await self._db.transact(work)
-        if told:
-            self._announce()
-        return after
+    async def _under_lock(self, tx: Transaction, key: str, change: Callable[[Call], Call]) -> tuple[Call, bool]:
+        row = await _locked(tx, key)
+        if row is None:
+            raise UnknownCall(key)
+        before = as_call(row)
+        after = change(before)
+        if after is before or after == before:
+            return before, False
+        changed, acts, told = _moved(row, before, after)
+        await tx.together((changing(tuple(changed)), {"row_id": row.id, **changed}), *acts)
+        if after.ended and not before.ended:
+            await settle(tx, row.id, after.duration)
+        return after, told
 
     async def in_progress(self) -> list[Call]:
         return [as_call(row) for row in await self._db.rows(LIVE)]
+
+    async def _find(self, key: str) -> Any:
+        by_id, by_carrier = READ if self._db.optimist is None else READ_VERSION
+        id_ = parse_id("call", key)
+        row = await self._db.row(by_id, id=id_) if id_ is not None else None
+        return row if row is not None or not key else await self._db.row(by_carrier, key=key)
 
     async def _place(self, tx: Transaction, call: Call) -> tuple[UUID, dict[str, UUID | None]]:
         """Whose call it is: the workspace; then credential, line and agent, as far as they are ours."""
@@ -237,26 +283,43 @@ class SqlCallBook:
         }  # fmt: skip
 
 
-async def _find(tx: Transaction, key: str, statements: Sequence[Statement]) -> Any:
+async def _locked(tx: Transaction, key: str) -> Any:
     """By our reference first, then by the carrier's id: some carriers' ids look like uuids too."""
-    if not key:
-        return None
-    by_id, by_carrier = statements
+    by_id, by_carrier = LOCK
     id_ = parse_id("call", key)
     row = await tx.row(by_id, id=id_) if id_ is not None else None
-    return row if row is not None else await tx.row(by_carrier, key=key)
+    return row if row is not None or not key else await tx.row(by_carrier, key=key)
 
 
-async def _record(
-    tx: Transaction, id_: UUID, workspace_id: UUID, before: Call, after: Call, *, tell: bool
-) -> bool:
-    """The call's log, what subscribers will be told, the minutes used; whether there is anything to tell."""
+def _moved(row: Any, before: Call, after: Call) -> tuple[dict[str, Any], list[Act], bool]:
+    """What is to be set on the row, what is to be done beside it, and whether there is anything to tell."""
+    changed = {
+        name: value
+        for (name, value), old in zip(as_columns(after).items(), as_columns(before).values(), strict=True)
+        if value != old
+    }
+    changed["updated_at"] = utc_now()
+    if after.agent_id != before.agent_id:
+        changed["agent_id"] = parse_id("agent", after.agent_id)
+    acts, told = _record(row.id, row.workspace_id, before, after, tell=not row.is_blocked)
+    agent_id, stage = changed.get("agent_id", row.agent_id), changed.get("stage", row.stage)
+    was = (row.workspace_id, row.agent_id, row.direction, row.stage, row.is_blocked)
+    now_is = (row.workspace_id, agent_id, after.direction.value, stage, row.is_blocked)
+    if was != now_is:
+        acts.append(tallies.counting((was, -1), (now_is, 1)))
+    return changed, acts, told
+
+
+def _record(id_: UUID, workspace_id: UUID, before: Call, after: Call, *, tell: bool) -> tuple[list[Act], bool]:
+    """What writes the call's log, and what subscribers will be told; whether there is anything to tell."""
     now = utc_now()
-    if events := call_events(before, after, now):
-        await tx.each(LOG, [{"call_id": id_, "kind": kind, "at": at, "payload": facts} for kind, at, facts in events])
+    acts: list[Act] = []
+    if happened := call_events(before, after, now):
+        lines = [{"call_id": id_, "kind": kind, "at": at, "payload": facts} for kind, at, facts in happened]
+        acts.append(LOG.of(lines))
     told = announcements(before, after, now) if tell else []
     if told:
-        rows = [
+        events = [
             {
                 "event_id": new_id(),
                 "workspace_id": workspace_id,
@@ -268,7 +331,5 @@ async def _record(
             }
             for kind, at, facts in told
         ]
-        await tx.each(TELL, rows)
-    if after.ended and not before.ended:
-        await settle(tx, id_, after.duration)
-    return bool(told)
+        acts.append(TELL.of(events))
+    return acts, bool(told)

@@ -19,9 +19,10 @@ from linecard.server.store import tallies
 from linecard.server.store.columns import utc_now, word
 from linecard.server.store.database import Database
 from linecard.server.store.ids import new_id, parse_id
+from linecard.server.store.log import LOG
 from linecard.server.store.models import CallEventRow, CallRow, LineRow
 from linecard.server.store.pages import Page, read_cursor, write_cursor
-from linecard.server.store.statements import Statement, table_of
+from linecard.server.store.statements import Act, Statement, as_stored, table_of
 from linecard.server.store.transactions import Transaction
 
 TABLE = table_of(CallRow)
@@ -32,8 +33,9 @@ CREATED = (
     "status", "stage", "time_limit", "is_blocked", "raw", "variables", "metadata", "overrides", "options",
     "webhook_url", "websocket_url", "scheduled_at", "idempotency_key", "body_hash", "created_at", "updated_at", "owner",
 )  # fmt: skip
-CREATE = Statement(
-    lambda insert: insert(TABLE).on_conflict_do_nothing().returning(*TABLE.c), columns=CREATED, into=[CallRow]
+CREATE = Statement(insert(TABLE), columns=CREATED)
+CREATE_UNLESS_THERE = Statement(
+    lambda insert: insert(TABLE).on_conflict_do_nothing().returning(TABLE.c.id), columns=CREATED
 )
 # A key is free again after a day: let go of it, so that it can be taken anew.
 FREE_KEY = Statement(
@@ -56,7 +58,6 @@ DUE = Statement(
     )
     .limit(1)
 )
-LOG = Statement(insert(table_of(CallEventRow)), columns=["call_id", "kind", "at", "payload"])
 FOR_BLOCKING = Statement(select(TABLE).where(TABLE.c.id == bindparam("id")).with_for_update(), into=[CallRow])
 
 
@@ -138,53 +139,55 @@ class Calls:
         """
         return await self._db.transact(lambda tx: self.create_in(tx, new))
 
-    async def create_in(self, tx: Transaction, new: NewCall) -> tuple[CallRow, bool]:
-        """:meth:`create` as part of a transaction."""
+    async def create_in(self, tx: Transaction, new: NewCall, *acts: Act) -> tuple[CallRow, bool]:
+        """:meth:`create` as part of a transaction, together with what else is to be done when the call is new."""
         now = utc_now()
         stage = "queued" if new.scheduled_at else "initiated"
         of = new.line.workspace_id
-        if new.idempotency_key:
-            await tx.run(FREE_KEY, of=of, key=new.idempotency_key, before=now - IDEMPOTENCY)
-        row: CallRow | None = await tx.row(
-            CREATE,
-            id=new.id,
-            workspace_id=of,
-            credential_id=new.line.credential_id,
-            line_id=new.line.id,
-            agent_id=new.agent_id,
-            provider=new.line.provider,
-            direction="outbound",
-            from_number=new.line.number,
-            to_number=new.to_number,
-            status=stage,
-            stage=stage,
-            time_limit=new.time_limit,
-            is_blocked=False,
-            raw={},
-            variables=dict(new.variables),
-            metadata=dict(new.metadata),
-            overrides=dict(new.overrides),
-            options=dict(new.options),
-            webhook_url=new.webhook_url,
-            websocket_url=new.websocket_url,
-            scheduled_at=new.scheduled_at,
-            idempotency_key=new.idempotency_key,
-            body_hash=new.body_hash,
-            created_at=now,
-            updated_at=now,
-            owner=self._owner,
+        values = {
+            "id": new.id,
+            "workspace_id": of,
+            "credential_id": new.line.credential_id,
+            "line_id": new.line.id,
+            "agent_id": new.agent_id,
+            "provider": new.line.provider,
+            "direction": "outbound",
+            "from_number": new.line.number,
+            "to_number": new.to_number,
+            "status": stage,
+            "stage": stage,
+            "time_limit": new.time_limit,
+            "is_blocked": False,
+            "raw": {},
+            "variables": dict(new.variables),
+            "metadata": dict(new.metadata),
+            "overrides": dict(new.overrides),
+            "options": dict(new.options),
+            "webhook_url": new.webhook_url,
+            "websocket_url": new.websocket_url,
+            "scheduled_at": new.scheduled_at,
+            "idempotency_key": new.idempotency_key,
+            "body_hash": new.body_hash,
+            "created_at": now,
+            "updated_at": now,
+            "owner": self._owner,
+        }
+        with_it = (
+            tallies.counting(((of, new.agent_id, "outbound", stage, False), 1)),
+            LOG.of([{"call_id": new.id, "kind": "call.created", "at": now, "payload": {}}]),
+            *acts,
         )
-        if row is None:
-            by_key = new.idempotency_key is not None
-            known: CallRow = await (
-                tx.row(BY_KEY, of=of, key=new.idempotency_key) if by_key else tx.row(BY_ID, id=new.id)
-            )
+        if new.idempotency_key is None:
+            await tx.together((CREATE, values), *with_it)
+            return as_stored(CallRow, values), True
+        await tx.run(FREE_KEY, of=of, key=new.idempotency_key, before=now - IDEMPOTENCY)
+        if await tx.value(CREATE_UNLESS_THERE, **values) is None:
+            known: CallRow = await tx.row(BY_KEY, of=of, key=new.idempotency_key)
             if known.body_hash != new.body_hash:
                 raise IdempotencyConflict(known.id)
             return known, False
-        await tallies.count(tx, ((of, row.agent_id, row.direction, row.stage, False), 1))
-        await tx.run(LOG, call_id=row.id, kind="call.created", at=now, payload={})
-        return row, True
+        await tx.together(*with_it)
+        return as_stored(CallRow, values), True
 
     async def get(self, workspace_id: UUID, call_id: UUID | None) -> CallRow | None:
         """The call; None when there is none or it is another workspace's."""
@@ -255,8 +258,9 @@ class Calls:
             if row is None or row.is_blocked:
                 return
             was = (row.workspace_id, row.agent_id, row.direction, row.stage)
-            await tx.row(noting(("is_blocked", "updated_at")), row_id=row.id, is_blocked=True, updated_at=utc_now())
-            await tallies.count(tx, ((*was, False), -1), ((*was, True), 1))
+            blocked = {"row_id": row.id, "is_blocked": True, "updated_at": utc_now()}
+            moved = tallies.counting(((*was, False), -1), ((*was, True), 1))
+            await tx.together((noting(("is_blocked", "updated_at")), blocked), moved)
 
         await self._db.transact(work)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
@@ -26,6 +27,9 @@ BY_ID = Statement(select(TABLE).where(TABLE.c.id == bindparam("id")), into=[Cred
 
 Build = Callable[[str, str, Mapping[str, Any]], Credential]
 """Provider name, API key and details to a credential; ``ValidationError`` names what is missing."""
+
+FRESH = 1.0
+"""Seconds a credential is used without another look: every webhook asks for one."""
 
 OURS = frozenset({"base_url", "provider"})
 """Details a client may not set: where requests go is not for the outside to say."""
@@ -60,6 +64,7 @@ class Credentials:
         self._sealer = sealer
         self._build = build
         self._opened: dict[UUID, tuple[int, Credential]] = {}
+        self._fresh: dict[str, tuple[float, Credential]] = {}
 
     async def create(
         self,
@@ -114,7 +119,9 @@ class Credentials:
                 fields |= self._columns(row.id, current.provider, api_key or held_key, merged, trusted=True)
                 fields["version"] = current.version + 1
             change = update(CredentialRow).where(CredentialRow.id == row.id).values(**fields)
-            return (await session.scalars(change.returning(CredentialRow))).one()
+            changed = (await session.scalars(change.returning(CredentialRow))).one()
+        self._fresh.clear()
+        return changed
 
     async def get(self, workspace_id: UUID, credential_id: UUID | None) -> CredentialRow | None:
         """The credential's row; None when unknown, deleted or another workspace's."""
@@ -143,9 +150,21 @@ class Credentials:
             gone = update(CredentialRow).where(CredentialRow.id == row.id)
             await session.execute(gone.values(deleted_at=utc_now(), sealed=b"", status="deleted"))
         self._opened.pop(row.id, None)
+        self._fresh.clear()
 
     async def credential(self, credential_id: str) -> Credential:
-        """The credential itself, for the exchange. ``UnknownCredential``, or :class:`CredentialIncomplete`."""
+        """The credential itself, for the exchange. ``UnknownCredential``, or :class:`CredentialIncomplete`.
+
+        What another process changes is noticed within ``FRESH`` seconds, what this one does at once.
+        """
+        until, known = self._fresh.get(credential_id, (0.0, None))
+        if known is not None and time.monotonic() < until:
+            return known
+        found = await self._credential(credential_id)
+        self._fresh[credential_id] = (time.monotonic() + FRESH, found)
+        return found
+
+    async def _credential(self, credential_id: str) -> Credential:
         id_ = parse_id("credential", credential_id)
         row: CredentialRow | None = await self._db.row(BY_ID, id=id_) if id_ else None
         if row is None or row.deleted_at is not None:

@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 
 from linecard.errors import ConfigurationError
 from linecard.server.store.statements import Statement
-from linecard.server.store.transactions import Lane, PostgresqlLane, SqliteLane, Work
+from linecard.server.store.transactions import Lane, Optimist, PostgresqlLane, SqliteLane, Work
 
 T = TypeVar("T")
 
@@ -60,13 +60,15 @@ class Database:
         self._writers = async_sessionmaker(writing, expire_on_commit=False)
         self._turn = asyncio.Lock()
         self._writing: asyncio.Task[Any] | None = None
-        self._lane = self._short_way(pool_size)
-
-    def _short_way(self, pool_size: int) -> Lane:
         dialect = self.engine.dialect
+        self.optimist: Optimist | None = None
+        """For changes that are seldom met by another one; None where the lock costs nothing."""
+        self._lane: Lane
         if self.sqlite:
-            return SqliteLane(self._connect_to_sqlite, dialect, self._turn)
-        return PostgresqlLane(dialect.create_connect_args(self.engine.url)[1], dialect, pool_size)
+            self._lane = SqliteLane(self._connect_to_sqlite, dialect, self._turn)
+        else:
+            address = dialect.create_connect_args(self.engine.url)[1]
+            self._lane = self.optimist = PostgresqlLane(address, dialect, pool_size)
 
     @property
     def dialect(self) -> str:
@@ -122,8 +124,8 @@ class Database:
         return await self._lane.read(lambda tx: tx.rows(statement, **values))
 
     async def row(self, statement: Statement, **values: Any) -> Any:
-        """Its first row, None when there is none."""
-        return await self._lane.read(lambda tx: tx.row(statement, **values))
+        """The first row of one that finds it by a key or an index; None when there is none."""
+        return await self._lane.first(statement, values)
 
     async def close(self) -> None:
         """Close every connection."""

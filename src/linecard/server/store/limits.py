@@ -13,13 +13,13 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, bindparam, delete, func, select, update
+from sqlalchemy import Select, bindparam, delete, func, insert, select, update
 
 from linecard.server.refusals import OverLimit
 from linecard.server.store.columns import seconds_of, utc_now, word
 from linecard.server.store.database import Database
 from linecard.server.store.models import CallRow, Usage, UsageWindow
-from linecard.server.store.statements import Statement, table_of
+from linecard.server.store.statements import Act, Statement, table_of
 from linecard.server.store.transactions import Transaction
 
 DAY = timedelta(hours=24)
@@ -74,10 +74,8 @@ ADD = Statement(
     .where(WINDOW.c.workspace_id == bindparam("of"), WINDOW.c.swept_to < bindparam("entry"))
     .values(calls=WINDOW.c.calls + bindparam("calls"), seconds=WINDOW.c.seconds + bindparam("seconds"))
 )
-ENTER = Statement(
-    lambda insert: insert(USAGE).on_conflict_do_nothing().returning(USAGE.c.id),
-    columns=["workspace_id", "call_id", "at", "seconds"],
-)
+KNOWN = Statement(select(USAGE.c.id).where(USAGE.c.call_id == bindparam("call_id")))
+ENTER = Statement(insert(USAGE), columns=["workspace_id", "call_id", "at", "seconds"])
 LEAVE = Statement(
     delete(USAGE)
     .where(USAGE.c.call_id == bindparam("call_id"))
@@ -141,22 +139,35 @@ class Limits:
 
     async def reserve(self, workspace_id: UUID, call_id: UUID, *, at: datetime | None = None) -> Snapshot:
         """Count one call, or raise :class:`OverLimit`. Reserving the same call again changes nothing."""
-        return await self._db.transact(lambda tx: self.reserve_in(tx, workspace_id, call_id, at=at))
+        now = at or utc_now()
 
-    async def reserve_in(
-        self, tx: Transaction, workspace_id: UUID, call_id: UUID, *, at: datetime | None = None
-    ) -> Snapshot:
-        """:meth:`reserve` as part of a transaction."""
-        at = at or utc_now()
-        sums, snapshot = await self._locked(tx, workspace_id, at)
-        entry = await tx.value(ENTER, workspace_id=workspace_id, call_id=call_id, at=at, seconds=0.0)
-        if entry is None:
-            return snapshot
-        if not snapshot.calls_remaining or snapshot.minutes_remaining <= 0:
-            what = f"{self.calls} calls" if not snapshot.calls_remaining else f"{self.minutes:g} minutes"
-            raise OverLimit(what, snapshot, max(1.0, math.ceil((snapshot.reset_at - at).total_seconds())))
-        await tx.run(SET, of=workspace_id, calls=sums.calls + 1, seconds=sums.seconds, swept_to=sums.swept_to)
-        return replace(snapshot, calls_used=sums.calls + 1)
+        async def work(tx: Transaction) -> Snapshot:
+            sums, before = await self._locked(tx, workspace_id, now)
+            if await tx.value(KNOWN, call_id=call_id) is not None:
+                return before
+            after, acts = self._entering(sums, before, workspace_id, call_id, now)
+            await tx.together(*acts)
+            return after
+
+        return await self._db.transact(work)
+
+    async def admit(self, tx: Transaction, workspace_id: UUID, call_id: UUID) -> tuple[Snapshot, list[Act]]:
+        """Room for a call that is new, as part of a transaction: how things are with it, and what writes it down.
+
+        :class:`OverLimit` when there is none. Nobody else is let in until the transaction ends.
+        """
+        now = utc_now()
+        return self._entering(*await self._locked(tx, workspace_id, now), workspace_id, call_id, now)
+
+    def _entering(
+        self, sums: Sums, before: Snapshot, workspace_id: UUID, call_id: UUID, at: datetime
+    ) -> tuple[Snapshot, list[Act]]:
+        if not before.calls_remaining or before.minutes_remaining <= 0:
+            what = f"{self.calls} calls" if not before.calls_remaining else f"{self.minutes:g} minutes"
+            raise OverLimit(what, before, max(1.0, math.ceil((before.reset_at - at).total_seconds())))
+        counted = {"calls": sums.calls + 1, "seconds": sums.seconds, "swept_to": sums.swept_to}
+        entry = {"workspace_id": workspace_id, "call_id": call_id, "at": at, "seconds": 0.0}
+        return replace(before, calls_used=sums.calls + 1), [(SET, {"of": workspace_id, **counted}), (ENTER, entry)]
 
     async def release(self, call_id: UUID) -> None:
         """Give a reservation back: the call was never made."""

@@ -51,16 +51,8 @@ class Rules:
 
     async def decide(self, agent: Agent, direction: str, number: str) -> Verdict:
         """Whether ``agent`` and ``number`` may be on a call, seen from ``direction``."""
-        mode = agent.inbound_filter_mode if direction == "inbound" else agent.outbound_filter_mode
         rules: list[ContactRule] = await self._db.rows(ON_NUMBER, agent_id=agent.id, number=number)
-        rule = next((rule for rule in rules if rule.direction in (direction, BOTH)), None)
-        if mode == "whitelist":
-            if rule is not None and rule.action == "allow":
-                return Verdict(True, "allowed by a contact rule", rule.id)
-            return Verdict(False, f"not on the {direction} whitelist", rule.id if rule is not None else None)
-        if rule is not None and rule.action == "block":
-            return Verdict(False, "blocked by a contact rule", rule.id)
-        return Verdict(True, "not blocked", rule.id if rule is not None else None)
+        return verdict(agent, direction, next((rule for rule in rules if rule.direction in (direction, BOTH)), None))
 
     async def create(
         self, agent: Agent, *, action: str, match_target: str, direction: str = BOTH, match_type: str = "exact_number"
@@ -196,3 +188,15 @@ class Rules:
 
 def _sides(direction: str) -> tuple[str, ...]:
     return SIDES if direction == BOTH else (direction,)
+
+
+def verdict(agent: Agent, direction: str, rule: ContactRule | None) -> Verdict:
+    """What the agent's mode makes of ``rule``, the active one that names the number for this direction."""
+    mode = agent.inbound_filter_mode if direction == "inbound" else agent.outbound_filter_mode
+    if mode == "whitelist":
+        if rule is not None and rule.action == "allow":
+            return Verdict(True, "allowed by a contact rule", rule.id)
+        return Verdict(False, f"not on the {direction} whitelist", rule.id if rule is not None else None)
+    if rule is not None and rule.action == "block":
+        return Verdict(False, "blocked by a contact rule", rule.id)
+    return Verdict(True, "not blocked", rule.id if rule is not None else None)

@@ -7,18 +7,22 @@ the order of its parameters and what becomes of each column are worked out once 
 
 from __future__ import annotations
 
+import re
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import Dialect, Executable, Table
+from sqlalchemy import Dialect, Executable, Table, bindparam
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import class_mapper
 
 Write = Callable[[Any], Executable]
 """Writes a statement, given the dialect's own ``insert``: ``on_conflict`` is theirs."""
+
+PARAMETER = re.compile(r"\$(\d+)")
 
 Record = Sequence[Any]
 Make = Callable[[Record], Any]
@@ -47,6 +51,58 @@ class Statement:
         return found
 
 
+Act = tuple[Statement, Mapping[str, Any]]
+"""A statement and its values."""
+
+
+class Rows:
+    """Inserts several rows at once, in their order: what counts rows up does so in it. ``table`` is a model's."""
+
+    def __init__(self, model: type, columns: Sequence[str], *, unless_there: bool = False) -> None:
+        self._table = table_of(model)
+        self._columns = tuple(columns)
+        self._unless_there = unless_there
+        self._for: dict[int, Statement] = {}
+
+    def of(self, rows: Sequence[Mapping[str, Any]]) -> Act:
+        """What inserts these."""
+        values = {f"{name}_{at}": row[name] for at, row in enumerate(rows) for name in self._columns}
+        return self._for.get(len(rows)) or self._write(len(rows)), values
+
+    def _write(self, count: int) -> Statement:
+        kinds = {name: self._table.c[name].type for name in self._columns}
+        values = [{name: bindparam(f"{name}_{at}", type_=kinds[name]) for name in kinds} for at in range(count)]
+
+        def write(insert: Any) -> Executable:
+            made = insert(self._table).values(values)
+            return made.on_conflict_do_nothing() if self._unless_there else made  # type: ignore[no-any-return]
+
+        return self._for.setdefault(count, Statement(write))
+
+
+class Together:
+    """Statements of which none needs what another does, as one for PostgreSQL: one way there and back for all.
+
+    All see the rows as they were before, references are checked after, and which comes first is not to be relied upon.
+    ``guarded``: the first returns something, or none of it happens, by a division through what it returned.
+    """
+
+    def __init__(self, statements: Sequence[Statement], dialect: Dialect, *, guarded: bool = False) -> None:
+        parts, count = [], 0
+        for number, statement in enumerate(statements, 1):
+            found = statement.on(dialect)
+            shifted = PARAMETER.sub(lambda given: f"${int(given[1]) + count}", found.sql)  # noqa: B023 used at once
+            count += found.width
+            parts.append(f"s{number} AS ({shifted})")
+        guard = "1 / (SELECT count(*) FROM s1)" if guarded else "1"
+        self.sql = f"WITH {', '.join(parts)} SELECT {guard}"
+        self._each = [statement.on(dialect) for statement in statements]
+
+    def arguments(self, values: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """The parameters of all of them."""
+        return [given for found, of in zip(self._each, values, strict=True) for given in found.arguments(of)]
+
+
 class Compiled:
     """A statement's text for one dialect, and how values go in and come out."""
 
@@ -63,6 +119,11 @@ class Compiled:
             self._inputs.append((name, bound.required or name in left_open, fixed[name], process))
         returned = getattr(written, "exported_columns", None)
         self._make = _maker(list(returned), into, dialect) if returned is not None and len(returned) else tuple
+
+    @property
+    def width(self) -> int:
+        """How many parameters it has."""
+        return len(self._inputs)
 
     def arguments(self, values: Mapping[str, Any]) -> list[Any]:
         """The parameters in the driver's order; ``KeyError`` names one that was not given."""
@@ -113,7 +174,8 @@ def _reader(kind: Any, dialect: Dialect) -> Callable[[Any], Any] | None:
     return found
 
 
-def _model_maker(model: type) -> tuple[int, Make]:
+@cache
+def _model_maker(model: Any) -> tuple[int, Make]:
     """How many columns the model's table has, and what makes an instance of their values: detached, as sessions of
     ours give rows."""
     mapper: Any = class_mapper(model)
@@ -130,6 +192,17 @@ def _model_maker(model: type) -> tuple[int, Make]:
         return made
 
     return len(names), make
+
+
+Model = TypeVar("Model")
+
+
+def as_stored(model: type[Model], values: Mapping[str, Any]) -> Model:
+    """The instance that reading the row back would give, which was just inserted with these ``values`` by the table's
+    column names; what is not among them is empty."""
+    names = [column.name for column in table_of(model).columns]
+    made: Model = _model_maker(cast("Any", model))[1]([values.get(name) for name in names])
+    return made
 
 
 def table_of(model: type) -> Table:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import bindparam, delete, func, insert, select
+from sqlalchemy import bindparam, delete, func, select
 
 from linecard.server.store.database import Database
 from linecard.server.store.models import CallTally
-from linecard.server.store.statements import Statement, table_of
+from linecard.server.store.statements import Act, Rows, Statement, table_of
 from linecard.server.store.transactions import Transaction
 
 FOLD_ABOVE = 500
@@ -23,7 +23,7 @@ Sort = tuple[UUID, UUID | None, str, str, bool]
 
 TABLE = table_of(CallTally)
 SORT = ("workspace_id", "agent_id", "direction", "stage", "is_blocked")
-ADD = Statement(insert(TABLE), columns=[*SORT, "delta"])
+ADD = Rows(CallTally, [*SORT, "delta"])
 # Only rows already visible are taken, so a change that commits meanwhile stays as it is.
 TAKE = Statement(
     delete(TABLE)
@@ -39,9 +39,9 @@ TAKE = Statement(
 )
 
 
-async def count(tx: Transaction, *changes: tuple[Sort, int]) -> None:
-    """Add changes to the tally, in the caller's transaction."""
-    await tx.each(ADD, [{**dict(zip(SORT, sort, strict=True)), "delta": delta} for sort, delta in changes])
+def counting(*changes: tuple[Sort, int]) -> Act:
+    """What adds changes to the tally, in the caller's transaction."""
+    return ADD.of([{**dict(zip(SORT, sort, strict=True)), "delta": delta} for sort, delta in changes])
 
 
 async def total(
@@ -80,6 +80,7 @@ async def fold(db: Database, workspace_id: UUID) -> None:
         for *sort, delta in await tx.rows(TAKE, workspace_id=workspace_id):
             key: Sort = tuple(sort)  # the columns are SORT's
             sums[key] = sums.get(key, 0) + delta
-        await count(tx, *((sort, delta) for sort, delta in sums.items() if delta))
+        if changes := [(sort, delta) for sort, delta in sums.items() if delta]:
+            await tx.together(counting(*changes))
 
     await db.transact(work)
