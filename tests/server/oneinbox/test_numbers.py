@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from house import API_KEYS, CALLER, OURS, House
+
+from linecard.numbers import NumberQuery, PendingOrder
+from linecard.server.domain import orders
+from linecard.server.store import parse_id
+from linecard.testing.outcomes import PENDING_NUMBER
 
 
 @pytest.fixture(params=["twilio", "telnyx"])
@@ -276,6 +282,31 @@ async def given_up(house: House, number: dict[str, Any], caplog: pytest.LogCaptu
     (told,) = [one.getMessage() for one in caplog.records if "may still send the calls" in one.getMessage()]
     assert OURS not in told
     assert "wrong" not in told
+
+
+async def test_an_order_that_comes_after_its_number_was_given_up_puts_nothing_in_service(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orders, "EVERY", 0.05)
+    house.sandbox("telnyx").pending_for = 0.3  # type: ignore[attr-defined]
+    other = await house.number("telnyx", await house.agent())  # its account's application posts to us already
+    at_carrier = await house.service.exchange.provider(other["credential_id"])
+    await at_carrier.search_numbers(NumberQuery(area_code="500", contains=PENDING_NUMBER[-7:]))
+    order = await at_carrier.buy_number(PENDING_NUMBER, timeout=0.05)
+    assert isinstance(order, PendingOrder)
+    store = house.service.store
+    workspace = await store.workspaces.first()
+    assert workspace is not None
+    row = await store.credentials.get(workspace.id, parse_id("credential", other["credential_id"]))
+    assert row is not None
+    line = await store.lines.create(row, PENDING_NUMBER, status="inactive", bought=True)
+    await orders.finish_order(house.service, line, order)
+    (waiting,) = [task for task in asyncio.all_tasks() if task.get_name() == "finish a number order"]
+    await house.ask("DELETE", f"/v1/phone-numbers/{line.public_id}", 204)
+    await asyncio.wait_for(waiting, 5)
+    assert await store.lines.by_number(PENDING_NUMBER) is None
+    assert not await points_to(house, other["credential_id"], other["webhook_url"], PENDING_NUMBER)
+    assert await points_to(house, other["credential_id"], other["webhook_url"]), "another number was unconfigured"
 
 
 async def test_a_released_number_rings_here_no_more_and_is_kept_or_given_back(house: House, provider: str) -> None:
