@@ -96,6 +96,7 @@ class InlineProvider(Provider):
     log: ClassVar[list[tuple[Any, ...]]] = []
     dial_error: ClassVar[Exception | None] = None
     dial_gate: ClassVar[asyncio.Event | None] = None
+    unconfigure_error: ClassVar[Exception | None] = None
 
     def verify(self, request: WebhookRequest) -> None:
         if request.header("x-signed") != "yes":
@@ -170,6 +171,12 @@ class InlineProvider(Provider):
         if number.endswith("00"):
             return SyncResult(ok=False, message="the account does not hold this number")
         return SyncResult(ok=True, message="set", changed=("url",), webhook_url=webhook_url)
+
+    async def unconfigure_number(self, number: str, *, webhook_url: str) -> SyncResult:
+        self.log.append(("unconfigure", number, webhook_url))
+        if self.unconfigure_error is not None:
+            raise self.unconfigure_error
+        return SyncResult(ok=True, message="cleared", changed=("url",), webhook_url=webhook_url)
 
 
 class CommandProvider(InlineProvider):

@@ -37,10 +37,11 @@ from linecard.errors import (
 )
 from linecard.events import CallEvent
 from linecard.listener import Listener, MediaTransport
-from linecard.numbers import AvailableNumber, NumberQuery, OwnedNumber, PendingOrder, e164
+from linecard.numbers import AvailableNumber, NumberQuery, OwnedNumber, PendingOrder, SyncResult, e164
 from linecard.once import MemoryOnce, OnceStore
 from linecard.policy import Policy
 from linecard.provider import Capability, Provider
+from linecard.redaction import mask_number
 from linecard.registry import Line, NumberRegistry
 from linecard.routing import Router, by_line
 from linecard.session import MediaSession
@@ -179,9 +180,16 @@ class Exchange:
         await self.registry.assign(line)
         return line
 
-    async def unassign(self, number: str) -> None:
-        """Take the number out of service; calls to it are declined from now on. The carrier keeps it."""
-        await self.registry.unassign(e164(number))
+    async def unassign(self, number: str, *, configure: bool = True) -> None:
+        """Take the number out of service. The account keeps it.
+
+        With ``configure`` the carrier is told first to send its calls here no more (see :meth:`unroute`); calls that
+        come all the same are declined.
+        """
+        number = e164(number)
+        if configure:
+            await self.unroute(number, (await self.registry.lookup(number)).credential_id)
+        await self.registry.unassign(number)
 
     async def list_numbers(self, credential_id: str) -> list[OwnedNumber]:
         """Numbers the credential's account holds, assigned or not."""
@@ -410,6 +418,25 @@ class Exchange:
         if provider is None or (provider.credential is not credential and provider.credential != credential):
             provider = self._providers[credential_id] = plugins.open_provider(credential, self._shared_http())
         return provider
+
+    async def unroute(self, number: str, credential_id: str) -> None:
+        """Have the carrier send the number's calls here no more, where it can be told so.
+
+        ``ProviderUnavailable`` and ``RateLimited`` are raised: try again. Any other refusal is only logged, since it
+        would be the same the next time: the login is gone, or the number is another account's by now.
+        """
+        try:
+            provider = await self.provider(credential_id)
+            if not provider.supports(Capability.UNCONFIGURE_NUMBER):
+                return
+            url = self.webhook_url(provider.name, credential_id)
+            done = await provider.unconfigure_number(number, webhook_url=url)
+        except (ProviderUnavailable, RateLimited):
+            raise
+        except LinecardError as refused:
+            done = SyncResult(ok=False, message=str(refused))
+        if not done.ok:
+            log.warning("the carrier may still send the calls of %s here: %s", mask_number(number), done.message)
 
     def handler_for(self, agent_id: str) -> Handler | None:
         """The agent's handler; ``UnknownAgent`` when agents are listed and this one is not."""

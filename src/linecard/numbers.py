@@ -131,7 +131,7 @@ class PendingOrder(BaseModel):
 
 
 class SyncResult(BaseModel):
-    """What configuring a number at the carrier came to.
+    """What configuring a number at the carrier, or undoing that, came to.
 
     ``changed`` names the carrier's own settings that were written; empty and ``ok`` means all was right already.
     """

@@ -55,6 +55,7 @@ class Capability(StrEnum):
     RELEASE_NUMBER = "release_number"
     LIST_NUMBERS = "list_numbers"
     CONFIGURE_NUMBER = "configure_number"
+    UNCONFIGURE_NUMBER = "unconfigure_number"
     CHECK_CREDENTIAL = "check_credential"
     FETCH_CALL = "fetch_call"
     REJECT = "reject"
@@ -170,6 +171,14 @@ class Provider(ABC):
         ``dry_run`` only reports what would be written. A number the account does not hold is ``ok=False``.
         """
         raise self.unsupported("configure_number")
+
+    async def unconfigure_number(self, number: str, *, webhook_url: str) -> SyncResult:
+        """Make the carrier send the number's calls to ``webhook_url`` no more; idempotent.
+
+        The account keeps the number. Settings that point elsewhere are left alone: they are somebody else's by now.
+        A number the account does not hold is ``ok=False``.
+        """
+        raise self.unsupported("unconfigure_number")
 
     async def check_credential(self) -> str:
         """Log in and return the account's public name; ``AuthenticationFailed`` when the secrets are wrong."""

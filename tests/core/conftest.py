@@ -15,7 +15,7 @@ def fake_plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     plugins.register(Plugin(), "fakes")
     for provider in (InlineProvider, CommandProvider, TrunkProvider):
         provider.log.clear()
-        provider.dial_error = provider.dial_gate = None
+        provider.dial_error = provider.dial_gate = provider.unconfigure_error = None
     yield
     plugins.reset()
 

@@ -19,6 +19,7 @@ from linecard import (
     WebhookRequest,
 )
 from linecard.errors import (
+    AuthenticationFailed,
     CallUnconfirmed,
     DestinationNotAllowed,
     InvalidNumber,
@@ -26,7 +27,10 @@ from linecard.errors import (
     NumberAlreadyAssigned,
     NumberNotAssigned,
     NumberRejected,
+    PermissionDenied,
+    ProviderError,
     ProviderUnavailable,
+    RateLimited,
     TicketRefused,
     UnknownAgent,
     UnknownCall,
@@ -451,6 +455,54 @@ async def test_a_number_of_another_credential_is_not_taken_over(exchange: Exchan
         await exchange.assign(OURS, agent_id="a", credential_id="other")
     await exchange.unassign(OURS)
     await exchange.assign(OURS, agent_id="a", credential_id="other")
+
+
+async def test_unassigning_has_the_carrier_send_the_calls_here_no_more(exchange: Exchange) -> None:
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    await exchange.unassign(OURS)
+    assert InlineProvider.log[-1] == ("unconfigure", OURS, "https://voice.example.com/inline/main")
+    assert await exchange.registry.lines() == []
+
+
+async def test_unassigning_without_configuring_is_between_us_and_the_registry(exchange: Exchange) -> None:
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    await exchange.unassign(OURS, configure=False)
+    assert [entry[0] for entry in InlineProvider.log] == ["configure"]
+    assert await exchange.registry.lines() == []
+
+
+@pytest.mark.parametrize("failure", [ProviderUnavailable, RateLimited])
+async def test_a_carrier_that_cannot_be_reached_leaves_the_line_in_service(
+    exchange: Exchange, failure: type[ProviderError]
+) -> None:
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    InlineProvider.unconfigure_error = failure("inline", "unconfigure_number", "not now")
+    with pytest.raises(failure):
+        await exchange.unassign(OURS)
+    assert [line.number for line in await exchange.registry.lines()] == [OURS]
+    InlineProvider.unconfigure_error = None
+    await exchange.unassign(OURS)
+    assert await exchange.registry.lines() == []
+
+
+@pytest.mark.parametrize("failure", [AuthenticationFailed, PermissionDenied, NotFound])
+async def test_a_carrier_that_has_us_no_longer_does_not_hold_a_line_in_service(
+    exchange: Exchange, failure: type[ProviderError], caplog: pytest.LogCaptureFixture
+) -> None:
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    InlineProvider.unconfigure_error = failure("inline", "unconfigure_number", "who are you?")
+    await exchange.unassign(OURS)
+    assert await exchange.registry.lines() == []
+    assert "may still send the calls" in caplog.text and "who are you?" in caplog.text and OURS not in caplog.text
+
+
+async def test_a_line_whose_credential_is_gone_is_unassigned_all_the_same(
+    exchange: Exchange, caplog: pytest.LogCaptureFixture
+) -> None:
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    del exchange.credentials.by_id["main"]  # type: ignore[union-attr]
+    await exchange.unassign(OURS)
+    assert await exchange.registry.lines() == [] and "no credential 'main'" in caplog.text
 
 
 async def test_unknown_credentials_and_numbers_say_what_to_do(exchange: Exchange) -> None:

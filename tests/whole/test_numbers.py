@@ -1,5 +1,7 @@
 """From an offered number to a line in service and back, and what a carrier may say to it."""
 
+import contextlib
+
 import httpx
 import pytest
 from whole.conftest import OURS, House
@@ -69,6 +71,27 @@ async def test_configuring_twice_writes_once(house: House) -> None:
     planned = await provider.configure_number(OURS, webhook_url=url + "x", dry_run=True)
     assert planned.ok and planned.changed
     assert (await provider.configure_number(OURS, webhook_url=url)).changed == (), "a dry run wrote nothing"
+
+
+async def test_an_unassigned_number_is_no_more_sent_here_and_can_be_assigned_again(house: House) -> None:
+    needs(house, Capability.UNCONFIGURE_NUMBER)
+    provider = await house.exchange.provider("main")
+    url = house.exchange.webhook_url(provider.name, "main")
+    elsewhere = await provider.unconfigure_number(OURS, webhook_url=url + "x")
+    assert (elsewhere.ok, elsewhere.changed) == (True, ()), "it points here, not there"
+    await house.exchange.unassign(OURS)
+    before = len(house.sandbox.deliveries)
+    with contextlib.suppress(LookupError):  # a carrier's way to say that the number leads nowhere
+        await (await house.ring()).wait_for("ended")
+    assert house.sandbox.deliveries[before:] == [] and not house.sessions
+    again = await provider.unconfigure_number(OURS, webhook_url=url)
+    assert (again.ok, again.changed) == (True, ())
+    assert not (await provider.unconfigure_number("+14155550177", webhook_url=url)).ok, "the account has no such number"
+    await house.exchange.assign(OURS, agent_id="sales", credential_id="main")
+    far_end = await house.ring()
+    await far_end.wait_for("streaming")
+    await far_end.hang_up()
+    assert (await house.over(far_end)).agent_id == "sales"
 
 
 async def test_a_number_the_account_does_not_hold_is_not_registered(house: House) -> None:

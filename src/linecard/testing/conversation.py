@@ -75,8 +75,8 @@ async def conversation(
             await studio.take("release_number", lambda p: p.release_number(found[0].number))
     if can(Capability.LIST_NUMBERS):
         await studio.take("list_numbers", lambda p: p.list_numbers())
+    url = request.status_url.split("?")[0]
     if spend and can(Capability.CONFIGURE_NUMBER):
-        url = request.status_url.split("?")[0]
         await studio.take("configure_number", lambda p: p.configure_number(ours, webhook_url=url))
     call = await studio.take("dial", lambda p: p.dial(request))
     await answered(call)
@@ -109,6 +109,8 @@ async def conversation(
     if incoming is not None and can(Capability.REJECT):
         event = await incoming()
         await studio.take("reject", lambda p: p.reject(event, EndReason.BUSY))
+    if spend and can(Capability.UNCONFIGURE_NUMBER):  # last: nobody can ring us after it
+        await studio.take("unconfigure_number", lambda p: p.unconfigure_number(ours, webhook_url=url))
 
 
 async def _pending(studio: Studio) -> PendingOrder | None:

@@ -349,6 +349,63 @@ async def test_a_number_not_held_and_a_connection_not_there_are_told_and_change_
     assert {asked.split()[0] for asked in carrier.asked} == {"GET"}
 
 
+# --- unconfigure -----------------------------------------------------------------------------------------------------
+
+
+def application(url: str) -> dict[str, object]:
+    return {"data": {"id": "900", "application_name": "desk", "webhook_event_url": url, "webhook_api_version": "2"}}
+
+
+async def test_unconfiguring_lets_the_number_point_nowhere_and_keeps_the_application(telnyx, carrier):
+    carrier.on("GET /phone_numbers", held(NUMBER, connection_id="900"))
+    carrier.on("GET /call_control_applications/900", application(URL))
+    carrier.on("PATCH /phone_numbers/200000000", {"data": {"id": "200000000", "connection_id": ""}})
+    result = await telnyx.unconfigure_number(NUMBER, webhook_url=URL)
+    assert carrier.bodies == [{"connection_id": ""}]
+    assert [asked for asked in carrier.asked if not asked.startswith("GET")] == ["PATCH /phone_numbers/200000000"]
+    assert (result.ok, result.changed, result.webhook_url) == (True, ("phone_number.connection_id",), URL)
+    assert result.at is not None
+
+
+async def test_a_number_on_somebody_elses_application_is_left_alone(telnyx, carrier):
+    carrier.on("GET /phone_numbers", held(NUMBER, connection_id="900"))
+    carrier.on("GET /call_control_applications/900", application("https://other.example.com/telnyx/main"))
+    result = await telnyx.unconfigure_number(NUMBER, webhook_url=URL)
+    assert (result.ok, result.changed, carrier.bodies) == (True, (), [])
+
+
+async def test_a_number_on_a_connection_that_is_no_application_is_left_alone(telnyx, carrier):
+    carrier.on("GET /phone_numbers", held(NUMBER, connection_id="900"))
+    carrier.refuse("GET /call_control_applications/900", 404, "10005")
+    result = await telnyx.unconfigure_number(NUMBER, webhook_url=URL)
+    assert (result.ok, result.changed, carrier.bodies) == (True, (), [])
+
+
+@pytest.mark.parametrize("nowhere", ["", None])
+async def test_unconfiguring_a_number_that_points_nowhere_asks_for_nothing_more(telnyx, carrier, nowhere):
+    carrier.on("GET /phone_numbers", held(NUMBER, connection_id=nowhere))
+    result = await telnyx.unconfigure_number(NUMBER, webhook_url=URL)
+    assert (result.ok, result.changed, carrier.asked) == (True, (), ["GET /phone_numbers"])
+
+
+async def test_a_connection_the_carrier_keeps_is_not_called_undone(telnyx, carrier):
+    carrier.on("GET /phone_numbers", held(NUMBER, connection_id="900"))
+    carrier.on("GET /call_control_applications/900", application(URL))
+    carrier.on("PATCH /phone_numbers/200000000", {"data": {"id": "200000000", "connection_id": "900"}})
+    result = await telnyx.unconfigure_number(NUMBER, webhook_url=URL)
+    assert not result.ok
+    assert "portal" in result.message
+
+
+async def test_unconfiguring_a_number_not_held_is_told_and_changes_nothing(telnyx, carrier):
+    carrier.on("GET /phone_numbers", held())
+    result = await telnyx.unconfigure_number(NUMBER, webhook_url=URL)
+    assert not result.ok
+    assert "does not hold" in result.message
+    assert NUMBER not in result.message
+    assert carrier.asked == ["GET /phone_numbers"]
+
+
 # --- credential ------------------------------------------------------------------------------------------------------
 
 

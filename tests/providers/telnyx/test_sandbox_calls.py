@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import telnyx
+from linecard_telnyx.sandbox import API_KEY
 from openapi import Spec
 from telnyx_platform import OURS, STATE, THEIRS, Line, codes, open_line
 
@@ -91,6 +92,16 @@ async def test_nobody_can_ring_a_number_that_leads_nowhere(line: Line) -> None:
     line.sandbox.add_number("+14155550199")
     with pytest.raises(LookupError, match="webhook_event_url"):
         await line.sandbox.ring("+14155550199", THEIRS)
+
+
+async def test_a_number_taken_off_its_connection_leads_nowhere(line: Line) -> None:
+    owned = line.sandbox.account(API_KEY).number(OURS)
+    assert owned is not None
+    refused = await line.http.patch(f"/phone_numbers/{owned['id']}", json={"connection_id": None})
+    assert codes(refused) == ["10015"], "the document says that it is a string"
+    await line.client.phone_numbers.update(owned["id"], connection_id="")
+    with pytest.raises(LookupError, match="webhook_event_url"):
+        await line.sandbox.ring(OURS, THEIRS)
 
 
 async def test_a_call_id_may_come_percent_encoded(line: Line) -> None:

@@ -138,6 +138,8 @@ async def test_every_answer_about_the_account_keeps_to_the_carriers_document() -
         await client.phone_numbers.update(owned.id, tags=["blue"])
         tagged = await client.phone_numbers.list(filter={"tag": "blue"})
         assert [row.phone_number for row in tagged.data] == [number]
+        nowhere = await client.phone_numbers.update(owned.id, connection_id="")
+        assert nowhere.data is not None and nowhere.data.connection_id == nowhere.data.connection_name == ""
         await client.phone_numbers.delete(owned.id)
         assert (await client.phone_numbers.list(filter={"phone_number": number})).data == []
         await client.recordings.list()

@@ -178,6 +178,35 @@ async def test_configure_a_number_of_another_account_is_not_ok(provider, carrier
     assert not result.ok and "does not hold" in result.message and kit.OURS not in result.message
 
 
+async def test_unconfigure_clears_what_points_here_and_nothing_else(provider, carrier, kit):
+    ours = kit.number_body(voice_url=kit.HOOK, status_callback=kit.HOOK, trunk_sid="TK" + "5" * 32)
+    carrier.answers(200, {"incoming_phone_numbers": [ours]}).answers(200, kit.number_body(voice_url=""))
+    result = await provider.unconfigure_number(kit.OURS, webhook_url=kit.HOOK)
+    assert carrier.requests[-1].url.path.endswith(f"/IncomingPhoneNumbers/{kit.NUMBER_SID}.json")
+    assert carrier.sent == {"VoiceUrl": "", "StatusCallback": ""}
+    assert result.ok and set(result.changed) == set(carrier.sent) and result.webhook_url == kit.HOOK
+
+
+async def test_unconfigure_takes_back_the_fallback_somebody_set_to_us(provider, carrier, kit):
+    carrier.answers(200, {"incoming_phone_numbers": [kit.number_body(voice_fallback_url=kit.HOOK)]})
+    carrier.answers(200, kit.number_body())
+    await provider.unconfigure_number(kit.OURS, webhook_url=kit.HOOK)
+    assert carrier.sent == {"VoiceFallbackUrl": ""}
+
+
+@pytest.mark.parametrize("voice_url", ["https://old.example.com/voice", "https://voice.example.com/twilio/2", "", None])
+async def test_unconfigure_leaves_a_number_that_points_elsewhere_alone(provider, carrier, kit, voice_url):
+    carrier.answers(200, {"incoming_phone_numbers": [kit.number_body(voice_url=voice_url)]})
+    result = await provider.unconfigure_number(kit.OURS, webhook_url=kit.HOOK)
+    assert result.ok and result.changed == () and [r.method for r in carrier.requests] == ["GET"]
+
+
+async def test_unconfigure_a_number_of_another_account_is_not_ok(provider, carrier, kit):
+    carrier.answers(200, {"incoming_phone_numbers": []})
+    result = await provider.unconfigure_number(kit.OURS, webhook_url=kit.HOOK)
+    assert not result.ok and "does not hold" in result.message and kit.OURS not in result.message
+
+
 async def test_release_deletes_the_number(provider, carrier, kit):
     carrier.answers(200, {"incoming_phone_numbers": [kit.number_body()]}).answers(204)
     await provider.release_number(kit.OURS)

@@ -380,6 +380,16 @@ async def test_reject_as_the_first_verb_ends_the_call_unanswered(desk: Desk, rea
     assert "answered" not in [what for _, what in far_end.log]
 
 
+async def test_a_call_to_a_number_without_a_voice_url_fails_and_nobody_is_told(desk: Desk) -> None:
+    desk.answer_with(desk.stream())
+    (sid,) = desk.sandbox.account.numbers
+    await desk.sdk(desk.client.incoming_phone_numbers(sid).update, voice_url="", status_callback="")
+    far_end = await desk.sandbox.ring(OURS, THEIRS)
+    await far_end.wait_for("ended")
+    assert far_end.hangup_cause == "failed" and desk.sandbox.deliveries == []
+    assert [complaint.code for complaint in desk.sandbox.debugger] == [11100]
+
+
 async def test_a_webhook_that_refuses_ends_the_call_as_busy_with_11200(desk: Desk) -> None:
     from starlette.responses import Response
 

@@ -124,6 +124,7 @@ async def test_a_number_is_bought_configured_found_and_released(api: Api) -> Non
     (number,) = found["incoming_phone_numbers"]
     assert (number["voice_url"], number["voice_application_sid"], number["trunk_sid"]) == (url, None, None)
     assert (await api("POST", "/IncomingPhoneNumbers.json", 400, PhoneNumber="+12125550107"))["code"] == 21422
+    assert (await api("POST", path, 200, VoiceUrl="", StatusCallback=""))["voice_url"] == ""
     await api("DELETE", path, 204)
     assert (await api("GET", path, 404))["code"] == 20404
     await api("POST", "/IncomingPhoneNumbers.json", 201, PhoneNumber="+12125550107")

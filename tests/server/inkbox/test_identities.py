@@ -13,6 +13,7 @@ from inkbox.identities.exceptions import HandleUnavailableError
 from inkbox.identities.types import IdentityPhoneNumberCreateOptions
 
 from linecard.server.domain.numbers import register
+from linecard.server.domain.sync import webhook_url
 
 BROUGHT = "+14155550188"
 
@@ -153,6 +154,21 @@ async def test_a_filter_mode_that_changes_says_which_rules_it_makes_pointless(an
     await desk.do(identity.update, phone_inbound_filter_mode="blacklist")
     sides = (await desk.do(desk.inkbox.phone_numbers.get, identity.phone_number.id))
     assert (sides.inbound_filter_mode, sides.outbound_filter_mode) == ("blacklist", "whitelist")
+
+
+async def test_a_number_brought_along_that_is_released_stays_in_its_account_and_is_sent_here_no_more(
+    desk: Desk,
+) -> None:
+    caller = await desk.service.authenticate(desk.http.headers)
+    line = await register(desk.service, caller, number=BROUGHT)
+    provider = await desk.service.exchange.provider(str(line.credential_id))
+    url = webhook_url(desk.service, line)
+    assert (await provider.configure_number(BROUGHT, webhook_url=url, dry_run=True)).changed == ()
+    await desk.do(desk.inkbox.phone_numbers.release, line.id)
+    await refused(desk, 404, desk.inkbox.phone_numbers.get, line.id)
+    (held,) = await provider.list_numbers(BROUGHT)
+    assert held.number == BROUGHT
+    assert (await provider.configure_number(BROUGHT, webhook_url=url, dry_run=True)).changed
 
 
 async def test_a_number_brought_along_is_assigned_and_only_detached(desk: Desk) -> None:

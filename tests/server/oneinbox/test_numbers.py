@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from house import API_KEYS, CALLER, OURS, House
+
+from linecard.numbers import NumberQuery, PendingOrder
+from linecard.server.domain import orders
+from linecard.server.store import parse_id
+from linecard.testing.outcomes import PENDING_NUMBER
 
 
 @pytest.fixture(params=["twilio", "telnyx"])
@@ -166,12 +172,141 @@ async def test_routing_is_merged_and_null_clears_only_the_fallback(house: House)
 async def test_a_detached_number_declines_its_calls_and_still_dials(house: House, provider: str) -> None:
     agent_id = await house.agent()
     number = await house.number(provider, agent_id)
+    before = len(house.sandbox(provider).requests)
     detached = await house.ask("PATCH", f"/v1/phone-numbers/{number['id']}", json={"agent_id": None})
     assert (detached["agent_id"], detached["status"]) == (None, "active")
-    far_end = await house.sandbox(provider).ring(OURS, CALLER)
-    await far_end.wait_for("ended")
+    assert house.sandbox(provider).requests[before:] == [], "the carrier was told, though nothing changes for it"
+    rung = await ring(house, provider)
+    assert (await house.until(rung["call_id"], "failed"))["end_reason"] == "rejected"
     assert not house.line.contexts
     assert (await house.call(agent_id))["status"] == "initiated"
+
+
+async def ring(house: House, provider: str) -> dict[str, Any]:
+    """Somebody rings our number; the far end, once the call has come to us."""
+    body = {"provider": provider, "to": OURS, "from": CALLER}
+    rung: dict[str, Any] = await house.ask("POST", "/sandbox/calls", 201, json=body)
+    return rung
+
+
+async def points_to(house: House, credential_id: str, url: str, number: str = OURS) -> bool:
+    """True when the carrier sends the number's calls to ``url``: there would be nothing to write."""
+    provider = await house.service.exchange.provider(credential_id)
+    would = await provider.configure_number(number, webhook_url=url, dry_run=True)
+    assert would.ok, "the account does not hold the number any more"
+    return not would.changed
+
+
+async def rings_here(house: House, provider: str) -> bool:
+    """Ring our number: did the carrier tell us? What it tells the caller otherwise is its own."""
+    before = len(house.sandbox(provider).deliveries)
+    body = {"provider": provider, "to": OURS, "from": CALLER}
+    answer = await house.client.post("/sandbox/calls", json=body)
+    assert answer.status_code == 404 or answer.json()["state"] == "ended"
+    return len(house.sandbox(provider).deliveries) > before or answer.json().get("call_id") is not None
+
+
+async def test_a_number_given_up_is_sent_elsewhere_by_its_carrier_and_may_come_back(
+    house: House, provider: str
+) -> None:
+    agent_id = await house.agent()
+    number = await house.number(provider, agent_id)
+    assert await points_to(house, number["credential_id"], number["webhook_url"])
+    await house.ask("DELETE", f"/v1/phone-numbers/{number['id']}", 204)
+    assert not await points_to(house, number["credential_id"], number["webhook_url"])
+    assert not await rings_here(house, provider)
+    checked = await house.ask("GET", "/ops/checkup")
+    assert "number" not in {one["check"] for one in checked["items"]}, "what is not in service cannot drift"
+    body = {"phone_number": OURS, "provider": provider, "agent_id": agent_id, "credential_id": number["credential_id"]}
+    again = await house.ask("POST", "/v1/phone-numbers", 201, json=body)
+    assert (again["status"], again["id"] == number["id"]) == ("active", False)
+    rung = await ring(house, provider)
+    await house.line.calls(1)
+    assert (await house.until(rung["call_id"], "in_progress"))["agent_id"] == agent_id
+
+
+async def test_a_number_somebody_has_pointed_elsewhere_stays_there(house: House, provider: str) -> None:
+    number = await house.number(provider, await house.agent())
+    at_carrier = await house.service.exchange.provider(number["credential_id"])
+    theirs = "https://elsewhere.example.com/hook"
+    assert (await at_carrier.configure_number(OURS, webhook_url=theirs)).ok
+    await house.ask("DELETE", f"/v1/phone-numbers/{number['id']}", 204)
+    assert await points_to(house, number["credential_id"], theirs)
+
+
+async def test_a_carrier_out_of_reach_keeps_the_number_in_service_until_asked_again(
+    house: House, provider: str
+) -> None:
+    number = await house.number(provider, await house.agent())
+    path, account = f"/v1/phone-numbers/{number['id']}", f"/v1/credentials/{number['credential_id']}"
+    sandbox = house.sandbox(provider)
+    there, sandbox.base_url = sandbox.base_url, "http://127.0.0.1:1"  # where nobody listens
+    await house.ask("PATCH", account, json={"api_key": API_KEYS[provider]})
+    assert (await house.ask("DELETE", path, 504))["code"] == "provider_timeout"
+    sandbox.base_url = there
+    await house.ask("PATCH", account, json={"api_key": API_KEYS[provider] + "-throttled"})
+    assert (await house.ask("DELETE", path, 429))["provider"]["name"] == provider
+    assert await house.ask("GET", path) == number
+    await house.ask("PATCH", account, json={"api_key": API_KEYS[provider]})
+    await house.ask("DELETE", path, 204)
+    await house.ask("GET", path, 404)
+
+
+@pytest.mark.parametrize("lost", ["login", "number"])
+async def test_a_number_whose_account_is_lost_to_us_is_given_up_all_the_same(
+    house: House, provider: str, lost: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    number = await house.number(provider, await house.agent())
+    if lost == "login":
+        wrong = {"api_key": API_KEYS[provider] + "-wrong"}
+        await house.ask("PATCH", f"/v1/credentials/{number['credential_id']}", json=wrong)
+    else:
+        await (await house.service.exchange.provider(number["credential_id"])).release_number(OURS)
+    await given_up(house, number, caplog)
+
+
+async def test_a_number_whose_login_is_incomplete_is_given_up_all_the_same(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    number = await house.number("twilio", await house.agent())
+    half = {"api_key": "a-token-alone", "metadata": {"account_sid": None}}
+    changed = await house.ask("PATCH", f"/v1/credentials/{number['credential_id']}", json=half)
+    assert changed["status"] == "incomplete"
+    await given_up(house, number, caplog)
+
+
+async def given_up(house: House, number: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    """Give the number up; our log says why the carrier may not know."""
+    await house.ask("DELETE", f"/v1/phone-numbers/{number['id']}", 204)
+    await house.ask("GET", f"/v1/phone-numbers/{number['id']}", 404)
+    (told,) = [one.getMessage() for one in caplog.records if "may still send the calls" in one.getMessage()]
+    assert OURS not in told
+    assert "wrong" not in told
+
+
+async def test_an_order_that_comes_after_its_number_was_given_up_puts_nothing_in_service(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orders, "EVERY", 0.05)
+    house.sandbox("telnyx").pending_for = 0.3  # type: ignore[attr-defined]
+    other = await house.number("telnyx", await house.agent())  # its account's application posts to us already
+    at_carrier = await house.service.exchange.provider(other["credential_id"])
+    await at_carrier.search_numbers(NumberQuery(area_code="500", contains=PENDING_NUMBER[-7:]))
+    order = await at_carrier.buy_number(PENDING_NUMBER, timeout=0.05)
+    assert isinstance(order, PendingOrder)
+    store = house.service.store
+    workspace = await store.workspaces.first()
+    assert workspace is not None
+    row = await store.credentials.get(workspace.id, parse_id("credential", other["credential_id"]))
+    assert row is not None
+    line = await store.lines.create(row, PENDING_NUMBER, status="inactive", bought=True)
+    await orders.finish_order(house.service, line, order)
+    (waiting,) = [task for task in asyncio.all_tasks() if task.get_name() == "finish a number order"]
+    await house.ask("DELETE", f"/v1/phone-numbers/{line.public_id}", 204)
+    await asyncio.wait_for(waiting, 5)
+    assert await store.lines.by_number(PENDING_NUMBER) is None
+    assert not await points_to(house, other["credential_id"], other["webhook_url"], PENDING_NUMBER)
+    assert await points_to(house, other["credential_id"], other["webhook_url"]), "another number was unconfigured"
 
 
 async def test_a_released_number_rings_here_no_more_and_is_kept_or_given_back(house: House, provider: str) -> None:

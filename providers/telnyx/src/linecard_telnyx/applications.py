@@ -45,6 +45,17 @@ async def find(sdk: Sdk, webhook_url: str, operation: str) -> dict[str, Any] | N
     return min(ours, key=lambda row: str(row.get("created_at", ""))) if ours else None
 
 
+async def webhook_of(sdk: Sdk, connection_id: str, operation: str) -> str:
+    """Where the application posts its webhooks; "" when it is set to nowhere, or the connection is no application."""
+    try:
+        found = await sdk.record(
+            operation, lambda telnyx: telnyx.call_control_applications.with_raw_response.retrieve(connection_id)
+        )
+    except NotFound:
+        return ""
+    return str(found.get("webhook_event_url") or "")
+
+
 async def settle(sdk: Sdk, connection_id: str | None, webhook_url: str, *, dry_run: bool) -> Application | None:
     """Make an application send version 2 webhooks to ``webhook_url``; None when the credential's does not exist."""
     if connection_id:

@@ -160,3 +160,28 @@ class Inventory:
             return result(True, "all was set already")
         verb = "would set" if dry_run else "set"
         return result(True, f"{verb} {', '.join(changed)}.{application.note}", changed)
+
+    async def unconfigure(self, number: str, webhook_url: str, *, at: datetime) -> SyncResult:
+        """Let ``number`` point nowhere, if it points at an application that posts to ``webhook_url``.
+
+        The application stays as it is: other numbers may point at it, and outbound calls leave through it.
+        """
+
+        def result(ok: bool, message: str, changed: tuple[str, ...] = ()) -> SyncResult:
+            return SyncResult(ok=ok, message=message, changed=changed, webhook_url=webhook_url, at=at)
+
+        operation = "unconfigure_number"
+        held = await self.list(number, operation)
+        if not held:
+            return result(False, f"the account does not hold {mask_number(number)}")
+        pointed = str(held[0].raw.get("connection_id") or "")
+        if not pointed or await applications.webhook_of(self.sdk, pointed, operation) != webhook_url:
+            return result(True, "its calls were not sent there")
+        # No page says how to name no connection. "" is what a number without one was seen to have; as that proves
+        # little, what the answer says counts.
+        after = await self.sdk.record(
+            operation, lambda telnyx: telnyx.phone_numbers.with_raw_response.update(held[0].id, connection_id="")
+        )
+        if after.get("connection_id"):
+            return result(False, "Telnyx keeps the number's connection: take it off the number in the portal")
+        return result(True, "set phone_number.connection_id", ("phone_number.connection_id",))

@@ -112,6 +112,10 @@ class TelnyxProvider(Provider):
         at = datetime.fromtimestamp(self.clock(), UTC)
         return await self._inventory.configure(number, webhook_url, dry_run=dry_run, at=at)
 
+    async def unconfigure_number(self, number: str, *, webhook_url: str) -> SyncResult:
+        at = datetime.fromtimestamp(self.clock(), UTC)
+        return await self._inventory.unconfigure(number, webhook_url, at=at)
+
     async def check_credential(self) -> str:
         """The application's name when the credential has a connection, else "Telnyx": the API tells no account name."""
         connection = self.credential.connection_id

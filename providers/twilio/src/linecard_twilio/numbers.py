@@ -17,6 +17,9 @@ KINDS = {
 }
 """Our kind of number -> the SDK's name of the list."""
 
+SettingsOf = Callable[[Mapping[str, Any], str], dict[str, str]]
+"""Given a number as Twilio has it and our webhook URL: what to write, by the SDK's names."""
+
 NORTH_AMERICA = ("US", "CA")
 MAX_RESULTS = 1000
 """Twilio's largest page."""
@@ -103,6 +106,12 @@ def settings_to_write(item: Mapping[str, Any], webhook_url: str) -> dict[str, st
     if item.get("voice_receive_mode") == "fax":
         wanted["voice_receive_mode"] = "voice"
     return {name: value for name, value in wanted.items() if (item.get(name) or "") != value}
+
+
+def settings_to_clear(item: Mapping[str, Any], webhook_url: str) -> dict[str, str]:
+    """The settings of ``item`` that send its calls, or news of them, to ``webhook_url``, each with nothing as value."""
+    ours = ("voice_url", "voice_fallback_url", "status_callback")
+    return {name: "" for name in ours if item.get(name) == webhook_url}
 
 
 def wire_name(name: str) -> str:

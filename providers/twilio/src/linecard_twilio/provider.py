@@ -91,23 +91,10 @@ class TwilioProvider(Provider):
         return [self._read("list_numbers", numbers.owned, item) for item in items]
 
     async def configure_number(self, number: str, *, webhook_url: str, dry_run: bool = False) -> SyncResult:
-        held = await self._numbers("configure_number", number)
-        if not held:
-            return SyncResult(ok=False, message=self._not_held(number), webhook_url=webhook_url, at=datetime.now(UTC))
-        item = held[0]
-        settings = numbers.settings_to_write(item, webhook_url)
-        changed = tuple(numbers.wire_name(name) for name in settings)
-        if not settings:
-            message = "all was right already"
-        elif dry_run:
-            message = f"would write {', '.join(changed)}"
-        else:
-            sid = self._sid(item.get("sid", ""), "configure_number")
-            await self._ask(
-                "configure_number", lambda client: client.incoming_phone_numbers(sid).update_async(**settings)
-            )
-            message = f"wrote {', '.join(changed)}"
-        return SyncResult(ok=True, message=message, changed=changed, webhook_url=webhook_url, at=datetime.now(UTC))
+        return await self._set("configure_number", number, webhook_url, numbers.settings_to_write, dry_run=dry_run)
+
+    async def unconfigure_number(self, number: str, *, webhook_url: str) -> SyncResult:
+        return await self._set("unconfigure_number", number, webhook_url, numbers.settings_to_clear)
 
     async def release_number(self, number: str) -> None:
         held = await self._numbers("release_number", number)
@@ -272,6 +259,21 @@ class TwilioProvider(Provider):
         items = [item for page in pages for item in page.get("incoming_phone_numbers", [])]
         # Twilio's filter matches parts of numbers too.
         return [item for item in items if number is None or item.get("phone_number") == number]
+
+    async def _set(
+        self, operation: str, number: str, webhook_url: str, settings_of: numbers.SettingsOf, *, dry_run: bool = False
+    ) -> SyncResult:
+        """Write those of the number's settings that ``settings_of`` names."""
+        held = await self._numbers(operation, number)
+        settings = settings_of(held[0], webhook_url) if held else {}
+        if settings and not dry_run:
+            sid = self._sid(held[0].get("sid", ""), operation)
+            await self._ask(operation, lambda client: client.incoming_phone_numbers(sid).update_async(**settings))
+        changed = tuple(numbers.wire_name(name) for name in settings)
+        done = f"{'would write' if dry_run else 'wrote'} {', '.join(changed)}" if changed else "all was right already"
+        message = done if held else self._not_held(number)
+        at = datetime.now(UTC)
+        return SyncResult(ok=bool(held), message=message, changed=changed, webhook_url=webhook_url, at=at)
 
     def _read(self, operation: str, translate: Callable[..., T], *parts: Any) -> T:
         try:

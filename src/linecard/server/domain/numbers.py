@@ -193,9 +193,10 @@ async def resync(service: Service, caller: Caller, line_id: str | UUID) -> LineR
 
 
 async def release(service: Service, caller: Caller, line_id: str | UUID, *, at_carrier: bool = False) -> None:
-    """Take the number out of service; its calls are declined from now on. ``at_carrier`` gives it back there: final.
+    """Take the number out of service: the carrier sends its calls here no more. ``at_carrier`` gives it back: final.
 
-    ``CallsLive`` while a call is on it.
+    ``CallsLive`` while a call is on it. A carrier that cannot be reached (``ProviderUnavailable``, ``RateLimited``)
+    leaves it in service: try again. One that lets us in no longer does not: the calls it still sends are declined.
     """
     need_admin(caller, "releasing a number")
     line = await get(service, caller, line_id)
@@ -210,4 +211,6 @@ async def release(service: Service, caller: Caller, line_id: str | UUID, *, at_c
             await provider.release_number(line.number)
         except NotFound:
             pass  # gone there already, which is what was asked
+    else:
+        await service.exchange.unroute(line.number, public_id("credential", line.credential_id))
     await service.store.lines.release(line.id)

@@ -39,6 +39,10 @@ async def _await_order(service: Service, line: LineRow, order: PendingOrder) -> 
                 except (ProviderUnavailable, RateLimited):
                     continue
                 if isinstance(done, OwnedNumber):
+                    if await service.store.lines.get(line.workspace_id, line.id) is None:
+                        # Given up while it waited: it stays in the account, and its calls do not come here.
+                        await service.exchange.unroute(done.number, public_id("credential", line.credential_id))
+                        return
                     await service.store.lines.change(line.id, carrier_number_id=done.id)
                     await sync.put_in_service(service, line)
                     return

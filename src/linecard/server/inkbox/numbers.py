@@ -112,7 +112,10 @@ async def change(asked: Asked[NumberChange, None]) -> NumberShown:
 
 
 async def release(asked: Asked[None, None]) -> None:
-    """Take it out of service; one bought through us is given back at the carrier, for good."""
+    """Take it out of service; one bought through us is given back at the carrier, for good.
+
+    One brought along stays in its account, which sends its calls here no more.
+    """
     line = await numbers.get(asked.service, asked.caller, asked.path["number_id"])
     await numbers.release(asked.service, asked.caller, line.id, at_carrier=line.bought)
 

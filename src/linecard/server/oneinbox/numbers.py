@@ -119,7 +119,10 @@ async def sync(asked: Asked[None, None]) -> NumberShown:
 
 
 async def delete(asked: Asked[None, Release]) -> None:
-    """Take it out of service. It stays yours at the carrier, unless ``release=true`` gives it back."""
+    """Take it out of service. It stays yours at the carrier, unless ``release=true`` gives it back.
+
+    The carrier sends its calls here no more. One that cannot be reached leaves the number in service: try again.
+    """
     await numbers.release(
         asked.service, asked.caller, asked.path["phone_id"], at_carrier=asked.query.release
     )

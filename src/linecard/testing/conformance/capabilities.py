@@ -19,7 +19,6 @@ from linecard.testing.conformance.kit import CALL_ID, OURS, THEIRS, Kit
 from linecard.testing.replay import NotOnCassette, from_cassettes
 from linecard.webhooks import WebhookReply
 
-WEBHOOK_URL = "https://voice.example.com/kit/main"
 LISTENS = {Capability.LISTEN}  # sockets of its own: nothing to replay
 IN_REPLY = {Capability.REJECT, Capability.FORWARD}  # may be said in the webhook's reply, without any request
 
@@ -29,6 +28,7 @@ ANSWERS: dict[Capability, type | tuple[type, ...]] = {
     Capability.RELEASE_NUMBER: type(None),
     Capability.LIST_NUMBERS: list,
     Capability.CONFIGURE_NUMBER: SyncResult,
+    Capability.UNCONFIGURE_NUMBER: SyncResult,
     Capability.CHECK_CREDENTIAL: str,
     Capability.FETCH_CALL: Call,
     Capability.REJECT: WebhookReply,
@@ -62,6 +62,8 @@ class CapabilityChecks(Kit):
             assert {(type(number), number.provider) for number in answer} == {(OwnedNumber, self.name)}
         if isinstance(answer, SyncResult):
             assert answer.ok, answer.message
+            undone = answer.changed or capability is not Capability.UNCONFIGURE_NUMBER
+            assert undone, f"rest/{path.name} shows no number that pointed to {self.url}"
 
     def undeclared(self, capability: Capability) -> None:
         if capability is Capability.REJECT:
@@ -87,14 +89,15 @@ class CapabilityChecks(Kit):
             Capability.FETCH_ORDER: lambda p: p.fetch_order("kit-order-0123456789"),
             Capability.RELEASE_NUMBER: lambda p: p.release_number(number),
             Capability.LIST_NUMBERS: lambda p: p.list_numbers(),
-            Capability.CONFIGURE_NUMBER: lambda p: p.configure_number(number, webhook_url=WEBHOOK_URL),
+            Capability.CONFIGURE_NUMBER: lambda p: p.configure_number(number, webhook_url=self.url),
+            Capability.UNCONFIGURE_NUMBER: lambda p: p.unconfigure_number(number, webhook_url=self.url),
             Capability.CHECK_CREDENTIAL: lambda p: p.check_credential(),
             Capability.FETCH_CALL: lambda p: p.fetch_call(CALL_ID),
             Capability.REJECT: lambda p: p.reject(incoming(), EndReason.BUSY),
             Capability.FORWARD: lambda p: p.forward(incoming(), THEIRS),
             Capability.TRANSFER: lambda p: p.transfer(CALL_ID, THEIRS),
             Capability.SEND_DIGITS: lambda p: p.send_digits(CALL_ID, "12#"),
-            Capability.START_RECORDING: lambda p: p.start_recording(CALL_ID, status_url=WEBHOOK_URL),
+            Capability.START_RECORDING: lambda p: p.start_recording(CALL_ID, status_url=self.url),
             Capability.STOP_RECORDING: lambda p: p.stop_recording(CALL_ID, recording),
             Capability.FETCH_RECORDING: lambda p: p.fetch_recording("kit-recording-0123456789"),
             Capability.LISTEN: listen,
@@ -112,6 +115,11 @@ class CapabilityChecks(Kit):
             status=CallStatus.RINGING,
         )
         return IncomingCall(call=call, call_id=CALL_ID)
+
+    @property
+    def url(self) -> str:
+        """Our webhook URL, as recorders write it onto cassettes."""
+        return f"https://voice.example.com/{self.name}/main"
 
     def number_on(self, path: Path) -> str:
         """The number a cassette is about."""
