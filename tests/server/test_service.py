@@ -126,10 +126,10 @@ async def test_a_scheduled_call_waits_for_its_time_and_for_room(tmp_path: Path) 
         body = {"agent_id": mine["agent"]["id"], "to_number": SOMEBODY, "from_number": mine["number"]}
         holder = await at.ask("POST", "/v1/calls", 201, json=body)
         await at.until(f"/v1/calls/{holder['id']}", lambda seen: seen["status"] == "in_progress")
-        soon = (datetime.now(UTC) + timedelta(seconds=0.5)).isoformat()
-        waiting = await at.ask("POST", "/v1/calls", 201, json={**body, "scheduled_at": soon})
+        due = datetime.now(UTC) + timedelta(seconds=2)
+        waiting = await at.ask("POST", "/v1/calls", 201, json={**body, "scheduled_at": due.isoformat()})
         assert waiting["status"] == "queued"
-        await asyncio.sleep(1.5)
+        await asyncio.sleep((due - datetime.now(UTC)).total_seconds() + 1.2)  # the scheduler looks once a second
         assert (await at.ask("GET", f"/v1/calls/{waiting['id']}"))["status"] == "queued"
         await at.ask("POST", f"/v1/calls/{holder['id']}/stop")
         await at.until(f"/v1/calls/{waiting['id']}", lambda seen: seen["status"] == "in_progress")

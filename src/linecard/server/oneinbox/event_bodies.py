@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from linecard.server.domain import outcomes, recordings
-from linecard.server.oneinbox.call_shape import analysis, messages, provider_error, stamp
+from linecard.server.oneinbox.call_shape import ROLES, analysis, messages, provider_error, stamp
 from linecard.server.outbox import ONEINBOX_PAUSES, Style
 from linecard.server.store import public_id
 from linecard.server.store.models import CallRow, OutboxEvent
@@ -95,7 +95,8 @@ async def _transcript(service: Service, event: OutboxEvent, call: CallRow) -> di
 
 
 async def _partial(service: Service, event: OutboxEvent, call: CallRow) -> dict[str, Any]:
-    return {name: event.payload.get(name) for name in ("role", "content", "final")}
+    party = str(event.payload.get("party"))
+    return {"role": ROLES.get(party, party), "content": event.payload.get("text"), "final": True}
 
 
 DETAILS = {

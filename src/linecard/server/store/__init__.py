@@ -68,7 +68,7 @@ class Store:
         self.claims = Claims(db, self.owner)
         self.webhooks = Webhooks(db, sealer)
         self.outbox = Outbox(db)
-        self.writer = Writer(db)
+        self.writer = Writer(db, on_announcement=lambda: self.on_announcement())
 
     @classmethod
     async def open(cls, settings: Settings, *, build: Build = build_credential) -> Store:

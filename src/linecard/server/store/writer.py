@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -55,10 +55,22 @@ class Row:
 
 
 class Writer:
-    """One process's writer. ``start`` it in the event loop, ``stop`` it before the database closes."""
+    """One process's writer. ``start`` it in the event loop, ``stop`` it before the database closes.
 
-    def __init__(self, db: Database, *, batch: int = BATCH, linger: float = LINGER, queue: int = QUEUE) -> None:
+    ``on_announcement`` is called after commits that put something in the outbox.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        *,
+        batch: int = BATCH,
+        linger: float = LINGER,
+        queue: int = QUEUE,
+        on_announcement: Callable[[], None] | None = None,
+    ) -> None:
         self._db = db
+        self._announce = on_announcement or (lambda: None)
         self._batch = batch
         self._linger = linger
         self._limit = queue
@@ -218,6 +230,8 @@ class Writer:
 
     async def _write(self, batch: list[Row]) -> None:
         rows = [(row.table, row.values) for row in batch]
-        places = await self._db.transact(lambda tx: write_rows(tx, rows, self._places))
+        places, told = await self._db.transact(lambda tx: write_rows(tx, rows, self._places))
         # Counters move only with the commit; a failed transaction leaves them as they were.
         self._places |= places
+        if told:
+            self._announce()
