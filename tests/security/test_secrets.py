@@ -35,7 +35,7 @@ NOT_SECRET = {
     ("src/linecard/server/store/keys.py", "hash"),
     ("src/linecard/server/store/keys.py", "hashed"),
     # A hash of the request's own body, to tell a repeat from another request: the client knows it.
-    ("src/linecard/server/store/calls.py", "body_hash"),
+    ("src/linecard/server/store/new_calls.py", "body_hash"),
     ("src/linecard/server/domain/calls.py", "body_hash"),
 }
 

@@ -24,7 +24,8 @@ from linecard.server.store import Store
 from linecard.server.store.columns import utc_now
 from linecard.server.store.database import Database
 from linecard.server.store.models import Attempt, Delivery, Subscription
-from linecard.server.store.outbox import LEASE, Addressed, Outbox
+from linecard.server.store.outbox import LEASE, Outbox
+from linecard.server.store.receivers import Addressed
 
 
 async def write(receiver: Addressed) -> tuple[str, str] | None:

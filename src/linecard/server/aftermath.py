@@ -19,8 +19,8 @@ from linecard.calls import EndReason
 from linecard.errors import LinecardError
 from linecard.server import unsettled
 from linecard.server.domain.agents import settings_of
-from linecard.server.store.callbook import as_call
 from linecard.server.store.models import CallRow, Recording
+from linecard.server.store.snapshots import as_call
 from linecard.wav import repair_wav
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from linecard.calls import Call
-from linecard.server.store.callbook import SqlCallBook, as_call
+from linecard.server.store.callbook import SqlCallBook
 from linecard.server.store.models import CallRow
+from linecard.server.store.snapshots import as_call
 
 
 class WatchedCallBook:

@@ -24,8 +24,8 @@ from linecard.server.refusals import HostUnknown, UrlRefused
 from linecard.server.signing import inkbox_headers, oneinbox_headers
 from linecard.server.store.columns import utc_now
 from linecard.server.store.models import Attempt, Delivery, Subscription
-from linecard.server.store.outbox import Addressed
 from linecard.server.store.outbox import Outbox as Queue
+from linecard.server.store.receivers import Addressed
 from linecard.server.store.webhooks import Logged, Webhooks
 
 log = logging.getLogger("linecard")

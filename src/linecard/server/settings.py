@@ -33,7 +33,9 @@ class Settings(BaseSettings):
     database: str = Field(
         default="", description="`sqlite:///file` or `postgresql://user:password@host/name`; empty: SQLite in data_dir"
     )
-    database_pool: int = Field(default=10, ge=1, le=100, description="Connections per process kept open")
+    database_pool: int = Field(
+        default=10, ge=1, le=100, description="Connections of a process: so many for calls, and so many for the rest"
+    )
     host: str = Field(default="127.0.0.1", description="Address to listen on")
     port: int = Field(default=8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one")
     public_url: str = Field(

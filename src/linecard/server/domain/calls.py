@@ -26,11 +26,11 @@ from linecard.server.domain.refusals import (
 )
 from linecard.server.refusals import HostUnknown, IdempotencyConflict, OverLimit
 from linecard.server.store import NewCall, Snapshot, parse_id
-from linecard.server.store.calls import BY_KEY, IDEMPOTENCY
 from linecard.server.store.columns import utc_now, word
 from linecard.server.store.credentials import CredentialIncomplete
 from linecard.server.store.ids import new_id
 from linecard.server.store.models import Agent, CallRow, ContactRule, CredentialRow, LineRow
+from linecard.server.store.new_calls import BY_KEY, IDEMPOTENCY
 from linecard.server.store.rules import Verdict, verdict
 from linecard.server.store.statements import Statement, table_of
 from linecard.server.store.transactions import Transaction

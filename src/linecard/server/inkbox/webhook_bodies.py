@@ -15,7 +15,7 @@ from linecard.server.inkbox.call_shape import fields_of
 from linecard.server.inkbox.shapes import PHONE, stamp
 from linecard.server.outbox import INKBOX_PAUSES, Style
 from linecard.server.store.models import CallRow, OutboxEvent, Segment
-from linecard.server.store.outbox import Addressed
+from linecard.server.store.receivers import Addressed
 
 if TYPE_CHECKING:
     from linecard.server.service import Service

@@ -11,7 +11,7 @@ from linecard.server.oneinbox.call_shape import ROLES, analysis, messages, provi
 from linecard.server.outbox import ONEINBOX_PAUSES, Style
 from linecard.server.store import public_id
 from linecard.server.store.models import CallRow, OutboxEvent
-from linecard.server.store.outbox import Addressed
+from linecard.server.store.receivers import Addressed
 
 if TYPE_CHECKING:
     from linecard.server.service import Service

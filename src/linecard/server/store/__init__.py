@@ -16,7 +16,7 @@ from linecard.server.settings import Settings
 from linecard.server.store import migrate, vault
 from linecard.server.store.agents import Agents
 from linecard.server.store.callbook import SqlCallBook
-from linecard.server.store.calls import CallFilter, Calls, NewCall
+from linecard.server.store.calls import CallFilter, Calls
 from linecard.server.store.claims import Claims
 from linecard.server.store.credentials import Build, Credentials, build_credential
 from linecard.server.store.database import Database
@@ -24,6 +24,7 @@ from linecard.server.store.ids import parse_id, public_id
 from linecard.server.store.keys import Keys
 from linecard.server.store.limits import Limits, Snapshot
 from linecard.server.store.lines import Lines
+from linecard.server.store.new_calls import NewCall
 from linecard.server.store.once import SqlOnce
 from linecard.server.store.outbox import Outbox
 from linecard.server.store.pages import Page

@@ -8,61 +8,39 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnClause, and_, bindparam, literal_column, or_, select, update
+from sqlalchemy import and_, bindparam, select
 
-from linecard.calls import Call, CallStatus, Direction, EndReason
+from linecard.calls import Call, CallStatus
 from linecard.errors import UnknownCall, UnknownCredential
 from linecard.server.store import tallies
 from linecard.server.store.columns import utc_now, word
 from linecard.server.store.database import Database
-from linecard.server.store.ids import new_id, parse_id, public_id
+from linecard.server.store.ids import new_id, parse_id
 from linecard.server.store.limits import settle
 from linecard.server.store.log import LOG
-from linecard.server.store.models import Agent, CallRow, CredentialRow, LineRow, OutboxEvent
-from linecard.server.store.stages import announcements, call_events, once_key, stage_of
+from linecard.server.store.models import Agent, CredentialRow, LineRow, OutboxEvent
+from linecard.server.store.snapshots import (
+    LIVE,
+    LOCK,
+    READ,
+    READ_VERSION,
+    TABLE,
+    TAKEN,
+    as_call,
+    as_columns,
+    changing,
+    changing_version,
+)
+from linecard.server.store.stages import announcements, call_events, once_key
 from linecard.server.store.statements import Act, Rows, Statement, table_of
 from linecard.server.store.transactions import Transaction
 
-TABLE = table_of(CallRow)
 CREDENTIAL, LINE, AGENT = table_of(CredentialRow), table_of(LineRow), table_of(Agent)
-
-SNAPSHOT = select(
-    *(
-        TABLE.c[name]
-        for name in (
-            "id", "workspace_id", "provider", "credential_id", "agent_id", "carrier_id", "direction", "from_number",
-            "to_number", "status", "stage", "reason", "intent", "carrier_status", "sip_code", "answered_by",
-            "time_limit", "is_blocked", "created_at", "answered_at", "ended_at", "raw",
-        )
-    )
-)  # fmt: skip
-BY_ID = SNAPSHOT.where(TABLE.c.id == bindparam("id"))
-BY_CARRIER = SNAPSHOT.where(TABLE.c.carrier_id == bindparam("key")).order_by(TABLE.c.created_at.desc()).limit(1)
-READ = (Statement(BY_ID), Statement(BY_CARRIER))
-# PostgreSQL's own mark of who wrote a row last: a row that has it still is the row that was read.
-VERSION: ColumnClause[str] = literal_column("calls.xmin::text")
-READ_VERSION = tuple(Statement(query.add_columns(VERSION.label("version"))) for query in (BY_ID, BY_CARRIER))
 SEEN = 256
 """Rows kept in mind between a look at a call and the change that follows."""
-LOCK = (Statement(BY_ID.with_for_update()), Statement(BY_CARRIER.with_for_update()))
-TAKEN = Statement(
-    SNAPSHOT.where(
-        or_(
-            TABLE.c.id == bindparam("id"),
-            and_(TABLE.c.credential_id == bindparam("credential_id"), TABLE.c.carrier_id == bindparam("carrier_id")),
-        )
-    )
-)
-# A scheduled call that nobody has begun to dial is not in progress: it holds no line yet.
-LIVE = Statement(
-    SNAPSHOT.where(
-        TABLE.c.status != word("ended"), or_(TABLE.c.scheduled_at.is_(None), TABLE.c.dial_claimed_at.is_not(None))
-    )
-)
 PLACE = Statement(
     select(CREDENTIAL.c.workspace_id, LINE.c.id.label("line_id"), AGENT.c.id.label("agent_id"))
     .select_from(CREDENTIAL)
@@ -90,66 +68,6 @@ OPEN = Statement(
 TELL = Rows(
     OutboxEvent, ["event_id", "workspace_id", "call_id", "kind", "at", "payload", "dedupe"], unless_there=True
 )
-
-
-@cache
-def changing(names: tuple[str, ...]) -> Statement:
-    """Sets these columns of the call ``row_id``."""
-    return Statement(update(TABLE).where(TABLE.c.id == bindparam("row_id")), columns=names)
-
-
-@cache
-def changing_version(names: tuple[str, ...]) -> Statement:
-    """The same, unless somebody else has changed the row since."""
-    unchanged = update(TABLE).where(TABLE.c.id == bindparam("row_id"), bindparam("version") == VERSION)
-    return Statement(unchanged.returning(TABLE.c.id), columns=names)
-
-
-def as_call(row: Any) -> Call:
-    """The exchange's view of a stored call."""
-    return Call(
-        id=row.carrier_id or "",
-        provider=row.provider,
-        direction=Direction(row.direction),
-        from_=row.from_number,
-        to=row.to_number,
-        status=CallStatus(row.status),
-        reference=row.id.hex,
-        credential_id=public_id("credential", row.credential_id) if row.credential_id else "",
-        agent_id=public_id("agent", row.agent_id) if row.agent_id else None,
-        reason=EndReason(row.reason) if row.reason else None,
-        intent=EndReason(row.intent) if row.intent else None,
-        carrier_status=row.carrier_status,
-        sip_code=row.sip_code,
-        answered_by=row.answered_by,
-        time_limit=row.time_limit,
-        created_at=row.created_at,
-        answered_at=row.answered_at,
-        ended_at=row.ended_at,
-        raw=row.raw,
-    )
-
-
-def as_columns(call: Call) -> dict[str, Any]:
-    """The columns that follow from a snapshot."""
-    return {
-        "provider": call.provider,
-        "carrier_id": call.id or None,
-        "direction": call.direction.value,
-        "from_number": call.from_,
-        "to_number": call.to,
-        "status": call.status.value,
-        "stage": stage_of(call.status, call.answered_at),
-        "reason": call.reason and call.reason.value,
-        "intent": call.intent and call.intent.value,
-        "carrier_status": call.carrier_status,
-        "sip_code": call.sip_code,
-        "answered_by": call.answered_by,
-        "time_limit": call.time_limit,
-        "answered_at": call.answered_at,
-        "ended_at": call.ended_at,
-        "raw": dict(call.raw),
-    }
 
 
 class SqlCallBook:

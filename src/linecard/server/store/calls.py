@@ -5,52 +5,28 @@ How a call moves on is the call book's business (``callbook.py``); nothing here 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, bindparam, func, insert, select, tuple_, update
+from sqlalchemy import Select, bindparam, func, select, tuple_, update
 
-from linecard.server.refusals import IdempotencyConflict
-from linecard.server.store import tallies
+from linecard.server.store import new_calls, tallies
 from linecard.server.store.columns import utc_now, word
 from linecard.server.store.database import Database
-from linecard.server.store.ids import new_id, parse_id
-from linecard.server.store.log import LOG
-from linecard.server.store.models import CallEventRow, CallRow, LineRow
+from linecard.server.store.ids import parse_id
+from linecard.server.store.models import CallEventRow, CallRow
+from linecard.server.store.new_calls import NewCall
 from linecard.server.store.pages import Page, read_cursor, write_cursor
-from linecard.server.store.statements import Act, Statement, as_stored, table_of
+from linecard.server.store.statements import Act, Statement, table_of
 from linecard.server.store.transactions import Transaction
 
 TABLE = table_of(CallRow)
 BY_ID = Statement(select(TABLE).where(TABLE.c.id == bindparam("id")), into=[CallRow])
 BY_CARRIER = Statement(select(TABLE).where(TABLE.c.carrier_id == bindparam("key")).limit(1), into=[CallRow])
-CREATED = (
-    "id", "workspace_id", "credential_id", "line_id", "agent_id", "provider", "direction", "from_number", "to_number",
-    "status", "stage", "time_limit", "is_blocked", "raw", "variables", "metadata", "overrides", "options",
-    "webhook_url", "websocket_url", "scheduled_at", "idempotency_key", "body_hash", "created_at", "updated_at", "owner",
-)  # fmt: skip
-CREATE = Statement(insert(TABLE), columns=CREATED)
-CREATE_UNLESS_THERE = Statement(
-    lambda insert: insert(TABLE).on_conflict_do_nothing().returning(TABLE.c.id), columns=CREATED
-)
-# A key is free again after a day: let go of it, so that it can be taken anew.
-FREE_KEY = Statement(
-    update(TABLE)
-    .where(
-        TABLE.c.workspace_id == bindparam("of"),
-        TABLE.c.idempotency_key == bindparam("key"),
-        TABLE.c.created_at < bindparam("before"),
-    )
-    .values(idempotency_key=None, updated_at=TABLE.c.updated_at)
-)
-BY_KEY = Statement(
-    select(TABLE).where(TABLE.c.workspace_id == bindparam("of"), TABLE.c.idempotency_key == bindparam("key")),
-    into=[CallRow],
-)
 DUE = Statement(
     select(TABLE.c.id)
     .where(
@@ -68,8 +44,6 @@ def noting(names: tuple[str, ...]) -> Statement:
     return Statement(changed, columns=names, into=[CallRow])
 
 
-IDEMPOTENCY = timedelta(hours=24)
-
 NOTES = frozenset(
     {
         "outcome", "summary", "analysis", "latency", "error", "cost_cents", "use_tts", "use_stt", "websocket_url",
@@ -80,29 +54,6 @@ NOTES = frozenset(
 
 COLUMN_OF = {"details": "metadata"}
 """Columns that have another name in the table: SQLAlchemy keeps this one for itself."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewCall:
-    """An outbound call to be made on ``line``; ``id`` becomes the exchange's reference (``id.hex``).
-
-    ``options`` are a face's own settings (voicemail, mode ...); ``body_hash`` is of the request, for idempotency.
-    """
-
-    line: LineRow
-    to_number: str
-    agent_id: UUID | None
-    id: UUID = field(default_factory=new_id)
-    variables: Mapping[str, Any] = field(default_factory=dict)
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
-    webhook_url: str | None = None
-    websocket_url: str | None = None
-    time_limit: float | None = None
-    scheduled_at: datetime | None = None
-    idempotency_key: str | None = None
-    body_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,53 +92,7 @@ class Calls:
 
     async def create_in(self, tx: Transaction, new: NewCall, *acts: Act) -> tuple[CallRow, bool]:
         """:meth:`create` as part of a transaction, together with what else is to be done when the call is new."""
-        now = utc_now()
-        stage = "queued" if new.scheduled_at else "initiated"
-        of = new.line.workspace_id
-        values = {
-            "id": new.id,
-            "workspace_id": of,
-            "credential_id": new.line.credential_id,
-            "line_id": new.line.id,
-            "agent_id": new.agent_id,
-            "provider": new.line.provider,
-            "direction": "outbound",
-            "from_number": new.line.number,
-            "to_number": new.to_number,
-            "status": stage,
-            "stage": stage,
-            "time_limit": new.time_limit,
-            "is_blocked": False,
-            "raw": {},
-            "variables": dict(new.variables),
-            "metadata": dict(new.metadata),
-            "overrides": dict(new.overrides),
-            "options": dict(new.options),
-            "webhook_url": new.webhook_url,
-            "websocket_url": new.websocket_url,
-            "scheduled_at": new.scheduled_at,
-            "idempotency_key": new.idempotency_key,
-            "body_hash": new.body_hash,
-            "created_at": now,
-            "updated_at": now,
-            "owner": self._owner,
-        }
-        with_it = (
-            tallies.counting(((of, new.agent_id, "outbound", stage, False), 1)),
-            LOG.of([{"call_id": new.id, "kind": "call.created", "at": now, "payload": {}}]),
-            *acts,
-        )
-        if new.idempotency_key is None:
-            await tx.together((CREATE, values), *with_it)
-            return as_stored(CallRow, values), True
-        await tx.run(FREE_KEY, of=of, key=new.idempotency_key, before=now - IDEMPOTENCY)
-        if await tx.value(CREATE_UNLESS_THERE, **values) is None:
-            known: CallRow = await tx.row(BY_KEY, of=of, key=new.idempotency_key)
-            if known.body_hash != new.body_hash:
-                raise IdempotencyConflict(known.id)
-            return known, False
-        await tx.together(*with_it)
-        return as_stored(CallRow, values), True
+        return await new_calls.create(tx, new, self._owner, acts)
 
     async def get(self, workspace_id: UUID, call_id: UUID | None) -> CallRow | None:
         """The call; None when there is none or it is another workspace's."""

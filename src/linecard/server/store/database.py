@@ -22,8 +22,10 @@ from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from linecard.errors import ConfigurationError
+from linecard.server.store.postgresql_lane import PostgresqlLane
+from linecard.server.store.sqlite_lane import SqliteLane
 from linecard.server.store.statements import Statement
-from linecard.server.store.transactions import Lane, Optimist, PostgresqlLane, SqliteLane, Work
+from linecard.server.store.transactions import Lane, Optimist, Work
 
 T = TypeVar("T")
 
@@ -49,8 +51,8 @@ class Database:
             raise ConfigurationError("the database must be a file: several connections have to see it")
         self.engine = create_async_engine(
             self.url.set(drivername="sqlite+aiosqlite" if self.sqlite else "postgresql+asyncpg"),
-            pool_size=pool_size,
-            max_overflow=pool_size,
+            pool_size=(pool_size + 1) // 2,
+            max_overflow=(pool_size + 1) // 2,
             pool_pre_ping=not self.sqlite,
         )
         if self.sqlite:

@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import bindparam, insert, or_, select, text, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.orm import aliased
+from sqlalchemy import bindparam, func, or_, select, update
 
 from linecard.server.store.columns import utc_now, word
 from linecard.server.store.database import Database
+from linecard.server.store.ids import new_id
 from linecard.server.store.models import Attempt, CallRow, Delivery, OutboxEvent, Subscription
-from linecard.server.store.statements import Statement, table_of
+from linecard.server.store.receivers import Addressed, delivery, receivers
+from linecard.server.store.statements import Rows, Statement, table_of
+from linecard.server.store.transactions import Transaction
 
 log = logging.getLogger("linecard")
 
@@ -31,17 +30,7 @@ LEASE = timedelta(seconds=60)
 FAN_OUT_LOCK = 0x66616E  # "fan"
 
 
-@dataclass(frozen=True, slots=True)
-class Addressed:
-    """One event for one receiver, before its body is written. ``subscription`` is None for a call's own URL."""
-
-    event: OutboxEvent
-    call: CallRow | None
-    subscription: Subscription | None
-    url: str
-
-
-EVENT, DELIVERY = table_of(OutboxEvent), table_of(Delivery)
+EVENT, DELIVERY, SUBSCRIPTION, CALL = (table_of(of) for of in (OutboxEvent, Delivery, Subscription, CallRow))
 WAITING = Statement(
     select(
         select(EVENT.c.id).where(EVENT.c.fanned_out_at.is_(None)).exists().label("fresh"),
@@ -55,6 +44,91 @@ WAITING = Statement(
         .label("due"),
     )
 )
+
+# An event and its call, in the order in which they are to be told.
+FRESH = Statement(
+    select(EVENT, CALL)
+    .outerjoin(CALL, CALL.c.id == EVENT.c.call_id)
+    .where(EVENT.c.fanned_out_at.is_(None))
+    .order_by(EVENT.c.id)
+    .limit(bindparam("most")),
+    into=[OutboxEvent, CallRow],
+)
+WANTING = Statement(
+    select(SUBSCRIPTION)
+    .where(
+        SUBSCRIPTION.c.workspace_id.in_(select(EVENT.c.workspace_id).where(EVENT.c.fanned_out_at.is_(None))),
+        SUBSCRIPTION.c.deleted_at.is_(None),
+        SUBSCRIPTION.c.status == word("active"),
+    )
+    .order_by(SUBSCRIPTION.c.created_at),
+    into=[Subscription],
+)
+ONE_AT_A_TIME = Statement(select(func.pg_advisory_xact_lock(FAN_OUT_LOCK)))
+TAKE = Statement(
+    update(EVENT)
+    .where(EVENT.c.id == bindparam("event"), EVENT.c.fanned_out_at.is_(None))
+    .values(fanned_out_at=bindparam("now"))
+    .returning(EVENT.c.id)
+)
+PUBLISH = Statement(
+    lambda insert: insert(EVENT).on_conflict_do_nothing().returning(EVENT.c.id),
+    columns=["event_id", "workspace_id", "kind", "call_id", "at", "payload", "dedupe"],
+)
+DELIVER = Rows(
+    Delivery,
+    [
+        "workspace_id", "subscription_id", "line_id", "agent_id", "call_id", "face", "lane", "event_id", "event_type",
+        "url", "body", "status", "attempts", "next_at", "created_at",
+    ],
+)  # fmt: skip
+
+
+def _claim() -> Any:
+    earlier = DELIVERY.alias()
+    blocked = select(earlier.c.id).where(
+        earlier.c.lane == DELIVERY.c.lane, earlier.c.status == word("pending"), earlier.c.id < DELIVERY.c.id
+    )
+    due = (
+        select(DELIVERY.c.id)
+        .where(
+            DELIVERY.c.status == word("pending"),
+            DELIVERY.c.next_at <= bindparam("now"),
+            or_(DELIVERY.c.lease_until.is_(None), DELIVERY.c.lease_until <= bindparam("now")),
+            ~blocked.exists(),
+        )
+        .order_by(DELIVERY.c.next_at)
+        .limit(bindparam("most"))
+        .with_for_update(skip_locked=True)
+    )
+    taken = {"lease_until": bindparam("until"), "lease_token": bindparam("token"), "attempts": DELIVERY.c.attempts + 1}
+    return update(DELIVERY).where(DELIVERY.c.id.in_(due)).values(taken).returning(*DELIVERY.c)
+
+
+CLAIM = Statement(_claim(), into=[Delivery])
+SETTLE = Statement(
+    update(DELIVERY)
+    .where(
+        DELIVERY.c.id == bindparam("delivery"),
+        DELIVERY.c.lease_token == bindparam("token"),
+        DELIVERY.c.status == word("pending"),
+    )
+    .values(
+        status=bindparam("becomes"),
+        next_at=bindparam("due"),
+        lease_until=None,
+        lease_token=None,
+        finished_at=bindparam("over"),
+    )
+    .returning(DELIVERY.c.id)
+)
+LOG = Rows(
+    Attempt,
+    [
+        "id", "workspace_id", "delivery_id", "response_status", "response_body", "error_detail", "duration_ms",
+        "success", "is_replay", "created_at",
+    ],
+)  # fmt: skip
 
 Write = Callable[[Addressed], Awaitable[tuple[str, str, str] | None]]
 """Face, event type and body for a receiver; None when the receiver does not want it."""
@@ -79,18 +153,17 @@ class Outbox:
 
         With ``once`` a second event of that key is dropped, and False comes back.
         """
-        insert_ = sqlite_insert if self._db.sqlite else postgresql_insert
-        values = {
-            "workspace_id": workspace_id,
-            "kind": kind,
-            "call_id": call_id,
-            "at": utc_now(),
-            "payload": payload or {},
-            "dedupe": once,
-        }
-        async with self._db.write() as session:
-            made = insert_(OutboxEvent).values(values).on_conflict_do_nothing().returning(OutboxEvent.id)
-            return (await session.execute(made)).scalar_one_or_none() is not None
+        made = await self._db.act(
+            PUBLISH,
+            event_id=new_id(),
+            workspace_id=workspace_id,
+            kind=kind,
+            call_id=call_id,
+            at=utc_now(),
+            payload=payload or {},
+            dedupe=once,
+        )
+        return made is not None
 
     async def waiting(self, *, at: datetime | None = None) -> tuple[bool, bool]:
         """Whether there are new events, and whether a delivery may be due: what is asked when nothing is known."""
@@ -100,98 +173,74 @@ class Outbox:
     async def fan_out(self, write: Write, *, limit: int = 50) -> int:
         """Turn new events into deliveries; how many events were taken.
 
-        ``write`` is called inside the transaction: it may read the store and must not write to it. A receiver whose
-        body cannot be written is logged and left out, so that it cannot hold up the others for ever.
+        Bodies are written first, then the events are taken, each by one process, and with them go their deliveries.
+        Whoever takes some takes the older ones too, so the order is kept. A receiver whose body cannot be written is
+        logged and left out, so that it cannot hold up the others for ever.
         """
-        async with self._db.write() as session:
+        found: list[tuple[OutboxEvent, CallRow | None]] = await self._db.rows(FRESH, most=limit)
+        if not found:
+            return 0
+        subscriptions: list[Subscription] = await self._db.rows(WANTING)
+        now = utc_now()
+        ready = [(event.id, await self._written(write, event, call, subscriptions, now)) for event, call in found]
+
+        async def work(tx: Transaction) -> int:
             if not self._db.sqlite:
-                mine = await session.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": FAN_OUT_LOCK})
-                if not mine:
-                    return 0
-            fresh = select(OutboxEvent).where(OutboxEvent.fanned_out_at.is_(None)).order_by(OutboxEvent.id)
-            events = (await session.scalars(fresh.limit(limit))).all()
-            if not events:
-                return 0
-            calls = await session.scalars(select(CallRow).where(CallRow.id.in_({e.call_id for e in events})))
-            by_id = {call.id: call for call in calls}
-            workspaces = {e.workspace_id for e in events}
-            wanting = select(Subscription).where(
-                Subscription.workspace_id.in_(workspaces),
-                Subscription.deleted_at.is_(None),
-                Subscription.status == "active",
-            )
-            subscriptions = (await session.scalars(wanting.order_by(Subscription.created_at))).all()
-            now = utc_now()
-            rows: list[dict[str, Any]] = []
-            for event in events:
-                call = by_id.get(event.call_id) if event.call_id else None
-                for receiver in _receivers(event, call, subscriptions):
-                    try:
-                        written = await write(receiver)
-                    except Exception:
-                        log.exception("event %s (%s) could not be written for a receiver", event.public_id, event.kind)
-                        continue
-                    if written is not None:
-                        rows.append(_delivery(receiver, written, now))
-            if rows:
-                await session.execute(insert(Delivery), rows)
-            taken = update(OutboxEvent).where(OutboxEvent.id.in_([e.id for e in events]))
-            await session.execute(taken.values(fanned_out_at=now))
-        return len(events)
+                await tx.run(ONE_AT_A_TIME)
+            taken = [rows for id_, rows in ready if await tx.value(TAKE, event=id_, now=now) is not None]
+            if deliveries := [row for rows in taken for row in rows]:
+                await tx.together(DELIVER.of(deliveries))
+            return len(taken)
+
+        return await self._db.transact(work)
+
+    async def _written(
+        self,
+        write: Write,
+        event: OutboxEvent,
+        call: CallRow | None,
+        subscriptions: Sequence[Subscription],
+        now: datetime,
+    ) -> list[dict[str, Any]]:
+        rows = []
+        for receiver in receivers(event, call, subscriptions):
+            try:
+                written = await write(receiver)
+            except Exception:
+                log.exception("event %s (%s) could not be written for a receiver", event.public_id, event.kind)
+                continue
+            if written is not None:
+                rows.append(delivery(receiver, written, now))
+        return rows
 
     async def claim(self, *, limit: int = 20, at: datetime | None = None) -> list[Delivery]:
         """Deliveries that are due, now ours for ``LEASE``: at most one per lane."""
         now = at or utc_now()
-        earlier = aliased(Delivery)
-        blocked = select(earlier.id).where(
-            earlier.lane == Delivery.lane, earlier.status == word("pending"), earlier.id < Delivery.id
+        claimed: list[Delivery] = await self._db.transact(
+            lambda tx: tx.rows(CLAIM, now=now, most=limit, until=now + LEASE, token=uuid4().hex)
         )
-        due = (
-            select(Delivery.id)
-            .where(
-                Delivery.status == word("pending"),
-                Delivery.next_at <= now,
-                or_(Delivery.lease_until.is_(None), Delivery.lease_until <= now),
-                ~blocked.exists(),
-            )
-            .order_by(Delivery.next_at)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
-        claim = (
-            update(Delivery)
-            .where(Delivery.id.in_(due))
-            .values(lease_until=now + LEASE, lease_token=uuid4().hex, attempts=Delivery.attempts + 1)
-            .returning(Delivery)
-        )
-        async with self._db.write() as session:
-            return list(await session.scalars(claim))
+        return claimed
 
     async def finish(self, delivery: Delivery, attempt: Attempt, *, retry_at: datetime | None) -> bool:
         """Log an attempt and settle the delivery: done, failed for good, or due again at ``retry_at``.
 
         False when our lease had lapsed and somebody else has it; the attempt is logged all the same.
         """
-        status = "delivered" if attempt.success else "pending" if retry_at is not None else "failed"
-        settle = (
-            update(Delivery)
-            .where(
-                Delivery.id == delivery.id,
-                Delivery.lease_token == delivery.lease_token,
-                Delivery.status == word("pending"),
+        becomes = "delivered" if attempt.success else "pending" if retry_at is not None else "failed"
+
+        async def work(tx: Transaction) -> bool:
+            await tx.together(LOG.of([_as_row(attempt)]))
+            settled = await tx.value(
+                SETTLE,
+                delivery=delivery.id,
+                token=delivery.lease_token,
+                becomes=becomes,
+                due=retry_at or delivery.next_at,
+                over=None if becomes == "pending" else utc_now(),
             )
-            .values(
-                status=status,
-                next_at=retry_at or delivery.next_at,
-                lease_until=None,
-                lease_token=None,
-                finished_at=None if status == "pending" else utc_now(),
-            )
-            .returning(Delivery.id)
-        )
-        async with self._db.write() as session:
-            session.add(attempt)
-            return (await session.execute(settle)).scalar_one_or_none() is not None
+            return settled is not None
+
+        return await self._db.transact(work)
 
     async def record(self, attempt: Attempt) -> Attempt:
         """Log an attempt that belongs to no schedule (a replay)."""
@@ -200,37 +249,7 @@ class Outbox:
         return attempt
 
 
-def _receivers(event: OutboxEvent, call: CallRow | None, subscriptions: Sequence[Subscription]) -> list[Addressed]:
-    """Everybody an event may concern. A call's own URL is left out when a subscription goes there already."""
-    found: list[Addressed] = []
-    for one in subscriptions:
-        if one.workspace_id != event.workspace_id:
-            continue
-        if one.agent_id is not None and (call is None or call.agent_id != one.agent_id):
-            continue
-        if one.line_id is not None and (call is None or call.line_id != one.line_id):
-            continue
-        found.append(Addressed(event, call, one, one.url))
-    if call is not None and call.webhook_url and all(a.url != call.webhook_url for a in found):
-        found.append(Addressed(event, call, None, call.webhook_url))
-    return found
-
-
-def _delivery(receiver: Addressed, written: tuple[str, str, str], now: datetime) -> dict[str, Any]:
-    face, event_type, body = written
-    call, subscription, event = receiver.call, receiver.subscription, receiver.event
-    return {
-        "workspace_id": event.workspace_id,
-        "subscription_id": subscription.id if subscription is not None else None,
-        "line_id": call.line_id if call is not None else None,
-        "agent_id": call.agent_id if call is not None else None,
-        "call_id": event.call_id,
-        "face": face,
-        "lane": f"subscription:{subscription.id.hex}" if subscription is not None else f"call:{event.call_id}",
-        "event_id": event.public_id,
-        "event_type": event_type,
-        "url": receiver.url,
-        "body": body,
-        "next_at": now,
-        "created_at": now,
-    }
+def _as_row(attempt: Attempt) -> dict[str, Any]:
+    row = {column.name: getattr(attempt, column.name) for column in table_of(Attempt).columns}
+    left_out = {"id": new_id(), "is_replay": False, "created_at": utc_now()}
+    return row | {name: value for name, value in left_out.items() if row[name] is None}

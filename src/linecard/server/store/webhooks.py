@@ -21,6 +21,8 @@ from linecard.server.store.models import Attempt, Delivery, SigningKey, Subscrip
 from linecard.server.store.statements import Statement, table_of
 from linecard.server.store.vault import place
 
+TABLE = table_of(Subscription)
+BY_ID = Statement(select(TABLE).where(TABLE.c.id == bindparam("id")), into=[Subscription])
 KEY = table_of(SigningKey)
 OF_WORKSPACE = select(KEY).where(KEY.c.workspace_id == bindparam("workspace_id"))
 KEY_OF_WORKSPACE = Statement(OF_WORKSPACE.where(KEY.c.agent_id.is_(None)), into=[SigningKey])
@@ -82,8 +84,7 @@ class Webhooks:
         """The subscription; None when unknown, deleted or another workspace's."""
         if subscription_id is None:
             return None
-        async with self._db.read() as session:
-            row = await session.get(Subscription, subscription_id)
+        row: Subscription | None = await self._db.row(BY_ID, id=subscription_id)
         if row is None or row.workspace_id != workspace_id or row.deleted_at is not None:
             return None
         return row

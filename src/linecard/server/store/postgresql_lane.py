@@ -1,0 +1,131 @@
+"""Transactions on PostgreSQL: on asyncpg's own pool, in the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import Dialect
+
+from linecard.server.store.statements import Act, Statement, Together
+from linecard.server.store.transactions import Work
+
+if TYPE_CHECKING:
+    import asyncpg
+
+T = TypeVar("T")
+
+
+@cache  # which go together is written in the code, so there are few
+def _together(statements: tuple[Statement, ...], dialect: Dialect, *, guarded: bool = False) -> Together:
+    return Together(statements, dialect, guarded=guarded)
+
+
+class PostgresqlTransaction:
+    """On one connection of the pool."""
+
+    def __init__(self, connection: asyncpg.pool.PoolConnectionProxy[Any], dialect: Dialect) -> None:
+        self._connection = connection
+        self._dialect = dialect
+
+    async def rows(self, statement: Statement, **values: Any) -> list[Any]:
+        found = statement.on(self._dialect)
+        return [found.row(record) for record in await self._connection.fetch(found.sql, *found.arguments(values))]
+
+    async def row(self, statement: Statement, **values: Any) -> Any:
+        found = statement.on(self._dialect)
+        record = await self._connection.fetchrow(found.sql, *found.arguments(values))
+        return found.row(record) if record is not None else None
+
+    async def value(self, statement: Statement, **values: Any) -> Any:
+        row = await self.row(statement, **values)
+        return row[0] if row is not None else None
+
+    async def run(self, statement: Statement, **values: Any) -> None:
+        found = statement.on(self._dialect)
+        await self._connection.fetch(found.sql, *found.arguments(values))
+
+    async def each(self, statement: Statement, rows: Sequence[Mapping[str, Any]]) -> None:
+        if len(rows) == 1:
+            await self.run(statement, **rows[0])
+        elif rows:
+            found = statement.on(self._dialect)
+            await self._connection.executemany(found.sql, [found.arguments(values) for values in rows])
+
+    async def together(self, *acts: Act) -> None:
+        joined = _together(tuple(statement for statement, _ in acts), self._dialect)
+        await self._connection.fetch(joined.sql, *joined.arguments([values for _, values in acts]))
+
+
+class PostgresqlLane:
+    """A pool of connections, made when it is first needed. ``address`` is what asyncpg connects with."""
+
+    def __init__(self, address: Mapping[str, Any], dialect: Dialect, size: int) -> None:
+        self._address = dict(address)
+        self._dialect = dialect
+        self._size = size
+        self._pool: asyncpg.Pool[Any] | None = None
+        self._making = asyncio.Lock()
+
+    async def read(self, work: Work[T]) -> T:
+        pool = self._pool or await self._open()
+        async with pool.acquire() as connection:
+            return await work(PostgresqlTransaction(connection, self._dialect))
+
+    async def write(self, work: Work[T]) -> T:
+        pool = self._pool or await self._open()
+        async with pool.acquire() as connection:
+            await connection.execute("BEGIN")
+            try:
+                done = await work(PostgresqlTransaction(connection, self._dialect))
+                await connection.execute("COMMIT")
+            except BaseException:
+                if not connection.is_closed():
+                    await connection.execute("ROLLBACK")
+                raise
+        return done
+
+    async def first(self, statement: Statement, values: Mapping[str, Any]) -> Any:
+        return await self.read(lambda tx: tx.row(statement, **values))
+
+    async def alone(self, statement: Statement, values: Mapping[str, Any]) -> Any:
+        return await self.first(statement, values)
+
+    async def act_if_unchanged(self, *acts: Act) -> bool:
+        import asyncpg
+
+        joined = _together(tuple(statement for statement, _ in acts), self._dialect, guarded=True)
+        pool = self._pool or await self._open()
+        async with pool.acquire() as connection:
+            try:
+                await connection.fetch(joined.sql, *joined.arguments([values for _, values in acts]))
+            except asyncpg.DivisionByZeroError:
+                return False
+        return True
+
+    async def close(self) -> None:
+        if self._pool is not None:
+            await self._pool.close()
+            self._pool = None
+
+    async def _open(self) -> asyncpg.Pool[Any]:
+        import asyncpg
+
+        async with self._making:
+            if self._pool is None:
+                self._pool = await asyncpg.create_pool(
+                    **self._address, min_size=1, max_size=self._size, init=_as_json, reset=_nothing, command_timeout=60
+                )
+            return self._pool
+
+
+async def _as_json(connection: asyncpg.Connection[Any]) -> None:
+    """JSON columns come as what they say, not as text; they go as text, which SQLAlchemy's types have made of them."""
+    await connection.set_type_codec("jsonb", encoder=str, decoder=json.loads, schema="pg_catalog")
+
+
+async def _nothing(connection: asyncpg.Connection[Any]) -> None:
+    """Nothing is left on a connection that the next one would notice; asking the server to see to it costs a trip."""

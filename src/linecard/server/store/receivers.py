@@ -1,0 +1,58 @@
+"""Who hears of an event, and what is written down to be sent to them. No database here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from linecard.server.store.models import CallRow, OutboxEvent, Subscription
+
+
+@dataclass(frozen=True, slots=True)
+class Addressed:
+    """One event for one receiver, before its body is written. ``subscription`` is None for a call's own URL."""
+
+    event: OutboxEvent
+    call: CallRow | None
+    subscription: Subscription | None
+    url: str
+
+
+def receivers(event: OutboxEvent, call: CallRow | None, subscriptions: Sequence[Subscription]) -> list[Addressed]:
+    """Everybody an event may concern. A call's own URL is left out when a subscription goes there already."""
+    found: list[Addressed] = []
+    for one in subscriptions:
+        if one.workspace_id != event.workspace_id:
+            continue
+        if one.agent_id is not None and (call is None or call.agent_id != one.agent_id):
+            continue
+        if one.line_id is not None and (call is None or call.line_id != one.line_id):
+            continue
+        found.append(Addressed(event, call, one, one.url))
+    if call is not None and call.webhook_url and all(a.url != call.webhook_url for a in found):
+        found.append(Addressed(event, call, None, call.webhook_url))
+    return found
+
+
+def delivery(receiver: Addressed, written: tuple[str, str, str], now: datetime) -> dict[str, Any]:
+    face, event_type, body = written
+    call, subscription, event = receiver.call, receiver.subscription, receiver.event
+    return {
+        "workspace_id": event.workspace_id,
+        "subscription_id": subscription.id if subscription is not None else None,
+        "line_id": call.line_id if call is not None else None,
+        "agent_id": call.agent_id if call is not None else None,
+        "call_id": event.call_id,
+        "face": face,
+        "lane": f"subscription:{subscription.id.hex}" if subscription is not None else f"call:{event.call_id}",
+        "event_id": event.public_id,
+        "event_type": event_type,
+        "url": receiver.url,
+        "body": body,
+        "status": "pending",
+        "attempts": 0,
+        "next_at": now,
+        "created_at": now,
+    }
