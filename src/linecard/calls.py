@@ -197,7 +197,7 @@ def _end_reason(call: Call, seen: Call, answered_at: datetime | None, ended_at: 
         # rang gave up.
         return EndReason.CANCELED
     if answered and seen.reason not in ANSWERED_REASONS and seen.reason is not EndReason.AGENT_ERROR:
-        # A call that stood was no wrong number: either the far end let go, or the line was lost. ``sip_code`` tells more.
+        # A call that stood was no wrong number: the far end let go, or the line was lost. ``sip_code`` tells more.
         return EndReason.USER_HANGUP if seen.reason in LET_GO else EndReason.MEDIA_ERROR
     return seen.reason
 
