@@ -111,6 +111,21 @@ async def test_the_calls_own_address_is_not_told_what_a_webhook_there_is_told_al
     assert receiver.kinds() == ["call.failed"]
 
 
+async def test_the_calls_own_address_hears_what_a_webhook_there_did_not_ask_for(
+    staffed: House, receiver: Receiver
+) -> None:
+    await subscribe(staffed, receiver, "/hook", ["call.ended"])
+    del receiver.secrets["/hook"]  # one address, two senders' secrets
+    made = await staffed.call(staffed.agent_id, webhook_url=receiver.url + "/hook")
+    await staffed.line.calls(1)
+    await staffed.ask("POST", f"/v1/calls/{made['id']}/stop")
+    await receiver.until(lambda: "call.analyzed" in receiver.kinds())
+    await staffed.service.sender.run_once()
+    kinds = receiver.kinds()
+    assert kinds.count("call.ended") == 1
+    assert {"call.started", "transcript.final", "call.recording.available"} <= set(kinds)
+
+
 async def test_a_receiver_that_fails_hears_the_same_event_again(quick: House, receiver: Receiver) -> None:
     hook = await subscribe(quick, receiver)
     receiver.answers = [500]

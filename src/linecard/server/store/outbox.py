@@ -104,14 +104,17 @@ class Outbox:
             rows: list[dict[str, Any]] = []
             for event in events:
                 call = by_id.get(event.call_id) if event.call_id else None
+                told: set[tuple[str, str]] = set()
                 for receiver in _receivers(event, call, subscriptions):
                     try:
                         written = await write(receiver)
                     except Exception:
                         log.exception("event %s (%s) could not be written for a receiver", event.public_id, event.kind)
                         continue
-                    if written is not None:
-                        rows.append(_delivery(receiver, written, now))
+                    if written is None or (receiver.subscription is None and (written[0], receiver.url) in told):
+                        continue
+                    told.add((written[0], receiver.url))
+                    rows.append(_delivery(receiver, written, now))
             if rows:
                 await session.execute(insert(Delivery), rows)
             taken = update(OutboxEvent).where(OutboxEvent.id.in_([e.id for e in events]))
@@ -180,7 +183,7 @@ class Outbox:
 
 
 def _receivers(event: OutboxEvent, call: CallRow | None, subscriptions: Sequence[Subscription]) -> list[Addressed]:
-    """Everybody an event may concern. A call's own URL is left out when a subscription goes there already."""
+    """Everybody an event may concern; a call's own URL last, for it need not hear what a subscription there does."""
     found: list[Addressed] = []
     for one in subscriptions:
         if one.workspace_id != event.workspace_id:
@@ -190,7 +193,7 @@ def _receivers(event: OutboxEvent, call: CallRow | None, subscriptions: Sequence
         if one.line_id is not None and (call is None or call.line_id != one.line_id):
             continue
         found.append(Addressed(event, call, one, one.url))
-    if call is not None and call.webhook_url and all(a.url != call.webhook_url for a in found):
+    if call is not None and call.webhook_url:
         found.append(Addressed(event, call, None, call.webhook_url))
     return found
 
