@@ -76,6 +76,18 @@ async def test_a_login_the_carrier_refuses_is_an_answer_and_rotating_the_key_men
     assert (await house.ask("GET", path))["name"] == "Rotated"
 
 
+async def test_a_new_token_is_for_the_account_that_the_old_key_named(house: House) -> None:
+    account = "AC00000000000000000000000000000006"
+    made = await credential(house, "twilio", api_key=f"{account}:the-first-token")
+    path = f"/v1/credentials/{made['id']}"
+    rotated = await house.ask("PATCH", path, json={"api_key": "the-second-token"})
+    assert (rotated["status"], rotated["missing"], rotated["account"]) == ("active", [], account)
+    assert rotated["masked_key"] == "…oken"
+    assert (await house.ask("POST", path + "/verify"))["ok"] is True
+    cleared = await house.ask("PATCH", path, json={"metadata": {"account_sid": None}})
+    assert (cleared["status"], cleared["missing"]) == ("incomplete", ["account_sid"])
+
+
 @pytest.mark.parametrize(
     ("change", "where"),
     [

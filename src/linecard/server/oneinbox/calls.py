@@ -13,6 +13,7 @@ from linecard.server.domain import call_control, calls, recordings
 from linecard.server.domain.overrides import call_settings
 from linecard.server.domain.refusals import Invalid, NotOffered
 from linecard.server.endpoints import Asked, Endpoint
+from linecard.server.oneinbox import rate_limit
 from linecard.server.oneinbox.call_shape import CallShown, listed, shown
 from linecard.server.oneinbox.shapes import Given, Id, Listing, Moment, Number, Scalars, Sent, Shown, Slice, Url
 from linecard.server.oneinbox.spellings import OverridesSent
@@ -95,6 +96,7 @@ async def create(asked: Asked[CallSent, None]) -> CallShown:
         idempotency_key=key,
         body_hash=_hash(body) if key is not None else None,
     )
+    asked.headers.update(rate_limit.headers(placed.limits))
     return await shown(asked.service, placed.call)
 
 
