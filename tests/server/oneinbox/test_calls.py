@@ -99,7 +99,7 @@ async def test_keys_are_pressed_and_calls_handed_on_while_they_last_and_refused_
             await asyncio.sleep(0.01)
     assert far_end.transferred_to == "+12125550177"
     await far_end.hang_up()
-    await staffed.until(made["id"], "completed")
+    assert (await staffed.until(made["id"], "completed"))["end_reason"] == "transferred"
     for action, body in (("dtmf", {"digits": "1"}), ("transfer", target)):
         refused = await staffed.ask("POST", f"/v1/calls/{made['id']}/{action}", 409, json=body)
         assert refused["code"] == "call_not_active"

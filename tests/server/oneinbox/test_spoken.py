@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from house import OURS, House
+from house import CALLER, OURS, House
 
 from linecard.speech import speech_engine_names
 
@@ -102,6 +102,16 @@ async def test_a_machine_that_answers_is_left_the_message_and_the_outcome_is_voi
     done = await house.until(call["id"], "completed", timeout=30)
     assert (done["end_reason"], done["answered_by"], done["outcome"]) == ("voicemail", "machine", "Voicemail")
     assert done["messages"][-1] == {"role": "agent", "content": "Please call Acme back."}
+
+
+async def test_a_caller_nobody_takes_hears_the_numbers_voicemail_message(house: House, provider: str) -> None:
+    nobody = await house.ask("POST", "/v1/agents", 201, json={"name": "N", "websocket_url": "ws://127.0.0.1:9/nobody"})
+    routing = {"voicemail_message": "Leave it for {{to_number}}."}
+    await house.number(provider, nobody["id"], inbound_routing=routing)
+    rung = await house.ask("POST", "/sandbox/calls", 201, json={"to": OURS, "from": CALLER})
+    done = await house.until(rung["call_id"], "completed", timeout=20)
+    assert done["end_reason"] == "agent_error"
+    assert done["messages"] == [{"role": "agent", "content": f"Leave it for {OURS}."}]
 
 
 async def test_waiting_times_are_told_by_kind_and_those_never_measured_are_null(house: House) -> None:

@@ -11,6 +11,21 @@ from house import OURS, House, Receiver
 EVENTS = ["call.started", "call.ended", "call.analyzed", "call.failed", "call.recording.available", "transcript.final"]
 
 
+ALWAYS = {
+    "id", "event", "call_id", "agent_id", "from_number", "to_number", "direction", "created_at", "metadata",
+    "variables",
+}  # fmt: skip
+OF_EACH = {
+    "call.started": {"status"},
+    "call.ended": {"status", "end_reason", "duration_seconds", "outcome", "summary", "recording_url"},
+    "call.failed": {"status", "end_reason", "outcome", "provider", "provider_status", "sip_status", "error"},
+    "call.analyzed": {"status", "outcome", "summary", "analysis"},
+    "call.recording.available": {"recording_url", "expires_at"},
+    "transcript.final": {"status", "messages"},
+}
+"""The contract's fields: flat, and these only."""
+
+
 @pytest.fixture(params=["twilio", "telnyx"])
 async def staffed(request: pytest.FixtureRequest, house: House) -> House:
     house.agent_id = await house.agent(enable_recording=True)
@@ -57,6 +72,7 @@ async def test_one_call_is_told_signed_in_order_and_its_end_once(staffed: House,
         assert kinds.index("transcript.final") < kinds.index("call.analyzed")
     told = {body["event"]: body for path, body in receiver.got if path == "/own"}
     for body in told.values():
+        assert set(body) == ALWAYS | OF_EACH[body["event"]]
         assert {"call_id": made["id"], "agent_id": staffed.agent_id, "from_number": OURS}.items() <= body.items()
         assert (body["metadata"], body["variables"], body["direction"]) == (
             {"crm": 7},
@@ -83,6 +99,7 @@ async def test_a_call_that_did_not_connect_is_told_as_failed_and_nothing_else(
     await staffed.service.sender.run_once()
     assert receiver.kinds() == ["call.failed"]
     body = receiver.got[0][1]
+    assert set(body) == ALWAYS | OF_EACH["call.failed"]
     assert (body["end_reason"], body["status"], body["outcome"]) == ("busy", "failed", "Not Connected")
     assert body["provider"]
     assert body["provider_status"]
