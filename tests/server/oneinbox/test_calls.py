@@ -243,6 +243,7 @@ async def test_lists_are_filtered_by_what_a_call_is(quick: House) -> None:
         (f"agent_id={other}", [failed["id"]]),
         ("direction=inbound", []),
         ("to_number=%2B15005550101", [failed["id"]]),
+        ("to_number=+15005550101", [failed["id"]]),
         (f"created_after={failed['created_at']}", [failed["id"]]),
         (f"created_before={failed['created_at']}", [waiting["id"]]),
         ("created_after=2020-01-01T00:00:00%2B02:00", [failed["id"], waiting["id"]]),

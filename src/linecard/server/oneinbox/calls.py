@@ -15,7 +15,19 @@ from linecard.server.domain.refusals import Invalid, NotOffered
 from linecard.server.endpoints import Asked, Endpoint
 from linecard.server.oneinbox import rate_limit
 from linecard.server.oneinbox.call_shape import CallShown, listed, shown
-from linecard.server.oneinbox.shapes import Given, Id, Listing, Moment, Number, Scalars, Sent, Shown, Slice, Url
+from linecard.server.oneinbox.shapes import (
+    Given,
+    Id,
+    Listing,
+    Moment,
+    Number,
+    NumberAsked,
+    Scalars,
+    Sent,
+    Shown,
+    Slice,
+    Url,
+)
 from linecard.server.oneinbox.spellings import OverridesSent
 from linecard.server.store import CallFilter
 
@@ -42,8 +54,8 @@ class Which(Given):
     agent_id: str | None = None
     status: Stage | None = None
     direction: Literal["inbound", "outbound"] | None = None
-    from_number: str | None = None
-    to_number: str | None = None
+    from_number: NumberAsked | None = None
+    to_number: NumberAsked | None = None
     created_after: Moment | None = None
     created_before: Moment | None = None
 
