@@ -22,6 +22,7 @@ OF_EACH = {
     "call.analyzed": {"status", "outcome", "summary", "analysis"},
     "call.recording.available": {"recording_url", "expires_at"},
     "transcript.final": {"status", "messages"},
+    "transcript.partial": {"role", "content", "final"},
 }
 """The contract's fields: flat, and these only."""
 
