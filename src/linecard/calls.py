@@ -145,6 +145,9 @@ ANSWERED_REASONS = frozenset(
 )
 """Reasons that only a call that was answered can have."""
 
+LET_GO = frozenset({EndReason.NO_ANSWER, EndReason.BUSY, EndReason.REJECTED, EndReason.CANCELED})
+"""What carriers also say of a far end that leaves a call it was on, as the BYE's own words were."""
+
 
 def advance(call: Call, seen: Call, at: datetime) -> Call:
     """``call`` moved on by what a carrier now says of it (``seen``); the same object when nothing is new.
@@ -193,6 +196,9 @@ def _end_reason(call: Call, seen: Call, answered_at: datetime | None, ended_at: 
         # Carriers call the end of an unanswered leg "normal", or an abandoned inbound one "no answer": the one who
         # rang gave up.
         return EndReason.CANCELED
+    if answered and seen.reason not in ANSWERED_REASONS and seen.reason is not EndReason.AGENT_ERROR:
+        # A call that stood was no wrong number: the far end let go, or the line was lost. ``sip_code`` tells more.
+        return EndReason.USER_HANGUP if seen.reason in LET_GO else EndReason.MEDIA_ERROR
     return seen.reason
 
 

@@ -225,6 +225,47 @@ async def test_the_settings_of_an_agent_on_its_own_socket_are_honoured() -> None
     assert [s.text for s in setup.record.segments] == ["Hello you."]
 
 
+async def test_who_talks_to_an_agent_with_ears_of_its_own_is_not_silent() -> None:
+    async def caller(line: Line) -> None:
+        await line.say(1.2)
+        await line.breathe(0.1)
+        await stay(line)
+
+    async with agent_server(tts=False, stt=False) as server:
+        _, finished = await desk_for(server, silence_timeout_seconds=0.4).call(None, caller)
+    assert finished.reason is EndReason.SILENCE_TIMEOUT
+    # The voice, the pause that ends an utterance, and most of the silence: before, it ended with the pause.
+    assert finished.seconds > 1.2 + 0.5 + 0.2
+
+
+async def test_where_no_engine_hears_the_caller_nobody_is_hung_up_on_for_silence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def caller(line: Line) -> None:
+        await line.breathe(1.0)
+        assert not line.session.ended
+        line.end()
+
+    async with agent_server(tts=False, stt=False) as server:
+        desk = desk_for(server, silence_timeout_seconds=0.3)
+        monkeypatch.setattr(desk.agents.engines, "candidates", lambda *_: [])
+        _, finished = await desk.call(None, caller)
+    assert finished.reason is EndReason.USER_HANGUP
+
+
+async def test_a_placeholder_without_a_value_is_noted_by_name() -> None:
+    async with agent_server() as server:
+        desk = desk_for(server, first_message="Hi {{who}} of {{firm}}.", dynamic_variables={"firm": "Acme"})
+        _, finished = await desk.call(None, _hang_up_once_greeted)
+    assert told(finished) == [("local", "Hi  of Acme.")]
+    assert notes(finished, "variables_missing") == [{"names": ["who"]}]
+
+
+async def _hang_up_once_greeted(line: Line) -> None:
+    await line.breathe(1.0)
+    line.end()
+
+
 @pytest.mark.parametrize(
     ("end", "reason", "hangup_reason"),
     [(EndReason.USER_HANGUP, "carrier_hangup", "remote"), (EndReason.MAX_DURATION, "max_duration", "max_duration")],

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,6 +51,24 @@ def test_a_normal_end_without_an_answer_is_a_cancellation() -> None:
     assert advance(call(), call(CallStatus.ENDED, reason=EndReason.USER_HANGUP), T0).reason is EndReason.CANCELED
 
 
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        (EndReason.BUSY, EndReason.USER_HANGUP),
+        (EndReason.NO_ANSWER, EndReason.USER_HANGUP),
+        (EndReason.PROVIDER_UNAVAILABLE, EndReason.MEDIA_ERROR),
+        (EndReason.INVALID_NUMBER, EndReason.MEDIA_ERROR),
+        (EndReason.AGENT_ERROR, EndReason.AGENT_ERROR),
+    ],
+)
+def test_a_call_that_was_answered_did_not_fail_to_connect_whatever_code_its_end_carried(
+    told: EndReason, reason: EndReason
+) -> None:
+    live = call(CallStatus.ANSWERED, answered_at=T0)
+    over = advance(live, call(CallStatus.ENDED, reason=told, sip_code=486), T0 + timedelta(seconds=9))
+    assert (over.reason, over.sip_code) == (reason, 486)
+
+
 def test_an_end_at_our_time_limit_is_max_duration_whatever_the_carrier_calls_it() -> None:
     live = call(CallStatus.ANSWERED, answered_at=T0, time_limit=60)
     at_limit = advance(live, call(CallStatus.ENDED, reason=EndReason.USER_HANGUP), T0 + timedelta(seconds=60.2))
@@ -83,3 +102,5 @@ def test_any_order_of_deliveries_moves_one_way_and_reasons_fit_the_answer(
         assert current.reason is not None
         if current.answered_at is None:
             assert current.reason not in ANSWERED_REASONS
+        else:
+            assert current.reason in {*ANSWERED_REASONS, EndReason.MEDIA_ERROR, EndReason.AGENT_ERROR, intent}

@@ -112,3 +112,16 @@ async def test_s13_caps_are_per_credential_and_workspace_not_per_address(tmp_pat
 
         assert [await dial("twilio"), await dial("twilio"), await dial("telnyx")] == [201, 429, 201]
         assert await dial("telnyx") == 429
+
+
+@pytest.mark.parametrize("cap", ["max_concurrent_per_number", "calls_per_day_per_number"])
+async def test_s8_s13_a_number_has_a_cap_of_its_own(cap: str, tmp_path: Path) -> None:
+    """One number has had its calls; another of the same workspace still has its own."""
+    async with running(tmp_path, **{cap: 1}) as at:
+        mine = {provider: await at.equip(provider) for provider in SECRETS}
+
+        async def dial(provider: str) -> int:
+            body = {"agent_id": mine[provider]["agent"]["id"], "to_number": SOMEBODY, "from_number": NUMBERS[provider]}
+            return (await at.http.post("/v1/calls", json=body)).status_code
+
+        assert [await dial("twilio"), await dial("twilio"), await dial("telnyx")] == [201, 429, 201]

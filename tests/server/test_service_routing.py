@@ -186,6 +186,53 @@ async def test_a_numbers_own_webhook_may_change_the_agent_and_bring_variables(tm
             assert asked[0].headers["x-oneinbox-signature"].startswith("v1=")
 
 
+@pytest.mark.parametrize("provider", CARRIERS)
+async def test_a_numbers_own_webhook_overrides_settings_as_a_call_of_ours_can(provider: str, tmp_path: Path) -> None:
+    overrides = {"first_message": "Hello {{name}}.", "tts": {"speed": 99, "voice_id": "en-us"}}
+
+    async def say(body: dict[str, Any]) -> Response:
+        assert set(body) >= {"from", "to", "call_id", "provider"}
+        variables = {"name": "Sama", "nested": {"not": "said"}}
+        told = {"overrides": overrides, "variables": variables, "metadata": {"crm": 7}}
+        return JSONResponse({"action": "accept", **told})
+
+    async with running(tmp_path) as at, hook(say) as (url, _):
+        mine = await at.equip(provider, handler="listen", first_message="Never said.")
+        await at.ask("PATCH", f"/v1/phone-numbers/{mine['line']['id']}", json={"inbound_webhook_url": url})
+        rung = await at.ring(mine["number"])
+        path = f"/v1/calls/{rung['call_id']}"
+        await at.until(path, lambda seen: seen["status"] == "in_progress")
+        row = await at.service.store.calls.find(rung["id"])
+        assert row is not None
+        assert row.options["settings"] == {"first_message": "Hello {{name}}.", "voice": "en-us"}, "99 is no speed"
+        call = await at.ask("GET", path)
+        assert (call["variables"], call["metadata"], call["overrides"]) == ({"name": "Sama"}, {"crm": 7}, overrides)
+        await at.until(f"/sandbox/calls/{rung['call_id']}", lambda seen: seen["heard_seconds"] > 0.3)
+        await asyncio.sleep(1.5)
+        await at.ask("POST", f"/sandbox/calls/{rung['call_id']}/hangup")
+        done = await at.until(path, lambda seen: bool(seen["messages"]))
+        assert done["messages"] == [{"role": "agent", "content": "Hello Sama."}]
+
+
+@pytest.mark.parametrize(
+    "answer", [b'{"variables": {"a": NaN}}', b'{"variables": {"a": "\\u0000"}}', b"[" * 5000, b"\xff"]
+)
+async def test_a_webhooks_answer_that_cannot_be_kept_is_none_and_the_numbers_agent_takes_the_call(
+    answer: bytes, tmp_path: Path
+) -> None:
+    async def say(body: dict[str, Any]) -> Response:
+        return Response(answer, media_type="application/json")
+
+    async with running(tmp_path) as at, agent_server() as agent, hook(say) as (url, asked):
+        mine = await at.equip("telnyx", agent.url)
+        await at.ask("PATCH", f"/v1/phone-numbers/{mine['line']['id']}", json={"inbound_webhook_url": url})
+        rung = await at.ring(mine["number"])
+        async with asyncio.timeout(10):
+            await agent.arrived.wait()
+        assert len(asked) == 1
+        assert (await at.ask("GET", f"/v1/calls/{rung['call_id']}"))["variables"] == {}
+
+
 async def workspace(at: Running) -> Any:
     found = await at.service.store.workspaces.first()
     assert found is not None

@@ -50,7 +50,7 @@ KEEPING = 3.0
 class Conversation:
     """``speaks``: the agent's words are ours to say, and ours to cut. ``listens``: the caller's are ours to write down.
 
-    Without ``listens`` nobody hears the caller but the agent itself, except that a silence limit takes a detector.
+    Without ``listens`` nobody hears the caller but the agent itself; a silence limit takes a detector, or falls away.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Conversation:
         detectors = engines.candidates("detect") if listens or s.silence_timeout_seconds else []
         turn_settings = TurnSettings(
             interruption=interruption_seconds(s.interruption_sensitivity) if listens else None,
-            silence_timeout=s.silence_timeout_seconds,
+            silence_timeout=s.silence_timeout_seconds if recognizers or detectors else None,
             trust_words=not detectors,
         )
         self.floor = Floor(turn_settings, self._act, clock=clock)

@@ -89,7 +89,7 @@ class Ears:
         """It is over: the recogniser owes its final."""
         self._inside = False
         if self._recognizer is None:
-            self._floor.follow(self._floor.turns.final(self._floor.clock(), ""))
+            self._floor.follow(self._floor.turns.final(self._floor.clock(), "", wordless=True))
             return
         self._journal.append(Cue.FINISH)
         self._recognizer.finish()

@@ -95,6 +95,7 @@ class _Served:
         await self._through_the_door(agent, socket)
 
     async def _through_the_door(self, agent: Agent, socket: AgentSocket | None) -> None:
+        self._note_missing_variables()
         if socket is not None:
             mode = socket.mode
             conversation = self._conversation(speaks=mode.tts, listens=mode.stt)
@@ -110,6 +111,13 @@ class _Served:
             await self._raw(agent)
         else:
             raise ConfigurationError(f"agent {agent.id!r} has no door: no handler, no websocket_url")
+
+    def _note_missing_variables(self) -> None:
+        """Whoever wrote the texts should hear of it: the caller only hears a gap."""
+        s, variables = self.settings, self._variables
+        missing = {name for text in (s.first_message, s.system_prompt) for name in fill(text, variables)[1]}
+        if missing:
+            self.record.note("variables_missing", names=sorted(missing))
 
     async def _raw(self, agent: Agent) -> None:
         """Raw audio: what needs our ears is the handler's own; greeting, time limit and recording are honoured."""

@@ -30,7 +30,9 @@ class AgentSettings(BaseModel):
     phrases: tuple[str, ...] = Field(default=(), description="what callers are expected to say")
     grammar: str | None = Field(default=None, description="JSGF, for recognizers that take one")
     max_duration_seconds: float = Field(default=600, gt=0)
-    silence_timeout_seconds: float | None = Field(default=None, gt=0)
+    silence_timeout_seconds: float | None = Field(
+        default=None, gt=0, description="neither side heard for this long ends the call; null: never"
+    )
     end_call_phrases: tuple[str, ...] = ()
     interruption_sensitivity: float = Field(default=0.5, ge=0, le=1, description="0 never yields, 1 yields to a word")
     enable_recording: bool = False

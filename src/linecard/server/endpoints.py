@@ -34,7 +34,8 @@ Query = TypeVar("Query")
 
 @dataclass(frozen=True, slots=True)
 class Asked(Generic[Body, Query]):
-    """One request, authenticated and read. ``path`` are the path's parameters; ``raw`` the body's bytes."""
+    """One request, authenticated and read. ``path`` are the path's parameters; ``raw`` the body's bytes. ``headers``
+    are those of the answer, for the handler to fill."""
 
     service: Service
     caller: Caller
@@ -43,6 +44,7 @@ class Asked(Generic[Body, Query]):
     body: Body
     query: Query
     raw: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 Handle = Callable[[Asked[Any, Any]], Awaitable[Any]]
@@ -150,7 +152,7 @@ async def answer(endpoint: Endpoint, service: Service, request: Request) -> Resp
     if endpoint.status == 204:
         return Response(status_code=204)
     content = endpoint.adapter.dump_json(value, by_alias=True)
-    return Response(content, status_code=endpoint.status, media_type="application/json")
+    return Response(content, status_code=endpoint.status, headers=asked.headers, media_type="application/json")
 
 
 def request_id(request: Request) -> str:

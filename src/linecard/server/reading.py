@@ -48,16 +48,26 @@ def read_body(data: bytes, content_type: str, model: type[Model]) -> Model:
     if kind and kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         wrong = f"send Content-Type: application/json, not {kind[:60]}"
         raise Invalid([{"loc": ["header", "content-type"], "msg": wrong, "type": "content_type"}])
-    try:
-        value = pydantic_core.from_json(data, allow_inf_nan=False)
-    except ValueError as problem:
-        raise Invalid([{"loc": ["body"], "msg": f"not JSON: {problem}", "type": "json_invalid"}]) from None
-    return _as(model, value, "body")
+    return _as(model, _parsed(data, "body"), "body")
+
+
+def read_json(data: bytes | str, where: str) -> Any:
+    """What the JSON says, when it is such that we can keep it."""
+    value = _parsed(data, where)
+    _storable(value, (where,), 0)
+    return value
 
 
 def read_query(request: Request, model: type[Model]) -> Model:
     """The query as ``model``. A parameter given twice is its last value; unknown ones are ignored by default."""
     return _as(model, dict(request.query_params), "query")
+
+
+def _parsed(data: bytes | str, where: str) -> Any:
+    try:
+        return pydantic_core.from_json(data, allow_inf_nan=False)
+    except ValueError as problem:
+        raise Invalid([{"loc": [where], "msg": f"not JSON: {problem}", "type": "json_invalid"}]) from None
 
 
 def _as(model: type[Model], value: Any, where: str) -> Model:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from linecard.errors import LinecardError
 from linecard.server.domain import admission, dialling
 from linecard.server.domain.calls import check_destination
 from linecard.server.refusals import OverLimit
-from linecard.server.store.columns import utc_now
+from linecard.server.store.columns import utc_now, word
 from linecard.server.store.models import CallRow
 
 if TYPE_CHECKING:
@@ -83,25 +84,36 @@ class Scheduler:
         service = self._service
         if not admission.limited(service):
             return await service.store.calls.claim_due(service.store.owner, limit=AT_ONCE)
+        found: list[CallRow] = []
+        full: dict[str, set[object]] = {"credential": set(), "number": set()}
+        # Those that have to wait must not stand in the way of those behind them.
+        while len(found) < AT_ONCE and (calls := await self._waiting(full, AT_ONCE - len(found))):
+            for call in calls:
+                if call.credential_id in full["credential"] or call.from_number in full["number"]:
+                    continue
+                try:
+                    if await admission.take_room(service, call):
+                        found.append(call)
+                except admission.NoRoom as no:  # its turn comes when there is room
+                    full[no.whose].add(call.credential_id if no.whose == "credential" else call.from_number)
+        return found
+
+    async def _waiting(self, full: Mapping[str, Collection[object]], limit: int) -> list[CallRow]:
+        """Calls that are due, the longest due first, but for those of accounts and numbers without room."""
         waiting = (
             select(CallRow)
-            .where(CallRow.status == "queued", CallRow.scheduled_at <= utc_now(), CallRow.dial_claimed_at.is_(None))
+            .where(
+                CallRow.status == word("queued"),
+                CallRow.scheduled_at <= utc_now(),
+                CallRow.dial_claimed_at.is_(None),
+                CallRow.credential_id.not_in(full["credential"]),
+                CallRow.from_number.not_in(full["number"]),
+            )
             .order_by(CallRow.scheduled_at)
-            .limit(AT_ONCE)
+            .limit(limit)
         )
-        async with service.store.db.read() as session:
-            calls = list(await session.scalars(waiting))
-        found: list[CallRow] = []
-        full: set[object] = set()
-        for call in calls:
-            if call.credential_id in full:
-                continue
-            try:
-                if await admission.take_room(service, call):
-                    found.append(call)
-            except admission.NoRoom:
-                full.add(call.credential_id)  # its turn comes when there is room
-        return found
+        async with self._service.store.db.read() as session:
+            return list(await session.scalars(waiting))
 
     async def _dial(self, call: CallRow) -> None:
         service = self._service

@@ -63,6 +63,12 @@ class Settings(BaseSettings):
     max_concurrent: int | None = Field(
         default=None, ge=1, description="Calls at once per credential; empty: no limit"
     )
+    max_concurrent_per_number: int | None = Field(
+        default=None, ge=1, description="Calls at once per number of ours; empty: no limit"
+    )
+    calls_per_day_per_number: int | None = Field(
+        default=None, ge=0, description="Calls dialled from one number in any 24 hours; empty: no limit"
+    )
     drain_seconds: float = Field(
         default=30, ge=0, description="How long live calls may go on after a stop signal before they are ended"
     )

@@ -20,6 +20,7 @@ from linecard.server.domain.agents import settings_of
 from linecard.server.domain.inbound_routing import fallback_agent
 from linecard.server.kept_record import StoredRecord
 from linecard.server.store import parse_id, public_id
+from linecard.server.store.columns import utc_now
 from linecard.server.store.models import Agent, CallRow
 from linecard.session import MediaSession
 
@@ -104,6 +105,7 @@ class Staff(Agents):
             "to_number": row.to_number,
             "direction": row.direction,
             "call_id": row.public_id,
+            "now": utc_now().isoformat(timespec="seconds").replace("+00:00", "Z"),
         }
         return CallSetup(
             variables=variables,

@@ -127,15 +127,15 @@ class Turns:
         u.guess = text
         return out + self._words(u)
 
-    def final(self, at: float, text: str, *, complete: bool = True) -> list[Output]:
-        """Fixed words. ``complete``: the answer to a ``FinishUtterance``, or the recogniser's own end of utterance."""
+    def final(self, at: float, text: str, *, complete: bool = True, wordless: bool = False) -> list[Output]:
+        """Fixed words. ``complete``: the utterance is over with them. ``wordless``: nobody listens for any words."""
         out = self._advance(at)
         u = self._addressee(text := text.strip())
         if complete and self._asked:
             self._asked.popleft()
         if u is None or u.closed:
             return out
-        u.guess = ""
+        u.guess, u.announced = "", u.announced or wordless
         if text:
             u.segments.append(text)
         if complete and not (u is self._utterance and u.talking):

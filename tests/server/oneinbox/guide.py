@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shlex
 from dataclasses import dataclass
 from typing import Any
@@ -74,8 +75,76 @@ curl "https://api.oneinbox.ai/v1/phone-numbers/search?country=US&area_code=415&l
   -H "Authorization: Bearer <api_key>"
 """
 
+LINES = (CREDENTIAL, REGISTER, CALL, STOP, FETCH, REASSIGN, SEARCH)
+"""All that the guide has its readers paste."""
+
+CREDENTIAL_ANSWER = """\
+{
+  "id": "crd_abc123",
+  "name": "My Carrier",
+  "provider": "twilio"
+}
+"""
+
+NUMBER_ANSWER = """\
+{
+  "id": "phn_abc123",
+  "phone_number": "+15739693824",
+  "agent_id": "agt_abc123",
+  "status": "active"
+}
+"""
+
+CALL_ANSWER = """\
+{
+  "id": "call_abc123",
+  "status": "initiated",
+  "to_number": "+919876543210",
+  "from_number": "+15739693824"
+}
+"""
+
+RECORD = """\
+{
+  "id": "call_abc123",
+  "status": "completed",
+  "duration_seconds": 87,
+  "messages": [
+    { "role": "agent", "content": "Hi Sama! This is Aria from Acme." },
+    { "role": "user",  "content": "Oh hi, yes I've been expecting your call." }
+  ],
+  "analysis": {
+    "outcome": "Appointment Booked",
+    "summary": "Caller agreed to a product demo on Thursday at 3pm."
+  },
+  "recording_url": "https://storage.oneinbox.ai/recordings/call_abc123.mp3"
+}
+"""
+
+ANSWERS = (CREDENTIAL_ANSWER, NUMBER_ANSWER, CALL_ANSWER, RECORD)
+"""What the guide says comes back."""
+
 SERVED_NUMBER = "+15739693824"
 CALLED_NUMBER = "+919876543210"
+
+
+def unlike(shown: str, answer: Any) -> list[str]:
+    """Where ``answer`` has not the keys, the types or the look of ids that the guide shows; values may differ."""
+    return differences(json.loads(shown), answer, "answer")
+
+
+def differences(shown: Any, answer: Any, where: str) -> list[str]:
+    if isinstance(shown, dict) and isinstance(answer, dict):
+        lacking = [f"{where}.{name} is missing" for name in shown if name not in answer]
+        both = [name for name in shown if name in answer]
+        return lacking + [one for name in both for one in differences(shown[name], answer[name], f"{where}.{name}")]
+    if isinstance(shown, list) and isinstance(answer, list):
+        return [one for i, item in enumerate(answer) for one in differences(shown[0], item, f"{where}[{i}]")]
+    if isinstance(shown, str) and isinstance(answer, str):
+        prefix = re.match(r"[a-z]+_(?=abc123$)", shown)
+        return [] if prefix is None or answer.startswith(prefix[0]) else [f"{where} is {answer}, not like {shown}"]
+    alike = type(shown) is type(answer) or {type(shown), type(answer)} <= {int, float}
+    return [] if alike else [f"{where} is {answer!r}, not like {shown!r}"]
 
 
 @dataclass

@@ -8,13 +8,15 @@ import pytest
 from house import House
 
 from linecard.agent.settings import AgentSettings
+from linecard.speech import speech_engine_names
 
 
 async def test_only_a_name_is_needed_and_every_setting_is_shown_at_its_default(house: House) -> None:
     made = await house.ask("POST", "/v1/agents", 201, json={"name": "Aria"})
     assert made["id"].startswith("agt_")
-    assert AgentSettings().model_dump(mode="json").items() <= made.items()
-    assert (made["name"], made["ignored"]) == ("Aria", [])
+    standard = AgentSettings().model_dump(mode="json") | {"silence_timeout_seconds": 10}
+    assert standard.items() <= made.items()
+    assert (made["name"], made["ignored"], made["llm_id"]) == ("Aria", [], None)
     assert await house.ask("GET", f"/v1/agents/{made['id']}") == made
     assert made in (await house.ask("GET", "/v1/agents"))["items"]
 
@@ -40,6 +42,30 @@ async def test_settings_are_merged_and_null_goes_back_to_the_default(house: Hous
     assert changed["end_call_phrases"] == first["end_call_phrases"]
 
 
+async def test_silence_ends_calls_after_ten_seconds_unless_the_agent_says_otherwise_or_listens_itself(
+    house: House,
+) -> None:
+    async def limit(**body: Any) -> tuple[str, float | None]:
+        made = await house.ask("POST", "/v1/agents", 201, json={"name": "Aria", **body})
+        return made["id"], made["silence_timeout_seconds"]
+
+    hosted, seconds = await limit(handler="listen")
+    assert seconds == 10
+    assert (await limit(silence_timeout_seconds=None))[1] is None
+    assert (await limit(silence_timeout_seconds=25))[1] == 25
+    assert (await limit(websocket_url=house.line.url))[1] is None
+    assert (await limit(websocket_url=house.line.url, silence_timeout_seconds=4))[1] == 4
+    path = f"/v1/agents/{hosted}"
+    assert (await house.ask("PATCH", path, json={"language": "de"}))["silence_timeout_seconds"] == 10
+    assert (await house.ask("PATCH", path, json={"silence_timeout_seconds": None}))["silence_timeout_seconds"] is None
+
+
+async def test_the_prompt_an_agent_is_handed_is_shown_as_its_effective_one(house: House) -> None:
+    body = {"name": "Aria", "llm": {"system_prompt": "Be kind."}, "effective_system_prompt": "Be rude."}
+    made = await house.ask("POST", "/v1/agents", 201, json=body)
+    assert (made["effective_system_prompt"], made["ignored"]) == ("Be kind.", ["effective_system_prompt"])
+
+
 async def test_other_spellings_are_read_and_what_has_no_use_here_is_named(house: House) -> None:
     body = {
         "name": "Aria",
@@ -50,12 +76,24 @@ async def test_other_spellings_are_read_and_what_has_no_use_here_is_named(house:
         "responsiveness": 0.7,
     }
     made = await house.ask("POST", "/v1/agents", 201, json=body)
-    assert (made["voice"], made["speed"], made["language"]) == ("en-gb", 1.2, "fr")
+    assert (made["voice"], made["speed"], made["language"]) == (None, 1.2, "fr")
     assert made["system_prompt"] == "Be kind."
     assert sorted(made["ignored"]) == [
         "background_sound", "llm.temperature", "responsiveness", "transcriber.model", "transcriber.provider",
-        "tts.provider", "tts.stability",
+        "tts.provider", "tts.stability", "tts.voice_id",
     ]  # fmt: skip
+
+
+async def test_a_voice_is_taken_unless_it_is_another_providers(house: House) -> None:
+    async def voice(**tts: Any) -> str | None:
+        made = await house.ask("POST", "/v1/agents", 201, json={"name": "Aria", "tts": tts})
+        assert ("tts.voice_id" in made["ignored"]) == (made["voice"] is None)
+        return made["voice"]
+
+    assert await voice(voice_id="en-us+f2") == "en-us+f2"
+    assert await voice(voice_id="21m00Tcm4TlvDq8ikWAM", provider="elevenlabs") is None
+    if "espeak" in speech_engine_names():
+        assert await voice(voice_id="en-us+f2", provider="espeak") == "en-us+f2"
 
 
 async def test_whoever_writes_a_voicemail_message_wants_it_left_unless_said_otherwise(house: House) -> None:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from house import CALLEE, CALLER, OURS, House, open_house
 
+from linecard.provider import Provider
 from linecard.server.domain import recordings
 
 
@@ -98,7 +99,7 @@ async def test_keys_are_pressed_and_calls_handed_on_while_they_last_and_refused_
             await asyncio.sleep(0.01)
     assert far_end.transferred_to == "+12125550177"
     await far_end.hang_up()
-    await staffed.until(made["id"], "completed")
+    assert (await staffed.until(made["id"], "completed"))["end_reason"] == "transferred"
     for action, body in (("dtmf", {"digits": "1"}), ("transfer", target)):
         refused = await staffed.ask("POST", f"/v1/calls/{made['id']}/{action}", 409, json=body)
         assert refused["code"] == "call_not_active"
@@ -242,6 +243,7 @@ async def test_lists_are_filtered_by_what_a_call_is(quick: House) -> None:
         (f"agent_id={other}", [failed["id"]]),
         ("direction=inbound", []),
         ("to_number=%2B15005550101", [failed["id"]]),
+        ("to_number=+15005550101", [failed["id"]]),
         (f"created_after={failed['created_at']}", [failed["id"]]),
         (f"created_before={failed['created_at']}", [waiting["id"]]),
         ("created_after=2020-01-01T00:00:00%2B02:00", [failed["id"], waiting["id"]]),
@@ -331,23 +333,121 @@ async def test_a_call_from_a_browser_is_honestly_not_offered(quick: House) -> No
 
 
 async def test_the_days_limit_is_told_with_when_to_come_back_and_usage_counts_to_it(tmp_path: Path) -> None:
-    async with open_house(tmp_path, calls_per_day=1) as house:
+    async with open_house(tmp_path, calls_per_day=2) as house:
         agent_id = await house.agent()
         await house.number("telnyx", agent_id)
-        await house.call(agent_id, "+15005550101")
+        body = {"agent_id": agent_id, "to_number": "+15005550101", "from_number": OURS}
+        tomorrow = datetime.now(UTC).timestamp() + 24 * 3600
+        for left in ("1", "0"):
+            made = await house.client.post("/v1/calls", json=body)
+            assert (made.status_code, made.headers["x-ratelimit-remaining"]) == (201, left)
+            assert made.headers["x-ratelimit-limit"] == "2"
+            assert float(made.headers["x-ratelimit-reset"]) == pytest.approx(tomorrow, abs=60)
         used = await house.ask("GET", "/v1/usage")
-        assert (used["calls_made_today"], used["max_calls_per_day"], used["calls_remaining_today"]) == (1, 1, 0)
-        refused = await house.client.post(
-            "/v1/calls", json={"agent_id": agent_id, "to_number": CALLEE, "from_number": OURS}
-        )
+        assert (used["calls_made_today"], used["max_calls_per_day"], used["calls_remaining_today"]) == (2, 2, 0)
+        refused = await house.client.post("/v1/calls", json=body)
         assert (refused.status_code, refused.json()["code"]) == (429, "daily_limit")
         assert int(refused.headers["retry-after"]) > 3600
+        assert (refused.headers["x-ratelimit-limit"], refused.headers["x-ratelimit-remaining"]) == ("2", "0")
 
 
-async def test_a_credentials_last_channel_is_told_to_be_taken(tmp_path: Path) -> None:
-    async with open_house(tmp_path, max_concurrent=1) as house:
+async def test_minutes_that_are_used_up_are_the_limit_that_is_shown(tmp_path: Path) -> None:
+    async with open_house(tmp_path, minutes_per_day=0) as house:
         agent_id = await house.agent()
         await house.number("telnyx", agent_id)
-        await house.call(agent_id)
-        refused = await house.call(agent_id, status=429)
-        assert refused["code"] == "concurrency_limit"
+        body = {"agent_id": agent_id, "to_number": CALLEE, "from_number": OURS}
+        refused = await house.client.post("/v1/calls", json=body)
+        assert (refused.status_code, refused.json()["code"]) == (429, "daily_limit")
+        assert (refused.headers["x-ratelimit-limit"], refused.headers["x-ratelimit-remaining"]) == ("0", "0")
+        assert not house.sandbox("telnyx").far_ends
+
+
+async def test_usage_has_the_contracts_fields_and_a_month_of_whole_calendar(house: House) -> None:
+    used = await house.ask("GET", "/v1/usage")
+    assert set(used) >= {
+        "calls_made_today", "max_calls_per_day", "calls_remaining_today", "calls_this_month",
+        "minutes_used_this_month", "cost_cents_this_month", "kb_token_budget", "period_start",
+    }  # fmt: skip
+    assert used["period_start"] == datetime.now(UTC).strftime("%Y-%m-01T00:00:00Z")
+
+
+@pytest.mark.parametrize("provider", ["twilio", "telnyx"])
+@pytest.mark.parametrize(
+    ("limit", "code"),
+    [
+        ({"max_concurrent": 1}, "concurrency_limit"),
+        ({"max_concurrent_per_number": 1}, "concurrency_limit"),
+        ({"calls_per_second": 0.01}, "rate_limited"),
+        ({"calls_per_day_per_number": 1}, "daily_limit"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else value,
+)
+async def test_a_call_without_room_is_refused_with_when_to_come_back_and_a_scheduled_one_waits(
+    tmp_path: Path, provider: str, limit: dict[str, float], code: str
+) -> None:
+    async with open_house(tmp_path, **limit) as house:
+        agent_id = await house.agent()
+        await house.number(provider, agent_id)
+        first = await house.call(agent_id)
+        await house.until(first["id"], "in_progress")
+        response = await house.client.post(
+            "/v1/calls", json={"agent_id": agent_id, "to_number": CALLEE, "from_number": OURS}
+        )
+        assert (response.status_code, response.json()["code"]) == (429, code)
+        assert int(response.headers["retry-after"]) >= 1
+        newest = (await house.ask("GET", "/v1/calls"))["items"][0]
+        assert (newest["status"], newest["end_reason"]) == ("failed", "concurrency_limit")
+        soon = (datetime.now(UTC) + timedelta(seconds=0.3)).isoformat()
+        waiting = await house.call(agent_id, scheduled_at=soon)
+        await asyncio.sleep(1.5)
+        assert (await house.ask("GET", f"/v1/calls/{waiting['id']}"))["status"] == "queued"
+        assert len(house.sandbox(provider).far_ends) == 1
+        assert (await house.ask("GET", "/v1/usage"))["calls_made_today"] == 1, "what was refused costs nothing"
+        if limit.get("max_concurrent") or limit.get("max_concurrent_per_number"):
+            await house.ask("POST", f"/v1/calls/{first['id']}/stop")
+            await house.until(waiting["id"], "in_progress")
+
+
+@pytest.mark.parametrize(
+    ("to", "status", "code"), [("+15005550108", 502, "provider_error"), ("+15005550109", 504, "provider_timeout")]
+)
+async def test_a_carrier_that_fails_in_the_middle_is_asked_once_and_the_same_key_does_not_ask_again(
+    staffed: House, to: str, status: int, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Provider, "timeout", 1.0)
+    provider = (await staffed.ask("GET", "/v1/phone-numbers"))["items"][0]["provider"]
+    body = {"agent_id": staffed.agent_id, "to_number": to, "from_number": OURS}
+    key = {"Idempotency-Key": "k"}
+    refused = await staffed.ask("POST", "/v1/calls", status, json=body, headers=key)
+    assert refused["code"] == code
+    assert refused["provider"]["name"] == provider
+    again = await staffed.ask("POST", "/v1/calls", 201, json=body, headers=key)
+    assert again["status"] == "initiated", "a phone may be ringing: nobody knows"
+    assert again["provider_error"]["message"]
+    assert (await staffed.ask("GET", "/v1/calls"))["total"] == 1
+    asked = [one for one in staffed.sandbox(provider).requests if to in str(one)]
+    assert len(asked) == 1
+
+
+async def test_a_carrier_that_no_longer_takes_our_login_is_told_as_such(staffed: House) -> None:
+    (number,) = (await staffed.ask("GET", "/v1/phone-numbers"))["items"]
+    wrong = {"twilio": "wrong-token", "telnyx": "KEYwrong"}[number["provider"]]
+    await staffed.ask("PATCH", f"/v1/credentials/{number['credential_id']}", json={"api_key": wrong})
+    refused = await staffed.call(staffed.agent_id, status=502)
+    assert (refused["code"], refused["provider"]["name"]) == ("provider_auth_failed", number["provider"])
+    (call,) = (await staffed.ask("GET", "/v1/calls"))["items"]
+    assert (call["status"], call["end_reason"]) == ("failed", "provider_auth_failed")
+    search = await staffed.ask(
+        "GET", f"/v1/phone-numbers/search?country=US&credential_id={number['credential_id']}", 502
+    )
+    assert search["code"] == "provider_auth_failed"
+
+
+@pytest.mark.parametrize(("provider", "wanted"), [("twilio", "country=GB&area_code=20"), ("telnyx", "contains=4*5")])
+async def test_a_search_the_carrier_has_no_words_for_is_not_supported_by_it(
+    house: House, provider: str, wanted: str
+) -> None:
+    number = await house.number(provider, await house.agent())
+    path = f"/v1/phone-numbers/search?credential_id={number['credential_id']}&{wanted}"
+    refused = await house.ask("GET", path, 501)
+    assert (refused["code"], refused["provider"]["name"]) == ("not_supported_by_provider", provider)

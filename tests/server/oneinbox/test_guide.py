@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import guide
+import httpx
 import pytest
 from house import ADMIN, API_KEYS, CALLER, House
+from shared_documents import shared_path
 
 
 @pytest.fixture(params=["twilio", "telnyx"])
@@ -22,6 +25,23 @@ async def reader(request: pytest.FixtureRequest, house: House, provider: str) ->
     return guide.Reader(house.url, provider, request.param == "curl", values)
 
 
+def test_these_are_the_guides_own_lines_and_answers_and_all_of_them() -> None:
+    text = shared_path("sources", "004_61d6c291302c51d0.txt").read_text()
+    assert [line for line in guide.LINES if line not in text] == []
+    assert len(re.findall(r"^curl ", text, re.MULTILINE)) == len(guide.LINES)
+    assert re.findall(r"^\{\n.*?^\}\n", text, re.MULTILINE | re.DOTALL) == list(guide.ANSWERS)
+
+
+async def test_the_guides_first_line_is_taken_with_nothing_but_a_token_too(
+    reader: guide.Reader, provider: str
+) -> None:
+    reader.values["your_provider_api_key"] = "a-token-and-nothing-else"
+    status, credential = await reader.run(guide.CREDENTIAL)
+    assert status == 201
+    assert guide.unlike(guide.CREDENTIAL_ANSWER, credential) == []
+    assert credential["missing"] == (["account_sid"] if provider == "twilio" else [])
+
+
 async def test_the_guides_lines_work_as_they_stand(house: House, reader: guide.Reader, provider: str) -> None:
     reader.values["agent_id"] = await house.agent(enable_recording=True)
 
@@ -29,14 +49,14 @@ async def test_the_guides_lines_work_as_they_stand(house: House, reader: guide.R
     status, credential = await reader.run(guide.CREDENTIAL)
     assert status == 201
     assert {"name": "My Carrier", "provider": provider}.items() <= credential.items()
-    assert credential["id"].startswith("crd_")
+    assert guide.unlike(guide.CREDENTIAL_ANSWER, credential) == []
     assert API_KEYS[provider].rpartition(":")[2] not in str(credential)
     reader.values["crd_abc123"] = credential["id"]
 
     # 2. Register a phone number.
     status, number = await reader.run(guide.REGISTER)
     assert status == 201
-    assert number["id"].startswith("phn_")
+    assert guide.unlike(guide.NUMBER_ANSWER, number) == []
     assert (number["phone_number"], number["status"]) == (guide.SERVED_NUMBER, "active")
     assert number["agent_id"] == reader.values["agent_id"]
     assert number["provider_sync"]["ok"], number["provider_sync"]
@@ -45,7 +65,7 @@ async def test_the_guides_lines_work_as_they_stand(house: House, reader: guide.R
     # 3. Make an outbound call.
     status, call = await reader.run(guide.CALL)
     assert status == 201
-    assert call["id"].startswith("call_")
+    assert guide.unlike(guide.CALL_ANSWER, call) == []
     assert call["status"] == "initiated"
     assert (call["to_number"], call["from_number"]) == (guide.CALLED_NUMBER, guide.SERVED_NUMBER)
     reader.values["call_id"] = call["id"]
@@ -63,6 +83,7 @@ async def test_the_guides_lines_work_as_they_stand(house: House, reader: guide.R
     await house.recorded(call["id"])
     status, record = await reader.run(guide.FETCH)
     assert status == 200
+    assert guide.unlike(guide.RECORD, record) == []
     assert record["status"] == "completed"
     assert record["end_reason"] == "api_stop"
     assert record["duration_seconds"] > 0
@@ -73,6 +94,8 @@ async def test_the_guides_lines_work_as_they_stand(house: House, reader: guide.R
     assert record["analysis"]["outcome"] == "Appointment Booked"
     assert record["analysis"]["summary"]
     assert f"/recordings/{call['id']}.mp3?" in record["recording_url"]
+    async with httpx.AsyncClient(trust_env=False) as anybody:
+        assert (await anybody.get(record["recording_url"])).headers["content-type"] == "audio/mpeg"
 
     # Inbound calls: reassigning is all it takes.
     other = await house.agent("Nova")

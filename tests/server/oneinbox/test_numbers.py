@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -78,6 +80,18 @@ async def test_a_login_the_carrier_refuses_is_an_answer_and_rotating_the_key_men
     await house.ask("PATCH", path, json={"api_key": API_KEYS[provider], "name": "Rotated"})
     assert (await house.ask("POST", path + "/verify"))["ok"] is True
     assert (await house.ask("GET", path))["name"] == "Rotated"
+
+
+async def test_a_new_token_is_for_the_account_that_the_old_key_named(house: House) -> None:
+    account = "AC00000000000000000000000000000006"
+    made = await credential(house, "twilio", api_key=f"{account}:the-first-token")
+    path = f"/v1/credentials/{made['id']}"
+    rotated = await house.ask("PATCH", path, json={"api_key": "the-second-token"})
+    assert (rotated["status"], rotated["missing"], rotated["account"]) == ("active", [], account)
+    assert rotated["masked_key"] == "…oken"
+    assert (await house.ask("POST", path + "/verify"))["ok"] is True
+    cleared = await house.ask("PATCH", path, json={"metadata": {"account_sid": None}})
+    assert (cleared["status"], cleared["missing"]) == ("incomplete", ["account_sid"])
 
 
 @pytest.mark.parametrize(
@@ -167,6 +181,80 @@ async def test_routing_is_merged_and_null_clears_only_the_fallback(house: House)
     await house.line.calls(1)
     assert house.line.contexts[0]["agent_id"] == second
     await house.ask("PATCH", path, 404, json={"inbound_routing": {"agent_id": "agt_nobody"}})
+
+
+async def test_the_routings_agent_is_cleared_by_null_and_then_the_numbers_own_takes_its_calls(
+    house: House, provider: str
+) -> None:
+    first, second = await house.agent("One"), await house.agent("Two")
+    number = await house.number(provider, first, inbound_routing={"agent_id": second})
+    path = f"/v1/phone-numbers/{number['id']}"
+    cleared = await house.ask("PATCH", path, json={"inbound_routing": {"agent_id": None}})
+    assert (cleared["agent_id"], cleared["inbound_routing"]["agent_id"]) == (first, None)
+    await house.sandbox(provider).ring(OURS, CALLER)
+    await house.line.calls(1)
+    assert house.line.contexts[0]["agent_id"] == first
+
+
+async def test_detaching_a_number_detaches_its_routings_agent_too_unless_another_is_named(
+    house: House, provider: str
+) -> None:
+    first, second = await house.agent("One"), await house.agent("Two")
+    number = await house.number(provider, first, inbound_routing={"agent_id": second, "voicemail_message": "Later"})
+    path = f"/v1/phone-numbers/{number['id']}"
+    kept = await house.ask("PATCH", path, json={"agent_id": None, "inbound_routing": {"agent_id": first}})
+    assert (kept["agent_id"], kept["inbound_routing"]["agent_id"]) == (None, first)
+    gone = await house.ask("PATCH", path, json={"agent_id": None})
+    assert gone["inbound_routing"] == {"agent_id": None, "fallback": None, "voicemail_message": "Later"}
+    far_end = await house.sandbox(provider).ring(OURS, CALLER)
+    await far_end.wait_for("ended")
+    assert not house.line.contexts
+
+
+async def test_a_number_is_registered_once_whichever_credential_or_workspace_asks(house: House, provider: str) -> None:
+    number = await house.number(provider, await house.agent())
+    second = await credential(house, provider, name="The same account again")
+    body = {"phone_number": OURS, "provider": provider, "agent_id": number["agent_id"], "credential_id": second["id"]}
+    refused = await house.ask("POST", "/v1/phone-numbers", 409, json=body)
+    assert refused["code"] == "number_already_registered"
+    other = await house.service.store.workspaces.create("other")
+    _, secret = await house.service.store.keys.create(other.id, "theirs", style="oi_sk")
+    theirs = {"Authorization": f"Bearer {secret}"}
+    agent = await house.ask("POST", "/v1/agents", 201, json={"name": "Theirs"}, headers=theirs)
+    account = {"name": "T", "provider": provider, "api_key": API_KEYS[provider]}
+    made = await house.ask("POST", "/v1/credentials", 201, json=account, headers=theirs)
+    body |= {"agent_id": agent["id"], "credential_id": made["id"]}
+    refused = await house.ask("POST", "/v1/phone-numbers", 409, json=body, headers=theirs)
+    assert refused["code"] == "number_already_registered"
+    assert (await house.ask("GET", "/v1/phone-numbers", headers=theirs))["total"] == 0
+
+
+async def test_a_carrier_nobody_installed_is_named_as_such_with_those_there_are(house: House) -> None:
+    body = {"phone_number": OURS, "provider": "plivo", "agent_id": await house.agent()}
+    for more in ({}, {"credential_id": (await credential(house, "telnyx"))["id"]}):
+        refused = await house.ask("POST", "/v1/phone-numbers", 422, json={**body, **more})
+        assert refused["detail"][0]["loc"] == ["body", "provider"]
+        assert "twilio" in refused["detail"][0]["msg"] and "telnyx" in refused["detail"][0]["msg"]
+
+
+async def test_with_several_accounts_and_none_the_default_the_one_meant_must_be_said(house: House) -> None:
+    other = await house.service.store.workspaces.create("other")
+    _, secret = await house.service.store.keys.create(other.id, "theirs", style="oi_sk")
+    theirs = {"Authorization": f"Bearer {secret}"}
+
+    async def search(status: int) -> Any:
+        return await house.ask("GET", "/v1/phone-numbers/search?country=US", status, headers=theirs)
+
+    assert (await search(400))["code"] == "credential_required"  # there is none
+    ids = []
+    for provider in ("twilio", "telnyx"):
+        account = {"name": "T", "provider": provider, "api_key": API_KEYS[provider]}
+        ids.append((await house.ask("POST", "/v1/credentials", 201, json=account, headers=theirs))["id"])
+        if provider == "twilio":
+            assert (await search(200))["credential_id"] == ids[0]
+    refused = await search(400)
+    assert refused["code"] == "credential_required"
+    assert all(one in refused["detail"] for one in ids)
 
 
 async def test_a_detached_number_declines_its_calls_and_still_dials(house: House, provider: str) -> None:
@@ -356,20 +444,41 @@ async def test_just_any_number_is_not_bought(house: House) -> None:
     assert (await house.ask("GET", "/v1/phone-numbers"))["total"] == 0
 
 
-async def test_half_a_trunk_login_is_refused_and_a_whole_one_not_kept(
-    house: House, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("missing", ["trunk_address", "auth_username", "auth_password"])
+async def test_half_a_trunk_login_is_refused_unless_the_environment_has_the_rest(
+    house: House, provider: str, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = await credential(house, "telnyx")
-    trunk = {"trunk_address": "sip.example.com", "auth_username": "u"}
+    made = await credential(house, provider)
+    trunk = {"trunk_address": "sip.example.com", "auth_username": "u", "auth_password": "p", "transport": "tls"}
     body = {
         "phone_number": OURS,
-        "provider": "telnyx",
+        "provider": provider,
         "agent_id": await house.agent(),
         "credential_id": made["id"],
         "provider_config": trunk,
     }
-    refused = await house.ask("POST", "/v1/phone-numbers", 400, json=body)
-    assert refused["code"] == "SIP_TRUNK_PROVISION_FAILED"
-    assert "auth_password" in refused["detail"]
-    monkeypatch.setenv("TELNYX_SIP_PASSWORD", "from the environment")
-    await house.ask("POST", "/v1/phone-numbers", 201, json=body)
+    for nothing in (None, "", " ", 7):
+        trunk[missing] = nothing  # type: ignore[assignment]
+        refused = await house.ask("POST", "/v1/phone-numbers", 400, json=body)
+        assert (refused["code"], missing in refused["detail"]) == ("SIP_TRUNK_PROVISION_FAILED", True)
+    del trunk[missing]
+    name = {"trunk_address": "TRUNK_ADDRESS", "auth_username": "SIP_USERNAME", "auth_password": "SIP_PASSWORD"}[missing]
+    monkeypatch.setenv(f"{provider.upper()}_{name}", "from the environment")
+    assert (await house.ask("POST", "/v1/phone-numbers", 201, json=body))["status"] == "active"
+
+
+async def test_a_trunks_password_is_neither_kept_nor_logged_nor_shown(
+    house: House, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    trunk = {"trunk_address": "sip.example.com", "auth_username": "u", "auth_password": "s3cret-of-a-trunk"}
+    number = await house.number("telnyx", await house.agent(), provider_config=trunk)
+    assert trunk["auth_password"] not in str(number)
+    assert trunk["auth_password"] not in caplog.text
+    kept = database_files(tmp_path)
+    assert OURS.encode() in kept, "the number itself is there, so these are the right files"
+    assert trunk["auth_password"].encode() not in kept
+
+
+def database_files(folder: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in folder.glob("linecard.db*"))

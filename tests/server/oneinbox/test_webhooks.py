@@ -11,6 +11,22 @@ from house import OURS, House, Receiver
 EVENTS = ["call.started", "call.ended", "call.analyzed", "call.failed", "call.recording.available", "transcript.final"]
 
 
+ALWAYS = {
+    "id", "event", "call_id", "agent_id", "from_number", "to_number", "direction", "created_at", "metadata",
+    "variables",
+}  # fmt: skip
+OF_EACH = {
+    "call.started": {"status"},
+    "call.ended": {"status", "end_reason", "duration_seconds", "outcome", "summary", "recording_url"},
+    "call.failed": {"status", "end_reason", "outcome", "provider", "provider_status", "sip_status", "error"},
+    "call.analyzed": {"status", "outcome", "summary", "analysis"},
+    "call.recording.available": {"recording_url", "expires_at"},
+    "transcript.final": {"status", "messages"},
+    "transcript.partial": {"role", "content", "final"},
+}
+"""The contract's fields: flat, and these only."""
+
+
 @pytest.fixture(params=["twilio", "telnyx"])
 async def staffed(request: pytest.FixtureRequest, house: House) -> House:
     house.agent_id = await house.agent(enable_recording=True)
@@ -57,6 +73,7 @@ async def test_one_call_is_told_signed_in_order_and_its_end_once(staffed: House,
         assert kinds.index("transcript.final") < kinds.index("call.analyzed")
     told = {body["event"]: body for path, body in receiver.got if path == "/own"}
     for body in told.values():
+        assert set(body) == ALWAYS | OF_EACH[body["event"]]
         assert {"call_id": made["id"], "agent_id": staffed.agent_id, "from_number": OURS}.items() <= body.items()
         assert (body["metadata"], body["variables"], body["direction"]) == (
             {"crm": 7},
@@ -101,6 +118,7 @@ async def test_a_call_that_did_not_connect_is_told_as_failed_and_nothing_else(
     await staffed.service.sender.run_once()
     assert receiver.kinds() == ["call.failed"]
     body = receiver.got[0][1]
+    assert set(body) == ALWAYS | OF_EACH["call.failed"]
     assert (body["end_reason"], body["status"], body["outcome"]) == ("busy", "failed", "Not Connected")
     assert body["provider"]
     assert body["provider_status"]
@@ -127,6 +145,21 @@ async def test_the_calls_own_address_is_not_told_what_a_webhook_there_is_told_al
     await receiver.until(lambda: bool(receiver.got))
     await quick.service.sender.run_once()
     assert receiver.kinds() == ["call.failed"]
+
+
+async def test_the_calls_own_address_hears_what_a_webhook_there_did_not_ask_for(
+    staffed: House, receiver: Receiver
+) -> None:
+    await subscribe(staffed, receiver, "/hook", ["call.ended"])
+    del receiver.secrets["/hook"]  # one address, two senders' secrets
+    made = await staffed.call(staffed.agent_id, webhook_url=receiver.url + "/hook")
+    await staffed.line.calls(1)
+    await staffed.ask("POST", f"/v1/calls/{made['id']}/stop")
+    await receiver.until(lambda: "call.analyzed" in receiver.kinds())
+    await staffed.service.sender.run_once()
+    kinds = receiver.kinds()
+    assert kinds.count("call.ended") == 1
+    assert {"call.started", "transcript.final", "call.recording.available"} <= set(kinds)
 
 
 async def test_a_receiver_that_fails_hears_the_same_event_again(quick: House, receiver: Receiver) -> None:

@@ -83,6 +83,8 @@ async def change(
     row = await get(service, caller, credential_id)
     if api_key is not None or metadata is not None:
         _refuse_malformed(service, row.provider, api_key, metadata or {})
+    if api_key is not None and row.status != "incomplete":
+        metadata = await _with_what_the_old_key_told(service, row, api_key, metadata or {})
     return await service.store.credentials.change(row, name=name, api_key=api_key, metadata=metadata)
 
 
@@ -121,6 +123,19 @@ async def choose(
     if len(rows) != 1:
         raise CredentialRequired([row.public_id for row in rows])
     return rows[0]
+
+
+async def _with_what_the_old_key_told(
+    service: Service, row: CredentialRow, api_key: str, metadata: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Some keys name their account (``account:token``). A new token is for the same one: nobody writes it out again."""
+    try:
+        service.carriers.build(row.provider, api_key, metadata)
+        return metadata
+    except ValidationError as failure:
+        missing = {str(one["loc"][0]) for one in failure.errors() if one["type"] == "missing"}
+    held = await service.store.credentials.credential(row.public_id)
+    return {**{name: getattr(held, name) for name in missing if isinstance(getattr(held, name, None), str)}, **metadata}
 
 
 def _refuse_malformed(service: Service, provider: str, api_key: str | None, metadata: Mapping[str, Any]) -> None:

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 async def merged(
     service: Service, caller: Caller, held: Mapping[str, Any], change: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """``held`` with what ``change`` says: keys not given stay, a ``fallback`` of None clears it.
+    """``held`` with what ``change`` says: keys not given stay, those of None are cleared.
 
     Agents are checked (``Unknown``) and written by their public ids.
     """
     routing = dict(held)
-    if change.get("agent_id") is not None:
-        routing["agent_id"] = (await agent_of(service.store, caller, change["agent_id"])).public_id
+    if "agent_id" in change:
+        given = change["agent_id"]
+        routing["agent_id"] = None if given is None else (await agent_of(service.store, caller, given)).public_id
     if "fallback" in change:
         fallback = change["fallback"]
         routing["fallback"] = (

@@ -17,6 +17,7 @@ from uuid import uuid4
 import httpx
 
 from linecard.errors import LinecardError
+from linecard.server.reading import read_json
 from linecard.server.signing import inkbox_headers, oneinbox_headers
 from linecard.server.store import Snapshot, public_id
 from linecard.server.store.models import Agent, CallRow, LineRow
@@ -111,7 +112,7 @@ async def _post(
         if not 200 <= status < 300:
             why = f"answered {status}"
         else:
-            found = json.loads(text)
+            found = read_json(text, "answer")  # much of it is kept with the call
             if isinstance(found, dict):
                 answer = found
             else:

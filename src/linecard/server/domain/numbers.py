@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from linecard import plugins
 from linecard.errors import NotFound, NumberUnavailable
 from linecard.numbers import AvailableNumber, NumberQuery, OwnedNumber, PendingOrder, country_of, e164
 from linecard.provider import Capability
@@ -58,10 +59,12 @@ async def register(
     """Take a number of the client's own carrier account into service: the carrier is really configured.
 
     ``status`` is "active", or "inactive" with the reason in ``sync``; registering an inactive one again tries again.
-    ``Taken`` when it is in service already, here or anywhere.
+    ``Taken`` when it is in service already, here or anywhere; ``UnknownProvider`` lists the carriers installed.
     """
     need_admin(caller, "registering a number")
     number = e164(number)
+    if provider is not None:
+        plugins.get_provider(provider)  # a name nobody knows is another mistake than the wrong credential
     agent = await agent_of(service.store, caller, agent_id) if agent_id is not None else None
     credential = await credentials.choose(service, caller, credential_id, provider)
     if provider is not None and provider != credential.provider:
@@ -181,8 +184,11 @@ async def update(service: Service, caller: Caller, line_id: str | UUID, **change
         changes["agent_id"] = (await agent_of(service.store, caller, changes["agent_id"])).id
     if changes.get("inbound_webhook_url") is not None:
         await service.outward.webhook(changes["inbound_webhook_url"])
-    if "routing" in changes:
-        changes["routing"] = await merged(service, caller, line.routing, changes["routing"] or {})
+    wanted = changes.pop("routing", None) or {}
+    if changes.get("agent_id", line) is None:
+        wanted = {"agent_id": None, **wanted}  # detached: nobody takes its calls, unless it says now who does
+    if wanted:
+        changes["routing"] = await merged(service, caller, line.routing, wanted)
     return await service.store.lines.change(line.id, **changes) if changes else line
 
 

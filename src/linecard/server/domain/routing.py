@@ -18,6 +18,7 @@ from linecard.registry import Line
 from linecard.routing import Answer, Forward, LeaveRinging, Reject, Route
 from linecard.server.domain.inbound_routing import first_agent
 from linecard.server.domain.incoming_webhook import IncomingAsk, ask_agent, ask_number
+from linecard.server.domain.overrides import call_settings, fitting
 from linecard.server.refusals import OverLimit
 from linecard.server.store import Snapshot, parse_id
 from linecard.server.store.models import Agent, CallRow, LineRow
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from linecard.server.service import Service
 
 log = logging.getLogger("linecard")
+
+SCALAR = (str, int, float, bool, type(None))
+"""What a variable may be: something that can be said."""
 
 
 @dataclass(slots=True)
@@ -114,11 +118,14 @@ class ServiceRouter:
     async def _as_told(self, call: CallRow, line: LineRow, agent: Agent, answer: dict[str, Any]) -> Agent:
         """What the number's webhook adds to a call it accepts; what makes no sense is passed over."""
         store = self._service.store
-        notes = {
-            column: answer[name]
-            for name, column in (("variables", "variables"), ("metadata", "details"), ("overrides", "overrides"))
-            if isinstance(answer.get(name), dict)
-        }
+        notes: dict[str, Any] = {}
+        if isinstance(variables := answer.get("variables"), dict):
+            notes["variables"] = {name: value for name, value in variables.items() if isinstance(value, SCALAR)}
+        if isinstance(metadata := answer.get("metadata"), dict):
+            notes["details"] = metadata
+        if isinstance(overrides := answer.get("overrides"), dict):
+            notes["overrides"] = overrides
+            notes["options"] = {**call.options, "settings": fitting(call_settings(overrides))}
         if notes:
             await store.calls.note(call.id, **notes)
         wanted = answer.get("agent_id")

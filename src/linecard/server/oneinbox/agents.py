@@ -14,13 +14,23 @@ from pydantic.fields import FieldInfo
 
 from linecard.agent.settings import AgentSettings
 from linecard.server.domain import agents
+from linecard.server.domain.overrides import settings_in, unused_in
 from linecard.server.endpoints import Asked, Endpoint
 from linecard.server.oneinbox.shapes import Listing, Moment, Name, Sent, Shown, Slice, Url, cut
-from linecard.server.oneinbox.spellings import LlmSent, TranscriberSent, TtsSent, settings_in, unused_in
+from linecard.server.oneinbox.spellings import LlmSent, TranscriberSent, TtsSent
 from linecard.server.store.models import Agent
 
 OWN = ("name", "description", "websocket_url", "handler")
 """What an agent is beside its settings."""
+
+SILENCE = 10.0
+"""Seconds of silence that end a new agent's calls where it says nothing of it, as the contract has it.
+
+Not of one with a WebSocket: it may listen by itself, and then it knows better when nobody is there.
+"""
+
+WHEN_NEW = {"silence_timeout_seconds": f"left out: {SILENCE:g}, or never with a websocket_url"}
+"""Settings that start otherwise here than in the library."""
 
 
 class AgentBody(Sent):
@@ -45,6 +55,8 @@ class AgentKnown(Shown):
     description: str | None
     websocket_url: str | None
     handler: str | None
+    effective_system_prompt: str
+    llm_id: str | None = None
     ignored: list[str]
     created_at: Moment
     updated_at: Moment
@@ -60,31 +72,34 @@ def _wire(annotation: Any) -> Any:
     return annotation
 
 
-def _settable(field: FieldInfo) -> tuple[Any, FieldInfo]:
+def _settable(field: FieldInfo, more: str = "") -> tuple[Any, FieldInfo]:
     """Not given: left alone. Null: back to the default, which the description tells."""
     asked = copy(field)
     standard = field.get_default(call_default_factory=True, validated_data={})
     if isinstance(standard, tuple):
         standard = list(standard)
     told = f"default {json.dumps(standard)}" if standard not in (None, "", [], {}) else ""
-    asked.description = "; ".join(filter(None, [field.description, told])) or None
+    asked.description = "; ".join(filter(None, [field.description, told, more])) or None
     asked.default, asked.default_factory = None, None
     return _wire(field.annotation) | None, asked
 
 
 SETTINGS = AgentSettings.model_fields
 _settings: Any = {name: _settable(field) for name, field in SETTINGS.items()}
+_new: Any = {name: _settable(field, WHEN_NEW.get(name, "")) for name, field in SETTINGS.items()}
 _known: Any = {name: (_wire(field.annotation), ...) for name, field in SETTINGS.items()}
 
-AgentSent: type[AgentBody] = create_model("AgentSent", __base__=AgentBody, name=(Name, ...), **_settings)
+AgentSent: type[AgentBody] = create_model("AgentSent", __base__=AgentBody, name=(Name, ...), **_new)
 AgentChange: type[AgentBody] = create_model("AgentChange", __base__=AgentBody, name=(Name, None), **_settings)
 AgentShown: type[AgentKnown] = create_model("AgentShown", __base__=AgentKnown, **_known)
 
 
 def shown(agent: Agent, ignored: list[str] | None = None) -> AgentKnown:
     """The row as this face shows it, settings at their defaults included."""
+    settings = agents.settings_of(agent)
     return AgentShown(
-        **agents.settings_of(agent).model_dump(mode="json"),
+        **settings.model_dump(mode="json"),
+        effective_system_prompt=settings.system_prompt,
         id=agent.public_id,
         name=agent.name,
         handle=agent.handle,
@@ -97,11 +112,17 @@ def shown(agent: Agent, ignored: list[str] | None = None) -> AgentKnown:
     )
 
 
+def _unused(body: AgentBody) -> list[str]:
+    return [*(body.model_extra or {}), *unused_in(body.model_dump(exclude_unset=True))]
+
+
 async def create(asked: Asked[AgentBody, None]) -> AgentKnown:
     """A new agent; only ``name`` is needed."""
     own, settings = await _read(asked, None)
+    if "silence_timeout_seconds" not in asked.body.model_fields_set and own.get("websocket_url") is None:
+        settings["silence_timeout_seconds"] = SILENCE
     agent = await agents.create(asked.service, asked.caller, settings=settings, **own)
-    return shown(agent, unused_in(asked.body))
+    return shown(agent, _unused(asked.body))
 
 
 async def every(asked: Asked[None, Slice]) -> Listing[AgentKnown]:
@@ -122,7 +143,7 @@ async def change(asked: Asked[AgentBody, None]) -> AgentKnown:
     own, settings = await _read(asked, agent)
     if settings:
         own["settings"] = settings
-    return shown(await agents.change(asked.service, asked.caller, agent, **own), unused_in(asked.body))
+    return shown(await agents.change(asked.service, asked.caller, agent, **own), _unused(asked.body))
 
 
 async def delete(asked: Asked[None, None]) -> None:
@@ -136,7 +157,7 @@ async def _read(asked: Asked[AgentBody, None], held: Agent | None) -> tuple[dict
     body = asked.body
     given = body.model_dump(exclude_unset=True)
     own = {name: given[name] for name in OWN if name in given}
-    settings = settings_in(body) | {name: given[name] for name in SETTINGS if name in given}
+    settings = settings_in(given) | {name: given[name] for name in SETTINGS if name in given}
     if settings.get("fallback_agent_id") is not None:
         other = await agents.get(asked.service, asked.caller, settings["fallback_agent_id"])
         settings["fallback_agent_id"] = other.public_id

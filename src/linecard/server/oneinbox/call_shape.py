@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, Field
 
-from linecard.server.domain import outcomes, recordings
+from linecard.server.domain import call_warnings, outcomes, recordings
 from linecard.server.oneinbox.shapes import Moment, Shown
 from linecard.server.store import public_id
 from linecard.server.store.models import CallRow, Segment
@@ -43,8 +43,30 @@ class ProviderErrorShown(Shown):
     message: str
 
 
+class SpreadShown(Shown):
+    """How long it took, over all times it was measured on the call."""
+
+    avg_ms: float
+    p50_ms: float
+    min_ms: float
+    max_ms: float
+    samples: int
+
+
+class LatencyShown(Shown):
+    """What the caller waited for: the end of their turn to be noticed, the agent's words, their sound; all of it."""
+
+    eou_delay: SpreadShown | None = None
+    llm_ttft: SpreadShown | None = None
+    tts_ttfb: SpreadShown | None = None
+    perceived: SpreadShown | None = None
+
+
 class CallShown(Shown):
-    """A call. ``messages``, ``analysis`` and ``transcript`` are there once it is over, and null in lists."""
+    """A call. ``messages``, ``analysis`` and ``transcript`` are there once it is over, and null in lists.
+
+    ``warnings`` (null in lists) say what was asked for and could not be done, though the call goes through.
+    """
 
     id: str
     agent_id: str | None
@@ -70,7 +92,7 @@ class CallShown(Shown):
     outcome: str | None
     ai_summary: str | None
     recording_url: str | None = Field(description="Works for 4 hours; ask for the call again for a new one")
-    latency: dict[str, Any] | None
+    latency: LatencyShown | None
     cost_cents: float | None
     credits_used: float
     provider: str
@@ -80,8 +102,9 @@ class CallShown(Shown):
     provider_status: str | None
     sip_status: int | None
     provider_error: ProviderErrorShown | None
-    answered_by: str | None
+    answered_by: str | None = Field(description="human, machine or unknown; null where nobody listened for it")
     twilio_call_sid: str | None
+    warnings: list[str] | None
     created_at: Moment
     updated_at: Moment
 
@@ -92,12 +115,12 @@ async def shown(service: Service, row: CallRow) -> CallShown:
     segments = await service.store.transcripts.of_call(row.id) if over else []
     recording = await recordings.finished(service, row) if over else None
     url = recordings.signed_url(service, row.id)[0] if recording is not None else None
-    return _shown(row, messages(segments), url)
+    return _shown(row, messages(segments), url, await call_warnings.of_call(service, row))
 
 
 def listed(row: CallRow) -> CallShown:
     """The call as an item of a list: without its words and its recording, which take a look elsewhere."""
-    return _shown(row, None, None)
+    return _shown(row, None, None, None)
 
 
 def messages(segments: Sequence[Segment]) -> list[MessageShown]:
@@ -116,7 +139,9 @@ def analysis(row: CallRow) -> AnalysisShown | None:
     return AnalysisShown(**{**found, "outcome": label, "summary": row.summary or found.get("summary")})
 
 
-def _shown(row: CallRow, said: list[MessageShown] | None, recording_url: str | None) -> CallShown:
+def _shown(
+    row: CallRow, said: list[MessageShown] | None, recording_url: str | None, warnings: list[str] | None
+) -> CallShown:
     talked = row.duration_seconds
     return CallShown(
         id=row.public_id,
@@ -142,7 +167,7 @@ def _shown(row: CallRow, said: list[MessageShown] | None, recording_url: str | N
         outcome=outcomes.shown(row),
         ai_summary=row.summary,
         recording_url=recording_url,
-        latency=row.latency,
+        latency=LatencyShown.model_validate(row.latency) if row.latency else None,
         cost_cents=row.cost_cents,
         credits_used=round(talked / 60, 4),
         provider=row.provider,
@@ -152,9 +177,10 @@ def _shown(row: CallRow, said: list[MessageShown] | None, recording_url: str | N
         provider_status=row.carrier_status,
         sip_status=row.sip_code,
         provider_error=provider_error(row.error),
-        answered_by=row.answered_by,
+        answered_by="machine" if row.answered_by == "fax" else row.answered_by,
         # The field names its carrier; nobody else's id belongs in it.
         twilio_call_sid=row.carrier_id if SID.startswith(f"{row.provider}_") else None,
+        warnings=warnings,
         created_at=row.created_at,
         updated_at=row.updated_at,
     )

@@ -10,11 +10,25 @@ from pydantic import Field
 from starlette.responses import FileResponse, Response
 
 from linecard.server.domain import call_control, calls, recordings
+from linecard.server.domain.overrides import call_settings
 from linecard.server.domain.refusals import Invalid, NotOffered
 from linecard.server.endpoints import Asked, Endpoint
+from linecard.server.oneinbox import rate_limit
 from linecard.server.oneinbox.call_shape import CallShown, listed, shown
-from linecard.server.oneinbox.shapes import Given, Id, Listing, Moment, Number, Scalars, Sent, Shown, Slice, Url
-from linecard.server.oneinbox.spellings import OverridesSent, settings_in
+from linecard.server.oneinbox.shapes import (
+    Given,
+    Id,
+    Listing,
+    Moment,
+    Number,
+    NumberAsked,
+    Scalars,
+    Sent,
+    Shown,
+    Slice,
+    Url,
+)
+from linecard.server.oneinbox.spellings import OverridesSent
 from linecard.server.store import CallFilter
 
 LONGEST_KEY = 255
@@ -40,8 +54,8 @@ class Which(Given):
     agent_id: str | None = None
     status: Stage | None = None
     direction: Literal["inbound", "outbound"] | None = None
-    from_number: str | None = None
-    to_number: str | None = None
+    from_number: NumberAsked | None = None
+    to_number: NumberAsked | None = None
     created_after: Moment | None = None
     created_before: Moment | None = None
 
@@ -78,10 +92,7 @@ async def create(asked: Asked[CallSent, None]) -> CallShown:
     key = asked.request.headers.get("idempotency-key", "").strip() or None
     if key is not None and (len(key) > LONGEST_KEY or not key.isascii() or not key.isprintable()):
         raise Invalid.field("Idempotency-Key", f"at most {LONGEST_KEY} printable ASCII characters", where="header")
-    overrides = body.overrides
-    settings = settings_in(overrides) if overrides is not None else {}
-    if overrides is not None and overrides.first_message is not None:
-        settings["first_message"] = overrides.first_message
+    overrides = body.overrides.model_dump(mode="json", exclude_unset=True) if body.overrides is not None else {}
     placed = await calls.place(
         asked.service,
         asked.caller,
@@ -90,13 +101,14 @@ async def create(asked: Asked[CallSent, None]) -> CallShown:
         agent_id=body.agent_id,
         variables=body.variables,
         metadata=body.metadata,
-        overrides=overrides.model_dump(mode="json", exclude_unset=True) if overrides is not None else None,
-        settings=settings,
+        overrides=overrides,
+        settings=call_settings(overrides),
         webhook_url=body.webhook_url,
         scheduled_at=body.scheduled_at,
         idempotency_key=key,
         body_hash=_hash(body) if key is not None else None,
     )
+    asked.headers.update(rate_limit.headers(placed.limits))
     return await shown(asked.service, placed.call)
 
 

@@ -18,6 +18,7 @@ from linecard import errors
 from linecard.server import refusals
 from linecard.server.domain import refusals as domain
 from linecard.server.domain.admission import NoRoom
+from linecard.server.oneinbox import rate_limit
 from linecard.server.oneinbox.trunks import TrunkIncomplete
 from linecard.server.store.credentials import CredentialIncomplete, DetailRefused
 
@@ -64,7 +65,7 @@ def _in_use(error: refusals.InUse) -> Answer:
 
 
 def _no_room(error: NoRoom) -> Answer:
-    return 429, "concurrency_limit" if error.concurrency else "rate_limited"
+    return 429, {"concurrency": "concurrency_limit", "pace": "rate_limited", "day": "daily_limit"}[error.kind]
 
 
 def _not_offered(error: domain.NotOffered) -> Answer:
@@ -161,7 +162,7 @@ def tell(status: int, code: str, detail: str, request_id: str, error: Exception 
         body["provider"] = said.model_dump()
     elif isinstance(error, errors.UnsupportedOperation):
         body["provider"] = ProviderSaid(name=error.provider, message=error.detail).model_dump()
-    headers = {}
+    headers = rate_limit.headers(error.snapshot) if isinstance(error, refusals.OverLimit) else {}
     if status in (429, 503):
         wait = getattr(error, "retry_after", None)
         headers["Retry-After"] = str(max(1, math.ceil(wait)) if wait is not None else 1)

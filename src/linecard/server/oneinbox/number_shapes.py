@@ -22,7 +22,7 @@ class FallbackSent(Sent):
 
 
 class RoutingSent(Sent):
-    """Who takes the number's calls; keys not given stay, ``fallback`` null clears it."""
+    """Who takes the number's calls; keys not given stay, those given as null are cleared."""
 
     agent_id: Id | None = None
     fallback: FallbackSent | None = None
@@ -50,7 +50,9 @@ class NumberChange(Sent):
     """What to change; keys not given stay."""
 
     friendly_name: str | None = Field(default=None, max_length=255)
-    agent_id: Id | None = Field(default=None, description="null detaches: calls are declined, dialling still works")
+    agent_id: Id | None = Field(
+        default=None, description="null detaches, its routing's agent too: calls are declined, dialling still works"
+    )
     inbound_routing: RoutingSent | None = None
     inbound_webhook_url: Url | None = None
 

@@ -68,6 +68,11 @@ YesOrNo = Annotated[bool, BeforeValidator(_yes_or_no), WithJsonSchema({"type": "
 Number = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$", examples=["+14155550100"])]
 """E.164."""
 
+NumberAsked = Annotated[
+    str, BeforeValidator(lambda value: re.sub("^ ", "+", value) if isinstance(value, str) else value)
+]
+"""A number in a query, where a plus sign that was not percent-encoded arrives as a space."""
+
 Name = Annotated[str, Field(min_length=1, max_length=255)]
 Id = Annotated[str, Field(min_length=1, max_length=64)]
 Text = Annotated[str, Field(max_length=20_000)]

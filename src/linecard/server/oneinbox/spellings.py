@@ -1,16 +1,13 @@
-"""Settings as other generations of this contract spell them, nested by engine, and what of them we have a use for."""
+"""Settings as other generations of this contract spell them, nested by engine.
+
+What of them we have a use for: ``domain/overrides.py``.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from linecard.server.oneinbox.shapes import Sent, Text
-
-USED = {("tts", "voice_id"): "voice", ("tts", "speed"): "speed", ("transcriber", "language"): "language",
-        ("llm", "system_prompt"): "system_prompt"}  # fmt: skip
-"""Where a setting of ours hides in theirs."""
 
 
 class Nested(Sent):
@@ -20,7 +17,7 @@ class Nested(Sent):
 
 
 class TtsSent(Nested):
-    """How the agent speaks: ``voice_id`` and ``speed`` are used."""
+    """How the agent speaks: ``speed`` is used, and ``voice_id`` where the engine that speaks here knows it."""
 
     provider: str | None = None
     credential_id: str | None = None
@@ -54,24 +51,3 @@ class OverridesSent(Nested):
     transcriber: TranscriberSent | None = None
     tts: TtsSent | None = None
     first_message: Text | None = None
-
-
-def settings_in(body: BaseModel) -> dict[str, Any]:
-    """Settings of ours that ``body`` holds under other names; nulls say nothing."""
-    found = {}
-    for (group, name), ours in USED.items():
-        value = getattr(getattr(body, group, None), name, None)
-        if value is not None:
-            found[ours] = value
-    return found
-
-
-def unused_in(body: BaseModel) -> list[str]:
-    """What ``body`` holds that we have no use for, as ``tts.stability``."""
-    unused = list(body.model_extra or {})
-    for group in ("tts", "transcriber", "llm"):
-        given = getattr(body, group, None)
-        if given is not None:
-            names = given.model_fields_set - {name for theirs, name in USED if theirs == group}
-            unused += [f"{group}.{name}" for name in sorted(names)]
-    return unused

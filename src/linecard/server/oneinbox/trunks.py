@@ -25,7 +25,11 @@ def check_trunk(provider: str, config: Mapping[str, Any]) -> None:
     missing = [
         part
         for part, variable in PARTS.items()
-        if not config.get(part) and not os.environ.get(f"{provider.upper()}_{variable}")
+        if not _said(config.get(part)) and not _said(os.environ.get(f"{provider.upper()}_{variable}"))
     ]
     if missing:
         raise TrunkIncomplete(f"provider_config lacks {', '.join(missing)}: give all three, or leave it out")
+
+
+def _said(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())

@@ -202,15 +202,18 @@ class Outbox:
         subscriptions: Sequence[Subscription],
         now: datetime,
     ) -> list[dict[str, Any]]:
-        rows = []
+        rows: list[dict[str, Any]] = []
+        told: set[tuple[str, str]] = set()
         for receiver in receivers(event, call, subscriptions):
             try:
                 written = await write(receiver)
             except Exception:
                 log.exception("event %s (%s) could not be written for a receiver", event.public_id, event.kind)
                 continue
-            if written is not None:
-                rows.append(delivery(receiver, written, now))
+            if written is None or (receiver.subscription is None and (written[0], receiver.url) in told):
+                continue
+            told.add((written[0], receiver.url))
+            rows.append(delivery(receiver, written, now))
         return rows
 
     async def claim(self, *, limit: int = 20, at: datetime | None = None) -> list[Delivery]:

@@ -21,7 +21,7 @@ class Addressed:
 
 
 def receivers(event: OutboxEvent, call: CallRow | None, subscriptions: Sequence[Subscription]) -> list[Addressed]:
-    """Everybody an event may concern. A call's own URL is left out when a subscription goes there already."""
+    """Everybody an event may concern; a call's own URL last, for it need not hear what a subscription there does."""
     found: list[Addressed] = []
     for one in subscriptions:
         if one.workspace_id != event.workspace_id:
@@ -31,7 +31,7 @@ def receivers(event: OutboxEvent, call: CallRow | None, subscriptions: Sequence[
         if one.line_id is not None and (call is None or call.line_id != one.line_id):
             continue
         found.append(Addressed(event, call, one, one.url))
-    if call is not None and call.webhook_url and all(a.url != call.webhook_url for a in found):
+    if call is not None and call.webhook_url:
         found.append(Addressed(event, call, None, call.webhook_url))
     return found
 

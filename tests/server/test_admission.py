@@ -1,0 +1,130 @@
+"""Room on a carrier account and on a number: exact when many ask at once, and nobody who waits holds up the others."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import update
+from tenants import Tenant
+
+from linecard.server.domain.admission import DAY, NoRoom, limited, take_room
+from linecard.server.scheduler import AT_ONCE, Scheduler
+from linecard.server.seal import Sealer
+from linecard.server.settings import Settings
+from linecard.server.store import NewCall, Store
+from linecard.server.store.columns import utc_now
+from linecard.server.store.database import Database
+from linecard.server.store.models import CallRow, LineRow
+
+
+def desk(store: Store, **settings: Any) -> Any:
+    """As much of a service as admission looks at."""
+    return SimpleNamespace(store=store, settings=Settings(**settings))
+
+
+async def made(store: Store, tenant: Tenant, line: LineRow | None = None, **fields: Any) -> CallRow:
+    new = NewCall(line=line or tenant.line, to_number="+14155550178", agent_id=tenant.agent.id, **fields)
+    return (await store.calls.create(new))[0]
+
+
+async def change(store: Store, call_id: UUID, **values: Any) -> None:
+    async with store.db.write() as session:
+        await session.execute(update(CallRow).where(CallRow.id == call_id).values(**values))
+
+
+@pytest.mark.parametrize(
+    ("limits", "places", "kind", "whose"),
+    [
+        ({"max_concurrent": 3}, 3, "concurrency", "credential"),
+        ({"calls_per_second": 0.02}, 1, "pace", "credential"),
+        ({"max_concurrent_per_number": 3}, 3, "concurrency", "number"),
+        ({"calls_per_day_per_number": 3}, 3, "day", "number"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+async def test_twenty_at_once_in_two_processes_get_exactly_as_many_places_as_there_are(
+    store: Store, tenant: Tenant, limits: dict[str, Any], places: int, kind: str, whose: str
+) -> None:
+    other_db = Database(store.db.url.render_as_string(hide_password=False))
+    desks = [desk(store, **limits), desk(Store(other_db, Sealer([b"k" * 32]), Settings()), **limits)]
+    calls = [await made(store, tenant) for _ in range(20)]
+    results = await asyncio.gather(
+        *(take_room(desks[i % 2], call) for i, call in enumerate(calls)), return_exceptions=True
+    )
+    await other_db.close()
+    assert [result for result in results if not isinstance(result, NoRoom)] == [True] * places
+    refused = [result for result in results if isinstance(result, NoRoom)]
+    assert {(no.kind, no.whose) for no in refused} == {(kind, whose)}
+    assert all(no.retry_after is not None and 0 < no.retry_after <= DAY.total_seconds() for no in refused)
+
+
+async def test_without_limits_nothing_is_counted(store: Store) -> None:
+    assert not limited(desk(store))
+
+
+async def test_one_numbers_limit_is_not_anothers_though_they_share_a_credential(store: Store, tenant: Tenant) -> None:
+    second = await store.lines.create(tenant.credential, "+12125550101", agent_id=tenant.agent.id)
+    at = desk(store, max_concurrent_per_number=1)
+    assert await take_room(at, await made(store, tenant))
+    with pytest.raises(NoRoom):
+        await take_room(at, await made(store, tenant))
+    assert await take_room(at, await made(store, tenant, second))
+
+
+async def test_an_incoming_call_takes_one_of_the_numbers_places(store: Store, tenant: Tenant) -> None:
+    at = desk(store, max_concurrent_per_number=1)
+    await store.callbook.open(tenant.call())
+    with pytest.raises(NoRoom):
+        await take_room(at, await made(store, tenant))
+
+
+async def test_a_numbers_day_counts_what_rang_for_24_hours_and_not_what_the_carrier_refused(
+    store: Store, tenant: Tenant
+) -> None:
+    at = desk(store, calls_per_day_per_number=2)
+    first, refused = await made(store, tenant), await made(store, tenant)
+    for call in (first, refused):
+        assert await take_room(at, call)
+    await change(store, first.id, status="ended", carrier_id="leg-1", dial_claimed_at=utc_now() - timedelta(hours=23))
+    await change(store, refused.id, status="ended")
+    assert await take_room(at, await made(store, tenant))
+    late = await made(store, tenant)
+    with pytest.raises(NoRoom) as no:
+        await take_room(at, late)
+    assert no.value.retry_after == pytest.approx(3600, abs=60)
+    await change(store, first.id, dial_claimed_at=utc_now() - timedelta(hours=25))
+    assert await take_room(at, late)
+
+
+async def test_registering_a_number_again_does_not_empty_its_day(store: Store, tenant: Tenant) -> None:
+    at = desk(store, calls_per_day_per_number=1)
+    call = await made(store, tenant)
+    assert await take_room(at, call)
+    await change(store, call.id, status="ended", carrier_id="leg-1")
+    await store.lines.release(tenant.line.id)
+    again = await store.lines.create(tenant.credential, tenant.line.number, agent_id=tenant.agent.id)
+    with pytest.raises(NoRoom):
+        await take_room(at, await made(store, tenant, again))
+
+
+@pytest.mark.parametrize("setting", ["max_concurrent", "max_concurrent_per_number"])
+async def test_scheduled_calls_without_room_hold_up_nobody_behind_them(
+    store: Store, tenant: Tenant, setting: str
+) -> None:
+    """More of them than are looked at in one go, on a full number; behind them one of another account's."""
+    at = desk(store, **{setting: 1})
+    assert await take_room(at, await made(store, tenant))
+    long_due = utc_now() - timedelta(minutes=5)
+    for _ in range(AT_ONCE + 5):
+        await made(store, tenant, scheduled_at=long_due)
+    account = await store.credentials.create(
+        tenant.workspace.id, name="b", provider="acme", api_key="secret-0123456789", metadata={"account_sid": "AC2"}
+    )
+    line = await store.lines.create(account, "+12125550102", agent_id=tenant.agent.id)
+    behind = await made(store, tenant, line, scheduled_at=utc_now() - timedelta(minutes=1))
+    assert [call.id for call in await Scheduler(at)._due()] == [behind.id]
