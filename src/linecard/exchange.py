@@ -59,6 +59,9 @@ CARRIER_GRACE = 3.0
 Handler = Callable[[MediaSession], Awaitable[None]]
 """Talks on one call; returning hangs up once everything said was heard."""
 
+TransferGuard = Callable[[Call, str], Awaitable[None]]
+"""Asked before a call is handed on, whoever wants it; raises what speaks against it."""
+
 Observer = Callable[[CallEvent, Call | None], None]
 """Told of every verified event and the call it was about; must return fast."""
 
@@ -82,8 +85,9 @@ class Exchange:
     ``credentials`` is a mapping id -> Credential, or a :class:`CredentialSource`. ``public_url`` is the origin (and
     path, when mounted) under which carriers reach us: the single source for signatures and media URLs. ``secret``
     seals media tickets and must be the same in every process. ``agents`` is one handler for all agents, or a mapping
-    agent_id -> handler. ``time_limit`` (seconds from answer) bounds calls that name none. Sessions are in ``audio``
-    whatever a carrier uses; ``carrier_audio`` is what carriers are asked for.
+    agent_id -> handler. ``transfer_guard`` is asked, after the policy, whether a call may be handed on. ``time_limit``
+    (seconds from answer) bounds calls that name none. Sessions are in ``audio`` whatever a carrier uses;
+    ``carrier_audio`` is what carriers are asked for.
 
     More than one process needs a shared ``registry``, ``calls`` and ``once``.
     """
@@ -98,6 +102,7 @@ class Exchange:
         agents: Handler | Mapping[str, Handler] | None = None,
         policy: Policy | None = None,
         router: Router = by_line,
+        transfer_guard: TransferGuard | None = None,
         calls: CallBook | None = None,
         once: OnceStore | None = None,
         http: httpx.AsyncClient | None = None,
@@ -117,6 +122,7 @@ class Exchange:
         self.agents = agents
         self.policy = policy or Policy()
         self.router = router
+        self.transfer_guard = transfer_guard
         self.calls: CallBook = calls or MemoryCallBook()
         self.once: OnceStore = once or MemoryOnce()
         self.tickets = TicketOffice(secret, self.once)
@@ -294,6 +300,8 @@ class Exchange:
         """Hand the far end to a number or ``sip:`` address. Our stream ends; the call goes on without the agent."""
         call = await self._named(call, "transfer")
         self.policy.check_destination(call.line_number, to)
+        if self.transfer_guard is not None:
+            await self.transfer_guard(call, to)
         provider = await self.provider(call.credential_id)
         before = call.intent
         await self.update(call.reference, lambda c: c.model_copy(update={"intent": EndReason.TRANSFERRED}))

@@ -52,6 +52,27 @@ async def test_s8_a_call_is_not_transferred_abroad_by_client_or_agent(provider: 
         assert (seen["state"], seen["transferred_to"]) == ("answered", None)
 
 
+@pytest.mark.parametrize("provider", ["twilio", "telnyx"])
+async def test_s8_whom_an_agent_may_not_ring_it_may_not_hand_calls_to(provider: str, tmp_path: Path) -> None:
+    async def hands_on(socket: ServerConnection) -> None:
+        await socket.send(json.dumps({"event": "transfer", "transfer": {"to": "+14155550188"}}))
+
+    async with running(tmp_path) as at, agent_server(on_start=hands_on) as agent:
+        mine = await at.equip(provider, agent.url)
+        admin = {"X-API-Key": ADMIN}
+        handle = next(one["agent_handle"] for one in (await at.http.get("/api/v1/identities/", headers=admin)).json())
+        rule = {"action": "block", "match_type": "exact_number", "match_target": "+14155550188"}
+        made = await at.http.post(f"/api/v1/identities/{handle}/phone-contact-rules", json=rule, headers=admin)
+        assert made.status_code == 201, made.text
+        rung = await at.ring(mine["number"])
+        await at.until(f"/v1/calls/{rung['call_id']}", lambda call: len(agent.of("error")) >= 1)
+        assert agent.of("error")[0]["error"]["code"] == "transfer_failed"
+        asked = await at.http.post(f"/v1/calls/{rung['call_id']}/transfer", json={"to_number": "+14155550188"})
+        assert asked.status_code == 403, asked.text
+        seen = await at.ask("GET", f"/sandbox/calls/{rung['call_id']}")
+        assert (seen["state"], seen["transferred_to"]) == ("answered", None)
+
+
 async def test_s8_incoming_calls_are_not_forwarded_abroad(tmp_path: Path) -> None:
     async with running(tmp_path) as at:
         mine = await at.equip("twilio")

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -344,6 +345,17 @@ async def test_of_many_claiming_at_once_each_delivery_goes_to_one(store: Store, 
     ids = [delivery.id for part in claimed for delivery in part]
     assert len(ids) == len(set(ids))
     assert len(ids) == 6
+
+
+async def test_what_is_only_good_at_once_is_sent_once_and_holds_up_nothing(store: Store, tenant: Tenant) -> None:
+    await subscribe(store, tenant)
+    await talked(store, tenant)
+    receiver = Receiver(lambda _: httpx.Response(500))
+    post = sender(store, receiver)
+    post.styles = {face: replace(style, fleeting=("call.started",)) for face, style in STYLES.items()}
+    await post.run_once()
+    assert receiver.kinds == ["call.started", "call.ended"]
+    assert [delivery.status for delivery in await deliveries(store)] == ["failed", "pending"]
 
 
 async def test_what_a_dead_process_had_is_sent_by_another_with_the_same_event(store: Store, tenant: Tenant) -> None:

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
@@ -42,12 +42,14 @@ class Style:
 
     ``write`` gives event type and body for a receiver, or None when that receiver does not get this event.
     ``pauses`` are the seconds before each further attempt. ``stubborn`` retries every refusal; otherwise a 4xx other
-    than 408 and 429 is final.
+    than 408 and 429 is final. Events of the kinds in ``fleeting`` are sent once: late, they would say nothing, and
+    hold up what comes after them.
     """
 
     write: Callable[[Addressed], Awaitable[tuple[str, str] | None]]
     pauses: Sequence[float]
     stubborn: bool = False
+    fleeting: Collection[str] = ()
 
 
 ONEINBOX_PAUSES = (1.0, 5.0, 30.0, 120.0, 600.0)
@@ -235,7 +237,7 @@ class Sender:
         final = status is not None and 400 <= status < 500 and status not in (408, 429)
         if final and not style.stubborn:
             return None
-        if delivery.attempts > len(style.pauses):
+        if delivery.attempts > len(style.pauses) or delivery.event_type in style.fleeting:
             return None
         waited = (utc_now() - delivery.created_at).total_seconds()
         if waited > 1.5 * sum(style.pauses) + 60 and delivery.attempts == 1:

@@ -14,7 +14,7 @@ from linecard.exchange import Exchange
 from linecard.policy import Policy
 from linecard.server import aftermath, auth, first_start
 from linecard.server.carriers import Carriers
-from linecard.server.domain.refusals import Unauthorized
+from linecard.server.domain.refusals import Unauthorized, refuse_blocked
 from linecard.server.domain.routing import ServiceRouter
 from linecard.server.endings import WatchedCallBook
 from linecard.server.endpoints import Face
@@ -25,7 +25,7 @@ from linecard.server.reconciler import Reconciler, others_live
 from linecard.server.scheduler import Scheduler
 from linecard.server.settings import Settings
 from linecard.server.staff import Staff
-from linecard.server.store import Store
+from linecard.server.store import Store, parse_id
 
 if TYPE_CHECKING:
     from linecard.server.sandbox import Sandboxes
@@ -62,6 +62,7 @@ class Service:
             agents=self.staff,
             policy=Policy(allow=settings.allow, deny=settings.deny),
             router=ServiceRouter(self),
+            transfer_guard=self._may_be_handed_to,
             calls=self.book,
             once=store.once,
             time_limit=settings.max_duration_seconds,
@@ -165,6 +166,12 @@ class Service:
         if caller is None:
             raise Unauthorized
         return caller
+
+    async def _may_be_handed_to(self, call: Call, to: str) -> None:
+        """The agent's contact rules hold for transfers too, whether a client asks or the agent itself."""
+        agent = await self.store.agents.find(parse_id("agent", call.agent_id))
+        if agent is not None and to.startswith("+"):
+            refuse_blocked(to, await self.store.rules.decide(agent, "outbound", to))
 
     def spawn(self, work: Coroutine[Any, Any, Any], what: str) -> asyncio.Task[Any]:
         """Run beside the request; its failure is logged under ``what``."""

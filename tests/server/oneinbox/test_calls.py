@@ -201,6 +201,26 @@ async def test_a_scheduled_call_waits_queued_and_can_be_called_off(quick: House)
     assert not quick.sandbox("telnyx").far_ends
 
 
+async def test_calls_that_wait_on_a_number_are_called_off_with_it(quick: House) -> None:
+    made = [(await quick.call(quick.agent_id, scheduled_at="2999-01-01T00:00:00Z"))["id"] for _ in range(3)]
+    (number,) = (await quick.ask("GET", "/v1/phone-numbers"))["items"]
+    await quick.ask("DELETE", f"/v1/phone-numbers/{number['id']}", 204)
+    for call_id in made:
+        call = await quick.ask("GET", f"/v1/calls/{call_id}")
+        assert (call["status"], call["end_reason"]) == ("failed", "canceled")
+
+
+async def test_a_call_lasts_no_longer_than_there_are_minutes(tmp_path: Path) -> None:
+    async with open_house(tmp_path, minutes_per_day=0.02) as house:
+        agent_id = await house.agent()
+        await house.number("telnyx", agent_id)
+        dialled = await house.call(agent_id)
+        over = await house.until(dialled["id"], "completed")
+        assert (over["end_reason"], round(over["duration_seconds"])) == ("max_duration", 1)
+        refused = await house.call(agent_id, status=429)
+        assert refused["code"] == "daily_limit"
+
+
 async def test_a_scheduled_call_is_dialled_when_its_time_comes(quick: House) -> None:
     soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
     made = await quick.call(quick.agent_id, scheduled_at=soon)

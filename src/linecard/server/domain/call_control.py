@@ -15,7 +15,6 @@ from linecard.errors import LinecardError
 from linecard.numbers import e164
 from linecard.server.auth import Caller
 from linecard.server.domain.callers import agent_of, need_scope
-from linecard.server.domain.calls import check_destination
 from linecard.server.domain.refusals import CallOver, Invalid, Unknown
 from linecard.server.store import CallFilter, Page, parse_id
 from linecard.server.store.columns import utc_now
@@ -79,17 +78,23 @@ async def stop(service: Service, caller: Caller, call_id: str | UUID) -> CallRow
     call = await get(service, caller, call_id)
     if call.status == CallStatus.ENDED:
         return call
-    if call.scheduled_at is not None and await _unschedule(service, call):
-        known = await service.store.callbook.get(call.reference)
-        if known is not None:
-            await service.exchange.end_locally(known, EndReason.CANCELED)
-    else:
+    if not await cancel_scheduled(service, call):
         await service.exchange.hang_up(call.reference)
         try:
             await service.exchange.wait_for(call.reference, CallStatus.ENDED, STOP_WAIT)
         except TimeoutError:
             pass  # the carrier's word comes by webhook, perhaps to another process
     return await get(service, caller, call.id)
+
+
+async def cancel_scheduled(service: Service, call: CallRow) -> bool:
+    """End a call that was to be made later; False when it was not, or when it is being dialled already."""
+    if call.scheduled_at is None or not await _unschedule(service, call):
+        return False
+    known = await service.store.callbook.get(call.reference)
+    if known is not None:
+        await service.exchange.end_locally(known, EndReason.CANCELED)
+    return True
 
 
 async def hang_up(service: Service, caller: Caller, call_id: str | UUID) -> CallRow:
@@ -107,9 +112,6 @@ async def transfer(service: Service, caller: Caller, call_id: str | UUID, to: st
     call = await _live(service, caller, call_id)
     if not to.startswith(("sip:", "sips:")):
         to = e164(to)
-    agent = await service.store.agents.find(call.agent_id)
-    if agent is not None:
-        await check_destination(service, agent, call.local_number, to)
     try:
         await service.exchange.transfer(call.reference, to)
     except LinecardError as refused:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -17,12 +17,12 @@ from linecard.server.domain import admission, dialling
 from linecard.server.domain.agents import settings_of
 from linecard.server.domain.callers import agent_of, need_scope
 from linecard.server.domain.refusals import (
-    Blocked,
     Invalid,
     NumberInactive,
     NumberNotOwned,
     ShuttingDown,
     Unknown,
+    refuse_blocked,
 )
 from linecard.server.refusals import HostUnknown, IdempotencyConflict, OverLimit
 from linecard.server.store import NewCall, Snapshot, parse_id
@@ -31,7 +31,7 @@ from linecard.server.store.credentials import CredentialIncomplete
 from linecard.server.store.ids import new_id
 from linecard.server.store.models import Agent, CallRow, ContactRule, CredentialRow, LineRow
 from linecard.server.store.new_calls import BY_KEY, IDEMPOTENCY
-from linecard.server.store.rules import Verdict, verdict
+from linecard.server.store.rules import verdict
 from linecard.server.store.statements import Statement, table_of
 from linecard.server.store.transactions import Transaction
 
@@ -160,9 +160,10 @@ async def _now(service: Service, caller: Caller, new: NewCall, agent: Agent) -> 
     store = service.store
 
     async def work(tx: Transaction) -> tuple[CallRow, bool, Snapshot]:
-        """The call and its place in the day's limit: both, or neither."""
+        """The call and its place in the day's limit: both, or neither. It may last as long as there are minutes."""
         snapshot, entering = await store.limits.admit(tx, caller.workspace_id, new.id)
-        return *await store.calls.create_in(tx, new, *entering), snapshot
+        capped = replace(new, time_limit=snapshot.longest(new.time_limit))
+        return *await store.calls.create_in(tx, capped, *entering), snapshot
 
     try:
         call, fresh, snapshot = await store.db.transact(work)
@@ -190,12 +191,6 @@ async def check_destination(service: Service, agent: Agent, from_number: str, to
     if not to_number.startswith("+"):
         return
     refuse_blocked(to_number, await service.store.rules.decide(agent, "outbound", to_number))
-
-
-def refuse_blocked(number: str, told: Verdict) -> None:
-    """Return when a contact rule lets the number pass, else :class:`Blocked`."""
-    if not told.allowed:
-        raise Blocked(number, told.reason, told.rule_id)
 
 
 async def _who(

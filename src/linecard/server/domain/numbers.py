@@ -13,6 +13,7 @@ from linecard.numbers import AvailableNumber, NumberQuery, OwnedNumber, PendingO
 from linecard.provider import Capability
 from linecard.server.auth import Caller
 from linecard.server.domain import credentials, sync
+from linecard.server.domain.call_control import cancel_scheduled
 from linecard.server.domain.callers import agent_of, need_admin, need_scope
 from linecard.server.domain.inbound_routing import merged
 from linecard.server.domain.orders import finish_order
@@ -201,8 +202,9 @@ async def resync(service: Service, caller: Caller, line_id: str | UUID) -> LineR
 async def release(service: Service, caller: Caller, line_id: str | UUID, *, at_carrier: bool = False) -> None:
     """Take the number out of service: the carrier sends its calls here no more. ``at_carrier`` gives it back: final.
 
-    ``CallsLive`` while a call is on it. A carrier that cannot be reached (``ProviderUnavailable``, ``RateLimited``)
-    leaves it in service: try again. One that lets us in no longer does not: the calls it still sends are declined.
+    Calls that were to be made from it later are canceled. ``CallsLive`` while a call is on it. A carrier that cannot
+    be reached (``ProviderUnavailable``, ``RateLimited``) leaves it in service: try again. One that lets us in no
+    longer does not: the calls it still sends are declined.
     """
     need_admin(caller, "releasing a number")
     line = await get(service, caller, line_id)
@@ -220,3 +222,8 @@ async def release(service: Service, caller: Caller, line_id: str | UUID, *, at_c
     else:
         await service.exchange.unroute(line.number, public_id("credential", line.credential_id))
     await service.store.lines.release(line.id)
+    later = CallFilter(line_id=line.id, stages=("queued",))
+    while calls := (await service.store.calls.page(caller.workspace_id, later)).items:
+        for call in calls:
+            if not await cancel_scheduled(service, call):
+                return  # being dialled this moment: it will find no number to dial from

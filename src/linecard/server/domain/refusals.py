@@ -22,11 +22,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from linecard.redaction import mask_number
 from linecard.server.refusals import Refusal
+
+if TYPE_CHECKING:
+    from linecard.server.store.rules import Verdict
 
 
 class Unauthorized(Refusal):
@@ -153,3 +156,9 @@ class ShuttingDown(Refusal):
 
     def __init__(self) -> None:
         super().__init__("this process is shutting down and starts no new calls: try again in a moment")
+
+
+def refuse_blocked(number: str, told: Verdict) -> None:
+    """Return when a contact rule lets the number pass, else :class:`Blocked`."""
+    if not told.allowed:
+        raise Blocked(number, told.reason, told.rule_id)

@@ -8,7 +8,7 @@ is written down.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from linecard.calls import EndReason
@@ -72,6 +72,8 @@ class ServiceRouter:
         except OverLimit as over:
             return Decision(Reject(), str(over))
         decision = await self._by_action(call, line, agent, limits)
+        if isinstance(decision.route, Answer):
+            decision.route = replace(decision.route, time_limit=limits.longest(decision.route.time_limit))
         if isinstance(decision.route, Reject):
             await store.limits.release(call.id)  # what nobody took costs nothing
         return decision

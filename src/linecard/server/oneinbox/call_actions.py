@@ -70,6 +70,7 @@ async def stop(asked: Asked[None, None]) -> CallShown:
 async def transfer(asked: Asked[TransferSent, None]) -> CallShown:
     """Hand the far end to a number or SIP address; our agent leaves the call."""
     if asked.body.transfer_mode == "warm":
+        await call_control.get(asked.service, asked.caller, asked.path["call_id"])
         raise NotOffered("not_supported_by_provider", "only cold transfers are done: leave transfer_mode out")
     call = await call_control.transfer(asked.service, asked.caller, asked.path["call_id"], asked.body.to_number)
     return await shown(asked.service, call)

@@ -27,7 +27,7 @@ def style(service: Service) -> Style:
         details = await DETAILS[event.kind](service, event, call)
         return event.kind, json.dumps({**_about(event, call), **details}, separators=(",", ":"), ensure_ascii=False)
 
-    return Style(write=write, pauses=ONEINBOX_PAUSES)
+    return Style(write=write, pauses=ONEINBOX_PAUSES, fleeting=("transcript.partial",))
 
 
 def _about(event: OutboxEvent, call: CallRow) -> dict[str, Any]:

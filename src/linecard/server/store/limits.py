@@ -108,6 +108,11 @@ class Snapshot:
     def minutes_remaining(self) -> float:
         return max(0.0, self.minutes_limit - self.minutes_used)
 
+    def longest(self, wanted: float | None) -> float:
+        """Seconds a call may last that wants ``wanted``: no longer than there are minutes left."""
+        left = max(1.0, self.minutes_remaining * 60)
+        return left if wanted is None else min(wanted, left)
+
     def as_dict(self) -> dict[str, float]:
         """The six keys both contracts show."""
         return {

@@ -30,6 +30,8 @@ class CallRow(Table):
         Index("ix_calls_stage", "workspace_id", "stage", "created_at", "id"),
         Index("ix_calls_agent", "agent_id", "created_at", "id"),
         Index("ix_calls_line", "line_id", "created_at", "id"),
+        Index("ix_calls_dialled", "credential_id", "dial_claimed_at"),
+        Index("ix_calls_dialled_line", "line_id", "dial_claimed_at"),
         Index("uq_calls_carrier", "credential_id", "carrier_id", unique=True),
         Index("ix_calls_carrier", "carrier_id"),
         Index("uq_calls_idempotency", "workspace_id", "idempotency_key", unique=True),
