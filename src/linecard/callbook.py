@@ -31,6 +31,15 @@ class CallBook(Protocol):
         ...
 
 
+@runtime_checkable
+class OnceCallBook(CallBook, Protocol):
+    """A call book beside the once-only keys, which can do both as one step: half the work for a shared database."""
+
+    async def update_once(self, event: str, ttl: float, key: str, change: Callable[[Call], Call]) -> Call | None:
+        """:meth:`update`, if this is the first use of ``event`` within ``ttl`` seconds; else None, and nothing done."""
+        ...
+
+
 class MemoryCallBook:
     """A dict for one process. Of ended calls the last ``keep`` stay readable."""
 

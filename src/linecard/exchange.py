@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from linecard import incoming, media, plugins
 from linecard.audio import PCMU_8K, AudioFormat
-from linecard.callbook import CallBook, MemoryCallBook
+from linecard.callbook import CallBook, MemoryCallBook, OnceCallBook
 from linecard.calls import Call, CallStatus, DialRequest, Direction, EndReason, StreamTarget, advance
 from linecard.credentials import Credential, CredentialSource, MemoryCredentials
 from linecard.errors import (
@@ -479,6 +479,21 @@ class Exchange:
     async def update(self, key: str, change: Callable[[Call], Call]) -> Call:
         """Change a call in the book and wake whoever waits for it."""
         call = await self.calls.update(key, change)
+        self._tell(call)
+        return call
+
+    async def update_once(self, event: str, ttl: float, key: str, change: Callable[[Call], Call]) -> Call | None:
+        """:meth:`update`, if this is the first use of ``event`` within ``ttl`` seconds; else None, and nothing done."""
+        if isinstance(self.calls, OnceCallBook):
+            call = await self.calls.update_once(event, ttl, key, change)
+        else:
+            call = await self.calls.update(key, change) if await self.once.first(event, ttl) else None
+        if call is not None:
+            self._tell(call)
+        return call
+
+    def _tell(self, call: Call) -> None:
+        """Everybody here who has to do with the call."""
         for waiter in self._waiters.get(call.reference, ()):
             if not waiter.done():
                 waiter.set_result(call)
@@ -486,7 +501,6 @@ class Exchange:
             session.call = call
             if call.ended:
                 session.stop("call ended")
-        return call
 
     async def end_locally(self, call: Call, reason: EndReason) -> Call:
         """Write the call off: the carrier never had it, or will not tell us of its end."""

@@ -77,9 +77,14 @@ async def handle_webhook(
 async def handle_event(exchange: Exchange, provider: Provider, credential_id: str, event: CallEvent) -> WebhookReply:
     """One verified event. Seen before: incoming calls are refused, everything else is acknowledged again."""
     key = f"event:{credential_id}:{event.event_id}"
-    if event.event_id and not await exchange.once.first(key, REMEMBER):
-        return _repeated(provider, event)
     try:
+        if isinstance(event, CallProgress) and event.event_id:
+            known = await _call_of(exchange, credential_id, event)
+            if known is not None:
+                # What calls mostly bring: seen before or not, and how the call stands now, are one step.
+                return await _further(exchange, provider, credential_id, event, known, key)
+        if event.event_id and not await exchange.once.first(key, REMEMBER):
+            return _repeated(provider, event)
         if isinstance(event, IncomingCall):
             return await _incoming_call(exchange, provider, credential_id, event)
         await _progress(exchange, credential_id, event)
@@ -171,6 +176,26 @@ async def _follow(
 # --- a call comes further -------------------------------------------------------------------------------------------
 
 
+async def _further(
+    exchange: Exchange, provider: Provider, credential_id: str, event: CallProgress, call: Call, key: str
+) -> WebhookReply:
+    seen, when, unnamed = event.call, _when(event), not call.id
+    moved = await exchange.update_once(key, REMEMBER, call.reference, lambda c: advance(c, seen, when))
+    if moved is None:
+        return _repeated(provider, event)
+    if unnamed:
+        await _now_named(exchange, credential_id, moved)
+    await observe(exchange, event, moved)
+    return provider.acknowledge(event)
+
+
+async def _now_named(exchange: Exchange, credential_id: str, call: Call) -> None:
+    """Hang up a call that was to be hung up while nobody knew what to call it."""
+    if call.id and call.intent is not None and not call.ended:
+        provider = await exchange.provider(credential_id)
+        exchange.spawn(provider.hang_up(call.id), "hang up a call the carrier has just named")
+
+
 async def _progress(exchange: Exchange, credential_id: str, event: CallEvent) -> None:
     call = await _call_of(exchange, credential_id, event)
     if call is None:
@@ -182,10 +207,8 @@ async def _progress(exchange: Exchange, credential_id: str, event: CallEvent) ->
         case CallProgress(call=seen):
             unnamed = not call.id
             call = await exchange.update(key, lambda c: advance(c, seen, _when(event)))
-            if unnamed and call.id and call.intent is not None and not call.ended:
-                # It was to be hung up while nobody knew what to call it.
-                provider = await exchange.provider(credential_id)
-                exchange.spawn(provider.hang_up(call.id), "hang up a call the carrier has just named")
+            if unnamed:
+                await _now_named(exchange, credential_id, call)
         case MachineDetected(answered_by=who):
             call = await exchange.update(key, lambda c: c.model_copy(update={"answered_by": who}))
         case TransferProgress(status="failed" | "busy" | "no_answer" | "canceled"):

@@ -39,6 +39,7 @@ from starlette.routing import Route
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))
 from postgres import binaries, scratch_folder, scratch_postgres
 
+from linecard.fast.collector import QuietCollector
 from linecard.server.app import create_service
 from linecard.server.service import Service
 from linecard.server.settings import Settings
@@ -140,9 +141,11 @@ async def desk(folder: Path, database: str, account: dict[str, str]) -> AsyncIte
     settings = Settings(data_dir=folder, database=database, port=sock.getsockname()[1], admin_key=SecretStr(KEY),
                         allow=["*"], calls_per_day=10**9, minutes_per_day=10**9, local=True)  # fmt: skip
     app = create_service(settings)
-    # As `linecard serve` has it: its event loop, its HTTP parser, and no looking for proxies.
+    # As `linecard serve` has it: its event loop, its HTTP parser, its times for garbage, and no looking for proxies.
     async with serve(app, sock, proxy_headers=False, server_header=False):
         service: Service = app.state.service
+        collector = QuietCollector(lambda: len(service.exchange.sessions))
+        collector.start()
         store = service.store
         workspace = await store.workspaces.first()
         assert workspace is not None
@@ -152,6 +155,7 @@ async def desk(folder: Path, database: str, account: dict[str, str]) -> AsyncIte
         agent = await store.agents.create(workspace.id, name="Aria")
         line = await store.lines.create(row, OURS, agent_id=agent.id)
         yield Desk(service, app, line, agent, row, account["token"])
+        collector.stop()
 
 
 async def cpu(work: Callable[[], Awaitable[None]], times: int) -> float:

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 from tenants import Tenant, make_tenant
 
-from linecard.callbook import CallBook
+from linecard.callbook import CallBook, OnceCallBook
 from linecard.calls import Call, CallStatus, Direction, EndReason, advance
 from linecard.errors import UnknownCall, UnknownCredential
 from linecard.server.store import CallFilter, NewCall, Store
@@ -142,6 +142,40 @@ async def test_concurrent_changes_lose_nothing(store: Store, tenant: Tenant) -> 
     found = await store.callbook.get(call.reference)
     assert found is not None
     assert found.sip_code == 30
+
+
+async def test_of_one_event_told_ten_times_at_once_one_changes_the_call(store: Store, tenant: Tenant) -> None:
+    assert isinstance(store.callbook, OnceCallBook)
+    call = await store.callbook.open(tenant.call(sip_code=0))
+
+    def more(call: Call) -> Call:
+        return call.model_copy(update={"sip_code": (call.sip_code or 0) + 1})
+
+    told = await asyncio.gather(*(store.callbook.update_once("e1", 60, call.reference, more) for _ in range(10)))
+    assert len([one for one in told if one is not None]) == 1
+    assert not await store.once.first("e1", 60), "it is the key that everybody else asks for"
+    assert await store.callbook.update_once("e1", 60, call.reference, more) is None
+    other = await store.callbook.update_once("e2", 60, call.reference, more)
+    found = await store.callbook.get(call.reference)
+    assert other is not None and found is not None
+    assert (other.sip_code, found.sip_code) == (2, 2)
+
+
+async def test_an_event_that_changes_nothing_is_told_once_too(store: Store, tenant: Tenant) -> None:
+    call = await store.callbook.open(tenant.call())
+    same = [await store.callbook.update_once("e1", 60, call.reference, lambda c: c) for _ in range(2)]
+    assert same == [call, None]
+
+
+async def test_an_event_whose_change_fails_may_come_again(store: Store, tenant: Tenant) -> None:
+    call = await store.callbook.open(tenant.call())
+
+    def broken(call: Call) -> Call:
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        await store.callbook.update_once("e1", 60, call.reference, broken)
+    assert await store.callbook.update_once("e1", 60, call.reference, answered) is not None
 
 
 async def test_a_failing_change_leaves_the_call_as_it_was(store: Store, tenant: Tenant) -> None:

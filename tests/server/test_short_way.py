@@ -146,8 +146,9 @@ async def test_an_act_on_a_row_that_has_changed_since_does_none_of_it(store: Sto
     change = {"row_id": call.id, "version": seen, "carrier_status": "ringing", "updated_at": utc_now()}
     log = LOG.of([{"call_id": call.id, "kind": "call.ringing", "at": utc_now(), "payload": {}}])
     act = changing_version(("carrier_status", "updated_at"))
-    assert await optimist.act_if_unchanged((act, change), log)
-    assert not await optimist.act_if_unchanged((act, change), log)
+    wrote = await optimist.act_if(1, (act, change), log)
+    assert wrote == (await store.db.row(READ_VERSION[0], id=call.id)).version != seen
+    assert await optimist.act_if(1, (act, change), log) is None
     assert [event.kind for event in await store.calls.events(call.id)] == ["call.created", "call.ringing"]
 
 

@@ -41,14 +41,30 @@ class WatchedCallBook:
         return await self._book.in_progress()
 
     async def update(self, key: str, change: Callable[[Call], Call]) -> Call:
-        was_over = True
-
-        def watched(before: Call) -> Call:
-            nonlocal was_over
-            was_over = before.ended
-            return change(before)
-
+        watched = _Watched(change)
         after = await self._book.update(key, watched)
-        if after.ended and not was_over:
-            self._on_end(after)
+        self._look(watched, after)
         return after
+
+    async def update_once(self, event: str, ttl: float, key: str, change: Callable[[Call], Call]) -> Call | None:
+        watched = _Watched(change)
+        after = await self._book.update_once(event, ttl, key, watched)
+        if after is not None:
+            self._look(watched, after)
+        return after
+
+    def _look(self, watched: _Watched, after: Call) -> None:
+        if after.ended and not watched.was_over:
+            self._on_end(after)
+
+
+class _Watched:
+    """A change that remembers whether the call was over before it; it may run twice."""
+
+    def __init__(self, change: Callable[[Call], Call]) -> None:
+        self._change = change
+        self.was_over = True
+
+    def __call__(self, before: Call) -> Call:
+        self.was_over = before.ended
+        return self._change(before)

@@ -65,13 +65,10 @@ class Courier:
 
     async def post(self, delivery: Delivery) -> Delivery:
         """Send now and wait for the reply; never raises for what the other side does."""
-        # A connection of its own: a kept one may be closed by the server in the very moment it is used again, and the
-        # webhook would be lost, every so often, five idle seconds after the last.
-        headers = {**delivery.headers, "connection": "close"}
         try:
             async with asyncio.timeout(delivery.timeout):
                 response = await self._http.request(
-                    delivery.method, delivery.url, content=delivery.body or None, headers=headers
+                    delivery.method, delivery.url, content=delivery.body or None, headers=delivery.headers
                 )
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as failure:
             delivery.failure = f"{type(failure).__name__}: {failure}"

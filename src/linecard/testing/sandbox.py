@@ -58,7 +58,10 @@ class Sandbox(ABC):
         """Set by :meth:`aclose`: what is never answered waits for this."""
         self._own_http = http is None
         # Webhooks go where they are sent, whatever proxy the environment names.
-        self._http = http or httpx.AsyncClient(trust_env=False, timeout=30.0)
+        # A connection is kept for less long than any server keeps one: else it may be closed in the very moment it is
+        # used again, and a webhook would be lost, every so often, five idle seconds after the last.
+        kept = httpx.Limits(keepalive_expiry=1.0)
+        self._http = http or httpx.AsyncClient(trust_env=False, timeout=30.0, limits=kept)
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures: list[BaseException] = []
         self._arrivals = asyncio.Event()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -33,7 +33,6 @@ from linecard.server.store.models import Agent, CallRow, ContactRule, Credential
 from linecard.server.store.new_calls import BY_KEY, IDEMPOTENCY
 from linecard.server.store.rules import verdict
 from linecard.server.store.statements import Statement, table_of
-from linecard.server.store.transactions import Transaction
 
 if TYPE_CHECKING:
     from linecard.server.service import Service
@@ -158,15 +157,8 @@ async def place(
 
 async def _now(service: Service, caller: Caller, new: NewCall, agent: Agent) -> Placed:
     store = service.store
-
-    async def work(tx: Transaction) -> tuple[CallRow, bool, Snapshot]:
-        """The call and its place in the day's limit: both, or neither. It may last as long as there are minutes."""
-        snapshot, entering = await store.limits.admit(tx, caller.workspace_id, new.id)
-        capped = replace(new, time_limit=snapshot.longest(new.time_limit))
-        return *await store.calls.create_in(tx, capped, *entering), snapshot
-
     try:
-        call, fresh, snapshot = await store.db.transact(work)
+        call, fresh, snapshot = await store.placing.place(new)
     except OverLimit as over:
         # The last place may be the very same request's, a moment ago.
         known = await _repeat(service, caller, new.idempotency_key, new.body_hash) if new.idempotency_key else None

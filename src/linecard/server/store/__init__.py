@@ -28,6 +28,7 @@ from linecard.server.store.new_calls import NewCall
 from linecard.server.store.once import SqlOnce
 from linecard.server.store.outbox import Outbox
 from linecard.server.store.pages import Page
+from linecard.server.store.placing import Placing
 from linecard.server.store.recordings import Recordings
 from linecard.server.store.rules import Rules, Verdict
 from linecard.server.store.transcripts import Transcripts
@@ -65,6 +66,7 @@ class Store:
         self.recordings = Recordings(db)
         self.rules = Rules(db)
         self.limits = Limits(db, calls=settings.calls_per_day, minutes=settings.minutes_per_day)
+        self.placing = Placing(self)
         self.once = SqlOnce(db)
         self.claims = Claims(db, self.owner)
         self.webhooks = Webhooks(db, sealer)

@@ -15,7 +15,7 @@ from sqlalchemy import and_, bindparam, select
 
 from linecard.calls import Call, CallStatus
 from linecard.errors import UnknownCall, UnknownCredential
-from linecard.server.store import tallies
+from linecard.server.store import once, tallies
 from linecard.server.store.columns import utc_now, word
 from linecard.server.store.database import Database
 from linecard.server.store.ids import new_id, parse_id
@@ -78,7 +78,7 @@ class SqlCallBook:
         self._db = db
         self._owner = owner or None
         self._announce = on_announcement or (lambda: None)
-        self._seen: OrderedDict[UUID, Any] = OrderedDict()
+        self._seen: OrderedDict[UUID, tuple[Any, str]] = OrderedDict()
 
     async def open(self, call: Call) -> Call:
         """Write a new call down, or return the one already known by its reference or carrier id.
@@ -124,47 +124,71 @@ class SqlCallBook:
         if row is None:
             return None
         if self._db.optimist is not None:
-            self._seen[row.id] = row
-            if len(self._seen) > SEEN:
-                self._seen.popitem(last=False)
+            self.remember(row, row.version)
         return as_call(row)
 
+    def remember(self, row: Any, version: str) -> None:
+        """The row as it was a moment ago, for the change that mostly follows."""
+        self._seen[row.id] = row, version
+        if len(self._seen) > SEEN:
+            self._seen.popitem(last=False)
+
     async def update(self, key: str, change: Callable[[Call], Call]) -> Call:
-        done = await self._at_once(key, change)
+        after = await self._update(key, change)
+        assert after is not None
+        return after
+
+    async def update_once(self, event: str, ttl: float, key: str, change: Callable[[Call], Call]) -> Call | None:
+        """See :class:`linecard.callbook.OnceCallBook`."""
+        return await self._update(key, change, once.taking(event, ttl))
+
+    async def _update(self, key: str, change: Callable[[Call], Call], first: Act | None = None) -> Call | None:
+        """``first`` takes a once-only key; when it is taken already, nothing is done, and None comes back."""
+        done = await self._at_once(key, change, first)
         if done is None:
-            done = await self._db.transact(lambda tx: self._under_lock(tx, key, change))
+            done = await self._db.transact(lambda tx: self._under_lock(tx, key, change, first))
         after, told = done
         if told:
             self._announce()
         return after
 
-    async def _at_once(self, key: str, change: Callable[[Call], Call]) -> tuple[Call, bool] | None:
+    async def _at_once(
+        self, key: str, change: Callable[[Call], Call], first: Act | None
+    ) -> tuple[Call | None, bool] | None:
         """Look, and act if nobody was quicker: half the ways to PostgreSQL and back that a lock takes. None when that
         will not do: somebody was quicker, or the call ends, which has more to write than goes together."""
         optimist = self._db.optimist
         if optimist is None:
             return None
         id_ = parse_id("call", key)
-        row = self._seen.pop(id_, None) if id_ is not None else None
+        row: Any
+        row, version = self._seen.pop(id_, (None, "")) if id_ is not None else (None, "")
         for look in (row is None, row is not None):
             if look:
                 row = await self._find(key)
-            if row is None:
-                raise UnknownCall(key)
+                if row is None:
+                    raise UnknownCall(key)
+                version = row.version
             before = as_call(row)
             after = change(before)
             if after is before or after == before:
                 if look:
-                    return before, False
+                    taken = first is None or await self._db.act(first[0], **first[1]) is not None
+                    return before if taken else None, False
                 continue  # there was nothing to change in what was seen a moment ago: it may have moved on
             if after.ended and not before.ended:
                 return None
             changed, acts, told = _moved(row, before, after)
-            act = changing_version(tuple(changed)), {"row_id": row.id, "version": row.version, **changed}
-            return (after, told) if await optimist.act_if_unchanged(act, *acts) else None
+            act = changing_version(tuple(changed)), {"row_id": row.id, "version": version, **changed}
+            guards = [act] if first is None else [act, first]
+            return (after, told) if await optimist.act_if(len(guards), *guards, *acts) is not None else None
         return None
 
-    async def _under_lock(self, tx: Transaction, key: str, change: Callable[[Call], Call]) -> tuple[Call, bool]:
+    async def _under_lock(
+        self, tx: Transaction, key: str, change: Callable[[Call], Call], first: Act | None
+    ) -> tuple[Call | None, bool]:
+        if first is not None and await tx.row(first[0], **first[1]) is None:
+            return None, False
         row = await _locked(tx, key)
         if row is None:
             raise UnknownCall(key)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnClause, Select, bindparam, delete, func, insert, literal_column, select, update
 
 from linecard.server.refusals import OverLimit
 from linecard.server.store.columns import seconds_of, utc_now, word
@@ -53,6 +53,9 @@ def _look() -> Select[Any]:
 
 
 PEEK = Statement(_look())
+# PostgreSQL's own mark of who wrote a row last: a row that has it still is the row that was read.
+VERSION: ColumnClause[str] = literal_column("usage_windows.xmin::text")
+PEEK_VERSION = Statement(_look().add_columns(VERSION.label("version")))
 LOCK = Statement(_look().with_for_update(of=WINDOW))
 BEGIN = Statement(
     lambda insert: insert(WINDOW).on_conflict_do_nothing(),
@@ -67,6 +70,12 @@ SET = Statement(
     update(WINDOW)
     .where(WINDOW.c.workspace_id == bindparam("of"))
     .values(calls=bindparam("calls"), seconds=bindparam("seconds"), swept_to=bindparam("swept_to"))
+)
+SET_VERSION = Statement(
+    update(WINDOW)
+    .where(WINDOW.c.workspace_id == bindparam("of"), bindparam("version") == VERSION)
+    .values(calls=bindparam("calls"), seconds=bindparam("seconds"), swept_to=bindparam("swept_to"))
+    .returning(WINDOW.c.workspace_id)
 )
 ADD = Statement(
     update(WINDOW)
@@ -163,6 +172,24 @@ class Limits:
         """
         now = utc_now()
         return self._entering(*await self._locked(tx, workspace_id, now), workspace_id, call_id, now)
+
+    async def foresee(self, workspace_id: UUID, call_id: UUID) -> tuple[Snapshot, list[Act]] | None:
+        """:meth:`admit` without the lock: the first of what writes it down does nothing if anybody was quicker.
+
+        Only where the database is an optimist. None for a workspace that has never called.
+        """
+        now = utc_now()
+
+        async def work(tx: Transaction) -> tuple[str, Sums, Snapshot] | None:
+            found = await tx.row(PEEK_VERSION, workspace_id=workspace_id, horizon=now - DAY)
+            return None if found is None else (found.version, *await self._seen(tx, found, workspace_id, now))
+
+        seen = await self._db.look(work)
+        if seen is None:
+            return None
+        version, sums, before = seen
+        after, ((_, counted), entry) = self._entering(sums, before, workspace_id, call_id, now)
+        return after, [(SET_VERSION, {**counted, "version": version}), entry]
 
     def _entering(
         self, sums: Sums, before: Snapshot, workspace_id: UUID, call_id: UUID, at: datetime

@@ -70,10 +70,26 @@ class NewCall:
     body_hash: str | None = None
 
 
-async def create(
-    tx: Transaction, new: NewCall, owner: str | None, acts: Sequence[Act]
-) -> tuple[CallRow, bool]:
-    """The call's row, and whether it is new; ``acts`` are done together with a new one."""
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """What writes a new call down: its row, and what goes with it."""
+
+    values: dict[str, Any]
+    with_it: list[Act]
+
+    @property
+    def row(self) -> CallRow:
+        """The row as it will be."""
+        return as_stored(CallRow, self.values)
+
+    @property
+    def acts(self) -> list[Act]:
+        """All of it, for a call that cannot be there yet."""
+        return [(CREATE, self.values), *self.with_it]
+
+
+def writing(new: NewCall, owner: str | None) -> Writing:
+    """How ``new`` is written down, as the call of process ``owner``."""
     now = utc_now()
     stage = "queued" if new.scheduled_at else "initiated"
     of = new.line.workspace_id
@@ -105,19 +121,25 @@ async def create(
         "updated_at": now,
         "owner": owner,
     }
-    with_it = (
+    with_it = [
         tallies.counting(((of, new.agent_id, "outbound", stage, False), 1)),
         LOG.of([{"call_id": new.id, "kind": "call.created", "at": now, "payload": {}}]),
-        *acts,
-    )
+    ]
+    return Writing(values, with_it)
+
+
+async def create(tx: Transaction, new: NewCall, owner: str | None, acts: Sequence[Act]) -> tuple[CallRow, bool]:
+    """The call's row, and whether it is new; ``acts`` are done together with a new one."""
+    written = writing(new, owner)
     if new.idempotency_key is None:
-        await tx.together((CREATE, values), *with_it)
-        return as_stored(CallRow, values), True
-    await tx.run(FREE_KEY, of=of, key=new.idempotency_key, before=now - IDEMPOTENCY)
-    if await tx.value(CREATE_UNLESS_THERE, **values) is None:
+        await tx.together(*written.acts, *acts)
+        return written.row, True
+    of = new.line.workspace_id
+    await tx.run(FREE_KEY, of=of, key=new.idempotency_key, before=utc_now() - IDEMPOTENCY)
+    if await tx.value(CREATE_UNLESS_THERE, **written.values) is None:
         known: CallRow = await tx.row(BY_KEY, of=of, key=new.idempotency_key)
         if known.body_hash != new.body_hash:
             raise IdempotencyConflict(known.id)
         return known, False
-    await tx.together(*with_it)
-    return as_stored(CallRow, values), True
+    await tx.together(*written.with_it, *acts)
+    return written.row, True

@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, delete
 from linecard.server.store.columns import utc_now
 from linecard.server.store.database import Database
 from linecard.server.store.models import Once
-from linecard.server.store.statements import Statement, table_of
+from linecard.server.store.statements import Act, Statement, table_of
 
 SWEEP_EVERY = 60.0
 
@@ -46,8 +46,15 @@ class SqlOnce:
         if time.monotonic() - self._swept > SWEEP_EVERY:
             self._swept = time.monotonic()
             await self._db.act(SWEEP, now=now)
-        return await self._db.act(TAKE, key=key, expires_at=now + timedelta(seconds=ttl), now=now) is not None
+        take, values = taking(key, ttl, at=now)
+        return await self._db.act(take, **values) is not None
 
     async def forget(self, key: str) -> None:
         """Let the key be used again."""
         await self._db.act(FORGET, key=key)
+
+
+def taking(key: str, ttl: float, *, at: datetime | None = None) -> Act:
+    """What takes the key for ``ttl`` seconds: it gives a row to the first, and none to the others."""
+    now = at or utc_now()
+    return TAKE, {"key": key, "expires_at": now + timedelta(seconds=ttl), "now": now}

@@ -20,8 +20,8 @@ T = TypeVar("T")
 
 
 @cache  # which go together is written in the code, so there are few
-def _together(statements: tuple[Statement, ...], dialect: Dialect, *, guarded: bool = False) -> Together:
-    return Together(statements, dialect, guarded=guarded)
+def _together(statements: tuple[Statement, ...], dialect: Dialect, *, guards: int = 0) -> Together:
+    return Together(statements, dialect, guards=guards)
 
 
 class PostgresqlTransaction:
@@ -94,17 +94,18 @@ class PostgresqlLane:
     async def alone(self, statement: Statement, values: Mapping[str, Any]) -> Any:
         return await self.first(statement, values)
 
-    async def act_if_unchanged(self, *acts: Act) -> bool:
+    async def act_if(self, guards: int, *acts: Act) -> str | None:
         import asyncpg
 
-        joined = _together(tuple(statement for statement, _ in acts), self._dialect, guarded=True)
+        joined = _together(tuple(statement for statement, _ in acts), self._dialect, guards=guards)
         pool = self._pool or await self._open()
         async with pool.acquire() as connection:
             try:
-                await connection.fetch(joined.sql, *joined.arguments([values for _, values in acts]))
+                done = await connection.fetchrow(joined.sql, *joined.arguments([values for _, values in acts]))
             except asyncpg.DivisionByZeroError:
-                return False
-        return True
+                return None
+        version: str = done[1]
+        return version
 
     async def close(self) -> None:
         if self._pool is not None:

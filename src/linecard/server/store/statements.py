@@ -84,18 +84,19 @@ class Together:
     """Statements of which none needs what another does, as one for PostgreSQL: one way there and back for all.
 
     All see the rows as they were before, references are checked after, and which comes first is not to be relied upon.
-    ``guarded``: the first returns something, or none of it happens, by a division through what it returned.
+    The first ``guards`` of them return something, or none of it happens, by a division through what they returned.
     """
 
-    def __init__(self, statements: Sequence[Statement], dialect: Dialect, *, guarded: bool = False) -> None:
+    def __init__(self, statements: Sequence[Statement], dialect: Dialect, *, guards: int = 0) -> None:
         parts, count = [], 0
         for number, statement in enumerate(statements, 1):
             found = statement.on(dialect)
             shifted = PARAMETER.sub(lambda given: f"${int(given[1]) + count}", found.sql)  # noqa: B023 used at once
             count += found.width
             parts.append(f"s{number} AS ({shifted})")
-        guard = "1 / (SELECT count(*) FROM s1)" if guarded else "1"
-        self.sql = f"WITH {', '.join(parts)} SELECT {guard}"
+        guard = "".join(f" / (SELECT count(*) FROM s{number})" for number in range(1, guards + 1))  # noqa: S608 numbers
+        version = ", pg_current_xact_id()::xid::text" if guards else ""
+        self.sql = f"WITH {', '.join(parts)} SELECT 1{guard}{version}"
         self._each = [statement.on(dialect) for statement in statements]
 
     def arguments(self, values: Sequence[Mapping[str, Any]]) -> list[Any]:

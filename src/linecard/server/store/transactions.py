@@ -76,8 +76,9 @@ class Lane(Protocol):
 class Optimist(Protocol):
     """A lane where looking and acting are cheaper apart than under a lock."""
 
-    async def act_if_unchanged(self, *acts: Act) -> bool:
-        """All of it if the first changes a row, which says that nobody was quicker; else nothing, and False."""
+    async def act_if(self, guards: int, *acts: Act) -> str | None:
+        """All of it if each of the first ``guards`` changes a row, which says that nobody was quicker; else nothing,
+        and None. What comes back is the version that rows written here have now."""
         ...
 
 
