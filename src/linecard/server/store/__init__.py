@@ -66,7 +66,7 @@ class Store:
         self.recordings = Recordings(db)
         self.rules = Rules(db)
         self.limits = Limits(db, calls=settings.calls_per_day, minutes=settings.minutes_per_day)
-        self.placing = Placing(self)
+        self.placing = Placing(db, self.calls, self.limits, self.callbook, owner=self.owner)
         self.once = SqlOnce(db)
         self.claims = Claims(db, self.owner)
         self.webhooks = Webhooks(db, sealer)
