@@ -56,6 +56,15 @@ def test_an_unknown_word_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "'dail'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("word", cli.COMMANDS)
+def test_every_word_says_what_it_is_for_in_plain_words(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        cli.main([word, "--help"])
+    told = capsys.readouterr().out
+    assert done.value.code == 0 and len(told.splitlines()) > 4
+    assert "``" not in told and ":mod:" not in told
+
+
 def test_every_word_leads_to_a_command() -> None:
     for word in cli.COMMANDS:
         run = subprocess.run([sys.executable, "-m", "linecard", word, "--help"], capture_output=True, text=True)

@@ -149,7 +149,8 @@ async def test_an_agents_settings_are_set_where_they_belong(run: Run) -> None:
 @pytest.mark.usefixtures("served")
 async def test_a_setting_agents_do_not_have_is_named(run: Run) -> None:
     await an_agent(run)
-    assert "agents have no spead" in (await run("agents", "set", "aria", "spead=1.2", expect=2)).err
+    refused = (await run("agents", "set", "aria", "spead=1.2", "speed=1.5", expect=2)).err
+    assert "agents have no spead (speed set all the same)" in refused
     assert "speed" in (await run("agents", "set", "aria", "speed=99", expect=2)).err
     assert "nothing to change" in (await run("agents", "set", "aria", expect=2)).err
 
@@ -214,6 +215,7 @@ async def test_a_call_is_dialled_listed_stopped_and_shown(served: Served, run: R
     row = (await run("calls", "ls", "--status", "in_progress")).out.splitlines()[1]
     assert row.split()[2:6] == ["outbound", number, SOMEBODY, "in_progress"]
     assert (await run("calls", "stop", "--all")).out == f"{call['id']}  completed (api_stop)\n"
+    assert (await run("calls", "stop", "--all")).out == "No live calls.\n"
     assert "completed (api_stop)" in (await run("calls", "stop", call["id"])).out, "over already is no error"
     shown = await run("calls", "show", call["id"])
     assert "variables.name: Ann" in shown.out and "call.answered" in shown.out and "api_stop" in shown.out
@@ -308,7 +310,8 @@ async def test_no_server_is_a_no_with_the_next_step(run: Run, monkeypatch: pytes
 
 @pytest.mark.parametrize(
     "words",
-    [("numbers",), ("numbers", "sell"), ("calls", "dial"), ("calls", "stop"), ("agents", "add", "x", "speed")],
+    [("numbers",), ("numbers", "sell"), ("calls", "dial"), ("calls", "stop"), ("agents", "add", "x", "speed"),
+     ("calls", "ls", "--limit", "0")],
     ids=" ".join,
 )
 @pytest.mark.usefixtures("served")

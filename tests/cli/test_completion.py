@@ -47,6 +47,10 @@ def test_bash_offers_words_then_verbs_then_options(tmp_path: Path, capsys: pytes
     assert offered(["doctor", "--f"], tmp_path, capsys) == ["--fix"]
     assert offered(["serve", "--pub"], tmp_path, capsys) == ["--public-url"]
     assert offered(["completion", ""], tmp_path, capsys)[:3] == ["bash", "zsh", "fish"]
+    assert offered(["calls", "ls", "--direction", ""], tmp_path, capsys) == ["inbound", "outbound"]
+    assert offered(["numbers", "buy", "--type", "t"], tmp_path, capsys) == ["toll_free"]
+    assert offered(["numbers", "buy", "--agent", ""], tmp_path, capsys) == []
+    assert offered(["doctor", "--fix", "--y"], tmp_path, capsys) == ["--yes"]
     assert offered(["no-such-word", ""], tmp_path, capsys) == []
 
 

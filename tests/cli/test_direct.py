@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from cli.town import Run
 from linecard.numbers import SyncResult
 from linecard.server import seal
 from linecard.server.seal import MasterKeyWrong
+from linecard.server.service import Service
 from linecard.server.settings import Settings
 from linecard.server.store import Store
 
@@ -62,6 +65,24 @@ async def test_an_admin_key_made_here_opens_the_server(run: Run) -> None:
         await store.close()
     assert key is not None and key.admin and key.created_by == "command line"
     assert [one["label"] for one in (await run("keys", "ls", "--direct", "--json")).json] == ["ops"]
+
+
+async def test_a_workspace_is_begun_by_its_admin_key_and_sees_nothing_of_another(run: Run) -> None:
+    await run("agents", "add", "Aria", "--handler", "listen", "--direct")
+    make = ("keys", "create", "--direct", "--workspace", "Other Ltd")
+    (first, said), (second, _) = [(await run(*make, label)).out.splitlines() for label in ("one", "two")]
+    assert "an admin key of workspace Other Ltd" in said
+    store = await Store.open(Settings())
+    try:
+        keys = [await store.keys.authenticate(secret) for secret in (first, second)]
+        assert keys[0] is not None and keys[1] is not None and keys[0].workspace_id == keys[1].workspace_id
+        assert await store.agents.list(keys[0].workspace_id) == []
+    finally:
+        await store.close()
+    assert [one["name"] for one in (await run("agents", "ls", "--direct", "--json")).json] == ["Aria"]
+    assert (await run("keys", "ls", "--direct", "--json")).json == []
+    refused = await run("keys", "create", "x", "--agent", "aria", "--direct", "--workspace", "Other Ltd", expect=2)
+    assert "--workspace is for admin keys" in refused.err
 
 
 async def test_looking_does_not_use_up_the_first_admin_key(run: Run) -> None:
@@ -132,19 +153,37 @@ async def test_one_command_changes_the_key_and_every_secret_still_opens(run: Run
         await stored_secret(id_)
 
 
+@contextlib.asynccontextmanager
+async def server() -> AsyncIterator[None]:
+    """A server that says it lives, and with which key it seals."""
+    service = await Service.open(Settings(), [])
+    try:
+        await service.reconciler.sign_of_life()
+        yield
+    finally:
+        await service.reconciler.stop()
+        await service.close()
+
+
 async def test_with_servers_running_it_takes_three_steps(run: Run, data: Path) -> None:
     id_ = await a_credential(run)
-    running = await Store.open(Settings())
-    await running.claims.alive()
-    refused = await run("rotate-key", expect=2)
-    assert "rotate-key --add" in refused.err and len((data / "master.key").read_text().split()) == 1
-    assert "Restart the servers" in (await run("rotate-key", "--add")).out
-    assert "holds a new key already" in (await run("rotate-key", "--add", expect=2)).err
-    await running.close()
+    async with server():
+        refused = await run("rotate-key", expect=2)
+        assert "rotate-key --add" in refused.err and len((data / "master.key").read_text().split()) == 1
+        assert "Restart the servers" in (await run("rotate-key", "--add")).out
+        assert "holds a new key already" in (await run("rotate-key", "--add", expect=2)).err
+        # What is entered at a server that knows the old key only could never be opened again.
+        assert "1 server process(es) still seal with the old key" in (await run("rotate-key", "--finish", expect=2)).err
+        assert len((data / "master.key").read_text().split()) == 2
     assert await stored_secret(id_) == SECRET, "between the steps both keys open"
-    await run("rotate-key", "--finish")
+    async with server():
+        await run("rotate-key", "--finish")
     assert len((data / "master.key").read_text().split()) == 1
     assert await stored_secret(id_) == SECRET
+
+
+async def test_steps_that_lie_apart_are_not_taken_together(run: Run) -> None:
+    assert "give one of them" in (await run("rotate-key", "--add", "--finish", expect=2)).err
 
 
 async def test_a_key_in_the_environment_is_rotated_by_its_owner(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 from cli.town import Run, Served
+from starlette.applications import Starlette
 
 from linecard.cli import doctor as doctor_module
 from linecard.cli.credentials import read_secret
+from linecard.testing.serving import listening, serve, url_of
 
 
 class Terminal:
@@ -57,10 +59,30 @@ async def test_a_database_nobody_runs_is_told_without_its_password(
     assert "LINECARD_DATABASE" in refused.err and "s3cret" not in refused.err
 
 
+@pytest.mark.parametrize("words", [("db", "upgrade"), ("agents", "ls", "--direct"), ("rotate-key",)], ids=" ".join)
+async def test_a_database_url_that_cannot_be_read_is_told(
+    run: Run, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("LINECARD_DATABASE", "nonsense")
+    assert "postgresql://user:password@host/name" in (await run(*words, expect=2)).err
+
+
 async def test_a_file_that_is_no_database_is_told(run: Run, tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("not a database at all, but long enough to look like one" * 20)
     refused = await run("db", "upgrade", "--database", f"sqlite:///{tmp_path}/text.db", expect=2)
     assert "text.db cannot be used" in refused.err
+
+
+@pytest.mark.parametrize("key", ["ApiKey_\u2026", "ApiKey_one\ntwo", "\u043a\u043b\u044e\u0447"])
+async def test_a_key_that_was_copied_badly_is_said_to_be_that(run: Run, key: str) -> None:
+    refused = await run("agents", "ls", "--key", key, expect=2)
+    assert "copy it again" in refused.err and key not in refused.err
+
+
+async def test_an_address_where_something_else_answers_is_doubted(run: Run) -> None:
+    async with serve(Starlette(), sock := listening()):
+        refused = await run("agents", "ls", "--url", url_of(sock), "--key", "k", expect=1)
+    assert "is the URL right?" in refused.err
 
 
 async def test_a_request_that_is_cut_off_may_have_been_done(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,8 +23,8 @@ class AgentSettings(BaseModel):
     language: str = "en"
     voice: str | None = None
     speed: float = Field(default=1.0, gt=0.25, le=4)
-    synthesizer: str | None = Field(default=None, description="engine name; None takes the one installed")
-    recognizer: str | None = Field(default=None, description="engine name; None takes the one installed")
+    synthesizer: str | None = Field(default=None, description="engine name; null: the one installed")
+    recognizer: str | None = Field(default=None, description="engine name; null: the one installed")
     fallback_synthesizer: str | None = None
     fallback_recognizer: str | None = None
     phrases: tuple[str, ...] = Field(default=(), description="what callers are expected to say")

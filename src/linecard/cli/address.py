@@ -29,12 +29,14 @@ class Address:
 
 
 def find_address(url: str | None = None, key: str | None = None) -> Address:
-    """``url`` and ``key`` are what the command line said. ``ConfigurationError`` for an unfit URL.
+    """``url`` and ``key`` are what the command line said. ``ConfigurationError`` for an unfit URL or key.
 
     The local server's admin key is offered to the local server only, never to one that was named.
     """
     named = url or os.environ.get("LINECARD_URL")
     key = key or os.environ.get("LINECARD_KEY")
+    if key and not (key.isascii() and key.isprintable()):
+        raise ConfigurationError("the key holds characters that no key has: copy it again, without a line break")
     if named and key:
         return Address(checked(named), key)
     settings = local_settings()

@@ -59,7 +59,9 @@ async def change(client: Client, asked: Namespace) -> None:
     await _change_routing(client, agent, action, filters)
     if changed["ignored"]:
         unknown = ", ".join(changed["ignored"])
-        raise ConfigurationError(f"agents have no {unknown}; `linecard agents show` lists what they have")
+        known = [name for name, _ in asked.settings if name not in changed["ignored"]]
+        done = f"{', '.join(known)} set all the same" if known else "nothing is set"
+        raise ConfigurationError(f"agents have no {unknown} ({done}); `linecard agents show` lists what they have")
     say(asked, f"{agent['handle']}: {', '.join(name for name, _ in asked.settings)} set", changed)
 
 

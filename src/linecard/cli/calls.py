@@ -11,7 +11,7 @@ from linecard.cli.naming import agent_named, line_named
 from linecard.cli.progress import working
 from linecard.cli.table import clean, print_json, say, show_one, show_rows
 from linecard.cli.tail import follow_all, follow_call
-from linecard.cli.typed import pair, phone_number
+from linecard.cli.typed import at_least_one, pair, phone_number
 from linecard.cli.words import Verb, Word, option
 from linecard.errors import ConfigurationError
 
@@ -90,18 +90,18 @@ async def dial(client: Client, asked: Namespace) -> int:
 
 
 async def stop(client: Client, asked: Namespace) -> int:
+    if not asked.call and not asked.all:
+        raise ConfigurationError("say which calls to stop, or --all of those that are live")
     calls = [await client.get(f"{ROOT}/{one}") for one in asked.call]
     if asked.all:
         for status in ("in_progress", "initiated"):
             calls += await client.every(ROOT, status=status)
-    if not asked.call and not asked.all:
-        raise ConfigurationError("say which calls to stop, or --all of those that are live")
     async with working(f"ending {len(calls)} call(s)"):
         ended = await asyncio.gather(*(_stopped(client, call["id"]) for call in calls))
     if asked.json:
         print_json(ended)
-    for call in () if asked.json else ended:
-        print(f"{call['id']}  {_state(call)}")
+    else:
+        print("\n".join(f"{call['id']}  {_state(call)}" for call in ended) or "No live calls.")
     return 0 if all(call["ended_at"] for call in ended) else 1
 
 
@@ -130,7 +130,7 @@ WORD = Word(
             ls,
             "list calls, newest first",
             (
-                option("--limit", type=int, default=20, help="default 20"),
+                option("--limit", type=at_least_one, default=20, help="default 20"),
                 option("--status", choices=("queued", "initiated", "in_progress", "completed", "failed")),
                 option("--direction", choices=("inbound", "outbound")),
                 option("--agent", help="id, handle or name"),

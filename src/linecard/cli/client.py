@@ -109,7 +109,9 @@ def read(response: httpx.Response) -> Any:
             raise Refused(response.status_code, "", "what answers there speaks no JSON: is it a linecard?")
         return body
     fields = body if isinstance(body, Mapping) else {}
-    detail = _sentence(fields.get("detail") or fields.get("message")) or f"the server answered {response.status_code}"
+    detail = _sentence(fields.get("detail") or fields.get("message"))
+    if not detail:
+        detail = f"the server answered {response.status_code}, and not as a linecard does: is the URL right?"
     if response.status_code == 401:
         detail += ". Here the key goes into LINECARD_KEY or --key"
     if (after := response.headers.get("retry-after")) is not None:

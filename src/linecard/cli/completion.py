@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 
 from linecard import cli
-from linecard.cli.words import CONNECTION, JSON, Option, Verb, Word, option
+from linecard.cli.words import CONNECTION, JSON, Option, Verb, Word, about, option
 
 LONG = re.compile(r"(?<!\S)\[?(--[a-z][a-z-]*)")
 SHELLS = ("bash", "zsh", "fish")
@@ -26,10 +26,13 @@ _linecard() {{
     if [ "$COMP_CWORD" -eq 1 ]; then
         found="{words}"
     else
-        case "$word $verb" in
+        case "$word ${{COMP_WORDS[COMP_CWORD-1]}}" in
+{value_cases}
+        *) case "$word $verb" in
 {verb_cases}
-        *) case "$word" in
+            *) case "$word" in
 {word_cases}
+                esac ;;
             esac ;;
         esac
     fi
@@ -51,10 +54,13 @@ _linecard() {{
     if (( CURRENT == 2 )); then
         found=({words})
     else
-        case "$words[2] $verb" in
+        case "$words[2] $words[CURRENT-1]" in
+{value_cases}
+        (*) case "$words[2] $verb" in
 {verb_cases}
-        (*) case "$words[2]" in
+            (*) case "$words[2]" in
 {word_cases}
+                esac ;;
             esac ;;
         esac
     fi
@@ -93,7 +99,7 @@ def _told(run: Callable[[list[str]], int]) -> list[str]:
 
 def main(argv: list[str]) -> int:
     """Print the script."""
-    parser = argparse.ArgumentParser(prog="linecard completion", description=__doc__)
+    parser = argparse.ArgumentParser(prog="linecard completion", description=about(__doc__))
     parser.add_argument("shell", choices=SHELLS)
     shell = parser.parse_args(argv).shell
     print({"bash": bash, "zsh": zsh, "fish": fish}[shell](), end="")
@@ -102,31 +108,36 @@ def main(argv: list[str]) -> int:
 
 def bash() -> str:
     """The bash script."""
-    verbs, words = [], []
+    values, verbs, words = [], [], []
     for name, below in tree().items():
-        words.append(f'            {name}) found="{" ".join(_second(below))}" ;;')
+        for flag, given in _after(below):
+            values.append(f'        "{name} {flag}") found="{" ".join(given)}" ;;')
+        words.append(f'                {name}) found="{" ".join(_second(below))}" ;;')
         for verb_name, verb in below.items():
             if verb_name:
-                verbs.append(f'        "{name} {verb_name}") found="{" ".join(_flags(verb))}" ;;')
-    return BASH.format(words=" ".join(cli.COMMANDS), verb_cases="\n".join(verbs), word_cases="\n".join(words))
+                verbs.append(f'            "{name} {verb_name}") found="{" ".join(_flags(verb))}" ;;')
+    cases = {"value_cases": "\n".join(values), "verb_cases": "\n".join(verbs), "word_cases": "\n".join(words)}
+    return BASH.format(words=" ".join(cli.COMMANDS), **cases)
 
 
 def zsh() -> str:
     """The zsh script, with purposes."""
-    verbs, words = [], []
+    values, verbs, words = [], [], []
     for name, below in tree().items():
+        for flag, given in _after(below):
+            values.append(f'        ("{name} {flag}") found=({" ".join(map(_quoted, given))}) ;;')
         if "" in below:
             offered = " ".join(_quoted(flag) for flag in _second(below))
         else:
             offered = " ".join(_quoted(f"{verb}:{one.purpose}") for verb, one in below.items())
-        words.append(f"            ({name}) found=({offered}) ;;")
+        words.append(f"                ({name}) found=({offered}) ;;")
         for verb_name, verb in below.items():
             if verb_name:
-                verbs.append(
-                    f'        ("{name} {verb_name}") found=({" ".join(_quoted(flag) for flag in _flags(verb))}) ;;'
-                )
+                flags = " ".join(_quoted(flag) for flag in _flags(verb))
+                verbs.append(f'            ("{name} {verb_name}") found=({flags}) ;;')
+    cases = {"value_cases": "\n".join(values), "verb_cases": "\n".join(verbs), "word_cases": "\n".join(words)}
     offered = " ".join(_quoted(f"{name}:{command.purpose}") for name, command in cli.COMMANDS.items())
-    return ZSH.format(words=offered, verb_cases="\n".join(verbs), word_cases="\n".join(words))
+    return ZSH.format(words=offered, **cases)
 
 
 def fish() -> str:
@@ -169,6 +180,16 @@ def _flags(verb: Verb) -> list[str]:
 def _values(verb: Verb) -> list[str]:
     positions = [one for one in verb.options if not one.flags[0].startswith("-")]
     return [str(value) for one in positions for value in one.details.get("choices", ())]
+
+
+def _after(below: Mapping[str, Verb]) -> list[tuple[str, list[str]]]:
+    """What may follow an option, by option: its choices, or nothing of ours. A word's verbs agree on their options."""
+    found: dict[str, list[str]] = {}
+    for verb in below.values():
+        for one in _options(verb):
+            if verb.run is not _nothing and one.details.get("action") != "store_true":
+                found[one.flags[0]] = [str(choice) for choice in one.details.get("choices", ())]
+    return list(found.items())
 
 
 def _second(below: Mapping[str, Verb]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+from sqlalchemy import select
 from starlette.applications import Starlette
 
 from linecard.cli.client import TIMEOUT, Client
@@ -21,8 +22,9 @@ from linecard.server.app import faces, service_routes
 from linecard.server.auth import Caller
 from linecard.server.service import Service
 from linecard.server.settings import Settings
+from linecard.server.store import Store
 from linecard.server.store.columns import utc_now
-from linecard.server.store.models import ApiKey
+from linecard.server.store.models import ApiKey, Workspace
 
 
 class DirectService(Service):
@@ -52,14 +54,28 @@ class DirectClient(Client):
             )
         return await super().request(method, path, body=body, query=query)
 
-    async def admin_key(self, label: str, description: str | None) -> dict[str, Any]:
-        """A new admin key in the shape in which the API shows new keys."""
-        keys = self._service.store.keys
-        workspace = self._service.admin.workspace_id
-        row, secret = await keys.create(workspace, label, description=description, created_by="command line")
+    async def admin_key(self, label: str, description: str | None, workspace: str | None = None) -> dict[str, Any]:
+        """A new admin key in the shape in which the API shows new keys; of a ``workspace``, made when there is none."""
+        store = self._service.store
+        if workspace is not None:
+            self._service.admin = _admin_of(await _workspace_named(store, workspace))
+        mine = self._service.admin.workspace_id
+        row, secret = await store.keys.create(mine, label, description=description, created_by="command line")
         listed = await self.get("/api/v1/api-keys")
         record = next(one for one in listed if one["id"].endswith(str(row.id)))
         return {"api_key": secret, "record": record}
+
+
+def _admin_of(workspace: Workspace) -> Caller:
+    return Caller(workspace.id, None, _nobodys_key(workspace.id))
+
+
+async def _workspace_named(store: Store, name: str) -> Workspace:
+    async with store.db.read() as session:
+        found = (await session.scalars(select(Workspace).where(Workspace.name == name))).all()
+    if len(found) > 1:
+        raise ConfigurationError(f"{len(found)} workspaces are called {name!r}")
+    return found[0] if found else await store.workspaces.create(name)
 
 
 def _nobodys_key(workspace_id: UUID) -> ApiKey:
@@ -79,7 +95,7 @@ async def direct_client(settings: Settings) -> AsyncIterator[DirectClient]:
     assert isinstance(service, DirectService)
     try:
         workspace = await service.store.workspaces.first() or await service.store.workspaces.create("default")
-        service.admin = Caller(workspace.id, None, _nobodys_key(workspace.id))
+        service.admin = _admin_of(workspace)
         transport = httpx.ASGITransport(Starlette(routes=service_routes(service)))
         async with httpx.AsyncClient(transport=transport, base_url="http://direct", timeout=TIMEOUT) as http:
             yield DirectClient(http, service)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from linecard.cli.naming import agent_named, digits, handles, pick
 from linecard.cli.table import print_json, say, show_rows
 from linecard.cli.words import Verb, Word, option
+from linecard.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from linecard.cli.client import Client
@@ -31,7 +32,9 @@ async def ls(client: Client, asked: Namespace) -> None:
 
 async def create(client: Client, asked: Namespace) -> None:
     if asked.agent is None:
-        made = await _admin_key(client, asked.label, asked.description)
+        made = await _admin_key(client, asked)
+    elif asked.workspace is not None:
+        raise ConfigurationError("--workspace is for admin keys: an agent's key is of the agent's workspace")
     else:
         agent = await agent_named(client, asked.agent)
         body = {"label": asked.label, "description": asked.description, "scoped_identity_id": agent["id"]}
@@ -39,7 +42,8 @@ async def create(client: Client, asked: Namespace) -> None:
     if asked.json:
         print_json(made)
         return
-    whose = "an admin key" if asked.agent is None else f"a key for {agent['handle']}"
+    admins = f"an admin key of workspace {asked.workspace}" if asked.workspace else "an admin key"
+    whose = admins if asked.agent is None else f"a key for {agent['handle']}"
     print(f"{made['api_key']}\n{made['record']['id']} is {whose}; the line above is shown this once.")
 
 
@@ -49,17 +53,16 @@ async def revoke(client: Client, asked: Namespace) -> None:
     say(asked, f"{key['id']} ({key['label']}) is ended, everywhere and at once", {"revoked": key["id"]})
 
 
-async def _admin_key(client: Client, label: str, description: str | None) -> dict[str, Any]:
+async def _admin_key(client: Client, asked: Namespace) -> dict[str, Any]:
     """A key for the whole workspace: only for who stands before the database."""
     from linecard.cli.direct import DirectClient
-    from linecard.errors import ConfigurationError
 
     if not isinstance(client, DirectClient):
         raise ConfigurationError(
             "a server makes keys for agents: name one with --agent. "
             "An admin key is made where the database is: linecard keys create LABEL --direct"
         )
-    return await client.admin_key(label, description)
+    return await client.admin_key(asked.label, asked.description, asked.workspace)
 
 
 WORD = Word(
@@ -73,7 +76,8 @@ WORD = Word(
             (
                 option("label", help="what it is for"),
                 option("--agent", help="whose key: id, handle or name; left out, with --direct: an admin key"),
-                option("--description"),
+                option("--workspace", metavar="NAME", help="with --direct: of this workspace, made when there is none"),
+                option("--description", help="for those who read the list"),
             ),
         ),
         "revoke": Verb(revoke, "end one", (option("id", metavar="key", help="its id, label or last four characters"),)),

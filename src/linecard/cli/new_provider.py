@@ -6,10 +6,12 @@ import argparse
 from importlib import import_module
 from pathlib import Path
 
+from linecard.cli.words import about
+
 
 def main(argv: list[str]) -> int:
     """Write the folder and say what comes next."""
-    parser = argparse.ArgumentParser(prog="linecard new-provider", description=__doc__)
+    parser = argparse.ArgumentParser(prog="linecard new-provider", description=about(__doc__))
     parser.add_argument("name", help="what the carrier is called: lower case, a-z 0-9 _ -")
     parser.add_argument("folder", nargs="?", type=Path, help="where to put it (default: ./linecard-NAME)")
     options = parser.parse_args(argv)

@@ -134,7 +134,7 @@ AGENT = option("--agent", help="who takes its calls: an agent's id, handle or na
 NAME = option("--name", help="what to call it")
 WANTED = (
     option("--country", help="ISO 3166 alpha-2; default US"),
-    option("--area-code"),
+    option("--area-code", help="its first digits after the country's, e.g. 415"),
     option("--contains", help="digits or letters in it"),
     option("--locality", help="city"),
     option("--region", help="state or province, e.g. CA"),
@@ -147,7 +147,9 @@ WORD = Word(
     {
         "ls": Verb(ls, "list the numbers in service"),
         "show": Verb(show, "look at one", (NUMBER,)),
-        "search": Verb(search, "what the carrier offers", (*WANTED, option("--limit", type=int), CREDENTIAL)),
+        "search": Verb(
+            search, "what the carrier offers", (*WANTED, option("--limit", type=int, help="default 10"), CREDENTIAL)
+        ),
         "buy": Verb(
             buy,
             "buy a number, or the first that fits; costs money at the carrier",

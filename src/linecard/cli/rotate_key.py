@@ -28,6 +28,8 @@ async def rotate(asked: Namespace) -> None:
     from linecard.server.seal import new_key, write_key
     from linecard.server.store import migrate
 
+    if asked.generate + asked.add + asked.finish > 1:
+        raise ConfigurationError("--add, --finish and --generate are steps apart: give one of them, or none for all")
     if asked.generate:
         key = write_key(new_key())
         say(asked, key, {"key": key})
@@ -72,6 +74,8 @@ async def _finish(asked: Namespace, settings: Settings, db: Database) -> None:
 
     file = key_file(settings)
     sealer = sealer_of(settings)
+    if asked.finish:
+        await _refuse_before_restart(db, sealer.key_id)
     async with working("putting everything sealed under the new key"):
         await vault.prove(db, sealer)
         count = await vault.rewrap(db, sealer)
@@ -92,19 +96,33 @@ def key_file(settings: Settings) -> Path:
 
 
 async def _refuse_while_serving(db: Database) -> None:
-    from sqlalchemy import func, select
+    if serving := await _alive(db, "process:"):
+        raise ConfigurationError(
+            f"{len(serving)} server process(es) use this database and know the old key only. Stop them (a killed one "
+            "counts for 20 s more), or: linecard rotate-key --add, restart them, linecard rotate-key --finish"
+        )
+
+
+async def _refuse_before_restart(db: Database, key_id: str) -> None:
+    """What a server seals with a key that is dropped is lost."""
+    late = await _alive(db, "process:") - await _alive(db, f"sealing:{key_id}:")
+    if late:
+        raise ConfigurationError(
+            f"{len(late)} server process(es) still seal with the old key: restart them (a killed one counts for 20 s "
+            "more), then linecard rotate-key --finish"
+        )
+
+
+async def _alive(db: Database, claimed: str) -> set[str]:
+    """The processes that hold a claim of this kind."""
+    from sqlalchemy import select
 
     from linecard.server.store.columns import utc_now
     from linecard.server.store.models import Claim
 
     async with db.read() as session:
-        alive = select(func.count()).where(Claim.name.like("process:%"), Claim.expires_at > utc_now())
-        count = await session.scalar(alive)
-    if count:
-        raise ConfigurationError(
-            f"{count} server process(es) use this database and know the old key only. Stop them (a killed one counts "
-            "for 20 s more), or: linecard rotate-key --add, restart them, linecard rotate-key --finish"
-        )
+        held = select(Claim.owner).where(Claim.name.like(f"{claimed}%"), Claim.expires_at > utc_now())
+        return set(await session.scalars(held))
 
 
 WORD = Word(

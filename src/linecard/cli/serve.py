@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
+from linecard.cli.this_machine import database_troubles, own_settings
+from linecard.cli.words import about
 from linecard.errors import ConfigurationError
 from linecard.fast.collector import QuietCollector
 
@@ -29,19 +29,13 @@ log = logging.getLogger("linecard")
 
 def main(argv: list[str]) -> int:
     """Serve until told to stop; a second signal does not wait for calls."""
+    given = {name: value for name, value in vars(_parser().parse_args(argv)).items() if value is not None}
+    settings = own_settings(**given)
     try:
         import uvicorn  # noqa: F401
-
-        from linecard.server.settings import Settings
     except ImportError as missing:
         wanted = f"serving needs more than is installed ({missing}): pip install 'linecard[server]'"
         raise ConfigurationError(wanted) from None
-    given = {name: value for name, value in vars(_parser().parse_args(argv)).items() if value is not None}
-    try:
-        settings = Settings(**given)
-    except ValidationError as failure:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in failure.errors())
-        raise ConfigurationError(f"a setting is wrong: {wrong}") from None
     with asyncio.Runner(loop_factory=_loop()) as runner:
         return runner.run(serve(settings))
 
@@ -58,7 +52,7 @@ def _loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def _parser() -> argparse.ArgumentParser:
     more = "Everything else is set in the environment or linecard.toml: docs/settings.md"
-    parser = argparse.ArgumentParser(prog="linecard serve", description=__doc__, epilog=more)
+    parser = argparse.ArgumentParser(prog="linecard serve", description=about(__doc__), epilog=more)
     parser.add_argument("--host", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (8080); 0 takes a free one")
     parser.add_argument("--public-url", dest="public_url", help="origin under which carriers and agents reach us")
@@ -87,7 +81,8 @@ async def serve(settings: Settings) -> int:
     sock = bind(settings.host, settings.port)
     settings = settings.model_copy(update={"port": sock.getsockname()[1]})
     try:
-        opened = await Service.open(settings, faces(settings.sandbox))
+        with database_troubles(settings):
+            opened = await Service.open(settings, faces(settings.sandbox))
     except BaseException:
         sock.close()
         raise
@@ -198,10 +193,16 @@ def announce(service: Service) -> None:
         lines.append(f"admin key, shown this once: {service.new_admin_key}")
     elif service.settings.admin_key is not None:
         lines.append("admin key: the one in LINECARD_ADMIN_KEY")
+    else:
+        lines.append("admin key: as printed at the first start; for another: linecard keys create NAME --direct")
     if service.sandboxes is not None:
         names = ", ".join(service.sandboxes.played) or "none installed"
         lines.append(f"sandbox: {names}. No account needed; POST {origin}/sandbox/calls rings a number of yours")
-    lines.append("next: add a carrier credential, make an agent, register a number:")
-    lines.append(f'  curl {origin}/v1/credentials -H "Authorization: Bearer $KEY" \\')
-    lines.append("""    --json '{"name": "My carrier", "provider": "...", "api_key": "..."}'""")
+    if service.sandboxes is not None:
+        lines.append("next: make an agent, give it a number, ring it; README.md walks through it under The service")
+    else:
+        lines.append("next: add a carrier credential, make an agent, register a number:")
+        lines.append(f'  curl {origin}/v1/credentials -H "Authorization: Bearer $KEY" \\')
+        lines.append("    -H 'Content-Type: application/json' \\")
+        lines.append("""    -d '{"name": "My carrier", "provider": "...", "api_key": "..."}'""")
     print("\n".join(lines), file=sys.stdout, flush=True)

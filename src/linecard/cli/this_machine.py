@@ -27,7 +27,7 @@ def own_settings(**given: Any) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as wrong:
-        told = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in wrong.errors())
+        told = "; ".join(_complaint(error["loc"], error["msg"]) for error in wrong.errors())
     except TOMLDecodeError as wrong:
         told = f"the settings file is not TOML: {wrong}"
     except SettingsError as wrong:
@@ -35,28 +35,39 @@ def own_settings(**given: Any) -> Settings:
     raise ConfigurationError(f"a setting is wrong: {told}. docs/settings.md lists them")
 
 
+def _complaint(where: tuple[str | int, ...], message: str) -> str:
+    """What is wrong with one setting; with several together when ``where`` names none."""
+    name = ".".join(map(str, where))
+    return f"{name}: {message}".removeprefix(": ").replace("Value error, ", "")
+
+
 @asynccontextmanager
 async def own_database(settings: Settings) -> AsyncIterator[Database]:
     """That server's database; not migrated."""
+    from linecard.server.first_start import make_folders
     from linecard.server.store.database import Database
 
-    db = Database(settings.database_url)
-    try:
-        with database_troubles(settings):
-            settings.data_dir.mkdir(parents=True, exist_ok=True)
+    with database_troubles(settings):
+        make_folders(settings)
+        db = Database(settings.database_url)
+        try:
             yield db
-    finally:
-        await db.close()
+        finally:
+            await db.close()
 
 
 @contextmanager
 def database_troubles(settings: Settings) -> Iterator[None]:
     """A database that is not there or does not let us in, as one line without its password."""
     from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
     try:
         yield
+    except ArgumentError as failure:
+        raise ConfigurationError(
+            "the database URL cannot be read: use sqlite:///file or postgresql://user:password@host/name"
+        ) from failure
     except (OSError, SQLAlchemyError) as failure:
         cause = getattr(failure, "orig", None) or failure
         where = make_url(settings.database_url).render_as_string()

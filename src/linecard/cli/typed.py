@@ -1,4 +1,4 @@
-"""What people type, read: ``name=value`` words and phone numbers."""
+"""What people type, read: ``name=value`` words, phone numbers, how many."""
 
 from __future__ import annotations
 
@@ -34,3 +34,10 @@ def phone_number(text: str) -> str:
         return e164(text.translate({ord(char): None for char in " -.()"}))
     except InvalidNumber as wrong:
         raise ArgumentTypeError(str(wrong)) from None
+
+
+def at_least_one(text: str) -> int:
+    """How many of something: 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"{text[:20]!r} is not a number from 1")
+    return int(text)

@@ -13,6 +13,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 
+def about(docstring: str | None) -> str:
+    """What a command's module says it is for, without the command itself: for ``--help``."""
+    return (docstring or "").partition(": ")[2].replace("``", "")
+
+
 class Option(NamedTuple):
     """An argument as ``add_argument`` takes it."""
 
