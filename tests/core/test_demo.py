@@ -1,6 +1,10 @@
 """The demo's verdict can be no as well as yes."""
 
+import json
 from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
 
 from linecard import demo
 from linecard.demo import echo, spoken
@@ -19,6 +23,29 @@ def test_a_call_is_ok_only_when_both_ends_heard_what_was_sent() -> None:
     ):
         assert not replace(GOOD, **wrong).ok
     assert "NOT WHAT WAS SAID" in demo.table([replace(GOOD, agent_intact=False)])
+
+
+TALKED = replace(GOOD, transcript=[{"party": "remote", "text": "hello", "at_ms": 900}], digits="1984#", barge_ins=1)
+
+
+@pytest.mark.parametrize(("words", "code"), [([], 0), (["--json"], 0), (["--json"], 1)])
+def test_with_json_standard_output_is_for_programs_alone(
+    words: list[str], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def run() -> list[echo.Shown]:
+        return [TALKED if code == 0 else replace(TALKED, wrong=["misunderstood"])]
+
+    monkeypatch.setattr(demo, "run", run)
+    monkeypatch.setattr(demo, "provider_names", lambda: ["c"])
+    monkeypatch.setattr(demo, "get_provider", lambda name: SimpleNamespace(sandbox="here"))
+    assert demo.main(words) == code
+    said = capsys.readouterr()
+    people = said.err if words else said.out
+    assert "keys 1984#" in people and "caller  hello" in people
+    if words:
+        told = json.loads(said.out)
+        assert told["ok"] is (code == 0)
+        assert {"transcript", "digits", "recording", "barge_ins", "latency_ms"} <= set(told["calls"][0])
 
 
 def test_the_clip_is_a_voice_and_not_silence() -> None:

@@ -31,6 +31,16 @@ from linecard.testing.serving import listening, serve, serve_sandbox, url_of
 
 ABILITIES = ("speak", "listen", "detect")
 
+WAITS = (
+    "\neou_delay: end of the caller's voice to their words; llm_ttft: to the agent's first words; tts_ttfb: a sentence "
+    "to its\nfirst sound; perceived: end of the caller's voice to the first sound of the answer\n"
+)
+
+ABOUT = (
+    "Real calls through every installed carrier's sandbox, without an account: an echo, compared byte for byte at both "
+    "ends, and then a spoken conversation, which is written down and recorded. Exit 0 only when all is as it must be."
+)
+
 
 async def run(say: bool = True) -> list[Shown]:
     """All calls of the demo, carrier by carrier."""
@@ -109,7 +119,8 @@ def table(calls: list[Shown]) -> str:
 
 def conversation(call: Shown) -> str:
     """One spoken conversation, for people."""
-    lines = [f"\n{call.carrier}: {call.seconds:.1f} s, {call.barge_ins} interruption, {call.reason}"]
+    happened = f"{call.barge_ins} interruption, keys {call.digits}, {call.reason}"
+    lines = [f"\n{call.carrier}: {call.seconds:.1f} s, {happened}"]
     for said in call.transcript:
         who = "caller" if said["party"] == "remote" else "agent"
         lines.append(f"  {int(str(said['at_ms'])) / 1000:6.2f}  {who:<6}  {said['text']}")
@@ -121,8 +132,8 @@ def conversation(call: Shown) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """``linecard demo``: exit 0 only when every comparison holds."""
-    parser = argparse.ArgumentParser(prog="linecard demo", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="also print the result as one last line of JSON")
+    parser = argparse.ArgumentParser(prog="linecard demo", description=ABOUT)
+    parser.add_argument("--json", action="store_true", help="the result as one line of JSON; the table goes beside it")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.ERROR)
     names = [name for name in provider_names() if get_provider(name).sandbox]
@@ -133,13 +144,14 @@ def main(argv: list[str] | None = None) -> int:
     began = time.monotonic()
     calls = asyncio.run(run())
     ok = bool(calls) and all(call.ok for call in calls)
-    print(table(calls))
-    for call in calls:
-        if call.transcript or call.wrong:
-            print(conversation(call))
+    talked = [call for call in calls if call.transcript or call.wrong]
+    lines = [table(calls), *map(conversation, talked), *([WAITS] if talked else [])]
     if unable := missing():
-        print(f"no conversation: nothing installed can {', '.join(unable)}. pip install linecard-speech-local")
-    print(f"{len(calls)} calls in {time.monotonic() - began:.1f} s: {'all as they must be' if ok else 'NOT all right'}")
+        lines.append(f"no conversation: nothing installed can {', '.join(unable)}. pip install linecard-speech-local")
+    verdict = "all as they must be" if ok else "NOT all right"
+    lines.append(f"{len(calls)} calls in {time.monotonic() - began:.1f} s: {verdict}")
+    # With --json, standard output is for programs alone.
+    print("\n".join(lines), file=sys.stderr if options.json else sys.stdout, flush=True)
     if options.json:
         print(json.dumps({"ok": ok, "calls": [{**asdict(call), "ok": call.ok} for call in calls]}))
     return 0 if ok else 1

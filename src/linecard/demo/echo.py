@@ -20,8 +20,8 @@ SOMEBODY = "+12125550123"
 class Shown:
     """One call of the demo. Seconds of speech; ``*_intact`` say that what was heard is what was sent.
 
-    The last four are a spoken conversation's: who said what, the stereo WAV, how often the caller cut in, and the
-    median milliseconds of each wait of the caller's.
+    The last are a spoken conversation's: who said what, the keys pressed, the stereo WAV, how often the caller cut in,
+    and the median milliseconds of each wait of the caller's.
     """
 
     carrier: str
@@ -36,6 +36,7 @@ class Shown:
     far_end_heard: float
     far_end_intact: bool
     transcript: list[dict[str, object]] = field(default_factory=list)
+    digits: str = ""
     recording: str | None = None
     barge_ins: int = 0
     latency_ms: dict[str, float] = field(default_factory=dict)

@@ -101,6 +101,7 @@ async def show(exchange: Exchange, desk: Desk, carrier: str, sandbox: Sandbox, n
         far_end_heard=round(len(played) / 8000, 2),
         far_end_intact=_intact(witness, played, far_end.playback.cleared),
         transcript=[{"party": s.party, "text": s.text, "at_ms": s.at_ms} for s in finished.segments],
+        digits=_keys(finished),
         recording=str(finished.recording) if finished.recording else None,
         barge_ins=finished.barge_ins,
         latency_ms={kind: round(statistics.median(ms), 1) for kind, ms in finished.latency_ms.items() if ms},
@@ -157,7 +158,7 @@ def _wrong(finished: FinishedCall, said: bytes, played: bytes) -> list[str]:
         found.append("the transcript does not hold just what was heard of the offer")
     if local[-1:] != [BOOKED]:
         found.append("the appointment was not booked")
-    if [facts["digit"] for kind, facts in finished.notes if kind == "digit"] != list(YEAR + "#"):
+    if _keys(finished) != YEAR + "#":
         found.append("the keys are not those pressed")
     if finished.recording is None:
         return [*found, "there is no recording"]
@@ -169,6 +170,11 @@ def _wrong(finished: FinishedCall, said: bytes, played: bytes) -> list[str]:
         if abs(recorded - sounded) > 0.02 * sounded:
             found.append(f"the recording holds {recorded} of the {sounded} sounding samples of the {name}")
     return found
+
+
+def _keys(finished: FinishedCall) -> str:
+    """The keys the agent was told of, in their order."""
+    return "".join(str(facts["digit"]) for kind, facts in finished.notes if kind == "digit")
 
 
 def _sounding(mulaw: bytes | bytearray) -> bytes:
