@@ -59,6 +59,28 @@ async def test_the_other_end_speaks_presses_keys_hears_and_hangs_up(provider: st
         await at.until(f"/v1/calls/{rung['call_id']}", lambda seen: seen["end_reason"] == "user_hangup")
 
 
+@pytest.mark.parametrize("provider", CARRIERS)
+async def test_after_a_restart_the_ready_credentials_numbers_ring_and_are_rung_from_again(
+    provider: str, tmp_path: Path
+) -> None:
+    async with running(tmp_path) as at:
+        ready = (await at.ask("GET", "/v1/credentials"))["items"]
+        credential = next(one["id"] for one in ready if one["provider"] == provider)
+        agent = await at.ask("POST", "/v1/agents", 201, json={"name": "Aria"})
+        await at.ask("GET", f"/v1/phone-numbers/search?country=US&area_code=415&credential_id={credential}")
+        bought = {"phone_number": "+14155550100", "credential_id": credential, "agent_id": agent["id"]}
+        number = (await at.ask("POST", "/v1/phone-numbers/purchase", 201, json=bought))["id"]
+    async with running(tmp_path) as at:
+        assert at.service.sandboxes is not None
+        await at.service.sandboxes.reconnect()
+        assert (await at.ask("GET", f"/v1/phone-numbers/{number}"))["status"] == "active"
+        rung = await at.ring("+14155550100")
+        await at.until(f"/v1/calls/{rung['call_id']}", lambda seen: seen["status"] == "in_progress")
+        ringing = {"agent_id": agent["id"], "from_number": "+14155550100", "to_number": SOMEBODY}
+        made = await at.ask("POST", "/v1/calls", 201, json=ringing)
+        await at.until(f"/v1/calls/{made['id']}", lambda seen: seen["status"] == "in_progress")
+
+
 async def test_it_is_the_admins_and_says_what_is_wrong(tmp_path: Path) -> None:
     async with running(tmp_path) as at:
         mine = await at.equip("twilio")

@@ -1,7 +1,7 @@
 """An account at the sandbox: its applications, numbers, orders, calls and recordings, and the key that signs for it.
 
-There is one per API key, made when the key is first seen. The signing key is derived from the API key, so that the
-public half can be told without asking the account to exist.
+There is one per API key, made when the key is first seen. The signing key and the id of the first application are
+derived from the API key, so that a credential made here is as good at the next start.
 """
 
 from __future__ import annotations
@@ -29,6 +29,12 @@ CALL_KEPT = timedelta(minutes=10)
 def decimal_id() -> str:
     """A 19-digit id, as connections, numbers and profiles have; too long for a float."""
     return str(10**18 + secrets.randbelow(9 * 10**18))
+
+
+def first_application(api_key: str) -> str:
+    """The id of the application that the account with this API key begins with."""
+    number = int.from_bytes(hashlib.sha256(b"linecard telnyx application " + api_key.encode()).digest()[:8])
+    return str(10**18 + number % (9 * 10**18))
 
 
 def signing_key(api_key: str) -> SigningKey:
@@ -65,10 +71,11 @@ class Account:
         # What a person has clicked together in the portal: it may dial out, and where its events go is not set yet.
         outbound = {"outbound_voice_profile_id": self.profile_id}
         self.first_application = self.add_application(
-            {"application_name": "Default", "webhook_event_url": "", "webhook_api_version": "2", "outbound": outbound}
+            {"application_name": "Default", "webhook_event_url": "", "webhook_api_version": "2", "outbound": outbound},
+            first_application(self.api_key),
         )["id"]
 
-    def add_application(self, given: dict[str, Any]) -> dict[str, Any]:
+    def add_application(self, given: dict[str, Any], application_id: str | None = None) -> dict[str, Any]:
         """A new call control application; what is not given has the carrier's defaults."""
         made = {
             "active": True,
@@ -85,7 +92,7 @@ class Account:
             **given,
             "inbound": {"shaken_stir_enabled": False, **given.get("inbound", {})},
             "outbound": dict(given.get("outbound", {})),
-            "id": decimal_id(),
+            "id": application_id or decimal_id(),
             "record_type": "call_control_application",
             "created_at": moment(),
             "updated_at": moment(),
