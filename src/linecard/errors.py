@@ -175,7 +175,7 @@ class DestinationNotAllowed(PolicyRefusal):
 
     def __init__(self, number: str, why: str) -> None:
         self.why = why
-        super().__init__(f"{mask_number(number)} may not be called: {why}. Widen Policy(allow=...) if this is intended")
+        super().__init__(f"{mask_number(number)} may not be called: {why}. Widen the policy's allow if this is meant")
 
 
 class LimitReached(PolicyRefusal):

@@ -41,3 +41,15 @@ def test_supervisors_wait_longer_than_calls_are_drained(path: Path, pattern: str
     waits = re.search(pattern, text)
     assert drained and waits
     assert int(waits[1]) * (60 if pattern.endswith("m") else 1) > int(drained[1])
+
+
+def test_nothing_of_ours_is_taken_from_an_index_that_does_not_have_it() -> None:
+    """Whoever registered the name there would be running in your service."""
+    services = yaml.safe_load((FOLDER / "compose.yaml").read_text())["services"]
+    installed = re.search(r"pip install (.*?) &&", services["linecard"]["command"][2])
+    assert installed
+    ours = [word.strip("'") for word in installed[1].split() if not word.startswith("-")]
+    assert ours and all(word.startswith(".") for word in ours)
+    assert "../../..:/checkout:ro" in services["linecard"]["volumes"]
+    for place in ours:
+        assert (FOLDER.parents[2] / place.partition("[")[0] / "pyproject.toml").is_file(), place

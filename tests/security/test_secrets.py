@@ -237,6 +237,7 @@ async def test_s15_our_own_loggers_are_clean_before_anything_scrubs_them(
         "Authorization: Bearer Zm9vYmFyYmF6cXV4",
         "X-API-Key: Zm9vYmFyYmF6cXV4",
         "postgresql://linecard:Zm9vYmFyYmF6cXV4@db/linecard",
+        "postgresql://linecard:pa/Zm9vYmFyYmF6cXV4@db/linecard",
         "/recordings/x.wav?expires=1&signature=Zm9vYmFyYmF6cXV4",
     ],
 )
@@ -245,3 +246,15 @@ def test_s15_the_central_redactor_takes_secrets_out_of_anybodys_line(line: str) 
         record = logging.LogRecord("somebody.else", logging.DEBUG, "x.py", 1, "%s rang +14155550100", (line,), None)
         shown = formatter.format(record)
         assert "Zm9vYmFyYmF6cXV4" not in shown and "4155550100" not in shown
+
+
+def test_s15_an_address_without_a_password_is_left_readable() -> None:
+    assert logs.scrub("GET http://127.0.0.1:8080/v1/calls: 200") == "GET http://127.0.0.1:8080/v1/calls: 200"
+
+
+def test_s15_nobody_writes_a_line_of_the_log_but_us() -> None:
+    args = ("/v1/\n2026-01-01 00:00:00,000 ERROR   linecard: all keys lost\x1b[31m\x85\u2028",)
+    record = logging.LogRecord("linecard.access", logging.INFO, "x.py", 1, "GET %s: 404", args, None)
+    for formatter in (logs.Redacted(), logs.JsonLines()):
+        shown = formatter.format(record)
+        assert len(shown.splitlines()) == 1 and shown.isprintable(), shown

@@ -179,6 +179,8 @@ def test_s6_serve_refuses_to_start_in_production_with_its_guard_down(
 ) -> None:
     """A sandbox's keys are public, so it is the one insecure switch: for this machine only."""
     monkeypatch.chdir(tmp_path)
+    # It would leave the root logger with this test's standard error, which is closed after it.
+    monkeypatch.setattr("linecard.server.logs.set_up", lambda *_, **__: None)
     assert main(["serve", "--port", "0", "--data-dir", str(tmp_path), *words]) == 2
     assert told in capsys.readouterr().err
 

@@ -76,10 +76,11 @@ async def test_it_needs_no_configuration_and_prints_its_key_once(tmp_path: Path)
         server.process.send_signal(signal.SIGTERM)
         assert await server.ends() == 0
         assert (tmp_path / "data" / "linecard.db").exists()
-        assert (tmp_path / "data" / "master.key").stat().st_mode & 0o077 == 0
+        for private in ("data", "data/master.key", "data/recordings"):
+            assert (tmp_path / private).stat().st_mode & 0o077 == 0, private
     async with serving(tmp_path, "--port", "0") as server:
         await server.hears("next: ")
-        assert "admin key" not in server.said
+        assert "shown this once" not in server.said and "keys create" in server.said
         server.process.send_signal(signal.SIGINT)
         assert await server.ends() == 0
 
@@ -153,6 +154,13 @@ async def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
         (["--public-url", "ftp://x"], {}, "public_url"),
         (["--public-url", "http://voice.example.com"], {}, "https"),
         (["--database", "mysql://x/y"], {}, "mysql"),
+        (["--database", "nonsense"], {}, "postgresql://user:password@host/name"),
+        (["--database", "sqlite:////nowhere/at/all.db"], {}, "no folder /nowhere/at"),
+        (["--database", "postgresql://me:s3cret@127.0.0.1:9/linecard"], {}, "me:***@127.0.0.1:9"),
+        (["--sandbox", "--host", "0.0.0.0"], {}, "wrong: the sandbox is for this machine only"),
+        (["--data-dir", "/proc/nowhere"], {}, "LINECARD_DATA_DIR"),
+        ([], {"LINECARD_RECORDINGS_DIR": "/proc/nowhere"}, "LINECARD_RECORDINGS_DIR"),
+        ([], {"LINECARD_ALLOW": "US"}, "allow"),
         ([], {"LINECARD_MASTER_KEY": "not base64!"}, "base64"),
         ([], {"LINECARD_HANDLERS": '{"a": "nowhere:f"}'}, "nowhere:f"),
     ],
@@ -164,6 +172,14 @@ async def test_what_is_set_wrongly_is_said_in_one_line(
         assert await server.ends() != 0
         assert told in server.said
         assert "Traceback" not in server.said
+
+
+@pytest.mark.parametrize(("text", "told"), [("port = ", "not TOML"), ('denny = ["GB"]', "denny")])
+async def test_a_settings_file_with_a_mistake_in_it_is_refused(text: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "linecard.toml").write_text(text)
+    async with serving(tmp_path, "--port", "0") as server:
+        assert await server.ends() == 2
+        assert told in server.said and "Traceback" not in server.said
 
 
 async def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import wave
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -14,6 +16,7 @@ import pytest
 from running import ADMIN, NUMBERS, SECRETS, SOMEBODY, agent_server, running
 
 from linecard.server.domain import recordings
+from linecard.server.store.database import Database
 
 CARRIERS = ("twilio", "telnyx")
 
@@ -221,12 +224,44 @@ async def test_health_and_metrics_need_no_key_and_everything_else_does(tmp_path:
         async with nobody:
             for path in ("/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"):
                 assert (await nobody.get(path)).status_code == 200, path
+            front = await nobody.get("/", follow_redirects=True)
+            assert front.url.path == "/docs"
+            assert "frame-ancestors 'none'" in front.headers["content-security-policy"]
             document = (await nobody.get("/openapi.json")).json()
             for path, methods in document["paths"].items():
                 for method in methods:
                     answer = await nobody.request(method, path.replace("{", "").replace("}", ""))
                     assert answer.status_code == 401, f"{method} {path}: {answer.status_code}"
         assert b"linecard_http_requests_total" in (await at.http.get("/metrics")).content
+
+
+async def test_without_its_database_it_says_not_now_and_nothing_of_a_bug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as at:
+
+        @contextlib.asynccontextmanager
+        async def gone(self: Database) -> AsyncIterator[None]:
+            raise ConnectionRefusedError(111, "Connection refused")
+            yield
+
+        monkeypatch.setattr(Database, "read", gone)
+        for path in ("/v1/agents", "/api/v1/identities/"):
+            answer = await at.http.get(path)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1"), path
+            assert "the database does not answer" in answer.text
+        assert (await at.http.get("/readyz")).json()["problems"] == {"database": "ConnectionRefusedError"}
+
+        @contextlib.asynccontextmanager
+        async def frozen(self: Database) -> AsyncIterator[None]:
+            await asyncio.Event().wait()
+            yield
+
+        monkeypatch.setattr(Database, "read", frozen)
+        monkeypatch.setattr("linecard.server.app.READY_WITHIN", 0.05)
+        ready = await at.http.get("/readyz")
+        assert (ready.status_code, ready.json()["problems"]) == (503, {"database": "TimeoutError"})
+        monkeypatch.undo()
 
 
 async def test_a_page_that_is_not_there_is_told_in_the_contracts_words(tmp_path: Path) -> None:

@@ -39,6 +39,18 @@ def test_a_named_file_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatc
         Settings()
 
 
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ADMIN_KEY", "MASTER_KEY", "ALLOW", "MAX_CONCURRENT", "PORT"):
+        monkeypatch.setenv(f"LINECARD_{name}", "")
+    assert Settings() == Settings.model_construct()
+
+
+def test_a_misspelt_name_in_the_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "linecard.toml").write_text('denny = ["GB"]\n')
+    with pytest.raises(ConfigurationError, match="no setting is called denny"):
+        Settings()
+
+
 @pytest.mark.parametrize(
     ("host", "public_url", "local"),
     [
@@ -56,6 +68,16 @@ def test_local_is_only_where_nobody_else_can_reach(host: str, public_url: str, l
 
 def test_local_can_be_said() -> None:
     assert Settings(host="0.0.0.0", local=True).is_local
+
+
+def test_an_admin_key_that_can_be_guessed_is_for_this_machine_only() -> None:
+    Settings.model_validate({"admin_key": "short"})
+    for reached in ({"public_url": "https://voice.example.com"}, {"host": "0.0.0.0"}):
+        with pytest.raises(ValidationError, match="can be guessed") as refused:
+            Settings.model_validate({"admin_key": "short", **reached})
+        assert "short" not in str(refused.value).replace("shorter", "")
+        Settings.model_validate({"admin_key": "x" * 16, **reached})
+    Settings.model_validate({"admin_key": "short", "host": "0.0.0.0", "local": True})
 
 
 def test_a_wrong_value_does_not_print_the_key() -> None:

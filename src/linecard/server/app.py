@@ -15,7 +15,7 @@ from sqlalchemy import text
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Receive, Scope, Send
 
@@ -31,6 +31,9 @@ from linecard.server.settings import Settings
 
 if TYPE_CHECKING:
     from linecard.server.tracing import Tracing
+
+READY_WITHIN = 2.0
+"""Seconds the database has to answer; whoever asks whether we are ready does not wait for long either."""
 
 Answer = Callable[[Request], Awaitable[Response]]
 
@@ -95,6 +98,7 @@ def service_routes(service: Service) -> list[BaseRoute]:
     webhooks = exchange_routes(service.exchange)
     found: list[BaseRoute] = [
         WebhooksFirst(webhooks[-1]),
+        Route("/", _front_page),
         Route("/healthz", _healthz),
         Route("/readyz", _readyz(service)),
         Route("/docs", docs_page.show),
@@ -130,6 +134,11 @@ class WebhooksFirst(BaseRoute):
         await self._route.handle(scope, receive, send)
 
 
+async def _front_page(request: Request) -> Response:
+    """Whoever opens the address in a browser wants to know what is here."""
+    return RedirectResponse("docs")
+
+
 async def _healthz(request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
@@ -139,7 +148,7 @@ def _readyz(service: Service) -> Answer:
         """200 when calls may be sent here: the database answers, words are being written, nobody asked us to stop."""
         problems = {}
         try:
-            async with service.store.db.read() as session:
+            async with asyncio.timeout(READY_WITHIN), service.store.db.read() as session:
                 await session.execute(text("SELECT 1"))
         except Exception as problem:  # noqa: BLE001 whatever the driver raises, the answer is the same
             problems["database"] = type(problem).__name__

@@ -1,16 +1,33 @@
-"""What the first start of a store makes: a workspace, and the key to it."""
+"""What the first start makes: the folders, a workspace, and the key to it."""
 
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from linecard.errors import ConfigurationError
 from linecard.server.store.models import Workspace
 
 if TYPE_CHECKING:
     from linecard.server.service import Service
+    from linecard.server.settings import Settings
 
 CLAIM = "first start"
+
+
+def make_folders(settings: Settings) -> None:
+    """Make what is missing, for this user alone: what was said on calls is kept there."""
+    for folder, setting in ((settings.data_dir, "LINECARD_DATA_DIR"), (settings.recordings, "LINECARD_RECORDINGS_DIR")):
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as problem:
+            raise ConfigurationError(
+                f"the folder {folder} cannot be made ({problem.strerror}): name another in {setting}"
+            ) from problem
+    file = settings.database.removeprefix("sqlite:///")
+    if file != settings.database and not Path(file).parent.is_dir():
+        raise ConfigurationError(f"there is no folder {Path(file).parent} for the database: make it or correct its URL")
 
 
 async def prepare(service: Service) -> str | None:

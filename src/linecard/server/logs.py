@@ -14,14 +14,18 @@ import time
 from linecard.redaction import redact
 
 MORE = re.compile(
-    r"(?i)(?P<keep>(?:x-api-key|x-service-token)[\"']?\s*[:=]\s*[\"']?|signature=|://[^/\s:@]+:)(?P<secret>[^\s@&\"']{6,})"
+    r"(?i)(?P<keep>(?:x-api-key|x-service-token)[\"']?\s*[:=]\s*[\"']?|signature=)[^\s@&\"']{6,}"
+    r"|(?P<before>://[^/\s:@]+:)[^\s@\"']+(?=@)"
 )
 """What ``redact`` does not know: our own headers, signed addresses, passwords in URLs."""
+
+CONTROL = {code: f"\\u{code:04x}" for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
+"""Escaped, or what a stranger put into a path could look like a line of its own."""
 
 
 def scrub(text: str) -> str:
     """``text`` without keys, tickets, passwords in addresses, and whole telephone numbers."""
-    return redact(MORE.sub(lambda match: match["keep"] + "[secret]", text))
+    return redact(MORE.sub(lambda match: (match["keep"] or match["before"]) + "[secret]", text))
 
 
 class Redacted(logging.Formatter):
@@ -30,6 +34,9 @@ class Redacted(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
         self.converter = time.gmtime
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return super().formatMessage(record).translate(CONTROL)
 
     def format(self, record: logging.LogRecord) -> str:
         return scrub(super().format(record))
@@ -50,7 +57,7 @@ class JsonLines(logging.Formatter):
             line |= {name: scrub(value) if isinstance(value, str) else value for name, value in facts.items()}
         if record.exc_info:
             line["traceback"] = scrub(self.formatException(record.exc_info))
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return json.dumps(line, ensure_ascii=False, default=str).translate(CONTROL)
 
 
 def set_up(level: str, *, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import sys
@@ -37,7 +38,7 @@ TEMPLATE = "#/components/schemas/{model}"
 def document(faces: Sequence[Face], origin: str = "http://127.0.0.1:8080") -> dict[str, Any]:
     """The whole document."""
     schemas, components = _schemas(faces)
-    schemas, components = _without_empty_defaults(schemas), _without_empty_defaults(components)
+    schemas, components = _tidied(schemas), _tidied(components)
     paths: dict[str, dict[str, Any]] = {}
     for face in faces:
         for one in face.endpoints:
@@ -84,15 +85,21 @@ def _schemas(faces: Sequence[Face]) -> tuple[dict[Key, dict[str, Any]], dict[str
     return schemas, dict(shared.get("$defs", {}))
 
 
-def _without_empty_defaults(value: Any) -> Any:
-    """An empty default says nothing but "may be left out", and contradicts types that cannot be empty."""
+def _tidied(value: Any) -> Any:
+    """Descriptions in Markdown; and no empty default: it says nothing but "may be left out", and contradicts types that
+    cannot be empty."""
     if isinstance(value, dict):
         return {
-            name: _without_empty_defaults(inner)
+            name: _markdown(inner) if name == "description" and isinstance(inner, str) else _tidied(inner)
             for name, inner in value.items()
             if not (name == "default" and inner in (None, "", []))
         }
-    return [_without_empty_defaults(inner) for inner in value] if isinstance(value, list) else value
+    return [_tidied(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _markdown(docstring: str) -> str:
+    """A docstring as readers of the document expect it; indented lines would be code to them."""
+    return inspect.cleandoc(docstring).replace("``", "`")
 
 
 def _models(face: Face) -> Iterable[tuple[Any, JsonSchemaMode]]:
@@ -115,7 +122,7 @@ def _operation(face: Face, one: Endpoint, schemas: dict[Key, dict[str, Any]]) ->
         "responses": _responses(face, one, schemas),
     }
     if one.handle.__doc__:
-        operation["description"] = one.handle.__doc__
+        operation["description"] = _markdown(one.handle.__doc__)
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
         for name in PARAMETER.findall(one.path)
@@ -149,7 +156,7 @@ def _query(model: type[BaseModel]) -> list[dict[str, Any]]:
     required = set(schema.get("required", ()))
     return [
         {"name": name, "in": "query", "required": name in required, "schema": _inlined(field, definitions)}
-        for name, field in _without_empty_defaults(schema.get("properties", {})).items()
+        for name, field in _tidied(schema.get("properties", {})).items()
     ]
 
 

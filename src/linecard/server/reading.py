@@ -81,7 +81,10 @@ def _as(model: type[Model], value: Any, where: str) -> Model:
 def complaints(failure: ValidationError, where: str) -> list[dict[str, Any]]:
     """pydantic's findings as ``[{loc, msg, type}]``; the input is not quoted, it may hold a secret."""
     found = failure.errors(include_url=False, include_context=False, include_input=False)
-    return [{"loc": [where, *error["loc"]], "msg": error["msg"], "type": error["type"]} for error in found]
+    return [
+        {"loc": [where, *error["loc"]], "msg": error["msg"].removeprefix("Value error, "), "type": error["type"]}
+        for error in found
+    ]
 
 
 def _storable(value: Any, loc: tuple[str | int, ...], depth: int) -> None:

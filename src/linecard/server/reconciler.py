@@ -20,6 +20,7 @@ from linecard.calls import Call, CallStatus, EndReason
 from linecard.errors import LinecardError, NotFound, ProviderUnavailable, RateLimited, UnsupportedOperation
 from linecard.server import aftermath, unsettled
 from linecard.server.store import Store
+from linecard.server.store.claims import ALIVE_SECONDS
 from linecard.server.store.columns import utc_now
 from linecard.server.store.models import CallRow, Claim
 
@@ -34,6 +35,11 @@ UNNAMED_FOR = timedelta(seconds=40)
 
 GIVE_UP = timedelta(minutes=30)
 """After this without a word from the carrier, the call is written off."""
+
+
+def sealing(owner: str, key_id: str) -> str:
+    """The claim of a process that seals with this master key."""
+    return f"sealing:{key_id}:{owner}"
 
 
 class Reconciler:
@@ -56,13 +62,21 @@ class Reconciler:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        store = self._service.store
         with contextlib.suppress(Exception):
-            await self._service.store.claims.drop(f"process:{self._service.store.owner}")
+            await store.claims.drop(f"process:{store.owner}")
+            await store.claims.drop(sealing(store.owner, store.sealer.key_id))
+
+    async def sign_of_life(self) -> None:
+        """Say that we live, and which master key we seal with: one that somebody seals with must not be dropped."""
+        store = self._service.store
+        await store.claims.take(sealing(store.owner, store.sealer.key_id), ALIVE_SECONDS)
+        await store.claims.alive()
 
     async def _beat(self) -> None:
         while True:
             try:
-                await self._service.store.claims.alive()
+                await self.sign_of_life()
             except Exception as problem:  # noqa: BLE001 the next beat may get through
                 log.error("this process could not say that it lives: %s", problem)
             await asyncio.sleep(EVERY)

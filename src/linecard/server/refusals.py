@@ -10,6 +10,7 @@
         HostUnknown         it leads nowhere just now: its name has no address
       OverLimit             the rolling day is used up; ``snapshot`` says how
       StoreOverloaded       the database is too far behind to take more
+        StoreAway           it does not answer at all
 """
 
 from __future__ import annotations
@@ -89,3 +90,13 @@ class OverLimit(LimitReached):
 
 class StoreOverloaded(Refusal):
     """More rows wait to be written than memory allows: the database is down or far too slow."""
+
+
+class StoreAway(StoreOverloaded):
+    """Nobody answers at the database: it is restarting, or the network is gone."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the database does not answer just now: try again in a moment, but before you ask for a change again, look "
+            "whether it was made"
+        )

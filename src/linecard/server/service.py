@@ -87,6 +87,7 @@ class Service:
     @classmethod
     async def open(cls, settings: Settings, faces: Sequence[Face]) -> Service:
         """Open the store and put the parts together; nothing runs yet."""
+        first_start.make_folders(settings)
         carriers = Carriers()
         store = await Store.open(settings, build=carriers.build)
         try:
@@ -102,13 +103,12 @@ class Service:
 
     async def start(self) -> None:
         """Take up work. The first start of a store makes its workspace and its admin key."""
-        self.settings.recordings.mkdir(parents=True, exist_ok=True)
         self.new_admin_key = await first_start.prepare(self)
         if self.settings.sandbox:
             from linecard.server.sandbox import Sandboxes
 
             self.sandboxes = await Sandboxes.open(self)
-        await self.store.claims.alive()
+        await self.reconciler.sign_of_life()
         await self.exchange.start()
         for line in await self.store.lines.lines():
             try:

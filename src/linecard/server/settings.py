@@ -21,14 +21,22 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from linecard.errors import ConfigurationError
+
+SHORTEST_KEY = 16
+"""Characters of an admin key that strangers may try."""
+
 
 class Settings(BaseSettings):
     """All settings of ``linecard serve``."""
 
-    model_config = SettingsConfigDict(env_prefix="LINECARD_", extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="LINECARD_", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
+    )
 
     data_dir: Path = Field(
-        default=Path("data"), description="Folder for the SQLite file, the master key and recordings; made when missing"
+        default=Path("data"),
+        description="Folder for the SQLite file, the master key and recordings; made when missing, for this user alone",
     )
     database: str = Field(
         default="", description="`sqlite:///file` or `postgresql://user:password@host/name`; empty: SQLite in data_dir"
@@ -43,7 +51,8 @@ class Settings(BaseSettings):
         description="Origin under which carriers and agents reach this service; empty: `http://host:port`, local only",
     )
     admin_key: SecretStr | None = Field(
-        default=None, description="Fixes the first admin key; empty: one is made and printed once"
+        default=None,
+        description="Fixes the first admin key (16 characters, unless `local`); empty: one is made and printed once",
     )
     master_key: SecretStr | None = Field(
         default=None,
@@ -94,7 +103,9 @@ class Settings(BaseSettings):
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="How much is logged")
     log_json: bool = Field(default=False, description="Log one JSON object per line")
     metrics: bool = Field(default=True, description="Serve /metrics for Prometheus")
-    otlp_endpoint: str = Field(default="", description="Where OpenTelemetry traces go; empty: nowhere")
+    otlp_endpoint: str = Field(
+        default="", description="Where OpenTelemetry traces go: `http://collector:4318/v1/traces`; empty: nowhere"
+    )
 
     @field_validator("public_url")
     @classmethod
@@ -116,6 +127,11 @@ class Settings(BaseSettings):
                 "the sandbox is for this machine only: leave host and public_url on loopback, or, where something else "
                 "keeps others out (a container's port on loopback), say LINECARD_LOCAL=true"
             )
+        if self.admin_key is not None and len(self.admin_key.get_secret_value()) < SHORTEST_KEY and not self.is_local:
+            raise ValueError(
+                f"the admin key can be guessed: where others reach this service it has {SHORTEST_KEY} characters at "
+                "least, like those that `python -c 'import secrets; print(secrets.token_urlsafe(32))'` makes"
+            )
         return self
 
     @classmethod
@@ -129,10 +145,12 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         named = os.environ.get("LINECARD_CONFIG")
         if named and not Path(named).is_file():
-            from linecard.errors import ConfigurationError
-
             raise ConfigurationError(f"LINECARD_CONFIG names {named}, and there is no such file")
-        file = TomlConfigSettingsSource(settings_cls, Path(named or "linecard.toml"))
+        path = Path(named or "linecard.toml")
+        file = TomlConfigSettingsSource(settings_cls, path)
+        # A misspelt `deny` would let calls out, and nobody would hear of it.
+        if unknown := sorted(set(file.toml_data) - set(settings_cls.model_fields)):
+            raise ConfigurationError(f"{path}: no setting is called {', '.join(unknown)}. docs/settings.md lists them")
         return init_settings, env_settings, file
 
     @property
@@ -190,7 +208,7 @@ def page() -> str:
         "# Settings\n\n"
         "`linecard serve` needs none of these. Each can be given in the environment or, by its plain name, in\n"
         "`linecard.toml` (another file: `LINECARD_CONFIG`); the environment wins. Lists are JSON in the environment:\n"
-        "`LINECARD_ALLOW='[\"US\", \"+4930\"]'`. Times are seconds.\n\n"
+        "`LINECARD_ALLOW='[\"US\", \"+4930\"]'`. Another name in the file is refused. Times are seconds.\n\n"
         f"{table()}\n"
         "This page is generated: `python -m linecard.server.settings > docs/settings.md`.\n"
     )
