@@ -291,9 +291,11 @@ async def main(name: str, port: int, agent_port: int) -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
     gc.collect()
     if name == "linecard-fast":  # as `linecard serve` has it; an application of one's own decides for itself
+        from linecard.fast.coalescing import Coalescer
         from linecard.fast.collector import QuietCollector
 
         QuietCollector(lambda: len(calls.exchange.sessions)).start()
+        Coalescer(lambda: len(calls.exchange.sessions)).start()
     print("ready", flush=True)
     while line := (await commands.readline()).decode().split():
         match line:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from linecard.cli.this_machine import database_troubles, own_settings
 from linecard.cli.words import about
 from linecard.errors import ConfigurationError
+from linecard.fast.coalescing import Coalescer
 from linecard.fast.collector import QuietCollector
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ async def serve(settings: Settings) -> int:
     server = Server(_config(app, settings))
     stopping = asyncio.ensure_future(_until_signal(server, app, settings))
     running = asyncio.ensure_future(server.serve([sock]))
-    collector: QuietCollector | None = None
+    manners: list[QuietCollector | Coalescer] = []
     try:
         while not server.started and not running.done():  # noqa: ASYNC110 uvicorn has no event for it
             await asyncio.sleep(0.01)
@@ -99,13 +100,14 @@ async def serve(settings: Settings) -> int:
             if service.sandboxes is not None:
                 await service.sandboxes.reconnect()
             announce(service)
-            collector = QuietCollector(lambda: len(service.exchange.sessions))
-            collector.start()
+            manners = [kind(lambda: len(service.exchange.sessions)) for kind in (QuietCollector, Coalescer)]
+            for one in manners:
+                one.start()
         await running
     finally:
         stopping.cancel()
-        if collector is not None:
-            collector.stop()
+        for one in manners:
+            one.stop()
         sock.close()
     return 0 if server.started else 1
 
