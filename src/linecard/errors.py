@@ -65,7 +65,7 @@ class UnknownProvider(ConfigurationError):
         have = ", ".join(self.known) or "none"
         super().__init__(
             f"no provider named {name!r} is installed (installed: {have}). "
-            f"Install the plugin that ships it, usually: pip install linecard-{name}"
+            f"Install the plugin that ships it, usually linecard-{name}: docs/quickstart.md says from where"
         )
 
 
@@ -104,7 +104,7 @@ class UnknownSpeechEngine(ConfigurationError):
         have = ", ".join(self.known) or "none"
         super().__init__(
             f"no speech engine named {name!r} is installed (installed: {have}). "
-            f"Install the plugin that ships it: pip install {self.shipped_by.get(name, f'linecard-speech-{name}')}"
+            f"Install {self.shipped_by.get(name, f'linecard-speech-{name}')}, which ships it: docs/quickstart.md says from where"
         )
 
 

@@ -75,7 +75,7 @@ class PluginHost:
                 old = "linecard" if cls.contract > CONTRACT else shipper
                 self.unusable[cls.name] = PluginError(
                     f"provider {cls.name!r} of {shipper} is written for contract {cls.contract}, this linecard speaks "
-                    f"{CONTRACT}. Upgrade: pip install --upgrade {old.split()[0]}"
+                    f"{CONTRACT}. Upgrade {old.split()[0]}"
                 )
                 raise self.unusable[cls.name]
         for cls in classes:

@@ -295,7 +295,7 @@ async def test_without_an_engine_that_listens_the_agent_is_told_what_to_install(
     monkeypatch.setenv("LINECARD_PLUGINS", "")
     plugins.reset()
     try:
-        with pytest.raises(ConfigurationError, match="pip install"):
+        with pytest.raises(ConfigurationError, match="install one"):
             await bare["desk"](line.session)
     finally:
         monkeypatch.undo()

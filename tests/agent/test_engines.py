@@ -77,7 +77,7 @@ def test_what_was_added_goes_first_and_is_the_same_for_every_call() -> None:
 def test_an_engine_that_cannot_or_is_not_there_says_so_before_a_call_needs_it() -> None:
     with pytest.raises(ConfigurationError, match="cannot listen"):
         Engines().candidates("listen", "here")
-    with pytest.raises(UnknownSpeechEngine, match="pip install"):
+    with pytest.raises(UnknownSpeechEngine, match="Install linecard"):
         Engines().candidates("speak", "nowhere")
     with pytest.raises(ConfigurationError, match="api_key"):
         Engines().candidates("speak", "afar")

@@ -112,7 +112,7 @@ async def test_without_a_voice_saying_tells_what_to_install(
         monkeypatch.setattr(at.service.staff.engines, "candidates", lambda *_: [])
         answer = await at.http.post("/sandbox/calls", json={"to": mine["number"], "from": SOMEBODY, "say": "hello"})
         assert answer.status_code == 501
-        assert "pip install" in answer.json()["detail"]
+        assert "install linecard-speech-local" in answer.json()["detail"]
 
 
 async def test_without_the_switch_there_is_no_sandbox(tmp_path: Path) -> None:

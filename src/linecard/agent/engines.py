@@ -82,5 +82,5 @@ class Engines:
 def missing(ability: str) -> ConfigurationError:
     """What to tell a caller of ours who needs an ability that nothing installed has."""
     return ConfigurationError(
-        f"no speech engine that {VERBS[ability]} is installed: install one, e.g. pip install linecard-speech-local"
+        f"no speech engine that {VERBS[ability]} is installed: install one, e.g. linecard-speech-local"
     )

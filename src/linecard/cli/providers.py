@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
         print(json.dumps({"providers": providers, "broken": broken}))
         return 1 if broken else 0
     if not providers:
-        print("No carrier is installed. Plugins are distributions of their own: pip install linecard-NAME")
+        print("No carrier is installed. Plugins are distributions of their own: docs/quickstart.md says from where")
     for one in providers:
         sandbox = "with a sandbox" if one["sandbox"] else "no sandbox"
         print(f"{one['name']:<12} {one['title']}, from {one['module']}, {sandbox}")

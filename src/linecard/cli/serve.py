@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
     try:
         import uvicorn  # noqa: F401
     except ImportError as missing:
-        wanted = f"serving needs more than is installed ({missing}): pip install 'linecard[server]'"
+        wanted = f"serving needs more than is installed ({missing}): install the extra `server`"
         raise ConfigurationError(wanted) from None
     with asyncio.Runner(loop_factory=_loop()) as runner:
         return runner.run(serve(settings))

@@ -22,7 +22,7 @@ def own_settings(**given: Any) -> Settings:
 
         from linecard.server.settings import Settings
     except ImportError as missing:
-        needed = f"this needs the server, and it is not installed ({missing.name}): pip install 'linecard[server]'"
+        needed = f"this needs the server, and it is not installed ({missing.name}): install the extra `server`"
         raise ConfigurationError(needed) from None
     try:
         return Settings(**given)

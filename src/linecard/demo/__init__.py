@@ -147,7 +147,7 @@ def main(argv: list[str] | None = None) -> int:
     talked = [call for call in calls if call.transcript or call.wrong]
     lines = [table(calls), *map(conversation, talked), *([WAITS] if talked else [])]
     if unable := missing():
-        lines.append(f"no conversation: nothing installed can {', '.join(unable)}. pip install linecard-speech-local")
+        lines.append(f"no conversation: nothing installed can {', '.join(unable)}. Install linecard-speech-local")
     verdict = "all as they must be" if ok else "NOT all right"
     lines.append(f"{len(calls)} calls in {time.monotonic() - began:.1f} s: {verdict}")
     # With --json, standard output is for programs alone.

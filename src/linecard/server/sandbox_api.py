@@ -163,7 +163,7 @@ async def spoken(service: Service, text: str) -> bytes:
     """``text`` as mu-law 8 kHz, by an installed engine; :class:`NotOffered` (501) when there is none."""
     engines = service.staff.engines.candidates("speak")
     if not engines:
-        raise NotOffered("no_synthesizer", "no speech engine is installed to say it: pip install linecard-speech-local")
+        raise NotOffered("no_synthesizer", "no speech engine is installed to say it: install linecard-speech-local")
     try:
         voice = await engines[0].synthesizer(SpeakingStyle(format=PCMU_8K))
         try:

@@ -21,7 +21,7 @@ class Tracing:
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
         except ImportError as missing:
             raise ConfigurationError(
-                f"otlp_endpoint is set, and OpenTelemetry is not installed ({missing}): pip install 'linecard[otel]'"
+                f"otlp_endpoint is set, and OpenTelemetry is not installed ({missing}): it comes with the extra `otel`"
             ) from None
         provider: Any = TracerProvider(resource=Resource.create({"service.name": "linecard"}))
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
