@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,6 +16,7 @@ from tenants import Tenant
 
 from linecard.server.refusals import StoreOverloaded
 from linecard.server.store import Store
+from linecard.server.store.columns import utc_now
 from linecard.server.store.database import Database
 from linecard.server.store.writer import Row, RowsRefused, StoreBehind, Writer
 
@@ -60,6 +62,16 @@ async def test_many_calls_at_once_keep_each_their_order(store: Store, tenant: Te
         assert await said(store, call_id) == [(n, str(n)) for n in range(200)]
         digits = [e.payload["digit"] for e in await store.calls.events(call_id) if e.kind == "dtmf"]
         assert digits == [str(n % 10) for n in range(200)]
+
+
+async def test_the_log_is_in_the_order_in_which_things_happened(store: Store, tenant: Tenant) -> None:
+    call_id = await opened(store, tenant)
+    now = utc_now() + timedelta(seconds=1)
+    store.writer.event(call_id, "third", at=now + timedelta(milliseconds=2))
+    store.writer.event(call_id, "first", at=now)
+    store.writer.event(call_id, "second", at=now)
+    await store.writer.flush()
+    assert [e.kind for e in await store.calls.events(call_id)][-3:] == ["first", "second", "third"]
 
 
 async def test_a_call_taken_over_by_another_process_goes_on_counting(store: Store, tenant: Tenant) -> None:

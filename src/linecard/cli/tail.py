@@ -21,14 +21,15 @@ AFTER = 6
 
 async def follow_call(client: Client, call_id: str, *, as_json: bool = False) -> dict[str, Any]:
     """Print the call's events until it has ended; the call as it was then."""
-    seen = 0
+    seen: set[str] = set()  # what happened earlier may be written down later
     looks = AFTER
     while True:
         call: dict[str, Any] = await client.get(f"/v1/calls/{call_id}")
         events = (await client.get(f"/v1/calls/{call_id}/events"))["items"]
-        for event in events[seen:]:
-            _print({"call_id": call["id"], **event}, as_json=as_json)
-        seen = len(events)
+        for event in events:
+            if event["id"] not in seen:
+                seen.add(event["id"])
+                _print({"call_id": call["id"], **event}, as_json=as_json)
         if call["ended_at"]:
             settled = not call["answered_at"] or any(
                 event["event"] in ("analysis", "call.analyzed") for event in events

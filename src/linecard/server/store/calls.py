@@ -170,9 +170,10 @@ class Calls:
         await self._db.transact(work)
 
     async def events(self, call_id: UUID) -> list[CallEventRow]:
-        """The call's log in order."""
+        """The call's log as things happened; some are written down a moment later than others."""
         async with self._db.read() as session:
-            query = select(CallEventRow).where(CallEventRow.call_id == call_id).order_by(CallEventRow.id)
+            query = select(CallEventRow).where(CallEventRow.call_id == call_id)
+            query = query.order_by(CallEventRow.at, CallEventRow.id)
             return list(await session.scalars(query))
 
     async def claim_due(self, owner: str, *, at: datetime | None = None, limit: int = 10) -> list[CallRow]:
