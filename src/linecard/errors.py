@@ -102,9 +102,10 @@ class UnknownSpeechEngine(ConfigurationError):
         self.name = name
         self.known = tuple(sorted(known))
         have = ", ".join(self.known) or "none"
+        shipper = self.shipped_by.get(name, f"linecard-speech-{name}")
         super().__init__(
             f"no speech engine named {name!r} is installed (installed: {have}). "
-            f"Install {self.shipped_by.get(name, f'linecard-speech-{name}')}, which ships it: docs/quickstart.md says from where"
+            f"Install {shipper}, which ships it: docs/quickstart.md says from where"
         )
 
 

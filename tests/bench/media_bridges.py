@@ -57,6 +57,7 @@ class Linecard:
             agents=agents,
             settle=600,
         )
+        self.server: Any = None
         self._open: list[Any] = []
         self._count = 0
 
@@ -97,7 +98,7 @@ async def linecard_fast(port: int, agent_port: int) -> Any:
     from linecard.fast.sockets import websockets
 
     calls = Linecard(port, agent_port)
-    await uvicorn_serve(create_app(calls.exchange), port, ws=websockets(calls.exchange))
+    calls.server = await uvicorn_serve(create_app(calls.exchange), port, ws=websockets(calls.exchange))
     return calls
 
 
@@ -246,8 +247,8 @@ async def first_of(*work: Awaitable[None], ignoring: tuple[type[BaseException], 
 # --- the process ------------------------------------------------------------------------------------------------------
 
 
-async def uvicorn_serve(app: Any, port: int, **options: Any) -> None:
-    """Serve in the background, as people run it: no deflate, no access log."""
+async def uvicorn_serve(app: Any, port: int, **options: Any) -> Any:
+    """The server, serving in the background, as people run it: no deflate, no access log."""
     import uvicorn
 
     settings: dict[str, Any] = {"ws": "websockets-sansio", "ws_per_message_deflate": False, **options}
@@ -258,6 +259,7 @@ async def uvicorn_serve(app: Any, port: int, **options: Any) -> None:
         if running.done():
             raise SystemExit(f"the bridge did not start: {running}")
         await asyncio.sleep(0.01)
+    return server
 
 
 BRIDGES: dict[str, Callable[[int, int], Awaitable[Any]]] = {
@@ -295,7 +297,8 @@ async def main(name: str, port: int, agent_port: int) -> None:
         from linecard.fast.collector import QuietCollector
 
         QuietCollector(lambda: len(calls.exchange.sessions)).start()
-        Coalescer(lambda: len(calls.exchange.sessions)).start()
+        tasks, sessions = calls.server.server_state.tasks, calls.exchange.sessions
+        Coalescer(lambda: len(sessions), lambda: len(tasks) > len(sessions)).start()
     print("ready", flush=True)
     while line := (await commands.readline()).decode().split():
         match line:

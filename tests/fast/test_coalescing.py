@@ -18,8 +18,9 @@ class Loop:
         self.live = MANY
         self.now = 100.0
         self.work = IDLE / 10
+        self.busy = False
         self.slept: list[float] = []
-        self.coalescer = Coalescer(lambda: self.live, clock=self.clock, sleep=self.sleep)
+        self.coalescer = Coalescer(lambda: self.live, lambda: self.busy, clock=self.clock, sleep=self.sleep)
 
     def clock(self) -> float:
         self.now += self.work / 2
@@ -54,6 +55,20 @@ async def test_a_busy_loop_never_sleeps(loop: Loop) -> None:
     await loop.rounds(50)
     assert loop.coalescer.looking
     assert loop.slept == []
+
+
+async def test_a_request_at_hand_is_not_slept_upon_and_after_it_there_is_sleep_again(loop: Loop) -> None:
+    loop.coalescer.start()
+    await loop.rounds(10)
+    loop.busy = True
+    await loop.rounds(1)
+    loop.slept.clear()
+    await loop.rounds(50)
+    assert loop.slept == []
+    loop.busy = False
+    async with asyncio.timeout(5):
+        while not loop.slept:
+            await asyncio.sleep(0.001)
 
 
 async def test_work_makes_the_rest_of_a_tick_shorter_and_not_the_tick_longer(loop: Loop) -> None:
@@ -99,7 +114,7 @@ async def test_many_again_within_a_round_is_looked_after_once(loop: Loop) -> Non
 
 async def test_what_comes_while_it_sleeps_is_there_afterwards() -> None:
     """On the real clock: nothing that comes by a socket or from a thread is lost or waits for a second thing."""
-    coalescer = Coalescer(lambda: MANY)
+    coalescer = Coalescer(lambda: MANY, lambda: False)
     coalescer.start()
     try:
         ours, theirs = socket.socketpair()

@@ -100,7 +100,11 @@ async def serve(settings: Settings) -> int:
             if service.sandboxes is not None:
                 await service.sandboxes.reconnect()
             announce(service)
-            manners = [kind(lambda: len(service.exchange.sessions)) for kind in (QuietCollector, Coalescer)]
+            tasks, sessions = server.server_state.tasks, service.exchange.sessions  # a call's sound is a task too
+            manners = [
+                QuietCollector(lambda: len(sessions)),
+                Coalescer(lambda: len(sessions), lambda: len(tasks) > len(sessions)),
+            ]
             for one in manners:
                 one.start()
         await running
