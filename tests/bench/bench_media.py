@@ -280,9 +280,9 @@ def result(bench: Bench) -> Result:
     for words, figure, sign, mark in verdicts:
         verdict = "not measured" if figure is None else "kept" if held(figure, sign, mark) else "SHORT OF IT"
         notes.append(f"- {words}: {shown(figure, 2)}, to be {sign} {mark:g}: {verdict}")
-    paced = {name: low(one.paced) for name, one in seen.items()}
+    at_pace = {name: low(one.paced) for name, one in seen.items()}
     by_bare, by_websockets = (
-        shown(over(paced.get("linecard-fast"), paced.get(name)), 2) for name in ("picows-bare", "websockets")
+        shown(over(at_pace.get("linecard-fast"), at_pace.get(name)), 2) for name in ("picows-bare", "websockets")
     )
     notes.append(
         f"At the pace of speech, with {PACED} calls, a frame on the fast path costs {by_bare} x picows bare's and "

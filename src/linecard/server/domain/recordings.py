@@ -86,7 +86,7 @@ async def as_file(service: Service, recording: Recording, format: str) -> Path:
             await asyncio.to_thread(wav_to_mp3, path, beside)
             os.replace(beside, wanted)
         except ImportError as missing:
-            raise ConfigurationError("MP3 needs lameenc, which the extra `server` brings: install it, or ask for .wav") from missing
+            raise ConfigurationError("MP3 needs lameenc: install the extra `server`, or ask for .wav") from missing
         finally:
             beside.unlink(missing_ok=True)
     return wanted
