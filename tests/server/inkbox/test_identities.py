@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from desk import CALLEE, CALLER, Desk
@@ -86,6 +87,29 @@ async def test_a_number_is_provisioned_looked_at_and_released(desk: Desk) -> Non
     assert again.id != bought.id
     await desk.do(identity.release_phone_number)
     assert await desk.do(numbers.list) == []
+
+
+async def test_of_requests_for_one_identitys_number_at_once_one_buys(desk: Desk) -> None:
+    await desk.do(desk.inkbox.create_identity, "support-bot")
+    urls = [f"{desk.agent.url}&request={count}" for count in range(5)]
+    bodies = [
+        {"agent_handle": "support-bot", "incoming_call_action": "auto_accept", "client_websocket_url": url}
+        for url in urls
+    ]
+    answers = await asyncio.gather(*(desk.http.post("/api/v1/phone/numbers", json=body) for body in bodies))
+    assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409, 409]
+    won = next(index for index, answer in enumerate(answers) if answer.status_code == 201)
+    held = await desk.do(desk.inkbox.phone_numbers.list)
+    assert [(one.id, one.client_websocket_url) for one in held] == [(UUID(answers[won].json()["id"]), urls[won])]
+    # The loser's claim is gone with its request: what is released can be had again.
+    await desk.do(desk.inkbox.phone_numbers.release, held[0].id)
+    assert (await desk.do(desk.inkbox.phone_numbers.provision, agent_handle="support-bot")).status == "active"
+
+
+async def test_a_toll_free_number_says_that_it_is_one(desk: Desk) -> None:
+    await desk.do(desk.inkbox.create_identity, "support-bot")
+    got = await desk.do(desk.inkbox.phone_numbers.provision, agent_handle="support-bot", type="toll_free")
+    assert got.number.startswith("+18") and got.type == "toll_free"
 
 
 async def test_what_is_on_offer_is_a_list_of_ours_and_one_of_it_can_be_had(desk: Desk) -> None:

@@ -184,9 +184,10 @@ async def delete(asked: Asked[None, None]) -> None:
     """Delete it, let go of its number, end its keys."""
     need_admin(asked.caller, "deleting an identity")
     agent = await identity(asked)
-    for line in await asked.service.store.lines.list(agent.workspace_id, agent_id=agent.id):
-        await provisioning.let_go(asked.service, asked.caller, line)
-    await agents.delete(asked.service, asked.caller, agent)
+    async with provisioning.alone(asked.service, agent):
+        for line in await asked.service.store.lines.list(agent.workspace_id, agent_id=agent.id):
+            await provisioning.let_go(asked.service, asked.caller, line)
+        await agents.delete(asked.service, asked.caller, agent)
 
 
 async def assign(asked: Asked[NumberLink, None]) -> IdentityShown:
