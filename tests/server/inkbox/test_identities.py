@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from desk import CALLEE, CALLER, Desk
@@ -88,6 +89,37 @@ async def test_a_number_is_provisioned_looked_at_and_released(desk: Desk) -> Non
     assert await desk.do(numbers.list) == []
 
 
+async def test_of_requests_for_one_identitys_number_at_once_one_buys(desk: Desk) -> None:
+    await desk.do(desk.inkbox.create_identity, "support-bot")
+    urls = [f"{desk.agent.url}&request={count}" for count in range(5)]
+    bodies = [
+        {"agent_handle": "support-bot", "incoming_call_action": "auto_accept", "client_websocket_url": url}
+        for url in urls
+    ]
+    answers = await asyncio.gather(*(desk.http.post("/api/v1/phone/numbers", json=body) for body in bodies))
+    assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409, 409]
+    won = next(index for index, answer in enumerate(answers) if answer.status_code == 201)
+    held = await desk.do(desk.inkbox.phone_numbers.list)
+    assert [(one.id, one.client_websocket_url) for one in held] == [(UUID(answers[won].json()["id"]), urls[won])]
+    # The loser's claim is gone with its request: what is released can be had again.
+    await desk.do(desk.inkbox.phone_numbers.release, held[0].id)
+    assert (await desk.do(desk.inkbox.phone_numbers.provision, agent_handle="support-bot")).status == "active"
+
+
+async def test_a_number_in_service_here_is_not_bought_again_whatever_the_carrier_offers(desk: Desk) -> None:
+    first = (await desk.identity()).phone_number.number
+    desk.sandbox.stock.take_back(first)  # as a sandbox that was started anew beside an older database offers it
+    await desk.do(desk.inkbox.create_identity, "second-bot")
+    second = await desk.do(desk.inkbox.phone_numbers.provision, agent_handle="second-bot")
+    assert second.number != first and second.status == "active"
+
+
+async def test_a_toll_free_number_says_that_it_is_one(desk: Desk) -> None:
+    await desk.do(desk.inkbox.create_identity, "support-bot")
+    got = await desk.do(desk.inkbox.phone_numbers.provision, agent_handle="support-bot", type="toll_free")
+    assert got.number.startswith("+18") and got.type == "toll_free"
+
+
 async def test_what_is_on_offer_is_a_list_of_ours_and_one_of_it_can_be_had(desk: Desk) -> None:
     await desk.do(desk.inkbox.create_identity, "support-bot")
     offers = await desk.ask("GET", "/api/v1/phone/available-numbers", params={"area_code": "415", "limit": 3})
@@ -130,6 +162,14 @@ async def test_how_calls_are_taken_is_one_setting_behind_two_doors(any_desk: Des
         await refused(
             desk, 422, identity.set_incoming_call_action, incoming_call_action="forward", **wrong
         )
+    sip = "sip:desk@pbx.example.com"
+    moved = await desk.do(update, number.id, forwarding_sip_uri=sip)
+    assert (moved.incoming_call_action, moved.forwarding_target_type) == ("forward", "sip")
+    assert (moved.forwarding_phone_number, moved.forwarding_sip_uri) == (None, sip)
+    back = await desk.do(update, number.id, forwarding_phone_number=CALLER)
+    assert (back.forwarding_target_type, back.forwarding_phone_number, back.forwarding_sip_uri) == (
+        "phone", CALLER, None,
+    )  # fmt: skip
     cleared = await desk.do(update, number.id, incoming_call_action="auto_reject", forwarding_target_type=None)
     assert (cleared.forwarding_target_type, cleared.forwarding_phone_number) == (None, None)
     await refused(desk, 422, desk.inkbox.incoming_call_action.get)

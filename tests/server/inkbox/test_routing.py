@@ -53,6 +53,10 @@ async def test_auto_accept_opens_the_socket_first_and_answers_then(desk: Desk) -
     assert (done.hangup_reason, done.client_websocket_url) == ("remote", desk.agent.url)
     await desk.agent.until(lambda: bool(desk.agent.of("stop")))
     assert desk.agent.of("stop")[0]["reason"] == "carrier_hangup"
+    # Where it was streamed to, wherever the next call goes.
+    moved = desk.agent.url + "&moved=1"
+    await desk.do(desk.inkbox.phone_numbers.update, identity.phone_number.id, client_websocket_url=moved)
+    assert (await desk.do(desk.inkbox.calls.get, call.id)).client_websocket_url == desk.agent.url
 
 
 async def test_an_agent_that_declines_its_socket_has_the_call_rejected(desk: Desk) -> None:
@@ -87,6 +91,7 @@ async def test_the_webhook_answers_with_a_socket_of_its_own(desk: Desk) -> None:
     }  # fmt: skip
     assert (body["status"], body["direction"], body["remote_phone_number"]) == ("initiated", "inbound", CALLER)
     assert body["rate_limit"]["calls_used"] == 1 and len(body["rate_limit"]) == 6
+    assert isinstance(body["rate_limit"]["minutes_limit"], int)
     assert desk.agent.paths == ["/agent?token=t-1&for=this-call"]
     handshake = desk.agent.handshakes[0]
     assert verify_webhook(payload=handshake["X-Call-Context"].encode(), headers=handshake, secret=key)
@@ -151,6 +156,16 @@ async def test_the_webhook_says_ignore_and_it_rings_until_the_caller_gives_up(de
     assert (done.status, done.hangup_reason) == ("canceled", "remote")
 
 
+async def test_a_call_that_is_left_ringing_is_canceled_by_who_hangs_it_up(desk: Desk) -> None:
+    identity = await webhook_identity(desk, {"action": "ignore"}, client_websocket_url=desk.agent.url)
+    far_end = await desk.ring(identity)
+    await desk.receiver.until("/incoming")
+    call = await desk.call_of(far_end)
+    await desk.do(identity.hangup_call, call.id)
+    done = await desk.until(call.id, "canceled", "failed", "completed")
+    assert (done.status, done.hangup_reason) == ("canceled", "local")
+
+
 @pytest.mark.parametrize("provider", ["twilio", "telnyx"])
 async def test_a_webhook_that_takes_too_long_is_a_reject(provider: str, tmp_path: Path) -> None:
     async with open_desk(tmp_path, provider, inbound_webhook_timeout=0.3) as desk:
@@ -184,7 +199,8 @@ async def test_forward_sends_the_caller_on(desk: Desk) -> None:
     (attempt,) = call.forwardings
     assert (attempt.target_type.value, attempt.target, attempt.trigger.value) == ("phone", TARGET, "incoming_action")
     await far_end.hang_up()
-    await desk.until(call.id, "completed", "canceled")
+    done = await desk.until(call.id, "completed", "canceled")
+    assert done.client_websocket_url is None  # no agent ever heard of it
 
 
 async def test_a_forward_abroad_is_refused_like_a_call_abroad(any_desk: Desk) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from linecard.testing.number_stock import StockNumber
+from linecard.testing.number_stock import LOCAL, TOLL_FREE, TOLL_FREE_CODES, StockNumber
 from linecard.testing.outcomes import PENDING_NUMBER
 from linecard_telnyx.sandbox_account import Account
 from linecard_telnyx.sandbox_errors import refuse
@@ -105,7 +105,7 @@ def _ordered(number: str) -> dict[str, Any]:
         "id": str(uuid.uuid4()),
         "record_type": "number_order_phone_number",
         "phone_number": number,
-        "phone_number_type": "local",
+        "phone_number_type": TOLL_FREE if number[2:5] in TOLL_FREE_CODES else LOCAL,
         "country_code": "US",
         "regulatory_requirements": [],
         "requirements_met": True,
@@ -119,7 +119,7 @@ async def _complete(ask: Ask, made: dict[str, Any], takes: float) -> None:
     connection = made["connection_id"] or ""
     for entry in made["phone_numbers"]:
         entry["status"] = "success"
-        ask.account.add_number(entry["phone_number"], connection)
+        ask.account.add_number(entry["phone_number"], connection, entry["phone_number_type"])
     made.update(status="success", updated_at=moment())
     url = ask.account.applications.get(connection, {}).get("webhook_event_url", "")
     ask.sandbox.tell(ask.account, "number_order.complete", _snapshot(made), url=url, connection_id=connection)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from linecard import plugins
 from linecard.errors import NotFound, NumberUnavailable
-from linecard.numbers import AvailableNumber, NumberQuery, OwnedNumber, PendingOrder, country_of, e164
+from linecard.numbers import AvailableNumber, NumberQuery, NumberType, OwnedNumber, PendingOrder, country_of, e164
 from linecard.provider import Capability
 from linecard.server.auth import Caller
 from linecard.server.domain import credentials, sync
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from linecard.server.service import Service
 
 LIVE = ("initiated", "in_progress")
+TRIES = 5
+"""Numbers on offer that are tried when others are quicker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +128,20 @@ async def purchase(
     if number is not None and (await service.store.lines.by_number(e164(number))) is not None:
         raise Taken("number", number)
     bought: OwnedNumber | PendingOrder | None = None
-    offers = [number] if number is not None else [
-        offer.number for offer in await provider.search_numbers(query or NumberQuery(limit=5))
+    kind = query.type if query is not None else None
+    offers = [(number, kind)] if number is not None else [
+        (offer.number, offer.type or kind) for offer in await provider.search_numbers(query or NumberQuery(limit=5))
     ]
-    for offer in offers[:5]:
+    tried = 0
+    for offer, offered_as in offers:
+        if number is None and await service.store.lines.by_number(offer) is not None:
+            continue  # in service here, whatever the carrier says: bought again it could not be registered
         try:
             bought = await provider.buy_number(offer)
+            kind = offered_as
             break
         except NumberUnavailable:
-            if number is not None:
+            if number is not None or (tried := tried + 1) == TRIES:
                 raise
     if bought is None:
         raise NoStock
@@ -149,7 +156,7 @@ async def purchase(
         routing=wanted,
         country=country_of(bought.number),
         state=query.region if query is not None else None,
-        type=(owned.type.value if owned is not None and owned.type is not None else "local"),
+        type=((owned.type if owned is not None else None) or kind or NumberType.LOCAL).value,
         carrier_number_id=owned.id if owned is not None else None,
     )
     if isinstance(bought, PendingOrder):

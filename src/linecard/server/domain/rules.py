@@ -9,6 +9,7 @@ from linecard.numbers import e164
 from linecard.server.auth import Caller
 from linecard.server.domain.callers import need_admin, need_scope
 from linecard.server.domain.refusals import Invalid, Unknown
+from linecard.server.refusals import NotThatSide
 from linecard.server.store import parse_id
 from linecard.server.store.models import Agent, ContactRule
 
@@ -48,7 +49,13 @@ async def change(service: Service, caller: Caller, rule: ContactRule, **fields: 
     need_admin(caller, "changing contact rules")
     if fields.get("apply_to") is not None and fields.get("action") is None:
         raise Invalid.field("apply_to", "comes with action only")
-    return await service.store.rules.change(rule, **fields)
+    try:
+        changed = await service.store.rules.change(rule, **fields)
+    except NotThatSide as refused:
+        raise Invalid.field("apply_to", str(refused)) from None
+    if changed is None:
+        raise Unknown("contact rule")
+    return changed
 
 
 async def delete(service: Service, caller: Caller, rule: ContactRule) -> None:

@@ -163,7 +163,9 @@ async def change(asked: Asked[IdentityChange, None]) -> IdentityShown:
     fields = asked.body.given("description")
     if "display_name" in asked.body.model_fields_set:
         fields["name"] = asked.body.display_name or agent.handle
-    agent = await agents.change(asked.service, asked.caller, agent, **fields, **_modes(asked.body))
+    if modes := _modes(asked.body):
+        need_admin(asked.caller, "setting a filter mode")
+    agent = await agents.change(asked.service, asked.caller, agent, **fields, **modes)
     return await whole(asked.service, agent)
 
 
@@ -184,9 +186,10 @@ async def delete(asked: Asked[None, None]) -> None:
     """Delete it, let go of its number, end its keys."""
     need_admin(asked.caller, "deleting an identity")
     agent = await identity(asked)
-    for line in await asked.service.store.lines.list(agent.workspace_id, agent_id=agent.id):
-        await provisioning.let_go(asked.service, asked.caller, line)
-    await agents.delete(asked.service, asked.caller, agent)
+    async with provisioning.alone(asked.service, agent):
+        for line in await asked.service.store.lines.list(agent.workspace_id, agent_id=agent.id):
+            await provisioning.let_go(asked.service, asked.caller, line)
+        await agents.delete(asked.service, asked.caller, agent)
 
 
 async def assign(asked: Asked[NumberLink, None]) -> IdentityShown:

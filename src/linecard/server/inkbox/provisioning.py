@@ -6,6 +6,8 @@ only let go, and stays in their carrier account.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -41,6 +43,25 @@ class Wanted(Handling):
     credential_id: Id | None = Field(default=None, description="Whose carrier account; else the default one")
 
 
+GIVING = 120.0
+"""Seconds after which an identity may be given a number though another giving never said that it was done."""
+
+
+@asynccontextmanager
+async def alone(service: Service, agent: Agent) -> AsyncIterator[None]:
+    """Only one request at a time, over all processes, gives this identity a number; the others are 409.
+
+    Looking first is not enough: of two who look at once, both would buy.
+    """
+    key, once = f"number-for:{agent.id}", service.exchange.once
+    if not await once.first(key, GIVING):
+        raise Said(409, "identity_is_given_number", "another request is at this identity's number: look again then")
+    try:
+        yield
+    finally:
+        await once.forget(key)
+
+
 @dataclass(frozen=True, slots=True)
 class Provisioned:
     """The number and the identity as it is now."""
@@ -51,6 +72,11 @@ class Provisioned:
 
 async def provision(service: Service, caller: Caller, agent: Agent, wanted: Wanted) -> Provisioned:
     """Buy a number for the identity. Its settings are checked first, since a purchase costs money."""
+    async with alone(service, agent):
+        return await _provision(service, caller, agent, wanted)
+
+
+async def _provision(service: Service, caller: Caller, agent: Agent, wanted: Wanted) -> Provisioned:
     held = await service.store.lines.list(caller.workspace_id, agent_id=agent.id)
     if held:
         raise LineHeld(str(held[0].id))
@@ -63,7 +89,7 @@ async def provision(service: Service, caller: Caller, agent: Agent, wanted: Want
         area_code=wanted.area_code,
         region=wanted.state.upper() if wanted.state is not None else None,
         type=NumberType(wanted.type),
-        limit=5,
+        limit=20,
     )
     try:
         line = await numbers.purchase(
@@ -91,11 +117,12 @@ async def hand_over(service: Service, caller: Caller, agent: Agent, line_id: str
         return Provisioned(line, agent)
     if line.agent_id is not None:
         raise Said(409, "number_has_identity", "that number is another identity's: release it there first")
-    held = await service.store.lines.list(caller.workspace_id, agent_id=agent.id)
-    if held:
-        raise LineHeld(str(held[0].id))
-    line = await numbers.update(service, caller, line.id, agent_id=agent.id)
-    return Provisioned(line, await call_handling.with_number(service, caller, agent))
+    async with alone(service, agent):
+        held = await service.store.lines.list(caller.workspace_id, agent_id=agent.id)
+        if held:
+            raise LineHeld(str(held[0].id))
+        line = await numbers.update(service, caller, line.id, agent_id=agent.id)
+        return Provisioned(line, await call_handling.with_number(service, caller, agent))
 
 
 async def let_go(service: Service, caller: Caller, line: LineRow) -> None:
