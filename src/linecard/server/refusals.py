@@ -6,6 +6,7 @@
       Taken                 a handle or number is somebody's already
       InUse                 still needed by the things named in ``by``
       DuplicateRule         that contact rule exists, as ``existing``
+      NotThatSide           the contact rule is for the other side only
       UrlRefused            a client's URL leads where we do not go
         HostUnknown         it leads nowhere just now: its name has no address
       OverLimit             the rolling day is used up; ``snapshot`` says how
@@ -66,6 +67,14 @@ class DuplicateRule(Refusal):
     def __init__(self, existing: UUID) -> None:
         self.existing = existing
         super().__init__("a contact rule already covers this number on this side; change that one")
+
+
+class NotThatSide(Refusal):
+    """A change meant one side of a contact rule, which is for the other (``direction``) only."""
+
+    def __init__(self, direction: str) -> None:
+        self.direction = direction
+        super().__init__(f"the rule is for {direction} calls only")
 
 
 class UrlRefused(PolicyRefusal):

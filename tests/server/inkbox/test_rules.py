@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from typing import Any
 from uuid import uuid4
@@ -68,6 +69,33 @@ async def test_changing_one_side_of_a_rule_for_both_splits_it(any_desk: Desk) ->
         await desk.ask("PATCH", path, 422, json=wrong)
 
 
+async def test_a_change_meant_for_a_side_the_rule_is_not_for_changes_nothing(any_desk: Desk) -> None:
+    desk = any_desk
+    await desk.do(desk.inkbox.create_identity, "support-bot")
+    rules = desk.inkbox.phone_identity_contact_rules
+    inbound = await desk.do(rules.create, "support-bot", action="block", match_target=CALLER, direction="inbound")
+    with pytest.raises(InkboxAPIError) as refused:
+        await desk.do(rules.update, "support-bot", inbound.id, action="allow", apply_to="outbound")
+    assert refused.value.status_code == 409
+    assert (await desk.do(rules.get, "support-bot", inbound.id)).action == "block"
+    same_side = await desk.do(rules.update, "support-bot", inbound.id, action="allow", apply_to="inbound")
+    assert (same_side.id, same_side.action, same_side.direction) == (inbound.id, "allow", "inbound")
+
+
+async def test_a_rule_that_is_deleted_while_it_is_changed_is_404(any_desk: Desk) -> None:
+    desk = any_desk
+    await desk.do(desk.inkbox.create_identity, "support-bot")
+    rules = "/api/v1/identities/support-bot/phone-contact-rules"
+    seen = set()
+    for _ in range(5):
+        made = await desk.ask("POST", rules, 201, json={"action": "block", "match_target": CALLER})
+        one = f"{rules}/{made['id']}"
+        asked = [desk.http.patch(one, json={"status": "paused"}) for _ in range(4)]
+        answers = await asyncio.gather(desk.http.delete(one), *asked, desk.http.delete(one))
+        seen |= {answer.status_code for answer in answers}
+    assert seen <= {200, 204, 404} and 404 in seen
+
+
 async def test_both_generations_see_the_same_rules(any_desk: Desk) -> None:
     desk = any_desk
     identity = await desk.identity()
@@ -105,6 +133,22 @@ async def test_a_paused_rule_does_nothing_and_keeps_its_place(any_desk: Desk) ->
     await desk.ask("PATCH", path, json={"status": "active"})
     with pytest.raises(RecipientBlockedError):
         await desk.do(identity.place_call, to_number=CALLEE)
+
+
+async def test_a_paused_rule_is_not_extended_to_a_side_that_is_to_be_blocked_now(any_desk: Desk) -> None:
+    desk = any_desk
+    await desk.do(desk.inkbox.create_identity, "support-bot")
+    rules = desk.inkbox.phone_identity_contact_rules
+    path = "/api/v1/identities/support-bot/phone-contact-rules"
+    paused = await desk.do(rules.create, "support-bot", action="block", match_target=CALLER, direction="inbound")
+    await desk.ask("PATCH", f"{path}/{paused.id}", json={"status": "paused"})
+    with pytest.raises(DuplicateContactRuleError) as kept:  # both: its side is held by the paused one
+        await desk.do(rules.create, "support-bot", action="block", match_target=CALLER)
+    assert kept.value.existing_rule_id == paused.id
+    other = await desk.do(rules.create, "support-bot", action="block", match_target=CALLER, direction="outbound")
+    assert (other.direction, other.status, other.id == paused.id) == ("outbound", "active", False)
+    left = {rule.direction: rule.status for rule in await desk.do(rules.list, "support-bot")}
+    assert left == {"inbound": "paused", "outbound": "active"}
 
 
 async def test_a_whitelist_lets_in_and_out_only_whom_it_names(desk: Desk) -> None:

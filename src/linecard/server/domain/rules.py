@@ -44,11 +44,17 @@ async def get(service: Service, caller: Caller, agent: Agent, rule_id: str | UUI
 
 
 async def change(service: Service, caller: Caller, rule: ContactRule, **fields: Any) -> ContactRule:
-    """``action``, ``direction``, ``status``, and with an action ``apply_to`` (one side of a rule for both)."""
+    """``action``, ``direction``, ``status``, and with an action ``apply_to``: one side of a rule for both.
+
+    ``NotThatSide`` when the rule says nothing of that side, ``Unknown`` when it is gone by now.
+    """
     need_admin(caller, "changing contact rules")
     if fields.get("apply_to") is not None and fields.get("action") is None:
         raise Invalid.field("apply_to", "comes with action only")
-    return await service.store.rules.change(rule, **fields)
+    changed = await service.store.rules.change(rule, **fields)
+    if changed is None:
+        raise Unknown("contact rule")
+    return changed
 
 
 async def delete(service: Service, caller: Caller, rule: ContactRule) -> None:

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from linecard.server.refusals import DuplicateRule
+from linecard.server.refusals import DuplicateRule, NotThatSide
 from linecard.server.store.columns import utc_now, word
 from linecard.server.store.database import Database
 from linecard.server.store.models import Agent, ContactRule
@@ -30,6 +30,7 @@ ON_NUMBER = Statement(
     into=[ContactRule],
 )
 
+ACTIVE = "active"
 BOTH = "both"
 SIDES = ("inbound", "outbound")
 
@@ -59,7 +60,8 @@ class Rules:
     ) -> ContactRule:
         """A rule; :class:`DuplicateRule` when a side asked for has one already that says otherwise, or all do.
 
-        When the number has the same rule on the other side only, that one is extended to both and returned.
+        When the number has the same rule on the other side only, that one is extended to both and returned. A paused
+        rule is not extended, the new side would be without effect: it keeps its side, and the other gets its own.
         """
         async with self._db.write() as session:
             await self._lock(session, agent.id)
@@ -68,9 +70,9 @@ class Rules:
             if taken := [rule for rule in known if wanted & set(_sides(rule.direction))]:
                 # All sides asked for are covered, or one is by a rule that says the contrary.
                 covered = {side for rule in taken for side in _sides(rule.direction)}
-                if wanted <= covered or any(rule.action != action for rule in taken):
+                if wanted <= covered or any(rule.action != action or rule.status != ACTIVE for rule in taken):
                     raise DuplicateRule(taken[0].id)
-            same = next((rule for rule in known if rule.action == action), None)
+            same = next((rule for rule in known if rule.action == action and rule.status == ACTIVE), None)
             if same is not None:
                 same.direction, same.updated_at = BOTH, utc_now()
                 return same
@@ -137,14 +139,19 @@ class Rules:
         direction: str | None = None,
         status: str | None = None,
         apply_to: str | None = None,
-    ) -> ContactRule:
-        """Change a rule; :class:`DuplicateRule` when another holds the side it would move to.
+    ) -> ContactRule | None:
+        """Change a rule; :class:`DuplicateRule` when another holds the side it would move to. None: it is gone.
 
         ``apply_to`` (with ``action``) changes one side of a rule for both: it is split, and the changed half returned.
+        :class:`NotThatSide` when the rule says nothing of that side.
         """
         async with self._db.write() as session:
             await self._lock(session, rule.agent_id)
-            row = (await session.scalars(select(ContactRule).where(ContactRule.id == rule.id))).one()
+            row = (await session.scalars(select(ContactRule).where(ContactRule.id == rule.id))).one_or_none()
+            if row is None:
+                return None
+            if apply_to is not None and apply_to not in _sides(row.direction):
+                raise NotThatSide(row.direction)
             if apply_to is not None and action is not None and row.direction == BOTH and action != row.action:
                 row.direction = "outbound" if apply_to == "inbound" else "inbound"
                 row.updated_at = utc_now()
