@@ -216,21 +216,22 @@ AgentMessage = Text | Media | AudioDone | Clear | AgentTranscript | Mark | SendD
 
 
 class _Frame(msgspec.Struct):
-    """Every field any message has; one decoder, no second pass."""
+    """Every field any message has; one decoder, no second pass. Untyped: agents write nulls for what they leave out,
+    and an odd field must not cost the message, least of all a ``stop``, or the call would go on and be billed."""
 
-    event: str = ""
-    delta: str | None = None
-    text: str | None = None
-    done: bool = False
-    turn_id: str | int | None = None
+    event: Any = None
+    delta: Any = None
+    text: Any = None
+    done: Any = None
+    turn_id: Any = None
     media: Any = None
-    party: str | None = None
-    is_final: bool = True
+    party: Any = None
+    is_final: Any = None
     mark: Any = None
     dtmf: Any = None
     transfer: Any = None
-    to: str | None = None
-    reason: str | None = None
+    to: Any = None
+    reason: Any = None
 
 
 _decode = msgspec.json.Decoder(_Frame).decode
@@ -248,16 +249,15 @@ def read(frame: bytes | str) -> AgentMessage | None:
         case "media":
             return _media(fields.media)
         case "text" | "textStream":
-            turn_id = None if fields.turn_id is None else str(fields.turn_id)
-            return Text(fields.delta or fields.text or "", turn_id, fields.done)
+            return _text(fields)
         case "audio_done":
             return AudioDone()
         case "clear":
             return Clear()
-        case "transcript" if fields.text:
-            return AgentTranscript(fields.text, "local" if fields.party == "local" else "remote", fields.is_final)
+        case "transcript" if text := _word(fields.text):
+            return AgentTranscript(text, "local" if fields.party == "local" else "remote", _yes(fields.is_final, True))
         case "stop":
-            return Stop(fields.reason)
+            return Stop(_word(fields.reason) or None)
         case "mark":
             name = _inner(fields.mark, "name")
             return Mark(name) if name else None
@@ -265,20 +265,33 @@ def read(frame: bytes | str) -> AgentMessage | None:
             digits = _inner(fields.dtmf, "digits") or _inner(fields.dtmf, "digit")
             return SendDigits(digits) if digits else None
         case "transfer":
-            to = fields.to or _inner(fields.transfer, "to")
+            to = _word(fields.to) or _inner(fields.transfer, "to")
             return Transfer(to) if to else None
     return None
 
 
-def _inner(value: Any, key: str) -> str | None:
-    found = value.get(key) if isinstance(value, dict) else value
-    return found if isinstance(found, str) and found else None
+def _text(fields: _Frame) -> Text | None:
+    words, done = _word(fields.delta) or _word(fields.text), _yes(fields.done, False)
+    if not words and not done and fields.delta != "":
+        return None
+    return Text(words, None if fields.turn_id is None else str(fields.turn_id), done)
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _yes(value: Any, otherwise: bool) -> bool:
+    """A flag as it is written by those who have no booleans, too; ``otherwise`` for nulls and nonsense."""
+    return {"true": True, "false": False}.get(str(value).lower(), otherwise)
+
+
+def _inner(value: Any, key: str) -> str:
+    return _word(value.get(key) if isinstance(value, dict) else value)
 
 
 def _media(value: Any) -> Media | None:
     encoded = _inner(value, "payload")
-    if encoded is None:
-        return None
     try:
         payload = pybase64.b64decode(encoded, validate=True)
     except ValueError:
