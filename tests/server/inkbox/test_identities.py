@@ -154,6 +154,14 @@ async def test_how_calls_are_taken_is_one_setting_behind_two_doors(any_desk: Des
         await refused(
             desk, 422, identity.set_incoming_call_action, incoming_call_action="forward", **wrong
         )
+    sip = "sip:desk@pbx.example.com"
+    moved = await desk.do(update, number.id, forwarding_sip_uri=sip)
+    assert (moved.incoming_call_action, moved.forwarding_target_type) == ("forward", "sip")
+    assert (moved.forwarding_phone_number, moved.forwarding_sip_uri) == (None, sip)
+    back = await desk.do(update, number.id, forwarding_phone_number=CALLER)
+    assert (back.forwarding_target_type, back.forwarding_phone_number, back.forwarding_sip_uri) == (
+        "phone", CALLER, None,
+    )  # fmt: skip
     cleared = await desk.do(update, number.id, incoming_call_action="auto_reject", forwarding_target_type=None)
     assert (cleared.forwarding_target_type, cleared.forwarding_phone_number) == (None, None)
     await refused(desk, 422, desk.inkbox.incoming_call_action.get)

@@ -24,6 +24,7 @@ async def test_of_many_calls_at_once_exactly_as_many_as_allowed_are_made(tmp_pat
         statuses = sorted(answer.status_code for answer in answers)
         assert statuses == [200] * LIMIT + [429] * (3 * LIMIT)
         good = [answer.json()["rate_limit"] for answer in answers if answer.status_code == 200]
+        assert all(isinstance(one["minutes_limit"], int) and one["minutes_limit"] == 50 for one in good)
         assert sorted(one["calls_used"] for one in good) == list(range(1, LIMIT + 1))
         assert all(one["calls_used"] + one["calls_remaining"] == one["calls_limit"] == LIMIT for one in good)
         over = next(answer for answer in answers if answer.status_code == 429)
@@ -45,6 +46,8 @@ def check_refusal(headers: Any, body: Any, limit: int) -> None:
     assert set(body["detail"]["rate_limit"]) == {
         "calls_used", "calls_remaining", "calls_limit", "minutes_used", "minutes_remaining", "minutes_limit",
     }  # fmt: skip
+    whole = ("calls_used", "calls_remaining", "calls_limit", "minutes_limit")
+    assert all(isinstance(body["detail"]["rate_limit"][name], int) for name in whole)
 
 
 async def test_minutes_that_are_used_up_refuse_too(tmp_path: Path) -> None:
@@ -60,7 +63,7 @@ async def test_minutes_that_are_used_up_refuse_too(tmp_path: Path) -> None:
         assert answer.status_code == 429
         used = answer.json()["detail"]["rate_limit"]
         assert (used["minutes_remaining"], used["calls_remaining"], used["calls_used"]) == (0.0, 99, 1)
-        check_refusal(answer.headers, answer.json(), limit=0)
+        check_refusal(answer.headers, answer.json(), limit=1)  # whole minutes
 
 
 async def test_incoming_calls_count_and_are_declined_when_the_day_is_used_up(tmp_path: Path) -> None:

@@ -87,6 +87,7 @@ async def test_the_webhook_answers_with_a_socket_of_its_own(desk: Desk) -> None:
     }  # fmt: skip
     assert (body["status"], body["direction"], body["remote_phone_number"]) == ("initiated", "inbound", CALLER)
     assert body["rate_limit"]["calls_used"] == 1 and len(body["rate_limit"]) == 6
+    assert isinstance(body["rate_limit"]["minutes_limit"], int)
     assert desk.agent.paths == ["/agent?token=t-1&for=this-call"]
     handshake = desk.agent.handshakes[0]
     assert verify_webhook(payload=handshake["X-Call-Context"].encode(), headers=handshake, secret=key)

@@ -1,7 +1,7 @@
 """How an identity takes incoming calls, as three doors set it: its own address, its numbers, and its creation.
 
-There is one store behind them (the agent). A forwarding target given as null clears both targets; setting one kind
-clears the other, so that there is one target at most.
+There is one store behind them (the agent). A forwarding target type given as null clears both targets; setting one
+kind, by its type or by the target itself, clears the other, so that there is one target at most.
 """
 
 from __future__ import annotations
@@ -44,7 +44,11 @@ def changes(body: Handling) -> dict[str, Any]:
         sent["websocket_url"] = sent.pop("client_websocket_url")
     if sent.get("incoming_call_action", "") is None:
         sent["incoming_call_action"] = "auto_reject"
-    match sent.get("forwarding_target_type", ""):
+    kind = sent.get("forwarding_target_type", "")
+    if kind == "":  # the target says what it is
+        kind = "phone" if body.forwarding_phone_number else "sip" if body.forwarding_sip_uri else ""
+        sent |= {"forwarding_target_type": kind} if kind else {}
+    match kind:
         case None:
             sent |= {"forwarding_phone_number": None, "forwarding_sip_uri": None}
         case "phone":

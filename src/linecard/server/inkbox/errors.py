@@ -101,7 +101,7 @@ def _over(error: refusals.OverLimit) -> Answer:
     wait = max(1, math.ceil(error.retry_after or 1))
     headers = {
         "Retry-After": str(wait),
-        "X-RateLimit-Limit": str(used.calls_limit if by_calls else int(used.minutes_limit)),
+        "X-RateLimit-Limit": str(used.calls_limit if by_calls else math.ceil(used.minutes_limit)),
         "X-RateLimit-Remaining": str(used.calls_remaining if by_calls else int(used.minutes_remaining)),
         "X-RateLimit-Reset": str(int(time.time()) + wait),
     }

@@ -87,4 +87,4 @@ class RateLimit(Shown):
     calls_limit: int
     minutes_used: float
     minutes_remaining: float
-    minutes_limit: float
+    minutes_limit: int

@@ -123,14 +123,14 @@ class Snapshot:
         return left if wanted is None else min(wanted, left)
 
     def as_dict(self) -> dict[str, float]:
-        """The six keys both contracts show."""
+        """The six keys both contracts show; limits are whole numbers there."""
         return {
             "calls_used": self.calls_used,
             "calls_remaining": self.calls_remaining,
             "calls_limit": self.calls_limit,
             "minutes_used": round(self.minutes_used, 2),
             "minutes_remaining": round(self.minutes_remaining, 2),
-            "minutes_limit": self.minutes_limit,
+            "minutes_limit": math.ceil(self.minutes_limit),
         }
 
 
