@@ -42,4 +42,11 @@ class StoredRecord:
         await self._service.store.writer.flush()
 
     async def _mode(self, facts: dict[str, Any]) -> None:
-        await self._service.store.calls.note(self._call_id, use_tts=bool(facts["tts"]), use_stt=bool(facts["stt"]))
+        """Who does speech, and at which socket: the agent may have another one by the time somebody asks."""
+        calls, agents = self._service.store.calls, self._service.store.agents
+        notes: dict[str, Any] = {"use_tts": bool(facts["tts"]), "use_stt": bool(facts["stt"])}
+        row = await calls.find(self._call_id)
+        if row is not None and row.websocket_url is None:
+            agent = await agents.find(row.agent_id)
+            notes["websocket_url"] = agent.websocket_url if agent is not None else None
+        await calls.note(self._call_id, **notes)

@@ -53,6 +53,10 @@ async def test_auto_accept_opens_the_socket_first_and_answers_then(desk: Desk) -
     assert (done.hangup_reason, done.client_websocket_url) == ("remote", desk.agent.url)
     await desk.agent.until(lambda: bool(desk.agent.of("stop")))
     assert desk.agent.of("stop")[0]["reason"] == "carrier_hangup"
+    # Where it was streamed to, wherever the next call goes.
+    moved = desk.agent.url + "&moved=1"
+    await desk.do(desk.inkbox.phone_numbers.update, identity.phone_number.id, client_websocket_url=moved)
+    assert (await desk.do(desk.inkbox.calls.get, call.id)).client_websocket_url == desk.agent.url
 
 
 async def test_an_agent_that_declines_its_socket_has_the_call_rejected(desk: Desk) -> None:
@@ -185,7 +189,8 @@ async def test_forward_sends_the_caller_on(desk: Desk) -> None:
     (attempt,) = call.forwardings
     assert (attempt.target_type.value, attempt.target, attempt.trigger.value) == ("phone", TARGET, "incoming_action")
     await far_end.hang_up()
-    await desk.until(call.id, "completed", "canceled")
+    done = await desk.until(call.id, "completed", "canceled")
+    assert done.client_websocket_url is None  # no agent ever heard of it
 
 
 async def test_a_forward_abroad_is_refused_like_a_call_abroad(any_desk: Desk) -> None:

@@ -73,7 +73,7 @@ def test_who_gave_up_before_the_answer_depends_on_who_rang() -> None:
 
 
 def test_lists_in_a_call_are_never_null_and_neither_is_a_filter_mode() -> None:
-    shown = call_shown(row(reason="busy"), None).model_dump()
+    shown = call_shown(row(reason="busy")).model_dump()
     assert (shown["post_call_action_items"], shown["forwardings"], shown["connections"]) == ([], [], [])
     for model, never_null in (
         (CallShown, ("post_call_action_items", "forwardings", "origin", "on_voicemail", "voicemail_detection")),

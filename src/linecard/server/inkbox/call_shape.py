@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from linecard.server.inkbox.shapes import Moment, RateLimit, Shown, Uuid
-from linecard.server.store.models import Agent, CallRow
+from linecard.server.store.models import CallRow
 
 LOCAL = frozenset({"agent_hangup", "api_stop", "end_call_phrase", "silence_timeout", "transferred"})
 ANSWERED_ENDS: Mapping[str, tuple[str, str | None]] = {
@@ -83,20 +83,17 @@ def voicemail_of(call: CallRow) -> str:
     return str(settings.get("on_voicemail") or "hang_up")
 
 
-def fields_of(call: CallRow, agent: Agent | None) -> dict[str, Any]:
+def fields_of(call: CallRow) -> dict[str, Any]:
     """What every body that shows a call has in common."""
     status, hangup_reason = how_it_stands(call)
     on_voicemail = voicemail_of(call)
-    url = call.websocket_url
-    if url is None and call.answered_at is not None and agent is not None:
-        url = agent.websocket_url
     return {
         "id": call.id,
         "local_phone_number": call.local_number,
         "remote_phone_number": call.remote_number,
         "direction": call.direction,
         "status": status,
-        "client_websocket_url": url,
+        "client_websocket_url": call.websocket_url,
         "use_inkbox_tts": call.use_tts,
         "use_inkbox_stt": call.use_stt,
         "hangup_reason": hangup_reason,
@@ -135,6 +132,6 @@ def forwardings(call: CallRow) -> list[dict[str, Any]]:
     ]
 
 
-def call_shown(call: CallRow, agent: Agent | None) -> CallShown:
+def call_shown(call: CallRow) -> CallShown:
     """The row as this face shows it."""
-    return CallShown(**fields_of(call, agent))
+    return CallShown(**fields_of(call))

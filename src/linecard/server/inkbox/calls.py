@@ -60,18 +60,14 @@ async def every(asked: Asked[None, CallsAsked]) -> list[CallShown]:
         created_from=call_times.first_instant(start, zone) if start is not None else None,
         created_before=call_times.past_the_end(end, zone) if end is not None else None,
     )
-    return [call_shown(call, agent) for call in await _page(asked, which)]
+    return [call_shown(call) for call in await _page(asked, which)]
 
 
 async def of_number(asked: Asked[None, CallsOfNumber]) -> list[CallShown]:
     """A number's calls, newest first."""
     line = await numbers.get(asked.service, asked.caller, asked.path["number_id"])
     which = CallFilter(line_id=line.id, is_blocked=asked.query.is_blocked)
-    agents = {agent.id: agent for agent in await asked.service.store.agents.list(asked.caller.workspace_id)}
-    return [
-        call_shown(call, agents.get(call.agent_id) if call.agent_id is not None else None)
-        for call in await _page(asked, which)
-    ]
+    return [call_shown(call) for call in await _page(asked, which)]
 
 
 async def _page(asked: Asked[Any, Any], which: CallFilter) -> list[CallRow]:
@@ -83,18 +79,14 @@ async def _page(asked: Asked[Any, Any], which: CallFilter) -> list[CallRow]:
     return page.items
 
 
-async def _shown(asked: Asked[Any, Any], call: CallRow) -> CallShown:
-    return call_shown(call, await asked.service.store.agents.find(call.agent_id))
-
-
 async def get(asked: Asked[None, None]) -> CallShown:
     """One call."""
-    return await _shown(asked, await call_control.get(asked.service, asked.caller, asked.path["call_id"]))
+    return call_shown(await call_control.get(asked.service, asked.caller, asked.path["call_id"]))
 
 
 async def hang_up(asked: Asked[None, None]) -> CallShown:
     """End a live call. The answer may still show it live: the carrier confirms in its own time."""
-    return await _shown(asked, await call_control.hang_up(asked.service, asked.caller, asked.path["call_id"]))
+    return call_shown(await call_control.hang_up(asked.service, asked.caller, asked.path["call_id"]))
 
 
 async def _on_the_number(asked: Asked[None, None]) -> None:

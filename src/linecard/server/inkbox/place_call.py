@@ -78,7 +78,7 @@ async def place(asked: Asked[CallSent, None]) -> CallPlaced:
         idempotency_key=key,
         body_hash=hashlib.sha256(asked.raw).hexdigest(),
     )
-    return CallPlaced(**fields_of(placed.call, agent), rate_limit=RateLimit.model_validate(placed.limits.as_dict()))
+    return CallPlaced(**fields_of(placed.call), rate_limit=RateLimit.model_validate(placed.limits.as_dict()))
 
 
 def _check(body: CallSent) -> OnVoicemail:

@@ -55,7 +55,7 @@ def style(service: Service) -> Style:
 def call_ended(event: OutboxEvent, call: CallRow, said: Sequence[Segment], origin: str) -> dict[str, Any]:
     """The body of ``call.ended``. ``event_id`` stays the same on every retry and replay."""
     fields = {
-        **_plain(fields_of(call, None)),
+        **_plain(fields_of(call)),
         "origin": "dedicated_number",
         "mode": "client_websocket",
         "reason": None,
@@ -106,7 +106,7 @@ def _turn(segment: Segment, number: str) -> dict[str, Any]:
 
 async def incoming(ask: IncomingAsk) -> dict[str, Any]:
     """The body of the incoming-call webhook."""
-    fields = {**_plain(fields_of(ask.call, None)), "status": "initiated"}
+    fields = {**_plain(fields_of(ask.call)), "status": "initiated"}
     return {
         **{name: fields[name] for name in IN_A_QUESTION},
         "phone_number_id": str(ask.line.id),
