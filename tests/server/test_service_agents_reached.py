@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,3 +52,19 @@ async def test_a_call_for_an_agent_whose_name_was_turned_inside_is_declined(tmp_
         rung = await at.ring(mine["number"])
         done = await at.until(f"/v1/calls/{rung['call_id']}", lambda seen: seen["status"] == "failed")
         assert done["end_reason"] in ("rejected", "agent_error")
+
+
+async def test_variables_in_any_script_do_not_make_a_handshake_that_is_refused(tmp_path: Path) -> None:
+    async with agent_server() as agent, running(tmp_path) as at:
+        mine = await at.equip("telnyx", agent.url)
+        asked = {"agent_id": mine["agent"]["id"], "from_number": mine["number"], "to_number": "+12125550142"}
+        for note in ("预" * 600, "预" * 3000):  # six characters of ASCII each
+            made = await at.ask("POST", "/v1/calls", 201, json={**asked, "variables": {"note": note}})
+            await at.until(f"/v1/calls/{made['id']}", lambda seen: seen["status"] != "initiated")
+            async with asyncio.timeout(10):
+                await agent.arrived.wait()
+            agent.arrived.clear()
+            await at.ask("POST", f"/v1/calls/{made['id']}/stop")
+        first, second = agent.calls
+        assert first["variables"] == {"note": "预" * 600}
+        assert "variables" not in second, "too long for a header"

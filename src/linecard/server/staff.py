@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("linecard")
 
 LONGEST_CONTEXT = 4096
-"""Characters of variables that travel in a handshake header; servers refuse long ones."""
+"""Characters of variables that travel in a handshake header, as they are written there; servers refuse long ones."""
 
 
 class Staff(Agents):
@@ -170,6 +171,6 @@ class Staff(Agents):
 def _context(row: CallRow, agent_id: str) -> dict[str, Any]:
     """More for ``X-Call-Context``: who is meant, and the call's variables where they are short enough."""
     found: dict[str, Any] = {"agent_id": agent_id}
-    if row.variables and len(repr(row.variables)) <= LONGEST_CONTEXT:
+    if row.variables and len(json.dumps(row.variables)) <= LONGEST_CONTEXT:
         found["variables"] = row.variables
     return found
