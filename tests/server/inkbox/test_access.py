@@ -102,6 +102,7 @@ async def test_an_identitys_key_sees_and_changes_itself_only(any_desk: Desk) -> 
         (own.incoming_call_action.get, {"agent_identity_id": other.id}),
         (own.incoming_call_action.set, {"agent_identity_id": other.id, "incoming_call_action": "auto_reject"}),
         (own.phone_numbers.update, {"phone_number_id": mine.phone_number.id, "filter_mode": "whitelist"}),
+        (own.phone_numbers.update, {"phone_number_id": mine.phone_number.id, "filter_mode": "blacklist"}),
         (own.phone_identity_contact_rules.create, {"agent_handle": "support-bot", "action": "block",
                                                    "match_target": CALLEE}),
         (own.phone_identity_contact_rules.list_all, {}),

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from linecard.server.service import Service
 
 LIVE = ("initiated", "in_progress")
+TRIES = 5
+"""Numbers on offer that are tried when others are quicker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +132,16 @@ async def purchase(
     offers = [(number, kind)] if number is not None else [
         (offer.number, offer.type or kind) for offer in await provider.search_numbers(query or NumberQuery(limit=5))
     ]
-    for offer, offered_as in offers[:5]:
+    tried = 0
+    for offer, offered_as in offers:
+        if number is None and await service.store.lines.by_number(offer) is not None:
+            continue  # in service here, whatever the carrier says: bought again it could not be registered
         try:
             bought = await provider.buy_number(offer)
             kind = offered_as
             break
         except NumberUnavailable:
-            if number is not None:
+            if number is not None or (tried := tried + 1) == TRIES:
                 raise
     if bought is None:
         raise NoStock

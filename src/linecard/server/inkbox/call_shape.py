@@ -98,7 +98,7 @@ def fields_of(call: CallRow) -> dict[str, Any]:
         "use_inkbox_stt": call.use_stt,
         "hangup_reason": hangup_reason,
         "started_at": call.answered_at,
-        "ended_at": call.ended_at,
+        "ended_at": call.ended_at if not call.is_blocked else None,  # it never began
         "is_blocked": call.is_blocked,
         "voicemail_detection": "disabled" if on_voicemail == "ignore" else "enabled",
         "on_voicemail": on_voicemail,

@@ -163,7 +163,9 @@ async def change(asked: Asked[IdentityChange, None]) -> IdentityShown:
     fields = asked.body.given("description")
     if "display_name" in asked.body.model_fields_set:
         fields["name"] = asked.body.display_name or agent.handle
-    agent = await agents.change(asked.service, asked.caller, agent, **fields, **_modes(asked.body))
+    if modes := _modes(asked.body):
+        need_admin(asked.caller, "setting a filter mode")
+    agent = await agents.change(asked.service, asked.caller, agent, **fields, **modes)
     return await whole(asked.service, agent)
 
 

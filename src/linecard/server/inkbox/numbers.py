@@ -13,6 +13,7 @@ from pydantic import Field
 from linecard.errors import UnsupportedOperation
 from linecard.numbers import NumberQuery, NumberType
 from linecard.server.domain import agents, numbers, transcripts
+from linecard.server.domain.callers import need_admin
 from linecard.server.domain.refusals import Invalid
 from linecard.server.endpoints import Asked, Endpoint
 from linecard.server.inkbox import call_handling, provisioning
@@ -99,6 +100,7 @@ async def change(asked: Asked[NumberChange, None]) -> NumberShown:
     fields = call_handling.changes(body)
     turned = False
     if "filter_mode" in body.model_fields_set:
+        need_admin(caller, "setting a filter mode")
         fields |= {"inbound_filter_mode": body.filter_mode, "outbound_filter_mode": body.filter_mode}
         turned = (agent.inbound_filter_mode, agent.outbound_filter_mode) != (body.filter_mode, body.filter_mode)
     agent = await agents.change(service, caller, agent, **fields)

@@ -89,7 +89,7 @@ async def _provision(service: Service, caller: Caller, agent: Agent, wanted: Wan
         area_code=wanted.area_code,
         region=wanted.state.upper() if wanted.state is not None else None,
         type=NumberType(wanted.type),
-        limit=5,
+        limit=20,
     )
     try:
         line = await numbers.purchase(
