@@ -219,7 +219,7 @@ async def test_the_settings_of_an_agent_on_its_own_socket_are_honoured() -> None
         _, finished = await desk.call(None, stay)
     assert told(finished) == [("local", "Hello you.")] and finished.reason is EndReason.SILENCE_TIMEOUT
     stop = server.conversations[0].received[-1]
-    assert (stop["event"], stop["reason"], stop["hangup_reason"]) == ("stop", "silence_timeout", "local")
+    assert (stop["event"], stop["reason"], stop.get("hangup_reason")) == ("stop", "silence_timeout", "local")
     assert json.loads(server.conversations[0].headers["X-Call-Context"])["call_id"] == "call_9"
     assert isinstance(setup.record, MemoryRecord)
     assert [s.text for s in setup.record.segments] == ["Hello you."]
@@ -268,10 +268,15 @@ async def _hang_up_once_greeted(line: Line) -> None:
 
 @pytest.mark.parametrize(
     ("end", "reason", "hangup_reason"),
-    [(EndReason.USER_HANGUP, "carrier_hangup", "remote"), (EndReason.MAX_DURATION, "max_duration", "max_duration")],
+    [
+        (EndReason.USER_HANGUP, "carrier_hangup", "remote"),
+        (EndReason.MAX_DURATION, "max_duration", "max_duration"),
+        (EndReason.API_STOP, "api_stop", "local"),
+        (EndReason.MEDIA_ERROR, "media_error", None),
+    ],
 )
 async def test_the_agent_is_told_why_the_call_ended_after_all_words_of_it_are_kept(
-    end: EndReason, reason: str, hangup_reason: str
+    end: EndReason, reason: str, hangup_reason: str | None
 ) -> None:
     async with agent_server() as server:
         desk = desk_for(server, "one last word")
@@ -286,7 +291,7 @@ async def test_the_agent_is_told_why_the_call_ended_after_all_words_of_it_are_ke
         c = await server.conversation()
         await c.until(lambda: c.of("stop"))
     stop = c.received[-1]
-    assert (stop["event"], stop["reason"], stop["hangup_reason"]) == ("stop", reason, hangup_reason)
+    assert (stop["event"], stop["reason"], stop.get("hangup_reason")) == ("stop", reason, hangup_reason)
     assert order[:2] == ["said one last word", "flush before stop"]
     assert c.connection.close_code == 1000
 

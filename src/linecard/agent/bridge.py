@@ -52,7 +52,10 @@ STOPPED = {
     EndReason.VOICEMAIL: ("voicemail", "voicemail"),
     EndReason.AGENT_HANGUP: ("agent_hang_up", "local"),
 }
-"""What ``stop`` says of our end reasons; any other is our own doing and named by its own word."""
+"""What ``stop`` says of our end reasons; any other is named by its own word."""
+
+OURS = frozenset({EndReason.API_STOP, EndReason.END_CALL_PHRASE, EndReason.SILENCE_TIMEOUT, EndReason.TRANSFERRED})
+"""Those others that are our side's doing. What is left is a failure, and nobody hung up."""
 
 
 class Bridge(Door):
@@ -237,7 +240,7 @@ class Bridge(Door):
 
     async def over(self, reason: EndReason) -> None:
         """Say so, and close."""
-        word, hangup_reason = STOPPED.get(reason, (str(reason), "local"))
+        word, hangup_reason = STOPPED.get(reason, (str(reason), "local" if reason in OURS else None))
         await self._socket.send(protocol.stop(self._stream_id, reason=word, hangup_reason=hangup_reason))
         if self._socket.dropped_frames:
             self._conversation.note("agent_slow", dropped_frames=self._socket.dropped_frames)
