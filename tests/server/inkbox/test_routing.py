@@ -156,6 +156,16 @@ async def test_the_webhook_says_ignore_and_it_rings_until_the_caller_gives_up(de
     assert (done.status, done.hangup_reason) == ("canceled", "remote")
 
 
+async def test_a_call_that_is_left_ringing_is_canceled_by_who_hangs_it_up(desk: Desk) -> None:
+    identity = await webhook_identity(desk, {"action": "ignore"}, client_websocket_url=desk.agent.url)
+    far_end = await desk.ring(identity)
+    await desk.receiver.until("/incoming")
+    call = await desk.call_of(far_end)
+    await desk.do(identity.hangup_call, call.id)
+    done = await desk.until(call.id, "canceled", "failed", "completed")
+    assert (done.status, done.hangup_reason) == ("canceled", "local")
+
+
 @pytest.mark.parametrize("provider", ["twilio", "telnyx"])
 async def test_a_webhook_that_takes_too_long_is_a_reject(provider: str, tmp_path: Path) -> None:
     async with open_desk(tmp_path, provider, inbound_webhook_timeout=0.3) as desk:

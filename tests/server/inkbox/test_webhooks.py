@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,13 @@ async def test_a_call_may_name_a_receiver_of_its_own(any_desk: Desk) -> None:
     call = await desk.ask("POST", "/api/v1/phone/place-call", json=body)
     (told,) = await desk.receiver.until("/mine")
     assert (told.body["event_type"], told.body["data"]["call"]["id"]) == ("call.ended", call["id"])
+    log: list[Any] = []
+    async with asyncio.timeout(5):
+        while not log:
+            log = await desk.do(desk.inkbox.webhooks.deliveries.list)
+    assert (log[0].webhook_subscription_id, log[0].replayable) == (None, False)
+    refused = await desk.ask("POST", f"/api/v1/webhooks/deliveries/{log[0].id}/replay", 422)
+    assert "its call brought along" in refused["detail"][0]["msg"]
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)

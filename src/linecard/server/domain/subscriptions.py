@@ -110,7 +110,10 @@ async def replay(service: Service, caller: Caller, attempt_id: str | UUID) -> Lo
         raise Unknown("delivery")
     need_scope(caller, logged.delivery.agent_id, "that delivery")
     if logged.delivery.subscription_id is None:
-        raise Invalid.field("id", "an incoming-call webhook cannot be replayed: its call is over", where="path")
+        why = "an incoming-call webhook cannot be replayed: its call is over"
+        if "incoming" not in logged.delivery.event_type:
+            why = "it went to a URL that its call brought along, and only what subscriptions get is sent again"
+        raise Invalid.field("id", why, where="path")
     row = await service.store.webhooks.get(caller.workspace_id, logged.delivery.subscription_id)
     if row is None:
         raise CallOver("the subscription is gone: nobody is there to send it to")

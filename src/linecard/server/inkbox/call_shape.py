@@ -71,6 +71,8 @@ def how_it_stands(call: CallRow) -> tuple[str, str | None]:
     reason = call.reason or ""
     if call.answered_at is not None:
         return ANSWERED_ENDS.get(reason, ("completed", None))
+    if call.intent == "api_stop" and reason in ("canceled", "rejected"):
+        return "canceled", "local"  # hung up by request, which an incoming call calls a rejection elsewhere
     if reason == "canceled":
         # Who gave up before the answer: a caller of ours is the remote party, a call of ours we took back.
         return "canceled", "remote" if call.direction == "inbound" else "local"
