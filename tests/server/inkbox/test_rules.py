@@ -76,7 +76,7 @@ async def test_a_change_meant_for_a_side_the_rule_is_not_for_changes_nothing(any
     inbound = await desk.do(rules.create, "support-bot", action="block", match_target=CALLER, direction="inbound")
     with pytest.raises(InkboxAPIError) as refused:
         await desk.do(rules.update, "support-bot", inbound.id, action="allow", apply_to="outbound")
-    assert refused.value.status_code == 422
+    assert refused.value.status_code == 409
     assert (await desk.do(rules.get, "support-bot", inbound.id)).action == "block"
     same_side = await desk.do(rules.update, "support-bot", inbound.id, action="allow", apply_to="inbound")
     assert (same_side.id, same_side.action, same_side.direction) == (inbound.id, "allow", "inbound")

@@ -9,7 +9,6 @@ from linecard.numbers import e164
 from linecard.server.auth import Caller
 from linecard.server.domain.callers import need_admin, need_scope
 from linecard.server.domain.refusals import Invalid, Unknown
-from linecard.server.refusals import NotThatSide
 from linecard.server.store import parse_id
 from linecard.server.store.models import Agent, ContactRule
 
@@ -45,14 +44,14 @@ async def get(service: Service, caller: Caller, agent: Agent, rule_id: str | UUI
 
 
 async def change(service: Service, caller: Caller, rule: ContactRule, **fields: Any) -> ContactRule:
-    """``action``, ``direction``, ``status``, and with an action ``apply_to`` (one side of a rule for both)."""
+    """``action``, ``direction``, ``status``, and with an action ``apply_to``: one side of a rule for both.
+
+    ``NotThatSide`` when the rule says nothing of that side, ``Unknown`` when it is gone by now.
+    """
     need_admin(caller, "changing contact rules")
     if fields.get("apply_to") is not None and fields.get("action") is None:
         raise Invalid.field("apply_to", "comes with action only")
-    try:
-        changed = await service.store.rules.change(rule, **fields)
-    except NotThatSide as refused:
-        raise Invalid.field("apply_to", str(refused)) from None
+    changed = await service.store.rules.change(rule, **fields)
     if changed is None:
         raise Unknown("contact rule")
     return changed

@@ -132,6 +132,7 @@ MEANINGS: dict[type[Exception], Callable[[Any], Answer]] = {
     refusals.Taken: _taken,
     refusals.InUse: _coded(409, "in_use"),
     refusals.DuplicateRule: _duplicate,
+    refusals.NotThatSide: _coded(409, "rule_is_for_the_other_side"),
     refusals.IdempotencyConflict: _coded(409, "idempotency_key_reused"),
     refusals.OverLimit: _over,
     refusals.StoreOverloaded: _later(503, "overloaded"),
