@@ -8,7 +8,6 @@ land anywhere; one that was talking is hung up. What was written down of it unti
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -19,8 +18,8 @@ from sqlalchemy import select
 from linecard.calls import Call, CallStatus, EndReason
 from linecard.errors import LinecardError, NotFound, ProviderUnavailable, RateLimited, UnsupportedOperation
 from linecard.server import aftermath, unsettled
+from linecard.server.key_roll import KeyRoll
 from linecard.server.store import Store
-from linecard.server.store.claims import ALIVE_SECONDS
 from linecard.server.store.columns import utc_now
 from linecard.server.store.models import CallRow, Claim
 
@@ -37,16 +36,12 @@ GIVE_UP = timedelta(minutes=30)
 """After this without a word from the carrier, the call is written off."""
 
 
-def sealing(owner: str, key_id: str) -> str:
-    """The claim of a process that seals with this master key."""
-    return f"sealing:{key_id}:{owner}"
-
-
 class Reconciler:
     """One process's; which of them takes a call is settled by a claim."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._keys = KeyRoll(service.store)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -62,16 +57,11 @@ class Reconciler:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        store = self._service.store
-        with contextlib.suppress(Exception):
-            await store.claims.drop(f"process:{store.owner}")
-            await store.claims.drop(sealing(store.owner, store.sealer.key_id))
+        await self._keys.stop()
 
     async def sign_of_life(self) -> None:
-        """Say that we live, and which master key we seal with: one that somebody seals with must not be dropped."""
-        store = self._service.store
-        await store.claims.take(sealing(store.owner, store.sealer.key_id), ALIVE_SECONDS)
-        await store.claims.alive()
+        """Say that we live, and which master keys we hold and use: one that somebody seals with must not be dropped."""
+        await self._keys.beat()
 
     async def _beat(self) -> None:
         while True:

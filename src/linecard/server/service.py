@@ -18,6 +18,7 @@ from linecard.server.domain.refusals import Unauthorized, refuse_blocked
 from linecard.server.domain.routing import ServiceRouter
 from linecard.server.endings import WatchedCallBook
 from linecard.server.endpoints import Face
+from linecard.server.key_roll import refuse_lacking
 from linecard.server.meters import Meters
 from linecard.server.outbox import Sender
 from linecard.server.outward import Outward
@@ -58,7 +59,7 @@ class Service:
             registry=store.lines,
             credentials=store.credentials,
             public_url=settings.origin,
-            secret=store.sealer.derive("media tickets"),
+            secret=store.derive("media tickets"),
             agents=self.staff,
             policy=Policy(allow=settings.allow, deny=settings.deny),
             router=ServiceRouter(self),
@@ -91,6 +92,7 @@ class Service:
         carriers = Carriers()
         store = await Store.open(settings, build=carriers.build)
         try:
+            await refuse_lacking(store)
             return cls(settings, store, carriers, faces)
         except BaseException:
             await store.close()
