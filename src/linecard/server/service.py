@@ -20,6 +20,7 @@ from linecard.server.endings import WatchedCallBook
 from linecard.server.endpoints import Face
 from linecard.server.key_roll import refuse_lacking
 from linecard.server.meters import Meters
+from linecard.server.outage import database_is_away
 from linecard.server.outbox import Sender
 from linecard.server.outward import Outward
 from linecard.server.reconciler import Reconciler, others_live
@@ -185,7 +186,8 @@ class Service:
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (failure := task.exception()) is not None:
-            log.error("could not %s: %s", task.get_name(), failure, exc_info=failure)
+            traceback = None if database_is_away(failure) else failure
+            log.error("could not %s: %s", task.get_name(), failure, exc_info=traceback)
 
     def _announced(self) -> None:
         """Something is in the outbox. What comes in the same moment is fanned out together."""

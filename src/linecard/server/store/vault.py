@@ -70,7 +70,7 @@ async def rewrap(db: Database, sealer: Sealer) -> int:
     both keys first, then re-wrap, then drop the old one.
     """
     done = 0
-    async with db.write() as session:
+    async with db.unhurried() as session:
         for table, column in (*SEALED, (Canary, Canary.sealed), (Canary, Canary.root)):
             name = column.key
             key = table.__table__.c.id
