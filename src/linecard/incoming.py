@@ -6,6 +6,7 @@ anything is read, a replay is refused before a ticket is made, and only then is 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -47,6 +48,9 @@ log = logging.getLogger("linecard")
 REMEMBER = 24 * 3600.0
 """Seconds an event id is remembered. A carrier without timestamps in its signature could be replayed for ever; after
 a day the call book, which knows the call, still refuses."""
+
+FORGET_EVERY = 1.0
+"""Seconds between tries to forget an event while the store is away."""
 
 TICKET_TTL = 120.0
 """Seconds from answering to the carrier's media socket."""
@@ -92,10 +96,36 @@ async def handle_event(exchange: Exchange, provider: Provider, credential_id: st
     except LinecardError as problem:
         # The carrier may send it again, and then it must not count as a replay.
         if event.event_id and not isinstance(problem, Replayed):
-            await exchange.once.forget(key)
+            await _forget_now_or_later(exchange, key)
         level = logging.WARNING if isinstance(problem, WireError) else logging.ERROR
         log.log(level, "%s event %s not handled: %s", provider.name, type(event).__name__, problem)
         return provider.refuse(problem)
+    except Exception:
+        # The store is away, or a bug. Whoever serves the webhook says so, and the carrier may come again.
+        if event.event_id:
+            await _forget_now_or_later(exchange, key)
+        raise
+
+
+async def _forget_now_or_later(exchange: Exchange, key: str) -> None:
+    """Also when the store is away: then as soon as it is back, or the event that comes again would not be heard."""
+    try:
+        await exchange.once.forget(key)
+    except Exception as away:  # noqa: BLE001 whatever the store's driver raises
+        log.warning("an event that was not handled is forgotten later: %s", type(away).__name__)
+        exchange.spawn(_forget(exchange, key), "forget an event that was not handled")
+
+
+async def _forget(exchange: Exchange, key: str) -> None:
+    deadline = asyncio.get_running_loop().time() + REMEMBER
+    while True:
+        await asyncio.sleep(FORGET_EVERY)
+        try:
+            await exchange.once.forget(key)
+            return
+        except Exception:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
 
 
 def _repeated(provider: Provider, event: CallEvent) -> WebhookReply:

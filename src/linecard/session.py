@@ -354,6 +354,8 @@ class MediaSession:
             self.stop("connection lost")
 
     async def _relayed(self, frame: bytes | str, relay: Callable[[str], Awaitable[None]]) -> bool:
+        if len(frame) > MAX_FRAME:
+            return False  # refused where it is read
         audio = self._serializer.relay(frame if isinstance(frame, bytes) else frame.encode())
         if audio is None:
             return False
@@ -362,7 +364,7 @@ class MediaSession:
 
     def _pushed(self, frame: bytes) -> None:
         """A frame from a transport that pushes."""
-        if self.relay_now is not None and self.tap is None:
+        if self.relay_now is not None and self.tap is None and len(frame) <= MAX_FRAME:
             audio = self._serializer.relay(frame)
             if audio is not None:
                 self.relay_now(audio)

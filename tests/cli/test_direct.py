@@ -143,7 +143,7 @@ async def test_one_command_changes_the_key_and_every_secret_still_opens(run: Run
     file = data / "master.key"
     old = file.read_text()
     said = (await run("rotate-key", "--json")).json
-    assert said["rewrapped"] == 2, "the credential and the canary"
+    assert said["rewrapped"] == 3, "the credential, the canary and the root beside it"
     new = file.read_text()
     assert old.strip() not in new and len(new.split()) == 1
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -154,12 +154,12 @@ async def test_one_command_changes_the_key_and_every_secret_still_opens(run: Run
 
 
 @contextlib.asynccontextmanager
-async def server() -> AsyncIterator[None]:
+async def server() -> AsyncIterator[Service]:
     """A server that says it lives, and with which key it seals."""
     service = await Service.open(Settings(), [])
     try:
         await service.reconciler.sign_of_life()
-        yield
+        yield service
     finally:
         await service.reconciler.stop()
         await service.close()
@@ -178,6 +178,24 @@ async def test_with_servers_running_it_takes_three_steps(run: Run, data: Path) -
     assert await stored_secret(id_) == SECRET, "between the steps both keys open"
     async with server():
         await run("rotate-key", "--finish")
+    assert len((data / "master.key").read_text().split()) == 1
+    assert await stored_secret(id_) == SECRET
+
+
+async def test_with_several_servers_the_last_step_waits_for_the_last_of_them(run: Run, data: Path) -> None:
+    id_ = await a_credential(run)
+    async with server() as old:
+        await run("rotate-key", "--add")
+        async with server() as first:
+            await first.reconciler.sign_of_life()
+            assert "1 server process(es)" in (await run("rotate-key", "--finish", expect=2)).err
+            assert first.store.sealer.key_id == old.store.sealer.key_id
+            await old.reconciler.stop()
+            async with server() as second:
+                # Each takes the new key into use at its next sign of life, and is waited for.
+                for each in (first, second):
+                    each.reconciler.start()
+                assert "holds this key only" in (await run("rotate-key", "--finish")).out
     assert len((data / "master.key").read_text().split()) == 1
     assert await stored_secret(id_) == SECRET
 

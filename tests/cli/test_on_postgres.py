@@ -39,7 +39,7 @@ async def test_the_schema_is_made_and_secrets_change_their_key(run: Run, databas
     await run(
         "credentials", "add", "mine", detail, "--provider", "twilio", "--api-key", "a-token-of-20-letters", "--direct"
     )
-    assert (await run("rotate-key", "--json")).json["rewrapped"] == 2
+    assert (await run("rotate-key", "--json")).json["rewrapped"] == 3
     assert (await run("credentials", "ls", "--direct", "--json")).json[0]["status"] == "active"
 
 

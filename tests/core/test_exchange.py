@@ -17,6 +17,7 @@ from linecard import (
     MediaSession,
     WebhookReply,
     WebhookRequest,
+    incoming,
 )
 from linecard.errors import (
     AuthenticationFailed,
@@ -188,6 +189,35 @@ async def test_a_replayed_announcement_gets_no_second_ticket(exchange: Exchange)
     respelled = await ring(exchange, event_id="another")
     assert (respelled.status, b"media" in respelled.body) == (409, False)
     assert sum(entry[0] == "answer" for entry in InlineProvider.log) == 1
+
+
+async def test_an_event_that_met_an_absent_store_is_heard_when_it_comes_again(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(incoming, "FORGET_EVERY", 0.01)
+    exchange.agents = echo
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    forget, away = exchange.once.forget, [True]
+
+    async def from_store(key: str) -> None:
+        if away:
+            raise ConnectionRefusedError
+        await forget(key)
+        forgotten.set()
+
+    async def gone(*_: object) -> Call:
+        raise ConnectionRefusedError
+
+    forgotten = asyncio.Event()
+    monkeypatch.setattr(exchange.once, "forget", from_store)
+    with monkeypatch.context() as outage:
+        outage.setattr(exchange.calls, "open", gone)
+        with pytest.raises(ConnectionRefusedError):  # whoever serves the webhook answers "not now"
+            await ring(exchange)
+    away.clear()
+    async with asyncio.timeout(5):
+        await forgotten.wait()
+    assert ticket_in(await ring(exchange))
 
 
 async def test_a_webhook_for_the_wrong_carrier_or_an_unknown_credential_is_404(exchange: Exchange) -> None:

@@ -19,7 +19,7 @@ from linecard.agent.agents import Agents
 from linecard.agent.engines import Engines
 from linecard.agent.socket import AgentSocket, open_socket
 from linecard.fast.leg import Leg
-from linecard.session import MediaSession
+from linecard.session import MAX_FRAME, MediaSession
 
 
 @dataclass
@@ -115,6 +115,15 @@ async def test_frames_that_cannot_be_relayed_keep_their_place(line: Line) -> Non
         await line.caller_says(number, plain=number % 3 != 0)
     said = await line.agent.told(lambda said: len(audio(said)) == 50)
     assert audio(said) == [sound(number) for number in range(50)]
+
+
+async def test_a_frame_too_long_to_be_taken_is_not_relayed_either(line: Line) -> None:
+    await relaying(line)
+    await line.carrier.send(json.dumps({"event": "media", "audio": "A" * MAX_FRAME, "plain": True}))
+    await line.caller_says(1)
+    said = await line.agent.told(lambda said: len(audio(said)) == 2)
+    assert audio(said) == [sound(0), sound(1)]
+    assert line.session.malformed_frames == 1
 
 
 async def test_what_the_agent_says_and_clears_reaches_the_carrier_in_that_order(line: Line) -> None:

@@ -90,7 +90,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 async def store(db: Database, settings: Settings) -> AsyncIterator[Store]:
     """The store on either database, with its writer running."""
-    made = Store(db, Sealer([b"k" * 32]), settings, build=build_acme)
+    made = Store(db, Sealer([b"k" * 32]), settings, root=b"r" * 32, build=build_acme)
     await made.writer.start()
     yield made
     await made.writer.stop()

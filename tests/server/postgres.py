@@ -1,10 +1,13 @@
-"""A throw-away PostgreSQL from the binaries on this machine; `scratch_postgres` starts one and stops it."""
+"""A throw-away PostgreSQL from the binaries on this machine; `scratch_postgres` starts one and stops it,
+:class:`Server` is one that may go away."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -32,36 +35,70 @@ def _free_port() -> int:
         return port
 
 
+class Server:
+    """A PostgreSQL in ``folder`` that can be stopped, started again and frozen; ``url`` lacks a database's name."""
+
+    def __init__(self, folder: Path) -> None:
+        found = binaries()
+        assert found is not None
+        self._bin, self._folder, self._data = found, folder, folder / "data"
+        self._data.mkdir(parents=True)
+        self._run: list[str] = []
+        account = pwd.getpwuid(os.getuid()).pw_name
+        if os.getuid() == 0:
+            entry = next(pwd.getpwnam(name) for name in ACCOUNTS if _exists(name))
+            account = entry.pw_name
+            self._run = ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
+            for path in (folder, self._data):
+                os.chown(path, entry.pw_uid, entry.pw_gid)
+        self._port = _free_port()
+        self.url = f"postgresql://{account}@127.0.0.1:{self._port}"
+        encoding = ("-E", "UTF8", "--locale=C.UTF-8")
+        self._sh("initdb", "-D", str(self._data), "-U", account, "-A", "trust", "--no-sync", *encoding)
+
+    def start(self) -> None:
+        """Up, and answering."""
+        options = f"-h 127.0.0.1 -p {self._port} -k {self._folder} "
+        options += "-c fsync=off -c max_connections=200 -c full_page_writes=off"
+        # Output into a file: a server that inherits our pipe would keep subprocess.run waiting.
+        log = str(self._folder / "log")
+        self._sh("pg_ctl", "-D", str(self._data), "-o", options, "-l", log, "-w", "start")
+
+    def stop(self) -> None:
+        """Gone at once, as if it had been killed."""
+        self._sh("pg_ctl", "-D", str(self._data), "-m", "immediate", "-w", "stop")
+
+    def freeze(self) -> None:
+        """It accepts connections and answers nothing, until :meth:`thaw`."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """It goes on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        head = int((self._data / "postmaster.pid").read_text().split()[0])
+        os.kill(head, number)
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                if int(stat.read_text().rpartition(")")[2].split()[1]) == head:
+                    os.kill(int(stat.parent.name), number)
+
+    def _sh(self, program: str, *words: str) -> None:
+        command = [*self._run, str(self._bin / program), *words]
+        done = subprocess.run(command, cwd=self._folder, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, f"{program}: {done.stdout}{done.stderr}"
+
+
 @contextmanager
 def scratch_postgres(folder: Path) -> Iterator[str]:
     """Run a server in ``folder``; yields a URL up to and without the database's name."""
-    bin_ = binaries()
-    assert bin_ is not None
-    data = folder / "data"
-    data.mkdir(parents=True)
-    run: list[str] = []
-    account = pwd.getpwuid(os.getuid()).pw_name
-    if os.getuid() == 0:
-        entry = next(pwd.getpwnam(name) for name in ACCOUNTS if _exists(name))
-        account = entry.pw_name
-        run = ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
-        for path in (folder, data):
-            os.chown(path, entry.pw_uid, entry.pw_gid)
-    port = _free_port()
-
-    def sh(*words: str) -> None:
-        done = subprocess.run([*run, *words], cwd=folder, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, f"{words[0]}: {done.stdout}{done.stderr}"
-
-    encoding = ("-E", "UTF8", "--locale=C.UTF-8")
-    sh(str(bin_ / "initdb"), "-D", str(data), "-U", account, "-A", "trust", "--no-sync", *encoding)
-    options = f"-h 127.0.0.1 -p {port} -k {folder} -c fsync=off -c max_connections=200 -c full_page_writes=off"
-    # Output into a file: a server that inherits our pipe would keep subprocess.run waiting.
-    sh(str(bin_ / "pg_ctl"), "-D", str(data), "-o", options, "-l", str(folder / "log"), "-w", "start")
+    server = Server(folder)
+    server.start()
     try:
-        yield f"postgresql://{account}@127.0.0.1:{port}"
+        yield server.url
     finally:
-        sh(str(bin_ / "pg_ctl"), "-D", str(data), "-m", "immediate", "-w", "stop")
+        server.stop()
 
 
 def _exists(name: str) -> bool:

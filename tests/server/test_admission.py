@@ -51,7 +51,7 @@ async def test_twenty_at_once_in_two_processes_get_exactly_as_many_places_as_the
     store: Store, tenant: Tenant, limits: dict[str, Any], places: int, kind: str, whose: str
 ) -> None:
     other_db = Database(store.db.url.render_as_string(hide_password=False))
-    desks = [desk(store, **limits), desk(Store(other_db, Sealer([b"k" * 32]), Settings()), **limits)]
+    desks = [desk(store, **limits), desk(Store(other_db, Sealer([b"k" * 32]), Settings(), root=b"r" * 32), **limits)]
     calls = [await made(store, tenant) for _ in range(20)]
     results = await asyncio.gather(
         *(take_room(desks[i % 2], call) for i, call in enumerate(calls)), return_exceptions=True

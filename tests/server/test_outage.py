@@ -1,12 +1,38 @@
-"""What counts as "the database is away", and what is a bug of ours all the same."""
+"""The database goes away and comes back: what counts as that, what is answered meanwhile, and that nothing is lost."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import os
+import sqlite3
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import httpx
 import pytest
+from postgres import Server, binaries, scratch_folder
+from running import SOMEBODY, Running, agent_server, running
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from linecard.server.outage import database_is_away
+from linecard.server.outage import DatabaseSilent, Watch, database_is_away
+from linecard.server.store import database, parse_id
+from linecard.server.store.callbook import SqlCallBook
+from linecard.server.store.columns import utc_now
+from linecard.server.store.database import Database
+
+
+def of_sqlite(code: int) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("of SQLite")
+    error.sqlite_errorcode = code
+    return error
 
 
 @pytest.mark.parametrize(
@@ -17,6 +43,24 @@ from linecard.server.outage import database_is_away
         (InterfaceError("SELECT 1", {}, Exception("connection is closed")), True),
         (DBAPIError("SELECT 1", {}, Exception("cut off"), connection_invalidated=True), True),
         (PoolTimeout("no connection was free"), True),
+        (DatabaseSilent("no answer"), True),
+        (asyncpg.InterfaceError("connection is closed"), True),
+        (asyncpg.InterfaceError("cannot perform operation: another operation is in progress"), False),
+        (asyncpg.DataError("closed is no number"), False),
+        (asyncpg.exceptions.ConnectionDoesNotExistError("in the middle of operation"), True),
+        (asyncpg.exceptions.CannotConnectNowError("the database system is starting up"), True),
+        (asyncpg.exceptions.TooManyConnectionsError("sorry, too many clients already"), True),
+        (asyncpg.exceptions.AdminShutdownError("terminating connection"), True),
+        (asyncpg.exceptions.CrashShutdownError("terminating connection"), True),
+        (asyncpg.UniqueViolationError("duplicate key"), False),
+        (asyncpg.UndefinedTableError("no such table"), False),
+        (of_sqlite(sqlite3.SQLITE_BUSY), True),
+        (of_sqlite(sqlite3.SQLITE_CANTOPEN), True),
+        (of_sqlite(sqlite3.SQLITE_IOERR | 1 << 8), True),
+        (of_sqlite(sqlite3.SQLITE_ERROR), False),
+        (OperationalError("SELECT", {}, of_sqlite(sqlite3.SQLITE_BUSY)), True),
+        (OperationalError("SELECT", {}, of_sqlite(sqlite3.SQLITE_ERROR)), False),
+        (TimeoutError("somebody's"), False),
         (IntegrityError("INSERT", {}, Exception("duplicate key")), False),
         (ProgrammingError("SELEC 1", {}, Exception("syntax error")), False),
         (FileNotFoundError("a recording"), False),
@@ -25,3 +69,186 @@ from linecard.server.outage import database_is_away
 )
 def test_only_a_connection_that_is_not_there_counts(error: Exception, away: bool) -> None:
     assert database_is_away(error) is away
+
+
+def test_without_asyncpg_nothing_is_one_of_its_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+    monkeypatch.delitem(sys.modules, "asyncpg")
+    assert not database_is_away(KeyError("x")) and database_is_away(ConnectionResetError())
+    assert "asyncpg" not in sys.modules
+
+
+def test_an_outage_is_told_once_and_any_other_failure_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    watch = Watch("writing")
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            watch.failed(ConnectionRefusedError())
+        assert watch.went_well() and not watch.went_well()
+        watch.failed(KeyError("a bug"))
+    told = [(record.levelname, bool(record.exc_info)) for record in caplog.records]
+    assert told == [("ERROR", False), ("WARNING", False), ("ERROR", True)]
+
+
+# --- a PostgreSQL that goes away --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shaky() -> Iterator[Server]:
+    if binaries() is None:
+        if os.environ.get("LINECARD_CI") == "1":
+            pytest.fail("CI must run these on PostgreSQL too: install postgresql")
+        pytest.skip("no PostgreSQL on this machine: apt-get install postgresql")
+    with scratch_folder() as folder:
+        server = Server(folder)
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+async def address(shaky: Server) -> str:
+    name = f"t_{uuid4().hex}"
+    connection = await asyncpg.connect(f"{shaky.url}/postgres")
+    await connection.execute(f'CREATE DATABASE "{name}"')
+    await connection.close()
+    return f"{shaky.url}/{name}"
+
+
+async def asked_everywhere(at: Running, mine: dict[str, Any]) -> list[httpx.Response]:
+    """What a client asks of either face, by the short way and by sessions, and what a carrier and a player ask."""
+    placed = {"agent_id": mine["agent"]["id"], "to_number": SOMEBODY, "from_number": mine["number"]}
+    asks: list[tuple[str, str, Any]] = [
+        ("GET", "/v1/calls", None),
+        ("POST", "/v1/calls", placed),
+        ("GET", "/v1/agents", None),
+        ("GET", "/api/v1/phone/numbers", None),
+        ("POST", "/api/v1/phone/place-call", {"to_number": SOMEBODY, "from_number": mine["number"]}),
+    ]
+    answers = [at.http.request(method, path, json=body) for method, path, body in asks]
+    return list(await asyncio.gather(*answers))
+
+
+def not_now(answer: httpx.Response) -> None:
+    assert answer.status_code == 503, f"{answer.request.url}: {answer.status_code} {answer.text}"
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert "Traceback" not in answer.text and "asyncpg" not in answer.text
+
+
+async def back(at: Running) -> None:
+    """It answers again, and nobody restarted it."""
+    async with asyncio.timeout(30):
+        while (await at.http.get("/readyz")).status_code != 200:
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.timeout(120)
+async def test_while_it_is_gone_requests_hear_not_now_and_afterwards_all_goes_on(
+    shaky: Server, address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path, database=address) as at:
+        mine = await at.equip("twilio")
+        first = await at.ring(mine["number"])
+        assert first
+        call = (await at.ask("GET", "/v1/calls"))["items"][0]["id"]
+        # Due while the database is away: it is dialled when it is back.
+        body = {"agent_id": mine["agent"]["id"], "to_number": SOMEBODY, "from_number": mine["number"]}
+        due = (utc_now() + timedelta(seconds=1)).isoformat()
+        later = await at.ask("POST", "/v1/calls", 201, json={**body, "scheduled_at": due})
+        caplog.clear()
+        shaky.stop()
+        try:
+            for answer in await asked_everywhere(at, mine):
+                not_now(answer)
+            at.service.store.writer.segment(_uuid(call), party="local", text="said meanwhile", ts_ms=1)
+            for credential in (mine["credential"]["id"], f"crd_{uuid4().hex}"):
+                webhook = await at.http.post(f"/twilio/{credential}", data={"CallSid": "CA1"})
+                assert webhook.status_code in (403, 503) and "Traceback" not in webhook.text
+                if webhook.status_code == 503:
+                    not_now(webhook)
+            await asyncio.sleep(3)  # some rounds of every loop
+        finally:
+            shaky.start()
+        await back(at)
+        for answer in await asked_everywhere(at, mine):
+            assert answer.status_code < 500, answer.text
+        async with asyncio.timeout(20):
+            await at.service.store.writer.flush(20)
+        assert "said meanwhile" in [said.text for said in await at.service.store.transcripts.of_call(_uuid(call))]
+        await at.until(f"/v1/calls/{later['id']}", lambda seen: seen["status"] != "queued", 20)
+    ours = [record for record in caplog.records if record.name == "linecard"]
+    assert [record.getMessage() for record in ours if record.exc_info] == []
+    for loop in ("looking for scheduled calls", "sending webhooks", "writing transcripts and events"):
+        lines = [record for record in ours if record.getMessage().startswith(f"{loop}: the database is away")]
+        assert len(lines) == 1, [record.getMessage() for record in ours]
+
+
+def _uuid(public: str) -> UUID:
+    found = parse_id("call", public)
+    assert found is not None
+    return found
+
+
+@pytest.mark.timeout(120)
+async def test_one_that_accepts_and_never_answers_is_away_too(
+    shaky: Server, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "ANSWERS_WITHIN", 1.0)
+    async with running(tmp_path, database=address) as at:
+        mine = await at.equip("twilio")
+        await asked_everywhere(at, mine)
+        db = at.service.store.db
+
+        async def by_session() -> None:
+            async with db.read() as session:
+                await session.execute(text("SELECT 1"))
+
+        shaky.freeze()
+        try:
+            async with asyncio.timeout(25):
+                for answer in await asked_everywhere(at, mine):
+                    not_now(answer)
+                asks = [by_session() for _ in range(12)]
+                failures = await asyncio.gather(*asks, return_exceptions=True)
+            assert all(isinstance(each, Exception) and database_is_away(each) for each in failures), failures
+        finally:
+            shaky.thaw()
+        await back(at)
+        for answer in await asked_everywhere(at, mine):
+            assert answer.status_code < 500, answer.text
+
+
+async def test_a_migration_may_wait_longer_than_an_answer_may_take(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "ANSWERS_WITHIN", 0.3)
+    db = Database(address)
+    async with db.unhurried() as session:
+        await session.execute(text("SELECT pg_sleep(0.6)"))
+    with pytest.raises(DatabaseSilent):
+        async with db.write() as session:
+            await session.execute(text("SELECT pg_sleep(0.6)"))
+    await db.close()
+
+
+async def test_a_call_whose_end_could_not_be_written_down_is_asked_for_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as at, agent_server("Hello.") as agent:
+        mine = await at.equip("twilio", agent.url)
+        call = (await at.ring(mine["number"]))["id"]
+        await at.until(f"/v1/calls/{call}", lambda seen: seen["status"] == "in_progress")
+        refused: list[str] = []
+
+        async def away(*words: Any) -> Any:
+            refused.append(str(words[0]))
+            raise ConnectionRefusedError
+
+        with monkeypatch.context() as outage:
+            outage.setattr(SqlCallBook, "update", away)
+            outage.setattr(SqlCallBook, "update_once", away)
+            await at.ask("POST", f"/sandbox/calls/{call}/hangup")
+            async with asyncio.timeout(20):
+                while len(refused) < 2 or at.service.exchange.sessions:
+                    await asyncio.sleep(0.05)
+        done = await at.until(f"/v1/calls/{call}", lambda seen: seen["status"] == "completed", 20)
+        assert done["end_reason"] == "user_hangup"

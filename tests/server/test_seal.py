@@ -14,13 +14,13 @@ from sqlalchemy import LargeBinary, select, text, update
 from tenants import Tenant, build_acme
 
 from linecard.errors import ConfigurationError
-from linecard.server.seal import MasterKeyWrong, SealBroken, Sealer, keys_from_file, read_keys, write_keys
+from linecard.server.seal import MasterKeyWrong, SealBroken, Sealer, derive, keys_from_file, read_keys, write_keys
 from linecard.server.settings import Settings
 from linecard.server.store import Store, sealer_of, vault
 from linecard.server.store.columns import Table
 from linecard.server.store.credentials import Credentials
 from linecard.server.store.database import Database
-from linecard.server.store.models import CredentialRow
+from linecard.server.store.models import Canary, CredentialRow
 from linecard.server.store.webhooks import Webhooks
 
 OLD, NEW = b"o" * 32, b"n" * 32
@@ -83,9 +83,10 @@ def test_a_key_of_another_length_is_refused(key: bytes) -> None:
 
 
 def test_keys_derived_for_different_uses_differ_and_are_stable() -> None:
-    assert Sealer([OLD]).derive("tickets") == Sealer([OLD, NEW]).derive("tickets")
-    assert Sealer([OLD]).derive("tickets") != Sealer([OLD]).derive("cookies")
-    assert OLD not in Sealer([OLD]).derive("tickets")
+    assert derive(OLD, "tickets") == derive(OLD, "tickets")
+    assert derive(OLD, "tickets") != derive(OLD, "cookies")
+    assert derive(OLD, "tickets") != derive(NEW, "tickets")
+    assert OLD not in derive(OLD, "tickets")
 
 
 def test_a_missing_key_file_is_made_for_the_owner_alone(tmp_path: Path) -> None:
@@ -132,11 +133,39 @@ async def test_a_store_opened_with_another_key_refuses_to_start(db: Database) ->
 
 
 async def test_processes_starting_together_agree_on_the_canary(db: Database) -> None:
-    await asyncio.gather(*(vault.prove(db, Sealer([OLD])) for _ in range(8)))
+    proven = await asyncio.gather(*(vault.prove(db, Sealer([OLD])) for _ in range(8)))
+    assert len({each.root for each in proven}) == 1 and len(proven[0].root) == 32
+
+
+async def test_a_store_of_before_gets_a_root_under_the_key_it_is_under_and_keeps_it(db: Database) -> None:
+    await vault.prove(db, Sealer([OLD]))
+    async with db.write() as session:
+        await session.execute(update(Canary).values(root=None))
+    # The newer key first, as while keys change: who knows the old one only must open what was made.
+    made, *others = await asyncio.gather(*(vault.prove(db, Sealer(keys)) for keys in ([NEW, OLD], [OLD], [OLD, NEW])))
+    assert {each.root for each in others} == {made.root}
+    assert made.key_id == Sealer([OLD]).key_id
+    assert made.root.hex() not in repr(made) and repr(made.root) not in repr(made)
+    assert await vault.rewrap(db, Sealer([NEW, OLD])) == 2
+    assert (await vault.prove(db, Sealer([NEW]))).root == made.root
+
+
+def test_a_sealer_seals_with_the_key_it_is_told_and_opens_with_all() -> None:
+    both, old = Sealer([NEW, OLD]), Sealer([OLD])
+    assert both.key_ids == (Sealer([NEW]).key_id, old.key_id)
+    assert old.open(both.seal("s", "a", key_id=old.key_id), "a") == "s"
+    both.seal_with(old.key_id)
+    assert both.key_id == old.key_id and old.open(both.seal("s", "a"), "a") == "s"
+    assert both.open(Sealer([NEW]).seal("s", "a"), "a") == "s"
+    with pytest.raises(MasterKeyWrong):
+        old.seal_with(both.key_ids[0])
 
 
 def test_every_sealed_column_of_the_models_is_rewrapped() -> None:
-    known = {(table.__tablename__, column.key) for table, column in vault.SEALED} | {("canary", "sealed")}
+    known = {(table.__tablename__, column.key) for table, column in vault.SEALED} | {
+        ("canary", "sealed"),
+        ("canary", "root"),
+    }
     blobs = {
         (table.name, column.name)
         for table in Table.metadata.sorted_tables
@@ -153,7 +182,7 @@ async def test_rotation_rewraps_all_and_the_old_key_may_go(store: Store, tenant:
     text_, _ = await store.webhooks.rotate_signing_key(tenant.workspace.id, tenant.agent.id)
     await vault.prove(store.db, store.sealer)
     old = b"k" * 32  # the fixture's
-    assert await vault.rewrap(store.db, Sealer([NEW, old])) == 5
+    assert await vault.rewrap(store.db, Sealer([NEW, old])) == 6
     assert await vault.rewrap(store.db, Sealer([NEW, old])) == 0
     only_new = Sealer([NEW])
     await vault.prove(store.db, only_new)

@@ -43,6 +43,22 @@ async def test_a_key_opens_its_workspace_and_is_kept_as_a_hash(store: Store, ten
     assert key.last4 == secret[-4:]
 
 
+@pytest.mark.parametrize(
+    ("secret", "beginning", "end"),
+    [
+        ("local", "", ""),
+        ("twelve-chars", "", "s"),
+        ("sixteen-long-key", "", "ey"),
+        ("k" * 31 + "abcd", "k" * 15, "abcd"),
+    ],
+)
+async def test_of_a_short_key_little_is_shown(
+    store: Store, tenant: Tenant, secret: str, beginning: str, end: str
+) -> None:
+    key, _ = await store.keys.create(tenant.workspace.id, "from settings", secret=secret)
+    assert (key.display_prefix, key.last4) == (beginning, end)
+
+
 async def test_an_agents_key_speaks_for_that_agent_only(store: Store, tenant: Tenant) -> None:
     other = await store.agents.create(tenant.workspace.id, name="Ben")
     _, secret = await store.keys.create(tenant.workspace.id, "a", agent_id=tenant.agent.id, style="oi_sk")

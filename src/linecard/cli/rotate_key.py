@@ -2,12 +2,14 @@
 
 A running server knows the keys it started with, so with servers up it takes three steps: ``--add`` (the new key goes
 first into the key file; restart them), ``--finish`` (re-wrap, drop the old key). Without any, one command does both.
+Servers with the new key begin to seal with it when all of them have it (``server/key_roll.py``).
 Interrupted anywhere, the file still holds every key that something is sealed with. With ``LINECARD_MASTER_KEY`` the
 keys are yours to keep: put the new one first, restart, ``--finish``, take the old one out.
 """
 
 from __future__ import annotations
 
+import asyncio
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +19,9 @@ from linecard.cli.table import say
 from linecard.cli.this_machine import own_database, own_settings
 from linecard.cli.words import Verb, Word, option
 from linecard.errors import ConfigurationError
+
+SETTLES_WITHIN = 25.0
+"""Seconds after which every server with the new key seals with it, also when one was killed a moment ago."""
 
 if TYPE_CHECKING:
     from linecard.server.settings import Settings
@@ -75,10 +80,15 @@ async def _finish(asked: Namespace, settings: Settings, db: Database) -> None:
     file = key_file(settings)
     sealer = sealer_of(settings)
     if asked.finish:
-        await _refuse_before_restart(db, sealer.key_id)
+        async with working("waiting until every server seals with the new key"):
+            await _refuse_before_restart(db, sealer.key_id)
     async with working("putting everything sealed under the new key"):
         await vault.prove(db, sealer)
         count = await vault.rewrap(db, sealer)
+        if asked.finish:
+            # A server that started meanwhile may have found the old key still to be the store's.
+            await _refuse_before_restart(db, sealer.key_id)
+            count += await vault.rewrap(db, sealer)
     if settings.master_key is None:
         first = seal.keys_from_file(file)[:1]
         await vault.prove(db, seal.Sealer(first))  # it opens what it must, before the others are gone
@@ -96,7 +106,9 @@ def key_file(settings: Settings) -> Path:
 
 
 async def _refuse_while_serving(db: Database) -> None:
-    if serving := await _alive(db, "process:"):
+    from linecard.server.key_roll import Said
+
+    if serving := (await Said.read(db)).live:
         raise ConfigurationError(
             f"{len(serving)} server process(es) use this database and know the old key only. Stop them (a killed one "
             "counts for 20 s more), or: linecard rotate-key --add, restart them, linecard rotate-key --finish"
@@ -104,25 +116,24 @@ async def _refuse_while_serving(db: Database) -> None:
 
 
 async def _refuse_before_restart(db: Database, key_id: str) -> None:
-    """What a server seals with a key that is dropped is lost."""
-    late = await _alive(db, "process:") - await _alive(db, f"sealing:{key_id}:")
-    if late:
-        raise ConfigurationError(
-            f"{len(late)} server process(es) still seal with the old key: restart them (a killed one counts for 20 s "
-            "more), then linecard rotate-key --finish"
-        )
+    """What a server seals with a key that is dropped is lost. Servers that have the new key take it into use by
+    themselves, within two of their signs of life: that is waited for."""
+    from linecard.server.key_roll import Said
 
-
-async def _alive(db: Database, claimed: str) -> set[str]:
-    """The processes that hold a claim of this kind."""
-    from sqlalchemy import select
-
-    from linecard.server.store.columns import utc_now
-    from linecard.server.store.models import Claim
-
-    async with db.read() as session:
-        held = select(Claim.owner).where(Claim.name.like(f"{claimed}%"), Claim.expires_at > utc_now())
-        return set(await session.scalars(held))
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + SETTLES_WITHIN
+    while late := (said := await Said.read(db)).in_the_way_of(key_id):
+        if lacking := said.live - said.opens.get(key_id, set()):
+            raise ConfigurationError(
+                f"{len(lacking)} server process(es) still seal with the old key and do not have the new one: restart "
+                "them with both (a killed one counts for 20 s more), then linecard rotate-key --finish"
+            )
+        if clock() > deadline:
+            raise ConfigurationError(
+                f"{len(late)} server process(es) have the new key and still seal with the old one: does each have the "
+                "new key first? A killed one counts for 20 s more; then linecard rotate-key --finish"
+            )
+        await asyncio.sleep(0.5)
 
 
 WORD = Word(

@@ -17,6 +17,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from linecard.server.endpoints import Face
+from linecard.server.outage import database_is_away
+from linecard.server.refusals import StoreAway
 from linecard.server.settings import Settings
 
 if TYPE_CHECKING:
@@ -66,6 +68,15 @@ class FrontDoor:
         try:
             await app(scope, receive, sending)
         except Exception as bug:
+            if database_is_away(bug):
+                told = (scope["method"], safe_path(scope["path"]), type(bug).__name__)
+                log.error("%s %s: the database is away (%s)", *told)
+                if self.service is not None:
+                    self.service.reconciler.missed_something()
+                if not status:  # a carrier's webhook mostly: 503 has it come again
+                    await self._apologise(StoreAway(), scope, receive, sending)
+                    return
+                raise
             log.exception("%s %s failed", scope["method"], safe_path(scope["path"]))
             if status:
                 raise  # half an answer is out: the connection is broken off, which the client notices
@@ -76,6 +87,8 @@ class FrontDoor:
     async def _apologise(self, bug: Exception, scope: Scope, receive: Receive, send: Send) -> None:
         face = next((face for face in self.faces if scope["path"].startswith(face.prefix)), None)
         answer: Response = JSONResponse({"detail": "internal error"}, status_code=500)
+        if isinstance(bug, StoreAway):
+            answer = JSONResponse({"detail": "not now"}, status_code=503, headers={"Retry-After": "1"})
         if face is not None:
             answer = face.refuse(bug, str(scope["linecard.request_id"]))
         await answer(scope, receive, send)

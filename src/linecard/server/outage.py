@@ -1,13 +1,84 @@
-"""Is the database away? Then a request is answered with "not now" and not as a bug of ours."""
+"""Is the database away? Then a request is answered with "not now" and not as a bug of ours, and what runs beside the
+requests says so once and goes on when it is back."""
 
 from __future__ import annotations
+
+import logging
+import sqlite3
+import sys
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+log = logging.getLogger("linecard")
+
+SQLITE_AWAY = frozenset(
+    (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
+)
+"""Primary result codes; every other ``OperationalError`` of SQLite is a statement that is wrong."""
+
+
+class DatabaseSilent(ConnectionError):
+    """The database cannot be reached, or has not answered in time."""
+
+
+def silence(problem: OSError) -> ConnectionError:
+    """``TimeoutError``, and what the network says (both ``OSError``), as what they mean coming from the database."""
+    return problem if isinstance(problem, ConnectionError) else DatabaseSilent(f"{type(problem).__name__}: {problem}")
+
 
 def database_is_away(error: BaseException) -> bool:
-    """True when ``error`` says that there was no connection, not that something was wrong with what was asked."""
+    """True when ``error`` says that there was no connection, not that something was wrong with what was asked.
+
+    Errors of SQLAlchemy and of the drivers below it, whichever way the statement took. A bare ``TimeoutError`` may be
+    anybody's: those of the database leave ``Database`` as :class:`DatabaseSilent`.
+    """
     if isinstance(error, DBAPIError):
+        if isinstance(error.orig, sqlite3.Error):
+            return database_is_away(error.orig)
         return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
-    return isinstance(error, ConnectionError | PoolTimeout)
+    if isinstance(error, sqlite3.OperationalError):
+        # The low byte: what is above says in which way. Without a code it is an error that is raised by hand.
+        return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in SQLITE_AWAY
+    return isinstance(error, ConnectionError | PoolTimeout) or _asyncpg_says_so(error)
+
+
+def _asyncpg_says_so(error: BaseException) -> bool:
+    if "asyncpg" not in sys.modules:  # then it is none of its errors
+        return False
+    import asyncpg
+    from asyncpg import exceptions as of
+
+    if isinstance(error, asyncpg.InterfaceError):
+        return "clos" in str(error)  # of a connection or a pool; else it was used wrongly
+    return isinstance(
+        error,
+        of.PostgresConnectionError
+        | of.CannotConnectNowError
+        | of.TooManyConnectionsError
+        | of.AdminShutdownError
+        | of.CrashShutdownError,
+    )
+
+
+class Watch:
+    """What one loop says of its failures: an outage once, and when it is over; anything else each time."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._away = False
+
+    def failed(self, problem: Exception) -> None:
+        """In the loop's ``except Exception``."""
+        if not database_is_away(problem):
+            log.error("%s: failed, trying again", self._what, exc_info=problem)
+        elif not self._away:
+            self._away = True
+            log.error("%s: the database is away (%s), trying until it is back", self._what, type(problem).__name__)
+
+    def went_well(self) -> bool:
+        """At the end of a round; True when it was the first one after an outage."""
+        was_away, self._away = self._away, False
+        if was_away:
+            log.warning("%s: the database is back", self._what)
+        return was_away

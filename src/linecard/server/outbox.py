@@ -20,6 +20,7 @@ from uuid import UUID, uuid4
 import httpx
 
 from linecard.errors import LinecardError
+from linecard.server.outage import Watch
 from linecard.server.refusals import HostUnknown, UrlRefused
 from linecard.server.signing import inkbox_headers, oneinbox_headers
 from linecard.server.store.columns import utc_now
@@ -92,11 +93,13 @@ class Sender:
             await asyncio.gather(*self._going, return_exceptions=True)
 
     async def _run(self) -> None:
+        watch = Watch("sending webhooks")
         while True:
             try:
                 busy = await self._round()
-            except Exception:
-                log.exception("webhooks could not be sent; trying again")
+                watch.went_well()
+            except Exception as problem:  # noqa: BLE001 the next round may get through
+                watch.failed(problem)
                 busy = False
             if not busy:
                 with contextlib.suppress(TimeoutError):

@@ -8,7 +8,6 @@ land anywhere; one that was talking is hung up. What was written down of it unti
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -19,9 +18,10 @@ from sqlalchemy import select
 from linecard.calls import Call, CallStatus, EndReason
 from linecard.errors import LinecardError, NotFound, ProviderUnavailable, RateLimited, UnsupportedOperation
 from linecard.server import aftermath, unsettled
+from linecard.server.key_roll import KeyRoll
+from linecard.server.outage import Watch
 from linecard.server.store import Store
-from linecard.server.store.claims import ALIVE_SECONDS
-from linecard.server.store.columns import utc_now
+from linecard.server.store.columns import utc_now, word
 from linecard.server.store.models import CallRow, Claim
 
 if TYPE_CHECKING:
@@ -37,17 +37,18 @@ GIVE_UP = timedelta(minutes=30)
 """After this without a word from the carrier, the call is written off."""
 
 
-def sealing(owner: str, key_id: str) -> str:
-    """The claim of a process that seals with this master key."""
-    return f"sealing:{key_id}:{owner}"
-
-
 class Reconciler:
     """One process's; which of them takes a call is settled by a claim."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._keys = KeyRoll(service.store)
+        self._missed = False
         self._tasks: list[asyncio.Task[None]] = []
+
+    def missed_something(self) -> None:
+        """A carrier told us of a call, and it could not be written down: it is asked again (:meth:`catch_up`)."""
+        self._missed = True
 
     def start(self) -> None:
         """Say that we live, and look after the dead."""
@@ -62,32 +63,33 @@ class Reconciler:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        store = self._service.store
-        with contextlib.suppress(Exception):
-            await store.claims.drop(f"process:{store.owner}")
-            await store.claims.drop(sealing(store.owner, store.sealer.key_id))
+        await self._keys.stop()
 
     async def sign_of_life(self) -> None:
-        """Say that we live, and which master key we seal with: one that somebody seals with must not be dropped."""
-        store = self._service.store
-        await store.claims.take(sealing(store.owner, store.sealer.key_id), ALIVE_SECONDS)
-        await store.claims.alive()
+        """Say that we live, and which master keys we hold and use: one that somebody seals with must not be dropped."""
+        await self._keys.beat()
 
     async def _beat(self) -> None:
+        watch = Watch("saying that this process lives")
         while True:
             try:
                 await self.sign_of_life()
+                watch.went_well()
             except Exception as problem:  # noqa: BLE001 the next beat may get through
-                log.error("this process could not say that it lives: %s", problem)
+                watch.failed(problem)
             await asyncio.sleep(EVERY)
 
     async def _run(self) -> None:
+        watch = Watch("looking after the calls of dead processes")
         while True:
             await asyncio.sleep(EVERY)
             try:
                 await self.round()
-            except Exception:
-                log.exception("calls of dead processes could not be looked after; trying again")
+                if watch.went_well() or self._missed:
+                    self._missed = False
+                    await self.catch_up()
+            except Exception as problem:  # noqa: BLE001 the next round may get through
+                watch.failed(problem)
 
     async def round(self) -> int:
         """Look after every orphan once; how many were brought to an end."""
@@ -104,6 +106,25 @@ class Reconciler:
         for reference in await unsettled.left_behind(store):
             if await store.claims.take(f"settle:{reference}", 60):
                 await self._settle(reference)
+        return ended
+
+    async def catch_up(self) -> int:
+        """After an outage: calls of ours whose end the carrier has told to nobody; how many had ended."""
+        store, exchange = self._service.store, self._service.exchange
+        ours = select(CallRow).where(CallRow.owner == store.owner, CallRow.status != word("ended")).limit(200)
+        async with store.db.read() as session:
+            rows = list(await session.scalars(ours))
+        ended = 0
+        for row in rows:
+            call = await exchange.calls.get(row.reference)
+            if call is None or call.ended or not call.id or row.reference in exchange.sessions:
+                continue
+            try:
+                if (await exchange.fetch_call(call)).ended:
+                    ended += 1
+                    await self._settle(row.id)
+            except LinecardError as problem:
+                log.warning("call %s could not be asked for after the outage: %s", row.public_id, problem)
         return ended
 
     async def _reconcile(self, row: CallRow) -> bool:

@@ -20,6 +20,7 @@ from linecard.calls import EndReason
 from linecard.errors import LinecardError
 from linecard.server.domain import admission, dialling
 from linecard.server.domain.calls import check_destination
+from linecard.server.outage import Watch
 from linecard.server.refusals import OverLimit
 from linecard.server.store.columns import utc_now, word
 from linecard.server.store.models import CallRow
@@ -61,12 +62,14 @@ class Scheduler:
             asyncio.get_running_loop().call_later(max(0.0, wait), self._bell.set)
 
     async def _run(self) -> None:
+        watch = Watch("looking for scheduled calls")
         while True:
             try:
                 if not self._service.draining:
                     await self.round()
-            except Exception:
-                log.exception("scheduled calls could not be looked at; trying again")
+                    watch.went_well()
+            except Exception as problem:  # noqa: BLE001 the next look may get through
+                watch.failed(problem)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL):
                     await self._bell.wait()

@@ -50,24 +50,37 @@ class SealBroken(ConfigurationError):
 
 
 class Sealer:
-    """Seals and opens. The first key seals; the others only open, which is what rotation needs."""
+    """Seals and opens. One key seals, the first unless :meth:`seal_with` says otherwise; every key opens, which is what
+    rotation needs."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         if not keys or any(len(key) != KEY_BYTES for key in keys):
             raise ConfigurationError(f"a master key is {KEY_BYTES} bytes in base64; `linecard rotate-key` makes one")
         self._keys = {_id(key): AESGCM(key) for key in keys}
         self._current = _id(keys[0])
-        self._root = keys[0]
 
     @property
     def key_id(self) -> str:
         """Which key seals now; safe to show."""
         return self._current.hex()
 
-    def seal(self, secret: str, bound: str) -> bytes:
-        """Encrypt ``secret`` for the place ``bound`` names, e.g. ``credentials.sealed:<id>``."""
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """The keys it can open with, the newest first; safe to show."""
+        return tuple(key_id.hex() for key_id in self._keys)
+
+    def seal_with(self, key_id: str) -> None:
+        """Seal with this one of its keys from now on; ``MasterKeyWrong`` when it is none of them."""
+        if key_id not in self.key_ids:
+            raise MasterKeyWrong(key_id, self.key_ids)
+        self._current = bytes.fromhex(key_id)
+
+    def seal(self, secret: str, bound: str, *, key_id: str | None = None) -> bytes:
+        """Encrypt ``secret`` for the place ``bound`` names, e.g. ``credentials.sealed:<id>``; under the key that seals
+        now, or another one of ours."""
         key, nonce = AESGCM.generate_key(256), os.urandom(NONCE_BYTES)
-        return self._wrap(key, bound) + nonce + AESGCM(key).encrypt(nonce, secret.encode(), bound.encode())
+        master = bytes.fromhex(key_id) if key_id is not None else self._current
+        return self._wrap(key, bound, master) + nonce + AESGCM(key).encrypt(nonce, secret.encode(), bound.encode())
 
     def open(self, blob: bytes, bound: str) -> str:
         """The secret, or :class:`MasterKeyWrong` / :class:`SealBroken`."""
@@ -78,19 +91,15 @@ class Sealer:
             raise SealBroken(bound) from None
 
     def rewrap(self, blob: bytes, bound: str) -> bytes:
-        """The same secret under the current master key; unchanged when it is already."""
+        """The same secret under the key that seals now; unchanged when it is already."""
         if blob[1:9] == self._current:
             return blob
-        return self._wrap(self._unwrap(blob, bound), bound) + blob[HEADER - NONCE_BYTES :]
+        return self._wrap(self._unwrap(blob, bound), bound, self._current) + blob[HEADER - NONCE_BYTES :]
 
-    def derive(self, purpose: str) -> bytes:
-        """32 bytes for another use (signing media tickets), the same in every process with this master key."""
-        return HKDF(hashes.SHA256(), 32, None, purpose.encode()).derive(self._root)
-
-    def _wrap(self, key: bytes, bound: str) -> bytes:
+    def _wrap(self, key: bytes, bound: str, master: bytes) -> bytes:
         nonce = os.urandom(NONCE_BYTES)
-        wrapped = self._keys[self._current].encrypt(nonce, key, self._current + bound.encode())
-        return VERSION + self._current + nonce + wrapped
+        wrapped = self._keys[master].encrypt(nonce, key, master + bound.encode())
+        return VERSION + master + nonce + wrapped
 
     def _unwrap(self, blob: bytes, bound: str) -> bytes:
         if len(blob) <= HEADER or blob[:1] != VERSION:
@@ -104,6 +113,16 @@ class Sealer:
             return master.decrypt(nonce, wrapped, key_id + bound.encode())
         except InvalidTag:
             raise SealBroken(bound) from None
+
+
+def key_id_of(blob: bytes) -> str:
+    """Which master key a sealed value is under."""
+    return blob[1:9].hex()
+
+
+def derive(root: bytes, purpose: str) -> bytes:
+    """32 bytes for one use (signing media tickets), from a secret that all processes share."""
+    return HKDF(hashes.SHA256(), 32, None, purpose.encode()).derive(root)
 
 
 def _id(key: bytes) -> bytes:

@@ -18,7 +18,9 @@ from linecard.server.domain.refusals import Unauthorized, refuse_blocked
 from linecard.server.domain.routing import ServiceRouter
 from linecard.server.endings import WatchedCallBook
 from linecard.server.endpoints import Face
+from linecard.server.key_roll import refuse_lacking
 from linecard.server.meters import Meters
+from linecard.server.outage import database_is_away
 from linecard.server.outbox import Sender
 from linecard.server.outward import Outward
 from linecard.server.reconciler import Reconciler, others_live
@@ -58,7 +60,7 @@ class Service:
             registry=store.lines,
             credentials=store.credentials,
             public_url=settings.origin,
-            secret=store.sealer.derive("media tickets"),
+            secret=store.derive("media tickets"),
             agents=self.staff,
             policy=Policy(allow=settings.allow, deny=settings.deny),
             router=ServiceRouter(self),
@@ -91,6 +93,7 @@ class Service:
         carriers = Carriers()
         store = await Store.open(settings, build=carriers.build)
         try:
+            await refuse_lacking(store)
             return cls(settings, store, carriers, faces)
         except BaseException:
             await store.close()
@@ -183,7 +186,8 @@ class Service:
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (failure := task.exception()) is not None:
-            log.error("could not %s: %s", task.get_name(), failure, exc_info=failure)
+            traceback = None if database_is_away(failure) else failure
+            log.error("could not %s: %s", task.get_name(), failure, exc_info=traceback)
 
     def _announced(self) -> None:
         """Something is in the outbox. What comes in the same moment is fanned out together."""

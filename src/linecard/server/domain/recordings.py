@@ -93,5 +93,5 @@ async def as_file(service: Service, recording: Recording, format: str) -> Path:
 
 
 def _signature(service: Service, name: str, expires: int) -> str:
-    key = service.store.sealer.derive("recording addresses")
+    key = service.store.derive("recording addresses")
     return hmac.new(key, f"{name}.{expires}".encode(), sha256).hexdigest()

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable
 from secrets import token_hex
 
-from linecard.server.seal import Sealer, keys_from_file, read_keys
+from linecard.server.seal import Sealer, derive, keys_from_file, read_keys
 from linecard.server.settings import Settings
 from linecard.server.store import migrate, vault
 from linecard.server.store.agents import Agents
@@ -46,13 +46,15 @@ def sealer_of(settings: Settings) -> Sealer:
 
 
 class Store:
-    """One process's view of the store. ``owner`` names the process in claims and on calls."""
+    """One process's view of the store. ``owner`` names the process in claims and on calls; ``root`` is the secret that
+    all of them share (``vault.prove``)."""
 
     def __init__(
-        self, db: Database, sealer: Sealer, settings: Settings, *, build: Build = build_credential
+        self, db: Database, sealer: Sealer, settings: Settings, *, root: bytes, build: Build = build_credential
     ) -> None:
         self.db = db
         self.sealer = sealer
+        self._root = root
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{token_hex(4)}"
         self.on_announcement: Callable[[], None] = lambda: None
         self.workspaces = Workspaces(db)
@@ -84,13 +86,19 @@ class Store:
         try:
             await migrate.upgrade(db)
             sealer = sealer_of(settings)
-            await vault.prove(db, sealer)
-            store = cls(db, sealer, settings, build=build)
+            proven = await vault.prove(db, sealer)
+            # Not with a newer key yet: whether the others can open that is known once they have said so (key_roll.py).
+            sealer.seal_with(proven.key_id)
+            store = cls(db, sealer, settings, root=proven.root, build=build)
             await store.writer.start()
         except BaseException:
             await db.close()
             raise
         return store
+
+    def derive(self, purpose: str) -> bytes:
+        """32 bytes for one use, the same in every process of this store, whichever master keys it holds."""
+        return derive(self._root, purpose)
 
     async def close(self) -> None:
         """Write what waits, then disconnect."""

@@ -20,8 +20,10 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.pool import NullPool
 
 from linecard.errors import ConfigurationError
+from linecard.server.outage import silence
 from linecard.server.store.postgresql_lane import PostgresqlLane
 from linecard.server.store.sqlite_lane import SqliteLane
 from linecard.server.store.statements import Statement
@@ -38,11 +40,17 @@ def sqlite_url(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
+ANSWERS_WITHIN = 15.0
+"""Seconds PostgreSQL has to answer a statement, and to give us a connection: one that accepts and says nothing (frozen,
+behind a broken network) is away like one that refuses."""
+
+
 class Database:
     """Connections to one database. ``url`` is what people write: ``sqlite:///file`` or ``postgresql://...``."""
 
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
         self.url = make_url(url)
+        self._patience = ANSWERS_WITHIN
         backend = self.url.get_backend_name()
         if backend not in ("sqlite", "postgresql"):
             raise ConfigurationError(f"the database URL is for {backend!r}; use sqlite:///file or postgresql://host/name")
@@ -54,6 +62,8 @@ class Database:
             pool_size=(pool_size + 1) // 2,
             max_overflow=(pool_size + 1) // 2,
             pool_pre_ping=not self.sqlite,
+            pool_timeout=self._patience,
+            connect_args={} if self.sqlite else {"timeout": self._patience, "command_timeout": self._patience},
         )
         if self.sqlite:
             prepare_sqlite(self.engine.sync_engine)
@@ -70,7 +80,7 @@ class Database:
             self._lane = SqliteLane(self._connect_to_sqlite, dialect, self._turn)
         else:
             address = dialect.create_connect_args(self.engine.url)[1]
-            self._lane = self.optimist = PostgresqlLane(address, dialect, pool_size)
+            self._lane = self.optimist = PostgresqlLane(address, dialect, pool_size, self._patience)
 
     @property
     def dialect(self) -> str:
@@ -80,8 +90,11 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
         """A transaction for reading; rows stay usable after it."""
-        async with self._readers() as session, session.begin():
-            yield session
+        try:
+            async with self._readers() as session, session.begin():
+                yield session
+        except OSError as problem:
+            raise silence(problem) from problem
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
@@ -91,8 +104,11 @@ class Database:
         On PostgreSQL lock what you read (``with_for_update``).
         """
         if not self.sqlite:
-            async with self._writers() as session, session.begin():
-                yield session
+            try:
+                async with self._writers() as session, session.begin():
+                    yield session
+            except OSError as problem:
+                raise silence(problem) from problem
             return
         self._refuse_nested()
         async with self._turn:
@@ -103,6 +119,23 @@ class Database:
                     yield session
             finally:
                 self._writing = None
+
+    @asynccontextmanager
+    async def unhurried(self) -> AsyncIterator[AsyncSession]:
+        """As :meth:`write`, without a limit to how long a statement takes: for migrations, which may also wait for
+        another process's, and for re-wrapping."""
+        if self.sqlite:
+            async with self.write() as session:
+                yield session
+            return
+        engine = create_async_engine(self.engine.url, poolclass=NullPool, connect_args={"timeout": self._patience})
+        try:
+            async with AsyncSession(engine, expire_on_commit=False) as session, session.begin():
+                yield session
+        except OSError as problem:
+            raise silence(problem) from problem
+        finally:
+            await engine.dispose()
 
     async def look(self, work: Work[T]) -> T:
         """Run ``work``, which reads, on the driver itself."""

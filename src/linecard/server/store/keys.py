@@ -36,6 +36,16 @@ def hash_key(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
+LONG = 32
+"""Characters from which on the beginning of a key may be shown: ours are longer, one from the settings may be short."""
+
+
+def _end_of(secret: str) -> str:
+    """What tells a key from others and gives nothing away: four characters of a long one, an eighth of a short one."""
+    shown = min(4, len(secret) // 8)
+    return secret[len(secret) - shown :]
+
+
 class Keys:
     """The API keys of every workspace."""
 
@@ -70,8 +80,8 @@ class Keys:
                 hash=hash_key(secret),
                 label=label,
                 description=description,
-                display_prefix=secret[: 15 if style == "ApiKey" else 10] if len(secret) >= 32 else secret[:3],
-                last4=secret[-4:],
+                display_prefix=secret[: 15 if style == "ApiKey" else 10] if len(secret) >= LONG else "",
+                last4=_end_of(secret),
                 created_by=created_by,
                 creator_type=creator_type,
                 expires_at=expires_at,

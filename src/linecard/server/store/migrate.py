@@ -37,7 +37,7 @@ async def upgrade(db: Database, revision: str = "head") -> None:
                 "It was probably written by a newer linecard; install that version, or restore the older database"
             ) from error
 
-    async with db.write() as session:
+    async with db.unhurried() as session:
         await (await session.connection()).run_sync(run)
 
 

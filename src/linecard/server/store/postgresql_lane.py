@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Dialect
 
+from linecard.server.outage import silence
 from linecard.server.store.statements import Act, Statement, Together
 from linecard.server.store.transactions import Work
 
@@ -61,27 +63,29 @@ class PostgresqlTransaction:
 
 
 class PostgresqlLane:
-    """A pool of connections, made when it is first needed. ``address`` is what asyncpg connects with."""
+    """A pool of connections, made when it is first needed. ``address`` is what asyncpg connects with; ``patience`` the
+    seconds it waits for a connection, and for each answer."""
 
-    def __init__(self, address: Mapping[str, Any], dialect: Dialect, size: int) -> None:
+    def __init__(self, address: Mapping[str, Any], dialect: Dialect, size: int, patience: float) -> None:
         self._address = dict(address)
         self._dialect = dialect
         self._size = size
+        self._patience = patience
         self._pool: asyncpg.Pool[Any] | None = None
         self._making = asyncio.Lock()
 
     async def read(self, work: Work[T]) -> T:
-        pool = self._pool or await self._open()
-        async with pool.acquire() as connection:
+        async with self._connection() as connection:
             return await work(PostgresqlTransaction(connection, self._dialect))
 
     async def write(self, work: Work[T]) -> T:
-        pool = self._pool or await self._open()
-        async with pool.acquire() as connection:
+        async with self._connection() as connection:
             await connection.execute("BEGIN")
             try:
                 done = await work(PostgresqlTransaction(connection, self._dialect))
                 await connection.execute("COMMIT")
+            except TimeoutError:
+                raise  # it answers nothing: the connection is cut off, and what was begun on it is undone
             except BaseException:
                 if not connection.is_closed():
                     await connection.execute("ROLLBACK")
@@ -98,8 +102,7 @@ class PostgresqlLane:
         import asyncpg
 
         joined = _together(tuple(statement for statement, _ in acts), self._dialect, guards=guards)
-        pool = self._pool or await self._open()
-        async with pool.acquire() as connection:
+        async with self._connection() as connection:
             try:
                 done = await connection.fetchrow(joined.sql, *joined.arguments([values for _, values in acts]))
             except asyncpg.DivisionByZeroError:
@@ -112,13 +115,34 @@ class PostgresqlLane:
             await self._pool.close()
             self._pool = None
 
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy[Any]]:
+        """One of the pool; ``ConnectionError`` when none is to be had in time, or what was asked is not answered."""
+        try:
+            pool = self._pool or await self._open()
+            # A time limit costs a task, so there is none where nobody has to wait.
+            async with pool.acquire(timeout=None if pool.get_idle_size() else self._patience) as connection:
+                try:
+                    yield connection
+                except TimeoutError:
+                    connection.terminate()  # else whatever is asked of it next waits for the same answer
+                    raise
+        except OSError as problem:
+            raise silence(problem) from problem
+
     async def _open(self) -> asyncpg.Pool[Any]:
         import asyncpg
 
         async with self._making:
             if self._pool is None:
                 self._pool = await asyncpg.create_pool(
-                    **self._address, min_size=1, max_size=self._size, init=_as_json, reset=_nothing, command_timeout=60
+                    **self._address,
+                    min_size=0,  # a floor would be restored by asyncpg itself, with a traceback for each try
+                    max_size=self._size,
+                    init=_as_json,
+                    reset=_nothing,
+                    timeout=self._patience,
+                    command_timeout=self._patience,
                 )
             return self._pool
 

@@ -19,6 +19,7 @@ from typing import Any
 from uuid import UUID
 
 from linecard.errors import LinecardError
+from linecard.server.outage import Watch
 from linecard.server.refusals import StoreOverloaded
 from linecard.server.store.batches import CallPlace, write_rows
 from linecard.server.store.columns import utc_now
@@ -174,7 +175,7 @@ class Writer:
     # --- the writer itself -----------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        failures = 0
+        failures, watch = 0, Watch("writing transcripts and events")
         while True:
             await self._news.wait()
             if len(self._rows) < self._batch and not self._hurry.is_set():
@@ -196,10 +197,11 @@ class Writer:
                 self.problem = problem
                 pause = PAUSES[min(failures, len(PAUSES) - 1)]
                 failures += 1
-                log.error("%d rows could not be written, next try in %g s: %s", len(batch), pause, problem)
+                watch.failed(problem)
                 await asyncio.sleep(pause)
                 continue
             failures, self.problem = 0, None
+            watch.went_well()
             await self._advance(len(batch))
 
     async def _one_by_one(self, batch: list[Row]) -> None:

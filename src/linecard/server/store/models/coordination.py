@@ -58,10 +58,13 @@ class Usage(Table):
 
 
 class Canary(Table):
-    """A known text sealed with the master key: opening it at start proves the key is the right one."""
+    """A known text sealed with the master key: opening it at start proves the key is the right one. Beside it ``root``,
+    sealed too: what media tickets and recording addresses are signed with is derived from it. Older rows get theirs at
+    the next start."""
 
     __tablename__ = "canary"
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     sealed: Mapped[bytes]
+    root: Mapped[bytes | None]
     created_at: Mapped[Created]
