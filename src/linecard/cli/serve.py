@@ -99,6 +99,8 @@ async def serve(settings: Settings) -> int:
             if service.sandboxes is not None:
                 await service.sandboxes.reconnect()
             announce(service)
+            # Models take up to a second to load, and the first caller should not be the one who waits for it.
+            service.spawn(service.staff.keep_ready(), "load speech engines")
             collector = QuietCollector(lambda: len(service.exchange.sessions))
             collector.start()
         await running

@@ -53,7 +53,9 @@ async def create(
         **action,
     }
     await _check(service, fields, None)
-    return await service.store.agents.create(caller.workspace_id, name=name, handle=handle, **fields)
+    agent = await service.store.agents.create(caller.workspace_id, name=name, handle=handle, **fields)
+    service.staff.hired(agent)
+    return agent
 
 
 async def get(service: Service, caller: Caller, agent_id: str | UUID | None) -> Agent:
@@ -92,7 +94,11 @@ async def change(service: Service, caller: Caller, agent: Agent, **fields: Any) 
         merged = {**agent.settings, **fields["settings"]}
         fields["settings"] = {name: value for name, value in merged.items() if value is not None}
     await _check(service, fields, agent)
-    return await service.store.agents.change(agent.id, **fields) if fields else agent
+    if not fields:
+        return agent
+    changed = await service.store.agents.change(agent.id, **fields)
+    service.staff.hired(changed)
+    return changed
 
 
 async def delete(service: Service, caller: Caller, agent: Agent) -> None:
