@@ -67,7 +67,11 @@ class FakeEar:
 
     def finish(self) -> None:
         words = self._engine.words.pop(0) if self._engine.words else ""
-        self._inbox.put(Heard(words, final=True, complete=True))
+        answer = Heard(words, final=True, complete=True)
+        if self._engine.thinks:
+            asyncio.get_running_loop().call_later(self._engine.thinks, self._inbox.put, answer)
+        else:
+            self._inbox.put(answer)
 
     def __aiter__(self) -> AsyncIterator[Heard]:
         return aiter(self._inbox)
@@ -123,6 +127,8 @@ class FakeEngine(SpeechEngine):
         """Voices and languages it cannot speak with."""
         self.foreign: set[str] = set()
         """Languages it does not listen to."""
+        self.thinks = 0.0
+        """Seconds until an utterance is answered."""
         self.speak_fails = self.listen_fails = False
 
     async def aclose(self) -> None:

@@ -23,6 +23,22 @@ async def stay(line: Line) -> None:
     await line.until(lambda: line.session.ended, timeout=10)
 
 
+async def test_who_has_spoken_is_heard_out_however_long_the_words_take() -> None:
+    heard: list[CallerTurn | None] = []
+
+    async def agent(call: AgentCall) -> None:
+        heard.append(await call.listen(timeout=0.8))  # the voice is gone by then, its words are not there yet
+
+    async def caller(line: Line) -> None:
+        await line.utter(0.2)
+        await line.until(lambda: line.session.ended)
+
+    desk = Desk("in a moment")
+    desk.engine.thinks = 0.6
+    _, finished = await desk.call(agent, caller)
+    assert [turn.text for turn in heard if turn] == ["in a moment"]
+
+
 async def test_what_is_said_is_heard_and_written_down_and_returning_hangs_up() -> None:
     desk = Desk()
     said: list[Said] = []

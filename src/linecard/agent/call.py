@@ -158,7 +158,7 @@ class AgentCall(Door):
                 return None
             wait = None if due is None else due - conversation.floor.clock()
             if wait is not None and wait <= 0:
-                if conversation.floor.turns.listening_to is None:
+                if not conversation.floor.turns.awaiting_words:
                     return None
                 wait = 0.1
             await self._something(wait)

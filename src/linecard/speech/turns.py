@@ -77,6 +77,11 @@ class Turns:
         return self._utterance.turn_id if self._utterance else None
 
     @property
+    def awaiting_words(self) -> bool:
+        """Whether something the caller says, or has said, is still to be told."""
+        return self._utterance is not None or any(not asked.closed for asked in self._asked)
+
+    @property
     def deadline(self) -> float | None:
         """When something happens by itself, None when nothing will."""
         due = [asked.answer_due(self.settings) for asked in self._asked]
@@ -212,7 +217,7 @@ class Turns:
 
     @property
     def _silent(self) -> bool:
-        return self._ours.playing is None and self._utterance is None and all(u.closed for u in self._asked)
+        return self._ours.playing is None and not self.awaiting_words
 
     def _open(self, began: float, *, talking: bool = True) -> Utterance:
         self._count += 1
