@@ -163,7 +163,7 @@ class AgentCall(Door):
                 return None
             wait = None if due is None else due - conversation.floor.clock()
             if wait is not None and wait <= 0:
-                if not conversation.floor.turns.awaiting_words:
+                if conversation.floor.turns.listening_to is None:
                     return None
                 wait = 0.1
             await self._something(wait)

@@ -73,13 +73,8 @@ class Turns:
 
     @property
     def listening_to(self) -> str | None:
-        """The utterance the caller is in the middle of."""
-        return self._utterance.turn_id if self._utterance else None
-
-    @property
-    def awaiting_words(self) -> bool:
-        """Whether something the caller says, or has said, is still to be told."""
-        return self._utterance is not None or any(not asked.closed for asked in self._asked)
+        """What the caller is saying; else what he has said and the recogniser has not answered yet."""
+        return next((u.turn_id for u in (self._utterance, *self._asked) if u is not None and not u.closed), None)
 
     @property
     def deadline(self) -> float | None:
@@ -217,7 +212,7 @@ class Turns:
 
     @property
     def _silent(self) -> bool:
-        return self._ours.playing is None and not self.awaiting_words
+        return self._ours.playing is None and self.listening_to is None
 
     def _open(self, began: float, *, talking: bool = True) -> Utterance:
         self._count += 1
