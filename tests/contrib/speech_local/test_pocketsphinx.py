@@ -67,6 +67,13 @@ async def test_phrases_are_understood_down_a_telephone_line(engine: Pocketsphinx
     assert understood == list(PHRASES)
 
 
+@pytest.mark.skipif(not hasattr(os, "nice"), reason="needs priorities")
+async def test_decoding_gives_way_to_the_call_itself(engine: PocketsphinxEngine) -> None:
+    await engine.recognizer(Hearing(grammar=GRAMMAR))
+    ours, theirs = (os.getpriority(os.PRIO_PROCESS, process) for process in (0, *engine.pool.process_ids))
+    assert theirs == min(19, ours + 5)
+
+
 async def test_a_grammar_gives_its_final_quickly(engine: PocketsphinxEngine, say: Any, record_property: Any) -> None:
     ear = await engine.recognizer(Hearing(grammar=GRAMMAR))
     said = ["yes", "no", "cancel my appointment", "transfer me to an operator", "on monday", "on friday"] * 2
