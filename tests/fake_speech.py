@@ -14,7 +14,7 @@ from linecard.agent.agents import Agents
 from linecard.agent.engines import Engines
 from linecard.agent.finished import FinishedCall
 from linecard.audio import PCMU_8K, AudioFormat
-from linecard.errors import SpeechFailed
+from linecard.errors import ConfigurationError, SpeechFailed, UnknownVoice
 from linecard.speech import Heard, Hearing, SpeakingStyle, SpeechEngine, Voice, VoiceActivity
 from linecard.speech.inbox import Inbox
 
@@ -67,7 +67,11 @@ class FakeEar:
 
     def finish(self) -> None:
         words = self._engine.words.pop(0) if self._engine.words else ""
-        self._inbox.put(Heard(words, final=True, complete=True))
+        answer = Heard(words, final=True, complete=True)
+        if self._engine.thinks:
+            asyncio.get_running_loop().call_later(self._engine.thinks, self._inbox.put, answer)
+        else:
+            self._inbox.put(answer)
 
     def __aiter__(self) -> AsyncIterator[Heard]:
         return aiter(self._inbox)
@@ -119,6 +123,12 @@ class FakeEngine(SpeechEngine):
         self.ears: list[FakeEar] = []
         self.hearings: list[Hearing | None] = []
         self.styles: list[SpeakingStyle | None] = []
+        self.unknown: set[str] = set()
+        """Voices and languages it cannot speak with."""
+        self.foreign: set[str] = set()
+        """Languages it does not listen to."""
+        self.thinks = 0.0
+        """Seconds until an utterance is answered."""
         self.speak_fails = self.listen_fails = False
 
     async def aclose(self) -> None:
@@ -126,10 +136,14 @@ class FakeEngine(SpeechEngine):
 
     async def synthesizer(self, style: SpeakingStyle | None = None) -> FakeVoice:
         self.styles.append(style)
+        if style is not None and (style.voice in self.unknown or style.language in self.unknown):
+            raise UnknownVoice(self.name, style.voice or style.language)
         return FakeVoice(self, style.format if style else PCMU_8K)
 
     async def recognizer(self, hearing: Hearing | None = None) -> FakeEar:
         self.hearings.append(hearing)
+        if hearing is not None and hearing.language in self.foreign:
+            raise ConfigurationError(f"{self.name} does not listen to {hearing.language!r}")
         self.ears.append(FakeEar(self))
         return self.ears[-1]
 

@@ -109,6 +109,15 @@ class UnknownSpeechEngine(ConfigurationError):
         )
 
 
+class UnknownVoice(ConfigurationError):
+    """A speech engine has no such voice, or speaks no such language (``voice`` is then the language's code)."""
+
+    def __init__(self, engine: str, voice: str, advice: str = "") -> None:
+        self.engine = engine
+        self.voice = voice
+        super().__init__(f"{engine} has no voice {voice!r}." + (f" {advice}" if advice else ""))
+
+
 class PluginError(ConfigurationError):
     """A plugin cannot be used; the message names the distribution that ships it."""
 

@@ -23,6 +23,46 @@ async def stay(line: Line) -> None:
     await line.until(lambda: line.session.ended, timeout=10)
 
 
+@pytest.mark.parametrize("pause", [0.0, 0.3], ids=["before the next question", "after it"])
+async def test_the_key_that_finishes_a_complete_answer_is_no_answer_to_the_next_question(pause: float) -> None:
+    answers: list[str] = []
+
+    async def agent(call: AgentCall) -> None:
+        answers.append(await call.gather(4, timeout=2))
+        if not pause:
+            await call.say("Thank you.")
+        answers.append(await call.gather(timeout=2))
+        answers.append(await call.gather(timeout=2))
+
+    async def caller(line: Line) -> None:
+        await line.breathe(0.1)
+        line.press("1984")
+        await line.breathe(pause)
+        line.press("#")
+        await line.breathe(0.3)
+        line.press("12##")
+        await stay(line)
+
+    await Desk().call(agent, caller)
+    assert answers == ["1984", "12", ""], "a second finishing key is an empty answer"
+
+
+async def test_who_has_spoken_is_heard_out_however_long_the_words_take() -> None:
+    heard: list[CallerTurn | None] = []
+
+    async def agent(call: AgentCall) -> None:
+        heard.append(await call.listen(timeout=0.8))  # the voice is gone by then, its words are not there yet
+
+    async def caller(line: Line) -> None:
+        await line.utter(0.2)
+        await line.until(lambda: line.session.ended)
+
+    desk = Desk("in a moment")
+    desk.engine.thinks = 0.6
+    _, finished = await desk.call(agent, caller)
+    assert [turn.text for turn in heard if turn] == ["in a moment"]
+
+
 async def test_what_is_said_is_heard_and_written_down_and_returning_hangs_up() -> None:
     desk = Desk()
     said: list[Said] = []

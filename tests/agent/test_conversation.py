@@ -23,6 +23,11 @@ async def mute(call: AgentCall) -> None:
         pass
 
 
+async def say_goodbye(call: AgentCall) -> None:
+    """And hang up."""
+    await call.say("Goodbye.")
+
+
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
@@ -202,6 +207,33 @@ async def test_a_voice_that_fails_in_the_middle_is_replaced_and_the_sentence_sai
     assert [style.voice for style in spare.styles if style] == [""], "a voice's name is its engine's own"
 
 
+async def test_a_voice_nobody_knows_is_replaced_by_its_languages_own_and_the_call_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    desk = Desk()
+    desk.engine.unknown = {"klingon-9"}
+
+    async def agent(call: AgentCall) -> None:
+        assert (await call.say("Three four.")).text == "Three four."
+
+    _, finished = await desk.call(agent, stay, {"first_message": "One two.", "voice": "klingon-9", "language": "de"})
+    assert told(finished) == [("local", "One two."), ("local", "Three four.")]
+    assert finished.reason is EndReason.AGENT_HANGUP
+    (noted,) = notes(finished, "voice_unknown")
+    assert (noted["engine"], noted["voice"], noted["instead"]) == ("fake", "klingon-9", "de")
+    assert len([r for r in caplog.records if r.levelname == "WARNING" and "klingon-9" in r.message]) == 1
+
+
+async def test_a_language_that_the_engine_does_not_speak_is_its_fallbacks_to_speak() -> None:
+    desk = Desk()
+    desk.engine.unknown = {"klingon-9", "tlh"}
+    desk.agents.engines.add(FakeEngine(name="spare"))
+    settings = {"first_message": "One two.", "voice": "klingon-9", "language": "tlh", "synthesizer": "fake"}
+    _, finished = await desk.call(say_goodbye, stay, settings | {"fallback_synthesizer": "spare"})
+    assert told(finished) == [("local", "One two."), ("local", "Goodbye.")]
+    assert notes(finished, "engine_failed")[0]["fallback"] == "spare"
+
+
 async def test_an_ear_that_fails_in_the_middle_is_replaced_and_the_utterance_not_lost() -> None:
     desk = Desk()
     desk.engine.listen_fails = True
@@ -218,6 +250,21 @@ async def test_an_ear_that_fails_in_the_middle_is_replaced_and_the_utterance_not
     _, finished = await desk.call(mute, caller, settings)
     assert told(finished) == [("remote", "I am still here")]
     assert spare.ears[0].begun == 1 and spare.ears[0].fed.count(SPEECH) == round(0.4 * PCMU_8K.rate)
+    assert notes(finished, "engine_failed")[0]["ability"] == "listen"
+
+
+async def test_an_ear_for_another_language_gives_way_to_the_one_that_knows_it() -> None:
+    desk = Desk()
+    desk.engine.foreign = {"fr"}
+    desk.agents.engines.add(FakeEngine("bonjour", name="spare"))
+
+    async def caller(line: Line) -> None:
+        await line.utter()
+        line.end()
+
+    settings = {"language": "fr", "recognizer": "fake", "fallback_recognizer": "spare"}
+    _, finished = await desk.call(mute, caller, settings)
+    assert told(finished) == [("remote", "bonjour")]
     assert notes(finished, "engine_failed")[0]["ability"] == "listen"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,7 @@ from fake_speech import FakeEngine
 
 from linecard import hookimpl, plugins
 from linecard.agent.engines import Engines
+from linecard.agent.settings import AgentSettings
 from linecard.errors import ConfigurationError, SpeechFailed, UnknownSpeechEngine
 from linecard.speech import EngineSettings, SpeakingStyle, SpeechEngine
 
@@ -81,6 +83,30 @@ def test_an_engine_that_cannot_or_is_not_there_says_so_before_a_call_needs_it() 
         Engines().candidates("speak", "nowhere")
     with pytest.raises(ConfigurationError, match="api_key"):
         Engines().candidates("speak", "afar")
+
+
+async def test_loading_in_the_background_is_once_for_each_and_over_before_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slow = asyncio.Event()
+    started: list[str] = []
+
+    async def start(self: Here) -> None:
+        await slow.wait()
+        started.append(self.name)
+
+    monkeypatch.setattr(Here, "start", start)
+    engines = Engines()
+    assert engines.needed(AgentSettings()) == ["here"]
+    assert engines.needed(AgentSettings(recognizer="afar")) == ["here", "afar"]
+    for _ in range(2):
+        engines.start_soon(engines.needed(AgentSettings()))
+    closing = asyncio.ensure_future(engines.aclose())
+    await asyncio.sleep(0)
+    assert not closing.done() and started == []
+    slow.set()
+    await closing
+    assert started == ["here"]
 
 
 async def test_starting_is_once_for_each_and_a_failure_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from fake_speech import FakeEngine
 from running import ADMIN, NUMBERS, SECRETS, SOMEBODY, agent_server, running
 
 from linecard.server.domain import recordings
@@ -121,6 +122,34 @@ async def test_a_carrier_account_holds_no_more_calls_than_it_may(tmp_path: Path)
         assert sorted(answer.status_code for answer in answers) == [201] * 2 + [429] * 3
         refused = next(answer for answer in answers if answer.status_code == 429)
         assert refused.json()["code"] == "concurrency_limit"
+
+
+async def test_engines_are_loaded_when_an_agent_needs_them_and_before_its_first_call(tmp_path: Path) -> None:
+    class Noted(FakeEngine):
+        async def start(self) -> None:
+            loaded.append(self.name)
+
+    loaded: list[str] = []
+    names = ("fake", "spare", "never")
+    async with running(tmp_path) as at:
+        for name in names:
+            at.service.staff.engines.add(Noted(name=name))
+        await at.service.staff.keep_ready()
+        await asyncio.sleep(0.05)
+        assert loaded == [], "nobody talks here"
+        made = await at.ask("POST", "/v1/agents", 201, json={"name": "Aria"})
+        await at.ask("PATCH", f"/v1/agents/{made['id']}", json={"recognizer": "spare"})
+        async with asyncio.timeout(5):
+            while loaded != ["fake", "spare"]:
+                await asyncio.sleep(0.01)
+    loaded.clear()
+    async with running(tmp_path) as at:
+        for name in names:
+            at.service.staff.engines.add(Noted(name=name))
+        await at.service.staff.keep_ready()
+        async with asyncio.timeout(5):
+            while sorted(loaded) != ["fake", "spare"]:
+                await asyncio.sleep(0.01)
 
 
 async def test_a_scheduled_call_waits_for_its_time_and_for_room(tmp_path: Path) -> None:

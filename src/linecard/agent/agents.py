@@ -180,12 +180,7 @@ class Agents(Mapping[str, "Handler"]):
         self.exchange = exchange
         exchange.observers.append(self._observe)
         speaking = [agent.settings for agent in self._agents.values() if agent.raw is None]
-        names: list[str | None] = []
-        for s in speaking:
-            names += [s.synthesizer or self.engines.default("speak"), s.recognizer or self.engines.default("listen")]
-        if speaking:
-            names.append(self.engines.default("detect"))
-        await self.engines.start(names)
+        await self.engines.start(name for settings in speaking for name in self.engines.needed(settings))
 
     async def aclose(self) -> None:
         """Close engines and sockets. Called by ``exchange.stop()``."""

@@ -33,6 +33,10 @@ WAITING_KEYS = 256
 """Keys kept that way."""
 
 
+AFTERTHOUGHT = 2.0
+"""Seconds in which a finishing key still belongs to an answer that was complete without it."""
+
+
 class AgentCall(Door):
     """One call, for as long as the agent's function runs: returning from it hangs up, once all said was heard.
 
@@ -49,6 +53,7 @@ class AgentCall(Door):
         self._conversation: Conversation | None = None
         self._turns: deque[CallerTurn] = deque(maxlen=WAITING_TURNS)
         self._keys: deque[str] = deque(maxlen=WAITING_KEYS)
+        self._finishing, self._finishing_until = "", 0.0
         self._news = asyncio.Event()
         self._over = False
         self._greeting: AgentTurn | None = None
@@ -170,8 +175,14 @@ class AgentCall(Door):
         """Keys the caller presses: up to ``digits`` of them, or until ``finish_on`` (not part of the answer).
 
         ``timeout`` is the longest pause between two keys, ``first`` the wait for the first (the same unless given).
-        Gives what was pressed when time or the call is over; keys pressed before asking count.
+        Gives what was pressed when time or the call is over; keys pressed before asking count. A ``finish_on`` pressed
+        after the last of ``digits`` belongs to them, and is no answer to the next question.
         """
+        clock = asyncio.get_running_loop().time
+        finishing, self._finishing = self._finishing, ""
+        if finishing and self._keys and self._keys[0] in finishing:
+            self._keys.popleft()
+            finishing = ""
         pressed = ""
         while digits is None or len(pressed) < digits:
             if not self._keys:
@@ -186,9 +197,14 @@ class AgentCall(Door):
                     break
                 continue
             key = self._keys.popleft()
-            if finish_on and key in finish_on:
+            late, finishing = finishing, ""
+            if key in late and clock() < self._finishing_until:
+                continue
+            if key in finish_on:
                 break
             pressed += key
+        else:
+            self._finishing, self._finishing_until = finish_on, clock() + AFTERTHOUGHT
         return pressed
 
     # --- acting -----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from enum import Enum
 from linecard.agent.floor import Floor
 from linecard.agent.settings import AgentSettings
 from linecard.audio import PCMU_8K, AudioFormat
-from linecard.errors import SpeechFailed
+from linecard.errors import ConfigurationError, LinecardError, SpeechFailed
 from linecard.speech import Hearing, Recognizer, SpeechEngine, Voice, VoiceActivityDetector
 
 KEPT = 20.0
@@ -111,7 +111,7 @@ class Ears:
         while self._recognizers and self._recognizer is None:
             try:
                 self._recognizer = await self._recognizers[0].recognizer(self._hearing)
-            except SpeechFailed as failure:
+            except (SpeechFailed, ConfigurationError) as failure:  # the latter: not for this language, or grammar
                 if not self._replaced(self._recognizers, "listen", failure):
                     raise
 
@@ -201,7 +201,7 @@ class Ears:
         self._hearing = replace(self._hearing, cued=False)
         self._floor.turns.settings = replace(self._floor.turns.settings, trust_words=True)
 
-    def _replaced(self, engines: list[SpeechEngine], ability: str, failure: SpeechFailed) -> bool:
+    def _replaced(self, engines: list[SpeechEngine], ability: str, failure: LinecardError) -> bool:
         """Strike the first engine; whether another is left."""
         failed = engines.pop(0)
         left = engines[0].name if engines else None

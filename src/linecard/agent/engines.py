@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from linecard.agent.settings import AgentSettings
 from linecard.errors import ConfigurationError, LinecardError
 from linecard.speech import EngineSettings, SpeechEngine, get_speech_engine, open_speech_engine, speech_engine_names
 
@@ -26,6 +27,8 @@ class Engines:
         self._settings = dict(settings or {})
         self._open: dict[str, SpeechEngine] = {}
         self._added: list[str] = []
+        self._asked: set[str] = set()
+        self._loading: set[asyncio.Task[None]] = set()
 
     def add(self, engine: SpeechEngine) -> None:
         """Have an engine that is set up already, under its own name; it is closed with the others."""
@@ -72,8 +75,27 @@ class Engines:
 
         await asyncio.gather(*(start(name) for name in dict.fromkeys(n for n in names if n is not None)))
 
+    def needed(self, settings: AgentSettings) -> list[str]:
+        """Names of the engines that a call of this agent begins with."""
+        names = (
+            settings.synthesizer or self.default("speak"),
+            settings.recognizer or self.default("listen"),
+            self.default("detect"),
+        )
+        return [name for name in names if name is not None]
+
+    def start_soon(self, names: Iterable[str]) -> None:
+        """Have these loaded without waiting for it; nothing happens for those that this was said of already."""
+        if wanted := [name for name in dict.fromkeys(names) if name not in self._asked]:
+            self._asked.update(wanted)
+            task = asyncio.ensure_future(self.start(wanted))
+            self._loading.add(task)
+            task.add_done_callback(self._loading.discard)
+
     async def aclose(self) -> None:
         """Close all that were opened; the next use opens them anew."""
+        await asyncio.gather(*self._loading, return_exceptions=True)
+        self._asked.clear()
         engines, self._open = list(self._open.values()), {}
         self._added.clear()
         await asyncio.gather(*(engine.aclose() for engine in engines), return_exceptions=True)

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from linecard.agent.engines import missing
 from linecard.agent.settings import AgentSettings
 from linecard.audio import PCMU_8K, AudioFormat
-from linecard.errors import SpeechFailed
+from linecard.errors import SpeechFailed, UnknownVoice
 from linecard.speech import SpeakingStyle, SpeechEngine, Synthesizer
+
+log = logging.getLogger("linecard")
 
 
 class Voice:
-    """``engines`` in the order to try; ``note`` is told of each failure. Opened by first use, or by :meth:`open`."""
+    """``engines`` in the order to try; ``note`` is told of each failure. Opened by first use, or by :meth:`open`.
+
+    A voice that its engine does not know is a slip in the settings and no reason to lose a call: the engine's own voice
+    for the language takes its place.
+    """
 
     def __init__(
         self,
@@ -29,6 +36,8 @@ class Voice:
         self._note = note
         self._format = format
         self._at = 0
+        # A voice is the first engine's own word; another one's voices have other names.
+        self._name = settings.voice or ""
         self._synthesizer: Synthesizer | None = None
 
     @property
@@ -39,7 +48,7 @@ class Voice:
     async def open(self) -> None:
         """Have the engine at hand, so that the first word does not wait for it. Failures show when it is to speak."""
         if self._engines:
-            with contextlib.suppress(SpeechFailed):
+            with contextlib.suppress(SpeechFailed, UnknownVoice):
                 await self._ready()
 
     async def speak(self, text: str) -> AsyncGenerator[bytes, None]:
@@ -56,7 +65,7 @@ class Voice:
                     async for piece in sound:
                         yield piece
                 return
-            except SpeechFailed as failure:
+            except (SpeechFailed, UnknownVoice) as failure:
                 await self._next(failure)
 
     async def aclose(self) -> None:
@@ -68,13 +77,21 @@ class Voice:
     async def _ready(self) -> Synthesizer:
         if self._synthesizer is None:
             s = self._settings
-            # A voice is the first engine's own word; another one's voices have other names.
-            voice = s.voice if s.voice and self._at == 0 else ""
+            voice = self._name if self._at == 0 else ""
             style = SpeakingStyle(voice=voice, language=s.language, speed=s.speed, format=self._format)
             self._synthesizer = await self._engines[self._at].synthesizer(style)
         return self._synthesizer
 
-    async def _next(self, failure: SpeechFailed) -> None:
+    async def _next(self, failure: SpeechFailed | UnknownVoice) -> None:
+        if isinstance(failure, UnknownVoice):
+            if self._name and self._at == 0:
+                log.warning("an agent speaks with its language's voice instead of its own: %s", failure)
+                self._note("voice_unknown", engine=failure.engine, voice=self._name, instead=self._settings.language)
+                self._name = ""
+                await self.aclose()
+                return
+            # Not even the language: another engine may have it.
+            failure = SpeechFailed(failure.engine, "speak", str(failure))
         facts: dict[str, Any] = {"engine": self._engines[self._at].name, "ability": "speak", "why": str(failure)}
         await self.aclose()
         self._at += 1

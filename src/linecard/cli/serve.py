@@ -100,6 +100,8 @@ async def serve(settings: Settings) -> int:
             if service.sandboxes is not None:
                 await service.sandboxes.reconnect()
             announce(service)
+            # Models take up to a second to load, and the first caller should not be the one who waits for it.
+            service.spawn(service.staff.keep_ready(), "load speech engines")
             tasks, sessions = server.server_state.tasks, service.exchange.sessions  # a call's sound is a task too
             manners = [
                 QuietCollector(lambda: len(sessions)),

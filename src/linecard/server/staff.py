@@ -12,6 +12,7 @@ from linecard.agent.agent import Agent as Door
 from linecard.agent.agent import AgentFunction, CallSetup, function
 from linecard.agent.agents import Agents
 from linecard.agent.finished import FinishedCall
+from linecard.agent.settings import AgentSettings
 from linecard.calls import Call, Direction
 from linecard.errors import AgentUnreachable, LinecardError
 from linecard.exchange import Handler
@@ -46,8 +47,27 @@ class Staff(Agents):
         }
         self.talking: set[str] = set()
         """References of calls with a conversation here."""
+        self._keeps_ready = False
         self._idle = asyncio.Event()
         self._idle.set()
+
+    async def keep_ready(self) -> None:
+        """Load the speech engines that the agents here talk with, and those of every agent made or changed from now on.
+
+        Loading goes on in the background: who calls meanwhile waits for the rest of it. Without agents nothing is
+        loaded.
+        """
+        self._keeps_ready = True
+        for synthesizer, recognizer in await self._service.store.agents.speech():
+            self._make_ready(AgentSettings(synthesizer=synthesizer, recognizer=recognizer))
+
+    def hired(self, agent: Agent) -> None:
+        """An agent was made or changed."""
+        if self._keeps_ready:
+            self._make_ready(settings_of(agent))
+
+    def _make_ready(self, settings: AgentSettings) -> None:
+        self.engines.start_soon(self.engines.needed(settings))
 
     async def wait_idle(self, seconds: float) -> None:
         """Wait until no conversation is going on here."""

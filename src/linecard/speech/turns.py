@@ -73,8 +73,8 @@ class Turns:
 
     @property
     def listening_to(self) -> str | None:
-        """The utterance the caller is in the middle of."""
-        return self._utterance.turn_id if self._utterance else None
+        """What the caller is saying; else what he has said and the recogniser has not answered yet."""
+        return next((u.turn_id for u in (self._utterance, *self._asked) if u is not None and not u.closed), None)
 
     @property
     def deadline(self) -> float | None:
@@ -212,7 +212,7 @@ class Turns:
 
     @property
     def _silent(self) -> bool:
-        return self._ours.playing is None and self._utterance is None and all(u.closed for u in self._asked)
+        return self._ours.playing is None and self.listening_to is None
 
     def _open(self, began: float, *, talking: bool = True) -> Utterance:
         self._count += 1

@@ -10,7 +10,7 @@ import pytest
 from linecard_speech_local import EspeakEngine, EspeakSettings
 
 from linecard.audio import L16_16K, PCM16_16K, PCMU_8K, pcmu_to_pcm16
-from linecard.errors import ConfigurationError, SpeechFailed
+from linecard.errors import SpeechFailed, UnknownVoice
 from linecard.speech import SpeakingStyle, Synthesizer, get_speech_engine
 
 
@@ -96,8 +96,22 @@ async def test_many_calls_share_the_library_without_mixing_their_voices(opened) 
 
 
 async def test_an_unknown_voice_is_refused_before_anything_is_said(opened) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(ConfigurationError, match="no voice 'klingon-9'"):
+    with pytest.raises(UnknownVoice, match="no voice 'klingon-9'"):
         await opened(EspeakEngine()).synthesizer(SpeakingStyle(voice="klingon-9"))
+    with pytest.raises(UnknownVoice, match="no voice 'tlh-QO'"):
+        await opened(EspeakEngine()).synthesizer(SpeakingStyle(language="tlh-QO"))
+
+
+@pytest.mark.parametrize("codes", ["de-DE de", "en_GB en", "pt-PT pt", "zh-CN cmn", "no-NO nb", "es-419 es-419"])
+async def test_a_language_with_its_region_is_spoken_as_near_as_espeak_has_it(codes: str, opened) -> None:  # type: ignore[no-untyped-def]
+    asked, had = codes.split()
+    engine = opened(EspeakEngine())
+
+    async def said(style: SpeakingStyle) -> int:
+        voice = await engine.synthesizer(style)
+        return sum([len(piece) async for piece in voice.speak("Hotel, taxi, radio.")])
+
+    assert abs(await said(SpeakingStyle(language=asked)) - await said(SpeakingStyle(voice=had))) < 400
 
 
 async def test_a_closed_engine_says_so() -> None:

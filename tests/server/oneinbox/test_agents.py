@@ -96,6 +96,19 @@ async def test_a_voice_is_taken_unless_it_is_another_providers(house: House) -> 
         assert await voice(voice_id="en-us+f2", provider="espeak") == "en-us+f2"
 
 
+@pytest.mark.skipif("espeak" not in speech_engine_names(), reason="needs the local speech engines")
+async def test_a_voice_that_the_engine_here_has_not_is_told_where_it_is_set(house: House) -> None:
+    refused = await house.ask("POST", "/v1/agents", 422, json={"name": "Aria", "voice": "klingon-9"})
+    assert "no voice 'klingon-9'" in str(refused) and "en-us+f2" in str(refused)
+    made = await house.ask("POST", "/v1/agents", 201, json={"name": "Aria", "voice": "en-us+f2"})
+    path = f"/v1/agents/{made['id']}"
+    await house.ask("PATCH", path, 422, json={"voice": "klingon-9"})
+    assert (await house.ask("GET", path))["voice"] == "en-us+f2"
+    # In another provider's spelling it is the id of a voice of theirs: such a client goes on working.
+    kept = await house.ask("PATCH", path, json={"tts": {"voice_id": "21m00Tcm4TlvDq8ikWAM", "speed": 1.5}})
+    assert (kept["voice"], kept["speed"], kept["ignored"]) == ("en-us+f2", 1.5, ["tts.voice_id"])
+
+
 async def test_whoever_writes_a_voicemail_message_wants_it_left_unless_said_otherwise(house: House) -> None:
     left = await house.ask("POST", "/v1/agents", 201, json={"name": "A", "voicemail_message": "Call us."})
     assert left["on_voicemail"] == "leave_message"

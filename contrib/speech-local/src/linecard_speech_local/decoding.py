@@ -26,6 +26,11 @@ DITHER = 8.0
 INTERIM_EVERY = 0.2
 """Seconds of audio between two looks at the guess."""
 
+WHOLE_SENTENCES = {"bestpath": False, "beam": 1e-80, "pbeam": 1e-80, "wbeam": 1e-60}
+"""How a grammar is searched. The pass over the lattice asks only what fits the sound best, and answers with a beginning
+("that" of "that sounds great"), so it is left out: without it the answer ends where the grammar does. That path must
+then still be alive at the end, whatever a word of it sounded like, and a grammar is small enough for wide beams."""
+
 _MARKS = re.compile(r"\(\d+\)|<[^>]*>|\[[^\]]*\]|\+\+[^+]*\+\+")
 
 
@@ -61,7 +66,7 @@ def build(config: HearingConfig) -> Any:
     if config.grammar is not None:
         known = trimmed(grammar_words(config.grammar), dictionary, config.pronunciations)
         with _files(dict=known, jsgf=config.grammar) as paths:
-            return _decoder({**settings, **paths}, "the grammar is not JSGF that pocketsphinx reads")
+            return _decoder({**settings, **paths, **WHOLE_SENTENCES}, "the grammar is not JSGF that pocketsphinx reads")
     if config.phrases:
         spoken = {word for phrase in config.phrases for word in words(phrase)}
         known = trimmed(spoken, dictionary, config.pronunciations)

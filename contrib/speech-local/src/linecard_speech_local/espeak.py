@@ -14,10 +14,20 @@ from contextlib import aclosing
 from pydantic import Field
 
 from linecard.audio import AudioFormat, Transcoder
-from linecard.errors import SpeechFailed
+from linecard.errors import SpeechFailed, UnknownVoice
 from linecard.speech import EngineSettings, SpeakingStyle, SpeechEngine, Synthesizer
 from linecard_speech_local.espeak_library import EspeakLibrary, espeak_library
 from linecard_speech_local.spoken_text import sentences
+
+OTHER_NAMES = {"no": "nb", "zh": "cmn"}
+"""Languages that espeak has under another code."""
+
+
+def named_like(language: str) -> list[str]:
+    """What espeak may call a language, the closest first: it has ``pt-br`` and ``pt``, but of ``de-DE`` only ``de``."""
+    whole = language.lower().replace("_", "-")
+    alone = whole.split("-")[0]
+    return list(dict.fromkeys([whole, alone, OTHER_NAMES.get(alone, alone)]))
 
 
 class EspeakSettings(EngineSettings):
@@ -48,13 +58,17 @@ class EspeakEngine(SpeechEngine):
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def synthesizer(self, style: SpeakingStyle | None = None) -> Synthesizer:
-        """A voice for one call; ``ConfigurationError`` when espeak has no such voice."""
+        """A voice for one call; ``UnknownVoice`` when espeak has no such voice, or no such language."""
         style = style or SpeakingStyle()
         assert isinstance(self.settings, EspeakSettings)
-        name = (style.voice or self.settings.voice or style.language).lower()
+        voice = style.voice or self.settings.voice
         loop = asyncio.get_running_loop()
         library = await loop.run_in_executor(self._thread, espeak_library)
-        await loop.run_in_executor(self._thread, library.check_voice, name)
+        wanted = [voice.lower()] if voice else named_like(style.language)
+        name = await loop.run_in_executor(self._thread, library.first_known, wanted)
+        if name is None:
+            advice = "Use a language such as en-us, de or fr, with a variant if you like: en-us+f2"
+            raise UnknownVoice("espeak", voice or style.language, advice)
         return EspeakSynthesizer(self._thread, library, name, style.speed * self.settings.speed, style.format)
 
 

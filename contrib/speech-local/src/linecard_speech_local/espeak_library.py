@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import import_module
 from typing import Any
 
-from linecard.errors import ConfigurationError, SpeechFailed
+from linecard.errors import SpeechFailed
 
 # From espeak-ng's speak_lib.h.
 _SYNCHRONOUS = 2
@@ -54,10 +54,10 @@ class EspeakLibrary:
             raise SpeechFailed("espeak", "speak", "espeak_Initialize refused its data", next_step="Reinstall it.")
         self._lib.espeak_SetSynthCallback(self._callback)
 
-    def check_voice(self, voice: str) -> None:
-        """``ConfigurationError`` when there is no such voice or language."""
+    def first_known(self, voices: Iterable[str]) -> str | None:
+        """The first of these that is a voice or a language here; None when none is."""
         with self._lock:
-            self._choose(voice)
+            return next((voice for voice in voices if self._lib.espeak_SetVoiceByName(voice.encode()) == _OK), None)
 
     def synthesize(self, text: str, voice: str, speed: float, sink: Sink) -> bool:
         """Speak ``text``: ``sink`` gets PCM16 at :attr:`rate` and stops it by returning False. True when all was said.
@@ -83,10 +83,7 @@ class EspeakLibrary:
 
     def _choose(self, voice: str) -> None:
         if self._lib.espeak_SetVoiceByName(voice.encode()) != _OK:
-            raise ConfigurationError(
-                f"espeak has no voice {voice!r}. Use a language such as en-us, de or fr, "
-                "with a variant if you like: en-us+f2"
-            )
+            raise SpeechFailed("espeak", "speak", f"the voice {voice!r} is gone")
 
     def _samples(self, samples: Any, count: int, events: Any) -> int:
         """Called by the library while it synthesises; 1 stops it."""

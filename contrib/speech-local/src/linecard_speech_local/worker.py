@@ -23,6 +23,10 @@ SPARE_DECODERS = 4
 REACHED_EVERY = 0.5
 """Seconds of audio between two reports of how far a detector has come."""
 
+POLITE = 5
+"""How far decoding steps back for whoever else wants the core. An utterance begins with half a second of sound to decode
+at once, in the very moment in which the detector has to say whether the caller interrupts; a final has half a second."""
+
 Tell = Callable[[m.FromWorker], None]
 
 
@@ -103,6 +107,8 @@ def main(role: str, threshold: float = 0.5) -> None:
     """Serve until the input ends."""
     # Ctrl-C reaches the whole process group; we end when our parent has closed the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if role == "listen" and hasattr(os, "nice"):
+        os.nice(POLITE)
     # Libraries print to standard output; our messages must not meet theirs.
     out: BinaryIO = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)

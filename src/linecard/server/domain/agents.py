@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from linecard.agent.settings import AgentSettings
 from linecard.numbers import e164
 from linecard.server.auth import Caller
+from linecard.server.domain import voices
 from linecard.server.domain.callers import agent_of, need_admin, need_scope
 from linecard.server.domain.refusals import Invalid, Unknown
 from linecard.server.reading import complaints
@@ -52,7 +53,9 @@ async def create(
         **action,
     }
     await _check(service, fields, None)
-    return await service.store.agents.create(caller.workspace_id, name=name, handle=handle, **fields)
+    agent = await service.store.agents.create(caller.workspace_id, name=name, handle=handle, **fields)
+    service.staff.hired(agent)
+    return agent
 
 
 async def get(service: Service, caller: Caller, agent_id: str | UUID | None) -> Agent:
@@ -91,7 +94,11 @@ async def change(service: Service, caller: Caller, agent: Agent, **fields: Any) 
         merged = {**agent.settings, **fields["settings"]}
         fields["settings"] = {name: value for name, value in merged.items() if value is not None}
     await _check(service, fields, agent)
-    return await service.store.agents.change(agent.id, **fields) if fields else agent
+    if not fields:
+        return agent
+    changed = await service.store.agents.change(agent.id, **fields)
+    service.staff.hired(changed)
+    return changed
 
 
 async def delete(service: Service, caller: Caller, agent: Agent) -> None:
@@ -115,6 +122,7 @@ async def _check(service: Service, fields: Mapping[str, Any], held: Agent | None
             AgentSettings.model_validate(fields["settings"])
         except ValidationError as failure:
             raise Invalid(complaints(failure, "body")) from None
+        await _check_voice(service, fields["settings"], held.settings if held is not None else {})
     if fields.get("websocket_url"):
         await service.outward.websocket(fields["websocket_url"])
     if fields.get("incoming_call_webhook_url"):
@@ -134,6 +142,15 @@ async def _check(service: Service, fields: Mapping[str, Any], held: Agent | None
     if action == "webhook" and not now("incoming_call_webhook_url"):
         raise Invalid.field("incoming_call_webhook_url", "the webhook action needs a webhook URL")
     _check_forwarding(action, now)
+
+
+async def _check_voice(service: Service, settings: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+    """A voice that is set, or given to another engine, has to be one; what was there before is not held against it."""
+    changed = any(settings.get(name) != before.get(name) for name in ("voice", "synthesizer"))
+    if changed and settings.get("voice"):
+        refused = await voices.unknown(service, settings["voice"], settings.get("synthesizer"))
+        if refused is not None:
+            raise Invalid.field("voice", str(refused))
 
 
 def _check_forwarding(action: str | None, now: Any) -> None:

@@ -15,14 +15,25 @@ if TYPE_CHECKING:
 MISSING = "variables_missing"
 """The note that a conversation makes of placeholders without a value."""
 
+VOICE = "voice_unknown"
+"""And of a voice that its engine did not know."""
+
 
 async def of_call(service: Service, call: CallRow) -> list[str]:
-    """Sentences, none when all is well: overrides without a use here, and, once answered, placeholders left empty."""
+    """Sentences, none when all is well: overrides without a use here, and, once answered, placeholders left empty and a
+    voice that was not to be had."""
     others = sorted(set(call.overrides) - {*GROUPS, "first_message"})
     found = [f"overrides.{name} has no use here" for name in (*unused_in(call.overrides), *others)]
     if call.answered_at is None:
         return found
-    noted = select(CallEventRow.payload).where(CallEventRow.call_id == call.id, CallEventRow.kind == MISSING)
+    noted = select(CallEventRow.kind, CallEventRow.payload).where(
+        CallEventRow.call_id == call.id, CallEventRow.kind.in_((MISSING, VOICE))
+    )
     async with service.store.db.read() as session:
-        names = {name for payload in await session.scalars(noted) for name in payload["names"]}
-    return [*found, *(f"{{{{{name}}}}} has no value on this call: it is left empty" for name in sorted(names))]
+        notes = [(kind, payload) for kind, payload in await session.execute(noted)]
+    names = {name for kind, payload in notes if kind == MISSING for name in payload["names"]}
+    found += [f"{{{{{name}}}}} has no value on this call: it is left empty" for name in sorted(names)]
+    for kind, heard in notes:
+        if kind == VOICE:
+            found.append(f"{heard['engine']} has no voice {heard['voice']!r}: its own for {heard['instead']!r} spoke")
+    return found

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
 
 from linecard.agent.settings import AgentSettings
-from linecard.server.domain import agents
+from linecard.server.domain import agents, voices
 from linecard.server.domain.overrides import settings_in, unused_in
 from linecard.server.endpoints import Asked, Endpoint
 from linecard.server.oneinbox.shapes import Listing, Moment, Name, Sent, Shown, Slice, Url, cut
@@ -118,11 +118,11 @@ def _unused(body: AgentBody) -> list[str]:
 
 async def create(asked: Asked[AgentBody, None]) -> AgentKnown:
     """A new agent; only ``name`` is needed."""
-    own, settings = await _read(asked, None)
+    own, settings, ignored = await _read(asked, None)
     if "silence_timeout_seconds" not in asked.body.model_fields_set and own.get("websocket_url") is None:
         settings["silence_timeout_seconds"] = SILENCE
     agent = await agents.create(asked.service, asked.caller, settings=settings, **own)
-    return shown(agent, _unused(asked.body))
+    return shown(agent, ignored)
 
 
 async def every(asked: Asked[None, Slice]) -> Listing[AgentKnown]:
@@ -140,10 +140,10 @@ async def get(asked: Asked[None, None]) -> AgentKnown:
 async def change(asked: Asked[AgentBody, None]) -> AgentKnown:
     """Change what is given; a setting given as null goes back to its default."""
     agent = await agents.get(asked.service, asked.caller, asked.path["agent_id"])
-    own, settings = await _read(asked, agent)
+    own, settings, ignored = await _read(asked, agent)
     if settings:
         own["settings"] = settings
-    return shown(await agents.change(asked.service, asked.caller, agent, **own), _unused(asked.body))
+    return shown(await agents.change(asked.service, asked.caller, agent, **own), ignored)
 
 
 async def delete(asked: Asked[None, None]) -> None:
@@ -152,12 +152,17 @@ async def delete(asked: Asked[None, None]) -> None:
     await agents.delete(asked.service, asked.caller, agent)
 
 
-async def _read(asked: Asked[AgentBody, None], held: Agent | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the agent is, and its settings."""
-    body = asked.body
+async def _read(asked: Asked[AgentBody, None], held: Agent | None) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """What the agent is, its settings, and what the request held without a use here."""
+    body, ignored = asked.body, _unused(asked.body)
     given = body.model_dump(exclude_unset=True)
     own = {name: given[name] for name in OWN if name in given}
-    settings = settings_in(given) | {name: given[name] for name in SETTINGS if name in given}
+    spelled = settings_in(given)
+    if spelled.get("voice") and await voices.unknown(asked.service, spelled["voice"], given.get("synthesizer")):
+        # The id of another provider's voice, in a client that was written for it: said, and not refused.
+        del spelled["voice"]
+        ignored.append("tts.voice_id")
+    settings = spelled | {name: given[name] for name in SETTINGS if name in given}
     if settings.get("fallback_agent_id") is not None:
         other = await agents.get(asked.service, asked.caller, settings["fallback_agent_id"])
         settings["fallback_agent_id"] = other.public_id
@@ -165,7 +170,8 @@ async def _read(asked: Asked[AgentBody, None], held: Agent | None) -> tuple[dict
     if settings.get("voicemail_message") and said is None:
         # The contract has no word for it: whoever writes a message wants it left.
         settings["on_voicemail"] = "leave_message"
-    return own, {name: value for name, value in settings.items() if value is not None or held is not None}
+    kept = {name: value for name, value in settings.items() if value is not None or held is not None}
+    return own, kept, ignored
 
 
 ROOT = "/v1/agents"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -83,6 +84,13 @@ class Agents:
         async with self._db.read() as session:
             query = select(Agent).where(Agent.workspace_id == workspace_id, Agent.deleted_at.is_(None))
             return list(await session.scalars(query.order_by(Agent.created_at, Agent.id)))
+
+    async def speech(self) -> Sequence[tuple[str | None, str | None]]:
+        """The synthesizers and recognizers that agents of any workspace name, each pair once; None: the default."""
+        speaker, ear = (Agent.settings[name].as_string() for name in ("synthesizer", "recognizer"))
+        async with self._db.read() as session:
+            found = await session.execute(select(speaker, ear).where(Agent.deleted_at.is_(None)).distinct())
+            return [(row[0], row[1]) for row in found]
 
     async def change(self, agent_id: UUID, **fields: Any) -> Agent:
         """Set fields (``CHANGEABLE``; ``settings`` is replaced whole); ``Taken`` when the new handle is."""
