@@ -159,6 +159,28 @@ async def test_what_is_not_to_be_interrupted_is_not_and_the_caller_is_heard_all_
     assert line.frames("clear") == [] and finished.barge_ins == 0
 
 
+async def test_what_waits_and_is_not_to_be_interrupted_outlives_an_interruption_of_what_is_said_before_it() -> None:
+    desk = Desk("excuse me")
+    said: list[Said] = []
+
+    async def agent(call: AgentCall) -> None:
+        said.append(await call.say(" ".join(["law"] * 10), interruptible=False))
+        await call.listen(2)
+
+    async def caller(line: Line) -> None:
+        await line.breathe(0.4)
+        await line.utter(0.4)
+        await stay(line)
+
+    line, finished = await desk.call(agent, caller, {"first_message": " ".join(["hello"] * 50)})
+    greeting, law = [text for who, text in told(finished) if who == "local"]
+    assert 5 <= len(greeting.split()) <= 20, "the greeting is cut"
+    assert law == " ".join(["law"] * 10)
+    assert (said[0].text, said[0].interrupted) == (law, False)
+    assert ("remote", "excuse me") in told(finished)
+    assert finished.barge_ins == 1 and len(line.frames("clear")) == 1
+
+
 async def test_words_from_an_iterator_are_spoken_as_they_come_and_cutting_closes_it() -> None:
     desk = Desk("enough")
     said: list[Said] = []

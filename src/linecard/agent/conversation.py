@@ -259,7 +259,7 @@ class Conversation:
                 self.ears.finish()
             case StopSpeaking():
                 if self.speaks:
-                    await self.speaker.cut()
+                    await self.speaker.interrupt()
             case DropTurn(agent_turn_id):
                 self.speaker.drop(agent_turn_id)
             case SilenceTimeout(seconds):

@@ -72,7 +72,8 @@ class Speaker:
             return turn
         self._waiting.append(turn)
         self._quiet.clear()
-        self._floor.follow(self._floor.turns.speech_queued(self._floor.clock(), turn.id))
+        if interruptible:  # of any other an interruption does not know, until its own time has come
+            self._queued(turn)
         self._arrived.set()
         return turn
 
@@ -117,9 +118,16 @@ class Speaker:
                 if turn.starts is None:
                     self._end(turn)
 
+    async def interrupt(self) -> None:
+        """The caller cuts in: :meth:`cut`, but for turns that wait and are not to be interrupted."""
+        await self._silence([turn for turn in self.unheard if turn.interruptible or turn.starts is not None])
+
     async def cut(self) -> None:
         """Silence, now: everything said and waiting is dropped, and the carrier's buffer emptied."""
-        for turn in self.unheard:
+        await self._silence(self.unheard)
+
+    async def _silence(self, turns: list[AgentTurn]) -> None:
+        for turn in turns:
             self.drop(turn.id)
         with contextlib.suppress(StreamNotOpen):
             await self._session.clear()
@@ -164,6 +172,11 @@ class Speaker:
             watching.cancel()
 
     async def _speak(self, turn: AgentTurn) -> None:
+        if not turn.interruptible:
+            # Not sent ahead: whoever cuts what is heard before it empties the carrier's buffer.
+            while self._audible:
+                await asyncio.wait([self._audible[0].over])
+            self._queued(turn)
         while not turn.dropped:
             if turn.pieces:
                 await self._say(turn, turn.pieces.popleft())
@@ -205,6 +218,9 @@ class Speaker:
         turn.ends = self._session.queued
         turn.due = now + self._session.remaining + LATE
         self._moved.set()
+
+    def _queued(self, turn: AgentTurn) -> None:
+        self._floor.follow(self._floor.turns.speech_queued(self._floor.clock(), turn.id))
 
     # --- what the caller hears ----------------------------------------------------------------------------------------
 
