@@ -6,6 +6,7 @@
         UnknownCredential       no credential under that id
         UnknownAgent            nobody answers to that agent_id
         UnknownSpeechEngine     no installed plugin brings this speech engine
+        UnknownVoice            a speech engine has no such voice, or speaks no such language
         PluginError             a plugin is broken, or two claim one name
       InvalidNumber             not E.164 (is a ValueError too)
       NumberNotAssigned         no line for this number
