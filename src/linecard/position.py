@@ -23,6 +23,8 @@ class Playback(NamedTuple):
 class PlaybackPosition:
     """Bookkeeping for one stream; pure."""
 
+    __slots__ = ("_closed", "_count", "_marked", "_marks", "_proven", "_queued", "ends_at", "generation", "sent")
+
     def __init__(self) -> None:
         self.generation = 0
         self.sent = 0.0
@@ -32,6 +34,7 @@ class PlaybackPosition:
         self.ends_at = 0.0
         """When, by the clock, all that was queued has been played."""
         self._marks: deque[tuple[int, float]] = deque()
+        self._marked = 0.0
         self._count = 0
 
     @property
@@ -42,7 +45,7 @@ class PlaybackPosition:
     @property
     def since_mark(self) -> float:
         """Seconds queued after the last mark of this generation."""
-        return self._queued - (self._marks[-1][1] if self._marks else self._proven)
+        return self._queued - self._marked
 
     @property
     def proven(self) -> bool:
@@ -52,14 +55,15 @@ class PlaybackPosition:
     def queue(self, seconds: float, now: float) -> float:
         """Audio was sent. Gives :attr:`since_mark`, which is asked for after every frame."""
         self.sent += seconds
-        self._queued += seconds
+        self._queued = queued = self._queued + seconds
         self.ends_at = (self.ends_at if self.ends_at > now else now) + seconds
-        return self._queued - (self._marks[-1][1] if self._marks else self._proven)
+        return queued - self._marked
 
     def mark(self) -> str:
         """The name to send for a mark at the present end of the queue."""
         self._count += 1
         self._marks.append((self._count, self._queued))
+        self._marked = self._queued
         return f"lc{self.generation}.{self._count}"
 
     def reached(self, name: str, now: float) -> bool:
@@ -89,7 +93,7 @@ class PlaybackPosition:
         dropped = self._queued - heard
         self._closed += heard
         self.generation += 1
-        self._queued = self._proven = 0.0
+        self._queued = self._proven = self._marked = 0.0
         self.ends_at = now
         self._marks.clear()
         return Playback(heard, dropped)

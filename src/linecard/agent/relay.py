@@ -17,10 +17,13 @@ from linecard.session import MediaSession
 class CallerAudio:
     """Sound from the caller as ``media`` messages, timestamped from the first of them."""
 
+    __slots__ = ("_bytes", "_head", "_post", "_session", "_socket", "_template")
+
     def __init__(self, session: MediaSession, socket: AgentSocket, stream_id: str) -> None:
         self._session = session
         self._socket = socket
         self._head = MediaHead(stream_id)
+        self._template = self._head.template
         self._bytes = 0
         at_once = isinstance(session.transport, PushTransport) and isinstance(socket, PushSocket)
         self._post = socket.post_sound if at_once and isinstance(socket, PushSocket) else None
@@ -46,7 +49,7 @@ class CallerAudio:
         assert self._post is not None
         at = self._bytes
         self._bytes = at + decoded_size(base64_audio)
-        self._post(self._head.template % (at // 8, base64_audio.encode()))
+        self._post(self._template % (at // 8, base64_audio.encode()))
 
     async def _pass_on(self, base64_audio: bytes, size: int) -> None:
         frame = self._head.frame(base64_audio, self._bytes // 8)
@@ -65,5 +68,4 @@ async def to_caller(session: MediaSession, media: Media) -> None:
 
 def decoded_size(base64_audio: str) -> int:
     """Bytes that base64 text stands for."""
-    size = len(base64_audio) * 3 // 4
-    return size if base64_audio[-1:] != "=" else size - 2 if base64_audio[-2] == "=" else size - 1
+    return len(base64_audio) * 3 // 4 - base64_audio.count("=", -2)

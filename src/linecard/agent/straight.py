@@ -40,6 +40,8 @@ _decode_sound = msgspec.json.Decoder(_SoundMedia).decode
 class Straight:
     """Sound goes at most ``most`` seconds ahead of what is heard; beyond, the bridge has to deal with it."""
 
+    __slots__ = ("_agent", "_audio", "_carrier", "_most", "_send_now")
+
     def __init__(
         self,
         session: MediaSession,
@@ -48,7 +50,7 @@ class Straight:
         audio: AgentAudio,
         most: float,
     ) -> None:
-        self._session = session
+        self._send_now = session.send_now
         self._carrier = carrier
         self._agent = agent
         self._audio = audio
@@ -69,7 +71,7 @@ class Straight:
         try:
             payload = _decode_sound(message).media.payload
             audio = _decode_text(message).media.payload
-            if not payload or not self._session.send_now(payload, audio, self._most):
+            if not payload or not self._send_now(payload, audio, self._most):
                 return False
         except (msgspec.MsgspecError, ValueError, StreamNotOpen):
             return False  # the ordinary way knows what to do about it

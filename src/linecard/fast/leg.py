@@ -37,6 +37,13 @@ class Leg(WSListener):
     ``gone`` is called once the connection is over.
     """
 
+    # Hundreds of legs are touched in turn, each fifty times a second: every dict between costs a miss of the cache.
+    __slots__ = (
+        "_close_timer", "_gone", "_holds", "_kept", "_look", "_loop", "_max_message", "_over", "_parts",
+        "_parts_are_text", "_parts_size", "_reader", "_socket", "_take", "_writers", "closed", "paused", "paused_at",
+        "resumed", "write",
+    )  # fmt: skip
+
     def __init__(self, *, max_message: int = MAX_MESSAGE, gone: Callable[[Leg], None] | None = None) -> None:
         self.paused = False
         """True while the peer does not take what was written."""
