@@ -284,11 +284,13 @@ def result(bench: Bench) -> Result:
     by_bare, by_websockets = (
         shown(over(at_pace.get("linecard-fast"), at_pace.get(name)), 2) for name in ("picows-bare", "websockets")
     )
+    notes.append("")
     notes.append(
         f"At the pace of speech, with {PACED} calls, a frame on the fast path costs {by_bare} x picows bare's and "
         f"{by_websockets} x the websockets bridge's: it alone takes frames together that come within a millisecond "
         "(`fast.coalescing`)."
     )
+    notes.append("")
     notes.append(
         f"Flood: 64 calls, a frame in flight each. Paced: 50 frames a second each way, {PACED} calls (pipecat: 5). "
         "Largest N: p99 of the round trip under 20 ms and nothing lost; of pipecat, which plays out in real time and "

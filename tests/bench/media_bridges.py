@@ -48,7 +48,9 @@ class Linecard:
         # Nobody is at this address: not a call of this bench is known to a carrier, and none is asked about.
         secrets = {"account_sid": "AC" + "0" * 32, "auth_token": "0" * 32, "base_url": f"http://{HOST}:9"}
         agents = Agents()
-        agents.add("bench", websocket_url=f"ws://{HOST}:{agent_port}/agent")
+        # Longer than any run: a soak of ten minutes is as long as calls may be by default.
+        longest = {"max_duration_seconds": 7200}
+        agents.add("bench", websocket_url=f"ws://{HOST}:{agent_port}/agent", settings=longest)
         self.exchange = Exchange(
             registry=MemoryNumberRegistry(),
             credentials={"main": carrier.credential_type.model_validate(secrets)},

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-TITLE = "# Benchmarks\n\nEvery figure here was written by the bench itself.\n"
+TITLE = "# Benchmarks\n\nEvery figure in a table here was written by the bench itself.\n"
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 
 
