@@ -21,6 +21,8 @@ from running import SOMEBODY, Running, agent_server, running
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from linecard.server.outage import DatabaseSilent, Watch, database_is_away
 from linecard.server.store import database, parse_id
@@ -252,3 +254,50 @@ async def test_a_call_whose_end_could_not_be_written_down_is_asked_for_afterward
                     await asyncio.sleep(0.05)
         done = await at.until(f"/v1/calls/{call}", lambda seen: seen["status"] == "completed", 20)
         assert done["end_reason"] == "user_hangup"
+
+
+async def test_a_media_socket_is_told_not_now_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path) as at, agent_server("Hello.") as agent:
+        mine = await at.equip("twilio", agent.url)
+        exchange, addresses = at.service.exchange, list[str]()
+        original = exchange.stream_target
+
+        def noting(*call: Any, **more: Any) -> Any:
+            target = original(*call, **more)
+            addresses.append(target.url)
+            return target
+
+        async def away(*words: Any) -> Any:
+            raise ConnectionRefusedError
+
+        once = at.service.store.once
+        first = once.first
+
+        async def away_for_tickets(key: str, ttl: float) -> bool:
+            return await (away(key) if key.startswith("ticket:") else first(key, ttl))
+
+        monkeypatch.setattr(exchange, "stream_target", noting)
+        with monkeypatch.context() as outage:
+            outage.setattr(once, "first", away_for_tickets)
+            unheard = (await at.ring(mine["number"]))["id"]
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(addresses[0])
+            assert refused.value.response.status_code == 503
+            await at.until(f"/v1/calls/{unheard}", lambda seen: seen["status"] in ("completed", "failed"))
+        update = SqlCallBook.update
+
+        async def away_once_routed(book: SqlCallBook, key: str, change: Any) -> Any:
+            return await (away(key) if len(addresses) > 1 else update(book, key, change))
+
+        with monkeypatch.context() as outage:
+            outage.setattr(SqlCallBook, "update", away_once_routed)
+            cut_off = (await at.ring(mine["number"]))["id"]
+            async with asyncio.timeout(10):
+                while sum("a media socket" in line for line in caplog.messages) < 3:
+                    await asyncio.sleep(0.05)
+        await at.until(f"/v1/calls/{cut_off}", lambda seen: seen["status"] in ("completed", "failed"), 20)
+    ours = [record for record in caplog.records if record.name == "linecard"]
+    assert [record.getMessage() for record in ours if record.exc_info] == []
+    assert "a media socket: the database is away (ConnectionRefusedError)" in caplog.messages

@@ -19,6 +19,7 @@ from linecard.server.domain.routing import ServiceRouter
 from linecard.server.endings import WatchedCallBook
 from linecard.server.endpoints import Face
 from linecard.server.key_roll import refuse_lacking
+from linecard.server.media_outage import OutageAwareExchange
 from linecard.server.meters import Meters
 from linecard.server.outage import database_is_away
 from linecard.server.outbox import Sender
@@ -56,7 +57,8 @@ class Service:
         self.outward_http = self.outward.client(timeout=settings.webhook_timeout)
         self.staff = Staff(self)
         self.book = WatchedCallBook(store.callbook, self._call_ended)
-        self.exchange = Exchange(
+        self.exchange: Exchange = OutageAwareExchange(
+            missed=lambda: self.reconciler.missed_something(),
             registry=store.lines,
             credentials=store.credentials,
             public_url=settings.origin,

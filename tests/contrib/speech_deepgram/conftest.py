@@ -32,6 +32,8 @@ class FakeDeepgram:
         self.messages: list[str] = []
         self.answers_finalize = True
         self.refuse: list[int] = []
+        self.unknown_models: set[str] = set()
+        self.says_why_in_a_header = True
         self.sound = [b"\x11" * 800, b"\x22" * 800]
         self.hang_up_after_text = 0
         self.warns = False
@@ -53,6 +55,13 @@ class FakeDeepgram:
         if request.headers.get("Authorization") != f"Token {KEY}":
             response = connection.respond(http.HTTPStatus.UNAUTHORIZED, "")
             response.headers["dg-error"] = "Invalid credentials."
+            return response
+        if dict(parse_qsl(urlsplit(request.path).query)).get("model") in self.unknown_models:
+            why = "No such model/version combination found."
+            body = {"err_code": "Bad Request", "err_msg": why, "request_id": "x"}
+            response = connection.respond(http.HTTPStatus.BAD_REQUEST, json.dumps(body))
+            if self.says_why_in_a_header:
+                response.headers["dg-error"] = why
             return response
         return None
 

@@ -9,7 +9,7 @@ from linecard_speech_deepgram import speaking
 from linecard_speech_deepgram.wire import LONGEST_TEXT, pieces
 
 from linecard.audio import L16_16K, PCMA_8K, AudioFormat
-from linecard.errors import SpeechFailed
+from linecard.errors import SpeechFailed, UnknownVoice
 from linecard.speech import SpeakingStyle, Synthesizer
 
 from .conftest import FakeDeepgram
@@ -109,6 +109,21 @@ async def test_past_the_limit_on_flushes_the_text_is_still_heard_to_its_end(
     voice = await engine().synthesizer()
     assert await said(voice, "Hello.") == b"\x11" * 800 + b"\x22" * 800
     await voice.aclose()
+
+
+@pytest.mark.parametrize("header", [True, False])
+async def test_a_voice_it_has_not_is_told_from_other_refusals(
+    deepgram: FakeDeepgram, engine: Any, header: bool
+) -> None:
+    deepgram.unknown_models, deepgram.says_why_in_a_header = {"aura-2-helios-en"}, header
+    with pytest.raises(UnknownVoice, match="deepgram has no voice 'aura-2-helios-en'"):
+        await engine().synthesizer(SpeakingStyle(voice="aura-2-helios-en"))
+    # The operator's own model is no agent's voice: nothing to fall back to.
+    with pytest.raises(SpeechFailed, match=r"No such model.* Check model and URL"):
+        await engine(speak_model="aura-2-helios-en").synthesizer()
+    deepgram.refuse = [400]
+    with pytest.raises(SpeechFailed, match="HTTP 400"):
+        await engine().synthesizer(SpeakingStyle(voice="aura-2-thalia-en"))
 
 
 async def test_nothing_to_say_asks_nothing(deepgram: FakeDeepgram, engine: Any) -> None:

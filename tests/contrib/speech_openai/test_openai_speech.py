@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from linecard.audio import L16_16K, PCM16_8K, PCMU_8K, AudioFormat, pcmu_to_pcm16, silence
-from linecard.errors import SpeechFailed
+from linecard.errors import SpeechFailed, UnknownVoice
 from linecard.speech import Heard, Hearing, Recognizer, SpeakingStyle, Synthesizer, get_speech_engine
 from linecard.wav import read_wav, wav_bytes
 
@@ -39,6 +39,7 @@ class FakeOpenAI:
         self.transcribed: list[dict[str, Any]] = []
         self.texts = ["Hello  there.\n"]
         self.statuses: list[int] = []
+        self.voice_refusal: Any = None
         self.body = TONE * 10
         self.cut_off = False
         self.gate: asyncio.Event | None = None
@@ -57,6 +58,8 @@ class FakeOpenAI:
         self.spoken.append(await request.json())
         if refusal := self.refusal(request):
             return refusal
+        if self.voice_refusal is not None and self.spoken[-1]["voice"] == "sage":
+            return JSONResponse(self.voice_refusal, 400)
 
         async def body() -> AsyncIterator[bytes]:
             try:
@@ -293,6 +296,29 @@ async def test_an_interruption_ends_the_request(fake: FakeOpenAI, engine: Any) -
     await speech.aclose()
     async with asyncio.timeout(5):
         await fake.gone.wait()
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        {"error": {"message": "[{'type': 'enum', 'loc': ('body', 'voice'), 'msg': \"Input should be 'nova'\"}]",
+                   "type": "invalid_request_error", "param": None, "code": None}},
+        {"error": "Voice sage not found"},
+        {"detail": [{"loc": ["body", "voice"], "msg": "Input should be 'nova'"}]},
+    ],
+)  # fmt: skip
+async def test_a_voice_it_has_not_is_told_from_other_refusals(
+    fake: FakeOpenAI, engine: Any, refusal: dict[str, Any]
+) -> None:
+    fake.voice_refusal = refusal
+    with pytest.raises(UnknownVoice, match="openai has no voice 'sage'"):
+        await said(await engine().synthesizer(SpeakingStyle(voice="sage")), "Hello.")
+    # The operator's own voice is not an agent's: nothing to fall back to.
+    with pytest.raises(SpeechFailed):
+        await said(await engine(voice="sage").synthesizer(), "Hello.")
+    fake.statuses = [400]
+    with pytest.raises(SpeechFailed, match="busy"):
+        await said(await engine().synthesizer(SpeakingStyle(voice="nova")), "Hello.")
 
 
 async def test_speech_is_never_tried_twice(fake: FakeOpenAI, engine: Any) -> None:

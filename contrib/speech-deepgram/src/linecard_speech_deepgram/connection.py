@@ -8,6 +8,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 
 from linecard.errors import SpeechFailed
+from linecard_speech_deepgram import wire
 from linecard_speech_deepgram.settings import DeepgramSettings
 
 # websockets writes handshake headers, and so the key, to its log at DEBUG.
@@ -18,7 +19,12 @@ FINAL = {400, 401, 402, 403, 404}
 
 
 class Refused(SpeechFailed):
-    """Deepgram answered and said no: trying again changes nothing."""
+    """Deepgram answered and said no, with ``status``: trying again changes nothing."""
+
+    def __init__(self, operation: str, why: str, status: int) -> None:
+        self.status = status
+        advice = {401: "Check the API key.", 402: "Top up the account.", 403: "Check what the key may do."}
+        super().__init__("deepgram", operation, why, next_step=advice.get(status, "Check model and URL."))
 
 
 async def open_socket(settings: DeepgramSettings, url: str, operation: str) -> ClientConnection:
@@ -35,10 +41,9 @@ async def open_socket(settings: DeepgramSettings, url: str, operation: str) -> C
         )
     except InvalidStatus as failure:
         status = failure.response.status_code
-        why = failure.response.headers.get("dg-error") or f"HTTP {status}"
+        why = failure.response.headers.get("dg-error") or wire.refusal(failure.response.body) or f"HTTP {status}"
         if status in FINAL:
-            advice = {401: "Check the API key.", 402: "Top up the account.", 403: "Check what the key may do."}
-            raise Refused("deepgram", operation, why, next_step=advice.get(status, "Check model and URL.")) from failure
+            raise Refused(operation, why, status) from failure
         raise SpeechFailed("deepgram", operation, why) from failure
     except (OSError, TimeoutError, InvalidHandshake) as failure:
         raise SpeechFailed(

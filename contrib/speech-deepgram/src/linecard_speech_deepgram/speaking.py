@@ -10,10 +10,10 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from linecard.audio import AudioFormat, Transcoder
-from linecard.errors import MalformedMessage, SpeechFailed
+from linecard.errors import MalformedMessage, SpeechFailed, UnknownVoice
 from linecard.speech import SpeakingStyle
 from linecard_speech_deepgram import wire
-from linecard_speech_deepgram.connection import open_socket
+from linecard_speech_deepgram.connection import Refused, open_socket
 from linecard_speech_deepgram.settings import DeepgramSettings
 
 AFTER_WARNING = 1.5
@@ -28,15 +28,22 @@ class DeepgramSynthesizer:
     def __init__(self, settings: DeepgramSettings, style: SpeakingStyle) -> None:
         self.format: AudioFormat = style.format
         self._settings = settings
+        self._voice = style.voice
         self._url = wire.speak_url(settings, style)
         self._spoken = wire.spoken_format(style.format)
         self._socket: ClientConnection | None = None
         self._unclear = False
 
     async def connect(self) -> ClientConnection:
-        """The connection, made if there is none."""
+        """The connection, made if there is none. ``UnknownVoice`` when Deepgram has not the one that was asked for."""
         if self._socket is None:
-            self._socket = await open_socket(self._settings, self._url, "speak")
+            try:
+                self._socket = await open_socket(self._settings, self._url, "speak")
+            except Refused as refused:
+                # A voice is a model there: "No such model/version combination found".
+                if self._voice and refused.status == 400 and "model" in refused.message.lower():
+                    raise UnknownVoice("deepgram", self._voice, "Name a model such as aura-2-thalia-en.") from refused
+                raise
             self._unclear = False
         return self._socket
 

@@ -59,6 +59,10 @@ class Message(msgspec.Struct):
         return ""
 
 
+class _Refusal(msgspec.Struct):
+    err_msg: str = ""
+
+
 _decoder = msgspec.json.Decoder(Message)
 
 
@@ -69,6 +73,14 @@ def decode(frame: str | bytes) -> Message:
     except msgspec.DecodeError as failure:
         raise MalformedMessage(f"Deepgram sent what we cannot read: {failure}", b"") from None
     return message
+
+
+def refusal(body: bytes | bytearray | None) -> str:
+    """Why a request was refused, from the answer's body; empty when it does not say."""
+    try:
+        return msgspec.json.decode(body or b"{}", type=_Refusal).err_msg
+    except msgspec.DecodeError:
+        return ""
 
 
 def speak(text: str) -> str:

@@ -10,7 +10,7 @@ import httpx
 from linecard.audio import AudioFormat, Transcoder
 from linecard.errors import SpeechFailed
 from linecard.speech import SpeakingStyle
-from linecard_speech_openai.failure import no_answer, refusal
+from linecard_speech_openai.failure import no_answer, refusal, refused_voice
 from linecard_speech_openai.pcm_body import PcmBody
 from linecard_speech_openai.settings import OpenAISettings
 
@@ -28,7 +28,10 @@ class OpenAISynthesizer:
         self._style = style
 
     async def speak(self, text: str) -> AsyncGenerator[bytes, None]:
-        """``text`` in :attr:`format`. Never tried twice: what was heard of the first try would be heard again."""
+        """``text`` in :attr:`format`; ``UnknownVoice`` when the server has not the one that was asked for.
+
+        Never tried twice: what was heard of the first try would be heard again.
+        """
         text = text.strip()
         if not text:
             return
@@ -38,7 +41,7 @@ class OpenAISynthesizer:
             async with self._http.stream("POST", "/audio/speech", json=self._request(text)) as response:
                 if response.status_code >= 400:
                     await response.aread()
-                    raise refusal("speak", response)
+                    raise refused_voice(self._style.voice, response) or refusal("speak", response)
                 body = PcmBody(self._settings.speech_rate)
                 transcoder: Transcoder | None = None
                 async for data in response.aiter_bytes():
