@@ -22,8 +22,8 @@ CORE = ROOT / "src" / "linecard"
 # The rooms of docs/architecture.md, core first: a room imports only rooms before it.
 ROOMS = (
     "redaction errors numbers credentials resampling audio tones wav webhooks calls events serializer listener provider"
-    " registry hookspecs plugins once tickets policy routing callbook position event_queue session incoming media"
-    " exchange fast speech agent __init__ asgi testing server matrix demo cli __main__"
+    " registry hookspecs plugins once tickets policy routing callbook position event_queue outlet session incoming"
+    " media exchange fast speech agent __init__ asgi testing server matrix demo cli __main__"
 ).split()
 
 # A later room's name that an earlier one needs for the type checker only, and why.

@@ -42,6 +42,10 @@ class PushTransport(MediaTransport, Protocol):
         """True while the peer does not take what was written."""
         ...
 
+    def look_first(self, look: Callable[[bytes], bool] | None) -> None:
+        """Have ``look`` see each frame before it is pushed; one for which it answers True is done with."""
+        ...
+
     async def push_to(self, receive: Callable[[bytes], object]) -> None:
         """Call ``receive`` with every frame as it comes, until the far side closes."""
         ...

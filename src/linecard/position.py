@@ -23,12 +23,12 @@ class Playback(NamedTuple):
 class PlaybackPosition:
     """Bookkeeping for one stream; pure."""
 
-    __slots__ = ("_closed", "_count", "_marked", "_marks", "_proven", "_queued", "ends_at", "generation", "sent")
+    __slots__ = ("_closed", "_count", "_dropped", "_marked", "_marks", "_proven", "_queued", "ends_at", "generation")
 
     def __init__(self) -> None:
         self.generation = 0
-        self.sent = 0.0
         self._closed = 0.0
+        self._dropped = 0.0
         self._queued = 0.0
         self._proven = 0.0
         self.ends_at = 0.0
@@ -36,6 +36,11 @@ class PlaybackPosition:
         self._marks: deque[tuple[int, float]] = deque()
         self._marked = 0.0
         self._count = 0
+
+    @property
+    def sent(self) -> float:
+        """Seconds sent so far, cleared ones included."""
+        return self._closed + self._dropped + self._queued
 
     @property
     def queued(self) -> float:
@@ -54,7 +59,6 @@ class PlaybackPosition:
 
     def queue(self, seconds: float, now: float) -> float:
         """Audio was sent. Gives :attr:`since_mark`, which is asked for after every frame."""
-        self.sent += seconds
         self._queued = queued = self._queued + seconds
         self.ends_at = (self.ends_at if self.ends_at > now else now) + seconds
         return queued - self._marked
@@ -92,6 +96,7 @@ class PlaybackPosition:
         heard = self._heard_here(now)
         dropped = self._queued - heard
         self._closed += heard
+        self._dropped += dropped
         self.generation += 1
         self._queued = self._proven = self._marked = 0.0
         self.ends_at = now

@@ -15,6 +15,8 @@ class MediaSerializer(ABC):
     Everything outbound returns a list, since a carrier may want a small tail kept back or a long piece cut.
     """
 
+    __slots__ = ()
+
     audio_out: AudioFormat = PCMU_8K
     """The format :meth:`encode_audio` takes, that is, what the carrier expects from us."""
 

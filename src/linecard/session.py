@@ -26,14 +26,12 @@ from linecard.events import (
     UnknownEvent,
 )
 from linecard.listener import MediaTransport, PushTransport
+from linecard.outlet import RELAYED_MARK_EVERY, Outlet
 from linecard.position import Playback, PlaybackPosition
 from linecard.serializer import MediaSerializer
 
 MARK_EVERY = 0.5
 """Seconds of audio between marks of our own: two extra frames a second buy a proven position."""
-
-RELAYED_MARK_EVERY = 2.0
-"""The same for relayed audio, whose position is asked for only when it is cut: the clock is nearly enough for that."""
 
 MAX_FRAME = 256 * 1024
 """Bytes; the longest frame either carrier sends is a few kilobytes."""
@@ -93,12 +91,8 @@ class MediaSession:
         """Frames from the carrier that could not be read; each was delivered as an UnknownEvent."""
         self.stop_reason: str | None = None
         """Why the stream ended, None while it runs."""
-        self.tap: Tap | None = None
-        """Hears along; set by whoever records the call."""
         self.relay: Callable[[str], Awaitable[None]] | None = None
         """Takes the base64 of plain audio frames as it came, instead of events; see :meth:`relays`."""
-        self.relay_now: Callable[[str], None] | None = None
-        """The same where the transport pushes: called with all caller audio as it comes, and does not wait."""
         self.relay_stopped: Callable[[], None] | None = None
         """Told when relaying has to end."""
         self._serializer = serializer
@@ -107,7 +101,9 @@ class MediaSession:
         self._control = control
         self._clock = clock
         self._position = PlaybackPosition()
-        self._bytes_per_second = format.bytes_per_second
+        self._tap: Tap | None = None
+        self._relay_now: Callable[[str], None] | None = None
+        self._relay_frame: Callable[[bytes], bool] | None = None
         self._marks: dict[str, str] = {}
         self._waiting_marks: dict[str, asyncio.Future[None]] = {}
         self._events = EventQueue()
@@ -117,6 +113,19 @@ class MediaSession:
         self._encode_from = (
             None if serializer.audio_out == format else Transcoder(source=format, target=serializer.audio_out)
         )
+        self.outlet: Outlet | None = None
+        """For sound that is base64 already, where the transport pushes."""
+        if self._push is not None:
+            self.outlet = Outlet(
+                self._push,
+                serializer,
+                self._position,
+                bytes_per_second=format.bytes_per_second,
+                clock=clock,
+                otherwise=self._send_now,
+                mark=self._mark_now,
+            )
+        self._divert()
 
     # --- for the handler ------------------------------------------------------------------------------------------
 
@@ -179,8 +188,8 @@ class MediaSession:
             return
         self._check_open()
         seconds = self.format.seconds(len(payload))
-        if self.tap is not None:
-            self.tap.agent(payload, self._position.remaining(self._clock()))
+        if self._tap is not None:
+            self._tap.agent(payload, self._position.remaining(self._clock()))
         if self._encode_from is not None:
             payload = self._encode_from.convert(payload)
         for frame in self._serializer.encode_audio(payload):
@@ -197,42 +206,36 @@ class MediaSession:
         await self._queued(self.format.seconds(size))
         return True
 
-    def send_now(self, payload: bytes, base64_audio: str, most: float) -> bool:
-        """:meth:`send_audio` where the transport pushes, without waiting: ``payload``, and the same in base64.
-
-        False, and nothing sent, with more than ``most`` seconds still to be played. Mind the transport's ``paused``.
-        ``StreamNotOpen`` once the stream is over.
-        """
-        if self.stop_reason is not None or self._push is None:
+    def _send_now(self, payload: bytes, base64_audio: str, most: float) -> bool:
+        """What an :class:`Outlet` does, for any sound and with whoever hears along."""
+        if self.stop_reason is not None:
             self._check_open()
-            raise StreamNotOpen("this media connection cannot be written without waiting")
         now = self._clock()
         if self._position.ends_at - now > most:
             return False
-        if self.tap is not None:
-            self.tap.agent(payload, self.remaining)
+        if self._tap is not None:
+            self._tap.agent(payload, self.remaining)
+        seconds = self.format.seconds(len(payload))
         frame = None if self._encode_from is not None else self._serializer.encode_relayed(base64_audio)
-        try:
-            if frame is not None:
-                self._push.write(frame)
-            else:
-                self._write(self._serializer.encode_audio(self._encoded(payload)))
-            since_mark = self._position.queue(len(payload) / self._bytes_per_second, now)
-            if since_mark >= RELAYED_MARK_EVERY and self._serializer.marks:
-                self._write(self._serializer.encode_mark(self._position.mark()))
-        except ConnectionError as lost:
-            self.stop("connection lost")
-            raise StreamNotOpen("the media connection is gone") from lost
+        if self._encode_from is not None:
+            payload = self._encode_from.convert(payload)
+        self._write([frame] if frame is not None else self._serializer.encode_audio(payload))
+        if self._position.queue(seconds, now) >= RELAYED_MARK_EVERY:
+            self._mark_now()
         return True
+
+    def _mark_now(self) -> None:
+        if self._serializer.marks:
+            self._write(self._serializer.encode_mark(self._position.mark()))
 
     def _write(self, frames: list[bytes]) -> None:
         assert self._push is not None
-        for frame in frames:
-            self._push.write(frame)
-
-    def _encoded(self, payload: bytes) -> bytes:
-        """In the format the carrier takes."""
-        return payload if self._encode_from is None else self._encode_from.convert(payload)
+        try:
+            for frame in frames:
+                self._push.write(frame)
+        except ConnectionError as lost:
+            self.stop("connection lost")
+            raise StreamNotOpen("the media connection is gone") from lost
 
     @property
     def waiting(self) -> int:
@@ -247,14 +250,51 @@ class MediaSession:
 
     def stop_relaying(self) -> None:
         """Caller audio comes as events again."""
-        self.relay = self.relay_now = None
+        self.relay = self._relay_now = self._relay_frame = None
+        self._divert()
         if self.relay_stopped is not None:
             self.relay_stopped()
+
+    def relay_pushed(self, audio: Callable[[str], None], frame: Callable[[bytes], bool]) -> None:
+        """:attr:`relay` where the transport pushes: all caller audio to ``audio`` as base64, at once.
+
+        ``frame`` is shown what the transport brings before anybody else, and answers True where it has passed on the
+        sound in it. It is not while somebody hears along, who has to be told of each sound.
+        """
+        self._relay_now, self._relay_frame = audio, frame
+        self._divert()
+
+    @property
+    def relays_now(self) -> bool:
+        """Whether :meth:`relay_pushed` has begun."""
+        return self._relay_now is not None
+
+    @property
+    def tap(self) -> Tap | None:
+        """Hears along; set by whoever records the call."""
+        return self._tap
+
+    @tap.setter
+    def tap(self, tap: Tap | None) -> None:
+        self._tap = tap
+        self._divert()
+
+    def _divert(self) -> None:
+        """Let sound past us where nobody here has to look at it."""
+        if self._push is not None and self.outlet is not None:
+            alone = self._tap is None
+            self._push.look_first(self._relay_frame if alone else None)
+            self.outlet.plain = alone and self._encode_from is None and self.stop_reason is None
 
     @property
     def transport(self) -> MediaTransport:
         """What carries the frames."""
         return self._transport
+
+    @property
+    def serializer(self) -> MediaSerializer:
+        """What reads and writes them."""
+        return self._serializer
 
     @property
     def relays(self) -> bool:
@@ -286,8 +326,8 @@ class MediaSession:
         """Stop speaking now: what the carrier has buffered is dropped. Returns seconds heard and dropped."""
         self._check_open()
         result = self._position.clear(self._clock())
-        if self.tap is not None:
-            self.tap.cut()
+        if self._tap is not None:
+            self._tap.cut()
         self._marks.clear()
         for waiter in self._waiting_marks.values():
             if not waiter.done():
@@ -342,7 +382,7 @@ class MediaSession:
         """Take frames from the transport until it closes; then the stream is over."""
         try:
             if self._push is not None:
-                await self._push.push_to(self._pushed)
+                await self._push.push_to(self.receive)
                 return
             async for frame in self._transport:
                 # What is on the wire now must not overtake what the handler has not taken yet.
@@ -361,15 +401,6 @@ class MediaSession:
             return False
         await relay(audio)
         return True
-
-    def _pushed(self, frame: bytes) -> None:
-        """A frame from a transport that pushes."""
-        if self.relay_now is not None and self.tap is None and len(frame) <= MAX_FRAME:
-            audio = self._serializer.relay(frame)
-            if audio is not None:
-                self.relay_now(audio)
-                return
-        self.receive(frame)
 
     def receive(self, frame: bytes | str) -> None:
         """Take in one frame. Never raises for what a carrier sends: unreadable frames become events too."""
@@ -408,6 +439,7 @@ class MediaSession:
             return
         self.stop_reason = reason
         self._stopped.set()
+        self._divert()
         if not self._started.done():
             self._started.cancel()
         self._events.close()
@@ -432,10 +464,10 @@ class MediaSession:
         if self._decode_to is not None:
             payload = self._decode_to.convert(event.payload)
             event = AudioReceived(payload, event.track, event.sequence, event.timestamp, event.raw)
-        if self.tap is not None:
-            self.tap.caller(event.payload)
-        if self.relay_now is not None:
-            self.relay_now(b64encode(event.payload).decode())
+        if self._tap is not None:
+            self._tap.caller(event.payload)
+        if self._relay_now is not None:
+            self._relay_now(b64encode(event.payload).decode())
             return
         self._events.put(event)
 

@@ -91,7 +91,7 @@ async def relaying(line: Line) -> None:
     await line.caller_says(0)
     await line.agent.told(lambda said: len(audio(said)) == 1)
     if line.media.fast:
-        assert line.session.relay_now is not None, "the fast path was not taken"
+        assert line.session.relays_now, "the fast path was not taken"
     else:
         assert line.session.relay is not None
 
@@ -201,6 +201,11 @@ async def test_a_recorder_hears_both_sides_of_relayed_sound(line: Line) -> None:
         await line.heard()
     assert tape.heard["caller"] == b"".join(base64.b64decode(sound(number)) for number in range(1, 20))
     assert tape.heard["agent"] == b"".join(base64.b64decode(sound(number)) for number in range(20))
+    line.session.tap = None
+    await line.caller_says(*range(20, 40))
+    said = await line.agent.told(lambda said: len(audio(said)) == 40)
+    assert audio(said) == [sound(number) for number in range(40)]
+    assert len(tape.heard["caller"]) == sum(len(base64.b64decode(sound(number))) for number in range(1, 20))
 
 
 async def test_an_agent_that_stops_reading_loses_sound_but_no_key_and_holds_nobody_up(line: Line) -> None:

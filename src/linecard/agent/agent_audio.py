@@ -20,6 +20,8 @@ GAP = 0.1
 class AgentAudio:
     """One stretch of sound without a gap is one turn. It is the agent who clears it when it is interrupted."""
 
+    __slots__ = ("_floor", "_loop", "_names", "_session", "_timer", "dropped_seconds", "turn")
+
     def __init__(self, session: MediaSession, floor: Floor) -> None:
         self._session = session
         self._floor = floor

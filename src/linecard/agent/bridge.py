@@ -110,10 +110,11 @@ class Bridge(Door):
     def _short_way(self) -> Straight | None:
         """The short way for the agent's sound, where both connections call back."""
         carrier, agent = self._session.transport, self._socket
-        if self._mode.tts or not isinstance(carrier, PushTransport) or not isinstance(agent, PushSocket):
+        outlet = self._session.outlet
+        if self._mode.tts or outlet is None or not isinstance(agent, PushSocket):
             return None
-
-        straight = Straight(self._session, carrier, agent, self._audio, agent_audio.BUFFER)
+        assert isinstance(carrier, PushTransport)  # where there is an outlet
+        straight = Straight(outlet, carrier, agent, self._audio, agent_audio.BUFFER)
         straight.start()
         self._session.relay_stopped = straight.stop
         return straight

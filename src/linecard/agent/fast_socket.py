@@ -25,6 +25,7 @@ class FastSocket(AgentSocket):
         self.dropped_frames = 0
         self.leg = leg
         leg.limit_writing(SLOW)
+        leg.late = self._late
 
     @property
     def closed(self) -> bool:
@@ -43,20 +44,21 @@ class FastSocket(AgentSocket):
         leg.write(message)
         return True
 
-    def post_sound(self, message: bytes) -> None:
-        """:meth:`send` of something droppable, which never waits anyhow."""
-        leg = self.leg
-        if not leg.paused:
-            if not leg.closed:
-                leg.write(message)
-        elif time.monotonic() - leg.paused_at > STALLED:
-            leg.abort()
-        else:
-            self.dropped_frames += 1
+    @property
+    def poster(self) -> Leg:
+        """The leg: it drops sound while the agent is behind, and tells us."""
+        return self.leg
 
     def look_first(self, look: Callable[[bytes], bool] | None) -> None:
         """See :meth:`Leg.look_first`."""
         self.leg.look_first(look)
+
+    def _late(self) -> None:
+        """Sound came while the agent was behind."""
+        if time.monotonic() - self.leg.paused_at > STALLED:
+            self.leg.abort()
+        else:
+            self.dropped_frames += 1
 
     def hold(self, held: bool) -> None:
         """Leave the agent unread, while the caller's side takes nothing."""

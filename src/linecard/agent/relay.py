@@ -11,32 +11,42 @@ import pybase64
 from linecard.agent.protocol import Media, MediaHead
 from linecard.agent.socket import AgentSocket, PushSocket
 from linecard.listener import PushTransport
-from linecard.session import MediaSession
+from linecard.session import MAX_FRAME, MediaSession
 
 
 class CallerAudio:
     """Sound from the caller as ``media`` messages, timestamped from the first of them."""
 
-    __slots__ = ("_bytes", "_head", "_post", "_session", "_socket", "_template")
+    # Those that a frame touches, and few: see linecard.fast.wire.
+    __slots__ = ("_bytes", "_head", "_poster", "_serializer", "_session", "_socket", "_template")
 
     def __init__(self, session: MediaSession, socket: AgentSocket, stream_id: str) -> None:
         self._session = session
+        self._serializer = session.serializer
         self._socket = socket
         self._head = MediaHead(stream_id)
         self._template = self._head.template
         self._bytes = 0
-        at_once = isinstance(session.transport, PushTransport) and isinstance(socket, PushSocket)
-        self._post = socket.post_sound if at_once and isinstance(socket, PushSocket) else None
+        at_once = isinstance(session.transport, PushTransport)
+        self._poster = socket.poster if at_once and isinstance(socket, PushSocket) else None
 
     async def send(self, payload: bytes, *, more_untouched: bool) -> None:
         """One frame of sound; with ``more_untouched`` those that follow are taken from the wire as they are."""
         await self._pass_on(pybase64.b64encode(payload), len(payload))
         # Only once nothing waits: what is on the wire now must not overtake what is still in the queue.
         if more_untouched and self._session.relays and not self._session.waiting:
-            if self._post is None:
+            if self._poster is None:
                 self._session.relay = self.untouched
             else:
-                self._session.relay_now = self.untouched_now
+                self._session.relay_pushed(self.untouched_now, self.frame)
+
+    def frame(self, frame: bytes) -> bool:
+        """A frame of the carrier's, just arrived: passed on if it is plain sound."""
+        audio = self._serializer.relay(frame) if len(frame) <= MAX_FRAME else None
+        if audio is None:
+            return False
+        self.untouched_now(audio)
+        return True
 
     async def untouched(self, base64_audio: str) -> None:
         """One frame of sound as the carrier encoded it."""
@@ -46,10 +56,10 @@ class CallerAudio:
 
     def untouched_now(self, base64_audio: str) -> None:
         """The same by callbacks; the session tells the recorder itself."""
-        assert self._post is not None
+        assert self._poster is not None
         at = self._bytes
         self._bytes = at + decoded_size(base64_audio)
-        self._post(self._template % (at // 8, base64_audio.encode()))
+        self._poster.post(self._template % (at // 8, base64_audio.encode()))
 
     async def _pass_on(self, base64_audio: bytes, size: int) -> None:
         frame = self._head.frame(base64_audio, self._bytes // 8)

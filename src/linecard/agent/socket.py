@@ -96,12 +96,21 @@ class AgentSocket:
             self._connection.transport.abort()
 
 
+class Poster(Protocol):
+    """Where sound goes at once."""
+
+    def post(self, message: bytes) -> None:
+        """:meth:`AgentSocket.send` of what is droppable, without waiting."""
+        ...
+
+
 @runtime_checkable
 class PushSocket(Protocol):
     """What a connection can do beyond that when it calls with each message, and can be written to without waiting."""
 
-    def post_sound(self, message: bytes) -> None:
-        """:meth:`AgentSocket.send` of what is droppable, at once."""
+    @property
+    def poster(self) -> Poster:
+        """The connection itself: for sound there is nothing between."""
         ...
 
     def look_first(self, look: Callable[[bytes], bool] | None) -> None:

@@ -13,7 +13,7 @@ from linecard.agent.agent_audio import AgentAudio
 from linecard.agent.socket import PushSocket
 from linecard.errors import StreamNotOpen
 from linecard.listener import PushTransport
-from linecard.session import MediaSession
+from linecard.outlet import Outlet
 
 
 class _Text(msgspec.Struct, gc=False):
@@ -40,17 +40,17 @@ _decode_sound = msgspec.json.Decoder(_SoundMedia).decode
 class Straight:
     """Sound goes at most ``most`` seconds ahead of what is heard; beyond, the bridge has to deal with it."""
 
-    __slots__ = ("_agent", "_audio", "_carrier", "_most", "_send_now")
+    __slots__ = ("_agent", "_audio", "_carrier", "_most", "_outlet")
 
     def __init__(
         self,
-        session: MediaSession,
+        outlet: Outlet,
         carrier: PushTransport,
         agent: PushSocket,
         audio: AgentAudio,
         most: float,
     ) -> None:
-        self._send_now = session.send_now
+        self._outlet = outlet
         self._carrier = carrier
         self._agent = agent
         self._audio = audio
@@ -71,7 +71,7 @@ class Straight:
         try:
             payload = _decode_sound(message).media.payload
             audio = _decode_text(message).media.payload
-            if not payload or not self._send_now(payload, audio, self._most):
+            if not payload or not self._outlet.send(payload, audio, self._most):
                 return False
         except (msgspec.MsgspecError, ValueError, StreamNotOpen):
             return False  # the ordinary way knows what to do about it

@@ -12,10 +12,11 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 from typing import Any
 
-from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
+from picows import WSCloseCode, WSFrame, WSMsgType, WSTransport
+
+from linecard.fast.wire import Wire
 
 MAX_MESSAGE = 1024 * 1024
 """Bytes of one message, in however many frames; more is answered with close code 1009."""
@@ -31,37 +32,28 @@ TEXT, BINARY, CONTINUATION, CLOSE = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.
 log = logging.getLogger("linecard")
 
 
-class Leg(WSListener):
+class Leg(Wire):
     """Messages as bytes, in order, by one of two ways that do not mix: iterate it, or have it :meth:`push_to` you.
 
     ``gone`` is called once the connection is over.
     """
 
-    # Hundreds of legs are touched in turn, each fifty times a second: every dict between costs a miss of the cache.
     __slots__ = (
         "_close_timer", "_gone", "_holds", "_kept", "_look", "_loop", "_max_message", "_over", "_parts",
-        "_parts_are_text", "_parts_size", "_reader", "_socket", "_take", "_writers", "closed", "paused", "paused_at",
-        "resumed", "write",
+        "_parts_are_text", "_parts_size", "_reader", "_writers", "paused_at", "resumed",
     )  # fmt: skip
 
     def __init__(self, *, max_message: int = MAX_MESSAGE, gone: Callable[[Leg], None] | None = None) -> None:
-        self.paused = False
-        """True while the peer does not take what was written."""
+        super().__init__()
         self.paused_at = 0.0
         """Since when, by ``time.monotonic``."""
-        self.closed = False
-        """True from our close, the peer's, or the loss of the connection on; nothing can be written any more."""
         self.resumed: Callable[[], None] | None = None
         """Called when the peer takes what is written again; for those who write without waiting."""
-        self.write: Callable[[bytes], None] = _refuse
-        """Send one text message without waiting; ``ConnectionError`` when nobody is there. Look at ``paused``."""
         self._max_message = max_message
         self._gone = gone
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
-        self._socket: WSTransport | None = None
-        self._take: Callable[[bytes], object] = self._keep
-        """Where messages go; one for which it answers False is kept for whoever iterates."""
+        self._take = self._rest = self._keep
         self._look: Callable[[bytes], bool] | None = None
         self._kept: deque[bytes] = deque()
         self._reader: asyncio.Future[None] | None = None
@@ -113,7 +105,9 @@ class Leg(WSListener):
         """Call ``receive`` with every message, those kept so far first, until the connection is over."""
         while self._kept:
             receive(self._kept.popleft())
-        self._take = receive
+        self._rest = receive
+        if not self.closed:
+            self._take = self._look or receive
         self.hold("kept", False)
         await asyncio.shield(self._over)
 
@@ -135,12 +129,16 @@ class Leg(WSListener):
                 self._reader = None
 
     def look_first(self, look: Callable[[bytes], bool] | None) -> None:
-        """Have ``look`` see each message as it comes; what it answers True to is done with.
+        """Have ``look`` see each message as it comes; what it answers False to goes where it would have gone without.
 
         It is not asked while an earlier message is still being dealt with by whoever iterates: order is kept.
         """
         self._look = look
-        if not self.closed:
+        if self.closed:
+            return
+        if self._rest != self._keep:  # pushed: whoever takes messages there is done with them at once
+            self._take = look or self._rest
+        else:
             self._take = look if look is not None and self._reader is not None and not self._kept else self._keep
 
     def hold(self, why: str, held: bool) -> None:
@@ -184,17 +182,6 @@ class Leg(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._socket = transport
-        self.write = partial(transport.send, TEXT)  # no call of ours between a relay and picows
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        # Control frames have at most 125 bytes, and sound has more: the type, dear to ask for, need not be known.
-        if frame.payload_size > 125 and frame.fin and not self._parts:
-            message = frame.get_payload_as_bytes()
-            if message.isascii():
-                if self._take(message) is False:
-                    self._keep(message)
-                return
-        self._unusual(frame)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self._shut()
@@ -222,11 +209,12 @@ class Leg(WSListener):
         if kind is CLOSE:
             self._closed_by_peer(frame)
         elif kind is TEXT or kind is BINARY or kind is CONTINUATION:
-            if (kind is CONTINUATION) is not bool(self._parts):
+            if (kind is CONTINUATION) is not self._in_parts:
                 self._fail(WSCloseCode.PROTOCOL_ERROR)
                 return
-            if not self._parts:
+            if not self._in_parts:
                 self._parts_are_text, self._parts_size = kind is TEXT, 0
+            self._in_parts = not frame.fin
             self._parts.append(frame.get_payload_as_bytes())
             self._parts_size += len(self._parts[-1]) + 64  # an empty piece is kept as well
             if self._parts_size > self._max_message + 64:
@@ -235,7 +223,7 @@ class Leg(WSListener):
                 message, self._parts = b"".join(self._parts), []
                 if not self._parts_are_text or self._is_utf8(message):
                     if self._take(message) is False:
-                        self._keep(message)
+                        self._rest(message)
 
     def _closed_by_peer(self, frame: WSFrame) -> None:
         assert self._socket is not None
@@ -259,7 +247,7 @@ class Leg(WSListener):
         return True
 
     def _fail(self, code: WSCloseCode) -> None:
-        self._parts = []
+        self._parts, self._in_parts = [], False
         self.close_now(code.value)
         self._end()
 
@@ -276,7 +264,6 @@ class Leg(WSListener):
         """Nothing more is written, nothing more is taken."""
         self.closed = True
         self._take = _nobody
-        self.write = _refuse
         self._release_writers()
 
     def _end(self) -> None:
@@ -290,10 +277,6 @@ class Leg(WSListener):
         if self._writers is not None and not self._writers.done():
             self._writers.set_result(None)
         self._writers = None
-
-
-def _refuse(message: bytes) -> None:
-    raise ConnectionError("the media connection is gone")
 
 
 def _nobody(message: Any) -> None:

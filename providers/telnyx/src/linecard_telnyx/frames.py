@@ -81,6 +81,9 @@ _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 class TelnyxSerializer(MediaSerializer):
     """One media stream. ``audio_out`` is what we asked Telnyx to expect; a ``start`` that says otherwise wins."""
 
+    __slots__ = ("_align", "_longest", "_longest_base64", "_open", "_order", "_ordered", "_shortest",
+                 "_shortest_base64", "_tail", "audio_out")  # fmt: skip
+
     def __init__(self, audio_out: AudioFormat = PCMU_8K) -> None:
         self._expect(audio_out)
         self._open = False

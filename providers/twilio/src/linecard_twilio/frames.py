@@ -105,6 +105,8 @@ _TAIL = b'"}}'
 class TwilioSerializer(MediaSerializer):
     """One stream. What we send must name it, so nothing can be sent before ``start`` told its id."""
 
+    __slots__ = ("_audio_head", "_clear", "_mark_head", "stream_sid")
+
     audio_out = PCMU_8K
 
     def __init__(self) -> None:
