@@ -78,4 +78,4 @@ async def to_caller(session: MediaSession, media: Media) -> None:
 
 def decoded_size(base64_audio: str) -> int:
     """Bytes that base64 text stands for."""
-    return len(base64_audio) * 3 // 4 - base64_audio.count("=", -2)
+    return len(base64_audio.rstrip("=")) * 3 // 4

@@ -7,7 +7,7 @@ https://www.twilio.com/docs/voice/media-streams/websocket-messages
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pybase64
@@ -87,7 +87,7 @@ class Connected(msgspec.Struct, tag_field="event", tag="connected"):
 
 class RelayedBody(msgspec.Struct, gc=False):
     payload: str
-    track: str = "inbound"
+    track: Literal["inbound"] = "inbound"
 
 
 class Relayed(msgspec.Struct, tag_field="event", tag="media", gc=False):
@@ -160,10 +160,9 @@ class TwilioSerializer(MediaSerializer):
         if len(frame) > MAX_FRAME or frame.find(BACKSLASH) >= 0:
             return None
         try:
-            media = _decode_relayed(frame).media
+            return _decode_relayed(frame).media.payload
         except _UNREADABLE:
             return None
-        return media.payload if media.track == "inbound" else None
 
     # --- to Twilio ------------------------------------------------------------------------------------------------
 
