@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from fake_speech import SPEECH, Desk, FakeEngine, Line, notes, told
 
-from linecard import Direction, EndReason, MachineDetected
+from linecard import Call, Direction, EndReason, MachineDetected
 from linecard.agent.call import AgentCall
 from linecard.audio import PCMU_8K
 from linecard.errors import SpeechFailed
@@ -61,6 +61,28 @@ async def test_the_callers_phrase_ends_the_call_at_its_final() -> None:
 
     line, finished = await Desk("okay goodbye then").call(mute, caller, {"end_call_phrases": ["goodbye"]})
     assert finished.reason is EndReason.END_CALL_PHRASE and told(finished) == [("remote", "okay goodbye then")]
+
+
+async def test_after_the_phrase_nothing_new_is_said_however_long_the_carrier_takes_to_hang_up() -> None:
+    answered: list[str] = []
+
+    async def chatty(call: AgentCall) -> None:
+        async for _ in call.turns():
+            answered.append((await call.say("Wait, there is more to tell you.")).text)
+
+    async def caller(line: Line) -> None:
+        hang_up = line.hang_up
+
+        async def slowly(call: Call | str, reason: EndReason = EndReason.API_STOP) -> None:
+            await asyncio.sleep(0.7)
+            await hang_up(call, reason)
+
+        line.hang_up = slowly  # type: ignore[method-assign]
+        await line.utter()
+        await stay(line)
+
+    _, finished = await Desk("okay goodbye then").call(chatty, caller, {"end_call_phrases": ["goodbye"]})
+    assert answered == [""] and told(finished) == [("remote", "okay goodbye then")]
 
 
 async def test_talking_puts_silence_off() -> None:

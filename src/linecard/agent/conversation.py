@@ -131,8 +131,9 @@ class Conversation:
         self.end(reason)
 
     def end(self, reason: EndReason) -> None:
-        """Hang up, for this reason; the first one counts."""
+        """Hang up, for this reason; the first one counts. Until the carrier has done so nothing new is said."""
         if not self._ended.done():
+            self.speaker.muted = True
             self._ended.set_result(reason)
 
     # --- the call ---------------------------------------------------------------------------------------------------
