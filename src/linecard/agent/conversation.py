@@ -293,8 +293,7 @@ class Conversation:
             await self.door.final(turn)
 
     def _was_said(self, turn: AgentTurn, said: Said) -> None:
-        if said.text:
-            self.said("local", said.text, self.now_ms(turn.began))
+        self.said("local", said.text, self.now_ms(turn.began))
 
 
 async def _awaited(talk: Callable[[], Awaitable[None]]) -> None:
