@@ -208,8 +208,7 @@ class MediaSession:
 
     def _send_now(self, payload: bytes, base64_audio: str, most: float) -> bool:
         """What an :class:`Outlet` does, for any sound and with whoever hears along."""
-        if self.stop_reason is not None:
-            self._check_open()
+        self._check_open()
         now = self._clock()
         if self._position.ends_at - now > most:
             return False

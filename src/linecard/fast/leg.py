@@ -16,7 +16,7 @@ from typing import Any
 
 from picows import WSCloseCode, WSFrame, WSMsgType, WSTransport
 
-from linecard.fast.wire import Wire
+from linecard.fast.wire import TEXT, Wire
 
 MAX_MESSAGE = 1024 * 1024
 """Bytes of one message, in however many frames; more is answered with close code 1009."""
@@ -27,7 +27,7 @@ KEEP = 64
 CLOSE_TIMEOUT = 10.0
 """Seconds for the peer to answer our close frame."""
 
-TEXT, BINARY, CONTINUATION, CLOSE = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION, WSMsgType.CLOSE
+BINARY, CONTINUATION, CLOSE = WSMsgType.BINARY, WSMsgType.CONTINUATION, WSMsgType.CLOSE
 
 log = logging.getLogger("linecard")
 
@@ -182,6 +182,16 @@ class Leg(Wire):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._socket = transport
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        # Control frames have at most 125 bytes, and sound has more: the type, dear to ask for, need not be known.
+        if frame.payload_size > 125 and frame.fin and not self._in_parts:
+            message = frame.get_payload_as_bytes()
+            if message.isascii():
+                if self._take(message) is False:
+                    self._rest(message)
+                return
+        self._unusual(frame)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self._shut()

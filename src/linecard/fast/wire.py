@@ -1,4 +1,4 @@
-"""What each frame touches of a connection on picows, and nothing else: the hot half of a :class:`Leg`.
+"""What each frame touches of a connection on picows, and nothing else; a :class:`Leg` is the rest.
 
 With hundreds of calls up, whatever a frame touches was last touched twenty milliseconds ago and has left the cache
 since, which made our Python three times as dear at 600 calls as at 64 (docs/benchmarks.md). So a frame's way is few
@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from picows import WSFrame, WSListener, WSMsgType, WSTransport
+from picows import WSListener, WSMsgType, WSTransport
 
 TEXT = WSMsgType.TEXT
 
 
 class Wire(WSListener):
-    """Messages in by ``_take``, or by ``_rest`` when that answers False; out by :meth:`write` and :meth:`post`."""
+    """Messages in go to ``_take``, and to ``_rest`` where that answers False; out by :meth:`write` and :meth:`post`."""
 
     __slots__ = ("_in_parts", "_rest", "_socket", "_take", "closed", "late", "paused")
 
@@ -33,16 +33,6 @@ class Wire(WSListener):
         self.paused = False
         """True while the peer does not take what was written."""
 
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        # Control frames have at most 125 bytes, and sound has more: the type, dear to ask for, need not be known.
-        if frame.payload_size > 125 and frame.fin and not self._in_parts:
-            message = frame.get_payload_as_bytes()
-            if message.isascii():
-                if self._take(message) is False:
-                    self._rest(message)
-                return
-        self._unusual(frame)
-
     def write(self, message: bytes) -> None:
         """Send one text message without waiting; ``ConnectionError`` when nobody is there. Look at ``paused``."""
         if self.closed or self._socket is None:
@@ -56,7 +46,3 @@ class Wire(WSListener):
                 self.late()
         elif not self.closed and self._socket is not None:
             self._socket.send(TEXT, message)
-
-    def _unusual(self, frame: WSFrame) -> None:
-        """Any frame that is not a whole message of plain text."""
-        raise NotImplementedError

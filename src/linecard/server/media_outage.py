@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
 from linecard.errors import TicketRefused
 from linecard.exchange import Exchange
@@ -16,11 +15,10 @@ log = logging.getLogger("linecard")
 
 
 class OutageAwareExchange(Exchange):
-    """``missed`` is told that something of a call was not written down, for whoever asks the carrier afterwards."""
+    """See the module."""
 
-    def __init__(self, *, missed: Callable[[], None], **settings: Any) -> None:
-        super().__init__(**settings)
-        self._missed = missed
+    missed: Callable[[], None] | None = None
+    """Told that something of a call was not written down, for whoever asks the carrier afterwards."""
 
     async def admit(self, ticket: str) -> Ticket:
         """``TicketRefused`` with status 503 when nobody can tell whether the ticket was used."""
@@ -42,4 +40,5 @@ class OutageAwareExchange(Exchange):
         if not database_is_away(problem):
             raise problem
         log.error("a media socket: the database is away (%s)", type(problem).__name__)
-        self._missed()
+        if self.missed is not None:
+            self.missed()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from linecard.calls import Call, CallStatus, EndReason
 from linecard.errors import LinecardError
-from linecard.exchange import Exchange
 from linecard.policy import Policy
 from linecard.server import aftermath, auth, first_start
 from linecard.server.carriers import Carriers
@@ -57,8 +56,7 @@ class Service:
         self.outward_http = self.outward.client(timeout=settings.webhook_timeout)
         self.staff = Staff(self)
         self.book = WatchedCallBook(store.callbook, self._call_ended)
-        self.exchange: Exchange = OutageAwareExchange(
-            missed=lambda: self.reconciler.missed_something(),
+        self.exchange = OutageAwareExchange(
             registry=store.lines,
             credentials=store.credentials,
             public_url=settings.origin,
@@ -83,6 +81,7 @@ class Service:
         store.on_announcement = self._announced
         self.scheduler = Scheduler(self)
         self.reconciler = Reconciler(self)
+        self.exchange.missed = self.reconciler.missed_something
         self.meters = Meters(self)
         self.exchange.observers.append(self.meters.carrier_event)
         self._tasks: set[asyncio.Task[Any]] = set()

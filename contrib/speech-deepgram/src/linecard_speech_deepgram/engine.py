@@ -31,7 +31,8 @@ class DeepgramEngine(SpeechEngine):
         return ear
 
     async def synthesizer(self, style: SpeakingStyle | None = None) -> Synthesizer:
-        """A voice for one call, connected. ``SpeechFailed`` when Deepgram cannot be had."""
+        """A voice for one call, connected. ``SpeechFailed`` when Deepgram cannot be had, ``UnknownVoice`` when it has
+        not the one that was asked for."""
         voice = DeepgramSynthesizer(self._set, style or SpeakingStyle())
         await voice.connect()
         return voice

@@ -25,27 +25,22 @@ def no_answer(operation: str, failure: httpx.HTTPError) -> SpeechFailed:
 
 def refusal(operation: str, response: httpx.Response) -> SpeechFailed:
     """The server said no. The body must have been read."""
-    message = _message(response)
+    try:
+        error = response.json().get("error")
+        message = error.get("message") if isinstance(error, dict) else error
+    except (ValueError, AttributeError):
+        message = None
     # The server may quote the key it refuses, partly masked; only its first sentence is kept.
     text = str(message).split(". ")[0].split(":")[0] if message else f"HTTP {response.status_code}"
     return SpeechFailed("openai", operation, text, next_step=ADVICE.get(response.status_code, ""))
 
 
 def refused_voice(voice: str, response: httpx.Response) -> UnknownVoice | None:
-    """The refusal of an agent's ``voice``; None when that is not what the server complains of.
+    """The refusal of an agent's ``voice``; None when that is not what the server complains of. The body must be read.
 
     It has no code of its own: OpenAI answers 400 with ``'loc': ('body', 'voice')`` inside the message and a null
     ``param`` (github.com/openai/openai-node/issues/1284), other servers with a sentence.
     """
-    if not voice or response.status_code not in UNKNOWN or "voice" not in _message(response).lower():
+    if not voice or response.status_code not in UNKNOWN or "voice" not in response.text.lower():
         return None
     return UnknownVoice("openai", voice, "Name one that the server has for the model.")
-
-
-def _message(response: httpx.Response) -> str:
-    try:
-        body = response.json()
-    except ValueError:
-        return ""
-    error = (body.get("error") or body.get("detail")) if isinstance(body, dict) else None
-    return str((error.get("message") if isinstance(error, dict) else error) or "")
