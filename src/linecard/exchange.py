@@ -514,6 +514,10 @@ class Exchange:
         task.add_done_callback(self._done)
         return task
 
+    def report(self, what: str, failure: BaseException) -> None:
+        """Say in the log what went wrong where nobody waits for it; ``what`` is a clause, "agent x failed"."""
+        log.error("%s: %s", what, str(failure) or type(failure).__name__, exc_info=failure)
+
     @property
     def _staff(self) -> object:
         return self.agents
@@ -521,7 +525,7 @@ class Exchange:
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (failure := task.exception()) is not None:
-            log.error("could not %s: %s", task.get_name(), failure, exc_info=failure)
+            self.report(f"could not {task.get_name()}", failure)
 
     async def _give_up(self, call: Call, after: float) -> None:
         try:

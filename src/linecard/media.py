@@ -140,7 +140,7 @@ async def _talk(exchange: Exchange, session: MediaSession, handler: Handler) -> 
             log.warning("agent %s still busy %g s after its call ended: cancelled", session.agent_id, HANDLER_GRACE)
             talking.cancel()
             await asyncio.gather(talking, return_exceptions=True)
-        reason = _verdict(session, talking)
+        reason = _verdict(exchange, session, talking)
         if not session.ended and await _unfinished(exchange, session):
             if reason is EndReason.AGENT_HANGUP:
                 await session.drain()
@@ -154,11 +154,11 @@ async def _talk(exchange: Exchange, session: MediaSession, handler: Handler) -> 
             timer.cancel()
 
 
-def _verdict(session: MediaSession, talking: asyncio.Future[None]) -> EndReason:
+def _verdict(exchange: Exchange, session: MediaSession, talking: asyncio.Future[None]) -> EndReason:
     failure = None if talking.cancelled() else talking.exception()
     if failure is None or (isinstance(failure, StreamNotOpen) and session.ended):
         return EndReason.AGENT_HANGUP
-    log.error("agent %s failed: %s", session.agent_id, type(failure).__name__, exc_info=failure)
+    exchange.report(f"agent {session.agent_id} failed", failure)
     return EndReason.AGENT_ERROR
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from linecard.server.outage import DatabaseSilent, Watch, database_is_away
+from linecard.server.outage import DatabaseAway, Watch, no_connection, outages_named
 from linecard.server.store import database, parse_id
 from linecard.server.store.callbook import SqlCallBook
 from linecard.server.store.columns import utc_now
@@ -45,7 +46,6 @@ def of_sqlite(code: int) -> sqlite3.OperationalError:
         (InterfaceError("SELECT 1", {}, Exception("connection is closed")), True),
         (DBAPIError("SELECT 1", {}, Exception("cut off"), connection_invalidated=True), True),
         (PoolTimeout("no connection was free"), True),
-        (DatabaseSilent("no answer"), True),
         (asyncpg.InterfaceError("connection is closed"), True),
         (asyncpg.InterfaceError("cannot perform operation: another operation is in progress"), False),
         (asyncpg.DataError("closed is no number"), False),
@@ -62,21 +62,24 @@ def of_sqlite(code: int) -> sqlite3.OperationalError:
         (of_sqlite(sqlite3.SQLITE_ERROR), False),
         (OperationalError("SELECT", {}, of_sqlite(sqlite3.SQLITE_BUSY)), True),
         (OperationalError("SELECT", {}, of_sqlite(sqlite3.SQLITE_ERROR)), False),
-        (TimeoutError("somebody's"), False),
+        (TimeoutError("no answer"), True),
+        (socket.gaierror("its name is not known"), True),
         (IntegrityError("INSERT", {}, Exception("duplicate key")), False),
         (ProgrammingError("SELEC 1", {}, Exception("syntax error")), False),
-        (FileNotFoundError("a recording"), False),
         (KeyError("x"), False),
     ],
 )
 def test_only_a_connection_that_is_not_there_counts(error: Exception, away: bool) -> None:
-    assert database_is_away(error) is away
+    assert no_connection(error) is away
+    with pytest.raises(DatabaseAway if away else type(error)) as raised, outages_named():
+        raise error
+    assert raised.value.__cause__ is error if away else raised.value is error
 
 
 def test_without_asyncpg_nothing_is_one_of_its_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "asyncpg", None)
     monkeypatch.delitem(sys.modules, "asyncpg")
-    assert not database_is_away(KeyError("x")) and database_is_away(ConnectionResetError())
+    assert not no_connection(KeyError("x")) and no_connection(ConnectionResetError())
     assert "asyncpg" not in sys.modules
 
 
@@ -84,11 +87,29 @@ def test_an_outage_is_told_once_and_any_other_failure_each_time(caplog: pytest.L
     watch = Watch("writing")
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
-            watch.failed(ConnectionRefusedError())
+            watch.failed(DatabaseAway())
         assert watch.went_well() and not watch.went_well()
         watch.failed(KeyError("a bug"))
     told = [(record.levelname, bool(record.exc_info)) for record in caplog.records]
     assert told == [("ERROR", False), ("WARNING", False), ("ERROR", True)]
+
+
+async def test_what_a_call_lost_to_an_outage_is_one_line_and_looked_after_and_an_agent_s_own_fault_is_neither(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path) as at:
+        exchange, missed = at.service.exchange, list[str]()
+        exchange.missed = lambda: missed.append("asked for afterwards")
+        caplog.clear()
+        exchange.report("agent agt_1 failed", DatabaseAway("ConnectionRefusedError"))
+        assert missed == ["asked for afterwards"]
+        exchange.report("agent agt_1 failed", ConnectionRefusedError())  # of its own model, say
+        assert missed == ["asked for afterwards"]
+    told = [(record.getMessage(), bool(record.exc_info)) for record in caplog.records if record.levelname == "ERROR"]
+    assert told == [
+        ("agent agt_1 failed: the database is away (ConnectionRefusedError)", False),
+        ("agent agt_1 failed: ConnectionRefusedError", True),
+    ]
 
 
 # --- a PostgreSQL that goes away --------------------------------------------------------------------------------------
@@ -211,7 +232,7 @@ async def test_one_that_accepts_and_never_answers_is_away_too(
                     not_now(answer)
                 asks = [by_session() for _ in range(12)]
                 failures = await asyncio.gather(*asks, return_exceptions=True)
-            assert all(isinstance(each, Exception) and database_is_away(each) for each in failures), failures
+            assert all(isinstance(each, DatabaseAway) for each in failures), failures
         finally:
             shaky.thaw()
         await back(at)
@@ -226,7 +247,7 @@ async def test_a_migration_may_wait_longer_than_an_answer_may_take(
     db = Database(address)
     async with db.unhurried() as session:
         await session.execute(text("SELECT pg_sleep(0.6)"))
-    with pytest.raises(DatabaseSilent):
+    with pytest.raises(DatabaseAway):
         async with db.write() as session:
             await session.execute(text("SELECT pg_sleep(0.6)"))
     await db.close()
@@ -243,7 +264,7 @@ async def test_a_call_whose_end_could_not_be_written_down_is_asked_for_afterward
 
         async def away(*words: Any) -> Any:
             refused.append(str(words[0]))
-            raise ConnectionRefusedError
+            raise DatabaseAway("gone")
 
         with monkeypatch.context() as outage:
             outage.setattr(SqlCallBook, "update", away)
@@ -261,16 +282,17 @@ async def test_a_media_socket_is_told_not_now_too(
 ) -> None:
     async with running(tmp_path) as at, agent_server("Hello.") as agent:
         mine = await at.equip("twilio", agent.url)
-        exchange, addresses = at.service.exchange, list[str]()
+        exchange, addresses, routed = at.service.exchange, list[str](), asyncio.Event()
         original = exchange.stream_target
 
         def noting(*call: Any, **more: Any) -> Any:
             target = original(*call, **more)
             addresses.append(target.url)
+            routed.set()
             return target
 
         async def away(*words: Any) -> Any:
-            raise ConnectionRefusedError
+            raise DatabaseAway("gone")
 
         once = at.service.store.once
         first = once.first
@@ -282,6 +304,8 @@ async def test_a_media_socket_is_told_not_now_too(
         with monkeypatch.context() as outage:
             outage.setattr(once, "first", away_for_tickets)
             unheard = (await at.ring(mine["number"]))["id"]
+            async with asyncio.timeout(10):
+                await routed.wait()
             with pytest.raises(InvalidStatus) as refused:
                 await connect(addresses[0])
             assert refused.value.response.status_code == 503
@@ -300,4 +324,4 @@ async def test_a_media_socket_is_told_not_now_too(
         await at.until(f"/v1/calls/{cut_off}", lambda seen: seen["status"] in ("completed", "failed"), 20)
     ours = [record for record in caplog.records if record.name == "linecard"]
     assert [record.getMessage() for record in ours if record.exc_info] == []
-    assert "a media socket: the database is away (ConnectionRefusedError)" in caplog.messages
+    assert "a media socket: the database is away (gone)" in caplog.messages

@@ -17,6 +17,7 @@ from fake_speech import FakeEngine
 from running import ADMIN, NUMBERS, SECRETS, SOMEBODY, agent_server, running
 
 from linecard.server.domain import recordings
+from linecard.server.outage import DatabaseAway
 from linecard.server.store.database import Database
 
 CARRIERS = ("twilio", "telnyx")
@@ -271,7 +272,7 @@ async def test_without_its_database_it_says_not_now_and_nothing_of_a_bug(
 
         @contextlib.asynccontextmanager
         async def gone(self: Database) -> AsyncIterator[None]:
-            raise ConnectionRefusedError(111, "Connection refused")
+            raise DatabaseAway("ConnectionRefusedError")
             yield
 
         monkeypatch.setattr(Database, "read", gone)

@@ -20,7 +20,7 @@ from linecard.errors import LinecardError
 from linecard.server import reading
 from linecard.server.auth import Caller
 from linecard.server.domain.refusals import Forbidden, Invalid
-from linecard.server.outage import database_is_away
+from linecard.server.outage import DatabaseAway
 from linecard.server.refusals import StoreAway
 
 if TYPE_CHECKING:
@@ -128,10 +128,10 @@ def _runner(face: Face, endpoint: Endpoint, service: Service) -> Callable[[Reque
             return await answer(endpoint, service, request)
         except LinecardError as refused:
             return face.refuse(refused, request_id(request))
+        except DatabaseAway as away:
+            log.error("%s %s: the database is away (%s)", endpoint.method, endpoint.path, away)
+            return face.refuse(StoreAway(), request_id(request))
         except Exception as bug:
-            if database_is_away(bug):
-                log.error("%s %s: the database is away (%s)", endpoint.method, endpoint.path, type(bug).__name__)
-                return face.refuse(StoreAway(), request_id(request))
             log.exception("%s %s failed", endpoint.method, endpoint.path)
             return face.refuse(bug, request_id(request))
 

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from linecard.server.endpoints import Face
-from linecard.server.outage import database_is_away
+from linecard.server.outage import DatabaseAway
 from linecard.server.refusals import StoreAway
 from linecard.server.settings import Settings
 
@@ -67,16 +67,14 @@ class FrontDoor:
 
         try:
             await app(scope, receive, sending)
-        except Exception as bug:
-            if database_is_away(bug):
-                told = (scope["method"], safe_path(scope["path"]), type(bug).__name__)
-                log.error("%s %s: the database is away (%s)", *told)
-                if self.service is not None:
-                    self.service.reconciler.missed_something()
-                if not status:  # a carrier's webhook mostly: 503 has it come again
-                    await self._apologise(StoreAway(), scope, receive, sending)
-                    return
+        except DatabaseAway as away:
+            log.error("%s %s: the database is away (%s)", scope["method"], safe_path(scope["path"]), away)
+            if self.service is not None:
+                self.service.reconciler.missed_something()
+            if status:
                 raise
+            await self._apologise(StoreAway(), scope, receive, sending)  # a carrier's webhook mostly: it comes again
+        except Exception as bug:
             log.exception("%s %s failed", scope["method"], safe_path(scope["path"]))
             if status:
                 raise  # half an answer is out: the connection is broken off, which the client notices

@@ -1,4 +1,4 @@
-"""The exchange of a running service: media sockets that come while the database is away are told so, in one line."""
+"""The exchange of a running service: what its calls lose while the database is away is said in one line each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from linecard.errors import TicketRefused
 from linecard.exchange import Exchange
 from linecard.listener import MediaTransport
-from linecard.server.outage import database_is_away
+from linecard.server.outage import DatabaseAway
 from linecard.tickets import Ticket
 
 log = logging.getLogger("linecard")
@@ -24,21 +24,22 @@ class OutageAwareExchange(Exchange):
         """``TicketRefused`` with status 503 when nobody can tell whether the ticket was used."""
         try:
             return await super().admit(ticket)
-        except Exception as problem:
-            self._unless_away(problem)
-            raise TicketRefused("the database is away", status=503) from problem
+        except DatabaseAway as away:
+            self.report("a media socket", away)
+            raise TicketRefused("the database is away", status=503) from away
 
     async def serve_media(self, ticket: Ticket, transport: MediaTransport) -> None:
         """A call whose database goes away before it talks is hung up on: the carrier ends it."""
         try:
             await super().serve_media(ticket, transport)
-        except Exception as problem:  # noqa: BLE001 what is not the database's is raised again
-            self._unless_away(problem)
+        except DatabaseAway as away:
+            self.report("a media socket", away)
             await transport.close(1013)  # try again later
 
-    def _unless_away(self, problem: Exception) -> None:
-        if not database_is_away(problem):
-            raise problem
-        log.error("a media socket: the database is away (%s)", type(problem).__name__)
+    def report(self, what: str, failure: BaseException) -> None:
+        if not isinstance(failure, DatabaseAway):
+            super().report(what, failure)
+            return
+        log.error("%s: the database is away (%s)", what, failure)
         if self.missed is not None:
             self.missed()

@@ -6,6 +6,8 @@ from __future__ import annotations
 import logging
 import sqlite3
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -18,32 +20,41 @@ SQLITE_AWAY = frozenset(
 """Primary result codes; every other ``OperationalError`` of SQLite is a statement that is wrong."""
 
 
-class DatabaseSilent(ConnectionError):
-    """The database cannot be reached, or has not answered in time."""
+class DatabaseAway(Exception):
+    """There was no connection to the database, or no answer in time. Its text is what showed that.
+
+    Not an ``OSError``: whoever expects one of a file or of another server would take this for it.
+    """
 
 
-def silence(problem: OSError) -> ConnectionError:
-    """``TimeoutError``, and what the network says (both ``OSError``), as what they mean coming from the database."""
-    return problem if isinstance(problem, ConnectionError) else DatabaseSilent(f"{type(problem).__name__}: {problem}")
+@contextmanager
+def outages_named() -> Iterator[None]:
+    """Around what asks the database: whatever says that it is away leaves as :class:`DatabaseAway`."""
+    try:
+        yield
+    except Exception as problem:
+        if not no_connection(problem):
+            raise
+        raise DatabaseAway(type(getattr(problem, "orig", problem)).__name__) from problem
 
 
-def database_is_away(error: BaseException) -> bool:
+def no_connection(error: Exception) -> bool:
     """True when ``error`` says that there was no connection, not that something was wrong with what was asked.
 
-    Errors of SQLAlchemy and of the drivers below it, whichever way the statement took. A bare ``TimeoutError`` may be
-    anybody's: those of the database leave ``Database`` as :class:`DatabaseSilent`.
+    Errors of SQLAlchemy and of the drivers below it, whichever way the statement took, and what the network says and
+    ``TimeoutError`` (both ``OSError``), which around a statement are the database's.
     """
     if isinstance(error, DBAPIError):
         if isinstance(error.orig, sqlite3.Error):
-            return database_is_away(error.orig)
+            return no_connection(error.orig)
         return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
     if isinstance(error, sqlite3.OperationalError):
         # The low byte: what is above says in which way. Without a code it is an error that is raised by hand.
         return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in SQLITE_AWAY
-    return isinstance(error, ConnectionError | PoolTimeout) or _asyncpg_says_so(error)
+    return isinstance(error, OSError | PoolTimeout) or _asyncpg_says_so(error)
 
 
-def _asyncpg_says_so(error: BaseException) -> bool:
+def _asyncpg_says_so(error: Exception) -> bool:
     if "asyncpg" not in sys.modules:  # then it is none of its errors
         return False
     import asyncpg
@@ -70,11 +81,11 @@ class Watch:
 
     def failed(self, problem: Exception) -> None:
         """In the loop's ``except Exception``."""
-        if not database_is_away(problem):
+        if not isinstance(problem, DatabaseAway):
             log.error("%s: failed, trying again", self._what, exc_info=problem)
         elif not self._away:
             self._away = True
-            log.error("%s: the database is away (%s), trying until it is back", self._what, type(problem).__name__)
+            log.error("%s: the database is away (%s), trying until it is back", self._what, problem)
 
     def went_well(self) -> bool:
         """At the end of a round; True when it was the first one after an outage."""

@@ -216,7 +216,8 @@ async def test_a_call_lasts_no_longer_than_there_are_minutes(tmp_path: Path) -> 
         await house.number("telnyx", agent_id)
         dialled = await house.call(agent_id)
         over = await house.until(dialled["id"], "completed")
-        assert (over["end_reason"], round(over["duration_seconds"])) == ("max_duration", 1)
+        assert over["end_reason"] == "max_duration"
+        assert 1 <= over["duration_seconds"] < 10  # 1.2 s of minutes, and what a busy machine adds; else it were 600
         refused = await house.call(agent_id, status=429)
         assert refused["code"] == "daily_limit"
 

@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 from sqlalchemy.pool import NullPool
 
 from linecard.errors import ConfigurationError
-from linecard.server.outage import silence
+from linecard.server.outage import outages_named
 from linecard.server.store.postgresql_lane import PostgresqlLane
 from linecard.server.store.sqlite_lane import SqliteLane
 from linecard.server.store.statements import Statement
@@ -90,11 +90,9 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
         """A transaction for reading; rows stay usable after it."""
-        try:
+        with outages_named():
             async with self._readers() as session, session.begin():
                 yield session
-        except OSError as problem:
-            raise silence(problem) from problem
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
@@ -104,19 +102,18 @@ class Database:
         On PostgreSQL lock what you read (``with_for_update``).
         """
         if not self.sqlite:
-            try:
+            with outages_named():
                 async with self._writers() as session, session.begin():
                     yield session
-            except OSError as problem:
-                raise silence(problem) from problem
             return
         self._refuse_nested()
         async with self._turn:
             self._writing = asyncio.current_task()
             try:
-                async with self._writers() as session, session.begin():
-                    await session.connection()
-                    yield session
+                with outages_named():
+                    async with self._writers() as session, session.begin():
+                        await session.connection()
+                        yield session
             finally:
                 self._writing = None
 
@@ -130,10 +127,9 @@ class Database:
             return
         engine = create_async_engine(self.engine.url, poolclass=NullPool, connect_args={"timeout": self._patience})
         try:
-            async with AsyncSession(engine, expire_on_commit=False) as session, session.begin():
-                yield session
-        except OSError as problem:
-            raise silence(problem) from problem
+            with outages_named():
+                async with AsyncSession(engine, expire_on_commit=False) as session, session.begin():
+                    yield session
         finally:
             await engine.dispose()
 

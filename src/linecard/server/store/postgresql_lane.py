@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Dialect
 
-from linecard.server.outage import silence
+from linecard.server.outage import outages_named
 from linecard.server.store.statements import Act, Statement, Together
 from linecard.server.store.transactions import Work
 
@@ -117,8 +117,8 @@ class PostgresqlLane:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy[Any]]:
-        """One of the pool; ``ConnectionError`` when none is to be had in time, or what was asked is not answered."""
-        try:
+        """One of the pool; ``DatabaseAway`` when none is to be had in time, or what was asked is not answered."""
+        with outages_named():
             pool = self._pool or await self._open()
             # A time limit costs a task, so there is none where nobody has to wait.
             async with pool.acquire(timeout=None if pool.get_idle_size() else self._patience) as connection:
@@ -127,8 +127,6 @@ class PostgresqlLane:
                 except TimeoutError:
                     connection.terminate()  # else whatever is asked of it next waits for the same answer
                     raise
-        except OSError as problem:
-            raise silence(problem) from problem
 
     async def _open(self) -> asyncpg.Pool[Any]:
         import asyncpg

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Dialect
 
+from linecard.server.outage import outages_named
 from linecard.server.store.statements import Act, Statement
 from linecard.server.store.transactions import Work
 
@@ -65,11 +66,13 @@ class SqliteLane:
         self._readers = ThreadPoolExecutor(READERS, "linecard-read")
 
     async def read(self, work: Work[T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._do, work)
+        with outages_named():
+            return await asyncio.get_running_loop().run_in_executor(self._readers, self._do, work)
 
     async def first(self, statement: Statement, values: Mapping[str, Any]) -> Any:
         # Read in the loop: some 15 microseconds that wait for no lock, where handing it to a thread takes a hundred.
-        return await SqliteTransaction(self._connection(), self._dialect).row(statement, **values)
+        with outages_named():
+            return await SqliteTransaction(self._connection(), self._dialect).row(statement, **values)
 
     async def write(self, work: Work[T]) -> T:
         return await self._in_turn(self._whole, work)
@@ -81,7 +84,8 @@ class SqliteLane:
         async with self._turn:
             writing = asyncio.get_running_loop().run_in_executor(self._writer, do, work)
             # Whoever gives up waiting does not take the lock away from a thread that still holds the file's.
-            return await _undisturbed(writing)
+            with outages_named():
+                return await _undisturbed(writing)
 
     async def close(self) -> None:
         self._writer.shutdown()
