@@ -59,7 +59,9 @@ class Level:
         return self.clean and 0 <= self.p99_ms < SLOW_MS
 
 
-def largest(passes: Callable[[int], bool], guess: int, *, most: int = 4000, precision: float = 1.07) -> int:
+def largest(
+    passes: Callable[[int], bool], guess: int, *, stride: float = 1.35, most: int = 4000, precision: float = 1.07
+) -> int:
     """The largest number that passes, found by galloping from ``guess`` and halving the gap; 0 when 1 does not."""
     low, high = 0, most + 1
     at = max(1, guess)
@@ -69,11 +71,11 @@ def largest(passes: Callable[[int], bool], guess: int, *, most: int = 4000, prec
         else:
             high = at
         if high > most:
-            at = min(most, int(at * 1.35) + 1)
+            at = min(most, int(at * stride) + 1)
             if low >= most:
                 return low
         elif low == 0:
-            at = max(1, int(at / 1.6))
+            at = max(1, int(at / stride))
         else:
             at = (low + high) // 2
     return low

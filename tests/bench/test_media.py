@@ -73,6 +73,29 @@ def test_time_run_and_time_waited_for_a_core_are_read_from_the_system(levels: Mo
     assert levels.resident_kb(os.getpid()) > 1000
 
 
+def test_the_most_calls_are_of_the_middle_search_and_their_ratio_of_the_middle_round(levels: ModuleType) -> None:
+    bench = importlib.import_module("bench_media")
+
+    def seen(*calls: int, spoilt: int | None = None) -> object:
+        found = [bench.Search(level(levels, calls=each) if each else None, each == spoilt) for each in calls]
+        return bench.Seen(searches=found)
+
+    assert seen(700, 900, 300).most.calls == 700  # type: ignore[attr-defined]
+    assert seen(700, 900, 300, spoilt=300).most.calls == 700  # type: ignore[attr-defined]
+    assert seen(700, spoilt=700).most.spoilt and seen().most is None  # type: ignore[attr-defined]
+    by_hand = "fast: largest N over the hand-written FastAPI bridge's"
+
+    def times(**field: object) -> float | None:
+        names = {"fast": "linecard-fast", "by_hand": "fastapi-by-hand"}
+        rows = bench.targets({names[name]: each for name, each in field.items()})
+        return next(figure for words, figure, _, _ in rows if words == by_hand)
+
+    # The machine was twice as fast in the second round: that is in neither ratio.
+    assert times(fast=seen(600, 1200, 660), by_hand=seen(200, 400, 200)) == 3.0
+    assert times(fast=seen(600, 1200, spoilt=1200), by_hand=seen(200, 100)) == 3.0
+    assert times(fast=seen(600), by_hand=seen(0)) is None
+
+
 def test_an_unmeasured_target_is_not_kept(levels: ModuleType) -> None:
     bench = importlib.import_module("bench_media")
     assert [figure for _, figure, _, _ in bench.targets({})] == [None] * 6
