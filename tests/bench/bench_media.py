@@ -1,8 +1,8 @@
 """The field of media bridges side by side: CPU for each relayed frame, round trips, most calls on a core, memory.
 
-Each bridge is a process pinned to one core, the load (``media_load.c``) to another; rounds are interleaved, those of the
-search for the most calls too, since a shared machine may be half as fast again a minute later; a level that neighbours
-spoilt is repeated, then marked. ``--quick`` takes two minutes, all of it some twenty-five.
+Each bridge is a process pinned to one core, the load (``media_load.c``) to another; rounds are interleaved, those of
+the search for the most calls too, since a shared machine may be half as fast again a minute later; a level that
+neighbours spoilt is repeated, then marked. ``--quick`` takes two minutes, all of it some twenty.
 ``--soak SECONDS`` runs the fast bridge at 70 % of its largest number of calls and wants nothing lost and memory flat.
 """
 
