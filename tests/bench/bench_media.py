@@ -200,7 +200,7 @@ class Bench:
             return False
 
         say(f"{name}: largest number of calls")
-        if before is not None and before.calls:
+        if before and before.calls:
             largest(passes, before.calls, stride=1.15)
         else:
             largest(passes, GUESS.get(name, 200))
@@ -341,7 +341,6 @@ def soak(bench: Bench, options: Namespace) -> Result:
     """70 % of the largest number for a long time."""
     calls = options.calls
     if calls is None:
-        bench.plan.search_budget = 75.0
         bench.search("linecard-fast")
         most = bench.seen["linecard-fast"].most
         calls = int(most.calls * 0.7) if most and most.calls else 50
