@@ -171,9 +171,11 @@ async def _route(
             return await _follow(exchange, provider, event, call, route)
         except ProviderError:
             raise
-        except Exception as failure:
-            ours = isinstance(failure, LinecardError)
-            log.error("call on %s declined: %s", provider.name, failure, exc_info=not ours)
+        except Exception as failure:  # noqa: BLE001 reported
+            if isinstance(failure, LinecardError):
+                log.error("call on %s declined: %s", provider.name, failure)
+            else:
+                exchange.report(f"call on {provider.name} declined", failure)
             return await _follow(exchange, provider, event, call, Reject(EndReason.AGENT_ERROR))
     except ProviderError:
         await exchange.end_locally(call, EndReason.PROVIDER_UNAVAILABLE)

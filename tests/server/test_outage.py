@@ -90,8 +90,10 @@ def test_an_outage_is_told_once_and_any_other_failure_each_time(caplog: pytest.L
             watch.failed(DatabaseAway())
         assert watch.went_well() and not watch.went_well()
         watch.failed(KeyError("a bug"))
+        watch.failed(TimeoutError("somebody's"))
+        watch.failed(FileNotFoundError("a recording"))
     told = [(record.levelname, bool(record.exc_info)) for record in caplog.records]
-    assert told == [("ERROR", False), ("WARNING", False), ("ERROR", True)]
+    assert told == [("ERROR", False), ("WARNING", False), *[("ERROR", True)] * 3]
 
 
 async def test_what_a_call_lost_to_an_outage_is_one_line_and_looked_after_and_an_agent_s_own_fault_is_neither(
@@ -109,6 +111,23 @@ async def test_what_a_call_lost_to_an_outage_is_one_line_and_looked_after_and_an
     assert told == [
         ("agent agt_1 failed: the database is away (ConnectionRefusedError)", False),
         ("agent agt_1 failed: ConnectionRefusedError", True),
+    ]
+
+
+async def test_a_call_that_cannot_be_routed_in_an_outage_is_declined_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def away(*words: Any) -> Any:
+        raise DatabaseAway("gone")
+
+    async with running(tmp_path) as at:
+        mine = await at.equip("twilio")
+        at.service.exchange.router = away
+        call = (await at.ring(mine["number"]))["id"]
+        await at.until(f"/v1/calls/{call}", lambda seen: seen["status"] in ("completed", "failed"), 20)
+    declined = [record for record in caplog.records if "declined" in record.getMessage()]
+    assert [(record.getMessage(), bool(record.exc_info)) for record in declined] == [
+        ("call on twilio declined: the database is away (gone)", False)
     ]
 
 

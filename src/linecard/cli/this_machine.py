@@ -62,7 +62,7 @@ def database_troubles(settings: Settings) -> Iterator[None]:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-    from linecard.server.outage import DatabaseAway
+    from linecard.server.outage import DatabaseAway, kind
 
     try:
         yield
@@ -71,9 +71,8 @@ def database_troubles(settings: Settings) -> Iterator[None]:
             "the database URL cannot be read: use sqlite:///file or postgresql://user:password@host/name"
         ) from failure
     except (OSError, SQLAlchemyError, DatabaseAway) as failure:
-        cause = str(failure) if isinstance(failure, DatabaseAway) else type(getattr(failure, "orig", failure)).__name__
         where = make_url(settings.database_url).render_as_string()
         raise ConfigurationError(
-            f"the database {where} cannot be used ({cause}). Is LINECARD_DATABASE right, is it running, "
+            f"the database {where} cannot be used ({kind(failure)}). Is LINECARD_DATABASE right, is it running, "
             "may this user open it?"
         ) from failure

@@ -26,7 +26,7 @@ from linecard.server.domain import recordings
 from linecard.server.domain.refusals import Unknown
 from linecard.server.endpoints import Face, request_id
 from linecard.server.front_door import FrontDoor
-from linecard.server.outage import DatabaseAway
+from linecard.server.outage import kind
 from linecard.server.service import Service
 from linecard.server.settings import Settings
 
@@ -152,19 +152,15 @@ def _readyz(service: Service) -> Answer:
             async with asyncio.timeout(READY_WITHIN), service.store.db.read() as session:
                 await session.execute(text("SELECT 1"))
         except Exception as problem:  # noqa: BLE001 whatever the driver raises, the answer is the same
-            problems["database"] = _kind(problem)
+            problems["database"] = kind(problem)
         if service.store.writer.problem is not None:
-            problems["writer"] = _kind(service.store.writer.problem)
+            problems["writer"] = kind(service.store.writer.problem)
         if service.draining:
             problems["draining"] = "shutting down"
         status = {"status": "ready" if not problems else "not ready", "problems": problems}
         return JSONResponse(status, status_code=503 if problems else 200)
 
     return ready
-
-
-def _kind(problem: Exception) -> str:
-    return str(problem) if isinstance(problem, DatabaseAway) else type(problem).__name__
 
 
 def _metrics(service: Service) -> Answer:

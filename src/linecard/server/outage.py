@@ -35,7 +35,14 @@ def outages_named() -> Iterator[None]:
     except Exception as problem:
         if not no_connection(problem):
             raise
-        raise DatabaseAway(type(getattr(problem, "orig", problem)).__name__) from problem
+        raise DatabaseAway(kind(problem)) from problem
+
+
+def kind(problem: Exception) -> str:
+    """What happened, in a word of the driver's; the text of its errors may hold an address, a statement and values."""
+    if isinstance(problem, DatabaseAway):
+        return str(problem)
+    return type(getattr(problem, "orig", None) or problem).__name__
 
 
 def no_connection(error: Exception) -> bool:

@@ -20,7 +20,6 @@ from linecard.server.endpoints import Face
 from linecard.server.key_roll import refuse_lacking
 from linecard.server.media_outage import OutageAwareExchange
 from linecard.server.meters import Meters
-from linecard.server.outage import DatabaseAway
 from linecard.server.outbox import Sender
 from linecard.server.outward import Outward
 from linecard.server.reconciler import Reconciler, others_live
@@ -187,8 +186,7 @@ class Service:
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (failure := task.exception()) is not None:
-            traceback = None if isinstance(failure, DatabaseAway) else failure
-            log.error("could not %s: %s", task.get_name(), failure, exc_info=traceback)
+            self.exchange.report(f"could not {task.get_name()}", failure)
 
     def _announced(self) -> None:
         """Something is in the outbox. What comes in the same moment is fanned out together."""

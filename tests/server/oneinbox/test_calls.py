@@ -215,6 +215,8 @@ async def test_a_call_lasts_no_longer_than_there_are_minutes(tmp_path: Path) -> 
         agent_id = await house.agent()
         await house.number("telnyx", agent_id)
         dialled = await house.call(agent_id)
+        row = await house.service.store.calls.find(dialled["id"])
+        assert row is not None and row.time_limit == pytest.approx(1.2)
         over = await house.until(dialled["id"], "completed")
         assert over["end_reason"] == "max_duration"
         assert 1 <= over["duration_seconds"] < 10  # 1.2 s of minutes, and what a busy machine adds; else it were 600
