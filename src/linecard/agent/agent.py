@@ -25,8 +25,9 @@ RawFunction = Callable[[MediaSession], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """One agent and its door: ``handler`` (Python), ``websocket_url``, or ``raw``; exactly one of them.
+    """One agent and its door: ``handler`` (Python), ``websocket_url``, or ``raw``.
 
+    A WebSocket URL takes precedence over a handler: calls set up with ``websocket_url=""`` go to the handler.
     ``signing_key`` signs the handshake of its socket, ``headers`` are added to it.
     """
 
@@ -44,7 +45,8 @@ class CallSetup:
     """What one call brings along. ``overrides`` are fields of :class:`AgentSettings`.
 
     ``call_id`` is what the agent's socket knows the call by (our reference unless given), ``context`` more for its
-    ``X-Call-Context``; ``recording`` where the WAV goes, when the call is recorded.
+    ``X-Call-Context``; ``websocket_url`` replaces the agent's, "" leaves the call to its handler; ``recording`` is
+    where the WAV goes, when the call is recorded.
     """
 
     variables: Mapping[str, Any] = field(default_factory=dict)

@@ -51,8 +51,9 @@ async def accept(agents: Agents, call: Call, agent_id: str) -> tuple[Agent, Agen
     last: LinecardError | None = None
     async for agent in _chain(agents, call, agent_id):
         setup = await agents.setup_for(call, agent)
-        url = setup.websocket_url if agent.id == agent_id and setup.websocket_url else agent.websocket_url
-        if url is None:
+        first = agent.id == agent_id and setup.websocket_url is not None
+        url = setup.websocket_url if first else agent.websocket_url
+        if not url:
             return agent, None
         try:
             return agent, await connect(agents, call, agent, setup, url, max(0.5, due - time.monotonic()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
-from linecard.cli.client import Client, Refused
+from linecard.cli.client import Client
 from linecard.cli.naming import agent_named
 from linecard.cli.table import say, show_one, show_rows
 from linecard.cli.typed import pair
@@ -13,13 +13,11 @@ from linecard.cli.words import Verb, Word, option
 from linecard.errors import ConfigurationError
 
 ROOT = "/v1/agents"
-ACTION = "/api/v1/phone/incoming-call-action"
 IDENTITY = "/api/v1/identities/"
 
-ACTION_FIELDS = (
-    "incoming_call_action", "client_websocket_url", "incoming_call_webhook_url", "forwarding_target_type",
-    "forwarding_phone_number", "forwarding_sip_uri",
-)  # fmt: skip
+SPELLED = {"client_websocket_url": "websocket_url"}
+"""Inkbox's names of what agents have here."""
+
 FILTER_FIELDS = {
     "inbound_filter_mode": "phone_inbound_filter_mode",
     "outbound_filter_mode": "phone_outbound_filter_mode",
@@ -34,29 +32,29 @@ async def ls(client: Client, asked: Namespace) -> None:
 
 
 async def add(client: Client, asked: Namespace) -> None:
-    own, action, filters = sorted_out(asked.settings)
+    own, filters = sorted_out(asked.settings)
     body = {"name": asked.name, **own}
     for field in ("websocket_url", "handler"):
         if getattr(asked, field) is not None:
             body[field] = getattr(asked, field)
     made = await client.post(ROOT, body)
-    await _change_routing(client, made, action, filters)
+    await _set_filters(client, made, filters)
     ignored = f"; not understood: {', '.join(made['ignored'])}" if made["ignored"] else ""
     say(asked, f"{made['id']} ({made['handle']}) is ready{ignored}", made)
 
 
 async def show(client: Client, asked: Namespace) -> None:
     agent = await agent_named(client, asked.agent)
-    show_one(asked, {**agent, **await routing_of(client, agent)}, hide=("ignored",))
+    show_one(asked, {**agent, **await filters_of(client, agent)}, hide=("ignored",))
 
 
 async def change(client: Client, asked: Namespace) -> None:
     if not asked.settings:
         raise ConfigurationError("nothing to change: give name=value, like first_message='Hello'")
     agent = await agent_named(client, asked.agent)
-    own, action, filters = sorted_out(asked.settings)
+    own, filters = sorted_out(asked.settings)
     changed = await client.patch(f"{ROOT}/{agent['id']}", own) if own else agent
-    await _change_routing(client, agent, action, filters)
+    await _set_filters(client, agent, filters)
     if changed["ignored"]:
         unknown = ", ".join(changed["ignored"])
         known = [name for name, _ in asked.settings if name not in changed["ignored"]]
@@ -71,46 +69,26 @@ async def rm(client: Client, asked: Namespace) -> None:
     say(asked, f"{agent['id']} ({agent['handle']}) is deleted, and its keys with it", {"deleted": agent["id"]})
 
 
-async def routing_of(client: Client, agent: dict[str, Any]) -> dict[str, Any]:
-    """What becomes of the agent's incoming calls, in the words ``set`` takes."""
+async def filters_of(client: Client, agent: dict[str, Any]) -> dict[str, Any]:
+    """Whom the agent's contact rules let through, in the words ``set`` takes."""
     identity = await client.get(IDENTITY + agent["handle"])
-    found = {ours: identity.get(theirs) for ours, theirs in FILTER_FIELDS.items()}
-    try:
-        action = await client.get(ACTION, agent_identity_id=identity["id"])
-    except Refused as refused:
-        if refused.status != 404:  # nobody has said yet
-            raise
-        return found
-    return found | {name: action.get(name) for name in ACTION_FIELDS}
+    return {ours: identity.get(theirs) for ours, theirs in FILTER_FIELDS.items()}
 
 
-async def _change_routing(
-    client: Client, agent: dict[str, Any], action: dict[str, Any], filters: dict[str, Any]
-) -> None:
-    """The two places beside the agent itself: what to do with a ring, and who may ring at all."""
-    if not action and not filters:
-        return
-    path = IDENTITY + agent["handle"]
+async def _set_filters(client: Client, agent: dict[str, Any], filters: dict[str, Any]) -> None:
     if filters:
-        await client.patch(path, filters)
-    if action:
-        identity = await client.get(path)
-        if "incoming_call_action" not in action:
-            raise ConfigurationError(f"give incoming_call_action=... together with {', '.join(action)}")
-        await client.put(ACTION, {"agent_identity_id": identity["id"], **action})
+        await client.patch(IDENTITY + agent["handle"], filters)
 
 
-def sorted_out(settings: list[tuple[str, Any]]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """The settings by where they belong: the agent itself, its incoming-call action, its filter modes."""
-    own, action, filters = {}, {}, {}
+def sorted_out(settings: list[tuple[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings by where they belong: the agent itself, and its filter modes."""
+    own, filters = {}, {}
     for name, value in settings:
-        if name in ACTION_FIELDS:
-            action[name] = value
-        elif name in FILTER_FIELDS:
+        if name in FILTER_FIELDS:
             filters[FILTER_FIELDS[name]] = value
         else:
-            own[name] = value
-    return own, action, filters
+            own[SPELLED.get(name, name)] = value
+    return own, filters
 
 
 AGENT = option("agent", help="its id, handle or name")

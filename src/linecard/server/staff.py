@@ -19,7 +19,7 @@ from linecard.exchange import Handler
 from linecard.routing import Route
 from linecard.server import aftermath, handlers, unsettled
 from linecard.server.domain.agents import settings_of
-from linecard.server.domain.inbound_routing import fallback_agent
+from linecard.server.domain.inbound_routing import WITHOUT_SOCKET, fallback_agent
 from linecard.server.kept_record import StoredRecord
 from linecard.server.store import parse_id, public_id
 from linecard.server.store.columns import utc_now
@@ -106,13 +106,11 @@ class Staff(Agents):
             return None
         key = await self._service.store.webhooks.signing_key(row.workspace_id, row.id)
         settings = settings_of(row)
-        if row.websocket_url:
-            return Door(agent_id, settings, websocket_url=row.websocket_url, signing_key=key)
         # An agent without a door of its own still answers: it says its first message, listens and writes down.
         handler = self.handlers.get(row.handler) if row.handler else handlers.listen
-        if handler is None:
+        if handler is None and not row.websocket_url:
             raise AgentUnreachable(agent_id, "this process", f"no handler {row.handler!r} is configured")
-        return Door(agent_id, settings, handler=handler, signing_key=key)
+        return Door(agent_id, settings, handler=handler, websocket_url=row.websocket_url, signing_key=key)
 
     async def _bring(self, call: Call, agent: Door) -> CallSetup:
         row = await self._service.store.calls.find(call.reference)
@@ -131,7 +129,7 @@ class Staff(Agents):
         return CallSetup(
             variables=variables,
             overrides=overrides,
-            websocket_url=row.websocket_url,
+            websocket_url="" if row.options.get(WITHOUT_SOCKET) else row.websocket_url,
             call_id=str(row.id),
             context=_context(row, agent.id),
             record=StoredRecord(self._service, row.id),

@@ -13,6 +13,7 @@ from linecard.numbers import e164
 from linecard.server.auth import Caller
 from linecard.server.domain import voices
 from linecard.server.domain.callers import agent_of, need_admin, need_scope
+from linecard.server.domain.inbound_routing import CALL_HANDLING, CallHandling
 from linecard.server.domain.refusals import Invalid, Unknown
 from linecard.server.reading import complaints
 from linecard.server.store.models import Agent
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
     from linecard.server.service import Service
 
 ACTIONS = ("auto_accept", "auto_reject", "webhook", "hosted_agent", "forward")
-ACTION_FIELDS = (
-    "incoming_call_action", "websocket_url", "incoming_call_webhook_url", "forwarding_target_type",
-    "forwarding_phone_number", "forwarding_sip_uri",
-)  # fmt: skip
 MODES = ("blacklist", "whitelist")
 
 
@@ -40,7 +37,7 @@ async def create(
     settings: Mapping[str, Any] | None = None,
     **action: Any,
 ) -> Agent:
-    """A new agent. ``settings`` are those of :class:`AgentSettings`; ``action`` any of ``ACTION_FIELDS``.
+    """A new agent. ``settings`` are those of :class:`AgentSettings`; ``action`` any of ``CALL_HANDLING``.
 
     ``Taken`` when the handle is; ``UrlRefused`` and ``Invalid`` as for :func:`change`.
     """
@@ -52,7 +49,8 @@ async def create(
         "settings": dict(settings or {}),
         **action,
     }
-    await _check(service, fields, None)
+    fields = one_target(fields)
+    await check(service, fields, None)
     agent = await service.store.agents.create(caller.workspace_id, name=name, handle=handle, **fields)
     service.staff.hired(agent)
     return agent
@@ -93,7 +91,8 @@ async def change(service: Service, caller: Caller, agent: Agent, **fields: Any) 
     if "settings" in fields:
         merged = {**agent.settings, **fields["settings"]}
         fields["settings"] = {name: value for name, value in merged.items() if value is not None}
-    await _check(service, fields, agent)
+    fields = one_target(fields)
+    await check(service, fields, agent)
     if not fields:
         return agent
     changed = await service.store.agents.change(agent.id, **fields)
@@ -113,7 +112,28 @@ def settings_of(agent: Agent, overrides: Mapping[str, Any] | None = None) -> Age
     return AgentSettings.model_validate(known)
 
 
-async def _check(service: Service, fields: Mapping[str, Any], held: Agent | None) -> None:
+def one_target(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """``fields`` with one forwarding target at most: the target says its type, one kind clears the other, and a type of
+    None clears both. ``Invalid`` for two targets."""
+    given = dict(fields)
+    phone, sip = given.get("forwarding_phone_number"), given.get("forwarding_sip_uri")
+    if phone is not None and sip is not None:
+        raise Invalid.field("forwarding_sip_uri", "give one target: a phone number or a SIP URI")
+    if "forwarding_target_type" not in given and (phone or sip):
+        given["forwarding_target_type"] = "phone" if phone else "sip"
+    match given.get("forwarding_target_type", ""):
+        case None:
+            given |= {"forwarding_phone_number": None, "forwarding_sip_uri": None}
+        case "phone":
+            given["forwarding_sip_uri"] = None
+        case "sip":
+            given["forwarding_phone_number"] = None
+    return given
+
+
+async def check(service: Service, fields: Mapping[str, Any], held: Agent | CallHandling | None) -> None:
+    """``Invalid`` or ``UrlRefused`` when ``fields`` do not go together with what is ``held``."""
+
     def now(name: str) -> Any:
         return fields[name] if name in fields else getattr(held, name, None)
 
@@ -122,7 +142,7 @@ async def _check(service: Service, fields: Mapping[str, Any], held: Agent | None
             AgentSettings.model_validate(fields["settings"])
         except ValidationError as failure:
             raise Invalid(complaints(failure, "body")) from None
-        await _check_voice(service, fields["settings"], held.settings if held is not None else {})
+        await _check_voice(service, fields["settings"], held.settings if isinstance(held, Agent) else {})
     if fields.get("websocket_url"):
         await service.outward.websocket(fields["websocket_url"])
     if fields.get("incoming_call_webhook_url"):
@@ -132,13 +152,11 @@ async def _check(service: Service, fields: Mapping[str, Any], held: Agent | None
         raise Invalid.field("handler", f"no handler of that name is configured here (known: {known})")
     if fields.get("forwarding_phone_number"):
         e164(fields["forwarding_phone_number"])
-    if not any(name in fields for name in ACTION_FIELDS):
+    if not any(name in fields for name in CALL_HANDLING):
         return
     action = now("incoming_call_action")
     if action is not None and action not in ACTIONS:
         raise Invalid.field("incoming_call_action", f"must be one of {', '.join(ACTIONS)}", type="enum")
-    if action == "auto_accept" and not now("websocket_url"):
-        raise Invalid.field("client_websocket_url", "auto_accept needs a WebSocket URL")
     if action == "webhook" and not now("incoming_call_webhook_url"):
         raise Invalid.field("incoming_call_webhook_url", "the webhook action needs a webhook URL")
     _check_forwarding(action, now)

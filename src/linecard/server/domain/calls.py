@@ -16,6 +16,7 @@ from linecard.server.auth import Caller
 from linecard.server.domain import admission, dialling
 from linecard.server.domain.agents import settings_of
 from linecard.server.domain.callers import agent_of, need_scope
+from linecard.server.domain.inbound_routing import WITHOUT_SOCKET, own_socket
 from linecard.server.domain.refusals import (
     Invalid,
     NumberInactive,
@@ -115,6 +116,8 @@ async def place(
         raise ShuttingDown
     from_number, to_number = e164(from_number), e164(to_number)
     line, agent, rule = await _who(service, caller, from_number, to_number, agent_id)
+    if websocket_url is None and agent.id == line.agent_id and (own := own_socket(agent, line)) is not None:
+        websocket_url, options = own or None, {**(options or {}), **({} if own else {WITHOUT_SOCKET: True})}
     if idempotency_key is not None:
         known = await _repeat(service, caller, idempotency_key, body_hash)
         if known is not None:

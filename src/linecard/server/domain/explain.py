@@ -17,7 +17,7 @@ from linecard.server.auth import Caller
 from linecard.server.domain import sync
 from linecard.server.domain.agents import settings_of
 from linecard.server.domain.callers import need_scope
-from linecard.server.domain.inbound_routing import fallback_agent, first_agent
+from linecard.server.domain.inbound_routing import CallHandling, call_handling, fallback_agent, first_agent
 from linecard.server.store import parse_id, public_id
 from linecard.server.store.models import Agent, LineRow
 
@@ -106,15 +106,19 @@ async def _by_agent(service: Service, told: Explained, line: LineRow, from_: str
 
 
 async def _by_action(service: Service, told: Explained, line: LineRow, agent: Agent) -> Explained:
-    match agent.incoming_call_action:
+    handling = call_handling(agent, line)
+    if line.call_handling:
+        told.note("number's own settings", ", ".join(sorted(line.call_handling)))
+    match handling.incoming_call_action:
         case "auto_reject":
-            return told.decide("action", REJECT, "auto_reject: the agent declines all calls")
+            whose = "number" if "incoming_call_action" in line.call_handling else "agent"
+            return told.decide("action", REJECT, f"auto_reject: the {whose} declines all calls")
         case "hosted_agent":
             return told.decide("action", REJECT, "hosted_agent is not offered here")
         case "forward":
-            return _forward(service, told, line, agent)
+            return _forward(service, told, line, handling)
         case "webhook":
-            where = _host(agent.incoming_call_webhook_url)
+            where = _host(handling.incoming_call_webhook_url)
             why = f"webhook: {where} is asked while it rings; no good answer in time declines"
             return told.decide("action", ASK, why)
         case action:
@@ -124,12 +128,11 @@ async def _by_action(service: Service, told: Explained, line: LineRow, agent: Ag
         told.note("number's webhook", f"{where} is asked first, and may decline or name another agent")
     for question, found in await _chain(service, line, agent):
         told.note(question, found)
-    return told.decide("answer", ANSWER, f"{agent.name} is connected, at {_door(agent)}")
+    return told.decide("answer", ANSWER, f"{agent.name} is connected, at {_door(agent, handling)}")
 
 
-def _forward(service: Service, told: Explained, line: LineRow, agent: Agent) -> Explained:
-    by_phone = agent.forwarding_target_type == "phone"
-    to = agent.forwarding_phone_number if by_phone else agent.forwarding_sip_uri
+def _forward(service: Service, told: Explained, line: LineRow, handling: CallHandling) -> Explained:
+    by_phone, to = handling.forwarding_target_type == "phone", handling.forward_to
     if not to:
         return told.decide("action", REJECT, "forward, but no target is set")
     try:
@@ -155,8 +158,8 @@ async def _chain(service: Service, line: LineRow, agent: Agent) -> list[tuple[st
     return found
 
 
-def _door(agent: Agent) -> str:
-    return _host(agent.websocket_url) if agent.websocket_url else f"handler {agent.handler or 'listen'}"
+def _door(agent: Agent, handling: CallHandling) -> str:
+    return _host(handling.websocket_url) if handling.websocket_url else f"handler {agent.handler or 'listen'}"
 
 
 def _host(url: str | None) -> str:

@@ -17,6 +17,7 @@ from uuid import uuid4
 import httpx
 
 from linecard.errors import LinecardError
+from linecard.server.domain.inbound_routing import call_handling
 from linecard.server.reading import read_json
 from linecard.server.signing import inkbox_headers, oneinbox_headers
 from linecard.server.store import Snapshot, public_id
@@ -52,7 +53,8 @@ async def ask_agent(ask: IncomingAsk) -> Verdict:
     """Ask the agent's ``incoming_call_webhook_url``."""
     service, agent = ask.service, ask.agent
     write = next((face.incoming for face in service.faces if face.incoming is not None), None)
-    url = agent.incoming_call_webhook_url
+    handling = call_handling(agent, ask.line)
+    url = handling.incoming_call_webhook_url
     if url is None or write is None:
         return Verdict("reject")
     body = json.dumps(await write(ask), separators=(",", ":")).encode()
@@ -70,7 +72,7 @@ async def ask_agent(ask: IncomingAsk) -> Verdict:
             service.store.writer.event(ask.call.id, "call.webhook_refused", {"error": str(refused)})
             return Verdict("reject")
         return Verdict(action, given)
-    if action == "answer" and not agent.websocket_url:
+    if action == "answer" and not handling.websocket_url:
         return Verdict("reject")
     return Verdict(action)
 

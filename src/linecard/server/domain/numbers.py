@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -12,15 +12,15 @@ from linecard.errors import NotFound, NumberUnavailable
 from linecard.numbers import AvailableNumber, NumberQuery, NumberType, OwnedNumber, PendingOrder, country_of, e164
 from linecard.provider import Capability
 from linecard.server.auth import Caller
-from linecard.server.domain import credentials, sync
+from linecard.server.domain import agents, credentials, sync
 from linecard.server.domain.call_control import cancel_scheduled
 from linecard.server.domain.callers import agent_of, need_admin, need_scope
-from linecard.server.domain.inbound_routing import merged
+from linecard.server.domain.inbound_routing import call_handling, merged
 from linecard.server.domain.orders import finish_order
 from linecard.server.domain.refusals import CallsLive, LineHeld, NoStock, ProviderMismatch, Unknown
 from linecard.server.refusals import Taken
 from linecard.server.store import CallFilter, parse_id, public_id
-from linecard.server.store.models import CredentialRow, LineRow
+from linecard.server.store.models import Agent, CredentialRow, LineRow
 
 if TYPE_CHECKING:
     from linecard.server.service import Service
@@ -180,13 +180,14 @@ async def every(service: Service, caller: Caller, *, agent_id: UUID | None = Non
 
 
 async def update(service: Service, caller: Caller, line_id: str | UUID, **changes: Any) -> LineRow:
-    """Set any of ``friendly_name``, ``agent_id`` (None detaches), ``routing`` (merged) and ``inbound_webhook_url``.
+    """Set any of ``friendly_name``, ``agent_id`` (None detaches), ``routing`` (merged), ``inbound_webhook_url`` and
+    ``call_handling`` (merged; None goes back to the agent's). Another agent's setting is not the last one's.
 
     The carrier need not be told: its webhooks name the number, and we look it up at each ring.
     """
     need_admin(caller, "changing a number")
     line = await get(service, caller, line_id)
-    if unknown := set(changes) - {"friendly_name", "agent_id", "routing", "inbound_webhook_url"}:
+    if unknown := set(changes) - {"friendly_name", "agent_id", "routing", "inbound_webhook_url", "call_handling"}:
         raise ValueError(f"not changes of a number: {', '.join(sorted(unknown))}")
     if changes.get("agent_id") is not None:
         changes["agent_id"] = (await agent_of(service.store, caller, changes["agent_id"])).id
@@ -195,9 +196,22 @@ async def update(service: Service, caller: Caller, line_id: str | UUID, **change
     wanted = changes.pop("routing", None) or {}
     if changes.get("agent_id", line) is None:
         wanted = {"agent_id": None, **wanted}  # detached: nobody takes its calls, unless it says now who does
+    own = {} if changes.get("agent_id", line.agent_id) != line.agent_id else line.call_handling
+    if (given := changes.pop("call_handling", {})) or given is None or own != line.call_handling:
+        agent = await service.store.agents.get(line.workspace_id, changes.get("agent_id", line.agent_id))
+        changes["call_handling"] = {} if given is None else await handled(service, agent, own, given)
     if wanted:
         changes["routing"] = await merged(service, caller, line.routing, wanted)
     return await service.store.lines.change(line.id, **changes) if changes else line
+
+
+async def handled(
+    service: Service, agent: Agent | None, own: Mapping[str, Any], change: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A number's ``own`` call handling with ``change`` in it; ``Invalid`` or ``UrlRefused`` when that does not hold."""
+    fields = agents.one_target(change)
+    await agents.check(service, fields, replace(call_handling(agent), **own))
+    return {**own, **fields}
 
 
 async def resync(service: Service, caller: Caller, line_id: str | UUID) -> LineRow:

@@ -16,7 +16,13 @@ from linecard.errors import DestinationNotAllowed
 from linecard.events import IncomingCall
 from linecard.registry import Line
 from linecard.routing import Answer, Forward, LeaveRinging, Reject, Route
-from linecard.server.domain.inbound_routing import first_agent
+from linecard.server.domain.inbound_routing import (
+    WITHOUT_SOCKET,
+    CallHandling,
+    call_handling,
+    first_agent,
+    own_socket,
+)
 from linecard.server.domain.incoming_webhook import IncomingAsk, ask_agent, ask_number
 from linecard.server.domain.overrides import call_settings, fitting
 from linecard.server.refusals import OverLimit
@@ -80,14 +86,15 @@ class ServiceRouter:
 
     async def _by_action(self, call: CallRow, line: LineRow, agent: Agent, limits: Snapshot) -> Decision:
         store = self._service.store
-        action = agent.incoming_call_action
-        match action:
+        handling = call_handling(agent, line)
+        match handling.incoming_call_action:
             case "auto_reject":
-                return Decision(Reject(), "the agent declines all calls (auto_reject)")
+                whose = "number" if "incoming_call_action" in line.call_handling else "agent"
+                return Decision(Reject(), f"the {whose} declines all calls (auto_reject)")
             case "hosted_agent":
                 return Decision(Reject(), "hosted_agent is not offered here")
             case "forward":
-                return await self._forward(call, line, agent)
+                return await self._forward(call, line, handling)
             case "webhook":
                 said = await ask_agent(IncomingAsk(self._service, call, line, agent, limits))
                 if said.action == "ignore":
@@ -102,18 +109,33 @@ class ServiceRouter:
                     answer = await ask_number(IncomingAsk(self._service, call, line, agent, limits))
                     if answer.get("action") == "reject":
                         return Decision(Reject(), "the number's webhook said reject")
-                    agent = await self._as_told(call, line, agent, answer)
+                    told = await self._as_told(call, line, agent, answer)
+                    if told.id != agent.id:
+                        return await self._answer(call, told)
+        await self._note_socket(call, agent, line)
         return await self._answer(call, agent)
 
-    async def _forward(self, call: CallRow, line: LineRow, agent: Agent) -> Decision:
-        to = agent.forwarding_phone_number if agent.forwarding_target_type == "phone" else agent.forwarding_sip_uri
+    async def _note_socket(self, call: CallRow, agent: Agent, line: LineRow) -> None:
+        """A WebSocket URL of the number's own takes the place of the agent's, unless the webhook named one."""
+        url = own_socket(agent, line)
+        if url is None or call.websocket_url is not None:
+            return
+        if url:
+            call.websocket_url = url
+            await self._service.store.calls.note(call.id, websocket_url=url)
+        else:
+            call.options = {**call.options, WITHOUT_SOCKET: True}
+            await self._service.store.calls.note(call.id, options=call.options)
+
+    async def _forward(self, call: CallRow, line: LineRow, handling: CallHandling) -> Decision:
+        to = handling.forward_to
         if not to:
             return Decision(Reject(), "forward, but no target is set")
         try:
             self._service.exchange.policy.check_destination(line.number, to)
         except DestinationNotAllowed as refused:
             return Decision(Reject(), f"the call may not be forwarded there: {refused}")
-        kept = {"target_type": agent.forwarding_target_type, "target": to}
+        kept = {"target_type": handling.forwarding_target_type, "target": to}
         await self._service.store.calls.note(call.id, options={**call.options, "forwarding": kept})
         return Decision(Forward(to), "the agent forwards its calls")
 
@@ -127,7 +149,7 @@ class ServiceRouter:
             notes["details"] = metadata
         if isinstance(overrides := answer.get("overrides"), dict):
             notes["overrides"] = overrides
-            notes["options"] = {**call.options, "settings": fitting(call_settings(overrides))}
+            call.options = notes["options"] = {**call.options, "settings": fitting(call_settings(overrides))}
         if notes:
             await store.calls.note(call.id, **notes)
         wanted = answer.get("agent_id")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from linecard.server.auth import Caller
 from linecard.server.domain.callers import agent_of
 from linecard.server.domain.refusals import Invalid
 from linecard.server.endpoints import Asked, Endpoint
 from linecard.server.inkbox import call_handling
-from linecard.server.inkbox.call_handling import Handling
+from linecard.server.inkbox.call_handling import Handling, shown_for
 from linecard.server.inkbox.errors import NotConfigured
-from linecard.server.inkbox.number_shape import action_of
 from linecard.server.inkbox.shapes import PHONE, Action, Given, Id, Shown, Uuid
 from linecard.server.store.models import Agent
+
+if TYPE_CHECKING:
+    from linecard.server.service import Service
 
 ROOT = f"{PHONE}/incoming-call-action"
 
@@ -41,16 +45,19 @@ class ActionShown(Shown):
     forwarding_sip_uri: str | None
 
 
-def action_shown(agent: Agent) -> ActionShown:
-    """The agent's setting."""
+async def action_shown(service: Service, agent: Agent) -> ActionShown:
+    """The identity's setting; :class:`NotConfigured` while nobody has made one."""
+    handling = shown_for(agent, await service.store.lines.list(agent.workspace_id, agent_id=agent.id))
+    if handling.incoming_call_action is None:
+        raise NotConfigured("nobody has set this identity's incoming-call action yet: PUT it here")
     return ActionShown(
         agent_identity_id=agent.id,
-        incoming_call_action=action_of(agent),
-        client_websocket_url=agent.websocket_url,
-        incoming_call_webhook_url=agent.incoming_call_webhook_url,
-        forwarding_target_type=agent.forwarding_target_type,
-        forwarding_phone_number=agent.forwarding_phone_number,
-        forwarding_sip_uri=agent.forwarding_sip_uri,
+        incoming_call_action=handling.incoming_call_action,
+        client_websocket_url=handling.websocket_url,
+        incoming_call_webhook_url=handling.incoming_call_webhook_url,
+        forwarding_target_type=handling.forwarding_target_type,
+        forwarding_phone_number=handling.forwarding_phone_number,
+        forwarding_sip_uri=handling.forwarding_sip_uri,
     )
 
 
@@ -63,16 +70,15 @@ async def get(asked: Asked[None, Whose]) -> ActionShown:
     """The setting; 404 while nobody has made one."""
     _need_identity(asked.caller, asked.query.agent_identity_id, "query")
     agent = await agent_of(asked.service.store, asked.caller, asked.query.agent_identity_id)
-    if agent.incoming_call_action is None:
-        raise NotConfigured("nobody has set this identity's incoming-call action yet: PUT it here")
-    return action_shown(agent)
+    return await action_shown(asked.service, agent)
 
 
 async def put(asked: Asked[ActionSent, None]) -> ActionShown:
     """Make the setting."""
     _need_identity(asked.caller, asked.body.agent_identity_id, "body")
     agent = await agent_of(asked.service.store, asked.caller, asked.body.agent_identity_id)
-    return action_shown(await call_handling.apply(asked.service, asked.caller, agent, asked.body))
+    changed = await call_handling.apply(asked.service, asked.caller, agent, asked.body)
+    return await action_shown(asked.service, changed)
 
 
 ENDPOINTS = [

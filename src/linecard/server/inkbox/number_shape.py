@@ -1,13 +1,13 @@
 """A phone number as this face shows it: the line, with the settings of the identity it belongs to.
 
-How incoming calls are taken is the identity's (one row rules all its lines); the number's fields are the older door
-to the same setting.
+How incoming calls are taken is the identity's, unless it was set for this number alone.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from linecard.server.domain.inbound_routing import call_handling
 from linecard.server.inkbox.shapes import Moment, Shown, Uuid
 from linecard.server.store.models import Agent, LineRow
 
@@ -53,27 +53,23 @@ class NumberShown(Shown):
     updated_at: Moment
 
 
-def action_of(agent: Agent | None) -> str:
-    """What becomes of incoming calls. An agent for whom nobody has said takes them; a number of nobody's does not."""
-    if agent is None:
-        return "auto_reject"
-    return agent.incoming_call_action or "auto_accept"
-
-
 def number_shown(line: LineRow, agent: Agent | None, notice: FilterNotice | None = None) -> NumberShown:
     """The line and its identity as one object."""
+    handling = call_handling(agent, line)
+    # An agent for whom nobody has said takes its calls; a number of nobody's does not.
+    action = (handling.incoming_call_action or "auto_accept") if agent is not None else "auto_reject"
     inbound = agent.inbound_filter_mode if agent is not None else "blacklist"
     return NumberShown(
         id=line.id,
         number=line.number,
         type=line.type,
         status=STATUS.get(line.status, "paused"),
-        incoming_call_action=action_of(agent),
-        client_websocket_url=agent.websocket_url if agent is not None else None,
-        incoming_call_webhook_url=agent.incoming_call_webhook_url if agent is not None else None,
-        forwarding_target_type=agent.forwarding_target_type if agent is not None else None,
-        forwarding_phone_number=agent.forwarding_phone_number if agent is not None else None,
-        forwarding_sip_uri=agent.forwarding_sip_uri if agent is not None else None,
+        incoming_call_action=action,
+        client_websocket_url=handling.websocket_url,
+        incoming_call_webhook_url=handling.incoming_call_webhook_url,
+        forwarding_target_type=handling.forwarding_target_type,
+        forwarding_phone_number=handling.forwarding_phone_number,
+        forwarding_sip_uri=handling.forwarding_sip_uri,
         filter_mode=inbound,
         inbound_filter_mode=inbound,
         outbound_filter_mode=agent.outbound_filter_mode if agent is not None else "blacklist",

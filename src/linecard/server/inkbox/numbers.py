@@ -91,19 +91,24 @@ async def get(asked: Asked[None, None]) -> NumberShown:
 
 
 async def change(asked: Asked[NumberChange, None]) -> NumberShown:
-    """Set how the number's calls are taken: the same setting as its identity's incoming-call action."""
+    """Set how this number's calls are taken; its identity's other numbers keep the identity's setting.
+
+    The filter mode is the identity's: contact rules go for all its numbers.
+    """
     service, caller, body = asked.service, asked.caller, asked.body
     line = await numbers.get(service, caller, asked.path["number_id"])
     agent = await service.store.agents.get(line.workspace_id, line.agent_id)
     if agent is None:
         raise Said(409, "number_has_no_identity", "the number is nobody's: give it an identity first")
-    fields = call_handling.changes(body)
-    turned = False
     if "filter_mode" in body.model_fields_set:
         need_admin(caller, "setting a filter mode")
-        fields |= {"inbound_filter_mode": body.filter_mode, "outbound_filter_mode": body.filter_mode}
+    if fields := call_handling.changes(body):
+        line = await call_handling.apply_to_number(service, agent, line, fields)
+    turned = False
+    if "filter_mode" in body.model_fields_set:
+        modes = {"inbound_filter_mode": body.filter_mode, "outbound_filter_mode": body.filter_mode}
         turned = (agent.inbound_filter_mode, agent.outbound_filter_mode) != (body.filter_mode, body.filter_mode)
-    agent = await agents.change(service, caller, agent, **fields)
+        agent = await agents.change(service, caller, agent, **modes)
     notice = None
     if turned:
         action, count = await service.store.rules.redundant(agent.id, body.filter_mode)

@@ -14,12 +14,13 @@ from pydantic import Field
 
 from linecard.server.domain import calls
 from linecard.server.domain.callers import agent_of
+from linecard.server.domain.inbound_routing import call_handling
 from linecard.server.domain.refusals import Invalid
 from linecard.server.endpoints import Asked, Endpoint
 from linecard.server.inkbox.call_shape import CallPlaced, fields_of
 from linecard.server.inkbox.errors import Said
 from linecard.server.inkbox.shapes import PHONE, Id, Number, RateLimit, Sent, Url
-from linecard.server.store.models import Agent
+from linecard.server.store.models import Agent, LineRow
 
 KEY = "idempotency-key"
 READABLE = re.compile(r"[ -~]{1,255}")
@@ -55,8 +56,8 @@ async def place(asked: Asked[CallSent, None]) -> CallPlaced:
         raise Invalid.field("from_number", "is required to call from a number of your own", type="missing")
     if body.mode == "hosted_agent":
         raise Said(503, "hosted_agent_unavailable", "Voice AI is not offered here: give a client_websocket_url")
-    agent = await _agent(asked, body.from_number)
-    websocket_url = body.client_websocket_url or (agent.websocket_url if agent is not None else None)
+    agent, line = await _who(asked, body.from_number)
+    websocket_url = body.client_websocket_url or call_handling(agent, line).websocket_url
     if agent is not None and websocket_url is None and agent.handler is None:
         raise Invalid.field("client_websocket_url", "neither the request nor the number has a WebSocket URL")
     settings: dict[str, Any] = {"on_voicemail": on_voicemail, "voicemail_detection": on_voicemail != "ignore"}
@@ -101,15 +102,17 @@ def _check(body: CallSent) -> OnVoicemail:
     return wanted
 
 
-async def _agent(asked: Asked[CallSent, None], from_number: str) -> Agent | None:
-    """Who will talk: the identity named, else the number's. None when the domain is going to refuse anyway."""
+async def _who(asked: Asked[CallSent, None], from_number: str) -> tuple[Agent | None, LineRow | None]:
+    """Who will talk: the identity named, else the number's, and then the number too. No identity when the domain is
+    going to refuse anyway."""
     store, caller = asked.service.store, asked.caller
-    if asked.body.agent_identity_id is not None:
-        return await agent_of(store, caller, asked.body.agent_identity_id)
     line = await store.lines.by_number(from_number, caller.workspace_id)
+    if asked.body.agent_identity_id is not None:
+        agent = await agent_of(store, caller, asked.body.agent_identity_id)
+        return agent, line if line is not None and line.agent_id == agent.id else None
     if line is None or line.status != "active" or not caller.may_act_for(line.agent_id):
-        return None
-    return await store.agents.get(caller.workspace_id, line.agent_id)
+        return None, None
+    return await store.agents.get(caller.workspace_id, line.agent_id), line
 
 
 ENDPOINTS = [

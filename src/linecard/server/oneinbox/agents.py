@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from copy import copy
+from dataclasses import asdict
 from typing import Any, get_args, get_origin
 
 from pydantic import ConfigDict, Field, create_model
@@ -14,13 +15,15 @@ from pydantic.fields import FieldInfo
 
 from linecard.agent.settings import AgentSettings
 from linecard.server.domain import agents, voices
+from linecard.server.domain.inbound_routing import CALL_HANDLING, call_handling
 from linecard.server.domain.overrides import settings_in, unused_in
 from linecard.server.endpoints import Asked, Endpoint
-from linecard.server.oneinbox.shapes import Listing, Moment, Name, Sent, Shown, Slice, Url, cut
+from linecard.server.oneinbox.number_shapes import HandlingSent, HandlingShown
+from linecard.server.oneinbox.shapes import Listing, Moment, Name, Slice, cut
 from linecard.server.oneinbox.spellings import LlmSent, TranscriberSent, TtsSent
 from linecard.server.store.models import Agent
 
-OWN = ("name", "description", "websocket_url", "handler")
+OWN = ("name", "description", "handler", *CALL_HANDLING)
 """What an agent is beside its settings."""
 
 SILENCE = 10.0
@@ -33,27 +36,25 @@ WHEN_NEW = {"silence_timeout_seconds": f"left out: {SILENCE:g}, or never with a 
 """Settings that start otherwise here than in the library."""
 
 
-class AgentBody(Sent):
+class AgentBody(HandlingSent):
     """A WebSocket or a handler, and its settings. ``tts``, ``transcriber`` and ``llm`` are other spellings of these."""
 
     model_config = ConfigDict(extra="allow")
 
     description: str | None = Field(default=None, max_length=2000)
-    websocket_url: Url | None = Field(default=None, description="Where calls go: your server, as wss://")
     handler: str | None = Field(default=None, max_length=200, description="Or a Python handler configured here")
     tts: TtsSent | None = None
     transcriber: TranscriberSent | None = None
     llm: LlmSent | None = None
 
 
-class AgentKnown(Shown):
+class AgentKnown(HandlingShown):
     """An agent. ``ignored`` names what the request held and this service has no use for; only then is it filled."""
 
     id: str
     name: str
     handle: str
     description: str | None
-    websocket_url: str | None
     handler: str | None
     effective_system_prompt: str
     llm_id: str | None = None
@@ -104,7 +105,7 @@ def shown(agent: Agent, ignored: list[str] | None = None) -> AgentKnown:
         name=agent.name,
         handle=agent.handle,
         description=agent.description,
-        websocket_url=agent.websocket_url,
+        **asdict(call_handling(agent)),
         handler=agent.handler,
         ignored=ignored or [],
         created_at=agent.created_at,

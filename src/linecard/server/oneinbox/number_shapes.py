@@ -14,6 +14,36 @@ from linecard.server.store.models import LineRow
 if TYPE_CHECKING:
     from linecard.server.service import Service
 
+Action = Literal["auto_accept", "auto_reject", "webhook", "forward"]
+
+
+class HandlingSent(Sent):
+    """How incoming calls are taken. ``incoming_call_action`` null: as ``auto_accept``."""
+
+    incoming_call_action: Action | None = Field(
+        default=None,
+        description="auto_accept connects the agent: its websocket_url, else its handler, else `listen`; auto_reject "
+        "declines; webhook asks incoming_call_webhook_url; forward sends the caller to the forwarding target",
+    )
+    websocket_url: Url | None = Field(
+        default=None, description="Where calls go: your server, as wss://. Takes precedence over a handler"
+    )
+    incoming_call_webhook_url: Url | None = None
+    forwarding_target_type: Literal["phone", "sip"] | None = None
+    forwarding_phone_number: Number | None = None
+    forwarding_sip_uri: str | None = Field(default=None, max_length=512, pattern=r"^sips?:[!-~]+$")
+
+
+class HandlingShown(Shown):
+    """How incoming calls are taken."""
+
+    incoming_call_action: str | None
+    websocket_url: str | None
+    incoming_call_webhook_url: str | None
+    forwarding_target_type: str | None
+    forwarding_phone_number: str | None
+    forwarding_sip_uri: str | None
+
 
 class FallbackSent(Sent):
     """Who takes the calls the first cannot."""
@@ -55,6 +85,10 @@ class NumberChange(Sent):
     )
     inbound_routing: RoutingSent | None = None
     inbound_webhook_url: Url | None = None
+    call_handling: HandlingSent | None = Field(
+        default=None,
+        description="For this number alone, in place of its agent's: keys not given stay. null: back to the agent's",
+    )
 
 
 class NumberWanted(BaseModel):
@@ -123,6 +157,9 @@ class NumberShown(Shown):
     dispatch_rule_id: str | None = None
     inbound_routing: RoutingShown
     inbound_webhook_url: str | None
+    call_handling: dict[str, str | None] = Field(
+        description="What was set for this number alone; its agent's setting holds for the rest"
+    )
     provider_sync: SyncShown | None
     webhook_url: str
     country: str | None
@@ -174,6 +211,7 @@ def shown(service: Service, row: LineRow) -> NumberShown:
         credential_id=public_id("credential", row.credential_id),
         inbound_routing=RoutingShown.model_validate(row.routing),
         inbound_webhook_url=row.inbound_webhook_url,
+        call_handling=row.call_handling,
         provider_sync=SyncShown.model_validate(row.sync) if row.sync else None,
         webhook_url=sync.webhook_url(service, row),
         country=row.country,

@@ -105,9 +105,11 @@ async def get(asked: Asked[None, None]) -> NumberShown:
 async def change(asked: Asked[NumberChange, None]) -> NumberShown:
     """Move it to another agent (null: to nobody), rename it, or change its routing, which is merged."""
     body = asked.body
-    changes: dict[str, Any] = body.model_dump(include=body.model_fields_set - {"inbound_routing"})
+    changes: dict[str, Any] = body.model_dump(include=body.model_fields_set - {"inbound_routing", "call_handling"})
     if body.inbound_routing is not None:
         changes["routing"] = _routing(body.inbound_routing)
+    if "call_handling" in body.model_fields_set:
+        changes["call_handling"] = _routing(body.call_handling) if body.call_handling is not None else None
     return shown(
         asked.service, await numbers.update(asked.service, asked.caller, asked.path["phone_id"], **changes)
     )

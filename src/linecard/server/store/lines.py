@@ -35,7 +35,7 @@ HELD = Statement(  # "active" sorts before "inactive"
 CHANGEABLE = frozenset(
     {
         "friendly_name", "agent_id", "type", "country", "state", "status", "carrier_number_id", "bought", "routing",
-        "inbound_webhook_url", "sync",
+        "inbound_webhook_url", "call_handling", "sync",
     }
 )  # fmt: skip
 
@@ -83,6 +83,8 @@ class Lines:
                     )
                 )
                 if row is not None:
+                    if row.agent_id != fields["agent_id"]:
+                        row.call_handling = {}  # said of another agent's calls
                     for name, value in fields.items():
                         setattr(row, name, value)
                     return

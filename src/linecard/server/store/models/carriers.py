@@ -47,6 +47,7 @@ class LineRow(Table):
 
     A number is active once in the whole system, because a ring names only the number; and held once per
     credential. ``bought`` says we ordered it at the carrier, so giving it back there is ours to do.
+    ``call_handling`` holds what was set for this number alone of how its agent's calls are taken.
     """
 
     __tablename__ = "lines"
@@ -73,6 +74,7 @@ class LineRow(Table):
     bought: Mapped[bool] = mapped_column(default=False)
     routing: Mapped[dict[str, Any]] = mapped_column(default=dict)
     inbound_webhook_url: Mapped[str | None]
+    call_handling: Mapped[dict[str, Any]] = mapped_column(default=dict)
     sync: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     created_at: Mapped[Created]
     updated_at: Mapped[Updated]
