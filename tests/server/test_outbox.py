@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -18,10 +19,12 @@ from sqlalchemy import select, update
 from tenants import Tenant, make_tenant
 
 from linecard.calls import CallStatus, EndReason
+from linecard.server import outbox
 from linecard.server.outbox import INKBOX_PAUSES, ONEINBOX_PAUSES, Sender, Style
 from linecard.server.outward import GuardedTransport, Outward
+from linecard.server.refusals import TooManyWebhooks
 from linecard.server.signing import inkbox_headers, oneinbox_headers
-from linecard.server.store import Store
+from linecard.server.store import NewCall, Store
 from linecard.server.store.columns import utc_now
 from linecard.server.store.database import Database
 from linecard.server.store.models import Attempt, Delivery, Subscription
@@ -161,14 +164,20 @@ async def test_subscribers_hear_only_their_own_workspace_agent_line_and_events(s
     await store.webhooks.change(paused, status="paused")
     await subscribe(store, tenant, url="https://hook.example/line", line_id=tenant.line.id)
     await talked(store, tenant)
+    theirs = await talked(store, other)  # both workspaces have events in the same fan-out
     receiver = Receiver()
     await sender(store, receiver).run_once()
-    assert {str(request.url) for request in receiver.got} == {"https://hook.example/line"}
+    assert sorted(str(request.url) for request in receiver.got) == [
+        *["https://hook.example/line"] * 2, *["https://hook.example/other"] * 2
+    ]  # fmt: skip
+    sent = {(one.workspace_id, one.url, one.call_id == theirs) for one in await deliveries(store)}
+    assert sent == {
+        (tenant.workspace.id, "https://hook.example/line", False),
+        (other.workspace.id, "https://hook.example/other", True),
+    }
 
 
 async def test_a_calls_own_url_is_told_too_but_nobody_twice(store: Store, tenant: Tenant) -> None:
-    from linecard.server.store import NewCall
-
     await subscribe(store, tenant, url="https://hook.example/a")
     for own in ("https://hook.example/a", "https://hook.example/own"):
         row, _ = await store.calls.create(
@@ -216,6 +225,162 @@ async def test_a_receiver_that_cannot_be_written_for_does_not_hold_up_the_others
     await post.run_once()
     assert {request.url.path for request in receiver.got} == {"/good"}
     assert "could not be written" in caplog.text
+
+
+async def test_a_workspace_has_so_many_subscriptions_and_no_more_however_many_ask_at_once(
+    store: Store, tenant: Tenant
+) -> None:
+    other = await make_tenant(store, "+12125550101", "other")
+    made = await asyncio.gather(*(subscribe(store, tenant, most=3) for _ in range(8)), return_exceptions=True)
+    assert len([one for one in made if isinstance(one, Subscription)]) == 3
+    refused = [one for one in made if isinstance(one, TooManyWebhooks)]
+    assert len(refused) == 5 and all("3 webhook subscriptions" in str(one) for one in refused)
+    await subscribe(store, other, most=3)
+    await store.webhooks.delete(next(one for one in made if isinstance(one, Subscription)))
+    await subscribe(store, tenant, most=3)
+
+
+# --- fairness -------------------------------------------------------------------------------------------------------
+
+
+async def test_sixty_silent_receivers_hold_up_neither_another_workspace_nor_their_own_workspaces_good_one(
+    store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "SLOW_AFTER", 0.05)
+    loud = await make_tenant(store, "+12125550101", "loud")
+    for number in range(60):
+        await subscribe(store, loud, url=f"https://silent.example/{number}")
+    await subscribe(store, loud, url="https://good.example/")
+    await subscribe(store, tenant, url="https://quiet.example/")
+    never, news = asyncio.Event(), asyncio.Condition()
+    got: Counter[str] = Counter()
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        async with news:
+            got[request.url.host] += 1
+            news.notify_all()
+        if request.url.host == "silent.example":
+            await never.wait()
+        return httpx.Response(200)
+
+    post = sender(store, answer)
+    store.on_announcement = post.wake
+    post.start()
+    for call in range(1, 4):
+        await talked(store, loud)
+        await talked(store, tenant)
+        async with asyncio.timeout(10), news:
+            await news.wait_for(lambda call=call: got["quiet.example"] == got["good.example"] == 2 * call)  # type: ignore[misc]
+    async with asyncio.timeout(10), news:
+        await news.wait_for(lambda: got["silent.example"] == 60)  # of each lane one, and no lane twice
+    never.set()
+    await post.stop()
+
+
+async def test_what_is_under_way_is_bounded_by_workspace_slow_or_not(
+    store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "SLOW_AFTER", 0.02)
+    for name, value in {"AT_ONCE_EACH": 6, "CLAIM_EACH": 2, "SLOW_AT_ONCE_EACH": 10}.items():
+        monkeypatch.setattr(outbox, name, value)
+    for number in range(30):
+        await subscribe(store, tenant, url=f"https://silent.example/{number}", events=["call.ended"])
+    never, under_way = asyncio.Event(), 0
+
+    async def silent(request: httpx.Request) -> httpx.Response:
+        nonlocal under_way
+        under_way += 1
+        await never.wait()
+        return httpx.Response(200)
+
+    post = sender(store, silent)
+    await talked(store, tenant)
+    post.start()
+    async with asyncio.timeout(10):
+        while under_way < 16:
+            await asyncio.sleep(0.01)
+    for _ in range(5):
+        await asyncio.sleep(0.03)
+        post.wake()
+    assert under_way == 6 + 10
+    never.set()
+    async with asyncio.timeout(10):
+        while under_way < 30:  # who answers late is slow, and is not forgotten
+            await asyncio.sleep(0.01)
+    await post.stop()
+
+
+async def test_a_workspace_with_many_events_delays_nobody_elses_next_one(store: Store, tenant: Tenant) -> None:
+    other = await make_tenant(store, "+12125550101", "other")
+    for who in (other, tenant):
+        await subscribe(store, who)
+    for _ in range(8):
+        await talked(store, other)
+    mine = await talked(store, tenant)
+    assert await store.outbox.fan_out(sender(store, Receiver())._write, limit=4) == 4
+    assert [one.event_type for one in await deliveries(store) if one.call_id == mine] == ["call.started", "call.ended"]
+
+
+async def test_workspaces_take_turns_and_slow_receivers_are_taken_apart(store: Store, tenant: Tenant) -> None:
+    other = await make_tenant(store, "+12125550101", "other")
+    slow = await subscribe(store, other, url="https://hook.example/slow", events=["call.ended"])
+    for number in range(5):
+        await subscribe(store, other, url=f"https://hook.example/{number}", events=["call.ended"])
+    await subscribe(store, tenant, url="https://hook.example/mine", events=["call.ended"])
+    await talked(store, other)
+    await talked(store, tenant)
+    while await store.outbox.fan_out(sender(store, Receiver())._write):
+        pass
+    known = [f"subscription:{slow.id.hex}"]
+    claim = store.outbox.claim
+    first = await claim(limit=4, each=2, slow=known)
+    assert Counter(one.workspace_id for one in first) == {other.workspace.id: 2, tenant.workspace.id: 1}
+    assert await claim(slow=known, full=[other.workspace.id]) == []
+    assert [one.url for one in await claim(slow=known, slow_ones=True)] == ["https://hook.example/slow"]
+    assert len(await claim(slow=known)) == 3
+
+
+async def test_the_own_urls_of_one_workspaces_calls_are_slow_together_by_their_host(
+    store: Store, tenant: Tenant
+) -> None:
+    other = await make_tenant(store, "+12125550101", "other")
+    for who, url in (
+        (tenant, "https://Own.example/1"), (tenant, "https://own.example/2"), (tenant, "https://own.example:444/"),
+        (other, "https://own.example/1"),
+    ):  # fmt: skip
+        new = NewCall(line=who.line, to_number="+14155550178", agent_id=who.agent.id, webhook_url=url)
+        row, _ = await store.calls.create(new)
+        await store.callbook.update(row.reference, lambda c: c.model_copy(update={"status": CallStatus.ENDED}))
+    while await store.outbox.fan_out(sender(store, Receiver())._write):
+        pass
+    of = Counter(one.receiver for one in await deliveries(store))
+    assert of == {
+        f"host:{tenant.workspace.id.hex}:own.example": 2,
+        f"host:{tenant.workspace.id.hex}:own.example:444": 1,
+        f"host:{other.workspace.id.hex}:own.example": 1,
+    }
+    assert len({one.lane for one in await deliveries(store)}) == 4  # each call is told in its own order all the same
+
+
+async def test_what_is_old_is_deleted_and_what_nobody_takes_is_given_up_in_time(store: Store, tenant: Tenant) -> None:
+    await subscribe(store, tenant, events=["call.ended"])
+    receiver = Receiver()
+    post = sender(store, receiver)
+    await talked(store, tenant)
+    await post.run_once()
+    receiver.answer = lambda _: httpx.Response(503)
+    await talked(store, tenant)
+    await post.run_once()
+    now = utc_now()
+    assert await store.outbox.clean(at=now + timedelta(hours=23)) == 0
+    assert [one.status for one in await deliveries(store)] == ["delivered", "pending"]
+    assert await store.outbox.clean(at=now + timedelta(hours=25)) == 0
+    assert [one.status for one in await deliveries(store)] == ["delivered", "failed"]
+    assert await store.outbox.clean(at=now + timedelta(days=8), limit=3) == 4  # events: two of each call
+    assert await store.outbox.waiting() == (False, False)
+    assert len(await store.webhooks.log(tenant.workspace.id)) == 2
+    assert await store.outbox.clean(at=now + timedelta(days=32)) == 2
+    assert list(await store.webhooks.log(tenant.workspace.id)) == await deliveries(store) == []
 
 
 # --- retries and order ----------------------------------------------------------------------------------------------
@@ -341,10 +506,10 @@ async def test_of_many_claiming_at_once_each_delivery_goes_to_one(store: Store, 
     await talked(store, tenant)
     post = sender(store, Receiver())
     await store.outbox.fan_out(post._write)
-    claimed = await asyncio.gather(*(store.outbox.claim(limit=2) for _ in range(10)))
-    ids = [delivery.id for part in claimed for delivery in part]
-    assert len(ids) == len(set(ids))
-    assert len(ids) == 6
+    ids: list[int] = []
+    while any(claimed := await asyncio.gather(*(store.outbox.claim(limit=2) for _ in range(10)))):
+        ids += [delivery.id for part in claimed for delivery in part]
+    assert len(ids) == len(set(ids)) == 6
 
 
 async def test_what_is_only_good_at_once_is_sent_once_and_holds_up_nothing(store: Store, tenant: Tenant) -> None:
@@ -413,6 +578,25 @@ async def test_a_url_that_turned_inside_is_refused_for_good_and_logged(store: St
     assert "private or reserved" in (logged.attempt.error_detail or "")
     assert logged.delivery.status == "failed"
     assert receiver.got == []
+
+
+async def test_a_name_that_does_not_resolve_now_is_tried_again(store: Store, tenant: Tenant) -> None:
+    async def nowhere(host: str, port: int) -> list[str]:
+        return []
+
+    await subscribe(store, tenant, events=["call.ended"])
+    await talked(store, tenant)
+    receiver = Receiver()
+    post = sender(store, receiver)
+    good = post.http
+    post.http = httpx.AsyncClient(transport=GuardedTransport(Outward(resolve=nowhere), httpx.MockTransport(receiver)))
+    await post.run_once()
+    (waiting,) = await deliveries(store)
+    assert (waiting.status, receiver.got) == ("pending", [])
+    post.http = good
+    await all_due(store)
+    await post.run_once()
+    assert receiver.kinds == ["call.ended"]
 
 
 async def test_a_receiver_that_drips_is_given_up_after_the_time_allowed(store: Store, tenant: Tenant) -> None:

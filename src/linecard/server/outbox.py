@@ -12,6 +12,7 @@ import contextlib
 import logging
 import random
 import time
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -33,6 +34,21 @@ log = logging.getLogger("linecard")
 
 POLL = 1.0
 """Seconds between looks when nobody called :meth:`Sender.wake`: for other processes' events, and retries."""
+
+CLEAN_EVERY = 600.0
+"""Seconds between deletions of what is old."""
+
+SLOW_AFTER = 0.5
+"""Seconds after which a receiver counts as slow, until it has answered sooner."""
+
+SLOW_KNOWN = 500
+"""Slow receivers a process keeps in mind; one that is forgotten is found slow again by its next delivery."""
+
+AT_ONCE, AT_ONCE_EACH, CLAIM_EACH = 100, 20, 5
+"""Deliveries under way to receivers that are not slow: of a process, of a workspace, and taken for it at one look."""
+
+SLOW_AT_ONCE, SLOW_AT_ONCE_EACH = 256, 64
+"""The same to slow receivers. What was sent before its receiver was found slow moves over here when there is room."""
 
 BODY_KEPT = 2000
 
@@ -57,23 +73,38 @@ ONEINBOX_PAUSES = (1.0, 5.0, 30.0, 120.0, 600.0)
 INKBOX_PAUSES = (1.0, 5.0)
 
 
+@dataclass(slots=True, eq=False)
+class Post:
+    """A delivery under way. ``late``: its receiver has not answered for ``SLOW_AFTER``. ``slow``: it takes one of the
+    places for slow receivers."""
+
+    delivery: Delivery
+    slow: bool = False
+    late: bool = False
+
+
 @dataclass(slots=True)
 class Sender:
-    """One process's postman. ``styles`` are the faces by name; ``own`` is the face of calls' own URLs."""
+    """One process's postman. ``styles`` are the faces by name; ``own`` is the face of calls' own URLs.
+
+    Workspaces take turns, each has so many places at once, and receivers that are slow or dead have places of their
+    own: whoever has many of them waits for himself, and neither other workspaces nor his own good receivers do.
+    """
 
     queue: Queue
     webhooks: Webhooks
     http: httpx.AsyncClient
     styles: Mapping[str, Style]
     own: Callable[[Addressed], str] = lambda _: "oneinbox"
-    at_once: int = 20
     timeout: float = 10.0
     jitter: Callable[[], float] = random.random
     sent: int = 0
     failed: int = 0
     _bell: asyncio.Event = field(default_factory=asyncio.Event)
     _loop: asyncio.Task[None] | None = None
-    _going: set[asyncio.Task[None]] = field(default_factory=set)
+    _cleaning: asyncio.Task[None] | None = None
+    _going: dict[asyncio.Task[None], Post] = field(default_factory=dict)
+    _slow: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
     def wake(self) -> None:
         """There is news: look now. Cheap; may be called after every commit."""
@@ -81,14 +112,17 @@ class Sender:
 
     def start(self) -> None:
         """Begin to send, until :meth:`stop`."""
-        self._loop = asyncio.get_running_loop().create_task(self._run(), name="send webhooks")
+        loop = asyncio.get_running_loop()
+        self._loop = loop.create_task(self._run(), name="send webhooks")
+        self._cleaning = loop.create_task(self._clean(), name="delete old webhooks")
 
     async def stop(self) -> None:
         """Finish what is on its way and stop; the rest waits in the store."""
-        if self._loop is not None:
-            self._loop.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._loop
+        for task in (self._loop, self._cleaning):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         if self._going:
             await asyncio.gather(*self._going, return_exceptions=True)
 
@@ -107,31 +141,80 @@ class Sender:
                         await self._bell.wait()
                 self._bell.clear()
 
+    async def _clean(self) -> None:
+        watch = Watch("deleting old webhooks")
+        while True:
+            try:
+                await self.queue.clean()
+                watch.went_well()
+            except Exception as problem:  # noqa: BLE001 the next look may get through
+                watch.failed(problem)
+            await asyncio.sleep(CLEAN_EVERY)
+
     async def _round(self) -> bool:
         """Fan out and hand out; True when there may be more to do at once."""
         fresh, due = await self.queue.waiting()
         taken = await self.queue.fan_out(self._write) if fresh else 0
-        room = self.at_once - len(self._going)
-        claimed = await self.queue.claim(limit=room) if room > 0 and (taken or due) else []
+        if not taken and not due:
+            return False
+        claimed = await self._hand_out(slow=False)
+        if self._slow:
+            claimed += await self._hand_out(slow=True)
+        return bool(taken or claimed)
+
+    async def _hand_out(self, *, slow: bool) -> int:
+        most, each = (SLOW_AT_ONCE, SLOW_AT_ONCE_EACH) if slow else (AT_ONCE, AT_ONCE_EACH)
+        under_way = self._under_way(slow=slow)
+        room = most - under_way.total()
+        if room <= 0:
+            return 0
+        full = [of for of, count in under_way.items() if count > each - CLAIM_EACH]
+        claimed = await self.queue.claim(
+            limit=room, each=CLAIM_EACH, slow=self._slow, slow_ones=slow, full=full
+        )
         for delivery in claimed:
-            task = asyncio.get_running_loop().create_task(self._deliver(delivery))
-            self._going.add(task)
+            post = Post(delivery, slow)
+            task = asyncio.get_running_loop().create_task(self._deliver(post))
+            self._going[task] = post
             task.add_done_callback(self._gone)
-        return bool(taken)
+        return len(claimed)
+
+    def _under_way(self, *, slow: bool) -> Counter[UUID]:
+        return Counter(post.delivery.workspace_id for post in self._going.values() if post.slow is slow)
 
     def _gone(self, task: asyncio.Task[None]) -> None:
-        self._going.discard(task)
+        del self._going[task]
+        self._make_way()
         self.wake()  # the lane's next one may go
         if not task.cancelled() and (problem := task.exception()) is not None:
             log.error("a delivery could not be noted and will be sent again: %s", problem)
+
+    def _is_late(self, post: Post) -> None:
+        """Its receiver is slow, and gets no more than the places for such."""
+        post.late = True
+        self._slow[post.delivery.receiver] = None
+        self._slow.move_to_end(post.delivery.receiver)
+        if len(self._slow) > SLOW_KNOWN:
+            self._slow.popitem(last=False)
+        self._make_way()
+        self.wake()
+
+    def _make_way(self) -> None:
+        """Late posts leave the places of prompt ones, as long as there is room for them."""
+        slow = self._under_way(slow=True)
+        for post in self._going.values():
+            of = post.delivery.workspace_id
+            if post.late and not post.slow and slow[of] < SLOW_AT_ONCE_EACH and slow.total() < SLOW_AT_ONCE:
+                post.slow = True
+                slow[of] += 1
 
     async def run_once(self) -> int:
         """Fan out, then send what is due now and wait for it; how many were sent. For tests and the command line."""
         while await self.queue.fan_out(self._write):
             pass
         done = 0
-        while claimed := await self.queue.claim(limit=self.at_once):
-            await asyncio.gather(*(self._deliver(delivery) for delivery in claimed))
+        while claimed := await self.queue.claim(limit=AT_ONCE):
+            await asyncio.gather(*(self._deliver(Post(delivery)) for delivery in claimed))
             done += len(claimed)
         return done
 
@@ -163,13 +246,14 @@ class Sender:
         written = await self.styles[face].write(receiver)
         return (face, *written) if written is not None else None
 
-    async def _deliver(self, delivery: Delivery) -> None:
+    async def _deliver(self, post: Post) -> None:
+        delivery = post.delivery
         subscription = await self._subscription(delivery)
         if delivery.subscription_id is not None and subscription is None:
             attempt = _attempt(delivery, "the subscription is gone")
             await self.queue.finish(delivery, attempt, retry_at=None)
             return
-        attempt, hopeless = await self._post(delivery, subscription)
+        attempt, hopeless = await self._post(delivery, subscription, post)
         retry_at = None
         if attempt.success:
             self.sent += 1
@@ -180,13 +264,18 @@ class Sender:
     async def _subscription(self, delivery: Delivery) -> Subscription | None:
         return await self.webhooks.get(delivery.workspace_id, delivery.subscription_id)
 
-    async def _post(self, delivery: Delivery, subscription: Subscription | None) -> tuple[Attempt, bool]:
+    async def _post(
+        self, delivery: Delivery, subscription: Subscription | None, post: Post | None = None
+    ) -> tuple[Attempt, bool]:
         """One POST; whatever happens is in the attempt. The second value: trying again cannot help."""
-        started = time.monotonic()
         status, answer, why, hopeless = None, None, None, False
+        started = time.monotonic()
+        patience = None
         try:
             body = delivery.body.encode()
             headers = await self._headers(delivery, subscription, body)
+            if post is not None:  # from here on it is the receiver who is waited for
+                patience = asyncio.get_running_loop().call_later(SLOW_AFTER, self._is_late, post)
             url = subscription.url if subscription is not None else delivery.url
             # The client's timeouts are between bytes; this one is for all of it, against receivers that drip.
             async with (
@@ -203,6 +292,11 @@ class Sender:
         except (httpx.HTTPError, httpx.InvalidURL, LinecardError, OSError) as problem:
             why = str(problem) if isinstance(problem, LinecardError) else type(problem).__name__
             hopeless = isinstance(problem, UrlRefused) and not isinstance(problem, HostUnknown)
+        finally:
+            if patience is not None:
+                patience.cancel()
+        if post is not None and not post.late:
+            self._slow.pop(delivery.receiver, None)
         attempt = _attempt(delivery, why)
         attempt.response_status, attempt.response_body = status, answer
         attempt.duration_ms = round((time.monotonic() - started) * 1000)

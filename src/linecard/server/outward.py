@@ -10,9 +10,11 @@ In local mode (nobody else can reach us) loopback is allowed, over http and ws t
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
@@ -40,6 +42,10 @@ next. Two ranges that carry an IPv4 address inside (NAT64, mapped) are unfolded 
 HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.%]+[\w]*")
 """A name or an IPv6 address; percent signs in names are for hiding things."""
 
+RESOLVERS = ThreadPoolExecutor(256, "resolve a client's host")
+"""Threads of their own, made when needed: a name whose servers never answer holds one for many seconds, and the event
+loop's few are needed for the carriers' names."""
+
 NAT64 = IPv6Network("64:ff9b::/96")
 
 
@@ -57,7 +63,8 @@ class Target:
 async def resolve(host: str, port: int) -> Sequence[str]:
     """Every address of a name; empty when it has none."""
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        look = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(RESOLVERS, look)
     except (socket.gaierror, UnicodeError):
         return []
     return list(dict.fromkeys(str(item[4][0]) for item in found))
@@ -85,7 +92,9 @@ class Outward:
 
     def client(self, *, timeout: float) -> httpx.AsyncClient:
         """A client for webhooks: guarded, and without cookies, environment proxies or redirects."""
-        transport = GuardedTransport(self, httpx.AsyncHTTPTransport(retries=0, trust_env=False))
+        # How many connections there are is for whoever sends to say: waiting for one here is first come, first served.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+        transport = GuardedTransport(self, httpx.AsyncHTTPTransport(retries=0, trust_env=False, limits=limits))
         return httpx.AsyncClient(transport=transport, timeout=timeout, follow_redirects=False, trust_env=False)
 
     async def _check(self, url: str, *, secure: str, plain: str) -> Target:

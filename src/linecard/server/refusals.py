@@ -7,6 +7,7 @@
       InUse                 still needed by the things named in ``by``
       DuplicateRule         that contact rule exists, as ``existing``
       NotThatSide           the contact rule is for the other side only
+      TooManyWebhooks       the workspace has as many subscriptions as it may
       UrlRefused            a client's URL leads where we do not go
         HostUnknown         it leads nowhere just now: its name has no address
       OverLimit             the rolling day is used up; ``snapshot`` says how
@@ -75,6 +76,17 @@ class NotThatSide(Refusal):
     def __init__(self, direction: str) -> None:
         self.direction = direction
         super().__init__(f"the rule is for {direction} calls only")
+
+
+class TooManyWebhooks(Refusal):
+    """The workspace has ``limit`` webhook subscriptions, and no more are taken."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(
+            f"this workspace has {limit} webhook subscriptions, which is the limit: remove one first, or have the "
+            "operator raise LINECARD_MAX_WEBHOOKS"
+        )
 
 
 class UrlRefused(PolicyRefusal):

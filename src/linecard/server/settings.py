@@ -96,6 +96,7 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(default=1_048_576, ge=1024, description="Largest request body taken")
     webhook_timeout: float = Field(default=10, gt=0, le=60, description="Seconds a webhook receiver has to answer")
+    max_webhooks: int = Field(default=100, ge=0, description="Webhook subscriptions a workspace may have")
     inbound_webhook_timeout: float = Field(
         default=10, gt=0, le=30, description="Seconds an incoming-call webhook has to decide"
     )

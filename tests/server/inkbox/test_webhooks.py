@@ -230,3 +230,15 @@ async def test_on_postgresql_a_call_is_made_told_listed_and_searched_too(tmp_pat
         assert [one.text for one in found] == ["Hello, this is Aria."]
         rule = await desk.do(identity.create_phone_contact_rule, action="block", match_target=CALLER)
         assert [one.id for one in await desk.do(identity.list_phone_contact_rules)] == [rule.id]
+
+
+async def test_one_subscription_too_many_is_409_and_names_the_limit(desk: Desk) -> None:
+    desk.service.settings.max_webhooks = 1
+    identity = await desk.identity()
+    create = desk.inkbox.webhooks.subscriptions.create
+    wanted = {"event_types": ["call.ended"], "agent_identity_id": identity.id}
+    await desk.do(create, url=f"{desk.receiver.url}/one", **wanted)
+    with pytest.raises(InkboxAPIError) as refused:
+        await desk.do(create, url=f"{desk.receiver.url}/two", **wanted)
+    assert refused.value.status_code == 409
+    assert refused.value.detail["error"] == "webhook_limit"

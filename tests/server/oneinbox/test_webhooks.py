@@ -229,3 +229,11 @@ async def test_a_webhook_that_cannot_be_is_refused(quick: House, change: dict[st
     refused = await quick.ask("POST", "/v1/webhooks", 422, json=body)
     assert refused["detail"][0]["loc"][:2] == ["body", next(iter(change))]
     assert (await quick.ask("GET", "/v1/webhooks"))["total"] == 0
+
+
+async def test_one_webhook_too_many_is_409_and_names_the_limit(house: House, receiver: Receiver) -> None:
+    house.service.settings.max_webhooks = 1
+    await subscribe(house, receiver)
+    body = {"name": "more", "url": receiver.url + "/more", "events": EVENTS}
+    refused = await house.ask("POST", "/v1/webhooks", 409, json=body)
+    assert refused["code"] == "webhook_limit" and "LINECARD_MAX_WEBHOOKS" in refused["detail"]

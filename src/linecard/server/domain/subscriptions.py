@@ -33,7 +33,8 @@ async def create(
     auth_token: str | None = None,
     context: dict[str, Any] | None = None,
 ) -> Subscription:
-    """Subscribe a URL to events of the whole workspace, one agent or one number. ``UrlRefused`` says why not there."""
+    """Subscribe a URL to events of the whole workspace, one agent or one number. ``UrlRefused`` says why not there,
+    ``TooManyWebhooks`` how many there may be."""
     agent = await agent_of(service.store, caller, agent_id) if agent_id is not None else None
     line = await numbers.get(service, caller, line_id) if line_id is not None else None
     if agent is None and line is None:
@@ -50,6 +51,7 @@ async def create(
         secret=secret,
         auth_token=auth_token,
         context=context,
+        most=service.settings.max_webhooks,
     )
 
 

@@ -135,6 +135,7 @@ MEANINGS: dict[type[Exception], Callable[[Any], Answer]] = {
     refusals.NotThatSide: _coded(409, "rule_is_for_the_other_side"),
     refusals.IdempotencyConflict: _coded(409, "idempotency_key_reused"),
     refusals.OverLimit: _over,
+    refusals.TooManyWebhooks: _coded(409, "webhook_limit"),
     refusals.StoreOverloaded: _later(503, "overloaded"),
     refusals.UrlRefused: _field(["body"], "url_refused"),
     refusals.Refusal: _sentence(409),

@@ -234,7 +234,7 @@ async def catalog(asked: Asked[None, None]) -> Catalog:
 
 ENDPOINTS = [
     Endpoint("POST", ROOT, create, "Hear of calls", SubscriptionSent, answer=SubscriptionMade, status=201,
-             refusals=(403, 404, 413)),
+             refusals=(403, 404, 409, 413)),
     Endpoint("GET", ROOT, every, "List subscriptions", query=SubscriptionsAsked, answer=SubscriptionList),
     Endpoint("GET", ONE, get, "Look at a subscription", answer=SubscriptionShown, refusals=(403, 404)),
     Endpoint("PATCH", ONE, change, "Change a subscription", SubscriptionChange, answer=SubscriptionShown,

@@ -97,6 +97,7 @@ MEANINGS: dict[type[Exception], Answer | Told] = {
     refusals.InUse: _in_use,
     refusals.IdempotencyConflict: (409, "idempotency_conflict"),
     refusals.OverLimit: (429, "daily_limit"),
+    refusals.TooManyWebhooks: (409, "webhook_limit"),
     refusals.StoreOverloaded: (503, "overloaded"),
     refusals.Refusal: (409, "refused"),
     TrunkIncomplete: (400, "SIP_TRUNK_PROVISION_FAILED"),

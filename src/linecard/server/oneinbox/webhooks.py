@@ -216,7 +216,8 @@ ROOT = "/v1/webhooks"
 ONE = ROOT + "/{webhook_id}"
 
 ENDPOINTS = [
-    Endpoint("POST", ROOT, create, "Hear of calls", WebhookSent, answer=WebhookShown, status=201, refusals=(403, 413)),
+    Endpoint("POST", ROOT, create, "Hear of calls", WebhookSent, answer=WebhookShown, status=201,
+             refusals=(403, 409, 413)),
     Endpoint("GET", ROOT, every, "List webhooks", query=Slice, answer=Listing[WebhookShown]),
     Endpoint("GET", ONE, get, "Look at a webhook", answer=WebhookShown, refusals=(403, 404)),
     Endpoint("PATCH", ONE, change, "Change a webhook", WebhookChange, answer=WebhookShown, refusals=(403, 404, 413)),

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     ColumnElement,
     DateTime,
     Dialect,
@@ -58,6 +59,42 @@ def _on_sqlite(element: Any, compiler: Any, **options: Any) -> str:
 @compiles(seconds_of, "postgresql")
 def _on_postgresql(element: Any, compiler: Any, **options: Any) -> str:
     return f"EXTRACT(EPOCH FROM {compiler.process(element.clauses, **options)})::float8"
+
+
+class among(FunctionElement[bool]):
+    """Whether the first value is in a JSON array, the second: a list of any length, bound as one parameter."""
+
+    inherit_cache = True
+    type = Boolean()
+
+
+@compiles(among, "sqlite")
+def _among_on_sqlite(element: Any, compiler: Any, **options: Any) -> str:
+    one, listed = (compiler.process(part, **options) for part in element.clauses)
+    return f"({one} IN (SELECT value FROM json_each({listed})))"  # noqa: S608 two expressions of ours, compiled
+
+
+@compiles(among, "postgresql")
+def _among_on_postgresql(element: Any, compiler: Any, **options: Any) -> str:
+    one, listed = (compiler.process(part, **options) for part in element.clauses)
+    return f"({one} IN (SELECT json_array_elements_text(CAST({listed} AS json))))"
+
+
+class hex_of(FunctionElement[str]):
+    """A UUID column as 32 hexadecimal digits."""
+
+    inherit_cache = True
+    type = String()
+
+
+@compiles(hex_of, "sqlite")
+def _hex_on_sqlite(element: Any, compiler: Any, **options: Any) -> str:
+    return str(compiler.process(element.clauses, **options))
+
+
+@compiles(hex_of, "postgresql")
+def _hex_on_postgresql(element: Any, compiler: Any, **options: Any) -> str:
+    return f"replace(CAST({compiler.process(element.clauses, **options)} AS text), '-', '')"
 
 
 class Moment(TypeDecorator[datetime]):

@@ -1,22 +1,23 @@
 """The outbox: events written with the change they tell of, turned into deliveries, handed out one at a time.
 
-* **fan out**: one process at a time takes new events in order and writes a delivery per subscriber.
-* **claim**: of every lane (a subscription, or a call's own URL) only the oldest unfinished delivery can be claimed,
-  by one process, for ``LEASE`` seconds. A process that dies lets the lease lapse and another sends again: at least
-  once, in order.
+* **fan out**: one process at a time takes new events, each workspace's in order, and writes a delivery per subscriber.
+* **claim**: the workspaces take turns. Of every lane (a subscription, or a call's own URL) only the oldest unfinished
+  delivery can be claimed, by one process, for ``LEASE`` seconds. A process that dies lets the lease lapse and another
+  sends again: at least once, in order.
 """
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import bindparam, func, or_, select, update
+from sqlalchemy import Boolean, bindparam, delete, func, or_, select, update
 
-from linecard.server.store.columns import utc_now, word
+from linecard.server.store.columns import among, hex_of, utc_now, word
 from linecard.server.store.database import Database
 from linecard.server.store.ids import new_id
 from linecard.server.store.models import Attempt, CallRow, Delivery, OutboxEvent, Subscription
@@ -26,34 +27,54 @@ from linecard.server.store.transactions import Transaction
 
 log = logging.getLogger("linecard")
 
-LEASE = timedelta(seconds=60)
+LEASE = timedelta(seconds=90)
+"""Longer than any receiver is waited for."""
+
+ROWS_AT_ONCE = 200
+"""Deliveries written by one fan-out, about: what is behind them waits its turn in the next one."""
+
+EVENTS_KEPT = timedelta(days=7)
+DELIVERIES_KEPT = timedelta(days=30)
+WAITS_AT_MOST = timedelta(hours=24)
+"""How long events stay once they are fanned out, and deliveries with their attempts once they are over; how long a
+delivery waits behind a receiver that takes nothing before it is given up. docs/service.md says these."""
+
 FAN_OUT_LOCK = 0x66616E  # "fan"
 
 
-EVENT, DELIVERY, SUBSCRIPTION, CALL = (table_of(of) for of in (OutboxEvent, Delivery, Subscription, CallRow))
+EVENT, DELIVERY, SUBSCRIPTION, CALL, ATTEMPT = (
+    table_of(of) for of in (OutboxEvent, Delivery, Subscription, CallRow, Attempt)
+)
+def _due(of: Any) -> tuple[Any, ...]:
+    free = or_(of.c.lease_until.is_(None), of.c.lease_until <= bindparam("now"))
+    return of.c.status == word("pending"), of.c.next_at <= bindparam("now"), free
+
+
 WAITING = Statement(
     select(
         select(EVENT.c.id).where(EVENT.c.fanned_out_at.is_(None)).exists().label("fresh"),
         select(DELIVERY.c.id)
-        .where(
-            DELIVERY.c.status == word("pending"),
-            DELIVERY.c.next_at <= bindparam("now"),
-            or_(DELIVERY.c.lease_until.is_(None), DELIVERY.c.lease_until <= bindparam("now")),
-        )
+        .where(*_due(DELIVERY))
         .exists()
         .label("due"),
     )
 )
 
-# An event and its call, in the order in which they are to be told.
-FRESH = Statement(
-    select(EVENT, CALL)
-    .outerjoin(CALL, CALL.c.id == EVENT.c.call_id)
-    .where(EVENT.c.fanned_out_at.is_(None))
-    .order_by(EVENT.c.id)
-    .limit(bindparam("most")),
-    into=[OutboxEvent, CallRow],
-)
+def _fresh() -> Any:
+    """Events and their calls in the order in which they are told: each workspace's first, then each one's second ...
+    so that one with thousands delays nobody else's next one."""
+    turn = func.row_number().over(partition_by=EVENT.c.workspace_id, order_by=EVENT.c.id).label("turn")
+    waiting = select(EVENT.c.id, turn).where(EVENT.c.fanned_out_at.is_(None)).subquery()
+    return (
+        select(EVENT, CALL)
+        .join(waiting, waiting.c.id == EVENT.c.id)
+        .outerjoin(CALL, CALL.c.id == EVENT.c.call_id)
+        .order_by(waiting.c.turn, EVENT.c.id)
+        .limit(bindparam("most"))
+    )
+
+
+FRESH = Statement(_fresh(), into=[OutboxEvent, CallRow])
 WANTING = Statement(
     select(SUBSCRIPTION)
     .where(
@@ -78,31 +99,49 @@ PUBLISH = Statement(
 DELIVER = Rows(
     Delivery,
     [
-        "workspace_id", "subscription_id", "line_id", "agent_id", "call_id", "face", "lane", "event_id", "event_type",
-        "url", "body", "status", "attempts", "next_at", "created_at",
+        "workspace_id", "subscription_id", "line_id", "agent_id", "call_id", "face", "lane", "receiver", "event_id",
+        "event_type", "url", "body", "status", "attempts", "next_at", "created_at",
     ],
 )  # fmt: skip
 
 
 def _claim() -> Any:
-    earlier = DELIVERY.alias()
-    blocked = select(earlier.c.id).where(
-        earlier.c.lane == DELIVERY.c.lane, earlier.c.status == word("pending"), earlier.c.id < DELIVERY.c.id
+    """The oldest unfinished delivery of each lane, where it is due: each workspace's first, then its second ...
+
+    Lanes are gone through by the index, one step each, so that thousands of deliveries behind a dead one cost nothing.
+    """
+    after, first = DELIVERY.alias(), DELIVERY.alias()
+    lowest = select(func.min(DELIVERY.c.lane).label("lane")).where(DELIVERY.c.status == word("pending"))
+    lanes = lowest.cte("lanes", recursive=True)
+    following = select(func.min(after.c.lane)).where(after.c.status == word("pending"), after.c.lane > lanes.c.lane)
+    lanes = lanes.union_all(select(following.scalar_subquery()).where(lanes.c.lane.is_not(None)))
+    of_lane = select(func.min(first.c.id)).where(first.c.status == word("pending"), first.c.lane == lanes.c.lane)
+    # Apart, or PostgreSQL's planner reads all that is due and finds the heads among them.
+    heads = (
+        select(DELIVERY)
+        .select_from(lanes.join(DELIVERY, DELIVERY.c.id == of_lane.scalar_subquery()))
+        .cte("heads")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
     )
-    due = (
-        select(DELIVERY.c.id)
+    turn = func.row_number().over(partition_by=heads.c.workspace_id, order_by=(heads.c.next_at, heads.c.id))
+    ranked = (
+        select(heads.c.id, heads.c.next_at, turn.label("turn"))
         .where(
-            DELIVERY.c.status == word("pending"),
-            DELIVERY.c.next_at <= bindparam("now"),
-            or_(DELIVERY.c.lease_until.is_(None), DELIVERY.c.lease_until <= bindparam("now")),
-            ~blocked.exists(),
+            *_due(heads),
+            among(heads.c.receiver, bindparam("slow")) == bindparam("slow_ones", type_=Boolean()),
+            ~among(hex_of(heads.c.workspace_id), bindparam("full")),
         )
-        .order_by(DELIVERY.c.next_at)
-        .limit(bindparam("most"))
-        .with_for_update(skip_locked=True)
+        .subquery()
     )
+    in_turn = (
+        select(ranked.c.id)
+        .where(ranked.c.turn <= bindparam("each"))
+        .order_by(ranked.c.turn, ranked.c.next_at)
+        .limit(bindparam("most"))
+    )
+    mine = select(DELIVERY.c.id).where(DELIVERY.c.id.in_(in_turn), *_due(DELIVERY)).with_for_update(skip_locked=True)
     taken = {"lease_until": bindparam("until"), "lease_token": bindparam("token"), "attempts": DELIVERY.c.attempts + 1}
-    return update(DELIVERY).where(DELIVERY.c.id.in_(due)).values(taken).returning(*DELIVERY.c)
+    return update(DELIVERY).where(DELIVERY.c.id.in_(mine)).values(taken).returning(*DELIVERY.c)
 
 
 CLAIM = Statement(_claim(), into=[Delivery])
@@ -129,6 +168,34 @@ LOG = Rows(
         "success", "is_replay", "created_at",
     ],
 )  # fmt: skip
+
+
+
+def _oldest(table: Any, *columns: Any) -> Any:
+    """The first rows of a table that only grows at its end: what is to be deleted is among them, or nowhere."""
+    return select(table.c.id, *columns).order_by(table.c.id).limit(bindparam("most")).subquery()
+
+
+OLD_EVENTS = _oldest(EVENT, EVENT.c.fanned_out_at)
+FORGET_EVENTS = Statement(
+    delete(EVENT)
+    .where(EVENT.c.id.in_(select(OLD_EVENTS.c.id).where(OLD_EVENTS.c.fanned_out_at < bindparam("before"))))
+    .returning(EVENT.c.id)
+)
+OLD_DELIVERIES = _oldest(DELIVERY, DELIVERY.c.finished_at)
+OVER_LONG_AGO = select(OLD_DELIVERIES.c.id).where(OLD_DELIVERIES.c.finished_at < bindparam("before"))
+FORGET_ATTEMPTS = Statement(delete(ATTEMPT).where(ATTEMPT.c.delivery_id.in_(OVER_LONG_AGO)))
+FORGET_DELIVERIES = Statement(delete(DELIVERY).where(DELIVERY.c.id.in_(OVER_LONG_AGO)).returning(DELIVERY.c.id))
+GIVE_UP = Statement(
+    update(DELIVERY)
+    .where(
+        DELIVERY.c.status == word("pending"),
+        DELIVERY.c.created_at < bindparam("before"),
+        or_(DELIVERY.c.lease_until.is_(None), DELIVERY.c.lease_until <= bindparam("now")),
+    )
+    .values(status="failed", finished_at=bindparam("now"))
+    .returning(DELIVERY.c.id)
+)
 
 Write = Callable[[Addressed], Awaitable[tuple[str, str, str] | None]]
 """Face, event type and body for a receiver; None when the receiver does not want it."""
@@ -174,15 +241,21 @@ class Outbox:
         """Turn new events into deliveries; how many events were taken.
 
         Bodies are written first, then the events are taken, each by one process, and with them go their deliveries.
-        Whoever takes some takes the older ones too, so the order is kept. A receiver whose body cannot be written is
-        logged and left out, so that it cannot hold up the others for ever.
+        Whoever takes some takes the older ones of that workspace too, so the order is kept. A receiver whose body
+        cannot be written is logged and left out, so that it cannot hold up the others for ever.
         """
         found: list[tuple[OutboxEvent, CallRow | None]] = await self._db.rows(FRESH, most=limit)
         if not found:
             return 0
         subscriptions: list[Subscription] = await self._db.rows(WANTING)
         now = utc_now()
-        ready = [(event.id, await self._written(write, event, call, subscriptions, now)) for event, call in found]
+        ready, count = [], 0
+        for event, call in found:
+            rows = await self._written(write, event, call, subscriptions, now)
+            ready.append((event.id, rows))
+            count += len(rows)
+            if count >= ROWS_AT_ONCE:
+                break
 
         async def work(tx: Transaction) -> int:
             if not self._db.sqlite:
@@ -216,13 +289,50 @@ class Outbox:
             rows.append(delivery(receiver, written, now))
         return rows
 
-    async def claim(self, *, limit: int = 20, at: datetime | None = None) -> list[Delivery]:
-        """Deliveries that are due, now ours for ``LEASE``: at most one per lane."""
+    async def claim(
+        self,
+        *,
+        limit: int = 20,
+        each: int | None = None,
+        slow: Collection[str] = (),
+        slow_ones: bool = False,
+        full: Collection[UUID] = (),
+        at: datetime | None = None,
+    ) -> list[Delivery]:
+        """Deliveries that are due, now ours for ``LEASE``: at most one per lane, at most ``each`` per workspace.
+
+        None of the workspaces in ``full``. Of the receivers in ``slow`` none, or with ``slow_ones`` only theirs.
+        """
         now = at or utc_now()
-        claimed: list[Delivery] = await self._db.transact(
-            lambda tx: tx.rows(CLAIM, now=now, most=limit, until=now + LEASE, token=uuid4().hex)
-        )
+        asked = {
+            "now": now,
+            "most": limit,
+            "each": limit if each is None else each,
+            "slow": json.dumps(list(slow)),
+            "slow_ones": slow_ones,
+            "full": json.dumps([of.hex for of in full]),
+            "until": now + LEASE,
+            "token": uuid4().hex,
+        }
+        claimed: list[Delivery] = await self._db.transact(lambda tx: tx.rows(CLAIM, **asked))
         return claimed
+
+    async def clean(self, *, at: datetime | None = None, limit: int = 500) -> int:
+        """Give up what nobody took for ``WAITS_AT_MOST``, delete what is older than ``EVENTS_KEPT`` and
+        ``DELIVERIES_KEPT``; how many rows were deleted. Each look at ``limit`` rows is a short transaction."""
+        now = at or utc_now()
+        await self._db.transact(lambda tx: tx.rows(GIVE_UP, before=now - WAITS_AT_MOST, now=now))
+
+        async def work(tx: Transaction) -> int:
+            events = await tx.rows(FORGET_EVENTS, before=now - EVENTS_KEPT, most=limit)
+            await tx.run(FORGET_ATTEMPTS, before=now - DELIVERIES_KEPT, most=limit)
+            over = await tx.rows(FORGET_DELIVERIES, before=now - DELIVERIES_KEPT, most=limit)
+            return len(events) + len(over)
+
+        gone = 0
+        while done := await self._db.transact(work):
+            gone += done
+        return gone
 
     async def finish(self, delivery: Delivery, attempt: Attempt, *, retry_at: datetime | None) -> bool:
         """Log an attempt and settle the delivery: done, failed for good, or due again at ``retry_at``.

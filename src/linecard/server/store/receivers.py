@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from linecard.server.store.models import CallRow, OutboxEvent, Subscription
 
@@ -47,6 +48,7 @@ def delivery(receiver: Addressed, written: tuple[str, str, str], now: datetime) 
         "call_id": event.call_id,
         "face": face,
         "lane": f"subscription:{subscription.id.hex}" if subscription is not None else f"call:{event.call_id}",
+        "receiver": _slow_as_one(receiver),
         "event_id": event.public_id,
         "event_type": event_type,
         "url": receiver.url,
@@ -56,3 +58,10 @@ def delivery(receiver: Addressed, written: tuple[str, str, str], now: datetime) 
         "next_at": now,
         "created_at": now,
     }
+
+
+def _slow_as_one(receiver: Addressed) -> str:
+    if receiver.subscription is not None:
+        return f"subscription:{receiver.subscription.id.hex}"
+    # Calls bring URLs of their own, each with a path of its own perhaps: what they share is the host.
+    return f"host:{receiver.event.workspace_id.hex}:{urlsplit(receiver.url).netloc.lower()}"

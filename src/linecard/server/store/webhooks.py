@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, bindparam, select, update
+from sqlalchemy import Select, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from linecard.server.refusals import TooManyWebhooks
 from linecard.server.seal import Sealer
 from linecard.server.signing import new_signing_key
 from linecard.server.store.columns import utc_now, word
 from linecard.server.store.database import Database
 from linecard.server.store.ids import new_id
-from linecard.server.store.models import Attempt, Delivery, SigningKey, Subscription
+from linecard.server.store.models import Attempt, Delivery, SigningKey, Subscription, Workspace
 from linecard.server.store.statements import Statement, table_of
 from linecard.server.store.vault import place
 
@@ -57,9 +58,11 @@ class Webhooks:
         secret: str | None = None,
         auth_token: str | None = None,
         context: dict[str, Any] | None = None,
+        most: int | None = None,
     ) -> Subscription:
         """Subscribe ``url`` (checked by the caller, and again at every delivery).
 
+        :class:`TooManyWebhooks` when the workspace has ``most`` already, also when many ask at once.
         ``secret`` is the subscription's own; without one the agent's or workspace's signing key signs.
         """
         id_ = new_id()
@@ -77,6 +80,12 @@ class Webhooks:
             context=context,
         )
         async with self._db.write() as session:
+            if most is not None:
+                mine = select(Workspace.id).where(Workspace.id == workspace_id)
+                await session.execute(mine.with_for_update())  # nobody else counts until this one is in
+                held = (Subscription.workspace_id == workspace_id, Subscription.deleted_at.is_(None))
+                if (await session.scalar(select(func.count()).where(*held)) or 0) >= most:
+                    raise TooManyWebhooks(most)
             session.add(made)
         return made
 

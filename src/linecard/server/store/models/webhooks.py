@@ -97,6 +97,7 @@ class OutboxEvent(Table):
 class Delivery(Table):
     """One event for one URL. ``lane`` keeps the order: within it, nothing is sent before what came earlier is done.
 
+    ``receiver`` is what is slow or dead as one: a subscription, or the host of calls' own URLs in one workspace.
     ``status``: pending, delivered, failed. ``lease_until`` in the future: a process is sending it now.
     """
 
@@ -115,6 +116,7 @@ class Delivery(Table):
     call_id: Mapped[UUID | None]
     face: Mapped[str]
     lane: Mapped[str]
+    receiver: Mapped[str] = mapped_column(default="", server_default="")
     event_id: Mapped[str]
     event_type: Mapped[str]
     url: Mapped[str]
