@@ -30,6 +30,7 @@
         UnreadableResponse      the carrier answered, but not in its own language
       SpeechFailed              a speech engine was asked, and it did not work
       AgentUnreachable          an agent's socket could not be opened, or it declined the call
+        SpeechNotReady          an agent's speech engine is absent, not configured or broken: it takes no call
       ModelFailed               a chat endpoint was asked for words, and gave none we can use
       WireError
         SignatureInvalid        not from the carrier
@@ -373,6 +374,17 @@ class AgentUnreachable(LinecardError):
         self.agent_id = agent_id
         self.status = status
         super().__init__(f"agent {agent_id!r} at {host} cannot take the call: {redact(why).strip().rstrip('.')}.")
+
+
+class SpeechNotReady(AgentUnreachable):
+    """A call with this agent would be silent or unheard: a speech engine that it needs is not there, lacks settings, or
+    does not start. Told before a call is answered or dialled."""
+
+    def __init__(self, agent_id: str, why: str) -> None:
+        self.agent_id = agent_id
+        self.status = None
+        self.why = redact(why).strip()
+        LinecardError.__init__(self, f"agent {agent_id!r} cannot take the call: {self.why}")
 
 
 class ModelFailed(LinecardError):

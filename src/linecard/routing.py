@@ -21,9 +21,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """Decline: ``REJECTED`` or ``BUSY``."""
+    """Decline: ``REJECTED`` or ``BUSY``; ``why`` is for the people who look at it later."""
 
     reason: EndReason = EndReason.REJECTED
+    why: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

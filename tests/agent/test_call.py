@@ -15,7 +15,7 @@ from linecard.agent.call import AgentCall
 from linecard.agent.door import CallerTurn, Said
 from linecard.agent.engines import Engines
 from linecard.audio import PCM16_8K, PCMU_8K, Transcoder
-from linecard.errors import ConfigurationError, StreamNotOpen
+from linecard.errors import SpeechNotReady, StreamNotOpen
 from linecard.wav import wav_bytes
 
 
@@ -357,7 +357,7 @@ async def test_without_an_engine_that_listens_the_agent_is_told_what_to_install(
     monkeypatch.setenv("LINECARD_PLUGINS", "")
     plugins.reset()
     try:
-        with pytest.raises(ConfigurationError, match="install one"):
+        with pytest.raises(SpeechNotReady, match="install one"):
             await bare["desk"](line.session)
     finally:
         monkeypatch.undo()

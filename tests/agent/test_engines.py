@@ -27,7 +27,7 @@ class Afar(FakeEngine):
     settings_type = KeyedSettings
 
     def __init__(self, settings: EngineSettings | None = None) -> None:
-        super().__init__(name="afar")
+        SpeechEngine.__init__(self, settings)
 
 
 class Here(SpeechEngine):
@@ -74,6 +74,47 @@ def test_what_was_added_goes_first_and_is_the_same_for_every_call() -> None:
     assert engines.candidates("speak", fallback="here") == [mine, engines.engine("here")]
     assert engines.engine("here") is engines.engine("here")
     assert engines.candidates("speak", "here", "here") == [engines.engine("here")]
+
+
+def test_what_is_wrong_with_an_engine_is_told_with_its_name_before_a_call_needs_it() -> None:
+    engines = Engines()
+    assert "no speech engine that listens" in (engines.problem("listen") or "")
+    assert "'nowhere' is installed" in (engines.problem("speak", "nowhere") or "")
+    assert "'afar' do not fit: api_key" in (engines.problem("speak", "afar") or "")
+    assert "'here' cannot listen" in (engines.problem("listen", "here") or "")
+    assert engines.problem("speak") is None and engines.problem("speak", "nowhere", "here") is None
+    assert [engine.name for engine in engines.candidates("speak", "nowhere", "here")] == ["here"]
+    needed = AgentSettings(synthesizer="afar", recognizer="afar")
+    told = engines.lacks(needed, ["speak", "listen"]) or ""
+    assert told.count("api_key") == 1, "said once"
+    assert engines.lacks(needed, []) is None
+
+
+async def test_an_engine_that_did_not_start_is_a_problem_until_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(self: SpeechEngine) -> None:
+        raise SpeechFailed("here", "speak", "no library")
+
+    working = Here.start
+    monkeypatch.setattr(Here, "start", fails)
+    engines = Engines()
+    await engines.start(["here"])
+    assert "'here' does not start: here failed to speak: no library" in (engines.problem("speak") or "")
+    monkeypatch.setattr(Here, "start", working)
+    monkeypatch.setattr("linecard.agent.engines.RETRY", -1.0)
+    engines.problem("speak")  # asks for another start
+    async with asyncio.timeout(5):
+        while engines.problem("speak") is not None:
+            await asyncio.sleep(0)
+
+
+def test_engines_with_settings_of_ones_own_share_all_others() -> None:
+    engines = Engines({"afar": {"api_key": "ours"}})
+    theirs = engines.within({"afar": {"api_key": "theirs"}})
+    assert theirs.engine("here") is engines.engine("here")
+    assert theirs.engine("afar") is not engines.engine("afar")
+    assert (theirs.default("listen"), engines.within({}).default("listen"), Engines().default("listen")) == (
+        "afar", "afar", None,
+    )  # fmt: skip
 
 
 def test_an_engine_that_cannot_or_is_not_there_says_so_before_a_call_needs_it() -> None:

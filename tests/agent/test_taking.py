@@ -14,6 +14,7 @@ from linecard import Answer, AudioReceived, EndReason, IncomingCall, MediaSessio
 from linecard.agent import agents as agents_module
 from linecard.agent import socket, taking, waiting_room
 from linecard.agent.agent import Agent, CallSetup, load
+from linecard.agent.call import AgentCall
 from linecard.agent.settings import AgentSettings
 from linecard.errors import AgentUnreachable, ConfigurationError, StreamNotOpen, UnknownAgent
 from linecard.registry import Line as NumberLine
@@ -103,6 +104,82 @@ async def test_fallbacks_are_tried_in_order_and_each_once() -> None:
         assert route == Answer("b", time_limit=600)
         await desk.agents.aclose()
         assert (await second.conversation()).closed.is_set() or await closed(second)
+        await line.aclose()
+
+
+# --- speech that is not there -----------------------------------------------------------------------------------------
+
+ABSENT = {"synthesizer": "nowhere"}
+
+
+async def silent(call: AgentCall) -> None:
+    """Never gets that far."""
+
+
+async def test_an_agent_without_its_speech_engine_declines_and_says_which() -> None:
+    desk = Desk()
+    desk.agents.add("desk", handler=silent, settings=ABSENT)
+    route, line = await routed(desk)
+    await line.aclose()
+    assert isinstance(route, Reject) and "'nowhere' is installed" in route.why
+
+
+async def test_its_fallback_takes_the_call() -> None:
+    desk = Desk()
+    desk.agents.add("desk", handler=silent, settings={"recognizer": "nowhere", "fallback_agent_id": "b"})
+    desk.agents.add("b", handler=silent)
+    route, line = await routed(desk)
+    await line.aclose()
+    assert route == Answer("b", time_limit=600)
+
+
+async def test_the_voicemail_message_is_spoken_where_something_speaks() -> None:
+    desk = Desk()
+    settings = {"recognizer": "nowhere", "voicemail_message": "Please call again."}
+    desk.agents.add("desk", handler=silent, settings=settings)
+    route, line = await routed(desk)
+    assert route == Answer("desk")
+    with contextlib.suppress(StreamNotOpen):
+        await desk.agents["desk"](line.session)
+    await line.aclose()
+    assert desk.engine.spoken == ["Please call again."]
+    desk.agents.add("desk", handler=silent, settings={**settings, **ABSENT})
+    route, line = await routed(desk)
+    await line.aclose()
+    assert isinstance(route, Reject)
+
+
+async def test_an_engine_that_stands_in_is_enough() -> None:
+    desk = Desk()
+    desk.agents.add("desk", handler=silent, settings={**ABSENT, "fallback_synthesizer": desk.engine.name})
+    route, line = await routed(desk)
+    await line.aclose()
+    assert route == Answer("desk", time_limit=600)
+
+
+async def test_a_handler_that_needs_no_speech_says_so() -> None:
+    async def presses(call: AgentCall) -> None:
+        """Never gets that far."""
+
+    presses.needs = ()  # type: ignore[attr-defined]
+    desk = Desk()
+    desk.agents.add("desk", handler=presses, settings=ABSENT)
+    route, line = await routed(desk)
+    assert route == Answer("desk", time_limit=600)
+    desk.agents.add("desk", handler=presses, settings={**ABSENT, "first_message": "Hello."})
+    assert isinstance((await desk.agents.take(line.session.call, "desk")), Reject)
+    await line.aclose()
+
+
+@pytest.mark.parametrize(("how", "takes"), [({}, False), ({"tts": False}, True)])
+async def test_a_socket_is_taken_at_its_word_about_who_does_speech(how: dict[str, bool], takes: bool) -> None:
+    async with agent_server(**how) as server:
+        desk = Desk()
+        desk.agents.add("desk", websocket_url=server.url, settings=ABSENT)
+        route, line = await routed(desk)
+        assert isinstance(route, Answer) is takes
+        await desk.agents.aclose()
+        assert await closed(server)
         await line.aclose()
 
 

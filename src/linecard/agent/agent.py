@@ -11,6 +11,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from linecard.agent.call import AgentCall
+from linecard.agent.engines import Engines
 from linecard.agent.record import CallRecord, MemoryRecord
 from linecard.agent.settings import AgentSettings
 from linecard.errors import ConfigurationError
@@ -21,6 +22,16 @@ AgentFunction = Callable[[AgentCall], Awaitable[None]]
 
 RawFunction = Callable[[MediaSession], Awaitable[None]]
 """An agent that brings its own speech: audio in, audio out."""
+
+
+NEEDS = ("speak", "listen")
+
+
+def speech_needs(handler: AgentFunction, settings: AgentSettings) -> set[str]:
+    """The speech a Python agent cannot do without: both ways, unless its ``needs`` say less (``handler.needs = ()``);
+    a first message has to be spoken."""
+    needs = set(getattr(handler, "needs", NEEDS))
+    return needs | {"speak"} if settings.first_message.strip() else needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +57,7 @@ class CallSetup:
 
     ``call_id`` is what the agent's socket knows the call by (our reference unless given), ``context`` more for its
     ``X-Call-Context``; ``websocket_url`` replaces the agent's, "" leaves the call to its handler; ``recording`` is
-    where the WAV goes, when the call is recorded.
+    where the WAV goes, when the call is recorded. ``engines`` are its speech engines, where they are not those of all.
     """
 
     variables: Mapping[str, Any] = field(default_factory=dict)
@@ -54,6 +65,7 @@ class CallSetup:
     websocket_url: str | None = None
     call_id: str | None = None
     context: Mapping[str, Any] = field(default_factory=dict)
+    engines: Engines | None = None
     record: CallRecord = field(default_factory=MemoryRecord)
     recording: Path | None = None
 

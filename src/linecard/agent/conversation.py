@@ -15,7 +15,7 @@ from typing import Any
 from linecard.agent.agent_turn import AgentTurn
 from linecard.agent.door import CallerTurn, Door, Said
 from linecard.agent.ears import Ears
-from linecard.agent.engines import Engines, missing
+from linecard.agent.engines import Engines
 from linecard.agent.floor import Floor
 from linecard.agent.record import CallRecord
 from linecard.agent.settings import AgentSettings
@@ -81,7 +81,14 @@ class Conversation:
         self._began = clock() if began is None else began
         self._ended: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
         s = settings
-        recognizers = engines.candidates("listen", s.recognizer, s.fallback_recognizer) if listens else []
+        # Whether the call can do without was decided before it was answered (``taking``): here it goes on without.
+        self._lacks = {
+            ability: why
+            for ability, needed in (("speak", True), ("listen", listens))
+            if needed and (why := engines.lacks(s, [ability])) is not None
+        }
+        hears = listens and "listen" not in self._lacks
+        recognizers = engines.candidates("listen", s.recognizer, s.fallback_recognizer) if hears else []
         detectors = engines.candidates("detect") if listens or s.silence_timeout_seconds else []
         turn_settings = TurnSettings(
             interruption=interruption_seconds(s.interruption_sensitivity) if listens else None,
@@ -89,8 +96,9 @@ class Conversation:
             trust_words=not detectors,
         )
         self.floor = Floor(turn_settings, self._act, clock=clock)
-        voice_engines = engines.candidates("speak", s.synthesizer, s.fallback_synthesizer)
-        self.voice = Voice(voice_engines, s, self.note, format=session.format)
+        mute = self._lacks.get("speak")
+        voice_engines = engines.candidates("speak", s.synthesizer, s.fallback_synthesizer) if mute is None else []
+        self.voice = Voice(voice_engines, s, self.note, format=session.format, lacks=mute)
         self.ears = Ears(self.floor, s, recognizers, detectors, self.note, format=session.format)
         self.hears_words = bool(recognizers)
         self.timings = timings or Timings()
@@ -146,7 +154,7 @@ class Conversation:
         tasks: list[asyncio.Task[None]] = []
         try:
             if self.listens and not self.hears_words:
-                self.note("deaf", why=str(missing("listen")))
+                self.note("deaf", why=self._lacks.get("listen"))
             await asyncio.gather(self.voice.open(), self.ears.open())
             pump = asyncio.create_task(self._pump(), name="session events")
             talking = asyncio.create_task(_awaited(talk), name="agent")

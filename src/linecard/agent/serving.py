@@ -16,6 +16,7 @@ from linecard.agent.bridge import Bridge
 from linecard.agent.call import AgentCall
 from linecard.agent.conversation import Conversation
 from linecard.agent.door import Door
+from linecard.agent.engines import Engines
 from linecard.agent.finished import FinishedCall, KeptRecord
 from linecard.agent.recorder import Recorder
 from linecard.agent.settings import fill
@@ -84,7 +85,8 @@ class _Served:
                     return
                 agent, socket = taken
         except AgentUnreachable as nobody:
-            if not (self.session.call.direction is Direction.INBOUND and self.settings.voicemail_message):
+            inbound = self.session.call.direction is Direction.INBOUND
+            if not (inbound and self.settings.voicemail_message) or self._engines.lacks(self.settings, ["speak"]):
                 raise
             log.warning("%s", nobody)
             await self._apologise()
@@ -137,7 +139,7 @@ class _Served:
 
     async def _greet(self, greeting: str) -> None:
         s = self.settings
-        engines = self.agents.engines.candidates("speak", s.synthesizer, s.fallback_synthesizer)
+        engines = self._engines.candidates("speak", s.synthesizer, s.fallback_synthesizer)
         voice = Voice(engines, s, self.record.note, format=self.session.format)
         try:
             async for sound in voice.speak(greeting):
@@ -164,7 +166,7 @@ class _Served:
             self.session,
             self.settings,
             door or Door(),
-            engines=self.agents.engines,
+            engines=self._engines,
             record=self.record,
             speaks=speaks,
             listens=listens,
@@ -172,6 +174,10 @@ class _Served:
             timings=self.timings,
             began=self.began,
         )
+
+    @property
+    def _engines(self) -> Engines:
+        return self.setup.engines or self.agents.engines
 
     @property
     def _variables(self) -> dict[str, object]:

@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from linecard.agent import protocol
-from linecard.agent.agent import Agent, CallSetup
+from linecard.agent.agent import Agent, CallSetup, speech_needs
+from linecard.agent.settings import AgentSettings
 from linecard.agent.socket import OPEN_TIMEOUT, AgentSocket
 from linecard.agent.waiting_room import Accepted
 from linecard.calls import Call, EndReason
-from linecard.errors import AgentUnreachable, LinecardError, UnknownAgent
+from linecard.errors import AgentUnreachable, LinecardError, SpeechNotReady, UnknownAgent
 from linecard.routing import Answer, Reject, Route
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ async def take(agents: Agents, call: Call, agent_id: str) -> Route:
             agents.untaken.add(call.reference)
             return Answer(agent_id)
         log.warning("an incoming call is declined: %s", nobody)
-        return Reject(EndReason.REJECTED)
+        return Reject(EndReason.REJECTED, str(nobody))
     if accepted is None:
         return Reject(EndReason.REJECTED)
     agent, socket = accepted
@@ -53,16 +54,38 @@ async def accept(agents: Agents, call: Call, agent_id: str) -> tuple[Agent, Agen
         setup = await agents.setup_for(call, agent)
         first = agent.id == agent_id and setup.websocket_url is not None
         url = setup.websocket_url if first else agent.websocket_url
-        if not url:
-            return agent, None
         try:
-            return agent, await connect(agents, call, agent, setup, url, max(0.5, due - time.monotonic()))
+            if not url:
+                if agent.handler is not None:
+                    settings = setup.settings(agent)
+                    _need_speech(agents, agent, setup, speech_needs(agent.handler, settings))
+                return agent, None
+            socket = await connect(agents, call, agent, setup, url, max(0.5, due - time.monotonic()))
+            try:
+                _need_speech(agents, agent, setup, socket_needs(socket.mode, setup.settings(agent)))
+            except SpeechNotReady:
+                await socket.close(1011)
+                raise
+            return agent, socket
         except AgentUnreachable as refused:
             log.warning("%s", refused)
             last = refused
     if last is not None:
         raise last
     return None
+
+
+def socket_needs(mode: protocol.Mode, settings: AgentSettings) -> set[str]:
+    """The speech that an agent leaves to us by its handshake; a first message is ours to speak."""
+    speaks = mode.tts or bool(settings.first_message.strip())
+    return {ability for ability, needed in (("speak", speaks), ("listen", mode.stt)) if needed}
+
+
+def _need_speech(agents: Agents, agent: Agent, setup: CallSetup, needs: set[str]) -> None:
+    """``SpeechNotReady`` when a call with this agent would be mute or deaf: it is not answered for that."""
+    lacks = (setup.engines or agents.engines).lacks(setup.settings(agent), needs)
+    if lacks is not None:
+        raise SpeechNotReady(agent.id, lacks)
 
 
 async def connect(
@@ -106,6 +129,8 @@ async def _chain(agents: Agents, call: Call, agent_id: str) -> AsyncIterator[Age
 
 async def _apology(agents: Agents, call: Call, agent_id: str) -> str | None:
     agent = await agents.find(agent_id)
-    settings = (await agents.setup_for(call, agent)).settings(agent)
-    speaks = agents.engines.candidates("speak", settings.synthesizer, settings.fallback_synthesizer)
-    return settings.voicemail_message if settings.voicemail_message and speaks else None
+    setup = await agents.setup_for(call, agent)
+    settings = setup.settings(agent)
+    if not settings.voicemail_message or (setup.engines or agents.engines).lacks(settings, ["speak"]) is not None:
+        return None
+    return settings.voicemail_message

@@ -10,14 +10,15 @@ from typing import Any
 from linecard.agent.engines import missing
 from linecard.agent.settings import AgentSettings
 from linecard.audio import PCMU_8K, AudioFormat
-from linecard.errors import SpeechFailed, UnknownVoice
+from linecard.errors import ConfigurationError, SpeechFailed, UnknownVoice
 from linecard.speech import SpeakingStyle, SpeechEngine, Synthesizer
 
 log = logging.getLogger("linecard")
 
 
 class Voice:
-    """``engines`` in the order to try; ``note`` is told of each failure. Opened by first use, or by :meth:`open`.
+    """``engines`` in the order to try, none for the reason ``lacks``; ``note`` is told of each failure. Opened by first
+    use, or by :meth:`open`.
 
     A voice that its engine does not know is a slip in the settings and no reason to lose a call: the engine's own voice
     for the language takes its place.
@@ -30,12 +31,14 @@ class Voice:
         note: Callable[..., None],
         *,
         format: AudioFormat = PCMU_8K,
+        lacks: str | None = None,
     ) -> None:
         self._engines = engines
         self._settings = settings
         self._note = note
         self._format = format
         self._at = 0
+        self._lacks = lacks
         # A voice is the first engine's own word; another one's voices have other names.
         self._name = settings.voice or ""
         self._synthesizer: Synthesizer | None = None
@@ -57,7 +60,7 @@ class Voice:
         ``SpeechFailed`` when none is left, ``ConfigurationError`` when there never was one.
         """
         if not self._engines:
-            raise missing("speak")
+            raise ConfigurationError(self._lacks) if self._lacks else missing("speak")
         while True:
             try:
                 synthesizer = await self._ready()

@@ -14,6 +14,9 @@ async def listen(call: AgentCall) -> None:
         pass
 
 
+listen.needs = ("listen",)  # type: ignore[attr-defined]
+
+
 async def repeat(call: AgentCall) -> None:
     """Says back what it understood."""
     async for turn in call.turns():
