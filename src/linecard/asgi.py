@@ -2,52 +2,113 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from linecard.errors import TicketRefused
 from linecard.exchange import Exchange, Handler
 from linecard.webhooks import WebhookRequest
 
+log = logging.getLogger("linecard")
+
 MAX_BODY = 1024 * 1024
 """Bytes of a webhook; carriers send a few kilobytes."""
+
+
+OnStartup = Callable[[], Awaitable[None]]
+"""Run once the exchange has started: assign numbers, check credentials."""
 
 
 def create_app(
     exchange: Exchange,
     agents: Handler | Mapping[str, Handler] | None = None,
     *,
-    on_startup: Callable[[], Awaitable[None]] | None = None,
+    on_startup: OnStartup | None = None,
 ) -> Starlette:
     """A Starlette app serving ``exchange``: ``/{provider}/{credential_id}`` and ``/media/{ticket}``.
 
     ``agents`` (one handler, or agent_id -> handler) replaces the exchange's own. Mounted under a path, the exchange's
-    ``public_url`` must name that path. ``on_startup`` runs once the exchange has started.
+    ``public_url`` must name that path. The app's lifespan starts the exchange, runs ``on_startup`` and stops the
+    exchange. Starlette and FastAPI do not run the lifespan of a mounted app: give :func:`lifespan` to the outer one.
+    Where nobody did, the first request starts the exchange, and the log says so.
     """
     if agents is not None:
         exchange.agents = agents
+    startup = _Startup(exchange, on_startup)
+    first = Middleware(_StartBeforeFirstRequest, startup=startup)
+    return Starlette(routes=routes(exchange), lifespan=startup.lifespan, middleware=[first])
+
+
+def lifespan(
+    exchange: Exchange, *, on_startup: OnStartup | None = None
+) -> Callable[[Any], contextlib.AbstractAsyncContextManager[None]]:
+    """The lifespan for an app that :func:`create_app`'s is mounted in: ``FastAPI(lifespan=lifespan(exchange))``.
+
+    Starts ``exchange``, then runs ``on_startup``; at the end stops the exchange. An app with a lifespan of its own
+    enters it there: ``async with lifespan(exchange)(app): yield``.
+    """
+    return _Startup(exchange, on_startup).lifespan
+
+
+class _Startup:
+    """Starts an exchange once, whether a lifespan asks for it or the first request."""
+
+    def __init__(self, exchange: Exchange, on_startup: OnStartup | None) -> None:
+        self.done = False
+        self.exchange = exchange
+        self.on_startup = on_startup
+        self._lock = asyncio.Lock()
+
+    async def run(self) -> None:
+        async with self._lock:
+            if self.done:
+                return
+            await self.exchange.start()
+            if self.on_startup is not None:
+                await self.on_startup()
+            self.done = True
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        await exchange.start()
-        if on_startup is not None:
-            await on_startup()
+    async def lifespan(self, app: object) -> AsyncIterator[None]:
         try:
+            await self.run()
             yield
         finally:
-            await exchange.stop()
+            self.done = False
+            await self.exchange.stop()
 
-    return Starlette(routes=routes(exchange), lifespan=lifespan)
+
+class _StartBeforeFirstRequest:
+    """ASGI middleware for an app whose lifespan nobody runs. Later requests pass through untouched."""
+
+    def __init__(self, app: ASGIApp, startup: _Startup) -> None:
+        self._app = app
+        self._startup = startup
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._startup.done and scope["type"] != "lifespan":
+            if self._startup.on_startup is not None or not self._startup.exchange.started:
+                log.warning(
+                    "the app's lifespan was not run, as happens to a mounted app: starting at the first request. "
+                    "Give linecard.asgi.lifespan(exchange, on_startup=...) to the outer app, see docs/mount.md"
+                )
+            await self._startup.run()
+        await self._app(scope, receive, send)
 
 
 def routes(exchange: Exchange) -> list[Route | WebSocketRoute]:
-    """The two routes, for apps that bring their own Starlette and lifespan."""
+    """The two routes, for apps that bring their own Starlette and start and stop the exchange themselves."""
 
     async def webhook(request: Request) -> Response:
         body = await _body(request)

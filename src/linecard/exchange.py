@@ -79,6 +79,16 @@ class Staff(Protocol):
         ...
 
 
+@runtime_checkable
+class PreparesDials(Protocol):
+    """Agents with settings of their own, which a dial must know: :class:`linecard.agent.Agents`."""
+
+    async def prepare_dial(self, agent_id: str, reference: str, variables: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Keep ``variables`` for the call of that reference; the arguments of :meth:`Exchange.dial` that the agent's
+        settings ask for."""
+        ...
+
+
 class Exchange:
     """Numbers, calls and media over any carrier.
 
@@ -130,6 +140,8 @@ class Exchange:
         self.carrier_audio = carrier_audio
         self.time_limit = time_limit
         self.settle = settle
+        self.started = False
+        """Whether :meth:`start` has run, and :meth:`stop` has not since."""
         self.observers: list[Observer] = []
         self.sessions: dict[str, MediaSession] = {}
         """Live sessions of this process, by call reference."""
@@ -223,12 +235,16 @@ class Exchange:
         agent_id: str | None = None,
         reference: str | None = None,
         custom: Mapping[str, str] | None = None,
+        variables: Mapping[str, Any] | None = None,
         time_limit: float | None = None,
         line: Line | None = None,
         **options: Any,
     ) -> Call:
         """Ring ``to`` from one of our numbers; the line's agent (or ``agent_id``) talks once it is answered.
 
+        ``variables`` fill the placeholders of the agent's texts on this call, and reach the agent itself (Python or
+        WebSocket); they need :class:`linecard.agent.Agents`, and stay in this process. ``custom`` are values that the
+        carrier hands back with the stream. Time limit and machine detection are the agent's unless given here.
         ``line`` is the number's, from who has looked it up already.
 
         ``options`` are those of :class:`DialRequest`: timeout, machine_detection, record, caller_id, digits, extra.
@@ -246,6 +262,11 @@ class Exchange:
             in_progress = sum(c.credential_id == line.credential_id for c in await self.calls.in_progress())
         self.policy.check_rate(line.credential_id, in_progress)
         provider = await self.provider(line.credential_id)
+        reference = reference or uuid.uuid4().hex
+        if variables or time_limit is None or "machine_detection" not in options:
+            wanted = await self._prepare_dial(agent, reference, variables or {})
+            theirs = wanted.pop("time_limit", None)
+            time_limit, options = time_limit or theirs, {**wanted, **options}
         call = Call(
             id="",
             provider=provider.name,
@@ -253,7 +274,7 @@ class Exchange:
             from_=from_,
             to=to,
             status=CallStatus.QUEUED,
-            reference=reference or uuid.uuid4().hex,
+            reference=reference,
             credential_id=line.credential_id,
             agent_id=agent,
             time_limit=time_limit or self.time_limit,
@@ -383,12 +404,22 @@ class Exchange:
     # --- coming and going --------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Open what agents hold dear, and what carriers with sockets of their own need."""
-        if isinstance(staff := self._staff, Staff):
-            await staff.open(self)
-        if isinstance(self.credentials, MemoryCredentials):
-            for credential_id in self.credentials.by_id:
-                await self.open_line_to(credential_id)
+        """Start speech engines, and the listeners of carriers with sockets of their own. A second call does nothing.
+
+        ``create_app`` calls it. An app that serves the routes itself calls it before the first call.
+        """
+        if self.started:
+            return
+        self.started = True
+        try:
+            if isinstance(staff := self._staff, Staff):
+                await staff.open(self)
+            if isinstance(self.credentials, MemoryCredentials):
+                for credential_id in self.credentials.by_id:
+                    await self.open_line_to(credential_id)
+        except BaseException:
+            self.started = False
+            raise
 
     async def open_line_to(self, credential_id: str) -> None:
         """Start the credential's listener, if its carrier has one and it is not running."""
@@ -400,6 +431,7 @@ class Exchange:
 
     async def stop(self) -> None:
         """Close listeners, sessions and the HTTP client. Calls in progress are left to the carrier's time limits."""
+        self.started = False
         for listener in self._listeners.values():
             await listener.stop()
         self._listeners.clear()
@@ -526,6 +558,15 @@ class Exchange:
         self._tasks.discard(task)
         if not task.cancelled() and (failure := task.exception()) is not None:
             self.report(f"could not {task.get_name()}", failure)
+
+    async def _prepare_dial(self, agent_id: str, reference: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        if isinstance(self.agents, PreparesDials):
+            return dict(await self.agents.prepare_dial(agent_id, reference, variables))
+        if variables:
+            raise ConfigurationError(
+                "variables are for agents of linecard.agent.Agents; a plain handler reads what it needs by call.reference"
+            )
+        return {}
 
     async def _give_up(self, call: Call, after: float) -> None:
         try:

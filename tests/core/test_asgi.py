@@ -14,7 +14,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from linecard import AudioReceived, Exchange, MediaSession, MemoryNumberRegistry, Policy
-from linecard.asgi import create_app
+from linecard.asgi import create_app, lifespan
 from linecard.testing.serving import serve
 
 OURS, CALLER = "+14155550101", "+12125550102"
@@ -107,3 +107,71 @@ async def test_a_socket_that_never_says_whose_call_it_is_is_closed(
     async with connect(url) as socket:
         with pytest.raises(websockets.ConnectionClosed):
             await asyncio.wait_for(socket.recv(), 2)
+
+
+# --- mounted, where nobody runs its lifespan ---------------------------------------------------------------------------
+
+
+def exchange_of(fake_plugins: None) -> Exchange:
+    return Exchange(
+        registry=MemoryNumberRegistry(),
+        credentials={"main": FakeCredential()},
+        public_url="https://voice.example.com/phone",
+        secret="x" * 32,
+        settle=0.2,
+    )
+
+
+async def test_a_mounted_app_starts_at_its_first_request_and_says_so_once(
+    fake_plugins: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    exchange = exchange_of(fake_plugins)
+    asked: list[str] = []
+
+    async def setup() -> None:
+        asked.append("on_startup")
+        await exchange.assign(OURS, agent_id="a", credential_id="main")
+
+    outer = Starlette(routes=[Mount("/phone", create_app(exchange, echo, on_startup=setup))])
+    async with serve(outer) as base:
+        assert not exchange.started
+        replies = await asyncio.gather(*(post(base + "/phone", ringing(f"e{n}")) for n in range(3)))
+        assert exchange.started and asked == ["on_startup"]
+    assert any(reply.text.startswith("wss://") for reply in replies), "the number was assigned before it was asked for"
+    warnings = [record.getMessage() for record in caplog.records if "lifespan was not run" in record.getMessage()]
+    assert len(warnings) == 1 and "linecard.asgi.lifespan" in warnings[0]
+
+
+async def test_the_outer_apps_lifespan_starts_and_stops_the_exchange(
+    fake_plugins: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    exchange = exchange_of(fake_plugins)
+
+    async def setup() -> None:
+        assert exchange.started
+        await exchange.assign(OURS, agent_id="a", credential_id="main")
+
+    outer = Starlette(
+        routes=[Mount("/phone", create_app(exchange, echo))], lifespan=lifespan(exchange, on_startup=setup)
+    )
+    async with serve(outer) as base:
+        assert exchange.started
+        assert (await post(base + "/phone", ringing())).text.startswith("wss://")
+    assert not exchange.started
+    assert not [record for record in caplog.records if "lifespan" in record.getMessage()]
+
+
+async def test_an_exchange_that_cannot_start_is_tried_again_at_the_next_request(
+    fake_plugins: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange, fails = exchange_of(fake_plugins), [True]
+
+    async def setup() -> None:
+        if fails.pop() if fails else False:
+            raise RuntimeError("the registry is not there yet")
+        await exchange.assign(OURS, agent_id="a", credential_id="main")
+
+    outer = Starlette(routes=[Mount("/phone", create_app(exchange, echo, on_startup=setup))])
+    async with serve(outer, log_level="critical") as base:
+        assert (await post(base + "/phone", ringing())).status_code == 500
+        assert (await post(base + "/phone", ringing("e2"))).text.startswith("wss://")

@@ -22,6 +22,7 @@ from linecard import (
 from linecard.errors import (
     AuthenticationFailed,
     CallUnconfirmed,
+    ConfigurationError,
     DestinationNotAllowed,
     InvalidNumber,
     NotFound,
@@ -570,3 +571,10 @@ async def test_a_carrier_without_webhooks_or_websockets_takes_a_call(exchange: E
     await asyncio.wait_for(serving, 2)
     await exchange.stop()
     assert not listener.running
+
+
+async def test_variables_are_refused_where_no_agents_could_read_them(exchange: Exchange) -> None:
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    with pytest.raises(ConfigurationError, match="variables are for agents"):
+        await exchange.dial(from_=OURS, to=CALLER, variables={"name": "Sama"})
+    assert await exchange.calls_in_progress() == []

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from docs.blocks import blocks
 
 from linecard.testing.outcomes import OUTCOMES, Login
@@ -14,16 +15,19 @@ from linecard.testing.outcomes import OUTCOMES, Login
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "testing.md"
 
 
-def test_the_blocks_are_a_test_file_that_passes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("with_settings", [False, True], ids=["an empty folder", "with its pytest.ini"])
+def test_the_blocks_are_a_test_file_that_passes(tmp_path: Path, with_settings: bool) -> None:
     source = "\n\n".join(block.text for block in blocks(PAGE) if block.language == "python")
     (tmp_path / "test_app.py").write_text(source)
-    settings = "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
-    (tmp_path / "pytest.ini").write_text(settings)
+    if with_settings:
+        (tmp_path / "pytest.ini").write_text(next(block.text for block in blocks(PAGE) if block.language == "ini"))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     tests = len(re.findall(r"^(?:async )?def test_", source, re.MULTILINE))
     assert tests >= 5
     assert f"{tests} passed" in run.stdout, run.stdout + run.stderr
+    if with_settings:
+        assert "arning" not in run.stdout + run.stderr
 
 
 def test_the_table_of_numbers_is_the_sandboxes(tmp_path: Path) -> None:

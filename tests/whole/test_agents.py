@@ -252,14 +252,36 @@ async def test_a_message_is_left_on_a_machine_after_its_greeting(house: House, t
     async with agent_server() as server, staffed(house, tmp_path) as staff:
         settings = {"on_voicemail": "leave_message", "voicemail_message": "Call us back please."}
         put(staff, server, voicemail_detection=True, max_duration_seconds=60, **settings)
-        options = await staff.agents.dial_options("front-desk")
-        call, far_end = await house.dial("+15005550105", **options)
+        call, far_end = await house.dial("+15005550105")
         await far_end.wait_for("ended", 20)
         finished = await staff.finished()
         assert (await house.over(call)).reason is EndReason.VOICEMAIL
     assert told(finished) == [("local", "Call us back please.")] and far_end.heard == sentence(4)
     c = server.conversations[0]
     assert c.of("stop")[0]["reason"] == "voicemail"
+
+
+@pytest.mark.parametrize("house", ["twilio"], indirect=True)
+async def test_a_dial_brings_its_variables_to_the_greeting_and_to_the_agents_socket(house: House, tmp_path: Path) -> None:
+    async with agent_server() as server, staffed(house, tmp_path) as staff:
+        put(staff, server, first_message="{{count}} two.", dynamic_variables={"count": "Three", "kept": "yes"})
+        call, far_end = await house.dial(variables={"count": "One"})
+        await far_end.wait_heard(0.1)
+        await far_end.hang_up()
+        finished = await staff.finished()
+    assert told(finished)[0] == ("local", "One two.")
+    assert finished.variables == {"count": "One", "kept": "yes"}
+    assert finished.reference == call.reference and finished.call.id == call.id
+    assert call.time_limit == 600, "the agent's own limit, since none was given"
+
+
+@pytest.mark.parametrize("house", ["twilio"], indirect=True)
+async def test_what_the_dial_names_stands_before_the_agents_settings(house: House, tmp_path: Path) -> None:
+    async with agent_server() as server, staffed(house, tmp_path) as staff:
+        put(staff, server, max_duration_seconds=60)
+        call, far_end = await house.dial(time_limit=20)
+        await far_end.hang_up()
+    assert call.time_limit == 20
 
 
 @pytest.mark.parametrize("house", ["twilio"], indirect=True)

@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("linecard")
 
+MAX_DIALS_PREPARED = 10_000
+"""Calls whose variables are kept at once. A dial that the carrier refuses never becomes a call that ends, so its
+variables stay until they are the oldest."""
+
 Lookup = Callable[[str], Awaitable[Agent | None]]
 """The agent of an id, from wherever a platform keeps them; None when there is none."""
 
@@ -79,6 +83,7 @@ class Agents(Mapping[str, "Handler"]):
         self._agents: dict[str, Agent] = {}
         self._set_up = set_up
         self._prepared: dict[str, CallSetup] = {}
+        self._variables: dict[str, Mapping[str, Any]] = {}
 
     # --- who there is -------------------------------------------------------------------------------------------------
 
@@ -147,9 +152,14 @@ class Agents(Mapping[str, "Handler"]):
         """What the call of that reference brings along: to be said before ``exchange.dial(reference=...)``."""
         self._prepared[reference] = setup
 
-    async def dial_options(self, agent_id: str) -> dict[str, Any]:
-        """What ``exchange.dial`` must be told for this agent's settings to hold: ``dial(..., **options)``."""
+    async def prepare_dial(self, agent_id: str, reference: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Called by ``exchange.dial``: keep the call's variables; the time limit and the machine detection that the
+        agent's settings ask for."""
         settings = (await self.find(agent_id)).settings
+        if variables:
+            self._variables[reference] = dict(variables)
+            while len(self._variables) > MAX_DIALS_PREPARED:
+                self._variables.pop(next(iter(self._variables)))
         options: dict[str, Any] = {"time_limit": settings.max_duration_seconds}
         if settings.voicemail_detection:
             leaves = settings.on_voicemail == "leave_message"
@@ -161,6 +171,8 @@ class Agents(Mapping[str, "Handler"]):
         setup = self._prepared.get(call.reference)
         if setup is None:
             setup = await self._set_up(call, agent) if self._set_up is not None else CallSetup()
+        if (variables := self._variables.get(call.reference)) is not None:
+            setup = dataclasses.replace(setup, variables={**setup.variables, **variables})
         if setup.recording is None and self.recordings is not None and setup.settings(agent).enable_recording:
             setup = dataclasses.replace(setup, recording=self.recordings / f"{call.reference}.wav")
         return setup
@@ -197,4 +209,5 @@ class Agents(Mapping[str, "Handler"]):
     def forget(self, reference: str) -> None:
         """The call is over and told of."""
         self._prepared.pop(reference, None)
+        self._variables.pop(reference, None)
         self.untaken.discard(reference)

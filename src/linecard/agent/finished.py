@@ -23,8 +23,13 @@ class Analysis:
 
 @dataclass(frozen=True, slots=True)
 class FinishedCall:
-    """``seconds`` is how long the conversation lasted, ``latency_ms`` each wait of the caller's by kind
-    (:class:`linecard.agent.timings.Timings`), ``recording`` the WAV when there is one."""
+    """What ``Agents(finished=...)`` and analyzers are given, once for each call.
+
+    ``call`` is the call as it ended, ``segments`` what was said on it in order, ``reason`` why it ended, ``seconds``
+    how long the conversation lasted, ``notes`` what happened beside the words (kind, facts), ``latency_ms`` each wait of
+    the caller's in milliseconds by kind (:class:`linecard.agent.timings.Timings`), ``variables`` those of agent and
+    call together, ``recording`` the WAV when there is one, ``analysis`` what came of it (None for an analyzer).
+    """
 
     call: Call
     agent_id: str
@@ -37,6 +42,11 @@ class FinishedCall:
     variables: Mapping[str, Any]
     recording: Path | None = None
     analysis: Analysis | None = None
+
+    @property
+    def reference(self) -> str:
+        """Our id of the call, as ``exchange.dial`` returned it."""
+        return self.call.reference
 
     @property
     def barge_ins(self) -> int:

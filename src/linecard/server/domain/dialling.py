@@ -67,7 +67,7 @@ def error_note(problem: LinecardError) -> dict[str, Any]:
 
 def _options(call: CallRow, agent: Agent) -> dict[str, Any]:
     settings = settings_of(agent, call.options.get("settings"))
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"machine_detection": MachineDetection.OFF}
     if settings.voicemail_detection:
         waits = settings.on_voicemail == "leave_message"
         found["machine_detection"] = MachineDetection.WAIT_FOR_BEEP if waits else MachineDetection.DETECT
