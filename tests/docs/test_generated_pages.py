@@ -6,10 +6,12 @@ import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import linecard
+from linecard import agent
 from linecard.matrix import matrix
 from linecard.plugins import broken_plugins, get_provider, provider_names
 
@@ -36,22 +38,78 @@ on these names and on the modules they come from that `tests/test_house_rules.py
 """
 
 
+AGENT_HEAD = """
+## Names of linecard.agent
+
+For agents; `from linecard.agent import Agents, CallSetup`. Also made from the code.
+
+| name | module | what it is |
+| --- | --- | --- |
+"""
+
+HELD = (agent.FinishedCall, agent.Analysis, agent.Segment, agent.CallSetup, agent.Said, agent.CallerTurn, agent.AgentCall,
+        agent.AgentSettings, agent.Agents)  # fmt: skip
+"""Whose fields and methods people look for; `Turn` in an example is a `CallerTurn`."""
+
+
 def capabilities() -> str:
     assert not broken_plugins()
     return matrix(get_provider(name) for name in provider_names())
 
 
 def reference() -> str:
+    parts = [HEAD, *_rows(linecard, NOT_CLASSES), AGENT_HEAD, *_rows(agent, {})]
+    return "".join(parts + [_inside(kind) for kind in HELD])
+
+
+def _rows(module: ModuleType, described: dict[str, str]) -> list[str]:
     rows = []
-    for name in sorted(linecard.__all__, key=str.lower):
-        value = getattr(linecard, name)
-        if name in NOT_CLASSES:
-            rows.append(f"| `{name}` | | {NOT_CLASSES[name]}. |\n")
+    for name in sorted(module.__all__, key=str.lower):
+        value = getattr(module, name)
+        if name in described:
+            rows.append(f"| `{name}` | | {described[name]}. |\n")
+        else:
+            rows.append(f"| `{name}` | `{value.__module__}` | {_first_sentence(value)}. |\n")
+    return rows
+
+
+def _first_sentence(value: object) -> str:
+    sentence = re.split(r"(?<!e\.g)\. ", " ".join((inspect.getdoc(value) or "").split()))[0].rstrip(".")
+    assert sentence, f"{value!r} has no docstring"
+    return re.sub(r":\w+:`([^`]*)`", r"`\1`", sentence.replace("``", "`"))
+
+
+def _inside(kind: type) -> str:
+    """A class's fields or constructor, its properties and its public methods."""
+    fields = [
+        f"| `{name}` | `{_type(vars(kind).get('__annotations__', {}).get(name, parameter.annotation))}`"
+        + ("" if parameter.default is parameter.empty else f", default `{_default(parameter.default)}`")
+        + " |\n"
+        for name, parameter in inspect.signature(kind).parameters.items()
+    ]
+    methods = []
+    for name, value in vars(kind).items():
+        if name.startswith("_") or not (callable(value) or isinstance(value, property)):
             continue
-        sentence = re.split(r"(?<!e\.g)\. ", " ".join((inspect.getdoc(value) or "").split()))[0].rstrip(".")
-        assert sentence, f"{name} has no docstring"
-        rows.append(f"| `{name}` | `{value.__module__}` | {sentence.replace('``', '`')}. |\n")
-    return HEAD + "".join(rows)
+        if isinstance(value, property):
+            methods.append(f"| `{name}` | {_first_sentence(value)} |\n")
+        elif inspect.isfunction(value):
+            arguments = [p for p in inspect.signature(value).parameters if p != "self"]
+            methods.append(f"| `{name}({', '.join(arguments)})` | {_first_sentence(value)} |\n")
+    text = f"\n### {kind.__name__}\n"
+    if fields and not kind.__name__.startswith("AgentCall"):
+        text += "\n| field or argument | type |\n| --- | --- |\n" + "".join(fields)
+    if methods:
+        text += "\n| attribute or method | what it is |\n| --- | --- |\n" + "".join(methods)
+    return text
+
+
+def _type(annotation: object) -> str:
+    return re.sub(r"(typing|collections\.abc|pathlib|linecard[\w.]*)\.", "", str(annotation)).replace("|", "\\|").strip("'")
+
+
+def _default(value: object) -> str:
+    return "empty" if "factory" in repr(value) else str(getattr(value, "value", value)).replace("|", "\\|") or '""'
 
 
 @pytest.mark.parametrize("page", [capabilities, reference], ids=lambda page: page.__name__)
