@@ -560,8 +560,8 @@ class Exchange:
             self.report(f"could not {task.get_name()}", failure)
 
     async def _prepare_dial(self, agent_id: str, reference: str, variables: Mapping[str, Any]) -> dict[str, Any]:
-        if isinstance(self.agents, PreparesDials):
-            return dict(await self.agents.prepare_dial(agent_id, reference, variables))
+        if isinstance(staff := self._staff, PreparesDials):
+            return dict(await staff.prepare_dial(agent_id, reference, variables))
         if variables:
             raise ConfigurationError(
                 "variables are for agents of linecard.agent.Agents; a plain handler reads what it needs by call.reference"

@@ -47,8 +47,10 @@ For agents; `from linecard.agent import Agents, CallSetup`. Also made from the c
 | --- | --- | --- |
 """
 
-HELD = (agent.FinishedCall, agent.Analysis, agent.Segment, agent.CallSetup, agent.Said, agent.CallerTurn, agent.AgentCall,
-        agent.AgentSettings, agent.Agents)  # fmt: skip
+HELD = (
+    agent.FinishedCall, agent.Analysis, agent.Segment, agent.CallSetup, agent.Said, agent.CallerTurn,
+    agent.AgentCall, agent.AgentSettings, agent.Agents,
+)  # fmt: skip
 """Whose fields and methods people look for; `Turn` in an example is a `CallerTurn`."""
 
 
@@ -105,7 +107,8 @@ def _inside(kind: type) -> str:
 
 
 def _type(annotation: object) -> str:
-    return re.sub(r"(typing|collections\.abc|pathlib|linecard[\w.]*)\.", "", str(annotation)).replace("|", "\\|").strip("'")
+    short = re.sub(r"(typing|collections\.abc|pathlib|linecard[\w.]*)\.", "", str(annotation))
+    return short.replace("|", "\\|").strip("'")
 
 
 def _default(value: object) -> str:
