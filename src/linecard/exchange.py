@@ -564,7 +564,8 @@ class Exchange:
             return dict(await staff.prepare_dial(agent_id, reference, variables))
         if variables:
             raise ConfigurationError(
-                "variables are for agents of linecard.agent.Agents; a plain handler reads what it needs by call.reference"
+                "variables are for agents of linecard.agent.Agents; "
+                "a plain handler finds what it needs by call.reference"
             )
         return {}
 

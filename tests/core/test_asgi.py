@@ -109,7 +109,7 @@ async def test_a_socket_that_never_says_whose_call_it_is_is_closed(
             await asyncio.wait_for(socket.recv(), 2)
 
 
-# --- mounted, where nobody runs its lifespan ---------------------------------------------------------------------------
+# --- mounted, where nobody runs its lifespan --------------------------------------------------------------------------
 
 
 def exchange_of(fake_plugins: None) -> Exchange:

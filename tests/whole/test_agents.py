@@ -262,7 +262,7 @@ async def test_a_message_is_left_on_a_machine_after_its_greeting(house: House, t
 
 
 @pytest.mark.parametrize("house", ["twilio"], indirect=True)
-async def test_a_dial_brings_its_variables_to_the_greeting_and_to_the_agents_socket(house: House, tmp_path: Path) -> None:
+async def test_a_dials_variables_reach_the_greeting_and_the_agents_socket(house: House, tmp_path: Path) -> None:
     async with agent_server() as server, staffed(house, tmp_path) as staff:
         put(staff, server, first_message="{{count}} two.", dynamic_variables={"count": "Three", "kept": "yes"})
         call, far_end = await house.dial(variables={"count": "One"})

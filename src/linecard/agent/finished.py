@@ -26,8 +26,8 @@ class FinishedCall:
     """What ``Agents(finished=...)`` and analyzers are given, once for each call.
 
     ``call`` is the call as it ended, ``segments`` what was said on it in order, ``reason`` why it ended, ``seconds``
-    how long the conversation lasted, ``notes`` what happened beside the words (kind, facts), ``latency_ms`` each wait of
-    the caller's in milliseconds by kind (:class:`linecard.agent.timings.Timings`), ``variables`` those of agent and
+    how long the conversation lasted, ``notes`` what happened beside the words (kind, facts), ``latency_ms`` each
+    wait of the caller's in milliseconds by kind (:class:`linecard.agent.timings.Timings`), ``variables`` those of agent and
     call together, ``recording`` the WAV when there is one, ``analysis`` what came of it (None for an analyzer).
     """
 
