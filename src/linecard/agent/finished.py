@@ -27,8 +27,9 @@ class FinishedCall:
 
     ``call`` is the call as it ended, ``segments`` what was said on it in order, ``reason`` why it ended, ``seconds``
     how long the conversation lasted, ``notes`` what happened beside the words (kind, facts), ``latency_ms`` each
-    wait of the caller's in milliseconds by kind (:class:`linecard.agent.timings.Timings`), ``variables`` those of agent and
-    call together, ``recording`` the WAV when there is one, ``analysis`` what came of it (None for an analyzer).
+    wait of the caller's in milliseconds by kind (:class:`linecard.agent.timings.Timings`), ``variables`` those of
+    agent and call together, ``recording`` the WAV when there is one, ``analysis`` what came of it (None for an
+    analyzer).
     """
 
     call: Call
