@@ -10,6 +10,7 @@ import re
 import subprocess
 import tomllib
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -304,3 +305,11 @@ def test_every_distribution_pins_what_it_needs_and_ships_its_types(pyproject: Pa
     assert {n for n in names if not n.startswith("linecard")} - pinned == set(), "add them to constraints.txt"
     assert [*pyproject.parent.glob("src/*/py.typed")], "no py.typed"
     assert project["license"] == "Apache-2.0"
+
+
+def test_the_schemas_versions_follow_each_other() -> None:
+    """Two branches may both have taken the next number, and each is right by itself."""
+    files = sorted((CORE / "server/store/migrations/versions").glob("[0-9]*.py"))
+    said = [re.findall(r'^(?:down_)?revision = (?:"(\d+)"|None)$', path.read_text(), re.MULTILINE) for path in files]
+    numbers = ["", *(path.name[:4] for path in files)]
+    assert said == [[number, before] for before, number in pairwise(numbers)]

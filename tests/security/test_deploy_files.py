@@ -32,6 +32,16 @@ def test_compose_keeps_the_service_behind_the_proxy_and_its_guards_up() -> None:
     assert all(given[name].startswith("${") for name in ("LINECARD_MASTER_KEY", "LINECARD_ADMIN_KEY"))
 
 
+def test_metrics_are_not_published_by_either_proxy() -> None:
+    """They need no key, so whoever stands in front keeps strangers from them."""
+    composed = yaml.safe_load((FOLDER / "compose.yaml").read_text())
+    assert "command" not in composed["services"]["proxy"]
+    assert composed["services"]["proxy"]["configs"] == [{"source": "caddyfile", "target": "/etc/caddy/Caddyfile"}]
+    lines = [line.strip() for line in composed["configs"]["caddyfile"]["content"].splitlines()]
+    assert lines[1:3] == ["respond /metrics 403", "reverse_proxy linecard:8080"]
+    assert "location = /metrics { deny all; }" in PAGE.read_text()
+
+
 @pytest.mark.parametrize(("path", "pattern"), [
     (FOLDER / "compose.yaml", r"stop_grace_period: (\d+)m"), (FOLDER / "linecard.service", r"TimeoutStopSec=(\d+)"),
 ])  # fmt: skip

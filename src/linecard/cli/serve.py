@@ -69,7 +69,7 @@ async def serve(settings: Settings) -> int:
     """Bind, start, print where, serve, drain, stop. 0 after a stop that was asked for."""
     import uvicorn
 
-    from linecard.server import logs
+    from linecard.server import logs, open_files
     from linecard.server.app import create_service, faces
     from linecard.server.service import Service
 
@@ -102,6 +102,7 @@ async def serve(settings: Settings) -> int:
             announce(service)
             # Models take up to a second to load, and the first caller should not be the one who waits for it.
             service.spawn(service.staff.keep_ready(), "load speech engines")
+            service.spawn(open_files.watch(), "watch open files")
             tasks, sessions = server.server_state.tasks, service.exchange.sessions  # a call's sound is a task too
             manners = [
                 QuietCollector(lambda: len(sessions)),
@@ -138,6 +139,7 @@ def _config(app: Starlette, settings: Settings) -> Any:
 
     return uvicorn.Config(
         app,
+        http=_http(),
         log_config=None,
         access_log=False,
         lifespan="on",
@@ -148,6 +150,15 @@ def _config(app: Starlette, settings: Settings) -> Any:
         timeout_graceful_shutdown=5,
         timeout_keep_alive=30,
     )
+
+
+def _http() -> Any:
+    """How requests are read: bounded in every direction. Without httptools by h11, which has bounds of its own."""
+    try:
+        from linecard.server.http_protocol import BoundedHttp
+    except ImportError:
+        return "h11"
+    return BoundedHttp
 
 
 def _sockets(app: Starlette) -> Any:
