@@ -76,7 +76,8 @@ class PlaybackPosition:
             generation, number = (int(part) for part in name.removeprefix("lc").split("."))
         except ValueError:
             return False
-        if generation != self.generation or not any(n == number for n, _ in self._marks):
+        # Those outstanding are numbered one after the other.
+        if generation != self.generation or not self._marks or not self._marks[0][0] <= number <= self._marks[-1][0]:
             return False
         while self._marks and self._marks[0][0] <= number:
             _, self._proven = self._marks.popleft()

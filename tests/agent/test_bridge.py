@@ -10,7 +10,7 @@ from agent_server import AgentServer, Conversation, agent_server
 from fake_speech import FRAME, SPEECH, Desk, Line, notes, told
 
 from linecard import EndReason
-from linecard.agent import agent_audio, agents, bridge, socket
+from linecard.agent import agents, bridge, budget, socket
 from linecard.agent.agent import CallSetup
 from linecard.agent.protocol import signature
 from linecard.agent.record import MemoryRecord
@@ -374,12 +374,192 @@ async def test_a_flood_of_text_is_bounded_and_said_so_once(monkeypatch: pytest.M
     async with agent_server(talk) as server:
         _, finished = await desk_for(server).call(None, stay)
     errors = server.conversations[0].of("error")
-    assert {e["error"]["code"] for e in errors} == {"flooding"} and len(errors) < 10
-    assert {n["what"] for n in notes(finished, "agent_flooding")} == {"text"}
+    assert [e["error"]["code"] for e in errors] == ["flooding"]
+    assert notes(finished, "agent_flooding")[0]["what"] == "text" and len(notes(finished, "agent_flooding")) == 1
+
+
+async def test_a_text_that_does_not_fit_into_the_backlog_is_refused_before_it_is_taken_in() -> None:
+    async def talk(c: Conversation) -> None:
+        await c.send(event="text", delta="a " * 500_000, turn_id="g1")
+        await c.send(event="text", delta="b " * 9_000, turn_id="g2", done=True)
+        await c.until(lambda: c.of("error"))
+        await c.send(event="clear")
+        await c.say("Still here.", "g3")
+        await c.send(event="mark", mark={"name": "m"})
+        await c.until(lambda: c.of("mark"))
+        await c.hang_up()
+
+    async with agent_server(talk) as server:
+        desk = desk_for(server)
+        _, finished = await desk.call(None, stay)
+    assert len(server.conversations[0].of("error")) == 1
+    assert not any(text.startswith("a") for text in desk.engine.spoken)
+    assert told(finished)[-1] == ("local", "Still here.")
+
+
+async def test_no_more_turns_wait_than_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bridge, "TURNS", 20)
+
+    async def talk(c: Conversation) -> None:
+        for n in range(200):
+            await c.send(event="text", delta="x", turn_id=str(n))
+        await c.until(lambda: c.of("error"))
+        await c.hang_up()
+
+    async with agent_server(talk) as server:
+        desk = desk_for(server)
+        _, finished = await desk.call(None, stay)
+    assert notes(finished, "agent_flooding")[0]["what"] == "text"
+
+
+FLOODS: dict[str, dict[str, object]] = {
+    "transcript": {"text": "so they said"},
+    "interims": {"event": "transcript", "text": "so", "is_final": False},
+    "dtmf": {"dtmf": {"digits": "1"}},
+    "mark": {"mark": {"name": "m"}},
+    "clear": {},
+    "transfer": {"to": "+14155550102"},
+    "audio_done": {},
+    "media": {"media": {"payload": "fw=="}},
+    "novelty": {},
+}
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+async def test_a_flood_of_any_kind_is_told_and_then_ends_the_call_as_an_agents_failure(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = dict.fromkeys(budget.MESSAGES, budget.Rate(1, 30))
+    for name, rate in (("MESSAGES", rates), ("ROWS", budget.Rate(1, 10)), ("DROPPED", budget.Rate(1, 50))):
+        monkeypatch.setattr(budget, name, rate)
+
+    async def talk(c: Conversation) -> None:
+        for _ in range(1000):
+            await c.send(**{"event": kind, **FLOODS[kind]})
+        await c.closed.wait()
+
+    async def caller(line: Line) -> None:
+        async def refuse(call: object, to: str) -> None:
+            raise UnsupportedOperation("trunk", "transfer")
+
+        line.transfer = refuse  # type: ignore[assignment,method-assign]
+        await stay(line)
+
+    async with agent_server(talk, tts=False, stt=False) as server:
+        line, finished = await desk_for(server).call(None, caller)
+    c = server.conversations[0]
+    assert [e["error"]["code"] for e in c.of("error") if e["error"]["code"] != "transfer_failed"] == ["flooding"]
+    assert [bool(note.get("given_up")) for note in notes(finished, "agent_flooding")] == [False, True]
+    assert finished.reason is EndReason.AGENT_ERROR and line.hang_ups == [EndReason.AGENT_ERROR]
+    assert c.received[-1] == {"event": "stop", "reason": "agent_error", "stream_id": c.received[0]["stream_id"]}
+    assert c.connection.close_code == 1008
+    assert len(told(finished)) <= 1 + 1 + 10 and len(line.asked) <= 1 + 1 + 30
+
+
+async def test_a_transcript_of_a_megabyte_is_not_kept() -> None:
+    async def talk(c: Conversation) -> None:
+        await c.send(event="transcript", text="word " * 200_000)
+        await c.send(event="transcript", text="a sentence")
+        await c.until(lambda: c.of("error"))
+        await c.hang_up()
+
+    async with agent_server(talk, tts=False, stt=False) as server:
+        _, finished = await desk_for(server).call(None, stay)
+    assert told(finished) == [("remote", "a sentence")]
+
+
+async def test_what_an_honest_agent_sends_at_once_is_all_taken() -> None:
+    tone = bytes(range(50, 90)) * 400  # two seconds
+
+    async def talk(c: Conversation) -> None:
+        for at in range(0, len(tone), 80):  # frames of 10 ms, each with a mark, as fast as they are made
+            await c.play(tone[at : at + 80], 80)
+            await c.send(event="mark", mark={"name": str(at)})
+            await c.send(event="transcript", text="half", is_final=False)
+        for n in range(20):
+            await c.send(event="transcript", party="local", text=f"sentence {n}")
+        await c.until(lambda: len(c.of("mark")) == len(tone) // 80)
+        await c.hang_up()
+
+    async with agent_server(talk, tts=False, stt=False) as server:
+        line, finished = await desk_for(server).call(None, stay, marks=False)
+    assert server.conversations[0].of("error") == [] and line.heard() == tone
+    assert [m["mark"]["name"] for m in server.conversations[0].of("mark")] == [str(n) for n in range(0, len(tone), 80)]
+    assert len(told(finished)) == 20
+
+
+async def test_between_two_turns_of_the_loop_only_a_slice_of_an_agents_messages_is_dealt_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rounds, dealt = 0, dict[int, int]()
+    take = budget.CallBudget.take
+
+    def counted(self: budget.CallBudget, kind: str, count: float, rate: budget.Rate | None = None) -> bool:
+        dealt[rounds] = dealt.get(rounds, 0) + 1
+        return take(self, kind, count, rate)
+
+    monkeypatch.setattr(budget.CallBudget, "take", counted)
+
+    async def others() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    async def talk(c: Conversation) -> None:
+        for n in range(3000):
+            await c.send(event="text", delta="hello world. ", turn_id=str(n))
+        await c.until(lambda: c.of("error"))
+        await c.hang_up()
+
+    async with agent_server(talk) as server:
+        running = asyncio.ensure_future(others())
+        await desk_for(server).call(None, stay)
+        running.cancel()
+    # A refused message is counted a second time, among those dropped.
+    assert sum(dealt.values()) > 3000 and max(dealt.values()) <= 2 * budget.SLICE
+
+
+async def test_a_mark_behind_words_that_were_cut_is_not_told_and_later_ones_are() -> None:
+    async def talk(c: Conversation) -> None:
+        await c.say("word " * 30, "g1")
+        await c.send(event="mark", mark={"name": "cut"})
+        await c.say("Behind it.", "g2")
+        await c.send(event="mark", mark={"name": "cut too"})
+        await asyncio.sleep(0.2)
+        await c.send(event="clear")
+        await c.say("And now this.", "g3")
+        for name in ("heard", "heard too"):
+            await c.send(event="mark", mark={"name": name})
+        await c.until(lambda: len(c.of("mark")) == 2)
+        await c.send(event="mark", mark={"name": "at once"})
+        await c.until(lambda: len(c.of("mark")) == 3)
+        await c.hang_up()
+
+    async with agent_server(talk) as server:
+        await desk_for(server).call(None, stay)
+    names = [m["mark"]["name"] for m in server.conversations[0].of("mark")]
+    assert names == ["heard", "heard too", "at once"]
+
+
+@pytest.mark.parametrize("size", [0, 500], ids=["short", "long"])
+async def test_a_binary_message_is_dropped_whatever_it_says(size: int) -> None:
+    async def talk(c: Conversation) -> None:
+        stop = json.dumps({"event": "stop", "reason": "x" * size}).encode()
+        await c.connection.send(stop)
+        await c.connection.send([stop[:10], stop[10:]])  # in two frames
+        await c.say("Still here.")
+        await c.send(event="mark", mark={"name": "m"})
+        await c.until(lambda: c.of("mark"))
+        await c.hang_up()
+
+    async with agent_server(talk) as server:
+        _, finished = await desk_for(server).call(None, stay)
+    assert told(finished) == [("local", "Still here.")]
 
 
 async def test_a_flood_of_audio_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent_audio, "BUFFER", 2.0)
+    monkeypatch.setattr(budget, "BUFFER", 2.0)
 
     async def talk(c: Conversation) -> None:
         await c.play(SPEECH * 80000, 4000)

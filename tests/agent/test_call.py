@@ -11,6 +11,7 @@ from fake_speech import Desk, Line, notes, told
 
 from linecard import EndReason, plugins
 from linecard.agent.agents import Agents
+from linecard.agent.budget import BACKLOG
 from linecard.agent.call import AgentCall
 from linecard.agent.door import CallerTurn, Said
 from linecard.agent.engines import Engines
@@ -206,6 +207,38 @@ async def test_words_from_an_iterator_are_spoken_as_they_come_and_cutting_closes
     await desk.call(agent, caller)
     assert closed.is_set() and said[0].interrupted and said[0].text.startswith("Sentence 0. Sentence 1.")
     assert len(desk.engine.spoken) < 60
+
+
+async def test_words_that_never_end_are_read_as_fast_as_they_are_heard_and_stop_nobody_else() -> None:
+    given = 0
+
+    async def ramble() -> AsyncIterator[str]:
+        nonlocal given
+        while True:  # never waits for anything
+            given += 1
+            yield "and so on "
+
+    async def agent(call: AgentCall) -> None:
+        await call.say(ramble())
+
+    async def caller(line: Line) -> None:
+        await line.breathe(0.5)
+        line.end()
+
+    await Desk().call(agent, caller)
+    assert BACKLOG / 10 <= given <= 2 * BACKLOG / 10
+
+
+async def test_a_very_long_text_is_spoken_from_its_beginning_and_cut_like_any_other() -> None:
+    async def agent(call: AgentCall) -> None:
+        await call.say("one two three " * 80_000)
+
+    async def caller(line: Line) -> None:
+        await line.breathe(0.5)
+        line.end()
+
+    _, finished = await Desk().call(agent, caller)
+    assert 3 <= len(told(finished)[0][1].split()) < 30
 
 
 async def test_what_the_iterator_raises_reaches_the_agent() -> None:

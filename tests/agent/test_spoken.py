@@ -1,11 +1,13 @@
 """What was heard of what was said, and how text is cut for speaking."""
 
 import itertools
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from linecard.agent import sentences
 from linecard.agent.sentences import Sentences
 from linecard.agent.spoken import SpokenText
 
@@ -36,12 +38,56 @@ def test_words_count_once_they_were_heard(position: float, heard: str) -> None:
 
 
 def test_sentences_come_as_soon_as_they_end() -> None:
-    sentences = Sentences()
-    assert sentences.feed("Good mor") == []
-    assert sentences.feed("ning. How can") == ["Good morning."]
-    assert sentences.feed(" I help? ") == ["How can I help?"]
-    assert sentences.feed("Dr. Who is in") == []
-    assert sentences.flush() == ["Dr. Who is in"]
+    cutting = Sentences()
+    assert cutting.feed("Good mor") == []
+    assert cutting.feed("ning. How can") == ["Good morning."]
+    assert cutting.feed(" I help? ") == ["How can I help?"]
+    assert cutting.feed("Dr. Who is in") == []
+    assert cutting.flush() == ["Dr. Who is in"]
+
+
+LONG = {
+    "words": "a ",
+    "clauses": "ab, cd ",
+    "no space in 399": "x" * 399 + " ",
+    "tabs": "word\t",
+    "no space at all": "x",
+    "closing marks": '" ',
+    "points and quotes": '."',
+    "many ends": "a. ",
+    "line ends": "\n",
+    "only spaces": " ",
+    "wide": "あ。",
+}
+
+
+@pytest.mark.parametrize("what", LONG)
+def test_cutting_looks_at_a_text_in_proportion_to_its_length(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = 0
+
+    class Looking:
+        def __init__(self, pattern: re.Pattern[str]) -> None:
+            self.pattern = pattern
+
+        def search(self, text: str, *at: int) -> re.Match[str] | None:
+            nonlocal looked
+            found = self.pattern.search(text, *at)
+            looked += len(text) if found is None else found.end()
+            return found
+
+    for name in ("END", "CLAUSE"):
+        monkeypatch.setattr(sentences, name, Looking(getattr(sentences, name)))
+    text = (LONG[what] * 100_000)[:100_000]
+    cutting = Sentences()
+    pieces = cutting.feed(text) + cutting.flush()
+    assert looked <= 4 * len(text)
+    assert "".join("".join(pieces).split()) == "".join(text.split())
+    assert max(map(len, pieces), default=0) <= sentences.LONGEST + 1
+
+
+def test_a_sentence_that_will_not_end_is_cut_at_a_space() -> None:
+    pieces = Sentences().feed("word " * 200)
+    assert [len(piece) for piece in pieces] == [399, 399]
 
 
 def test_a_long_first_clause_is_not_kept_waiting_but_numbers_are_not_cut() -> None:
@@ -51,7 +97,7 @@ def test_a_long_first_clause_is_not_kept_waiting_but_numbers_are_not_cut() -> No
 
 @given(st.text(alphabet="ab .,!?\n", max_size=80), st.lists(st.integers(0, 80), max_size=6))
 def test_nothing_is_lost_or_reordered_however_the_text_arrives(text: str, cuts: list[int]) -> None:
-    sentences = Sentences()
+    cutting = Sentences()
     edges = sorted({0, len(text), *(min(cut, len(text)) for cut in cuts)})
-    pieces = [p for a, b in itertools.pairwise(edges) for p in sentences.feed(text[a:b])] + sentences.flush()
+    pieces = [p for a, b in itertools.pairwise(edges) for p in cutting.feed(text[a:b])] + cutting.flush()
     assert "".join("".join(pieces).split()) == "".join(text.split())

@@ -10,8 +10,8 @@ from typing import Any
 
 from docs.test_written_pages import rows
 
-from linecard.agent import bridge, protocol, socket, taking
-from linecard.agent.agent_audio import BUFFER
+from linecard.agent import bridge, budget, protocol, socket, taking
+from linecard.agent.budget import BUFFER
 from linecard.agent.call import AgentCall
 from linecard.agent.door import Door
 from linecard.agent.settings import AgentSettings
@@ -74,6 +74,12 @@ def test_the_limits_told_are_those_in_the_code() -> None:
     assert f"more than {BUFFER:.0f} s ahead, and more than {bridge.BACKLOG:,} characters" in text
     assert 9.5 < socket.SLOW / 16_000 < 10.5  # frames of base64 in JSON: about 16 kB a second
     assert socket.STALLED == 10
+    told = rows(AGENTS, "an agent may send | at any time | and at once | enough for")
+    rates = {**budget.MESSAGES, "rows": budget.ROWS, "characters": budget.CHARACTERS, "dropped": budget.DROPPED}
+    figures = {name: (f"{rate.per_second:,} a second", f"{rate.burst:,}") for name, rate in rates.items()}
+    assert {re.findall(r"`(\w+)`", cells[0])[0]: tuple(cells[1:3]) for cells in told} == figures
+    assert f"each {budget.BYTES} bytes" in text and f"{budget.TURNS:,} turns" in text
+    assert f"no more than {budget.WORKSPACE_BURSTS} of them" in text
     assert protocol.MAX_MESSAGE == 1024 * 1024
     assert "over 1 MiB" in text
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 from tenants import Tenant
 
 from linecard.server.refusals import StoreOverloaded
-from linecard.server.store import Store
+from linecard.server.store import Store, transcripts
 from linecard.server.store.columns import utc_now
 from linecard.server.store.database import Database
 from linecard.server.store.writer import Row, RowsRefused, StoreBehind, Writer
@@ -200,6 +200,133 @@ async def test_one_transaction_holds_up_to_a_batch(store: Store, tenant: Tenant)
     await writer.start()
     await writer.stop()
     assert batches == [256, 256, 88]
+
+
+# --- fair to every call ---------------------------------------------------------------------------------------------
+
+
+class Noting(Writer):
+    """A writer that writes nothing, and remembers whose rows came in each batch."""
+
+    def __init__(self, db: Database, **options: Any) -> None:
+        super().__init__(db, **options)
+        self.batches: list[list[UUID]] = []
+
+    async def _write(self, batch: list[Row]) -> None:
+        self.batches.append([row.values["call_id"] for row in batch])
+
+
+async def written(writer: Noting) -> list[list[UUID]]:
+    await writer.start()
+    await writer.stop()
+    return writer.batches
+
+
+async def test_one_calls_rows_never_stand_before_anothers(store: Store) -> None:
+    writer, flooding, quiet = Noting(store.db), uuid4(), uuid4()
+    for _ in range(2000):
+        writer.segment(flooding, party="remote", text="flood", ts_ms=0)
+    writer.segment(quiet, party="remote", text="said once", ts_ms=0)
+    batches = await written(writer)
+    assert quiet in batches[0]
+    assert [len(batch) for batch in batches][:-1] == [256] * 7
+
+
+async def test_a_workspace_with_many_calls_has_no_larger_share_than_one_with_few(store: Store) -> None:
+    writer, crowded, quiet = Noting(store.db), uuid4(), uuid4()
+    calls = [uuid4() for _ in range(100)]
+    for call_id in calls:
+        for _ in range(20):
+            writer.segment(call_id, party="remote", text="many", ts_ms=0, workspace_id=crowded)
+    few = uuid4()
+    for _ in range(128):
+        writer.segment(few, party="remote", text="few", ts_ms=0, workspace_id=quiet)
+    batches = await written(writer)
+    assert batches[0].count(few) == 128
+    assert all(set(calls) & set(batch) for batch in batches)
+    first_two = {*batches[0], *batches[1]}
+    assert set(calls) <= first_two, "nobody of the crowd waits for the others of it to be done"
+
+
+async def test_more_calls_than_a_batch_has_rows_all_come_in_turn(store: Store) -> None:
+    writer = Noting(store.db, batch=8)
+    calls = [uuid4() for _ in range(20)]
+    for call_id in calls:
+        for _ in range(3):
+            writer.event(call_id, "digit")
+    batches = await written(writer)
+    assert set(calls) <= {call_id for batch in batches[:3] for call_id in batch}
+    assert sorted(call_id for batch in batches for call_id in batch) == sorted(calls * 3)
+
+
+async def test_a_call_over_its_share_loses_its_own_rows_and_nobody_elses(store: Store, tenant: Tenant) -> None:
+    flooding, quiet = await opened(store, tenant), await opened(store, tenant)
+    writer = Writer(store.db, call_queue=5)
+    for number in range(5):
+        writer.segment(flooding, party="local", text=str(number), ts_ms=0)
+    with pytest.raises(StoreOverloaded, match="5 rows of this call"):
+        writer.segment(flooding, party="local", text="too much", ts_ms=0)
+    writer.segment(quiet, party="local", text="kept", ts_ms=0)
+    assert (writer.waiting_of(flooding), writer.waiting_of(quiet), writer.waiting) == (5, 1, 6)
+    await writer.start()
+    await writer.flush()
+    writer.segment(flooding, party="local", text="room again", ts_ms=0)
+    await writer.stop()
+    assert [text for _, text in await said(store, flooding)] == [*"01234", "room again"]
+    assert await said(store, quiet) == [(0, "kept")]
+
+
+async def test_a_workspace_over_its_share_leaves_the_others_theirs(store: Store) -> None:
+    writer, ours, theirs = Noting(store.db, workspace_queue=4), uuid4(), uuid4()
+    for _ in range(4):
+        writer.event(uuid4(), "digit", workspace_id=theirs)
+    with pytest.raises(StoreOverloaded, match="4 rows of this workspace"):
+        writer.event(uuid4(), "digit", workspace_id=theirs)
+    writer.event(uuid4(), "digit", workspace_id=ours)
+    assert sum(map(len, await written(writer))) == 5
+
+
+async def test_who_waits_for_one_calls_rows_waits_for_no_others(store: Store) -> None:
+    flooding, quiet = uuid4(), uuid4()
+    release = asyncio.Event()
+
+    class Slow(Noting):
+        async def _write(self, batch: list[Row]) -> None:
+            await super()._write(batch)
+            if len(self.batches) > 1:
+                await release.wait()
+
+    writer = Slow(store.db)
+    for _ in range(1000):
+        writer.event(flooding, "digit")
+    writer.event(quiet, "digit")
+    await writer.start()
+    await writer.flush(5, call_id=quiet)
+    with pytest.raises(StoreBehind):
+        await writer.flush(0.05, call_id=flooding)
+    release.set()
+    await writer.stop()
+
+
+async def test_a_refused_row_is_told_to_who_waits_for_its_call_only(store: Store, tenant: Tenant) -> None:
+    call_id, nobodys = await opened(store, tenant), uuid4()
+    store.writer.segment(call_id, party="local", text="kept", ts_ms=0)
+    store.writer.segment(nobodys, party="local", text="nobody's", ts_ms=0)
+    await store.writer.flush(call_id=call_id)
+    with pytest.raises(RowsRefused):
+        await store.writer.flush(call_id=nobodys)
+    await store.writer.flush()
+
+
+async def test_a_transcript_is_read_up_to_a_bound(store: Store, tenant: Tenant) -> None:
+    call_id = await opened(store, tenant)
+    for number in range(transcripts.LONGEST + 10):
+        store.writer.segment(call_id, party="remote", text=str(number), ts_ms=number)
+        if not number % 1000:
+            await store.writer.flush()
+    await store.writer.flush()
+    read = await said(store, call_id)
+    assert len(read) == transcripts.LONGEST and read[-1] == (transcripts.LONGEST - 1, str(transcripts.LONGEST - 1))
 
 
 # --- search ---------------------------------------------------------------------------------------------------------

@@ -58,6 +58,7 @@ class CallSetup:
     ``call_id`` is what the agent's socket knows the call by (our reference unless given), ``context`` more for its
     ``X-Call-Context``; ``websocket_url`` replaces the agent's, "" leaves the call to its handler; ``recording`` is
     where the WAV goes, when the call is recorded. ``engines`` are its speech engines, where they are not those of all.
+    Calls of one ``workspace`` share what its agents may send in bursts (:mod:`linecard.agent.budget`).
     """
 
     variables: Mapping[str, Any] = field(default_factory=dict)
@@ -68,6 +69,7 @@ class CallSetup:
     engines: Engines | None = None
     record: CallRecord = field(default_factory=MemoryRecord)
     recording: Path | None = None
+    workspace: str | None = None
 
     def settings(self, agent: Agent) -> AgentSettings:
         """The agent's settings on this call; ``ConfigurationError`` when an override does not fit."""

@@ -6,12 +6,10 @@ import asyncio
 import contextlib
 import itertools
 
+from linecard.agent import budget
 from linecard.agent.floor import Floor
 from linecard.errors import StreamNotOpen
 from linecard.session import MediaSession
-
-BUFFER = 300.0
-"""Seconds of sound an agent may send before it is heard; what it sends beyond that is dropped."""
 
 GAP = 0.1
 """Seconds of silence that end a stretch: an agent that speaks in real time is a little late with every other frame."""
@@ -34,7 +32,7 @@ class AgentAudio:
 
     def room(self, size: int) -> bool:
         """Whether ``size`` bytes more may be sent; what may not is counted."""
-        if self._session.remaining < BUFFER:
+        if self._session.remaining < budget.BUFFER:
             return True
         self.dropped_seconds += self._session.format.seconds(size)
         return False

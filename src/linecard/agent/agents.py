@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from linecard.agent import serving, taking
 from linecard.agent.agent import Agent, AgentFunction, CallSetup, RawFunction, function
+from linecard.agent.budget import Budgets
 from linecard.agent.engines import Engines
 from linecard.agent.finished import FinishedCall
 from linecard.agent.settings import AgentSettings
@@ -78,6 +79,7 @@ class Agents(Mapping[str, "Handler"]):
         self.open_socket = best_opener()
         self.exchange: Exchange | None = None
         self.waiting_room = WaitingRoom()
+        self.budgets = Budgets()
         self.untaken: set[str] = set()
         """References of calls answered only to say that nobody can take them."""
         self._agents: dict[str, Agent] = {}

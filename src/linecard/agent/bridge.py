@@ -5,8 +5,9 @@ What becomes of an agent that misbehaves:
 * *gone* (closes, or its connection breaks): the call is hung up at once, ``agent_hangup``; what was not heard yet is
   dropped. A ``stop`` does the same, as the protocol has it: agents wait for their goodbye themselves.
 * *slow*: the caller never waits. Sound it does not read is dropped, everything else kept; after ten seconds it is gone.
-* *flooding*: sound more than :data:`agent_audio.BUFFER` seconds ahead, and text beyond :data:`BACKLOG`, is dropped and
-  answered with an ``error`` message, once for each flood.
+* *flooding*: what is over :mod:`budget <linecard.agent.budget>` is dropped before it is taken in, and answered with an
+  ``error`` message, once for each flood. An agent that goes on and on is closed (1008), and the call ends with
+  ``agent_error``.
 * *junk*: unknown events, binary frames and broken JSON are dropped. A message of more than a megabyte ends the call.
 """
 
@@ -16,8 +17,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 
-from linecard.agent import agent_audio, protocol, relay
+from linecard.agent import budget, protocol, relay
 from linecard.agent.agent_audio import AgentAudio
+from linecard.agent.agent_turn import AgentTurn
+from linecard.agent.budget import BACKLOG, TURNS, CallBudget
 from linecard.agent.conversation import Conversation
 from linecard.agent.door import CallerTurn, Door
 from linecard.agent.protocol import (
@@ -43,8 +46,17 @@ from linecard.speech import BargeIn
 
 log = logging.getLogger("linecard")
 
-BACKLOG = 20_000
-"""Characters an agent may have waiting to be spoken: about twenty minutes."""
+KINDS: dict[type, str] = {
+    Media: "media",
+    Text: "text",
+    AudioDone: "audio_done",
+    Clear: "clear",
+    AgentTranscript: "transcript",
+    Mark: "mark",
+    SendDigits: "dtmf",
+    Transfer: "transfer",
+}
+"""The budget that a message counts against."""
 
 STOPPED = {
     EndReason.USER_HANGUP: ("carrier_hangup", "remote"),
@@ -61,7 +73,14 @@ OURS = frozenset({EndReason.API_STOP, EndReason.END_CALL_PHRASE, EndReason.SILEN
 class Bridge(Door):
     """One call's. ``call_id`` is what the agent knows the call by."""
 
-    def __init__(self, conversation: Conversation, socket: AgentSocket, call_id: str) -> None:
+    def __init__(
+        self,
+        conversation: Conversation,
+        socket: AgentSocket,
+        call_id: str,
+        *,
+        call_budget: CallBudget | None = None,
+    ) -> None:
         self._conversation = conversation
         self._session = conversation.session
         self._socket = socket
@@ -71,7 +90,11 @@ class Bridge(Door):
         self._texts = TextTurns(conversation.speaker)
         self._audio = AgentAudio(self._session, conversation.floor)
         self._caller_audio = relay.CallerAudio(self._session, socket, self._stream_id)
-        self._flooding = False
+        self._budget = call_budget or CallBudget()
+        self._told: dict[str, float] = {}
+        self._diverted = False
+        self._close_code = 1000
+        self._marks: dict[AgentTurn, list[tuple[str, int]]] = {}
         self._straight: Straight | None = None
         self._tasks: set[asyncio.Future[None]] = set()
         conversation.door = self
@@ -95,8 +118,13 @@ class Bridge(Door):
                 message = protocol.read(frame)
                 if isinstance(message, Stop):
                     break
-                if message is not None:
-                    await self._take(message)
+                count = budget.units(len(frame))
+                if self._within(message, count):
+                    if message is not None:
+                        await self._take(message, count)
+                elif not await self._refuse(KINDS.get(type(message), "other"), count):
+                    return
+                await self._budget.pace(count)
             self._conversation.end(EndReason.AGENT_HANGUP)
         except StreamNotOpen:
             pass  # the caller was quicker
@@ -114,19 +142,33 @@ class Bridge(Door):
         if self._mode.tts or outlet is None or not isinstance(agent, PushSocket):
             return None
         assert isinstance(carrier, PushTransport)  # where there is an outlet
-        straight = Straight(outlet, carrier, agent, self._audio, agent_audio.BUFFER)
+        straight = Straight(outlet, carrier, agent, self._audio, budget.BUFFER, self._budget)
         straight.start()
         self._session.relay_stopped = straight.stop
         return straight
 
     # --- from the agent ---------------------------------------------------------------------------------------------
 
-    async def _take(self, message: AgentMessage) -> None:
+    def _within(self, message: AgentMessage | None, count: int) -> bool:
+        """Whether the budget has room for the message, as one of its kind and for what it asks to keep."""
+        match message:
+            case SendDigits(digits):
+                return self._budget.take("dtmf", max(count, len(digits)))
+            case AgentTranscript(text, _, True):
+                return (
+                    self._budget.take("transcript", count)
+                    and self._budget.take("characters", len(text), budget.CHARACTERS)
+                    and self._budget.take("rows", 1, budget.ROWS)
+                )
+            case _:
+                return self._budget.take(KINDS.get(type(message), "other"), count)
+
+    async def _take(self, message: AgentMessage, count: int) -> None:
         match message:
             case Media() if not self._mode.tts:
-                await self._play(message)
+                await self._play(message, count)
             case Text() if self._mode.tts:
-                await self._speak(message)
+                await self._speak(message, count)
             case AudioDone():
                 await self._session.flush()
             case Clear():
@@ -145,34 +187,45 @@ class Bridge(Door):
             case _:
                 pass  # speech that is not this agent's to do
 
-    async def _play(self, media: Media) -> None:
+    async def _play(self, media: Media, count: int) -> None:
         if self._conversation.voicemail.machine:
             return
         if not self._audio.room(len(media.payload)):
-            await self._flood("audio")
+            await self._refuse("audio", count)
             return
-        if self._flooding:
-            self._flooding = False
-            if self._straight is not None:
-                self._straight.start()
+        if self._diverted and self._straight is not None:
+            self._diverted = False
+            self._straight.start()
         await relay.to_caller(self._session, media)
         self._audio.sent()
 
-    async def _speak(self, text: Text) -> None:
-        if self._conversation.speaker.backlog > BACKLOG:
-            await self._flood("text")
+    async def _speak(self, text: Text, count: int) -> None:
+        speaker = self._conversation.speaker
+        if text.delta and (speaker.backlog + len(text.delta) > BACKLOG or speaker.turns >= TURNS):
+            await self._refuse("text", count)
             return
-        self._flooding = False
         self._texts.text(text)
 
-    async def _flood(self, what: str) -> None:
-        if not self._flooding:
-            self._flooding = True
-            if self._straight is not None:
-                self._straight.stop()
+    async def _refuse(self, what: str, count: int) -> bool:
+        """Drop a message and tell the agent why; False when it has been told often enough and is given up."""
+        if what in ("audio", "media") and self._straight is not None and not self._diverted:
+            self._diverted = True
+            self._straight.stop()
+        now = self._conversation.floor.clock()
+        if now - self._told.get(what, -budget.TELL_EVERY) >= budget.TELL_EVERY:
+            self._told[what] = now
             self._conversation.note("agent_flooding", what=what)
-            message = f"{what} is being dropped: too much of it waits to be heard"
+            message = f"{what} is being dropped: more of it comes than this call may send; see the agent's budget"
+            if what in ("audio", "text"):
+                message = f"{what} is being dropped: too much of it waits to be heard"
             await self._socket.send(protocol.error(self._stream_id, "flooding", message))
+        if self._budget.take("dropped", count, budget.DROPPED):
+            return True
+        log.warning("agent %s goes on flooding its call and is given up", self._session.agent_id)
+        self._conversation.note("agent_flooding", what=what, given_up=True)
+        self._close_code = 1008
+        self._conversation.end(EndReason.AGENT_ERROR)
+        return False
 
     def _keep(self, text: str, party: str) -> None:
         # What we speak and what we hear we write down ourselves; the agent's copy would be a second one.
@@ -182,15 +235,23 @@ class Bridge(Door):
             self._conversation.said("remote", text)
 
     async def _mark(self, name: str) -> None:
-        if self._mode.tts:
-            self._spawn(self._mark_when_said(name))
-        else:
+        if not self._mode.tts:
             await self._session.mark(name)
-
-    async def _mark_when_said(self, name: str) -> None:
-        said = await asyncio.gather(*(asyncio.shield(turn.over) for turn in self._conversation.speaker.unheard))
-        if not any(one.interrupted for one in said):
+            return
+        speaker = self._conversation.speaker
+        if (last := speaker.last) is None:
             await self.mark(name)
+            return
+        if last not in self._marks:
+            self._marks[last] = []
+            last.over.add_done_callback(lambda _: self._spawn(self._marks_reached(last)))
+        self._marks[last].append((name, speaker.interrupted))
+
+    async def _marks_reached(self, last: AgentTurn) -> None:
+        """Tell of the marks behind this turn, unless it or one before it was cut since they were asked for."""
+        for name, interrupted in self._marks.pop(last):
+            if self._conversation.speaker.interrupted == interrupted:
+                await self.mark(name)
 
     async def _act(self, what: str, do: Callable[[str], Awaitable[None]], value: str) -> None:
         try:
@@ -245,4 +306,4 @@ class Bridge(Door):
         await self._socket.send(protocol.stop(self._stream_id, reason=word, hangup_reason=hangup_reason))
         if self._socket.dropped_frames:
             self._conversation.note("agent_slow", dropped_frames=self._socket.dropped_frames)
-        await self._socket.close()
+        await self._socket.close(self._close_code)

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, M
 from typing import Any
 
 from linecard.agent.agent_turn import AgentTurn
+from linecard.agent.budget import BACKLOG, CallBudget, units
 from linecard.agent.conversation import Conversation
 from linecard.agent.door import CallerTurn, Door, Said
 from linecard.agent.engines import missing
@@ -46,8 +47,16 @@ class AgentCall(Door):
 
     leaving = 1.0
 
-    def __init__(self, session: MediaSession, settings: AgentSettings, variables: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        session: MediaSession,
+        settings: AgentSettings,
+        variables: Mapping[str, Any],
+        *,
+        call_budget: CallBudget | None = None,
+    ) -> None:
         self.session = session
+        self._budget = call_budget or CallBudget()
         self.settings = settings
         self.variables = dict(variables)
         self._conversation: Conversation | None = None
@@ -122,6 +131,9 @@ class AgentCall(Door):
         try:
             async for delta in words:
                 speaker.add(turn, delta)
+                # A model that rambles is read as fast as it is heard, and one that never waits stops nobody else.
+                await self._budget.pace(units(len(delta)))
+                await speaker.room(turn, BACKLOG)
             speaker.add(turn, "", complete=True)
         finally:
             if (close := getattr(words, "aclose", None)) is not None:

@@ -63,6 +63,7 @@ class _Served:
         self.settings = setup.settings(agent)
         self.record = KeptRecord(setup.record)
         self.setup = setup
+        self.budget = self.agents.budgets.of_call(setup.workspace)
         try:
             async with self._recording():
                 await self._talk(agent)
@@ -103,11 +104,12 @@ class _Served:
             conversation = self._conversation(speaks=mode.tts, listens=mode.stt)
             call_id = self.setup.call_id or self.session.call.reference
             try:
-                self.reason = await Bridge(conversation, socket, call_id).converse()
+                bridge = Bridge(conversation, socket, call_id, call_budget=self.budget)
+                self.reason = await bridge.converse()
             finally:
                 await socket.close()
         elif agent.handler is not None:
-            call = AgentCall(self.session, self.settings, self._variables)
+            call = AgentCall(self.session, self.settings, self._variables, call_budget=self.budget)
             self.reason = await call.converse(self._conversation(door=call), agent.handler)
         elif agent.raw is not None:
             await self._raw(agent)

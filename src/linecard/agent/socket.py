@@ -78,12 +78,13 @@ class AgentSocket:
         return True
 
     async def __aiter__(self) -> AsyncIterator[str | bytes]:
-        """Messages as they come, until either side closes, however it does."""
+        """Text messages as they come, until either side closes, however it does; binary ones are dropped."""
         from websockets.exceptions import ConnectionClosed
 
         try:
             async for message in self._connection:
-                yield message
+                if isinstance(message, str):
+                    yield message
         except ConnectionClosed:
             return
 

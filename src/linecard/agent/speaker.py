@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 
 from linecard.agent.agent_turn import AgentTurn
@@ -50,9 +50,14 @@ class Speaker:
         self._finished = finished
         self._timings = timings
         self._names = (f"a{number}" for number in itertools.count(1))
-        self._waiting: deque[AgentTurn] = deque()
-        self._audible: deque[AgentTurn] = deque()
+        self._waiting: OrderedDict[str, AgentTurn] = OrderedDict()
+        self._audible: OrderedDict[str, AgentTurn] = OrderedDict()
         self._speaking: AgentTurn | None = None
+        self.backlog = 0
+        """Characters waiting to be made sound."""
+        self.interrupted = 0
+        """Turns that were cut so far."""
+        self._taken = asyncio.Event()
         self._synthesis: asyncio.Task[None] | None = None
         self._arrived = asyncio.Event()
         self._moved = asyncio.Event()
@@ -70,7 +75,7 @@ class Speaker:
             turn.drop()
             turn.over.set_result(Said("", True, 0.0))
             return turn
-        self._waiting.append(turn)
+        self._waiting[turn.id] = turn
         self._quiet.clear()
         if interruptible:  # of any other an interruption does not know, until its own time has come
             self._queued(turn)
@@ -87,9 +92,16 @@ class Speaker:
             turn.pieces.extend(words[at : at + CHUNK] for at in range(0, len(words), CHUNK))
         else:
             turn.add(words)
+            self.backlog += len(words)
         if complete:
             turn.finish()
         turn.news.set()
+
+    async def room(self, turn: AgentTurn, most: int) -> None:
+        """Wait until at most ``most`` characters are waiting, or the turn was dropped."""
+        while self.backlog > most and not turn.complete:
+            self._taken.clear()
+            await self._taken.wait()
 
     async def idle(self) -> None:
         """Wait until there is nothing left to say, and all of it was heard."""
@@ -99,24 +111,34 @@ class Speaker:
     def unheard(self) -> list[AgentTurn]:
         """Turns that are not over, in order."""
         now = [self._speaking] if self._speaking else []
-        return list(dict.fromkeys([*self._audible, *now, *self._waiting]))
+        return list(dict.fromkeys([*self._audible.values(), *now, *self._waiting.values()]))
 
     @property
-    def backlog(self) -> int:
-        """Characters (or bytes) waiting to be made sound."""
-        return sum(len(piece) for turn in self.unheard for piece in turn.pieces)
+    def last(self) -> AgentTurn | None:
+        """The last of them."""
+        if self._waiting:
+            return next(reversed(self._waiting.values()))
+        return self._speaking or next(reversed(self._audible.values()), None)
+
+    @property
+    def turns(self) -> int:
+        """How many turns wait for those before them."""
+        return len(self._waiting)
 
     # --- cutting ------------------------------------------------------------------------------------------------------
 
     def drop(self, turn_id: str) -> None:
         """Say nothing more of this turn."""
-        for turn in self.unheard:
-            if turn.id == turn_id and not turn.dropped:
-                turn.drop()
-                if turn is self._speaking and self._synthesis is not None:
-                    self._synthesis.cancel()
-                if turn.starts is None:
-                    self._end(turn)
+        turn = self._waiting.get(turn_id) or self._audible.get(turn_id)
+        if turn is None and self._speaking is not None and self._speaking.id == turn_id:
+            turn = self._speaking
+        if turn is None or turn.dropped:
+            return
+        self._drop(turn)
+        if turn is self._speaking and self._synthesis is not None:
+            self._synthesis.cancel()
+        if turn.starts is None:
+            self._end(turn)
 
     async def interrupt(self) -> None:
         """The caller cuts in: :meth:`cut`, but for turns that wait and are not to be interrupted."""
@@ -131,15 +153,20 @@ class Speaker:
             self.drop(turn.id)
         with contextlib.suppress(StreamNotOpen):
             await self._session.clear()
-        for turn in [t for t in self._audible if t.dropped]:
+        for turn in [t for t in self._audible.values() if t.dropped]:
             self._end(turn)
         self._moved.set()
 
     def close(self) -> None:
         """The call is over: what is being said ends here, with what was heard of it."""
         for turn in self.unheard:
-            turn.drop()
+            self._drop(turn)
             self._end(turn)
+
+    def _drop(self, turn: AgentTurn) -> None:
+        self.backlog -= turn.waiting
+        turn.drop()
+        self._taken.set()
 
     # --- speaking -----------------------------------------------------------------------------------------------------
 
@@ -151,7 +178,7 @@ class Speaker:
                 while not self._waiting:
                     self._arrived.clear()
                     await self._arrived.wait()
-                self._speaking = turn = self._waiting.popleft()
+                self._speaking = turn = self._waiting.popitem(last=False)[1]
                 self._synthesis = asyncio.ensure_future(self._speak(turn))
                 try:
                     await asyncio.wait({self._synthesis, watching}, return_when=asyncio.FIRST_COMPLETED)
@@ -175,11 +202,15 @@ class Speaker:
         if not turn.interruptible:
             # Not sent ahead: whoever cuts what is heard before it empties the carrier's buffer.
             while self._audible:
-                await asyncio.wait([self._audible[0].over])
+                await asyncio.wait([self._head.over])
             self._queued(turn)
         while not turn.dropped:
-            if turn.pieces:
-                await self._say(turn, turn.pieces.popleft())
+            waiting = turn.waiting
+            piece = turn.take()
+            self.backlog += turn.waiting - waiting
+            self._taken.set()
+            if piece is not None:
+                await self._say(turn, piece)
             elif turn.complete:
                 return
             else:
@@ -213,7 +244,7 @@ class Speaker:
         now = self._floor.clock()
         if turn.starts is None:
             turn.starts = starts
-            self._audible.append(turn)
+            self._audible[turn.id] = turn
         self._timings.sound(now)
         turn.ends = self._session.queued
         turn.due = now + self._session.remaining + LATE
@@ -229,13 +260,17 @@ class Speaker:
         while True:
             wait: float | None = None
             if self._audible:
-                wait = self._step(self._audible[0])
+                wait = self._step(self._head)
                 if wait == 0:
                     continue
             self._moved.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._moved.wait()
+
+    @property
+    def _head(self) -> AgentTurn:
+        return next(iter(self._audible.values()))
 
     def _step(self, turn: AgentTurn) -> float | None:
         """Seconds until something is due for the turn at the head, 0 when it was done, None when only news can tell."""
@@ -257,10 +292,10 @@ class Speaker:
     def _end(self, turn: AgentTurn) -> None:
         if turn.over.done():
             return
-        for row in (self._audible, self._waiting):
-            with contextlib.suppress(ValueError):
-                row.remove(turn)
+        self._audible.pop(turn.id, None)
+        self._waiting.pop(turn.id, None)
         said = turn.heard(self._session.heard)
+        self.interrupted += said.interrupted
         turn.over.set_result(said)
         self._floor.follow(self._floor.turns.playback_ended(self._floor.clock(), turn.id))
         if not turn.interruptible:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from linecard.agent.agent_audio import AgentAudio
+from linecard.agent.budget import CallBudget, units
 from linecard.agent.socket import PushSocket
 from linecard.errors import StreamNotOpen
 from linecard.listener import PushTransport
@@ -37,10 +38,15 @@ _decode_text = msgspec.json.Decoder(_TextMedia).decode
 _decode_sound = msgspec.json.Decoder(_SoundMedia).decode
 
 
-class Straight:
-    """Sound goes at most ``most`` seconds ahead of what is heard; beyond, the bridge has to deal with it."""
+GRANT = 256
+"""What is taken from the budget at once: a frame costs a subtraction."""
 
-    __slots__ = ("_agent", "_audio", "_carrier", "_most", "_outlet")
+
+class Straight:
+    """Sound goes at most ``most`` seconds ahead of what is heard, and within the call's budget; beyond, the bridge has
+    to deal with it."""
+
+    __slots__ = ("_agent", "_audio", "_budget", "_carrier", "_most", "_outlet", "_units")
 
     def __init__(
         self,
@@ -49,12 +55,15 @@ class Straight:
         agent: PushSocket,
         audio: AgentAudio,
         most: float,
+        budget: CallBudget,
     ) -> None:
         self._outlet = outlet
         self._carrier = carrier
         self._agent = agent
         self._audio = audio
         self._most = most
+        self._budget = budget
+        self._units = 0
 
     def start(self) -> None:
         """From now on."""
@@ -71,7 +80,9 @@ class Straight:
         try:
             payload = _decode_sound(message).media.payload
             audio = _decode_text(message).media.payload
-            if not payload or not self._outlet.send(payload, audio, self._most):
+            if not payload or not self._within_budget(len(message)):
+                return False
+            if not self._outlet.send(payload, audio, self._most):
                 return False
         except (msgspec.MsgspecError, ValueError, StreamNotOpen):
             return False  # the ordinary way knows what to do about it
@@ -79,6 +90,16 @@ class Straight:
             self._audio.sent()
         if self._carrier.paused:
             self._agent.hold(True)
+        return True
+
+    def _within_budget(self, size: int) -> bool:
+        self._units -= units(size)
+        if self._units < 0:
+            grant = max(GRANT, -self._units)
+            if not self._budget.take("media", grant):
+                self._units = 0
+                return False
+            self._units += grant
         return True
 
     def _resumed(self) -> None:

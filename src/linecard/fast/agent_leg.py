@@ -6,10 +6,11 @@ import asyncio
 import socket
 from collections.abc import Mapping
 
-from picows import WSAutoPingStrategy, WSError, WSHandshakeError, ws_connect
+from picows import WSAutoPingStrategy, WSError, WSFrame, WSHandshakeError, WSTransport, ws_connect
 
 from linecard.fast.leg import MAX_MESSAGE, Leg
 from linecard.fast.sockets import READ_BUFFER, picows_log
+from linecard.fast.wire import TEXT
 
 PING_EVERY = 20.0
 """Seconds between pings, and for their answer: a little less than two of them, and a dead agent is known as such."""
@@ -23,6 +24,23 @@ class Refused(ConnectionError):
         super().__init__(why)
 
 
+class AgentLeg(Leg):
+    """An agent's messages are text: its binary ones are dropped, whatever is in them."""
+
+    __slots__ = ()
+
+    takes_binary = False
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if frame.payload_size > 125 and frame.fin and not self._in_parts and frame.msg_type is TEXT:
+            message = frame.get_payload_as_bytes()
+            if message.isascii():
+                if self._take(message) is False:
+                    self._rest(message)
+                return
+        self._unusual(frame)
+
+
 async def connect(
     url: str, headers: Mapping[str, str], *, max_message: int = MAX_MESSAGE, address: tuple[str, int] | None = None
 ) -> Leg:
@@ -33,7 +51,7 @@ async def connect(
     """
     try:
         _, leg = await ws_connect(
-            lambda: Leg(max_message=max_message),
+            lambda: AgentLeg(max_message=max_message),
             url,
             extra_headers=dict(headers),
             websocket_handshake_timeout=None,

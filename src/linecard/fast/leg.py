@@ -38,6 +38,9 @@ class Leg(Wire):
     ``gone`` is called once the connection is over.
     """
 
+    takes_binary = True
+    """Whether a binary message is one like any other; else it is dropped."""
+
     __slots__ = (
         "_close_timer", "_gone", "_holds", "_kept", "_look", "_loop", "_max_message", "_over", "_parts",
         "_parts_are_text", "_parts_size", "_reader", "_writers", "paused_at", "resumed",
@@ -231,7 +234,7 @@ class Leg(Wire):
                 self._fail(WSCloseCode.MESSAGE_TOO_BIG)
             elif frame.fin:
                 message, self._parts = b"".join(self._parts), []
-                if not self._parts_are_text or self._is_utf8(message):
+                if self._is_utf8(message) if self._parts_are_text else self.takes_binary:
                     if self._take(message) is False:
                         self._rest(message)
 

@@ -45,7 +45,7 @@ async def settle(service: Service, call: CallRow) -> None:
     """Finish an ended call's papers. Doing it again changes nothing."""
     store = service.store
     try:
-        await store.writer.flush()
+        await store.writer.flush(call_id=call.id)
     except LinecardError as problem:
         log.error("some words of call %s are not kept yet: %s", call.public_id, problem)
     store.writer.forget(call.id)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from linecard.server.refusals import StoreOverloaded
+from linecard.server.store import public_id
 
 if TYPE_CHECKING:
     from linecard.server.service import Service
@@ -20,26 +23,37 @@ class StoredRecord:
     A database too far behind costs words, not the call.
     """
 
-    def __init__(self, service: Service, call_id: UUID) -> None:
+    def __init__(self, service: Service, call_id: UUID, workspace_id: UUID) -> None:
         self._service = service
         self._call_id = call_id
+        self._workspace_id = workspace_id
+        self._lost = 0
 
     def said(self, party: str, text: str, at_ms: int) -> None:
-        try:
-            self._service.store.writer.segment(self._call_id, party=party, text=text, ts_ms=at_ms)
-        except StoreOverloaded as behind:
-            log.error("words of a call are lost: %s", behind)
+        writer = self._service.store.writer
+        with self._losing("words"):
+            writer.segment(self._call_id, party=party, text=text, ts_ms=at_ms, workspace_id=self._workspace_id)
 
     def note(self, kind: str, **facts: Any) -> None:
         if kind == "mode":
             self._service.spawn(self._mode(facts), "note who does speech on a call")
-        try:
-            self._service.store.writer.event(self._call_id, kind, facts)
-        except StoreOverloaded as behind:
-            log.error("a note of a call is lost: %s", behind)
+        with self._losing("notes"):
+            self._service.store.writer.event(self._call_id, kind, facts, workspace_id=self._workspace_id)
 
     async def flush(self) -> None:
-        await self._service.store.writer.flush()
+        await self._service.store.writer.flush(call_id=self._call_id)
+
+    @contextmanager
+    def _losing(self, what: str) -> Iterator[None]:
+        """The call goes on without what cannot be kept; the log says it once for a run of them."""
+        try:
+            yield
+        except StoreOverloaded as behind:
+            if not self._lost:
+                log.error("%s of call %s are lost: %s", what, public_id("call", self._call_id), behind)
+            self._lost += 1
+        else:
+            self._lost = 0
 
     async def _mode(self, facts: dict[str, Any]) -> None:
         """Who does speech, and at which socket: the agent may have another one by the time somebody asks."""

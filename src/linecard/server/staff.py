@@ -132,8 +132,9 @@ class Staff(Agents):
             websocket_url="" if row.options.get(WITHOUT_SOCKET) else row.websocket_url,
             call_id=str(row.id),
             context=_context(row, agent.id),
-            record=StoredRecord(self._service, row.id),
+            record=StoredRecord(self._service, row.id, row.workspace_id),
             recording=self._service.settings.recordings / f"{row.reference}.wav" if recorded else None,
+            workspace=str(row.workspace_id),
         )
 
     async def _overrides(self, row: CallRow, agent: Door) -> dict[str, Any]:

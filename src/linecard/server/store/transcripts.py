@@ -17,8 +17,11 @@ from linecard.server.store.models import Segment
 from linecard.server.store.statements import Statement, table_of
 
 TABLE = table_of(Segment)
+LONGEST = 5_000
+"""Utterances of a call that are read: hours of talk. An agent that writes its own transcript may send more."""
+
 OF_CALL = Statement(
-    select(TABLE).where(TABLE.c.call_id == bindparam("call_id")).order_by(TABLE.c.seq), into=[Segment]
+    select(TABLE).where(TABLE.c.call_id == bindparam("call_id")).order_by(TABLE.c.seq).limit(LONGEST), into=[Segment]
 )
 
 MATCHES = 1000
@@ -48,7 +51,7 @@ class Transcripts:
         self._db = db
 
     async def of_call(self, call_id: UUID) -> Sequence[Segment]:
-        """A call's segments in order."""
+        """A call's segments in order, the first :data:`LONGEST` of them."""
         return await self._db.rows(OF_CALL, call_id=call_id)
 
     async def search(

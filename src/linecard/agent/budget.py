@@ -1,0 +1,167 @@
+"""How much an agent may ask of the process: figures, and the counting.
+
+An agent shares one event loop and one database with everybody else's. What it sends is taken in slices, so that others
+have their turn in between, and counted against a rate for its kind: of the call, and, for what is above the call's
+steady rate, of its workspace too. The figures follow from what the protocol allows (300 s of sound ahead, 20,000
+characters waiting) and from what agents do: 50 frames a second, a model's tokens, speech made faster than it is heard.
+
+A message counts as one, and one more for each :data:`BYTES` bytes of it; a ``dtmf`` message as one for each digit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+from weakref import WeakValueDictionary
+
+BACKLOG = 20_000
+"""Characters an agent may have waiting to be spoken: about twenty minutes."""
+
+TURNS = 1_000
+"""Turns that may wait to be spoken: as many sentences as the backlog holds."""
+
+BUFFER = 300.0
+"""Seconds of sound an agent may send before it is heard; what it sends beyond that is dropped."""
+
+BYTES = 512
+"""A frame of 20 ms is smaller than this."""
+
+
+class Rate(NamedTuple):
+    """``per_second`` at any time; ``burst`` more at once, and again after a minute."""
+
+    per_second: float
+    burst: float
+
+
+MESSAGES: Mapping[str, Rate] = {
+    "media": Rate(500, 30_000),  # 300 s as frames of 10 ms, sent at once; ten streams of 20 ms at any time
+    "audio_done": Rate(500, 15_000),
+    "mark": Rate(500, 15_000),  # one after each frame of those 300 s
+    "text": Rate(500, 20_000),  # the backlog, a character at a time
+    "transcript": Rate(100, 2_000),  # interims of both parties; finals count as rows as well
+    "clear": Rate(20, 200),
+    "dtmf": Rate(10, 100),
+    "transfer": Rate(1, 20),
+    "other": Rate(100, 5_000),
+}
+"""Messages of an agent, by kind."""
+
+ROWS = Rate(10, 500)
+"""Final transcripts of an agent's own: people speak a sentence in a second or two, each of them."""
+
+CHARACTERS = Rate(1_000, 100_000)
+"""Characters in them."""
+
+DROPPED = Rate(50, 20_000)
+"""Messages over budget that an agent may have dropped; beyond that its socket is closed."""
+
+WORKSPACE_BURSTS = 4
+"""The calls of a workspace may be in so many bursts at once."""
+
+TELL_EVERY = 10.0
+"""Seconds between two errors about the same flood."""
+
+SLICE = 64
+"""Messages of one agent dealt with before everybody else has a turn."""
+
+
+class Allowance:
+    """A rate, being used. Full at first."""
+
+    __slots__ = ("_at", "_most", "_per_second", "left")
+
+    def __init__(self, most: float, per_second: float, now: float) -> None:
+        self.left = self._most = most
+        self._per_second = per_second
+        self._at = now
+
+    def refill(self, now: float) -> float:
+        """What may be taken now."""
+        self.left = min(self._most, self.left + (now - self._at) * self._per_second)
+        self._at = now
+        return self.left
+
+
+class WorkspaceBudget:
+    """What the calls of one workspace share, in one process: their bursts, and a turn in the event loop."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.turn = asyncio.Lock()
+        self._bursts: dict[str, Allowance] = {}
+
+    def burst(self, kind: str, rate: Rate) -> Allowance:
+        """What is left for all of them."""
+        if kind not in self._bursts:
+            most = WORKSPACE_BURSTS * rate.burst
+            self._bursts[kind] = Allowance(most, most / 60, self.clock())
+        return self._bursts[kind]
+
+
+class CallBudget:
+    """One call's."""
+
+    def __init__(self, workspace: WorkspaceBudget | None = None) -> None:
+        self._workspace = workspace or WorkspaceBudget()
+        self._clock = self._workspace.clock
+        self._used: dict[str, tuple[Allowance, Allowance, Allowance]] = {}
+        self._sliced = 0
+        self._counting = False
+
+    def take(self, kind: str, count: float, rate: Rate | None = None) -> bool:
+        """Whether ``count`` more of ``kind`` is within budget; if so it is counted. A message's kind has its rate."""
+        now = self._clock()
+        if (used := self._used.get(kind)) is None:
+            rate = rate or MESSAGES[kind]
+            steady = Allowance(max(rate.per_second, 1.0), rate.per_second, now)
+            burst = Allowance(rate.burst, rate.burst / 60, now)
+            used = self._used[kind] = (steady, burst, self._workspace.burst(kind, rate))
+        steady, burst, shared = used
+        above = count - steady.refill(now)
+        if above <= 0:
+            steady.left -= count
+            return True
+        if burst.refill(now) < above or shared.refill(now) < above:
+            return False
+        steady.left = 0.0
+        burst.left -= above
+        shared.left -= above
+        return True
+
+    async def pace(self, count: int = 1) -> None:
+        """To be awaited after each message. Beyond a slice without a pause, it waits for the other tasks, and for the
+        other calls of the workspace that are in the same hurry."""
+        if not self._counting:
+            self._counting = True
+            asyncio.get_running_loop().call_soon(self._paused)
+        self._sliced += count
+        if self._sliced >= SLICE:
+            async with self._workspace.turn:
+                await asyncio.sleep(0)
+
+    def _paused(self) -> None:
+        self._counting, self._sliced = False, 0
+
+
+class Budgets:
+    """The workspaces with calls in this process."""
+
+    def __init__(self) -> None:
+        self._workspaces: WeakValueDictionary[str, WorkspaceBudget] = WeakValueDictionary()
+
+    def of_call(self, workspace: str | None) -> CallBudget:
+        """A call's; None for one that shares with no other."""
+        if workspace is None:
+            return CallBudget()
+        shared = self._workspaces.get(workspace)
+        if shared is None:
+            shared = self._workspaces[workspace] = WorkspaceBudget()
+        return CallBudget(shared)
+
+
+def units(size: int) -> int:
+    """What a message of so many bytes counts."""
+    return 1 + size // BYTES
