@@ -51,9 +51,19 @@ def test_no_word_is_answered_with_the_words_and_a_failure(capsys: pytest.Capture
     assert "new-provider" in capsys.readouterr().out
 
 
-def test_an_unknown_word_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["dail"]) == 2
-    assert "'dail'" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["call"], "unknown command 'call' (did you mean 'calls'?)"),
+        (["frobnicate"], "unknown command 'frobnicate'\n"),
+        (["calls", "shwo"], "unknown command 'linecard calls shwo' (did you mean 'show'?)"),
+    ],
+)
+def test_an_unknown_command_is_named_with_the_near_one(
+    typed: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(typed) == 2
+    assert capsys.readouterr().err.startswith(said)
 
 
 @pytest.mark.parametrize("word", cli.COMMANDS)

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
-from cli.town import ADMIN, Run, Served, eventually
-
-CARRIERS = ["twilio", "telnyx"]
-OURS = {"twilio": "+14155550100", "telnyx": "+14155550111"}
-SOMEBODY = "+12125550123"
-
-
-async def an_agent(run: Run, name: str = "Aria", *settings: str) -> dict[str, Any]:
-    made: dict[str, Any] = (await run("agents", "add", name, "--handler", "listen", *settings, "--json")).json
-    return made
-
-
-async def a_number(run: Run, provider: str = "twilio", agent: str = "Aria") -> str:
-    await run("numbers", "register", OURS[provider], "--agent", agent, "--credential", f"{provider} sandbox")
-    return OURS[provider]
-
+from cli.town import ADMIN, CARRIERS, OURS, SOMEBODY, Run, Served, a_number, an_agent
 
 # --- credentials ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("served")
-async def test_a_credential_is_kept_completed_verified_renamed_and_forgotten(
+async def test_a_credential_is_kept_completed_verified_renamed_and_deleted(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("a-token-of-twenty-letters\n"))
@@ -85,7 +68,9 @@ async def test_a_number_is_found_bought_given_away_and_given_back(run: Run, prov
     assert (await run("numbers", "assign", "front desk", "ben")).out == f"{number} goes to Ben\n"
     assert (await run("numbers", "assign", number, "none")).out.endswith("its calls are declined\n")
     assert (await run("numbers", "show", number, "--json")).json["agent_id"] is None
-    assert "given back" in (await run("numbers", "release", number, "--at-carrier")).out
+    refused = await run("numbers", "release", number, expect=1)
+    assert "--yes" in refused.err, "what is final is asked about"
+    assert "no longer yours" in (await run("numbers", "release", number, "--yes")).out
     assert (await run("numbers", "ls")).out.startswith("No numbers.")
     assert number in [one["phone_number"] for one in (await run("numbers", "search", *account, "--json")).json]
 
@@ -97,7 +82,7 @@ async def test_a_number_one_holds_is_registered_synced_and_released(run: Run, pr
     number = await a_number(run, provider)
     synced = await run("numbers", "sync")
     assert synced.out.startswith(f"{number}  active: ") and synced.err == f"1/1 {number}\n"
-    assert "stays yours" in (await run("numbers", "release", number)).out
+    assert "stays yours" in (await run("numbers", "unregister", number)).out
 
 
 @pytest.mark.usefixtures("served")
@@ -147,10 +132,14 @@ async def test_an_agents_settings_are_set_where_they_belong(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("served")
-async def test_a_setting_agents_do_not_have_is_named(run: Run) -> None:
+async def test_a_setting_agents_do_not_have_is_named_with_the_near_one_and_all_there_are(run: Run) -> None:
     await an_agent(run)
-    refused = (await run("agents", "set", "aria", "spead=1.2", "speed=1.5", expect=2)).err
-    assert "agents have no spead (speed set all the same)" in refused
+    refused = (await run("agents", "set", "aria", "speeed=1.2", "first_message=Hi", expect=2)).err
+    assert "agents have no speeed (did you mean 'speed'?); nothing is set" in refused
+    assert "first_message, " in refused and "incoming_call_action" in refused and "created_at" not in refused
+    assert (await run("agents", "show", "aria", "--json")).json["first_message"] == "", "nothing means nothing"
+    made = (await run("agents", "add", "Ben", "--handler", "listen", "speeed=1.2")).out
+    assert "not understood: speeed (did you mean 'speed'?)" in made
     assert "speed" in (await run("agents", "set", "aria", "speed=99", expect=2)).err
     assert "nothing to change" in (await run("agents", "set", "aria", expect=2)).err
 
@@ -212,8 +201,9 @@ async def test_a_call_is_dialled_listed_stopped_and_shown(served: Served, run: R
     number = await a_number(run, provider)
     call = (await run("calls", "dial", number, SOMEBODY, "--variable", "name=Ann", "--json")).json
     await served.until(call["id"], "in_progress")
-    row = (await run("calls", "ls", "--status", "in_progress")).out.splitlines()[1]
-    assert row.split()[2:6] == ["outbound", number, SOMEBODY, "in_progress"]
+    heads, row = (await run("calls", "ls", "--status", "in_progress")).out.splitlines()
+    assert heads.startswith("AT (UTC)") and row.split()[2:5] == ["outbound", number, SOMEBODY]
+    assert row.split()[5].startswith("aria-") and row.split()[6] == "in_progress"
     assert (await run("calls", "stop", "--all")).out == f"{call['id']}  completed (api_stop)\n"
     assert (await run("calls", "stop", "--all")).out == "No live calls.\n"
     assert "completed (api_stop)" in (await run("calls", "stop", call["id"])).out, "over already is no error"
@@ -224,59 +214,12 @@ async def test_a_call_is_dialled_listed_stopped_and_shown(served: Served, run: R
     ]
 
 
-async def test_tail_follows_a_call_to_its_end(served: Served, run: Run) -> None:
-    await an_agent(run)
-    number = await a_number(run)
-    call = (await run("calls", "dial", number, SOMEBODY, "--json")).json
-    following = asyncio.create_task(run("calls", "tail", call["id"]))
-    await served.until(call["id"], "in_progress")
-    await served.service.exchange.hang_up((await served.row(call["id"])).reference)
-    events = [line.split()[2] for line in (await following).out.splitlines()]
-    assert events[0] == "call.created" and events[-1] == "completed"
-    assert events.index("call.answered") < events.index("call.ended")
-    assert len(events) == len(set(events)), "nothing is told twice"
-
-
 async def test_a_failed_call_waited_for_is_a_no_with_its_reason(served: Served, run: Run) -> None:
     await an_agent(run)
     number = await a_number(run)
     busy = "+15005550101"
     waited = await run("calls", "dial", number, busy, "--wait", expect=1)
     assert "end_reason=busy" in waited.out.splitlines()[-1]
-
-
-async def test_tail_of_everything_tells_of_calls_that_come(served: Served, run: Run) -> None:
-    from linecard.cli import tail
-
-    await an_agent(run)
-    number = await a_number(run)
-    told: list[str] = []
-
-    class Enough(Exception): ...
-
-    def printed(event: Any, *, as_json: bool) -> None:
-        told.append(event["event"])
-        if event["event"] == "completed":
-            raise Enough
-
-    async with served.client() as client:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(tail, "_print", printed)
-            patch.setattr(tail, "EVERY", 0.02)
-            following = asyncio.create_task(tail.follow_all(client))
-            await asyncio.sleep(0)
-            call = (await run("calls", "dial", number, SOMEBODY, "--json")).json
-            await served.until(call["id"], "in_progress")
-            await eventually(lambda: _told(told, "in_progress"))
-            await run("calls", "stop", call["id"])
-            async with asyncio.timeout(10):
-                with pytest.raises(Enough):
-                    await following
-    assert told[-2:] == ["in_progress", "completed"]
-
-
-async def _told(told: list[str], event: str) -> bool:
-    return event in told
 
 
 @pytest.mark.usefixtures("served")
@@ -288,6 +231,37 @@ async def test_a_call_for_later_is_queued_and_can_be_taken_back(run: Run) -> Non
     assert call["status"] == "queued"
     assert "failed (canceled)" in (await run("calls", "stop", call["id"])).out
     assert "past" in (await run("calls", "dial", number, SOMEBODY, "--at", "2020-01-01T00:00:00Z", expect=2)).err
+
+
+async def test_calls_are_found_by_shortened_ids_agents_and_times(served: Served, run: Run) -> None:
+    await an_agent(run)
+    number = await a_number(run)
+    call = (await run("calls", "dial", number, SOMEBODY, "--json")).json["id"]
+    await served.until(call, "in_progress")
+    assert call in (await run("calls", "ls", "--since", "10m", "--agent", "aria")).out
+    assert (await run("calls", "ls", "--until", "10m")).out == "No calls.\n"
+    assert "in_progress" in (await run("calls", "show", call[5:13])).out
+    assert "linecard calls ls" in (await run("calls", "show", "call_00000000", expect=1)).err
+    assert "no such call" in (await run("calls", "show", "call_00", expect=1)).err
+    assert (await run("calls", "stop", call[:13])).out.startswith(call)
+
+
+@pytest.mark.usefixtures("served")
+async def test_every_id_a_table_prints_is_taken_shortened_or_whole(run: Run) -> None:
+    agent = await an_agent(run)
+    await a_number(run)
+    added = (await run("rules", "add", "aria", "block", SOMEBODY)).out
+    rule = (await run("rules", "ls")).out.splitlines()[1].split()[0]
+    assert added.startswith(rule) and rule.startswith("rul_")
+    secret, said = (await run("keys", "create", "bot", "--agent", agent["id"][:12])).out.splitlines()
+    key = next(line.split()[0] for line in (await run("keys", "ls")).out.splitlines() if "bot" in line)
+    assert said.startswith(key) and key.startswith("key_")
+    number = (await run("numbers", "ls")).out.splitlines()[1].split()[-1]
+    account = (await run("credentials", "ls")).out.splitlines()[1].split()[0]
+    assert OURS["twilio"] in (await run("numbers", "show", number[:12])).out
+    assert account in (await run("credentials", "show", account[:12])).out
+    assert rule in (await run("rules", "rm", rule[:12])).out
+    assert key in (await run("keys", "revoke", key[:12])).out
 
 
 @pytest.mark.usefixtures("served")

@@ -14,7 +14,7 @@ import pytest
 from cli.town import Run, Served
 from starlette.applications import Starlette
 
-from linecard.cli import doctor as doctor_module
+from linecard.cli import progress
 from linecard.cli.credentials import read_secret
 from linecard.testing.serving import listening, serve, url_of
 
@@ -147,7 +147,7 @@ def test_mending_needs_a_yes(
     answer: str, agreed: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdin", Terminal(answer))
-    assert doctor_module._agreed("mend it?") is agreed
+    assert progress.agreed("mend it?") is agreed
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", "mend it? [y/N] ")
 

@@ -14,11 +14,11 @@ import pytest
 from linecard.cli import words
 from linecard.cli.address import checked, find_address
 from linecard.cli.client import Refused, read
-from linecard.cli.naming import NotFound, digits, pick
+from linecard.cli.naming import NotFound, digits, pick, spelled
 from linecard.cli.progress import working
-from linecard.cli.table import clean, show_one, show_rows, table, text
-from linecard.cli.tail import line_of
-from linecard.cli.typed import pair, phone_number, text_pair
+from linecard.cli.table import Column, clean, columns_of, show_one, show_rows, table, text
+from linecard.cli.tail import SAID, line_of
+from linecard.cli.typed import pair, phone_number, text_pair, timestamp
 from linecard.errors import ConfigurationError
 from linecard.server.domain.checkup import skew_of
 
@@ -30,7 +30,77 @@ PLAIN = Namespace(json=False)
 
 def test_a_table_is_as_wide_as_what_is_in_it_and_has_no_trailing_spaces() -> None:
     rows = [{"id": "a", "n": {"x": 1}}, {"id": "longer", "n": None}]
-    assert table(rows, ("id", ("number", "n.x"))) == "ID      NUMBER\na       1\nlonger  -"
+    assert table(rows, ("id", Column("number", "n.x"))) == ("ID      NUMBER\na       1\nlonger  -", [])
+
+
+ID = "call_0123456789abcdef0123456789abcdef"
+TWIN = "call_0123456789aaaaaa0123456789abcdef"
+CALLS = [
+    {"id": ID, "who": "a name of thirty characters and", "why": "busy", "n": 1, "status": "failed"},
+    {"id": TWIN, "who": "short", "why": "x", "n": 2, "status": "completed"},
+]
+COLUMNS = (
+    Column("who", "who", flexible=True), Column("why", "why", rank=1), Column("n", "n", rank=2), "status", "id"
+)  # fmt: skip
+
+
+def test_on_a_terminal_ids_are_as_short_as_tells_them_apart() -> None:
+    assert table(CALLS[:1], ("id",), 80)[0].splitlines()[1] == "call_01234567"
+    assert table(CALLS, ("id",), 80)[0].splitlines()[1:] == ["call_0123456789ab", "call_0123456789aa"]
+    assert ID in table(CALLS, ("id",))[0]
+
+
+@pytest.mark.parametrize(
+    ("width", "left_out"), [(80, []), (67, ["N"]), (60, ["N", "WHY"]), (44, ["N", "WHY"])], ids=str
+)
+def test_a_table_fits_the_terminal_by_leaving_out_and_then_by_cutting(width: int, left_out: list[str]) -> None:
+    lines, missing = table(CALLS, COLUMNS, width)
+    assert missing == left_out
+    assert max(map(columns_of, lines.splitlines())) <= width
+    assert "call_0123456789ab" in lines, "an id is never cut: it would be no use"
+
+
+def test_a_table_counts_the_columns_of_the_terminal_and_not_characters() -> None:
+    lines = table([{"who": "日本語", "id": "x"}, {"who": "abcdef", "id": "y"}], ("who", "id"))[0].splitlines()
+    assert lines[1].index("x") == lines[2].index("y") - 3
+
+
+def test_a_column_has_a_short_form_for_terminals() -> None:
+    column = Column("direction", "direction", short=lambda row: row["direction"][:2])
+    assert table([{"direction": "inbound"}], (column,), 80)[0] == "DIRECTION\nin"
+    assert table([{"direction": "inbound"}], (column,))[0] == "DIRECTION\ninbound"
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)], ids=str
+)
+def test_a_failed_call_has_another_colour_on_a_terminal_that_wants_colours(
+    environment: dict[str, str], coloured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    failed, completed = table(CALLS, ("status",))[0].splitlines()[1:]
+    assert failed == ("\033[31mfailed\033[0m" if coloured else "failed")
+    assert completed == "completed"
+
+
+def test_without_a_terminal_nothing_is_coloured_or_shortened(capsys: pytest.CaptureFixture[str]) -> None:
+    show_rows(PLAIN, CALLS, COLUMNS)
+    printed = capsys.readouterr()
+    assert "\033" not in printed.out and ID in printed.out and not printed.err
+
+
+def test_what_was_left_out_is_said_beside_the_table(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("linecard.cli.table.terminal_width", lambda: 60)
+    show_rows(PLAIN, CALLS, COLUMNS)
+    assert capsys.readouterr().err == "(N, WHY left out: --wide shows all)\n"
+    show_rows(Namespace(json=False, wide=True), CALLS, COLUMNS)
+    assert ID in capsys.readouterr().out
 
 
 def test_what_others_named_cannot_steer_the_terminal_or_break_a_line() -> None:
@@ -61,7 +131,14 @@ def test_one_thing_is_shown_without_the_fields_that_say_nothing(capsys: pytest.C
 def test_a_line_of_tail_has_the_time_the_call_and_the_details() -> None:
     event = {"at": "2026-01-31T12:00:01.250000Z", "call_id": "call_0123456789", "event": "call.ended",
              "details": {"reason": "busy"}}  # fmt: skip
-    assert line_of(event) == "12:00:01.250  call_01234567  call.ended  reason=busy"
+    assert line_of(event) == "12:00:01.250Z  call_0123456789  call.ended  reason=busy"
+    assert line_of({**event, "call_id": ID}).startswith("12:00:01.250Z  call_01234567  call.ended")
+
+
+def test_a_line_of_tail_says_who_said_what() -> None:
+    said = {"at": "2026-01-31T13:00:01+01:00", "call_id": ID, "event": SAID,
+            "details": {"role": "user", "content": "good\x1b[2J morning"}}  # fmt: skip
+    assert line_of(said) == "12:00:01.000Z  call_01234567  user: good\ufffd[2J morning"
 
 
 # --- what is typed ----------------------------------------------------------------------------------------------------
@@ -73,6 +150,26 @@ def test_a_line_of_tail_has_the_time_the_call_and_the_details() -> None:
 )
 def test_a_setting_is_json_where_it_reads_as_json(typed: str, read_as: Any) -> None:
     assert pair(typed) == ("speed", read_as)
+
+
+@pytest.mark.parametrize(
+    ("typed", "read_as"),
+    [("2026-01-31", "2026-01-31T00:00:00Z"), ("2026-01-31T12:00:00+01:00", "2026-01-31T11:00:00Z"),
+     ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00Z")],
+)  # fmt: skip
+def test_a_time_is_read_with_its_zone(typed: str, read_as: str) -> None:
+    assert timestamp(typed) == read_as
+
+
+def test_a_time_may_be_so_long_ago() -> None:
+    ago = datetime.now(UTC) - datetime.fromisoformat(timestamp("90m"))
+    assert timedelta(minutes=89) < ago < timedelta(minutes=91)
+
+
+@pytest.mark.parametrize(("typed", "why"), [("yesterday", "not a time"), ("2026-01-31T12:00:00", "no zone")])
+def test_a_time_without_a_zone_is_not_guessed(typed: str, why: str) -> None:
+    with pytest.raises(ArgumentTypeError, match=why):
+        timestamp(typed)
 
 
 def test_a_phone_number_may_be_typed_as_it_is_printed_but_not_guessed() -> None:
@@ -99,10 +196,42 @@ def test_a_thing_is_found_by_id_or_name_in_any_case() -> None:
     assert pick(ROWS, "aria", ("id", "name"), "agent")["id"] == "agt_1"
 
 
-@pytest.mark.parametrize(("name", "told"), [("ben", "agt_2, agt_3"), ("Cleo", "known: Aria, Ben, Ben")])
+@pytest.mark.parametrize(("name", "told"), [("ben", r"any of 2: .*agt_2, agt_3"), ("Cleo", "known: Aria, Ben, Ben")])
 def test_a_name_of_several_or_of_none_lists_what_there_is(name: str, told: str) -> None:
     with pytest.raises(NotFound, match=told):
         pick(ROWS, name, ("id", "name"), "agent")
+
+
+@pytest.mark.parametrize("text", ["agt_51c0aa02", "51C0AA", "51c0aa02-1111", "agt_51c0aa02111122223333444455556666"])
+def test_a_thing_is_found_by_how_its_id_begins(text: str) -> None:
+    rows = [{"id": "agt_51c0aa02111122223333444455556666", "name": "Aria"}, *ROWS]
+    assert pick(rows, text, ("id", "name"), "agent")["name"] == "Aria"
+    plain = [{"id": "51c0aa02-1111-2222-3333-444455556666", "name": "Aria"}]
+    assert pick(plain, text, ("id", "name"), "agent")["name"] == "Aria", "in the other API's spelling too"
+
+
+@pytest.mark.parametrize("text", ["crd_51c0aa02", "agt_51c0", "51c0x", "agt_51c0aa03"])
+def test_another_kind_of_thing_or_too_few_digits_are_not_found(text: str) -> None:
+    rows = [{"id": "agt_51c0aa02111122223333444455556666", "name": "Aria"}]
+    with pytest.raises(NotFound, match="no agent"):
+        pick(rows, text, ("id", "name"), "agent")
+
+
+def test_a_beginning_of_several_ids_lists_them() -> None:
+    rows = [{"id": f"agt_51c0aa{n}2111122223333444455556666", "name": n} for n in "01"]
+    with pytest.raises(NotFound, match=r"any of 2: .*agt_51c0aa0.*agt_51c0aa1"):
+        pick(rows, "agt_51c0aa", ("id", "name"), "agent")
+
+
+def test_a_name_that_is_nearly_right_is_offered() -> None:
+    with pytest.raises(NotFound, match=r"\(did you mean 'Aria'\?\)"):
+        pick(ROWS, "Arai", ("id", "name"), "agent")
+
+
+def test_an_id_is_spelled_one_way_whichever_api_it_is_from() -> None:
+    assert spelled("rul", "73cb3fa4-0000-1111-2222-333344445555") == "rul_73cb3fa4000011112222333344445555"
+    assert spelled("key", "ApiKey_73cb3fa4-0000-1111-2222-333344445555")[:12] == "key_73cb3fa4"
+    assert pick([{"id": "ApiKey_73cb3fa4-0000-1111-2222-333344445555", "x": 1}], "key_73cb3fa4", ("id", "x"), "key")
 
 
 def test_both_spellings_of_an_id_have_the_same_digits() -> None:

@@ -15,6 +15,9 @@ from linecard.server.service import Service
 from linecard.server.store.models import CallRow
 from linecard.testing.far_end import FarEnd
 
+CARRIERS = ["twilio", "telnyx"]
+OURS = {"twilio": "+14155550100", "telnyx": "+14155550111"}
+SOMEBODY = "+12125550123"
 ADMIN = "ApiKey_0000_an-admin-key-of-these-tests-only"
 
 
@@ -69,6 +72,18 @@ class Served:
         """A client as commands have it."""
         async with remote_client(Address(self.url, ADMIN)) as client:
             yield client
+
+
+async def an_agent(run: Run, name: str = "Aria", *settings: str) -> dict[str, Any]:
+    """An agent that listens."""
+    made: dict[str, Any] = (await run("agents", "add", name, "--handler", "listen", *settings, "--json")).json
+    return made
+
+
+async def a_number(run: Run, provider: str = "twilio", agent: str = "Aria") -> str:
+    """A number of ours on that carrier's sandbox account."""
+    await run("numbers", "register", OURS[provider], "--agent", agent, "--credential", f"{provider} sandbox")
+    return OURS[provider]
 
 
 async def eventually(met: Callable[[], Awaitable[bool]], timeout: float = 10) -> None:

@@ -184,3 +184,43 @@ async def test_once_again_after_its_time_and_after_being_forgotten(store: Store)
     assert await store.once.first("k", 60, at=NOON + timedelta(seconds=60))
     await store.once.forget("k")
     assert await store.once.first("k", 60, at=NOON + timedelta(seconds=61))
+
+
+async def test_a_call_is_found_by_how_its_id_begins_in_its_own_workspace_only(store: Store, tenant: Tenant) -> None:
+    twin, other = UUID("5c0ba9e9" + "0" * 24), UUID("5c0ba9e9" + "f" * 24)
+    for id_ in (twin, other, UUID("5c0ba9ea" + "0" * 24)):
+        await store.calls.create(new(tenant, id=id_))
+
+    async def found(prefix: str, workspace: UUID = tenant.workspace.id) -> set[UUID]:
+        return {row.id for row in (await store.calls.page(workspace, CallFilter(id_prefix=prefix))).items}
+
+    assert await found("5c0ba9e9") == {twin, other}
+    assert await found("5c0ba9e9f") == {other}
+    assert await found("5c0ba9e8") == set()
+    assert await found("5c0ba9e9", (await store.workspaces.create("other")).id) == set()
+    assert await store.calls.total(tenant.workspace.id, CallFilter(id_prefix="5c0ba9e9")) == 2
+
+
+async def test_recorded_calls_are_those_whose_recording_is_whole(store: Store, tenant: Tenant) -> None:
+    rows = [(await store.calls.create(new(tenant)))[0] for _ in range(3)]
+    for row in rows[:2]:
+        recording = await store.recordings.begin(tenant.workspace.id, row.id, f"{row.id}.wav", format="wav")
+    await store.recordings.finish(recording.id, duration=1.0, size=10)
+
+    async def found(recorded: bool) -> set[UUID]:
+        page = await store.calls.page(tenant.workspace.id, CallFilter(recorded=recorded))
+        return {row.id for row in page.items}
+
+    assert await found(True) == {rows[1].id}
+    assert await found(False) == {rows[0].id, rows[2].id}
+    assert await store.calls.total(tenant.workspace.id, CallFilter(recorded=True)) == 1
+
+
+async def test_calls_are_seen_by_their_workspace_and_their_agent_only(store: Store, tenant: Tenant) -> None:
+    row, _ = await store.calls.create(new(tenant))
+    other = await store.workspaces.create("other")
+    another = await store.agents.create(tenant.workspace.id, name="Ben")
+    assert await store.calls.seen(tenant.workspace.id, [row.id, uuid4()], agent_id=None) == 1
+    assert await store.calls.seen(tenant.workspace.id, [row.id], agent_id=tenant.agent.id) == 1
+    assert await store.calls.seen(tenant.workspace.id, [row.id], agent_id=another.id) == 0
+    assert await store.calls.seen(other.id, [row.id], agent_id=None) == 0

@@ -29,6 +29,24 @@ async def said(store: Store, call_id: UUID) -> Sequence[tuple[int, str]]:
     return [(segment.seq, segment.text) for segment in await store.transcripts.of_call(call_id)]
 
 
+async def test_what_was_said_since_is_each_calls_own_in_order_without_the_system(store: Store, tenant: Tenant) -> None:
+    one, two = [await opened(store, tenant) for _ in range(2)]
+    for text_ in ("a", "b", "c"):
+        store.writer.segment(one, party="local", text=f"1{text_}", ts_ms=0)
+        store.writer.segment(two, party="remote", text=f"2{text_}", ts_ms=0)
+    store.writer.segment(one, party="system", text="transferred", ts_ms=0)
+    await store.writer.flush()
+
+    async def since(workspace: UUID, after: dict[UUID, int], limit: int = 10) -> list[str]:
+        return [row.text for row in await store.transcripts.since(workspace, after, limit=limit)]
+
+    ours = tenant.workspace.id
+    assert await since(ours, {one: -1}) == ["1a", "1b", "1c"]
+    assert sorted(await since(ours, {one: 0, two: 1})) == ["1b", "1c", "2c"]
+    assert {said[1] for said in await since(ours, {one: -1, two: -1}, limit=4)} == {"a", "b"}
+    assert await since((await store.workspaces.create("other")).id, {one: -1}) == []
+
+
 async def test_what_was_said_is_there_after_flush_numbered_from_zero(store: Store, tenant: Tenant) -> None:
     call_id = await opened(store, tenant)
     store.writer.segment(call_id, party="local", text="Good morning.", ts_ms=100)

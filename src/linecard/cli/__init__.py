@@ -27,13 +27,16 @@ COMMANDS: dict[str, Command] = {
     "demo": Command("linecard.demo:main", "real calls through every installed carrier's sandbox, and what was heard"),
     "serve": Command("linecard.cli.serve:main", "the whole service: both APIs, media, recordings, sandboxes"),
     "credentials": Command("linecard.cli.credentials:main", "the carrier accounts the service may use"),
-    "numbers": Command("linecard.cli.numbers:main", "found, bought, registered, routed, released"),
+    "numbers": Command("linecard.cli.numbers:main", "phone numbers: find, buy, register, route, release"),
     "agents": Command("linecard.cli.agents:main", "who answers, and how they behave"),
-    "calls": Command("linecard.cli.calls:main", "looked at, followed, made, ended"),
-    "keys": Command("linecard.cli.keys:main", "API keys: handed out, listed, revoked"),
+    "calls": Command("linecard.cli.calls:main", "list, follow, make and end calls"),
+    "recordings": Command("linecard.cli.recordings:main", "list, save and play recordings"),
+    "webhooks": Command("linecard.cli.webhooks:main", "who is told of calls, what they were sent, sending it again"),
+    "usage": Command("linecard.cli.usage:main", "how much was called, and what is left of the limits"),
+    "keys": Command("linecard.cli.keys:main", "API keys: create, list, revoke"),
     "rules": Command("linecard.cli.rules:main", "whom an agent may call and be called by"),
     "route": Command("linecard.cli.route:main", "what would happen to an incoming call, and why"),
-    "doctor": Command("linecard.cli.doctor:main", "is all well, and mending what has drifted"),
+    "doctor": Command("linecard.cli.doctor:main", "check the setup, from API key to carriers, and repair drift"),
     "db": Command("linecard.cli.db:main", "the database's schema"),
     "rotate-key": Command("linecard.cli.rotate_key:main", "a new master key for everything sealed"),
     "completion": Command("linecard.cli.completion:main", "completion for bash, zsh and fish"),
@@ -43,24 +46,27 @@ COMMANDS: dict[str, Command] = {
 }
 
 
-def usage() -> str:
+def help_text() -> str:
     """The help text: every word and its purpose."""
     width = max(map(len, COMMANDS))
     words = "\n".join(f"  {word:<{width}}  {command.purpose}" for word, command in COMMANDS.items())
-    return f"usage: linecard WORD [...]\n\n{words}\n\nlinecard WORD --help tells more; --version, which one this is."
+    more = "linecard COMMAND --help tells more; linecard --version prints the version."
+    return f"usage: linecard COMMAND [...]\n\n{words}\n\n{more}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it did its work, 1 when the answer is no, 2 when it was asked wrongly."""
     word, *rest = [*(sys.argv[1:] if argv is None else argv), ""]
     if word in ("", "-h", "--help", "help"):
-        print(usage())
+        print(help_text())
         return 0 if word else 2
     if word in ("-V", "--version", "version"):
         print(f"linecard {version('linecard')}")
         return 0
     if word not in COMMANDS:
-        print(f"linecard knows no word {word!r}\n\n{usage()}", file=sys.stderr)
+        from linecard.cli.naming import near
+
+        print(f"unknown command {word!r}{near(word, COMMANDS)}\n\n{help_text()}", file=sys.stderr)
         return 2
     module, _, function = COMMANDS[word].target.partition(":")
     run: Callable[[list[str]], int] = getattr(import_module(module), function)

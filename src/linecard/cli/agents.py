@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Mapping
 from typing import Any
 
 from linecard.cli.client import Client
-from linecard.cli.naming import agent_named
-from linecard.cli.table import say, show_one, show_rows
+from linecard.cli.naming import agent_named, near
+from linecard.cli.table import Column, clean, say, show_one, show_rows
 from linecard.cli.typed import pair
-from linecard.cli.words import Verb, Word, option
+from linecard.cli.words import WIDE, Verb, Word, option
 from linecard.errors import ConfigurationError
 
 ROOT = "/v1/agents"
@@ -22,7 +23,13 @@ FILTER_FIELDS = {
     "inbound_filter_mode": "phone_inbound_filter_mode",
     "outbound_filter_mode": "phone_outbound_filter_mode",
 }
-COLUMNS = ("handle", "name", ("answers at", lambda agent: agent["websocket_url"] or agent["handler"]), "id")
+FIXED = ("id", "handle", "created_at", "updated_at", "ignored", "effective_system_prompt", "llm_id")
+OBJECTS = ("tts", "transcriber", "llm")
+"""What other clients write; the server reads them too."""
+COLUMNS = (
+    "handle", Column("name", "name", flexible=True),
+    Column("answers at", lambda agent: agent["websocket_url"] or agent["handler"], flexible=True), "id",
+)  # fmt: skip
 
 
 async def ls(client: Client, asked: Namespace) -> None:
@@ -39,7 +46,9 @@ async def add(client: Client, asked: Namespace) -> None:
             body[field] = getattr(asked, field)
     made = await client.post(ROOT, body)
     await _set_filters(client, made, filters)
-    ignored = f"; not understood: {', '.join(made['ignored'])}" if made["ignored"] else ""
+    known = settable(made)
+    ignored = f"; not understood: {', '.join(name + near(name, known) for name in made['ignored'])}"
+    ignored = ignored if made["ignored"] else ""
     say(asked, f"{made['id']} ({made['handle']}) is ready{ignored}", made)
 
 
@@ -52,15 +61,19 @@ async def change(client: Client, asked: Namespace) -> None:
     if not asked.settings:
         raise ConfigurationError("nothing to change: give name=value, like first_message='Hello'")
     agent = await agent_named(client, asked.agent)
+    known = settable(agent)
+    if unknown := [name for name, _ in asked.settings if name not in known]:
+        named = ", ".join(clean(name) + near(name, known) for name in unknown)
+        raise ConfigurationError(f"agents have no {named}; nothing is set. What can be set: {', '.join(known)}")
     own, filters = sorted_out(asked.settings)
     changed = await client.patch(f"{ROOT}/{agent['id']}", own) if own else agent
     await _set_filters(client, agent, filters)
-    if changed["ignored"]:
-        unknown = ", ".join(changed["ignored"])
-        known = [name for name, _ in asked.settings if name not in changed["ignored"]]
-        done = f"{', '.join(known)} set all the same" if known else "nothing is set"
-        raise ConfigurationError(f"agents have no {unknown} ({done}); `linecard agents show` lists what they have")
     say(asked, f"{agent['handle']}: {', '.join(name for name, _ in asked.settings)} set", changed)
+
+
+def settable(agent: Mapping[str, Any]) -> list[str]:
+    """What ``set`` takes: all that an agent of this server shows, and what is kept beside it."""
+    return sorted({*(name for name in agent if name not in FIXED), *SPELLED, *FILTER_FIELDS, *OBJECTS})
 
 
 async def rm(client: Client, asked: Namespace) -> None:
@@ -99,7 +112,7 @@ WORD = Word(
     "agents",
     "who answers: a WebSocket or a handler, and how it behaves",
     {
-        "ls": Verb(ls, "list them"),
+        "ls": Verb(ls, "list them", (WIDE,)),
         "add": Verb(
             add,
             "make one",

@@ -1,67 +1,114 @@
-"""``linecard calls``: looked at, followed, made, ended."""
+"""``linecard calls``: list, follow, make and end calls."""
 
 from __future__ import annotations
 
 import asyncio
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from linecard.cli.naming import agent_named, line_named
+from linecard.cli.naming import agent_named, call_named, digits, handles, line_named
 from linecard.cli.progress import working
-from linecard.cli.table import clean, print_json, say, show_one, show_rows
-from linecard.cli.tail import follow_all, follow_call
-from linecard.cli.typed import at_least_one, pair, phone_number
-from linecard.cli.words import Verb, Word, option
+from linecard.cli.table import (
+    BOLD,
+    RED,
+    Column,
+    clean,
+    clock_column,
+    painted,
+    print_json,
+    say,
+    show_one,
+    show_rows,
+    time_column,
+)
+from linecard.cli.tail import Words, follow_all, follow_call
+from linecard.cli.typed import at_least_one, pair, phone_number, timestamp
+from linecard.cli.webhooks import DELIVERIES
+from linecard.cli.words import WIDE, Verb, Word, option
 from linecard.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from linecard.cli.client import Client
 
 ROOT = "/v1/calls"
-COLUMNS = (
-    ("at", lambda call: call["created_at"][:19].replace("T", " ")), "direction", ("from", "from_number"),
-    ("to", "to_number"), "status", ("why", "end_reason"), ("seconds", "duration_seconds"), "id",
-)  # fmt: skip
 LOOKS = 40  # a quarter of a second apart: a busy carrier takes a while to say that a call is over
-LONG = ("messages", "transcript", "analysis", "latency", "overrides", "metadata", "variables")
+LONG = ("messages", "transcript", "analysis", "latency", "overrides", "metadata", "variables", "recording_url")
+
+
+def _ended_how(call: Mapping[str, Any]) -> str:
+    """Status and reason in one, for where there is little room."""
+    failed = "failed: " if call["status"] == "failed" else ""
+    return f"{failed}{call['end_reason'] or call['status']}"
+
+
+COLUMNS = (
+    time_column("created_at"),
+    Column("direction", "direction", short=lambda call: call["direction"].removesuffix("bound"), rank=2),
+    Column("from", "from_number"), Column("to", "to_number"), Column("agent", "agent", flexible=True),
+    Column("status", "status", short=_ended_how, flexible=True), Column("reason", "end_reason", rank=4),
+    Column("seconds", "duration_seconds", short=lambda call: round(call["duration_seconds"]), rank=3), "id",
+)  # fmt: skip
 
 
 async def ls(client: Client, asked: Namespace) -> None:
+    rows = await calls_asked(client, asked, status=asked.status)
+    show_rows(asked, rows if asked.json else await with_agents(client, rows), COLUMNS, "No calls.")
+
+
+async def calls_asked(client: Client, asked: Namespace, **which: Any) -> list[dict[str, Any]]:
+    """The calls that ``SELECTION`` names, newest first."""
     agent = (await agent_named(client, asked.agent))["id"] if asked.agent else None
     rows: list[dict[str, Any]] = []
     cursor = None
     while len(rows) < asked.limit:
         page = await client.get(
             f"{ROOT}/cursor", limit=min(100, asked.limit - len(rows)), cursor=cursor, agent_id=agent,
-            status=asked.status, direction=asked.direction, from_number=asked.from_number, to_number=asked.to_number,
+            direction=asked.direction, from_number=asked.from_number, to_number=asked.to_number,
+            created_after=asked.since, created_before=asked.until, **which,
         )  # fmt: skip
         rows += page["items"]
         cursor = page["next_cursor"]
         if cursor is None:
             break
-    show_rows(asked, rows, COLUMNS, "No calls.")
+    return rows
+
+
+async def with_agents(client: Client, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The calls with their agents' handles."""
+    known = await handles(client) if rows else {}
+    return [{**row, "agent": known.get(digits(row["agent_id"]), row["agent_id"])} for row in rows]
 
 
 async def show(client: Client, asked: Namespace) -> None:
-    call = await client.get(f"{ROOT}/{asked.call}")
-    events = (await client.get(f"{ROOT}/{asked.call}/events"))["items"]
+    call = await call_named(client, asked.call)
+    path = f"{ROOT}/{call['id']}"
+    events = (await client.get(f"{path}/events"))["items"]
+    deliveries = (await client.get(f"{path}/deliveries", limit=100))["items"]
+    said = call["messages"] or [event["details"] for event in await Words(client).new([call["id"]])]
     if asked.json:
-        print_json({**call, "events": events})
+        print_json({**call, "messages": said, "events": events, "deliveries": deliveries})
         return
     show_one(asked, call, hide=LONG)
+    if call["recording_url"]:
+        print(f"recording  linecard recordings save {call['id']}")
     for name in ("variables", "metadata"):
         for key, value in (call[name] or {}).items():
             print(f"{name}.{clean(str(key))}: {clean(str(value))}")
-    for message in call["messages"] or ():
-        print(f"\n{message['role']}: {clean(message['content'])}", end="")
-    print("\n" if call["messages"] else "")
-    show_rows(asked, events, (("at", lambda event: event["at"][11:23]), "event", "details"))
+    if said:
+        print()
+    for message in said:
+        print(f"{painted(message['role'] + ':', BOLD)} {clean(message['content'])}")
+    print()
+    show_rows(asked, events, (clock_column("at"), "event", Column("details", "details", flexible=True)))
+    if failed := [one for one in deliveries if not one["success"]]:
+        print(f"\n{painted('failed', RED)} webhook deliveries:")
+        show_rows(asked, failed, DELIVERIES)
 
 
 async def tail(client: Client, asked: Namespace) -> None:
     if asked.call:
-        await follow_call(client, asked.call, as_json=asked.json)
+        await follow_call(client, (await call_named(client, asked.call))["id"], as_json=asked.json)
     else:
         await follow_all(client, as_json=asked.json)
 
@@ -92,7 +139,7 @@ async def dial(client: Client, asked: Namespace) -> int:
 async def stop(client: Client, asked: Namespace) -> int:
     if not asked.call and not asked.all:
         raise ConfigurationError("say which calls to stop, or --all of those that are live")
-    calls = [await client.get(f"{ROOT}/{one}") for one in asked.call]
+    calls = [await call_named(client, one) for one in asked.call]
     if asked.all:
         for status in ("in_progress", "initiated"):
             calls += await client.every(ROOT, status=status)
@@ -120,29 +167,35 @@ def _state(call: Mapping[str, Any]) -> str:
     return f"{call['status']} ({call['end_reason']})" if call["ended_at"] else f"{call['status']}, about to end"
 
 
-CALL = option("call", help="its id")
+CALL = option("call", help="its id, or how it begins: call_5c0ba9e9")
+SELECTION = (
+    option("--limit", type=at_least_one, default=20, help="default 20"),
+    option("--since", type=timestamp, metavar="TIME", help="made at or after: 2h (ago), 2026-01-31 or a full time"),
+    option("--until", type=timestamp, metavar="TIME", help="made before"),
+    option("--direction", choices=("inbound", "outbound")),
+    option("--agent", help="id, handle or name"),
+    option("--from", dest="from_number", type=phone_number, metavar="NUMBER"),
+    option("--to", dest="to_number", type=phone_number, metavar="NUMBER"),
+)
 
 WORD = Word(
     "calls",
-    "calls: looked at, followed, made, ended",
+    "list, follow, make and end calls",
     {
         "ls": Verb(
             ls,
             "list calls, newest first",
             (
-                option("--limit", type=at_least_one, default=20, help="default 20"),
+                *SELECTION,
                 option("--status", choices=("queued", "initiated", "in_progress", "completed", "failed")),
-                option("--direction", choices=("inbound", "outbound")),
-                option("--agent", help="id, handle or name"),
-                option("--from", dest="from_number", type=phone_number, metavar="NUMBER"),
-                option("--to", dest="to_number", type=phone_number, metavar="NUMBER"),
+                WIDE,
             ),
         ),
-        "show": Verb(show, "one call: what is known, what was said, what happened", (CALL,)),
+        "show": Verb(show, "one call: what is known, what is said, what happened", (CALL, WIDE)),
         "tail": Verb(
             tail,
-            "follow a call until it ends, or all calls until interrupted",
-            (option("call", nargs="?", help="its id; default: all calls"),),
+            "follow a call to its end, or all calls until interrupted: what happens and what is said",
+            (option("call", nargs="?", help="its id, or how it begins; default: all calls"),),
         ),
         "dial": Verb(
             dial,
@@ -161,7 +214,10 @@ WORD = Word(
         "stop": Verb(
             stop,
             "end calls; one that is over already is no error",
-            (option("call", nargs="*", help="ids"), option("--all", action="store_true", help="every live call")),
+            (
+                option("call", nargs="*", help="ids, or how they begin"),
+                option("--all", action="store_true", help="every live call"),
+            ),
         ),
     },
 )  # fmt: skip

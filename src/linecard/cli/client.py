@@ -6,9 +6,9 @@ Either way the same requests get the same answers, so commands do not know which
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, BinaryIO
 
 import httpx
 
@@ -79,13 +79,26 @@ class Client:
         self, method: str, path: str, *, body: Mapping[str, Any] | None = None, query: Mapping[str, Any] | None = None
     ) -> Any:
         """One request, never repeated: a second one might ring a second time."""
-        params = {
-            name: str(value).lower() if isinstance(value, bool) else value
-            for name, value in (query or {}).items()
-            if value is not None
-        }
+        with self._troubles(method):
+            return read(await self.http.request(method, path, params=_params(query or {}), json=body))
+
+    async def download(self, path: str, out: BinaryIO, **query: Any) -> int:
+        """Write what is there to ``out``, piece by piece; how many bytes."""
+        size = 0
+        with self._troubles("GET"):
+            async with self.http.stream("GET", path, params=_params(query)) as response:
+                if not response.is_success:
+                    await response.aread()
+                    read(response)
+                async for piece in response.aiter_bytes():
+                    size += out.write(piece)
+        return size
+
+    @contextmanager
+    def _troubles(self, method: str) -> Iterator[None]:
+        """No answer, or half of one, as :class:`NoServer`."""
         try:
-            response = await self.http.request(method, path, params=params, json=body)
+            yield
         except (httpx.ConnectError, httpx.ConnectTimeout) as failure:
             raise NoServer(
                 f"nobody answers at {self.where}. Start it with `linecard serve`, name it with --url or LINECARD_URL, "
@@ -95,7 +108,14 @@ class Client:
             # What was asked for may have been done all the same; only a look tells.
             once_more = "" if method == "GET" else ". It may have been done: look before you ask again"
             raise NoServer(f"{self.where} broke off ({type(failure).__name__}){once_more}") from failure
-        return read(response)
+
+
+def _params(query: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: str(value).lower() if isinstance(value, bool) else value
+        for name, value in query.items()
+        if value is not None
+    }
 
 
 def read(response: httpx.Response) -> Any:

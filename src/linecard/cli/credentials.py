@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING
 
 from linecard.cli.naming import credential_named
 from linecard.cli.progress import working
-from linecard.cli.table import say, show_one, show_rows
+from linecard.cli.table import Column, say, show_one, show_rows
 from linecard.cli.typed import text_pair
-from linecard.cli.words import Verb, Word, option
+from linecard.cli.words import WIDE, Verb, Word, option
 from linecard.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from linecard.cli.client import Client
 
 ROOT = "/v1/credentials"
-COLUMNS = ("id", "name", "provider", "status", "account", ("key", "masked_key"), ("default", "is_default"))
+COLUMNS = (
+    "id", Column("name", "name", flexible=True), "provider", "status", Column("account", "account", rank=2),
+    Column("key", "masked_key", rank=1), Column("default", "is_default"),
+)  # fmt: skip
 
 
 async def ls(client: Client, asked: Namespace) -> None:
@@ -71,7 +74,7 @@ async def verify(client: Client, asked: Namespace) -> int:
 async def rm(client: Client, asked: Namespace) -> None:
     found = await credential_named(client, asked.credential)
     await client.delete(f"{ROOT}/{found['id']}")
-    say(asked, f"{found['id']} ({found['name']}) is forgotten", {"deleted": found["id"]})
+    say(asked, f"credential {found['name']} ({found['id']}) deleted", {"deleted": found["id"]})
 
 
 def read_secret(given: str | None, prompt: str) -> str:
@@ -95,7 +98,7 @@ WORD = Word(
     "credentials",
     "the carrier accounts the service may use",
     {
-        "ls": Verb(ls, "list them"),
+        "ls": Verb(ls, "list them", (WIDE,)),
         "add": Verb(
             add,
             "keep a carrier account's key, sealed; asked for on the terminal unless given",
@@ -113,7 +116,7 @@ WORD = Word(
         ),
         "show": Verb(show, "look at one, without its secrets", (CREDENTIAL,)),
         "verify": Verb(verify, "log in at the carrier with it", (CREDENTIAL,)),
-        "rm": Verb(rm, "forget it; not while numbers need it", (CREDENTIAL,)),
+        "rm": Verb(rm, "delete it; not while numbers need it", (CREDENTIAL,)),
     },
 )
 main = WORD.main

@@ -1,8 +1,7 @@
-"""``linecard doctor``: is all well, from the key to the carriers' settings; and mending what has drifted."""
+"""``linecard doctor``: check the setup, from your API key to the carriers' settings, and repair drift."""
 
 from __future__ import annotations
 
-import sys
 import uuid
 from argparse import Namespace
 from collections.abc import Mapping
@@ -15,8 +14,8 @@ import httpx
 
 from linecard.cli.address import on_this_machine
 from linecard.cli.client import Client, read
-from linecard.cli.progress import step, working
-from linecard.cli.table import print_json, text
+from linecard.cli.progress import agreed, step, working
+from linecard.cli.table import painted, print_json, text
 from linecard.cli.words import Verb, Word, option
 
 MARKS = {True: "ok", False: "NO", None: "?"}
@@ -49,7 +48,8 @@ async def doctor(client: Client, asked: Namespace) -> int:
         print_json({"ok": not ill, "items": [asdict(one) for one in found], "mended": mended})
         return 1 if ill else 0
     for one in found:
-        print(f"{MARKS[one.ok]:<3} {one.check:<8} {text(one.name)}: {text(one.found)}")
+        mark = painted(MARKS[one.ok]) + " " * (3 - len(MARKS[one.ok]))
+        print(f"{mark} {one.check:<8} {text(one.name)}: {text(one.found)}")
         if one.subject in mended:
             print("    mended")
     if drifted and not asked.fix:
@@ -151,7 +151,7 @@ async def _mend(client: Client, asked: Namespace, drifted: list[Finding]) -> lis
     """Configure the numbers again that have drifted, asking first; the ids of those that are right now."""
     mended = []
     for one in drifted:
-        if not asked.yes and not _agreed(f"set {one.name} at its carrier again ({', '.join(one.drift)})?"):
+        if not asked.yes and not agreed(f"set {one.name} at its carrier again ({', '.join(one.drift)})?"):
             continue
         line: Mapping[str, Any] = await client.post(f"/v1/phone-numbers/{one.subject}/sync")
         if line["status"] == "active":
@@ -161,21 +161,13 @@ async def _mend(client: Client, asked: Namespace, drifted: list[Finding]) -> lis
     return mended
 
 
-def _agreed(question: str) -> bool:
-    if not sys.stdin.isatty():
-        step(f"{question} not done: say --yes, or answer on a terminal")
-        return False
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
 WORD = Word(
     "doctor",
-    "is all well: server, key, clocks, carrier logins, webhooks, and numbers whose settings have drifted",
+    "check the setup: server, key, clocks, carrier logins, webhooks; repair numbers whose settings have drifted",
     {
         "": Verb(
             doctor,
-            "is all well: server, key, clocks, carrier logins, webhooks, numbers' settings at the carriers; 1 if not",
+            "check server, key, clocks, carrier logins, webhooks, numbers' settings at the carriers; 1 if one is wrong",
             (
                 option("--fix", action="store_true", help="set numbers again whose settings are not ours"),
                 option("--yes", action="store_true", help="with --fix: do not ask"),

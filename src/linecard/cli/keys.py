@@ -5,9 +5,9 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
-from linecard.cli.naming import agent_named, digits, handles, pick
-from linecard.cli.table import print_json, say, show_rows
-from linecard.cli.words import Verb, Word, option
+from linecard.cli.naming import agent_named, digits, handles, pick, spelled
+from linecard.cli.table import Column, at_utc, print_json, say, show_rows
+from linecard.cli.words import WIDE, Verb, Word, option
 from linecard.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 ROOT = "/api/v1/api-keys"
 COLUMNS = (
-    "id", "label", "for", "status",
-    ("ends in", "last4"), ("last used", lambda key: (key["last_used_at"] or "never")[:19]),
+    "id", Column("label", "label", flexible=True), Column("for", "for", flexible=True), "status",
+    Column("last four", "last4"), Column("last used (utc)", lambda key: at_utc(key["last_used_at"], "%Y-%m-%d %H:%M")
+           or "never", rank=1),
 )  # fmt: skip
 
 
@@ -25,7 +26,8 @@ async def ls(client: Client, asked: Namespace) -> None:
     if not asked.json:
         known = await handles(client)
         whose = {key["id"]: key["scoped_identity_id"] for key in rows}
-        rows = [{**key, "for": known.get(digits(whose[key["id"]]), "a deleted agent") if whose[key["id"]] else "admin"}
+        rows = [{**key, "id": spelled("key", key["id"]),
+                 "for": known.get(digits(whose[key["id"]]), "a deleted agent") if whose[key["id"]] else "admin"}
                 for key in rows]  # fmt: skip
     show_rows(asked, rows, COLUMNS, "No keys.")
 
@@ -44,13 +46,14 @@ async def create(client: Client, asked: Namespace) -> None:
         return
     admins = f"an admin key of workspace {asked.workspace}" if asked.workspace else "an admin key"
     whose = admins if asked.agent is None else f"a key for {agent['handle']}"
-    print(f"{made['api_key']}\n{made['record']['id']} is {whose}; the line above is shown this once.")
+    print(f"{made['api_key']}\n{spelled('key', made['record']['id'])} is {whose}; the line above is shown this once.")
 
 
 async def revoke(client: Client, asked: Namespace) -> None:
     key = pick(await client.get(ROOT), asked.id, ("id", "label", "last4"), "key")
     await client.delete(f"{ROOT}/{key['id']}")
-    say(asked, f"{key['id']} ({key['label']}) is ended, everywhere and at once", {"revoked": key["id"]})
+    said = f"key {key['label']} ({spelled('key', key['id'])}) revoked: it opens nothing from now on"
+    say(asked, said, {"revoked": key["id"]})
 
 
 async def _admin_key(client: Client, asked: Namespace) -> dict[str, Any]:
@@ -69,7 +72,7 @@ WORD = Word(
     "keys",
     "API keys: handed out, listed, revoked",
     {
-        "ls": Verb(ls, "list them", (option("--all", action="store_true", help="revoked ones too"),)),
+        "ls": Verb(ls, "list them", (option("--all", action="store_true", help="revoked ones too"), WIDE)),
         "create": Verb(
             create,
             "make one and show it, this once",

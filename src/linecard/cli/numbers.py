@@ -1,4 +1,4 @@
-"""``linecard numbers``: found and bought at the carrier, registered, given to agents, released."""
+"""``linecard numbers``: find and buy phone numbers at the carrier, register them, give them to agents."""
 
 from __future__ import annotations
 
@@ -7,18 +7,24 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from linecard.cli.naming import agent_named, credential_named, digits, handles, line_named
-from linecard.cli.progress import step, working
-from linecard.cli.table import print_json, say, show_one, show_rows, text
-from linecard.cli.typed import phone_number
-from linecard.cli.words import Verb, Word, option
+from linecard.cli.progress import agreed, step, working
+from linecard.cli.table import Column, print_json, say, show_one, show_rows, text
+from linecard.cli.typed import at_least_one, phone_number
+from linecard.cli.words import WIDE, Verb, Word, option
 from linecard.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from linecard.cli.client import Client
 
 ROOT = "/v1/phone-numbers"
-COLUMNS = ("phone_number", "status", "provider", "agent", ("name", "friendly_name"), "id")
-OFFERED = ("phone_number", "type", "region", "locality", ("monthly", "monthly_cost"), "currency", "provider")
+COLUMNS = (
+    "phone_number", "status", "provider", Column("agent", "agent", flexible=True),
+    Column("name", "friendly_name", flexible=True), "id",
+)  # fmt: skip
+OFFERED = (
+    "phone_number", "type", "region", Column("locality", "locality", flexible=True), Column("monthly", "monthly_cost"),
+    "currency", Column("provider", "provider", rank=1),
+)  # fmt: skip
 
 
 async def ls(client: Client, asked: Namespace) -> None:
@@ -86,12 +92,22 @@ async def sync(client: Client, asked: Namespace) -> int:
     return 0 if all(line["status"] == "active" for line in done) else 1
 
 
-async def release(client: Client, asked: Namespace) -> None:
+async def unregister(client: Client, asked: Namespace) -> None:
     line = await line_named(client, asked.number)
     async with working("taking the number out of service"):
-        await client.delete(f"{ROOT}/{line['id']}", release=asked.at_carrier or None)
-    kept = "is given back to the carrier" if asked.at_carrier else "is out of service; it stays yours at the carrier"
-    say(asked, f"{line['phone_number']} {kept}", {"released": line["id"], "at_carrier": asked.at_carrier})
+        await client.delete(f"{ROOT}/{line['id']}")
+    said = f"{line['phone_number']} is out of service; it stays yours at the carrier"
+    say(asked, said, {"unregistered": line["id"]})
+
+
+async def release(client: Client, asked: Namespace) -> int:
+    line = await line_named(client, asked.number)
+    if not asked.yes and not agreed(f"give {line['phone_number']} back to the carrier for good?"):
+        return 1
+    async with working("releasing the number at the carrier"):
+        await client.delete(f"{ROOT}/{line['id']}", release=True)
+    say(asked, f"{line['phone_number']} is released: it is no longer yours at the carrier", {"released": line["id"]})
+    return 0
 
 
 def _put_in_service(asked: Namespace, line: Mapping[str, Any], done: str) -> int:
@@ -143,12 +159,14 @@ WANTED = (
 
 WORD = Word(
     "numbers",
-    "phone numbers: found, bought, registered, routed, released",
+    "phone numbers: find, buy, register, route, release",
     {
-        "ls": Verb(ls, "list the numbers in service"),
+        "ls": Verb(ls, "list the numbers in service", (WIDE,)),
         "show": Verb(show, "look at one", (NUMBER,)),
         "search": Verb(
-            search, "what the carrier offers", (*WANTED, option("--limit", type=int, help="default 10"), CREDENTIAL)
+            search,
+            "what the carrier offers",
+            (*WANTED, option("--limit", type=at_least_one, help="default 10"), CREDENTIAL, WIDE),
         ),
         "buy": Verb(
             buy,
@@ -178,10 +196,11 @@ WORD = Word(
             "tell the carrier again where calls go",
             (option("number", nargs="*", help="+1..., ids or names; default: all"),),
         ),
+        "unregister": Verb(unregister, "take it out of service; it stays yours at the carrier", (NUMBER,)),
         "release": Verb(
             release,
-            "take it out of service",
-            (NUMBER, option("--at-carrier", action="store_true", help="give it back there too: final")),
+            "give it back to the carrier, for good",
+            (NUMBER, option("--yes", action="store_true", help="do not ask")),
         ),
     },
 )

@@ -1,4 +1,4 @@
-"""Saying on standard error that something is being waited for; silent when it is quick."""
+"""On standard error: what is being waited for (silent when it is quick), and questions."""
 
 from __future__ import annotations
 
@@ -35,6 +35,15 @@ async def _tell(what: str, patience: float) -> None:
             await asyncio.sleep(1.0)
     finally:
         print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def agreed(question: str) -> bool:
+    """Ask on the terminal; no without one."""
+    if not sys.stdin.isatty():
+        step(f"{question} not done: say --yes, or answer on a terminal")
+        return False
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def step(text: str) -> None:

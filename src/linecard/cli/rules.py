@@ -5,15 +5,17 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
-from linecard.cli.naming import agent_named, digits, handles, pick
-from linecard.cli.table import say, show_rows
+from linecard.cli.naming import agent_named, digits, handles, pick, spelled
+from linecard.cli.table import Column, say, show_rows
 from linecard.cli.typed import phone_number
-from linecard.cli.words import Verb, Word, option
+from linecard.cli.words import WIDE, Verb, Word, option
 
 if TYPE_CHECKING:
     from linecard.cli.client import Client
 
-COLUMNS = ("id", "action", ("number", "match_target"), "direction", "status", "agent")
+COLUMNS = (
+    "id", "action", Column("number", "match_target"), "direction", "status", Column("agent", "agent", flexible=True)
+)  # fmt: skip
 MOST = 200
 
 
@@ -26,7 +28,9 @@ async def ls(client: Client, asked: Namespace) -> None:
     rows = await rules_of(client, await agent_named(client, asked.agent) if asked.agent else None)
     if not asked.json:
         known = await handles(client)
-        rows = [{**row, "agent": known.get(digits(row["agent_identity_id"]))} for row in rows]
+        agents = [known.get(digits(row["agent_identity_id"])) for row in rows]
+        ids = [spelled("rul", row["id"]) for row in rows]
+        rows = [{**row, "id": id_, "agent": agent} for row, id_, agent in zip(rows, ids, agents, strict=True)]
     show_rows(asked, rows, COLUMNS, "No rules: everybody passes whom the agent's filter mode lets pass.")
 
 
@@ -36,7 +40,8 @@ async def add(client: Client, asked: Namespace) -> None:
     if asked.direction != "both":
         body["direction"] = asked.direction
     made = await client.post(root(agent), body)
-    say(asked, f"{made['id']}: {agent['handle']} {asked.action}s {made['match_target']} ({made['direction']})", made)
+    id_ = spelled("rul", made["id"])
+    say(asked, f"{id_}: {agent['handle']} {asked.action}s {made['match_target']} ({made['direction']})", made)
 
 
 async def rm(client: Client, asked: Namespace) -> None:
@@ -44,7 +49,8 @@ async def rm(client: Client, asked: Namespace) -> None:
     agents = await client.get("/api/v1/identities/")
     agent = pick(agents, rule["agent_identity_id"], ("id",), "agent")
     await client.delete(f"/api/v1/identities/{agent['agent_handle']}/phone-contact-rules/{rule['id']}")
-    say(asked, f"{rule['id']} is gone: {rule['action']} {rule['match_target']}", {"deleted": rule["id"]})
+    said = f"{spelled('rul', rule['id'])} deleted: {rule['action']} {rule['match_target']}"
+    say(asked, said, {"deleted": rule["id"]})
 
 
 async def rules_of(client: Client, agent: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -63,7 +69,7 @@ WORD = Word(
     "rules",
     "contact rules: whom an agent may call and be called by",
     {
-        "ls": Verb(ls, "list them", (option("--agent", help="only this agent's: id, handle or name"),)),
+        "ls": Verb(ls, "list them", (option("--agent", help="only this agent's: id, handle or name"), WIDE)),
         "add": Verb(
             add,
             "allow or block a number",

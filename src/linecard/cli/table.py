@@ -1,22 +1,66 @@
-"""Printing what the server said: a table, one thing with its fields, or JSON for programs."""
+"""Printing what the server said: a table, one thing with its fields, or JSON for programs.
+
+On a terminal a table fits its width: ids are shortened, cells have short forms, the least important columns are left
+out, the longest cells are cut. With ``--wide``, or when the output goes to a program, everything is printed in full.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+import sys
+import unicodedata
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
-Column = str | tuple[str, str | Callable[[Mapping[str, Any]], Any]]
-"""A field's name, or a heading and the field (dotted for nested ones) or function it comes from."""
+Value = str | Callable[[Mapping[str, Any]], Any]
+"""A field's name (dotted for nested ones), or what makes the cell of a row."""
 
 
-def show_rows(asked: Namespace, rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], empty: str = "") -> None:
+@dataclass(frozen=True, slots=True)
+class Column:
+    """``short`` takes the place of ``value`` on a terminal. ``rank`` 0 is never left out; the highest goes first.
+
+    A ``flexible`` column may be cut when the table is still too wide.
+    """
+
+    heading: str
+    value: Value
+    short: Value | None = None
+    rank: int = 0
+    flexible: bool = False
+
+
+Columns = Sequence[Column | str]
+"""A plain name is both the heading and the field."""
+
+GAP = 2
+NARROWEST = 8
+SHORT_ID = 8
+ID = re.compile(r"([A-Za-z]+_)([0-9a-f]{32})")
+RED, GREEN, YELLOW, BOLD = "31", "32", "33", "1"
+COLOURS = {
+    "failed": RED, "NO": RED, "error": RED, "incomplete": YELLOW, "inactive": YELLOW, "paused": YELLOW,
+    "revoked": YELLOW, "in_progress": GREEN, "initiated": GREEN,
+}  # fmt: skip
+"""By the first word of a cell."""
+
+
+def show_rows(asked: Namespace, rows: Sequence[Mapping[str, Any]], columns: Columns, empty: str = "") -> None:
     """A table, or with ``--json`` the rows as they came. ``empty`` is said when there are none."""
     if asked.json:
         print_json(rows)
     elif rows:
-        print(table(rows, columns))
+        width = None if getattr(asked, "wide", False) else terminal_width()
+        lines, left_out = table(rows, columns, width)
+        print(lines)
+        if left_out:
+            print(f"({', '.join(left_out)} left out: --wide shows all)", file=sys.stderr)
     elif empty:
         print(empty)
 
@@ -29,7 +73,7 @@ def show_one(asked: Namespace, thing: Mapping[str, Any], hide: Iterable[str] = (
     shown = {name: value for name, value in thing.items() if value not in (None, [], {}, "") and name not in set(hide)}
     width = max((len(name) for name in shown), default=0)
     for name, value in shown.items():
-        print(f"{name:<{width}}  {text(value)}")
+        print(f"{name:<{width}}  {painted(text(value)) if name == 'status' else text(value)}")
 
 
 def say(asked: Namespace, sentence: str, answer: Any) -> None:
@@ -45,14 +89,121 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str), flush=True)
 
 
-def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> str:
-    """Columns aligned, two spaces apart, headings in capitals."""
-    headings = [(column if isinstance(column, str) else column[0]).upper() for column in columns]
-    lines = [headings] + [[text(_value(row, column)) for column in columns] for row in rows]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
-    return "\n".join(
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+def terminal_width() -> int | None:
+    """How many columns the terminal has; None when the output goes to no terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def painted(cell: str, colour: str | None = None) -> str:
+    """The cell in ``colour``, else in the colour of its first word. Plain text without a terminal, or with NO_COLOR
+    set (https://no-color.org)."""
+    colour = colour or COLOURS.get(cell.partition(" ")[0].rstrip(":"))
+    if colour is None or not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return cell
+    return f"\033[{colour}m{cell}\033[0m"
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Columns, width: int | None = None) -> tuple[str, list[str]]:
+    """Columns aligned, two spaces apart, headings in capitals; and the headings of those there was no room for.
+
+    ``width`` None: there is room for everything.
+    """
+    chosen = [Column(one, one) if isinstance(one, str) else one for one in columns]
+    if width is not None:
+        chosen = [replace(one, value=one.short) if one.short is not None else one for one in chosen]
+    cells = {one.heading: _cells(rows, one, short=width is not None) for one in chosen}
+    left_out: list[str] = []
+    if width is not None:
+        for one in sorted((one for one in chosen if one.rank), key=lambda one: -one.rank):
+            if _width(chosen, cells) > width:
+                chosen.remove(one)
+                left_out.append(one.heading.upper())
+        _cut(chosen, cells, width)
+    widths = [max(map(columns_of, cells[one.heading])) for one in chosen]
+    lines = []
+    for at in range(len(rows) + 1):
+        line = [cells[one.heading][at] for one in chosen]
+        padded = [
+            (painted(cell) if at and one.heading == "status" else cell) + " " * (wide - columns_of(cell))
+            for one, cell, wide in zip(chosen, line, widths, strict=True)
+        ]
+        lines.append((" " * GAP).join(padded).rstrip())
+    return "\n".join(lines), left_out
+
+
+def _cells(rows: Sequence[Mapping[str, Any]], column: Column, *, short: bool) -> list[str]:
+    """The heading and the column's cells."""
+    found = [text(_value(row, column.value)) for row in rows]
+    if short:
+        found = shortened(found)
+    return [column.heading.upper(), *found]
+
+
+def _width(columns: Sequence[Column], cells: Mapping[str, Sequence[str]]) -> int:
+    return sum(max(map(columns_of, cells[one.heading])) + GAP for one in columns) - GAP
+
+
+def _cut(columns: Sequence[Column], cells: dict[str, list[str]], width: int) -> None:
+    """Cut flexible columns, the widest first, as far as it must be and no narrower than their heading allows."""
+    while (over := _width(columns, cells) - width) > 0:
+        flexible = [one.heading for one in columns if one.flexible]
+        room = {name: max(map(columns_of, cells[name])) for name in flexible}
+        room = {name: wide for name, wide in room.items() if wide > max(NARROWEST, len(name))}
+        if not room:
+            return
+        widest = max(room, key=lambda name: room[name])
+        limit = max(NARROWEST, len(widest), room[widest] - over)
+        cells[widest] = [_cut_cell(cell, limit) for cell in cells[widest]]
+
+
+def _cut_cell(cell: str, limit: int) -> str:
+    if columns_of(cell) <= limit:
+        return cell
+    while columns_of(cell) > limit - 1:
+        cell = cell[:-1]
+    return cell + "…"
+
+
+def columns_of(cell: str) -> int:
+    """How many columns of a terminal the text takes: Chinese, Japanese and Korean characters take two, marks none."""
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in cell
     )
+
+
+def shortened(ids: Sequence[str]) -> list[str]:
+    """Ids with as many digits as tell them apart, eight at least; what is no id stays as it is."""
+    length = SHORT_ID
+    whole = {one for one in ids if ID.fullmatch(one)}
+    while length < 32 and len({_first(one, length) for one in whole}) < len(whole):
+        length += 1
+    return [_first(one, length) for one in ids]
+
+
+def _first(one: str, length: int) -> str:
+    found = ID.fullmatch(one)
+    return found[1] + found[2][:length] if found else one
+
+
+def time_column(name: str, heading: str = "at (utc)", rank: int = 0) -> Column:
+    """A column of times: UTC, as in the server's log, with the zone in the heading. On a terminal to the minute."""
+
+    def of(row: Mapping[str, Any], form: str) -> str:
+        return at_utc(row.get(name), form)
+
+    return Column(
+        heading, lambda row: of(row, "%Y-%m-%d %H:%M:%S"), short=lambda row: of(row, "%m-%d %H:%M"), rank=rank
+    )
+
+
+def clock_column(name: str) -> Column:
+    """A column of times of one day, to the millisecond, in UTC."""
+    return Column(f"{name} (utc)", lambda row: at_utc(row[name], "%H:%M:%S.%f")[:-3])
+
+
+def at_utc(value: str | None, form: str) -> str:
+    """A time of the server's as ``strftime`` writes it, in UTC; empty for none."""
+    return datetime.fromisoformat(value).astimezone(UTC).strftime(form) if value else ""
 
 
 def text(value: Any) -> str:
@@ -73,8 +224,7 @@ def clean(value: str) -> str:
     return "".join(char if char.isprintable() else "\ufffd" if not char.isspace() else " " for char in value)
 
 
-def _value(row: Mapping[str, Any], column: Column) -> Any:
-    source = column if isinstance(column, str) else column[1]
+def _value(row: Mapping[str, Any], source: Value) -> Any:
     if callable(source):
         return source(row)
     found: Any = row

@@ -7,6 +7,7 @@ server (``connects=False``) are called with what was asked alone.
 from __future__ import annotations
 
 import asyncio
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,13 @@ class Word:
 
     def main(self, argv: list[str]) -> int:
         """Run the verb asked for."""
+        if argv and "" not in self.verbs and argv[0] not in self.verbs and not argv[0].startswith("-"):
+            from linecard.cli.naming import near
+
+            asked_for = f"linecard {self.name} {argv[0]}"
+            there = ", ".join(self.verbs)
+            print(f"unknown command {asked_for!r}{near(argv[0], self.verbs)}: it is one of {there}", file=sys.stderr)
+            return 2
         asked = self.parser().parse_args(argv)
         return asyncio.run(_run(asked)) or 0
 
@@ -86,6 +94,7 @@ CONNECTION = (
     option("--direct", action="store_true", help="work on the database of this machine's settings, without a server"),
 )
 JSON = option("--json", action="store_true", help="JSON instead of a table")
+WIDE = option("--wide", action="store_true", help="the whole table, with whole ids, however narrow the terminal")
 
 
 def _fill(parser: ArgumentParser, verb: Verb) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -174,6 +175,33 @@ async def test_a_receiver_that_fails_hears_the_same_event_again(quick: House, re
     assert {one["event"] for one in log["items"]} == {"call.failed"}
     assert json.loads(log["items"][-1]["payload"]) == receiver.got[0][1]
     assert log["items"][-1]["status_code"] == 500
+
+
+async def test_what_was_sent_about_a_call_is_shown_with_the_call_its_own_address_included(
+    quick: House, receiver: Receiver
+) -> None:
+    await subscribe(quick, receiver, events=["call.ended"])
+    nobody = "http://127.0.0.1:9/own"
+    made = await quick.call(quick.agent_id, webhook_url=nobody)
+    other = await quick.call(quick.agent_id)
+    for one in (made, other):
+        await quick.until(one["id"], "in_progress")
+        await quick.ask("POST", f"/v1/calls/{one['id']}/stop")
+    await receiver.until(lambda: receiver.kinds("/hook").count("call.ended") == 2)
+    path = f"/v1/calls/{made['id']}/deliveries"
+    async with asyncio.timeout(10):
+        while len(sent := (await quick.ask("GET", path, params={"limit": 100}))["items"]) < 2:
+            await asyncio.sleep(0.02)
+    assert {one["call_id"] for one in sent} == {made["id"]}
+    assert {(one["url"], one["success"]) for one in sent} == {(nobody, False), (receiver.url + "/hook", True)}
+    failed = next(one for one in sent if not one["success"])
+    assert failed["webhook_id"] is None and failed["status_code"] is None and failed["error"]
+    page = await quick.ask("GET", path, params={"limit": 1})
+    assert (page["has_more"], len(page["items"])) == (True, 1)
+    key = (await quick.ask("POST", "/api/v1/api-keys", 201, json={
+        "label": "other", "scoped_identity_id": await quick.agent("Ben")}))["api_key"]  # fmt: skip
+    others = {"Authorization": f"Bearer {key}"}
+    await quick.ask("GET", path, 403, headers=others)
 
 
 async def test_a_delivery_is_sent_again_when_asked_with_the_same_event_id(quick: House, receiver: Receiver) -> None:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from linecard.server.auth import Caller
-from linecard.server.domain import numbers
+from linecard.server.domain import call_control, numbers
 from linecard.server.domain.callers import agent_of, need_admin, need_scope
 from linecard.server.domain.refusals import CallOver, Invalid, Unknown
 from linecard.server.store import parse_id
+from linecard.server.store.columns import utc_now
 from linecard.server.store.models import Attempt, Subscription
 from linecard.server.store.webhooks import Logged
 
 if TYPE_CHECKING:
     from linecard.server.service import Service
+
+
+AFTER_THE_CALL = timedelta(hours=1)
+"""The last of a delivery's attempts is made a quarter of an hour after the first."""
 
 
 async def create(
@@ -102,6 +108,17 @@ async def deliveries(service: Service, caller: Caller, **which: Any) -> Sequence
     if not caller.admin:
         which["agent_id"] = caller.agent_id
     return await service.store.webhooks.log(caller.workspace_id, **which)
+
+
+async def deliveries_of_call(
+    service: Service, caller: Caller, call_id: str | UUID, *, face: str, limit: int, offset: int
+) -> Sequence[Logged]:
+    """What was sent about a call, newest first. The log is kept by time, so it is searched around the call's."""
+    call = await call_control.get(service, caller, call_id)
+    until = (call.ended_at or utc_now()) + AFTER_THE_CALL
+    return await service.store.webhooks.log(
+        caller.workspace_id, call_id=call.id, since=call.created_at, before=until, face=face, limit=limit, offset=offset
+    )
 
 
 async def replay(service: Service, caller: Caller, attempt_id: str | UUID) -> Logged:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from linecard.server.auth import Caller
 from linecard.server.domain import call_control, numbers
+from linecard.server.domain.refusals import Unknown
 from linecard.server.store.models import Segment
 
 if TYPE_CHECKING:
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
 async def of_call(service: Service, caller: Caller, call_id: str | UUID) -> Sequence[Segment]:
     """A call's utterances in order, those of a call that is going on too."""
     return await service.store.transcripts.of_call((await call_control.get(service, caller, call_id)).id)
+
+
+async def since(service: Service, caller: Caller, after: Mapping[UUID, int], *, limit: int) -> Sequence[Segment]:
+    """What was said on these calls after the utterance of that number, each call's in order; ``Unknown`` when one of
+    the calls is not the caller's to see."""
+    if await service.store.calls.seen(caller.workspace_id, after, agent_id=caller.agent_id) < len(after):
+        raise Unknown("call")
+    return await service.store.transcripts.since(caller.workspace_id, after, limit=limit)
 
 
 async def search(

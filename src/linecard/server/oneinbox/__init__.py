@@ -6,7 +6,7 @@ Shapes of the vendor's guide are served as they stand; the spellings of its othe
 from __future__ import annotations
 
 from linecard.server.endpoints import Face
-from linecard.server.oneinbox import agents, call_actions, calls, credentials, numbers, usage, webhooks
+from linecard.server.oneinbox import agents, call_actions, call_messages, calls, credentials, numbers, usage, webhooks
 from linecard.server.oneinbox.errors import ErrorBody, refuse
 from linecard.server.oneinbox.event_bodies import style
 
@@ -17,6 +17,7 @@ FACE = Face(
     endpoints=[
         *credentials.ENDPOINTS,
         *numbers.ENDPOINTS,
+        *call_messages.ENDPOINTS,
         *calls.ENDPOINTS,
         *call_actions.ENDPOINTS,
         *agents.ENDPOINTS,

@@ -27,6 +27,7 @@ from linecard.server.oneinbox.shapes import (
     Shown,
     Slice,
     Url,
+    YesOrNo,
 )
 from linecard.server.oneinbox.spellings import OverridesSent
 from linecard.server.store import CallFilter
@@ -58,6 +59,12 @@ class Which(Given):
     to_number: NumberAsked | None = None
     created_after: Moment | None = None
     created_before: Moment | None = None
+    id_prefix: str | None = Field(
+        default=None,
+        pattern=r"^(call_)?[0-9a-fA-F]{6,32}$",
+        description="How the id begins, six digits at least: finds a call by a shortened id",
+    )
+    has_recording: YesOrNo | None = Field(default=None, description="Whether its recording can be downloaded")
 
 
 class WhichSlice(Which, Slice):
@@ -152,6 +159,8 @@ async def _which(asked: Asked[None, Any]) -> CallFilter:
         to_number=query.to_number,
         created_from=query.created_after,
         created_before=query.created_before,
+        id_prefix=(query.id_prefix or "").removeprefix("call_").lower(),
+        recorded=query.has_recording,
     )
 
 

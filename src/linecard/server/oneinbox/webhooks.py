@@ -182,6 +182,16 @@ async def deliveries(asked: Asked[None, Slice]) -> DeliveriesShown:
     return DeliveriesShown(items=items, has_more=len(logged) > limit, limit=limit, offset=offset)
 
 
+async def of_call(asked: Asked[None, Slice]) -> DeliveriesShown:
+    """What was sent about a call, to webhooks and to its own ``webhook_url``, until an hour after its end."""
+    limit, offset = asked.query.limit, asked.query.offset
+    logged = await subscriptions.deliveries_of_call(
+        asked.service, asked.caller, asked.path["call_id"], face=FACE, limit=limit + 1, offset=offset
+    )
+    items = [_delivery(one) for one in logged[:limit]]
+    return DeliveriesShown(items=items, has_more=len(logged) > limit, limit=limit, offset=offset)
+
+
 async def replay(asked: Asked[None, None]) -> DeliveryShown:
     """Send it again: same body, same event id, signed anew."""
     row, wanted = await _one(asked), asked.path["delivery_id"]
@@ -225,6 +235,8 @@ ENDPOINTS = [
     Endpoint("POST", ONE + "/test", test, "Send a made-up event", answer=TestShown, refusals=(403, 404)),
     Endpoint("GET", ONE + "/deliveries", deliveries, "What was sent", query=Slice, answer=DeliveriesShown,
              refusals=(403, 404)),
+    Endpoint("GET", "/v1/calls/{call_id}/deliveries", of_call, "What was sent about a call", query=Slice,
+             answer=DeliveriesShown, refusals=(403, 404)),
     Endpoint("POST", ONE + "/deliveries/{delivery_id}/replay", replay, "Send it again", answer=DeliveryShown,
              refusals=(403, 404, 409)),
 ]  # fmt: skip

@@ -5,7 +5,7 @@ How a call moves on is the call book's business (``callbook.py``); nothing here 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -18,7 +18,7 @@ from linecard.server.store import new_calls, tallies
 from linecard.server.store.columns import utc_now, word
 from linecard.server.store.database import Database
 from linecard.server.store.ids import parse_id
-from linecard.server.store.models import CallEventRow, CallRow
+from linecard.server.store.models import CallEventRow, CallRow, Recording
 from linecard.server.store.new_calls import NewCall
 from linecard.server.store.pages import Page, read_cursor, write_cursor
 from linecard.server.store.statements import Act, Statement, table_of
@@ -52,6 +52,9 @@ NOTES = frozenset(
 )  # fmt: skip
 """Columns that :meth:`Calls.note` may set: all that is not the call's course."""
 
+MATCHES = 1000
+"""Calls, of all workspaces, of which a beginning of an id is looked up."""
+
 COLUMN_OF = {"details": "metadata"}
 """Columns that have another name in the table: SQLAlchemy keeps this one for itself."""
 
@@ -69,10 +72,15 @@ class CallFilter:
     created_from: datetime | None = None
     created_before: datetime | None = None
     is_blocked: bool | None = None
+    id_prefix: str = ""
+    """Hex digits with which the id begins."""
+    recorded: bool | None = None
+    """Whether there is a finished recording."""
 
     def counted(self) -> bool:
         """True when the tally knows the number of these."""
-        return not (self.line_id or self.from_number or self.to_number or self.created_from or self.created_before)
+        uncounted = (self.line_id, self.from_number, self.to_number, self.created_from, self.created_before)
+        return not any((*uncounted, self.id_prefix)) and self.recorded is None
 
 
 class Calls:
@@ -110,6 +118,14 @@ class Calls:
     async def exists(self, call_id: UUID | None) -> bool:
         """True when the call is somebody's: tells a foreign id (403) from an unknown one (404)."""
         return call_id is not None and await self._db.row(BY_ID, id=call_id) is not None
+
+    async def seen(self, workspace_id: UUID, ids: Collection[UUID], *, agent_id: UUID | None) -> int:
+        """How many of these calls the workspace has; with ``agent_id``, that agent has, and may see."""
+        query = select(func.count()).where(CallRow.id.in_(ids), CallRow.workspace_id == workspace_id)
+        if agent_id is not None:
+            query = query.where(CallRow.agent_id == agent_id, CallRow.is_blocked.is_(False))
+        async with self._db.read() as session:
+            return await session.scalar(query) or 0
 
     async def page(
         self, workspace_id: UUID, which: CallFilter, *, limit: int = 50, offset: int = 0, cursor: str | None = None
@@ -217,4 +233,11 @@ def _filtered(query: Select[Any], workspace_id: UUID, which: CallFilter) -> Sele
         query = query.where(CallRow.created_at >= which.created_from)
     if which.created_before is not None:
         query = query.where(CallRow.created_at < which.created_before)
+    if which.id_prefix:
+        first, last = (UUID(which.id_prefix.ljust(32, digit)) for digit in "0f")
+        # Found by the primary key first: the index that keeps the order would be read from end to end.
+        query = query.where(CallRow.id.in_(select(CallRow.id).where(CallRow.id.between(first, last)).limit(MATCHES)))
+    if which.recorded is not None:
+        whole = select(Recording.id).where(Recording.call_id == CallRow.id, Recording.status == "completed").exists()
+        query = query.where(whole if which.recorded else ~whole)
     return query

@@ -7,10 +7,10 @@ many others said the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from sqlalchemy import TextClause, bindparam, select, text
+from sqlalchemy import TextClause, and_, bindparam, or_, select, text
 
 from linecard.server.store.database import Database
 from linecard.server.store.models import Segment
@@ -53,6 +53,19 @@ class Transcripts:
     async def of_call(self, call_id: UUID) -> Sequence[Segment]:
         """A call's segments in order, the first :data:`LONGEST` of them."""
         return await self._db.rows(OF_CALL, call_id=call_id)
+
+    async def since(self, workspace_id: UUID, after: Mapping[UUID, int], *, limit: int) -> Sequence[Segment]:
+        """What agent and caller said on these calls after the segment of that number (-1: from the start), ``limit``
+        at most. Each call's are in order, and none is passed over: the rest comes after the last one given."""
+        wanted = or_(*(and_(Segment.call_id == call_id, Segment.seq > seq) for call_id, seq in after.items()))
+        query = (
+            select(Segment)
+            .where(Segment.workspace_id == workspace_id, Segment.party.in_(("local", "remote")), wanted)
+            .order_by(Segment.seq, Segment.call_id)  # the primary key's order would tempt a planner to walk the table
+            .limit(limit)
+        )
+        async with self._db.read() as session:
+            return (await session.scalars(query)).all()
 
     async def search(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -215,10 +216,13 @@ class Webhooks:
         event_type: str | None = None,
         success: bool | None = None,
         face: str | None = None,
+        call_id: UUID | None = None,
+        since: datetime | None = None,
+        before: datetime | None = None,
         limit: int = 50,
         offset: int = 0,
     ) -> Sequence[Logged]:
-        """Every POST we made, newest first."""
+        """Every POST we made, newest first; ``since`` and ``before`` are when."""
         query = (
             select(Attempt, Delivery)
             .join(Delivery, Delivery.id == Attempt.delivery_id)
@@ -230,10 +234,15 @@ class Webhooks:
             (Delivery.agent_id, agent_id),
             (Delivery.event_type, event_type),
             (Delivery.face, face),
+            (Delivery.call_id, call_id),
             (Attempt.success, success),
         ):
             if value is not None:
                 query = query.where(column == value)
+        if since is not None:
+            query = query.where(Attempt.created_at >= since)
+        if before is not None:
+            query = query.where(Attempt.created_at < before)
         query = query.order_by(Attempt.created_at.desc(), Attempt.id).limit(limit).offset(offset)
         async with self._db.read() as session:
             return [Logged(attempt, delivery) for attempt, delivery in await session.execute(query)]
