@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 from fake_speech import FakeEngine
 
-from linecard import hookimpl, plugins
+from linecard import Exchange, MemoryNumberRegistry, hookimpl, plugins
+from linecard.agent import AgentCall, Agents
 from linecard.agent.engines import Engines
 from linecard.agent.settings import AgentSettings
 from linecard.errors import ConfigurationError, SpeechFailed, UnknownSpeechEngine
@@ -158,3 +159,23 @@ async def test_starting_is_once_for_each_and_a_failure_stops_nobody(caplog: pyte
     engines.add(mine)
     await engines.aclose()
     assert mine.closed == ["engine"] and engines.default("speak") == "here"
+
+
+async def test_an_agent_that_lacks_an_engine_is_named_when_the_exchange_starts(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def talk(call: AgentCall) -> None: ...
+
+    agents = Agents()
+    agents.add("desk", handler=talk)  # the only engine here speaks
+    agents.add("outside", websocket_url="ws://127.0.0.1:1/")
+    agents.add("own-speech", raw=lambda session: session.drain())
+    exchange = Exchange(
+        registry=MemoryNumberRegistry(), credentials={}, public_url="http://127.0.0.1", secret="x" * 32, agents=agents
+    )
+    await exchange.start()
+    await exchange.stop()
+    said = [record.getMessage() for record in caplog.records if "will take no calls" in record.getMessage()]
+    assert len(said) == 2 and all("no speech engine that listens" in line for line in said)
+    assert said[0].startswith("agent 'desk' will take no calls:")
+    assert said[1].startswith("agent 'outside' will take no calls, unless its WebSocket does speech itself:")

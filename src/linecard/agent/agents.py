@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linecard.agent import serving, taking
-from linecard.agent.agent import Agent, AgentFunction, CallSetup, RawFunction, function
+from linecard.agent.agent import NEEDS, Agent, AgentFunction, CallSetup, RawFunction, function, speech_needs
 from linecard.agent.budget import Budgets
 from linecard.agent.engines import Engines
 from linecard.agent.finished import FinishedCall
@@ -190,11 +190,21 @@ class Agents(Mapping[str, "Handler"]):
     # --- coming and going ---------------------------------------------------------------------------------------------
 
     async def open(self, exchange: Exchange) -> None:
-        """Load the engines that the agents registered here need. Called by ``exchange.start()``."""
+        """Load the engines that the agents registered here need, and log which agents lack one. Called by
+        ``exchange.start()``."""
         self.exchange = exchange
         exchange.observers.append(self._observe)
-        speaking = [agent.settings for agent in self._agents.values() if agent.raw is None]
-        await self.engines.start(name for settings in speaking for name in self.engines.needed(settings))
+        speaking = [agent for agent in self._agents.values() if agent.raw is None]
+        await self.engines.start(name for agent in speaking for name in self.engines.needed(agent.settings))
+        for agent in speaking:
+            self._warn_of_missing_speech(agent)
+
+    def _warn_of_missing_speech(self, agent: Agent) -> None:
+        """One line at the start, where somebody looks, instead of a declined call later."""
+        needs = speech_needs(agent.handler, agent.settings) if agent.handler is not None else set(NEEDS)
+        if (lacks := self.engines.lacks(agent.settings, needs)) is not None:
+            unless = "" if agent.handler is not None else ", unless its WebSocket does speech itself"
+            log.error("agent %r will take no calls%s: %s", agent.id, unless, lacks)
 
     async def aclose(self) -> None:
         """Close engines and sockets. Called by ``exchange.stop()``."""
