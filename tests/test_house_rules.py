@@ -22,7 +22,8 @@ CORE = ROOT / "src" / "linecard"
 
 # The rooms of docs/architecture.md, core first: a room imports only rooms before it.
 ROOMS = (
-    "redaction errors numbers credentials resampling audio tones wav webhooks calls events serializer listener provider"
+    "redaction errors numbers numbering_plan sip_address"
+    " credentials resampling audio tones wav webhooks calls events serializer listener provider"
     " registry hookspecs plugins once tickets policy routing callbook position event_queue outlet session incoming"
     " media exchange fast speech agent __init__ asgi testing server matrix demo cli __main__"
 ).split()
@@ -42,7 +43,7 @@ CARRIERS = re.compile(r"twilio|telnyx|plivo|vonage|signalwire", re.IGNORECASE)
 CARRIER_FIELD = ("server/oneinbox/call_shape.py", "twilio_call_sid")  # a field its API names so
 
 # Rooms that translate and hold state; their callers own the sockets, the clock and the log.
-PURE = {"calls", "events", "serializer", "position", "agent.protocol", "speech.turns"}
+PURE = {"sip_address", "calls", "events", "serializer", "position", "agent.protocol", "speech.turns"}
 IMPURE_MODULES = (
     "httpx asyncio anyio socket ssl starlette websockets uvicorn requests aiohttp "
     "time sched os subprocess threading random secrets logging warnings"
@@ -52,7 +53,7 @@ CLOCKS = {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("
 # What plugins may build on: documented in docs/reference.md, and changed only with notice.
 PUBLIC = (
     "__init__ redaction errors numbers credentials audio tones wav webhooks calls events serializer listener provider"
-    " registry hookspecs speech testing"
+    " registry hookspecs sip_address speech testing"
 ).split()
 
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "base", "misc", "tools"}

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from linecard.position import Playback
     from linecard.routing import Answer, Forward, LeaveRinging, Reject
     from linecard.session import MediaSession
+    from linecard.sip_address import SipAddress
 
 # Names whose modules bring asyncio along are fetched on first use: a plugin author or a script that only needs the
 # vocabulary does not pay for them.
@@ -66,6 +67,7 @@ _LAZY = {
     "Forward": "routing",
     "LeaveRinging": "routing",
     "Reject": "routing",
+    "SipAddress": "sip_address",
     "get_provider": "plugins",
     "open_provider": "plugins",
     "provider_names": "plugins",
@@ -131,6 +133,7 @@ __all__ = [
     "ProviderError",
     "RecordingProgress",
     "Reject",
+    "SipAddress",
     "StreamError",
     "StreamProgress",
     "StreamStarted",

@@ -23,7 +23,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from linecard.audio import PCMU_8K, AudioFormat
-from linecard.numbers import PhoneNumber
+from linecard.numbers import E164, PhoneNumber
 
 
 class Direction(StrEnum):
@@ -124,6 +124,14 @@ class Call(BaseModel):
     def line_number(self) -> str:
         """Our own number on this call."""
         return self.to if self.direction is Direction.INBOUND else self.from_
+
+    @property
+    def caller_id(self) -> str | None:
+        """The number to show when the call is sent on; None: the caller has one, and it may be shown.
+
+        A caller who withholds the number, or rings from a browser or a SIP client, has none: ours is shown.
+        """
+        return None if E164.fullmatch(self.from_) else self.line_number
 
     @property
     def remote_number(self) -> str:

@@ -9,12 +9,13 @@
         UnknownVoice            a speech engine has no such voice, or speaks no such language
         PluginError             a plugin is broken, or two claim one name
       InvalidNumber             not E.164 (is a ValueError too)
+        InvalidSipAddress       not a SIP address that can be read in one way only
       NumberNotAssigned         no line for this number
       NumberAlreadyAssigned     the number is a line of another credential
       UnknownCall               no such call in progress here
       CallUnconfirmed           the carrier has not named the call yet, so nothing can be asked of it
       PolicyRefusal
-        DestinationNotAllowed   toll-fraud guard: country or prefix
+        DestinationNotAllowed   toll-fraud guard: country, prefix, premium rate or SIP host
         LimitReached            calls per second, concurrency, rolling limits
       UnsupportedOperation      this carrier cannot be asked for that
       ProviderError             the carrier was asked, and it did not work
@@ -134,6 +135,16 @@ class InvalidNumber(LinecardError, ValueError):
         )
 
 
+class InvalidSipAddress(InvalidNumber):
+    """Not a SIP address, or one that different readers would read differently. ``why`` names the part that is wrong."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        LinecardError.__init__(
+            self, f"this is not a SIP address: {why}. Write it like sip:desk@pbx.example.com (RFC 3261)"
+        )
+
+
 class NumberNotAssigned(LinecardError):
     """No line is registered for this number."""
 
@@ -183,11 +194,15 @@ class PolicyRefusal(LinecardError):
 
 
 class DestinationNotAllowed(PolicyRefusal):
-    """The destination is outside the countries and prefixes this exchange may ring."""
+    """The destination is outside the countries, prefixes and SIP hosts this exchange may ring.
 
-    def __init__(self, number: str, why: str) -> None:
+    ``advice`` is the next step, in the words of whoever holds the policy.
+    """
+
+    def __init__(self, number: str, why: str, advice: str = "Add it to Policy(allow=...) if this is meant") -> None:
         self.why = why
-        super().__init__(f"{mask_number(number)} may not be called: {why}. Widen the policy's allow if this is meant")
+        self.advice = advice
+        super().__init__(f"{mask_number(number)} may not be called: {why}. {advice}")
 
 
 class LimitReached(PolicyRefusal):

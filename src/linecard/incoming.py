@@ -17,6 +17,7 @@ import msgspec
 from linecard import plugins
 from linecard.calls import Call, CallStatus, EndReason, advance
 from linecard.errors import (
+    InvalidSipAddress,
     LinecardError,
     MalformedMessage,
     NumberNotAssigned,
@@ -35,9 +36,11 @@ from linecard.events import (
     StreamProgress,
     TransferProgress,
 )
+from linecard.numbers import E164
 from linecard.provider import Provider
 from linecard.registry import Line
 from linecard.routing import Answer, Forward, LeaveRinging, Reject, Route
+from linecard.sip_address import SipAddress, is_sip
 from linecard.webhooks import WebhookReply, WebhookRequest
 
 if TYPE_CHECKING:
@@ -140,9 +143,10 @@ def _repeated(provider: Provider, event: CallEvent) -> WebhookReply:
 async def _incoming_call(
     exchange: Exchange, provider: Provider, credential_id: str, event: IncomingCall
 ) -> WebhookReply:
-    line = await _line(exchange, event.call.to, credential_id)
+    line = await _called_line(exchange, event.call.to, credential_id)
     fresh = event.call.model_copy(
         update={
+            "to": line.number if line else event.call.to,
             "reference": uuid.uuid4().hex,
             "credential_id": credential_id,
             "agent_id": line.agent_id if line else None,
@@ -271,6 +275,23 @@ async def _call_of(exchange: Exchange, credential_id: str, event: CallEvent) -> 
         # A reference is only as good as the credential that vouches for it, and it names one leg.
         if call is not None and call.credential_id == credential_id and call.id in ("", event.call_id):
             return call
+    return None
+
+
+async def _called_line(exchange: Exchange, called: str, credential_id: str) -> Line | None:
+    """The line that was called, which the carrier may name as ``14155550100`` or ``sip:+14155550100@host`` too.
+
+    Nothing is guessed: digits are taken for a whole number with its country code, and it must be a line of ours.
+    """
+    number = called
+    if is_sip(called):
+        try:
+            number = SipAddress.parse(called).user or ""
+        except InvalidSipAddress:
+            return None
+    for spelling in (number, f"+{number}"):
+        if E164.fullmatch(spelling) and (line := await _line(exchange, spelling, credential_id)):
+            return line
     return None
 
 

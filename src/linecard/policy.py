@@ -6,33 +6,48 @@ that becomes money (toll fraud). Unless told otherwise, a number rings only its 
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Sequence
 
-from linecard.errors import DestinationNotAllowed, LimitReached
+from linecard.errors import ConfigurationError, DestinationNotAllowed, InvalidSipAddress, LimitReached
+from linecard.numbering_plan import Reach, calling_code, countries, is_premium_range, premium_range, reach
 from linecard.numbers import country_of, e164
+from linecard.sip_address import SipAddress, host_name, is_sip
+
+EVERY_NUMBER = "*"
+EVERY_SIP_HOST = "sip:*"
+
+_OTHER_NAMES = {
+    "UK": "GB", "GBR": "GB", "ENGLAND": "GB", "UNITED KINGDOM": "GB", "USA": "US", "UNITED STATES": "US",
+    "GER": "DE", "DEU": "DE", "GERMANY": "DE", "FRA": "FR", "FRANCE": "FR", "CAN": "CA", "CANADA": "CA", "IND": "IN",
+    "INDIA": "IN", "AUS": "AU", "AUSTRALIA": "AU", "ALL": "*", "ANY": "*", "**": "*",
+}  # fmt: skip
+"""What people write in place of an ISO code or a star."""
 
 
-@lru_cache(maxsize=4096)
-def premium_rate(number: str) -> bool:
-    """True when the numbering plan says calling it costs the caller extra."""
-    import phonenumbers
-
-    try:
-        kind = phonenumbers.number_type(phonenumbers.parse(number))
-    except phonenumbers.NumberParseException:
-        return False
-    return bool(kind in (phonenumbers.PhoneNumberType.PREMIUM_RATE, phonenumbers.PhoneNumberType.SHARED_COST))
+def advise(setting: str, entries: Sequence[str]) -> str:
+    """The next step of a refusal, for who wrote the program: what to add to ``allow``, or to take out of ``deny``."""
+    told = ", ".join(map(repr, entries))
+    if setting == "deny":
+        return f"To let it through, take {told} out of Policy(deny=...)"
+    return f"To let it through, add {told} to Policy(allow=...)"
 
 
 class Policy:
     """Destinations and rates.
 
     ``allow`` and ``deny`` hold ISO countries (``"US"``), number prefixes (``"+4930"``), SIP hosts
-    (``"sip:pbx.example.com"``) or ``"*"``; the longest match wins, ``deny`` on a tie. An empty ``allow`` means the
-    calling number's own country. ``max_concurrent`` and ``calls_per_second`` are per credential and process.
+    (``"sip:pbx.example.com"``), ``"*"`` for all numbers and ``"sip:*"`` for all SIP hosts; the longest match wins,
+    ``deny`` on a tie, and a bare country code (``"+49"``) counts like a country. An empty ``allow`` means the calling
+    number's own country. ``ConfigurationError`` for an entry that is none of these.
+
+    Premium numbers, and numbers that the numbering plan does not know, need a prefix of their own: ``"+1900"`` allows
+    what begins so, ``"US"``, ``"+1"`` and ``"*"`` do not. Emergency numbers are never allowed.
+
+    ``max_concurrent`` and ``calls_per_second`` are per credential and process. ``advise(setting, entries)`` words
+    the next step in a refusal, for who can change ``allow`` and ``deny`` where this policy is used.
     """
 
     def __init__(
@@ -43,46 +58,64 @@ class Policy:
         max_concurrent: int | None = None,
         calls_per_second: float | None = None,
         clock: Callable[[], float] = time.monotonic,
+        advise: Callable[[str, Sequence[str]], str] = advise,
     ) -> None:
-        self.allow = tuple(allow)
-        self.deny = tuple(deny)
+        self.allow = checked_entries("allow", allow)
+        self.deny = checked_entries("deny", deny)
         self.max_concurrent = max_concurrent
         self.calls_per_second = calls_per_second
+        self._advise = advise
         self._clock = clock
         self._recent: dict[str, deque[float]] = {}
 
     def check_destination(self, from_: str, to: str) -> None:
-        """Return if ``from_`` may ring ``to`` (E.164, or ``sip:`` on transfer), else ``DestinationNotAllowed``."""
-        if to.startswith(("sip:", "sips:")):
-            host = "sip:" + to.partition(":")[2].rpartition("@")[2].partition(";")[0].partition(":")[0].lower()
-            if host not in self.allow and "*" not in self.allow:
-                raise DestinationNotAllowed(to, f"{host} is not in the allowed SIP hosts")
-            return
-        e164(to)
-        country = country_of(to)
-        allowed = self._match(self.allow or (country_of(from_) or from_[:2],), to, country)
-        denied = self._match(self.deny, to, country)
-        if denied and denied >= allowed:
-            raise DestinationNotAllowed(to, "its country or prefix is denied")
-        if not allowed:
-            raise DestinationNotAllowed(to, f"country {country or 'unknown'} is not among those allowed")
-        # A prefix longer than a country code was written by somebody who meant that very number range.
-        if allowed <= 4 and premium_rate(to):
-            raise DestinationNotAllowed(to, "it is a premium-rate number")
+        """Return if ``from_`` may ring ``to`` (E.164, or ``sip:`` on transfer), else ``DestinationNotAllowed``.
 
-    @staticmethod
-    def _match(rules: Iterable[str], number: str, country: str | None) -> int:
-        """How specific the best match is: 0 none, 1 ``*``, 2 country, else 1 + the prefix's length."""
-        best = 0
-        for rule in rules:
-            if rule == "*":
-                best = max(best, 1)
-            elif rule.startswith("+"):
-                if number.startswith(rule):
-                    best = max(best, 1 + len(rule))
-            elif rule == country:
-                best = max(best, 2)
-        return best
+        ``InvalidNumber`` (``InvalidSipAddress``) for what is neither.
+        """
+        if is_sip(to):
+            self._check_sip(to)
+        else:
+            self._check_number(from_, e164(to))
+
+    def _check_number(self, from_: str, to: str) -> None:
+        country, kind = country_of(to), reach(to)
+        if kind is Reach.EMERGENCY:
+            raise DestinationNotAllowed(to, "it begins with an emergency number", "Those are never dialled")
+        home = () if self.allow else (country_of(from_) or f"+{calling_code(from_) or from_[1:]}",)
+        allowed, by = _best(self.allow or home, to, country)
+        denied, denied_by = _best(self.deny, to, country)
+        if denied and denied >= allowed:
+            raise self._denied(to, "its country or prefix is denied", denied_by)
+        if not allowed:
+            why = f"country {country or 'unknown'} is not among those allowed"
+            entry = country if country and kind is Reach.ORDINARY else _range_of(to, kind)
+            raise self._not_allowed(to, why, *home, entry)
+        if kind is Reach.PREMIUM and by != to and not (by.startswith("+") and is_premium_range(by)):
+            raise self._not_allowed(to, "it is a premium-rate number", *home, _range_of(to, kind))
+        if kind is Reach.UNKNOWN and allowed <= _COUNTRY:
+            why = "the numbering plan knows no such number (too long, too short or not assigned)"
+            raise self._not_allowed(to, why, *home, _range_of(to, kind))
+
+    def _check_sip(self, to: str) -> None:
+        address = SipAddress.parse(to)
+        if elsewhere := address.rerouted():
+            raise DestinationNotAllowed(address.host, elsewhere, "Leave it out of the address")
+        for host in address.hosts:
+            entry = f"sip:{host}"
+            allowed = 2 if entry in self.allow else int(EVERY_SIP_HOST in self.allow)
+            denied = 2 if entry in self.deny else int(EVERY_SIP_HOST in self.deny)
+            if denied and denied >= allowed:
+                raise self._denied(host, f"{entry} is denied", entry if denied == 2 else EVERY_SIP_HOST)
+            if not allowed:
+                raise self._not_allowed(host, f"{entry} is not in the allowed SIP hosts", entry)
+
+    def _denied(self, to: str, why: str, entry: str) -> DestinationNotAllowed:
+        return DestinationNotAllowed(to, why, self._advise("deny", [entry]))
+
+    def _not_allowed(self, to: str, why: str, *entries: str) -> DestinationNotAllowed:
+        """``entries`` begin with the calling number's own country, which one entry alone would no longer stand for."""
+        return DestinationNotAllowed(to, why, self._advise("allow", entries))
 
     def check_rate(self, credential_id: str, in_progress: int) -> None:
         """Count one new call on the credential, or ``LimitReached``."""
@@ -101,3 +134,91 @@ class Policy:
                 retry_after=recent[0] + window - now,
             )
         recent.append(now)
+
+
+_COUNTRY = 2
+"""How specific a country or a bare country code is; ``*`` is 1, a longer prefix 1 + its length."""
+
+
+def _best(rules: Iterable[str], number: str, country: str | None) -> tuple[int, str]:
+    """How specific the best match among ``rules`` is, and that rule; (0, "") without any."""
+    best, by = 0, ""
+    for rule in rules:
+        rank = 0
+        if rule == EVERY_NUMBER:
+            rank = 1
+        elif rule.startswith("+"):
+            if number.startswith(rule):
+                rank = _COUNTRY if calling_code(rule) == rule[1:] else 1 + len(rule)
+        elif rule == country:
+            rank = _COUNTRY
+        if rank > best:
+            best, by = rank, rule
+    return best, by
+
+
+def _range_of(number: str, kind: Reach) -> str:
+    """The prefix that would have to be allowed for a number that its country does not stand for."""
+    if kind is Reach.PREMIUM:
+        return premium_range(number)
+    return number[: 1 + len(calling_code(number) or "") + 3]
+
+
+# --- entries of allow and deny --------------------------------------------------------------------------------------
+
+
+def checked_entries(setting: str, entries: Iterable[str]) -> tuple[str, ...]:
+    """``entries`` of ``allow`` or ``deny`` as they are compared; ``ConfigurationError`` for one that can never match.
+
+    A misspelt ``deny`` would let calls out, and nobody would hear of it.
+    """
+    if isinstance(entries, str):
+        raise ConfigurationError(f"{setting} is a list of entries: write [{entries!r}]")
+    return tuple(_checked(setting, entry) for entry in entries)
+
+
+def _checked(setting: str, entry: object) -> str:
+    if not isinstance(entry, str):
+        hint = "entries are texts, like 'US'"
+    elif (found := _entry(entry)) is not None:
+        return found
+    elif "," in entry:
+        hint = "write one entry for each"
+    elif (near := _near(entry)) is not None:
+        hint = f"did you mean {near!r}?"
+    else:
+        hint = "write a country (US), a prefix (+4930), a SIP host (sip:pbx.example.com), * or sip:*"
+    raise ConfigurationError(f"{setting}: {entry!r} names no country, prefix or SIP host: {hint}")
+
+
+def _entry(text: str) -> str | None:
+    """``text`` when it is a proper entry (SIP hosts in their normal spelling), else None."""
+    if text in (EVERY_NUMBER, EVERY_SIP_HOST):
+        return text
+    if text.startswith("sip:"):
+        try:
+            return f"sip:{host_name(text[4:])}"
+        except InvalidSipAddress:
+            return None
+    if text.startswith("+"):
+        digits = text[1:]
+        return text if digits.isascii() and digits.isdigit() and len(digits) < 16 and calling_code(text) else None
+    return text if text in countries() else None
+
+
+def _near(text: str) -> str | None:
+    """The proper entry that ``text`` was probably meant to be, None when nobody can tell."""
+    tidy = text.strip().strip("'\"[]")
+    known = _OTHER_NAMES.get(tidy.upper())
+    if known is not None:
+        return known
+    if is_sip(tidy):
+        try:
+            return f"sip:{SipAddress.parse(tidy).host}"
+        except InvalidSipAddress:
+            return None
+    digits = re.sub(r"[^0-9]", "", tidy)
+    if digits and not re.search(r"[^0-9+ ()./-]", tidy):
+        national = digits.lstrip("0") if not tidy.startswith("+0") else digits[1:].lstrip("0")
+        return _entry(f"+{national}")
+    return _entry(tidy.upper()) or (_entry(f"sip:{tidy}") if "." in tidy else None)

@@ -194,7 +194,10 @@ class Provider(ABC):
         return WebhookReply()
 
     async def forward(self, call: IncomingCall, to: str) -> WebhookReply:
-        """Send an incoming call, not answered by us, on to a number or ``sip:`` address."""
+        """Send an incoming call, not answered by us, on to a number or ``sip:`` address.
+
+        Show ``call.call.caller_id`` where it is not None: carriers refuse a second leg without a number to show.
+        """
         raise self.unsupported("forward")
 
     async def transfer(self, call_id: str, to: str, *, caller_id: str | None = None, status_url: str = "") -> None:

@@ -46,7 +46,8 @@ def nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 async def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
     """The service, and the environment of somebody who has its address and admin key."""
     sock = listening()
-    settings = Settings(data_dir=tmp_path / "data", port=sock.getsockname()[1], sandbox=True, admin_key=ADMIN)
+    port = sock.getsockname()[1]
+    settings = Settings(data_dir=tmp_path / "data", port=port, sandbox=True, allow=["US"], admin_key=ADMIN)
     app = create_service(settings)
     async with serve(app, sock):
         url = url_of(sock)

@@ -270,6 +270,7 @@ async def test_where_calls_may_not_go_is_a_no(run: Run) -> None:
     number = await a_number(run)
     refused = await run("calls", "dial", number, "+4930901820", expect=1)
     assert "country" in refused.err and "+4930901820" not in refused.err
+    assert "Whoever runs this service can let it through: add DE to LINECARD_ALLOW" in refused.err
 
 
 # --- whatever the command ---------------------------------------------------------------------------------------------

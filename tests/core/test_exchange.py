@@ -15,6 +15,7 @@ from linecard import (
     Exchange,
     Forward,
     MediaSession,
+    Policy,
     WebhookReply,
     WebhookRequest,
     incoming,
@@ -125,6 +126,23 @@ async def test_an_unassigned_number_is_declined(exchange: Exchange) -> None:
     await post(exchange, event="status", id="in-1", status="ended", reason="user_hangup")
     call = await exchange.calls.get("in-1")
     assert call and call.reason is EndReason.REJECTED
+
+
+@pytest.mark.parametrize("called", [OURS[1:], f"sip:{OURS}@sip.example;transport=tls", f"sip:{OURS[1:]}@192.0.2.7"])
+async def test_a_number_without_a_plus_or_as_a_sip_address_finds_its_line(exchange: Exchange, called: str) -> None:
+    exchange.agents = echo
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    assert ticket_in(await ring(exchange, to=called))
+    call = await exchange.calls.get("in-1")
+    assert call and (call.agent_id, call.to) == ("a", OURS)
+
+
+@pytest.mark.parametrize("called", ["4155550100", "sip:desk@sip.carrier.example", f"sip:{OURS}@a@b", "", "anonymous"])
+async def test_a_called_number_is_never_guessed(exchange: Exchange, called: str) -> None:
+    exchange.agents = echo
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    await ring(exchange, to=called)
+    assert ("hang_up", "in-1") in InlineProvider.log
 
 
 async def test_another_accounts_carrier_cannot_ring_our_number(exchange: Exchange) -> None:
@@ -367,6 +385,16 @@ async def test_one_tenants_webhook_cannot_move_another_tenants_call(exchange: Ex
     call = await dialled(exchange)
     await post(exchange, "other", "command", event="status", id="out-1", status="ended", ref=call.reference)
     assert not (await exchange.calls.get(call.reference)).ended  # type: ignore[union-attr]
+
+
+async def test_a_transfer_is_judged_from_our_number_whoever_calls(exchange: Exchange) -> None:
+    exchange.agents = echo
+    exchange.policy = Policy()  # a number's own country
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    await ring(exchange, **{"from": "+442071838750"})
+    with pytest.raises(DestinationNotAllowed):
+        await exchange.transfer("in-1", "+442079460188")
+    await exchange.transfer("in-1", "+12125550199")
 
 
 async def test_transfer_checks_the_destination_and_is_the_reason_for_the_end(exchange: Exchange) -> None:

@@ -1,8 +1,10 @@
 """Where calls may go, and how fast."""
 
+from collections.abc import Sequence
+
 import pytest
 
-from linecard.errors import DestinationNotAllowed, InvalidNumber, LimitReached
+from linecard.errors import ConfigurationError, DestinationNotAllowed, InvalidNumber, LimitReached
 from linecard.policy import Policy
 
 US, US2, UK, DE = "+14155550100", "+12125550101", "+442071838750", "+4930123456"
@@ -26,11 +28,52 @@ def test_a_number_of_the_wrong_length_is_of_no_country() -> None:
             Policy().check_destination(US, odd)
 
 
-def test_premium_rate_needs_a_prefix_of_its_own() -> None:
-    premium = "+19005550100"
-    with pytest.raises(DestinationNotAllowed, match="premium"):
-        Policy(allow=["US", "*"]).check_destination(US, premium)
-    Policy(allow=["+1900"]).check_destination(US, premium)
+@pytest.mark.parametrize("allow", [["US", "GB"], ["+1", "+44"], ["+1212", "+447"], ["*"], ["*", "+1", "US"]])
+@pytest.mark.parametrize(
+    "number",
+    ["+19005550100", "+19001234567", "+1900555010", "+12129761234", "+17005551234", "+449012345678", "+447012345678",
+     "+881612345678", "+979123456789"],
+)  # fmt: skip
+def test_no_country_code_or_star_lets_a_premium_number_through(number: str, allow: list[str]) -> None:
+    with pytest.raises(DestinationNotAllowed):
+        Policy(allow=allow).check_destination(US, number)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "number"),
+    [("+1900", "+19005550100"), ("+49900", "+499001234567"), ("+4470", "+447012345678"), ("+1212976", "+12129761234"),
+     ("+881", "+881612345678"), ("+19005550100", "+19005550100")],
+)  # fmt: skip
+def test_who_names_a_premium_range_means_it(prefix: str, number: str) -> None:
+    Policy(allow=[prefix]).check_destination(US, number)
+    with pytest.raises(DestinationNotAllowed, match="denied"):
+        Policy(allow=[prefix], deny=[prefix]).check_destination(US, number)
+
+
+def test_a_refused_premium_number_names_the_entry_that_would_allow_it() -> None:
+    with pytest.raises(DestinationNotAllowed, match=r"add 'US', '\+1900' to Policy\(allow=") as refused:
+        Policy().check_destination(US, "+190055501001")
+    Policy(allow=["+1900"]).check_destination(US, "+190055501001")
+    assert "+190055501001" not in str(refused.value)
+
+
+def test_a_number_the_plan_does_not_know_needs_a_longer_prefix() -> None:
+    unknown = "+4911833"  # directory enquiries: a short number behind a country code
+    for allow in (["DE"], ["+49"], ["*"]):
+        with pytest.raises(DestinationNotAllowed, match="knows no such number"):
+            Policy(allow=allow).check_destination(US, unknown)
+    Policy(allow=["+49118"]).check_destination(US, unknown)
+
+
+@pytest.mark.parametrize("number", ["+19110000", "+491101234", "+44999000"])
+def test_an_emergency_number_with_digits_behind_it_is_never_dialled(number: str) -> None:
+    with pytest.raises(DestinationNotAllowed, match="emergency"):
+        Policy(allow=["*", number, number[:5]]).check_destination(US, number)
+
+
+def test_a_number_without_a_country_rings_its_own_network_only() -> None:
+    with pytest.raises(DestinationNotAllowed):
+        Policy().check_destination("+80012345678", "+819012345678")  # Japan begins with +8 too
 
 
 def test_the_longest_match_wins_and_deny_wins_a_tie() -> None:
@@ -40,6 +83,63 @@ def test_the_longest_match_wins_and_deny_wins_a_tie() -> None:
     policy.check_destination(US, "+493012999999")
     with pytest.raises(DestinationNotAllowed):
         Policy(allow=["GB"], deny=["GB"]).check_destination(US, UK)
+
+
+def test_a_bare_country_code_counts_like_a_country() -> None:
+    """+1 is 25 countries: denying one of them holds, whichever way the others were allowed."""
+    for allow, deny in ((["+1"], ["JM"]), (["JM"], ["+1"])):
+        with pytest.raises(DestinationNotAllowed, match="denied"):
+            Policy(allow=allow, deny=deny).check_destination(US, "+18765550100")
+    Policy(allow=["+1876"], deny=["JM"]).check_destination(US, "+18765550100")
+
+
+@pytest.mark.parametrize(
+    ("entry", "near"),
+    [("us", "'US'"), ("USA", "'US'"), ("UK", "'GB'"), ("Germany", "'DE'"), (" US", "'US'"), ("1", "'+1'"),
+     ("4420", "'+4420'"),
+     ("+44 20", "'+4420'"), ("0044", "'+44'"), ("+0044", "'+44'"), ("**", "'*'"), ("all", "'*'"),
+     ("pbx.example.com", "'sip:pbx"),
+     ("sips:pbx.example.com", "'sip:pbx.example.com'"), ("sip:desk@pbx.example.com:5060", "'sip:pbx.example.com'"),
+     ("US,DE", "one entry for each"), ("", "write a country"), ("+", "write a country"), ("+4", "write a country"),
+     ("+999", "write a country"), ("ZZ", "write a country"), ("sip:", "write a country"), ("+1212x", "write a country"),
+     ("sip:*.example.com", "write a country"), ("\u0661", "write a country"), (1, "entries are texts"),
+     (None, "entries are texts")],
+)  # fmt: skip
+@pytest.mark.parametrize("setting", ["allow", "deny"])
+def test_an_entry_that_can_never_match_is_refused_with_the_near_one(setting: str, entry: object, near: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        Policy(**{setting: ["US", entry]})  # type: ignore[arg-type]
+    told = str(refused.value)
+    assert told.startswith(f"{setting}: {entry!r} ") and near in told
+
+
+def test_one_text_is_no_list_of_entries() -> None:
+    with pytest.raises(ConfigurationError, match=r"write \['US'\]"):
+        Policy(allow="US")
+
+
+def test_a_star_is_for_numbers_and_sip_hosts_have_their_own() -> None:
+    with pytest.raises(DestinationNotAllowed, match=r"sip:pbx\.example\.com is not in the allowed SIP hosts"):
+        Policy(allow=["*"]).check_destination(US, "sip:desk@pbx.example.com")
+    Policy(allow=["sip:*"]).check_destination(US, "sip:desk@pbx.example.com")
+    with pytest.raises(DestinationNotAllowed, match="denied"):
+        Policy(allow=["sip:*"], deny=["sip:PBX.example.com"]).check_destination(US, "sip:desk@pbx.example.com")
+    with pytest.raises(DestinationNotAllowed, match="denied"):
+        Policy(allow=["sip:*"], deny=["sip:*"]).check_destination(US, "sip:desk@pbx.example.com")
+    Policy(allow=["sip:pbx.example.com"], deny=["sip:*"]).check_destination(US, "sip:desk@pbx.example.com")
+    with pytest.raises(DestinationNotAllowed, match="country US"):
+        Policy(allow=["sip:*"]).check_destination(US, US2)
+
+
+def test_the_next_step_is_worded_by_who_holds_the_policy() -> None:
+    def advise(setting: str, entries: Sequence[str]) -> str:
+        return f"ask ops: {setting} {entries[-1]}"
+
+    policy = Policy(allow=["US"], deny=["+1212"], advise=advise)
+    for number, told in ((UK, "ask ops: allow GB"), (US2, "ask ops: deny +1212")):
+        with pytest.raises(DestinationNotAllowed) as refused:
+            policy.check_destination(US, number)
+        assert str(refused.value).endswith(told)
 
 
 def test_a_sip_target_must_be_a_named_host() -> None:

@@ -35,6 +35,25 @@ async def test_every_installed_carrier_has_a_ready_credential_and_one_is_the_def
         assert len((await at.ask("GET", "/v1/credentials"))["items"]) == len(ready)
 
 
+@pytest.mark.parametrize("allow", [[], ["US"]], ids=["as it starts", "with allow"])
+async def test_in_the_sandbox_every_country_may_be_called_unless_allow_says_which(
+    allow: list[str], tmp_path: Path
+) -> None:
+    """Nobody is called there; a refusal names the setting that an account would need."""
+    async with running(tmp_path, allow=allow) as at:
+        mine = await at.equip("twilio")
+        body = {"agent_id": mine["agent"]["id"], "from_number": mine["number"]}
+        abroad = await at.http.post("/v1/calls", json={**body, "to_number": "+919876543210"})
+        assert abroad.status_code == (403 if allow else 201)
+        if allow:
+            assert "Whoever runs this service" in abroad.json()["detail"]
+            assert "add IN to LINECARD_ALLOW" in abroad.json()["detail"]
+        for dear in ("+19005550100", "+190055501001", "+447012345678"):
+            refused = await at.ask("POST", "/v1/calls", 403, json={**body, "to_number": dear})
+            assert refused["code"] == "destination_not_allowed" and "LINECARD_ALLOW" in refused["detail"]
+            assert dear not in refused["detail"]
+
+
 @pytest.mark.parametrize("provider", CARRIERS)
 async def test_the_other_end_speaks_presses_keys_hears_and_hangs_up(provider: str, tmp_path: Path) -> None:
     async with running(tmp_path) as at, agent_server("One two three four five.") as agent:

@@ -337,6 +337,29 @@ async def test_a_whitelist_lets_only_the_allowed_through(store: Store, tenant: T
     assert (stranger.allowed, stranger.rule_id) == (False, None)
 
 
+@pytest.mark.parametrize("listed", ["inbound", "outbound"])
+async def test_each_side_is_judged_by_its_own_mode(store: Store, tenant: Tenant, listed: str) -> None:
+    modes = {"inbound_filter_mode": "blacklist", "outbound_filter_mode": "blacklist"}
+    agent = await store.agents.change(tenant.agent.id, **{**modes, f"{listed}_filter_mode": "whitelist"})
+    open_side = "outbound" if listed == "inbound" else "inbound"
+    closed = await store.rules.decide(agent, listed, HIM)
+    assert (closed.allowed, closed.reason) == (False, f"not on the {listed} whitelist")
+    assert (await store.rules.decide(agent, open_side, HIM)).allowed
+    allowing = await store.rules.create(agent, action="allow", match_target=HIM, direction=listed)
+    assert (await store.rules.decide(agent, listed, HIM)).rule_id == allowing.id
+    assert (await store.rules.decide(agent, open_side, HIM)).rule_id is None
+    other = "+14155550178"
+    await store.rules.create(agent, action="block", match_target=other, direction=open_side)
+    assert not (await store.rules.decide(agent, open_side, other)).allowed
+
+
+async def test_a_rule_is_of_one_agent_only(store: Store, tenant: Tenant) -> None:
+    second = await store.agents.create(tenant.workspace.id, name="Second")
+    await store.rules.create(second, action="block", match_target=HIM)
+    assert (await store.rules.decide(tenant.agent, "inbound", HIM)).allowed
+    assert not (await store.rules.decide(second, "inbound", HIM)).allowed
+
+
 async def test_a_paused_rule_has_no_effect_and_keeps_its_slot(store: Store, tenant: Tenant) -> None:
     rule = await store.rules.create(tenant.agent, action="block", match_target=HIM)
     await store.rules.change(rule, status="paused")

@@ -1,12 +1,14 @@
-"""What the first start makes: the folders, a workspace, and the key to it."""
+"""What a start makes of the settings: the folders, who may be called, and the first time a workspace and its key."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from linecard.errors import ConfigurationError
+from linecard.policy import Policy
 from linecard.server.store.models import Workspace
 
 if TYPE_CHECKING:
@@ -28,6 +30,22 @@ def make_folders(settings: Settings) -> None:
     file = settings.database.removeprefix("sqlite:///")
     if file != settings.database and not Path(file).parent.is_dir():
         raise ConfigurationError(f"there is no folder {Path(file).parent} for the database: make it or correct its URL")
+
+
+def destinations(settings: Settings) -> Policy:
+    """Who may be called from here, with refusals that name the settings and who can change them.
+
+    In the sandbox nobody is called, so numbers of every country may be; premium ones stay refused as an account would
+    have it.
+    """
+    everywhere = settings.sandbox and not settings.allow
+    return Policy(allow=["*"] if everywhere else settings.allow, deny=settings.deny, advise=_advise)
+
+
+def _advise(setting: str, entries: Sequence[str]) -> str:
+    told = ",".join(entries)
+    change = f"take {told} out of LINECARD_DENY" if setting == "deny" else f"add {told} to LINECARD_ALLOW"
+    return f"Whoever runs this service can let it through: {change} (`{setting}` in linecard.toml)"
 
 
 async def prepare(service: Service) -> str | None:

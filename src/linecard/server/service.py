@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from linecard.calls import Call, CallStatus, EndReason
 from linecard.errors import LinecardError
-from linecard.policy import Policy
 from linecard.server import aftermath, auth, first_start
 from linecard.server.carriers import Carriers
 from linecard.server.domain.refusals import Unauthorized, refuse_blocked
@@ -61,7 +60,7 @@ class Service:
             public_url=settings.origin,
             secret=store.derive("media tickets"),
             agents=self.staff,
-            policy=Policy(allow=settings.allow, deny=settings.deny),
+            policy=first_start.destinations(settings),
             router=ServiceRouter(self),
             transfer_guard=self._may_be_handed_to,
             calls=self.book,

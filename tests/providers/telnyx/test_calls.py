@@ -6,6 +6,7 @@ import base64
 import json
 
 import httpx
+import msgspec
 import pytest
 from linecard_telnyx import TelnyxCredential, TelnyxProvider
 
@@ -266,8 +267,23 @@ async def test_forward_transfers_the_parked_call(telnyx, carrier):
     await telnyx.forward(incoming(), "+14155550177")
     assert carrier.asked == [f"POST {ACTIONS}/transfer"]
     [body] = carrier.bodies
-    assert body["to"] == "+14155550177"
+    assert (body["to"], body.get("from")) == ("+14155550177", None)
     assert state_of(body["target_leg_client_state"]) == {"ref": "feed", "dir": "outbound", "transfer_of": CALL}
+
+
+@pytest.mark.parametrize("caller", ["anonymous", "sip:al@pbx.example.com", ""])
+async def test_forwarding_a_caller_without_a_number_shows_ours(telnyx, carrier, caller):
+    ringing = incoming()
+    call = ringing.call.model_copy(update={"from_": caller})
+    await telnyx.forward(msgspec.structs.replace(ringing, call=call), "+14155550177")
+    assert carrier.bodies[0]["from"] == "+14155550100"
+
+
+async def test_a_sip_address_with_two_readings_is_never_sent(telnyx, carrier):
+    for nowhere in ("sip:a@b.example@c.example", "sip:a@b.example<x>", "sip:a@b.example,sip:c@d.example"):
+        with pytest.raises(InvalidNumber):
+            await telnyx.transfer(CALL, nowhere)
+    assert not carrier.requests
 
 
 async def test_hang_up_asks_once(telnyx, carrier):

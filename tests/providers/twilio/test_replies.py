@@ -65,8 +65,23 @@ async def test_rejecting_is_unbilled_and_tells_busy_from_declined(provider, ring
 async def test_forwarding_dials_a_number_or_a_sip_address(provider, ringing):
     assert instructions(await provider.forward(ringing, "+14155550177")).findtext("Dial/Number") == "+14155550177"
     assert instructions(await provider.forward(ringing, "sip:a@b.example")).findtext("Dial/Sip") == "sip:a@b.example"
-    with pytest.raises(InvalidNumber):
-        await provider.forward(ringing, "nobody")
+    for nowhere in ("nobody", "sip:a@b.example@c.example", "sip:a@b.example<x>"):
+        with pytest.raises(InvalidNumber):
+            await provider.forward(ringing, nowhere)
+
+
+@pytest.mark.parametrize(
+    "caller", ["client:alice", "sip:al@pbx.example.com", "anonymous", "", "+266696687", "+7378742833", "+86282452253"]
+)
+async def test_forwarding_a_caller_without_a_number_shows_ours(provider, kit, caller):
+    """13214: callerId must be provided for Client and SIP calls. The numbers are how Twilio spells "anonymous"."""
+    ringing = parse(kit.webhook({**RING, "From": caller}))
+    dial = instructions(await provider.forward(ringing, "+14155550177")).find("Dial")
+    assert dial.get("callerId") == RING["To"]
+
+
+async def test_forwarding_leaves_a_caller_the_number_they_ring_from(provider, ringing):
+    assert instructions(await provider.forward(ringing, "+14155550177")).find("Dial").get("callerId") is None
 
 
 @pytest.mark.parametrize(

@@ -244,6 +244,7 @@ async def open_desk(folder: Path, provider: str, **settings: Any) -> AsyncIterat
         "data_dir": folder,
         "port": sock.getsockname()[1],
         "sandbox": True,
+        "allow": ["US"],
         "admin_key": ADMIN,
         "calls_per_day": 10_000,
         "minutes_per_day": 10_000,

@@ -165,3 +165,28 @@ async def test_a_whitelist_lets_in_and_out_only_whom_it_names(desk: Desk) -> Non
     with pytest.raises(RecipientBlockedError) as outside:
         await desk.do(identity.place_call, to_number=CALLER)
     assert outside.value.matched_rule_id is None
+
+
+async def test_a_whitelist_of_one_side_leaves_the_other_open(desk: Desk) -> None:
+    identity = await desk.identity()
+    await desk.do(identity.update, phone_inbound_filter_mode="whitelist", phone_outbound_filter_mode="blacklist")
+    stranger = await desk.ring(identity, CALLER)
+    await stranger.wait_for("ended")
+    assert (await desk.call_of(stranger)).is_blocked
+    await desk.do(identity.place_call, to_number=CALLER)
+
+    await desk.do(identity.update, phone_inbound_filter_mode="blacklist", phone_outbound_filter_mode="whitelist")
+    welcome = await desk.ring(identity, "+12125550166")
+    await welcome.wait_for("answered")
+    with pytest.raises(RecipientBlockedError) as unlisted:
+        await desk.do(identity.place_call, to_number="+12125550166")
+    assert "outbound whitelist" in unlisted.value.reason
+
+
+async def test_a_rule_for_callers_says_nothing_of_whom_we_ring(desk: Desk) -> None:
+    identity = await desk.identity()
+    await desk.do(identity.create_phone_contact_rule, action="block", match_target=CALLEE, direction="inbound")
+    await desk.do(identity.place_call, to_number=CALLEE)
+    blocked = await desk.ring(identity, CALLEE)
+    await blocked.wait_for("ended")
+    assert (await desk.call_of(blocked)).is_blocked

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import guide
 import httpx
 import pytest
-from house import ADMIN, API_KEYS, CALLER, House
+from house import ADMIN, API_KEYS, CALLER, House, open_house
 from shared_documents import shared_path
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    """As ``linecard serve --sandbox`` starts it: nobody says which countries may be called."""
+    async with open_house(tmp_path, allow=[]) as opened:
+        yield opened
 
 
 @pytest.fixture(params=["twilio", "telnyx"])

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from linecard.calls import DialRequest, Direction, MachineDetection, StreamTarget
-from linecard.numbers import e164
+from linecard.sip_address import destination
 from linecard_telnyx.client_state import ClientState
 
 RING_SECONDS = (5, 600)
@@ -21,8 +21,6 @@ RATES = (8000, 16000, 22050, 24000, 48000)
 
 # greeting_end reports the end of every greeting, with or without a beep; detect_beep would say nothing without one.
 DETECTION = {MachineDetection.DETECT: "detect", MachineDetection.WAIT_FOR_BEEP: "greeting_end"}
-
-_SIP = re.compile(r"sips?:[^\s<>\"]+")
 
 
 def dial(request: DialRequest, connection_id: str, command_id: str) -> dict[str, Any]:
@@ -96,7 +94,7 @@ def transfer(to: str, command_id: str, *, transfer_of: str, reference: str = "",
         reference=reference or query.get("ref", [""])[0], direction=Direction.OUTBOUND, transfer_of=transfer_of
     )
     command = {
-        "to": to if _SIP.fullmatch(to) else e164(to),
+        "to": destination(to),
         "target_leg_client_state": state.encode(),
         "command_id": command_id,
     }

@@ -186,6 +186,8 @@ class TelnyxProvider(Provider):
         command = commands.transfer(
             to, self._once(call.call_id, f"forward {to}"), transfer_of=call.call_id, reference=reference
         )
+        if caller_id := call.call.caller_id:
+            command["from_"] = caller_id
         await self._sdk.ask(
             "forward", lambda telnyx: telnyx.calls.actions.with_raw_response.transfer(call.call_id, **command)
         )

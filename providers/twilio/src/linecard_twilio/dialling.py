@@ -7,18 +7,21 @@ the callee never waits in silence.
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
 from linecard.audio import PCMU_8K
 from linecard.calls import DialRequest, MachineDetection, StreamTarget
-from linecard.numbers import e164
 from linecard_twilio import twiml
 
 CALL_EVENTS = ["initiated", "ringing", "answered", "completed"]
 RECORDING_EVENTS = ["in-progress", "completed", "absent"]
 MACHINE_DETECTION = {MachineDetection.DETECT: "Enable", MachineDetection.WAIT_FOR_BEEP: "DetectMessageEnd"}
-SIP_ADDRESS = re.compile(r"sips?:[^\s<>\"]+", re.IGNORECASE)
+
+WITHHELD = frozenset({"+266696687", "+7378742833", "+2562533", "+8656696", "+86282452253"})
+"""What Twilio puts for a caller without a number: ANONYMOUS, RESTRICTED, BLOCKED, UNKNOWN and UNAVAILABLE on a keypad.
+
+Twilio support: "Why am I getting calls from these strange numbers?"
+"""
 
 
 def stream_problem(stream: StreamTarget) -> tuple[str, str] | None:
@@ -37,11 +40,6 @@ def dial_problem(request: DialRequest) -> tuple[str, str] | None:
     if request.digits and request.machine_detection is not MachineDetection.OFF:
         return "digits together with machine detection", "Twilio ignores the detection; press the keys in the call"
     return stream_problem(request.stream)
-
-
-def destination(to: str) -> str:
-    """``to`` when it is a ``sip:`` address or E.164, else ``InvalidNumber``."""
-    return to if SIP_ADDRESS.fullmatch(to) else e164(to)
 
 
 def dial_fields(request: DialRequest) -> dict[str, Any]:

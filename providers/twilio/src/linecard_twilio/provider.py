@@ -30,6 +30,7 @@ from linecard.events import CallEvent, DigitReported, IncomingCall, TransferProg
 from linecard.numbers import AvailableNumber, NumberQuery, OwnedNumber, SyncResult, e164
 from linecard.provider import Provider
 from linecard.redaction import mask_number, redact
+from linecard.sip_address import destination
 from linecard.webhooks import WebhookReply, WebhookRequest
 from linecard_twilio import dialling, numbers, signature, twiml, wire
 from linecard_twilio.credential import TwilioCredential
@@ -146,7 +147,8 @@ class TwilioProvider(Provider):
         return twiml.reply(twiml.reject("busy" if reason is EndReason.BUSY else "rejected"))
 
     async def forward(self, call: IncomingCall, to: str) -> WebhookReply:
-        return twiml.reply(twiml.dial(dialling.destination(to)))
+        caller_id = call.call.line_number if call.call.from_ in dialling.WITHHELD else call.call.caller_id
+        return twiml.reply(twiml.dial(destination(to), caller_id=caller_id))
 
     async def hang_up(self, call_id: str) -> None:
         sid = self._sid(call_id, "hang_up")
@@ -163,7 +165,7 @@ class TwilioProvider(Provider):
 
     async def transfer(self, call_id: str, to: str, *, caller_id: str | None = None, status_url: str = "") -> None:
         sid = self._sid(call_id, "transfer")
-        instructions = twiml.dial(dialling.destination(to), caller_id=caller_id, status_url=status_url)
+        instructions = twiml.dial(destination(to), caller_id=caller_id, status_url=status_url)
         await self._ask("transfer", lambda client: client.calls(sid).update_async(twiml=instructions))
 
     async def start_recording(self, call_id: str, *, status_url: str = "") -> str:

@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from linecard.agent.settings import AgentSettings
+from linecard.errors import InvalidSipAddress
 from linecard.numbers import e164
 from linecard.server.auth import Caller
 from linecard.server.domain import voices
@@ -17,6 +18,7 @@ from linecard.server.domain.inbound_routing import CALL_HANDLING, CallHandling
 from linecard.server.domain.refusals import Invalid, Unknown
 from linecard.server.reading import complaints
 from linecard.server.store.models import Agent
+from linecard.sip_address import SipAddress
 
 if TYPE_CHECKING:
     from linecard.server.service import Service
@@ -175,8 +177,11 @@ def _check_forwarding(action: str | None, now: Any) -> None:
     kind, number, sip = now("forwarding_target_type"), now("forwarding_phone_number"), now("forwarding_sip_uri")
     if kind is not None and kind not in ("phone", "sip"):
         raise Invalid.field("forwarding_target_type", "must be phone or sip", type="enum")
-    if sip and not sip.startswith(("sip:", "sips:")):
-        raise Invalid.field("forwarding_sip_uri", "must start with sip: or sips:")
+    if sip:
+        try:
+            SipAddress.parse(sip)
+        except InvalidSipAddress as wrong:
+            raise Invalid.field("forwarding_sip_uri", str(wrong)) from None
     if action != "forward":
         return
     if kind is None or not {"phone": number, "sip": sip}[kind]:

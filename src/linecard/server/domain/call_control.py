@@ -12,13 +12,13 @@ from sqlalchemy import update
 
 from linecard.calls import CallStatus, EndReason
 from linecard.errors import LinecardError
-from linecard.numbers import e164
 from linecard.server.auth import Caller
 from linecard.server.domain.callers import agent_of, need_scope
 from linecard.server.domain.refusals import CallOver, Invalid, Unknown
 from linecard.server.store import CallFilter, Page, parse_id
 from linecard.server.store.columns import utc_now
 from linecard.server.store.models import CallEventRow, CallRow
+from linecard.sip_address import destination
 
 if TYPE_CHECKING:
     from linecard.server.service import Service
@@ -110,8 +110,7 @@ async def hang_up(service: Service, caller: Caller, call_id: str | UUID) -> Call
 async def transfer(service: Service, caller: Caller, call_id: str | UUID, to: str) -> CallRow:
     """Hand the far end to a number or ``sip:`` address. The same rules hold as for dialling."""
     call = await _live(service, caller, call_id)
-    if not to.startswith(("sip:", "sips:")):
-        to = e164(to)
+    to = destination(to)
     try:
         await service.exchange.transfer(call.reference, to)
     except LinecardError as refused:

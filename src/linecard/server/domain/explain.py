@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from linecard.errors import DestinationNotAllowed
+from linecard.errors import DestinationNotAllowed, InvalidNumber
 from linecard.numbers import e164
 from linecard.redaction import mask_number
 from linecard.server.auth import Caller
@@ -137,7 +137,7 @@ def _forward(service: Service, told: Explained, line: LineRow, handling: CallHan
         return told.decide("action", REJECT, "forward, but no target is set")
     try:
         service.exchange.policy.check_destination(line.number, to)
-    except DestinationNotAllowed as refused:
+    except (DestinationNotAllowed, InvalidNumber) as refused:
         return told.decide("policy", REJECT, f"it would be forwarded, but {refused}")
     return told.decide("action", FORWARD, f"forward: on to {mask_number(to) if by_phone else to}")
 

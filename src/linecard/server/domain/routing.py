@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from linecard.calls import EndReason
-from linecard.errors import DestinationNotAllowed
+from linecard.errors import DestinationNotAllowed, InvalidNumber
 from linecard.events import IncomingCall
 from linecard.registry import Line
 from linecard.routing import Answer, Forward, LeaveRinging, Reject, Route
@@ -133,7 +133,7 @@ class ServiceRouter:
             return Decision(Reject(), "forward, but no target is set")
         try:
             self._service.exchange.policy.check_destination(line.number, to)
-        except DestinationNotAllowed as refused:
+        except (DestinationNotAllowed, InvalidNumber) as refused:
             return Decision(Reject(), f"the call may not be forwarded there: {refused}")
         kept = {"target_type": handling.forwarding_target_type, "target": to}
         await self._service.store.calls.note(call.id, options={**call.options, "forwarding": kept})

@@ -13,7 +13,8 @@ from linecard.server.oneinbox.call_shape import CallShown, shown
 from linecard.server.oneinbox.shapes import Moment, Sent, Shown
 
 Target = Field(
-    pattern=r"^(\+[1-9][0-9]{6,14}|sips?:[^\s@]{1,200}@[^\s@]{1,200}|sips?:[^\s@]{1,200})$",
+    max_length=512,
+    pattern=r"^(\+[1-9][0-9]{6,14}|sips?:[!-~]+)$",  # what a SIP address is, its parser says
     examples=["+14155550100", "sip:desk@pbx.example.com"],
 )
 

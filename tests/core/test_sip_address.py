@@ -1,0 +1,168 @@
+"""SIP addresses: RFC 3261's grammar, one reading of each, and nothing let past a list of allowed hosts."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from linecard.errors import DestinationNotAllowed, InvalidNumber, InvalidSipAddress
+from linecard.policy import Policy
+from linecard.sip_address import SipAddress, host_name
+
+US = "+14155550100"
+OURS, OTHER = "pbx.example.com", "other.example"
+
+
+def test_every_part_is_read() -> None:
+    address = SipAddress.parse("SIPS:100:s3cret@PBX.Example.com.:5061;Transport=tls;lr?X-Case=42&X-Desk=a%40b")
+    assert (address.scheme, address.user, address.password) == ("sips", "100", "s3cret")
+    assert (address.host, address.port) == ("pbx.example.com", 5061)
+    assert (address.parameter("transport"), address.parameter("lr"), address.parameter("ttl")) == ("tls", "", None)
+    assert address.headers == (("X-Case", "42"), ("X-Desk", "a@b"))
+    assert str(address) == "sips:100:s3cret@pbx.example.com:5061;transport=tls;lr?X-Case=42&X-Desk=a%40b"
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("sip:pbx.example.com", "pbx.example.com", None),
+        ("sip:192.0.2.7:5060", "192.0.2.7", 5060),
+        ("sip:100@[2001:DB8:0:0::1]:5060", "2001:db8::1", 5060),
+        ("sip:alice%40example.org@pbx.example.com", "pbx.example.com", None),
+        ("sip:+14155550100@a-b.example;user=phone", "a-b.example", None),
+        # RFC 4475, 3.1.1.2: strange but valid.
+        ("sip:1_unusual.URI~(to-be!sure)&isn't+it$/crazy?,/;;*:&it+has=1,weird!*pas$wo~d_too.(doesn't-it)@example.com",
+         "example.com", None),
+    ],
+)  # fmt: skip
+def test_the_host_is_what_stands_behind_the_user(text: str, host: str, port: int | None) -> None:
+    address = SipAddress.parse(text)
+    assert (address.host, address.port) == (host, port)
+    assert SipAddress.parse(str(address)).host == host
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "sip:", "sips:", "tel:+14155550100", "desk@pbx.example.com", "<sip:desk@pbx.example.com>",
+        " sip:a@b.example",
+        "sip:@pbx.example.com", "sip:desk@", "sip:desk@pbx.example.com:", "sip:desk@pbx.example.com:0",
+        "sip:desk@pbx.example.com:65536", "sip:desk@pbx.example.com:5060x", "sip:desk@.", "sip:desk@a..b",
+        "sip:desk@-a.b",
+        "sip:desk@a_b.example", "sip:desk@b\u00fccher.example", "sip:desk@pbx%2eexample.com",
+        # Other spellings of addresses, which some resolvers understand.
+        "sip:desk@2130706433", "sip:desk@0x7f.1", "sip:desk@127.1", "sip:desk@010.0.0.1", "sip:desk@1.2.3.256",
+        "sip:desk@[::1", "sip:desk@::1", "sip:desk@[fe80::1%25eth0]", "sip:desk@[::1]5060",
+        "sip:desk@[pbx.example.com]",
+        "sip:a@b.example@pbx.example.com", "sip:a@b.example,sip:a@pbx.example.com", "sip:a@b.example sip:c@d.example",
+        'sip:"desk"@pbx.example.com', "sip:desk@pbx.example.com\n", "sip:desk@pbx.example.com\x00",
+        "sip:de sk@pbx.example.com",
+        "sip:a%00@pbx.example.com", "sip:a%0d%0aRoute:b@pbx.example.com", "sip:a%zz@pbx.example.com",
+        "sip:a%ff@pbx.example.com",
+        "sip:a@pbx.example.com;", "sip:a@pbx.example.com;=b", "sip:a@pbx.example.com;lr;LR",
+        "sip:a@pbx.example.com;a=<b>",
+        "sip:a@pbx.example.com;maddr=", "sip:a@pbx.example.com;maddr=a%40b", "sip:a@pbx.example.com;maddr=127.1",
+        "sip:a@pbx.example.com?", "sip:a@pbx.example.com?X-A", "sip:a@pbx.example.com?=b",
+        "sip:a@pbx.example.com?X-A=b@c",
+        "sip:a@pbx.example.com?X-A=1%0d%0aRoute:b", "sip:a@pbx.example.com?X-A=1;b=2",
+        "sip:" + "a" * 3000 + "@pbx.example.com",
+    ],
+)  # fmt: skip
+def test_what_the_grammar_does_not_know_is_refused(text: str) -> None:
+    with pytest.raises(InvalidSipAddress) as refused:
+        SipAddress.parse(text)
+    assert isinstance(refused.value, InvalidNumber), "handled wherever a destination is wrong"
+
+
+def test_a_host_alone_is_spelt_like_the_host_of_an_address() -> None:
+    assert [host_name(text) for text in ("PBX.example.com.", "2001:DB8::0:1", "[::1]")] == [OURS, "2001:db8::1", "::1"]
+
+
+# --- against a list of allowed hosts ----------------------------------------------------------------------------------
+
+POLICY = Policy(allow=["US", f"sip:{OURS}", "sip:2001:db8::1"])
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "sip:100@pbx.example.com", "sips:100@PBX.example.com.", "SIP:100:pass@pbx.example.com:5061;transport=tls",
+        "sip:100@pbx.example.com?X-Case=42",
+        "sip:100@pbx.example.com:5061;transport=tls?X-Case=42&X-Desk=a%40other.example",
+        "sip:100@pbx.example.com;maddr=PBX.example.com", "sip:100@[2001:DB8:0::1]", "sip:pbx.example.com",
+        "sip:100@pbx.example.com;method=INVITE", "sip:100@pbx.example.com?User-to-User=abc",
+    ],
+)  # fmt: skip
+def test_what_follows_an_allowed_host_is_allowed(address: str) -> None:
+    POLICY.check_destination(US, address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        # The host is another one, however it is dressed up.
+        "sip:100@other.example", "sip:pbx.example.com@other.example", "sip:pbx.example.com:5060@other.example",
+        "sip:100@other.example?x=@pbx.example.com", "sip:100@other.example?X-A=a%40pbx.example.com",
+        "sip:100@other.example;x=pbx.example.com", "sip:100%40pbx.example.com@other.example", "sip:other.example",
+        "sip:100@pbx.example.com.other.example", "sip:100@otherpbx.example.com", "sip:100@example.com",
+        "sip:100@other.example;maddr=pbx.example.com",
+        # The call goes elsewhere all the same.
+        "sip:100@pbx.example.com;maddr=other.example", "sip:100@pbx.example.com;MADDR=other.example",
+        "sip:100@pbx.example.com;%6daddr=other.example", "sip:100@pbx.example.com;maddr=other%2eexample",
+        "sip:100@pbx.example.com?Route=%3Csip:other.example%3E", "sip:100@pbx.example.com?X-A=1&rOuTe=other.example",
+        "sip:100@pbx.example.com?R%6fute=other.example", "sip:100@pbx.example.com?m=sip:other.example",
+        "sip:100@pbx.example.com?To=sip:other.example", "sip:100@pbx.example.com?body=v%3D0",
+        "sip:100@pbx.example.com;method=REFER?Refer-To=sip:other.example",
+        "sip:100@pbx.example.com;received=other.example",
+        # Legal, and read as another host by who looks for the end of the host first.
+        "sip:other.example;x=y@pbx.example.com", "sip:other.example?x=@pbx.example.com",
+        "sip:other.example/@pbx.example.com",
+    ],
+)  # fmt: skip
+def test_no_spelling_leads_past_the_allowed_hosts(address: str) -> None:
+    with pytest.raises((DestinationNotAllowed, InvalidSipAddress)):
+        POLICY.check_destination(US, address)
+
+
+PIECES = st.sampled_from(
+    ["sip:", "sips:", "SIP:", OURS, OTHER, OURS.upper(), "@", "%40", ":", ";", "?", "&", "=", "/", ",", "[", "]", "<",
+     ">",
+     '"', " ", "\n", "\x00", "%00", "%0d%0a", "%25", "\\", "#", ".", "maddr", "%6daddr", "Route", "X-A", "lr", "100",
+     "5060",
+     "[::1]", "127.0.0.1", "transport=tls", "method=REFER"]
+)  # fmt: skip
+
+
+@settings(max_examples=1500, deadline=None)
+@given(st.lists(PIECES, max_size=10).map("".join), st.sampled_from(["", "sip:", f"sip:100@{OURS}", f"sip:a@{OTHER}"]))
+@example("x=@pbx.example.com", "sip:100@other.example?")
+@example(";maddr=other.example", "sip:100@pbx.example.com")
+def test_whatever_is_let_through_has_one_reading_and_an_allowed_host(text: str, start: str) -> None:
+    text = start + text
+    try:
+        POLICY.check_destination(US, text)
+    except (DestinationNotAllowed, InvalidNumber):
+        return
+    # Read again by hand, with nothing of the parser: one "@" at most, and the host ends at the next of ":;?".
+    assert text.isascii() and text.isprintable() and not set(text) & set(' "<>,\\^`{|}')
+    rest = text.partition(":")[2]
+    assert rest.count("@") <= 1
+    user, at, behind = rest.rpartition("@")
+    assert not at or not set(user) & set(";?/")
+    ends = [behind.index(sign) for sign in ":;?" if sign in behind] or [len(behind)]
+    assert behind[: min(ends)].lower().rstrip(".") == OURS
+    assert "route=" not in text.lower() and "method=refer" not in text.lower()
+    for part in behind.partition("?")[0].lower().replace("%6d", "m").split(";")[1:]:
+        name, _, value = part.partition("=")
+        assert name != "maddr" or value.rstrip(".") == OURS
+    assert SipAddress.parse(str(SipAddress.parse(text))).hosts == SipAddress.parse(text).hosts
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_an_address_or_a_typed_refusal(text: str) -> None:
+    for address in (text, f"sip:{text}", f"sip:100@pbx.example.com{text}"):
+        try:
+            SipAddress.parse(address)
+        except InvalidSipAddress:
+            continue
