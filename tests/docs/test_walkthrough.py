@@ -1,10 +1,11 @@
 """The README's walk through the service: its very lines, one after another in one shell, on each carrier.
 
-Only the port is ours.
+Only the port is ours. The second paste meets the number that the first one bought.
 """
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -98,8 +99,11 @@ def test_each_carriers_line_differs_from_the_others() -> None:
     ]
 
 
+@pytest.mark.parametrize("paste", ["first", "second"])
 @pytest.mark.parametrize("carrier", CARRIERS)
-def test_the_walk_through_does_what_the_page_says(carrier: str, service: int, tmp_path: Path) -> None:
+def test_the_walk_through_does_what_the_page_says_pasted_once_or_twice(
+    carrier: str, paste: str, service: int, tmp_path: Path
+) -> None:
     shell, printed = Shell(tmp_path), {}
     try:
         for number, line in enumerate(lines()[1:]):
@@ -108,6 +112,8 @@ def test_the_walk_through_does_what_the_page_says(carrier: str, service: int, tm
             said = shell.paste(line.replace(":8080", f":{service}"))
             printed[f"{number} {line}"] = said
             assert "Traceback" not in said and "curl: (" not in said and '"code":' not in said, f"{line}\n{said}"
+            bought_before = paste == "second" and "/purchase" in line
+            assert ("no id: {" in said) == bought_before, f"{line}\n{said}"
     finally:
         shell.close()
 
@@ -120,10 +126,14 @@ def test_the_walk_through_does_what_the_page_says(carrier: str, service: int, tm
     assert of("PATCH")[0].startswith("agt_")
     assert of("/hangup") == ["ended"]
     assert float(of("field heard_seconds")[0]) > 2.5  # the greeting, and the answer
-    rung, ringing = of("field transcript")
+    rung, ringing = (ast.literal_eval(said) for said in of("field messages"))
     asked = "i would like to book an appointment"
-    assert rung.splitlines() == ["agent: Hello there.", f"user: {asked}", f"agent: You said: {asked}"]
-    assert ringing.splitlines()[:2] == ["agent: Hello Sama.", "user: that sounds great"]
+    assert [(one["role"], one["content"]) for one in rung] == [
+        ("agent", "Hello there."), ("user", asked), ("agent", f"You said: {asked}")
+    ]  # fmt: skip
+    assert [(one["role"], one["content"]) for one in ringing][:2] == [
+        ("agent", "Hello Sama."), ("user", "that sounds great")
+    ]  # fmt: skip
     assert (tmp_path / "call.mp3").read_bytes()[:2] in (b"\xff\xe3", b"\xff\xf3", b"\xff\xfb", b"ID")
     assert (tmp_path / "call.mp3").stat().st_size > 10_000
     assert of("/stop") == ["api_stop"]

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from running import NUMBERS, SOMEBODY, agent_server, running
 
+from linecard.server import sandbox_api
+from linecard.testing.far_end import FarEnd
+
 CARRIERS = ("twilio", "telnyx")
 
 
@@ -121,6 +124,34 @@ async def test_it_is_the_admins_and_says_what_is_wrong(tmp_path: Path) -> None:
             assert answer.json()["detail"]
         assert (await at.http.get("/sandbox/calls/call_nothing")).status_code == 404
         assert (await at.http.put("/sandbox/calls")).status_code == 405
+
+
+@pytest.mark.parametrize("provider", CARRIERS)
+async def test_what_the_caller_says_waits_for_the_greeting_unless_it_is_to_barge_in(
+    provider: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def sound(service: object, text: str) -> bytes:
+        return b"\x20" * 160
+
+    monkeypatch.setattr(sandbox_api, "spoken", sound)
+    greeted = asyncio.Event()
+    monkeypatch.setattr(FarEnd, "wait_greeted", lambda self: greeted.wait())
+    async with running(tmp_path) as at, agent_server() as agent:
+        mine = await at.equip(provider, agent.url)
+        waiting, barging = [await at.ring(mine["number"], say="hello", barge_in=barge_in) for barge_in in (False, True)]
+        assert at.service.sandboxes is not None
+        far_ends = [at.service.sandboxes.far_end(provider, one["provider_call_id"]) for one in (waiting, barging)]
+        quiet, loud = [one.voice for one in far_ends if one is not None]
+        async with asyncio.timeout(10):
+            while not loud.said:
+                await asyncio.sleep(0.02)
+        await at.ask("POST", f"/sandbox/calls/{waiting['call_id']}/say", json={"text": "and this"})
+        assert not quiet.said
+        greeted.set()
+        async with asyncio.timeout(10):
+            while len(quiet.said) < 320:
+                await asyncio.sleep(0.02)
+        await at.ask("POST", f"/sandbox/calls/{waiting['call_id']}/say", json={"text": "now", "barge_in": True})
 
 
 async def test_without_a_voice_saying_tells_what_to_install(

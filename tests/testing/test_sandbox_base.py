@@ -53,6 +53,42 @@ async def test_between_speech_a_voice_sends_silence_or_nothing_when_asked_to() -
         assert not silent or frames == spoken
 
 
+async def test_what_is_said_in_turn_waits_until_the_greeting_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FarEnd.wait_greeted, "__defaults__", (5.0, 0.1))
+    far_end = telephone()
+    spoken: list[tuple[float, bytes]] = []  # how much had been heard when it was said, and what
+    far_end.voice.taps.append(lambda _, frame: spoken.append((far_end.heard_seconds(), frame[:1])))
+    for what in (b"\x01", b"\x02"):
+        saying = asyncio.create_task(far_end.say_in_turn(what * 160))
+        await asyncio.sleep(0)
+    far_end.answered()
+    far_end.stream_opened()
+    speaking = asyncio.create_task(far_end.voice.speak(lambda frame: None))
+    for _ in range(2):  # two sentences, with less than the end of a greeting between them
+        far_end.playback.play(b"\x20" * 800)
+        await far_end.playback.drained()
+        await asyncio.sleep(0.03)
+    await saying
+    first = next(said for said in spoken if said[1] == b"\x01")
+    assert first[0] == pytest.approx(0.2)
+    assert [what for _, what in spoken if what != b"\xff"] == [b"\x01", b"\x02"], "in turn"
+    speaking.cancel()
+
+
+async def test_an_agent_that_does_not_greet_is_spoken_to_after_a_while_and_one_that_hung_up_is_not() -> None:
+    far_end = telephone()
+    far_end.answered()
+    far_end.stream_opened()
+    await asyncio.wait_for(far_end.wait_greeted(patience=0.1, quiet=0.05), 5)
+    await asyncio.wait_for(far_end.wait_greeted(patience=60), 5)
+    gone = telephone()
+    saying = asyncio.create_task(gone.say_in_turn(b"\x01" * 160))
+    await asyncio.sleep(0)
+    gone.ended("normal")
+    await asyncio.wait_for(saying, 5)
+    assert not gone.voice.said
+
+
 async def test_what_is_said_before_the_stream_is_open_waits_for_it() -> None:
     far_end = telephone()
     saying = asyncio.create_task(far_end.say(b"\x01" * 160))

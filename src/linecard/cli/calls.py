@@ -127,7 +127,7 @@ async def dial(client: Client, asked: Namespace) -> int:
         body["overrides"] = {"first_message": asked.first_message}
     if asked.at:
         body["scheduled_at"] = asked.at
-    async with working("asking the carrier to ring"):
+    async with working("asking the carrier to dial"):
         call = await client.post(ROOT, body)
     if not asked.wait:
         say(asked, f"{call['id']} {call['status']}; follow it: linecard calls tail {call['id']}", call)
@@ -199,7 +199,7 @@ WORD = Word(
         ),
         "dial": Verb(
             dial,
-            "ring somebody; the number's agent talks",
+            "call somebody; the number's agent talks",
             (
                 option("from_number", metavar="from", help="a number of yours: +1..., id or name"),
                 option("to_number", metavar="to", type=phone_number, help="+1..."),

@@ -45,6 +45,9 @@ Number = Annotated[str, Field(examples=["+14155550100"], max_length=32)]
 Text = Annotated[str, Field(min_length=1, max_length=2000, examples=["Hello, I would like an appointment."])]
 
 
+BARGE_IN = Field(default=False, description="Speak at once, over the greeting or whatever is being said")
+
+
 class Body(BaseModel):
     """Base of what is posted here; unknown fields are mistakes."""
 
@@ -52,18 +55,20 @@ class Body(BaseModel):
 
 
 class Ring(Body):
-    """Somebody rings. ``to`` is one of our numbers; ``say`` is spoken once they are answered."""
+    """Somebody rings. ``to`` is one of our numbers; ``say`` is spoken once they are answered and greeted."""
 
     to: Number
     from_: Number = Field(alias="from")
     provider: str | None = Field(default=None, description="the carrier it comes by; the number's own unless given")
     say: Text | None = None
+    barge_in: bool = BARGE_IN
 
 
 class Say(Body):
-    """Words to speak."""
+    """Words to speak, once the agent's greeting is over."""
 
     text: Text
+    barge_in: bool = BARGE_IN
 
 
 class Digits(Body):
@@ -108,17 +113,23 @@ async def ring(asked: Asked[Ring, None]) -> Seen:
         raise UnknownProvider(provider, sandboxes.played)
     said = await spoken(asked.service, asked.body.say) if asked.body.say else b""
     try:
-        far_end = await sandboxes.played[provider].ring(to, from_, said=said)
+        far_end = await sandboxes.played[provider].ring(to, from_, said=said if asked.body.barge_in else b"")
     except LookupError:
         raise Unknown("number at this carrier") from None
+    if said and not asked.body.barge_in:
+        asked.service.spawn(far_end.say_in_turn(said), "speak at the far end")
     return _seen(provider, far_end, await _arrived(asked.service, far_end))
 
 
 async def say(asked: Asked[Say, None]) -> Seen:
-    """Speaks in real time, after what was said before; answers at once."""
+    """Speaks in real time, once the agent has greeted and after what was said before; answers at once.
+
+    With ``barge_in`` it speaks over whatever is being said.
+    """
     call, far_end = await _live(asked)
     sound = await spoken(asked.service, asked.body.text)
-    asked.service.spawn(far_end.say(sound), "speak at the far end")
+    speaking = far_end.say(sound) if asked.body.barge_in else far_end.say_in_turn(sound)
+    asked.service.spawn(speaking, "speak at the far end")
     return _seen(call.provider, far_end, call)
 
 

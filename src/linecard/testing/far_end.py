@@ -13,6 +13,12 @@ from linecard.testing.dtmf import keys_heard
 from linecard.testing.playback import Playback
 from linecard.testing.voice import Voice
 
+PATIENCE = 6.0
+"""Seconds in which an agent that greets has begun to."""
+
+QUIET = 0.8
+"""Seconds without a sound after which a greeting is over; between two of its sentences there is less."""
+
 STATES = ("ringing", "answered", "ended")
 
 
@@ -46,6 +52,8 @@ class FarEnd:
         self._press = press
         self._hang_up = hang_up
         self._streaming = 0
+        self._greeted = False
+        self._turn = asyncio.Lock()
         self._past: set[str] = set()
         self._send: Callable[[str | bytes], Awaitable[None]] | None = None
         self.stream_url = ""
@@ -59,6 +67,28 @@ class FarEnd:
         """Speak mu-law 8 kHz at real-time pace; what is said before the stream is open waits for it."""
         self.note(f"says {len(mulaw) / 8000:.2f} s")
         await self.voice.say(mulaw)
+
+    async def say_in_turn(self, mulaw: bytes) -> None:
+        """Speak once the greeting is over, and after what was said in turn before; nothing when the call ends first."""
+        async with self._turn:
+            await self.wait_greeted()
+            if self.state != "ended":
+                await self.say(mulaw)
+
+    async def wait_greeted(self, patience: float = PATIENCE, quiet: float = QUIET) -> None:
+        """Wait until our side has greeted: something was played here, and then nothing for ``quiet`` seconds.
+
+        Returns too when an open stream brings nothing for ``patience`` seconds, and when the call ends; at once when
+        the greeting has been waited for before.
+        """
+        while "streaming" not in self._past and self.state != "ended":
+            await self._news.wait()
+        due = time.monotonic() + patience
+        while not self._greeted and self.state != "ended":
+            heard = self.playback.seconds
+            await asyncio.sleep(quiet if heard else min(quiet, 0.05))
+            silent = self.playback.seconds == heard and not self.playback.waiting
+            self._greeted = silent and (heard > 0 or time.monotonic() > due)
 
     async def press(self, digits: str) -> None:
         """Press keys, one after the other."""

@@ -482,3 +482,11 @@ async def test_a_trunks_password_is_neither_kept_nor_logged_nor_shown(
 
 def database_files(folder: Path) -> bytes:
     return b"".join(file.read_bytes() for file in folder.glob("linecard.db*"))
+
+
+async def test_a_number_is_found_by_itself(house: House) -> None:
+    found = await house.number("telnyx", await house.agent())
+    for asked in (OURS, f" {OURS[1:]}"):  # a plus sign that was not percent-encoded is a space
+        page = await house.ask("GET", "/v1/phone-numbers", params={"phone_number": asked})
+        assert [one["id"] for one in page["items"]] == [found["id"]]
+    assert (await house.ask("GET", "/v1/phone-numbers", params={"phone_number": CALLER}))["total"] == 0

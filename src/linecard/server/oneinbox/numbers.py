@@ -22,7 +22,7 @@ from linecard.server.oneinbox.number_shapes import (
     RegisterSent,
     shown,
 )
-from linecard.server.oneinbox.shapes import Given, Listing, Slice, YesOrNo, cut
+from linecard.server.oneinbox.shapes import Given, Listing, NumberAsked, Slice, YesOrNo, cut
 from linecard.server.oneinbox.trunks import check_trunk
 
 
@@ -31,6 +31,12 @@ class Search(NumberWanted, Given):
 
     limit: int = Field(default=10, ge=1, le=100)
     credential_id: str | None = None
+
+
+class Which(Slice):
+    """Which numbers to list."""
+
+    phone_number: NumberAsked | None = Field(default=None, description="Only this one, in E.164")
 
 
 class Release(Given):
@@ -90,9 +96,11 @@ async def purchase(asked: Asked[PurchaseSent, None]) -> NumberShown:
     return shown(asked.service, row)
 
 
-async def every(asked: Asked[None, Slice]) -> Listing[NumberShown]:
+async def every(asked: Asked[None, Which]) -> Listing[NumberShown]:
     """The workspace's numbers, oldest first."""
     rows = await numbers.every(asked.service, asked.caller)
+    if (wanted := asked.query.phone_number) is not None:
+        rows = [row for row in rows if row.number == wanted]
     items = [shown(asked.service, row) for row in cut(rows, asked.query)]
     return Listing(items=items, total=len(rows), limit=asked.query.limit, offset=asked.query.offset)
 
@@ -173,7 +181,7 @@ ONE = ROOT + "/{phone_id}"
 ENDPOINTS = [
     Endpoint("POST", ROOT, register, "Register a number of your carrier account", RegisterSent, answer=NumberShown,
              status=201, refusals=(400, 403, 404, 409, 413)),
-    Endpoint("GET", ROOT, every, "List numbers", query=Slice, answer=Listing[NumberShown]),
+    Endpoint("GET", ROOT, every, "List numbers", query=Which, answer=Listing[NumberShown]),
     Endpoint("GET", ROOT + "/search", search, "Search the carrier's stock", query=Search, answer=OffersShown,
              refusals=(400, 404, 501, 502, 504)),
     Endpoint("POST", ROOT + "/purchase", purchase, "Buy a number and register it", PurchaseSent, answer=NumberShown,
