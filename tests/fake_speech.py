@@ -15,7 +15,7 @@ from linecard.agent.engines import Engines
 from linecard.agent.finished import FinishedCall
 from linecard.audio import PCMU_8K, AudioFormat
 from linecard.errors import ConfigurationError, SpeechFailed, UnknownVoice
-from linecard.speech import Heard, Hearing, SpeakingStyle, SpeechEngine, Voice, VoiceActivity
+from linecard.speech import EngineSettings, Heard, Hearing, SpeakingStyle, SpeechEngine, Voice, VoiceActivity
 from linecard.speech.inbox import Inbox
 
 WORD = 0.06
@@ -114,8 +114,8 @@ class FakeEngine(SpeechEngine):
 
     name: ClassVar[str] = "fake"
 
-    def __init__(self, *words: str, name: str = "fake") -> None:
-        super().__init__()
+    def __init__(self, *words: str, name: str = "fake", settings: EngineSettings | None = None) -> None:
+        super().__init__(settings)
         self.name = name  # type: ignore[misc]
         self.words = list(words)
         self.spoken: list[str] = []

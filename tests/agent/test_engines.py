@@ -28,7 +28,7 @@ class Afar(FakeEngine):
     settings_type = KeyedSettings
 
     def __init__(self, settings: EngineSettings | None = None) -> None:
-        SpeechEngine.__init__(self, settings)
+        super().__init__(name="afar", settings=settings)
 
 
 class Here(SpeechEngine):

@@ -10,11 +10,14 @@ from pathlib import Path
 from cli.town import ADMIN, Run, Served
 
 
+CONFIG = Path(__file__).with_name("schemathesis.toml")
+
+
 async def test_operations_do_what_their_document_says(served: Served, run: Run, tmp_path: Path) -> None:
     await run("agents", "add", "Aria", "--handler", "listen")
     await run("numbers", "register", "+14155550100", "--agent", "aria")
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "schemathesis.cli", "run", f"{served.url}/openapi.json",
+        sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run", f"{served.url}/openapi.json",
         "--include-path-regex", "^/ops/",
         "--checks", "all",
         "--header", f"Authorization: Bearer {ADMIN}",
@@ -35,5 +38,6 @@ async def test_operations_do_what_their_document_says(served: Served, run: Run, 
         for sample in family.samples
         if "route" in sample.labels
     }
+    assert ("/ops/engines/{name}", "200") in asked and ("/ops/engines/{name}", "404") in asked
     for path in ("/ops/route", "/ops/checkup"):
         assert {(path, "200"), (path, "422")} <= asked, f"{path}: {sorted(asked)}"

@@ -63,9 +63,9 @@ async def test_a_call_the_agent_takes(desk: Desk) -> None:
     told = await desk.explained("--from", SOMEBODY)
     assert (told["outcome"], await desk.really()) == ("answer", "answer")
     assert [step["question"] for step in told["steps"]] == [
-        "number", "carrier", "agent", "contact rules", "limits", "action", "fallback", "answer",
+        "number", "carrier", "agent", "contact rules", "limits", "action", "fallback", "speech", "answer",
     ]  # fmt: skip
-    assert [step["decides"] for step in told["steps"]] == [False] * 7 + [True]
+    assert [step["decides"] for step in told["steps"]] == [False] * 8 + [True]
 
 
 async def test_a_caller_who_is_blocked_and_one_who_is_not(desk: Desk) -> None:

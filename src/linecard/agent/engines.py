@@ -158,9 +158,10 @@ class Engines:
             try:
                 await self.engine(name).start()
                 failed.pop(name, None)
-            except LinecardError as problem:
-                failed[name] = (str(problem), time.monotonic())
-                log.error("speech engine %s is not ready: %s", name, problem)
+            except Exception as problem:  # noqa: BLE001 a plugin's own; the others start all the same
+                why = str(problem) if isinstance(problem, LinecardError) else type(problem).__name__
+                failed[name] = (why, time.monotonic())
+                log.error("speech engine %s is not ready: %s", name, why)
 
         await asyncio.gather(*(start(name) for name in dict.fromkeys(n for n in names if n is not None)))
 
@@ -175,11 +176,19 @@ class Engines:
 
     def start_soon(self, names: Iterable[str]) -> None:
         """Have these loaded without waiting for it; nothing happens for those that this was said of already."""
-        if wanted := [name for name in dict.fromkeys(names) if name not in self._asked]:
+        names = list(names)
+        if self._shared is not None:
+            self._shared.start_soon(name for name in names if self._holder(name) is not self)
+        if wanted := [name for name in dict.fromkeys(names) if self._holder(name) is self and name not in self._asked]:
             self._asked.update(wanted)
             task = asyncio.ensure_future(self.start(wanted))
             self._loading.add(task)
             task.add_done_callback(self._loading.discard)
+
+    async def settled(self) -> None:
+        """Wait for all that are being started; how it went is told by :meth:`problem`."""
+        shared = self._shared._loading if self._shared is not None else ()
+        await asyncio.gather(*self._loading, *shared, return_exceptions=True)
 
     async def aclose(self) -> None:
         """Close all that were opened; the next use opens them anew."""

@@ -29,6 +29,7 @@ COMMANDS: dict[str, Command] = {
     "credentials": Command("linecard.cli.credentials:main", "the carrier accounts the service may use"),
     "numbers": Command("linecard.cli.numbers:main", "phone numbers: find, buy, register, route, release"),
     "agents": Command("linecard.cli.agents:main", "who answers, and how they behave"),
+    "engines": Command("linecard.cli.engines:main", "speech engines: list them, give them keys"),
     "calls": Command("linecard.cli.calls:main", "list, follow, make and end calls"),
     "recordings": Command("linecard.cli.recordings:main", "list, save and play recordings"),
     "webhooks": Command("linecard.cli.webhooks:main", "who is told of calls, what they were sent, sending it again"),

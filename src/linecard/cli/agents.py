@@ -8,6 +8,7 @@ from typing import Any
 
 from linecard.cli.client import Client
 from linecard.cli.naming import agent_named, near
+from linecard.cli.progress import step
 from linecard.cli.table import Column, clean, say, show_one, show_rows
 from linecard.cli.typed import pair
 from linecard.cli.words import WIDE, Verb, Word, option
@@ -49,7 +50,9 @@ async def add(client: Client, asked: Namespace) -> None:
     known = settable(made)
     ignored = f"; not understood: {', '.join(name + near(name, known) for name in made['ignored'])}"
     ignored = ignored if made["ignored"] else ""
-    say(asked, f"{made['id']} ({made['handle']}) is ready{ignored}", made)
+    done = "is made" if made["warnings"] else "is ready"
+    say(asked, f"{made['id']} ({made['handle']}) {done}{ignored}", made)
+    _warn(made)
 
 
 async def show(client: Client, asked: Namespace) -> None:
@@ -69,6 +72,12 @@ async def change(client: Client, asked: Namespace) -> None:
     changed = await client.patch(f"{ROOT}/{agent['id']}", own) if own else agent
     await _set_filters(client, agent, filters)
     say(asked, f"{agent['handle']}: {', '.join(name for name, _ in asked.settings)} set", changed)
+    _warn(changed)
+
+
+def _warn(agent: dict[str, Any]) -> None:
+    for warning in agent["warnings"]:
+        step(f"warning: {warning}")
 
 
 def settable(agent: Mapping[str, Any]) -> list[str]:

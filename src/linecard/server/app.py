@@ -146,7 +146,10 @@ async def _healthz(request: Request) -> Response:
 
 def _readyz(service: Service) -> Answer:
     async def ready(request: Request) -> Response:
-        """200 when calls may be sent here: the database answers, words are being written, nobody asked us to stop."""
+        """200 when calls may be sent here: the database answers, words are being written, nobody asked us to stop.
+
+        ``degraded`` is what does not work for some: still 200, since one tenant's agent is not to take a fleet out.
+        """
         problems = {}
         try:
             async with asyncio.timeout(READY_WITHIN), service.store.db.read() as session:
@@ -157,7 +160,13 @@ def _readyz(service: Service) -> Answer:
             problems["writer"] = kind(service.store.writer.problem)
         if service.draining:
             problems["draining"] = "shutting down"
-        status = {"status": "ready" if not problems else "not ready", "problems": problems}
+        degraded: dict[str, str] = {}
+        if not problems:
+            with contextlib.suppress(Exception):  # the database went away just now: the next look tells
+                async with asyncio.timeout(READY_WITHIN):
+                    degraded = await service.readiness.degraded()
+        word = "not ready" if problems else "degraded" if degraded else "ready"
+        status = {"status": word, "problems": problems, "degraded": degraded}
         return JSONResponse(status, status_code=503 if problems else 200)
 
     return ready

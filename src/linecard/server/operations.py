@@ -1,15 +1,18 @@
-"""``/ops``: what the people who run the service ask it: how a call would be routed, and whether all is well."""
+"""``/ops``: what the people who run the service ask it: how a call would be routed, whether all is well, and with which
+speech engines agents talk.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 from pydantic import Field
 
-from linecard.server.domain import checkup, explain
+from linecard.server.domain import checkup, engines, explain
 from linecard.server.endpoints import Asked, Endpoint, Face
 from linecard.server.oneinbox.errors import ErrorBody, refuse
-from linecard.server.oneinbox.shapes import Given, Number, Shown, Slice
+from linecard.server.oneinbox.shapes import Given, Number, Sent, Shown, Slice
 
 
 class Ring(Given):
@@ -74,6 +77,51 @@ async def look(asked: Asked[None, Slice]) -> CheckupShown:
     return CheckupShown(ok=ok, items=items, total=total, limit=limit, offset=offset)
 
 
+class EngineSent(Sent):
+    """A workspace's own settings of a speech engine; those not given stay, null takes one away."""
+
+    settings: dict[str, Any] = Field(
+        description="By name, e.g. api_key. Secrets are stored sealed and never shown again", max_length=50
+    )
+
+
+class EngineShown(Shown):
+    """A speech engine. ``why_not`` null: it is ready. ``default_for`` is what it does for agents that name no engine.
+
+    ``settings`` are this workspace's own, of a secret the last four characters; ``settable`` is what it may set;
+    ``by_service``: whoever runs the service has configured it for all workspaces.
+    """
+
+    name: str
+    abilities: list[str]
+    remote: bool
+    ready: bool
+    why_not: str | None
+    default_for: list[str]
+    settings: dict[str, Any]
+    settable: list[str]
+    by_service: bool
+
+
+def _engine(one: engines.Installed) -> EngineShown:
+    return EngineShown.model_validate({**asdict(one), "ready": one.why_not is None})
+
+
+async def installed(asked: Asked[None, None]) -> list[EngineShown]:
+    """The speech engines installed here, and whether this workspace's agents can use them."""
+    return [_engine(one) for one in await engines.every(asked.service, asked.caller)]
+
+
+async def set_engine(asked: Asked[EngineSent, None]) -> EngineShown:
+    """Give an engine settings of this workspace's own: its agents use them, and nobody else's do."""
+    return _engine(await engines.change(asked.service, asked.caller, asked.path["name"], asked.body.settings))
+
+
+async def forget_engine(asked: Asked[None, None]) -> None:
+    """Forget the workspace's own settings; those for all workspaces hold again."""
+    await engines.remove(asked.service, asked.caller, asked.path["name"])
+
+
 FACE = Face(
     name="operations",
     prefix="/ops",
@@ -83,6 +131,12 @@ FACE = Face(
                  refusals=(403,)),
         Endpoint("GET", "/ops/checkup", look, "Is all well at the carriers", query=Slice, answer=CheckupShown,
                  refusals=(403,), admin=True),
+        Endpoint("GET", "/ops/engines", installed, "Speech engines, and whether they are ready",
+                 answer=list[EngineShown], refusals=(403,), admin=True),
+        Endpoint("PATCH", "/ops/engines/{name}", set_engine, "Set up a speech engine for this workspace", EngineSent,
+                 answer=EngineShown, refusals=(403, 404, 413), admin=True),
+        Endpoint("DELETE", "/ops/engines/{name}", forget_engine, "Forget this workspace's settings of an engine",
+                 status=204, refusals=(403, 404), admin=True),
     ],
     refuse=refuse,
     error=ErrorBody,

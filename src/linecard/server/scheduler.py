@@ -20,6 +20,8 @@ from linecard.calls import EndReason
 from linecard.errors import LinecardError
 from linecard.server.domain import admission, dialling
 from linecard.server.domain.calls import check_destination
+from linecard.server.domain.inbound_routing import WITHOUT_SOCKET
+from linecard.server.domain.speech_readiness import refuse_unready
 from linecard.server.outage import Watch
 from linecard.server.refusals import OverLimit
 from linecard.server.store.columns import utc_now, word
@@ -126,6 +128,8 @@ class Scheduler:
             return
         try:
             await check_destination(service, agent, call.from_number, call.to_number)
+            socket = bool(call.websocket_url or agent.websocket_url) and not call.options.get(WITHOUT_SOCKET)
+            await refuse_unready(service, agent, socket=socket, overrides=call.options.get("settings"))
             await service.store.limits.reserve(call.workspace_id, call.id)
         except LinecardError as refused:
             await service.store.calls.note(call.id, error=dialling.error_note(refused))

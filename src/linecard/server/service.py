@@ -8,12 +8,14 @@ from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from linecard.agent.agent import AgentFunction
 from linecard.calls import Call, CallStatus, EndReason
 from linecard.errors import LinecardError
 from linecard.server import aftermath, auth, first_start
 from linecard.server.carriers import Carriers
 from linecard.server.domain.refusals import Unauthorized, refuse_blocked
 from linecard.server.domain.routing import ServiceRouter
+from linecard.server.domain.speech_readiness import Readiness
 from linecard.server.endings import WatchedCallBook
 from linecard.server.endpoints import Face
 from linecard.server.key_roll import refuse_lacking
@@ -80,6 +82,7 @@ class Service:
         self.scheduler = Scheduler(self)
         self.reconciler = Reconciler(self)
         self.exchange.missed = self.reconciler.missed_something
+        self.readiness = Readiness(self)
         self.meters = Meters(self)
         self.exchange.observers.append(self.meters.carrier_event)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -99,7 +102,7 @@ class Service:
             raise
 
     @property
-    def handlers(self) -> Mapping[str, object]:
+    def handlers(self) -> Mapping[str, AgentFunction]:
         """Python handlers agents may name."""
         return self.staff.handlers
 

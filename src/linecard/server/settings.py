@@ -31,7 +31,11 @@ class Settings(BaseSettings):
     """All settings of ``linecard serve``."""
 
     model_config = SettingsConfigDict(
-        env_prefix="LINECARD_", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
+        env_prefix="LINECARD_",
+        env_ignore_empty=True,
+        env_nested_delimiter="__",
+        extra="ignore",
+        hide_input_in_errors=True,
     )
 
     data_dir: Path = Field(
@@ -93,6 +97,12 @@ class Settings(BaseSettings):
     )
     handlers: dict[str, str] = Field(
         default={}, description="Python agents that API clients may name: name -> `module:function`"
+    )
+    engines: dict[str, dict[str, Any]] = Field(
+        default={},
+        repr=False,
+        description="Speech engines' settings, for all workspaces: `LINECARD_ENGINES__NAME__API_KEY`, or the table "
+        "`[engines.NAME]`; see [speech](speech.md#keys-for-the-service)",
     )
     max_body_bytes: int = Field(default=1_048_576, ge=1024, description="Largest request body taken")
     webhook_timeout: float = Field(default=10, gt=0, le=60, description="Seconds a webhook receiver has to answer")

@@ -7,10 +7,12 @@ import contextlib
 import json
 import logging
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from linecard.agent.agent import Agent as Door
 from linecard.agent.agent import AgentFunction, CallSetup, function
 from linecard.agent.agents import Agents
+from linecard.agent.engines import Engines
 from linecard.agent.finished import FinishedCall
 from linecard.agent.settings import AgentSettings
 from linecard.calls import Call, Direction
@@ -24,6 +26,7 @@ from linecard.server.kept_record import StoredRecord
 from linecard.server.store import parse_id, public_id
 from linecard.server.store.columns import utc_now
 from linecard.server.store.models import Agent, CallRow
+from linecard.server.workspace_engines import WorkspaceEngines
 from linecard.session import MediaSession
 
 if TYPE_CHECKING:
@@ -39,8 +42,16 @@ class Staff(Agents):
     """One process's agents. Exchange and carriers know them by public id (``agt_...``)."""
 
     def __init__(self, service: Service) -> None:
-        super().__init__(lookup=self._lookup, set_up=self._bring, finished=self._finished, guard=self._guard)
+        super().__init__(
+            engines=Engines(service.settings.engines),
+            lookup=self._lookup,
+            set_up=self._bring,
+            finished=self._finished,
+            guard=self._guard,
+        )
         self._service = service
+        longest = service.settings.max_duration_seconds
+        self._workspaces = WorkspaceEngines(service.store, self.engines, longest_call=longest)
         self.handlers: dict[str, AgentFunction] = {
             **handlers.BUILT_IN,
             **{name: function(path) for name, path in service.settings.handlers.items()},
@@ -58,16 +69,46 @@ class Staff(Agents):
         loaded.
         """
         self._keeps_ready = True
-        for synthesizer, recognizer in await self._service.store.agents.speech():
-            self._make_ready(AgentSettings(synthesizer=synthesizer, recognizer=recognizer))
+        for name in self._service.settings.engines:
+            try:
+                self.engines.engine(name)
+            except LinecardError as problem:
+                log.error("the settings configure speech engine %s, and it is not ready: %s", name, problem)
+        for use in await self._service.store.agents.speech():
+            settings = AgentSettings(synthesizer=use.engines["synthesizer"], recognizer=use.engines["recognizer"])
+            self._make_ready(await self.engines_of(use.workspace_id), settings)
 
     def hired(self, agent: Agent) -> None:
         """An agent was made or changed."""
         if self._keeps_ready:
-            self._make_ready(settings_of(agent))
+            self._service.spawn(self._ready_for(agent), "load an agent's speech engines")
 
-    def _make_ready(self, settings: AgentSettings) -> None:
-        self.engines.start_soon(self.engines.needed(settings))
+    async def started(self, agent: Agent, seconds: float) -> None:
+        """Wait until the agent's engines have been started, well or not; where none are kept ready, at once."""
+        if self._keeps_ready:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._ready_for(agent)
+                    await (await self.engines_of(agent.workspace_id)).settled()
+
+    async def _ready_for(self, agent: Agent) -> None:
+        self._make_ready(await self.engines_of(agent.workspace_id), settings_of(agent))
+
+    def _make_ready(self, engines: Engines, settings: AgentSettings) -> None:
+        engines.start_soon(engines.needed(settings))
+
+    async def engines_of(self, workspace_id: UUID) -> Engines:
+        """The speech engines of this workspace's agents."""
+        return await self._workspaces.of(workspace_id)
+
+    def engines_changed(self, workspace_id: UUID) -> None:
+        """The workspace has set up an engine, or no more."""
+        self._workspaces.changed(workspace_id)
+
+    async def aclose(self) -> None:
+        """Close engines and sockets."""
+        await self._workspaces.aclose()
+        await super().aclose()
 
     async def wait_idle(self, seconds: float) -> None:
         """Wait until no conversation is going on here."""
@@ -131,6 +172,7 @@ class Staff(Agents):
             overrides=overrides,
             websocket_url="" if row.options.get(WITHOUT_SOCKET) else row.websocket_url,
             call_id=str(row.id),
+            engines=await self.engines_of(row.workspace_id),
             context=_context(row, agent.id),
             record=StoredRecord(self._service, row.id, row.workspace_id),
             recording=self._service.settings.recordings / f"{row.reference}.wav" if recorded else None,

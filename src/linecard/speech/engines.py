@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, get_args, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from linecard.audio import PCMU_8K, AudioFormat
-from linecard.errors import ConfigurationError, PluginError, UnknownSpeechEngine
+from linecard.errors import ConfigurationError, LinecardError, PluginError, UnknownSpeechEngine
+from linecard.redaction import redact
 from linecard.speech.voice import VoiceActivity
 
 
@@ -126,6 +127,18 @@ class EngineSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
+    for_workspaces: ClassVar[frozenset[str]] = frozenset()
+    """Settings that a tenant of the service may choose too, beside the secrets. Not where requests go."""
+
+    @classmethod
+    def secrets(cls) -> frozenset[str]:
+        """The settings that are secrets."""
+        return frozenset(name for name, field in cls.model_fields.items() if _holds_secret(field.annotation))
+
+
+def _holds_secret(annotation: Any) -> bool:
+    return annotation is SecretStr or any(_holds_secret(inner) for inner in get_args(annotation))
+
 
 ABILITIES = {"speak": "synthesizer", "listen": "recognizer", "detect": "voice_activity_detector"}
 """What an engine may be able to do, and the method that does it: overriding the method declares the ability."""
@@ -223,4 +236,11 @@ def open_speech_engine(name: str, settings: Mapping[str, Any] | EngineSettings |
             raise ConfigurationError(f"settings of speech engine {name!r} do not fit: {wrong}") from None
     if not isinstance(settings, cls.settings_type):
         raise ConfigurationError(f"speech engine {name!r} needs {cls.settings_type.__name__}")
-    return cls(settings)
+    try:
+        return cls(settings)
+    except LinecardError:
+        raise
+    except Exception as failure:
+        raise PluginError(
+            f"speech engine {name!r} cannot be set up: {type(failure).__name__}: {redact(str(failure))}"
+        ) from failure

@@ -14,6 +14,8 @@ class DeepgramSettings(EngineSettings):
     the caller's turn as well, which is quicker than linecard's silence rule and cuts off people who pause.
     """
 
+    for_workspaces = frozenset({"listen_model", "speak_model", "endpointing_ms", "ends_utterances"})
+
     api_key: SecretStr
     base_url: str = Field(default="wss://api.deepgram.com", pattern=r"^wss?://[^?#]+$")
     listen_model: str = "nova-3"

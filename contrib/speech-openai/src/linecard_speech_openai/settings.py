@@ -14,6 +14,8 @@ class OpenAISettings(EngineSettings):
     servers send in spite of being asked for PCM, is believed instead.
     """
 
+    for_workspaces = frozenset({"listen_model", "speak_model", "voice", "instructions"})
+
     api_key: SecretStr | None = None
     base_url: str = Field(default="https://api.openai.com/v1", pattern=r"^https?://[^?#]+$")
     listen_model: str = "gpt-4o-mini-transcribe"

@@ -25,6 +25,7 @@ from linecard.server.domain.refusals import (
     Unknown,
     refuse_blocked,
 )
+from linecard.server.domain.speech_readiness import refuse_unready
 from linecard.server.refusals import HostUnknown, IdempotencyConflict, OverLimit
 from linecard.server.store import NewCall, Snapshot, parse_id
 from linecard.server.store.columns import utc_now, word
@@ -110,7 +111,8 @@ async def place(
     whatever a face wants to find again in ``row.options``. Returns as soon as the carrier has taken the call. Raises,
     before anything rings: ``NumberNotOwned``, ``NumberInactive``, ``Unknown`` (agent), ``InvalidNumber``,
     ``DestinationNotAllowed``, ``Blocked``, ``OverLimit``, ``NoRoom``, ``CredentialIncomplete``,
-    ``IdempotencyConflict``, ``UrlRefused``, ``ShuttingDown``; and the carrier's own refusals (``ProviderError``).
+    ``IdempotencyConflict``, ``UrlRefused``, ``SpeechNotReady``, ``ShuttingDown``; and the carrier's own refusals
+    (``ProviderError``).
     """
     if service.draining:
         raise ShuttingDown
@@ -132,6 +134,9 @@ async def place(
                 pass  # its name may have an address by the time it is used; it is checked again then
     service.exchange.policy.check_destination(from_number, to_number)
     refuse_blocked(to_number, verdict(agent, "outbound", rule))
+    if scheduled_at is None:
+        socket = bool(websocket_url or agent.websocket_url) and not (options or {}).get(WITHOUT_SOCKET)
+        await refuse_unready(service, agent, socket=socket, overrides=settings)
     limits = [time_limit, settings_of(agent, settings).max_duration_seconds, service.settings.max_duration_seconds]
     new = NewCall(
         id=new_id(),

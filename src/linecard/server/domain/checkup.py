@@ -1,4 +1,4 @@
-"""Is all as it should be at the carriers: logins, clocks, and numbers whose settings are no longer ours.
+"""Is all as it should be: carriers' logins and clocks, numbers whose settings are no longer ours, and speech engines.
 
 Looks only; what has drifted is mended by configuring the number again (``numbers.resync``).
 """
@@ -17,7 +17,7 @@ import httpx
 from linecard.errors import LinecardError
 from linecard.provider import Capability, Provider
 from linecard.server.auth import Caller
-from linecard.server.domain import credentials, numbers, sync
+from linecard.server.domain import credentials, engines, numbers, speech_readiness, sync
 from linecard.server.domain.callers import need_admin
 from linecard.server.store import public_id
 from linecard.server.store.columns import utc_now
@@ -50,7 +50,7 @@ class Finding:
 
 async def checkup(service: Service, caller: Caller, *, limit: int, offset: int = 0) -> tuple[list[Finding], int]:
     """``limit`` numbers' settings at their carriers, and how many numbers there are; before the first of them every
-    credential's login and every carrier's clock."""
+    credential's login, every carrier's clock, every engine in use and every agent that lacks one."""
     need_admin(caller, "a check-up")
     lines = await numbers.every(service, caller)
     looks = []
@@ -59,7 +59,23 @@ async def checkup(service: Service, caller: Caller, *, limit: int, offset: int =
         looks += [_login(service, caller, one) for one in accounts]
         looks += [_clock(service, one) for one in _one_per_carrier(accounts)]
     looks += [_drift(service, line) for line in lines[offset : offset + limit]]
-    return await _some_at_a_time(looks), len(lines)
+    found = await _some_at_a_time(looks)
+    return (found if offset else await _speech(service, caller) + found), len(lines)
+
+
+async def _speech(service: Service, caller: Caller) -> list[Finding]:
+    """Engines that are configured or used unnamed, and agents whose calls are declined for want of one."""
+    found = []
+    for one in await engines.every(service, caller):
+        if one.by_service or one.settings or one.default_for:
+            ready = f"ready to {' and '.join(one.abilities)}"
+            found.append(Finding("engine", one.name, one.name, one.why_not is None, one.why_not or ready))
+    for agent in await service.store.agents.list(caller.workspace_id):
+        if (lacks := await speech_readiness.lacking(service, agent)) is not None:
+            found.append(Finding("agent", agent.public_id, agent.name, False, f"its calls are declined: {lacks}"))
+        elif (unsure := await speech_readiness.doubt(service, agent)) is not None:
+            found.append(Finding("agent", agent.public_id, agent.name, None, unsure))
+    return found
 
 
 async def _login(service: Service, caller: Caller, row: CredentialRow) -> Finding:

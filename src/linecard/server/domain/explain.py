@@ -14,7 +14,7 @@ from linecard.errors import DestinationNotAllowed, InvalidNumber
 from linecard.numbers import e164
 from linecard.redaction import mask_number
 from linecard.server.auth import Caller
-from linecard.server.domain import sync
+from linecard.server.domain import speech_readiness, sync
 from linecard.server.domain.agents import settings_of
 from linecard.server.domain.callers import need_scope
 from linecard.server.domain.inbound_routing import CallHandling, call_handling, fallback_agent, first_agent
@@ -126,9 +126,20 @@ async def _by_action(service: Service, told: Explained, line: LineRow, agent: Ag
     if line.inbound_webhook_url is not None:
         where = _host(line.inbound_webhook_url)
         told.note("number's webhook", f"{where} is asked first, and may decline or name another agent")
-    for question, found in await _chain(service, line, agent):
-        told.note(question, found)
-    return told.decide("answer", ANSWER, f"{agent.name} is connected, at {_door(agent, handling)}")
+    second, message = await _stand_ins(service, told, line, agent)
+    socket = bool(handling.websocket_url)
+    lacks = await speech_readiness.lacking(service, agent, socket=socket)
+    if lacks is None:
+        unsure = await speech_readiness.doubt(service, agent) if socket else None
+        told.note("speech", unsure or "the agent's engines are ready")
+        return told.decide("answer", ANSWER, f"{agent.name} is connected, at {_door(agent, handling)}")
+    told.note("speech", lacks)
+    if second is not None and await speech_readiness.lacking(service, second) is None:
+        return told.decide("answer", ANSWER, f"{second.name} stands in for {agent.name}, which lacks a speech engine")
+    engines = await service.staff.engines_of(agent.workspace_id)
+    if message and engines.lacks(settings_of(agent), ["speak"]) is None:
+        return told.decide("answer", ANSWER, "the voicemail message is spoken: no agent has its speech engine")
+    return told.decide("answer", REJECT, f"{agent.name} is not connected: {lacks}")
 
 
 def _forward(service: Service, told: Explained, line: LineRow, handling: CallHandling) -> Explained:
@@ -142,20 +153,19 @@ def _forward(service: Service, told: Explained, line: LineRow, handling: CallHan
     return told.decide("action", FORWARD, f"forward: on to {mask_number(to) if by_phone else to}")
 
 
-async def _chain(service: Service, line: LineRow, agent: Agent) -> list[tuple[str, str]]:
-    """Who stands in when the agent does not accept, as the staff go through them."""
+async def _stand_ins(service: Service, told: Explained, line: LineRow, agent: Agent) -> tuple[Agent | None, str]:
+    """Who stands in when the agent does not accept, and the message when nobody does; as the staff go through them."""
     store = service.store
     named = fallback_agent(line) or parse_id("agent", settings_of(agent).fallback_agent_id)
     second = await store.agents.get(line.workspace_id, named)
-    found = []
-    if second is not None and second.id != agent.id:
-        found.append(("fallback", f"{second.name} ({second.public_id}) when {agent.name} does not accept"))
-    else:
-        found.append(("fallback", "nobody"))
-    message = line.routing.get("voicemail_message") or settings_of(agent).voicemail_message
+    if second is not None and second.id == agent.id:
+        second = None
+    who = f"{second.name} ({second.public_id}) when {agent.name} does not accept" if second is not None else "nobody"
+    told.note("fallback", who)
+    message: str = line.routing.get("voicemail_message") or settings_of(agent).voicemail_message
     if message:
-        found.append(("voicemail", "when nobody accepts, the voicemail message is spoken, given a speech engine"))
-    return found
+        told.note("voicemail", "when nobody accepts, the voicemail message is spoken, given a speech engine")
+    return second, message
 
 
 def _door(agent: Agent, handling: CallHandling) -> str:

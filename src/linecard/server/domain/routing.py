@@ -162,4 +162,5 @@ class ServiceRouter:
         route = await self._service.staff.take_ringing(call, agent)
         if isinstance(route, Answer):
             return Decision(route, f"agent {route.agent_id} takes it", {"agent_id": route.agent_id})
-        return Decision(route, "no agent accepted the call")
+        why = route.why if isinstance(route, Reject) else ""
+        return Decision(route, f"no agent accepted the call: {why}" if why else "no agent accepted the call")

@@ -149,6 +149,7 @@ MEANINGS: dict[type[Exception], Callable[[Any], Answer]] = {
     errors.RateLimited: _later(502, "carrier_busy"),
     errors.ProviderError: _coded(502, "carrier_failed"),
     errors.UnknownCall: _sentence(409),
+    errors.SpeechNotReady: _coded(409, "speech_not_ready"),
     errors.ConfigurationError: _coded(501, "not_configured"),
     errors.LinecardError: _sentence(409),
 }

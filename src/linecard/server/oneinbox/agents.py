@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from copy import copy
 from dataclasses import asdict
-from typing import Any, get_args, get_origin
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from pydantic import ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
 
 from linecard.agent.settings import AgentSettings
-from linecard.server.domain import agents, voices
+from linecard.server.domain import agents, speech_readiness, voices
 from linecard.server.domain.inbound_routing import CALL_HANDLING, call_handling
 from linecard.server.domain.overrides import settings_in, unused_in
 from linecard.server.endpoints import Asked, Endpoint
@@ -22,6 +22,9 @@ from linecard.server.oneinbox.number_shapes import HandlingSent, HandlingShown
 from linecard.server.oneinbox.shapes import Listing, Moment, Name, Slice, cut
 from linecard.server.oneinbox.spellings import LlmSent, TranscriberSent, TtsSent
 from linecard.server.store.models import Agent
+
+if TYPE_CHECKING:
+    from linecard.server.service import Service
 
 OWN = ("name", "description", "handler", *CALL_HANDLING)
 """What an agent is beside its settings."""
@@ -49,7 +52,10 @@ class AgentBody(HandlingSent):
 
 
 class AgentKnown(HandlingShown):
-    """An agent. ``ignored`` names what the request held and this service has no use for; only then is it filled."""
+    """An agent. ``ignored`` names what the request held and this service has no use for; only then is it filled.
+
+    ``warnings`` say why its calls are, or may be, declined: a speech engine that is absent, not configured or broken.
+    """
 
     id: str
     name: str
@@ -59,6 +65,7 @@ class AgentKnown(HandlingShown):
     effective_system_prompt: str
     llm_id: str | None = None
     ignored: list[str]
+    warnings: list[str]
     created_at: Moment
     updated_at: Moment
 
@@ -95,7 +102,7 @@ AgentChange: type[AgentBody] = create_model("AgentChange", __base__=AgentBody, n
 AgentShown: type[AgentKnown] = create_model("AgentShown", __base__=AgentKnown, **_known)
 
 
-def shown(agent: Agent, ignored: list[str] | None = None) -> AgentKnown:
+async def shown(service: Service, agent: Agent, ignored: list[str] | None = None) -> AgentKnown:
     """The row as this face shows it, settings at their defaults included."""
     settings = agents.settings_of(agent)
     return AgentShown(
@@ -108,6 +115,7 @@ def shown(agent: Agent, ignored: list[str] | None = None) -> AgentKnown:
         **asdict(call_handling(agent)),
         handler=agent.handler,
         ignored=ignored or [],
+        warnings=await speech_readiness.warnings(service, agent),
         created_at=agent.created_at,
         updated_at=agent.updated_at,
     )
@@ -123,19 +131,19 @@ async def create(asked: Asked[AgentBody, None]) -> AgentKnown:
     if "silence_timeout_seconds" not in asked.body.model_fields_set and own.get("websocket_url") is None:
         settings["silence_timeout_seconds"] = SILENCE
     agent = await agents.create(asked.service, asked.caller, settings=settings, **own)
-    return shown(agent, ignored)
+    return await shown(asked.service, agent, ignored)
 
 
 async def every(asked: Asked[None, Slice]) -> Listing[AgentKnown]:
     """The workspace's agents, oldest first."""
     rows = await agents.every(asked.service, asked.caller)
-    items = [shown(row) for row in cut(rows, asked.query)]
+    items = [await shown(asked.service, row) for row in cut(rows, asked.query)]
     return Listing(items=items, total=len(rows), limit=asked.query.limit, offset=asked.query.offset)
 
 
 async def get(asked: Asked[None, None]) -> AgentKnown:
     """One agent."""
-    return shown(await agents.get(asked.service, asked.caller, asked.path["agent_id"]))
+    return await shown(asked.service, await agents.get(asked.service, asked.caller, asked.path["agent_id"]))
 
 
 async def change(asked: Asked[AgentBody, None]) -> AgentKnown:
@@ -144,7 +152,8 @@ async def change(asked: Asked[AgentBody, None]) -> AgentKnown:
     own, settings, ignored = await _read(asked, agent)
     if settings:
         own["settings"] = settings
-    return shown(await agents.change(asked.service, asked.caller, agent, **own), ignored)
+    changed = await agents.change(asked.service, asked.caller, agent, **own)
+    return await shown(asked.service, changed, ignored)
 
 
 async def delete(asked: Asked[None, None]) -> None:

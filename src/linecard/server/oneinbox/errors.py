@@ -117,7 +117,9 @@ MEANINGS: dict[type[Exception], Answer | Told] = {
     errors.RateLimited: (429, "rate_limited"),
     errors.ProviderUnavailable: _unavailable,
     errors.ProviderError: (502, "provider_error"),
+    errors.SpeechNotReady: (409, "speech_not_ready"),
     errors.AgentUnreachable: (502, "agent_unreachable"),
+    errors.UnknownSpeechEngine: (404, "unknown_speech_engine"),
     errors.ConfigurationError: (501, "not_configured"),
 }
 """Error to status and code; the nearest class in an error's ancestry decides."""

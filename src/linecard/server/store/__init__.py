@@ -20,6 +20,7 @@ from linecard.server.store.calls import CallFilter, Calls
 from linecard.server.store.claims import Claims
 from linecard.server.store.credentials import Build, Credentials, build_credential
 from linecard.server.store.database import Database
+from linecard.server.store.engines import StoredEngines
 from linecard.server.store.ids import parse_id, public_id
 from linecard.server.store.keys import Keys
 from linecard.server.store.limits import Limits, Snapshot
@@ -61,6 +62,7 @@ class Store:
         self.keys = Keys(db)
         self.agents = Agents(db)
         self.credentials = Credentials(db, sealer, build)
+        self.engines = StoredEngines(db, sealer)
         self.lines = Lines(db)
         self.calls = Calls(db, owner=self.owner)
         self.callbook = SqlCallBook(db, owner=self.owner, on_announcement=lambda: self.on_announcement())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from linecard.server.refusals import InUse, Taken
@@ -27,6 +28,21 @@ CHANGEABLE = frozenset(
         "inbound_filter_mode", "outbound_filter_mode",
     }
 )  # fmt: skip
+
+
+ENGINES = ("synthesizer", "recognizer", "fallback_synthesizer", "fallback_recognizer")
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechUse:
+    """``count`` agents of a workspace that use speech alike. ``engines``: setting -> the engine it names, None none."""
+
+    count: int
+    workspace_id: UUID
+    handler: str | None
+    socket: bool
+    greets: bool
+    engines: Mapping[str, str | None]
 
 
 def handle_from(name: str) -> str:
@@ -85,12 +101,19 @@ class Agents:
             query = select(Agent).where(Agent.workspace_id == workspace_id, Agent.deleted_at.is_(None))
             return list(await session.scalars(query.order_by(Agent.created_at, Agent.id)))
 
-    async def speech(self) -> Sequence[tuple[str | None, str | None]]:
-        """The synthesizers and recognizers that agents of any workspace name, each pair once; None: the default."""
-        speaker, ear = (Agent.settings[name].as_string() for name in ("synthesizer", "recognizer"))
+    async def speech(self) -> Sequence[SpeechUse]:
+        """What speech the agents of all workspaces use: those alike are counted together."""
+        named = [Agent.settings[name].as_string() for name in ENGINES]
+        silent = func.coalesce(Agent.settings["first_message"].as_string(), "") == ""
+        kinds = [Agent.workspace_id, Agent.handler, Agent.websocket_url.is_not(None), silent, *named]
         async with self._db.read() as session:
-            found = await session.execute(select(speaker, ear).where(Agent.deleted_at.is_(None)).distinct())
-            return [(row[0], row[1]) for row in found]
+            found = await session.execute(
+                select(func.count(), *kinds).where(Agent.deleted_at.is_(None)).group_by(*kinds)
+            )
+            return [
+                SpeechUse(count, workspace, handler, bool(socket), not silent, dict(zip(ENGINES, names, strict=True)))
+                for count, workspace, handler, socket, silent, *names in found
+            ]
 
     async def change(self, agent_id: UUID, **fields: Any) -> Agent:
         """Set fields (``CHANGEABLE``; ``settings`` is replaced whole); ``Taken`` when the new handle is."""

@@ -13,12 +13,13 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from linecard.server.seal import SealBroken, Sealer, key_id_of
 from linecard.server.store.columns import utc_now
 from linecard.server.store.database import Database
-from linecard.server.store.models import Canary, CredentialRow, SigningKey, Subscription
+from linecard.server.store.models import Canary, CredentialRow, EngineRow, SigningKey, Subscription
 
 CANARY = "linecard"
 
 SEALED = (
     (CredentialRow, CredentialRow.sealed),
+    (EngineRow, EngineRow.sealed),
     (SigningKey, SigningKey.sealed),
     (Subscription, Subscription.sealed_secret),
     (Subscription, Subscription.sealed_token),

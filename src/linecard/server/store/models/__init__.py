@@ -1,7 +1,7 @@
 """Every table. Importing this is what Alembic compares the database with."""
 
 from linecard.server.store.models.calls import CallEventRow, CallRow, CallTally, Recording, Segment
-from linecard.server.store.models.carriers import CredentialRow, LineRow
+from linecard.server.store.models.carriers import CredentialRow, EngineRow, LineRow
 from linecard.server.store.models.coordination import Canary, Claim, Once, Usage, UsageWindow
 from linecard.server.store.models.webhooks import Attempt, Delivery, OutboxEvent, SigningKey, Subscription
 from linecard.server.store.models.workspaces import Agent, ApiKey, ContactRule, Workspace
@@ -18,6 +18,7 @@ __all__ = [
     "ContactRule",
     "CredentialRow",
     "Delivery",
+    "EngineRow",
     "LineRow",
     "Once",
     "OutboxEvent",

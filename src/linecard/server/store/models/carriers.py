@@ -1,4 +1,4 @@
-"""What we hold at carriers: credentials (sealed) and lines, the numbers in service."""
+"""What we hold elsewhere: carriers' credentials, sealed; lines, the numbers in service; speech engines' settings."""
 
 from __future__ import annotations
 
@@ -83,3 +83,19 @@ class LineRow(Table):
     @property
     def public_id(self) -> str:
         return public_id("line", self.id)
+
+
+class EngineRow(Table):
+    """A workspace's own settings of a speech engine. ``shown`` is what may be told: secrets by their last four."""
+
+    __tablename__ = "engines"
+    __table_args__ = (Index("uq_engines_name", "workspace_id", "name", unique=True),)
+
+    id: Mapped[RowId]
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
+    name: Mapped[str]
+    sealed: Mapped[bytes]
+    version: Mapped[int] = mapped_column(default=1)
+    shown: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    created_at: Mapped[Created]
+    updated_at: Mapped[Updated]

@@ -1,0 +1,76 @@
+"""``linecard engines``: the speech engines agents talk with. Keys go in and never come out."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any
+
+from linecard.cli.credentials import read_secret
+from linecard.cli.progress import step
+from linecard.cli.table import say, show_rows
+from linecard.cli.typed import pair
+from linecard.cli.words import Verb, Word, option
+from linecard.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from linecard.cli.client import Client
+
+ROOT = "/ops/engines"
+COLUMNS = (
+    "name",
+    ("can", lambda one: ", ".join(one["abilities"])),
+    ("used unnamed to", lambda one: ", ".join(one["default_for"])),
+    ("audio leaves", lambda one: "yes" if one["remote"] else "no"),
+    ("state", lambda one: one["why_not"] or "ready"),
+)
+
+
+async def ls(client: Client, asked: Namespace) -> None:
+    none = "No speech engines are installed. For trials: pip install linecard-speech-local (contrib/speech-local)"
+    show_rows(asked, await client.get(ROOT), COLUMNS, none)
+
+
+async def change(client: Client, asked: Namespace) -> int:
+    settings: dict[str, Any] = dict(asked.settings)
+    if not settings:
+        raise ConfigurationError("nothing to set: give a setting's name, like api_key, which is then asked for")
+    for name, value in settings.items():
+        if value == "-":
+            settings[name] = read_secret(None, f"{asked.engine} {name}: ")
+    changed = await client.patch(f"{ROOT}/{asked.engine}", {"settings": settings})
+    held = ", ".join(f"{name} {value}" for name, value in changed["settings"].items())
+    say(asked, f"{asked.engine} is set up for this workspace: {held}", changed)
+    if not changed["ready"]:
+        step(f"not ready: {changed['why_not']}")
+    return 0 if changed["ready"] else 1
+
+
+async def rm(client: Client, asked: Namespace) -> None:
+    await client.delete(f"{ROOT}/{asked.engine}")
+    say(asked, f"{asked.engine}: this workspace's settings are forgotten", {"deleted": asked.engine})
+
+
+def named(text: str) -> tuple[str, Any]:
+    """``api_key`` alone is asked for on the terminal or read from standard input, as ``api_key=-`` is."""
+    return pair(text) if "=" in text else (text.strip(), "-")
+
+
+ENGINE = option("engine", help="its name; `linecard engines ls` lists them")
+SETTINGS = option(
+    "settings",
+    nargs="*",
+    type=named,
+    metavar="name[=value]",
+    help="api_key alone asks for it, or reads it from standard input; what follows = others see. null takes one away",
+)
+
+WORD = Word(
+    "engines",
+    "the speech engines agents talk with, and this workspace's own settings of them",
+    {
+        "ls": Verb(ls, "list them, and whether they are ready"),
+        "set": Verb(change, "set one up for this workspace: sealed, used by its agents alone", (ENGINE, SETTINGS)),
+        "rm": Verb(rm, "forget this workspace's settings of one", (ENGINE,)),
+    },
+)
+main = WORD.main
