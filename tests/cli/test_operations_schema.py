@@ -9,7 +9,6 @@ from pathlib import Path
 
 from cli.town import ADMIN, Run, Served
 
-
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 

@@ -24,7 +24,7 @@ FILTER_FIELDS = {
     "inbound_filter_mode": "phone_inbound_filter_mode",
     "outbound_filter_mode": "phone_outbound_filter_mode",
 }
-FIXED = ("id", "handle", "created_at", "updated_at", "ignored", "effective_system_prompt", "llm_id")
+FIXED = ("id", "handle", "created_at", "updated_at", "ignored", "warnings", "effective_system_prompt", "llm_id")
 OBJECTS = ("tts", "transcriber", "llm")
 """What other clients write; the server reads them too."""
 COLUMNS = (

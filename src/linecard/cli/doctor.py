@@ -72,12 +72,13 @@ async def _server(client: Client) -> list[Finding]:
 
 def _ready(client: Client, response: httpx.Response) -> Finding:
     try:
-        problems = response.json()["problems"]
+        told = response.json()
+        problems, degraded = told["problems"], told.get("degraded")
     except (ValueError, KeyError, TypeError):
         return Finding("server", client.where, False, f"what answers there ({response.status_code}) is no linecard")
     if problems:
         return Finding("server", client.where, False, f"not ready: {text(problems)}")
-    return Finding("server", client.where, True, "ready")
+    return Finding("server", client.where, True, f"ready, degraded: {text(degraded)}" if degraded else "ready")
 
 
 async def _key(client: Client) -> Finding:

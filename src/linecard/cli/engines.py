@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from linecard.cli.credentials import read_secret
 from linecard.cli.progress import step
-from linecard.cli.table import say, show_rows
+from linecard.cli.table import Column, say, show_rows
 from linecard.cli.typed import pair
-from linecard.cli.words import Verb, Word, option
+from linecard.cli.words import WIDE, Verb, Word, option
 from linecard.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 ROOT = "/ops/engines"
 COLUMNS = (
     "name",
-    ("can", lambda one: ", ".join(one["abilities"])),
-    ("used unnamed to", lambda one: ", ".join(one["default_for"])),
-    ("audio leaves", lambda one: "yes" if one["remote"] else "no"),
-    ("state", lambda one: one["why_not"] or "ready"),
+    Column("can", lambda one: ", ".join(one["abilities"])),
+    Column("default to", lambda one: ", ".join(one["default_for"]), rank=1),
+    Column("remote", lambda one: "yes" if one["remote"] else "no", rank=2),
+    Column("own settings", lambda one: " ".join(f"{name}={value}" for name, value in one["settings"].items()), rank=1),
+    Column("state", lambda one: one["why_not"] or "ready", flexible=True),
 )
 
 
@@ -68,7 +69,7 @@ WORD = Word(
     "engines",
     "the speech engines agents talk with, and this workspace's own settings of them",
     {
-        "ls": Verb(ls, "list them, and whether they are ready"),
+        "ls": Verb(ls, "list them, and whether they are ready", (WIDE,)),
         "set": Verb(change, "set one up for this workspace: sealed, used by its agents alone", (ENGINE, SETTINGS)),
         "rm": Verb(rm, "forget this workspace's settings of one", (ENGINE,)),
     },
