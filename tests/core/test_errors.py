@@ -31,6 +31,16 @@ def test_a_rate_limit_says_how_long_to_wait() -> None:
     [
         ("call to +919876543210 failed", "9876543210"),
         ("from (415) 555-0100 ext", "555-0100"),
+        ("GET /phone_numbers?filter%5Bphone_number%5D=%2B14155550111&page=1", "4155550111"),
+        ("GET /v1/calls?to_number=%2b14155550111 HTTP/1.1", "4155550111"),
+        ("To=%2B14155550111&From=%2B14155550142", "4155550142"),
+        ("next=%252Fcalls%253Fto%253D%252B14155550111", "4155550111"),
+        ("sip%3A%2B14155550111%40pbx.example.com", "4155550111"),
+        ("sip%3A14155550111%40pbx.example.com", "4155550111"),
+        ("To=%2B1%20%28415%29%20555-0111&x", "555-0111"),
+        ("To=%2B1+415+555+0111", "555+0111"),
+        ("sip:+14155550111@pbx.example.com;user=phone", "4155550111"),
+        (r'{"to":"\u002B14155550111"}', "4155550111"),
         ("Authorization: Bearer abc.def-ghi", "abc.def-ghi"),
         ("bad key KEY0123456789ABCDEF0123_x", "KEY0123456789ABCDEF"),
         ("GET /media/AbCdEfGhIjKlMnOpQrStUv 101", "AbCdEfGhIjKlMnOpQrStUv"),
@@ -44,6 +54,8 @@ def test_redaction(text: str, gone: str) -> None:
 def test_ids_and_codes_survive_redaction() -> None:
     text = "error 21211 on 2026-11-20, call v3:abc, request RQ12"
     assert redact(text) == text
+    url = "GET /calls?on=2026-11-20&page%5Bsize%5D=250&id=4fe2b14155550111&trace=%7B00-2b14155550111ff%7D"
+    assert redact(url) == url
 
 
 def test_every_error_is_a_linecard_error_and_in_the_drawn_tree() -> None:
