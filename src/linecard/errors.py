@@ -27,7 +27,7 @@
           NumberUnavailable     somebody else has bought it, or it is no longer offered
           NotFound              the carrier knows no such call, number, recording
         RateLimited             slow down; ``retry_after`` seconds when told
-        ProviderUnavailable     5xx, timeout, no connection: on ``dial`` the outcome is unknown
+        ProviderUnavailable     5xx, timeout, no connection: on ``dial`` the outcome is unknown, unless nothing was sent
         UnreadableResponse      the carrier answered, but not in its own language
       SpeechFailed              a speech engine was asked, and it did not work
       AgentUnreachable          an agent's socket could not be opened, or it declined the call
@@ -331,7 +331,11 @@ class RateLimited(ProviderError):
 
 
 class ProviderUnavailable(ProviderError):
-    """The carrier is down, slow or unreachable. After ``dial`` the outcome is unknown: a phone may be ringing."""
+    """The carrier is down, slow or unreachable. After ``dial`` the outcome is unknown: a phone may be ringing.
+
+    ``sent`` is False where not one byte of the request can have reached the carrier (no connection came about):
+    nothing was dialled then, and it may be asked again.
+    """
 
     verb = "did not complete"
 
@@ -344,20 +348,27 @@ class ProviderUnavailable(ProviderError):
         status: int | None = None,
         code: str | None = None,
         next_step: str | None = None,
+        sent: bool = True,
     ) -> None:
+        self.sent = sent
         if next_step is None:
-            next_step = (
-                "The outcome is unknown and the phone may be ringing: do not dial again before checking the "
-                "carrier's call log, or waiting for its word with exchange.wait_for."
-                if operation == "dial"
-                else "Try again later; check the carrier's status page."
-            )
+            if operation != "dial":
+                next_step = "Try again later; check the carrier's status page."
+            elif sent:
+                next_step = (
+                    "The outcome is unknown and the phone may be ringing: do not dial again before checking the "
+                    "carrier's call log, or waiting for its word with exchange.wait_for."
+                )
+            else:
+                next_step = (
+                    "Nothing was sent, so no phone is ringing: check the network, then dial again."
+                )
         super().__init__(provider, operation, message, status=status, code=code, next_step=next_step)
 
     @property
     def outcome_unknown(self) -> bool:
         """True when the carrier may have done it all the same."""
-        return self.operation == "dial"
+        return self.operation == "dial" and self.sent
 
 
 class UnreadableResponse(ProviderUnavailable):

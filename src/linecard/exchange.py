@@ -23,6 +23,7 @@ from linecard.errors import (
     AuthenticationFailed,
     CallUnconfirmed,
     ConfigurationError,
+    InsufficientFunds,
     LinecardError,
     NotFound,
     NumberAlreadyAssigned,
@@ -248,8 +249,9 @@ class Exchange:
         ``line`` is the number's, from who has looked it up already.
 
         ``options`` are those of :class:`DialRequest`: timeout, machine_detection, record, caller_id, digits, extra.
-        Exactly one request goes to the carrier. ``ProviderUnavailable`` means the outcome is unknown: the call stays
-        in :meth:`calls_in_progress` until the carrier is heard of, or its ring time is over.
+        Exactly one request goes to the carrier. ``ProviderUnavailable`` means the outcome is unknown, unless its
+        ``sent`` is False: the call stays in :meth:`calls_in_progress` until the carrier is heard of, or its ring time
+        is over.
         """
         from_, to = e164(from_), e164(to)
         if line is None or line.number != from_:
@@ -294,8 +296,11 @@ class Exchange:
         await self.calls.open(call)
         try:
             seen = await provider.dial(request)
-        except ProviderUnavailable:
-            self.spawn(self._give_up(call, timeout + 60), "give up on a dial of unknown outcome")
+        except ProviderUnavailable as failed:
+            if failed.outcome_unknown:
+                self.spawn(self._give_up(call, timeout + 60), "give up on a dial of unknown outcome")
+            else:
+                await self.end_locally(call, EndReason.PROVIDER_UNAVAILABLE)
             raise
         except LinecardError as refused:
             await self.end_locally(call, _dial_reason(refused))
@@ -609,6 +614,7 @@ def _dial_reason(refused: LinecardError) -> EndReason:
     reasons: tuple[tuple[type[LinecardError], EndReason], ...] = (
         (NumberRejected, EndReason.INVALID_NUMBER),
         (PermissionDenied, EndReason.PROVIDER_PERMISSION_DENIED),
+        (InsufficientFunds, EndReason.PROVIDER_PERMISSION_DENIED),
         (AuthenticationFailed, EndReason.PROVIDER_AUTH_FAILED),
         (RateLimited, EndReason.PROVIDER_RATE_LIMITED),
         (ProviderError, EndReason.UNKNOWN),

@@ -6,6 +6,7 @@ Loaded once, on first use. Each load is isolated: a plugin that fails is recorde
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import threading
@@ -17,7 +18,7 @@ import pluggy
 from linecard import hookspecs
 from linecard.credentials import Credential
 from linecard.errors import ConfigurationError, PluginError, UnknownProvider
-from linecard.provider import CONTRACT, Provider, abstract_methods
+from linecard.provider import CONTRACT, Provider
 from linecard.redaction import redact
 
 if TYPE_CHECKING:
@@ -169,3 +170,8 @@ def call_event(event: CallEvent, line: Line | None) -> None:
         except Exception as failure:  # noqa: BLE001 - the one place where we swallow
             # No traceback: its lines and locals may quote the event, which holds numbers.
             log.error("observer %s failed: %s: %s", impl.plugin_name, type(failure).__name__, redact(str(failure)))
+
+
+def abstract_methods(cls: type[Provider]) -> list[str]:
+    """Contract methods ``cls`` still lacks, for error texts."""
+    return sorted(name for name, member in inspect.getmembers(cls) if getattr(member, "__isabstractmethod__", False))

@@ -6,16 +6,16 @@ lines those a carrier may have, where *overriding one is what declares the capab
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 from linecard.calls import Call, DialRequest, EndReason, StreamTarget
 from linecard.credentials import Credential
 from linecard.errors import (
     AuthenticationFailed,
+    ConfigurationError,
     InsufficientFunds,
     LinecardError,
     MalformedMessage,
@@ -175,8 +175,7 @@ class Provider(ABC):
     async def unconfigure_number(self, number: str, *, webhook_url: str) -> SyncResult:
         """Make the carrier send the number's calls to ``webhook_url`` no more; idempotent.
 
-        The account keeps the number. Settings that point elsewhere are left alone: they are somebody else's by now.
-        A number the account does not hold is ``ok=False``.
+        The account keeps the number, and settings that point elsewhere; a number it does not hold is ``ok=False``.
         """
         raise self.unsupported("unconfigure_number")
 
@@ -293,6 +292,23 @@ class Provider(ABC):
             )
         return kind(self.name, operation, message, status=status, code=code)
 
+    def unanswered(self, operation: str, failure: Exception) -> NoReturn:
+        """Raise the typed error for a request that got no answer; ``failure`` is what ``httpx`` raised over it."""
+        import httpx
+
+        # h11 looks at the headers before it writes the first byte; its other complaints come later.
+        illegal = isinstance(failure, httpx.LocalProtocolError) and str(failure).startswith("Illegal header")
+        if illegal or isinstance(failure, UnicodeError | httpx.InvalidURL | httpx.UnsupportedProtocol):
+            raise ConfigurationError(
+                f"{self.name} {operation} was not sent: the request cannot be written ({type(failure).__name__}). "
+                "Check the credential: a key, an id or base_url holds characters that do not belong there"
+            ) from None  # what it would quote is whole headers, keys and all
+        words = f"{type(failure).__name__}: {redact(str(failure), self.credential.secrets())}".rstrip(": ")
+        # https://www.python-httpx.org/exceptions/: these come before the request is handed to a connection.
+        if isinstance(failure, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError):
+            raise ProviderUnavailable(self.name, operation, words, sent=False) from failure
+        raise self.error(operation, None, message=words) from failure
+
     def retry_after(self, headers: Mapping[str, str]) -> float | None:
         """Seconds to wait that a 429 names, None when it names none."""
         try:
@@ -322,8 +338,7 @@ class Provider(ABC):
     ) -> Any:
         """One request to the carrier's REST API, one typed error if it fails, never a retry.
 
-        ``extra`` is merged last into ``json``, ``data`` or ``params``, whichever is given. Returns the decoded JSON
-        (None for an empty body).
+        ``extra`` is merged last into whichever of ``json``, ``data``, ``params`` is given. None for an empty body.
         """
         import httpx
 
@@ -335,19 +350,13 @@ class Provider(ABC):
             else:
                 params = {**(params or {}), **extra}
         root = getattr(self.credential, "base_url", None) or self.base_url
+        sent: dict[str, Any] = {"json": json, "data": data, "params": params, "timeout": self.timeout}
         try:
             response = await self.http.request(
-                method,
-                root + path,
-                json=json,
-                data=data,
-                params=params,
-                headers=dict(self.headers()),
-                auth=self.auth(),
-                timeout=self.timeout,
+                method, root + path, headers=dict(self.headers()), auth=self.auth(), **sent
             )
-        except httpx.HTTPError as failure:
-            raise self.error(operation, None, message=str(failure) or type(failure).__name__) from failure
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as failure:
+            self.unanswered(operation, failure)
         return self.read(response, operation)
 
     async def ask(self, into: Callable[[Any], T], method: str, path: str, *, operation: str, **request: Any) -> T:
@@ -387,14 +396,3 @@ _BY_STATUS: Mapping[int, type[ProviderError]] = {
     404: NotFound,
     429: RateLimited,
 }
-
-
-class ProviderPlugin(Protocol):
-    """The shape of a plugin module."""
-
-    def linecard_providers(self) -> list[type[Provider]]: ...
-
-
-def abstract_methods(cls: type[Provider]) -> list[str]:
-    """Contract methods ``cls`` still lacks, for error texts and scaffolds."""
-    return sorted(name for name, member in inspect.getmembers(cls) if getattr(member, "__isabstractmethod__", False))

@@ -36,6 +36,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 import httpx
+from pydantic import field_validator
 from linecard import plugins
 from linecard.calls import Call, CallStatus, Direction
 from linecard.credentials import Credential
@@ -81,6 +82,22 @@ class Defective(AcmeProvider):
     credential_type = Open
 """,
         {"test_secret_fields_are_secret"},
+    ),
+    "keys kept as pasted": (
+        """
+class Pasted(AcmeCredential):
+    @field_validator("*", mode="before")
+    @classmethod
+    def entered(cls, value):
+        return value
+
+class Defective(AcmeProvider):
+    credential_type = Pasted
+""",
+        {
+            "test_what_copying_adds_to_a_field_is_taken_off",
+            "test_what_no_key_holds_is_refused_when_it_is_entered",
+        },
     ),
     "secret in repr": (
         """
@@ -329,6 +346,7 @@ class Defective(AcmeProvider):
             "test_dial_is_one_request_and_gives_the_call",
             "test_a_failed_dial_is_never_sent_again",
             "test_a_failure_has_its_own_error",
+            "test_a_request_that_cannot_be_written_is_no_call_of_unknown_outcome",
         },
     ),
     "extra dropped": (
@@ -356,7 +374,11 @@ class Defective(AcmeProvider):
                                          headers=self.headers())
         return self.read(answer, operation)
 """,
-        {"test_a_failed_dial_is_never_sent_again", "test_a_failure_has_its_own_error"},
+        {
+            "test_a_failed_dial_is_never_sent_again",
+            "test_a_failure_has_its_own_error",
+            "test_a_request_that_cannot_be_written_is_no_call_of_unknown_outcome",
+        },
     ),
     "answer goes nowhere": (
         """

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from tenants import AcmeCredential, Tenant, make_tenant
 
-from linecard.credentials import CredentialSource
+from linecard.credentials import Credential, CredentialSource
 from linecard.errors import NumberAlreadyAssigned, NumberNotAssigned, UnknownCredential, UnknownProvider
 from linecard.numbers import SyncResult
 from linecard.registry import Line, NumberRegistry
@@ -183,6 +185,18 @@ async def test_a_credential_that_lacks_something_is_kept_and_refused_at_use(stor
     completed = await store.credentials.change(row, metadata={"account_sid": "AC9"})
     assert (completed.status, completed.missing, completed.account) == ("active", [], "AC9")
     assert (await store.credentials.credential(row.public_id)).account == "AC9"
+
+
+async def test_a_credential_kept_before_its_carrier_looked_closely_is_refused_by_its_fields(
+    store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def strict(provider: str, api_key: str, metadata: Mapping[str, Any]) -> Credential:
+        return AcmeCredential(api_key=SecretStr(api_key), account_sid="AC\u200b1")
+
+    monkeypatch.setattr(store.credentials, "_build", strict)
+    with pytest.raises(CredentialIncomplete, match=r"acme account_sid cannot be right: character 3 is U\+200B") as told:
+        await store.credentials.credential(tenant.credential.public_id)
+    assert told.value.missing == ["account_sid"]
 
 
 async def test_a_rotated_key_is_used_at_once(store: Store, tenant: Tenant) -> None:

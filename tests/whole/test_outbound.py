@@ -60,7 +60,7 @@ async def test_not_connected_is_told_quickly_and_with_its_reason(
     [
         (Outcome.INVALID_NUMBER, NumberRejected, EndReason.INVALID_NUMBER),
         (Outcome.FORBIDDEN, PermissionDenied, EndReason.PROVIDER_PERMISSION_DENIED),
-        (Outcome.NO_FUNDS, InsufficientFunds, EndReason.UNKNOWN),
+        (Outcome.NO_FUNDS, InsufficientFunds, EndReason.PROVIDER_PERMISSION_DENIED),
         (Outcome.THROTTLED, RateLimited, EndReason.PROVIDER_RATE_LIMITED),
     ],
 )

@@ -49,6 +49,12 @@ class Carriers:
         return made if sandbox is None else sandbox.credential(**_plain(made))
 
 
+def is_key(provider: str, field: str) -> bool:
+    """Whether a field of the carrier's credential is what people give as *the* key."""
+    told = plugins.get_provider(provider).credential_type.model_fields.get(field)
+    return told is not None and told.is_required() and told.annotation is SecretStr
+
+
 def _missing(kind: type[Credential], known: Mapping[str, Any]) -> list[InitErrorDetails]:
     """Required details that are not there. Secrets are not among them: the key is one, under some name."""
     return [

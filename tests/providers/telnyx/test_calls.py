@@ -147,7 +147,7 @@ async def test_a_failed_dial_is_posted_exactly_once(telnyx, carrier, status):
         assert "do not dial again" in str(caught.value)
 
 
-@pytest.mark.parametrize("failure", [httpx.ReadTimeout("slow"), httpx.ConnectError("refused")])
+@pytest.mark.parametrize("failure", [httpx.ReadTimeout("slow"), httpx.RemoteProtocolError("cut")])
 async def test_a_dial_without_an_answer_has_an_unknown_outcome_and_is_not_repeated(telnyx, carrier, failure):
     carrier.on("POST /calls", failure)
     with pytest.raises(ProviderUnavailable, match=type(failure).__name__) as caught:
@@ -155,6 +155,22 @@ async def test_a_dial_without_an_answer_has_an_unknown_outcome_and_is_not_repeat
     assert caught.value.outcome_unknown
     assert caught.value.status is None
     assert len(carrier.requests) == 1
+
+
+@pytest.mark.parametrize("failure", [httpx.ConnectError("refused"), httpx.ConnectTimeout("slow")])
+async def test_a_dial_that_found_no_connection_was_not_sent(telnyx, carrier, failure):
+    carrier.on("POST /calls", failure)
+    with pytest.raises(ProviderUnavailable, match="Nothing was sent") as caught:
+        await telnyx.dial(REQUEST)
+    assert not caught.value.outcome_unknown
+
+
+async def test_looking_for_the_application_is_not_dialling(carrier):
+    carrier.on("GET /call_control_applications", {"errors": []}, status=503)
+    async with httpx.AsyncClient(transport=httpx.MockTransport(carrier.handle)) as http:
+        with pytest.raises(ProviderUnavailable) as caught:
+            await TelnyxProvider(TelnyxCredential(api_key="KEY0123"), http).dial(REQUEST)
+    assert not caught.value.outcome_unknown and caught.value.status == 503
 
 
 @pytest.mark.parametrize(

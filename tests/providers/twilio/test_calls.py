@@ -111,13 +111,21 @@ async def test_dial_posts_exactly_once_whatever_the_carrier_answers(provider, ca
 
 
 @pytest.mark.parametrize(
-    "failure", [httpx.ReadTimeout("slow"), httpx.ConnectError("refused"), httpx.RemoteProtocolError("cut")]
+    ("failure", "unknown"),
+    [
+        (httpx.ReadTimeout("slow"), True),
+        (httpx.RemoteProtocolError("cut"), True),
+        (httpx.ConnectError("refused"), False),
+        (httpx.ConnectTimeout("slow"), False),
+        (httpx.PoolTimeout("full"), False),
+    ],
 )
-async def test_dial_is_not_repeated_when_no_answer_comes(provider, carrier, kit, failure):
+async def test_dial_is_not_repeated_when_no_answer_comes(provider, carrier, kit, failure, unknown):
     carrier.breaks(failure)
     with pytest.raises(ProviderUnavailable) as caught:
         await provider.dial(dial_request(kit))
-    assert len(carrier.requests) == 1 and caught.value.outcome_unknown and caught.value.status is None
+    assert len(carrier.requests) == 1 and caught.value.status is None
+    assert caught.value.outcome_unknown is unknown and ("may be ringing" in str(caught.value)) is unknown
 
 
 @pytest.mark.parametrize(

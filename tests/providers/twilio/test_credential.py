@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from linecard.errors import ConfigurationError, LinecardError
 
 SID = "AC" + "0" * 32
+KEY = "SK" + "1" * 32
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,42 @@ def test_an_account_sid_of_another_kind_is_refused_without_showing_secrets():
     with pytest.raises(ValidationError) as caught:
         TwilioCredential(account_sid="SK1", auth_token="hush")
     assert "account_sid" in str(caught.value) and "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"api_key_sid": KEY}, "twilio api_key_secret is missing"),
+        ({"api_key_secret": "deep"}, "twilio api_key_sid is missing"),
+        ({"api_key_sid": KEY, "api_key_secret": " \n"}, "twilio api_key_secret is missing"),
+        ({"account_sid": KEY}, "twilio account_sid is an Account SID.*this is the SID of an API key"),
+        ({"api_key_sid": SID, "api_key_secret": "deep"}, "twilio api_key_sid is the SID of an API key.*an Account SID"),
+        ({"auth_token": SID}, "twilio auth_token begins with an Account SID, which is no secret"),
+        ({"auth_token": f"{SID}:hush"}, "twilio auth_token begins with an Account SID"),
+        ({"api_key_sid": KEY, "api_key_secret": KEY}, "twilio api_key_secret begins with the SID of an API key"),
+    ],
+)
+def test_half_a_key_and_fields_mixed_up_are_refused_when_entered(fields, told):
+    with pytest.raises(ValidationError, match=told) as caught:
+        TwilioCredential(**{"account_sid": SID, "auth_token": "hush", **fields})
+    assert not {"hush", "deep", KEY} & set(str(caught.value).split())
+
+
+@pytest.mark.parametrize(
+    ("key", "metadata", "told"),
+    [
+        (f"{KEY}:deep", {"account_sid": SID}, "an API key is not enough"),
+        (f"{SID}:hush", {"account_sid": "AC" + "1" * 32}, "another account"),
+    ],
+)
+def test_a_pair_that_cannot_be_meant_is_refused(key, metadata, told):
+    with pytest.raises(ConfigurationError, match=told):
+        TwilioCredential.from_api_key(key, metadata)
+
+
+def test_a_pair_pasted_with_a_line_end_is_taken_apart():
+    credential = TwilioCredential.from_api_key(f'\ufeff"{SID}:hush"\r\n')
+    assert credential.login == (SID, "hush")
 
 
 def test_secrets_do_not_show():

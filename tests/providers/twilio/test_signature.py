@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from linecard_twilio import TwilioCredential, TwilioProvider
 from linecard_twilio.signature import check, signature
+from pydantic import SecretStr
 from shared_documents import shared_path
 
 from linecard.errors import SignatureInvalid
@@ -128,7 +129,8 @@ def test_a_missing_key_is_refused_even_with_a_signature_made_without_one():
     request = WebhookRequest("POST", URL, {"x-twilio-signature": made, "content-type": FORM}, body)
     with pytest.raises(SignatureInvalid, match="no auth token"):
         check(request, "")
-    provider = TwilioProvider(TwilioCredential(account_sid="AC" + "0" * 32, auth_token=""))
+    credential = TwilioCredential(account_sid="AC" + "0" * 32, auth_token="hush")
+    provider = TwilioProvider(credential.model_copy(update={"auth_token": SecretStr("")}))
     with pytest.raises(SignatureInvalid, match="no auth token"):
         provider.verify(request)
 
@@ -166,6 +168,16 @@ def test_the_provider_checks_with_the_auth_token_never_the_api_key():
     TwilioProvider(credential).verify(signed())
     with pytest.raises(SignatureInvalid):
         TwilioProvider(credential.model_copy(update={"auth_token": credential.api_key_secret})).verify(signed())
+
+
+def test_while_the_token_is_rotated_either_one_signs():
+    sid = "AC" + "0" * 32
+    both = TwilioCredential(account_sid=sid, auth_token="the old one", secondary_auth_token=TOKEN)
+    TwilioProvider(both).verify(signed())
+    after = TwilioCredential(account_sid=sid, auth_token=TOKEN, secondary_auth_token="the next")
+    TwilioProvider(after).verify(signed())
+    with pytest.raises(SignatureInvalid):
+        TwilioProvider(TwilioCredential(account_sid=sid, auth_token="the old one")).verify(signed())
 
 
 @settings(deadline=None)  # a busy machine is no failure

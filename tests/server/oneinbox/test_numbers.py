@@ -15,6 +15,8 @@ from linecard.server.domain import orders
 from linecard.server.store import parse_id
 from linecard.testing.outcomes import PENDING_NUMBER
 
+SID = "AC00000000000000000000000000000007"
+
 
 @pytest.fixture(params=["twilio", "telnyx"])
 def provider(request: pytest.FixtureRequest) -> str:
@@ -100,6 +102,10 @@ async def test_a_new_token_is_for_the_account_that_the_old_key_named(house: Hous
         ({"provider": "plivo"}, ["body", "provider"]),
         ({"api_key": "naïve"}, ["body", "api_key"]),
         ({"api_key": ""}, ["body", "api_key"]),
+        ({"api_key": "to\u200bken"}, ["body", "api_key"]),
+        ({"api_key": "SK" + "0" * 32, "account_sid": SID}, ["body", "api_key"]),
+        ({"api_key": f"SK{'0' * 32}:secret", "account_sid": SID}, ["body", "api_key"]),
+        ({"metadata": {"account_sid": SID, "api_key_sid": "SK" + "0" * 32}}, ["body", "metadata", "api_key_secret"]),
         ({"name": ""}, ["body", "name"]),
         ({"metadata": {"account_sid": "not one"}}, ["body", "metadata", "account_sid"]),
         ({"metadata": {"base_url": "http://169.254.169.254"}}, ["body", "metadata"]),
@@ -114,6 +120,23 @@ async def test_a_credential_that_cannot_be_is_refused_and_none_is_kept(
     refused = await house.ask("POST", "/v1/credentials", 422, json=body)
     assert refused["detail"][0]["loc"] == where
     assert (await house.ask("GET", "/v1/credentials"))["total"] == before
+
+
+async def test_a_key_pasted_with_a_line_end_is_kept_without_it(house: House, provider: str) -> None:
+    made = await credential(house, provider, api_key=f'\ufeff"{API_KEYS[provider]}"\r\n')
+    assert made["masked_key"] == f"…{API_KEYS[provider][-4:]}"
+    assert (await house.ask("POST", f"/v1/credentials/{made['id']}/verify"))["ok"] is True
+
+
+async def test_half_an_api_key_is_replaced_beside_the_other_half(house: House) -> None:
+    whole = {"account_sid": SID, "api_key_sid": "SK" + "0" * 32, "api_key_secret": "the-first-secret"}
+    made = await credential(house, "twilio", api_key="the-auth-token", metadata=whole)
+    path = f"/v1/credentials/{made['id']}"
+    await house.ask("PATCH", path, json={"metadata": {"api_key_secret": "the-second-secret"}})
+    refused = await house.ask("PATCH", path, 422, json={"metadata": {"api_key_sid": None}})
+    assert refused["detail"][0]["msg"].startswith("twilio api_key_sid is missing")
+    none = {"metadata": {"api_key_sid": None, "api_key_secret": None}}
+    assert (await house.ask("PATCH", path, json=none))["status"] == "active"
 
 
 async def test_a_credential_in_use_stays_until_its_numbers_are_gone(house: House, provider: str) -> None:

@@ -133,7 +133,13 @@ class TelnyxProvider(Provider):
     async def dial(self, request: DialRequest) -> Call:
         if problem := commands.stream_problem(request.stream, answering=False):
             raise self.unsupported("dial", problem)
-        connection = self.credential.connection_id or await self._connection(request.status_url)
+        try:
+            connection = self.credential.connection_id or await self._connection(request.status_url)
+        except ProviderUnavailable as unanswered:
+            # Only the application was asked for: nothing has been dialled.
+            raise type(unanswered)(
+                self.name, "dial", unanswered.message, status=unanswered.status, code=unanswered.code, sent=False
+            ) from unanswered
         command = commands.dial(request, connection, request.reference or uuid4().hex)
         made = await self._sdk.record(
             "dial", lambda telnyx: telnyx.calls.with_raw_response.dial(**command, extra_body=dict(request.extra))

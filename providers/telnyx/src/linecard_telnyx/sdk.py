@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from linecard.errors import UnreadableResponse
 from linecard.provider import Provider
-from linecard.redaction import redact
 
 if TYPE_CHECKING:
     from telnyx import AsyncTelnyx
@@ -61,9 +60,10 @@ class Sdk:
             response = refused.response
         except APIConnectionError as unanswered:
             failure = unanswered.__cause__ if isinstance(unanswered.__cause__, Exception) else unanswered
+        except (UnicodeError, httpx.InvalidURL) as unwritable:
+            failure = unwritable
         if failure is not None:
-            words = f"{type(failure).__name__} {redact(str(failure), (self.api_key,))}".strip()
-            raise self.provider.error(operation, None, message=words) from failure
+            self.provider.unanswered(operation, failure)
         if 300 <= response.status_code < 400:
             raise UnreadableResponse(
                 self.provider.name, operation, "a redirect, which the API never sends", status=response.status_code

@@ -55,7 +55,7 @@ class TwilioProvider(Provider):
     # --- no I/O -------------------------------------------------------------------------------------------------
 
     def verify(self, request: WebhookRequest) -> None:
-        signature.check(request, self.credential.auth_token.get_secret_value())
+        signature.check(request, *self.credential.signing_tokens)
 
     def parse_webhook(self, request: WebhookRequest) -> CallEvent:
         return wire.parse(request)

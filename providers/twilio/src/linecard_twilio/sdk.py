@@ -83,8 +83,8 @@ async def ask(
     understood = True
     try:
         await work(client)
-    except (httpx.HTTPError, httpx.InvalidURL) as failure:
-        raise provider.error(operation, None, message=str(failure) or type(failure).__name__) from failure
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as failure:
+        provider.unanswered(operation, failure)
     except _STUMBLES:
         # Ours is raised further down, out of its context: the SDK's repeats the carrier's text, whole numbers and all.
         understood = False
@@ -101,8 +101,8 @@ async def download(provider: Provider, operation: str, path: str) -> bytes:
     transport, client = _client(provider, {})
     try:
         await client.request_async("GET", API + path, headers={"Accept": "*/*"}, allow_redirects=True)
-    except (httpx.HTTPError, httpx.InvalidURL) as failure:
-        raise provider.error(operation, None, message=str(failure) or type(failure).__name__) from failure
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as failure:
+        provider.unanswered(operation, failure)
     answer = transport.answers[-1]
     if answer.status_code != 200:
         provider.read(answer, operation)

@@ -20,9 +20,9 @@ HEADER = "x-twilio-signature"
 FORM = "application/x-www-form-urlencoded"
 
 
-def check(request: WebhookRequest, auth_token: str) -> None:
-    """Return if ``request`` was signed with ``auth_token``, else raise ``SignatureInvalid``."""
-    if not auth_token:
+def check(request: WebhookRequest, *auth_tokens: str) -> None:
+    """Return if ``request`` was signed with one of ``auth_tokens``, else raise ``SignatureInvalid``."""
+    if not auth_tokens or not all(auth_tokens):
         raise SignatureInvalid("no auth token to check the webhook with: set auth_token in the credential")
     given = request.header(HEADER)
     if not given:
@@ -30,7 +30,11 @@ def check(request: WebhookRequest, auth_token: str) -> None:
     pairs = _signed_pairs(request)
     sent = given.encode("utf-8", "replace")
     # No early exit: every candidate is compared, each in constant time.
-    fits = [hmac.compare_digest(signature(url, pairs, auth_token).encode(), sent) for url in _urls(request.url)]
+    fits = [
+        hmac.compare_digest(signature(url, pairs, auth_token).encode(), sent)
+        for url in _urls(request.url)
+        for auth_token in auth_tokens
+    ]
     if not any(fits):
         raise SignatureInvalid(
             "X-Twilio-Signature does not fit. Check auth_token, and that public_url is exactly what Twilio was given"

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from linecard.errors import LinecardError
+from linecard.errors import ConfigurationError, LinecardError, UnknownProvider
 from linecard.provider import Capability
 from linecard.server.auth import Caller
+from linecard.server.carriers import is_key
 from linecard.server.domain.callers import need_admin
 from linecard.server.domain.refusals import CredentialRequired, Invalid, Unknown
 from linecard.server.reading import complaints
@@ -82,7 +83,8 @@ async def change(
     need_admin(caller, "changing a credential")
     row = await get(service, caller, credential_id)
     if api_key is not None or metadata is not None:
-        _refuse_malformed(service, row.provider, api_key, metadata or {})
+        held_key, held = service.store.credentials.held(row)
+        _refuse_malformed(service, row.provider, api_key or held_key, {**held, **(metadata or {})})
     if api_key is not None and row.status != "incomplete":
         metadata = await _with_what_the_old_key_told(service, row, api_key, metadata or {})
     return await service.store.credentials.change(row, name=name, api_key=api_key, metadata=metadata)
@@ -138,11 +140,18 @@ async def _with_what_the_old_key_told(
     return {**{name: getattr(held, name) for name in missing if isinstance(getattr(held, name, None), str)}, **metadata}
 
 
-def _refuse_malformed(service: Service, provider: str, api_key: str | None, metadata: Mapping[str, Any]) -> None:
-    """Details that are there must be right; details that are not there may come later."""
+def _refuse_malformed(service: Service, provider: str, api_key: str, metadata: Mapping[str, Any]) -> None:
+    """What is there must be right; what is not there may come later."""
     try:
-        service.carriers.build(provider, api_key or "-", {k: v for k, v in metadata.items() if k != "base_url"})
+        service.carriers.build(provider, api_key, {k: v for k, v in metadata.items() if k != "base_url"})
     except ValidationError as failure:
-        wrong = [one for one in complaints(failure, "metadata") if one["type"] != "missing"]
+        wrong = [one for one in complaints(failure, "body") if one["type"] != "missing"]
+        for one in wrong:
+            field = one["loc"][-1]
+            one["loc"] = ["body", "api_key"] if is_key(provider, field) else ["body", "metadata", field]
         if wrong:
-            raise Invalid([{**one, "loc": ["body", *one["loc"]]} for one in wrong]) from None
+            raise Invalid(wrong) from None
+    except UnknownProvider:
+        raise
+    except ConfigurationError as failure:
+        raise Invalid.field("api_key", str(failure)) from None

@@ -22,8 +22,8 @@ async def ring(service: Service, call: CallRow, agent: Agent, *, line: LineRow |
     """Ask the carrier once. Returns when it has taken the call; it is not answered yet.
 
     What the carrier refuses, it has refused before anything rang: the call ends ``failed`` with the reason, its place
-    in the day's limit is given back, and the typed error is raised. ``ProviderUnavailable`` leaves the call as it is:
-    a phone may be ringing.
+    in the day's limit is given back, and the typed error is raised. ``ProviderUnavailable`` leaves the call as it is
+    where its outcome is unknown: a phone may be ringing.
     """
     service.book.written(call)
     try:
@@ -36,11 +36,10 @@ async def ring(service: Service, call: CallRow, agent: Agent, *, line: LineRow |
             line=as_line(line) if line is not None else None,
             **_options(call, agent),
         )
-    except ProviderUnavailable as unknown:
-        await service.store.calls.note(call.id, error=error_note(unknown))
-        raise
     except LinecardError as refused:
         await service.store.calls.note(call.id, error=error_note(refused))
+        if isinstance(refused, ProviderUnavailable) and refused.outcome_unknown:
+            raise
         await give_up(service, call, EndReason.UNKNOWN)
         await service.store.limits.release(call.id)
         raise

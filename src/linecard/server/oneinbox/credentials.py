@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from linecard.credentials import trimmed, unwritable
 from linecard.server.domain import credentials
 from linecard.server.domain.refusals import Invalid
 from linecard.server.endpoints import Asked, Endpoint
 from linecard.server.oneinbox.shapes import Listing, Moment, Name, Sent, Shown, Slice, cut
 from linecard.server.store.models import CredentialRow
 
+
+def _entered(value: Any) -> Any:
+    """A key without what copying left around it; refused where it travels in no HTTP header."""
+    if not isinstance(value, str):
+        return value
+    if problem := unwritable(value := trimmed(value)):
+        raise ValueError(f"{problem}, which no key holds: copy it again from the carrier's console")
+    return value
+
+
 Secret = Annotated[
     str,
-    # It travels in HTTP headers, which hold nothing else.
+    BeforeValidator(_entered),
     Field(
-        pattern=r"^[\x21-\x7e]+$",
+        min_length=1,
         max_length=4096,
+        pattern=r"^[\x21-\x7e]+$",
         description="The carrier's key or token; stored sealed, never shown",
         examples=["a-key-of-the-carrier"],
     ),

@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic import ValidationError
 from sqlalchemy import bindparam, select, update
 
-from linecard.credentials import Credential
+from linecard.credentials import Credential, trimmed
 from linecard.errors import ConfigurationError, LinecardError, UnknownCredential
 from linecard.server.refusals import InUse
 from linecard.server.seal import Sealer
@@ -54,6 +54,17 @@ class CredentialIncomplete(ConfigurationError):
         self.credential_id = credential_id
         self.missing = missing
         super().__init__(f"credential {credential_id} lacks {', '.join(missing) or 'details'}: add them to it first")
+
+
+class CredentialUnusable(CredentialIncomplete):
+    """The credential is stored, and details of it cannot be right; they are what is ``missing``."""
+
+    def __init__(self, credential_id: str, problem: ValidationError) -> None:
+        # Without the input: that may be a secret.
+        found = problem.errors(include_url=False, include_context=False, include_input=False)
+        super().__init__(credential_id, sorted({".".join(map(str, one["loc"])) for one in found}))
+        why = "; ".join(one["msg"].removeprefix("Value error, ") for one in found)
+        self.args = (f"credential {credential_id} cannot be used: {why}. Correct it first",)
 
 
 class Credentials:
@@ -110,7 +121,7 @@ class Credentials:
             if current is None:
                 raise UnknownCredential(row.public_id)
             if api_key is not None or metadata is not None:
-                held_key, held = self._unseal(current)
+                held_key, held = self.held(current)
                 kept = {k: v for k, v in held.items() if k in OURS}
                 if not trusted and metadata is not None:
                     _refuse_ours(metadata)
@@ -173,8 +184,13 @@ class Credentials:
             raise CredentialIncomplete(row.public_id, row.missing)
         opened = self._opened.get(row.id)
         if opened is None or opened[0] != row.version:
-            api_key, metadata = self._unseal(row)
-            opened = self._opened[row.id] = (row.version, self._build(row.provider, api_key, metadata))
+            api_key, metadata = self.held(row)
+            try:
+                made = self._build(row.provider, api_key, metadata)
+            except ValidationError as problem:
+                # Kept before the carrier's plugin looked at it as closely as it does now.
+                raise CredentialUnusable(row.public_id, problem) from None
+            opened = self._opened[row.id] = (row.version, made)
         return opened[1]
 
     def _columns(
@@ -183,6 +199,8 @@ class Credentials:
         if not trusted:
             _refuse_ours(metadata)
         account, missing = None, []
+        api_key = trimmed(api_key)
+        metadata = {name: trimmed(value) if isinstance(value, str) else value for name, value in metadata.items()}
         try:
             account = self._build(provider, api_key, metadata).account
         except ValidationError as problem:
@@ -199,7 +217,8 @@ class Credentials:
             "missing": missing,
         }
 
-    def _unseal(self, row: CredentialRow) -> tuple[str, dict[str, Any]]:
+    def held(self, row: CredentialRow) -> tuple[str, dict[str, Any]]:
+        """The key and the further details, unsealed."""
         held = json.loads(self._sealer.open(row.sealed, place("credentials", "sealed", row.id)))
         return held["api_key"], held["metadata"]
 

@@ -6,10 +6,12 @@ import logging
 import re
 
 import pytest
+from pydantic import ValidationError
 
 from linecard import plugins
-from linecard.errors import LinecardError
-from linecard.provider import CONTRACT, abstract_methods
+from linecard.errors import ConfigurationError, LinecardError
+from linecard.plugins import abstract_methods
+from linecard.provider import CONTRACT
 from linecard.testing.conformance.kit import Kit, NoNetwork
 from linecard.testing.replay import always
 
@@ -41,6 +43,24 @@ class ContractChecks(Kit):
         held = type(self.credential).model_fields
         open_fields = [n for n in held if SOUNDS_SECRET.search(n) and isinstance(getattr(self.credential, n), str)]
         assert not open_fields, f"make these SecretStr: {', '.join(open_fields)}"
+
+    def test_what_copying_adds_to_a_field_is_taken_off(self) -> None:
+        """A line end, a space, an invisible character, quotation marks: the key is meant without them."""
+        for field, value in self.texts().items():
+            for before, after in (("", "\n"), (" ", "\r\n"), ("\ufeff", "\u200b"), ("\u00a0", "\t"), ('"', '"\n')):
+                made = type(self.credential).model_validate({**self.texts(), field: before + value + after})
+                assert self.texts(made)[field] == value, f"{field} keeps {(before, after)!r} around it"
+
+    def test_what_no_key_holds_is_refused_when_it_is_entered(self) -> None:
+        """Said then, naming provider and field and showing nothing; later it would look like the network's fault."""
+        for field, value in self.texts().items():
+            for wrong in ("\n", "\u200b", "\u00e9", "\x00"):
+                with pytest.raises((ValidationError, ConfigurationError)) as caught:
+                    type(self.credential).model_validate({**self.texts(), field: value[:1] + wrong + value[1:]})
+                told = str(caught.value)
+                whose = self.credential.provider
+                assert field in told and whose in told, f"the error does not name {whose} and {field}"
+                assert len(value) < 4 or value[1:] not in told, f"the error shows {field}"
 
     def test_secrets_are_in_no_repr(self) -> None:
         credential = self.with_secret(value=SECRET)

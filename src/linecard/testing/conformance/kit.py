@@ -98,6 +98,13 @@ class Kit:
         secret = {name: SecretStr(value) for name in held if isinstance(getattr(self.credential, name), SecretStr)}
         return self.credential.model_copy(update=secret)
 
+    def texts(self, credential: Credential | None = None) -> dict[str, str]:
+        """The credential's texts by field, secrets in clear, as somebody would type them."""
+        held = credential or self.credential
+        values = {name: getattr(held, name) for name in type(held).model_fields if name != "provider"}
+        shown = {n: v.get_secret_value() if isinstance(v, SecretStr) else v for n, v in values.items()}
+        return {name: value for name, value in shown.items() if isinstance(value, str) and value}
+
     def dial_request(self, **changes: Any) -> DialRequest:
         """The one call the kit places."""
         facts: dict[str, Any] = {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import traceback
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from linecard.calls import Call, CallStatus, Direction
 from linecard.errors import (
     AuthenticationFailed,
+    ConfigurationError,
     NotFound,
     ProviderError,
     ProviderUnavailable,
@@ -27,6 +30,12 @@ from linecard.webhooks import WebhookReply
 
 HTML = "<html><head><title>502 Bad Gateway</title></head></html>"
 Act = Callable[[Provider], Coroutine[Any, Any, Any]]
+LEAKED = "kit-key-4d7a91"
+
+
+def _illegal_header(request: httpx.Request) -> NoReturn:
+    """What h11 says of a header it will not write: it quotes it."""
+    raise httpx.LocalProtocolError(f"Illegal header value b'Bearer {LEAKED}\\n'", request=request)
 
 FAILURES: dict[str, type[ProviderError]] = {
     "401": AuthenticationFailed,
@@ -117,6 +126,16 @@ class RestChecks(Kit):
             self.ask(wire, lambda p: p.dial(self.dial_request()))
         assert len(wire.requests) == 1, f"{len(wire.requests)} requests went out for one dial"
 
+    def test_a_request_that_cannot_be_written_is_no_call_of_unknown_outcome(self) -> None:
+        """Nothing was sent, and it is the credential that has to be looked at."""
+        self.skip_without_rest()
+        with contextlib.suppress(ConfigurationError):  # some encode what they log in with, and can send anything
+            self.ask(self.replayed("dial"), lambda p: p.dial(self.dial_request()), value="kit-sécret")
+        wire = Wire(_illegal_header)
+        with pytest.raises(ConfigurationError) as caught:
+            self.ask(wire, lambda p: p.dial(self.dial_request()), value=LEAKED)
+        assert LEAKED not in "".join(traceback.format_exception(caught.value)), "the traceback shows the key"
+
     @pytest.mark.parametrize(("operation", "failure", "expected"), CASES)
     def test_a_failure_has_its_own_error(self, operation: str, failure: str, expected: type[ProviderError]) -> None:
         self.skip_without_rest()
@@ -136,7 +155,9 @@ class RestChecks(Kit):
         assert error.provider == self.name
         assert error.operation == operation, f"the error names operation {error.operation!r}"
         if isinstance(error, ProviderUnavailable) and operation == "dial":
-            assert error.outcome_unknown and "do not dial again" in str(error)
+            unsent = failure == "refused"
+            assert error.outcome_unknown is not unsent, f"the outcome of a dial after {failure}: raise self.unanswered"
+            assert ("do not dial again" in str(error)) is not unsent
         if failure.isdigit():
             assert error.status == int(failure)
         if failure == "404":
