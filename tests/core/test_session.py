@@ -1,14 +1,17 @@
 """The media session over a socket in memory."""
 
 import asyncio
+import json
+from collections.abc import Callable
 
 import pytest
 from fake_carriers import FakeFrames, MemoryTransport
+from media_sockets import RelayFrames
 
 from linecard import AudioFormat, AudioReceived, Call, CallStatus, DigitPressed, Direction, EndReason, MarkReached
 from linecard.errors import StreamNotOpen
 from linecard.event_queue import QUEUE_FRAMES
-from linecard.events import UnknownEvent
+from linecard.events import StreamStarted, UnknownEvent
 from linecard.session import MediaSession
 
 CALL = Call(
@@ -26,13 +29,29 @@ class Control:
         self.asked: list[object] = []
 
     async def hang_up(self, call: Call | str, reason: EndReason = EndReason.API_STOP) -> None:
-        self.asked.append(reason)
+        self.asked.append((call, reason))
 
     async def transfer(self, call: Call | str, to: str) -> None:
-        self.asked.append(to)
+        self.asked.append((call, to))
 
     async def send_digits(self, call: Call | str, digits: str) -> None:
-        self.asked.append(digits)
+        self.asked.append((call, digits))
+
+
+class Recorder:
+    """A tap that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[object, ...]] = []
+
+    def caller(self, payload: bytes) -> None:
+        self.told.append(("caller", payload))
+
+    def agent(self, payload: bytes, starts_in: float) -> None:
+        self.told.append(("agent", payload, round(starts_in, 3)))
+
+    def cut(self) -> None:
+        self.told.append(("cut",))
 
 
 class Line:
@@ -60,7 +79,8 @@ async def test_events_come_in_order_and_iteration_ends_with_the_stream() -> None
     for message in ({"event": "media", "audio": "a"}, {"event": "dtmf", "digit": "5"}, {"event": "stop"}):
         line.transport.say(**message)
     assert [e async for e in line.session] == [AudioReceived(b"a"), DigitPressed("5")]
-    assert line.session.custom == {"k": "v"}
+    assert (line.session.custom, line.session.stream_id) == ({"k": "v"}, "s1")
+    assert line.session.stop_reason == "asked" and line.session.ended and line.session.line_number == CALL.to
 
 
 async def test_a_lost_connection_is_a_stop() -> None:
@@ -91,6 +111,8 @@ async def test_unreadable_and_oversize_frames_become_events_and_harm_nothing() -
     line.transport.say(event="stop")
     seen = [e async for e in line.session]
     assert [getattr(e, "kind", "") for e in seen[:3]] == ["malformed", "malformed", "novelty"]
+    assert isinstance(seen[0], UnknownEvent) and seen[0].raw == {"error": "not a frame", "frame": b'{"event": "med'}
+    assert isinstance(seen[1], UnknownEvent) and seen[1].raw["error"] == "frame of 300000 bytes"
     assert isinstance(seen[2], UnknownEvent) and seen[2].raw["value"] == 1
     assert seen[3] == AudioReceived(b"still here")
     assert line.session.malformed_frames == 2
@@ -161,15 +183,418 @@ async def test_other_codecs_are_turned_into_the_common_one_both_ways() -> None:
     line.frames.audio_out = AudioFormat("PCMA", 8000)
     session = MediaSession(CALL, "a", line.frames, line.transport, line.control)
     line.reader.cancel()
-    from linecard.events import StreamStarted
-
     line.frames.open = True
     session.deliver(StreamStarted("c1", "s", AudioFormat("L16", 16000)))
     session.deliver(AudioReceived(b"\x00\x00" * 320))
     event = await anext(session)
     assert isinstance(event, AudioReceived)
     assert 100 < len(event.payload) <= 160 and set(event.payload) <= {0xFF, 0x7F}
+    assert not session.relays, "the carrier's codec is not the session's"
     await session.send_audio(b"\xff" * 160)
     sent = line.transport.sent[-1]["audio"].encode("latin-1")
     assert len(sent) == 160 and set(sent) <= {0xD5, 0x55}
     assert session.sent == pytest.approx(0.02)
+
+
+async def test_what_comes_with_a_sound_survives_another_codec() -> None:
+    line = Line()
+    session = MediaSession(CALL, "a", line.frames, line.transport, line.control)
+    line.reader.cancel()
+    session.deliver(StreamStarted("c1", "s", AudioFormat("L16", 16000)))
+    session.deliver(AudioReceived(b"\x00\x00" * 320, "inbound", 7, 140, {"chunk": 7}))
+    event = await anext(session)
+    assert isinstance(event, AudioReceived)
+    assert (event.track, event.sequence, event.timestamp, event.raw) == ("inbound", 7, 140, {"chunk": 7})
+
+
+async def test_acting_on_the_call_names_this_call() -> None:
+    line = await Line().start()
+    await line.session.hang_up()
+    await line.session.hang_up(EndReason.SILENCE_TIMEOUT)
+    await line.session.transfer("+12125550123")
+    await line.session.send_digits("12#")
+    assert line.control.asked == [
+        (CALL, EndReason.AGENT_HANGUP), (CALL, EndReason.SILENCE_TIMEOUT), (CALL, "+12125550123"), (CALL, "12#"),
+    ]  # fmt: skip
+    line.reader.cancel()
+
+
+async def test_a_second_start_changes_nothing() -> None:
+    line = await Line().start()
+    line.session.deliver(StreamStarted("c2", "s2", AudioFormat("PCMA", 8000), custom={"k": "other"}))
+    assert (line.session.stream_id, line.session.custom, line.session.relays) == ("s1", {"k": "v"}, True)
+    line.reader.cancel()
+
+
+async def test_no_start_in_time_is_none_and_a_stream_that_stops_before_it_has_none() -> None:
+    line = Line()
+    assert await line.session.wait_started(0.01) is None
+    line.session.stop("gone")
+    assert await line.session.wait_started(1) is None
+    line.reader.cancel()
+
+
+async def test_the_first_reason_a_stream_stopped_for_stands() -> None:
+    line = await Line().start()
+    line.session.stop("asked")
+    await line.session.close(1001)
+    assert (line.session.stop_reason, line.transport.closed) == ("asked", 1001)
+    await asyncio.wait_for(line.session.wait_stopped(), 1)
+    line.reader.cancel()
+
+
+# --- how much was heard ---------------------------------------------------------------------------------------------
+
+
+async def test_time_passes_by_the_clock_between_marks() -> None:
+    line = await Line(echo_marks=False).start()
+    await line.session.send_audio(b"")
+    assert line.transport.sent == [] and line.session.sent == 0
+    await line.session.send_audio(b"\xff" * 8000)
+    line.now = 0.25
+    session = line.session
+    assert (session.sent, session.heard, session.remaining, session.queued) == pytest.approx((1.0, 0.25, 0.75, 1.0))
+    assert session.silent_for == pytest.approx(-0.75)
+    line.now = 3.0
+    assert (session.heard, session.remaining, session.silent_for) == pytest.approx((1.0, 0.0, 2.0))
+    line.reader.cancel()
+
+
+async def test_a_mark_of_our_own_goes_out_every_half_second_of_sound() -> None:
+    line = await Line(echo_marks=False).start()
+    for _ in range(6):
+        await line.session.send_audio(b"\xff" * 1992)  # 0.249 s
+    kinds = [message["event"] for message in line.transport.sent]
+    assert kinds == ["media", "media", "media", "mark", "media", "media", "media", "mark"]
+    line.reader.cancel()
+
+
+async def test_a_mark_sends_the_unfinished_tail_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = await Line(echo_marks=False).start()
+    monkeypatch.setattr(line.frames, "flush", lambda: line.frames.encode_audio(b"tail"))
+    for act in (line.session.mark("m"), line.session.flush()):
+        line.transport.sent.clear()
+        await act
+        assert line.transport.sent[0] == {"event": "media", "audio": "tail"}
+    line.transport.sent.clear()
+    await line.session.send_audio(b"\xff" * 160)
+    waiting = asyncio.ensure_future(line.session.drain(timeout=5))
+    await asyncio.sleep(0)
+    assert [m["event"] for m in line.transport.sent] == ["media", "media", "mark"]
+    assert line.transport.sent[1]["audio"] == "tail"
+    line.session.stop("over")
+    await asyncio.wait_for(waiting, 1)
+    line.transport.sent.clear()
+    await line.session.flush()
+    assert line.transport.sent == [], "nothing is sent on a stream that is over"
+    line.reader.cancel()
+
+
+async def test_a_clear_lets_go_whoever_waits_for_the_end_and_tells_the_carrier() -> None:
+    line = await Line(echo_marks=False).start()
+    await line.session.send_audio(b"\xff" * 80_000)
+    waiting = asyncio.ensure_future(line.session.drain())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    line.now = 2.0
+    cleared = await line.session.clear()
+    await asyncio.wait_for(waiting, 1)
+    assert (cleared.heard, cleared.dropped) == pytest.approx((2.0, 8.0))
+    assert line.transport.sent[-1] == {"event": "clear"}
+    line.reader.cancel()
+
+
+async def test_a_drain_ends_with_the_stream_at_its_timeout_or_at_once_when_all_was_heard() -> None:
+    line = await Line(echo_marks=False).start()
+    await asyncio.wait_for(line.session.drain(), 1)  # nothing was sent
+    await line.session.send_audio(b"\xff" * 800_000)
+    await asyncio.wait_for(line.session.drain(timeout=0.01), 1)
+    waiting = asyncio.ensure_future(line.session.drain())
+    await asyncio.sleep(0)
+    line.session.stop("gone")
+    await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(line.session.drain(), 1)  # on a stream that is over there is nothing to wait for
+    line.reader.cancel()
+
+
+async def test_without_a_word_from_the_carrier_a_drain_waits_for_the_sound_and_two_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited: list[float | None] = []
+    wait = asyncio.wait
+
+    async def noting(tasks: set[asyncio.Future[object]], *, timeout: float | None = None, **how: object) -> object:
+        waited.append(timeout)
+        return await wait(tasks, timeout=0, **how)  # type: ignore[call-overload]
+
+    line = await Line(echo_marks=False).start()
+    await line.session.send_audio(b"\xff" * 8000)
+    line.now = 0.25
+    monkeypatch.setattr(asyncio, "wait", noting)
+    await line.session.drain()
+    await line.session.drain(timeout=0.5)
+    assert waited == [pytest.approx(2.75), 0.5]
+    monkeypatch.undo()
+    line.reader.cancel()
+
+
+@pytest.mark.parametrize(("timeout", "waits"), [(None, 0.75), (0.5, 0.5), (9.0, 0.75)])
+async def test_without_marks_a_drain_goes_by_the_clock(
+    timeout: float | None, waits: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+
+    async def noting(task: object, seconds: float) -> None:
+        waited.append(seconds)
+        task.close()  # type: ignore[attr-defined]
+
+    line = await Line(marks=False).start()
+    await line.session.send_audio(b"\xff" * 8000)
+    line.now = 0.25
+    monkeypatch.setattr(asyncio, "wait_for", noting)
+    await line.session.drain(timeout)
+    line.now = 5.0
+    await line.session.drain(timeout)  # all was heard: no wait
+    monkeypatch.undo()
+    assert waited == [pytest.approx(waits)] and not any(m["event"] == "mark" for m in line.transport.sent)
+    line.reader.cancel()
+
+
+async def test_a_connection_that_breaks_while_speaking_ends_the_stream() -> None:
+    line = await Line().start()
+    line.transport.closed = 1006
+    with pytest.raises(StreamNotOpen, match="connection is gone"):
+        await line.session.send_audio(b"x")
+    assert line.session.stop_reason == "connection lost"
+    line.reader.cancel()
+
+
+# --- who hears along --------------------------------------------------------------------------------------------------
+
+
+async def test_a_recorder_is_told_of_both_sides_when_each_sound_plays_and_of_cuts() -> None:
+    line = await Line(echo_marks=False).start()
+    line.session.tap = recorder = Recorder()
+    assert line.session.tap is recorder
+    line.session.deliver(AudioReceived(b"hello"))
+    await line.session.send_audio(b"\xff" * 8000)
+    line.now = 0.25
+    await line.session.send_audio(b"\xfe" * 8000)
+    await line.session.clear()
+    assert recorder.told == [
+        ("caller", b"hello"), ("agent", b"\xff" * 8000, 0.0), ("agent", b"\xfe" * 8000, 0.75), ("cut",),
+    ]  # fmt: skip
+    line.reader.cancel()
+
+
+async def test_a_recorder_gets_the_common_format_whatever_the_carrier_uses() -> None:
+    line = Line()
+    line.frames.audio_out = AudioFormat("PCMA", 8000)
+    session = MediaSession(CALL, "a", line.frames, line.transport, line.control, clock=lambda: 0.0)
+    line.reader.cancel()
+    session.tap = recorder = Recorder()
+    line.frames.open = True
+    session.deliver(StreamStarted("c1", "s", AudioFormat("PCMA", 8000)))
+    session.deliver(AudioReceived(b"\xd5" * 4))
+    await session.send_audio(b"\xff" * 160)
+    assert recorder.told == [("caller", b"\xfe" * 4), ("agent", b"\xff" * 160, 0.0)]
+
+
+# --- sound passed on without being looked at ------------------------------------------------------------------------
+
+
+async def test_relayed_sound_goes_on_as_it_came_and_waits_for_what_the_handler_has_not_taken() -> None:
+    line = Line()
+    line.frames = RelayFrames()
+    session = MediaSession(CALL, "a", line.frames, line.transport, line.control, clock=lambda: line.now)
+    line.reader.cancel()
+    reader = asyncio.ensure_future(session.read())
+    line.transport.say(event="start", call_id="c1")
+    assert await session.wait_started(1)
+    passed: list[str] = []
+
+    async def relay(audio: str) -> None:
+        passed.append(audio)
+
+    stopped: list[str] = []
+    session.relay, session.relay_stopped = relay, lambda: stopped.append("told")
+    line.transport.say(event="dtmf", digit="1")
+    line.transport.say(event="media", audio="b25l", plain=1)  # behind a key that nobody has taken yet
+    while session.waiting < 2:
+        await asyncio.sleep(0)
+    assert passed == []
+    assert [await anext(session), await anext(session)] == [DigitPressed("1"), AudioReceived(b"one")]
+    line.transport.say(event="media", audio="dHdv", plain=1)
+    while not passed:
+        await asyncio.sleep(0)
+    assert passed == ["dHdv"] and session.waiting == 0
+    session.stop_relaying()
+    line.transport.say(event="media", audio="b25l", plain=1)
+    assert await anext(session) == AudioReceived(b"one") and stopped == ["told"] and not session.relays_now
+    line.transport.lose()
+    await reader
+
+
+async def test_an_oversize_frame_is_refused_and_not_relayed() -> None:
+    line = Line()
+    line.frames = RelayFrames()
+    session = MediaSession(CALL, "a", line.frames, line.transport, line.control)
+    line.reader.cancel()
+    reader = asyncio.ensure_future(session.read())
+    line.transport.say(event="start", call_id="c1")
+    assert await session.wait_started(1)
+    passed: list[str] = []
+
+    async def relay(audio: str) -> None:
+        passed.append(audio)
+
+    session.relay = relay
+    line.transport.say(event="media", audio="QUJD" * 100_000, plain=1)
+    event = await asyncio.wait_for(anext(session), 1)
+    assert isinstance(event, UnknownEvent) and event.kind == "malformed" and passed == []
+    line.transport.lose()
+    await reader
+
+
+async def test_sound_that_is_base64_already_is_sent_as_it_is_where_the_carrier_takes_it_so() -> None:
+    line = Line()
+    line.frames = RelayFrames()
+    session = MediaSession(CALL, "a", line.frames, line.transport, line.control, clock=lambda: 0.0)
+    line.reader.cancel()
+    with pytest.raises(StreamNotOpen):
+        await session.send_relayed("b25l", 3)
+    line.frames.open = True
+    session.deliver(StreamStarted("c1", "s"))
+    assert await session.send_relayed("b25l", 4000)
+    assert line.transport.sent[0]["audio"] == "b25l" and session.sent == pytest.approx(0.5)
+    assert line.transport.sent[1]["event"] == "mark", "half a second: time for a mark of ours"
+
+    other = MediaSession(CALL, "a", Coded(), line.transport, line.control)
+    other.deliver(StreamStarted("c1", "s"))
+    assert not await other.send_relayed("b25l", 3), "it must be coded anew"
+
+
+class Coded(RelayFrames):
+    """Takes A-law."""
+
+    audio_out = AudioFormat("PCMA", 8000)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = True
+
+
+class Pushing(MemoryTransport):
+    """A transport that pushes; ``look`` is who is shown frames first."""
+
+    paused = False
+    resumed: Callable[[], None] | None = None
+
+    def __init__(self) -> None:
+        super().__init__(echo_marks=False)
+        self.look: Callable[[bytes], bool] | None = None
+        self.gone = False
+
+    def write(self, frame: bytes) -> None:
+        if self.gone:
+            raise ConnectionError("gone")
+        self.sent.append(json.loads(frame))
+
+    async def push_to(self, receive: Callable[[bytes], object]) -> None:
+        async for frame in self:
+            receive(frame)
+
+    def look_first(self, look: Callable[[bytes], bool] | None) -> None:
+        self.look = look
+
+
+def pushing(frames: RelayFrames | None = None) -> tuple[Pushing, MediaSession, list[float]]:
+    transport, now = Pushing(), [0.0]
+    frames = frames or RelayFrames()
+    frames.open = True
+    session = MediaSession(CALL, "a", frames, transport, Control(), clock=lambda: now[0])
+    session.deliver(StreamStarted("c1", "s"))
+    return transport, session, now
+
+
+async def test_sound_is_shown_first_to_the_relay_unless_somebody_hears_along() -> None:
+    transport, session, _ = pushing()
+    outlet = session.outlet
+    assert outlet is not None and outlet.plain and transport.look is None
+
+    def look(frame: bytes) -> bool:
+        return True
+
+    passed: list[str] = []
+    session.relay_pushed(passed.append, look)
+    assert transport.look is look and session.relays_now
+    session.deliver(AudioReceived(b"one"))
+    assert passed == ["b25l"] and session.waiting == 0
+    session.tap = recorder = Recorder()
+    assert transport.look is None and not outlet.plain
+    session.deliver(AudioReceived(b"one"))
+    assert passed == ["b25l", "b25l"] and recorder.told == [("caller", b"one")]
+    session.tap = None
+    assert transport.look is look and outlet.plain
+    session.stop_relaying()
+    assert transport.look is None and not session.relays_now
+    session.deliver(AudioReceived(b"one"))
+    assert session.waiting == 1
+    session.stop("over")
+    assert not outlet.plain
+
+
+async def test_the_outlet_counts_what_it_sends_by_the_sessions_format_and_clock() -> None:
+    transport, session, now = pushing()
+    assert session.outlet is not None
+    assert session.outlet.send(b"\xff" * 16_000, "b25l", 2.5)
+    assert (session.sent, session.remaining) == pytest.approx((2.0, 2.0))
+    assert [m["event"] for m in transport.sent] == ["media", "mark"]
+    assert session.outlet.send(b"\xff" * 16_000, "b25l", 2.5)
+    assert not session.outlet.send(b"\xff" * 16_000, "b25l", 2.5), "four seconds ahead are too many"
+    now[0] = 1.6
+    assert session.outlet.send(b"\xff" * 80, "b25l", 2.5)
+
+
+async def test_what_the_outlet_leaves_to_the_session_is_recorded_coded_bounded_and_marked() -> None:
+    transport, session, now = pushing(Coded())
+    assert session.outlet is not None and not session.outlet.plain
+    session.tap = recorder = Recorder()
+    assert session.outlet.send(b"\xff" * 16_000, "unused", 2.5)
+    assert set(transport.sent[0]["audio"]) <= {"1", "V", "d", "X"} or transport.sent[0]["audio"] != "unused"
+    assert [m["event"] for m in transport.sent] == ["media", "mark"]
+    now[0] = 0.5
+    assert session.outlet.send(b"\xff" * 8_000, "unused", 2.5)
+    assert recorder.told == [("agent", b"\xff" * 16_000, 0.0), ("agent", b"\xff" * 8_000, 1.5)]
+    assert not session.outlet.send(b"\xff" * 80, "unused", 2.4)
+    assert session.outlet.send(b"\xff" * 80, "unused", 2.5), "just so much is not too much"
+    transport.gone = True
+    with pytest.raises(StreamNotOpen, match="connection is gone"):
+        session.outlet.send(b"\xff" * 80, "unused", 9.0)
+    assert session.stop_reason == "connection lost"
+    with pytest.raises(StreamNotOpen, match="over"):
+        session.outlet.send(b"\xff" * 80, "unused", 9.0)
+
+
+async def test_recorded_sound_in_the_carriers_own_codec_goes_out_as_it_came() -> None:
+    transport, session, _ = pushing()
+    session.tap = Recorder()
+    assert session.outlet is not None and session.outlet.send(b"\xff" * 160, "b25l", 2.5)
+    assert transport.sent == [{"event": "media", "audio": "b25l", "relayed": True}]
+
+
+async def test_a_carrier_without_marks_is_sent_none() -> None:
+    frames = RelayFrames()
+    frames.marks = False
+    transport, session, _ = pushing(frames)
+    assert session.outlet is not None and session.outlet.send(b"\xff" * 80_000, "b25l", 99.0)
+    await session.send_audio(b"\xff" * 80_000)
+    assert not any(m["event"] == "mark" for m in transport.sent)
+
+
+async def test_pushed_frames_are_read_until_the_transport_closes() -> None:
+    transport, session, _ = pushing()
+    transport.say(event="dtmf", digit="7")
+    transport.lose()
+    await session.read()
+    assert await anext(session) == DigitPressed("7") and session.stop_reason == "connection lost"

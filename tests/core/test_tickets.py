@@ -45,13 +45,54 @@ async def test_another_process_with_the_same_secret_and_store_redeems_it_and_no_
         await office(once=once).redeem(text)
 
 
-async def test_an_expired_ticket_is_refused() -> None:
+@pytest.mark.parametrize(("after", "good"), [(59.0, True), (59.9, True), (60.0, False), (61.0, False)])
+async def test_a_ticket_is_good_until_its_time_and_not_at_it(after: float, good: bool) -> None:
     clock = Clock()
     desk = office(clock=clock)
     text = desk.issue(**FACTS, ttl=60)
-    clock.now += 61
-    with pytest.raises(TicketRefused, match="expired"):
+    clock.now += after
+    if good:
+        assert (await desk.redeem(text)).provider == "p"
+        return
+    with pytest.raises(TicketRefused, match="expired") as refused:
         await desk.redeem(text)
+    assert refused.value.status == 403
+
+
+async def test_a_used_ticket_is_remembered_for_longer_than_it_is_good() -> None:
+    kept: list[tuple[str, float]] = []
+
+    class Once(MemoryOnce):
+        async def first(self, key: str, ttl: float) -> bool:
+            kept.append((key, ttl))
+            return await super().first(key, ttl)
+
+    desk = office(once=Once())
+    one, two = desk.issue(**FACTS, ttl=60), desk.issue(**FACTS, ttl=60)
+    await desk.redeem(one)
+    await desk.redeem(two)  # another ticket of the same call is another one
+    assert [ttl for _, ttl in kept] == [120.0, 120.0] and all(key.startswith("ticket:") for key, _ in kept)
+    assert len({key for key, _ in kept}) == 2
+
+
+async def test_a_secret_of_bytes_and_the_same_as_text_are_one_secret() -> None:
+    text = TicketOffice(SECRET.encode(), MemoryOnce(), clock=Clock()).issue(**FACTS, ttl=60)
+    assert (await office().redeem(text)).reference == "r1"
+
+
+async def test_a_ticket_respelled_with_its_padding_or_another_alphabet_is_refused() -> None:
+    lengths = set()
+    for filler in range(4):  # every length that base64 pads differently
+        text = office().issue(**{**FACTS, "reference": "r" * (20 + filler)}, ttl=60)
+        lengths.add(len(text) % 4)
+        assert not text.endswith("=") and set(text).isdisjoint("+/=")
+        assert (await office().redeem(text)).reference.startswith("rrr")
+        sealed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        respelled = {base64.urlsafe_b64encode(sealed).decode(), base64.b64encode(sealed).decode(), text + "="} - {text}
+        for other in respelled:
+            with pytest.raises(TicketRefused, match="not one of ours"):
+                await office().redeem(other)
+    assert len(lengths) == 3
 
 
 async def test_a_ticket_of_another_exchange_is_refused() -> None:
