@@ -125,6 +125,8 @@ class Exchange:
         url = urlsplit(public_url)
         if url.scheme not in ("https", "http") or not url.hostname or url.query or url.fragment:
             raise ConfigurationError(f"public_url must be like https://voice.example.com, not {public_url!r}")
+        if url.username is not None or url.password is not None:
+            raise ConfigurationError("public_url must not hold a user or password: carriers and agents get to see it")
         if url.scheme == "http" and url.hostname not in ("localhost", "127.0.0.1", "::1"):
             raise ConfigurationError("public_url must be https, except on loopback: calls and secrets travel over it")
         self.public_url = public_url.rstrip("/")

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import ssl
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cli.town import Run, Served
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from starlette.applications import Starlette
 
 from linecard.cli import progress
@@ -45,9 +56,10 @@ async def test_a_settings_file_that_cannot_be_read_is_said_to_be_that(run: Run, 
     assert "not TOML" in (await run("db", "upgrade", expect=2)).err
 
 
-async def test_a_list_that_is_no_json_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LINECARD_ALLOW", "US,DE")
-    assert "allow" in (await run("db", "upgrade", expect=2)).err
+async def test_a_list_that_is_no_list_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINECARD_ALLOW", "['US', 'DE']")
+    refused = await run("db", "upgrade", expect=2)
+    assert "allow (LINECARD_ALLOW): this is no list: write US,+4930" in refused.err
 
 
 @pytest.mark.parametrize("words", [("db", "upgrade"), ("agents", "ls", "--direct"), ("rotate-key",)], ids=" ".join)
@@ -83,6 +95,67 @@ async def test_an_address_where_something_else_answers_is_doubted(run: Run) -> N
     async with serve(Starlette(), sock := listening()):
         refused = await run("agents", "ls", "--url", url_of(sock), "--key", "k", expect=1)
     assert "is the URL right?" in refused.err
+
+
+def certificate(folder: Path) -> Path:
+    """A self-signed certificate for 127.0.0.1, with its key in the same file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "authority.pem"
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(private + made.public_bytes(Encoding.PEM))
+    return path
+
+
+@asynccontextmanager
+async def answering(tls: ssl.SSLContext | None) -> AsyncIterator[str]:
+    """Where an empty list is the answer to everything; with TLS the port alone differs from what it claims."""
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            body = b'{"items": [], "total": 0}'
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(body), body))
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls)
+    async with server:
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_a_certificate_that_is_not_trusted_is_said_to_be_that_and_can_be_trusted(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = certificate(tmp_path)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(authority)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    async with answering(tls) as url:
+        refused = await run("agents", "ls", "--url", url, "--key", "k", expect=1)
+        assert f"the certificate of {url} is not trusted" in refused.err and "SSL_CERT_FILE" in refused.err
+        assert "linecard serve`" not in refused.err
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+        await run("agents", "ls", "--url", url, "--key", "k")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nowhere.pem"))
+        assert "SSL_CERT_FILE" in (await run("agents", "ls", "--url", url, "--key", "k", expect=2)).err
+
+
+async def test_https_where_plain_http_is_spoken_is_said_to_be_that(run: Run) -> None:
+    async with answering(None) as url:
+        refused = await run("agents", "ls", "--url", url, "--key", "k", expect=1)
+    assert "does not speak TLS" in refused.err and "http://" in refused.err
 
 
 async def test_a_request_that_is_cut_off_may_have_been_done(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

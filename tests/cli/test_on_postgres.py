@@ -49,3 +49,16 @@ async def test_two_upgrades_at_once_are_one(run: Run, database: str) -> None:
     codes = await asyncio.gather(*(asyncio.to_thread(cli.main, ["db", "upgrade", "--json"]) for _ in range(2)))
     assert codes == [0, 0]
     assert "already" in (await run("db", "upgrade")).out
+
+
+@pytest.mark.parametrize("words", [("db", "upgrade"), ("agents", "ls", "--direct")], ids=" ".join)
+async def test_a_database_or_user_that_is_not_there_is_said_to_be_that(
+    run: Run, server: str, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("LINECARD_DATABASE", f"{server}/calls_of_nobody")
+    refused = await run(*words, expect=2)
+    assert "there is no database calls_of_nobody there: create it" in refused.err
+    stranger = f"postgresql://nobody_at_all:s3cret@{server.rpartition('@')[2]}/postgres"
+    monkeypatch.setenv("LINECARD_DATABASE", stranger)
+    refused = await run(*words, expect=2)
+    assert "does not accept this user" in refused.err and "s3cret" not in refused.err

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from linecard.errors import ConfigurationError
+from linecard.server.setting_mistakes import in_words
 from linecard.server.settings import Settings, page
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -92,3 +93,132 @@ def test_the_settings_page_is_fresh() -> None:
 
 def test_every_setting_is_described() -> None:
     assert all(field.description for field in Settings.model_fields.values())
+
+
+# --- mistakes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("written", ["US,+4930, sip:pbx.example.com", '["US", "+4930", "sip:pbx.example.com"]'])
+def test_a_list_is_written_with_commas_or_as_json(written: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINECARD_ALLOW", written)
+    monkeypatch.setenv("LINECARD_OUTWARD_ALLOW", "10.1.0.0/16,fd00::/8")
+    settings = Settings()
+    assert settings.allow == ["US", "+4930", "sip:pbx.example.com"]
+    assert settings.outward_allow == ["10.1.0.0/16", "fd00::/8"]
+
+
+@pytest.mark.parametrize("written", ["desk=agents:desk, bot=agents:bot", '{"desk":"agents:desk","bot":"agents:bot"}'])
+def test_a_table_is_written_as_pairs_or_as_json(written: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINECARD_HANDLERS", written)
+    assert Settings().handlers == {"desk": "agents:desk", "bot": "agents:bot"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "near"),
+    [
+        ("LINECARD_CALL_PER_DAY", "did you mean LINECARD_CALLS_PER_DAY?"),
+        ("LINECARD_DENNY", "did you mean LINECARD_DENY?"),
+        ("linecard_denny", "did you mean LINECARD_DENY?"),
+        ("LINECARD_PLUGIN", "did you mean LINECARD_PLUGINS?"),
+        ("LINECARD_FOO", "unset it"),
+        ("LINECARD_ENGINE__DEEPGRAM__API_KEY", "did you mean LINECARD_ENGINES__DEEPGRAM__API_KEY?"),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_refused_with_the_near_one(
+    variable: str, near: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(ConfigurationError, match="no setting is called") as refused:
+        Settings()
+    assert variable in str(refused.value) and near in str(refused.value)
+
+
+def test_variables_of_ours_that_are_no_settings_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = "CI PYTHON VENV PLUGINS URL KEY SECRET SHARED LIVE_ACME TEST_NUMBER ENGINES__DEEPGRAM__API_KEY".split()
+    kubernetes = "SERVICE_HOST SERVICE_PORT_HTTP PORT_8080_TCP PORT_8080_TCP_ADDR".split()
+    for name in (*ours, *kubernetes):
+        monkeypatch.setenv(f"LINECARD_{name}", "")
+    Settings()
+
+
+def test_a_misspelt_name_in_the_file_has_the_near_one_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "linecard.toml").write_text("call_per_day = 10\n")
+    with pytest.raises(ConfigurationError, match=r"call_per_day \(in linecard.toml\): did you mean calls_per_day\?"):
+        Settings()
+
+
+def test_a_settings_file_that_cannot_be_read_is_said_to_be_that(tmp_path: Path) -> None:
+    path = tmp_path / "linecard.toml"
+    path.write_bytes('allow = ["M\u00fcnchen"]'.encode("latin-1"))
+    with pytest.raises(ConfigurationError, match="not UTF-8"):
+        Settings()
+    path.write_text("port = ")
+    with pytest.raises(ConfigurationError, match="not TOML"):
+        Settings()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ConfigurationError, match="is a folder"):
+        Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("allow", ["us"], "did you mean 'US'?"),
+        ("deny", ["4420"], r"did you mean '+4420'?"),
+        ("allow", "['US']", "write US,+4930"),
+        ("handlers", "desk", "write name=value"),
+        ("database", "postgresql://me:s3cret@db.example:54e2/calls", "port is not a number"),
+        ("database", "postgresql://me:s3cret@db.example:0/calls", "port is not a number"),
+        ("database", "postgresql://me:s3/cret@db.example:5432/calls", "/ as %2F"),
+        ("database", "mysql://me:s3cret@db.example/calls", "'mysql'"),
+        ("database", "nonsense", "postgresql://user:password@host/name"),
+        ("outward_allow", ["10.0.0.1/8"], "did you mean '10.0.0.0/8'?"),
+        ("outward_allow", ["nonsense"], "write it like 10.1.0.0/16"),
+        ("public_url", "https://me:s3cret@voice.example.com", "user or password"),
+        ("public_url", "https://voice.example.com:99999", "port"),
+        ("public_url", "https://voice.example.com/?a=b", "query"),
+        ("public_url", "voice.example.com", "https://voice.example.com"),
+        ("otlp_endpoint", "collector:4318", "http://collector:4318/v1/traces"),
+        ("otlp_endpoint", "https://", "name a host"),
+        ("minutes_per_day", "inf", "finite"),
+        ("minutes_per_day", float("nan"), "finite"),
+        ("minutes_per_day", -1, "0"),
+        ("drain_seconds", "inf", "finite"),
+        ("data_dir", "~nobody-of-that-name/data", "user that is not there"),
+    ],
+)
+def test_a_value_that_can_do_nothing_is_refused_and_no_secret_shown(name: str, value: object, told: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings.model_validate({name: value})
+    (error,) = refused.value.errors()
+    assert error["loc"] == (name,) and "s3cret" not in str(refused.value)
+    assert told in in_words(error) or told in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["sqlite:///calls.db", "postgresql://me:p%40ss@[::1]:5432/calls?ssl=require", "postgresql+asyncpg://db.example/calls",
+     "postgresql:///calls?host=/run/postgresql"],
+)  # fmt: skip
+def test_database_urls_that_work_are_taken(url: str) -> None:
+    assert Settings(database=url).database_url == url
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"port": "many"}, "must be a whole number"),
+        ({"port": 70000}, "must be 65535 or less"),
+        ({"drain_seconds": "soon"}, "must be a number"),
+        ({"webhook_timeout": 0}, "must be more than 0"),
+        ({"sandbox": "perhaps"}, "must be true or false"),
+        ({"log_level": "loud"}, "must be one of debug, info, warning, error"),
+        ({"allow": 7}, "must be a list"),
+        ({"allow": [7]}, "must be text"),
+    ],
+)
+def test_what_is_wrong_is_said_in_plain_words(given: dict[str, object], words: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings.model_validate(given)
+    assert in_words(refused.value.errors()[0]) == words

@@ -5,6 +5,8 @@ Either way the same requests get the same answers, so commands do not know which
 
 from __future__ import annotations
 
+import os
+import ssl
 from argparse import Namespace
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -14,7 +16,7 @@ import httpx
 
 from linecard.cli.address import Address, find_address, on_this_machine
 from linecard.cli.this_machine import own_settings
-from linecard.errors import LinecardError
+from linecard.errors import ConfigurationError, LinecardError
 
 TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 """Seconds; buying a number may take a carrier most of a minute."""
@@ -100,14 +102,40 @@ class Client:
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout) as failure:
-            raise NoServer(
-                f"nobody answers at {self.where}. Start it with `linecard serve`, name it with --url or LINECARD_URL, "
-                "or work on the database with --direct"
-            ) from failure
+            raise NoServer(_why_not_connected(self.where, failure)) from failure
         except httpx.HTTPError as failure:
             # What was asked for may have been done all the same; only a look tells.
             once_more = "" if method == "GET" else ". It may have been done: look before you ask again"
             raise NoServer(f"{self.where} broke off ({type(failure).__name__}){once_more}") from failure
+
+
+def _why_not_connected(where: str, failure: BaseException) -> str:
+    """What kept us from being connected, and the next step: TLS, or nobody is there."""
+    cause: BaseException | None = failure
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return (
+            f"the certificate of {where} is not trusted ({cause.verify_message}). When a private authority signed it, "
+            "name the authority's certificate file in SSL_CERT_FILE"
+        )
+    if cause is not None:
+        return f"{where} does not speak TLS ({cause.reason or 'no handshake'}): is it http:// and not https://?"
+    return (
+        f"nobody answers at {where}. Start it with `linecard serve`, name it with --url or LINECARD_URL, "
+        "or work on the database with --direct"
+    )
+
+
+def _certificates(url: str) -> ssl.SSLContext | bool:
+    """Whom to trust: the public authorities, or those of ``SSL_CERT_FILE`` or ``SSL_CERT_DIR``, on this machine too."""
+    if not url.startswith("https:"):
+        return True
+    try:
+        return httpx.create_ssl_context()
+    except (OSError, ssl.SSLError) as problem:
+        where = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
+        raise ConfigurationError(f"SSL_CERT_FILE: no certificates can be read from {where}: {problem}") from None
 
 
 def _params(query: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,5 +204,7 @@ async def remote_client(address: Address) -> AsyncIterator[Client]:
     """Over HTTP. Redirects are not followed: the key is for this server only."""
     headers = {"Authorization": f"Bearer {address.key}"} if address.key else {}
     proxied = not on_this_machine(address.url)
-    async with httpx.AsyncClient(base_url=address.url, headers=headers, timeout=TIMEOUT, trust_env=proxied) as http:
+    async with httpx.AsyncClient(
+        base_url=address.url, headers=headers, timeout=TIMEOUT, trust_env=proxied, verify=_certificates(address.url)
+    ) as http:
         yield Client(http, address.url)

@@ -127,7 +127,7 @@ def bind(host: str, port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
-    except (OSError, OverflowError) as problem:
+    except (OSError, OverflowError, ValueError) as problem:  # ValueError: a name that no resolver takes
         sock.close()
         raise ConfigurationError(f"cannot listen on {host}:{port}: {problem}. Give another --port or --host") from None
     sock.listen(1024)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from tomllib import TOMLDecodeError
 from typing import TYPE_CHECKING, Any
 
 from linecard.errors import ConfigurationError
@@ -27,18 +27,29 @@ def own_settings(**given: Any) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as wrong:
-        told = "; ".join(_complaint(error["loc"], error["msg"]) for error in wrong.errors())
-    except TOMLDecodeError as wrong:
-        told = f"the settings file is not TOML: {wrong}"
+        told = "; ".join(_complaint(error, given) for error in wrong.errors(include_input=False, include_url=False))
     except SettingsError as wrong:
         told = str(wrong)
-    raise ConfigurationError(f"a setting is wrong: {told}. docs/settings.md lists them")
+    stop = "" if told.endswith("?") else "."
+    raise ConfigurationError(f"a setting is wrong: {told}{stop} docs/settings.md lists all settings")
 
 
-def _complaint(where: tuple[str | int, ...], message: str) -> str:
-    """What is wrong with one setting; with several together when ``where`` names none."""
-    name = ".".join(map(str, where))
-    return f"{name}: {message}".removeprefix(": ").replace("Value error, ", "")
+def _complaint(error: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """What is wrong with one setting, named as it was given; with several together when it names none."""
+    from linecard.server.setting_mistakes import in_words
+
+    name, *inside = map(str, error["loc"] or ("",))
+    if not name:
+        return in_words(error)
+    place = f"--{name.replace('_', '-')}" if name in given else _place(name)
+    return f"{'.'.join([name, *inside])} ({place}): {in_words(error)}"
+
+
+def _place(name: str) -> str:
+    """Where a setting was set: in its variable, or else in the file."""
+    variable = f"LINECARD_{name.upper()}"
+    known = {key.upper() for key, value in os.environ.items() if value}
+    return variable if variable in known else os.environ.get("LINECARD_CONFIG") or "linecard.toml"
 
 
 @asynccontextmanager
@@ -71,8 +82,23 @@ def database_troubles(settings: Settings) -> Iterator[None]:
             "the database URL cannot be read: use sqlite:///file or postgresql://user:password@host/name"
         ) from failure
     except (OSError, SQLAlchemyError, DatabaseAway) as failure:
-        where = make_url(settings.database_url).render_as_string()
-        raise ConfigurationError(
-            f"the database {where} cannot be used ({kind(failure)}). Is LINECARD_DATABASE right, is it running, "
-            "may this user open it?"
-        ) from failure
+        url = make_url(settings.database_url)
+        # SQLSTATE, which drivers agree on: https://www.postgresql.org/docs/current/errcodes-appendix.html
+        match _sqlstate(failure):
+            case "3D000":
+                told = f"there is no database {url.database} there: create it (createdb), or correct LINECARD_DATABASE"
+            case "28P01" | "28000":
+                told = "it does not accept this user and password: correct them in LINECARD_DATABASE"
+            case _:
+                told = f"{kind(failure)}. Is LINECARD_DATABASE right, is it running, may this user open it?"
+        raise ConfigurationError(f"the database {url.render_as_string()} cannot be used: {told}") from failure
+
+
+def _sqlstate(failure: BaseException | None) -> str | None:
+    """PostgreSQL's own code, from whatever was wrapped around its error."""
+    while failure is not None:
+        code = getattr(failure, "sqlstate", None) or getattr(getattr(failure, "orig", None), "sqlstate", None)
+        if code:
+            return str(code)
+        failure = failure.__cause__ or failure.__context__
+    return None

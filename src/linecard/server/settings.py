@@ -10,21 +10,33 @@ import os
 import sys
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_origin
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
 
 from linecard.errors import ConfigurationError
+from linecard.policy import checked_entries
+from linecard.server import setting_mistakes as mistakes
 
 SHORTEST_KEY = 16
 """Characters of an admin key that strangers may try."""
+
+
+class _Environment(EnvSettingsSource):
+    """Variables, with lists and tables left as they are written: our own validators read more than JSON."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        as_written = field_name in ("allow", "deny", "outward_allow", "handlers")
+        return value if as_written else super().decode_complex_value(field_name, field, value)
 
 
 class Settings(BaseSettings):
@@ -36,6 +48,7 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
         extra="ignore",
         hide_input_in_errors=True,
+        allow_inf_nan=False,
     )
 
     data_dir: Path = Field(
@@ -67,9 +80,10 @@ class Settings(BaseSettings):
     max_duration_seconds: float = Field(default=600, gt=0, le=86400, description="Longest call, from answer")
     allow: list[str] = Field(
         default=[],
-        description="Countries (`US`), prefixes (`+4930`) or `*` that may be called; empty: the caller's own country",
+        description="Countries (`US`), prefixes (`+4930`), SIP hosts (`sip:pbx.example.com`), `*` (all numbers) or "
+        "`sip:*` that may be called; empty: the calling number's own country, with `sandbox` all",
     )
-    deny: list[str] = Field(default=[], description="Countries and prefixes that may not be called")
+    deny: list[str] = Field(default=[], description="Countries, prefixes and SIP hosts that may not be called")
     calls_per_second: float | None = Field(
         default=None, gt=0, description="New calls per second and credential; empty: no limit"
     )
@@ -118,17 +132,52 @@ class Settings(BaseSettings):
         default="", description="Where OpenTelemetry traces go: `http://collector:4318/v1/traces`; empty: nowhere"
     )
 
+    @field_validator("allow", "deny", "outward_allow", mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        return mistakes.as_list(value)
+
+    @field_validator("handlers", mode="before")
+    @classmethod
+    def _table(cls, value: Any) -> Any:
+        return mistakes.as_table(value)
+
+    @field_validator("allow", "deny")
+    @classmethod
+    def _destinations(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        name = info.field_name or ""
+        try:
+            return list(checked_entries(name, value))
+        except ConfigurationError as wrong:
+            raise ValueError(str(wrong).removeprefix(f"{name}: ")) from None
+
+    @field_validator("outward_allow")
+    @classmethod
+    def _networks(cls, value: list[str]) -> list[str]:
+        return mistakes.check_networks(value)
+
+    @field_validator("database")
+    @classmethod
+    def _database(cls, value: str) -> str:
+        return mistakes.check_database(value) if value else value
+
     @field_validator("public_url")
     @classmethod
     def _origin(cls, value: str) -> str:
-        if value and not value.startswith(("https://", "http://")):
-            raise ValueError("must start with https:// (or http:// on this machine)")
-        return value.rstrip("/")
+        return mistakes.check_web_address(value, "https://voice.example.com").rstrip("/") if value else value
 
-    @model_validator(mode="after")
-    def _place(self) -> Self:
-        self.data_dir = self.data_dir.expanduser()
-        return self
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _collector(cls, value: str) -> str:
+        return mistakes.check_web_address(value, "http://collector:4318/v1/traces") if value else value
+
+    @field_validator("data_dir", "recordings_dir")
+    @classmethod
+    def _place(cls, value: Path | None) -> Path | None:
+        try:
+            return value.expanduser() if value is not None else None
+        except RuntimeError:
+            raise ValueError(f"{value} names a user that is not there") from None
 
     @model_validator(mode="after")
     def _guarded(self) -> Self:
@@ -154,15 +203,13 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        tables = [name for name, field in settings_cls.model_fields.items() if get_origin(field.annotation) is dict]
+        mistakes.check_variables(os.environ, settings_cls.model_fields, tables)
         named = os.environ.get("LINECARD_CONFIG")
-        if named and not Path(named).is_file():
+        if named and not Path(named).exists():
             raise ConfigurationError(f"LINECARD_CONFIG names {named}, and there is no such file")
-        path = Path(named or "linecard.toml")
-        file = TomlConfigSettingsSource(settings_cls, path)
-        # A misspelt `deny` would let calls out, and nobody would hear of it.
-        if unknown := sorted(set(file.toml_data) - set(settings_cls.model_fields)):
-            raise ConfigurationError(f"{path}: no setting is called {', '.join(unknown)}. docs/settings.md lists them")
-        return init_settings, env_settings, file
+        path = mistakes.read_file(Path(named or "linecard.toml"), settings_cls.model_fields)
+        return init_settings, _Environment(settings_cls), TomlConfigSettingsSource(settings_cls, path)
 
     @property
     def database_url(self) -> str:
@@ -218,8 +265,10 @@ def page() -> str:
     return (
         "# Settings\n\n"
         "`linecard serve` needs none of these. Each can be given in the environment or, by its plain name, in\n"
-        "`linecard.toml` (another file: `LINECARD_CONFIG`); the environment wins. Lists are JSON in the environment:\n"
-        "`LINECARD_ALLOW='[\"US\", \"+4930\"]'`. Another name in the file is refused. Times are seconds.\n\n"
+        "`linecard.toml` (another file: `LINECARD_CONFIG`); the environment wins. In the environment, a list is\n"
+        "`LINECARD_ALLOW=US,+4930` or JSON, a table `LINECARD_HANDLERS=desk=my_agents:desk` or JSON. A name that is\n"
+        "no setting is refused in both, with the near right one; so is a value that can do nothing. Times are\n"
+        "seconds.\n\n"
         f"{table()}\n"
         "This page is generated: `python -m linecard.server.settings > docs/settings.md`.\n"
     )
