@@ -23,15 +23,16 @@ CORE = ROOT / "src" / "linecard"
 # The rooms of docs/architecture.md, core first: a room imports only rooms before it.
 ROOMS = (
     "redaction errors numbers numbering_plan sip_address"
-    " credentials resampling audio tones wav webhooks calls events serializer listener provider"
+    " credentials resampling audio tones wav webhooks calls call_phases events serializer listener provider"
     " registry hookspecs plugins once tickets policy routing callbook position event_queue outlet session incoming"
-    " media exchange fast speech agent __init__ asgi testing server matrix demo cli __main__"
+    " media call_watch exchange fast speech agent __init__ asgi testing server matrix demo cli __main__"
 ).split()
 
 # A later room's name that an earlier one needs for the type checker only, and why.
 TYPE_ONLY = {
     ("incoming", "exchange"): "the exchange in three files: these are functions over it",
     ("media", "exchange"): "likewise",
+    ("call_watch", "exchange"): "likewise",
     ("hookspecs", "agent"): "likewise, for what looks at a call once it is over",
     ("hookspecs", "speech"): "a hook names what a plugin may bring; the speech room is what it brings it to",
 }
@@ -43,7 +44,7 @@ CARRIERS = re.compile(r"twilio|telnyx|plivo|vonage|signalwire", re.IGNORECASE)
 CARRIER_FIELD = ("server/oneinbox/call_shape.py", "twilio_call_sid")  # a field its API names so
 
 # Rooms that translate and hold state; their callers own the sockets, the clock and the log.
-PURE = {"sip_address", "calls", "events", "serializer", "position", "agent.protocol", "speech.turns"}
+PURE = {"sip_address", "calls", "call_phases", "events", "serializer", "position", "agent.protocol", "speech.turns"}
 IMPURE_MODULES = (
     "httpx asyncio anyio socket ssl starlette websockets uvicorn requests aiohttp "
     "time sched os subprocess threading random secrets logging warnings"

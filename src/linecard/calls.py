@@ -97,6 +97,7 @@ class Call(BaseModel):
     reference: str = ""
     credential_id: str = ""
     agent_id: str | None = None
+    owner: str = Field(default="", description="the process that sees to the call: it opened it, or has its audio")
     reason: EndReason | None = None
     intent: EndReason | None = Field(default=None, description="why we asked for the end, before the carrier said so")
     carrier_status: str | None = None

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 from linecard import incoming, media, plugins
 from linecard.audio import PCMU_8K, AudioFormat
+from linecard.call_phases import QUEUED_AT_CARRIER
+from linecard.call_watch import CallWatch
 from linecard.callbook import CallBook, MemoryCallBook, OnceCallBook
 from linecard.calls import Call, CallStatus, DialRequest, Direction, EndReason, StreamTarget, advance
 from linecard.credentials import Credential, CredentialSource, MemoryCredentials
@@ -98,9 +100,10 @@ class Exchange:
     seals media tickets and must be the same in every process. ``agents`` is one handler for all agents, or a mapping
     agent_id -> handler. ``transfer_guard`` is asked, after the policy, whether a call may be handed on. ``time_limit``
     (seconds from answer) bounds calls that name none. Sessions are in ``audio`` whatever a carrier uses;
-    ``carrier_audio`` is what carriers are asked for.
+    ``carrier_audio`` is what carriers are asked for. ``settle`` is how many seconds a carrier may take to report a call
+    over once its stream has ended; then it is asked.
 
-    More than one process needs a shared ``registry``, ``calls`` and ``once``.
+    More than one process needs a shared ``registry``, ``calls`` and ``once``; ``owner`` names this one in ``calls``.
     """
 
     def __init__(
@@ -121,6 +124,7 @@ class Exchange:
         carrier_audio: AudioFormat = PCMU_8K,
         time_limit: float | None = None,
         settle: float = 5.0,
+        owner: str | None = None,
     ) -> None:
         url = urlsplit(public_url)
         if url.scheme not in ("https", "http") or not url.hostname or url.query or url.fragment:
@@ -143,6 +147,8 @@ class Exchange:
         self.carrier_audio = carrier_audio
         self.time_limit = time_limit
         self.settle = settle
+        self.owner = owner or uuid.uuid4().hex
+        self.call_watch = CallWatch(self)
         self.started = False
         """Whether :meth:`start` has run, and :meth:`stop` has not since."""
         self.observers: list[Observer] = []
@@ -152,7 +158,7 @@ class Exchange:
         self._own_http = http is None
         self._providers: dict[str, Provider] = {}
         self._listeners: dict[str, Listener] = {}
-        self._waiters: dict[str, set[asyncio.Future[Call]]] = {}
+        self._waiters: dict[str, dict[asyncio.Future[Call], Callable[[Call], bool]]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # --- numbers ----------------------------------------------------------------------------------------------------
@@ -252,8 +258,8 @@ class Exchange:
 
         ``options`` are those of :class:`DialRequest`: timeout, machine_detection, record, caller_id, digits, extra.
         Exactly one request goes to the carrier. ``ProviderUnavailable`` means the outcome is unknown, unless its
-        ``sent`` is False: the call stays in :meth:`calls_in_progress` until the carrier is heard of, or its ring time
-        is over.
+        ``sent`` is False: the call stays in :meth:`calls_in_progress` until the carrier is heard of, or a minute after
+        its ring time.
         """
         from_, to = e164(from_), e164(to)
         if line is None or line.number != from_:
@@ -281,6 +287,7 @@ class Exchange:
             reference=reference,
             credential_id=line.credential_id,
             agent_id=agent,
+            owner=self.owner,
             time_limit=time_limit or self.time_limit,
             created_at=datetime.now(UTC),
         )
@@ -289,19 +296,19 @@ class Exchange:
             from_=from_,
             to=to,
             reference=call.reference,
-            stream=self.stream_target(call, custom or {}, ttl=timeout + 120),
+            # A carrier may queue the dial. What ends the ticket sooner is the end of its call.
+            stream=self.stream_target(call, custom or {}, ttl=QUEUED_AT_CARRIER + timeout),
             status_url=f"{self.webhook_url(provider.name, line.credential_id)}?ref={call.reference}",
             # The carrier's limit is for when we are gone: ours ends the call, and tells the agent why.
             time_limit=call.time_limit + CARRIER_GRACE if call.time_limit else None,
             **options,
         )
         await self.calls.open(call)
+        self.call_watch.note(call, ring_time=timeout)
         try:
             seen = await provider.dial(request)
         except ProviderUnavailable as failed:
-            if failed.outcome_unknown:
-                self.spawn(self._give_up(call, timeout + 60), "give up on a dial of unknown outcome")
-            else:
+            if not failed.outcome_unknown:  # else a phone may be ringing: the watch waits for the carrier to name it
                 await self.end_locally(call, EndReason.PROVIDER_UNAVAILABLE)
             raise
         except LinecardError as refused:
@@ -313,7 +320,10 @@ class Exchange:
         return call
 
     async def hang_up(self, call: Call | str, reason: EndReason = EndReason.API_STOP) -> None:
-        """End a call, ringing or answered, from any process. One that is over already is success."""
+        """End a call, ringing or answered, from any process. One that is over already is success.
+
+        When the carrier does not take the hang-up, its error is raised, and it is tried again in the background.
+        """
         call = await self._known(call)
         if call.ended:
             return
@@ -382,17 +392,17 @@ class Exchange:
         """Wait until ``met`` holds for the call as this process knows it."""
         async with asyncio.timeout(timeout):
             current = await self._known(call)
-            while not met(current):
-                waiter: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
-                waiting = self._waiters.setdefault(current.reference, set())
-                waiting.add(waiter)
-                try:
-                    current = await waiter
-                finally:
-                    waiting.discard(waiter)
-                    if not waiting:
-                        self._waiters.pop(current.reference, None)
-            return current
+            if met(current):
+                return current
+            waiter: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
+            waiting = self._waiters.setdefault(current.reference, {})
+            waiting[waiter] = met
+            try:
+                return await waiter
+            finally:
+                waiting.pop(waiter, None)
+                if not waiting:
+                    self._waiters.pop(current.reference, None)
 
     # --- what carriers bring -----------------------------------------------------------------------------------------
 
@@ -418,6 +428,7 @@ class Exchange:
         if self.started:
             return
         self.started = True
+        self.call_watch.start()
         try:
             if isinstance(staff := self._staff, Staff):
                 await staff.open(self)
@@ -442,6 +453,7 @@ class Exchange:
         for listener in self._listeners.values():
             await listener.stop()
         self._listeners.clear()
+        self.call_watch.stop()
         for session in list(self.sessions.values()):
             await session.close(1001)
         for task in list(self._tasks):
@@ -518,7 +530,7 @@ class Exchange:
     async def update(self, key: str, change: Callable[[Call], Call]) -> Call:
         """Change a call in the book and wake whoever waits for it."""
         call = await self.calls.update(key, change)
-        self._tell(call)
+        self.tell(call)
         return call
 
     async def update_once(self, event: str, ttl: float, key: str, change: Callable[[Call], Call]) -> Call | None:
@@ -528,13 +540,15 @@ class Exchange:
         else:
             call = await self.calls.update(key, change) if await self.once.first(event, ttl) else None
         if call is not None:
-            self._tell(call)
+            self.tell(call)
         return call
 
-    def _tell(self, call: Call) -> None:
-        """Everybody here who has to do with the call."""
-        for waiter in self._waiters.get(call.reference, ()):
-            if not waiter.done():
+    def tell(self, call: Call) -> None:
+        """Everybody here who has to do with the call: how it stands now."""
+        self.call_watch.note(call)
+        for waiter, met in self._waiters.get(call.reference, {}).items():
+            # Judged here and now: by the time the waiter runs, the call may have moved on again.
+            if not waiter.done() and met(call):
                 waiter.set_result(call)
         if (session := self.sessions.get(call.reference)) is not None:
             session.call = call
@@ -576,19 +590,15 @@ class Exchange:
             )
         return {}
 
-    async def _give_up(self, call: Call, after: float) -> None:
-        try:
-            await self.wait_until(call, lambda c: bool(c.id) or c.ended, after)
-        except TimeoutError:
-            await self.end_locally(call, EndReason.PROVIDER_UNAVAILABLE)
-
     async def _known(self, call: Call | str) -> Call:
         key = call if isinstance(call, str) else call.reference or call.id
         known = await self.calls.get(key)
         if known is not None:
             return known
         if isinstance(call, Call) and call.credential_id:
-            return await self.calls.open(call)
+            opened = await self.calls.open(call)
+            self.call_watch.note(opened)
+            return opened
         raise UnknownCall(key)
 
     async def _named(self, call: Call | str, operation: str) -> Call:

@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from linecard import plugins
-from linecard.calls import Call, CallStatus, EndReason, advance
+from linecard.calls import Call, CallStatus, EndReason, StreamTarget, advance
 from linecard.errors import (
     InvalidSipAddress,
     LinecardError,
     MalformedMessage,
     NumberNotAssigned,
     ProviderError,
+    ProviderUnavailable,
+    RateLimited,
     Replayed,
+    RequestRejected,
     SignatureInvalid,
     UnknownCredential,
     UnknownProvider,
@@ -57,6 +60,13 @@ FORGET_EVERY = 1.0
 
 TICKET_TTL = 120.0
 """Seconds from answering to the carrier's media socket."""
+
+ANSWER_PATIENCE = 20.0
+"""Seconds in which an answer that failed may be tried again: longer than one request may take, shorter than a caller
+listens to a ringing telephone."""
+
+REPLY_PATIENCE = 5.0
+"""The same where the carrier waits for the reply to its webhook, some fifteen seconds."""
 
 
 async def handle_webhook(
@@ -150,12 +160,14 @@ async def _incoming_call(
             "reference": uuid.uuid4().hex,
             "credential_id": credential_id,
             "agent_id": line.agent_id if line else None,
+            "owner": exchange.owner,
             "time_limit": exchange.time_limit,
         }
     )
     call = await exchange.calls.open(fresh)
     if call.reference != fresh.reference:
         raise Replayed("this call is known already")
+    exchange.call_watch.note(call)
     event = msgspec.structs.replace(event, call=call, reference=call.reference)
     _observe(exchange, event, call, line)
     if provider.answers_in_reply:
@@ -170,20 +182,42 @@ async def _route(
 ) -> WebhookReply:
     """Decide and do it. Whatever goes wrong on our side declines the call: nobody is left ringing at nothing."""
     try:
-        try:
-            route = await exchange.router(event, line)
-            return await _follow(exchange, provider, event, call, route)
-        except ProviderError:
+        with exchange.call_watch.routing(call.reference):
+            try:
+                route = await exchange.router(event, line)
+                return await _follow(exchange, provider, event, call, route)
+            except ProviderError:
+                raise
+            except Exception as failure:  # noqa: BLE001 reported
+                if isinstance(failure, LinecardError):
+                    log.error("call on %s declined: %s", provider.name, failure)
+                else:
+                    exchange.report(f"call on {provider.name} declined", failure)
+                return await _follow(exchange, provider, event, call, Reject(EndReason.AGENT_ERROR))
+    except ProviderError as refused:
+        if provider.answers_in_reply:  # and so it is declined in the reply
+            await exchange.end_locally(call, EndReason.PROVIDER_UNAVAILABLE)
             raise
-        except Exception as failure:  # noqa: BLE001 reported
-            if isinstance(failure, LinecardError):
-                log.error("call on %s declined: %s", provider.name, failure)
-            else:
-                exchange.report(f"call on {provider.name} declined", failure)
-            return await _follow(exchange, provider, event, call, Reject(EndReason.AGENT_ERROR))
-    except ProviderError:
-        await exchange.end_locally(call, EndReason.PROVIDER_UNAVAILABLE)
-        raise
+        return await _decline(exchange, provider, event, call, refused)
+
+
+async def _decline(
+    exchange: Exchange, provider: Provider, event: IncomingCall, call: Call, refused: ProviderError
+) -> WebhookReply:
+    """The carrier did not do what was decided: decline the call; what does not work now is up to the watch."""
+    log.error("call on %s declined: %s", provider.name, refused)
+
+    def ending(known: Call) -> Call:
+        if known.ended or known.intent not in (None, EndReason.TRANSFERRED):
+            return known
+        return known.model_copy(update={"intent": EndReason.PROVIDER_UNAVAILABLE})
+
+    await exchange.update(call.reference, ending)
+    try:
+        return await provider.reject(event)
+    except ProviderError as problem:
+        log.warning("call on %s could not be declined yet: %s", provider.name, problem)
+        return provider.acknowledge(event)
 
 
 async def _follow(
@@ -196,7 +230,7 @@ async def _follow(
             call = await exchange.update(
                 call.reference, lambda c: c.model_copy(update={"agent_id": agent_id, "time_limit": limit})
             )
-            return await provider.answer(event, exchange.stream_target(call, custom, ttl=TICKET_TTL))
+            return await _answer(exchange, provider, event, exchange.stream_target(call, custom, ttl=TICKET_TTL))
         case Reject(reason):
             await exchange.update(call.reference, lambda c: c.model_copy(update={"intent": reason}))
             wire_reason = EndReason.BUSY if reason is EndReason.BUSY else EndReason.REJECTED
@@ -206,7 +240,43 @@ async def _follow(
             await exchange.update(call.reference, lambda c: c.model_copy(update={"intent": EndReason.TRANSFERRED}))
             return await provider.forward(event, to)
         case LeaveRinging():
+            exchange.call_watch.leave_ringing(call.reference)
             return provider.leave_ringing(event)
+
+
+async def _answer(
+    exchange: Exchange, provider: Provider, event: IncomingCall, target: StreamTarget
+) -> WebhookReply:
+    """Answer, and again when that fails in a way that passes; answering what is answered does no harm.
+
+    Carriers tell one command from another by its id, which is the provider's to keep the same.
+    """
+    clock = asyncio.get_running_loop().time
+    until = clock() + (REPLY_PATIENCE if provider.answers_in_reply else ANSWER_PATIENCE)
+    pause = 0.5
+    tried_before = False
+    while True:
+        try:
+            return await provider.answer(event, target)
+        except (ProviderUnavailable, RateLimited) as problem:
+            wait = max(pause, (problem.retry_after or 0.0) if isinstance(problem, RateLimited) else 0.0)
+            if clock() + wait > until:
+                raise
+            log.warning("%s Trying again in %.1f s.", problem, wait)
+        except RequestRejected:
+            # The answer that seemed to fail may have been heard, and this refusal be due to it.
+            if tried_before and await _is_answered_or_over(exchange, event.reference):
+                return provider.acknowledge(event)
+            raise
+        await asyncio.sleep(wait)
+        pause, tried_before = pause * 2, True
+        if await _is_answered_or_over(exchange, event.reference):
+            return provider.acknowledge(event)
+
+
+async def _is_answered_or_over(exchange: Exchange, reference: str) -> bool:
+    call = await exchange.calls.get(reference)
+    return call is None or call.status.rank >= CallStatus.ANSWERED.rank or call.intent is not None
 
 
 # --- a call comes further -------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 A handler that returns has said what it had to say: it is heard out, then the call is hung up. A handler that fails
 ends the call too: a caller is never left in silence, and a carrier leg never goes on billing unattended. A stream
-that ends tells nothing about the call, so the carrier's own word is awaited, then asked for, then assumed.
+that ends tells nothing about the call: what becomes of it then is in ``call_watch.py``, and so is the time limit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from linecard import incoming
 from linecard.calls import Call, CallStatus, EndReason, advance
-from linecard.errors import LinecardError, StreamNotOpen, TicketRefused, UnknownAgent, UnsupportedOperation
+from linecard.errors import StreamNotOpen, TicketRefused, UnknownAgent
 from linecard.events import CallEvent, CallProgress
 from linecard.listener import MediaTransport
 from linecard.session import MediaSession
@@ -89,7 +89,7 @@ async def serve(exchange: Exchange, ticket: Ticket, transport: MediaTransport) -
         reader.cancel()
         await asyncio.gather(reader, return_exceptions=True)
         exchange.sessions.pop(ticket.reference, None)
-    exchange.spawn(_settle(exchange, ticket.reference), "settle a call after its stream")
+        exchange.call_watch.stream_ended(ticket.reference)
 
 
 async def _begin(exchange: Exchange, ticket: Ticket, session: MediaSession) -> bool:
@@ -110,7 +110,15 @@ async def _begin(exchange: Exchange, ticket: Ticket, session: MediaSession) -> b
     now = datetime.now(UTC)
     seen = {"id": started.call_id, "status": CallStatus.ANSWERED, "raw": {}}
     before = await exchange.calls.get(ticket.reference)
-    session.call = await exchange.update(ticket.reference, lambda c: advance(c, c.model_copy(update=seen), now))
+
+    def here(known: Call) -> Call:
+        """Answered; and with its audio the call is this process's, whichever opened it."""
+        if known.ended:
+            return known
+        moved = advance(known, known.model_copy(update=seen), now)
+        return moved if moved.owner == exchange.owner else moved.model_copy(update={"owner": exchange.owner})
+
+    session.call = await exchange.update(ticket.reference, here)
     if before is not None and before.status.rank < CallStatus.ANSWERED.rank:
         # Not every carrier announces the answer of a call we took; whoever watches calls is told of it all the same.
         told = CallProgress(call=session.call, call_id=session.call.id, reference=session.call.reference)
@@ -124,12 +132,6 @@ async def _begin(exchange: Exchange, ticket: Ticket, session: MediaSession) -> b
 
 
 async def _talk(exchange: Exchange, session: MediaSession, handler: Handler) -> None:
-    timer = None
-    if session.call.time_limit is not None:
-        timer = asyncio.get_running_loop().call_later(
-            session.call.time_limit,
-            lambda: exchange.spawn(exchange.hang_up(session.call, EndReason.MAX_DURATION), "end a call at its limit"),
-        )
     talking = asyncio.ensure_future(handler(session))
     over = asyncio.ensure_future(session.wait_stopped())
     try:
@@ -150,8 +152,6 @@ async def _talk(exchange: Exchange, session: MediaSession, handler: Handler) -> 
     finally:
         talking.cancel()
         over.cancel()
-        if timer is not None:
-            timer.cancel()
 
 
 def _verdict(exchange: Exchange, session: MediaSession, talking: asyncio.Future[None]) -> EndReason:
@@ -165,32 +165,3 @@ def _verdict(exchange: Exchange, session: MediaSession, talking: asyncio.Future[
 async def _unfinished(exchange: Exchange, session: MediaSession) -> bool:
     call = await exchange.calls.get(session.call.reference)
     return call is not None and not call.ended and call.intent is not EndReason.TRANSFERRED
-
-
-async def _settle(exchange: Exchange, reference: str) -> None:
-    """See that the call ends: by the carrier's word, by asking for it, or by hanging up."""
-
-    def finished(call: Call) -> bool:
-        return call.ended or call.intent is EndReason.TRANSFERRED
-
-    try:
-        await exchange.wait_until(reference, finished, exchange.settle)
-        return
-    except TimeoutError:
-        pass
-    call = await exchange.calls.get(reference)
-    if call is None:
-        return
-    try:
-        call = await exchange.fetch_call(call)
-    except UnsupportedOperation:
-        pass
-    except LinecardError as problem:
-        log.warning("could not ask %s how a call ended: %s", call.provider, problem)
-    if call.ended:
-        return
-    await exchange.hang_up(call, EndReason.MEDIA_ERROR)
-    try:
-        await exchange.wait_until(reference, finished, exchange.settle)
-    except TimeoutError:
-        await exchange.end_locally(call, call.intent or EndReason.MEDIA_ERROR)

@@ -1,28 +1,26 @@
-"""Calls whose process has died: the carrier is asked how they stand, and they are brought to an end.
+"""Calls whose process has died: they are adopted, and brought to an end.
 
-Every process says now and then that it lives. A call in progress whose process has not done so belongs to nobody: its
-sound has no place to go. One that still rings goes on under our name, because its webhooks and its media socket may
-land anywhere; one that was talking is hung up. What was written down of it until the kill stays.
+Every process says now and then that it lives. An open call whose process has not done so is adopted by another one's
+watch (``linecard.call_watch``), which keeps it until it is over. What was written down of it until the death stays.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from sqlalchemy import select
 
-from linecard.calls import Call, CallStatus, EndReason
-from linecard.errors import LinecardError, NotFound, ProviderUnavailable, RateLimited, UnsupportedOperation
+from linecard.call_phases import RING_TIME
 from linecard.server import aftermath, unsettled
 from linecard.server.key_roll import KeyRoll
 from linecard.server.outage import Watch
 from linecard.server.store import Store
-from linecard.server.store.columns import utc_now, word
-from linecard.server.store.models import CallRow, Claim
+from linecard.server.store.claims import ALIVE_SECONDS
+from linecard.server.store.columns import utc_now
+from linecard.server.store.models import Claim
 
 if TYPE_CHECKING:
     from linecard.server.service import Service
@@ -30,24 +28,25 @@ if TYPE_CHECKING:
 log = logging.getLogger("linecard")
 
 EVERY = 5.0
-UNNAMED_FOR = timedelta(seconds=40)
-"""How long a dialled call without a carrier's id may still be named by a webhook."""
 
-GIVE_UP = timedelta(minutes=30)
-"""After this without a word from the carrier, the call is written off."""
+INVENTORY_EVERY = 60.0
+"""Seconds between comparisons of our open calls in the database with those that are watched: what was written down by
+a request that failed half-way is in the first only."""
 
 
 class Reconciler:
-    """One process's; which of them takes a call is settled by a claim."""
+    """One process's."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._keys = KeyRoll(service.store)
         self._missed = False
+        self._beat_at: float | None = None
+        self._inventory_at = 0.0
         self._tasks: list[asyncio.Task[None]] = []
 
     def missed_something(self) -> None:
-        """A carrier told us of a call, and it could not be written down: it is asked again (:meth:`catch_up`)."""
+        """A carrier told us of a call, and it could not be written down: the carrier is asked."""
         self._missed = True
 
     def start(self) -> None:
@@ -67,7 +66,13 @@ class Reconciler:
 
     async def sign_of_life(self) -> None:
         """Say that we live, and which master keys we hold and use: one that somebody seals with must not be dropped."""
+        now, before = asyncio.get_running_loop().time(), self._beat_at
         await self._keys.beat()
+        self._beat_at = now
+        if before is not None and now - before > ALIVE_SECONDS and (talking := self._service.exchange.sessions):
+            # We were taken for dead, and our calls may have been adopted: those that talk here are ours.
+            await self._service.store.claims.reclaim([UUID(reference) for reference in talking])
+            await self.take_inventory()
 
     async def _beat(self) -> None:
         watch = Watch("saying that this process lives")
@@ -87,88 +92,35 @@ class Reconciler:
                 await self.round()
                 if watch.went_well() or self._missed:
                     self._missed = False
-                    await self.catch_up()
+                    self._service.exchange.call_watch.hurry()
             except Exception as problem:  # noqa: BLE001 the next round may get through
                 watch.failed(problem)
 
     async def round(self) -> int:
-        """Look after every orphan once; how many were brought to an end."""
-        ended = 0
-        store = self._service.store
-        for row in await store.claims.orphans():
-            if row.reference in self._service.exchange.sessions:
-                await store.calls.note(row.id, owner=store.owner)  # ours, if late to say so
-            elif await store.claims.take(f"reconcile:{row.reference}", 60):
-                try:
-                    ended += await self._reconcile(row)
-                except LinecardError as problem:
-                    log.warning("call %s of a dead process: %s", row.public_id, problem)
-        for reference in await unsettled.left_behind(store):
-            if await store.claims.take(f"settle:{reference}", 60):
+        """Adopt the calls of dead processes, and finish what they have left to finish; how many were adopted."""
+        service, adopted = self._service, 0
+        for row in await service.store.claims.orphans():
+            ring_time = float(row.options.get("timeout") or RING_TIME)
+            if await service.exchange.call_watch.adopt(row.reference, row.owner or "", ring_time=ring_time):
+                adopted += 1
+                log.warning("call %s is looked after here: the process that held it is gone", row.public_id)
+        for reference in await unsettled.left_behind(service.store):
+            if await service.store.claims.take(f"settle:{reference}", 60):
                 await self._settle(reference)
-        return ended
+        now = asyncio.get_running_loop().time()
+        if now - self._inventory_at >= INVENTORY_EVERY:
+            self._inventory_at = now
+            await self.take_inventory()
+        return adopted
 
-    async def catch_up(self) -> int:
-        """After an outage: calls of ours whose end the carrier has told to nobody; how many had ended."""
-        store, exchange = self._service.store, self._service.exchange
-        ours = select(CallRow).where(CallRow.owner == store.owner, CallRow.status != word("ended")).limit(200)
-        async with store.db.read() as session:
-            rows = list(await session.scalars(ours))
-        ended = 0
-        for row in rows:
-            call = await exchange.calls.get(row.reference)
-            if call is None or call.ended or not call.id or row.reference in exchange.sessions:
-                continue
-            try:
-                if (await exchange.fetch_call(call)).ended:
-                    ended += 1
-                    await self._settle(row.id)
-            except LinecardError as problem:
-                log.warning("call %s could not be asked for after the outage: %s", row.public_id, problem)
-        return ended
-
-    async def _reconcile(self, row: CallRow) -> bool:
-        exchange = self._service.exchange
-        call = await exchange.calls.get(row.reference)
-        if call is None or call.ended:
-            return False
-        if not call.id:
-            if row.updated_at > utc_now() - UNNAMED_FOR:
-                return False
-            await self._end(row, call, EndReason.PROVIDER_UNAVAILABLE)
-            return True
-        try:
-            call = await exchange.fetch_call(call)
-        except (NotFound, UnsupportedOperation):
-            await self._hang_up(call)
-            await self._end(row, call, EndReason.MEDIA_ERROR)
-            return True
-        except (ProviderUnavailable, RateLimited):
-            if row.updated_at > utc_now() - GIVE_UP:
-                return False
-            await self._end(row, call, EndReason.PROVIDER_UNAVAILABLE)
-            return True
-        if call.ended:
-            await self._settle(row.id)
-            return True
-        if call.status is not CallStatus.ANSWERED or call.intent is EndReason.TRANSFERRED:
-            await self._service.store.calls.note(row.id, owner=self._service.store.owner)
-            return False
-        await self._hang_up(call)
-        await self._end(row, call, EndReason.MEDIA_ERROR)
-        return True
-
-    async def _hang_up(self, call: Call) -> None:
-        try:
-            await self._service.exchange.hang_up(call, EndReason.MEDIA_ERROR)
-            await self._service.exchange.wait_for(call, CallStatus.ENDED, 5.0)
-        except (LinecardError, TimeoutError) as problem:
-            log.warning("a call of a dead process on %s did not hang up: %s", call.provider, problem)
-
-    async def _end(self, row: CallRow, call: Call, reason: EndReason) -> None:
-        await self._service.exchange.end_locally(call, reason)
-        log.warning("call %s was ended: the process that held it is gone", row.public_id)
-        await self._settle(row.id)
+    async def take_inventory(self) -> None:
+        """Watch every open call that the database says is ours."""
+        service = self._service
+        for row in await service.store.claims.ours():
+            if not service.exchange.call_watch.watches(row.id.hex):
+                call = await service.exchange.calls.get(row.id.hex)
+                if call is not None:
+                    service.exchange.call_watch.note(call)
 
     async def _settle(self, call: UUID | str) -> None:
         fresh = await self._service.store.calls.find(call)

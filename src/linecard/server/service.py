@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from linecard.agent.agent import AgentFunction
-from linecard.calls import Call, CallStatus, EndReason
+from linecard.calls import Call, EndReason
 from linecard.errors import LinecardError
 from linecard.server import aftermath, auth, first_start
 from linecard.server.carriers import Carriers
@@ -68,6 +68,7 @@ class Service:
             calls=self.book,
             once=store.once,
             time_limit=settings.max_duration_seconds,
+            owner=store.owner,
         )
         styles = {face.name: face.style(self) for face in self.faces if face.style is not None}
         self.sender = Sender(
@@ -139,11 +140,12 @@ class Service:
         await self.staff.wait_idle(10.0)
 
     async def _held(self) -> set[str]:
-        """Calls that end with this process: those that talk here, and those that ring when nobody else is there."""
+        """Calls that end with this process: those that talk here, and those that may yet when nobody else is there.
+
+        Not those that are ending, that were handed on, or that nobody takes: there is nothing to wait for."""
         held = set(self.staff.talking)
         if not await others_live(self.store):
-            ringing = await self.exchange.calls.in_progress()
-            held |= {call.reference for call in ringing if call.status is not CallStatus.QUEUED}
+            held |= self.exchange.call_watch.expected()
         return held
 
     async def close(self) -> None:

@@ -206,14 +206,12 @@ class Staff(Agents):
         return target.address, target.port
 
     async def _take_over(self, reference: str, agent_id: str) -> None:
-        """The call's sound is here: so is the call, whichever process made it; and its recording begins."""
+        """The call's sound is here, and so is what is to be done after it; and its recording begins."""
         store = self._service.store
         row = await store.calls.find(reference)
         if row is None:
             return
         await unsettled.begin(store, reference)
-        if row.owner != store.owner:
-            await store.calls.note(row.id, owner=store.owner)
         agent = await self.find(agent_id)
         setup = await self._bring_quietly(row, agent)
         if setup is not None and setup.recording is not None and not await store.recordings.of_call(row.id):

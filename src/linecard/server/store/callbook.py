@@ -86,7 +86,7 @@ class SqlCallBook:
         ``UnknownCredential`` when the call's credential is not in the store: without it nobody owns the call.
         """
         id_ = parse_id("call", call.reference) or new_id()
-        now = utc_now()
+        now, owner = utc_now(), call.owner or self._owner
 
         async def work(tx: Transaction) -> tuple[Call, bool]:
             workspace_id, place = await self._place(tx, call)
@@ -98,7 +98,7 @@ class SqlCallBook:
                 "id": id_,
                 "created_at": call.created_at or now,
                 "updated_at": now,
-                "owner": self._owner,
+                "owner": owner,
             }
             if await tx.value(OPEN, **values) is None:
                 known = {"id": id_, "credential_id": place["credential_id"], "carrier_id": call.id}
@@ -112,7 +112,8 @@ class SqlCallBook:
             await tx.together(tallies.counting((sort, 1)), *acts)
             if call.ended:
                 await settle(tx, id_, call.duration)
-            return call.model_copy(update={"reference": id_.hex, "created_at": values["created_at"]}), told
+            kept = {"reference": id_.hex, "created_at": values["created_at"], "owner": owner or ""}
+            return call.model_copy(update=kept), told
 
         opened, told = await self._db.transact(work)
         if told:

@@ -47,7 +47,7 @@ def noting(names: tuple[str, ...]) -> Statement:
 NOTES = frozenset(
     {
         "outcome", "summary", "analysis", "latency", "error", "cost_cents", "use_tts", "use_stt", "websocket_url",
-        "owner", "details", "options", "answered_by", "variables", "overrides",
+        "details", "options", "answered_by", "variables", "overrides",
     }
 )  # fmt: skip
 """Columns that :meth:`Calls.note` may set: all that is not the call's course."""

@@ -6,10 +6,12 @@ life is the claim ``process:<owner>``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import and_, bindparam, delete, or_, select
+from sqlalchemy import and_, bindparam, delete, or_, select, update
 
 from linecard.server.store.columns import utc_now, word
 from linecard.server.store.database import Database
@@ -30,15 +32,18 @@ def _take(insert: Any) -> Any:
     ).returning(TABLE.c.name)
 
 
+BEGUN = or_(CALL.c.scheduled_at.is_(None), CALL.c.dial_claimed_at.is_not(None))
+"""Of calls that are to be made later: those that are being made."""
+
+
 def _orphans() -> Any:
     keeper = and_(
         TABLE.c.owner == CALL.c.owner, TABLE.c.name == "process:" + CALL.c.owner, TABLE.c.expires_at > bindparam("now")
     )
-    begun = or_(CALL.c.scheduled_at.is_(None), CALL.c.dial_claimed_at.is_not(None))
     return (
         select(CALL)
         .outerjoin(TABLE, keeper)
-        .where(CALL.c.status != word("ended"), TABLE.c.name.is_(None), begun, CALL.c.updated_at <= bindparam("before"))
+        .where(CALL.c.status != word("ended"), TABLE.c.name.is_(None), BEGUN, CALL.c.updated_at <= bindparam("before"))
         .order_by(CALL.c.created_at)
         .limit(200)
     )
@@ -47,6 +52,12 @@ def _orphans() -> Any:
 TAKE = Statement(_take, columns=["name", "owner", "expires_at"])
 DROP = Statement(delete(TABLE).where(TABLE.c.name == bindparam("name"), TABLE.c.owner == bindparam("owner")))
 ORPHANS = Statement(_orphans(), into=[CallRow])
+OURS = Statement(
+    select(CALL.c.id).where(
+        CALL.c.status != word("ended"), CALL.c.owner == bindparam("owner"), BEGUN,
+        CALL.c.updated_at <= bindparam("before"),
+    )
+)  # fmt: skip
 
 
 class Claims:
@@ -79,3 +90,14 @@ class Claims:
         """
         now = at or utc_now()
         return await self._db.rows(ORPHANS, now=now, before=now - timedelta(seconds=ALIVE_SECONDS))
+
+    async def ours(self, *, at: datetime | None = None) -> list[Any]:
+        """Ids of open calls that this process owns, unless something was written of them in the last seconds."""
+        before = (at or utc_now()) - timedelta(seconds=ALIVE_SECONDS)
+        return await self._db.rows(OURS, owner=self.owner, before=before)
+
+    async def reclaim(self, calls: Sequence[UUID]) -> None:
+        """These open calls are this process's, whoever has adopted them."""
+        async with self._db.write() as session:
+            open_ = (CallRow.id.in_(calls), CallRow.status != word("ended"), CallRow.owner != self.owner)
+            await session.execute(update(CallRow).where(*open_).values(owner=self.owner))

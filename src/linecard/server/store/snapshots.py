@@ -22,7 +22,7 @@ SNAPSHOT = select(
         for name in (
             "id", "workspace_id", "provider", "credential_id", "agent_id", "carrier_id", "direction", "from_number",
             "to_number", "status", "stage", "reason", "intent", "carrier_status", "sip_code", "answered_by",
-            "time_limit", "is_blocked", "created_at", "answered_at", "ended_at", "raw",
+            "time_limit", "is_blocked", "created_at", "answered_at", "ended_at", "raw", "owner",
         )
     )
 )  # fmt: skip
@@ -72,6 +72,7 @@ def as_call(row: Any) -> Call:
         reference=row.id.hex,
         credential_id=public_id("credential", row.credential_id) if row.credential_id else "",
         agent_id=public_id("agent", row.agent_id) if row.agent_id else None,
+        owner=row.owner or "",
         reason=EndReason(row.reason) if row.reason else None,
         intent=EndReason(row.intent) if row.intent else None,
         carrier_status=row.carrier_status,
@@ -104,4 +105,5 @@ def as_columns(call: Call) -> dict[str, Any]:
         "answered_at": call.answered_at,
         "ended_at": call.ended_at,
         "raw": dict(call.raw),
+        "owner": call.owner or None,
     }
