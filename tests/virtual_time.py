@@ -37,8 +37,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._at_work -= 1
 
     def _run_once(self) -> None:
-        if not self._ready and not self._at_work and self._scheduled:
-            self._ahead += max(0.0, self._scheduled[0].when() - self.time())
+        if not self._ready and not self._at_work:
+            waiting = [timer.when() for timer in self._scheduled if not timer.cancelled()]
+            self._ahead += max(0.0, min(waiting, default=0.0) - self.time())
         super()._run_once()  # type: ignore[misc]
 
 

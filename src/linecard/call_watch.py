@@ -340,11 +340,11 @@ class CallWatch:
                 await self._end(known.call, EndReason.UNKNOWN)
             return
         if known.trouble_since is None:
-            known.trouble_since = now
             log.warning("call %s on %s: %s", known.call.reference, known.call.provider, problem)
         if rule.write_off_after is None:
             self._again(known, rule.ask_after)
             return
+        known.trouble_since = known.trouble_since or now
         left = known.trouble_since + rule.write_off_after - now
         if left <= 0:
             await self._write_off(known, f"can be neither asked about nor hung up: {problem}")
