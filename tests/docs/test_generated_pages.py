@@ -12,6 +12,7 @@ import pytest
 
 import linecard
 from linecard import agent
+from linecard.call_phases import table
 from linecard.matrix import matrix
 from linecard.plugins import broken_plugins, get_provider, provider_names
 
@@ -121,3 +122,11 @@ def test_the_page_is_what_the_code_says(page: Callable[[], str], request: pytest
     if request.config.getoption("write_docs"):
         file.write_text(page())
     assert file.exists() and file.read_text() == page(), f"{file.name} is stale: ./dev test tests/docs --write-docs"
+
+
+def test_the_bounds_of_a_call_are_what_the_code_says(request: pytest.FixtureRequest) -> None:
+    file = DOCS / "how-a-call-travels.md"
+    marked = re.compile("(?<=<!-- rules -->\n).*?(?=<!-- end rules -->)", re.DOTALL)
+    if request.config.getoption("write_docs"):
+        file.write_text(marked.sub(lambda _: table(), file.read_text()))
+    assert marked.findall(file.read_text()) == [table()], f"{file.name} is stale: ./dev test tests/docs --write-docs"
