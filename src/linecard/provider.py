@@ -139,11 +139,8 @@ class Provider(ABC):
 
     @abstractmethod
     async def answer(self, call: IncomingCall, stream: StreamTarget) -> WebhookReply:
-        """Take the call and connect its audio to ``stream``: by the reply, by REST, or both.
-
-        After ``ProviderUnavailable`` or ``RateLimited`` it is asked again with the same arguments: the carrier must take
-        the second for the first (a command id made from the call's), and a call answered already is no error.
-        """
+        """Take the call and connect its audio to ``stream``: by the reply, by REST, or both. Asked again after
+        ``ProviderUnavailable`` or ``RateLimited``: a call that is answered already is no error."""
 
     @abstractmethod
     async def hang_up(self, call_id: str) -> None:
