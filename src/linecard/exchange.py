@@ -308,7 +308,7 @@ class Exchange:
         try:
             seen = await provider.dial(request)
         except ProviderUnavailable as failed:
-            if not failed.outcome_unknown:  # else a phone may be ringing: the watch waits for the carrier to name it
+            if not failed.sent:  # else a phone may be ringing: the watch waits for the carrier to name it
                 await self.end_locally(call, EndReason.PROVIDER_UNAVAILABLE)
             raise
         except LinecardError as refused:
