@@ -281,17 +281,18 @@ class Provider(ABC):
         code: str | None = None,
         message: str = "",
         headers: Mapping[str, str] | None = None,
+        kind: type[ProviderError] | None = None,
+        next_step: str | None = None,
     ) -> ProviderError:
-        """The typed error for an answer of the carrier's. Secrets of the credential are cut out of ``message``."""
+        """The typed error for a carrier's answer; overrides that know more give ``kind`` and ``next_step``."""
         message = redact(message, self.credential.secrets())
-        kind = self.error_types.get(code or "") or _BY_STATUS.get(status or 0)
+        kind = kind or self.error_types.get(code or "") or _BY_STATUS.get(status or 0)
         if kind is None:
             kind = ProviderUnavailable if status is None or status >= 500 else RequestRejected
+        told: dict[str, Any] = {"status": status, "code": code, "next_step": next_step}
         if issubclass(kind, RateLimited):
-            return kind(
-                self.name, operation, message, status=status, code=code, retry_after=self.retry_after(headers or {})
-            )
-        return kind(self.name, operation, message, status=status, code=code)
+            told["retry_after"] = self.retry_after(headers or {})
+        return kind(self.name, operation, message, **told)
 
     def unanswered(self, operation: str, failure: Exception) -> NoReturn:
         """Raise the typed error for a request that got no answer; ``failure`` is what ``httpx`` raised over it."""
@@ -380,7 +381,7 @@ class Provider(ABC):
             except ValueError:
                 readable = False
         if response.status_code >= 400:
-            code, text = self.error_detail(body) if readable and body is not None else (None, response.text[:200])
+            code, text = self.error_detail(body) if readable and body is not None else (None, response.text[:400])
             raise self.error(operation, response.status_code, code=code, message=text, headers=response.headers)
         if not readable:
             raise UnreadableResponse(self.name, operation, "the body is not JSON", status=response.status_code)

@@ -33,6 +33,10 @@ HANGUP = "POST /calls/v3:x/actions/hangup"
         (403, "20008", AuthenticationFailed),
         (403, "10010", PermissionDenied),
         (403, "20012", InsufficientFunds),
+        (403, "20100", InsufficientFunds),
+        (401, "20006", AuthenticationFailed),
+        (403, "20016", PermissionDenied),
+        (403, "20017", PermissionDenied),
         (403, "20013", PermissionDenied),
         (403, "20014", PermissionDenied),
         (403, "20015", PermissionDenied),
@@ -67,6 +71,33 @@ async def test_a_permission_refused_for_want_of_money_is_insufficient_funds(teln
     carrier.refuse(HANGUP, 403, "20015", "Feature not enabled", detail="Your account has insufficient credit.")
     with pytest.raises(InsufficientFunds):
         await telnyx.hang_up("v3:x")
+
+
+async def test_money_named_under_a_code_nobody_documents_is_insufficient_funds(telnyx, carrier):
+    carrier.refuse(HANGUP, 403, "20199", "Refused", detail="Your balance is too low.")
+    with pytest.raises(InsufficientFunds, match="Top up"):
+        await telnyx.hang_up("v3:x")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "detail", "advice"),
+    [
+        (403, "10010", "Unverified origination number D51", "Call from a number this account owns, or"),
+        (403, "10010", "Dialed number is not included in whitelisted countries D13", "Allow the destination's country"),
+        (403, "10010", "The connection has no outbound voice profile.", "Give the application an outbound voice"),
+        (403, "10010", "Something else.", "Enable the permission, destination or feature"),
+        (422, "90018", "This call is no longer active.", "The call is over: nothing can be done with it now."),
+        (422, "90034", "Not answered.", "The call is not answered yet"),
+        (403, "20014", "Unverified.", "Verify the account"),
+        (422, "10038", "Not at this level.", "Raise the account's level"),
+        (403, "20013", "Blocked.", "The account is blocked: see why"),
+    ],
+)
+async def test_a_refusal_says_what_to_do_about_it(telnyx, carrier, status, code, detail, advice):
+    carrier.refuse("POST /calls/v3:x/actions/transfer", status, code, "Title", detail=detail)
+    with pytest.raises(ProviderError) as caught:
+        await telnyx.transfer("v3:x", "+14155550177")
+    assert caught.value.next_step.startswith(advice) and advice in str(caught.value)
 
 
 @pytest.mark.parametrize("pointer", ["/to", "/from", "/phone_numbers/0/phone_number"])

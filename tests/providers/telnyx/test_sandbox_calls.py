@@ -169,7 +169,7 @@ async def test_without_other_routes_an_unanswered_call_is_no_answer_instead_of_t
         ("+15005550107", 429, "10011"),
         ("+15005550108", 500, "10007"),
         ("+15005550110", 403, "10010"),
-        ("+15005550111", 403, "20012"),
+        ("+15005550111", 403, "20100"),
     ],
 )
 async def test_a_magic_number_that_cannot_be_dialled_is_refused_and_rings_nobody(

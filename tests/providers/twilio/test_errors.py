@@ -103,6 +103,16 @@ async def test_an_answer_that_is_not_json_is_still_a_typed_error(provider, carri
     assert type(caught.value) is kind and "fetch_call" in str(caught.value)
 
 
+async def test_an_error_in_xml_is_read(provider, carrier, kit):
+    carrier.spec = None
+    problem = "<Code>20003</Code><Message>Authenticate &amp; try again</Message><Status>401</Status>"
+    document = f"<?xml version='1.0' encoding='UTF-8'?>\n<TwilioResponse><RestException>{problem}"
+    carrier.answers(401, content=f"{document}</RestException></TwilioResponse>".encode())
+    with pytest.raises(AuthenticationFailed, match="Authenticate & try again") as caught:
+        await provider.fetch_call(kit.CALL)
+    assert caught.value.code == "20003" and "<" not in str(caught.value)
+
+
 async def test_an_error_without_a_code_goes_by_its_status(provider, carrier, kit):
     carrier.answers(404, {"message": "gone"})
     with pytest.raises(NotFound) as caught:

@@ -98,6 +98,12 @@ async def test_what_twilio_would_ignore_is_refused(provider, carrier, query):
     assert carrier.requests == []
 
 
+async def test_a_kind_of_number_that_the_country_has_not_is_no_missing_id(provider, carrier, kit):
+    carrier.answers(404, kit.error_body(404, 20404, "The requested resource was not found"))
+    with pytest.raises(UnsupportedOperation, match="there are no mobile numbers in US"):
+        await provider.search_numbers(NumberQuery(country="US", type=NumberType.MOBILE))
+
+
 async def test_no_offers_is_an_empty_list(provider, carrier, kit):
     carrier.answers(200, offers(kit, 0))
     assert await provider.search_numbers(NumberQuery(contains="99999")) == []

@@ -100,8 +100,12 @@ async def test_search_honours_the_filters(api: Api) -> None:
     assert {offer["locality"] for offer in await some("CA/Local.json?InLocality=Toronto")} == {"Toronto"}
     assert all("5550142" in offer["phone_number"] for offer in await some("US/Local.json?Contains=5550142"))
     assert all(o["phone_number"].startswith("+1800555") for o in await some("US/TollFree.json?AreaCode=800"))
-    assert await some("US/Mobile.json") == []
     assert await some("US/Local.json?FaxEnabled=true") == []
+
+
+async def test_a_kind_of_number_that_a_country_has_not_is_not_found(api: Api) -> None:
+    for kind in ("US/Mobile", "CA/National", "GB/Local"):
+        assert (await api("GET", f"/AvailablePhoneNumbers/{kind}.json", 404))["code"] == 20404
 
 
 async def test_lists_are_paged_by_links(api: Api) -> None:

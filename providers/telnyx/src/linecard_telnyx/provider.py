@@ -16,14 +16,12 @@ from linecard.errors import (
     NotFound,
     ProviderError,
     ProviderUnavailable,
-    RateLimited,
     RequestRejected,
     UnreadableResponse,
 )
 from linecard.events import CallEvent, IncomingCall
 from linecard.numbers import AvailableNumber, NumberQuery, OwnedNumber, PendingOrder, SyncResult
 from linecard.provider import Provider
-from linecard.redaction import redact
 from linecard.serializer import MediaSerializer
 from linecard.webhooks import WebhookReply, WebhookRequest
 from linecard_telnyx import applications, commands, numbers, recordings
@@ -31,7 +29,7 @@ from linecard_telnyx.call_record import dialled_call, fetched_call
 from linecard_telnyx.credential import TelnyxCredential
 from linecard_telnyx.frames import TelnyxSerializer
 from linecard_telnyx.inventory import Inventory
-from linecard_telnyx.refusals import CALL_ENDED, ERROR_TYPES, already_answered, error_type, read_errors
+from linecard_telnyx.refusals import CALL_ENDED, ERROR_TYPES, already_answered, meaning, read_errors
 from linecard_telnyx.sdk import Sdk
 from linecard_telnyx.signature import verify_signature
 from linecard_telnyx.wire import parse_event
@@ -285,12 +283,15 @@ class TelnyxProvider(Provider):
         code: str | None = None,
         message: str = "",
         headers: Mapping[str, str] | None = None,
+        kind: type[ProviderError] | None = None,
+        next_step: str | None = None,
     ) -> ProviderError:
-        kind = ProviderUnavailable if status == 408 else error_type(code, message)
-        if kind is None or issubclass(kind, RateLimited):
-            return super().error(operation, status, code=code, message=message, headers=headers)
-        message = redact(message, self.credential.secrets())
-        return kind(self.name, operation, message, status=status, code=code)
+        kind, advice = meaning(code, message, status)
+        if status == 408:
+            kind, advice = ProviderUnavailable, None
+        return super().error(
+            operation, status, code=code, message=message, headers=headers, kind=kind, next_step=advice
+        )
 
     def retry_after(self, headers: Mapping[str, str]) -> float | None:
         try:

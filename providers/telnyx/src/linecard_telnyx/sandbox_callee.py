@@ -35,7 +35,7 @@ def refused_at_once(to: str) -> Refusal | None:
         detail = "Dialed number is not included in whitelisted countries D13"
         return refuse("10010", detail, pointer="/to")
     if outcome is Outcome.NO_FUNDS:
-        return refuse("20012", "The account is inactive, maybe for want of funds.")
+        return refuse("20100", "You do not have enough funds to perform this action.")
     if outcome is Outcome.SERVER_ERROR:
         return Refusal(problem("10007", "An unexpected error occurred."))
     if outcome is Outcome.THROTTLED:

@@ -28,6 +28,7 @@ CODES: Mapping[str, tuple[int, str]] = {
     "10033": (422, "Value outside of range"),
     "10038": (422, "Feature not permitted"),
     "20012": (403, "Account inactive"),
+    "20100": (403, "Insufficient Funds"),
     "20013": (403, "Account blocked"),
     "85000": (422, "Phone number not found by a search"),
     "85001": (422, "Phone number no longer available"),

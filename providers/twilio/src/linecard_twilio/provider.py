@@ -21,7 +21,6 @@ from linecard.errors import (
     NotFound,
     PermissionDenied,
     ProviderError,
-    RateLimited,
     RequestRejected,
     SignatureInvalid,
     UnreadableResponse,
@@ -29,13 +28,13 @@ from linecard.errors import (
 from linecard.events import CallEvent, DigitReported, IncomingCall, TransferProgress
 from linecard.numbers import AvailableNumber, NumberQuery, OwnedNumber, SyncResult, e164
 from linecard.provider import Provider
-from linecard.redaction import mask_number, redact
+from linecard.redaction import mask_number
 from linecard.sip_address import destination
 from linecard.webhooks import WebhookReply, WebhookRequest
 from linecard_twilio import dialling, numbers, signature, twiml, wire
 from linecard_twilio.credential import TwilioCredential
 from linecard_twilio.frames import TwilioSerializer
-from linecard_twilio.meanings import ALREADY_OVER, MEANINGS, meaning
+from linecard_twilio.meanings import ALREADY_OVER, MEANINGS, meaning, xml_error
 
 T = TypeVar("T")
 SID = re.compile(r"[A-Za-z0-9_-]+")
@@ -68,11 +67,15 @@ class TwilioProvider(Provider):
     async def search_numbers(self, query: NumberQuery) -> list[AvailableNumber]:
         fields = numbers.search_fields(query, self.unsupported)
         kind = numbers.KINDS[query.type]
-        pages = await self._ask(
-            "search_numbers",
-            lambda client: getattr(client.available_phone_numbers(query.country), kind).list_async(**fields),
-            query.extra,
-        )
+        try:
+            pages = await self._ask(
+                "search_numbers",
+                lambda client: getattr(client.available_phone_numbers(query.country), kind).list_async(**fields),
+                query.extra,
+            )
+        except NotFound:
+            # The kinds a country has are its sub-resources; a wrong account is told by 401.
+            raise self.unsupported("search_numbers", f"there are no {query.type} numbers in {query.country}") from None
         offers = [item for page in pages for item in page.get("available_phone_numbers", [])]
         page = offers[query.limit * (query.page - 1) : query.limit * query.page]
         return [self._read("search_numbers", numbers.available, item, query.type) for item in page]
@@ -231,12 +234,16 @@ class TwilioProvider(Provider):
         code: str | None = None,
         message: str = "",
         headers: Mapping[str, str] | None = None,
+        kind: type[ProviderError] | None = None,
+        next_step: str | None = None,
     ) -> ProviderError:
+        if code is None:
+            code, message = xml_error(message)
         found = meaning(code, status)
-        if found is None or issubclass(found.error, RateLimited):
-            return super().error(operation, status, code=code, message=message, headers=headers)
-        message = redact(message, self.credential.secrets())
-        return found.error(self.name, operation, message, status=status, code=code, next_step=found.next_step)
+        kind, next_step = found or (None, None)
+        return super().error(
+            operation, status, code=code, message=message, headers=headers, kind=kind, next_step=next_step
+        )
 
     # --- the parts ----------------------------------------------------------------------------------------------
 

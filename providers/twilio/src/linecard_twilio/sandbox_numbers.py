@@ -12,7 +12,8 @@ from linecard_twilio.sandbox_rest import BASE, PAGING, Operation, Reply, Rest, R
 from linecard_twilio.sandbox_webhooks import API_VERSION, rfc2822
 
 _KINDS = {"Local": LOCAL, "TollFree": TOLL_FREE, "Mobile": "mobile"}
-_COUNTRIES = {"US": tuple(_KINDS), "CA": ("Local", "TollFree")}
+# A kind of number that a country does not have is a resource it does not have: 404.
+_COUNTRIES = {"US": ("Local", "TollFree"), "CA": ("Local", "TollFree")}
 
 _SETTINGS = {
     "ApiVersion": "text",
