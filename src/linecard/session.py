@@ -7,6 +7,7 @@ and knows how much of what was sent has been heard.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
@@ -29,6 +30,8 @@ from linecard.listener import MediaTransport, PushTransport
 from linecard.outlet import RELAYED_MARK_EVERY, Outlet
 from linecard.position import Playback, PlaybackPosition
 from linecard.serializer import MediaSerializer
+
+log = logging.getLogger("linecard")
 
 MARK_EVERY = 0.5
 """Seconds of audio between marks of our own: two extra frames a second buy a proven position."""
@@ -61,6 +64,38 @@ class Tap(Protocol):
     def cut(self) -> None:
         """What was not heard yet never will be."""
         ...
+
+
+class GuardedTap:
+    """Whoever hears along must not cost the call its sound: one that raises hears no more, and the log says so."""
+
+    def __init__(self, tap: Tap) -> None:
+        self.tap: Tap | None = tap
+
+    def caller(self, payload: bytes) -> None:
+        if self.tap is not None:
+            try:
+                self.tap.caller(payload)
+            except Exception:  # noqa: BLE001 whatever it is, the call goes on
+                self._give_up()
+
+    def agent(self, payload: bytes, starts_in: float) -> None:
+        if self.tap is not None:
+            try:
+                self.tap.agent(payload, starts_in)
+            except Exception:  # noqa: BLE001 likewise
+                self._give_up()
+
+    def cut(self) -> None:
+        if self.tap is not None:
+            try:
+                self.tap.cut()
+            except Exception:  # noqa: BLE001 likewise
+                self._give_up()
+
+    def _give_up(self) -> None:
+        log.exception("%s failed and hears no more of its call", type(self.tap).__name__)
+        self.tap = None
 
 
 class MediaSession:
@@ -101,7 +136,7 @@ class MediaSession:
         self._control = control
         self._clock = clock
         self._position = PlaybackPosition()
-        self._tap: Tap | None = None
+        self._tap: GuardedTap | None = None
         self._relay_now: Callable[[str], None] | None = None
         self._relay_frame: Callable[[bytes], bool] | None = None
         self._marks: dict[str, str] = {}
@@ -270,12 +305,12 @@ class MediaSession:
 
     @property
     def tap(self) -> Tap | None:
-        """Hears along; set by whoever records the call."""
+        """Hears along; set by whoever records the call. What it raises ends the hearing, never the call."""
         return self._tap
 
     @tap.setter
     def tap(self, tap: Tap | None) -> None:
-        self._tap = tap
+        self._tap = None if tap is None else GuardedTap(tap)
         self._divert()
 
     def _divert(self) -> None:

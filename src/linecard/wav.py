@@ -56,7 +56,9 @@ class WavWriter:
         if not self._pending:
             return
         # The audio first: a header that promises too little still plays, one that promises too much does not.
-        self._file.write(self._pending)
+        rest = memoryview(bytes(self._pending))
+        while rest:
+            rest = rest[self._file.write(rest) :]  # on a disk that is nearly full, some of it
         self._size += len(self._pending)
         self._pending.clear()
         self._file.seek(0)
@@ -64,10 +66,12 @@ class WavWriter:
         self._file.seek(HEADER_SIZE + self._size)
 
     def close(self) -> None:
-        """Flush and let go of the file; closing twice is no error."""
+        """Flush and let go of the file; closing twice is no error. The file is let go of whatever the flush raises."""
         if not self._file.closed:
-            self.flush()
-            self._file.close()
+            try:
+                self.flush()
+            finally:
+                self._file.close()
 
     def __enter__(self) -> Self:
         return self

@@ -74,6 +74,41 @@ class Line:
         return self
 
 
+class Broken:
+    """Hears along, and cannot."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def _fail(self, *_: object) -> None:
+        self.asked += 1
+        raise OSError("No space left on device")
+
+    caller = agent = cut = _fail
+
+
+@pytest.mark.parametrize("first", ["caller", "agent", "clear"])
+async def test_who_hears_along_and_fails_hears_no_more_and_the_call_goes_on(
+    first: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = await Line().start()
+    line.session.tap = tap = Broken()
+    order = ["caller", "agent", "clear"]
+    for what in [first, *order, *order]:
+        match what:
+            case "caller":
+                line.transport.say(event="media", audio="a" * 160)
+                assert isinstance(await anext(line.session), AudioReceived)
+            case "agent":
+                await line.session.send_audio(b"a" * 160)
+            case "clear":
+                await line.session.clear()
+    assert tap.asked == 1 and not line.session.ended
+    assert [record.getMessage() for record in caplog.records] == ["Broken failed and hears no more of its call"]
+    line.transport.say(event="stop")
+    await line.reader
+
+
 async def test_events_come_in_order_and_iteration_ends_with_the_stream() -> None:
     line = await Line().start()
     for message in ({"event": "media", "audio": "a"}, {"event": "dtmf", "digit": "5"}, {"event": "stop"}):

@@ -178,6 +178,23 @@ async def test_how_much_was_heard_is_right_while_relaying(line: Line) -> None:
     assert 3.0 <= line.session.heard <= 5.0
 
 
+async def test_a_recorder_that_fails_costs_neither_side_its_sound(line: Line) -> None:
+    class Full:
+        def fail(self, *_: object) -> None:
+            raise OSError("No space left on device")
+
+        caller = agent = cut = fail
+
+    await relaying(line)
+    line.session.tap = Full()
+    await line.caller_says(*range(1, 20))
+    await line.agent.told(lambda said: len(audio(said)) == 20)
+    await line.agent.say(*({"event": "media", "media": {"payload": sound(number)}} for number in range(20)))
+    for number in range(20):
+        assert (await line.heard())["audio"] == sound(number)
+    assert not line.session.ended
+
+
 async def test_a_recorder_hears_both_sides_of_relayed_sound(line: Line) -> None:
     class Tape:
         def __init__(self) -> None:

@@ -55,6 +55,7 @@ class _Served:
         self.began = time.monotonic()
         self.timings = Timings()
         self.reason: EndReason | None = None
+        self.nothing_recorded = False
 
     async def serve(self) -> None:
         reference = self.session.call.reference
@@ -191,13 +192,18 @@ class _Served:
         if path is None:
             yield
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        recorder = self.session.tap = Recorder(path)
+        recorder = Recorder(path, failed=self._recording_failed)
+        self.session.tap = recorder
         try:
             yield
         finally:
             self.session.tap = None
             recorder.close()
+
+    def _recording_failed(self, why: str, seconds: float) -> None:
+        self.record.note("recording_failed", why=why, seconds=seconds)
+        if not seconds:
+            self.nothing_recorded = True
 
     async def _unless_over(self, work: Awaitable[T]) -> T | None:
         """``work``'s result; None when the stream ended before it."""
@@ -227,7 +233,7 @@ class _Served:
             notes=tuple(self.record.notes),
             latency_ms=self.timings.milliseconds(),
             variables=self._variables,
-            recording=self.setup.recording,
+            recording=None if self.nothing_recorded else self.setup.recording,
         )
         found = await analysis.analyse(finished, self.agents.analyzers)
         finished = dataclasses.replace(finished, analysis=found)

@@ -2,23 +2,33 @@
 
 Runs in the process that held the call, or, when that one died, in the one that reconciled it. Each announcement is
 made once, however many processes try.
+
+Recordings that a killed process left before any call knew of them are looked for at the start and once an hour.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
+import re
 import statistics
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from linecard.agent import analysis
 from linecard.agent.finished import Analysis, FinishedCall
 from linecard.agent.record import Segment
 from linecard.agent.settings import AgentSettings
-from linecard.calls import EndReason
+from linecard.calls import CallStatus, EndReason
 from linecard.errors import LinecardError
 from linecard.server import unsettled
+from linecard.server.domain import call_warnings
 from linecard.server.domain.agents import settings_of
+from linecard.server.outage import Watch
 from linecard.server.store.models import CallRow, Recording
 from linecard.server.store.snapshots import as_call
 from linecard.wav import repair_wav
@@ -28,6 +38,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("linecard")
 
+IDLE = 600.0
+"""Seconds without a write after which nobody records on a file any more: a live call writes each second."""
+
+KEPT = 24 * 3600.0
+"""Seconds that a recording without any call is kept."""
+
+SWEEP_EVERY = 3600.0
+OURS = re.compile(r"[0-9a-f]{32}\.wav")
 
 async def file_away(service: Service, call: CallRow, finished: FinishedCall) -> None:
     """Keep what a conversation of ours found out, then :func:`settle`."""
@@ -62,15 +80,19 @@ async def settle(service: Service, call: CallRow) -> None:
 
 
 async def _finish(service: Service, call: CallRow, recording: Recording) -> None:
-    path = service.settings.recordings / recording.path
+    store, path = service.store, service.settings.recordings / recording.path
     try:
         seconds = await asyncio.to_thread(repair_wav, path)
         size = path.stat().st_size
     except (OSError, ValueError, LinecardError) as problem:
         log.warning("the recording of call %s is not to be had: %s", call.public_id, problem)
-        await service.store.recordings.finish(recording.id, status="failed")
+        await store.recordings.finish(recording.id, status="failed")
         return
-    await service.store.recordings.finish(recording.id, duration=seconds, size=size)
+    cut = bool(await store.calls.events(call.id, kind=call_warnings.RECORDING))
+    if cut and not seconds:
+        await store.recordings.finish(recording.id, status="failed")
+        return
+    await store.recordings.finish(recording.id, status="cut" if cut else "completed", duration=seconds, size=size)
     await _tell(service, call, "call.recording.available")
 
 
@@ -116,3 +138,53 @@ async def _tell(service: Service, call: CallRow, kind: str) -> None:
         once = f"{call.reference}:{kind}"
         if await service.store.outbox.publish(call.workspace_id, kind, call_id=call.id, once=once):
             service.sender.wake()
+
+
+# --- recordings that no call knows ------------------------------------------------------------------------------------
+
+
+async def keep_swept(service: Service) -> None:
+    """:func:`sweep`, now and once an hour, until cancelled."""
+    watch = Watch("looking for recordings that no call knows")
+    while True:
+        try:
+            if await service.store.claims.take("sweep recordings", 60):
+                await sweep(service)
+            watch.went_well()
+        except Exception as problem:  # noqa: BLE001 the next look may go better
+            watch.failed(problem)
+        await asyncio.sleep(SWEEP_EVERY)
+
+
+async def sweep(service: Service, *, now: float | None = None) -> tuple[int, int]:
+    """Give recordings without a row to their call, once that is over, and delete those without a call; how many of
+    each. Files that are not named as we name ours are left alone."""
+    adopted = deleted = 0
+    folder, store = service.settings.recordings, service.store
+    at = time.time() if now is None else now
+    files = await asyncio.to_thread(_idle, folder, at - IDLE)
+    ids = list(files)
+    for some in (ids[first : first + 200] for first in range(0, len(ids), 200)):
+        recorded = await store.recordings.recorded(some)
+        for call_id in (id_ for id_ in some if id_ not in recorded):
+            call, name = await store.calls.find(call_id), f"{call_id.hex}.wav"
+            if call is not None and call.status == CallStatus.ENDED:
+                await store.recordings.begin(call.workspace_id, call.id, name, format="wav")
+                await settle(service, call)
+                adopted += 1
+            elif call is None and files[call_id] < at - KEPT:
+                (folder / name).unlink(missing_ok=True)
+                deleted += 1
+    if adopted or deleted:
+        log.warning("of the recordings that no call knew, %d are kept and %d deleted", adopted, deleted)
+    return adopted, deleted
+
+
+def _idle(folder: Path, before: float) -> dict[UUID, float]:
+    """The calls whose recordings nobody has written to since then, and when somebody last did."""
+    found: dict[UUID, float] = {}
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if OURS.fullmatch(entry.name) and (changed := entry.stat().st_mtime) < before:
+                found[UUID(entry.name.removesuffix(".wav"))] = changed
+    return found

@@ -20,8 +20,7 @@ from linecard.errors import LinecardError
 from linecard.server import reading
 from linecard.server.auth import Caller
 from linecard.server.domain.refusals import Forbidden, Invalid
-from linecard.server.outage import DatabaseAway
-from linecard.server.refusals import StoreAway
+from linecard.server.outage import DatabaseAway, refusal
 
 if TYPE_CHECKING:
     from linecard.server.domain.incoming_webhook import IncomingAsk
@@ -130,7 +129,7 @@ def _runner(face: Face, endpoint: Endpoint, service: Service) -> Callable[[Reque
             return face.refuse(refused, request_id(request))
         except DatabaseAway as away:
             log.error("%s %s: the database is away (%s)", endpoint.method, endpoint.path, away)
-            return face.refuse(StoreAway(), request_id(request))
+            return face.refuse(refusal(away), request_id(request))
         except Exception as bug:
             log.exception("%s %s failed", endpoint.method, endpoint.path)
             return face.refuse(bug, request_id(request))

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from linecard.server.endpoints import Face
-from linecard.server.outage import DatabaseAway
+from linecard.server.outage import DatabaseAway, refusal
 from linecard.server.refusals import StoreAway
 from linecard.server.settings import Settings
 
@@ -73,7 +73,7 @@ class FrontDoor:
                 self.service.reconciler.missed_something()
             if status:
                 raise
-            await self._apologise(StoreAway(), scope, receive, sending)  # a carrier's webhook mostly: it comes again
+            await self._apologise(refusal(away), scope, receive, sending)  # a carrier's webhook mostly: it comes again
         except Exception as bug:
             log.exception("%s %s failed", scope["method"], safe_path(scope["path"]))
             if status:

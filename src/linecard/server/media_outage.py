@@ -1,10 +1,13 @@
-"""The exchange of a running service: what its calls lose while the database is away is said in one line each."""
+"""The exchange of a running service, while its database is away: what its calls lose is said in one line each, and a
+call can still be hung up, for the reason that is written down once that is possible again."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
+from linecard.calls import Call, EndReason
 from linecard.errors import TicketRefused
 from linecard.exchange import Exchange
 from linecard.listener import MediaTransport
@@ -19,6 +22,53 @@ class OutageAwareExchange(Exchange):
 
     missed: Callable[[], None] | None = None
     """Told that something of a call was not written down, for whoever asks the carrier afterwards."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._unwritten: dict[str, EndReason] = {}
+
+    async def hang_up(self, call: Call | str, reason: EndReason = EndReason.API_STOP) -> None:
+        """The carrier is asked even where the reason cannot be written down first. ``DatabaseAway`` when nobody knows
+        the call's leg."""
+        try:
+            await super().hang_up(call, reason)
+        except DatabaseAway as away:
+            key = call if isinstance(call, str) else call.reference
+            session = self.sessions.get(key)
+            known = session.call if session is not None else await self.calls.get(key)
+            if known is None or not known.id:
+                raise
+            if known.ended or known.intent is EndReason.TRANSFERRED:
+                return
+            reason = known.intent or self._unwritten.setdefault(known.reference, reason)
+            if session is not None:
+                session.call = known.model_copy(update={"intent": reason})
+            self.report(f"why a call is hung up ({reason})", away)
+            await (await self.provider(known.credential_id)).hang_up(known.id)
+
+    async def update(self, key: str, change: Callable[[Call], Call]) -> Call:
+        call = await super().update(key, self._with_intent(change))
+        self._unwritten.pop(call.reference, None)
+        return call
+
+    async def update_once(self, event: str, ttl: float, key: str, change: Callable[[Call], Call]) -> Call | None:
+        call = await super().update_once(event, ttl, key, self._with_intent(change))
+        if call is not None:
+            self._unwritten.pop(call.reference, None)
+        return call
+
+    def _with_intent(self, change: Callable[[Call], Call]) -> Callable[[Call], Call]:
+        """``change``, of the call with the reason that could not be written down before."""
+        if not self._unwritten:
+            return change
+
+        def changed(call: Call) -> Call:
+            reason = self._unwritten.get(call.reference)
+            if reason is not None and call.intent is None and not call.ended:
+                call = call.model_copy(update={"intent": reason})
+            return change(call)
+
+        return changed
 
     async def admit(self, ticket: str) -> Ticket:
         """``TicketRefused`` with status 503 when nobody can tell whether the ticket was used."""

@@ -12,12 +12,18 @@ from contextlib import contextmanager
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from linecard.server.refusals import StoreAway, StoreFull
+
 log = logging.getLogger("linecard")
 
 SQLITE_AWAY = frozenset(
     (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
 )
 """Primary result codes; every other ``OperationalError`` of SQLite is a statement that is wrong."""
+
+
+NO_ROOM = frozenset({"53100"})
+"""PostgreSQL's ``disk_full``: https://www.postgresql.org/docs/16/errcodes-appendix.html"""
 
 
 class DatabaseAway(Exception):
@@ -27,12 +33,21 @@ class DatabaseAway(Exception):
     """
 
 
+class DatabaseFull(DatabaseAway):
+    """It can be read, and has no room to write."""
+
+    def __init__(self) -> None:
+        super().__init__("its disk is full")
+
+
 @contextmanager
 def outages_named() -> Iterator[None]:
     """Around what asks the database: whatever says that it is away leaves as :class:`DatabaseAway`."""
     try:
         yield
     except Exception as problem:
+        if no_room(problem):
+            raise DatabaseFull from problem
         if not no_connection(problem):
             raise
         raise DatabaseAway(kind(problem)) from problem
@@ -43,6 +58,17 @@ def kind(problem: Exception) -> str:
     if isinstance(problem, DatabaseAway):
         return str(problem)
     return type(getattr(problem, "orig", None) or problem).__name__
+
+
+def no_room(error: Exception) -> bool:
+    """True when ``error`` says that the database's disk, or its quota, is full."""
+    if isinstance(error, DBAPIError):
+        return getattr(error.orig, "sqlstate", None) in NO_ROOM or (
+            isinstance(error.orig, Exception) and no_room(error.orig)
+        )
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF == sqlite3.SQLITE_FULL
+    return getattr(error, "sqlstate", None) in NO_ROOM
 
 
 def no_connection(error: Exception) -> bool:
@@ -77,6 +103,11 @@ def _asyncpg_says_so(error: Exception) -> bool:
         | of.AdminShutdownError
         | of.CrashShutdownError,
     )
+
+
+def refusal(away: DatabaseAway) -> StoreAway:
+    """What a request hears that could not be done for it."""
+    return StoreFull() if isinstance(away, DatabaseFull) else StoreAway()
 
 
 class Watch:

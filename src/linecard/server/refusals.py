@@ -116,8 +116,19 @@ class StoreOverloaded(Refusal):
 class StoreAway(StoreOverloaded):
     """Nobody answers at the database: it is restarting, or the network is gone."""
 
+    def __init__(
+        self,
+        why: str = "the database does not answer just now: try again in a moment, but before you ask for a change "
+        "again, look whether it was made",
+    ) -> None:
+        super().__init__(why)
+
+
+class StoreFull(StoreAway):
+    """The database has no room to write."""
+
     def __init__(self) -> None:
         super().__init__(
-            "the database does not answer just now: try again in a moment, but before you ask for a change again, look "
-            "whether it was made"
+            "the database's disk is full, so nothing was written: whoever runs the service must make room. Live calls "
+            "go on and can be stopped"
         )

@@ -124,6 +124,7 @@ class Service:
         self.sender.start()
         self.scheduler.start()
         self.reconciler.start()
+        self.spawn(aftermath.keep_swept(self), "look for recordings that no call knows")
 
     async def drain(self, seconds: float) -> None:
         """Take no new calls, let live ones end for ``seconds``, then end them."""

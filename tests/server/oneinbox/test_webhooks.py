@@ -21,7 +21,7 @@ OF_EACH = {
     "call.ended": {"status", "end_reason", "duration_seconds", "outcome", "summary", "recording_url"},
     "call.failed": {"status", "end_reason", "outcome", "provider", "provider_status", "sip_status", "error"},
     "call.analyzed": {"status", "outcome", "summary", "analysis"},
-    "call.recording.available": {"recording_url", "expires_at"},
+    "call.recording.available": {"recording_url", "recording_status", "expires_at"},
     "transcript.final": {"status", "messages"},
     "transcript.partial": {"role", "content", "final"},
 }

@@ -18,16 +18,19 @@ MISSING = "variables_missing"
 VOICE = "voice_unknown"
 """And of a voice that its engine did not know."""
 
+RECORDING = "recording_failed"
+"""And of a recording that could not be written on."""
+
 
 async def of_call(service: Service, call: CallRow) -> list[str]:
-    """Sentences, none when all is well: overrides without a use here, and, once answered, placeholders left empty and a
-    voice that was not to be had."""
+    """Sentences, none when all is well: overrides without a use here, and, once answered, placeholders left empty, a
+    voice that was not to be had, and a recording that is cut."""
     others = sorted(set(call.overrides) - {*GROUPS, "first_message"})
     found = [f"overrides.{name} has no use here" for name in (*unused_in(call.overrides), *others)]
     if call.answered_at is None:
         return found
     noted = select(CallEventRow.kind, CallEventRow.payload).where(
-        CallEventRow.call_id == call.id, CallEventRow.kind.in_((MISSING, VOICE))
+        CallEventRow.call_id == call.id, CallEventRow.kind.in_((MISSING, VOICE, RECORDING))
     )
     async with service.store.db.read() as session:
         notes = [(kind, payload) for kind, payload in await session.execute(noted)]
@@ -36,4 +39,6 @@ async def of_call(service: Service, call: CallRow) -> list[str]:
     for kind, heard in notes:
         if kind == VOICE:
             found.append(f"{heard['engine']} has no voice {heard['voice']!r}: its own for {heard['instead']!r} spoke")
+        if kind == RECORDING:
+            found.append(f"the recording was cut after {heard['seconds']:g} s, and the call went on: {heard['why']}")
     return found

@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import os
 import time
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,11 +28,18 @@ GOOD_FOR = 4 * 3600
 
 FORMATS = {"mp3": "audio/mpeg", "wav": "audio/wav"}
 
+PLAYABLE = frozenset({"completed", "cut"})
+"""Whole, or as much of it as the disk took."""
+
 
 async def finished(service: Service, call: CallRow) -> Recording | None:
-    """The call's recording, once it is whole."""
-    rows = await service.store.recordings.of_call(call.id)
-    return next((row for row in rows if row.status == "completed"), None)
+    """The call's recording, once nothing more comes of it and there is something to hear."""
+    return playable(await service.store.recordings.of_call(call.id))
+
+
+def playable(rows: Sequence[Recording]) -> Recording | None:
+    """The one of them that can be heard."""
+    return next((row for row in rows if row.status in PLAYABLE), None)
 
 
 async def of_call(service: Service, caller: Caller, call_id: str | UUID) -> tuple[CallRow, Recording]:

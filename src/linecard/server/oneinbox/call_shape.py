@@ -92,6 +92,10 @@ class CallShown(Shown):
     outcome: str | None
     ai_summary: str | None
     recording_url: str | None = Field(description="Works for 4 hours; ask for the call again for a new one")
+    recording_status: str | None = Field(
+        description="in_progress, completed, cut (the disk took only the beginning) or failed (it took nothing); "
+        "null where nothing is recorded, and in lists"
+    )
     latency: LatencyShown | None
     cost_cents: float | None
     credits_used: float
@@ -113,14 +117,15 @@ async def shown(service: Service, row: CallRow) -> CallShown:
     """The whole call."""
     over = row.status == "ended"
     segments = await service.store.transcripts.of_call(row.id) if over else []
-    recording = await recordings.finished(service, row) if over else None
-    url = recordings.signed_url(service, row.id)[0] if recording is not None else None
-    return _shown(row, messages(segments), url, await call_warnings.of_call(service, row))
+    recorded = await service.store.recordings.of_call(row.id)
+    url = recordings.signed_url(service, row.id)[0] if over and recordings.playable(recorded) is not None else None
+    status = recorded[-1].status if recorded else None
+    return _shown(row, messages(segments), await call_warnings.of_call(service, row), url, status)
 
 
 def listed(row: CallRow) -> CallShown:
     """The call as an item of a list: without its words and its recording, which take a look elsewhere."""
-    return _shown(row, None, None, None)
+    return _shown(row, None, None)
 
 
 def messages(segments: Sequence[Segment]) -> list[MessageShown]:
@@ -140,7 +145,11 @@ def analysis(row: CallRow) -> AnalysisShown | None:
 
 
 def _shown(
-    row: CallRow, said: list[MessageShown] | None, recording_url: str | None, warnings: list[str] | None
+    row: CallRow,
+    said: list[MessageShown] | None,
+    warnings: list[str] | None,
+    recording_url: str | None = None,
+    recording_status: str | None = None,
 ) -> CallShown:
     talked = row.duration_seconds
     return CallShown(
@@ -167,6 +176,7 @@ def _shown(
         outcome=outcomes.shown(row),
         ai_summary=row.summary,
         recording_url=recording_url,
+        recording_status=recording_status,
         latency=LatencyShown.model_validate(row.latency) if row.latency else None,
         cost_cents=row.cost_cents,
         credits_used=round(talked / 60, 4),

@@ -86,7 +86,12 @@ async def _analyzed(service: Service, event: OutboxEvent, call: CallRow) -> dict
 
 async def _recorded(service: Service, event: OutboxEvent, call: CallRow) -> dict[str, Any]:
     url, expires = recordings.signed_url(service, call.id, at=event.at.timestamp())
-    return {"recording_url": url, "expires_at": stamp(datetime.fromtimestamp(expires, UTC))}
+    found = await recordings.finished(service, call)
+    return {
+        "recording_url": url,
+        "recording_status": found.status if found is not None else None,
+        "expires_at": stamp(datetime.fromtimestamp(expires, UTC)),
+    }
 
 
 async def _transcript(service: Service, event: OutboxEvent, call: CallRow) -> dict[str, Any]:

@@ -55,6 +55,9 @@ NOTES = frozenset(
 MATCHES = 1000
 """Calls, of all workspaces, of which a beginning of an id is looked up."""
 
+EVENTS = 5_000
+"""Of a call's log this many are read."""
+
 COLUMN_OF = {"details": "metadata"}
 """Columns that have another name in the table: SQLAlchemy keeps this one for itself."""
 
@@ -185,11 +188,14 @@ class Calls:
 
         await self._db.transact(work)
 
-    async def events(self, call_id: UUID) -> list[CallEventRow]:
-        """The call's log as things happened; some are written down a moment later than others."""
+    async def events(self, call_id: UUID, *, kind: str | None = None) -> list[CallEventRow]:
+        """The call's log as things happened, the first :data:`EVENTS` of them (of one ``kind``); some are written down
+        a moment later than others."""
         async with self._db.read() as session:
             query = select(CallEventRow).where(CallEventRow.call_id == call_id)
-            query = query.order_by(CallEventRow.at, CallEventRow.id)
+            if kind is not None:
+                query = query.where(CallEventRow.kind == kind)
+            query = query.order_by(CallEventRow.at, CallEventRow.id).limit(EVENTS)
             return list(await session.scalars(query))
 
     async def claim_due(self, owner: str, *, at: datetime | None = None, limit: int = 10) -> list[CallRow]:

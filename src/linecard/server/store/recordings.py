@@ -18,6 +18,7 @@ OF_CALL = Statement(
 )
 
 
+
 class Recordings:
     """The recordings of every call."""
 
@@ -34,12 +35,18 @@ class Recordings:
     async def finish(
         self, recording_id: UUID, *, status: str = "completed", duration: float | None = None, size: int | None = None
     ) -> None:
-        """It is whole (``completed``), or will never be (``failed``); duration in seconds, size in bytes."""
+        """It is whole (``completed``), as much of it as the disk took (``cut``), or nothing (``failed``); duration in
+        seconds, size in bytes."""
         async with self._db.write() as session:
             done = update(Recording).where(Recording.id == recording_id)
             await session.execute(
                 done.values(status=status, duration=duration, size=size, updated_at=utc_now())
             )
+
+    async def recorded(self, calls: Sequence[UUID]) -> set[UUID]:
+        """Those of the calls, some hundreds at most, that have a recording."""
+        async with self._db.read() as session:
+            return set(await session.scalars(select(Recording.call_id).where(Recording.call_id.in_(calls))))
 
     async def of_call(self, call_id: UUID) -> Sequence[Recording]:
         """A call's recordings, oldest first."""

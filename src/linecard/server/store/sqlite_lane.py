@@ -101,7 +101,9 @@ class SqliteLane:
             done = self._do(work)
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            # With its disk full SQLite has undone it already; a second time is an error, and would hide the first.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             raise
         return done
 
