@@ -52,11 +52,15 @@ from linecard.redaction import mask_number, redact
 
 
 class LinecardError(Exception):
-    """Base of everything linecard raises on purpose."""
+    """Base of everything linecard raises on purpose.
+
+    The message is for anybody: it is also what the HTTP APIs and the command line say. What to write in a program
+    is a note (PEP 678), which tracebacks show.
+    """
 
 
 class ConfigurationError(LinecardError):
-    """The program was put together wrongly; no call is at fault."""
+    """A setting or an argument is wrong or missing: no call is at fault."""
 
 
 class UnknownProvider(ConfigurationError):
@@ -77,9 +81,8 @@ class UnknownCredential(ConfigurationError):
 
     def __init__(self, credential_id: str) -> None:
         self.credential_id = credential_id
-        super().__init__(
-            f"no credential {credential_id!r}. Give it to Exchange(credentials={{{credential_id!r}: ...}}) first"
-        )
+        super().__init__(f"no credential {credential_id!r}: add it first")
+        self.add_note(f"Give it to Exchange(credentials={{{credential_id!r}: ...}}).")
 
 
 class UnknownAgent(ConfigurationError):
@@ -149,10 +152,8 @@ class NumberNotAssigned(LinecardError):
     """No line is registered for this number."""
 
     def __init__(self, number: str) -> None:
-        super().__init__(
-            f"{mask_number(number)} is not assigned to an agent. "
-            "Call exchange.assign(number, agent_id=..., credential_id=...) first"
-        )
+        super().__init__(f"{mask_number(number)} is not assigned to an agent: assign it first")
+        self.add_note("Call exchange.assign(number, agent_id=..., credential_id=...).")
 
 
 class NumberAlreadyAssigned(LinecardError):
@@ -162,8 +163,9 @@ class NumberAlreadyAssigned(LinecardError):
         self.credential_id = credential_id
         super().__init__(
             f"{mask_number(number)} is already assigned through credential {credential_id!r}. "
-            "Call exchange.unassign(number) before moving it to another carrier"
+            "Take it out of service there before moving it to another carrier"
         )
+        self.add_note("Call exchange.unassign(number).")
 
 
 class UnknownCall(LinecardError):
@@ -172,9 +174,9 @@ class UnknownCall(LinecardError):
     def __init__(self, call_id: str) -> None:
         self.call_id = call_id
         super().__init__(
-            f"no call {call_id!r} is in progress here. Pass the Call object itself, "
-            "which knows its carrier, or look it up with exchange.fetch_call"
+            f"no call {call_id!r} is in progress here: check its id, and in the carrier's call log whether it is over"
         )
+        self.add_note("A Call object knows its carrier, an id alone does not: pass the Call to exchange.fetch_call.")
 
 
 class CallUnconfirmed(LinecardError):
@@ -185,8 +187,9 @@ class CallUnconfirmed(LinecardError):
         self.operation = operation
         super().__init__(
             f"{provider} has not confirmed this call yet, so {operation} has nothing to name it by. "
-            "Wait with exchange.wait_until(call, lambda c: bool(c.id), ...), or look into the carrier's call log"
+            "Try again in a moment, or look into the carrier's call log"
         )
+        self.add_note("Wait with exchange.wait_until(call, lambda c: bool(c.id), ...).")
 
 
 class PolicyRefusal(LinecardError):
@@ -357,13 +360,15 @@ class ProviderUnavailable(ProviderError):
             elif sent:
                 next_step = (
                     "The outcome is unknown and the phone may be ringing: do not dial again before checking the "
-                    "carrier's call log, or waiting for its word with exchange.wait_for."
+                    "carrier's call log. If it does ring, its progress still comes by webhook."
                 )
             else:
                 next_step = (
                     "Nothing was sent, so no phone is ringing: check the network, then dial again."
                 )
         super().__init__(provider, operation, message, status=status, code=code, next_step=next_step)
+        if self.outcome_unknown:
+            self.add_note("Wait for the carrier's word with exchange.wait_for(reference).")
 
     @property
     def outcome_unknown(self) -> bool:

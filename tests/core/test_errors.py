@@ -1,5 +1,9 @@
 """Errors name the provider, the operation and the next step, and keep secrets and numbers to themselves."""
 
+import ast
+import inspect
+import re
+
 import pytest
 
 from linecard import errors
@@ -56,6 +60,31 @@ def test_ids_and_codes_survive_redaction() -> None:
     assert redact(text) == text
     url = "GET /calls?on=2026-11-20&page%5Bsize%5D=250&id=4fe2b14155550111&trace=%7B00-2b14155550111ff%7D"
     assert redact(url) == url
+
+
+def test_a_message_is_for_anybody_and_what_to_program_is_a_note() -> None:
+    """The same messages are printed by the command line and answered by the HTTP APIs."""
+    known = {
+        "credential_id": "main", "number": "+14155550100", "call_id": "c1", "provider": "acme", "operation": "dial",
+    }  # fmt: skip
+    with_notes = (
+        errors.UnknownCredential, errors.NumberNotAssigned, errors.NumberAlreadyAssigned, errors.UnknownCall,
+        errors.CallUnconfirmed, errors.ProviderUnavailable,
+    )  # fmt: skip
+    for kind in with_notes:
+        names = [name for name in inspect.signature(kind).parameters if name in known]
+        error = kind(*(known[name] for name in names))
+        assert "exchange." in "".join(error.__notes__).lower() or "Exchange(" in "".join(error.__notes__)
+    messages = [
+        node.value
+        for call in ast.walk(ast.parse(inspect.getsource(errors)))
+        if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "__init__"
+        for node in ast.walk(call)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    assert len(messages) > 30
+    assert not [text for text in messages if re.search(r"exchange\.|Exchange\(|\w=|lambda", text)]
+    assert "exchange" not in str(errors.ProviderUnavailable("acme", "dial"))
 
 
 def test_every_error_is_a_linecard_error_and_in_the_drawn_tree() -> None:

@@ -70,7 +70,7 @@ async def _admin_key(client: Client, asked: Namespace) -> dict[str, Any]:
 
 WORD = Word(
     "keys",
-    "API keys: handed out, listed, revoked",
+    "API keys: create, list, revoke",
     {
         "ls": Verb(ls, "list them", (option("--all", action="store_true", help="revoked ones too"), WIDE)),
         "create": Verb(

@@ -154,8 +154,8 @@ class TelnyxProvider(Provider):
             found = await applications.find(self._sdk, webhook_url, "dial")
             if found is None or not found.get("id"):
                 raise ConfigurationError(
-                    "telnyx cannot dial without a connection. Give TelnyxCredential(connection_id=...), "
-                    "or configure a number first (exchange.assign does)"
+                    "telnyx cannot dial without a connection: give the credential a connection_id, "
+                    "or put a number of it into service, which makes one"
                 )
             self._connections[webhook_url] = str(found["id"])
         return self._connections[webhook_url]
