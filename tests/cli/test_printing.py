@@ -217,6 +217,12 @@ def test_another_kind_of_thing_or_too_few_digits_are_not_found(text: str) -> Non
         pick(rows, text, ("id", "name"), "agent")
 
 
+def test_a_name_that_a_table_has_cut_is_found() -> None:
+    assert pick(ROWS, "Ari…", ("id", "name"), "agent")["id"] == "agt_1"
+    with pytest.raises(NotFound, match="any of 2"):
+        pick(ROWS, "Be…", ("id", "name"), "agent")
+
+
 def test_a_beginning_of_several_ids_lists_them() -> None:
     rows = [{"id": f"agt_51c0aa{n}2111122223333444455556666", "name": n} for n in "01"]
     with pytest.raises(NotFound, match=r"any of 2: .*agt_51c0aa0.*agt_51c0aa1"):

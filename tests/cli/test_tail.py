@@ -10,6 +10,8 @@ from uuid import UUID
 import pytest
 from cli.town import CARRIERS, OURS, SOMEBODY, Run, Served, a_number, an_agent, eventually
 
+from linecard.server import sandbox_api
+
 
 async def test_tail_follows_a_call_to_its_end(served: Served, run: Run) -> None:
     await an_agent(run)
@@ -110,3 +112,29 @@ async def _told(told: list[str], event: str) -> bool:
     return event in told
 
 
+
+
+@pytest.mark.parametrize("provider", CARRIERS)
+async def test_somebody_calls_speaks_presses_keys_and_hangs_up(
+    served: Served, run: Run, provider: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def sound(service: object, text: str) -> bytes:
+        return b"\x20" * 160
+
+    monkeypatch.setattr(sandbox_api, "spoken", sound)
+    await an_agent(run)
+    number = await a_number(run, provider)
+    made = (await run("sandbox", "call", number, "--say", "hello", "--barge-in", "--json")).json
+    call, short = made["call_id"], made["call_id"][:13]
+    assert (made["from"], made["to"]) == ("+12125550142", number)
+    await served.until(call, "in_progress")
+    assert (await run("sandbox", "say", short, "hello again", "--barge-in")).out == f"{call} answered\n"
+    await run("sandbox", "press", short, "4#")
+    assert served.service.sandboxes is not None
+    far_end = served.service.sandboxes.far_end(provider, made["provider_call_id"])
+    assert far_end is not None and [what for _, what in far_end.log if "presses" in what] == ["presses 4", "presses #"]
+    assert "answered" in (await run("sandbox", "show", short)).out
+    assert (await run("sandbox", "hangup", short)).out == f"{call} ended\n"
+    await served.until(call, "completed")
+    assert "the call is over" in (await run("sandbox", "say", short, "hello?", expect=1)).err
+    assert "serve --sandbox" in (await run("sandbox", "show", call, "--direct", expect=2)).err

@@ -34,6 +34,7 @@ COMMANDS: dict[str, Command] = {
     "recordings": Command("linecard.cli.recordings:main", "list, save and play recordings"),
     "webhooks": Command("linecard.cli.webhooks:main", "who is told of calls, what they were sent, sending it again"),
     "usage": Command("linecard.cli.usage:main", "how much was called, and what is left of the limits"),
+    "sandbox": Command("linecard.cli.sandbox:main", "be the caller at a server that plays the carriers"),
     "keys": Command("linecard.cli.keys:main", "API keys: create, list, revoke"),
     "rules": Command("linecard.cli.rules:main", "whom an agent may call and be called by"),
     "route": Command("linecard.cli.route:main", "what would happen to an incoming call, and why"),

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 ROOT = "/api/v1/api-keys"
 COLUMNS = (
     "id", Column("label", "label", flexible=True), Column("for", "for", flexible=True), "status",
-    Column("last four", "last4"), Column("last used (utc)", lambda key: at_utc(key["last_used_at"], "%Y-%m-%d %H:%M")
-           or "never", rank=1),
+    Column("last four", "last4"),
+    Column("used (utc)", lambda key: at_utc(key["last_used_at"], "%Y-%m-%d %H:%M") or "never",
+           short=lambda key: at_utc(key["last_used_at"], "%m-%d %H:%M") or "never", rank=1),
 )  # fmt: skip
 
 

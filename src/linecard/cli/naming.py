@@ -85,6 +85,9 @@ def pick(rows: Sequence[dict[str, Any]], text: str, fields: Iterable[str], kind:
         found = [row for row in rows if str(row.get(name) or "").casefold() == text.casefold()]
         if found:
             return only(found, text, kind)
+    if len(start := text.casefold().rstrip("…")) < len(text):  # cut by a table
+        cut = [row for row in rows if any(str(row.get(name) or "").casefold().startswith(start) for name in names)]
+        return only(cut, text, kind)
     if beginning := [row for row in rows if begins(str(row["id"]), text)]:
         return only(beginning, text, kind)
     known = [clean(str(row.get(names[1]) or row["id"])) for row in rows]

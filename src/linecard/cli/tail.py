@@ -118,7 +118,7 @@ def line_of(event: Mapping[str, Any]) -> str:
     if event["event"] == SAID:
         what = f"{painted(details['role'] + ':', BOLD)} {clean(details['content'])}"
     else:
-        facts = "  ".join(f"{clean(str(name))}={text(value)}" for name, value in details.items())
+        facts = "  ".join(f"{clean(str(name))}={text(value)}" for name, value in details.items() if value is not None)
         what = f"{painted(clean(event['event']))}  {facts}"
     return f"{at}  {shortened([event['call_id']])[0]}  {what}".rstrip()
 
