@@ -121,6 +121,7 @@ def test_a_table_is_written_as_pairs_or_as_json(written: str, monkeypatch: pytes
         ("linecard_denny", "did you mean LINECARD_DENY?"),
         ("LINECARD_PLUGIN", "did you mean LINECARD_PLUGINS?"),
         ("LINECARD_FOO", "unset it"),
+        ("LINECARD_PORT__X", "did you mean LINECARD_PORT?"),
         ("LINECARD_ENGINE__DEEPGRAM__API_KEY", "did you mean LINECARD_ENGINES__DEEPGRAM__API_KEY?"),
     ],
 )

@@ -44,6 +44,8 @@ def check_variables(environment: Iterable[str], settings: Iterable[str], tables:
         if name not in names and not name.startswith(within):
             first, apart, inside = name.partition("__")
             near = get_close_matches(first, [*names, *OTHER_VARIABLES], 1, 0.75)
+            if first in names:  # a single value
+                apart = inside = ""
             raise unknown(variable, f"{PREFIX}{near[0]}{apart}{inside}" if near else None, "unset it")
 
 
