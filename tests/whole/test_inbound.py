@@ -87,6 +87,24 @@ async def test_a_forward_the_policy_forbids_declines_the_call(house: House) -> N
     assert (call.reason, call.answered_at, far_end.state) == (EndReason.AGENT_ERROR, None, "ended")
 
 
+@pytest.mark.parametrize("caller", [CALLER, "anonymous", "sip:al@pbx.example.com"])
+async def test_a_call_is_forwarded_whoever_calls(house: House, caller: str) -> None:
+    """A second leg needs a number to show, which a withheld or SIP caller has not."""
+    from linecard import Capability, Forward
+
+    if not house.provider.supports(Capability.FORWARD):
+        pytest.skip(f"capability: {house.provider.name} has no forward")
+
+    async def onward(event: IncomingCall, line: object) -> Forward:
+        return Forward("+12125550199")
+
+    house.exchange.router = onward
+    far_end = await house.sandbox.ring(OURS, caller)
+    await until(lambda: far_end.transferred_to == "+12125550199")
+    await far_end.hang_up()
+    await house.over(far_end)
+
+
 async def test_two_callers_at_once_are_kept_apart(house: House) -> None:
     first = await house.sandbox.ring(OURS, "+12125550111", said=b"\x11" * 1600)
     second = await house.sandbox.ring(OURS, "+12125550112", said=b"\x22" * 1600)
