@@ -69,6 +69,30 @@ async def test_auto_reject_declines_without_asking_anybody(provider: str, tmp_pa
 
 
 @pytest.mark.parametrize("provider", CARRIERS)
+async def test_two_calls_at_once_share_the_days_minutes(provider: str, tmp_path: Path) -> None:
+    async with running(tmp_path, minutes_per_day=0.05, max_duration_seconds=2) as at, agent_server() as agent:
+        mine = await at.equip(provider, agent.url)
+        rung = [(await at.ring(mine["number"]))["call_id"] for _ in range(3)]
+        over = [
+            await at.until(f"/v1/calls/{one}", lambda seen: seen["status"] in ("completed", "failed")) for one in rung
+        ]
+        limits = [(await at.service.store.callbook.get(one)).time_limit for one in rung]  # type: ignore[union-attr]
+        assert sorted(limits[:2]) == [1, 2]
+        assert over[2]["status"] == "failed" and "reserved by calls in progress" in await why(at, rung[2])
+        assert [one["end_reason"] for one in over[:2]] == ["max_duration", "max_duration"]
+        assert (await at.service.store.limits.snapshot(await workspace(at))).full
+
+
+@pytest.mark.parametrize("provider", CARRIERS)
+async def test_an_agents_own_limit_is_all_that_its_call_reserves(provider: str, tmp_path: Path) -> None:
+    async with running(tmp_path, minutes_per_day=20) as at, agent_server() as agent:
+        mine = await at.equip(provider, agent.url, max_duration_seconds=60)
+        await at.ring(mine["number"])
+        await agent.arrived.wait()
+        assert (await at.service.store.limits.snapshot(await workspace(at))).minutes_free == pytest.approx(19)
+
+
+@pytest.mark.parametrize("provider", CARRIERS)
 async def test_a_blocked_caller_is_declined_before_anybody_hears_of_it(provider: str, tmp_path: Path) -> None:
     async def never(body: dict[str, Any]) -> Response:
         return JSONResponse({"action": "answer"})

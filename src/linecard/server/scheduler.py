@@ -130,7 +130,12 @@ class Scheduler:
             await check_destination(service, agent, call.from_number, call.to_number)
             socket = bool(call.websocket_url or agent.websocket_url) and not call.options.get(WITHOUT_SOCKET)
             await refuse_unready(service, agent, socket=socket, overrides=call.options.get("settings"))
-            await service.store.limits.reserve(call.workspace_id, call.id)
+            limits = await service.store.limits.reserve(call.workspace_id, call.id, seconds=call.time_limit)
+            if call.time_limit is None or limits.granted < call.time_limit:
+                call.time_limit = limits.granted
+                await service.exchange.update(
+                    call.reference, lambda known: known.model_copy(update={"time_limit": limits.granted})
+                )
         except LinecardError as refused:
             await service.store.calls.note(call.id, error=dialling.error_note(refused))
             over = isinstance(refused, OverLimit)

@@ -76,7 +76,12 @@ class Settings(BaseSettings):
         description="32 bytes in base64 that seal stored secrets, older ones after commas; empty: data_dir/master.key",
     )
     calls_per_day: int = Field(default=100, ge=0, description="Calls a workspace may have in any 24 hours")
-    minutes_per_day: float = Field(default=100, ge=0, description="Minutes a workspace may talk in any 24 hours")
+    minutes_per_day: float = Field(
+        default=100,
+        ge=0,
+        allow_inf_nan=False,
+        description="Minutes a workspace may talk in any 24 hours; a call reserves its longest duration while it lasts",
+    )
     max_duration_seconds: float = Field(default=600, gt=0, le=86400, description="Longest call, from answer")
     allow: list[str] = Field(
         default=[],

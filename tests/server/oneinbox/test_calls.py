@@ -232,6 +232,17 @@ async def test_a_scheduled_call_is_dialled_when_its_time_comes(quick: House) -> 
     assert live["started_at"] >= made["scheduled_at"]
 
 
+async def test_a_scheduled_call_lasts_no_longer_than_there_are_minutes_when_it_is_dialled(tmp_path: Path) -> None:
+    async with open_house(tmp_path, minutes_per_day=0.02) as house:
+        agent_id = await house.agent()
+        await house.number("telnyx", agent_id)
+        made = await house.call(agent_id, scheduled_at=(datetime.now(UTC) + timedelta(seconds=0.5)).isoformat())
+        over = await house.until(made["id"], "completed")
+        row = await house.service.store.calls.find(made["id"])
+        assert row is not None and row.time_limit == pytest.approx(1.2)
+        assert over["end_reason"] == "max_duration"
+
+
 async def test_every_call_is_on_exactly_one_page_by_offset_and_by_cursor(quick: House) -> None:
     far = (datetime.now(UTC) + timedelta(days=1)).isoformat()
     made = [(await quick.call(quick.agent_id, scheduled_at=far))["id"] for _ in range(7)]

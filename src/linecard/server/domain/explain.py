@@ -97,9 +97,9 @@ async def _by_agent(service: Service, told: Explained, line: LineRow, from_: str
     use = await store.limits.snapshot(line.workspace_id)
     counted = (
         f"{use.calls_used} of {use.calls_limit} calls, {use.minutes_used:.1f} of {use.minutes_limit:g} minutes "
-        "in the last 24 hours"
+        f"in the last 24 hours, {use.minutes_free:.1f} of them not reserved by calls in progress"
     )
-    if not use.calls_remaining or use.minutes_remaining <= 0:
+    if use.full:
         return told.decide("limits", REJECT, f"used up: {counted}, until {use.reset_at:%H:%M} UTC")
     told.note("limits", counted)
     return await _by_action(service, told, line, agent)

@@ -79,7 +79,14 @@ class ServiceRouter:
             return Decision(Reject(), str(over))
         decision = await self._by_action(call, line, agent, limits)
         if isinstance(decision.route, Answer):
-            decision.route = replace(decision.route, time_limit=limits.longest(decision.route.time_limit))
+            limit = min(decision.route.time_limit or limits.granted, limits.granted)
+            decision.route = replace(decision.route, time_limit=limit)
+            await store.limits.needs_less(call.id, had=limits.granted, needs=limit)
+        elif isinstance(decision.route, Forward | LeaveRinging):
+            # No agent and no media here: whoever looks after calls without a session holds it to its limit.
+            await self._service.exchange.update(
+                call.reference, lambda known: known.model_copy(update={"time_limit": limits.granted})
+            )
         if isinstance(decision.route, Reject):
             await store.limits.release(call.id)  # what nobody took costs nothing
         return decision

@@ -69,7 +69,12 @@ class Store:
         self.transcripts = Transcripts(db)
         self.recordings = Recordings(db)
         self.rules = Rules(db)
-        self.limits = Limits(db, calls=settings.calls_per_day, minutes=settings.minutes_per_day)
+        self.limits = Limits(
+            db,
+            calls=settings.calls_per_day,
+            minutes=settings.minutes_per_day,
+            longest=settings.max_duration_seconds,
+        )
         self.placing = Placing(db, self.calls, self.limits, self.callbook, owner=self.owner)
         self.once = SqlOnce(db)
         self.claims = Claims(db, self.owner)

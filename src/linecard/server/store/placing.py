@@ -17,7 +17,7 @@ from linecard.server.store.transactions import Optimist, Transaction
 
 
 class Placing:
-    """One process's. A call may last as long as there are minutes left."""
+    """One process's. A call may last as long as there were minutes for it to reserve."""
 
     def __init__(
         self, db: Database, calls: Calls, limits: Limits, callbook: SqlCallBook, *, owner: str = ""
@@ -42,7 +42,7 @@ class Placing:
 
     async def _at_once(self, optimist: Optimist, new: NewCall) -> tuple[CallRow, bool, Snapshot] | None:
         """Look, and act if nobody was quicker; None when somebody was, or has to be first."""
-        seen = await self._limits.foresee(new.line.workspace_id, new.id)
+        seen = await self._limits.foresee(new.line.workspace_id, new.id, new.time_limit)
         if seen is None:
             return None
         snapshot, (guard, *entering) = seen
@@ -54,9 +54,9 @@ class Placing:
         return written.row, True, snapshot
 
     async def _under_lock(self, tx: Transaction, new: NewCall) -> tuple[CallRow, bool, Snapshot]:
-        snapshot, entering = await self._limits.admit(tx, new.line.workspace_id, new.id)
+        snapshot, entering = await self._limits.admit(tx, new.line.workspace_id, new.id, new.time_limit)
         return *await self._calls.create_in(tx, _capped(new, snapshot), *entering), snapshot
 
 
 def _capped(new: NewCall, snapshot: Snapshot) -> NewCall:
-    return replace(new, time_limit=snapshot.longest(new.time_limit))
+    return replace(new, time_limit=snapshot.granted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index
+from sqlalchemy import ForeignKey, Index, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from linecard.server.store.columns import Counter, Created, Serial, Table
@@ -33,7 +33,8 @@ class Claim(Table):
 class UsageWindow(Table):
     """A workspace's use in the rolling day, kept as running sums: what left the window is taken off once.
 
-    ``swept_to`` is the counter up to which entries have left. This row is also the lock of the limit.
+    ``reserved`` are the seconds that calls in progress may still talk, those they have talked included. ``swept_to`` is
+    the counter up to which entries have left. This row is also the lock of the limit.
     """
 
     __tablename__ = "usage_windows"
@@ -41,11 +42,13 @@ class UsageWindow(Table):
     workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"), primary_key=True)
     calls: Mapped[int] = mapped_column(default=0)
     seconds: Mapped[float] = mapped_column(default=0.0)
+    reserved: Mapped[float] = mapped_column(default=0.0, server_default="0")
     swept_to: Mapped[int] = mapped_column(Serial, default=0)
 
 
 class Usage(Table):
-    """One call that counted. ``seconds`` is filled when it ends."""
+    """One call that counted. ``reserved`` are the seconds it may talk; ``seconds`` is filled when it ends, and it is
+    ``settled`` then."""
 
     __tablename__ = "usage"
     __table_args__ = (Index(None, "workspace_id", "id"), Index(None, "workspace_id", "at"))
@@ -55,6 +58,8 @@ class Usage(Table):
     call_id: Mapped[UUID] = mapped_column(unique=True)
     at: Mapped[datetime]
     seconds: Mapped[float] = mapped_column(default=0.0)
+    reserved: Mapped[float] = mapped_column(default=0.0, server_default="0")
+    settled: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
 class Canary(Table):
