@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from pydantic import SecretStr
 
 from linecard import (
+    AudioFormat,
     AudioReceived,
     AvailableNumber,
     Call,
@@ -61,7 +62,8 @@ class FakeFrames(MediaSerializer):
         match kind:
             case "start":
                 self.open = True
-                return [StreamStarted(message["call_id"], "s1", custom=message.get("custom", {}))]
+                sent = AudioFormat(*message.get("format", ()))
+                return [StreamStarted(message["call_id"], "s1", sent, custom=message.get("custom", {}))]
             case "media":
                 return [AudioReceived(message["audio"].encode("latin-1"))]
             case "dtmf":

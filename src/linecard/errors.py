@@ -38,6 +38,7 @@
           Replayed              from the carrier, but seen before
         MalformedMessage        theirs: we could not read it
         TicketRefused           the media socket's slip is forged, used, expired or foreign
+        UnreadableAudio         theirs: a stream in an encoding we have no decoder for
         StreamNotOpen           ours: audio before start or after stop
 
 Messages name the provider, the operation and the next step. They never hold a secret, audio, or a
@@ -454,6 +455,20 @@ class TicketRefused(WireError):
         self.why = why
         self.status = status
         super().__init__(f"media ticket refused: {why}")
+
+
+class UnreadableAudio(WireError):
+    """Theirs: the stream's sound is in a format that cannot be decoded. The call ends with ``media_error``."""
+
+    def __init__(self, provider: str, encoding: str, rate: int, channels: int) -> None:
+        self.encoding = encoding
+        self.rate = rate
+        self.channels = channels
+        many = "1 channel" if channels == 1 else f"{channels} channels"
+        super().__init__(
+            f"{provider} sends audio as {encoding[:40]} at {rate} Hz with {many}, which cannot be decoded; PCMU, PCMA "
+            "and L16 with one channel can. Set the codec of the number's application or trunk at the carrier"
+        )
 
 
 class StreamNotOpen(WireError):

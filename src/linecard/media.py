@@ -96,7 +96,8 @@ async def _begin(exchange: Exchange, ticket: Ticket, session: MediaSession) -> b
     """Wait for the start frame and compare whose call it is; False closes the socket with nothing started."""
     started = await session.wait_started(START_TIMEOUT)
     if started is None:
-        log.warning("media socket on %s closed: no start frame", ticket.provider)
+        unreadable = f" ({session.malformed_frames} frames could not be read)" if session.malformed_frames else ""
+        log.warning("media socket on %s closed: no start frame%s", ticket.provider, unreadable)
         return False
     expected = ticket.call_id
     if not expected:
@@ -123,6 +124,10 @@ async def _begin(exchange: Exchange, ticket: Ticket, session: MediaSession) -> b
         # Not every carrier announces the answer of a call we took; whoever watches calls is told of it all the same.
         told = CallProgress(call=session.call, call_id=session.call.id, reference=session.call.reference)
         await incoming.observe(exchange, told, session.call)
+    if session.unreadable is not None:
+        log.warning("call %s ends: %s", ticket.reference, session.unreadable)
+        await exchange.hang_up(session.call, EndReason.MEDIA_ERROR)
+        return False
     if session.call.intent is not None:
         # Hung up before the carrier had named it: now it can be told.
         provider = await exchange.provider(ticket.credential_id)

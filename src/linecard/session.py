@@ -15,7 +15,7 @@ from typing import Protocol
 
 from linecard.audio import PCMU_8K, AudioFormat, Transcoder
 from linecard.calls import Call, EndReason
-from linecard.errors import MalformedMessage, StreamNotOpen
+from linecard.errors import MalformedMessage, StreamNotOpen, UnreadableAudio
 from linecard.event_queue import EventQueue
 from linecard.events import (
     AudioReceived,
@@ -35,6 +35,9 @@ log = logging.getLogger("linecard")
 
 MARK_EVERY = 0.5
 """Seconds of audio between marks of our own: two extra frames a second buy a proven position."""
+
+HIGHEST_RATE = 192_000
+"""Samples a second; a stream that claims more would only make the resampler's tables large."""
 
 MAX_FRAME = 256 * 1024
 """Bytes; the longest frame either carrier sends is a few kilobytes."""
@@ -124,6 +127,8 @@ class MediaSession:
         self.stream_id = ""
         self.malformed_frames = 0
         """Frames from the carrier that could not be read; each was delivered as an UnknownEvent."""
+        self.unreadable: UnreadableAudio | None = None
+        """What is wrong with a stream whose sound cannot be decoded; such a stream is over as it starts."""
         self.stop_reason: str | None = None
         """Why the stream ended, None while it runs."""
         self.relay: Callable[[str], Awaitable[None]] | None = None
@@ -333,7 +338,7 @@ class MediaSession:
     @property
     def relays(self) -> bool:
         """Whether caller audio is in :attr:`format` on the wire, so that :attr:`relay` may have it untouched."""
-        return self._started.done() and self._decode_to is None
+        return self._started.done() and self._decode_to is None and self.unreadable is None
 
     async def _queued(self, seconds: float) -> None:
         self._position.queue(seconds, self._clock())
@@ -490,11 +495,18 @@ class MediaSession:
             return
         self.stream_id = event.stream_id
         self.custom = event.custom
-        if event.format != self.format:
-            self._decode_to = Transcoder(source=event.format, target=self.format)
         self._started.set_result(event)
+        if event.format != self.format:
+            try:
+                self._decode_to = _decoder(event.format, self.format)
+            except ValueError:
+                sent = event.format
+                self.unreadable = UnreadableAudio(self.call.provider, sent.encoding, sent.rate, sent.channels)
+                self.stop(str(self.unreadable))
 
     def _deliver_audio(self, event: AudioReceived) -> None:
+        if self.unreadable is not None:
+            return
         if self._decode_to is not None:
             payload = self._decode_to.convert(event.payload)
             event = AudioReceived(payload, event.track, event.sequence, event.timestamp, event.raw)
@@ -536,3 +548,10 @@ class MediaSession:
             await asyncio.wait_for(self._stopped.wait(), seconds)
         except TimeoutError:
             return
+
+
+def _decoder(sent: AudioFormat, format: AudioFormat) -> Transcoder:
+    """From what the carrier sends to our format; ``ValueError`` for what cannot be decoded."""
+    if not 0 < sent.rate <= HIGHEST_RATE:
+        raise ValueError(f"no telephone audio has {sent.rate} samples a second")
+    return Transcoder(source=sent, target=format)

@@ -461,6 +461,27 @@ async def test_a_handler_that_fails_ends_the_call_and_says_so(
     assert "agent a failed" in caplog.text
 
 
+async def test_a_codec_nobody_can_read_ends_the_call_and_is_named(
+    exchange: Exchange, caplog: pytest.LogCaptureFixture
+) -> None:
+    talked: list[MediaSession] = []
+
+    async def talk(session: MediaSession) -> None:
+        talked.append(session)
+
+    exchange.agents = talk
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    transport = MemoryTransport()
+    ticket = await exchange.admit(ticket_in(await ring(exchange)))
+    serving = asyncio.ensure_future(exchange.serve_media(ticket, transport))
+    transport.say(event="start", call_id="in-1", format=("G722", 16000, 2))
+    await asyncio.wait_for(serving, 2)
+    assert not talked and InlineProvider.log[-1] == ("hang_up", "in-1")
+    await post(exchange, event="status", id="in-1", status="ended", reason="user_hangup")
+    assert (await exchange.wait_for("in-1")).reason is EndReason.MEDIA_ERROR
+    assert "inline sends audio as G722 at 16000 Hz with 2 channels" in caplog.text
+
+
 async def test_a_socket_that_drops_ends_the_call_rather_than_bill_on(exchange: Exchange) -> None:
     exchange.agents = echo
     await exchange.assign(OURS, agent_id="a", credential_id="main")

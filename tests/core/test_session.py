@@ -109,6 +109,31 @@ async def test_who_hears_along_and_fails_hears_no_more_and_the_call_goes_on(
     await line.reader
 
 
+@pytest.mark.parametrize(
+    ("format", "told"),
+    [
+        (("G722", 16000, 1), "p sends audio as G722 at 16000 Hz with 1 channel"),
+        (("PCMU", 8000, 2), "p sends audio as PCMU at 8000 Hz with 2 channels"),
+        (("OPUS", 48000, 2), "p sends audio as OPUS at 48000 Hz with 2 channels"),
+        (("L16", 0, 1), "at 0 Hz"),
+        (("L16", 10**9 + 7, 1), "at 1000000007 Hz"),
+    ],
+)
+async def test_a_stream_that_cannot_be_decoded_is_over_as_it_starts_and_says_why(
+    format: tuple[str, int, int], told: str
+) -> None:
+    line = Line()
+    line.transport.say(event="start", call_id="c1", format=format)
+    started = await line.session.wait_started(1)
+    assert started is not None and started.format == AudioFormat(*format), "its call can still be told"
+    assert told in str(line.session.unreadable) and line.session.stop_reason == str(line.session.unreadable)
+    line.session.receive(json.dumps({"event": "media", "audio": "a"}))
+    assert [event async for event in line.session] == [] and not line.session.relays
+    with pytest.raises(StreamNotOpen, match="cannot be decoded"):
+        await line.session.send_audio(b"a")
+    await line.session.close()
+
+
 async def test_events_come_in_order_and_iteration_ends_with_the_stream() -> None:
     line = await Line().start()
     for message in ({"event": "media", "audio": "a"}, {"event": "dtmf", "digit": "5"}, {"event": "stop"}):

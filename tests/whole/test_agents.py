@@ -294,6 +294,32 @@ async def test_an_agent_by_python_function_needs_no_socket(house: House, tmp_pat
     assert far_end.heard == sentence(2)
 
 
+@pytest.mark.parametrize("house", ["twilio"], indirect=True)
+@pytest.mark.parametrize("opened", [True, False])
+async def test_a_finished_callback_that_fails_is_called_that(
+    house: House, tmp_path: Path, caplog: pytest.LogCaptureFixture, opened: bool
+) -> None:
+    done = asyncio.Event()
+
+    async def mine(finished: FinishedCall) -> None:
+        done.set()
+        raise LookupError("no such row of mine")
+
+    async with staffed(house, tmp_path) as staff:
+        staff.agents.finished = mine
+        if not opened:  # agents in an exchange that was mounted and never started
+            staff.agents.exchange = None
+        staff.agents.add("front-desk", handler="whole.test_agents:greeter")
+        far_end = await house.ring()
+        await far_end.wait_for("ended", 8)
+        await asyncio.wait_for(done.wait(), 5)
+        async with asyncio.timeout(2):
+            while "no such row of mine" not in caplog.text:
+                await asyncio.sleep(0)
+    assert "the finished callback failed after call" in caplog.text
+    assert "agent front-desk failed" not in caplog.text
+
+
 async def greeter(call) -> None:  # type: ignore[no-untyped-def]
     """Registered by its dotted path above."""
     await call.say("One two.")

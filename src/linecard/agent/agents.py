@@ -50,7 +50,7 @@ SetUp = Callable[[Call, Agent], Awaitable[CallSetup]]
 """What one call brings along; asked before its agent is, and again where its audio lands."""
 
 Finished = Callable[[FinishedCall], Awaitable[None]]
-"""Told once for each call, after it is over and analysed."""
+"""Told once for each call, after it is over and analysed. If it fails, that is logged and the call stays as it was."""
 
 
 class Agents(Mapping[str, "Handler"]):

@@ -74,7 +74,8 @@ class _Served:
             if self.agents.exchange is not None:
                 self.agents.exchange.spawn(work, "finish a call")
             else:
-                await work
+                # In a task of its own: what fails there has nothing to do with why the conversation ended.
+                await asyncio.ensure_future(work)
 
     async def _talk(self, agent: Agent) -> None:
         socket: AgentSocket | None
@@ -238,6 +239,12 @@ class _Served:
         found = await analysis.analyse(finished, self.agents.analyzers)
         finished = dataclasses.replace(finished, analysis=found)
         self.record.note("analysis", outcome=found.outcome, summary=found.summary, source=found.source)
-        if self.agents.finished is not None:
-            await self.agents.finished(finished)
-        await self.record.flush()
+        try:
+            if self.agents.finished is not None:
+                await self.agents.finished(finished)
+        except Exception as failure:
+            # Not the agent's: the call is over and went as it went.
+            why = str(failure) or type(failure).__name__
+            log.error("the finished callback failed after call %s: %s", call.reference, why, exc_info=failure)
+        finally:
+            await self.record.flush()

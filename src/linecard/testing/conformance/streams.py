@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import tracemalloc
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from linecard.calls import Call, CallStatus, Direction
 from linecard.errors import MalformedMessage, StreamNotOpen
 from linecard.events import AudioReceived, MarkReached, MediaEvent, StreamStarted
 from linecard.serializer import MediaSerializer
+from linecard.session import MediaSession
 from linecard.testing.cassettes import StreamLine, load_stream
-from linecard.testing.conformance.kit import Kit
+from linecard.testing.conformance.kit import CALL_ID, OURS, THEIRS, Kit
 from linecard.testing.conformance.webhooks import changed_values
 from linecard.testing.expected import describe
 
@@ -85,6 +88,28 @@ class StreamChecks(Kit):
                     harmless(self.opened(), [bad])
                     harmless(self.make().serializer(), [bad])
 
+    def test_a_stream_in_a_format_nobody_asked_for_is_started_or_named(self) -> None:
+        """Another codec, another rate, more channels: the session says so; it never fails over it."""
+        started = next(
+            frame for frames in self.streams() for frame, told in frames if "StreamStarted" in str(told)
+        )
+        for odd in ("G722", "x-opus", 2, 0, -8000, 10**9 + 7):
+            for changed in _with_each_leaf(json.loads(started), odd):
+                asyncio.run(self._receives(json.dumps(changed)))
+
+    async def _receives(self, started: str) -> None:
+        call = Call(
+            id=CALL_ID, provider=self.name, direction=Direction.INBOUND, from_=THEIRS, to=OURS,
+            status=CallStatus.ANSWERED,
+        )  # fmt: skip
+        session = MediaSession(call, "kit", self.make().serializer(), Nowhere(), cast(Any, None))
+        session.receive(started)
+        for frames in self.streams():
+            for frame, _ in frames:
+                session.receive(frame)
+        if session.unreadable is not None:
+            assert self.name in str(session.unreadable) and session.stop_reason == str(session.unreadable)
+
     def test_extra_keys_change_nothing(self, stream: Path) -> None:
         plain, extended = self.make().serializer(), self.make().serializer()
         for line in load_stream(stream).lines:
@@ -135,6 +160,34 @@ class StreamChecks(Kit):
                 if any(isinstance(event, StreamStarted) for event in serializer.decode(frame)):
                     return serializer
         pytest.fail("no cassette in streams/ starts a stream")
+
+
+class Nowhere:
+    """A socket that takes all and brings nothing."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes | str]:
+        frames: tuple[bytes, ...] = ()
+        for frame in frames:
+            yield frame
+
+    async def send(self, frame: bytes) -> None:
+        return None
+
+    async def close(self, code: int = 1000) -> None:
+        return None
+
+
+def _with_each_leaf(value: Any, odd: object) -> Iterator[Any]:
+    """``value`` with each text and number in it replaced in turn."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from ({**value, key: other} for other in _with_each_leaf(inner, odd))
+    elif isinstance(value, list):
+        for at, inner in enumerate(value):
+            yield from ([*value[:at], other, *value[at + 1 :]] for other in _with_each_leaf(inner, odd))
+    elif value != "start":
+        yield odd
+        yield str(odd)
 
 
 def harmless(serializer: MediaSerializer, frames: Iterable[str | bytes]) -> None:
