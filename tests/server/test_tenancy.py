@@ -147,6 +147,27 @@ async def test_a_deleted_agent_is_gone_and_so_are_its_keys(store: Store, tenant:
     assert agent.id not in [a.id for a in await store.agents.list(tenant.workspace.id)]
 
 
+async def test_an_agent_of_another_workspace_is_not_there(store: Store, tenant: Tenant) -> None:
+    other = await store.workspaces.create("other")
+    assert await store.agents.get(other.id, tenant.agent.id) is None
+    assert await store.agents.by_handle(other.id, tenant.agent.handle) is None
+    assert await store.agents.list(other.id) == []
+    assert (await store.agents.get(tenant.workspace.id, tenant.agent.id)) is not None
+
+
+async def test_engines_of_another_workspace_are_neither_seen_nor_changed_nor_deleted(
+    store: Store, tenant: Tenant
+) -> None:
+    other = await store.workspaces.create("other")
+    secret = frozenset({"api_key"})
+    await store.engines.put(tenant.workspace.id, "cloud", {"api_key": "ours-0123456789"}, secret)
+    assert list(await store.engines.list(other.id)) == []
+    assert not await store.engines.delete(other.id, "cloud")
+    await store.engines.put(other.id, "cloud", {"api_key": "theirs-0123456789"}, secret)
+    (ours,) = await store.engines.list(tenant.workspace.id)
+    assert (store.engines.settings(ours), ours.shown) == ({"api_key": "ours-0123456789"}, {"api_key": "…6789"})
+
+
 async def test_an_agent_with_a_line_cannot_be_deleted(store: Store, tenant: Tenant) -> None:
     with pytest.raises(InUse) as refused:
         await store.agents.delete(tenant.agent.id)

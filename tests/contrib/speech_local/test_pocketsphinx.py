@@ -240,6 +240,30 @@ async def test_a_stream_that_kills_every_worker_is_given_up(
     await other.aclose()
 
 
+async def test_a_stop_signal_to_the_whole_group_leaves_workers_to_their_parent(
+    engine: PocketsphinxEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    ear = await engine.recognizer(Hearing(phrases=PHRASES))
+    (worker,) = engine.pool.process_ids
+    os.kill(worker, signal.SIGTERM)  # as a service's calls go on while it drains
+    ear.feed(b"\xff" * 8000)
+    ear.finish()
+    await complete(ear)
+    assert engine.pool.process_ids == [worker]
+    await engine.aclose()
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
+
+
+async def test_a_worker_told_to_stop_before_it_listens_is_replaced_without_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    engine = PocketsphinxEngine(PocketsphinxSettings(workers=1))
+    await engine.start()
+    os.kill(engine.pool.process_ids[0], signal.SIGTERM)
+    await engine.aclose()
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
+
+
 async def test_closing_leaves_no_process_and_no_zombie(say: Any) -> None:
     engine = PocketsphinxEngine(PocketsphinxSettings(workers=2))
     await engine.start()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from itertools import count
@@ -24,6 +25,8 @@ ANSWER_LIMIT = 15.0
 """Seconds a worker may take to answer a Finish or an Open."""
 MOVES_LIMIT = 3
 """Workers a stream may lose without one answer in between; then the stream itself is what kills them."""
+STOPPED = (-signal.SIGTERM, -signal.SIGINT)
+"""Statuses of a worker that was told to stop from outside."""
 GOODBYE = 2.0
 """Seconds a worker has to leave once its input ended."""
 
@@ -183,7 +186,10 @@ class WorkerPool:
         await worker.read(lambda message: self._told(worker, message))
         if self._closed:
             return
-        log.warning("a %s worker ended with status %s; replacing it", self._engine, worker.process.returncode)
+        status = worker.process.returncode
+        # Told to stop with the whole group, before it could leave that to us: most likely we are about to stop too.
+        level = logging.INFO if status in STOPPED else logging.WARNING
+        log.log(level, "a %s worker ended with status %s; replacing it", self._engine, status)
         if worker in self._workers:
             self._workers.remove(worker)
         orphans = list(worker.streams.values())

@@ -106,8 +106,10 @@ class Detecting:
 
 def main(role: str, threshold: float = 0.5) -> None:
     """Serve until the input ends."""
-    # Ctrl-C reaches the whole process group; we end when our parent has closed the pipe.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C, and a stop signal sent to the whole process group, reach us too; but calls go on while our parent drains.
+    # We end when it has closed the pipe, however it ends.
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, signal.SIG_IGN)
     if role == "listen" and hasattr(os, "nice"):
         os.nice(POLITE)
     # Libraries print to standard output; our messages must not meet theirs.
