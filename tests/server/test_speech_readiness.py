@@ -232,6 +232,22 @@ async def test_a_workspaces_key_is_sealed_never_shown_and_used_for_its_agents_al
         assert (await explained(at, "twilio"))["outcome"] == "reject"
 
 
+async def test_a_key_that_the_cloud_refuses_is_told_with_the_engines_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(self: Cloud, style: SpeakingStyle | None = None) -> Synthesizer:
+        raise SpeechFailed("cloud", "speak", "HTTP 401", next_step="Check the API key.")
+
+    async with running(tmp_path, engines={"cloud": {"api_key": KEY}}) as at:
+        assert await at.ask("POST", "/ops/engines/cloud/verify") == {"ok": True, "name": "cloud", "error": None}
+        monkeypatch.setattr(Cloud, "synthesizer", refused)
+        told = await at.ask("POST", "/ops/engines/cloud/verify")
+        assert told["error"] == "cloud failed to speak: HTTP 401. Check the API key."
+        (finding,) = [one for one in (await at.ask("GET", "/ops/checkup"))["items"] if one["check"] == "engine"]
+        assert finding["ok"] is False and finding["found"] == told["error"]
+        await at.ask("POST", "/ops/engines/nowhere/verify", 404)
+
+
 async def test_each_workspaces_calls_use_its_own_key(tmp_path: Path) -> None:
     async with running(tmp_path, engines={"cloud": {"api_key": "the-services-own-key"}}) as at:
         store = at.service.store

@@ -6,7 +6,7 @@ from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
 from linecard.cli.credentials import read_secret
-from linecard.cli.progress import step
+from linecard.cli.progress import step, working
 from linecard.cli.table import Column, say, show_rows
 from linecard.cli.typed import pair
 from linecard.cli.words import WIDE, Verb, Word, option
@@ -41,9 +41,15 @@ async def change(client: Client, asked: Namespace) -> int:
     changed = await client.patch(f"{ROOT}/{asked.engine}", {"settings": settings})
     held = ", ".join(f"{name} {value}" for name, value in changed["settings"].items())
     say(asked, f"{asked.engine} is set up for this workspace: {held}", changed)
-    if not changed["ready"]:
-        step(f"not ready: {changed['why_not']}")
+    step(f"next: linecard engines verify {asked.engine}" if changed["ready"] else f"not ready: {changed['why_not']}")
     return 0 if changed["ready"] else 1
+
+
+async def verify(client: Client, asked: Namespace) -> int:
+    async with working(f"logging in at {asked.engine}"):
+        answer = await client.post(f"{ROOT}/{asked.engine}/verify")
+    say(asked, f"{asked.engine}: {answer['error'] or 'it works'}", answer)
+    return 0 if answer["ok"] else 1
 
 
 async def rm(client: Client, asked: Namespace) -> None:
@@ -71,6 +77,7 @@ WORD = Word(
     {
         "ls": Verb(ls, "list them, and whether they are ready", (WIDE,)),
         "set": Verb(change, "set one up for this workspace: sealed, used by its agents alone", (ENGINE, SETTINGS)),
+        "verify": Verb(verify, "log in at it with the settings that calls use; 1 if that fails", (ENGINE,)),
         "rm": Verb(rm, "forget this workspace's settings of one", (ENGINE,)),
     },
 )

@@ -117,6 +117,20 @@ async def set_engine(asked: Asked[EngineSent, None]) -> EngineShown:
     return _engine(await engines.change(asked.service, asked.caller, asked.path["name"], asked.body.settings))
 
 
+class EngineVerified(Shown):
+    """What the engine said to the settings that this workspace's calls use."""
+
+    ok: bool
+    name: str
+    error: str | None
+
+
+async def verify_engine(asked: Asked[None, None]) -> EngineVerified:
+    """Log in at the engine with the settings that this workspace's calls use."""
+    told = await engines.verify(asked.service, asked.caller, asked.path["name"])
+    return EngineVerified(ok=told.error is None, name=told.name, error=told.error)
+
+
 async def forget_engine(asked: Asked[None, None]) -> None:
     """Forget the workspace's own settings; those for all workspaces hold again."""
     await engines.remove(asked.service, asked.caller, asked.path["name"])
@@ -135,6 +149,8 @@ FACE = Face(
                  answer=list[EngineShown], refusals=(403,), admin=True),
         Endpoint("PATCH", "/ops/engines/{name}", set_engine, "Set up a speech engine for this workspace", EngineSent,
                  answer=EngineShown, refusals=(403, 404, 413), admin=True),
+        Endpoint("POST", "/ops/engines/{name}/verify", verify_engine, "Log in at a speech engine",
+                 answer=EngineVerified, refusals=(403, 404), admin=True),
         Endpoint("DELETE", "/ops/engines/{name}", forget_engine, "Forget this workspace's settings of an engine",
                  status=204, refusals=(403, 404), admin=True),
     ],

@@ -172,6 +172,16 @@ class SpeechEngine:
     async def start(self) -> None:
         """Load what takes time, before the first call needs it. Optional: first use does it otherwise."""
 
+    async def check(self) -> None:
+        """Try the settings: log in, without a sound. Raises ``SpeechFailed`` when they do not work.
+
+        Unless overridden it opens a voice (or an ear) and closes it: a login for engines that connect for each call.
+        """
+        if "speak" in self.abilities:
+            await (await self.synthesizer()).aclose()
+        elif "listen" in self.abilities:
+            await (await self.recognizer()).aclose()
+
     async def aclose(self) -> None:
         """Stop workers and connections. What was made for calls is of no use afterwards."""
 

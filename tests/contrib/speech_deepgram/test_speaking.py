@@ -139,3 +139,10 @@ def test_long_texts_are_cut_at_sentences_and_nothing_is_lost() -> None:
     assert all(len(piece) <= LONGEST_TEXT and piece.endswith(".") for piece in cut)
     assert " ".join(cut) == text.strip()
     assert "".join(pieces("x" * 4000)) == "x" * 4000
+
+
+async def test_a_check_is_a_login_without_a_word(deepgram: FakeDeepgram, engine: Any) -> None:
+    await engine().check()
+    with pytest.raises(SpeechFailed, match=r"deepgram .* Check the API key"):
+        await engine(api_key="not-the-key").check()
+    assert deepgram.messages == [] or "Speak" not in str(deepgram.messages)

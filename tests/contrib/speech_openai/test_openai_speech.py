@@ -54,6 +54,9 @@ class FakeOpenAI:
             return JSONResponse({"error": {"message": "The server is busy. Sorry."}}, status)
         return None
 
+    async def models(self, request: Request) -> Response:
+        return self.refusal(request) or JSONResponse({"object": "list", "data": []})
+
     async def speech(self, request: Request) -> Response:
         self.spoken.append(await request.json())
         if refusal := self.refusal(request):
@@ -95,6 +98,7 @@ async def fake() -> AsyncIterator[FakeOpenAI]:
     made = FakeOpenAI()
     app = Starlette(
         routes=[
+            Route("/v1/models", made.models),
             Route("/v1/audio/speech", made.speech, methods=["POST"]),
             Route("/v1/audio/transcriptions", made.transcriptions, methods=["POST"]),
         ]
@@ -221,6 +225,15 @@ async def test_a_wrong_key_is_told_at_once_and_not_shown(
     assert len(fake.transcribed) == 1
     assert "not-the-key" not in str(refused.value) + repr(made.settings) + caplog.text
     await ear.aclose()
+
+
+async def test_a_check_tells_a_wrong_key_from_a_good_one_without_a_sound(fake: FakeOpenAI, engine: Any) -> None:
+    await engine().check()
+    with pytest.raises(SpeechFailed, match=r"openai failed to speak: Incorrect API key provided\. Check the API key"):
+        await engine(api_key="sk-not-the-key").check()
+    fake.statuses = [404]
+    await engine().check()  # a server without that list
+    assert fake.spoken == fake.transcribed == []
 
 
 async def test_an_answer_without_text_is_a_failure(fake: FakeOpenAI, engine: Any) -> None:

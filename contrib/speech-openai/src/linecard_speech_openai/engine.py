@@ -5,6 +5,7 @@ from __future__ import annotations
 import httpx
 
 from linecard.speech import EngineSettings, Hearing, Recognizer, SpeakingStyle, SpeechEngine, Synthesizer
+from linecard_speech_openai.failure import no_answer, refusal
 from linecard_speech_openai.listening import OpenAIRecognizer
 from linecard_speech_openai.settings import OpenAISettings
 from linecard_speech_openai.speaking import OpenAISynthesizer
@@ -42,6 +43,15 @@ class OpenAIEngine(SpeechEngine):
         if self._http is not None:
             await self._http.aclose()
             self._http = None
+
+    async def check(self) -> None:
+        """Ask for the models there are: free, and refused with a wrong key. Servers without that list pass."""
+        try:
+            response = await self.http.get("models")
+        except httpx.HTTPError as failure:
+            raise no_answer("speak", failure) from failure
+        if response.status_code in (401, 403) or response.status_code >= 500:
+            raise refusal("speak", response)
 
     async def recognizer(self, hearing: Hearing | None = None) -> Recognizer:
         """An ear for one call. It hears whole utterances and gives no interims."""

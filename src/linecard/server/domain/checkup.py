@@ -68,8 +68,11 @@ async def _speech(service: Service, caller: Caller) -> list[Finding]:
     found = []
     for one in await engines.every(service, caller):
         if one.by_service or one.settings or one.default_for:
+            why_not = one.why_not
+            if one.remote and why_not is None:
+                why_not = (await engines.verify(service, caller, one.name)).error
             ready = f"ready to {' and '.join(one.abilities)}"
-            found.append(Finding("engine", one.name, one.name, one.why_not is None, one.why_not or ready))
+            found.append(Finding("engine", one.name, one.name, why_not is None, why_not or ready))
     for agent in await service.store.agents.list(caller.workspace_id):
         if (lacks := await speech_readiness.lacking(service, agent)) is not None:
             found.append(Finding("agent", agent.public_id, agent.name, False, f"its calls are declined: {lacks}"))

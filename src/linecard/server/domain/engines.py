@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from linecard.errors import UnknownSpeechEngine
+from linecard.errors import LinecardError, UnknownSpeechEngine
 from linecard.server.auth import Caller
 from linecard.server.domain.callers import need_admin
 from linecard.server.domain.refusals import Invalid, Unknown
@@ -17,6 +19,11 @@ from linecard.speech import SpeechEngine, get_speech_engine, speech_engine_names
 
 if TYPE_CHECKING:
     from linecard.server.service import Service
+
+log = logging.getLogger("linecard")
+
+VERIFY_WITHIN = 10.0
+"""Seconds an engine's cloud has to answer a login."""
 
 SECRET = re.compile(r"[\x21-\x7e]{1,4096}")
 
@@ -79,6 +86,32 @@ async def change(service: Service, caller: Caller, name: str, change: Mapping[st
     row = await store.put(caller.workspace_id, name, own, secrets)
     service.staff.engines_changed(caller.workspace_id)
     return await _look(service, caller, name, row.shown)
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What an engine said to this workspace's settings; ``error`` None when they work."""
+
+    name: str
+    error: str | None
+
+
+async def verify(service: Service, caller: Caller, name: str) -> Verified:
+    """Log in with the settings that this workspace's calls use. ``UnknownSpeechEngine`` when it is not installed."""
+    need_admin(caller, "checking a speech engine")
+    get_speech_engine(name)
+    engines = await service.staff.engines_of(caller.workspace_id)
+    try:
+        async with asyncio.timeout(VERIFY_WITHIN):
+            await engines.engine(name).check()
+    except LinecardError as problem:
+        return Verified(name, str(problem))
+    except TimeoutError:
+        return Verified(name, f"{name} gave no answer within {VERIFY_WITHIN:g} s")
+    except Exception as bug:
+        log.exception("speech engine %s failed while it was checked", name)
+        return Verified(name, f"{name} failed: {type(bug).__name__}")
+    return Verified(name, None)
 
 
 async def remove(service: Service, caller: Caller, name: str) -> None:
