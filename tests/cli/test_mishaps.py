@@ -229,3 +229,23 @@ def test_a_secret_is_asked_for_without_echo(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("sys.stdin", Terminal())
     monkeypatch.setattr("getpass.getpass", lambda prompt: f"typed after {prompt}")
     assert read_secret(None, "API key: ") == "typed after API key: "
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("serve", "--prot", "1"), "unknown option --prot (did you mean '--port'?)"),
+        (("serve", "--port", "many"), "--port"),
+        (("serve", "here"), "nothing is expected at 'here'"),
+        (("agents", "ls", "--jsn"), "unknown option --jsn (did you mean '--json'?)"),
+        (("calls", "dial"), "required: from, to"),
+        (("matrix", "--what"), "unknown option --what"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_wrong_flag_is_one_line(words: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(words)
+    said = capsys.readouterr()
+    assert (exit_.value.code, said.out) == (2, "")
+    assert told in said.err and said.err.count("\n") == 1 and "--help" in said.err

@@ -5,7 +5,6 @@ Written out once from the words' own data, so pressing Tab starts no Python.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import re
@@ -13,7 +12,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 
 from linecard import cli
-from linecard.cli.words import CONNECTION, JSON, Option, Verb, Word, about, option
+from linecard.cli.words import CONNECTION, JSON, Option, Parser, Verb, Word, about, option
 
 LONG = re.compile(r"(?<!\S)\[?(--[a-z][a-z-]*)")
 SHELLS = ("bash", "zsh", "fish")
@@ -99,7 +98,7 @@ def _told(run: Callable[[list[str]], int]) -> list[str]:
 
 def main(argv: list[str]) -> int:
     """Print the script."""
-    parser = argparse.ArgumentParser(prog="linecard completion", description=about(__doc__))
+    parser = Parser(prog="linecard completion", description=about(__doc__))
     parser.add_argument("shell", choices=SHELLS)
     shell = parser.parse_args(argv).shell
     print({"bash": bash, "zsh": zsh, "fish": fish}[shell](), end="")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
-from linecard.cli.words import about
+from linecard.cli.words import Parser, about
 from linecard.matrix import matrix
 from linecard.plugins import get_provider, provider_names
 
 
 def main(argv: list[str]) -> int:
     """Print, write or check; a stale page is 1."""
-    parser = argparse.ArgumentParser(prog="linecard matrix", description=about(__doc__))
+    parser = Parser(prog="linecard matrix", description=about(__doc__))
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--write", type=Path, metavar="PAGE", help="write the page")
     where.add_argument("--check", type=Path, metavar="PAGE", help="fail if the page is not what the plugins say")

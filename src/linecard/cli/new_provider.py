@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 from importlib import import_module
 from pathlib import Path
 
-from linecard.cli.words import about
+from linecard.cli.words import Parser, about
 
 
 def main(argv: list[str]) -> int:
     """Write the folder and say what comes next."""
-    parser = argparse.ArgumentParser(prog="linecard new-provider", description=about(__doc__))
+    parser = Parser(prog="linecard new-provider", description=about(__doc__))
     parser.add_argument("name", help="what the carrier is called: lower case, a-z 0-9 _ -")
     parser.add_argument("folder", nargs="?", type=Path, help="where to put it (default: ./linecard-NAME)")
     options = parser.parse_args(argv)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from typing import Any
 
-from linecard.cli.words import about
+from linecard.cli.words import Parser, about
 from linecard.plugins import broken_plugins, get_provider, provider_names
 
 
@@ -25,7 +24,7 @@ def describe(name: str) -> dict[str, Any]:
 
 def main(argv: list[str]) -> int:
     """Print them; 1 when a plugin is broken."""
-    parser = argparse.ArgumentParser(prog="linecard providers", description=about(__doc__))
+    parser = Parser(prog="linecard providers", description=about(__doc__))
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     options = parser.parse_args(argv)
     providers = [describe(name) for name in provider_names()]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linecard.cli.this_machine import database_troubles, own_settings
-from linecard.cli.words import about
+from linecard.cli.words import Parser, about
 from linecard.errors import ConfigurationError
 from linecard.fast.coalescing import Coalescer
 from linecard.fast.collector import QuietCollector
@@ -53,7 +53,7 @@ def _loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def _parser() -> argparse.ArgumentParser:
     more = "Everything else is set in the environment or linecard.toml: docs/settings.md"
-    parser = argparse.ArgumentParser(prog="linecard serve", description=about(__doc__), epilog=more)
+    parser = Parser(prog="linecard serve", description=about(__doc__), epilog=more)
     parser.add_argument("--host", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (8080); 0 takes a free one")
     parser.add_argument("--public-url", dest="public_url", help="origin under which carriers and agents reach us")

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 
 def about(docstring: str | None) -> str:
@@ -51,7 +51,7 @@ class Word:
 
     def parser(self) -> ArgumentParser:
         """Its parser; ``verb`` in the result is the :class:`Verb` chosen."""
-        made = _Parser(prog=f"linecard {self.name}", description=self.purpose, allow_abbrev=False)
+        made = Parser(prog=f"linecard {self.name}", description=self.purpose, allow_abbrev=False)
         if "" in self.verbs:
             _fill(made, self.verbs[""])
             return made
@@ -73,10 +73,24 @@ class Word:
         return asyncio.run(_run(asked)) or 0
 
 
-class _Parser(ArgumentParser):
-    """Takes options anywhere between positions, as people type them; plain argparse gives up at ``a --b c d=1``."""
+class Parser(ArgumentParser):
+    """Says what is wrong in one line, with the near option, and takes options anywhere between positions.
+
+    Plain argparse prints its whole usage before a mistake, and gives up at ``a --b c d=1``.
+    """
 
     _inside = False
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with 2."""
+        from linecard.cli.naming import near
+
+        wrong, _, typed = message.partition("unrecognized arguments: ")
+        if not wrong and typed:
+            first = typed.split()[0].partition("=")[0]
+            message = f"unknown option {first}" if first.startswith("-") else f"nothing is expected at {first!r}"
+            message += near(first, _options(self))
+        self.exit(2, f"{self.prog}: {message}. `{self.prog} --help` tells more\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         if self._inside or self._subparsers is not None:
@@ -86,6 +100,15 @@ class _Parser(ArgumentParser):
             return self.parse_known_intermixed_args(args, namespace)
         finally:
             self._inside = False
+
+
+def _options(parser: ArgumentParser) -> Iterator[str]:
+    """The options of a parser and of those below it."""
+    for action in parser._actions:
+        yield from action.option_strings
+        if isinstance(action.choices, Mapping):  # verbs
+            for below in action.choices.values():
+                yield from _options(below)
 
 
 CONNECTION = (
