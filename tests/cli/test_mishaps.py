@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from starlette.applications import Starlette
 
-from linecard.cli import progress
+from linecard.cli import main, progress
 from linecard.cli.credentials import read_secret
 from linecard.testing.serving import listening, serve, url_of
 
@@ -245,7 +245,7 @@ def test_a_secret_is_asked_for_without_echo(monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_a_wrong_flag_is_one_line(words: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
-        cli.main(words)
+        main(words)
     said = capsys.readouterr()
     assert (exit_.value.code, said.out) == (2, "")
     assert told in said.err and said.err.count("\n") == 1 and "--help" in said.err
