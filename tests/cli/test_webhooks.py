@@ -104,6 +104,8 @@ async def test_a_calls_own_webhook_that_nobody_takes_is_shown_with_the_call(serv
     shown = (await run("calls", "show", call[:13])).out
     assert "failed webhook deliveries:" in shown and NOBODY in shown
     assert (await run("calls", "show", call, "--json")).json["deliveries"][0]["success"] is False
+    followed = (await run("calls", "tail", call)).out
+    assert f"webhook.failed  of=call.started  url={NOBODY}" in followed
 
 
 @pytest.mark.usefixtures("served")

@@ -45,7 +45,7 @@ SHORT_ID = 8
 ID = re.compile(r"([A-Za-z]+_)([0-9a-f]{32})")
 RED, GREEN, YELLOW, BOLD = "31", "32", "33", "1"
 COLOURS = {
-    "failed": RED, "NO": RED, "error": RED, "incomplete": YELLOW, "inactive": YELLOW, "paused": YELLOW,
+    "failed": RED, "webhook.failed": RED, "NO": RED, "incomplete": YELLOW, "inactive": YELLOW, "paused": YELLOW,
     "revoked": YELLOW, "in_progress": GREEN, "initiated": GREEN,
 }  # fmt: skip
 """By the first word of a cell."""

@@ -63,6 +63,7 @@ async def follow_call(client: Client, call_id: str, *, as_json: bool = False) ->
             )
             looks -= 1
             if settled or looks <= 0:
+                _print_all(await _refused(client, call), as_json=as_json)
                 _print(_state(call), as_json=as_json)
                 return call
         await asyncio.sleep(EVERY)
@@ -89,6 +90,21 @@ async def follow_all(client: Client, *, as_json: bool = False) -> None:
 async def _newest(client: Client) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = (await client.get("/v1/calls/cursor", limit=AT_ONCE))["items"]
     return found
+
+
+async def _refused(client: Client, call: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The webhooks that were not taken so far: whoever waits for them should not wait for ever."""
+    sent = (await client.get(f"/v1/calls/{call['id']}/deliveries", limit=AT_ONCE))["items"]
+    return [
+        {
+            "call_id": call["id"],
+            "at": one["created_at"],
+            "event": "webhook.failed",
+            "details": {"of": one["event"], "url": one["url"], "error": one["error"]},
+        }
+        for one in sent
+        if not one["success"]
+    ]
 
 
 def _said(message: Mapping[str, Any]) -> dict[str, Any]:
