@@ -126,6 +126,17 @@ async def test_it_is_the_admins_and_says_what_is_wrong(tmp_path: Path) -> None:
         assert (await at.http.put("/sandbox/calls")).status_code == 405
 
 
+async def test_another_workspaces_admin_rings_none_of_our_numbers(tmp_path: Path) -> None:
+    async with running(tmp_path) as at:
+        mine = await at.equip("twilio")
+        other = await at.service.store.workspaces.create("other")
+        _, key = await at.service.store.keys.create(other.id, "their admin")
+        body = {"to": mine["number"], "from": SOMEBODY}
+        refused = await at.http.post("/sandbox/calls", json=body, headers={"Authorization": f"Bearer {key}"})
+        assert refused.status_code == 404
+        assert (await at.ask("GET", "/v1/calls"))["total"] == 0
+
+
 @pytest.mark.parametrize("provider", CARRIERS)
 async def test_what_the_caller_says_waits_for_the_greeting_unless_it_is_to_barge_in(
     provider: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -32,11 +32,18 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
+RECORDINGS = "/recordings/"
+NOT_KEPT = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+"""On the faces' answers and on recordings: they hold what was said, who rang, and keys that are shown once. No cache
+keeps them, and no browser takes them for something else."""
+
+
 class FrontDoor:
     """Shared by all requests; ``service`` is set when it is open."""
 
     def __init__(self, faces: Sequence[Face], settings: Settings) -> None:
         self.faces = tuple(faces)
+        self._guarded = (*(face.prefix for face in faces), RECORDINGS)
         self.settings = settings
         self.service: Service | None = None
 
@@ -57,12 +64,14 @@ class FrontDoor:
         scope["linecard.request_id"] = request_id
         began = time.perf_counter()
         status = 0
+        guarded = scope["path"].startswith(self._guarded)
 
         async def sending(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+                headers = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+                message["headers"] = [*headers, *NOT_KEPT] if guarded else headers
             await send(message)
 
         try:

@@ -108,6 +108,8 @@ async def ring(asked: Asked[Ring, None]) -> Seen:
     sandboxes = _sandboxes(asked.service)
     to, from_ = e164(asked.body.to), e164(asked.body.from_)
     line = await asked.service.store.lines.by_number(to)
+    if line is not None and line.workspace_id != asked.caller.workspace_id:
+        raise Unknown("number of this workspace")
     provider = asked.body.provider or (line.provider if line is not None else next(iter(sandboxes.played), ""))
     if provider not in sandboxes.played:
         raise UnknownProvider(provider, sandboxes.played)

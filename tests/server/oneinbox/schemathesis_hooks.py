@@ -7,6 +7,7 @@ Some of them also get ids and numbers that exist, so that calls are really made 
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import schemathesis
@@ -52,7 +53,7 @@ def sensible(body: dict[str, Any], *, existing: bool) -> None:
     if "from_number" in body:
         body["to_number"] = BUSY
     if body.get("scheduled_at") is not None:
-        body["scheduled_at"] = "2999-01-01T00:00:00Z"
+        body["scheduled_at"] = (datetime.now(UTC) + timedelta(days=30)).isoformat()
     if body.get("handler") is not None:
         body["handler"] = "listen"
     if body.get("account_sid") is not None:

@@ -160,6 +160,31 @@ async def test_an_agents_own_key_sees_its_agent_only_and_manages_nothing(house: 
             ("/v1/webhooks", {"name": "all", "url": "http://127.0.0.1:9/", "events": ["call.ended"]}),
         ):
             assert (await key.post(path, json=body)).status_code == 403, path
+        account = (await house.ask("GET", "/v1/credentials"))["items"][0]
+        for root in ("/v1/credentials", "/v1/integrations"):
+            for asked in (
+                key.get(root),
+                key.get(f"{root}/{account['id']}"),
+                key.patch(f"{root}/{account['id']}", json={"name": "x"}),
+                key.post(f"{root}/{account['id']}/verify"),
+                key.delete(f"{root}/{account['id']}"),
+            ):
+                answer = await asked
+                assert answer.status_code == 403 and account["name"] not in answer.json()["detail"]
+
+
+async def test_no_cache_keeps_an_answer_and_no_browser_takes_it_for_something_else(house: House) -> None:
+    made = await house.client.post("/v1/credentials", json={"name": "a", "provider": "telnyx", "api_key": "KEY0123"})
+    for answer in (
+        made,
+        await house.client.get("/v1/calls"),
+        await house.client.get("/v1/nowhere"),
+        await house.client.get("/api/v1/identities"),
+        await house.client.get("/ops/checkup", headers={"Authorization": ""}),
+        await house.client.get("/recordings/nothing.wav"),
+    ):
+        assert answer.headers["cache-control"] == "no-store", answer.url
+        assert answer.headers["x-content-type-options"] == "nosniff", answer.url
 
 
 def _uuid(text: str) -> Any:

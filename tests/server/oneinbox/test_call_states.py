@@ -6,6 +6,7 @@ import asyncio
 import tempfile
 import threading
 from collections.abc import Coroutine
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def machine(stage: Stage) -> type[RuleBasedStateMachine]:
             body = {"agent_id": house.agent_id, "from_number": "+14155550100", "to_number": to}
             body["webhook_url"] = stage.receiver.url + "/own"
             if later:
-                body["scheduled_at"] = "2999-01-01T00:00:00Z"
+                body["scheduled_at"] = (datetime.now(UTC) + timedelta(days=30)).isoformat()
             call = self.ask("POST", "/v1/calls", 201, json=body)
             assert call["status"] == ("queued" if later else "initiated")
             self.look(call)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -39,6 +39,9 @@ from linecard.server.store.statements import Statement, table_of
 if TYPE_CHECKING:
     from linecard.server.service import Service
 
+
+FURTHEST = timedelta(days=366)
+"""How far ahead a call may be scheduled: beyond that a date is a mistake, and its agent and number will be gone."""
 
 LINE, AGENT, CREDENTIAL = table_of(LineRow), table_of(Agent), table_of(CredentialRow)
 RULE = table_of(ContactRule)
@@ -137,6 +140,8 @@ async def place(
     if scheduled_at is None:
         socket = bool(websocket_url or agent.websocket_url) and not (options or {}).get(WITHOUT_SOCKET)
         await refuse_unready(service, agent, socket=socket, overrides=settings)
+    if scheduled_at is not None and scheduled_at > utc_now() + FURTHEST:
+        raise Invalid.field("scheduled_at", f"lies more than {FURTHEST.days} days ahead")
     limits = [time_limit, settings_of(agent, settings).max_duration_seconds, service.settings.max_duration_seconds]
     new = NewCall(
         id=new_id(),

@@ -58,7 +58,12 @@ async def create(
 
 
 async def get(service: Service, caller: Caller, credential_id: str | UUID) -> CredentialRow:
-    """The credential's row, never its secrets."""
+    """The credential's row, never its secrets. Like all about credentials it is for admin keys only."""
+    need_admin(caller, "looking at a credential")
+    return await _get(service, caller, credential_id)
+
+
+async def _get(service: Service, caller: Caller, credential_id: str | UUID) -> CredentialRow:
     row = await service.store.credentials.get(caller.workspace_id, parse_id("credential", credential_id))
     if row is None:
         raise Unknown("credential")
@@ -67,6 +72,7 @@ async def get(service: Service, caller: Caller, credential_id: str | UUID) -> Cr
 
 async def every(service: Service, caller: Caller, *, provider: str | None = None) -> list[CredentialRow]:
     """All of the workspace's, the default first."""
+    need_admin(caller, "listing credentials")
     return await service.store.credentials.list(caller.workspace_id, provider=provider)
 
 
@@ -98,6 +104,7 @@ async def delete(service: Service, caller: Caller, credential_id: str | UUID) ->
 
 async def verify(service: Service, caller: Caller, credential_id: str | UUID) -> Verified:
     """Log in at the carrier. A refusal is an answer (``ok`` False), not an error; an incomplete credential is one."""
+    need_admin(caller, "verifying a credential")
     row = await get(service, caller, credential_id)
     provider = await service.exchange.provider(row.public_id)
     if not provider.supports(Capability.CHECK_CREDENTIAL):
@@ -114,11 +121,12 @@ async def choose(
 ) -> CredentialRow:
     """The credential meant: the one named, else the default, else the only one (of ``provider``, when given).
 
+    For any key: a search is asked of the carrier with it, and nothing of it is shown.
     :class:`CredentialRequired` when that is not one.
     """
     if credential_id is not None:
-        return await get(service, caller, credential_id)
-    rows = await every(service, caller, provider=provider)
+        return await _get(service, caller, credential_id)
+    rows = await service.store.credentials.list(caller.workspace_id, provider=provider)
     marked = [row for row in rows if row.is_default]
     if marked:
         return marked[0]

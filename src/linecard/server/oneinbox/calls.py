@@ -44,7 +44,7 @@ class CallSent(Sent):
     from_number: Number
     variables: Scalars | None = Field(default=None, description="Fill {{name}} in the first message and system prompt")
     webhook_url: Url | None = Field(default=None, description="Hears this call's events, beside registered webhooks")
-    scheduled_at: Moment | None = Field(default=None, description="When to dial; not in the past")
+    scheduled_at: Moment | None = Field(default=None, description="When to dial; not in the past, and within 366 days")
     metadata: dict[str, Any] | None = Field(default=None, description="Yours: given back on the call and its events")
     overrides: OverridesSent | None = Field(default=None, description="Agent settings for this call only")
 

@@ -168,13 +168,13 @@ def _endpoints(root: str) -> list[Endpoint]:
     return [
         Endpoint("POST", root, create, "Add a carrier account", CredentialSent, answer=CredentialShown, status=201,
                  refusals=(403, 413)),
-        Endpoint("GET", root, every, "List carrier accounts", query=Slice, answer=listing),
-        Endpoint("GET", one, get, "Look at a carrier account", answer=CredentialShown, refusals=(404,)),
+        Endpoint("GET", root, every, "List carrier accounts", query=Slice, answer=listing, refusals=(403,)),
+        Endpoint("GET", one, get, "Look at a carrier account", answer=CredentialShown, refusals=(403, 404)),
         Endpoint("PATCH", one, change, "Rename it, rotate its key, add details", CredentialChange,
                  answer=CredentialShown, refusals=(403, 404, 413)),
         Endpoint("DELETE", one, delete, "Forget a carrier account", status=204, refusals=(403, 404, 409)),
         Endpoint("POST", one + "/verify", verify, "Log in at the carrier with it", answer=VerifiedShown,
-                 refusals=(400, 404, 501)),
+                 refusals=(400, 403, 404, 501)),
     ]  # fmt: skip
 
 
