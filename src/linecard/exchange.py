@@ -273,10 +273,9 @@ class Exchange:
         self.policy.check_rate(line.credential_id, in_progress)
         provider = await self.provider(line.credential_id)
         reference = reference or uuid.uuid4().hex
-        if variables or time_limit is None or "machine_detection" not in options:
-            wanted = await self._prepare_dial(agent, reference, variables or {})
-            theirs = wanted.pop("time_limit", None)
-            time_limit, options = time_limit or theirs, {**wanted, **options}
+        wanted = await self._prepare_dial(agent, reference, variables or {})
+        theirs = wanted.pop("time_limit", None)
+        time_limit, options = time_limit or theirs, {**wanted, **options}
         call = Call(
             id="",
             provider=provider.name,

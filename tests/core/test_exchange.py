@@ -14,12 +14,14 @@ from linecard import (
     EndReason,
     Exchange,
     Forward,
+    MachineDetection,
     MediaSession,
     Policy,
     WebhookReply,
     WebhookRequest,
     incoming,
 )
+from linecard.agent import AgentCall, Agents
 from linecard.errors import (
     AuthenticationFailed,
     CallUnconfirmed,
@@ -34,6 +36,7 @@ from linecard.errors import (
     ProviderError,
     ProviderUnavailable,
     RateLimited,
+    SpeechNotReady,
     TicketRefused,
     UnknownAgent,
     UnknownCall,
@@ -625,6 +628,20 @@ async def test_a_carrier_without_webhooks_or_websockets_takes_a_call(exchange: E
     await asyncio.wait_for(serving, 2)
     await exchange.stop()
     assert not listener.running
+
+
+@pytest.mark.parametrize("more", [{}, {"time_limit": 60.0, "machine_detection": MachineDetection.DETECT}])
+async def test_nobody_is_rung_for_an_agent_without_its_speech_engine(exchange: Exchange, more: dict[str, Any]) -> None:
+    async def talk(call: AgentCall) -> None:
+        """Never gets that far."""
+
+    exchange.agents = agents = Agents()
+    agents.add("desk", handler=talk, settings={"synthesizer": "nowhere", "recognizer": "nowhere"})
+    await exchange.assign(OURS, agent_id="desk", credential_id="main")
+    with pytest.raises(SpeechNotReady, match="'nowhere' is installed"):
+        await exchange.dial(from_=OURS, to=CALLER, **more)
+    assert not [entry for entry in InlineProvider.log if entry[0] == "dial"]
+    assert list(await exchange.calls_in_progress()) == []
 
 
 async def test_variables_are_refused_where_no_agents_could_read_them(exchange: Exchange) -> None:

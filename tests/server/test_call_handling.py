@@ -100,6 +100,9 @@ async def test_one_numbers_settings_are_not_its_agents_other_numbers(provider: s
 
         await at.ask("PATCH", one, json={"incoming_call_action": "auto_reject"})
         assert (await explained(at, NUMBERS[provider]), await explained(at, NUMBERS[other])) == ("reject", "answer")
+        told = await at.ask("GET", "/ops/route", params={"to": NUMBERS[provider]})
+        own_step = next(step for step in told["steps"] if step["question"] == "number's own settings")
+        assert own_step["found"] == "incoming_call_action, websocket_url" and "the number declines" in told["why"]
         shown = await at.ask("GET", f"/v1/phone-numbers/{lines[provider]['id']}")
         assert shown["call_handling"] == {"incoming_call_action": "auto_reject", "websocket_url": own.url}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -128,6 +129,18 @@ async def test_nobody_is_rung_for_an_agent_that_could_not_speak(provider: str, t
         assert refused["detail"]["error"] == "speech_not_ready"
         assert (await at.ask("GET", "/v1/calls"))["total"] == 0
         assert (await at.ask("GET", "/v1/usage"))["calls_made_today"] == 0
+
+
+async def test_a_scheduled_call_whose_agent_has_lost_its_engine_ends_with_the_reason(tmp_path: Path) -> None:
+    async with running(tmp_path) as at:
+        mine = await at.equip("twilio", handler="repeat", synthesizer="nowhere")
+        due = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+        asked = {"agent_id": mine["agent"]["id"], "from_number": mine["number"], "to_number": SOMEBODY}
+        made = await at.ask("POST", "/v1/calls", 201, json={**asked, "scheduled_at": due})
+        await at.until(f"/v1/calls/{made['id']}", lambda seen: seen["status"] == "failed")
+        row = await at.service.store.calls.find(made["id"])
+        assert row is not None and row.carrier_id is None
+        assert row.error is not None and row.error["type"] == "SpeechNotReady" and "nowhere" in row.error["message"]
 
 
 async def test_the_fallback_or_the_voicemail_message_takes_the_call(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from linecard.agent.settings import AgentSettings
 from linecard.agent.socket import Guard, best_opener
 from linecard.agent.waiting_room import WaitingRoom
 from linecard.calls import Call, MachineDetection
-from linecard.errors import ConfigurationError, UnknownAgent
+from linecard.errors import ConfigurationError, SpeechNotReady, UnknownAgent
 from linecard.events import CallEvent, IncomingCall
 from linecard.registry import Line
 from linecard.routing import Reject, Route
@@ -156,8 +156,10 @@ class Agents(Mapping[str, "Handler"]):
 
     async def prepare_dial(self, agent_id: str, reference: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         """Called by ``exchange.dial``: keep the call's variables; the time limit and the machine detection that the
-        agent's settings ask for."""
-        settings = (await self.find(agent_id)).settings
+        agent's settings ask for. ``SpeechNotReady`` when the call would be silent: then nobody is rung."""
+        agent = await self.find(agent_id)
+        settings = agent.settings
+        self.need_speech(agent, reference)
         if variables:
             self._variables[reference] = dict(variables)
             while len(self._variables) > MAX_DIALS_PREPARED:
@@ -167,6 +169,17 @@ class Agents(Mapping[str, "Handler"]):
             leaves = settings.on_voicemail == "leave_message"
             options["machine_detection"] = MachineDetection.WAIT_FOR_BEEP if leaves else MachineDetection.DETECT
         return options
+
+    def need_speech(self, agent: Agent, reference: str) -> None:
+        """``SpeechNotReady`` when a call dialled for this agent could not be had. What a WebSocket needs is known only
+        once it is connected."""
+        if agent.handler is None or agent.websocket_url is not None:
+            return
+        setup = self._prepared.get(reference, CallSetup())
+        settings = setup.settings(agent)
+        lacks = (setup.engines or self.engines).lacks(settings, speech_needs(agent.handler, settings))
+        if setup.websocket_url is None and lacks is not None:
+            raise SpeechNotReady(agent.id, lacks)
 
     async def setup_for(self, call: Call, agent: Agent) -> CallSetup:
         """What a call brings along; prepared here, or told by ``set_up``."""

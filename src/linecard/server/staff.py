@@ -133,6 +133,9 @@ class Staff(Agents):
 
         return at_work
 
+    def need_speech(self, agent: Door, reference: str) -> None:
+        """Nothing: the service has refused such a call already, by the engines of the call's workspace."""
+
     async def take_ringing(self, row: CallRow, agent: Agent) -> Route:
         """Have the agent, or its fallback, accept a ringing call: ``Answer``, or ``Reject`` when nobody does."""
         call = await self._service.exchange.calls.get(row.reference)

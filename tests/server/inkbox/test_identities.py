@@ -211,6 +211,30 @@ async def test_a_number_brought_along_that_is_released_stays_in_its_account_and_
     assert (await provider.configure_number(BROUGHT, webhook_url=url, dry_run=True)).changed
 
 
+async def test_one_of_an_identitys_numbers_is_changed_alone(any_desk: Desk) -> None:
+    desk = any_desk
+    identity = await desk.identity()
+    caller = await desk.service.authenticate(desk.http.headers)
+    brought = await register(desk.service, caller, number=BROUGHT, agent_id=identity.id)
+    await desk.do(
+        identity.set_incoming_call_action, incoming_call_action="auto_accept", client_websocket_url=desk.agent.url
+    )
+    numbers = desk.inkbox.phone_numbers
+    own = f"{desk.agent.url}&number=2"
+    changed = await desk.do(numbers.update, brought.id, client_websocket_url=own, incoming_call_action="auto_accept")
+    assert (changed.client_websocket_url, changed.number) == (own, BROUGHT)
+    await desk.do(numbers.update, brought.id, incoming_call_action="auto_reject")
+    first = await desk.do(numbers.get, identity.phone_number.id)
+    assert (first.incoming_call_action, first.client_websocket_url) == ("auto_accept", desk.agent.url)
+    action = await desk.do(identity.get_incoming_call_action)
+    assert (action.incoming_call_action, action.client_websocket_url) == ("auto_accept", desk.agent.url)
+    placed = await desk.do(desk.inkbox.calls.place, from_number=BROUGHT, to_number=CALLEE)
+    assert placed.client_websocket_url == own, "calls from the number use its socket"
+    await desk.do(identity.set_incoming_call_action, incoming_call_action="auto_reject")
+    assert (await desk.do(numbers.get, identity.phone_number.id)).incoming_call_action == "auto_reject"
+    assert (await desk.do(numbers.get, brought.id)).client_websocket_url == own, "what was not given stays"
+
+
 async def test_a_number_brought_along_is_assigned_and_only_detached(desk: Desk) -> None:
     identity = await desk.do(desk.inkbox.create_identity, "support-bot")
     await desk.do(desk.inkbox.create_identity, "other-bot")
