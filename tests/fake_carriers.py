@@ -34,6 +34,7 @@ from linecard import (
     StreamStopped,
     StreamTarget,
     SyncResult,
+    TransferProgress,
     UnknownEvent,
     WebhookReply,
     WebhookRequest,
@@ -98,6 +99,7 @@ class InlineProvider(Provider):
     log: ClassVar[list[tuple[Any, ...]]] = []
     dial_error: ClassVar[Exception | None] = None
     dial_gate: ClassVar[asyncio.Event | None] = None
+    transfer_error: ClassVar[Exception | None] = None
     unconfigure_error: ClassVar[Exception | None] = None
 
     def verify(self, request: WebhookRequest) -> None:
@@ -135,6 +137,8 @@ class InlineProvider(Provider):
                     reason=EndReason(reason) if reason else None,
                 )
                 return CallProgress(call=seen, **base)
+            case "transfer":
+                return TransferProgress(status=message["status"], **base)
         return UnknownEvent(kind=str(message.get("event")), **base)
 
     def serializer(self) -> MediaSerializer:
@@ -165,8 +169,14 @@ class InlineProvider(Provider):
     async def hang_up(self, call_id: str) -> None:
         self.log.append(("hang_up", call_id))
 
+    async def forward(self, call: IncomingCall, to: str, *, status_url: str = "") -> WebhookReply:
+        self.log.append(("forward", call.call_id, to, status_url))
+        return WebhookReply(body=b"forward")
+
     async def transfer(self, call_id: str, to: str, *, caller_id: str | None = None, status_url: str = "") -> None:
         self.log.append(("transfer", call_id, to))
+        if self.transfer_error is not None:
+            raise self.transfer_error
 
     async def configure_number(self, number: str, *, webhook_url: str, dry_run: bool = False) -> SyncResult:
         self.log.append(("configure", number, webhook_url))

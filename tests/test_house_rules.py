@@ -65,6 +65,7 @@ LONGEST = 400
 LONG = {
     "src/linecard/errors.py": "one tree, drawn at the top; half of it is docstrings and next steps",
     "src/linecard/session.py": "what every handler holds: a third of it is docstrings",
+    "src/linecard/provider.py": "the contract: most of it is docstrings for who writes a carrier",
     "src/linecard/exchange.py": "the one object a platform holds: its methods are the product",
 }
 

@@ -116,7 +116,7 @@ def phase_of(
     """
     if not call.id:
         return Phase.UNCONFIRMED
-    if call.intent is EndReason.TRANSFERRED:
+    if call.handed_on:
         return Phase.TRANSFERRED
     if call.intent is not None:
         return Phase.ENDING

@@ -303,7 +303,7 @@ class CallWatch:
             return now.model_copy(update={"intent": reason}) if now.intent is None and as_judged else now
 
         call = await self._exchange.update(judged.reference, ending)
-        if call.ended or call.intent in (None, EndReason.TRANSFERRED) or not self.watches(call.reference):
+        if call.ended or call.intent is None or call.handed_on or not self.watches(call.reference):
             return
         known.trouble_since = trouble
         try:

@@ -19,7 +19,7 @@ from linecard.audio import PCMU_8K, AudioFormat
 from linecard.call_phases import QUEUED_AT_CARRIER
 from linecard.call_watch import CallWatch
 from linecard.callbook import CallBook, MemoryCallBook, OnceCallBook
-from linecard.calls import Call, CallStatus, DialRequest, Direction, EndReason, StreamTarget, advance
+from linecard.calls import Call, CallStatus, DialRequest, Direction, EndReason, StreamTarget, TransferStatus, advance
 from linecard.credentials import Credential, CredentialSource, MemoryCredentials
 from linecard.errors import (
     AuthenticationFailed,
@@ -322,33 +322,45 @@ class Exchange:
         """End a call, ringing or answered, from any process. One that is over already is success.
 
         When the carrier does not take the hang-up, its error is raised, and it is tried again in the background.
+
+        A call that was transferred goes on without its agent: only ``API_STOP``, somebody's explicit wish, ends it,
+        the target's leg with it. Any other reason is kept for the case that the transfer fails, and does nothing now.
         """
         call = await self._known(call)
         if call.ended:
             return
         provider = await self.provider(call.credential_id)
-        call = await self.update(
-            call.reference, lambda c: c if c.intent else c.model_copy(update={"intent": reason})
-        )
-        if call.id:
+
+        def asked(c: Call) -> Call:
+            stands = c.intent is not None and (c.transfer is None or reason is not EndReason.API_STOP)
+            return c if stands else c.model_copy(update={"intent": reason})
+
+        call = await self.update(call.reference, asked)
+        if call.id and (call.transfer is None or reason is EndReason.API_STOP):
             await provider.hang_up(call.id)
 
     async def transfer(self, call: Call | str, to: str, *, caller_id: str | None = None) -> None:
-        """Hand the far end to a number or ``sip:`` address. Our stream ends; the call goes on without the agent."""
+        """Hand the far end to a number or ``sip:`` address. Our stream ends; the call goes on without the agent.
+
+        ``call.transfer`` tells how far it has come. When the target does not take it, the call is the agent's again
+        if its stream is still open, else it is hung up.
+        """
         call = await self._named(call, "transfer")
         self.policy.check_destination(call.line_number, to)
         if self.transfer_guard is not None:
             await self.transfer_guard(call, to)
         provider = await self.provider(call.credential_id)
-        before = call.intent
-        await self.update(call.reference, lambda c: c.model_copy(update={"intent": EndReason.TRANSFERRED}))
+        before = call.transfer
+        await self.update(call.reference, lambda c: c.model_copy(update={"transfer": TransferStatus.REQUESTED}))
         try:
             # Our own number unless told otherwise: carriers default to one we may not be allowed to show.
             shown = caller_id or call.line_number
             await provider.transfer(call.id, to, caller_id=shown, status_url=self.status_url(call))
         except LinecardError:
-            await self.update(call.reference, lambda c: c.model_copy(update={"intent": before}))
+            await self.update(call.reference, lambda c: c.model_copy(update={"transfer": before}))
             raise
+        if not provider.reports_transfers:
+            await self.update(call.reference, lambda c: c.model_copy(update={"transfer": TransferStatus.ANSWERED}))
 
     async def send_digits(self, call: Call | str, digits: str) -> None:
         """Press keys. Carriers without a command for it get them as tones in the audio, when the call is ours."""

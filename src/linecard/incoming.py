@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from linecard import plugins
-from linecard.calls import Call, CallStatus, EndReason, StreamTarget, advance
+from linecard.calls import Call, CallStatus, EndReason, StreamTarget, TransferStatus, advance, advance_transfer
 from linecard.errors import (
     InvalidSipAddress,
     LinecardError,
@@ -208,9 +208,9 @@ async def _decline(
     log.error("call on %s declined: %s", provider.name, refused)
 
     def ending(known: Call) -> Call:
-        if known.ended or known.intent not in (None, EndReason.TRANSFERRED):
+        if known.ended or (known.intent is not None and known.transfer is None):
             return known
-        return known.model_copy(update={"intent": EndReason.PROVIDER_UNAVAILABLE})
+        return known.model_copy(update={"intent": EndReason.PROVIDER_UNAVAILABLE, "transfer": None})
 
     await exchange.update(call.reference, ending)
     try:
@@ -232,13 +232,18 @@ async def _follow(
             )
             return await _answer(exchange, provider, event, exchange.stream_target(call, custom, ttl=TICKET_TTL))
         case Reject(reason):
-            await exchange.update(call.reference, lambda c: c.model_copy(update={"intent": reason}))
+            declined = {"intent": reason, "transfer": None}
+            await exchange.update(call.reference, lambda c: c.model_copy(update=declined))
             wire_reason = EndReason.BUSY if reason is EndReason.BUSY else EndReason.REJECTED
             return await provider.reject(event, wire_reason)
         case Forward(to):
             exchange.policy.check_destination(call.line_number, to)
-            await exchange.update(call.reference, lambda c: c.model_copy(update={"intent": EndReason.TRANSFERRED}))
-            return await provider.forward(event, to)
+            # Declined, should the target not take it.
+            forwarded = {"intent": EndReason.REJECTED, "transfer": TransferStatus.REQUESTED}
+            if not provider.reports_transfers:
+                forwarded["transfer"] = TransferStatus.ANSWERED
+            call = await exchange.update(call.reference, lambda c: c.model_copy(update=forwarded))
+            return await provider.forward(event, to, status_url=exchange.status_url(call))
         case LeaveRinging():
             exchange.call_watch.leave_ringing(call.reference)
             return provider.leave_ringing(event)
@@ -317,8 +322,8 @@ async def _progress(exchange: Exchange, credential_id: str, event: CallEvent) ->
                 await _now_named(exchange, credential_id, call)
         case MachineDetected(answered_by=who):
             call = await exchange.update(key, lambda c: c.model_copy(update={"answered_by": who}))
-        case TransferProgress(status="failed" | "busy" | "no_answer" | "canceled"):
-            call = await exchange.update(key, lambda c: c.model_copy(update={"intent": None}))
+        case TransferProgress(status=status):
+            call = await _transfer_moved(exchange, credential_id, call, status, _when(event))
         case StreamProgress(status="failed") if call.status is not CallStatus.ENDED:
             exchange.spawn(exchange.hang_up(call, EndReason.MEDIA_ERROR), "end a call whose audio failed")
         case _:
@@ -327,6 +332,35 @@ async def _progress(exchange: Exchange, credential_id: str, event: CallEvent) ->
     session = exchange.sessions.get(key)
     if session is not None and isinstance(event, MachineDetected | TransferProgress):
         session.deliver(event)
+        if call.transfer is TransferStatus.ANSWERED:
+            session.stop("transferred")  # not every carrier ends our stream when others talk
+
+
+async def _transfer_moved(
+    exchange: Exchange, credential_id: str, call: Call, status: str, at: datetime
+) -> Call:
+    provider = await exchange.provider(credential_id)
+    abandoned = False
+
+    def moved(c: Call) -> Call:
+        nonlocal abandoned
+        after = advance_transfer(c, status, at)
+        given_back = c.transfer is not None and after.transfer is None and not after.ended
+        abandoned = given_back and after.intent is not None
+        if not given_back or after.intent is EndReason.API_STOP:
+            return after
+        if status == "canceled":
+            # Mostly the far end left, whose hang-up is about to be told: the agent's wish to leave is not its reason.
+            return after.model_copy(update={"intent": None})
+        if after.intent is None and provider.answers_in_reply:
+            # Such a carrier took our stream away for the transfer, and its call ends with the reply to this event.
+            return after.model_copy(update={"intent": EndReason.AGENT_HANGUP})
+        return after
+
+    call = await exchange.update(call.reference, moved)
+    if abandoned:
+        exchange.spawn(provider.hang_up(call.id), "hang up a call whose transfer failed after its agent had left")
+    return call
 
 
 def _when(event: CallEvent) -> datetime:

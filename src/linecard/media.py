@@ -120,6 +120,8 @@ async def _begin(exchange: Exchange, ticket: Ticket, session: MediaSession) -> b
         return moved if moved.owner == exchange.owner else moved.model_copy(update={"owner": exchange.owner})
 
     session.call = await exchange.update(ticket.reference, here)
+    if session.call.ended:
+        return False  # its end came between the ticket and the start frame
     if before is not None and before.status.rank < CallStatus.ANSWERED.rank:
         # Not every carrier announces the answer of a call we took; whoever watches calls is told of it all the same.
         told = CallProgress(call=session.call, call_id=session.call.id, reference=session.call.reference)
@@ -169,4 +171,4 @@ def _verdict(exchange: Exchange, session: MediaSession, talking: asyncio.Future[
 
 async def _unfinished(exchange: Exchange, session: MediaSession) -> bool:
     call = await exchange.calls.get(session.call.reference)
-    return call is not None and not call.ended and call.intent is not EndReason.TRANSFERRED
+    return call is not None and not call.ended

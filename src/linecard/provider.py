@@ -97,6 +97,10 @@ class Provider(ABC):
     reports_ringing: ClassVar[bool] = True
     """False for carriers that say nothing between the dial and the answer."""
 
+    reports_transfers: ClassVar[bool] = False
+    """True for carriers that tell what becomes of a transfer (``TransferProgress``): until the target has answered, a
+    caller who leaves was not transferred. With False a transfer the carrier has taken counts as done."""
+
     capabilities: ClassVar[frozenset[Capability]] = frozenset()
 
     def __init__(self, credential: Credential, http: httpx.AsyncClient | None = None) -> None:
@@ -193,10 +197,11 @@ class Provider(ABC):
         await self.hang_up(call.call_id)
         return WebhookReply()
 
-    async def forward(self, call: IncomingCall, to: str) -> WebhookReply:
+    async def forward(self, call: IncomingCall, to: str, *, status_url: str = "") -> WebhookReply:
         """Send an incoming call, not answered by us, on to a number or ``sip:`` address.
 
         Show ``call.call.caller_id`` where it is not None: carriers refuse a second leg without a number to show.
+        ``status_url`` is where the carrier is to tell what becomes of it, if it can be told so.
         """
         raise self.unsupported("forward")
 

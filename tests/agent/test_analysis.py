@@ -48,7 +48,7 @@ BOOKING = [("remote", "I would like to book an appointment"), ("local", "Is tomo
         (over(("remote", "sounds good but not for me")), None),
         (over(("remote", "what is this about")), None),
         (over(reason=EndReason.NO_ANSWER, answered=False, seconds=0), "Not Connected"),
-        (over(seconds=2), "Not Connected"),
+        (over(seconds=2), None),  # answered, and too short to tell
         (over(("local", "Hello? Hello?"), seconds=40), None),
         (over(reason=EndReason.VOICEMAIL), "Voicemail"),
         (over(("remote", "leave a message"), answered_by="machine"), "Voicemail"),

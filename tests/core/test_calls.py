@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linecard import Call, CallStatus, Direction, EndReason
-from linecard.calls import ANSWERED_REASONS, advance
+from linecard.calls import ANSWERED_REASONS, TransferStatus, advance, advance_transfer
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -83,24 +83,135 @@ def test_duration_counts_from_the_answer() -> None:
     assert advance(call(created_at=T0), call(CallStatus.ENDED), T0 + timedelta(seconds=50)).duration == 0.0
 
 
-@given(
-    st.lists(st.sampled_from(list(CallStatus)), max_size=12),
-    st.sampled_from([None, *EndReason]),
-    st.sampled_from([None, EndReason.API_STOP, EndReason.REJECTED, EndReason.TRANSFERRED]),
+def test_an_answer_told_after_the_end_was_an_answer_all_the_same() -> None:
+    over = advance(call(), call(CallStatus.ENDED, reason=EndReason.USER_HANGUP), T0 + timedelta(seconds=20))
+    assert (over.reason, over.duration) == (EndReason.CANCELED, 0.0)
+    told = call(CallStatus.ANSWERED, answered_at=T0 + timedelta(seconds=5))
+    corrected = advance(over, told, T0 + timedelta(seconds=21))
+    assert (corrected.status, corrected.ended_at) == (CallStatus.ENDED, over.ended_at)
+    assert (corrected.reason, corrected.duration) == (EndReason.USER_HANGUP, 15.0)
+    assert advance(corrected, told, T0 + timedelta(seconds=22)) is corrected
+
+
+@pytest.mark.parametrize(
+    ("told", "intent", "reason"),
+    [
+        (EndReason.AGENT_HANGUP, None, EndReason.AGENT_HANGUP),
+        (EndReason.BUSY, None, EndReason.USER_HANGUP),
+        (EndReason.USER_HANGUP, EndReason.API_STOP, EndReason.API_STOP),
+        (None, None, EndReason.USER_HANGUP),
+    ],
 )
-def test_any_order_of_deliveries_moves_one_way_and_reasons_fit_the_answer(
-    seen: list[CallStatus], reason: EndReason | None, intent: EndReason | None
+def test_what_the_carrier_meant_is_kept_for_an_answer_that_is_told_late(
+    told: EndReason | None, intent: EndReason | None, reason: EndReason
 ) -> None:
-    current = call(CallStatus.QUEUED, intent=intent)
-    for status in seen:
-        before = current
-        current = advance(current, call(status, reason=reason if status is CallStatus.ENDED else None), T0)
-        assert current.status.rank == max(before.status.rank, status.rank)
-        if before.ended:
-            assert (current.reason, current.ended_at) == (before.reason, before.ended_at)
-    if current.ended:
-        assert current.reason is not None
-        if current.answered_at is None:
-            assert current.reason not in ANSWERED_REASONS
-        else:
-            assert current.reason in {*ANSWERED_REASONS, EndReason.MEDIA_ERROR, EndReason.AGENT_ERROR, intent}
+    over = advance(call(intent=intent), call(CallStatus.ENDED, reason=told), T0 + timedelta(seconds=20))
+    assert advance(over, call(CallStatus.ANSWERED, answered_at=T0), T0).reason is reason
+
+
+def test_an_answer_without_a_time_of_its_own_is_not_after_the_end() -> None:
+    over = advance(call(), call(CallStatus.ENDED, reason=EndReason.USER_HANGUP), T0)
+    late = advance(over, call(CallStatus.ANSWERED), T0 + timedelta(minutes=5))
+    assert (late.answered_at, late.duration, late.reason) == (T0, 0.0, EndReason.USER_HANGUP)
+
+
+def test_the_carriers_time_of_the_answer_wins_over_that_of_the_first_sound() -> None:
+    heard = call(CallStatus.ANSWERED, answered_at=T0 + timedelta(seconds=8))
+    assert advance(heard, call(CallStatus.ANSWERED, answered_at=T0), T0 + timedelta(seconds=9)).answered_at == T0
+    almost = call(CallStatus.ANSWERED, answered_at=T0 + timedelta(seconds=0.9))
+    assert advance(almost, call(CallStatus.ANSWERED, answered_at=T0), T0 + timedelta(seconds=9)) is almost
+
+
+def test_declining_a_call_that_had_been_answered_was_hanging_up() -> None:
+    live = call(CallStatus.ANSWERED, answered_at=T0, intent=EndReason.REJECTED, direction=Direction.INBOUND)
+    assert advance(live, call(CallStatus.ENDED), T0).reason is EndReason.AGENT_HANGUP
+
+
+# --- transfers -------------------------------------------------------------------------------------------------------
+
+LIVE = call(CallStatus.ANSWERED, answered_at=T0, transfer=TransferStatus.REQUESTED)
+GONE = call(CallStatus.ENDED, reason=EndReason.USER_HANGUP)
+
+
+def test_a_call_is_transferred_once_its_target_has_answered() -> None:
+    taken = advance_transfer(LIVE, "answered", T0)
+    assert taken.transfer is TransferStatus.ANSWERED
+    assert advance(taken, GONE, T0).reason is EndReason.TRANSFERRED
+    assert advance_transfer(taken, "completed", T0) is taken
+
+
+def test_a_caller_who_leaves_while_the_target_rings_is_not_transferred() -> None:
+    over = advance(LIVE, GONE, T0)
+    assert over.reason is EndReason.USER_HANGUP
+    assert advance_transfer(over, "canceled", T0).reason is EndReason.USER_HANGUP
+
+
+def test_an_answer_of_the_target_that_is_told_after_the_end_corrects_the_reason() -> None:
+    assert advance_transfer(advance(LIVE, GONE, T0), "answered", T0).reason is EndReason.TRANSFERRED
+
+
+def test_an_agent_that_left_while_the_target_rang_did_not_end_the_call_but_a_stop_did() -> None:
+    left = LIVE.model_copy(update={"intent": EndReason.AGENT_HANGUP})
+    assert advance(left, GONE, T0).reason is EndReason.USER_HANGUP
+    assert advance(advance_transfer(left, "busy", T0), GONE, T0).reason is EndReason.AGENT_HANGUP
+    stopped = LIVE.model_copy(update={"intent": EndReason.API_STOP})
+    assert advance(stopped, GONE, T0).reason is EndReason.API_STOP
+
+
+@pytest.mark.parametrize("status", ["busy", "no_answer", "failed", "canceled"])
+def test_a_transfer_that_fails_gives_the_call_back(status: str) -> None:
+    back = advance_transfer(LIVE, status, T0)
+    assert (back.transfer, back.status, back.expected_reason) == (None, CallStatus.ANSWERED, None)
+
+
+def test_a_forwarded_call_is_answered_by_its_target() -> None:
+    ringing = call(CallStatus.RINGING, direction=Direction.INBOUND, transfer=TransferStatus.REQUESTED)
+    taken = advance_transfer(ringing, "answered", T0)
+    assert (taken.status, taken.answered_at) == (CallStatus.ANSWERED, T0)
+    assert advance(ringing, GONE, T0).reason is EndReason.CANCELED
+
+
+# --- any order -------------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.permutations(["initiated", "ringing", "answered", "transfer", "ended", "answered", "ended"]),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([None, *EndReason]),
+    st.sampled_from([None, EndReason.API_STOP, EndReason.AGENT_HANGUP, EndReason.REJECTED]),
+)
+def test_whatever_order_a_calls_news_comes_in_its_record_is_the_same(
+    order: list[str], was_answered: bool, was_transferred: bool, told: EndReason | None, intent: EndReason | None
+) -> None:
+    """Carriers repeat themselves and promise no order; what they tell has its time."""
+    begin = call(CallStatus.QUEUED, intent=intent, time_limit=60)
+
+    def hear(current: Call, kind: str) -> Call:
+        match kind:
+            case "answered" if was_answered:
+                at = T0 + timedelta(seconds=5)
+                return advance(current, call(CallStatus.ANSWERED, answered_at=at), at)
+            case "transfer" if was_answered and was_transferred:
+                return advance_transfer(current, "answered", T0 + timedelta(seconds=10))
+            case "ended":
+                at = T0 + timedelta(seconds=20)
+                return advance(current, call(CallStatus.ENDED, ended_at=at, reason=told), at)
+            case "initiated" | "ringing":
+                return advance(current, call(CallStatus(kind)), T0)
+        return current
+
+    def record(kinds: list[str]) -> tuple[object, ...]:
+        current = begin
+        for kind in kinds:
+            before, current = current, hear(current, kind)
+            assert current.status.rank >= before.status.rank
+        return current.status, current.reason, current.answered_at, current.ended_at, current.transfer
+
+    as_it_happened = record(["initiated", "ringing", "answered", "transfer", "ended"])
+    assert record(order) == as_it_happened
+    reason = as_it_happened[1]
+    if not was_answered:
+        assert reason not in ANSWERED_REASONS
+    else:
+        assert reason in {*ANSWERED_REASONS, EndReason.MEDIA_ERROR, EndReason.AGENT_ERROR}

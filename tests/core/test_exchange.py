@@ -1,11 +1,11 @@
 """The exchange over fake carriers of each kind: routing, refusals, endings."""
 
 import asyncio
-import json
 from typing import Any
 
 import pytest
-from fake_carriers import CommandProvider, FakeCredential, InlineProvider, MemoryTransport, TrunkProvider
+from core.conftest import CALLER, OURS, connect, echo, post, ring, ticket_in, until_sent
+from fake_carriers import CommandProvider, FakeCredential, InlineProvider, TrunkProvider
 
 from linecard import (
     AudioReceived,
@@ -43,50 +43,6 @@ from linecard.errors import (
     UnknownCredential,
     UnsupportedOperation,
 )
-
-OURS, CALLER = "+14155550101", "+12125550102"
-
-
-async def echo(session: MediaSession) -> None:
-    async for event in session:
-        if isinstance(event, AudioReceived):
-            await session.send_audio(event.payload)
-
-
-async def post(
-    exchange: Exchange,
-    credential: str = "main",
-    provider: str = "inline",
-    signed: str = "yes",
-    ref: str = "",
-    **message: Any,
-) -> WebhookReply:
-    url = f"https://voice.example.com/{provider}/{credential}" + (f"?ref={ref}" if ref else "")
-    request = WebhookRequest("POST", url, {"x-signed": signed}, json.dumps(message).encode())
-    return await exchange.handle_webhook(provider, credential, request)
-
-
-def ring(exchange: Exchange, call_id: str = "in-1", **fields: Any) -> Any:
-    message = {"event": "ringing", "id": call_id, "from": CALLER, "to": OURS, "event_id": f"{call_id}:ring", **fields}
-    return post(exchange, **message)
-
-
-def ticket_in(reply: WebhookReply) -> str:
-    return reply.body.decode().rpartition("/media/")[2]
-
-
-async def connect(exchange: Exchange, ticket: str, call_id: str) -> tuple[MemoryTransport, asyncio.Future[None]]:
-    transport = MemoryTransport()
-    serving = asyncio.ensure_future(exchange.serve_media(await exchange.admit(ticket), transport))
-    transport.say(event="start", call_id=call_id)
-    return transport, serving
-
-
-async def until_sent(transport: MemoryTransport, count: int = 1) -> None:
-    async with asyncio.timeout(2):
-        while len(transport.sent) < count:
-            await asyncio.sleep(0)
-
 
 # --- inbound ---------------------------------------------------------------------------------------------------------
 

@@ -12,8 +12,9 @@ from sqlalchemy import select
 from tenants import Tenant, make_tenant
 
 from linecard.callbook import CallBook, OnceCallBook
-from linecard.calls import Call, CallStatus, Direction, EndReason, advance
+from linecard.calls import Call, CallStatus, Direction, EndReason, TransferStatus, advance
 from linecard.errors import UnknownCall, UnknownCredential
+from linecard.server.domain import outcomes
 from linecard.server.store import CallFilter, NewCall, Store
 from linecard.server.store.database import Database
 from linecard.server.store.models import CallTally, OutboxEvent
@@ -268,3 +269,60 @@ async def test_an_update_waits_for_another_process_and_sees_its_change(
     await other_db.close()
     assert found is not None
     assert found.sip_code == 20
+
+
+async def test_an_answer_told_after_the_end_corrects_the_call_its_tally_and_the_minutes(
+    store: Store, tenant: Tenant
+) -> None:
+    """Carriers promise no order. What subscribers were told of the end stands; the log says that it was corrected."""
+    noon = datetime.now(UTC)
+    call = await store.callbook.open(tenant.call(direction=Direction.OUTBOUND, status=CallStatus.INITIATED))
+    await store.limits.reserve(tenant.workspace.id, UUID(call.reference))
+    over = call.model_copy(
+        update={"status": CallStatus.ENDED, "reason": EndReason.USER_HANGUP, "ended_at": noon + timedelta(seconds=90)}
+    )
+    await store.callbook.update(call.reference, lambda c: advance(c, over, noon))
+    assert (await store.limits.snapshot(tenant.workspace.id)).minutes_used == 0
+    late = call.model_copy(update={"status": CallStatus.ANSWERED, "answered_at": noon})
+    corrected = await store.callbook.update(call.reference, lambda c: advance(c, late, noon))
+    await store.callbook.update(call.reference, lambda c: advance(c, late, noon))
+    assert (corrected.reason, corrected.duration) == (EndReason.USER_HANGUP, 90.0)
+    row = await store.calls.find(call.reference)
+    assert row is not None and (row.stage, row.reason, row.duration_seconds) == ("completed", "user_hangup", 90.0)
+    assert (await store.limits.snapshot(tenant.workspace.id)).minutes_used == 1.5
+    counts = [await store.calls.total(tenant.workspace.id, CallFilter(stages=[s])) for s in ("failed", "completed")]
+    assert counts == [0, 1]
+    assert await announced(store) == ["call.failed"]
+    [correction] = [event for event in await store.calls.events(row.id) if event.kind == "call.corrected"]
+    assert (correction.payload["reason"], correction.payload["duration_seconds"]) == ("user_hangup", 90.0)
+
+
+async def test_a_call_whose_agent_failed_is_failed_though_it_was_answered(store: Store, tenant: Tenant) -> None:
+    call = await store.callbook.open(tenant.call())
+    await store.callbook.update(call.reference, answered)
+    await store.callbook.update(call.reference, lambda c: ended(c, EndReason.AGENT_ERROR))
+    row = await store.calls.find(call.reference)
+    assert row is not None and (row.stage, row.reason, outcomes.shown(row)) == ("failed", "agent_error", None)
+    assert await announced(store) == ["call.started", "call.failed"]
+
+
+async def test_a_call_that_nobody_answered_is_not_connected(store: Store, tenant: Tenant) -> None:
+    call = await store.callbook.open(tenant.call())
+    await store.callbook.update(call.reference, lambda c: ended(c, EndReason.NO_ANSWER))
+    row = await store.calls.find(call.reference)
+    assert row is not None and outcomes.shown(row) == "Not Connected"
+
+
+async def test_a_transfer_is_kept_in_the_book_and_told_in_the_log(store: Store, tenant: Tenant) -> None:
+    call = await store.callbook.open(tenant.call())
+    await store.callbook.update(call.reference, answered)
+    for transfer in (TransferStatus.REQUESTED, None, TransferStatus.REQUESTED, TransferStatus.ANSWERED):
+        await store.callbook.update(call.reference, lambda c, t=transfer: c.model_copy(update={"transfer": t}))
+        found = await store.callbook.get(call.reference)
+        assert found is not None and found.transfer is transfer
+    over = await store.callbook.update(call.reference, ended)
+    assert (over.reason, over.carrier_reason) == (EndReason.TRANSFERRED, EndReason.USER_HANGUP)
+    assert await store.callbook.get(call.reference) == over
+    kinds = [event.kind for event in await store.calls.events(UUID(call.reference))]
+    asked = "call.transfer_requested"
+    assert kinds[2:] == [asked, "call.transfer_failed", asked, "call.transferred", "call.ended"]

@@ -75,24 +75,3 @@ async def test_a_media_socket_that_drops_mid_call_ends_it(house: House) -> None:
     over = await house.over(call)
     assert over.reason is EndReason.MEDIA_ERROR
     assert far_end.state == "ended", "and the carrier does not go on billing"
-
-
-async def test_a_transfer_ends_the_agents_part_and_is_the_reason(house: House) -> None:
-    if "transfer" not in house.provider.capabilities:
-        return
-
-    async def hand_over(session: MediaSession) -> None:
-        await session.transfer("+13105550130")
-        async for _ in session:
-            pass
-
-    house.answer_with(hand_over)
-    far_end = await house.ring()
-    session = await house.live()
-    async with asyncio.timeout(5):
-        while not session.ended or far_end.transferred_to is None:
-            await asyncio.sleep(0.005)
-    assert far_end.transferred_to == "+13105550130"
-    assert far_end.state != "ended", "the caller is still talking, to somebody else"
-    await far_end.hang_up()
-    assert (await house.over(far_end)).reason is EndReason.TRANSFERRED

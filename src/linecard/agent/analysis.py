@@ -79,7 +79,7 @@ def outcome(finished: FinishedCall) -> str | None:
     remote = [s for s in finished.segments if s.party == "remote"]
     if finished.reason is EndReason.VOICEMAIL or finished.call.answered_by == "machine":
         return VOICEMAIL
-    if finished.call.answered_at is None or (not remote and finished.seconds < 5):
+    if finished.call.answered_at is None:
         return NOT_CONNECTED
     if _booked(finished.segments):
         return BOOKED

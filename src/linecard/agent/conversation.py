@@ -171,7 +171,7 @@ class Conversation:
     def ending(self) -> EndReason:
         """Why the call ended, or is ending: our own reason, else what is known of the call by now."""
         call = self.session.call
-        return self.reason or call.reason or call.intent or EndReason.USER_HANGUP
+        return self.reason or call.expected_reason or EndReason.USER_HANGUP
 
     async def _until_over(
         self, pump: asyncio.Task[None], talking: asyncio.Task[None], tasks: list[asyncio.Task[None]]

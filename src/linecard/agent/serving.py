@@ -228,7 +228,7 @@ class _Served:
             call=call,
             agent_id=self.agent_id,
             settings=self.settings,
-            reason=call.reason or self.reason or call.intent or EndReason.UNKNOWN,
+            reason=call.reason or self.reason or call.expected_reason or EndReason.UNKNOWN,
             seconds=seconds,
             segments=tuple(self.record.segments),
             notes=tuple(self.record.notes),

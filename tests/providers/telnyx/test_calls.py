@@ -16,6 +16,7 @@ from linecard.errors import (
     ConfigurationError,
     InvalidNumber,
     NotFound,
+    ProviderError,
     ProviderUnavailable,
     RateLimited,
     RequestRejected,
@@ -316,9 +317,25 @@ async def test_hang_up_reject_and_stop_recording_on_an_ended_call_are_not_errors
     assert len(carrier.requests) == 3
 
 
-async def test_hang_up_of_an_unknown_call_is_not_found(telnyx, carrier):
-    carrier.refuse(f"POST {ACTIONS}/hangup", 422, "90015", "Invalid Call Control ID")
-    with pytest.raises(NotFound):
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(422, "90018"), (422, "90015"), (404, "10005"), (404, None), (410, None), (410, "10005"), (422, None)],
+)
+async def test_hanging_up_or_declining_a_call_that_is_gone_is_success(telnyx, carrier, status, code):
+    errors = [{"code": code, "title": "Gone"}] if code else []
+    for action in ("hangup", "reject"):
+        carrier.on(f"POST {ACTIONS}/{action}", {"errors": errors}, status=status)
+    await telnyx.hang_up(CALL)
+    await telnyx.reject(incoming())
+    assert len(carrier.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(422, "10015"), (422, "90034"), (401, "10009"), (429, "10011"), (500, "10007")]
+)
+async def test_a_hang_up_that_is_refused_for_anything_else_is_an_error(telnyx, carrier, status, code):
+    carrier.refuse(f"POST {ACTIONS}/hangup", status, code, "Refused")
+    with pytest.raises(ProviderError):
         await telnyx.hang_up(CALL)
 
 

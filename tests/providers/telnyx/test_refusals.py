@@ -22,7 +22,7 @@ from linecard.errors import (
     RequestRejected,
 )
 
-HANGUP = "POST /calls/v3:x/actions/hangup"
+DIGITS = "POST /calls/v3:x/actions/send_dtmf"
 
 
 @pytest.mark.parametrize(
@@ -58,19 +58,19 @@ HANGUP = "POST /calls/v3:x/actions/hangup"
     ],
 )
 async def test_each_code_means_its_error(telnyx, carrier, status, code, kind):
-    carrier.refuse(HANGUP, status, code, "Title", detail="Detail.")
+    carrier.refuse(DIGITS, status, code, "Title", detail="Detail.")
     with pytest.raises(ProviderError) as caught:
-        await telnyx.hang_up("v3:x")
+        await telnyx.send_digits("v3:x", "1")
     assert type(caught.value) is kind
     assert (caught.value.status, caught.value.code) == (status, code)
-    assert (caught.value.provider, caught.value.operation) == ("telnyx", "hang_up")
+    assert (caught.value.provider, caught.value.operation) == ("telnyx", "send_digits")
     assert "Title: Detail" in str(caught.value)
 
 
 async def test_a_permission_refused_for_want_of_money_is_insufficient_funds(telnyx, carrier):
-    carrier.refuse(HANGUP, 403, "20015", "Feature not enabled", detail="Your account has insufficient credit.")
+    carrier.refuse(DIGITS, 403, "20015", "Feature not enabled", detail="Your account has insufficient credit.")
     with pytest.raises(InsufficientFunds):
-        await telnyx.hang_up("v3:x")
+        await telnyx.send_digits("v3:x", "1")
 
 
 async def test_money_named_under_a_code_nobody_documents_is_insufficient_funds(telnyx, carrier):
@@ -102,9 +102,9 @@ async def test_a_refusal_says_what_to_do_about_it(telnyx, carrier, status, code,
 
 @pytest.mark.parametrize("pointer", ["/to", "/from", "/phone_numbers/0/phone_number"])
 async def test_a_malformed_field_that_holds_a_number_is_a_rejected_number(telnyx, carrier, pointer):
-    carrier.refuse(HANGUP, 422, "10015", "Bad Request", source={"pointer": pointer})
+    carrier.refuse(DIGITS, 422, "10015", "Bad Request", source={"pointer": pointer})
     with pytest.raises(NumberRejected):
-        await telnyx.hang_up("v3:x")
+        await telnyx.send_digits("v3:x", "1")
 
 
 @pytest.mark.parametrize(
@@ -112,9 +112,9 @@ async def test_a_malformed_field_that_holds_a_number_is_a_rejected_number(telnyx
     [({"x-ratelimit-reset": "7"}, 7.0), ({"retry-after": "3"}, 3.0), ({"x-ratelimit-reset": "soon"}, None), ({}, None)],
 )
 async def test_a_rate_limit_tells_how_long_to_wait(telnyx, carrier, headers, wait):
-    carrier.on(HANGUP, {"errors": [{"code": "10011", "title": "Too many requests"}]}, status=429, headers=headers)
+    carrier.on(DIGITS, {"errors": [{"code": "10011", "title": "Too many requests"}]}, status=429, headers=headers)
     with pytest.raises(RateLimited) as caught:
-        await telnyx.hang_up("v3:x")
+        await telnyx.send_digits("v3:x", "1")
     assert caught.value.retry_after == wait
 
 
@@ -146,9 +146,9 @@ def test_captured_refusals_are_read(file, code):
 
 @pytest.mark.parametrize(("status", "body"), [(502, b"<html>Bad Gateway</html>"), (401, b""), (422, b'{"errors": [')])
 async def test_a_refusal_that_is_not_json_still_is_a_typed_error(telnyx, carrier, status, body):
-    carrier.on(HANGUP, body, status=status)
+    carrier.on(DIGITS, body, status=status)
     with pytest.raises(ProviderError) as caught:
-        await telnyx.hang_up("v3:x")
+        await telnyx.send_digits("v3:x", "1")
     assert caught.value.status == status
 
 

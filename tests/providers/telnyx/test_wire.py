@@ -76,10 +76,10 @@ def test_the_captured_ring_is_an_incoming_call():
     assert ring.call.created_at == datetime(2025, 11, 23, 3, 30, 0, 76316, UTC)
 
 
-def test_the_captured_answer_is_progress_of_an_inbound_call():
+def test_the_captured_answer_tells_no_direction_and_none_is_guessed():
     answer = parse_event(recording("inbound_pstn_call_answered.json"))
     assert isinstance(answer, CallProgress)
-    assert (answer.call.status, answer.call.direction) == (CallStatus.ANSWERED, Direction.INBOUND)
+    assert (answer.call.status, answer.call.direction) == (CallStatus.ANSWERED, Direction.UNKNOWN)
     assert answer.call.answered_at == answer.occurred_at == datetime(2025, 11, 23, 3, 30, 0, 996306, UTC)
 
 
@@ -117,6 +117,11 @@ def test_a_leg_we_dialled_is_progress_and_not_an_incoming_call():
         ({"shaken_stir_attestation": "A", "shaken_stir_validated": False}, None),
         ({"shaken_stir_attestation": ""}, None),
         ({"shaken_stir_attestation": None}, None),
+        ({"call_screening_result": {"action": "flag_calls", "shaken_stir_attestation": "A"}}, "A"),
+        ({"call_screening_result": {"shaken_stir_attestation": "A"}, "shaken_stir_attestation": "C"}, "C"),
+        ({"call_screening_result": {"shaken_stir_attestation": "A"}, "shaken_stir_validated": False}, None),
+        ({"call_screening_result": {"action": "flag_calls", "shaken_stir_attestation": None}}, None),
+        ({"call_screening_result": "flag_calls"}, None),
         ({}, None),
     ],
 )
@@ -348,7 +353,7 @@ def test_any_payload_of_any_kind_is_an_event_or_malformed(kind, payload, occurre
     st.builds(
         ClientState,
         reference=st.text(max_size=40),
-        direction=st.none() | st.sampled_from(Direction),
+        direction=st.sampled_from([None, Direction.INBOUND, Direction.OUTBOUND]),
         custom=st.dictionaries(st.text(max_size=9), st.text(max_size=9), max_size=4),
         format=st.sampled_from([PCMU_8K, L16_16K]),
         transfer_of=st.text(max_size=9),

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from linecard_twilio.outcomes import STATUSES, end_reason
-from linecard_twilio.wire import parse
+from linecard_twilio.wire import call_from_rest, parse
 from shared_documents import shared_path
 
-from linecard.calls import CallStatus, Direction, EndReason
+from linecard.calls import CallStatus, Direction, EndReason, advance
 from linecard.errors import MalformedMessage
 from linecard.events import (
     CallEvent,
@@ -120,6 +120,8 @@ def test_every_status_callback_is_progress_by_post_and_by_get(kit, word, status,
         ("failed", 603, EndReason.REJECTED),
         ("canceled", 487, EndReason.CANCELED),
         ("no-answer", 487, EndReason.NO_ANSWER),
+        ("busy", 487, EndReason.BUSY),
+        ("failed", 487, EndReason.UNREACHABLE),
         ("failed", 607, EndReason.MARKED_AS_SPAM),
         ("failed", 608, EndReason.MARKED_AS_SPAM),
         ("failed", 500, EndReason.PROVIDER_UNAVAILABLE),
@@ -150,8 +152,19 @@ def test_a_completed_call_tells_when_it_was_answered(kit):
     assert event.call.duration == 16.0
 
 
+def test_a_call_too_short_for_a_whole_second_was_answered(kit):
+    """twilio-java issue 207: only "completed" tells of it, with a duration of 0."""
+    event = parse(kit.webhook({**STATUS, "CallStatus": "completed", "CallDuration": "0", "Duration": "0"}))
+    assert isinstance(event, CallProgress) and event.call.answered_at == event.call.ended_at is not None
+    ringing = event.call.model_copy(update={"status": CallStatus.RINGING, "answered_at": None, "ended_at": None})
+    over = advance(ringing, event.call, event.call.ended_at)
+    assert (over.reason, over.answered_at, over.duration) == (EndReason.USER_HANGUP, event.call.ended_at, 0.0)
+    fetched = call_from_rest({"sid": CALL, "status": "completed", "end_time": STATUS["Timestamp"], "duration": "0"})
+    assert fetched.answered_at == fetched.ended_at is not None
+
+
 def test_an_unanswered_call_has_no_answer_time(kit):
-    for word in ("busy", "no-answer", "completed"):
+    for word in ("busy", "no-answer", "canceled", "failed"):
         event = parse(kit.webhook({**STATUS, "CallStatus": word, "CallDuration": "0", "Duration": "0"}))
         assert isinstance(event, CallProgress) and event.call.answered_at is None and event.call.duration == 0
 
@@ -235,6 +248,21 @@ def test_the_result_of_a_dial_is_transfer_progress(kit, word):
     event = parse(kit.webhook(form))
     assert isinstance(event, TransferProgress)
     assert (event.status, event.target_call_id, event.call_id) == (word.replace("-", "_"), "CA9", CALL)
+
+
+@pytest.mark.parametrize("word", ["busy", "no-answer", "failed", "canceled"])
+def test_the_result_of_a_dial_whose_caller_is_gone_is_that_the_caller_did_not_wait(kit, word):
+    form = {**STATUS, "CallStatus": "completed", "DialCallStatus": word, "DialCallSid": "CA9"}
+    assert parse(kit.webhook(form)).status == "canceled"
+    for talked in ("completed", "answered"):
+        assert parse(kit.webhook({**form, "DialCallStatus": talked})).status == talked
+
+
+def test_a_dial_that_connected_nobody_is_not_completed(kit):
+    form = {**STATUS, "CallStatus": "in-progress", "DialCallStatus": "completed", "DialCallSid": "CA9"}
+    bridged, alone = ({**form, "DialBridged": word} for word in ("true", "false"))
+    assert parse(kit.webhook(bridged)).status == "completed"
+    assert parse(kit.webhook(alone)).status == "canceled"
 
 
 def test_the_answered_far_leg_of_a_dial_is_told_of_its_parent(kit):

@@ -68,11 +68,11 @@ class Happening:
 
     @property
     def direction(self) -> Direction:
-        """As told, else as we noted in the state; a leg that carries no state of ours was not dialled by us."""
+        """As told, else as we noted in the state. A leg without either is none that we dialled or answered."""
         told = self.text("direction")
         if told in ("incoming", "outgoing"):
             return Direction.INBOUND if told == "incoming" else Direction.OUTBOUND
-        return self.state.direction or Direction.INBOUND
+        return self.state.direction or Direction.UNKNOWN
 
     def call(self, status: CallStatus, **details: Any) -> Call:
         """The call as this event describes it."""

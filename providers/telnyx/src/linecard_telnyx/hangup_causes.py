@@ -67,6 +67,7 @@ def end_reason(cause: str, source: str, sip: int | None, direction: Direction) -
 
 
 def _who_hung_up(source: str, direction: Direction) -> EndReason:
-    """``caller`` and ``callee`` are the leg's own: inbound, the caller is the far end; outbound, the caller is us."""
-    ours = "callee" if direction is Direction.INBOUND else "caller"
+    """``caller`` and ``callee`` are the leg's own: inbound, the caller is the far end; outbound, the caller is us. On a
+    leg that we neither dialled nor answered nobody is us."""
+    ours = {Direction.INBOUND: "callee", Direction.OUTBOUND: "caller"}.get(direction)
     return EndReason.AGENT_HANGUP if source == ours else EndReason.USER_HANGUP

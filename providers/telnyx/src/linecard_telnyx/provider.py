@@ -29,7 +29,7 @@ from linecard_telnyx.call_record import dialled_call, fetched_call
 from linecard_telnyx.credential import TelnyxCredential
 from linecard_telnyx.frames import TelnyxSerializer
 from linecard_telnyx.inventory import Inventory
-from linecard_telnyx.refusals import CALL_ENDED, ERROR_TYPES, already_answered, meaning, read_errors
+from linecard_telnyx.refusals import CALL_ENDED, ERROR_TYPES, already_answered, call_is_gone, meaning, read_errors
 from linecard_telnyx.sdk import Sdk
 from linecard_telnyx.signature import verify_signature
 from linecard_telnyx.wire import parse_event
@@ -47,6 +47,7 @@ class TelnyxProvider(Provider):
     sandbox: ClassVar[str] = "linecard_telnyx.sandbox:TelnyxSandbox"
     answers_in_reply: ClassVar[bool] = False
     reports_ringing: ClassVar[bool] = False  # there is no call.ringing webhook
+    reports_transfers: ClassVar[bool] = True
     error_types: ClassVar[Mapping[str, type[ProviderError]]] = ERROR_TYPES
 
     credential: TelnyxCredential
@@ -185,7 +186,7 @@ class TelnyxProvider(Provider):
         )
         return WebhookReply()
 
-    async def forward(self, call: IncomingCall, to: str) -> WebhookReply:
+    async def forward(self, call: IncomingCall, to: str, *, status_url: str = "") -> WebhookReply:
         reference = call.reference or call.call.reference
         command = commands.transfer(
             to, self._once(call.call_id, f"forward {to}"), transfer_of=call.call_id, reference=reference
@@ -261,7 +262,7 @@ class TelnyxProvider(Provider):
         try:
             await self._sdk.ask(operation, command)
         except ProviderError as refusal:
-            if refusal.code != CALL_ENDED:
+            if not call_is_gone(refusal):
                 raise
 
     @staticmethod

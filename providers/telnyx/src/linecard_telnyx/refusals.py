@@ -119,6 +119,13 @@ def meaning(code: str | None, message: str, status: int | None) -> tuple[type[Pr
     return kind, NEXT_STEPS.get(code or "")
 
 
+def call_is_gone(refusal: ProviderError) -> bool:
+    """True when a command was refused because its call is over: 90018 just after the end, and once the call is
+    forgotten a 404 or 410, or a 422 with 90015 or no code at all. A 422 for anything else is a refusal."""
+    forgotten = refusal.status == 410 or (refusal.status == 422 and refusal.code is None)
+    return refusal.code == CALL_ENDED or isinstance(refusal, NotFound) or forgotten
+
+
 def already_answered(code: str | None, message: str) -> bool:
     """True for the refusal of a second answer. No source documents its code, so the words decide."""
     return code != CALL_ENDED and bool(re.search(r"(?i)already\b.{0,20}\banswered", message))

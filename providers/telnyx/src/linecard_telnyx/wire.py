@@ -187,6 +187,9 @@ def _url(urls: object) -> str | None:
 def _attestation(payload: Mapping[str, Any]) -> str | None:
     """A, B or C; None too when Telnyx looked at the signature and it did not hold."""
     level = payload.get("shaken_stir_attestation")
+    screened = payload.get("call_screening_result")
+    if not level and isinstance(screened, Mapping):  # where inbound call screening is on, it stands in there
+        level = screened.get("shaken_stir_attestation")
     if payload.get("shaken_stir_validated") in (False, "false"):
         return None
     return level.upper() if isinstance(level, str) and level.upper() in ("A", "B", "C") else None

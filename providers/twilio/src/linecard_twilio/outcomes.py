@@ -2,6 +2,8 @@
 
 The SIP code, where there is one, says more than the status word and wins over it: Twilio's ``failed`` may be a
 wrong number, a forbidden one or a broken carrier. https://www.twilio.com/docs/voice/api/call-resource
+487 alone says nothing: it only confirms that the INVITE was ended (RFC 3261, 15.1.2), by a ring timer, a busy callee's
+network or whoever rang, and which of them it was is what the word tells.
 """
 
 from __future__ import annotations
@@ -40,7 +42,6 @@ SIP_REASONS = {
     480: EndReason.NO_ANSWER,
     484: EndReason.INVALID_NUMBER,
     486: EndReason.BUSY,
-    487: EndReason.CANCELED,
     600: EndReason.BUSY,
     603: EndReason.REJECTED,
     604: EndReason.INVALID_NUMBER,
@@ -65,8 +66,6 @@ def end_reason(word: str, sip_code: int | None) -> EndReason | None:
         return None
     if word == "completed" or sip_code is None:
         return REASONS[word]
-    if sip_code == 487 and word == "no-answer":
-        return EndReason.NO_ANSWER  # the CANCEL that 487 answers was sent by our own ring timer
     if sip_code in SIP_REASONS:
         return SIP_REASONS[sip_code]
     if 500 <= sip_code < 600:

@@ -47,6 +47,7 @@ class TwilioProvider(Provider):
     credential_type = TwilioCredential
     base_url = "https://api.twilio.com"
     sandbox = "linecard_twilio.sandbox:TwilioSandbox"
+    reports_transfers: ClassVar[bool] = True
     error_types: ClassVar[Mapping[str, type[ProviderError]]] = {code: m.error for code, m in MEANINGS.items()}
 
     credential: TwilioCredential
@@ -149,9 +150,9 @@ class TwilioProvider(Provider):
     async def reject(self, call: IncomingCall, reason: EndReason = EndReason.REJECTED) -> WebhookReply:
         return twiml.reply(twiml.reject("busy" if reason is EndReason.BUSY else "rejected"))
 
-    async def forward(self, call: IncomingCall, to: str) -> WebhookReply:
+    async def forward(self, call: IncomingCall, to: str, *, status_url: str = "") -> WebhookReply:
         caller_id = call.call.line_number if call.call.from_ in dialling.WITHHELD else call.call.caller_id
-        return twiml.reply(twiml.dial(destination(to), caller_id=caller_id))
+        return twiml.reply(twiml.dial(destination(to), caller_id=caller_id, status_url=status_url))
 
     async def hang_up(self, call_id: str) -> None:
         sid = self._sid(call_id, "hang_up")

@@ -203,6 +203,8 @@ class Leg:
         order = self._interrupt.result()
         if isinstance(order, Instructions):
             self._interrupt = asyncio.get_running_loop().create_future()
+            if self.over:  # it ended between the redirect and now
+                return End(self.status, self.sip_code)
         return order
 
     async def _ring_out(self) -> Instructions | End | None:

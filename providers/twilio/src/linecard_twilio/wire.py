@@ -114,6 +114,10 @@ def _dial_result(form: Form, reference: str) -> CallEvent:
     status = TRANSFER_STATUSES.get(form["DialCallStatus"])
     if status is None:
         return _unknown(form, reference, f"dial-{form['DialCallStatus']}")
+    gone = STATUSES.get(form.get("CallStatus", "")) is CallStatus.ENDED
+    unconnected = form.get("DialBridged") == "false" if status == "completed" else status != "answered" and gone
+    if unconnected:
+        status = "canceled"  # the caller did not wait; a target that merely fails leaves the call in progress
     target = form.get("DialCallSid") or None
     return TransferProgress(
         **_base(form, reference, f"dial-{target or ''}", status), status=status, target_call_id=target
@@ -222,8 +226,8 @@ def _snapshot(form: Form, reference: str) -> Call:
     at = _time(form.get("Timestamp"))
     talked = _number(form.get("CallDuration"))
     answered_at = at if status is CallStatus.ANSWERED else None
-    if word == "completed" and at and talked:
-        answered_at = at - timedelta(seconds=talked)
+    if word == "completed" and at:  # Twilio's word for "answered and over", also when it lasted 0 whole seconds
+        answered_at = at - timedelta(seconds=talked or 0)
     return Call(
         id=form.get("CallSid", ""),
         provider=PROVIDER,
@@ -251,8 +255,8 @@ def call_from_rest(body: Mapping[str, Any], *, reference: str = "") -> Call:
     ended_at = _time(body.get("end_time")) if status is CallStatus.ENDED else None
     talked = _number(body.get("duration"))
     answered_at = _time(body.get("start_time")) if status is CallStatus.ANSWERED else None
-    if word == "completed" and ended_at and talked:
-        answered_at = ended_at - timedelta(seconds=talked)
+    if word == "completed" and ended_at:
+        answered_at = ended_at - timedelta(seconds=talked or 0)
     return Call(
         id=sid,
         provider=PROVIDER,

@@ -114,9 +114,8 @@ async def transfer(service: Service, caller: Caller, call_id: str | UUID, to: st
     try:
         await service.exchange.transfer(call.reference, to)
     except LinecardError as refused:
-        service.store.writer.event(call.id, "call.transfer_failed", {"error": str(refused)})
+        service.store.writer.event(call.id, "call.transfer_refused", {"error": str(refused)})
         raise
-    service.store.writer.event(call.id, "call.transfer_requested")
     return await get(service, caller, call.id)
 
 

@@ -12,6 +12,6 @@ def shown(call: CallRow) -> str | None:
     """The outcome somebody set or the analysis found; for calls nobody talked on, what their end says."""
     if call.outcome is not None or call.status != "ended":
         return call.outcome
-    if call.stage == "failed":
+    if call.answered_at is None:
         return NOT_CONNECTED
     return VOICEMAIL if call.reason == "voicemail" else None

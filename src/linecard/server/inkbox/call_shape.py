@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from linecard.calls import TransferStatus
 from linecard.server.inkbox.shapes import Moment, RateLimit, Shown, Uuid
 from linecard.server.store.models import CallRow
 
@@ -117,7 +118,7 @@ def forwardings(call: CallRow) -> list[dict[str, Any]]:
     if not isinstance(kept, dict):
         return []
     over = call.status == "ended"
-    reached = call.answered_at is not None or call.reason == "transferred"
+    reached = call.transfer == TransferStatus.ANSWERED
     return [
         {
             "id": str(call.id),

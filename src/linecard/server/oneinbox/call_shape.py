@@ -71,7 +71,9 @@ class CallShown(Shown):
     id: str
     agent_id: str | None
     type: str
-    status: str = Field(description="queued, initiated, in_progress, completed or failed")
+    status: str = Field(
+        description="queued, initiated, in_progress, completed or failed: nobody answered, or the agent failed"
+    )
     from_number: str
     to_number: str
     direction: str
@@ -98,7 +100,7 @@ class CallShown(Shown):
     )
     latency: LatencyShown | None
     cost_cents: float | None
-    credits_used: float
+    credits_used: float = Field(description="Minutes talked: duration_seconds / 60. No money: nobody is billed here")
     provider: str
     credential_id: str | None
     phone_number_id: str | None

@@ -61,8 +61,9 @@ OPEN = Statement(
     lambda insert: insert(TABLE).on_conflict_do_nothing().returning(TABLE.c.id),
     columns=[
         "id", "workspace_id", "provider", "credential_id", "line_id", "agent_id", "carrier_id", "direction",
-        "from_number", "to_number", "status", "stage", "reason", "intent", "carrier_status", "sip_code", "answered_by",
-        "time_limit", "raw", "created_at", "answered_at", "ended_at", "updated_at", "owner", *EMPTY,
+        "from_number", "to_number", "status", "stage", "reason", "intent", "transfer", "carrier_status",
+        "carrier_reason", "sip_code", "answered_by", "time_limit", "raw", "created_at", "answered_at", "ended_at",
+        "updated_at", "owner", *EMPTY,
     ],
 )  # fmt: skip
 TELL = Rows(
@@ -157,7 +158,7 @@ class SqlCallBook:
         self, key: str, change: Callable[[Call], Call], first: Act | None
     ) -> tuple[Call | None, bool] | None:
         """Look, and act if nobody was quicker: half the ways to PostgreSQL and back that a lock takes. None when that
-        will not do: somebody was quicker, or the call ends, which has more to write than goes together."""
+        will not do: somebody was quicker, or the call is over, which has more to write than goes together."""
         optimist = self._db.optimist
         if optimist is None:
             return None
@@ -177,7 +178,7 @@ class SqlCallBook:
                     taken = first is None or await self._db.act(first[0], **first[1]) is not None
                     return before if taken else None, False
                 continue  # there was nothing to change in what was seen a moment ago: it may have moved on
-            if after.ended and not before.ended:
+            if after.ended:
                 return None
             changed, acts, told = _moved(row, before, after)
             act = changing_version(tuple(changed)), {"row_id": row.id, "version": version, **changed}
@@ -199,7 +200,7 @@ class SqlCallBook:
             return before, False
         changed, acts, told = _moved(row, before, after)
         await tx.together((changing(tuple(changed)), {"row_id": row.id, **changed}), *acts)
-        if after.ended and not before.ended:
+        if after.ended and (not before.ended or after.duration != before.duration):
             await settle(tx, row.id, after.duration)
         return after, told
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnClause, and_, bindparam, literal_column, or_, select, update
 
-from linecard.calls import Call, CallStatus, Direction, EndReason
+from linecard.calls import Call, CallStatus, Direction, EndReason, TransferStatus
 from linecard.server.store.columns import word
 from linecard.server.store.ids import public_id
 from linecard.server.store.models import CallRow
@@ -21,8 +21,8 @@ SNAPSHOT = select(
         TABLE.c[name]
         for name in (
             "id", "workspace_id", "provider", "credential_id", "agent_id", "carrier_id", "direction", "from_number",
-            "to_number", "status", "stage", "reason", "intent", "carrier_status", "sip_code", "answered_by",
-            "time_limit", "is_blocked", "created_at", "answered_at", "ended_at", "raw", "owner",
+            "to_number", "status", "stage", "reason", "intent", "transfer", "carrier_status", "carrier_reason", "sip_code",
+            "answered_by", "time_limit", "is_blocked", "created_at", "answered_at", "ended_at", "raw", "owner",
         )
     )
 )  # fmt: skip
@@ -75,7 +75,9 @@ def as_call(row: Any) -> Call:
         owner=row.owner or "",
         reason=EndReason(row.reason) if row.reason else None,
         intent=EndReason(row.intent) if row.intent else None,
+        transfer=TransferStatus(row.transfer) if row.transfer else None,
         carrier_status=row.carrier_status,
+        carrier_reason=EndReason(row.carrier_reason) if row.carrier_reason else None,
         sip_code=row.sip_code,
         answered_by=row.answered_by,
         time_limit=row.time_limit,
@@ -95,10 +97,12 @@ def as_columns(call: Call) -> dict[str, Any]:
         "from_number": call.from_,
         "to_number": call.to,
         "status": call.status.value,
-        "stage": stage_of(call.status, call.answered_at),
+        "stage": stage_of(call),
         "reason": call.reason and call.reason.value,
         "intent": call.intent and call.intent.value,
+        "transfer": call.transfer and call.transfer.value,
         "carrier_status": call.carrier_status,
+        "carrier_reason": call.carrier_reason and call.carrier_reason.value,
         "sip_code": call.sip_code,
         "answered_by": call.answered_by,
         "time_limit": call.time_limit,

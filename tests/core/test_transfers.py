@@ -1,0 +1,293 @@
+"""A call that is handed on: who has it, who may end it, and what its record says."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from core.conftest import CALLER, OURS, connect, post, ring
+from fake_carriers import CommandProvider, InlineProvider
+
+from linecard import Call, CallEvent, EndReason, Exchange, Forward, MediaSession, Policy, TransferProgress
+from linecard.calls import TransferStatus
+from linecard.errors import DestinationNotAllowed, ProviderUnavailable
+
+DESK = "+13105550130"
+
+
+@pytest.fixture(params=["main", "other"])
+def carrier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[InlineProvider]:
+    """Both kinds: instructed in the reply, whose stream ends as the target is rung; commanded, whose stream stays."""
+    provider = {"main": InlineProvider, "other": CommandProvider}[request.param]
+    monkeypatch.setattr(provider, "reports_transfers", True)
+    return provider
+
+
+class Desk:
+    """An answered call of ours and its media socket."""
+
+    def __init__(self, exchange: Exchange, carrier: type[InlineProvider]) -> None:
+        self.exchange = exchange
+        self.carrier = carrier
+        self.credential = "other" if carrier is CommandProvider else "main"
+        self.heard: list[object] = []
+
+    async def begin(self, handler: Any = None) -> None:
+        self.exchange.agents = handler or self.listen
+        await self.exchange.assign(OURS, agent_id="a", credential_id=self.credential, configure=False)
+        self.call = await self.exchange.dial(from_=OURS, to=CALLER)
+        [request] = [entry[1] for entry in self.carrier.log if entry[0] == "dial"]
+        ticket = request.stream.url.rpartition("/")[2]
+        self.transport, self.serving = await connect(self.exchange, ticket, "out-1")
+        await self.exchange.wait_until(self.call, lambda c: c.answered_at is not None, 2)
+
+    async def listen(self, session: MediaSession) -> None:
+        async for event in session:
+            self.heard.append(event)
+
+    async def tell(self, event: str, status: str, **more: str) -> Call:
+        name = {"id": "out-1", "ref": self.call.reference, "event_id": f"{event}:{status}"}
+        await post(self.exchange, self.credential, self.carrier.name, event=event, status=status, **name, **more)
+        return await self.now()
+
+    async def transfer(self) -> None:
+        await self.exchange.transfer(self.call, DESK)
+        if self.carrier.answers_in_reply:
+            self.transport.say(event="stop")
+
+    async def now(self) -> Call:
+        call = await self.exchange.calls.get(self.call.reference)
+        assert call is not None
+        return call
+
+    @property
+    def hang_ups(self) -> int:
+        return sum(entry[0] == "hang_up" for entry in self.carrier.log)
+
+
+@pytest.fixture
+def desk(exchange: Exchange, carrier: type[InlineProvider]) -> Desk:
+    return Desk(exchange, carrier)
+
+
+async def test_a_handler_that_returns_after_a_transfer_does_not_hang_up(desk: Desk) -> None:
+    async def hand_over(session: MediaSession) -> None:
+        await session.transfer(DESK)
+
+    await desk.begin(hand_over)
+    if desk.carrier.answers_in_reply:
+        desk.transport.say(event="stop")
+    await asyncio.wait_for(desk.serving, 2)
+    assert (await desk.now()).transfer is TransferStatus.REQUESTED
+    assert (await desk.tell("transfer", "answered")).transfer is TransferStatus.ANSWERED
+    assert desk.hang_ups == 0
+    assert (await desk.tell("status", "ended", reason="user_hangup")).reason is EndReason.TRANSFERRED
+
+
+@pytest.mark.parametrize("reason", [r for r in EndReason if r is not EndReason.API_STOP])
+async def test_nothing_but_a_stop_ends_a_call_that_was_transferred(
+    exchange: Exchange, carrier: type[InlineProvider], reason: EndReason
+) -> None:
+    desk = Desk(exchange, carrier)
+    await desk.begin()
+    await desk.transfer()
+    await exchange.hang_up(desk.call, reason)
+    await desk.tell("transfer", "answered")
+    await asyncio.wait_for(desk.serving, 2)
+    await exchange.hang_up(desk.call, reason)
+    assert desk.hang_ups == 0
+
+
+async def test_a_stop_ends_a_transferred_call_for_both(desk: Desk) -> None:
+    await desk.begin()
+    await desk.transfer()
+    await desk.tell("transfer", "answered")
+    await desk.exchange.hang_up(desk.call)
+    assert desk.hang_ups == 1
+    assert (await desk.tell("status", "ended", reason="user_hangup")).reason is EndReason.TRANSFERRED
+
+
+async def test_a_stop_while_the_target_rings_is_the_reason(desk: Desk) -> None:
+    await desk.begin()
+    await desk.transfer()
+    await desk.exchange.hang_up(desk.call, EndReason.AGENT_HANGUP)
+    await desk.exchange.hang_up(desk.call)
+    assert desk.hang_ups == 1
+    assert (await desk.tell("status", "ended", reason="user_hangup")).reason is EndReason.API_STOP
+
+
+async def test_a_caller_who_leaves_while_the_target_rings_is_not_transferred(desk: Desk) -> None:
+    await desk.begin()
+    await desk.transfer()
+    assert (await desk.tell("status", "ended", reason="user_hangup")).reason is EndReason.USER_HANGUP
+    assert (await desk.tell("transfer", "canceled")).reason is EndReason.USER_HANGUP
+    await asyncio.wait_for(desk.serving, 2)
+
+
+@pytest.mark.parametrize("status", ["busy", "no_answer", "failed", "canceled"])
+async def test_a_transfer_that_fails_gives_the_call_back_to_an_agent_that_is_there(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    monkeypatch.setattr(CommandProvider, "reports_transfers", True)
+    desk = Desk(exchange, CommandProvider)
+    await desk.begin()
+    await desk.transfer()
+    assert (await desk.tell("transfer", status)).transfer is None
+    desk.transport.say(event="media", audio="hello?")
+    async with asyncio.timeout(2):
+        while len(desk.heard) < 2:
+            await asyncio.sleep(0)
+    assert isinstance(desk.heard[0], TransferProgress) and desk.heard[0].status == status
+    await exchange.hang_up(desk.call, EndReason.AGENT_HANGUP)
+    assert desk.hang_ups == 1
+    assert (await desk.tell("status", "ended", reason="user_hangup")).reason is EndReason.AGENT_HANGUP
+
+
+async def test_a_transfer_that_fails_after_the_agent_has_left_is_hung_up(desk: Desk) -> None:
+    await desk.begin()
+    await desk.transfer()
+    await desk.exchange.hang_up(desk.call, EndReason.END_CALL_PHRASE)
+    assert (await desk.tell("transfer", "busy")).transfer is None
+    async with asyncio.timeout(2):
+        while not desk.hang_ups:
+            await asyncio.sleep(0)
+    assert (await desk.tell("status", "ended", reason="user_hangup")).reason is EndReason.END_CALL_PHRASE
+
+
+async def test_a_caller_who_leaves_is_no_agents_hang_up_though_the_targets_end_is_told_first(desk: Desk) -> None:
+    await desk.begin()
+    await desk.transfer()
+    await desk.exchange.hang_up(desk.call, EndReason.AGENT_HANGUP)
+    await desk.tell("transfer", "canceled")
+    assert (await desk.tell("status", "ended", reason="user_hangup")).reason is EndReason.USER_HANGUP
+
+
+async def test_where_the_stream_is_gone_a_failed_transfer_ends_the_call_on_our_side(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(InlineProvider, "reports_transfers", True)
+    desk = Desk(exchange, InlineProvider)
+    await desk.begin()
+    await exchange.transfer(desk.call, DESK)
+    await desk.tell("transfer", "busy")
+    assert (await desk.tell("status", "ended", reason="user_hangup")).reason is EndReason.AGENT_HANGUP
+
+
+async def test_the_session_is_over_once_the_target_has_answered(desk: Desk) -> None:
+    await desk.begin()
+    [session] = desk.exchange.sessions.values()
+    await desk.exchange.transfer(desk.call, DESK)
+    await desk.tell("transfer", "answered")
+    await asyncio.wait_for(desk.serving, 2)
+    assert session.stop_reason == "transferred" and isinstance(desk.heard[-1], TransferProgress)
+    assert desk.hang_ups == 0
+
+
+async def test_a_transfer_the_carrier_refuses_leaves_the_call_with_the_agent(desk: Desk) -> None:
+    await desk.begin()
+    desk.carrier.transfer_error = ProviderUnavailable("x", "transfer", "down")
+    with pytest.raises(ProviderUnavailable):
+        await desk.exchange.transfer(desk.call, DESK)
+    assert (await desk.now()).transfer is None
+    await desk.exchange.hang_up(desk.call, EndReason.AGENT_HANGUP)
+    assert desk.hang_ups == 1
+
+
+async def test_a_carrier_that_reports_no_transfers_is_believed_when_it_takes_one(exchange: Exchange) -> None:
+    desk = Desk(exchange, InlineProvider)
+    await desk.begin()
+    await desk.transfer()
+    assert (await desk.now()).transfer is TransferStatus.ANSWERED
+    assert (await desk.tell("status", "ended", reason="user_hangup")).reason is EndReason.TRANSFERRED
+
+
+async def test_where_a_call_may_be_handed_to_is_judged_from_our_number_not_the_callers(
+    exchange: Exchange, carrier: type[InlineProvider]
+) -> None:
+    """By default a number rings its own country only: ours is American, the caller British."""
+    exchange.policy = Policy()
+    asked: list[tuple[Call, str]] = []
+
+    async def guard(call: Call, to: str) -> None:
+        asked.append((call, to))
+
+    exchange.transfer_guard = guard
+    credential = "other" if carrier is CommandProvider else "main"
+    exchange.agents = Desk(exchange, carrier).listen
+    await exchange.assign(OURS, agent_id="a", credential_id=credential, configure=False)
+    await ring(exchange, credential=credential, provider=carrier.name, **{"from": "+442079460018"})
+    await exchange.wait_until("in-1", lambda c: any(entry[0] == "answer" for entry in carrier.log), 2)
+    with pytest.raises(DestinationNotAllowed):
+        await exchange.transfer("in-1", "+442079460099")
+    await exchange.transfer("in-1", DESK)
+    assert [to for _, to in asked] == [DESK]
+
+
+# --- forwarding ------------------------------------------------------------------------------------------------------
+
+
+async def forwarded(exchange: Exchange, carrier: type[InlineProvider]) -> str:
+    async def route(event: object, line: object) -> Forward:
+        return Forward(DESK)
+
+    exchange.router = route
+    credential = "other" if carrier is CommandProvider else "main"
+    await exchange.assign(OURS, agent_id="a", credential_id=credential, configure=False)
+    await ring(exchange, credential=credential, provider=carrier.name)
+    async with asyncio.timeout(2):
+        while not any(entry[0] == "forward" for entry in carrier.log):
+            await asyncio.sleep(0)
+    return credential
+
+
+async def forward_told(exchange: Exchange, carrier: type[InlineProvider], event: str, status: str) -> Call:
+    credential = "other" if carrier is CommandProvider else "main"
+    name = {"id": "in-1", "event_id": f"{event}:{status}", "reason": "user_hangup"}
+    await post(exchange, credential, carrier.name, event=event, status=status, **name)
+    call = await exchange.calls.get("in-1")
+    assert call is not None
+    return call
+
+
+async def test_a_forwarded_call_is_transferred_once_its_target_has_answered(
+    exchange: Exchange, carrier: type[InlineProvider]
+) -> None:
+    await forwarded(exchange, carrier)
+    call = await exchange.calls.get("in-1")
+    assert call is not None
+    [told] = [entry for entry in carrier.log if entry[0] == "forward"]
+    assert told[2:] == (DESK, exchange.status_url(call))
+    await forward_told(exchange, carrier, "transfer", "answered")
+    over = await forward_told(exchange, carrier, "status", "ended")
+    assert (over.reason, over.answered_at is not None) == (EndReason.TRANSFERRED, True)
+
+
+async def test_a_caller_who_leaves_while_a_forward_rings_gave_up(
+    exchange: Exchange, carrier: type[InlineProvider]
+) -> None:
+    await forwarded(exchange, carrier)
+    assert (await forward_told(exchange, carrier, "status", "ended")).reason is EndReason.CANCELED
+
+
+async def test_a_forwarded_call_that_nobody_takes_is_declined(
+    exchange: Exchange, carrier: type[InlineProvider]
+) -> None:
+    await forwarded(exchange, carrier)
+    await forward_told(exchange, carrier, "transfer", "busy")
+    async with asyncio.timeout(2):
+        while ("hang_up", "in-1") not in carrier.log:
+            await asyncio.sleep(0)
+    assert (await forward_told(exchange, carrier, "status", "ended")).reason is EndReason.REJECTED
+
+
+# --- what others see -------------------------------------------------------------------------------------------------
+
+
+async def test_observers_hear_of_a_transfer_with_the_call_as_it_stands_then(desk: Desk) -> None:
+    seen: list[tuple[CallEvent, Call | None]] = []
+    desk.exchange.observers.append(lambda event, call: seen.append((event, call)))
+    await desk.begin()
+    await desk.transfer()
+    await desk.tell("transfer", "answered")
+    [(_, call)] = [one for one in seen if isinstance(one[0], TransferProgress)]
+    assert call is not None and call.transfer is TransferStatus.ANSWERED
+
