@@ -35,6 +35,7 @@ from linecard import (
 )
 from linecard.call_phases import HANG_UP_LATER, QUEUED_AT_CARRIER, RULES, STILL_UP, Phase, phase_of, table
 from linecard.callbook import MemoryCallBook
+from linecard.calls import TransferStatus
 from linecard.errors import (
     LimitReached,
     NotFound,
@@ -763,7 +764,8 @@ def test_the_phase_follows_from_the_call_and_from_who_has_it() -> None:
     inbound = outbound.model_copy(update={"direction": "inbound"})
     answered = inbound.model_copy(update={"status": CallStatus.ANSWERED})
     ending = answered.model_copy(update={"intent": EndReason.API_STOP})
-    handed_on = answered.model_copy(update={"intent": EndReason.TRANSFERRED})
+    handed_on = answered.model_copy(update={"transfer": TransferStatus.REQUESTED, "intent": EndReason.AGENT_HANGUP})
+    stopped = handed_on.model_copy(update={"intent": EndReason.API_STOP})
     assert phase_of(outbound.model_copy(update={"id": "", "intent": EndReason.API_STOP})) is Phase.UNCONFIRMED
     assert phase_of(outbound, abandoned=True) is Phase.DIALLING
     assert phase_of(inbound) is Phase.OFFERED
@@ -776,6 +778,7 @@ def test_the_phase_follows_from_the_call_and_from_who_has_it() -> None:
     assert phase_of(answered, stream_over=True, abandoned=True) is Phase.STREAM_ENDED
     assert phase_of(ending, held=True, stream_over=True) is Phase.ENDING
     assert phase_of(handed_on, held=True, stream_over=True) is Phase.TRANSFERRED
+    assert phase_of(stopped, held=True, stream_over=True) is Phase.ENDING
 
 
 def test_settle_is_how_long_a_carrier_may_take_after_a_stream() -> None:

@@ -74,9 +74,9 @@ async def test_a_permission_refused_for_want_of_money_is_insufficient_funds(teln
 
 
 async def test_money_named_under_a_code_nobody_documents_is_insufficient_funds(telnyx, carrier):
-    carrier.refuse(HANGUP, 403, "20199", "Refused", detail="Your balance is too low.")
+    carrier.refuse(DIGITS, 403, "20199", "Refused", detail="Your balance is too low.")
     with pytest.raises(InsufficientFunds, match="Top up"):
-        await telnyx.hang_up("v3:x")
+        await telnyx.send_digits("v3:x", "1")
 
 
 @pytest.mark.parametrize(
