@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakValueDictionary
 
-from linecard import call_phases, incoming
+from linecard import call_phases, call_progress
 from linecard.call_phases import RING_TIME, RULES, Phase, Rule, is_gone, longer
 from linecard.calls import Call, CallStatus, EndReason, advance
 from linecard.errors import LinecardError, ProviderError, RateLimited, UnsupportedOperation
@@ -394,5 +394,5 @@ class CallWatch:
         call = await self._exchange.update(reference, noting)
         if call.ended and not was_over:
             told = CallProgress(call=call, call_id=call.id, reference=call.reference)
-            await incoming.observe(self._exchange, told, call)
+            await call_progress.observe(self._exchange, told, call)
         return call

@@ -9,18 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from linecard import plugins
-from linecard.calls import Call, CallStatus, EndReason, StreamTarget, TransferStatus, advance, advance_transfer
+from linecard import call_progress
+from linecard.calls import Call, CallStatus, EndReason, StreamTarget, TransferStatus
 from linecard.errors import (
     InvalidSipAddress,
     LinecardError,
     MalformedMessage,
-    NumberNotAssigned,
     ProviderError,
     ProviderUnavailable,
     RateLimited,
@@ -31,14 +29,7 @@ from linecard.errors import (
     UnknownProvider,
     WireError,
 )
-from linecard.events import (
-    CallEvent,
-    CallProgress,
-    IncomingCall,
-    MachineDetected,
-    StreamProgress,
-    TransferProgress,
-)
+from linecard.events import CallEvent, CallProgress, IncomingCall
 from linecard.numbers import E164
 from linecard.provider import Provider
 from linecard.registry import Line
@@ -96,15 +87,16 @@ async def handle_event(exchange: Exchange, provider: Provider, credential_id: st
     key = f"event:{credential_id}:{event.event_id}"
     try:
         if isinstance(event, CallProgress) and event.event_id:
-            known = await _call_of(exchange, credential_id, event)
+            known = await call_progress.call_of(exchange, credential_id, event)
             if known is not None:
                 # What calls mostly bring: seen before or not, and how the call stands now, are one step.
-                return await _further(exchange, provider, credential_id, event, known, key)
+                fresh = await call_progress.moved_on(exchange, credential_id, event, known, (key, REMEMBER))
+                return provider.acknowledge(event) if fresh else _repeated(provider, event)
         if event.event_id and not await exchange.once.first(key, REMEMBER):
             return _repeated(provider, event)
         if isinstance(event, IncomingCall):
             return await _incoming_call(exchange, provider, credential_id, event)
-        await _progress(exchange, credential_id, event)
+        await call_progress.progressed(exchange, credential_id, event)
         return provider.acknowledge(event)
     except LinecardError as problem:
         # The carrier may send it again, and then it must not count as a replay.
@@ -169,7 +161,7 @@ async def _incoming_call(
         raise Replayed("this call is known already")
     exchange.call_watch.note(call)
     event = msgspec.structs.replace(event, call=call, reference=call.reference)
-    _observe(exchange, event, call, line)
+    call_progress.tell_observers(exchange, event, call, line)
     if provider.answers_in_reply:
         return await _route(exchange, provider, event, call, line)
     # The carrier's patience for a webhook is short and it takes commands afterwards: acknowledge first.
@@ -284,104 +276,6 @@ async def _is_answered_or_over(exchange: Exchange, reference: str) -> bool:
     return call is None or call.status.rank >= CallStatus.ANSWERED.rank or call.intent is not None
 
 
-# --- a call comes further -------------------------------------------------------------------------------------------
-
-
-async def _further(
-    exchange: Exchange, provider: Provider, credential_id: str, event: CallProgress, call: Call, key: str
-) -> WebhookReply:
-    seen, when, unnamed = event.call, _when(event), not call.id
-    moved = await exchange.update_once(key, REMEMBER, call.reference, lambda c: advance(c, seen, when))
-    if moved is None:
-        return _repeated(provider, event)
-    if unnamed:
-        await _now_named(exchange, credential_id, moved)
-    await observe(exchange, event, moved)
-    return provider.acknowledge(event)
-
-
-async def _now_named(exchange: Exchange, credential_id: str, call: Call) -> None:
-    """Hang up a call that was to be hung up while nobody knew what to call it."""
-    if call.id and call.intent is not None and not call.ended:
-        provider = await exchange.provider(credential_id)
-        exchange.spawn(provider.hang_up(call.id), "hang up a call the carrier has just named")
-
-
-async def _progress(exchange: Exchange, credential_id: str, event: CallEvent) -> None:
-    call = await _call_of(exchange, credential_id, event)
-    if call is None:
-        # A leg we do not keep (a transfer's other half), or a call from before we were started.
-        _observe(exchange, event, None, None)
-        return
-    key = call.reference
-    match event:
-        case CallProgress(call=seen):
-            unnamed = not call.id
-            call = await exchange.update(key, lambda c: advance(c, seen, _when(event)))
-            if unnamed:
-                await _now_named(exchange, credential_id, call)
-        case MachineDetected(answered_by=who):
-            call = await exchange.update(key, lambda c: c.model_copy(update={"answered_by": who}))
-        case TransferProgress(status=status):
-            call = await _transfer_moved(exchange, credential_id, call, status, _when(event))
-        case StreamProgress(status="failed") if call.status is not CallStatus.ENDED:
-            exchange.spawn(exchange.hang_up(call, EndReason.MEDIA_ERROR), "end a call whose audio failed")
-        case _:
-            pass
-    await observe(exchange, event, call)
-    session = exchange.sessions.get(key)
-    if session is not None and isinstance(event, MachineDetected | TransferProgress):
-        session.deliver(event)
-        if call.transfer is TransferStatus.ANSWERED:
-            session.stop("transferred")  # not every carrier ends our stream when others talk
-
-
-async def _transfer_moved(
-    exchange: Exchange, credential_id: str, call: Call, status: str, at: datetime
-) -> Call:
-    provider = await exchange.provider(credential_id)
-    abandoned = False
-
-    def moved(c: Call) -> Call:
-        nonlocal abandoned
-        after = advance_transfer(c, status, at)
-        given_back = c.transfer is not None and after.transfer is None and not after.ended
-        abandoned = given_back and after.intent is not None
-        if not given_back or after.intent is EndReason.API_STOP:
-            return after
-        if status == "canceled":
-            # Mostly the far end left, whose hang-up is about to be told: the agent's wish to leave is not its reason.
-            return after.model_copy(update={"intent": None})
-        if after.intent is None and provider.answers_in_reply:
-            # Such a carrier took our stream away for the transfer, and its call ends with the reply to this event.
-            return after.model_copy(update={"intent": EndReason.AGENT_HANGUP})
-        return after
-
-    call = await exchange.update(call.reference, moved)
-    if abandoned:
-        exchange.spawn(provider.hang_up(call.id), "hang up a call whose transfer failed after its agent had left")
-    return call
-
-
-def _when(event: CallEvent) -> datetime:
-    """When it happened: the carrier's time, read as the second it names where it names no finer one."""
-    now = datetime.now(UTC)
-    if event.occurred_at is None:
-        return now
-    if event.occurred_at.microsecond == 0:
-        return max(event.occurred_at, min(now, event.occurred_at + timedelta(seconds=0.999)))
-    return event.occurred_at
-
-
-async def _call_of(exchange: Exchange, credential_id: str, event: CallEvent) -> Call | None:
-    for key in (event.call_id, event.reference):
-        call = await exchange.calls.get(key) if key else None
-        # A reference is only as good as the credential that vouches for it, and it names one leg.
-        if call is not None and call.credential_id == credential_id and call.id in ("", event.call_id):
-            return call
-    return None
-
-
 async def _called_line(exchange: Exchange, called: str, credential_id: str) -> Line | None:
     """The line that was called, which the carrier may name as ``14155550100`` or ``sip:+14155550100@host`` too.
 
@@ -394,30 +288,6 @@ async def _called_line(exchange: Exchange, called: str, credential_id: str) -> L
         except InvalidSipAddress:
             return None
     for spelling in (number, f"+{number}"):
-        if E164.fullmatch(spelling) and (line := await _line(exchange, spelling, credential_id)):
+        if E164.fullmatch(spelling) and (line := await call_progress.line_of(exchange, spelling, credential_id)):
             return line
     return None
-
-
-async def _line(exchange: Exchange, number: str, credential_id: str) -> Line | None:
-    try:
-        line = await exchange.registry.lookup(number)
-    except NumberNotAssigned:
-        return None
-    # A number is routed only by the account it is on: another tenant's carrier cannot ring it.
-    return line if line.credential_id == credential_id else None
-
-
-async def observe(exchange: Exchange, event: CallEvent, call: Call) -> None:
-    """Tell whoever watches calls; plugins hear of the number's line too, which takes a look in the registry."""
-    watched = plugins.watched()
-    _observe(exchange, event, call, await _line(exchange, call.line_number, call.credential_id) if watched else None)
-
-
-def _observe(exchange: Exchange, event: CallEvent, call: Call | None, line: Line | None) -> None:
-    for observer in exchange.observers:
-        try:
-            observer(event, call)
-        except Exception:
-            log.exception("an observer failed on %s", type(event).__name__)
-    plugins.call_event(event, line)

@@ -12,7 +12,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from linecard import incoming
+from linecard import call_progress, incoming
 from linecard.calls import Call, CallStatus, EndReason, advance
 from linecard.errors import StreamNotOpen, TicketRefused, UnknownAgent
 from linecard.events import CallEvent, CallProgress
@@ -125,7 +125,7 @@ async def _begin(exchange: Exchange, ticket: Ticket, session: MediaSession) -> b
     if before is not None and before.status.rank < CallStatus.ANSWERED.rank:
         # Not every carrier announces the answer of a call we took; whoever watches calls is told of it all the same.
         told = CallProgress(call=session.call, call_id=session.call.id, reference=session.call.reference)
-        await incoming.observe(exchange, told, session.call)
+        await call_progress.observe(exchange, told, session.call)
     if session.unreadable is not None:
         log.warning("call %s ends: %s", ticket.reference, session.unreadable)
         await exchange.hang_up(session.call, EndReason.MEDIA_ERROR)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from core.conftest import CALLER, OURS, connect, echo, post, ring, ticket_in, until_sent
-from fake_carriers import CommandProvider, FakeCredential, InlineProvider, TrunkProvider
+from fake_carriers import CommandProvider, FakeCredential, InlineProvider, MemoryTransport, TrunkProvider
 
 from linecard import (
     AudioReceived,

@@ -19,7 +19,7 @@ from linecard.server.store import once, tallies
 from linecard.server.store.columns import utc_now, word
 from linecard.server.store.database import Database
 from linecard.server.store.ids import new_id, parse_id
-from linecard.server.store.limits import settle
+from linecard.server.store.limits import correct, settle
 from linecard.server.store.log import LOG
 from linecard.server.store.models import Agent, CredentialRow, LineRow, OutboxEvent
 from linecard.server.store.snapshots import (
@@ -200,8 +200,10 @@ class SqlCallBook:
             return before, False
         changed, acts, told = _moved(row, before, after)
         await tx.together((changing(tuple(changed)), {"row_id": row.id, **changed}), *acts)
-        if after.ended and (not before.ended or after.duration != before.duration):
+        if after.ended and not before.ended:
             await settle(tx, row.id, after.duration)
+        elif after.ended and after.duration != before.duration:
+            await correct(tx, row.id, after.duration)
         return after, told
 
     async def in_progress(self) -> list[Call]:

@@ -95,6 +95,10 @@ ADD = Statement(
     )
 )
 KNOWN = Statement(select(USAGE.c.reserved).where(USAGE.c.call_id == bindparam("call_id")))
+SETTLED = Statement(
+    select(USAGE.c.id, USAGE.c.workspace_id, USAGE.c.seconds).where(USAGE.c.call_id == bindparam("call"), USAGE.c.settled)
+)
+CORRECT = Statement(update(USAGE).where(USAGE.c.id == bindparam("entry")).values(seconds=bindparam("seconds")))
 ENTER = Statement(insert(USAGE), columns=["workspace_id", "call_id", "at", "seconds", "reserved", "settled"])
 LEAVE = Statement(
     delete(USAGE)
@@ -329,4 +333,13 @@ async def settle(tx: Transaction, call_id: UUID, seconds: float) -> None:
     entry = await tx.row(SETTLE, call=call_id, seconds=max(0.0, seconds))
     if entry is not None:
         took = {"calls": 0, "seconds": max(0.0, seconds), "reserved": -entry.reserved}
+        await tx.run(ADD, of=entry.workspace_id, entry=entry.id, **took)
+
+
+async def correct(tx: Transaction, call_id: UUID, seconds: float) -> None:
+    """Write down anew how long a call talked that was settled before; the caller holds its row."""
+    entry = await tx.row(SETTLED, call=call_id)
+    if entry is not None:
+        await tx.run(CORRECT, entry=entry.id, seconds=seconds)
+        took = {"calls": 0, "seconds": seconds - entry.seconds, "reserved": 0.0}
         await tx.run(ADD, of=entry.workspace_id, entry=entry.id, **took)
