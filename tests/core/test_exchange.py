@@ -8,7 +8,6 @@ from core.conftest import CALLER, OURS, connect, echo, post, ring, ticket_in, un
 from fake_carriers import CommandProvider, FakeCredential, InlineProvider, MemoryTransport, TrunkProvider
 
 from linecard import (
-    AudioReceived,
     Call,
     CallStatus,
     EndReason,

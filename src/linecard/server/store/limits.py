@@ -96,7 +96,9 @@ ADD = Statement(
 )
 KNOWN = Statement(select(USAGE.c.reserved).where(USAGE.c.call_id == bindparam("call_id")))
 SETTLED = Statement(
-    select(USAGE.c.id, USAGE.c.workspace_id, USAGE.c.seconds).where(USAGE.c.call_id == bindparam("call"), USAGE.c.settled)
+    select(USAGE.c.id, USAGE.c.workspace_id, USAGE.c.seconds).where(
+        USAGE.c.call_id == bindparam("call"), USAGE.c.settled
+    )
 )
 CORRECT = Statement(update(USAGE).where(USAGE.c.id == bindparam("entry")).values(seconds=bindparam("seconds")))
 ENTER = Statement(insert(USAGE), columns=["workspace_id", "call_id", "at", "seconds", "reserved", "settled"])
