@@ -22,7 +22,8 @@ SNAPSHOT = select(
         for name in (
             "id", "workspace_id", "provider", "credential_id", "agent_id", "carrier_id", "direction", "from_number",
             "to_number", "status", "stage", "reason", "intent", "transfer", "carrier_status", "carrier_reason",
-            "sip_code", "answered_by", "time_limit", "is_blocked", "created_at", "answered_at", "ended_at", "raw", "owner",
+            "sip_code", "answered_by", "time_limit", "is_blocked", "created_at", "answered_at", "ended_at", "raw",
+            "owner",
         )
     )
 )  # fmt: skip
