@@ -51,6 +51,7 @@ async def file_away(service: Service, call: CallRow, finished: FinishedCall) -> 
     """Keep what a conversation of ours found out, then :func:`settle`."""
     notes: dict[str, Any] = {}
     if finished.latency_ms:
+        service.meters.answered(finished.latency_ms)
         notes["latency"] = {kind: _spread(values) for kind, values in finished.latency_ms.items() if values}
     if finished.analysis is not None:
         notes |= _analysed(call, finished.analysis)

@@ -174,7 +174,7 @@ def _readyz(service: Service) -> Answer:
 
 def _metrics(service: Service) -> Answer:
     async def metrics(request: Request) -> Response:
-        return Response(service.meters.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(await service.meters.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return metrics
 

@@ -106,6 +106,7 @@ class OverLimit(LimitReached):
 
     def __init__(self, what: str, snapshot: Snapshot, retry_after: float) -> None:
         self.snapshot = snapshot
+        self.limit = "minutes" if snapshot.calls_remaining else "calls"
         super().__init__(f"{what} in 24 hours", retry_after=retry_after)
 
 

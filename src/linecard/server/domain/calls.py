@@ -176,14 +176,17 @@ async def _now(service: Service, caller: Caller, new: NewCall, agent: Agent) -> 
         # The last place may be the very same request's, a moment ago.
         known = await _repeat(service, caller, new.idempotency_key, new.body_hash) if new.idempotency_key else None
         if known is None:
+            service.meters.refused(over.limit)
             raise
         return Placed(known, over.snapshot, repeated=True)
     if not fresh:
         return Placed(call, await store.limits.snapshot(caller.workspace_id), repeated=True)
+    service.meters.let_in(snapshot)
     if admission.limited(service):
         try:
             await admission.take_room(service, call)
-        except admission.NoRoom:
+        except admission.NoRoom as full:
+            service.meters.refused(full.kind)
             await dialling.give_up(service, call, EndReason.CONCURRENCY_LIMIT)
             await store.limits.release(call.id)
             raise

@@ -76,7 +76,9 @@ class ServiceRouter:
         try:
             limits = await store.limits.reserve(line.workspace_id, call.id)
         except OverLimit as over:
+            self._service.meters.refused(over.limit)
             return Decision(Reject(), str(over))
+        self._service.meters.let_in(limits)
         decision = await self._by_action(call, line, agent, limits)
         if isinstance(decision.route, Answer):
             limit = min(decision.route.time_limit or limits.granted, limits.granted)
