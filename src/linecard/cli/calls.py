@@ -24,7 +24,7 @@ from linecard.cli.table import (
 )
 from linecard.cli.tail import Words, follow_all, follow_call
 from linecard.cli.typed import at_least_one, pair, phone_number, timestamp
-from linecard.cli.webhooks import DELIVERIES
+from linecard.cli.webhooks import OF_A_CALL
 from linecard.cli.words import WIDE, Verb, Word, option
 from linecard.errors import ConfigurationError
 
@@ -103,7 +103,7 @@ async def show(client: Client, asked: Namespace) -> None:
     show_rows(asked, events, (clock_column("at"), "event", Column("details", "details", flexible=True)))
     if failed := [one for one in deliveries if not one["success"]]:
         print(f"\n{painted('failed', RED)} webhook deliveries:")
-        show_rows(asked, failed, DELIVERIES)
+        show_rows(asked, failed, OF_A_CALL)
 
 
 async def tail(client: Client, asked: Namespace) -> None:

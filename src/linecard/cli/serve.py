@@ -216,9 +216,9 @@ def announce(service: Service) -> None:
         lines.append("admin key: as printed at the first start; for another: linecard keys create NAME --direct")
     if service.sandboxes is not None:
         names = ", ".join(service.sandboxes.played) or "none installed"
-        lines.append(f"sandbox: {names}. No account needed; POST {origin}/sandbox/calls rings a number of yours")
+        lines.append(f"sandbox: {names}. No account needed; `linecard sandbox call` calls a number of yours")
     if service.sandboxes is not None:
-        lines.append("next: make an agent, give it a number, ring it; README.md walks through it under The service")
+        lines.append("next: make an agent, give it a number, call it; README.md walks through it under The service")
     else:
         lines.append("next: add a carrier credential, make an agent, register a number:")
         lines.append(f'  curl {origin}/v1/credentials -H "Authorization: Bearer $KEY" \\')

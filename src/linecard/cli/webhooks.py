@@ -41,6 +41,10 @@ DELIVERIES = (
     Column("url", "url", rank=2), Column("ms", "duration_ms", rank=3), Column("replay", "is_replay", rank=4),
     Column("call", "call_id", rank=1), "id",
 )  # fmt: skip
+OF_A_CALL = (
+    time_column("created_at"), Column("event", "event"), Column("status", _answer, flexible=True),
+    Column("url", "url", flexible=True), Column("ms", "duration_ms", rank=1), "id",
+)  # fmt: skip
 
 
 async def ls(client: Client, asked: Namespace) -> None:
@@ -110,7 +114,7 @@ async def deliveries(client: Client, asked: Namespace) -> None:
         page = await client.get(path, limit=min(PAGE, asked.limit - len(rows)), offset=len(rows))
         rows += page["items"]
         more = page["has_more"]
-    show_rows(asked, rows, DELIVERIES, "Nothing was sent yet.")
+    show_rows(asked, rows, DELIVERIES if asked.call is None else OF_A_CALL, "Nothing was sent yet.")
 
 
 async def replay(client: Client, asked: Namespace) -> int:

@@ -13,7 +13,7 @@ from linecard.testing.dtmf import keys_heard
 from linecard.testing.playback import Playback
 from linecard.testing.voice import Voice
 
-PATIENCE = 6.0
+PATIENCE = 5.0
 """Seconds in which an agent that greets has begun to."""
 
 QUIET = 0.8
