@@ -295,6 +295,14 @@ async def test_wrong_settings_are_refused_with_the_engines_name_and_without_the_
         assert [one["settings"] for one in await at.ask("GET", "/ops/engines")] == [{}]
 
 
+async def test_a_workspace_without_settings_of_its_own_shares_the_services_engine(tmp_path: Path) -> None:
+    async with running(tmp_path, engines={"cloud": {"api_key": KEY}}) as at:
+        for settings in ({"model": "telephone"}, {"model": None}, {}):
+            await at.ask("PATCH", "/ops/engines/cloud", json={"settings": settings})
+        shared, own = at.service.staff.engines, await at.service.staff.engines_of(await first_workspace(at))
+        assert own.engine("cloud") is shared.engine("cloud")
+
+
 async def test_an_agents_key_neither_sees_nor_sets_engines(tmp_path: Path) -> None:
     async with running(tmp_path) as at:
         row = await at.service.store.agents.create((await first_workspace(at)), name="A")

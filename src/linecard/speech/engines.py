@@ -204,11 +204,23 @@ class SpeechEngine:
         return ConfigurationError(f"speech engine {self.name!r} cannot {ability} (it can: {does}). Name another engine")
 
 
+_asked: tuple[list[Any], dict[str, type[SpeechEngine]]] = ([], {})
+"""The hooks that were asked last, and what they answered: every call looks for its engines."""
+
+
 def _installed() -> dict[str, type[SpeechEngine]]:
+    global _asked
     from linecard import plugins
 
+    impls = plugins.host().manager.hook.linecard_speech_engines.get_hookimpls()
+    if impls != _asked[0]:
+        _asked = impls, _found(impls)
+    return _asked[1]
+
+
+def _found(impls: list[Any]) -> dict[str, type[SpeechEngine]]:
     found: dict[str, type[SpeechEngine]] = {}
-    for impl in plugins.host().manager.hook.linecard_speech_engines.get_hookimpls():
+    for impl in impls:
         classes: Any = impl.function()
         for engine in classes:
             if not (isinstance(engine, type) and issubclass(engine, SpeechEngine) and engine.name):
@@ -235,6 +247,10 @@ def get_speech_engine(name: str) -> type[SpeechEngine]:
     return found[name]
 
 
+def _wrong(where: tuple[int | str, ...], message: str) -> str:
+    return f"{'.'.join(map(str, where))}: {message}".removeprefix(": ").replace("Value error, ", "")
+
+
 def open_speech_engine(name: str, settings: Mapping[str, Any] | EngineSettings | None = None) -> SpeechEngine:
     """The engine of that name, set up; ``ConfigurationError`` when its settings do not fit."""
     cls = get_speech_engine(name)
@@ -242,7 +258,7 @@ def open_speech_engine(name: str, settings: Mapping[str, Any] | EngineSettings |
         try:
             settings = cls.settings_type.model_validate(dict(settings or {}))
         except ValidationError as failure:
-            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in failure.errors())
+            wrong = "; ".join(_wrong(error["loc"], error["msg"]) for error in failure.errors())
             raise ConfigurationError(f"settings of speech engine {name!r} do not fit: {wrong}") from None
     if not isinstance(settings, cls.settings_type):
         raise ConfigurationError(f"speech engine {name!r} needs {cls.settings_type.__name__}")

@@ -19,8 +19,16 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from linecard.audio import L16_16K, PCM16_8K, PCMU_8K, AudioFormat, pcmu_to_pcm16, silence
-from linecard.errors import SpeechFailed, UnknownVoice
-from linecard.speech import Heard, Hearing, Recognizer, SpeakingStyle, Synthesizer, get_speech_engine
+from linecard.errors import ConfigurationError, SpeechFailed, UnknownVoice
+from linecard.speech import (
+    Heard,
+    Hearing,
+    Recognizer,
+    SpeakingStyle,
+    Synthesizer,
+    get_speech_engine,
+    open_speech_engine,
+)
 from linecard.wav import read_wav, wav_bytes
 
 pytest.importorskip("linecard_speech_openai")
@@ -225,6 +233,12 @@ async def test_a_wrong_key_is_told_at_once_and_not_shown(
     assert len(fake.transcribed) == 1
     assert "not-the-key" not in str(refused.value) + repr(made.settings) + caplog.text
     await ear.aclose()
+
+
+def test_without_a_key_the_cloud_is_not_ready_and_a_server_of_ones_own_is() -> None:
+    with pytest.raises(ConfigurationError, match=r"'openai' do not fit: api_key is needed at api\.openai\.com"):
+        open_speech_engine("openai")
+    open_speech_engine("openai", {"base_url": "http://127.0.0.1:8000/v1"})
 
 
 async def test_a_check_tells_a_wrong_key_from_a_good_one_without_a_sound(fake: FakeOpenAI, engine: Any) -> None:

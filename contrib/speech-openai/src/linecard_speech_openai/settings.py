@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr
+from typing import Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, model_validator
 
 from linecard.speech import EngineSettings
 
@@ -24,3 +27,9 @@ class OpenAISettings(EngineSettings):
     instructions: str = Field(default="", description="how to speak, for models that take it")
     speech_rate: int = Field(default=24000, ge=8000, le=48000)
     timeout: float = Field(default=10.0, gt=0, description="seconds to connect, and between two pieces of an answer")
+
+    @model_validator(mode="after")
+    def _key(self) -> Self:
+        if self.api_key is None and urlsplit(self.base_url).hostname == "api.openai.com":
+            raise ValueError("api_key is needed at api.openai.com; a server of your own is named in base_url")
+        return self

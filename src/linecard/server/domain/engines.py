@@ -15,6 +15,7 @@ from linecard.errors import LinecardError, UnknownSpeechEngine
 from linecard.server.auth import Caller
 from linecard.server.domain.callers import need_admin
 from linecard.server.domain.refusals import Invalid, Unknown
+from linecard.server.reading import complaints
 from linecard.speech import SpeechEngine, get_speech_engine, speech_engine_names
 
 if TYPE_CHECKING:
@@ -74,18 +75,26 @@ async def change(service: Service, caller: Caller, name: str, change: Mapping[st
     own = {
         field: value.strip() if field in secrets else value for field, value in merged.items() if value is not None
     }
+    shown: Mapping[str, Any] = {}
+    if own:
+        _check(kind, {**service.settings.engines.get(name, {}), **own})
+        shown = (await store.put(caller.workspace_id, name, own, secrets)).shown
+    else:  # nothing of its own: it shares the service's engine, and is not given processes of its own
+        await store.delete(caller.workspace_id, name)
+    service.staff.engines_changed(caller.workspace_id)
+    return await _look(service, caller, name, shown)
+
+
+def _check(kind: type[SpeechEngine], settings: Mapping[str, Any]) -> None:
     try:
-        kind.settings_type.model_validate({**service.settings.engines.get(name, {}), **own})
+        kind.settings_type.model_validate(settings)
     except ValidationError as failure:
         raise Invalid(
             [
-                {"loc": ["body", "settings", *error["loc"]], "msg": f"{name}: {error['msg']}", "type": error["type"]}
-                for error in failure.errors(include_url=False, include_context=False, include_input=False)
+                {**one, "loc": ["body", "settings", *one["loc"][1:]], "msg": f"{kind.name}: {one['msg']}"}
+                for one in complaints(failure, "settings")
             ]
         ) from None
-    row = await store.put(caller.workspace_id, name, own, secrets)
-    service.staff.engines_changed(caller.workspace_id)
-    return await _look(service, caller, name, row.shown)
 
 
 @dataclass(frozen=True, slots=True)
