@@ -162,6 +162,7 @@ async def test_how_calls_are_taken_is_one_setting_behind_two_doors(any_desk: Des
         await refused(
             desk, 422, identity.set_incoming_call_action, incoming_call_action="forward", **wrong
         )
+    await refused(desk, 422, update, number.id, forwarding_sip_uri="sip:desk@pbx.example.com@other.example")
     sip = "sip:desk@pbx.example.com"
     moved = await desk.do(update, number.id, forwarding_sip_uri=sip)
     assert (moved.incoming_call_action, moved.forwarding_target_type) == ("forward", "sip")
