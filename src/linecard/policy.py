@@ -219,6 +219,5 @@ def _near(text: str) -> str | None:
             return None
     digits = re.sub(r"[^0-9]", "", tidy)
     if digits and not re.search(r"[^0-9+ ()./-]", tidy):
-        national = digits.lstrip("0") if not tidy.startswith("+0") else digits[1:].lstrip("0")
-        return _entry(f"+{national}")
+        return _entry(f"+{digits.lstrip('0')}")
     return _entry(tidy.upper()) or (_entry(f"sip:{tidy}") if "." in tidy else None)

@@ -56,6 +56,15 @@ async def test_a_settings_file_that_cannot_be_read_is_said_to_be_that(run: Run, 
     assert "not TOML" in (await run("db", "upgrade", expect=2)).err
 
 
+@pytest.mark.parametrize("variable", ["LINECARD_ENGINES", "LINECARD_ENGINES__DEEPGRAM"])
+async def test_a_table_that_is_no_table_is_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "no json")
+    refused = await run("db", "upgrade", expect=2)
+    assert "(LINECARD_ENGINES): must be a table" in refused.err and refused.err.count("\n") == 1
+
+
 async def test_a_list_that_is_no_list_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LINECARD_ALLOW", "['US', 'DE']")
     refused = await run("db", "upgrade", expect=2)

@@ -7,6 +7,7 @@ import pytest
 from linecard.errors import ConfigurationError, DestinationNotAllowed, InvalidNumber, LimitReached
 from linecard.policy import Policy
 
+SIP, SIP_HOST = "sip:a@pbx.example", "sip:pbx.example"
 US, US2, UK, DE = "+14155550100", "+12125550101", "+442071838750", "+4930123456"
 
 
@@ -95,7 +96,8 @@ def test_a_bare_country_code_counts_like_a_country() -> None:
 
 @pytest.mark.parametrize(
     ("entry", "near"),
-    [("us", "'US'"), ("USA", "'US'"), ("UK", "'GB'"), ("Germany", "'DE'"), (" US", "'US'"), ("1", "'+1'"),
+    [("us", "'US'"), ("USA", "'US'"), ("UK", "'GB'"), ("'US'", "'US'"), ("[US]", "'US'"),
+     ("Germany", "'DE'"), (" US", "'US'"), ("1", "'+1'"),
      ("4420", "'+4420'"),
      ("+44 20", "'+4420'"), ("0044", "'+44'"), ("+0044", "'+44'"), ("**", "'*'"), ("all", "'*'"),
      ("pbx.example.com", "'sip:pbx"),
@@ -131,6 +133,63 @@ def test_a_star_is_for_numbers_and_sip_hosts_have_their_own() -> None:
         Policy(allow=["sip:*"]).check_destination(US, US2)
 
 
+ABROAD, DEAR = "country GB is not among those allowed", "it is a premium-rate number"
+UNKNOWN = "the numbering plan knows no such number (too long, too short or not assigned)"
+ROUTE = "the header Route changes where the call goes or what it is"
+
+
+def add(*entries: str) -> str:
+    return f"To let it through, add {', '.join(map(repr, entries))} to Policy(allow=...)"
+
+
+def take_out(entry: str) -> str:
+    return f"To let it through, take {entry!r} out of Policy(deny=...)"
+
+
+@pytest.mark.parametrize(
+    ("given", "to", "shown", "why", "advice"),
+    [
+        ({}, UK, "+4420…50", ABROAD, add("US", "GB")),
+        ({"allow": ["CA"]}, UK, "+4420…50", ABROAD, add("GB")),
+        ({}, "+449012345678", "+4490…78", ABROAD, add("US", "+449")),
+        ({}, "+158765550123", "+1587…23", "country unknown is not among those allowed", add("US", "+1587")),
+        ({}, "+19005550100", "+1900…00", DEAR, add("US", "+1900")),
+        ({"allow": ["US"]}, "+12129761234", "+1212…34", DEAR, add("+1212976")),
+        ({}, "+10005550123", "+1000…23", UNKNOWN, add("US", "+1000")),
+        ({"allow": ["*"]}, "+4911833", "+4911…33", UNKNOWN, add("+49118")),
+        ({}, "+19110000", "+1911…00", "it begins with an emergency number", "Those are never dialled"),
+        ({"deny": ["US"]}, US2, "+1212…01", "its country or prefix is denied", take_out("US")),
+        ({"deny": ["*", "+1212"]}, US2, "+1212…01", "its country or prefix is denied", take_out("+1212")),
+        ({}, SIP, "pbx.example", "sip:pbx.example is not in the allowed SIP hosts", add("sip:pbx.example")),
+        ({"deny": ["sip:pbx.example", "sip:*"]}, SIP, "pbx.example", "sip:pbx.example is denied", take_out(SIP_HOST)),
+        ({"allow": ["sip:*"], "deny": ["sip:*"]}, SIP, "pbx.example", "sip:pbx.example is denied", take_out("sip:*")),
+        ({"allow": ["sip:*"]}, f"{SIP}?Route=x", "pbx.example", ROUTE, "Leave it out of the address"),
+    ],
+)
+def test_a_refusal_says_why_and_what_would_change_it(
+    given: dict[str, list[str]], to: str, shown: str, why: str, advice: str
+) -> None:
+    with pytest.raises(DestinationNotAllowed) as refused:
+        Policy(**given).check_destination(US, to)  # type: ignore[arg-type]
+    assert (refused.value.why, refused.value.advice) == (why, advice)
+    assert str(refused.value) == f"{shown} may not be called: {why}. {advice}"
+
+
+def test_a_country_is_more_than_a_star_and_a_prefix_more_than_a_country() -> None:
+    Policy(allow=["US"], deny=["*"]).check_destination(US, US2)
+    Policy(allow=["+1212"], deny=["US"]).check_destination(US, US2)
+    with pytest.raises(DestinationNotAllowed):
+        Policy(allow=["*"], deny=["US"]).check_destination(US, US2)
+    with pytest.raises(DestinationNotAllowed):
+        Policy(allow=["+1212"], deny=["+12125"]).check_destination(US, US2)
+
+
+def test_a_prefix_is_no_longer_than_a_number() -> None:
+    assert Policy(allow=["+123456789012345"]).allow == ("+123456789012345",)
+    with pytest.raises(ConfigurationError):
+        Policy(allow=["+1234567890123456"])
+
+
 def test_the_next_step_is_worded_by_who_holds_the_policy() -> None:
     def advise(setting: str, entries: Sequence[str]) -> str:
         return f"ask ops: {setting} {entries[-1]}"
@@ -164,7 +223,12 @@ def test_calls_per_second_are_counted_per_credential_and_say_when_to_come_back()
     with pytest.raises(LimitReached) as limit:
         policy.check_rate("a", 2)
     assert limit.value.retry_after == pytest.approx(1.0)
-    now[0] = 1.01
+    assert str(limit.value) == "limit reached: 2 calls per second on credential 'a'. Try again in 1 s"
+    now[0] = 0.75
+    with pytest.raises(LimitReached) as limit:
+        policy.check_rate("a", 2)
+    assert limit.value.retry_after == pytest.approx(0.25)
+    now[0] = 1.0
     policy.check_rate("a", 2)
 
 

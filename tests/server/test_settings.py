@@ -216,6 +216,7 @@ def test_database_urls_that_work_are_taken(url: str) -> None:
         ({"sandbox": "perhaps"}, "must be true or false"),
         ({"log_level": "loud"}, "must be one of debug, info, warning, error"),
         ({"allow": 7}, "must be a list"),
+        ({"engines": "deepgram"}, "must be a table"),
         ({"allow": [7]}, "must be text"),
     ],
 )

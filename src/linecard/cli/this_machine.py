@@ -48,8 +48,10 @@ def _complaint(error: Mapping[str, Any], given: Mapping[str, Any]) -> str:
 def _place(name: str) -> str:
     """Where a setting was set: in its variable, or else in the file."""
     variable = f"LINECARD_{name.upper()}"
-    known = {key.upper() for key, value in os.environ.items() if value}
-    return variable if variable in known else os.environ.get("LINECARD_CONFIG") or "linecard.toml"
+    known = [key.upper() for key, value in os.environ.items() if value]
+    if variable in known or any(key.startswith(f"{variable}__") for key in known):
+        return variable
+    return os.environ.get("LINECARD_CONFIG") or "linecard.toml"
 
 
 @asynccontextmanager

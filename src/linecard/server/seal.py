@@ -134,7 +134,8 @@ def read_keys(text: str) -> list[bytes]:
     try:
         return [base64.b64decode(word, validate=True) for word in text.replace(",", " ").split()]
     except binascii.Error:
-        raise ConfigurationError("the master key is not base64") from None
+        wrong = "the master key is not base64: correct LINECARD_MASTER_KEY, or master.key in the data folder"
+        raise ConfigurationError(wrong) from None
 
 
 def write_key(key: bytes) -> str:

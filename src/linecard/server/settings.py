@@ -35,8 +35,12 @@ class _Environment(EnvSettingsSource):
     """Variables, with lists and tables left as they are written: our own validators read more than JSON."""
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        as_written = field_name in ("allow", "deny", "outward_allow", "handlers")
-        return value if as_written else super().decode_complex_value(field_name, field, value)
+        if field_name in ("allow", "deny", "outward_allow", "handlers"):
+            return value
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value  # no JSON: what it should be instead is said with all other mistakes
 
 
 class Settings(BaseSettings):
