@@ -30,14 +30,14 @@ async def moved_on(
     if moved is None:
         return False
     if unnamed:
-        await _now_named(exchange, credential_id, moved)
+        await _now_named(exchange, credential_id, moved, seen)
     await observe(exchange, event, moved)
     return True
 
 
-async def _now_named(exchange: Exchange, credential_id: str, call: Call) -> None:
-    """Hang up a call that was to be hung up while nobody knew what to call it."""
-    if call.id and call.intent is not None and not call.ended:
+async def _now_named(exchange: Exchange, credential_id: str, call: Call, seen: Call) -> None:
+    """Hang up a call that was to be hung up, or was given up, while nobody knew what to call it."""
+    if call.id and not seen.ended and (call.ended or call.intent is not None):
         provider = await exchange.provider(credential_id)
         exchange.spawn(provider.hang_up(call.id), "hang up a call the carrier has just named")
 
@@ -55,7 +55,7 @@ async def progressed(exchange: Exchange, credential_id: str, event: CallEvent) -
             unnamed = not call.id
             call = await exchange.update(key, lambda c: advance(c, seen, _when(event)))
             if unnamed:
-                await _now_named(exchange, credential_id, call)
+                await _now_named(exchange, credential_id, call, seen)
         case MachineDetected(answered_by=who):
             call = await exchange.update(key, lambda c: c.model_copy(update={"answered_by": who}))
         case TransferProgress(status=status):

@@ -358,10 +358,10 @@ class CallWatch:
         call, transferred = known.call, known.phase is Phase.TRANSFERRED
         log.warning("call %s on %s is written off: it %s", call.reference, call.provider, why)
         await self._end(call, EndReason.TRANSFERRED if transferred else EndReason.PROVIDER_UNAVAILABLE)
-        if not transferred and known.hung_up_at is None:
-            self._exchange.spawn(self._hang_up_later(call), "hang up a call that was written off")
+        if not transferred:
+            self._exchange.spawn(self._hang_up_later(call, known), "hang up a call that was written off")
 
-    async def _hang_up_later(self, call: Call) -> None:
+    async def _hang_up_later(self, call: Call, known: Watched) -> None:
         """The book has given the call up; at the carrier it may be up, and billed."""
         loop = asyncio.get_running_loop()
         until, tries = loop.time() + call_phases.HANG_UP_LATER, 0
@@ -369,9 +369,11 @@ class CallWatch:
             await asyncio.sleep(longer((call_phases.RETRY[1], call_phases.AGAIN[1]), tries))
             tries += 1
             try:
-                provider = await self._exchange.provider(call.credential_id)
-                await provider.hang_up(call.id)
-                return
+                await self._carrier(known, lambda provider: provider.hang_up(call.id))
+                if (await self._carrier(known, lambda provider: provider.fetch_call(call.id))).ended:
+                    return
+            except UnsupportedOperation:
+                return  # it has taken the hang-up, and cannot be asked what came of it
             except LinecardError as problem:
                 if is_gone(problem):
                     return

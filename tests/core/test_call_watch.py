@@ -291,6 +291,8 @@ def test_a_hang_up_is_tried_on_after_the_call_was_written_off() -> None:
         call = await bring_to(house, Phase.STREAM_ENDED)
         Asked.stands = Asked.hangs_up = DOWN
         await house.over(call, RULES[Phase.STREAM_ENDED].bound())
+        Asked.hangs_up, Asked.stands = False, CallStatus.ANSWERED  # accepted, and without effect
+        await asyncio.sleep(HANG_UP_LATER / 4)
         Asked.hangs_up = True
         await asyncio.sleep(HANG_UP_LATER)
         assert Asked.stands is CallStatus.ENDED
@@ -483,6 +485,19 @@ def test_a_call_of_another_process_is_that_one_s() -> None:
         await second.exchange.wait_for(call, timeout=30)
         await first.exchange.stop()
         await second.exchange.stop()
+
+    virtually(scenario())
+
+
+def test_a_dial_that_the_carrier_names_after_it_was_given_up_is_hung_up() -> None:
+    async def scenario() -> None:
+        house = House()
+        call = await bring_to(house, Phase.UNCONFIRMED)
+        await house.over(call, RULES[Phase.UNCONFIRMED].bound())
+        await house.post(id="out-1", status="answered", ref="r1", event_id="far too late")
+        await asyncio.sleep(1)
+        assert Asked.log[-1] == ("hang_up", "out-1"), "nobody would talk there, and it is billed"
+        await house.exchange.stop()
 
     virtually(scenario())
 
