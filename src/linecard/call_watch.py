@@ -202,7 +202,6 @@ class CallWatch:
         self._watched.pop(known.call.reference, None)
         if known.timer is not None:
             known.timer.cancel()
-            known.timer = None
 
     def _again(self, known: Watched, seconds: float) -> None:
         known.next_at = asyncio.get_running_loop().time() + seconds
@@ -279,8 +278,11 @@ class CallWatch:
             await self._write_off(known, f"was {known.phase.value} for {stays:.0f} s")
             return
         patience = rule.hang_up_after
-        if patience is not None and known.phase is Phase.DIALLING and seen and seen.status is CallStatus.QUEUED:
-            patience += call_phases.QUEUED_AT_CARRIER
+        if patience is not None and known.phase is Phase.DIALLING:
+            if seen is not None and seen.status is CallStatus.QUEUED:
+                patience += call_phases.QUEUED_AT_CARRIER
+            elif known.abandoned:  # its answer and its stream may have come while no process was there
+                patience = rule.ask_after
         if patience is None or (stays < patience and known.hung_up_at is None):
             known.trouble_since = None
             pause = rule.ask_after if known.phase is Phase.TALKING else longer(call_phases.AGAIN, known.tries)
@@ -313,11 +315,9 @@ class CallWatch:
             return
         if known.hung_up_at is None:
             known.hung_up_at = asyncio.get_running_loop().time()
-        provider = await self._exchange.provider(call.credential_id)
-        asks = provider.supports(Capability.FETCH_CALL)
-        verify = longer(call_phases.RETRY, known.tries) if asks else self._exchange.settle
+        asks = (await self._exchange.provider(call.credential_id)).supports(Capability.FETCH_CALL)
+        self._again(known, longer(call_phases.RETRY, known.tries) if asks else self._exchange.settle)
         known.tries += 1
-        self._again(known, verify)
 
     async def _carrier(self, known: Watched, work: Callable[[Provider], Awaitable[T]]) -> T:
         """Ask the call's carrier. What a plugin raises against the contract is a failure like any other."""
