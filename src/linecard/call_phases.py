@@ -38,6 +38,7 @@ class Phase(StrEnum):
     """What an open call is waiting for."""
 
     UNCONFIRMED = "dialled; the carrier has not named the call"
+    QUEUED = "dialled; queued at the carrier"
     DIALLING = "dialled; not answered"
     ROUTING = "incoming; the router is deciding"
     OFFERED = "incoming; answer sent, or declined without effect; not answered"
@@ -78,6 +79,7 @@ class Rule:
 
 RULES: Mapping[Phase, Rule] = {
     Phase.UNCONFIRMED: Rule(60, 60, EndReason.PROVIDER_UNAVAILABLE, write_off_after=0, rings=True),
+    Phase.QUEUED: Rule(60, QUEUED_AT_CARRIER, EndReason.NO_ANSWER, write_off_after=3600, rings=True),
     Phase.DIALLING: Rule(60, 240, EndReason.NO_ANSWER, rings=True),
     Phase.ROUTING: Rule(60, 600, EndReason.AGENT_ERROR),
     Phase.OFFERED: Rule(60, 60, EndReason.MEDIA_ERROR),
@@ -95,7 +97,15 @@ LIMITED = frozenset({Phase.TALKING, Phase.NO_STREAM})
 """Phases in which the call's time limit runs; in the others its end is near anyway, or is not ours to bring about."""
 
 MAY_TALK = frozenset(
-    {Phase.UNCONFIRMED, Phase.DIALLING, Phase.ROUTING, Phase.OFFERED, Phase.NO_STREAM, Phase.TALKING}
+    {
+        Phase.UNCONFIRMED,
+        Phase.QUEUED,
+        Phase.DIALLING,
+        Phase.ROUTING,
+        Phase.OFFERED,
+        Phase.NO_STREAM,
+        Phase.TALKING,
+    }
 )
 """Phases of calls that may still get, or have, a conversation here."""
 
@@ -128,7 +138,7 @@ def phase_of(
     if answered:
         return Phase.ABANDONED if abandoned else Phase.NO_STREAM
     if call.direction is Direction.OUTBOUND:
-        return Phase.DIALLING
+        return Phase.QUEUED if call.status is CallStatus.QUEUED else Phase.DIALLING
     if left_ringing:
         return Phase.LEFT_RINGING
     if routing:

@@ -160,7 +160,7 @@ class CallWatch:
             talked = (datetime.now(UTC) - call.answered_at).total_seconds()
             known.limit_at = asyncio.get_running_loop().time() + call.time_limit - max(0.0, talked)
         self.note(call)
-        if known.phase in (Phase.DIALLING, Phase.TRANSFERRED):  # may stay up; but it may be over by now
+        if known.phase in (Phase.QUEUED, Phase.DIALLING, Phase.TRANSFERRED):  # may stay up; but it may be over by now
             self._again(known, 0.0)
         return True
 
@@ -278,11 +278,8 @@ class CallWatch:
             await self._write_off(known, f"was {known.phase.value} for {stays:.0f} s")
             return
         patience = rule.hang_up_after
-        if patience is not None and known.phase is Phase.DIALLING:
-            if seen is not None and seen.status is CallStatus.QUEUED:
-                patience += call_phases.QUEUED_AT_CARRIER
-            elif known.abandoned:  # its answer and its stream may have come while no process was there
-                patience = rule.ask_after
+        if known.phase is Phase.DIALLING and known.abandoned:
+            patience = rule.ask_after  # its answer and its stream may have come while no process was there
         if patience is None or (stays < patience and known.hung_up_at is None):
             known.trouble_since = None
             pause = rule.ask_after if known.phase is Phase.TALKING else longer(call_phases.AGAIN, known.tries)

@@ -17,6 +17,7 @@ from linecard import (
     Call,
     CallEvent,
     CallStatus,
+    DialRequest,
     EndReason,
     Exchange,
     IncomingCall,
@@ -62,6 +63,10 @@ class Asked(CommandProvider):
     hangs_up: ClassVar[Any] = True
     answers: ClassVar[list[Any]] = []
     """What becomes of the next answers: an exception, or anything else for success."""
+
+    async def dial(self, request: DialRequest) -> Call:
+        call = await super().dial(request)
+        return call.model_copy(update={"status": Asked.stands}) if Asked.stands is CallStatus.QUEUED else call
 
     async def fetch_call(self, call_id: str) -> Call:
         self.log.append(("fetch_call", call_id))
@@ -197,7 +202,8 @@ async def bring_to(house: House, phase: Phase) -> Call:
                 await house.dial()
             call = await exchange.calls.get("r1")
             assert call is not None
-        case Phase.DIALLING:
+        case Phase.DIALLING | Phase.QUEUED:
+            Asked.stands = CallStatus.QUEUED if phase is Phase.QUEUED else Asked.stands
             call = await house.dial()
         case Phase.ROUTING:
             async def undecided(event: object, line: object) -> Answer:
@@ -265,7 +271,8 @@ def test_a_call_of_which_nothing_more_is_heard_ends_within_its_bound(phase: Phas
         await house.exchange.stop()
 
     def back() -> None:
-        Asked.stands, Asked.hangs_up = CallStatus.INITIATED, True
+        Asked.stands = CallStatus.QUEUED if phase is Phase.QUEUED else CallStatus.INITIATED
+        Asked.hangs_up = True
 
     virtually(scenario())
 
@@ -505,13 +512,27 @@ def test_a_dial_that_the_carrier_names_after_it_was_given_up_is_hung_up() -> Non
 # --- dials that the carrier queues -----------------------------------------------------------------------------------
 
 
+def test_a_queued_dial_outlasts_an_outage_of_the_carrier_s_api() -> None:
+    async def scenario() -> None:
+        house = House()
+        call = await bring_to(house, Phase.QUEUED)
+        Asked.stands = DOWN
+        await house.open_after(call, 1800)
+        Asked.stands = CallStatus.QUEUED
+        await house.open_after(call, 3600)
+        assert asked("hang_up") == 0
+        await house.exchange.stop()
+
+    virtually(scenario())
+
+
 @pytest.mark.parametrize("hours", [0.1, 5, 23])
 def test_a_dial_that_the_carrier_has_queued_is_answered_however_late(hours: float) -> None:
     async def scenario() -> None:
         house = House()
         house.exchange.tickets = TicketOffice("x" * 32, house.exchange.once, clock=lambda: 1e9 + house.now)
-        call = await house.dial()
         Asked.stands = CallStatus.QUEUED
+        call = await house.dial()
         await house.open_after(call, hours * 3600)
         Asked.stands = CallStatus.ANSWERED
         await house.answered(call)
@@ -530,9 +551,9 @@ def test_a_dial_is_not_queued_for_ever_and_its_ticket_ends_with_it() -> None:
     async def scenario() -> None:
         house = House()
         house.exchange.tickets = TicketOffice("x" * 32, house.exchange.once, clock=lambda: 1e9)
-        call = await house.dial()
         Asked.stands = CallStatus.QUEUED
-        ended = await house.over(call, QUEUED_AT_CARRIER + (RULES[Phase.DIALLING].bound() or 0))
+        call = await house.dial()
+        ended = await house.over(call, QUEUED_AT_CARRIER + 60)
         assert ended.reason is EndReason.NO_ANSWER
         [request] = [entry[1] for entry in Asked.log if entry[0] == "dial"]
         with pytest.raises(TicketRefused, match="over"):
@@ -783,6 +804,7 @@ def test_the_phase_follows_from_the_call_and_from_who_has_it() -> None:
     stopped = handed_on.model_copy(update={"intent": EndReason.API_STOP})
     assert phase_of(outbound.model_copy(update={"id": "", "intent": EndReason.API_STOP})) is Phase.UNCONFIRMED
     assert phase_of(outbound, abandoned=True) is Phase.DIALLING
+    assert phase_of(outbound.model_copy(update={"status": CallStatus.QUEUED})) is Phase.QUEUED
     assert phase_of(inbound) is Phase.OFFERED
     assert phase_of(inbound, abandoned=True) is Phase.ABANDONED
     assert phase_of(inbound, routing=True) is Phase.ROUTING

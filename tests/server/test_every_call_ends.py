@@ -39,7 +39,9 @@ REQUEST = 15.0
 ANSWERED_BY_US = 45.0
 """Seconds until an answer of ours that had to be repeated has been heard."""
 BOUND = max(
-    rule.bound() or 0.0 for phase, rule in RULES.items() if phase not in (Phase.TALKING, Phase.TRANSFERRED)
+    rule.bound() or 0.0
+    for phase, rule in RULES.items()
+    if phase not in (Phase.TALKING, Phase.TRANSFERRED, Phase.QUEUED)
 )
 """Seconds from the last thing that happens to a call until it is over, whatever phase it is in by then."""
 

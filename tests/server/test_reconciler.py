@@ -17,6 +17,7 @@ from tenants import AcmeCredential, Tenant
 
 from linecard import Call, CallStatus, Direction, EndReason, Exchange, Provider, hookimpl, plugins
 from linecard.call_phases import RULES, Phase
+from linecard.calls import TransferStatus
 from linecard.server.reconciler import Reconciler
 from linecard.server.settings import Settings
 from linecard.server.store import NewCall, Store, parse_id
@@ -125,7 +126,7 @@ async def test_a_dead_process_s_call_is_adopted_hung_up_and_over_once(
 
 
 async def test_an_adopted_call_stays_watched_until_it_is_over(process: Process, store: Store, tenant: Tenant) -> None:
-    call = await left(store, tenant, direction=Direction.OUTBOUND, status=CallStatus.INITIATED)
+    call = await left(store, tenant, direction=Direction.OUTBOUND, status=CallStatus.QUEUED)
     Acme.stands = CallStatus.QUEUED
     assert await process.reconciler.round() == 1
     await asyncio.sleep(0.3)
@@ -139,7 +140,7 @@ async def test_an_adopted_call_stays_watched_until_it_is_over(process: Process, 
 async def test_a_transferred_call_of_a_dead_process_is_not_hung_up(
     process: Process, store: Store, tenant: Tenant
 ) -> None:
-    handed_on = {"status": CallStatus.ANSWERED, "answered_at": utc_now(), "intent": EndReason.TRANSFERRED}
+    handed_on = {"status": CallStatus.ANSWERED, "answered_at": utc_now(), "transfer": TransferStatus.ANSWERED}
     call = await left(store, tenant, **handed_on)
     assert await process.reconciler.round() == 1
     await asyncio.sleep(0.3)
