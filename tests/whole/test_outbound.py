@@ -75,6 +75,17 @@ async def test_a_refusal_of_the_carrier_is_a_typed_error_and_an_ended_call(
     assert call is not None and (call.status, call.reason) == (CallStatus.ENDED, reason)
 
 
+async def test_a_number_the_account_does_not_hold_may_not_be_shown(house: House) -> None:
+    if house.provider.name == "acme":
+        pytest.skip("acme lets anybody show anything")
+    lost = "+16505550199"  # given up at the carrier, and still registered here
+    await house.exchange.assign(lost, agent_id="front-desk", credential_id="main", configure=False)
+    with pytest.raises(PermissionDenied, match="Call from a number this account owns, or one it has verified"):
+        await house.exchange.dial(from_=lost, to="+12125550123", reference="r-2")
+    call = await house.exchange.calls.get("r-2")
+    assert call is not None and call.reason is EndReason.PROVIDER_PERMISSION_DENIED
+
+
 async def test_a_carrier_that_is_down_is_asked_once_and_the_outcome_is_called_unknown(house: House) -> None:
     with pytest.raises(ProviderUnavailable, match="do not dial again before checking"):
         await house.exchange.dial(from_=OURS, to=NUMBER[Outcome.SERVER_ERROR])

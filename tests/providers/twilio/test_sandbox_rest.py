@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from linecard_twilio.sandbox import TwilioSandbox
+from linecard_twilio.sandbox import OPERATIONS, TwilioSandbox
 from openapi import Spec
 
 from linecard.testing.serving import serve_sandbox
@@ -106,6 +106,50 @@ async def test_search_honours_the_filters(api: Api) -> None:
 async def test_a_kind_of_number_that_a_country_has_not_is_not_found(api: Api) -> None:
     for kind in ("US/Mobile", "CA/National", "GB/Local"):
         assert (await api("GET", f"/AvailablePhoneNumbers/{kind}.json", 404))["code"] == 20404
+
+
+def test_every_documented_operation_and_filter_is_played_or_named() -> None:
+    sid = "AC" + "0" * 32
+    for path, item in Spec.load("twilio_api_v2010.trimmed.json").document["paths"].items():
+        here = path.replace("{AccountSid}", sid).replace("{Sid}", sid).replace("Numbers/AC", "Numbers/PN")
+        for method in item.keys() & {"get", "post", "delete"}:
+            found = [one for one in OPERATIONS if one.method == method.upper() and one.match(here) is not None]
+            assert found, f"{method} {path}"
+            asked = item.get("parameters", []) + item[method].get("parameters", [])
+            query = {one["name"] for one in asked if one["in"] == "query"}
+            takes = found[0].takes
+            assert takes is None or query <= set(takes), f"{path}: {query - set(takes or ())}"
+
+
+async def test_what_is_not_played_is_named(api: Api) -> None:
+    for path in ("/Balance", "/OutgoingCallerIds", "/Conferences", "/Applications", "/AvailablePhoneNumbers"):
+        refused = await api("GET", f"{path}.json", 404)
+        assert refused["code"] == 20404 and "is not played by this sandbox" in refused["message"], path
+    for query in ("/Recordings.json?IncludeSoftDeleted=true", "/AvailablePhoneNumbers/US/Local.json?NearNumber=1"):
+        assert "is not played by this sandbox" in (await api("GET", query, 400))["message"]
+    assert "not played" not in (await api("GET", "/Ballance.json", 404))["message"]
+
+
+async def test_numbers_are_bought_and_listed_by_their_kind(api: Api) -> None:
+    offer = (await api("GET", "/AvailablePhoneNumbers/US/Local.json?PageSize=1", 200))["available_phone_numbers"][0]
+    number = offer["phone_number"]
+    assert (await api("POST", "/IncomingPhoneNumbers/TollFree.json", 400, PhoneNumber=number))["code"] == 21422
+    bought = await api("POST", "/IncomingPhoneNumbers/Local.json", 201, PhoneNumber=number)
+    assert bought["phone_number"] == number
+    for kind, held in (("Local", True), ("TollFree", False), ("Mobile", False)):
+        rows = (await api("GET", f"/IncomingPhoneNumbers/{kind}.json", 200))["incoming_phone_numbers"]
+        assert (number in [row["phone_number"] for row in rows]) is held
+    assert (await api("POST", "/IncomingPhoneNumbers/National.json", 404, PhoneNumber=number))["code"] == 20404
+
+
+async def test_recordings_are_listed_by_day(api: Api) -> None:
+    call = await api("POST", "/Calls.json", 201, To=THEIRS, From=OURS, Twiml=HOLD)
+    await (await api.sandbox.far_end(call["sid"])).wait_for("answered", 5)
+    made = await api("POST", f"/Calls/{call['sid']}/Recordings.json", 201)
+    for path in ("/Recordings.json", f"/Calls/{call['sid']}/Recordings.json"):
+        for day, found in (("DateCreated>=2020-01-01", True), ("DateCreated<=2020-01-01", False)):
+            rows = (await api("GET", f"{path}?{day.replace('>', '%3E').replace('<', '%3C')}", 200))["recordings"]
+            assert [row["sid"] for row in rows] == ([made["sid"]] if found else [])
 
 
 async def test_lists_are_paged_by_links(api: Api) -> None:
@@ -280,4 +324,4 @@ async def test_every_operation_the_tests_used_is_the_vendors(api: Api) -> None:
         if "requestBody" in node:
             form = node["requestBody"]["content"]["application/x-www-form-urlencoded"]["schema"]
             named |= set(form["properties"])
-        assert set(operation.takes) <= named, f"{operation.method} {operation.path} takes what the vendor does not"
+        assert set(operation.takes or ()) <= named, f"{operation.method} {operation.path} takes what the vendor does not"

@@ -1,7 +1,8 @@
 """Telnyx without an account: its REST API, signed webhooks and media streams, played for tests and demos.
 
 Written from the carrier's documents alone, never from the adapter, so that the two can disagree. What it cannot play
-(transcription, conferences, MP3, codecs other than PCMU, PCMA and L16) it refuses with code 10038.
+(transcription, conferences, MP3, codecs other than PCMU, PCMA and L16; all of ``sandbox_unplayed``) it refuses with
+code 10038.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from linecard_telnyx.sandbox_account import Account, public_key
 from linecard_telnyx.sandbox_calls import call_operations
 from linecard_telnyx.sandbox_leg import Leg
 from linecard_telnyx.sandbox_rest import Operation, build_app
+from linecard_telnyx.sandbox_unplayed import OPERATIONS as UNPLAYED
 from linecard_telnyx.sandbox_webhooks import RetryingCourier, envelope, event_id, pack, signature_headers
 
 if TYPE_CHECKING:
@@ -88,6 +90,10 @@ class TelnyxSandbox(Sandbox):
     def add_number(self, number: str, *, api_key: str = API_KEY) -> None:
         """Give the account a number; it is connected to nothing yet."""
         self.account(api_key).add_number(number)
+
+    def verify_number(self, number: str, *, api_key: str = API_KEY) -> None:
+        """Let the account show a number of another carrier, as its owner verified in the portal."""
+        self.account(api_key).verify(number)
 
     def give_number(self, number: str, credential: Credential) -> None:
         """Give a credential's account a number, and take it from any other: a number is owned once."""
@@ -166,12 +172,13 @@ class TelnyxSandbox(Sandbox):
 
 
 def operations() -> list[Operation]:
-    """The whole API."""
+    """The whole API. What is not played comes first: ``/phone_numbers/voice`` is no number's id."""
     return [
+        *(Operation(method, path, None) for method, path in UNPLAYED),
         *call_operations(),
         Operation("GET", "/available_phone_numbers", numbers.search, query=fields.SEARCH),
         Operation("POST", "/number_orders", numbers.order, fields.ORDER),
-        Operation("GET", "/number_orders", numbers.orders, query=fields.PAGE),
+        Operation("GET", "/number_orders", numbers.orders, query=fields.ORDERS),
         Operation("GET", "/number_orders/{id}", numbers.fetch_order),
         Operation("GET", "/phone_numbers", numbers.owned, query=fields.OWN_NUMBERS),
         Operation("GET", "/phone_numbers/{id}", numbers.fetch_number),
@@ -184,7 +191,10 @@ def operations() -> list[Operation]:
         Operation("GET", "/call_control_applications/{id}", settings.fetch_application),
         Operation("PATCH", "/call_control_applications/{id}", settings.update_application, fields.APPLICATION_PATCH),
         Operation("DELETE", "/call_control_applications/{id}", settings.delete_application),
-        Operation("GET", "/connections/{id}/active_calls", settings.active_calls, query=fields.PAGE),
+        Operation("GET", "/connections/{id}/active_calls", settings.active_calls, query=fields.CURSOR),
+        Operation("GET", "/verified_numbers", numbers.verified, query=fields.PAGE),
+        Operation("GET", "/verified_numbers/{id}", numbers.fetch_verified),
+        Operation("DELETE", "/verified_numbers/{id}", numbers.delete_verified),
         Operation("GET", "/balance", settings.balance),
         Operation("GET", "/outbound_voice_profiles", settings.profiles, query=fields.PROFILES),
         Operation("GET", "/recordings", recordings.recordings, query=fields.RECORDINGS),

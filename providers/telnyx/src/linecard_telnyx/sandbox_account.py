@@ -60,6 +60,8 @@ class Account:
     orders: dict[str, dict[str, Any]] = field(default_factory=dict)
     legs: dict[str, Leg] = field(default_factory=dict)
     recordings: dict[str, Recording] = field(default_factory=dict)
+    verified: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Numbers of other carriers that the account has proven to be its own, by number."""
     searched: set[str] = field(default_factory=set)
     """Numbers seen in a search: only these can be ordered."""
     dials: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -136,6 +138,20 @@ class Account:
     def number(self, e164: str) -> dict[str, Any] | None:
         """The record of an owned number, None when it is not ours."""
         return next((owned for owned in self.numbers.values() if owned["phone_number"] == e164), None)
+
+    def verify(self, number: str) -> dict[str, Any]:
+        """A number of another carrier, proven to be the account's by a code that was sent to it."""
+        self.verified[number] = {"phone_number": number, "record_type": "verified_number", "verified_at": moment()}
+        return self.verified[number]
+
+    def may_show(self, number: str, *also: str) -> None:
+        """Refuse a ``from`` that is neither the account's nor verified nor, in a transfer, of the call itself.
+
+        https://developers.telnyx.com/docs/voice/sip-trunking/troubleshooting/response-codes (D51); a transfer may
+        show the original caller.
+        """
+        if self.number(number) is None and number not in self.verified and number not in also:
+            raise refuse("10010", "Unverified origination number D51", pointer="/from")
 
     def leg(self, call_control_id: str) -> Leg:
         """A call by its id; one that ended a while ago is as unknown as one that never was."""

@@ -36,6 +36,16 @@ ORDER: Rules = {
     "customer_reference": "str",
     "messaging_profile_id": "str",
 }
+ORDERS: Rules = {
+    **PAGE,
+    **dict.fromkeys(
+        (f"filter[{name}]" for name in ("status", "customer_reference", "phone_numbers_count", "created_at][gt",
+                                        "created_at][lt")),
+        "str",
+    ),
+    "filter[requirements_met]": "bool",
+}
+CURSOR: Rules = {**PAGE, **dict.fromkeys(("page[after]", "page[before]", "page[limit]"), "unplayed")}
 NUMBER_PATCH: Rules = {
     **dict.fromkeys(("id", "address_id", "billing_group_id", "connection_id", "customer_reference"), "str"),
     "external_pin": "str",
@@ -75,16 +85,32 @@ SEARCH: Rules = {
     "filter[phone_number_type]": "enum local|toll_free|mobile|national|shared_cost",
     "filter[limit]": "int 1..",
 }
+_NAME_FILTERS = ("contains", "ends_with", "eq", "starts_with")
 OWN_NUMBERS: Rules = {
     **PAGE,
     **dict.fromkeys(
-        (f"filter[{name}]" for name in ("phone_number", "connection_id", "customer_reference", "tag", "status")), "str"
+        (f"filter[{name}]" for name in ("phone_number", "connection_id", "customer_reference", "tag", "status",
+                                        "billing_group_id", "emergency_address_id")), "str"
     ),
+    **dict.fromkeys((f"filter[voice.connection_name][{name}]" for name in _NAME_FILTERS), "str"),
+    "filter[country_iso_alpha2]": ["str"],
+    "filter[number_type][eq]": "enum local|national|toll_free|mobile|shared_cost",
+    "filter[without_tags]": "enum true|false",
+    "filter[source]": "unplayed",
+    "filter[voice.usage_payment_method]": "unplayed",
     "sort": "enum purchased_at|phone_number|connection_name|usage_payment_method",
     "handle_messaging_profile_error": "enum true|false",
 }
+# The document gives this list the filters of call events too.
 APPLICATIONS: Rules = {
-    **PAGE,
+    **CURSOR,
+    **dict.fromkeys(
+        (f"filter[{name}]" for name in ("application_session_id", "connection_id", "failed", "from", "leg_id", "name",
+                                        "occurred_at][eq", "occurred_at][gt", "occurred_at][gte", "occurred_at][lt",
+                                        "occurred_at][lte", "outbound.outbound_voice_profile_id", "product", "status",
+                                        "to", "type")),
+        "unplayed",
+    ),
     "filter[application_name][contains]": "str",
     "sort": "enum created_at|connection_name|active|-created_at|-connection_name|-active",
 }
@@ -93,7 +119,9 @@ RECORDINGS: Rules = {
     **PAGE,
     **dict.fromkeys(
         (f"filter[{name}]" for name in ("call_control_id", "call_leg_id", "call_session_id", "connection_id",
-                                        "from", "to")),
+                                        "from", "to", "created_at][gte", "created_at][lte", "end_time][gte",
+                                        "end_time][lte", "start_time][gte", "start_time][lte")),
         "str",
     ),
+    **dict.fromkeys((f"filter[{name}]" for name in ("conference_id", "conference_region", "sip_call_id")), "unplayed"),
 }

@@ -36,8 +36,10 @@ async def dial(ask: Ask) -> Response:
         raise refuse("10010", "The connection has no outbound voice profile.", pointer="/connection_id")
     to, digits = _destination(body["to"])
     _check_media(body)
-    await _try(ask, to)
     other = ask.account.leg(body["link_to"]) if "link_to" in body else None
+    linked = (other.from_,) if other is not None and body.get("bridge_intent") else ()
+    ask.account.may_show(body["from"], *linked)
+    await _try(ask, to)
     settings = {"send_digits_on_answer": digits, **body} if digits else dict(body)
     if "record" in body:
         settings["recording_id"] = str(uuid.uuid4())
@@ -207,6 +209,8 @@ def _command(name: str) -> Handler:
             raise refuse("90034", "The call has not been answered yet.")
         _check_media(body)
         if name == "transfer":
+            if "from" in body:
+                leg.account.may_show(body["from"], leg.from_, leg.to)
             await _try(ask, body["to"].partition(",")[0])
         before = leg.client_state, dict(leg.settings)
         leg.obey(body)

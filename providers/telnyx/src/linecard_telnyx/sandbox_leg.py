@@ -157,6 +157,7 @@ class Leg:
             start_time=moment(self.started_at),
             codec=self.sandbox.codec,
             sampling_rate=stream_format(self.sandbox.codec).rate,
+            calling_party_type="pstn",
             **told,
         )
         self.begin(self._limit())

@@ -12,7 +12,7 @@ from linecard.testing.number_stock import LOCAL, TOLL_FREE, TOLL_FREE_CODES, Sto
 from linecard.testing.outcomes import PENDING_NUMBER
 from linecard_telnyx.sandbox_account import Account
 from linecard_telnyx.sandbox_errors import refuse
-from linecard_telnyx.sandbox_rest import Ask, data, listed
+from linecard_telnyx.sandbox_rest import Ask, data, kept, listed
 from linecard_telnyx.sandbox_webhooks import moment
 
 DEFAULT_LIMIT = 100
@@ -131,7 +131,9 @@ def _snapshot(made: dict[str, Any]) -> dict[str, Any]:
 
 async def orders(ask: Ask) -> Response:
     """GET /number_orders"""
-    return listed(ask.account.orders.values(), ask.query)
+    fields = {name: name for name in ("status", "customer_reference", "phone_numbers_count", "requirements_met")}
+    fields |= {"created_at][gt": "created_at", "created_at][lt": "created_at"}
+    return listed([row for row in ask.account.orders.values() if kept(row, ask.query, fields)], ask.query)
 
 
 async def fetch_order(ask: Ask) -> Response:
@@ -144,15 +146,38 @@ async def fetch_order(ask: Ask) -> Response:
 
 async def owned(ask: Ask) -> Response:
     """GET /phone_numbers"""
-    names = ("phone_number", "connection_id", "customer_reference", "status")
-    wanted = {name: ask.query[f"filter[{name}]"] for name in names if f"filter[{name}]" in ask.query}
-    tag = ask.query.get("filter[tag]")
+    names = ("phone_number", "connection_id", "customer_reference", "status", "billing_group_id",
+             "emergency_address_id", "country_iso_alpha2")  # fmt: skip
+    fields = {name: name for name in names} | {"number_type][eq": "phone_number_type"}
+    hows = ("contains", "ends_with", "eq", "starts_with")
+    fields |= {f"voice.connection_name][{how}": "connection_name" for how in hows}
+    tag, untagged = ask.query.get("filter[tag]"), ask.query.get("filter[without_tags]") == "true"
     rows = [
         row
         for row in reversed(ask.account.numbers.values())
-        if all((row[name] or "") == value for name, value in wanted.items()) and (tag is None or tag in row["tags"])
+        if kept(row, ask.query, fields) and (tag is None or tag in row["tags"]) and not (untagged and row["tags"])
     ]
     return listed(rows, ask.query)
+
+
+async def verified(ask: Ask) -> Response:
+    """GET /verified_numbers"""
+    return listed(ask.account.verified.values(), ask.query)
+
+
+async def fetch_verified(ask: Ask) -> Response:
+    """GET /verified_numbers/{id}"""
+    found = ask.account.verified.get(ask.ids["id"])
+    if found is None:
+        raise refuse("10005", "There is no such verified number.")
+    return data(found)
+
+
+async def delete_verified(ask: Ask) -> Response:
+    """DELETE /verified_numbers/{id}"""
+    answer = await fetch_verified(ask)
+    del ask.account.verified[ask.ids["id"]]
+    return answer
 
 
 def _owned(account: Account, number_id: str) -> dict[str, Any]:

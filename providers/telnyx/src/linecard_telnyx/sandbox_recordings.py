@@ -9,7 +9,7 @@ from starlette.responses import Response
 from linecard_telnyx.sandbox_account import Account
 from linecard_telnyx.sandbox_errors import refuse
 from linecard_telnyx.sandbox_recording import Recording
-from linecard_telnyx.sandbox_rest import Ask, data, listed
+from linecard_telnyx.sandbox_rest import Ask, data, kept, listed
 
 
 def _recording(account: Account, recording_id: str) -> Recording:
@@ -22,9 +22,11 @@ def _recording(account: Account, recording_id: str) -> Recording:
 async def recordings(ask: Ask) -> Response:
     """GET /recordings"""
     names = ("call_control_id", "call_leg_id", "call_session_id", "connection_id", "from", "to")
-    wanted = {name: ask.query[f"filter[{name}]"] for name in names if f"filter[{name}]" in ask.query}
+    fields = {name: name for name in names}
+    times = {"created_at": "created_at", "start_time": "recording_started_at", "end_time": "recording_ended_at"}
+    fields |= {f"{name}][{how}": field for name, field in times.items() for how in ("gte", "lte")}
     rows = [recording.summary() for recording in ask.account.recordings.values()]
-    return listed([row for row in rows if all(row[name] == value for name, value in wanted.items())], ask.query)
+    return listed([row for row in rows if kept(row, ask.query, fields)], ask.query)
 
 
 async def fetch_recording(ask: Ask) -> Response:

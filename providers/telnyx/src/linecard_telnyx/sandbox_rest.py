@@ -40,11 +40,11 @@ Handler = Callable[[Ask], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation of the API. ``body`` None: it takes none."""
+    """One operation of the API. ``body`` None: it takes none; ``handler`` None: it is not played here."""
 
     method: str
     path: str
-    handler: Handler
+    handler: Handler | None
     body: Rules | None = None
     query: Rules | None = None
 
@@ -83,6 +83,8 @@ def _endpoint(sandbox: TelnyxSandbox, operation: Operation) -> Callable[[Request
         raw = await request.body()
         try:
             account = _login(sandbox, request)
+            if operation.handler is None:
+                raise refuse("10038", f"{request.method} {operation.path} is not played by this sandbox.")
             try:
                 given = json.loads(raw) if raw else {}
             except ValueError:
@@ -150,3 +152,35 @@ def _typed(rule: str, text: str) -> Any:
     if rule == "bool" and text in ("true", "false"):
         return text == "true"
     return text
+
+
+def kept(row: Mapping[str, Any], query: Mapping[str, Any], fields: Mapping[str, str]) -> bool:
+    """Whether a row of a list passes the query's filters; ``fields`` names the row's field for each filter.
+
+    Text is compared as a whole, ignoring the case of booleans; times and numbers by the filter's ending (``[gte]``).
+    """
+    for name, field in fields.items():
+        asked = query.get(f"filter[{name}]")
+        if asked is not None and not _passes(row.get(field), asked, name.rpartition("[")[2].rstrip("]")):
+            return False
+    return True
+
+
+_COMPARED: Mapping[str, Callable[[str, str], bool]] = {
+    "gt": str.__gt__,
+    "gte": str.__ge__,
+    "lt": str.__lt__,
+    "lte": str.__le__,
+    "contains": lambda held, asked: asked.casefold() in held.casefold(),
+    "starts_with": lambda held, asked: held.casefold().startswith(asked.casefold()),
+    "ends_with": lambda held, asked: held.casefold().endswith(asked.casefold()),
+}
+
+
+def _passes(held: Any, asked: Any, ending: str) -> bool:
+    text = str(held).lower() if isinstance(held, bool) else str(held if held is not None else "")
+    if isinstance(asked, list):
+        return text in asked
+    asked = str(asked).lower() if isinstance(asked, bool) else str(asked)
+    # Times are compared as text: both sides are ISO 8601 in UTC, the asked one perhaps shorter.
+    return _COMPARED.get(ending, str.__eq__)(text, asked.removesuffix("Z") if ending in ("gt", "gte") else asked)

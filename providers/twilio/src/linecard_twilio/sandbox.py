@@ -30,6 +30,7 @@ from linecard_twilio import (
     sandbox_program,
     sandbox_recordings,
     sandbox_rest,
+    sandbox_unplayed,
 )
 from linecard_twilio.sandbox_account import Account, Complaint, new_sid
 from linecard_twilio.sandbox_leg import Leg
@@ -45,6 +46,7 @@ OPERATIONS = [
     *sandbox_dial.OPERATIONS,
     *sandbox_calls.OPERATIONS,
     *sandbox_recordings.OPERATIONS,
+    *sandbox_unplayed.OPERATIONS,
 ]
 METHODS = ["GET", "POST", "DELETE", "PUT", "PATCH"]
 

@@ -84,14 +84,14 @@ async def list_calls(rest: Rest) -> Reply:
         texts = {"To": leg.to, "From": leg.from_, "Status": leg.status}
         texts["ParentCallSid"] = leg.parent.sid if leg.parent else ""
         return all(rest.get(name) in ("", value) for name, value in texts.items()) and all(
-            _on_day(rest, name, when) for name, when in (("StartTime", leg.answered_at), ("EndTime", leg.ended_at))
+            on_day(rest, name, when) for name, when in (("StartTime", leg.answered_at), ("EndTime", leg.ended_at))
         )
 
     newest_first = reversed(rest.account.calls.values())
     return page(rest, "calls", [resource(leg) for leg in newest_first if fits(leg)])
 
 
-def _on_day(rest: Rest, name: str, when: datetime | None) -> bool:
+def on_day(rest: Rest, name: str, when: datetime | None) -> bool:
     day = when.date().isoformat() if when else ""
     holds: dict[str, Callable[[str, str], bool]] = {"": str.__eq__, "<": str.__le__, ">": str.__ge__}
     asked = {sign: rest.get(name + sign)[:10] for sign in holds}

@@ -67,9 +67,6 @@ async def search(rest: Rest) -> Reply:
     country, kind = rest.path["CountryCode"], rest.path["Kind"]
     if kind not in _COUNTRIES.get(country, ()):
         not_found(rest)
-    for name in _NOT_MODELLED:
-        if name in rest.params:
-            raise RestError(400, 20001, f"{name} is not played by this sandbox")
     wanted = {"VoiceEnabled": "voice", "SmsEnabled": "sms", "MmsEnabled": "mms", "FaxEnabled": "fax"}
     found = rest.sandbox.stock.search(
         # Toll-free numbers of the North American plan ring in both countries.
@@ -157,6 +154,7 @@ def _apply(rest: Rest, resource: dict[str, Any]) -> None:
 
 async def buy(rest: Rest) -> Reply:
     stock = rest.sandbox.stock
+    kind = _kind(rest)
     number, area_code = rest.get("PhoneNumber"), rest.get("AreaCode")
     if not number and area_code:
         offers = stock.search(area_code=area_code)
@@ -168,11 +166,11 @@ async def buy(rest: Rest) -> Reply:
     if rest.login is Login.BROKE:
         raise no_funds()
     offer = stock.find(number)
-    if offer is None or not stock.sell(number):
+    if offer is None or kind not in (None, offer.type) or not stock.sell(number):
         raise RestError(400, 21422, f"{number} is not available")
     resource = own(rest.account, number, offer.features, offer.type)
     _apply(rest, resource)
-    return Reply(201, resource)
+    return Reply(201, _shown(resource, kind))
 
 
 def no_funds() -> RestError:
@@ -181,20 +179,32 @@ def no_funds() -> RestError:
 
 
 def _owned(rest: Rest) -> dict[str, Any]:
-    return rest.account.numbers.get(rest.path["Sid"]) or not_found(rest)
+    return rest.account.numbers.get(rest.path["NumberSid"]) or not_found(rest)
 
 
 async def list_owned(rest: Rest) -> Reply:
     number, name = rest.get("PhoneNumber"), rest.get("FriendlyName")
+    kind = _kind(rest)
     found = [
         owned
         for owned in rest.account.numbers.values()
         # The filter matches any part of the number, and sorts nothing.
         if number.strip("*") in owned["phone_number"] and (not name or owned["friendly_name"] == name)
+        and kind in (None, owned["type"])
         and not rest.flag("Beta")
         and rest.get("Origin", "twilio") == "twilio"
     ]
-    return page(rest, "incoming_phone_numbers", found)
+    return page(rest, "incoming_phone_numbers", [_shown(owned, kind) for owned in found])
+
+
+def _shown(owned: dict[str, Any], kind: str | None) -> dict[str, Any]:
+    """The resource; where it is asked for by its kind, its type is left out."""
+    return owned if kind is None else {name: value for name, value in owned.items() if name != "type"}
+
+
+def _kind(rest: Rest) -> str | None:
+    """The kind of number that the URL ends with (``/IncomingPhoneNumbers/Local.json``), None for the list of all."""
+    return _KINDS.get(rest.url.rpartition("/")[2].partition(".")[0])
 
 
 async def fetch_owned(rest: Rest) -> Reply:
@@ -221,11 +231,13 @@ OPERATIONS = [
         "GET",
         BASE + "/AvailablePhoneNumbers/{CountryCode}/{Kind}",
         search,
-        {**_SEARCH, **dict.fromkeys(_NOT_MODELLED, "text")},
+        {**_SEARCH, **dict.fromkeys(_NOT_MODELLED, "unplayed")},
     ),
     Operation("GET", _NUMBERS, list_owned, {**PAGING, **_FILTERS}),
     Operation("POST", _NUMBERS, buy, {**_SETTINGS, "PhoneNumber": "text", "AreaCode": "text"}),
-    Operation("GET", _NUMBERS + "/{Sid}", fetch_owned),
-    Operation("POST", _NUMBERS + "/{Sid}", update_owned, _SETTINGS),
-    Operation("DELETE", _NUMBERS + "/{Sid}", release),
+    Operation("GET", _NUMBERS + "/{NumberSid}", fetch_owned),
+    Operation("POST", _NUMBERS + "/{NumberSid}", update_owned, _SETTINGS),
+    Operation("DELETE", _NUMBERS + "/{NumberSid}", release),
+    *(Operation("GET", f"{_NUMBERS}/{kind}", list_owned, {**PAGING, **_FILTERS}) for kind in _KINDS),
+    *(Operation("POST", f"{_NUMBERS}/{kind}", buy, {**_SETTINGS, "PhoneNumber": "text"}) for kind in _KINDS),
 ]

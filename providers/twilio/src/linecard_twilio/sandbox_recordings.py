@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from linecard_twilio.sandbox_calls import on_day
 from linecard_twilio.sandbox_orders import RecordingOrder
 from linecard_twilio.sandbox_recording import Recording
 from linecard_twilio.sandbox_rest import BASE, PAGING, Operation, Reply, Rest, RestError, not_found, page
@@ -65,8 +66,12 @@ async def update(rest: Rest) -> Reply:
     return Reply(200, recording.resource(of_call=True))
 
 
+def _made_on(rest: Rest, recording: Recording) -> bool:
+    return on_day(rest, "DateCreated", recording.began)
+
+
 async def list_of_call(rest: Rest) -> Reply:
-    return page(rest, "recordings", [r.resource(of_call=True) for r in _call(rest).recordings])
+    return page(rest, "recordings", [r.resource(of_call=True) for r in _call(rest).recordings if _made_on(rest, r)])
 
 
 async def fetch_of_call(rest: Rest) -> Reply:
@@ -75,7 +80,7 @@ async def fetch_of_call(rest: Rest) -> Reply:
 
 async def list_all(rest: Rest) -> Reply:
     wanted = rest.get("CallSid")
-    found = [r for r in rest.account.recordings.values() if not wanted or r.leg.sid == wanted]
+    found = [r for r in rest.account.recordings.values() if (not wanted or r.leg.sid == wanted) and _made_on(rest, r)]
     return page(rest, "recordings", [r.resource(of_call=False) for r in found])
 
 
@@ -101,6 +106,8 @@ async def media(rest: Rest) -> Reply:
     return Reply(200, recording.recorder.wav(channels), "audio/x-wav")
 
 
+_DAYS = {f"DateCreated{sign}": "text" for sign in ("", "<", ">")}
+_UNPLAYED = {"IncludeSoftDeleted": "unplayed", "ConferenceSid": "unplayed"}
 OPERATIONS = [
     Operation(
         "POST",
@@ -115,11 +122,11 @@ OPERATIONS = [
             "RecordingTrack": "text",
         },
     ),
-    Operation("GET", BASE + "/Calls/{CallSid}/Recordings", list_of_call, PAGING),
+    Operation("GET", BASE + "/Calls/{CallSid}/Recordings", list_of_call, {**PAGING, **_DAYS}),
     Operation("GET", BASE + "/Calls/{CallSid}/Recordings/{Sid}", fetch_of_call),
     Operation("POST", BASE + "/Calls/{CallSid}/Recordings/{Sid}", update, {"Status": "text", "PauseBehavior": "text"}),
-    Operation("GET", BASE + "/Recordings", list_all, {**PAGING, "CallSid": "text"}),
-    Operation("GET", BASE + "/Recordings/{Sid}", fetch, extensions=(".json",)),
+    Operation("GET", BASE + "/Recordings", list_all, {**PAGING, **_DAYS, **_UNPLAYED, "CallSid": "text"}),
+    Operation("GET", BASE + "/Recordings/{Sid}", fetch, {"IncludeSoftDeleted": "unplayed"}, extensions=(".json",)),
     Operation("DELETE", BASE + "/Recordings/{Sid}", delete),
     Operation("GET", BASE + "/Recordings/{Sid}", media, {"RequestedChannels": "int"}, extensions=("", ".wav", ".mp3")),
 ]

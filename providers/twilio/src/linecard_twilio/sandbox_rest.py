@@ -83,16 +83,18 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation of the API: what it takes by name and type; anything else is refused."""
+    """One operation of the API: what it takes by name and type; anything else is refused. None takes anything."""
 
     method: str
     path: str
     handle: Callable[[Rest], Awaitable[Reply]]
-    takes: Mapping[str, str] = field(default_factory=dict)
+    takes: Mapping[str, str] | None = field(default_factory=dict)
     extensions: tuple[str, ...] = (".json", "")
 
     def match(self, path: str) -> dict[str, str] | None:
-        pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+?)", self.path) + r"(?P<extension>\.\w+)?"
+        # A word such as Local is no number's SID.
+        pattern = self.path.replace("{NumberSid}", r"(?P<NumberSid>PN\w+)")
+        pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+?)", pattern) + r"(?P<extension>\.\w+)?"
         found = re.fullmatch(pattern, path)
         if found is None or (found["extension"] or "") not in self.extensions:
             return None
@@ -156,8 +158,10 @@ async def _handle(
     sandbox: TwilioSandbox, operations: list[Operation], request: Request, record: RestRequest
 ) -> Reply:
     found = [(operation, match) for operation in operations if (match := operation.match(record.path)) is not None]
-    account, login = _log_in(sandbox, request, found[0][1]["AccountSid"] if found else "")
+    account, login = _log_in(sandbox, request, found[0][1].get("AccountSid", "") if found else "")
     chosen = next(((operation, match) for operation, match in found if operation.method == request.method), None)
+    if chosen is not None and chosen[0].takes is None:
+        await chosen[0].handle(Rest(sandbox, account or sandbox.account, login, record.path, chosen[1], {}))
     if not found or account is None:
         raise RestError(404, 20404, f"The requested resource {record.path} was not found")
     if chosen is None:
@@ -177,6 +181,11 @@ async def _handle(
 
 
 def _check(operation: Operation, params: Mapping[str, list[str]]) -> None:
+    if operation.takes is None:
+        return
+    for name in params:
+        if operation.takes.get(name) == "unplayed":
+            raise RestError(400, 20001, f"{name} is not played by this sandbox")
     unknown = sorted(set(params) - set(operation.takes))
     if unknown:
         # The real API may let a misspelt name pass; a sandbox that did would hide the mistake until production.
