@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from fake_speech import SPEECH, Desk, FakeEngine, Line, notes, told
+from fake_speech import SPEECH, WORD, Desk, FakeEngine, Line, notes, told
 
 from linecard import Call, Direction, EndReason, MachineDetected
+from linecard.agent import speaker, voicemail
 from linecard.agent.call import AgentCall
 from linecard.audio import PCMU_8K
 from linecard.errors import SpeechFailed
@@ -52,6 +53,39 @@ async def test_the_agents_own_phrase_ends_the_call_only_once_it_was_heard() -> N
     line, finished = await Desk().call(mute, stay, settings)
     assert told(finished) == [("local", "It was nice to talk to you, good bye.")]
     assert finished.seconds >= 9 * 0.06
+
+
+async def test_after_the_agents_phrase_the_carriers_word_is_awaited_not_our_clock() -> None:
+    async def caller(line: Line) -> None:
+        line.transport.echo_marks = False  # a carrier that plays late
+        await line.until(lambda: bool(line.frames("mark")))
+        await line.breathe(0.3)
+        assert line.session.remaining == 0 and line.hang_ups == []
+        for mark in line.frames("mark"):
+            line.transport.say(**mark)
+        await stay(line)
+
+    settings = {"first_message": "So long, good bye.", "end_call_phrases": ["good bye"]}
+    line, finished = await Desk().call(mute, caller, settings, marks=True)
+    assert line.hang_ups == [EndReason.END_CALL_PHRASE] and finished.seconds < 2
+
+
+@pytest.mark.parametrize("ahead", [0.5, 1.5])
+async def test_sound_is_sent_only_so_far_ahead_of_what_is_heard(ahead: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speaker, "AHEAD", ahead)
+    seen: list[float] = []
+
+    async def agent(call: AgentCall) -> None:
+        await call.say("word " * 60)
+
+    async def caller(line: Line) -> None:
+        while not line.session.ended:
+            seen.append(line.session.remaining)
+            await line.breathe(0.02)
+
+    _, finished = await Desk().call(agent, caller)
+    assert len(told(finished)[0][1].split()) == 60
+    assert ahead - WORD <= max(seen) <= ahead + WORD + 0.01
 
 
 async def test_the_callers_phrase_ends_the_call_at_its_final() -> None:
@@ -192,6 +226,29 @@ async def test_a_message_is_left_after_the_greeting_and_nothing_else_is_said_to_
     assert finished.reason is EndReason.VOICEMAIL and answers == []
     assert told(finished)[-1] == ("local", "Call us back, Sama.")
     assert line.heard().endswith(b"".join(bytes((n,)) * 480 for n in (1, 2, 3, 4)))
+
+
+@pytest.mark.parametrize("told_late", [False, True], ids=["never", "after all"])
+async def test_a_greeting_whose_end_is_not_told_is_taken_to_be_over_and_the_message_is_left_once(
+    told_late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(voicemail, "GREETING", 0.5)
+    desk = Desk()
+
+    async def callee(line: Line) -> None:
+        await line.breathe(0.1)
+        machine(line)
+        await line.breathe(0.2)
+        assert line.heard() == b""
+        await line.until(lambda: bool(line.heard()))
+        if told_late:
+            machine(line, greeting_ended=True)
+        await stay(line)
+
+    settings = {"voicemail_detection": True, "on_voicemail": "leave_message", "voicemail_message": "Please call us back."}
+    line, finished = await desk.call(mute, callee, settings, direction=Direction.OUTBOUND)
+    assert told(finished) == [("local", "Please call us back.")] and desk.engine.spoken == ["Please call us back."]
+    assert finished.reason is EndReason.VOICEMAIL and line.hang_ups == [EndReason.VOICEMAIL]
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,23 @@ def test_an_echoed_mark_sets_the_clock_right() -> None:
     assert position.heard(3.2) == pytest.approx(2.5)
 
 
+def test_with_two_marks_outstanding_the_first_is_the_bound_however_far_the_clock_has_come() -> None:
+    position = PlaybackPosition()
+    names = []
+    for _ in range(3):
+        position.queue(1.0, now=0.0)
+        names.append(position.mark())
+    position.queue(1.0, now=0.0)
+    assert position.heard(10.0) == 1.0 and position.remaining(10.0) == 3.0
+    assert position.reached(names[0], now=10.0)
+    assert position.heard(10.5) == pytest.approx(1.5)
+    assert position.heard(20.0) == 2.0, "the second has not come back"
+    assert position.reached(names[2], now=20.0), "and then both at once"
+    assert position.heard(20.0) == pytest.approx(3.0) and position.heard(20.6) == pytest.approx(3.6)
+    assert not position.reached(names[1], now=21.0), "what was passed already proves nothing new"
+    assert position.heard(99.0) == 4.0
+
+
 def test_clear_counts_what_was_heard_and_what_was_not() -> None:
     position = PlaybackPosition()
     position.queue(5.0, now=0.0)

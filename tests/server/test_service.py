@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import json
 import wave
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -16,8 +18,10 @@ import pytest
 from fake_speech import FakeEngine
 from running import ADMIN, NUMBERS, SECRETS, SOMEBODY, agent_server, running
 
+from linecard.agent import budget
 from linecard.server.domain import recordings
 from linecard.server.outage import DatabaseAway
+from linecard.server.store import parse_id
 from linecard.server.store.database import Database
 
 CARRIERS = ("twilio", "telnyx")
@@ -349,3 +353,36 @@ async def test_the_first_key_is_made_once(tmp_path: Path) -> None:
         assert at.service.new_admin_key is None
         assert (await at.http.get("/v1/agents", headers={"Authorization": f"Bearer {first}"})).status_code == 200
         assert (await at.http.get("/v1/agents", headers={"Authorization": f"Bearer {ADMIN}"})).status_code == 401
+
+
+@pytest.mark.timeout(90)
+async def test_a_flooding_agent_ends_its_own_call_and_nobody_elses_words_wait_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "DROPPED", budget.Rate(50, 2_000))
+    own_speech = {"X-Use-Inkbox-Text-To-Speech": "false", "X-Use-Inkbox-Speech-To-Text": "false"}
+
+    async def flood(socket: Any) -> None:
+        for number in range(10_000):
+            await asyncio.sleep(0)  # so that it also reads
+            await socket.send(json.dumps({"event": "transcript", "party": "remote", "text": f"flood {number}"}))
+
+    async with (
+        running(tmp_path) as at,
+        agent_server(headers=own_speech) as quiet,
+        agent_server(headers=own_speech, on_start=flood) as flooding,
+    ):
+        mine, theirs = await at.equip("twilio", quiet.url), await at.equip("telnyx", flooding.url)
+        talking = (await at.ring(mine["number"]))["id"]
+        await at.until(f"/v1/calls/{talking}", lambda seen: seen["status"] == "in_progress")
+        flooded = (await at.ring(theirs["number"]))["id"]
+        await quiet.say_in_transcript("said in peace")
+        row = parse_id("call", talking)
+        assert row is not None
+        await at.service.store.writer.flush(5, call_id=row)
+        assert [said.text for said in await at.service.store.transcripts.of_call(row)] == ["said in peace"]
+        done = await at.until(f"/v1/calls/{flooded}", lambda seen: seen["status"] in ("completed", "failed"), 30)
+        assert done["end_reason"] == "agent_error"
+        assert len(done["messages"]) <= budget.ROWS.burst + 30 * budget.ROWS.per_second
+        assert len(done["messages"]) >= budget.ROWS.burst
+        assert (await at.ask("GET", f"/v1/calls/{talking}"))["status"] == "in_progress"
