@@ -245,8 +245,8 @@ async def test_a_greeting_whose_end_is_not_told_is_taken_to_be_over_and_the_mess
             machine(line, greeting_ended=True)
         await stay(line)
 
-    settings = {"voicemail_detection": True, "on_voicemail": "leave_message", "voicemail_message": "Please call us back."}
-    line, finished = await desk.call(mute, callee, settings, direction=Direction.OUTBOUND)
+    how = {"voicemail_detection": True, "on_voicemail": "leave_message", "voicemail_message": "Please call us back."}
+    line, finished = await desk.call(mute, callee, how, direction=Direction.OUTBOUND)
     assert told(finished) == [("local", "Please call us back.")] and desk.engine.spoken == ["Please call us back."]
     assert finished.reason is EndReason.VOICEMAIL and line.hang_ups == [EndReason.VOICEMAIL]
 

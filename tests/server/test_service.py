@@ -379,8 +379,8 @@ async def test_a_flooding_agent_ends_its_own_call_and_nobody_elses_words_wait_fo
         await quiet.say_in_transcript("said in peace")
         row = parse_id("call", talking)
         assert row is not None
-        await at.service.store.writer.flush(5, call_id=row)
-        assert [said.text for said in await at.service.store.transcripts.of_call(row)] == ["said in peace"]
+        said = await at.until(f"/api/v1/phone/calls/{row}/transcripts", bool, 5)
+        assert [one["text"] for one in said] == ["said in peace"]
         done = await at.until(f"/v1/calls/{flooded}", lambda seen: seen["status"] in ("completed", "failed"), 30)
         assert done["end_reason"] == "agent_error"
         assert len(done["messages"]) <= budget.ROWS.burst + 30 * budget.ROWS.per_second
