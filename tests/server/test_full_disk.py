@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import sqlite3
@@ -13,10 +14,12 @@ from uuid import UUID, uuid4
 import pytest
 from running import SOMEBODY, Running, agent_server, running
 
-from linecard.server import aftermath
+from linecard.agent import serving
+from linecard.server import aftermath, reconciler
 from linecard.server.outage import DatabaseAway, DatabaseFull, no_room, outages_named
 from linecard.server.store import parse_id
 from linecard.server.store.models import Recording
+from linecard.server.store.recordings import Recordings
 from linecard.wav import WavWriter, read_wav
 
 SOUND = b"\x55" * 24_000
@@ -172,12 +175,18 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FullCursor]]:
 @pytest.mark.parametrize("face", ["oneinbox", "inkbox"])
 @pytest.mark.timeout(90)
 async def test_with_sqlite_full_nothing_is_placed_and_a_live_call_can_be_stopped(
-    provider: str, face: str, tmp_path: Path, disk: type[FullCursor], caplog: pytest.LogCaptureFixture
+    provider: str,
+    face: str,
+    tmp_path: Path,
+    disk: type[FullCursor],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(serving, "SETTLING", 0.5)
     async with running(tmp_path) as at, agent_server("Hello.") as agent:
-        mine = await at.equip(provider, agent.url)
+        mine = await at.equip(provider, agent.url, enable_recording=True)
         call = (await at.ring(mine["number"]))["id"]
-        await at.until(f"/v1/calls/{call}", lambda seen: seen["status"] == "in_progress")
+        await at.until(f"/v1/calls/{call}", lambda seen: seen["recording_status"] == "in_progress")
         leg = f"/sandbox/calls/{call}"
         caplog.clear()
         disk.full = True
@@ -193,12 +202,37 @@ async def test_with_sqlite_full_nothing_is_placed_and_a_live_call_can_be_stopped
             await at.ask("POST", f"/api/v1/phone/calls/{parse_id('call', call)}/hangup")
         await at.until(leg, lambda seen: seen["state"] == "ended")
         assert not (await at.ask("GET", f"/v1/calls/{call}"))["ended_at"]
+        async with asyncio.timeout(20):
+            while "what a call leaves behind: the database is away (its disk is full)" not in caplog.messages:
+                await asyncio.sleep(0.05)
         disk.full = False
-        done = await at.until(f"/v1/calls/{call}", over, 30)
+        done = await at.until(f"/v1/calls/{call}", lambda it: over(it) and it["recording_status"] == "completed", 30)
         assert done["end_reason"] == "api_stop"
         assert [record.getMessage() for record in caplog.records if record.exc_info] == []
         await at.ask("POST", "/v1/calls", 201, json=body)
     assert sum("POST /v1/calls: the database is away (its disk is full)" in line for line in caplog.messages) == 1
+
+
+async def test_a_call_that_could_not_be_filed_is_filed_once_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciler, "EVERY", 0.2)
+    finish, refused = Recordings.finish, list[UUID]()
+
+    async def full(self: Recordings, recording_id: UUID, **fields: Any) -> None:
+        if len(refused) < 2:
+            refused.append(recording_id)
+            raise DatabaseFull
+        await finish(self, recording_id, **fields)
+
+    monkeypatch.setattr(Recordings, "finish", full)
+    async with running(tmp_path) as at, agent_server("Hello.") as agent:
+        mine = await at.equip("twilio", agent.url, enable_recording=True)
+        call = f"/v1/calls/{(await at.ring(mine['number']))['id']}"
+        await at.until(call, lambda seen: seen["recording_status"] == "in_progress")
+        await at.ask("POST", f"{call}/stop")
+        done = await at.until(call, lambda seen: over(seen) and seen["recording_status"] == "completed", 20)
+        assert done["end_reason"] == "api_stop" and len(refused) == 2
 
 
 @pytest.mark.parametrize("provider", ["twilio", "telnyx"])

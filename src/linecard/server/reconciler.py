@@ -93,6 +93,7 @@ class Reconciler:
                 if watch.went_well() or self._missed:
                     self._missed = False
                     self._service.exchange.call_watch.hurry()
+                    await self._settle_ours()
             except Exception as problem:  # noqa: BLE001 the next round may get through
                 watch.failed(problem)
 
@@ -121,6 +122,12 @@ class Reconciler:
                 call = await service.exchange.calls.get(row.id.hex)
                 if call is not None:
                     service.exchange.call_watch.note(call)
+
+    async def _settle_ours(self) -> None:
+        """After an outage: finish what could not be written down of the calls that ended here meanwhile."""
+        for reference in await unsettled.ours(self._service.store):
+            if reference not in self._service.staff.talking:
+                await self._settle(reference)
 
     async def _settle(self, call: UUID | str) -> None:
         fresh = await self._service.store.calls.find(call)

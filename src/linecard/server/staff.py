@@ -23,6 +23,7 @@ from linecard.server import aftermath, handlers, unsettled
 from linecard.server.domain.agents import settings_of
 from linecard.server.domain.inbound_routing import WITHOUT_SOCKET, fallback_agent
 from linecard.server.kept_record import StoredRecord
+from linecard.server.outage import DatabaseAway
 from linecard.server.store import parse_id, public_id
 from linecard.server.store.columns import utc_now
 from linecard.server.store.models import Agent, CallRow
@@ -225,9 +226,12 @@ class Staff(Agents):
         return await self._bring(call, agent) if call is not None else None
 
     async def _finished(self, finished: FinishedCall) -> None:
-        row = await self._service.store.calls.find(finished.call.reference)
-        if row is not None:
-            await aftermath.file_away(self._service, row, finished)
+        try:
+            row = await self._service.store.calls.find(finished.call.reference)
+            if row is not None:
+                await aftermath.file_away(self._service, row, finished)
+        except DatabaseAway as away:
+            self._service.exchange.report("what a call leaves behind", away)  # the reconciler files it later
 
 
 def _context(row: CallRow, agent_id: str) -> dict[str, Any]:

@@ -38,6 +38,11 @@ def _left_behind() -> Any:
 BEGIN = Statement(_ours, columns=["name", "owner", "expires_at"])
 DONE = Statement(delete(CLAIM).where(CLAIM.c.name == bindparam("name")))
 LEFT_BEHIND = Statement(_left_behind())
+OURS = Statement(
+    select(CLAIM.c.name).where(
+        CLAIM.c.name >= PREFIX, CLAIM.c.name < PAST_PREFIX, CLAIM.c.owner == bindparam("owner")
+    )
+)
 
 
 async def begin(store: Store, reference: str) -> None:
@@ -54,3 +59,8 @@ async def done(store: Store, reference: str) -> None:
 async def left_behind(store: Store) -> list[str]:
     """References of calls whose process has not been heard of; not all of them at once."""
     return [row.name.removeprefix(PREFIX) for row in await store.db.rows(LEFT_BEHIND, now=utc_now())]
+
+
+async def ours(store: Store) -> list[str]:
+    """References of calls that this process has to settle: those going on here, and those it could not settle."""
+    return [row.name.removeprefix(PREFIX) for row in await store.db.rows(OURS, owner=store.owner)]
