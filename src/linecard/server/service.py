@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from linecard.agent.agent import AgentFunction
@@ -13,6 +14,7 @@ from linecard.calls import Call, EndReason
 from linecard.errors import LinecardError
 from linecard.server import aftermath, auth, first_start
 from linecard.server.carriers import Carriers
+from linecard.server.domain import orders
 from linecard.server.domain.refusals import Unauthorized, refuse_blocked
 from linecard.server.domain.routing import ServiceRouter
 from linecard.server.domain.speech_readiness import Readiness
@@ -86,6 +88,7 @@ class Service:
         self.readiness = Readiness(self)
         self.meters = Meters(self)
         self.exchange.observers.append(self.meters.carrier_event)
+        self.exchange.observers.append(partial(orders.heed, self))
         self._tasks: set[asyncio.Task[Any]] = set()
         self._waking: asyncio.TimerHandle | None = None
 

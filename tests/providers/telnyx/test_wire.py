@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -289,6 +290,15 @@ def test_every_kind_of_the_document_s_webhooks_that_we_name_exists_there():
 def test_other_shapes_are_refused_with_what_to_change(body, told):
     with pytest.raises(MalformedMessage, match=told):
         parse_event(posted(body))
+
+
+def test_a_texml_form_is_called_that():
+    form = replace(
+        posted(b"CallSid=v3%3Ax&From=%2B14155550123&CallStatus=ringing"),
+        headers={"content-type": "application/x-www-form-urlencoded; charset=utf-8"},
+    )
+    with pytest.raises(MalformedMessage, match="a TeXML form.*oint the number at a call-control application"):
+        parse_event(form)
 
 
 @pytest.mark.parametrize(

@@ -144,10 +144,17 @@ async def test_a_stream_twilio_cannot_carry_is_refused_before_dialling(provider,
         StreamTarget(url=STREAM.url, format=L16_16K),
         StreamTarget(url=f"{STREAM.url}?token=1"),
         StreamTarget(url=STREAM.url, custom={"a": "\x00"}),
+        StreamTarget(url=STREAM.url, custom={"notes": "x" * 496}),
     ):
         with pytest.raises(UnsupportedOperation):
             await provider.dial(dial_request(kit, stream=stream))
     assert carrier.requests == []
+
+
+async def test_a_custom_value_as_long_as_twilio_takes_goes_out(provider, carrier, kit):
+    carrier.answers(201, kit.call_body())
+    await provider.dial(dial_request(kit, stream=StreamTarget(url=STREAM.url, custom={"notes": "x" * 495})))
+    assert "x" * 495 in carrier.sent["Twiml"]
 
 
 async def test_login_is_account_and_token_or_the_api_key(carrier, kit):

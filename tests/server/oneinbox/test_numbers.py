@@ -420,6 +420,37 @@ async def test_an_order_that_comes_after_its_number_was_given_up_puts_nothing_in
     assert await points_to(house, other["credential_id"], other["webhook_url"]), "another number was unconfigured"
 
 
+@pytest.mark.parametrize("status", ["success", "failure"])
+async def test_an_order_that_waited_for_papers_is_finished_by_the_carriers_own_word(
+    house: House, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    monkeypatch.setattr(orders, "EVERY", 3600.0)  # nobody asks: as after days, or in another process
+    other = await house.number("telnyx", await house.agent())
+    store = house.service.store
+    workspace = await store.workspaces.first()
+    assert workspace is not None
+    row = await store.credentials.get(workspace.id, parse_id("credential", other["credential_id"]))
+    assert row is not None
+    late = "+16505550142"
+    line = await store.lines.create(row, late, status="inactive", bought=True)
+    await orders.finish_order(house.service, line, PendingOrder(id="ord-1", number=late, provider="telnyx"))
+    sandbox: Any = house.sandbox("telnyx")
+    account = sandbox.account(API_KEYS["telnyx"])
+    account.add_number(late)
+    for order_id in ("ord-2", "ord-1"):  # of another's order nothing follows
+        told = {"id": order_id, "status": status, "phone_numbers": [{"phone_number": late, "status": status}]}
+        sandbox.tell(account, "number_order.complete", told, url=other["webhook_url"], connection_id="")
+    path = f"/v1/phone-numbers/{line.public_id}"
+    async with asyncio.timeout(10):
+        while (seen := await house.ask("GET", path))["provider_sync"]["message"].startswith("the carrier has not"):
+            await asyncio.sleep(0.02)
+    if status == "success":
+        assert (seen["status"], seen["provider_sync"]["ok"]) == ("active", True)
+    else:
+        assert (seen["status"], seen["provider_sync"]["ok"]) == ("inactive", False)
+        assert "order ord-1 failed" in seen["provider_sync"]["message"]
+
+
 async def test_a_released_number_rings_here_no_more_and_is_kept_or_given_back(house: House, provider: str) -> None:
     agent_id = await house.agent()
     number = await house.number(provider, agent_id)

@@ -95,6 +95,12 @@ class Happening:
 
 def open_envelope(request: WebhookRequest) -> Happening:
     """The happening in a version 2 webhook, else ``MalformedMessage`` saying what was sent instead."""
+    if (request.header("content-type") or "").startswith("application/x-www-form-urlencoded"):
+        raise MalformedMessage(
+            "telnyx sent a TeXML form. Point the number at a call-control application instead of a TeXML one "
+            "(configure_number does), then ring again",
+            request.body,
+        )
     body = request.json()
     data = body.get("data")
     if not isinstance(data, dict):

@@ -13,6 +13,9 @@ from linecard.audio import PCMU_8K
 from linecard.calls import DialRequest, MachineDetection, StreamTarget
 from linecard_twilio import twiml
 
+LONGEST_PARAMETER = 500
+"""Characters of a ``<Parameter>``'s name and value together. https://www.twilio.com/docs/voice/twiml/stream#parameter"""
+
 CALL_EVENTS = ["initiated", "ringing", "answered", "completed"]
 RECORDING_EVENTS = ["in-progress", "completed", "absent"]
 MACHINE_DETECTION = {MachineDetection.DETECT: "Enable", MachineDetection.WAIT_FOR_BEEP: "DetectMessageEnd"}
@@ -30,6 +33,8 @@ def stream_problem(stream: StreamTarget) -> tuple[str, str] | None:
         return f"streams of {stream.format.encoding} at {stream.format.rate} Hz", "always PCMU at 8000 Hz"
     if "?" in stream.url:
         return "a stream URL with a query", "Twilio drops it; put values in custom"
+    if long := [name for name, value in stream.custom.items() if len(name) + len(value) > LONGEST_PARAMETER]:
+        return f"custom values over {LONGEST_PARAMETER} characters", f"name and value of {long[0][:40]!r} have more"
     if not all(twiml.fits_xml(name + value) for name, value in stream.custom.items()):
         return "custom values with control characters", "they do not fit into XML"
     return None

@@ -167,8 +167,12 @@ class Lines:
 
     async def by_number(self, number: str, workspace_id: UUID | None = None) -> LineRow | None:
         """The number's line, an active one first; with ``workspace_id`` only that workspace's."""
+        return next((row for row in await self.held(number) if workspace_id in (None, row.workspace_id)), None)
+
+    async def held(self, number: str) -> list[LineRow]:
+        """Every line of the number, in whichever workspace, an active one first."""
         rows: list[LineRow] = await self._db.rows(HELD, number=number)
-        return next((row for row in rows if workspace_id in (None, row.workspace_id)), None)
+        return rows
 
     async def list(
         self, workspace_id: UUID, *, agent_id: UUID | None = None, credential_id: UUID | None = None
