@@ -12,12 +12,16 @@ import pytest
 from fake_speech import FakeEngine
 from pydantic import SecretStr
 from running import NUMBERS, SOMEBODY, Running, agent_server, running
-from sqlalchemy import select
+from sqlalchemy import select, update
+from tenants import Tenant
 
 from linecard import hookimpl, plugins
+from linecard.agent.engines import Engines
 from linecard.errors import SpeechFailed
 from linecard.server.settings import Settings
+from linecard.server.store import Store
 from linecard.server.store.models import EngineRow
+from linecard.server.workspace_engines import WorkspaceEngines
 from linecard.speech import EngineSettings, Hearing, Recognizer, SpeakingStyle, SpeechEngine, Synthesizer
 
 KEY = "cloud-key-0123456789"
@@ -293,6 +297,36 @@ async def test_wrong_settings_are_refused_with_the_engines_name_and_without_the_
         refused = await at.ask("PATCH", f"/ops/engines/{name}", status, json={"settings": settings})
         assert says in str(refused) and KEY not in str(refused)
         assert [one["settings"] for one in await at.ask("GET", "/ops/engines")] == [{}]
+
+
+@pytest.mark.parametrize(("longest", "closed"), [(600.0, []), (-60.0, ["engine"])])
+async def test_calls_in_progress_keep_the_engine_that_they_began_with(
+    longest: float, closed: list[str], store: Store, tenant: Tenant
+) -> None:
+    shared = Engines()
+    engines = WorkspaceEngines(store, shared, longest_call=longest)
+    secret, whose = frozenset({"api_key"}), tenant.workspace.id
+    await store.engines.put(whose, "cloud", {"api_key": "the-first-0123456789"}, secret)
+    first = (await engines.of(whose)).engine("cloud")
+    await store.engines.put(whose, "cloud", {"api_key": "the-second-0123456789"}, secret)
+    assert (await engines.of(whose)).engine("cloud") is first, "for a second"
+    engines.changed(whose)
+    second = (await engines.of(whose)).engine("cloud")
+    assert isinstance(first, Cloud) and isinstance(second, Cloud)
+    assert second.set.api_key.get_secret_value() == "the-second-0123456789"
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (first.closed, second.closed) == (closed, [])
+    await engines.aclose()
+    assert (first.closed, second.closed) == (["engine"], ["engine"])
+
+
+async def test_settings_under_a_lost_master_key_are_not_replaced_by_the_services(store: Store, tenant: Tenant) -> None:
+    await store.engines.put(tenant.workspace.id, "cloud", {"api_key": KEY}, frozenset({"api_key"}))
+    async with store.db.write() as session:
+        await session.execute(update(EngineRow).values(sealed=b"damaged"))
+    own = await WorkspaceEngines(store, Engines({"cloud": {"api_key": KEY}}), longest_call=600).of(tenant.workspace.id)
+    assert own.problem("speak", "cloud") is not None
 
 
 async def test_a_workspace_without_settings_of_its_own_shares_the_services_engine(tmp_path: Path) -> None:
