@@ -182,9 +182,16 @@ async def test_one_failure_is_apologised_for_and_two_in_a_row_end_the_call() -> 
 
 @pytest.mark.parametrize(
     "answer",
-    [["data: nonsense\n\n"], ['data: {"error": {"message": "context too long"}}\n\n'], ['data: {"choices": 5}\n\n']],
+    [
+        ["data: nonsense\n\n"],
+        ['data: {"error": {"message": "context too long"}}\n\n'],
+        ['data: {"choices": 5}\n\n'],
+        [{"tool_calls": [{"index": 0, "function": {"arguments": "x" * 1000}}]}] * 70,
+        [{"tool_calls": [{"index": number, "function": {"name": "end_call"}}]} for number in range(40)],
+    ],
+    ids=["no JSON", "an error", "no completion", "arguments without end", "tools without end"],
 )
-async def test_an_answer_that_is_none_is_an_error_of_the_models(answer: list[str]) -> None:
+async def test_an_answer_that_is_none_is_an_error_of_the_models(answer: list[Any]) -> None:
     endpoint = Endpoint(answer)
     async with serve(endpoint.app) as url:
         model = ChatModel("tiny", base_url=f"{url}/v1")

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 Message = Mapping[str, Any]
 """One message of the endpoint's own format: ``role``, ``content`` and what belongs to tools."""
 
+MOST_TOOLS = 32
+"""Tools asked for in one answer."""
+
+LONGEST_CALL = 64 * 1024
+"""Characters of what one is asked with."""
+
 TIMEOUT = 20.0
 """Seconds without a byte from the endpoint: a caller does not wait longer either."""
 
@@ -99,6 +105,8 @@ class ChatModel:
                         if part.function is not None:
                             call[1] += part.function.name or ""
                             call[2] += part.function.arguments or ""
+                        if len(calls) > MOST_TOOLS or len(call[1]) + len(call[2]) > LONGEST_CALL:
+                            raise ModelFailed(self.model, "it asks for more tools, or at more length, than make sense")
                     if delta.content:
                         yield delta.content
         for identity, name, arguments in calls.values():

@@ -27,6 +27,7 @@ from linecard.server.domain.refusals import Unknown
 from linecard.server.endpoints import Face, request_id
 from linecard.server.front_door import FrontDoor
 from linecard.server.outage import kind
+from linecard.server.refusals import StoreOverloaded
 from linecard.server.service import Service
 from linecard.server.settings import Settings
 
@@ -200,7 +201,7 @@ def _recording(service: Service) -> Answer:
         except Unknown:
             return JSONResponse({"detail": "no such recording, or the address has expired"}, status_code=404)
         except LinecardError as problem:
-            return JSONResponse({"detail": str(problem)}, status_code=501)
+            return JSONResponse({"detail": str(problem)}, 503 if isinstance(problem, StoreOverloaded) else 501)
         return FileResponse(path, media_type=kind)
 
     return recording

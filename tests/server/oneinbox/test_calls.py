@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import wave
 from datetime import UTC, datetime, timedelta
@@ -353,6 +354,15 @@ async def test_a_recording_is_downloaded_by_key_and_by_an_address_that_expires(
     assert (wav.status_code, wav.headers["content-type"]) == (200, "audio/wav")
     with wave.open(io.BytesIO(wav.content)) as sound:
         assert (sound.getnchannels(), sound.getframerate()) == (2, 8000)
+    with monkeypatch.context() as disk:
+
+        def full(wav: Path, mp3: Path) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        disk.setattr(recordings, "wav_to_mp3", full)
+        for address in (path, call["recording_url"]):
+            refused = await quick.client.get(address)
+            assert refused.status_code == 503 and "ask for .wav" in refused.json()["detail"]
     assert (await quick.client.get(path)).headers["content-type"] == "audio/mpeg"
     async with httpx.AsyncClient(trust_env=False) as anybody:
         assert (await anybody.get(call["recording_url"])).status_code == 200

@@ -17,6 +17,7 @@ from linecard.server.auth import Caller
 from linecard.server.domain import call_control
 from linecard.server.domain.refusals import Unknown
 from linecard.server.mp3 import wav_to_mp3
+from linecard.server.refusals import StoreOverloaded
 from linecard.server.store import parse_id, public_id
 from linecard.server.store.models import CallRow, Recording
 
@@ -95,6 +96,8 @@ async def as_file(service: Service, recording: Recording, format: str) -> Path:
             os.replace(beside, wanted)
         except ImportError as missing:
             raise ConfigurationError("MP3 needs lameenc: install the extra `server`, or ask for .wav") from missing
+        except OSError as full:
+            raise StoreOverloaded(f"the MP3 cannot be written ({full.strerror}): ask for .wav") from full
         finally:
             beside.unlink(missing_ok=True)
     return wanted
