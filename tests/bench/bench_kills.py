@@ -69,7 +69,7 @@ class ServiceProcess:
             "LINECARD_CALLS_PER_DAY": "1000000", "LINECARD_MINUTES_PER_DAY": "1000000",
         }  # fmt: skip
         self.http = httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{self.port}", headers={"X-API-Key": KEY}, timeout=20, trust_env=False
+            base_url=f"http://127.0.0.1:{self.port}", headers={"X-API-Key": KEY}, timeout=120, trust_env=False
         )
 
     async def start(self) -> None:
@@ -78,7 +78,7 @@ class ServiceProcess:
                 sys.executable, "-m", "linecard", "serve", "--port", str(self.port),
                 cwd=self.folder, env=self.environment, stdout=log, stderr=log,
             )  # fmt: skip
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(240):
             while True:
                 with contextlib.suppress(httpx.HTTPError):
                     if (await self.http.get("/readyz")).status_code == 200:
