@@ -15,6 +15,9 @@ from linecard.errors import LinecardError, NotFound, RequestRejected
 RING_TIME = 30.0
 """Seconds a dial may ring where nobody said otherwise, as in ``DialRequest``."""
 
+RING_GRACE = 15.0
+"""Seconds beyond its ring time after which a dial of a dead process is hung up, unless it was answered here."""
+
 QUEUED_AT_CARRIER = 24 * 3600.0
 """Seconds a carrier may hold a dial back: calls above an account's calls per second wait there, for up to a day."""
 

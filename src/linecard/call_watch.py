@@ -160,6 +160,8 @@ class CallWatch:
             talked = (datetime.now(UTC) - call.answered_at).total_seconds()
             known.limit_at = asyncio.get_running_loop().time() + call.time_limit - max(0.0, talked)
         self.note(call)
+        if known.phase is Phase.DIALLING and call.created_at is not None:  # it has rung for a while
+            known.since -= max(0.0, (datetime.now(UTC) - call.created_at).total_seconds())
         if known.phase in (Phase.QUEUED, Phase.DIALLING, Phase.TRANSFERRED):  # may stay up; but it may be over by now
             self._again(known, 0.0)
         return True
@@ -279,7 +281,8 @@ class CallWatch:
             return
         patience = rule.hang_up_after
         if known.phase is Phase.DIALLING and known.abandoned:
-            patience = rule.ask_after  # its answer and its stream may have come while no process was there
+            # Its answer and its stream may have come while no process was there.
+            patience = known.ring_time + call_phases.RING_GRACE
         if patience is None or (stays < patience and known.hung_up_at is None):
             known.trouble_since = None
             pause = rule.ask_after if known.phase is Phase.TALKING else longer(call_phases.AGAIN, known.tries)

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 import pytest
@@ -738,7 +739,7 @@ def test_an_adopted_dial_may_still_be_answered_here() -> None:
         await dead.exchange.stop()
         Asked.stands = CallStatus.RINGING
         assert await heir.exchange.call_watch.adopt(call.reference, dead.exchange.owner)
-        await heir.open_after(call, 60)
+        await heir.open_after(call, 25)
         assert (asked("fetch_call"), asked("hang_up")) == (1, 0)
         [request] = [entry[1] for entry in Asked.log if entry[0] == "dial"]
         transport = MemoryTransport()
@@ -750,6 +751,24 @@ def test_an_adopted_dial_may_still_be_answered_here() -> None:
         assert asked("hang_up") == 0
         transport.lose()
         await serving
+        await heir.exchange.stop()
+
+    virtually(scenario())
+
+
+def test_an_adopted_dial_that_nobody_answers_here_is_hung_up_soon_after_its_ring_time() -> None:
+    async def scenario() -> None:
+        book = MemoryCallBook()
+        dead, heir = House(calls=book), House(calls=book)
+        call = await dead.dial(timeout=40)
+        await dead.exchange.stop()
+        ago = datetime.now(UTC) - timedelta(seconds=25)
+        await book.update(call.reference, lambda c: c.model_copy(update={"created_at": ago}))
+        assert await heir.exchange.call_watch.adopt(call.reference, dead.exchange.owner, ring_time=40)
+        await heir.open_after(call, 28)  # up at the carrier: it rings, or is answered and silent, which is not told
+        assert asked("hang_up") == 0
+        await heir.exchange.wait_for(call.reference, timeout=10)
+        assert asked("hang_up") == 1
         await heir.exchange.stop()
 
     virtually(scenario())
@@ -779,6 +798,23 @@ def test_a_stopped_watch_leaves_calls_to_others() -> None:
         await house.open_after(call, 3600)
 
     virtually(scenario())
+
+
+def test_a_stop_waits_for_calls_that_talk_or_may_and_for_no_others() -> None:
+    async def scenario(phase: Phase) -> bool:
+        house = House()
+        call = await bring_to(house, phase)
+        expected = house.exchange.call_watch.expected()
+        await house.exchange.stop()
+        return call.reference in expected
+
+    waits = set()
+    for phase in Phase:
+        Asked.stands, Asked.dial_error = CallStatus.INITIATED, None
+        if virtually(scenario(phase)):
+            waits.add(phase)
+    nobodys = {Phase.ENDING, Phase.TRANSFERRED, Phase.LEFT_RINGING, Phase.STREAM_ENDED, Phase.ABANDONED}
+    assert waits == set(Phase) - nobodys
 
 
 # --- the rules as data -----------------------------------------------------------------------------------------------
