@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 from linecard import plugins
 from linecard.calls import Call, CallStatus, EndReason, TransferStatus, advance, advance_transfer
 from linecard.errors import NumberNotAssigned
-from linecard.events import CallEvent, CallProgress, MachineDetected, StreamProgress, TransferProgress
+from linecard.events import (
+    CallEvent,
+    CallProgress,
+    MachineDetected,
+    RoutingFailed,
+    RoutingFailure,
+    StreamProgress,
+    TransferProgress,
+)
 from linecard.registry import Line
 
 if TYPE_CHECKING:
@@ -131,6 +139,18 @@ async def observe(exchange: Exchange, event: CallEvent, call: Call) -> None:
     """Tell whoever watches calls; plugins hear of the number's line too, which takes a look in the registry."""
     line = await line_of(exchange, call.line_number, call.credential_id) if plugins.watched() else None
     tell_observers(exchange, event, call, line)
+
+
+async def routing_failed(
+    exchange: Exchange, call: Call, failure: RoutingFailure, detail: str, agent_id: str | None = None
+) -> None:
+    """Say that a call did not reach its agent: one line in the log, and an event to whoever watches calls."""
+    log.warning("call %s on %s: %s", call.reference, call.provider, detail)
+    event = RoutingFailed(
+        call_id=call.id, reference=call.reference, occurred_at=datetime.now(UTC), failure=failure, agent_id=agent_id,
+        detail=detail,
+    )  # fmt: skip
+    await observe(exchange, event, call)
 
 
 def tell_observers(exchange: Exchange, event: CallEvent, call: Call | None, line: Line | None) -> None:

@@ -407,6 +407,11 @@ class AgentUnreachable(LinecardError):
         self.status = status
         super().__init__(f"agent {agent_id!r} at {host} cannot take the call: {redact(why).strip().rstrip('.')}.")
 
+    @property
+    def declined(self) -> bool:
+        """True when it was reached and said no (an HTTP status of 4xx to its handshake)."""
+        return self.status is not None and 400 <= self.status < 500
+
 
 class SpeechNotReady(AgentUnreachable):
     """A call with this agent would be silent or unheard: a speech engine that it needs is not there, lacks settings, or

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -101,6 +102,28 @@ class NumberOrderProgress(CallEvent, frozen=True, kw_only=True):
     order_id: str
     status: str
     numbers: tuple[str, ...] = ()
+
+
+class RoutingFailure(StrEnum):
+    """Why a call did not reach the agent that was meant to have it."""
+
+    NUMBER_NOT_ASSIGNED = "number_not_assigned"
+    """It came to a number that has no line, or whose line is another credential's. It is declined."""
+    UNKNOWN_AGENT = "unknown_agent"
+    """A router, a line or a webhook names an agent that does not exist."""
+    AGENT_UNREACHABLE = "agent_unreachable"
+    """The agent's connection could not be opened, or it lacks what it needs to talk, and no fallback took the call."""
+
+
+class RoutingFailed(CallEvent, frozen=True, kw_only=True):
+    """A call did not reach its agent. No carrier tells this: it is our own doing, told to whoever watches calls.
+
+    ``agent_id`` is the agent that was meant, where one was named; ``detail`` a sentence for people.
+    """
+
+    failure: RoutingFailure
+    agent_id: str | None = None
+    detail: str = ""
 
 
 class UnknownEvent(CallEvent, frozen=True, kw_only=True):

@@ -25,11 +25,12 @@ from linecard.errors import (
     Replayed,
     RequestRejected,
     SignatureInvalid,
+    UnknownAgent,
     UnknownCredential,
     UnknownProvider,
     WireError,
 )
-from linecard.events import CallEvent, CallProgress, IncomingCall
+from linecard.events import CallEvent, CallProgress, IncomingCall, RoutingFailure
 from linecard.numbers import E164
 from linecard.provider import Provider
 from linecard.registry import Line
@@ -177,11 +178,17 @@ async def _route(
         with exchange.call_watch.routing(call.reference):
             try:
                 route = await exchange.router(event, line)
+                if isinstance(route, Reject):
+                    await _tell_why(exchange, call, line, route)
                 return await _follow(exchange, provider, event, call, route)
             except ProviderError:
                 raise
             except Exception as failure:  # noqa: BLE001 reported
-                if isinstance(failure, LinecardError):
+                if isinstance(failure, UnknownAgent):
+                    detail = f"declined: there is no agent {failure.agent_id!r}"
+                    unknown = RoutingFailure.UNKNOWN_AGENT
+                    await call_progress.routing_failed(exchange, call, unknown, detail, failure.agent_id)
+                elif isinstance(failure, LinecardError):
                     log.error("call on %s declined: %s", provider.name, failure)
                 else:
                     exchange.report(f"call on {provider.name} declined", failure)
@@ -191,6 +198,15 @@ async def _route(
             await exchange.end_locally(call, EndReason.PROVIDER_UNAVAILABLE)
             raise
         return await _decline(exchange, provider, event, call, refused)
+
+
+async def _tell_why(exchange: Exchange, call: Call, line: Line | None, declined: Reject) -> None:
+    """A call that is declined though nobody wants it so: whoever watches calls is told."""
+    failure, why = declined.failure, declined.why or "no agent takes it"
+    if failure is None and line is None:
+        failure, why = RoutingFailure.NUMBER_NOT_ASSIGNED, "no line of this credential has the number that was called"
+    if failure is not None:
+        await call_progress.routing_failed(exchange, call, failure, f"declined: {why}", declined.agent_id)
 
 
 async def _decline(

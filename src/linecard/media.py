@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from linecard import call_progress, incoming
 from linecard.calls import Call, CallStatus, EndReason, advance
-from linecard.errors import StreamNotOpen, TicketRefused, UnknownAgent
-from linecard.events import CallEvent, CallProgress
+from linecard.errors import AgentUnreachable, StreamNotOpen, TicketRefused, UnknownAgent
+from linecard.events import CallEvent, CallProgress, RoutingFailure
 from linecard.listener import MediaTransport
 from linecard.session import MediaSession
 from linecard.tickets import Ticket
@@ -62,6 +62,9 @@ async def admit(exchange: Exchange, text: str) -> Ticket:
     try:
         handler = exchange.handler_for(ticket.agent_id)
     except UnknownAgent as nobody:
+        detail = f"hung up: there is no agent {ticket.agent_id!r}"
+        await call_progress.routing_failed(exchange, call, RoutingFailure.UNKNOWN_AGENT, detail, ticket.agent_id)
+        exchange.spawn(exchange.hang_up(call, EndReason.AGENT_ERROR), "hang up a call whose agent is gone")
         raise TicketRefused(str(nobody)) from None
     if handler is None:
         raise TicketRefused("this exchange has no handler: give it agents, or pass one to create_app")
@@ -149,7 +152,7 @@ async def _talk(exchange: Exchange, session: MediaSession, handler: Handler) -> 
             log.warning("agent %s still busy %g s after its call ended: cancelled", session.agent_id, HANDLER_GRACE)
             talking.cancel()
             await asyncio.gather(talking, return_exceptions=True)
-        reason = _verdict(exchange, session, talking)
+        reason = await _verdict(exchange, session, talking)
         if not session.ended and await _unfinished(exchange, session):
             if reason is EndReason.AGENT_HANGUP:
                 await session.drain()
@@ -161,11 +164,15 @@ async def _talk(exchange: Exchange, session: MediaSession, handler: Handler) -> 
         over.cancel()
 
 
-def _verdict(exchange: Exchange, session: MediaSession, talking: asyncio.Future[None]) -> EndReason:
+async def _verdict(exchange: Exchange, session: MediaSession, talking: asyncio.Future[None]) -> EndReason:
     failure = None if talking.cancelled() else talking.exception()
     if failure is None or (isinstance(failure, StreamNotOpen) and session.ended):
         return EndReason.AGENT_HANGUP
-    exchange.report(f"agent {session.agent_id} failed", failure)
+    if isinstance(failure, AgentUnreachable):
+        unreachable = RoutingFailure.AGENT_UNREACHABLE
+        await call_progress.routing_failed(exchange, session.call, unreachable, str(failure), failure.agent_id)
+    else:
+        exchange.report(f"agent {session.agent_id} failed", failure)
     return EndReason.AGENT_ERROR
 
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from linecard.calls import EndReason
-from linecard.events import IncomingCall
+from linecard.events import IncomingCall, RoutingFailure
 from linecard.registry import Line
 
 
@@ -21,10 +21,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """Decline: ``REJECTED`` or ``BUSY``; ``why`` is for the people who look at it later."""
+    """Decline: ``BUSY`` sounds busy to the caller, anything else as declined. ``why`` is for the people who look at it
+    later; ``failure`` says that the call should have reached ``agent_id``, and is told as ``RoutingFailed``."""
 
     reason: EndReason = EndReason.REJECTED
     why: str = field(default="", compare=False)
+    failure: RoutingFailure | None = field(default=None, compare=False)
+    agent_id: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

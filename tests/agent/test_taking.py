@@ -10,7 +10,7 @@ import pytest
 from agent_server import AgentServer, Conversation, agent_server
 from fake_speech import Desk, Line
 
-from linecard import Answer, AudioReceived, EndReason, IncomingCall, MediaSession, Reject
+from linecard import Answer, AudioReceived, EndReason, IncomingCall, MediaSession, Reject, RoutingFailure
 from linecard.agent import agents as agents_module
 from linecard.agent import socket, taking, waiting_room
 from linecard.agent.agent import Agent, CallSetup, load
@@ -66,7 +66,12 @@ async def test_an_agent_that_does_not_accept_leaves_the_caller_unanswered(
         route, line = await routed(desk)
         await line.aclose()
         server.delay = 0.0
-    assert route == Reject() and len(server.requests) == 1, "and a redirect is not followed"
+    assert len(server.requests) == 1, "and a redirect is not followed"
+    if how == {"refuse": 401}:  # it is there, and does not want the call
+        assert route == Reject() and route.failure is None
+    else:
+        assert route == Reject(EndReason.AGENT_ERROR)
+        assert (route.failure, route.agent_id) == (RoutingFailure.AGENT_UNREACHABLE, "desk")
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "ws:///nowhere", "ws://127.0.0.1:1/", "file:///etc/passwd"])
@@ -89,7 +94,7 @@ async def test_a_guard_sees_every_address_first() -> None:
         desk.agents.add("desk", websocket_url=server.url)
         route, line = await routed(desk)
         await line.aclose()
-        assert route == Reject() and seen == [server.url] and server.requests == []
+        assert route == Reject(EndReason.AGENT_ERROR) and seen == [server.url] and server.requests == []
 
 
 async def test_fallbacks_are_tried_in_order_and_each_once() -> None:
@@ -98,7 +103,7 @@ async def test_fallbacks_are_tried_in_order_and_each_once() -> None:
         desk.agents.add("desk", websocket_url=first.url, settings={"fallback_agent_id": "b"})
         desk.agents.add("b", websocket_url=first.url, settings={"fallback_agent_id": "desk"})
         route, line = await routed(desk)
-        assert route == Reject() and len(first.requests) == 2
+        assert route == Reject(EndReason.AGENT_ERROR) and len(first.requests) == 2
         desk.agents.add("b", websocket_url=second.url)
         route, _ = await routed(desk)
         assert route == Answer("b", time_limit=600)

@@ -321,6 +321,16 @@ async def test_bad_dials_never_reach_the_carrier(exchange: Exchange, change: dic
     assert await exchange.calls_in_progress() == []
 
 
+async def test_calls_at_once_are_counted_for_each_credential_alone(exchange: Exchange) -> None:
+    exchange.policy.max_concurrent = 1
+    exchange.agents = echo
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    await exchange.assign("+14155550102", agent_id="a", credential_id="other")
+    await exchange.dial(from_=OURS, to=CALLER)
+    await exchange.dial(from_="+14155550102", to=CALLER)
+    assert len(await exchange.calls_in_progress()) == 2
+
+
 async def test_hanging_up_twice_or_after_the_end_is_success(exchange: Exchange) -> None:
     call = await dialled(exchange)
     await exchange.hang_up(call)
@@ -384,6 +394,21 @@ async def test_a_ticket_for_one_call_carries_no_other(exchange: Exchange) -> Non
     transport, serving = await connect(exchange, ticket_in(await ring(exchange)), "somebody-elses-call")
     await asyncio.wait_for(serving, 2)
     assert (started, transport.closed) == ([], 1000)
+
+
+async def test_a_ticket_of_a_dial_opens_no_other_calls_stream(exchange: Exchange) -> None:
+    talked: list[str] = []
+
+    async def talk(session: MediaSession) -> None:
+        talked.append(session.call.id)
+
+    exchange.agents = talk
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    await exchange.dial(from_=OURS, to=CALLER)
+    [request] = [entry[1] for entry in InlineProvider.log if entry[0] == "dial"]
+    transport, serving = await connect(exchange, request.stream.url.rpartition("/")[2], "somebody-elses")
+    await asyncio.wait_for(serving, 2)
+    assert (talked, transport.closed) == ([], 1000)
 
 
 async def test_a_ticket_of_an_ended_call_is_refused(exchange: Exchange) -> None:

@@ -68,3 +68,21 @@ async def test_variables_in_any_script_do_not_make_a_handshake_that_is_refused(t
         first, second = agent.calls
         assert first["variables"] == {"note": "预" * 600}
         assert "variables" not in second, "too long for a header"
+
+
+@pytest.mark.parametrize("provider", ["twilio", "telnyx"])
+async def test_an_agent_that_is_down_is_a_reason_a_note_on_the_call_and_one_line(
+    provider: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path) as at:
+        mine = await at.equip(provider, "ws://127.0.0.1:9/agent")
+        rung = await at.ring(mine["number"])
+        path = f"/v1/calls/{rung['call_id']}"
+        done = await at.until(path, lambda seen: seen["status"] == "failed")
+        assert (done["end_reason"], done["outcome"]) == ("agent_error", "Not Connected")
+        failed = "call.routing_failed"
+        log = await at.until(f"{path}/events", lambda seen: failed in [event["event"] for event in seen["items"]])
+        [told] = [event["details"] for event in log["items"] if event["event"] == failed]
+        assert (told["failure"], told["agent_id"]) == ("agent_unreachable", mine["agent"]["id"])
+    mentioned = [record for record in caplog.records if "cannot take the call" in record.getMessage()]
+    assert len(mentioned) == 1 and mentioned[0].exc_info is None

@@ -257,6 +257,25 @@ async def test_a_webhooks_answer_that_cannot_be_kept_is_none_and_the_numbers_age
         assert (await at.ask("GET", f"/v1/calls/{rung['call_id']}"))["variables"] == {}
 
 
+async def test_an_agent_that_a_webhook_names_and_nobody_knows_is_noted_and_the_numbers_own_takes_the_call(
+    tmp_path: Path,
+) -> None:
+    async def say(body: dict[str, Any]) -> Response:
+        return JSONResponse({"action": "accept", "agent_id": "agt_" + "0" * 32})
+
+    async with running(tmp_path) as at, agent_server() as agent, hook(say) as (url, _):
+        mine = await at.equip("telnyx", agent.url)
+        await at.ask("PATCH", f"/v1/phone-numbers/{mine['line']['id']}", json={"inbound_webhook_url": url})
+        rung = await at.ring(mine["number"])
+        async with asyncio.timeout(10):
+            await agent.arrived.wait()
+        failed = "call.routing_failed"
+        path = f"/v1/calls/{rung['call_id']}/events"
+        log = await at.until(path, lambda seen: failed in [event["event"] for event in seen["items"]])
+        [told] = [event["details"] for event in log["items"] if event["event"] == failed]
+        assert (told["failure"], told["agent_id"]) == ("unknown_agent", "agt_" + "0" * 32)
+
+
 async def workspace(at: Running) -> Any:
     found = await at.service.store.workspaces.first()
     assert found is not None

@@ -27,7 +27,7 @@ from linecard.agent.settings import AgentSettings
 from linecard.agent.socket import Guard, best_opener
 from linecard.agent.waiting_room import WaitingRoom
 from linecard.calls import Call, MachineDetection
-from linecard.errors import ConfigurationError, SpeechNotReady, UnknownAgent
+from linecard.errors import AgentUnreachable, ConfigurationError, SpeechNotReady, UnknownAgent
 from linecard.events import CallEvent, IncomingCall
 from linecard.registry import Line
 from linecard.routing import Reject, Route
@@ -80,8 +80,8 @@ class Agents(Mapping[str, "Handler"]):
         self.exchange: Exchange | None = None
         self.waiting_room = WaitingRoom()
         self.budgets = Budgets()
-        self.untaken: set[str] = set()
-        """References of calls answered only to say that nobody can take them."""
+        self.untaken: dict[str, AgentUnreachable] = {}
+        """Calls answered only to say that nobody can take them, by reference, and why nobody can."""
         self._agents: dict[str, Agent] = {}
         self._set_up = set_up
         self._prepared: dict[str, CallSetup] = {}
@@ -235,4 +235,4 @@ class Agents(Mapping[str, "Handler"]):
         """The call is over and told of."""
         self._prepared.pop(reference, None)
         self._variables.pop(reference, None)
-        self.untaken.discard(reference)
+        self.untaken.pop(reference, None)

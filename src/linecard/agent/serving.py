@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable
 from typing import TYPE_CHECKING, TypeVar
 
+from linecard import call_progress
 from linecard.agent import analysis, taking
 from linecard.agent.agent import Agent
 from linecard.agent.bridge import Bridge
@@ -26,6 +27,7 @@ from linecard.agent.voice import Voice
 from linecard.audio import PCMU_8K
 from linecard.calls import Direction, EndReason
 from linecard.errors import AgentUnreachable, ConfigurationError, LinecardError
+from linecard.events import RoutingFailure
 from linecard.session import MediaSession
 
 if TYPE_CHECKING:
@@ -91,7 +93,10 @@ class _Served:
             inbound = self.session.call.direction is Direction.INBOUND
             if not (inbound and self.settings.voicemail_message) or self._engines.lacks(self.settings, ["speak"]):
                 raise
-            log.warning("%s", nobody)
+            if (exchange := self.agents.exchange) is not None:
+                call, why = self.session.call, str(nobody)
+                unreachable = RoutingFailure.AGENT_UNREACHABLE
+                await call_progress.routing_failed(exchange, call, unreachable, why, nobody.agent_id)
             await self._apologise()
             return
         if agent.id != self.agent_id:

@@ -13,7 +13,8 @@ from linecard.agent.settings import AgentSettings
 from linecard.agent.socket import OPEN_TIMEOUT, AgentSocket
 from linecard.agent.waiting_room import Accepted
 from linecard.calls import Call, EndReason
-from linecard.errors import AgentUnreachable, LinecardError, SpeechNotReady, UnknownAgent
+from linecard.errors import AgentUnreachable, SpeechNotReady, UnknownAgent
+from linecard.events import RoutingFailure
 from linecard.routing import Answer, Reject, Route
 
 if TYPE_CHECKING:
@@ -31,10 +32,11 @@ async def take(agents: Agents, call: Call, agent_id: str) -> Route:
         accepted = await accept(agents, call, agent_id)
     except AgentUnreachable as nobody:
         if (await _apology(agents, call, agent_id)) is not None:
-            agents.untaken.add(call.reference)
+            agents.untaken[call.reference] = nobody
             return Answer(agent_id)
-        log.warning("an incoming call is declined: %s", nobody)
-        return Reject(EndReason.REJECTED, str(nobody))
+        if nobody.declined:
+            return Reject(EndReason.REJECTED, str(nobody))
+        return Reject(EndReason.AGENT_ERROR, str(nobody), RoutingFailure.AGENT_UNREACHABLE, nobody.agent_id)
     if accepted is None:
         return Reject(EndReason.REJECTED)
     agent, socket = accepted
@@ -46,10 +48,10 @@ async def take(agents: Agents, call: Call, agent_id: str) -> Route:
 
 async def accept(agents: Agents, call: Call, agent_id: str) -> tuple[Agent, AgentSocket | None] | None:
     """The agent that takes the call, with its socket when that is its door; ``AgentUnreachable`` when none does."""
-    if call.reference in agents.untaken:
-        raise AgentUnreachable(agent_id, "its socket", "it and its fallbacks have declined the call already")
+    if (refused_before := agents.untaken.get(call.reference)) is not None:
+        raise refused_before
     due = time.monotonic() + PATIENCE
-    last: LinecardError | None = None
+    last: AgentUnreachable | None = None
     async for agent in _chain(agents, call, agent_id):
         setup = await agents.setup_for(call, agent)
         first = agent.id == agent_id and setup.websocket_url is not None
@@ -68,7 +70,6 @@ async def accept(agents: Agents, call: Call, agent_id: str) -> tuple[Agent, Agen
                 raise
             return agent, socket
         except AgentUnreachable as refused:
-            log.warning("%s", refused)
             last = refused
     if last is not None:
         raise last

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from linecard.agent.agent import AgentFunction
 from linecard.calls import Call, EndReason
 from linecard.errors import LinecardError
+from linecard.events import CallEvent, RoutingFailed
 from linecard.server import aftermath, auth, first_start
 from linecard.server.carriers import Carriers
 from linecard.server.domain import orders
@@ -87,8 +88,7 @@ class Service:
         self.exchange.missed = self.reconciler.missed_something
         self.readiness = Readiness(self)
         self.meters = Meters(self)
-        self.exchange.observers.append(self.meters.carrier_event)
-        self.exchange.observers.append(partial(orders.heed, self))
+        self.exchange.observers += [self.meters.carrier_event, partial(orders.heed, self), self._note_routing_failure]
         self._tasks: set[asyncio.Task[Any]] = set()
         self._waking: asyncio.TimerHandle | None = None
 
@@ -177,6 +177,13 @@ class Service:
         if caller is None:
             raise Unauthorized
         return caller
+
+    def _note_routing_failure(self, event: CallEvent, call: Call | None) -> None:
+        """For the call's log, where ``calls tail`` and the API show it."""
+        id_ = parse_id("call", call.reference) if call is not None else None
+        if isinstance(event, RoutingFailed) and id_ is not None:
+            facts = {"failure": event.failure.value, "agent_id": event.agent_id, "detail": event.detail}
+            self.store.writer.event(id_, "call.routing_failed", facts)
 
     async def _may_be_handed_to(self, call: Call, to: str) -> None:
         """The agent's contact rules hold for transfers too, whether a client asks or the agent itself."""

@@ -11,9 +11,10 @@ import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from linecard import call_progress
 from linecard.calls import EndReason
 from linecard.errors import DestinationNotAllowed, InvalidNumber
-from linecard.events import IncomingCall
+from linecard.events import IncomingCall, RoutingFailure
 from linecard.registry import Line
 from linecard.routing import Answer, Forward, LeaveRinging, Reject, Route
 from linecard.server.domain.inbound_routing import (
@@ -164,7 +165,14 @@ class ServiceRouter:
         wanted = answer.get("agent_id")
         if not isinstance(wanted, str):
             return agent
-        return await store.agents.get(line.workspace_id, parse_id("agent", wanted)) or agent
+        named = await store.agents.get(line.workspace_id, parse_id("agent", wanted))
+        if named is None:
+            exchange = self._service.exchange
+            known = await exchange.calls.get(call.reference)
+            if known is not None:
+                detail = "the number's webhook named an agent that does not exist; the number's own takes the call"
+                await call_progress.routing_failed(exchange, known, RoutingFailure.UNKNOWN_AGENT, detail, wanted[:64])
+        return named or agent
 
     async def _answer(self, call: CallRow, agent: Agent) -> Decision:
         """The agent, or whoever stands in for it, must accept before the call is answered."""

@@ -1,0 +1,171 @@
+"""A call that does not reach its agent: an event, a reason on the call, and one line in the log."""
+
+import asyncio
+import logging
+
+import pytest
+from core.conftest import CALLER, OURS, connect, echo, post, ring, ticket_in
+from fake_carriers import CommandProvider, InlineProvider
+
+from linecard import (
+    Answer,
+    Call,
+    CallEvent,
+    EndReason,
+    Exchange,
+    MediaSession,
+    Reject,
+    RoutingFailed,
+    RoutingFailure,
+)
+from linecard.errors import AgentUnreachable, TicketRefused
+
+
+@pytest.fixture
+def failures(exchange: Exchange) -> list[tuple[RoutingFailed, Call]]:
+    """What whoever watches calls is told of failed routing, with the call as it stood."""
+    seen: list[tuple[RoutingFailed, Call]] = []
+
+    def observe(event: CallEvent, call: Call | None) -> None:
+        if isinstance(event, RoutingFailed):
+            assert call is not None and event.reference == call.reference
+            seen.append((event, call))
+
+    exchange.observers.append(observe)
+    return seen
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What somebody reads who runs this: warnings and errors."""
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def ended(exchange: Exchange, credential: str = "main", provider: str = "inline") -> Call:
+    await post(exchange, credential, provider, event="status", id="in-1", status="ended", reason="user_hangup")
+    return await exchange.wait_for("in-1")
+
+
+async def test_a_number_that_is_not_ours_is_declined_and_told(
+    exchange: Exchange, failures: list[tuple[RoutingFailed, Call]], caplog: pytest.LogCaptureFixture
+) -> None:
+    exchange.agents = echo
+    await ring(exchange)
+    [(event, call)] = failures
+    assert (event.failure, event.agent_id, call.id) == (RoutingFailure.NUMBER_NOT_ASSIGNED, None, "in-1")
+    [line] = lines(caplog)
+    assert "no line of this credential" in line and OURS not in line and OURS not in event.detail
+    assert (await ended(exchange)).reason is EndReason.REJECTED
+
+
+async def test_a_number_of_another_account_is_as_good_as_none(
+    exchange: Exchange, failures: list[tuple[RoutingFailed, Call]]
+) -> None:
+    exchange.agents = echo
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    await ring(exchange, credential="other", provider="command")
+    async with asyncio.timeout(2):
+        while ("hang_up", "in-1") not in CommandProvider.log:
+            await asyncio.sleep(0)
+    assert [event.failure for event, _ in failures] == [RoutingFailure.NUMBER_NOT_ASSIGNED]
+    assert not any(entry[0] == "answer" for entry in CommandProvider.log)
+
+
+async def test_a_router_that_takes_calls_to_any_number_has_not_failed(
+    exchange: Exchange, failures: list[tuple[RoutingFailed, Call]]
+) -> None:
+    async def route(event: object, line: object) -> Answer:
+        return Answer("a")
+
+    exchange.agents, exchange.router = echo, route
+    assert ticket_in(await ring(exchange))
+    assert failures == []
+
+
+async def test_declining_on_purpose_is_no_failure(
+    exchange: Exchange, failures: list[tuple[RoutingFailed, Call]]
+) -> None:
+    async def route(event: object, line: object) -> Reject:
+        return Reject(EndReason.BUSY, "closed")
+
+    exchange.agents, exchange.router = echo, route
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    await ring(exchange)
+    assert failures == []
+
+
+async def test_an_agent_that_does_not_exist_is_told_and_is_the_reason(
+    exchange: Exchange, failures: list[tuple[RoutingFailed, Call]], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def route(event: object, line: object) -> Answer:
+        return Answer("nobody")
+
+    exchange.agents, exchange.router = {"a": echo}, route
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    await ring(exchange)
+    [(event, _)] = failures
+    assert (event.failure, event.agent_id) == (RoutingFailure.UNKNOWN_AGENT, "nobody")
+    assert len(lines(caplog)) == 1
+    assert (await ended(exchange)).reason is EndReason.AGENT_ERROR
+
+
+async def test_an_agent_that_went_away_while_it_rang_ends_the_call(
+    exchange: Exchange, failures: list[tuple[RoutingFailed, Call]]
+) -> None:
+    exchange.agents = {"a": echo}
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    ticket = ticket_in(await ring(exchange))
+    exchange.agents = {"b": echo}
+    with pytest.raises(TicketRefused):
+        await exchange.admit(ticket)
+    [(event, _)] = failures
+    assert (event.failure, event.agent_id) == (RoutingFailure.UNKNOWN_AGENT, "a")
+    async with asyncio.timeout(2):
+        while ("hang_up", "in-1") not in InlineProvider.log:
+            await asyncio.sleep(0)
+
+
+async def test_an_agent_that_cannot_be_reached_is_one_line_an_event_and_the_reason(
+    exchange: Exchange, failures: list[tuple[RoutingFailed, Call]], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def down(session: MediaSession) -> None:
+        raise AgentUnreachable("a", "agent.example.com", "connection refused")
+
+    exchange.agents = down
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    _, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
+    await asyncio.wait_for(serving, 2)
+    [(event, _)] = failures
+    assert (event.failure, event.agent_id) == (RoutingFailure.AGENT_UNREACHABLE, "a")
+    [line] = lines(caplog)
+    assert "agent.example.com" in line and "Traceback" not in caplog.text
+    await post(exchange, event="status", id="in-1", status="answered", event_id="in-1:answered")
+    assert (await ended(exchange)).reason is EndReason.AGENT_ERROR
+
+
+async def test_what_the_router_says_of_an_unreachable_agent_is_told(
+    exchange: Exchange, failures: list[tuple[RoutingFailed, Call]], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def route(event: object, line: object) -> Reject:
+        return Reject(EndReason.AGENT_ERROR, "agent 'a' is down", RoutingFailure.AGENT_UNREACHABLE, "a")
+
+    exchange.agents, exchange.router = echo, route
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    await ring(exchange, **{"from": CALLER})
+    [(event, _)] = failures
+    assert (event.failure, event.agent_id) == (RoutingFailure.AGENT_UNREACHABLE, "a")
+    assert lines(caplog) == [f"call {event.reference} on inline: declined: agent 'a' is down"]
+    assert (await ended(exchange)).reason is EndReason.AGENT_ERROR
+
+
+async def test_the_routers_time_limit_is_the_calls(exchange: Exchange) -> None:
+    async def route(event: object, line: object) -> Answer:
+        return Answer("a", time_limit=0.05)
+
+    exchange.agents, exchange.router, exchange.time_limit = echo, route, 3600
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    _, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
+    async with asyncio.timeout(2):
+        while ("hang_up", "in-1") not in InlineProvider.log:
+            await asyncio.sleep(0.005)
+    assert (await ended(exchange)).reason is EndReason.MAX_DURATION
+    await asyncio.wait_for(serving, 2)
