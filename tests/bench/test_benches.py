@@ -55,6 +55,14 @@ def test_without_a_name_the_benches_are_listed() -> None:
     assert {"import", "serializers"} <= {line.split()[0] for line in run.stdout.splitlines()}
 
 
+def test_of_a_hundred_calls_the_fairness_benchs_p99_is_the_worst(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load("bench_fairness", monkeypatch)
+    hundred = [float(number) for number in range(100, 0, -1)]
+    assert (module.quantile(hundred, 0.5), module.quantile(hundred, 0.99)) == (51, 100)
+    assert module.quantile([7.0], 0.99) == 7
+    assert set(module.NUMBERS) == {"quiet", *module.NEIGHBOURS}
+
+
 def test_writing_replaces_only_the_benchs_own_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Result = load("result", monkeypatch).Result
     page = tmp_path / "benchmarks.md"

@@ -44,8 +44,12 @@ SLOW_AFTER = 0.5
 SLOW_KNOWN = 500
 """Slow receivers a process keeps in mind; one that is forgotten is found slow again by its next delivery."""
 
-AT_ONCE, AT_ONCE_EACH, CLAIM_EACH = 100, 20, 5
+AT_ONCE, AT_ONCE_EACH, CLAIM_EACH = 100, 20, 2
 """Deliveries under way to receivers that are not slow: of a process, of a workspace, and taken for it at one look."""
+
+LOOK_APART = 0.02
+"""Seconds between two looks at least: opening a connection costs milliseconds of everybody's time, so one event for a
+hundred receivers goes out over a second and not in one piece."""
 
 SLOW_AT_ONCE, SLOW_AT_ONCE_EACH = 256, 64
 """The same to slow receivers. What was sent before its receiver was found slow moves over here when there is room."""
@@ -140,6 +144,7 @@ class Sender:
                     async with asyncio.timeout(POLL):
                         await self._bell.wait()
                 self._bell.clear()
+            await asyncio.sleep(LOOK_APART)
 
     async def _clean(self) -> None:
         watch = Watch("deleting old webhooks")
