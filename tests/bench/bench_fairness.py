@@ -235,7 +235,7 @@ async def _up_to_the_limit(client: Client, counts: dict[str, int]) -> None:
         counts["calls"] += call_id is not None
 
 
-# --- the quiet tenant ------------------------------------------------------------------------------------------------
+# --- the quiet tenant -----------------------------------------------------------------------------------
 
 
 async def one_call(client: Client, mine: World) -> list[float]:
