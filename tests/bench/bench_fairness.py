@@ -4,8 +4,8 @@ Measured are placing a call, its first audio, and the webhook of its end, throug
 `linecard serve` has it. The neighbours: agents that flood their calls; sixty silent webhook receivers, with calls whose
 events they all want; and clients that place, list and stop calls up to the limits of their account (5 a second, 20 at
 once), and come back as soon as they are told to. The service, the quiet tenant (its carrier, agent, receiver and
-client), and the neighbours (theirs) are three processes; the neighbours' has the lower priority, so that what is measured
-is the service and not the number of cores. Periods alone and with neighbours take turns.
+client), and the neighbours (theirs) are three processes; the neighbours' has the lower priority, so that what is
+measured is the service and not the number of cores. Periods alone and with neighbours take turns.
 """
 
 from __future__ import annotations
