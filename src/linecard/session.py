@@ -408,7 +408,10 @@ class MediaSession:
         await self._control.hang_up(self.call, reason)
 
     async def transfer(self, to: str) -> None:
-        """Hand the far end to another number or ``sip:`` address; this stream ends."""
+        """Hand the far end to another number or ``sip:`` address; this stream ends, perhaps at once.
+
+        What is still to be heard may be cut: ``drain`` first.
+        """
         await self._control.transfer(self.call, to)
 
     async def send_digits(self, digits: str) -> None:

@@ -250,6 +250,13 @@ def test_the_result_of_a_dial_is_transfer_progress(kit, word):
     assert (event.status, event.target_call_id, event.call_id) == (word.replace("-", "_"), "CA9", CALL)
 
 
+def test_a_transcription_is_no_progress_of_its_call(kit):
+    form = {**STATUS, "CallStatus": "completed", "TranscriptionStatus": "completed", "TranscriptionText": "hello"}
+    event = parse(kit.webhook(form))
+    assert isinstance(event, UnknownEvent)
+    assert (event.kind, event.raw["TranscriptionText"]) == ("transcription-completed", "hello")
+
+
 @pytest.mark.parametrize("word", ["busy", "no-answer", "failed", "canceled"])
 def test_the_result_of_a_dial_whose_caller_is_gone_is_that_the_caller_did_not_wait(kit, word):
     form = {**STATUS, "CallStatus": "completed", "DialCallStatus": word, "DialCallSid": "CA9"}

@@ -193,9 +193,15 @@ def _unknown(form: Form, reference: str, kind: str = "") -> CallEvent:
     )
 
 
+def _transcription(form: Form, reference: str) -> CallEvent:
+    """What ``<Record transcribe>`` heard. It carries a CallStatus, and is no progress of the call."""
+    return _unknown(form, reference, f"transcription-{form['TranscriptionStatus']}")
+
+
 # The first field found decides; a recording's or a stream's callback may carry a CallStatus as well.
 _READERS: tuple[tuple[str, Callable[[Form, str], CallEvent]], ...] = (
     ("RecordingStatus", _recording),
+    ("TranscriptionStatus", _transcription),
     ("StreamEvent", _stream),
     ("DialCallStatus", _dial_result),
     ("CallStatus", _call),
