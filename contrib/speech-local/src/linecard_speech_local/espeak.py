@@ -69,6 +69,8 @@ class EspeakEngine(SpeechEngine):
         if name is None:
             advice = "Use a language such as en-us, de or fr, with a variant if you like: en-us+f2"
             raise UnknownVoice("espeak", voice or style.language, advice)
+        # The first one for a rate works out its filter, a tenth of a second that other calls must not wait for.
+        await loop.run_in_executor(self._thread, Transcoder, AudioFormat("PCM16", library.rate), style.format)
         return EspeakSynthesizer(self._thread, library, name, style.speed * self.settings.speed, style.format)
 
 
