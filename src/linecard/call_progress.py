@@ -31,16 +31,15 @@ log = logging.getLogger("linecard")
 
 async def moved_on(
     exchange: Exchange, credential_id: str, event: CallProgress, call: Call, once: tuple[str, float]
-) -> bool:
-    """Move ``call`` on, if this is the first use of the key ``once`` (and its seconds); False when it is not."""
+) -> None:
+    """Move ``call`` on, if this is the first use of the key ``once`` (and its seconds)."""
     seen, when, unnamed = event.call, _when(event), not call.id
     moved = await exchange.update_once(*once, call.reference, lambda c: advance(c, seen, when))
     if moved is None:
-        return False
+        return
     if unnamed:
         await _now_named(exchange, credential_id, moved, seen)
     await observe(exchange, event, moved)
-    return True
 
 
 async def _now_named(exchange: Exchange, credential_id: str, call: Call, seen: Call) -> None:

@@ -91,8 +91,8 @@ async def handle_event(exchange: Exchange, provider: Provider, credential_id: st
             known = await call_progress.call_of(exchange, credential_id, event)
             if known is not None:
                 # What calls mostly bring: seen before or not, and how the call stands now, are one step.
-                fresh = await call_progress.moved_on(exchange, credential_id, event, known, (key, REMEMBER))
-                return provider.acknowledge(event) if fresh else _repeated(provider, event)
+                await call_progress.moved_on(exchange, credential_id, event, known, (key, REMEMBER))
+                return provider.acknowledge(event)
         if event.event_id and not await exchange.once.first(key, REMEMBER):
             return _repeated(provider, event)
         if isinstance(event, IncomingCall):

@@ -112,15 +112,14 @@ async def _begin(exchange: Exchange, ticket: Ticket, session: MediaSession) -> b
         log.warning("media socket on %s closed: its ticket was made for another call", ticket.provider)
         return False
     now = datetime.now(UTC)
-    seen = {"id": started.call_id, "status": CallStatus.ANSWERED, "raw": {}}
+    seen = {"id": started.call_id, "status": CallStatus.ANSWERED}
     before = await exchange.calls.get(ticket.reference)
 
     def here(known: Call) -> Call:
         """Answered; and with its audio the call is this process's, whichever opened it."""
         if known.ended:
             return known
-        moved = advance(known, known.model_copy(update=seen), now)
-        return moved if moved.owner == exchange.owner else moved.model_copy(update={"owner": exchange.owner})
+        return advance(known, known.model_copy(update=seen), now).model_copy(update={"owner": exchange.owner})
 
     session.call = await exchange.update(ticket.reference, here)
     if session.call.ended:

@@ -32,14 +32,29 @@ STORE = "src/linecard/server/store"
 ROOMS: dict[str, tuple[str, str]] = {
     # room: its files, the tests nearest to it; tests that start a process of their own are too slow for this
     "calls": ("src/linecard/calls.py", "tests/core/test_calls.py"),
-    "exchange": ("src/linecard/exchange.py", "tests/core/test_exchange.py tests/core/test_asgi.py"),
-    "incoming": ("src/linecard/incoming.py", "tests/core/test_exchange.py tests/core/test_asgi.py"),
-    "media": ("src/linecard/media.py", "tests/core/test_exchange.py tests/core/test_session.py"),
+    "call_phases": ("src/linecard/call_phases.py", "tests/core/test_call_watch.py"),
+    "call_watch": ("src/linecard/call_watch.py", "tests/core/test_call_watch.py"),
+    "exchange": (
+        "src/linecard/exchange.py",
+        "tests/core/test_exchange.py tests/core/test_asgi.py tests/core/test_transfers.py",
+    ),
+    "incoming": (
+        "src/linecard/incoming.py src/linecard/routing.py src/linecard/call_progress.py",
+        "tests/core/test_incoming.py tests/core/test_routing_failures.py tests/core/test_transfers.py "
+        "tests/core/test_exchange.py",
+    ),
+    "media": (
+        "src/linecard/media.py",
+        "tests/core/test_media.py tests/core/test_exchange.py tests/core/test_routing_failures.py",
+    ),
+    "numbering_plan": ("src/linecard/numbering_plan.py", "tests/core/test_numbering_plan.py tests/core/test_policy.py"),
     "policy": ("src/linecard/policy.py", "tests/core/test_policy.py tests/core/test_exchange.py"),
     "position": ("src/linecard/position.py", "tests/core/test_position.py tests/core/test_session.py"),
     "session": ("src/linecard/session.py", "tests/core/test_session.py tests/core/test_outlet.py"),
+    "sip_address": ("src/linecard/sip_address.py", "tests/core/test_sip_address.py tests/core/test_policy.py"),
     "tickets": ("src/linecard/tickets.py", "tests/core/test_tickets.py"),
     "bridge": ("src/linecard/agent/bridge.py", "tests/agent/test_bridge.py"),
+    "budget": ("src/linecard/agent/budget.py", "tests/agent/test_budget.py"),
     "conversation": ("src/linecard/agent/conversation.py", "tests/agent/test_conversation.py tests/agent/test_call.py"),
     "speaker": ("src/linecard/agent/speaker.py", "tests/agent/test_conversation.py tests/agent/test_call.py"),
     "voicemail": ("src/linecard/agent/voicemail.py", "tests/agent/test_call.py"),

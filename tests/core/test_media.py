@@ -1,0 +1,344 @@
+"""A media socket between its ticket and the end of its call: who gets in, who talks, and who hangs up."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from core.conftest import CALLER, OURS, connect, echo, post, ring, ticket_in
+from fake_carriers import InlineProvider, MemoryTransport
+
+from linecard import Call, CallEvent, CallProgress, CallStatus, EndReason, Exchange, MediaSession, media
+from linecard.errors import ProviderUnavailable, StreamNotOpen, TicketRefused
+
+
+class Talks:
+    """A handler that notes the calls it gets and stays until they are over."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+
+    async def __call__(self, session: MediaSession) -> None:
+        self.calls.append(session.call)
+        async for _ in session:
+            pass
+
+
+@pytest.fixture
+async def talks(exchange: Exchange) -> Talks:
+    """The agent of our number."""
+    exchange.agents = {"a": Talks()}
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    handler = exchange.agents["a"]
+    assert isinstance(handler, Talks)
+    return handler
+
+
+def observed(exchange: Exchange) -> list[tuple[CallEvent, Call | None]]:
+    seen: list[tuple[CallEvent, Call | None]] = []
+    exchange.observers.append(lambda event, call: seen.append((event, call)))
+    return seen
+
+
+def hang_ups() -> list[str]:
+    return [entry[1] for entry in InlineProvider.log if entry[0] == "hang_up"]
+
+
+async def until_hung_up(call_id: str) -> None:
+    async with asyncio.timeout(2):
+        while call_id not in hang_ups():
+            await asyncio.sleep(0)
+
+
+async def unconfirmed(exchange: Exchange) -> str:
+    """A dial of which nobody knows whether it reached the carrier; the ticket of its stream."""
+    InlineProvider.dial_error = ProviderUnavailable("inline", "dial", "timeout")
+    with pytest.raises(ProviderUnavailable):
+        await exchange.dial(from_=OURS, to=CALLER, reference="r-1")
+    [request] = [entry[1] for entry in InlineProvider.log if entry[0] == "dial"]
+    return str(request.stream.url.rpartition("/")[2])
+
+
+# --- who gets in -----------------------------------------------------------------------------------------------------
+
+
+async def test_an_exchange_without_agents_takes_no_media_socket(exchange: Exchange) -> None:
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    ticket = ticket_in(await ring(exchange))
+    with pytest.raises(TicketRefused, match="no handler"):
+        await exchange.admit(ticket)
+
+
+@pytest.mark.parametrize("missing", ["handler", "call"])
+async def test_a_socket_whose_handler_or_call_has_gone_since_its_ticket_is_closed(
+    exchange: Exchange, talks: Talks, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket = await exchange.admit(ticket_in(await ring(exchange)))
+    if missing == "handler":
+        exchange.agents = None
+    else:
+
+        async def gone(key: str) -> None:
+            return None
+
+        monkeypatch.setattr(exchange.calls, "get", gone)
+    transport = MemoryTransport()
+    await exchange.serve_media(ticket, transport)
+    assert transport.closed == 1008 and not exchange.sessions and talks.calls == []
+
+
+async def test_a_call_has_one_media_socket_in_a_process(exchange: Exchange, talks: Talks) -> None:
+    ticket = await exchange.admit(ticket_in(await ring(exchange)))
+    first, second = MemoryTransport(), MemoryTransport()
+    serving = asyncio.ensure_future(exchange.serve_media(ticket, first))
+    first.say(event="start", call_id="in-1")
+    await exchange.wait_for("in-1", CallStatus.ANSWERED)
+    await exchange.serve_media(ticket, second)
+    assert (second.closed, first.closed, len(exchange.sessions)) == (1008, None, 1)
+    first.lose()
+    await asyncio.wait_for(serving, 2)
+    assert not exchange.sessions
+
+
+async def test_a_socket_that_never_starts_is_closed_and_says_what_it_got(
+    exchange: Exchange, talks: Talks, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(media, "START_TIMEOUT", 0.01)
+    ticket = await exchange.admit(ticket_in(await ring(exchange)))
+    transport = MemoryTransport()
+    transport.say_raw(b"{half")
+    await asyncio.wait_for(exchange.serve_media(ticket, transport), 2)
+    assert (transport.closed, talks.calls) == (1000, [])
+    assert "no start frame (1 frames could not be read)" in caplog.text
+    call = await exchange.calls.get("in-1")
+    assert call and call.status is CallStatus.RINGING
+
+
+async def test_an_end_between_the_ticket_and_the_start_frame_starts_nobody(exchange: Exchange, talks: Talks) -> None:
+    ticket = await exchange.admit(ticket_in(await ring(exchange)))
+    await post(exchange, event="status", id="in-1", status="ended", reason="user_hangup", event_id="in-1:end")
+    transport = MemoryTransport()
+    serving = asyncio.ensure_future(exchange.serve_media(ticket, transport))
+    transport.say(event="start", call_id="in-1")
+    await asyncio.wait_for(serving, 2)
+    call = await exchange.calls.get("in-1")
+    assert talks.calls == [] and call and call.ended and call.answered_at is None and hang_ups() == []
+
+
+async def test_an_agent_that_went_away_while_it_rang_is_the_reason(exchange: Exchange, talks: Talks) -> None:
+    ticket = ticket_in(await ring(exchange))
+    exchange.agents = {"b": echo}
+    with pytest.raises(TicketRefused, match="'a'"):
+        await exchange.admit(ticket)
+    await until_hung_up("in-1")
+    await post(exchange, event="status", id="in-1", status="ended", reason="user_hangup")
+    assert (await exchange.wait_for("in-1")).reason is EndReason.AGENT_ERROR
+
+
+# --- the start frame -------------------------------------------------------------------------------------------------
+
+
+async def test_the_start_frame_is_the_answer_and_is_told_once(exchange: Exchange, talks: Talks) -> None:
+    seen = observed(exchange)
+    _, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
+    answered = await exchange.wait_for("in-1", CallStatus.ANSWERED)
+    assert answered.answered_at is not None
+    assert abs((datetime.now(UTC) - answered.answered_at).total_seconds()) < 5
+    await post(exchange, event="status", id="in-1", status="answered", event_id="in-1:answered")
+    told = [(event, call) for event, call in seen if isinstance(event, CallProgress)]
+    event, call = told[0]
+    assert isinstance(event, CallProgress) and event.call.status is CallStatus.ANSWERED
+    assert (event.call_id, event.reference, call) == ("in-1", answered.reference, event.call)
+    assert [one.raw for one, _ in told[1:]] != [] and len(told) == 2, "the second is the carrier's own word"
+    await exchange.stop()
+    await asyncio.wait_for(serving, 2)
+
+
+async def test_a_stream_after_the_carrier_told_of_the_answer_tells_nothing_more(
+    exchange: Exchange, talks: Talks
+) -> None:
+    ticket = ticket_in(await ring(exchange))
+    await post(exchange, event="status", id="in-1", status="answered", event_id="in-1:answered")
+    seen = observed(exchange)
+    transport, serving = await connect(exchange, ticket, "in-1")
+    async with asyncio.timeout(2):
+        while not talks.calls:
+            await asyncio.sleep(0)
+    assert seen == []
+    transport.lose()
+    await asyncio.wait_for(serving, 2)
+
+
+async def test_a_call_belongs_to_the_process_that_has_its_audio(exchange: Exchange, talks: Talks) -> None:
+    ticket = ticket_in(await ring(exchange))
+    await exchange.update("in-1", lambda c: c.model_copy(update={"owner": "another process"}))
+    transport, serving = await connect(exchange, ticket, "in-1")
+    assert (await exchange.wait_for("in-1", CallStatus.ANSWERED)).owner == exchange.owner
+    transport.lose()
+    await asyncio.wait_for(serving, 2)
+
+
+async def test_the_stream_of_a_dial_of_unknown_outcome_names_the_call(
+    exchange: Exchange, talks: Talks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(media, "NAMING_TIMEOUT", 0.01)
+    transport, serving = await connect(exchange, await unconfirmed(exchange), "out-9")
+    call = await exchange.wait_for("r-1", CallStatus.ANSWERED)
+    assert call.id == "out-9"
+    async with asyncio.timeout(2):
+        while not talks.calls:
+            await asyncio.sleep(0)
+    assert talks.calls[0].id == "out-9"
+    transport.lose()
+    await asyncio.wait_for(serving, 2)
+
+
+async def test_a_stream_that_is_ahead_of_the_answer_to_its_dial_waits_for_the_calls_name(
+    exchange: Exchange, talks: Talks
+) -> None:
+    InlineProvider.dial_gate = asyncio.Event()
+    dialling = asyncio.ensure_future(exchange.dial(from_=OURS, to=CALLER, reference="r-1"))
+    async with asyncio.timeout(2):
+        while not (requests := [entry[1] for entry in InlineProvider.log if entry[0] == "dial"]):
+            await asyncio.sleep(0)
+    ticket = requests[0].stream.url.rpartition("/")[2]
+    transport, serving = await connect(exchange, ticket, "somebody-elses")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert (transport.closed, talks.calls) == (None, [])
+    InlineProvider.dial_gate.set()
+    assert (await dialling).id == "out-1"
+    await asyncio.wait_for(serving, 2)
+    assert (transport.closed, talks.calls) == (1000, [])
+
+
+async def test_a_call_hung_up_before_it_had_a_name_is_hung_up_by_its_stream(
+    exchange: Exchange, talks: Talks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(media, "NAMING_TIMEOUT", 0.01)
+    ticket = await unconfirmed(exchange)
+    await exchange.hang_up("r-1")
+    assert hang_ups() == []
+    _, serving = await connect(exchange, ticket, "out-9")
+    await asyncio.wait_for(serving, 2)
+    assert (hang_ups(), talks.calls) == (["out-9"], [])
+
+
+# --- the handler -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_handler_that_stays_after_the_stream_is_given_a_moment_and_then_cancelled(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(media, "HANDLER_GRACE", 0.01)
+    became: list[str] = []
+
+    async def busy(session: MediaSession) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            became.append("cancelled")
+            raise
+
+    exchange.agents = busy
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    transport, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
+    transport.say(event="stop")
+    await asyncio.wait_for(serving, 2)
+    assert became == ["cancelled"] and "agent a still busy" in caplog.text
+    assert "failed" not in caplog.text and not exchange.sessions
+
+
+async def test_a_handler_that_finishes_soon_after_the_stream_is_not_disturbed(exchange: Exchange) -> None:
+    became: list[str] = []
+
+    async def tidy(session: MediaSession) -> None:
+        async for _ in session:
+            pass
+        await asyncio.sleep(0.01)
+        became.append("tidied up")
+
+    exchange.agents = tidy
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    transport, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
+    transport.say(event="stop")
+    await asyncio.wait_for(serving, 2)
+    assert became == ["tidied up"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "reported"),
+    [(ValueError("bug in the agent"), True), (StreamNotOpen("the caller was quicker"), False)],
+)
+async def test_what_a_handler_raises_after_the_stream_is_a_bug_unless_it_only_wanted_to_speak(
+    exchange: Exchange, failure: Exception, reported: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def talk(session: MediaSession) -> None:
+        async for _ in session:
+            pass
+        raise failure
+
+    exchange.agents = talk
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    transport, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
+    transport.say(event="stop")
+    await asyncio.wait_for(serving, 2)
+    assert ("agent a failed" in caplog.text) is reported
+    assert hang_ups() == [], "the stream's end is the watch's to judge"
+
+
+async def test_speaking_too_early_is_a_bug_though_the_stream_is_open(
+    exchange: Exchange, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def talk(session: MediaSession) -> None:
+        raise StreamNotOpen("raised while the stream is open")
+
+    exchange.agents = talk
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    _, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
+    await asyncio.wait_for(serving, 2)
+    assert "agent a failed" in caplog.text and hang_ups() == ["in-1"]
+    call = await exchange.calls.get("in-1")
+    assert call and call.intent is EndReason.AGENT_ERROR
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_only_a_handler_that_returns_is_heard_out(exchange: Exchange, fails: bool) -> None:
+    """Ten seconds are on their way; a mark that comes back would say that they were played."""
+
+    async def talk(session: MediaSession) -> None:
+        await session.send_audio(b"\x10" * 80_000)
+        if fails:
+            raise ValueError("bug in the agent")
+
+    exchange.agents = talk
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    ticket = await exchange.admit(ticket_in(await ring(exchange)))
+    transport = MemoryTransport(echo_marks=False)
+    serving = asyncio.ensure_future(exchange.serve_media(ticket, transport))
+    transport.say(event="start", call_id="in-1")
+    if fails:
+        await asyncio.wait_for(serving, 2)
+        assert hang_ups() == ["in-1"]
+        return
+    async with asyncio.timeout(2):
+        while not any(message["event"] == "mark" for message in transport.sent):
+            await asyncio.sleep(0)
+    assert hang_ups() == []
+    transport.say(**[message for message in transport.sent if message["event"] == "mark"][-1])
+    await asyncio.wait_for(serving, 2)
+    assert hang_ups() == ["in-1"]
+
+
+async def test_a_handler_of_a_call_that_is_over_in_the_book_hangs_up_nothing(exchange: Exchange) -> None:
+    """Told by another process: here no news has come, and the stream is still open."""
+
+    async def talk(session: MediaSession) -> None:
+        over: dict[str, Any] = {"status": CallStatus.ENDED, "reason": EndReason.USER_HANGUP}
+        await exchange.calls.update(session.call.reference, lambda c: c.model_copy(update=over))
+
+    exchange.agents = talk
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    _, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
+    await asyncio.wait_for(serving, 2)
+    assert hang_ups() == []
