@@ -66,7 +66,6 @@ async def _failed(service: Service, event: OutboxEvent, call: CallRow) -> dict[s
     return {
         "status": event.payload.get("stage", call.stage),
         "end_reason": event.payload.get("reason", call.reason),
-        "duration_seconds": round(event.payload.get("duration_seconds", call.duration_seconds), 3),
         "outcome": outcomes.shown(call),
         "provider": call.provider,
         "provider_status": event.payload.get("carrier_status", call.carrier_status),
