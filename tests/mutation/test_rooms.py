@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from mutation.__main__ import ROOMS, ROOT, _line_of, _only_wording
+from mutation.__main__ import ROOMS, ROOT, SQLITE_ENOUGH, _called_on_import, _line_of, _only_wording
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_and_its_tests_are_there(room: str) -> None:
     missing = [name for part in ROOMS[room] for name in part.split() if not (ROOT / name).exists()]
     assert not missing
+    assert set(SQLITE_ENOUGH) <= set(ROOMS)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,12 @@ def test_a_survivor_is_told_with_its_line() -> None:
     source = "async def answer():\n    pass\n\nclass Desk:\n    x = 1\n\n    def answer(self):\n        pass\n"
     assert _line_of(source, "x_answer") == 1
     assert _line_of(source, "xǁDeskǁanswer") == 7
+
+
+def test_a_function_that_runs_on_import_is_told_from_one_that_runs_later() -> None:
+    source = "def _query():\n    return _later()\n\ndef _later():\n    return 1\n\nQUERY = Statement(_query())\n"
+    assert _called_on_import(source, "_query")
+    assert not _called_on_import(source, "_later")
 
 
 def test_the_mutation_tool_is_pinned() -> None:
