@@ -63,7 +63,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "limits": (f"{STORE}/limits.py", "tests/server/test_limits.py tests/server/test_short_way.py"),
     "outbox": (f"src/linecard/server/outbox.py {STORE}/outbox.py", "tests/server/test_outbox.py"),
     "reconciler": ("src/linecard/server/reconciler.py", "tests/server/test_reconciler.py"),
-    "rules": (f"{STORE}/rules.py", "tests/server/test_tenancy.py tests/server/inkbox/test_rules.py"),
+    "rules": (f"{STORE}/rules.py", "tests/server/test_rules.py"),
     "store": (
         " ".join(f"{STORE}/{name}.py" for name in ("agents", "calls", "credentials", "keys", "lines", "receivers")),
         "tests/server/test_tenancy.py tests/server/test_workspaces_apart.py tests/server/test_calls.py "

@@ -1,4 +1,4 @@
-"""Keys, agents, credentials, lines, rules: what belongs to whom, and what must be unique."""
+"""Keys, agents, credentials, lines: what belongs to whom, and what must be unique."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from linecard.errors import NumberAlreadyAssigned, NumberNotAssigned, UnknownCre
 from linecard.numbers import SyncResult
 from linecard.registry import Line, NumberRegistry
 from linecard.server.auth import authenticate, key_in
-from linecard.server.refusals import DuplicateRule, InUse, Taken
+from linecard.server.refusals import InUse, Taken
 from linecard.server.store import Store, parse_id, public_id
 from linecard.server.store.credentials import CredentialIncomplete, DetailRefused
-from linecard.server.store.models import Agent, ContactRule
 
 # --- ids ------------------------------------------------------------------------------------------------------------
 
@@ -345,108 +344,3 @@ async def test_lines_of_another_workspace_are_not_there(store: Store, tenant: Te
     assert await store.lines.by_number(tenant.line.number, other.id) is None
     assert list(await store.lines.list(other.id)) == []
     assert await store.lines.exists(tenant.line.id)
-
-
-# --- contact rules --------------------------------------------------------------------------------------------------
-
-HIM = "+14155550177"
-
-
-async def whitelisting(store: Store, agent: Agent) -> Agent:
-    return await store.agents.change(agent.id, inbound_filter_mode="whitelist", outbound_filter_mode="whitelist")
-
-
-async def test_a_blacklist_stops_the_blocked_on_the_side_they_are_blocked(store: Store, tenant: Tenant) -> None:
-    rule = await store.rules.create(tenant.agent, action="block", match_target=HIM, direction="inbound")
-    inbound = await store.rules.decide(tenant.agent, "inbound", HIM)
-    assert (inbound.allowed, inbound.rule_id) == (False, rule.id)
-    assert (await store.rules.decide(tenant.agent, "outbound", HIM)).allowed
-    assert (await store.rules.decide(tenant.agent, "inbound", "+14155550178")).allowed
-
-
-async def test_a_whitelist_lets_only_the_allowed_through(store: Store, tenant: Tenant) -> None:
-    agent = await whitelisting(store, tenant.agent)
-    await store.rules.create(agent, action="allow", match_target=HIM)
-    assert (await store.rules.decide(agent, "outbound", HIM)).allowed
-    stranger = await store.rules.decide(agent, "inbound", "+14155550178")
-    assert (stranger.allowed, stranger.rule_id) == (False, None)
-
-
-@pytest.mark.parametrize("listed", ["inbound", "outbound"])
-async def test_each_side_is_judged_by_its_own_mode(store: Store, tenant: Tenant, listed: str) -> None:
-    modes = {"inbound_filter_mode": "blacklist", "outbound_filter_mode": "blacklist"}
-    agent = await store.agents.change(tenant.agent.id, **{**modes, f"{listed}_filter_mode": "whitelist"})
-    open_side = "outbound" if listed == "inbound" else "inbound"
-    closed = await store.rules.decide(agent, listed, HIM)
-    assert (closed.allowed, closed.reason) == (False, f"not on the {listed} whitelist")
-    assert (await store.rules.decide(agent, open_side, HIM)).allowed
-    allowing = await store.rules.create(agent, action="allow", match_target=HIM, direction=listed)
-    assert (await store.rules.decide(agent, listed, HIM)).rule_id == allowing.id
-    assert (await store.rules.decide(agent, open_side, HIM)).rule_id is None
-    other = "+14155550178"
-    await store.rules.create(agent, action="block", match_target=other, direction=open_side)
-    assert not (await store.rules.decide(agent, open_side, other)).allowed
-
-
-async def test_a_rule_is_of_one_agent_only(store: Store, tenant: Tenant) -> None:
-    second = await store.agents.create(tenant.workspace.id, name="Second")
-    await store.rules.create(second, action="block", match_target=HIM)
-    assert (await store.rules.decide(tenant.agent, "inbound", HIM)).allowed
-    assert not (await store.rules.decide(second, "inbound", HIM)).allowed
-
-
-async def test_a_paused_rule_has_no_effect_and_keeps_its_slot(store: Store, tenant: Tenant) -> None:
-    rule = await store.rules.create(tenant.agent, action="block", match_target=HIM)
-    await store.rules.change(rule, status="paused")
-    assert (await store.rules.decide(tenant.agent, "inbound", HIM)).allowed
-    with pytest.raises(DuplicateRule) as refused:
-        await store.rules.create(tenant.agent, action="block", match_target=HIM)
-    assert refused.value.existing == rule.id
-
-
-async def test_the_same_rule_for_the_other_side_extends_the_first(store: Store, tenant: Tenant) -> None:
-    rule = await store.rules.create(tenant.agent, action="block", match_target=HIM, direction="inbound")
-    extended = await store.rules.create(tenant.agent, action="block", match_target=HIM, direction="outbound")
-    assert (extended.id, extended.direction) == (rule.id, "both")
-
-
-async def test_a_contradicting_rule_for_a_covered_side_is_refused(store: Store, tenant: Tenant) -> None:
-    rule = await store.rules.create(tenant.agent, action="block", match_target=HIM, direction="inbound")
-    for direction in ("inbound", "both"):
-        with pytest.raises(DuplicateRule) as refused:
-            await store.rules.create(tenant.agent, action="allow", match_target=HIM, direction=direction)
-        assert refused.value.existing == rule.id
-    other_side = await store.rules.create(tenant.agent, action="allow", match_target=HIM, direction="outbound")
-    assert other_side.id != rule.id
-
-
-async def test_changing_one_side_of_a_rule_for_both_splits_it(store: Store, tenant: Tenant) -> None:
-    rule = await store.rules.create(tenant.agent, action="block", match_target=HIM)
-    half = await store.rules.change(rule, action="allow", apply_to="outbound")
-    assert (half.action, half.direction) == ("allow", "outbound")
-    rest = await store.rules.get(tenant.agent.id, rule.id)
-    assert rest is not None
-    assert (rest.action, rest.direction) == ("block", "inbound")
-    with pytest.raises(DuplicateRule):
-        await store.rules.change(rest, direction="both")
-
-
-async def test_of_many_making_one_rule_one_succeeds(store: Store, tenant: Tenant) -> None:
-    results = await asyncio.gather(
-        *(store.rules.create(tenant.agent, action="block", match_target=HIM) for _ in range(8)), return_exceptions=True
-    )
-    made = [r for r in results if isinstance(r, ContactRule)]
-    assert len(made) == 1
-    assert all(isinstance(r, DuplicateRule) for r in results if not isinstance(r, ContactRule))
-    await store.rules.delete(made[0])
-    assert list(await store.rules.list(tenant.workspace.id)) == []
-
-
-async def test_rules_are_listed_by_agent_action_and_side(store: Store, tenant: Tenant) -> None:
-    await store.rules.create(tenant.agent, action="block", match_target=HIM, direction="inbound")
-    await store.rules.create(tenant.agent, action="allow", match_target="+14155550178")
-    listed = store.rules.list
-    assert len(await listed(tenant.workspace.id, agent_id=tenant.agent.id)) == 2
-    assert len(await listed(tenant.workspace.id, action="allow")) == 1
-    assert len(await listed(tenant.workspace.id, direction="outbound")) == 1
-    assert await store.rules.redundant(tenant.agent.id, "whitelist") == ("block", 1)
