@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -25,9 +25,10 @@ from linecard.server.outward import GuardedTransport, Outward
 from linecard.server.refusals import TooManyWebhooks
 from linecard.server.signing import inkbox_headers, oneinbox_headers
 from linecard.server.store import NewCall, Store
+from linecard.server.store import outbox as store_outbox
 from linecard.server.store.columns import utc_now
 from linecard.server.store.database import Database
-from linecard.server.store.models import Attempt, Delivery, Subscription
+from linecard.server.store.models import Attempt, Delivery, OutboxEvent, Subscription
 from linecard.server.store.outbox import LEASE, Outbox
 from linecard.server.store.receivers import Addressed
 
@@ -674,3 +675,409 @@ async def test_an_incoming_call_webhook_is_in_the_log(store: Store, tenant: Tena
     )  # fmt: skip
     (logged,) = await store.webhooks.log(tenant.workspace.id, line_id=tenant.line.id)
     assert (logged.delivery.subscription_id, logged.attempt.success) == (None, True)
+
+
+# --- at the edges ---------------------------------------------------------------------------------------------------
+
+
+def of_attempt(attempts: int, *, ago: float = 0.0, status: int | None = 503, kind: str = "call.ended") -> Any:
+    """A delivery tried so often that was made so many seconds ago, and what its receiver answered."""
+    delivery = Delivery(
+        face="oneinbox", event_type=kind, attempts=attempts, created_at=utc_now() - timedelta(seconds=ago)
+    )
+    return delivery, Attempt(response_status=status)
+
+
+@pytest.mark.parametrize("attempts", range(1, len(ONEINBOX_PAUSES) + 1))
+@pytest.mark.parametrize("jitter", [0.0, 1.0])
+def test_each_pause_is_the_stated_one_and_up_to_a_quarter_more(attempts: int, jitter: float) -> None:
+    post = Sender(None, None, None, STYLES, jitter=lambda: jitter)  # type: ignore[arg-type]
+    before = utc_now()
+    again = post._retry_at(*of_attempt(attempts))
+    assert again is not None
+    expected = ONEINBOX_PAUSES[attempts - 1] * (1 + jitter / 4)
+    assert (again - before).total_seconds() == pytest.approx(expected, abs=0.5)
+    assert post._retry_at(*of_attempt(len(ONEINBOX_PAUSES) + 1)) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "again"),
+    [(None, True), (302, True), (399, True), (400, False), (407, False), (408, True), (428, False), (429, True),
+     (499, False), (500, True)],
+)  # fmt: skip
+def test_which_answers_are_worth_another_attempt(status: int | None, again: bool) -> None:
+    post = Sender(None, None, None, STYLES, jitter=lambda: 0.0)  # type: ignore[arg-type]
+    assert (post._retry_at(*of_attempt(1, status=status)) is not None) is again
+    post.styles = {"oneinbox": replace(STYLES["oneinbox"], stubborn=True)}
+    assert post._retry_at(*of_attempt(1, status=status)) is not None
+
+
+def test_what_has_waited_for_longer_than_all_pauses_is_tried_once_and_what_was_tried_goes_on() -> None:
+    post = Sender(None, None, None, STYLES, jitter=lambda: 0.0)  # type: ignore[arg-type]
+    longest = 1.5 * sum(ONEINBOX_PAUSES) + 60
+    assert post._retry_at(*of_attempt(1, ago=longest - 5)) is not None
+    assert post._retry_at(*of_attempt(1, ago=longest + 1)) is None
+    assert post._retry_at(*of_attempt(2, ago=longest + 1)) is not None
+
+
+async def test_what_was_sent_and_what_failed_for_good_is_counted(store: Store, tenant: Tenant) -> None:
+    await subscribe(store, tenant, events=["call.ended"])
+    status = 200
+    receiver = Receiver(lambda _: httpx.Response(status))
+    post = sender(store, receiver)
+    for status, counts in ((200, (1, 0)), (404, (1, 1)), (503, (1, 1)), (200, (3, 1))):  # noqa: B007 the answer
+        await talked(store, tenant)
+        await all_due(store)
+        await post.run_once()
+        assert (post.sent, post.failed) == counts
+    attempts = [logged.attempt for logged in await store.webhooks.log(tenant.workspace.id)]
+    assert sorted(one.response_status or 0 for one in attempts) == [200, 200, 200, 404, 503]
+    for one in attempts:
+        assert one.success is (one.response_status == 200)
+        assert one.error_detail == (None if one.success else f"answered {one.response_status}")
+        assert one.duration_ms is not None and 0 <= one.duration_ms < 10_000
+        assert one.workspace_id == tenant.workspace.id and not one.is_replay
+
+
+async def test_a_refused_connection_is_logged_by_its_kind_and_tried_again(store: Store, tenant: Tenant) -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("to 10.0.0.1: refused")
+
+    await subscribe(store, tenant, events=["call.ended"])
+    await talked(store, tenant)
+    await sender(store, Receiver(refuse)).run_once()
+    (logged,) = await store.webhooks.log(tenant.workspace.id)
+    assert (logged.attempt.error_detail, logged.attempt.response_status) == ("ConnectError", None)
+    assert logged.delivery.status == "pending"
+
+
+async def test_a_delivery_says_what_it_is_and_asks_for_no_compression(store: Store, tenant: Tenant) -> None:
+    await subscribe(store, tenant, events=["call.ended"])
+    await talked(store, tenant)
+    receiver = Receiver()
+    await sender(store, receiver).run_once()
+    (request,) = receiver.got
+    assert request.method == "POST"
+    assert request.headers["content-type"] == "application/json"
+    assert (request.headers["user-agent"], request.headers["accept-encoding"]) == ("linecard", "identity")
+    assert "authorization" not in request.headers
+    assert abs(int(request.headers["x-oneinbox-timestamp"]) - utc_now().timestamp()) < 5
+
+
+@pytest.mark.parametrize(
+    ("content", "kept"),
+    [(b"a\0b", "ab"), (b"caf\xe9", "caf\ufffd"), (b"x" * 1999, "x" * 1999), (b"x" * 2001, "x" * 2000), (b"", "")],
+)
+async def test_of_an_answer_the_beginning_is_kept_as_text(
+    store: Store, tenant: Tenant, content: bytes, kept: str
+) -> None:
+    await subscribe(store, tenant, events=["call.ended"])
+    await talked(store, tenant)
+    await sender(store, Receiver(lambda _: httpx.Response(200, content=content))).run_once()
+    (logged,) = await store.webhooks.log(tenant.workspace.id)
+    assert logged.attempt.response_body == kept
+
+
+async def test_an_answer_is_read_no_further_than_its_beginning_and_never_unpacked(
+    store: Store, tenant: Tenant
+) -> None:
+    read = 0
+
+    async def chunks() -> Any:
+        nonlocal read
+        for _ in range(100):
+            read += 1
+            yield b"x" * 500
+
+    await subscribe(store, tenant, events=["call.ended"])
+    await talked(store, tenant)
+    packed = {"content-encoding": "gzip"}
+    receiver = Receiver(lambda _: httpx.Response(200, headers=packed, content=chunks()))
+    await sender(store, receiver).run_once()
+    (logged,) = await store.webhooks.log(tenant.workspace.id)
+    assert (read, logged.attempt.response_body, logged.attempt.success) == (4, "x" * 2000, True)
+
+
+async def test_a_subscription_that_has_moved_gets_what_was_waiting_at_its_new_url(
+    store: Store, tenant: Tenant
+) -> None:
+    subscription = await subscribe(store, tenant, events=["call.ended"])
+    await talked(store, tenant)
+    post = sender(store, receiver := Receiver())
+    while await store.outbox.fan_out(post._write):
+        pass
+    await store.webhooks.change(subscription, url="https://new.example/")
+    await post.run_once()
+    assert [str(request.url) for request in receiver.got] == ["https://new.example/"]
+
+
+async def test_a_test_post_is_signed_as_any_other_and_stays_out_of_queue_and_log(
+    store: Store, tenant: Tenant
+) -> None:
+    subscription = await subscribe(store, tenant)
+    receiver = Receiver(lambda _: httpx.Response(202, text="thanks"))
+    attempt = await sender(store, receiver).test(subscription, "evt_test", "call.ended", '{"event":"call.ended"}')
+    (request,) = receiver.got
+    assert (str(request.url), request.content) == (subscription.url, b'{"event":"call.ended"}')
+    timestamp = int(request.headers["x-oneinbox-timestamp"])
+    signed = oneinbox_headers("s3cret", "evt_test", timestamp, request.content)
+    assert request.headers["x-oneinbox-signature"] == signed["X-OneInbox-Signature"]
+    assert request.headers["x-oneinbox-event-id"] == "evt_test"
+    assert (attempt.success, attempt.response_status, attempt.response_body) == (True, 202, "thanks")
+    assert attempt.workspace_id == tenant.workspace.id
+    assert list(await store.webhooks.log(tenant.workspace.id)) == await deliveries(store) == []
+
+
+async def test_an_inkbox_delivery_of_a_workspaces_subscription_is_signed_with_the_key_of_the_calls_agent(
+    store: Store, tenant: Tenant
+) -> None:
+    key, _ = await store.webhooks.rotate_signing_key(tenant.workspace.id, tenant.agent.id)
+    await subscribe(store, tenant, "inkbox", events=["call.ended"])
+    await talked(store, tenant)
+    await sender(store, receiver := Receiver()).run_once()
+    (request,) = receiver.got
+    timestamp = int(request.headers["x-inkbox-timestamp"])
+    signed = inkbox_headers(key, request.headers["x-inkbox-request-id"], timestamp, request.content)
+    assert request.headers["x-inkbox-signature"] == signed["X-Inkbox-Signature"]
+
+
+async def test_a_receiver_is_slow_until_it_answers_in_time_and_the_longest_known_is_forgotten_first(
+    store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "SLOW_AFTER", 0.02)
+    monkeypatch.setattr(outbox, "SLOW_KNOWN", 2)
+    for name in "abc":
+        await subscribe(store, tenant, url=f"https://hook.example/{name}", events=["call.ended"])
+    slow = {"/a", "/b", "/c"}
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path in slow:
+            await asyncio.sleep(0.05 + 0.03 * ("/a", "/b", "/c").index(request.url.path))
+        return httpx.Response(200)
+
+    post = sender(store, answer)
+    await talked(store, tenant)
+    await post.run_once()
+    assert len(post._slow) == 2, "of three the one found first is forgotten"
+    kept = list(post._slow)
+    for delivery in await deliveries(store):
+        if delivery.receiver == kept[0]:
+            post._is_late(outbox.Post(delivery))  # found slow again: it is the newest now
+    assert list(post._slow) == [kept[1], kept[0]]
+    slow.clear()
+    await talked(store, tenant)
+    await post.run_once()
+    assert not post._slow
+
+
+async def test_who_is_late_leaves_the_places_of_the_prompt_while_there_is_room(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "SLOW_AT_ONCE_EACH", 2)
+    monkeypatch.setattr(outbox, "SLOW_AT_ONCE", 3)
+    post = sender(store, Receiver())
+    ours, theirs = uuid4(), uuid4()
+    posts = [outbox.Post(Delivery(workspace_id=of, receiver=f"r{n}")) for n, of in enumerate([ours] * 4 + [theirs] * 3)]
+    post._going = {object(): one for one in posts}  # type: ignore[misc]
+    for one in posts[:-1]:
+        post._is_late(one)
+    assert [one.slow for one in posts] == [True, True, False, False, True, False, False]
+    assert post._under_way(slow=True) == {ours: 2, theirs: 1}
+    assert post._under_way(slow=False) == {ours: 2, theirs: 2}
+    assert list(post._slow) == [f"r{n}" for n in range(6)]
+    assert post._bell.is_set()
+
+
+async def test_a_round_says_whether_there_may_be_more_and_takes_nothing_without_room(
+    store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "AT_ONCE", 3)
+    monkeypatch.setattr(outbox, "AT_ONCE_EACH", 4)
+    for number in range(5):
+        await subscribe(store, tenant, url=f"https://silent.example/{number}", events=["call.ended"])
+    never = asyncio.Event()
+
+    async def silent(request: httpx.Request) -> httpx.Response:
+        await never.wait()
+        return httpx.Response(200)
+
+    post = sender(store, silent)
+    assert not await post._round()
+    await talked(store, tenant)
+    assert await post._round() and len(post._going) == 2, "of a workspace so many at one look"
+    assert await post._round() and len(post._going) == 3, "of a process so many at once"
+    assert not await post._round() and len(post._going) == 3
+    monkeypatch.setattr(outbox, "AT_ONCE", 10)
+    assert not await post._round(), "and of a workspace, where two more would be too many"
+    monkeypatch.setattr(outbox, "AT_ONCE_EACH", 5)
+    assert await post._round() and len(post._going) == 5
+    never.set()
+    await post.stop()
+    assert not post._going and {one.status for one in await deliveries(store)} == {"delivered"}
+
+
+async def test_a_sender_goes_on_after_a_failure_and_looks_without_being_woken(
+    store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "POLL", 0.01)
+    monkeypatch.setattr(outbox, "CLEAN_EVERY", 0.01)
+    await subscribe(store, tenant, events=["call.ended"])
+    arrived, cleaned, failing = asyncio.Event(), asyncio.Event(), ["waiting", "clean"]
+    waiting, clean = store.outbox.waiting, store.outbox.clean
+
+    async def look(**asked: Any) -> tuple[bool, bool]:
+        if "waiting" in failing:
+            failing.remove("waiting")
+            raise RuntimeError("the database said no")
+        return await waiting(**asked)
+
+    async def delete_old(**asked: Any) -> int:
+        if "clean" in failing:
+            failing.remove("clean")
+            raise RuntimeError("the database said no")
+        cleaned.set()
+        return await clean(**asked)
+
+    monkeypatch.setattr(store.outbox, "waiting", look)
+    monkeypatch.setattr(store.outbox, "clean", delete_old)
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        arrived.set()
+        return httpx.Response(200)
+
+    post = sender(store, answer)
+    post.start()
+    await talked(store, tenant)  # and nobody calls ``wake``
+    async with asyncio.timeout(10):
+        await arrived.wait()
+        await cleaned.wait()
+    await post.stop()
+    assert not failing and post.sent == 1
+
+
+async def test_whats_waiting_is_told_apart_new_due_later_and_taken(store: Store, tenant: Tenant) -> None:
+    await subscribe(store, tenant, events=["call.ended"])
+    now = utc_now()
+    assert await store.outbox.waiting() == (False, False)
+    await talked(store, tenant)
+    assert await store.outbox.waiting() == (True, False)
+    while await store.outbox.fan_out(sender(store, Receiver())._write):
+        pass
+    assert await store.outbox.waiting() == (False, True)
+    assert await store.outbox.waiting(at=now - timedelta(minutes=1)) == (False, False)
+    assert await store.outbox.claim(at=now - timedelta(minutes=1)) == []
+    at = utc_now()
+    (mine,) = await store.outbox.claim(at=at)
+    assert (mine.attempts, mine.lease_until) == (1, at + LEASE) and mine.lease_token
+    assert await store.outbox.waiting(at=at + LEASE - timedelta(seconds=1)) == (False, False)
+    assert await store.outbox.waiting(at=at + LEASE) == (False, True)
+    (again,) = await store.outbox.claim(at=at + LEASE)
+    assert again.attempts == 2 and again.lease_token != mine.lease_token
+
+
+async def test_an_attempt_settles_its_delivery_as_it_went(store: Store, tenant: Tenant) -> None:
+    await subscribe(store, tenant, events=["call.ended"])
+    await talked(store, tenant)
+    while await store.outbox.fan_out(sender(store, Receiver())._write):
+        pass
+    again = utc_now() + timedelta(minutes=5)
+    for success, retry_at, becomes in ((False, again, "pending"), (False, None, "failed")):
+        (mine,) = await store.outbox.claim()
+        attempt = Attempt(workspace_id=mine.workspace_id, delivery_id=mine.id, success=success, error_detail="x")
+        assert await store.outbox.finish(mine, attempt, retry_at=retry_at)
+        assert not await store.outbox.finish(mine, attempt, retry_at=None), "once"
+        (kept,) = await deliveries(store)
+        assert (kept.status, kept.lease_until, kept.lease_token) == (becomes, None, None)
+        assert kept.next_at == (retry_at or mine.next_at)
+        assert (kept.finished_at is None) is (becomes == "pending")
+        await all_due(store)
+    logged = await store.webhooks.log(tenant.workspace.id)
+    assert len(logged) == 4 and len({one.attempt.id for one in logged}) == 4
+    assert {one.attempt.is_replay for one in logged} == {False}
+    assert all(utc_now() - one.attempt.created_at < timedelta(minutes=1) for one in logged)
+
+
+async def test_a_published_event_is_kept_as_it_was_told_and_its_key_is_of_that_event_only(
+    store: Store, tenant: Tenant
+) -> None:
+    call_id = await talked(store, tenant)
+    publish = store.outbox.publish
+    assert await publish(tenant.workspace.id, "call.analyzed", call_id=call_id, payload={"a": 1}, once="k1")
+    assert await publish(tenant.workspace.id, "call.analyzed", once="k2")
+    assert await publish(tenant.workspace.id, "call.analyzed") and await publish(tenant.workspace.id, "call.analyzed")
+    async with store.db.read() as session:
+        kept = list(
+            await session.scalars(
+                select(OutboxEvent).where(OutboxEvent.kind == "call.analyzed").order_by(OutboxEvent.id)
+            )
+        )
+    assert [(one.workspace_id, one.call_id, one.payload) for one in kept] == [
+        (tenant.workspace.id, call_id, {"a": 1}), *[(tenant.workspace.id, None, {})] * 3
+    ]  # fmt: skip
+    assert len({one.event_id for one in kept}) == 4 and all(one.fanned_out_at is None for one in kept)
+    assert all(abs(utc_now() - one.at) < timedelta(minutes=1) for one in kept)
+
+
+async def test_a_calls_own_url_is_told_beside_the_subscription_of_another_face_there(
+    store: Store, tenant: Tenant
+) -> None:
+    url = "https://hook.example/a"
+    await subscribe(store, tenant, "inkbox", url=url, events=["call.failed"])
+    new = NewCall(line=tenant.line, to_number="+14155550178", agent_id=tenant.agent.id, webhook_url=url)
+    faces = []
+    for own in ("oneinbox", "inkbox"):
+        row, _ = await store.calls.create(new if own == "oneinbox" else replace(new, id=uuid4()))
+        await store.callbook.update(row.reference, lambda c: c.model_copy(update={"status": CallStatus.ENDED}))
+        post = sender(store, Receiver())
+        post.own = lambda _, own=own: own  # type: ignore[misc]
+        while await store.outbox.fan_out(post._write):
+            pass
+        faces.append(sorted(one.face for one in await deliveries(store) if one.call_id == row.id))
+    assert faces == [["inkbox", "oneinbox"], ["inkbox"]]
+
+
+async def test_one_fan_out_takes_so_many_deliveries_and_leaves_the_rest_to_the_next(
+    store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_outbox, "ROWS_AT_ONCE", 21)
+    for number in range(21):
+        await subscribe(store, tenant, url=f"https://hook.example/{number}", events=["call.ended"])
+    for _ in range(2):
+        await talked(store, tenant)
+    write_ = sender(store, Receiver())._write
+    assert await store.outbox.fan_out(write_) == 2  # started, which nobody wants, and ended
+    assert len(await deliveries(store)) == 21
+    assert await store.outbox.fan_out(write_) == 2
+    assert await store.outbox.fan_out(write_) == 0
+    made = await deliveries(store)
+    assert len(made) == 42 and len({(one.event_id, one.subscription_id) for one in made}) == 42
+
+
+def test_rows_go_in_pieces_of_a_few_lengths() -> None:
+    for count, lengths in ((0, []), (1, [1]), (4, [4]), (5, [4, 1]), (16, [16]), (22, [16, 4, 1, 1]), (32, [16, 16])):
+        rows = [{"n": n} for n in range(count)]
+        pieces = list(store_outbox._in_lengths(rows))
+        assert [len(piece) for piece in pieces] == lengths
+        assert [row for piece in pieces for row in piece] == rows
+
+
+async def test_cleaning_keeps_what_is_under_way_and_what_is_just_old_enough(store: Store, tenant: Tenant) -> None:
+    await subscribe(store, tenant, events=["call.ended"])
+    await talked(store, tenant)
+    while await store.outbox.fan_out(sender(store, Receiver())._write):
+        pass
+    later = utc_now() + timedelta(hours=25)
+    (mine,) = await store.outbox.claim(at=later)
+    await store.outbox.clean(at=later)
+    assert [one.status for one in await deliveries(store)] == ["pending"], "it is being sent"
+    await store.outbox.clean(at=later + LEASE)
+    (given_up,) = await deliveries(store)
+    assert (given_up.status, given_up.finished_at) == ("failed", later + LEASE)
+    attempt = Attempt(workspace_id=mine.workspace_id, delivery_id=mine.id, success=False)
+    assert not await store.outbox.finish(mine, attempt, retry_at=None)
+    async with store.db.read() as session:
+        events = len(list(await session.scalars(select(OutboxEvent))))
+    assert await store.outbox.clean(at=utc_now() + timedelta(days=7, seconds=-5)) == 0
+    assert await store.outbox.clean(at=utc_now() + timedelta(days=7, seconds=5)) == events
+    assert await store.outbox.clean(at=later + LEASE + timedelta(days=30)) == 0
+    assert await store.outbox.clean(at=later + LEASE + timedelta(days=30, seconds=1)) == 1

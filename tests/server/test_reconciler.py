@@ -12,18 +12,21 @@ from typing import Any, ClassVar
 
 import pytest
 from fake_carriers import CommandProvider
-from sqlalchemy import update
+from sqlalchemy import select, update
 from tenants import AcmeCredential, Tenant
 
 from linecard import Call, CallStatus, Direction, EndReason, Exchange, Provider, hookimpl, plugins
-from linecard.call_phases import RULES, Phase
+from linecard.call_phases import RING_TIME, RULES, Phase
 from linecard.calls import TransferStatus
-from linecard.server.reconciler import Reconciler
+from linecard.server import aftermath, reconciler, unsettled
+from linecard.server.outage import DatabaseAway
+from linecard.server.reconciler import INVENTORY_EVERY, Reconciler, others_live
 from linecard.server.settings import Settings
 from linecard.server.store import NewCall, Store, parse_id
-from linecard.server.store.claims import ALIVE_SECONDS
+from linecard.server.store.claims import ALIVE_SECONDS, Claims
 from linecard.server.store.columns import utc_now
-from linecard.server.store.models import CallRow
+from linecard.server.store.models import CallRow, Claim
+from linecard.server.store.statements import Statement, table_of
 
 DEAD = "host:1:dead"
 LONG_AGO = timedelta(seconds=ALIVE_SECONDS + 5)
@@ -246,3 +249,228 @@ async def test_a_call_that_cannot_be_dialled_is_not_open_for_ever(
     assert await process.reconciler.round() == 1
     assert (await process.exchange.wait_for(row.reference, timeout=5)).reason is EndReason.PROVIDER_UNAVAILABLE
     assert not any(entry[0] == "dial" for entry in Acme.log)
+
+
+# --- what it does by the clock, and what it leaves alone ------------------------------------------------------------
+
+
+class Watched:
+    """A call watch that notes what is asked of it."""
+
+    def __init__(self) -> None:
+        self.adopted: list[tuple[str, str, float]] = []
+        self.noted: list[str] = []
+        self.hurried = 0
+        self.takes = True
+
+    async def adopt(self, reference: str, owner: str, *, ring_time: float) -> bool:
+        self.adopted.append((reference, owner, ring_time))
+        return self.takes
+
+    def watches(self, reference: str) -> bool:
+        return reference in self.noted
+
+    def note(self, call: Call) -> None:
+        self.noted.append(call.reference)
+
+    def hurry(self) -> None:
+        self.hurried += 1
+
+
+class Office:
+    """A service of which the reconciler sees only its store, its calls and its watch; ``settled`` are finished."""
+
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.store = store
+        self.watch = Watched()
+        self.settled: list[str] = []
+        exchange = SimpleNamespace(calls=store.callbook, call_watch=self.watch, sessions={})
+        self.sessions: dict[str, Any] = exchange.sessions
+        self.talking: set[str] = set()
+        self.service: Any = SimpleNamespace(store=store, exchange=exchange, staff=SimpleNamespace(talking=self.talking))
+        self.reconciler = Reconciler(self.service)
+
+        async def settle(service: Any, row: CallRow) -> None:
+            assert service is self.service
+            self.settled.append(row.reference)
+
+        monkeypatch.setattr(aftermath, "settle", settle)
+
+
+@pytest.fixture
+def office(store: Store, monkeypatch: pytest.MonkeyPatch) -> Office:
+    return Office(store, monkeypatch)
+
+
+async def test_an_orphan_is_adopted_from_its_owner_with_its_own_ring_time(
+    office: Office, store: Store, tenant: Tenant
+) -> None:
+    plain = await left(store, tenant, owner=None)
+    timed = await left(store, tenant, status=CallStatus.RINGING)
+    id_ = parse_id("call", timed.reference)
+    assert id_ is not None
+    await store.calls.note(id_, options={"timeout": 55})
+    async with store.db.write() as session:
+        await session.execute(update(CallRow).where(CallRow.id == id_).values(updated_at=utc_now() - LONG_AGO))
+    assert await office.reconciler.round() == 2
+    assert office.watch.adopted == [(plain.reference, "", RING_TIME), (timed.reference, DEAD, 55.0)]
+    office.watch.takes = False  # another process was quicker
+    assert await office.reconciler.round() == 0
+
+
+async def test_what_a_dead_process_did_not_finish_is_finished_by_one_and_only_of_calls_that_are_over(
+    office: Office, store: Store, tenant: Tenant, tmp_path: Path
+) -> None:
+    over = await left(store, tenant, status=CallStatus.ENDED)
+    going_on = await left(store, tenant, ago=timedelta())
+    mine = await left(store, tenant, status=CallStatus.ENDED)
+    taken = await left(store, tenant, status=CallStatus.ENDED)
+    await office.reconciler.sign_of_life()
+    await unsettled.begin(store, mine.reference)
+    dead = Store(store.db, store.sealer, Settings(data_dir=tmp_path), root=b"r" * 32)
+    for reference in (over.reference, going_on.reference, taken.reference, "0" * 32):
+        await unsettled.begin(dead, reference)
+    assert await dead.claims.take(f"settle:{taken.reference}", 60)
+    await office.reconciler.round()
+    assert office.settled == [over.reference]
+    lease = await store.db.row(
+        Statement(select(table_of(Claim)).where(table_of(Claim).c.name == f"settle:{over.reference}"))
+    )
+    assert 55 < (lease.expires_at - utc_now()).total_seconds() <= 60
+
+
+async def test_after_an_outage_what_ended_here_is_settled_unless_it_still_talks(
+    office: Office, store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciler, "EVERY", 0.01)
+    await office.reconciler.sign_of_life()
+    over, talking = [await left(store, tenant, status=CallStatus.ENDED) for _ in range(2)]
+    for call in (over, talking):
+        await unsettled.begin(store, call.reference)
+    office.talking.add(talking.reference)
+    rounds, fails = 0, [DatabaseAway("TimeoutError")]
+    told = asyncio.Event()
+
+    async def round_() -> int:
+        nonlocal rounds
+        rounds += 1
+        told.set()
+        if fails:
+            raise fails.pop()
+        return 0
+
+    async def some(count: int) -> None:
+        wanted = rounds + count
+        while rounds < wanted:
+            told.clear()
+            await told.wait()
+
+    monkeypatch.setattr(office.reconciler, "round", round_)
+    office.reconciler.start()
+    async with asyncio.timeout(10):
+        await some(4)
+        assert (office.watch.hurried, office.settled) == (1, [over.reference]), "once, when it is over"
+        office.reconciler.missed_something()
+        await some(3)
+        assert (office.watch.hurried, office.settled) == (2, [over.reference] * 2)
+        fails.append(RuntimeError("a bug"))  # type: ignore[arg-type]
+        await some(3)
+    assert office.watch.hurried == 2, "a bug is no outage, and the rounds go on"
+    await office.reconciler.stop()
+    before = rounds
+    await asyncio.sleep(0.05)
+    assert rounds == before
+
+
+async def test_the_sign_of_life_is_given_again_and_again(
+    office: Office, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciler, "EVERY", 0.01)
+    beats, third = 0, asyncio.Event()
+
+    async def beat() -> None:
+        nonlocal beats
+        beats += 1
+        if beats == 1:
+            raise DatabaseAway("TimeoutError")
+        if beats == 3:
+            third.set()
+
+    monkeypatch.setattr(office.reconciler, "sign_of_life", beat)
+    office.reconciler.start()
+    async with asyncio.timeout(10):
+        await third.wait()
+    await office.reconciler.stop()
+    before = beats
+    await asyncio.sleep(0.05)
+    assert beats == before
+
+
+async def test_stopping_leaves_what_was_held_to_anybody_at_once(office: Office, store: Store) -> None:
+    await office.reconciler.sign_of_life()
+    assert not await Claims(store.db, "another").take(f"process:{store.owner}", 5)
+    await office.reconciler.stop()
+    assert await Claims(store.db, "another").take(f"process:{store.owner}", 5)
+
+
+async def test_the_inventory_is_taken_now_and_then_of_calls_that_are_ours_and_not_watched(
+    office: Office, store: Store, tenant: Tenant
+) -> None:
+    await office.reconciler.sign_of_life()
+    first, second = [await left(store, tenant, owner=store.owner, status=CallStatus.ANSWERED) for _ in range(2)]
+    await left(store, tenant, owner="host:2:other", ago=timedelta())
+    office.watch.noted.append(first.reference)
+    office.reconciler._inventory_at = asyncio.get_running_loop().time() - INVENTORY_EVERY
+    await office.reconciler.round()
+    assert office.watch.noted == [first.reference, second.reference]
+    third = await left(store, tenant, owner=store.owner, status=CallStatus.ANSWERED)
+    office.reconciler._inventory_at += 5
+    await office.reconciler.round()
+    assert third.reference not in office.watch.noted, "not before its time"
+    office.reconciler._inventory_at -= INVENTORY_EVERY + 5
+    await office.reconciler.round()
+    assert office.watch.noted == [first.reference, second.reference, third.reference]
+
+
+@pytest.mark.parametrize(
+    ("late", "talking", "back"),
+    [(ALIVE_SECONDS - 2, True, False), (ALIVE_SECONDS + 1, True, True), (ALIVE_SECONDS + 1, False, False)],
+)
+async def test_only_a_process_that_was_silent_for_too_long_takes_calls_back_and_only_those_that_talk(
+    office: Office, store: Store, tenant: Tenant, late: float, talking: bool, back: bool
+) -> None:
+    await office.reconciler.sign_of_life()
+    call = await left(store, tenant, owner="host:2:adopter", status=CallStatus.ANSWERED)
+    other = await left(store, tenant, owner="host:2:adopter", status=CallStatus.ANSWERED)
+    mine = await left(store, tenant, owner=store.owner, status=CallStatus.ANSWERED)
+    if talking:
+        office.sessions[call.reference] = object()
+    office.reconciler._beat_at = asyncio.get_running_loop().time() - late
+    await office.reconciler.sign_of_life()
+    owners = [(await store.callbook.get(one.reference)).owner for one in (call, other)]  # type: ignore[union-attr]
+    assert owners == [store.owner if back else "host:2:adopter", "host:2:adopter"]
+    assert (mine.reference in office.watch.noted) is back
+    assert asyncio.get_running_loop().time() - office.reconciler._beat_at < 5
+
+
+async def test_the_first_sign_of_life_takes_nothing_back(office: Office, store: Store, tenant: Tenant) -> None:
+    call = await left(store, tenant, owner="host:2:adopter", status=CallStatus.ANSWERED)
+    office.sessions[call.reference] = object()
+    await office.reconciler.sign_of_life()
+    known = await store.callbook.get(call.reference)
+    assert known is not None and known.owner == "host:2:adopter"
+
+
+async def test_others_live_when_another_process_has_said_so_lately(store: Store) -> None:
+    long_ago = utc_now() - timedelta(seconds=ALIVE_SECONDS + 1)
+    assert not await others_live(store)
+    await store.claims.alive()
+    assert not await others_live(store), "we are no other"
+    other = Claims(store.db, "host:2:other")
+    await other.take("settle:something", 60)
+    await other.take("opens:host", 60)
+    await other.take("sealing:host", 60)
+    await other.alive(at=long_ago)
+    assert not await others_live(store), "it has said nothing since"
+    await other.alive()
+    assert await others_live(store)

@@ -235,6 +235,9 @@ async def test_rules_come_newest_first_and_by_each_filter_and_page(store: Store,
     assert await listed(direction="both") == [third]
     assert await listed(limit=2) == [third, second]
     assert await listed(limit=2, offset=1) == [second, first]
+    async with store.db.write() as session:
+        await session.execute(update(ContactRule).values(created_at=utc_now()))
+    assert await listed() == sorted([first, second, third]), "those of one moment in a fixed order"
     for number in range(50):
         await store.rules.create(ben, action="block", match_target=f"+1415555{number:04}")
     assert len(await listed()) == 50, "a page, when nothing is asked"
@@ -266,7 +269,7 @@ async def test_one_side_of_a_rule_for_both_is_changed_alone(store: Store, tenant
     assert (kept.action, kept.direction, kept.status) == ("block", other, "active") and kept.updated_at > before
     assert (made.action, made.direction, made.status) == ("allow", side, "paused")
     assert (made.workspace_id, made.match_type, made.match_target) == (tenant.workspace.id, "prefix", HIM)
-    with pytest.raises(NotThatSide):
+    with pytest.raises(NotThatSide, match=other):
         await store.rules.change(kept, action="allow", apply_to=side)
     plain = await store.rules.change(kept, action="allow", apply_to=other)
     assert plain is not None and (plain.id, plain.action, plain.direction) == (rule.id, "allow", other)
