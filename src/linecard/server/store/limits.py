@@ -148,7 +148,7 @@ class Snapshot:
     @property
     def full(self) -> bool:
         """True when no further call is let in."""
-        return not self.calls_remaining or self.minutes_free * 60 < SHORTEST
+        return not self.calls_remaining or round(self.minutes_free * 60, 6) < SHORTEST
 
     def as_dict(self) -> dict[str, float]:
         """The six keys both contracts show; limits are whole numbers there."""
