@@ -107,10 +107,8 @@ class CallWatch:
         held = call.reference in self._exchange.sessions
         if held:
             known.abandoned = False
-        phase = call_phases.phase_of(
-            call, held=held, stream_over=known.stream_over, abandoned=known.abandoned, routing=known.routing,
-            left_ringing=known.left_ringing,
-        )  # fmt: skip
+        on = {"stream_over": known.stream_over, "abandoned": known.abandoned, "routing": known.routing}
+        phase = call_phases.phase_of(call, held=held, left_ringing=known.left_ringing, **on)
         if phase is not known.phase or moved:
             known.phase, known.since, known.next_at, known.tries, known.gone = phase, now, None, 0, 0
             if phase is not Phase.ENDING:
@@ -142,16 +140,20 @@ class CallWatch:
             known.left_ringing = True
             self.note(known.call)
 
-    async def adopt(self, reference: str, owner: str, *, ring_time: float = RING_TIME) -> bool:
+    async def adopt(
+        self, reference: str, owner: str, *, ring_time: float = RING_TIME, dialled_at: datetime | None = None
+    ) -> bool:
         """Take over an open call whose process, ``owner``, is dead; False when somebody else was quicker.
 
-        Its audio had its place in that process, so it is hung up, unless a media socket comes here, or it is a dial
-        that has not been answered: that one may still reach us.
+        Its audio had its place there, so it is hung up, unless a media socket comes here. A dial that has not been
+        answered may still reach us, until its ring time (from ``dialled_at``, else from now) is over.
         """
         me = self._exchange.owner
-        call = await self._exchange.update(
-            reference, lambda c: c if c.ended or c.owner != owner else c.model_copy(update={"owner": me})
-        )
+
+        def ours(now: Call) -> Call:
+            return now if now.ended or now.owner != owner else now.model_copy(update={"owner": me})
+
+        call = await self._exchange.update(reference, ours)
         known = self._watched.get(reference)
         if call.ended or call.owner != me or known is None:
             return False
@@ -160,8 +162,9 @@ class CallWatch:
             talked = (datetime.now(UTC) - call.answered_at).total_seconds()
             known.limit_at = asyncio.get_running_loop().time() + call.time_limit - max(0.0, talked)
         self.note(call)
-        if known.phase is Phase.DIALLING and call.created_at is not None:  # it has rung for a while
-            known.since -= max(0.0, (datetime.now(UTC) - call.created_at).total_seconds())
+        if dialled_at is not None and known.phase in (Phase.UNCONFIRMED, Phase.DIALLING):
+            known.since -= max(0.0, (datetime.now(UTC) - dialled_at).total_seconds())
+            self._arm(known)
         if known.phase in (Phase.QUEUED, Phase.DIALLING, Phase.TRANSFERRED):  # may stay up; but it may be over by now
             self._again(known, 0.0)
         return True
@@ -286,11 +289,11 @@ class CallWatch:
         if patience is None or (stays < patience and known.hung_up_at is None):
             known.trouble_since = None
             pause = rule.ask_after if known.phase is Phase.TALKING else longer(call_phases.AGAIN, known.tries)
-            known.tries += 1
             self._again(known, pause if patience is None else min(pause, patience - stays))
+            known.tries += 1
             return
-        told_by = call_phases.STILL_UP if seen is not None else self._exchange.settle
-        if known.hung_up_at is not None and now - known.hung_up_at >= told_by:
+        told_in = call_phases.STILL_UP if seen is not None else self._exchange.settle
+        if known.hung_up_at is not None and now - known.hung_up_at >= told_in:
             await self._write_off(known, "was hung up, and the carrier has not said that it is over")
         else:
             await self._hang_up(known, rule.reason)
@@ -335,10 +338,8 @@ class CallWatch:
         if is_gone(problem):
             known.gone += 1
             if known.phase is Phase.TALKING and known.gone < 2:  # its audio flows: that has to be said twice
-                self._again(known, call_phases.RETRY[1])
-            else:
-                await self._end(known.call, EndReason.UNKNOWN)
-            return
+                return self._again(known, call_phases.RETRY[1])
+            return await self._end(known.call, EndReason.UNKNOWN)
         if known.trouble_since is None:
             log.warning("call %s on %s: %s", known.call.reference, known.call.provider, problem)
         if rule.write_off_after is None:
@@ -350,9 +351,8 @@ class CallWatch:
             await self._write_off(known, f"can be neither asked about nor hung up: {problem}")
             return
         told = (problem.retry_after or 0.0) if isinstance(problem, RateLimited) else 0.0
-        pause = max(longer(call_phases.RETRY, known.tries), min(told, 2 * call_phases.RETRY[1]))
+        self._again(known, min(left, max(longer(call_phases.RETRY, known.tries), min(told, 2 * call_phases.RETRY[1]))))
         known.tries += 1
-        self._again(known, min(pause, left))
 
     async def _write_off(self, known: Watched, why: str) -> None:
         call, transferred = known.call, known.phase is Phase.TRANSFERRED
@@ -380,8 +380,7 @@ class CallWatch:
         log.error("call %s on %s may still be up: it could not be hung up", call.reference, call.provider)
 
     async def _end(self, call: Call, reason: EndReason, *, unless: Callable[[Call], bool] = lambda c: False) -> None:
-        over = {"status": CallStatus.ENDED, "reason": reason, "raw": {}}
-        now = datetime.now(UTC)
+        over, now = {"status": CallStatus.ENDED, "reason": reason, "raw": {}}, datetime.now(UTC)
         await self._move(call.reference, lambda c: c if unless(c) else advance(c, c.model_copy(update=over), now))
 
     async def _move(self, reference: str, change: Callable[[Call], Call]) -> Call:

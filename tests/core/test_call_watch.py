@@ -763,8 +763,8 @@ def test_an_adopted_dial_that_nobody_answers_here_is_hung_up_soon_after_its_ring
         call = await dead.dial(timeout=40)
         await dead.exchange.stop()
         ago = datetime.now(UTC) - timedelta(seconds=25)
-        await book.update(call.reference, lambda c: c.model_copy(update={"created_at": ago}))
-        assert await heir.exchange.call_watch.adopt(call.reference, dead.exchange.owner, ring_time=40)
+        adopting = heir.exchange.call_watch.adopt(call.reference, dead.exchange.owner, ring_time=40, dialled_at=ago)
+        assert await adopting
         await heir.open_after(call, 28)  # up at the carrier: it rings, or is answered and silent, which is not told
         assert asked("hang_up") == 0
         await heir.exchange.wait_for(call.reference, timeout=10)

@@ -146,8 +146,11 @@ async def test_a_transferred_call_of_a_dead_process_is_not_hung_up(
     handed_on = {"status": CallStatus.ANSWERED, "answered_at": utc_now(), "transfer": TransferStatus.ANSWERED}
     call = await left(store, tenant, **handed_on)
     assert await process.reconciler.round() == 1
-    await asyncio.sleep(0.3)
-    assert ("fetch_call", call.id) in Acme.log and ("hang_up", call.id) not in Acme.log
+    async with asyncio.timeout(10):
+        while ("fetch_call", call.id) not in Acme.log:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)
+    assert ("hang_up", call.id) not in Acme.log
     Acme.stands = CallStatus.ENDED
     process.exchange.call_watch.hurry()
     assert (await process.exchange.wait_for(call.reference, timeout=5)).reason is EndReason.TRANSFERRED
@@ -157,9 +160,14 @@ async def test_a_dial_that_the_carrier_has_not_named_is_given_its_time(
     process: Process, store: Store, tenant: Tenant
 ) -> None:
     rules = dict(process.exchange.call_watch.rules)
-    rules[Phase.UNCONFIRMED] = replace(RULES[Phase.UNCONFIRMED], ask_after=-29.5, hang_up_after=-29.5)  # and ring time
+    rules[Phase.UNCONFIRMED] = replace(RULES[Phase.UNCONFIRMED], ask_after=-29.2, hang_up_after=-29.2)  # and ring time
     process.exchange.call_watch.rules = rules
-    call = await left(store, tenant, id="", direction=Direction.OUTBOUND, status=CallStatus.QUEUED)
+    call = await left(
+        store, tenant, id="", direction=Direction.OUTBOUND, status=CallStatus.QUEUED, created_at=utc_now() - LONG_AGO
+    )
+    async with store.db.write() as session:  # scheduled long ago, dialled just now
+        row = update(CallRow).where(CallRow.id == parse_id("call", call.reference))
+        await session.execute(row.values(dial_claimed_at=utc_now(), updated_at=utc_now() - LONG_AGO))
     assert await process.reconciler.round() == 1
     await asyncio.sleep(0.2)
     known = await store.callbook.get(call.reference)

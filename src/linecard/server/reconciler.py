@@ -102,7 +102,10 @@ class Reconciler:
         service, adopted = self._service, 0
         for row in await service.store.claims.orphans():
             ring_time = float(row.options.get("timeout") or RING_TIME)
-            if await service.exchange.call_watch.adopt(row.reference, row.owner or "", ring_time=ring_time):
+            dialled_at = row.dial_claimed_at or row.created_at
+            if await service.exchange.call_watch.adopt(
+                row.reference, row.owner or "", ring_time=ring_time, dialled_at=dialled_at
+            ):
                 adopted += 1
                 log.warning("call %s is looked after here: the process that held it is gone", row.public_id)
         for reference in await unsettled.left_behind(service.store):
