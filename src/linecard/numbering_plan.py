@@ -27,9 +27,10 @@ EXTRA_PREMIUM = {
 """Leading digits behind a calling code."""
 
 FICTIONAL = {
-    # 555-0100 to 555-0199 in every area code but the pay-per-call ones (nationalnanpa.com, 555 line numbers), the area
-    # code 555, which nobody has, and 500-555, with which carriers and our sandboxes play outcomes.
-    "1": r"(?!900|976)[2-9]\d\d55501\d\d|555\d{7}|500555\d{4}",
+    # 555-0100 to 555-0199 in every geographic area code (nationalnanpa.com, 555 line numbers): not behind 700, 900 and
+    # 976, nor behind N11, which are services (911). Also the area code 555, which nobody has, and 500-555, with which
+    # carriers and our sandboxes play outcomes.
+    "1": r"(?!700|900|976|[2-9]11)[2-9]\d\d55501\d\d|555\d{7}|500555\d{4}",
     # ofcom.org.uk, "telephone numbers for use in TV and radio drama programmes"; the others are valid to the plan.
     "44": r"7700900\d{3}|1632960\d{3}",
     # arcep.fr, the mobile numbers of the national plan that are kept for audiovisual works.

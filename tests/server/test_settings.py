@@ -118,6 +118,7 @@ def test_a_table_is_written_as_pairs_or_as_json(written: str, monkeypatch: pytes
     [
         ("LINECARD_CALL_PER_DAY", "did you mean LINECARD_CALLS_PER_DAY?"),
         ("LINECARD_DENNY", "did you mean LINECARD_DENY?"),
+        ("LINECARD_DATABASE_URL", "did you mean LINECARD_DATABASE?"),
         ("linecard_denny", "did you mean LINECARD_DENY?"),
         ("LINECARD_PLUGIN", "did you mean LINECARD_PLUGINS?"),
         ("LINECARD_FOO", "unset it"),

@@ -43,7 +43,8 @@ def check_variables(environment: Iterable[str], settings: Iterable[str], tables:
             continue
         if name not in names and not name.startswith(within):
             first, apart, inside = name.partition("__")
-            near = get_close_matches(first, [*names, *OTHER_VARIABLES], 1, 0.75)
+            whole = sorted((one for one in names if first.startswith(f"{one}_")), key=len)  # DATABASE_URL: DATABASE
+            near = whole[-1:] or get_close_matches(first, [*names, *OTHER_VARIABLES], 1, 0.75)
             if first in names:  # a single value
                 apart = inside = ""
             raise unknown(variable, f"{PREFIX}{near[0]}{apart}{inside}" if near else None, "unset it")
