@@ -215,8 +215,10 @@ class CallWatch:
     def _arm(self, known: Watched) -> None:
         """Set the timer for the next look; during a look, at its end."""
         due = known.next_at if known.next_at is not None else known.since + self._rule(known).ask_after
-        if known.limit_at is not None and known.limit_at > known.looked_at and known.phase in call_phases.LIMITED:
-            due = min(due, known.limit_at)
+        if known.limit_at is not None and known.phase in call_phases.LIMITED:
+            limited = max(known.limit_at, known.since)  # a transfer may give a call back after its time
+            if limited > known.looked_at:
+                due = min(due, limited)
         known.due_at = due
         if known.timer is not None:
             known.timer.cancel()

@@ -590,6 +590,20 @@ def test_the_time_limit_holds_when_the_first_hang_up_fails() -> None:
     virtually(scenario())
 
 
+def test_the_time_limit_holds_for_a_call_that_a_transfer_gave_back_after_it() -> None:
+    async def scenario() -> None:
+        house = House(time_limit=40)
+        call = await bring_to(house, Phase.TALKING)
+        Asked.stands = CallStatus.ANSWERED
+        await house.exchange.transfer(call, CALLER)
+        await house.open_after(call, 70)  # the carrier has been asked about it once, and the limit has passed
+        await house.exchange.update(call.reference, lambda c: c.model_copy(update={"transfer": None}))
+        assert (await house.over(call, 70)).reason is EndReason.MAX_DURATION
+        await house.exchange.stop()
+
+    virtually(scenario())
+
+
 # --- answering -------------------------------------------------------------------------------------------------------
 
 
