@@ -274,6 +274,9 @@ async def _answer(
         except (ProviderUnavailable, RateLimited) as problem:
             wait = max(pause, (problem.retry_after or 0.0) if isinstance(problem, RateLimited) else 0.0)
             if clock() + wait > until:
+                # An answer whose reply was lost may have been heard: the call talks while we waited for that reply.
+                if await _is_answered_or_over(exchange, event.reference):
+                    return provider.acknowledge(event)
                 raise
             log.warning("%s Trying again in %.1f s.", problem, wait)
         except RequestRejected:

@@ -675,6 +675,25 @@ def test_a_rejection_that_fails_is_made_good() -> None:
     virtually(scenario())
 
 
+def test_a_call_whose_answer_was_heard_and_its_reply_lost_talks_on() -> None:
+    async def scenario() -> None:
+        house = House()
+
+        async def unanswered(event: IncomingCall, stream: StreamTarget) -> WebhookReply:
+            await house.answered(event.call)
+            await asyncio.sleep(incoming.ANSWER_PATIENCE)
+            raise DOWN
+
+        (await house.exchange.provider("main")).answer = unanswered  # type: ignore[method-assign]
+        call = await house.ring()
+        Asked.stands = CallStatus.ANSWERED
+        await house.open_after(call, incoming.ANSWER_PATIENCE + 1)
+        assert asked("hang_up") == 0
+        await house.exchange.stop()
+
+    virtually(scenario())
+
+
 @pytest.mark.parametrize("second", ["not sent", "refused"])
 def test_answering_a_call_that_is_answered_already_is_no_error(second: str) -> None:
     async def scenario() -> None:
