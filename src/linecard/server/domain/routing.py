@@ -86,7 +86,7 @@ class ServiceRouter:
             decision.route = replace(decision.route, time_limit=limit)
             await store.limits.needs_less(call.id, had=limits.granted, needs=limit)
         elif isinstance(decision.route, Forward | LeaveRinging):
-            # No agent and no media here: whoever looks after calls without a session holds it to its limit.
+            # What it has reserved. Once it is handed on, it is not ended by us (call_phases.LIMITED).
             await self._service.exchange.update(
                 call.reference, lambda known: known.model_copy(update={"time_limit": limits.granted})
             )
