@@ -383,7 +383,7 @@ class Provider(ABC):
         if response.content:
             try:
                 body = response.json()
-            except ValueError:
+            except (ValueError, RecursionError):
                 readable = False
         if response.status_code >= 400:
             code, text = self.error_detail(body) if readable and body is not None else (None, response.text[:400])

@@ -127,7 +127,10 @@ def test_what_agents_send_is_understood_in_all_its_spellings(sent: object, read:
         '{"event":"mark","mark":{}}',
         '{"event":"transcript"}',
         '{"event":"text","delta":"' + "x" * protocol.MAX_MESSAGE + '"}',
+        '{"event":"text","delta":"x","turn_id":' + "[" * 100_000 + "]" * 100_000 + "}",
+        '{"event":"media","media":{"payload":"/w=="},"more":' + '{"a":' * 50_000,
     ],
+    ids=lambda frame: repr(frame[:40]),
 )
 def test_everything_else_is_dropped(frame: bytes | str) -> None:
     assert protocol.read(frame) is None

@@ -127,7 +127,7 @@ class ChatModel:
     def _deltas(self, data: str | bytes) -> list[_Delta]:
         try:
             chunk = _decode(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as failure:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as failure:
             raise ModelFailed(self.model, "its answer is no chat completion") from failure
         if chunk.error is not None:
             raise ModelFailed(self.model, str(chunk.error))
@@ -157,6 +157,6 @@ class ChatModel:
 def _object(text: str) -> Mapping[str, Any]:
     try:
         value = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -41,6 +41,6 @@ class ChatAnalyzer:
         try:
             answer = json.loads(text[text.index("{") : text.rindex("}") + 1])
             outcome, summary = answer.get("outcome"), str(answer["summary"])
-        except (ValueError, KeyError, AttributeError) as failure:
+        except (ValueError, KeyError, AttributeError, RecursionError) as failure:
             raise ModelFailed(self._model.model, "the analysis is not the JSON asked for") from failure
         return Analysis(outcome if outcome in self._labels else None, summary, f"{self.name}:{self._model.model}")

@@ -243,7 +243,7 @@ def read(frame: bytes | str) -> AgentMessage | None:
         return None
     try:
         fields = _decode(frame)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     match fields.event:
         case "media":

@@ -84,7 +84,7 @@ class Straight:
                 return False
             if not self._outlet.send(payload, audio, self._most):
                 return False
-        except (msgspec.MsgspecError, ValueError, StreamNotOpen):
+        except (msgspec.MsgspecError, ValueError, RecursionError, StreamNotOpen):
             return False  # the ordinary way knows what to do about it
         if self._audio.turn is None:
             self._audio.sent()
