@@ -216,9 +216,8 @@ class CallWatch:
         """Set the timer for the next look; during a look, at its end."""
         due = known.next_at if known.next_at is not None else known.since + self._rule(known).ask_after
         if known.limit_at is not None and known.phase in call_phases.LIMITED:
-            limited = max(known.limit_at, known.since)  # a transfer may give a call back after its time
-            if limited > known.looked_at:
-                due = min(due, limited)
+            limit = max(known.limit_at, known.since)  # a transfer may give a call back after its time
+            due = min(due, limit if limit > known.looked_at else due)
         known.due_at = due
         if known.timer is not None:
             known.timer.cancel()
@@ -348,8 +347,7 @@ class CallWatch:
             self._again(known, rule.ask_after)
             return
         known.trouble_since = known.trouble_since or now
-        left = known.trouble_since + rule.write_off_after - now
-        if left <= 0:
+        if (left := known.trouble_since + rule.write_off_after - now) <= 0:
             await self._write_off(known, f"can be neither asked about nor hung up: {problem}")
             return
         told = (problem.retry_after or 0.0) if isinstance(problem, RateLimited) else 0.0
