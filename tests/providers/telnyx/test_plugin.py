@@ -52,6 +52,7 @@ def test_details_that_are_not_telnyx_s_are_refused_without_showing_the_key(metad
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
+        ({"base_url": "Bearer http://voice.example.com"}, "telnyx base_url is a URL"),
         ({"api_key": PUBLIC}, "telnyx api_key begins with KEY; this looks like the account's public key"),
         ({"api_key": "Bearer KEY0123"}, "give the key alone"),
         ({"api_key": "KEY0123", "public_key": "KEY0123"}, "telnyx public_key is 32 bytes.*looks like an API key"),

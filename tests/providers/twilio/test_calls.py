@@ -202,7 +202,7 @@ async def test_hanging_up_completes_the_call(provider, carrier, kit):
     assert carrier.sent == {"Status": "completed"}
 
 
-@pytest.mark.parametrize(("status", "code"), [(400, 21220), (404, 20404)])
+@pytest.mark.parametrize(("status", "code"), [(400, 21220), (404, 20404), (410, 20410)])
 async def test_hanging_up_an_ended_call_is_not_an_error(provider, carrier, kit, status, code):
     carrier.answers(status, kit.error_body(status, code, "Call is not in-progress. Cannot redirect."))
     await provider.hang_up(kit.CALL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
@@ -55,6 +56,8 @@ class TelnyxCredential(Credential):
     @field_validator("base_url")
     @classmethod
     def _without_last_slash(cls, url: str | None) -> str | None:
+        if url is not None and not re.fullmatch(r"https?://\S+", url):
+            raise ValueError(f"{cls.label('base_url')} is a URL, like https://api.telnyx.com/v2")
         return url.rstrip("/") if url else None
 
 

@@ -49,13 +49,22 @@ class TwilioCredential(Credential):
     @field_validator("auth_token", "secondary_auth_token", "api_key_secret")
     @classmethod
     def _is_no_sid(cls, secret: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-        found = SID.match(secret.get_secret_value()) if secret is not None else None
-        if found is not None:
+        text = secret.get_secret_value() if secret is not None else ""
+        if " " in text:
+            raise ValueError(f"{cls.label(str(info.field_name))} has no spaces in it: give the secret alone")
+        if found := SID.match(text):
             raise ValueError(
                 f"{cls.label(str(info.field_name))} begins with {KINDS[found[1]]}, which is no secret: "
                 "give the secret that stands beside it in the Twilio console"
             )
         return secret
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_a_url(cls, url: str | None) -> str | None:
+        if url is not None and not re.fullmatch(r"https?://\S+", url):
+            raise ValueError(f"{cls.label('base_url')} is a URL, like https://api.twilio.com")
+        return url
 
     @field_validator("api_key_secret")
     @classmethod

@@ -159,7 +159,7 @@ class TwilioProvider(Provider):
         try:
             await self._ask("hang_up", lambda client: client.calls(sid).update_async(status="completed"))
         except RequestRejected as refused:
-            if refused.code not in ALREADY_OVER and not isinstance(refused, NotFound):
+            if refused.code not in ALREADY_OVER and not isinstance(refused, NotFound) and refused.status != 410:
                 raise
 
     async def fetch_call(self, call_id: str) -> Call:
