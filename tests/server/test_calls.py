@@ -13,7 +13,7 @@ from tenants import Tenant, make_tenant
 
 from linecard.calls import CallStatus
 from linecard.server.refusals import BadCursor, IdempotencyConflict
-from linecard.server.store import CallFilter, NewCall, Store
+from linecard.server.store import CallFilter, NewCall, Store, calls
 from linecard.server.store.claims import ALIVE_SECONDS, Claims
 from linecard.server.store.models import CallRow
 
@@ -224,3 +224,138 @@ async def test_calls_are_seen_by_their_workspace_and_their_agent_only(store: Sto
     assert await store.calls.seen(tenant.workspace.id, [row.id], agent_id=tenant.agent.id) == 1
     assert await store.calls.seen(tenant.workspace.id, [row.id], agent_id=another.id) == 0
     assert await store.calls.seen(other.id, [row.id], agent_id=None) == 0
+
+
+async def test_each_filter_chooses_by_itself_and_its_ends_are_as_stated(store: Store, tenant: Tenant) -> None:
+    second = await store.lines.create(tenant.credential, "+12125550111", agent_id=tenant.agent.id)
+    first, _ = await store.calls.create(new(tenant))
+    other, _ = await store.calls.create(new(tenant, line=second, to_number="+14155550179"))
+    for row, at in ((first, NOON), (other, NOON + timedelta(hours=1))):
+        async with store.db.write() as session:
+            await session.execute(update(CallRow).where(CallRow.id == row.id).values(created_at=at))
+    incoming = await store.callbook.open(tenant.call())
+    blocked = await store.calls.find(incoming.reference)
+    assert blocked is not None
+    await store.calls.block(blocked.id)
+    for which, expected in (
+        (CallFilter(line_id=second.id), {other.id}),
+        (CallFilter(from_number=second.number), {other.id}),
+        (CallFilter(to_number="+14155550178"), {first.id}),
+        (CallFilter(direction="outbound"), {first.id, other.id}),
+        (CallFilter(stages=["ringing", "initiated"]), {first.id, other.id, blocked.id}),
+        (CallFilter(stages=["completed"]), set()),
+        (CallFilter(is_blocked=True), {blocked.id}),
+        (CallFilter(is_blocked=False), {first.id, other.id}),
+        (CallFilter(created_from=NOON, created_before=NOON + timedelta(hours=1)), {first.id}),
+        (CallFilter(created_from=NOON + timedelta(seconds=1), created_before=NOON + timedelta(hours=2)), {other.id}),
+        (CallFilter(id_prefix=first.id.hex), {first.id}),
+        (CallFilter(recorded=True), set()),
+        (CallFilter(recorded=False, line_id=second.id), {other.id}),
+    ):
+        page = await store.calls.page(tenant.workspace.id, which)
+        assert {row.id for row in page.items} == expected, which
+        assert await store.calls.total(tenant.workspace.id, which) == len(expected), which
+
+
+async def test_a_page_that_is_full_to_the_last_call_is_the_last_one(store: Store, tenant: Tenant) -> None:
+    made = [(await store.calls.create(new(tenant)))[0].id for _ in range(4)]
+    page = await store.calls.page(tenant.workspace.id, CallFilter(), limit=4)
+    assert [row.id for row in page.items] == made[::-1] and not page.has_more and page.next_cursor is None
+    first = await store.calls.page(tenant.workspace.id, CallFilter(), limit=2)
+    assert first.has_more and first.next_cursor
+    second = await store.calls.page(tenant.workspace.id, CallFilter(), limit=2, cursor=first.next_cursor)
+    assert [row.id for row in second.items] == made[1::-1] and not second.has_more
+    for _ in range(48):
+        await store.calls.create(new(tenant))
+    assert len((await store.calls.page(tenant.workspace.id, CallFilter())).items) == 50
+
+
+async def test_a_call_is_found_by_reference_and_by_the_carriers_id(store: Store, tenant: Tenant) -> None:
+    call = await store.callbook.open(tenant.call(id="leg-77"))
+    other = await store.callbook.open(tenant.call(id="leg-78"))
+    for key in (call.reference, UUID(call.reference), f"call_{call.reference}", "leg-77"):
+        found = await store.calls.find(key)
+        assert found is not None and found.reference == call.reference, key
+    assert await store.calls.find("leg-79") is None and await store.calls.find(uuid4()) is None
+    assert await store.calls.get(tenant.workspace.id, None) is None and not await store.calls.exists(None)
+    assert other.reference != call.reference
+
+
+async def test_a_call_is_made_by_this_process_and_with_all_that_was_said_of_it(store: Store, tenant: Tenant) -> None:
+    at = NOON + timedelta(days=9999)
+    said = {
+        "options": {"timeout": 20}, "webhook_url": "https://a.example/", "websocket_url": "wss://b.example/",
+        "time_limit": 60.0, "scheduled_at": at, "idempotency_key": "k", "body_hash": "h",
+    }  # fmt: skip
+    made, _ = await store.calls.create(new(tenant, **said))
+    row = await store.calls.get(tenant.workspace.id, made.id)
+    assert row is not None
+    assert {name: getattr(row, name) for name in said} == said
+    assert (row.status, row.stage, row.direction, row.owner) == ("queued", "queued", "outbound", store.owner)
+    assert (row.line_id, row.credential_id, row.provider) == (tenant.line.id, tenant.credential.id, "acme")
+    assert (row.agent_id, row.to_number, row.is_blocked) == (tenant.agent.id, "+14155550178", False)
+    assert [event.kind for event in await store.calls.events(row.id)] == ["call.created"]
+
+
+async def test_notes_are_of_that_call_and_say_when(store: Store, tenant: Tenant) -> None:
+    row, _ = await store.calls.create(new(tenant, metadata={"a": 0}))
+    other, _ = await store.calls.create(new(tenant, metadata={"a": 0}))
+    noted = await store.calls.note(row.id, details={"a": 1}, summary="short")
+    assert noted is not None and noted.updated_at > row.updated_at
+    again = await store.calls.get(tenant.workspace.id, row.id)
+    assert again is not None and (again.details, again.summary) == ({"a": 1}, "short")
+    untouched = await store.calls.get(tenant.workspace.id, other.id)
+    assert untouched is not None and (untouched.details, untouched.summary) == ({"a": 0}, None)
+    with pytest.raises(ValueError, match="not notes of a call: owner, status"):
+        await store.calls.note(row.id, status="ended", owner="me", summary="x")
+
+
+async def test_a_blocked_call_is_counted_as_such_once_and_no_agents_key_sees_it(store: Store, tenant: Tenant) -> None:
+    call = await store.callbook.open(tenant.call())
+    id_, before = UUID(call.reference), await store.calls.find(call.reference)
+    assert before is not None
+    for _ in range(2):
+        await store.calls.block(id_)
+    await store.calls.block(uuid4())
+    row = await store.calls.find(id_)
+    assert row is not None and row.is_blocked and row.updated_at > before.updated_at
+    total = store.calls.total
+    assert await total(tenant.workspace.id, CallFilter(is_blocked=True)) == 1
+    assert await total(tenant.workspace.id, CallFilter(is_blocked=False)) == 0
+    assert await store.calls.seen(tenant.workspace.id, [id_], agent_id=None) == 1
+    assert await store.calls.seen(tenant.workspace.id, [id_], agent_id=tenant.agent.id) == 0
+
+
+async def test_a_calls_log_is_its_own_in_order_and_by_kind(
+    store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row, _ = await store.calls.create(new(tenant))
+    other, _ = await store.calls.create(new(tenant))
+    for minute in (2, 1, 3):
+        store.writer.event(row.id, "note", {"n": minute}, workspace_id=tenant.workspace.id)
+    store.writer.event(other.id, "note", {"n": 9}, workspace_id=tenant.workspace.id)
+    await store.writer.flush()
+    log = await store.calls.events(row.id)
+    assert sorted(event.kind for event in log) == ["call.created", "note", "note", "note"]
+    assert [event.at for event in log] == sorted(event.at for event in log)
+    assert [event.payload["n"] for event in await store.calls.events(row.id, kind="note")] == [2, 1, 3]
+    monkeypatch.setattr(calls, "EVENTS", 2)
+    assert len(await store.calls.events(row.id)) == 2
+
+
+async def test_due_calls_are_claimed_the_longest_due_first_and_by_their_claimer(store: Store, tenant: Tenant) -> None:
+    late, _ = await store.calls.create(new(tenant, scheduled_at=NOON))
+    early, _ = await store.calls.create(new(tenant, scheduled_at=NOON - timedelta(hours=1)))
+    over, _ = await store.calls.create(new(tenant, scheduled_at=NOON - timedelta(hours=2)))
+    async with store.db.write() as session:
+        await session.execute(update(CallRow).where(CallRow.id == over.id).values(status="ended"))
+    await store.calls.create(new(tenant))  # never scheduled
+    assert await store.calls.claim_due("p1", at=NOON - timedelta(hours=1, seconds=1)) == []
+    (first,) = await store.calls.claim_due("p1", at=NOON, limit=1)
+    assert (first.id, first.owner, first.dial_claimed_at) == (early.id, "p1", NOON)
+    (second,) = await store.calls.claim_due("p2", at=NOON)
+    assert (second.id, second.owner) == (late.id, "p2")
+    assert await store.calls.claim_due("p3") == []
+    many = [(await store.calls.create(new(tenant, scheduled_at=NOON)))[0].id for _ in range(11)]
+    assert len(await store.calls.claim_due("p3")) == 10
+    assert len(await store.calls.claim_due("p3")) == 1 and many

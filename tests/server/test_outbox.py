@@ -1081,3 +1081,46 @@ async def test_cleaning_keeps_what_is_under_way_and_what_is_just_old_enough(stor
     assert await store.outbox.clean(at=utc_now() + timedelta(days=7, seconds=5)) == events
     assert await store.outbox.clean(at=later + LEASE + timedelta(days=30)) == 0
     assert await store.outbox.clean(at=later + LEASE + timedelta(days=30, seconds=1)) == 1
+
+
+async def test_what_was_under_way_to_a_subscription_that_is_gone_is_not_sent_and_says_so(
+    store: Store, tenant: Tenant
+) -> None:
+    subscription = await subscribe(store, tenant, events=["call.ended"])
+    await talked(store, tenant)
+    post = sender(store, receiver := Receiver())
+    while await store.outbox.fan_out(post._write):
+        pass
+    (mine,) = await store.outbox.claim()
+    await store.webhooks.delete(subscription)
+    await post._deliver(outbox.Post(mine))
+    assert receiver.got == [] and (await deliveries(store))[0].status == "failed"
+    async with store.db.read() as session:
+        (attempt,) = await session.scalars(select(Attempt))
+    assert (attempt.success, attempt.error_detail) == (False, "the subscription is gone")
+    assert attempt.delivery_id == mine.id
+
+
+async def test_a_delivery_that_cannot_be_noted_is_logged_and_hinders_no_stop(
+    store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await subscribe(store, tenant, events=["call.ended"])
+    await talked(store, tenant)
+    going, go_on = asyncio.Event(), asyncio.Event()
+
+    async def finish(*_: Any, **__: Any) -> bool:
+        going.set()
+        await go_on.wait()
+        raise RuntimeError("the database said no")
+
+    monkeypatch.setattr(store.outbox, "finish", finish)
+    post = sender(store, Receiver())
+    await post._round()
+    async with asyncio.timeout(5):
+        await going.wait()
+        asyncio.get_running_loop().call_later(0.01, go_on.set)
+        await post.stop()
+        while post._going:
+            await asyncio.sleep(0)
+    assert "could not be noted and will be sent again: the database said no" in caplog.text
+    assert [one.status for one in await deliveries(store)] == ["pending"]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from tenants import AcmeCredential, Tenant, make_tenant
+from tenants import AcmeCredential, Tenant, build_acme, make_tenant
 
 from linecard.credentials import Credential, CredentialSource
 from linecard.errors import NumberAlreadyAssigned, NumberNotAssigned, UnknownCredential, UnknownProvider
@@ -17,8 +19,11 @@ from linecard.numbers import SyncResult
 from linecard.registry import Line, NumberRegistry
 from linecard.server.auth import authenticate, key_in
 from linecard.server.refusals import InUse, Taken
-from linecard.server.store import Store, parse_id, public_id
-from linecard.server.store.credentials import CredentialIncomplete, DetailRefused
+from linecard.server.settings import Settings
+from linecard.server.store import Store, credentials, parse_id, public_id
+from linecard.server.store.agents import SpeechUse, handle_from
+from linecard.server.store.credentials import CredentialIncomplete, DetailRefused, masked
+from linecard.server.store.models import CredentialRow, LineRow
 
 # --- ids ------------------------------------------------------------------------------------------------------------
 
@@ -344,3 +349,296 @@ async def test_lines_of_another_workspace_are_not_there(store: Store, tenant: Te
     assert await store.lines.by_number(tenant.line.number, other.id) is None
     assert list(await store.lines.list(other.id)) == []
     assert await store.lines.exists(tenant.line.id)
+
+
+# --- each field and each condition ----------------------------------------------------------------------------------
+
+
+async def test_a_key_is_kept_with_what_was_said_of_it(store: Store, tenant: Tenant) -> None:
+    until = datetime.now(UTC) + timedelta(hours=1)
+    key, secret = await store.keys.create(
+        tenant.workspace.id, "ci", agent_id=tenant.agent.id, description="the build", created_by="ben",
+        creator_type="agent", style="oi_sk", expires_at=until,
+    )  # fmt: skip
+    (kept,) = await store.keys.list(tenant.workspace.id)
+    assert (kept.id, kept.label, kept.agent_id, kept.description) == (key.id, "ci", tenant.agent.id, "the build")
+    assert (kept.created_by, kept.creator_type, kept.expires_at) == ("ben", "agent", until)
+    assert secret.startswith("oi_sk_") and len(secret) > 40
+    assert kept.display_prefix == secret[:10] and kept.hash == hashlib.sha256(secret.encode()).hexdigest()
+    plain, other = await store.keys.create(tenant.workspace.id, "ops")
+    assert (plain.created_by, plain.creator_type, plain.description) == ("", "human", None)
+    assert plain.display_prefix == other[:15] and plain.agent_id is None and plain.expires_at is None
+
+
+async def test_a_key_ends_at_its_hour_and_not_before(store: Store, tenant: Tenant) -> None:
+    until = datetime.now(UTC) + timedelta(hours=1)
+    _, secret = await store.keys.create(tenant.workspace.id, "a", expires_at=until)
+    assert await store.keys.authenticate(secret, at=until - timedelta(seconds=1)) is not None
+    assert await store.keys.authenticate(secret, at=until) is None
+
+
+async def test_a_key_that_was_ended_stays_ended_as_of_then_and_is_still_listed(store: Store, tenant: Tenant) -> None:
+    first, _ = await store.keys.create(tenant.workspace.id, "a")
+    second, secret = await store.keys.create(tenant.workspace.id, "b")
+    ended = await store.keys.revoke(tenant.workspace.id, first.id)
+    assert ended is not None and ended.revoked_at is not None
+    again = await store.keys.revoke(tenant.workspace.id, first.id)
+    assert again is not None and again.revoked_at == ended.revoked_at
+    assert await store.keys.revoke(tenant.workspace.id, None) is None
+    assert [key.id for key in await store.keys.list(tenant.workspace.id)] == [second.id, first.id]
+    assert await store.keys.authenticate(secret) is not None
+
+
+async def test_all_keys_of_an_agent_end_and_nobody_elses(store: Store, tenant: Tenant) -> None:
+    ben = await store.agents.create(tenant.workspace.id, name="Ben")
+    theirs = [(await store.keys.create(tenant.workspace.id, "a", agent_id=ben.id))[1] for _ in range(2)]
+    _, ours = await store.keys.create(tenant.workspace.id, "b", agent_id=tenant.agent.id)
+    _, admin = await store.keys.create(tenant.workspace.id, "c")
+    await store.keys.revoke_of_agent(ben.id)
+    first = {key.id: key.revoked_at for key in await store.keys.list(tenant.workspace.id)}
+    await store.keys.revoke_of_agent(ben.id)
+    assert {key.id: key.revoked_at for key in await store.keys.list(tenant.workspace.id)} == first
+    assert [await store.keys.authenticate(secret) for secret in theirs] == [None, None]
+    assert await store.keys.authenticate(ours) is not None and await store.keys.authenticate(admin) is not None
+    another, secret = await store.keys.create(tenant.workspace.id, "d", agent_id=ben.id)
+    await store.agents.delete(ben.id)
+    assert await store.keys.authenticate(secret) is None
+    assert await store.keys.authenticate(ours) is not None and another.agent_id == ben.id
+    after = {key.id: key.revoked_at for key in await store.keys.list(tenant.workspace.id)}
+    assert {id_: after[id_] for id_ in first} == first, "those ended before stay as of then"
+
+
+async def test_the_admin_key_of_the_settings_is_no_agents_and_says_where_it_is_from(
+    store: Store, tenant: Tenant
+) -> None:
+    secret = "a-fixed-key-of-some-length-000000"
+    made = await store.keys.ensure_admin(tenant.workspace.id, secret)
+    assert (made.agent_id, made.created_by, made.label) == (None, "settings", "admin key from settings")
+    found = await store.keys.authenticate(secret)
+    assert found is not None and (found.id, found.workspace_id) == (made.id, tenant.workspace.id)
+    other = await store.keys.ensure_admin(tenant.workspace.id, secret + "1")
+    assert other.id != made.id
+
+
+async def test_handles_are_made_from_names_and_none_is_taken_twice(store: Store, tenant: Tenant) -> None:
+    names = {"Sales Line": "sales-line", " Ünder & Co. ": "nder-co", "日本": "agent", "x" * 50: "x" * 40}
+    for name, handle in names.items():
+        assert handle_from(name) == handle
+        made = await store.agents.create(tenant.workspace.id, name=name)
+        assert made.handle == f"{handle}-{made.id.hex[:6]}" and made.name == name
+    await store.agents.create(tenant.workspace.id, name="Bot", handle="bot")
+    with pytest.raises(Taken, match="bot"):
+        await store.agents.create(tenant.workspace.id, name="Bot", handle="bot")
+    with pytest.raises(ValueError, match="color, weight"):
+        await store.agents.create(tenant.workspace.id, name="Bot", weight=1, color=2, description="")
+
+
+async def test_an_agent_is_found_deleted_or_not_by_our_own_processes_only(store: Store, tenant: Tenant) -> None:
+    ben = await store.agents.create(tenant.workspace.id, name="Ben", handle="ben", description="d")
+    assert [agent.id for agent in await store.agents.list(tenant.workspace.id)] == [tenant.agent.id, ben.id]
+    before = ben.updated_at
+    changed = await store.agents.change(ben.id, name="Benjamin", settings={"a": 1})
+    assert (changed.id, changed.name, changed.description, changed.settings) == (ben.id, "Benjamin", "d", {"a": 1})
+    assert changed.updated_at > before
+    kept = await store.agents.get(tenant.workspace.id, tenant.agent.id)
+    assert kept is not None and kept.name == "Aria"
+    assert await store.agents.find(None) is None and await store.agents.get(tenant.workspace.id, None) is None
+    await store.agents.delete(ben.id)
+    gone = await store.agents.find(ben.id)
+    assert gone is not None and gone.deleted_at is not None
+    assert await store.agents.by_handle(tenant.workspace.id, "ben") is None
+    assert [agent.id for agent in await store.agents.list(tenant.workspace.id)] == [tenant.agent.id]
+
+
+async def test_agents_that_use_speech_alike_are_counted_together_and_the_deleted_not_at_all(store: Store) -> None:
+    tenant = await make_tenant(store, "+12125550155", "speaking")
+    of, voiced = tenant.workspace.id, {"synthesizer": "espeak", "recognizer": "vosk", "first_message": "Hello"}
+    for name in ("a", "b"):
+        await store.agents.create(of, name=name, settings=voiced)
+    await store.agents.create(of, name="c", settings={**voiced, "first_message": ""}, handler="app:agent")
+    await store.agents.create(of, name="d", settings={"fallback_synthesizer": "x"}, websocket_url="wss://a.example/")
+    gone = await store.agents.create(of, name="e", settings=voiced)
+    await store.agents.delete(gone.id)
+    none = dict.fromkeys(("synthesizer", "recognizer", "fallback_synthesizer", "fallback_recognizer"))
+    named = {**none, "synthesizer": "espeak", "recognizer": "vosk"}
+    found = list(await store.agents.speech())
+    expected = [
+        SpeechUse(2, of, None, False, True, named),
+        SpeechUse(1, of, None, False, False, none),
+        SpeechUse(1, of, None, True, False, {**none, "fallback_synthesizer": "x"}),
+        SpeechUse(1, of, "app:agent", False, False, named),
+    ]
+    assert sorted(found, key=repr) == sorted(expected, key=repr)
+
+
+async def test_an_agent_is_free_once_its_line_is_released(store: Store, tenant: Tenant) -> None:
+    ben = await store.agents.create(tenant.workspace.id, name="Ben")
+    await store.agents.delete(ben.id)  # another's line holds nobody
+    await store.lines.release(tenant.line.id)
+    await store.agents.delete(tenant.agent.id)
+    assert await store.agents.get(tenant.workspace.id, tenant.agent.id) is None
+
+
+async def test_a_credentials_details_are_merged_and_its_key_stays_masked(store: Store, tenant: Tenant) -> None:
+    create, change = store.credentials.create, store.credentials.change
+    said = {"account_sid": " AC5 ", "base_url": "https://a.example"}
+    row = await create(
+        tenant.workspace.id, name="x", provider="acme", api_key=" key-0123456789 ", metadata=said, trusted=True
+    )
+    assert (row.name, row.provider, row.workspace_id, row.is_default) == ("x", "acme", tenant.workspace.id, False)
+    assert (row.masked_key, row.account, row.status, row.missing) == ("…6789", "AC5", "active", [])
+    assert store.credentials.held(row) == ("key-0123456789", {"account_sid": "AC5", "base_url": "https://a.example"})
+    renamed = await change(row, name="y")
+    assert (renamed.name, renamed.version) == ("y", row.version) and renamed.updated_at > row.updated_at
+    merged = await change(row, metadata={"base_url": None, "account_sid": "AC6"}, trusted=True)
+    assert store.credentials.held(merged) == ("key-0123456789", {"account_sid": "AC6"})
+    assert (merged.name, merged.version) == ("y", row.version + 1)
+    rekeyed = await change(row, api_key="another-abcdefgh")
+    assert store.credentials.held(rekeyed) == ("another-abcdefgh", {"account_sid": "AC6"})
+    assert (rekeyed.masked_key, rekeyed.version) == ("…efgh", row.version + 2)
+    lacking = await change(row, metadata={"account_sid": None})
+    assert (lacking.status, lacking.missing, lacking.account) == ("incomplete", ["account_sid"], None)
+    untouched = await store.credentials.get(tenant.workspace.id, tenant.credential.id)
+    assert untouched is not None and (untouched.name, untouched.version) == ("carrier", tenant.credential.version)
+    assert masked("eleven-char") == "…" and masked("twelve-chars") == "…hars"
+
+
+async def test_a_credential_that_is_deleted_forgets_its_secret_and_cannot_be_changed(
+    store: Store, tenant: Tenant
+) -> None:
+    row = await store.credentials.create(
+        tenant.workspace.id, name="x", provider="acme", api_key="k" * 20, metadata={"account_sid": "AC5"}
+    )
+    await store.credentials.credential(row.public_id)
+    await store.credentials.delete(row)  # the lines of another credential hold it not
+    with pytest.raises(UnknownCredential, match=row.public_id):
+        await store.credentials.change(row, name="y")
+    with pytest.raises(UnknownCredential, match=row.public_id):
+        await store.credentials.credential(row.public_id)
+    async with store.db.read() as session:
+        gone = await session.get(CredentialRow, row.id)
+    assert gone is not None and (gone.sealed, gone.status, gone.deleted_at is None) == (b"", "deleted", False)
+    assert [one.id for one in await store.credentials.list(tenant.workspace.id)] == [tenant.credential.id]
+    assert (await store.credentials.credential(tenant.credential.public_id)).account == "AC1"
+
+
+async def test_credentials_are_listed_by_carrier_and_the_oldest_first(store: Store, tenant: Tenant) -> None:
+    second = await store.credentials.create(tenant.workspace.id, name="b", provider="acme", api_key="k" * 20)
+    listed = store.credentials.list
+    assert [row.id for row in await listed(tenant.workspace.id)] == [tenant.credential.id, second.id]
+    assert [row.id for row in await listed(tenant.workspace.id, provider="acme")] == [tenant.credential.id, second.id]
+    assert await listed(tenant.workspace.id, provider="other") == []
+    assert await store.credentials.get(tenant.workspace.id, None) is None
+
+
+async def test_a_credential_is_looked_at_again_after_a_second_and_opened_again_when_it_has_changed(
+    store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Store(store.db, store.sealer, Settings(), root=b"r" * 32, build=build_acme)
+    id_ = tenant.credential.public_id
+    first = await store.credentials.credential(id_)
+    await other.credentials.change(tenant.credential, metadata={"account_sid": "AC2"})
+    assert await store.credentials.credential(id_) is first, "used without another look"
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + credentials.FRESH + 0.01)
+    second = await store.credentials.credential(id_)
+    assert second.account == "AC2"
+    monkeypatch.setattr(time, "monotonic", lambda: now + 10 * credentials.FRESH)
+    assert await store.credentials.credential(id_) is second, "it is not built anew without need"
+
+
+async def test_a_line_is_kept_with_its_credentials_workspace_and_carrier(store: Store, tenant: Tenant) -> None:
+    made = await store.lines.create(
+        tenant.credential, "+12125550160", agent_id=tenant.agent.id, friendly_name="desk", status="inactive"
+    )
+    kept = await store.lines.get(tenant.workspace.id, made.id)
+    assert kept is not None
+    assert (kept.workspace_id, kept.credential_id, kept.provider) == (tenant.workspace.id, tenant.credential.id, "acme")
+    assert (kept.number, kept.friendly_name, kept.status) == ("+12125550160", "desk", "inactive")
+    with pytest.raises(NumberNotAssigned, match="60"):
+        await store.lines.lookup("+12125550160")
+    assert [one.number for one in await store.lines.lines()] == [tenant.line.number], "in service only"
+    with pytest.raises(NumberNotAssigned):
+        await store.lines.unassign("+12125550160")
+    with pytest.raises(ValueError, match="not fields of a line: color, weight"):
+        await store.lines.create(tenant.credential, "+1", weight=1, color=1, agent_id=None)
+    with pytest.raises(ValueError, match="not fields of a line: color, weight"):
+        await store.lines.change(made.id, weight=1, color=1)
+    with pytest.raises(Taken, match="number"):
+        await store.lines.create(tenant.credential, "+12125550160")
+    before = kept.updated_at
+    changed = await store.lines.change(made.id, friendly_name="front")
+    assert (changed.id, changed.friendly_name) == (made.id, "front") and changed.updated_at > before
+    other = await store.lines.get(tenant.workspace.id, tenant.line.id)
+    assert other is not None and other.friendly_name != "front"
+
+
+async def test_lines_are_listed_by_agent_and_credential_the_oldest_first(store: Store, tenant: Tenant) -> None:
+    ben = await store.agents.create(tenant.workspace.id, name="Ben")
+    account = await store.credentials.create(
+        tenant.workspace.id, name="b", provider="acme", api_key="k" * 20, metadata={"account_sid": "AC2"}
+    )
+    second = await store.lines.create(tenant.credential, "+12125550161", agent_id=ben.id)
+    third = await store.lines.create(account, "+12125550162", agent_id=ben.id)
+    gone = await store.lines.create(account, "+12125550163", agent_id=ben.id)
+    await store.lines.release(gone.id)
+
+    async def listed(**asked: Any) -> list[Any]:
+        return [one.id for one in await store.lines.list(tenant.workspace.id, **asked)]
+
+    assert await listed() == [tenant.line.id, second.id, third.id]
+    assert await listed(agent_id=ben.id) == [second.id, third.id]
+    assert await listed(credential_id=tenant.credential.id) == [tenant.line.id, second.id]
+    assert await listed(agent_id=ben.id, credential_id=account.id) == [third.id]
+
+
+async def test_a_line_exists_for_others_and_a_released_one_is_history(store: Store, tenant: Tenant) -> None:
+    other = await store.workspaces.create("other")
+    exists = store.lines.exists
+    assert await exists(tenant.line.id) and await exists(tenant.line.id, outside=other.id)
+    assert not await exists(tenant.line.id, outside=tenant.workspace.id)
+    assert not await exists(None) and not await exists(tenant.agent.id)
+    await store.lines.release(tenant.line.id)
+    assert await exists(tenant.line.id)
+    async with store.db.read() as session:
+        first = await session.get(LineRow, tenant.line.id)
+    assert first is not None and first.status == "released" and first.released_at is not None
+    await store.lines.release(tenant.line.id)
+    async with store.db.read() as session:
+        again = await session.get(LineRow, tenant.line.id)
+    assert again is not None and again.released_at == first.released_at
+    assert await store.lines.get(tenant.workspace.id, tenant.line.id) is None
+    assert await store.lines.get(tenant.workspace.id, None) is None
+
+
+async def test_an_active_line_comes_before_one_that_is_only_held(store: Store, tenant: Tenant) -> None:
+    other = await make_tenant(store, "+12125550101", "other")
+    number = "+12125550164"
+    held = await store.lines.create(other.credential, number, status="inactive")
+    active = await store.lines.create(tenant.credential, number)
+    assert [row.id for row in await store.lines.held(number)] == [active.id, held.id]
+    found = [await store.lines.by_number(number, of) for of in (None, other.workspace.id, tenant.workspace.id)]
+    assert [row.id if row is not None else None for row in found] == [active.id, held.id, active.id]
+    await store.lines.unassign(number)
+    assert [row.id for row in await store.lines.held(number)] == [held.id]
+    async with store.db.read() as session:
+        gone = await session.get(LineRow, active.id)
+    assert gone is not None and gone.status == "released" and gone.released_at is not None
+
+
+async def test_what_was_set_for_a_number_is_of_the_agent_it_was_set_for(store: Store, tenant: Tenant) -> None:
+    ben = await store.agents.create(tenant.workspace.id, name="Ben")
+    await store.lines.change(tenant.line.id, call_handling={"incoming_call_action": "auto_reject"}, status="inactive")
+    await store.lines.assign(line(tenant))
+    same = await store.lines.get(tenant.workspace.id, tenant.line.id)
+    assert same is not None and same.status == "active"
+    assert same.call_handling == {"incoming_call_action": "auto_reject"}
+    await store.lines.assign(line(tenant, agent_id=ben.public_id))
+    moved = await store.lines.get(tenant.workspace.id, tenant.line.id)
+    assert moved is not None and (moved.agent_id, moved.call_handling) == (ben.id, {})
+    nobody = "crd_" + "0" * 32
+    with pytest.raises(UnknownCredential, match=nobody):
+        await store.lines.assign(line(tenant, "+12125550169", credential_id=nobody))
+    other = await make_tenant(store, "+12125550101", "other")
+    with pytest.raises(NumberAlreadyAssigned, match=tenant.credential.public_id):
+        await store.lines.assign(line(other, tenant.line.number))
