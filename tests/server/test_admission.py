@@ -128,3 +128,32 @@ async def test_scheduled_calls_without_room_hold_up_nobody_behind_them(
     line = await store.lines.create(account, "+12125550102", agent_id=tenant.agent.id)
     behind = await made(store, tenant, line, scheduled_at=utc_now() - timedelta(minutes=1))
     assert [call.id for call in await Scheduler(at)._due()] == [behind.id]
+
+
+async def test_a_call_is_dialled_by_one_and_not_at_all_once_it_is_over(store: Store, tenant: Tenant) -> None:
+    at = desk(store, max_concurrent=5)
+    call, over = await made(store, tenant), await made(store, tenant)
+    assert await take_room(at, call)
+    assert not await take_room(at, call)
+    await change(store, over.id, status="ended")
+    assert not await take_room(at, over)
+    row = await store.calls.find(call.id)
+    assert row is not None and row.owner == store.owner and row.dial_claimed_at is not None
+
+
+@pytest.mark.parametrize(("pace", "window"), [(2.0, 1.0), (0.5, 2.0)])
+async def test_the_pace_is_of_the_last_second_or_of_as_long_as_one_call_may_take(
+    store: Store, tenant: Tenant, pace: float, window: float
+) -> None:
+    at = desk(store, calls_per_second=pace)
+    before = [await made(store, tenant) for _ in range(max(1, int(pace)))]
+    for call in before:
+        assert await take_room(at, call)
+        await change(store, call.id, dial_claimed_at=utc_now() - timedelta(seconds=window - 0.5))
+    late = await made(store, tenant)
+    with pytest.raises(NoRoom, match=f"{pace:g} calls per second on this credential") as no:
+        await take_room(at, late)
+    assert no.value.retry_after == window
+    for call in before:
+        await change(store, call.id, dial_claimed_at=utc_now() - timedelta(seconds=window + 0.1))
+    assert await take_room(at, late)
