@@ -157,3 +157,14 @@ async def test_the_pace_is_of_the_last_second_or_of_as_long_as_one_call_may_take
     for call in before:
         await change(store, call.id, dial_claimed_at=utc_now() - timedelta(seconds=window + 0.1))
     assert await take_room(at, late)
+
+
+@pytest.mark.parametrize("whose", ["credential", "number"])
+async def test_a_call_that_is_over_gives_its_place_back(store: Store, tenant: Tenant, whose: str) -> None:
+    at = desk(store, **{"max_concurrent" if whose == "credential" else "max_concurrent_per_number": 1})
+    first, second = await made(store, tenant), await made(store, tenant)
+    assert await take_room(at, first)
+    with pytest.raises(NoRoom, match=f"1 calls at once on this {whose}"):
+        await take_room(at, second)
+    await change(store, first.id, status="ended")
+    assert await take_room(at, second)
