@@ -67,7 +67,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "store": (
         " ".join(f"{STORE}/{name}.py" for name in ("agents", "calls", "credentials", "keys", "lines", "receivers")),
         "tests/server/test_tenancy.py tests/server/test_workspaces_apart.py tests/server/test_calls.py "
-        "tests/server/test_callbook.py",
+        "tests/server/test_callbook.py tests/server/test_outbox.py",
     ),
 }
 
