@@ -100,7 +100,9 @@ class UnknownSpeechEngine(ConfigurationError):
     """No installed plugin brings this speech engine."""
 
     shipped_by: Mapping[str, str] = {
+        "deepgram": "linecard-speech-deepgram",
         "espeak": "linecard-speech-local",
+        "openai": "linecard-speech-openai",
         "pocketsphinx": "linecard-speech-local",
         "silero": "linecard-speech-local",
     }
@@ -109,10 +111,11 @@ class UnknownSpeechEngine(ConfigurationError):
         self.name = name
         self.known = tuple(sorted(known))
         have = ", ".join(self.known) or "none"
-        shipper = self.shipped_by.get(name, f"linecard-speech-{name}")
+        shipper = self.shipped_by.get(name)
+        install = f"{shipper}, which ships it" if shipper else f"its plugin, by convention linecard-speech-{name}"
         super().__init__(
             f"no speech engine named {name!r} is installed (installed: {have}). "
-            f"Install {shipper}, which ships it: docs/quickstart.md says from where"
+            f"Install {install}: docs/quickstart.md says from where"
         )
 
 

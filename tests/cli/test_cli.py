@@ -66,6 +66,21 @@ def test_an_unknown_command_is_named_with_the_near_one(
     assert capsys.readouterr().err.startswith(said)
 
 
+@pytest.mark.parametrize(
+    "before",
+    [["--url", "http://127.0.0.1:1", "--key", "k"], ["--json", "--url=http://127.0.0.1:1", "--key=k"]],
+)
+def test_options_of_every_command_may_stand_before_it(before: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*before, "calls", "ls"]) == 1
+    assert "nobody answers at http://127.0.0.1:1" in capsys.readouterr().err
+
+
+def test_options_before_the_command_stay_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--url", "http://127.0.0.1:1", "--key", "k", "agents", "set", "--", "aria", "speed=1"]) == 1
+    assert "nobody answers at http://127.0.0.1:1" in capsys.readouterr().err
+    assert cli.main(["--url"]) == 2
+
+
 @pytest.mark.parametrize("word", cli.COMMANDS)
 def test_every_word_says_what_it_is_for_in_plain_words(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as done:

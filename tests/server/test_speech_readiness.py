@@ -101,6 +101,7 @@ async def test_an_agent_whose_engine_has_no_key_is_told_of_everywhere_and_its_ca
         mine = await at.equip(provider, handler="repeat", synthesizer="cloud", recognizer="cloud")
         (warning,) = mine["agent"]["warnings"]
         assert "declined" in warning and "'cloud'" in warning and "api_key: Field required" in warning
+        assert "linecard engines" in warning
 
         told = await explained(at, provider)
         assert told["outcome"] == "reject" and "api_key" in told["why"]
@@ -113,7 +114,7 @@ async def test_an_agent_whose_engine_has_no_key_is_told_of_everywhere_and_its_ca
         assert ready["status"] == "degraded" and ready["problems"] == {} and "1 agent(s)" in ready["degraded"]["speech"]
 
         done = await ended(at, await at.ring(mine["number"]))
-        assert (done["status"], done["end_reason"], done["answered_at"]) == ("failed", "rejected", None)
+        assert (done["status"], done["end_reason"], done["answered_at"]) == ("failed", "agent_error", None)
         events = await at.until(
             f"/v1/calls/{done['id']}/events",
             lambda seen: any(one["event"] == "call.routed" for one in seen["items"]),
@@ -175,7 +176,7 @@ async def test_an_agent_with_a_socket_is_in_doubt_until_it_says_that_it_does_its
         assert "unless it does its own speech" in mine["agent"]["warnings"][0]
         assert (await at.ask("GET", "/readyz"))["status"] == "ready"
         done = await ended(at, await at.ring(mine["number"]))
-        assert (done["end_reason"], len(leaves_it.calls)) == ("rejected", 1)
+        assert (done["end_reason"], len(leaves_it.calls)) == ("agent_error", 1)
         await at.ask("PATCH", f"/v1/agents/{mine['agent']['id']}", json={"websocket_url": does_it.url})
         rung = await at.ring(mine["number"])
         async with asyncio.timeout(10):

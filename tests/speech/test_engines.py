@@ -66,10 +66,14 @@ def no_installed_plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("name", "distribution"),
-    [("espeak", "linecard-speech-local"), ("deepgram", "linecard-speech-deepgram"), ("acme", "linecard-speech-acme")],
+    [
+        ("espeak", "linecard-speech-local, which ships it"),
+        ("deepgram", "linecard-speech-deepgram, which ships it"),
+        ("acme", "its plugin, by convention linecard-speech-acme"),  # or a misspelt name: who ships it is not known
+    ],
 )
 def test_an_unknown_engine_says_what_to_install(name: str, distribution: str) -> None:
-    with pytest.raises(UnknownSpeechEngine, match=f"Install {distribution}, which ships it"):
+    with pytest.raises(UnknownSpeechEngine, match=f"Install {distribution}:"):
         get_speech_engine(name)
 
 

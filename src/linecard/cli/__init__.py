@@ -56,9 +56,23 @@ def help_text() -> str:
     return f"usage: linecard COMMAND [...]\n\n{words}\n\n{more}"
 
 
+def _command_first(words: Sequence[str]) -> list[str]:
+    """``linecard --url URL calls ls`` as ``linecard calls ls --url URL``: the options of every command may stand first."""
+    rest = list(words)
+    first: list[str] = []
+    while rest and rest[0].partition("=")[0] in ("--url", "--key", "--direct", "--json"):
+        first += [option := rest.pop(0)]
+        if option in ("--url", "--key") and rest:
+            first += [rest.pop(0)]
+    if not rest:
+        return first
+    end = rest.index("--") if "--" in rest else len(rest)
+    return [*rest[:end], *first, *rest[end:]]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it did its work, 1 when the answer is no, 2 when it was asked wrongly."""
-    word, *rest = [*(sys.argv[1:] if argv is None else argv), ""]
+    word, *rest = [*_command_first(sys.argv[1:] if argv is None else argv), ""]
     if word in ("", "-h", "--help", "help"):
         print(help_text())
         return 0 if word else 2

@@ -54,7 +54,7 @@ async def verify(client: Client, asked: Namespace) -> int:
 
 async def rm(client: Client, asked: Namespace) -> None:
     await client.delete(f"{ROOT}/{asked.engine}")
-    say(asked, f"{asked.engine}: this workspace's settings are forgotten", {"deleted": asked.engine})
+    say(asked, f"{asked.engine}: this workspace's settings are deleted", {"deleted": asked.engine})
 
 
 def named(text: str) -> tuple[str, Any]:

@@ -75,7 +75,7 @@ async def _speech(service: Service, caller: Caller) -> list[Finding]:
             found.append(Finding("engine", one.name, one.name, why_not is None, why_not or ready))
     for agent in await service.store.agents.list(caller.workspace_id):
         if (lacks := await speech_readiness.lacking(service, agent)) is not None:
-            found.append(Finding("agent", agent.public_id, agent.name, False, f"its calls are declined: {lacks}"))
+            found.append(Finding("agent", agent.public_id, agent.name, False, speech_readiness.declined(lacks)))
         elif (unsure := await speech_readiness.doubt(service, agent)) is not None:
             found.append(Finding("agent", agent.public_id, agent.name, None, unsure))
     return found

@@ -47,12 +47,12 @@ class Forbidden(Refusal):
 
 
 class Unknown(Refusal):
-    """There is no such thing for this caller. ``kind`` is its name: call, agent, number ..."""
+    """There is no such thing for this caller. ``kind`` is its name: call, agent, number ...; ``why`` what is known."""
 
-    def __init__(self, kind: str, *, foreign: bool = False) -> None:
+    def __init__(self, kind: str, *, foreign: bool = False, why: str = "") -> None:
         self.kind = kind
         self.foreign = foreign
-        super().__init__(f"no such {kind}: check the id, and that the key is of the right workspace")
+        super().__init__(f"no such {kind}: {why or 'check the id, and that the key is of the right workspace'}")
 
 
 class Invalid(Refusal):

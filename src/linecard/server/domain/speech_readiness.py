@@ -48,6 +48,11 @@ async def doubt(service: Service, agent: Agent) -> str | None:
     return f"unless it does its own speech, its calls are declined: {lacks}" if lacks is not None else None
 
 
+def declined(lacks: str) -> str:
+    """What is told to whoever can mend it."""
+    return f"its calls are declined: {lacks} (linecard engines ls|set: what is installed, and its settings)"
+
+
 async def refuse_unready(
     service: Service, agent: Agent, *, socket: bool | None = None, overrides: Mapping[str, Any] | None = None
 ) -> None:
@@ -60,7 +65,7 @@ async def warnings(service: Service, agent: Agent) -> list[str]:
     """What whoever sets the agent up should hear; none when all is well."""
     await service.staff.started(agent, STARTING)
     if (lacks := await lacking(service, agent)) is not None:
-        return [f"its calls are declined: {lacks}"]
+        return [declined(lacks)]
     unsure = await doubt(service, agent)
     return [unsure] if unsure is not None else []
 
