@@ -57,7 +57,7 @@ def help_text() -> str:
 
 
 def _command_first(words: Sequence[str]) -> list[str]:
-    """``linecard --url URL calls ls`` as ``linecard calls ls --url URL``: the options of every command may stand first."""
+    """``linecard --url URL calls ls`` as ``linecard calls ls --url URL``: options of every command may stand first."""
     rest = list(words)
     first: list[str] = []
     while rest and rest[0].partition("=")[0] in ("--url", "--key", "--direct", "--json"):

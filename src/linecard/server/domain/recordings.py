@@ -48,7 +48,7 @@ async def of_call(service: Service, caller: Caller, call_id: str | UUID) -> tupl
     call = await call_control.get(service, caller, call_id)
     recording = await finished(service, call)
     if recording is None:
-        raise Unknown("recording", why="the call was not recorded (enable_recording), or its recording is not ready yet")
+        raise Unknown("recording", why="the call was not recorded (enable_recording), or the file is not ready yet")
     return call, recording
 
 
