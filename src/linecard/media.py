@@ -1,7 +1,7 @@
 """One media socket, from its ticket to the end of the call.
 
-A handler that returns has said what it had to say: it is heard out, then the call is hung up. A handler that fails
-ends the call too: a caller is never left in silence, and a carrier leg never goes on billing unattended. A stream
+When a handler returns, its queued audio finishes playing, then the call is hung up. A handler that fails ends the call
+too: a caller is never left in silence, and a carrier leg never goes on billing unattended. A stream
 that ends tells nothing about the call: what becomes of it then is in ``call_watch.py``, and so is the time limit.
 """
 

@@ -163,7 +163,7 @@ class AgentCall(Door):
 
     async def listen(self, timeout: float | None = None) -> CallerTurn | None:
         """The next thing the caller says; None when the call is over, or nobody began to speak within ``timeout``
-        seconds. Who has begun is heard out."""
+        seconds. A caller who has begun to speak may finish."""
         conversation = self._conversation
         if conversation is None or (self.ended and not self._turns):
             return None

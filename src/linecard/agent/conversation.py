@@ -196,7 +196,7 @@ class Conversation:
                 return
 
     async def _leave(self) -> None:
-        """The agent has said what it had to say: it is heard out."""
+        """The agent is done: its queued speech finishes playing, then the call ends."""
         await self.speaker.idle()
         await self._drained(EndReason.AGENT_HANGUP)
 

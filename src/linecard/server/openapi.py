@@ -28,7 +28,7 @@ STATUSES = {
     500: "A bug of ours; the request id finds it in the log",
     501: "This carrier, or this service, does not do that",
     502: "The carrier refused or failed",
-    503: "Not now: shutting down, overloaded, or the database is away",
+    503: "Not now: shutting down, overloaded, or the database is unavailable",
     504: "The carrier did not answer in time",
 }
 PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")

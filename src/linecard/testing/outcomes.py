@@ -62,7 +62,7 @@ OUTCOMES: dict[str, Outcome] = {
 }
 
 GONE_NUMBER = "+15005550120"
-"""Found by search, but somebody else was faster when it is bought."""
+"""Found by search; buying it fails, as if someone else had bought it first."""
 
 PENDING_NUMBER = "+15005550121"
 """Its order stays pending for a while, with carriers whose orders are asynchronous."""

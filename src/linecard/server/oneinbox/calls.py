@@ -179,7 +179,7 @@ async def web_call(asked: Asked[None, None]) -> None:
 
 ROOT = "/v1/calls"
 ONE = ROOT + "/{call_id}"
-IDEMPOTENCY = {"Idempotency-Key": "The same key and body within 24 hours is the same call: nobody is rung twice"}
+IDEMPOTENCY = {"Idempotency-Key": "The same key and body within 24 hours is the same call: nobody is called twice"}
 
 ENDPOINTS = [
     Endpoint("POST", ROOT, create, "Ring somebody", CallSent, answer=CallShown, status=201, headers=IDEMPOTENCY,
