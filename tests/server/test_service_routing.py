@@ -68,6 +68,18 @@ async def test_auto_reject_declines_without_asking_anybody(provider: str, tmp_pa
         assert (await at.service.store.limits.snapshot(await workspace(at))).calls_used == 0
 
 
+async def test_a_number_of_an_agent_without_a_socket_can_decline_calls_and_take_them_again(tmp_path: Path) -> None:
+    async with running(tmp_path) as at:
+        mine = await at.equip("twilio")
+        [number] = await at.ask("GET", "/api/v1/phone/numbers")
+        path = f"/api/v1/phone/numbers/{number['id']}"
+        await at.ask("PATCH", path, json={"incoming_call_action": "auto_reject"})
+        assert (await outcome(at, mine["number"]))[0]["end_reason"] == "rejected"
+        await at.ask("PATCH", path, json={"incoming_call_action": number["incoming_call_action"]})
+        rung = await at.ring(mine["number"])
+        await at.until(f"/v1/calls/{rung['call_id']}", lambda seen: seen["status"] == "in_progress")
+
+
 @pytest.mark.parametrize("provider", CARRIERS)
 async def test_two_calls_at_once_share_the_days_minutes(provider: str, tmp_path: Path) -> None:
     async with running(tmp_path, minutes_per_day=0.05, max_duration_seconds=2) as at, agent_server() as agent:

@@ -69,7 +69,10 @@ async def apply(service: Service, caller: Caller, agent: Agent, body: Handling) 
 
 async def apply_to_number(service: Service, agent: Agent, line: LineRow, fields: dict[str, Any]) -> LineRow:
     """Change how this number's calls are taken, and no other's; ``fields`` as from :func:`changes`."""
-    _need_socket(agent, {**_held(call_handling(agent, line)), **fields})
+    theirs = call_handling(agent)
+    # An agent that answers without a socket of its own, by the service's speech, may be given its number back.
+    if theirs.incoming_call_action not in (None, "auto_accept") or theirs.websocket_url:
+        _need_socket(agent, {**_held(call_handling(agent, line)), **fields})
     own = await numbers.handled(service, agent, line.call_handling, fields)
     return await service.store.lines.change(line.id, call_handling=own)
 
