@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import random
 import signal
@@ -222,6 +223,7 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=1)
     chosen = options.parse_args()
     random.seed(chosen.seed)
+    logging.disable(logging.CRITICAL)  # requests that a kill cuts off
     rows, figures = [], {}
     with contextlib.ExitStack() as stack:
         for name in [chosen.database] if chosen.database else ["sqlite", "postgresql"]:
