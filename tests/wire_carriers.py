@@ -354,6 +354,8 @@ class World:
             return
         if leg.stream is not None and leg.stream.open and self.serving is not None:
             self.violations.append(f"a call that talks was hung up {self.now - leg.began:.0f} s after it began")
+        if "unanswered" in self.plan.mishaps or self.plan.dies_after is not None:
+            return  # a dial of unknown outcome is given up a minute after its ring time, queued or not
         patience = self.plan.ring_time + self.plan.queued_for
         if leg.outbound and leg.state in ("queued", "ringing") and self.now - leg.began < patience:
             self.violations.append(f"a dial was hung up that still {leg.state}")
