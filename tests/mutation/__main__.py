@@ -37,7 +37,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "call_watch": ("src/linecard/call_watch.py", "tests/core/test_call_watch.py"),
     "exchange": (
         "src/linecard/exchange.py",
-        "tests/core/test_exchange.py tests/core/test_asgi.py tests/core/test_transfers.py",
+        "tests/core/test_commands.py tests/core/test_exchange.py tests/core/test_transfers.py",
     ),
     "incoming": (
         "src/linecard/incoming.py src/linecard/routing.py src/linecard/call_progress.py",

@@ -1,0 +1,528 @@
+"""What the exchange asks of a carrier: each argument arrives, and each answer is taken for what it says."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+from core.conftest import CALLER, OURS, connect, echo, post, ring, ticket_in
+from fake_carriers import CommandProvider, FakeCredential, InlineProvider, TrunkProvider
+
+from linecard import (
+    Call,
+    CallStatus,
+    EndReason,
+    Exchange,
+    Line,
+    MediaSession,
+    MemoryNumberRegistry,
+    NumberQuery,
+    OwnedNumber,
+    PendingOrder,
+    Policy,
+    SyncResult,
+)
+from linecard.errors import (
+    AuthenticationFailed,
+    ConfigurationError,
+    InsufficientFunds,
+    LimitReached,
+    LinecardError,
+    NumberAlreadyAssigned,
+    NumberRejected,
+    PermissionDenied,
+    ProviderError,
+    ProviderUnavailable,
+    RateLimited,
+    RequestRejected,
+    UnknownAgent,
+    UnknownCall,
+)
+from linecard.exchange import CARRIER_GRACE
+
+ANOTHER = "+14155550102"
+
+
+def made(**options: Any) -> Exchange:
+    return Exchange(
+        **{
+            "registry": MemoryNumberRegistry(),
+            "credentials": {"main": FakeCredential(), "other": FakeCredential(provider="command")},
+            "public_url": "https://voice.example.com",
+            "secret": "x" * 32,
+            **options,
+        }
+    )
+
+
+def logged(what: str, provider: type[InlineProvider] = InlineProvider) -> list[tuple[Any, ...]]:
+    return [entry for entry in provider.log if entry[0] == what]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Any, ...]]:
+    """The last arguments of each command that the fake carriers do not have of themselves."""
+    seen: dict[str, tuple[Any, ...]] = {}
+
+    def command(name: str, answer: Any) -> None:
+        async def run(self: object, *given: Any, **named: Any) -> Any:
+            seen[name] = (*given, *named.items())
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        monkeypatch.setattr(InlineProvider, name, run)
+
+    ended = Call(
+        id="out-1", provider="inline", direction="outbound", from_=OURS, to=CALLER, status=CallStatus.ENDED,  # type: ignore[arg-type]
+        reason=EndReason.BUSY,
+    )  # fmt: skip
+    command("buy_number", OwnedNumber(number=OURS, provider="inline", id="n-1"))
+    command("list_numbers", [OwnedNumber(number=OURS, provider="inline", id="n-1")])
+    command("fetch_order", PendingOrder(id="o-1", number=OURS, provider="inline"))
+    command("release_number", None)
+    command("start_recording", "rec-1")
+    command("stop_recording", None)
+    command("fetch_call", ended)
+    command("transfer", None)
+    return seen
+
+
+async def dialled(exchange: Exchange, credential: str = "main", **options: Any) -> Call:
+    exchange.agents = exchange.agents or echo
+    await exchange.assign(OURS, agent_id="a", credential_id=credential)
+    return await exchange.dial(from_=OURS, to=CALLER, **options)
+
+
+# --- an exchange -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("voice.example.com", "must be like"),
+        ("ftp://voice.example.com", "must be like"),
+        ("https://", "must be like"),
+        ("https:///path", "must be like"),
+        ("https://voice.example.com?a=1", "must be like"),
+        ("https://voice.example.com#top", "must be like"),
+        ("https://user@voice.example.com", "user or password"),
+        ("https://:secret@voice.example.com", "user or password"),
+        ("http://voice.example.com", "must be https"),
+        ("http://10.0.0.1", "must be https"),
+    ],
+)
+def test_a_public_url_that_carriers_could_not_use_is_refused(url: str, why: str) -> None:
+    with pytest.raises(ConfigurationError, match=why):
+        made(public_url=url)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+async def test_loopback_needs_no_https_and_a_path_is_kept(host: str, fake_plugins: None) -> None:
+    exchange = made(public_url=f"http://{host}:8080/voice/", agents=echo)
+    assert exchange.webhook_url("inline", "main") == f"http://{host}:8080/voice/inline/main"
+    call = await dialled(exchange)
+    [(_, request)] = logged("dial")
+    assert request.stream.url.startswith(f"ws://{host}:8080/voice/media/")
+    assert request.status_url == exchange.status_url(call)
+    await exchange.stop()
+
+
+async def test_options_of_an_exchange_are_its_own(fake_plugins: None) -> None:
+    one, two = made(time_limit=7.0, settle=3.0, owner="process-1"), made()
+    assert (one.time_limit, one.settle, one.owner) == (7.0, 3.0, "process-1")
+    assert two.owner and two.owner != made().owner and (two.time_limit, two.started) == (None, False)
+
+
+# --- numbers ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_search_takes_a_query_or_its_fields(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    queries: list[NumberQuery] = []
+
+    async def search(self: object, query: NumberQuery) -> list[Any]:
+        queries.append(query)
+        return []
+
+    monkeypatch.setattr(InlineProvider, "search_numbers", search)
+    await exchange.search_numbers(NumberQuery(country="CA"), credential_id="main")
+    await exchange.search_numbers(credential_id="main", country="GB", limit=3)
+    assert [(query.country, query.limit) for query in queries][1] == ("GB", 3) and queries[0].country == "CA"
+
+
+async def test_a_bought_number_is_assigned_when_an_agent_was_named(
+    exchange: Exchange, asked: dict[str, tuple[Any, ...]]
+) -> None:
+    exchange.agents = {"a": echo}
+    with pytest.raises(UnknownAgent):
+        await exchange.buy_number(OURS, credential_id="main", agent_id="nobody")
+    assert "buy_number" not in asked
+    await exchange.buy_number(OURS, credential_id="main")
+    assert asked["buy_number"] == (OURS, ("timeout", 30.0)) and await exchange.registry.lines() == []
+    await exchange.buy_number(OURS, credential_id="main", agent_id="a", timeout=3.0)
+    [line] = await exchange.registry.lines()
+    assert asked["buy_number"] == (OURS, ("timeout", 3.0))
+    assert (line.number, line.agent_id, line.credential_id) == (OURS, "a", "main")
+
+
+async def test_a_number_whose_order_is_pending_is_not_assigned(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = PendingOrder(id="o-1", number=OURS, provider="inline")
+
+    async def buy(self: object, number: str, *, timeout: float) -> PendingOrder:
+        return order
+
+    monkeypatch.setattr(InlineProvider, "buy_number", buy)
+    exchange.agents = echo
+    assert await exchange.buy_number(OURS, credential_id="main", agent_id="a") == order
+    assert await exchange.registry.lines() == []
+
+
+async def test_orders_and_lists_are_the_carriers(exchange: Exchange, asked: dict[str, tuple[Any, ...]]) -> None:
+    order = PendingOrder(id="o-1", number=OURS, provider="inline")
+    assert await exchange.fetch_order(order, credential_id="main") == order and asked["fetch_order"] == ("o-1",)
+    assert [number.id for number in await exchange.list_numbers("main")] == ["n-1"]
+
+
+async def test_releasing_a_number_ends_its_line_unless_the_line_is_another_credentials(
+    exchange: Exchange, asked: dict[str, tuple[Any, ...]]
+) -> None:
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    await exchange.assign(ANOTHER, agent_id="a", credential_id="other")
+    await exchange.release_number(ANOTHER, credential_id="main")
+    assert asked["release_number"] == (ANOTHER,) and len(await exchange.registry.lines()) == 2
+    await exchange.release_number(OURS, credential_id="main")
+    assert [line.number for line in await exchange.registry.lines()] == [ANOTHER]
+    await exchange.release_number("+14155550103", credential_id="main")
+    assert asked["release_number"] == ("+14155550103",), "a number without a line too"
+
+
+async def test_reassigning_without_configuring_keeps_what_the_carrier_was_told(exchange: Exchange) -> None:
+    first = await exchange.assign(OURS, agent_id="a", credential_id="main")
+    again = await exchange.assign(OURS, agent_id="b", credential_id="main", configure=False)
+    assert first.sync is not None and again.sync == first.sync and again.agent_id == "b"
+    assert len(logged("configure")) == 1
+    with pytest.raises(NumberAlreadyAssigned, match="main"):
+        await exchange.assign(OURS, agent_id="a", credential_id="other", configure=False)
+
+
+async def test_a_number_the_carrier_will_not_let_go_is_said_without_its_digits(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def keep(self: object, number: str, *, webhook_url: str) -> SyncResult:
+        return SyncResult(ok=False, message=f"kept, in spite of {webhook_url}")
+
+    monkeypatch.setattr(InlineProvider, "unconfigure_number", keep)
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    await exchange.unassign(OURS)
+    assert "kept, in spite of https://voice.example.com/inline/main" in caplog.text and OURS not in caplog.text
+    assert await exchange.registry.lines() == []
+
+
+# --- dialling --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_dial_says_who_rings_whom_how_long_and_where_to_report(exchange: Exchange) -> None:
+    exchange.agents = {"a": echo, "b": echo}
+    before = datetime.now(UTC)
+    call = await dialled(
+        exchange, agent_id="b", reference="r-1", custom={"order": "7"}, time_limit=60.0, timeout=20, record=True
+    )
+    [(_, request)] = logged("dial")
+    assert (request.from_, request.to, request.reference) == (OURS, CALLER, "r-1")
+    assert (request.timeout, request.record, request.time_limit) == (20.0, True, 60.0 + CARRIER_GRACE)
+    assert (request.stream.custom, request.stream.format) == ({"order": "7"}, exchange.carrier_audio)
+    assert (call.reference, call.agent_id, call.time_limit, call.owner) == ("r-1", "b", 60.0, exchange.owner)
+    assert (call.provider, call.credential_id, call.direction) == ("inline", "main", "outbound")
+    assert call.created_at is not None and before <= call.created_at <= datetime.now(UTC)
+    ticket = await exchange.admit(request.stream.url.rpartition("/")[2])
+    assert (ticket.agent_id, ticket.reference, ticket.call_id) == ("b", "r-1", "")
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, 90.0), (60.0, 60.0)])
+async def test_a_dial_without_a_time_limit_has_the_exchanges(
+    exchange: Exchange, given: float | None, expected: float
+) -> None:
+    exchange.time_limit = 90.0
+    assert (await dialled(exchange, time_limit=given)).time_limit == expected
+    [(_, request)] = logged("dial")
+    assert request.time_limit == expected + CARRIER_GRACE
+
+
+async def test_no_limit_of_ours_is_none_of_the_carriers(exchange: Exchange) -> None:
+    await dialled(exchange)
+    [(_, request)] = logged("dial")
+    assert (request.time_limit, request.timeout) == (None, 30.0)
+
+
+async def test_a_line_is_looked_up_unless_it_was_given_and_is_the_numbers(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange.agents = echo
+    line = await exchange.assign(OURS, agent_id="a", credential_id="main")
+    other = await exchange.assign(ANOTHER, agent_id="b", credential_id="other")
+    assert (await exchange.dial(from_=OURS, to=CALLER, line=other)).agent_id == "a", "of another number"
+
+    async def lookup(number: str) -> Line:
+        raise AssertionError(number)
+
+    monkeypatch.setattr(exchange.registry, "lookup", lookup)
+    assert (await exchange.dial(from_=OURS, to=CALLER, line=line)).credential_id == "main"
+
+
+async def test_as_many_calls_at_once_as_the_policy_says_and_no_more(exchange: Exchange) -> None:
+    exchange.policy = Policy(allow=["US"], max_concurrent=2)
+    calls = [await dialled(exchange, reference=f"r-{number}") for number in range(2)]
+    with pytest.raises(LimitReached):
+        await dialled(exchange)
+    assert len(logged("dial")) == 2
+    await exchange.end_locally(calls[0], EndReason.NO_ANSWER)
+    await dialled(exchange)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "reason"),
+    [
+        (NumberRejected, EndReason.INVALID_NUMBER),
+        (PermissionDenied, EndReason.PROVIDER_PERMISSION_DENIED),
+        (InsufficientFunds, EndReason.PROVIDER_PERMISSION_DENIED),
+        (AuthenticationFailed, EndReason.PROVIDER_AUTH_FAILED),
+        (RateLimited, EndReason.PROVIDER_RATE_LIMITED),
+        (RequestRejected, EndReason.UNKNOWN),
+        (ProviderError, EndReason.UNKNOWN),
+    ],
+)
+async def test_a_refused_dial_ends_with_the_refusals_reason(
+    exchange: Exchange, refusal: type[ProviderError], reason: EndReason
+) -> None:
+    InlineProvider.dial_error = refusal("inline", "dial", "no")
+    with pytest.raises(refusal):
+        await dialled(exchange, reference="r-1")
+    call = await exchange.calls.get("r-1")
+    assert call and (call.status, call.reason, call.ended_at is not None) == (CallStatus.ENDED, reason, True)
+
+
+async def test_a_dial_that_never_left_is_over(exchange: Exchange) -> None:
+    InlineProvider.dial_error = ProviderUnavailable("inline", "dial", "refused", sent=False)
+    with pytest.raises(ProviderUnavailable):
+        await dialled(exchange, reference="r-1")
+    call = await exchange.calls.get("r-1")
+    assert call and call.reason is EndReason.PROVIDER_UNAVAILABLE
+
+
+# --- calls -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reason", list(EndReason))
+async def test_a_hang_up_keeps_its_reason_and_the_first_one_stands(exchange: Exchange, reason: EndReason) -> None:
+    call = await dialled(exchange)
+    await exchange.hang_up(call, reason)
+    await exchange.hang_up(call, EndReason.SILENCE_TIMEOUT)
+    known = await exchange.calls.get(call.reference)
+    assert known and known.intent is reason and logged("hang_up") == [("hang_up", "out-1")] * 2
+
+
+async def test_a_hang_up_by_the_carriers_id_and_without_a_reason_is_an_explicit_stop(exchange: Exchange) -> None:
+    await dialled(exchange)
+    await exchange.hang_up("out-1")
+    [call] = await exchange.calls_in_progress()
+    assert call.intent is EndReason.API_STOP
+
+
+@pytest.mark.parametrize(("caller_id", "shown"), [(None, OURS), ("+14155550177", "+14155550177")])
+async def test_a_transfer_shows_our_number_unless_told_otherwise(
+    exchange: Exchange, asked: dict[str, tuple[Any, ...]], caller_id: str | None, shown: str
+) -> None:
+    exchange.agents = echo
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    await ring(exchange)
+    [call] = await exchange.calls_in_progress()
+    await exchange.transfer("in-1", "+13105550130", caller_id=caller_id)
+    assert asked["transfer"] == (
+        "in-1", "+13105550130", ("caller_id", shown), ("status_url", exchange.status_url(call)),
+    )  # fmt: skip
+
+
+async def test_a_guard_may_forbid_a_transfer_the_policy_allows(
+    exchange: Exchange, asked: dict[str, tuple[Any, ...]]
+) -> None:
+    call = await dialled(exchange)
+    guarded: list[tuple[str, str]] = []
+
+    async def guard(call: Call, to: str) -> None:
+        guarded.append((call.reference, to))
+        raise LinecardError("not to that one")
+
+    exchange.transfer_guard = guard
+    with pytest.raises(LinecardError, match="not to that one"):
+        await exchange.transfer(call, "+13105550130")
+    known = await exchange.calls.get(call.reference)
+    assert guarded == [(call.reference, "+13105550130")] and "transfer" not in asked
+    assert known and known.transfer is None
+
+
+async def test_recording_is_asked_for_and_stopped_by_id(exchange: Exchange, asked: dict[str, tuple[Any, ...]]) -> None:
+    call = await dialled(exchange)
+    assert await exchange.start_recording(call) == "rec-1"
+    assert asked["start_recording"] == ("out-1", ("status_url", exchange.status_url(call)))
+    await exchange.stop_recording(call, "rec-1")
+    assert asked["stop_recording"] == ("out-1", "rec-1")
+
+
+async def test_a_call_that_is_fetched_moves_on_and_wakes_who_waits(
+    exchange: Exchange, asked: dict[str, tuple[Any, ...]]
+) -> None:
+    call = await dialled(exchange)
+    waiting = asyncio.ensure_future(exchange.wait_for(call, timeout=2))
+    await asyncio.sleep(0)
+    fetched = await exchange.fetch_call(call)
+    assert asked["fetch_call"] == ("out-1",)
+    assert (fetched.reason, fetched.reference) == (EndReason.BUSY, call.reference) and fetched.ended_at is not None
+    assert await waiting == fetched
+
+
+@pytest.mark.parametrize("talks", [True, False])
+async def test_keys_are_a_command_where_the_carrier_has_one_or_the_audio_is_not_ours(
+    exchange: Exchange, talks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pressed: list[tuple[str, str]] = []
+
+    async def press(self: object, call_id: str, digits: str) -> None:
+        pressed.append((call_id, digits))
+
+    if talks:  # a command exists, and a stream too
+
+        async def agent(session: MediaSession) -> None:
+            await session.send_digits("5#")
+
+        exchange.agents = agent
+        await exchange.assign(OURS, agent_id="a", credential_id="other")
+        await ring(exchange, credential="other", provider="command")
+        async with asyncio.timeout(2):
+            while not (answers := logged("answer", CommandProvider)):
+                await asyncio.sleep(0)
+        transport, serving = await connect(exchange, answers[0][2].url.rpartition("/")[2], "in-1")
+        await asyncio.wait_for(serving, 2)
+        assert logged("digits", CommandProvider) == [("digits", "in-1", "5#")]
+        assert not any(message["event"] == "media" for message in transport.sent)
+    else:  # no command that we know of, and no stream here: the carrier says what it thinks of it
+        monkeypatch.setattr(TrunkProvider, "send_digits", press)
+        monkeypatch.setattr(TrunkProvider, "configure_number", InlineProvider.configure_number)
+        call = await dialled(exchange, "trunk")
+        await exchange.send_digits(call, "5#")
+        assert pressed == [("out-1", "5#")]
+
+
+# --- waiting and knowing ---------------------------------------------------------------------------------------------
+
+
+async def test_waiting_ends_with_the_status_or_one_beyond_or_with_its_time(exchange: Exchange) -> None:
+    call = await dialled(exchange)
+    with pytest.raises(TimeoutError):
+        await exchange.wait_for(call, CallStatus.RINGING, timeout=0.01)
+    waiting = [
+        asyncio.ensure_future(exchange.wait_for(call, status, timeout=2))
+        for status in (CallStatus.RINGING, CallStatus.ANSWERED, CallStatus.ENDED)
+    ]
+    await asyncio.sleep(0)
+    await post(exchange, event="status", id="out-1", status="answered", event_id="1")
+    assert [(await one).status for one in waiting[:2]] == [CallStatus.ANSWERED] * 2
+    assert not waiting[2].done()
+    await post(exchange, event="status", id="out-1", status="ended", reason="busy", event_id="2")
+    assert (await waiting[2]).ended
+    assert (await exchange.wait_for("out-1", CallStatus.RINGING)).ended, "already beyond"
+
+
+async def test_a_call_the_book_has_lost_is_taken_up_again_if_it_says_whose_it_is(exchange: Exchange) -> None:
+    call = Call(
+        id="kept-elsewhere", provider="inline", direction="outbound", from_=OURS, to=CALLER,  # type: ignore[arg-type]
+        status=CallStatus.ANSWERED, reference="r-7", credential_id="main",
+    )  # fmt: skip
+    await exchange.hang_up(call)
+    assert logged("hang_up") == [("hang_up", "kept-elsewhere")] and exchange.call_watch.watches("r-7")
+    with pytest.raises(UnknownCall):
+        await exchange.hang_up(call.model_copy(update={"reference": "r-8", "id": "x", "credential_id": ""}))
+
+
+async def test_the_end_of_a_call_ends_its_session(exchange: Exchange) -> None:
+    exchange.agents = echo
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    _, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
+    await exchange.wait_for("in-1", CallStatus.ANSWERED)
+    [session] = exchange.sessions.values()
+    await post(exchange, event="status", id="in-1", status="ended", reason="user_hangup", event_id="2")
+    await asyncio.wait_for(serving, 2)
+    assert session.stop_reason == "call ended" and session.call.ended
+
+
+# --- coming and going ------------------------------------------------------------------------------------------------
+
+
+class Staff:
+    """Agents with something to open."""
+
+    def __init__(self) -> None:
+        self.did: list[object] = []
+        self.failure: Exception | None = None
+
+    async def __call__(self, session: MediaSession) -> None:
+        """Not called here."""
+
+    async def open(self, exchange: Exchange) -> None:
+        self.did.append(exchange)
+        if self.failure is not None:
+            raise self.failure
+
+    async def aclose(self) -> None:
+        self.did.append("closed")
+
+
+async def test_starting_twice_opens_once_and_a_failed_start_can_be_tried_again(exchange: Exchange) -> None:
+    exchange.agents = staff = Staff()
+    staff.failure = ValueError("no model")
+    with pytest.raises(ValueError, match="no model"):
+        await exchange.start()
+    assert not exchange.started
+    staff.failure = None
+    await exchange.start()
+    await exchange.start()
+    assert exchange.started and staff.did == [exchange, exchange]
+    assert len(logged("listener", TrunkProvider)) == 1
+    await exchange.open_line_to("trunk")
+    assert len(logged("listener", TrunkProvider)) == 1
+    await exchange.stop()
+    assert not exchange.started and staff.did[-1] == "closed"
+
+
+async def test_stopping_closes_the_sessions_the_providers_and_only_our_own_client(fake_plugins: None) -> None:
+    theirs = httpx.AsyncClient()
+    for given in (None, theirs):
+        exchange = made(agents=echo, http=given)
+        await exchange.assign(OURS, agent_id="a", credential_id="main")
+        transport, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
+        await exchange.wait_for("in-1", CallStatus.ANSWERED)
+        one, two = await exchange.provider("main"), await exchange.provider("other")
+        assert one.http is two.http and (given is None or one.http is theirs)
+        client = one.http
+        await exchange.stop()
+        await asyncio.wait_for(serving, 2)
+        assert transport.closed == 1001
+        assert client.is_closed is (given is None)
+        InlineProvider.log.clear()
+    await theirs.aclose()
+
+
+async def test_what_fails_beside_a_request_is_logged_with_what_it_was(
+    exchange: Exchange, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fails(failure: Exception) -> None:
+        raise failure
+
+    for failure in (ValueError("a bug"), KeyError()):
+        await asyncio.wait({exchange.spawn(fails(failure), "tidy up")})
+    await asyncio.sleep(0)
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == ["could not tidy up: a bug", "could not tidy up: KeyError"]
+    assert all(record.exc_info for record in caplog.records), "with the traceback"
