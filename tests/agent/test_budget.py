@@ -65,6 +65,34 @@ async def test_beyond_its_burst_a_call_has_its_steady_rate_and_the_burst_again_a
     assert taken(call, "dtmf", 10_000) == pytest.approx(rate.per_second + rate.burst, abs=1)
 
 
+async def test_what_is_refused_is_not_counted(clock: Clock) -> None:
+    call = CallBudget(WorkspaceBudget(clock))
+    rate = budget.MESSAGES["dtmf"]
+    whole = rate.per_second + rate.burst
+    assert not call.take("dtmf", whole + 1)
+    assert call.take("dtmf", whole) and not call.take("dtmf", 1)
+
+
+async def test_a_rate_may_be_given_and_one_below_a_second_still_lets_one_through(clock: Clock) -> None:
+    call = CallBudget(WorkspaceBudget(clock))
+    assert call.take("rows", budget.ROWS.per_second + budget.ROWS.burst, budget.ROWS)
+    assert not call.take("rows", 1, budget.ROWS)
+    slow = budget.Rate(0.5, 0)
+    assert [call.take("slow", 1, slow) for _ in range(2)] == [True, False]
+    clock.now += 2.0
+    assert [call.take("slow", 1, slow) for _ in range(2)] == [True, False]
+
+
+async def test_what_a_workspace_has_used_up_comes_back_within_a_minute(clock: Clock) -> None:
+    workspace = WorkspaceBudget(clock)
+    rate = budget.MESSAGES["dtmf"]
+    for _ in range(budget.WORKSPACE_BURSTS):
+        assert CallBudget(workspace).take("dtmf", rate.per_second + rate.burst)
+    assert not CallBudget(workspace).take("dtmf", rate.per_second + 1)
+    clock.now += 60
+    assert workspace.burst("dtmf", rate).refill(clock.now) == budget.WORKSPACE_BURSTS * rate.burst
+
+
 async def test_one_kinds_flood_leaves_the_others_alone(clock: Clock) -> None:
     call = CallBudget(WorkspaceBudget(clock))
     taken(call, "transcript", 100_000)
@@ -91,7 +119,7 @@ async def test_calls_of_one_workspace_are_counted_together_and_others_alone() ->
 
 
 async def test_a_long_message_counts_by_its_size() -> None:
-    assert budget.units(300) == 1
+    assert [budget.units(size) for size in (0, 300, 511, 512, 1024)] == [1, 1, 1, 2, 3]
     assert budget.units(1024 * 1024) > 2_000
 
 
@@ -125,6 +153,23 @@ async def test_who_waits_for_each_message_is_never_held_up() -> None:
         for _ in range(10 * budget.SLICE):
             await asyncio.sleep(0)
             await call.pace()
+
+
+async def test_a_message_that_is_a_slice_by_itself_waits_for_the_others() -> None:
+    workspace = WorkspaceBudget()
+    await workspace.turn.acquire()
+    for counts, waits in (((budget.SLICE,), True), ((budget.SLICE - 2, 1), False), ((budget.SLICE - 1, 1), True)):
+        call = CallBudget(workspace)
+
+        async def send(call: CallBudget = call, counts: tuple[int, ...] = counts) -> None:
+            for count in counts:
+                await call.pace(count)
+
+        sending = asyncio.ensure_future(send())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert sending.done() is not waits
+        sending.cancel()
 
 
 # --- text that waits to be spoken -----------------------------------------------------------------------------------

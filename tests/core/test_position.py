@@ -50,6 +50,32 @@ def test_with_two_marks_outstanding_the_first_is_the_bound_however_far_the_clock
     assert position.heard(99.0) == 4.0
 
 
+def test_marks_are_named_by_generation_and_number_and_tell_how_much_came_after_them() -> None:
+    position = PlaybackPosition()
+    assert position.queue(1.0, now=0.0) == position.since_mark == 1.0
+    assert position.mark() == "lc0.1" and position.since_mark == 0.0
+    assert position.queue(0.5, now=0.0) == position.since_mark == 0.5
+    assert position.mark() == "lc0.2"
+    position.clear(now=0.2)
+    assert position.queue(0.25, now=1.0) == position.since_mark == 0.25
+    assert position.mark() == "lc1.3", "a name is never used twice"
+    position.clear(now=1.1)
+    position.queue(0.5, now=2.0)
+    assert position.mark() == "lc2.4"
+
+
+def test_what_was_sent_and_dropped_adds_up_over_several_clears() -> None:
+    position = PlaybackPosition()
+    for begun in (0.0, 10.0, 20.0):
+        position.queue(3.0, now=begun)
+        assert position.clear(now=begun + 1.0) == pytest.approx((1.0, 2.0))
+    position.queue(4.0, now=30.0)
+    assert (position.sent, position.queued) == pytest.approx((13.0, 7.0))
+    assert (position.heard(31.0), position.remaining(31.0)) == pytest.approx((4.0, 3.0))
+    assert not position.proven
+    assert position.reached(position.mark(), now=34.5) and position.proven and position.remaining(34.5) == 0.0
+
+
 def test_clear_counts_what_was_heard_and_what_was_not() -> None:
     position = PlaybackPosition()
     position.queue(5.0, now=0.0)

@@ -75,6 +75,61 @@ def test_what_the_grammar_does_not_know_is_refused(text: str) -> None:
     assert isinstance(refused.value, InvalidNumber), "handled wherever a destination is wrong"
 
 
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("sip:100@pbx.example.com", None), ("sip:100@pbx.example.com;method=invite;lr?X-Case=1", None),
+        ("sip:pbx.example.com;x=a", None), ("sip:100:a%2Cb@pbx.example.com", None),
+        ("sip:100@pbx.example.com;method=REFER", "parameter method"),
+        ("sip:100@pbx.example.com;method", "parameter method"),
+        ("sip:100@pbx.example.com;route=x", "parameter route"), ("sip:100@pbx.example.com;fs_path=x", "fs_path"),
+        ("sip:100@pbx.example.com?X-A=1&ROUTE=x", "header ROUTE"), ("sip:100@pbx.example.com?Contact=x", "Contact"),
+        *((f"sip:1{sign}2@pbx.example.com", "user holds") for sign in ";?/,"),
+        ("sip:1:a,b@pbx.example.com", "user holds"),
+    ],
+)  # fmt: skip
+def test_what_would_lead_elsewhere_is_named(text: str, named: str | None) -> None:
+    found = SipAddress.parse(text).rerouted()
+    assert found is None if named is None else named in (found or "")
+
+
+def test_hosts_are_all_that_an_address_names_and_a_parameter_is_found_in_any_case() -> None:
+    address = SipAddress.parse("sip:100@pbx.example.com;maddr=OTHER.example.;lr")
+    assert (address.maddr, address.hosts) == (OTHER, (OURS, OTHER))
+    assert (address.parameter("MADDR"), address.parameter("LR")) == ("OTHER.example.", "")
+    plain = SipAddress.parse("sip:pbx.example.com")
+    assert (plain.maddr, plain.hosts, plain.user, plain.password, plain.parameters, plain.headers) == (
+        None, (OURS,), None, None, (), (),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sip:pbx.example.com:1", "sip:pbx.example.com:65535", f"sip:{'a' * 63}.example", f"sip:a@{'a.' * 126}a",
+        "sip:" + "a" * (2048 - 20) + "@pbx.example.com", "sip:100:@pbx.example.com", "sip:a%40b%2Fc@[2001:db8::1]:7;x=%5E",
+    ],
+)  # fmt: skip
+def test_the_longest_and_the_outermost_are_read_and_spelt_again(text: str) -> None:
+    address = SipAddress.parse(text)
+    assert SipAddress.parse(str(address)) == SipAddress(
+        str(address), address.scheme, address.host, address.port, address.user, address.password, address.parameters,
+        address.headers,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sip:" + "a" * (2048 - 19) + "@pbx.example.com", f"sip:{'a' * 64}.example", f"sip:a@{'a.' * 127}aa",
+        "sip:pbx.example.com:99999", "sip:pbx.example.com:000001",
+    ],
+)  # fmt: skip
+def test_one_more_is_too_many(text: str) -> None:
+    with pytest.raises(InvalidSipAddress):
+        SipAddress.parse(text)
+
+
 def test_a_host_alone_is_spelt_like_the_host_of_an_address() -> None:
     assert [host_name(text) for text in ("PBX.example.com.", "2001:DB8::0:1", "[::1]")] == [OURS, "2001:db8::1", "::1"]
 

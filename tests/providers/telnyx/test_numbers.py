@@ -167,13 +167,18 @@ async def test_a_question_about_the_order_that_fails_does_not_lose_the_order(tel
 
     carrier.on(f"GET /number_orders/{ORDER}", look)
     carrier.on("GET /phone_numbers", held(NUMBER))
-    assert isinstance(await telnyx.buy_number(NUMBER), OwnedNumber)
+    bought = await telnyx.buy_number(NUMBER)
+    assert isinstance(bought, OwnedNumber) and (bought.number, bought.id) == (NUMBER, "200000000")
+    assert next(looks, None) is None, "asked again after the question that failed"
+    assert carrier.asked.count("POST /number_orders") == 1, "and never ordered again"
 
 
 async def test_a_carrier_that_stays_down_after_the_order_leaves_it_pending(telnyx, carrier):
     carrier.on("POST /number_orders", order("pending"))
     carrier.on(f"GET /number_orders/{ORDER}", httpx.ConnectError("down"))
-    assert isinstance(await telnyx.buy_number(NUMBER, timeout=0.01), PendingOrder)
+    pending = await telnyx.buy_number(NUMBER, timeout=0.01)
+    assert pending == PendingOrder(id=ORDER, number=NUMBER, provider="telnyx", raw=order("pending")["data"])
+    assert carrier.asked.count("POST /number_orders") == 1
 
 
 async def test_a_failed_order_is_a_number_that_cannot_be_had(telnyx, carrier):
@@ -196,14 +201,17 @@ async def test_the_captured_order_is_pending_and_is_fetched_later(telnyx, carrie
     pending = await telnyx.fetch_order(ORDER)
     assert (type(pending), pending.id, pending.number) == (PendingOrder, capture["data"]["id"], "+15075550146")
     carrier.on(f"GET /number_orders/{ORDER}", order("success"))
-    carrier.on("GET /phone_numbers", held(NUMBER))
-    assert isinstance(await telnyx.fetch_order(ORDER), OwnedNumber)
+    carrier.on("GET /phone_numbers", held("+14155550199", NUMBER))
+    bought = await telnyx.fetch_order(ORDER)
+    assert isinstance(bought, OwnedNumber) and (bought.number, bought.id) == (NUMBER, "200000001")
 
 
 async def test_a_successful_order_not_yet_in_the_list_still_is_pending(telnyx, carrier):
     carrier.on(f"GET /number_orders/{ORDER}", order("success"))
     carrier.on("GET /phone_numbers", held())
-    assert isinstance(await telnyx.fetch_order(ORDER), PendingOrder)
+    assert await telnyx.fetch_order(ORDER) == PendingOrder(
+        id=ORDER, number=NUMBER, provider="telnyx", raw=order("success")["data"]
+    )
 
 
 @pytest.mark.parametrize("number", ["4155550100", "", "+1415"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from shared_documents import shared_path
 from telnyx_platform import OURS, STATE, THEIRS, Line, codes, open_line
 
-from linecard.audio import L16_16K, PCMU_8K, Transcoder, pcma_to_pcmu, pcmu_to_pcma
+from linecard.audio import L16_16K, PCMU_8K, Transcoder, pcma_to_pcmu, pcmu_to_pcm16, pcmu_to_pcma
 from linecard.testing.far_end import FarEnd
 
 SPOKEN = bytes(range(0x10, 0x70)) * 20
@@ -151,10 +152,14 @@ async def test_audio_sent_in_the_codec_asked_for_is_heard(line: Line, asked: dic
     assert far_end.heard == (pcma_to_pcmu(sent) if asked else SPOKEN)
 
 
-async def test_linear_audio_is_taken_at_sixteen_kilohertz(line: Line) -> None:
+async def test_linear_audio_is_heard_in_network_byte_order(line: Line) -> None:
+    """A steady 1,000 at 16 kHz, high byte first (RFC 2586); read the other way round it would be -6,141."""
     far_end = await _streaming(line, stream_bidirectional_codec="L16", stream_bidirectional_sampling_rate=16000)
-    await line.platform.send_audio(Transcoder(PCMU_8K, L16_16K).convert(SPOKEN * 2))
+    await line.platform.send_audio(b"\x03\xe8" * 8000)
     await far_end.wait_heard(0.4)
+    middle = far_end.heard[400:2400]  # resampling bends the ends
+    levels = struct.unpack(f"<{len(middle)}h", pcmu_to_pcm16(middle))
+    assert len(levels) == 2000 and all(900 < level < 1100 for level in levels)
 
 
 async def test_without_rtp_mode_the_caller_hears_nothing(line: Line) -> None:
