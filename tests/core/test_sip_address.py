@@ -107,7 +107,8 @@ def test_hosts_are_all_that_an_address_names_and_a_parameter_is_found_in_any_cas
     "text",
     [
         "sip:pbx.example.com:1", "sip:pbx.example.com:65535", f"sip:{'a' * 63}.example", f"sip:a@{'a.' * 126}a",
-        "sip:" + "a" * (2048 - 20) + "@pbx.example.com", "sip:100:@pbx.example.com", "sip:a%40b%2Fc@[2001:db8::1]:7;x=%5E",
+        "sip:" + "a" * (2048 - 20) + "@pbx.example.com", "sip:100:@pbx.example.com",
+        "sip:a%40b%2Fc@[2001:db8::1]:7;x=%5E",
     ],
 )  # fmt: skip
 def test_the_longest_and_the_outermost_are_read_and_spelt_again(text: str) -> None:
