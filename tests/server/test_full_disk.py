@@ -69,12 +69,23 @@ async def test_a_recorded_call_goes_on_and_its_recording_says_that_it_is_cut(
         done = await at.until(call, lambda seen: over(seen) and seen["recording_status"] == status)
         assert done["end_reason"] == "user_hangup"
         assert bool(done["recording_url"]) == (status == "cut")
+        listed = await at.ask("GET", "/v1/calls", params={"has_recording": "true"})
+        assert [one["id"] for one in listed["items"]] == ([done["id"]] if status == "cut" else [])
         if status == "cut":
             assert (await at.http.get(done["recording_url"])).status_code == 200
             wav = await at.http.get(f"{call}/recording", params={"format": "wav"})
             format, audio = read_wav(wav.content)
             told = float(done["warnings"][0].partition("after ")[2].partition(" s")[0])
             assert told == pytest.approx(format.seconds(len(audio)), abs=0.001) and told > 0.25
+
+
+async def test_a_call_without_sound_has_no_recording(tmp_path: Path) -> None:
+    async with running(tmp_path) as at:
+        mine = await at.equip("twilio", "ws://127.0.0.1:1/", enable_recording=True)  # nobody listens there
+        asked = {"agent_id": mine["agent"]["id"], "from_number": mine["number"], "to_number": "+14155550143"}
+        call = await at.ask("POST", "/v1/calls", 201, json=asked)
+        seen = await at.until(f"/v1/calls/{call['id']}", lambda seen: seen["recording_status"] == "failed")
+        assert (seen["end_reason"], seen["recording_url"]) == ("agent_error", None)
 
 
 async def test_a_folder_that_cannot_be_made_costs_the_recording_only(tmp_path: Path) -> None:

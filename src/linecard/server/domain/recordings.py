@@ -20,6 +20,7 @@ from linecard.server.mp3 import wav_to_mp3
 from linecard.server.refusals import StoreOverloaded
 from linecard.server.store import parse_id, public_id
 from linecard.server.store.models import CallRow, Recording
+from linecard.server.store.models.calls import PLAYABLE
 
 if TYPE_CHECKING:
     from linecard.server.service import Service
@@ -28,9 +29,6 @@ GOOD_FOR = 4 * 3600
 """Seconds a signed address works; asking for the call again makes a new one."""
 
 FORMATS = {"mp3": "audio/mpeg", "wav": "audio/wav"}
-
-PLAYABLE = frozenset({"completed", "cut"})
-"""Whole, or as much of it as the disk took."""
 
 
 async def finished(service: Service, call: CallRow) -> Recording | None:

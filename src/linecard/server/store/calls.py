@@ -19,6 +19,7 @@ from linecard.server.store.columns import utc_now, word
 from linecard.server.store.database import Database
 from linecard.server.store.ids import parse_id
 from linecard.server.store.models import CallEventRow, CallRow, Recording
+from linecard.server.store.models.calls import PLAYABLE
 from linecard.server.store.new_calls import NewCall
 from linecard.server.store.pages import Page, read_cursor, write_cursor
 from linecard.server.store.statements import Act, Statement, table_of
@@ -244,6 +245,6 @@ def _filtered(query: Select[Any], workspace_id: UUID, which: CallFilter) -> Sele
         # Found by the primary key first: the index that keeps the order would be read from end to end.
         query = query.where(CallRow.id.in_(select(CallRow.id).where(CallRow.id.between(first, last)).limit(MATCHES)))
     if which.recorded is not None:
-        whole = select(Recording.id).where(Recording.call_id == CallRow.id, Recording.status == "completed").exists()
+        whole = select(Recording.id).where(Recording.call_id == CallRow.id, Recording.status.in_(PLAYABLE)).exists()
         query = query.where(whole if which.recorded else ~whole)
     return query

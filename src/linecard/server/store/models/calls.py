@@ -148,6 +148,10 @@ class Segment(Table):
     created_at: Mapped[Created]
 
 
+PLAYABLE = frozenset({"completed", "cut"})
+"""Statuses of recordings that can be heard: whole, or as much as the disk took."""
+
+
 class Recording(Table):
     """A recording on our disk: ``path`` is relative to the recordings folder, ``duration`` in seconds."""
 
