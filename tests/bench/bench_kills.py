@@ -245,8 +245,8 @@ def main() -> None:
         figures={"figures": figures},
         notes=[
             f"kill -9 at a random moment of a round of {CALLS} calls on both carriers' sandboxes, then a restart.",
-            "Unnamed: up at the carrier, whose answer to the dial and all webhooks fell into kills, so that nobody "
-            "knows what to hang up; the carrier's own time limit ends these.",
+            "Unnamed: up at the carrier, and no process was there to hear of it: the announcement, or the answer to "
+            "the dial and all its webhooks, fell into kills. The caller or the carrier's own time limit ends these.",
         ],
     ).report(chosen)
 
