@@ -135,6 +135,25 @@ async def test_options_of_an_exchange_are_its_own(fake_plugins: None) -> None:
     assert two.owner and two.owner != made().owner and (two.time_limit, two.started) == (None, False)
 
 
+async def test_agents_with_settings_are_asked_about_each_dial(exchange: Exchange) -> None:
+    asked: list[tuple[str, str, object]] = []
+
+    class Prepares(Staff):
+        async def prepare_dial(self, agent_id: str, reference: str, variables: object) -> dict[str, object]:
+            asked.append((agent_id, reference, variables))
+            return {"time_limit": 40.0, "timeout": 12.0}
+
+    exchange.agents = Prepares()
+    call = await dialled(exchange, reference="r-1", variables={"name": "Sama"})
+    assert asked == [("a", "r-1", {"name": "Sama"})]
+    assert call.time_limit == 40.0
+    await exchange.dial(from_=OURS, to=CALLER, reference="r-2", time_limit=50.0, timeout=15.0)
+    assert asked[1] == ("a", "r-2", {})
+    assert [(request.timeout, request.time_limit) for _, request in logged("dial")] == [
+        (12.0, 40.0 + CARRIER_GRACE), (15.0, 50.0 + CARRIER_GRACE),
+    ]  # fmt: skip
+
+
 # --- numbers ---------------------------------------------------------------------------------------------------------
 
 
@@ -442,6 +461,9 @@ async def test_a_call_the_book_has_lost_is_taken_up_again_if_it_says_whose_it_is
     )  # fmt: skip
     await exchange.hang_up(call)
     assert logged("hang_up") == [("hang_up", "kept-elsewhere")] and exchange.call_watch.watches("r-7")
+    await exchange.end_locally(call, EndReason.UNKNOWN)
+    await exchange.hang_up(call.model_copy(update={"reference": ""}))  # known by the carrier's id, and over
+    assert len(logged("hang_up")) == 1
     with pytest.raises(UnknownCall):
         await exchange.hang_up(call.model_copy(update={"reference": "r-8", "id": "x", "credential_id": ""}))
 

@@ -199,6 +199,11 @@ async def test_forwarding_hands_the_carrier_the_target_and_where_to_report(excha
     assert entry == ("forward", "in-1", "+13105550130", exchange.status_url(call))
 
 
+async def test_a_declined_call_still_names_the_agent_of_its_number(exchange: Exchange) -> None:
+    by_route(exchange, Reject(EndReason.BUSY))
+    assert (await rung(exchange)).agent_id == "a"
+
+
 @pytest.mark.parametrize(("given", "expected"), [(12.0, 12.0), (None, 3600.0)])
 async def test_an_answer_names_the_agent_its_values_and_its_time_limit(
     exchange: Exchange, given: float | None, expected: float

@@ -28,7 +28,7 @@ def failures(exchange: Exchange) -> list[tuple[RoutingFailed, Call]]:
 
     def observe(event: CallEvent, call: Call | None) -> None:
         if isinstance(event, RoutingFailed):
-            assert call is not None and event.reference == call.reference
+            assert call is not None and event.reference == call.reference and event.occurred_at is not None
             seen.append((event, call))
 
     exchange.observers.append(observe)
@@ -104,6 +104,7 @@ async def test_an_agent_that_does_not_exist_is_told_and_is_the_reason(
     await ring(exchange)
     [(event, _)] = failures
     assert (event.failure, event.agent_id) == (RoutingFailure.UNKNOWN_AGENT, "nobody")
+    assert event.detail == "declined: there is no agent 'nobody'"
     assert len(lines(caplog)) == 1
     assert (await ended(exchange)).reason is EndReason.AGENT_ERROR
 
@@ -119,6 +120,7 @@ async def test_an_agent_that_went_away_while_it_rang_ends_the_call(
         await exchange.admit(ticket)
     [(event, _)] = failures
     assert (event.failure, event.agent_id) == (RoutingFailure.UNKNOWN_AGENT, "a")
+    assert event.detail == "hung up: there is no agent 'a'"
     async with asyncio.timeout(2):
         while ("hang_up", "in-1") not in InlineProvider.log:
             await asyncio.sleep(0)
