@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from phonenumbers import PhoneNumberType
 
+from linecard import numbering_plan
 from linecard.numbering_plan import Reach, beginning, calling_code, is_premium_range, premium_range, reach
 
 DEAR = (
@@ -30,6 +31,13 @@ def examples(*kinds: int) -> list[str]:
 def valid(number: str) -> bool:
     """The plan knows it as a whole, so that it is what it is."""
     return phonenumbers.is_valid_number(phonenumbers.parse(number))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_remembered() -> None:
+    """Else ``./dev mutate`` would be told what the code said before it was changed."""
+    for remembered in (numbering_plan._ranges, reach, is_premium_range):
+        remembered.cache_clear()
 
 
 REGIONS = sorted(phonenumbers.SUPPORTED_REGIONS)
