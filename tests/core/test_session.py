@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from fake_carriers import FakeFrames, MemoryTransport
@@ -12,7 +12,7 @@ from linecard import AudioFormat, AudioReceived, Call, CallStatus, DigitPressed,
 from linecard.errors import StreamNotOpen
 from linecard.event_queue import QUEUE_FRAMES
 from linecard.events import StreamStarted, UnknownEvent
-from linecard.session import MediaSession
+from linecard.session import MAX_FRAME, MediaSession
 
 CALL = Call(
     id="c1",
@@ -672,3 +672,42 @@ async def test_a_recorder_that_fails_is_taken_off_and_the_call_goes_on() -> None
     await line.session.send_audio(b"\xff" * 160)
     assert not line.session.ended and ("agent", b"\xff" * 160, 0.0) not in full.told
     line.reader.cancel()
+
+
+async def test_a_session_knows_its_agent_and_nothing_of_a_stream_that_has_not_begun() -> None:
+    line = Line()
+    session = line.session
+    assert (session.agent_id, session.custom, session.stream_id, session.stop_reason) == ("front-desk", {}, "", None)
+    assert not session.ended and not session.relays
+    await session.close()
+    assert (session.stop_reason, session.ended, line.transport.closed) == ("closed by us", True, 1000)
+    line.reader.cancel()
+
+
+async def test_the_longest_frame_is_read_and_one_byte_more_is_not() -> None:
+    line = await Line().start()
+    empty = len(json.dumps({"event": "media", "audio": ""}))
+    for size in (MAX_FRAME, MAX_FRAME + 1):
+        line.session.receive(json.dumps({"event": "media", "audio": "x" * (size - empty)}))
+    first, second = await anext(line.session), await anext(line.session)
+    assert isinstance(first, AudioReceived) and len(first.payload) == MAX_FRAME - empty
+    assert isinstance(second, UnknownEvent) and line.session.malformed_frames == 1
+    line.reader.cancel()
+
+
+async def test_frames_that_come_as_text_are_relayed_like_bytes() -> None:
+    class Text(MemoryTransport):
+        async def __aiter__(self) -> AsyncIterator[str]:  # type: ignore[override]
+            async for frame in super().__aiter__():
+                yield frame.decode()
+
+    transport, frames, passed = Text(), RelayFrames(), asyncio.Queue[str]()
+    session = MediaSession(CALL, "a", frames, transport, Control())
+    reader = asyncio.ensure_future(session.read())
+    transport.say(event="start", call_id="c1")
+    assert await session.wait_started(1)
+    session.relay = passed.put
+    transport.say(event="media", audio="dHdv", plain=1)
+    assert await asyncio.wait_for(passed.get(), 1) == "dHdv" and session.waiting == 0
+    transport.lose()
+    await reader
