@@ -30,6 +30,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ByHand]:
     folder = tmp_path_factory.mktemp("served")
     log = folder / "log"
     environment = {**os.environ, "LINECARD_ADMIN_KEY": ADMIN, "LINECARD_CALLS_PER_DAY": "1000"}
+    environment["LINECARD_MINUTES_PER_DAY"] = "10000"  # many calls at once reserve ten minutes each
     words = ["serve", "--sandbox", "--port", "0", "--data-dir", "data", "--log-level", "debug"]
     with log.open("wb") as out:
         process = subprocess.Popen(

@@ -21,7 +21,8 @@ FILES = [FOLDER / "compose.yaml", FOLDER / "linecard.service", PAGE]
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_every_setting_named_is_one(path: Path) -> None:
     named = set(re.findall(r"LINECARD_[A-Z_]+[A-Z]", path.read_text()))
-    assert named and named - KNOWN == set()
+    engines = {name for name in named if name.startswith("LINECARD_ENGINES__")}  # one for each engine's settings
+    assert named and named - KNOWN - engines == set()
 
 
 def test_compose_keeps_the_service_behind_the_proxy_and_its_guards_up() -> None:

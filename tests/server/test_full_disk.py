@@ -79,14 +79,6 @@ async def test_a_recorded_call_goes_on_and_its_recording_says_that_it_is_cut(
             assert told == pytest.approx(format.seconds(len(audio)), abs=0.001) and told > 0.25
 
 
-async def test_a_call_without_sound_has_no_recording(tmp_path: Path) -> None:
-    async with running(tmp_path) as at:
-        mine = await at.equip("twilio", "ws://127.0.0.1:1/", enable_recording=True)  # nobody listens there
-        asked = {"agent_id": mine["agent"]["id"], "from_number": mine["number"], "to_number": "+14155550143"}
-        call = await at.ask("POST", "/v1/calls", 201, json=asked)
-        seen = await at.until(f"/v1/calls/{call['id']}", lambda seen: seen["recording_status"] == "failed")
-        assert (seen["end_reason"], seen["recording_url"]) == ("agent_error", None)
-
 
 async def test_a_folder_that_cannot_be_made_costs_the_recording_only(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")

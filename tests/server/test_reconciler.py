@@ -271,7 +271,7 @@ class Watched:
         self.hurried = 0
         self.takes = True
 
-    async def adopt(self, reference: str, owner: str, *, ring_time: float) -> bool:
+    async def adopt(self, reference: str, owner: str, *, ring_time: float, dialled_at: object = None) -> bool:
         self.adopted.append((reference, owner, ring_time))
         return self.takes
 

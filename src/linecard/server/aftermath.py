@@ -90,7 +90,7 @@ async def _finish(service: Service, call: CallRow, recording: Recording) -> None
         await store.recordings.finish(recording.id, status="failed")
         return
     cut = bool(await store.calls.events(call.id, kind=call_warnings.RECORDING))
-    if not seconds:  # no sound was written: an agent that failed at once, or a full disk
+    if cut and not seconds:
         await store.recordings.finish(recording.id, status="failed")
         return
     await store.recordings.finish(recording.id, status="cut" if cut else "completed", duration=seconds, size=size)

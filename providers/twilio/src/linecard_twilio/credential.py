@@ -50,8 +50,6 @@ class TwilioCredential(Credential):
     @classmethod
     def _is_no_sid(cls, secret: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         text = secret.get_secret_value() if secret is not None else ""
-        if " " in text:
-            raise ValueError(f"{cls.label(str(info.field_name))} has no spaces in it: give the secret alone")
         if found := SID.match(text):
             raise ValueError(
                 f"{cls.label(str(info.field_name))} begins with {KINDS[found[1]]}, which is no secret: "
