@@ -287,7 +287,8 @@ class CallWatch:
         if known.phase is Phase.DIALLING and known.abandoned:
             # Its answer and its stream may have come while no process was there.
             patience = known.ring_time + call_phases.RING_GRACE
-        if patience is None or (stays < patience and known.hung_up_at is None):
+        tried = known.phase is Phase.ENDING and known.trouble_since is not None  # to hang it up
+        if patience is None or (stays < patience and not tried):
             known.trouble_since = None
             pause = rule.ask_after if known.phase is Phase.TALKING else longer(call_phases.AGAIN, known.tries)
             self._again(known, pause if patience is None else min(pause, patience - stays))

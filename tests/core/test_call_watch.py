@@ -35,9 +35,8 @@ from linecard import (
     incoming,
     plugins,
 )
-from linecard.call_phases import HANG_UP_LATER, QUEUED_AT_CARRIER, RULES, STILL_UP, Phase, phase_of, table
+from linecard.call_phases import HANG_UP_LATER, QUEUED_AT_CARRIER, RULES, STILL_UP, Phase
 from linecard.callbook import MemoryCallBook
-from linecard.calls import TransferStatus
 from linecard.errors import (
     LimitReached,
     NotFound,
@@ -850,41 +849,7 @@ def test_a_stop_waits_for_calls_that_talk_or_may_and_for_no_others() -> None:
     assert waits == set(Phase) - nobodys
 
 
-# --- the rules as data -----------------------------------------------------------------------------------------------
-
-
-def test_every_phase_has_a_rule_and_a_row_in_the_table() -> None:
-    assert set(RULES) == set(Phase)
-    assert len(table().splitlines()) == len(Phase) + 2
-    for phase, rule in RULES.items():
-        bound = rule.bound()
-        if phase is Phase.TALKING:
-            assert bound is None
-        else:
-            assert bound is not None and rule.ask_after <= (rule.hang_up_after or bound) <= bound
-
-
-def test_the_phase_follows_from_the_call_and_from_who_has_it() -> None:
-    outbound = Call(id="c", provider="p", direction="outbound", from_="", to="", status="ringing")  # type: ignore[arg-type]
-    inbound = outbound.model_copy(update={"direction": "inbound"})
-    answered = inbound.model_copy(update={"status": CallStatus.ANSWERED})
-    ending = answered.model_copy(update={"intent": EndReason.API_STOP})
-    handed_on = answered.model_copy(update={"transfer": TransferStatus.REQUESTED, "intent": EndReason.AGENT_HANGUP})
-    stopped = handed_on.model_copy(update={"intent": EndReason.API_STOP})
-    assert phase_of(outbound.model_copy(update={"id": "", "intent": EndReason.API_STOP})) is Phase.UNCONFIRMED
-    assert phase_of(outbound, abandoned=True) is Phase.DIALLING
-    assert phase_of(outbound.model_copy(update={"status": CallStatus.QUEUED})) is Phase.QUEUED
-    assert phase_of(inbound) is Phase.OFFERED
-    assert phase_of(inbound, abandoned=True) is Phase.ABANDONED
-    assert phase_of(inbound, routing=True) is Phase.ROUTING
-    assert phase_of(inbound, routing=True, left_ringing=True) is Phase.LEFT_RINGING
-    assert phase_of(answered) is Phase.NO_STREAM
-    assert phase_of(answered, abandoned=True) is Phase.ABANDONED
-    assert phase_of(answered, held=True) is Phase.TALKING
-    assert phase_of(answered, stream_over=True, abandoned=True) is Phase.STREAM_ENDED
-    assert phase_of(ending, held=True, stream_over=True) is Phase.ENDING
-    assert phase_of(handed_on, held=True, stream_over=True) is Phase.TRANSFERRED
-    assert phase_of(stopped, held=True, stream_over=True) is Phase.ENDING
+# --- settling --------------------------------------------------------------------------------------------------------
 
 
 def test_settle_is_how_long_a_carrier_may_take_after_a_stream() -> None:

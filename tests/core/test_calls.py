@@ -122,6 +122,90 @@ def test_the_carriers_time_of_the_answer_wins_over_that_of_the_first_sound() -> 
     assert advance(almost, call(CallStatus.ANSWERED, answered_at=T0), T0 + timedelta(seconds=9)) is almost
 
 
+def test_an_answer_is_corrected_by_a_second_or_more_and_only_to_an_earlier_time() -> None:
+    heard = call(CallStatus.ANSWERED, answered_at=T0 + timedelta(seconds=1))
+    later = T0 + timedelta(seconds=9)
+    assert advance(heard, call(CallStatus.ANSWERED, answered_at=T0), later).answered_at == T0
+    assert advance(heard, call(CallStatus.ANSWERED, answered_at=later - timedelta(seconds=2)), later) is heard
+
+
+def test_an_end_that_tells_the_time_of_the_answer_fills_it_in_but_corrects_none() -> None:
+    """It tells a duration, in whole seconds at best."""
+    told = call(CallStatus.ENDED, answered_at=T0, ended_at=T0 + timedelta(seconds=30), reason=EndReason.USER_HANGUP)
+    over = advance(call(), told, T0 + timedelta(seconds=31))
+    assert (over.answered_at, over.reason, over.duration) == (T0, EndReason.USER_HANGUP, 30.0)
+    heard = call(CallStatus.ANSWERED, answered_at=T0 + timedelta(seconds=8))
+    assert advance(heard, told, T0 + timedelta(seconds=31)).answered_at == heard.answered_at
+    ringing = call(CallStatus.RINGING, answered_at=T0)
+    assert advance(call(), ringing, T0).answered_at is None, "nonsense of a carrier's"
+
+
+@pytest.mark.parametrize(
+    ("told", "taken"),
+    [(None, 5.0), (5.0, 5.0), (4.001, 5.0), (4.0, 4.0), (1.0, 1.0), (5.5, 5.5), (60.0, 60.0)],
+)
+def test_our_time_is_the_finer_reading_of_the_carriers_second(told: float | None, taken: float) -> None:
+    told_at = None if told is None else T0 + timedelta(seconds=told)
+    at, moment = T0 + timedelta(seconds=5), T0 + timedelta(seconds=taken)
+    moved = advance(call(), call(CallStatus.ANSWERED, answered_at=told_at), at)
+    over = advance(call(), call(CallStatus.ENDED, ended_at=told_at), at)
+    assert (moved.answered_at, over.ended_at) == (moment, moment)
+
+
+@pytest.mark.parametrize(
+    ("talked", "reason"),
+    [(59.4, EndReason.USER_HANGUP), (59.5, EndReason.MAX_DURATION), (60, EndReason.MAX_DURATION)],
+)
+def test_a_carrier_may_reach_the_time_limit_half_a_second_early(talked: float, reason: EndReason) -> None:
+    live = call(CallStatus.ANSWERED, answered_at=T0, time_limit=60)
+    gone = call(CallStatus.ENDED, reason=EndReason.USER_HANGUP)
+    assert advance(live, gone, T0 + timedelta(seconds=talked)).reason is reason
+
+
+def test_news_fills_in_what_is_missing_and_the_carriers_last_word_stays() -> None:
+    seen = {"answered_by": "human", "created_at": T0, "sip_code": 180, "carrier_status": "ringing", "raw": {"a": "1"}}
+    begun = call(id="", carrier_status="queued", raw={"a": "0"})
+    rung = advance(begun, call(CallStatus.RINGING, **seen), T0)
+    assert {name: getattr(rung, name) for name in seen} == seen
+    assert rung.id == "c1"
+    other = {"id": "c2", "answered_by": "machine", "created_at": T0 + timedelta(days=1), "sip_code": 200}
+    answered = advance(rung, call(CallStatus.ANSWERED, **other), T0)
+    assert {name: getattr(answered, name) for name in seen} == seen and answered.id == "c1"
+    assert advance(answered, call(CallStatus.RINGING, carrier_status="late", raw={"a": "2"}), T0) is answered
+
+
+@pytest.mark.parametrize(
+    ("told", "direction", "reason"),
+    [
+        (None, Direction.OUTBOUND, EndReason.UNKNOWN),
+        (EndReason.NO_ANSWER, Direction.OUTBOUND, EndReason.NO_ANSWER),
+        (EndReason.NO_ANSWER, Direction.INBOUND, EndReason.CANCELED),
+        (EndReason.BUSY, Direction.INBOUND, EndReason.BUSY),
+        (EndReason.AGENT_HANGUP, Direction.INBOUND, EndReason.CANCELED),
+    ],
+)
+def test_the_end_of_a_call_that_was_not_answered(
+    told: EndReason | None, direction: Direction, reason: EndReason
+) -> None:
+    over = advance(call(direction=direction), call(CallStatus.ENDED, reason=told), T0)
+    assert (over.reason, over.carrier_reason, over.ended_at) == (reason, told, T0)
+
+
+@pytest.mark.parametrize(
+    ("intent", "direction", "reason"),
+    [
+        (EndReason.API_STOP, Direction.OUTBOUND, EndReason.CANCELED),
+        (EndReason.API_STOP, Direction.INBOUND, EndReason.REJECTED),
+        (EndReason.BUSY, Direction.INBOUND, EndReason.BUSY),
+        (EndReason.AGENT_ERROR, Direction.INBOUND, EndReason.AGENT_ERROR),
+    ],
+)
+def test_our_own_end_of_a_call_that_was_not_answered(
+    intent: EndReason, direction: Direction, reason: EndReason
+) -> None:
+    assert advance(call(direction=direction, intent=intent), GONE, T0).reason is reason
+
+
 def test_declining_a_call_that_had_been_answered_was_hanging_up() -> None:
     live = call(CallStatus.ANSWERED, answered_at=T0, intent=EndReason.REJECTED, direction=Direction.INBOUND)
     assert advance(live, call(CallStatus.ENDED), T0).reason is EndReason.AGENT_HANGUP
@@ -158,6 +242,23 @@ def test_an_agent_that_left_while_the_target_rang_did_not_end_the_call_but_a_sto
     assert advance(stopped, GONE, T0).reason is EndReason.API_STOP
 
 
+def test_a_target_that_completed_had_answered_and_not_after_the_end() -> None:
+    completed = advance_transfer(LIVE, "completed", T0 + timedelta(seconds=9))
+    assert (completed.transfer, completed.answered_at) == (TransferStatus.ANSWERED, T0)
+    unanswered = call(CallStatus.RINGING, direction=Direction.INBOUND, transfer=TransferStatus.REQUESTED)
+    over = advance(unanswered, GONE, T0 + timedelta(seconds=5))
+    for told, answered in ((3, 3), (8, 5)):
+        late = advance_transfer(over, "answered", T0 + timedelta(seconds=told))
+        assert (late.status, late.answered_at) == (CallStatus.ENDED, T0 + timedelta(seconds=answered))
+
+
+def test_a_transfer_that_fails_undoes_none_that_was_answered() -> None:
+    taken = advance_transfer(LIVE, "answered", T0)
+    assert advance_transfer(taken, "failed", T0) is taken
+    ours = call(CallStatus.ANSWERED, answered_at=T0)
+    assert advance_transfer(ours, "failed", T0) is ours
+
+
 @pytest.mark.parametrize("status", ["busy", "no_answer", "failed", "canceled"])
 def test_a_transfer_that_fails_gives_the_call_back(status: str) -> None:
     back = advance_transfer(LIVE, status, T0)
@@ -169,6 +270,34 @@ def test_a_forwarded_call_is_answered_by_its_target() -> None:
     taken = advance_transfer(ringing, "answered", T0)
     assert (taken.status, taken.answered_at) == (CallStatus.ANSWERED, T0)
     assert advance(ringing, GONE, T0).reason is EndReason.CANCELED
+
+
+# --- what a call says of itself --------------------------------------------------------------------------------------
+
+
+def test_the_parties_of_a_call_are_seen_from_us() -> None:
+    out, in_ = call(), call(direction=Direction.INBOUND)
+    assert (out.line_number, out.remote_number) == ("+14155550100", "+14155550101")
+    assert (in_.line_number, in_.remote_number) == ("+14155550101", "+14155550100")
+    assert in_.caller_id is None
+    assert call(direction=Direction.INBOUND, from_="anonymous").caller_id == "+14155550101"
+
+
+def test_the_reason_to_expect_is_the_reason_once_there_is_one() -> None:
+    assert call().expected_reason is None
+    assert call(intent=EndReason.API_STOP).expected_reason is EndReason.API_STOP
+    handed_on = call(intent=EndReason.AGENT_HANGUP, transfer=TransferStatus.REQUESTED)
+    assert handed_on.expected_reason is EndReason.TRANSFERRED
+    assert handed_on.handed_on and not call().handed_on
+    assert not call(intent=EndReason.API_STOP, transfer=TransferStatus.REQUESTED).handed_on
+    over = handed_on.model_copy(update={"reason": EndReason.BUSY})
+    assert over.expected_reason is EndReason.BUSY
+
+
+def test_a_duration_is_never_negative() -> None:
+    assert call(CallStatus.ENDED, answered_at=T0, ended_at=T0 - timedelta(seconds=5)).duration == 0.0
+    assert call(CallStatus.ANSWERED, answered_at=T0).duration == 0.0
+    assert call(CallStatus.ENDED, answered_at=T0, ended_at=T0 + timedelta(seconds=0.5)).duration == 0.5
 
 
 # --- any order -------------------------------------------------------------------------------------------------------

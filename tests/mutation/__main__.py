@@ -33,8 +33,14 @@ STORE = "src/linecard/server/store"
 ROOMS: dict[str, tuple[str, str]] = {
     # room: its files, the tests nearest to it; tests that start a process of their own are too slow for this
     "calls": ("src/linecard/calls.py", "tests/core/test_calls.py"),
-    "call_phases": ("src/linecard/call_phases.py", "tests/core/test_call_watch.py"),
-    "call_watch": ("src/linecard/call_watch.py", "tests/core/test_call_watch.py"),
+    "call_phases": (
+        "src/linecard/call_phases.py",
+        "tests/core/test_call_phases.py tests/core/test_call_watch_timing.py",
+    ),
+    "call_watch": (
+        "src/linecard/call_watch.py",
+        "tests/core/test_call_watch_timing.py tests/core/test_call_watch_meanwhile.py tests/core/test_call_watch.py",
+    ),
     "exchange": (
         "src/linecard/exchange.py",
         "tests/core/test_commands.py tests/core/test_exchange.py tests/core/test_transfers.py",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -266,13 +266,13 @@ class Watched:
     """A call watch that notes what is asked of it."""
 
     def __init__(self) -> None:
-        self.adopted: list[tuple[str, str, float]] = []
+        self.adopted: list[tuple[str, str, float, datetime | None]] = []
         self.noted: list[str] = []
         self.hurried = 0
         self.takes = True
 
-    async def adopt(self, reference: str, owner: str, *, ring_time: float, dialled_at: object = None) -> bool:
-        self.adopted.append((reference, owner, ring_time))
+    async def adopt(self, reference: str, owner: str, *, ring_time: float, dialled_at: datetime | None) -> bool:
+        self.adopted.append((reference, owner, ring_time, dialled_at))
         return self.takes
 
     def watches(self, reference: str) -> bool:
@@ -310,18 +310,23 @@ def office(store: Store, monkeypatch: pytest.MonkeyPatch) -> Office:
     return Office(store, monkeypatch)
 
 
-async def test_an_orphan_is_adopted_from_its_owner_with_its_own_ring_time(
+async def test_an_orphan_is_adopted_from_its_owner_with_its_own_ring_time_and_the_moment_of_its_dial(
     office: Office, store: Store, tenant: Tenant
 ) -> None:
-    plain = await left(store, tenant, owner=None)
+    dialled_at = (utc_now() - timedelta(seconds=7)).replace(microsecond=0)
+    plain = await left(store, tenant, owner=None, created_at=utc_now() - timedelta(minutes=3))
     timed = await left(store, tenant, status=CallStatus.RINGING)
     id_ = parse_id("call", timed.reference)
     assert id_ is not None
     await store.calls.note(id_, options={"timeout": 55})
     async with store.db.write() as session:
-        await session.execute(update(CallRow).where(CallRow.id == id_).values(updated_at=utc_now() - LONG_AGO))
+        row = update(CallRow).where(CallRow.id == id_)
+        await session.execute(row.values(dial_claimed_at=dialled_at, updated_at=utc_now() - LONG_AGO))
     assert await office.reconciler.round() == 2
-    assert office.watch.adopted == [(plain.reference, "", RING_TIME), (timed.reference, DEAD, 55.0)]
+    assert office.watch.adopted == [
+        (plain.reference, "", RING_TIME, plain.created_at),
+        (timed.reference, DEAD, 55.0, dialled_at),
+    ]
     office.watch.takes = False  # another process was quicker
     assert await office.reconciler.round() == 0
 
