@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from linecard.errors import DestinationNotAllowed, InvalidNumber, InvalidSipAddress
 from linecard.policy import Policy
-from linecard.sip_address import SipAddress, host_name
+from linecard.sip_address import LONGEST, SipAddress, destination, host_name
 
 US = "+14155550100"
 OURS, OTHER = "pbx.example.com", "other.example"
@@ -79,7 +79,8 @@ def test_what_the_grammar_does_not_know_is_refused(text: str) -> None:
     ("text", "named"),
     [
         ("sip:100@pbx.example.com", None), ("sip:100@pbx.example.com;method=invite;lr?X-Case=1", None),
-        ("sip:pbx.example.com;x=a", None), ("sip:100:a%2Cb@pbx.example.com", None),
+        ("sip:pbx.example.com;x=a", None), ("sip:Desk-X_9.!~*'()&=+$:X!@pbx.example.com", None),
+        ("sip:100:a%2Cb@pbx.example.com", None),
         ("sip:100@pbx.example.com;method=REFER", "parameter method"),
         ("sip:100@pbx.example.com;method", "parameter method"),
         ("sip:100@pbx.example.com;route=x", "parameter route"), ("sip:100@pbx.example.com;fs_path=x", "fs_path"),
@@ -106,7 +107,7 @@ def test_hosts_are_all_that_an_address_names_and_a_parameter_is_found_in_any_cas
 @pytest.mark.parametrize(
     "text",
     [
-        "sip:pbx.example.com:1", "sip:pbx.example.com:65535", f"sip:{'a' * 63}.example", f"sip:a@{'a.' * 126}a",
+        "sip:pbx.example.com:1", "sip:pbx.example.com:65535", f"sip:{'a' * 63}.example", f"sip:a@{'a.' * 127}",
         "sip:" + "a" * (2048 - 20) + "@pbx.example.com", "sip:100:@pbx.example.com",
         "sip:a%40b%2Fc@[2001:db8::1]:7;x=%5E",
     ],
@@ -122,7 +123,7 @@ def test_the_longest_and_the_outermost_are_read_and_spelt_again(text: str) -> No
 @pytest.mark.parametrize(
     "text",
     [
-        "sip:" + "a" * (2048 - 19) + "@pbx.example.com", f"sip:{'a' * 64}.example", f"sip:a@{'a.' * 127}aa",
+        "sip:" + "a" * (2048 - 19) + "@pbx.example.com", f"sip:{'a' * 64}.example", f"sip:a@{'a.' * 127}a",
         "sip:pbx.example.com:99999", "sip:pbx.example.com:000001",
     ],
 )  # fmt: skip
@@ -133,6 +134,69 @@ def test_one_more_is_too_many(text: str) -> None:
 
 def test_a_host_alone_is_spelt_like_the_host_of_an_address() -> None:
     assert [host_name(text) for text in ("PBX.example.com.", "2001:DB8::0:1", "[::1]")] == [OURS, "2001:db8::1", "::1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("tel:+14155550100", "it must start with sip: or sips:"),
+        (f"sip:{'a' * LONGEST}", f"it is longer than {LONGEST} characters"),
+        ("sip:a@b.example@c.example", 'it has more than one "@"'),
+        ("sip:@pbx.example.com", "its user is empty or"), ("sip:a%ff@pbx.example.com", "an escape in its user is not"),
+        ("sip:a%0a@pbx.example.com", "an escape in its user is a control"),
+        ("sip:a:<@pbx.example.com", "its password is empty or"),
+        ("sip:a@pbx.example.com;", "its parameter is empty or"),
+        ("sip:a@pbx.example.com;x=", "its parameter is empty or"),
+        ("sip:a@pbx.example.com;lr;LR", "a parameter is there twice"),
+        ("sip:a@pbx.example.com?X A=1", "its header is empty or"),
+        ("sip:a@pbx.example.com?X=<", "its header is empty or"),
+        ("sip:a@pbx.example.com?X", "a header must be like"), ("sip:a@pbx.example.com?=1", "a header must be like"),
+        ("sip:a@pbx.example.com:0", "its port is"), ("sip:a@[::1]:x", "its port is"),
+        ("sip:a@a_b.example", "its host is no name or address"), ("sip:a@1.2.3.256", "its host is no name or address"),
+        ("sip:a@[::1]5", "its host is no name or address"), ("sip:a@[::1", "its host is no name or address"),
+        ("sip:a@[a]", "its host is not an IPv6 address"),
+        ("sip:a@pbx.example.com;maddr=[a]", "its maddr is not an IPv6 address"),
+        ("sip:a@pbx.example.com;maddr", "its maddr is no name or address"),
+    ],
+)  # fmt: skip
+def test_a_refusal_names_the_part_that_is_wrong(text: str, why: str) -> None:
+    with pytest.raises(InvalidSipAddress) as refused:
+        SipAddress.parse(text)
+    assert refused.value.why.startswith(why)
+
+
+def test_a_host_alone_that_is_none_is_said_to_be_none() -> None:
+    for text, why in (
+        ("a_b.example", "its host is no name"),
+        ("[a]", "its host is not an IPv6"),
+        ("a:b:c", "its host"),
+    ):
+        with pytest.raises(InvalidSipAddress, match=f"not a SIP address: {why}"):
+            host_name(text)
+
+
+def test_only_what_the_grammar_asks_for_is_escaped_when_it_is_spelt_again() -> None:
+    user, part, header = "!~*'()&=+$,%3B%3F%2F%40%20", "!~*'()[]/:&+$%3B%3D%3F%20", "!~*'()[]/?:+$%26%3B%3D%20"
+    text = f"sip:{user}:{user}@pbx.example.com:5061;x{part}={part};lr?X-A{header}={header}&X-B={header}"
+    address = SipAddress.parse(text)
+    assert str(address) == text
+    assert address.user == address.password == "!~*'()&=+$,;?/@ "
+    assert address.headers[1] == ("X-B", "!~*'()[]/?:+$&;= ")
+    assert str(SipAddress.parse("SIP:%61@PBX.example.com.;LR=%41?X-A=%41")) == "sip:a@pbx.example.com;lr=A?X-A=A"
+
+
+@pytest.mark.parametrize("text", [US, "SIP:Desk%41@PBX.Example.com.;LR", "sips:[2001:DB8:0::1]:5061"])
+def test_a_destination_is_passed_on_as_it_was_given(text: str) -> None:
+    assert destination(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "911", "sip:", "sip:a b@pbx.example.com", "desk@pbx.example.com", "tel:+1", 5, None]
+)
+def test_what_is_neither_a_number_nor_a_sip_address_is_no_destination(text: object) -> None:
+    with pytest.raises(InvalidNumber) as refused:
+        destination(text)  # type: ignore[arg-type]
+    assert isinstance(refused.value, InvalidSipAddress) is str(text).startswith("sip:")
 
 
 # --- against a list of allowed hosts ----------------------------------------------------------------------------------
