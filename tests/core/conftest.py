@@ -10,9 +10,14 @@ from fake_carriers import CommandProvider, FakeCredential, InlineProvider, Memor
 
 from linecard import (
     AudioReceived,
+    Call,
+    CallStatus,
+    EndReason,
     Exchange,
     MediaSession,
     MemoryNumberRegistry,
+    OwnedNumber,
+    PendingOrder,
     Policy,
     WebhookReply,
     WebhookRequest,
@@ -50,6 +55,12 @@ def ticket_in(reply: WebhookReply) -> str:
     return reply.body.decode().rpartition("/media/")[2]
 
 
+async def dialled(exchange: Exchange, credential: str = "main", **options: Any) -> Call:
+    exchange.agents = exchange.agents or echo
+    await exchange.assign(OURS, agent_id="a", credential_id=credential)
+    return await exchange.dial(from_=OURS, to=CALLER, **options)
+
+
 async def connect(exchange: Exchange, ticket: str, call_id: str) -> tuple[MemoryTransport, asyncio.Future[None]]:
     transport = MemoryTransport()
     serving = asyncio.ensure_future(exchange.serve_media(await exchange.admit(ticket), transport))
@@ -62,6 +73,38 @@ async def until_sent(transport: MemoryTransport, count: int = 1) -> None:
         while len(transport.sent) < count:
             await asyncio.sleep(0)
 
+
+def logged(what: str, provider: type[InlineProvider] = InlineProvider) -> list[tuple[Any, ...]]:
+    return [entry for entry in provider.log if entry[0] == what]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Any, ...]]:
+    """The last arguments of each command that the fake carriers do not have of themselves."""
+    seen: dict[str, tuple[Any, ...]] = {}
+
+    def command(name: str, answer: Any) -> None:
+        async def run(self: object, *given: Any, **named: Any) -> Any:
+            seen[name] = (*given, *named.items())
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        monkeypatch.setattr(InlineProvider, name, run)
+
+    ended = Call(
+        id="out-1", provider="inline", direction="outbound", from_=OURS, to=CALLER, status=CallStatus.ENDED,  # type: ignore[arg-type]
+        reason=EndReason.BUSY,
+    )  # fmt: skip
+    command("buy_number", OwnedNumber(number=OURS, provider="inline", id="n-1"))
+    command("list_numbers", [OwnedNumber(number=OURS, provider="inline", id="n-1")])
+    command("fetch_order", PendingOrder(id="o-1", number=OURS, provider="inline"))
+    command("release_number", None)
+    command("start_recording", "rec-1")
+    command("stop_recording", None)
+    command("fetch_call", ended)
+    command("transfer", None)
+    return seen
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
 """What the exchange asks of a carrier: each argument arrives, and each answer is taken for what it says."""
 
 import asyncio
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
-from core.conftest import CALLER, OURS, connect, echo, post, ring, ticket_in
+from core.conftest import CALLER, OURS, connect, dialled, echo, logged, post, ring, ticket_in
 from fake_carriers import CommandProvider, FakeCredential, InlineProvider, TrunkProvider
 
 from linecard import (
@@ -14,29 +13,14 @@ from linecard import (
     CallStatus,
     EndReason,
     Exchange,
-    Line,
     MediaSession,
     MemoryNumberRegistry,
-    NumberQuery,
-    OwnedNumber,
-    PendingOrder,
     Policy,
-    SyncResult,
 )
 from linecard.errors import (
-    AuthenticationFailed,
     ConfigurationError,
-    InsufficientFunds,
-    LimitReached,
+    DestinationNotAllowed,
     LinecardError,
-    NumberAlreadyAssigned,
-    NumberRejected,
-    PermissionDenied,
-    ProviderError,
-    ProviderUnavailable,
-    RateLimited,
-    RequestRejected,
-    UnknownAgent,
     UnknownCall,
 )
 from linecard.exchange import CARRIER_GRACE
@@ -54,45 +38,6 @@ def made(**options: Any) -> Exchange:
             **options,
         }
     )
-
-
-def logged(what: str, provider: type[InlineProvider] = InlineProvider) -> list[tuple[Any, ...]]:
-    return [entry for entry in provider.log if entry[0] == what]
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Any, ...]]:
-    """The last arguments of each command that the fake carriers do not have of themselves."""
-    seen: dict[str, tuple[Any, ...]] = {}
-
-    def command(name: str, answer: Any) -> None:
-        async def run(self: object, *given: Any, **named: Any) -> Any:
-            seen[name] = (*given, *named.items())
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
-
-        monkeypatch.setattr(InlineProvider, name, run)
-
-    ended = Call(
-        id="out-1", provider="inline", direction="outbound", from_=OURS, to=CALLER, status=CallStatus.ENDED,  # type: ignore[arg-type]
-        reason=EndReason.BUSY,
-    )  # fmt: skip
-    command("buy_number", OwnedNumber(number=OURS, provider="inline", id="n-1"))
-    command("list_numbers", [OwnedNumber(number=OURS, provider="inline", id="n-1")])
-    command("fetch_order", PendingOrder(id="o-1", number=OURS, provider="inline"))
-    command("release_number", None)
-    command("start_recording", "rec-1")
-    command("stop_recording", None)
-    command("fetch_call", ended)
-    command("transfer", None)
-    return seen
-
-
-async def dialled(exchange: Exchange, credential: str = "main", **options: Any) -> Call:
-    exchange.agents = exchange.agents or echo
-    await exchange.assign(OURS, agent_id="a", credential_id=credential)
-    return await exchange.dial(from_=OURS, to=CALLER, **options)
 
 
 # --- an exchange -----------------------------------------------------------------------------------------------------
@@ -152,183 +97,6 @@ async def test_agents_with_settings_are_asked_about_each_dial(exchange: Exchange
     assert [(request.timeout, request.time_limit) for _, request in logged("dial")] == [
         (12.0, 40.0 + CARRIER_GRACE), (15.0, 50.0 + CARRIER_GRACE),
     ]  # fmt: skip
-
-
-# --- numbers ---------------------------------------------------------------------------------------------------------
-
-
-async def test_a_search_takes_a_query_or_its_fields(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
-    queries: list[NumberQuery] = []
-
-    async def search(self: object, query: NumberQuery) -> list[Any]:
-        queries.append(query)
-        return []
-
-    monkeypatch.setattr(InlineProvider, "search_numbers", search)
-    await exchange.search_numbers(NumberQuery(country="CA"), credential_id="main")
-    await exchange.search_numbers(credential_id="main", country="GB", limit=3)
-    assert [(query.country, query.limit) for query in queries][1] == ("GB", 3) and queries[0].country == "CA"
-
-
-async def test_a_bought_number_is_assigned_when_an_agent_was_named(
-    exchange: Exchange, asked: dict[str, tuple[Any, ...]]
-) -> None:
-    exchange.agents = {"a": echo}
-    with pytest.raises(UnknownAgent):
-        await exchange.buy_number(OURS, credential_id="main", agent_id="nobody")
-    assert "buy_number" not in asked
-    await exchange.buy_number(OURS, credential_id="main")
-    assert asked["buy_number"] == (OURS, ("timeout", 30.0)) and await exchange.registry.lines() == []
-    await exchange.buy_number(OURS, credential_id="main", agent_id="a", timeout=3.0)
-    [line] = await exchange.registry.lines()
-    assert asked["buy_number"] == (OURS, ("timeout", 3.0))
-    assert (line.number, line.agent_id, line.credential_id) == (OURS, "a", "main")
-
-
-async def test_a_number_whose_order_is_pending_is_not_assigned(
-    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    order = PendingOrder(id="o-1", number=OURS, provider="inline")
-
-    async def buy(self: object, number: str, *, timeout: float) -> PendingOrder:
-        return order
-
-    monkeypatch.setattr(InlineProvider, "buy_number", buy)
-    exchange.agents = echo
-    assert await exchange.buy_number(OURS, credential_id="main", agent_id="a") == order
-    assert await exchange.registry.lines() == []
-
-
-async def test_orders_and_lists_are_the_carriers(exchange: Exchange, asked: dict[str, tuple[Any, ...]]) -> None:
-    order = PendingOrder(id="o-1", number=OURS, provider="inline")
-    assert await exchange.fetch_order(order, credential_id="main") == order and asked["fetch_order"] == ("o-1",)
-    assert [number.id for number in await exchange.list_numbers("main")] == ["n-1"]
-
-
-async def test_releasing_a_number_ends_its_line_unless_the_line_is_another_credentials(
-    exchange: Exchange, asked: dict[str, tuple[Any, ...]]
-) -> None:
-    await exchange.assign(OURS, agent_id="a", credential_id="main")
-    await exchange.assign(ANOTHER, agent_id="a", credential_id="other")
-    await exchange.release_number(ANOTHER, credential_id="main")
-    assert asked["release_number"] == (ANOTHER,) and len(await exchange.registry.lines()) == 2
-    await exchange.release_number(OURS, credential_id="main")
-    assert [line.number for line in await exchange.registry.lines()] == [ANOTHER]
-    await exchange.release_number("+14155550103", credential_id="main")
-    assert asked["release_number"] == ("+14155550103",), "a number without a line too"
-
-
-async def test_reassigning_without_configuring_keeps_what_the_carrier_was_told(exchange: Exchange) -> None:
-    first = await exchange.assign(OURS, agent_id="a", credential_id="main")
-    again = await exchange.assign(OURS, agent_id="b", credential_id="main", configure=False)
-    assert first.sync is not None and again.sync == first.sync and again.agent_id == "b"
-    assert len(logged("configure")) == 1
-    with pytest.raises(NumberAlreadyAssigned, match="main"):
-        await exchange.assign(OURS, agent_id="a", credential_id="other", configure=False)
-
-
-async def test_a_number_the_carrier_will_not_let_go_is_said_without_its_digits(
-    exchange: Exchange, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def keep(self: object, number: str, *, webhook_url: str) -> SyncResult:
-        return SyncResult(ok=False, message=f"kept, in spite of {webhook_url}")
-
-    monkeypatch.setattr(InlineProvider, "unconfigure_number", keep)
-    await exchange.assign(OURS, agent_id="a", credential_id="main")
-    await exchange.unassign(OURS)
-    assert "kept, in spite of https://voice.example.com/inline/main" in caplog.text and OURS not in caplog.text
-    assert await exchange.registry.lines() == []
-
-
-# --- dialling --------------------------------------------------------------------------------------------------------
-
-
-async def test_a_dial_says_who_rings_whom_how_long_and_where_to_report(exchange: Exchange) -> None:
-    exchange.agents = {"a": echo, "b": echo}
-    before = datetime.now(UTC)
-    call = await dialled(
-        exchange, agent_id="b", reference="r-1", custom={"order": "7"}, time_limit=60.0, timeout=20, record=True
-    )
-    [(_, request)] = logged("dial")
-    assert (request.from_, request.to, request.reference) == (OURS, CALLER, "r-1")
-    assert (request.timeout, request.record, request.time_limit) == (20.0, True, 60.0 + CARRIER_GRACE)
-    assert (request.stream.custom, request.stream.format) == ({"order": "7"}, exchange.carrier_audio)
-    assert (call.reference, call.agent_id, call.time_limit, call.owner) == ("r-1", "b", 60.0, exchange.owner)
-    assert (call.provider, call.credential_id, call.direction) == ("inline", "main", "outbound")
-    assert call.created_at is not None and before <= call.created_at <= datetime.now(UTC)
-    ticket = await exchange.admit(request.stream.url.rpartition("/")[2])
-    assert (ticket.agent_id, ticket.reference, ticket.call_id) == ("b", "r-1", "")
-
-
-@pytest.mark.parametrize(("given", "expected"), [(None, 90.0), (60.0, 60.0)])
-async def test_a_dial_without_a_time_limit_has_the_exchanges(
-    exchange: Exchange, given: float | None, expected: float
-) -> None:
-    exchange.time_limit = 90.0
-    assert (await dialled(exchange, time_limit=given)).time_limit == expected
-    [(_, request)] = logged("dial")
-    assert request.time_limit == expected + CARRIER_GRACE
-
-
-async def test_no_limit_of_ours_is_none_of_the_carriers(exchange: Exchange) -> None:
-    await dialled(exchange)
-    [(_, request)] = logged("dial")
-    assert (request.time_limit, request.timeout) == (None, 30.0)
-
-
-async def test_a_line_is_looked_up_unless_it_was_given_and_is_the_numbers(
-    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    exchange.agents = echo
-    line = await exchange.assign(OURS, agent_id="a", credential_id="main")
-    other = await exchange.assign(ANOTHER, agent_id="b", credential_id="other")
-    assert (await exchange.dial(from_=OURS, to=CALLER, line=other)).agent_id == "a", "of another number"
-
-    async def lookup(number: str) -> Line:
-        raise AssertionError(number)
-
-    monkeypatch.setattr(exchange.registry, "lookup", lookup)
-    assert (await exchange.dial(from_=OURS, to=CALLER, line=line)).credential_id == "main"
-
-
-async def test_as_many_calls_at_once_as_the_policy_says_and_no_more(exchange: Exchange) -> None:
-    exchange.policy = Policy(allow=["US"], max_concurrent=2)
-    calls = [await dialled(exchange, reference=f"r-{number}") for number in range(2)]
-    with pytest.raises(LimitReached):
-        await dialled(exchange)
-    assert len(logged("dial")) == 2
-    await exchange.end_locally(calls[0], EndReason.NO_ANSWER)
-    await dialled(exchange)
-
-
-@pytest.mark.parametrize(
-    ("refusal", "reason"),
-    [
-        (NumberRejected, EndReason.INVALID_NUMBER),
-        (PermissionDenied, EndReason.PROVIDER_PERMISSION_DENIED),
-        (InsufficientFunds, EndReason.PROVIDER_PERMISSION_DENIED),
-        (AuthenticationFailed, EndReason.PROVIDER_AUTH_FAILED),
-        (RateLimited, EndReason.PROVIDER_RATE_LIMITED),
-        (RequestRejected, EndReason.UNKNOWN),
-        (ProviderError, EndReason.UNKNOWN),
-    ],
-)
-async def test_a_refused_dial_ends_with_the_refusals_reason(
-    exchange: Exchange, refusal: type[ProviderError], reason: EndReason
-) -> None:
-    InlineProvider.dial_error = refusal("inline", "dial", "no")
-    with pytest.raises(refusal):
-        await dialled(exchange, reference="r-1")
-    call = await exchange.calls.get("r-1")
-    assert call and (call.status, call.reason, call.ended_at is not None) == (CallStatus.ENDED, reason, True)
-
-
-async def test_a_dial_that_never_left_is_over(exchange: Exchange) -> None:
-    InlineProvider.dial_error = ProviderUnavailable("inline", "dial", "refused", sent=False)
-    with pytest.raises(ProviderUnavailable):
-        await dialled(exchange, reference="r-1")
-    call = await exchange.calls.get("r-1")
-    assert call and call.reason is EndReason.PROVIDER_UNAVAILABLE
 
 
 # --- calls -----------------------------------------------------------------------------------------------------------
@@ -432,6 +200,42 @@ async def test_keys_are_a_command_where_the_carrier_has_one_or_the_audio_is_not_
         call = await dialled(exchange, "trunk")
         await exchange.send_digits(call, "5#")
         assert pressed == [("out-1", "5#")]
+
+
+async def test_hanging_up_twice_or_after_the_end_is_success(exchange: Exchange) -> None:
+    call = await dialled(exchange)
+    await exchange.hang_up(call)
+    await post(exchange, event="status", id="out-1", status="ended", ref=call.reference)
+    await exchange.hang_up(call)
+    assert sum(entry[0] == "hang_up" for entry in InlineProvider.log) == 1
+    with pytest.raises(UnknownCall):
+        await exchange.hang_up("never-heard-of")
+
+
+async def test_one_tenants_webhook_cannot_move_another_tenants_call(exchange: Exchange) -> None:
+    call = await dialled(exchange)
+    await post(exchange, "other", "command", event="status", id="out-1", status="ended", ref=call.reference)
+    assert not (await exchange.calls.get(call.reference)).ended  # type: ignore[union-attr]
+
+
+async def test_a_transfer_is_judged_from_our_number_whoever_calls(exchange: Exchange) -> None:
+    exchange.agents = echo
+    exchange.policy = Policy()  # a number's own country
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    await ring(exchange, **{"from": "+442071838750"})
+    with pytest.raises(DestinationNotAllowed):
+        await exchange.transfer("in-1", "+442079460188")
+    await exchange.transfer("in-1", "+12125550199")
+
+
+async def test_transfer_checks_the_destination_and_is_the_reason_for_the_end(exchange: Exchange) -> None:
+    call = await dialled(exchange)
+    with pytest.raises(DestinationNotAllowed):
+        await exchange.transfer(call, "+19005550100")
+    await exchange.transfer(call, "+13105550100")
+    await post(exchange, event="status", id="out-1", status="answered", ref=call.reference, event_id="1")
+    await post(exchange, event="status", id="out-1", status="ended", ref=call.reference, event_id="2")
+    assert (await exchange.wait_for(call)).reason is EndReason.TRANSFERRED
 
 
 # --- waiting and knowing ---------------------------------------------------------------------------------------------

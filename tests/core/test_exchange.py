@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from core.conftest import CALLER, OURS, connect, echo, post, ring, ticket_in, until_sent
-from fake_carriers import CommandProvider, FakeCredential, InlineProvider, MemoryTransport, TrunkProvider
+from fake_carriers import CommandProvider, InlineProvider, MemoryTransport, TrunkProvider
 
 from linecard import (
     Call,
@@ -15,32 +15,16 @@ from linecard import (
     Forward,
     MachineDetection,
     MediaSession,
-    Policy,
     WebhookReply,
     WebhookRequest,
     incoming,
 )
 from linecard.agent import AgentCall, Agents
 from linecard.errors import (
-    AuthenticationFailed,
-    CallUnconfirmed,
     ConfigurationError,
-    DestinationNotAllowed,
-    InvalidNumber,
-    NotFound,
-    NumberAlreadyAssigned,
-    NumberNotAssigned,
-    NumberRejected,
-    PermissionDenied,
-    ProviderError,
     ProviderUnavailable,
-    RateLimited,
     SpeechNotReady,
     TicketRefused,
-    UnknownAgent,
-    UnknownCall,
-    UnknownCredential,
-    UnsupportedOperation,
 )
 
 # --- inbound ---------------------------------------------------------------------------------------------------------
@@ -226,160 +210,6 @@ async def test_a_call_the_carrier_would_not_let_us_answer_is_written_off(exchang
     assert call and call.reason is EndReason.PROVIDER_UNAVAILABLE
 
 
-# --- outbound --------------------------------------------------------------------------------------------------------
-
-
-async def dialled(exchange: Exchange, **options: Any) -> Call:
-    exchange.agents = exchange.agents or echo
-    await exchange.assign(OURS, agent_id="a", credential_id="main")
-    return await exchange.dial(from_=OURS, to=CALLER, **options)
-
-
-async def test_dialling_rings_once_and_its_media_reaches_the_agent(exchange: Exchange) -> None:
-    call = await dialled(exchange, custom={"order": "7"})
-    [request] = [entry[1] for entry in InlineProvider.log if entry[0] == "dial"]
-    assert request.status_url == f"https://voice.example.com/inline/main?ref={call.reference}"
-    assert request.stream.custom == {"order": "7"}
-    transport, serving = await connect(exchange, request.stream.url.rpartition("/")[2], "out-1")
-    transport.say(event="media", audio="hi")
-    await until_sent(transport)
-    assert (await exchange.wait_for(call, CallStatus.ANSWERED)).answered_at is not None
-    transport.say(event="stop")
-    await serving
-    await post(exchange, event="status", id="out-1", status="ended", reason="user_hangup", ref=call.reference)
-    assert (await exchange.wait_for(call)).reason is EndReason.USER_HANGUP
-
-
-async def test_news_that_outruns_the_answer_to_the_dial_is_not_lost(exchange: Exchange) -> None:
-    InlineProvider.dial_gate = asyncio.Event()
-    exchange.agents = echo
-    await exchange.assign(OURS, agent_id="a", credential_id="main")
-    dialling = asyncio.ensure_future(exchange.dial(from_=OURS, to=CALLER, reference="r-1"))
-    while not await exchange.calls.get("r-1"):
-        await asyncio.sleep(0)
-    await post(exchange, event="status", id="out-1", status="ended", reason="busy", ref="r-1", event_id="e1")
-    InlineProvider.dial_gate.set()
-    call = await dialling
-    assert (call.id, call.status, call.reason) == ("out-1", CallStatus.ENDED, EndReason.BUSY)
-
-
-async def test_a_refused_dial_leaves_an_ended_call_with_its_reason(exchange: Exchange) -> None:
-    InlineProvider.dial_error = NumberRejected("inline", "dial", "no such number", code="7")
-    with pytest.raises(NumberRejected):
-        await dialled(exchange, reference="r-1")
-    call = await exchange.calls.get("r-1")
-    assert call and (call.status, call.reason) == (CallStatus.ENDED, EndReason.INVALID_NUMBER)
-
-
-async def test_an_unknown_outcome_stays_open_until_the_carrier_is_heard_of(exchange: Exchange) -> None:
-    InlineProvider.dial_error = ProviderUnavailable("inline", "dial", "timeout")
-    with pytest.raises(ProviderUnavailable, match="do not dial again before checking"):
-        await dialled(exchange, reference="r-1")
-    assert [c.reference for c in await exchange.calls_in_progress()] == ["r-1"]
-    await post(exchange, event="status", id="out-9", status="answered", ref="r-1")
-    call = await exchange.calls.get("r-1")
-    assert call and (call.id, call.status) == ("out-9", CallStatus.ANSWERED)
-
-
-async def test_a_call_the_carrier_has_not_named_cannot_be_acted_on_but_can_be_hung_up(exchange: Exchange) -> None:
-    InlineProvider.dial_error = ProviderUnavailable("inline", "dial", "timeout")
-    with pytest.raises(ProviderUnavailable):
-        await dialled(exchange, reference="r-1")
-    for act in (
-        exchange.transfer("r-1", CALLER),
-        exchange.send_digits("r-1", "1"),
-        exchange.fetch_call("r-1"),
-        exchange.start_recording("r-1"),
-    ):
-        with pytest.raises(CallUnconfirmed, match="wait_until"):
-            await act
-    call = await exchange.calls.get("r-1")
-    assert call and call.intent is None
-    await exchange.hang_up("r-1")
-    await post(exchange, event="status", id="out-9", status="ringing", ref="r-1")
-    async with asyncio.timeout(2):
-        while ("hang_up", "out-9") not in InlineProvider.log:
-            await asyncio.sleep(0)
-
-
-@pytest.mark.parametrize(
-    ("change", "error"),
-    [
-        ({"from_": "4155550101"}, InvalidNumber),
-        ({"to": "911"}, InvalidNumber),
-        ({"from_": "+14155550177"}, NumberNotAssigned),
-        ({"to": "+442071838750"}, DestinationNotAllowed),
-        ({"agent_id": "nobody"}, UnknownAgent),
-    ],
-)
-async def test_bad_dials_never_reach_the_carrier(exchange: Exchange, change: dict[str, str], error: type) -> None:
-    exchange.agents = {"a": echo}
-    await exchange.assign(OURS, agent_id="a", credential_id="main")
-    with pytest.raises(error):
-        await exchange.dial(**{"from_": OURS, "to": CALLER, **change})
-    assert not any(entry[0] == "dial" for entry in InlineProvider.log)
-    assert await exchange.calls_in_progress() == []
-
-
-async def test_calls_at_once_are_counted_for_each_credential_alone(exchange: Exchange) -> None:
-    exchange.policy.max_concurrent = 1
-    exchange.agents = echo
-    await exchange.assign(OURS, agent_id="a", credential_id="main")
-    await exchange.assign("+14155550102", agent_id="a", credential_id="other")
-    await exchange.dial(from_=OURS, to=CALLER)
-    await exchange.dial(from_="+14155550102", to=CALLER)
-    assert len(await exchange.calls_in_progress()) == 2
-
-
-async def test_hanging_up_twice_or_after_the_end_is_success(exchange: Exchange) -> None:
-    call = await dialled(exchange)
-    await exchange.hang_up(call)
-    await post(exchange, event="status", id="out-1", status="ended", ref=call.reference)
-    await exchange.hang_up(call)
-    assert sum(entry[0] == "hang_up" for entry in InlineProvider.log) == 1
-    with pytest.raises(UnknownCall):
-        await exchange.hang_up("never-heard-of")
-
-
-async def test_a_hang_up_while_the_dial_is_under_way_is_carried_out_after_it(exchange: Exchange) -> None:
-    InlineProvider.dial_gate = asyncio.Event()
-    exchange.agents = echo
-    await exchange.assign(OURS, agent_id="a", credential_id="main")
-    dialling = asyncio.ensure_future(exchange.dial(from_=OURS, to=CALLER, reference="r-1"))
-    while not await exchange.calls.get("r-1"):
-        await asyncio.sleep(0)
-    await exchange.hang_up("r-1")
-    InlineProvider.dial_gate.set()
-    await dialling
-    assert InlineProvider.log[-1] == ("hang_up", "out-1")
-
-
-async def test_one_tenants_webhook_cannot_move_another_tenants_call(exchange: Exchange) -> None:
-    call = await dialled(exchange)
-    await post(exchange, "other", "command", event="status", id="out-1", status="ended", ref=call.reference)
-    assert not (await exchange.calls.get(call.reference)).ended  # type: ignore[union-attr]
-
-
-async def test_a_transfer_is_judged_from_our_number_whoever_calls(exchange: Exchange) -> None:
-    exchange.agents = echo
-    exchange.policy = Policy()  # a number's own country
-    await exchange.assign(OURS, agent_id="a", credential_id="main")
-    await ring(exchange, **{"from": "+442071838750"})
-    with pytest.raises(DestinationNotAllowed):
-        await exchange.transfer("in-1", "+442079460188")
-    await exchange.transfer("in-1", "+12125550199")
-
-
-async def test_transfer_checks_the_destination_and_is_the_reason_for_the_end(exchange: Exchange) -> None:
-    call = await dialled(exchange)
-    with pytest.raises(DestinationNotAllowed):
-        await exchange.transfer(call, "+19005550100")
-    await exchange.transfer(call, "+13105550100")
-    await post(exchange, event="status", id="out-1", status="answered", ref=call.reference, event_id="1")
-    await post(exchange, event="status", id="out-1", status="ended", ref=call.reference, event_id="2")
-    assert (await exchange.wait_for(call)).reason is EndReason.TRANSFERRED
-
-
 # --- media -----------------------------------------------------------------------------------------------------------
 
 
@@ -504,90 +334,6 @@ async def test_keys_go_by_command_where_there_is_one_and_as_tones_elsewhere(exch
     transport, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
     await asyncio.wait_for(serving, 2)
     assert len(transport.sent[0]["audio"]) > 1600
-
-
-# --- numbers and credentials -----------------------------------------------------------------------------------------
-
-
-async def test_assigning_configures_the_carrier_and_registers_only_when_that_worked(exchange: Exchange) -> None:
-    line = await exchange.assign(OURS, agent_id="a", credential_id="main")
-    assert line.sync and line.sync.webhook_url == "https://voice.example.com/inline/main"
-    with pytest.raises(NotFound, match="does not hold"):
-        await exchange.assign("+14155550100", agent_id="a", credential_id="main")
-    assert [line.number for line in await exchange.registry.lines()] == [OURS]
-
-
-async def test_a_number_of_another_credential_is_not_taken_over(exchange: Exchange) -> None:
-    await exchange.assign(OURS, agent_id="a", credential_id="main")
-    with pytest.raises(NumberAlreadyAssigned, match="'main'"):
-        await exchange.assign(OURS, agent_id="a", credential_id="other")
-    await exchange.unassign(OURS)
-    await exchange.assign(OURS, agent_id="a", credential_id="other")
-
-
-async def test_unassigning_has_the_carrier_send_the_calls_here_no_more(exchange: Exchange) -> None:
-    await exchange.assign(OURS, agent_id="a", credential_id="main")
-    await exchange.unassign(OURS)
-    assert InlineProvider.log[-1] == ("unconfigure", OURS, "https://voice.example.com/inline/main")
-    assert await exchange.registry.lines() == []
-
-
-async def test_unassigning_without_configuring_is_between_us_and_the_registry(exchange: Exchange) -> None:
-    await exchange.assign(OURS, agent_id="a", credential_id="main")
-    await exchange.unassign(OURS, configure=False)
-    assert [entry[0] for entry in InlineProvider.log] == ["configure"]
-    assert await exchange.registry.lines() == []
-
-
-@pytest.mark.parametrize("failure", [ProviderUnavailable, RateLimited])
-async def test_a_carrier_that_cannot_be_reached_leaves_the_line_in_service(
-    exchange: Exchange, failure: type[ProviderError]
-) -> None:
-    await exchange.assign(OURS, agent_id="a", credential_id="main")
-    InlineProvider.unconfigure_error = failure("inline", "unconfigure_number", "not now")
-    with pytest.raises(failure):
-        await exchange.unassign(OURS)
-    assert [line.number for line in await exchange.registry.lines()] == [OURS]
-    InlineProvider.unconfigure_error = None
-    await exchange.unassign(OURS)
-    assert await exchange.registry.lines() == []
-
-
-@pytest.mark.parametrize("failure", [AuthenticationFailed, PermissionDenied, NotFound])
-async def test_a_carrier_that_has_us_no_longer_does_not_hold_a_line_in_service(
-    exchange: Exchange, failure: type[ProviderError], caplog: pytest.LogCaptureFixture
-) -> None:
-    await exchange.assign(OURS, agent_id="a", credential_id="main")
-    InlineProvider.unconfigure_error = failure("inline", "unconfigure_number", "who are you?")
-    await exchange.unassign(OURS)
-    assert await exchange.registry.lines() == []
-    assert "may still send the calls" in caplog.text and "who are you?" in caplog.text and OURS not in caplog.text
-
-
-async def test_a_line_whose_credential_is_gone_is_unassigned_all_the_same(
-    exchange: Exchange, caplog: pytest.LogCaptureFixture
-) -> None:
-    await exchange.assign(OURS, agent_id="a", credential_id="main")
-    del exchange.credentials.by_id["main"]  # type: ignore[union-attr]
-    await exchange.unassign(OURS)
-    assert await exchange.registry.lines() == [] and "no credential 'main'" in caplog.text
-
-
-async def test_unknown_credentials_and_numbers_say_what_to_do(exchange: Exchange) -> None:
-    with pytest.raises(UnknownCredential, match="Exchange"):
-        await exchange.assign(OURS, agent_id="a", credential_id="nope")
-    with pytest.raises(NumberNotAssigned):
-        await exchange.unassign(OURS)
-    with pytest.raises(UnsupportedOperation, match="no inventory"):
-        await exchange.search_numbers(credential_id="trunk")
-    assert [n.number for n in await exchange.search_numbers(credential_id="main", area_code="415")]
-
-
-async def test_a_changed_credential_makes_a_new_provider(exchange: Exchange) -> None:
-    before = await exchange.provider("main")
-    assert await exchange.provider("main") is before
-    exchange.credentials.by_id["main"] = FakeCredential(api_key="rotated")  # type: ignore[union-attr,arg-type]
-    assert await exchange.provider("main") is not before
 
 
 # --- a carrier with sockets of its own -------------------------------------------------------------------------------

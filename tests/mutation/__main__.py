@@ -43,19 +43,21 @@ ROOMS: dict[str, tuple[str, str]] = {
     ),
     "exchange": (
         "src/linecard/exchange.py",
-        "tests/core/test_commands.py tests/core/test_exchange.py tests/core/test_transfers.py",
+        "tests/core/test_commands.py tests/core/test_dialling.py tests/core/test_exchange.py "
+        "tests/core/test_exchange_numbers.py tests/core/test_transfers.py",
     ),
     "incoming": (
         "src/linecard/incoming.py src/linecard/routing.py src/linecard/call_progress.py",
         "tests/core/test_incoming.py tests/core/test_routing_failures.py tests/core/test_transfers.py "
-        "tests/core/test_exchange.py",
+        "tests/core/test_dialling.py tests/core/test_exchange.py",
     ),
     "media": (
         "src/linecard/media.py",
-        "tests/core/test_media.py tests/core/test_exchange.py tests/core/test_routing_failures.py",
+        "tests/core/test_media.py tests/core/test_dialling.py tests/core/test_exchange.py "
+        "tests/core/test_routing_failures.py",
     ),
     "numbering_plan": ("src/linecard/numbering_plan.py", "tests/core/test_numbering_plan.py tests/core/test_policy.py"),
-    "policy": ("src/linecard/policy.py", "tests/core/test_policy.py tests/core/test_exchange.py"),
+    "policy": ("src/linecard/policy.py", "tests/core/test_policy.py tests/core/test_dialling.py"),
     "position": ("src/linecard/position.py", "tests/core/test_position.py tests/core/test_session.py"),
     "session": ("src/linecard/session.py", "tests/core/test_session.py tests/core/test_outlet.py"),
     "sip_address": ("src/linecard/sip_address.py", "tests/core/test_sip_address.py tests/core/test_policy.py"),
@@ -133,14 +135,14 @@ def main() -> int:
 def _mutate(folder: Path, given: argparse.Namespace) -> int:
     started = time.monotonic()
     files, tests = (part.split() for part in ROOMS[given.room])
-    arguments = ["-p", "no:cacheprovider", "-p", "no:xdist", "-x"]
+    arguments = ["-p", "no:cacheprovider", "-p", "no:xdist", "-p", "mutation.fresh_caches", "-x"]
     if given.room in SQLITE_ENOUGH:
         # The second lists the store's methods, and mutmut has added its own.
         arguments += ["-k", "not postgresql and not test_every_question_with_a_workspace"]
     _copy_checkout(folder, files, tests, arguments)
     os.chdir(folder)
     # Services that the tests start are processes of their own: they must run the changed code too.
-    parts = ("src", *(str(p.relative_to(folder)) for p in sorted(folder.glob("*/*/src"))))
+    parts = ("src", "tests", *(str(p.relative_to(folder)) for p in sorted(folder.glob("*/*/src"))))
     os.environ["PYTHONPATH"] = os.pathsep.join(str(folder / "mutants" / part) for part in parts)
     os.environ["LINECARD_CI"] = "0"
     os.environ["CI"] = "1"  # hypothesis then tries the same examples each time, and without a deadline

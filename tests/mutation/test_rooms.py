@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 from mutation.__main__ import ROOMS, ROOT, SQLITE_ENOUGH, _called_on_import, _line_of, _only_wording
+from mutation.fresh_caches import clear_caches
+
+from linecard import numbering_plan
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -43,3 +46,9 @@ def test_a_function_that_runs_on_import_is_told_from_one_that_runs_later() -> No
 
 def test_the_mutation_tool_is_pinned() -> None:
     assert "mutmut==" in Path(ROOT / "constraints.txt").read_text()
+
+
+def test_no_cache_of_ours_outlives_a_test() -> None:
+    numbering_plan.reach("+14155550100")
+    clear_caches()
+    assert numbering_plan.reach.cache_info().currsize == numbering_plan._ranges.cache_info().currsize == 0

@@ -1,0 +1,265 @@
+"""Dialling: what the carrier is asked for, what is refused before it is asked, and what its answer means."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from core.conftest import CALLER, OURS, connect, dialled, echo, logged, post, until_sent
+from fake_carriers import InlineProvider
+
+from linecard import (
+    AudioFormat,
+    Call,
+    CallStatus,
+    EndReason,
+    Exchange,
+    Line,
+    Policy,
+)
+from linecard.call_phases import QUEUED_AT_CARRIER
+from linecard.errors import (
+    AuthenticationFailed,
+    CallUnconfirmed,
+    DestinationNotAllowed,
+    InsufficientFunds,
+    InvalidNumber,
+    LimitReached,
+    NumberNotAssigned,
+    NumberRejected,
+    PermissionDenied,
+    ProviderError,
+    ProviderUnavailable,
+    RateLimited,
+    RequestRejected,
+    UnknownAgent,
+)
+from linecard.exchange import CARRIER_GRACE
+from linecard.tickets import TicketOffice
+
+ANOTHER = "+14155550102"
+
+
+async def test_dialling_rings_once_and_its_media_reaches_the_agent(exchange: Exchange) -> None:
+    call = await dialled(exchange, custom={"order": "7"})
+    [request] = [entry[1] for entry in InlineProvider.log if entry[0] == "dial"]
+    assert request.status_url == f"https://voice.example.com/inline/main?ref={call.reference}"
+    assert request.stream.custom == {"order": "7"}
+    transport, serving = await connect(exchange, request.stream.url.rpartition("/")[2], "out-1")
+    transport.say(event="media", audio="hi")
+    await until_sent(transport)
+    assert (await exchange.wait_for(call, CallStatus.ANSWERED)).answered_at is not None
+    transport.say(event="stop")
+    await serving
+    await post(exchange, event="status", id="out-1", status="ended", reason="user_hangup", ref=call.reference)
+    assert (await exchange.wait_for(call)).reason is EndReason.USER_HANGUP
+
+
+async def test_news_that_outruns_the_answer_to_the_dial_is_not_lost(exchange: Exchange) -> None:
+    InlineProvider.dial_gate = asyncio.Event()
+    exchange.agents = echo
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    dialling = asyncio.ensure_future(exchange.dial(from_=OURS, to=CALLER, reference="r-1"))
+    while not await exchange.calls.get("r-1"):
+        await asyncio.sleep(0)
+    await post(exchange, event="status", id="out-1", status="ended", reason="busy", ref="r-1", event_id="e1")
+    InlineProvider.dial_gate.set()
+    call = await dialling
+    assert (call.id, call.status, call.reason) == ("out-1", CallStatus.ENDED, EndReason.BUSY)
+
+
+async def test_a_refused_dial_leaves_an_ended_call_with_its_reason(exchange: Exchange) -> None:
+    InlineProvider.dial_error = NumberRejected("inline", "dial", "no such number", code="7")
+    with pytest.raises(NumberRejected):
+        await dialled(exchange, reference="r-1")
+    call = await exchange.calls.get("r-1")
+    assert call and (call.status, call.reason) == (CallStatus.ENDED, EndReason.INVALID_NUMBER)
+
+
+async def test_an_unknown_outcome_stays_open_until_the_carrier_is_heard_of(exchange: Exchange) -> None:
+    InlineProvider.dial_error = ProviderUnavailable("inline", "dial", "timeout")
+    with pytest.raises(ProviderUnavailable, match="do not dial again before checking"):
+        await dialled(exchange, reference="r-1")
+    assert [c.reference for c in await exchange.calls_in_progress()] == ["r-1"]
+    await post(exchange, event="status", id="out-9", status="answered", ref="r-1")
+    call = await exchange.calls.get("r-1")
+    assert call and (call.id, call.status) == ("out-9", CallStatus.ANSWERED)
+
+
+async def test_a_call_the_carrier_has_not_named_cannot_be_acted_on_but_can_be_hung_up(exchange: Exchange) -> None:
+    InlineProvider.dial_error = ProviderUnavailable("inline", "dial", "timeout")
+    with pytest.raises(ProviderUnavailable):
+        await dialled(exchange, reference="r-1")
+    for act in (
+        exchange.transfer("r-1", CALLER),
+        exchange.send_digits("r-1", "1"),
+        exchange.fetch_call("r-1"),
+        exchange.start_recording("r-1"),
+    ):
+        with pytest.raises(CallUnconfirmed, match="wait_until"):
+            await act
+    call = await exchange.calls.get("r-1")
+    assert call and call.intent is None
+    await exchange.hang_up("r-1")
+    await post(exchange, event="status", id="out-9", status="ringing", ref="r-1")
+    async with asyncio.timeout(2):
+        while ("hang_up", "out-9") not in InlineProvider.log:
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"from_": "4155550101"}, InvalidNumber),
+        ({"to": "911"}, InvalidNumber),
+        ({"from_": "+14155550177"}, NumberNotAssigned),
+        ({"to": "+442071838750"}, DestinationNotAllowed),
+        ({"agent_id": "nobody"}, UnknownAgent),
+    ],
+)
+async def test_bad_dials_never_reach_the_carrier(exchange: Exchange, change: dict[str, str], error: type) -> None:
+    exchange.agents = {"a": echo}
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    with pytest.raises(error):
+        await exchange.dial(**{"from_": OURS, "to": CALLER, **change})
+    assert not any(entry[0] == "dial" for entry in InlineProvider.log)
+    assert await exchange.calls_in_progress() == []
+
+
+async def test_calls_at_once_are_counted_for_each_credential_alone(exchange: Exchange) -> None:
+    exchange.policy.max_concurrent = 1
+    exchange.agents = echo
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    await exchange.assign("+14155550102", agent_id="a", credential_id="other")
+    await exchange.dial(from_=OURS, to=CALLER)
+    await exchange.dial(from_="+14155550102", to=CALLER)
+    assert len(await exchange.calls_in_progress()) == 2
+
+
+async def test_a_hang_up_while_the_dial_is_under_way_is_carried_out_after_it(exchange: Exchange) -> None:
+    InlineProvider.dial_gate = asyncio.Event()
+    exchange.agents = echo
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    dialling = asyncio.ensure_future(exchange.dial(from_=OURS, to=CALLER, reference="r-1"))
+    while not await exchange.calls.get("r-1"):
+        await asyncio.sleep(0)
+    await exchange.hang_up("r-1")
+    InlineProvider.dial_gate.set()
+    await dialling
+    assert InlineProvider.log[-1] == ("hang_up", "out-1")
+
+
+async def test_a_dial_says_who_rings_whom_how_long_and_where_to_report(exchange: Exchange) -> None:
+    exchange.agents = {"a": echo, "b": echo}
+    before = datetime.now(UTC)
+    call = await dialled(
+        exchange, agent_id="b", reference="r-1", custom={"order": "7"}, time_limit=60.0, timeout=20, record=True
+    )
+    [(_, request)] = logged("dial")
+    assert (request.from_, request.to, request.reference) == (OURS, CALLER, "r-1")
+    assert (request.timeout, request.record, request.time_limit) == (20.0, True, 60.0 + CARRIER_GRACE)
+    assert (request.stream.custom, request.stream.format) == ({"order": "7"}, exchange.carrier_audio)
+    assert (call.reference, call.agent_id, call.time_limit, call.owner) == ("r-1", "b", 60.0, exchange.owner)
+    assert (call.provider, call.credential_id, call.direction) == ("inline", "main", "outbound")
+    assert call.created_at is not None and before <= call.created_at <= datetime.now(UTC)
+    ticket = await exchange.admit(request.stream.url.rpartition("/")[2])
+    assert (ticket.agent_id, ticket.reference, ticket.call_id) == ("b", "r-1", "")
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, 90.0), (60.0, 60.0)])
+async def test_a_dial_without_a_time_limit_has_the_exchanges(
+    exchange: Exchange, given: float | None, expected: float
+) -> None:
+    exchange.time_limit = 90.0
+    assert (await dialled(exchange, time_limit=given)).time_limit == expected
+    [(_, request)] = logged("dial")
+    assert request.time_limit == expected + CARRIER_GRACE
+
+
+async def test_no_limit_of_ours_is_none_of_the_carriers(exchange: Exchange) -> None:
+    await dialled(exchange)
+    [(_, request)] = logged("dial")
+    assert (request.time_limit, request.timeout) == (None, 30.0)
+
+
+async def test_a_line_is_looked_up_unless_it_was_given_and_is_the_numbers(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange.agents = echo
+    line = await exchange.assign(OURS, agent_id="a", credential_id="main")
+    other = await exchange.assign(ANOTHER, agent_id="b", credential_id="other")
+    assert (await exchange.dial(from_=OURS, to=CALLER, line=other)).agent_id == "a", "of another number"
+
+    async def lookup(number: str) -> Line:
+        raise AssertionError(number)
+
+    monkeypatch.setattr(exchange.registry, "lookup", lookup)
+    assert (await exchange.dial(from_=OURS, to=CALLER, line=line)).credential_id == "main"
+
+
+async def test_as_many_calls_at_once_as_the_policy_says_and_no_more(exchange: Exchange) -> None:
+    exchange.policy = Policy(allow=["US"], max_concurrent=2)
+    calls = [await dialled(exchange, reference=f"r-{number}") for number in range(2)]
+    with pytest.raises(LimitReached):
+        await dialled(exchange)
+    assert len(logged("dial")) == 2
+    await exchange.end_locally(calls[0], EndReason.NO_ANSWER)
+    await dialled(exchange)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "reason"),
+    [
+        (NumberRejected, EndReason.INVALID_NUMBER),
+        (PermissionDenied, EndReason.PROVIDER_PERMISSION_DENIED),
+        (InsufficientFunds, EndReason.PROVIDER_PERMISSION_DENIED),
+        (AuthenticationFailed, EndReason.PROVIDER_AUTH_FAILED),
+        (RateLimited, EndReason.PROVIDER_RATE_LIMITED),
+        (RequestRejected, EndReason.UNKNOWN),
+        (ProviderError, EndReason.UNKNOWN),
+    ],
+)
+async def test_a_refused_dial_ends_with_the_refusals_reason(
+    exchange: Exchange, refusal: type[ProviderError], reason: EndReason
+) -> None:
+    InlineProvider.dial_error = refusal("inline", "dial", "no")
+    with pytest.raises(refusal):
+        await dialled(exchange, reference="r-1")
+    call = await exchange.calls.get("r-1")
+    assert call and (call.status, call.reason, call.ended_at is not None) == (CallStatus.ENDED, reason, True)
+
+
+async def test_a_dial_that_never_left_is_over(exchange: Exchange) -> None:
+    InlineProvider.dial_error = ProviderUnavailable("inline", "dial", "refused", sent=False)
+    with pytest.raises(ProviderUnavailable):
+        await dialled(exchange, reference="r-1")
+    call = await exchange.calls.get("r-1")
+    assert call and call.reason is EndReason.PROVIDER_UNAVAILABLE
+
+
+@pytest.mark.parametrize(("options", "ring_time"), [({}, 30.0), ({"timeout": 20}, 20.0)])
+async def test_how_long_a_dial_rings_bounds_its_ticket_and_its_watch(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], ring_time: float
+) -> None:
+    watched: list[tuple[str, float | None]] = []
+    note = exchange.call_watch.note
+
+    def noting(call: Call, *, ring_time: float | None = None) -> None:
+        watched.append((call.reference, ring_time))
+        note(call, ring_time=ring_time)
+
+    monkeypatch.setattr(exchange.call_watch, "note", noting)
+    exchange.tickets = TicketOffice("x" * 32, exchange.once, clock=lambda: 1000.0)
+    await dialled(exchange, reference="r-1", **options)
+    [(_, request)] = logged("dial")
+    assert (await exchange.admit(request.stream.url.rpartition("/")[2])).expires == 1000 + QUEUED_AT_CARRIER + ring_time
+    assert watched[0] == ("r-1", ring_time) and request.timeout == ring_time
+
+
+async def test_a_carrier_is_asked_for_the_exchanges_audio(exchange: Exchange) -> None:
+    exchange.carrier_audio = AudioFormat("L16", 16000)
+    await dialled(exchange)
+    [(_, request)] = logged("dial")
+    assert request.stream.format == AudioFormat("L16", 16000)
