@@ -94,6 +94,23 @@ def test_what_would_lead_elsewhere_is_named(text: str, named: str | None) -> Non
     assert found is None if named is None else named in (found or "")
 
 
+@pytest.mark.parametrize(
+    "header",
+    "route record-route via v path service-route contact m to t from f call-id i cseq max-forwards refer-to r replaces "
+    "join target-dialog authorization proxy-authorization proxy-require body content-type c content-length l "
+    "content-encoding e".split(),
+)  # fmt: skip
+def test_no_header_that_makes_it_another_request_is_let_through(header: str) -> None:
+    found = SipAddress.parse(f"sip:100@pbx.example.com?{header}=x").rerouted()
+    assert found == f"the header {header} changes where the call goes or what it is"
+
+
+@pytest.mark.parametrize("parameter", ["method", "route", "received", "fs_path"])
+def test_no_parameter_that_makes_it_another_request_is_let_through(parameter: str) -> None:
+    found = SipAddress.parse(f"sip:100@pbx.example.com;{parameter.upper()}=x").rerouted()
+    assert found == f"the parameter {parameter} changes where the call goes or what it is"
+
+
 def test_hosts_are_all_that_an_address_names_and_a_parameter_is_found_in_any_case() -> None:
     address = SipAddress.parse("sip:100@pbx.example.com;maddr=OTHER.example.;lr")
     assert (address.maddr, address.hosts) == (OTHER, (OURS, OTHER))
