@@ -258,6 +258,20 @@ async def test_waiting_ends_with_the_status_or_one_beyond_or_with_its_time(excha
     assert (await exchange.wait_for("out-1", CallStatus.RINGING)).ended, "already beyond"
 
 
+async def test_who_no_longer_waits_is_not_asked_and_leaves_nothing_behind(exchange: Exchange) -> None:
+    call = await dialled(exchange)
+    asked: list[CallStatus] = []
+
+    def met(now: Call) -> bool:
+        asked.append(now.status)
+        return False
+
+    with pytest.raises(TimeoutError):
+        await exchange.wait_until(call, met, 0.01)
+    await exchange.end_locally(call, EndReason.NO_ANSWER)
+    assert asked == [call.status] and not exchange._waiters
+
+
 async def test_a_call_the_book_has_lost_is_taken_up_again_if_it_says_whose_it_is(exchange: Exchange) -> None:
     call = Call(
         id="kept-elsewhere", provider="inline", direction="outbound", from_=OURS, to=CALLER,  # type: ignore[arg-type]
@@ -340,6 +354,17 @@ async def test_stopping_closes_the_sessions_the_providers_and_only_our_own_clien
     await theirs.aclose()
 
 
+async def test_stopping_cancels_what_runs_beside_requests_and_the_watch(exchange: Exchange) -> None:
+    call = await dialled(exchange)
+    assert exchange.call_watch.watches(call.reference)
+    task = exchange.spawn(asyncio.sleep(3600), "wait")
+    await asyncio.wait_for(exchange.stop(), 2)
+    assert task.cancelled() and not exchange.call_watch.watches(call.reference)
+    await exchange.start()
+    await exchange.hang_up(call)
+    assert exchange.call_watch.watches(call.reference), "the watch looks on after a new start"
+
+
 async def test_what_fails_beside_a_request_is_logged_with_what_it_was(
     exchange: Exchange, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -352,3 +377,4 @@ async def test_what_fails_beside_a_request_is_logged_with_what_it_was(
     messages = [record.getMessage() for record in caplog.records]
     assert messages == ["could not tidy up: a bug", "could not tidy up: KeyError"]
     assert all(record.exc_info for record in caplog.records), "with the traceback"
+    assert not exchange._tasks, "nothing is kept of what is done"

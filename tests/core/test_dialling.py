@@ -92,14 +92,16 @@ async def test_a_call_the_carrier_has_not_named_cannot_be_acted_on_but_can_be_hu
     InlineProvider.dial_error = ProviderUnavailable("inline", "dial", "timeout")
     with pytest.raises(ProviderUnavailable):
         await dialled(exchange, reference="r-1")
-    for act in (
-        exchange.transfer("r-1", CALLER),
-        exchange.send_digits("r-1", "1"),
-        exchange.fetch_call("r-1"),
-        exchange.start_recording("r-1"),
+    for act, named in (
+        (exchange.transfer("r-1", CALLER), "transfer"),
+        (exchange.send_digits("r-1", "1"), "send_digits"),
+        (exchange.fetch_call("r-1"), "fetch_call"),
+        (exchange.start_recording("r-1"), "start_recording"),
+        (exchange.stop_recording("r-1"), "stop_recording"),
     ):
-        with pytest.raises(CallUnconfirmed, match="wait_until"):
+        with pytest.raises(CallUnconfirmed, match="wait_until") as refused:
             await act
+        assert (refused.value.provider, refused.value.operation) == ("inline", named)
     call = await exchange.calls.get("r-1")
     assert call and call.intent is None
     await exchange.hang_up("r-1")

@@ -196,7 +196,10 @@ async def test_an_unreadable_webhook_is_400(exchange: Exchange) -> None:
     assert (await exchange.handle_webhook("inline", "main", request)).status == 400
 
 
-async def test_a_call_the_carrier_would_not_let_us_answer_is_written_off(exchange: Exchange) -> None:
+async def test_a_call_the_carrier_would_not_let_us_answer_is_written_off(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(incoming, "REPLY_PATIENCE", 0.05)
     exchange.agents = echo
     await exchange.assign(OURS, agent_id="a", credential_id="main")
 
