@@ -477,6 +477,8 @@ async def test_relayed_sound_goes_on_as_it_came_and_waits_for_what_the_handler_h
         passed.append(audio)
 
     stopped: list[str] = []
+    line.transport.say(event="media", audio="b25l", plain=1)
+    assert await asyncio.wait_for(anext(session), 1) == AudioReceived(b"one"), "nobody relays yet"
     session.relay, session.relay_stopped = relay, lambda: stopped.append("told")
     line.transport.say(event="dtmf", digit="1")
     line.transport.say(event="media", audio="b25l", plain=1)  # behind a key that nobody has taken yet
@@ -509,9 +511,15 @@ async def test_an_oversize_frame_is_refused_and_not_relayed() -> None:
         passed.append(audio)
 
     session.relay = relay
-    line.transport.say(event="media", audio="QUJD" * 100_000, plain=1)
+    empty = len(json.dumps({"event": "media", "audio": "", "plain": 1}))
+    line.transport.say(event="media", audio="A" * (MAX_FRAME + 1 - empty), plain=1)
     event = await asyncio.wait_for(anext(session), 1)
     assert isinstance(event, UnknownEvent) and event.kind == "malformed" and passed == []
+    line.transport.say(event="media", audio="A" * (MAX_FRAME - empty), plain=1)
+    async with asyncio.timeout(1):
+        while not passed:
+            await asyncio.sleep(0)
+    assert passed == ["A" * (MAX_FRAME - empty)], "the longest that is read is relayed"
     line.transport.lose()
     await reader
 
