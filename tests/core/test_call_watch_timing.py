@@ -5,20 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from scripted_calls import (
-    DOWN,
-    GONE,
-    T0,
-    Desk,
-    Scripted,
-    asked,
-    both,
-    done,
-    exactly,
-    hung_up,
-    repeated,
-    until,
-)
+from scripted_calls import DOWN, GONE, T0, Desk, Scripted, asked, both, done, exactly, hung_up, repeated, until
 
 from linecard import CallStatus, EndReason
 from linecard.call_phases import AGAIN, HANG_UP_LATER, QUEUED_AT_CARRIER, RETRY, RING_TIME, RULES, STILL_UP, Phase

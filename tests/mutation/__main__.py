@@ -39,7 +39,8 @@ ROOMS: dict[str, tuple[str, str]] = {
     ),
     "call_watch": (
         "src/linecard/call_watch.py",
-        "tests/core/test_call_watch_timing.py tests/core/test_call_watch_meanwhile.py tests/core/test_call_watch.py",
+        "tests/core/test_call_watch_timing.py tests/core/test_call_watch_meanwhile.py "
+        "tests/core/test_call_watch_adoption.py tests/core/test_call_watch.py",
     ),
     "exchange": (
         "src/linecard/exchange.py",
