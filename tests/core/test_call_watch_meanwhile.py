@@ -297,16 +297,16 @@ def test_a_carrier_that_hangs_holds_up_its_own_credential_s_calls_only() -> None
         Scripted.stands, Scripted.takes = hanging, False
         for credential in ("main", "second"):
             for number in range(AT_ONCE + 2):
-                name = f"{credential}-{number}"
-                await desk.open(reference=name, credential_id=credential)
-        await until(31)
+                await desk.open(reference=f"{credential}-{number}", credential_id=credential)
+            await until(1)  # the second's are due when the first's hang
+        await until(32)
         begun = [leg for _, what, leg in Scripted.log if what == "ask"]
         assert len([leg for leg in begun if leg.startswith("second")]) == AT_ONCE + 2
         first, second = {f"main-{number}" for number in range(AT_ONCE + 2)} - set(begun)  # these wait
         await desk.change(first, intent=EndReason.API_STOP)  # a new phase, with a time of its own
         gate.set()
-        await until(42)
-        assert (done(leg=first)[0], done(leg=second)[0]) == ((31 + 10, "ask"), (31, "ask"))
+        await until(43)
+        assert (done(leg=first)[0], done(leg=second)[0]) == ((32 + 10, "ask"), (32, "ask"))
 
     exactly(scenario)
 

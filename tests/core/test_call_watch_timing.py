@@ -64,7 +64,9 @@ def test_a_call_that_talks_is_asked_about_every_ten_minutes() -> None:
     exactly(scenario)
 
 
-def test_a_transferred_call_is_asked_about_for_a_day_and_given_up_without_a_hang_up() -> None:
+def test_a_transferred_call_is_asked_about_for_a_day_and_given_up_without_a_hang_up(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def scenario(desk: Desk) -> None:
         await desk.bring_to(Phase.TRANSFERRED)
         day = 24 * 3600
@@ -73,6 +75,17 @@ def test_a_transferred_call_is_asked_about_for_a_day_and_given_up_without_a_hang
         await desk.ends(over, EndReason.TRANSFERRED)
         await until(over + 2 * HANG_UP_LATER)
         assert done() == asked(*(moment for moment in moments if moment <= over))
+        assert "handed on to somebody else for 86610 s" in caplog.messages[-1]
+
+    exactly(scenario)
+
+
+def test_the_longest_time_in_a_phase_is_over_when_it_is_reached() -> None:
+    async def scenario(desk: Desk) -> None:
+        longest = replace(RULES[Phase.TRANSFERRED], at_most=60 + AGAIN[0])
+        desk.watch.rules = {**desk.watch.rules, Phase.TRANSFERRED: longest}
+        await desk.bring_to(Phase.TRANSFERRED)
+        await desk.ends(60 + AGAIN[0], EndReason.TRANSFERRED)
 
     exactly(scenario)
 
@@ -136,7 +149,8 @@ def test_a_written_off_call_is_hung_up_for_an_hour_more(caplog: pytest.LogCaptur
         await until(over + 2 * HANG_UP_LATER)
         tried = [moment for moment in later if moment < over + HANG_UP_LATER]
         last = later[len(tried)]  # the pause that began within the hour
-        assert done(after=first) == [(m, what) for m in (*tried, last) for what in ("hang up", "ask")]
+        assert done(after=first, leg="leg") == [(m, what) for m in (*tried, last) for what in ("hang up", "ask")]
+        assert "has not said that it is over" in caplog.messages[0]
         assert "may still be up" in caplog.messages[-1]
 
     exactly(scenario)
@@ -221,7 +235,9 @@ def test_hang_ups_that_fail_are_repeated_until_the_call_is_written_off() -> None
         (Phase.TRANSFERRED, 3600, EndReason.TRANSFERRED),
     ],
 )
-def test_trouble_that_is_over_counts_no_more(phase: Phase, patience: float, reason: EndReason) -> None:
+def test_trouble_that_is_over_counts_no_more(
+    phase: Phase, patience: float, reason: EndReason, caplog: pytest.LogCaptureFixture
+) -> None:
     async def scenario(desk: Desk) -> None:
         await desk.bring_to(phase)
         Scripted.stands = DOWN
@@ -231,12 +247,13 @@ def test_trouble_that_is_over_counts_no_more(phase: Phase, patience: float, reas
         Scripted.stands = DOWN
         await desk.ends(482 + patience, reason)
         assert done()[:5] == asked(60, 62, 122, 242, 482)
+        assert len([message for message in caplog.messages if "down" in message]) == 3, "twice at first, and in the end"
 
     exactly(scenario)
 
 
 @pytest.mark.parametrize(
-    ("told", "pause"), [(None, RETRY[0]), (1, RETRY[0]), (20, 20), (59, 59), (3600, 2 * RETRY[1])]
+    ("told", "pause"), [(None, RETRY[0]), (1, RETRY[0]), (20, 20), (59.9, 59.9), (3600, 2 * RETRY[1])]
 )
 def test_a_question_that_is_throttled_is_repeated_as_late_as_the_carrier_says_within_reason(
     told: float | None, pause: float
@@ -294,7 +311,7 @@ def test_a_plugin_s_own_bug_is_named_in_the_log(caplog: pytest.LogCaptureFixture
         await desk.bring_to(Phase.OFFERED)
         Scripted.stands = KeyError("status")
         await desk.ends(360, EndReason.PROVIDER_UNAVAILABLE)
-        assert "scripted" in caplog.messages[0] and "KeyError" in caplog.messages[0]
+        assert caplog.messages[0].startswith("call r on scripted: scripted failed the watch's question: KeyError")
         assert done() == asked(*repeated(60, RETRY, 360))
 
     exactly(scenario)

@@ -353,7 +353,7 @@ async def test_what_a_dead_process_did_not_finish_is_finished_by_one_and_only_of
 
 
 async def test_after_an_outage_what_ended_here_is_settled_unless_it_still_talks(
-    office: Office, store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+    office: Office, store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(reconciler, "EVERY", 0.01)
     await office.reconciler.sign_of_life()
@@ -383,6 +383,7 @@ async def test_after_an_outage_what_ended_here_is_settled_unless_it_still_talks(
     async with asyncio.timeout(10):
         await some(4)
         assert (office.watch.hurried, office.settled) == (1, [over.reference]), "once, when it is over"
+        assert "looking after the calls of dead processes: the database is away (TimeoutError)" in caplog.text
         office.reconciler.missed_something()
         await some(3)
         assert (office.watch.hurried, office.settled) == (2, [over.reference] * 2)
@@ -396,7 +397,7 @@ async def test_after_an_outage_what_ended_here_is_settled_unless_it_still_talks(
 
 
 async def test_the_sign_of_life_is_given_again_and_again(
-    office: Office, store: Store, monkeypatch: pytest.MonkeyPatch
+    office: Office, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(reconciler, "EVERY", 0.01)
     beats, third = 0, asyncio.Event()
@@ -411,8 +412,10 @@ async def test_the_sign_of_life_is_given_again_and_again(
 
     monkeypatch.setattr(office.reconciler, "sign_of_life", beat)
     office.reconciler.start()
+    assert {"sign of life", "reconcile calls"} <= {task.get_name() for task in asyncio.all_tasks()}
     async with asyncio.timeout(10):
         await third.wait()
+    assert "saying that this process lives: the database is away (TimeoutError)" in caplog.text
     await office.reconciler.stop()
     before = beats
     await asyncio.sleep(0.05)
