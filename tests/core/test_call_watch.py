@@ -1,4 +1,7 @@
-"""Every open call comes to its end: whatever message, command or process is lost, and within the rules' bounds."""
+"""Every open call comes to its end: whatever message, command or process is lost, and within the rules' bounds.
+
+Through an exchange's own commands and callbacks. When exactly the watch does what is in ``test_call_watch_timing.py``.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 import pytest
@@ -35,7 +37,7 @@ from linecard import (
     incoming,
     plugins,
 )
-from linecard.call_phases import HANG_UP_LATER, QUEUED_AT_CARRIER, RULES, STILL_UP, Phase
+from linecard.call_phases import QUEUED_AT_CARRIER, RULES, Phase
 from linecard.callbook import MemoryCallBook
 from linecard.errors import (
     LimitReached,
@@ -277,61 +279,6 @@ def test_a_call_of_which_nothing_more_is_heard_ends_within_its_bound(phase: Phas
     virtually(scenario())
 
 
-@pytest.mark.parametrize("phase", [Phase.OFFERED, Phase.NO_STREAM, Phase.STREAM_ENDED], ids=lambda phase: phase.name)
-def test_a_carrier_that_takes_a_hang_up_and_goes_on_does_not_keep_the_call_open(phase: Phase) -> None:
-    async def scenario() -> None:
-        house = House()
-        call = await bring_to(house, phase)
-        Asked.hangs_up = False
-        hung_up_after = RULES[phase].hang_up_after
-        assert hung_up_after is not None
-        await house.over(call, hung_up_after + STILL_UP)
-        assert asked("hang_up") > 1
-        await house.exchange.stop()
-
-    virtually(scenario())
-
-
-def test_a_hang_up_is_tried_on_after_the_call_was_written_off() -> None:
-    async def scenario() -> None:
-        house = House()
-        call = await bring_to(house, Phase.STREAM_ENDED)
-        Asked.stands = Asked.hangs_up = DOWN
-        await house.over(call, RULES[Phase.STREAM_ENDED].bound())
-        Asked.hangs_up, Asked.stands = False, CallStatus.ANSWERED  # accepted, and without effect
-        await asyncio.sleep(HANG_UP_LATER / 4)
-        Asked.hangs_up = True
-        await asyncio.sleep(HANG_UP_LATER)
-        assert Asked.stands is CallStatus.ENDED
-        await house.exchange.stop()
-
-    virtually(scenario())
-
-
-def test_what_the_carrier_says_of_the_end_is_taken() -> None:
-    async def scenario() -> None:
-        house = House()
-        call = await bring_to(house, Phase.NO_STREAM)
-        Asked.stands = CallStatus.ENDED
-        ended = await house.over(call, RULES[Phase.NO_STREAM].ask_after)
-        assert (ended.reason, asked("hang_up")) == (EndReason.USER_HANGUP, 0)
-        await house.exchange.stop()
-
-    virtually(scenario())
-
-
-def test_a_carrier_that_cannot_be_asked_is_told_to_hang_up_and_the_call_written_off() -> None:
-    async def scenario() -> None:
-        house = House()
-        call = await house.ring("mute")
-        await house.answered(call, "mute")
-        ended = await house.over(call, RULES[Phase.NO_STREAM].ask_after + house.exchange.settle)
-        assert (ended.reason, CommandProvider.log[-1]) == (EndReason.MEDIA_ERROR, ("hang_up", "in-1"))
-        await house.exchange.stop()
-
-    virtually(scenario())
-
-
 def test_a_plugin_that_breaks_its_contract_keeps_no_call_open() -> None:
     async def scenario() -> None:
         house = House()
@@ -374,18 +321,6 @@ def test_a_call_that_talks_is_never_ended_by_the_watch() -> None:
     virtually(scenario())
 
 
-def test_a_talking_call_that_the_carrier_does_not_know_ends_when_it_says_so_twice() -> None:
-    async def scenario() -> None:
-        house = House()
-        call = await bring_to(house, Phase.TALKING)
-        Asked.stands = NotFound("asked", "fetch_call", "no such call", status=404)
-        await house.open_after(call, RULES[Phase.TALKING].ask_after + 1)
-        await house.over(call, RULES[Phase.TALKING].ask_after + 60)
-        await house.exchange.stop()
-
-    virtually(scenario())
-
-
 def test_a_transferred_call_is_asked_about_and_not_hung_up() -> None:
     async def scenario() -> None:
         house = House()
@@ -394,20 +329,6 @@ def test_a_transferred_call_is_asked_about_and_not_hung_up() -> None:
         assert asked("hang_up") == 0
         Asked.stands = CallStatus.ENDED
         ended = await house.over(call, house.now - house.began + 300)
-        assert (ended.reason, asked("hang_up")) == (EndReason.TRANSFERRED, 0)
-        await house.exchange.stop()
-
-    virtually(scenario())
-
-
-@pytest.mark.parametrize("stands", [CallStatus.ANSWERED, DOWN], ids=["up for ever", "cannot be asked"])
-def test_a_transferred_call_is_written_off_in_the_end_and_still_not_hung_up(stands: Any) -> None:
-    async def scenario() -> None:
-        house = House()
-        call = await bring_to(house, Phase.TRANSFERRED)
-        Asked.stands = stands
-        ended = await house.over(call, RULES[Phase.TRANSFERRED].bound())
-        await asyncio.sleep(2 * HANG_UP_LATER)
         assert (ended.reason, asked("hang_up")) == (EndReason.TRANSFERRED, 0)
         await house.exchange.stop()
 
@@ -718,30 +639,7 @@ def test_answering_a_call_that_is_answered_already_is_no_error(second: str) -> N
     virtually(scenario())
 
 
-# --- when the book, or the process, goes away ------------------------------------------------------------------------
-
-
-def test_while_the_call_book_is_away_nothing_is_decided_and_afterwards_the_watch_goes_on() -> None:
-    class Shaky(MemoryCallBook):
-        away = False
-
-        async def get(self, key: str) -> Call | None:
-            if self.away:
-                raise ConnectionRefusedError
-            return await super().get(key)
-
-    async def scenario() -> None:
-        book = Shaky()
-        house = House(calls=book)
-        call = await bring_to(house, Phase.STREAM_ENDED)
-        book.away = True
-        await asyncio.sleep(3600)
-        assert asked("hang_up") == 0
-        book.away = False
-        await house.over(call, 3600 + 60)
-        await house.exchange.stop()
-
-    virtually(scenario())
+# --- when the process goes away --------------------------------------------------------------------------------------
 
 
 def test_only_one_process_adopts_a_call() -> None:
@@ -788,39 +686,6 @@ def test_an_adopted_dial_may_still_be_answered_here() -> None:
     virtually(scenario())
 
 
-def test_an_adopted_dial_that_nobody_answers_here_is_hung_up_soon_after_its_ring_time() -> None:
-    async def scenario() -> None:
-        book = MemoryCallBook()
-        dead, heir = House(calls=book), House(calls=book)
-        call = await dead.dial(timeout=40)
-        await dead.exchange.stop()
-        ago = datetime.now(UTC) - timedelta(seconds=25)
-        adopting = heir.exchange.call_watch.adopt(call.reference, dead.exchange.owner, ring_time=40, dialled_at=ago)
-        assert await adopting
-        await heir.open_after(call, 28)  # up at the carrier: it rings, or is answered and silent, which is not told
-        assert asked("hang_up") == 0
-        await heir.exchange.wait_for(call.reference, timeout=10)
-        assert asked("hang_up") == 1
-        await heir.exchange.stop()
-
-    virtually(scenario())
-
-
-def test_an_adopted_call_has_no_more_of_its_time_limit_than_was_left() -> None:
-    async def scenario() -> None:
-        house = House(time_limit=3600)
-        call = await bring_to(house, Phase.TALKING)
-        await house.exchange.stop()
-        await house.exchange.update(call.reference, lambda c: c.model_copy(update={"owner": "dead"}))
-        heir = House(calls=house.exchange.calls)
-        assert await heir.exchange.call_watch.adopt(call.reference, "dead")
-        limit_at = heir.exchange.call_watch._watched[call.reference].limit_at
-        assert limit_at == pytest.approx(heir.now + 3600, abs=5)
-        await heir.exchange.stop()
-
-    virtually(scenario())
-
-
 def test_a_stopped_watch_leaves_calls_to_others() -> None:
     async def scenario() -> None:
         house = House()
@@ -830,23 +695,6 @@ def test_a_stopped_watch_leaves_calls_to_others() -> None:
         await house.open_after(call, 3600)
 
     virtually(scenario())
-
-
-def test_a_stop_waits_for_calls_that_talk_or_may_and_for_no_others() -> None:
-    async def scenario(phase: Phase) -> bool:
-        house = House()
-        call = await bring_to(house, phase)
-        expected = house.exchange.call_watch.expected()
-        await house.exchange.stop()
-        return call.reference in expected
-
-    waits = set()
-    for phase in Phase:
-        Asked.stands, Asked.dial_error = CallStatus.INITIATED, None
-        if virtually(scenario(phase)):
-            waits.add(phase)
-    nobodys = {Phase.ENDING, Phase.TRANSFERRED, Phase.LEFT_RINGING, Phase.STREAM_ENDED, Phase.ABANDONED}
-    assert waits == set(Phase) - nobodys
 
 
 # --- settling --------------------------------------------------------------------------------------------------------
