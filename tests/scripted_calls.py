@@ -134,8 +134,8 @@ class Desk:
         self.watch = self.exchange.call_watch
         self.told: list[CallEvent] = []
         self.exchange.observers.append(lambda event, call: self.told.append(event))
-        self.reports: list[str] = []
-        self.exchange.report = lambda what, failure: self.reports.append(what)  # type: ignore[method-assign]
+        self.reports: list[tuple[str, str]] = []
+        self.exchange.report = lambda what, failure: self.reports.append((what, type(failure).__name__))  # type: ignore[method-assign]
 
     async def open(
         self, status: CallStatus = CallStatus.ANSWERED, *, ring_time: float | None = None, **fields: Any

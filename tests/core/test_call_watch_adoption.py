@@ -99,6 +99,18 @@ def test_an_adopted_dial_is_hung_up_shortly_after_its_ring_time(ago: float | Non
     exactly(scenario)
 
 
+def test_an_adopted_dial_whose_stream_comes_here_before_its_answer_is_told_is_a_dial_like_others() -> None:
+    async def scenario(desk: Desk) -> None:
+        await desk.open(CallStatus.RINGING, **OUTBOUND)
+        assert await desk.watch.adopt("r", DEAD)
+        await until(5)
+        desk.connect(desk.stands())
+        await desk.ends(240 + RING_TIME + RETRY[0], EndReason.NO_ANSWER)
+        assert done()[:4] == asked(0, 30, 90, 210)
+
+    exactly(scenario)
+
+
 @pytest.mark.parametrize(("ago", "left"), [(50, 40), (-50, 90), (None, 90)])
 def test_an_adopted_dial_without_a_name_ends_by_its_ring_time_and_a_minute(ago: float | None, left: float) -> None:
     async def scenario(desk: Desk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from scripted_calls import DOWN, GONE, T0, Desk, Scripted, asked, both, done, exactly, hung_up, repeated, until
@@ -248,6 +249,28 @@ def test_trouble_that_is_over_counts_no_more(
         await desk.ends(482 + patience, reason)
         assert done()[:5] == asked(60, 62, 122, 242, 482)
         assert len([message for message in caplog.messages if "down" in message]) == 3, "twice at first, and in the end"
+
+    exactly(scenario)
+
+
+@pytest.mark.parametrize(
+    ("change", "over"),
+    [
+        ({"status": CallStatus.ANSWERED, "answered_at": T0}, 100 + 30 + 300),
+        ({"intent": EndReason.API_STOP}, 60 + 300),
+    ],
+    ids=["answered", "hung up"],
+)
+def test_trouble_begins_anew_with_a_phase_unless_it_is_the_end(change: dict[str, Any], over: float) -> None:
+    async def scenario(desk: Desk) -> None:
+        await desk.bring_to(Phase.OFFERED)
+        Scripted.stands = DOWN
+        await until(100)
+        await desk.change(**change)
+        await until(over - 0.5)
+        assert not desk.stands().ended
+        await until(over + 0.5)
+        assert desk.stands().ended
 
     exactly(scenario)
 

@@ -361,7 +361,7 @@ async def test_after_an_outage_what_ended_here_is_settled_unless_it_still_talks(
     for call in (over, talking):
         await unsettled.begin(store, call.reference)
     office.talking.add(talking.reference)
-    rounds, fails = 0, [DatabaseAway("TimeoutError")]
+    rounds, fails = 0, list[Exception]()
     told = asyncio.Event()
 
     async def round_() -> int:
@@ -381,13 +381,16 @@ async def test_after_an_outage_what_ended_here_is_settled_unless_it_still_talks(
     monkeypatch.setattr(office.reconciler, "round", round_)
     office.reconciler.start()
     async with asyncio.timeout(10):
+        await some(2)
+        assert (office.watch.hurried, office.settled) == (0, []), "nothing was missed yet"
+        fails.append(DatabaseAway("TimeoutError"))
         await some(4)
         assert (office.watch.hurried, office.settled) == (1, [over.reference]), "once, when it is over"
         assert "looking after the calls of dead processes: the database is away (TimeoutError)" in caplog.text
         office.reconciler.missed_something()
         await some(3)
         assert (office.watch.hurried, office.settled) == (2, [over.reference] * 2)
-        fails.append(RuntimeError("a bug"))  # type: ignore[arg-type]
+        fails.append(RuntimeError("a bug"))
         await some(3)
     assert office.watch.hurried == 2, "a bug is no outage, and the rounds go on"
     await office.reconciler.stop()
@@ -412,11 +415,13 @@ async def test_the_sign_of_life_is_given_again_and_again(
 
     monkeypatch.setattr(office.reconciler, "sign_of_life", beat)
     office.reconciler.start()
-    assert {"sign of life", "reconcile calls"} <= {task.get_name() for task in asyncio.all_tasks()}
+    names = {"sign of life", "reconcile calls"}
+    assert names <= {task.get_name() for task in asyncio.all_tasks()}
     async with asyncio.timeout(10):
         await third.wait()
     assert "saying that this process lives: the database is away (TimeoutError)" in caplog.text
     await office.reconciler.stop()
+    assert not names & {task.get_name() for task in asyncio.all_tasks()}
     before = beats
     await asyncio.sleep(0.05)
     assert beats == before
