@@ -334,9 +334,19 @@ async def test_starting_twice_opens_once_and_a_failed_start_can_be_tried_again(e
     assert len(logged("listener", TrunkProvider)) == 1
     await exchange.stop()
     assert not exchange.started and staff.did[-1] == "closed"
+    await exchange.start()
+    assert staff.did[-1] is exchange and len(logged("listener", TrunkProvider)) == 2
 
 
-async def test_stopping_closes_the_sessions_the_providers_and_only_our_own_client(fake_plugins: None) -> None:
+async def test_stopping_closes_the_sessions_the_providers_and_only_our_own_client(
+    fake_plugins: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[InlineProvider] = []
+
+    async def aclose(self: InlineProvider) -> None:
+        closed.append(self)
+
+    monkeypatch.setattr(InlineProvider, "aclose", aclose)
     theirs = httpx.AsyncClient()
     for given in (None, theirs):
         exchange = made(agents=echo, http=given)
@@ -349,7 +359,10 @@ async def test_stopping_closes_the_sessions_the_providers_and_only_our_own_clien
         await exchange.stop()
         await asyncio.wait_for(serving, 2)
         assert transport.closed == 1001
-        assert client.is_closed is (given is None)
+        assert client.is_closed is (given is None) and closed == [one, two]
+        assert await exchange.provider("main") is not one, "one that is closed is used no more"
+        await exchange.stop()
+        closed.clear()
         InlineProvider.log.clear()
     await theirs.aclose()
 
