@@ -153,6 +153,17 @@ async def test_a_hang_up_while_the_dial_is_under_way_is_carried_out_after_it(exc
     assert InlineProvider.log[-1] == ("hang_up", "out-1")
 
 
+async def test_a_call_that_is_over_before_its_dial_returns_is_not_hung_up_again(exchange: Exchange) -> None:
+    InlineProvider.dial_gate = asyncio.Event()
+    dialling = asyncio.ensure_future(dialled(exchange, reference="r-1"))
+    while not await exchange.calls.get("r-1"):
+        await asyncio.sleep(0)
+    await exchange.hang_up("r-1")
+    await post(exchange, event="status", id="out-1", status="ended", reason="busy", ref="r-1")
+    InlineProvider.dial_gate.set()
+    assert (await dialling).ended and not logged("hang_up")
+
+
 async def test_a_dial_says_who_rings_whom_how_long_and_where_to_report(exchange: Exchange) -> None:
     exchange.agents = {"a": echo, "b": echo}
     before = datetime.now(UTC)
