@@ -140,6 +140,17 @@ async def test_calls_at_once_are_counted_for_each_credential_alone(exchange: Exc
     assert len(await exchange.calls_in_progress()) == 2
 
 
+async def test_the_pace_is_counted_for_each_credential_whoever_talks(exchange: Exchange) -> None:
+    exchange.policy = Policy(allow=["US"], calls_per_second=1, clock=lambda: 0.0)
+    exchange.agents = {"a": echo, "b": echo}
+    for number, credential in ((OURS, "main"), (ANOTHER, "other")):
+        await exchange.assign(number, agent_id="a", credential_id=credential)
+        await exchange.dial(from_=number, to=CALLER)
+    with pytest.raises(LimitReached, match="1 calls per second on credential 'main'"):
+        await exchange.dial(from_=OURS, to=CALLER, agent_id="b")
+    assert len(logged("dial")) == 1 and len(await exchange.calls_in_progress()) == 2
+
+
 async def test_a_hang_up_while_the_dial_is_under_way_is_carried_out_after_it(exchange: Exchange) -> None:
     InlineProvider.dial_gate = asyncio.Event()
     exchange.agents = echo

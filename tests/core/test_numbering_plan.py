@@ -86,7 +86,8 @@ def test_an_emergency_number_with_digits_behind_it_is_one(number: str) -> None:
 @pytest.mark.parametrize(
     "number",
     ["+158765550123", "+1415555010", "+4911833", "+44118118", "+4402079460100", "+999123456", "+19765550100",
-     "+14115550100", "+447700901000", "+33639990000", "+80801234567", "+800123456789"],
+     "+14115550100", "+447700901000", "+33639990000", "+80801234567", "+800123456789",
+     "+141555501001", "+4416329601234", "+5005550006"],
 )  # fmt: skip
 def test_what_the_plan_does_not_know_is_unknown(number: str) -> None:
     assert reach(number) is Reach.UNKNOWN
