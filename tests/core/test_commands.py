@@ -277,8 +277,11 @@ async def test_a_call_the_book_has_lost_is_taken_up_again_if_it_says_whose_it_is
         id="kept-elsewhere", provider="inline", direction="outbound", from_=OURS, to=CALLER,  # type: ignore[arg-type]
         status=CallStatus.ANSWERED, reference="r-7", credential_id="main",
     )  # fmt: skip
+    with pytest.raises(TimeoutError):
+        await exchange.wait_for(call, timeout=0.01)
+    assert exchange.call_watch.watches("r-7")
     await exchange.hang_up(call)
-    assert logged("hang_up") == [("hang_up", "kept-elsewhere")] and exchange.call_watch.watches("r-7")
+    assert logged("hang_up") == [("hang_up", "kept-elsewhere")]
     await exchange.end_locally(call, EndReason.UNKNOWN)
     await exchange.hang_up(call.model_copy(update={"reference": ""}))  # known by the carrier's id, and over
     assert len(logged("hang_up")) == 1

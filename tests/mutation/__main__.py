@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STORE = "src/linecard/server/store"
 ROOMS: dict[str, tuple[str, str]] = {
     # room: its files, the tests nearest to it; tests that start a process of their own are too slow for this
+    "callbook": ("src/linecard/callbook.py", "tests/core/test_callbook.py"),
     "calls": ("src/linecard/calls.py", "tests/core/test_calls.py"),
     "call_phases": (
         "src/linecard/call_phases.py",
@@ -44,8 +45,8 @@ ROOMS: dict[str, tuple[str, str]] = {
     ),
     "exchange": (
         "src/linecard/exchange.py",
-        "tests/core/test_commands.py tests/core/test_dialling.py tests/core/test_exchange.py "
-        "tests/core/test_exchange_numbers.py tests/core/test_transfers.py",
+        "tests/core/test_callbook.py tests/core/test_commands.py tests/core/test_dialling.py "
+        "tests/core/test_exchange.py tests/core/test_exchange_numbers.py tests/core/test_transfers.py",
     ),
     "incoming": (
         "src/linecard/incoming.py src/linecard/routing.py src/linecard/call_progress.py",

@@ -1,0 +1,89 @@
+"""The call book in memory, and how an exchange changes a call once for an event on either kind of book."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from core.conftest import CALLER, OURS, dialled
+
+from linecard import Call, CallStatus, Direction, Exchange
+from linecard.callbook import MemoryCallBook
+from linecard.errors import UnknownCall
+
+
+def made(reference: str, call_id: str = "", status: CallStatus = CallStatus.RINGING) -> Call:
+    return Call(
+        id=call_id, provider="p", direction=Direction.INBOUND, from_=CALLER, to=OURS, status=status, reference=reference
+    )
+
+
+def ended(call: Call) -> Call:
+    return call.model_copy(update={"status": CallStatus.ENDED})
+
+
+async def test_a_call_is_found_by_its_reference_and_by_the_carriers_id_once_it_has_one() -> None:
+    book = MemoryCallBook()
+    call = await book.open(made("r-1"))
+    assert await book.get("r-1") == call and await book.get("c-1") is None
+    named = await book.update("r-1", lambda c: c.model_copy(update={"id": "c-1"}))
+    assert await book.get("c-1") == await book.get("r-1") == named
+    assert (await book.update("c-1", ended)).ended
+    with pytest.raises(UnknownCall):
+        await book.update("r-2", ended)
+
+
+async def test_a_call_that_is_there_is_not_opened_again_whichever_name_it_comes_by() -> None:
+    book = MemoryCallBook()
+    call = await book.open(made("r-1", "c-1"))
+    for again in (made("r-1", "c-2"), made("r-2", "c-1")):
+        assert await book.open(again) == call
+    await book.open(made("r-3"))
+    await book.open(made("r-4"))
+    assert {c.reference for c in await book.in_progress()} == {"r-1", "r-3", "r-4"}, "no id yet is no name"
+
+
+async def test_only_the_last_calls_that_ended_are_kept_and_every_open_one() -> None:
+    book = MemoryCallBook(keep=2)
+    for number in range(4):
+        await book.open(made(f"r-{number}", f"c-{number}"))
+    await book.open(made("open", "c-open"))
+    for number in (1, 0, 3, 2):
+        await book.update(f"r-{number}", ended)
+    await book.update("r-3", lambda c: c.model_copy(update={"agent_id": "late"}))
+    kept = [name for number in range(4) for name in (f"r-{number}", f"c-{number}") if await book.get(name)]
+    assert kept == ["r-2", "c-2", "r-3", "c-3"]
+    assert [call.reference for call in await book.in_progress()] == ["open"]
+
+
+class OnceBook(MemoryCallBook):
+    """Keeps the once-only keys itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    async def update_once(self, event: str, ttl: float, key: str, change: Callable[[Call], Call]) -> Call | None:
+        if event in self.seen:
+            return None
+        self.seen.add(event)
+        return await self.update(key, change)
+
+
+@pytest.mark.parametrize("book", [MemoryCallBook, OnceBook])
+async def test_a_change_is_made_and_told_once_for_an_event(exchange: Exchange, book: type[MemoryCallBook]) -> None:
+    exchange.calls = book()
+    call = await dialled(exchange)
+    waiting = asyncio.ensure_future(exchange.wait_until(call, lambda c: c.agent_id == "b", 2))
+    await asyncio.sleep(0)
+
+    def talks(agent: str) -> Callable[[Call], Call]:
+        return lambda c: c.model_copy(update={"agent_id": agent})
+
+    first = await exchange.update_once("e1", 60.0, call.reference, talks("b"))
+    assert first is not None and await waiting == first
+    assert await exchange.update_once("e1", 60.0, call.reference, talks("c")) is None
+    assert await exchange.calls.get(call.reference) == first
+    assert (await exchange.update_once("e2", 60.0, call.reference, talks("d"))) is not None
+    assert await exchange.once.first("e1", 60.0) is (book is OnceBook), "kept in one place"
