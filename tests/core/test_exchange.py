@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import httpx
 import pytest
 from core.conftest import CALLER, OURS, connect, echo, post, ring, ticket_in, until_sent
 from fake_carriers import CommandProvider, InlineProvider, MemoryTransport, TrunkProvider
@@ -378,3 +379,22 @@ async def test_variables_are_refused_where_no_agents_could_read_them(exchange: E
     with pytest.raises(ConfigurationError, match="variables are for agents"):
         await exchange.dial(from_=OURS, to=CALLER, variables={"name": "Sama"})
     assert await exchange.calls_in_progress() == []
+
+
+async def test_a_carrier_that_is_slow_to_answer_holds_up_no_other_request(exchange: Exchange) -> None:
+    together = asyncio.Barrier(40)  # answers nobody until all have asked
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await together.wait()
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    http = (await exchange.provider("main")).http
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        async with asyncio.timeout(10):
+            replies = await asyncio.gather(*(http.get(url) for _ in range(40)))
+    assert {reply.status_code for reply in replies} == {204}
+    assert http.timeout == httpx.Timeout(InlineProvider.timeout)

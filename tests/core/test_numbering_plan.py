@@ -103,7 +103,7 @@ def test_numbers_reserved_for_fiction_and_tests_are_ordinary(number: str) -> Non
 
 
 def test_a_premium_range_is_one_with_nothing_else_in_it() -> None:
-    dear = ["+1900", "+49900", "+4470", "+44871", "+1212976", "+1700", "+881", "+49137", "+8081"]
+    dear = ["+1900", "+49900", "+4470", "+44871", "+1212976", "+1700", "+881", "+49137", "+8081", "+979", "+870"]
     mixed = ["+1", "+49", "+447", "+448", "+1212", "+353", "+3", "+999", "+", "+800", "+808"]
     assert [prefix for prefix in [*dear, *mixed] if is_premium_range(prefix)] == dear
     assert premium_range("+19005550100") == "+1900"
