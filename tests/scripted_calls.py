@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -222,10 +222,12 @@ def exactly(scenario: Callable[[Desk], Coroutine[Any, Any, None]]) -> None:
         await scenario(desk)
         await desk.close()
 
-    now = SimpleNamespace(now=lambda zone: T0.astimezone(zone) + timedelta(seconds=asyncio.get_running_loop().time()))
+    def now(zone: tzinfo | None = None) -> datetime:
+        return datetime.fromtimestamp(T0.timestamp() + asyncio.get_running_loop().time(), zone)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LINECARD_PLUGINS", "")
-        patch.setattr(call_watch, "datetime", now)
+        patch.setattr(call_watch, "datetime", SimpleNamespace(now=now))
         plugins.reset()
         plugins.register(Carriers(), "carriers")
         Scripted.log.clear()
