@@ -78,7 +78,9 @@ def test_dear_ranges_are_premium_however_they_are_padded(number: str) -> None:
     assert reach(number) is Reach.PREMIUM
 
 
-@pytest.mark.parametrize("number", ["+19110000", "+491101234", "+44999000", "+1911555010", "+19115550100", "+33112000"])
+@pytest.mark.parametrize(
+    "number", ["+19110000", "+491101234", "+44999000", "+1911555010", "+19115550100", "+33112000", "+19990000"]
+)
 def test_an_emergency_number_with_digits_behind_it_is_one(number: str) -> None:
     assert reach(number) is Reach.EMERGENCY
 
