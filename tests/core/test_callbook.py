@@ -87,3 +87,12 @@ async def test_a_change_is_made_and_told_once_for_an_event(exchange: Exchange, b
     assert await exchange.calls.get(call.reference) == first
     assert (await exchange.update_once("e2", 60.0, call.reference, talks("d"))) is not None
     assert await exchange.once.first("e1", 60.0) is (book is OnceBook), "kept in one place"
+
+
+async def test_who_waits_is_given_the_call_as_it_was_then_though_it_has_moved_on(exchange: Exchange) -> None:
+    call = await dialled(exchange)
+    waiting = asyncio.ensure_future(exchange.wait_for(call, CallStatus.ANSWERED, timeout=2))
+    await asyncio.sleep(0)
+    for status in (CallStatus.ANSWERED, CallStatus.ENDED):  # before the one who waits can run
+        exchange.tell(call.model_copy(update={"status": status}))
+    assert (await waiting).status is CallStatus.ANSWERED

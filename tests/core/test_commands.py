@@ -208,7 +208,7 @@ async def test_hanging_up_twice_or_after_the_end_is_success(exchange: Exchange) 
     await post(exchange, event="status", id="out-1", status="ended", ref=call.reference)
     await exchange.hang_up(call)
     assert sum(entry[0] == "hang_up" for entry in InlineProvider.log) == 1
-    with pytest.raises(UnknownCall):
+    with pytest.raises(UnknownCall, match="never-heard-of"):
         await exchange.hang_up("never-heard-of")
 
 

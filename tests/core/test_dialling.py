@@ -35,6 +35,7 @@ from linecard.errors import (
     RateLimited,
     RequestRejected,
     UnknownAgent,
+    UnsupportedOperation,
 )
 from linecard.exchange import CARRIER_GRACE
 from linecard.tickets import TicketOffice
@@ -243,6 +244,7 @@ async def test_as_many_calls_at_once_as_the_policy_says_and_no_more(exchange: Ex
         (RateLimited, EndReason.PROVIDER_RATE_LIMITED),
         (RequestRejected, EndReason.UNKNOWN),
         (ProviderError, EndReason.UNKNOWN),
+        (UnsupportedOperation, EndReason.UNKNOWN),
     ],
 )
 async def test_a_refused_dial_ends_with_the_refusals_reason(

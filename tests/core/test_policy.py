@@ -43,7 +43,7 @@ def test_no_country_code_or_star_lets_a_premium_number_through(number: str, allo
 @pytest.mark.parametrize(
     ("prefix", "number"),
     [("+1900", "+19005550100"), ("+49900", "+499001234567"), ("+4470", "+447012345678"), ("+1212976", "+12129761234"),
-     ("+881", "+881612345678"), ("+19005550100", "+19005550100")],
+     ("+881", "+881612345678"), ("+19005550100", "+19005550100"), ("+44070123456789", "+44070123456789")],
 )  # fmt: skip
 def test_who_names_a_premium_range_means_it(prefix: str, number: str) -> None:
     Policy(allow=[prefix]).check_destination(US, number)
@@ -159,6 +159,7 @@ def take_out(entry: str) -> str:
         ({"allow": ["*"]}, "+4911833", "+4911…33", UNKNOWN, add("+49118")),
         ({}, "+19110000", "+1911…00", "it begins with an emergency number", "Those are never dialled"),
         ({"deny": ["US"]}, US2, "+1212…01", "its country or prefix is denied", take_out("US")),
+        ({"deny": ["+1", "US"]}, US2, "+1212…01", "its country or prefix is denied", take_out("+1")),
         ({"deny": ["*", "+1212"]}, US2, "+1212…01", "its country or prefix is denied", take_out("+1212")),
         ({}, SIP, "pbx.example", "sip:pbx.example is not in the allowed SIP hosts", add("sip:pbx.example")),
         ({"deny": ["sip:pbx.example", "sip:*"]}, SIP, "pbx.example", "sip:pbx.example is denied", take_out(SIP_HOST)),
@@ -207,6 +208,11 @@ def test_a_sip_target_must_be_a_named_host() -> None:
     for target in ("sip:desk@evil.example.com", "sip:pbx.example.com@evil.example.com", "sips:x@PBX.example.com.evil"):
         with pytest.raises(DestinationNotAllowed):
             policy.check_destination(US, target)
+    for host, maddr in (("pbx.example.com", "evil.example.com"), ("evil.example.com", "pbx.example.com")):
+        with pytest.raises(DestinationNotAllowed, match=r"sip:evil\.example\.com is not in the allowed SIP hosts"):
+            policy.check_destination(US, f"sip:desk@{host};maddr={maddr}")
+        with pytest.raises(DestinationNotAllowed, match=r"sip:evil\.example\.com is denied"):
+            Policy(allow=["sip:*"], deny=["sip:evil.example.com"]).check_destination(US, f"sip:{host};maddr={maddr}")
 
 
 def test_what_is_no_number_is_said_to_be_none() -> None:

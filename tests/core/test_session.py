@@ -220,6 +220,7 @@ async def test_a_mark_overtaken_by_a_clear_never_comes_back() -> None:
 async def test_drain_waits_for_the_carriers_word() -> None:
     line = await Line(echo_marks=False).start()
     await line.session.send_audio(b"\xff" * 1600)
+    line.now = 5.0  # by the clock all was played long ago
     waiting = asyncio.ensure_future(line.session.drain())
     while not any(m["event"] == "mark" for m in line.transport.sent):
         await asyncio.sleep(0)
@@ -360,6 +361,8 @@ async def test_a_clear_lets_go_whoever_waits_for_the_end_and_tells_the_carrier()
     cleared = await line.session.clear()
     await asyncio.wait_for(waiting, 1)
     assert (cleared.heard, cleared.dropped) == pytest.approx((2.0, 8.0))
+    session = line.session
+    assert (session.sent, session.heard, session.queued, session.remaining) == pytest.approx((10.0, 2.0, 2.0, 0.0))
     assert line.transport.sent[-1] == {"event": "clear"}
     line.reader.cancel()
 
@@ -420,9 +423,15 @@ async def test_without_marks_a_drain_goes_by_the_clock(
     line.reader.cancel()
 
 
-async def test_a_connection_that_breaks_while_speaking_ends_the_stream() -> None:
+@pytest.mark.parametrize("error", [ConnectionError, RuntimeError, OSError])
+async def test_a_connection_that_breaks_while_speaking_ends_the_stream(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(frame: bytes) -> None:
+        raise error("it is closed")
+
     line = await Line().start()
-    line.transport.closed = 1006
+    monkeypatch.setattr(line.transport, "send", broken)
     with pytest.raises(StreamNotOpen, match="connection is gone"):
         await line.session.send_audio(b"x")
     assert line.session.stop_reason == "connection lost"
@@ -686,7 +695,9 @@ async def test_a_session_knows_its_agent_and_nothing_of_a_stream_that_has_not_be
     line = Line()
     session = line.session
     assert (session.agent_id, session.custom, session.stream_id, session.stop_reason) == ("front-desk", {}, "", None)
-    assert not session.ended and not session.relays
+    assert not session.ended and not session.relays and session.line_number == CALL.to
+    session.call = CALL.model_copy(update={"direction": Direction.OUTBOUND})
+    assert session.line_number == CALL.from_
     await session.close()
     assert (session.stop_reason, session.ended, line.transport.closed) == ("closed by us", True, 1000)
     line.reader.cancel()

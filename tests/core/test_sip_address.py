@@ -124,7 +124,8 @@ def test_hosts_are_all_that_an_address_names_and_a_parameter_is_found_in_any_cas
 @pytest.mark.parametrize(
     "text",
     [
-        "sip:pbx.example.com:1", "sip:pbx.example.com:65535", f"sip:{'a' * 63}.example", f"sip:a@{'a.' * 127}",
+        "sip:pbx.example.com:1", "sip:pbx.example.com:65535", f"sip:{'a' * 63}.example", f"sip:a.{'a' * 63}",
+        f"sip:a@{'a.' * 127}",
         "sip:" + "a" * (2048 - 20) + "@pbx.example.com", "sip:100:@pbx.example.com",
         "sip:a%40b%2Fc@[2001:db8::1]:7;x=%5E",
     ],
@@ -140,7 +141,8 @@ def test_the_longest_and_the_outermost_are_read_and_spelt_again(text: str) -> No
 @pytest.mark.parametrize(
     "text",
     [
-        "sip:" + "a" * (2048 - 19) + "@pbx.example.com", f"sip:{'a' * 64}.example", f"sip:a@{'a.' * 127}a",
+        "sip:" + "a" * (2048 - 19) + "@pbx.example.com", f"sip:{'a' * 64}.example", f"sip:a.{'a' * 64}",
+        f"sip:a@{'a.' * 127}a",
         "sip:pbx.example.com:99999", "sip:pbx.example.com:000001",
     ],
 )  # fmt: skip

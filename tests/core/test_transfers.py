@@ -192,6 +192,17 @@ async def test_a_transfer_the_carrier_refuses_leaves_the_call_with_the_agent(des
     assert desk.hang_ups == 1
 
 
+async def test_a_second_transfer_that_is_refused_leaves_the_first_as_it_was(desk: Desk) -> None:
+    await desk.begin()
+    await desk.transfer()
+    desk.carrier.transfer_error = ProviderUnavailable("x", "transfer", "down")
+    with pytest.raises(ProviderUnavailable):
+        await desk.exchange.transfer(desk.call, "+13105550131")
+    assert (await desk.now()).transfer is TransferStatus.REQUESTED
+    await desk.exchange.hang_up(desk.call, EndReason.AGENT_HANGUP)
+    assert desk.hang_ups == 0, "the first target may still take it"
+
+
 async def test_a_carrier_that_reports_no_transfers_is_believed_when_it_takes_one(exchange: Exchange) -> None:
     desk = Desk(exchange, InlineProvider)
     await desk.begin()
@@ -292,4 +303,3 @@ async def test_observers_hear_of_a_transfer_with_the_call_as_it_stands_then(desk
     await desk.tell("transfer", "answered")
     [(_, call)] = [one for one in seen if isinstance(one[0], TransferProgress)]
     assert call is not None and call.transfer is TransferStatus.ANSWERED
-
