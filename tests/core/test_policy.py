@@ -163,6 +163,7 @@ def take_out(entry: str) -> str:
         ({"deny": ["*", "+1212"]}, US2, "+1212…01", "its country or prefix is denied", take_out("+1212")),
         ({}, SIP, "pbx.example", "sip:pbx.example is not in the allowed SIP hosts", add("sip:pbx.example")),
         ({"deny": ["sip:pbx.example", "sip:*"]}, SIP, "pbx.example", "sip:pbx.example is denied", take_out(SIP_HOST)),
+        ({"allow": [SIP_HOST], "deny": [SIP_HOST]}, SIP, "pbx.example", f"{SIP_HOST} is denied", take_out(SIP_HOST)),
         ({"allow": ["sip:*"], "deny": ["sip:*"]}, SIP, "pbx.example", "sip:pbx.example is denied", take_out("sip:*")),
         ({"allow": ["sip:*"]}, f"{SIP}?Route=x", "pbx.example", ROUTE, "Leave it out of the address"),
     ],

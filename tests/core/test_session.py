@@ -372,11 +372,14 @@ async def test_a_drain_ends_with_the_stream_at_its_timeout_or_at_once_when_all_w
     await asyncio.wait_for(line.session.drain(), 1)  # nothing was sent
     await line.session.send_audio(b"\xff" * 800_000)
     await asyncio.wait_for(line.session.drain(timeout=0.01), 1)
+    assert not line.session._waiting_marks and asyncio.all_tasks() == {asyncio.current_task(), line.reader}
     waiting = asyncio.ensure_future(line.session.drain())
     await asyncio.sleep(0)
     line.session.stop("gone")
     await asyncio.wait_for(waiting, 1)
+    line.transport.sent.clear()
     await asyncio.wait_for(line.session.drain(), 1)  # on a stream that is over there is nothing to wait for
+    assert line.transport.sent == []
     line.reader.cancel()
 
 
