@@ -13,12 +13,19 @@ from linecard import (
     CallEvent,
     EndReason,
     Exchange,
+    Forward,
+    IncomingCall,
+    LeaveRinging,
+    Line,
     MediaSession,
     Reject,
     RoutingFailed,
     RoutingFailure,
+    WebhookReply,
 )
-from linecard.errors import AgentUnreachable, TicketRefused
+from linecard.call_phases import Phase
+from linecard.errors import AgentUnreachable, TicketRefused, UnsupportedOperation
+from linecard.routing import Route
 
 
 @pytest.fixture
@@ -171,3 +178,64 @@ async def test_the_routers_time_limit_is_the_calls(exchange: Exchange) -> None:
             await asyncio.sleep(0.005)
     assert (await ended(exchange)).reason is EndReason.MAX_DURATION
     await asyncio.wait_for(serving, 2)
+
+
+@pytest.mark.parametrize(
+    ("route", "then"),
+    [
+        (Answer("a"), Phase.OFFERED),
+        (Reject(EndReason.BUSY), Phase.ENDING),
+        (Forward("+13105550130"), Phase.TRANSFERRED),
+        (LeaveRinging(), Phase.LEFT_RINGING),
+    ],
+)
+async def test_the_watch_knows_that_the_router_decides_and_what_it_decided(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch, route: Route, then: Phase
+) -> None:
+    """A call may ring on while it is decided about, and as long as somebody wants it to."""
+    phases: list[Phase | None] = []
+
+    async def router(event: IncomingCall, line: Line | None) -> Route:
+        phases.append(exchange.call_watch._watched[event.reference].phase)
+        return route
+
+    monkeypatch.setattr(InlineProvider, "leave_ringing", lambda self, call: WebhookReply())
+    exchange.agents, exchange.router = echo, router
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    await ring(exchange)
+    [watched] = exchange.call_watch._watched.values()
+    assert [*phases, watched.phase] == [Phase.ROUTING, then]
+
+
+async def test_a_forward_that_fails_on_our_side_is_no_transfer(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cannot(self: object, call: IncomingCall, to: str, *, status_url: str = "") -> WebhookReply:
+        raise UnsupportedOperation("inline", "forward")
+
+    async def route(event: IncomingCall, line: Line | None) -> Forward:
+        return Forward("+13105550130")
+
+    monkeypatch.setattr(InlineProvider, "forward", cannot)
+    exchange.agents, exchange.router = echo, route
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    await ring(exchange)
+    call = await exchange.calls.get("in-1")
+    assert call is not None and (call.transfer, call.intent) == (None, EndReason.AGENT_ERROR)
+    assert (await ended(exchange)).reason is EndReason.AGENT_ERROR
+
+
+@pytest.mark.parametrize(("credential", "status"), [("main", 409), ("other", 204)])
+async def test_a_call_announced_again_is_refused_only_where_the_reply_would_answer_it(
+    exchange: Exchange, credential: str, status: int
+) -> None:
+    provider = {"main": InlineProvider, "other": CommandProvider}[credential]
+    exchange.agents = echo
+    await exchange.assign(OURS, agent_id="a", credential_id=credential)
+    await ring(exchange, credential=credential, provider=provider.name)
+    again = await ring(exchange, credential=credential, provider=provider.name)
+    assert again.status == status
+    async with asyncio.timeout(2):
+        while not [entry for entry in provider.log if entry[0] == "answer"]:
+            await asyncio.sleep(0)
+    assert [entry[0] for entry in provider.log] == ["configure", "answer"]

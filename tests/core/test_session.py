@@ -11,7 +11,7 @@ from media_sockets import RelayFrames
 from linecard import AudioFormat, AudioReceived, Call, CallStatus, DigitPressed, Direction, EndReason, MarkReached
 from linecard.errors import StreamNotOpen
 from linecard.event_queue import QUEUE_FRAMES
-from linecard.events import StreamStarted, UnknownEvent
+from linecard.events import StreamStarted, StreamStopped, UnknownEvent
 from linecard.session import MAX_FRAME, MediaSession
 
 CALL = Call(
@@ -292,6 +292,13 @@ async def test_no_start_in_time_is_none_and_a_stream_that_stops_before_it_has_no
     assert await line.session.wait_started(0.01) is None
     line.session.stop("gone")
     assert await asyncio.wait_for(line.session.wait_started(60), 1) is None
+    line.reader.cancel()
+
+
+async def test_a_stop_without_a_reason_is_said_to_be_the_carriers() -> None:
+    line = await Line().start()
+    line.session.deliver(StreamStopped())
+    assert line.session.stop_reason == "stopped by the carrier"
     line.reader.cancel()
 
 
