@@ -18,6 +18,7 @@ from linecard import (
     LeaveRinging,
     Line,
     MediaSession,
+    Policy,
     Reject,
     RoutingFailed,
     RoutingFailure,
@@ -223,6 +224,19 @@ async def test_a_forward_that_fails_on_our_side_is_no_transfer(
     call = await exchange.calls.get("in-1")
     assert call is not None and (call.transfer, call.intent) == (None, EndReason.AGENT_ERROR)
     assert (await ended(exchange)).reason is EndReason.AGENT_ERROR
+
+
+@pytest.mark.parametrize(("to", "forwarded"), [("+442079460099", False), ("+13105550130", True)])
+async def test_where_a_call_is_forwarded_to_is_judged_from_our_number_not_the_callers(
+    exchange: Exchange, to: str, forwarded: bool
+) -> None:
+    async def route(event: IncomingCall, line: Line | None) -> Forward:
+        return Forward(to)
+
+    exchange.policy, exchange.agents, exchange.router = Policy(), echo, route  # a number's own country
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    await ring(exchange, **{"from": "+442079460018"})
+    assert [entry[0] for entry in InlineProvider.log] == ["configure", "forward" if forwarded else "hang_up"]
 
 
 @pytest.mark.parametrize(("credential", "status"), [("main", 409), ("other", 204)])

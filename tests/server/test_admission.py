@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import update
-from tenants import Tenant
+from tenants import Tenant, make_tenant
 
 from linecard.server.domain.admission import DAY, NoRoom, limited, take_room
 from linecard.server.scheduler import AT_ONCE, Scheduler
@@ -110,6 +110,29 @@ async def test_registering_a_number_again_does_not_empty_its_day(store: Store, t
     again = await store.lines.create(tenant.credential, tenant.line.number, agent_id=tenant.agent.id)
     with pytest.raises(NoRoom):
         await take_room(at, await made(store, tenant, again))
+
+
+async def test_a_number_that_another_workspace_had_before_has_room_of_its_own(store: Store, tenant: Tenant) -> None:
+    at = desk(store, calls_per_day_per_number=1, max_concurrent_per_number=1)
+    assert await take_room(at, await made(store, tenant))
+    await store.lines.release(tenant.line.id)
+    other = await make_tenant(store, tenant.line.number, "other")
+    assert await take_room(at, await made(store, other))
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [{"max_concurrent": 1}, {"calls_per_second": 0.02}, {"max_concurrent_per_number": 1},
+     {"calls_per_day_per_number": 1}],
+    ids=lambda limit: next(iter(limit)),
+)  # fmt: skip
+async def test_a_call_does_not_take_its_own_place_from_itself(
+    store: Store, tenant: Tenant, limit: dict[str, Any]
+) -> None:
+    at = desk(store, **limit)
+    call = await made(store, tenant)
+    assert await take_room(at, call)
+    assert not await take_room(at, call), "somebody dials it already: no lack of room"
 
 
 @pytest.mark.parametrize("setting", ["max_concurrent", "max_concurrent_per_number"])
