@@ -50,8 +50,8 @@ ROOMS: dict[str, tuple[str, str]] = {
     ),
     "incoming": (
         "src/linecard/incoming.py src/linecard/routing.py src/linecard/call_progress.py",
-        "tests/core/test_incoming.py tests/core/test_routing_failures.py tests/core/test_transfers.py "
-        "tests/core/test_dialling.py tests/core/test_exchange.py",
+        "tests/core/test_answering.py tests/core/test_incoming.py tests/core/test_routing_failures.py "
+        "tests/core/test_transfers.py tests/core/test_dialling.py tests/core/test_exchange.py",
     ),
     "media": (
         "src/linecard/media.py",

@@ -65,6 +65,8 @@ async def test_twenty_at_once_in_two_processes_get_exactly_as_many_places_as_the
 
 async def test_without_limits_nothing_is_counted(store: Store) -> None:
     assert not limited(desk(store))
+    for limit in ("max_concurrent", "calls_per_second", "max_concurrent_per_number", "calls_per_day_per_number"):
+        assert limited(desk(store, **{limit: 1}))
 
 
 async def test_one_numbers_limit_is_not_anothers_though_they_share_a_credential(store: Store, tenant: Tenant) -> None:
@@ -133,6 +135,17 @@ async def test_a_call_does_not_take_its_own_place_from_itself(
     call = await made(store, tenant)
     assert await take_room(at, call)
     assert not await take_room(at, call), "somebody dials it already: no lack of room"
+
+
+@pytest.mark.parametrize(("account", "number", "full"), [(1, 5, "credential"), (5, 1, "number")])
+async def test_an_account_and_a_number_may_both_have_a_limit(
+    store: Store, tenant: Tenant, account: int, number: int, full: str
+) -> None:
+    at = desk(store, max_concurrent=account, max_concurrent_per_number=number)
+    assert limited(at) and await take_room(at, await made(store, tenant))
+    with pytest.raises(NoRoom) as no:
+        await take_room(at, await made(store, tenant))
+    assert no.value.whose == full
 
 
 @pytest.mark.parametrize("setting", ["max_concurrent", "max_concurrent_per_number"])
