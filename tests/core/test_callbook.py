@@ -30,7 +30,7 @@ async def test_a_call_is_found_by_its_reference_and_by_the_carriers_id_once_it_h
     named = await book.update("r-1", lambda c: c.model_copy(update={"id": "c-1"}))
     assert await book.get("c-1") == await book.get("r-1") == named
     assert (await book.update("c-1", ended)).ended
-    with pytest.raises(UnknownCall):
+    with pytest.raises(UnknownCall, match="r-2"):
         await book.update("r-2", ended)
 
 
@@ -53,8 +53,12 @@ async def test_only_the_last_calls_that_ended_are_kept_and_every_open_one() -> N
         await book.update(f"r-{number}", ended)
     await book.update("r-3", lambda c: c.model_copy(update={"agent_id": "late"}))
     kept = [name for number in range(4) for name in (f"r-{number}", f"c-{number}") if await book.get(name)]
-    assert kept == ["r-2", "c-2", "r-3", "c-3"]
+    assert kept == ["r-2", "c-2", "r-3", "c-3"] and len(book._reference_of) == 3
     assert [call.reference for call in await book.in_progress()] == ["open"]
+    for number in range(3):  # dials that were refused never had a carrier's id
+        await book.open(made(f"refused-{number}"))
+        await book.update(f"refused-{number}", ended)
+    assert await book.get("refused-0") is None and await book.get("refused-2") is not None
 
 
 class OnceBook(MemoryCallBook):

@@ -289,3 +289,9 @@ async def test_a_carrier_is_asked_for_the_exchanges_audio(exchange: Exchange) ->
     await dialled(exchange)
     [(_, request)] = logged("dial")
     assert request.stream.format == AudioFormat("L16", 16000)
+
+
+async def test_one_tenants_webhook_cannot_move_another_tenants_call(exchange: Exchange) -> None:
+    call = await dialled(exchange)
+    await post(exchange, "other", "command", event="status", id="out-1", status="ended", ref=call.reference)
+    assert not (await exchange.calls.get(call.reference)).ended  # type: ignore[union-attr]

@@ -248,6 +248,7 @@ def test_a_slow_rate_spreads_over_more_than_a_second() -> None:
         policy.check_rate("a", 0)
     now[0] = 10.01
     policy.check_rate("a", 0)
+    Policy(calls_per_second=0.013).check_rate("a", 0)  # of 1 / 0.013 s, in which floats find a little less than one
 
 
 def test_concurrency_is_bounded() -> None:

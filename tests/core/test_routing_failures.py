@@ -26,7 +26,9 @@ from linecard import (
 )
 from linecard.call_phases import Phase
 from linecard.errors import AgentUnreachable, TicketRefused, UnsupportedOperation
+from linecard.incoming import TICKET_TTL
 from linecard.routing import Route
+from linecard.tickets import TicketOffice
 
 
 @pytest.fixture
@@ -224,6 +226,26 @@ async def test_a_forward_that_fails_on_our_side_is_no_transfer(
     call = await exchange.calls.get("in-1")
     assert call is not None and (call.transfer, call.intent) == (None, EndReason.AGENT_ERROR)
     assert (await ended(exchange)).reason is EndReason.AGENT_ERROR
+
+
+async def test_a_router_that_says_why_is_believed_though_the_number_has_no_line(
+    exchange: Exchange, failures: list[tuple[RoutingFailed, Call]]
+) -> None:
+    async def route(event: IncomingCall, line: Line | None) -> Reject:
+        return Reject(failure=RoutingFailure.UNKNOWN_AGENT, why="nobody is in", agent_id="desk")
+
+    exchange.agents, exchange.router = echo, route
+    await ring(exchange)
+    [(event, _)] = failures
+    assert (event.failure, event.agent_id) == (RoutingFailure.UNKNOWN_AGENT, "desk")
+    assert event.detail == "declined: nobody is in"
+
+
+async def test_the_carrier_has_so_long_to_open_the_stream_of_an_answered_call(exchange: Exchange) -> None:
+    exchange.tickets = TicketOffice("x" * 32, exchange.once, clock=lambda: 1000.0)
+    exchange.agents = echo
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    assert (await exchange.admit(ticket_in(await ring(exchange)))).expires == 1000 + TICKET_TTL
 
 
 @pytest.mark.parametrize(("to", "forwarded"), [("+442079460099", False), ("+13105550130", True)])

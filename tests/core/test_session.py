@@ -227,6 +227,7 @@ async def test_drain_waits_for_the_carriers_word() -> None:
     assert not waiting.done()
     line.transport.say(**next(m for m in line.transport.sent if m["event"] == "mark"))
     await asyncio.wait_for(waiting, 1)
+    assert not line.session.ended
     line.reader.cancel()
 
 
@@ -706,6 +707,7 @@ async def test_a_session_knows_its_agent_and_nothing_of_a_stream_that_has_not_be
     session = line.session
     assert (session.agent_id, session.custom, session.stream_id, session.stop_reason) == ("front-desk", {}, "", None)
     assert not session.ended and not session.relays and session.line_number == CALL.to
+    assert session.outlet is None, "its transport does not push"
     session.call = CALL.model_copy(update={"direction": Direction.OUTBOUND})
     assert session.line_number == CALL.from_
     await session.close()

@@ -137,6 +137,12 @@ async def test_a_call_does_not_take_its_own_place_from_itself(
     assert not await take_room(at, call), "somebody dials it already: no lack of room"
 
 
+async def test_a_number_that_may_not_dial_at_all_is_asked_again_tomorrow(store: Store, tenant: Tenant) -> None:
+    with pytest.raises(NoRoom) as no:
+        await take_room(desk(store, calls_per_day_per_number=0), await made(store, tenant))
+    assert no.value.retry_after == DAY.total_seconds()
+
+
 @pytest.mark.parametrize(("account", "number", "full"), [(1, 5, "credential"), (5, 1, "number")])
 async def test_an_account_and_a_number_may_both_have_a_limit(
     store: Store, tenant: Tenant, account: int, number: int, full: str
@@ -177,7 +183,7 @@ async def test_a_call_is_dialled_by_one_and_not_at_all_once_it_is_over(store: St
     assert row is not None and row.owner == store.owner and row.dial_claimed_at is not None
 
 
-@pytest.mark.parametrize(("pace", "window"), [(2.0, 1.0), (0.5, 2.0)])
+@pytest.mark.parametrize(("pace", "window"), [(2.0, 1.0), (0.5, 2.0), (0.013, 1 / 0.013)])
 async def test_the_pace_is_of_the_last_second_or_of_as_long_as_one_call_may_take(
     store: Store, tenant: Tenant, pace: float, window: float
 ) -> None:
