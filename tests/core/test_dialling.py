@@ -89,6 +89,21 @@ async def test_an_unknown_outcome_stays_open_until_the_carrier_is_heard_of(excha
     assert call and (call.id, call.status) == ("out-9", CallStatus.ANSWERED)
 
 
+async def test_a_dial_that_was_written_off_is_hung_up_when_the_carrier_names_it_after_all(exchange: Exchange) -> None:
+    InlineProvider.dial_error = ProviderUnavailable("inline", "dial", "timeout")
+    with pytest.raises(ProviderUnavailable):
+        await dialled(exchange, reference="r-1")
+    await exchange.end_locally((await exchange.calls_in_progress())[0], EndReason.PROVIDER_UNAVAILABLE)
+    await post(exchange, event="status", id="out-9", status="ringing", ref="r-1", event_id="1")
+    async with asyncio.timeout(2):
+        while not logged("hang_up"):
+            await asyncio.sleep(0)
+    assert logged("hang_up") == [("hang_up", "out-9")]
+    await post(exchange, event="status", id="out-9", status="ended", ref="r-1", event_id="2")
+    call = await exchange.calls.get("r-1")
+    assert call and call.reason is EndReason.PROVIDER_UNAVAILABLE and len(logged("hang_up")) == 1
+
+
 async def test_a_call_the_carrier_has_not_named_cannot_be_acted_on_but_can_be_hung_up(exchange: Exchange) -> None:
     InlineProvider.dial_error = ProviderUnavailable("inline", "dial", "timeout")
     with pytest.raises(ProviderUnavailable):

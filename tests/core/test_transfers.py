@@ -115,6 +115,15 @@ async def test_a_stop_while_the_target_rings_is_the_reason(desk: Desk) -> None:
     assert (await desk.tell("status", "ended", reason="user_hangup")).reason is EndReason.API_STOP
 
 
+@pytest.mark.parametrize("status", ["canceled", "failed"])
+async def test_a_stop_stays_the_reason_when_it_ends_the_targets_leg_first(desk: Desk, status: str) -> None:
+    await desk.begin()
+    await desk.transfer()
+    await desk.exchange.hang_up(desk.call)
+    assert (await desk.tell("transfer", status)).intent is EndReason.API_STOP
+    assert (await desk.tell("status", "ended", reason="user_hangup")).reason is EndReason.API_STOP
+
+
 async def test_a_caller_who_leaves_while_the_target_rings_is_not_transferred(desk: Desk) -> None:
     await desk.begin()
     await desk.transfer()
