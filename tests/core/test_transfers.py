@@ -140,7 +140,8 @@ async def test_a_transfer_that_fails_gives_the_call_back_to_an_agent_that_is_the
     desk = Desk(exchange, CommandProvider)
     await desk.begin()
     await desk.transfer()
-    assert (await desk.tell("transfer", status)).transfer is None
+    given_back = await desk.tell("transfer", status)
+    assert (given_back.transfer, given_back.intent) == (None, None)
     desk.transport.say(event="media", audio="hello?")
     async with asyncio.timeout(2):
         while len(desk.heard) < 2:
