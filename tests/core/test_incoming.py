@@ -427,13 +427,14 @@ async def test_plugins_hear_nothing_of_another_credentials_line(exchange: Exchan
     assert plugin.seen and all(line is None for _, line in plugin.seen)
 
 
+@pytest.mark.parametrize("failure", [ValueError, KeyError, ConnectionError, CallUnconfirmed("inline", "x")])
 async def test_an_observer_that_fails_keeps_nothing_from_the_others(
-    exchange: Exchange, caplog: pytest.LogCaptureFixture
+    exchange: Exchange, caplog: pytest.LogCaptureFixture, failure: Any
 ) -> None:
     seen: list[CallEvent] = []
 
     def fails(event: CallEvent, call: Call | None) -> None:
-        raise ValueError("bug in an observer")
+        raise failure
 
     exchange.observers += [fails, lambda event, call: seen.append(event)]
     call = await rung(exchange)
