@@ -8,7 +8,7 @@ import pytest
 from core.conftest import CALLER, OURS, connect, echo, post, ring, ticket_in
 from fake_carriers import InlineProvider, MemoryTransport
 
-from linecard import Call, CallEvent, CallProgress, CallStatus, EndReason, Exchange, MediaSession, media
+from linecard import AudioFormat, Call, CallEvent, CallProgress, CallStatus, EndReason, Exchange, MediaSession, media
 from linecard.errors import ProviderUnavailable, StreamNotOpen, TicketRefused
 
 
@@ -152,6 +152,36 @@ async def test_the_start_frame_is_the_answer_and_is_told_once(exchange: Exchange
     assert [one.raw for one, _ in told[1:]] != [] and len(told) == 2, "the second is the carrier's own word"
     await exchange.stop()
     await asyncio.wait_for(serving, 2)
+
+
+async def test_a_handler_has_the_exchanges_format_whatever_the_carrier_is_asked_for(exchange: Exchange) -> None:
+    formats: list[AudioFormat] = []
+
+    async def talk(session: MediaSession) -> None:
+        formats.append(session.format)
+
+    exchange.agents, exchange.audio, exchange.carrier_audio = talk, AudioFormat("L16", 16000), AudioFormat("PCMA", 8000)
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    _, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
+    await asyncio.wait_for(serving, 2)
+    assert formats == [AudioFormat("L16", 16000)]
+    [stream] = [entry[2] for entry in InlineProvider.log if entry[0] == "answer"]
+    assert stream.format == AudioFormat("PCMA", 8000)
+
+
+async def test_a_transport_that_reads_on_after_its_close_holds_nothing_up(exchange: Exchange, talks: Talks) -> None:
+    class ReadsOn(MemoryTransport):
+        async def close(self, code: int = 1000) -> None:
+            self.closed = code
+
+    transport = ReadsOn()
+    ticket = await exchange.admit(ticket_in(await ring(exchange)))
+    serving = asyncio.ensure_future(exchange.serve_media(ticket, transport))
+    transport.say(event="start", call_id="in-1")
+    await exchange.wait_for("in-1", CallStatus.ANSWERED)
+    await exchange.stop()
+    await asyncio.wait_for(serving, 2)
+    assert transport.closed is not None and not exchange.sessions
 
 
 async def test_a_stream_after_the_carrier_told_of_the_answer_tells_nothing_more(

@@ -228,6 +228,8 @@ async def test_rules_come_newest_first_and_by_each_filter_and_page(store: Store,
         return [rule.id for rule in await store.rules.list(tenant.workspace.id, **asked)]
 
     assert await listed() == [third, second, first]
+    other = await make_tenant(store, "+12125550101", "other")
+    assert list(await store.rules.list(other.workspace.id)) == []
     assert await listed(agent_id=tenant.agent.id) == [second, first]
     assert await listed(action="block") == [third, first]
     assert await listed(match_type="prefix") == [third]
