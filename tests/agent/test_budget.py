@@ -145,6 +145,23 @@ async def test_a_workspace_gets_a_slice_for_each_turn_of_the_loop_however_many_c
     assert done == hurried * 50 * budget.SLICE
 
 
+async def test_a_workspace_in_a_hurry_has_a_quarter_of_the_time(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    rests: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        rests.append(seconds)
+        await sleep(0)
+
+    call = CallBudget(WorkspaceBudget(clock))
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    for _ in range(4 * budget.SLICE):
+        clock.now += 0.001
+        await call.pace()
+    # The first message of a slice is what starts the clock.
+    assert rests == [pytest.approx(3 * 0.001 * (budget.SLICE - 1))] * 4
+
+
 async def test_who_waits_for_each_message_is_never_held_up() -> None:
     workspace = WorkspaceBudget()
     await workspace.turn.acquire()  # another call of the workspace is in a hurry, for ever

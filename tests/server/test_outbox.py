@@ -28,23 +28,19 @@ from linecard.server.store import NewCall, Store
 from linecard.server.store import outbox as store_outbox
 from linecard.server.store.columns import utc_now
 from linecard.server.store.database import Database
-from linecard.server.store.models import Attempt, Delivery, OutboxEvent, Subscription
+from linecard.server.store.models import Attempt, CallRow, Delivery, OutboxEvent, Subscription
 from linecard.server.store.outbox import LEASE, Outbox
-from linecard.server.store.receivers import Addressed
 
 
-async def write(receiver: Addressed) -> tuple[str, str] | None:
+async def write(event: OutboxEvent, call: CallRow | None) -> str | None:
     """What a face would write, in little."""
-    wanted = receiver.subscription.events if receiver.subscription is not None else [receiver.event.kind]
-    if receiver.event.kind not in wanted:
-        return None
-    body = {"id": receiver.event.public_id, "event": receiver.event.kind, **receiver.event.payload}
-    return receiver.event.kind, json.dumps(body)
+    return json.dumps({"id": event.public_id, "event": event.kind, **event.payload})
 
 
+TYPES = {kind: kind for kind in ("call.started", "call.ended", "call.failed", "call.analyzed", "transcript.partial")}
 STYLES = {
-    "oneinbox": Style(write, ONEINBOX_PAUSES),
-    "inkbox": Style(write, INKBOX_PAUSES, stubborn=True),
+    "oneinbox": Style(TYPES, write, ONEINBOX_PAUSES),
+    "inkbox": Style(TYPES, write, INKBOX_PAUSES, stubborn=True),
 }
 
 
@@ -211,21 +207,47 @@ async def test_an_event_published_once_is_not_published_again(store: Store, tena
 async def test_a_receiver_that_cannot_be_written_for_does_not_hold_up_the_others(
     store: Store, tenant: Tenant, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await subscribe(store, tenant, url="https://hook.example/bad")
+    await subscribe(store, tenant, face="inkbox", url="https://hook.example/bad")
     await subscribe(store, tenant, url="https://hook.example/good")
 
-    async def picky(receiver: Addressed) -> tuple[str, str] | None:
-        if receiver.url.endswith("bad"):
-            raise RuntimeError("a bug in a face")
-        return await write(receiver)
+    async def broken(event: OutboxEvent, call: CallRow | None) -> str | None:
+        raise RuntimeError("a bug in a face")
 
     receiver = Receiver()
     post = sender(store, receiver)
-    post.styles = {"oneinbox": Style(picky, ONEINBOX_PAUSES)}
+    post.styles = STYLES | {"inkbox": Style(TYPES, broken, INKBOX_PAUSES)}
     await talked(store, tenant)
     await post.run_once()
     assert {request.url.path for request in receiver.got} == {"/good"}
     assert "could not be written" in caplog.text
+
+
+async def test_an_event_is_written_once_for_all_receivers_of_a_face(store: Store, tenant: Tenant) -> None:
+    for number in range(5):
+        await subscribe(store, tenant, url=f"https://hook.example/{number}", events=["call.ended"])
+    await subscribe(store, tenant, face="inkbox", url="https://hook.example/ink", events=["call.ended"])
+    await subscribe(store, tenant, url="https://hook.example/started", events=["call.started"])
+    written: list[tuple[str, str]] = []
+
+    def noting(face: str) -> Style:
+        async def noted(event: OutboxEvent, call: CallRow | None) -> str | None:
+            written.append((face, event.kind))
+            return f"{face} {event.kind}"
+
+        return replace(STYLES[face], write=noted)
+
+    receiver = Receiver()
+    post = sender(store, receiver)
+    post.styles = {face: noting(face) for face in STYLES}
+    await talked(store, tenant)
+    await post.run_once()
+    assert sorted(written) == [("inkbox", "call.ended"), ("oneinbox", "call.ended"), ("oneinbox", "call.started")]
+    told = sorted((request.url.path, request.content.decode()) for request in receiver.got)
+    assert told == [
+        *((f"/{number}", "oneinbox call.ended") for number in range(5)),
+        ("/ink", "inkbox call.ended"),
+        ("/started", "oneinbox call.started"),
+    ]
 
 
 async def test_a_workspace_has_so_many_subscriptions_and_no_more_however_many_ask_at_once(
@@ -320,6 +342,60 @@ async def test_a_workspace_with_many_events_delays_nobody_elses_next_one(store: 
     mine = await talked(store, tenant)
     assert await store.outbox.fan_out(sender(store, Receiver())._write, limit=4) == 4
     assert [one.event_type for one in await deliveries(store) if one.call_id == mine] == ["call.started", "call.ended"]
+
+
+async def test_who_has_few_receivers_is_written_for_before_who_has_many(
+    store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_outbox, "ROWS_AT_ONCE", 7)
+    for number in range(3):
+        loud = await make_tenant(store, f"+1212555011{number}", f"loud {number}")
+        for receiver in range(6):
+            await subscribe(store, loud, url=f"https://hook.example/{receiver}", events=["call.ended"])
+        await talked(store, loud)
+        await talked(store, loud)
+    await subscribe(store, tenant, url="https://hook.example/mine", events=["call.ended"])
+    mine = await talked(store, tenant)
+    write = sender(store, Receiver())._write
+    assert await store.outbox.fan_out(write) == 6  # each workspace's first, of which nobody wants to hear, and two more
+    assert [one.call_id == mine for one in await deliveries(store)] == [True] + 6 * [False]
+
+
+async def test_a_look_for_slow_receivers_that_found_nothing_is_not_repeated_at_once(
+    store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = await subscribe(store, tenant, url="https://slow.example/", events=["call.ended"])
+    for number in range(5):
+        await subscribe(store, tenant, url=f"https://hook.example/{number}", events=["call.ended"])
+    over = asyncio.Event()
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "slow.example":
+            await over.wait()
+        return httpx.Response(200)
+
+    post = sender(store, answer)
+    post._slow[f"subscription:{slow.id.hex}"] = None
+    looked: list[bool] = []
+    claim = store.outbox.claim
+
+    async def noted(**how: Any) -> list[Delivery]:
+        looked.append(how["slow_ones"])
+        return await claim(**how)
+
+    monkeypatch.setattr(store.outbox, "claim", noted)
+    await talked(store, tenant)
+    await post._fan_out()
+    for _ in range(3):
+        await post._hand_out()
+    assert looked == [False, True, False, True, False], "it found one, then none, and then it is not asked"
+    post._slow_at -= outbox.SLOW_LOOK_APART
+    await talked(store, tenant)
+    await post._fan_out()
+    await post._hand_out()
+    assert looked[5:] == [False, True]
+    over.set()
+    await post.stop()
 
 
 async def test_workspaces_take_turns_and_slow_receivers_are_taken_apart(store: Store, tenant: Tenant) -> None:
@@ -885,7 +961,7 @@ async def test_who_is_late_leaves_the_places_of_the_prompt_while_there_is_room(
     assert post._under_way(slow=True) == {ours: 2, theirs: 1}
     assert post._under_way(slow=False) == {ours: 2, theirs: 2}
     assert list(post._slow) == [f"r{n}" for n in range(6)]
-    assert post._bell.is_set()
+    assert post._due.is_set()
 
 
 async def test_a_round_says_whether_there_may_be_more_and_takes_nothing_without_room(
@@ -902,15 +978,16 @@ async def test_a_round_says_whether_there_may_be_more_and_takes_nothing_without_
         return httpx.Response(200)
 
     post = sender(store, silent)
-    assert not await post._round()
+    assert not await post._fan_out() and not await post._hand_out()
     await talked(store, tenant)
-    assert await post._round() and len(post._going) == 2, "of a workspace so many at one look"
-    assert await post._round() and len(post._going) == 3, "of a process so many at once"
-    assert not await post._round() and len(post._going) == 3
+    assert await post._fan_out() and post._due.is_set() and not await post._fan_out()
+    assert await post._hand_out() and len(post._going) == 2, "of a workspace so many at one look"
+    assert await post._hand_out() and len(post._going) == 3, "of a process so many at once"
+    assert not await post._hand_out() and len(post._going) == 3
     monkeypatch.setattr(outbox, "AT_ONCE", 10)
-    assert not await post._round(), "and of a workspace, where two more would be too many"
+    assert not await post._hand_out(), "and of a workspace, where two more would be too many"
     monkeypatch.setattr(outbox, "AT_ONCE_EACH", 5)
-    assert await post._round() and len(post._going) == 5
+    assert await post._hand_out() and len(post._going) == 5
     never.set()
     await post.stop()
     assert not post._going and {one.status for one in await deliveries(store)} == {"delivered"}
@@ -1115,7 +1192,8 @@ async def test_a_delivery_that_cannot_be_noted_is_logged_and_hinders_no_stop(
 
     monkeypatch.setattr(store.outbox, "finish", finish)
     post = sender(store, Receiver())
-    await post._round()
+    await post._fan_out()
+    await post._hand_out()
     async with asyncio.timeout(5):
         await going.wait()
         asyncio.get_running_loop().call_later(0.01, go_on.set)

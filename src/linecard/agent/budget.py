@@ -64,8 +64,12 @@ WORKSPACE_BURSTS = 4
 TELL_EVERY = 10.0
 """Seconds between two errors about the same flood."""
 
-SLICE = 64
+SLICE = 32
 """Messages of one agent dealt with before everybody else has a turn."""
+
+REST = 3.0
+"""How long a workspace's flooding agents then rest, in times of what the slice took: a quarter of the event loop's time
+is theirs. With a turn for everybody else and no rest, each step of another call would wait for a slice of theirs."""
 
 
 class Allowance:
@@ -109,7 +113,7 @@ class CallBudget:
         self._clock = self._workspace.clock
         self._used: dict[str, tuple[Allowance, Allowance, Allowance]] = {}
         self._sliced = 0
-        self._counting = False
+        self._began: float | None = None
 
     def take(self, kind: str, count: float, rate: Rate | None = None) -> bool:
         """Whether ``count`` more of ``kind`` is within budget; if so it is counted. A message's kind has its rate."""
@@ -132,18 +136,19 @@ class CallBudget:
         return True
 
     async def pace(self, count: int = 1) -> None:
-        """To be awaited after each message. Beyond a slice without a pause, it waits for the other tasks, and for the
-        other calls of the workspace that are in the same hurry."""
-        if not self._counting:
-            self._counting = True
+        """To be awaited after each message. Beyond a slice without a pause, it rests, and waits for the other calls of
+        the workspace that are in the same hurry."""
+        if self._began is None:
+            self._began = self._clock()
             asyncio.get_running_loop().call_soon(self._paused)
         self._sliced += count
         if self._sliced >= SLICE:
+            rest = REST * (self._clock() - self._began)
             async with self._workspace.turn:
-                await asyncio.sleep(0)
+                await asyncio.sleep(rest)
 
     def _paused(self) -> None:
-        self._counting, self._sliced = False, 0
+        self._began, self._sliced = None, 0
 
 
 class Budgets:

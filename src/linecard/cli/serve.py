@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("linecard")
 
+THREADS_WAIT = 0.0005
+"""Seconds a thread that wants Python's lock waits for a busy event loop to give it up. SQLite's driver takes the lock
+again for every row it reads; at Python's 5 ms a busy service would make each transaction wait ten times that, and
+whoever is next in line with it. The setting is the process's: only a process of our own adopts it."""
+
 
 def main(argv: list[str]) -> int:
     """Serve until told to stop; a second signal does not wait for calls."""
@@ -37,6 +42,7 @@ def main(argv: list[str]) -> int:
     except ImportError as missing:
         wanted = f"serving needs more than is installed ({missing}): install the extra `server`"
         raise ConfigurationError(wanted) from None
+    sys.setswitchinterval(THREADS_WAIT)
     with asyncio.Runner(loop_factory=_loop()) as runner:
         return runner.run(serve(settings))
 

@@ -21,6 +21,7 @@ from linecard.server import reading
 from linecard.server.auth import Caller
 from linecard.server.domain.refusals import Forbidden, Invalid
 from linecard.server.outage import DatabaseAway, refusal
+from linecard.server.store.turns import WORKSPACE
 
 if TYPE_CHECKING:
     from linecard.server.domain.incoming_webhook import IncomingAsk
@@ -140,6 +141,7 @@ def _runner(face: Face, endpoint: Endpoint, service: Service) -> Callable[[Reque
 async def answer(endpoint: Endpoint, service: Service, request: Request) -> Response:
     """Authenticate, read, do, write. Who has no key learns nothing about the rest of the request."""
     caller = await service.authenticate(request.headers)
+    WORKSPACE.set(caller.workspace_id)
     if endpoint.admin and not caller.admin:
         raise Forbidden("this needs an admin key: the key given is an agent's own")
     if any("\0" in value for value in request.path_params.values()):
@@ -150,12 +152,13 @@ async def answer(endpoint: Endpoint, service: Service, request: Request) -> Resp
         raw = await reading.read_bytes(request, service.settings.max_body_bytes)
         body = reading.read_body(raw, request.headers.get("content-type", ""), endpoint.body)
     asked = Asked(service, caller, request, request.path_params, body, query, raw)
-    value = await endpoint.handle(asked)
-    if isinstance(value, Response):
-        return value
-    if endpoint.status == 204:
-        return Response(status_code=204)
-    content = endpoint.adapter.dump_json(value, by_alias=True)
+    async with service.turns.of(caller.workspace_id):
+        value = await endpoint.handle(asked)
+        if isinstance(value, Response):
+            return value
+        if endpoint.status == 204:
+            return Response(status_code=204)
+        content = endpoint.adapter.dump_json(value, by_alias=True)
     return Response(content, status_code=endpoint.status, headers=asked.headers, media_type="application/json")
 
 

@@ -25,9 +25,10 @@ from linecard.server.outage import Watch
 from linecard.server.refusals import HostUnknown, UrlRefused
 from linecard.server.signing import inkbox_headers, oneinbox_headers
 from linecard.server.store.columns import utc_now
-from linecard.server.store.models import Attempt, Delivery, Subscription
+from linecard.server.store.models import Attempt, CallRow, Delivery, OutboxEvent, Subscription
 from linecard.server.store.outbox import Outbox as Queue
 from linecard.server.store.receivers import Addressed
+from linecard.server.store.turns import WORKSPACE
 from linecard.server.store.webhooks import Logged, Webhooks
 
 log = logging.getLogger("linecard")
@@ -51,6 +52,9 @@ LOOK_APART = 0.02
 """Seconds between two looks at least: opening a connection costs milliseconds of everybody's time, so one event for a
 hundred receivers goes out over a second and not in one piece."""
 
+SLOW_LOOK_APART = 0.25
+"""The same for slow receivers when the last look found nothing for them."""
+
 SLOW_AT_ONCE, SLOW_AT_ONCE_EACH = 256, 64
 """The same to slow receivers. What was sent before its receiver was found slow moves over here when there is room."""
 
@@ -61,13 +65,15 @@ BODY_KEPT = 2000
 class Style:
     """How one face tells things.
 
-    ``write`` gives event type and body for a receiver, or None when that receiver does not get this event.
-    ``pauses`` are the seconds before each further attempt. ``stubborn`` retries every refusal; otherwise a 4xx other
-    than 408 and 429 is final. Events of the kinds in ``fleeting`` are sent once: late, they would say nothing, and
-    hold up what comes after them.
+    ``types`` are its event types by the kind of our event; it tells nothing of kinds that are not there, and a
+    subscription gets the types it asked for. ``write`` gives the body, the same for all of this face's receivers, or
+    None when nobody gets this one. ``pauses`` are the seconds before each further attempt. ``stubborn`` retries every
+    refusal; otherwise a 4xx other than 408 and 429 is final. Events of the kinds in ``fleeting`` are sent once: late,
+    they would say nothing, and hold up what comes after them.
     """
 
-    write: Callable[[Addressed], Awaitable[tuple[str, str] | None]]
+    types: Mapping[str, str]
+    write: Callable[[OutboxEvent, CallRow | None], Awaitable[str | None]]
     pauses: Sequence[float]
     stubborn: bool = False
     fleeting: Collection[str] = ()
@@ -104,37 +110,40 @@ class Sender:
     jitter: Callable[[], float] = random.random
     sent: int = 0
     failed: int = 0
-    _bell: asyncio.Event = field(default_factory=asyncio.Event)
-    _loop: asyncio.Task[None] | None = None
-    _cleaning: asyncio.Task[None] | None = None
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _due: asyncio.Event = field(default_factory=asyncio.Event)
+    _loops: list[asyncio.Task[None]] = field(default_factory=list)
+    _slow_at: float = 0.0
     _going: dict[asyncio.Task[None], Post] = field(default_factory=dict)
     _slow: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    _bodies: dict[str, tuple[OutboxEvent, str | None]] = field(default_factory=dict)  # by face: of its last event
 
     def wake(self) -> None:
         """There is news: look now. Cheap; may be called after every commit."""
-        self._bell.set()
+        self._news.set()
 
     def start(self) -> None:
         """Begin to send, until :meth:`stop`."""
-        loop = asyncio.get_running_loop()
-        self._loop = loop.create_task(self._run(), name="send webhooks")
-        self._cleaning = loop.create_task(self._clean(), name="delete old webhooks")
+        new = asyncio.get_running_loop().create_task
+        self._loops = [
+            new(self._repeat("writing webhooks", self._fan_out, self._news), name="write webhooks"),
+            new(self._repeat("sending webhooks", self._hand_out, self._due), name="send webhooks"),
+            new(self._clean(), name="delete old webhooks"),
+        ]
 
     async def stop(self) -> None:
         """Finish what is on its way and stop; the rest waits in the store."""
-        for task in (self._loop, self._cleaning):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
-        if self._going:
-            await asyncio.gather(*self._going, return_exceptions=True)
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        await asyncio.gather(*self._going, return_exceptions=True)
 
-    async def _run(self) -> None:
-        watch = Watch("sending webhooks")
+    async def _repeat(self, what: str, step: Callable[[], Awaitable[bool]], bell: asyncio.Event) -> None:
+        """``step`` answers whether there may be more to do at once; else it is done again when the bell rings."""
+        watch = Watch(what)
         while True:
             try:
-                busy = await self._round()
+                busy = await step()
                 watch.went_well()
             except Exception as problem:  # noqa: BLE001 the next round may get through
                 watch.failed(problem)
@@ -142,8 +151,8 @@ class Sender:
             if not busy:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(POLL):
-                        await self._bell.wait()
-                self._bell.clear()
+                        await bell.wait()
+                bell.clear()
             await asyncio.sleep(LOOK_APART)
 
     async def _clean(self) -> None:
@@ -156,18 +165,25 @@ class Sender:
                 watch.failed(problem)
             await asyncio.sleep(CLEAN_EVERY)
 
-    async def _round(self) -> bool:
-        """Fan out and hand out; True when there may be more to do at once."""
-        fresh, due = await self.queue.waiting()
-        taken = await self.queue.fan_out(self._write) if fresh else 0
-        if not taken and not due:
+    async def _fan_out(self) -> bool:
+        fresh, _ = await self.queue.waiting()
+        if not fresh or not await self.queue.fan_out(self._write):
             return False
-        claimed = await self._hand_out(slow=False)
-        if self._slow:
-            claimed += await self._hand_out(slow=True)
-        return bool(taken or claimed)
+        self._due.set()
+        return True
 
-    async def _hand_out(self, *, slow: bool) -> int:
+    async def _hand_out(self) -> bool:
+        _, due = await self.queue.waiting()
+        if not due:
+            return False
+        claimed, now = await self._claim(slow=False), asyncio.get_running_loop().time()
+        if self._slow and now >= self._slow_at:
+            taken = await self._claim(slow=True)
+            self._slow_at = now if taken else now + SLOW_LOOK_APART
+            claimed += taken
+        return bool(claimed)
+
+    async def _claim(self, *, slow: bool) -> int:
         most, each = (SLOW_AT_ONCE, SLOW_AT_ONCE_EACH) if slow else (AT_ONCE, AT_ONCE_EACH)
         under_way = self._under_way(slow=slow)
         room = most - under_way.total()
@@ -190,7 +206,7 @@ class Sender:
     def _gone(self, task: asyncio.Task[None]) -> None:
         del self._going[task]
         self._make_way()
-        self.wake()  # the lane's next one may go
+        self._due.set()  # the lane's next one may go
         if not task.cancelled() and (problem := task.exception()) is not None:
             log.error("a delivery could not be noted and will be sent again: %s", problem)
 
@@ -202,7 +218,7 @@ class Sender:
         if len(self._slow) > SLOW_KNOWN:
             self._slow.popitem(last=False)
         self._make_way()
-        self.wake()
+        self._due.set()
 
     def _make_way(self) -> None:
         """Late posts leave the places of prompt ones, as long as there is room for them."""
@@ -247,12 +263,20 @@ class Sender:
         return attempt
 
     async def _write(self, receiver: Addressed) -> tuple[str, str, str] | None:
-        face = receiver.subscription.face if receiver.subscription is not None else self.own(receiver)
-        written = await self.styles[face].write(receiver)
-        return (face, *written) if written is not None else None
+        event, subscription = receiver.event, receiver.subscription
+        face = subscription.face if subscription is not None else self.own(receiver)
+        event_type = self.styles[face].types.get(event.kind)
+        if event_type is None or (subscription is not None and event_type not in subscription.events):
+            return None
+        of, body = self._bodies.get(face, (None, None))
+        if of is not event:  # a hundred receivers get the same body, and it may be a whole conversation
+            body = await self.styles[face].write(event, receiver.call)
+            self._bodies[face] = (event, body)
+        return (face, event_type, body) if body is not None else None
 
     async def _deliver(self, post: Post) -> None:
         delivery = post.delivery
+        WORKSPACE.set(delivery.workspace_id)
         subscription = await self._subscription(delivery)
         if delivery.subscription_id is not None and subscription is None:
             attempt = _attempt(delivery, "the subscription is gone")

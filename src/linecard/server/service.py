@@ -27,6 +27,7 @@ from linecard.server.meters import Meters
 from linecard.server.outbox import Sender
 from linecard.server.outward import Outward
 from linecard.server.reconciler import Reconciler, others_live
+from linecard.server.request_turns import RequestTurns
 from linecard.server.scheduler import Scheduler
 from linecard.server.settings import Settings
 from linecard.server.staff import Staff
@@ -87,6 +88,7 @@ class Service:
         self.reconciler = Reconciler(self)
         self.exchange.missed = self.reconciler.missed_something
         self.readiness = Readiness(self)
+        self.turns = RequestTurns()
         self.meters = Meters(self)
         self.exchange.observers += [self.meters.carrier_event, partial(orders.heed, self), self._note_routing_failure]
         self._tasks: set[asyncio.Task[Any]] = set()

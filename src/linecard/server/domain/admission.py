@@ -10,22 +10,52 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import ColumnElement, func, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import bindparam, func, or_, select, update
 
 from linecard.errors import LimitReached
 from linecard.server.settings import Settings
 from linecard.server.store.columns import utc_now, word
 from linecard.server.store.models import CallRow, CredentialRow, LineRow
+from linecard.server.store.statements import Statement, table_of
+from linecard.server.store.transactions import Transaction
 
 if TYPE_CHECKING:
     from linecard.server.service import Service
 
-DIALLED = CallRow.dial_claimed_at
 DAY = timedelta(hours=24)
 
 Whose = Literal["credential", "number"]
 Kind = Literal["concurrency", "pace", "day"]
+
+CALL, CREDENTIAL, LINE = table_of(CallRow), table_of(CredentialRow), table_of(LineRow)
+DIALLED = CALL.c.dial_claimed_at
+# Every line the number ever was: taking it out of service and registering it again does not empty its day.
+LINES = select(LINE.c.id).where(LINE.c.number == bindparam("number"), LINE.c.workspace_id == bindparam("workspace_id"))
+OTHERS = (CALL.c.workspace_id == bindparam("workspace_id"), CALL.c.id != bindparam("call_id"))
+OF_CREDENTIAL = (*OTHERS, CALL.c.credential_id == bindparam("credential_id"))
+OF_NUMBER = (*OTHERS, CALL.c.line_id.in_(LINES))
+# Incoming calls hold a channel too; outbound ones from the moment they were let through here.
+HOLDING = (CALL.c.status != word("ended"), or_(CALL.c.direction == word("inbound"), DIALLED.is_not(None)))
+# What the carrier refused before anything rang is not counted, as it is not in the workspace's day.
+RANG = or_(CALL.c.status != word("ended"), CALL.c.carrier_id.is_not(None))
+SINCE = CALL.c.dial_claimed_at > bindparam("since")
+
+LOCK_CREDENTIAL = Statement(
+    select(CREDENTIAL.c.id).where(CREDENTIAL.c.id == bindparam("credential_id")).with_for_update()
+)
+LOCK_NUMBER = Statement(LINES.order_by(LINE.c.id).with_for_update())
+HELD_BY_CREDENTIAL = Statement(select(func.count()).where(*OF_CREDENTIAL, *HOLDING))
+HELD_BY_NUMBER = Statement(select(func.count()).where(*OF_NUMBER, *HOLDING))
+LATELY = Statement(select(func.count()).where(*OF_CREDENTIAL, SINCE))
+IN_A_DAY = Statement(
+    select(func.count().label("calls"), func.min(DIALLED).label("oldest")).where(*OF_NUMBER, SINCE, RANG)
+)
+CLAIM = Statement(
+    update(CALL)
+    .where(CALL.c.id == bindparam("call"), DIALLED.is_(None), CALL.c.status != word("ended"))
+    .values(dial_claimed_at=bindparam("now"), updated_at=bindparam("now"), owner=bindparam("by"))
+    .returning(CALL.c.id)
+)
 
 
 class NoRoom(LimitReached):
@@ -48,17 +78,15 @@ async def take_room(service: Service, call: CallRow) -> bool:
     :class:`NoRoom` when there is none; then nothing has changed.
     """
     settings = service.settings
-    async with service.store.db.write() as session:
+
+    async def work(tx: Transaction) -> bool:
         if _counts_credentials(settings) and call.credential_id is not None:
-            await _room_on_credential(settings, session, call)
+            await _room_on_credential(settings, tx, call)
         if _counts_numbers(settings):
-            await _room_on_number(settings, session, call)
-        mine = (
-            update(CallRow)
-            .where(CallRow.id == call.id, DIALLED.is_(None), CallRow.status != "ended")
-            .values(dial_claimed_at=utc_now(), owner=service.store.owner)
-        )
-        return (await session.execute(mine.returning(CallRow.id))).scalar_one_or_none() is not None
+            await _room_on_number(settings, tx, call)
+        return await tx.value(CLAIM, call=call.id, now=utc_now(), by=service.store.owner) is not None
+
+    return await service.store.db.transact(work)
 
 
 def _counts_credentials(settings: Settings) -> bool:
@@ -69,47 +97,34 @@ def _counts_numbers(settings: Settings) -> bool:
     return settings.max_concurrent_per_number is not None or settings.calls_per_day_per_number is not None
 
 
-async def _room_on_credential(settings: Settings, session: AsyncSession, call: CallRow) -> None:
-    row = select(CredentialRow.id).where(CredentialRow.id == call.credential_id)
-    await session.execute(row.with_for_update())
-    others = [*_others(call), CallRow.credential_id == call.credential_id]
-    await _at_once(session, others, settings.max_concurrent, "credential")
+async def _room_on_credential(settings: Settings, tx: Transaction, call: CallRow) -> None:
+    await tx.run(LOCK_CREDENTIAL, credential_id=call.credential_id)
+    mine = {"workspace_id": call.workspace_id, "call_id": call.id, "credential_id": call.credential_id}
+    most = settings.max_concurrent
+    if most is not None and await tx.value(HELD_BY_CREDENTIAL, **mine) >= most:
+        raise _too_many_at_once(most, "credential")
     pace = settings.calls_per_second
     if pace is not None:
         window = max(1.0, 1.0 / pace)
-        since = utc_now() - timedelta(seconds=window)
-        recent = await session.scalar(select(func.count()).where(*others, since < DIALLED)) or 0
+        recent = await tx.value(LATELY, **mine, since=utc_now() - timedelta(seconds=window))
         if recent >= max(1, int(pace * window)):
             raise NoRoom(f"{pace:g} calls per second", whose="credential", kind="pace", retry_after=window)
 
 
-async def _room_on_number(settings: Settings, session: AsyncSession, call: CallRow) -> None:
-    # Every line the number ever was: taking it out of service and registering it again does not empty its day.
-    lines = select(LineRow.id).where(LineRow.number == call.local_number, LineRow.workspace_id == call.workspace_id)
-    await session.execute(lines.order_by(LineRow.id).with_for_update())
-    others = [*_others(call), CallRow.line_id.in_(lines)]
-    await _at_once(session, others, settings.max_concurrent_per_number, "number")
+async def _room_on_number(settings: Settings, tx: Transaction, call: CallRow) -> None:
+    number: dict[str, Any] = {"number": call.local_number, "workspace_id": call.workspace_id}
+    await tx.run(LOCK_NUMBER, **number)
+    most = settings.max_concurrent_per_number
+    if most is not None and await tx.value(HELD_BY_NUMBER, **number, call_id=call.id) >= most:
+        raise _too_many_at_once(most, "number")
     most, now = settings.calls_per_day_per_number, utc_now()
     if most is None:
         return
-    # What the carrier refused before anything rang is not counted, as it is not in the workspace's day.
-    rang = or_(CallRow.status != "ended", CallRow.carrier_id.is_not(None))
-    counted = select(func.count(), func.min(DIALLED)).where(*others, now - DAY < DIALLED, rang)
-    dialled, oldest = (await session.execute(counted)).one()
-    if dialled >= most:
-        wait = (oldest + DAY - now if oldest is not None else DAY).total_seconds()
+    day = await tx.row(IN_A_DAY, **number, call_id=call.id, since=now - DAY)
+    if day.calls >= most:
+        wait = (day.oldest + DAY - now if day.oldest is not None else DAY).total_seconds()
         raise NoRoom(f"{most} calls in 24 hours", whose="number", kind="day", retry_after=wait)
 
 
-def _others(call: CallRow) -> list[ColumnElement[bool]]:
-    return [CallRow.workspace_id == call.workspace_id, CallRow.id != call.id]
-
-
-async def _at_once(session: AsyncSession, others: list[Any], most: int | None, whose: Whose) -> None:
-    if most is None:
-        return
-    # Incoming calls hold a channel too; outbound ones from the moment they were let through here.
-    holding = or_(CallRow.direction == "inbound", DIALLED.is_not(None))
-    count = select(func.count()).where(*others, CallRow.status != word("ended"), holding)
-    if (await session.scalar(count) or 0) >= most:
-        raise NoRoom(f"{most} calls at once", whose=whose, kind="concurrency", retry_after=5.0)
+def _too_many_at_once(most: int, whose: Whose) -> NoRoom:
+    return NoRoom(f"{most} calls at once", whose=whose, kind="concurrency", retry_after=5.0)

@@ -15,7 +15,6 @@ from linecard.server.inkbox.call_shape import fields_of
 from linecard.server.inkbox.shapes import PHONE, stamp
 from linecard.server.outbox import INKBOX_PAUSES, Style
 from linecard.server.store.models import CallRow, OutboxEvent, Segment
-from linecard.server.store.receivers import Addressed
 
 if TYPE_CHECKING:
     from linecard.server.service import Service
@@ -40,16 +39,14 @@ IN_A_QUESTION = (
 def style(service: Service) -> Style:
     """How this face tells things: three attempts, whatever the receiver says but 2xx."""
 
-    async def write(receiver: Addressed) -> tuple[str, str] | None:
-        event, call, subscription = receiver.event, receiver.call, receiver.subscription
-        if event.kind not in ("call.ended", "call.failed") or call is None or call.is_blocked:
-            return None
-        if subscription is not None and ENDED not in subscription.events:
+    async def write(event: OutboxEvent, call: CallRow | None) -> str | None:
+        if call is None or call.is_blocked:
             return None
         body = call_ended(event, call, await service.store.transcripts.of_call(call.id), service.exchange.public_url)
-        return ENDED, json.dumps(body, separators=(",", ":"), ensure_ascii=False)
+        return json.dumps(body, separators=(",", ":"), ensure_ascii=False)
 
-    return Style(write=write, pauses=INKBOX_PAUSES, stubborn=True)
+    types = {"call.ended": ENDED, "call.failed": ENDED}
+    return Style(types, write, pauses=INKBOX_PAUSES, stubborn=True)
 
 
 def call_ended(event: OutboxEvent, call: CallRow, said: Sequence[Segment], origin: str) -> dict[str, Any]:

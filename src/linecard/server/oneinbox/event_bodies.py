@@ -11,7 +11,6 @@ from linecard.server.oneinbox.call_shape import ROLES, analysis, messages, provi
 from linecard.server.outbox import ONEINBOX_PAUSES, Style
 from linecard.server.store import public_id
 from linecard.server.store.models import CallRow, OutboxEvent
-from linecard.server.store.receivers import Addressed
 
 if TYPE_CHECKING:
     from linecard.server.service import Service
@@ -20,14 +19,14 @@ if TYPE_CHECKING:
 def style(service: Service) -> Style:
     """How this face tells things: retried for up to ten minutes, but not when the receiver says no."""
 
-    async def write(receiver: Addressed) -> tuple[str, str] | None:
-        event, call, wants = receiver.event, receiver.call, receiver.subscription
-        if call is None or event.kind not in DETAILS or (wants is not None and event.kind not in wants.events):
+    async def write(event: OutboxEvent, call: CallRow | None) -> str | None:
+        if call is None:
             return None
         details = await DETAILS[event.kind](service, event, call)
-        return event.kind, json.dumps({**_about(event, call), **details}, separators=(",", ":"), ensure_ascii=False)
+        return json.dumps({**_about(event, call), **details}, separators=(",", ":"), ensure_ascii=False)
 
-    return Style(write=write, pauses=ONEINBOX_PAUSES, fleeting=("transcript.partial",))
+    types = {kind: kind for kind in DETAILS}
+    return Style(types, write, pauses=ONEINBOX_PAUSES, fleeting=("transcript.partial",))
 
 
 def _about(event: OutboxEvent, call: CallRow) -> dict[str, Any]:

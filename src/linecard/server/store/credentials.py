@@ -20,6 +20,7 @@ from linecard.server.store.database import Database
 from linecard.server.store.ids import new_id, parse_id, public_id
 from linecard.server.store.models import CredentialRow, LineRow
 from linecard.server.store.statements import Statement, table_of
+from linecard.server.store.turns import WORKSPACE
 from linecard.server.store.vault import place
 
 TABLE = table_of(CredentialRow)
@@ -75,7 +76,7 @@ class Credentials:
         self._sealer = sealer
         self._build = build
         self._opened: dict[UUID, tuple[int, Credential]] = {}
-        self._fresh: dict[str, tuple[float, Credential]] = {}
+        self._fresh: dict[str, tuple[float, UUID, Credential]] = {}
 
     async def create(
         self,
@@ -164,18 +165,20 @@ class Credentials:
         self._fresh.clear()
 
     async def credential(self, credential_id: str) -> Credential:
-        """The credential itself, for the exchange. ``UnknownCredential``, or :class:`CredentialIncomplete`.
+        """The credential itself, for the exchange: whoever asks works for its workspace from then on (``turns.py``).
+
+        ``UnknownCredential``, or :class:`CredentialIncomplete`.
 
         What another process changes is noticed within ``FRESH`` seconds, what this one does at once.
         """
-        until, known = self._fresh.get(credential_id, (0.0, None))
-        if known is not None and time.monotonic() < until:
-            return known
-        found = await self._credential(credential_id)
-        self._fresh[credential_id] = (time.monotonic() + FRESH, found)
+        known = self._fresh.get(credential_id)
+        if known is None or time.monotonic() >= known[0]:
+            known = self._fresh[credential_id] = (time.monotonic() + FRESH, *await self._credential(credential_id))
+        _, workspace_id, found = known
+        WORKSPACE.set(workspace_id)
         return found
 
-    async def _credential(self, credential_id: str) -> Credential:
+    async def _credential(self, credential_id: str) -> tuple[UUID, Credential]:
         id_ = parse_id("credential", credential_id)
         row: CredentialRow | None = await self._db.row(BY_ID, id=id_) if id_ else None
         if row is None or row.deleted_at is not None:
@@ -191,7 +194,7 @@ class Credentials:
                 # Kept before the carrier's plugin looked at it as closely as it does now.
                 raise CredentialUnusable(row.public_id, problem) from None
             opened = self._opened[row.id] = (row.version, made)
-        return opened[1]
+        return row.workspace_id, opened[1]
 
     def _columns(
         self, id_: UUID, provider: str, api_key: str, metadata: dict[str, Any], trusted: bool

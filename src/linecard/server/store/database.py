@@ -2,8 +2,8 @@
 :meth:`Database.write`. The short way (``transactions.py``), for what every call does: :meth:`Database.look` and
 :meth:`Database.transact`.
 
-On SQLite there can be one writer, so writers queue in the process (an asyncio lock, first come first served) and
-take the file's write lock at once (BEGIN IMMEDIATE): a transaction that starts never fails half-way for being late.
+On SQLite there can be one writer, so writers queue in the process (``turns.py``) and take the file's write lock at once
+(BEGIN IMMEDIATE): a transaction that starts never fails half-way for being late.
 On PostgreSQL writers run side by side and lock rows.
 """
 
@@ -28,6 +28,7 @@ from linecard.server.store.postgresql_lane import PostgresqlLane
 from linecard.server.store.sqlite_lane import SqliteLane
 from linecard.server.store.statements import Statement
 from linecard.server.store.transactions import Lane, Optimist, Work
+from linecard.server.store.turns import Turns
 
 T = TypeVar("T")
 
@@ -70,14 +71,14 @@ class Database:
         self._readers = async_sessionmaker(self.engine, expire_on_commit=False)
         writing = self.engine.execution_options(linecard_write=True)
         self._writers = async_sessionmaker(writing, expire_on_commit=False)
-        self._turn = asyncio.Lock()
+        self._turns = Turns()
         self._writing: asyncio.Task[Any] | None = None
         dialect = self.engine.dialect
         self.optimist: Optimist | None = None
         """For changes that are seldom met by another one; None where the lock costs nothing."""
         self._lane: Lane
         if self.sqlite:
-            self._lane = SqliteLane(self._connect_to_sqlite, dialect, self._turn)
+            self._lane = SqliteLane(self._connect_to_sqlite, dialect, self._turns)
         else:
             address = dialect.create_connect_args(self.engine.url)[1]
             self._lane = self.optimist = PostgresqlLane(address, dialect, pool_size, self._patience)
@@ -107,7 +108,7 @@ class Database:
                     yield session
             return
         self._refuse_nested()
-        async with self._turn:
+        async with self._turns:
             self._writing = asyncio.current_task()
             try:
                 with outages_named():
@@ -153,6 +154,10 @@ class Database:
     async def rows(self, statement: Statement, **values: Any) -> list[Any]:
         """All rows of one statement that reads."""
         return await self._lane.read(lambda tx: tx.rows(statement, **values))
+
+    async def few(self, statement: Statement, **values: Any) -> list[Any]:
+        """The same, of a statement that finds some tens of small rows by a key or an index."""
+        return await self._lane.few(statement, values)
 
     async def row(self, statement: Statement, **values: Any) -> Any:
         """The first row of one that finds it by a key or an index; None when there is none."""

@@ -95,6 +95,9 @@ class PostgresqlLane:
     async def first(self, statement: Statement, values: Mapping[str, Any]) -> Any:
         return await self.read(lambda tx: tx.row(statement, **values))
 
+    async def few(self, statement: Statement, values: Mapping[str, Any]) -> list[Any]:
+        return await self.read(lambda tx: tx.rows(statement, **values))
+
     async def alone(self, statement: Statement, values: Mapping[str, Any]) -> Any:
         return await self.first(statement, values)
 

@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
+from uuid import UUID
 
-from linecard.server.store.models import CallRow, OutboxEvent, Subscription
+from linecard.server.store.models import CallRow, OutboxEvent
+
+
+class Wanting(Protocol):
+    """Of a subscription, what decides who is told."""
+
+    id: UUID
+    agent_id: UUID | None
+    line_id: UUID | None
+    face: str
+    url: str
+    events: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,16 +29,15 @@ class Addressed:
 
     event: OutboxEvent
     call: CallRow | None
-    subscription: Subscription | None
+    subscription: Wanting | None
     url: str
 
 
-def receivers(event: OutboxEvent, call: CallRow | None, subscriptions: Sequence[Subscription]) -> list[Addressed]:
-    """Everybody an event may concern; a call's own URL last, for it need not hear what a subscription there does."""
+def receivers(event: OutboxEvent, call: CallRow | None, subscriptions: Sequence[Wanting]) -> list[Addressed]:
+    """Of the workspace's subscriptions, those an event may concern; a call's own URL last, for it need not hear what a
+    subscription there does."""
     found: list[Addressed] = []
     for one in subscriptions:
-        if one.workspace_id != event.workspace_id:
-            continue
         if one.agent_id is not None and (call is None or call.agent_id != one.agent_id):
             continue
         if one.line_id is not None and (call is None or call.line_id != one.line_id):

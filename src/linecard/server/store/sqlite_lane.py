@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import Dialect
@@ -14,11 +15,15 @@ from sqlalchemy import Dialect
 from linecard.server.outage import outages_named
 from linecard.server.store.statements import Act, Statement
 from linecard.server.store.transactions import Work
+from linecard.server.store.turns import WORKSPACE, FairQueue, Turns
 
 T = TypeVar("T")
 
 READERS = 4
 """Threads that read; more would only wait for Python's one lock."""
+
+AT_ONCE = 8
+"""Transactions between two looks whether somebody else wants to write."""
 
 
 class SqliteTransaction:
@@ -53,13 +58,33 @@ class SqliteTransaction:
             await self.run(statement, **values)
 
 
-class SqliteLane:
-    """One thread that writes, a few that read, a connection for each. ``turn`` is held by whoever writes."""
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A transaction that waits for its turn, and whoever waits for it."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], dialect: Dialect, turn: asyncio.Lock) -> None:
+    do: Callable[[Work[Any]], Any]
+    work: Work[Any]
+    done: asyncio.Future[Any]
+
+    def settle(self, result: Any, problem: BaseException | None) -> None:
+        """In the loop."""
+        if self.done.done():
+            return
+        if problem is None:
+            self.done.set_result(result)
+        else:
+            self.done.set_exception(problem)
+
+
+class SqliteLane:
+    """One thread that writes, a few that read, a connection for each. ``turns`` are taken by whoever writes."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection], dialect: Dialect, turns: Turns) -> None:
         self._connect = connect
         self._dialect = dialect
-        self._turn = turn
+        self._turns = turns
+        self._waiting: FairQueue[_Waiting] = FairQueue()
+        self._writing: asyncio.Task[None] | None = None
         self._mine = threading.local()
         self._opened: list[sqlite3.Connection] = []
         self._writer = ThreadPoolExecutor(1, "linecard-write")
@@ -70,9 +95,13 @@ class SqliteLane:
             return await asyncio.get_running_loop().run_in_executor(self._readers, self._do, work)
 
     async def first(self, statement: Statement, values: Mapping[str, Any]) -> Any:
-        # Read in the loop: some 15 microseconds that wait for no lock, where handing it to a thread takes a hundred.
+        return next(iter(await self.few(statement, values)), None)
+
+    async def few(self, statement: Statement, values: Mapping[str, Any]) -> list[Any]:
+        # Read in the loop: some 15 microseconds that wait for no lock, where handing it to a thread takes a hundred,
+        # and a busy loop gives Python's lock to the thread again for each row.
         with outages_named():
-            return await SqliteTransaction(self._connection(), self._dialect).row(statement, **values)
+            return await SqliteTransaction(self._connection(), self._dialect).rows(statement, **values)
 
     async def write(self, work: Work[T]) -> T:
         return await self._in_turn(self._whole, work)
@@ -81,11 +110,41 @@ class SqliteLane:
         return await self._in_turn(self._do, lambda tx: tx.row(statement, **values))
 
     async def _in_turn(self, do: Callable[[Work[T]], T], work: Work[T]) -> T:
-        async with self._turn:
-            writing = asyncio.get_running_loop().run_in_executor(self._writer, do, work)
-            # Whoever gives up waiting does not take the lock away from a thread that still holds the file's.
-            with outages_named():
-                return await _undisturbed(writing)
+        loop = asyncio.get_running_loop()
+        mine = _Waiting(do, work, loop.create_future())
+        self._waiting.put(mine)
+        if self._writing is None or self._writing.done():
+            self._writing = loop.create_task(self._write_what_waits(loop))
+        with outages_named():
+            try:
+                return await asyncio.shield(mine.done)
+            except asyncio.CancelledError:
+                # Whoever gives up waiting waits for a thread that is at it: it would change something afterwards.
+                if not self._waiting.drop(mine):
+                    await asyncio.wait({mine.done})
+                    mine.done.cancelled() or mine.done.exception()
+                raise
+
+    async def _write_what_waits(self, loop: asyncio.AbstractEventLoop) -> None:
+        WORKSPACE.set(None)
+        try:
+            while self._waiting:
+                async with self._turns:
+                    await _undisturbed(loop.run_in_executor(self._writer, self._write_some, loop))
+        except BaseException as problem:  # noqa: BLE001 the writer is gone: for whoever waits for it
+            while (left := self._waiting.get()) is not None:
+                left.settle(None, problem)
+
+    def _write_some(self, loop: asyncio.AbstractEventLoop) -> None:
+        # Several for one change of threads, and of who has the turn: a busy loop takes longer over those than we do.
+        for _ in range(AT_ONCE):
+            if (one := self._waiting.get()) is None:
+                return
+            try:
+                done, problem = one.do(one.work), None
+            except BaseException as failed:  # noqa: BLE001 for whoever waits for it
+                done, problem = None, failed
+            loop.call_soon_threadsafe(one.settle, done, problem)
 
     async def close(self) -> None:
         self._writer.shutdown()

@@ -60,6 +60,10 @@ class Lane(Protocol):
         """The first row of a statement that finds one by its key, None when there is none."""
         ...
 
+    async def few(self, statement: Statement, values: Mapping[str, Any]) -> list[Any]:
+        """All rows of a statement that finds few of them, small ones, by a key or an index."""
+        ...
+
     async def write(self, work: Work[T]) -> T:
         """All of it or nothing."""
         ...
