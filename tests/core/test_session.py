@@ -240,6 +240,25 @@ async def test_without_marks_a_mark_comes_back_by_the_clock() -> None:
     line.reader.cancel()
 
 
+async def test_without_marks_they_come_back_in_order_whichever_timer_is_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = await Line(marks=False).start()
+    loop, timers = asyncio.get_running_loop(), []
+
+    def call_later(_: float, call: Callable[..., None], *given: str) -> None:
+        timers.append((call, given))
+
+    with monkeypatch.context() as scripted:
+        scripted.setattr(loop, "call_later", call_later)
+        for name in ("first", "second", "third"):
+            await line.session.send_audio(b"\x00" * 160)
+            await line.session.mark(name)
+    for at in (1, 0, 2):
+        call, given = timers[at]
+        call(*given)
+    events = [await anext(line.session) for _ in range(3)]
+    assert [event.name for event in events if isinstance(event, MarkReached)] == ["first", "second", "third"]
+
+
 async def test_other_codecs_are_turned_into_the_common_one_both_ways() -> None:
     line = Line()
     line.frames.audio_out = AudioFormat("PCMA", 8000)
