@@ -11,10 +11,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from shared_documents import SHARED, shared_path
 
 pytest_plugins = ["pytester"]
+
+hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one is no failure
+hypothesis.settings.load_profile("any machine")
 
 SKIPS_ALLOWED_IN_CI = (
     "live:",  # needs an account with a carrier

@@ -274,14 +274,14 @@ def in_memory() -> Shared:
 
 
 @pytest.mark.parametrize("carrier", WIRES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(plan=PLANS)
 def test_every_call_ends_in_memory(carrier: str, plan: Plan) -> None:
     virtually(story(carrier, plan, in_memory()))
 
 
 @pytest.mark.parametrize("carrier", WIRES)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     plan=st.builds(
         Plan,
@@ -328,7 +328,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 
 
 @pytest.mark.parametrize("carrier", WIRES)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(plan=PLANS)
 def test_every_call_ends_in_sql_with_one_end_event(
     carrier: str, plan: Plan, template: tuple[Path, dict[str, str]], tmp_path: Path

@@ -6,7 +6,7 @@ import base64
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from linecard_twilio.frames import MAX_FRAME, TwilioSerializer
 from shared_documents import shared_path
@@ -227,7 +227,6 @@ ANY_JSON = st.recursive(
 KINDS = st.sampled_from(["connected", "start", "media", "mark", "dtmf", "stop", "error"])
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.binary(max_size=400) | st.text(max_size=400))
 def test_any_bytes_or_text_are_events_or_malformed(data):
     try:
@@ -236,7 +235,6 @@ def test_any_bytes_or_text_are_events_or_malformed(data):
         pass
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(
     KINDS,
     st.dictionaries(
@@ -260,7 +258,6 @@ def test_any_message_of_a_known_kind_is_events_or_malformed(kind, rest):
         assert base64.b64decode(text) == events[0].payload  # type: ignore[union-attr]
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.binary(min_size=1, max_size=2000))
 def test_audio_survives_the_way_out_and_back(payload):
     serializer = TwilioSerializer()

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from linecard_twilio.outcomes import STATUSES, end_reason
 from linecard_twilio.wire import call_from_rest, parse
@@ -380,7 +380,6 @@ VALUES = st.one_of(
 )
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.dictionaries(NAMES, VALUES), st.sampled_from(["GET", "POST"]))
 def test_any_form_is_an_event_or_malformed(fields, method):
     body = urlencode(fields, errors="replace")
@@ -393,7 +392,6 @@ def test_any_form_is_an_event_or_malformed(fields, method):
     assert isinstance(event, CallEvent) and event.event_id
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.binary(max_size=300), st.sampled_from(["application/x-www-form-urlencoded", "application/json", "x"]))
 def test_any_bytes_are_an_event_or_malformed(body, kind):
     request = WebhookRequest("POST", "https://voice.example.com/twilio/main", {"content-type": kind}, body)

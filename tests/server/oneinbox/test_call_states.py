@@ -170,7 +170,6 @@ def play(provider: str) -> None:
                 settings=settings(
                     max_examples=12,
                     stateful_step_count=12,
-                    deadline=None,
                     derandomize=True,
                     database=None,
                     suppress_health_check=list(HealthCheck),
