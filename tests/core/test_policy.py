@@ -103,7 +103,8 @@ def test_a_bare_country_code_counts_like_a_country() -> None:
      ("pbx.example.com", "'sip:pbx"),
      ("sips:pbx.example.com", "'sip:pbx.example.com'"), ("sip:desk@pbx.example.com:5060", "'sip:pbx.example.com'"),
      ("US,DE", "one entry for each"), ("", "write a country"), ("+", "write a country"), ("+4", "write a country"),
-     ("+999", "write a country"), ("ZZ", "write a country"), ("sip:", "write a country"), ("+1212x", "write a country"),
+     ("+999", "write a country"), ("ZZ", "write a country"), ("XUS", "write a country"),
+     ("sip:", "write a country"), ("+1212x", "write a country"),
      ("sip:*.example.com", "write a country"), ("\u0661", "write a country"), (1, "entries are texts"),
      (None, "entries are texts")],
 )  # fmt: skip
