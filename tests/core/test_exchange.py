@@ -280,7 +280,7 @@ async def test_a_handler_that_fails_ends_the_call_and_says_so(
     await asyncio.wait_for(serving, 2)
     await post(exchange, event="status", id="in-1", status="ended")
     assert (await exchange.wait_for("in-1")).reason is EndReason.AGENT_ERROR
-    assert "agent a failed" in caplog.text
+    assert "agent a failed: bug in the agent" in caplog.text
 
 
 async def test_a_codec_nobody_can_read_ends_the_call_and_is_named(
