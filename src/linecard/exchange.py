@@ -421,6 +421,10 @@ class Exchange:
         """Verify, read and act on one webhook; always a reply in the carrier's own dialect."""
         return await incoming.handle_webhook(self, provider, credential_id, request)
 
+    async def handle_event(self, provider: Provider, credential_id: str, event: CallEvent) -> WebhookReply:
+        """Act on one event whose sender is known to be the carrier."""
+        return await incoming.handle_event(self, provider, credential_id, event)
+
     async def admit(self, ticket: str) -> Ticket:
         """Check a media socket's ticket before its upgrade is accepted; ``TicketRefused`` starts nothing."""
         return await media.admit(self, ticket)

@@ -80,7 +80,7 @@ async def handle_webhook(
     except MalformedMessage as problem:
         log.warning("%s webhook unreadable for credential %s: %s", provider.name, credential_id, problem)
         return provider.refuse(problem)
-    return await handle_event(exchange, provider, credential_id, event)
+    return await exchange.handle_event(provider, credential_id, event)
 
 
 async def handle_event(exchange: Exchange, provider: Provider, credential_id: str, event: CallEvent) -> WebhookReply:

@@ -12,7 +12,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from linecard import call_progress, incoming
+from linecard import call_progress
 from linecard.calls import Call, CallStatus, EndReason, advance
 from linecard.errors import AgentUnreachable, StreamNotOpen, TicketRefused, UnknownAgent
 from linecard.events import CallEvent, CallProgress, RoutingFailure
@@ -46,7 +46,7 @@ class ExchangeDesk:
     async def event(self, event: CallEvent) -> WebhookReply:
         """Report a call event."""
         provider = await self._exchange.provider(self.credential_id)
-        return await incoming.handle_event(self._exchange, provider, self.credential_id, event)
+        return await self._exchange.handle_event(provider, self.credential_id, event)
 
     async def media(self, ticket: str, transport: MediaTransport) -> None:
         """Serve a call's audio until it is over."""

@@ -12,7 +12,9 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import insert, select
 
+from linecard.exchange import Exchange
 from linecard.server import request_turns
+from linecard.server.media_outage import OutageAwareExchange
 from linecard.server.request_turns import RequestTurns
 from linecard.server.store import migrate
 from linecard.server.store.columns import utc_now
@@ -235,6 +237,52 @@ async def test_a_request_that_takes_long_keeps_the_next_one_waiting_for_a_moment
             await asyncio.sleep(0)
             assert not third.done()
         await third
+
+
+async def test_who_waits_for_a_carrier_gives_way() -> None:
+    turns, answered = RequestTurns(), asyncio.Event()
+
+    async def dial() -> None:
+        async with turns.of("a"):
+            request_turns.give_way()
+            await answered.wait()
+            request_turns.give_way()  # a second time changes nothing
+
+    dialling = asyncio.ensure_future(dial())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5), turns.of("a"):
+        assert not dialling.done()
+        answered.set()
+        await dialling
+        next_one = asyncio.ensure_future(dial())
+        await asyncio.sleep(0)
+        assert not next_one.done()
+    await next_one
+    request_turns.give_way()  # nobody's turn
+
+
+async def test_a_carriers_events_take_turns_by_workspace_and_so_many_go_on_at_once_as_the_database_bears(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    going: list[UUID | None] = []
+    most = 0
+
+    async def handled(self: Exchange, provider: Any, credential_id: str, event: Any) -> Any:
+        nonlocal most
+        going.append(WORKSPACE.get())
+        most = max(most, going.count(A))
+        assert going.count(B) <= 1
+        for _ in range(5):
+            await asyncio.sleep(0)
+        going.remove(WORKSPACE.get())
+
+    monkeypatch.setattr(Exchange, "handle_event", handled)
+    for at_once in (1, 3):
+        exchange, most = object.__new__(OutageAwareExchange), 0
+        exchange._turns = RequestTurns(at_once)
+        events = [exchange.handle_event(None, "crd_1", None) for _ in range(7)]  # type: ignore[arg-type]
+        await asyncio.gather(*(working_for(B if n == 3 else A, event) for n, event in enumerate(events)))
+        assert most == at_once
 
 
 async def test_a_request_that_fails_gives_its_turn_on() -> None:

@@ -67,8 +67,8 @@ TELL_EVERY = 10.0
 SLICE = 32
 """Messages of one agent dealt with before everybody else has a turn."""
 
-REST = 3.0
-"""How long a workspace's flooding agents then rest, in times of what the slice took: a quarter of the event loop's time
+REST = 7.0
+"""How long a workspace's flooding agents then rest, in times of what the slice took: an eighth of the event loop's time
 is theirs. With a turn for everybody else and no rest, each step of another call would wait for a slice of theirs."""
 
 

@@ -1,5 +1,6 @@
-"""The exchange of a running service, while its database is away: what its calls lose is said in one line each, and a
-call can still be hung up, for the reason that is written down once that is possible again."""
+"""The exchange of a running service, where others share its process and its database may be away: what its calls lose
+is said in one line each, and a call can still be hung up, for the reason that is written down once that is possible
+again. A request that waits for a carrier gives its turn to the next."""
 
 from __future__ import annotations
 
@@ -9,10 +10,15 @@ from typing import Any
 
 from linecard.calls import Call, EndReason
 from linecard.errors import TicketRefused
+from linecard.events import CallEvent
 from linecard.exchange import Exchange
 from linecard.listener import MediaTransport
+from linecard.provider import Provider
 from linecard.server.outage import DatabaseAway
+from linecard.server.request_turns import RequestTurns, give_way
+from linecard.server.store.turns import WORKSPACE
 from linecard.tickets import Ticket
+from linecard.webhooks import WebhookReply
 
 log = logging.getLogger("linecard")
 
@@ -23,9 +29,20 @@ class OutageAwareExchange(Exchange):
     missed: Callable[[], None] | None = None
     """Told that something of a call was not written down, for whoever asks the carrier afterwards."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, turns: RequestTurns, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._turns = turns
         self._unwritten: dict[str, EndReason] = {}
+
+    async def provider(self, credential_id: str) -> Provider:
+        """Whoever asks for the carrier is about to wait for it, and keeps no other request waiting meanwhile."""
+        give_way()
+        return await super().provider(credential_id)
+
+    async def handle_event(self, provider: Provider, credential_id: str, event: CallEvent) -> WebhookReply:
+        """In the workspace's turn. Whose it is, is known since its signature was checked by the credential."""
+        async with self._turns.of(WORKSPACE.get()):
+            return await super().handle_event(provider, credential_id, event)
 
     async def hang_up(self, call: Call | str, reason: EndReason = EndReason.API_STOP) -> None:
         """The carrier is asked even where the reason cannot be written down first. ``DatabaseAway`` when nobody knows

@@ -1,37 +1,49 @@
-"""Requests take turns: one of each workspace at a time, as long as it is quick, once it is read and its key is known.
+"""Requests and carriers' events take turns: of each workspace so many at a time, as long as they are quick, once it is
+known for whom they are.
 
-All requests share one event loop. Of ten at once from one client each would be done as late as if they had come one
-after the other, and every step of somebody else's request would stand behind one of each of them.
+All share one event loop. Of ten at once each would be done as late as if they had come one after the other, and every
+step of somebody else's request would stand behind one of each of them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable
+from contextvars import ContextVar
 from weakref import WeakValueDictionary
 
-TURN = 0.02
-"""Seconds after which a request no longer keeps the others waiting: it waits itself, for a carrier or a receiver."""
+TURN = 0.05
+"""Seconds after which a request no longer keeps the others waiting: it waits itself, for a receiver perhaps."""
+
+_HELD: ContextVar[Callable[[], None]] = ContextVar("turn")
+
+
+def give_way() -> None:
+    """This task is about to wait for somebody else's server: its turn, if it has one, is over."""
+    if (let_go := _HELD.get(None)) is not None:
+        let_go()
 
 
 class RequestTurns:
-    """One process's."""
+    """One process's. ``at_once`` is one where all they wait for is this process: more would be done no sooner."""
 
-    def __init__(self) -> None:
-        self._locks: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
+    def __init__(self, at_once: int = 1) -> None:
+        self._at_once = at_once
+        self._turns: WeakValueDictionary[Hashable, asyncio.Semaphore] = WeakValueDictionary()
 
     @contextlib.asynccontextmanager
     async def of(self, whom: Hashable) -> AsyncIterator[None]:
-        """Wait for the turn, and have it for ``TURN`` seconds at most."""
-        lock = self._locks.setdefault(whom, asyncio.Lock())
-        await lock.acquire()
-        held = [lock]
+        """Wait for the turn, and have it until :func:`give_way`, for ``TURN`` seconds at most."""
+        turn = self._turns.setdefault(whom, asyncio.Semaphore(self._at_once))
+        await turn.acquire()
+        held = [turn]
 
         def let_go() -> None:
             if held:
                 held.pop().release()
 
+        _HELD.set(let_go)
         timer = asyncio.get_running_loop().call_later(TURN, let_go)
         try:
             yield

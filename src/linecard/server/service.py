@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("linecard")
 
+POSTGRESQL_AT_ONCE = 4
+"""Requests, and carriers' events, of one workspace dealt with at a time: while one waits for the database's answer,
+another may go on."""
+
 GATHER = 0.05
 """Seconds between something to tell and the look at it: a call's happenings come in bunches."""
 
@@ -60,6 +64,7 @@ class Service:
         self.outward_http = self.outward.client(timeout=settings.webhook_timeout)
         self.staff = Staff(self)
         self.book = WatchedCallBook(store.callbook, self._call_ended)
+        at_once = 1 if store.db.sqlite else POSTGRESQL_AT_ONCE
         self.exchange = OutageAwareExchange(
             registry=store.lines,
             credentials=store.credentials,
@@ -73,6 +78,7 @@ class Service:
             once=store.once,
             time_limit=settings.max_duration_seconds,
             owner=store.owner,
+            turns=RequestTurns(at_once),
         )
         styles = {face.name: face.style(self) for face in self.faces if face.style is not None}
         self.sender = Sender(
@@ -88,7 +94,7 @@ class Service:
         self.reconciler = Reconciler(self)
         self.exchange.missed = self.reconciler.missed_something
         self.readiness = Readiness(self)
-        self.turns = RequestTurns()
+        self.turns = RequestTurns(at_once)
         self.meters = Meters(self)
         self.exchange.observers += [self.meters.carrier_event, partial(orders.heed, self), self._note_routing_failure]
         self._tasks: set[asyncio.Task[Any]] = set()
