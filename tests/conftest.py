@@ -7,6 +7,7 @@ lost, so there every skip is a failure, but for those that no machine of ours ca
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,21 @@ SKIPS_ALLOWED_IN_CI = (
     "Python 3.",  # an interpreter this new or old has no such module
 )
 KIT = "linecard/testing/conformance/"  # skips by capability only, in sentences of its own
+
+
+FEW_AND_LONG = (
+    "server/test_two_processes.py", "docs/test_examples.py", "server/oneinbox/test_schemathesis.py",
+    "server/inkbox/test_schema.py", "cli/test_operations_schema.py", "docs/test_testing_page.py",
+    "server/test_serve_command.py", "server/test_full_disk.py", "packaging/test_dev.py", "core/test_scaffold.py",
+)  # fmt: skip
+"""Begun first, or one process of several would be left alone with them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, then those with many tests; within a file as written. ``./dev`` keeps xdist from reordering."""
+    many = Counter(item.path for item in items)
+    first = {Path(__file__).parent / name for name in FEW_AND_LONG}
+    items.sort(key=lambda item: (item.path not in first, -many[item.path], str(item.path)))
 
 
 def _in_ci() -> bool:

@@ -80,7 +80,7 @@ def test_an_interrupted_set_up_is_begun_again(checkout: Checkout) -> None:
 def test_arguments_reach_pytest_whole_from_any_folder(checkout: Checkout, tmp_path: Path) -> None:
     checkout.dev("test", cwd=tmp_path)
     checkout.dev("test", "-k", "a ticket", cwd=tmp_path)
-    assert checkout.calls() == [f"{checkout.folder}: -m pytest -n 3 --dist loadfile -k a ticket"]
+    assert checkout.calls() == [f"{checkout.folder}: -m pytest -n 4 --dist loadfile --no-loadscope-reorder -k a ticket"]
 
 
 def test_the_whole_suite_runs_side_by_side_and_a_named_part_does_not(checkout: Checkout, tmp_path: Path) -> None:
