@@ -389,6 +389,7 @@ async def test_a_look_for_slow_receivers_that_found_nothing_is_not_repeated_at_o
     for _ in range(3):
         await post._hand_out()
     assert looked == [False, True, False, True, False], "it found one, then none, and then it is not asked"
+    assert post._under_way(slow=True) == {tenant.workspace.id: 1}
     post._slow_at -= outbox.SLOW_LOOK_APART
     await talked(store, tenant)
     await post._fan_out()
