@@ -440,7 +440,9 @@ async def test_the_own_urls_of_one_workspaces_calls_are_slow_together_by_their_h
     assert len({one.lane for one in await deliveries(store)}) == 4  # each call is told in its own order all the same
 
 
-async def test_what_is_old_is_deleted_and_what_nobody_takes_is_given_up_in_time(store: Store, tenant: Tenant) -> None:
+async def test_what_is_old_is_deleted_and_what_nobody_takes_is_given_up_in_time(
+    store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await subscribe(store, tenant, events=["call.ended"])
     receiver = Receiver()
     post = sender(store, receiver)
@@ -454,7 +456,15 @@ async def test_what_is_old_is_deleted_and_what_nobody_takes_is_given_up_in_time(
     assert [one.status for one in await deliveries(store)] == ["delivered", "pending"]
     assert await store.outbox.clean(at=now + timedelta(hours=25)) == 0
     assert [one.status for one in await deliveries(store)] == ["delivered", "failed"]
+    looks, transact = [], store.db.transact
+
+    async def counted(work: Any) -> Any:
+        looks.append(await transact(work))
+        return looks[-1]
+
+    monkeypatch.setattr(store.db, "transact", counted)
     assert await store.outbox.clean(at=now + timedelta(days=8), limit=3) == 4  # events: two of each call
+    assert looks[1:] == [3, 1, 0], "each look is a short transaction"
     assert await store.outbox.waiting() == (False, False)
     assert len(await store.webhooks.log(tenant.workspace.id)) == 2
     assert await store.outbox.clean(at=now + timedelta(days=32)) == 2

@@ -255,9 +255,7 @@ class Sender:
             lane="",
             event_id=event_id,
             event_type=event_type,
-            url=subscription.url,
             body=body,
-            next_at=utc_now(),
         )
         attempt, _ = await self._post(delivery, subscription)
         return attempt
