@@ -122,7 +122,7 @@ class SqliteLane:
                 # Whoever gives up waiting waits for a thread that is at it: it would change something afterwards.
                 if not self._waiting.drop(mine):
                     await asyncio.wait({mine.done})
-                    mine.done.cancelled() or mine.done.exception()
+                    mine.done.exception()  # looked at, or asyncio complains that nobody did
                 raise
 
     async def _write_what_waits(self, loop: asyncio.AbstractEventLoop) -> None:
