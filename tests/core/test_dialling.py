@@ -43,6 +43,15 @@ from linecard.tickets import TicketOffice
 ANOTHER = "+14155550102"
 
 
+async def under_way(exchange: Exchange) -> asyncio.Future[Call]:
+    """A dial as ``r-1`` that the carrier answers once ``InlineProvider.dial_gate`` is set."""
+    InlineProvider.dial_gate = asyncio.Event()
+    dialling = asyncio.ensure_future(dialled(exchange, reference="r-1"))
+    while not await exchange.calls.get("r-1"):
+        await asyncio.sleep(0)
+    return dialling
+
+
 async def test_dialling_rings_once_and_its_media_reaches_the_agent(exchange: Exchange) -> None:
     call = await dialled(exchange, custom={"order": "7"})
     [request] = [entry[1] for entry in InlineProvider.log if entry[0] == "dial"]
@@ -59,12 +68,7 @@ async def test_dialling_rings_once_and_its_media_reaches_the_agent(exchange: Exc
 
 
 async def test_news_that_outruns_the_answer_to_the_dial_is_not_lost(exchange: Exchange) -> None:
-    InlineProvider.dial_gate = asyncio.Event()
-    exchange.agents = echo
-    await exchange.assign(OURS, agent_id="a", credential_id="main")
-    dialling = asyncio.ensure_future(exchange.dial(from_=OURS, to=CALLER, reference="r-1"))
-    while not await exchange.calls.get("r-1"):
-        await asyncio.sleep(0)
+    dialling = await under_way(exchange)
     await post(exchange, event="status", id="out-1", status="ended", reason="busy", ref="r-1", event_id="e1")
     InlineProvider.dial_gate.set()
     call = await dialling
@@ -168,12 +172,7 @@ async def test_the_pace_is_counted_for_each_credential_whoever_talks(exchange: E
 
 
 async def test_a_hang_up_while_the_dial_is_under_way_is_carried_out_after_it(exchange: Exchange) -> None:
-    InlineProvider.dial_gate = asyncio.Event()
-    exchange.agents = echo
-    await exchange.assign(OURS, agent_id="a", credential_id="main")
-    dialling = asyncio.ensure_future(exchange.dial(from_=OURS, to=CALLER, reference="r-1"))
-    while not await exchange.calls.get("r-1"):
-        await asyncio.sleep(0)
+    dialling = await under_way(exchange)
     await exchange.hang_up("r-1")
     InlineProvider.dial_gate.set()
     await dialling
@@ -181,10 +180,7 @@ async def test_a_hang_up_while_the_dial_is_under_way_is_carried_out_after_it(exc
 
 
 async def test_a_call_that_is_over_before_its_dial_returns_is_not_hung_up_again(exchange: Exchange) -> None:
-    InlineProvider.dial_gate = asyncio.Event()
-    dialling = asyncio.ensure_future(dialled(exchange, reference="r-1"))
-    while not await exchange.calls.get("r-1"):
-        await asyncio.sleep(0)
+    dialling = await under_way(exchange)
     await exchange.hang_up("r-1")
     await post(exchange, event="status", id="out-1", status="ended", reason="busy", ref="r-1")
     InlineProvider.dial_gate.set()

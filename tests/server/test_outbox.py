@@ -85,6 +85,12 @@ async def talked(store: Store, tenant: Tenant) -> UUID:
     return UUID(call.reference)
 
 
+async def fan_out(store: Store) -> None:
+    """Write down who is to be told of all that has happened."""
+    while await store.outbox.fan_out(sender(store, Receiver())._write):
+        pass
+
+
 async def all_due(store: Store) -> None:
     """Let the pauses be over."""
     async with store.db.write() as session:
@@ -407,8 +413,7 @@ async def test_workspaces_take_turns_and_slow_receivers_are_taken_apart(store: S
     await subscribe(store, tenant, url="https://hook.example/mine", events=["call.ended"])
     await talked(store, other)
     await talked(store, tenant)
-    while await store.outbox.fan_out(sender(store, Receiver())._write):
-        pass
+    await fan_out(store)
     known = [f"subscription:{slow.id.hex}"]
     claim = store.outbox.claim
     first = await claim(limit=4, each=2, slow=known)
@@ -429,8 +434,7 @@ async def test_the_own_urls_of_one_workspaces_calls_are_slow_together_by_their_h
         new = NewCall(line=who.line, to_number="+14155550178", agent_id=who.agent.id, webhook_url=url)
         row, _ = await store.calls.create(new)
         await store.callbook.update(row.reference, lambda c: c.model_copy(update={"status": CallStatus.ENDED}))
-    while await store.outbox.fan_out(sender(store, Receiver())._write):
-        pass
+    await fan_out(store)
     of = Counter(one.receiver for one in await deliveries(store))
     assert of == {
         f"host:{tenant.workspace.id.hex}:own.example": 2,
@@ -891,8 +895,7 @@ async def test_a_subscription_that_has_moved_gets_what_was_waiting_at_its_new_ur
     subscription = await subscribe(store, tenant, events=["call.ended"])
     await talked(store, tenant)
     post = sender(store, receiver := Receiver())
-    while await store.outbox.fan_out(post._write):
-        pass
+    await fan_out(store)
     await store.webhooks.change(subscription, url="https://new.example/")
     await post.run_once()
     assert [str(request.url) for request in receiver.got] == ["https://new.example/"]
@@ -1049,8 +1052,7 @@ async def test_whats_waiting_is_told_apart_new_due_later_and_taken(store: Store,
     assert await store.outbox.waiting() == (False, False)
     await talked(store, tenant)
     assert await store.outbox.waiting() == (True, False)
-    while await store.outbox.fan_out(sender(store, Receiver())._write):
-        pass
+    await fan_out(store)
     assert await store.outbox.waiting() == (False, True)
     assert await store.outbox.waiting(at=now - timedelta(minutes=1)) == (False, False)
     assert await store.outbox.claim(at=now - timedelta(minutes=1)) == []
@@ -1066,8 +1068,7 @@ async def test_whats_waiting_is_told_apart_new_due_later_and_taken(store: Store,
 async def test_an_attempt_settles_its_delivery_as_it_went(store: Store, tenant: Tenant) -> None:
     await subscribe(store, tenant, events=["call.ended"])
     await talked(store, tenant)
-    while await store.outbox.fan_out(sender(store, Receiver())._write):
-        pass
+    await fan_out(store)
     again = utc_now() + timedelta(minutes=5)
     for success, retry_at, becomes in ((False, again, "pending"), (False, None, "failed")):
         (mine,) = await store.outbox.claim()
@@ -1152,8 +1153,7 @@ def test_rows_go_in_pieces_of_a_few_lengths() -> None:
 async def test_cleaning_keeps_what_is_under_way_and_what_is_just_old_enough(store: Store, tenant: Tenant) -> None:
     await subscribe(store, tenant, events=["call.ended"])
     await talked(store, tenant)
-    while await store.outbox.fan_out(sender(store, Receiver())._write):
-        pass
+    await fan_out(store)
     later = utc_now() + timedelta(hours=25)
     (mine,) = await store.outbox.claim(at=later)
     await store.outbox.clean(at=later)
@@ -1177,8 +1177,7 @@ async def test_what_was_under_way_to_a_subscription_that_is_gone_is_not_sent_and
     subscription = await subscribe(store, tenant, events=["call.ended"])
     await talked(store, tenant)
     post = sender(store, receiver := Receiver())
-    while await store.outbox.fan_out(post._write):
-        pass
+    await fan_out(store)
     (mine,) = await store.outbox.claim()
     await store.webhooks.delete(subscription)
     await post._deliver(outbox.Post(mine))
