@@ -1,4 +1,4 @@
-"""What every test gets: the house documents, and under ``LINECARD_CI=1`` no quiet skip.
+"""What every test gets: the house documents, and under ``ANYCARRIER_CI=1`` no quiet skip.
 
 A skip is how a laptop without PostgreSQL or ../shared still gets an answer. In CI it would be how a check is
 lost, so there every skip is a failure, but for those that no machine of ours can run.
@@ -26,7 +26,7 @@ SKIPS_ALLOWED_IN_CI = (
     "capability",  # this carrier does not claim it
     "Python 3.",  # an interpreter this new or old has no such module
 )
-KIT = "linecard/testing/conformance/"  # skips by capability only, in sentences of its own
+KIT = "anycarrier/testing/conformance/"  # skips by capability only, in sentences of its own
 
 
 FEW_AND_LONG = (
@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _in_ci() -> bool:
-    return os.environ.get("LINECARD_CI") == "1"
+    return os.environ.get("ANYCARRIER_CI") == "1"
 
 
 def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
@@ -55,7 +55,7 @@ def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     reason = reason.removeprefix("Skipped: ")
     if KIT not in Path(where).as_posix() and not reason.startswith(SKIPS_ALLOWED_IN_CI):
         report.outcome = "failed"
-        report.longrepr = f"skipped, and LINECARD_CI=1 allows no skip: {reason}"
+        report.longrepr = f"skipped, and ANYCARRIER_CI=1 allows no skip: {reason}"
 
 
 @pytest.hookimpl(wrapper=True)

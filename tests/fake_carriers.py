@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from pydantic import SecretStr
 
-from linecard import (
+from anycarrier import (
     AudioFormat,
     AudioReceived,
     AvailableNumber,
@@ -40,7 +40,7 @@ from linecard import (
     WebhookRequest,
     hookimpl,
 )
-from linecard.errors import MalformedMessage, SignatureInvalid, StreamNotOpen
+from anycarrier.errors import MalformedMessage, SignatureInvalid, StreamNotOpen
 
 
 class FakeCredential(Credential):
@@ -288,5 +288,5 @@ class Plugin:
     """All of them, as a plugin would bring them."""
 
     @hookimpl
-    def linecard_providers(self) -> list[type[Provider]]:
+    def anycarrier_providers(self) -> list[type[Provider]]:
         return [InlineProvider, CommandProvider, TrunkProvider]

@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 
 from fake_carriers import FakeFrames, MemoryTransport
 
-from linecard import Call, CallStatus, Direction, EndReason, MediaSession
-from linecard.agent.agents import Agents
-from linecard.agent.engines import Engines
-from linecard.agent.finished import FinishedCall
-from linecard.audio import PCMU_8K, AudioFormat
-from linecard.errors import ConfigurationError, SpeechFailed, UnknownVoice
-from linecard.speech import EngineSettings, Heard, Hearing, SpeakingStyle, SpeechEngine, Voice, VoiceActivity
-from linecard.speech.inbox import Inbox
+from anycarrier import Call, CallStatus, Direction, EndReason, MediaSession
+from anycarrier.agent.agents import Agents
+from anycarrier.agent.engines import Engines
+from anycarrier.agent.finished import FinishedCall
+from anycarrier.audio import PCMU_8K, AudioFormat
+from anycarrier.errors import ConfigurationError, SpeechFailed, UnknownVoice
+from anycarrier.speech import EngineSettings, Heard, Hearing, SpeakingStyle, SpeechEngine, Voice, VoiceActivity
+from anycarrier.speech.inbox import Inbox
 
 WORD = 0.06
 """Seconds a word takes to be spoken."""

@@ -20,7 +20,7 @@ from websockets.asyncio.server import serve as serve_websocket
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from linecard import AudioReceived, Call, CallStatus, Direction, Exchange, MediaEvent, MediaSession
+from anycarrier import AudioReceived, Call, CallStatus, Direction, Exchange, MediaEvent, MediaSession
 
 OURS, CALLER = "+14155550101", "+12125550102"
 

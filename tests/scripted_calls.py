@@ -14,7 +14,7 @@ import pytest
 from fake_carriers import CommandProvider, FakeCredential
 from virtual_time import ExactLoop, virtually
 
-from linecard import (
+from anycarrier import (
     Call,
     CallEvent,
     CallProgress,
@@ -28,10 +28,10 @@ from linecard import (
     hookimpl,
     plugins,
 )
-from linecard.call_phases import Phase
-from linecard.callbook import MemoryCallBook
-from linecard.calls import TransferStatus
-from linecard.errors import NotFound, ProviderUnavailable
+from anycarrier.call_phases import Phase
+from anycarrier.callbook import MemoryCallBook
+from anycarrier.calls import TransferStatus
+from anycarrier.errors import NotFound, ProviderUnavailable
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 """The date and time at 0 of the loop's clock."""
@@ -87,7 +87,7 @@ class Mute(CommandProvider):
 
 class Carriers:
     @hookimpl
-    def linecard_providers(self) -> list[type[Provider]]:
+    def anycarrier_providers(self) -> list[type[Provider]]:
         return [Scripted, Mute]
 
 
@@ -226,7 +226,7 @@ def exactly(scenario: Callable[[Desk], Coroutine[Any, Any, None]]) -> None:
         return datetime.fromtimestamp(T0.timestamp() + asyncio.get_running_loop().time(), zone)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LINECARD_PLUGINS", "")
+        patch.setenv("ANYCARRIER_PLUGINS", "")
         patch.setattr(call_watch, "datetime", SimpleNamespace(now=now))
         plugins.reset()
         plugins.register(Carriers(), "carriers")

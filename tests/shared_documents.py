@@ -1,6 +1,6 @@
 """Where the house documents are: carriers' OpenAPI documents and real payloads, beside the checkout, never in it.
 
-A test that needs one asks here, and is skipped with the reason where it is absent. Under ``LINECARD_CI=1`` the
+A test that needs one asks here, and is skipped with the reason where it is absent. Under ``ANYCARRIER_CI=1`` the
 conftest turns such a skip into a failure.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SHARED = Path(os.environ.get("LINECARD_SHARED") or ROOT.parent / "shared")
+SHARED = Path(os.environ.get("ANYCARRIER_SHARED") or ROOT.parent / "shared")
 
 
 def shared_path(*parts: str) -> Path:

@@ -1,6 +1,6 @@
 """A voice platform in one object, for testing the Telnyx sandbox: a webhook address, a media address, the vendor's SDK.
 
-Nothing of linecard's own adapter is used here: the vendor's SDK sends the commands and checks the signatures.
+Nothing of anycarrier's own adapter is used here: the vendor's SDK sends the commands and checks the signatures.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-from linecard_telnyx.sandbox import API_KEY, TelnyxSandbox
-from linecard_telnyx.sandbox_account import public_key
+from anycarrier_telnyx.sandbox import API_KEY, TelnyxSandbox
+from anycarrier_telnyx.sandbox_account import public_key
 from openapi import Spec
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -26,7 +26,7 @@ from telnyx import AsyncTelnyx
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.asyncio.server import serve as serve_websocket
 
-from linecard.testing.serving import serve, serve_sandbox
+from anycarrier.testing.serving import serve, serve_sandbox
 
 OURS = "+14155550123"
 THEIRS = "+12125550111"

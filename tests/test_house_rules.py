@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-CORE = ROOT / "src" / "linecard"
+CORE = ROOT / "src" / "anycarrier"
 
 # The rooms of docs/architecture.md, core first: a room imports only rooms before it.
 ROOMS = (
@@ -65,10 +65,10 @@ LONGEST = 400
 """Lines a file may have; most have far fewer."""
 
 LONG = {
-    "src/linecard/errors.py": "one tree, drawn at the top; half of it is docstrings and next steps",
-    "src/linecard/session.py": "what every handler holds: a third of it is docstrings",
-    "src/linecard/provider.py": "the contract: most of it is docstrings for who writes a carrier",
-    "src/linecard/exchange.py": "the one object a platform holds: its methods are the product",
+    "src/anycarrier/errors.py": "one tree, drawn at the top; half of it is docstrings and next steps",
+    "src/anycarrier/session.py": "what every handler holds: a third of it is docstrings",
+    "src/anycarrier/provider.py": "the contract: most of it is docstrings for who writes a carrier",
+    "src/anycarrier/exchange.py": "the one object a platform holds: its methods are the product",
 }
 
 # Spelt in two halves so that this file may be searched as well.
@@ -95,7 +95,7 @@ def imports(text: str) -> Iterator[tuple[str, int, bool]]:
 
 
 def room_of(name: str) -> str:
-    """``linecard.audio.PCMU_8K`` -> audio; what the package itself exports is the room ``__init__``."""
+    """``anycarrier.audio.PCMU_8K`` -> audio; what the package itself exports is the room ``__init__``."""
     part = f"{name}.".split(".")[1]
     return part if part in ROOMS else "__init__"
 
@@ -105,9 +105,9 @@ def import_direction(module: str, text: str) -> list[str]:
     found = []
     for name, line, typing_only in imports(text):
         if name.startswith("."):
-            found.append(f"{module}:{line}: relative import; write linecard's name out")
+            found.append(f"{module}:{line}: relative import; write anycarrier's name out")
             continue
-        if name.split(".")[0] != "linecard":
+        if name.split(".")[0] != "anycarrier":
             continue
         there = room_of(name)
         if typing_only and (here, there) in TYPE_ONLY:
@@ -123,7 +123,7 @@ def core_stands_alone(module: str, text: str) -> list[str]:
     return [
         f"{module}:{line}: the core imports a plugin, {name}"
         for name, line, _ in imports(text)
-        if name.split(".")[0].startswith("linecard_")
+        if name.split(".")[0].startswith("anycarrier_")
     ]
 
 
@@ -155,7 +155,7 @@ def public_names_only(module: str, text: str) -> list[str]:
     return [
         f"{module}:{line}: a plugin imports {name}, which is not public"
         for name, line, _ in imports(text)
-        if name.split(".")[0] == "linecard"
+        if name.split(".")[0] == "anycarrier"
         and (room_of(name) not in PUBLIC or any(part.startswith("_") for part in name.split(".")[1:]))
     ]
 
@@ -216,7 +216,7 @@ def _tracked() -> list[tuple[str, str]]:
 
 
 def _pure_modules() -> list[tuple[str, str]]:
-    core = [(m, t) for m, t in _modules("src") if m.removeprefix("linecard.") in PURE]
+    core = [(m, t) for m, t in _modules("src") if m.removeprefix("anycarrier.") in PURE]
     return core + [(m, t) for m, t in _modules(*PLUGINS) if m.split(".")[-1] == "wire"]
 
 
@@ -229,36 +229,36 @@ RULES: dict[str, tuple[Rule, Callable[[], list[tuple[str, str]]], int, list[tupl
     # rule: the check, what it is held against, the least number of files it must see, modules that break it
     "a room imports only rooms above it, never the server": (
         import_direction, lambda: _modules("src"), 20, [
-            ("linecard.calls", "from linecard.exchange import Exchange"),
-            ("linecard.calls", "from linecard import Exchange"),
-            ("linecard.calls", "from .exchange import Exchange"),
-            ("linecard.matrix", "def f():\n    import linecard.server.app"),
+            ("anycarrier.calls", "from anycarrier.exchange import Exchange"),
+            ("anycarrier.calls", "from anycarrier import Exchange"),
+            ("anycarrier.calls", "from .exchange import Exchange"),
+            ("anycarrier.matrix", "def f():\n    import anycarrier.server.app"),
         ]),
     "the core imports no plugin": (
-        core_stands_alone, lambda: _modules("src"), 20, [("linecard.exchange", "from linecard_acme import Acme")]),
+        core_stands_alone, lambda: _modules("src"), 20, [("anycarrier.exchange", "from anycarrier_acme import Acme")]),
     "no carrier is named in the core": (
         no_carrier_named, lambda: [(n, t) for n, t in _tracked() if n.startswith("src/")], 20, [
-            ("src/linecard/server/oneinbox/call_shape.py", "twilio_call_sid = 1\nif provider == 'Twilio': ..."),
-            ("src/linecard/server/console/app.js", "const carriers = ['telnyx']"),
+            ("src/anycarrier/server/oneinbox/call_shape.py", "twilio_call_sid = 1\nif provider == 'Twilio': ..."),
+            ("src/anycarrier/server/console/app.js", "const carriers = ['telnyx']"),
         ]),
     "pure rooms have no sockets, clock, environment or log, and do not wait": (
         pure, _pure_modules, 3, [
-            ("linecard.events", "def f():\n    import logging"),
-            ("linecard.events", "import os.path"),
-            ("linecard.events", "import datetime\nx = datetime.datetime.now(datetime.UTC)"),
-            ("linecard.events", "async def f(): ..."),
+            ("anycarrier.events", "def f():\n    import logging"),
+            ("anycarrier.events", "import os.path"),
+            ("anycarrier.events", "import datetime\nx = datetime.datetime.now(datetime.UTC)"),
+            ("anycarrier.events", "async def f(): ..."),
         ]),
     "plugins import only public names": (
         public_names_only, lambda: _modules(*PLUGINS), 3, [
-            ("linecard_acme", "from linecard.exchange import Exchange"),
-            ("linecard_acme", "from linecard.errors import _verb"),
+            ("anycarrier_acme", "from anycarrier.exchange import Exchange"),
+            ("anycarrier_acme", "from anycarrier.errors import _verb"),
         ]),
     "files are named for their idea": (
         file_named_for_its_idea, lambda: _files("src", "providers", "contrib", "tests"), 20,
-        [("src/linecard/utils.py", "")]),
+        [("src/anycarrier/utils.py", "")]),
     "files hold one idea": (
-        one_idea_long, lambda: _files(*SHIPPED), 20, [("src/linecard/x.py", "x = 1\n" * (LONGEST + 1))]),
-    "files say what they are": (says_what_it_is, lambda: _files(*SHIPPED), 20, [("src/linecard/x.py", "x = 1")]),
+        one_idea_long, lambda: _files(*SHIPPED), 20, [("src/anycarrier/x.py", "x = 1\n" * (LONGEST + 1))]),
+    "files say what they are": (says_what_it_is, lambda: _files(*SHIPPED), 20, [("src/anycarrier/x.py", "x = 1")]),
     "no registry host is named": (
         no_registry_named, _tracked, 40, [("pyproject.toml", "index" "-url = 'https://example.com'")]),
 }  # fmt: skip
@@ -282,8 +282,8 @@ def test_breaking_it_is_noticed(name: str) -> None:
 
 
 def test_the_carrier_field_is_excepted_in_its_own_file_only() -> None:
-    assert no_carrier_named(f"src/linecard/{CARRIER_FIELD[0]}", "twilio_call_sid: str") == []
-    assert no_carrier_named("src/linecard/server/inkbox.py", "twilio_call_sid: str") != []
+    assert no_carrier_named(f"src/anycarrier/{CARRIER_FIELD[0]}", "twilio_call_sid: str") == []
+    assert no_carrier_named("src/anycarrier/server/inkbox.py", "twilio_call_sid: str") != []
 
 
 def test_every_room_has_its_place_in_the_order() -> None:
@@ -307,7 +307,7 @@ def test_every_distribution_pins_what_it_needs_and_ships_its_types(pyproject: Pa
     groups = [project.get("dependencies", []), table.get("dependency-groups", {}).get("dev", [])]
     groups += project.get("optional-dependencies", {}).values()
     names = {canonicalize_name(Requirement(r).name) for group in groups for r in group}
-    assert {n for n in names if not n.startswith("linecard")} - pinned == set(), "add them to constraints.txt"
+    assert {n for n in names if not n.startswith("anycarrier")} - pinned == set(), "add them to constraints.txt"
     assert [*pyproject.parent.glob("src/*/py.typed")], "no py.typed"
     assert project["license"] == "Apache-2.0"
 

@@ -1,4 +1,4 @@
-"""Under ``LINECARD_CI=1`` a skip is a failure; this shows that the rule bites, and where it does not."""
+"""Under ``ANYCARRIER_CI=1`` a skip is a failure; this shows that the rule bites, and where it does not."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def tests(pytester: pytest.Pytester) -> pytest.Pytester:
 
 
 def test_a_laptop_may_skip(tests: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LINECARD_CI", raising=False)
+    monkeypatch.delenv("ANYCARRIER_CI", raising=False)
     tests.makepyfile(TESTS)
     tests.runpytest("-p", "no:cacheprovider").assert_outcomes(passed=1, skipped=3, xfailed=1)
 
@@ -48,7 +48,7 @@ def test_a_laptop_may_skip(tests: pytest.Pytester, monkeypatch: pytest.MonkeyPat
 def test_ci_fails_on_skips_but_those_no_machine_of_ours_can_run(
     tests: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LINECARD_CI", "1")
+    monkeypatch.setenv("ANYCARRIER_CI", "1")
     tests.makepyfile(TESTS)
     result = tests.runpytest("-p", "no:cacheprovider")
     result.assert_outcomes(passed=1, failed=1, errors=1, skipped=1, xfailed=1)
@@ -56,6 +56,6 @@ def test_ci_fails_on_skips_but_those_no_machine_of_ours_can_run(
 
 
 def test_ci_fails_on_a_module_that_skips_itself(tests: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LINECARD_CI", "1")
+    monkeypatch.setenv("ANYCARRIER_CI", "1")
     tests.makepyfile("import shared_documents\nshared_documents.shared_path('nowhere')\ndef test_never(): pass")
     assert tests.runpytest("-p", "no:cacheprovider").ret != 0

@@ -7,7 +7,7 @@ from typing import assert_type
 
 from starlette.applications import Starlette
 
-from linecard import (
+from anycarrier import (
     PCMU_8K,
     AudioReceived,
     AvailableNumber,
@@ -37,8 +37,8 @@ from linecard import (
     hookimpl,
     provider_names,
 )
-from linecard.asgi import create_app
-from linecard.errors import LinecardError, RateLimited
+from anycarrier.asgi import create_app
+from anycarrier.errors import AnycarrierError, RateLimited
 
 
 class CardboardCredential(Credential):
@@ -75,7 +75,7 @@ class CardboardProvider(Provider):
 
 class Plugin:
     @hookimpl
-    def linecard_providers(self) -> list[type[Provider]]:
+    def anycarrier_providers(self) -> list[type[Provider]]:
         return [CardboardProvider]
 
 
@@ -115,7 +115,7 @@ async def platform(credentials: Mapping[str, Credential]) -> Starlette:
     except RateLimited as error:
         assert_type(error.retry_after, float | None)
         raise
-    except LinecardError:
+    except AnycarrierError:
         raise
     assert_type(call, Call)
     assert_type(call.reason, EndReason | None)

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from linecard import Call, CallStatus, Direction, EndReason
-from linecard.agent.analysis import Heuristic, analyse
-from linecard.agent.finished import Analysis, FinishedCall
-from linecard.agent.record import Segment
-from linecard.agent.settings import AgentSettings
+from anycarrier import Call, CallStatus, Direction, EndReason
+from anycarrier.agent.analysis import Heuristic, analyse
+from anycarrier.agent.finished import Analysis, FinishedCall
+from anycarrier.agent.record import Segment
+from anycarrier.agent.settings import AgentSettings
 
 
 def over(

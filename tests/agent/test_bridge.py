@@ -9,15 +9,15 @@ import pytest
 from agent_server import AgentServer, Conversation, agent_server
 from fake_speech import FRAME, SPEECH, Desk, Line, notes, told
 
-from linecard import EndReason
-from linecard.agent import agents, bridge, budget, socket
-from linecard.agent.agent import CallSetup
-from linecard.agent.protocol import signature
-from linecard.agent.record import MemoryRecord
-from linecard.errors import UnsupportedOperation
+from anycarrier import EndReason
+from anycarrier.agent import agents, bridge, budget, socket
+from anycarrier.agent.agent import CallSetup
+from anycarrier.agent.protocol import signature
+from anycarrier.agent.record import MemoryRecord
+from anycarrier.errors import UnsupportedOperation
 
 try:
-    from linecard.agent import fast_socket
+    from anycarrier.agent import fast_socket
 except ImportError:
     fast_socket = None  # type: ignore[assignment]
 

@@ -7,9 +7,9 @@ import itertools
 
 import pytest
 
-from linecard.agent import budget
-from linecard.agent.agent_turn import AgentTurn
-from linecard.agent.budget import Budgets, CallBudget, WorkspaceBudget
+from anycarrier.agent import budget
+from anycarrier.agent.agent_turn import AgentTurn
+from anycarrier.agent.budget import Budgets, CallBudget, WorkspaceBudget
 
 
 class Clock:

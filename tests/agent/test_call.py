@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from fake_speech import Desk, Line, notes, told
 
-from linecard import EndReason, plugins
-from linecard.agent.agents import Agents
-from linecard.agent.budget import BACKLOG
-from linecard.agent.call import AgentCall
-from linecard.agent.door import CallerTurn, Said
-from linecard.agent.engines import Engines
-from linecard.audio import PCM16_8K, PCMU_8K, Transcoder
-from linecard.errors import SpeechNotReady, StreamNotOpen
-from linecard.wav import wav_bytes
+from anycarrier import EndReason, plugins
+from anycarrier.agent.agents import Agents
+from anycarrier.agent.budget import BACKLOG
+from anycarrier.agent.call import AgentCall
+from anycarrier.agent.door import CallerTurn, Said
+from anycarrier.agent.engines import Engines
+from anycarrier.audio import PCM16_8K, PCMU_8K, Transcoder
+from anycarrier.errors import SpeechNotReady, StreamNotOpen
+from anycarrier.wav import wav_bytes
 
 
 async def stay(line: Line) -> None:
@@ -387,7 +387,7 @@ async def test_without_an_engine_that_listens_the_agent_is_told_what_to_install(
             pass
 
     bare.add("desk", handler=agent)
-    monkeypatch.setenv("LINECARD_PLUGINS", "")
+    monkeypatch.setenv("ANYCARRIER_PLUGINS", "")
     plugins.reset()
     try:
         with pytest.raises(SpeechNotReady, match="install one"):

@@ -14,13 +14,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from linecard import EndReason
-from linecard.agent.call import AgentCall
-from linecard.agent.chat import ChatModel
-from linecard.agent.chat_agent import ChatAgent
-from linecard.agent.chat_analyzer import ChatAnalyzer
-from linecard.errors import ModelFailed
-from linecard.testing.serving import serve
+from anycarrier import EndReason
+from anycarrier.agent.call import AgentCall
+from anycarrier.agent.chat import ChatModel
+from anycarrier.agent.chat_agent import ChatAgent
+from anycarrier.agent.chat_analyzer import ChatAnalyzer
+from anycarrier.errors import ModelFailed
+from anycarrier.testing.serving import serve
 
 
 class Endpoint:

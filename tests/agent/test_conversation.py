@@ -7,11 +7,11 @@ import asyncio
 import pytest
 from fake_speech import SPEECH, WORD, Desk, FakeEngine, Line, notes, told
 
-from linecard import Call, Direction, EndReason, MachineDetected
-from linecard.agent import speaker, voicemail
-from linecard.agent.call import AgentCall
-from linecard.audio import PCMU_8K
-from linecard.errors import SpeechFailed
+from anycarrier import Call, Direction, EndReason, MachineDetected
+from anycarrier.agent import speaker, voicemail
+from anycarrier.agent.call import AgentCall
+from anycarrier.audio import PCMU_8K
+from anycarrier.errors import SpeechFailed
 
 
 async def stay(line: Line) -> None:

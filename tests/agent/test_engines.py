@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import pytest
 from fake_speech import FakeEngine
 
-from linecard import Exchange, MemoryNumberRegistry, hookimpl, plugins
-from linecard.agent import AgentCall, Agents
-from linecard.agent.engines import Engines
-from linecard.agent.settings import AgentSettings
-from linecard.errors import ConfigurationError, SpeechFailed, UnknownSpeechEngine
-from linecard.speech import EngineSettings, SpeakingStyle, SpeechEngine
+from anycarrier import Exchange, MemoryNumberRegistry, hookimpl, plugins
+from anycarrier.agent import AgentCall, Agents
+from anycarrier.agent.engines import Engines
+from anycarrier.agent.settings import AgentSettings
+from anycarrier.errors import ConfigurationError, SpeechFailed, UnknownSpeechEngine
+from anycarrier.speech import EngineSettings, SpeakingStyle, SpeechEngine
 
 
 class KeyedSettings(EngineSettings):
@@ -46,13 +46,13 @@ class Here(SpeechEngine):
 
 class Plugin:
     @hookimpl
-    def linecard_speech_engines(self) -> list[type[SpeechEngine]]:
+    def anycarrier_speech_engines(self) -> list[type[SpeechEngine]]:
         return [Afar, Here]
 
 
 @pytest.fixture(autouse=True)
 def only_these(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("LINECARD_PLUGINS", "")
+    monkeypatch.setenv("ANYCARRIER_PLUGINS", "")
     plugins.reset()
     plugins.register(Plugin(), "engines")
     Here.started = 0
@@ -101,7 +101,7 @@ async def test_an_engine_that_did_not_start_is_a_problem_until_it_starts(monkeyp
     await engines.start(["here"])
     assert "'here' does not start: here failed to speak: no library" in (engines.problem("speak") or "")
     monkeypatch.setattr(Here, "start", working)
-    monkeypatch.setattr("linecard.agent.engines.RETRY", -1.0)
+    monkeypatch.setattr("anycarrier.agent.engines.RETRY", -1.0)
     engines.problem("speak")  # asks for another start
     async with asyncio.timeout(5):
         while engines.problem("speak") is not None:

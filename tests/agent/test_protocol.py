@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linecard.agent import protocol
-from linecard.agent.protocol import (
+from anycarrier.agent import protocol
+from anycarrier.agent.protocol import (
     AgentTranscript,
     AudioDone,
     Clear,

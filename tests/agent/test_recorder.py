@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from linecard import wav as wav_module
-from linecard.agent.recorder import Recorder
-from linecard.wav import WavWriter, read_wav
+from anycarrier import wav as wav_module
+from anycarrier.agent.recorder import Recorder
+from anycarrier.wav import WavWriter, read_wav
 
 LOUD, SILENT = b"\x00", b"\xff"
 

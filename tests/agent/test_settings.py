@@ -3,8 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from linecard import EndReason
-from linecard.agent.settings import AgentSettings, fill
+from anycarrier import EndReason
+from anycarrier.agent.settings import AgentSettings, fill
 
 
 def test_placeholders_are_filled_and_the_missing_ones_named() -> None:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linecard.agent import sentences
-from linecard.agent.sentences import Sentences
-from linecard.agent.spoken import SpokenText
+from anycarrier.agent import sentences
+from anycarrier.agent.sentences import Sentences
+from anycarrier.agent.spoken import SpokenText
 
 
 def spoken() -> SpokenText:

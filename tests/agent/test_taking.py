@@ -10,16 +10,16 @@ import pytest
 from agent_server import AgentServer, Conversation, agent_server
 from fake_speech import Desk, Line
 
-from linecard import Answer, AudioReceived, EndReason, IncomingCall, MediaSession, Reject, RoutingFailure
-from linecard.agent import agents as agents_module
-from linecard.agent import socket, taking, waiting_room
-from linecard.agent.agent import Agent, CallSetup, load
-from linecard.agent.call import AgentCall
-from linecard.agent.settings import AgentSettings
-from linecard.errors import AgentUnreachable, ConfigurationError, StreamNotOpen, UnknownAgent
-from linecard.registry import Line as NumberLine
-from linecard.routing import Route
-from linecard.wav import read_wav
+from anycarrier import Answer, AudioReceived, EndReason, IncomingCall, MediaSession, Reject, RoutingFailure
+from anycarrier.agent import agents as agents_module
+from anycarrier.agent import socket, taking, waiting_room
+from anycarrier.agent.agent import Agent, CallSetup, load
+from anycarrier.agent.call import AgentCall
+from anycarrier.agent.settings import AgentSettings
+from anycarrier.errors import AgentUnreachable, ConfigurationError, StreamNotOpen, UnknownAgent
+from anycarrier.registry import Line as NumberLine
+from anycarrier.routing import Route
+from anycarrier.wav import read_wav
 
 LINE = NumberLine(number="+14155550101", agent_id="desk", credential_id="main", provider="trunk")
 
@@ -239,7 +239,7 @@ async def test_agents_may_be_looked_up_and_a_call_may_bring_its_own_address_and_
             await desk.agents.find("nobody")
 
 
-@pytest.mark.parametrize("path", ["nocolon", "linecard.agent.scripted:nothing", "no.such.module:x", ":x", "x:"])
+@pytest.mark.parametrize("path", ["nocolon", "anycarrier.agent.scripted:nothing", "no.such.module:x", ":x", "x:"])
 def test_a_dotted_path_that_leads_nowhere_says_so(path: str) -> None:
     with pytest.raises(ConfigurationError):
         load(path)
@@ -250,7 +250,7 @@ async def test_an_agent_has_exactly_one_door() -> None:
     with pytest.raises(ConfigurationError, match="exactly one"):
         desk.agents.add("desk")
     with pytest.raises(ConfigurationError, match="exactly one"):
-        desk.agents.add("desk", handler="linecard.agent.scripted:appointments", websocket_url="ws://x")
+        desk.agents.add("desk", handler="anycarrier.agent.scripted:appointments", websocket_url="ws://x")
     with pytest.raises(ConfigurationError, match="overrides"):
         CallSetup(overrides={"sped": 2}).settings(Agent("desk"))
 

@@ -18,16 +18,16 @@ from typing import Any
 
 from result import Result, parser
 
-from linecard import Exchange, MemoryNumberRegistry, Policy
-from linecard.agent import scripted
-from linecard.agent.agents import Agents
-from linecard.agent.call import AgentCall
-from linecard.asgi import create_app
-from linecard.audio import pcmu_to_pcm16
-from linecard.demo.echo import clip
-from linecard.plugins import get_provider
-from linecard.testing.far_end import FarEnd
-from linecard.testing.serving import listening, serve, serve_sandbox, url_of
+from anycarrier import Exchange, MemoryNumberRegistry, Policy
+from anycarrier.agent import scripted
+from anycarrier.agent.agents import Agents
+from anycarrier.agent.call import AgentCall
+from anycarrier.asgi import create_app
+from anycarrier.audio import pcmu_to_pcm16
+from anycarrier.demo.echo import clip
+from anycarrier.plugins import get_provider
+from anycarrier.testing.far_end import FarEnd
+from anycarrier.testing.serving import listening, serve, serve_sandbox, url_of
 
 OURS, CALLER = "+14155550101", "+12125550123"
 PHRASES = {"appointment": "i would like to book an appointment", "tomorrow": "tomorrow morning please"}

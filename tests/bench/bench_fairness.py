@@ -1,9 +1,9 @@
 """What a quiet tenant feels of three hostile neighbours: p99 with them over p99 alone, in one run.
 
 Measured are placing a call, its first audio, and the webhook of its end, through the running service as
-`linecard serve` has it. The neighbours: agents that flood their calls; sixty silent webhook receivers, with calls whose
-events they all want; and clients that place, list and stop calls up to the limits of their account (5 a second, 20 at
-once), and come back as soon as they are told to. The service, the quiet tenant (its carrier, agent, receiver and
+`anycarrier serve` has it. The neighbours: agents that flood their calls; sixty silent webhook receivers, with calls
+whose events they all want; and clients that place, list and stop calls up to the limits of their account (5 a second,
+20 at once), and come back as soon as they are told to. The service, the quiet tenant (its carrier, agent, receiver and
 client), and the neighbours (theirs) are three processes; the neighbours' runs when a core is idle, so that what is
 measured is the service and not the number of cores. Periods alone and with neighbours take turns.
 """
@@ -26,7 +26,7 @@ from typing import Any
 
 import httpx
 import uvloop
-from linecard_twilio.sandbox import TwilioSandbox
+from anycarrier_twilio.sandbox import TwilioSandbox
 from pydantic import SecretStr
 from result import Result, parser
 from starlette.applications import Starlette
@@ -37,15 +37,15 @@ from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_websocket
 from websockets.exceptions import ConnectionClosed
 
-from linecard.cli.serve import THREADS_WAIT
-from linecard.fast.collector import QuietCollector
-from linecard.fast.sockets import websockets
-from linecard.server.app import create_service
-from linecard.server.http_protocol import BoundedHttp
-from linecard.server.service import Service
-from linecard.server.settings import Settings
-from linecard.testing.far_end import FarEnd
-from linecard.testing.serving import listening, serve, url_of
+from anycarrier.cli.serve import THREADS_WAIT
+from anycarrier.fast.collector import QuietCollector
+from anycarrier.fast.sockets import websockets
+from anycarrier.server.app import create_service
+from anycarrier.server.http_protocol import BoundedHttp
+from anycarrier.server.service import Service
+from anycarrier.server.settings import Settings
+from anycarrier.testing.far_end import FarEnd
+from anycarrier.testing.serving import listening, serve, url_of
 
 BOUND = 2.0
 SILENT = 60
@@ -327,7 +327,7 @@ def main() -> None:
     options.add_argument("--quick", action="store_true", help="few calls: to see that it runs")
     chosen = options.parse_args()
     calls, rounds = (5, 1) if chosen.quick else (100, 3)
-    with tempfile.TemporaryDirectory(prefix="linecard-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="anycarrier-bench-") as folder:
         alone, beside, done = uvloop.run(measure(calls, rounds, Path(folder)))
     rows, figures, kept = [], {}, True
     for name, before, after in zip(MEASURED, alone, beside, strict=True):

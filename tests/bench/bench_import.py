@@ -1,4 +1,4 @@
-"""What ``import linecard`` costs a process, beside importing pydantic and pluggy and defining one model.
+"""What ``import anycarrier`` costs a process, beside importing pydantic and pluggy and defining one model.
 
 Fresh processes, taken in turns so that a noisy neighbour meets both; the minimum is the fairer figure, since
 neighbours only add. Also shows which heavy modules the import pulled in: there must be none.
@@ -19,13 +19,13 @@ BASELINE = "import pydantic, pluggy\nclass Model(pydantic.BaseModel):\n    name:
 PROGRAMS = {
     "python, nothing imported": "pass",
     "pydantic + pluggy + a model": BASELINE,
-    "import linecard": "import linecard",
+    "import anycarrier": "import anycarrier",
 }
 HEAVY = ("httpx", "starlette", "phonenumbers", "cryptography", "twilio", "telnyx", "sqlalchemy", "uvicorn", "asyncio")
 FORBIDDEN = {"httpx", "starlette", "phonenumbers", "cryptography", "twilio", "telnyx", "sqlalchemy", "uvicorn"}
 
 
-def pulled_in(program: str = "import linecard") -> list[str]:
+def pulled_in(program: str = "import anycarrier") -> list[str]:
     """Which heavy modules a fresh process has after ``program``."""
     code = f"{program}\nimport json, sys\nprint(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
@@ -68,7 +68,7 @@ def main() -> None:
         rows=rows,
         figures={"ratio": round(ratio, 3), "ratio_median": round(median_ratio, 3), "rounds": chosen.rounds,
                  "pulled_in": heavy, "min_ms": {name: round(min(ms), 1) for name, ms in walls.items()}},
-        notes=[f"Of {', '.join(HEAVY)}, `import linecard` pulls in: {', '.join(heavy) or 'none'}."],
+        notes=[f"Of {', '.join(HEAVY)}, `import anycarrier` pulls in: {', '.join(heavy) or 'none'}."],
     ).report(chosen)  # fmt: skip
 
 

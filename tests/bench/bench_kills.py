@@ -22,20 +22,20 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from linecard_telnyx.sandbox import TelnyxSandbox
-from linecard_twilio.sandbox import TwilioSandbox
+from anycarrier_telnyx.sandbox import TelnyxSandbox
+from anycarrier_twilio.sandbox import TwilioSandbox
 from result import Result, parser
 from sqlalchemy import text
 from websockets.asyncio.server import serve as serve_websocket
 
-from linecard.call_phases import RING_TIME, RULES, Phase
-from linecard.server.settings import Settings
-from linecard.server.store import Store
-from linecard.server.store.claims import ALIVE_SECONDS
-from linecard.server.store.database import Database
-from linecard.testing.far_end import FarEnd
-from linecard.testing.sandbox import Sandbox
-from linecard.testing.serving import listening, serve, url_of
+from anycarrier.call_phases import RING_TIME, RULES, Phase
+from anycarrier.server.settings import Settings
+from anycarrier.server.store import Store
+from anycarrier.server.store.claims import ALIVE_SECONDS
+from anycarrier.server.store.database import Database
+from anycarrier.testing.far_end import FarEnd
+from anycarrier.testing.sandbox import Sandbox
+from anycarrier.testing.serving import listening, serve, url_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))
 from postgres import binaries, scratch_folder, scratch_postgres
@@ -60,14 +60,14 @@ def free_port() -> int:
 
 
 class ServiceProcess:
-    """``linecard serve`` on one port, again and again."""
+    """``anycarrier serve`` on one port, again and again."""
 
     def __init__(self, folder: Path, database: str) -> None:
         self.folder, self.port = folder, free_port()
         self.environment = {
-            **os.environ, "LINECARD_ADMIN_KEY": KEY, "LINECARD_DATA_DIR": str(folder / "data"),
-            "LINECARD_LOCAL": "true", "LINECARD_DATABASE": database,
-            "LINECARD_CALLS_PER_DAY": "1000000", "LINECARD_MINUTES_PER_DAY": "1000000",
+            **os.environ, "ANYCARRIER_ADMIN_KEY": KEY, "ANYCARRIER_DATA_DIR": str(folder / "data"),
+            "ANYCARRIER_LOCAL": "true", "ANYCARRIER_DATABASE": database,
+            "ANYCARRIER_CALLS_PER_DAY": "1000000", "ANYCARRIER_MINUTES_PER_DAY": "1000000",
         }  # fmt: skip
         self.http = httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{self.port}", headers={"X-API-Key": KEY}, timeout=120, trust_env=False
@@ -76,7 +76,7 @@ class ServiceProcess:
     async def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "linecard", "serve", "--port", str(self.port),
+                sys.executable, "-m", "anycarrier", "serve", "--port", str(self.port),
                 cwd=self.folder, env=self.environment, stdout=log, stderr=log,
             )  # fmt: skip
         async with asyncio.timeout(240):
@@ -120,7 +120,7 @@ async def desk(service: ServiceProcess, url: str) -> AsyncIterator[dict[str, tup
     """A number, and an agent for it, on each carrier."""
     async with contextlib.AsyncExitStack() as stack:
         made: dict[str, tuple[Sandbox, dict[str, str]]] = {}
-        database = service.environment["LINECARD_DATABASE"]
+        database = service.environment["ANYCARRIER_DATABASE"]
         store = await Store.open(Settings(data_dir=service.folder / "data", database=database))
         workspace = await store.workspaces.first()
         assert workspace is not None
@@ -227,8 +227,8 @@ def main() -> None:
     rows, figures = [], {}
     with contextlib.ExitStack() as stack:
         for name in [chosen.database] if chosen.database else ["sqlite", "postgresql"]:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="linecard-kills-")))
-            database = f"sqlite:///{folder / 'linecard.db'}"
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="anycarrier-kills-")))
+            database = f"sqlite:///{folder / 'anycarrier.db'}"
             if name == "postgresql":
                 if binaries() is None:
                     raise SystemExit("no PostgreSQL on this machine: apt-get install postgresql")

@@ -23,16 +23,16 @@ from media_pipecat import installed_pipecat
 from result import Result, commit, machine, parser
 
 FIELD = [
-    "linecard-fast", "linecard-portable", "linecard-in-fastapi", "fastapi-by-hand", "websockets", "picows-bare",
+    "anycarrier-fast", "anycarrier-portable", "anycarrier-in-fastapi", "fastapi-by-hand", "websockets", "picows-bare",
     "pipecat",
 ]  # fmt: skip
-QUESTIONS = ["linecard-fast-gc-default"]
+QUESTIONS = ["anycarrier-fast-gc-default"]
 """Asked for by name only: what Python's own times for collecting garbage cost."""
-GUESS = {"linecard-fast": 450, "picows-bare": 500, "pipecat": 12}
+GUESS = {"anycarrier-fast": 450, "picows-bare": 500, "pipecat": 12}
 """Where the search for the largest number begins; elsewhere at 200."""
 PACED = 100
 """Calls at which paced rounds are taken; pipecat, which cannot, has 5."""
-STATE = Path(tempfile.gettempdir()) / "linecard-bench-media.json"
+STATE = Path(tempfile.gettempdir()) / "anycarrier-bench-media.json"
 
 
 @dataclass
@@ -91,7 +91,7 @@ class Bench:
         self.plan = Plan.quick() if options.quick else Plan()
         self.names = [name for name in [*FIELD, *QUESTIONS] if name in (options.only or FIELD)]
         self.core, self.load_core = quietest()
-        self.load = build_load(Path(tempfile.mkdtemp(prefix="linecard-bench-")))
+        self.load = build_load(Path(tempfile.mkdtemp(prefix="anycarrier-bench-")))
         self.seen = {name: Seen() for name in self.names}
         self.key = f"{commit()} {machine()} {'quick' if options.quick else 'full'}"
         self.pythons: dict[str, str] = {}
@@ -257,15 +257,15 @@ def targets(seen: dict[str, Seen]) -> list[tuple[str, float | None, str, float]]
         times = [one.calls / other.calls for one, other in pairs if other.calls and not one.spoilt | other.spoilt]
         return statistics.median(times) if times else None
 
-    fast = seen.get("linecard-fast", Seen())
+    fast = seen.get("anycarrier-fast", Seen())
     return [
-        ("fast: CPU per frame over picows bare's", over(flood("linecard-fast"), flood("picows-bare")), "<=", 1.25),
-        ("fast: CPU per frame over the websockets bridge's", over(flood("linecard-fast"), flood("websockets")),
+        ("fast: CPU per frame over picows bare's", over(flood("anycarrier-fast"), flood("picows-bare")), "<=", 1.25),
+        ("fast: CPU per frame over the websockets bridge's", over(flood("anycarrier-fast"), flood("websockets")),
          "<=", 0.35),
         ("fast: largest N over the hand-written FastAPI bridge's", calls("fastapi-by-hand"), ">=", 3.0),
         ("fast: largest N over pipecat's", calls("pipecat"), ">=", 10.0),
         ("fast: MB for an idle bridged call", fast.rss_kb / 1024 if fast.rss_kb else None, "<=", 0.10),
-        ("portable: CPU per frame over the hand-written FastAPI bridge's", over(flood("linecard-portable"),
+        ("portable: CPU per frame over the hand-written FastAPI bridge's", over(flood("anycarrier-portable"),
          flood("fastapi-by-hand")), "<=", 1.15),
     ]  # fmt: skip
 
@@ -310,7 +310,7 @@ def result(bench: Bench) -> Result:
         notes.append(f"- {words}: {shown(figure, 2)}, to be {sign} {mark:g}: {verdict}")
     at_pace = {name: low(one.paced) for name, one in seen.items()}
     by_bare, by_websockets = (
-        shown(over(at_pace.get("linecard-fast"), at_pace.get(name)), 2) for name in ("picows-bare", "websockets")
+        shown(over(at_pace.get("anycarrier-fast"), at_pace.get(name)), 2) for name in ("picows-bare", "websockets")
     )
     notes.append("")
     notes.append(
@@ -341,11 +341,11 @@ def soak(bench: Bench, options: Namespace) -> Result:
     """70 % of the largest number for a long time."""
     calls = options.calls
     if calls is None:
-        bench.search("linecard-fast")
-        most = bench.seen["linecard-fast"].most
+        bench.search("anycarrier-fast")
+        most = bench.seen["anycarrier-fast"].most
         calls = int(most.calls * 0.7) if most and most.calls else 50
     memory: list[tuple[float, int]] = []
-    bridge = bench.bridge("linecard-fast")
+    bridge = bench.bridge("anycarrier-fast")
 
     def watch(gone: float) -> None:
         memory.append((gone, resident_kb(bridge.pid)))

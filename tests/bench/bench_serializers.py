@@ -17,9 +17,9 @@ from typing import Any
 
 from result import Result, parser
 
-from linecard.events import AudioReceived, StreamStarted
-from linecard.plugins import get_provider, provider_names
-from linecard.serializer import MediaSerializer
+from anycarrier.events import AudioReceived, StreamStarted
+from anycarrier.plugins import get_provider, provider_names
+from anycarrier.serializer import MediaSerializer
 
 BOUND = 3.0
 EXAMPLES = {"acme"}  # kept under 150 lines, not fast: shown, not held to the bound

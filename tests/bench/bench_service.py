@@ -25,8 +25,8 @@ from uuid import UUID, uuid4
 
 import httpx
 import uvloop
-from linecard_twilio.sandbox import TwilioSandbox
-from linecard_twilio.sandbox_signature import signature
+from anycarrier_twilio.sandbox import TwilioSandbox
+from anycarrier_twilio.sandbox_signature import signature
 from pydantic import SecretStr
 from result import Result, parser
 from service_rows import WORDS, seed
@@ -39,14 +39,14 @@ from starlette.routing import Route
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))
 from postgres import binaries, scratch_folder, scratch_postgres
 
-from linecard.fast.collector import QuietCollector
-from linecard.server.app import create_service
-from linecard.server.service import Service
-from linecard.server.settings import Settings
-from linecard.server.store.calls import CallFilter
-from linecard.server.store.columns import utc_now
-from linecard.server.store.models import Agent, CallRow, CredentialRow, LineRow
-from linecard.testing.serving import listening, serve, url_of
+from anycarrier.fast.collector import QuietCollector
+from anycarrier.server.app import create_service
+from anycarrier.server.service import Service
+from anycarrier.server.settings import Settings
+from anycarrier.server.store.calls import CallFilter
+from anycarrier.server.store.columns import utc_now
+from anycarrier.server.store.models import Agent, CallRow, CredentialRow, LineRow
+from anycarrier.testing.serving import listening, serve, url_of
 
 KEY = "ApiKey_0123456789-of-the-bench"
 OURS, RINGS = "+14155550101", "+15005550102"  # the second is never answered: no media is in the figure
@@ -141,7 +141,7 @@ async def desk(folder: Path, database: str, account: dict[str, str]) -> AsyncIte
     settings = Settings(data_dir=folder, database=database, port=sock.getsockname()[1], admin_key=SecretStr(KEY),
                         allow=["*"], calls_per_day=10**9, minutes_per_day=10**9, local=True)  # fmt: skip
     app = create_service(settings)
-    # As `linecard serve` has it: its event loop, its HTTP parser, its times for garbage, and no looking for proxies.
+    # As `anycarrier serve` has it: its event loop, its HTTP parser, its times for garbage, and no looking for proxies.
     async with serve(app, sock, proxy_headers=False, server_header=False):
         service: Service = app.state.service
         collector = QuietCollector(lambda: len(service.exchange.sessions))
@@ -238,7 +238,7 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         account = stack.enter_context(carrier())
         for database in [chosen.database] if chosen.database else ["sqlite", "postgresql"]:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="linecard-bench-")))
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="anycarrier-bench-")))
             url = ""
             if database == "postgresql":
                 if binaries() is None:

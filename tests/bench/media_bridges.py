@@ -33,16 +33,16 @@ class Strangers:
         return None
 
 
-# --- linecard ---------------------------------------------------------------------------------------------------------
+# --- anycarrier -------------------------------------------------------------------------------------------------------
 
 
-class Linecard:
+class Anycarrier:
     """An exchange with calls that ring already, so that only media is left to do."""
 
     def __init__(self, port: int, agent_port: int) -> None:
-        from linecard import Exchange, MemoryNumberRegistry
-        from linecard.agent.agents import Agents
-        from linecard.plugins import get_provider
+        from anycarrier import Exchange, MemoryNumberRegistry
+        from anycarrier.agent.agents import Agents
+        from anycarrier.plugins import get_provider
 
         carrier = get_provider("twilio")
         # Nobody is at this address: not a call of this bench is known to a carrier, and none is asked about.
@@ -64,7 +64,7 @@ class Linecard:
         self._count = 0
 
     async def calls(self, count: int) -> list[tuple[str, str]]:
-        from linecard import Call, CallStatus, Direction
+        from anycarrier import Call, CallStatus, Direction
 
         lines = []
         for _ in range(count):
@@ -88,36 +88,36 @@ class Linecard:
         return lines
 
     async def end(self) -> None:
-        from linecard import EndReason
+        from anycarrier import EndReason
 
         for call in self._open:
             await self.exchange.end_locally(call, EndReason.USER_HANGUP)
         self._open.clear()
 
 
-async def linecard_fast(port: int, agent_port: int) -> Any:
-    from linecard.asgi import create_app
-    from linecard.fast.sockets import websockets
+async def anycarrier_fast(port: int, agent_port: int) -> Any:
+    from anycarrier.asgi import create_app
+    from anycarrier.fast.sockets import websockets
 
-    calls = Linecard(port, agent_port)
+    calls = Anycarrier(port, agent_port)
     calls.server = await uvicorn_serve(create_app(calls.exchange), port, ws=websockets(calls.exchange))
     return calls
 
 
-async def linecard_portable(port: int, agent_port: int) -> Any:
-    from linecard.asgi import create_app
+async def anycarrier_portable(port: int, agent_port: int) -> Any:
+    from anycarrier.asgi import create_app
 
-    calls = Linecard(port, agent_port)
+    calls = Anycarrier(port, agent_port)
     await uvicorn_serve(create_app(calls.exchange), port)
     return calls
 
 
-async def linecard_in_fastapi(port: int, agent_port: int) -> Any:
+async def anycarrier_in_fastapi(port: int, agent_port: int) -> Any:
     from fastapi import FastAPI
 
-    from linecard.asgi import create_app
+    from anycarrier.asgi import create_app
 
-    calls = Linecard(port, agent_port)
+    calls = Anycarrier(port, agent_port)
     inner = create_app(calls.exchange)
     app = FastAPI(lifespan=lambda _: inner.router.lifespan_context(inner))  # type: ignore[arg-type]
     app.mount("/", inner)
@@ -265,9 +265,9 @@ async def uvicorn_serve(app: Any, port: int, **options: Any) -> Any:
 
 
 BRIDGES: dict[str, Callable[[int, int], Awaitable[Any]]] = {
-    "linecard-fast": linecard_fast,
-    "linecard-portable": linecard_portable,
-    "linecard-in-fastapi": linecard_in_fastapi,
+    "anycarrier-fast": anycarrier_fast,
+    "anycarrier-portable": anycarrier_portable,
+    "anycarrier-in-fastapi": anycarrier_in_fastapi,
     "fastapi-by-hand": fastapi_by_hand,
     "websockets": websockets_both,
     "picows-bare": picows_bare,
@@ -294,9 +294,9 @@ async def main(name: str, port: int, agent_port: int) -> None:
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
     gc.collect()
-    if name == "linecard-fast":  # as `linecard serve` has it; an application of one's own decides for itself
-        from linecard.fast.coalescing import Coalescer
-        from linecard.fast.collector import QuietCollector
+    if name == "anycarrier-fast":  # as `anycarrier serve` has it; an application of one's own decides for itself
+        from anycarrier.fast.coalescing import Coalescer
+        from anycarrier.fast.collector import QuietCollector
 
         QuietCollector(lambda: len(calls.exchange.sessions)).start()
         tasks, sessions = calls.server.server_state.tasks, calls.exchange.sessions

@@ -136,7 +136,7 @@ class Bridge:
         self._load = load
         self._load_core = load_core
         self._ports = [str(free_port()), str(free_port())]
-        self._folder = Path(tempfile.mkdtemp(prefix="linecard-bench-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="anycarrier-bench-"))
         self._log = self._folder / "log"
         self._process = subprocess.Popen(
             [python, str(HERE / "media_bridges.py"), name, *self._ports],
@@ -144,7 +144,7 @@ class Bridge:
             stdout=subprocess.PIPE,
             stderr=self._log.open("w"),
             text=True,
-            env={**os.environ, "LINECARD_PLUGINS": "twilio", "PYTHONDONTWRITEBYTECODE": "1"},
+            env={**os.environ, "ANYCARRIER_PLUGINS": "twilio", "PYTHONDONTWRITEBYTECODE": "1"},
         )
         os.sched_setaffinity(self._process.pid, {core})
         if self._answer() != "ready":

@@ -20,7 +20,7 @@ NEEDS = (f"pipecat-ai[websocket]=={VERSION}", "uvicorn", "uvloop")
 
 def installed_pipecat() -> tuple[str, str]:
     """The Python of an environment with pipecat, made if it is not there; else "" and why there is none."""
-    folder = Path(tempfile.gettempdir()) / f"linecard-bench-pipecat-{VERSION}"
+    folder = Path(tempfile.gettempdir()) / f"anycarrier-bench-pipecat-{VERSION}"
     python = folder / "bin" / "python"
     if not (folder / "complete").exists():
         print(f"pipecat {VERSION}: making an environment for it", file=sys.stderr, flush=True)

@@ -9,10 +9,10 @@ from uuid import UUID
 
 from sqlalchemy import insert
 
-from linecard.server.store import Store
-from linecard.server.store.columns import utc_now
-from linecard.server.store.ids import new_id
-from linecard.server.store.models import CallRow, LineRow, Segment
+from anycarrier.server.store import Store
+from anycarrier.server.store.columns import utc_now
+from anycarrier.server.store.ids import new_id
+from anycarrier.server.store.models import CallRow, LineRow, Segment
 
 BATCH = 5_000
 WORDS = [f"wanted{number}" for number in range(200)]

@@ -33,7 +33,7 @@ def bench(*words: str) -> dict[str, Any]:
     return shown
 
 
-def test_import_linecard_pulls_in_no_sdk_http_client_or_server(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_import_anycarrier_pulls_in_no_sdk_http_client_or_server(monkeypatch: pytest.MonkeyPatch) -> None:
     module = load("bench_import", monkeypatch)
     assert module.FORBIDDEN & set(module.pulled_in()) == set()
     assert module.FORBIDDEN & set(module.pulled_in("import httpx")) == {"httpx"}

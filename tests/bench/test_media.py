@@ -86,7 +86,7 @@ def test_the_most_calls_are_of_the_middle_search_and_their_ratio_of_the_middle_r
     by_hand = "fast: largest N over the hand-written FastAPI bridge's"
 
     def times(**field: object) -> float | None:
-        names = {"fast": "linecard-fast", "by_hand": "fastapi-by-hand"}
+        names = {"fast": "anycarrier-fast", "by_hand": "fastapi-by-hand"}
         rows = bench.targets({names[name]: each for name, each in field.items()})
         return next(figure for words, figure, _, _ in rows if words == by_hand)
 

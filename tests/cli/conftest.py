@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from cli.town import ADMIN, Ran, Run, Served
 
-from linecard import cli
-from linecard.server.app import create_service
-from linecard.server.settings import Settings
-from linecard.testing.serving import listening, serve, url_of
+from anycarrier import cli
+from anycarrier.server.app import create_service
+from anycarrier.server.settings import Settings
+from anycarrier.testing.serving import listening, serve, url_of
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
         capsys.readouterr()
         code = await asyncio.to_thread(main, words)
         out, err = capsys.readouterr()
-        assert code == expect, f"linecard {' '.join(words)}: {code}\n{out}{err}"
+        assert code == expect, f"anycarrier {' '.join(words)}: {code}\n{out}{err}"
         return Ran(code, out, err)
 
     return ran
@@ -38,7 +38,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 @pytest.fixture(autouse=True)
 def nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("URL", "KEY", "ADMIN_KEY", "DATA_DIR", "DATABASE", "MASTER_KEY", "CONFIG", "PORT", "HOST"):
-        monkeypatch.delenv(f"LINECARD_{name}", raising=False)
+        monkeypatch.delenv(f"ANYCARRIER_{name}", raising=False)
     monkeypatch.chdir(tmp_path)
 
 
@@ -51,6 +51,6 @@ async def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     app = create_service(settings)
     async with serve(app, sock):
         url = url_of(sock)
-        monkeypatch.setenv("LINECARD_URL", url)
-        monkeypatch.setenv("LINECARD_KEY", ADMIN)
+        monkeypatch.setenv("ANYCARRIER_URL", url)
+        monkeypatch.setenv("ANYCARRIER_KEY", ADMIN)
         yield Served(app.state.service, url)

@@ -1,4 +1,4 @@
-"""The front of ``linecard``: the right module is asked, and only that one."""
+"""The front of ``anycarrier``: the right module is asked, and only that one."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from linecard import cli, errors, plugins
-from linecard.cli import completion
-from linecard.credentials import Credential
-from linecard.hookspecs import hookimpl
-from linecard.matrix import matrix
-from linecard.provider import Provider
+from anycarrier import cli, errors, plugins
+from anycarrier.cli import completion
+from anycarrier.credentials import Credential
+from anycarrier.hookspecs import hookimpl
+from anycarrier.matrix import matrix
+from anycarrier.provider import Provider
 
 
 class _Card(Credential):
@@ -33,13 +33,13 @@ class Cardboard(Provider):
 
 class _Plugin:
     @hookimpl
-    def linecard_providers(self) -> list[type[Provider]]:
+    def anycarrier_providers(self) -> list[type[Provider]]:
         return [Cardboard]
 
 
 @pytest.fixture
 def cardboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("LINECARD_PLUGINS", "")
+    monkeypatch.setenv("ANYCARRIER_PLUGINS", "")
     plugins.reset()
     plugins.register(_Plugin(), "cardboard")
     yield
@@ -56,7 +56,7 @@ def test_no_word_is_answered_with_the_words_and_a_failure(capsys: pytest.Capture
     [
         (["call"], "unknown command 'call' (did you mean 'calls'?)"),
         (["frobnicate"], "unknown command 'frobnicate'\n"),
-        (["calls", "shwo"], "unknown command 'linecard calls shwo' (did you mean 'show'?)"),
+        (["calls", "shwo"], "unknown command 'anycarrier calls shwo' (did you mean 'show'?)"),
     ],
 )
 def test_an_unknown_command_is_named_with_the_near_one(
@@ -92,17 +92,17 @@ def test_every_word_says_what_it_is_for_in_plain_words(word: str, capsys: pytest
 
 def test_every_word_leads_to_a_command() -> None:
     for word in cli.COMMANDS:
-        run = subprocess.run([sys.executable, "-m", "linecard", word, "--help"], capture_output=True, text=True)
+        run = subprocess.run([sys.executable, "-m", "anycarrier", word, "--help"], capture_output=True, text=True)
         assert run.returncode == 0, f"{word}: {run.stderr}"
-        assert f"linecard {word}" in run.stdout
+        assert f"anycarrier {word}" in run.stdout
 
 
 def test_help_imports_no_command_and_no_server() -> None:
-    code = "import sys, linecard.cli; linecard.cli.main(['--help']); print(*sys.modules, sep='\\n', file=sys.stderr)"
+    code = "import sys; from anycarrier.cli import main; main(['--help']); print(*sys.modules, sep='\\n', file=sys.stderr)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(run.stderr.split())
-    assert "linecard.cli" in loaded
-    assert not loaded & {"linecard.demo", "linecard.plugins", "linecard.server", "httpx", "starlette"}
+    assert "anycarrier.cli" in loaded
+    assert not loaded & {"anycarrier.demo", "anycarrier.plugins", "anycarrier.server", "httpx", "starlette"}
 
 
 def test_our_errors_are_one_line_without_a_traceback(
@@ -111,9 +111,9 @@ def test_our_errors_are_one_line_without_a_traceback(
     def fail(argv: list[str]) -> int:
         raise errors.UnknownProvider("acmee", ["acme"])
 
-    monkeypatch.setattr("linecard.cli.providers.main", fail)
+    monkeypatch.setattr("anycarrier.cli.providers.main", fail)
     assert cli.main(["providers"]) == 2
-    assert capsys.readouterr().err.startswith("linecard providers: no provider named 'acmee'")
+    assert capsys.readouterr().err.startswith("anycarrier providers: no provider named 'acmee'")
 
 
 @pytest.mark.usefixtures("cardboard")

@@ -148,7 +148,7 @@ async def test_a_setting_agents_do_not_have_is_named_with_the_near_one_and_all_t
 async def test_an_agent_with_a_number_is_not_deleted(run: Run) -> None:
     await an_agent(run)
     await a_number(run)
-    assert (await run("agents", "rm", "aria", expect=1)).err.startswith("linecard agents: ")
+    assert (await run("agents", "rm", "aria", expect=1)).err.startswith("anycarrier agents: ")
 
 
 # --- keys and rules ---------------------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ async def test_an_agents_key_is_shown_once_works_and_can_be_ended(run: Run) -> N
     listed = await run("keys", "ls")
     assert secret not in listed.out and "aria-" in listed.out
     await run("keys", "revoke", "bot")
-    assert "LINECARD_KEY" in (await run("agents", "ls", "--key", secret, expect=1)).err
+    assert "ANYCARRIER_KEY" in (await run("agents", "ls", "--key", secret, expect=1)).err
     assert "bot" not in (await run("keys", "ls")).out and "revoked" in (await run("keys", "ls", "--all")).out
 
 
@@ -241,7 +241,7 @@ async def test_calls_are_found_by_shortened_ids_agents_and_times(served: Served,
     assert call in (await run("calls", "ls", "--since", "10m", "--agent", "aria")).out
     assert (await run("calls", "ls", "--until", "10m")).out == "No calls.\n"
     assert "in_progress" in (await run("calls", "show", call[5:13])).out
-    assert "linecard calls ls" in (await run("calls", "show", "call_00000000", expect=1)).err
+    assert "anycarrier calls ls" in (await run("calls", "show", "call_00000000", expect=1)).err
     assert "no such call" in (await run("calls", "show", "call_00", expect=1)).err
     assert (await run("calls", "stop", call[:13])).out.startswith(call)
 
@@ -270,17 +270,17 @@ async def test_where_calls_may_not_go_is_a_no(run: Run) -> None:
     number = await a_number(run)
     refused = await run("calls", "dial", number, "+4930901820", expect=1)
     assert "country" in refused.err and "+4930901820" not in refused.err
-    assert "Whoever runs this service can let it through: add DE to LINECARD_ALLOW" in refused.err
+    assert "Whoever runs this service can let it through: add DE to ANYCARRIER_ALLOW" in refused.err
 
 
 # --- whatever the command ---------------------------------------------------------------------------------------------
 
 
 async def test_no_server_is_a_no_with_the_next_step(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LINECARD_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("LINECARD_KEY", ADMIN)
+    monkeypatch.setenv("ANYCARRIER_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("ANYCARRIER_KEY", ADMIN)
     refused = await run("numbers", "ls", expect=1)
-    assert "linecard serve" in refused.err and ADMIN not in refused.err
+    assert "anycarrier serve" in refused.err and ADMIN not in refused.err
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from linecard import cli
-from linecard.cli import completion
+from anycarrier import cli
+from anycarrier.cli import completion
 
 
 def script(shell: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -18,10 +18,11 @@ def script(shell: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def offered(typed: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """What bash offers after ``linecard TYPED...``, by running the script's own function."""
-    (folder / "linecard.bash").write_text(script("bash", capsys))
-    ask = 'source "$1"; shift; COMP_WORDS=(linecard "$@"); COMP_CWORD=$#; _linecard; printf "%s\\n" "${COMPREPLY[@]}"'
-    command = ["bash", "-uc", ask, "bash", str(folder / "linecard.bash"), *typed]
+    """What bash offers after ``anycarrier TYPED...``, by running the script's own function."""
+    (folder / "anycarrier.bash").write_text(script("bash", capsys))
+    ask = 'source "$1"; shift; COMP_WORDS=(anycarrier "$@"); COMP_CWORD=$#; _anycarrier'
+    ask += '; printf "%s\\n" "${COMPREPLY[@]}"'
+    command = ["bash", "-uc", ask, "bash", str(folder / "anycarrier.bash"), *typed]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     assert run.stderr == ""
     return run.stdout.split()

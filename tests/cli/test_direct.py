@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from cli.town import Run
 
-from linecard.numbers import SyncResult
-from linecard.server import seal
-from linecard.server.seal import MasterKeyWrong
-from linecard.server.service import Service
-from linecard.server.settings import Settings
-from linecard.server.store import Store
+from anycarrier.numbers import SyncResult
+from anycarrier.server import seal
+from anycarrier.server.seal import MasterKeyWrong
+from anycarrier.server.service import Service
+from anycarrier.server.settings import Settings
+from anycarrier.server.store import Store
 
 SECRET = "a-token-of-twenty-letters"
 SID = "account_sid=AC00000000000000000000000000000001"
@@ -23,8 +23,8 @@ SID = "account_sid=AC00000000000000000000000000000001"
 
 @pytest.fixture(autouse=True)
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LINECARD_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("LINECARD_URL", "http://127.0.0.1:9")  # nobody: whatever works, works without a server
+    monkeypatch.setenv("ANYCARRIER_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("ANYCARRIER_URL", "http://127.0.0.1:9")  # nobody: whatever works, works without a server
     return tmp_path / "data"
 
 
@@ -91,7 +91,7 @@ async def test_looking_does_not_use_up_the_first_admin_key(run: Run) -> None:
 
 
 async def test_a_call_needs_a_server_and_says_so(run: Run) -> None:
-    assert "linecard serve" in (await run("calls", "dial", "+14155550100", "+12125550123", "--direct", expect=2)).err
+    assert "anycarrier serve" in (await run("calls", "dial", "+14155550100", "+12125550123", "--direct", expect=2)).err
 
 
 async def test_carriers_are_not_pointed_at_an_address_that_was_guessed(
@@ -100,15 +100,15 @@ async def test_carriers_are_not_pointed_at_an_address_that_was_guessed(
     await a_credential(run)
     await run("agents", "add", "Aria", "--handler", "listen", "--direct")
     register = ("numbers", "register", "+14155550100", "--agent", "aria", "--direct")
-    assert "LINECARD_PUBLIC_URL" in (await run(*register, expect=2)).err
-    monkeypatch.setenv("LINECARD_PUBLIC_URL", "https://voice.example.com")
+    assert "ANYCARRIER_PUBLIC_URL" in (await run(*register, expect=2)).err
+    monkeypatch.setenv("ANYCARRIER_PUBLIC_URL", "https://voice.example.com")
     told = []
 
     async def configured(self: object, number: str, *, webhook_url: str, dry_run: bool = False) -> SyncResult:
         told.append(webhook_url)
         return SyncResult(ok=True, message="set")
 
-    monkeypatch.setattr("linecard_twilio.TwilioProvider.configure_number", configured)
+    monkeypatch.setattr("anycarrier_twilio.TwilioProvider.configure_number", configured)
     await run(*register)
     assert told[0].startswith("https://voice.example.com/twilio/crd_")
 
@@ -124,7 +124,7 @@ async def test_doctor_works_on_the_database(run: Run) -> None:
 async def test_an_empty_database_is_brought_to_the_newest_schema_once(run: Run, data: Path) -> None:
     first = (await run("db", "upgrade", "--json")).json
     assert first["before"] is None and first["after"]
-    assert (data / "linecard.db").is_file()
+    assert (data / "anycarrier.db").is_file()
     assert f"is at {first['after']} already" in (await run("db", "upgrade")).out
 
 
@@ -206,14 +206,14 @@ async def test_steps_that_lie_apart_are_not_taken_together(run: Run) -> None:
 
 async def test_a_key_in_the_environment_is_rotated_by_its_owner(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     old = seal.write_key(seal.new_key())
-    monkeypatch.setenv("LINECARD_MASTER_KEY", old)
+    monkeypatch.setenv("ANYCARRIER_MASTER_KEY", old)
     id_ = await a_credential(run)
     assert "--generate" in (await run("rotate-key", expect=2)).err
     new = (await run("rotate-key", "--generate")).out.strip()
     assert len(seal.read_keys(new)[0]) == seal.KEY_BYTES
-    monkeypatch.setenv("LINECARD_MASTER_KEY", f"{new},{old}")
+    monkeypatch.setenv("ANYCARRIER_MASTER_KEY", f"{new},{old}")
     assert "take the old keys out" in (await run("rotate-key", "--finish")).out
-    monkeypatch.setenv("LINECARD_MASTER_KEY", new)
+    monkeypatch.setenv("ANYCARRIER_MASTER_KEY", new)
     assert await stored_secret(id_) == SECRET
 
 

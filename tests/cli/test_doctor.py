@@ -1,4 +1,4 @@
-"""``linecard doctor``: what is well is said to be, what is not is found, and what can be mended is."""
+"""``anycarrier doctor``: what is well is said to be, what is not is found, and what can be mended is."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from cli.town import ADMIN, Run, Served
 
-from linecard.cli import doctor as doctor_module
-from linecard.server.domain import checkup
-from linecard.testing.serving import serve
+from anycarrier.cli import doctor as doctor_module
+from anycarrier.server.domain import checkup
+from anycarrier.testing.serving import serve
 
 OURS = {"twilio": "+14155550100", "telnyx": "+14155550111"}
 
@@ -100,7 +100,7 @@ async def test_a_wrong_key_and_no_server_are_findings(run: Run, served: Served) 
 
 
 async def answers(status: int, echo: bool, told: bytes = b"hello") -> Any:
-    """An app that answers everything alike; ``echo`` like a linecard, with the caller's request id."""
+    """An app that answers everything alike; ``echo`` like an anycarrier, with the caller's request id."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -133,10 +133,10 @@ async def test_an_address_nobody_answers_is_found() -> None:
     assert finding.ok is False and "public URL" in finding.found
 
 
-async def test_what_is_no_linecard_is_not_taken_for_one(run: Run) -> None:
+async def test_what_is_no_anycarrier_is_not_taken_for_one(run: Run) -> None:
     async with serve(await answers(200, False)) as url:
         said = await run("doctor", "--url", url, "--key", "x", expect=1)
-    assert "is no linecard" in said.out
+    assert "is no anycarrier" in said.out
 
 
 async def test_every_number_is_looked_at_once_page_by_page(

@@ -33,7 +33,7 @@ async def test_a_setting_that_is_not_there_and_one_for_the_operator_are_refused(
     refused = await run("engines", "set", "deepgram", "api_kee=x", expect=2)
     assert "deepgram has no such setting (settable: api_key" in refused.err
     refused = await run("engines", "set", "openai", "base_url=http://127.0.0.1:1/v1", expect=2)
-    assert "LINECARD_ENGINES__OPENAI__BASE_URL" in refused.err
+    assert "ANYCARRIER_ENGINES__OPENAI__BASE_URL" in refused.err
 
 
 async def test_an_agent_that_lacks_an_engine_is_warned_of_when_made_and_found_by_the_doctor(run: Run) -> None:

@@ -25,9 +25,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from starlette.applications import Starlette
 
-from linecard.cli import main, progress
-from linecard.cli.credentials import read_secret
-from linecard.testing.serving import listening, serve, url_of
+from anycarrier.cli import main, progress
+from anycarrier.cli.credentials import read_secret
+from anycarrier.testing.serving import listening, serve, url_of
 
 
 class Terminal:
@@ -44,7 +44,7 @@ class Terminal:
 
 
 async def test_a_wrong_setting_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LINECARD_PORT", "many")
+    monkeypatch.setenv("ANYCARRIER_PORT", "many")
     for words in (("agents", "ls"), ("agents", "ls", "--direct"), ("db", "upgrade"), ("rotate-key",)):
         refused = await run(*words, expect=2)
         assert "port" in refused.err and "settings.md" in refused.err
@@ -52,39 +52,39 @@ async def test_a_wrong_setting_is_named(run: Run, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("text", ["port = ", 'allow = "US'])
 async def test_a_settings_file_that_cannot_be_read_is_said_to_be_that(run: Run, tmp_path: Path, text: str) -> None:
-    (tmp_path / "linecard.toml").write_text(text)
+    (tmp_path / "anycarrier.toml").write_text(text)
     assert "not TOML" in (await run("db", "upgrade", expect=2)).err
 
 
-@pytest.mark.parametrize("variable", ["LINECARD_ENGINES", "LINECARD_ENGINES__DEEPGRAM"])
+@pytest.mark.parametrize("variable", ["ANYCARRIER_ENGINES", "ANYCARRIER_ENGINES__DEEPGRAM"])
 async def test_a_table_that_is_no_table_is_named(
     run: Run, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     monkeypatch.setenv(variable, "no json")
     refused = await run("db", "upgrade", expect=2)
-    assert "(LINECARD_ENGINES): must be a table" in refused.err and refused.err.count("\n") == 1
+    assert "(ANYCARRIER_ENGINES): must be a table" in refused.err and refused.err.count("\n") == 1
 
 
 async def test_a_list_that_is_no_list_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LINECARD_ALLOW", "['US', 'DE']")
+    monkeypatch.setenv("ANYCARRIER_ALLOW", "['US', 'DE']")
     refused = await run("db", "upgrade", expect=2)
-    assert "allow (LINECARD_ALLOW): this is no list: write US,+4930" in refused.err
+    assert "allow (ANYCARRIER_ALLOW): this is no list: write US,+4930" in refused.err
 
 
 @pytest.mark.parametrize("words", [("db", "upgrade"), ("agents", "ls", "--direct"), ("rotate-key",)], ids=" ".join)
 async def test_a_database_nobody_runs_is_told_without_its_password(
     run: Run, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
-    monkeypatch.setenv("LINECARD_DATABASE", "postgresql://me:s3cret@127.0.0.1:9/linecard")
+    monkeypatch.setenv("ANYCARRIER_DATABASE", "postgresql://me:s3cret@127.0.0.1:9/anycarrier")
     refused = await run(*words, expect=2)
-    assert "LINECARD_DATABASE" in refused.err and "s3cret" not in refused.err
+    assert "ANYCARRIER_DATABASE" in refused.err and "s3cret" not in refused.err
 
 
 @pytest.mark.parametrize("words", [("db", "upgrade"), ("agents", "ls", "--direct"), ("rotate-key",)], ids=" ".join)
 async def test_a_database_url_that_cannot_be_read_is_told(
     run: Run, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
-    monkeypatch.setenv("LINECARD_DATABASE", "nonsense")
+    monkeypatch.setenv("ANYCARRIER_DATABASE", "nonsense")
     assert "postgresql://user:password@host/name" in (await run(*words, expect=2)).err
 
 
@@ -154,7 +154,7 @@ async def test_a_certificate_that_is_not_trusted_is_said_to_be_that_and_can_be_t
     async with answering(tls) as url:
         refused = await run("agents", "ls", "--url", url, "--key", "k", expect=1)
         assert f"the certificate of {url} is not trusted" in refused.err and "SSL_CERT_FILE" in refused.err
-        assert "linecard serve`" not in refused.err
+        assert "anycarrier serve`" not in refused.err
         monkeypatch.setenv("SSL_CERT_FILE", str(authority))
         await run("agents", "ls", "--url", url, "--key", "k")
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nowhere.pem"))
@@ -177,7 +177,7 @@ async def test_a_request_that_is_cut_off_may_have_been_done(run: Run, monkeypatc
         raise httpx.ReadTimeout("")
 
     monkeypatch.setattr("httpx.AsyncClient.request", broken)
-    monkeypatch.setenv("LINECARD_KEY", "k")
+    monkeypatch.setenv("ANYCARRIER_KEY", "k")
     assert "look before you ask again" in (await run("agents", "add", "Aria", expect=1)).err
     assert sent == ["POST"], "asked once"
     assert "look before" not in (await run("agents", "ls", expect=1)).err
@@ -188,7 +188,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(buffered: str) -> None:
     """Standard output is a pipe whose other end is closed before anything is written."""
     reading, writing = os.pipe()
     os.close(reading)
-    command = [sys.executable, "-m", "linecard", "providers", "--json"]
+    command = [sys.executable, "-m", "anycarrier", "providers", "--json"]
     environment = {**os.environ, "PYTHONUNBUFFERED": buffered}
     try:
         run = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, env=environment)
@@ -199,7 +199,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(buffered: str) -> None:
 
 async def test_an_interrupted_tail_just_ends(served: Served) -> None:
     run = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "linecard", "calls", "tail", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        sys.executable, "-m", "anycarrier", "calls", "tail", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**os.environ},
         # Tests may run in the background of a shell, which has its children ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),

@@ -16,7 +16,7 @@ from server.postgres import binaries, scratch_folder, scratch_postgres
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     if binaries() is None:
-        if os.environ.get("LINECARD_CI") == "1":
+        if os.environ.get("ANYCARRIER_CI") == "1":
             pytest.fail("CI must run these on PostgreSQL too: install postgresql")
         pytest.skip("no PostgreSQL on this machine: apt-get install postgresql")
     with scratch_folder() as folder, scratch_postgres(folder) as url:
@@ -29,7 +29,7 @@ async def database(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     connection = await asyncpg.connect(f"{server}/postgres")
     await connection.execute(f'CREATE DATABASE "{name}"')
     await connection.close()
-    monkeypatch.setenv("LINECARD_DATABASE", f"{server}/{name}")
+    monkeypatch.setenv("ANYCARRIER_DATABASE", f"{server}/{name}")
     return f"{server}/{name}"
 
 
@@ -44,7 +44,7 @@ async def test_the_schema_is_made_and_secrets_change_their_key(run: Run, databas
 
 
 async def test_two_upgrades_at_once_are_one(run: Run, database: str) -> None:
-    from linecard import cli
+    from anycarrier import cli
 
     codes = await asyncio.gather(*(asyncio.to_thread(cli.main, ["db", "upgrade", "--json"]) for _ in range(2)))
     assert codes == [0, 0]
@@ -55,10 +55,10 @@ async def test_two_upgrades_at_once_are_one(run: Run, database: str) -> None:
 async def test_a_database_or_user_that_is_not_there_is_said_to_be_that(
     run: Run, server: str, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
-    monkeypatch.setenv("LINECARD_DATABASE", f"{server}/calls_of_nobody")
+    monkeypatch.setenv("ANYCARRIER_DATABASE", f"{server}/calls_of_nobody")
     refused = await run(*words, expect=2)
     assert "there is no database calls_of_nobody there: create it" in refused.err
     stranger = f"postgresql://nobody_at_all:s3cret@{server.rpartition('@')[2]}/postgres"
-    monkeypatch.setenv("LINECARD_DATABASE", stranger)
+    monkeypatch.setenv("ANYCARRIER_DATABASE", stranger)
     refused = await run(*words, expect=2)
     assert "does not accept this user" in refused.err and "s3cret" not in refused.err

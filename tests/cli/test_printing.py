@@ -11,16 +11,16 @@ from typing import Any
 import httpx
 import pytest
 
-from linecard.cli import words
-from linecard.cli.address import checked, find_address
-from linecard.cli.client import Refused, read
-from linecard.cli.naming import NotFound, digits, pick, spelled
-from linecard.cli.progress import working
-from linecard.cli.table import Column, clean, columns_of, show_one, show_rows, table, text
-from linecard.cli.tail import SAID, line_of
-from linecard.cli.typed import pair, phone_number, text_pair, timestamp
-from linecard.errors import ConfigurationError
-from linecard.server.domain.checkup import skew_of
+from anycarrier.cli import words
+from anycarrier.cli.address import checked, find_address
+from anycarrier.cli.client import Refused, read
+from anycarrier.cli.naming import NotFound, digits, pick, spelled
+from anycarrier.cli.progress import working
+from anycarrier.cli.table import Column, clean, columns_of, show_one, show_rows, table, text
+from anycarrier.cli.tail import SAID, line_of
+from anycarrier.cli.typed import pair, phone_number, text_pair, timestamp
+from anycarrier.errors import ConfigurationError
+from anycarrier.server.domain.checkup import skew_of
 
 JSON = Namespace(json=True)
 PLAIN = Namespace(json=False)
@@ -96,7 +96,7 @@ def test_without_a_terminal_nothing_is_coloured_or_shortened(capsys: pytest.Capt
 def test_what_was_left_out_is_said_beside_the_table(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("linecard.cli.table.terminal_width", lambda: 60)
+    monkeypatch.setattr("anycarrier.cli.table.terminal_width", lambda: 60)
     show_rows(PLAIN, CALLS, COLUMNS)
     assert capsys.readouterr().err == "(N, WHY left out: --wide shows all)\n"
     show_rows(Namespace(json=False, wide=True), CALLS, COLUMNS)
@@ -285,15 +285,15 @@ def test_what_is_no_origin_is_refused_without_repeating_it(url: str) -> None:
 
 
 def test_the_command_line_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LINECARD_URL", "https://a.example.com")
-    monkeypatch.setenv("LINECARD_KEY", "from-the-environment")
+    monkeypatch.setenv("ANYCARRIER_URL", "https://a.example.com")
+    monkeypatch.setenv("ANYCARRIER_KEY", "from-the-environment")
     assert find_address().url == "https://a.example.com"
     assert find_address("https://b.example.com", "typed").key == "typed"
 
 
 def test_the_local_servers_key_is_offered_to_the_local_server_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LINECARD_ADMIN_KEY", "of-this-machine")
-    monkeypatch.setenv("LINECARD_PORT", "9090")
+    monkeypatch.setenv("ANYCARRIER_ADMIN_KEY", "of-this-machine")
+    monkeypatch.setenv("ANYCARRIER_PORT", "9090")
     here = find_address()
     assert (here.url, here.key) == ("http://127.0.0.1:9090", "of-this-machine")
     assert find_address("http://127.0.0.1:9090/").key == "of-this-machine"
@@ -321,7 +321,7 @@ def test_complaints_name_their_places() -> None:
 def test_a_refusal_is_one_line_with_the_next_step() -> None:
     busy = refusal(429, {"detail": "too many calls", "code": "rate_limited"}, **{"Retry-After": "7"})
     assert (str(busy), busy.code, busy.exit_code) == ("too many calls. Try again in 7 s", "rate_limited", 1)
-    assert "LINECARD_KEY" in str(refusal(401, {"detail": "give a key"}))
+    assert "ANYCARRIER_KEY" in str(refusal(401, {"detail": "give a key"}))
     assert "(request r1)" in str(refusal(500, {"detail": "oops", "request_id": "r1"}))
     blocked = {"detail": {"error": "recipient_blocked", "reason": "blocked by a contact rule"}}
     assert str(refusal(403, blocked)) == "recipient_blocked: blocked by a contact rule"
@@ -330,7 +330,7 @@ def test_a_refusal_is_one_line_with_the_next_step() -> None:
 def test_an_answer_that_is_no_json_is_still_an_answer() -> None:
     with pytest.raises(Refused, match="the server answered 502"):
         read(httpx.Response(502, text="<html>bad gateway</html>"))
-    with pytest.raises(Refused, match="is it a linecard"):
+    with pytest.raises(Refused, match="is it an anycarrier server"):
         read(httpx.Response(200, text="<html>welcome</html>"))
     assert read(httpx.Response(204)) is None
 

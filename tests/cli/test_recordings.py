@@ -1,4 +1,4 @@
-"""``linecard recordings``: listed, saved whole, played by what is there."""
+"""``anycarrier recordings``: listed, saved whole, played by what is there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cli.town import Run, Served
 
-from linecard.cli import recordings
+from anycarrier.cli import recordings
 
 OURS = "+14155550100"
 SOMEBODY = "+12125550123"
@@ -68,7 +68,7 @@ async def test_recorded_calls_are_listed_saved_and_played(
 
     monkeypatch.setattr(recordings.shutil, "which", lambda name: None)
     missing = (await run("recordings", "play", short, expect=1)).err
-    assert "aplay" in missing and f"linecard recordings save {recorded}" in missing
+    assert "aplay" in missing and f"anycarrier recordings save {recorded}" in missing
 
 
 async def test_a_call_without_a_recording_is_a_no(served: Served, run: Run) -> None:

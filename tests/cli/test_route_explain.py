@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from cli.town import Run, Served
 
-from linecard.errors import LinecardError
-from linecard.events import IncomingCall
-from linecard.registry import Line
-from linecard.routing import Answer, Forward, LeaveRinging, Reject, Route
+from anycarrier.errors import AnycarrierError
+from anycarrier.events import IncomingCall
+from anycarrier.registry import Line
+from anycarrier.routing import Answer, Forward, LeaveRinging, Reject, Route
 
 OURS = "+14155550100"
 SOMEBODY = "+12125550123"
@@ -162,5 +162,5 @@ async def test_an_inactive_number_says_what_the_carrier_said(served: Served, run
 async def _line(desk: Desk) -> Any:
     line = await desk.served.service.store.lines.by_number(OURS)
     if line is None:
-        raise LinecardError("the number is gone")
+        raise AnycarrierError("the number is gone")
     return line

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from cli.town import CARRIERS, OURS, SOMEBODY, Run, Served, a_number, an_agent, eventually
 
-from linecard.server import sandbox_api
+from anycarrier.server import sandbox_api
 
 
 async def test_tail_follows_a_call_to_its_end(served: Served, run: Run) -> None:
@@ -53,7 +53,7 @@ async def test_what_is_said_is_printed_while_the_call_goes_on(served: Served, ru
 
 
 async def test_tail_of_everything_tells_what_is_said_from_then_on(served: Served) -> None:
-    from linecard.cli import tail
+    from anycarrier.cli import tail
 
     async with served.client() as client:
         agent = await client.post("/v1/agents", {"name": "Aria", "handler": "listen"})
@@ -79,7 +79,7 @@ async def test_tail_of_everything_tells_what_is_said_from_then_on(served: Served
 
 
 async def test_tail_of_everything_tells_of_calls_that_come(served: Served, run: Run) -> None:
-    from linecard.cli import tail
+    from anycarrier.cli import tail
 
     await an_agent(run)
     number = await a_number(run)

@@ -1,4 +1,4 @@
-"""``linecard webhooks`` and ``linecard usage``, against a receiver on this machine."""
+"""``anycarrier webhooks`` and ``anycarrier usage``, against a receiver on this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from linecard.testing.serving import serve
+from anycarrier.testing.serving import serve
 
 OURS = "+14155550100"
 SOMEBODY = "+12125550123"

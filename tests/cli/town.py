@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from linecard.cli.address import Address
-from linecard.cli.client import Client, remote_client
-from linecard.server.service import Service
-from linecard.server.store.models import CallRow
-from linecard.testing.far_end import FarEnd
+from anycarrier.cli.address import Address
+from anycarrier.cli.client import Client, remote_client
+from anycarrier.server.service import Service
+from anycarrier.server.store.models import CallRow
+from anycarrier.testing.far_end import FarEnd
 
 CARRIERS = ["twilio", "telnyx"]
 OURS = {"twilio": "+14155550100", "telnyx": "+14155550111"}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fake_carriers import CommandProvider, FakeCredential, InlineProvider, MemoryTransport, Plugin, TrunkProvider
 
-from linecard import (
+from anycarrier import (
     AudioReceived,
     Call,
     CallStatus,
@@ -109,7 +109,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Any, ...]]:
 
 @pytest.fixture
 def fake_plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("LINECARD_PLUGINS", "")
+    monkeypatch.setenv("ANYCARRIER_PLUGINS", "")
     plugins.reset()
     plugins.register(Plugin(), "fakes")
     for provider in (InlineProvider, CommandProvider, TrunkProvider):

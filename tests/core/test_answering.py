@@ -11,11 +11,11 @@ from core.conftest import CALLER, OURS
 from fake_carriers import CommandProvider, FakeCredential, InlineProvider
 from virtual_time import virtually
 
-from linecard import Call, CallStatus, Direction, EndReason, IncomingCall, WebhookReply, incoming
-from linecard.audio import PCMU_8K
-from linecard.callbook import MemoryCallBook
-from linecard.calls import StreamTarget
-from linecard.errors import LinecardError, ProviderError, ProviderUnavailable, RateLimited, RequestRejected
+from anycarrier import Call, CallStatus, Direction, EndReason, IncomingCall, WebhookReply, incoming
+from anycarrier.audio import PCMU_8K
+from anycarrier.callbook import MemoryCallBook
+from anycarrier.calls import StreamTarget
+from anycarrier.errors import AnycarrierError, ProviderError, ProviderUnavailable, RateLimited, RequestRejected
 
 DOWN = ProviderUnavailable("p", "answer", "down")
 NO = RequestRejected("p", "answer", "the call is answered", status=422)
@@ -119,4 +119,4 @@ def test_a_refusal_may_be_due_to_an_earlier_answer_that_was_heard(meanwhile: dic
 
 def test_what_is_no_trouble_of_the_moment_is_not_tried_again() -> None:
     for problem in (NO, ProviderError("p", "answer", "odd")):
-        assert isinstance(problem, LinecardError) and answer([problem, None]) == (problem, [0.0])
+        assert isinstance(problem, AnycarrierError) and answer([problem, None]) == (problem, [0.0])

@@ -13,9 +13,9 @@ from starlette.routing import Mount
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from linecard import AudioReceived, Exchange, MediaSession, MemoryNumberRegistry, Policy
-from linecard.asgi import create_app, lifespan
-from linecard.testing.serving import serve
+from anycarrier import AudioReceived, Exchange, MediaSession, MemoryNumberRegistry, Policy
+from anycarrier.asgi import create_app, lifespan
+from anycarrier.testing.serving import serve
 
 OURS, CALLER = "+14155550101", "+12125550102"
 
@@ -102,7 +102,7 @@ async def test_a_huge_webhook_is_refused_unread(served: tuple[Exchange, str]) ->
 async def test_a_socket_that_never_says_whose_call_it_is_is_closed(
     served: tuple[Exchange, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("linecard.media.START_TIMEOUT", 0.05)
+    monkeypatch.setattr("anycarrier.media.START_TIMEOUT", 0.05)
     url = f"ws{served[1].removeprefix('http')}/media/" + (await post(served[1], ringing())).text.rpartition("/")[2]
     async with connect(url) as socket:
         with pytest.raises(websockets.ConnectionClosed):
@@ -139,7 +139,7 @@ async def test_a_mounted_app_starts_at_its_first_request_and_says_so_once(
         assert exchange.started and asked == ["on_startup"]
     assert any(reply.text.startswith("wss://") for reply in replies), "the number was assigned before it was asked for"
     warnings = [record.getMessage() for record in caplog.records if "lifespan was not run" in record.getMessage()]
-    assert len(warnings) == 1 and "linecard.asgi.lifespan" in warnings[0]
+    assert len(warnings) == 1 and "anycarrier.asgi.lifespan" in warnings[0]
 
 
 async def test_the_outer_apps_lifespan_starts_and_stops_the_exchange(

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from linecard import audio
+from anycarrier import audio
 
 EVERY_CODE = bytes(range(256))
 # Decision values between segments, tables 2a (mu-law, 14 bits) and 1a (A-law, 13 bits), by the level below.

@@ -11,7 +11,7 @@ from itertools import pairwise, product
 
 import pytest
 
-from linecard.audio import (
+from anycarrier.audio import (
     L16_8K,
     L16_16K,
     PCM16_8K,
@@ -26,7 +26,7 @@ from linecard.audio import (
     silence,
     swap16,
 )
-from linecard.resampling import Engine
+from anycarrier.resampling import Engine
 
 PAIRS = [(8000, 16000), (16000, 8000), (22050, 8000), (24000, 8000), (8000, 24000), (48000, 8000), (8000, 11025)]
 
@@ -211,9 +211,9 @@ def test_silence_stays_silent_through_every_format() -> None:
         assert max(map(abs, heard)) <= 12  # A-law has no zero: its silence is an 8
 
 
-def test_importing_linecard_audio_loads_neither_numpy_nor_soxr() -> None:
+def test_importing_anycarrier_audio_loads_neither_numpy_nor_soxr() -> None:
     code = (
-        "import sys, linecard.audio, linecard.tones, linecard.wav;"
+        "import sys, anycarrier.audio, anycarrier.tones, anycarrier.wav;"
         "print(sorted({'numpy', 'soxr'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from linecard.audio import PCM16_8K, PCMU_8K, AudioFormat
-from linecard.wav import WavWriter, read_wav, repair_wav, wav_bytes
+from anycarrier.audio import PCM16_8K, PCMU_8K, AudioFormat
+from anycarrier.wav import WavWriter, read_wav, repair_wav, wav_bytes
 
 
 def test_what_is_written_is_read_by_the_standard_library(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_a_process_killed_while_writing_leaves_every_whole_second(tmp_path: Path
     code = textwrap.dedent(
         """
         import os, signal, sys
-        from linecard.wav import WavWriter
+        from anycarrier.wav import WavWriter
         wav = WavWriter(sys.argv[1])
         for _ in range(175):
             wav.write(bytes([1, 0]) * 160)

@@ -7,10 +7,17 @@ from dataclasses import replace
 
 import pytest
 
-from linecard import Call, CallStatus, EndReason
-from linecard.call_phases import RING_TIME, RULES, Phase, is_gone, longer, phase_of, table
-from linecard.calls import TransferStatus
-from linecard.errors import LinecardError, NotFound, NumberRejected, ProviderUnavailable, RateLimited, RequestRejected
+from anycarrier import Call, CallStatus, EndReason
+from anycarrier.call_phases import RING_TIME, RULES, Phase, is_gone, longer, phase_of, table
+from anycarrier.calls import TransferStatus
+from anycarrier.errors import (
+    AnycarrierError,
+    NotFound,
+    NumberRejected,
+    ProviderUnavailable,
+    RateLimited,
+    RequestRejected,
+)
 
 
 def test_every_phase_has_a_rule_with_a_bound_but_a_call_that_talks() -> None:
@@ -59,7 +66,7 @@ def test_times_are_printed_in_the_largest_unit_that_is_whole_and_more_than_one(m
     for phase, seconds in zip(Phase, (0.5, 60, 119, 120, 121, 3600, 7200, 7260, 90), strict=False):
         rules[phase] = replace(RULES[Phase.OFFERED], ask_after=seconds)
     rules.pop(Phase.UNCONFIRMED)
-    monkeypatch.setattr("linecard.call_phases.RULES", rules)
+    monkeypatch.setattr("anycarrier.call_phases.RULES", rules)
     printed = [row.split("|")[2].strip() for row in table().splitlines()[2:]]
     assert printed == ["60 s", "119 s", "2 min", "121 s", "60 min", "2 h", "121 min", "90 s"]
 
@@ -78,11 +85,11 @@ def test_times_are_printed_in_the_largest_unit_that_is_whole_and_more_than_one(m
         (RequestRejected("p", "o"), False),
         (ProviderUnavailable("p", "o", status=404), False),
         (RateLimited("p", "o"), False),
-        (LinecardError("of ours"), False),
+        (AnycarrierError("of ours"), False),
     ],
     ids=lambda given: getattr(given, "status", None) or type(given).__name__,
 )
-def test_only_a_refusal_says_that_a_call_is_gone(problem: LinecardError, gone: bool) -> None:
+def test_only_a_refusal_says_that_a_call_is_gone(problem: AnycarrierError, gone: bool) -> None:
     assert is_gone(problem) is gone
 
 

@@ -15,7 +15,7 @@ import pytest
 from fake_carriers import CommandProvider, FakeCredential, InlineProvider, MemoryTransport, Plugin
 from virtual_time import virtually
 
-from linecard import (
+from anycarrier import (
     Answer,
     Call,
     CallEvent,
@@ -37,9 +37,9 @@ from linecard import (
     incoming,
     plugins,
 )
-from linecard.call_phases import QUEUED_AT_CARRIER, RULES, Phase
-from linecard.callbook import MemoryCallBook
-from linecard.errors import (
+from anycarrier.call_phases import QUEUED_AT_CARRIER, RULES, Phase
+from anycarrier.callbook import MemoryCallBook
+from anycarrier.errors import (
     LimitReached,
     NotFound,
     ProviderUnavailable,
@@ -47,7 +47,7 @@ from linecard.errors import (
     RequestRejected,
     TicketRefused,
 )
-from linecard.tickets import TicketOffice
+from anycarrier.tickets import TicketOffice
 
 OURS, CALLER = "+14155550101", "+12125550102"
 DOWN = ProviderUnavailable("asked", "anything", "down", status=503)
@@ -92,13 +92,13 @@ class Asked(CommandProvider):
 
 class AskedPlugin:
     @hookimpl
-    def linecard_providers(self) -> list[type[Provider]]:
+    def anycarrier_providers(self) -> list[type[Provider]]:
         return [Asked]
 
 
 @pytest.fixture(autouse=True)
 def carriers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("LINECARD_PLUGINS", "")
+    monkeypatch.setenv("ANYCARRIER_PLUGINS", "")
     plugins.reset()
     plugins.register(Plugin(), "fakes")
     plugins.register(AskedPlugin(), "asked")

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from scripted_calls import DEAD, ME, T0, Desk, Scripted, asked, both, done, exactly, hung_up, until
 
-from linecard import CallStatus, EndReason
-from linecard.call_phases import QUEUED_AT_CARRIER, RETRY, RING_GRACE, RING_TIME, Phase
-from linecard.calls import TransferStatus
-from linecard.errors import UnknownCall
+from anycarrier import CallStatus, EndReason
+from anycarrier.call_phases import QUEUED_AT_CARRIER, RETRY, RING_GRACE, RING_TIME, Phase
+from anycarrier.calls import TransferStatus
+from anycarrier.errors import UnknownCall
 
 OUTBOUND = {"direction": "outbound", "owner": DEAD}
 

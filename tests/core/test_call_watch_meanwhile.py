@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from scripted_calls import DOWN, Desk, Scripted, asked, both, done, exactly, until
 
-from linecard import Call, CallStatus, EndReason
-from linecard.call_phases import RING_TIME, Phase
-from linecard.call_watch import AT_ONCE, BOOK_RETRY
-from linecard.calls import TransferStatus
+from anycarrier import Call, CallStatus, EndReason
+from anycarrier.call_phases import RING_TIME, Phase
+from anycarrier.call_watch import AT_ONCE, BOOK_RETRY
+from anycarrier.calls import TransferStatus
 
 # --- what comes between ----------------------------------------------------------------------------------------------
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from scripted_calls import DOWN, GONE, T0, Desk, Scripted, asked, both, done, exactly, hung_up, repeated, until
 
-from linecard import CallStatus, EndReason
-from linecard.call_phases import AGAIN, HANG_UP_LATER, QUEUED_AT_CARRIER, RETRY, RING_TIME, RULES, STILL_UP, Phase
-from linecard.errors import RateLimited
+from anycarrier import CallStatus, EndReason
+from anycarrier.call_phases import AGAIN, HANG_UP_LATER, QUEUED_AT_CARRIER, RETRY, RING_TIME, RULES, STILL_UP, Phase
+from anycarrier.errors import RateLimited
 
 # --- each phase in turn ----------------------------------------------------------------------------------------------
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 from core.conftest import CALLER, OURS, dialled
 
-from linecard import Call, CallStatus, Direction, Exchange
-from linecard.callbook import MemoryCallBook
-from linecard.errors import UnknownCall
+from anycarrier import Call, CallStatus, Direction, Exchange
+from anycarrier.callbook import MemoryCallBook
+from anycarrier.errors import UnknownCall
 
 
 def made(reference: str, call_id: str = "", status: CallStatus = CallStatus.RINGING) -> Call:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linecard import Call, CallStatus, Direction, EndReason
-from linecard.calls import ANSWERED_REASONS, TransferStatus, advance, advance_transfer
+from anycarrier import Call, CallStatus, Direction, EndReason
+from anycarrier.calls import ANSWERED_REASONS, TransferStatus, advance, advance_transfer
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -13,8 +13,8 @@ from pydantic import SecretStr
 from vcr.errors import CannotOverwriteExistingCassetteException
 from vcr.request import Request
 
-from linecard.credentials import Credential
-from linecard.testing.cassettes import (
+from anycarrier.credentials import Credential
+from anycarrier.testing.cassettes import (
     Provenance,
     files,
     find,
@@ -25,8 +25,8 @@ from linecard.testing.cassettes import (
     same_request,
     shipped,
 )
-from linecard.testing.scrub import Scrubber, findings, scan
-from linecard.testing.serving import serve
+from anycarrier.testing.scrub import Scrubber, findings, scan
+from anycarrier.testing.serving import serve
 
 # Not in one piece: no test holds a number that somebody may answer.
 DIGITS = "1415555" + "2671"
@@ -225,9 +225,9 @@ def test_a_cassette_of_ones_own_goes_before_the_one_shipped(tmp_path: Path) -> N
         find("nobody/rest/nothing", ".yaml", tmp_path)
 
 
-def test_the_plugin_itself_imports_nothing_of_linecard() -> None:
-    code = "import sys, linecard.testing.plugin; print(*sys.modules)"
+def test_the_plugin_itself_imports_nothing_of_anycarrier() -> None:
+    code = "import sys, anycarrier.testing.plugin; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     loaded = set(run.stdout.split())
-    assert not loaded & {"vcr", "yaml", "starlette", "httpx", "linecard.exchange", "linecard.plugins"}
-    assert {name for name in loaded if name.startswith("linecard.testing.")} == {"linecard.testing.plugin"}
+    assert not loaded & {"vcr", "yaml", "starlette", "httpx", "anycarrier.exchange", "anycarrier.plugins"}
+    assert {name for name in loaded if name.startswith("anycarrier.testing.")} == {"anycarrier.testing.plugin"}

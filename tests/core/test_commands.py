@@ -8,7 +8,7 @@ import pytest
 from core.conftest import CALLER, OURS, connect, dialled, echo, logged, post, ring, ticket_in
 from fake_carriers import CommandProvider, FakeCredential, InlineProvider, TrunkProvider
 
-from linecard import (
+from anycarrier import (
     Call,
     CallStatus,
     EndReason,
@@ -17,13 +17,13 @@ from linecard import (
     MemoryNumberRegistry,
     Policy,
 )
-from linecard.errors import (
+from anycarrier.errors import (
+    AnycarrierError,
     ConfigurationError,
     DestinationNotAllowed,
-    LinecardError,
     UnknownCall,
 )
-from linecard.exchange import CARRIER_GRACE
+from anycarrier.exchange import CARRIER_GRACE
 
 ANOTHER = "+14155550102"
 
@@ -140,10 +140,10 @@ async def test_a_guard_may_forbid_a_transfer_the_policy_allows(
 
     async def guard(call: Call, to: str) -> None:
         guarded.append((call.reference, to))
-        raise LinecardError("not to that one")
+        raise AnycarrierError("not to that one")
 
     exchange.transfer_guard = guard
-    with pytest.raises(LinecardError, match="not to that one"):
+    with pytest.raises(AnycarrierError, match="not to that one"):
         await exchange.transfer(call, "+13105550130")
     known = await exchange.calls.get(call.reference)
     assert guarded == [(call.reference, "+13105550130")] and "transfer" not in asked

@@ -18,17 +18,17 @@ import pytest
 import vcr.cassette  # noqa: F401
 import yaml  # noqa: F401
 
-import linecard.testing.conformance  # noqa: F401
-from linecard import plugins
-from linecard.testing.cassettes import files, provenance_of
-from linecard.testing.named import sandbox_type
-from linecard.testing.record import record_live
-from linecard.testing.scrub import scan
-from linecard.testing.serving import serve_sandbox
+import anycarrier.testing.conformance  # noqa: F401
+from anycarrier import plugins
+from anycarrier.testing.cassettes import files, provenance_of
+from anycarrier.testing.named import sandbox_type
+from anycarrier.testing.record import record_live
+from anycarrier.testing.scrub import scan
+from anycarrier.testing.serving import serve_sandbox
 
 pytest_plugins = ["pytester"]
 
-ACME = Path(__file__).resolve().parents[2] / "docs" / "examples" / "linecard-acme"
+ACME = Path(__file__).resolve().parents[2] / "docs" / "examples" / "anycarrier-acme"
 
 HEAD = '''
 import hmac, json
@@ -37,16 +37,16 @@ from dataclasses import replace
 from pathlib import Path
 import httpx
 from pydantic import field_validator
-from linecard import plugins
-from linecard.calls import Call, CallStatus, Direction
-from linecard.credentials import Credential
-from linecard.errors import *
-from linecard.events import *
-from linecard.hookspecs import hookimpl
-from linecard.testing.conformance import ProviderConformance
-from linecard.webhooks import WebhookReply
-import linecard_acme
-from linecard_acme import AcmeCredential, AcmeProvider, AcmeSerializer
+from anycarrier import plugins
+from anycarrier.calls import Call, CallStatus, Direction
+from anycarrier.credentials import Credential
+from anycarrier.errors import *
+from anycarrier.events import *
+from anycarrier.hookspecs import hookimpl
+from anycarrier.testing.conformance import ProviderConformance
+from anycarrier.webhooks import WebhookReply
+import anycarrier_acme
+from anycarrier_acme import AcmeCredential, AcmeProvider, AcmeSerializer
 
 KEPT = []
 
@@ -56,7 +56,7 @@ TAIL = '''
 
 class Plugin:
     @hookimpl
-    def linecard_providers(self):
+    def anycarrier_providers(self):
         return [Defective]
 
 plugins._host = plugins.PluginHost()
@@ -475,12 +475,12 @@ def test_a_cassette_with_something_real_or_no_origin_is_a_failure(
 def test_recording_without_an_account_stops_at_once_and_says_what_it_needs(
     run_kit, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("LINECARD_LIVE_ACME", raising=False)
+    monkeypatch.delenv("ANYCARRIER_LIVE_ACME", raising=False)
     before = (pytester.path / "cassettes" / "rest" / "dial.yaml").read_text()
     pytester.makepyfile(HEAD + SOUND + TAIL)
     result = pytester.runpytest_inprocess("-q", "-p", "no:cacheprovider", "-W", "ignore", "--record")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert "LINECARD_LIVE_ACME must be JSON with credential, from, to" in result.stdout.str() + result.stderr.str()
+    assert "ANYCARRIER_LIVE_ACME must be JSON with credential, from, to" in result.stdout.str() + result.stderr.str()
     assert (pytester.path / "cassettes" / "rest" / "dial.yaml").read_text() == before
 
 
@@ -488,10 +488,10 @@ async def test_recording_from_a_live_account_scrubs_and_says_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The account is acme's sandbox, reached as a live one would be."""
-    import linecard_acme as acme
+    import anycarrier_acme as acme
 
     real = "+1415555" + "2671"
-    with pytest.raises(LookupError, match="LINECARD_LIVE_ACME must be JSON with credential"):
+    with pytest.raises(LookupError, match="ANYCARRIER_LIVE_ACME must be JSON with credential"):
         await record_live(acme.AcmeProvider, tmp_path)
     async with serve_sandbox(sandbox_type("acme")) as sandbox:
         sandbox.add_number(real)
@@ -502,7 +502,7 @@ async def test_recording_from_a_live_account_scrubs_and_says_recorded(
             "webhook_url": "https://mine.example/hooks/acme",
             "media_url": "wss://mine.example/media/acme-live-ticket",
         }
-        monkeypatch.setenv("LINECARD_LIVE_ACME", json.dumps(facts))
+        monkeypatch.setenv("ANYCARRIER_LIVE_ACME", json.dumps(facts))
         done = await asyncio.wait_for(record_live(acme.AcmeProvider, tmp_path, patience=0), 20)
         dials = [asked for asked in sandbox.requests if asked.method == "POST"]
     assert len(dials) == 1, "it rings once, and what costs money for good is left out"

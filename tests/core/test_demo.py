@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from linecard import demo
-from linecard.demo import echo, spoken
+from anycarrier import demo
+from anycarrier.demo import echo, spoken
 
 GOOD = echo.Shown("c", "inbound", "a", "ended", "user_hangup", 3.7, 3.66, 3.66, True, 3.66, True)
 

@@ -10,7 +10,7 @@ import pytest
 from core.conftest import CALLER, OURS, connect, dialled, echo, logged, post, until_sent
 from fake_carriers import InlineProvider
 
-from linecard import (
+from anycarrier import (
     AudioFormat,
     Call,
     CallStatus,
@@ -19,8 +19,8 @@ from linecard import (
     Line,
     Policy,
 )
-from linecard.call_phases import QUEUED_AT_CARRIER
-from linecard.errors import (
+from anycarrier.call_phases import QUEUED_AT_CARRIER
+from anycarrier.errors import (
     AuthenticationFailed,
     CallUnconfirmed,
     DestinationNotAllowed,
@@ -37,8 +37,8 @@ from linecard.errors import (
     UnknownAgent,
     UnsupportedOperation,
 )
-from linecard.exchange import CARRIER_GRACE
-from linecard.tickets import TicketOffice
+from anycarrier.exchange import CARRIER_GRACE
+from anycarrier.tickets import TicketOffice
 
 ANOTHER = "+14155550102"
 

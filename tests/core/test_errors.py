@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from linecard import errors
-from linecard.numbers import e164
-from linecard.redaction import mask_number, redact
+from anycarrier import errors
+from anycarrier.numbers import e164
+from anycarrier.redaction import mask_number, redact
 
 
 def test_a_provider_error_reads_as_a_sentence_with_a_next_step() -> None:
@@ -90,10 +90,10 @@ def test_a_message_is_for_anybody_and_what_to_program_is_a_note() -> None:
     assert "exchange" not in str(errors.ProviderUnavailable("acme", "dial"))
 
 
-def test_every_error_is_a_linecard_error_and_in_the_drawn_tree() -> None:
+def test_every_error_is_a_anycarrier_error_and_in_the_drawn_tree() -> None:
     drawn = errors.__doc__ or ""
     classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, Exception)]
-    assert all(issubclass(c, errors.LinecardError) and c.__name__ in drawn for c in classes)
+    assert all(issubclass(c, errors.AnycarrierError) and c.__name__ in drawn for c in classes)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from core.conftest import CALLER, OURS, connect, echo, post, ring, ticket_in, until_sent
 from fake_carriers import CommandProvider, InlineProvider, MemoryTransport, TrunkProvider
 
-from linecard import (
+from anycarrier import (
     Call,
     CallStatus,
     EndReason,
@@ -20,8 +20,8 @@ from linecard import (
     WebhookRequest,
     incoming,
 )
-from linecard.agent import AgentCall, Agents
-from linecard.errors import (
+from anycarrier.agent import AgentCall, Agents
+from anycarrier.errors import (
     ConfigurationError,
     ProviderUnavailable,
     SpeechNotReady,

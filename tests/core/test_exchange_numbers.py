@@ -8,14 +8,14 @@ import pytest
 from core.conftest import OURS, echo, logged
 from fake_carriers import CommandProvider, FakeCredential, InlineProvider
 
-from linecard import (
+from anycarrier import (
     Exchange,
     Line,
     NumberQuery,
     PendingOrder,
     SyncResult,
 )
-from linecard.errors import (
+from anycarrier.errors import (
     AuthenticationFailed,
     InvalidNumber,
     NotFound,
@@ -29,7 +29,7 @@ from linecard.errors import (
     UnknownCredential,
     UnsupportedOperation,
 )
-from linecard.provider import Capability
+from anycarrier.provider import Capability
 
 ANOTHER = "+14155550102"
 

@@ -9,7 +9,7 @@ import pytest
 from core.conftest import CALLER, OURS, connect, echo, post, ring, ticket_in
 from fake_carriers import CommandProvider, InlineProvider
 
-from linecard import (
+from anycarrier import (
     Answer,
     Call,
     CallEvent,
@@ -28,10 +28,10 @@ from linecard import (
     incoming,
     plugins,
 )
-from linecard.errors import CallUnconfirmed, ProviderUnavailable, RequestRejected
-from linecard.events import StreamProgress
-from linecard.media import ExchangeDesk
-from linecard.registry import Line
+from anycarrier.errors import CallUnconfirmed, ProviderUnavailable, RequestRejected
+from anycarrier.events import StreamProgress
+from anycarrier.media import ExchangeDesk
+from anycarrier.registry import Line
 
 
 async def rung(exchange: Exchange, **fields: Any) -> Call:
@@ -398,7 +398,7 @@ class Observes:
         self.seen: list[tuple[CallEvent, Line | None]] = []
 
     @hookimpl
-    def linecard_call_event(self, event: CallEvent, line: Line | None) -> None:
+    def anycarrier_call_event(self, event: CallEvent, line: Line | None) -> None:
         self.seen.append((event, line))
 
 

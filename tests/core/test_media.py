@@ -8,8 +8,8 @@ import pytest
 from core.conftest import CALLER, OURS, connect, echo, post, ring, ticket_in
 from fake_carriers import InlineProvider, MemoryTransport
 
-from linecard import AudioFormat, Call, CallEvent, CallProgress, CallStatus, EndReason, Exchange, MediaSession, media
-from linecard.errors import ProviderUnavailable, StreamNotOpen, TicketRefused
+from anycarrier import AudioFormat, Call, CallEvent, CallProgress, CallStatus, EndReason, Exchange, MediaSession, media
+from anycarrier.errors import ProviderUnavailable, StreamNotOpen, TicketRefused
 
 
 class Talks:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from phonenumbers import PhoneNumberType
 
-from linecard.numbering_plan import Reach, beginning, calling_code, is_premium_range, premium_range, reach
+from anycarrier.numbering_plan import Reach, beginning, calling_code, is_premium_range, premium_range, reach
 
 DEAR = (
     PhoneNumberType.PREMIUM_RATE,

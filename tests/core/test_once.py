@@ -1,6 +1,6 @@
 """Once is once."""
 
-from linecard.once import MemoryOnce
+from anycarrier.once import MemoryOnce
 
 
 async def test_the_first_use_is_told_from_the_second() -> None:

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from media_sockets import RelayFrames
 
-from linecard.errors import StreamNotOpen
-from linecard.listener import PushTransport
-from linecard.outlet import Outlet
-from linecard.position import PlaybackPosition
+from anycarrier.errors import StreamNotOpen
+from anycarrier.listener import PushTransport
+from anycarrier.outlet import Outlet
+from anycarrier.position import PlaybackPosition
 
 SOUND = b"\xff" * 8000
 ENCODED = base64.b64encode(SOUND).decode()

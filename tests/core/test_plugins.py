@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from linecard import plugins
-from linecard.credentials import Credential
-from linecard.errors import ConfigurationError, PluginError, UnknownProvider
-from linecard.events import UnknownEvent
-from linecard.hookspecs import hookimpl
-from linecard.registry import Line
+from anycarrier import plugins
+from anycarrier.credentials import Credential
+from anycarrier.errors import ConfigurationError, PluginError, UnknownProvider
+from anycarrier.events import UnknownEvent
+from anycarrier.hookspecs import hookimpl
+from anycarrier.registry import Line
 
 PROVIDER = """
-from linecard.credentials import Credential
-from linecard.hookspecs import hookimpl
-from linecard.provider import Provider
+from anycarrier.credentials import Credential
+from anycarrier.hookspecs import hookimpl
+from anycarrier.provider import Provider
 
 class Card(Credential):
     provider: str = {name!r}
@@ -40,7 +40,7 @@ class Carrier(Provider):
     async def hang_up(self, call_id): ...
 
 @hookimpl
-def linecard_providers():
+def anycarrier_providers():
     return [Carrier]
 """
 
@@ -55,10 +55,10 @@ def carrier(name: str, contract: int = 1) -> str:
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """Puts a distribution, with real metadata, on a path where only such distributions are."""
     before = set(sys.modules)
-    stdlib_only = [p for p in sys.path if "site-packages" not in p and "linecard" not in p and not p.endswith("/src")]
+    stdlib_only = [p for p in sys.path if "site-packages" not in p and "anycarrier" not in p and not p.endswith("/src")]
     monkeypatch.setattr(sys, "path", [str(tmp_path), *stdlib_only])
-    monkeypatch.setattr("linecard.plugins.entry_points", _entry_points_in(tmp_path))
-    monkeypatch.delenv("LINECARD_PLUGINS", raising=False)
+    monkeypatch.setattr("anycarrier.plugins.entry_points", _entry_points_in(tmp_path))
+    monkeypatch.delenv("ANYCARRIER_PLUGINS", raising=False)
     plugins.reset()
 
     def install(distribution: str, source: str, *, entry: str = "", version: str = "1.0") -> None:
@@ -67,7 +67,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         info = tmp_path / f"{module}-{version}.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
-        (info / "entry_points.txt").write_text(f"[linecard]\n{entry or distribution} = {module}\n")
+        (info / "entry_points.txt").write_text(f"[anycarrier]\n{entry or distribution} = {module}\n")
 
     yield install
     plugins.reset()
@@ -85,13 +85,13 @@ def _entry_points_in(folder: Path) -> Callable[..., object]:
 
 
 def test_an_installed_distribution_provides_its_carrier(install: Install) -> None:
-    install("linecard-brook", carrier("brook"))
+    install("anycarrier-brook", carrier("brook"))
     assert plugins.provider_names() == ["brook"]
     assert plugins.get_provider("brook").name == "brook"
 
 
 def test_plugins_are_loaded_once_and_not_before_the_first_use(install: Install) -> None:
-    install("linecard-brook", "import sys\nsys.loads = getattr(sys, 'loads', 0) + 1\n" + carrier("brook"))
+    install("anycarrier-brook", "import sys\nsys.loads = getattr(sys, 'loads', 0) + 1\n" + carrier("brook"))
     assert not hasattr(sys, "loads")
     plugins.provider_names()
     plugins.get_provider("brook")
@@ -100,19 +100,19 @@ def test_plugins_are_loaded_once_and_not_before_the_first_use(install: Install) 
 
 
 def test_importing_the_module_loads_no_plugin() -> None:
-    code = "import sys, linecard.plugins; print([m for m in sys.modules if m.startswith('linecard_')])"
+    code = "import sys, anycarrier.plugins; print([m for m in sys.modules if m.startswith('anycarrier_')])"
     ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert ran.stdout.strip() == "[]"
 
 
 def test_an_unknown_provider_says_what_to_install(install: Install) -> None:
-    install("linecard-brook", carrier("brook"))
-    with pytest.raises(UnknownProvider, match="usually linecard-acme") as caught:
+    install("anycarrier-brook", carrier("brook"))
+    with pytest.raises(UnknownProvider, match="usually anycarrier-acme") as caught:
         plugins.get_provider("acme")
     assert caught.value.known == ("brook",)
 
 
-HOOK = "from linecard.hookspecs import hookimpl\n@hookimpl\n"
+HOOK = "from anycarrier.hookspecs import hookimpl\n@hookimpl\n"
 
 
 @pytest.mark.parametrize(
@@ -121,50 +121,50 @@ HOOK = "from linecard.hookspecs import hookimpl\n@hookimpl\n"
         ("import no_such_module_here", "no_such_module_here"),
         ("def broken(:", "SyntaxError"),
         ("raise SystemExit(3)", "SystemExit"),
-        (HOOK + "def linecard_provider():\n    return []", "linecard_provider"),
-        (HOOK + "def linecard_providers(x):\n    return []", "x"),
-        (HOOK + "def linecard_providers():\n    return [int]", "not a Provider"),
-        (HOOK + "def linecard_providers():\n    1 / 0", "ZeroDivisionError"),
+        (HOOK + "def anycarrier_provider():\n    return []", "anycarrier_provider"),
+        (HOOK + "def anycarrier_providers(x):\n    return []", "x"),
+        (HOOK + "def anycarrier_providers():\n    return [int]", "not a Provider"),
+        (HOOK + "def anycarrier_providers():\n    1 / 0", "ZeroDivisionError"),
         (carrier("sink").replace("async def dial", "async def ring"), "Carrier lacks dial"),
     ],
 )
 def test_a_broken_plugin_names_itself_and_harms_no_other(
     install: Install, caplog: pytest.LogCaptureFixture, source: str, why: str
 ) -> None:
-    install("linecard-sink", source, entry="sink", version="0.3")
-    install("linecard-brook", carrier("brook"))
+    install("anycarrier-sink", source, entry="sink", version="0.3")
+    install("anycarrier-brook", carrier("brook"))
     assert plugins.provider_names() == ["brook"]
     assert list(plugins.broken_plugins()) == ["sink"]
     for text in (str(plugins.broken_plugins()["sink"]), caplog.text):
-        assert "linecard-sink 0.3" in text
+        assert "anycarrier-sink 0.3" in text
         assert why in text
-    with pytest.raises(PluginError, match=r"linecard-sink 0\.3"):
+    with pytest.raises(PluginError, match=r"anycarrier-sink 0\.3"):
         plugins.get_provider("sink")
     with pytest.raises(UnknownProvider):
         plugins.get_provider("acme")
 
 
 def test_a_broken_plugin_shows_no_number_or_key(install: Install) -> None:
-    install("linecard-sink", "raise ValueError('KEY0123456789ABCDEF01 +14155550123')", entry="sink")
+    install("anycarrier-sink", "raise ValueError('KEY0123456789ABCDEF01 +14155550123')", entry="sink")
     text = str(plugins.broken_plugins()["sink"])
     assert "0123456789ABCDEF" not in text
     assert "4155550123" not in text
 
 
 def test_two_distributions_with_one_provider_name_are_both_named(install: Install) -> None:
-    install("linecard-brook", carrier("brook"))
+    install("anycarrier-brook", carrier("brook"))
     install("acme-brook", carrier("brook"), version="2.0")
-    install("linecard-creek", carrier("creek"))
+    install("anycarrier-creek", carrier("creek"))
     assert plugins.provider_names() == ["creek"]
-    with pytest.raises(PluginError, match=r"acme-brook 2\.0.*linecard-brook 1\.0"):
+    with pytest.raises(PluginError, match=r"acme-brook 2\.0.*anycarrier-brook 1\.0"):
         plugins.get_provider("brook")
 
 
-@pytest.mark.parametrize(("contract", "upgrade"), [(0, "linecard-brook"), (99, "linecard")])
+@pytest.mark.parametrize(("contract", "upgrade"), [(0, "anycarrier-brook"), (99, "anycarrier")])
 def test_a_provider_of_another_contract_is_refused_with_what_to_upgrade(
     install: Install, contract: int, upgrade: str
 ) -> None:
-    install("linecard-brook", carrier("brook", contract), entry="water")
+    install("anycarrier-brook", carrier("brook", contract), entry="water")
     assert plugins.provider_names() == []
     with pytest.raises(PluginError, match=f"contract {contract}.*Upgrade {upgrade}$"):
         plugins.get_provider("brook")
@@ -178,10 +178,10 @@ def test_a_provider_of_another_contract_is_refused_with_what_to_upgrade(
 def test_an_environment_variable_restricts_loading(
     install: Install, monkeypatch: pytest.MonkeyPatch, only: str | None, names: list[str]
 ) -> None:
-    install("linecard-brook", carrier("brook"), entry="brook")
-    install("linecard-creek", carrier("creek"), entry="creek")
+    install("anycarrier-brook", carrier("brook"), entry="brook")
+    install("anycarrier-creek", carrier("creek"), entry="creek")
     if only is not None:
-        monkeypatch.setenv("LINECARD_PLUGINS", only)
+        monkeypatch.setenv("ANYCARRIER_PLUGINS", only)
     assert plugins.provider_names() == names
 
 
@@ -190,7 +190,7 @@ class Observer:
         self.seen: list[tuple[object, object]] = []
 
     @hookimpl
-    def linecard_call_event(self, event: object, line: object) -> None:
+    def anycarrier_call_event(self, event: object, line: object) -> None:
         self.seen.append((event, line))
 
 
@@ -198,7 +198,7 @@ class Grumbler:
     __name__ = "grumbler"
 
     @hookimpl
-    def linecard_call_event(self, event: object) -> None:
+    def anycarrier_call_event(self, event: object) -> None:
         raise RuntimeError("no room for +14155550123")
 
 
@@ -221,7 +221,7 @@ def test_an_observer_that_raises_is_logged_by_name_and_the_others_still_hear(
 def test_registering_in_process_raises_what_is_wrong(install: Install) -> None:
     class Wrong:
         @hookimpl
-        def linecard_providers(self) -> list[object]:
+        def anycarrier_providers(self) -> list[object]:
             return ["not a class"]
 
     with pytest.raises(PluginError, match="not a Provider class"):
@@ -234,7 +234,7 @@ def test_a_provider_opens_with_its_own_credential_only(install: Install) -> None
         provider: str = "brook"
         key: SecretStr = SecretStr("k-secret")
 
-    install("linecard-brook", carrier("brook"))
+    install("anycarrier-brook", carrier("brook"))
     kind = plugins.get_provider("brook")
     assert isinstance(plugins.open_provider(kind.credential_type()), kind)  # type: ignore[call-arg]
     with pytest.raises(ConfigurationError, match="needs a Card, not a Stranger"):

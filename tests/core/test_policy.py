@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from linecard.errors import ConfigurationError, DestinationNotAllowed, InvalidNumber, LimitReached
-from linecard.policy import Policy
+from anycarrier.errors import ConfigurationError, DestinationNotAllowed, InvalidNumber, LimitReached
+from anycarrier.policy import Policy
 
 SIP, SIP_HOST = "sip:a@pbx.example", "sip:pbx.example"
 US, US2, UK, DE = "+14155550100", "+12125550101", "+442071838750", "+4930123456"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linecard.position import PlaybackPosition
+from anycarrier.position import PlaybackPosition
 
 
 def test_without_marks_the_clock_tells() -> None:

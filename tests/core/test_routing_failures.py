@@ -7,7 +7,7 @@ import pytest
 from core.conftest import CALLER, OURS, connect, echo, post, ring, ticket_in
 from fake_carriers import CommandProvider, InlineProvider
 
-from linecard import (
+from anycarrier import (
     Answer,
     Call,
     CallEvent,
@@ -24,11 +24,11 @@ from linecard import (
     RoutingFailure,
     WebhookReply,
 )
-from linecard.call_phases import Phase
-from linecard.errors import AgentUnreachable, TicketRefused, UnsupportedOperation
-from linecard.incoming import TICKET_TTL
-from linecard.routing import Route
-from linecard.tickets import TicketOffice
+from anycarrier.call_phases import Phase
+from anycarrier.errors import AgentUnreachable, TicketRefused, UnsupportedOperation
+from anycarrier.incoming import TICKET_TTL
+from anycarrier.routing import Route
+from anycarrier.tickets import TicketOffice
 
 
 @pytest.fixture

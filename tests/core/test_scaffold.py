@@ -1,4 +1,4 @@
-"""``linecard new-provider``: what it writes works, but for the parts it says are left to fill in."""
+"""``anycarrier new-provider``: what it writes works, but for the parts it says are left to fill in."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from linecard.errors import ConfigurationError
-from linecard.testing.scaffold import new_provider
+from anycarrier.errors import ConfigurationError
+from anycarrier.testing.scaffold import new_provider
 
 PLUGIN = """
 import pytest
-from linecard import plugins
-import linecard_river_bank
+from anycarrier import plugins
+import anycarrier_river_bank
 
 @pytest.fixture(autouse=True, scope="session")
 def installed():
     plugins._host = plugins.PluginHost()
-    plugins._host.register(linecard_river_bank, "this test", "river-bank")
+    plugins._host.register(anycarrier_river_bank, "this test", "river-bank")
 """
 
 LEFT = {  # the check -> the part it misses
@@ -60,7 +60,7 @@ LEFT |= {
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scaffold") / "linecard-river-bank"
+    folder = tmp_path_factory.mktemp("scaffold") / "anycarrier-river-bank"
     new_provider("river-bank", folder)
     return folder
 
@@ -73,7 +73,7 @@ def test_all_passes_but_the_parts_left_to_fill_in_and_each_says_what_it_is(proje
     failed = dict(re.findall(r"^FAILED \S+?::Test\w+::(\S+\]?) - (.*)$", run.stdout, re.MULTILINE))
     assert sorted(failed) == sorted(LEFT), run.stdout[-3000:]
     for check, part in LEFT.items():
-        assert failed[check].startswith(f"NotImplementedError: linecard-river-bank, left to fill in: {part}:"), check
+        assert failed[check].startswith(f"NotImplementedError: anycarrier-river-bank, left to fill in: {part}:"), check
     passed = int(re.search(r"(\d+) passed", run.stdout)[1])  # type: ignore[index]
     assert passed > 40
 

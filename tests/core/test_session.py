@@ -8,11 +8,11 @@ import pytest
 from fake_carriers import FakeFrames, MemoryTransport
 from media_sockets import RelayFrames
 
-from linecard import AudioFormat, AudioReceived, Call, CallStatus, DigitPressed, Direction, EndReason, MarkReached
-from linecard.errors import StreamNotOpen
-from linecard.event_queue import QUEUE_FRAMES
-from linecard.events import StreamStarted, StreamStopped, UnknownEvent
-from linecard.session import MAX_FRAME, MediaSession
+from anycarrier import AudioFormat, AudioReceived, Call, CallStatus, DigitPressed, Direction, EndReason, MarkReached
+from anycarrier.errors import StreamNotOpen
+from anycarrier.event_queue import QUEUE_FRAMES
+from anycarrier.events import StreamStarted, StreamStopped, UnknownEvent
+from anycarrier.session import MAX_FRAME, MediaSession
 
 CALL = Call(
     id="c1",

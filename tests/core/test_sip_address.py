@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from linecard.errors import DestinationNotAllowed, InvalidNumber, InvalidSipAddress
-from linecard.policy import Policy
-from linecard.sip_address import LONGEST, SipAddress, destination, host_name
+from anycarrier.errors import DestinationNotAllowed, InvalidNumber, InvalidSipAddress
+from anycarrier.policy import Policy
+from anycarrier.sip_address import LONGEST, SipAddress, destination, host_name
 
 US = "+14155550100"
 OURS, OTHER = "pbx.example.com", "other.example"

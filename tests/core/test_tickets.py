@@ -4,9 +4,9 @@ import base64
 
 import pytest
 
-from linecard.errors import ConfigurationError, TicketRefused
-from linecard.once import MemoryOnce
-from linecard.tickets import TicketOffice
+from anycarrier.errors import ConfigurationError, TicketRefused
+from anycarrier.once import MemoryOnce
+from anycarrier.tickets import TicketOffice
 
 SECRET = "s" * 32
 FACTS = {"provider": "p", "credential_id": "main", "reference": "r1", "call_id": "c1", "agent_id": "front-desk"}

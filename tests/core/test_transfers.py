@@ -7,9 +7,9 @@ import pytest
 from core.conftest import CALLER, OURS, connect, post, ring
 from fake_carriers import CommandProvider, InlineProvider
 
-from linecard import Call, CallEvent, EndReason, Exchange, Forward, MediaSession, Policy, TransferProgress
-from linecard.calls import TransferStatus
-from linecard.errors import DestinationNotAllowed, ProviderUnavailable
+from anycarrier import Call, CallEvent, EndReason, Exchange, Forward, MediaSession, Policy, TransferProgress
+from anycarrier.calls import TransferStatus
+from anycarrier.errors import DestinationNotAllowed, ProviderUnavailable
 
 DESK = "+13105550130"
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from linecard import WebhookRequest
-from linecard.errors import MalformedMessage
+from anycarrier import WebhookRequest
+from anycarrier.errors import MalformedMessage
 
 URL = "https://voice.example.com/p/main?ref=r1&empty="
 

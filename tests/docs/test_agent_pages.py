@@ -10,14 +10,14 @@ from typing import Any
 
 from docs.test_written_pages import rows
 
-from linecard.agent import bridge, budget, protocol, socket, taking
-from linecard.agent.budget import BUFFER
-from linecard.agent.call import AgentCall
-from linecard.agent.door import Door
-from linecard.agent.settings import AgentSettings
-from linecard.server.app import faces
-from linecard.server.handlers import BUILT_IN
-from linecard.speech import TurnSettings, get_speech_engine, speech_engine_names
+from anycarrier.agent import bridge, budget, protocol, socket, taking
+from anycarrier.agent.budget import BUFFER
+from anycarrier.agent.call import AgentCall
+from anycarrier.agent.door import Door
+from anycarrier.agent.settings import AgentSettings
+from anycarrier.server.app import faces
+from anycarrier.server.handlers import BUILT_IN
+from anycarrier.speech import TurnSettings, get_speech_engine, speech_engine_names
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 AGENTS, SPEECH, SERVICE = (DOCS / f"{name}.md" for name in ("agents", "speech", "service"))

@@ -1,7 +1,7 @@
 """Every example in the docs runs.
 
 Python blocks of a page run one after another in one namespace and one event loop, `await` allowed. Console blocks
-run when each command is `linecard` or `./dev`; a line of output that is printed there must come. A block after
+run when each command is `anycarrier` or `./dev`; a line of output that is printed there must come. A block after
 `<!-- shown -->` is only shown; any other command without that mark is a failure, so that none goes unrun unnoticed.
 """
 
@@ -59,7 +59,7 @@ def run_console(block: Block, folder: Path) -> None:
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     for command, expected in commands(block):
         words = shlex.split(command, comments=True)
-        if words[0] not in ("linecard", "./dev") or words[:2] in (["./dev", "test"], ["./dev", "check"]):
+        if words[0] not in ("anycarrier", "./dev") or words[:2] in (["./dev", "test"], ["./dev", "check"]):
             pytest.fail(f"{block.page.name}:{block.line}: not run here: mark the block <!-- shown -->: {command}")
         words[0] = str(ROOT / "dev") if words[0] == "./dev" else words[0]
         run = subprocess.run(words, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True)
@@ -106,7 +106,7 @@ def test_a_failing_example_is_noticed(tmp_path: Path) -> None:
     assert failure.traceback[-1].lineno + 1 == 8  # the page's own line
 
 
-@pytest.mark.parametrize("text", ["$ linecard no-such-word", "$ curl example.com", "$ linecard --version\nlinecard 99"])
+@pytest.mark.parametrize("text", ["$ anycarrier no-such-word", "$ curl example.com", "$ anycarrier --version\nfoo 99"])
 def test_a_failing_command_is_noticed(text: str, tmp_path: Path) -> None:
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         run_console(Block(tmp_path / "page.md", 1, "console", text + "\n"), tmp_path)
@@ -114,5 +114,5 @@ def test_a_failing_command_is_noticed(text: str, tmp_path: Path) -> None:
 
 def test_a_block_is_only_shown_when_the_line_before_says_so(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("<!-- shown -->\n```console\n$ pip install x\n```\n\n```console\n$ linecard\n```\n")
+    page.write_text("<!-- shown -->\n```console\n$ pip install x\n```\n\n```console\n$ anycarrier\n```\n")
     assert [block.shown for block in blocks(page)] == [True, False]

@@ -10,16 +10,16 @@ from types import ModuleType
 
 import pytest
 
-import linecard
-from linecard import agent
-from linecard.call_phases import table
-from linecard.matrix import matrix
-from linecard.plugins import broken_plugins, get_provider, provider_names
+import anycarrier
+from anycarrier import agent
+from anycarrier.call_phases import table
+from anycarrier.matrix import matrix
+from anycarrier.plugins import broken_plugins, get_provider, provider_names
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 NOT_CLASSES = {
-    "CONTRACT": "Version of the provider contract this linecard speaks",
+    "CONTRACT": "Version of the provider contract this anycarrier speaks",
     "hookimpl": "Marks a plugin's hook, for pluggy",
     "hookspec": "Marks what a hook is, for pluggy",
     "MediaEvent": "Any of the events on a media stream",
@@ -31,7 +31,7 @@ NOT_CLASSES = {
 HEAD = """\
 # Public names
 
-Everything `linecard` exports, made from the code; do not edit. Only what is documented is public. A plugin may build
+Everything `anycarrier` exports, made from the code; do not edit. Only what is documented is public. A plugin may build
 on these names and on the modules they come from that `tests/test_house_rules.py` lists as public.
 
 | name | module | what it is |
@@ -40,9 +40,9 @@ on these names and on the modules they come from that `tests/test_house_rules.py
 
 
 AGENT_HEAD = """
-## Names of linecard.agent
+## Names of anycarrier.agent
 
-For agents; `from linecard.agent import Agents, CallSetup`. Also made from the code.
+For agents; `from anycarrier.agent import Agents, CallSetup`. Also made from the code.
 
 | name | module | what it is |
 | --- | --- | --- |
@@ -61,7 +61,7 @@ def capabilities() -> str:
 
 
 def reference() -> str:
-    parts = [HEAD, *_rows(linecard, NOT_CLASSES), AGENT_HEAD, *_rows(agent, {})]
+    parts = [HEAD, *_rows(anycarrier, NOT_CLASSES), AGENT_HEAD, *_rows(agent, {})]
     return "".join(parts + [_inside(kind) for kind in HELD])
 
 
@@ -108,7 +108,7 @@ def _inside(kind: type) -> str:
 
 
 def _type(annotation: object) -> str:
-    short = re.sub(r"(typing|collections\.abc|pathlib|linecard[\w.]*)\.", "", str(annotation))
+    short = re.sub(r"(typing|collections\.abc|pathlib|anycarrier[\w.]*)\.", "", str(annotation))
     return short.replace("|", "\\|").strip("'")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from docs.blocks import blocks
 
-from linecard.testing.outcomes import OUTCOMES, Login
+from anycarrier.testing.outcomes import OUTCOMES, Login
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "testing.md"
 

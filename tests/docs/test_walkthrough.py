@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from docs.blocks import blocks
 
-from linecard.speech import speech_engine_names
+from anycarrier.speech import speech_engine_names
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 CARRIERS = ("twilio", "telnyx")
@@ -46,12 +46,12 @@ def free_port() -> int:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The service as the page's first line starts it, on another port; gives the port."""
     folder, port = tmp_path_factory.mktemp("service"), free_port()
-    setting, program = re.fullmatch(r"(LINECARD_ADMIN_KEY=\S+) \./dev linecard (.*)", lines()[0]).groups()  # type: ignore[union-attr]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("LINECARD_")}
+    setting, program = re.fullmatch(r"(ANYCARRIER_ADMIN_KEY=\S+) \./dev anycarrier (.*)", lines()[0]).groups()  # type: ignore[union-attr]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("ANYCARRIER_")}
     log = folder / "log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "linecard", *program.split(), "--port", str(port)],
+            [sys.executable, "-m", "anycarrier", *program.split(), "--port", str(port)],
             cwd=folder, env=clean | dict([setting.split("=", 1)]), stdout=out, stderr=subprocess.STDOUT,
         )  # fmt: skip
         try:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from docs.blocks import blocks
 
-from linecard import hookspecs
+from anycarrier import hookspecs
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "write-a-provider.md"
-ACME = ROOT / "docs" / "examples" / "linecard-acme"
+ACME = ROOT / "docs" / "examples" / "anycarrier-acme"
 
 
 def lines(text: str) -> list[str]:
@@ -20,7 +20,7 @@ def lines(text: str) -> list[str]:
 
 
 def test_the_pages_blocks_are_acmes_provider_from_first_line_to_last() -> None:
-    source = (ACME / "src" / "linecard_acme" / "__init__.py").read_text()
+    source = (ACME / "src" / "anycarrier_acme" / "__init__.py").read_text()
     test = (ACME / "tests" / "test_acme.py").read_text()
     shown = [block.text for block in blocks(PAGE) if block.language == "python" and block.shown]
     assert lines(test) in [lines(text) for text in shown]
@@ -28,7 +28,7 @@ def test_the_pages_blocks_are_acmes_provider_from_first_line_to_last() -> None:
 
 
 def test_the_provider_is_as_short_as_the_page_says() -> None:
-    length = len((ACME / "src" / "linecard_acme" / "__init__.py").read_text().splitlines())
+    length = len((ACME / "src" / "anycarrier_acme" / "__init__.py").read_text().splitlines())
     assert length < 150
     assert f"part by part: {length} lines" in PAGE.read_text()
 
@@ -41,11 +41,12 @@ def test_the_pyproject_shown_is_acmes() -> None:
 def test_every_hook_is_documented_with_its_arguments_and_purpose() -> None:
     told = {
         name: (re.findall(r"\w+", arguments), purpose)
-        for name, arguments, purpose in re.findall(r"^\| `(linecard_\w+)\((.*?)\)` \| (.*) \|$", PAGE.read_text(), re.M)
+        for name, arguments, purpose in re.findall(
+            r"^\| `(anycarrier_\w+)\((.*?)\)` \| (.*) \|$", PAGE.read_text(), re.M)
     }
     real = {
         name: (list(inspect.signature(hook).parameters), inspect.getdoc(hook))
         for name, hook in vars(hookspecs).items()
-        if name.startswith("linecard_")
+        if name.startswith("anycarrier_")
     }
     assert told == real

@@ -11,10 +11,10 @@ import pytest
 from docs.blocks import blocks
 from test_house_rules import PURE, ROOMS
 
-from linecard import EndReason, errors
-from linecard.calls import CallStatus
-from linecard.plugins import get_provider
-from linecard.provider import Capability
+from anycarrier import EndReason, errors
+from anycarrier.calls import CallStatus
+from anycarrier.plugins import get_provider
+from anycarrier.provider import Capability
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -74,11 +74,11 @@ def test_the_readmes_table_is_what_the_plugins_declare() -> None:
 
 
 def classes_of_errors() -> set[type[Exception]]:
-    return {c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.LinecardError)}
+    return {c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.AnycarrierError)}
 
 
 def test_the_tree_of_errors_is_the_one_in_the_code() -> None:
-    tree = next(block.text for block in blocks(DOCS / "errors.md") if block.text.startswith("LinecardError\n"))
+    tree = next(block.text for block in blocks(DOCS / "errors.md") if block.text.startswith("AnycarrierError\n"))
     drawn: set[tuple[str, str]] = set()
     above: list[str] = []
     for line in tree.splitlines():
@@ -93,7 +93,7 @@ def test_every_error_has_a_cause_and_a_next_step() -> None:
     assert [cells[0].strip("`") for cells in table] == [
         line.strip()
         for block in blocks(DOCS / "errors.md")
-        if block.text.startswith("LinecardError\n")
+        if block.text.startswith("AnycarrierError\n")
         for line in block.text.splitlines()
     ]
     assert all(len(cells) == 3 and all(cells) for cells in table)

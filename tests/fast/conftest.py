@@ -11,15 +11,15 @@ from media_sockets import Media, listen, ordinary
 from starlette.applications import Starlette
 from starlette.routing import Mount, WebSocketRoute
 
-from linecard import Exchange, MemoryNumberRegistry, Policy, plugins
-from linecard.asgi import create_app
-from linecard.fast.sockets import websockets
-from linecard.testing.serving import listening, serve
+from anycarrier import Exchange, MemoryNumberRegistry, Policy, plugins
+from anycarrier.asgi import create_app
+from anycarrier.fast.sockets import websockets
+from anycarrier.testing.serving import listening, serve
 
 
 @pytest.fixture
 def fake_plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("LINECARD_PLUGINS", "")
+    monkeypatch.setenv("ANYCARRIER_PLUGINS", "")
     plugins.reset()
     plugins.register(Plugin(), "fakes")
     for provider in (InlineProvider, CommandProvider, TrunkProvider):

@@ -13,8 +13,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 
-from linecard import AudioReceived, DigitPressed, EndReason, MediaSession
-from linecard.events import UnknownEvent
+from anycarrier import AudioReceived, DigitPressed, EndReason, MediaSession
+from anycarrier.events import UnknownEvent
 
 
 async def refusal(url: str, **options: object) -> int:
@@ -226,7 +226,7 @@ async def test_our_hanging_up_closes_the_socket_with_1000(media: Media) -> None:
 async def test_a_socket_that_never_says_whose_call_it_is_is_closed(
     media: Media, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("linecard.media.START_TIMEOUT", 0.05)
+    monkeypatch.setattr("anycarrier.media.START_TIMEOUT", 0.05)
     async with connect(await media.ticket()) as socket:
         with pytest.raises(ConnectionClosed):
             await asyncio.wait_for(socket.recv(), 5)

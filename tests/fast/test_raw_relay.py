@@ -15,11 +15,11 @@ from fake_carriers import InlineProvider
 from media_sockets import Media, RawAgent, RelayFrames, raw_agent, sound
 from websockets.asyncio.client import ClientConnection
 
-from linecard.agent.agents import Agents
-from linecard.agent.engines import Engines
-from linecard.agent.socket import AgentSocket, open_socket
-from linecard.fast.leg import Leg
-from linecard.session import MAX_FRAME, MediaSession
+from anycarrier.agent.agents import Agents
+from anycarrier.agent.engines import Engines
+from anycarrier.agent.socket import AgentSocket, open_socket
+from anycarrier.fast.leg import Leg
+from anycarrier.session import MAX_FRAME, MediaSession
 
 
 @dataclass

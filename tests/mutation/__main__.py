@@ -29,50 +29,52 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
-STORE = "src/linecard/server/store"
+STORE = "src/anycarrier/server/store"
 ROOMS: dict[str, tuple[str, str]] = {
     # room: its files, the tests nearest to it; tests that start a process of their own are too slow for this
-    "callbook": ("src/linecard/callbook.py", "tests/core/test_callbook.py"),
-    "calls": ("src/linecard/calls.py", "tests/core/test_calls.py"),
+    "callbook": ("src/anycarrier/callbook.py", "tests/core/test_callbook.py"),
+    "calls": ("src/anycarrier/calls.py", "tests/core/test_calls.py"),
     "call_phases": (
-        "src/linecard/call_phases.py",
+        "src/anycarrier/call_phases.py",
         "tests/core/test_call_phases.py tests/core/test_call_watch_timing.py",
     ),
     "call_watch": (
-        "src/linecard/call_watch.py",
+        "src/anycarrier/call_watch.py",
         "tests/core/test_call_watch_timing.py tests/core/test_call_watch_meanwhile.py "
         "tests/core/test_call_watch_adoption.py tests/core/test_call_watch.py",
     ),
     "exchange": (
-        "src/linecard/exchange.py",
+        "src/anycarrier/exchange.py",
         "tests/core/test_callbook.py tests/core/test_commands.py tests/core/test_dialling.py "
         "tests/core/test_exchange.py tests/core/test_exchange_numbers.py tests/core/test_transfers.py",
     ),
     "incoming": (
-        "src/linecard/incoming.py src/linecard/routing.py src/linecard/call_progress.py",
+        "src/anycarrier/incoming.py src/anycarrier/routing.py src/anycarrier/call_progress.py",
         "tests/core/test_answering.py tests/core/test_incoming.py tests/core/test_routing_failures.py "
         "tests/core/test_transfers.py tests/core/test_dialling.py tests/core/test_exchange.py",
     ),
     "media": (
-        "src/linecard/media.py",
+        "src/anycarrier/media.py",
         "tests/core/test_media.py tests/core/test_dialling.py tests/core/test_exchange.py "
         "tests/core/test_routing_failures.py",
     ),
-    "numbering_plan": ("src/linecard/numbering_plan.py", "tests/core/test_numbering_plan.py tests/core/test_policy.py"),
-    "policy": ("src/linecard/policy.py", "tests/core/test_policy.py tests/core/test_dialling.py"),
-    "position": ("src/linecard/position.py", "tests/core/test_position.py tests/core/test_session.py"),
-    "session": ("src/linecard/session.py", "tests/core/test_session.py tests/core/test_outlet.py"),
-    "sip_address": ("src/linecard/sip_address.py", "tests/core/test_sip_address.py tests/core/test_policy.py"),
-    "tickets": ("src/linecard/tickets.py", "tests/core/test_tickets.py"),
-    "bridge": ("src/linecard/agent/bridge.py", "tests/agent/test_bridge.py"),
-    "budget": ("src/linecard/agent/budget.py", "tests/agent/test_budget.py"),
-    "conversation": ("src/linecard/agent/conversation.py", "tests/agent/test_conversation.py tests/agent/test_call.py"),
-    "speaker": ("src/linecard/agent/speaker.py", "tests/agent/test_conversation.py tests/agent/test_call.py"),
-    "voicemail": ("src/linecard/agent/voicemail.py", "tests/agent/test_call.py"),
-    "admission": ("src/linecard/server/domain/admission.py", "tests/server/test_admission.py"),
+    "numbering_plan": (
+        "src/anycarrier/numbering_plan.py", "tests/core/test_numbering_plan.py tests/core/test_policy.py"),
+    "policy": ("src/anycarrier/policy.py", "tests/core/test_policy.py tests/core/test_dialling.py"),
+    "position": ("src/anycarrier/position.py", "tests/core/test_position.py tests/core/test_session.py"),
+    "session": ("src/anycarrier/session.py", "tests/core/test_session.py tests/core/test_outlet.py"),
+    "sip_address": ("src/anycarrier/sip_address.py", "tests/core/test_sip_address.py tests/core/test_policy.py"),
+    "tickets": ("src/anycarrier/tickets.py", "tests/core/test_tickets.py"),
+    "bridge": ("src/anycarrier/agent/bridge.py", "tests/agent/test_bridge.py"),
+    "budget": ("src/anycarrier/agent/budget.py", "tests/agent/test_budget.py"),
+    "conversation": (
+        "src/anycarrier/agent/conversation.py", "tests/agent/test_conversation.py tests/agent/test_call.py"),
+    "speaker": ("src/anycarrier/agent/speaker.py", "tests/agent/test_conversation.py tests/agent/test_call.py"),
+    "voicemail": ("src/anycarrier/agent/voicemail.py", "tests/agent/test_call.py"),
+    "admission": ("src/anycarrier/server/domain/admission.py", "tests/server/test_admission.py"),
     "limits": (f"{STORE}/limits.py", "tests/server/test_limits.py tests/server/test_short_way.py"),
-    "outbox": (f"src/linecard/server/outbox.py {STORE}/outbox.py", "tests/server/test_outbox.py"),
-    "reconciler": ("src/linecard/server/reconciler.py", "tests/server/test_reconciler.py"),
+    "outbox": (f"src/anycarrier/server/outbox.py {STORE}/outbox.py", "tests/server/test_outbox.py"),
+    "reconciler": ("src/anycarrier/server/reconciler.py", "tests/server/test_reconciler.py"),
     "rules": (f"{STORE}/rules.py", "tests/server/test_rules.py"),
     "store": (
         " ".join(f"{STORE}/{name}.py" for name in ("agents", "calls", "credentials", "keys", "lines", "receivers")),
@@ -124,7 +126,7 @@ def main() -> int:
     given = parser.parse_args()
     if given.room not in ROOMS:
         for room, (files, tests) in ROOMS.items():
-            print(f"{room:<14}{files.replace('src/linecard/', '')}  by  {tests}")
+            print(f"{room:<14}{files.replace('src/anycarrier/', '')}  by  {tests}")
         return 2
     if given.keep:
         folder = Path(given.keep).resolve()
@@ -146,7 +148,7 @@ def _mutate(folder: Path, given: argparse.Namespace) -> int:
     # Services that the tests start are processes of their own: they must run the changed code too.
     parts = ("src", "tests", *(str(p.relative_to(folder)) for p in sorted(folder.glob("*/*/src"))))
     os.environ["PYTHONPATH"] = os.pathsep.join(str(folder / "mutants" / part) for part in parts)
-    os.environ["LINECARD_CI"] = "0"
+    os.environ["ANYCARRIER_CI"] = "0"
     os.environ["CI"] = "1"  # hypothesis then tries the same examples each time, and without a deadline
     chosen, all_of_them = _generate(given.sample, given.seed)
     if not chosen:

@@ -19,7 +19,7 @@ def _fresh_caches() -> None:
 def clear_caches() -> None:
     """Empty every ``functools.cache`` on a function of a module of ours."""
     for name, module in list(sys.modules.items()):
-        if name.startswith("linecard"):
+        if name.startswith("anycarrier"):
             for clear in [getattr(value, "cache_clear", None) for value in list(vars(module).values())]:
                 if clear is not None:
                     clear()

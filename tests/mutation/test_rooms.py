@@ -8,7 +8,7 @@ import pytest
 from mutation.__main__ import ROOMS, ROOT, SQLITE_ENOUGH, _called_on_import, _line_of, _only_wording
 from mutation.fresh_caches import clear_caches
 
-from linecard import numbering_plan
+from anycarrier import numbering_plan
 
 
 @pytest.mark.parametrize("room", ROOMS)

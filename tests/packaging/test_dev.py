@@ -37,7 +37,7 @@ class Checkout:
         return path
 
     def dev(self, *words: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("LINECARD_")}
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("ANYCARRIER_")}
         self.log.write_text("")
         return subprocess.run(
             [str(self.folder / "dev"), *words], cwd=cwd, env={**clean, **environment}, capture_output=True, text=True
@@ -89,19 +89,19 @@ def test_the_whole_suite_runs_side_by_side_and_a_named_part_does_not(checkout: C
     assert checkout.calls() == [f"{checkout.folder}: -m pytest -x constraints.txt"]
 
 
-def test_linecard_runs_where_the_user_stands(checkout: Checkout, tmp_path: Path) -> None:
-    checkout.stub(checkout.folder / ".venv" / "bin" / "linecard")
-    checkout.dev("linecard", "providers", cwd=tmp_path)
+def test_anycarrier_runs_where_the_user_stands(checkout: Checkout, tmp_path: Path) -> None:
+    checkout.stub(checkout.folder / ".venv" / "bin" / "anycarrier")
+    checkout.dev("anycarrier", "providers", cwd=tmp_path)
     assert checkout.calls()[-1] == f"{tmp_path}: providers"
 
 
 def test_a_shim_that_leads_nowhere_is_passed_over(checkout: Checkout, tmp_path: Path) -> None:
     shutil.rmtree(checkout.folder / ".venv")
     shim = checkout.stub(tmp_path / "bin" / "python3.13", usable=127)
-    refused = checkout.dev("test", LINECARD_PYTHON=str(shim))
+    refused = checkout.dev("test", ANYCARRIER_PYTHON=str(shim))
     assert refused.returncode == 1
     assert "needs Python 3.11 or later" in refused.stderr
-    taken = checkout.dev("test", LINECARD_PYTHON=f"{shim} {sys.executable}", PIP_NO_INDEX="1", PIP_FIND_LINKS="")
+    taken = checkout.dev("test", ANYCARRIER_PYTHON=f"{shim} {sys.executable}", PIP_NO_INDEX="1", PIP_FIND_LINKS="")
     assert f"with Python {sys.version.split()[0]}" in taken.stderr
 
 

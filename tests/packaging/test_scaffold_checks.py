@@ -1,4 +1,4 @@
-"""What `linecard new-provider` writes passes the checks that our own code passes."""
+"""What `anycarrier new-provider` writes passes the checks that our own code passes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from linecard.testing.scaffold import new_provider
+from anycarrier.testing.scaffold import new_provider
 
 
 def test_it_is_typed_strictly_and_clean(tmp_path: Path) -> None:

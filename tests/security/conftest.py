@@ -1,4 +1,4 @@
-"""Two things to break into: ``linecard serve --sandbox`` as a process of its own, and the library's app in this one."""
+"""Two things to break into: ``anycarrier serve --sandbox`` as a process of its own, and the library's app here."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from linecard import Exchange, MediaSession, MemoryNumberRegistry, Policy
-from linecard.asgi import create_app
-from linecard.testing.serving import listening, serve, serve_sandbox, url_of
+from anycarrier import Exchange, MediaSession, MemoryNumberRegistry, Policy
+from anycarrier.asgi import create_app
+from anycarrier.testing.serving import listening, serve, serve_sandbox, url_of
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "server")]
 from by_hand import ADMIN, OURS, SECRET, SID, ByHand  # noqa: E402 found by the line above
@@ -26,15 +26,15 @@ STARTING = 60.0
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ByHand]:
-    """``linecard serve --sandbox`` at log level debug, with a credential whose secret we know, and a number."""
+    """``anycarrier serve --sandbox`` at log level debug, with a credential whose secret we know, and a number."""
     folder = tmp_path_factory.mktemp("served")
     log = folder / "log"
-    environment = {**os.environ, "LINECARD_ADMIN_KEY": ADMIN, "LINECARD_CALLS_PER_DAY": "1000"}
-    environment["LINECARD_MINUTES_PER_DAY"] = "10000"  # many calls at once reserve ten minutes each
+    environment = {**os.environ, "ANYCARRIER_ADMIN_KEY": ADMIN, "ANYCARRIER_CALLS_PER_DAY": "1000"}
+    environment["ANYCARRIER_MINUTES_PER_DAY"] = "10000"  # many calls at once reserve ten minutes each
     words = ["serve", "--sandbox", "--port", "0", "--data-dir", "data", "--log-level", "debug"]
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "linecard", *words], cwd=folder, env=environment, stdout=out, stderr=out
+            [sys.executable, "-m", "anycarrier", *words], cwd=folder, env=environment, stdout=out, stderr=out
         )
     try:
         made = ByHand(_origin(process, log), "", log)
@@ -53,7 +53,7 @@ def _origin(process: subprocess.Popen[bytes], log: Path) -> str:
     until = time.monotonic() + STARTING
     while time.monotonic() < until and process.poll() is None:
         for line in log.read_text().splitlines():
-            if line.startswith("linecard listens on "):
+            if line.startswith("anycarrier listens on "):
                 return line.split()[3]
         time.sleep(0.05)
     pytest.fail(f"it did not start:\n{log.read_text()}")
@@ -62,7 +62,7 @@ def _origin(process: subprocess.Popen[bytes], log: Path) -> str:
 @pytest.fixture
 async def library(tmp_path: Path) -> AsyncIterator[ByHand]:
     """``create_app`` with a handler that only listens."""
-    from linecard_twilio.sandbox import TwilioSandbox
+    from anycarrier_twilio.sandbox import TwilioSandbox
 
     async def listen(session: MediaSession) -> None:
         async for _ in session:

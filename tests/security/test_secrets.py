@@ -19,7 +19,7 @@ from postgres import binaries, scratch_folder, scratch_postgres
 from running import ADMIN as THEIR_ADMIN
 from running import SECRETS, Running, agent_server, running
 
-from linecard.server import logs
+from anycarrier.server import logs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,13 +30,13 @@ SECRET_NAME = re.compile(
 )
 NOT_SECRET = {
     # A lease is taken by a conditional UPDATE: the database compares, and nobody outside sends one.
-    ("src/linecard/server/store/outbox.py", "lease_token"),
+    ("src/anycarrier/server/store/outbox.py", "lease_token"),
     # An index finds the key by the hash of what was sent; what it found is then compared in constant time.
-    ("src/linecard/server/store/keys.py", "hash"),
-    ("src/linecard/server/store/keys.py", "hashed"),
+    ("src/anycarrier/server/store/keys.py", "hash"),
+    ("src/anycarrier/server/store/keys.py", "hashed"),
     # A hash of the request's own body, to tell a repeat from another request: the client knows it.
-    ("src/linecard/server/store/new_calls.py", "body_hash"),
-    ("src/linecard/server/domain/calls.py", "body_hash"),
+    ("src/anycarrier/server/store/new_calls.py", "body_hash"),
+    ("src/anycarrier/server/domain/calls.py", "body_hash"),
 }
 
 
@@ -145,14 +145,14 @@ async def test_s12_no_secret_is_in_a_dump_of_postgresql(tmp_path: Path) -> None:
         pytest.skip("no PostgreSQL on this machine")
     with scratch_folder() as folder, scratch_postgres(folder) as url:
         connection = await asyncpg.connect(f"{url}/postgres")
-        await connection.execute("CREATE DATABASE linecard")
+        await connection.execute("CREATE DATABASE anycarrier")
         await connection.close()
-        async with running(tmp_path, database=f"{url}/linecard") as at:
+        async with running(tmp_path, database=f"{url}/anycarrier") as at:
             secrets = await a_life(at)
         bin_ = binaries()
         assert bin_ is not None
         dump = await asyncio.to_thread(
-            subprocess.run, [str(bin_ / "pg_dump"), f"{url}/linecard"], capture_output=True, check=True
+            subprocess.run, [str(bin_ / "pg_dump"), f"{url}/anycarrier"], capture_output=True, check=True
         )
         files = stored_under(folder / "data" / "base")
     assert b"+14155550100" in dump.stdout
@@ -222,7 +222,7 @@ async def test_s15_our_own_loggers_are_clean_before_anything_scrubs_them(
 
         at.service.exchange.tickets.issue = noted  # type: ignore[method-assign]
         secrets = await a_life(at)
-    ours = [record for record in caplog.records if record.name.split(".")[0].startswith("linecard")]
+    ours = [record for record in caplog.records if record.name.split(".")[0].startswith("anycarrier")]
     text = "\n".join(f"{record.getMessage()} {record.exc_text or ''}" for record in ours)
     assert tickets and len(ours) > 5
     assert seen_in(text.encode(), secrets | {f"ticket {n}": ticket for n, ticket in enumerate(tickets)}) == []
@@ -236,8 +236,8 @@ async def test_s15_our_own_loggers_are_clean_before_anything_scrubs_them(
         "GET /media/Zm9vYmFyYmF6cXV4MTIzNDU2Nzg5MA HTTP/1.1",
         "Authorization: Bearer Zm9vYmFyYmF6cXV4",
         "X-API-Key: Zm9vYmFyYmF6cXV4",
-        "postgresql://linecard:Zm9vYmFyYmF6cXV4@db/linecard",
-        "postgresql://linecard:pa/Zm9vYmFyYmF6cXV4@db/linecard",
+        "postgresql://anycarrier:Zm9vYmFyYmF6cXV4@db/anycarrier",
+        "postgresql://anycarrier:pa/Zm9vYmFyYmF6cXV4@db/anycarrier",
         "/recordings/x.wav?expires=1&signature=Zm9vYmFyYmF6cXV4",
     ],
 )
@@ -253,8 +253,8 @@ def test_s15_an_address_without_a_password_is_left_readable() -> None:
 
 
 def test_s15_nobody_writes_a_line_of_the_log_but_us() -> None:
-    args = ("/v1/\n2026-01-01 00:00:00,000 ERROR   linecard: all keys lost\x1b[31m\x85\u2028",)
-    record = logging.LogRecord("linecard.access", logging.INFO, "x.py", 1, "GET %s: 404", args, None)
+    args = ("/v1/\n2026-01-01 00:00:00,000 ERROR   anycarrier: all keys lost\x1b[31m\x85\u2028",)
+    record = logging.LogRecord("anycarrier.access", logging.INFO, "x.py", 1, "GET %s: 404", args, None)
     for formatter in (logs.Redacted(), logs.JsonLines()):
         shown = formatter.format(record)
         assert len(shown.splitlines()) == 1 and shown.isprintable(), shown

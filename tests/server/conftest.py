@@ -13,11 +13,11 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from linecard.server.seal import Sealer
-from linecard.server.settings import Settings
-from linecard.server.store import Store, migrate
-from linecard.server.store.database import Database
-from linecard.server.store.models import Workspace
+from anycarrier.server.seal import Sealer
+from anycarrier.server.settings import Settings
+from anycarrier.server.store import Store, migrate
+from anycarrier.server.store.database import Database
+from anycarrier.server.store.models import Workspace
 
 sys.path.insert(0, str(Path(__file__).parent))
 from postgres import binaries, scratch_folder, scratch_postgres
@@ -27,7 +27,7 @@ from tenants import Tenant, build_acme, make_tenant
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     if binaries() is None:
-        if os.environ.get("LINECARD_CI") == "1":
+        if os.environ.get("ANYCARRIER_CI") == "1":
             pytest.fail("CI must run these on PostgreSQL too: install postgresql")
         pytest.skip("no PostgreSQL on this machine: apt-get install postgresql")
     with scratch_folder() as folder, scratch_postgres(folder) as url:
@@ -39,14 +39,14 @@ def postgres_template(postgres: str) -> str:
     """The name of a migrated, empty database, to be copied: quicker than migrating for every test."""
 
     async def make() -> None:
-        db = await created(postgres, "template_linecard")
+        db = await created(postgres, "template_anycarrier")
         await migrate.upgrade(db)
         await db.close()
 
     # In a thread, because the test that asks first is already inside its own event loop.
     with ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, make()).result()
-    return "template_linecard"
+    return "template_anycarrier"
 
 
 async def created(server: str, name: str, template: str = "template0") -> Database:
@@ -87,7 +87,7 @@ async def emptied(url: str) -> bool:
 async def empty_db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
     """A database with nothing in it, not even tables."""
     if request.param == "sqlite":
-        db = Database(f"sqlite:///{tmp_path / 'linecard.db'}")
+        db = Database(f"sqlite:///{tmp_path / 'anycarrier.db'}")
     else:
         db = await created(request.getfixturevalue("postgres"), f"t_{uuid4().hex}")
     yield db
@@ -98,7 +98,7 @@ async def empty_db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
 async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
     """A migrated database without rows."""
     if request.param == "sqlite":
-        made = Database(f"sqlite:///{tmp_path / 'linecard.db'}")
+        made = Database(f"sqlite:///{tmp_path / 'anycarrier.db'}")
         await migrate.upgrade(made)
     else:
         server = request.getfixturevalue("postgres")

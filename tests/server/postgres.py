@@ -112,7 +112,7 @@ def _exists(name: str) -> bool:
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
     """A short path another account may enter: socket paths are limited to 107 bytes, pytest's are private."""
-    folder = Path(tempfile.mkdtemp(prefix="linecard-pg-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="anycarrier-pg-", dir="/tmp"))
     folder.chmod(0o755)
     try:
         yield folder

@@ -9,11 +9,11 @@ from uuid import uuid4
 
 from pydantic import SecretStr
 
-from linecard.calls import Call, CallStatus, Direction
-from linecard.credentials import Credential
-from linecard.errors import UnknownProvider
-from linecard.server.store import Store
-from linecard.server.store.models import Agent, CredentialRow, LineRow, Workspace
+from anycarrier.calls import Call, CallStatus, Direction
+from anycarrier.credentials import Credential
+from anycarrier.errors import UnknownProvider
+from anycarrier.server.store import Store
+from anycarrier.server.store.models import Agent, CredentialRow, LineRow, Workspace
 
 
 class AcmeCredential(Credential):

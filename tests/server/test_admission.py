@@ -12,14 +12,14 @@ import pytest
 from sqlalchemy import update
 from tenants import Tenant, make_tenant
 
-from linecard.server.domain.admission import DAY, NoRoom, limited, take_room
-from linecard.server.scheduler import AT_ONCE, Scheduler
-from linecard.server.seal import Sealer
-from linecard.server.settings import Settings
-from linecard.server.store import NewCall, Store
-from linecard.server.store.columns import utc_now
-from linecard.server.store.database import Database
-from linecard.server.store.models import CallRow, LineRow
+from anycarrier.server.domain.admission import DAY, NoRoom, limited, take_room
+from anycarrier.server.scheduler import AT_ONCE, Scheduler
+from anycarrier.server.seal import Sealer
+from anycarrier.server.settings import Settings
+from anycarrier.server.store import NewCall, Store
+from anycarrier.server.store.columns import utc_now
+from anycarrier.server.store.database import Database
+from anycarrier.server.store.models import CallRow, LineRow
 
 
 def desk(store: Store, **settings: Any) -> Any:

@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import update
 from tenants import Tenant, make_tenant
 
-from linecard.calls import CallStatus
-from linecard.server.refusals import BadCursor, IdempotencyConflict
-from linecard.server.store import CallFilter, NewCall, Store, calls
-from linecard.server.store.claims import ALIVE_SECONDS, Claims
-from linecard.server.store.models import CallRow
+from anycarrier.calls import CallStatus
+from anycarrier.server.refusals import BadCursor, IdempotencyConflict
+from anycarrier.server.store import CallFilter, NewCall, Store, calls
+from anycarrier.server.store.claims import ALIVE_SECONDS, Claims
+from anycarrier.server.store.models import CallRow
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -169,8 +169,8 @@ async def test_of_many_asking_at_once_one_gets_the_claim(store: Store) -> None:
 
 
 async def test_once_is_once_over_all_who_ask(store: Store) -> None:
-    from linecard.once import OnceStore
-    from linecard.server.store.once import SqlOnce
+    from anycarrier.once import OnceStore
+    from anycarrier.server.store.once import SqlOnce
 
     stores = [SqlOnce(store.db) for _ in range(4)]
     assert isinstance(stores[0], OnceStore)

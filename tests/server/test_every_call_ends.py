@@ -21,17 +21,17 @@ from tenants import build_acme
 from virtual_time import virtually
 from wire_carriers import OURS, THEIRS, Plan, TelnyxWire, TwilioWire, World
 
-from linecard import Call, EndReason, Exchange, Line, MediaSession, MemoryNumberRegistry, Policy, plugins
-from linecard.call_phases import RULES, Phase
-from linecard.callbook import CallBook, MemoryCallBook
-from linecard.errors import LinecardError
-from linecard.once import MemoryOnce, OnceStore
-from linecard.server.seal import Sealer
-from linecard.server.settings import Settings
-from linecard.server.store import Store, migrate
-from linecard.server.store.callbook import SqlCallBook
-from linecard.server.store.database import Database
-from linecard.server.store.once import SqlOnce
+from anycarrier import Call, EndReason, Exchange, Line, MediaSession, MemoryNumberRegistry, Policy, plugins
+from anycarrier.call_phases import RULES, Phase
+from anycarrier.callbook import CallBook, MemoryCallBook
+from anycarrier.errors import AnycarrierError
+from anycarrier.once import MemoryOnce, OnceStore
+from anycarrier.server.seal import Sealer
+from anycarrier.server.settings import Settings
+from anycarrier.server.store import Store, migrate
+from anycarrier.server.store.callbook import SqlCallBook
+from anycarrier.server.store.database import Database
+from anycarrier.server.store.once import SqlOnce
 
 WIRES = {"twilio": TwilioWire(), "telnyx": TelnyxWire()}
 ADOPTED_AFTER = 25.0
@@ -156,7 +156,7 @@ class Life:
     async def _dial(self) -> None:
         try:
             await self.exchange.dial(from_=OURS, to=THEIRS, timeout=self.plan.ring_time)
-        except (LinecardError, ConnectionError):
+        except (AnycarrierError, ConnectionError):
             pass
 
     async def _at(self, seconds: float, act: Any) -> None:
@@ -169,7 +169,7 @@ class Life:
         if self.world.serving is not None and call is not None:
             try:
                 await self.world.serving.hang_up(call)
-            except LinecardError:
+            except AnycarrierError:
                 pass
 
     async def _die(self) -> None:
@@ -308,7 +308,7 @@ def test_a_healthy_call_lasts_until_the_far_end_hangs_up(carrier: str, plan: Pla
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     """A migrated SQLite file with a workspace and one credential for each carrier."""
-    file = tmp_path_factory.mktemp("template") / "linecard.db"
+    file = tmp_path_factory.mktemp("template") / "anycarrier.db"
 
     async def make() -> dict[str, str]:
         database = Database(f"sqlite:///{file}")
@@ -334,7 +334,7 @@ def test_every_call_ends_in_sql_with_one_end_event(
     carrier: str, plan: Plan, template: tuple[Path, dict[str, str]], tmp_path: Path
 ) -> None:
     async def scenario() -> None:
-        database = Database(f"sqlite:///{shutil.copy(template[0], tmp_path / 'linecard.db')}")
+        database = Database(f"sqlite:///{shutil.copy(template[0], tmp_path / 'anycarrier.db')}")
         try:
             shared = Shared(SqlCallBook(database), SqlOnce(database), template[1][carrier], database)
             _, over = await story(carrier, plan, shared)
@@ -343,6 +343,6 @@ def test_every_call_ends_in_sql_with_one_end_event(
         finally:
             await database.close()
 
-    for leftover in tmp_path.glob("linecard.db*"):
+    for leftover in tmp_path.glob("anycarrier.db*"):
         leftover.unlink()
     virtually(scenario())

@@ -14,13 +14,13 @@ from uuid import UUID, uuid4
 import pytest
 from running import SOMEBODY, Running, agent_server, running
 
-from linecard.agent import serving
-from linecard.server import aftermath, reconciler
-from linecard.server.outage import DatabaseAway, DatabaseFull, no_room, outages_named
-from linecard.server.store import parse_id
-from linecard.server.store.models import Recording
-from linecard.server.store.recordings import Recordings
-from linecard.wav import WavWriter, read_wav
+from anycarrier.agent import serving
+from anycarrier.server import aftermath, reconciler
+from anycarrier.server.outage import DatabaseAway, DatabaseFull, no_room, outages_named
+from anycarrier.server.store import parse_id
+from anycarrier.server.store.models import Recording
+from anycarrier.server.store.recordings import Recordings
+from anycarrier.wav import WavWriter, read_wav
 
 SOUND = b"\x55" * 24_000
 """Three seconds of a caller."""
@@ -245,7 +245,7 @@ async def test_a_carriers_webhook_hears_not_now_while_sqlite_is_full(
     async with running(tmp_path) as at, agent_server("Hello.") as agent:
         mine = await at.equip(provider, agent.url)
         caplog.clear()
-        caplog.set_level("INFO", "linecard.access")
+        caplog.set_level("INFO", "anycarrier.access")
         disk.full = True
         await at.http.post("/sandbox/calls", json={"to": mine["number"], "from": SOMEBODY})
         answers = [line for line in caplog.messages if line.startswith(f"POST /{provider}/crd_") and " ms" in line]

@@ -13,14 +13,14 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import select
 
-from linecard.server.domain import recordings
-from linecard.server.key_roll import Said
-from linecard.server.seal import MasterKeyWrong, Sealer, key_id_of
-from linecard.server.service import Service
-from linecard.server.settings import Settings
-from linecard.server.store import vault
-from linecard.server.store.database import Database
-from linecard.server.store.models import CredentialRow
+from anycarrier.server.domain import recordings
+from anycarrier.server.key_roll import Said
+from anycarrier.server.seal import MasterKeyWrong, Sealer, key_id_of
+from anycarrier.server.service import Service
+from anycarrier.server.settings import Settings
+from anycarrier.server.store import vault
+from anycarrier.server.store.database import Database
+from anycarrier.server.store.models import CredentialRow
 
 OLD, NEW = b"o" * 32, b"n" * 32
 OLD_ID, NEW_ID = Sealer([OLD]).key_id, Sealer([NEW]).key_id

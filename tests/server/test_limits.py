@@ -10,12 +10,12 @@ from uuid import UUID, uuid4
 import pytest
 from tenants import Tenant, make_tenant
 
-from linecard.calls import CallStatus, EndReason
-from linecard.server.refusals import OverLimit
-from linecard.server.settings import Settings
-from linecard.server.store import CallFilter, NewCall, Store
-from linecard.server.store.database import Database
-from linecard.server.store.limits import DAY, Limits, Snapshot, correct, settle
+from anycarrier.calls import CallStatus, EndReason
+from anycarrier.server.refusals import OverLimit
+from anycarrier.server.settings import Settings
+from anycarrier.server.store import CallFilter, NewCall, Store
+from anycarrier.server.store.database import Database
+from anycarrier.server.store.limits import DAY, Limits, Snapshot, correct, settle
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from running import SOMEBODY, agent_server, running
 
-from linecard.server import aftermath
-from linecard.server.store import Store
+from anycarrier.server import aftermath
+from anycarrier.server.store import Store
 
 
 def value(page: str, name: str, **labels: str) -> float:
@@ -32,15 +32,15 @@ async def test_calls_by_status_and_the_use_of_limits_are_told(tmp_path: Path) ->
         await at.ask("POST", "/v1/calls", 201, json=body)
         await at.ask("POST", "/v1/calls", 429, json=body)  # two calls of ten minutes have reserved all twenty
         page = (await at.http.get("/metrics")).text
-        assert value(page, "linecard_calls_in_progress", direction="inbound", status="answered") == 1
+        assert value(page, "anycarrier_calls_in_progress", direction="inbound", status="answered") == 1
         assert sum(
-            value(page, "linecard_calls_in_progress", direction="outbound", status=status)
+            value(page, "anycarrier_calls_in_progress", direction="outbound", status=status)
             for status in ("initiated", "ringing", "answered")
         ) == 1  # fmt: skip
-        assert value(page, "linecard_limit_refusals_total", limit="minutes") == 1
-        assert value(page, "linecard_limit_use_ratio_bucket", limit="minutes", le="0.5") == 1
-        assert value(page, "linecard_limit_use_ratio_count", limit="minutes") == 2
-        assert value(page, "linecard_limit_use_ratio_sum", limit="calls") == 0.75
+        assert value(page, "anycarrier_limit_refusals_total", limit="minutes") == 1
+        assert value(page, "anycarrier_limit_use_ratio_bucket", limit="minutes", le="0.5") == 1
+        assert value(page, "anycarrier_limit_use_ratio_count", limit="minutes") == 2
+        assert value(page, "anycarrier_limit_use_ratio_sum", limit="calls") == 0.75
         for secret in (mine["agent"]["id"], mine["number"][1:], mine["credential"]["id"], SOMEBODY[1:]):
             assert secret not in page
 
@@ -57,9 +57,9 @@ async def test_what_callers_waited_for_is_told_when_their_call_is_filed(tmp_path
         finished = replace(await aftermath._from_store(at.service, row), latency_ms=waits)
         await aftermath.file_away(at.service, row, finished)
         page = (await at.http.get("/metrics")).text
-        assert value(page, "linecard_answer_seconds_sum", wait="perceived") == pytest.approx(1.3)
-        assert value(page, "linecard_answer_seconds_bucket", wait="perceived", le="0.5") == 1
-        assert value(page, "linecard_answer_seconds_count", wait="eou_delay") == 1
+        assert value(page, "anycarrier_answer_seconds_sum", wait="perceived") == pytest.approx(1.3)
+        assert value(page, "anycarrier_answer_seconds_bucket", wait="perceived", le="0.5") == 1
+        assert value(page, "anycarrier_answer_seconds_count", wait="eou_delay") == 1
 
 
 async def test_a_database_that_is_away_costs_the_page_its_own_figures_only(
@@ -74,4 +74,4 @@ async def test_a_database_that_is_away_costs_the_page_its_own_figures_only(
         monkeypatch.setattr(store.db, "rows", away)
         page = await at.http.get("/metrics")
         assert page.status_code == 200
-        assert "linecard_calls_in_progress{" not in page.text and "linecard_live_calls 0.0" in page.text
+        assert "anycarrier_calls_in_progress{" not in page.text and "anycarrier_live_calls 0.0" in page.text

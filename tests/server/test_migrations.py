@@ -7,9 +7,9 @@ import asyncio
 import pytest
 from sqlalchemy import text
 
-from linecard.errors import ConfigurationError
-from linecard.server.store import migrate
-from linecard.server.store.database import Database
+from anycarrier.errors import ConfigurationError
+from anycarrier.server.store import migrate
+from anycarrier.server.store.database import Database
 
 
 async def test_an_empty_database_comes_up_equal_to_the_models(empty_db: Database) -> None:
@@ -44,13 +44,13 @@ async def test_a_database_of_a_newer_version_is_refused_with_what_to_do(empty_db
     await migrate.upgrade(empty_db)
     async with empty_db.write() as session:
         await session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(ConfigurationError, match="newer linecard"):
+    with pytest.raises(ConfigurationError, match="newer anycarrier"):
         await migrate.upgrade(empty_db)
 
 
 def test_a_database_that_is_neither_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="mysql"):
-        Database("mysql://localhost/linecard")
+        Database("mysql://localhost/anycarrier")
 
 
 def test_a_database_in_memory_is_refused() -> None:

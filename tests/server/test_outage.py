@@ -25,11 +25,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from linecard.server.outage import DatabaseAway, Watch, no_connection, outages_named
-from linecard.server.store import database, parse_id
-from linecard.server.store.callbook import SqlCallBook
-from linecard.server.store.columns import utc_now
-from linecard.server.store.database import Database
+from anycarrier.server.outage import DatabaseAway, Watch, no_connection, outages_named
+from anycarrier.server.store import database, parse_id
+from anycarrier.server.store.callbook import SqlCallBook
+from anycarrier.server.store.columns import utc_now
+from anycarrier.server.store.database import Database
 
 
 def of_sqlite(code: int) -> sqlite3.OperationalError:
@@ -137,7 +137,7 @@ async def test_a_call_that_cannot_be_routed_in_an_outage_is_declined_in_one_line
 @pytest.fixture(scope="module")
 def shaky() -> Iterator[Server]:
     if binaries() is None:
-        if os.environ.get("LINECARD_CI") == "1":
+        if os.environ.get("ANYCARRIER_CI") == "1":
             pytest.fail("CI must run these on PostgreSQL too: install postgresql")
         pytest.skip("no PostgreSQL on this machine: apt-get install postgresql")
     with scratch_folder() as folder:
@@ -217,7 +217,7 @@ async def test_while_it_is_gone_requests_hear_not_now_and_afterwards_all_goes_on
             await at.service.store.writer.flush(20)
         assert "said meanwhile" in [said.text for said in await at.service.store.transcripts.of_call(_uuid(call))]
         await at.until(f"/v1/calls/{later['id']}", lambda seen: seen["status"] != "queued", 20)
-    ours = [record for record in caplog.records if record.name == "linecard"]
+    ours = [record for record in caplog.records if record.name == "anycarrier"]
     assert [record.getMessage() for record in ours if record.exc_info] == []
     for loop in ("looking for scheduled calls", "sending webhooks", "writing transcripts and events"):
         lines = [record for record in ours if record.getMessage().startswith(f"{loop}: the database is away")]
@@ -341,6 +341,6 @@ async def test_a_media_socket_is_told_not_now_too(
                 while sum("a media socket" in line for line in caplog.messages) < 3:
                     await asyncio.sleep(0.05)
         await at.until(f"/v1/calls/{cut_off}", lambda seen: seen["status"] in ("completed", "failed"), 20)
-    ours = [record for record in caplog.records if record.name == "linecard"]
+    ours = [record for record in caplog.records if record.name == "anycarrier"]
     assert [record.getMessage() for record in ours if record.exc_info] == []
     assert "a media socket: the database is away (gone)" in caplog.messages

@@ -18,18 +18,18 @@ import pytest
 from sqlalchemy import select, update
 from tenants import Tenant, make_tenant
 
-from linecard.calls import CallStatus, EndReason
-from linecard.server import outbox
-from linecard.server.outbox import INKBOX_PAUSES, ONEINBOX_PAUSES, Sender, Style
-from linecard.server.outward import GuardedTransport, Outward
-from linecard.server.refusals import TooManyWebhooks
-from linecard.server.signing import inkbox_headers, oneinbox_headers
-from linecard.server.store import NewCall, Store
-from linecard.server.store import outbox as store_outbox
-from linecard.server.store.columns import utc_now
-from linecard.server.store.database import Database
-from linecard.server.store.models import Attempt, CallRow, Delivery, OutboxEvent, Subscription
-from linecard.server.store.outbox import LEASE, Outbox
+from anycarrier.calls import CallStatus, EndReason
+from anycarrier.server import outbox
+from anycarrier.server.outbox import INKBOX_PAUSES, ONEINBOX_PAUSES, Sender, Style
+from anycarrier.server.outward import GuardedTransport, Outward
+from anycarrier.server.refusals import TooManyWebhooks
+from anycarrier.server.signing import inkbox_headers, oneinbox_headers
+from anycarrier.server.store import NewCall, Store
+from anycarrier.server.store import outbox as store_outbox
+from anycarrier.server.store.columns import utc_now
+from anycarrier.server.store.database import Database
+from anycarrier.server.store.models import Attempt, CallRow, Delivery, OutboxEvent, Subscription
+from anycarrier.server.store.outbox import LEASE, Outbox
 
 
 async def write(event: OutboxEvent, call: CallRow | None) -> str | None:
@@ -850,7 +850,7 @@ async def test_a_delivery_says_what_it_is_and_asks_for_no_compression(store: Sto
     (request,) = receiver.got
     assert request.method == "POST"
     assert request.headers["content-type"] == "application/json"
-    assert (request.headers["user-agent"], request.headers["accept-encoding"]) == ("linecard", "identity")
+    assert (request.headers["user-agent"], request.headers["accept-encoding"]) == ("anycarrier", "identity")
     assert "authorization" not in request.headers
     assert abs(int(request.headers["x-oneinbox-timestamp"]) - utc_now().timestamp()) < 5
 

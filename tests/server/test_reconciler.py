@@ -15,18 +15,18 @@ from fake_carriers import CommandProvider
 from sqlalchemy import select, update
 from tenants import AcmeCredential, Tenant
 
-from linecard import Call, CallStatus, Direction, EndReason, Exchange, Provider, hookimpl, plugins
-from linecard.call_phases import RING_TIME, RULES, Phase
-from linecard.calls import TransferStatus
-from linecard.server import aftermath, reconciler, unsettled
-from linecard.server.outage import DatabaseAway
-from linecard.server.reconciler import INVENTORY_EVERY, Reconciler, others_live
-from linecard.server.settings import Settings
-from linecard.server.store import NewCall, Store, parse_id
-from linecard.server.store.claims import ALIVE_SECONDS, Claims
-from linecard.server.store.columns import utc_now
-from linecard.server.store.models import CallRow, Claim
-from linecard.server.store.statements import Statement, table_of
+from anycarrier import Call, CallStatus, Direction, EndReason, Exchange, Provider, hookimpl, plugins
+from anycarrier.call_phases import RING_TIME, RULES, Phase
+from anycarrier.calls import TransferStatus
+from anycarrier.server import aftermath, reconciler, unsettled
+from anycarrier.server.outage import DatabaseAway
+from anycarrier.server.reconciler import INVENTORY_EVERY, Reconciler, others_live
+from anycarrier.server.settings import Settings
+from anycarrier.server.store import NewCall, Store, parse_id
+from anycarrier.server.store.claims import ALIVE_SECONDS, Claims
+from anycarrier.server.store.columns import utc_now
+from anycarrier.server.store.models import CallRow, Claim
+from anycarrier.server.store.statements import Statement, table_of
 
 DEAD = "host:1:dead"
 LONG_AGO = timedelta(seconds=ALIVE_SECONDS + 5)
@@ -51,7 +51,7 @@ class Acme(CommandProvider):
 
 class Plugin:
     @hookimpl
-    def linecard_providers(self) -> list[type[Provider]]:
+    def anycarrier_providers(self) -> list[type[Provider]]:
         return [Acme]
 
 
@@ -83,7 +83,7 @@ async def _nobody(session: object) -> None:
 
 @pytest.fixture
 async def process(store: Store, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Process]:
-    monkeypatch.setenv("LINECARD_PLUGINS", "")
+    monkeypatch.setenv("ANYCARRIER_PLUGINS", "")
     plugins.reset()
     plugins.register(Plugin(), "acme")
     Acme.log.clear()

@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import update
 from tenants import Tenant, make_tenant
 
-from linecard.server.refusals import DuplicateRule, NotThatSide
-from linecard.server.store import Store
-from linecard.server.store.columns import utc_now
-from linecard.server.store.models import Agent, ContactRule
-from linecard.server.store.rules import verdict
+from anycarrier.server.refusals import DuplicateRule, NotThatSide
+from anycarrier.server.store import Store
+from anycarrier.server.store.columns import utc_now
+from anycarrier.server.store.models import Agent, ContactRule
+from anycarrier.server.store.rules import verdict
 
 HIM, HER = "+14155550177", "+14155550179"
 

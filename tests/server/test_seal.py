@@ -13,15 +13,15 @@ from pydantic import SecretStr
 from sqlalchemy import LargeBinary, select, text, update
 from tenants import Tenant, build_acme
 
-from linecard.errors import ConfigurationError
-from linecard.server.seal import MasterKeyWrong, SealBroken, Sealer, derive, keys_from_file, read_keys, write_keys
-from linecard.server.settings import Settings
-from linecard.server.store import Store, sealer_of, vault
-from linecard.server.store.columns import Table
-from linecard.server.store.credentials import Credentials
-from linecard.server.store.database import Database
-from linecard.server.store.models import Canary, CredentialRow
-from linecard.server.store.webhooks import Webhooks
+from anycarrier.errors import ConfigurationError
+from anycarrier.server.seal import MasterKeyWrong, SealBroken, Sealer, derive, keys_from_file, read_keys, write_keys
+from anycarrier.server.settings import Settings
+from anycarrier.server.store import Store, sealer_of, vault
+from anycarrier.server.store.columns import Table
+from anycarrier.server.store.credentials import Credentials
+from anycarrier.server.store.database import Database
+from anycarrier.server.store.models import Canary, CredentialRow
+from anycarrier.server.store.webhooks import Webhooks
 
 OLD, NEW = b"o" * 32, b"n" * 32
 
@@ -128,7 +128,7 @@ def test_the_key_from_settings_wins_over_the_file(tmp_path: Path) -> None:
 async def test_a_store_opened_with_another_key_refuses_to_start(db: Database) -> None:
     await vault.prove(db, Sealer([OLD]))
     await vault.prove(db, Sealer([OLD]))
-    with pytest.raises(MasterKeyWrong, match="LINECARD_MASTER_KEY"):
+    with pytest.raises(MasterKeyWrong, match="ANYCARRIER_MASTER_KEY"):
         await vault.prove(db, Sealer([NEW]))
 
 

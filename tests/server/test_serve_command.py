@@ -1,4 +1,4 @@
-"""``linecard serve`` as a process: what it prints, how it stops, and what it does with calls when it does."""
+"""``anycarrier serve`` as a process: what it prints, how it stops, and what it does with calls when it does."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class Process:
 
 @contextlib.asynccontextmanager
 async def serving(folder: Path, *words: str, **environment: str) -> AsyncIterator[Process]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("LINECARD_")}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("ANYCARRIER_")}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "linecard", "serve", *words,
+        sys.executable, "-m", "anycarrier", "serve", *words,
         cwd=folder, env={**clean, "PYTHONUNBUFFERED": "1", **environment},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
@@ -75,7 +75,7 @@ async def test_it_needs_no_configuration_and_prints_its_key_once(tmp_path: Path)
             assert (answer.status_code, answer.json()["auth_subtype"]) == (200, "api_key.admin_scoped")
         server.process.send_signal(signal.SIGTERM)
         assert await server.ends() == 0
-        assert (tmp_path / "data" / "linecard.db").exists()
+        assert (tmp_path / "data" / "anycarrier.db").exists()
         for private in ("data", "data/master.key", "data/recordings"):
             assert (tmp_path / private).stat().st_mode & 0o077 == 0, private
     async with serving(tmp_path, "--port", "0") as server:
@@ -86,7 +86,7 @@ async def test_it_needs_no_configuration_and_prints_its_key_once(tmp_path: Path)
 
 
 async def test_a_stop_signal_lets_calls_end_and_then_ends_them(tmp_path: Path) -> None:
-    environment = {"LINECARD_ADMIN_KEY": "ApiKey_fixed_0123456789abcdef", "LINECARD_DRAIN_SECONDS": "1.5"}
+    environment = {"ANYCARRIER_ADMIN_KEY": "ApiKey_fixed_0123456789abcdef", "ANYCARRIER_DRAIN_SECONDS": "1.5"}
     async with serving(tmp_path, "--port", "0", "--sandbox", **environment) as server, agent_server() as agent:
         origin = (await server.hears(r"listens on (\S+)"))[1]
         headers = {"Authorization": "Bearer ApiKey_fixed_0123456789abcdef"}
@@ -114,7 +114,7 @@ async def test_a_stop_signal_lets_calls_end_and_then_ends_them(tmp_path: Path) -
 
 
 async def test_a_call_that_ends_by_itself_is_waited_for(tmp_path: Path) -> None:
-    environment = {"LINECARD_ADMIN_KEY": "ApiKey_fixed_0123456789abcdef", "LINECARD_DRAIN_SECONDS": "20"}
+    environment = {"ANYCARRIER_ADMIN_KEY": "ApiKey_fixed_0123456789abcdef", "ANYCARRIER_DRAIN_SECONDS": "20"}
     async with serving(tmp_path, "--port", "0", "--sandbox", **environment) as server, agent_server() as agent:
         origin = (await server.hears(r"listens on (\S+)"))[1]
         headers = {"Authorization": "Bearer ApiKey_fixed_0123456789abcdef"}
@@ -132,7 +132,7 @@ async def test_a_call_that_ends_by_itself_is_waited_for(tmp_path: Path) -> None:
 
 
 async def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
-    environment = {"LINECARD_ADMIN_KEY": "ApiKey_fixed_0123456789abcdef", "LINECARD_DRAIN_SECONDS": "600"}
+    environment = {"ANYCARRIER_ADMIN_KEY": "ApiKey_fixed_0123456789abcdef", "ANYCARRIER_DRAIN_SECONDS": "600"}
     async with serving(tmp_path, "--port", "0", "--sandbox", **environment) as server, agent_server() as agent:
         origin = (await server.hears(r"listens on (\S+)"))[1]
         headers = {"Authorization": "Bearer ApiKey_fixed_0123456789abcdef"}
@@ -156,20 +156,20 @@ async def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
         (["--database", "mysql://x/y"], {}, "mysql"),
         (["--database", "nonsense"], {}, "postgresql://user:password@host/name"),
         (["--database", "sqlite:////nowhere/at/all.db"], {}, "no folder /nowhere/at"),
-        (["--database", "postgresql://me:s3cret@127.0.0.1:9/linecard"], {}, "me:***@127.0.0.1:9"),
+        (["--database", "postgresql://me:s3cret@127.0.0.1:9/anycarrier"], {}, "me:***@127.0.0.1:9"),
         (["--sandbox", "--host", "0.0.0.0"], {}, "wrong: the sandbox is for this machine only"),
-        (["--data-dir", "/proc/nowhere"], {}, "LINECARD_DATA_DIR"),
-        ([], {"LINECARD_RECORDINGS_DIR": "/proc/nowhere"}, "LINECARD_RECORDINGS_DIR"),
-        ([], {"LINECARD_ALLOW": "us"}, "did you mean 'US'"),
-        ([], {"LINECARD_CALL_PER_DAY": "10"}, "did you mean LINECARD_CALLS_PER_DAY"),
+        (["--data-dir", "/proc/nowhere"], {}, "ANYCARRIER_DATA_DIR"),
+        ([], {"ANYCARRIER_RECORDINGS_DIR": "/proc/nowhere"}, "ANYCARRIER_RECORDINGS_DIR"),
+        ([], {"ANYCARRIER_ALLOW": "us"}, "did you mean 'US'"),
+        ([], {"ANYCARRIER_CALL_PER_DAY": "10"}, "did you mean ANYCARRIER_CALLS_PER_DAY"),
         (["--database", "postgresql://me:s3cret@127.0.0.1:x/y"], {}, "database (--database): the database URL's port"),
-        ([], {"LINECARD_OUTWARD_ALLOW": "10.0.0.1/8"}, "did you mean '10.0.0.0/8'"),
-        ([], {"LINECARD_PUBLIC_URL": "https://me:s3cret@voice.example.com"}, "user or password"),
-        ([], {"LINECARD_MINUTES_PER_DAY": "inf"}, "finite number"),
-        ([], {"LINECARD_OTLP_ENDPOINT": "collector"}, "http://collector:4318/v1/traces"),
+        ([], {"ANYCARRIER_OUTWARD_ALLOW": "10.0.0.1/8"}, "did you mean '10.0.0.0/8'"),
+        ([], {"ANYCARRIER_PUBLIC_URL": "https://me:s3cret@voice.example.com"}, "user or password"),
+        ([], {"ANYCARRIER_MINUTES_PER_DAY": "inf"}, "finite number"),
+        ([], {"ANYCARRIER_OTLP_ENDPOINT": "collector"}, "http://collector:4318/v1/traces"),
         (["--host", "a..b"], {}, "cannot listen on a..b"),
-        ([], {"LINECARD_MASTER_KEY": "not base64!"}, "base64"),
-        ([], {"LINECARD_HANDLERS": '{"a": "nowhere:f"}'}, "nowhere:f"),
+        ([], {"ANYCARRIER_MASTER_KEY": "not base64!"}, "base64"),
+        ([], {"ANYCARRIER_HANDLERS": '{"a": "nowhere:f"}'}, "nowhere:f"),
     ],
 )
 async def test_what_is_set_wrongly_is_said_in_one_line(
@@ -183,7 +183,7 @@ async def test_what_is_set_wrongly_is_said_in_one_line(
 
 @pytest.mark.parametrize(("text", "told"), [("port = ", "not TOML"), ('denny = ["GB"]', "denny")])
 async def test_a_settings_file_with_a_mistake_in_it_is_refused(text: str, told: str, tmp_path: Path) -> None:
-    (tmp_path / "linecard.toml").write_text(text)
+    (tmp_path / "anycarrier.toml").write_text(text)
     async with serving(tmp_path, "--port", "0") as server:
         assert await server.ends() == 2
         assert told in server.said and "Traceback" not in server.said
@@ -200,7 +200,7 @@ async def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
 async def test_what_it_logs_is_json_and_holds_no_secret(tmp_path: Path) -> None:
     import json
 
-    environment = {"LINECARD_ADMIN_KEY": "ApiKey_fixed_0123456789abcdef"}
+    environment = {"ANYCARRIER_ADMIN_KEY": "ApiKey_fixed_0123456789abcdef"}
     async with serving(tmp_path, "--port", "0", "--sandbox", "--log-json", **environment) as server:
         origin = (await server.hears(r"listens on (\S+)"))[1]
         headers = {"Authorization": "Bearer ApiKey_fixed_0123456789abcdef"}

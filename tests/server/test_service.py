@@ -18,11 +18,11 @@ import pytest
 from fake_speech import FakeEngine
 from running import ADMIN, NUMBERS, SECRETS, SOMEBODY, agent_server, running
 
-from linecard.agent import budget
-from linecard.server.domain import recordings
-from linecard.server.outage import DatabaseAway
-from linecard.server.store import parse_id
-from linecard.server.store.database import Database
+from anycarrier.agent import budget
+from anycarrier.server.domain import recordings
+from anycarrier.server.outage import DatabaseAway
+from anycarrier.server.store import parse_id
+from anycarrier.server.store.database import Database
 
 CARRIERS = ("twilio", "telnyx")
 
@@ -266,7 +266,7 @@ async def test_health_and_metrics_need_no_key_and_everything_else_does(tmp_path:
                 for method in methods:
                     answer = await nobody.request(method, path.replace("{", "").replace("}", ""))
                     assert answer.status_code == 401, f"{method} {path}: {answer.status_code}"
-        assert b"linecard_http_requests_total" in (await at.http.get("/metrics")).content
+        assert b"anycarrier_http_requests_total" in (await at.http.get("/metrics")).content
 
 
 async def test_without_its_database_it_says_not_now_and_nothing_of_a_bug(
@@ -292,7 +292,7 @@ async def test_without_its_database_it_says_not_now_and_nothing_of_a_bug(
             yield
 
         monkeypatch.setattr(Database, "read", frozen)
-        monkeypatch.setattr("linecard.server.app.READY_WITHIN", 0.05)
+        monkeypatch.setattr("anycarrier.server.app.READY_WITHIN", 0.05)
         ready = await at.http.get("/readyz")
         assert (ready.status_code, ready.json()["problems"]) == (503, {"database": "TimeoutError"})
         monkeypatch.undo()

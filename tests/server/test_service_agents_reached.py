@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from running import agent_server, running
 
-from linecard.agent import fast_socket, socket
-from linecard.errors import AgentUnreachable
-from linecard.server.outward import Outward
+from anycarrier.agent import fast_socket, socket
+from anycarrier.errors import AgentUnreachable
+from anycarrier.server.outward import Outward
 
 
 class Rebinding:

@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from linecard.server.store import parse_id
-from linecard.testing.serving import serve
+from anycarrier.server.store import parse_id
+from anycarrier.testing.serving import serve
 
 CARRIERS = ("twilio", "telnyx")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from running import NUMBERS, SOMEBODY, agent_server, running
 
-from linecard.server import sandbox_api
-from linecard.testing.far_end import FarEnd
+from anycarrier.server import sandbox_api
+from anycarrier.testing.far_end import FarEnd
 
 CARRIERS = ("twilio", "telnyx")
 
@@ -50,10 +50,10 @@ async def test_in_the_sandbox_every_country_may_be_called_unless_allow_says_whic
         assert abroad.status_code == (403 if allow else 201)
         if allow:
             assert "Whoever runs this service" in abroad.json()["detail"]
-            assert "add IN to LINECARD_ALLOW" in abroad.json()["detail"]
+            assert "add IN to ANYCARRIER_ALLOW" in abroad.json()["detail"]
         for dear in ("+19005550100", "+190055501001", "+447012345678"):
             refused = await at.ask("POST", "/v1/calls", 403, json={**body, "to_number": dear})
-            assert refused["code"] == "destination_not_allowed" and "LINECARD_ALLOW" in refused["detail"]
+            assert refused["code"] == "destination_not_allowed" and "ANYCARRIER_ALLOW" in refused["detail"]
             assert dear not in refused["detail"]
 
 
@@ -173,7 +173,7 @@ async def test_without_a_voice_saying_tells_what_to_install(
         monkeypatch.setattr(at.service.staff.engines, "candidates", lambda *_: [])
         answer = await at.http.post("/sandbox/calls", json={"to": mine["number"], "from": SOMEBODY, "say": "hello"})
         assert answer.status_code == 501
-        assert "install linecard-speech-local" in answer.json()["detail"]
+        assert "install anycarrier-speech-local" in answer.json()["detail"]
 
 
 async def test_without_the_switch_there_is_no_sandbox(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from linecard.errors import ConfigurationError
-from linecard.server.setting_mistakes import in_words
-from linecard.server.settings import Settings, page
+from anycarrier.errors import ConfigurationError
+from anycarrier.server.setting_mistakes import in_words
+from anycarrier.server.settings import Settings, page
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -21,33 +21,33 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_nothing_needs_to_be_set() -> None:
     settings = Settings()
-    assert settings.database_url == "sqlite:///data/linecard.db"
+    assert settings.database_url == "sqlite:///data/anycarrier.db"
     assert settings.origin == "http://127.0.0.1:8080"
     assert settings.is_local
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "linecard.toml").write_text('port = 1111\nhost = "::1"\nallow = ["US"]\n')
-    monkeypatch.setenv("LINECARD_PORT", "2222")
+    (tmp_path / "anycarrier.toml").write_text('port = 1111\nhost = "::1"\nallow = ["US"]\n')
+    monkeypatch.setenv("ANYCARRIER_PORT", "2222")
     settings = Settings()
     assert (settings.port, settings.host, settings.allow) == (2222, "::1", ["US"])
     assert Settings(port=3333).port == 3333
 
 
 def test_a_named_file_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LINECARD_CONFIG", "/nowhere/linecard.toml")
+    monkeypatch.setenv("ANYCARRIER_CONFIG", "/nowhere/anycarrier.toml")
     with pytest.raises(ConfigurationError, match="no such file"):
         Settings()
 
 
 def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ADMIN_KEY", "MASTER_KEY", "ALLOW", "MAX_CONCURRENT", "PORT"):
-        monkeypatch.setenv(f"LINECARD_{name}", "")
+        monkeypatch.setenv(f"ANYCARRIER_{name}", "")
     assert Settings() == Settings.model_construct()
 
 
 def test_a_misspelt_name_in_the_file_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "linecard.toml").write_text('denny = ["GB"]\n')
+    (tmp_path / "anycarrier.toml").write_text('denny = ["GB"]\n')
     with pytest.raises(ConfigurationError, match="no setting is called denny"):
         Settings()
 
@@ -88,7 +88,7 @@ def test_a_wrong_value_does_not_print_the_key() -> None:
 
 
 def test_the_settings_page_is_fresh() -> None:
-    assert (DOCS / "settings.md").read_text() == page(), "run: python -m linecard.server.settings > docs/settings.md"
+    assert (DOCS / "settings.md").read_text() == page(), "run: python -m anycarrier.server.settings > docs/settings.md"
 
 
 def test_every_setting_is_described() -> None:
@@ -100,8 +100,8 @@ def test_every_setting_is_described() -> None:
 
 @pytest.mark.parametrize("written", ["US,+4930, sip:pbx.example.com", '["US", "+4930", "sip:pbx.example.com"]'])
 def test_a_list_is_written_with_commas_or_as_json(written: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LINECARD_ALLOW", written)
-    monkeypatch.setenv("LINECARD_OUTWARD_ALLOW", "10.1.0.0/16,fd00::/8")
+    monkeypatch.setenv("ANYCARRIER_ALLOW", written)
+    monkeypatch.setenv("ANYCARRIER_OUTWARD_ALLOW", "10.1.0.0/16,fd00::/8")
     settings = Settings()
     assert settings.allow == ["US", "+4930", "sip:pbx.example.com"]
     assert settings.outward_allow == ["10.1.0.0/16", "fd00::/8"]
@@ -109,21 +109,21 @@ def test_a_list_is_written_with_commas_or_as_json(written: str, monkeypatch: pyt
 
 @pytest.mark.parametrize("written", ["desk=agents:desk, bot=agents:bot", '{"desk":"agents:desk","bot":"agents:bot"}'])
 def test_a_table_is_written_as_pairs_or_as_json(written: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LINECARD_HANDLERS", written)
+    monkeypatch.setenv("ANYCARRIER_HANDLERS", written)
     assert Settings().handlers == {"desk": "agents:desk", "bot": "agents:bot"}
 
 
 @pytest.mark.parametrize(
     ("variable", "near"),
     [
-        ("LINECARD_CALL_PER_DAY", "did you mean LINECARD_CALLS_PER_DAY?"),
-        ("LINECARD_DENNY", "did you mean LINECARD_DENY?"),
-        ("LINECARD_DATABASE_URL", "did you mean LINECARD_DATABASE?"),
-        ("linecard_denny", "did you mean LINECARD_DENY?"),
-        ("LINECARD_PLUGIN", "did you mean LINECARD_PLUGINS?"),
-        ("LINECARD_FOO", "unset it"),
-        ("LINECARD_PORT__X", "did you mean LINECARD_PORT?"),
-        ("LINECARD_ENGINE__DEEPGRAM__API_KEY", "did you mean LINECARD_ENGINES__DEEPGRAM__API_KEY?"),
+        ("ANYCARRIER_CALL_PER_DAY", "did you mean ANYCARRIER_CALLS_PER_DAY?"),
+        ("ANYCARRIER_DENNY", "did you mean ANYCARRIER_DENY?"),
+        ("ANYCARRIER_DATABASE_URL", "did you mean ANYCARRIER_DATABASE?"),
+        ("anycarrier_denny", "did you mean ANYCARRIER_DENY?"),
+        ("ANYCARRIER_PLUGIN", "did you mean ANYCARRIER_PLUGINS?"),
+        ("ANYCARRIER_FOO", "unset it"),
+        ("ANYCARRIER_PORT__X", "did you mean ANYCARRIER_PORT?"),
+        ("ANYCARRIER_ENGINE__DEEPGRAM__API_KEY", "did you mean ANYCARRIER_ENGINES__DEEPGRAM__API_KEY?"),
     ],
 )
 def test_a_variable_that_is_no_setting_is_refused_with_the_near_one(
@@ -139,18 +139,18 @@ def test_variables_of_ours_that_are_no_settings_are_left_alone(monkeypatch: pyte
     ours = "CI PYTHON VENV PLUGINS URL KEY SECRET SHARED LIVE_ACME TEST_NUMBER ENGINES__DEEPGRAM__API_KEY".split()
     kubernetes = "SERVICE_HOST SERVICE_PORT_HTTP PORT_8080_TCP PORT_8080_TCP_ADDR".split()
     for name in (*ours, *kubernetes):
-        monkeypatch.setenv(f"LINECARD_{name}", "")
+        monkeypatch.setenv(f"ANYCARRIER_{name}", "")
     Settings()
 
 
 def test_a_misspelt_name_in_the_file_has_the_near_one_beside_it(tmp_path: Path) -> None:
-    (tmp_path / "linecard.toml").write_text("call_per_day = 10\n")
-    with pytest.raises(ConfigurationError, match=r"call_per_day \(in linecard.toml\): did you mean calls_per_day\?"):
+    (tmp_path / "anycarrier.toml").write_text("call_per_day = 10\n")
+    with pytest.raises(ConfigurationError, match=r"call_per_day \(in anycarrier.toml\): did you mean calls_per_day\?"):
         Settings()
 
 
 def test_a_settings_file_that_cannot_be_read_is_said_to_be_that(tmp_path: Path) -> None:
-    path = tmp_path / "linecard.toml"
+    path = tmp_path / "anycarrier.toml"
     path.write_bytes('allow = ["M\u00fcnchen"]'.encode("latin-1"))
     with pytest.raises(ConfigurationError, match="not UTF-8"):
         Settings()

@@ -12,16 +12,16 @@ from sqlalchemy import bindparam, inspect, select, update
 from sqlalchemy.orm import class_mapper
 from tenants import Tenant
 
-from linecard.server.store import NewCall, Store
-from linecard.server.store.columns import Table, utc_now
-from linecard.server.store.database import Database
-from linecard.server.store.log import LOG
-from linecard.server.store.models import Agent, CallEventRow, CallRow, LineRow, Workspace
-from linecard.server.store.new_calls import CREATED
-from linecard.server.store.snapshots import READ_VERSION, changing_version
-from linecard.server.store.sqlite_lane import SqliteLane
-from linecard.server.store.statements import Rows, Statement, as_stored, table_of
-from linecard.server.store.transactions import Transaction, values_fault
+from anycarrier.server.store import NewCall, Store
+from anycarrier.server.store.columns import Table, utc_now
+from anycarrier.server.store.database import Database
+from anycarrier.server.store.log import LOG
+from anycarrier.server.store.models import Agent, CallEventRow, CallRow, LineRow, Workspace
+from anycarrier.server.store.new_calls import CREATED
+from anycarrier.server.store.snapshots import READ_VERSION, changing_version
+from anycarrier.server.store.sqlite_lane import SqliteLane
+from anycarrier.server.store.statements import Rows, Statement, as_stored, table_of
+from anycarrier.server.store.transactions import Transaction, values_fault
 
 WORKSPACE = table_of(Workspace)
 RENAME = Statement(update(WORKSPACE).where(WORKSPACE.c.id == bindparam("id")).values(name=bindparam("to")))

@@ -15,14 +15,14 @@ from running import NUMBERS, SOMEBODY, Running, agent_server, running
 from sqlalchemy import select, update
 from tenants import Tenant
 
-from linecard import hookimpl, plugins
-from linecard.agent.engines import Engines
-from linecard.errors import SpeechFailed
-from linecard.server.settings import Settings
-from linecard.server.store import Store
-from linecard.server.store.models import EngineRow
-from linecard.server.workspace_engines import WorkspaceEngines
-from linecard.speech import EngineSettings, Hearing, Recognizer, SpeakingStyle, SpeechEngine, Synthesizer
+from anycarrier import hookimpl, plugins
+from anycarrier.agent.engines import Engines
+from anycarrier.errors import SpeechFailed
+from anycarrier.server.settings import Settings
+from anycarrier.server.store import Store
+from anycarrier.server.store.models import EngineRow
+from anycarrier.server.workspace_engines import WorkspaceEngines
+from anycarrier.speech import EngineSettings, Hearing, Recognizer, SpeakingStyle, SpeechEngine, Synthesizer
 
 KEY = "cloud-key-0123456789"
 
@@ -63,14 +63,14 @@ class Cloud(FakeEngine):
 
 class Plugin:
     @hookimpl
-    def linecard_speech_engines(self) -> list[type[SpeechEngine]]:
+    def anycarrier_speech_engines(self) -> list[type[SpeechEngine]]:
         return [Cloud]
 
 
 @pytest.fixture(autouse=True)
 def only_a_cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Both carriers, one engine that needs a key, and none that works without."""
-    monkeypatch.setenv("LINECARD_PLUGINS", "twilio,telnyx")
+    monkeypatch.setenv("ANYCARRIER_PLUGINS", "twilio,telnyx")
     plugins.reset()
     plugins.register(Plugin(), "a cloud")
     Cloud.used, Cloud.broken = [], False
@@ -101,7 +101,7 @@ async def test_an_agent_whose_engine_has_no_key_is_told_of_everywhere_and_its_ca
         mine = await at.equip(provider, handler="repeat", synthesizer="cloud", recognizer="cloud")
         (warning,) = mine["agent"]["warnings"]
         assert "declined" in warning and "'cloud'" in warning and "api_key: Field required" in warning
-        assert "linecard engines" in warning
+        assert "anycarrier engines" in warning
 
         told = await explained(at, provider)
         assert told["outcome"] == "reject" and "api_key" in told["why"]
@@ -198,10 +198,10 @@ async def test_an_engine_that_does_not_start_is_told_when_an_agent_is_given_it(t
 def test_keys_come_from_the_environment_or_a_table_and_are_not_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "linecard.toml").write_text('[engines.cloud]\napi_key = "from-the-file"\nmodel = "telephone"\n')
+    (tmp_path / "anycarrier.toml").write_text('[engines.cloud]\napi_key = "from-the-file"\nmodel = "telephone"\n')
     monkeypatch.chdir(tmp_path)
     assert Settings().engines == {"cloud": {"api_key": "from-the-file", "model": "telephone"}}
-    monkeypatch.setenv("LINECARD_ENGINES__CLOUD__API_KEY", "012345678901")
+    monkeypatch.setenv("ANYCARRIER_ENGINES__CLOUD__API_KEY", "012345678901")
     settings = Settings()
     assert settings.engines == {"cloud": {"api_key": "012345678901", "model": "telephone"}}
     assert "012345678901" not in repr(settings)
@@ -287,7 +287,7 @@ async def test_each_workspaces_calls_use_its_own_key(tmp_path: Path) -> None:
         ("cloud", {"api_key": "half\u200ba-key"}, 422, "no key has"),
         ("cloud", {"api_key": 12345}, 422, "no key has"),
         ("cloud", {"api_key": KEY, "modell": "x"}, 422, "no such setting (settable: api_key, model)"),
-        ("cloud", {"api_key": KEY, "base_url": "http://169.254.169.254"}, 422, "LINECARD_ENGINES__CLOUD__BASE_URL"),
+        ("cloud", {"api_key": KEY, "base_url": "http://169.254.169.254"}, 422, "ANYCARRIER_ENGINES__CLOUD__BASE_URL"),
         ("nowhere", {"api_key": KEY}, 404, "'nowhere' is installed"),
     ],
 )

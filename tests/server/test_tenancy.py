@@ -13,17 +13,17 @@ import pytest
 from pydantic import SecretStr
 from tenants import AcmeCredential, Tenant, build_acme, make_tenant
 
-from linecard.credentials import Credential, CredentialSource
-from linecard.errors import NumberAlreadyAssigned, NumberNotAssigned, UnknownCredential, UnknownProvider
-from linecard.numbers import SyncResult
-from linecard.registry import Line, NumberRegistry
-from linecard.server.auth import authenticate, key_in
-from linecard.server.refusals import InUse, Taken
-from linecard.server.settings import Settings
-from linecard.server.store import Store, credentials, parse_id, public_id
-from linecard.server.store.agents import SpeechUse, handle_from
-from linecard.server.store.credentials import CredentialIncomplete, DetailRefused, masked
-from linecard.server.store.models import CredentialRow, LineRow
+from anycarrier.credentials import Credential, CredentialSource
+from anycarrier.errors import NumberAlreadyAssigned, NumberNotAssigned, UnknownCredential, UnknownProvider
+from anycarrier.numbers import SyncResult
+from anycarrier.registry import Line, NumberRegistry
+from anycarrier.server.auth import authenticate, key_in
+from anycarrier.server.refusals import InUse, Taken
+from anycarrier.server.settings import Settings
+from anycarrier.server.store import Store, credentials, parse_id, public_id
+from anycarrier.server.store.agents import SpeechUse, handle_from
+from anycarrier.server.store.credentials import CredentialIncomplete, DetailRefused, masked
+from anycarrier.server.store.models import CredentialRow, LineRow
 
 # --- ids ------------------------------------------------------------------------------------------------------------
 

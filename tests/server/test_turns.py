@@ -12,17 +12,17 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import insert, select
 
-from linecard.exchange import Exchange
-from linecard.server import request_turns
-from linecard.server.media_outage import OutageAwareExchange
-from linecard.server.request_turns import RequestTurns
-from linecard.server.store import migrate
-from linecard.server.store.columns import utc_now
-from linecard.server.store.database import Database
-from linecard.server.store.models import Once
-from linecard.server.store.statements import Statement, table_of
-from linecard.server.store.transactions import Transaction
-from linecard.server.store.turns import WORKSPACE, FairQueue, Turns
+from anycarrier.exchange import Exchange
+from anycarrier.server import request_turns
+from anycarrier.server.media_outage import OutageAwareExchange
+from anycarrier.server.request_turns import RequestTurns
+from anycarrier.server.store import migrate
+from anycarrier.server.store.columns import utc_now
+from anycarrier.server.store.database import Database
+from anycarrier.server.store.models import Once
+from anycarrier.server.store.statements import Statement, table_of
+from anycarrier.server.store.transactions import Transaction
+from anycarrier.server.store.turns import WORKSPACE, FairQueue, Turns
 
 ONCE = table_of(Once)
 WRITE = Statement(insert(ONCE), columns=["key", "expires_at"])

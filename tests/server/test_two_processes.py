@@ -16,22 +16,22 @@ from uuid import uuid4
 import asyncpg
 import httpx
 import pytest
-from linecard_telnyx.sandbox import TelnyxSandbox
-from linecard_twilio.sandbox import TwilioSandbox
+from anycarrier_telnyx.sandbox import TelnyxSandbox
+from anycarrier_twilio.sandbox import TwilioSandbox
 from running import ADMIN, NUMBERS, SOMEBODY, Running, agent_server
 
-from linecard.server.settings import Settings
-from linecard.server.store import Store, parse_id
-from linecard.server.store.database import Database
-from linecard.server.store.models import CallRow
-from linecard.testing.serving import listening, serve, url_of
+from anycarrier.server.settings import Settings
+from anycarrier.server.store import Store, parse_id
+from anycarrier.server.store.database import Database
+from anycarrier.server.store.models import CallRow
+from anycarrier.testing.serving import listening, serve, url_of
 
 SANDBOXES = {"twilio": TwilioSandbox, "telnyx": TelnyxSandbox}
 
 
 @dataclass
 class Worker:
-    """One ``linecard serve`` of its own."""
+    """One ``anycarrier serve`` of its own."""
 
     process: asyncio.subprocess.Process
     http: httpx.AsyncClient
@@ -45,14 +45,14 @@ class Worker:
 async def worker(database: str, folder: Path, port: int, public_url: str) -> AsyncIterator[Worker]:
     environment = {
         **os.environ,
-        "LINECARD_ADMIN_KEY": ADMIN,
-        "LINECARD_DATA_DIR": str(folder),
-        "LINECARD_LOCAL": "true",
+        "ANYCARRIER_ADMIN_KEY": ADMIN,
+        "ANYCARRIER_DATA_DIR": str(folder),
+        "ANYCARRIER_LOCAL": "true",
         "PYTHONUNBUFFERED": "1",
     }
     words = ["serve", "--port", str(port), "--database", database, "--public-url", public_url]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "linecard", *words, env=environment, cwd=folder,
+        sys.executable, "-m", "anycarrier", *words, env=environment, cwd=folder,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     assert process.stdout is not None

@@ -8,11 +8,11 @@ from collections.abc import AsyncGenerator, Iterator
 import pytest
 from pydantic import SecretStr
 
-from linecard import plugins
-from linecard.audio import PCMU_8K, AudioFormat
-from linecard.errors import ConfigurationError, PluginError, SpeechFailed, UnknownSpeechEngine
-from linecard.hookspecs import hookimpl
-from linecard.speech.engines import (
+from anycarrier import plugins
+from anycarrier.audio import PCMU_8K, AudioFormat
+from anycarrier.errors import ConfigurationError, PluginError, SpeechFailed, UnknownSpeechEngine
+from anycarrier.hookspecs import hookimpl
+from anycarrier.speech.engines import (
     EngineSettings,
     SpeakingStyle,
     SpeechEngine,
@@ -21,8 +21,8 @@ from linecard.speech.engines import (
     open_speech_engine,
     speech_engine_names,
 )
-from linecard.speech.inbox import Inbox
-from linecard.speech.voice import Voice, VoiceActivity, VoiceGate
+from anycarrier.speech.inbox import Inbox
+from anycarrier.speech.voice import Voice, VoiceActivity, VoiceGate
 
 
 class HummingSettings(EngineSettings):
@@ -52,13 +52,13 @@ class Plugin:
     __name__ = "humming-plugin"
 
     @hookimpl
-    def linecard_speech_engines(self) -> list[type[SpeechEngine]]:
+    def anycarrier_speech_engines(self) -> list[type[SpeechEngine]]:
         return [Humming]
 
 
 @pytest.fixture(autouse=True)
 def no_installed_plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("LINECARD_PLUGINS", "")
+    monkeypatch.setenv("ANYCARRIER_PLUGINS", "")
     plugins.reset()
     yield
     plugins.reset()
@@ -67,9 +67,9 @@ def no_installed_plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("name", "distribution"),
     [
-        ("espeak", "linecard-speech-local, which ships it"),
-        ("deepgram", "linecard-speech-deepgram, which ships it"),
-        ("acme", "its plugin, by convention linecard-speech-acme"),  # or a misspelt name: who ships it is not known
+        ("espeak", "anycarrier-speech-local, which ships it"),
+        ("deepgram", "anycarrier-speech-deepgram, which ships it"),
+        ("acme", "its plugin, by convention anycarrier-speech-acme"),  # or a misspelt name: who ships it is not known
     ],
 )
 def test_an_unknown_engine_says_what_to_install(name: str, distribution: str) -> None:
@@ -113,7 +113,7 @@ def test_two_plugins_with_one_engine_name_are_refused() -> None:
         __name__ = "rival"
 
         @hookimpl
-        def linecard_speech_engines(self) -> list[type[SpeechEngine]]:
+        def anycarrier_speech_engines(self) -> list[type[SpeechEngine]]:
             return [Other]
 
     plugins.register(Plugin())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from linecard.speech import (
+from anycarrier.speech import (
     BargeIn,
     BeginUtterance,
     DropTurn,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linecard.speech import (
+from anycarrier.speech import (
     BargeIn,
     BeginUtterance,
     DropTurn,

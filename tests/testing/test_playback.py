@@ -9,7 +9,7 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linecard.testing.playback import Playback
+from anycarrier.testing.playback import Playback
 
 
 class Hands:

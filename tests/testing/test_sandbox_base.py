@@ -11,15 +11,15 @@ from typing import Any
 import httpx
 import pytest
 
-from linecard.testing.courier import Courier, Delivery
-from linecard.testing.dtmf import key_tone, keys_heard
-from linecard.testing.far_end import FarEnd
-from linecard.testing.number_stock import NumberStock
-from linecard.testing.outcomes import GONE_NUMBER, Login, Outcome, login_of, outcome_of
-from linecard.testing.recorder import Recorder
-from linecard.testing.sandbox import may_stream_to
-from linecard.testing.tones import beep, fax, greeting, tone
-from linecard.testing.voice import SILENCE, Voice
+from anycarrier.testing.courier import Courier, Delivery
+from anycarrier.testing.dtmf import key_tone, keys_heard
+from anycarrier.testing.far_end import FarEnd
+from anycarrier.testing.number_stock import NumberStock
+from anycarrier.testing.outcomes import GONE_NUMBER, Login, Outcome, login_of, outcome_of
+from anycarrier.testing.recorder import Recorder
+from anycarrier.testing.sandbox import may_stream_to
+from anycarrier.testing.tones import beep, fax, greeting, tone
+from anycarrier.testing.voice import SILENCE, Voice
 
 
 async def _nothing(*_: Any) -> None:

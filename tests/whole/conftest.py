@@ -10,15 +10,15 @@ from importlib import import_module
 
 import pytest
 
-from linecard import Call, CallEvent, CallProgress, CallStatus, Exchange, MemoryNumberRegistry, Policy
-from linecard import plugins as linecard_plugins
-from linecard.asgi import create_app
-from linecard.exchange import Handler
-from linecard.provider import Provider
-from linecard.session import MediaSession
-from linecard.testing.far_end import FarEnd
-from linecard.testing.sandbox import Sandbox
-from linecard.testing.serving import listening, serve, serve_sandbox, url_of
+from anycarrier import Call, CallEvent, CallProgress, CallStatus, Exchange, MemoryNumberRegistry, Policy
+from anycarrier import plugins as anycarrier_plugins
+from anycarrier.asgi import create_app
+from anycarrier.exchange import Handler
+from anycarrier.provider import Provider
+from anycarrier.session import MediaSession
+from anycarrier.testing.far_end import FarEnd
+from anycarrier.testing.sandbox import Sandbox
+from anycarrier.testing.serving import listening, serve, serve_sandbox, url_of
 
 CARRIERS = [
     "twilio",
@@ -105,7 +105,7 @@ async def until(met: Callable[[], bool], timeout: float = 5) -> None:
 
 async def echo(session: MediaSession) -> None:
     """Says back what it hears."""
-    from linecard import AudioReceived
+    from anycarrier import AudioReceived
 
     async for event in session:
         if isinstance(event, AudioReceived):
@@ -120,7 +120,7 @@ async def listen(session: MediaSession) -> None:
 
 @contextlib.asynccontextmanager
 async def open_house(carrier: str) -> AsyncIterator[House]:
-    provider = linecard_plugins.get_provider(carrier)
+    provider = anycarrier_plugins.get_provider(carrier)
     module, _, name = provider.sandbox.partition(":")
     async with serve_sandbox(getattr(import_module(module), name)) as sandbox:
         sandbox.add_number(OURS)

@@ -12,11 +12,11 @@ from agent_server import AgentServer, Conversation, agent_server
 from fake_speech import FakeEngine, notes, told
 from whole.conftest import OURS, House
 
-from linecard import Call, EndReason
-from linecard.agent.agents import Agents
-from linecard.agent.engines import Engines
-from linecard.agent.finished import FinishedCall
-from linecard.wav import read_wav
+from anycarrier import Call, EndReason
+from anycarrier.agent.agents import Agents
+from anycarrier.agent.engines import Engines
+from anycarrier.agent.finished import FinishedCall
+from anycarrier.wav import read_wav
 
 TONE = bytes(range(40, 80)) * 200  # one second, every byte of it to be recognised
 

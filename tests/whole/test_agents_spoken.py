@@ -16,14 +16,14 @@ from agent_server import Conversation, agent_server
 from fake_speech import notes, told
 from whole.conftest import House
 
-from linecard import EndReason
-from linecard.agent.agents import Agents
-from linecard.agent.finished import FinishedCall
-from linecard.agent.scripted import GRAMMAR, OFFER
-from linecard.demo.echo import clip
-from linecard.wav import read_wav
+from anycarrier import EndReason
+from anycarrier.agent.agents import Agents
+from anycarrier.agent.finished import FinishedCall
+from anycarrier.agent.scripted import GRAMMAR, OFFER
+from anycarrier.demo.echo import clip
+from anycarrier.wav import read_wav
 
-pytest.importorskip("linecard_speech_local")
+pytest.importorskip("anycarrier_speech_local")
 
 ASKED, CHOSE = "i would like to book an appointment", "tomorrow morning please"
 

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from whole.conftest import House
 
-from linecard import Capability, DigitPressed, EndReason, MarkReached, MediaSession
-from linecard.tones import dtmf_tones
+from anycarrier import Capability, DigitPressed, EndReason, MarkReached, MediaSession
+from anycarrier.tones import dtmf_tones
 
 
 async def test_keys_of_the_caller_arrive_once_each(house: House) -> None:

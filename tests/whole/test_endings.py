@@ -4,8 +4,8 @@ import asyncio
 
 from whole.conftest import House, listen
 
-from linecard import CallStatus, EndReason, MediaSession
-from linecard.testing.outcomes import OUTCOMES, Outcome
+from anycarrier import CallStatus, EndReason, MediaSession
+from anycarrier.testing.outcomes import OUTCOMES, Outcome
 
 NUMBER = {outcome: number for number, outcome in OUTCOMES.items()}
 

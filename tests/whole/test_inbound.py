@@ -3,8 +3,8 @@
 import pytest
 from whole.conftest import CALLER, OURS, SPARE, House, listen, until
 
-from linecard import CallStatus, Direction, EndReason, MediaSession, Reject
-from linecard.events import IncomingCall
+from anycarrier import CallStatus, Direction, EndReason, MediaSession, Reject
+from anycarrier.events import IncomingCall
 
 VOICE = bytes(range(0x20, 0x60)) * 100
 """0.8 s of mu-law that is nothing but recognisable."""
@@ -61,7 +61,7 @@ async def test_a_call_may_be_declined_by_a_router(house: House, reason: EndReaso
 
 
 async def test_a_caller_who_gives_up_while_it_rings_leaves_a_cancelled_call(house: House) -> None:
-    from linecard import LeaveRinging
+    from anycarrier import LeaveRinging
 
     async def ignore(event: IncomingCall, line: object) -> LeaveRinging:
         return LeaveRinging()
@@ -76,7 +76,7 @@ async def test_a_caller_who_gives_up_while_it_rings_leaves_a_cancelled_call(hous
 
 
 async def test_a_forward_the_policy_forbids_declines_the_call(house: House) -> None:
-    from linecard import Forward
+    from anycarrier import Forward
 
     async def abroad(event: IncomingCall, line: object) -> Forward:
         return Forward("+442071838750")
@@ -90,7 +90,7 @@ async def test_a_forward_the_policy_forbids_declines_the_call(house: House) -> N
 @pytest.mark.parametrize("caller", [CALLER, "anonymous", "sip:al@pbx.example.com"])
 async def test_a_call_is_forwarded_whoever_calls(house: House, caller: str) -> None:
     """A second leg needs a number to show, which a withheld or SIP caller has not."""
-    from linecard import Capability, Forward
+    from anycarrier import Capability, Forward
 
     if Capability.FORWARD not in house.provider.capabilities:
         pytest.skip(f"capability: {house.provider.name} has no forward")
@@ -116,7 +116,7 @@ async def test_two_callers_at_once_are_kept_apart(house: House) -> None:
 
 
 async def test_custom_values_travel_with_the_stream(house: House) -> None:
-    from linecard import Answer
+    from anycarrier import Answer
 
     async def answer(event: IncomingCall, line: object) -> Answer:
         return Answer("front-desk", custom={"order": "A&B <7>", "who": "Zoë"})

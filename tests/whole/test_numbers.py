@@ -6,8 +6,8 @@ import httpx
 import pytest
 from whole.conftest import OURS, House
 
-from linecard import Capability, Credential, NumberQuery, OwnedNumber, PendingOrder
-from linecard.errors import (
+from anycarrier import Capability, Credential, NumberQuery, OwnedNumber, PendingOrder
+from anycarrier.errors import (
     AuthenticationFailed,
     InsufficientFunds,
     NotFound,
@@ -18,8 +18,8 @@ from linecard.errors import (
     RateLimited,
     RequestRejected,
 )
-from linecard.plugins import open_provider
-from linecard.testing.outcomes import GONE_NUMBER, PENDING_NUMBER
+from anycarrier.plugins import open_provider
+from anycarrier.testing.outcomes import GONE_NUMBER, PENDING_NUMBER
 
 
 def needs(house: House, capability: Capability) -> None:
@@ -144,7 +144,7 @@ async def test_bad_logins_are_typed_and_never_quoted(
 
 
 def _request():  # type: ignore[no-untyped-def]
-    from linecard import DialRequest, StreamTarget
+    from anycarrier import DialRequest, StreamTarget
 
     return DialRequest(
         from_=OURS,

@@ -3,8 +3,8 @@
 import pytest
 from whole.conftest import CALLEE, OURS, House, listen, until
 
-from linecard import CallStatus, Direction, EndReason, MachineDetected, MachineDetection, MediaSession
-from linecard.errors import (
+from anycarrier import CallStatus, Direction, EndReason, MachineDetected, MachineDetection, MediaSession
+from anycarrier.errors import (
     DestinationNotAllowed,
     InsufficientFunds,
     NumberRejected,
@@ -12,7 +12,7 @@ from linecard.errors import (
     ProviderUnavailable,
     RateLimited,
 )
-from linecard.testing.outcomes import OUTCOMES, Outcome
+from anycarrier.testing.outcomes import OUTCOMES, Outcome
 
 NUMBER = {outcome: number for number, outcome in OUTCOMES.items()}
 VOICE = bytes(range(0x20, 0x60)) * 50

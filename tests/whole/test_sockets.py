@@ -7,7 +7,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from whole.conftest import House, until
 
-from linecard import AudioReceived, CallStatus, EndReason, MediaSession, UnknownEvent
+from anycarrier import AudioReceived, CallStatus, EndReason, MediaSession, UnknownEvent
 
 
 async def refusal(url: str) -> int:

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 import pytest
 from whole.conftest import CARRIERS, House, listen, open_house, until
 
-from linecard import Call, EndReason, MediaSession, plugins
-from linecard.calls import TransferStatus
-from linecard.testing.far_end import FarEnd
-from linecard.testing.outcomes import OUTCOMES, Outcome
+from anycarrier import Call, EndReason, MediaSession, plugins
+from anycarrier.calls import TransferStatus
+from anycarrier.testing.far_end import FarEnd
+from anycarrier.testing.outcomes import OUTCOMES, Outcome
 
 DESK = "+13105550130"
 NUMBER = {outcome: number for number, outcome in OUTCOMES.items()}

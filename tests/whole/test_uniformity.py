@@ -5,8 +5,8 @@ from typing import Any
 
 from whole.conftest import CARRIERS, House, open_house, until
 
-from linecard import AudioReceived, CallStatus, MediaSession
-from linecard.testing.outcomes import OUTCOMES, Outcome
+from anycarrier import AudioReceived, CallStatus, MediaSession
+from anycarrier.testing.outcomes import OUTCOMES, Outcome
 
 NUMBER = {outcome: number for number, outcome in OUTCOMES.items()}
 

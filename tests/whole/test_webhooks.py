@@ -3,8 +3,8 @@
 import httpx
 from whole.conftest import House
 
-from linecard import CallStatus, EndReason
-from linecard.events import IncomingCall
+from anycarrier import CallStatus, EndReason
+from anycarrier.events import IncomingCall
 
 
 async def test_a_forged_webhook_is_refused_and_starts_nothing(house: House) -> None:

@@ -17,8 +17,8 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-pytest.importorskip("linecard_speech_deepgram")
-from linecard_speech_deepgram import DeepgramEngine, DeepgramSettings
+pytest.importorskip("anycarrier_speech_deepgram")
+from anycarrier_speech_deepgram import DeepgramEngine, DeepgramSettings
 
 KEY = "dg-test-key"
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from linecard.audio import PCMU_8K, Transcoder, silence
-from linecard.wav import read_wav
+from anycarrier.audio import PCMU_8K, Transcoder, silence
+from anycarrier.wav import read_wav
 
-pytest.importorskip("linecard_speech_local")
+pytest.importorskip("anycarrier_speech_local")
 
 Say = Callable[[str], bytes]
 
@@ -33,7 +33,7 @@ def spoken(text: str, folder: str) -> bytes:
 def say(tmp_path_factory: pytest.TempPathFactory) -> Say:
     """``text`` as a telephone caller's voice: PCMU 8 kHz, a little silence around it."""
     if shutil.which("flite") is None:
-        if os.environ.get("LINECARD_CI") == "1":
+        if os.environ.get("ANYCARRIER_CI") == "1":
             pytest.fail("flite is not installed, and CI must not skip this: apt-get install flite")
         pytest.skip("the simulated caller is flite: apt-get install flite")
     folder = str(tmp_path_factory.mktemp("caller"))

@@ -6,10 +6,10 @@ import asyncio
 import statistics
 from typing import Any
 
-from linecard_speech_local import PocketsphinxEngine, PocketsphinxSettings, SileroEngine
+from anycarrier_speech_local import PocketsphinxEngine, PocketsphinxSettings, SileroEngine
 
-from linecard.audio import PCMU_8K, silence
-from linecard.speech import (
+from anycarrier.audio import PCMU_8K, silence
+from anycarrier.speech import (
     BargeIn,
     BeginUtterance,
     EmitFinal,
@@ -23,7 +23,7 @@ from linecard.speech import (
     Voice,
     VoiceActivityDetector,
 )
-from linecard.tones import dtmf_tones
+from anycarrier.tones import dtmf_tones
 
 from .test_pocketsphinx import GRAMMAR
 from .test_silero import cough, sounding

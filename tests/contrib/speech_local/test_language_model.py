@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 
 import pytest
-from linecard_speech_local.language_model import arpa, words
-from linecard_speech_local.pronunciation import UnknownWords, grammar_words, trimmed
+from anycarrier_speech_local.language_model import arpa, words
+from anycarrier_speech_local.pronunciation import UnknownWords, grammar_words, trimmed
 
 PHRASES = ["Yes, please!", "no thank you", "yes", "press 1"]
 
@@ -79,6 +79,6 @@ def test_a_dictionary_has_every_variant_of_its_words_and_no_other(tmp_path: Path
     path = tmp_path / "dict"
     path.write_text("a AH\na(2) EY\nan AE N\nyes Y EH S\n")
     assert trimmed(["a", "yes"], path, {}) == "a AH\na(2) EY\nyes Y EH S\n"
-    assert trimmed(["linecard"], path, {"Linecard": "L AY N K AA R D"}) == "linecard L AY N K AA R D\n"
+    assert trimmed(["anycarrier"], path, {"Anycarrier": "L AY N K AA R D"}) == "anycarrier L AY N K AA R D\n"
     with pytest.raises(UnknownWords, match=r"no pronunciation for 'foo', 'zork'.*pronunciations="):
         trimmed(["zork", "foo", "a"], path, {})

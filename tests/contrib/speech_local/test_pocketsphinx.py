@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from linecard_speech_local import EspeakEngine, PocketsphinxEngine, PocketsphinxSettings, pool
+from anycarrier_speech_local import EspeakEngine, PocketsphinxEngine, PocketsphinxSettings, pool
 
-from linecard.audio import L16_16K, PCMU_8K, Transcoder, silence
-from linecard.errors import ConfigurationError, SpeechFailed
-from linecard.speech import Heard, Hearing, Recognizer, SpeakingStyle
+from anycarrier.audio import L16_16K, PCMU_8K, Transcoder, silence
+from anycarrier.errors import ConfigurationError, SpeechFailed
+from anycarrier.speech import Heard, Hearing, Recognizer, SpeakingStyle
 
 PHRASES = (
     "i would like to book an appointment",
@@ -283,7 +283,7 @@ async def test_closing_leaves_no_process_and_no_zombie(say: Any) -> None:
 async def test_workers_end_when_the_process_that_started_them_is_killed(tmp_path: Path) -> None:
     program = """
 import asyncio, os, signal
-from linecard_speech_local import PocketsphinxEngine, PocketsphinxSettings
+from anycarrier_speech_local import PocketsphinxEngine, PocketsphinxSettings
 async def main():
     engine = PocketsphinxEngine(PocketsphinxSettings(workers=2))
     await engine.start()

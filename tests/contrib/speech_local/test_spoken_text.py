@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from linecard_speech_local.spoken_text import LONGEST, plain, sentences
+from anycarrier_speech_local.spoken_text import LONGEST, plain, sentences
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from linecard.audio import L16_16K, PCM16_8K, PCMU_8K, AudioFormat, pcmu_to_pcm16, silence
-from linecard.errors import ConfigurationError, SpeechFailed, UnknownVoice
-from linecard.speech import (
+from anycarrier.audio import L16_16K, PCM16_8K, PCMU_8K, AudioFormat, pcmu_to_pcm16, silence
+from anycarrier.errors import ConfigurationError, SpeechFailed, UnknownVoice
+from anycarrier.speech import (
     Heard,
     Hearing,
     Recognizer,
@@ -29,11 +29,11 @@ from linecard.speech import (
     get_speech_engine,
     open_speech_engine,
 )
-from linecard.wav import read_wav, wav_bytes
+from anycarrier.wav import read_wav, wav_bytes
 
-pytest.importorskip("linecard_speech_openai")
-from linecard_speech_openai import OpenAIEngine, OpenAISettings, listening
-from linecard_speech_openai.pcm_body import PcmBody
+pytest.importorskip("anycarrier_speech_openai")
+from anycarrier_speech_openai import OpenAIEngine, OpenAISettings, listening
+from anycarrier_speech_openai.pcm_body import PcmBody
 
 KEY = "sk-test-key"
 TONE = struct.pack("<2400h", *([8000] * 1200 + [-8000] * 1200))

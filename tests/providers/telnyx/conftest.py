@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from linecard_telnyx import TelnyxCredential, TelnyxProvider
+from anycarrier_telnyx import TelnyxCredential, TelnyxProvider
 from openapi import Spec
 
 

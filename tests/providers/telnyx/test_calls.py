@@ -8,11 +8,11 @@ import json
 import httpx
 import msgspec
 import pytest
-from linecard_telnyx import TelnyxCredential, TelnyxProvider
+from anycarrier_telnyx import TelnyxCredential, TelnyxProvider
 
-from linecard.audio import L16_16K, PCMA_8K, AudioFormat
-from linecard.calls import Call, CallStatus, DialRequest, Direction, EndReason, MachineDetection, StreamTarget
-from linecard.errors import (
+from anycarrier.audio import L16_16K, PCMA_8K, AudioFormat
+from anycarrier.calls import Call, CallStatus, DialRequest, Direction, EndReason, MachineDetection, StreamTarget
+from anycarrier.errors import (
     ConfigurationError,
     InvalidNumber,
     NotFound,
@@ -23,8 +23,8 @@ from linecard.errors import (
     UnreadableResponse,
     UnsupportedOperation,
 )
-from linecard.events import IncomingCall
-from linecard.numbers import NumberQuery
+from anycarrier.events import IncomingCall
+from anycarrier.numbers import NumberQuery
 
 CALL = "v3:call-of-the-tests"
 RECORD = {
@@ -196,7 +196,7 @@ async def test_dial_without_a_connection_uses_the_application_made_for_our_webho
         "GET /call_control_applications",
         {"data": [
             {"id": "1", "application_name": "other", "webhook_event_url": "https://voice.example.com/telnyx/other"},
-            {"id": "22", "application_name": "linecard voice.example.com/telnyx/main"},
+            {"id": "22", "application_name": "anycarrier voice.example.com/telnyx/main"},
         ]},
     )
     telnyx = open_telnyx(connection_id=None)

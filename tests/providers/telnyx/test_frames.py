@@ -7,16 +7,16 @@ import json
 import math
 
 import pytest
+from anycarrier_telnyx import TelnyxCredential, TelnyxProvider
+from anycarrier_telnyx.client_state import ClientState
+from anycarrier_telnyx.frames import SILENCE, TelnyxSerializer
 from hypothesis import given
 from hypothesis import strategies as st
-from linecard_telnyx import TelnyxCredential, TelnyxProvider
-from linecard_telnyx.client_state import ClientState
-from linecard_telnyx.frames import SILENCE, TelnyxSerializer
 from shared_documents import shared_path
 
-from linecard.audio import L16_16K, PCMA_8K, PCMU_8K, AudioFormat
-from linecard.errors import MalformedMessage, StreamNotOpen
-from linecard.events import (
+from anycarrier.audio import L16_16K, PCMA_8K, PCMU_8K, AudioFormat
+from anycarrier.errors import MalformedMessage, StreamNotOpen
+from anycarrier.events import (
     AudioReceived,
     DigitPressed,
     MarkReached,

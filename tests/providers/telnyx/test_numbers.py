@@ -7,11 +7,11 @@ from decimal import Decimal
 
 import httpx
 import pytest
-from linecard_telnyx.inventory import Inventory
-from linecard_telnyx.numbers import offered, owned, pattern
+from anycarrier_telnyx.inventory import Inventory
+from anycarrier_telnyx.numbers import offered, owned, pattern
 from shared_documents import shared_path
 
-from linecard.errors import (
+from anycarrier.errors import (
     AuthenticationFailed,
     InvalidNumber,
     NotFound,
@@ -19,7 +19,7 @@ from linecard.errors import (
     UnreadableResponse,
     UnsupportedOperation,
 )
-from linecard.numbers import NumberFeature, NumberQuery, NumberType, OwnedNumber, PendingOrder
+from anycarrier.numbers import NumberFeature, NumberQuery, NumberType, OwnedNumber, PendingOrder
 
 NUMBER = "+14155550100"
 ORDER = "0ccc7b54-4df3-4bca-a65a-3da1ecc777f0"
@@ -272,7 +272,7 @@ async def test_configuring_makes_a_version_2_application_and_points_the_number_a
     result = await open_telnyx(connection_id=None).configure_number(NUMBER, webhook_url=URL)
     assert carrier.bodies == [
         {
-            "application_name": "linecard voice.example.com/telnyx/main",
+            "application_name": "anycarrier voice.example.com/telnyx/main",
             "webhook_event_url": URL,
             "webhook_api_version": "2",
             "outbound": {"outbound_voice_profile_id": "77"},
@@ -288,7 +288,7 @@ async def test_configuring_makes_a_version_2_application_and_points_the_number_a
 async def test_configuring_again_writes_nothing(open_telnyx, carrier):
     carrier.on("GET /phone_numbers", held(NUMBER, connection_id="900"))
     ours = {
-        "id": "900", "application_name": "linecard voice.example.com/telnyx/main", "webhook_event_url": URL,
+        "id": "900", "application_name": "anycarrier voice.example.com/telnyx/main", "webhook_event_url": URL,
         "webhook_api_version": "2", "active": True,
     }
     carrier.on("GET /call_control_applications", {"data": [ours]})

@@ -8,11 +8,11 @@ import sys
 
 import httpx
 import pytest
-from linecard_telnyx import TelnyxCredential, TelnyxProvider
+from anycarrier_telnyx import TelnyxCredential, TelnyxProvider
 from pydantic import ValidationError
 
-from linecard.plugins import get_provider
-from linecard.provider import Capability
+from anycarrier.plugins import get_provider
+from anycarrier.provider import Capability
 
 PUBLIC = base64.b64encode(bytes(32)).decode()
 
@@ -27,7 +27,7 @@ def test_all_a_webhook_carrier_can_do_is_declared():
 
 def test_importing_and_making_a_provider_loads_neither_sdk_nor_http_nor_crypto():
     program = (
-        "import sys, linecard_telnyx as t; t.TelnyxProvider(t.TelnyxCredential(api_key='k')).serializer();"
+        "import sys, anycarrier_telnyx as t; t.TelnyxProvider(t.TelnyxCredential(api_key='k')).serializer();"
         "print([m for m in ('telnyx', 'httpx', 'nacl', 'starlette') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -6,10 +6,10 @@ import json
 import traceback
 
 import pytest
-from linecard_telnyx.refusals import read_errors
+from anycarrier_telnyx.refusals import read_errors
 from shared_documents import shared_path
 
-from linecard.errors import (
+from anycarrier.errors import (
     AuthenticationFailed,
     InsufficientFunds,
     NotFound,

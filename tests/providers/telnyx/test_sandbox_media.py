@@ -13,8 +13,8 @@ import pytest
 from shared_documents import shared_path
 from telnyx_platform import OURS, STATE, THEIRS, Line, codes, open_line
 
-from linecard.audio import L16_16K, PCMU_8K, Transcoder, pcma_to_pcmu, pcmu_to_pcm16, pcmu_to_pcma
-from linecard.testing.far_end import FarEnd
+from anycarrier.audio import L16_16K, PCMU_8K, Transcoder, pcma_to_pcmu, pcmu_to_pcm16, pcmu_to_pcma
+from anycarrier.testing.far_end import FarEnd
 
 SPOKEN = bytes(range(0x10, 0x70)) * 20
 """240 ms of mu-law that is no silence."""

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from linecard_telnyx.sandbox_account import public_key
-from linecard_telnyx.sandbox_webhooks import signature_headers
+from anycarrier_telnyx.sandbox_account import public_key
+from anycarrier_telnyx.sandbox_webhooks import signature_headers
 from nacl.signing import SigningKey
 from shared_documents import shared_path
 from telnyx_platform import OURS, STATE, THEIRS, Line, Posted, open_line

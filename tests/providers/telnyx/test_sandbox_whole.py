@@ -6,15 +6,15 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
-from linecard_telnyx.sandbox import TelnyxSandbox
+from anycarrier_telnyx.sandbox import TelnyxSandbox
 
-from linecard.asgi import create_app
-from linecard.calls import CallStatus, EndReason
-from linecard.events import AudioReceived, DigitPressed
-from linecard.exchange import Exchange
-from linecard.registry import MemoryNumberRegistry
-from linecard.session import MediaSession
-from linecard.testing.serving import listening, serve, serve_sandbox, url_of
+from anycarrier.asgi import create_app
+from anycarrier.calls import CallStatus, EndReason
+from anycarrier.events import AudioReceived, DigitPressed
+from anycarrier.exchange import Exchange
+from anycarrier.registry import MemoryNumberRegistry
+from anycarrier.session import MediaSession
+from anycarrier.testing.serving import listening, serve, serve_sandbox, url_of
 
 OURS = "+14155550123"
 THEIRS = "+12125550111"

@@ -7,13 +7,13 @@ import builtins
 import json
 
 import pytest
-from linecard_telnyx import TelnyxCredential, TelnyxProvider
-from linecard_telnyx.signature import verify_signature
+from anycarrier_telnyx import TelnyxCredential, TelnyxProvider
+from anycarrier_telnyx.signature import verify_signature
 from nacl.signing import SigningKey
 from shared_documents import shared_path
 
-from linecard.errors import SignatureInvalid
-from linecard.webhooks import WebhookRequest
+from anycarrier.errors import SignatureInvalid
+from anycarrier.webhooks import WebhookRequest
 
 KEY = SigningKey(bytes(range(32)))
 PUBLIC = base64.b64encode(KEY.verify_key.encode()).decode()

@@ -8,17 +8,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from anycarrier_telnyx.client_state import ClientState, read_client_state
+from anycarrier_telnyx.wire import EVENTS, parse_event
 from hypothesis import given
 from hypothesis import strategies as st
-from linecard_telnyx.client_state import ClientState, read_client_state
-from linecard_telnyx.wire import EVENTS, parse_event
 from openapi import Spec
 from shared_documents import shared_path
 
-from linecard.audio import L16_16K, PCMU_8K
-from linecard.calls import CallStatus, Direction, EndReason
-from linecard.errors import MalformedMessage
-from linecard.events import (
+from anycarrier.audio import L16_16K, PCMU_8K
+from anycarrier.calls import CallStatus, Direction, EndReason
+from anycarrier.errors import MalformedMessage
+from anycarrier.events import (
     CallEvent,
     CallProgress,
     DigitReported,
@@ -30,7 +30,7 @@ from linecard.events import (
     TransferProgress,
     UnknownEvent,
 )
-from linecard.webhooks import WebhookRequest
+from anycarrier.webhooks import WebhookRequest
 
 CALL = "v3:call-of-the-tests"
 OURS = ClientState(reference="0123abcd", direction=Direction.OUTBOUND).encode()

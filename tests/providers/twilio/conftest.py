@@ -10,10 +10,10 @@ from urllib.parse import parse_qsl
 
 import httpx
 import pytest
-from linecard_twilio import TwilioCredential, TwilioProvider
+from anycarrier_twilio import TwilioCredential, TwilioProvider
 from openapi import Spec
 
-from linecard.webhooks import WebhookRequest
+from anycarrier.webhooks import WebhookRequest
 
 ACCOUNT = "AC" + "0" * 32
 TOKEN = "12345"

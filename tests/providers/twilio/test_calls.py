@@ -9,12 +9,12 @@ from xml.etree import ElementTree
 
 import httpx
 import pytest
-from linecard_twilio import TwilioCredential, TwilioProvider
+from anycarrier_twilio import TwilioCredential, TwilioProvider
 from openapi import Spec
 
-from linecard.audio import L16_16K
-from linecard.calls import CallStatus, DialRequest, Direction, EndReason, MachineDetection, StreamTarget
-from linecard.errors import (
+from anycarrier.audio import L16_16K
+from anycarrier.calls import CallStatus, DialRequest, Direction, EndReason, MachineDetection, StreamTarget
+from anycarrier.errors import (
     InvalidNumber,
     NotFound,
     ProviderUnavailable,
@@ -23,7 +23,7 @@ from linecard.errors import (
     UnreadableResponse,
     UnsupportedOperation,
 )
-from linecard.provider import Capability
+from anycarrier.provider import Capability
 
 STREAM = StreamTarget(url="wss://voice.example.com/media/ticket", custom={"desk": 'a "b" & <c>'})
 CALLS_PATH = "/2010-04-01/Accounts/AC00000000000000000000000000000000/Calls.json"

@@ -8,10 +8,10 @@ import hmac
 from dataclasses import replace
 from pathlib import Path
 
-from linecard_twilio import TwilioCredential, TwilioProvider
+from anycarrier_twilio import TwilioCredential, TwilioProvider
 
-from linecard.testing.conformance import ProviderConformance
-from linecard.webhooks import WebhookRequest
+from anycarrier.testing.conformance import ProviderConformance
+from anycarrier.webhooks import WebhookRequest
 
 CASSETTES = Path(__file__).resolve().parents[3] / "cassettes"
 

@@ -7,11 +7,11 @@ import sys
 
 import httpx
 import pytest
-from linecard_twilio import TwilioCredential, TwilioProvider
-from linecard_twilio.plugin import linecard_providers
+from anycarrier_twilio import TwilioCredential, TwilioProvider
+from anycarrier_twilio.plugin import anycarrier_providers
 from pydantic import ValidationError
 
-from linecard.errors import ConfigurationError, LinecardError
+from anycarrier.errors import AnycarrierError, ConfigurationError
 
 SID = "AC" + "0" * 32
 KEY = "SK" + "1" * 32
@@ -88,13 +88,13 @@ def test_secrets_do_not_show():
 
 
 def test_the_plugin_brings_one_provider():
-    assert linecard_providers() == [TwilioProvider]
+    assert anycarrier_providers() == [TwilioProvider]
     assert (TwilioProvider.name, TwilioProvider.title) == ("twilio", "Twilio")
 
 
 def test_importing_the_plugin_loads_neither_the_sdk_nor_http():
     code = (
-        "import sys, linecard_twilio.plugin as p; p.linecard_providers()[0]; "
+        "import sys, anycarrier_twilio.plugin as p; p.anycarrier_providers()[0]; "
         "print([m for m in sys.modules if m.split('.')[0] in ('twilio', 'httpx', 'requests', 'aiohttp', 'starlette')])"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -106,6 +106,6 @@ async def test_making_a_provider_and_reading_webhooks_asks_nobody(carrier, crede
         provider = TwilioProvider(credential, http)
         provider.parse_webhook(kit.webhook({"CallSid": "CA1"}))
         provider.serializer()
-        with pytest.raises(LinecardError):
+        with pytest.raises(AnycarrierError):
             provider.verify(kit.webhook({"CallSid": "CA1"}))
     assert carrier.requests == []

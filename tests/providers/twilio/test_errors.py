@@ -8,7 +8,7 @@ import traceback
 import pytest
 from shared_documents import shared_path
 
-from linecard.errors import (
+from anycarrier.errors import (
     AuthenticationFailed,
     InsufficientFunds,
     NotFound,

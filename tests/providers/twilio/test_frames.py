@@ -6,14 +6,14 @@ import base64
 import json
 
 import pytest
+from anycarrier_twilio.frames import MAX_FRAME, TwilioSerializer
 from hypothesis import given
 from hypothesis import strategies as st
-from linecard_twilio.frames import MAX_FRAME, TwilioSerializer
 from shared_documents import shared_path
 
-from linecard.audio import PCMU_8K, AudioFormat
-from linecard.errors import MalformedMessage, StreamNotOpen
-from linecard.events import (
+from anycarrier.audio import PCMU_8K, AudioFormat
+from anycarrier.errors import MalformedMessage, StreamNotOpen
+from anycarrier.events import (
     AudioReceived,
     DigitPressed,
     MarkReached,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from linecard.errors import (
+from anycarrier.errors import (
     AuthenticationFailed,
     InvalidNumber,
     NotFound,
@@ -13,7 +13,7 @@ from linecard.errors import (
     UnreadableResponse,
     UnsupportedOperation,
 )
-from linecard.numbers import NumberFeature, NumberQuery, NumberType
+from anycarrier.numbers import NumberFeature, NumberQuery, NumberType
 
 
 def offers(kit, count, **changes):

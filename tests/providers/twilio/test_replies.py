@@ -5,11 +5,11 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 import pytest
-from linecard_twilio import twiml
-from linecard_twilio.wire import parse
+from anycarrier_twilio import twiml
+from anycarrier_twilio.wire import parse
 
-from linecard.calls import EndReason, StreamTarget
-from linecard.errors import (
+from anycarrier.calls import EndReason, StreamTarget
+from anycarrier.errors import (
     InvalidNumber,
     LimitReached,
     MalformedMessage,
@@ -19,7 +19,7 @@ from linecard.errors import (
     SignatureInvalid,
     UnsupportedOperation,
 )
-from linecard.events import IncomingCall
+from anycarrier.events import IncomingCall
 
 RING = {"CallSid": "CA1", "CallStatus": "ringing", "Direction": "inbound", "From": "+14155550123", "To": "+14155550100"}
 STREAM = StreamTarget(url="wss://voice.example.com/media/t", custom={"a": "<&'\">\n", "empty": ""})

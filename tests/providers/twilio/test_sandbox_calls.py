@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from linecard_twilio.sandbox import TwilioSandbox
+from anycarrier_twilio.sandbox import TwilioSandbox
 from sandbox_platform import Platform, Webhook, platform
 from twilio.base.exceptions import TwilioRestException
 from twilio.http.http_client import TwilioHttpClient
 from twilio.request_validator import RequestValidator
 from twilio.rest import Client
 
-from linecard.testing.serving import serve_sandbox
+from anycarrier.testing.serving import serve_sandbox
 
 OURS = "+14155550100"
 THEIRS = "+12125550123"
@@ -547,8 +547,8 @@ async def test_redirect_and_a_connect_action_fetch_the_next_document(desk: Desk)
 
 
 async def test_tones_in_our_audio_are_heard_as_keys(desk: Desk) -> None:
-    from linecard.testing.dtmf import key_tone
-    from linecard.testing.tones import tone
+    from anycarrier.testing.dtmf import key_tone
+    from anycarrier.testing.tones import tone
 
     call = await desk.dial()
     far_end = await desk.sandbox.far_end(call.sid)

@@ -7,12 +7,12 @@ from typing import Any
 
 import httpx
 import pytest
-from linecard_twilio.sandbox import TwilioSandbox
+from anycarrier_twilio.sandbox import TwilioSandbox
 from sandbox_platform import platform
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from linecard.testing.serving import listening, serve, serve_sandbox, url_of
+from anycarrier.testing.serving import listening, serve, serve_sandbox, url_of
 
 OURS = "+14155550100"
 THEIRS = "+12125550123"

@@ -10,10 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
-from linecard_twilio.sandbox import OPERATIONS, TwilioSandbox
+from anycarrier_twilio.sandbox import OPERATIONS, TwilioSandbox
 from openapi import Spec
 
-from linecard.testing.serving import serve_sandbox
+from anycarrier.testing.serving import serve_sandbox
 
 OURS = "+14155550100"
 THEIRS = "+12125550123"
@@ -311,7 +311,7 @@ async def test_a_recording_has_both_sides_and_is_fetched_as_wav(api: Api) -> Non
 
 async def test_every_operation_the_tests_used_is_the_vendors(api: Api) -> None:
     """The sandbox has no operation of its own invention."""
-    from linecard_twilio.sandbox import OPERATIONS
+    from anycarrier_twilio.sandbox import OPERATIONS
 
     for operation in OPERATIONS:
         if ".json" not in operation.extensions:

@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 import pytest
+from anycarrier_twilio.outcomes import STATUSES, end_reason
+from anycarrier_twilio.wire import call_from_rest, parse
 from hypothesis import given
 from hypothesis import strategies as st
-from linecard_twilio.outcomes import STATUSES, end_reason
-from linecard_twilio.wire import call_from_rest, parse
 from shared_documents import shared_path
 
-from linecard.calls import CallStatus, Direction, EndReason, advance
-from linecard.errors import MalformedMessage
-from linecard.events import (
+from anycarrier.calls import CallStatus, Direction, EndReason, advance
+from anycarrier.errors import MalformedMessage
+from anycarrier.events import (
     CallEvent,
     CallProgress,
     DigitReported,
@@ -26,7 +26,7 @@ from linecard.events import (
     TransferProgress,
     UnknownEvent,
 )
-from linecard.webhooks import WebhookRequest
+from anycarrier.webhooks import WebhookRequest
 
 CALL = "CA" + "1" * 32
 RING = {

@@ -23,12 +23,12 @@ from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_websocket
 from websockets.exceptions import ConnectionClosed
 
-from linecard.server.app import create_service
-from linecard.server.service import Service
-from linecard.server.settings import Settings
-from linecard.testing.far_end import FarEnd
-from linecard.testing.sandbox import Sandbox
-from linecard.testing.serving import listening, serve, url_of
+from anycarrier.server.app import create_service
+from anycarrier.server.service import Service
+from anycarrier.server.settings import Settings
+from anycarrier.testing.far_end import FarEnd
+from anycarrier.testing.sandbox import Sandbox
+from anycarrier.testing.serving import listening, serve, url_of
 
 ADMIN = "ApiKey_00000000-0000-4000-8000-000000000001_an-admin-key-of-these-tests"
 CALLER = "+12125550123"
@@ -238,7 +238,7 @@ class Desk:
 
 @contextlib.asynccontextmanager
 async def open_desk(folder: Path, provider: str, **settings: Any) -> AsyncIterator[Desk]:
-    """The service as ``linecard serve --sandbox`` runs it, with this carrier's credential only."""
+    """The service as ``anycarrier serve --sandbox`` runs it, with this carrier's credential only."""
     sock = listening()
     given = {
         "data_dir": folder,

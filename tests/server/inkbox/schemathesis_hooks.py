@@ -14,7 +14,7 @@ import schemathesis
 from schemathesis.generation import GenerationMode
 
 LARGEST = 2**63 - 1
-KNOWN: dict[str, str] = json.loads(os.environ.get("LINECARD_TEST_KNOWN", "{}"))
+KNOWN: dict[str, str] = json.loads(os.environ.get("ANYCARRIER_TEST_KNOWN", "{}"))
 URLS = {
     "url": "http://127.0.0.1:9/hook",
     "webhook_url": "http://127.0.0.1:9/hook",

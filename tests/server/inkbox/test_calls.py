@@ -229,7 +229,7 @@ async def test_destinations_abroad_are_refused_by_policy_and_blocked_ones_by_rul
     identity = await desk.identity()
     number = identity.phone_number.number
     abroad = await refused(desk, 403, to_number="+4930901820", from_number=number)
-    assert abroad.detail["error"] == "destination_not_allowed" and "add DE to LINECARD_ALLOW" in str(abroad.detail)
+    assert abroad.detail["error"] == "destination_not_allowed" and "add DE to ANYCARRIER_ALLOW" in str(abroad.detail)
     rule = await desk.do(identity.create_phone_contact_rule, action="block", match_target=CALLEE)
     with pytest.raises(RecipientBlockedError) as blocked:
         await desk.do(identity.place_call, to_number=CALLEE)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from desk import ADMIN, Desk, open_desk
 
-from linecard.server.inkbox import FACE
+from anycarrier.server.inkbox import FACE
 
 HERE = Path(__file__).parent
 
@@ -50,7 +50,7 @@ async def test_the_service_does_what_its_document_says(tmp_path: Path) -> None:
                 **os.environ,
                 "SCHEMATHESIS_HOOKS": "schemathesis_hooks",
                 "PYTHONPATH": str(HERE),
-                "LINECARD_TEST_KNOWN": json.dumps(known),
+                "ANYCARRIER_TEST_KNOWN": json.dumps(known),
             },
         )  # fmt: skip
         out, _ = await process.communicate()

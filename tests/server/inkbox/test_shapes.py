@@ -7,12 +7,12 @@ from uuid import uuid4
 
 import pytest
 
-from linecard.calls import EndReason
-from linecard.server.domain.refusals import Invalid
-from linecard.server.inkbox import FACE, call_times, webhook_bodies
-from linecard.server.inkbox.call_shape import CallPlaced, CallShown, call_shown, how_it_stands
-from linecard.server.inkbox.number_shape import NumberShown
-from linecard.server.store.models import CallRow, Segment
+from anycarrier.calls import EndReason
+from anycarrier.server.domain.refusals import Invalid
+from anycarrier.server.inkbox import FACE, call_times, webhook_bodies
+from anycarrier.server.inkbox.call_shape import CallPlaced, CallShown, call_shown, how_it_stands
+from anycarrier.server.inkbox.number_shape import NumberShown
+from anycarrier.server.store.models import CallRow, Segment
 
 NOW = datetime(2026, 11, 20, 10, tzinfo=UTC)
 

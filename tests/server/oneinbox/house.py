@@ -25,12 +25,12 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request as Upgrade
 from websockets.http11 import Response as Upgraded
 
-from linecard.server.app import create_service
-from linecard.server.service import Service
-from linecard.server.settings import Settings
-from linecard.testing.far_end import FarEnd
-from linecard.testing.sandbox import Sandbox
-from linecard.testing.serving import listening, serve, url_of
+from anycarrier.server.app import create_service
+from anycarrier.server.service import Service
+from anycarrier.server.settings import Settings
+from anycarrier.testing.far_end import FarEnd
+from anycarrier.testing.sandbox import Sandbox
+from anycarrier.testing.serving import listening, serve, url_of
 
 ADMIN = "oi_sk_an_admin_key_of_these_tests_only"
 OURS = "+14155550100"
@@ -208,7 +208,7 @@ class House:
 
 @contextlib.asynccontextmanager
 async def open_house(folder: Path, **settings: Any) -> AsyncIterator[House]:
-    """The service, as ``linecard serve --sandbox`` runs it."""
+    """The service, as ``anycarrier serve --sandbox`` runs it."""
     sock = listening()
     made = Settings(
         **{

@@ -27,8 +27,8 @@ BUSY = "+15005550101"
 """Everybody who is called is busy: sandbox calls that are answered would go on, and cost time, to the end."""
 
 KNOWN = {
-    "agent_id": os.environ["LINECARD_TEST_AGENT"],
-    "from_number": os.environ["LINECARD_TEST_NUMBER"],
+    "agent_id": os.environ["ANYCARRIER_TEST_AGENT"],
+    "from_number": os.environ["ANYCARRIER_TEST_NUMBER"],
 }
 
 
@@ -41,7 +41,7 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
         case.body = storable(case.body)
         sensible(case.body, existing=len(repr(case.body)) % 2 == 0)
         if case.path.endswith("/purchase"):
-            case.body["credential_id"] = os.environ["LINECARD_TEST_CREDENTIAL"]  # one whose orders are done at once
+            case.body["credential_id"] = os.environ["ANYCARRIER_TEST_CREDENTIAL"]  # one whose orders are done at once
     if isinstance(case.query, dict):
         case.query.pop("cursor", None)
         if case.path.endswith("/calls/messages"):

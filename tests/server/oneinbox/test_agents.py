@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from house import House
 
-from linecard.agent.settings import AgentSettings
-from linecard.speech import speech_engine_names
+from anycarrier.agent.settings import AgentSettings
+from anycarrier.speech import speech_engine_names
 
 
 async def test_only_a_name_is_needed_and_every_setting_is_shown_at_its_default(house: House) -> None:

@@ -13,8 +13,8 @@ import httpx
 import pytest
 from house import CALLEE, CALLER, OURS, House, open_house
 
-from linecard.provider import Provider
-from linecard.server.domain import recordings
+from anycarrier.provider import Provider
+from anycarrier.server.domain import recordings
 
 
 @pytest.fixture(params=["twilio", "telnyx"])
@@ -120,7 +120,7 @@ async def test_a_transfer_obeys_the_rules_of_dialling_and_only_cold_ones_are_don
     path = f"/v1/calls/{made['id']}/transfer"
     assert (await quick.ask("POST", path, 403, json={"to": "+442079460100"}))["code"] == "destination_not_allowed"
     foreign = await quick.ask("POST", path, 403, json={"to": "sip:desk@pbx.example.com?X-Case=42"})
-    assert "add sip:pbx.example.com to LINECARD_ALLOW" in foreign["detail"]
+    assert "add sip:pbx.example.com to ANYCARRIER_ALLOW" in foreign["detail"]
     for unreadable in ("sip:a@other.example?x=@pbx.example.com", "sip:a@b.example,sip:c@d.example", "sip:a@b.c<x>"):
         assert (await quick.ask("POST", path, 422, json={"to": unreadable}))["code"] == "validation"
     warm = {"transfer_to": "+12125550177", "transfer_mode": "warm"}

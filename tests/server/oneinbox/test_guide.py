@@ -16,7 +16,7 @@ from shared_documents import shared_path
 
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[House]:
-    """As ``linecard serve --sandbox`` starts it: nobody says which countries may be called."""
+    """As ``anycarrier serve --sandbox`` starts it: nobody says which countries may be called."""
     async with open_house(tmp_path, allow=[]) as opened:
         yield opened
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from house import API_KEYS, CALLER, OURS, House
 
-from linecard.numbers import NumberQuery, PendingOrder
-from linecard.server.domain import orders
-from linecard.server.store import parse_id
-from linecard.testing.outcomes import PENDING_NUMBER
+from anycarrier.numbers import NumberQuery, PendingOrder
+from anycarrier.server.domain import orders
+from anycarrier.server.store import parse_id
+from anycarrier.testing.outcomes import PENDING_NUMBER
 
 SID = "AC00000000000000000000000000000007"
 
@@ -535,7 +535,7 @@ async def test_a_trunks_password_is_neither_kept_nor_logged_nor_shown(
 
 
 def database_files(folder: Path) -> bytes:
-    return b"".join(file.read_bytes() for file in folder.glob("linecard.db*"))
+    return b"".join(file.read_bytes() for file in folder.glob("anycarrier.db*"))
 
 
 async def test_a_number_is_found_by_itself(house: House) -> None:

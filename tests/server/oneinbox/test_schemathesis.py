@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from house import ADMIN, House
 
-from linecard.server import openapi
-from linecard.server.oneinbox import FACE
+from anycarrier.server import openapi
+from anycarrier.server.oneinbox import FACE
 
 HERE = Path(__file__).parent
 EXAMPLES = 5
@@ -37,9 +37,9 @@ async def test_schemathesis_finds_nothing_in_the_whole_document(house: House, tm
             "NO_COLOR": "1",
             "PYTHONPATH": str(HERE),
             "SCHEMATHESIS_HOOKS": "schemathesis_hooks",
-            "LINECARD_TEST_AGENT": agent_id,
-            "LINECARD_TEST_NUMBER": "+14155550199",
-            "LINECARD_TEST_CREDENTIAL": credential_id,
+            "ANYCARRIER_TEST_AGENT": agent_id,
+            "ANYCARRIER_TEST_NUMBER": "+14155550199",
+            "ANYCARRIER_TEST_CREDENTIAL": credential_id,
         },
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

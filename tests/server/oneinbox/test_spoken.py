@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from house import CALLER, OURS, House
 
-from linecard.speech import speech_engine_names
+from anycarrier.speech import speech_engine_names
 
 pytestmark = pytest.mark.skipif("espeak" not in speech_engine_names(), reason="needs a speech engine")
 

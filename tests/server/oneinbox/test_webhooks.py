@@ -264,4 +264,4 @@ async def test_one_webhook_too_many_is_409_and_names_the_limit(house: House, rec
     await subscribe(house, receiver)
     body = {"name": "more", "url": receiver.url + "/more", "events": EVENTS}
     refused = await house.ask("POST", "/v1/webhooks", 409, json=body)
-    assert refused["code"] == "webhook_limit" and "LINECARD_MAX_WEBHOOKS" in refused["detail"]
+    assert refused["code"] == "webhook_limit" and "ANYCARRIER_MAX_WEBHOOKS" in refused["detail"]

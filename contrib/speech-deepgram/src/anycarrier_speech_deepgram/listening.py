@@ -1,0 +1,192 @@
+"""One call's ear at Deepgram: audio out, words in, over a connection that is made again when it breaks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from anycarrier.audio import AudioFormat, Transcoder
+from anycarrier.errors import MalformedMessage, SpeechFailed
+from anycarrier.speech import Heard, Hearing
+from anycarrier.speech.inbox import Inbox
+from anycarrier_speech_deepgram import wire
+from anycarrier_speech_deepgram.connection import Refused, open_socket
+from anycarrier_speech_deepgram.settings import DeepgramSettings
+from anycarrier_speech_deepgram.unheard import Unheard
+
+KEPT = 20.0
+"""Seconds of audio kept while there is no connection, and to be said again on the next one."""
+QUIET = 4.0
+"""Seconds without audio after which a KeepAlive is due; Deepgram hangs up after ten."""
+SETTLED = 0.25
+"""Seconds for the answer to a Finalize when Deepgram had fixed the last words already: it often gives none then."""
+PAUSES = (0.1, 0.5, 1.0, 2.0)
+"""Seconds between attempts to connect again; then the ear gives up."""
+
+
+class DeepgramRecognizer:
+    """Made by the engine, connected."""
+
+    def __init__(self, settings: DeepgramSettings, hearing: Hearing) -> None:
+        self.format: AudioFormat = hearing.format
+        self._settings = settings
+        self._url = wire.listen_url(settings, hearing)
+        sent = wire.sent_format(hearing.format)
+        self._transcoder = Transcoder(hearing.format, sent)
+        self._limit = int(KEPT * sent.bytes_per_second)
+        self._unheard = Unheard(sent, KEPT)
+        self._outbox: deque[bytes | str] = deque()
+        self._outbox_size = 0
+        self._wake = asyncio.Event()
+        self._settled = True
+        self._owed: deque[asyncio.TimerHandle] = deque()
+        self._inbox: Inbox[Heard] = Inbox()
+        self._task: asyncio.Task[None] | None = None
+
+    async def connect(self) -> None:
+        """The first connection, so that a call knows at once whether it has an ear."""
+        socket = await open_socket(self._settings, self._url, "listen")
+        self._task = asyncio.create_task(self._run(socket))
+
+    def feed(self, audio: bytes) -> None:
+        """The next audio; without a connection it waits, 20 seconds of it."""
+        if self._inbox.closed:
+            return
+        data = self._transcoder.convert(audio)
+        self._outbox.append(data)
+        self._outbox_size += len(data)
+        while self._outbox_size > self._limit:
+            oldest = next(n for n, item in enumerate(self._outbox) if isinstance(item, bytes))
+            self._outbox_size -= len(self._outbox[oldest])
+            del self._outbox[oldest]
+        self._wake.set()
+
+    def begin(self) -> None:
+        """Deepgram listens all the time."""
+
+    def finish(self) -> None:
+        """Ask for the final of all that was sent. Deepgram may not answer that; then we do, in a moment."""
+        if self._inbox.closed:
+            return
+        self._outbox.append(wire.FINALIZE)
+        patience = min(SETTLED, self._settings.answer_timeout) if self._settled else self._settings.answer_timeout
+        self._owed.append(asyncio.get_running_loop().call_later(patience, self._answer, ""))
+        self._wake.set()
+
+    def __aiter__(self) -> AsyncIterator[Heard]:
+        return aiter(self._inbox)
+
+    async def aclose(self) -> None:
+        """Say goodbye and let go."""
+        self._close()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def _close(self, failure: SpeechFailed | None = None) -> None:
+        for timer in self._owed:
+            timer.cancel()
+        self._owed.clear()
+        self._inbox.close(failure)
+
+    def _answer(self, text: str) -> None:
+        self._owed.popleft().cancel()
+        self._inbox.put(Heard(text, final=True, complete=True))
+
+    # --- the connection -------------------------------------------------------------------------------------------
+
+    async def _run(self, socket: ClientConnection) -> None:
+        try:
+            while True:
+                await self._converse(socket)
+                socket = await self._again()
+                self._say_again()
+        except SpeechFailed as failure:
+            self._close(failure)
+
+    def _say_again(self) -> None:
+        """Put what the lost connection had not turned into final words before what waits."""
+        replay = self._unheard.take()
+        waiting = sum(item == wire.FINALIZE for item in self._outbox)
+        self._outbox.extendleft([wire.FINALIZE] * (len(self._owed) - waiting))
+        if replay:
+            self._outbox.appendleft(replay)
+            self._outbox_size += len(replay)
+
+    async def _again(self) -> ClientConnection:
+        last: SpeechFailed | None = None
+        for pause in PAUSES:
+            await asyncio.sleep(pause)
+            try:
+                return await open_socket(self._settings, self._url, "listen")
+            except Refused:
+                raise
+            except SpeechFailed as failure:
+                last = failure
+        raise SpeechFailed("deepgram", "listen", f"the connection was lost and {len(PAUSES)} new ones failed") from last
+
+    async def _converse(self, socket: ClientConnection) -> None:
+        """Until the connection ends, by whoever's doing."""
+        sender = asyncio.create_task(self._send(socket))
+        try:
+            async for frame in socket:
+                if isinstance(frame, str):
+                    self._take(frame)
+        except ConnectionClosed:
+            pass
+        except asyncio.CancelledError:
+            try:
+                await socket.send(wire.CLOSE_STREAM)
+            except ConnectionClosed:
+                pass
+            raise
+        finally:
+            sender.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
+            await socket.close()
+
+    async def _send(self, socket: ClientConnection) -> None:
+        try:
+            while True:
+                while self._outbox:
+                    item = self._outbox.popleft()
+                    if isinstance(item, bytes):
+                        self._outbox_size -= len(item)
+                        self._unheard.sent(item)
+                    if item:  # an empty binary frame would end the stream
+                        await socket.send(item)
+                self._wake.clear()
+                try:
+                    await asyncio.wait_for(self._wake.wait(), QUIET)
+                except TimeoutError:
+                    await socket.send(wire.KEEP_ALIVE)
+        except ConnectionClosed:
+            pass  # the receiving side sees it as well
+
+    def _take(self, frame: str) -> None:
+        try:
+            message = wire.decode(frame)
+        except MalformedMessage:
+            return  # a kind of message that is newer than we are
+        if message.type != "Results":
+            return
+        text = message.transcript
+        if not message.is_final:
+            if text:
+                self._settled = False
+                self._inbox.put(Heard(text))
+            return
+        self._settled = message.speech_final or message.from_finalize or (self._settled and not text)
+        self._unheard.heard(message.start + message.duration)
+        if message.from_finalize:
+            # Without an open question this is an answer that came too late: its utterance is closed.
+            if self._owed:
+                self._answer(text)
+            return
+        complete = message.speech_final and self._settings.ends_utterances and not self._owed
+        if text or complete:
+            self._inbox.put(Heard(text, final=True, complete=complete))

@@ -1,0 +1,14 @@
+"""Speech without a cloud: espeak-ng speaks, pocketsphinx listens, Silero detects a voice."""
+
+from anycarrier_speech_local.espeak import EspeakEngine, EspeakSettings
+from anycarrier_speech_local.pocketsphinx_engine import PocketsphinxEngine, PocketsphinxSettings
+from anycarrier_speech_local.silero import SileroEngine, SileroSettings
+
+__all__ = [
+    "EspeakEngine",
+    "EspeakSettings",
+    "PocketsphinxEngine",
+    "PocketsphinxSettings",
+    "SileroEngine",
+    "SileroSettings",
+]

@@ -1,0 +1,225 @@
+"""Twilio Media Streams: the JSON frames of one two-way stream. Pure.
+
+Audio is mu-law at 8 kHz both ways. Twilio writes the numbers inside as strings, plays outbound media in order out of
+a buffer of its own, echoes a mark when it gets there, and echoes all pending marks at once on ``clear``.
+https://www.twilio.com/docs/voice/media-streams/websocket-messages
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+import pybase64
+
+from anycarrier.audio import PCMU_8K, AudioFormat
+from anycarrier.errors import MalformedMessage, StreamNotOpen
+from anycarrier.events import (
+    AudioReceived,
+    DigitPressed,
+    MarkReached,
+    MediaEvent,
+    StreamStarted,
+    StreamStopped,
+    UnknownEvent,
+)
+from anycarrier.serializer import MediaSerializer
+
+MAX_FRAME = 65_536
+"""Bytes; the largest real frame, a ``start`` full of custom parameters, is a few thousand."""
+
+BACKSLASH = ord("\\")  # as a number, the byte is found in half the time
+ENCODINGS = {"audio/x-mulaw": "PCMU", "audio/x-alaw": "PCMA", "audio/x-l16": "L16"}
+
+
+class MediaFormat(msgspec.Struct, rename="camel"):
+    encoding: str = "audio/x-mulaw"
+    sample_rate: int = 8000
+    channels: int = 1
+
+
+class StartBody(msgspec.Struct, rename="camel"):
+    call_sid: str
+    stream_sid: str = ""
+    media_format: MediaFormat = msgspec.field(default_factory=MediaFormat)
+    custom_parameters: dict[str, str] = {}
+
+
+class MediaBody(msgspec.Struct, gc=False):
+    payload: bytes
+    track: str = "inbound"
+    chunk: int | None = None
+    timestamp: int | None = None
+
+
+class MarkBody(msgspec.Struct):
+    name: str = ""
+
+
+class DtmfBody(msgspec.Struct):
+    digit: str
+
+
+class Media(msgspec.Struct, tag_field="event", tag="media", gc=False):
+    media: MediaBody
+
+
+class Start(msgspec.Struct, tag_field="event", tag="start", rename="camel"):
+    start: StartBody
+    stream_sid: str = ""
+
+
+class Mark(msgspec.Struct, tag_field="event", tag="mark"):
+    mark: MarkBody
+
+
+class Dtmf(msgspec.Struct, tag_field="event", tag="dtmf"):
+    dtmf: DtmfBody
+
+
+class Stop(msgspec.Struct, tag_field="event", tag="stop"):
+    pass
+
+
+class Connected(msgspec.Struct, tag_field="event", tag="connected"):
+    pass
+
+
+class RelayedBody(msgspec.Struct, gc=False):
+    payload: str
+    track: Literal["inbound"] = "inbound"
+
+
+class Relayed(msgspec.Struct, tag_field="event", tag="media", gc=False):
+    media: RelayedBody
+
+
+# strict=False reads Twilio's "155" as the number it is.
+_decode = msgspec.json.Decoder(Media | Start | Mark | Dtmf | Stop | Connected, strict=False).decode
+_decode_relayed = msgspec.json.Decoder(Relayed).decode
+_decode_any = msgspec.json.Decoder().decode
+_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+_TAIL = b'"}}'
+
+
+class TwilioSerializer(MediaSerializer):
+    """One stream. What we send must name it, so nothing can be sent before ``start`` told its id."""
+
+    __slots__ = ("_audio_head", "_clear", "_mark_head", "stream_sid")
+
+    audio_out = PCMU_8K
+
+    def __init__(self) -> None:
+        self.stream_sid = ""
+        self._audio_head = b""
+        self._mark_head = b""
+        self._clear = b""
+
+    # --- from Twilio ----------------------------------------------------------------------------------------------
+
+    def decode(self, frame: bytes | str) -> list[MediaEvent]:
+        if len(frame) > MAX_FRAME:
+            raise MalformedMessage(f"a media frame of {len(frame)} bytes, more than {MAX_FRAME}", frame)
+        try:
+            message = _decode(frame)
+        except _UNREADABLE as problem:
+            return [_unknown(frame, problem)]
+        if type(message) is Media:
+            media = message.media
+            return [AudioReceived(media.payload, media.track, media.chunk, media.timestamp, frame)]
+        raw = _decode_any(frame)
+        match message:
+            case Start():
+                return [self._started(message, raw)]
+            case Mark():
+                return [MarkReached(message.mark.name, raw)]
+            case Dtmf():
+                return [DigitPressed(message.dtmf.digit, raw)]
+            case Stop():
+                self._close()
+                return [StreamStopped("", raw)]
+        return []  # connected: says that a start follows, and nothing about the call
+
+    def _started(self, message: Start, raw: Any) -> StreamStarted:
+        body = message.start
+        stream_sid = message.stream_sid or body.stream_sid
+        if not stream_sid or not body.call_sid:
+            raise MalformedMessage("a start frame without streamSid or callSid", repr(raw))
+        self._open(stream_sid)
+        sent = body.media_format
+        return StreamStarted(
+            body.call_sid,
+            stream_sid,
+            AudioFormat(ENCODINGS.get(sent.encoding.lower(), sent.encoding), sent.sample_rate, sent.channels),
+            body.custom_parameters,
+            raw,
+        )
+
+    def relay(self, frame: bytes) -> str | None:
+        # With an escape in it the payload is not the text between its quotes: the long way round.
+        if len(frame) > MAX_FRAME or frame.find(BACKSLASH) >= 0:
+            return None
+        try:
+            return _decode_relayed(frame).media.payload
+        except _UNREADABLE:
+            return None
+
+    # --- to Twilio ------------------------------------------------------------------------------------------------
+
+    def encode_audio(self, payload: bytes) -> list[bytes]:
+        if not self._audio_head:
+            raise _not_open()
+        if not payload:
+            return []
+        return [b"".join((self._audio_head, pybase64.b64encode(payload), _TAIL))]
+
+    def encode_relayed(self, base64_audio: str) -> bytes | None:
+        if not self._audio_head:
+            raise _not_open()
+        # Text that could close our JSON string, or is no base64 at all, is not wrapped unseen.
+        if not base64_audio or not base64_audio.isascii() or '"' in base64_audio or "\\" in base64_audio:
+            return None
+        return b"".join((self._audio_head, base64_audio.encode(), _TAIL))
+
+    def encode_mark(self, name: str) -> list[bytes]:
+        if not self._mark_head:
+            raise _not_open()
+        return [b"".join((self._mark_head, msgspec.json.encode(name), b"}}"))]
+
+    def encode_clear(self) -> list[bytes]:
+        if not self._clear:
+            raise _not_open()
+        return [self._clear]
+
+    # --- the stream's constants -------------------------------------------------------------------------------------
+
+    def _open(self, stream_sid: str) -> None:
+        self.stream_sid = stream_sid
+        sid = msgspec.json.encode(stream_sid)
+        self._audio_head = b'{"event":"media","streamSid":' + sid + b',"media":{"payload":"'
+        self._mark_head = b'{"event":"mark","streamSid":' + sid + b',"mark":{"name":'
+        self._clear = b'{"event":"clear","streamSid":' + sid + b"}"
+
+    def _close(self) -> None:
+        self._audio_head = self._mark_head = self._clear = b""
+
+
+def _unknown(frame: bytes | str, problem: BaseException) -> UnknownEvent:
+    """An event we have no word for; whatever is not even an event raises ``MalformedMessage``."""
+    try:
+        raw = _decode_any(frame)
+    except _UNREADABLE:
+        raise MalformedMessage(f"a media frame that is not JSON: {problem}", frame) from None
+    kind = raw.get("event") if isinstance(raw, dict) else None
+    if not isinstance(kind, str):
+        raise MalformedMessage("a media frame without an event", frame)
+    if kind in _KNOWN:
+        raise MalformedMessage(f"a {kind} frame out of shape: {problem}", frame)
+    return UnknownEvent(kind=kind, raw=raw)
+
+
+_KNOWN = frozenset({"media", "start", "mark", "dtmf", "stop", "connected"})
+
+
+def _not_open() -> StreamNotOpen:
+    return StreamNotOpen("the media stream is not open: wait for StreamStarted, and send nothing after StreamStopped")

@@ -1,0 +1,157 @@
+"""anycarrier: bring your own carrier to a voice agent.
+
+One interface over every carrier: an :class:`Exchange` holds numbers and calls, a handler talks on a
+:class:`MediaSession`. What is listed in ``__all__`` is public; so are the modules those names come from.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from anycarrier.audio import PCMA_8K, PCMU_8K, AudioFormat
+from anycarrier.calls import Call, CallStatus, DialRequest, Direction, EndReason, MachineDetection, StreamTarget
+from anycarrier.credentials import Credential, CredentialSource
+from anycarrier.errors import AnycarrierError, ProviderError, WireError
+from anycarrier.events import (
+    AudioReceived,
+    CallEvent,
+    CallProgress,
+    DigitPressed,
+    DigitReported,
+    IncomingCall,
+    MachineDetected,
+    MarkReached,
+    MediaEvent,
+    NumberOrderProgress,
+    RecordingProgress,
+    RoutingFailed,
+    RoutingFailure,
+    StreamError,
+    StreamProgress,
+    StreamStarted,
+    StreamStopped,
+    TransferProgress,
+    UnknownEvent,
+)
+from anycarrier.hookspecs import hookimpl, hookspec
+from anycarrier.listener import Desk, Listener, MediaTransport
+from anycarrier.numbers import (
+    AvailableNumber,
+    NumberFeature,
+    NumberQuery,
+    NumberType,
+    OwnedNumber,
+    PendingOrder,
+    PhoneNumber,
+    SyncResult,
+)
+from anycarrier.provider import CONTRACT, Capability, Provider
+from anycarrier.registry import Line, MemoryNumberRegistry, NumberRegistry
+from anycarrier.serializer import MediaSerializer
+from anycarrier.webhooks import WebhookReply, WebhookRequest
+
+if TYPE_CHECKING:
+    from anycarrier.exchange import Exchange
+    from anycarrier.plugins import get_provider, open_provider, provider_names
+    from anycarrier.policy import Policy
+    from anycarrier.position import Playback
+    from anycarrier.routing import Answer, Forward, LeaveRinging, Reject
+    from anycarrier.session import MediaSession
+    from anycarrier.sip_address import SipAddress
+
+# Names whose modules bring asyncio along are fetched on first use: a plugin author or a script that only needs the
+# vocabulary does not pay for them.
+_LAZY = {
+    "Exchange": "exchange",
+    "MediaSession": "session",
+    "Playback": "position",
+    "Policy": "policy",
+    "Answer": "routing",
+    "Forward": "routing",
+    "LeaveRinging": "routing",
+    "Reject": "routing",
+    "SipAddress": "sip_address",
+    "get_provider": "plugins",
+    "open_provider": "plugins",
+    "provider_names": "plugins",
+}
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        module = _LAZY[name]
+    except KeyError:
+        raise AttributeError(f"module 'anycarrier' has no attribute {name!r}") from None
+    value = globals()[name] = getattr(import_module(f"anycarrier.{module}"), name)
+    return value
+
+
+__all__ = [
+    "CONTRACT",
+    "PCMA_8K",
+    "PCMU_8K",
+    "Answer",
+    "AnycarrierError",
+    "AudioFormat",
+    "AudioReceived",
+    "AvailableNumber",
+    "Call",
+    "CallEvent",
+    "CallProgress",
+    "CallStatus",
+    "Capability",
+    "Credential",
+    "CredentialSource",
+    "Desk",
+    "DialRequest",
+    "DigitPressed",
+    "DigitReported",
+    "Direction",
+    "EndReason",
+    "Exchange",
+    "Forward",
+    "IncomingCall",
+    "LeaveRinging",
+    "Line",
+    "Listener",
+    "MachineDetected",
+    "MachineDetection",
+    "MarkReached",
+    "MediaEvent",
+    "MediaSerializer",
+    "MediaSession",
+    "MediaTransport",
+    "MemoryNumberRegistry",
+    "NumberFeature",
+    "NumberOrderProgress",
+    "NumberQuery",
+    "NumberRegistry",
+    "NumberType",
+    "OwnedNumber",
+    "PendingOrder",
+    "PhoneNumber",
+    "Playback",
+    "Policy",
+    "Provider",
+    "ProviderError",
+    "RecordingProgress",
+    "Reject",
+    "RoutingFailed",
+    "RoutingFailure",
+    "SipAddress",
+    "StreamError",
+    "StreamProgress",
+    "StreamStarted",
+    "StreamStopped",
+    "StreamTarget",
+    "SyncResult",
+    "TransferProgress",
+    "UnknownEvent",
+    "WebhookReply",
+    "WebhookRequest",
+    "WireError",
+    "get_provider",
+    "hookimpl",
+    "hookspec",
+    "open_provider",
+    "provider_names",
+]

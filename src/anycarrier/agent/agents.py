@@ -1,0 +1,238 @@
+"""Agents: who answers, by ``agent_id``. Give it to an Exchange as its ``agents``, and its ``router`` as the router.
+
+    agents = Agents()
+
+    @agents.agent("front-desk", first_message="Good morning, how can I help?")
+    async def front_desk(call):
+        async for turn in call.turns():
+            await call.say(f"You said: {turn.text}")
+
+    agents.add("sales", websocket_url="wss://agents.example.com/sales")
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anycarrier.agent import serving, taking
+from anycarrier.agent.agent import NEEDS, Agent, AgentFunction, CallSetup, RawFunction, function, speech_needs
+from anycarrier.agent.budget import Budgets
+from anycarrier.agent.engines import Engines
+from anycarrier.agent.finished import FinishedCall
+from anycarrier.agent.settings import AgentSettings
+from anycarrier.agent.socket import Guard, best_opener
+from anycarrier.agent.waiting_room import WaitingRoom
+from anycarrier.calls import Call, MachineDetection
+from anycarrier.errors import AgentUnreachable, ConfigurationError, SpeechNotReady, UnknownAgent
+from anycarrier.events import CallEvent, IncomingCall
+from anycarrier.registry import Line
+from anycarrier.routing import Reject, Route
+from anycarrier.session import MediaSession
+
+if TYPE_CHECKING:
+    from anycarrier.agent.analysis import Analyzer
+    from anycarrier.exchange import Exchange, Handler
+
+log = logging.getLogger("anycarrier")
+
+MAX_DIALS_PREPARED = 10_000
+"""Calls whose variables are kept at once. A dial that the carrier refuses never becomes a call that ends, so its
+variables stay until they are the oldest."""
+
+Lookup = Callable[[str], Awaitable[Agent | None]]
+"""The agent of an id, from wherever a platform keeps them; None when there is none."""
+
+SetUp = Callable[[Call, Agent], Awaitable[CallSetup]]
+"""What one call brings along; asked before its agent is, and again where its audio lands."""
+
+Finished = Callable[[FinishedCall], Awaitable[None]]
+"""Told once for each call, after it is over and analysed. If it fails, that is logged and the call stays as it was."""
+
+
+class Agents(Mapping[str, "Handler"]):
+    """Agents added here, and those that ``lookup`` finds. With a ``lookup`` every id may be known.
+
+    ``recordings`` is the folder for calls that are to be recorded, ``guard`` looks at every socket address first.
+    """
+
+    def __init__(
+        self,
+        *,
+        engines: Engines | None = None,
+        lookup: Lookup | None = None,
+        set_up: SetUp | None = None,
+        finished: Finished | None = None,
+        analyzers: Sequence[Analyzer] | None = None,
+        recordings: str | Path | None = None,
+        guard: Guard | None = None,
+    ) -> None:
+        self.engines = engines or Engines()
+        self.lookup = lookup
+        self.finished = finished
+        self.analyzers = analyzers
+        self.recordings = Path(recordings) if recordings is not None else None
+        self.guard = guard
+        self.open_socket = best_opener()
+        self.exchange: Exchange | None = None
+        self.waiting_room = WaitingRoom()
+        self.budgets = Budgets()
+        self.untaken: dict[str, AgentUnreachable] = {}
+        """Calls answered only to say that nobody can take them, by reference, and why nobody can."""
+        self._agents: dict[str, Agent] = {}
+        self._set_up = set_up
+        self._prepared: dict[str, CallSetup] = {}
+        self._variables: dict[str, Mapping[str, Any]] = {}
+
+    # --- who there is -------------------------------------------------------------------------------------------------
+
+    def agent(self, agent_id: str, **settings: Any) -> Callable[[AgentFunction], AgentFunction]:
+        """Register the function below as an agent; ``settings`` are fields of :class:`AgentSettings`."""
+
+        def register(handler: AgentFunction) -> AgentFunction:
+            self.add(agent_id, handler=handler, settings=settings)
+            return handler
+
+        return register
+
+    def add(
+        self,
+        agent_id: str,
+        *,
+        handler: AgentFunction | str | None = None,
+        websocket_url: str | None = None,
+        raw: RawFunction | None = None,
+        settings: AgentSettings | Mapping[str, Any] | None = None,
+        signing_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Agent:
+        """Register an agent by its one door; ``handler`` may be written ``module:function``."""
+        if sum(door is not None for door in (handler, websocket_url, raw)) != 1:
+            raise ConfigurationError(f"agent {agent_id!r} needs exactly one of handler, websocket_url and raw")
+        added = Agent(
+            agent_id,
+            settings if isinstance(settings, AgentSettings) else AgentSettings.model_validate(dict(settings or {})),
+            function(handler) if handler is not None else None,
+            websocket_url,
+            raw,
+            signing_key,
+            dict(headers or {}),
+        )
+        self._agents[agent_id] = added
+        return added
+
+    async def find(self, agent_id: str) -> Agent:
+        """The agent of that id, or ``UnknownAgent``."""
+        found = self._agents.get(agent_id)
+        if found is None and self.lookup is not None:
+            found = await self.lookup(agent_id)
+        if found is None:
+            raise UnknownAgent(agent_id, self._agents)
+        return found
+
+    def __getitem__(self, agent_id: str) -> Handler:
+        if self.lookup is None and agent_id not in self._agents:
+            raise KeyError(agent_id)
+
+        async def talk(session: MediaSession) -> None:
+            await serving.serve(self, agent_id, session)
+
+        return talk
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._agents)
+
+    def __len__(self) -> int:
+        return len(self._agents)
+
+    # --- a call -------------------------------------------------------------------------------------------------------
+
+    def prepare(self, reference: str, setup: CallSetup) -> None:
+        """What the call of that reference brings along: to be said before ``exchange.dial(reference=...)``."""
+        self._prepared[reference] = setup
+
+    async def prepare_dial(self, agent_id: str, reference: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Called by ``exchange.dial``: keep the call's variables; the time limit and the machine detection that the
+        agent's settings ask for. ``SpeechNotReady`` when the call would be silent: then nobody is rung."""
+        agent = await self.find(agent_id)
+        settings = agent.settings
+        self.need_speech(agent, reference)
+        if variables:
+            self._variables[reference] = dict(variables)
+            while len(self._variables) > MAX_DIALS_PREPARED:
+                self._variables.pop(next(iter(self._variables)))
+        options: dict[str, Any] = {"time_limit": settings.max_duration_seconds}
+        if settings.voicemail_detection:
+            leaves = settings.on_voicemail == "leave_message"
+            options["machine_detection"] = MachineDetection.WAIT_FOR_BEEP if leaves else MachineDetection.DETECT
+        return options
+
+    def need_speech(self, agent: Agent, reference: str) -> None:
+        """``SpeechNotReady`` when a call dialled for this agent could not be had. What a WebSocket needs is known only
+        once it is connected."""
+        if agent.handler is None or agent.websocket_url is not None:
+            return
+        setup = self._prepared.get(reference, CallSetup())
+        settings = setup.settings(agent)
+        lacks = (setup.engines or self.engines).lacks(settings, speech_needs(agent.handler, settings))
+        if setup.websocket_url is None and lacks is not None:
+            raise SpeechNotReady(agent.id, lacks)
+
+    async def setup_for(self, call: Call, agent: Agent) -> CallSetup:
+        """What a call brings along; prepared here, or told by ``set_up``."""
+        setup = self._prepared.get(call.reference)
+        if setup is None:
+            setup = await self._set_up(call, agent) if self._set_up is not None else CallSetup()
+        if (variables := self._variables.get(call.reference)) is not None:
+            setup = dataclasses.replace(setup, variables={**setup.variables, **variables})
+        if setup.recording is None and self.recordings is not None and setup.settings(agent).enable_recording:
+            setup = dataclasses.replace(setup, recording=self.recordings / f"{call.reference}.wav")
+        return setup
+
+    async def router(self, event: IncomingCall, line: Line | None) -> Route:
+        """For ``Exchange(router=)``: a call is answered only once an agent has accepted it."""
+        return Reject() if line is None else await self.take(event.call, line.agent_id)
+
+    async def take(self, call: Call, agent_id: str) -> Route:
+        """Have ``agent_id`` (or its fallback) accept a ringing call: what to do with it then."""
+        return await taking.take(self, call, agent_id)
+
+    # --- coming and going ---------------------------------------------------------------------------------------------
+
+    async def open(self, exchange: Exchange) -> None:
+        """Load the engines that the agents registered here need, and log which agents lack one. Called by
+        ``exchange.start()``."""
+        self.exchange = exchange
+        exchange.observers.append(self._observe)
+        speaking = [agent for agent in self._agents.values() if agent.raw is None]
+        await self.engines.start(name for agent in speaking for name in self.engines.needed(agent.settings))
+        for agent in speaking:
+            self._warn_of_missing_speech(agent)
+
+    def _warn_of_missing_speech(self, agent: Agent) -> None:
+        """One line at the start, where somebody looks, instead of a declined call later."""
+        needs = speech_needs(agent.handler, agent.settings) if agent.handler is not None else set(NEEDS)
+        if (lacks := self.engines.lacks(agent.settings, needs)) is not None:
+            unless = "" if agent.handler is not None else ", unless its WebSocket does speech itself"
+            log.error("agent %r will take no calls%s: %s", agent.id, unless, lacks)
+
+    async def aclose(self) -> None:
+        """Close engines and sockets. Called by ``exchange.stop()``."""
+        if self.exchange is not None and self._observe in self.exchange.observers:
+            self.exchange.observers.remove(self._observe)
+        await self.waiting_room.aclose()
+        await self.engines.aclose()
+
+    def _observe(self, event: CallEvent, call: Call | None) -> None:
+        if call is not None and call.ended:
+            self.waiting_room.dismiss(call.reference)
+            self.forget(call.reference)
+
+    def forget(self, reference: str) -> None:
+        """The call is over and told of."""
+        self._prepared.pop(reference, None)
+        self._variables.pop(reference, None)
+        self.untaken.pop(reference, None)

@@ -1,0 +1,309 @@
+"""Between a conversation and an agent's WebSocket, in all four modes of the protocol.
+
+What becomes of an agent that misbehaves:
+
+* *gone* (closes, or its connection breaks): the call is hung up at once, ``agent_hangup``; what was not heard yet is
+  dropped. A ``stop`` does the same, as the protocol has it: agents wait for their goodbye themselves.
+* *slow*: the caller never waits. Sound it does not read is dropped, everything else kept; after ten seconds it is gone.
+* *flooding*: what is over :mod:`budget <anycarrier.agent.budget>` is dropped before it is taken in, and answered with
+  an ``error`` message, once for each flood. An agent that goes on and on is closed (1008), and the call ends with
+  ``agent_error``.
+* *junk*: unknown events, binary frames and broken JSON are dropped. A message of more than a megabyte ends the call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+
+from anycarrier.agent import budget, protocol, relay
+from anycarrier.agent.agent_audio import AgentAudio
+from anycarrier.agent.agent_turn import AgentTurn
+from anycarrier.agent.budget import BACKLOG, TURNS, CallBudget
+from anycarrier.agent.conversation import Conversation
+from anycarrier.agent.door import CallerTurn, Door
+from anycarrier.agent.protocol import (
+    AgentMessage,
+    AgentTranscript,
+    AudioDone,
+    Clear,
+    Mark,
+    Media,
+    SendDigits,
+    Stop,
+    Text,
+    Transfer,
+)
+from anycarrier.agent.settings import fill
+from anycarrier.agent.socket import AgentSocket, PushSocket
+from anycarrier.agent.straight import Straight
+from anycarrier.agent.text_turns import TextTurns
+from anycarrier.calls import EndReason
+from anycarrier.errors import AnycarrierError, StreamNotOpen
+from anycarrier.listener import PushTransport
+from anycarrier.speech import BargeIn
+
+log = logging.getLogger("anycarrier")
+
+KINDS: dict[type, str] = {
+    Media: "media",
+    Text: "text",
+    AudioDone: "audio_done",
+    Clear: "clear",
+    AgentTranscript: "transcript",
+    Mark: "mark",
+    SendDigits: "dtmf",
+    Transfer: "transfer",
+}
+"""The budget that a message counts against."""
+
+STOPPED = {
+    EndReason.USER_HANGUP: ("carrier_hangup", "remote"),
+    EndReason.MAX_DURATION: ("max_duration", "max_duration"),
+    EndReason.VOICEMAIL: ("voicemail", "voicemail"),
+    EndReason.AGENT_HANGUP: ("agent_hang_up", "local"),
+}
+"""What ``stop`` says of our end reasons; any other is named by its own word."""
+
+OURS = frozenset({EndReason.API_STOP, EndReason.END_CALL_PHRASE, EndReason.SILENCE_TIMEOUT, EndReason.TRANSFERRED})
+"""Those others that are our side's doing. What is left is a failure, and nobody hung up."""
+
+
+class Bridge(Door):
+    """One call's. ``call_id`` is what the agent knows the call by."""
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        socket: AgentSocket,
+        call_id: str,
+        *,
+        call_budget: CallBudget | None = None,
+    ) -> None:
+        self._conversation = conversation
+        self._session = conversation.session
+        self._socket = socket
+        self._mode = socket.mode
+        self._call_id = call_id
+        self._stream_id = self._session.stream_id or call_id
+        self._texts = TextTurns(conversation.speaker)
+        self._audio = AgentAudio(self._session, conversation.floor)
+        self._caller_audio = relay.CallerAudio(self._session, socket, self._stream_id)
+        self._budget = call_budget or CallBudget()
+        self._told: dict[str, float] = {}
+        self._diverted = False
+        self._close_code = 1000
+        self._marks: dict[AgentTurn, list[tuple[str, int]]] = {}
+        self._straight: Straight | None = None
+        self._tasks: set[asyncio.Future[None]] = set()
+        conversation.door = self
+
+    async def converse(self) -> EndReason:
+        """Until the call is over, for whichever reason."""
+        carrier_call_id = self._session.call.id
+        await self._socket.send(
+            protocol.start(self._stream_id, call_id=self._call_id, carrier_call_id=carrier_call_id)
+        )
+        self._conversation.note("mode", tts=self._mode.tts, stt=self._mode.stt)
+        return await self._conversation.run(self._talk)
+
+    async def _talk(self) -> None:
+        speaker = self._conversation.speaker
+        if greeting := fill(self._conversation.settings.first_message, self._conversation.variables)[0].strip():
+            speaker.add(speaker.begin(), greeting, complete=True)
+        self._straight = self._short_way()
+        try:
+            async for frame in self._socket:
+                message = protocol.read(frame)
+                if isinstance(message, Stop):
+                    break
+                count = budget.units(len(frame))
+                if self._within(message, count):
+                    if message is not None:
+                        await self._take(message, count)
+                elif not await self._refuse(KINDS.get(type(message), "other"), count):
+                    return
+                await self._budget.pace(count)
+            self._conversation.end(EndReason.AGENT_HANGUP)
+        except StreamNotOpen:
+            pass  # the caller was quicker
+        finally:
+            if self._straight is not None:
+                self._straight.stop()
+            self._audio.close()
+            for task in self._tasks:
+                task.cancel()
+
+    def _short_way(self) -> Straight | None:
+        """The short way for the agent's sound, where both connections call back."""
+        carrier, agent = self._session.transport, self._socket
+        outlet = self._session.outlet
+        if self._mode.tts or outlet is None or not isinstance(agent, PushSocket):
+            return None
+        assert isinstance(carrier, PushTransport)  # where there is an outlet
+        straight = Straight(outlet, carrier, agent, self._audio, budget.BUFFER, self._budget)
+        straight.start()
+        self._session.relay_stopped = straight.stop
+        return straight
+
+    # --- from the agent ---------------------------------------------------------------------------------------------
+
+    def _within(self, message: AgentMessage | None, count: int) -> bool:
+        """Whether the budget has room for the message, as one of its kind and for what it asks to keep."""
+        match message:
+            case SendDigits(digits):
+                return self._budget.take("dtmf", max(count, len(digits)))
+            case AgentTranscript(text, _, True):
+                return (
+                    self._budget.take("transcript", count)
+                    and self._budget.take("characters", len(text), budget.CHARACTERS)
+                    and self._budget.take("rows", 1, budget.ROWS)
+                )
+            case _:
+                return self._budget.take(KINDS.get(type(message), "other"), count)
+
+    async def _take(self, message: AgentMessage, count: int) -> None:
+        match message:
+            case Media() if not self._mode.tts:
+                await self._play(message, count)
+            case Text() if self._mode.tts:
+                await self._speak(message, count)
+            case AudioDone():
+                await self._session.flush()
+            case Clear():
+                if self._mode.tts:
+                    await self._conversation.speaker.cut()
+                else:
+                    await self._audio.clear()
+            case AgentTranscript(text, party, True):
+                self._keep(text, party)
+            case Mark(name):
+                await self._mark(name)
+            case SendDigits(digits):
+                await self._act("dtmf", self._session.send_digits, digits)
+            case Transfer(to):
+                await self._act("transfer", self._session.transfer, to)
+            case _:
+                pass  # speech that is not this agent's to do
+
+    async def _play(self, media: Media, count: int) -> None:
+        if self._conversation.voicemail.machine:
+            return
+        if not self._audio.room(len(media.payload)):
+            await self._refuse("audio", count)
+            return
+        if self._diverted and self._straight is not None:
+            self._diverted = False
+            self._straight.start()
+        await relay.to_caller(self._session, media)
+        self._audio.sent()
+
+    async def _speak(self, text: Text, count: int) -> None:
+        speaker = self._conversation.speaker
+        if text.delta and (speaker.backlog + len(text.delta) > BACKLOG or speaker.turns >= TURNS):
+            await self._refuse("text", count)
+            return
+        self._texts.text(text)
+
+    async def _refuse(self, what: str, count: int) -> bool:
+        """Drop a message and tell the agent why; False when it has been told often enough and is given up."""
+        if what in ("audio", "media") and self._straight is not None and not self._diverted:
+            self._diverted = True
+            self._straight.stop()
+        now = self._conversation.floor.clock()
+        if now - self._told.get(what, -budget.TELL_EVERY) >= budget.TELL_EVERY:
+            self._told[what] = now
+            self._conversation.note("agent_flooding", what=what)
+            message = f"{what} is being dropped: more of it comes than this call may send; see the agent's budget"
+            if what in ("audio", "text"):
+                message = f"{what} is being dropped: too much of it waits to be heard"
+            await self._socket.send(protocol.error(self._stream_id, "flooding", message))
+        if self._budget.take("dropped", count, budget.DROPPED):
+            return True
+        log.warning("agent %s goes on flooding its call and is given up", self._session.agent_id)
+        self._conversation.note("agent_flooding", what=what, given_up=True)
+        self._close_code = 1008
+        self._conversation.end(EndReason.AGENT_ERROR)
+        return False
+
+    def _keep(self, text: str, party: str) -> None:
+        # What we speak and what we hear we write down ourselves; the agent's copy would be a second one.
+        if party == "local" and not self._mode.tts:
+            self._conversation.said("local", text)
+        elif party == "remote" and not self._mode.stt:
+            self._conversation.said("remote", text)
+
+    async def _mark(self, name: str) -> None:
+        if not self._mode.tts:
+            await self._session.mark(name)
+            return
+        speaker = self._conversation.speaker
+        if (last := speaker.last) is None:
+            await self.mark(name)
+            return
+        if last not in self._marks:
+            self._marks[last] = []
+            last.over.add_done_callback(lambda _: self._spawn(self._marks_reached(last)))
+        self._marks[last].append((name, speaker.interrupted))
+
+    async def _marks_reached(self, last: AgentTurn) -> None:
+        """Tell of the marks behind this turn, unless it or one before it was cut since they were asked for."""
+        for name, interrupted in self._marks.pop(last):
+            if self._conversation.speaker.interrupted == interrupted:
+                await self.mark(name)
+
+    async def _act(self, what: str, do: Callable[[str], Awaitable[None]], value: str) -> None:
+        try:
+            await do(value)
+        except StreamNotOpen:
+            raise
+        except AnycarrierError as problem:
+            log.warning("agent %s asked for %s: %s", self._session.agent_id, what, problem)
+            await self._socket.send(protocol.error(self._stream_id, f"{what}_failed", str(problem)))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- to the agent -------------------------------------------------------------------------------------------------
+
+    async def interim(self, turn_id: str, text: str) -> None:
+        """The caller's words so far."""
+        await self._socket.send(protocol.transcript(self._stream_id, text, is_final=False, turn_id=turn_id))
+
+    async def final(self, turn: CallerTurn) -> None:
+        """What the caller said."""
+        self._texts.caller_spoke()
+        await self._socket.send(protocol.transcript(self._stream_id, turn.text, is_final=True, turn_id=turn.turn_id))
+
+    async def interrupted(self, barge_in: BargeIn) -> None:
+        """The caller spoke over the agent; in its own voice, it is the agent who clears."""
+        await self._socket.send(
+            protocol.barge_in(
+                self._stream_id, text=barge_in.text, tts_interrupted=self._mode.tts, turn_id=barge_in.turn_id
+            )
+        )
+
+    async def digit(self, digit: str) -> None:
+        """A key of the caller's."""
+        await self._socket.send(protocol.dtmf(self._stream_id, digit))
+
+    async def mark(self, name: str) -> None:
+        """Playback reached a mark of the agent's."""
+        await self._socket.send(protocol.mark(self._stream_id, name))
+
+    async def audio(self, payload: bytes) -> None:
+        """Sound from the caller, for an agent that listens itself."""
+        if not self._mode.stt and not self._conversation.voicemail.machine:
+            untouched = not self._mode.tts and not self._conversation.ears.exist
+            await self._caller_audio.send(payload, more_untouched=untouched)
+
+    async def over(self, reason: EndReason) -> None:
+        """Say so, and close."""
+        word, hangup_reason = STOPPED.get(reason, (str(reason), "local" if reason in OURS else None))
+        await self._socket.send(protocol.stop(self._stream_id, reason=word, hangup_reason=hangup_reason))
+        if self._socket.dropped_frames:
+            self._conversation.note("agent_slow", dropped_frames=self._socket.dropped_frames)
+        await self._socket.close(self._close_code)

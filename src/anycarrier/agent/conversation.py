@@ -1,0 +1,308 @@
+"""A conversation: one media session, its speech, whose turn it is, and what is kept of it. Whatever the agent's door.
+
+It ends once, for one reason: the agent is done, one of the agent's settings says so, or the stream is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from anycarrier.agent.agent_turn import AgentTurn
+from anycarrier.agent.door import CallerTurn, Door, Said
+from anycarrier.agent.ears import Ears
+from anycarrier.agent.engines import Engines
+from anycarrier.agent.floor import Floor
+from anycarrier.agent.record import CallRecord
+from anycarrier.agent.settings import AgentSettings
+from anycarrier.agent.speaker import Speaker
+from anycarrier.agent.timings import Timings
+from anycarrier.agent.voice import Voice
+from anycarrier.agent.voicemail import Voicemail
+from anycarrier.calls import EndReason
+from anycarrier.errors import AnycarrierError, StreamNotOpen
+from anycarrier.events import AudioReceived, DigitPressed, MachineDetected, MarkReached, StreamError
+from anycarrier.session import MediaSession
+from anycarrier.speech import (
+    BargeIn,
+    BeginUtterance,
+    DropTurn,
+    EmitFinal,
+    EmitInterim,
+    FinishUtterance,
+    Output,
+    SilenceTimeout,
+    StopSpeaking,
+    TurnSettings,
+    interruption_seconds,
+)
+
+log = logging.getLogger("anycarrier")
+
+KEEPING = 3.0
+"""Seconds the record may take to keep the last words before the door is told that the call is over."""
+
+
+class Conversation:
+    """``speaks``: the agent's words are ours to say, and ours to cut. ``listens``: the caller's are ours to write down.
+
+    Without ``listens`` nobody hears the caller but the agent itself; a silence limit takes a detector, or falls away.
+    """
+
+    def __init__(
+        self,
+        session: MediaSession,
+        settings: AgentSettings,
+        door: Door,
+        *,
+        engines: Engines,
+        record: CallRecord,
+        speaks: bool = True,
+        listens: bool = True,
+        variables: dict[str, Any] | None = None,
+        timings: Timings | None = None,
+        began: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.session = session
+        self.settings = settings
+        self.door = door
+        self.record = record
+        self.variables = variables or {}
+        self.speaks = speaks
+        self.listens = listens
+        self.reason: EndReason | None = None
+        """Why we ended the call, None while we did not."""
+        self._clock = clock
+        self._began = clock() if began is None else began
+        self._ended: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
+        s = settings
+        # Whether the call can do without was decided before it was answered (``taking``): here it goes on without.
+        self._lacks = {
+            ability: why
+            for ability, needed in (("speak", True), ("listen", listens))
+            if needed and (why := engines.lacks(s, [ability])) is not None
+        }
+        hears = listens and "listen" not in self._lacks
+        recognizers = engines.candidates("listen", s.recognizer, s.fallback_recognizer) if hears else []
+        detectors = engines.candidates("detect") if listens or s.silence_timeout_seconds else []
+        turn_settings = TurnSettings(
+            interruption=interruption_seconds(s.interruption_sensitivity) if listens else None,
+            silence_timeout=s.silence_timeout_seconds if recognizers or detectors else None,
+            trust_words=not detectors,
+        )
+        self.floor = Floor(turn_settings, self._act, clock=clock)
+        mute = self._lacks.get("speak")
+        voice_engines = engines.candidates("speak", s.synthesizer, s.fallback_synthesizer) if mute is None else []
+        self.voice = Voice(voice_engines, s, self.note, format=session.format, lacks=mute)
+        self.ears = Ears(self.floor, s, recognizers, detectors, self.note, format=session.format)
+        self.hears_words = bool(recognizers)
+        self.timings = timings or Timings()
+        self.speaker = Speaker(session, self.voice, self.floor, self._was_said, self.timings)
+        self.voicemail = Voicemail(self)
+        self._interrupted: set[str] = set()
+        self._draining: asyncio.Future[None] | None = None
+
+    # --- for the doors --------------------------------------------------------------------------------------------
+
+    def now_ms(self, at: float | None = None) -> int:
+        """Milliseconds from the start of the call's audio to ``at`` (the clock's; now unless told)."""
+        return max(0, round(((self._clock() if at is None else at) - self._began) * 1000))
+
+    def note(self, kind: str, **facts: Any) -> None:
+        """Write down that something happened, with its time."""
+        self.record.note(kind, at_ms=self.now_ms(), **facts)
+
+    def said(self, party: str, text: str, at_ms: int | None = None) -> None:
+        """Write down what a party said, and end the call if it was one of the phrases that do."""
+        if not text:
+            return
+        self.record.said(party, text, self.now_ms() if at_ms is None else at_ms)
+        if (reason := self.settings.ends_call(text)) is None:
+            return
+        if party == "local":
+            self.end_when_heard(reason)
+        else:
+            self.end(reason)
+
+    def end_when_heard(self, reason: EndReason) -> None:
+        """Hang up once the carrier has played all that was sent: our own clock runs ahead of the caller's ear."""
+        self._draining = self._draining or asyncio.ensure_future(self._drained(reason))
+
+    async def _drained(self, reason: EndReason) -> None:
+        with contextlib.suppress(StreamNotOpen):
+            await self.session.drain()
+        self.end(reason)
+
+    def end(self, reason: EndReason) -> None:
+        """Hang up, for this reason; the first one counts. Until the carrier has done so nothing new is said."""
+        if not self._ended.done():
+            self.speaker.muted = True
+            self._ended.set_result(reason)
+
+    # --- the call ---------------------------------------------------------------------------------------------------
+
+    async def run(self, talk: Callable[[], Awaitable[None]]) -> EndReason:
+        """Have the conversation until it is over; ``talk`` is the agent's side, which may return to hang up.
+
+        Returns why it ended. What ``talk`` raises goes to the exchange, which hangs up with ``AGENT_ERROR``.
+        """
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            if self.listens and not self.hears_words:
+                self.note("deaf", why=self._lacks.get("listen"))
+            await asyncio.gather(self.voice.open(), self.ears.open())
+            pump = asyncio.create_task(self._pump(), name="session events")
+            talking = asyncio.create_task(_awaited(talk), name="agent")
+            tasks += [pump, talking]
+            tasks += [asyncio.create_task(work) for work in (self.floor.run(), self.speaker.run(), self._limit())]
+            if self.ears.exist:
+                tasks.append(asyncio.create_task(self.ears.run()))
+            await self._until_over(pump, talking, tasks)
+        finally:
+            await self._close(tasks)
+        return self.ending
+
+    @property
+    def ending(self) -> EndReason:
+        """Why the call ended, or is ending: our own reason, else what is known of the call by now."""
+        call = self.session.call
+        return self.reason or call.expected_reason or EndReason.USER_HANGUP
+
+    async def _until_over(
+        self, pump: asyncio.Task[None], talking: asyncio.Task[None], tasks: list[asyncio.Task[None]]
+    ) -> None:
+        waiting: set[asyncio.Future[Any]] = {*tasks, self._ended}
+        while True:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {pump, talking, self._ended}:
+                if not task.cancelled():
+                    task.result()  # only failures end these
+            if talking in done and not (pump.done() and isinstance(talking.exception(), StreamNotOpen)):
+                talking.result()
+                if not (pump.done() or self._ended.done()):
+                    tasks.append(leaving := asyncio.create_task(self._leave()))
+                    waiting.add(leaving)
+            if self._ended in done and not pump.done():
+                await self._hang_up(self._ended.result())
+                return
+            if pump in done:
+                pump.result()
+                await asyncio.wait({talking}, timeout=self.door.leaving)
+                return
+
+    async def _leave(self) -> None:
+        """The agent is done: its queued speech finishes playing, then the call ends."""
+        await self.speaker.idle()
+        await self._drained(EndReason.AGENT_HANGUP)
+
+    async def _hang_up(self, reason: EndReason) -> None:
+        self.reason = reason
+        try:
+            await self.session.hang_up(reason)
+        except AnycarrierError as problem:
+            log.error("could not hang up a call on %s: %s", self.session.call.provider, problem)
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2.0):
+                await self.session.wait_stopped()
+
+    async def _close(self, tasks: list[asyncio.Task[None]]) -> None:
+        if self._draining is not None:
+            self._draining.cancel()
+        for task in tasks:
+            task.cancel()
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(outcome, Exception) and not isinstance(outcome, StreamNotOpen):
+                log.debug("a part of a conversation ended with %r", outcome)
+        if not self._ended.done():
+            self._ended.cancel()
+        self.speaker.close()
+        await self.floor.close()
+        try:
+            async with asyncio.timeout(KEEPING):
+                await self.record.flush()
+        except TimeoutError:
+            log.error("the words of a call are not kept yet, after %g s", KEEPING)
+        await self.door.over(self.ending)
+        await asyncio.gather(self.ears.aclose(), self.voice.aclose(), return_exceptions=True)
+
+    # --- what comes from the line -----------------------------------------------------------------------------------
+
+    async def _pump(self) -> None:
+        async for event in self.session:
+            match event:
+                case AudioReceived(payload):
+                    self.ears.feed(payload)
+                    await self.door.audio(payload)
+                case DigitPressed(digit):
+                    self.note("digit", digit=digit)
+                    self.floor.follow(self.floor.turns.digit(self._clock()))
+                    await self.door.digit(digit)
+                case MarkReached(name):
+                    await self.door.mark(name)
+                case MachineDetected():
+                    self.voicemail.detected(event)
+                case StreamError(code, detail):
+                    self.note("stream_error", code=code, detail=detail)
+                case _:
+                    pass
+
+    async def _limit(self) -> None:
+        limit = self.settings.max_duration_seconds
+        await asyncio.sleep(max(0.0, self._began + limit - self._clock()))
+        self.end(EndReason.MAX_DURATION)
+        await asyncio.get_running_loop().create_future()
+
+    # --- what turn-taking asks for ------------------------------------------------------------------------------------
+
+    async def _act(self, output: Output) -> None:
+        match output:
+            case BeginUtterance():
+                self.ears.begin()
+            case FinishUtterance():
+                self.ears.finish()
+            case StopSpeaking():
+                if self.speaks:
+                    await self.speaker.interrupt()
+            case DropTurn(agent_turn_id):
+                self.speaker.drop(agent_turn_id)
+            case SilenceTimeout(seconds):
+                self.note("silence", seconds=round(seconds, 1))
+                self.end(EndReason.SILENCE_TIMEOUT)
+            case BargeIn():
+                self._interrupted.add(output.turn_id)
+                self.note("barge_in", turn_id=output.turn_id, trigger=output.trigger)
+                await self.door.interrupted(output)
+            case EmitInterim(turn_id, text) if self.hears_words and not self.voicemail.machine:
+                await self.door.interim(turn_id, text)
+            case EmitFinal() if self.hears_words:
+                await self._caller_said(output)
+            case _:
+                pass
+
+    async def _caller_said(self, final: EmitFinal) -> None:
+        turn = CallerTurn(
+            final.text,
+            final.turn_id,
+            round(final.began - self._began, 3),
+            round(final.ended - self._began, 3),
+            final.turn_id in self._interrupted,
+        )
+        self._interrupted.discard(final.turn_id)
+        if final.text:
+            self.timings.final(final.ended, self._clock())
+        self.said("remote", final.text, self.now_ms(final.began))
+        if not self.voicemail.machine:
+            await self.door.final(turn)
+
+    def _was_said(self, turn: AgentTurn, said: Said) -> None:
+        self.said("local", said.text, self.now_ms(turn.began))
+
+
+async def _awaited(talk: Callable[[], Awaitable[None]]) -> None:
+    await talk()

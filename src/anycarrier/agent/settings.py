@@ -1,0 +1,75 @@
+"""How an agent behaves on the line, whichever door it comes by."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from anycarrier.calls import EndReason
+
+PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_][\w.-]*)\s*\}\}")
+
+
+class AgentSettings(BaseModel):
+    """Defaults are those of a phone conversation in English; all times are seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    first_message: str = Field(default="", description="spoken first; {{variables}} are filled in")
+    system_prompt: str = Field(default="", description="for agents with a model; {{variables}} are filled in")
+    language: str = "en"
+    voice: str | None = None
+    speed: float = Field(default=1.0, gt=0.25, le=4)
+    synthesizer: str | None = Field(default=None, description="engine name; null: the one installed")
+    recognizer: str | None = Field(default=None, description="engine name; null: the one installed")
+    fallback_synthesizer: str | None = None
+    fallback_recognizer: str | None = None
+    phrases: tuple[str, ...] = Field(default=(), description="what callers are expected to say")
+    grammar: str | None = Field(default=None, description="JSGF, for recognizers that take one")
+    max_duration_seconds: float = Field(default=600, gt=0)
+    silence_timeout_seconds: float | None = Field(
+        default=None, gt=0, description="neither side heard for this long ends the call; null: never"
+    )
+    end_call_phrases: tuple[str, ...] = ()
+    interruption_sensitivity: float = Field(default=0.5, ge=0, le=1, description="0 never yields, 1 yields to a word")
+    enable_recording: bool = False
+    voicemail_detection: bool = False
+    on_voicemail: str = Field(default="hang_up", pattern="^(hang_up|leave_message|ignore)$")
+    voicemail_message: str = ""
+    fallback_agent_id: str | None = None
+    dynamic_variables: Mapping[str, str | int | float | bool | None] = Field(default_factory=dict)
+    metadata: Mapping[str, Any] = Field(default_factory=dict)
+
+    def ends_call(self, said: str) -> EndReason | None:
+        """``END_CALL_PHRASE`` when what was said contains one of the phrases, compared by words, not by spelling."""
+        heard = f" {' '.join(_words(said))} "
+        for phrase in self.end_call_phrases:
+            words = _words(phrase)
+            if words and f" {' '.join(words)} " in heard:
+                return EndReason.END_CALL_PHRASE
+        return None
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[\w']+", text.lower())
+
+
+def fill(template: str, variables: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """``template`` with ``{{name}}`` filled in, and the names there was no value for.
+
+    A missing value becomes nothing: braces are never spoken. Values are inserted as they are and not looked into
+    again, so a caller's name cannot smuggle in another placeholder.
+    """
+    missing: list[str] = []
+
+    def value_of(match: re.Match[str]) -> str:
+        value = variables.get(match.group(1))
+        if value is None:
+            missing.append(match.group(1))
+            return ""
+        return str(value).lower() if isinstance(value, bool) else str(value)
+
+    return PLACEHOLDER.sub(value_of, template), missing

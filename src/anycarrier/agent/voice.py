@@ -1,0 +1,105 @@
+"""One call's voice: text in, sound out, by another engine when the first one fails."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+from anycarrier.agent.engines import missing
+from anycarrier.agent.settings import AgentSettings
+from anycarrier.audio import PCMU_8K, AudioFormat
+from anycarrier.errors import ConfigurationError, SpeechFailed, UnknownVoice
+from anycarrier.speech import SpeakingStyle, SpeechEngine, Synthesizer
+
+log = logging.getLogger("anycarrier")
+
+
+class Voice:
+    """``engines`` in the order to try, none for the reason ``lacks``; ``note`` is told of each failure. Opened by first
+    use, or by :meth:`open`.
+
+    A voice that its engine does not know is a slip in the settings and no reason to lose a call: the engine's own voice
+    for the language takes its place.
+    """
+
+    def __init__(
+        self,
+        engines: list[SpeechEngine],
+        settings: AgentSettings,
+        note: Callable[..., None],
+        *,
+        format: AudioFormat = PCMU_8K,
+        lacks: str | None = None,
+    ) -> None:
+        self._engines = engines
+        self._settings = settings
+        self._note = note
+        self._format = format
+        self._at = 0
+        self._lacks = lacks
+        # A voice is the first engine's own word; another one's voices have other names.
+        self._name = settings.voice or ""
+        self._synthesizer: Synthesizer | None = None
+
+    @property
+    def exists(self) -> bool:
+        """False when nothing installed here speaks."""
+        return bool(self._engines)
+
+    async def open(self) -> None:
+        """Have the engine at hand, so that the first word does not wait for it. Failures show when it is to speak."""
+        if self._engines:
+            with contextlib.suppress(SpeechFailed, UnknownVoice):
+                await self._ready()
+
+    async def speak(self, text: str) -> AsyncGenerator[bytes, None]:
+        """``text`` as sound. An engine that fails is replaced and the sentence said again: better twice than not.
+
+        ``SpeechFailed`` when none is left, ``ConfigurationError`` when there never was one.
+        """
+        if not self._engines:
+            raise ConfigurationError(self._lacks) if self._lacks else missing("speak")
+        while True:
+            try:
+                synthesizer = await self._ready()
+                async with contextlib.aclosing(synthesizer.speak(text)) as sound:
+                    async for piece in sound:
+                        yield piece
+                return
+            except (SpeechFailed, UnknownVoice) as failure:
+                await self._next(failure)
+
+    async def aclose(self) -> None:
+        """Let go of the engine."""
+        if self._synthesizer is not None:
+            synthesizer, self._synthesizer = self._synthesizer, None
+            await synthesizer.aclose()
+
+    async def _ready(self) -> Synthesizer:
+        if self._synthesizer is None:
+            s = self._settings
+            voice = self._name if self._at == 0 else ""
+            style = SpeakingStyle(voice=voice, language=s.language, speed=s.speed, format=self._format)
+            self._synthesizer = await self._engines[self._at].synthesizer(style)
+        return self._synthesizer
+
+    async def _next(self, failure: SpeechFailed | UnknownVoice) -> None:
+        if isinstance(failure, UnknownVoice):
+            if self._name and self._at == 0:
+                log.warning("an agent speaks with its language's voice instead of its own: %s", failure)
+                self._note("voice_unknown", engine=failure.engine, voice=self._name, instead=self._settings.language)
+                self._name = ""
+                await self.aclose()
+                return
+            # Not even the language: another engine may have it.
+            failure = SpeechFailed(failure.engine, "speak", str(failure))
+        facts: dict[str, Any] = {"engine": self._engines[self._at].name, "ability": "speak", "why": str(failure)}
+        await self.aclose()
+        self._at += 1
+        if self._at >= len(self._engines):
+            self._at = 0  # a later sentence may fare better
+            self._note("engine_failed", **facts, fallback=None)
+            raise failure
+        self._note("engine_failed", **facts, fallback=self._engines[self._at].name)

@@ -1,0 +1,202 @@
+"""The exchange on the web: one route for carriers' webhooks, one for their media sockets. Mount it in any ASGI app."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from anycarrier.errors import TicketRefused
+from anycarrier.exchange import Exchange, Handler
+from anycarrier.webhooks import WebhookRequest
+
+log = logging.getLogger("anycarrier")
+
+MAX_BODY = 1024 * 1024
+"""Bytes of a webhook; carriers send a few kilobytes."""
+
+
+OnStartup = Callable[[], Awaitable[None]]
+"""Run once the exchange has started: assign numbers, check credentials."""
+
+
+def create_app(
+    exchange: Exchange,
+    agents: Handler | Mapping[str, Handler] | None = None,
+    *,
+    on_startup: OnStartup | None = None,
+) -> Starlette:
+    """A Starlette app serving ``exchange``: ``/{provider}/{credential_id}`` and ``/media/{ticket}``.
+
+    ``agents`` (one handler, or agent_id -> handler) replaces the exchange's own. Mounted under a path, the exchange's
+    ``public_url`` must name that path. The app's lifespan starts the exchange, runs ``on_startup`` and stops the
+    exchange. Starlette and FastAPI do not run the lifespan of a mounted app: give :func:`lifespan` to the outer one.
+    Where nobody did, the first request starts the exchange, and the log says so.
+    """
+    if agents is not None:
+        exchange.agents = agents
+    startup = _Startup(exchange, on_startup)
+    first = Middleware(_StartBeforeFirstRequest, startup=startup)
+    return Starlette(routes=routes(exchange), lifespan=startup.lifespan, middleware=[first])
+
+
+def lifespan(
+    exchange: Exchange, *, on_startup: OnStartup | None = None
+) -> Callable[[Any], contextlib.AbstractAsyncContextManager[None]]:
+    """The lifespan for an app that :func:`create_app`'s is mounted in: ``FastAPI(lifespan=lifespan(exchange))``.
+
+    Starts ``exchange``, then runs ``on_startup``; at the end stops the exchange. An app with a lifespan of its own
+    enters it there: ``async with lifespan(exchange)(app): yield``.
+    """
+    return _Startup(exchange, on_startup).lifespan
+
+
+class _Startup:
+    """Starts an exchange once, whether a lifespan asks for it or the first request."""
+
+    def __init__(self, exchange: Exchange, on_startup: OnStartup | None) -> None:
+        self.done = False
+        self.exchange = exchange
+        self.on_startup = on_startup
+        self._lock = asyncio.Lock()
+
+    async def run(self) -> None:
+        async with self._lock:
+            if self.done:
+                return
+            await self.exchange.start()
+            if self.on_startup is not None:
+                await self.on_startup()
+            self.done = True
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, app: object) -> AsyncIterator[None]:
+        try:
+            await self.run()
+            yield
+        finally:
+            self.done = False
+            await self.exchange.stop()
+
+
+class _StartBeforeFirstRequest:
+    """ASGI middleware for an app whose lifespan nobody runs. Later requests pass through untouched."""
+
+    def __init__(self, app: ASGIApp, startup: _Startup) -> None:
+        self._app = app
+        self._startup = startup
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._startup.done and scope["type"] != "lifespan":
+            if self._startup.on_startup is not None or not self._startup.exchange.started:
+                log.warning(
+                    "the app's lifespan was not run, as happens to a mounted app: starting at the first request. "
+                    "Give anycarrier.asgi.lifespan(exchange, on_startup=...) to the outer app, see docs/mount.md"
+                )
+            await self._startup.run()
+        await self._app(scope, receive, send)
+
+
+def routes(exchange: Exchange) -> list[Route | WebSocketRoute]:
+    """The two routes, for apps that bring their own Starlette and start and stop the exchange themselves."""
+
+    async def webhook(request: Request) -> Response:
+        body = await _body(request)
+        if body is None:
+            return Response("too large", status_code=413)
+        reply = await exchange.handle_webhook(
+            request.path_params["provider"],
+            request.path_params["credential_id"],
+            WebhookRequest(
+                method=request.method,
+                url=_public_url(exchange, request),
+                headers={name.lower(): value for name, value in request.headers.items()},
+                body=body,
+            ),
+        )
+        return Response(reply.body, status_code=reply.status, media_type=reply.content_type if reply.body else None)
+
+    async def media(websocket: WebSocket) -> None:
+        try:
+            ticket = await exchange.admit(websocket.path_params["ticket"])
+        except TicketRefused as refused:
+            await _deny(websocket, refused.status)
+            return
+        await websocket.accept()
+        await exchange.serve_media(ticket, WebSocketTransport(websocket))
+
+    async def no_ticket(websocket: WebSocket) -> None:
+        await _deny(websocket, 401)
+
+    return [
+        WebSocketRoute("/media/{ticket}", media),
+        WebSocketRoute("/media", no_ticket),
+        WebSocketRoute("/media/", no_ticket),
+        Route("/{provider}/{credential_id}", webhook, methods=["GET", "POST"]),
+    ]
+
+
+class WebSocketTransport:
+    """A Starlette WebSocket as a MediaTransport; frames go out as text, which carriers insist on."""
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self._websocket = websocket
+
+    async def send(self, frame: bytes) -> None:
+        try:
+            await self._websocket.send({"type": "websocket.send", "text": frame.decode()})
+        except WebSocketDisconnect as gone:
+            raise ConnectionError("the carrier closed the media socket") from gone
+
+    async def __aiter__(self) -> AsyncIterator[bytes | str]:
+        while True:
+            message = await self._websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            text = message.get("text")
+            yield text if text is not None else message.get("bytes") or b""
+
+    async def close(self, code: int = 1000) -> None:
+        if self._websocket.application_state is not WebSocketState.DISCONNECTED:
+            with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+                await self._websocket.close(code)
+
+
+async def _deny(websocket: WebSocket, status: int) -> None:
+    """Refuse the upgrade with an HTTP status; servers without that extension answer 403."""
+    if "websocket.http.response" in websocket.scope.get("extensions", {}):
+        await websocket.send_denial_response(Response("ticket refused", status_code=status))
+    else:
+        await websocket.close(1008)
+
+
+async def _body(request: Request) -> bytes | None:
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MAX_BODY:
+            return None
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _public_url(exchange: Exchange, request: Request) -> str:
+    """The URL the carrier was given: our configured origin, the path below our mount, the query as it was sent."""
+    raw_path: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
+    path = raw_path.split(b"?")[0].decode("latin-1")
+    root = request.scope.get("root_path", "")
+    if root and path.startswith(root):
+        path = path[len(root) :]
+    query = request.scope.get("query_string", b"").decode("latin-1")
+    return exchange.public_url + path + (f"?{query}" if query else "")

@@ -1,0 +1,86 @@
+"""Where calls in progress are written down, so that any process can tell how one stands."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+from anycarrier.calls import Call
+from anycarrier.errors import UnknownCall
+
+
+@runtime_checkable
+class CallBook(Protocol):
+    """Calls by our reference and by the carrier's id. ``change`` functions are pure and may run twice."""
+
+    async def open(self, call: Call) -> Call:
+        """Write a new call down. When its reference or its carrier id is known, the stored call comes back instead."""
+        ...
+
+    async def get(self, key: str) -> Call | None:
+        """The call by reference or carrier id."""
+        ...
+
+    async def update(self, key: str, change: Callable[[Call], Call]) -> Call:
+        """Read, change and write as one step; ``UnknownCall`` when there is none. Returns what is now stored."""
+        ...
+
+    async def in_progress(self) -> list[Call]:
+        """Calls that have not ended."""
+        ...
+
+
+@runtime_checkable
+class OnceCallBook(CallBook, Protocol):
+    """A call book beside the once-only keys, which can do both as one step: half the work for a shared database."""
+
+    async def update_once(self, event: str, ttl: float, key: str, change: Callable[[Call], Call]) -> Call | None:
+        """:meth:`update`, if this is the first use of ``event`` within ``ttl`` seconds; else None, and nothing done."""
+        ...
+
+
+class MemoryCallBook:
+    """A dict for one process. Of ended calls the last ``keep`` stay readable."""
+
+    def __init__(self, *, keep: int = 10_000) -> None:
+        self._by_reference: dict[str, Call] = {}
+        self._reference_of: dict[str, str] = {}
+        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._keep = keep
+
+    async def open(self, call: Call) -> Call:
+        known = self._find(call.reference) or (self._find(call.id) if call.id else None)
+        if known is not None:
+            return known
+        self._store(call)
+        return call
+
+    async def get(self, key: str) -> Call | None:
+        return self._find(key)
+
+    async def update(self, key: str, change: Callable[[Call], Call]) -> Call:
+        call = self._find(key)
+        if call is None:
+            raise UnknownCall(key)
+        changed = change(call)
+        if changed is not call:
+            self._store(changed)
+        return changed
+
+    async def in_progress(self) -> list[Call]:
+        return [call for call in self._by_reference.values() if not call.ended]
+
+    def _find(self, key: str) -> Call | None:
+        return self._by_reference.get(self._reference_of.get(key, key))
+
+    def _store(self, call: Call) -> None:
+        self._by_reference[call.reference] = call
+        if call.id:
+            self._reference_of[call.id] = call.reference
+        if call.ended:
+            self._ended[call.reference] = None
+            while len(self._ended) > self._keep:
+                oldest, _ = self._ended.popitem(last=False)
+                gone = self._by_reference.pop(oldest)
+                self._reference_of.pop(gone.id, None)

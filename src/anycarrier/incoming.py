@@ -1,0 +1,312 @@
+"""From a carrier's webhook to what is done about it.
+
+The order is what makes it safe: the credential in the path chooses the secret, the signature is checked before
+anything is read, a replay is refused before a ticket is made, and only then is the number's agent looked up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from anycarrier import call_progress
+from anycarrier.calls import Call, CallStatus, EndReason, StreamTarget, TransferStatus
+from anycarrier.errors import (
+    AnycarrierError,
+    InvalidSipAddress,
+    MalformedMessage,
+    ProviderError,
+    ProviderUnavailable,
+    RateLimited,
+    Replayed,
+    RequestRejected,
+    SignatureInvalid,
+    UnknownAgent,
+    UnknownCredential,
+    UnknownProvider,
+    WireError,
+)
+from anycarrier.events import CallEvent, CallProgress, IncomingCall, RoutingFailure
+from anycarrier.numbers import E164
+from anycarrier.provider import Provider
+from anycarrier.registry import Line
+from anycarrier.routing import Answer, Forward, LeaveRinging, Reject, Route
+from anycarrier.sip_address import SipAddress, is_sip
+from anycarrier.webhooks import WebhookReply, WebhookRequest
+
+if TYPE_CHECKING:
+    from anycarrier.exchange import Exchange
+
+log = logging.getLogger("anycarrier")
+
+REMEMBER = 24 * 3600.0
+"""Seconds an event id is remembered. A carrier without timestamps in its signature could be replayed for ever; after
+a day the call book, which knows the call, still refuses."""
+
+FORGET_EVERY = 1.0
+"""Seconds between tries to forget an event while the store is away."""
+
+TICKET_TTL = 120.0
+"""Seconds from answering to the carrier's media socket."""
+
+ANSWER_PATIENCE = 20.0
+"""Seconds in which an answer that failed may be tried again: longer than one request may take, shorter than a caller
+listens to a ringing telephone."""
+
+REPLY_PATIENCE = 5.0
+"""The same where the carrier waits for the reply to its webhook, some fifteen seconds."""
+
+
+async def handle_webhook(
+    exchange: Exchange, provider_name: str, credential_id: str, request: WebhookRequest
+) -> WebhookReply:
+    """One webhook, start to end."""
+    try:
+        provider = await exchange.provider(credential_id)
+    except (UnknownCredential, UnknownProvider):
+        return WebhookReply(status=404, body=b"no such credential")
+    if provider.name != provider_name:
+        return WebhookReply(status=404, body=b"no such credential")
+    try:
+        provider.verify(request)
+        event = provider.parse_webhook(request)
+    except SignatureInvalid as refused:
+        log.warning("%s webhook refused for credential %s: %s", provider.name, credential_id, refused)
+        return provider.refuse(refused)
+    except MalformedMessage as problem:
+        log.warning("%s webhook unreadable for credential %s: %s", provider.name, credential_id, problem)
+        return provider.refuse(problem)
+    return await exchange.handle_event(provider, credential_id, event)
+
+
+async def handle_event(exchange: Exchange, provider: Provider, credential_id: str, event: CallEvent) -> WebhookReply:
+    """One verified event. Seen before: incoming calls are refused, everything else is acknowledged again."""
+    key = f"event:{credential_id}:{event.event_id}"
+    try:
+        if isinstance(event, CallProgress) and event.event_id:
+            known = await call_progress.call_of(exchange, credential_id, event)
+            if known is not None:
+                # What calls mostly bring: seen before or not, and how the call stands now, are one step.
+                await call_progress.moved_on(exchange, credential_id, event, known, (key, REMEMBER))
+                return provider.acknowledge(event)
+        if event.event_id and not await exchange.once.first(key, REMEMBER):
+            return _repeated(provider, event)
+        if isinstance(event, IncomingCall):
+            return await _incoming_call(exchange, provider, credential_id, event)
+        await call_progress.progressed(exchange, credential_id, event)
+        return provider.acknowledge(event)
+    except AnycarrierError as problem:
+        # The carrier may send it again, and then it must not count as a replay.
+        if event.event_id and not isinstance(problem, Replayed):
+            await _forget_now_or_later(exchange, key)
+        level = logging.WARNING if isinstance(problem, WireError) else logging.ERROR
+        log.log(level, "%s event %s not handled: %s", provider.name, type(event).__name__, problem)
+        return provider.refuse(problem)
+    except Exception:
+        # The store is away, or a bug. Whoever serves the webhook says so, and the carrier may come again.
+        if event.event_id:
+            await _forget_now_or_later(exchange, key)
+        raise
+
+
+async def _forget_now_or_later(exchange: Exchange, key: str) -> None:
+    """Also when the store is away: then as soon as it is back, or the event that comes again would not be heard."""
+    try:
+        await exchange.once.forget(key)
+    except Exception as away:  # noqa: BLE001 whatever the store's driver raises
+        log.warning("an event that was not handled is forgotten later: %s", type(away).__name__)
+        exchange.spawn(_forget(exchange, key), "forget an event that was not handled")
+
+
+async def _forget(exchange: Exchange, key: str) -> None:
+    deadline = asyncio.get_running_loop().time() + REMEMBER
+    while True:
+        await asyncio.sleep(FORGET_EVERY)
+        try:
+            await exchange.once.forget(key)
+            return
+        except Exception:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+
+
+def _repeated(provider: Provider, event: CallEvent) -> WebhookReply:
+    if isinstance(event, IncomingCall) and provider.answers_in_reply:
+        return provider.refuse(Replayed("this call was announced before"))
+    return provider.acknowledge(event)
+
+
+# --- somebody rings --------------------------------------------------------------------------------------------------
+
+
+async def _incoming_call(
+    exchange: Exchange, provider: Provider, credential_id: str, event: IncomingCall
+) -> WebhookReply:
+    line = await _called_line(exchange, event.call.to, credential_id)
+    fresh = event.call.model_copy(
+        update={
+            "to": line.number if line else event.call.to,
+            "reference": uuid.uuid4().hex,
+            "credential_id": credential_id,
+            "agent_id": line.agent_id if line else None,
+            "owner": exchange.owner,
+            "time_limit": exchange.time_limit,
+        }
+    )
+    call = await exchange.calls.open(fresh)
+    if call.reference != fresh.reference:
+        raise Replayed("this call is known already")
+    exchange.call_watch.note(call)
+    event = msgspec.structs.replace(event, call=call, reference=call.reference)
+    call_progress.tell_observers(exchange, event, call, line)
+    if provider.answers_in_reply:
+        return await _route(exchange, provider, event, call, line)
+    # The carrier's patience for a webhook is short and it takes commands afterwards: acknowledge first.
+    exchange.spawn(_route(exchange, provider, event, call, line), f"answer a call on {provider.name}")
+    return provider.acknowledge(event)
+
+
+async def _route(
+    exchange: Exchange, provider: Provider, event: IncomingCall, call: Call, line: Line | None
+) -> WebhookReply:
+    """Decide and do it. Whatever goes wrong on our side declines the call: nobody is left ringing at nothing."""
+    try:
+        with exchange.call_watch.routing(call.reference):
+            try:
+                route = await exchange.router(event, line)
+                if isinstance(route, Reject):
+                    await _tell_why(exchange, call, line, route)
+                return await _follow(exchange, provider, event, call, route)
+            except ProviderError:
+                raise
+            except Exception as failure:  # noqa: BLE001 reported
+                if isinstance(failure, UnknownAgent):
+                    detail = f"declined: there is no agent {failure.agent_id!r}"
+                    unknown = RoutingFailure.UNKNOWN_AGENT
+                    await call_progress.routing_failed(exchange, call, unknown, detail, failure.agent_id)
+                elif isinstance(failure, AnycarrierError):
+                    log.error("call on %s declined: %s", provider.name, failure)
+                else:
+                    exchange.report(f"call on {provider.name} declined", failure)
+                return await _follow(exchange, provider, event, call, Reject(EndReason.AGENT_ERROR))
+    except ProviderError as refused:
+        if provider.answers_in_reply:  # and so it is declined in the reply
+            await exchange.end_locally(call, EndReason.PROVIDER_UNAVAILABLE)
+            raise
+        return await _decline(exchange, provider, event, call, refused)
+
+
+async def _tell_why(exchange: Exchange, call: Call, line: Line | None, declined: Reject) -> None:
+    """A call that is declined though nobody wants it so: whoever watches calls is told."""
+    failure, why = declined.failure, declined.why or "no agent takes it"
+    if failure is None and line is None:
+        failure, why = RoutingFailure.NUMBER_NOT_ASSIGNED, "no line of this credential has the number that was called"
+    if failure is not None:
+        await call_progress.routing_failed(exchange, call, failure, f"declined: {why}", declined.agent_id)
+
+
+async def _decline(
+    exchange: Exchange, provider: Provider, event: IncomingCall, call: Call, refused: ProviderError
+) -> WebhookReply:
+    """The carrier did not do what was decided: decline the call; what does not work now is up to the watch."""
+    log.error("call on %s declined: %s", provider.name, refused)
+
+    def ending(known: Call) -> Call:
+        if known.ended or (known.intent is not None and known.transfer is None):
+            return known
+        return known.model_copy(update={"intent": EndReason.PROVIDER_UNAVAILABLE, "transfer": None})
+
+    await exchange.update(call.reference, ending)
+    try:
+        return await provider.reject(event)
+    except ProviderError as problem:
+        log.warning("call on %s could not be declined yet: %s", provider.name, problem)
+        return provider.acknowledge(event)
+
+
+async def _follow(
+    exchange: Exchange, provider: Provider, event: IncomingCall, call: Call, route: Route
+) -> WebhookReply:
+    match route:
+        case Answer(agent_id, custom, time_limit):
+            exchange.handler_for(agent_id)
+            limit = time_limit or call.time_limit
+            call = await exchange.update(
+                call.reference, lambda c: c.model_copy(update={"agent_id": agent_id, "time_limit": limit})
+            )
+            return await _answer(exchange, provider, event, exchange.stream_target(call, custom, ttl=TICKET_TTL))
+        case Reject(reason):
+            declined = {"intent": reason, "transfer": None}
+            await exchange.update(call.reference, lambda c: c.model_copy(update=declined))
+            wire_reason = EndReason.BUSY if reason is EndReason.BUSY else EndReason.REJECTED
+            return await provider.reject(event, wire_reason)
+        case Forward(to):
+            exchange.policy.check_destination(call.line_number, to)
+            # Declined, should the target not take it.
+            forwarded = {"intent": EndReason.REJECTED, "transfer": TransferStatus.REQUESTED}
+            if not provider.reports_transfers:
+                forwarded["transfer"] = TransferStatus.ANSWERED
+            call = await exchange.update(call.reference, lambda c: c.model_copy(update=forwarded))
+            return await provider.forward(event, to, status_url=exchange.status_url(call))
+        case LeaveRinging():
+            exchange.call_watch.leave_ringing(call.reference)
+            return provider.leave_ringing(event)
+
+
+async def _answer(
+    exchange: Exchange, provider: Provider, event: IncomingCall, target: StreamTarget
+) -> WebhookReply:
+    """Answer, and again when that fails in a way that passes; answering what is answered does no harm.
+
+    Carriers tell one command from another by its id, which is the provider's to keep the same.
+    """
+    clock = asyncio.get_running_loop().time
+    until = clock() + (REPLY_PATIENCE if provider.answers_in_reply else ANSWER_PATIENCE)
+    pause = 0.5
+    tried_before = False
+    while True:
+        try:
+            return await provider.answer(event, target)
+        except (ProviderUnavailable, RateLimited) as problem:
+            wait = max(pause, (problem.retry_after or 0.0) if isinstance(problem, RateLimited) else 0.0)
+            if clock() + wait > until:
+                # An answer whose reply was lost may have been heard: the call talks while we waited for that reply.
+                if await _is_answered_or_over(exchange, event.reference):
+                    return provider.acknowledge(event)
+                raise
+            log.warning("%s Trying again in %.1f s.", problem, wait)
+        except RequestRejected:
+            # The answer that seemed to fail may have been heard, and this refusal be due to it.
+            if tried_before and await _is_answered_or_over(exchange, event.reference):
+                return provider.acknowledge(event)
+            raise
+        await asyncio.sleep(wait)
+        pause, tried_before = pause * 2, True
+        if await _is_answered_or_over(exchange, event.reference):
+            return provider.acknowledge(event)
+
+
+async def _is_answered_or_over(exchange: Exchange, reference: str) -> bool:
+    call = await exchange.calls.get(reference)
+    return call is None or call.status.rank >= CallStatus.ANSWERED.rank or call.intent is not None
+
+
+async def _called_line(exchange: Exchange, called: str, credential_id: str) -> Line | None:
+    """The line that was called, which the carrier may name as ``14155550100`` or ``sip:+14155550100@host`` too.
+
+    Nothing is guessed: digits are taken for a whole number with its country code, and it must be a line of ours.
+    """
+    number = called
+    if is_sip(called):
+        try:
+            number = SipAddress.parse(called).user or ""
+        except InvalidSipAddress:
+            return None
+    for spelling in (number, f"+{number}"):
+        if E164.fullmatch(spelling) and (line := await call_progress.line_of(exchange, spelling, credential_id)):
+            return line
+    return None

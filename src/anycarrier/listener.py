@@ -1,0 +1,86 @@
+"""For carriers that own their sockets (SIP/RTP, a persistent connection): what they start, and whom they call.
+
+A webhook carrier never sees this. A listener carrier overrides ``Provider.listen`` and returns a
+:class:`Listener`; the exchange starts and stops it, and is the :class:`Desk` it reports to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol, runtime_checkable
+
+from anycarrier.events import CallEvent
+from anycarrier.webhooks import WebhookReply
+
+
+@runtime_checkable
+class MediaTransport(Protocol):
+    """Two-way carriage of media frames: a WebSocket, or a pair of UDP ports."""
+
+    async def send(self, frame: bytes) -> None:
+        """Send one frame; waits while the peer does not take it."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[bytes | str]:
+        """Frames as they come, until the far side closes."""
+        ...
+
+    async def close(self, code: int = 1000) -> None:
+        """Close; closing twice is harmless."""
+        ...
+
+
+@runtime_checkable
+class PushTransport(MediaTransport, Protocol):
+    """One that calls with each frame, where the others are asked for the next: no task and no queue per frame."""
+
+    resumed: Callable[[], None] | None
+    """Called when :attr:`paused` ends."""
+
+    @property
+    def paused(self) -> bool:
+        """True while the peer does not take what was written."""
+        ...
+
+    def look_first(self, look: Callable[[bytes], bool] | None) -> None:
+        """Have ``look`` see each frame before it is pushed; one for which it answers True is done with."""
+        ...
+
+    async def push_to(self, receive: Callable[[bytes], object]) -> None:
+        """Call ``receive`` with every frame as it comes, until the far side closes."""
+        ...
+
+    def write(self, frame: bytes) -> None:
+        """Send one frame without waiting; ``ConnectionError`` when the peer is gone."""
+        ...
+
+
+@runtime_checkable
+class Listener(Protocol):
+    """Sockets of a carrier's own."""
+
+    async def start(self) -> None:
+        """Open them; returns when calls can come in."""
+        ...
+
+    async def stop(self) -> None:
+        """Close them; calls in progress are ended."""
+        ...
+
+
+class Desk(Protocol):
+    """What a listener may ask of the exchange."""
+
+    @property
+    def credential_id(self) -> str:
+        """Which credential this listener runs on."""
+        ...
+
+    async def event(self, event: CallEvent) -> WebhookReply:
+        """Report a call event. For an ``IncomingCall`` the exchange calls ``Provider.answer`` or ``reject``."""
+        ...
+
+    async def media(self, ticket: str, transport: MediaTransport) -> None:
+        """Serve a call's audio over ``transport`` until it is over. ``ticket`` is the last path part of the
+        ``StreamTarget.url`` that ``dial`` or ``answer`` was given."""
+        ...

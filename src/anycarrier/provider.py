@@ -1,0 +1,405 @@
+"""Provider: the contract between anycarrier and a carrier.
+
+A carrier plugin writes one class. Above the first line below are the methods every carrier has; between the
+lines those a carrier may have, where *overriding one is what declares the capability*; below them, helpers.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
+
+from anycarrier.calls import Call, DialRequest, EndReason, StreamTarget
+from anycarrier.credentials import Credential
+from anycarrier.errors import (
+    AnycarrierError,
+    AuthenticationFailed,
+    ConfigurationError,
+    InsufficientFunds,
+    MalformedMessage,
+    NotFound,
+    PermissionDenied,
+    ProviderError,
+    ProviderUnavailable,
+    RateLimited,
+    Replayed,
+    RequestRejected,
+    SignatureInvalid,
+    UnreadableResponse,
+    UnsupportedOperation,
+)
+from anycarrier.events import CallEvent, IncomingCall
+from anycarrier.numbers import AvailableNumber, NumberQuery, OwnedNumber, PendingOrder, SyncResult
+from anycarrier.redaction import redact
+from anycarrier.serializer import MediaSerializer
+from anycarrier.webhooks import WebhookReply, WebhookRequest
+
+if TYPE_CHECKING:
+    import httpx
+
+    from anycarrier.listener import Desk, Listener
+
+T = TypeVar("T")
+
+CONTRACT = 1
+"""Version of this contract. A provider written for another one is refused when it is loaded."""
+
+
+class Capability(StrEnum):
+    """What only some carriers can do. Each member is the name of the optional method that does it."""
+
+    BUY_NUMBER = "buy_number"
+    FETCH_ORDER = "fetch_order"
+    RELEASE_NUMBER = "release_number"
+    LIST_NUMBERS = "list_numbers"
+    CONFIGURE_NUMBER = "configure_number"
+    UNCONFIGURE_NUMBER = "unconfigure_number"
+    CHECK_CREDENTIAL = "check_credential"
+    FETCH_CALL = "fetch_call"
+    REJECT = "reject"
+    FORWARD = "forward"
+    TRANSFER = "transfer"
+    SEND_DIGITS = "send_digits"
+    START_RECORDING = "start_recording"
+    STOP_RECORDING = "stop_recording"
+    FETCH_RECORDING = "fetch_recording"
+    LISTEN = "listen"
+
+
+class Provider(ABC):
+    """One carrier, with one credential. Making one does no I/O; every method is safe to call concurrently."""
+
+    name: ClassVar[str]
+    """What credentials, URLs and users call the carrier: lower case, ``a-z0-9_-``."""
+
+    credential_type: ClassVar[type[Credential]]
+
+    contract: ClassVar[int] = CONTRACT
+
+    title: ClassVar[str] = ""
+    """How the carrier writes its own name; for people."""
+
+    base_url: ClassVar[str] = ""
+    """Root of the carrier's REST API; :meth:`request` joins paths to it. A credential field ``base_url`` wins."""
+
+    sandbox: ClassVar[str] = ""
+    """``module:Class`` of the carrier's sandbox, imported only when asked for; empty when it ships none."""
+
+    timeout: ClassVar[float] = 15.0
+    """Seconds for any one request."""
+
+    answers_in_reply: ClassVar[bool] = True
+    """True when instructions travel in the webhook's reply. False: webhooks are acknowledged at once, and
+    ``answer`` works by REST afterwards, since such carriers allow the reply very little time."""
+
+    reports_ringing: ClassVar[bool] = True
+    """False for carriers that say nothing between the dial and the answer."""
+
+    reports_transfers: ClassVar[bool] = False
+    """True for carriers that tell what becomes of a transfer (``TransferProgress``): until the target has answered, a
+    caller who leaves was not transferred. With False a transfer the carrier has taken counts as done."""
+
+    capabilities: ClassVar[frozenset[Capability]] = frozenset()
+
+    def __init__(self, credential: Credential, http: httpx.AsyncClient | None = None) -> None:
+        """``http`` is the shared client; without one, a client of its own is made on first use."""
+        self.credential = credential
+        self._http = http
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.capabilities = frozenset(c for c in Capability if getattr(cls, c.value) is not getattr(Provider, c.value))
+        if "name" in cls.__dict__ and not cls.title:
+            cls.title = cls.name.title()
+
+    # --- every carrier: no I/O ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    def verify(self, request: WebhookRequest) -> None:
+        """Return if ``request`` is provably the carrier's, else raise ``SignatureInvalid``.
+
+        A missing header and a missing key are refusals too. Compare in constant time.
+        """
+
+    @abstractmethod
+    def parse_webhook(self, request: WebhookRequest) -> CallEvent:
+        """The event in a verified request. Pure. ``MalformedMessage`` when it cannot be read."""
+
+    @abstractmethod
+    def serializer(self) -> MediaSerializer:
+        """A new serializer for one media stream."""
+
+    # --- every carrier: over the network -----------------------------------------------------------------------
+
+    @abstractmethod
+    async def search_numbers(self, query: NumberQuery) -> list[AvailableNumber]:
+        """Numbers on offer. What cannot be expressed: ``raise self.unsupported(...)``, never drop it in silence."""
+
+    @abstractmethod
+    async def dial(self, request: DialRequest) -> Call:
+        """Ring someone: exactly one request, never retried. The call as the carrier first describes it."""
+
+    @abstractmethod
+    async def answer(self, call: IncomingCall, stream: StreamTarget) -> WebhookReply:
+        """Take the call and connect its audio to ``stream``: by the reply, by REST, or both. Asked again after
+        ``ProviderUnavailable`` or ``RateLimited``: a call that is answered already is no error."""
+
+    @abstractmethod
+    async def hang_up(self, call_id: str) -> None:
+        """End the call, ringing or answered. A call that is over already is success."""
+
+    # --- some carriers: override to declare ---------------------------------------------------------------------
+
+    async def buy_number(self, number: str, *, timeout: float = 30.0, extra: Mapping[str, Any] | None = None) -> (
+        OwnedNumber | PendingOrder
+    ):
+        """Buy a number found by search. An order not finished within ``timeout`` seconds comes back pending."""
+        raise self.unsupported("buy_number")
+
+    async def fetch_order(self, order_id: str) -> OwnedNumber | PendingOrder:
+        """How a pending purchase stands."""
+        raise self.unsupported("fetch_order")
+
+    async def release_number(self, number: str) -> None:
+        """Give the number back to the carrier: final. ``NotFound`` when the account does not hold it."""
+        raise self.unsupported("release_number")
+
+    async def list_numbers(self, number: str | None = None) -> list[OwnedNumber]:
+        """All numbers of the account, or only ``number`` when given (an empty list: not held)."""
+        raise self.unsupported("list_numbers")
+
+    async def configure_number(self, number: str, *, webhook_url: str, dry_run: bool = False) -> SyncResult:
+        """Make the carrier send the number's calls to ``webhook_url``; idempotent.
+
+        ``dry_run`` only reports what would be written. A number the account does not hold is ``ok=False``.
+        """
+        raise self.unsupported("configure_number")
+
+    async def unconfigure_number(self, number: str, *, webhook_url: str) -> SyncResult:
+        """Make the carrier send the number's calls to ``webhook_url`` no more; idempotent.
+
+        The account keeps the number, and settings that point elsewhere; a number it does not hold is ``ok=False``.
+        """
+        raise self.unsupported("unconfigure_number")
+
+    async def check_credential(self) -> str:
+        """Log in and return the account's public name; ``AuthenticationFailed`` when the secrets are wrong."""
+        raise self.unsupported("check_credential")
+
+    async def fetch_call(self, call_id: str) -> Call:
+        """What the carrier knows of the call now; ``NotFound`` when nothing."""
+        raise self.unsupported("fetch_call")
+
+    async def reject(self, call: IncomingCall, reason: EndReason = EndReason.REJECTED) -> WebhookReply:
+        """Decline an incoming call, with ``BUSY`` or ``REJECTED``. Default: hang up."""
+        await self.hang_up(call.call_id)
+        return WebhookReply()
+
+    async def forward(self, call: IncomingCall, to: str, *, status_url: str = "") -> WebhookReply:
+        """Send an incoming call, not answered by us, on to a number or ``sip:`` address.
+
+        Show ``call.call.caller_id`` where it is not None: carriers refuse a second leg without a number to show.
+        ``status_url`` is where the carrier is to tell what becomes of it, if it can be told so.
+        """
+        raise self.unsupported("forward")
+
+    async def transfer(self, call_id: str, to: str, *, caller_id: str | None = None, status_url: str = "") -> None:
+        """Hand the far end of a live call to a number or ``sip:`` address; our media stream ends (blind transfer)."""
+        raise self.unsupported("transfer")
+
+    async def send_digits(self, call_id: str, digits: str) -> None:
+        """Press keys (0-9 A-D * #, ``w`` pauses half a second) without ending the media stream."""
+        raise self.unsupported("send_digits")
+
+    async def start_recording(self, call_id: str, *, status_url: str = "") -> str:
+        """Let the carrier record a live call, both sides; the recording's id ("" when told later by webhook)."""
+        raise self.unsupported("start_recording")
+
+    async def stop_recording(self, call_id: str, recording_id: str = "") -> None:
+        """Stop it."""
+        raise self.unsupported("stop_recording")
+
+    async def fetch_recording(self, recording_id: str) -> bytes:
+        """The recording as WAV."""
+        raise self.unsupported("fetch_recording")
+
+    def listen(self, desk: Desk) -> Listener:
+        """A listener of the carrier's own (SIP, RTP, a persistent socket), for carriers that do not call webhooks."""
+        raise self.unsupported("listen")
+
+    # --- how this carrier wants to be answered --------------------------------------------------------------------
+
+    def acknowledge(self, event: CallEvent) -> WebhookReply:
+        """The reply to an event that asks nothing of us."""
+        return WebhookReply(status=204)
+
+    def leave_ringing(self, call: IncomingCall) -> WebhookReply:
+        """The reply that neither takes nor declines a call: it rings on. Default: acknowledge."""
+        return self.acknowledge(call)
+
+    def refuse(self, error: AnycarrierError) -> WebhookReply:
+        """The reply to a request that is forged, replayed or unreadable, or that we failed to handle."""
+        if isinstance(error, Replayed):
+            return WebhookReply(status=409, body=b"already handled")
+        if isinstance(error, SignatureInvalid):
+            return WebhookReply(status=403, body=b"signature refused")
+        if isinstance(error, MalformedMessage):
+            return WebhookReply(status=400, body=b"unreadable")
+        return WebhookReply(status=500, body=b"not handled")
+
+    # --- helpers for authors --------------------------------------------------------------------------------------
+
+    def supports(self, capability: Capability) -> bool:
+        """True when this carrier's plugin can do it."""
+        return capability in self.capabilities
+
+    def unsupported(self, operation: str, detail: str = "") -> UnsupportedOperation:
+        """The error to raise for what the carrier cannot be asked."""
+        return UnsupportedOperation(self.name, operation, detail)
+
+    def auth(self) -> httpx.Auth | tuple[str, str] | None:
+        """Login for :meth:`request`: an httpx auth or a (user, password) pair. Default: none."""
+        return None
+
+    def headers(self) -> Mapping[str, str]:
+        """Headers :meth:`request` sends along, e.g. a bearer token. Default: none."""
+        return {}
+
+    def error_detail(self, body: Any) -> tuple[str | None, str]:
+        """The carrier's (code, text) out of a decoded error body; override for the carrier's own shape."""
+        if isinstance(body, Mapping):
+            code = body.get("code")
+            text = body.get("message") or body.get("detail") or body.get("error") or ""
+            return (str(code) if code is not None else None), str(text)
+        return None, str(body)
+
+    error_types: ClassVar[Mapping[str, type[ProviderError]]] = {}
+    """Carrier code -> the error it means, where the HTTP status alone does not tell."""
+
+    def error(
+        self,
+        operation: str,
+        status: int | None,
+        *,
+        code: str | None = None,
+        message: str = "",
+        headers: Mapping[str, str] | None = None,
+        kind: type[ProviderError] | None = None,
+        next_step: str | None = None,
+    ) -> ProviderError:
+        """The typed error for a carrier's answer; overrides that know more give ``kind`` and ``next_step``."""
+        message = redact(message, self.credential.secrets())
+        kind = kind or self.error_types.get(code or "") or _BY_STATUS.get(status or 0)
+        if kind is None:
+            kind = ProviderUnavailable if status is None or status >= 500 else RequestRejected
+        told: dict[str, Any] = {"status": status, "code": code, "next_step": next_step}
+        if issubclass(kind, RateLimited):
+            told["retry_after"] = self.retry_after(headers or {})
+        return kind(self.name, operation, message, **told)
+
+    def unanswered(self, operation: str, failure: Exception) -> NoReturn:
+        """Raise the typed error for a request that got no answer; ``failure`` is what ``httpx`` raised over it."""
+        import httpx
+
+        # h11 looks at the headers before it writes the first byte; its other complaints come later.
+        illegal = isinstance(failure, httpx.LocalProtocolError) and str(failure).startswith("Illegal header")
+        if illegal or isinstance(failure, UnicodeError | httpx.InvalidURL | httpx.UnsupportedProtocol):
+            raise ConfigurationError(
+                f"{self.name} {operation} was not sent: the request cannot be written ({type(failure).__name__}). "
+                "Check the credential: a key, an id or base_url holds characters that do not belong there"
+            ) from None  # what it would quote is whole headers, keys and all
+        words = f"{type(failure).__name__}: {redact(str(failure), self.credential.secrets())}".rstrip(": ")
+        # https://www.python-httpx.org/exceptions/: these come before the request is handed to a connection.
+        if isinstance(failure, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError):
+            raise ProviderUnavailable(self.name, operation, words, sent=False) from failure
+        raise self.error(operation, None, message=words) from failure
+
+    def retry_after(self, headers: Mapping[str, str]) -> float | None:
+        """Seconds to wait that a 429 names, None when it names none."""
+        try:
+            return max(0.0, float(headers.get("retry-after", "")))
+        except ValueError:
+            return None
+
+    @property
+    def http(self) -> httpx.AsyncClient:
+        """The shared HTTP client: one pool, one timeout policy, no retries."""
+        if self._http is None:
+            import httpx
+
+            self._http = httpx.AsyncClient(timeout=self.timeout)
+        return self._http
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        operation: str,
+        json: Any = None,
+        data: Mapping[str, Any] | None = None,
+        params: Any = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """One request to the carrier's REST API, one typed error if it fails, never a retry.
+
+        ``extra`` is merged last into whichever of ``json``, ``data``, ``params`` is given. None for an empty body.
+        """
+        import httpx
+
+        if extra:
+            if json is not None:
+                json = {**json, **extra}
+            elif data is not None:
+                data = {**data, **extra}
+            else:
+                params = {**(params or {}), **extra}
+        root = getattr(self.credential, "base_url", None) or self.base_url
+        sent: dict[str, Any] = {"json": json, "data": data, "params": params, "timeout": self.timeout}
+        try:
+            response = await self.http.request(
+                method, root + path, headers=dict(self.headers()), auth=self.auth(), **sent
+            )
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as failure:
+            self.unanswered(operation, failure)
+        return self.read(response, operation)
+
+    async def ask(self, into: Callable[[Any], T], method: str, path: str, *, operation: str, **request: Any) -> T:
+        """:meth:`request`, with the answer taken apart by ``into``; what that trips over is ``UnreadableResponse``."""
+        body = await self.request(method, path, operation=operation, **request)
+        try:
+            return into(body)
+        except (LookupError, TypeError, ValueError, AttributeError) as failure:
+            # Not chained: a validation error quotes what it read.
+            problem = f"the body has another shape than expected ({type(failure).__name__})"
+            raise UnreadableResponse(self.name, operation, problem) from None
+
+    def read(self, response: httpx.Response, operation: str) -> Any:
+        """The JSON of a carrier's answer, or the typed error it stands for."""
+        body: Any = None
+        readable = True
+        if response.content:
+            try:
+                body = response.json()
+            except (ValueError, RecursionError):
+                readable = False
+        if response.status_code >= 400:
+            code, text = self.error_detail(body) if readable and body is not None else (None, response.text[:400])
+            raise self.error(operation, response.status_code, code=code, message=text, headers=response.headers)
+        if not readable:
+            raise UnreadableResponse(self.name, operation, "the body is not JSON", status=response.status_code)
+        return body
+
+    async def aclose(self) -> None:
+        """Let go of what the provider holds; the shared client is its owner's to close."""
+
+
+_BY_STATUS: Mapping[int, type[ProviderError]] = {
+    401: AuthenticationFailed,
+    402: InsufficientFunds,
+    403: PermissionDenied,
+    404: NotFound,
+    429: RateLimited,
+}

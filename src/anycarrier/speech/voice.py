@@ -1,0 +1,56 @@
+"""From how likely a window of audio is speech to when a voice began, goes on and ended. Pure.
+
+There is no smoothing over time here: endpointing and the evidence for a barge-in are turn-taking's business
+(:mod:`anycarrier.speech.turns`), and every window waited for here would be a window later there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Voice(StrEnum):
+    """What the detector says of the caller's voice."""
+
+    STARTED = "started"
+    CONTINUES = "continues"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceActivity:
+    """A voice began at ``at``, is confirmed up to ``at``, or ended at ``at``: seconds of the audio fed so far."""
+
+    voice: Voice
+    at: float
+
+
+class VoiceGate:
+    """Window probabilities in, :class:`VoiceActivity` out, ``window`` seconds a step.
+
+    A voice starts at ``threshold`` and lasts until it falls under ``release``: the gap between the two keeps a soft
+    syllable from being cut in pieces.
+    """
+
+    def __init__(self, *, window: float = 0.032, threshold: float = 0.5, release: float = 0.35) -> None:
+        self.window = window
+        self.threshold = threshold
+        self.release = release
+        self._windows = 0
+        self._voiced = False
+
+    def feed(self, probability: float) -> list[VoiceActivity]:
+        """One more window."""
+        began = self._windows * self.window
+        self._windows += 1
+        ended = self._windows * self.window
+        if self._voiced:
+            if probability < self.release:
+                self._voiced = False
+                return [VoiceActivity(Voice.ENDED, began)]
+            return [VoiceActivity(Voice.CONTINUES, ended)]
+        if probability >= self.threshold:
+            self._voiced = True
+            return [VoiceActivity(Voice.STARTED, began), VoiceActivity(Voice.CONTINUES, ended)]
+        return []

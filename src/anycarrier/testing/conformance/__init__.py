@@ -1,0 +1,27 @@
+"""ProviderConformance: the tests a provider must pass, ours and everybody's alike.
+
+    class TestAcme(ProviderConformance):
+        provider, credential, cassettes = AcmeProvider, AcmeCredential(api_key="test"), HERE / "cassettes"
+
+        def sign(self, request): ...
+
+Checks are skipped by capability only, never by name.
+"""
+
+from __future__ import annotations
+
+from anycarrier.testing.conformance.capabilities import CapabilityChecks
+from anycarrier.testing.conformance.contract import ContractChecks
+from anycarrier.testing.conformance.provenance import ProvenanceChecks
+from anycarrier.testing.conformance.rest import RestChecks
+from anycarrier.testing.conformance.streams import StreamChecks
+from anycarrier.testing.conformance.webhooks import WebhookChecks
+
+
+class ProviderConformance(
+    ContractChecks, WebhookChecks, StreamChecks, RestChecks, CapabilityChecks, ProvenanceChecks
+):
+    """Name a provider, a credential and a cassette folder, write ``sign``: pytest does the rest."""
+
+
+__all__ = ["ProviderConformance"]

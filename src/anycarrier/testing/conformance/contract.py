@@ -1,0 +1,87 @@
+"""The contract itself: found as a plugin, named right, discreet, and silent until asked."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import pytest
+from pydantic import ValidationError
+
+from anycarrier import plugins
+from anycarrier.errors import AnycarrierError, ConfigurationError
+from anycarrier.plugins import abstract_methods
+from anycarrier.provider import CONTRACT
+from anycarrier.testing.conformance.kit import Kit, NoNetwork
+from anycarrier.testing.replay import always
+
+SECRET = "kit-secret-9f3b7c21d8"
+SOUNDS_SECRET = re.compile(r"(?i)(secret|token|password|passphrase|(api|private)_?key$)")
+
+
+class ContractChecks(Kit):
+    def test_the_installed_plugin_provides_it(self) -> None:
+        """The entry point in group ``anycarrier`` loads and gives this very class."""
+        broken = plugins.broken_plugins()
+        assert self.name in plugins.provider_names(), (
+            f"no installed entry point of group 'anycarrier' provides {self.name!r}: install the plugin "
+            f"(pip install -e .) and check [project.entry-points.anycarrier]. Broken: {broken or 'none'}"
+        )
+        assert plugins.get_provider(self.name) is self.provider
+
+    def test_the_name_is_the_credentials_name_too(self) -> None:
+        assert re.fullmatch(r"[a-z0-9][a-z0-9_-]*", self.name), f"name {self.name!r}: lower case, a-z 0-9 _ - only"
+        assert isinstance(self.credential, self.provider.credential_type)
+        assert self.credential.provider == self.name, f"credential says provider {self.credential.provider!r}"
+
+    def test_it_is_written_for_this_contract_and_lacks_nothing(self) -> None:
+        assert self.provider.contract == CONTRACT
+        assert abstract_methods(self.provider) == []
+
+    def test_secret_fields_are_secret(self) -> None:
+        """What sounds like a secret is a ``SecretStr``, so that nothing prints it."""
+        held = type(self.credential).model_fields
+        open_fields = [n for n in held if SOUNDS_SECRET.search(n) and isinstance(getattr(self.credential, n), str)]
+        assert not open_fields, f"make these SecretStr: {', '.join(open_fields)}"
+
+    def test_what_copying_adds_to_a_field_is_taken_off(self) -> None:
+        """A line end, a space, an invisible character, quotation marks: the key is meant without them."""
+        for field, value in self.texts().items():
+            for before, after in (("", "\n"), (" ", "\r\n"), ("\ufeff", "\u200b"), ("\u00a0", "\t"), ('"', '"\n')):
+                made = type(self.credential).model_validate({**self.texts(), field: before + value + after})
+                assert self.texts(made)[field] == value, f"{field} keeps {(before, after)!r} around it"
+
+    def test_what_no_key_holds_is_refused_when_it_is_entered(self) -> None:
+        """Said then, naming provider and field and showing nothing; later it would look like the network's fault."""
+        for field, value in self.texts().items():
+            for wrong in ("\n", "\u200b", "\u00e9", "\x00"):
+                with pytest.raises((ValidationError, ConfigurationError)) as caught:
+                    type(self.credential).model_validate({**self.texts(), field: value[:1] + wrong + value[1:]})
+                told = str(caught.value)
+                whose = self.credential.provider
+                assert field in told and whose in told, f"the error does not name {whose} and {field}"
+                assert len(value) < 4 or value[1:] not in told, f"the error shows {field}"
+
+    def test_secrets_are_in_no_repr(self) -> None:
+        credential = self.with_secret(value=SECRET)
+        provider = self.provider(credential)
+        for text in (repr(credential), str(credential), repr(provider), str(provider), credential.model_dump_json()):
+            assert SECRET not in text
+
+    def test_secrets_are_in_no_error_and_no_log(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Not even when the carrier repeats them in its complaint."""
+        caplog.set_level(logging.DEBUG)
+        body = {"message": f"key {SECRET} may not ring +14155550123", "code": "kit"}
+        for status in (400, 401, 500):
+            with pytest.raises(AnycarrierError) as caught:
+                self.ask(always(status, json=body), lambda p: p.dial(self.dial_request()), value=SECRET)
+            shown = f"{caught.value} {caught.value!r} {vars(caught.value)}"
+            assert SECRET not in shown, f"the error to a {status} shows the secret"
+            assert "4155550123" not in shown, f"the error to a {status} shows a whole phone number"
+        assert SECRET not in caplog.text, "a log line shows the secret"
+
+    def test_making_one_touches_no_network(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with NoNetwork(monkeypatch):
+            made = self.make()
+            made.serializer()
+            repr(made.capabilities)

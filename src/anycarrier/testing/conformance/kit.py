@@ -1,0 +1,155 @@
+"""What all themes of the conformance kit share: what the author names, and the facts every provider is asked with."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn, TypeVar
+
+import pytest
+from pydantic import SecretStr
+
+from anycarrier.calls import DialRequest, StreamTarget
+from anycarrier.credentials import Credential
+from anycarrier.events import IncomingCall
+from anycarrier.numbers import NumberQuery
+from anycarrier.provider import Capability, Provider
+from anycarrier.testing.cassettes import WebhookCassette, load_webhook
+from anycarrier.testing.replay import Wire, from_cassettes, on
+from anycarrier.webhooks import WebhookRequest
+
+T = TypeVar("T")
+
+OURS, THEIRS = "+14155550100", "+14155550123"
+CALL_ID = "kit-call-0123456789"
+STREAM = StreamTarget(url="wss://voice.example.com/media/kit-ticket")
+QUERY = NumberQuery(country="US", area_code="415", limit=2)
+
+
+class Kit:
+    """Names what is tested. An author's subclass sets the three attributes and writes ``sign``."""
+
+    provider: ClassVar[type[Provider]]
+    credential: ClassVar[Credential]
+    cassettes: ClassVar[Path]
+    """The folder holding ``rest/``, ``webhooks/`` and ``streams/``."""
+
+    error_bodies: ClassVar[Mapping[int, Any]] = {}
+    """HTTP status -> the carrier's own JSON for it, where ``{"message": ...}`` would not be understood."""
+
+    def sign(self, request: WebhookRequest) -> WebhookRequest:
+        """``request`` with the headers the carrier would sign it with, using :attr:`credential`'s key.
+
+        Scrubbing breaks recorded signatures, so the kit signs every cassette anew.
+        """
+        pytest.fail(f"{type(self).__name__} must define sign(request): the request signed as the carrier signs")
+
+    def mirror(self, frame: bytes) -> bytes:
+        """A frame of ours as the carrier would send it back. Default: the same, which suits most carriers."""
+        return frame
+
+    # --- for the themes ---------------------------------------------------------------------------------------------
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """One test per cassette file and per capability."""
+        for fixture, kind, ending in (("webhook", "webhooks", "json"), ("stream", "streams", "jsonl")):
+            if fixture in metafunc.fixturenames:
+                paths = self.kept(kind, ending)
+                metafunc.parametrize(fixture, paths, ids=[path.stem for path in paths])
+        if "capability" in metafunc.fixturenames:
+            metafunc.parametrize("capability", list(Capability), ids=str)
+
+    @classmethod
+    def kept(cls, kind: str, ending: str) -> list[Path]:
+        """The cassette files of one kind."""
+        return sorted((cls.cassettes / kind).glob(f"*.{ending}"))
+
+    @property
+    def name(self) -> str:
+        return self.provider.name
+
+    def make(self) -> Provider:
+        """A provider that nobody asked anything yet."""
+        return self.provider(self.credential)
+
+    def ask(self, wire: Wire, act: Callable[[Provider], Coroutine[Any, Any, T]], **secret: str) -> T:
+        """Run one operation of a fresh provider over ``wire``."""
+
+        async def asked() -> T:
+            async with on(wire, self.provider, self.with_secret(**secret) if secret else self.credential) as provider:
+                return await act(provider)
+
+        try:
+            return asyncio.run(asked())
+        finally:
+            if wire.lacking is not None:
+                raise wire.lacking
+
+    def replayed(self, operation: str) -> Wire:
+        """A wire that answers from ``rest/<operation>.yaml``; without that file it answers nothing."""
+        path = self.cassettes / "rest" / f"{operation}.yaml"
+        return from_cassettes([path] if path.exists() else [])
+
+    def with_secret(self, value: str) -> Credential:
+        """The credential with a secret that can be told from any other text."""
+        held = type(self.credential).model_fields
+        secret = {name: SecretStr(value) for name in held if isinstance(getattr(self.credential, name), SecretStr)}
+        return self.credential.model_copy(update=secret)
+
+    def texts(self, credential: Credential | None = None) -> dict[str, str]:
+        """The credential's texts by field, secrets in clear, as somebody would type them."""
+        held = credential or self.credential
+        values = {name: getattr(held, name) for name in type(held).model_fields if name != "provider"}
+        shown = {n: v.get_secret_value() if isinstance(v, SecretStr) else v for n, v in values.items()}
+        return {name: value for name, value in shown.items() if isinstance(value, str) and value}
+
+    def dial_request(self, **changes: Any) -> DialRequest:
+        """The one call the kit places."""
+        facts: dict[str, Any] = {
+            "from_": OURS,
+            "to": THEIRS,
+            "stream": STREAM,
+            "status_url": f"https://voice.example.com/{self.name}/kit?ref=0123456789abcdef",
+            "reference": "0123456789abcdef",
+            "timeout": 20,
+        }
+        return DialRequest(**{**facts, **changes})
+
+    def webhooks(self) -> list[WebhookCassette]:
+        """All webhook cassettes."""
+        return [load_webhook(path) for path in self.kept("webhooks", "json")]
+
+    def incoming(self) -> IncomingCall:
+        """The incoming call among the webhook files."""
+        provider = self.make()
+        for kept in self.webhooks():
+            if kept.event["type"] == "IncomingCall":
+                event = provider.parse_webhook(self.sign(kept.request))
+                assert isinstance(event, IncomingCall)
+                return event
+        pytest.fail("no cassette in webhooks/ is an incoming call")
+
+    def skip_without_webhooks(self) -> None:
+        """A carrier that listens on sockets of its own calls no webhooks and has no REST."""
+        if self.provider.capabilities & {Capability.LISTEN} and not self.kept("webhooks", "json"):
+            pytest.skip("capability LISTEN: this carrier calls no webhooks")
+
+
+class NoNetwork:
+    """While it is entered, opening any connection or looking up any name is a failure."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.patch = patch
+
+    def __enter__(self) -> None:
+        def refuse(*_: Any, **__: Any) -> NoReturn:
+            raise AssertionError("touched the network where no I/O is allowed")
+
+        for name in ("connect", "connect_ex", "sendto", "bind"):
+            self.patch.setattr(socket.socket, name, refuse)
+        self.patch.setattr(socket, "getaddrinfo", refuse)
+
+    def __exit__(self, *_: object) -> None:
+        self.patch.undo()

@@ -1,0 +1,108 @@
+"""Webhooks: each cassette becomes exactly its event; what is not provably the carrier's is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from anycarrier.errors import MalformedMessage, SignatureInvalid
+from anycarrier.events import CallEvent
+from anycarrier.testing.cassettes import load_webhook
+from anycarrier.testing.conformance.kit import Kit, NoNetwork
+from anycarrier.testing.expected import describe
+from anycarrier.webhooks import WebhookRequest
+
+
+class WebhookChecks(Kit):
+    def test_an_incoming_call_is_among_the_cassettes(self) -> None:
+        self.skip_without_webhooks()
+        assert "IncomingCall" in {kept.event["type"] for kept in self.webhooks()}, "webhooks/ holds no incoming call"
+
+    def test_an_unknown_kind_is_among_the_cassettes(self) -> None:
+        self.skip_without_webhooks()
+        assert "UnknownEvent" in {kept.event["type"] for kept in self.webhooks()}, (
+            "webhooks/ holds no message of a kind anycarrier has no word for; it must become an UnknownEvent"
+        )
+
+    def test_a_webhook_becomes_exactly_its_event(self, webhook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        kept = load_webhook(webhook)
+        provider, request = self.make(), self.sign(kept.request)
+        with NoNetwork(monkeypatch):
+            provider.verify(request)
+            event = provider.parse_webhook(request)
+        assert json.loads(json.dumps(describe(event))) == kept.event
+
+    def test_an_event_keeps_the_original_and_an_id_for_redelivery(self, webhook: Path) -> None:
+        request = self.sign(load_webhook(webhook).request)
+        event = self.make().parse_webhook(request)
+        assert event.raw, "raw is empty: the carrier's own message is lost"
+        assert event.event_id, "event_id is empty: a redelivery could not be told from a new event"
+        assert self.make().parse_webhook(request).event_id == event.event_id, "the same message has another event_id"
+
+    def test_one_byte_changed_is_refused(self, webhook: Path) -> None:
+        for forged in tampered(self.sign(load_webhook(webhook).request)):
+            with pytest.raises(SignatureInvalid):
+                self.make().verify(forged)
+
+    def test_without_or_with_another_signature_it_is_refused(self, webhook: Path) -> None:
+        plain = load_webhook(webhook).request
+        signed = self.sign(plain)
+        added = [name for name, value in signed.headers.items() if plain.headers.get(name) != value]
+        assert added, "sign(request) added no header"
+        for name in added:
+            kept = {key: value for key, value in signed.headers.items() if key != name}
+            for headers in (kept, *({**kept, name: bad} for bad in ("", "x", "0", "é", "=" * 88, "A" * 5000))):
+                with pytest.raises(SignatureInvalid):
+                    self.make().verify(replace(signed, headers=headers))
+        with pytest.raises(SignatureInvalid):
+            self.make().verify(replace(signed, headers={}))
+
+    def test_a_mangled_body_is_an_event_or_malformed(self, webhook: Path) -> None:
+        """Nonsense is answered by ``MalformedMessage``, never by whatever the parser trips over."""
+        request = load_webhook(webhook).request
+        for body in mangled(request.body):
+            try:
+                event = self.make().parse_webhook(replace(request, body=body))
+            except MalformedMessage:
+                continue
+            assert isinstance(event, CallEvent)
+
+
+def tampered(signed: WebhookRequest) -> Iterator[WebhookRequest]:
+    """One byte changed in several places of what was signed: the body, or the query of a GET."""
+    body = signed.body
+    if not body:
+        yield replace(signed, url=signed.url[:-1] + ("x" if signed.url[-1] != "x" else "y"))
+    for at in sorted({0, len(body) // 3, len(body) // 2, len(body) - 1}) if body else ():
+        yield replace(signed, body=body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :])
+
+
+def mangled(body: bytes) -> Iterator[bytes]:
+    """Half bodies, other shapes, other encodings."""
+    yield from (body[: len(body) * part // 8] for part in range(8))
+    yield from (b"[]", b"null", b"{}", b"5", b'"x"', b"\xff\xfe\x00", b"a=%ff&b", b"[" * 5000, b"{" * 5000)
+    try:
+        whole = json.loads(body)
+    except ValueError:
+        pairs = body.split(b"&")
+        yield from (b"&".join(pairs[:at] + pairs[at + 1 :]) for at in range(len(pairs)))
+        yield from (b"&".join([*pairs[:at], pairs[at].split(b"=")[0] + b"=", *pairs[at + 1 :]])
+                    for at in range(len(pairs)))  # fmt: skip
+        return
+    yield from (json.dumps(changed).encode() for changed in changed_values(whole))
+
+
+def changed_values(value: object) -> Iterator[object]:
+    """``value`` with each part in turn replaced by something of another type."""
+    yield from (None, 5, "", "x", [], {}, True)
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield {k: v for k, v in value.items() if k != key}
+            yield from ({**value, key: other} for other in changed_values(inner))
+    elif isinstance(value, list):
+        for at, inner in enumerate(value):
+            yield from ([*value[:at], other, *value[at + 1 :]] for other in changed_values(inner))

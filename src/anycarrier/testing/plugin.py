@@ -1,0 +1,92 @@
+"""The pytest plugin of anycarrier[testing]: fixtures, ``--record``, and the cassettes' provenance in the summary.
+
+Imports nothing more until a test asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from anycarrier.testing.sandbox import Sandbox
+    from anycarrier.webhooks import WebhookRequest
+
+COUNTS = pytest.StashKey[dict[str, dict[str, int]]]()
+RECORDED = pytest.StashKey[set[type]]()
+pytest.register_assert_rewrite("anycarrier.testing.conformance")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("anycarrier")
+    group.addoption(
+        "--record",
+        action="store_true",
+        help="record rest/ cassettes from the carrier itself first: rings a phone, needs ANYCARRIER_LIVE_<CARRIER>",
+    )
+
+
+def count_cassettes(config: pytest.Config, carrier: str, counts: Mapping[str, int]) -> None:
+    """Remember what the conformance kit found, for the summary."""
+    config.stash.setdefault(COUNTS, {})[carrier] = dict(counts)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """With ``--record``: before the first test of a kit, have one conversation with the carrier itself."""
+    tested = item.getparent(pytest.Class)
+    if tested is None or not item.config.getoption("--record"):
+        return
+    import asyncio
+
+    from anycarrier.testing.conformance import ProviderConformance
+    from anycarrier.testing.record import record_live
+
+    recorded = item.config.stash.setdefault(RECORDED, set())
+    if issubclass(tested.obj, ProviderConformance) and tested.obj not in recorded:
+        recorded.add(tested.obj)
+        try:
+            asyncio.run(record_live(tested.obj.provider, tested.obj.cassettes))
+        except LookupError as missing:
+            pytest.exit(f"--record: {missing}", returncode=pytest.ExitCode.USAGE_ERROR)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    for carrier, counts in sorted(config.stash.get(COUNTS, {}).items()):
+        told = ", ".join(f"{count} {said}" for said, count in counts.items())
+        terminalreporter.write_line(f"anycarrier cassettes of {carrier}: {told}")
+
+
+@pytest.fixture
+def anycarrier_cassette(request: pytest.FixtureRequest) -> Callable[..., AbstractContextManager[Any]]:
+    """``with anycarrier_cassette("acme/rest/dial"):`` the carrier answers from that cassette; the network is not used.
+
+    Looked for in ``cassettes/`` beside the test, then among those that come with anycarrier.
+    """
+    from anycarrier.testing.cassettes import find, recorder
+
+    def play(name: str) -> AbstractContextManager[Any]:
+        path = find(name, ".yaml", request.path.parent)
+        cassette: AbstractContextManager[Any] = recorder().use_cassette(str(path))
+        return cassette
+
+    return play
+
+
+@pytest.fixture
+def anycarrier_webhook(request: pytest.FixtureRequest) -> Callable[[str], WebhookRequest]:
+    """``anycarrier_webhook("acme/webhooks/incoming")``: the request a carrier would send, not signed."""
+    from anycarrier.testing.cassettes import find, load_webhook
+
+    return lambda name: load_webhook(find(name, ".json", request.path.parent)).request
+
+
+@pytest.fixture
+def anycarrier_sandbox() -> Callable[[str], AbstractAsyncContextManager[Sandbox]]:
+    """``async with anycarrier_sandbox("acme") as sandbox:`` that carrier, played on a port of its own."""
+    from anycarrier.testing.named import sandbox_type
+    from anycarrier.testing.serving import serve_sandbox
+
+    return lambda carrier: serve_sandbox(sandbox_type(carrier))

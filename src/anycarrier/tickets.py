@@ -1,0 +1,92 @@
+"""The slip in a media URL's path that says whose call the socket carries.
+
+Sealed (AES-GCM), so it can be neither forged nor read from an access log; it expires, works once, and names the
+call it was made for. Some carriers drop query strings from stream URLs, hence the path. Holding it gives
+no access to anything but one call's audio, and it never contains a carrier secret.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from anycarrier.errors import ConfigurationError, TicketRefused
+from anycarrier.once import OnceStore
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+
+class Ticket(msgspec.Struct, frozen=True, array_like=True):
+    """What the media socket must know. ``call_id`` is empty for an outbound call the carrier has yet to name."""
+
+    provider: str
+    credential_id: str
+    reference: str
+    call_id: str
+    agent_id: str
+    expires: int
+
+
+class TicketOffice:
+    """Issues and redeems tickets. ``secret`` must be the same in every process; ``clock`` gives Unix seconds."""
+
+    def __init__(self, secret: str | bytes, once: OnceStore, *, clock: Callable[[], float] = time.time) -> None:
+        raw = secret.encode() if isinstance(secret, str) else secret
+        if len(raw) < 32:
+            raise ConfigurationError(
+                "the exchange's secret is too short: give it at least 32 random bytes, "
+                "e.g. from python -c 'import secrets; print(secrets.token_hex(32))'"
+            )
+        self._key = hashlib.sha256(b"anycarrier media ticket 1\0" + raw).digest()
+        self._once = once
+        self._clock = clock
+        self._made: AESGCM | None = None
+
+    def issue(
+        self, *, provider: str, credential_id: str, reference: str, call_id: str, agent_id: str, ttl: float
+    ) -> str:
+        """A ticket good for ``ttl`` seconds, safe in a URL path."""
+        ticket = Ticket(provider, credential_id, reference, call_id, agent_id, int(self._clock() + ttl))
+        nonce = os.urandom(12)
+        sealed = nonce + self._cipher().encrypt(nonce, msgspec.msgpack.encode(ticket), b"")
+        return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
+
+    async def redeem(self, text: str) -> Ticket:
+        """The ticket, used up by this call; else :class:`TicketRefused`, with 401 when there is none at all."""
+        if not text:
+            raise TicketRefused("none was given", status=401)
+        ticket, nonce = self._open(text)
+        left = ticket.expires - self._clock()
+        if left <= 0:
+            raise TicketRefused("it has expired")
+        if not await self._once.first(f"ticket:{nonce}", left + 60):
+            raise TicketRefused("it was used before")
+        return ticket
+
+    def _open(self, text: str) -> tuple[Ticket, str]:
+        from cryptography.exceptions import InvalidTag
+
+        try:
+            sealed = base64.urlsafe_b64decode(text.encode() + b"=" * (-len(text) % 4))
+            # Decoding is lenient; only the one spelling we issued counts, or a used ticket could be respelled.
+            if base64.urlsafe_b64encode(sealed).rstrip(b"=").decode() != text:
+                raise TicketRefused("it is not one of ours")
+            plain = self._cipher().decrypt(sealed[:12], sealed[12:], b"")
+            return msgspec.msgpack.decode(plain, type=Ticket), sealed[:12].hex()
+        except (InvalidTag, binascii.Error, ValueError, msgspec.MsgspecError):
+            raise TicketRefused("it is not one of ours") from None
+
+    def _cipher(self) -> AESGCM:
+        if self._made is None:
+            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+            self._made = AESGCM(self._key)
+        return self._made

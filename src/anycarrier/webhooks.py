@@ -1,0 +1,77 @@
+"""HTTP without a framework: what a carrier posted to us, and what we answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from anycarrier.errors import MalformedMessage
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookRequest:
+    """One request from a carrier.
+
+    ``url`` is the *public* URL the carrier was given (configured origin + path + query as sent), never one built
+    from a Host header: carriers sign it. ``headers`` has lower-case names.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    def header(self, name: str) -> str | None:
+        """The header's value by lower-case name, None when it was not sent."""
+        return self.headers.get(name.lower())
+
+    def form(self) -> dict[str, str]:
+        """The posted form, or the query of a GET. Blank values are kept; of a repeated key the last wins."""
+        return dict(self.form_items())
+
+    def form_items(self) -> list[tuple[str, str]]:
+        """Every pair of the form, blanks and repeats kept: signatures cover them."""
+        text: str
+        if self.method.upper() == "GET":
+            text = urlsplit(self.url).query
+        else:
+            try:
+                text = self.body.decode("utf-8")
+            except UnicodeDecodeError:
+                raise MalformedMessage("form body is not UTF-8", self.body) from None
+        return list(_pairs(text))
+
+    def query(self) -> dict[str, str]:
+        """The URL's query, blanks kept."""
+        return dict(_pairs(urlsplit(self.url).query))
+
+    def json(self) -> dict[str, Any]:
+        """The body as a JSON object; anything else is a :class:`MalformedMessage`."""
+        try:
+            value = json.loads(self.body)
+        except (ValueError, RecursionError):
+            raise MalformedMessage("body is not JSON", self.body) from None
+        if not isinstance(value, dict):
+            raise MalformedMessage("body is not a JSON object", self.body)
+        return value
+
+
+@lru_cache(maxsize=8)  # one form is read by the signature check, by the parser, and by whoever else looks
+def _pairs(text: str) -> tuple[tuple[str, str], ...]:
+    try:
+        return tuple(parse_qsl(text, keep_blank_values=True, max_num_fields=1000))
+    except ValueError:
+        raise MalformedMessage("more than 1,000 form fields", text[:200]) from None
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookReply:
+    """What the carrier gets back."""
+
+    status: int = 200
+    body: bytes = b""
+    content_type: str = "text/plain"
