@@ -14,6 +14,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+
 from shared_documents import SHARED, shared_path
 
 pytest_plugins = ["pytester"]
@@ -31,7 +32,7 @@ KIT = "anycarrier/testing/conformance/"  # skips by capability only, in sentence
 
 FEW_AND_LONG = (
     "server/test_two_processes.py", "docs/test_examples.py", "server/oneinbox/test_schemathesis.py",
-    "server/inkbox/test_schema.py", "cli/test_operations_schema.py", "docs/test_testing_page.py",
+    "server/inkbox/test_schema.py", "server/cli/test_operations_schema.py", "docs/test_testing_page.py",
     "server/test_serve_command.py", "server/test_full_disk.py", "packaging/test_dev.py", "core/test_scaffold.py",
 )  # fmt: skip
 """Begun first, or one process of several would be left alone with them at the end."""

@@ -7,8 +7,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from fake_carriers import FakeFrames, MemoryTransport
-
 from anycarrier import Call, CallStatus, Direction, EndReason, MediaSession
 from anycarrier.agent.agents import Agents
 from anycarrier.agent.engines import Engines
@@ -17,6 +15,7 @@ from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.errors import ConfigurationError, SpeechFailed, UnknownVoice
 from anycarrier.speech import EngineSettings, Heard, Hearing, SpeakingStyle, SpeechEngine, Voice, VoiceActivity
 from anycarrier.speech.inbox import Inbox
+from fake_carriers import FakeFrames, MemoryTransport
 
 WORD = 0.06
 """Seconds a word takes to be spoken."""

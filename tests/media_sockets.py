@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from fake_carriers import FakeFrames
 from starlette.websockets import WebSocket
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection
@@ -21,6 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from anycarrier import AudioReceived, Call, CallStatus, Direction, Exchange, MediaEvent, MediaSession
+from fake_carriers import FakeFrames
 
 OURS, CALLER = "+14155550101", "+12125550102"
 

@@ -17,6 +17,7 @@ import httpx
 from openapi_schema_validator import OAS30Validator, OAS31Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
+
 from shared_documents import shared_path
 
 SPEC = "urn:spec"

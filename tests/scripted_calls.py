@@ -11,8 +11,6 @@ from typing import Any, ClassVar
 
 import httpx
 import pytest
-from fake_carriers import CommandProvider, FakeCredential
-from virtual_time import ExactLoop, virtually
 
 from anycarrier import (
     Call,
@@ -32,6 +30,8 @@ from anycarrier.call_phases import Phase
 from anycarrier.callbook import MemoryCallBook
 from anycarrier.calls import TransferStatus
 from anycarrier.errors import NotFound, ProviderUnavailable
+from fake_carriers import CommandProvider, FakeCredential
+from virtual_time import ExactLoop, virtually
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 """The date and time at 0 of the loop's clock."""

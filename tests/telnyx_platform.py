@@ -15,9 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-from anycarrier_telnyx.sandbox import API_KEY, TelnyxSandbox
-from anycarrier_telnyx.sandbox_account import public_key
-from openapi import Spec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -27,6 +24,9 @@ from websockets.asyncio.server import Server, ServerConnection
 from websockets.asyncio.server import serve as serve_websocket
 
 from anycarrier.testing.serving import serve, serve_sandbox
+from anycarrier_telnyx.sandbox import API_KEY, TelnyxSandbox
+from anycarrier_telnyx.sandbox_account import public_key
+from openapi import Spec
 
 OURS = "+14155550123"
 THEIRS = "+12125550111"

@@ -19,12 +19,12 @@ from urllib.parse import parse_qs, urlencode
 from uuid import uuid4
 
 import httpx
-from anycarrier_telnyx import TelnyxCredential
-from anycarrier_twilio import TwilioCredential
 from nacl.signing import SigningKey
 
 from anycarrier import Credential, Exchange, WebhookRequest
 from anycarrier.errors import TicketRefused
+from anycarrier_telnyx import TelnyxCredential
+from anycarrier_twilio import TwilioCredential
 
 OURS, THEIRS = "+14155550100", "+14155550111"
 ORIGIN = "https://voice.example.com"

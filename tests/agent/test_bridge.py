@@ -6,15 +6,15 @@ import asyncio
 import json
 
 import pytest
-from agent_server import AgentServer, Conversation, agent_server
-from fake_speech import FRAME, SPEECH, Desk, Line, notes, told
 
+from agent_server import AgentServer, Conversation, agent_server
 from anycarrier import EndReason
 from anycarrier.agent import agents, bridge, budget, socket
 from anycarrier.agent.agent import CallSetup
 from anycarrier.agent.protocol import signature
 from anycarrier.agent.record import MemoryRecord
 from anycarrier.errors import UnsupportedOperation
+from fake_speech import FRAME, SPEECH, Desk, Line, notes, told
 
 try:
     from anycarrier.agent import fast_socket

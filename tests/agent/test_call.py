@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from fake_speech import Desk, Line, notes, told
 
 from anycarrier import EndReason, plugins
 from anycarrier.agent.agents import Agents
@@ -18,6 +17,7 @@ from anycarrier.agent.engines import Engines
 from anycarrier.audio import PCM16_8K, PCMU_8K, Transcoder
 from anycarrier.errors import SpeechNotReady, StreamNotOpen
 from anycarrier.wav import wav_bytes
+from fake_speech import Desk, Line, notes, told
 
 
 async def stay(line: Line) -> None:

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from fake_speech import Desk, Line, told
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -21,6 +20,7 @@ from anycarrier.agent.chat_agent import ChatAgent
 from anycarrier.agent.chat_analyzer import ChatAnalyzer
 from anycarrier.errors import ModelFailed
 from anycarrier.testing.serving import serve
+from fake_speech import Desk, Line, told
 
 
 class Endpoint:

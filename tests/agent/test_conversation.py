@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from fake_speech import SPEECH, WORD, Desk, FakeEngine, Line, notes, told
 
 from anycarrier import Call, Direction, EndReason, MachineDetected
 from anycarrier.agent import speaker, voicemail
 from anycarrier.agent.call import AgentCall
 from anycarrier.audio import PCMU_8K
 from anycarrier.errors import SpeechFailed
+from fake_speech import SPEECH, WORD, Desk, FakeEngine, Line, notes, told
 
 
 async def stay(line: Line) -> None:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from fake_speech import FakeEngine
 
 from anycarrier import Exchange, MemoryNumberRegistry, hookimpl, plugins
 from anycarrier.agent import AgentCall, Agents
@@ -14,6 +13,7 @@ from anycarrier.agent.engines import Engines
 from anycarrier.agent.settings import AgentSettings
 from anycarrier.errors import ConfigurationError, SpeechFailed, UnknownSpeechEngine
 from anycarrier.speech import EngineSettings, SpeakingStyle, SpeechEngine
+from fake_speech import FakeEngine
 
 
 class KeyedSettings(EngineSettings):

@@ -7,9 +7,8 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from agent_server import AgentServer, Conversation, agent_server
-from fake_speech import Desk, Line
 
+from agent_server import AgentServer, Conversation, agent_server
 from anycarrier import Answer, AudioReceived, EndReason, IncomingCall, MediaSession, Reject, RoutingFailure
 from anycarrier.agent import agents as agents_module
 from anycarrier.agent import socket, taking, waiting_room
@@ -20,6 +19,7 @@ from anycarrier.errors import AgentUnreachable, ConfigurationError, StreamNotOpe
 from anycarrier.registry import Line as NumberLine
 from anycarrier.routing import Route
 from anycarrier.wav import read_wav
+from fake_speech import Desk, Line
 
 LINE = NumberLine(number="+14155550101", agent_id="desk", credential_id="main", provider="trunk")
 

@@ -26,7 +26,6 @@ from typing import Any
 
 import httpx
 import uvloop
-from anycarrier_twilio.sandbox import TwilioSandbox
 from pydantic import SecretStr
 from result import Result, parser
 from starlette.applications import Starlette
@@ -37,15 +36,16 @@ from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_websocket
 from websockets.exceptions import ConnectionClosed
 
-from anycarrier.cli.serve import THREADS_WAIT
-from anycarrier.fast.collector import QuietCollector
 from anycarrier.fast.sockets import websockets
-from anycarrier.server.app import create_service
-from anycarrier.server.http_protocol import BoundedHttp
-from anycarrier.server.service import Service
-from anycarrier.server.settings import Settings
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.serving import listening, serve, url_of
+from anycarrier_server.app import create_service
+from anycarrier_server.cli.serve import THREADS_WAIT
+from anycarrier_server.collector import QuietCollector
+from anycarrier_server.http_protocol import BoundedHttp
+from anycarrier_server.service import Service
+from anycarrier_server.settings import Settings
+from anycarrier_twilio.sandbox import TwilioSandbox
 
 BOUND = 2.0
 SILENT = 60

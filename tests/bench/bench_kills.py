@@ -22,20 +22,20 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from anycarrier_telnyx.sandbox import TelnyxSandbox
-from anycarrier_twilio.sandbox import TwilioSandbox
 from result import Result, parser
 from sqlalchemy import text
 from websockets.asyncio.server import serve as serve_websocket
 
 from anycarrier.call_phases import RING_TIME, RULES, Phase
-from anycarrier.server.settings import Settings
-from anycarrier.server.store import Store
-from anycarrier.server.store.claims import ALIVE_SECONDS
-from anycarrier.server.store.database import Database
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.sandbox import Sandbox
 from anycarrier.testing.serving import listening, serve, url_of
+from anycarrier_server.settings import Settings
+from anycarrier_server.store import Store
+from anycarrier_server.store.claims import ALIVE_SECONDS
+from anycarrier_server.store.database import Database
+from anycarrier_telnyx.sandbox import TelnyxSandbox
+from anycarrier_twilio.sandbox import TwilioSandbox
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))
 from postgres import binaries, scratch_folder, scratch_postgres

@@ -25,8 +25,6 @@ from uuid import UUID, uuid4
 
 import httpx
 import uvloop
-from anycarrier_twilio.sandbox import TwilioSandbox
-from anycarrier_twilio.sandbox_signature import signature
 from pydantic import SecretStr
 from result import Result, parser
 from service_rows import WORDS, seed
@@ -36,17 +34,20 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from anycarrier_twilio.sandbox import TwilioSandbox
+from anycarrier_twilio.sandbox_signature import signature
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))
 from postgres import binaries, scratch_folder, scratch_postgres
 
-from anycarrier.fast.collector import QuietCollector
-from anycarrier.server.app import create_service
-from anycarrier.server.service import Service
-from anycarrier.server.settings import Settings
-from anycarrier.server.store.calls import CallFilter
-from anycarrier.server.store.columns import utc_now
-from anycarrier.server.store.models import Agent, CallRow, CredentialRow, LineRow
 from anycarrier.testing.serving import listening, serve, url_of
+from anycarrier_server.app import create_service
+from anycarrier_server.collector import QuietCollector
+from anycarrier_server.service import Service
+from anycarrier_server.settings import Settings
+from anycarrier_server.store.calls import CallFilter
+from anycarrier_server.store.columns import utc_now
+from anycarrier_server.store.models import Agent, CallRow, CredentialRow, LineRow
 
 KEY = "ApiKey_0123456789-of-the-bench"
 OURS, RINGS = "+14155550101", "+15005550102"  # the second is never answered: no media is in the figure

@@ -9,10 +9,10 @@ from uuid import UUID
 
 from sqlalchemy import insert
 
-from anycarrier.server.store import Store
-from anycarrier.server.store.columns import utc_now
-from anycarrier.server.store.ids import new_id
-from anycarrier.server.store.models import CallRow, LineRow, Segment
+from anycarrier_server.store import Store
+from anycarrier_server.store.columns import utc_now
+from anycarrier_server.store.ids import new_id
+from anycarrier_server.store.models import CallRow, LineRow, Segment
 
 BATCH = 5_000
 WORDS = [f"wanted{number}" for number in range(200)]

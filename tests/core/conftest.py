@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from fake_carriers import CommandProvider, FakeCredential, InlineProvider, MemoryTransport, Plugin, TrunkProvider
 
 from anycarrier import (
     AudioReceived,
@@ -23,6 +22,7 @@ from anycarrier import (
     WebhookRequest,
     plugins,
 )
+from fake_carriers import CommandProvider, FakeCredential, InlineProvider, MemoryTransport, Plugin, TrunkProvider
 
 OURS, CALLER = "+14155550101", "+12125550102"
 

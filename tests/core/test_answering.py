@@ -7,15 +7,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from core.conftest import CALLER, OURS
-from fake_carriers import CommandProvider, FakeCredential, InlineProvider
-from virtual_time import virtually
 
 from anycarrier import Call, CallStatus, Direction, EndReason, IncomingCall, WebhookReply, incoming
 from anycarrier.audio import PCMU_8K
 from anycarrier.callbook import MemoryCallBook
 from anycarrier.calls import StreamTarget
 from anycarrier.errors import AnycarrierError, ProviderError, ProviderUnavailable, RateLimited, RequestRejected
+from core.conftest import CALLER, OURS
+from fake_carriers import CommandProvider, FakeCredential, InlineProvider
+from virtual_time import virtually
 
 DOWN = ProviderUnavailable("p", "answer", "down")
 NO = RequestRejected("p", "answer", "the call is answered", status=422)

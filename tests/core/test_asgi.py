@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 import websockets
-from fake_carriers import FakeCredential, InlineProvider
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from websockets.asyncio.client import connect
@@ -16,6 +15,7 @@ from websockets.exceptions import InvalidStatus
 from anycarrier import AudioReceived, Exchange, MediaSession, MemoryNumberRegistry, Policy
 from anycarrier.asgi import create_app, lifespan
 from anycarrier.testing.serving import serve
+from fake_carriers import FakeCredential, InlineProvider
 
 OURS, CALLER = "+14155550101", "+12125550102"
 

@@ -12,8 +12,6 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
-from fake_carriers import CommandProvider, FakeCredential, InlineProvider, MemoryTransport, Plugin
-from virtual_time import virtually
 
 from anycarrier import (
     Answer,
@@ -48,6 +46,8 @@ from anycarrier.errors import (
     TicketRefused,
 )
 from anycarrier.tickets import TicketOffice
+from fake_carriers import CommandProvider, FakeCredential, InlineProvider, MemoryTransport, Plugin
+from virtual_time import virtually
 
 OURS, CALLER = "+14155550101", "+12125550102"
 DOWN = ProviderUnavailable("asked", "anything", "down", status=503)

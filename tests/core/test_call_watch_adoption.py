@@ -6,12 +6,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from scripted_calls import DEAD, ME, T0, Desk, Scripted, asked, both, done, exactly, hung_up, until
 
 from anycarrier import CallStatus, EndReason
 from anycarrier.call_phases import QUEUED_AT_CARRIER, RETRY, RING_GRACE, RING_TIME, Phase
 from anycarrier.calls import TransferStatus
 from anycarrier.errors import UnknownCall
+from scripted_calls import DEAD, ME, T0, Desk, Scripted, asked, both, done, exactly, hung_up, until
 
 OUTBOUND = {"direction": "outbound", "owner": DEAD}
 

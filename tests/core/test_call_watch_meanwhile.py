@@ -6,12 +6,12 @@ import asyncio
 from typing import Any
 
 import pytest
-from scripted_calls import DOWN, Desk, Scripted, asked, both, done, exactly, until
 
 from anycarrier import Call, CallStatus, EndReason
 from anycarrier.call_phases import RING_TIME, Phase
 from anycarrier.call_watch import AT_ONCE, BOOK_RETRY
 from anycarrier.calls import TransferStatus
+from scripted_calls import DOWN, Desk, Scripted, asked, both, done, exactly, until
 
 # --- what comes between ----------------------------------------------------------------------------------------------
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from scripted_calls import DOWN, GONE, T0, Desk, Scripted, asked, both, done, exactly, hung_up, repeated, until
 
 from anycarrier import CallStatus, EndReason
 from anycarrier.call_phases import AGAIN, HANG_UP_LATER, QUEUED_AT_CARRIER, RETRY, RING_TIME, RULES, STILL_UP, Phase
 from anycarrier.errors import RateLimited
+from scripted_calls import DOWN, GONE, T0, Desk, Scripted, asked, both, done, exactly, hung_up, repeated, until
 
 # --- each phase in turn ----------------------------------------------------------------------------------------------
 

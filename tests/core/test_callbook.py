@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from core.conftest import CALLER, OURS, dialled
 
 from anycarrier import Call, CallStatus, Direction, Exchange
 from anycarrier.callbook import MemoryCallBook
 from anycarrier.errors import UnknownCall
+from core.conftest import CALLER, OURS, dialled
 
 
 def made(reference: str, call_id: str = "", status: CallStatus = CallStatus.RINGING) -> Call:

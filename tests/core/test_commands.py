@@ -5,8 +5,6 @@ from typing import Any
 
 import httpx
 import pytest
-from core.conftest import CALLER, OURS, connect, dialled, echo, logged, post, ring, ticket_in
-from fake_carriers import CommandProvider, FakeCredential, InlineProvider, TrunkProvider
 
 from anycarrier import (
     Call,
@@ -24,6 +22,8 @@ from anycarrier.errors import (
     UnknownCall,
 )
 from anycarrier.exchange import CARRIER_GRACE
+from core.conftest import CALLER, OURS, connect, dialled, echo, logged, post, ring, ticket_in
+from fake_carriers import CommandProvider, FakeCredential, InlineProvider, TrunkProvider
 
 ANOTHER = "+14155550102"
 

@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from core.conftest import CALLER, OURS, connect, dialled, echo, logged, post, until_sent
-from fake_carriers import InlineProvider
 
 from anycarrier import (
     AudioFormat,
@@ -39,6 +37,8 @@ from anycarrier.errors import (
 )
 from anycarrier.exchange import CARRIER_GRACE
 from anycarrier.tickets import TicketOffice
+from core.conftest import CALLER, OURS, connect, dialled, echo, logged, post, until_sent
+from fake_carriers import InlineProvider
 
 ANOTHER = "+14155550102"
 

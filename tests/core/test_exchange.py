@@ -5,8 +5,6 @@ from typing import Any
 
 import httpx
 import pytest
-from core.conftest import CALLER, OURS, connect, echo, post, ring, ticket_in, until_sent
-from fake_carriers import CommandProvider, InlineProvider, MemoryTransport, TrunkProvider
 
 from anycarrier import (
     Call,
@@ -27,6 +25,8 @@ from anycarrier.errors import (
     SpeechNotReady,
     TicketRefused,
 )
+from core.conftest import CALLER, OURS, connect, echo, post, ring, ticket_in, until_sent
+from fake_carriers import CommandProvider, InlineProvider, MemoryTransport, TrunkProvider
 
 # --- inbound ---------------------------------------------------------------------------------------------------------
 

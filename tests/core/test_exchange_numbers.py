@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from core.conftest import OURS, echo, logged
-from fake_carriers import CommandProvider, FakeCredential, InlineProvider
 
 from anycarrier import (
     Exchange,
@@ -30,6 +28,8 @@ from anycarrier.errors import (
     UnsupportedOperation,
 )
 from anycarrier.provider import Capability
+from core.conftest import OURS, echo, logged
+from fake_carriers import CommandProvider, FakeCredential, InlineProvider
 
 ANOTHER = "+14155550102"
 

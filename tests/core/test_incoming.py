@@ -6,8 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from core.conftest import CALLER, OURS, connect, echo, post, ring, ticket_in
-from fake_carriers import CommandProvider, InlineProvider
 
 from anycarrier import (
     Answer,
@@ -32,6 +30,8 @@ from anycarrier.errors import CallUnconfirmed, ProviderUnavailable, RequestRejec
 from anycarrier.events import StreamProgress
 from anycarrier.media import ExchangeDesk
 from anycarrier.registry import Line
+from core.conftest import CALLER, OURS, connect, echo, post, ring, ticket_in
+from fake_carriers import CommandProvider, InlineProvider
 
 
 async def rung(exchange: Exchange, **fields: Any) -> Call:

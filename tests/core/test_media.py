@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from core.conftest import CALLER, OURS, connect, echo, post, ring, ticket_in
-from fake_carriers import InlineProvider, MemoryTransport
 
 from anycarrier import AudioFormat, Call, CallEvent, CallProgress, CallStatus, EndReason, Exchange, MediaSession, media
 from anycarrier.errors import ProviderUnavailable, StreamNotOpen, TicketRefused
+from core.conftest import CALLER, OURS, connect, echo, post, ring, ticket_in
+from fake_carriers import InlineProvider, MemoryTransport
 
 
 class Talks:

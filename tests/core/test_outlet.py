@@ -7,12 +7,12 @@ import json
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-from media_sockets import RelayFrames
 
 from anycarrier.errors import StreamNotOpen
 from anycarrier.listener import PushTransport
 from anycarrier.outlet import Outlet
 from anycarrier.position import PlaybackPosition
+from media_sockets import RelayFrames
 
 SOUND = b"\xff" * 8000
 ENCODED = base64.b64encode(SOUND).decode()

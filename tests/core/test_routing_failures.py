@@ -4,8 +4,6 @@ import asyncio
 import logging
 
 import pytest
-from core.conftest import CALLER, OURS, connect, echo, post, ring, ticket_in
-from fake_carriers import CommandProvider, InlineProvider
 
 from anycarrier import (
     Answer,
@@ -29,6 +27,8 @@ from anycarrier.errors import AgentUnreachable, TicketRefused, UnsupportedOperat
 from anycarrier.incoming import TICKET_TTL
 from anycarrier.routing import Route
 from anycarrier.tickets import TicketOffice
+from core.conftest import CALLER, OURS, connect, echo, post, ring, ticket_in
+from fake_carriers import CommandProvider, InlineProvider
 
 
 @pytest.fixture

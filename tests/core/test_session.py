@@ -5,14 +5,14 @@ import json
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-from fake_carriers import FakeFrames, MemoryTransport
-from media_sockets import RelayFrames
 
 from anycarrier import AudioFormat, AudioReceived, Call, CallStatus, DigitPressed, Direction, EndReason, MarkReached
 from anycarrier.errors import StreamNotOpen
 from anycarrier.event_queue import QUEUE_FRAMES
 from anycarrier.events import StreamStarted, StreamStopped, UnknownEvent
 from anycarrier.session import MAX_FRAME, MediaSession
+from fake_carriers import FakeFrames, MemoryTransport
+from media_sockets import RelayFrames
 
 CALL = Call(
     id="c1",

@@ -4,12 +4,12 @@ import asyncio
 from typing import Any
 
 import pytest
-from core.conftest import CALLER, OURS, connect, post, ring
-from fake_carriers import CommandProvider, InlineProvider
 
 from anycarrier import Call, CallEvent, EndReason, Exchange, Forward, MediaSession, Policy, TransferProgress
 from anycarrier.calls import TransferStatus
 from anycarrier.errors import DestinationNotAllowed, ProviderUnavailable
+from core.conftest import CALLER, OURS, connect, post, ring
+from fake_carriers import CommandProvider, InlineProvider
 
 DESK = "+13105550130"
 

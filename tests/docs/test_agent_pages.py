@@ -8,16 +8,15 @@ import re
 from pathlib import Path
 from typing import Any
 
-from docs.test_written_pages import rows
-
 from anycarrier.agent import bridge, budget, protocol, socket, taking
 from anycarrier.agent.budget import BUFFER
 from anycarrier.agent.call import AgentCall
 from anycarrier.agent.door import Door
 from anycarrier.agent.settings import AgentSettings
-from anycarrier.server.app import faces
-from anycarrier.server.handlers import BUILT_IN
 from anycarrier.speech import TurnSettings, get_speech_engine, speech_engine_names
+from anycarrier_server.app import faces
+from anycarrier_server.handlers import BUILT_IN
+from docs.test_written_pages import rows
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 AGENTS, SPEECH, SERVICE = (DOCS / f"{name}.md" for name in ("agents", "speech", "service"))

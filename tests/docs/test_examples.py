@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from docs.blocks import Block, blocks
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from docs.blocks import blocks
 
 from anycarrier.testing.outcomes import OUTCOMES, Login
+from docs.blocks import blocks
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "testing.md"
 

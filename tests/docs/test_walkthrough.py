@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from docs.blocks import blocks
 
 from anycarrier.speech import speech_engine_names
+from docs.blocks import blocks
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 CARRIERS = ("twilio", "telnyx")

@@ -6,9 +6,8 @@ import inspect
 import re
 from pathlib import Path
 
-from docs.blocks import blocks
-
 from anycarrier import hookspecs
+from docs.blocks import blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "write-a-provider.md"

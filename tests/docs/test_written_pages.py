@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from docs.blocks import blocks
-from test_house_rules import PURE, ROOMS
 
 from anycarrier import EndReason, errors
 from anycarrier.calls import CallStatus
 from anycarrier.plugins import get_provider
 from anycarrier.provider import Capability
+from docs.blocks import blocks
+from test_house_rules import PURE, ROOMS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

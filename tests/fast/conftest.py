@@ -6,8 +6,6 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from fake_carriers import CommandProvider, FakeCredential, InlineProvider, Plugin, TrunkProvider
-from media_sockets import Media, listen, ordinary
 from starlette.applications import Starlette
 from starlette.routing import Mount, WebSocketRoute
 
@@ -15,6 +13,8 @@ from anycarrier import Exchange, MemoryNumberRegistry, Policy, plugins
 from anycarrier.asgi import create_app
 from anycarrier.fast.sockets import websockets
 from anycarrier.testing.serving import listening, serve
+from fake_carriers import CommandProvider, FakeCredential, InlineProvider, Plugin, TrunkProvider
+from media_sockets import Media, listen, ordinary
 
 
 @pytest.fixture

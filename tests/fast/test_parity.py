@@ -8,13 +8,13 @@ import socket as sockets
 
 import httpx
 import pytest
-from media_sockets import Media, listen
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 
 from anycarrier import AudioReceived, DigitPressed, EndReason, MediaSession
 from anycarrier.events import UnknownEvent
+from media_sockets import Media, listen
 
 
 async def refusal(url: str, **options: object) -> int:

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from fake_carriers import InlineProvider
-from media_sockets import Media, RawAgent, RelayFrames, raw_agent, sound
 from websockets.asyncio.client import ClientConnection
 
 from anycarrier.agent.agents import Agents
@@ -20,6 +18,8 @@ from anycarrier.agent.engines import Engines
 from anycarrier.agent.socket import AgentSocket, open_socket
 from anycarrier.fast.leg import Leg
 from anycarrier.session import MAX_FRAME, MediaSession
+from fake_carriers import InlineProvider
+from media_sockets import Media, RawAgent, RelayFrames, raw_agent, sound
 
 
 @dataclass

@@ -29,7 +29,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
-STORE = "src/anycarrier/server/store"
+STORE = "contrib/server/src/anycarrier_server/store"
 ROOMS: dict[str, tuple[str, str]] = {
     # room: its files, the tests nearest to it; tests that start a process of their own are too slow for this
     "callbook": ("src/anycarrier/callbook.py", "tests/core/test_callbook.py"),
@@ -71,10 +71,10 @@ ROOMS: dict[str, tuple[str, str]] = {
         "src/anycarrier/agent/conversation.py", "tests/agent/test_conversation.py tests/agent/test_call.py"),
     "speaker": ("src/anycarrier/agent/speaker.py", "tests/agent/test_conversation.py tests/agent/test_call.py"),
     "voicemail": ("src/anycarrier/agent/voicemail.py", "tests/agent/test_call.py"),
-    "admission": ("src/anycarrier/server/domain/admission.py", "tests/server/test_admission.py"),
+    "admission": ("contrib/server/src/anycarrier_server/domain/admission.py", "tests/server/test_admission.py"),
     "limits": (f"{STORE}/limits.py", "tests/server/test_limits.py tests/server/test_short_way.py"),
-    "outbox": (f"src/anycarrier/server/outbox.py {STORE}/outbox.py", "tests/server/test_outbox.py"),
-    "reconciler": ("src/anycarrier/server/reconciler.py", "tests/server/test_reconciler.py"),
+    "outbox": (f"contrib/server/src/anycarrier_server/outbox.py {STORE}/outbox.py", "tests/server/test_outbox.py"),
+    "reconciler": ("contrib/server/src/anycarrier_server/reconciler.py", "tests/server/test_reconciler.py"),
     "rules": (f"{STORE}/rules.py", "tests/server/test_rules.py"),
     "store": (
         " ".join(f"{STORE}/{name}.py" for name in ("agents", "calls", "credentials", "keys", "lines", "receivers")),

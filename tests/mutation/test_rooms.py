@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from mutation.__main__ import ROOMS, ROOT, SQLITE_ENOUGH, _called_on_import, _line_of, _only_wording
-from mutation.fresh_caches import clear_caches
 
 from anycarrier import numbering_plan
+from mutation.__main__ import ROOMS, ROOT, SQLITE_ENOUGH, _called_on_import, _line_of, _only_wording
+from mutation.fresh_caches import clear_caches
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from anycarrier.server.settings import Settings
+from anycarrier_server.settings import Settings
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "examples" / "deploy"
 KNOWN = {f"ANYCARRIER_{name.upper()}" for name in Settings.model_fields}

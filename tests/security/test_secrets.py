@@ -19,7 +19,7 @@ from postgres import binaries, scratch_folder, scratch_postgres
 from running import ADMIN as THEIR_ADMIN
 from running import SECRETS, Running, agent_server, running
 
-from anycarrier.server import logs
+from anycarrier_server import logs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,13 +30,13 @@ SECRET_NAME = re.compile(
 )
 NOT_SECRET = {
     # A lease is taken by a conditional UPDATE: the database compares, and nobody outside sends one.
-    ("src/anycarrier/server/store/outbox.py", "lease_token"),
+    ("contrib/server/src/anycarrier_server/store/outbox.py", "lease_token"),
     # An index finds the key by the hash of what was sent; what it found is then compared in constant time.
-    ("src/anycarrier/server/store/keys.py", "hash"),
-    ("src/anycarrier/server/store/keys.py", "hashed"),
+    ("contrib/server/src/anycarrier_server/store/keys.py", "hash"),
+    ("contrib/server/src/anycarrier_server/store/keys.py", "hashed"),
     # A hash of the request's own body, to tell a repeat from another request: the client knows it.
-    ("src/anycarrier/server/store/new_calls.py", "body_hash"),
-    ("src/anycarrier/server/domain/calls.py", "body_hash"),
+    ("contrib/server/src/anycarrier_server/store/new_calls.py", "body_hash"),
+    ("contrib/server/src/anycarrier_server/domain/calls.py", "body_hash"),
 }
 
 

@@ -10,18 +10,18 @@ from urllib.parse import urlencode
 from uuid import uuid4
 
 import pytest
-from anycarrier_telnyx.sandbox import TelnyxSandbox
-from anycarrier_telnyx.sandbox_webhooks import signature_headers
 from by_hand import OURS, SECRET, ByHand, new_call, sign, ticket_in
 from running import NUMBERS, SECRETS, SOMEBODY, Running, running
 
 from anycarrier import Exchange, MemoryNumberRegistry
 from anycarrier.cli import main
 from anycarrier.errors import ConfigurationError
-from anycarrier.server.settings import Settings
-from anycarrier.server.store import Store
 from anycarrier.testing.courier import Delivery
 from anycarrier.testing.sandbox import Sandbox
+from anycarrier_server.settings import Settings
+from anycarrier_server.store import Store
+from anycarrier_telnyx.sandbox import TelnyxSandbox
+from anycarrier_telnyx.sandbox_webhooks import signature_headers
 
 CARRIERS = ("twilio", "telnyx")
 
@@ -180,7 +180,7 @@ def test_s6_serve_refuses_to_start_in_production_with_its_guard_down(
     """A sandbox's keys are public, so it is the one insecure switch: for this machine only."""
     monkeypatch.chdir(tmp_path)
     # It would leave the root logger with this test's standard error, which is closed after it.
-    monkeypatch.setattr("anycarrier.server.logs.set_up", lambda *_, **__: None)
+    monkeypatch.setattr("anycarrier_server.logs.set_up", lambda *_, **__: None)
     assert main(["serve", "--port", "0", "--data-dir", str(tmp_path), *words]) == 2
     assert told in capsys.readouterr().err
 

@@ -13,11 +13,11 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from anycarrier.server.seal import Sealer
-from anycarrier.server.settings import Settings
-from anycarrier.server.store import Store, migrate
-from anycarrier.server.store.database import Database
-from anycarrier.server.store.models import Workspace
+from anycarrier_server.seal import Sealer
+from anycarrier_server.settings import Settings
+from anycarrier_server.store import Store, migrate
+from anycarrier_server.store.database import Database
+from anycarrier_server.store.models import Workspace
 
 sys.path.insert(0, str(Path(__file__).parent))
 from postgres import binaries, scratch_folder, scratch_postgres

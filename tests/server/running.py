@@ -15,10 +15,10 @@ from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_websocket
 from websockets.exceptions import ConnectionClosed
 
-from anycarrier.server.app import create_service
-from anycarrier.server.service import Service
-from anycarrier.server.settings import Settings
 from anycarrier.testing.serving import listening, serve
+from anycarrier_server.app import create_service
+from anycarrier_server.service import Service
+from anycarrier_server.settings import Settings
 
 ADMIN = "ApiKey_0000-test-admin-key-0123456789abcdef"
 SECRETS = {"twilio": "AC0123456789abcdef0123456789abcdef:secret-0123456789", "telnyx": "KEY0123456789ABCDEF_secret"}

@@ -12,8 +12,8 @@ from pydantic import SecretStr
 from anycarrier.calls import Call, CallStatus, Direction
 from anycarrier.credentials import Credential
 from anycarrier.errors import UnknownProvider
-from anycarrier.server.store import Store
-from anycarrier.server.store.models import Agent, CredentialRow, LineRow, Workspace
+from anycarrier_server.store import Store
+from anycarrier_server.store.models import Agent, CredentialRow, LineRow, Workspace
 
 
 class AcmeCredential(Credential):

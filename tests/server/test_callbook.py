@@ -14,10 +14,10 @@ from tenants import Tenant, make_tenant
 from anycarrier.callbook import CallBook, OnceCallBook
 from anycarrier.calls import Call, CallStatus, Direction, EndReason, TransferStatus, advance
 from anycarrier.errors import UnknownCall, UnknownCredential
-from anycarrier.server.domain import outcomes
-from anycarrier.server.store import CallFilter, NewCall, Store
-from anycarrier.server.store.database import Database
-from anycarrier.server.store.models import CallTally, OutboxEvent
+from anycarrier_server.domain import outcomes
+from anycarrier_server.store import CallFilter, NewCall, Store
+from anycarrier_server.store.database import Database
+from anycarrier_server.store.models import CallTally, OutboxEvent
 
 
 async def announced(store: Store) -> list[str]:
@@ -243,7 +243,7 @@ async def test_folding_the_tally_keeps_its_sums(store: Store, tenant: Tenant, mo
     for _ in range(5):
         call = await store.callbook.open(tenant.call())
         await store.callbook.update(call.reference, answered)
-    monkeypatch.setattr("anycarrier.server.store.tallies.FOLD_ABOVE", 3)
+    monkeypatch.setattr("anycarrier_server.store.tallies.FOLD_ABOVE", 3)
     before = await store.calls.total(tenant.workspace.id, CallFilter(stages=["in_progress"]))
     async with store.db.read() as session:
         rows = len((await session.scalars(select(CallTally.id))).all())
@@ -255,7 +255,7 @@ async def test_folding_the_tally_keeps_its_sums(store: Store, tenant: Tenant, mo
 async def test_an_update_waits_for_another_process_and_sees_its_change(
     store: Store, tenant: Tenant, settings: object
 ) -> None:
-    from anycarrier.server.store.callbook import SqlCallBook
+    from anycarrier_server.store.callbook import SqlCallBook
 
     other_db = Database(store.db.url.render_as_string(hide_password=False))
     other = SqlCallBook(other_db)

@@ -12,10 +12,10 @@ from sqlalchemy import update
 from tenants import Tenant, make_tenant
 
 from anycarrier.calls import CallStatus
-from anycarrier.server.refusals import BadCursor, IdempotencyConflict
-from anycarrier.server.store import CallFilter, NewCall, Store, calls
-from anycarrier.server.store.claims import ALIVE_SECONDS, Claims
-from anycarrier.server.store.models import CallRow
+from anycarrier_server.refusals import BadCursor, IdempotencyConflict
+from anycarrier_server.store import CallFilter, NewCall, Store, calls
+from anycarrier_server.store.claims import ALIVE_SECONDS, Claims
+from anycarrier_server.store.models import CallRow
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -170,7 +170,7 @@ async def test_of_many_asking_at_once_one_gets_the_claim(store: Store) -> None:
 
 async def test_once_is_once_over_all_who_ask(store: Store) -> None:
     from anycarrier.once import OnceStore
-    from anycarrier.server.store.once import SqlOnce
+    from anycarrier_server.store.once import SqlOnce
 
     stores = [SqlOnce(store.db) for _ in range(4)]
     assert isinstance(stores[0], OnceStore)

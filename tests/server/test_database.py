@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError, StatementError
 
-from anycarrier.server.store.columns import utc_now, word
-from anycarrier.server.store.database import Database
-from anycarrier.server.store.ids import new_id
-from anycarrier.server.store.models import Agent, Workspace
+from anycarrier_server.store.columns import utc_now, word
+from anycarrier_server.store.database import Database
+from anycarrier_server.store.ids import new_id
+from anycarrier_server.store.models import Agent, Workspace
 
 
 async def test_what_a_block_wrote_is_undone_when_it_raises(db: Database) -> None:

@@ -18,20 +18,20 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 from tenants import build_acme
-from virtual_time import virtually
-from wire_carriers import OURS, THEIRS, Plan, TelnyxWire, TwilioWire, World
 
 from anycarrier import Call, EndReason, Exchange, Line, MediaSession, MemoryNumberRegistry, Policy, plugins
 from anycarrier.call_phases import RULES, Phase
 from anycarrier.callbook import CallBook, MemoryCallBook
 from anycarrier.errors import AnycarrierError
 from anycarrier.once import MemoryOnce, OnceStore
-from anycarrier.server.seal import Sealer
-from anycarrier.server.settings import Settings
-from anycarrier.server.store import Store, migrate
-from anycarrier.server.store.callbook import SqlCallBook
-from anycarrier.server.store.database import Database
-from anycarrier.server.store.once import SqlOnce
+from anycarrier_server.seal import Sealer
+from anycarrier_server.settings import Settings
+from anycarrier_server.store import Store, migrate
+from anycarrier_server.store.callbook import SqlCallBook
+from anycarrier_server.store.database import Database
+from anycarrier_server.store.once import SqlOnce
+from virtual_time import virtually
+from wire_carriers import OURS, THEIRS, Plan, TelnyxWire, TwilioWire, World
 
 WIRES = {"twilio": TwilioWire(), "telnyx": TelnyxWire()}
 ADOPTED_AFTER = 25.0

@@ -15,12 +15,12 @@ import pytest
 from running import SOMEBODY, Running, agent_server, running
 
 from anycarrier.agent import serving
-from anycarrier.server import aftermath, reconciler
-from anycarrier.server.outage import DatabaseAway, DatabaseFull, no_room, outages_named
-from anycarrier.server.store import parse_id
-from anycarrier.server.store.models import Recording
-from anycarrier.server.store.recordings import Recordings
 from anycarrier.wav import WavWriter, read_wav
+from anycarrier_server import aftermath, reconciler
+from anycarrier_server.outage import DatabaseAway, DatabaseFull, no_room, outages_named
+from anycarrier_server.store import parse_id
+from anycarrier_server.store.models import Recording
+from anycarrier_server.store.recordings import Recordings
 
 SOUND = b"\x55" * 24_000
 """Three seconds of a caller."""

@@ -16,9 +16,9 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from anycarrier.server import http_protocol, open_files
-from anycarrier.server.http_protocol import HEAD_BYTES, HEAD_LINES, BoundedHttp
 from anycarrier.testing.serving import listening, serve
+from anycarrier_server import http_protocol, open_files
+from anycarrier_server.http_protocol import HEAD_BYTES, HEAD_LINES, BoundedHttp
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
 UPGRADE = HEAD + (

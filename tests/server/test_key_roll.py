@@ -13,14 +13,14 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import select
 
-from anycarrier.server.domain import recordings
-from anycarrier.server.key_roll import Said
-from anycarrier.server.seal import MasterKeyWrong, Sealer, key_id_of
-from anycarrier.server.service import Service
-from anycarrier.server.settings import Settings
-from anycarrier.server.store import vault
-from anycarrier.server.store.database import Database
-from anycarrier.server.store.models import CredentialRow
+from anycarrier_server.domain import recordings
+from anycarrier_server.key_roll import Said
+from anycarrier_server.seal import MasterKeyWrong, Sealer, key_id_of
+from anycarrier_server.service import Service
+from anycarrier_server.settings import Settings
+from anycarrier_server.store import vault
+from anycarrier_server.store.database import Database
+from anycarrier_server.store.models import CredentialRow
 
 OLD, NEW = b"o" * 32, b"n" * 32
 OLD_ID, NEW_ID = Sealer([OLD]).key_id, Sealer([NEW]).key_id

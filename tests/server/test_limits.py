@@ -11,11 +11,11 @@ import pytest
 from tenants import Tenant, make_tenant
 
 from anycarrier.calls import CallStatus, EndReason
-from anycarrier.server.refusals import OverLimit
-from anycarrier.server.settings import Settings
-from anycarrier.server.store import CallFilter, NewCall, Store
-from anycarrier.server.store.database import Database
-from anycarrier.server.store.limits import DAY, Limits, Snapshot, correct, settle
+from anycarrier_server.refusals import OverLimit
+from anycarrier_server.settings import Settings
+from anycarrier_server.store import CallFilter, NewCall, Store
+from anycarrier_server.store.database import Database
+from anycarrier_server.store.limits import DAY, Limits, Snapshot, correct, settle
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from running import SOMEBODY, agent_server, running
 
-from anycarrier.server import aftermath
-from anycarrier.server.store import Store
+from anycarrier_server import aftermath
+from anycarrier_server.store import Store
 
 
 def value(page: str, name: str, **labels: str) -> float:

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import text
 
 from anycarrier.errors import ConfigurationError
-from anycarrier.server.store import migrate
-from anycarrier.server.store.database import Database
+from anycarrier_server.store import migrate
+from anycarrier_server.store.database import Database
 
 
 async def test_an_empty_database_comes_up_equal_to_the_models(empty_db: Database) -> None:

@@ -25,11 +25,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from anycarrier.server.outage import DatabaseAway, Watch, no_connection, outages_named
-from anycarrier.server.store import database, parse_id
-from anycarrier.server.store.callbook import SqlCallBook
-from anycarrier.server.store.columns import utc_now
-from anycarrier.server.store.database import Database
+from anycarrier_server.outage import DatabaseAway, Watch, no_connection, outages_named
+from anycarrier_server.store import database, parse_id
+from anycarrier_server.store.callbook import SqlCallBook
+from anycarrier_server.store.columns import utc_now
+from anycarrier_server.store.database import Database
 
 
 def of_sqlite(code: int) -> sqlite3.OperationalError:

@@ -19,17 +19,17 @@ from sqlalchemy import select, update
 from tenants import Tenant, make_tenant
 
 from anycarrier.calls import CallStatus, EndReason
-from anycarrier.server import outbox
-from anycarrier.server.outbox import INKBOX_PAUSES, ONEINBOX_PAUSES, Sender, Style
-from anycarrier.server.outward import GuardedTransport, Outward
-from anycarrier.server.refusals import TooManyWebhooks
-from anycarrier.server.signing import inkbox_headers, oneinbox_headers
-from anycarrier.server.store import NewCall, Store
-from anycarrier.server.store import outbox as store_outbox
-from anycarrier.server.store.columns import utc_now
-from anycarrier.server.store.database import Database
-from anycarrier.server.store.models import Attempt, CallRow, Delivery, OutboxEvent, Subscription
-from anycarrier.server.store.outbox import LEASE, Outbox
+from anycarrier_server import outbox
+from anycarrier_server.outbox import INKBOX_PAUSES, ONEINBOX_PAUSES, Sender, Style
+from anycarrier_server.outward import GuardedTransport, Outward
+from anycarrier_server.refusals import TooManyWebhooks
+from anycarrier_server.signing import inkbox_headers, oneinbox_headers
+from anycarrier_server.store import NewCall, Store
+from anycarrier_server.store import outbox as store_outbox
+from anycarrier_server.store.columns import utc_now
+from anycarrier_server.store.database import Database
+from anycarrier_server.store.models import Attempt, CallRow, Delivery, OutboxEvent, Subscription
+from anycarrier_server.store.outbox import LEASE, Outbox
 
 
 async def write(event: OutboxEvent, call: CallRow | None) -> str | None:

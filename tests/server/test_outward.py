@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import httpx
 import pytest
 
-from anycarrier.server.outward import Outward, resolve
-from anycarrier.server.refusals import HostUnknown, UrlRefused
+from anycarrier_server.outward import Outward, resolve
+from anycarrier_server.refusals import HostUnknown, UrlRefused
 
 
 class Names:
@@ -167,7 +167,7 @@ async def test_the_connection_goes_to_the_address_that_was_checked_whatever_the_
         seen.append(request)
         return httpx.Response(200)
 
-    from anycarrier.server.outward import GuardedTransport
+    from anycarrier_server.outward import GuardedTransport
 
     names = Names([PUBLIC], ["127.0.0.1"])
     guard = GuardedTransport(Outward(resolve=names), httpx.MockTransport(record))
@@ -183,7 +183,7 @@ async def test_the_connection_goes_to_the_address_that_was_checked_whatever_the_
 
 
 async def test_a_redirect_is_not_followed() -> None:
-    from anycarrier.server.outward import GuardedTransport
+    from anycarrier_server.outward import GuardedTransport
 
     answers = httpx.MockTransport(lambda _: httpx.Response(302, headers={"location": "https://169.254.169.254/"}))
     client = outward().client(timeout=1)
@@ -194,7 +194,7 @@ async def test_a_redirect_is_not_followed() -> None:
 
 
 async def test_an_address_of_version_6_is_written_with_brackets() -> None:
-    from anycarrier.server.outward import GuardedTransport
+    from anycarrier_server.outward import GuardedTransport
 
     seen: list[str] = []
 

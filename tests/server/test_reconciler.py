@@ -11,22 +11,22 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
-from fake_carriers import CommandProvider
 from sqlalchemy import select, update
 from tenants import AcmeCredential, Tenant
 
 from anycarrier import Call, CallStatus, Direction, EndReason, Exchange, Provider, hookimpl, plugins
 from anycarrier.call_phases import RING_TIME, RULES, Phase
 from anycarrier.calls import TransferStatus
-from anycarrier.server import aftermath, reconciler, unsettled
-from anycarrier.server.outage import DatabaseAway
-from anycarrier.server.reconciler import INVENTORY_EVERY, Reconciler, others_live
-from anycarrier.server.settings import Settings
-from anycarrier.server.store import NewCall, Store, parse_id
-from anycarrier.server.store.claims import ALIVE_SECONDS, Claims
-from anycarrier.server.store.columns import utc_now
-from anycarrier.server.store.models import CallRow, Claim
-from anycarrier.server.store.statements import Statement, table_of
+from anycarrier_server import aftermath, reconciler, unsettled
+from anycarrier_server.outage import DatabaseAway
+from anycarrier_server.reconciler import INVENTORY_EVERY, Reconciler, others_live
+from anycarrier_server.settings import Settings
+from anycarrier_server.store import NewCall, Store, parse_id
+from anycarrier_server.store.claims import ALIVE_SECONDS, Claims
+from anycarrier_server.store.columns import utc_now
+from anycarrier_server.store.models import CallRow, Claim
+from anycarrier_server.store.statements import Statement, table_of
+from fake_carriers import CommandProvider
 
 DEAD = "host:1:dead"
 LONG_AGO = timedelta(seconds=ALIVE_SECONDS + 5)

@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import update
 from tenants import Tenant, make_tenant
 
-from anycarrier.server.refusals import DuplicateRule, NotThatSide
-from anycarrier.server.store import Store
-from anycarrier.server.store.columns import utc_now
-from anycarrier.server.store.models import Agent, ContactRule
-from anycarrier.server.store.rules import verdict
+from anycarrier_server.refusals import DuplicateRule, NotThatSide
+from anycarrier_server.store import Store
+from anycarrier_server.store.columns import utc_now
+from anycarrier_server.store.models import Agent, ContactRule
+from anycarrier_server.store.rules import verdict
 
 HIM, HER = "+14155550177", "+14155550179"
 

@@ -14,14 +14,14 @@ from sqlalchemy import LargeBinary, select, text, update
 from tenants import Tenant, build_acme
 
 from anycarrier.errors import ConfigurationError
-from anycarrier.server.seal import MasterKeyWrong, SealBroken, Sealer, derive, keys_from_file, read_keys, write_keys
-from anycarrier.server.settings import Settings
-from anycarrier.server.store import Store, sealer_of, vault
-from anycarrier.server.store.columns import Table
-from anycarrier.server.store.credentials import Credentials
-from anycarrier.server.store.database import Database
-from anycarrier.server.store.models import Canary, CredentialRow
-from anycarrier.server.store.webhooks import Webhooks
+from anycarrier_server.seal import MasterKeyWrong, SealBroken, Sealer, derive, keys_from_file, read_keys, write_keys
+from anycarrier_server.settings import Settings
+from anycarrier_server.store import Store, sealer_of, vault
+from anycarrier_server.store.columns import Table
+from anycarrier_server.store.credentials import Credentials
+from anycarrier_server.store.database import Database
+from anycarrier_server.store.models import Canary, CredentialRow
+from anycarrier_server.store.webhooks import Webhooks
 
 OLD, NEW = b"o" * 32, b"n" * 32
 

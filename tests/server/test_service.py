@@ -15,14 +15,14 @@ from uuid import UUID
 
 import httpx
 import pytest
-from fake_speech import FakeEngine
 from running import ADMIN, NUMBERS, SECRETS, SOMEBODY, agent_server, running
 
 from anycarrier.agent import budget
-from anycarrier.server.domain import recordings
-from anycarrier.server.outage import DatabaseAway
-from anycarrier.server.store import parse_id
-from anycarrier.server.store.database import Database
+from anycarrier_server.domain import recordings
+from anycarrier_server.outage import DatabaseAway
+from anycarrier_server.store import parse_id
+from anycarrier_server.store.database import Database
+from fake_speech import FakeEngine
 
 CARRIERS = ("twilio", "telnyx")
 
@@ -292,7 +292,7 @@ async def test_without_its_database_it_says_not_now_and_nothing_of_a_bug(
             yield
 
         monkeypatch.setattr(Database, "read", frozen)
-        monkeypatch.setattr("anycarrier.server.app.READY_WITHIN", 0.05)
+        monkeypatch.setattr("anycarrier_server.app.READY_WITHIN", 0.05)
         ready = await at.http.get("/readyz")
         assert (ready.status_code, ready.json()["problems"]) == (503, {"database": "TimeoutError"})
         monkeypatch.undo()

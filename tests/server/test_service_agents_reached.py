@@ -11,7 +11,7 @@ from running import agent_server, running
 
 from anycarrier.agent import fast_socket, socket
 from anycarrier.errors import AgentUnreachable
-from anycarrier.server.outward import Outward
+from anycarrier_server.outward import Outward
 
 
 class Rebinding:

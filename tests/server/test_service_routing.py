@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from anycarrier.server.store import parse_id
 from anycarrier.testing.serving import serve
+from anycarrier_server.store import parse_id
 
 CARRIERS = ("twilio", "telnyx")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from running import NUMBERS, SOMEBODY, agent_server, running
 
-from anycarrier.server import sandbox_api
 from anycarrier.testing.far_end import FarEnd
+from anycarrier_server import sandbox_api
 
 CARRIERS = ("twilio", "telnyx")
 

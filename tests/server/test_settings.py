@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from anycarrier.errors import ConfigurationError
-from anycarrier.server.setting_mistakes import in_words
-from anycarrier.server.settings import Settings, page
+from anycarrier_server.setting_mistakes import in_words
+from anycarrier_server.settings import Settings, page
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -88,7 +88,7 @@ def test_a_wrong_value_does_not_print_the_key() -> None:
 
 
 def test_the_settings_page_is_fresh() -> None:
-    assert (DOCS / "settings.md").read_text() == page(), "run: python -m anycarrier.server.settings > docs/settings.md"
+    assert (DOCS / "settings.md").read_text() == page(), "run: python -m anycarrier_server.settings > docs/settings.md"
 
 
 def test_every_setting_is_described() -> None:

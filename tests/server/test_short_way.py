@@ -12,16 +12,16 @@ from sqlalchemy import bindparam, inspect, select, update
 from sqlalchemy.orm import class_mapper
 from tenants import Tenant
 
-from anycarrier.server.store import NewCall, Store
-from anycarrier.server.store.columns import Table, utc_now
-from anycarrier.server.store.database import Database
-from anycarrier.server.store.log import LOG
-from anycarrier.server.store.models import Agent, CallEventRow, CallRow, LineRow, Workspace
-from anycarrier.server.store.new_calls import CREATED
-from anycarrier.server.store.snapshots import READ_VERSION, changing_version
-from anycarrier.server.store.sqlite_lane import SqliteLane
-from anycarrier.server.store.statements import Rows, Statement, as_stored, table_of
-from anycarrier.server.store.transactions import Transaction, values_fault
+from anycarrier_server.store import NewCall, Store
+from anycarrier_server.store.columns import Table, utc_now
+from anycarrier_server.store.database import Database
+from anycarrier_server.store.log import LOG
+from anycarrier_server.store.models import Agent, CallEventRow, CallRow, LineRow, Workspace
+from anycarrier_server.store.new_calls import CREATED
+from anycarrier_server.store.snapshots import READ_VERSION, changing_version
+from anycarrier_server.store.sqlite_lane import SqliteLane
+from anycarrier_server.store.statements import Rows, Statement, as_stored, table_of
+from anycarrier_server.store.transactions import Transaction, values_fault
 
 WORKSPACE = table_of(Workspace)
 RENAME = Statement(update(WORKSPACE).where(WORKSPACE.c.id == bindparam("id")).values(name=bindparam("to")))

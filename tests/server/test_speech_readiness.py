@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from fake_speech import FakeEngine
 from pydantic import SecretStr
 from running import NUMBERS, SOMEBODY, Running, agent_server, running
 from sqlalchemy import select, update
@@ -18,11 +17,12 @@ from tenants import Tenant
 from anycarrier import hookimpl, plugins
 from anycarrier.agent.engines import Engines
 from anycarrier.errors import SpeechFailed
-from anycarrier.server.settings import Settings
-from anycarrier.server.store import Store
-from anycarrier.server.store.models import EngineRow
-from anycarrier.server.workspace_engines import WorkspaceEngines
 from anycarrier.speech import EngineSettings, Hearing, Recognizer, SpeakingStyle, SpeechEngine, Synthesizer
+from anycarrier_server.settings import Settings
+from anycarrier_server.store import Store
+from anycarrier_server.store.models import EngineRow
+from anycarrier_server.workspace_engines import WorkspaceEngines
+from fake_speech import FakeEngine
 
 KEY = "cloud-key-0123456789"
 

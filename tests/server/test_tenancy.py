@@ -17,13 +17,13 @@ from anycarrier.credentials import Credential, CredentialSource
 from anycarrier.errors import NumberAlreadyAssigned, NumberNotAssigned, UnknownCredential, UnknownProvider
 from anycarrier.numbers import SyncResult
 from anycarrier.registry import Line, NumberRegistry
-from anycarrier.server.auth import authenticate, key_in
-from anycarrier.server.refusals import InUse, Taken
-from anycarrier.server.settings import Settings
-from anycarrier.server.store import Store, credentials, parse_id, public_id
-from anycarrier.server.store.agents import SpeechUse, handle_from
-from anycarrier.server.store.credentials import CredentialIncomplete, DetailRefused, masked
-from anycarrier.server.store.models import CredentialRow, LineRow
+from anycarrier_server.auth import authenticate, key_in
+from anycarrier_server.refusals import InUse, Taken
+from anycarrier_server.settings import Settings
+from anycarrier_server.store import Store, credentials, parse_id, public_id
+from anycarrier_server.store.agents import SpeechUse, handle_from
+from anycarrier_server.store.credentials import CredentialIncomplete, DetailRefused, masked
+from anycarrier_server.store.models import CredentialRow, LineRow
 
 # --- ids ------------------------------------------------------------------------------------------------------------
 

@@ -13,16 +13,16 @@ import pytest
 from sqlalchemy import insert, select
 
 from anycarrier.exchange import Exchange
-from anycarrier.server import request_turns
-from anycarrier.server.media_outage import OutageAwareExchange
-from anycarrier.server.request_turns import RequestTurns
-from anycarrier.server.store import migrate
-from anycarrier.server.store.columns import utc_now
-from anycarrier.server.store.database import Database
-from anycarrier.server.store.models import Once
-from anycarrier.server.store.statements import Statement, table_of
-from anycarrier.server.store.transactions import Transaction
-from anycarrier.server.store.turns import WORKSPACE, FairQueue, Turns
+from anycarrier_server import request_turns
+from anycarrier_server.media_outage import OutageAwareExchange
+from anycarrier_server.request_turns import RequestTurns
+from anycarrier_server.store import migrate
+from anycarrier_server.store.columns import utc_now
+from anycarrier_server.store.database import Database
+from anycarrier_server.store.models import Once
+from anycarrier_server.store.statements import Statement, table_of
+from anycarrier_server.store.transactions import Transaction
+from anycarrier_server.store.turns import WORKSPACE, FairQueue, Turns
 
 ONCE = table_of(Once)
 WRITE = Statement(insert(ONCE), columns=["key", "expires_at"])

@@ -16,15 +16,15 @@ from uuid import uuid4
 import asyncpg
 import httpx
 import pytest
-from anycarrier_telnyx.sandbox import TelnyxSandbox
-from anycarrier_twilio.sandbox import TwilioSandbox
 from running import ADMIN, NUMBERS, SOMEBODY, Running, agent_server
 
-from anycarrier.server.settings import Settings
-from anycarrier.server.store import Store, parse_id
-from anycarrier.server.store.database import Database
-from anycarrier.server.store.models import CallRow
 from anycarrier.testing.serving import listening, serve, url_of
+from anycarrier_server.settings import Settings
+from anycarrier_server.store import Store, parse_id
+from anycarrier_server.store.database import Database
+from anycarrier_server.store.models import CallRow
+from anycarrier_telnyx.sandbox import TelnyxSandbox
+from anycarrier_twilio.sandbox import TwilioSandbox
 
 SANDBOXES = {"twilio": TwilioSandbox, "telnyx": TelnyxSandbox}
 

@@ -14,9 +14,9 @@ from uuid import UUID
 import pytest
 from tenants import Tenant, make_tenant
 
-from anycarrier.server.store import CallFilter, NewCall, Store
-from anycarrier.server.store.models import ApiKey, ContactRule, EngineRow, Recording, Subscription
-from anycarrier.server.store.transcripts import Transcripts
+from anycarrier_server.store import CallFilter, NewCall, Store
+from anycarrier_server.store.models import ApiKey, ContactRule, EngineRow, Recording, Subscription
+from anycarrier_server.store.transcripts import Transcripts
 
 
 @dataclass
@@ -181,7 +181,7 @@ def test_every_question_with_a_workspace_is_asked_here() -> None:
     parts = {
         name: kind
         for name, kind in vars_of_store().items()
-        if isinstance(kind, type) and kind.__module__.startswith("anycarrier.server.store")
+        if isinstance(kind, type) and kind.__module__.startswith("anycarrier_server.store")
     }
     assert parts["transcripts"] is Transcripts
     taking = {
@@ -196,7 +196,7 @@ def test_every_question_with_a_workspace_is_asked_here() -> None:
 
 def vars_of_store() -> dict[str, type]:
     """The parts of a store by their names: what ``Store.__init__`` assigns."""
-    from anycarrier.server import store as package
+    from anycarrier_server import store as package
 
     source = inspect.getsource(Store.__init__)
     names = [line.strip().removeprefix("self.").partition(" = ") for line in source.splitlines() if " = " in line]

@@ -14,11 +14,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from tenants import Tenant
 
-from anycarrier.server.refusals import StoreOverloaded
-from anycarrier.server.store import Store, transcripts
-from anycarrier.server.store.columns import utc_now
-from anycarrier.server.store.database import Database
-from anycarrier.server.store.writer import Row, RowsRefused, StoreBehind, Writer
+from anycarrier_server.refusals import StoreOverloaded
+from anycarrier_server.store import Store, transcripts
+from anycarrier_server.store.columns import utc_now
+from anycarrier_server.store.database import Database
+from anycarrier_server.store.writer import Row, RowsRefused, StoreBehind, Writer
 
 
 async def opened(store: Store, tenant: Tenant) -> UUID:
@@ -161,7 +161,7 @@ class Failing(Writer):
 async def test_rows_survive_a_database_that_is_away_and_are_written_once(
     store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("anycarrier.server.store.writer.PAUSES", (0.01,))
+    monkeypatch.setattr("anycarrier_server.store.writer.PAUSES", (0.01,))
     call_id = await opened(store, tenant)
     writer = Failing(store.db)
     writer.times = 3
@@ -177,7 +177,7 @@ async def test_rows_survive_a_database_that_is_away_and_are_written_once(
 async def test_a_flush_that_takes_too_long_says_why_and_loses_nothing(
     store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("anycarrier.server.store.writer.PAUSES", (0.01,))
+    monkeypatch.setattr("anycarrier_server.store.writer.PAUSES", (0.01,))
     call_id = await opened(store, tenant)
     writer = Failing(store.db)
     writer.times = 10**9

@@ -8,15 +8,15 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from agent_server import AgentServer, Conversation, agent_server
-from fake_speech import FakeEngine, notes, told
-from whole.conftest import OURS, House
 
+from agent_server import AgentServer, Conversation, agent_server
 from anycarrier import Call, EndReason
 from anycarrier.agent.agents import Agents
 from anycarrier.agent.engines import Engines
 from anycarrier.agent.finished import FinishedCall
 from anycarrier.wav import read_wav
+from fake_speech import FakeEngine, notes, told
+from whole.conftest import OURS, House
 
 TONE = bytes(range(40, 80)) * 200  # one second, every byte of it to be recognised
 

@@ -12,16 +12,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from agent_server import Conversation, agent_server
-from fake_speech import notes, told
-from whole.conftest import House
 
+from agent_server import Conversation, agent_server
 from anycarrier import EndReason
 from anycarrier.agent.agents import Agents
 from anycarrier.agent.finished import FinishedCall
 from anycarrier.agent.scripted import GRAMMAR, OFFER
 from anycarrier.demo.echo import clip
 from anycarrier.wav import read_wav
+from fake_speech import notes, told
+from whole.conftest import House
 
 pytest.importorskip("anycarrier_speech_local")
 

@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
-from whole.conftest import House
 
 from anycarrier import Capability, DigitPressed, EndReason, MarkReached, MediaSession
 from anycarrier.tones import dtmf_tones
+from whole.conftest import House
 
 
 async def test_keys_of_the_caller_arrive_once_each(house: House) -> None:

@@ -2,10 +2,9 @@
 
 import asyncio
 
-from whole.conftest import House, listen
-
 from anycarrier import CallStatus, EndReason, MediaSession
 from anycarrier.testing.outcomes import OUTCOMES, Outcome
+from whole.conftest import House, listen
 
 NUMBER = {outcome: number for number, outcome in OUTCOMES.items()}
 

@@ -1,10 +1,10 @@
 """Somebody rings one of our numbers."""
 
 import pytest
-from whole.conftest import CALLER, OURS, SPARE, House, listen, until
 
 from anycarrier import CallStatus, Direction, EndReason, MediaSession, Reject
 from anycarrier.events import IncomingCall
+from whole.conftest import CALLER, OURS, SPARE, House, listen, until
 
 VOICE = bytes(range(0x20, 0x60)) * 100
 """0.8 s of mu-law that is nothing but recognisable."""

@@ -4,7 +4,6 @@ import contextlib
 
 import httpx
 import pytest
-from whole.conftest import OURS, House
 
 from anycarrier import Capability, Credential, NumberQuery, OwnedNumber, PendingOrder
 from anycarrier.errors import (
@@ -20,6 +19,7 @@ from anycarrier.errors import (
 )
 from anycarrier.plugins import open_provider
 from anycarrier.testing.outcomes import GONE_NUMBER, PENDING_NUMBER
+from whole.conftest import OURS, House
 
 
 def needs(house: House, capability: Capability) -> None:

@@ -1,7 +1,6 @@
 """We ring somebody."""
 
 import pytest
-from whole.conftest import CALLEE, OURS, House, listen, until
 
 from anycarrier import CallStatus, Direction, EndReason, MachineDetected, MachineDetection, MediaSession
 from anycarrier.errors import (
@@ -13,6 +12,7 @@ from anycarrier.errors import (
     RateLimited,
 )
 from anycarrier.testing.outcomes import OUTCOMES, Outcome
+from whole.conftest import CALLEE, OURS, House, listen, until
 
 NUMBER = {outcome: number for number, outcome in OUTCOMES.items()}
 VOICE = bytes(range(0x20, 0x60)) * 50

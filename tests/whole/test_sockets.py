@@ -5,9 +5,9 @@ import json
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
-from whole.conftest import House, until
 
 from anycarrier import AudioReceived, CallStatus, EndReason, MediaSession, UnknownEvent
+from whole.conftest import House, until
 
 
 async def refusal(url: str) -> int:

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from whole.conftest import CARRIERS, House, listen, open_house, until
 
 from anycarrier import Call, EndReason, MediaSession, plugins
 from anycarrier.calls import TransferStatus
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.outcomes import OUTCOMES, Outcome
+from whole.conftest import CARRIERS, House, listen, open_house, until
 
 DESK = "+13105550130"
 NUMBER = {outcome: number for number, outcome in OUTCOMES.items()}

@@ -3,10 +3,9 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from whole.conftest import CARRIERS, House, open_house, until
-
 from anycarrier import AudioReceived, CallStatus, MediaSession
 from anycarrier.testing.outcomes import OUTCOMES, Outcome
+from whole.conftest import CARRIERS, House, open_house, until
 
 NUMBER = {outcome: number for number, outcome in OUTCOMES.items()}
 

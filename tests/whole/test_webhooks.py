@@ -1,10 +1,10 @@
 """Webhooks that are forged, replayed, doubled or out of order."""
 
 import httpx
-from whole.conftest import House
 
 from anycarrier import CallStatus, EndReason
 from anycarrier.events import IncomingCall
+from whole.conftest import House
 
 
 async def test_a_forged_webhook_is_refused_and_starts_nothing(house: House) -> None:

@@ -1,7 +1,7 @@
 """``anycarrier ...``: finds the command's own module and hands over.
 
-A command is a function ``main(argv) -> int`` with a parser of its own, imported only when it is named. The words
-are here, the work is not.
+A command is a function ``main(argv) -> int`` with a parser of its own, imported only when it is named. Other
+distributions add commands by the entry-point group ``anycarrier.commands``: each entry is a ``dict[str, Command]``.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import entry_points, version
 from typing import NamedTuple
 
+from anycarrier.cli.parser import near
 from anycarrier.errors import AnycarrierError
 
 
@@ -25,33 +26,32 @@ class Command(NamedTuple):
 
 COMMANDS: dict[str, Command] = {
     "demo": Command("anycarrier.demo:main", "real calls through every installed carrier's sandbox, and what was heard"),
-    "serve": Command("anycarrier.cli.serve:main", "the whole service: both APIs, media, recordings, sandboxes"),
-    "credentials": Command("anycarrier.cli.credentials:main", "the carrier accounts the service may use"),
-    "numbers": Command("anycarrier.cli.numbers:main", "phone numbers: find, buy, register, route, release"),
-    "agents": Command("anycarrier.cli.agents:main", "who answers, and how they behave"),
-    "engines": Command("anycarrier.cli.engines:main", "speech engines: list them, give them keys"),
-    "calls": Command("anycarrier.cli.calls:main", "list, follow, make and end calls"),
-    "recordings": Command("anycarrier.cli.recordings:main", "list, save and play recordings"),
-    "webhooks": Command("anycarrier.cli.webhooks:main", "who is told of calls, what they were sent, sending it again"),
-    "usage": Command("anycarrier.cli.usage:main", "how much was called, and what is left of the limits"),
-    "sandbox": Command("anycarrier.cli.sandbox:main", "be the caller at a server that plays the carriers"),
-    "keys": Command("anycarrier.cli.keys:main", "API keys: create, list, revoke"),
-    "rules": Command("anycarrier.cli.rules:main", "whom an agent may call and be called by"),
-    "route": Command("anycarrier.cli.route:main", "what would happen to an incoming call, and why"),
-    "doctor": Command("anycarrier.cli.doctor:main", "check the setup, from API key to carriers, and repair drift"),
-    "db": Command("anycarrier.cli.db:main", "the database's schema"),
-    "rotate-key": Command("anycarrier.cli.rotate_key:main", "a new master key for everything sealed"),
-    "completion": Command("anycarrier.cli.completion:main", "completion for bash, zsh and fish"),
-    "providers": Command("anycarrier.cli.providers:main", "the carriers installed here, and what each can do"),
-    "matrix": Command("anycarrier.cli.matrix:main", "the capability table as Markdown"),
-    "new-provider": Command("anycarrier.cli.new_provider:main", "begin a carrier plugin of your own"),
+    "providers": Command("anycarrier.cli.plugin_commands:providers", "the installed carriers, and what each can do"),
+    "matrix": Command("anycarrier.cli.plugin_commands:matrix", "the capability table as Markdown"),
+    "new-provider": Command("anycarrier.cli.plugin_commands:new_provider", "begin a carrier plugin of your own"),
 }
+
+SERVICE = (
+    "serve credentials numbers agents engines calls recordings webhooks usage sandbox keys rules route doctor db"
+    " rotate-key completion"
+).split()
+"""Commands of anycarrier-server, so that whoever types one without it is told what to install."""
+
+
+def commands() -> dict[str, Command]:
+    """Every command installed here, this distribution's last."""
+    found: dict[str, Command] = {}
+    for entry in entry_points(group="anycarrier.commands"):
+        found.update(entry.load())
+    demo, *rest = COMMANDS.items()
+    return dict([demo, *found.items(), *rest])
 
 
 def help_text() -> str:
     """The help text: every word and its purpose."""
-    width = max(map(len, COMMANDS))
-    words = "\n".join(f"  {word:<{width}}  {command.purpose}" for word, command in COMMANDS.items())
+    known = commands()
+    width = max(map(len, known))
+    words = "\n".join(f"  {word:<{width}}  {command.purpose}" for word, command in known.items())
     more = "anycarrier COMMAND --help tells more; anycarrier --version prints the version."
     return f"usage: anycarrier COMMAND [...]\n\n{words}\n\n{more}"
 
@@ -79,12 +79,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if word in ("-V", "--version", "version"):
         print(f"anycarrier {version('anycarrier')}")
         return 0
-    if word not in COMMANDS:
-        from anycarrier.cli.naming import near
-
-        print(f"unknown command {word!r}{near(word, COMMANDS)}\n\n{help_text()}", file=sys.stderr)
+    known = commands()
+    if word not in known:
+        if word in SERVICE:
+            print(f"anycarrier {word}: a command of the service: pip install anycarrier-server", file=sys.stderr)
+        else:
+            print(f"unknown command {word!r}{near(word, known)}\n\n{help_text()}", file=sys.stderr)
         return 2
-    module, _, function = COMMANDS[word].target.partition(":")
+    module, _, function = known[word].target.partition(":")
     run: Callable[[list[str]], int] = getattr(import_module(module), function)
     try:
         code = run(rest[:-1])

@@ -27,7 +27,7 @@ from anycarrier.fast.leg import Leg
 
 READ_BUFFER = 4096
 """Bytes to begin with, per socket; it doubles when more comes at once, and stays so. A fifth of a second of sound: with
-half of it, the first full collection of garbage while people talk (:mod:`anycarrier.fast.collector`) doubled them all.
+half of it, the first full garbage collection while people talk doubled them all.
 """
 
 log = logging.getLogger("anycarrier")

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from anycarrier_speech_deepgram import DeepgramEngine, listening
 
 from anycarrier.audio import L16_16K, swap16
 from anycarrier.errors import SpeechFailed
 from anycarrier.speech import Heard, Hearing, Recognizer, get_speech_engine
+from anycarrier_speech_deepgram import DeepgramEngine, listening
 
 from .conftest import FakeDeepgram, results
 

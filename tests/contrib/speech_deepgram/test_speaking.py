@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from anycarrier_speech_deepgram import speaking
-from anycarrier_speech_deepgram.wire import LONGEST_TEXT, pieces
 
 from anycarrier.audio import L16_16K, PCMA_8K, AudioFormat
 from anycarrier.errors import SpeechFailed, UnknownVoice
 from anycarrier.speech import SpeakingStyle, Synthesizer
+from anycarrier_speech_deepgram import speaking
+from anycarrier_speech_deepgram.wire import LONGEST_TEXT, pieces
 
 from .conftest import FakeDeepgram
 

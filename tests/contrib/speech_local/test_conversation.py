@@ -6,8 +6,6 @@ import asyncio
 import statistics
 from typing import Any
 
-from anycarrier_speech_local import PocketsphinxEngine, PocketsphinxSettings, SileroEngine
-
 from anycarrier.audio import PCMU_8K, silence
 from anycarrier.speech import (
     BargeIn,
@@ -24,6 +22,7 @@ from anycarrier.speech import (
     VoiceActivityDetector,
 )
 from anycarrier.tones import dtmf_tones
+from anycarrier_speech_local import PocketsphinxEngine, PocketsphinxSettings, SileroEngine
 
 from .test_pocketsphinx import GRAMMAR
 from .test_silero import cough, sounding

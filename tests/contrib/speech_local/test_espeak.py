@@ -7,11 +7,11 @@ import struct
 import time
 
 import pytest
-from anycarrier_speech_local import EspeakEngine, EspeakSettings
 
 from anycarrier.audio import L16_16K, PCM16_16K, PCMU_8K, pcmu_to_pcm16
 from anycarrier.errors import SpeechFailed, UnknownVoice
 from anycarrier.speech import SpeakingStyle, Synthesizer, get_speech_engine
+from anycarrier_speech_local import EspeakEngine, EspeakSettings
 
 
 def loudness(mulaw: bytes) -> float:

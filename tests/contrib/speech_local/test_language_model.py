@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
+
 from anycarrier_speech_local.language_model import arpa, words
 from anycarrier_speech_local.pronunciation import UnknownWords, grammar_words, trimmed
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from anycarrier_speech_local import EspeakEngine, PocketsphinxEngine, PocketsphinxSettings, pool
 
 from anycarrier.audio import L16_16K, PCMU_8K, Transcoder, silence
 from anycarrier.errors import ConfigurationError, SpeechFailed
 from anycarrier.speech import Heard, Hearing, Recognizer, SpeakingStyle
+from anycarrier_speech_local import EspeakEngine, PocketsphinxEngine, PocketsphinxSettings, pool
 
 PHRASES = (
     "i would like to book an appointment",

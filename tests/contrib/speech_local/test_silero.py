@@ -13,11 +13,11 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from anycarrier_speech_local import SileroEngine, SileroSettings
 
 from anycarrier.audio import L16_16K, PCMU_8K, Transcoder, pcm16_to_pcmu, pcmu_to_pcm16, silence
 from anycarrier.speech import Voice, VoiceActivity, VoiceActivityDetector
 from anycarrier.tones import dtmf_tones
+from anycarrier_speech_local import SileroEngine, SileroSettings
 
 LEAD = silence(PCMU_8K, 0.5)
 END = LEAD + silence(PCMU_8K, 0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from anycarrier_speech_local.spoken_text import LONGEST, plain, sentences
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from anycarrier_telnyx import TelnyxCredential, TelnyxProvider
 from openapi import Spec
 

@@ -8,7 +8,6 @@ import json
 import httpx
 import msgspec
 import pytest
-from anycarrier_telnyx import TelnyxCredential, TelnyxProvider
 
 from anycarrier.audio import L16_16K, PCMA_8K, AudioFormat
 from anycarrier.calls import Call, CallStatus, DialRequest, Direction, EndReason, MachineDetection, StreamTarget
@@ -25,6 +24,7 @@ from anycarrier.errors import (
 )
 from anycarrier.events import IncomingCall
 from anycarrier.numbers import NumberQuery
+from anycarrier_telnyx import TelnyxCredential, TelnyxProvider
 
 CALL = "v3:call-of-the-tests"
 RECORD = {

@@ -7,11 +7,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from anycarrier_telnyx import TelnyxCredential, TelnyxProvider
 from nacl.signing import SigningKey
 
 from anycarrier.testing.conformance import ProviderConformance
 from anycarrier.webhooks import WebhookRequest
+from anycarrier_telnyx import TelnyxCredential, TelnyxProvider
 
 CASSETTES = Path(__file__).resolve().parents[3] / "cassettes"
 KEY = SigningKey(b"the conformance kit's own key...")

@@ -7,12 +7,8 @@ import json
 import math
 
 import pytest
-from anycarrier_telnyx import TelnyxCredential, TelnyxProvider
-from anycarrier_telnyx.client_state import ClientState
-from anycarrier_telnyx.frames import SILENCE, TelnyxSerializer
 from hypothesis import given
 from hypothesis import strategies as st
-from shared_documents import shared_path
 
 from anycarrier.audio import L16_16K, PCMA_8K, PCMU_8K, AudioFormat
 from anycarrier.errors import MalformedMessage, StreamNotOpen
@@ -25,6 +21,10 @@ from anycarrier.events import (
     StreamStopped,
     UnknownEvent,
 )
+from anycarrier_telnyx import TelnyxCredential, TelnyxProvider
+from anycarrier_telnyx.client_state import ClientState
+from anycarrier_telnyx.frames import SILENCE, TelnyxSerializer
+from shared_documents import shared_path
 
 CALL = "v3:call-of-the-tests"
 MEDIA_EVENTS = (

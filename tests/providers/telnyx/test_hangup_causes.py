@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from anycarrier_telnyx.hangup_causes import end_reason, sip_code
 
 from anycarrier.calls import Direction, EndReason
+from anycarrier_telnyx.hangup_causes import end_reason, sip_code
 
 R = EndReason
 IN, OUT = Direction.INBOUND, Direction.OUTBOUND

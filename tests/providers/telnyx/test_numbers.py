@@ -7,9 +7,6 @@ from decimal import Decimal
 
 import httpx
 import pytest
-from anycarrier_telnyx.inventory import Inventory
-from anycarrier_telnyx.numbers import offered, owned, pattern
-from shared_documents import shared_path
 
 from anycarrier.errors import (
     AuthenticationFailed,
@@ -20,6 +17,9 @@ from anycarrier.errors import (
     UnsupportedOperation,
 )
 from anycarrier.numbers import NumberFeature, NumberQuery, NumberType, OwnedNumber, PendingOrder
+from anycarrier_telnyx.inventory import Inventory
+from anycarrier_telnyx.numbers import offered, owned, pattern
+from shared_documents import shared_path
 
 NUMBER = "+14155550100"
 ORDER = "0ccc7b54-4df3-4bca-a65a-3da1ecc777f0"

@@ -8,11 +8,11 @@ import sys
 
 import httpx
 import pytest
-from anycarrier_telnyx import TelnyxCredential, TelnyxProvider
 from pydantic import ValidationError
 
 from anycarrier.plugins import get_provider
 from anycarrier.provider import Capability
+from anycarrier_telnyx import TelnyxCredential, TelnyxProvider
 
 PUBLIC = base64.b64encode(bytes(32)).decode()
 

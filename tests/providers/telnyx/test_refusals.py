@@ -6,8 +6,6 @@ import json
 import traceback
 
 import pytest
-from anycarrier_telnyx.refusals import read_errors
-from shared_documents import shared_path
 
 from anycarrier.errors import (
     AuthenticationFailed,
@@ -21,6 +19,8 @@ from anycarrier.errors import (
     RateLimited,
     RequestRejected,
 )
+from anycarrier_telnyx.refusals import read_errors
+from shared_documents import shared_path
 
 DIGITS = "POST /calls/v3:x/actions/send_dtmf"
 

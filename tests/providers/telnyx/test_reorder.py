@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from anycarrier_telnyx.reorder import WINDOW, Reorder
 from hypothesis import given
 from hypothesis import strategies as st
+
+from anycarrier_telnyx.reorder import WINDOW, Reorder
 
 
 def run(chunks: list[int]) -> list[int]:

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import telnyx
+
 from anycarrier_telnyx.sandbox import API_KEY
 from openapi import Spec
 from telnyx_platform import OURS, STATE, THEIRS, Line, codes, open_line

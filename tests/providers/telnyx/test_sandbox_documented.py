@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+
 from anycarrier_telnyx.sandbox import operations
 from anycarrier_telnyx.sandbox_unplayed import COMMANDS
 from shared_documents import shared_path

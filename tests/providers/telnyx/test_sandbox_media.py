@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from shared_documents import shared_path
-from telnyx_platform import OURS, STATE, THEIRS, Line, codes, open_line
 
 from anycarrier.audio import L16_16K, PCMU_8K, Transcoder, pcma_to_pcmu, pcmu_to_pcm16, pcmu_to_pcma
 from anycarrier.testing.far_end import FarEnd
+from shared_documents import shared_path
+from telnyx_platform import OURS, STATE, THEIRS, Line, codes, open_line
 
 SPOKEN = bytes(range(0x10, 0x70)) * 20
 """240 ms of mu-law that is no silence."""

@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 import pytest
 import telnyx
+
+from anycarrier.testing.outcomes import GONE_NUMBER, PENDING_NUMBER
 from anycarrier_telnyx.sandbox import TelnyxSandbox
 from openapi import Spec
 from telnyx_platform import OURS, Line, codes, open_line
-
-from anycarrier.testing.outcomes import GONE_NUMBER, PENDING_NUMBER
 
 
 @pytest.fixture

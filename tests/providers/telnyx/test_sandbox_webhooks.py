@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from nacl.signing import SigningKey
+
 from anycarrier_telnyx.sandbox_account import public_key
 from anycarrier_telnyx.sandbox_webhooks import signature_headers
-from nacl.signing import SigningKey
 from shared_documents import shared_path
 from telnyx_platform import OURS, STATE, THEIRS, Line, Posted, open_line
 

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
-from anycarrier_telnyx.sandbox import TelnyxSandbox
 
 from anycarrier.asgi import create_app
 from anycarrier.calls import CallStatus, EndReason
@@ -15,6 +14,7 @@ from anycarrier.exchange import Exchange
 from anycarrier.registry import MemoryNumberRegistry
 from anycarrier.session import MediaSession
 from anycarrier.testing.serving import listening, serve, serve_sandbox, url_of
+from anycarrier_telnyx.sandbox import TelnyxSandbox
 
 OURS = "+14155550123"
 THEIRS = "+12125550111"

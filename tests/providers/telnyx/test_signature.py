@@ -7,13 +7,13 @@ import builtins
 import json
 
 import pytest
-from anycarrier_telnyx import TelnyxCredential, TelnyxProvider
-from anycarrier_telnyx.signature import verify_signature
 from nacl.signing import SigningKey
-from shared_documents import shared_path
 
 from anycarrier.errors import SignatureInvalid
 from anycarrier.webhooks import WebhookRequest
+from anycarrier_telnyx import TelnyxCredential, TelnyxProvider
+from anycarrier_telnyx.signature import verify_signature
+from shared_documents import shared_path
 
 KEY = SigningKey(bytes(range(32)))
 PUBLIC = base64.b64encode(KEY.verify_key.encode()).decode()

@@ -8,12 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from anycarrier_telnyx.client_state import ClientState, read_client_state
-from anycarrier_telnyx.wire import EVENTS, parse_event
 from hypothesis import given
 from hypothesis import strategies as st
-from openapi import Spec
-from shared_documents import shared_path
 
 from anycarrier.audio import L16_16K, PCMU_8K
 from anycarrier.calls import CallStatus, Direction, EndReason
@@ -31,6 +27,10 @@ from anycarrier.events import (
     UnknownEvent,
 )
 from anycarrier.webhooks import WebhookRequest
+from anycarrier_telnyx.client_state import ClientState, read_client_state
+from anycarrier_telnyx.wire import EVENTS, parse_event
+from openapi import Spec
+from shared_documents import shared_path
 
 CALL = "v3:call-of-the-tests"
 OURS = ClientState(reference="0123abcd", direction=Direction.OUTBOUND).encode()

@@ -10,10 +10,10 @@ from urllib.parse import parse_qsl
 
 import httpx
 import pytest
-from anycarrier_twilio import TwilioCredential, TwilioProvider
-from openapi import Spec
 
 from anycarrier.webhooks import WebhookRequest
+from anycarrier_twilio import TwilioCredential, TwilioProvider
+from openapi import Spec
 
 ACCOUNT = "AC" + "0" * 32
 TOKEN = "12345"

@@ -9,8 +9,6 @@ from xml.etree import ElementTree
 
 import httpx
 import pytest
-from anycarrier_twilio import TwilioCredential, TwilioProvider
-from openapi import Spec
 
 from anycarrier.audio import L16_16K
 from anycarrier.calls import CallStatus, DialRequest, Direction, EndReason, MachineDetection, StreamTarget
@@ -24,6 +22,8 @@ from anycarrier.errors import (
     UnsupportedOperation,
 )
 from anycarrier.provider import Capability
+from anycarrier_twilio import TwilioCredential, TwilioProvider
+from openapi import Spec
 
 STREAM = StreamTarget(url="wss://voice.example.com/media/ticket", custom={"desk": 'a "b" & <c>'})
 CALLS_PATH = "/2010-04-01/Accounts/AC00000000000000000000000000000000/Calls.json"

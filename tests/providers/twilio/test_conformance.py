@@ -8,10 +8,9 @@ import hmac
 from dataclasses import replace
 from pathlib import Path
 
-from anycarrier_twilio import TwilioCredential, TwilioProvider
-
 from anycarrier.testing.conformance import ProviderConformance
 from anycarrier.webhooks import WebhookRequest
+from anycarrier_twilio import TwilioCredential, TwilioProvider
 
 CASSETTES = Path(__file__).resolve().parents[3] / "cassettes"
 

@@ -7,11 +7,11 @@ import sys
 
 import httpx
 import pytest
-from anycarrier_twilio import TwilioCredential, TwilioProvider
-from anycarrier_twilio.plugin import anycarrier_providers
 from pydantic import ValidationError
 
 from anycarrier.errors import AnycarrierError, ConfigurationError
+from anycarrier_twilio import TwilioCredential, TwilioProvider
+from anycarrier_twilio.plugin import anycarrier_providers
 
 SID = "AC" + "0" * 32
 KEY = "SK" + "1" * 32

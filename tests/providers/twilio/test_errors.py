@@ -6,7 +6,6 @@ import json
 import traceback
 
 import pytest
-from shared_documents import shared_path
 
 from anycarrier.errors import (
     AuthenticationFailed,
@@ -21,6 +20,7 @@ from anycarrier.errors import (
     RequestRejected,
     UnreadableResponse,
 )
+from shared_documents import shared_path
 
 TABLE = [
     (401, 20003, AuthenticationFailed),

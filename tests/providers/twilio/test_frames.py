@@ -6,10 +6,8 @@ import base64
 import json
 
 import pytest
-from anycarrier_twilio.frames import MAX_FRAME, TwilioSerializer
 from hypothesis import given
 from hypothesis import strategies as st
-from shared_documents import shared_path
 
 from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.errors import MalformedMessage, StreamNotOpen
@@ -21,6 +19,8 @@ from anycarrier.events import (
     StreamStopped,
     UnknownEvent,
 )
+from anycarrier_twilio.frames import MAX_FRAME, TwilioSerializer
+from shared_documents import shared_path
 
 START = {
     "event": "start",

@@ -5,8 +5,6 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 import pytest
-from anycarrier_twilio import twiml
-from anycarrier_twilio.wire import parse
 
 from anycarrier.calls import EndReason, StreamTarget
 from anycarrier.errors import (
@@ -20,6 +18,8 @@ from anycarrier.errors import (
     UnsupportedOperation,
 )
 from anycarrier.events import IncomingCall
+from anycarrier_twilio import twiml
+from anycarrier_twilio.wire import parse
 
 RING = {"CallSid": "CA1", "CallStatus": "ringing", "Direction": "inbound", "From": "+14155550123", "To": "+14155550100"}
 STREAM = StreamTarget(url="wss://voice.example.com/media/t", custom={"a": "<&'\">\n", "empty": ""})

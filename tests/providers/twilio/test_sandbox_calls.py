@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from anycarrier_twilio.sandbox import TwilioSandbox
-from sandbox_platform import Platform, Webhook, platform
 from twilio.base.exceptions import TwilioRestException
 from twilio.http.http_client import TwilioHttpClient
 from twilio.request_validator import RequestValidator
 from twilio.rest import Client
 
 from anycarrier.testing.serving import serve_sandbox
+from anycarrier_twilio.sandbox import TwilioSandbox
+from sandbox_platform import Platform, Webhook, platform
 
 OURS = "+14155550100"
 THEIRS = "+12125550123"

@@ -7,12 +7,12 @@ from typing import Any
 
 import httpx
 import pytest
-from anycarrier_twilio.sandbox import TwilioSandbox
-from sandbox_platform import platform
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from anycarrier.testing.serving import listening, serve, serve_sandbox, url_of
+from anycarrier_twilio.sandbox import TwilioSandbox
+from sandbox_platform import platform
 
 OURS = "+14155550100"
 THEIRS = "+12125550123"

@@ -10,10 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
-from anycarrier_twilio.sandbox import OPERATIONS, TwilioSandbox
-from openapi import Spec
 
 from anycarrier.testing.serving import serve_sandbox
+from anycarrier_twilio.sandbox import OPERATIONS, TwilioSandbox
+from openapi import Spec
 
 OURS = "+14155550100"
 THEIRS = "+12125550123"

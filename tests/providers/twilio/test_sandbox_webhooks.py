@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from twilio.request_validator import RequestValidator
+
+from anycarrier.testing.serving import serve_sandbox
 from anycarrier_twilio.sandbox import TwilioSandbox
 from anycarrier_twilio.sandbox_signature import signature
 from sandbox_platform import Platform, Webhook, platform
 from shared_documents import shared_path
-from twilio.request_validator import RequestValidator
-
-from anycarrier.testing.serving import serve_sandbox
 
 OURS = "+14155550100"
 THEIRS = "+12125550123"

@@ -10,15 +10,15 @@ from typing import Any
 
 import httpx
 import pytest
-from anycarrier_twilio import TwilioCredential, TwilioProvider
-from anycarrier_twilio.signature import check, signature
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
-from shared_documents import shared_path
 
 from anycarrier.errors import SignatureInvalid
 from anycarrier.webhooks import WebhookRequest
+from anycarrier_twilio import TwilioCredential, TwilioProvider
+from anycarrier_twilio.signature import check, signature
+from shared_documents import shared_path
 
 TOKEN = "12345"
 URL = "https://voice.example.com/twilio/main?ref=abc"

@@ -7,11 +7,8 @@ from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 import pytest
-from anycarrier_twilio.outcomes import STATUSES, end_reason
-from anycarrier_twilio.wire import call_from_rest, parse
 from hypothesis import given
 from hypothesis import strategies as st
-from shared_documents import shared_path
 
 from anycarrier.calls import CallStatus, Direction, EndReason, advance
 from anycarrier.errors import MalformedMessage
@@ -27,6 +24,9 @@ from anycarrier.events import (
     UnknownEvent,
 )
 from anycarrier.webhooks import WebhookRequest
+from anycarrier_twilio.outcomes import STATUSES, end_reason
+from anycarrier_twilio.wire import call_from_rest, parse
+from shared_documents import shared_path
 
 CALL = "CA" + "1" * 32
 RING = {

@@ -23,12 +23,12 @@ from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_websocket
 from websockets.exceptions import ConnectionClosed
 
-from anycarrier.server.app import create_service
-from anycarrier.server.service import Service
-from anycarrier.server.settings import Settings
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.sandbox import Sandbox
 from anycarrier.testing.serving import listening, serve, url_of
+from anycarrier_server.app import create_service
+from anycarrier_server.service import Service
+from anycarrier_server.settings import Settings
 
 ADMIN = "ApiKey_00000000-0000-4000-8000-000000000001_an-admin-key-of-these-tests"
 CALLER = "+12125550123"

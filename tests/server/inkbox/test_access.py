@@ -11,7 +11,7 @@ import pytest
 from desk import ADMIN, CALLEE, Desk
 from inkbox import InkboxAPIError
 
-from anycarrier.server.inkbox import FACE
+from anycarrier_server.inkbox import FACE
 
 
 async def status_of(desk: Desk, work: Callable[..., Any], *args: Any, **kwargs: Any) -> int:

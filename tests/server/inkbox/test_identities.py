@@ -13,8 +13,8 @@ from inkbox import InkboxAPIError
 from inkbox.identities.exceptions import HandleUnavailableError
 from inkbox.identities.types import IdentityPhoneNumberCreateOptions
 
-from anycarrier.server.domain.numbers import register
-from anycarrier.server.domain.sync import webhook_url
+from anycarrier_server.domain.numbers import register
+from anycarrier_server.domain.sync import webhook_url
 
 BROUGHT = "+14155550188"
 

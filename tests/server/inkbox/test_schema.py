@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from desk import ADMIN, Desk, open_desk
 
-from anycarrier.server.inkbox import FACE
+from anycarrier_server.inkbox import FACE
 
 HERE = Path(__file__).parent
 

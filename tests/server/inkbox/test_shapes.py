@@ -8,11 +8,11 @@ from uuid import uuid4
 import pytest
 
 from anycarrier.calls import EndReason
-from anycarrier.server.domain.refusals import Invalid
-from anycarrier.server.inkbox import FACE, call_times, webhook_bodies
-from anycarrier.server.inkbox.call_shape import CallPlaced, CallShown, call_shown, how_it_stands
-from anycarrier.server.inkbox.number_shape import NumberShown
-from anycarrier.server.store.models import CallRow, Segment
+from anycarrier_server.domain.refusals import Invalid
+from anycarrier_server.inkbox import FACE, call_times, webhook_bodies
+from anycarrier_server.inkbox.call_shape import CallPlaced, CallShown, call_shown, how_it_stands
+from anycarrier_server.inkbox.number_shape import NumberShown
+from anycarrier_server.store.models import CallRow, Segment
 
 NOW = datetime(2026, 11, 20, 10, tzinfo=UTC)
 

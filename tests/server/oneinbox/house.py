@@ -25,12 +25,12 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request as Upgrade
 from websockets.http11 import Response as Upgraded
 
-from anycarrier.server.app import create_service
-from anycarrier.server.service import Service
-from anycarrier.server.settings import Settings
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.sandbox import Sandbox
 from anycarrier.testing.serving import listening, serve, url_of
+from anycarrier_server.app import create_service
+from anycarrier_server.service import Service
+from anycarrier_server.settings import Settings
 
 ADMIN = "oi_sk_an_admin_key_of_these_tests_only"
 OURS = "+14155550100"

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from house import ADMIN, OURS, House
 
-from anycarrier.server.oneinbox import FACE
+from anycarrier_server.oneinbox import FACE
 
 NOBODY = "00000000000000000000000000000000"
 STRANGE = ["nonsense", f"call_{NOBODY}", NOBODY, "%00", "..%2f..", "é", "x" * 3000, "{}", "call_" + "9" * 32]
@@ -189,6 +189,6 @@ async def test_no_cache_keeps_an_answer_and_no_browser_takes_it_for_something_el
 
 
 def _uuid(text: str) -> Any:
-    from anycarrier.server.store import parse_id
+    from anycarrier_server.store import parse_id
 
     return parse_id("agent", text)

@@ -14,7 +14,7 @@ import pytest
 from house import CALLEE, CALLER, OURS, House, open_house
 
 from anycarrier.provider import Provider
-from anycarrier.server.domain import recordings
+from anycarrier_server.domain import recordings
 
 
 @pytest.fixture(params=["twilio", "telnyx"])

@@ -11,6 +11,7 @@ import guide
 import httpx
 import pytest
 from house import ADMIN, API_KEYS, CALLER, House, open_house
+
 from shared_documents import shared_path
 
 

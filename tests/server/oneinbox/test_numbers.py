@@ -11,9 +11,9 @@ import pytest
 from house import API_KEYS, CALLER, OURS, House
 
 from anycarrier.numbers import NumberQuery, PendingOrder
-from anycarrier.server.domain import orders
-from anycarrier.server.store import parse_id
 from anycarrier.testing.outcomes import PENDING_NUMBER
+from anycarrier_server.domain import orders
+from anycarrier_server.store import parse_id
 
 SID = "AC00000000000000000000000000000007"
 

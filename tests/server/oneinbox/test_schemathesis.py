@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from house import ADMIN, House
 
-from anycarrier.server import openapi
-from anycarrier.server.oneinbox import FACE
+from anycarrier_server import openapi
+from anycarrier_server.oneinbox import FACE
 
 HERE = Path(__file__).parent
 EXAMPLES = 5

@@ -1,0 +1,191 @@
+"""What is still to do once a call is over: the recording made whole, its words analysed, subscribers told.
+
+Runs in the process that held the call, or, when that one died, in the one that reconciled it. Each announcement is
+made once, however many processes try.
+
+Recordings that a killed process left before any call knew of them are looked for at the start and once an hour.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import statistics
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from anycarrier.agent import analysis
+from anycarrier.agent.finished import Analysis, FinishedCall
+from anycarrier.agent.record import Segment
+from anycarrier.agent.settings import AgentSettings
+from anycarrier.calls import CallStatus, EndReason
+from anycarrier.errors import AnycarrierError
+from anycarrier.wav import repair_wav
+from anycarrier_server import unsettled
+from anycarrier_server.domain import call_warnings
+from anycarrier_server.domain.agents import settings_of
+from anycarrier_server.outage import Watch
+from anycarrier_server.store.models import CallRow, Recording
+from anycarrier_server.store.snapshots import as_call
+
+if TYPE_CHECKING:
+    from anycarrier_server.service import Service
+
+log = logging.getLogger("anycarrier")
+
+IDLE = 600.0
+"""Seconds without a write after which nobody records on a file any more: a live call writes each second."""
+
+KEPT = 24 * 3600.0
+"""Seconds that a recording without any call is kept."""
+
+SWEEP_EVERY = 3600.0
+OURS = re.compile(r"[0-9a-f]{32}\.wav")
+
+async def file_away(service: Service, call: CallRow, finished: FinishedCall) -> None:
+    """Keep what a conversation of ours found out, then :func:`settle`."""
+    notes: dict[str, Any] = {}
+    if finished.latency_ms:
+        service.meters.answered(finished.latency_ms)
+        notes["latency"] = {kind: _spread(values) for kind, values in finished.latency_ms.items() if values}
+    if finished.analysis is not None:
+        notes |= _analysed(call, finished.analysis)
+    if notes:
+        call = await service.store.calls.note(call.id, **notes) or call
+    await settle(service, call)
+
+
+async def settle(service: Service, call: CallRow) -> None:
+    """Finish an ended call's papers. Doing it again changes nothing."""
+    store = service.store
+    try:
+        await store.writer.flush(call_id=call.id)
+    except AnycarrierError as problem:
+        log.error("some words of call %s are not kept yet: %s", call.public_id, problem)
+    store.writer.forget(call.id)
+    for recording in await store.recordings.of_call(call.id):
+        if recording.status == "in_progress":
+            await _finish(service, call, recording)
+    if call.answered_at is not None:
+        await _tell(service, call, "transcript.final")
+        if call.analysis is None:
+            found = await analysis.analyse(await _from_store(service, call))
+            await store.calls.note(call.id, **_analysed(call, found))
+        await _tell(service, call, "call.analyzed")
+    await unsettled.done(store, call.reference)
+
+
+async def _finish(service: Service, call: CallRow, recording: Recording) -> None:
+    store, path = service.store, service.settings.recordings / recording.path
+    try:
+        seconds = await asyncio.to_thread(repair_wav, path)
+        size = path.stat().st_size
+    except (OSError, ValueError, AnycarrierError) as problem:
+        log.warning("the recording of call %s is not to be had: %s", call.public_id, problem)
+        await store.recordings.finish(recording.id, status="failed")
+        return
+    cut = bool(await store.calls.events(call.id, kind=call_warnings.RECORDING))
+    if cut and not seconds:
+        await store.recordings.finish(recording.id, status="failed")
+        return
+    await store.recordings.finish(recording.id, status="cut" if cut else "completed", duration=seconds, size=size)
+    await _tell(service, call, "call.recording.available")
+
+
+async def _from_store(service: Service, call: CallRow) -> FinishedCall:
+    """The call as an analyzer gets it, from what was written down: its own process is gone."""
+    agent = await service.store.agents.find(call.agent_id)
+    segments = await service.store.transcripts.of_call(call.id)
+    return FinishedCall(
+        call=as_call(call),
+        agent_id=agent.public_id if agent is not None else "",
+        settings=settings_of(agent) if agent is not None else AgentSettings(),
+        reason=EndReason(call.reason) if call.reason else EndReason.UNKNOWN,
+        seconds=call.duration_seconds,
+        segments=tuple(Segment(s.party, s.text, s.ts_ms) for s in segments),
+        notes=(),
+        latency_ms={},
+        variables=call.variables,
+    )
+
+
+def _analysed(call: CallRow, found: Analysis) -> dict[str, Any]:
+    notes: dict[str, Any] = {
+        "analysis": {"outcome": found.outcome, "summary": found.summary, "source": found.source},
+        "summary": found.summary,
+    }
+    if call.outcome is None:
+        notes["outcome"] = found.outcome  # one that somebody set stands
+    return notes
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    return {
+        "avg_ms": round(statistics.fmean(values), 1),
+        "p50_ms": round(statistics.median(values), 1),
+        "min_ms": round(min(values), 1),
+        "max_ms": round(max(values), 1),
+        "samples": len(values),
+    }
+
+
+async def _tell(service: Service, call: CallRow, kind: str) -> None:
+    if not call.is_blocked:
+        once = f"{call.reference}:{kind}"
+        if await service.store.outbox.publish(call.workspace_id, kind, call_id=call.id, once=once):
+            service.sender.wake()
+
+
+# --- recordings that no call knows ------------------------------------------------------------------------------------
+
+
+async def keep_swept(service: Service) -> None:
+    """:func:`sweep`, now and once an hour, until cancelled."""
+    watch = Watch("looking for recordings that no call knows")
+    while True:
+        try:
+            if await service.store.claims.take("sweep recordings", 60):
+                await sweep(service)
+            watch.went_well()
+        except Exception as problem:  # noqa: BLE001 the next look may go better
+            watch.failed(problem)
+        await asyncio.sleep(SWEEP_EVERY)
+
+
+async def sweep(service: Service, *, now: float | None = None) -> tuple[int, int]:
+    """Give recordings without a row to their call, once that is over, and delete those without a call; how many of
+    each. Files that are not named as we name ours are left alone."""
+    adopted = deleted = 0
+    folder, store = service.settings.recordings, service.store
+    at = time.time() if now is None else now
+    files = await asyncio.to_thread(_idle, folder, at - IDLE)
+    ids = list(files)
+    for some in (ids[first : first + 200] for first in range(0, len(ids), 200)):
+        recorded = await store.recordings.recorded(some)
+        for call_id in (id_ for id_ in some if id_ not in recorded):
+            call, name = await store.calls.find(call_id), f"{call_id.hex}.wav"
+            if call is not None and call.status == CallStatus.ENDED:
+                await store.recordings.begin(call.workspace_id, call.id, name, format="wav")
+                await settle(service, call)
+                adopted += 1
+            elif call is None and files[call_id] < at - KEPT:
+                (folder / name).unlink(missing_ok=True)
+                deleted += 1
+    if adopted or deleted:
+        log.warning("of the recordings that no call knew, %d are kept and %d deleted", adopted, deleted)
+    return adopted, deleted
+
+
+def _idle(folder: Path, before: float) -> dict[UUID, float]:
+    """The calls whose recordings nobody has written to since then, and when somebody last did."""
+    found: dict[UUID, float] = {}
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if OURS.fullmatch(entry.name) and (changed := entry.stat().st_mtime) < before:
+                found[UUID(entry.name.removesuffix(".wav"))] = changed
+    return found

@@ -1,0 +1,155 @@
+"""``anycarrier rotate-key``: a new master key, and everything sealed put under it.
+
+A running server knows the keys it started with, so with servers up it takes three steps: ``--add`` (the new key goes
+first into the key file; restart them), ``--finish`` (re-wrap, drop the old key). Without any, one command does both.
+Servers with the new key begin to seal with it when all of them have it (``server/key_roll.py``).
+Interrupted anywhere, the file still holds every key that something is sealed with. With ``ANYCARRIER_MASTER_KEY`` the
+keys are yours to keep: put the new one first, restart, ``--finish``, take the old one out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anycarrier.errors import ConfigurationError
+from anycarrier_server.cli.progress import working
+from anycarrier_server.cli.table import say
+from anycarrier_server.cli.this_machine import own_database, own_settings
+from anycarrier_server.cli.words import Verb, Word, option
+
+SETTLES_WITHIN = 25.0
+"""Seconds after which every server with the new key seals with it, also when one was killed a moment ago."""
+
+if TYPE_CHECKING:
+    from anycarrier_server.settings import Settings
+    from anycarrier_server.store.database import Database
+
+
+async def rotate(asked: Namespace) -> None:
+    settings = own_settings()
+    from anycarrier_server.seal import new_key, write_key
+    from anycarrier_server.store import migrate
+
+    if asked.generate + asked.add + asked.finish > 1:
+        raise ConfigurationError("--add, --finish and --generate are steps apart: give one of them, or none for all")
+    if asked.generate:
+        key = write_key(new_key())
+        say(asked, key, {"key": key})
+        return
+    async with own_database(settings) as db:
+        await migrate.upgrade(db)
+        if not asked.finish:
+            await _add(asked, settings, db)
+        if not asked.add:
+            await _finish(asked, settings, db)
+
+
+async def _add(asked: Namespace, settings: Settings, db: Database) -> None:
+    """Put a new key first into the key file."""
+    from anycarrier_server import seal
+    from anycarrier_server.store import sealer_of, vault
+
+    if settings.master_key is not None:
+        raise ConfigurationError(
+            "the master key is in ANYCARRIER_MASTER_KEY, which only you can change: make a key with "
+            "`anycarrier rotate-key --generate`, set ANYCARRIER_MASTER_KEY=<new>,<old>, restart the servers, "
+            "then run `anycarrier rotate-key --finish` and take the old key out"
+        )
+    if not asked.add:
+        await _refuse_while_serving(db)
+    await vault.prove(db, sealer_of(settings))  # not over the top of a key that is the wrong one
+    file = key_file(settings)
+    held = seal.keys_from_file(file)
+    if len(held) > 1:
+        raise ConfigurationError(f"{file} holds a new key already: restart servers, then run rotate-key --finish")
+    seal.write_keys(file, [seal.new_key(), *held])
+    if asked.add:
+        key_id = seal.Sealer(seal.keys_from_file(file)).key_id
+        say(asked, f"{file} begins with new key {key_id}. Restart the servers, then: anycarrier rotate-key --finish",
+            {"key_id": key_id, "rewrapped": 0})  # fmt: skip
+
+
+async def _finish(asked: Namespace, settings: Settings, db: Database) -> None:
+    """Everything sealed under the first key, then the others go."""
+    from anycarrier_server import seal
+    from anycarrier_server.store import sealer_of, vault
+
+    file = key_file(settings)
+    sealer = sealer_of(settings)
+    if asked.finish:
+        async with working("waiting until every server seals with the new key"):
+            await _refuse_before_restart(db, sealer.key_id)
+    async with working("putting everything sealed under the new key"):
+        await vault.prove(db, sealer)
+        count = await vault.rewrap(db, sealer)
+        if asked.finish:
+            # A server that started meanwhile may have found the old key still to be the store's.
+            await _refuse_before_restart(db, sealer.key_id)
+            count += await vault.rewrap(db, sealer)
+    if settings.master_key is None:
+        first = seal.keys_from_file(file)[:1]
+        await vault.prove(db, seal.Sealer(first))  # it opens what it must, before the others are gone
+        seal.write_keys(file, first)
+        where = f"{file} holds this key only"
+    else:
+        where = "take the old keys out of ANYCARRIER_MASTER_KEY"
+    say(asked, f"{count} secrets are now under master key {sealer.key_id}; {where}",
+        {"key_id": sealer.key_id, "rewrapped": count})  # fmt: skip
+
+
+def key_file(settings: Settings) -> Path:
+    """Where the keys are when they are not in the settings."""
+    return settings.data_dir / "master.key"
+
+
+async def _refuse_while_serving(db: Database) -> None:
+    from anycarrier_server.key_roll import Said
+
+    if serving := (await Said.read(db)).live:
+        raise ConfigurationError(
+            f"{len(serving)} server process(es) use this database and know the old key only. Stop them (a killed one "
+            "counts for 20 s more), or: anycarrier rotate-key --add, restart them, anycarrier rotate-key --finish"
+        )
+
+
+async def _refuse_before_restart(db: Database, key_id: str) -> None:
+    """What a server seals with a key that is dropped is lost. Servers that have the new key take it into use by
+    themselves, within two of their signs of life: that is waited for."""
+    from anycarrier_server.key_roll import Said
+
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + SETTLES_WITHIN
+    while late := (said := await Said.read(db)).in_the_way_of(key_id):
+        if lacking := said.live - said.opens.get(key_id, set()):
+            raise ConfigurationError(
+                f"{len(lacking)} server process(es) still seal with the old key and do not have the new one: restart "
+                "them with both (a killed one counts for 20 s more), then anycarrier rotate-key --finish"
+            )
+        if clock() > deadline:
+            raise ConfigurationError(
+                f"{len(late)} server process(es) have the new key and still seal with the old one: does each have the "
+                "new key first? A killed one counts for 20 s more; then anycarrier rotate-key --finish"
+            )
+        await asyncio.sleep(0.5)
+
+
+WORD = Word(
+    "rotate-key",
+    "a new master key: everything sealed is put under it",
+    {
+        "": Verb(
+            rotate,
+            "a new master key, and everything sealed put under it; with servers running: --add, restart, --finish",
+            (
+                option("--add", action="store_true", help="only put a new key first into the key file"),
+                option("--finish", action="store_true", help="only re-wrap under the first key, and drop the others"),
+                option("--generate", action="store_true", help="only print a new key, for ANYCARRIER_MASTER_KEY"),
+            ),
+            connects=False,
+        )
+    },
+)
+main = WORD.main

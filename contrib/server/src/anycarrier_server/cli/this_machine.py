@@ -1,0 +1,106 @@
+"""The server's settings and database as they are on this machine, with errors that say what to do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from anycarrier.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from anycarrier_server.settings import Settings
+    from anycarrier_server.store.database import Database
+
+
+def own_settings(**given: Any) -> Settings:
+    """The settings a server started here would have. ``ConfigurationError`` for wrong ones, or without the server."""
+    try:
+        from pydantic import ValidationError
+        from pydantic_settings import SettingsError
+
+        from anycarrier_server.settings import Settings
+    except ImportError as missing:
+        needed = f"this needs the server, and it is not installed ({missing.name}): install the extra `server`"
+        raise ConfigurationError(needed) from None
+    try:
+        return Settings(**given)
+    except ValidationError as wrong:
+        told = "; ".join(_complaint(error, given) for error in wrong.errors(include_input=False, include_url=False))
+    except SettingsError as wrong:
+        told = str(wrong)
+    stop = "" if told.endswith("?") else "."
+    raise ConfigurationError(f"a setting is wrong: {told}{stop} docs/settings.md lists all settings")
+
+
+def _complaint(error: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """What is wrong with one setting, named as it was given; with several together when it names none."""
+    from anycarrier_server.setting_mistakes import in_words
+
+    name, *inside = map(str, error["loc"] or ("",))
+    if not name:
+        return in_words(error)
+    place = f"--{name.replace('_', '-')}" if name in given else _place(name)
+    return f"{'.'.join([name, *inside])} ({place}): {in_words(error)}"
+
+
+def _place(name: str) -> str:
+    """Where a setting was set: in its variable, or else in the file."""
+    variable = f"ANYCARRIER_{name.upper()}"
+    known = [key.upper() for key, value in os.environ.items() if value]
+    if variable in known or any(key.startswith(f"{variable}__") for key in known):
+        return variable
+    return os.environ.get("ANYCARRIER_CONFIG") or "anycarrier.toml"
+
+
+@asynccontextmanager
+async def own_database(settings: Settings) -> AsyncIterator[Database]:
+    """That server's database; not migrated."""
+    from anycarrier_server.first_start import make_folders
+    from anycarrier_server.store.database import Database
+
+    with database_troubles(settings):
+        make_folders(settings)
+        db = Database(settings.database_url)
+        try:
+            yield db
+        finally:
+            await db.close()
+
+
+@contextmanager
+def database_troubles(settings: Settings) -> Iterator[None]:
+    """A database that is not there or does not let us in, as one line without its password."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+    from anycarrier_server.outage import DatabaseAway, kind
+
+    try:
+        yield
+    except ArgumentError as failure:
+        raise ConfigurationError(
+            "the database URL cannot be read: use sqlite:///file or postgresql://user:password@host/name"
+        ) from failure
+    except (OSError, SQLAlchemyError, DatabaseAway) as failure:
+        url = make_url(settings.database_url)
+        # SQLSTATE, which drivers agree on: https://www.postgresql.org/docs/current/errcodes-appendix.html
+        match _sqlstate(failure):
+            case "3D000":
+                told = f"no database {url.database} there: create it (createdb), or correct ANYCARRIER_DATABASE"
+            case "28P01" | "28000":
+                told = "it does not accept this user and password: correct them in ANYCARRIER_DATABASE"
+            case _:
+                told = f"{kind(failure)}. Is ANYCARRIER_DATABASE right, is it running, may this user open it?"
+        raise ConfigurationError(f"the database {url.render_as_string()} cannot be used: {told}") from failure
+
+
+def _sqlstate(failure: BaseException | None) -> str | None:
+    """PostgreSQL's own code, from whatever was wrapped around its error."""
+    while failure is not None:
+        code = getattr(failure, "sqlstate", None) or getattr(getattr(failure, "orig", None), "sqlstate", None)
+        if code:
+            return str(code)
+        failure = failure.__cause__ or failure.__context__
+    return None

@@ -1,0 +1,188 @@
+"""Agents (Inkbox: identities): where calls go, how they are taken, and what becomes of incoming ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from anycarrier.agent.settings import AgentSettings
+from anycarrier.errors import InvalidSipAddress
+from anycarrier.numbers import e164
+from anycarrier.sip_address import SipAddress
+from anycarrier_server.auth import Caller
+from anycarrier_server.domain import voices
+from anycarrier_server.domain.callers import agent_of, need_admin, need_scope
+from anycarrier_server.domain.inbound_routing import CALL_HANDLING, CallHandling
+from anycarrier_server.domain.refusals import Invalid, Unknown
+from anycarrier_server.reading import complaints
+from anycarrier_server.store.models import Agent
+
+if TYPE_CHECKING:
+    from anycarrier_server.service import Service
+
+ACTIONS = ("auto_accept", "auto_reject", "webhook", "hosted_agent", "forward")
+MODES = ("blacklist", "whitelist")
+
+
+async def create(
+    service: Service,
+    caller: Caller,
+    *,
+    name: str,
+    handle: str | None = None,
+    description: str | None = None,
+    websocket_url: str | None = None,
+    handler: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    **action: Any,
+) -> Agent:
+    """A new agent. ``settings`` are those of :class:`AgentSettings`; ``action`` any of ``CALL_HANDLING``.
+
+    ``Taken`` when the handle is; ``UrlRefused`` and ``Invalid`` as for :func:`change`.
+    """
+    need_admin(caller, "creating an agent")
+    fields: dict[str, Any] = {
+        "description": description,
+        "websocket_url": websocket_url,
+        "handler": handler,
+        "settings": dict(settings or {}),
+        **action,
+    }
+    fields = one_target(fields)
+    await check(service, fields, None)
+    agent = await service.store.agents.create(caller.workspace_id, name=name, handle=handle, **fields)
+    service.staff.hired(agent)
+    return agent
+
+
+async def get(service: Service, caller: Caller, agent_id: str | UUID | None) -> Agent:
+    """The agent by id; None is the caller's own."""
+    return await agent_of(service.store, caller, agent_id)
+
+
+async def by_handle(service: Service, caller: Caller, handle: str) -> Agent:
+    """The agent with this handle; a leading ``@`` is dropped."""
+    agent = await service.store.agents.by_handle(caller.workspace_id, handle)
+    if agent is None:
+        raise Unknown("agent")
+    need_scope(caller, agent.id)
+    return agent
+
+
+async def every(service: Service, caller: Caller) -> list[Agent]:
+    """All agents, oldest first; an agent's key sees itself."""
+    agents = await service.store.agents.list(caller.workspace_id)
+    return [agent for agent in agents if caller.may_act_for(agent.id)]
+
+
+async def change(service: Service, caller: Caller, agent: Agent, **fields: Any) -> Agent:
+    """Set fields of the agent; ``settings`` are merged key by key, a key set to None goes back to its default.
+
+    Filter modes are an admin's. ``Invalid`` for an action without what it needs, or settings out of range;
+    ``UrlRefused`` for addresses we do not connect to; ``Taken`` for the handle.
+    """
+    need_scope(caller, agent.id)
+    for side in ("inbound_filter_mode", "outbound_filter_mode"):
+        if side in fields and fields[side] != getattr(agent, side):
+            need_admin(caller, "changing a filter mode")
+            if fields[side] not in MODES:
+                raise Invalid.field(side, f"must be one of {', '.join(MODES)}", type="enum")
+    if "settings" in fields:
+        merged = {**agent.settings, **fields["settings"]}
+        fields["settings"] = {name: value for name, value in merged.items() if value is not None}
+    fields = one_target(fields)
+    await check(service, fields, agent)
+    if not fields:
+        return agent
+    changed = await service.store.agents.change(agent.id, **fields)
+    service.staff.hired(changed)
+    return changed
+
+
+async def delete(service: Service, caller: Caller, agent: Agent) -> None:
+    """Delete the agent and end its keys; ``InUse`` while numbers point to it."""
+    need_admin(caller, "deleting an agent")
+    await service.store.agents.delete(agent.id)
+
+
+def settings_of(agent: Agent, overrides: Mapping[str, Any] | None = None) -> AgentSettings:
+    """How the agent behaves; ``overrides`` (one call's) win. What is stored was checked, so this does not fail."""
+    known = {k: v for k, v in {**agent.settings, **(overrides or {})}.items() if k in AgentSettings.model_fields}
+    return AgentSettings.model_validate(known)
+
+
+def one_target(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """``fields`` with one forwarding target at most: the target says its type, one kind clears the other, and a type of
+    None clears both. ``Invalid`` for two targets."""
+    given = dict(fields)
+    phone, sip = given.get("forwarding_phone_number"), given.get("forwarding_sip_uri")
+    if phone is not None and sip is not None:
+        raise Invalid.field("forwarding_sip_uri", "give one target: a phone number or a SIP URI")
+    if "forwarding_target_type" not in given and (phone or sip):
+        given["forwarding_target_type"] = "phone" if phone else "sip"
+    match given.get("forwarding_target_type", ""):
+        case None:
+            given |= {"forwarding_phone_number": None, "forwarding_sip_uri": None}
+        case "phone":
+            given["forwarding_sip_uri"] = None
+        case "sip":
+            given["forwarding_phone_number"] = None
+    return given
+
+
+async def check(service: Service, fields: Mapping[str, Any], held: Agent | CallHandling | None) -> None:
+    """``Invalid`` or ``UrlRefused`` when ``fields`` do not go together with what is ``held``."""
+
+    def now(name: str) -> Any:
+        return fields[name] if name in fields else getattr(held, name, None)
+
+    if fields.get("settings"):
+        try:
+            AgentSettings.model_validate(fields["settings"])
+        except ValidationError as failure:
+            raise Invalid(complaints(failure, "body")) from None
+        await _check_voice(service, fields["settings"], held.settings if isinstance(held, Agent) else {})
+    if fields.get("websocket_url"):
+        await service.outward.websocket(fields["websocket_url"])
+    if fields.get("incoming_call_webhook_url"):
+        await service.outward.webhook(fields["incoming_call_webhook_url"])
+    if fields.get("handler") and fields["handler"] not in service.handlers:
+        known = ", ".join(sorted(service.handlers)) or "none"
+        raise Invalid.field("handler", f"no handler of that name is configured here (known: {known})")
+    if fields.get("forwarding_phone_number"):
+        e164(fields["forwarding_phone_number"])
+    if not any(name in fields for name in CALL_HANDLING):
+        return
+    action = now("incoming_call_action")
+    if action is not None and action not in ACTIONS:
+        raise Invalid.field("incoming_call_action", f"must be one of {', '.join(ACTIONS)}", type="enum")
+    if action == "webhook" and not now("incoming_call_webhook_url"):
+        raise Invalid.field("incoming_call_webhook_url", "the webhook action needs a webhook URL")
+    _check_forwarding(action, now)
+
+
+async def _check_voice(service: Service, settings: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+    """A voice that is set, or given to another engine, has to be one; what was there before is not held against it."""
+    changed = any(settings.get(name) != before.get(name) for name in ("voice", "synthesizer"))
+    if changed and settings.get("voice"):
+        refused = await voices.unknown(service, settings["voice"], settings.get("synthesizer"))
+        if refused is not None:
+            raise Invalid.field("voice", str(refused))
+
+
+def _check_forwarding(action: str | None, now: Any) -> None:
+    kind, number, sip = now("forwarding_target_type"), now("forwarding_phone_number"), now("forwarding_sip_uri")
+    if kind is not None and kind not in ("phone", "sip"):
+        raise Invalid.field("forwarding_target_type", "must be phone or sip", type="enum")
+    if sip:
+        try:
+            SipAddress.parse(sip)
+        except InvalidSipAddress as wrong:
+            raise Invalid.field("forwarding_sip_uri", str(wrong)) from None
+    if action != "forward":
+        return
+    if kind is None or not {"phone": number, "sip": sip}[kind]:
+        raise Invalid.field("forwarding_target_type", "forward needs a target: its type, and the number or SIP URI")

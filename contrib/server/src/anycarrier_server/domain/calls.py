@@ -1,0 +1,238 @@
+"""Making calls: everything that is decided before the carrier is asked, in the order in which it is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from sqlalchemy import and_, bindparam, select
+
+from anycarrier.calls import EndReason
+from anycarrier.numbers import e164
+from anycarrier_server.auth import Caller
+from anycarrier_server.domain import admission, dialling
+from anycarrier_server.domain.agents import settings_of
+from anycarrier_server.domain.callers import agent_of, need_scope
+from anycarrier_server.domain.inbound_routing import WITHOUT_SOCKET, own_socket
+from anycarrier_server.domain.refusals import (
+    Invalid,
+    NumberInactive,
+    NumberNotOwned,
+    ShuttingDown,
+    Unknown,
+    refuse_blocked,
+)
+from anycarrier_server.domain.speech_readiness import refuse_unready
+from anycarrier_server.refusals import HostUnknown, IdempotencyConflict, OverLimit
+from anycarrier_server.store import NewCall, Snapshot, parse_id
+from anycarrier_server.store.columns import utc_now, word
+from anycarrier_server.store.credentials import CredentialIncomplete
+from anycarrier_server.store.ids import new_id
+from anycarrier_server.store.models import Agent, CallRow, ContactRule, CredentialRow, LineRow
+from anycarrier_server.store.new_calls import BY_KEY, IDEMPOTENCY
+from anycarrier_server.store.rules import verdict
+from anycarrier_server.store.statements import Statement, table_of
+
+if TYPE_CHECKING:
+    from anycarrier_server.service import Service
+
+
+FURTHEST = timedelta(days=366)
+"""How far ahead a call may be scheduled: beyond that a date is a mistake, and its agent and number will be gone."""
+
+LINE, AGENT, CREDENTIAL = table_of(LineRow), table_of(Agent), table_of(CredentialRow)
+RULE = table_of(ContactRule)
+
+
+def _who_talks(agent: Any) -> Statement:
+    """The line, who talks on it, the account it is on, and what they have been told about whom they ring."""
+    found = (
+        select(LINE, AGENT, CREDENTIAL, RULE)
+        .join(CREDENTIAL, CREDENTIAL.c.id == LINE.c.credential_id)
+        .outerjoin(AGENT, AGENT.c.id == agent)
+        .outerjoin(
+            RULE,
+            and_(
+                RULE.c.agent_id == AGENT.c.id,
+                RULE.c.match_target == bindparam("to_number"),
+                RULE.c.status == word("active"),
+                RULE.c.direction != word("inbound"),
+            ),
+        )
+        .where(
+            LINE.c.number == bindparam("number"),
+            LINE.c.status != word("released"),
+            LINE.c.workspace_id == bindparam("workspace_id"),
+        )
+        .order_by(LINE.c.status, LINE.c.created_at)
+        .limit(1)
+    )
+    return Statement(found, into=[LineRow, Agent, CredentialRow, ContactRule])
+
+
+THE_LINES_OWN = _who_talks(LINE.c.agent_id)
+AS_NAMED = _who_talks(bindparam("agent_id"))
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A call as it was made: ``call`` is the row at that moment (stage ``initiated``, or ``queued`` when scheduled).
+
+    ``repeated``: the Idempotency-Key was seen before and this is that first call as it is now.
+    """
+
+    call: CallRow
+    limits: Snapshot
+    repeated: bool = False
+
+
+async def place(
+    service: Service,
+    caller: Caller,
+    *,
+    from_number: str,
+    to_number: str,
+    agent_id: str | UUID | None = None,
+    variables: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    webhook_url: str | None = None,
+    websocket_url: str | None = None,
+    scheduled_at: datetime | None = None,
+    time_limit: float | None = None,
+    idempotency_key: str | None = None,
+    body_hash: str | None = None,
+) -> Placed:
+    """Ring ``to_number`` from a number of ours; the agent (else the number's own) talks once it is answered.
+
+    ``settings`` are :class:`AgentSettings` fields for this call only (first_message, on_voicemail ...), ``options``
+    whatever a face wants to find again in ``row.options``. Returns as soon as the carrier has taken the call. Raises,
+    before anything rings: ``NumberNotOwned``, ``NumberInactive``, ``Unknown`` (agent), ``InvalidNumber``,
+    ``DestinationNotAllowed``, ``Blocked``, ``OverLimit``, ``NoRoom``, ``CredentialIncomplete``,
+    ``IdempotencyConflict``, ``UrlRefused``, ``SpeechNotReady``, ``ShuttingDown``; and the carrier's own refusals
+    (``ProviderError``).
+    """
+    if service.draining:
+        raise ShuttingDown
+    from_number, to_number = e164(from_number), e164(to_number)
+    line, agent, rule = await _who(service, caller, from_number, to_number, agent_id)
+    if websocket_url is None and agent.id == line.agent_id and (own := own_socket(agent, line)) is not None:
+        websocket_url, options = own or None, {**(options or {}), **({} if own else {WITHOUT_SOCKET: True})}
+    if idempotency_key is not None:
+        known = await _repeat(service, caller, idempotency_key, body_hash)
+        if known is not None:
+            return Placed(known, await service.store.limits.snapshot(caller.workspace_id), repeated=True)
+    if scheduled_at is not None and scheduled_at <= utc_now():
+        raise Invalid.field("scheduled_at", "lies in the past")
+    for url, check in ((webhook_url, service.outward.webhook), (websocket_url, service.outward.websocket)):
+        if url is not None:
+            try:
+                await check(url)
+            except HostUnknown:
+                pass  # its name may have an address by the time it is used; it is checked again then
+    service.exchange.policy.check_destination(from_number, to_number)
+    refuse_blocked(to_number, verdict(agent, "outbound", rule))
+    if scheduled_at is None:
+        socket = bool(websocket_url or agent.websocket_url) and not (options or {}).get(WITHOUT_SOCKET)
+        await refuse_unready(service, agent, socket=socket, overrides=settings)
+    if scheduled_at is not None and scheduled_at > utc_now() + FURTHEST:
+        raise Invalid.field("scheduled_at", f"lies more than {FURTHEST.days} days ahead")
+    limits = [time_limit, settings_of(agent, settings).max_duration_seconds, service.settings.max_duration_seconds]
+    new = NewCall(
+        id=new_id(),
+        line=line,
+        to_number=to_number,
+        agent_id=agent.id,
+        variables=variables or {},
+        metadata=metadata or {},
+        overrides=overrides or {},
+        options={**(options or {}), **({"settings": dict(settings)} if settings else {})},
+        webhook_url=webhook_url,
+        websocket_url=websocket_url,
+        time_limit=min(limit for limit in limits if limit is not None),
+        scheduled_at=scheduled_at,
+        idempotency_key=idempotency_key,
+        body_hash=body_hash,
+    )
+    if scheduled_at is not None:
+        call, fresh = await service.store.calls.create(new)
+        snapshot = await service.store.limits.snapshot(caller.workspace_id)
+        if fresh:
+            service.scheduler.expect(scheduled_at)
+        return Placed(call, snapshot, repeated=not fresh)
+    return await _now(service, caller, new, agent)
+
+
+async def _now(service: Service, caller: Caller, new: NewCall, agent: Agent) -> Placed:
+    store = service.store
+    try:
+        call, fresh, snapshot = await store.placing.place(new)
+    except OverLimit as over:
+        # The last place may be the very same request's, a moment ago.
+        known = await _repeat(service, caller, new.idempotency_key, new.body_hash) if new.idempotency_key else None
+        if known is None:
+            service.meters.refused(over.limit)
+            raise
+        return Placed(known, over.snapshot, repeated=True)
+    if not fresh:
+        return Placed(call, await store.limits.snapshot(caller.workspace_id), repeated=True)
+    service.meters.let_in(snapshot)
+    if admission.limited(service):
+        try:
+            await admission.take_room(service, call)
+        except admission.NoRoom as full:
+            service.meters.refused(full.kind)
+            await dialling.give_up(service, call, EndReason.CONCURRENCY_LIMIT)
+            await store.limits.release(call.id)
+            raise
+    return Placed(await dialling.ring(service, call, agent, line=new.line), snapshot)
+
+
+async def check_destination(service: Service, agent: Agent, from_number: str, to_number: str) -> None:
+    """``DestinationNotAllowed`` by the destination policy, :class:`Blocked` by the agent's contact rules."""
+    service.exchange.policy.check_destination(from_number, to_number)
+    if not to_number.startswith("+"):
+        return
+    refuse_blocked(to_number, await service.store.rules.decide(agent, "outbound", to_number))
+
+
+async def _who(
+    service: Service, caller: Caller, from_number: str, to_number: str, agent_id: str | UUID | None
+) -> tuple[LineRow, Agent, ContactRule | None]:
+    """The line, who talks on it, and the rule about whom they ring: one look at all that has to be there."""
+    asked: dict[str, Any] = {"number": from_number, "to_number": to_number, "workspace_id": caller.workspace_id}
+    if agent_id is None:
+        found = await service.store.db.row(THE_LINES_OWN, **asked)
+    else:
+        found = await service.store.db.row(AS_NAMED, agent_id=parse_id("agent", agent_id), **asked)
+    if found is None:
+        if agent_id is not None:
+            await agent_of(service.store, caller, agent_id)
+        raise NumberNotOwned(from_number)
+    line, agent, credential, rule = found
+    need_scope(caller, line.agent_id, "that number")
+    if line.status != "active":
+        raise NumberInactive(from_number, (line.sync or {}).get("message", ""))
+    if agent_id is None and line.agent_id is None:
+        raise Invalid.field("agent_id", "the number has no agent of its own: name one")
+    if agent is None or agent.workspace_id != caller.workspace_id or agent.deleted_at is not None:
+        raise Unknown("agent")
+    need_scope(caller, agent.id)
+    if credential.status == "incomplete":
+        raise CredentialIncomplete(credential.public_id, credential.missing)
+    return line, agent, rule
+
+
+async def _repeat(service: Service, caller: Caller, key: str, body_hash: str | None) -> CallRow | None:
+    """The call this key made in the last day; a key used for something else is a conflict."""
+    known: CallRow | None = await service.store.db.row(BY_KEY, of=caller.workspace_id, key=key)
+    if known is None or known.created_at < utc_now() - IDEMPOTENCY:
+        return None
+    if known.body_hash != body_hash:
+        raise IdempotencyConflict(known.id)
+    return known

@@ -1,0 +1,150 @@
+"""Asking a client's server what to do with an incoming call, while it rings.
+
+Two contracts ask so: an agent with the ``webhook`` action (answer, reject or ignore; anything wrong is a reject), and
+a number with an ``inbound_webhook_url`` (accept or reject, another agent, variables; anything wrong is the number's
+own agent). One request, signed, to the address the guard checked; never retried, because somebody is waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import httpx
+
+from anycarrier.errors import AnycarrierError
+from anycarrier_server.domain.inbound_routing import call_handling
+from anycarrier_server.reading import read_json
+from anycarrier_server.signing import inkbox_headers, oneinbox_headers
+from anycarrier_server.store import Snapshot, public_id
+from anycarrier_server.store.models import Agent, CallRow, LineRow
+
+if TYPE_CHECKING:
+    from anycarrier_server.service import Service
+
+NUMBER_HOOK_TIMEOUT = 3.0
+LARGEST_ANSWER = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingAsk:
+    """What is known when we ask; the face writes the body from it."""
+
+    service: Service
+    call: CallRow
+    line: LineRow
+    agent: Agent
+    limits: Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``action`` is answer, reject or ignore; ``websocket_url`` takes the place of the agent's own."""
+
+    action: str
+    websocket_url: str | None = None
+
+
+async def ask_agent(ask: IncomingAsk) -> Verdict:
+    """Ask the agent's ``incoming_call_webhook_url``."""
+    service, agent = ask.service, ask.agent
+    write = next((face.incoming for face in service.faces if face.incoming is not None), None)
+    handling = call_handling(agent, ask.line)
+    url = handling.incoming_call_webhook_url
+    if url is None or write is None:
+        return Verdict("reject")
+    body = json.dumps(await write(ask), separators=(",", ":")).encode()
+    key = await service.store.webhooks.signing_key(agent.workspace_id, agent.id)
+    headers = inkbox_headers(key, str(uuid4()), int(time.time()), body) if key is not None else {}
+    answer = await _post(ask, url, body, headers, service.settings.inbound_webhook_timeout, face="inkbox")
+    action = answer.get("action")
+    if action not in ("answer", "reject", "ignore"):
+        return Verdict("reject")
+    given = answer.get("client_websocket_url")
+    if action == "answer" and isinstance(given, str) and given:
+        try:
+            await service.outward.websocket(given)
+        except AnycarrierError as refused:
+            service.store.writer.event(ask.call.id, "call.webhook_refused", {"error": str(refused)})
+            return Verdict("reject")
+        return Verdict(action, given)
+    if action == "answer" and not handling.websocket_url:
+        return Verdict("reject")
+    return Verdict(action)
+
+
+async def ask_number(ask: IncomingAsk) -> dict[str, Any]:
+    """Ask the number's ``inbound_webhook_url``; an empty dict for every failure."""
+    service, url = ask.service, ask.line.inbound_webhook_url
+    if url is None:
+        return {}
+    fields = {
+        "event": "call.incoming",
+        "call_id": ask.call.public_id,
+        "from": ask.call.from_number,
+        "to": ask.call.to_number,
+        "provider": ask.call.provider,
+        "agent_id": public_id("agent", ask.agent.id),
+    }
+    body = json.dumps(fields, separators=(",", ":")).encode()
+    secret, _ = await service.store.webhooks.ensure_signing_key(ask.call.workspace_id)
+    headers = oneinbox_headers(secret, f"evt_{uuid4()}", int(time.time()), body)
+    return await _post(ask, url, body, headers, NUMBER_HOOK_TIMEOUT, face="oneinbox")
+
+
+async def _post(
+    ask: IncomingAsk, url: str, body: bytes, headers: dict[str, str], timeout: float, *, face: str
+) -> dict[str, Any]:
+    """The JSON object answered with a 2xx, else an empty one; either way it is in the delivery log."""
+    started = time.monotonic()
+    status, text, why, answer = None, None, None, {}
+    try:
+        async with (
+            asyncio.timeout(timeout),
+            ask.service.outward_http.stream(
+                "POST", url, content=body, headers={"Content-Type": "application/json", **headers}
+            ) as response,
+        ):
+            status = response.status_code
+            text = await _bounded(response)
+        if not 200 <= status < 300:
+            why = f"answered {status}"
+        else:
+            found = read_json(text, "answer")  # much of it is kept with the call
+            if isinstance(found, dict):
+                answer = found
+            else:
+                why = "the answer is not a JSON object"
+    except TimeoutError:
+        why = f"no answer within {timeout:g} s"
+    except (httpx.HTTPError, httpx.InvalidURL, AnycarrierError, OSError, ValueError, RecursionError) as problem:
+        why = str(problem) if isinstance(problem, AnycarrierError) else type(problem).__name__
+    await ask.service.store.webhooks.log_synchronous(
+        ask.call.workspace_id,
+        line_id=ask.line.id,
+        agent_id=ask.agent.id,
+        call_id=ask.call.id,
+        url=url,
+        body=body.decode(),
+        status=status,
+        response=text.replace("\0", "") if text else text,
+        error=why,
+        duration_ms=round((time.monotonic() - started) * 1000),
+        success=why is None,
+        face=face,
+        event_type="phone.incoming_call" if face == "inkbox" else "call.incoming",
+    )
+    return answer
+
+
+async def _bounded(response: httpx.Response) -> str:
+    kept = b""
+    async for chunk in response.aiter_raw():
+        kept += chunk
+        if len(kept) > LARGEST_ANSWER:
+            raise ValueError("the answer is too long")
+    return kept.decode("utf-8", "replace")

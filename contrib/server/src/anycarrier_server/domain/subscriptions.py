@@ -1,0 +1,139 @@
+"""Who hears of events: subscriptions, tried out and looked after."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+from anycarrier_server.auth import Caller
+from anycarrier_server.domain import call_control, numbers
+from anycarrier_server.domain.callers import agent_of, need_admin, need_scope
+from anycarrier_server.domain.refusals import CallOver, Invalid, Unknown
+from anycarrier_server.store import parse_id
+from anycarrier_server.store.columns import utc_now
+from anycarrier_server.store.models import Attempt, Subscription
+from anycarrier_server.store.webhooks import Logged
+
+if TYPE_CHECKING:
+    from anycarrier_server.service import Service
+
+
+AFTER_THE_CALL = timedelta(hours=1)
+"""The last of a delivery's attempts is made a quarter of an hour after the first."""
+
+
+async def create(
+    service: Service,
+    caller: Caller,
+    *,
+    face: str,
+    url: str,
+    events: list[str],
+    name: str = "",
+    agent_id: str | UUID | None = None,
+    line_id: str | UUID | None = None,
+    secret: str | None = None,
+    auth_token: str | None = None,
+    context: dict[str, Any] | None = None,
+) -> Subscription:
+    """Subscribe a URL to events of the whole workspace, one agent or one number. ``UrlRefused`` says why not there,
+    ``TooManyWebhooks`` how many there may be."""
+    agent = await agent_of(service.store, caller, agent_id) if agent_id is not None else None
+    line = await numbers.get(service, caller, line_id) if line_id is not None else None
+    if agent is None and line is None:
+        need_admin(caller, "hearing of all agents' calls")
+    await service.outward.webhook(url)
+    return await service.store.webhooks.create(
+        caller.workspace_id,
+        face=face,
+        url=url,
+        events=events,
+        name=name,
+        agent_id=agent.id if agent else None,
+        line_id=line.id if line else None,
+        secret=secret,
+        auth_token=auth_token,
+        context=context,
+        most=service.settings.max_webhooks,
+    )
+
+
+async def get(service: Service, caller: Caller, subscription_id: str | UUID, *, face: str) -> Subscription:
+    """A subscription made on ``face``. An agent's key sees its own."""
+    row = await service.store.webhooks.get(caller.workspace_id, parse_id("subscription", subscription_id))
+    if row is None or row.face != face:
+        raise Unknown("webhook")
+    need_scope(caller, await owner(service, row), "that webhook")
+    return row
+
+
+async def owner(service: Service, row: Subscription) -> UUID | None:
+    """The agent it concerns: its own, or its number's; None for the whole workspace."""
+    if row.agent_id is not None or row.line_id is None:
+        return row.agent_id
+    line = await service.store.lines.get(row.workspace_id, row.line_id)
+    return line.agent_id if line is not None else None
+
+
+async def every(service: Service, caller: Caller, *, face: str, **which: Any) -> Sequence[Subscription]:
+    """All made on ``face``; ``which`` as for the store's list (agent_id, line_id, url). An agent's key sees its own."""
+    rows = await service.store.webhooks.list(caller.workspace_id, face=face, **which)
+    return [row for row in rows if caller.may_act_for(await owner(service, row))]
+
+
+async def change(service: Service, caller: Caller, row: Subscription, **fields: Any) -> Subscription:
+    """``url``, ``events``, ``name``, ``status``, ``context``, ``auth_token``."""
+    if fields.get("url") is not None:
+        await service.outward.webhook(fields["url"])
+    if "events" in fields and not fields["events"]:
+        raise Invalid.field("events", "name at least one event")
+    return await service.store.webhooks.change(row, **fields) if fields else row
+
+
+async def delete(service: Service, caller: Caller, row: Subscription) -> None:
+    """Unsubscribe."""
+    await service.store.webhooks.delete(row)
+
+
+async def test(service: Service, caller: Caller, row: Subscription, event_type: str, body: dict[str, Any]) -> Attempt:
+    """Post ``body`` there now, signed as always; what came of it."""
+    return await service.sender.test(row, f"evt_{uuid4()}", event_type, json.dumps(body))
+
+
+async def deliveries(service: Service, caller: Caller, **which: Any) -> Sequence[Logged]:
+    """The log of what was sent, newest first; ``which`` as for the store's log. An agent's key sees its own."""
+    if not caller.admin:
+        which["agent_id"] = caller.agent_id
+    return await service.store.webhooks.log(caller.workspace_id, **which)
+
+
+async def deliveries_of_call(
+    service: Service, caller: Caller, call_id: str | UUID, *, face: str, limit: int, offset: int
+) -> Sequence[Logged]:
+    """What was sent about a call, newest first. The log is kept by time, so it is searched around the call's."""
+    call = await call_control.get(service, caller, call_id)
+    until = (call.ended_at or utc_now()) + AFTER_THE_CALL
+    return await service.store.webhooks.log(
+        caller.workspace_id, call_id=call.id, since=call.created_at, before=until, face=face, limit=limit, offset=offset
+    )
+
+
+async def replay(service: Service, caller: Caller, attempt_id: str | UUID) -> Logged:
+    """Send a logged delivery again: same body and event id, signed anew. :class:`CallOver` (409) when the
+    subscription is gone, ``Invalid`` for incoming-call webhooks, which nobody waits for any more."""
+    logged = await service.store.webhooks.logged(caller.workspace_id, parse_id("delivery", attempt_id))
+    if logged is None:
+        raise Unknown("delivery")
+    need_scope(caller, logged.delivery.agent_id, "that delivery")
+    if logged.delivery.subscription_id is None:
+        why = "an incoming-call webhook cannot be replayed: its call is over"
+        if "incoming" not in logged.delivery.event_type:
+            why = "it went to a URL that its call brought along, and only what subscriptions get is sent again"
+        raise Invalid.field("id", why, where="path")
+    row = await service.store.webhooks.get(caller.workspace_id, logged.delivery.subscription_id)
+    if row is None:
+        raise CallOver("the subscription is gone: nobody is there to send it to")
+    return Logged(await service.sender.replay(logged, row), logged.delivery)

@@ -1,0 +1,78 @@
+"""What a start makes of the settings: the folders, who may be called, and the first time a workspace and its key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anycarrier.errors import ConfigurationError
+from anycarrier.policy import Policy
+from anycarrier_server.store.models import Workspace
+
+if TYPE_CHECKING:
+    from anycarrier_server.service import Service
+    from anycarrier_server.settings import Settings
+
+CLAIM = "first start"
+
+
+def make_folders(settings: Settings) -> None:
+    """Make what is missing, for this user alone: what was said on calls is kept there."""
+    kept = ((settings.data_dir, "ANYCARRIER_DATA_DIR"), (settings.recordings, "ANYCARRIER_RECORDINGS_DIR"))
+    for folder, setting in kept:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as problem:
+            raise ConfigurationError(
+                f"the folder {folder} cannot be made ({problem.strerror}): name another in {setting}"
+            ) from problem
+    file = settings.database.removeprefix("sqlite:///")
+    if file != settings.database and not Path(file).parent.is_dir():
+        raise ConfigurationError(f"there is no folder {Path(file).parent} for the database: make it or correct its URL")
+
+
+def destinations(settings: Settings) -> Policy:
+    """Who may be called from here, with refusals that name the settings and who can change them.
+
+    In the sandbox nobody is called, so numbers of every country may be; premium ones stay refused as an account would
+    have it.
+    """
+    everywhere = settings.sandbox and not settings.allow
+    return Policy(allow=["*"] if everywhere else settings.allow, deny=settings.deny, advise=_advise)
+
+
+def _advise(setting: str, entries: Sequence[str]) -> str:
+    told = ",".join(entries)
+    change = f"take {told} out of ANYCARRIER_DENY" if setting == "deny" else f"add {told} to ANYCARRIER_ALLOW"
+    return f"Whoever runs this service can let it through: {change} (`{setting}` in anycarrier.toml)"
+
+
+async def prepare(service: Service) -> str | None:
+    """Make sure there is a workspace and an admin key; the key's text when it was made now and is nobody's yet.
+
+    Of several processes starting together one makes them; the others wait for it.
+    """
+    store = service.store
+    while not await store.claims.take(CLAIM, 20):  # noqa: ASYNC110
+        await asyncio.sleep(0.1)  # the claim is another process's, and it tells nobody
+    try:
+        workspace = await store.workspaces.first() or await store.workspaces.create("default")
+        fixed = service.settings.admin_key
+        if fixed is not None:
+            await store.keys.ensure_admin(workspace.id, fixed.get_secret_value())
+            return None
+        if any(key.admin and key.revoked_at is None for key in await store.keys.list(workspace.id)):
+            return None
+        _, secret = await store.keys.create(workspace.id, "first admin key", created_by="first start")
+        return secret
+    finally:
+        await store.claims.drop(CLAIM)
+
+
+async def workspace_of(service: Service) -> Workspace:
+    """The first workspace, which is there after :func:`prepare`."""
+    workspace = await service.store.workspaces.first()
+    assert workspace is not None
+    return workspace

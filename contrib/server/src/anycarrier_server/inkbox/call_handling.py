@@ -1,0 +1,112 @@
+"""How an identity takes incoming calls, as three doors set it: its own address, its numbers, and its creation.
+
+The contract has one setting for an identity and its number. Here an identity may have several numbers: what is set at a
+number is that number's alone, what is set at the identity goes for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from anycarrier.errors import AnycarrierError
+from anycarrier_server.auth import Caller
+from anycarrier_server.domain import agents, numbers
+from anycarrier_server.domain.inbound_routing import CALL_HANDLING, CallHandling, call_handling
+from anycarrier_server.domain.refusals import Invalid
+from anycarrier_server.inkbox.shapes import Action, Number, Sent, Target, Url
+from anycarrier_server.store.models import Agent, LineRow
+
+if TYPE_CHECKING:
+    from anycarrier_server.service import Service
+
+Sip = Field(default=None, max_length=512, pattern=r"^sips?:[!-~]+$", examples=["sip:desk@pbx.example.com"])
+
+
+class Handling(Sent):
+    """The settings a client may send; absent keys keep their value, null clears."""
+
+    incoming_call_action: Action | None = None
+    client_websocket_url: Url | None = None
+    incoming_call_webhook_url: Url | None = None
+    forwarding_target_type: Target | None = None
+    forwarding_phone_number: Number | None = None
+    forwarding_sip_uri: str | None = Sip
+
+
+def changes(body: Handling) -> dict[str, Any]:
+    """What ``body`` changes, in the agent's own field names."""
+    sent = body.given(*Handling.model_fields)
+    if "client_websocket_url" in sent:
+        sent["websocket_url"] = sent.pop("client_websocket_url")
+    if sent.get("incoming_call_action", "") is None:
+        sent["incoming_call_action"] = "auto_reject"
+    return agents.one_target(sent)
+
+
+def shown_for(agent: Agent, lines: Sequence[LineRow]) -> CallHandling:
+    """The identity's setting. With one number the two are one, as the contract has it."""
+    return call_handling(agent, lines[0] if len(lines) == 1 else None)
+
+
+async def apply(service: Service, caller: Caller, agent: Agent, body: Handling) -> Agent:
+    """Change the identity and all its numbers; ``Invalid`` when an action lacks what it needs."""
+    lines = await service.store.lines.list(agent.workspace_id, agent_id=agent.id)
+    fields = changes(body)
+    kept = {name: value for name, value in _held(shown_for(agent, lines)).items() if name not in fields}
+    _need_socket(agent, kept | fields)
+    changed = await agents.change(service, caller, agent, **fields)
+    for line in lines:
+        if own := {name: value for name, value in line.call_handling.items() if name not in fields}:
+            if own == line.call_handling:
+                continue
+        if line.call_handling:
+            await service.store.lines.change(line.id, call_handling=own)
+    return changed
+
+
+async def apply_to_number(service: Service, agent: Agent, line: LineRow, fields: dict[str, Any]) -> LineRow:
+    """Change how this number's calls are taken, and no other's; ``fields`` as from :func:`changes`."""
+    theirs = call_handling(agent)
+    # An agent that answers without a socket of its own, by the service's speech, may be given its number back.
+    if theirs.incoming_call_action not in (None, "auto_accept") or theirs.websocket_url:
+        _need_socket(agent, {**_held(call_handling(agent, line)), **fields})
+    own = await numbers.handled(service, agent, line.call_handling, fields)
+    return await service.store.lines.change(line.id, call_handling=own)
+
+
+def _held(handling: CallHandling) -> dict[str, Any]:
+    return {name: getattr(handling, name) for name in CALL_HANDLING}
+
+
+def _need_socket(agent: Agent, now: Mapping[str, Any]) -> None:
+    """The contract's condition, where no Python handler takes the calls."""
+    if now["incoming_call_action"] == "auto_accept" and not now["websocket_url"] and not agent.handler:
+        raise Invalid.field("client_websocket_url", "auto_accept needs a WebSocket URL: the identity has no handler")
+
+
+async def with_number(service: Service, caller: Caller, agent: Agent, body: Handling | None = None) -> Agent:
+    """The identity as it should be once it has a number: without a word from anybody it declines calls.
+
+    An agent that was given a socket or a handler elsewhere has had that word.
+    """
+    fields = changes(body) if body is not None else {}
+    silent = agent.incoming_call_action is None and not agent.websocket_url and not agent.handler
+    if silent and "incoming_call_action" not in fields:
+        fields["incoming_call_action"] = "auto_reject"
+    if fields:
+        _need_socket(agent, {**_held(call_handling(agent)), **fields})
+    return await agents.change(service, caller, agent, **fields) if fields else agent
+
+
+async def put_back(service: Service, caller: Caller, before: Agent, now: Agent) -> None:
+    """Undo :func:`with_number`, because the number did not come."""
+    kept = {name: getattr(before, name) for name in (*CALL_HANDLING, "inbound_filter_mode", "outbound_filter_mode")}
+    if all(getattr(now, name) == value for name, value in kept.items()):
+        return
+    try:
+        await service.store.agents.change(now.id, **kept)
+    except AnycarrierError:  # the number's own refusal is the one to tell
+        return

@@ -1,0 +1,190 @@
+"""Contact rules, by identity and (the older way) by number: the same rules, behind two doors.
+
+Both doors share one address for the list of all, and parse different keys of it: each rule has both. An identity
+without a number has the nil uuid there, since the older clients insist on one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+from uuid import UUID
+
+from anycarrier_server.domain import numbers, rules
+from anycarrier_server.domain.callers import agent_of
+from anycarrier_server.domain.refusals import Invalid
+from anycarrier_server.endpoints import Asked, Endpoint
+from anycarrier_server.inkbox.errors import Said
+from anycarrier_server.inkbox.identities import ONE as IDENTITY
+from anycarrier_server.inkbox.identities import identity, line_of
+from anycarrier_server.inkbox.shapes import PHONE, Id, Moment, Number, Sent, Shown, Slice, Uuid
+from anycarrier_server.store.models import Agent, ContactRule
+
+NO_NUMBER = UUID(int=0)
+
+Says = Literal["allow", "block"]
+Side = Literal["inbound", "outbound", "both"]
+
+
+class RuleSent(Sent):
+    """Whom to let through or not. Without ``direction``, both ways."""
+
+    action: Says
+    match_type: Literal["exact_number"] = "exact_number"
+    match_target: Number
+    direction: Side = "both"
+
+
+class RuleChange(Sent):
+    """What to change. ``apply_to`` changes ``action`` on one side of a rule for both, which splits it."""
+
+    action: Says | None = None
+    direction: Side | None = None
+    apply_to: Literal["inbound", "outbound"] | None = None
+    status: Literal["active", "paused"] | None = None
+
+
+class RulesAsked(Slice):
+    """Which rules. A ``direction`` also finds rules for both."""
+
+    action: Says | None = None
+    match_type: Literal["exact_number"] | None = None
+    direction: Side | None = None
+
+
+class AllRulesAsked(RulesAsked):
+    """Whose rules."""
+
+    agent_identity_id: Id | None = None
+    phone_number_id: Id | None = None
+
+
+class RuleShown(Shown):
+    """A rule. ``direction`` and ``status`` are never null."""
+
+    id: Uuid
+    agent_identity_id: Uuid
+    phone_number_id: Uuid
+    action: str
+    match_type: str
+    match_target: str
+    direction: str
+    status: str
+    contact: None = None
+    created_at: Moment
+    updated_at: Moment
+
+
+def rule_shown(rule: ContactRule, number_id: UUID | None) -> RuleShown:
+    """The rule as both generations read it."""
+    return RuleShown(
+        id=rule.id,
+        agent_identity_id=rule.agent_id,
+        phone_number_id=number_id or NO_NUMBER,
+        action=rule.action,
+        match_type=rule.match_type,
+        match_target=rule.match_target,
+        direction=rule.direction,
+        status=rule.status,
+        created_at=rule.created_at,
+        updated_at=rule.updated_at,
+    )
+
+
+async def _whose(asked: Asked[Any, Any]) -> tuple[Agent, UUID | None]:
+    """The identity in the path, or that of the number in the path; and its number's id."""
+    if "handle" in asked.path:
+        agent = await identity(asked)
+        line = await line_of(asked.service, agent)
+        return agent, line.id if line is not None else None
+    found = await numbers.get(asked.service, asked.caller, asked.path["number_id"])
+    owner = await asked.service.store.agents.get(found.workspace_id, found.agent_id)
+    if owner is None:
+        raise Said(409, "number_has_no_identity", "the number is nobody's: give it an identity first")
+    return owner, found.id
+
+
+async def every(asked: Asked[None, RulesAsked]) -> list[RuleShown]:
+    """Rules, newest first."""
+    agent, number_id = await _whose(asked)
+    found = await asked.service.store.rules.list(
+        asked.caller.workspace_id, agent_id=agent.id, **asked.query.model_dump()
+    )
+    return [rule_shown(rule, number_id) for rule in found]
+
+
+async def of_all(asked: Asked[None, AllRulesAsked]) -> list[RuleShown]:
+    """The whole organization's rules, newest first."""
+    service, query = asked.service, asked.query
+    agent_id: UUID | None = None
+    if query.agent_identity_id is not None:
+        agent_id = (await agent_of(service.store, asked.caller, query.agent_identity_id)).id
+    if query.phone_number_id is not None:
+        line = await numbers.get(service, asked.caller, query.phone_number_id)
+        if line.agent_id is None or agent_id not in (None, line.agent_id):
+            return []
+        agent_id = line.agent_id
+    which = query.model_dump(exclude={"agent_identity_id", "phone_number_id"})
+    found = await service.store.rules.list(asked.caller.workspace_id, agent_id=agent_id, **which)
+    lines = {line.agent_id: line.id for line in reversed(await service.store.lines.list(asked.caller.workspace_id))}
+    return [rule_shown(rule, lines.get(rule.agent_id)) for rule in found]
+
+
+async def create(asked: Asked[RuleSent, None]) -> RuleShown:
+    """A rule. One for the other side of the same number is extended; what is covered already is 409."""
+    agent, number_id = await _whose(asked)
+    body = asked.body
+    rule = await rules.create(
+        asked.service,
+        asked.caller,
+        agent,
+        action=body.action,
+        match_target=body.match_target,
+        match_type=body.match_type,
+        direction=body.direction,
+    )
+    return rule_shown(rule, number_id)
+
+
+async def get(asked: Asked[None, None]) -> RuleShown:
+    """One rule."""
+    agent, number_id = await _whose(asked)
+    return rule_shown(await rules.get(asked.service, asked.caller, agent, asked.path["rule_id"]), number_id)
+
+
+async def change(asked: Asked[RuleChange, None]) -> RuleShown:
+    """Change a rule; of one that was split, the half that changed."""
+    agent, number_id = await _whose(asked)
+    rule = await rules.get(asked.service, asked.caller, agent, asked.path["rule_id"])
+    if asked.body.apply_to is not None and asked.body.direction is not None:
+        raise Invalid.field("apply_to", "does not go with direction")
+    changed = await rules.change(asked.service, asked.caller, rule, **asked.body.model_dump(exclude_none=True))
+    return rule_shown(changed, number_id)
+
+
+async def delete(asked: Asked[None, None]) -> None:
+    """Delete a rule."""
+    agent, _ = await _whose(asked)
+    rule = await rules.get(asked.service, asked.caller, agent, asked.path["rule_id"])
+    await rules.delete(asked.service, asked.caller, rule)
+
+
+def _door(root: str) -> list[Endpoint]:
+    one = root + "/{rule_id}"
+    return [
+        Endpoint("GET", root, every, "List contact rules", query=RulesAsked, answer=list[RuleShown],
+                 refusals=(403, 404, 409)),
+        Endpoint("POST", root, create, "Allow or block a number", RuleSent, answer=RuleShown, status=201,
+                 refusals=(403, 404, 409, 413)),
+        Endpoint("GET", one, get, "Look at a contact rule", answer=RuleShown, refusals=(403, 404, 409)),
+        Endpoint("PATCH", one, change, "Change a contact rule", RuleChange, answer=RuleShown,
+                 refusals=(403, 404, 409, 413)),
+        Endpoint("DELETE", one, delete, "Delete a contact rule", status=204, refusals=(403, 404, 409)),
+    ]  # fmt: skip
+
+
+ENDPOINTS = [
+    *_door(f"{IDENTITY}/phone-contact-rules"),
+    *_door(f"{PHONE}/numbers/{{number_id}}/contact-rules"),
+    Endpoint("GET", f"{PHONE}/contact-rules", of_all, "List all contact rules", query=AllRulesAsked,
+             answer=list[RuleShown], refusals=(403, 404), admin=True),
+]  # fmt: skip

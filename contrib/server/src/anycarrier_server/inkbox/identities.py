@@ -1,0 +1,224 @@
+"""``/identities``: what the phone needs of an agent identity. Mail, vault, tunnels and iMessage are not here.
+
+``POST /identities/{handle}/phone_number`` is our own door for numbers people bring along; ``DELETE`` there means
+release, as it does today (long ago it meant unlink).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from anycarrier.errors import AnycarrierError
+from anycarrier_server.domain import agents, signing_keys
+from anycarrier_server.domain.callers import need_admin
+from anycarrier_server.domain.refusals import Invalid, Unknown
+from anycarrier_server.endpoints import Asked, Endpoint
+from anycarrier_server.inkbox import provisioning
+from anycarrier_server.inkbox.access import organization
+from anycarrier_server.inkbox.number_shape import NumberShown, number_shown
+from anycarrier_server.inkbox.provisioning import Wanted
+from anycarrier_server.inkbox.shapes import API, Handle, Id, Mode, Moment, Sent, Shown, Uuid
+from anycarrier_server.store.models import Agent, LineRow
+
+if TYPE_CHECKING:
+    from anycarrier_server.service import Service
+
+ROOT = f"{API}/identities"
+ONE = ROOT + "/{handle}"
+
+Name = Field(default=None, min_length=1, max_length=255)
+About = Field(default=None, max_length=2000)
+
+
+class IdentitySent(Sent):
+    """A new identity. What is said of mailboxes, tunnels, vaults and iMessage is ignored."""
+
+    agent_handle: Handle
+    display_name: str | None = Name
+    description: str | None = About
+    phone_number: Wanted | None = None
+
+
+class IdentityChange(Sent):
+    """What to change; null clears the first two."""
+
+    display_name: str | None = Name
+    description: str | None = About
+    phone_filter_mode: Mode = "blacklist"
+    imessage_filter_mode: Mode = "blacklist"
+    phone_inbound_filter_mode: Mode = "blacklist"
+    phone_outbound_filter_mode: Mode = "blacklist"
+
+
+class NumberLink(Sent):
+    """Which number."""
+
+    phone_number_id: Id
+
+
+class IdentityShown(Shown):
+    """An identity with its number."""
+
+    id: Uuid
+    organization_id: str
+    agent_handle: str
+    display_name: str | None
+    description: str | None
+    email_address: str | None = None
+    phone_filter_mode: str
+    phone_inbound_filter_mode: str
+    phone_outbound_filter_mode: str
+    mail_filter_mode: str = "blacklist"
+    imessage_filter_mode: str
+    imessage_enabled: bool = False
+    signing_key_configured: bool
+    signing_key_created_at: Moment | None
+    phone_number: NumberShown | None
+    mailbox: dict[str, Any] | None = None
+    imessage_number: dict[str, Any] | None = None
+    tunnel: dict[str, Any] | None = None
+    created_at: Moment
+    updated_at: Moment
+
+
+def identity_shown(agent: Agent, line: LineRow | None, key_made_at: datetime | None) -> IdentityShown:
+    """The agent as this face shows it."""
+    return IdentityShown(
+        id=agent.id,
+        organization_id=organization(agent.workspace_id),
+        agent_handle=agent.handle,
+        display_name=agent.name,
+        description=agent.description,
+        phone_filter_mode=agent.inbound_filter_mode,
+        phone_inbound_filter_mode=agent.inbound_filter_mode,
+        phone_outbound_filter_mode=agent.outbound_filter_mode,
+        imessage_filter_mode=agent.inbound_filter_mode,
+        signing_key_configured=key_made_at is not None,
+        signing_key_created_at=key_made_at,
+        phone_number=number_shown(line, agent) if line is not None else None,
+        created_at=agent.created_at,
+        updated_at=agent.updated_at,
+    )
+
+
+async def whole(service: Service, agent: Agent) -> IdentityShown:
+    """One identity, its number and key looked up."""
+    line = await line_of(service, agent)
+    key = await service.store.webhooks.signing_key_row(agent.workspace_id, agent.id)
+    return identity_shown(agent, line, key.created_at if key is not None else None)
+
+
+async def line_of(service: Service, agent: Agent) -> LineRow | None:
+    """The identity's number."""
+    lines = await service.store.lines.list(agent.workspace_id, agent_id=agent.id)
+    return lines[0] if lines else None
+
+
+async def identity(asked: Asked[Any, Any]) -> Agent:
+    """The identity whose handle is in the path."""
+    try:
+        return await agents.by_handle(asked.service, asked.caller, asked.path["handle"])
+    except Unknown:
+        raise Unknown("identity") from None
+
+
+async def create(asked: Asked[IdentitySent, None]) -> IdentityShown:
+    """A new identity, with a number when one is asked for. Without the number, there is no identity either."""
+    service, caller, body = asked.service, asked.caller, asked.body
+    handle = body.agent_handle.removeprefix("@")
+    agent = await agents.create(
+        service, caller, name=body.display_name or handle, handle=handle, description=body.description
+    )
+    if body.phone_number is not None:
+        try:
+            agent = (await provisioning.provision(service, caller, agent, body.phone_number)).agent
+        except AnycarrierError:
+            await agents.delete(service, caller, agent)
+            raise
+    return await whole(service, agent)
+
+
+async def every(asked: Asked[None, None]) -> list[IdentityShown]:
+    """All identities; an identity's own key sees itself."""
+    service, workspace = asked.service, asked.caller.workspace_id
+    lines = {line.agent_id: line for line in reversed(await service.store.lines.list(workspace))}
+    made = await signing_keys.made_at(service, workspace)
+    return [
+        identity_shown(agent, lines.get(agent.id), made.get(agent.id))
+        for agent in await agents.every(service, asked.caller)
+    ]
+
+
+async def get(asked: Asked[None, None]) -> IdentityShown:
+    """One identity."""
+    return await whole(asked.service, await identity(asked))
+
+
+async def change(asked: Asked[IdentityChange, None]) -> IdentityShown:
+    """Rename it, describe it, or (admin) set whom its number lets through. Answers with the whole identity."""
+    agent = await identity(asked)
+    fields = asked.body.given("description")
+    if "display_name" in asked.body.model_fields_set:
+        fields["name"] = asked.body.display_name or agent.handle
+    if modes := _modes(asked.body):
+        need_admin(asked.caller, "setting a filter mode")
+    agent = await agents.change(asked.service, asked.caller, agent, **fields, **modes)
+    return await whole(asked.service, agent)
+
+
+def _modes(body: IdentityChange) -> dict[str, str]:
+    """Both sides from the shared spellings, one side from the directional ones; they must agree."""
+    shared = body.given("phone_filter_mode", "imessage_filter_mode")
+    sides = body.given("phone_inbound_filter_mode", "phone_outbound_filter_mode")
+    if len(set(shared.values())) > 1:
+        raise Invalid.field("imessage_filter_mode", "differs from phone_filter_mode: both are one setting here")
+    if shared and sides:
+        raise Invalid.field("phone_filter_mode", "give the mode for both sides, or for each side, not both")
+    for mode in shared.values():
+        return {"inbound_filter_mode": mode, "outbound_filter_mode": mode}
+    return {name.removeprefix("phone_"): mode for name, mode in sides.items()}
+
+
+async def delete(asked: Asked[None, None]) -> None:
+    """Delete it, let go of its number, end its keys."""
+    need_admin(asked.caller, "deleting an identity")
+    agent = await identity(asked)
+    async with provisioning.alone(asked.service, agent):
+        for line in await asked.service.store.lines.list(agent.workspace_id, agent_id=agent.id):
+            await provisioning.let_go(asked.service, asked.caller, line)
+        await agents.delete(asked.service, asked.caller, agent)
+
+
+async def assign(asked: Asked[NumberLink, None]) -> IdentityShown:
+    """Give it a number of the organization that no identity has."""
+    agent = await identity(asked)
+    given = await provisioning.hand_over(asked.service, asked.caller, agent, asked.body.phone_number_id)
+    return await whole(asked.service, given.agent)
+
+
+async def release(asked: Asked[None, None]) -> None:
+    """Release its number: at the carrier when it was bought through us; a number brought along is only detached."""
+    need_admin(asked.caller, "releasing a number")
+    line = await line_of(asked.service, await identity(asked))
+    if line is None:
+        raise Unknown("number of that identity")
+    await provisioning.let_go(asked.service, asked.caller, line)
+
+
+ENDPOINTS = [
+    Endpoint("POST", ROOT, create, "Make an identity", IdentitySent, answer=IdentityShown, status=201,
+             refusals=(403, 404, 409, 413, 501, 502, 503)),
+    Endpoint("GET", ROOT, every, "List identities", answer=list[IdentityShown]),
+    Endpoint("GET", ONE, get, "Look at an identity", answer=IdentityShown, refusals=(403, 404)),
+    Endpoint("PATCH", ONE, change, "Change an identity", IdentityChange, answer=IdentityShown,
+             refusals=(403, 404, 409, 413)),
+    Endpoint("DELETE", ONE, delete, "Delete an identity and release its number", status=204,
+             refusals=(403, 404, 409, 501, 502)),
+    Endpoint("POST", f"{ONE}/phone_number", assign, "Give an identity a number brought along", NumberLink,
+             answer=IdentityShown, refusals=(403, 404, 409, 413)),
+    Endpoint("DELETE", f"{ONE}/phone_number", release, "Release an identity's number", status=204,
+             refusals=(403, 404, 409, 501, 502)),
+]  # fmt: skip

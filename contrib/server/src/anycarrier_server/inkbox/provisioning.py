@@ -1,0 +1,133 @@
+"""A number for an identity: bought on the workspace's carrier account, handed over, given back.
+
+One number per identity. What was bought through us is given back at the carrier; a number somebody brought along is
+only let go, and stays in their carrier account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from anycarrier.errors import AnycarrierError, UnsupportedOperation
+from anycarrier.numbers import NumberQuery, NumberType
+from anycarrier_server.auth import Caller
+from anycarrier_server.domain import agents, numbers
+from anycarrier_server.domain.refusals import Invalid, LineHeld
+from anycarrier_server.inkbox import call_handling
+from anycarrier_server.inkbox.call_handling import Handling
+from anycarrier_server.inkbox.errors import Said
+from anycarrier_server.inkbox.shapes import Id, Mode, Number
+from anycarrier_server.store.models import Agent, LineRow
+
+if TYPE_CHECKING:
+    from anycarrier_server.service import Service
+
+State = Field(default=None, pattern=r"^[A-Za-z]{2,3}$", description="State or province", examples=["NY"])
+AreaCode = Field(default=None, pattern=r"^[0-9]{1,6}$")
+
+
+class Wanted(Handling):
+    """Which number, and how its calls are taken. Without ``number``, the first on offer that fits."""
+
+    type: Literal["local", "toll_free"] = "local"
+    state: str | None = State
+    filter_mode: Mode = "blacklist"
+    country: str = Field(default="US", pattern="^[A-Z]{2}$")
+    area_code: str | None = AreaCode
+    number: Number | None = Field(default=None, description="One from available-numbers")
+    credential_id: Id | None = Field(default=None, description="Whose carrier account; else the default one")
+
+
+GIVING = 120.0
+"""Seconds after which an identity may be given a number though another giving never said that it was done."""
+
+
+@asynccontextmanager
+async def alone(service: Service, agent: Agent) -> AsyncIterator[None]:
+    """Only one request at a time, over all processes, gives this identity a number; the others are 409.
+
+    Looking first is not enough: of two who look at once, both would buy.
+    """
+    key, once = f"number-for:{agent.id}", service.exchange.once
+    if not await once.first(key, GIVING):
+        raise Said(409, "identity_is_given_number", "another request is at this identity's number: look again then")
+    try:
+        yield
+    finally:
+        await once.forget(key)
+
+
+@dataclass(frozen=True, slots=True)
+class Provisioned:
+    """The number and the identity as it is now."""
+
+    line: LineRow
+    agent: Agent
+
+
+async def provision(service: Service, caller: Caller, agent: Agent, wanted: Wanted) -> Provisioned:
+    """Buy a number for the identity. Its settings are checked first, since a purchase costs money."""
+    async with alone(service, agent):
+        return await _provision(service, caller, agent, wanted)
+
+
+async def _provision(service: Service, caller: Caller, agent: Agent, wanted: Wanted) -> Provisioned:
+    held = await service.store.lines.list(caller.workspace_id, agent_id=agent.id)
+    if held:
+        raise LineHeld(str(held[0].id))
+    ready = await call_handling.with_number(service, caller, agent, wanted)
+    if "filter_mode" in wanted.model_fields_set:
+        modes = {"inbound_filter_mode": wanted.filter_mode, "outbound_filter_mode": wanted.filter_mode}
+        ready = await agents.change(service, caller, ready, **modes)
+    query = NumberQuery(
+        country=wanted.country,
+        area_code=wanted.area_code,
+        region=wanted.state.upper() if wanted.state is not None else None,
+        type=NumberType(wanted.type),
+        limit=20,
+    )
+    try:
+        line = await numbers.purchase(
+            service,
+            caller,
+            number=wanted.number,
+            query=query,
+            credential_id=wanted.credential_id,
+            agent_id=agent.id,
+            one_per_agent=True,
+        )
+    except UnsupportedOperation as unsupported:
+        await call_handling.put_back(service, caller, agent, ready)
+        raise Invalid.field("type", f"the carrier does not sell such numbers: {unsupported.detail}") from None
+    except AnycarrierError:
+        await call_handling.put_back(service, caller, agent, ready)
+        raise
+    return Provisioned(line, ready)
+
+
+async def hand_over(service: Service, caller: Caller, agent: Agent, line_id: str) -> Provisioned:
+    """Give the identity a number of the workspace that nobody has."""
+    line = await numbers.get(service, caller, line_id)
+    if line.agent_id == agent.id:
+        return Provisioned(line, agent)
+    if line.agent_id is not None:
+        raise Said(409, "number_has_identity", "that number is another identity's: release it there first")
+    async with alone(service, agent):
+        held = await service.store.lines.list(caller.workspace_id, agent_id=agent.id)
+        if held:
+            raise LineHeld(str(held[0].id))
+        line = await numbers.update(service, caller, line.id, agent_id=agent.id)
+        return Provisioned(line, await call_handling.with_number(service, caller, agent))
+
+
+async def let_go(service: Service, caller: Caller, line: LineRow) -> None:
+    """Take the number from its identity: bought ones back to the carrier, brought ones stay with us, unassigned."""
+    if line.bought:
+        await numbers.release(service, caller, line.id, at_carrier=True)
+    else:
+        await numbers.update(service, caller, line.id, agent_id=None)

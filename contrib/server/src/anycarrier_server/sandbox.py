@@ -1,0 +1,131 @@
+"""``--sandbox``: every installed carrier's sandbox inside this service, so that all of it works without an account.
+
+Each is mounted under ``/sandbox/<provider>`` and has one credential ready; every other credential of that carrier
+leads there too, and any secret logs in. A number that is registered belongs to the account it is registered with,
+except the magic ones (+1 500 555 ...), which say how the carrier is to misbehave.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
+from starlette.routing import Mount
+
+from anycarrier import plugins
+from anycarrier.credentials import Credential
+from anycarrier.errors import AnycarrierError
+from anycarrier.provider import Capability
+from anycarrier.testing.far_end import FarEnd
+from anycarrier.testing.sandbox import Sandbox
+from anycarrier_server.domain import sync
+from anycarrier_server.first_start import workspace_of
+from anycarrier_server.store.models import CredentialRow
+
+if TYPE_CHECKING:
+    from anycarrier_server.service import Service
+
+log = logging.getLogger("anycarrier")
+
+MAGIC = "+1500555"
+
+
+class Sandboxes:
+    """The carriers played here, by name."""
+
+    def __init__(self, service: Service, played: dict[str, Sandbox]) -> None:
+        self._service = service
+        self.played = played
+
+    @classmethod
+    async def open(cls, service: Service) -> Sandboxes:
+        """Start every carrier's sandbox, with a credential each; the first that sells numbers is the default."""
+        host = service.settings.host
+        here = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 compared, not bound
+        origin = f"http://{f'[{here}]' if ':' in here else here}:{service.settings.port}"
+        played: dict[str, Sandbox] = {}
+        for name in plugins.provider_names():
+            where = plugins.get_provider(name).sandbox
+            if where:
+                module, _, kind = where.partition(":")
+                played[name] = getattr(import_module(module), kind)(base_url=f"{origin}/sandbox/{name}")
+        service.carriers.sandboxes.update(played)
+        made = cls(service, played)
+        await made._stock()
+        return made
+
+    def mounts(self) -> list[Mount]:
+        """Where the carriers' REST APIs are."""
+        return [Mount(f"/sandbox/{name}", app=sandbox.app) for name, sandbox in self.played.items()]
+
+    async def close(self) -> None:
+        """End every call there."""
+        for sandbox in self.played.values():
+            try:
+                await sandbox.aclose()
+            except ExceptionGroup as failures:
+                log.error("the %s sandbox had failed: %s", sandbox.provider, failures.exceptions)
+
+    async def give(self, row: CredentialRow, number: str) -> None:
+        """Let the credential's account own ``number``, as if it had been bought long ago."""
+        sandbox = self.played.get(row.provider)
+        if sandbox is None or number.startswith(MAGIC):
+            return
+        credential = await self._service.store.credentials.credential(row.public_id)
+        sandbox.give_number(number, credential)
+        sandbox.point_webhooks(self._service.exchange.webhook_url(row.provider, row.public_id))
+
+    def far_end(self, provider: str, carrier_id: str | None) -> FarEnd | None:
+        """The telephone at the other end of a call; None when it is not played in this process."""
+        sandbox = self.played.get(provider)
+        return sandbox.far_ends.get(carrier_id or "") if sandbox is not None else None
+
+    async def _stock(self) -> None:
+        """One credential per carrier; numbers registered before a restart are the accounts' again."""
+        store = self._service.store
+        workspace = await workspace_of(self._service)
+        for name, sandbox in self.played.items():
+            known = await store.credentials.list(workspace.id, provider=name)
+            if not any(row.name == f"{name} sandbox" for row in known):
+                api_key, details = _spelled(sandbox.credential())
+                rows = await store.credentials.list(workspace.id)
+                buys = Capability.BUY_NUMBER in plugins.get_provider(name).capabilities
+                await store.credentials.create(
+                    workspace.id,
+                    name=f"{name} sandbox",
+                    provider=name,
+                    api_key=api_key,
+                    metadata=details,
+                    is_default=buys and not any(row.is_default for row in rows),
+                )
+        for line in await store.lines.lines():
+            row = await store.lines.by_number(line.number)
+            owner = await store.credentials.get(row.workspace_id, row.credential_id) if row is not None else None
+            if owner is None:
+                continue
+            try:
+                await self.give(owner, line.number)
+            except AnycarrierError as problem:
+                log.warning("a number of credential %s is not in the sandbox: %s", owner.public_id, problem)
+
+    async def reconnect(self) -> None:
+        """Tell the sandboxes, which forget everything, where the numbers' calls go. Needs the port to be open."""
+        store = self._service.store
+        for line in await store.lines.lines():
+            row = await store.lines.by_number(line.number)
+            if row is not None and row.provider in self.played:
+                await sync.put_in_service(self._service, row)
+
+
+def _spelled(credential: Credential) -> tuple[str, dict[str, Any]]:
+    """A credential as a person would type it: the one secret, and the rest by name."""
+    key, details = "", {}
+    for name, field in type(credential).model_fields.items():
+        value = getattr(credential, name)
+        if isinstance(value, SecretStr) and field.is_required():
+            key = value.get_secret_value()
+        elif value is not None and name not in ("base_url", "provider"):
+            details[name] = value.get_secret_value() if isinstance(value, SecretStr) else value
+    return key, details

@@ -1,0 +1,233 @@
+"""The running service: one process's store, exchange, agents, postman, scheduler and reconciler, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from anycarrier.agent.agent import AgentFunction
+from anycarrier.calls import Call, EndReason
+from anycarrier.errors import AnycarrierError
+from anycarrier.events import CallEvent, RoutingFailed
+from anycarrier_server import aftermath, auth, first_start
+from anycarrier_server.carriers import Carriers
+from anycarrier_server.domain import orders
+from anycarrier_server.domain.refusals import Unauthorized, refuse_blocked
+from anycarrier_server.domain.routing import ServiceRouter
+from anycarrier_server.domain.speech_readiness import Readiness
+from anycarrier_server.endings import WatchedCallBook
+from anycarrier_server.endpoints import Face
+from anycarrier_server.key_roll import refuse_lacking
+from anycarrier_server.media_outage import OutageAwareExchange
+from anycarrier_server.meters import Meters
+from anycarrier_server.outbox import Sender
+from anycarrier_server.outward import Outward
+from anycarrier_server.reconciler import Reconciler, others_live
+from anycarrier_server.request_turns import RequestTurns
+from anycarrier_server.scheduler import Scheduler
+from anycarrier_server.settings import Settings
+from anycarrier_server.staff import Staff
+from anycarrier_server.store import Store, parse_id
+
+if TYPE_CHECKING:
+    from anycarrier_server.sandbox import Sandboxes
+
+log = logging.getLogger("anycarrier")
+
+POSTGRESQL_AT_ONCE = 4
+"""Requests, and carriers' events, of one workspace dealt with at a time: while one waits for the database's answer,
+another may go on."""
+
+GATHER = 0.05
+"""Seconds between something to tell and the look at it: a call's happenings come in bunches."""
+
+
+class Service:
+    """See the module. ``open`` makes one, ``start`` lets it work, ``drain`` lets live calls end, ``close`` ends it."""
+
+    def __init__(self, settings: Settings, store: Store, carriers: Carriers, faces: Sequence[Face]) -> None:
+        self.settings = settings
+        self.store = store
+        self.carriers = carriers
+        self.faces = tuple(faces)
+        self.sandboxes: Sandboxes | None = None
+        self.started_at = datetime.now(UTC)
+        self.draining = False
+        """True from the stop signal on: no new calls begin here."""
+        self.new_admin_key: str | None = None
+        """The first admin key, when this start made it: to be shown once."""
+        self.outward = Outward(local=settings.is_local, allow=settings.outward_allow)
+        self.outward_http = self.outward.client(timeout=settings.webhook_timeout)
+        self.staff = Staff(self)
+        self.book = WatchedCallBook(store.callbook, self._call_ended)
+        at_once = 1 if store.db.sqlite else POSTGRESQL_AT_ONCE
+        self.exchange = OutageAwareExchange(
+            registry=store.lines,
+            credentials=store.credentials,
+            public_url=settings.origin,
+            secret=store.derive("media tickets"),
+            agents=self.staff,
+            policy=first_start.destinations(settings),
+            router=ServiceRouter(self),
+            transfer_guard=self._may_be_handed_to,
+            calls=self.book,
+            once=store.once,
+            time_limit=settings.max_duration_seconds,
+            owner=store.owner,
+            turns=RequestTurns(at_once),
+        )
+        styles = {face.name: face.style(self) for face in self.faces if face.style is not None}
+        self.sender = Sender(
+            queue=store.outbox,
+            webhooks=store.webhooks,
+            http=self.outward_http,
+            styles=styles,
+            own=lambda to: str(to.call.options.get("face", "oneinbox")) if to.call is not None else "oneinbox",
+            timeout=settings.webhook_timeout,
+        )
+        store.on_announcement = self._announced
+        self.scheduler = Scheduler(self)
+        self.reconciler = Reconciler(self)
+        self.exchange.missed = self.reconciler.missed_something
+        self.readiness = Readiness(self)
+        self.turns = RequestTurns(at_once)
+        self.meters = Meters(self)
+        self.exchange.observers += [self.meters.carrier_event, partial(orders.heed, self), self._note_routing_failure]
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._waking: asyncio.TimerHandle | None = None
+
+    @classmethod
+    async def open(cls, settings: Settings, faces: Sequence[Face]) -> Service:
+        """Open the store and put the parts together; nothing runs yet."""
+        first_start.make_folders(settings)
+        carriers = Carriers()
+        store = await Store.open(settings, build=carriers.build)
+        try:
+            await refuse_lacking(store)
+            return cls(settings, store, carriers, faces)
+        except BaseException:
+            await store.close()
+            raise
+
+    @property
+    def handlers(self) -> Mapping[str, AgentFunction]:
+        """Python handlers agents may name."""
+        return self.staff.handlers
+
+    async def start(self) -> None:
+        """Take up work. The first start of a store makes its workspace and its admin key."""
+        self.new_admin_key = await first_start.prepare(self)
+        if self.settings.sandbox:
+            from anycarrier_server.sandbox import Sandboxes
+
+            self.sandboxes = await Sandboxes.open(self)
+        await self.reconciler.sign_of_life()
+        await self.exchange.start()
+        for line in await self.store.lines.lines():
+            try:
+                await self.exchange.open_line_to(line.credential_id)
+            except AnycarrierError as problem:
+                log.warning("credential %s does not serve: %s", line.credential_id, problem)
+        self.sender.start()
+        self.scheduler.start()
+        self.reconciler.start()
+        self.spawn(aftermath.keep_swept(self), "look for recordings that no call knows")
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new calls, let live ones end for ``seconds``, then end them."""
+        self.draining = True
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + seconds
+        while (held := await self._held()) and clock() < deadline:  # noqa: ASYNC110 the database tells nobody
+            await asyncio.sleep(min(0.2, seconds))  # an end may come to the database by another process
+        for reference in held:
+            try:
+                await self.exchange.hang_up(reference, EndReason.API_STOP)
+            except AnycarrierError as problem:
+                log.error("a call could not be ended at shutdown: %s", problem)
+        await self.staff.wait_idle(10.0)
+
+    async def _held(self) -> set[str]:
+        """Calls that end with this process: those that talk here, and those that may yet when nobody else is there.
+
+        Not those that are ending, that were handed on, or that nobody takes: there is nothing to wait for."""
+        held = set(self.staff.talking)
+        if not await others_live(self.store):
+            held |= self.exchange.call_watch.expected()
+        return held
+
+    async def close(self) -> None:
+        """Stop everything, in the order in which things need each other."""
+        self.draining = True
+        await self.scheduler.stop()
+        await self.reconciler.stop()
+        await self.staff.wait_idle(5.0)
+        await self.exchange.stop()
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.sender.stop()
+        if self.sandboxes is not None:
+            await self.sandboxes.close()
+        await self.outward_http.aclose()
+        await self.store.close()
+
+    # --- for everybody ----------------------------------------------------------------------------------------------
+
+    async def authenticate(self, headers: Mapping[str, str]) -> auth.Caller:
+        """Who is asking, or :class:`Unauthorized`."""
+        caller = await auth.authenticate(self.store, headers)
+        if caller is None:
+            raise Unauthorized
+        return caller
+
+    def _note_routing_failure(self, event: CallEvent, call: Call | None) -> None:
+        """For the call's log, where ``calls tail`` and the API show it."""
+        id_ = parse_id("call", call.reference) if call is not None else None
+        if isinstance(event, RoutingFailed) and id_ is not None:
+            facts = {"failure": event.failure.value, "agent_id": event.agent_id, "detail": event.detail}
+            self.store.writer.event(id_, "call.routing_failed", facts)
+
+    async def _may_be_handed_to(self, call: Call, to: str) -> None:
+        """The agent's contact rules hold for transfers too, whether a client asks or the agent itself."""
+        agent = await self.store.agents.find(parse_id("agent", call.agent_id))
+        if agent is not None and to.startswith("+"):
+            refuse_blocked(to, await self.store.rules.decide(agent, "outbound", to))
+
+    def spawn(self, work: Coroutine[Any, Any, Any], what: str) -> asyncio.Task[Any]:
+        """Run beside the request; its failure is logged under ``what``."""
+        task = asyncio.get_running_loop().create_task(work, name=what)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            self.exchange.report(f"could not {task.get_name()}", failure)
+
+    def _announced(self) -> None:
+        """Something is in the outbox. What comes in the same moment is fanned out together."""
+        if self._waking is None:
+            self._waking = asyncio.get_running_loop().call_later(GATHER, self._wake_sender)
+
+    def _wake_sender(self) -> None:
+        self._waking = None
+        self.sender.wake()
+
+    def _call_ended(self, call: Call) -> None:
+        self.meters.call_ended(call)
+        # Who was never connected has left no words and no sound.
+        if call.answered_at is not None and call.reference not in self.staff.talking:
+            self.spawn(self._settle_if_nobody_does(call), "settle an ended call")
+
+    async def _settle_if_nobody_does(self, call: Call) -> None:
+        """A call whose sound is in another process is settled there, and when that one dies by the reconciler."""
+        row = await self.store.calls.find(call.reference)
+        if row is not None and (row.owner in (None, self.store.owner) or call.reason is EndReason.TRANSFERRED):
+            await aftermath.settle(self, row)

@@ -1,0 +1,242 @@
+"""The agents of the store, at work: who takes a call, who talks on it, and what is kept while they do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from anycarrier.agent.agent import Agent as Door
+from anycarrier.agent.agent import AgentFunction, CallSetup, function
+from anycarrier.agent.agents import Agents
+from anycarrier.agent.engines import Engines
+from anycarrier.agent.finished import FinishedCall
+from anycarrier.agent.settings import AgentSettings
+from anycarrier.calls import Call, Direction
+from anycarrier.errors import AgentUnreachable, AnycarrierError
+from anycarrier.exchange import Handler
+from anycarrier.routing import Route
+from anycarrier.session import MediaSession
+from anycarrier_server import aftermath, handlers, unsettled
+from anycarrier_server.domain.agents import settings_of
+from anycarrier_server.domain.inbound_routing import WITHOUT_SOCKET, fallback_agent
+from anycarrier_server.kept_record import StoredRecord
+from anycarrier_server.outage import DatabaseAway
+from anycarrier_server.store import parse_id, public_id
+from anycarrier_server.store.columns import utc_now
+from anycarrier_server.store.models import Agent, CallRow
+from anycarrier_server.workspace_engines import WorkspaceEngines
+
+if TYPE_CHECKING:
+    from anycarrier_server.service import Service
+
+log = logging.getLogger("anycarrier")
+
+LONGEST_CONTEXT = 4096
+"""Characters of variables that travel in a handshake header, as they are written there; servers refuse long ones."""
+
+
+class Staff(Agents):
+    """One process's agents. Exchange and carriers know them by public id (``agt_...``)."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(
+            engines=Engines(service.settings.engines),
+            lookup=self._lookup,
+            set_up=self._bring,
+            finished=self._finished,
+            guard=self._guard,
+        )
+        self._service = service
+        longest = service.settings.max_duration_seconds
+        self._workspaces = WorkspaceEngines(service.store, self.engines, longest_call=longest)
+        self.handlers: dict[str, AgentFunction] = {
+            **handlers.BUILT_IN,
+            **{name: function(path) for name, path in service.settings.handlers.items()},
+        }
+        self.talking: set[str] = set()
+        """References of calls with a conversation here."""
+        self._keeps_ready = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def keep_ready(self) -> None:
+        """Load the speech engines that the agents here talk with, and those of every agent made or changed from now on.
+
+        Loading goes on in the background: who calls meanwhile waits for the rest of it. Without agents nothing is
+        loaded.
+        """
+        self._keeps_ready = True
+        for name in self._service.settings.engines:
+            try:
+                self.engines.engine(name)
+            except AnycarrierError as problem:
+                log.error("the settings configure speech engine %s, and it is not ready: %s", name, problem)
+        for use in await self._service.store.agents.speech():
+            settings = AgentSettings(synthesizer=use.engines["synthesizer"], recognizer=use.engines["recognizer"])
+            self._make_ready(await self.engines_of(use.workspace_id), settings)
+
+    def hired(self, agent: Agent) -> None:
+        """An agent was made or changed."""
+        if self._keeps_ready:
+            self._service.spawn(self._ready_for(agent), "load an agent's speech engines")
+
+    async def started(self, agent: Agent, seconds: float) -> None:
+        """Wait until the agent's engines have been started, well or not; where none are kept ready, at once."""
+        if self._keeps_ready:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._ready_for(agent)
+                    await (await self.engines_of(agent.workspace_id)).settled()
+
+    async def _ready_for(self, agent: Agent) -> None:
+        self._make_ready(await self.engines_of(agent.workspace_id), settings_of(agent))
+
+    def _make_ready(self, engines: Engines, settings: AgentSettings) -> None:
+        engines.start_soon(engines.needed(settings))
+
+    async def engines_of(self, workspace_id: UUID) -> Engines:
+        """The speech engines of this workspace's agents."""
+        return await self._workspaces.of(workspace_id)
+
+    def engines_changed(self, workspace_id: UUID) -> None:
+        """The workspace has set up an engine, or no more."""
+        self._workspaces.changed(workspace_id)
+
+    async def aclose(self) -> None:
+        """Close engines and sockets."""
+        await self._workspaces.aclose()
+        await super().aclose()
+
+    async def wait_idle(self, seconds: float) -> None:
+        """Wait until no conversation is going on here."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+
+    def __getitem__(self, agent_id: str) -> Handler:
+        talk = super().__getitem__(agent_id)
+
+        async def at_work(session: MediaSession) -> None:
+            reference = session.call.reference
+            self.talking.add(reference)
+            self._idle.clear()
+            self._service.spawn(self._take_over(reference, agent_id), "take over a call")
+            try:
+                await talk(session)
+            finally:
+                self.talking.discard(reference)
+                if not self.talking:
+                    self._idle.set()
+
+        return at_work
+
+    def need_speech(self, agent: Door, reference: str) -> None:
+        """Nothing: the service has refused such a call already, by the engines of the call's workspace."""
+
+    async def take_ringing(self, row: CallRow, agent: Agent) -> Route:
+        """Have the agent, or its fallback, accept a ringing call: ``Answer``, or ``Reject`` when nobody does."""
+        call = await self._service.exchange.calls.get(row.reference)
+        assert call is not None
+        return await self.take(call, public_id("agent", agent.id))
+
+    # --- what a conversation asks for -------------------------------------------------------------------------------
+
+    async def _lookup(self, agent_id: str) -> Door | None:
+        row = await self._service.store.agents.find(parse_id("agent", agent_id))
+        if row is None or row.deleted_at is not None:
+            return None
+        key = await self._service.store.webhooks.signing_key(row.workspace_id, row.id)
+        settings = settings_of(row)
+        # An agent without a door of its own still answers: it says its first message, listens and writes down.
+        handler = self.handlers.get(row.handler) if row.handler else handlers.listen
+        if handler is None and not row.websocket_url:
+            raise AgentUnreachable(agent_id, "this process", f"no handler {row.handler!r} is configured")
+        return Door(agent_id, settings, handler=handler, websocket_url=row.websocket_url, signing_key=key)
+
+    async def _bring(self, call: Call, agent: Door) -> CallSetup:
+        row = await self._service.store.calls.find(call.reference)
+        if row is None:
+            return CallSetup()
+        overrides = await self._overrides(row, agent)
+        recorded = overrides.get("enable_recording", agent.settings.enable_recording)
+        variables = {
+            **row.variables,
+            "from_number": row.from_number,
+            "to_number": row.to_number,
+            "direction": row.direction,
+            "call_id": row.public_id,
+            "now": utc_now().isoformat(timespec="seconds").replace("+00:00", "Z"),
+        }
+        return CallSetup(
+            variables=variables,
+            overrides=overrides,
+            websocket_url="" if row.options.get(WITHOUT_SOCKET) else row.websocket_url,
+            call_id=str(row.id),
+            engines=await self.engines_of(row.workspace_id),
+            context=_context(row, agent.id),
+            record=StoredRecord(self._service, row.id, row.workspace_id),
+            recording=self._service.settings.recordings / f"{row.reference}.wav" if recorded else None,
+            workspace=str(row.workspace_id),
+        )
+
+    async def _overrides(self, row: CallRow, agent: Door) -> dict[str, Any]:
+        """What this call changes of its agent's settings: its own, its number's, and the longest it may last."""
+        found: dict[str, Any] = {}
+        if row.direction == Direction.INBOUND and row.line_id is not None:
+            line = await self._service.store.lines.get(row.workspace_id, row.line_id)
+            if line is not None and (second := fallback_agent(line)) is not None:
+                found["fallback_agent_id"] = public_id("agent", second)
+            if line is not None and line.routing.get("voicemail_message"):
+                found["voicemail_message"] = line.routing["voicemail_message"]
+        found |= row.options.get("settings") or {}
+        limits = (
+            found.get("max_duration_seconds", agent.settings.max_duration_seconds),
+            self._service.settings.max_duration_seconds,
+            row.time_limit,
+        )
+        found["max_duration_seconds"] = min(limit for limit in limits if limit is not None)
+        return found
+
+    async def _guard(self, url: str) -> tuple[str, int]:
+        """The address that was found good: the name could have another one a moment later."""
+        try:
+            target = await self._service.outward.websocket(url)
+        except AnycarrierError as refused:
+            raise AgentUnreachable("", "its address", str(refused)) from refused
+        return target.address, target.port
+
+    async def _take_over(self, reference: str, agent_id: str) -> None:
+        """The call's sound is here, and so is what is to be done after it; and its recording begins."""
+        store = self._service.store
+        row = await store.calls.find(reference)
+        if row is None:
+            return
+        await unsettled.begin(store, reference)
+        agent = await self.find(agent_id)
+        setup = await self._bring_quietly(row, agent)
+        if setup is not None and setup.recording is not None and not await store.recordings.of_call(row.id):
+            await store.recordings.begin(row.workspace_id, row.id, setup.recording.name, format="wav")
+
+    async def _bring_quietly(self, row: CallRow, agent: Door) -> CallSetup | None:
+        call = await self._service.exchange.calls.get(row.reference)
+        return await self._bring(call, agent) if call is not None else None
+
+    async def _finished(self, finished: FinishedCall) -> None:
+        try:
+            row = await self._service.store.calls.find(finished.call.reference)
+            if row is not None:
+                await aftermath.file_away(self._service, row, finished)
+        except DatabaseAway as away:
+            self._service.exchange.report("what a call leaves behind", away)  # the reconciler files it later
+
+
+def _context(row: CallRow, agent_id: str) -> dict[str, Any]:
+    """More for ``X-Call-Context``: who is meant, and the call's variables where they are short enough."""
+    found: dict[str, Any] = {"agent_id": agent_id}
+    if row.variables and len(json.dumps(row.variables)) <= LONGEST_CONTEXT:
+        found["variables"] = row.variables
+    return found

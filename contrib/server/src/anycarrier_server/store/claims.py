@@ -1,0 +1,103 @@
+"""Who does what just now, over all processes; and which processes are alive.
+
+A claim lapses unless renewed, so what a dead process held is free again after ``seconds``. A process's own sign of
+life is the claim ``process:<owner>``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import and_, bindparam, delete, or_, select, update
+
+from anycarrier_server.store.columns import utc_now, word
+from anycarrier_server.store.database import Database
+from anycarrier_server.store.models import CallRow, Claim
+from anycarrier_server.store.statements import Statement, table_of
+
+ALIVE_SECONDS = 20.0
+
+TABLE, CALL = table_of(Claim), table_of(CallRow)
+
+
+def _take(insert: Any) -> Any:
+    made = insert(TABLE)
+    return made.on_conflict_do_update(
+        index_elements=[TABLE.c.name],
+        set_={"owner": made.excluded.owner, "expires_at": made.excluded.expires_at},
+        where=or_(TABLE.c.owner == bindparam("me"), TABLE.c.expires_at <= bindparam("now")),
+    ).returning(TABLE.c.name)
+
+
+BEGUN = or_(CALL.c.scheduled_at.is_(None), CALL.c.dial_claimed_at.is_not(None))
+"""Of calls that are to be made later: those that are being made."""
+
+
+def _orphans() -> Any:
+    keeper = and_(
+        TABLE.c.owner == CALL.c.owner, TABLE.c.name == "process:" + CALL.c.owner, TABLE.c.expires_at > bindparam("now")
+    )
+    return (
+        select(CALL)
+        .outerjoin(TABLE, keeper)
+        .where(CALL.c.status != word("ended"), TABLE.c.name.is_(None), BEGUN, CALL.c.updated_at <= bindparam("before"))
+        .order_by(CALL.c.created_at)
+        .limit(200)
+    )
+
+
+TAKE = Statement(_take, columns=["name", "owner", "expires_at"])
+DROP = Statement(delete(TABLE).where(TABLE.c.name == bindparam("name"), TABLE.c.owner == bindparam("owner")))
+ORPHANS = Statement(_orphans(), into=[CallRow])
+OURS = Statement(
+    select(CALL.c.id).where(
+        CALL.c.status != word("ended"), CALL.c.owner == bindparam("owner"), BEGUN,
+        CALL.c.updated_at <= bindparam("before"),
+    )
+)  # fmt: skip
+
+
+class Claims:
+    """Claims of one process, ``owner``."""
+
+    def __init__(self, db: Database, owner: str) -> None:
+        self._db = db
+        self.owner = owner
+
+    async def take(self, name: str, seconds: float, *, at: datetime | None = None) -> bool:
+        """Claim or renew; False while another owner holds it."""
+        now = at or utc_now()
+        expires_at = now + timedelta(seconds=seconds)
+        taken = await self._db.act(TAKE, name=name, owner=self.owner, me=self.owner, expires_at=expires_at, now=now)
+        return taken is not None
+
+    async def drop(self, name: str) -> None:
+        """Give a claim back, if it is ours."""
+        await self._db.act(DROP, name=name, owner=self.owner)
+
+    async def alive(self, *, at: datetime | None = None) -> None:
+        """Say that this process lives; to be called well within ``ALIVE_SECONDS``."""
+        await self.take(f"process:{self.owner}", ALIVE_SECONDS, at=at)
+
+    async def orphans(self, *, at: datetime | None = None) -> list[CallRow]:
+        """Calls in progress whose process has not been heard of: ask the carrier how they stand.
+
+        Scheduled calls nobody has begun to dial are no orphans. A call nobody owns yet is one after
+        ``ALIVE_SECONDS``.
+        """
+        now = at or utc_now()
+        return await self._db.rows(ORPHANS, now=now, before=now - timedelta(seconds=ALIVE_SECONDS))
+
+    async def ours(self, *, at: datetime | None = None) -> list[Any]:
+        """Ids of open calls that this process owns, unless something was written of them in the last seconds."""
+        before = (at or utc_now()) - timedelta(seconds=ALIVE_SECONDS)
+        return await self._db.rows(OURS, owner=self.owner, before=before)
+
+    async def reclaim(self, calls: Sequence[UUID]) -> None:
+        """These open calls are this process's, whoever has adopted them."""
+        async with self._db.write() as session:
+            open_ = (CallRow.id.in_(calls), CallRow.status != word("ended"), CallRow.owner != self.owner)
+            await session.execute(update(CallRow).where(*open_).values(owner=self.owner))

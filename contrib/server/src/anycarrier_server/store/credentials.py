@@ -1,0 +1,235 @@
+"""Carrier credentials, sealed; and the exchange's door to them, :class:`anycarrier.credentials.CredentialSource`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import UUID
+
+from pydantic import ValidationError
+from sqlalchemy import bindparam, select, update
+
+from anycarrier.credentials import Credential, trimmed
+from anycarrier.errors import AnycarrierError, ConfigurationError, UnknownCredential
+from anycarrier_server.refusals import InUse
+from anycarrier_server.seal import Sealer
+from anycarrier_server.store.columns import utc_now, word
+from anycarrier_server.store.database import Database
+from anycarrier_server.store.ids import new_id, parse_id, public_id
+from anycarrier_server.store.models import CredentialRow, LineRow
+from anycarrier_server.store.statements import Statement, table_of
+from anycarrier_server.store.turns import WORKSPACE
+from anycarrier_server.store.vault import place
+
+TABLE = table_of(CredentialRow)
+BY_ID = Statement(select(TABLE).where(TABLE.c.id == bindparam("id")), into=[CredentialRow])
+
+Build = Callable[[str, str, Mapping[str, Any]], Credential]
+"""Provider name, API key and details to a credential; ``ValidationError`` names what is missing."""
+
+FRESH = 1.0
+"""Seconds a credential is used without another look: every webhook asks for one."""
+
+OURS = frozenset({"base_url", "provider"})
+"""Details a client may not set: where requests go is not for the outside to say."""
+
+
+def build_credential(provider: str, api_key: str, metadata: Mapping[str, Any]) -> Credential:
+    """Through the carrier's own plugin; ``UnknownProvider`` when none is installed."""
+    from anycarrier import plugins
+
+    return plugins.get_provider(provider).credential_type.from_api_key(api_key, metadata)
+
+
+def masked(secret: str) -> str:
+    """``…cdef``: enough to recognise one's own key."""
+    return f"…{secret[-4:]}" if len(secret) >= 12 else "…"
+
+
+class CredentialIncomplete(ConfigurationError):
+    """The credential is stored, but the carrier needs more than it holds; ``missing`` names the details."""
+
+    def __init__(self, credential_id: str, missing: list[str]) -> None:
+        self.credential_id = credential_id
+        self.missing = missing
+        super().__init__(f"credential {credential_id} lacks {', '.join(missing) or 'details'}: add them to it first")
+
+
+class CredentialUnusable(CredentialIncomplete):
+    """The credential is stored, and details of it cannot be right; they are what is ``missing``."""
+
+    def __init__(self, credential_id: str, problem: ValidationError) -> None:
+        # Without the input: that may be a secret.
+        found = problem.errors(include_url=False, include_context=False, include_input=False)
+        super().__init__(credential_id, sorted({".".join(map(str, one["loc"])) for one in found}))
+        why = "; ".join(one["msg"].removeprefix("Value error, ") for one in found)
+        self.args = (f"credential {credential_id} cannot be used: {why}. Correct it first",)
+
+
+class Credentials:
+    """The credentials of every workspace."""
+
+    def __init__(self, db: Database, sealer: Sealer, build: Build = build_credential) -> None:
+        self._db = db
+        self._sealer = sealer
+        self._build = build
+        self._opened: dict[UUID, tuple[int, Credential]] = {}
+        self._fresh: dict[str, tuple[float, UUID, Credential]] = {}
+
+    async def create(
+        self,
+        workspace_id: UUID,
+        *,
+        name: str,
+        provider: str,
+        api_key: str,
+        metadata: Mapping[str, Any] | None = None,
+        trusted: bool = False,
+        is_default: bool = False,
+    ) -> CredentialRow:
+        """Seal and keep a credential. What the carrier needs and did not get is in ``missing``.
+
+        ``metadata`` are the carrier's further details. ``trusted`` lets it hold ``base_url`` (sandboxes); a client's
+        may not. ``UnknownProvider`` when no plugin is that carrier's.
+        """
+        id_ = new_id()
+        columns = self._columns(id_, provider, api_key, dict(metadata or {}), trusted)
+        async with self._db.write() as session:
+            row = CredentialRow(
+                id=id_, workspace_id=workspace_id, name=name, provider=provider, is_default=is_default, **columns
+            )
+            session.add(row)
+        return row
+
+    async def change(
+        self,
+        row: CredentialRow,
+        *,
+        name: str | None = None,
+        api_key: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        trusted: bool = False,
+    ) -> CredentialRow:
+        """Rename it, replace its key, or merge details in (a detail set to None is removed)."""
+        fields: dict[str, Any] = {"updated_at": utc_now()}
+        if name is not None:
+            fields["name"] = name
+        async with self._db.write() as session:
+            query = select(CredentialRow).where(CredentialRow.id == row.id, CredentialRow.deleted_at.is_(None))
+            current = await session.scalar(query.with_for_update())
+            if current is None:
+                raise UnknownCredential(row.public_id)
+            if api_key is not None or metadata is not None:
+                held_key, held = self.held(current)
+                kept = {k: v for k, v in held.items() if k in OURS}
+                if not trusted and metadata is not None:
+                    _refuse_ours(metadata)
+                merged = {**held, **(metadata or {}), **({} if trusted else kept)}
+                merged = {k: v for k, v in merged.items() if v is not None}
+                fields |= self._columns(row.id, current.provider, api_key or held_key, merged, trusted=True)
+                fields["version"] = current.version + 1
+            change = update(CredentialRow).where(CredentialRow.id == row.id).values(**fields)
+            changed = (await session.scalars(change.returning(CredentialRow))).one()
+        self._fresh.clear()
+        return changed
+
+    async def get(self, workspace_id: UUID, credential_id: UUID | None) -> CredentialRow | None:
+        """The credential's row; None when unknown, deleted or another workspace's."""
+        row: CredentialRow | None = await self._db.row(BY_ID, id=credential_id) if credential_id else None
+        if row is None or row.workspace_id != workspace_id or row.deleted_at is not None:
+            return None
+        return row
+
+    async def list(self, workspace_id: UUID, *, provider: str | None = None) -> list[CredentialRow]:
+        """Rows, the default first, then oldest first."""
+        query = select(CredentialRow).where(
+            CredentialRow.workspace_id == workspace_id, CredentialRow.deleted_at.is_(None)
+        )
+        if provider is not None:
+            query = query.where(CredentialRow.provider == provider)
+        order = (CredentialRow.is_default.desc(), CredentialRow.created_at, CredentialRow.id)
+        async with self._db.read() as session:
+            return list(await session.scalars(query.order_by(*order)))
+
+    async def delete(self, row: CredentialRow) -> None:
+        """Forget the secrets; ``InUse`` while lines need them."""
+        async with self._db.write() as session:
+            held = select(LineRow.id).where(LineRow.credential_id == row.id, LineRow.status != word("released"))
+            if lines := list(await session.scalars(held)):
+                raise InUse("credential", (public_id("line", id_) for id_ in lines))
+            gone = update(CredentialRow).where(CredentialRow.id == row.id)
+            await session.execute(gone.values(deleted_at=utc_now(), sealed=b"", status="deleted"))
+        self._opened.pop(row.id, None)
+        self._fresh.clear()
+
+    async def credential(self, credential_id: str) -> Credential:
+        """The credential itself, for the exchange: whoever asks works for its workspace from then on (``turns.py``).
+
+        ``UnknownCredential``, or :class:`CredentialIncomplete`.
+
+        What another process changes is noticed within ``FRESH`` seconds, what this one does at once.
+        """
+        known = self._fresh.get(credential_id)
+        if known is None or time.monotonic() >= known[0]:
+            known = self._fresh[credential_id] = (time.monotonic() + FRESH, *await self._credential(credential_id))
+        _, workspace_id, found = known
+        WORKSPACE.set(workspace_id)
+        return found
+
+    async def _credential(self, credential_id: str) -> tuple[UUID, Credential]:
+        id_ = parse_id("credential", credential_id)
+        row: CredentialRow | None = await self._db.row(BY_ID, id=id_) if id_ else None
+        if row is None or row.deleted_at is not None:
+            raise UnknownCredential(credential_id)
+        if row.status == "incomplete":
+            raise CredentialIncomplete(row.public_id, row.missing)
+        opened = self._opened.get(row.id)
+        if opened is None or opened[0] != row.version:
+            api_key, metadata = self.held(row)
+            try:
+                made = self._build(row.provider, api_key, metadata)
+            except ValidationError as problem:
+                # Kept before the carrier's plugin looked at it as closely as it does now.
+                raise CredentialUnusable(row.public_id, problem) from None
+            opened = self._opened[row.id] = (row.version, made)
+        return row.workspace_id, opened[1]
+
+    def _columns(
+        self, id_: UUID, provider: str, api_key: str, metadata: dict[str, Any], trusted: bool
+    ) -> dict[str, Any]:
+        if not trusted:
+            _refuse_ours(metadata)
+        account, missing = None, []
+        api_key = trimmed(api_key)
+        metadata = {name: trimmed(value) if isinstance(value, str) else value for name, value in metadata.items()}
+        try:
+            account = self._build(provider, api_key, metadata).account
+        except ValidationError as problem:
+            # pydantic's own text could quote the input; the field names are all that is needed.
+            missing = sorted({".".join(str(part) for part in error["loc"]) for error in problem.errors()})
+        sealed = self._sealer.seal(
+            json.dumps({"api_key": api_key, "metadata": metadata}), place("credentials", "sealed", id_)
+        )
+        return {
+            "sealed": sealed,
+            "masked_key": masked(api_key),
+            "account": account,
+            "status": "incomplete" if missing else "active",
+            "missing": missing,
+        }
+
+    def held(self, row: CredentialRow) -> tuple[str, dict[str, Any]]:
+        """The key and the further details, unsealed."""
+        held = json.loads(self._sealer.open(row.sealed, place("credentials", "sealed", row.id)))
+        return held["api_key"], held["metadata"]
+
+
+class DetailRefused(AnycarrierError, ValueError):
+    """A detail that is not the client's to set."""
+
+
+def _refuse_ours(metadata: Mapping[str, Any]) -> None:
+    if refused := OURS & set(metadata):
+        raise DetailRefused(f"metadata may not hold {', '.join(sorted(refused))}")

@@ -1,0 +1,32 @@
+"""Every table. Importing this is what Alembic compares the database with."""
+
+from anycarrier_server.store.models.calls import CallEventRow, CallRow, CallTally, Recording, Segment
+from anycarrier_server.store.models.carriers import CredentialRow, EngineRow, LineRow
+from anycarrier_server.store.models.coordination import Canary, Claim, Once, Usage, UsageWindow
+from anycarrier_server.store.models.webhooks import Attempt, Delivery, OutboxEvent, SigningKey, Subscription
+from anycarrier_server.store.models.workspaces import Agent, ApiKey, ContactRule, Workspace
+
+__all__ = [
+    "Agent",
+    "ApiKey",
+    "Attempt",
+    "CallEventRow",
+    "CallRow",
+    "CallTally",
+    "Canary",
+    "Claim",
+    "ContactRule",
+    "CredentialRow",
+    "Delivery",
+    "EngineRow",
+    "LineRow",
+    "Once",
+    "OutboxEvent",
+    "Recording",
+    "Segment",
+    "SigningKey",
+    "Subscription",
+    "Usage",
+    "UsageWindow",
+    "Workspace",
+]

@@ -1,6 +1,0 @@
-"""What the service does, once, for both of its HTTP faces: the faces only translate.
-
-Every function takes the running :class:`~anycarrier.server.service.Service` and the
-:class:`~anycarrier.server.auth.Caller`, returns rows of the store, and raises what is in ``server/refusals.py``,
-``domain/refusals.py`` or ``anycarrier.errors``. Ids are the texts clients send; both spellings are read.
-"""

@@ -1,0 +1,149 @@
+"""The front of ``anycarrier``: the right module is asked, and only that one."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from anycarrier import cli, errors, plugins
+from anycarrier.credentials import Credential
+from anycarrier.hookspecs import hookimpl
+from anycarrier.matrix import matrix
+from anycarrier.provider import Provider
+from anycarrier_server.cli import completion
+
+
+class _Card(Credential):
+    provider: str = "cardboard"
+
+
+class Cardboard(Provider):
+    name = "cardboard"
+    credential_type = _Card
+    verify = parse_webhook = serializer = search_numbers = dial = answer = hang_up = None  # type: ignore[assignment]
+
+    async def send_digits(self, call_id: str, digits: str) -> None: ...
+
+
+class _Plugin:
+    @hookimpl
+    def anycarrier_providers(self) -> list[type[Provider]]:
+        return [Cardboard]
+
+
+@pytest.fixture
+def cardboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("ANYCARRIER_PLUGINS", "")
+    plugins.reset()
+    plugins.register(_Plugin(), "cardboard")
+    yield
+    plugins.reset()
+
+
+def test_no_word_is_answered_with_the_words_and_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2
+    assert "new-provider" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["call"], "unknown command 'call' (did you mean 'calls'?)"),
+        (["frobnicate"], "unknown command 'frobnicate'\n"),
+        (["calls", "shwo"], "unknown command 'anycarrier calls shwo' (did you mean 'show'?)"),
+    ],
+)
+def test_an_unknown_command_is_named_with_the_near_one(
+    typed: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(typed) == 2
+    assert capsys.readouterr().err.startswith(said)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [["--url", "http://127.0.0.1:1", "--key", "k"], ["--json", "--url=http://127.0.0.1:1", "--key=k"]],
+)
+def test_options_of_every_command_may_stand_before_it(before: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*before, "calls", "ls"]) == 1
+    assert "nobody answers at http://127.0.0.1:1" in capsys.readouterr().err
+
+
+def test_options_before_the_command_stay_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--url", "http://127.0.0.1:1", "--key", "k", "agents", "set", "--", "aria", "speed=1"]) == 1
+    assert "nobody answers at http://127.0.0.1:1" in capsys.readouterr().err
+    assert cli.main(["--url"]) == 2
+
+
+@pytest.mark.parametrize("word", cli.commands())
+def test_every_word_says_what_it_is_for_in_plain_words(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        cli.main([word, "--help"])
+    told = capsys.readouterr().out
+    assert done.value.code == 0 and len(told.splitlines()) > 4
+    assert "``" not in told and ":mod:" not in told
+
+
+def test_every_word_leads_to_a_command() -> None:
+    for word in cli.commands():
+        run = subprocess.run([sys.executable, "-m", "anycarrier", word, "--help"], capture_output=True, text=True)
+        assert run.returncode == 0, f"{word}: {run.stderr}"
+        assert f"anycarrier {word}" in run.stdout
+
+
+def test_help_imports_no_command_and_no_server() -> None:
+    code = "import sys, anycarrier.cli as it; it.main(['--help']); print(*sys.modules, sep='\\n', file=sys.stderr)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(run.stderr.split())
+    assert "anycarrier.cli" in loaded
+    assert not loaded & {"anycarrier.demo", "anycarrier.plugins", "anycarrier_server", "httpx", "starlette"}
+
+
+def test_our_errors_are_one_line_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(argv: list[str]) -> int:
+        raise errors.UnknownProvider("acmee", ["acme"])
+
+    monkeypatch.setattr("anycarrier.cli.providers.main", fail)
+    assert cli.main(["providers"]) == 2
+    assert capsys.readouterr().err.startswith("anycarrier providers: no provider named 'acmee'")
+
+
+@pytest.mark.usefixtures("cardboard")
+def test_providers_lists_what_is_installed_and_what_it_can(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["providers", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [p["name"] for p in listed["providers"]] == ["cardboard"]
+    assert "send_digits" in listed["providers"][0]["capabilities"]
+    assert listed["broken"] == {}
+
+
+@pytest.mark.usefixtures("cardboard")
+def test_matrix_check_fails_on_a_stale_page_and_write_mends_it(tmp_path: Path) -> None:
+    page = tmp_path / "capabilities.md"
+    page.write_text("long ago")
+    assert cli.main(["matrix", "--check", str(page)]) == 1
+    assert cli.main(["matrix", "--write", str(page)]) == 0
+    assert cli.main(["matrix", "--check", str(page)]) == 0
+
+
+def test_matrix_says_yes_exactly_where_the_method_is_overridden() -> None:
+    table = [row.split("|") for row in matrix([Cardboard]).splitlines() if row.startswith("|")]
+    rows = {row[1].strip(): row[-2].strip() for row in table}
+    assert rows["`send_digits`"] == "yes"
+    assert rows["`transfer`"] == "-"
+    assert rows["`dial`"] == "yes"
+
+
+def test_the_page_lists_every_word_with_its_verbs_and_no_other() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "cli.md").read_text()
+    told = dict(re.findall(r"^\| `([\w-]+)` \|\s*([^|]*?)\s*\|", page, re.MULTILINE))
+    there = {word: " ".join(f"`{verb}`" for verb in verbs if verb) for word, verbs in completion.tree().items()}
+    assert told == there
