@@ -1,8 +1,8 @@
-"""``python tests/figures/files.py``: how the tree is cut, by distribution: files, code lines, files per 1,000 code lines, the
-median and the longest file. ``python tests/figures/files.py PATH`` measures another checkout.
+"""``python tests/figures/files.py``: how the tree is cut into files.
 
-Code lines are lines without blank lines, comments and docstrings; "lines" are all of them. Migrations are records,
-written once and never merged, so they are left out.
+By distribution: files, code lines, files for each 1,000 code lines, the median and the longest file.
+``python tests/figures/files.py PATH`` measures another checkout. Code lines are lines without blank lines, comments and
+docstrings; "lines" are all of them. Migrations are records, written once and never merged, so they are left out.
 """
 
 from __future__ import annotations
