@@ -2,7 +2,8 @@
 
 By distribution: files, code lines, files for each 1,000 code lines, the median and the longest file.
 ``python tests/figures/files.py PATH`` measures another checkout. Code lines are lines without blank lines, comments and
-docstrings; "lines" are all of them. Migrations are records, written once and never merged, so they are left out.
+docstrings; "lines" are all of them. Below the table: file names that one distribution uses more than once, since a name
+found twice in a stack trace or an open-file dialog does not say where one is. Migrations are records, written once and never merged, so they are left out.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import ast
 import io
 import sys
 import tokenize
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -60,12 +62,19 @@ def figures(root: Path) -> dict[str, list[tuple[Path, int, int]]]:
     return found
 
 
+def names_used_twice(rows: list[tuple[Path, int, int]]) -> list[tuple[str, int]]:
+    """File names that occur more than once, most frequent first; a package's own ``__init__`` has no other name."""
+    counted = Counter(path.stem for path, _, _ in rows if path.stem not in ("__init__", "__main__"))
+    return [(name, times) for name, times in counted.most_common() if times > 1]
+
+
 def main() -> int:
     """Print the table; 1 when the whole tree misses a target."""
     root = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else ROOT
     print(f"{'':<30} files   code  per 1,000  median  longest")
     missed = False
-    for package, rows in figures(root).items():
+    measured = figures(root)
+    for package, rows in measured.items():
         code = sum(row[1] for row in rows)
         middle = median(row[1] for row in rows)
         longest = max(rows, key=lambda row: row[2])
@@ -74,6 +83,12 @@ def main() -> int:
         if package == "all":
             missed = ratio > MOST_FILES or middle < LEAST_MEDIAN or longest[2] > LONGEST
     print(f"{'target, over all':<30} {'':>12} {MOST_FILES:>10.1f} {LEAST_MEDIAN:>7}  {LONGEST}")
+    print("\nfile names used more than once")
+    for package, rows in measured.items():
+        if package != "all":
+            names = names_used_twice(rows)
+            listed = ", ".join(f"{name} {times}" for name, times in names) or "none"
+            print(f"{package:<30} {len(names):>5}  {listed}")
     return int(missed)
 
 
