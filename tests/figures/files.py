@@ -3,8 +3,8 @@
 By distribution: files, code lines, files for each 1,000 code lines, the median and the longest file.
 ``python tests/figures/files.py PATH`` measures another checkout. Code lines are lines without blank lines, comments and
 docstrings; "lines" are all of them. Migrations are records, written once and never merged, so they are left out. Below
-the table: file names that one distribution uses more than once. In a stack trace or an open-file dialog such a name does
-not say which file is meant.
+the table: file names that one distribution uses more than once. In a stack trace or an open-file dialog such a name
+does not say which file is meant.
 """
 
 from __future__ import annotations
