@@ -22,7 +22,7 @@ from websockets.asyncio.server import Server, ServerConnection
 from websockets.asyncio.server import serve as serve_sockets
 from websockets.exceptions import ConnectionClosed
 
-from anycarrier.testing.serving import serve
+from anycarrier.testing.live_server import serve
 
 
 @dataclass

@@ -23,7 +23,7 @@ from telnyx import AsyncTelnyx
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.asyncio.server import serve as serve_websocket
 
-from anycarrier.testing.serving import serve, serve_sandbox
+from anycarrier.testing.live_server import serve, serve_sandbox
 from anycarrier_telnyx.sandbox import API_KEY, TelnyxSandbox
 from anycarrier_telnyx.sandbox_account import public_key
 from openapi import Spec

@@ -19,7 +19,7 @@ from anycarrier.agent.chat import ChatModel
 from anycarrier.agent.chat_agent import ChatAgent
 from anycarrier.agent.chat_analyzer import ChatAnalyzer
 from anycarrier.errors import ModelFailed
-from anycarrier.testing.serving import serve
+from anycarrier.testing.live_server import serve
 from fake_speech import Desk, Line, told
 
 

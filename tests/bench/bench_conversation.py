@@ -27,7 +27,7 @@ from anycarrier.audio import pcmu_to_pcm16
 from anycarrier.demo.echo import clip
 from anycarrier.plugins import get_provider
 from anycarrier.testing.far_end import FarEnd
-from anycarrier.testing.serving import listening, serve, serve_sandbox, url_of
+from anycarrier.testing.live_server import listening, serve, serve_sandbox, url_of
 
 OURS, CALLER = "+14155550101", "+12125550123"
 PHRASES = {"appointment": "i would like to book an appointment", "tomorrow": "tomorrow morning please"}

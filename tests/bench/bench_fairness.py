@@ -38,7 +38,7 @@ from websockets.exceptions import ConnectionClosed
 
 from anycarrier.fast.sockets import websockets
 from anycarrier.testing.far_end import FarEnd
-from anycarrier.testing.serving import listening, serve, url_of
+from anycarrier.testing.live_server import listening, serve, url_of
 from anycarrier_server.app import create_service
 from anycarrier_server.cli.serve import THREADS_WAIT
 from anycarrier_server.collector import QuietCollector

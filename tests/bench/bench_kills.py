@@ -28,8 +28,8 @@ from websockets.asyncio.server import serve as serve_websocket
 
 from anycarrier.call_phases import RING_TIME, RULES, Phase
 from anycarrier.testing.far_end import FarEnd
+from anycarrier.testing.live_server import listening, serve, url_of
 from anycarrier.testing.sandbox import Sandbox
-from anycarrier.testing.serving import listening, serve, url_of
 from anycarrier_server.settings import Settings
 from anycarrier_server.store import Store
 from anycarrier_server.store.claims import ALIVE_SECONDS

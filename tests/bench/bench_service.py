@@ -40,7 +40,7 @@ from anycarrier_twilio.sandbox_signature import signature
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))
 from postgres import binaries, scratch_folder, scratch_postgres
 
-from anycarrier.testing.serving import listening, serve, url_of
+from anycarrier.testing.live_server import listening, serve, url_of
 from anycarrier_server.app import create_service
 from anycarrier_server.collector import QuietCollector
 from anycarrier_server.service import Service

@@ -14,7 +14,7 @@ from websockets.exceptions import InvalidStatus
 
 from anycarrier import AudioReceived, Exchange, MediaSession, MemoryNumberRegistry, Policy
 from anycarrier.asgi import create_app, lifespan
-from anycarrier.testing.serving import serve
+from anycarrier.testing.live_server import serve
 from fake_carriers import FakeCredential, InlineProvider
 
 OURS, CALLER = "+14155550101", "+12125550102"

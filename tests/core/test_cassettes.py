@@ -25,8 +25,8 @@ from anycarrier.testing.cassettes import (
     same_request,
     shipped,
 )
+from anycarrier.testing.live_server import serve
 from anycarrier.testing.scrub import Scrubber, findings, scan
-from anycarrier.testing.serving import serve
 
 # Not in one piece: no test holds a number that somebody may answer.
 DIGITS = "1415555" + "2671"

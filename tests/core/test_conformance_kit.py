@@ -21,10 +21,10 @@ import yaml  # noqa: F401
 import anycarrier.testing.conformance  # noqa: F401
 from anycarrier import plugins
 from anycarrier.testing.cassettes import files, provenance_of
-from anycarrier.testing.named import sandbox_type
+from anycarrier.testing.live_server import serve_sandbox
 from anycarrier.testing.record import record_live
+from anycarrier.testing.sandbox import sandbox_type
 from anycarrier.testing.scrub import scan
-from anycarrier.testing.serving import serve_sandbox
 
 pytest_plugins = ["pytester"]
 

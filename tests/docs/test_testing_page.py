@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from anycarrier.testing.outcomes import OUTCOMES, Login
+from anycarrier.testing.sandbox_numbers import OUTCOMES, Login
 from docs.blocks import blocks
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "testing.md"

@@ -12,7 +12,7 @@ from starlette.routing import Mount, WebSocketRoute
 from anycarrier import Exchange, MemoryNumberRegistry, Policy, plugins
 from anycarrier.asgi import create_app
 from anycarrier.fast.sockets import websockets
-from anycarrier.testing.serving import listening, serve
+from anycarrier.testing.live_server import listening, serve
 from fake_carriers import CommandProvider, FakeCredential, InlineProvider, Plugin, TrunkProvider
 from media_sockets import Media, listen, ordinary
 

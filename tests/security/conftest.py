@@ -16,7 +16,7 @@ import pytest
 
 from anycarrier import Exchange, MediaSession, MemoryNumberRegistry, Policy
 from anycarrier.asgi import create_app
-from anycarrier.testing.serving import listening, serve, serve_sandbox, url_of
+from anycarrier.testing.live_server import listening, serve, serve_sandbox, url_of
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "server")]
 from by_hand import ADMIN, OURS, SECRET, SID, ByHand  # noqa: E402 found by the line above

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from websockets.asyncio.server import serve as serve_websocket
 from websockets.http11 import Response as Upgraded
 
-from anycarrier.testing.serving import serve
+from anycarrier.testing.live_server import serve
 
 PUBLIC: dict[str, Any] = {"sandbox": False, "local": False, "public_url": "https://voice.example.com"}
 INSIDE = [

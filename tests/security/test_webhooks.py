@@ -16,8 +16,7 @@ from running import NUMBERS, SECRETS, SOMEBODY, Running, running
 from anycarrier import Exchange, MemoryNumberRegistry
 from anycarrier.cli import main
 from anycarrier.errors import ConfigurationError
-from anycarrier.testing.courier import Delivery
-from anycarrier.testing.sandbox import Sandbox
+from anycarrier.testing.sandbox import Delivery, Sandbox
 from anycarrier_server.settings import Settings
 from anycarrier_server.store import Store
 from anycarrier_telnyx.sandbox import TelnyxSandbox
@@ -73,11 +72,11 @@ async def test_s1_an_unsigned_webhook_is_refused_and_starts_nothing(provider: st
         assert len(plain) < len(made_up.headers)
         empty = {name: "" if "signature" in name.lower() else value for name, value in made_up.headers.items()}
         for forged in (made_up, made_up.again(headers=plain), made_up.again(headers=empty)):
-            sent = await sandbox.courier.post(forged)
+            sent = await sandbox.webhooks.post(forged)
             assert sent.status in (401, 403), sent
             assert b"/media/" not in sent.reply
             assert await at.service.store.calls.find(call_id) is None
-        signed = await sandbox.courier.post(resigned(sandbox, made_up))
+        signed = await sandbox.webhooks.post(resigned(sandbox, made_up))
         assert signed.accepted, "the same words, signed, are taken: it was the signature"
         assert await at.service.store.calls.find(call_id) is not None
 
@@ -132,7 +131,7 @@ async def test_s4_a_replay_of_either_carriers_webhook_starts_no_second_call(prov
                 await asyncio.sleep(0.01)
         before = (await at.ask("GET", "/v1/calls"))["total"]
         for replay in (genuine, resigned(sandbox, genuine.again())):
-            answer = await sandbox.courier.post(replay.again())
+            answer = await sandbox.webhooks.post(replay.again())
             assert b"/media/" not in answer.reply
         assert (len(issued), (await at.ask("GET", "/v1/calls"))["total"]) == (1, before)
 
@@ -146,9 +145,10 @@ async def test_s4_a_telnyx_webhook_signed_long_ago_is_refused(tmp_path: Path) ->
         made_up, call_id = another("telnyx", genuine)
         account = next(a for a in sandbox.accounts.values() if a.number(NUMBERS["telnyx"]) is not None)
         now = int(genuine.headers["telnyx-timestamp"])
-        old = await sandbox.courier.post(made_up.again(headers=signature_headers(account.key, made_up.body, now - 400)))
+        expired = signature_headers(account.key, made_up.body, now - 400)
+        old = await sandbox.webhooks.post(made_up.again(headers=expired))
         assert old.status in (401, 403) and await at.service.store.calls.find(call_id) is None
-        new = await sandbox.courier.post(made_up.again(headers=signature_headers(account.key, made_up.body, now)))
+        new = await sandbox.webhooks.post(made_up.again(headers=signature_headers(account.key, made_up.body, now)))
         assert new.accepted
 
 

@@ -15,7 +15,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_websocket
 from websockets.exceptions import ConnectionClosed
 
-from anycarrier.testing.serving import listening, serve
+from anycarrier.testing.live_server import listening, serve
 from anycarrier_server.app import create_service
 from anycarrier_server.service import Service
 from anycarrier_server.settings import Settings

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from anycarrier.testing.serving import listening, serve
+from anycarrier.testing.live_server import listening, serve
 from anycarrier_server import http_protocol, open_files
 from anycarrier_server.http_protocol import HEAD_BYTES, HEAD_LINES, BoundedHttp
 

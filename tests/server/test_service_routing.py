@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from anycarrier.testing.serving import serve
+from anycarrier.testing.live_server import serve
 from anycarrier_server.store import parse_id
 
 CARRIERS = ("twilio", "telnyx")

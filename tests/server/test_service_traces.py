@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from anycarrier.testing.serving import serve
+from anycarrier.testing.live_server import serve
 
 
 async def test_a_request_leaves_a_span_named_by_its_route(tmp_path: Path) -> None:

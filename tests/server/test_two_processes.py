@@ -18,7 +18,7 @@ import httpx
 import pytest
 from running import ADMIN, NUMBERS, SOMEBODY, Running, agent_server
 
-from anycarrier.testing.serving import listening, serve, url_of
+from anycarrier.testing.live_server import listening, serve, url_of
 from anycarrier_server.settings import Settings
 from anycarrier_server.store import Store, parse_id
 from anycarrier_server.store.database import Database

@@ -1,4 +1,4 @@
-"""The carrier-neutral half of the sandboxes: far ends, voices, webhooks on their way, stock, magic numbers."""
+"""The carrier-neutral half of the sandboxes: far ends, voices, webhooks on their way, inventory, magic numbers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
-from anycarrier.testing.courier import Courier, Delivery
 from anycarrier.testing.dtmf import key_tone, keys_heard
 from anycarrier.testing.far_end import FarEnd
-from anycarrier.testing.number_stock import NumberStock
-from anycarrier.testing.outcomes import GONE_NUMBER, Login, Outcome, login_of, outcome_of
 from anycarrier.testing.recorder import Recorder
-from anycarrier.testing.sandbox import may_stream_to
+from anycarrier.testing.sandbox import Delivery, WebhookSender, may_stream_to
+from anycarrier.testing.sandbox_numbers import GONE_NUMBER, Login, NumberInventory, Outcome, login_of, outcome_of
 from anycarrier.testing.tones import beep, fax, greeting, tone
 from anycarrier.testing.voice import SILENCE, Voice
 
@@ -169,9 +167,9 @@ async def delivered(quirks: set[str], count: int, reply: Any = None) -> list[str
 
     tasks, start = starter()
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-        courier = Courier(http, start, quirks)
+        sender = WebhookSender(http, start, quirks)
         for number in range(count):
-            courier.notify(Delivery("status", "c1", "POST", "https://us.example/hook", {}, str(number).encode()))
+            sender.notify(Delivery("status", "c1", "POST", "https://us.example/hook", {}, str(number).encode()))
         while tasks:
             await asyncio.gather(*[tasks.pop() for _ in range(len(tasks))])
     return seen
@@ -193,33 +191,33 @@ async def test_a_webhook_nobody_answers_is_logged_with_its_failure() -> None:
 
     _, start = starter()
     async with httpx.AsyncClient(transport=httpx.MockTransport(refuse)) as http:
-        courier = Courier(http, start, set())
-        delivery = await courier.post(Delivery("voice", "c1", "POST", "https://us.example/hook"))
-    assert delivery.status is None and delivery.failure == "ConnectError: no" and courier.log == [delivery]
+        sender = WebhookSender(http, start, set())
+        delivery = await sender.post(Delivery("voice", "c1", "POST", "https://us.example/hook"))
+    assert delivery.status is None and delivery.failure == "ConnectError: no" and sender.log == [delivery]
 
 
 def test_the_stock_sells_a_number_once_and_takes_it_back() -> None:
-    stock = NumberStock()
+    inventory = NumberInventory()
     number = "+14155550107"
-    assert stock.sell(number) and not stock.sell(number)
-    assert number not in [offer.number for offer in stock.search(area_code="415")]
-    stock.take_back(number)
-    assert stock.sell(number)
-    assert stock.find(GONE_NUMBER) is not None and not stock.sell(GONE_NUMBER)
+    assert inventory.sell(number) and not inventory.sell(number)
+    assert number not in [offer.number for offer in inventory.search(area_code="415")]
+    inventory.take_back(number)
+    assert inventory.sell(number)
+    assert inventory.find(GONE_NUMBER) is not None and not inventory.sell(GONE_NUMBER)
 
 
 def test_the_stock_holds_fictional_numbers_only() -> None:
-    stock = NumberStock()
-    offers = [*stock.search(), *stock.search(country="CA"), *stock.search(type="toll_free")]
+    inventory = NumberInventory()
+    offers = [*inventory.search(), *inventory.search(country="CA"), *inventory.search(type="toll_free")]
     assert len(offers) > 500
     assert all(len(offer.number) == 12 and offer.number[5:10] == "55501" for offer in offers)
 
 
 def test_letters_and_stars_search_like_a_keypad() -> None:
-    stock = NumberStock()
-    assert {offer.number[2:5] for offer in stock.search(contains="415*****42")} == {"415"}
-    assert all("0142" in offer.number for offer in stock.search(contains="01GA"))
-    assert stock.search(contains="999999") == []
+    inventory = NumberInventory()
+    assert {offer.number[2:5] for offer in inventory.search(contains="415*****42")} == {"415"}
+    assert all("0142" in offer.number for offer in inventory.search(contains="01GA"))
+    assert inventory.search(contains="999999") == []
 
 
 def test_magic_numbers_and_secrets() -> None:

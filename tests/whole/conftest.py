@@ -17,8 +17,8 @@ from anycarrier.exchange import Handler
 from anycarrier.provider import Provider
 from anycarrier.session import MediaSession
 from anycarrier.testing.far_end import FarEnd
+from anycarrier.testing.live_server import listening, serve, serve_sandbox, url_of
 from anycarrier.testing.sandbox import Sandbox
-from anycarrier.testing.serving import listening, serve, serve_sandbox, url_of
 
 CARRIERS = [
     "twilio",

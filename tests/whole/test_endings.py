@@ -3,7 +3,7 @@
 import asyncio
 
 from anycarrier import CallStatus, EndReason, MediaSession
-from anycarrier.testing.outcomes import OUTCOMES, Outcome
+from anycarrier.testing.sandbox_numbers import OUTCOMES, Outcome
 from whole.conftest import House, listen
 
 NUMBER = {outcome: number for number, outcome in OUTCOMES.items()}

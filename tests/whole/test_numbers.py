@@ -18,7 +18,7 @@ from anycarrier.errors import (
     RequestRejected,
 )
 from anycarrier.plugins import open_provider
-from anycarrier.testing.outcomes import GONE_NUMBER, PENDING_NUMBER
+from anycarrier.testing.sandbox_numbers import GONE_NUMBER, PENDING_NUMBER
 from whole.conftest import OURS, House
 
 

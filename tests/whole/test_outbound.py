@@ -11,7 +11,7 @@ from anycarrier.errors import (
     ProviderUnavailable,
     RateLimited,
 )
-from anycarrier.testing.outcomes import OUTCOMES, Outcome
+from anycarrier.testing.sandbox_numbers import OUTCOMES, Outcome
 from whole.conftest import CALLEE, OURS, House, listen, until
 
 NUMBER = {outcome: number for number, outcome in OUTCOMES.items()}

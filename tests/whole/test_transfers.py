@@ -8,7 +8,7 @@ import pytest
 from anycarrier import Call, EndReason, MediaSession, plugins
 from anycarrier.calls import TransferStatus
 from anycarrier.testing.far_end import FarEnd
-from anycarrier.testing.outcomes import OUTCOMES, Outcome
+from anycarrier.testing.sandbox_numbers import OUTCOMES, Outcome
 from whole.conftest import CARRIERS, House, listen, open_house, until
 
 DESK = "+13105550130"

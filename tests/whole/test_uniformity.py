@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from anycarrier import AudioReceived, CallStatus, MediaSession
-from anycarrier.testing.outcomes import OUTCOMES, Outcome
+from anycarrier.testing.sandbox_numbers import OUTCOMES, Outcome
 from whole.conftest import CARRIERS, House, open_house, until
 
 NUMBER = {outcome: number for number, outcome in OUTCOMES.items()}

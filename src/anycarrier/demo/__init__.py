@@ -26,8 +26,8 @@ from anycarrier.asgi import create_app
 from anycarrier.demo import echo, spoken
 from anycarrier.demo.echo import Echo, Shown
 from anycarrier.plugins import get_provider, provider_names
+from anycarrier.testing.live_server import listening, serve, serve_sandbox, url_of
 from anycarrier.testing.sandbox import Sandbox
-from anycarrier.testing.serving import listening, serve, serve_sandbox, url_of
 
 ABILITIES = ("speak", "listen", "detect")
 

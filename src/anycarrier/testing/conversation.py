@@ -13,7 +13,7 @@ from anycarrier.events import IncomingCall
 from anycarrier.numbers import NumberQuery, PendingOrder
 from anycarrier.provider import Capability, Provider
 from anycarrier.testing.cassettes import recorder
-from anycarrier.testing.outcomes import PENDING_NUMBER
+from anycarrier.testing.sandbox_numbers import PENDING_NUMBER
 from anycarrier.testing.scrub import Scrubber
 
 Act = Callable[[Provider], Awaitable[Any]]

@@ -86,7 +86,7 @@ def anycarrier_webhook(request: pytest.FixtureRequest) -> Callable[[str], Webhoo
 @pytest.fixture
 def anycarrier_sandbox() -> Callable[[str], AbstractAsyncContextManager[Sandbox]]:
     """``async with anycarrier_sandbox("acme") as sandbox:`` that carrier, played on a port of its own."""
-    from anycarrier.testing.named import sandbox_type
-    from anycarrier.testing.serving import serve_sandbox
+    from anycarrier.testing.live_server import serve_sandbox
+    from anycarrier.testing.sandbox import sandbox_type
 
     return lambda carrier: serve_sandbox(sandbox_type(carrier))

@@ -25,10 +25,9 @@ from anycarrier.events import CallProgress, IncomingCall, RecordingProgress
 from anycarrier.plugins import get_provider
 from anycarrier.provider import Provider
 from anycarrier.testing.conversation import Studio, conversation
-from anycarrier.testing.named import sandbox_type
-from anycarrier.testing.sandbox import Sandbox
+from anycarrier.testing.live_server import listening, serve, serve_sandbox, url_of
+from anycarrier.testing.sandbox import Sandbox, sandbox_type
 from anycarrier.testing.scrub import Scrubber
-from anycarrier.testing.serving import listening, serve, serve_sandbox, url_of
 from anycarrier.webhooks import WebhookRequest
 
 LIVE = "ANYCARRIER_LIVE_"

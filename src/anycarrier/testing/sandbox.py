@@ -1,27 +1,30 @@
-"""Sandbox: a carrier without an account. An ASGI app that plays the carrier on its own wire, and a handle to act with.
+"""Sandbox: a carrier without an account. An ASGI app that speaks the carrier's protocols, with methods to act in it.
 
-This is the carrier-neutral half: what a test, a demo or a control API may do with any of them. Each provider ships
-a subclass that speaks its carrier's REST, webhooks and media socket.
-"""
+This is the carrier-neutral part: what a test, a demo or a control API can do with any sandbox, and how a sandbox sends
+webhooks. Each provider ships a subclass that speaks its carrier's REST, webhooks and media socket."""
 
 from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
 from urllib.parse import urlsplit
 
 import httpx
 
 from anycarrier.credentials import Credential
-from anycarrier.testing.courier import Courier, Delivery
+from anycarrier.errors import ConfigurationError
+from anycarrier.plugins import get_provider
 from anycarrier.testing.far_end import FarEnd
-from anycarrier.testing.number_stock import NumberStock
+from anycarrier.testing.sandbox_numbers import NumberInventory
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
+
+
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -51,7 +54,7 @@ class Sandbox(ABC):
         """``http`` is the client webhooks go out by; without one the sandbox makes and closes its own."""
         self.base_url = base_url.rstrip("/")
         self.quirks: set[str] = set()
-        self.stock = NumberStock()
+        self.inventory = NumberInventory()
         self.far_ends: dict[str, FarEnd] = {}
         self.requests: list[RestRequest] = []
         self.closing = asyncio.Event()
@@ -65,7 +68,7 @@ class Sandbox(ABC):
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures: list[BaseException] = []
         self._arrivals = asyncio.Event()
-        self.courier = Courier(self._http, self.start, self.quirks)
+        self.webhooks = WebhookSender(self._http, self.start, self.quirks)
 
     # --- every carrier's own --------------------------------------------------------------------------------------
 
@@ -102,11 +105,11 @@ class Sandbox(ABC):
     @property
     def deliveries(self) -> list[Delivery]:
         """All webhooks sent so far, in the order they were answered."""
-        return self.courier.log
+        return self.webhooks.log
 
     async def redeliver(self, index: int) -> Delivery:
         """Send a past webhook once more, byte for byte: a replay."""
-        return await self.courier.post(self.deliveries[index].again())
+        return await self.webhooks.post(self.deliveries[index].again())
 
     async def far_end(self, call_id: str, timeout: float = 5) -> FarEnd:
         """The telephone at the other end of a call, waiting for the call to be placed if need be."""
@@ -163,3 +166,111 @@ def may_stream_to(url: str) -> bool:
     """True for ``wss://`` anywhere, and for ``ws://`` on this machine: the only place a sandbox may go unencrypted."""
     parts = urlsplit(url)
     return bool(parts.hostname) and (parts.scheme == "wss" or (parts.scheme == "ws" and parts.hostname in LOOPBACK))
+
+
+REORDER_WAIT = 0.2
+"""Seconds a notification waits to be overtaken, so that the last one of a call goes out too."""
+
+
+class Starter(Protocol):
+    """Runs something in the background and sees it through."""
+
+    def __call__(self, work: Coroutine[Any, Any, None], /) -> asyncio.Task[None]: ...
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One webhook: what was sent and what came back. ``status`` is None when nothing came (see ``failure``)."""
+
+    kind: str
+    """The carrier's name for what it tells."""
+    call_id: str
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """What ``body`` (or the query) says, decoded."""
+    timeout: float = 15.0
+    status: int | None = None
+    reply: bytes = b""
+    reply_type: str = ""
+    failure: str | None = None
+
+    @property
+    def accepted(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
+
+    def again(self, **changes: Any) -> Delivery:
+        """The same message, not yet sent; ``changes`` replace parts of it (a forged signature, another body)."""
+        return replace(self, **{"status": None, "reply": b"", "reply_type": "", "failure": None, **changes})
+
+
+class WebhookSender:
+    """Delivers webhooks over one HTTP client and keeps them all in ``log``."""
+
+    def __init__(self, http: httpx.AsyncClient, start: Starter, quirks: set[str]) -> None:
+        self.log: list[Delivery] = []
+        self.quirks = quirks
+        self._http = http
+        self._start = start
+        self._turns: dict[str, asyncio.Lock] = {}
+        self._held: dict[str, Delivery] = {}
+        self._news = asyncio.Event()
+
+    async def post(self, delivery: Delivery) -> Delivery:
+        """Send now and wait for the reply; never raises for what the other side does."""
+        try:
+            async with asyncio.timeout(delivery.timeout):
+                response = await self._http.request(
+                    delivery.method, delivery.url, content=delivery.body or None, headers=delivery.headers
+                )
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as failure:
+            delivery.failure = f"{type(failure).__name__}: {failure}"
+        else:
+            delivery.status = response.status_code
+            delivery.reply = response.content
+            delivery.reply_type = response.headers.get("content-type", "")
+        self.log.append(delivery)
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+        return delivery
+
+    def notify(self, delivery: Delivery) -> None:
+        """Send in the background, after what was told of the same call before."""
+        if "reorder" not in self.quirks:
+            self._start(self._in_turn(delivery))
+        elif (earlier := self._held.pop(delivery.call_id, None)) is not None:
+            self._start(self._in_turn(delivery, earlier))
+        else:
+            self._held[delivery.call_id] = delivery
+            self._start(self._let_go(delivery))
+
+    async def wait_for(self, kind: str, *, count: int = 1, timeout: float = 5.0) -> list[Delivery]:
+        """The first ``count`` deliveries of that kind, once they were sent."""
+        async with asyncio.timeout(timeout):
+            while len(found := [delivery for delivery in self.log if delivery.kind == kind]) < count:
+                await self._news.wait()
+        return found[:count]
+
+    async def _let_go(self, delivery: Delivery) -> None:
+        await asyncio.sleep(REORDER_WAIT)
+        if self._held.get(delivery.call_id) is delivery:
+            del self._held[delivery.call_id]
+            await self._in_turn(delivery)
+
+    async def _in_turn(self, *deliveries: Delivery) -> None:
+        # asyncio.Lock is first come, first served: that alone keeps a call's notifications in order.
+        async with self._turns.setdefault(deliveries[0].call_id, asyncio.Lock()):
+            for delivery in deliveries:
+                await self.post(delivery)
+                if "duplicate" in self.quirks:
+                    await self.post(delivery.again())
+
+
+def sandbox_type(carrier: str) -> type[Sandbox]:
+    """The sandbox the carrier's plugin ships; ``ConfigurationError`` when it ships none."""
+    module, _, name = get_provider(carrier).sandbox.partition(":")
+    if not name:
+        raise ConfigurationError(f"provider {carrier!r} ships no sandbox: it names none in Provider.sandbox")
+    return cast(type[Sandbox], getattr(import_module(module), name))

@@ -9,7 +9,7 @@ import httpx
 import pytest
 import telnyx
 
-from anycarrier.testing.outcomes import GONE_NUMBER, PENDING_NUMBER
+from anycarrier.testing.sandbox_numbers import GONE_NUMBER, PENDING_NUMBER
 from anycarrier_telnyx.sandbox import TelnyxSandbox
 from openapi import Spec
 from telnyx_platform import OURS, Line, codes, open_line

@@ -34,7 +34,7 @@ def test_the_signature_is_byte_for_byte_that_of_the_known_vectors() -> None:
 
 async def test_the_vendors_own_check_takes_our_webhooks_and_refuses_forged_ones(line: Line) -> None:
     await line.sandbox.ring(OURS, THEIRS)
-    await line.sandbox.courier.wait_for("call.initiated")
+    await line.sandbox.webhooks.wait_for("call.initiated")
     good: Posted = line.platform.posted.items[0]
     event: Any = line.client.webhooks.unwrap(good.body.decode(), headers=good.headers, key=public_key("KEYsandbox"))
     assert event.data.event_type == "call.initiated"
@@ -154,7 +154,7 @@ async def test_a_commands_webhook_url_takes_over_from_the_applications(line: Lin
 
 async def test_a_replay_is_the_same_bytes_and_the_same_signature(line: Line) -> None:
     await line.sandbox.ring(OURS, THEIRS)
-    await line.sandbox.courier.wait_for("call.initiated")
+    await line.sandbox.webhooks.wait_for("call.initiated")
     await line.sandbox.redeliver(0)
     first, second = line.platform.posted.items
     assert (first.body, first.headers["telnyx-signature-ed25519"], first.headers["telnyx-timestamp"]) == (

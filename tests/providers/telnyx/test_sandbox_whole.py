@@ -13,7 +13,7 @@ from anycarrier.events import AudioReceived, DigitPressed
 from anycarrier.exchange import Exchange
 from anycarrier.registry import MemoryNumberRegistry
 from anycarrier.session import MediaSession
-from anycarrier.testing.serving import listening, serve, serve_sandbox, url_of
+from anycarrier.testing.live_server import listening, serve, serve_sandbox, url_of
 from anycarrier_telnyx.sandbox import TelnyxSandbox
 
 OURS = "+14155550123"

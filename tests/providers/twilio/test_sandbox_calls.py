@@ -12,7 +12,7 @@ from twilio.http.http_client import TwilioHttpClient
 from twilio.request_validator import RequestValidator
 from twilio.rest import Client
 
-from anycarrier.testing.serving import serve_sandbox
+from anycarrier.testing.live_server import serve_sandbox
 from anycarrier_twilio.sandbox import TwilioSandbox
 from sandbox_platform import Platform, Webhook, platform
 

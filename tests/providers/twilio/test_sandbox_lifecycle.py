@@ -10,7 +10,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from anycarrier.testing.serving import listening, serve, serve_sandbox, url_of
+from anycarrier.testing.live_server import listening, serve, serve_sandbox, url_of
 from anycarrier_twilio.sandbox import TwilioSandbox
 from sandbox_platform import platform
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from anycarrier.testing.serving import serve_sandbox
+from anycarrier.testing.live_server import serve_sandbox
 from anycarrier_twilio.sandbox import OPERATIONS, TwilioSandbox
 from openapi import Spec
 

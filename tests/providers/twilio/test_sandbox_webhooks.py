@@ -9,7 +9,7 @@ import httpx
 import pytest
 from twilio.request_validator import RequestValidator
 
-from anycarrier.testing.serving import serve_sandbox
+from anycarrier.testing.live_server import serve_sandbox
 from anycarrier_twilio.sandbox import TwilioSandbox
 from anycarrier_twilio.sandbox_signature import signature
 from sandbox_platform import Platform, Webhook, platform
@@ -121,7 +121,7 @@ async def test_a_callback_by_get_carries_a_signed_query(sandbox: TwilioSandbox, 
 async def test_a_redelivery_is_the_same_byte_for_byte(sandbox: TwilioSandbox, here: Platform) -> None:
     await dial(sandbox, here, "+15005550101")
     (first,) = await here.wait_told("/status", CallStatus="busy")
-    await sandbox.courier.wait_for("status", count=3)
+    await sandbox.webhooks.wait_for("status", count=3)
     index = next(i for i, d in enumerate(sandbox.deliveries) if d.params["CallStatus"] == "busy")
     again = await sandbox.redeliver(index)
     assert again.status == 204 and len(sandbox.deliveries) == 4
@@ -133,15 +133,15 @@ async def test_a_forged_webhook_keeps_the_old_signature_and_fails_the_vendors_ch
     sandbox: TwilioSandbox, here: Platform
 ) -> None:
     await dial(sandbox, here, "+15005550101")
-    (sent,) = (await sandbox.courier.wait_for("status"))[:1]
+    (sent,) = (await sandbox.webhooks.wait_for("status"))[:1]
     forged = sandbox.forge(sent, CallStatus="completed")
-    await sandbox.courier.post(forged)
+    await sandbox.webhooks.post(forged)
     last = here.webhooks[-1]
     assert last.params["CallStatus"] == "completed" and not last.genuine
-    await sandbox.courier.post(sandbox.sign(forged))
+    await sandbox.webhooks.post(sandbox.sign(forged))
     assert here.webhooks[-1].genuine, "signed anew, the same message passes"
     bare = {name: value for name, value in forged.headers.items() if name != "x-twilio-signature"}
-    await sandbox.courier.post(forged.again(headers=bare))
+    await sandbox.webhooks.post(forged.again(headers=bare))
     assert not here.webhooks[-1].genuine
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from anycarrier import cli
-from anycarrier.testing.serving import listening, serve, url_of
+from anycarrier.testing.live_server import listening, serve, url_of
 from anycarrier_server.app import create_service
 from anycarrier_server.settings import Settings
 from server.cli.town import ADMIN, Ran, Run, Served

@@ -25,7 +25,7 @@ from cryptography.x509.oid import NameOID
 from starlette.applications import Starlette
 
 from anycarrier.cli import main
-from anycarrier.testing.serving import listening, serve, url_of
+from anycarrier.testing.live_server import listening, serve, url_of
 from anycarrier_server.cli import progress
 from anycarrier_server.cli.credentials import read_secret
 from server.cli.town import Run, Served

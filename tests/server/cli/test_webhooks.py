@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from anycarrier.testing.serving import serve
+from anycarrier.testing.live_server import serve
 from server.cli.town import Run, Served, eventually
 
 OURS = "+14155550100"

@@ -24,8 +24,8 @@ from websockets.asyncio.server import serve as serve_websocket
 from websockets.exceptions import ConnectionClosed
 
 from anycarrier.testing.far_end import FarEnd
+from anycarrier.testing.live_server import listening, serve, url_of
 from anycarrier.testing.sandbox import Sandbox
-from anycarrier.testing.serving import listening, serve, url_of
 from anycarrier_server.app import create_service
 from anycarrier_server.service import Service
 from anycarrier_server.settings import Settings

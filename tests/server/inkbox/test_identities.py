@@ -108,7 +108,7 @@ async def test_of_requests_for_one_identitys_number_at_once_one_buys(desk: Desk)
 
 async def test_a_number_in_service_here_is_not_bought_again_whatever_the_carrier_offers(desk: Desk) -> None:
     first = (await desk.identity()).phone_number.number
-    desk.sandbox.stock.take_back(first)  # as a sandbox that was started anew beside an older database offers it
+    desk.sandbox.inventory.take_back(first)  # as a sandbox that was started anew beside an older database offers it
     await desk.do(desk.inkbox.create_identity, "second-bot")
     second = await desk.do(desk.inkbox.phone_numbers.provision, agent_handle="second-bot")
     assert second.number != first and second.status == "active"

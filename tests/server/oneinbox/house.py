@@ -26,8 +26,8 @@ from websockets.http11 import Request as Upgrade
 from websockets.http11 import Response as Upgraded
 
 from anycarrier.testing.far_end import FarEnd
+from anycarrier.testing.live_server import listening, serve, url_of
 from anycarrier.testing.sandbox import Sandbox
-from anycarrier.testing.serving import listening, serve, url_of
 from anycarrier_server.app import create_service
 from anycarrier_server.service import Service
 from anycarrier_server.settings import Settings

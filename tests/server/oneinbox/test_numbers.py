@@ -11,7 +11,7 @@ import pytest
 from house import API_KEYS, CALLER, OURS, House
 
 from anycarrier.numbers import NumberQuery, PendingOrder
-from anycarrier.testing.outcomes import PENDING_NUMBER
+from anycarrier.testing.sandbox_numbers import PENDING_NUMBER
 from anycarrier_server.domain import orders
 from anycarrier_server.store import parse_id
 

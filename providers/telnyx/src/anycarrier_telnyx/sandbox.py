@@ -18,9 +18,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from anycarrier.credentials import Credential
-from anycarrier.testing.courier import Delivery
 from anycarrier.testing.far_end import FarEnd
-from anycarrier.testing.sandbox import Sandbox
+from anycarrier.testing.sandbox import Delivery, Sandbox
 from anycarrier_telnyx import sandbox_account_fields as fields
 from anycarrier_telnyx import sandbox_numbers as numbers
 from anycarrier_telnyx import sandbox_recordings as recordings
@@ -30,7 +29,7 @@ from anycarrier_telnyx.sandbox_calls import call_operations
 from anycarrier_telnyx.sandbox_leg import Leg
 from anycarrier_telnyx.sandbox_rest import Operation, build_app
 from anycarrier_telnyx.sandbox_unplayed import OPERATIONS as UNPLAYED
-from anycarrier_telnyx.sandbox_webhooks import RetryingCourier, envelope, event_id, pack, signature_headers
+from anycarrier_telnyx.sandbox_webhooks import RetryingSender, envelope, event_id, pack, signature_headers
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -48,7 +47,7 @@ class TelnyxSandbox(Sandbox):
 
     def __init__(self, *, base_url: str, http: httpx.AsyncClient | None = None) -> None:
         super().__init__(base_url=base_url, http=http)
-        self.courier: RetryingCourier = RetryingCourier(self._http, self.start, self.quirks, self.sign)
+        self.webhooks: RetryingSender = RetryingSender(self._http, self.start, self.quirks, self.sign)
         self.codec = "PCMU"
         """What the telephone network speaks on every leg: PCMU, PCMA or L16."""
         self.frame_ms = 20
@@ -127,9 +126,9 @@ class TelnyxSandbox(Sandbox):
         delivery = Delivery(kind, call_id, "POST", url, body=pack(message), params=message, timeout=timeout)
         self._owners[event_id(delivery)] = account
         if retries_ms is not None:
-            self.courier.policies[event_id(delivery)] = tuple(wait / 1000 for wait in retries_ms)
-        self.courier.failovers[event_id(delivery)] = application.get("webhook_event_failover_url") or ""
-        self.courier.notify(self.sign(delivery))
+            self.webhooks.policies[event_id(delivery)] = tuple(wait / 1000 for wait in retries_ms)
+        self.webhooks.failovers[event_id(delivery)] = application.get("webhook_event_failover_url") or ""
+        self.webhooks.notify(self.sign(delivery))
 
     def sign(self, delivery: Delivery) -> Delivery:
         """``delivery`` signed now with the key of the account it belongs to."""
@@ -139,7 +138,7 @@ class TelnyxSandbox(Sandbox):
     async def forge(self, index: int = -1) -> Delivery:
         """Send a past webhook as somebody else would: the same words, signed with a key that is not ours."""
         past = self.deliveries[index]
-        return await self.courier.post(past.again(headers=signature_headers(SigningKey.generate(), past.body)))
+        return await self.webhooks.post(past.again(headers=signature_headers(SigningKey.generate(), past.body)))
 
     # --- calls ----------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What the person, machine or network at a dialled number does: see ``anycarrier.testing.outcomes``."""
+"""What the person, machine or network at a dialled number does: see ``anycarrier.testing.sandbox_numbers``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from anycarrier.audio import pcm16_to_pcmu
-from anycarrier.testing.outcomes import HANGS_UP_AFTER, RINGS_FOR, Outcome, outcome_of
+from anycarrier.testing.sandbox_numbers import HANGS_UP_AFTER, RINGS_FOR, Outcome, outcome_of
 from anycarrier_telnyx.sandbox_errors import Refusal, problem, refuse, throttled
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Any
 
 from starlette.responses import Response
 
-from anycarrier.testing.outcomes import Outcome, outcome_of
 from anycarrier.testing.sandbox import may_stream_to
+from anycarrier.testing.sandbox_numbers import Outcome, outcome_of
 from anycarrier_telnyx.sandbox_bridge import join, refer, transfer
 from anycarrier_telnyx.sandbox_callee import callee, refused_at_once
 from anycarrier_telnyx.sandbox_errors import refuse

@@ -1,4 +1,4 @@
-"""Numbers: searching the stock, ordering (which takes a moment), owning, pointing at a connection, giving back."""
+"""Numbers: searching the inventory, ordering (which takes a moment), owning, pointing at a connection, giving back."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from anycarrier.testing.number_stock import LOCAL, TOLL_FREE, TOLL_FREE_CODES, StockNumber
-from anycarrier.testing.outcomes import PENDING_NUMBER
+from anycarrier.testing.sandbox_numbers import LOCAL, PENDING_NUMBER, TOLL_FREE, TOLL_FREE_CODES, NumberForSale
 from anycarrier_telnyx.sandbox_account import Account
 from anycarrier_telnyx.sandbox_errors import refuse
 from anycarrier_telnyx.sandbox_rest import Ask, data, kept, listed
@@ -23,7 +22,7 @@ ORDER_TAKES = 0.1
 async def search(ask: Ask) -> Response:
     """GET /available_phone_numbers"""
     query = ask.query
-    found = ask.sandbox.stock.search(
+    found = ask.sandbox.inventory.search(
         country=query.get("filter[country_code]", "US"),
         type=query.get("filter[phone_number_type]", "local"),
         area_code=query.get("filter[national_destination_code]"),
@@ -37,7 +36,7 @@ async def search(ask: Ask) -> Response:
     return JSONResponse({"data": rows, "metadata": {"total_results": len(rows), "best_effort_results": 0}})
 
 
-def _matches(offer: StockNumber, query: Any) -> bool:
+def _matches(offer: NumberForSale, query: Any) -> bool:
     # With an area code given, the pattern is about what follows it.
     digits = offer.number[5:] if "filter[national_destination_code]" in query else offer.number[2:]
     whole = offer.number[1:]
@@ -49,7 +48,7 @@ def _matches(offer: StockNumber, query: Any) -> bool:
     return starts and digits.endswith(pattern("ends_with")) and pattern("contains") in digits
 
 
-def _offer(offer: StockNumber) -> dict[str, Any]:
+def _offer(offer: NumberForSale) -> dict[str, Any]:
     regions = [("country_code", offer.country), ("state", offer.region)]
     regions += [("rate_center", offer.locality.upper()), ("location", offer.locality)] if offer.locality else []
     return {
@@ -78,7 +77,7 @@ async def order(ask: Ask) -> Response:
         at = f"/phone_numbers/{place}/phone_number"
         if number not in ask.account.searched:
             raise refuse("85000", "The number has not been found by a search of this account.", pointer=at)
-        if not ask.sandbox.stock.sell(number):
+        if not ask.sandbox.inventory.sell(number):
             raise refuse("85001", "The number is no longer available.", pointer=at)
     # Optional texts that were not given are null on the wire (captured), though the document says string.
     optional = ("connection_id", "billing_group_id", "customer_reference", "messaging_profile_id")
@@ -210,7 +209,7 @@ async def release(ask: Ask) -> Response:
     if number["deletion_lock_enabled"]:
         raise refuse("10027", "The number is locked against deletion.")
     del ask.account.numbers[number["id"]]
-    ask.sandbox.stock.take_back(number["phone_number"])
+    ask.sandbox.inventory.take_back(number["phone_number"])
     left_out = ("country_iso_alpha2", "source_type")
     texts = {name: value if value is not None else "" for name, value in number.items() if name not in left_out}
     return data({**texts, "status": "deleted"})

@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from anycarrier.testing.outcomes import Login, login_of
 from anycarrier.testing.sandbox import RestRequest
+from anycarrier.testing.sandbox_numbers import Login, login_of
 from anycarrier_telnyx.sandbox_account import Account
 from anycarrier_telnyx.sandbox_errors import Refusal, malformed, problem, refuse, throttled
 from anycarrier_telnyx.sandbox_fields import Rules

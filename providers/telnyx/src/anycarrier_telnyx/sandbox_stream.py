@@ -19,7 +19,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from anycarrier.audio import PCMU_8K, AudioFormat, Transcoder
-from anycarrier.testing.outcomes import DROPS_AFTER, Outcome, outcome_of
+from anycarrier.testing.sandbox_numbers import DROPS_AFTER, Outcome, outcome_of
 from anycarrier_telnyx.sandbox_frames import FrameProblem, InboundFrames, read_frame
 from anycarrier_telnyx.sandbox_webhooks import moment
 

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 from nacl.signing import SigningKey
 
-from anycarrier.testing.courier import Courier, Delivery, Starter
+from anycarrier.testing.sandbox import Delivery, Starter, WebhookSender
 
 RETRY_DELAYS = (0.1, 0.3, 0.6)
 """Seconds before each further try; the carrier takes longer, a test should not."""
@@ -61,7 +61,7 @@ def signature_headers(key: SigningKey, body: bytes, timestamp: int | None = None
     }
 
 
-class RetryingCourier(Courier):
+class RetryingSender(WebhookSender):
     """Posts, and posts again after a redirect, 408, 429, 5xx or silence; any other refusal is final."""
 
     def __init__(

@@ -17,11 +17,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from anycarrier.credentials import Credential
-from anycarrier.testing.courier import Delivery
 from anycarrier.testing.far_end import FarEnd
-from anycarrier.testing.number_stock import LOCAL, TOLL_FREE, TOLL_FREE_CODES
-from anycarrier.testing.outcomes import Login, login_of
-from anycarrier.testing.sandbox import Sandbox
+from anycarrier.testing.sandbox import Delivery, Sandbox
+from anycarrier.testing.sandbox_numbers import LOCAL, TOLL_FREE, TOLL_FREE_CODES, Login, login_of
 from anycarrier_twilio import (
     sandbox_accounts,
     sandbox_calls,
@@ -104,7 +102,7 @@ class TwilioSandbox(Sandbox):
         if account.number(number) is None:
             kind = TOLL_FREE if number[2:5] in TOLL_FREE_CODES else LOCAL
             sandbox_numbers.own(account, number, frozenset({"voice", "sms", "mms"}), kind)
-            self.stock.sold.add(number)
+            self.inventory.sold.add(number)
 
     def give_number(self, number: str, credential: Credential) -> None:
         """Give a credential's account a number, and take it from any other: a number is owned once."""
@@ -174,16 +172,16 @@ class TwilioSandbox(Sandbox):
     async def ask(self, kind: str, leg: Leg, url: str, params: Mapping[str, str], method: str) -> Delivery:
         """A webhook whose reply matters. A failed connection is tried once more, with the same idempotency token."""
         delivery = self._webhook(kind, leg, url, params, method)
-        await self.courier.post(delivery)
+        await self.webhooks.post(delivery)
         if (delivery.failure or "").startswith("Connect"):
-            delivery = await self.courier.post(delivery.again())
+            delivery = await self.webhooks.post(delivery.again())
         if "duplicate" in self.quirks:
-            await self.courier.post(delivery.again())
+            await self.webhooks.post(delivery.again())
         return delivery
 
     def notify(self, kind: str, leg: Leg, url: str, params: Mapping[str, str], method: str) -> None:
         """A webhook that only tells."""
-        self.courier.notify(self._webhook(kind, leg, url, params, method))
+        self.webhooks.notify(self._webhook(kind, leg, url, params, method))
 
     def sign(self, delivery: Delivery) -> Delivery:
         return sign(delivery, self._account_of(delivery).token)

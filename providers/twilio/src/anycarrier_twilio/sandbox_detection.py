@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from anycarrier.testing.far_end import FarEnd
-from anycarrier.testing.outcomes import Outcome
+from anycarrier.testing.sandbox_numbers import Outcome
 from anycarrier.testing.tones import beep, greeting
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from anycarrier.testing.outcomes import Login, Outcome, outcome_of
+from anycarrier.testing.sandbox_numbers import Login, Outcome, outcome_of
 from anycarrier_twilio.sandbox_account import Account
 from anycarrier_twilio.sandbox_calls import instructions_from, resource
 from anycarrier_twilio.sandbox_numbers import no_funds

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit, urlunsplit
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
-from anycarrier.testing.outcomes import DROPS_AFTER, Outcome
 from anycarrier.testing.sandbox import may_stream_to
+from anycarrier.testing.sandbox_numbers import DROPS_AFTER, Outcome
 from anycarrier_twilio.sandbox_account import new_sid
 from anycarrier_twilio.sandbox_signature import signature
 from anycarrier_twilio.sandbox_twiml import Verb

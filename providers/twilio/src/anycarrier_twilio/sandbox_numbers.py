@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from anycarrier.testing.number_stock import LOCAL, TOLL_FREE, StockNumber
-from anycarrier.testing.outcomes import Login
+from anycarrier.testing.sandbox_numbers import LOCAL, TOLL_FREE, Login, NumberForSale
 from anycarrier_twilio.sandbox_account import Account, new_sid
 from anycarrier_twilio.sandbox_rest import BASE, PAGING, Operation, Reply, Rest, RestError, not_found, page
 from anycarrier_twilio.sandbox_webhooks import API_VERSION, rfc2822
@@ -68,7 +67,7 @@ async def search(rest: Rest) -> Reply:
     if kind not in _COUNTRIES.get(country, ()):
         not_found(rest)
     wanted = {"VoiceEnabled": "voice", "SmsEnabled": "sms", "MmsEnabled": "mms", "FaxEnabled": "fax"}
-    found = rest.sandbox.stock.search(
+    found = rest.sandbox.inventory.search(
         # Toll-free numbers of the North American plan ring in both countries.
         country="US" if kind == "TollFree" else country,
         type=_KINDS[kind],
@@ -84,7 +83,7 @@ async def search(rest: Rest) -> Reply:
     )
 
 
-def _offer(offer: StockNumber, country: str) -> dict[str, Any]:
+def _offer(offer: NumberForSale, country: str) -> dict[str, Any]:
     return {
         "friendly_name": friendly(offer.number),
         "phone_number": offer.number,
@@ -153,11 +152,11 @@ def _apply(rest: Rest, resource: dict[str, Any]) -> None:
 
 
 async def buy(rest: Rest) -> Reply:
-    stock = rest.sandbox.stock
+    inventory = rest.sandbox.inventory
     kind = _kind(rest)
     number, area_code = rest.get("PhoneNumber"), rest.get("AreaCode")
     if not number and area_code:
-        offers = stock.search(area_code=area_code)
+        offers = inventory.search(area_code=area_code)
         if not offers:
             raise RestError(400, 21452, f"No phone numbers found in area code {area_code}")
         number = offers[0].number
@@ -165,8 +164,8 @@ async def buy(rest: Rest) -> Reply:
         raise RestError(400, 21421, f"{number} is not a valid number")
     if rest.login is Login.BROKE:
         raise no_funds()
-    offer = stock.find(number)
-    if offer is None or kind not in (None, offer.type) or not stock.sell(number):
+    offer = inventory.find(number)
+    if offer is None or kind not in (None, offer.type) or not inventory.sell(number):
         raise RestError(400, 21422, f"{number} is not available")
     resource = own(rest.account, number, offer.features, offer.type)
     _apply(rest, resource)
@@ -220,7 +219,7 @@ async def update_owned(rest: Rest) -> Reply:
 async def release(rest: Rest) -> Reply:
     resource = _owned(rest)
     del rest.account.numbers[resource["sid"]]
-    rest.sandbox.stock.take_back(resource["phone_number"])
+    rest.sandbox.inventory.take_back(resource["phone_number"])
     return Reply(204)
 
 

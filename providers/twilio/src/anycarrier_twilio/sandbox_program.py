@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
-from anycarrier.testing.courier import Delivery
 from anycarrier.testing.far_end import FarEnd
+from anycarrier.testing.sandbox import Delivery
 from anycarrier.testing.voice import SILENCE
 from anycarrier_twilio.sandbox_leg import Leg
 from anycarrier_twilio.sandbox_media import MediaStream

@@ -16,8 +16,8 @@ from xml.sax.saxutils import escape
 from starlette.requests import Request
 from starlette.responses import Response
 
-from anycarrier.testing.outcomes import RETRY_AFTER, Login, login_of
 from anycarrier.testing.sandbox import RestRequest
+from anycarrier.testing.sandbox_numbers import RETRY_AFTER, Login, login_of
 from anycarrier_twilio.sandbox_account import Account, new_sid
 
 if TYPE_CHECKING:

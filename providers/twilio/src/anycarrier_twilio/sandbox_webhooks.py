@@ -10,8 +10,8 @@ from email.utils import format_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urldefrag, urlencode, urlsplit
 
-from anycarrier.testing.courier import Delivery
-from anycarrier.testing.number_stock import AREAS
+from anycarrier.testing.sandbox import Delivery
+from anycarrier.testing.sandbox_numbers import AREAS
 from anycarrier_twilio.sandbox_signature import signature
 
 if TYPE_CHECKING:

@@ -18,10 +18,9 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from anycarrier.credentials import Credential
-from anycarrier.testing.courier import Delivery
 from anycarrier.testing.far_end import FarEnd
-from anycarrier.testing.outcomes import RETRY_AFTER, Login, Outcome, login_of, outcome_of
-from anycarrier.testing.sandbox import RestRequest, Sandbox, may_stream_to
+from anycarrier.testing.sandbox import Delivery, RestRequest, Sandbox, may_stream_to
+from anycarrier.testing.sandbox_numbers import RETRY_AFTER, Login, Outcome, login_of, outcome_of
 from anycarrier_acme import AcmeCredential
 from anycarrier_acme.sandbox_leg import Leg
 
@@ -95,7 +94,7 @@ class AcmeSandbox(Sandbox):
     def progress(self, leg: Leg) -> None:
         """Tell the platform how far a call is."""
         if url := leg.asked.get("status_url") or self.webhook_url:
-            self.courier.notify(self.delivery("progress", leg, url))
+            self.webhooks.notify(self.delivery("progress", leg, url))
 
     # --- incoming calls -------------------------------------------------------------------------------------------
 
@@ -110,9 +109,9 @@ class AcmeSandbox(Sandbox):
 
     async def announce(self, leg: Leg) -> None:
         """Send the webhook and do what its reply says."""
-        sent = await self.courier.post(self.delivery("incoming", leg, self.webhook_url))
+        sent = await self.webhooks.post(self.delivery("incoming", leg, self.webhook_url))
         if "duplicate" in self.quirks:
-            await self.courier.post(sent.again())
+            await self.webhooks.post(sent.again())
         if not sent.accepted:
             leg.end("unanswered")
         elif sent.reply and leg.status == "ringing":
@@ -165,7 +164,7 @@ class AcmeSandbox(Sandbox):
     async def search(self, request: Request, asked: dict[str, Any]) -> Any:
         limit, page = int(asked.get("limit", 20)), int(asked.get("page", 1))
         wanted = {name: asked[name] for name in ("country", "area_code", "contains", "type") if name in asked}
-        offers = self.stock.search(**wanted, features=asked.get("features", ()))
+        offers = self.inventory.search(**wanted, features=asked.get("features", ()))
         return {
             "numbers": [
                 {

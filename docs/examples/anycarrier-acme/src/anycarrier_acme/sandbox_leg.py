@@ -11,7 +11,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
 from anycarrier.testing.far_end import FarEnd
-from anycarrier.testing.outcomes import DROPS_AFTER, HANGS_UP_AFTER, RINGS_FOR, Outcome
+from anycarrier.testing.sandbox_numbers import DROPS_AFTER, HANGS_UP_AFTER, RINGS_FOR, Outcome
 
 if TYPE_CHECKING:
     from anycarrier_acme.sandbox import AcmeSandbox

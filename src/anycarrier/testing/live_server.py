@@ -1,4 +1,4 @@
-"""An ASGI app on a real loopback port, in the loop that is already running: for tests, the demo and load runs."""
+"""Serve an ASGI app on a real loopback port, in the running event loop: for tests, demos and load runs."""
 
 from __future__ import annotations
 
