@@ -9,7 +9,7 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anycarrier.testing.playback import Playback
+from anycarrier.testing.far_end_audio import Playback
 
 
 class Hands:

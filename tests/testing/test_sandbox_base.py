@@ -11,13 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
-from anycarrier.testing.dtmf import key_tone, keys_heard
-from anycarrier.testing.far_end import FarEnd
-from anycarrier.testing.recorder import Recorder
+from anycarrier.testing.far_end import CallRecorder, FarEnd
+from anycarrier.testing.far_end_audio import SILENCE, Voice, beep, fax, greeting, key_tone, keys_heard, tone
 from anycarrier.testing.sandbox import Delivery, WebhookSender, may_stream_to
 from anycarrier.testing.sandbox_numbers import GONE_NUMBER, Login, NumberInventory, Outcome, login_of, outcome_of
-from anycarrier.testing.tones import beep, fax, greeting, tone
-from anycarrier.testing.voice import SILENCE, Voice
 
 
 async def _nothing(*_: Any) -> None:
@@ -128,7 +125,7 @@ async def test_waiting_for_a_state_that_does_not_come_times_out() -> None:
 
 async def test_a_recording_lays_both_sides_on_one_time_line() -> None:
     far_end = telephone()
-    recorder = Recorder(far_end)
+    recorder = CallRecorder(far_end)
     speaking = asyncio.create_task(far_end.voice.speak(lambda frame: None))
     far_end.playback.play(tone(0.1, 500))
     await far_end.say(tone(0.1, 1000))

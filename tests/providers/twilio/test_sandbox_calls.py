@@ -547,8 +547,7 @@ async def test_redirect_and_a_connect_action_fetch_the_next_document(desk: Desk)
 
 
 async def test_tones_in_our_audio_are_heard_as_keys(desk: Desk) -> None:
-    from anycarrier.testing.dtmf import key_tone
-    from anycarrier.testing.tones import tone
+    from anycarrier.testing.far_end_audio import key_tone, tone
 
     call = await desk.dial()
     far_end = await desk.sandbox.far_end(call.sid)

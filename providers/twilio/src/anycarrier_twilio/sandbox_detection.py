@@ -6,8 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from anycarrier.testing.far_end import FarEnd
+from anycarrier.testing.far_end_audio import beep, greeting
 from anycarrier.testing.sandbox_numbers import Outcome
-from anycarrier.testing.tones import beep, greeting
 
 if TYPE_CHECKING:
     from anycarrier_twilio.sandbox_leg import Leg

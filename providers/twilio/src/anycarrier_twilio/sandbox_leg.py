@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from anycarrier.testing.far_end import FarEnd
+from anycarrier.testing.far_end_audio import fax
 from anycarrier.testing.sandbox_numbers import HANGS_UP_AFTER, RINGS_FOR, Outcome, outcome_of
-from anycarrier.testing.tones import fax
 from anycarrier_twilio.sandbox_account import Account, new_sid
 from anycarrier_twilio.sandbox_detection import detect, machine_speaks
 from anycarrier_twilio.sandbox_orders import CallOptions, End, Instructions, RecordingOrder

@@ -12,8 +12,8 @@ from dataclasses import replace
 from functools import partial
 
 from anycarrier.testing.far_end import FarEnd
+from anycarrier.testing.far_end_audio import SILENCE
 from anycarrier.testing.sandbox import Delivery
-from anycarrier.testing.voice import SILENCE
 from anycarrier_twilio.sandbox_leg import Leg
 from anycarrier_twilio.sandbox_media import MediaStream
 from anycarrier_twilio.sandbox_orders import CallOptions, End, Instructions

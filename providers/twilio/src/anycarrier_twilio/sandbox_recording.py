@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from anycarrier.testing.recorder import Recorder
+from anycarrier.testing.far_end import CallRecorder
 from anycarrier_twilio.sandbox_account import new_sid
 from anycarrier_twilio.sandbox_orders import RecordingOrder
 from anycarrier_twilio.sandbox_webhooks import API_VERSION, rfc2822
@@ -23,7 +23,7 @@ class Recording:
         self.sid = new_sid("RE")
         self.status = "in-progress"
         self.began = self.updated = datetime.now(UTC)
-        self.recorder = Recorder(leg.far_end)
+        self.recorder = CallRecorder(leg.far_end)
         self._tell("in-progress")
 
     @property
