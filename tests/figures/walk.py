@@ -35,6 +35,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -304,7 +305,7 @@ def walk_service(checkout: Path, package: str = "anycarrier", database: str = ""
     """``anycarrier serve --sandbox`` with an agent of its own voice, recorded. Runs in the main thread."""
     observer = Observer(checkout)
     observer.install()
-    service = "anycarrier_server" if package == "anycarrier" else f"{package}.server"
+    service = f"{package}_server" if find_spec(f"{package}_server") else f"{package}.server"  # as it was before
     observer.watch_database(import_module(f"{service}.store.database").Database)
     cli = import_module(f"{package}.cli")
     problems: list[BaseException] = []
@@ -402,7 +403,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     checkout = given.checkout.resolve()
-    package = next(name for name in ("anycarrier", "linecard") if (checkout / "src" / name).is_dir())
+    package = next(path.parent.name for path in (checkout / "src").glob("*/exchange.py"))
     if given.which == "library":
         walk = asyncio.run(walk_library(checkout, package))
     else:
