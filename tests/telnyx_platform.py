@@ -25,7 +25,7 @@ from websockets.asyncio.server import serve as serve_websocket
 
 from anycarrier.testing.live_server import serve, serve_sandbox
 from anycarrier_telnyx.sandbox import API_KEY, TelnyxSandbox
-from anycarrier_telnyx.sandbox_account import public_key
+from anycarrier_telnyx.sandbox.account import public_key
 from openapi import Spec
 
 OURS = "+14155550123"

@@ -20,7 +20,7 @@ from anycarrier.testing.sandbox import Delivery, Sandbox
 from anycarrier_server.settings import Settings
 from anycarrier_server.store import Store
 from anycarrier_telnyx.sandbox import TelnyxSandbox
-from anycarrier_telnyx.sandbox_webhooks import signature_headers
+from anycarrier_telnyx.sandbox.webhooks import signature_headers
 
 CARRIERS = ("twilio", "telnyx")
 

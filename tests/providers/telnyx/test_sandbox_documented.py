@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from anycarrier_telnyx.sandbox import operations
-from anycarrier_telnyx.sandbox_unplayed import COMMANDS
+from anycarrier_telnyx.sandbox.unplayed import COMMANDS
 from shared_documents import shared_path
 from telnyx_platform import OURS, THEIRS, Line, codes, open_line
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from nacl.signing import SigningKey
 
-from anycarrier_telnyx.sandbox_account import public_key
-from anycarrier_telnyx.sandbox_webhooks import signature_headers
+from anycarrier_telnyx.sandbox.account import public_key
+from anycarrier_telnyx.sandbox.webhooks import signature_headers
 from shared_documents import shared_path
 from telnyx_platform import OURS, STATE, THEIRS, Line, Posted, open_line
 

@@ -1,0 +1,241 @@
+"""One call leg: its ids, how far it has come, and the webhooks that tell of it.
+
+A leg goes from parked (incoming) or bridging (outgoing) to answered to ended. What its callee does lives in
+``callee``, joining two legs in ``bridge``, its audio in ``stream``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import uuid
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from anycarrier.testing.far_end import FarEnd
+from anycarrier_telnyx.sandbox.recording import Recording
+from anycarrier_telnyx.sandbox.stream import MediaStream, stream_format
+from anycarrier_telnyx.sandbox.webhooks import moment
+
+if TYPE_CHECKING:
+    from anycarrier_telnyx.sandbox.account import Account
+    from anycarrier_telnyx.sandbox.app import TelnyxSandbox
+
+WEBHOOK_SETTINGS = ("webhook_url", "webhook_urls", "webhook_retries_policies")
+TIME_LIMIT = 14400
+
+
+class Leg:
+    """One telephone's part of a call, as the API controls it."""
+
+    def __init__(
+        self,
+        sandbox: TelnyxSandbox,
+        account: Account,
+        *,
+        incoming: bool,
+        from_: str,
+        to: str,
+        connection_id: str,
+        settings: Mapping[str, Any] | None = None,
+        session_id: str | None = None,
+    ) -> None:
+        self.sandbox = sandbox
+        self.account = account
+        self.incoming = incoming
+        self.from_ = from_
+        self.to = to
+        self.connection_id = connection_id
+        self.settings: dict[str, Any] = dict(settings or {})
+        self.client_state: str | None = self.settings.get("client_state")
+        self.call_control_id = f"v3:{secrets.token_urlsafe(36)}"
+        self.leg_id = str(uuid.uuid4())
+        self.session_id = session_id or str(uuid.uuid4())
+        self.started_at = datetime.now(UTC)
+        self.answered_at: datetime | None = None
+        self.ended_at: datetime | None = None
+        self.commands: set[str] = set()
+        self.stream: MediaStream | None = None
+        self.recordings: list[Recording] = []
+        self.peer: Leg | None = None
+        """The leg this one is bridged to."""
+        self.ringing: Leg | None = None
+        """The leg of a transfer that has not answered yet."""
+        self.when_answered: Callable[[], None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        quiet = "quiet" in sandbox.quirks
+        self.far_end = FarEnd(
+            self.call_control_id, from_, to, press=self.pressed, hang_up=self.put_down, silent=quiet
+        )
+        account.legs[self.call_control_id] = self
+        sandbox.connect(self.far_end)
+
+    # --- telling --------------------------------------------------------------------------------------------------
+
+    def tell(self, kind: str, **extra: Any) -> None:
+        """Report an event to where this leg's events go."""
+        application = self.account.applications.get(self.connection_id, {})
+        url = self.settings.get("webhook_url") or application.get("webhook_event_url", "")
+        url = self.settings.get("webhook_urls", {}).get(kind, url)
+        payload = {
+            "call_control_id": self.call_control_id,
+            "call_leg_id": self.leg_id,
+            "call_session_id": self.session_id,
+            "connection_id": self.connection_id,
+            "client_state": self.client_state,
+            "from": self.from_,
+            "to": self.to,
+            **extra,
+        }
+        policy = self.settings.get("webhook_retries_policies", {}).get(kind, {})
+        self.sandbox.tell(
+            self.account,
+            kind,
+            payload,
+            url=url,
+            connection_id=self.connection_id,
+            call_id=self.call_control_id,
+            retries_ms=policy.get("retries_ms"),
+        )
+
+    def initiated(self) -> None:
+        """Tell that the leg exists."""
+        self.tell(
+            "call.initiated",
+            direction="incoming" if self.incoming else "outgoing",
+            state="parked" if self.incoming else "bridging",
+            start_time=moment(self.started_at),
+            caller_id_name=self.from_,
+            calling_party_type="pstn",
+            connection_codecs="PCMA,PCMU,VP8,H264",
+            offered_codecs="PCMU,PCMA",
+            from_sip_uri=f"{self.from_}@sandbox.invalid",
+            to_sip_uri=f"{self.to}@sandbox.invalid",
+            shaken_stir_attestation="A",
+            shaken_stir_validated=True,
+        )
+
+    def summary(self, *, with_times: bool = True) -> dict[str, Any]:
+        """The leg as the API shows it."""
+        until = self.ended_at or datetime.now(UTC)
+        shown: dict[str, Any] = {
+            "record_type": "call",
+            "call_control_id": self.call_control_id,
+            "call_leg_id": self.leg_id,
+            "call_session_id": self.session_id,
+            "client_state": self.client_state or "",
+            "call_duration": int((until - self.started_at).total_seconds()),
+        }
+        if with_times:
+            shown |= {"is_alive": self.ended_at is None, "start_time": moment(self.started_at)}
+            if self.ended_at is not None:
+                shown["end_time"] = moment(self.ended_at)
+        return shown
+
+    def obey(self, command: Mapping[str, Any]) -> None:
+        """Take from a command what holds for everything told from now on."""
+        self.client_state = command.get("client_state", self.client_state)
+        self.settings.update({name: command[name] for name in WEBHOOK_SETTINGS if name in command})
+
+    # --- living ---------------------------------------------------------------------------------------------------
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something that ends with the leg."""
+        task = self.sandbox.start(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def answer(self, streaming: Mapping[str, Any]) -> None:
+        """The receiver is up; with a ``stream_url`` the audio is connected, with ``record`` it is kept."""
+        self.answered_at = datetime.now(UTC)
+        self.far_end.answered()
+        told = {name: streaming[name] for name in ("stream_url", "stream_track") if name in streaming}
+        self.tell(
+            "call.answered",
+            state="answered",
+            start_time=moment(self.started_at),
+            codec=self.sandbox.codec,
+            sampling_rate=stream_format(self.sandbox.codec).rate,
+            calling_party_type="pstn",
+            **told,
+        )
+        self.begin(self._limit())
+        if "stream_url" in streaming:
+            self.start_stream(streaming)
+        if "record" in streaming:
+            self.record(streaming.get("record_channels", "dual"), streaming.get("recording_id"))
+        if self.when_answered is not None:
+            self.when_answered()
+
+    async def _limit(self) -> None:
+        await self.sandbox.pause(self.settings.get("time_limit_secs", TIME_LIMIT))
+        self.end("time_limit", "unknown", "200")
+
+    def start_stream(self, settings: Mapping[str, Any]) -> None:
+        """Connect the audio to a WebSocket."""
+        self.stream = MediaStream(self, settings)
+        self.sandbox.start(self.stream.run())
+
+    def record(self, channels: str, recording_id: str | None = None) -> Recording:
+        """Keep what is said and heard from now on."""
+        recording = Recording(self, channels, recording_id)
+        self.recordings.append(recording)
+        return recording
+
+    async def pressed(self, digit: str) -> None:
+        """The far end pressed a key: told on the stream and by webhook, both."""
+        if self.answered_at is None or self.ended_at is not None:
+            return
+        if self.stream is not None:
+            self.stream.dtmf(digit)
+        self.tell("call.dtmf.received", digit=digit)
+
+    async def put_down(self) -> None:
+        """The far end hangs up, gives up ringing, or declines."""
+        if self.answered_at is not None:
+            self.end("normal_clearing", "caller" if self.incoming else "callee", "200")
+        elif self.incoming:
+            self.end("originator_cancel", "caller", "487")
+        else:
+            self.end("call_rejected", "callee", "603")
+
+    def hang_up(self) -> None:
+        """Our side hangs up."""
+        source = "callee" if self.incoming else "caller"
+        if self.answered_at is not None:
+            self.end("normal_clearing", source, "200")
+        elif self.incoming:
+            # The carrier calls the end of a leg that nobody answered normal, too.
+            self.end("normal_clearing", source, "unspecified")
+        else:
+            self.end("originator_cancel", source, "487")
+
+    def end(self, cause: str, source: str, sip: str) -> None:
+        """The leg is over; a leg bridged to it, or ringing for it, goes too."""
+        if self.ended_at is not None:
+            return
+        self.ended_at = datetime.now(UTC)
+        self.far_end.ended(cause)
+        for task in self._tasks - {asyncio.current_task()}:
+            task.cancel()
+        if self.stream is not None:
+            self.stream.stop()
+        quality = {"inbound": {"mos": "4.50", "packet_count": "0"}, "outbound": {"packet_count": "0"}}
+        self.tell(
+            "call.hangup",
+            state="hangup",
+            hangup_cause=cause,
+            hangup_source=source,
+            sip_hangup_cause=sip,
+            start_time=moment(self.started_at),
+            end_time=moment(self.ended_at),
+            calling_party_type="pstn",
+            call_quality_stats=quality if self.answered_at else None,
+        )
+        for recording in self.recordings:
+            recording.stop()
+        if self.ringing is not None:
+            self.ringing.end("originator_cancel", "caller", "487")
+        if self.peer is not None and self.peer.settings.get("park_after_unbridge") != "self":
+            self.peer.end("normal_clearing", "unknown", "200")

@@ -1,0 +1,256 @@
+"""One leg: a call's life from queued to its terminal status, with the status callbacks that tell of it.
+
+A leg runs one thing at a time (ringing, then its TwiML). From outside it can be ended or given other TwiML; either
+stops what runs. Its status changes the moment that is asked for; sockets are closed and callbacks sent after.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Coroutine
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from anycarrier.testing.far_end import FarEnd
+from anycarrier.testing.far_end_audio import fax
+from anycarrier.testing.sandbox_numbers import HANGS_UP_AFTER, RINGS_FOR, Outcome, outcome_of
+from anycarrier_twilio.sandbox.account import Account, new_sid
+from anycarrier_twilio.sandbox.detection import detect, machine_speaks
+from anycarrier_twilio.sandbox.orders import CallOptions, End, Instructions, RecordingOrder
+from anycarrier_twilio.sandbox.recording import Recording
+from anycarrier_twilio.sandbox.webhooks import status_params
+
+if TYPE_CHECKING:
+    from anycarrier_twilio.sandbox.app import TwilioSandbox
+    from anycarrier_twilio.sandbox.media import MediaStream
+
+TERMINAL = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
+
+
+class Leg:
+    """See the module. ``far_end`` is the telephone at its other end."""
+
+    def __init__(
+        self,
+        sandbox: TwilioSandbox,
+        account: Account,
+        *,
+        direction: str,
+        from_: str,
+        to: str,
+        options: CallOptions,
+        parent: Leg | None = None,
+        number_sid: str | None = None,
+    ) -> None:
+        self.sandbox = sandbox
+        self.account = account
+        self.sid = new_sid("CA")
+        self.direction = direction
+        self.from_ = from_
+        self.to = to
+        self.options = options
+        self.parent = parent
+        self.number_sid = number_sid
+        self.status = "ringing" if direction == "inbound" else "queued"
+        self.created = datetime.now(UTC)
+        self.updated = self.created
+        self.answered_at: datetime | None = None
+        self.ended_at: datetime | None = None
+        self.answered_by: str | None = None
+        self.sip_code: int | None = None
+        self.stream: MediaStream | None = None
+        self.bridged: Leg | None = None
+        self.recordings: list[Recording] = []
+        self.outcome = Outcome.ANSWERS if direction == "inbound" else outcome_of(to)
+        self.settled = asyncio.Event()
+        """Set once the call was answered or is over."""
+        self.gone = asyncio.Event()
+        """Set once the call is over."""
+        self.far_end = FarEnd(
+            self.sid, from_, to, press=self._pressed, hang_up=self._put_down, silent="quiet" in sandbox.quirks
+        )
+        self._sequence = 0
+        self._limit: asyncio.TimerHandle | None = None
+        self._interrupt: asyncio.Future[Instructions | End] = asyncio.get_running_loop().create_future()
+        account.calls[self.sid] = self
+        sandbox.connect(self.far_end)
+
+    @property
+    def over(self) -> bool:
+        return self.status in TERMINAL
+
+    @property
+    def seconds(self) -> int:
+        """Whole seconds from answer, 0 when never answered."""
+        if self.answered_at is None:
+            return 0
+        return max(1, math.ceil(((self.ended_at or datetime.now(UTC)) - self.answered_at).total_seconds()))
+
+    # --- from outside ---------------------------------------------------------------------------------------------
+
+    def answer(self) -> None:
+        """The receiver is up; nothing happens when it was before, or the call is over."""
+        if self.over or self.answered_at is not None:
+            return
+        self.status = "in-progress"
+        self.answered_at = self.updated = datetime.now(UTC)
+        self.far_end.answered()
+        self.settled.set()
+        self._limit = asyncio.get_running_loop().call_later(self.options.time_limit, self.end, "completed")
+        self.tell("answered", "in-progress")
+        if self.options.record is not None:
+            self.record(self.options.record)
+
+    def end(self, status: str, sip_code: int | None = None) -> None:
+        """Over, now; the first word stands."""
+        if self.over:
+            return
+        self.status = status
+        self.sip_code = sip_code
+        self.ended_at = self.updated = datetime.now(UTC)
+        if self._limit is not None:
+            self._limit.cancel()
+        self.far_end.ended(status)
+        self.settled.set()
+        self.gone.set()
+        if not self._interrupt.done():
+            self._interrupt.set_result(End(status, sip_code))
+
+    def redirect(self, instructions: Instructions) -> None:
+        """Leave what runs and do this instead."""
+        self.updated = datetime.now(UTC)
+        if not self._interrupt.done():
+            self._interrupt.set_result(instructions)
+
+    def change(self, *, status_url: str | None, status_method: str | None, time_limit: float | None) -> None:
+        """Other options for the rest of the call; None leaves one as it is. A time limit counts from now."""
+        options = self.options
+        self.options = replace(
+            options, status_url=status_url or options.status_url, status_method=status_method or options.status_method
+        )
+        if time_limit is not None and self._limit is not None:
+            self._limit.cancel()
+            self._limit = asyncio.get_running_loop().call_later(time_limit, self.end, "completed")
+
+    def record(self, order: RecordingOrder) -> Recording:
+        """Start recording."""
+        recording = Recording(self, order)
+        self.recordings.append(recording)
+        self.account.recordings[recording.sid] = recording
+        return recording
+
+    def tell(self, event: str, status: str) -> None:
+        """The status callback of an event, when it was asked for."""
+        options = self.options
+        if options.status_url and event in options.status_events:
+            params = status_params(self, status, self._sequence)
+            self._sequence += 1
+            self.sandbox.notify("status", self, options.status_url, params, options.status_method)
+
+    async def _pressed(self, digit: str) -> None:
+        if self.stream is not None:
+            self.stream.press(digit)
+        elif self.bridged is not None:
+            self.bridged.far_end.digits += digit
+
+    async def _put_down(self) -> None:
+        if self.answered_at is not None:
+            self.end("completed")
+        elif self.direction == "inbound":
+            # The carrier's word for a caller who gives up: nobody answered. "canceled" is kept for the API.
+            self.end("no-answer", 487)
+        else:
+            self.end("busy", 603)
+
+    # --- its life -------------------------------------------------------------------------------------------------
+
+    async def live(self) -> None:
+        """The whole life; ends when the call is over and everything was told."""
+        if self.direction == "inbound":
+            step: Instructions | End | None = self.options.instructions or End("failed")
+        else:
+            step = await self._until_interrupted(self._ring_out())
+        while not isinstance(step, End):
+            step = await self._until_interrupted(self._obey(step))
+        self.end(step.status, step.sip_code)
+        for recording in self.recordings:
+            recording.stop()
+        self.tell("completed", self.status)
+
+    async def _obey(self, instructions: Instructions | None) -> Instructions | End:
+        if instructions is None:  # a dialled party has no program: it talks until somebody hangs up
+            await self.gone.wait()
+            return End("completed")
+        return await self.sandbox.run_twiml(self, instructions)
+
+    async def _until_interrupted(
+        self, work: Coroutine[Any, Any, Instructions | End | None]
+    ) -> Instructions | End | None:
+        task = asyncio.ensure_future(work)
+        either: set[asyncio.Future[Any]] = {task, self._interrupt}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+        if not self._interrupt.done():
+            return task.result()
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            raise failure
+        order = self._interrupt.result()
+        if isinstance(order, Instructions):
+            self._interrupt = asyncio.get_running_loop().create_future()
+            if self.over:  # it ended between the redirect and now
+                return End(self.status, self.sip_code)
+        return order
+
+    async def _ring_out(self) -> Instructions | End | None:
+        pause = self.sandbox.ring_seconds
+        self.tell("initiated", "initiated")
+        await asyncio.sleep(pause)
+        self.status = "ringing"
+        self.tell("ringing", "ringing")
+        match self.outcome:
+            case Outcome.NO_ANSWER:
+                await asyncio.sleep(self.options.timeout)
+                return End("no-answer", 487)
+            case Outcome.RINGS:
+                await asyncio.sleep(min(RINGS_FOR, self.options.timeout))
+                if self.options.timeout < RINGS_FOR:
+                    return End("no-answer", 487)
+            case _:
+                await asyncio.sleep(pause)
+        refusals = {
+            Outcome.BUSY: End("busy", 486),
+            Outcome.REJECTED: End("busy", 603),
+            Outcome.NOT_FOUND: End("failed", 404),
+            Outcome.INVALID_NUMBER: End("failed", 404),  # only a <Dial> gets here: the API refuses the next ones
+            Outcome.FORBIDDEN: End("failed", 403),
+            Outcome.NO_FUNDS: End("failed", 402),
+            Outcome.THROTTLED: End("failed", 503),
+            Outcome.SERVER_ERROR: End("failed", 500),
+            Outcome.TIMEOUT: End("failed", 408),
+        }
+        if self.outcome in refusals:
+            return refusals[self.outcome]
+        return await self._picked_up()
+
+    async def _picked_up(self) -> Instructions | End | None:
+        self.answer()
+        spoken: asyncio.Task[None] | None = None
+        if self.outcome is Outcome.HANGS_UP:
+            asyncio.get_running_loop().call_later(HANGS_UP_AFTER, self.end, "completed")
+        elif self.outcome is Outcome.MACHINE:
+            spoken = self.sandbox.start(machine_speaks(self.far_end))
+        elif self.outcome is Outcome.FAX:
+            spoken = self.sandbox.start(self.far_end.say(fax()))
+        for digit in self.options.send_digits:
+            await self.sandbox.play_digit(self, digit)
+        if self.options.detection and self.options.detection_async:
+            self.sandbox.start(detect(self, spoken))
+        elif self.options.detection:
+            await detect(self, spoken)
+        return self.options.instructions

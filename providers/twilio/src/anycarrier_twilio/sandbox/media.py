@@ -1,0 +1,224 @@
+"""The media socket: the carrier as WebSocket client, with its frames, its buffer, its marks and its complaints."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+
+from anycarrier.testing.sandbox import may_stream_to
+from anycarrier.testing.sandbox_numbers import DROPS_AFTER, Outcome
+from anycarrier_twilio.sandbox.account import new_sid
+from anycarrier_twilio.sandbox.signature import signature
+from anycarrier_twilio.sandbox.twiml import Verb
+from anycarrier_twilio.sandbox.webhooks import stream_params
+
+if TYPE_CHECKING:
+    from anycarrier_twilio.sandbox.leg import Leg
+
+FIRST_TIMESTAMP = 107
+"""Milliseconds in the first media frame: streams seen began at 102 and 155, never at 0."""
+
+CONGESTED = 500
+"""Frames (10 s) that may wait for a platform that does not read before new ones are dropped."""
+
+HANDSHAKE_TIMEOUT = 5.0
+GOODBYE_TIMEOUT = 1.0
+
+
+class StreamRefused(Exception):
+    """The platform sent what the carrier does not take; the stream is closed."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class MediaStream:
+    """One ``<Connect><Stream>``: :meth:`run` until either side is done with it."""
+
+    def __init__(self, leg: Leg, noun: Verb) -> None:
+        self.leg = leg
+        self.sid = new_sid("MZ")
+        self.noun = noun
+        self.name = noun.get("name") or self.sid
+        # The carrier drops a query string without a word; the ticket has to be in the path.
+        self.url = urlunsplit(urlsplit(noun.get("url"))._replace(query="", fragment=""))
+        self._outbox: asyncio.Queue[str] = asyncio.Queue()
+        self._sequence = 0
+        self._chunk = 0
+        self._dropped = False
+        self._reported: set[int] = set()
+
+    async def run(self) -> None:
+        if not may_stream_to(self.url):
+            self._complain(31922, f"Stream - URL scheme is not wss: {urlsplit(self.url).scheme}")
+            return
+        headers = {"X-Twilio-Signature": signature(self.leg.account.token, self.url)}
+        try:
+            socket = await connect(
+                self.url,
+                additional_headers=headers,
+                user_agent_header="Twilio.TmeWs/1.0",
+                compression=None,
+                open_timeout=HANDSHAKE_TIMEOUT,
+                close_timeout=GOODBYE_TIMEOUT,
+                ping_interval=None,
+                max_size=None,
+                proxy=None,
+            )
+        except (OSError, InvalidHandshake, InvalidURI, TimeoutError) as failure:
+            self._complain(31920, f"Stream - WebSocket handshake failed: {failure}")
+            return
+        await self._talk(socket)
+        if self._dropped:
+            self._complain(31921, "Stream - the connection was lost")
+            await self.leg.gone.wait()
+
+    async def _talk(self, socket: ClientConnection) -> None:
+        far_end = self.leg.far_end
+        self._open()
+        far_end.stream_opened(socket.send, self.url)
+        self._callback("stream-started")
+        tasks = [asyncio.ensure_future(self._write(socket)), asyncio.ensure_future(far_end.voice.speak(self._hear))]
+        drop = None
+        if self.leg.outcome is Outcome.MEDIA_DROP:
+            drop = asyncio.get_running_loop().call_later(DROPS_AFTER, self._drop, socket)
+        try:
+            async for message in socket:
+                self._take(message)
+        except ConnectionClosed:
+            pass
+        except StreamRefused as refusal:
+            self._complain(refusal.code, str(refusal))
+        finally:
+            if drop is not None:
+                drop.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            far_end.stream_closed()
+            await self._say_goodbye(socket)
+            self._callback("stream-stopped")
+
+    # --- to the platform ------------------------------------------------------------------------------------------
+
+    def press(self, digit: str) -> None:
+        """The far end pressed a key."""
+        self._send("dtmf", {"track": "inbound_track", "digit": digit})
+
+    def _open(self) -> None:
+        self._outbox.put_nowait(json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
+        custom = {noun.get("name"): noun.get("value") for noun in self.noun.nouns}
+        start = {
+            "accountSid": self.leg.account.sid,
+            "streamSid": self.sid,
+            "callSid": self.leg.sid,
+            "tracks": ["inbound"],
+            "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
+            "customParameters": custom,
+        }
+        self._send("start", start)
+
+    def _hear(self, frame: bytes) -> None:
+        if self._outbox.qsize() > CONGESTED:
+            self._complain(31930, "Stream - upstream congestion, audio dropped", once=True)
+            return
+        timestamp = str(FIRST_TIMESTAMP + 20 * self._chunk)
+        self._chunk += 1
+        payload = base64.b64encode(frame).decode()
+        media = {"track": "inbound", "chunk": str(self._chunk), "timestamp": timestamp, "payload": payload}
+        self._send("media", media)
+
+    def _reached(self, name: str) -> None:
+        self._send("mark", {"name": name})
+
+    def _send(self, event: str, body: dict[str, Any]) -> None:
+        self._outbox.put_nowait(self._frame(event, body))
+
+    def _frame(self, event: str, body: dict[str, Any]) -> str:
+        self._sequence += 1
+        frame = {"event": event, "sequenceNumber": str(self._sequence), event: body, "streamSid": self.sid}
+        return json.dumps(frame, separators=(",", ":"))
+
+    async def _write(self, socket: ClientConnection) -> None:
+        try:
+            while True:
+                await socket.send(await self._outbox.get())
+        except ConnectionClosed:
+            pass  # the reader sees the same, and ends the stream
+
+    async def _say_goodbye(self, socket: ClientConnection) -> None:
+        """``stop`` and a close frame, where somebody still listens; a peer that does not read is cut off."""
+        try:
+            async with asyncio.timeout(GOODBYE_TIMEOUT):
+                while not self._outbox.empty():
+                    await socket.send(self._outbox.get_nowait())
+                await socket.send(
+                    self._frame("stop", {"accountSid": self.leg.account.sid, "callSid": self.leg.sid})
+                )
+                await socket.close()
+        except (ConnectionClosed, TimeoutError):
+            socket.transport.abort()
+
+    def _drop(self, socket: ClientConnection) -> None:
+        self._dropped = True
+        socket.transport.abort()
+
+    # --- from the platform ----------------------------------------------------------------------------------------
+
+    def _take(self, message: str | bytes) -> None:
+        if isinstance(message, bytes):
+            raise StreamRefused(31950, "Stream - undecodable message: a binary frame")
+        try:
+            frame = json.loads(message)
+        except (ValueError, RecursionError):
+            raise StreamRefused(31950, "Stream - undecodable message: not JSON") from None
+        if not isinstance(frame, dict) or frame.get("streamSid") != self.sid:
+            raise StreamRefused(31951, "Stream - invalid message: no streamSid of this stream")
+        playback = self.leg.far_end.playback
+        match frame.get("event"):
+            case "media":
+                if not playback.play(_payload(frame)):
+                    self._complain(31931, "Stream - more than 10 minutes of audio are buffered", once=True)
+            case "mark":
+                playback.mark(partial(self._reached, _mark_name(frame)))
+            case "clear":
+                playback.clear()
+            case event:
+                raise StreamRefused(31951, f"Stream - invalid message: event {str(event)[:40]!r}")
+
+    # --- to the account's owner -----------------------------------------------------------------------------------
+
+    def _complain(self, code: int, message: str, *, once: bool = False) -> None:
+        if once and code in self._reported:
+            return
+        self._reported.add(code)
+        self.leg.sandbox.complain(code, message, self.leg)
+        self._callback("stream-error", f"{code}: {message}")
+
+    def _callback(self, event: str, error: str = "") -> None:
+        if url := self.noun.get("statusCallback"):
+            params = stream_params(self.leg, self.sid, self.name, event, error)
+            self.leg.sandbox.notify("stream", self.leg, url, params, self.noun.get("statusCallbackMethod", "POST"))
+
+
+def _payload(frame: dict[str, Any]) -> bytes:
+    try:
+        return base64.b64decode(frame["media"]["payload"], validate=True)
+    except (KeyError, TypeError, ValueError, binascii.Error):
+        raise StreamRefused(31951, "Stream - invalid message: media without a base64 payload") from None
+
+
+def _mark_name(frame: dict[str, Any]) -> str:
+    mark = frame.get("mark")
+    if not isinstance(mark, dict) or not isinstance(mark.get("name"), str):
+        raise StreamRefused(31951, "Stream - invalid message: mark without a name")
+    return str(mark["name"])

@@ -1,0 +1,117 @@
+"""The carrier's webhooks: which parameters each kind has, in the form it sends them."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urldefrag, urlencode, urlsplit
+
+from anycarrier.testing.sandbox import Delivery
+from anycarrier.testing.sandbox_numbers import AREAS
+from anycarrier_twilio.sandbox.signature import signature
+
+if TYPE_CHECKING:
+    from anycarrier_twilio.sandbox.leg import Leg
+
+API_VERSION = "2010-04-01"
+
+
+def rfc2822(when: datetime | None) -> str | None:
+    """The carrier's dates: ``Tue, 10 Aug 2010 08:02:17 +0000``."""
+    return format_datetime(when.astimezone(UTC)) if when else None
+
+
+def webhook(
+    kind: str, call_id: str, url: str, params: Mapping[str, str], *, token: str, method: str = "POST", timeout: float
+) -> Delivery:
+    """A signed webhook. A fragment (connection overrides) is for the carrier itself: neither sent nor signed."""
+    url = urldefrag(url).url
+    headers = {
+        "user-agent": "TwilioProxy/1.1",
+        "accept": "*/*",
+        "x-home-region": "us1",
+        "i-twilio-idempotency-token": str(uuid.uuid4()),
+    }
+    body = b""
+    if method == "GET":
+        url += ("&" if urlsplit(url).query else "?") + urlencode(params)
+    else:
+        body = urlencode(params).encode()
+        headers["content-type"] = "application/x-www-form-urlencoded; charset=UTF-8"
+    return sign(Delivery(kind, call_id, method, url, headers, body, dict(params), timeout), token)
+
+
+def sign(delivery: Delivery, token: str) -> Delivery:
+    """``delivery`` with a signature for its URL and body as they are now."""
+    form = parse_qsl(delivery.body.decode(), keep_blank_values=True) if delivery.method != "GET" else []
+    mark = signature(token, delivery.url, form)
+    return delivery.again(headers={**delivery.headers, "x-twilio-signature": mark})
+
+
+def call_params(leg: Leg) -> dict[str, str]:
+    """What every voice webhook and status callback says of its call: the geographic keys are often blank."""
+    params = {
+        "AccountSid": leg.account.sid,
+        "ApiVersion": API_VERSION,
+        "CallSid": leg.sid,
+        "CallStatus": leg.status,
+        "Direction": leg.direction,
+    }
+    ends = {"From": leg.from_, "To": leg.to, "Caller": leg.from_, "Called": leg.to}
+    for name, number in ends.items():
+        country, state, city = AREAS.get(number[2:5], ("US" if number.startswith("+1") else "", "", ""))
+        params[name] = number
+        params |= {f"{name}City": city.upper(), f"{name}State": state, f"{name}Zip": "", f"{name}Country": country}
+    if leg.parent is not None:
+        params["ParentCallSid"] = leg.parent.sid
+    return params
+
+
+def incoming_params(leg: Leg) -> dict[str, str]:
+    """The voice webhook of a call that has just come in."""
+    return {
+        **call_params(leg),
+        "CallToken": "%7B%22parentCallInfoToken%22%3A%22sandbox%22%2C%22identityHeaderTokens%22%3A%5B%5D%7D",
+        "StirVerstat": "TN-Validation-Passed-A",
+    }
+
+
+def status_params(leg: Leg, status: str, sequence: int) -> dict[str, str]:
+    """One status callback. Terminal ones carry seconds (CallDuration) and billed minutes (Duration)."""
+    params = {
+        **call_params(leg),
+        "CallStatus": status,
+        "CallbackSource": "call-progress-events",
+        "Timestamp": rfc2822(datetime.now(UTC)) or "",
+        "SequenceNumber": str(sequence),
+    }
+    if leg.over:
+        params["CallDuration"] = str(leg.seconds)
+        params["Duration"] = str(math.ceil(leg.seconds / 60))
+        if leg.sip_code is not None:
+            params["SipResponseCode"] = str(leg.sip_code)
+    if leg.answered_by is not None:
+        params["AnsweredBy"] = leg.answered_by
+    if leg.over and leg.recordings:
+        recording = leg.recordings[-1]
+        params["RecordingUrl"] = recording.url
+        params["RecordingSid"] = recording.sid
+        params["RecordingDuration"] = recording.duration or "0"
+    return params
+
+
+def stream_params(leg: Leg, stream_sid: str, name: str, event: str, error: str = "") -> dict[str, str]:
+    """The status callback of a media stream."""
+    params = {
+        "AccountSid": leg.account.sid,
+        "CallSid": leg.sid,
+        "StreamSid": stream_sid,
+        "StreamName": name,
+        "StreamEvent": event,
+        "Timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+    }
+    return {**params, "StreamError": error} if error else params
