@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from anycarrier import Call, CallStatus, Direction, EndReason, MediaSession
 from anycarrier.agent.agents import Agents
-from anycarrier.agent.engines import Engines
-from anycarrier.agent.finished import FinishedCall
+from anycarrier.agent.analysis import FinishedCall
+from anycarrier.agent.shared_engines import Engines
 from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.errors import ConfigurationError, SpeechFailed, UnknownVoice
 from anycarrier.speech import EngineSettings, Heard, Hearing, SpeakingStyle, SpeechEngine, Voice, VoiceActivity

@@ -7,10 +7,9 @@ from datetime import UTC, datetime
 import pytest
 
 from anycarrier import Call, CallStatus, Direction, EndReason
-from anycarrier.agent.analysis import Heuristic, analyse
-from anycarrier.agent.finished import Analysis, FinishedCall
-from anycarrier.agent.record import Segment
+from anycarrier.agent.analysis import Analysis, FinishedCall, Heuristic, analyse
 from anycarrier.agent.settings import AgentSettings
+from anycarrier.agent.transcript import Segment
 
 
 def over(

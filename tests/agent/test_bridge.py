@@ -12,7 +12,7 @@ from anycarrier import EndReason
 from anycarrier.agent import agents, bridge, budget, socket
 from anycarrier.agent.agent import CallSetup
 from anycarrier.agent.protocol import signature
-from anycarrier.agent.record import MemoryRecord
+from anycarrier.agent.transcript import MemoryTranscript
 from anycarrier.errors import UnsupportedOperation
 from fake_speech import FRAME, SPEECH, Desk, Line, notes, told
 
@@ -221,8 +221,8 @@ async def test_the_settings_of_an_agent_on_its_own_socket_are_honoured() -> None
     stop = server.conversations[0].received[-1]
     assert (stop["event"], stop["reason"], stop.get("hangup_reason")) == ("stop", "silence_timeout", "local")
     assert json.loads(server.conversations[0].headers["X-Call-Context"])["call_id"] == "call_9"
-    assert isinstance(setup.record, MemoryRecord)
-    assert [s.text for s in setup.record.segments] == ["Hello you."]
+    assert isinstance(setup.transcript, MemoryTranscript)
+    assert [s.text for s in setup.transcript.segments] == ["Hello you."]
 
 
 async def test_who_talks_to_an_agent_with_ears_of_its_own_is_not_silent() -> None:
@@ -281,7 +281,7 @@ async def test_the_agent_is_told_why_the_call_ended_after_all_words_of_it_are_ke
     async with agent_server() as server:
         desk = desk_for(server, "one last word")
         order: list[str] = []
-        desk.agents.prepare("ref-1", CallSetup(record=Flushed(order, server)))
+        desk.agents.prepare("ref-1", CallSetup(transcript=Flushed(order, server)))
 
         async def caller(line: Line) -> None:
             await line.utter()

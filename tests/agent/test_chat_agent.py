@@ -14,10 +14,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from anycarrier import EndReason
-from anycarrier.agent.call import AgentCall
-from anycarrier.agent.chat import ChatModel
-from anycarrier.agent.chat_agent import ChatAgent
-from anycarrier.agent.chat_analyzer import ChatAnalyzer
+from anycarrier.agent.agent_call import AgentCall
+from anycarrier.agent.chat import ChatAgent, ChatAnalyzer, ChatModel
 from anycarrier.errors import ModelFailed
 from anycarrier.testing.live_server import serve
 from fake_speech import Desk, Line, told

@@ -8,7 +8,7 @@ import pytest
 
 from anycarrier import Call, Direction, EndReason, MachineDetected
 from anycarrier.agent import speaker, voicemail
-from anycarrier.agent.call import AgentCall
+from anycarrier.agent.agent_call import AgentCall
 from anycarrier.audio import PCMU_8K
 from anycarrier.errors import SpeechFailed
 from fake_speech import SPEECH, WORD, Desk, FakeEngine, Line, notes, told

@@ -20,8 +20,8 @@ from result import Result, parser
 
 from anycarrier import Exchange, MemoryNumberRegistry, Policy
 from anycarrier.agent import scripted
+from anycarrier.agent.agent_call import AgentCall
 from anycarrier.agent.agents import Agents
-from anycarrier.agent.call import AgentCall
 from anycarrier.asgi import create_app
 from anycarrier.audio import pcmu_to_pcm16
 from anycarrier.demo.echo import clip

@@ -8,10 +8,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from anycarrier.agent import bridge, budget, protocol, socket, taking
+from anycarrier.agent import admission, bridge, budget, protocol, socket
+from anycarrier.agent.agent_call import AgentCall
 from anycarrier.agent.budget import BUFFER
-from anycarrier.agent.call import AgentCall
-from anycarrier.agent.door import Door
+from anycarrier.agent.conversation import AgentChannel
 from anycarrier.agent.settings import AgentSettings
 from anycarrier.speech import TurnSettings, get_speech_engine, speech_engine_names
 from anycarrier_server.app import faces
@@ -69,7 +69,7 @@ def test_the_four_modes_are_told_with_their_headers() -> None:
 def test_the_limits_told_are_those_in_the_code() -> None:
     text = " ".join(AGENTS.read_text().split())
     assert f"within {socket.OPEN_TIMEOUT:.0f} s" in text
-    assert f"All in {taking.PATIENCE:.0f} s" in text
+    assert f"All in {admission.PATIENCE:.0f} s" in text
     assert f"more than {BUFFER:.0f} s ahead, and more than {bridge.BACKLOG:,} characters" in text
     assert 9.5 < socket.SLOW / 16_000 < 10.5  # frames of base64 in JSON: about 16 kB a second
     assert socket.STALLED == 10
@@ -85,7 +85,7 @@ def test_the_limits_told_are_those_in_the_code() -> None:
 
 def test_everything_an_agent_can_do_on_a_call_is_told() -> None:
     told = {word for cells in rows(AGENTS, "on the call | does") for word in re.findall(r"`(\w+)", cells[0])}
-    inner = {*vars(Door), "leaving", "converse", "greeted"}
+    inner = {*vars(AgentChannel), "leaving", "converse", "greeted"}
     public = {name for name, _ in inspect.getmembers(AgentCall) if not name.startswith("_")} - inner
     assert public | {"variables", "settings", "session"} == told
 

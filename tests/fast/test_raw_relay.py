@@ -14,7 +14,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 
 from anycarrier.agent.agents import Agents
-from anycarrier.agent.engines import Engines
+from anycarrier.agent.shared_engines import Engines
 from anycarrier.agent.socket import AgentSocket, open_socket
 from anycarrier.fast.leg import Leg
 from anycarrier.session import MAX_FRAME, MediaSession

@@ -68,9 +68,9 @@ ROOMS: dict[str, tuple[str, str]] = {
     "bridge": ("src/anycarrier/agent/bridge.py", "tests/agent/test_bridge.py"),
     "budget": ("src/anycarrier/agent/budget.py", "tests/agent/test_budget.py"),
     "conversation": (
-        "src/anycarrier/agent/conversation.py", "tests/agent/test_conversation.py tests/agent/test_call.py"),
-    "speaker": ("src/anycarrier/agent/speaker.py", "tests/agent/test_conversation.py tests/agent/test_call.py"),
-    "voicemail": ("src/anycarrier/agent/voicemail.py", "tests/agent/test_call.py"),
+        "src/anycarrier/agent/conversation.py", "tests/agent/test_conversation.py tests/agent/test_agent_call.py"),
+    "speaker": ("src/anycarrier/agent/speaker.py", "tests/agent/test_conversation.py tests/agent/test_agent_call.py"),
+    "voicemail": ("src/anycarrier/agent/voicemail.py", "tests/agent/test_agent_call.py"),
     "admission": ("contrib/server/src/anycarrier_server/domain/admission.py", "tests/server/test_admission.py"),
     "limits": (f"{STORE}/limits.py", "tests/server/test_limits.py tests/server/test_short_way.py"),
     "outbox": (f"contrib/server/src/anycarrier_server/outbox.py {STORE}/outbox.py", "tests/server/test_outbox.py"),

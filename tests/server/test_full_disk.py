@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import pytest
 from running import SOMEBODY, Running, agent_server, running
 
-from anycarrier.agent import serving
+from anycarrier.agent import call_handler
 from anycarrier.wav import WavWriter, read_wav
 from anycarrier_server import aftermath, reconciler
 from anycarrier_server.outage import DatabaseAway, DatabaseFull, no_room, outages_named
@@ -185,7 +185,7 @@ async def test_with_sqlite_full_nothing_is_placed_and_a_live_call_can_be_stopped
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(serving, "SETTLING", 0.5)
+    monkeypatch.setattr(call_handler, "SETTLING", 0.5)
     async with running(tmp_path) as at, agent_server("Hello.") as agent:
         mine = await at.equip(provider, agent.url, enable_recording=True)
         call = (await at.ring(mine["number"]))["id"]

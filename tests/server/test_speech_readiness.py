@@ -15,7 +15,7 @@ from sqlalchemy import select, update
 from tenants import Tenant
 
 from anycarrier import hookimpl, plugins
-from anycarrier.agent.engines import Engines
+from anycarrier.agent.shared_engines import Engines
 from anycarrier.errors import SpeechFailed
 from anycarrier.speech import EngineSettings, Hearing, Recognizer, SpeakingStyle, SpeechEngine, Synthesizer
 from anycarrier_server.settings import Settings

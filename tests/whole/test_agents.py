@@ -12,8 +12,8 @@ import pytest
 from agent_server import AgentServer, Conversation, agent_server
 from anycarrier import Call, EndReason
 from anycarrier.agent.agents import Agents
-from anycarrier.agent.engines import Engines
-from anycarrier.agent.finished import FinishedCall
+from anycarrier.agent.analysis import FinishedCall
+from anycarrier.agent.shared_engines import Engines
 from anycarrier.wav import read_wav
 from fake_speech import FakeEngine, notes, told
 from whole.conftest import OURS, House

@@ -16,7 +16,7 @@ import pytest
 from agent_server import Conversation, agent_server
 from anycarrier import EndReason
 from anycarrier.agent.agents import Agents
-from anycarrier.agent.finished import FinishedCall
+from anycarrier.agent.analysis import FinishedCall
 from anycarrier.agent.scripted import GRAMMAR, OFFER
 from anycarrier.demo.echo import clip
 from anycarrier.wav import read_wav

@@ -1,41 +1,39 @@
-"""Agents: what answers a call. Its own WebSocket, a Python handler in this process, or raw audio."""
+"""Agents: what answers a call. An agent is a WebSocket server, a Python function in this process, or raw audio."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from anycarrier.agent.agent import Agent, CallSetup
+    from anycarrier.agent.agent_call import AgentCall
+    from anycarrier.agent.agent_turn import Said
     from anycarrier.agent.agents import Agents
-    from anycarrier.agent.analysis import Analyzer
-    from anycarrier.agent.call import AgentCall
-    from anycarrier.agent.chat import ChatModel
-    from anycarrier.agent.chat_agent import ChatAgent
-    from anycarrier.agent.chat_analyzer import ChatAnalyzer
-    from anycarrier.agent.door import CallerTurn, Said
-    from anycarrier.agent.engines import Engines
-    from anycarrier.agent.finished import Analysis, FinishedCall
-    from anycarrier.agent.record import CallRecord, MemoryRecord, Segment
+    from anycarrier.agent.analysis import Analysis, Analyzer, FinishedCall
+    from anycarrier.agent.chat import ChatAgent, ChatAnalyzer, ChatModel
+    from anycarrier.agent.conversation import CallerTurn
     from anycarrier.agent.settings import AgentSettings
+    from anycarrier.agent.shared_engines import Engines
+    from anycarrier.agent.transcript import MemoryTranscript, Segment, Transcript
 
-# Fetched on first use: whoever only reads the protocol, or one setting, does not pay for the rest.
+# Imported on first use, so that reading the protocol or one setting does not import everything else.
 _LAZY = {
     "Agent": "agent",
-    "AgentCall": "call",
+    "AgentCall": "agent_call",
     "AgentSettings": "settings",
     "Agents": "agents",
-    "Analysis": "finished",
+    "Analysis": "analysis",
     "Analyzer": "analysis",
-    "CallRecord": "record",
     "CallSetup": "agent",
-    "CallerTurn": "door",
-    "ChatAgent": "chat_agent",
-    "ChatAnalyzer": "chat_analyzer",
+    "CallerTurn": "conversation",
+    "ChatAgent": "chat",
+    "ChatAnalyzer": "chat",
     "ChatModel": "chat",
-    "Engines": "engines",
-    "FinishedCall": "finished",
-    "MemoryRecord": "record",
-    "Said": "door",
-    "Segment": "record",
+    "Engines": "shared_engines",
+    "FinishedCall": "analysis",
+    "MemoryTranscript": "transcript",
+    "Said": "agent_turn",
+    "Segment": "transcript",
+    "Transcript": "transcript",
 }
 
 
@@ -55,7 +53,6 @@ __all__ = [
     "Agents",
     "Analysis",
     "Analyzer",
-    "CallRecord",
     "CallSetup",
     "CallerTurn",
     "ChatAgent",
@@ -63,7 +60,8 @@ __all__ = [
     "ChatModel",
     "Engines",
     "FinishedCall",
-    "MemoryRecord",
+    "MemoryTranscript",
     "Said",
     "Segment",
+    "Transcript",
 ]

@@ -10,10 +10,10 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from anycarrier.agent.call import AgentCall
-from anycarrier.agent.engines import Engines
-from anycarrier.agent.record import CallRecord, MemoryRecord
+from anycarrier.agent.agent_call import AgentCall
 from anycarrier.agent.settings import AgentSettings
+from anycarrier.agent.shared_engines import Engines
+from anycarrier.agent.transcript import MemoryTranscript, Transcript
 from anycarrier.errors import ConfigurationError
 from anycarrier.session import MediaSession
 
@@ -67,7 +67,7 @@ class CallSetup:
     call_id: str | None = None
     context: Mapping[str, Any] = field(default_factory=dict)
     engines: Engines | None = None
-    record: CallRecord = field(default_factory=MemoryRecord)
+    transcript: Transcript = field(default_factory=MemoryTranscript)
     recording: Path | None = None
     workspace: str | None = None
 

@@ -7,7 +7,7 @@ import contextlib
 import itertools
 
 from anycarrier.agent import budget
-from anycarrier.agent.floor import Floor
+from anycarrier.agent.turn_taking import TurnTaking
 from anycarrier.errors import StreamNotOpen
 from anycarrier.session import MediaSession
 
@@ -18,11 +18,11 @@ GAP = 0.1
 class AgentAudio:
     """One stretch of sound without a gap is one turn. It is the agent who clears it when it is interrupted."""
 
-    __slots__ = ("_floor", "_loop", "_names", "_session", "_timer", "dropped_seconds", "turn")
+    __slots__ = ("_loop", "_names", "_session", "_timer", "_turn_taking", "dropped_seconds", "turn")
 
-    def __init__(self, session: MediaSession, floor: Floor) -> None:
+    def __init__(self, session: MediaSession, turn_taking: TurnTaking) -> None:
         self._session = session
-        self._floor = floor
+        self._turn_taking = turn_taking
         self._names = (f"m{number}" for number in itertools.count(1))
         self.turn: str | None = None
         """The stretch that is being heard."""
@@ -50,8 +50,8 @@ class AgentAudio:
         """Sound was sent, here or by the relay."""
         if self.turn is None:
             self.turn = next(self._names)
-            now, turns = self._floor.clock(), self._floor.turns
-            self._floor.follow([*turns.speech_queued(now, self.turn), *turns.playback_started(now, self.turn)])
+            now, turns = self._turn_taking.clock(), self._turn_taking.turns
+            self._turn_taking.follow([*turns.speech_queued(now, self.turn), *turns.playback_started(now, self.turn)])
             self._timer = self._loop.call_later(GAP, self._look)
 
     async def clear(self) -> None:
@@ -77,4 +77,4 @@ class AgentAudio:
         self.close()
         if self.turn is not None:
             turn, self.turn = self.turn, None
-            self._floor.follow(self._floor.turns.playback_ended(self._floor.clock(), turn))
+            self._turn_taking.follow(self._turn_taking.turns.playback_ended(self._turn_taking.clock(), turn))

@@ -3,15 +3,121 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from dataclasses import dataclass, field
 
-from anycarrier.agent.door import Said
-from anycarrier.agent.sentences import Sentences
-from anycarrier.agent.spoken import SpokenText
-
 SLICE = 2000
 """Characters cut into pieces at a time: however long a text is, cutting it never holds up the event loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What became of something the agent said: the words and seconds the caller heard of it.
+
+    ``interrupted``: not all of it, because the caller spoke, the agent cleared it, or the call ended.
+    """
+
+    text: str
+    interrupted: bool
+    seconds: float
+
+
+END = re.compile(
+    r"(?<!\bMr\.)(?<!\bMs\.)(?<!\bDr\.)(?<!\bMrs\.)(?<!\bSt\.)(?<=[.!?…:;])[\"')\]]*\s+|\n+|(?<=[。！？])"
+)
+CLAUSE = re.compile(r"(?<=[,–—])\s+")
+FIRST_CLAUSE = 24
+"""Characters a first clause must have before it is spoken by itself."""
+LONGEST = 400
+"""Characters after which a sentence that will not end is cut at a space."""
+
+
+class Sentences:
+    """Feed deltas, take pieces; ``flush`` gives the rest."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._first = True
+
+    @property
+    def pending(self) -> int:
+        """Characters that belong to no piece yet."""
+        return len(self._text)
+
+    def feed(self, delta: str) -> list[str]:
+        """Pieces that are complete now."""
+        text = self._text + delta
+        pieces: list[str] = []
+        start = 0
+        while start < len(text) and (length := self._cut(text[start : start + LONGEST + 1])):
+            if piece := text[start : start + length].strip():
+                pieces.append(piece)
+                self._first = False
+            start += length
+        self._text = text[start:]
+        return pieces
+
+    def flush(self) -> list[str]:
+        """What is left; the next feed begins a new turn."""
+        rest, self._text, self._first = self._text.strip(), "", True
+        return [rest] if rest else []
+
+    def _cut(self, window: str) -> int:
+        """Characters of the piece that the text begins with, 0 when it is not complete yet."""
+        if match := END.search(window):
+            return match.end()
+        if self._first and (match := CLAUSE.search(window, FIRST_CLAUSE)):
+            return match.end()
+        if len(window) > LONGEST:
+            return window.rfind(" ", 0, LONGEST) + 1 or LONGEST
+        return 0
+
+
+@dataclass(slots=True)
+class Piece:
+    """A sentence and where its sound lies on the timeline of heard audio, in seconds."""
+
+    text: str
+    start: float
+    end: float
+
+
+@dataclass(slots=True)
+class SpokenText:
+    """The pieces of one turn in order."""
+
+    pieces: list[Piece] = field(default_factory=list)
+
+    def begin(self, text: str, at: float) -> None:
+        """The next piece begins to be sent; its sound will be heard from ``at`` on."""
+        self.pieces.append(Piece(text, at, at))
+
+    def extend(self, to: float) -> None:
+        """More sound of the present piece was sent."""
+        self.pieces[-1].end = to
+
+    @property
+    def text(self) -> str:
+        """All words sent."""
+        return " ".join(piece.text for piece in self.pieces)
+
+    def heard(self, position: float) -> str:
+        """The words heard when playback has come to ``position``.
+
+        A sentence cut in the middle counts by its share of time, whole words only: speech is even enough for that.
+        """
+        words: list[str] = []
+        for piece in self.pieces:
+            if position >= piece.end - 0.02:
+                words.append(piece.text)
+                continue
+            if position > piece.start:
+                parts = piece.text.split()
+                share = (position - piece.start) / (piece.end - piece.start)
+                words.extend(parts[: int(len(parts) * share)])
+            break
+        return " ".join(words)
 
 
 def _future() -> asyncio.Future[Said]:

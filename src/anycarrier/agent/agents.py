@@ -18,14 +18,14 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anycarrier.agent import serving, taking
+from anycarrier.agent import admission, call_handler
+from anycarrier.agent.admission import PendingAgents
 from anycarrier.agent.agent import NEEDS, Agent, AgentFunction, CallSetup, RawFunction, function, speech_needs
+from anycarrier.agent.analysis import FinishedCall
 from anycarrier.agent.budget import Budgets
-from anycarrier.agent.engines import Engines
-from anycarrier.agent.finished import FinishedCall
 from anycarrier.agent.settings import AgentSettings
+from anycarrier.agent.shared_engines import Engines
 from anycarrier.agent.socket import Guard, best_opener
-from anycarrier.agent.waiting_room import WaitingRoom
 from anycarrier.calls import Call, MachineDetection
 from anycarrier.errors import AgentUnreachable, ConfigurationError, SpeechNotReady, UnknownAgent
 from anycarrier.events import CallEvent, IncomingCall
@@ -78,7 +78,7 @@ class Agents(Mapping[str, "Handler"]):
         self.guard = guard
         self.open_socket = best_opener()
         self.exchange: Exchange | None = None
-        self.waiting_room = WaitingRoom()
+        self.pending = PendingAgents()
         self.budgets = Budgets()
         self.untaken: dict[str, AgentUnreachable] = {}
         """Calls answered only to say that nobody can take them, by reference, and why nobody can."""
@@ -138,7 +138,7 @@ class Agents(Mapping[str, "Handler"]):
             raise KeyError(agent_id)
 
         async def talk(session: MediaSession) -> None:
-            await serving.serve(self, agent_id, session)
+            await call_handler.serve(self, agent_id, session)
 
         return talk
 
@@ -198,7 +198,7 @@ class Agents(Mapping[str, "Handler"]):
 
     async def take(self, call: Call, agent_id: str) -> Route:
         """Have ``agent_id`` (or its fallback) accept a ringing call: what to do with it then."""
-        return await taking.take(self, call, agent_id)
+        return await admission.take(self, call, agent_id)
 
     # --- coming and going ---------------------------------------------------------------------------------------------
 
@@ -223,12 +223,12 @@ class Agents(Mapping[str, "Handler"]):
         """Close engines and sockets. Called by ``exchange.stop()``."""
         if self.exchange is not None and self._observe in self.exchange.observers:
             self.exchange.observers.remove(self._observe)
-        await self.waiting_room.aclose()
+        await self.pending.aclose()
         await self.engines.aclose()
 
     def _observe(self, event: CallEvent, call: Call | None) -> None:
         if call is not None and call.ended:
-            self.waiting_room.dismiss(call.reference)
+            self.pending.dismiss(call.reference)
             self.forget(call.reference)
 
     def forget(self, reference: str) -> None:

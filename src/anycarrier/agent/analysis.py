@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
-from typing import ClassVar, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from anycarrier.agent.finished import Analysis, FinishedCall
-from anycarrier.agent.record import Segment
-from anycarrier.calls import EndReason
+from anycarrier.agent.settings import AgentSettings
+from anycarrier.agent.transcript import Segment, Transcript
+from anycarrier.calls import Call, EndReason
 
 log = logging.getLogger("anycarrier")
 
@@ -120,3 +122,66 @@ def summary(finished: FinishedCall) -> str:
 def _quoted(text: str, limit: int = 120) -> str:
     text = text.strip()
     return f"“{text if len(text) <= limit else text[: limit - 1].rstrip() + '…'}”"
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What came of a call. ``outcome`` is a label or None when nothing can be said; ``source`` says who says so."""
+
+    outcome: str | None
+    summary: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedCall:
+    """What ``Agents(finished=...)`` and analyzers are given, once for each call.
+
+    ``call`` is the call as it ended, ``segments`` what was said on it in order, ``reason`` why it ended, ``seconds``
+    how long the conversation lasted, ``notes`` what happened beside the words (kind, facts), ``latency_ms`` each
+    wait of the caller's in milliseconds by kind (:class:`anycarrier.agent.turn_taking.Timings`), ``variables`` those of
+    agent and call together, ``recording`` the WAV when there is one, ``analysis`` what came of it (None for an
+    analyzer).
+    """
+
+    call: Call
+    agent_id: str
+    settings: AgentSettings
+    reason: EndReason
+    seconds: float
+    segments: tuple[Segment, ...]
+    notes: tuple[tuple[str, dict[str, Any]], ...]
+    latency_ms: Mapping[str, list[float]]
+    variables: Mapping[str, Any]
+    recording: Path | None = None
+    analysis: Analysis | None = None
+
+    @property
+    def reference(self) -> str:
+        """Our id of the call, as ``exchange.dial`` returned it."""
+        return self.call.reference
+
+    @property
+    def barge_ins(self) -> int:
+        """How often the caller cut the agent short."""
+        return sum(kind == "barge_in" for kind, _ in self.notes)
+
+
+@dataclass
+class TranscriptCopy:
+    """Writes to a platform's record, and keeps what the analysis needs."""
+
+    inner: Transcript
+    segments: list[Segment] = field(default_factory=list)
+    notes: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def said(self, party: str, text: str, at_ms: int) -> None:
+        self.segments.append(Segment(party, text, at_ms))
+        self.inner.said(party, text, at_ms)
+
+    def note(self, kind: str, **facts: Any) -> None:
+        self.notes.append((kind, facts))
+        self.inner.note(kind, **facts)
+
+    async def flush(self) -> None:
+        await self.inner.flush()

@@ -21,8 +21,7 @@ from anycarrier.agent import budget, protocol, relay
 from anycarrier.agent.agent_audio import AgentAudio
 from anycarrier.agent.agent_turn import AgentTurn
 from anycarrier.agent.budget import BACKLOG, TURNS, CallBudget
-from anycarrier.agent.conversation import Conversation
-from anycarrier.agent.door import CallerTurn, Door
+from anycarrier.agent.conversation import AgentChannel, CallerTurn, Conversation
 from anycarrier.agent.protocol import (
     AgentMessage,
     AgentTranscript,
@@ -37,8 +36,8 @@ from anycarrier.agent.protocol import (
 )
 from anycarrier.agent.settings import fill
 from anycarrier.agent.socket import AgentSocket, PushSocket
+from anycarrier.agent.speaker import Speaker
 from anycarrier.agent.straight import Straight
-from anycarrier.agent.text_turns import TextTurns
 from anycarrier.calls import EndReason
 from anycarrier.errors import AnycarrierError, StreamNotOpen
 from anycarrier.listener import PushTransport
@@ -70,7 +69,7 @@ OURS = frozenset({EndReason.API_STOP, EndReason.END_CALL_PHRASE, EndReason.SILEN
 """Those others that are our side's doing. What is left is a failure, and nobody hung up."""
 
 
-class Bridge(Door):
+class Bridge(AgentChannel):
     """One call's. ``call_id`` is what the agent knows the call by."""
 
     def __init__(
@@ -88,7 +87,7 @@ class Bridge(Door):
         self._call_id = call_id
         self._stream_id = self._session.stream_id or call_id
         self._texts = TextTurns(conversation.speaker)
-        self._audio = AgentAudio(self._session, conversation.floor)
+        self._audio = AgentAudio(self._session, conversation.turn_taking)
         self._caller_audio = relay.CallerAudio(self._session, socket, self._stream_id)
         self._budget = call_budget or CallBudget()
         self._told: dict[str, float] = {}
@@ -97,7 +96,7 @@ class Bridge(Door):
         self._marks: dict[AgentTurn, list[tuple[str, int]]] = {}
         self._straight: Straight | None = None
         self._tasks: set[asyncio.Future[None]] = set()
-        conversation.door = self
+        conversation.channel = self
 
     async def converse(self) -> EndReason:
         """Until the call is over, for whichever reason."""
@@ -211,7 +210,7 @@ class Bridge(Door):
         if what in ("audio", "media") and self._straight is not None and not self._diverted:
             self._diverted = True
             self._straight.stop()
-        now = self._conversation.floor.clock()
+        now = self._conversation.turn_taking.clock()
         if now - self._told.get(what, -budget.TELL_EVERY) >= budget.TELL_EVERY:
             self._told[what] = now
             self._conversation.note("agent_flooding", what=what)
@@ -297,7 +296,7 @@ class Bridge(Door):
     async def audio(self, payload: bytes) -> None:
         """Sound from the caller, for an agent that listens itself."""
         if not self._mode.stt and not self._conversation.voicemail.machine:
-            untouched = not self._mode.tts and not self._conversation.ears.exist
+            untouched = not self._mode.tts and not self._conversation.recognition.exist
             await self._caller_audio.send(payload, more_untouched=untouched)
 
     async def over(self, reason: EndReason) -> None:
@@ -307,3 +306,42 @@ class Bridge(Door):
         if self._socket.dropped_frames:
             self._conversation.note("agent_slow", dropped_frames=self._socket.dropped_frames)
         await self._socket.close(self._close_code)
+
+
+OPEN = 64
+"""Turns an agent may leave without ``done``; the oldest are forgotten."""
+
+
+class TextTurns:
+    """A turn is over for the agent at its ``done``; words that come afterwards under the same id are a new one.
+
+    What still arrives of a turn that was cut is dropped: by its id for as long as it has no ``done``, and without an
+    id until its ``done`` or until the caller has said something, since the next words answer that.
+    """
+
+    def __init__(self, speaker: Speaker) -> None:
+        self._speaker = speaker
+        self._open: dict[str | None, AgentTurn] = {}
+
+    def text(self, message: Text) -> AgentTurn | None:
+        """Words of the agent's; the turn they are of, None when they are dropped."""
+        turn = self._open.get(message.turn_id)
+        if turn is not None and turn.complete and not turn.dropped:
+            turn = None  # taken for complete because nothing came: what comes now is said after it
+        if turn is None:
+            if not message.delta:
+                return None
+            turn = self._open[message.turn_id] = self._speaker.begin()
+            if len(self._open) > OPEN:
+                del self._open[next(iter(self._open))]
+        if message.done:
+            self._open.pop(message.turn_id, None)
+        if turn.dropped:
+            return None
+        self._speaker.add(turn, message.delta, complete=message.done)
+        return turn
+
+    def caller_spoke(self) -> None:
+        """Words without an id that come now are an answer, not the rest of what was cut."""
+        if (turn := self._open.get(None)) is not None and turn.dropped:
+            del self._open[None]

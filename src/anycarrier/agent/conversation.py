@@ -10,18 +10,17 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
-from anycarrier.agent.agent_turn import AgentTurn
-from anycarrier.agent.door import CallerTurn, Door, Said
-from anycarrier.agent.ears import Ears
-from anycarrier.agent.engines import Engines
-from anycarrier.agent.floor import Floor
-from anycarrier.agent.record import CallRecord
+from anycarrier.agent.agent_turn import AgentTurn, Said
+from anycarrier.agent.recognition import Recognition
 from anycarrier.agent.settings import AgentSettings
+from anycarrier.agent.shared_engines import Engines
 from anycarrier.agent.speaker import Speaker
-from anycarrier.agent.timings import Timings
-from anycarrier.agent.voice import Voice
+from anycarrier.agent.synthesis import Synthesis
+from anycarrier.agent.transcript import Transcript
+from anycarrier.agent.turn_taking import Timings, TurnTaking
 from anycarrier.agent.voicemail import Voicemail
 from anycarrier.calls import EndReason
 from anycarrier.errors import AnycarrierError, StreamNotOpen
@@ -47,6 +46,48 @@ KEEPING = 3.0
 """Seconds the record may take to keep the last words before the door is told that the call is over."""
 
 
+@dataclass(frozen=True, slots=True)
+class CallerTurn:
+    """One thing the caller said. ``began`` and ``ended`` are seconds from the start of the call's audio.
+
+    ``interrupted``: it cut what the agent was saying.
+    """
+
+    text: str
+    turn_id: str
+    began: float
+    ended: float
+    interrupted: bool = False
+
+
+class AgentChannel:
+    """Told in the order in which things happen; nothing here may wait for the agent. All of it is optional."""
+
+    leaving: float = 0.0
+    """Seconds the agent's side has to return by itself once the call is over."""
+
+    async def interim(self, turn_id: str, text: str) -> None:
+        """The caller's words so far."""
+
+    async def final(self, turn: CallerTurn) -> None:
+        """What the caller said, once for each utterance."""
+
+    async def interrupted(self, barge_in: BargeIn) -> None:
+        """The caller spoke over us; told before the transcript that caused it."""
+
+    async def digit(self, digit: str) -> None:
+        """The caller pressed a key."""
+
+    async def mark(self, name: str) -> None:
+        """Playback reached a mark."""
+
+    async def audio(self, payload: bytes) -> None:
+        """Sound from the caller."""
+
+    async def over(self, reason: EndReason) -> None:
+        """The call has ended, and all words of it are kept. Told once, last."""
+
+
 class Conversation:
     """``speaks``: the agent's words are ours to say, and ours to cut. ``listens``: the caller's are ours to write down.
 
@@ -57,10 +98,10 @@ class Conversation:
         self,
         session: MediaSession,
         settings: AgentSettings,
-        door: Door,
+        channel: AgentChannel,
         *,
         engines: Engines,
-        record: CallRecord,
+        transcript: Transcript,
         speaks: bool = True,
         listens: bool = True,
         variables: dict[str, Any] | None = None,
@@ -70,8 +111,8 @@ class Conversation:
     ) -> None:
         self.session = session
         self.settings = settings
-        self.door = door
-        self.record = record
+        self.channel = channel
+        self.transcript = transcript
         self.variables = variables or {}
         self.speaks = speaks
         self.listens = listens
@@ -95,14 +136,14 @@ class Conversation:
             silence_timeout=s.silence_timeout_seconds if recognizers or detectors else None,
             trust_words=not detectors,
         )
-        self.floor = Floor(turn_settings, self._act, clock=clock)
+        self.turn_taking = TurnTaking(turn_settings, self._act, clock=clock)
         mute = self._lacks.get("speak")
         voice_engines = engines.candidates("speak", s.synthesizer, s.fallback_synthesizer) if mute is None else []
-        self.voice = Voice(voice_engines, s, self.note, format=session.format, lacks=mute)
-        self.ears = Ears(self.floor, s, recognizers, detectors, self.note, format=session.format)
+        self.synthesis = Synthesis(voice_engines, s, self.note, format=session.format, lacks=mute)
+        self.recognition = Recognition(self.turn_taking, s, recognizers, detectors, self.note, format=session.format)
         self.hears_words = bool(recognizers)
         self.timings = timings or Timings()
-        self.speaker = Speaker(session, self.voice, self.floor, self._was_said, self.timings)
+        self.speaker = Speaker(session, self.synthesis, self.turn_taking, self._was_said, self.timings)
         self.voicemail = Voicemail(self)
         self._interrupted: set[str] = set()
         self._draining: asyncio.Future[None] | None = None
@@ -115,13 +156,13 @@ class Conversation:
 
     def note(self, kind: str, **facts: Any) -> None:
         """Write down that something happened, with its time."""
-        self.record.note(kind, at_ms=self.now_ms(), **facts)
+        self.transcript.note(kind, at_ms=self.now_ms(), **facts)
 
     def said(self, party: str, text: str, at_ms: int | None = None) -> None:
         """Write down what a party said, and end the call if it was one of the phrases that do."""
         if not text:
             return
-        self.record.said(party, text, self.now_ms() if at_ms is None else at_ms)
+        self.transcript.said(party, text, self.now_ms() if at_ms is None else at_ms)
         if (reason := self.settings.ends_call(text)) is None:
             return
         if party == "local":
@@ -155,13 +196,13 @@ class Conversation:
         try:
             if self.listens and not self.hears_words:
                 self.note("deaf", why=self._lacks.get("listen"))
-            await asyncio.gather(self.voice.open(), self.ears.open())
+            await asyncio.gather(self.synthesis.open(), self.recognition.open())
             pump = asyncio.create_task(self._pump(), name="session events")
             talking = asyncio.create_task(_awaited(talk), name="agent")
             tasks += [pump, talking]
-            tasks += [asyncio.create_task(work) for work in (self.floor.run(), self.speaker.run(), self._limit())]
-            if self.ears.exist:
-                tasks.append(asyncio.create_task(self.ears.run()))
+            tasks += [asyncio.create_task(work) for work in (self.turn_taking.run(), self.speaker.run(), self._limit())]
+            if self.recognition.exist:
+                tasks.append(asyncio.create_task(self.recognition.run()))
             await self._until_over(pump, talking, tasks)
         finally:
             await self._close(tasks)
@@ -192,7 +233,7 @@ class Conversation:
                 return
             if pump in done:
                 pump.result()
-                await asyncio.wait({talking}, timeout=self.door.leaving)
+                await asyncio.wait({talking}, timeout=self.channel.leaving)
                 return
 
     async def _leave(self) -> None:
@@ -222,14 +263,14 @@ class Conversation:
         if not self._ended.done():
             self._ended.cancel()
         self.speaker.close()
-        await self.floor.close()
+        await self.turn_taking.close()
         try:
             async with asyncio.timeout(KEEPING):
-                await self.record.flush()
+                await self.transcript.flush()
         except TimeoutError:
             log.error("the words of a call are not kept yet, after %g s", KEEPING)
-        await self.door.over(self.ending)
-        await asyncio.gather(self.ears.aclose(), self.voice.aclose(), return_exceptions=True)
+        await self.channel.over(self.ending)
+        await asyncio.gather(self.recognition.aclose(), self.synthesis.aclose(), return_exceptions=True)
 
     # --- what comes from the line -----------------------------------------------------------------------------------
 
@@ -237,14 +278,14 @@ class Conversation:
         async for event in self.session:
             match event:
                 case AudioReceived(payload):
-                    self.ears.feed(payload)
-                    await self.door.audio(payload)
+                    self.recognition.feed(payload)
+                    await self.channel.audio(payload)
                 case DigitPressed(digit):
                     self.note("digit", digit=digit)
-                    self.floor.follow(self.floor.turns.digit(self._clock()))
-                    await self.door.digit(digit)
+                    self.turn_taking.follow(self.turn_taking.turns.digit(self._clock()))
+                    await self.channel.digit(digit)
                 case MarkReached(name):
-                    await self.door.mark(name)
+                    await self.channel.mark(name)
                 case MachineDetected():
                     self.voicemail.detected(event)
                 case StreamError(code, detail):
@@ -263,9 +304,9 @@ class Conversation:
     async def _act(self, output: Output) -> None:
         match output:
             case BeginUtterance():
-                self.ears.begin()
+                self.recognition.begin()
             case FinishUtterance():
-                self.ears.finish()
+                self.recognition.finish()
             case StopSpeaking():
                 if self.speaks:
                     await self.speaker.interrupt()
@@ -277,9 +318,9 @@ class Conversation:
             case BargeIn():
                 self._interrupted.add(output.turn_id)
                 self.note("barge_in", turn_id=output.turn_id, trigger=output.trigger)
-                await self.door.interrupted(output)
+                await self.channel.interrupted(output)
             case EmitInterim(turn_id, text) if self.hears_words and not self.voicemail.machine:
-                await self.door.interim(turn_id, text)
+                await self.channel.interim(turn_id, text)
             case EmitFinal() if self.hears_words:
                 await self._caller_said(output)
             case _:
@@ -298,7 +339,7 @@ class Conversation:
             self.timings.final(final.ended, self._clock())
         self.said("remote", final.text, self.now_ms(final.began))
         if not self.voicemail.machine:
-            await self.door.final(turn)
+            await self.channel.final(turn)
 
     def _was_said(self, turn: AgentTurn, said: Said) -> None:
         self.said("local", said.text, self.now_ms(turn.began))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anycarrier.agent.call import AgentCall
+from anycarrier.agent.agent_call import AgentCall
 
 GREETING = "Good morning, this is the practice of {{doctor}}. How can I help you?"
 

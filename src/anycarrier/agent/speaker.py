@@ -12,11 +12,9 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Callable
 
-from anycarrier.agent.agent_turn import AgentTurn
-from anycarrier.agent.door import Said
-from anycarrier.agent.floor import Floor
-from anycarrier.agent.timings import Timings
-from anycarrier.agent.voice import Voice
+from anycarrier.agent.agent_turn import AgentTurn, Said
+from anycarrier.agent.synthesis import Synthesis
+from anycarrier.agent.turn_taking import Timings, TurnTaking
 from anycarrier.errors import StreamNotOpen
 from anycarrier.session import MediaSession
 
@@ -39,14 +37,14 @@ class Speaker:
     def __init__(
         self,
         session: MediaSession,
-        voice: Voice,
-        floor: Floor,
+        synthesis: Synthesis,
+        turn_taking: TurnTaking,
         finished: Callable[[AgentTurn, Said], None],
         timings: Timings,
     ) -> None:
         self._session = session
-        self._voice = voice
-        self._floor = floor
+        self._synthesis = synthesis
+        self._turn_taking = turn_taking
         self._finished = finished
         self._timings = timings
         self._names = (f"a{number}" for number in itertools.count(1))
@@ -58,7 +56,7 @@ class Speaker:
         self.interrupted = 0
         """Turns that were cut so far."""
         self._taken = asyncio.Event()
-        self._synthesis: asyncio.Task[None] | None = None
+        self._synthesis_task: asyncio.Task[None] | None = None
         self._arrived = asyncio.Event()
         self._moved = asyncio.Event()
         self._quiet = asyncio.Event()
@@ -70,7 +68,7 @@ class Speaker:
 
     def begin(self, *, interruptible: bool = True, patient: bool = False, privileged: bool = False) -> AgentTurn:
         """A turn, to be given words or sound; it is spoken when those before it were."""
-        turn = AgentTurn(next(self._names), interruptible, patient, privileged, touched=self._floor.clock())
+        turn = AgentTurn(next(self._names), interruptible, patient, privileged, touched=self._turn_taking.clock())
         if self._session.ended or (self.muted and not privileged):
             turn.drop()
             turn.over.set_result(Said("", True, 0.0))
@@ -86,7 +84,7 @@ class Speaker:
         """Words, or sound in the session's format; ignored when the turn was dropped."""
         if turn.complete:
             return
-        turn.touched = self._floor.clock()
+        turn.touched = self._turn_taking.clock()
         self._timings.words(turn.touched)
         if isinstance(words, bytes):
             turn.pieces.extend(words[at : at + CHUNK] for at in range(0, len(words), CHUNK))
@@ -135,8 +133,8 @@ class Speaker:
         if turn is None or turn.dropped:
             return
         self._drop(turn)
-        if turn is self._speaking and self._synthesis is not None:
-            self._synthesis.cancel()
+        if turn is self._speaking and self._synthesis_task is not None:
+            self._synthesis_task.cancel()
         if turn.starts is None:
             self._end(turn)
 
@@ -179,14 +177,14 @@ class Speaker:
                     self._arrived.clear()
                     await self._arrived.wait()
                 self._speaking = turn = self._waiting.popitem(last=False)[1]
-                self._synthesis = asyncio.ensure_future(self._speak(turn))
+                self._synthesis_task = asyncio.ensure_future(self._speak(turn))
                 try:
-                    await asyncio.wait({self._synthesis, watching}, return_when=asyncio.FIRST_COMPLETED)
-                    for task in (watching, self._synthesis):
+                    await asyncio.wait({self._synthesis_task, watching}, return_when=asyncio.FIRST_COMPLETED)
+                    for task in (watching, self._synthesis_task):
                         if task.done() and not task.cancelled():
                             task.result()
                 finally:
-                    self._synthesis.cancel()
+                    self._synthesis_task.cancel()
                 if turn.starts is not None and not turn.dropped:
                     await self._session.flush()
                 turn.sent, self._speaking = True, None
@@ -215,7 +213,7 @@ class Speaker:
                 return
             else:
                 turn.news.clear()
-                wait = None if turn.patient else max(0.0, turn.touched + IDLE - self._floor.clock())
+                wait = None if turn.patient else max(0.0, turn.touched + IDLE - self._turn_taking.clock())
                 try:
                     async with asyncio.timeout(wait):
                         await turn.news.wait()
@@ -227,8 +225,8 @@ class Speaker:
             await self._send(turn, piece)
             return
         begun = False
-        self._timings.sentence(self._floor.clock())
-        async with contextlib.aclosing(self._voice.speak(piece)) as sound:
+        self._timings.sentence(self._turn_taking.clock())
+        async with contextlib.aclosing(self._synthesis.speak(piece)) as sound:
             async for audio in sound:
                 if not begun:
                     turn.spoken.begin(piece, self._session.queued)
@@ -241,7 +239,7 @@ class Speaker:
             await asyncio.sleep(ahead)
         starts = self._session.queued
         await self._session.send_audio(audio)
-        now = self._floor.clock()
+        now = self._turn_taking.clock()
         if turn.starts is None:
             turn.starts = starts
             self._audible[turn.id] = turn
@@ -251,7 +249,7 @@ class Speaker:
         self._moved.set()
 
     def _queued(self, turn: AgentTurn) -> None:
-        self._floor.follow(self._floor.turns.speech_queued(self._floor.clock(), turn.id))
+        self._turn_taking.follow(self._turn_taking.turns.speech_queued(self._turn_taking.clock(), turn.id))
 
     # --- what the caller hears ----------------------------------------------------------------------------------------
 
@@ -274,14 +272,14 @@ class Speaker:
 
     def _step(self, turn: AgentTurn) -> float | None:
         """Seconds until something is due for the turn at the head, 0 when it was done, None when only news can tell."""
-        heard, now, turns = self._session.heard, self._floor.clock(), self._floor.turns
+        heard, now, turns = self._session.heard, self._turn_taking.clock(), self._turn_taking.turns
         assert turn.starts is not None
         if turn.began is None:
             if heard < turn.starts - 0.005 and now < turn.due:
                 return max(0.005, turn.starts - heard)
             turn.began = now
-            self._floor.interruptible(turn.interruptible)
-            self._floor.follow(turns.playback_started(now, turn.id))
+            self._turn_taking.interruptible(turn.interruptible)
+            self._turn_taking.follow(turns.playback_started(now, turn.id))
         if not turn.sent:
             return None
         if heard < turn.ends - 0.01 and now < turn.due:
@@ -297,9 +295,9 @@ class Speaker:
         said = turn.heard(self._session.heard)
         self.interrupted += said.interrupted
         turn.over.set_result(said)
-        self._floor.follow(self._floor.turns.playback_ended(self._floor.clock(), turn.id))
+        self._turn_taking.follow(self._turn_taking.turns.playback_ended(self._turn_taking.clock(), turn.id))
         if not turn.interruptible:
-            self._floor.interruptible(True)
+            self._turn_taking.interruptible(True)
         if not self._waiting and not self._audible and self._speaking in (None, turn):
             self._quiet.set()
         self._finished(turn, said)

@@ -13,8 +13,8 @@ from array import array
 
 from anycarrier import CallStatus, EndReason, Exchange
 from anycarrier.agent import scripted
-from anycarrier.agent.call import AgentCall
-from anycarrier.agent.finished import FinishedCall
+from anycarrier.agent.agent_call import AgentCall
+from anycarrier.agent.analysis import FinishedCall
 from anycarrier.audio import pcm16_to_pcmu
 from anycarrier.demo.echo import SOMEBODY, Shown, clip
 from anycarrier.session import MediaSession, Tap

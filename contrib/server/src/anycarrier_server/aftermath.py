@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from anycarrier.agent import analysis
-from anycarrier.agent.finished import Analysis, FinishedCall
-from anycarrier.agent.record import Segment
+from anycarrier.agent.analysis import Analysis, FinishedCall
 from anycarrier.agent.settings import AgentSettings
+from anycarrier.agent.transcript import Segment
 from anycarrier.calls import CallStatus, EndReason
 from anycarrier.errors import AnycarrierError
 from anycarrier.wav import repair_wav

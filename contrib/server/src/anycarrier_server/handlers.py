@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from anycarrier.agent.agent import AgentFunction
-from anycarrier.agent.call import AgentCall
+from anycarrier.agent.agent_call import AgentCall
 
 
 async def listen(call: AgentCall) -> None:

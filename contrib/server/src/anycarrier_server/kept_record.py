@@ -18,7 +18,7 @@ log = logging.getLogger("anycarrier")
 
 
 class StoredRecord:
-    """A :class:`anycarrier.agent.record.CallRecord` over the store.
+    """A :class:`anycarrier.agent.transcript.Transcript` over the store.
 
     A database too far behind costs words, not the call.
     """

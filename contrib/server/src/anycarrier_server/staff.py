@@ -12,9 +12,9 @@ from uuid import UUID
 from anycarrier.agent.agent import Agent as Door
 from anycarrier.agent.agent import AgentFunction, CallSetup, function
 from anycarrier.agent.agents import Agents
-from anycarrier.agent.engines import Engines
-from anycarrier.agent.finished import FinishedCall
+from anycarrier.agent.analysis import FinishedCall
 from anycarrier.agent.settings import AgentSettings
+from anycarrier.agent.shared_engines import Engines
 from anycarrier.calls import Call, Direction
 from anycarrier.errors import AgentUnreachable, AnycarrierError
 from anycarrier.exchange import Handler
@@ -178,7 +178,7 @@ class Staff(Agents):
             call_id=str(row.id),
             engines=await self.engines_of(row.workspace_id),
             context=_context(row, agent.id),
-            record=StoredRecord(self._service, row.id, row.workspace_id),
+            transcript=StoredRecord(self._service, row.id, row.workspace_id),
             recording=self._service.settings.recordings / f"{row.reference}.wav" if recorded else None,
             workspace=str(row.workspace_id),
         )

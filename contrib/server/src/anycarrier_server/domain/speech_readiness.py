@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from anycarrier.agent.agent import NEEDS, speech_needs
-from anycarrier.agent.engines import NAMED_BY
 from anycarrier.agent.settings import AgentSettings
+from anycarrier.agent.shared_engines import NAMED_BY
 from anycarrier.errors import SpeechNotReady
 from anycarrier_server import handlers
 from anycarrier_server.domain.agents import settings_of

@@ -11,19 +11,18 @@ from collections.abc import AsyncIterator, Awaitable
 from typing import TYPE_CHECKING, TypeVar
 
 from anycarrier import call_progress
-from anycarrier.agent import analysis, taking
+from anycarrier.agent import admission, analysis
 from anycarrier.agent.agent import Agent
+from anycarrier.agent.agent_call import AgentCall
+from anycarrier.agent.analysis import FinishedCall, TranscriptCopy
 from anycarrier.agent.bridge import Bridge
-from anycarrier.agent.call import AgentCall
-from anycarrier.agent.conversation import Conversation
-from anycarrier.agent.door import Door
-from anycarrier.agent.engines import Engines
-from anycarrier.agent.finished import FinishedCall, KeptRecord
-from anycarrier.agent.recorder import Recorder
+from anycarrier.agent.conversation import AgentChannel, Conversation
+from anycarrier.agent.recording import Recorder
 from anycarrier.agent.settings import fill
+from anycarrier.agent.shared_engines import Engines
 from anycarrier.agent.socket import AgentSocket
-from anycarrier.agent.timings import Timings
-from anycarrier.agent.voice import Voice
+from anycarrier.agent.synthesis import Synthesis
+from anycarrier.agent.turn_taking import Timings
 from anycarrier.audio import PCMU_8K
 from anycarrier.calls import Direction, EndReason
 from anycarrier.errors import AgentUnreachable, AnycarrierError, ConfigurationError
@@ -45,11 +44,11 @@ async def serve(agents: Agents, agent_id: str, session: MediaSession) -> None:
     """Have the call. What goes wrong with its agent is raised, and the exchange hangs up."""
     if session.format != PCMU_8K:
         raise ConfigurationError("agents talk mu-law 8 kHz: give the exchange audio=PCMU_8K, which is its default")
-    call = _Served(agents, agent_id, session)
+    call = _CallHandler(agents, agent_id, session)
     await call.serve()
 
 
-class _Served:
+class _CallHandler:
     def __init__(self, agents: Agents, agent_id: str, session: MediaSession) -> None:
         self.agents = agents
         self.session = session
@@ -64,7 +63,7 @@ class _Served:
         agent = await self.agents.find(self.agent_id)
         setup = await self.agents.setup_for(self.session.call, agent)
         self.settings = setup.settings(agent)
-        self.record = KeptRecord(setup.record)
+        self.transcript = TranscriptCopy(setup.transcript)
         self.setup = setup
         self.budget = self.agents.budgets.of_call(setup.workspace)
         try:
@@ -82,10 +81,10 @@ class _Served:
     async def _talk(self, agent: Agent) -> None:
         socket: AgentSocket | None
         try:
-            if (accepted := self.agents.waiting_room.take(self.session.call.reference)) is not None:
+            if (accepted := self.agents.pending.take(self.session.call.reference)) is not None:
                 agent, socket = accepted.agent, accepted.socket
             else:
-                taken = await self._unless_over(taking.accept(self.agents, self.session.call, agent.id))
+                taken = await self._unless_over(admission.accept(self.agents, self.session.call, agent.id))
                 if taken is None:
                     return
                 agent, socket = taken
@@ -97,14 +96,14 @@ class _Served:
                 call, why = self.session.call, str(nobody)
                 unreachable = RoutingFailure.AGENT_UNREACHABLE
                 await call_progress.routing_failed(exchange, call, unreachable, why, nobody.agent_id)
-            await self._apologise()
+            await self._decline_aloud()
             return
         if agent.id != self.agent_id:
-            self.record.note("fallback_agent", agent_id=agent.id)
+            self.transcript.note("fallback_agent", agent_id=agent.id)
             self.settings = self.setup.settings(agent)
-        await self._through_the_door(agent, socket)
+        await self._converse(agent, socket)
 
-    async def _through_the_door(self, agent: Agent, socket: AgentSocket | None) -> None:
+    async def _converse(self, agent: Agent, socket: AgentSocket | None) -> None:
         self._note_missing_variables()
         if socket is not None:
             mode = socket.mode
@@ -117,7 +116,7 @@ class _Served:
                 await socket.close()
         elif agent.handler is not None:
             call = AgentCall(self.session, self.settings, self._variables, call_budget=self.budget)
-            self.reason = await call.converse(self._conversation(door=call), agent.handler)
+            self.reason = await call.converse(self._conversation(channel=call), agent.handler)
         elif agent.raw is not None:
             await self._raw(agent)
         else:
@@ -128,7 +127,7 @@ class _Served:
         s, variables = self.settings, self._variables
         missing = {name for text in (s.first_message, s.system_prompt) for name in fill(text, variables)[1]}
         if missing:
-            self.record.note("variables_missing", names=sorted(missing))
+            self.transcript.note("variables_missing", names=sorted(missing))
 
     async def _raw(self, agent: Agent) -> None:
         """Raw audio: what needs our ears is the handler's own; greeting, time limit and recording are honoured."""
@@ -144,23 +143,23 @@ class _Served:
             self.reason = EndReason.MAX_DURATION
             await self.session.hang_up(EndReason.MAX_DURATION)
         finally:
-            await self.record.flush()
+            await self.transcript.flush()
 
     async def _greet(self, greeting: str) -> None:
         s = self.settings
         engines = self._engines.candidates("speak", s.synthesizer, s.fallback_synthesizer)
-        voice = Voice(engines, s, self.record.note, format=self.session.format)
+        synthesis = Synthesis(engines, s, self.transcript.note, format=self.session.format)
         try:
-            async for sound in voice.speak(greeting):
+            async for sound in synthesis.speak(greeting):
                 await self.session.send_audio(sound)
         finally:
-            await voice.aclose()
-        self.record.said("local", greeting, round((time.monotonic() - self.began) * 1000))
+            await synthesis.aclose()
+        self.transcript.said("local", greeting, round((time.monotonic() - self.began) * 1000))
 
-    async def _apologise(self) -> None:
+    async def _decline_aloud(self) -> None:
         """Nobody takes the call: say the voicemail message instead of nothing."""
         call = AgentCall(self.session, self.settings.model_copy(update={"first_message": ""}), self._variables)
-        conversation = self._conversation(door=call, listens=False)
+        conversation = self._conversation(channel=call, listens=False)
         message = fill(self.settings.voicemail_message, self._variables)[0]
 
         async def apologise(call: AgentCall) -> None:
@@ -170,13 +169,15 @@ class _Served:
 
         self.reason = await call.converse(conversation, apologise)
 
-    def _conversation(self, *, door: Door | None = None, speaks: bool = True, listens: bool = True) -> Conversation:
+    def _conversation(
+        self, *, channel: AgentChannel | None = None, speaks: bool = True, listens: bool = True
+    ) -> Conversation:
         return Conversation(
             self.session,
             self.settings,
-            door or Door(),
+            channel or AgentChannel(),
             engines=self._engines,
-            record=self.record,
+            transcript=self.transcript,
             speaks=speaks,
             listens=listens,
             variables=self._variables,
@@ -207,7 +208,7 @@ class _Served:
             recorder.close()
 
     def _recording_failed(self, why: str, seconds: float) -> None:
-        self.record.note("recording_failed", why=why, seconds=seconds)
+        self.transcript.note("recording_failed", why=why, seconds=seconds)
         if not seconds:
             self.nothing_recorded = True
 
@@ -235,15 +236,15 @@ class _Served:
             settings=self.settings,
             reason=call.reason or self.reason or call.expected_reason or EndReason.UNKNOWN,
             seconds=seconds,
-            segments=tuple(self.record.segments),
-            notes=tuple(self.record.notes),
+            segments=tuple(self.transcript.segments),
+            notes=tuple(self.transcript.notes),
             latency_ms=self.timings.milliseconds(),
             variables=self._variables,
             recording=None if self.nothing_recorded else self.setup.recording,
         )
         found = await analysis.analyse(finished, self.agents.analyzers)
         finished = dataclasses.replace(finished, analysis=found)
-        self.record.note("analysis", outcome=found.outcome, summary=found.summary, source=found.source)
+        self.transcript.note("analysis", outcome=found.outcome, summary=found.summary, source=found.source)
         try:
             if self.agents.finished is not None:
                 await self.agents.finished(finished)
@@ -252,4 +253,4 @@ class _Served:
             why = str(failure) or type(failure).__name__
             log.error("the finished callback failed after call %s: %s", call.reference, why, exc_info=failure)
         finally:
-            await self.record.flush()
+            await self.transcript.flush()

@@ -15,12 +15,11 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
-from anycarrier.agent.agent_turn import AgentTurn
+from anycarrier.agent.agent_turn import AgentTurn, Said
 from anycarrier.agent.budget import BACKLOG, CallBudget, units
-from anycarrier.agent.conversation import Conversation
-from anycarrier.agent.door import CallerTurn, Door, Said
-from anycarrier.agent.engines import missing
+from anycarrier.agent.conversation import AgentChannel, CallerTurn, Conversation
 from anycarrier.agent.settings import AgentSettings, fill
+from anycarrier.agent.shared_engines import missing
 from anycarrier.audio import Transcoder
 from anycarrier.calls import Call, EndReason
 from anycarrier.errors import StreamNotOpen
@@ -38,7 +37,7 @@ AFTERTHOUGHT = 2.0
 """Seconds in which a finishing key still belongs to an answer that was complete without it."""
 
 
-class AgentCall(Door):
+class AgentCall(AgentChannel):
     """One call, for as long as the agent's function runs: returning from it hangs up, once all said was heard.
 
     ``variables`` fill ``{{placeholders}}`` and are the agent's to read; ``settings`` are how it was registered.
@@ -169,13 +168,13 @@ class AgentCall(Door):
             return None
         if not conversation.hears_words:
             raise missing("listen")
-        due = None if timeout is None else conversation.floor.clock() + timeout
+        due = None if timeout is None else conversation.turn_taking.clock() + timeout
         while not self._turns:
             if self.ended:
                 return None
-            wait = None if due is None else due - conversation.floor.clock()
+            wait = None if due is None else due - conversation.turn_taking.clock()
             if wait is not None and wait <= 0:
-                if conversation.floor.turns.listening_to is None:
+                if conversation.turn_taking.turns.listening_to is None:
                     return None
                 wait = 0.1
             await self._something(wait)

@@ -1,4 +1,4 @@
-"""Who has the floor: turn-taking with a clock and hands.
+"""Who has the turn_taking: turn-taking with a clock and hands.
 
 The state machine is pure (:mod:`anycarrier.speech.turns`); here it is told things from several tasks, ticked when it is
 due, and what it asks for is carried out in order by one task.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ STREAM_GAP = 0.3
 """Seconds without any frame after which a voice counts as gone: carriers that suppress silence stop sending."""
 
 
-class Floor:
+class TurnTaking:
     """``act`` is awaited for each output. Times are :attr:`clock`'s seconds."""
 
     def __init__(
@@ -46,17 +46,17 @@ class Floor:
         """A frame of caller audio is here."""
         self._audio_at = self.clock()
 
-    def voice(self, began: float) -> None:
+    def voice_started(self, began: float) -> None:
         """A voice is heard, since ``began``."""
         self._voiced = True
         self.follow(self.turns.speech_started(self.clock(), began))
 
-    def voice_goes_on(self, until: float) -> None:
+    def voice_continues(self, until: float) -> None:
         """It is confirmed up to ``until``."""
         self._voiced = True
         self.follow(self.turns.speech_continues(self.clock(), until))
 
-    def voice_gone(self, ended: float) -> None:
+    def voice_ended(self, ended: float) -> None:
         """It ended at ``ended``."""
         self._voiced = False
         self.follow(self.turns.speech_ended(self.clock(), ended))
@@ -78,7 +78,7 @@ class Floor:
                     await self._news.wait()
             except TimeoutError:
                 if self._voiced and self.clock() >= self._audio_at + STREAM_GAP:
-                    self.voice_gone(self._audio_at)
+                    self.voice_ended(self._audio_at)
                 else:
                     self._outputs.extend(self.turns.tick(self.clock()))
             self._news.clear()
@@ -88,3 +88,44 @@ class Floor:
         self._outputs.extend(self.turns.hang_up(self.clock()))
         while self._outputs:
             await self._act(self._outputs.popleft())
+
+
+class Timings:
+    """``eou_delay`` from the end of the caller's voice to the final transcript, ``llm_ttft`` from there to the agent's
+    first words, ``tts_ttfb`` from a sentence to its first sound, ``perceived`` from the end of the caller's voice to
+    the first sound of the answer.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, list[float]] = defaultdict(list)
+        self._ended: float | None = None
+        self._final: float | None = None
+        self._asked: float | None = None
+
+    def final(self, ended: float, now: float) -> None:
+        """The caller's words are known; the voice ended at ``ended``."""
+        self.seconds["eou_delay"].append(now - ended)
+        self._ended, self._final = ended, now
+
+    def words(self, now: float) -> None:
+        """The agent has words to say."""
+        if self._final is not None:
+            self.seconds["llm_ttft"].append(now - self._final)
+            self._final = None
+
+    def sentence(self, now: float) -> None:
+        """One is given to the voice."""
+        self._asked = now
+
+    def sound(self, now: float) -> None:
+        """Its sound was sent; only the first counts."""
+        if self._asked is not None:
+            self.seconds["tts_ttfb"].append(now - self._asked)
+            self._asked = None
+        if self._ended is not None:
+            self.seconds["perceived"].append(now - self._ended)
+            self._ended = self._final = None
+
+    def milliseconds(self) -> dict[str, list[float]]:
+        """All of them, by kind."""
+        return {kind: [round(1000 * s, 1) for s in spans] for kind, spans in self.seconds.items()}

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from anycarrier import EndReason, plugins
+from anycarrier.agent.agent_call import AgentCall
+from anycarrier.agent.agent_turn import Said
 from anycarrier.agent.agents import Agents
 from anycarrier.agent.budget import BACKLOG
-from anycarrier.agent.call import AgentCall
-from anycarrier.agent.door import CallerTurn, Said
-from anycarrier.agent.engines import Engines
+from anycarrier.agent.conversation import CallerTurn
+from anycarrier.agent.shared_engines import Engines
 from anycarrier.audio import PCM16_8K, PCMU_8K, Transcoder
 from anycarrier.errors import SpeechNotReady, StreamNotOpen
 from anycarrier.wav import wav_bytes

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anycarrier.agent import sentences
-from anycarrier.agent.sentences import Sentences
-from anycarrier.agent.spoken import SpokenText
+from anycarrier.agent import agent_turn
+from anycarrier.agent.agent_turn import Sentences, SpokenText
 
 
 def spoken() -> SpokenText:
@@ -76,13 +75,13 @@ def test_cutting_looks_at_a_text_in_proportion_to_its_length(what: str, monkeypa
             return found
 
     for name in ("END", "CLAUSE"):
-        monkeypatch.setattr(sentences, name, Looking(getattr(sentences, name)))
+        monkeypatch.setattr(agent_turn, name, Looking(getattr(agent_turn, name)))
     text = (LONG[what] * 100_000)[:100_000]
     cutting = Sentences()
     pieces = cutting.feed(text) + cutting.flush()
     assert looked <= 4 * len(text)
     assert "".join("".join(pieces).split()) == "".join(text.split())
-    assert max(map(len, pieces), default=0) <= sentences.LONGEST + 1
+    assert max(map(len, pieces), default=0) <= agent_turn.LONGEST + 1
 
 
 def test_a_sentence_that_will_not_end_is_cut_at_a_space() -> None:

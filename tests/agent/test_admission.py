@@ -10,10 +10,10 @@ import pytest
 
 from agent_server import AgentServer, Conversation, agent_server
 from anycarrier import Answer, AudioReceived, EndReason, IncomingCall, MediaSession, Reject, RoutingFailure
+from anycarrier.agent import admission, socket
 from anycarrier.agent import agents as agents_module
-from anycarrier.agent import socket, taking, waiting_room
 from anycarrier.agent.agent import Agent, CallSetup, load
-from anycarrier.agent.call import AgentCall
+from anycarrier.agent.agent_call import AgentCall
 from anycarrier.agent.settings import AgentSettings
 from anycarrier.errors import AgentUnreachable, ConfigurationError, StreamNotOpen, UnknownAgent
 from anycarrier.registry import Line as NumberLine
@@ -59,7 +59,7 @@ async def test_the_socket_that_accepted_is_the_one_that_gets_the_call() -> None:
 async def test_an_agent_that_does_not_accept_leaves_the_caller_unanswered(
     how: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(taking, "OPEN_TIMEOUT", 0.3)
+    monkeypatch.setattr(admission, "OPEN_TIMEOUT", 0.3)
     async with agent_server(**how) as server:
         desk = Desk()
         desk.agents.add("desk", websocket_url=server.url)
@@ -194,13 +194,13 @@ async def closed(server: AgentServer) -> bool:
 
 
 async def test_a_call_that_never_comes_gives_its_socket_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting_room, "PATIENCE", 0.2)
+    monkeypatch.setattr(admission, "AUDIO_PATIENCE", 0.2)
     async with agent_server() as server:
         desk = Desk()
         desk.agents.add("desk", websocket_url=server.url)
         _, line = await routed(desk)
         assert await closed(server)
-        assert desk.agents.waiting_room.take(line.session.call.reference) is None
+        assert desk.agents.pending.take(line.session.call.reference) is None
         await line.aclose()
 
 

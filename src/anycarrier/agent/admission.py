@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from anycarrier.agent import protocol
 from anycarrier.agent.agent import Agent, CallSetup, speech_needs
 from anycarrier.agent.settings import AgentSettings
 from anycarrier.agent.socket import OPEN_TIMEOUT, AgentSocket
-from anycarrier.agent.waiting_room import Accepted
 from anycarrier.calls import Call, EndReason
 from anycarrier.errors import AgentUnreachable, SpeechNotReady, UnknownAgent
 from anycarrier.events import RoutingFailure
@@ -19,6 +21,8 @@ from anycarrier.routing import Answer, Reject, Route
 
 if TYPE_CHECKING:
     from anycarrier.agent.agents import Agents
+
+
 
 log = logging.getLogger("anycarrier")
 
@@ -41,7 +45,7 @@ async def take(agents: Agents, call: Call, agent_id: str) -> Route:
         return Reject(EndReason.REJECTED)
     agent, socket = accepted
     if socket is not None:
-        agents.waiting_room.put(call.reference, Accepted(agent, socket))
+        agents.pending.put(call.reference, Accepted(agent, socket))
     settings = (await agents.setup_for(call, agent)).settings(agent)
     return Answer(agent.id, time_limit=settings.max_duration_seconds)
 
@@ -135,3 +139,50 @@ async def _apology(agents: Agents, call: Call, agent_id: str) -> str | None:
     if not settings.voicemail_message or (setup.engines or agents.engines).lacks(settings, ["speak"]) is not None:
         return None
     return settings.voicemail_message
+
+
+AUDIO_PATIENCE = 60.0
+"""Seconds from answering to the carrier's media stream; a caller who gives up meanwhile is told of sooner."""
+
+
+@dataclass(slots=True)
+class Accepted:
+    """An agent and its open socket."""
+
+    agent: Agent
+    socket: AgentSocket
+
+
+class PendingAgents:
+    """By call reference. A call whose audio lands in another process leaves its socket here, to be closed."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, tuple[Accepted, asyncio.TimerHandle]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def put(self, reference: str, accepted: Accepted) -> None:
+        """Keep it until it is taken, at most :data:`AUDIO_PATIENCE` seconds."""
+        timer = asyncio.get_running_loop().call_later(AUDIO_PATIENCE, self.dismiss, reference)
+        self._waiting[reference] = (accepted, timer)
+
+    def take(self, reference: str) -> Accepted | None:
+        """Whoever waits for this call; None when nobody does."""
+        found = self._waiting.pop(reference, None)
+        if found is None:
+            return None
+        found[1].cancel()
+        return found[0]
+
+    def dismiss(self, reference: str) -> None:
+        """The call will not come: close its socket."""
+        if (accepted := self.take(reference)) is not None:
+            task = asyncio.ensure_future(accepted.socket.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def aclose(self) -> None:
+        """Close them all."""
+        for reference in list(self._waiting):
+            self.dismiss(reference)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*self._closing, return_exceptions=True)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from anycarrier import wav as wav_module
-from anycarrier.agent.recorder import Recorder
+from anycarrier.agent.recording import Recorder
 from anycarrier.wav import WavWriter, read_wav
 
 LOUD, SILENT = b"\x00", b"\xff"

@@ -1,4 +1,4 @@
-"""One call's ears: a voice detector and a recogniser, by another engine when one fails, telling the floor."""
+"""One call's ears: a voice detector and a recogniser, by another engine when one fails, telling the turn_taking."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
 
-from anycarrier.agent.floor import Floor
 from anycarrier.agent.settings import AgentSettings
+from anycarrier.agent.turn_taking import TurnTaking
 from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.errors import AnycarrierError, ConfigurationError, SpeechFailed
 from anycarrier.speech import Hearing, Recognizer, SpeechEngine, Voice, VoiceActivityDetector
@@ -27,12 +27,12 @@ class Cue(Enum):
     FINISH = "finish"
 
 
-class Ears:
+class Recognition:
     """``recognizers`` and ``detectors`` in the order to try; either may be empty. ``note`` is told of failures."""
 
     def __init__(
         self,
-        floor: Floor,
+        turn_taking: TurnTaking,
         settings: AgentSettings,
         recognizers: list[SpeechEngine],
         detectors: list[SpeechEngine],
@@ -40,7 +40,7 @@ class Ears:
         *,
         format: AudioFormat = PCMU_8K,
     ) -> None:
-        self._floor = floor
+        self._turn_taking = turn_taking
         self._format = format
         self._note = note
         self._recognizers = recognizers
@@ -70,7 +70,7 @@ class Ears:
 
     def feed(self, audio: bytes) -> None:
         """Sound from the caller."""
-        self._floor.audio_came()
+        self._turn_taking.audio_came()
         if self._detector is not None:
             self._fed += len(audio)
             self._detector.feed(audio)
@@ -89,13 +89,13 @@ class Ears:
         """It is over: the recogniser owes its final."""
         self._inside = False
         if self._recognizer is None:
-            self._floor.follow(self._floor.turns.final(self._floor.clock(), "", wordless=True))
+            self._turn_taking.follow(self._turn_taking.turns.final(self._turn_taking.clock(), "", wordless=True))
             return
         self._journal.append(Cue.FINISH)
         self._recognizer.finish()
 
     async def run(self) -> None:
-        """Tell the floor what is heard, until cancelled; ``SpeechFailed`` when no recogniser is left."""
+        """Tell the turn_taking what is heard, until cancelled; ``SpeechFailed`` when no recogniser is left."""
         await asyncio.gather(self._detect(), self._listen())
 
     async def aclose(self) -> None:
@@ -117,15 +117,16 @@ class Ears:
 
     async def _listen(self) -> None:
         while (recognizer := self._recognizer) is not None:
-            turns = self._floor.turns
+            turns = self._turn_taking.turns
             try:
                 async for heard in recognizer:
                     if not heard.final:
-                        self._floor.follow(turns.interim(self._floor.clock(), heard.text))
+                        self._turn_taking.follow(turns.interim(self._turn_taking.clock(), heard.text))
                         continue
                     if heard.complete:
                         self._answered()
-                    self._floor.follow(turns.final(self._floor.clock(), heard.text, complete=heard.complete))
+                    now = self._turn_taking.clock()
+                    self._turn_taking.follow(turns.final(now, heard.text, complete=heard.complete))
                 return
             except SpeechFailed as failure:
                 await recognizer.aclose()
@@ -179,14 +180,14 @@ class Ears:
         while (detector := self._detector) is not None:
             try:
                 async for activity in detector:
-                    at = self._floor.clock() - (self._format.seconds(self._fed) - activity.at)
+                    at = self._turn_taking.clock() - (self._format.seconds(self._fed) - activity.at)
                     match activity.voice:
                         case Voice.STARTED:
-                            self._floor.voice(at)
+                            self._turn_taking.voice_started(at)
                         case Voice.CONTINUES:
-                            self._floor.voice_goes_on(at)
+                            self._turn_taking.voice_continues(at)
                         case Voice.ENDED:
-                            self._floor.voice_gone(at)
+                            self._turn_taking.voice_ended(at)
                 return
             except SpeechFailed as failure:
                 await detector.aclose()
@@ -199,7 +200,7 @@ class Ears:
     def _by_words_alone(self) -> None:
         """No detector is left: the recogniser must say by itself when somebody speaks."""
         self._hearing = replace(self._hearing, cued=False)
-        self._floor.turns.settings = replace(self._floor.turns.settings, trust_words=True)
+        self._turn_taking.turns.settings = replace(self._turn_taking.turns.settings, trust_words=True)
 
     def _replaced(self, engines: list[SpeechEngine], ability: str, failure: AnycarrierError) -> bool:
         """Strike the first engine; whether another is left."""

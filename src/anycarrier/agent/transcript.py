@@ -16,7 +16,7 @@ class Segment:
 
 
 @runtime_checkable
-class CallRecord(Protocol):
+class Transcript(Protocol):
     """Where a call's words and happenings go. Writing never waits; ``flush`` returns once all of it is kept."""
 
     def said(self, party: str, text: str, at_ms: int) -> None:
@@ -33,7 +33,7 @@ class CallRecord(Protocol):
 
 
 @dataclass
-class MemoryRecord:
+class MemoryTranscript:
     """In memory: for tests, and for platforms that read it when the call is over."""
 
     segments: list[Segment] = field(default_factory=list)

@@ -7,8 +7,8 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-from anycarrier.agent.engines import missing
 from anycarrier.agent.settings import AgentSettings
+from anycarrier.agent.shared_engines import missing
 from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.errors import ConfigurationError, SpeechFailed, UnknownVoice
 from anycarrier.speech import SpeakingStyle, SpeechEngine, Synthesizer
@@ -16,7 +16,7 @@ from anycarrier.speech import SpeakingStyle, SpeechEngine, Synthesizer
 log = logging.getLogger("anycarrier")
 
 
-class Voice:
+class Synthesis:
     """``engines`` in the order to try, none for the reason ``lacks``; ``note`` is told of each failure. Opened by first
     use, or by :meth:`open`.
 

@@ -9,8 +9,8 @@ import pytest
 
 from anycarrier import Exchange, MemoryNumberRegistry, hookimpl, plugins
 from anycarrier.agent import AgentCall, Agents
-from anycarrier.agent.engines import Engines
 from anycarrier.agent.settings import AgentSettings
+from anycarrier.agent.shared_engines import Engines
 from anycarrier.errors import ConfigurationError, SpeechFailed, UnknownSpeechEngine
 from anycarrier.speech import EngineSettings, SpeakingStyle, SpeechEngine
 from fake_speech import FakeEngine
@@ -101,7 +101,7 @@ async def test_an_engine_that_did_not_start_is_a_problem_until_it_starts(monkeyp
     await engines.start(["here"])
     assert "'here' does not start: here failed to speak: no library" in (engines.problem("speak") or "")
     monkeypatch.setattr(Here, "start", working)
-    monkeypatch.setattr("anycarrier.agent.engines.RETRY", -1.0)
+    monkeypatch.setattr("anycarrier.agent.shared_engines.RETRY", -1.0)
     engines.problem("speak")  # asks for another start
     async with asyncio.timeout(5):
         while engines.problem("speak") is not None:
