@@ -16,17 +16,18 @@ from vcr.request import Request
 from anycarrier.credentials import Credential
 from anycarrier.testing.cassettes import (
     Provenance,
+    Scrubber,
     files,
     find,
+    findings,
     load_stream,
     load_webhook,
     provenance_of,
-    recorder,
-    same_request,
+    scan,
     shipped,
 )
 from anycarrier.testing.live_server import serve
-from anycarrier.testing.scrub import Scrubber, findings, scan
+from anycarrier.testing.replay import differences, recorder
 
 # Not in one piece: no test holds a number that somebody may answer.
 DIGITS = "1415555" + "2671"
@@ -135,25 +136,54 @@ def request(method: str = "POST", url: str = CALL, body: str = "") -> Request:
     ],
 )
 def test_ids_numbers_and_hosts_do_not_matter(live: Request, kept: Request) -> None:
-    same_request(live, kept)
+    assert differences(live, kept) == []
 
 
 @pytest.mark.parametrize(
-    ("live", "kept"),
+    ("live", "kept", "difference"),
     [
-        (request("GET"), request("POST")),
-        (request(url="https://api.x.example/v1/calls/CA0123456789abcdef/hangup"), request()),
-        (request(url="https://api.x.example/v2/numbers"), request(url="https://api.x.example/v2/calls")),
-        (request(url="https://a.x/n?area=415"), request(url="https://a.x/n?area=212")),
-        (request(url="https://a.x/n?area=415"), request(url="https://a.x/n")),
-        (request(body='{"to":"x"}'), request(body='{"to":"x","from":"y"}')),
-        (request(body='{"n":{"a":1}}'), request(body='{"n":{"b":1}}')),
-        (request(body="To=1"), request(body="To=1&Record=true")),
+        (request("GET"), request("POST"), "the method is GET, not POST"),
+        (
+            request(url="https://api.x.example/v1/calls/CA0123456789abcdef/hangup"),
+            request(url="https://api.x.example/v1/calls/CA0123456789abcdef"),
+            "the path is /v1/calls/CA0123456789abcdef/hangup, not /v1/calls/CA0123456789abcdef",
+        ),
+        (
+            request(url="https://api.x.example/v2/numbers"),
+            request(url="https://api.x.example/v2/calls"),
+            "the path is /v2/numbers, not /v2/calls",
+        ),
+        (
+            request(url="https://a.x/n?area=415"),
+            request(url="https://a.x/n?area=212"),
+            "the query has area=415, not 212",
+        ),
+        (
+            request(url="https://a.x/n?area=415"),
+            request(url="https://a.x/n"),
+            "the query has area, which the cassette has not",
+        ),
+        (
+            request(body='{"to":"x"}'),
+            request(body='{"to":"x","from":"y"}'),
+            "the body lacks from, which the cassette has",
+        ),
+        (
+            request(body='{"n":{"a":1}}'),
+            request(body='{"n":{"b":1}}'),
+            "the body has n.a, which the cassette has not and lacks n.b, which the cassette has",
+        ),
+        (
+            request(body="To=1"),
+            request(body="To=1&Record=true"),
+            "the body lacks Record, which the cassette has",
+        ),
     ],
 )
-def test_operations_and_fields_do_matter(live: Request, kept: Request) -> None:
-    with pytest.raises(AssertionError):
-        same_request(live, kept)
+def test_operations_and_fields_do_matter_and_the_difference_is_named(
+    live: Request, kept: Request, difference: str
+) -> None:
+    assert differences(live, kept) == [difference]
 
 
 async def test_what_is_recorded_is_scrubbed_before_it_is_written_and_plays_again(tmp_path: Path) -> None:

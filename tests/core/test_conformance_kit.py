@@ -20,11 +20,10 @@ import yaml  # noqa: F401
 
 import anycarrier.testing.conformance  # noqa: F401
 from anycarrier import plugins
-from anycarrier.testing.cassettes import files, provenance_of
+from anycarrier.testing.cassettes import files, provenance_of, scan
 from anycarrier.testing.live_server import serve_sandbox
 from anycarrier.testing.record import record_live
 from anycarrier.testing.sandbox import sandbox_type
-from anycarrier.testing.scrub import scan
 
 pytest_plugins = ["pytester"]
 

@@ -1,26 +1,38 @@
-"""Cassettes: what carriers said, kept in files. Three kinds, one folder each, under ``<folder>/<carrier>/``.
+"""Cassettes: what carriers sent, kept in files. Three kinds, one folder each, under ``<folder>/<carrier>/``.
 
-``rest/<operation>.yaml`` is vcrpy's format, ``webhooks/<name>.json`` a request and the event it must become,
-``streams/<name>.jsonl`` media frames and theirs. Each says where it came from: ``recorded`` from a live account,
-``sandbox`` from a sandbox of ours, ``documented`` typed from the carrier's documents.
+``rest/<operation>.yaml`` is vcrpy's format (:mod:`anycarrier.testing.replay` plays it), ``webhooks/<name>.json`` a
+request and the event it must become, ``streams/<name>.jsonl`` media frames and their events. Each says where it came
+from: ``recorded`` from a live account, ``sandbox`` from one of our sandboxes, ``documented`` typed from the carrier's
+documents. ``Scrubber`` removes secrets, account ids and signatures before anything is written and replaces phone
+numbers by fictional ones (+1 NXX 555-01xx), the same each time; ``scan`` proves that nothing was left.
 """
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
-from anycarrier.testing.scrub import PHONE, Scrubber
+import msgspec
+
+from anycarrier.audio import AudioFormat
+from anycarrier.calls import Call
+from anycarrier.credentials import Credential
+from anycarrier.redaction import SECRETS, mask_number
 from anycarrier.webhooks import WebhookRequest
 
 if TYPE_CHECKING:
-    import vcr
-    from vcr.request import Request
+    pass
+
+
 
 HERE = Path(__file__).parent
 
@@ -136,122 +148,116 @@ def files(folder: Path) -> Iterator[Path]:
         yield from sorted(path for path in folder.rglob(f"*{ending}") if path.parent.name == kind)
 
 
-# --- REST: vcrpy ---------------------------------------------------------------------------------------------------
+# --- events as data ------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class YamlWithProvenance:
-    """vcrpy's serializer, with the two lines of ours on top of the file."""
+def describe(event: msgspec.Struct) -> dict[str, Any]:
+    """``{"type": "DigitPressed", "digit": "1"}``: the type and every field that is not at its default.
 
-    provenance: str = ""
-    source: str = ""
-
-    def serialize(self, cassette: dict[str, Any]) -> str:
-        import yaml
-
-        head = {"provenance": self.provenance, "source": self.source}
-        return str(yaml.safe_dump({**head, **cassette}, sort_keys=False, width=120, allow_unicode=True))
-
-    def deserialize(self, text: str) -> Any:
-        import yaml
-
-        return yaml.safe_load(text)
-
-
-def recorder(
-    record_mode: str = "none",
-    *,
-    provenance: str = "",
-    source: str = "",
-    scrubber: Scrubber | None = None,
-    only: tuple[str, ...] = (),
-) -> vcr.VCR:
-    """vcrpy, set up for anycarrier: see :func:`same_request` for matching; scrubs on write.
-
-    ``only`` records requests to URLs that start with one of these, and lets all others through unseen. vcrpy asks
-    about a request more than once, also after it was scrubbed, so the stand-in of an address belongs here too.
+    ``raw`` is left out: it is the message itself. Audio is base64, times are ISO 8601, a format is ``PCMU/8000``.
     """
-    import vcr
-
-    scrub = scrubber or Scrubber()
-
-    def request_kept(request: Request) -> Request | None:
-        if only and not request.uri.startswith(only):
-            return None
-        clean = type(request)(request.method, scrub.text(request.uri), request.body, scrub.headers(request.headers))
-        if clean.body:
-            clean.body = scrub.text(_text(clean.body)).encode()
-        return clean
-
-    def response_kept(response: dict[str, Any]) -> dict[str, Any]:
-        body = response["body"].get("string") or b""
-        try:
-            body = scrub.text(_text(body)).encode()
-        except UnicodeDecodeError:
-            pass  # a recording: sound has no numbers in it
-        status = response["status"]
-        return {"status": status, "headers": scrub.headers(response["headers"]), "body": {"string": body}}
-
-    made = vcr.VCR(
-        record_mode=record_mode,
-        serializer="anycarrier",
-        match_on=("anycarrier",),
-        before_record_request=request_kept,
-        before_record_response=response_kept,
-        decode_compressed_response=True,
-    )
-    made.register_serializer("anycarrier", YamlWithProvenance(provenance, source))
-    made.register_matcher("anycarrier", same_request)
-    return made
+    told: dict[str, Any] = {"type": type(event).__name__}
+    for spec in msgspec.structs.fields(event):
+        value = getattr(event, spec.name)
+        default = spec.default_factory() if callable(spec.default_factory) else spec.default
+        if spec.name != "raw" and value != default:
+            told[spec.name] = _plain(value)
+    return told
 
 
-def same_request(live: Request, kept: Request) -> None:
-    """vcrpy matcher: method, path and query agree, the body has the same keys. Ids and phone numbers count as equal.
-
-    The host is left out, so a cassette plays for a sandbox's address as well as for the carrier's.
-    """
-    assert live.method == kept.method, f"{live.method} is not {kept.method}"
-    theirs, ours = urlsplit(live.uri), urlsplit(kept.uri)
-    here, there = theirs.path.strip("/").split("/"), ours.path.strip("/").split("/")
-    assert len(here) >= len(there) and all(map(_same, here[-len(there) :], there)), f"{theirs.path} is not {ours.path}"
-    asked, stored = (sorted(parse_qsl(p.query, keep_blank_values=True)) for p in (theirs, ours))
-    assert [k for k, _ in asked] == [k for k, _ in stored], f"query {asked} is not {stored}"
-    for (name, value), (_, other) in zip(asked, stored, strict=True):
-        assert _same(value, other), f"query {name}={value} is not {other}"
-    assert _shape(live) == _shape(kept), f"body {_shape(live)} is not {_shape(kept)}"
-
-
-def _same(one: str, other: str) -> bool:
-    return one == other or (_opaque(one) and _opaque(other))
+def _plain(value: Any) -> Any:
+    match value:
+        case Call():
+            return value.model_dump(mode="json", exclude={"raw"}, exclude_defaults=True)
+        case bytes():
+            return base64.b64encode(value).decode()
+        case datetime():
+            return value.isoformat()
+        case AudioFormat():
+            return f"{value.encoding}/{value.rate}" + (f"/{value.channels}" if value.channels != 1 else "")
+        case Mapping():
+            return {str(key): _plain(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_plain(inner) for inner in value]
+    return value
 
 
-def _opaque(value: str) -> bool:
-    """An id, a token, an address or a phone number: something that differs from one run to the next."""
-    if PHONE.fullmatch(value) or value.startswith(("http://", "https://")):
-        return True
-    return len(value) >= 16 and any(c.isdigit() for c in value)
+# --- scrubbing: nothing of anybody's in a cassette -----------------------------------------------------------------
+
+PHONE = re.compile(r"(?:\+|%2B)([1-9]\d{6,14})(?!\d)")
+NATIONAL = re.compile(r"\((\d{3})\) ?(\d{3})-(\d{4})")
+FICTIONAL = re.compile(r"1[2-9]\d\d55501\d\d")
+ACCOUNT = re.compile(r"\bAC(?!0{32})[0-9a-f]{32}\b")
+SHAPES = (
+    SECRETS,
+    re.compile(r"\beyJ[\w-]{10,}\.[\w-]{10,}"),
+    re.compile(r"-----BEGIN [A-Z ]+-----"),
+    re.compile(r"(?i)(?:auth_?token|api_?key|password|secret)[\"']?\s*[:=]\s*[\"']?(?!null|none|\[|{)[\w+/=.-]{12,}"),
+)
+SIGNED_URL = re.compile(r"(?i)([?&](?:[\w-]*token|[\w-]*signature|[\w-]*credential)=)(?!SCRUBBED)[\w%/+.~-]{8,}")
+HEADERS_KEPT = re.compile(r"(?i)content-type|retry-after|location|x-ratelimit-[\w-]+")
 
 
-def _shape(request: Request) -> list[str]:
-    """The paths of all keys in a body, sorted: ``["from", "stream.url", "to"]``."""
-    text = _text(request.body or b"")
-    if not text:
-        return []
-    try:
-        body = json.loads(text)
-    except ValueError:
-        return sorted({key for key, _ in parse_qsl(text, keep_blank_values=True)})
+class Scrubber:
+    """Cleans texts of one account; a number or id met twice gets the same stand-in."""
 
-    def keys(value: Any, at: str) -> Iterator[str]:
-        if isinstance(value, Mapping):
-            for key, inner in value.items():
-                yield at + key
-                yield from keys(inner, f"{at}{key}.")
-        elif isinstance(value, list) and value:
-            yield from keys(value[0], f"{at}[].")
+    def __init__(self, credential: Credential | None = None, replace: Mapping[str, str] | None = None) -> None:
+        """``replace`` is looked for literally and first: an address of one's own, a subaccount's id."""
+        self.replace = dict(replace or {})
+        self.secrets: tuple[str, ...] = ()
+        if credential is not None:
+            self.secrets = tuple(s for s in credential.secrets() if s)
+            if credential.account:
+                self.replace[credential.account] = re.sub(r"[0-9a-f]", "0", credential.account)
+        self._numbers: dict[str, str] = {}
+        self._next = count(150)
 
-    return sorted(set(keys(body, "")))
+    def number(self, digits: str) -> str:
+        """The fictional number standing in for ``digits`` (no plus sign); itself when it is fictional already."""
+        if FICTIONAL.fullmatch(digits):
+            return digits
+        return self._numbers.setdefault(digits, f"14155550{next(self._next)}")
+
+    def text(self, text: str) -> str:
+        """``text`` with nothing of anybody's left in it."""
+        for secret in self.secrets:
+            text = text.replace(secret, "SCRUBBED")
+        for ours, stand_in in self.replace.items():
+            text = text.replace(ours, stand_in)
+        text = ACCOUNT.sub("AC" + "0" * 32, text)
+        text = SECRETS.sub("SCRUBBED", text)
+        text = SIGNED_URL.sub(r"\1SCRUBBED", text)
+        text = PHONE.sub(lambda m: m[0].removesuffix(m[1]) + self.number(m[1]), text)
+        text = NATIONAL.sub(self._national, text)
+        for real, stand_in in self._numbers.items():
+            text = text.replace(real, stand_in).replace(real[1:], stand_in[1:]) if real[0] == "1" else text
+        return text
+
+    def _national(self, match: re.Match[str]) -> str:
+        digits = self.number("1" + "".join(match.groups()))
+        return f"({digits[1:4]}) {digits[4:7]}-{digits[7:]}"
+
+    def headers(self, headers: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+        """The few headers that mean something on replay."""
+        kept = {name.lower(): values for name, values in headers.items() if HEADERS_KEPT.fullmatch(name)}
+        return {name: [values] if isinstance(values, str) else list(values) for name, values in kept.items()}
 
 
-def _text(body: bytes | str) -> str:
-    return body if isinstance(body, str) else body.decode("utf-8")
+def findings(text: str) -> list[str]:
+    """What looks real in ``text``: each finding says what it is and shows too little of it to be used."""
+    found = []
+    for shape in (*SHAPES, ACCOUNT, SIGNED_URL):
+        found += [f"secret-shaped: {match.group()[:6]}…" for match in shape.finditer(text)]
+    for match in PHONE.finditer(text):
+        if not FICTIONAL.fullmatch(match[1]):
+            found.append(f"not a fictional number: {mask_number('+' + match[1])}")
+    for match in NATIONAL.finditer(text):
+        if not FICTIONAL.fullmatch("1" + "".join(match.groups())):
+            found.append(f"not a fictional number: ({match[1]}) …")
+    return found
+
+
+def scan(folder: Path) -> list[str]:
+    """Findings in every file below ``folder``, each with the file it is in."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [f"{path.relative_to(folder)}: {what}" for path in files for what in findings(path.read_text("utf-8"))]

@@ -1,7 +1,8 @@
 """The telephone at the far end of a sandbox call: it speaks, hears, presses keys and hangs up.
 
 A carrier's sandbox drives it (``answered``, ``ended``); a test holds it and acts. ``CallRecorder`` is the carrier's
-recording of the call: both sides on one time line, as WAV."""
+recording of the call: both sides on one time line, as WAV.
+"""
 
 from __future__ import annotations
 

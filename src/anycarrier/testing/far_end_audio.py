@@ -3,7 +3,8 @@
 ``Playback`` queues audio sent to the carrier, plays it in real time and reports marks. Positions come from a clock, not
 from counted sleeps: audio queued at t has byte n played at t + n / rate, however late a timer fires. ``clear`` drops
 the unplayed rest and reports all pending marks at once, as carriers do. ``Voice`` sends a frame every 20 ms, silence
-when nobody speaks, as a carrier's stream does."""
+when nobody speaks, as a carrier's stream does.
+"""
 
 from __future__ import annotations
 

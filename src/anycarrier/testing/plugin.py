@@ -65,7 +65,8 @@ def anycarrier_cassette(request: pytest.FixtureRequest) -> Callable[..., Abstrac
 
     Looked for in ``cassettes/`` beside the test, then among those that come with anycarrier.
     """
-    from anycarrier.testing.cassettes import find, recorder
+    from anycarrier.testing.cassettes import find
+    from anycarrier.testing.replay import recorder
 
     def play(name: str) -> AbstractContextManager[Any]:
         path = find(name, ".yaml", request.path.parent)

@@ -1,4 +1,4 @@
-"""Record ``rest/`` cassettes by having one conversation with a carrier: a sandbox, or the carrier itself.
+"""Record ``rest/`` cassettes: ask a carrier, a sandbox or a live one, for each operation once.
 
     python -m anycarrier.testing.record --sandbox acme cassettes/acme
 
@@ -13,31 +13,144 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anycarrier.calls import Call, CallStatus, DialRequest, StreamTarget
+from anycarrier.calls import Call, CallStatus, DialRequest, EndReason, StreamTarget
 from anycarrier.credentials import Credential
-from anycarrier.errors import AnycarrierError
+from anycarrier.errors import AnycarrierError, UnsupportedOperation
 from anycarrier.events import CallProgress, IncomingCall, RecordingProgress
+from anycarrier.numbers import NumberQuery, PendingOrder
 from anycarrier.plugins import get_provider
-from anycarrier.provider import Provider
-from anycarrier.testing.conversation import Studio, conversation
+from anycarrier.provider import Capability, Provider
+from anycarrier.testing.cassettes import Scrubber
 from anycarrier.testing.live_server import listening, serve, serve_sandbox, url_of
+from anycarrier.testing.replay import recorder
 from anycarrier.testing.sandbox import Sandbox, sandbox_type
-from anycarrier.testing.scrub import Scrubber
+from anycarrier.testing.sandbox_numbers import PENDING_NUMBER
 from anycarrier.webhooks import WebhookRequest
 
 LIVE = "ANYCARRIER_LIVE_"
 """``ANYCARRIER_LIVE_<NAME>``, JSON: ``credential`` (its fields), ``from``, ``to``, ``webhook_url``, ``media_url``."""
 
+# --- the operations, each on a cassette of its own -----------------------------------------------------------------
+
+Act = Callable[[Provider], Awaitable[Any]]
+
+
+@dataclass
+class CassetteRecorder:
+    """Records operations of one provider into one folder, with one kind of provenance."""
+
+    provider: Provider
+    folder: Path
+    provenance: str
+    source: str
+    scrubber: Scrubber
+    only: tuple[str, ...]
+    done: list[str] = field(default_factory=list)
+
+    async def record(self, name: str, act: Act) -> Any:
+        """Record one operation into ``rest/<name>.yaml``; what the carrier cannot be asked leaves no file."""
+        path = self.folder / "rest" / f"{name}.yaml"
+        path.unlink(missing_ok=True)
+        made = recorder(
+            "all", provenance=self.provenance, source=self.source, scrubber=self.scrubber, only=self.only
+        )
+        try:
+            with made.use_cassette(str(path)):
+                answer = await act(self.provider)
+        except UnsupportedOperation:
+            return None
+        if path.exists():
+            self.done.append(path.name)
+        return answer
+
+    def can(self, capability: Capability) -> bool:
+        return self.provider.supports(capability)
+
+
+async def record_operations(
+    cassettes: CassetteRecorder,
+    request: DialRequest,
+    *,
+    spend: bool,
+    answered: Callable[[Call], Awaitable[None]],
+    incoming: Callable[[], Awaitable[IncomingCall]] | None,
+    recorded: Callable[[], Awaitable[str]] | None,
+) -> None:
+    """Record every operation the provider has, in the order in which a real account would be used.
+
+    ``spend`` includes what costs money for good. ``answered`` waits until our call is answered; ``incoming`` makes
+    somebody ring us, ``recorded`` waits for a finished recording: both None where that cannot be arranged.
+    """
+    ours, can = request.from_, cassettes.can
+    found = await cassettes.record("search_numbers", lambda p: p.search_numbers(NumberQuery(area_code="415", limit=2)))
+    if can(Capability.CHECK_CREDENTIAL):
+        await cassettes.record("check_credential", lambda p: p.check_credential())
+    if spend and can(Capability.BUY_NUMBER) and found:
+        bought = await cassettes.record("buy_number", lambda p: p.buy_number(found[0].number))
+        if can(Capability.FETCH_ORDER):
+            pending = bought if isinstance(bought, PendingOrder) else await _pending(cassettes)
+            if pending is not None:
+                await cassettes.record("fetch_order", lambda p: p.fetch_order(pending.id))
+        if can(Capability.RELEASE_NUMBER):
+            await cassettes.record("release_number", lambda p: p.release_number(found[0].number))
+    if can(Capability.LIST_NUMBERS):
+        await cassettes.record("list_numbers", lambda p: p.list_numbers())
+    url = request.status_url.split("?")[0]
+    if spend and can(Capability.CONFIGURE_NUMBER):
+        await cassettes.record("configure_number", lambda p: p.configure_number(ours, webhook_url=url))
+    call = await cassettes.record("dial", lambda p: p.dial(request))
+    await answered(call)
+    if can(Capability.FETCH_CALL):
+        await cassettes.record("fetch_call", lambda p: p.fetch_call(call.id))
+    if can(Capability.SEND_DIGITS):
+        await cassettes.record("send_digits", lambda p: p.send_digits(call.id, "12#"))
+    if spend and can(Capability.START_RECORDING):
+        recording = await cassettes.record(
+            "start_recording", lambda p: p.start_recording(call.id, status_url=request.status_url)
+        )
+        if can(Capability.STOP_RECORDING):
+            await cassettes.record("stop_recording", lambda p: p.stop_recording(call.id, recording))
+        if recorded is not None and can(Capability.FETCH_RECORDING):
+            done = await recorded()
+            await cassettes.record("fetch_recording", lambda p: p.fetch_recording(done))
+    await cassettes.record("hang_up", lambda p: p.hang_up(call.id))
+    await cassettes.record("hang_up_ended", lambda p: p.hang_up(call.id))
+    if spend and can(Capability.TRANSFER):
+        again = await cassettes.provider.dial(request.model_copy(update={"reference": "fedcba9876543210"}))
+        await answered(again)
+        await cassettes.record("transfer", lambda p: p.transfer(again.id, request.to))
+        await cassettes.provider.hang_up(again.id)
+    if incoming is not None:
+        event = await incoming()
+        if can(Capability.FORWARD):
+            await cassettes.record("forward", lambda p: p.forward(event, request.to))
+            event = await incoming()
+        await cassettes.record("answer", lambda p: p.answer(event, request.stream))
+        await cassettes.provider.hang_up(event.call_id)
+    if incoming is not None and can(Capability.REJECT):
+        event = await incoming()
+        await cassettes.record("reject", lambda p: p.reject(event, EndReason.BUSY))
+    if spend and can(Capability.UNCONFIGURE_NUMBER):  # last: nobody can ring us after it
+        await cassettes.record("unconfigure_number", lambda p: p.unconfigure_number(ours, webhook_url=url))
+
+
+async def _pending(cassettes: CassetteRecorder) -> PendingOrder | None:
+    await cassettes.provider.search_numbers(NumberQuery(contains=PENDING_NUMBER[2:], limit=1))
+    order = await cassettes.provider.buy_number(PENDING_NUMBER, timeout=0.05)
+    return order if isinstance(order, PendingOrder) else None
+
+
 # --- with a sandbox ------------------------------------------------------------------------------------------------
 
 
-class Desk:
-    """Takes a sandbox's webhooks and says nothing to them: our side is played by the recorder."""
+class WebhookReceiver:
+    """An ASGI app that takes a sandbox's webhooks and only acknowledges them: the recorder decides what to do."""
 
     def __init__(self, provider: Provider, base: str) -> None:
         self.provider, self.base = provider, base
@@ -72,32 +185,32 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk(sandbox: Sandbox) -> AsyncIterator[tuple[Provider, Desk]]:
-    """A provider logged in to ``sandbox`` and somebody to take its webhooks."""
+async def logged_in(sandbox: Sandbox) -> AsyncIterator[tuple[Provider, WebhookReceiver]]:
+    """A provider logged in to ``sandbox``, and the receiver of its webhooks."""
     import httpx
 
     sock = listening()
     async with httpx.AsyncClient(trust_env=False) as http:
         credential = sandbox.credential()
         provider = get_provider(sandbox.provider)(credential, http)
-        taker = Desk(provider, url_of(sock))
-        async with serve(taker, sock, lifespan="off"):
-            yield provider, taker
+        receiver = WebhookReceiver(provider, url_of(sock))
+        async with serve(receiver, sock, lifespan="off"):
+            yield provider, receiver
 
 
 async def record_sandbox(carrier: str, folder: Path) -> list[str]:
     """Write ``folder/rest`` anew from the carrier's sandbox; gives the names of the files."""
     ours, theirs = "+14155550100", "+14155550123"
-    async with serve_sandbox(sandbox_type(carrier)) as sandbox, desk(sandbox) as (provider, taker):
+    async with serve_sandbox(sandbox_type(carrier)) as sandbox, logged_in(sandbox) as (provider, receiver):
         sandbox.add_number(ours)
-        url = f"{taker.base}/{carrier}/main"
+        url = f"{receiver.base}/{carrier}/main"
         sandbox.point_webhooks(url)
         places = {
             sandbox.base_url: type(provider).base_url,
-            taker.base: "https://voice.example.com",
-            taker.base.replace("http", "ws"): "wss://voice.example.com",
+            receiver.base: "https://voice.example.com",
+            receiver.base.replace("http", "ws"): "wss://voice.example.com",
         }
-        studio = Studio(
+        cassettes = CassetteRecorder(
             provider,
             folder,
             "sandbox",
@@ -108,7 +221,7 @@ async def record_sandbox(carrier: str, folder: Path) -> list[str]:
         request = DialRequest(
             from_=ours,
             to=theirs,
-            stream=StreamTarget(url=f"{taker.base.replace('http', 'ws')}/media/kit-ticket"),
+            stream=StreamTarget(url=f"{receiver.base.replace('http', 'ws')}/media/kit-ticket"),
             status_url=f"{url}?ref=0123456789abcdef",
             reference="0123456789abcdef",
             timeout=20,
@@ -117,19 +230,19 @@ async def record_sandbox(carrier: str, folder: Path) -> list[str]:
         async def answered(call: Call) -> None:
             far_end = await sandbox.far_end(call.id)
             await far_end.wait_for("answered")
-            await asyncio.wait_for(taker.answered.setdefault(call.id, asyncio.Event()).wait(), 5)
+            await asyncio.wait_for(receiver.answered.setdefault(call.id, asyncio.Event()).wait(), 5)
 
         async def incoming() -> IncomingCall:
             await sandbox.ring(ours, theirs)
-            return await asyncio.wait_for(taker.incoming.get(), 5)
+            return await asyncio.wait_for(receiver.incoming.get(), 5)
 
         async def recorded() -> str:
-            return await asyncio.wait_for(taker.recordings.get(), 5)
+            return await asyncio.wait_for(receiver.recordings.get(), 5)
 
-        await conversation(
-            studio, request, spend=True, answered=answered, incoming=incoming, recorded=recorded
+        await record_operations(
+            cassettes, request, spend=True, answered=answered, incoming=incoming, recorded=recorded
         )
-        return studio.done
+        return cassettes.done
 
 
 # --- with the carrier ----------------------------------------------------------------------------------------------
@@ -159,17 +272,17 @@ async def record_live(provider_type: type[Provider], folder: Path, *, patience: 
     address = getattr(credential, "base_url", None) or provider_type.base_url
     scrubber = Scrubber(credential, {**places, address: provider_type.base_url})
     only = (address, provider_type.base_url)
-    studio = Studio(provider, folder, "recorded", "a live account, scrubbed on write", scrubber, only)
+    cassettes = CassetteRecorder(provider, folder, "recorded", "a live account, scrubbed on write", scrubber, only)
 
     async def answered(call: Call) -> None:
         await asyncio.sleep(patience)  # somebody picks up, or does not: both are worth keeping
 
     try:
-        await conversation(studio, request, spend=False, answered=answered, incoming=None, recorded=None)
+        await record_operations(cassettes, request, spend=False, answered=answered, incoming=None, recorded=None)
     finally:
         await provider.aclose()
         await provider.http.aclose()
-    return studio.done
+    return cassettes.done
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,7 +1,8 @@
 """Sandbox: a carrier without an account. An ASGI app that speaks the carrier's protocols, with methods to act in it.
 
 This is the carrier-neutral part: what a test, a demo or a control API can do with any sandbox, and how a sandbox sends
-webhooks. Each provider ships a subclass that speaks its carrier's REST, webhooks and media socket."""
+webhooks. Each provider ships a subclass that speaks its carrier's REST, webhooks and media socket.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Phone numbers and secrets that mean something in a sandbox, and the numbers a sandbox has for sale.
 
 The table of outcomes is the same for every carrier, so that one test asks for "busy" everywhere; each sandbox reports
-it in its carrier's own way. Numbers for sale are fictional North American ones (NXX 555-01xx)."""
+it in its carrier's own way. Numbers for sale are fictional North American ones (NXX 555-01xx).
+"""
 
 from __future__ import annotations
 

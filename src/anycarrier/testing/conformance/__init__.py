@@ -11,8 +11,7 @@ Checks are skipped by capability only, never by name.
 from __future__ import annotations
 
 from anycarrier.testing.conformance.capabilities import CapabilityChecks
-from anycarrier.testing.conformance.contract import ContractChecks
-from anycarrier.testing.conformance.provenance import ProvenanceChecks
+from anycarrier.testing.conformance.contract import ContractChecks, ProvenanceChecks
 from anycarrier.testing.conformance.rest import RestChecks
 from anycarrier.testing.conformance.streams import StreamChecks
 from anycarrier.testing.conformance.webhooks import WebhookChecks

@@ -16,7 +16,7 @@ from anycarrier.listener import Listener
 from anycarrier.numbers import OwnedNumber, PendingOrder, SyncResult
 from anycarrier.provider import Capability, Provider
 from anycarrier.testing.conformance.kit import CALL_ID, OURS, THEIRS, Kit
-from anycarrier.testing.replay import NotOnCassette, from_cassettes
+from anycarrier.testing.replay import CassetteWire, NotOnCassette
 from anycarrier.webhooks import WebhookReply
 
 LISTENS = {Capability.LISTEN}  # sockets of its own: nothing to replay
@@ -54,7 +54,7 @@ class CapabilityChecks(Kit):
     def declared(self, capability: Capability) -> None:
         path = self.cassettes / "rest" / f"{capability}.yaml"
         assert path.exists() or capability in IN_REPLY, f"{capability} is declared, but no rest/{path.name} shows it"
-        wire = from_cassettes([path] if path.exists() else [])
+        wire = CassetteWire([path] if path.exists() else [])
         answer: Any = self.ask(wire, self.act(capability))
         assert isinstance(answer, ANSWERS[capability]), f"{capability} gave a {type(answer).__name__}"
         assert wire.requests or capability in IN_REPLY, f"{capability} asked the carrier for nothing"
@@ -69,7 +69,7 @@ class CapabilityChecks(Kit):
         if capability is Capability.REJECT:
             return  # its default is to hang up
         with pytest.raises(UnsupportedOperation) as caught:
-            self.ask(from_cassettes([]), self.act(capability))
+            self.ask(CassetteWire([]), self.act(capability))
         assert caught.value.provider == self.name
         assert caught.value.operation == capability
 

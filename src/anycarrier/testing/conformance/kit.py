@@ -17,7 +17,7 @@ from anycarrier.events import IncomingCall
 from anycarrier.numbers import NumberQuery
 from anycarrier.provider import Capability, Provider
 from anycarrier.testing.cassettes import WebhookCassette, load_webhook
-from anycarrier.testing.replay import Wire, from_cassettes, on
+from anycarrier.testing.replay import CassetteWire, Wire, on
 from anycarrier.webhooks import WebhookRequest
 
 T = TypeVar("T")
@@ -90,7 +90,7 @@ class Kit:
     def replayed(self, operation: str) -> Wire:
         """A wire that answers from ``rest/<operation>.yaml``; without that file it answers nothing."""
         path = self.cassettes / "rest" / f"{operation}.yaml"
-        return from_cassettes([path] if path.exists() else [])
+        return CassetteWire([path] if path.exists() else [])
 
     def with_secret(self, value: str) -> Credential:
         """The credential with a secret that can be told from any other text."""

@@ -17,10 +17,9 @@ from anycarrier.errors import MalformedMessage, StreamNotOpen
 from anycarrier.events import AudioReceived, MarkReached, MediaEvent, StreamStarted
 from anycarrier.serializer import MediaSerializer
 from anycarrier.session import MediaSession
-from anycarrier.testing.cassettes import StreamLine, load_stream
+from anycarrier.testing.cassettes import StreamLine, describe, load_stream
 from anycarrier.testing.conformance.kit import CALL_ID, OURS, THEIRS, Kit
 from anycarrier.testing.conformance.webhooks import changed_values
-from anycarrier.testing.expected import describe
 
 EVERY_BYTE = bytes(range(256)) * 5
 GROWTH = 64_000

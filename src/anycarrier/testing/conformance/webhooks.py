@@ -11,9 +11,8 @@ import pytest
 
 from anycarrier.errors import MalformedMessage, SignatureInvalid
 from anycarrier.events import CallEvent
-from anycarrier.testing.cassettes import load_webhook
+from anycarrier.testing.cassettes import describe, load_webhook
 from anycarrier.testing.conformance.kit import Kit, NoNetwork
-from anycarrier.testing.expected import describe
 from anycarrier.webhooks import WebhookRequest
 
 
