@@ -226,6 +226,7 @@ async def test_agents_may_be_looked_up_and_a_call_may_bring_its_own_address_and_
             return Agent("desk", AgentSettings(first_message="Hello {{who}}")) if agent_id == "desk" else None
 
         async def set_up(call: object, agent: Agent) -> CallSetup:
+            asked.append(f"set up {agent.id}")
             return CallSetup(variables={"who": "you"}, overrides={"speed": 2}, websocket_url=server.url)
 
         desk = Desk(lookup=lookup, set_up=set_up)
@@ -234,9 +235,23 @@ async def test_agents_may_be_looked_up_and_a_call_may_bring_its_own_address_and_
             await line.until(lambda: line.session.ended, timeout=5)
 
         _, finished = await desk.call(None, stay)
-        assert asked and finished.settings.speed == 2 and finished.variables["who"] == "you"
+        assert asked == ["desk", "set up desk"], "each once for a call"
+        assert finished.settings.speed == 2 and finished.variables["who"] == "you"
         with pytest.raises(UnknownAgent):
             await desk.agents.find("nobody")
+        await desk.call(None, stay)
+        assert asked[2:] == ["nobody", "desk", "set up desk"], "the next call asks again"
+
+
+async def test_what_is_kept_of_calls_whose_end_nobody_sees_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def lookup(agent_id: str) -> Agent | None:
+        return Agent(agent_id)
+
+    monkeypatch.setattr(agents_module, "MAX_CALLS_KEPT", 3)
+    agents = agents_module.Agents(lookup=lookup)
+    for number in range(5):
+        await agents.find_for(f"call {number}", "desk")
+    assert list(agents._known) == ["call 2", "call 3", "call 4"]
 
 
 @pytest.mark.parametrize("path", ["nocolon", "anycarrier.agent.scripted:nothing", "no.such.module:x", ":x", "x:"])

@@ -122,7 +122,7 @@ async def _chain(agents: Agents, call: Call, agent_id: str) -> AsyncIterator[Age
     while following is not None and following not in seen:
         seen.add(following)
         try:
-            agent = await agents.find(following)
+            agent = await agents.find_for(call.reference, following)
         except UnknownAgent as unknown:
             if len(seen) == 1:
                 raise
@@ -133,7 +133,7 @@ async def _chain(agents: Agents, call: Call, agent_id: str) -> AsyncIterator[Age
 
 
 async def _apology(agents: Agents, call: Call, agent_id: str) -> str | None:
-    agent = await agents.find(agent_id)
+    agent = await agents.find_for(call.reference, agent_id)
     setup = await agents.setup_for(call, agent)
     settings = setup.settings(agent)
     if not settings.voicemail_message or (setup.engines or agents.engines).lacks(settings, ["speak"]) is not None:

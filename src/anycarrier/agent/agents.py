@@ -39,18 +39,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("anycarrier")
 
-MAX_DIALS_PREPARED = 10_000
-"""Calls whose variables are kept at once. A dial that the carrier refuses never becomes a call that ends, so its
-variables stay until they are the oldest."""
+MAX_CALLS_KEPT = 10_000
+"""Calls of which something is kept at once. A dial that the carrier refuses never becomes a call that ends, nor does a
+call end here whose audio goes to another process; what is kept of them stays until it is the oldest."""
 
 Lookup = Callable[[str], Awaitable[Agent | None]]
 """The agent of an id, from wherever a platform keeps them; None when there is none."""
 
 SetUp = Callable[[Call, Agent], Awaitable[CallSetup]]
-"""What one call brings along; asked before its agent is, and again where its audio lands."""
+"""What one call brings along; asked once for each call and agent, in each process that has to do with the call."""
 
 Finished = Callable[[FinishedCall], Awaitable[None]]
 """Told once for each call, after it is over and analysed. If it fails, that is logged and the call stays as it was."""
+
+
+@dataclasses.dataclass(slots=True)
+class _KnownCall:
+    """What was looked up for a call in progress, by agent."""
+
+    agents: dict[str, Agent] = dataclasses.field(default_factory=dict)
+    setups: dict[str, CallSetup] = dataclasses.field(default_factory=dict)
 
 
 class Agents(Mapping[str, "Handler"]):
@@ -86,6 +94,7 @@ class Agents(Mapping[str, "Handler"]):
         self._set_up = set_up
         self._prepared: dict[str, CallSetup] = {}
         self._variables: dict[str, Mapping[str, Any]] = {}
+        self._known: dict[str, _KnownCall] = {}
 
     # --- who there is -------------------------------------------------------------------------------------------------
 
@@ -154,16 +163,35 @@ class Agents(Mapping[str, "Handler"]):
         """What the call of that reference brings along: to be said before ``exchange.dial(reference=...)``."""
         self._prepared[reference] = setup
 
+    def keep(self, reference: str, agent: Agent, setup: CallSetup) -> None:
+        """Use this agent and setup for the call of that reference: neither is looked up again until the call is over."""
+        known = self._known_call(reference)
+        known.agents[agent.id] = agent
+        known.setups[agent.id] = setup
+
+    async def find_for(self, reference: str, agent_id: str) -> Agent:
+        """:meth:`find`, asking ``lookup`` once for each call."""
+        if agent_id in self._agents or self.lookup is None:
+            return await self.find(agent_id)
+        agents = self._known_call(reference).agents
+        if agent_id not in agents:
+            agents[agent_id] = await self.find(agent_id)
+        return agents[agent_id]
+
+    def _known_call(self, reference: str) -> _KnownCall:
+        known = self._known.setdefault(reference, _KnownCall())
+        _drop_oldest(self._known)
+        return known
+
     async def prepare_dial(self, agent_id: str, reference: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         """Called by ``exchange.dial``: keep the call's variables; the time limit and the machine detection that the
         agent's settings ask for. ``SpeechNotReady`` when the call would be silent: then nobody is rung."""
-        agent = await self.find(agent_id)
+        agent = await self.find_for(reference, agent_id)
         settings = agent.settings
         self.need_speech(agent, reference)
         if variables:
             self._variables[reference] = dict(variables)
-            while len(self._variables) > MAX_DIALS_PREPARED:
-                self._variables.pop(next(iter(self._variables)))
+            _drop_oldest(self._variables)
         options: dict[str, Any] = {"time_limit": settings.max_duration_seconds}
         if settings.voicemail_detection:
             leaves = settings.on_voicemail == "leave_message"
@@ -182,10 +210,14 @@ class Agents(Mapping[str, "Handler"]):
             raise SpeechNotReady(agent.id, lacks)
 
     async def setup_for(self, call: Call, agent: Agent) -> CallSetup:
-        """What a call brings along; prepared here, or told by ``set_up``."""
+        """What a call brings along; prepared here, or told by ``set_up``, which is asked once for each agent."""
         setup = self._prepared.get(call.reference)
-        if setup is None:
-            setup = await self._set_up(call, agent) if self._set_up is not None else CallSetup()
+        if setup is None and self._set_up is not None:
+            setups = self._known_call(call.reference).setups
+            if agent.id not in setups:
+                setups[agent.id] = await self._set_up(call, agent)
+            setup = setups[agent.id]
+        setup = setup or CallSetup()
         if (variables := self._variables.get(call.reference)) is not None:
             setup = dataclasses.replace(setup, variables={**setup.variables, **variables})
         if setup.recording is None and self.recordings is not None and setup.settings(agent).enable_recording:
@@ -235,4 +267,10 @@ class Agents(Mapping[str, "Handler"]):
         """The call is over and told of."""
         self._prepared.pop(reference, None)
         self._variables.pop(reference, None)
+        self._known.pop(reference, None)
         self.untaken.pop(reference, None)
+
+
+def _drop_oldest(kept: dict[str, Any]) -> None:
+    while len(kept) > MAX_CALLS_KEPT:
+        kept.pop(next(iter(kept)))

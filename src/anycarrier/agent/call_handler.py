@@ -60,7 +60,7 @@ class _CallHandler:
 
     async def serve(self) -> None:
         reference = self.session.call.reference
-        agent = await self.agents.find(self.agent_id)
+        agent = await self.agents.find_for(reference, self.agent_id)
         setup = await self.agents.setup_for(self.session.call, agent)
         self.settings = setup.settings(agent)
         self.transcript = TranscriptCopy(setup.transcript)
