@@ -164,7 +164,7 @@ class Agents(Mapping[str, "Handler"]):
         self._prepared[reference] = setup
 
     def keep(self, reference: str, agent: Agent, setup: CallSetup) -> None:
-        """Use this agent and setup for the call of that reference: neither is looked up again until the call is over."""
+        """Use this agent and setup for the call of that reference; neither is looked up again while it lasts."""
         known = self._known_call(reference)
         known.agents[agent.id] = agent
         known.setups[agent.id] = setup
