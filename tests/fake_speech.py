@@ -13,8 +13,16 @@ from anycarrier.agent.analysis import FinishedCall
 from anycarrier.agent.shared_engines import Engines
 from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.errors import ConfigurationError, SpeechFailed, UnknownVoice
-from anycarrier.speech import EngineSettings, Heard, Hearing, SpeakingStyle, SpeechEngine, Voice, VoiceActivity
-from anycarrier.speech.inbox import Inbox
+from anycarrier.speech import (
+    EngineSettings,
+    Heard,
+    Hearing,
+    ResultQueue,
+    SpeakingStyle,
+    SpeechEngine,
+    Voice,
+    VoiceActivity,
+)
 from fake_carriers import FakeFrames, MemoryTransport
 
 WORD = 0.06
@@ -50,7 +58,7 @@ class FakeEar:
 
     def __init__(self, engine: FakeEngine) -> None:
         self._engine = engine
-        self._inbox: Inbox[Heard] = Inbox()
+        self._results: ResultQueue[Heard] = ResultQueue()
         self.fed = bytearray()
         self.begun = 0
 
@@ -60,23 +68,23 @@ class FakeEar:
     def begin(self) -> None:
         self.begun += 1
         if self._engine.listen_fails:
-            self._inbox.close(SpeechFailed(self._engine.name, "listen", "out of order"))
+            self._results.close(SpeechFailed(self._engine.name, "listen", "out of order"))
         elif self._engine.words:
-            self._inbox.put(Heard(self._engine.words[0].split()[0]))
+            self._results.put(Heard(self._engine.words[0].split()[0]))
 
     def finish(self) -> None:
         words = self._engine.words.pop(0) if self._engine.words else ""
         answer = Heard(words, final=True, complete=True)
         if self._engine.thinks:
-            asyncio.get_running_loop().call_later(self._engine.thinks, self._inbox.put, answer)
+            asyncio.get_running_loop().call_later(self._engine.thinks, self._results.put, answer)
         else:
-            self._inbox.put(answer)
+            self._results.put(answer)
 
     def __aiter__(self) -> AsyncIterator[Heard]:
-        return aiter(self._inbox)
+        return aiter(self._results)
 
     async def aclose(self) -> None:
-        self._inbox.close()
+        self._results.close()
         self._engine.closed.append("ear")
 
 
@@ -86,7 +94,7 @@ class FakeDetector:
     format = PCMU_8K
 
     def __init__(self) -> None:
-        self._inbox: Inbox[VoiceActivity] = Inbox()
+        self._results: ResultQueue[VoiceActivity] = ResultQueue()
         self._at = 0.0
         self._on = False
 
@@ -94,18 +102,18 @@ class FakeDetector:
         began, self._at = self._at, self._at + len(audio) / 8000
         loud = audio.count(SILENCE) < len(audio) / 2
         if loud and not self._on:
-            self._inbox.put(VoiceActivity(Voice.STARTED, began))
+            self._results.put(VoiceActivity(Voice.STARTED, began))
         if loud:
-            self._inbox.put(VoiceActivity(Voice.CONTINUES, self._at))
+            self._results.put(VoiceActivity(Voice.CONTINUES, self._at))
         elif self._on:
-            self._inbox.put(VoiceActivity(Voice.ENDED, began))
+            self._results.put(VoiceActivity(Voice.ENDED, began))
         self._on = loud
 
     def __aiter__(self) -> AsyncIterator[VoiceActivity]:
-        return aiter(self._inbox)
+        return aiter(self._results)
 
     async def aclose(self) -> None:
-        self._inbox.close()
+        self._results.close()
 
 
 class FakeEngine(SpeechEngine):

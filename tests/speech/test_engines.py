@@ -14,6 +14,7 @@ from anycarrier.errors import ConfigurationError, PluginError, SpeechFailed, Unk
 from anycarrier.hookspecs import hookimpl
 from anycarrier.speech.engines import (
     EngineSettings,
+    ResultQueue,
     SpeakingStyle,
     SpeechEngine,
     Synthesizer,
@@ -21,8 +22,7 @@ from anycarrier.speech.engines import (
     open_speech_engine,
     speech_engine_names,
 )
-from anycarrier.speech.inbox import Inbox
-from anycarrier.speech.voice import Voice, VoiceActivity, VoiceGate
+from anycarrier.speech.voice_activity import Voice, VoiceActivity, VoiceGate
 
 
 class HummingSettings(EngineSettings):
@@ -127,31 +127,31 @@ def test_failures_name_engine_and_operation_and_hide_numbers() -> None:
     assert str(failure) == "humming failed to speak: no line to +1415…23. Use another."
 
 
-# --- the inbox -------------------------------------------------------------------------------------------------------
+# --- the result queue -------------------------------------------------------------------------------------------------
 
 
 async def test_an_inbox_gives_all_that_was_put_then_ends() -> None:
-    inbox: Inbox[int] = Inbox()
-    reader = asyncio.create_task(_all(inbox))
+    results: ResultQueue[int] = ResultQueue()
+    reader = asyncio.create_task(_all(results))
     await asyncio.sleep(0)
-    inbox.put(1)
-    inbox.put(2)
-    inbox.close()
-    inbox.put(3)
+    results.put(1)
+    results.put(2)
+    results.close()
+    results.put(3)
     assert await reader == [1, 2]
 
 
 async def test_an_inbox_tells_a_failure_after_what_was_put_before() -> None:
-    inbox: Inbox[int] = Inbox()
-    inbox.put(1)
-    inbox.close(SpeechFailed("humming", "listen"))
-    assert await anext(inbox) == 1
+    results: ResultQueue[int] = ResultQueue()
+    results.put(1)
+    results.close(SpeechFailed("humming", "listen"))
+    assert await anext(results) == 1
     with pytest.raises(SpeechFailed):
-        await anext(inbox)
+        await anext(results)
 
 
-async def _all(inbox: Inbox[int]) -> list[int]:
-    return [item async for item in inbox]
+async def _all(results: ResultQueue[int]) -> list[int]:
+    return [item async for item in results]
 
 
 # --- the gate --------------------------------------------------------------------------------------------------------

@@ -1,10 +1,11 @@
-"""Speech on the line: engines that hear and speak, and whose turn it is. No engine lives here; they are plugins."""
+"""Speech: the contract of speech engines, voice activity, and turn-taking. Engines themselves are plugins."""
 
 from anycarrier.speech.engines import (
     EngineSettings,
     Heard,
     Hearing,
     Recognizer,
+    ResultQueue,
     SpeakingStyle,
     SpeechEngine,
     Synthesizer,
@@ -24,9 +25,9 @@ from anycarrier.speech.turn_outputs import (
     SilenceTimeout,
     StopSpeaking,
 )
-from anycarrier.speech.turn_settings import TurnSettings, interruption_seconds
+from anycarrier.speech.turn_state import TurnSettings, interruption_seconds
 from anycarrier.speech.turns import Turns
-from anycarrier.speech.voice import Voice, VoiceActivity, VoiceGate
+from anycarrier.speech.voice_activity import Voice, VoiceActivity, VoiceGate
 
 __all__ = [
     "BargeIn",
@@ -40,6 +41,7 @@ __all__ = [
     "Hearing",
     "Output",
     "Recognizer",
+    "ResultQueue",
     "SilenceTimeout",
     "SpeakingStyle",
     "SpeechEngine",

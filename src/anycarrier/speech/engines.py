@@ -1,28 +1,30 @@
-"""What a speech engine is: it speaks, listens or detects a voice, and arrives by plugin hook.
+"""The contract of a speech engine: it speaks, listens or detects a voice. Plugins bring engines by a hook.
 
-An *engine* is one per process and owns what is dear (models, worker processes, connections); what it makes for a
-call is small. No engine lives in anycarrier itself.
+There is one *engine* per process; it owns what is expensive (models, worker processes, connections). What it makes for
+a call is small. anycarrier itself contains no engine.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, get_args, runtime_checkable
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.errors import AnycarrierError, ConfigurationError, PluginError, UnknownSpeechEngine
 from anycarrier.redaction import redact
-from anycarrier.speech.voice import VoiceActivity
+from anycarrier.speech.voice_activity import VoiceActivity
 
 
 @dataclass(frozen=True, slots=True)
 class SpeakingStyle:
     """How to speak. ``voice`` is the engine's own name for a voice, empty for its default; ``speed`` 1.0 is normal.
 
-    ``format`` is what the audio is to be in.
+    ``format`` is the format of the audio to make.
     """
 
     voice: str = ""
@@ -33,11 +35,10 @@ class SpeakingStyle:
 
 @dataclass(frozen=True, slots=True)
 class Hearing:
-    """What to listen for. ``phrases`` are what callers are likely to say, ``grammar`` (JSGF) all that they may say.
+    """What to listen for. ``phrases`` are likely, ``grammar`` (JSGF) is everything a caller may say.
 
-    Engines that know the whole language take ``phrases`` as hints and have no use for a grammar. ``format`` is what
-    the audio will be in. ``cued``: every utterance will be announced by ``begin()``, so that audio outside utterances
-    needs no work.
+    Engines that know the whole language take ``phrases`` as hints and ignore ``grammar``. ``format`` is the format of
+    the audio. ``cued``: every utterance will be announced by ``begin()``, so audio outside utterances needs no work.
     """
 
     language: str = "en-US"
@@ -49,11 +50,11 @@ class Hearing:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """Words. An interim (``final`` False) is replaced by what follows it; final words stand.
+    """Recognized words. The next result replaces an interim (``final`` False); final words do not change.
 
     ``complete``: the utterance is over. Each ``finish()`` is answered by exactly one complete Heard, in order, with
-    empty text when there was nothing; an engine that ends utterances by itself sends complete ones unasked too,
-    but never while it owes an answer.
+    empty text if there were no words. An engine that detects the end of an utterance itself also sends complete
+    results unasked, but never while an answer to ``finish()`` is outstanding.
     """
 
     text: str
@@ -63,39 +64,39 @@ class Heard:
 
 @runtime_checkable
 class Synthesizer(Protocol):
-    """One call's voice."""
+    """Text to speech for one call."""
 
     format: AudioFormat
 
     def speak(self, text: str) -> AsyncGenerator[bytes, None]:
-        """``text`` as sound in :attr:`format`, in pieces of any length, as fast as the engine is.
+        """``text`` as audio in :attr:`format`, in chunks of any length, as fast as the engine makes them.
 
         Closing the generator, or cancelling the task that reads it, stops the synthesis. Raises ``SpeechFailed``.
-        One text at a time; give it sentences, so that the first sound is not kept waiting by the last word.
+        One text at a time. Pass single sentences, so that the first audio does not wait for the last word.
         """
         ...
 
     async def aclose(self) -> None:
-        """Let go of what the call held."""
+        """Release what the call used."""
         ...
 
 
 @runtime_checkable
 class Recognizer(Protocol):
-    """One call's ear. Iterating it gives :class:`Heard` until it is closed; ``SpeechFailed`` if it cannot go on."""
+    """Speech to text for one call. Iterate it for :class:`Heard` until it is closed; raises ``SpeechFailed``."""
 
     format: AudioFormat
 
     def feed(self, audio: bytes) -> None:
-        """The next audio in :attr:`format`, any length. Never waits: what cannot be taken is dropped, oldest first."""
+        """The next audio in :attr:`format`, any length. Never waits; without room, drops the oldest audio."""
         ...
 
     def begin(self) -> None:
-        """An utterance began at most half a second ago. A hint: engines that listen all the time ignore it."""
+        """An utterance began at most half a second ago. A hint; engines that recognize continuously ignore it."""
         ...
 
     def finish(self) -> None:
-        """The utterance is over: answer with one complete Heard for what was fed since the last one."""
+        """The utterance is over: answer with one complete Heard for the audio fed since the last one."""
         ...
 
     def __aiter__(self) -> AsyncIterator[Heard]: ...
@@ -107,7 +108,7 @@ class Recognizer(Protocol):
 
 @runtime_checkable
 class VoiceActivityDetector(Protocol):
-    """One call's sense of whether somebody speaks. Iterating it gives :class:`VoiceActivity` until it is closed."""
+    """Voice detection for one call. Iterate it for :class:`VoiceActivity` until it is closed."""
 
     format: AudioFormat
 
@@ -128,7 +129,7 @@ class EngineSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     for_workspaces: ClassVar[frozenset[str]] = frozenset()
-    """Settings that a tenant of the service may choose too, beside the secrets. Not where requests go."""
+    """Settings that a workspace of the service may choose too, besides the secrets. Never the address of requests."""
 
     @classmethod
     def secrets(cls) -> frozenset[str]:
@@ -141,20 +142,20 @@ def _holds_secret(annotation: Any) -> bool:
 
 
 ABILITIES = {"speak": "synthesizer", "listen": "recognizer", "detect": "voice_activity_detector"}
-"""What an engine may be able to do, and the method that does it: overriding the method declares the ability."""
+"""What an engine can do, and the method that does it. Overriding the method declares the ability."""
 
 
 class SpeechEngine:
-    """Base of every engine. A plugin's class has a ``name`` and overrides what it can do.
+    """Base class of every engine. A plugin's class sets ``name`` and overrides the methods for what it can do.
 
-    Importing the class must be cheap: models and libraries are loaded by ``start`` or by the first use.
+    Importing the class must be cheap: ``start`` or the first use loads models and libraries.
     """
 
     name: ClassVar[str] = ""
     settings_type: ClassVar[type[EngineSettings]] = EngineSettings
     abilities: ClassVar[frozenset[str]] = frozenset()
     remote: ClassVar[bool] = False
-    """True when audio leaves this machine: such an engine is used only where somebody named or configured it."""
+    """True when audio or text leaves this machine. Such an engine is used only if somebody named or configured it."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -170,12 +171,12 @@ class SpeechEngine:
     # --- what an engine may override ------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Load what takes time, before the first call needs it. Optional: first use does it otherwise."""
+        """Load models before the first call. Optional; otherwise the first use loads them."""
 
     async def check(self) -> None:
-        """Try the settings: log in, without a sound. Raises ``SpeechFailed`` when they do not work.
+        """Try the settings, for example by logging in. Raises ``SpeechFailed`` when they do not work.
 
-        Unless overridden it opens a voice (or an ear) and closes it: a login for engines that connect for each call.
+        By default it opens and closes a synthesizer (or recognizer), which logs in where an engine connects per call.
         """
         if "speak" in self.abilities:
             await (await self.synthesizer()).aclose()
@@ -183,14 +184,14 @@ class SpeechEngine:
             await (await self.recognizer()).aclose()
 
     async def aclose(self) -> None:
-        """Stop workers and connections. What was made for calls is of no use afterwards."""
+        """Stop workers and connections. Synthesizers and recognizers made for calls stop working."""
 
     async def synthesizer(self, style: SpeakingStyle | None = None) -> Synthesizer:
-        """A voice for one call."""
+        """A synthesizer for one call."""
         raise self._unable("speak")
 
     async def recognizer(self, hearing: Hearing | None = None) -> Recognizer:
-        """An ear for one call."""
+        """A recognizer for one call."""
         raise self._unable("listen")
 
     async def voice_activity_detector(self, format: AudioFormat = PCMU_8K) -> VoiceActivityDetector:
@@ -205,7 +206,7 @@ class SpeechEngine:
 
 
 _asked: tuple[list[Any], dict[str, type[SpeechEngine]]] = ([], {})
-"""The hooks that were asked last, and what they answered: every call looks for its engines."""
+"""The hooks asked last and their answers, kept because every call looks up its engines."""
 
 
 def _installed() -> dict[str, type[SpeechEngine]]:
@@ -240,7 +241,7 @@ def speech_engine_names() -> list[str]:
 
 
 def get_speech_engine(name: str) -> type[SpeechEngine]:
-    """The engine class of that name, or ``UnknownSpeechEngine``, which says what to install."""
+    """The engine class with that name; raises ``UnknownSpeechEngine``, which says what to install."""
     found = _installed()
     if name not in found:
         raise UnknownSpeechEngine(name, found)
@@ -252,7 +253,7 @@ def _wrong(where: tuple[int | str, ...], message: str) -> str:
 
 
 def open_speech_engine(name: str, settings: Mapping[str, Any] | EngineSettings | None = None) -> SpeechEngine:
-    """The engine of that name, set up; ``ConfigurationError`` when its settings do not fit."""
+    """The engine with that name and these settings; raises ``ConfigurationError`` when the settings do not fit."""
     cls = get_speech_engine(name)
     if not isinstance(settings, EngineSettings):
         try:
@@ -270,3 +271,57 @@ def open_speech_engine(name: str, settings: Mapping[str, Any] | EngineSettings |
         raise PluginError(
             f"speech engine {name!r} cannot be set up: {type(failure).__name__}: {redact(str(failure))}"
         ) from failure
+
+
+T = TypeVar("T")
+
+RESULTS_KEPT = 4096
+"""Results kept while nobody reads; then the oldest are dropped."""
+
+
+class ResultQueue(Generic[T]):
+    """What an engine has recognized, put by callbacks and iterated by one task in the same event loop.
+
+    ``put`` never waits. After all that was put, the iteration ends when the queue was closed, and raises when it was
+    closed with a failure.
+    """
+
+    def __init__(self) -> None:
+        self._items: deque[T] = deque(maxlen=RESULTS_KEPT)
+        self._wake: asyncio.Future[None] | None = None
+        self._closed = False
+        self._failure: Exception | None = None
+
+    @property
+    def closed(self) -> bool:
+        """True once nothing more can be put."""
+        return self._closed
+
+    def put(self, item: T) -> None:
+        """Add a result; ignored once closed."""
+        if not self._closed:
+            self._items.append(item)
+            self._ring()
+
+    def close(self, failure: Exception | None = None) -> None:
+        """End the iteration, raising ``failure`` if given. Only the first close counts."""
+        if not self._closed:
+            self._closed, self._failure = True, failure
+            self._ring()
+
+    def _ring(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    def __aiter__(self) -> ResultQueue[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        while not self._items:
+            if self._closed:
+                if self._failure is not None:
+                    raise self._failure
+                raise StopAsyncIteration
+            self._wake = asyncio.get_running_loop().create_future()
+            await self._wake
+        return self._items.popleft()

@@ -1,4 +1,4 @@
-"""What turn-taking asks to be done, in the order in which it says it."""
+"""What turn-taking asks for. Carry the outputs out in the order in which they are returned."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class EmitInterim:
-    """The words of an utterance so far; the next one replaces them."""
+    """The words of an utterance so far; the next interim replaces them."""
 
     turn_id: str
     text: str
@@ -15,7 +15,7 @@ class EmitInterim:
 
 @dataclass(frozen=True, slots=True)
 class EmitFinal:
-    """What the caller said, once for each utterance. ``began`` and ``ended`` are when it sounded."""
+    """What the caller said, once for each utterance, with when its voice ``began`` and ``ended``."""
 
     turn_id: str
     text: str
@@ -25,25 +25,25 @@ class EmitFinal:
 
 @dataclass(frozen=True, slots=True)
 class StopSpeaking:
-    """Cut playback of this turn of the agent's now: stop the synthesis, clear the carrier."""
+    """Stop playing this agent turn now: stop the synthesis and clear the carrier's buffer."""
 
     agent_turn_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class DropTurn:
-    """Throw away what is left of this turn of the agent's, also what still arrives of it."""
+    """Discard the rest of this agent turn, including words that arrive later."""
 
     agent_turn_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class BargeIn:
-    """The caller spoke over us; playback is cut already.
+    """The caller interrupted the agent; playback has been stopped already.
 
-    ``turn_id`` is the caller's utterance, ``agent_turn_id`` the turn that was cut, ``heard`` how many seconds of it
-    were played as far as known here (the session's ``clear`` knows better). ``trigger`` is ``caller_speech``, or
-    ``caller_words`` when a trusted recogniser heard words before the detector heard a voice.
+    ``turn_id`` is the caller's utterance, ``agent_turn_id`` the turn that was cut, ``heard`` an estimate of how many
+    seconds of it were played (the session's ``clear`` knows exactly). ``trigger`` is ``caller_speech``, or
+    ``caller_words`` when a trusted recognizer found words before the detector found a voice.
     """
 
     turn_id: str
@@ -55,21 +55,21 @@ class BargeIn:
 
 @dataclass(frozen=True, slots=True)
 class BeginUtterance:
-    """A voice was heard: tell the recogniser that what it was fed lately may be words."""
+    """A voice was detected: tell the recognizer that the latest audio may contain words."""
 
     turn_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class FinishUtterance:
-    """Ask the recogniser for its final of all it was fed. One answer is owed for each, in order."""
+    """Ask the recognizer for the final of all audio fed so far. Each one is answered once, in order."""
 
     turn_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class SilenceTimeout:
-    """Nobody has said anything for ``seconds``."""
+    """Nobody has spoken for ``seconds``."""
 
     seconds: float
 

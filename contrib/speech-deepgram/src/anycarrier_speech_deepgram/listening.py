@@ -11,8 +11,7 @@ from websockets.exceptions import ConnectionClosed
 
 from anycarrier.audio import AudioFormat, Transcoder
 from anycarrier.errors import MalformedMessage, SpeechFailed
-from anycarrier.speech import Heard, Hearing
-from anycarrier.speech.inbox import Inbox
+from anycarrier.speech import Heard, Hearing, ResultQueue
 from anycarrier_speech_deepgram import wire
 from anycarrier_speech_deepgram.connection import Refused, open_socket
 from anycarrier_speech_deepgram.settings import DeepgramSettings
@@ -44,7 +43,7 @@ class DeepgramRecognizer:
         self._wake = asyncio.Event()
         self._settled = True
         self._owed: deque[asyncio.TimerHandle] = deque()
-        self._inbox: Inbox[Heard] = Inbox()
+        self._results: ResultQueue[Heard] = ResultQueue()
         self._task: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
@@ -54,7 +53,7 @@ class DeepgramRecognizer:
 
     def feed(self, audio: bytes) -> None:
         """The next audio; without a connection it waits, 20 seconds of it."""
-        if self._inbox.closed:
+        if self._results.closed:
             return
         data = self._transcoder.convert(audio)
         self._outbox.append(data)
@@ -70,7 +69,7 @@ class DeepgramRecognizer:
 
     def finish(self) -> None:
         """Ask for the final of all that was sent. Deepgram may not answer that; then we do, in a moment."""
-        if self._inbox.closed:
+        if self._results.closed:
             return
         self._outbox.append(wire.FINALIZE)
         patience = min(SETTLED, self._settings.answer_timeout) if self._settled else self._settings.answer_timeout
@@ -78,7 +77,7 @@ class DeepgramRecognizer:
         self._wake.set()
 
     def __aiter__(self) -> AsyncIterator[Heard]:
-        return aiter(self._inbox)
+        return aiter(self._results)
 
     async def aclose(self) -> None:
         """Say goodbye and let go."""
@@ -91,11 +90,11 @@ class DeepgramRecognizer:
         for timer in self._owed:
             timer.cancel()
         self._owed.clear()
-        self._inbox.close(failure)
+        self._results.close(failure)
 
     def _answer(self, text: str) -> None:
         self._owed.popleft().cancel()
-        self._inbox.put(Heard(text, final=True, complete=True))
+        self._results.put(Heard(text, final=True, complete=True))
 
     # --- the connection -------------------------------------------------------------------------------------------
 
@@ -178,7 +177,7 @@ class DeepgramRecognizer:
         if not message.is_final:
             if text:
                 self._settled = False
-                self._inbox.put(Heard(text))
+                self._results.put(Heard(text))
             return
         self._settled = message.speech_final or message.from_finalize or (self._settled and not text)
         self._unheard.heard(message.start + message.duration)
@@ -189,4 +188,4 @@ class DeepgramRecognizer:
             return
         complete = message.speech_final and self._settings.ends_utterances and not self._owed
         if text or complete:
-            self._inbox.put(Heard(text, final=True, complete=complete))
+            self._results.put(Heard(text, final=True, complete=complete))

@@ -14,8 +14,7 @@ from pydantic import Field
 
 from anycarrier.audio import AudioFormat
 from anycarrier.errors import ConfigurationError, SpeechFailed
-from anycarrier.speech import EngineSettings, Heard, Hearing, Recognizer, SpeechEngine
-from anycarrier.speech.inbox import Inbox
+from anycarrier.speech import EngineSettings, Heard, Hearing, Recognizer, ResultQueue, SpeechEngine
 from anycarrier_speech_local import messages as m
 from anycarrier_speech_local.journal import Journal
 from anycarrier_speech_local.pool import WorkerPool
@@ -91,7 +90,7 @@ class PocketsphinxRecognizer:
         self._listening = not hearing.cued
         self._before = Recent(hearing.format, PRE_ROLL)
         self._journal = Journal(int(KEPT * hearing.format.bytes_per_second))
-        self._inbox: Inbox[Heard] = Inbox()
+        self._results: ResultQueue[Heard] = ResultQueue()
 
     def feed(self, audio: bytes) -> None:
         """The next audio. Outside a cued utterance it is only kept for a moment."""
@@ -114,15 +113,15 @@ class PocketsphinxRecognizer:
         self._listening = not self._cued
 
     def __aiter__(self) -> AsyncIterator[Heard]:
-        return aiter(self._inbox)
+        return aiter(self._results)
 
     async def aclose(self) -> None:
         """Stop listening; the decoder goes to the next call."""
-        self._inbox.close()
+        self._results.close()
         self._pool.remove(self.opening.stream)
 
     def _say(self, message: m.Feed | m.Begin | m.Finish) -> None:
-        if not self._inbox.closed:
+        if not self._results.closed:
             self._journal.add(message)
             self._pool.send(message)
 
@@ -139,7 +138,7 @@ class PocketsphinxRecognizer:
         elif isinstance(message, m.Words):
             if message.final:
                 self._journal.answered()
-            self._inbox.put(Heard(message.text, final=message.final, complete=message.final))
+            self._results.put(Heard(message.text, final=message.final, complete=message.final))
 
     def moved(self) -> list[m.ToWorker]:
         """What another worker needs to hear again."""
@@ -149,4 +148,4 @@ class PocketsphinxRecognizer:
         """No worker can be had."""
         if not self.opened.done():
             self.opened.set_exception(failure)
-        self._inbox.close(failure)
+        self._results.close(failure)

@@ -12,8 +12,7 @@ from pydantic import Field
 
 from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.errors import SpeechFailed
-from anycarrier.speech import EngineSettings, SpeechEngine, Voice, VoiceActivity, VoiceActivityDetector
-from anycarrier.speech.inbox import Inbox
+from anycarrier.speech import EngineSettings, ResultQueue, SpeechEngine, Voice, VoiceActivity, VoiceActivityDetector
 from anycarrier_speech_local import messages as m
 from anycarrier_speech_local.pool import WorkerPool
 from anycarrier_speech_local.recent import Recent
@@ -77,22 +76,22 @@ class SileroDetector:
         self._reached = 0.0
         self._voiced = False
         self._recent = Recent(format, KEPT)
-        self._inbox: Inbox[VoiceActivity] = Inbox()
+        self._results: ResultQueue[VoiceActivity] = ResultQueue()
 
     def feed(self, audio: bytes) -> None:
         """The next audio."""
-        if self._inbox.closed:
+        if self._results.closed:
             return
         self._fed += len(audio)
         self._recent.add(audio)
         self._pool.send(m.Feed(self.opening.stream, audio))
 
     def __aiter__(self) -> AsyncIterator[VoiceActivity]:
-        return aiter(self._inbox)
+        return aiter(self._results)
 
     async def aclose(self) -> None:
         """Stop."""
-        self._inbox.close()
+        self._results.close()
         self._pool.remove(self.opening.stream)
 
     # --- told by the pool -----------------------------------------------------------------------------------------
@@ -111,15 +110,15 @@ class SileroDetector:
         if at < self._reached - 0.001 or (voice is Voice.ENDED and not self._voiced):
             return  # the run-up of a new worker, told already by the one before
         if voice is Voice.CONTINUES and not self._voiced:
-            self._inbox.put(VoiceActivity(Voice.STARTED, self._reached))  # it began in the run-up
+            self._results.put(VoiceActivity(Voice.STARTED, self._reached))  # it began in the run-up
         self._reached, self._voiced = at, voice is not Voice.ENDED
-        self._inbox.put(VoiceActivity(voice, at))
+        self._results.put(VoiceActivity(voice, at))
 
     def moved(self) -> list[m.ToWorker]:
         """Begin anew shortly before where the last one was; a voice that was on is off until the new one hears it."""
         if self._voiced:
             self._voiced = False
-            self._inbox.put(VoiceActivity(Voice.ENDED, self._reached))
+            self._results.put(VoiceActivity(Voice.ENDED, self._reached))
         audio = self._recent.read()
         known = round((self._reached - RUN_UP) * self.format.rate) * self.format.sample_width * self.format.channels
         skipped = max(0, known - (self._fed - len(audio)))
@@ -130,4 +129,4 @@ class SileroDetector:
         """No worker can be had."""
         if not self.opened.done():
             self.opened.set_exception(failure)
-        self._inbox.close(failure)
+        self._results.close(failure)

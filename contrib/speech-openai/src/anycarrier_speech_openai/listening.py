@@ -13,8 +13,7 @@ import httpx
 
 from anycarrier.audio import AudioFormat, Transcoder
 from anycarrier.errors import SpeechFailed
-from anycarrier.speech import Heard, Hearing
-from anycarrier.speech.inbox import Inbox
+from anycarrier.speech import Heard, Hearing, ResultQueue
 from anycarrier.wav import wav_bytes
 from anycarrier_speech_openai.failure import PASSING, no_answer, refusal
 from anycarrier_speech_openai.settings import OpenAISettings
@@ -42,12 +41,12 @@ class OpenAIRecognizer:
         self._audio = bytearray()
         self._begun = not hearing.cued
         self._questions: asyncio.Queue[bytes] = asyncio.Queue()
-        self._inbox: Inbox[Heard] = Inbox()
+        self._results: ResultQueue[Heard] = ResultQueue()
         self._task = asyncio.create_task(self._answer())
 
     def feed(self, audio: bytes) -> None:
         """The next audio; a minute of it is kept, or half a second while no utterance was announced."""
-        if self._inbox.closed:
+        if self._results.closed:
             return
         self._audio += self._transcoder.convert(audio)
         self._keep(KEPT if self._begun else PRE_ROLL)
@@ -59,7 +58,7 @@ class OpenAIRecognizer:
 
     def finish(self) -> None:
         """Send the utterance off; its words follow as one complete Heard."""
-        if self._inbox.closed:
+        if self._results.closed:
             return
         self._questions.put_nowait(bytes(self._audio))
         self._audio.clear()
@@ -71,11 +70,11 @@ class OpenAIRecognizer:
             del self._audio[:excess]
 
     def __aiter__(self) -> AsyncIterator[Heard]:
-        return aiter(self._inbox)
+        return aiter(self._results)
 
     async def aclose(self) -> None:
         """Let go; an answer that is under way is not waited for."""
-        self._inbox.close()
+        self._results.close()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
@@ -84,9 +83,9 @@ class OpenAIRecognizer:
             while True:
                 audio = await self._questions.get()
                 text = await self._transcribe(audio) if self._pcm.seconds(len(audio)) >= SHORTEST else ""
-                self._inbox.put(Heard(text, final=True, complete=True))
+                self._results.put(Heard(text, final=True, complete=True))
         except SpeechFailed as failure:
-            self._inbox.close(failure)
+            self._results.close(failure)
 
     async def _transcribe(self, audio: bytes) -> str:
         """The words; asked a second time where that may help, for hearing twice does no harm."""

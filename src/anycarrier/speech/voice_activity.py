@@ -1,7 +1,7 @@
-"""From how likely a window of audio is speech to when a voice began, goes on and ended. Pure.
+"""Voice activity: from the probability that a window of audio is speech to when a voice starts and ends. Pure.
 
-There is no smoothing over time here: endpointing and the evidence for a barge-in are turn-taking's business
-(:mod:`anycarrier.speech.turns`), and every window waited for here would be a window later there.
+There is no smoothing over time here. Turn-taking (:mod:`anycarrier.speech.turns`) does the endpointing and collects the
+evidence for a barge-in; each window of delay here would delay both.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class Voice(StrEnum):
-    """What the detector says of the caller's voice."""
+    """What the detector reports about the caller's voice."""
 
     STARTED = "started"
     CONTINUES = "continues"
@@ -29,8 +29,8 @@ class VoiceActivity:
 class VoiceGate:
     """Window probabilities in, :class:`VoiceActivity` out, ``window`` seconds a step.
 
-    A voice starts at ``threshold`` and lasts until it falls under ``release``: the gap between the two keeps a soft
-    syllable from being cut in pieces.
+    A voice starts at ``threshold`` and lasts until it falls below ``release``. The gap between the two keeps a soft
+    syllable in one piece.
     """
 
     def __init__(self, *, window: float = 0.032, threshold: float = 0.5, release: float = 0.35) -> None:
@@ -41,7 +41,7 @@ class VoiceGate:
         self._voiced = False
 
     def feed(self, probability: float) -> list[VoiceActivity]:
-        """One more window."""
+        """The next window."""
         began = self._windows * self.window
         self._windows += 1
         ended = self._windows * self.window

@@ -1,0 +1,181 @@
+"""The state of turn-taking: its settings, the caller's utterance, the agent's speech, and how long it has been silent.
+
+Pure data for :mod:`anycarrier.speech.turns`, which decides what follows from it. Times are seconds on the call's clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from math import inf
+
+REMEMBERED = 64
+"""Dropped agent turns remembered, so that words of theirs that arrive late are refused. A call has few in flight."""
+
+
+def interruption_seconds(sensitivity: float) -> float | None:
+    """Seconds of confirmed voice that interrupt the agent, for a sensitivity from 0 (never: None) to 1 (one syllable).
+
+    0.5 asks for 0.15 s, which the detector confirms a quarter of a second after a real interruption began. A cough is
+    noise: a good detector confirms none of it. Of a voice that breaks off after 0.15 s it confirms 0.1 s.
+    """
+    if not 0.0 <= sensitivity <= 1.0:
+        raise ValueError("interruption sensitivity is between 0 and 1")
+    if sensitivity == 0.0:
+        return None
+    if sensitivity <= 0.5:
+        return 0.15 + (0.5 - sensitivity) * 2 * 0.6
+    return 0.15 - (sensitivity - 0.5) * 2 * 0.09
+
+
+@dataclass(frozen=True, slots=True)
+class TurnSettings:
+    """How patient and how sensitive turn-taking is. All in seconds.
+
+    ``trust_words``: words alone prove speech. True for recognizers that stay silent on noise; False for recognizers
+    that find a word in any sound, as grammars do.
+    """
+
+    endpointing: float = 0.5
+    interruption: float | None = 0.15
+    minimum_speech: float = 0.09
+    bridge: float = 0.2
+    final_timeout: float = 1.0
+    lost_after: float = 4.0
+    silence_timeout: float | None = 10.0
+    maximum_utterance: float = 30.0
+    trust_words: bool = False
+
+
+@dataclass(slots=True)
+class Utterance:
+    """What is known of one thing the caller says, while it is being said.
+
+    ``by_words``: a trusted recognizer opened it, and no voice has been detected yet.
+    """
+
+    turn_id: str
+    began: float
+    until: float  # confirmed voice (or words) up to here
+    talking: bool = True
+    by_words: bool = False
+    voiced: float = 0.0  # confirmed voice while the agent was silent
+    over: float = 0.0  # confirmed voice while the agent spoke
+    run: float = 0.0  # evidence for a barge-in
+    segments: list[str] = field(default_factory=list)
+    guess: str = ""
+    shown: str = ""
+    announced: bool = False
+    closed: bool = False
+    asked: float = inf  # when the recognizer was asked for its final
+
+    @property
+    def text(self) -> str:
+        """The final words, and the guess that follows them."""
+        return " ".join([*self.segments, self.guess] if self.guess else self.segments)
+
+    def due(self, settings: TurnSettings) -> float:
+        """When it ends if nothing more is heard, or when it has to end."""
+        if self.talking:
+            return self.began + settings.maximum_utterance
+        return self.until + settings.endpointing
+
+    def answer_due(self, settings: TurnSettings) -> float:
+        """How long to wait for the recognizer's answer; once closed, how long a late answer can still come."""
+        return self.asked + (settings.lost_after if self.closed else settings.final_timeout)
+
+    def resume(self, began: float, bridge: float) -> None:
+        """The voice is back after a pause; a pause of more than ``bridge`` seconds resets the evidence."""
+        if began - self.until > bridge:
+            self.run = 0.0
+        self.talking, self.by_words = True, False
+        self.until = max(self.until, began)
+
+    def confirm(self, until: float, *, under_us: bool) -> None:
+        """The voice is certain up to ``until``; ``under_us`` while the agent's speech is being played."""
+        gained = max(0.0, until - self.until)
+        self.until += gained
+        self.run += gained
+        if under_us:
+            self.over += gained
+        else:
+            self.voiced += gained
+
+    def release(self) -> None:
+        """The agent has finished: voice that overlapped its end interrupts nothing and counts like any other."""
+        self.voiced += self.over
+        self.over = 0.0
+
+
+class AgentSpeech:
+    """The agent's turns by id: the one being played, those queued, and those dropped."""
+
+    def __init__(self) -> None:
+        self.playing: str | None = None
+        self.since = 0.0
+        self._heard = (0.0, 0.0)
+        self._queued: dict[str, None] = {}
+        self._dropped: deque[str] = deque(maxlen=REMEMBERED)
+
+    def refuses(self, turn: str) -> bool:
+        """True for a turn that was dropped."""
+        return turn in self._dropped
+
+    def queue(self, turn: str) -> None:
+        """Words of ``turn`` wait to be heard."""
+        if turn != self.playing:
+            self._queued[turn] = None
+
+    def start(self, turn: str, at: float) -> None:
+        """Playback of ``turn`` begins."""
+        self._queued.pop(turn, None)
+        self.playing, self.since, self._heard = turn, at, (0.0, at)
+
+    def position(self, turn: str, heard: float, at: float) -> None:
+        """``heard`` seconds of ``turn`` were played by ``at``."""
+        if turn == self.playing:
+            self._heard = (heard, at)
+
+    def end(self, turn: str) -> bool:
+        """Playback of ``turn`` has ended; True if it was the turn being played."""
+        self._queued.pop(turn, None)
+        if turn != self.playing:
+            return False
+        self.playing = None
+        return True
+
+    def heard(self, at: float) -> float:
+        """Seconds of the current turn played by ``at``, extrapolated from the last known position."""
+        seconds, known = self._heard
+        return seconds + max(0.0, at - known)
+
+    def cut(self) -> list[str]:
+        """Drop everything, the turn being played first; from now on these turns are refused."""
+        dropped = [turn for turn in (self.playing, *self._queued) if turn is not None]
+        self._dropped.extend(dropped)
+        self._queued.clear()
+        self.playing = None
+        return dropped
+
+
+class Silence:
+    """How long nobody has spoken. Reported once for each silence; ``limit`` in seconds, None for never."""
+
+    def __init__(self, limit: float | None, at: float) -> None:
+        self.limit = limit
+        self._since = at
+        self._reported = False
+
+    @property
+    def due(self) -> float | None:
+        """When the limit is reached if nothing is heard until then; None when already reported, or without a limit."""
+        return None if self.limit is None or self._reported else self._since + self.limit
+
+    def interrupt(self, at: float) -> None:
+        """Somebody spoke: the silence starts over."""
+        self._since, self._reported = at, False
+
+    def report(self, at: float) -> float:
+        """Seconds of silence so far; the limit is not reached again until somebody speaks."""
+        self._reported = True
+        return at - self._since
