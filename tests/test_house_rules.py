@@ -42,7 +42,7 @@ TYPE_ONLY = {
 }
 
 CARRIERS = re.compile(r"twilio|telnyx|plivo|vonage|signalwire", re.IGNORECASE)
-CARRIER_FIELD = ("anycarrier_server/oneinbox/call_shape.py", "twilio_call_sid")  # a field its API names so
+CARRIER_FIELD = ("anycarrier_server/oneinbox/call_bodies.py", "twilio_call_sid")  # a field its API names so
 
 # Rooms that translate and hold state; their callers own the sockets, the clock and the log.
 PURE = {"sip_address", "calls", "call_phases", "events", "serializer", "position", "agent.protocol", "speech.turns"}

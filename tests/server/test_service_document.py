@@ -37,6 +37,12 @@ def test_every_endpoint_is_in_it_under_a_name_of_its_own() -> None:
         assert reference in document["components"]["schemas"]
 
 
+def test_no_component_is_named_after_the_module_it_is_written_in() -> None:
+    names = openapi.document(faces(sandbox=True))["components"]["schemas"]
+    assert {"InkboxErrorBody", "OneinboxErrorBody"} <= set(names)
+    assert [name for name in names if "__" in name] == []
+
+
 def test_the_page_for_people_loads_nothing_from_anywhere_else() -> None:
     page = (resources.files("anycarrier_server") / "docs_page.html").read_text()
     addresses: list[str] = []

@@ -6,7 +6,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -81,8 +81,28 @@ def _schemas(faces: Sequence[Face]) -> tuple[dict[Key, dict[str, Any]], dict[str
         ref_template=TEMPLATE,
         schema_generator=GenerateJsonSchema,
     )
-    schemas = {(int(key[0]), mode): schema for (key, mode), schema in found.items()}
-    return schemas, dict(shared.get("$defs", {}))
+    components: dict[str, Any] = dict(shared.get("$defs", {}))
+    names = {name: _stable(name) for name in components}
+    assert len(set(names.values())) == len(names), "two models of one face share a name: rename one"
+    schemas = {(int(key[0]), mode): _renamed(schema, names) for (key, mode), schema in found.items()}
+    return schemas, {names[name]: _renamed(schema, names) for name, schema in components.items()}
+
+
+def _stable(name: str) -> str:
+    """A component's name without the path of its module, which pydantic adds where two faces share a model's name:
+    ``anycarrier_server__inkbox__errors__ErrorBody`` becomes ``InkboxErrorBody``."""
+    path, _, model = name.rpartition("__")
+    return f"{path.split('__')[-2].capitalize()}{model}" if path else name
+
+
+def _renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """A schema with its references under the new names."""
+    if isinstance(value, dict):
+        reference = value.get("$ref")
+        if isinstance(reference, str):
+            value = {**value, "$ref": TEMPLATE.format(model=names[reference.rpartition("/")[2]])}
+        return {name: _renamed(inner, names) for name, inner in value.items()}
+    return [_renamed(inner, names) for inner in value] if isinstance(value, list) else value
 
 
 def _tidied(value: Any) -> Any:

@@ -6,23 +6,20 @@ Shapes of the vendor's guide are served as they stand; the spellings of its othe
 from __future__ import annotations
 
 from anycarrier_server.endpoints import Face
-from anycarrier_server.oneinbox import agents, call_actions, call_messages, calls, credentials, numbers, usage, webhooks
+from anycarrier_server.oneinbox import account_routes, agent_routes, call_routes, number_routes, webhook_routes
+from anycarrier_server.oneinbox.call_bodies import style
 from anycarrier_server.oneinbox.errors import ErrorBody, refuse
-from anycarrier_server.oneinbox.event_bodies import style
 
 FACE = Face(
     name="oneinbox",
     prefix="/v1",
     title="OneInbox: bring your own carrier",
     endpoints=[
-        *credentials.ENDPOINTS,
-        *numbers.ENDPOINTS,
-        *call_messages.ENDPOINTS,
-        *calls.ENDPOINTS,
-        *call_actions.ENDPOINTS,
-        *agents.ENDPOINTS,
-        *webhooks.ENDPOINTS,
-        *usage.ENDPOINTS,
+        *account_routes.ENDPOINTS,
+        *number_routes.ENDPOINTS,
+        *call_routes.ENDPOINTS,
+        *agent_routes.ENDPOINTS,
+        *webhook_routes.ENDPOINTS,
     ],
     refuse=refuse,
     error=ErrorBody,

@@ -6,7 +6,8 @@ All but 422 look alike (:class:`ErrorBody`); 422 has the list of complaints that
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -18,8 +19,8 @@ from anycarrier import errors
 from anycarrier_server import refusals
 from anycarrier_server.domain import refusals as domain
 from anycarrier_server.domain.admission import NoRoom
-from anycarrier_server.oneinbox import rate_limit
-from anycarrier_server.oneinbox.trunks import TrunkIncomplete
+from anycarrier_server.refusals import Refusal
+from anycarrier_server.store import Snapshot
 from anycarrier_server.store.credentials import CredentialIncomplete, DetailRefused
 
 
@@ -50,6 +51,31 @@ class ErrorBody(BaseModel):
     code: str
     request_id: str
     provider: ProviderSaid | None = None
+
+
+PARTS = {"trunk_address": "TRUNK_ADDRESS", "auth_username": "SIP_USERNAME", "auth_password": "SIP_PASSWORD"}
+"""Fields of ``provider_config``, the SIP trunk login that some clients send with a number, and the suffixes of the
+environment variables that stand in for them. No trunk is provisioned: calls go through the carrier's call-control API.
+An incomplete login is refused all the same, because the client relies on it."""
+
+
+class TrunkIncomplete(Refusal):
+    """Not all three parts are there."""
+
+
+def check_trunk(provider: str, config: Mapping[str, Any]) -> None:
+    """Return when the login is whole, from the request or ``<PROVIDER>_TRUNK_ADDRESS`` and the like."""
+    missing = [
+        part
+        for part, variable in PARTS.items()
+        if not _is_given(config.get(part)) and not _is_given(os.environ.get(f"{provider.upper()}_{variable}"))
+    ]
+    if missing:
+        raise TrunkIncomplete(f"provider_config lacks {', '.join(missing)}: give all three, or leave it out")
+
+
+def _is_given(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 Answer = tuple[int, str]
@@ -165,7 +191,7 @@ def tell(status: int, code: str, detail: str, request_id: str, error: Exception 
         body["provider"] = said.model_dump()
     elif isinstance(error, errors.UnsupportedOperation):
         body["provider"] = ProviderSaid(name=error.provider, message=error.detail).model_dump()
-    headers = rate_limit.headers(error.snapshot) if isinstance(error, refusals.OverLimit) else {}
+    headers = rate_limit_headers(error.snapshot) if isinstance(error, refusals.OverLimit) else {}
     if status in (429, 503):
         wait = getattr(error, "retry_after", None)
         headers["Retry-After"] = str(max(1, math.ceil(wait)) if wait is not None else 1)
@@ -174,3 +200,14 @@ def tell(status: int, code: str, detail: str, request_id: str, error: Exception 
     if isinstance(error, HTTPException) and error.headers:
         headers.update(error.headers)
     return JSONResponse(body, status, headers)
+
+
+def rate_limit_headers(used: Snapshot) -> dict[str, str]:
+    """What is left of the rolling day: of calls, or of minutes once those run out. ``Reset`` is the Unix second when
+    the oldest call leaves the day and frees some."""
+    by_calls = used.calls_remaining == 0 or used.minutes_free > 0
+    return {
+        "X-RateLimit-Limit": str(used.calls_limit if by_calls else int(used.minutes_limit)),
+        "X-RateLimit-Remaining": str(used.calls_remaining if by_calls else 0),
+        "X-RateLimit-Reset": str(int(used.reset_at.timestamp())),
+    }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -104,3 +104,75 @@ def cut(rows: Sequence[Any], which: Slice) -> Sequence[Any]:
     return rows[which.offset : which.offset + which.limit]
 
 
+class Nested(Sent):
+    """An engine's settings; those we do not know are kept with a call, and named as ignored on an agent."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class TtsSent(Nested):
+    """How the agent speaks: ``speed`` is used, and ``voice_id`` where the engine that speaks here knows it."""
+
+    provider: str | None = None
+    credential_id: str | None = None
+    voice_id: str | None = Field(default=None, max_length=255)
+    model: str | None = None
+    speed: float | None = Field(default=None, gt=0.25, le=4)
+    stability: float | None = None
+
+
+class TranscriberSent(Nested):
+    """How the agent listens: ``language`` is used."""
+
+    provider: str | None = None
+    model: str | None = None
+    language: str | None = Field(default=None, max_length=35)
+
+
+class LlmSent(Nested):
+    """What the agent thinks with is its own business: ``system_prompt`` is handed to it."""
+
+    provider: str | None = None
+    model: str | None = None
+    temperature: float | None = None
+    system_prompt: Text | None = None
+
+
+class OverridesSent(Nested):
+    """Settings for one call only."""
+
+    llm: LlmSent | None = None
+    transcriber: TranscriberSent | None = None
+    tts: TtsSent | None = None
+    first_message: Text | None = None
+
+
+Action = Literal["auto_accept", "auto_reject", "webhook", "forward"]
+
+
+class HandlingSent(Sent):
+    """How incoming calls are taken. ``incoming_call_action`` null: as ``auto_accept``."""
+
+    incoming_call_action: Action | None = Field(
+        default=None,
+        description="auto_accept connects the agent: its websocket_url, else its handler, else `listen`; auto_reject "
+        "declines; webhook asks incoming_call_webhook_url; forward sends the caller to the forwarding target",
+    )
+    websocket_url: Url | None = Field(
+        default=None, description="Where calls go: your server, as wss://. Takes precedence over a handler"
+    )
+    incoming_call_webhook_url: Url | None = None
+    forwarding_target_type: Literal["phone", "sip"] | None = None
+    forwarding_phone_number: Number | None = None
+    forwarding_sip_uri: str | None = Field(default=None, max_length=512, pattern=r"^sips?:[!-~]+$")
+
+
+class HandlingShown(Shown):
+    """How incoming calls are taken."""
+
+    incoming_call_action: str | None
+    websocket_url: str | None
+    incoming_call_webhook_url: str | None
+    forwarding_target_type: str | None
+    forwarding_phone_number: str | None
+    forwarding_sip_uri: str | None

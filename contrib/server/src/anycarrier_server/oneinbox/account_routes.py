@@ -1,4 +1,6 @@
-"""``/v1/credentials``, and the same under ``/v1/integrations``: carrier accounts people bring."""
+"""``/v1/credentials``, also under ``/v1/integrations``: the carrier accounts people bring. ``/v1/usage``: how much
+was called; days and months begin at 00:00 UTC, and one credit is one minute talked.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from anycarrier.credentials import trimmed, unwritable
-from anycarrier_server.domain import credentials
+from anycarrier_server.domain import credentials, usage
 from anycarrier_server.domain.refusals import Invalid
 from anycarrier_server.endpoints import Asked, Endpoint
 from anycarrier_server.oneinbox.shapes import Listing, Moment, Name, Sent, Shown, Slice, cut
@@ -85,7 +87,7 @@ class VerifiedShown(Shown):
     error: str | None
 
 
-def shown(row: CredentialRow) -> CredentialShown:
+def credential_shown(row: CredentialRow) -> CredentialShown:
     """The row as this face shows it."""
     return CredentialShown(
         id=row.public_id,
@@ -109,7 +111,7 @@ def _details(body: CredentialSent | CredentialChange) -> dict[str, Any] | None:
     return details if details or body.metadata is not None else None
 
 
-async def create(asked: Asked[CredentialSent, None]) -> CredentialShown:
+async def create_credential(asked: Asked[CredentialSent, None]) -> CredentialShown:
     """Keep a carrier account's key. What is still missing is said in the answer, and can be added by PATCH."""
     body = asked.body
     row = await credentials.create(
@@ -120,22 +122,22 @@ async def create(asked: Asked[CredentialSent, None]) -> CredentialShown:
         api_key=body.api_key,
         metadata=_details(body),
     )
-    return shown(row)
+    return credential_shown(row)
 
 
-async def every(asked: Asked[None, Slice]) -> Listing[CredentialShown]:
+async def list_credentials(asked: Asked[None, Slice]) -> Listing[CredentialShown]:
     """All of the workspace's, the default first."""
     rows = await credentials.every(asked.service, asked.caller)
-    items = [shown(row) for row in cut(rows, asked.query)]
+    items = [credential_shown(row) for row in cut(rows, asked.query)]
     return Listing(items=items, total=len(rows), limit=asked.query.limit, offset=asked.query.offset)
 
 
-async def get(asked: Asked[None, None]) -> CredentialShown:
+async def get_credential(asked: Asked[None, None]) -> CredentialShown:
     """One, without its secrets."""
-    return shown(await credentials.get(asked.service, asked.caller, asked.path["credential_id"]))
+    return credential_shown(await credentials.get(asked.service, asked.caller, asked.path["credential_id"]))
 
 
-async def change(asked: Asked[CredentialChange, None]) -> CredentialShown:
+async def change_credential(asked: Asked[CredentialChange, None]) -> CredentialShown:
     """Rename it, rotate its key, or add details."""
     body = asked.body
     row = await credentials.change(
@@ -146,15 +148,15 @@ async def change(asked: Asked[CredentialChange, None]) -> CredentialShown:
         api_key=body.api_key,
         metadata=_details(body),
     )
-    return shown(row)
+    return credential_shown(row)
 
 
-async def delete(asked: Asked[None, None]) -> None:
+async def delete_credential(asked: Asked[None, None]) -> None:
     """Forget it."""
     await credentials.delete(asked.service, asked.caller, asked.path["credential_id"])
 
 
-async def verify(asked: Asked[None, None]) -> VerifiedShown:
+async def verify_credential(asked: Asked[None, None]) -> VerifiedShown:
     """Log in at the carrier with it."""
     found = await credentials.verify(asked.service, asked.caller, asked.path["credential_id"])
     return VerifiedShown(
@@ -166,16 +168,53 @@ def _endpoints(root: str) -> list[Endpoint]:
     one = root + "/{credential_id}"
     listing = Listing[CredentialShown]
     return [
-        Endpoint("POST", root, create, "Add a carrier account", CredentialSent, answer=CredentialShown, status=201,
+        Endpoint("POST", root, create_credential, "Add a carrier account", CredentialSent, answer=CredentialShown,
+             status=201,
                  refusals=(403, 413)),
-        Endpoint("GET", root, every, "List carrier accounts", query=Slice, answer=listing, refusals=(403,)),
-        Endpoint("GET", one, get, "Look at a carrier account", answer=CredentialShown, refusals=(403, 404)),
-        Endpoint("PATCH", one, change, "Rename it, rotate its key, add details", CredentialChange,
+        Endpoint("GET", root, list_credentials, "List carrier accounts", query=Slice, answer=listing, refusals=(403,)),
+        Endpoint("GET", one, get_credential, "Look at a carrier account", answer=CredentialShown, refusals=(403, 404)),
+        Endpoint("PATCH", one, change_credential, "Rename it, rotate its key, add details", CredentialChange,
                  answer=CredentialShown, refusals=(403, 404, 413)),
-        Endpoint("DELETE", one, delete, "Forget a carrier account", status=204, refusals=(403, 404, 409)),
-        Endpoint("POST", one + "/verify", verify, "Log in at the carrier with it", answer=VerifiedShown,
+        Endpoint("DELETE", one, delete_credential, "Forget a carrier account", status=204, refusals=(403, 404, 409)),
+        Endpoint("POST", one + "/verify", verify_credential, "Log in at the carrier with it", answer=VerifiedShown,
                  refusals=(400, 403, 404, 501)),
     ]  # fmt: skip
 
 
-ENDPOINTS = [*_endpoints("/v1/credentials"), *_endpoints("/v1/integrations")]
+class UsageShown(Shown):
+    """``max_calls_per_day`` and ``calls_remaining_today`` are of the rolling 24 hours in which the limit counts."""
+
+    calls_made_today: int
+    max_calls_per_day: int
+    calls_remaining_today: int
+    calls_this_month: int
+    minutes_used_this_month: float
+    cost_cents_this_month: float | None
+    kb_token_budget: int | None
+    minutes_remaining_today: float
+    period_start: Moment
+    day_ends: Moment
+
+
+async def get_usage(asked: Asked[None, None]) -> UsageShown:
+    """The workspace's use."""
+    used = await usage.of_workspace(asked.service, asked.caller)
+    return UsageShown(
+        calls_made_today=used.calls_today,
+        max_calls_per_day=used.rolling.calls_limit,
+        calls_remaining_today=used.rolling.calls_remaining,
+        calls_this_month=used.calls_this_month,
+        minutes_used_this_month=round(used.minutes_this_month, 2),
+        cost_cents_this_month=used.cost_cents_this_month,
+        kb_token_budget=None,
+        minutes_remaining_today=round(used.rolling.minutes_remaining, 2),
+        period_start=used.month_began,
+        day_ends=used.day_ends,
+    )
+
+
+ENDPOINTS = [
+    *_endpoints("/v1/credentials"),
+    *_endpoints("/v1/integrations"),
+    Endpoint("GET", "/v1/usage", get_usage, "How much was called", answer=UsageShown),
+]

@@ -1,7 +1,10 @@
-"""A call as this contract shows it, from the call's row, its transcript and its recording."""
+"""Calls as this contract writes them: in answers, from the call's row, its transcript and its recording; and in the
+flat bodies that webhook receivers are sent, one for each event.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -10,11 +13,14 @@ from pydantic import ConfigDict, Field
 
 from anycarrier_server.domain import call_warnings, outcomes, recordings
 from anycarrier_server.oneinbox.shapes import Moment, Shown
+from anycarrier_server.outbox import ONEINBOX_PAUSES, Style
 from anycarrier_server.store import public_id
-from anycarrier_server.store.models import CallRow, Segment
+from anycarrier_server.store.models import CallRow, OutboxEvent, Segment
 
 if TYPE_CHECKING:
     from anycarrier_server.service import Service
+
+
 
 ROLES = {"local": "agent", "remote": "user"}
 SID = "twilio_call_sid"
@@ -115,29 +121,29 @@ class CallShown(Shown):
     updated_at: Moment
 
 
-async def shown(service: Service, row: CallRow) -> CallShown:
+async def call_shown(service: Service, row: CallRow) -> CallShown:
     """The whole call."""
     over = row.status == "ended"
     segments = await service.store.transcripts.of_call(row.id) if over else []
     recorded = await service.store.recordings.of_call(row.id)
     url = recordings.signed_url(service, row.id)[0] if over and recordings.playable(recorded) is not None else None
     status = recorded[-1].status if recorded else None
-    return _shown(row, messages(segments), await call_warnings.of_call(service, row), url, status)
+    return _shown(row, messages_shown(segments), await call_warnings.of_call(service, row), url, status)
 
 
-def listed(row: CallRow) -> CallShown:
+def call_listed(row: CallRow) -> CallShown:
     """The call as an item of a list: without its words and its recording, which take a look elsewhere."""
     return _shown(row, None, None)
 
 
-def messages(segments: Sequence[Segment]) -> list[MessageShown]:
+def messages_shown(segments: Sequence[Segment]) -> list[MessageShown]:
     """What agent and user said, in order."""
     return [
         MessageShown(role=ROLES[segment.party], content=segment.text) for segment in segments if segment.party in ROLES
     ]
 
 
-def analysis(row: CallRow) -> AnalysisShown | None:
+def analysis_shown(row: CallRow) -> AnalysisShown | None:
     """What the analysis found, the outcome somebody set winning; None until there is any."""
     found = dict(row.analysis or {})
     label = outcomes.shown(row)
@@ -174,7 +180,7 @@ def _shown(
         end_reason=row.reason,
         transcript=None if said is None else "\n".join(f"{one.role}: {one.content}" for one in said),
         messages=said,
-        analysis=None if said is None else analysis(row),
+        analysis=None if said is None else analysis_shown(row),
         outcome=outcomes.shown(row),
         ai_summary=row.summary,
         recording_url=recording_url,
@@ -209,3 +215,102 @@ def provider_error(noted: Mapping[str, Any] | None) -> ProviderErrorShown | None
 def stamp(moment: datetime | None) -> str | None:
     """A time as webhooks carry it."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z") if moment is not None else None
+
+
+def style(service: Service) -> Style:
+    """How this face tells things: retried for up to ten minutes, but not when the receiver says no."""
+
+    async def write(event: OutboxEvent, call: CallRow | None) -> str | None:
+        if call is None:
+            return None
+        details = await DETAILS[event.kind](service, event, call)
+        return json.dumps({**_about(event, call), **details}, separators=(",", ":"), ensure_ascii=False)
+
+    types = {kind: kind for kind in DETAILS}
+    return Style(types, write, pauses=ONEINBOX_PAUSES, fleeting=("transcript.partial",))
+
+
+def _about(event: OutboxEvent, call: CallRow) -> dict[str, Any]:
+    return {
+        "id": event.public_id,
+        "event": event.kind,
+        "call_id": call.public_id,
+        "agent_id": public_id("agent", call.agent_id) if call.agent_id is not None else None,
+        "from_number": call.from_number,
+        "to_number": call.to_number,
+        "direction": call.direction,
+        "created_at": stamp(event.at),
+        "metadata": call.details,
+        "variables": call.variables,
+    }
+
+
+async def _started(service: Service, event: OutboxEvent, call: CallRow) -> dict[str, Any]:
+    return {"status": "in_progress"}
+
+
+async def _ended(service: Service, event: OutboxEvent, call: CallRow) -> dict[str, Any]:
+    found = await recordings.finished(service, call)
+    return {
+        "status": event.payload.get("stage", call.stage),
+        "end_reason": event.payload.get("reason", call.reason),
+        "duration_seconds": round(event.payload.get("duration_seconds", call.duration_seconds), 3),
+        "outcome": outcomes.shown(call),
+        "summary": call.summary,
+        "recording_url": recordings.signed_url(service, call.id)[0] if found is not None else None,
+    }
+
+
+async def _failed(service: Service, event: OutboxEvent, call: CallRow) -> dict[str, Any]:
+    error = provider_error(call.error)
+    return {
+        "status": event.payload.get("stage", call.stage),
+        "end_reason": event.payload.get("reason", call.reason),
+        "outcome": outcomes.shown(call),
+        "provider": call.provider,
+        "provider_status": event.payload.get("carrier_status", call.carrier_status),
+        "sip_status": event.payload.get("sip_code", call.sip_code),
+        "error": error.model_dump() if error is not None else None,
+    }
+
+
+async def _analyzed(service: Service, event: OutboxEvent, call: CallRow) -> dict[str, Any]:
+    found = analysis_shown(call)
+    return {
+        "status": call.stage,
+        "outcome": outcomes.shown(call),
+        "summary": call.summary,
+        "analysis": found.model_dump(mode="json") if found is not None else None,
+    }
+
+
+async def _recorded(service: Service, event: OutboxEvent, call: CallRow) -> dict[str, Any]:
+    url, expires = recordings.signed_url(service, call.id, at=event.at.timestamp())
+    found = await recordings.finished(service, call)
+    return {
+        "recording_url": url,
+        "recording_status": found.status if found is not None else None,
+        "expires_at": stamp(datetime.fromtimestamp(expires, UTC)),
+    }
+
+
+async def _transcript(service: Service, event: OutboxEvent, call: CallRow) -> dict[str, Any]:
+    said = messages_shown(await service.store.transcripts.of_call(call.id))
+    return {"status": call.stage, "messages": [one.model_dump() for one in said]}
+
+
+async def _partial(service: Service, event: OutboxEvent, call: CallRow) -> dict[str, Any]:
+    party = str(event.payload.get("party"))
+    return {"role": ROLES.get(party, party), "content": event.payload.get("text"), "final": True}
+
+
+DETAILS = {
+    "call.started": _started,
+    "call.ended": _ended,
+    "call.failed": _failed,
+    "call.analyzed": _analyzed,
+    "call.recording.available": _recorded,
+    "transcript.final": _transcript,
+    "transcript.partial": _partial,
+}
+"""What each event says beside who called whom."""

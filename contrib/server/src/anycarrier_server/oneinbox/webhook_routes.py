@@ -11,7 +11,7 @@ from pydantic import Field
 from anycarrier_server.domain import subscriptions
 from anycarrier_server.domain.refusals import Unknown
 from anycarrier_server.endpoints import Asked, Endpoint
-from anycarrier_server.oneinbox.call_shape import stamp
+from anycarrier_server.oneinbox.call_bodies import stamp
 from anycarrier_server.oneinbox.shapes import Listing, Moment, Name, Sent, Shown, Slice, Url, cut
 from anycarrier_server.signing import new_signing_key
 from anycarrier_server.store import parse_id, public_id
@@ -101,7 +101,7 @@ class TestShown(Shown):
     duration_ms: int | None
 
 
-def shown(row: Subscription, secret: str | None = None) -> WebhookShown:
+def webhook_shown(row: Subscription, secret: str | None = None) -> WebhookShown:
     """The row as this face shows it."""
     return WebhookShown(
         id=row.public_id,
@@ -115,7 +115,7 @@ def shown(row: Subscription, secret: str | None = None) -> WebhookShown:
     )
 
 
-async def create(asked: Asked[WebhookSent, None]) -> WebhookShown:
+async def create_webhook(asked: Asked[WebhookSent, None]) -> WebhookShown:
     """Hear of all calls of the workspace. Keep the ``secret``: it is not shown again."""
     body, secret = asked.body, new_signing_key()
     row = await subscriptions.create(
@@ -127,39 +127,39 @@ async def create(asked: Asked[WebhookSent, None]) -> WebhookShown:
         events=list(dict.fromkeys(body.events)),
         secret=secret,
     )
-    return shown(row, secret)
+    return webhook_shown(row, secret)
 
 
-async def every(asked: Asked[None, Slice]) -> Listing[WebhookShown]:
+async def list_webhooks(asked: Asked[None, Slice]) -> Listing[WebhookShown]:
     """The workspace's webhooks, oldest first."""
     rows = await subscriptions.every(asked.service, asked.caller, face=FACE)
-    items = [shown(row) for row in cut(rows, asked.query)]
+    items = [webhook_shown(row) for row in cut(rows, asked.query)]
     return Listing(items=items, total=len(rows), limit=asked.query.limit, offset=asked.query.offset)
 
 
-async def _one(asked: Asked[Any, Any]) -> Subscription:
+async def _webhook(asked: Asked[Any, Any]) -> Subscription:
     return await subscriptions.get(asked.service, asked.caller, asked.path["webhook_id"], face=FACE)
 
 
-async def get(asked: Asked[None, None]) -> WebhookShown:
+async def get_webhook(asked: Asked[None, None]) -> WebhookShown:
     """One webhook."""
-    return shown(await _one(asked))
+    return webhook_shown(await _webhook(asked))
 
 
-async def change(asked: Asked[WebhookChange, None]) -> WebhookShown:
+async def change_webhook(asked: Asked[WebhookChange, None]) -> WebhookShown:
     """Send elsewhere, other events, or nothing for a while."""
     changes = asked.body.model_dump(exclude_none=True)
-    return shown(await subscriptions.change(asked.service, asked.caller, await _one(asked), **changes))
+    return webhook_shown(await subscriptions.change(asked.service, asked.caller, await _webhook(asked), **changes))
 
 
-async def delete(asked: Asked[None, None]) -> None:
+async def delete_webhook(asked: Asked[None, None]) -> None:
     """Send it nothing more."""
-    await subscriptions.delete(asked.service, asked.caller, await _one(asked))
+    await subscriptions.delete(asked.service, asked.caller, await _webhook(asked))
 
 
-async def test(asked: Asked[None, None]) -> TestShown:
+async def test_webhook(asked: Asked[None, None]) -> TestShown:
     """Post a made-up event there now, signed as real ones are; it is in no log and is not retried."""
-    row, event_id = await _one(asked), f"evt_{uuid4()}"
+    row, event_id = await _webhook(asked), f"evt_{uuid4()}"
     sample = {"id": event_id, "event": "webhook.test", "webhook_id": row.public_id, "created_at": stamp(utc_now())}
     attempt = await asked.service.sender.test(row, event_id, "webhook.test", json.dumps(sample))
     return TestShown(
@@ -172,9 +172,9 @@ async def test(asked: Asked[None, None]) -> TestShown:
     )
 
 
-async def deliveries(asked: Asked[None, Slice]) -> DeliveriesShown:
+async def list_deliveries(asked: Asked[None, Slice]) -> DeliveriesShown:
     """What was sent there."""
-    row, limit, offset = await _one(asked), asked.query.limit, asked.query.offset
+    row, limit, offset = await _webhook(asked), asked.query.limit, asked.query.offset
     logged = await subscriptions.deliveries(
         asked.service, asked.caller, subscription_id=row.id, limit=limit + 1, offset=offset
     )
@@ -182,7 +182,7 @@ async def deliveries(asked: Asked[None, Slice]) -> DeliveriesShown:
     return DeliveriesShown(items=items, has_more=len(logged) > limit, limit=limit, offset=offset)
 
 
-async def of_call(asked: Asked[None, Slice]) -> DeliveriesShown:
+async def list_deliveries_of_call(asked: Asked[None, Slice]) -> DeliveriesShown:
     """What was sent about a call, to webhooks and to its own ``webhook_url``, until an hour after its end."""
     limit, offset = asked.query.limit, asked.query.offset
     logged = await subscriptions.deliveries_of_call(
@@ -192,9 +192,9 @@ async def of_call(asked: Asked[None, Slice]) -> DeliveriesShown:
     return DeliveriesShown(items=items, has_more=len(logged) > limit, limit=limit, offset=offset)
 
 
-async def replay(asked: Asked[None, None]) -> DeliveryShown:
+async def replay_delivery(asked: Asked[None, None]) -> DeliveryShown:
     """Send it again: same body, same event id, signed anew."""
-    row, wanted = await _one(asked), asked.path["delivery_id"]
+    row, wanted = await _webhook(asked), asked.path["delivery_id"]
     known = await asked.service.store.webhooks.logged(row.workspace_id, parse_id("delivery", wanted))
     if known is None or known.delivery.subscription_id != row.id:
         raise Unknown("delivery")
@@ -222,21 +222,24 @@ def _delivery(logged: Logged) -> DeliveryShown:
     )
 
 
-ROOT = "/v1/webhooks"
-ONE = ROOT + "/{webhook_id}"
+WEBHOOKS = "/v1/webhooks"
+WEBHOOK = WEBHOOKS + "/{webhook_id}"
 
 ENDPOINTS = [
-    Endpoint("POST", ROOT, create, "Hear of calls", WebhookSent, answer=WebhookShown, status=201,
+    Endpoint("POST", WEBHOOKS, create_webhook, "Hear of calls", WebhookSent, answer=WebhookShown, status=201,
              refusals=(403, 409, 413)),
-    Endpoint("GET", ROOT, every, "List webhooks", query=Slice, answer=Listing[WebhookShown]),
-    Endpoint("GET", ONE, get, "Look at a webhook", answer=WebhookShown, refusals=(403, 404)),
-    Endpoint("PATCH", ONE, change, "Change a webhook", WebhookChange, answer=WebhookShown, refusals=(403, 404, 413)),
-    Endpoint("DELETE", ONE, delete, "Remove a webhook", status=204, refusals=(403, 404)),
-    Endpoint("POST", ONE + "/test", test, "Send a made-up event", answer=TestShown, refusals=(403, 404)),
-    Endpoint("GET", ONE + "/deliveries", deliveries, "What was sent", query=Slice, answer=DeliveriesShown,
+    Endpoint("GET", WEBHOOKS, list_webhooks, "List webhooks", query=Slice, answer=Listing[WebhookShown]),
+    Endpoint("GET", WEBHOOK, get_webhook, "Look at a webhook", answer=WebhookShown, refusals=(403, 404)),
+    Endpoint("PATCH", WEBHOOK, change_webhook, "Change a webhook", WebhookChange, answer=WebhookShown, refusals=(403,
+             404, 413)),
+    Endpoint("DELETE", WEBHOOK, delete_webhook, "Remove a webhook", status=204, refusals=(403, 404)),
+    Endpoint("POST", WEBHOOK + "/test", test_webhook, "Send a made-up event", answer=TestShown, refusals=(403, 404)),
+    Endpoint("GET", WEBHOOK + "/deliveries", list_deliveries, "What was sent", query=Slice, answer=DeliveriesShown,
              refusals=(403, 404)),
-    Endpoint("GET", "/v1/calls/{call_id}/deliveries", of_call, "What was sent about a call", query=Slice,
+    Endpoint("GET", "/v1/calls/{call_id}/deliveries", list_deliveries_of_call, "What was sent about a call",
+             query=Slice,
              answer=DeliveriesShown, refusals=(403, 404)),
-    Endpoint("POST", ONE + "/deliveries/{delivery_id}/replay", replay, "Send it again", answer=DeliveryShown,
+    Endpoint("POST", WEBHOOK + "/deliveries/{delivery_id}/replay", replay_delivery, "Send it again",
+             answer=DeliveryShown,
              refusals=(403, 404, 409)),
 ]  # fmt: skip

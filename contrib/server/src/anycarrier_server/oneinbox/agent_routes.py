@@ -18,9 +18,18 @@ from anycarrier_server.domain import agents, speech_readiness, voices
 from anycarrier_server.domain.inbound_routing import CALL_HANDLING, call_handling
 from anycarrier_server.domain.overrides import settings_in, unused_in
 from anycarrier_server.endpoints import Asked, Endpoint
-from anycarrier_server.oneinbox.number_shapes import HandlingSent, HandlingShown
-from anycarrier_server.oneinbox.shapes import Listing, Moment, Name, Slice, cut
-from anycarrier_server.oneinbox.spellings import LlmSent, TranscriberSent, TtsSent
+from anycarrier_server.oneinbox.shapes import (
+    HandlingSent,
+    HandlingShown,
+    Listing,
+    LlmSent,
+    Moment,
+    Name,
+    Slice,
+    TranscriberSent,
+    TtsSent,
+    cut,
+)
 from anycarrier_server.store.models import Agent
 
 if TYPE_CHECKING:
@@ -102,7 +111,7 @@ AgentChange: type[AgentBody] = create_model("AgentChange", __base__=AgentBody, n
 AgentShown: type[AgentKnown] = create_model("AgentShown", __base__=AgentKnown, **_known)
 
 
-async def shown(service: Service, agent: Agent, ignored: list[str] | None = None) -> AgentKnown:
+async def agent_shown(service: Service, agent: Agent, ignored: list[str] | None = None) -> AgentKnown:
     """The row as this face shows it, settings at their defaults included."""
     settings = agents.settings_of(agent)
     return AgentShown(
@@ -125,44 +134,46 @@ def _unused(body: AgentBody) -> list[str]:
     return [*(body.model_extra or {}), *unused_in(body.model_dump(exclude_unset=True))]
 
 
-async def create(asked: Asked[AgentBody, None]) -> AgentKnown:
+async def create_agent(asked: Asked[AgentBody, None]) -> AgentKnown:
     """A new agent; only ``name`` is needed."""
-    own, settings, ignored = await _read(asked, None)
+    own, settings, ignored = await _fields(asked, None)
     if "silence_timeout_seconds" not in asked.body.model_fields_set and own.get("websocket_url") is None:
         settings["silence_timeout_seconds"] = SILENCE
     agent = await agents.create(asked.service, asked.caller, settings=settings, **own)
-    return await shown(asked.service, agent, ignored)
+    return await agent_shown(asked.service, agent, ignored)
 
 
-async def every(asked: Asked[None, Slice]) -> Listing[AgentKnown]:
+async def list_agents(asked: Asked[None, Slice]) -> Listing[AgentKnown]:
     """The workspace's agents, oldest first."""
     rows = await agents.every(asked.service, asked.caller)
-    items = [await shown(asked.service, row) for row in cut(rows, asked.query)]
+    items = [await agent_shown(asked.service, row) for row in cut(rows, asked.query)]
     return Listing(items=items, total=len(rows), limit=asked.query.limit, offset=asked.query.offset)
 
 
-async def get(asked: Asked[None, None]) -> AgentKnown:
+async def get_agent(asked: Asked[None, None]) -> AgentKnown:
     """One agent."""
-    return await shown(asked.service, await agents.get(asked.service, asked.caller, asked.path["agent_id"]))
+    return await agent_shown(asked.service, await agents.get(asked.service, asked.caller, asked.path["agent_id"]))
 
 
-async def change(asked: Asked[AgentBody, None]) -> AgentKnown:
+async def change_agent(asked: Asked[AgentBody, None]) -> AgentKnown:
     """Change what is given; a setting given as null goes back to its default."""
     agent = await agents.get(asked.service, asked.caller, asked.path["agent_id"])
-    own, settings, ignored = await _read(asked, agent)
+    own, settings, ignored = await _fields(asked, agent)
     if settings:
         own["settings"] = settings
     changed = await agents.change(asked.service, asked.caller, agent, **own)
-    return await shown(asked.service, changed, ignored)
+    return await agent_shown(asked.service, changed, ignored)
 
 
-async def delete(asked: Asked[None, None]) -> None:
+async def delete_agent(asked: Asked[None, None]) -> None:
     """Delete it and end its keys."""
     agent = await agents.get(asked.service, asked.caller, asked.path["agent_id"])
     await agents.delete(asked.service, asked.caller, agent)
 
 
-async def _read(asked: Asked[AgentBody, None], held: Agent | None) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+async def _fields(
+    asked: Asked[AgentBody, None], held: Agent | None
+) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """What the agent is, its settings, and what the request held without a use here."""
     body, ignored = asked.body, _unused(asked.body)
     given = body.model_dump(exclude_unset=True)
@@ -184,13 +195,15 @@ async def _read(asked: Asked[AgentBody, None], held: Agent | None) -> tuple[dict
     return own, kept, ignored
 
 
-ROOT = "/v1/agents"
-ONE = ROOT + "/{agent_id}"
+AGENTS = "/v1/agents"
+AGENT = AGENTS + "/{agent_id}"
 
 ENDPOINTS = [
-    Endpoint("POST", ROOT, create, "Make an agent", AgentSent, answer=AgentShown, status=201, refusals=(403, 404, 413)),
-    Endpoint("GET", ROOT, every, "List agents", query=Slice, answer=Listing[AgentShown]),  # type: ignore[valid-type]
-    Endpoint("GET", ONE, get, "Look at an agent", answer=AgentShown, refusals=(403, 404)),
-    Endpoint("PATCH", ONE, change, "Change an agent", AgentChange, answer=AgentShown, refusals=(403, 404, 413)),
-    Endpoint("DELETE", ONE, delete, "Delete an agent", status=204, refusals=(403, 404, 409)),
+    Endpoint("POST", AGENTS, create_agent, "Make an agent", AgentSent, answer=AgentShown, status=201,
+             refusals=(403, 404, 413)),
+    Endpoint("GET", AGENTS, list_agents, "List agents", query=Slice,
+             answer=Listing[AgentShown]),  # type: ignore[valid-type]
+    Endpoint("GET", AGENT, get_agent, "Look at an agent", answer=AgentShown, refusals=(403, 404)),
+    Endpoint("PATCH", AGENT, change_agent, "Change an agent", AgentChange, answer=AgentShown, refusals=(403, 404, 413)),
+    Endpoint("DELETE", AGENT, delete_agent, "Delete an agent", status=204, refusals=(403, 404, 409)),
 ]
