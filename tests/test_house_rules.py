@@ -331,6 +331,7 @@ def test_every_distribution_pins_what_it_needs_and_ships_its_types(pyproject: Pa
     assert {n for n in names if not n.startswith("anycarrier")} - pinned == set(), "add them to constraints.txt"
     assert [*pyproject.parent.glob("src/*/py.typed")], "no py.typed"
     assert project["license"] == "Apache-2.0"
+    assert (pyproject.parent / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes(), "a wheel brings its licence"
 
 
 def test_the_schemas_versions_follow_each_other() -> None:
