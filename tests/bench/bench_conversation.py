@@ -19,11 +19,11 @@ from typing import Any
 from result import Result, parser
 
 from anycarrier import Exchange, MemoryNumberRegistry, Policy
-from anycarrier.agent import scripted
 from anycarrier.agent.agent_call import AgentCall
 from anycarrier.agent.agents import Agents
 from anycarrier.asgi import create_app
 from anycarrier.audio import pcmu_to_pcm16
+from anycarrier.demo import appointments
 from anycarrier.demo.echo import clip
 from anycarrier.plugins import get_provider
 from anycarrier.testing.far_end import FarEnd
@@ -77,9 +77,9 @@ async def converse(carrier: str, turns: int, clock: Clock) -> None:
         async for turn in call.turns():
             clock.finals.append((turn.text, loop.time()))
             clock.texts.append(loop.time())
-            await call.say(scripted.OFFER)
+            await call.say(appointments.OFFER)
 
-    agents.add("desk", handler=desk, settings={"grammar": scripted.GRAMMAR, "max_duration_seconds": 3600})
+    agents.add("desk", handler=desk, settings={"grammar": appointments.GRAMMAR, "max_duration_seconds": 3600})
     async with serve_sandbox(getattr(import_module(module), kind)) as sandbox:
         sandbox.add_number(OURS)
         sock = listening()

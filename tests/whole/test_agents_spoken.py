@@ -17,7 +17,7 @@ from agent_server import Conversation, agent_server
 from anycarrier import EndReason
 from anycarrier.agent.agents import Agents
 from anycarrier.agent.analysis import FinishedCall
-from anycarrier.agent.scripted import GRAMMAR, OFFER
+from anycarrier.demo.appointments import GRAMMAR, OFFER
 from anycarrier.demo.echo import clip
 from anycarrier.wav import read_wav
 from fake_speech import notes, told

@@ -1,7 +1,7 @@
-"""The main job, shown on real wires without an account: every installed carrier's sandbox, one exchange, its agents.
+"""``anycarrier demo``: real calls through the sandbox of every installed carrier, without an account.
 
-First transport (:mod:`echo`): what each end heard is what the other sent, byte for byte. Then a conversation
-(:mod:`spoken`), where speech engines are installed: understood, answered, interrupted, written down, recorded.
+First come :mod:`echo` calls: each end compares what it heard with what the other sent, byte for byte. Then, if speech
+engines are installed, a spoken :mod:`appointments` call: understood, answered, interrupted, transcribed and recorded.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from importlib import import_module
 from pathlib import Path
 
 from anycarrier import Exchange, MemoryNumberRegistry, Policy
-from anycarrier.agent import scripted
 from anycarrier.agent.agents import Agents
 from anycarrier.asgi import create_app
-from anycarrier.demo import echo, spoken
-from anycarrier.demo.echo import Echo, Shown
+from anycarrier.demo import appointments, echo
+from anycarrier.demo.echo import DemoCall, Echo
 from anycarrier.plugins import get_provider, provider_names
 from anycarrier.testing.live_server import listening, serve, serve_sandbox, url_of
 from anycarrier.testing.sandbox import Sandbox
@@ -37,13 +36,13 @@ WAITS = (
 )
 
 ABOUT = (
-    "Real calls through every installed carrier's sandbox, without an account: an echo, compared byte for byte at both "
-    "ends, and then a spoken conversation, which is written down and recorded. Exit 0 only when all is as it must be."
+    "Makes real calls through the sandbox of every installed carrier, without an account: an echo, compared byte for "
+    "byte at both ends, then a spoken conversation, transcribed and recorded. Exits with 0 only if every check passes."
 )
 
 
-async def run(say: bool = True) -> list[Shown]:
-    """All calls of the demo, carrier by carrier."""
+async def run(say: bool = True) -> list[DemoCall]:
+    """Make all calls of the demo, carrier by carrier."""
     names = [name for name in provider_names() if get_provider(name).sandbox]
     recordings = Path(tempfile.mkdtemp(prefix="anycarrier-demo-"))
     async with contextlib.AsyncExitStack() as stack:
@@ -51,12 +50,12 @@ async def run(say: bool = True) -> list[Shown]:
         for name in names:
             module, _, kind = get_provider(name).sandbox.partition(":")
             sandboxes[name] = await stack.enter_async_context(serve_sandbox(getattr(import_module(module), kind)))
-        desk, echoes = spoken.Desk(), {"front-desk": Echo(), "night-desk": Echo()}
-        agents = Agents(finished=desk.done, recordings=recordings)
+        booking, echoes = appointments.AppointmentAgent(), {"front-desk": Echo(), "night-desk": Echo()}
+        agents = Agents(finished=booking.done, recordings=recordings)
         for name, agent in echoes.items():
             agents.add(name, raw=agent)
         if speaks := not missing(agents):
-            agents.add("appointments", handler=desk, settings={**scripted.SETTINGS, "enable_recording": True})
+            agents.add("appointments", handler=booking, settings={**appointments.SETTINGS, "enable_recording": True})
         sock = listening()
         exchange = Exchange(
             registry=MemoryNumberRegistry(),
@@ -68,33 +67,36 @@ async def run(say: bool = True) -> list[Shown]:
             policy=Policy(allow=["US"]),
         )
         await stack.enter_async_context(serve(create_app(exchange), sock))
-        shown: list[Shown] = []
+        shown: list[DemoCall] = []
         for index, (name, sandbox) in enumerate(sandboxes.items()):
             sandbox.point_webhooks(exchange.webhook_url(name, name))
             sandbox.add_number(f"+1415555010{index}")
             sandbox.add_number(f"+1415555011{index}")
-            sandbox.quirks.add("quiet")  # nobody sends silence, so that all that is heard was said
+            sandbox.quirks.add("quiet")  # no silence is sent, so everything heard was said
         for calls in await asyncio.gather(
-            *(echo.show(exchange, echoes, n, s, f"+1415555010{i}") for i, (n, s) in enumerate(sandboxes.items()))
+            *(echo.run_call(exchange, echoes, n, s, f"+1415555010{i}") for i, (n, s) in enumerate(sandboxes.items()))
         ):
             shown += calls
         if speaks:
             for sandbox in sandboxes.values():
                 sandbox.quirks.discard("quiet")
             shown += await asyncio.gather(
-                *(spoken.show(exchange, desk, n, s, f"+1415555011{i}") for i, (n, s) in enumerate(sandboxes.items()))
+                *(
+                    appointments.run_call(exchange, booking, n, s, f"+1415555011{i}")
+                    for i, (n, s) in enumerate(sandboxes.items())
+                )
             )
         return shown
 
 
 def missing(agents: Agents | None = None) -> list[str]:
-    """What no installed speech engine can do: a conversation takes all three."""
+    """The abilities that no installed speech engine has; a conversation needs all three."""
     engines = (agents or Agents()).engines
     return [ability for ability in ABILITIES if engines.default(ability) is None]
 
 
-def table(calls: list[Shown]) -> str:
-    """The calls, for people."""
+def table(calls: list[DemoCall]) -> str:
+    """The calls as a table to read."""
     head = ["carrier", "direction", "agent", "status", "reason", "seconds", "said", "agent heard", "far end heard", ""]
     rows = [
         [
@@ -117,8 +119,8 @@ def table(calls: list[Shown]) -> str:
     )
 
 
-def conversation(call: Shown) -> str:
-    """One spoken conversation, for people."""
+def conversation(call: DemoCall) -> str:
+    """One spoken conversation as text to read."""
     happened = f"{call.barge_ins} interruption, keys {call.digits}, {call.reason}"
     lines = [f"\n{call.carrier}: {call.seconds:.1f} s, {happened}"]
     for said in call.transcript:
@@ -126,14 +128,16 @@ def conversation(call: Shown) -> str:
         lines.append(f"  {int(str(said['at_ms'])) / 1000:6.2f}  {who:<6}  {said['text']}")
     lines.append("  median ms: " + ", ".join(f"{kind} {ms:g}" for kind, ms in sorted(call.latency_ms.items())))
     lines.append(f"  recording: {call.recording}")
-    lines += [f"  NOT AS IT MUST BE: {what}" for what in call.wrong]
+    lines += [f"  WRONG: {what}" for what in call.wrong]
     return "\n".join(lines)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """``anycarrier demo``: exit 0 only when every comparison holds."""
+    """``anycarrier demo``: exit with 0 only if every comparison holds."""
     parser = argparse.ArgumentParser(prog="anycarrier demo", description=ABOUT)
-    parser.add_argument("--json", action="store_true", help="the result as one line of JSON; the table goes beside it")
+    parser.add_argument(
+        "--json", action="store_true", help="print the result as one line of JSON; the table goes to standard error"
+    )
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.ERROR)
     names = [name for name in provider_names() if get_provider(name).sandbox]
@@ -148,9 +152,9 @@ def main(argv: list[str] | None = None) -> int:
     lines = [table(calls), *map(conversation, talked), *([WAITS] if talked else [])]
     if unable := missing():
         lines.append(f"no conversation: nothing installed can {', '.join(unable)}. Install anycarrier-speech-local")
-    verdict = "all as they must be" if ok else "NOT all right"
+    verdict = "all correct" if ok else "NOT all correct"
     lines.append(f"{len(calls)} calls in {time.monotonic() - began:.1f} s: {verdict}")
-    # With --json, standard output is for programs alone.
+    # With --json, standard output holds nothing but the JSON.
     print("\n".join(lines), file=sys.stderr if options.json else sys.stdout, flush=True)
     if options.json:
         print(json.dumps({"ok": ok, "calls": [{**asdict(call), "ok": call.ok} for call in calls]}))

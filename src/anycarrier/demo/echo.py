@@ -1,6 +1,6 @@
-"""Transport, proven: a voice rings a number on each carrier, an agent echoes it, and each end compares byte for byte.
+"""Echo calls: a caller speaks, an agent echoes it, and each end compares what it heard byte for byte.
 
-Then the number is given to another agent, who is reached the same way, and who rings out.
+Then the number is assigned to another agent, which is called the same way and then makes an outbound call.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from anycarrier import AudioReceived, Call, CallStatus, EndReason, Exchange, Med
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.sandbox import Sandbox
 
-SOMEBODY = "+12125550123"
+CALLER_NUMBER = "+12125550123"
 
 
 @dataclass
-class Shown:
-    """One call of the demo. Seconds of speech; ``*_intact`` say that what was heard is what was sent.
+class DemoCall:
+    """One call of the demo. Times are seconds of speech; ``*_intact`` means that what was heard is what was sent.
 
-    The last are a spoken conversation's: who said what, the keys pressed, the stereo WAV, how often the caller cut in,
-    and the median milliseconds of each wait of the caller's.
+    The fields from ``transcript`` on are for spoken conversations: the words, the keys pressed, the stereo WAV, how
+    often the caller interrupted, and the median of each latency in milliseconds.
     """
 
     carrier: str
@@ -41,7 +41,7 @@ class Shown:
     barge_ins: int = 0
     latency_ms: dict[str, float] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
-    """What of a spoken conversation was not as it must be."""
+    """What was wrong in a spoken conversation."""
 
     @property
     def ok(self) -> bool:
@@ -50,7 +50,7 @@ class Shown:
 
 
 class Echo:
-    """An agent that says back what it hears, and remembers it."""
+    """An agent that echoes what it hears, and keeps it."""
 
     def __init__(self) -> None:
         self.heard: dict[str, bytearray] = {}
@@ -64,32 +64,34 @@ class Echo:
 
 
 def clip(name: str) -> bytes:
-    """What a man's voice says, mu-law 8 kHz; spoken by flite for this demo."""
+    """A clip of speech, mu-law 8 kHz, synthesized by flite for this demo."""
     return (resources.files("anycarrier.testing") / "clips" / f"{name}.ulaw").read_bytes()
 
 
-async def show(exchange: Exchange, agents: dict[str, Echo], carrier: str, sandbox: Sandbox, number: str) -> list[Shown]:
-    """Three calls on one carrier: two that come in, to two agents, and one that goes out."""
+async def run_call(
+    exchange: Exchange, agents: dict[str, Echo], carrier: str, sandbox: Sandbox, number: str
+) -> list[DemoCall]:
+    """Make three calls on one carrier: two inbound ones, to two agents, and an outbound one."""
     shown = []
     for agent in agents:
         await exchange.assign(number, agent_id=agent, credential_id=carrier)
-        shown.append(await _converse(exchange, agents, carrier, await sandbox.ring(number, SOMEBODY)))
-    call = await exchange.dial(from_=number, to=SOMEBODY)
+        shown.append(await _converse(exchange, agents, carrier, await sandbox.ring(number, CALLER_NUMBER)))
+    call = await exchange.dial(from_=number, to=CALLER_NUMBER)
     shown.append(await _converse(exchange, agents, carrier, await sandbox.far_end(call.id)))
     return shown
 
 
-async def _converse(exchange: Exchange, agents: dict[str, Echo], carrier: str, far_end: FarEnd) -> Shown:
-    """The far end says its sentence, waits to hear it come back, hangs up."""
+async def _converse(exchange: Exchange, agents: dict[str, Echo], carrier: str, far_end: FarEnd) -> DemoCall:
+    """The far end says its sentence, waits to hear the echo, and hangs up."""
     hello = clip("hello")
     await far_end.wait_for("streaming", 10)
     await far_end.say(hello)
-    with contextlib.suppress(TimeoutError):  # the comparison below tells what is missing
+    with contextlib.suppress(TimeoutError):  # the comparison below shows what is missing
         await far_end.wait_heard(len(hello) / 8000, timeout=len(hello) / 8000 + 5)
     await far_end.hang_up()
     call: Call = await exchange.wait_for(far_end.call_id, CallStatus.ENDED, 10)
     heard = bytes(agents[call.agent_id or ""].heard.get(call.reference, b""))
-    return Shown(
+    return DemoCall(
         carrier=carrier,
         direction=str(call.direction),
         agent=call.agent_id or "-",

@@ -1,7 +1,7 @@
-"""A spoken conversation through a carrier's sandbox: a caller with a voice, an agent with ears, and what each heard.
+"""A spoken call through a carrier's sandbox: a scripted agent books an appointment, and both ends are checked.
 
-The caller asks for an appointment, is understood and answered aloud, interrupts the list of times with the one that
-suits, keys in a year, and hangs up when it is booked.
+The caller asks for an appointment, is understood and answered, interrupts the list of times to choose one, keys in a
+year, and hangs up once the appointment is booked. The agent needs no model; start yours from :func:`book_appointment`.
 """
 
 from __future__ import annotations
@@ -12,23 +12,73 @@ import statistics
 from array import array
 
 from anycarrier import CallStatus, EndReason, Exchange
-from anycarrier.agent import scripted
 from anycarrier.agent.agent_call import AgentCall
 from anycarrier.agent.analysis import FinishedCall
 from anycarrier.audio import pcm16_to_pcmu
-from anycarrier.demo.echo import SOMEBODY, Shown, clip
+from anycarrier.demo.echo import CALLER_NUMBER, DemoCall, clip
 from anycarrier.session import MediaSession, Tap
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.sandbox import Sandbox
 from anycarrier.wav import read_wav
 
+GREETING = "Good morning, this is the practice of {{doctor}}. How can I help you?"
+
+OFFER = (
+    "Certainly. We have several times this week. There is tomorrow morning at nine, "
+    "or Wednesday afternoon at three, or Friday at half past eleven, or, if none of these suits you, "
+    "any morning of next week. Which one would you like?"
+)
+
+GRAMMAR = """#JSGF V1.0;
+grammar appointments;
+public <said> = <wish> | <time> [please] | yes please | no thank you | goodbye;
+<wish> = i would like to (book | change | cancel) an appointment;
+<time> = tomorrow morning | wednesday afternoon | friday | next week;
+"""
+
+TIMES = {
+    "tomorrow morning": "tomorrow morning at nine",
+    "wednesday afternoon": "Wednesday afternoon at three",
+    "friday": "Friday at half past eleven",
+    "next week": "Monday of next week at nine",
+}
+
+SETTINGS = {
+    "first_message": GREETING,
+    "grammar": GRAMMAR,
+    "dynamic_variables": {"doctor": "doctor Brown"},
+    "silence_timeout_seconds": 20,
+}
+"""For ``agents.add("desk", handler="anycarrier.demo.appointments:book_appointment", settings=SETTINGS)``."""
+
+
+async def book_appointment(call: AgentCall) -> None:
+    """Talk until the caller has an appointment, or gives up. ``call.variables`` then holds ``time`` and ``keys``."""
+    async for turn in call.turns():
+        if "goodbye" in turn.text or "no thank you" in turn.text:
+            await call.say("Goodbye.")
+            return
+        chosen = next((time for words, time in TIMES.items() if words in turn.text), None)
+        if chosen is None:
+            await call.say(OFFER if "appointment" in turn.text else "I am sorry, I did not understand. " + OFFER)
+            continue
+        await call.say(f"{chosen}. Please key in your year of birth, and then the pound key.")
+        keys = await call.gather(8, timeout=8)
+        if len(keys) != 4:
+            await call.say("That was not a year. Which time would you like?")
+            continue
+        call.variables.update(time=chosen, keys=keys)
+        await call.say(f"Thank you. Your appointment is booked for {chosen}. Goodbye.")
+        return
+
+
 YEAR = "1984"
 ASKED, CHOSE = "i would like to book an appointment", "tomorrow morning please"
-BOOKED = f"Thank you. Your appointment is booked for {scripted.TIMES['tomorrow morning']}. Goodbye."
+BOOKED = f"Thank you. Your appointment is booked for {TIMES['tomorrow morning']}. Goodbye."
 
 
-class Witness:
-    """Hears along beside the recorder: all the caller's sound, and the agent's up to each cut."""
+class AudioCapture:
+    """Captures the audio of a call beside the recorder: the caller's, and the agent's up to each cut."""
 
     def __init__(self, recorder: Tap | None) -> None:
         self._recorder = recorder
@@ -51,17 +101,17 @@ class Witness:
             self._recorder.cut()
 
 
-class Desk:
-    """The scripted agent, with a witness on each of its calls."""
+class AppointmentAgent:
+    """The scripted agent; captures the audio of each of its calls."""
 
     def __init__(self) -> None:
-        self.witnesses: dict[str, Witness] = {}
+        self.captures: dict[str, AudioCapture] = {}
         self.finished: dict[str, asyncio.Future[FinishedCall]] = {}
 
     async def __call__(self, call: AgentCall) -> None:
         session: MediaSession = call.session
-        session.tap = self.witnesses[call.id] = Witness(session.tap)
-        await scripted.appointments(call)
+        session.tap = self.captures[call.id] = AudioCapture(session.tap)
+        await book_appointment(call)
         await session.wait_stopped()  # the caller hangs up
 
     async def done(self, finished: FinishedCall) -> None:
@@ -74,21 +124,23 @@ class Desk:
         return self.finished.setdefault(reference, asyncio.get_running_loop().create_future())
 
 
-async def show(exchange: Exchange, desk: Desk, carrier: str, sandbox: Sandbox, number: str) -> Shown:
+async def run_call(
+    exchange: Exchange, agent: AppointmentAgent, carrier: str, sandbox: Sandbox, number: str
+) -> DemoCall:
     """One conversation on one carrier."""
     await exchange.assign(number, agent_id="appointments", credential_id=carrier)
-    far_end = await sandbox.ring(number, SOMEBODY)
-    with contextlib.suppress(TimeoutError, RuntimeError):  # what is missing is told below
+    far_end = await sandbox.ring(number, CALLER_NUMBER)
+    with contextlib.suppress(TimeoutError, RuntimeError):  # what is missing is reported below
         async with asyncio.timeout(40):
             await _call(far_end)
     await far_end.hang_up()
     call = await exchange.wait_for(far_end.call_id, CallStatus.ENDED, 10)
-    finished = await desk.wait(call.reference)
-    witness = desk.witnesses[call.reference]
+    finished = await agent.wait(call.reference)
+    capture = agent.captures[call.reference]
     said = clip("appointment") + clip("tomorrow")
-    heard_whole = all(clip(name) in witness.from_caller for name in ("appointment", "tomorrow"))
+    heard_whole = all(clip(name) in capture.from_caller for name in ("appointment", "tomorrow"))
     played = far_end.heard
-    return Shown(
+    return DemoCall(
         carrier=carrier,
         direction=str(call.direction),
         agent=call.agent_id or "-",
@@ -99,7 +151,7 @@ async def show(exchange: Exchange, desk: Desk, carrier: str, sandbox: Sandbox, n
         agent_heard=round(len(said) / 8000, 2) if heard_whole else 0.0,
         agent_intact=heard_whole,
         far_end_heard=round(len(played) / 8000, 2),
-        far_end_intact=_intact(witness, played, far_end.playback.cleared),
+        far_end_intact=_intact(capture, played, far_end.playback.cleared),
         transcript=[{"party": s.party, "text": s.text, "at_ms": s.at_ms} for s in finished.segments],
         digits=_keys(finished),
         recording=str(finished.recording) if finished.recording else None,
@@ -110,7 +162,7 @@ async def show(exchange: Exchange, desk: Desk, carrier: str, sandbox: Sandbox, n
 
 
 async def _call(far_end: FarEnd) -> None:
-    """The caller's part."""
+    """What the caller does."""
     await far_end.wait_for("streaming", 10)
     await far_end.wait_heard(2.0, 10)
     await far_end.playback.drained()
@@ -129,23 +181,23 @@ async def _call(far_end: FarEnd) -> None:
     await asyncio.sleep(0.2)
 
 
-def _intact(witness: Witness, played: bytes, cleared: int) -> bool:
-    """Whether each sounding byte the agent sent was played, in order, but for what the interruption cut off.
+def _intact(capture: AudioCapture, played: bytes, cleared: int) -> bool:
+    """Whether every audible byte the agent sent was played, in order, except what the interruption cut off.
 
-    Silence takes no part: carriers fill up the last 20 ms of an utterance with it. What was cut off is no more than
-    what the carrier says it dropped, and those 20 ms.
+    Silence is ignored: carriers pad the last 20 ms of an utterance with it. At most what the carrier says it dropped,
+    and those 20 ms, may be missing.
     """
-    if len(witness.to_caller) != 2:
+    if len(capture.to_caller) != 2:
         return False
-    before, after = (_sounding(sent) for sent in witness.to_caller)
-    heard = _sounding(played)
+    before, after = (_audible(sent) for sent in capture.to_caller)
+    heard = _audible(played)
     whole = len(heard) - len(after)
     dropped = len(before) - whole
     return 0 < dropped <= cleared + 160 and heard == before[:whole] + after
 
 
 def _wrong(finished: FinishedCall, said: bytes, played: bytes) -> list[str]:
-    """What is not as it must be in what the call left behind."""
+    """What is wrong with the transcript, keys and recording of the call."""
     found = []
     remote = [s.text for s in finished.segments if s.party == "remote"]
     local = [s.text for s in finished.segments if s.party == "local"]
@@ -153,9 +205,9 @@ def _wrong(finished: FinishedCall, said: bytes, played: bytes) -> list[str]:
         found.append(f"the caller was understood as {remote}")
     if finished.barge_ins != 1:
         found.append(f"{finished.barge_ins} interruptions instead of 1")
-    cut = next((text for text in local if scripted.OFFER.startswith(text[:12])), "")
-    if not (0 < len(cut.split()) < len(scripted.OFFER.split())) or not scripted.OFFER.startswith(cut):
-        found.append("the transcript does not hold just what was heard of the offer")
+    cut = next((text for text in local if OFFER.startswith(text[:12])), "")
+    if not (0 < len(cut.split()) < len(OFFER.split())) or not OFFER.startswith(cut):
+        found.append("the transcript does not contain exactly the part of the offer that was heard")
     if local[-1:] != [BOOKED]:
         found.append("the appointment was not booked")
     if _keys(finished) != YEAR + "#":
@@ -166,19 +218,19 @@ def _wrong(finished: FinishedCall, said: bytes, played: bytes) -> list[str]:
     if format.channels != 2 or abs(format.seconds(len(audio)) - finished.seconds) > 1.0:
         found.append(f"the recording holds {format.seconds(len(audio)):.1f} s of {finished.seconds:.1f} s")
     for side, name, sent in ((0, "caller", said), (1, "agent", played)):
-        recorded, sounded = len(_sounding(_channel(audio, side))), len(_sounding(sent))
+        recorded, sounded = len(_audible(_channel(audio, side))), len(_audible(sent))
         if abs(recorded - sounded) > 0.02 * sounded:
             found.append(f"the recording holds {recorded} of the {sounded} sounding samples of the {name}")
     return found
 
 
 def _keys(finished: FinishedCall) -> str:
-    """The keys the agent was told of, in their order."""
+    """The keys the agent received, in order."""
     return "".join(str(facts["digit"]) for kind, facts in finished.notes if kind == "digit")
 
 
-def _sounding(mulaw: bytes | bytearray) -> bytes:
-    """What is not silent of it."""
+def _audible(mulaw: bytes | bytearray) -> bytes:
+    """The audio without its silence."""
     return bytes(mulaw.translate(None, b"\xff\x7f"))
 
 
