@@ -35,7 +35,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from anycarrier_twilio.sandbox import TwilioSandbox
-from anycarrier_twilio.sandbox.signature import signature
+from anycarrier_twilio.sandbox.webhooks import signature
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))
 from postgres import binaries, scratch_folder, scratch_postgres

@@ -85,9 +85,9 @@ async def test_what_is_not_played_says_so_and_is_no_wrong_url(line: Line) -> Non
     for command in COMMANDS:
         answer = await line.command(call_id, command)
         assert (answer.status_code, codes(answer)) == (422, ["10038"])
-        assert f"/actions/{command} is not played by this sandbox" in answer.text
+        assert f"/actions/{command} is not simulated by this sandbox" in answer.text
     for path in ("/phone_numbers/voice", "/connections", "/webhook_deliveries/1"):
-        assert "is not played by this sandbox" in (await line.http.get(path)).text
+        assert "is not simulated by this sandbox" in (await line.http.get(path)).text
     assert codes(await line.http.get("/phone_numbrs")) == ["10005"]
     assert codes(await line.http.get("/connections", headers={"authorization": "Bearer KEYwrong"})) == ["10009"]
 

@@ -124,10 +124,10 @@ def test_every_documented_operation_and_filter_is_played_or_named() -> None:
 async def test_what_is_not_played_is_named(api: Api) -> None:
     for path in ("/Balance", "/OutgoingCallerIds", "/Conferences", "/Applications", "/AvailablePhoneNumbers"):
         refused = await api("GET", f"{path}.json", 404)
-        assert refused["code"] == 20404 and "is not played by this sandbox" in refused["message"], path
+        assert refused["code"] == 20404 and "is not simulated by this sandbox" in refused["message"], path
     for query in ("/Recordings.json?IncludeSoftDeleted=true", "/AvailablePhoneNumbers/US/Local.json?NearNumber=1"):
-        assert "is not played by this sandbox" in (await api("GET", query, 400))["message"]
-    assert "not played" not in (await api("GET", "/Ballance.json", 404))["message"]
+        assert "is not simulated by this sandbox" in (await api("GET", query, 400))["message"]
+    assert "not simulated" not in (await api("GET", "/Ballance.json", 404))["message"]
 
 
 async def test_numbers_are_bought_and_listed_by_their_kind(api: Api) -> None:

@@ -11,7 +11,7 @@ from twilio.request_validator import RequestValidator
 
 from anycarrier.testing.live_server import serve_sandbox
 from anycarrier_twilio.sandbox import TwilioSandbox
-from anycarrier_twilio.sandbox.signature import signature
+from anycarrier_twilio.sandbox.webhooks import signature
 from sandbox_platform import Platform, Webhook, platform
 from shared_documents import shared_path
 

@@ -45,7 +45,7 @@ ORDERS: Rules = {
     ),
     "filter[requirements_met]": "bool",
 }
-CURSOR: Rules = {**PAGE, **dict.fromkeys(("page[after]", "page[before]", "page[limit]"), "unplayed")}
+CURSOR: Rules = {**PAGE, **dict.fromkeys(("page[after]", "page[before]", "page[limit]"), "unsupported")}
 NUMBER_PATCH: Rules = {
     **dict.fromkeys(("id", "address_id", "billing_group_id", "connection_id", "customer_reference"), "str"),
     "external_pin": "str",
@@ -96,8 +96,8 @@ OWN_NUMBERS: Rules = {
     "filter[country_iso_alpha2]": ["str"],
     "filter[number_type][eq]": "enum local|national|toll_free|mobile|shared_cost",
     "filter[without_tags]": "enum true|false",
-    "filter[source]": "unplayed",
-    "filter[voice.usage_payment_method]": "unplayed",
+    "filter[source]": "unsupported",
+    "filter[voice.usage_payment_method]": "unsupported",
     "sort": "enum purchased_at|phone_number|connection_name|usage_payment_method",
     "handle_messaging_profile_error": "enum true|false",
 }
@@ -109,7 +109,7 @@ APPLICATIONS: Rules = {
                                         "occurred_at][eq", "occurred_at][gt", "occurred_at][gte", "occurred_at][lt",
                                         "occurred_at][lte", "outbound.outbound_voice_profile_id", "product", "status",
                                         "to", "type")),
-        "unplayed",
+        "unsupported",
     ),
     "filter[application_name][contains]": "str",
     "sort": "enum created_at|connection_name|active|-created_at|-connection_name|-active",
@@ -123,5 +123,5 @@ RECORDINGS: Rules = {
                                         "end_time][lte", "start_time][gte", "start_time][lte")),
         "str",
     ),
-    **dict.fromkeys((f"filter[{name}]" for name in ("conference_id", "conference_region", "sip_call_id")), "unplayed"),
+    **dict.fromkeys(("filter[conference_id]", "filter[conference_region]", "filter[sip_call_id]"), "unsupported"),
 }

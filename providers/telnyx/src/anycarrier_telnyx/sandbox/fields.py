@@ -1,6 +1,6 @@
 """Every parameter of the call commands the sandbox plays, as the carrier's OpenAPI document lists them.
 
-The rule language is ``rules``. ``unplayed`` marks what the carrier knows but the sandbox cannot act out:
+The rule language is ``rules``. ``unsupported`` marks what the carrier knows but the sandbox cannot act out:
 such a request is refused rather than half obeyed.
 """
 
@@ -47,7 +47,7 @@ RECORD: Rules = {
 }
 UNPLAYED_ON_ANSWER: Rules = dict.fromkeys(
     ("assistant", "conversation_relay_config", "deepfake_detection", "transcription", "transcription_config"),
-    "unplayed",
+    "unsupported",
 )
 SIP: Rules = {"custom_headers": HEADERS, "sip_headers": [{"name!": "enum User-to-User", "value!": "str"}]}
 OUTGOING: Rules = {
@@ -69,8 +69,8 @@ OUTGOING: Rules = {
     "sound_modifications": "obj",
     "time_limit_secs": "int 30..14400",
     "timeout_secs": "int 5..600",
-    "audio_url": "unplayed",
-    "media_name": "unplayed",
+    "audio_url": "unsupported",
+    "media_name": "unsupported",
     "park_after_unbridge": "enum self",
 }
 DIAL: Rules = {
@@ -80,7 +80,7 @@ DIAL: Rules = {
     **dict.fromkeys(
         ("conference_config", "dialogflow_config", "enable_dialogflow", "supervise_call_control_id",
          "supervisor_role", "stream_establish_before_call_originate"),
-        "unplayed",
+        "unsupported",
     ),
     "connection_id!": "str",
     "to!": "any",
@@ -97,8 +97,8 @@ STREAMING_START: Rules = {
     **COMMAND,
     **STREAM,
     "custom_parameters": [{"name": "str", "value": "str"}],
-    "dialogflow_config": "unplayed",
-    "enable_dialogflow": "unplayed",
+    "dialogflow_config": "unsupported",
+    "enable_dialogflow": "unsupported",
 }
 RECORDING_ID: Rules = {**COMMAND, "recording_id": "str"}
 ACTIONS: Mapping[str, Rules] = {
@@ -162,7 +162,7 @@ ACTIONS: Mapping[str, Rules] = {
         "recording_track": "enum both|inbound|outbound",
         "timeout_secs": "int 0..",
         "trim": "enum trim-silence",
-        "transcription": "unplayed",
+        "transcription": "unsupported",
     },
     "record_stop": RECORDING_ID,
     "record_pause": RECORDING_ID,

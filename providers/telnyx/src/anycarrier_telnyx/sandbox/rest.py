@@ -84,7 +84,7 @@ def _endpoint(sandbox: TelnyxSandbox, operation: Operation) -> Callable[[Request
         try:
             account = _login(sandbox, request)
             if operation.handler is None:
-                raise refuse("10038", f"{request.method} {operation.path} is not played by this sandbox.")
+                raise refuse("10038", f"{request.method} {operation.path} is not simulated by this sandbox.")
             try:
                 given = json.loads(raw) if raw else {}
             except ValueError:

@@ -58,7 +58,7 @@ def _text_problems(rule: str, value: Any, pointer: str) -> Iterator[dict[str, An
         rule = rule[:-1]
     kind, _, limits = rule.partition(" ")
     name = pointer.rsplit("/", 1)[-1]
-    if kind == "unplayed":
+    if kind == "unsupported":
         yield problem("10038", f"The sandbox does not play '{name}'.", pointer=pointer)
     elif kind == "any":
         return

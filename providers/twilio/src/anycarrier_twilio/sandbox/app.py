@@ -1,14 +1,14 @@
-"""Twilio, played on its own wire: REST, TwiML, signed webhooks and the media socket, without an account.
+"""Twilio without an account: its REST API, TwiML, signed webhooks, and media streams, simulated for tests and demos.
 
-Written from the carrier's documents, not from our adapter: the two check each other. What it does not play (other
-verbs, conferences, applications, SIP credentials, MP3) it refuses, it does not pass over.
+Written from the carrier's documents, not from the adapter, so that each checks the other. Requests for what it does not
+simulate (other verbs, conferences, applications, SIP credentials, MP3) are refused, never ignored.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import httpx
 from starlette.applications import Starlette
@@ -20,32 +20,15 @@ from anycarrier.credentials import Credential
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.sandbox import Delivery, Sandbox
 from anycarrier.testing.sandbox_numbers import LOCAL, TOLL_FREE, TOLL_FREE_CODES, Login, login_of
-from anycarrier_twilio.sandbox import (
-    accounts,
-    calls,
-    dial,
-    numbers,
-    program,
-    recordings,
-    rest,
-    unplayed,
-)
-from anycarrier_twilio.sandbox.account import Account, Complaint, new_sid
+from anycarrier_twilio.sandbox import calls, phone_numbers, recordings, rest, twiml_interpreter
 from anycarrier_twilio.sandbox.leg import Leg
-from anycarrier_twilio.sandbox.orders import CallOptions, End, Instructions
-from anycarrier_twilio.sandbox.webhooks import sign, webhook
+from anycarrier_twilio.sandbox.models import Account, CallOptions, Complaint, End, Instructions, new_sid
+from anycarrier_twilio.sandbox.rest import BASE, Operation, Reply, Rest, RestError
+from anycarrier_twilio.sandbox.webhooks import API_VERSION, rfc2822, sign, webhook
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-OPERATIONS = [
-    *accounts.OPERATIONS,
-    *numbers.OPERATIONS,
-    *dial.OPERATIONS,
-    *calls.OPERATIONS,
-    *recordings.OPERATIONS,
-    *unplayed.OPERATIONS,
-]
 METHODS = ["GET", "POST", "DELETE", "PUT", "PATCH"]
 
 
@@ -101,7 +84,7 @@ class TwilioSandbox(Sandbox):
         account = self.accounts[account_sid] if account_sid else self.account
         if account.number(number) is None:
             kind = TOLL_FREE if number[2:5] in TOLL_FREE_CODES else LOCAL
-            numbers.own(account, number, frozenset({"voice", "sms", "mms"}), kind)
+            phone_numbers.own(account, number, frozenset({"voice", "sms", "mms"}), kind)
             self.inventory.sold.add(number)
 
     def give_number(self, number: str, credential: Credential) -> None:
@@ -158,7 +141,7 @@ class TwilioSandbox(Sandbox):
 
     async def run_twiml(self, leg: Leg, instructions: Instructions) -> Instructions | End:
         """Run instructions on a leg; what comes next."""
-        return await program.run(leg, instructions)
+        return await twiml_interpreter.run(leg, instructions)
 
     async def play_digit(self, leg: Leg, digit: str) -> None:
         """Sound one key at the far end; ``w`` and ``W`` are pauses of half a second and a second."""
@@ -223,3 +206,63 @@ def _inbound(owned: Mapping[str, Any]) -> CallOptions:
         status_url=owned["status_callback"] or "",
         status_method=owned["status_callback_method"] or "POST",
     )
+
+
+async def _fetch_account(rest: Rest) -> Reply:
+    account = rest.account
+    path = f"/{API_VERSION}/Accounts/{account.sid}"
+    links = {"calls": "Calls", "incoming_phone_numbers": "IncomingPhoneNumbers", "recordings": "Recordings"}
+    body = {
+        "auth_token": account.token,
+        "date_created": rfc2822(account.created),
+        "date_updated": rfc2822(account.created),
+        "friendly_name": "Sandbox account",
+        "owner_account_sid": account.sid,
+        "sid": account.sid,
+        "status": "active",
+        "subresource_uris": {name: f"{path}/{file}.json" for name, file in links.items()},
+        "type": "Full",
+        "uri": f"{path}.json",
+    }
+    return Reply(200, body)
+
+
+UNSUPPORTED = {  # path: methods, as the OpenAPI document lists them
+    "/AvailablePhoneNumbers": "GET",
+    "/AvailablePhoneNumbers/{CountryCode}": "GET",
+    "/Applications": "GET POST",
+    "/Applications/{Sid}": "GET POST DELETE",
+    "/Balance": "GET",
+    "/Calls/{CallSid}/Events": "GET",
+    "/Calls/{CallSid}/Notifications": "GET",
+    "/Calls/{CallSid}/Notifications/{Sid}": "GET",
+    "/Calls/{CallSid}/Recordings/{Sid}": "DELETE",
+    "/Calls/{CallSid}/Streams": "POST",
+    "/Calls/{CallSid}/Streams/{Sid}": "POST",
+    "/Conferences": "GET",
+    "/Conferences/{Sid}": "GET POST",
+    "/Conferences/{Sid}/Participants": "GET POST",
+    "/Conferences/{Sid}/Participants/{CallSid}": "GET POST DELETE",
+    "/OutgoingCallerIds": "GET POST",
+    "/OutgoingCallerIds/{Sid}": "GET POST DELETE",
+}
+
+
+async def _not_supported(rest: Rest) -> NoReturn:
+    raise RestError(404, 20404, f"The requested resource {rest.url} is not simulated by this sandbox")
+
+
+OPERATIONS = [
+    Operation("GET", BASE, _fetch_account),
+    *phone_numbers.OPERATIONS,
+    *calls.OPERATIONS,
+    *recordings.OPERATIONS,
+    *(
+        Operation(method, BASE + path, _not_supported, None)
+        for path, methods in UNSUPPORTED.items()
+        for method in methods.split()
+    ),
+    Operation("POST", BASE, _not_supported, None),
+    Operation("GET", "/2010-04-01/Accounts", _not_supported, None),
+    Operation("POST", "/2010-04-01/Accounts", _not_supported, None),
+]

@@ -1,7 +1,7 @@
-"""One leg: a call's life from queued to its terminal status, with the status callbacks that tell of it.
+"""One call leg, from queued to its terminal status, with status callbacks and answering-machine detection.
 
-A leg runs one thing at a time (ringing, then its TwiML). From outside it can be ended or given other TwiML; either
-stops what runs. Its status changes the moment that is asked for; sockets are closed and callbacks sent after.
+A leg runs one step at a time: ringing, then its TwiML. A REST request may end it or give it other TwiML, which
+interrupts the running step. The status changes at once; sockets are closed and callbacks sent afterwards.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from anycarrier.testing.far_end import FarEnd
-from anycarrier.testing.far_end_audio import fax
+from anycarrier.testing.far_end_audio import beep, fax, greeting
 from anycarrier.testing.sandbox_numbers import HANGS_UP_AFTER, RINGS_FOR, Outcome, outcome_of
-from anycarrier_twilio.sandbox.account import Account, new_sid
-from anycarrier_twilio.sandbox.detection import detect, machine_speaks
-from anycarrier_twilio.sandbox.orders import CallOptions, End, Instructions, RecordingOrder
-from anycarrier_twilio.sandbox.recording import Recording
+from anycarrier_twilio.sandbox.models import Account, CallOptions, End, Instructions, RecordingOrder, new_sid
+from anycarrier_twilio.sandbox.recordings import Recording
 from anycarrier_twilio.sandbox.webhooks import status_params
 
 if TYPE_CHECKING:
     from anycarrier_twilio.sandbox.app import TwilioSandbox
-    from anycarrier_twilio.sandbox.media import MediaStream
+    from anycarrier_twilio.sandbox.media_stream import MediaStream
+
+
 
 TERMINAL = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
 
@@ -254,3 +254,38 @@ class Leg:
         elif self.options.detection:
             await detect(self, spoken)
         return self.options.instructions
+
+
+GREETING_WAIT = 3.0
+"""Seconds detection waits at most for a greeting to end; a greeting lasts 1.4 s."""
+
+
+async def machine_speaks(far_end: FarEnd) -> None:
+    """An answering machine's greeting and beep; then it listens."""
+    await far_end.say(greeting() + beep())
+
+
+async def detect(leg: Leg, spoken: asyncio.Task[None] | None) -> None:
+    """Listen, judge, and tell by webhook when that was asked for. ``spoken`` ends with the machine's greeting."""
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    await asyncio.sleep(leg.sandbox.detect_seconds)
+    verdict = {Outcome.MACHINE: "machine_start", Outcome.FAX: "fax"}.get(leg.outcome, "human")
+    if verdict == "machine_start" and leg.options.detection == "DetectMessageEnd":
+        if leg.options.detection_async and spoken is not None:
+            await asyncio.wait({spoken}, timeout=GREETING_WAIT)
+        else:
+            # No stream is open yet to hear it by: the greeting's own length has to do.
+            await asyncio.sleep(len(greeting() + beep()) / 8000)
+        verdict = "machine_end_beep"
+    if leg.over:
+        return
+    leg.answered_by = verdict
+    if leg.options.detection_async and leg.options.detection_url:
+        params = {
+            "CallSid": leg.sid,
+            "AccountSid": leg.account.sid,
+            "AnsweredBy": verdict,
+            "MachineDetectionDuration": str(round((clock() - began) * 1000)),
+        }
+        leg.sandbox.notify("amd", leg, leg.options.detection_url, params, leg.options.detection_method)

@@ -1,4 +1,4 @@
-"""The carrier's REST manners: login, parameters checked by name and type, paging, error bodies in JSON or XML."""
+"""REST requests and replies: login, parameters checked by name and type, paging, errors in JSON or XML."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import parse_qs, urlencode
 from xml.sax.saxutils import escape
@@ -18,7 +19,7 @@ from starlette.responses import Response
 
 from anycarrier.testing.sandbox import RestRequest
 from anycarrier.testing.sandbox_numbers import RETRY_AFTER, Login, login_of
-from anycarrier_twilio.sandbox.account import Account, new_sid
+from anycarrier_twilio.sandbox.models import Account, new_sid
 
 if TYPE_CHECKING:
     from anycarrier_twilio.sandbox.app import TwilioSandbox
@@ -132,6 +133,14 @@ def page(rest: Rest, name: str, items: list[dict[str, Any]]) -> Reply:
     return Reply(200, body)
 
 
+def on_day(rest: Rest, name: str, when: datetime | None) -> bool:
+    """Whether ``when`` is on the day that the parameters ``name``, ``name<`` and ``name>`` ask for."""
+    day = when.date().isoformat() if when else ""
+    holds: dict[str, Callable[[str, str], bool]] = {"": str.__eq__, "<": str.__le__, ">": str.__ge__}
+    asked = {sign: rest.get(name + sign)[:10] for sign in holds}
+    return all(not limit or (day != "" and holds[sign](day, limit)) for sign, limit in asked.items())
+
+
 async def answer(sandbox: TwilioSandbox, operations: list[Operation], request: Request) -> Response:
     """One REST request, from login to reply."""
     path = request.url.path[len(request.scope.get("root_path", "")) :] or "/"
@@ -184,8 +193,8 @@ def _check(operation: Operation, params: Mapping[str, list[str]]) -> None:
     if operation.takes is None:
         return
     for name in params:
-        if operation.takes.get(name) == "unplayed":
-            raise RestError(400, 20001, f"{name} is not played by this sandbox")
+        if operation.takes.get(name) == "unsupported":
+            raise RestError(400, 20001, f"{name} is not simulated by this sandbox")
     unknown = sorted(set(params) - set(operation.takes))
     if unknown:
         # The real API may let a misspelt name pass; a sandbox that did would hide the mistake until production.

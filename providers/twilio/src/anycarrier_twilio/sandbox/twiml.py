@@ -1,4 +1,4 @@
-"""TwiML as the sandbox reads it: XML to a list of verbs, strict about names, attributes and nesting. Pure."""
+"""The TwiML parser: XML to a list of verbs, strict about names, attributes, and nesting. Pure."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _verb(element: ET.Element, rules: dict[str, Rule], parent: str) -> Verb:
     rule = rules.get(element.tag)
     if rule is None:
         if parent == "Response" and element.tag in KNOWN_ELSEWHERE:
-            raise TwimlError(12200, f"<{element.tag}> is not played by this sandbox")
+            raise TwimlError(12200, f"<{element.tag}> is not simulated by this sandbox")
         raise TwimlError(12200, f"<{element.tag}> is not allowed in <{parent}>")
     unknown = sorted(set(element.attrib) - rule.attributes)
     if unknown:
@@ -117,7 +117,7 @@ def _check(verb: Verb) -> None:
     if verb.name == "Dial" and bool(verb.text) == bool(verb.nouns):
         raise TwimlError(12200, "<Dial> takes a number or one noun")
     if verb.name == "Dial" and len(verb.nouns) > 1:
-        raise TwimlError(12200, "<Dial> with several parties is not played by this sandbox")
+        raise TwimlError(12200, "<Dial> with several parties is not simulated by this sandbox")
     if verb.name in ("Redirect", "Number", "Sip") and not verb.text:
         raise TwimlError(12200, f"<{verb.name}> is empty")
     for attribute in ("timeout", "timeLimit", "length"):

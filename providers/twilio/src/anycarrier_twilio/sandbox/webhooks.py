@@ -1,10 +1,16 @@
-"""The carrier's webhooks: which parameters each kind has, in the form it sends them."""
+"""Webhooks as the carrier sends them: the parameters of each kind, and the signature.
+
+The signature is HMAC-SHA1 over URL and form, in base64: https://www.twilio.com/docs/usage/security
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import TYPE_CHECKING
@@ -12,10 +18,11 @@ from urllib.parse import parse_qsl, urldefrag, urlencode, urlsplit
 
 from anycarrier.testing.sandbox import Delivery
 from anycarrier.testing.sandbox_numbers import AREAS
-from anycarrier_twilio.sandbox.signature import signature
 
 if TYPE_CHECKING:
     from anycarrier_twilio.sandbox.leg import Leg
+
+
 
 API_VERSION = "2010-04-01"
 
@@ -115,3 +122,17 @@ def stream_params(leg: Leg, stream_sid: str, name: str, event: str, error: str =
         "Timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     }
     return {**params, "StreamError": error} if error else params
+
+
+def signed_text(url: str, params: Iterable[tuple[str, str]]) -> str:
+    """What the signature covers: the URL, then keys and values sorted by key, a repeated key's values once each."""
+    values: dict[str, set[str]] = {}
+    for key, value in params:
+        values.setdefault(key, set()).add(value)
+    return url + "".join(key + value for key in sorted(values) for value in sorted(values[key]))
+
+
+def signature(token: str, url: str, params: Iterable[tuple[str, str]] = ()) -> str:
+    """The ``X-Twilio-Signature`` header for a request to ``url`` with a form of ``params`` (none for GET)."""
+    digest = hmac.new(token.encode(), signed_text(url, params).encode(), hashlib.sha1).digest()
+    return base64.b64encode(digest).decode()

@@ -1,4 +1,4 @@
-"""The REST resources of numbers: those on offer, and those the account holds."""
+"""The REST resources of phone numbers: those on offer, and those the account owns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from anycarrier.testing.sandbox_numbers import LOCAL, TOLL_FREE, Login, NumberForSale
-from anycarrier_twilio.sandbox.account import Account, new_sid
+from anycarrier_twilio.sandbox.models import Account, new_sid
 from anycarrier_twilio.sandbox.rest import BASE, PAGING, Operation, Reply, Rest, RestError, not_found, page
 from anycarrier_twilio.sandbox.webhooks import API_VERSION, rfc2822
 
@@ -54,7 +54,7 @@ _SEARCH = {
     "ExcludeLocalAddressRequired": "bool",
     "ExcludeForeignAddressRequired": "bool",
 }
-_NOT_MODELLED = ("InPostalCode", "NearNumber", "NearLatLong", "Distance", "InRateCenter", "InLata")
+_UNSUPPORTED = ("InPostalCode", "NearNumber", "NearLatLong", "Distance", "InRateCenter", "InLata")
 
 
 def friendly(number: str) -> str:
@@ -230,7 +230,7 @@ OPERATIONS = [
         "GET",
         BASE + "/AvailablePhoneNumbers/{CountryCode}/{Kind}",
         search,
-        {**_SEARCH, **dict.fromkeys(_NOT_MODELLED, "unplayed")},
+        {**_SEARCH, **dict.fromkeys(_UNSUPPORTED, "unsupported")},
     ),
     Operation("GET", _NUMBERS, list_owned, {**PAGING, **_FILTERS}),
     Operation("POST", _NUMBERS, buy, {**_SETTINGS, "PhoneNumber": "text", "AreaCode": "text"}),

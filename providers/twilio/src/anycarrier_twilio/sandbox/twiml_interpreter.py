@@ -1,7 +1,7 @@
-"""Running TwiML: fetch the document, do one verb after the other, as the carrier does.
+"""Runs TwiML: fetches the document and executes its verbs in order, as the carrier does.
 
-Whatever cannot be fetched or read goes to the debugger, and the call ends the way callers know it: a busy signal
-when nobody had answered, else a voice that speaks of an application error.
+A document that cannot be fetched or parsed becomes an entry in the debugger. The call then ends, with a busy signal if
+it was not answered, else with a spoken application error.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.far_end_audio import SILENCE
 from anycarrier.testing.sandbox import Delivery
 from anycarrier_twilio.sandbox.leg import Leg
-from anycarrier_twilio.sandbox.media import MediaStream
-from anycarrier_twilio.sandbox.orders import CallOptions, End, Instructions
+from anycarrier_twilio.sandbox.media_stream import MediaStream
+from anycarrier_twilio.sandbox.models import CallOptions, End, Instructions
 from anycarrier_twilio.sandbox.twiml import TwimlError, Verb, parse
 from anycarrier_twilio.sandbox.webhooks import call_params, incoming_params
 

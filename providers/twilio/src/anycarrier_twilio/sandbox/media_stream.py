@@ -1,4 +1,4 @@
-"""The media socket: the carrier as WebSocket client, with its frames, its buffer, its marks and its complaints."""
+"""A media stream: the carrier connects as WebSocket client, sends frames, and buffers audio, marks, and clears."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from anycarrier.testing.sandbox import may_stream_to
 from anycarrier.testing.sandbox_numbers import DROPS_AFTER, Outcome
-from anycarrier_twilio.sandbox.account import new_sid
-from anycarrier_twilio.sandbox.signature import signature
+from anycarrier_twilio.sandbox.models import new_sid
 from anycarrier_twilio.sandbox.twiml import Verb
-from anycarrier_twilio.sandbox.webhooks import stream_params
+from anycarrier_twilio.sandbox.webhooks import signature, stream_params
 
 if TYPE_CHECKING:
     from anycarrier_twilio.sandbox.leg import Leg
