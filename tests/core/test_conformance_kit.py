@@ -16,11 +16,16 @@ from pathlib import Path
 import httpx  # noqa: F401 - kept loaded between the runs, which would each load it anew
 import pytest
 import vcr.cassette  # noqa: F401
-import yaml  # noqa: F401
+import yaml
 
 import anycarrier.testing.conformance  # noqa: F401
 from anycarrier import plugins
+from anycarrier.calls import DialRequest
+from anycarrier.numbers import NumberQuery
+from anycarrier.provider import Capability
 from anycarrier.testing.cassettes import files, provenance_of, scan
+from anycarrier.testing.conformance.capabilities import CHECKS
+from anycarrier.testing.conformance.request_options import DIAL_OPTIONS, SEARCH_OPTIONS, optional_fields
 from anycarrier.testing.live_server import serve_sandbox
 from anycarrier.testing.record import record_live
 from anycarrier.testing.sandbox import sandbox_type
@@ -356,6 +361,59 @@ class Defective(AcmeProvider):
 """,
         {"test_extra_reaches_the_wire"},
     ),
+    "options of dial dropped": (
+        """
+class Defective(AcmeProvider):
+    async def dial(self, request):
+        return await super().dial(request.model_copy(update={"digits": None, "caller_id": None, "time_limit": None}))
+""",
+        {"test_an_option_of_dial_is_sent_or_refused"},
+    ),
+    "options of dial dropped beside an id made at random": (
+        """
+import uuid
+
+class Defective(AcmeProvider):
+    async def dial(self, request):
+        extra = {**request.extra, "idempotency": uuid.uuid4().hex}
+        return await super().dial(request.model_copy(update={"digits": None, "extra": extra}))
+""",
+        {"test_an_option_of_dial_is_sent_or_refused", "test_dial_is_one_request_and_gives_the_call"},
+    ),
+    "recording and machine detection dropped": (
+        """
+class Defective(AcmeProvider):
+    async def dial(self, request):
+        return await super().dial(request.model_copy(update={"record": False, "machine_detection": "off"}))
+""",
+        {"test_an_option_of_dial_is_sent_or_refused"},
+    ),
+    "options of a search dropped": (
+        """
+class Defective(AcmeProvider):
+    async def search_numbers(self, query):
+        return await super().search_numbers(query.model_copy(update={"page": 1, "contains": None}))
+""",
+        {"test_an_option_of_search_numbers_is_sent_or_refused"},
+    ),
+    "a place to search in dropped": (
+        """
+class Defective(AcmeProvider):
+    async def search_numbers(self, query):
+        return await super().search_numbers(query.model_copy(update={"locality": None, "region": None}))
+""",
+        {"test_an_option_of_search_numbers_is_sent_or_refused"},
+    ),
+    "search refused although its cassette is there": (
+        """
+class Defective(AcmeProvider):
+    async def search_numbers(self, query):
+        if query.type:
+            raise self.unsupported("search_numbers", "acme knows no types")
+        return await super().search_numbers(query)
+""",
+        {"test_search_numbers_answers"},
+    ),
     "errors all alike": (
         """
 class Defective(AcmeProvider):
@@ -413,9 +471,10 @@ def run_kit(pytester: pytest.Pytester) -> Iterator[object]:
     left_out = shutil.ignore_patterns("ended_*", "ringing*")  # more of the same: they cost time and show nothing new
     shutil.copytree(ACME / "tests" / "cassettes", pytester.path / "cassettes", ignore=left_out)
 
-    def run(source: str) -> set[str]:
-        pytester.makepyfile(HEAD + source + TAIL)
-        result = pytester.runpytest_inprocess("-q", "-p", "no:cacheprovider", "--tb=no", "-W", "ignore")
+    def run(source: str, more: str = "") -> set[str]:
+        pytester.makepyfile(HEAD + source + TAIL + more)
+        result = pytester.runpytest_inprocess("-q", "-p", "no:cacheprovider", "--tb=line", "-W", "ignore")
+        run.shown = result.stdout.str()
         outcomes = result.parseoutcomes()
         assert outcomes.get("passed", 0) > 60, "the kit did not run"
         assert "errors" not in outcomes
@@ -453,6 +512,50 @@ def test_a_missing_cassette_is_a_failure_and_no_skip(
 ) -> None:
     (pytester.path / "cassettes" / change).unlink()
     assert expected in run_kit(SOUND)
+
+
+@pytest.mark.parametrize(
+    ("cassette", "renamed"),
+    [
+        ("rest/transfer.yaml", "rest/send_digits.yaml"),  # a capability that acme does not declare
+        ("rest/transfer.yaml", "rest/transfer_call.yaml"),
+        ("rest/fetch_call.yaml", "rest/fetch_call.yml"),
+        ("webhooks/answered.json", "webhooks/progress/answered.json"),
+        ("streams/conversation.jsonl", "streams/conversation.json"),
+    ],
+)
+def test_a_cassette_that_nothing_plays_is_a_failure_and_named(
+    run_kit, pytester: pytest.Pytester, cassette: str, renamed: str
+) -> None:
+    path = pytester.path / "cassettes" / renamed
+    path.parent.mkdir(exist_ok=True)
+    shutil.copy(pytester.path / "cassettes" / cassette, path)
+    assert run_kit(SOUND) == {"test_every_cassette_is_one_that_a_check_plays"}
+    assert f"no check plays these cassettes: {renamed}" in run_kit.shown
+
+
+def test_a_request_on_a_cassette_that_is_never_sent_is_a_failure(run_kit, pytester: pytest.Pytester) -> None:
+    rest = pytester.path / "cassettes" / "rest"
+    kept, other = (yaml.safe_load((rest / name).read_text()) for name in ("transfer.yaml", "fetch_call.yaml"))
+    kept["interactions"] += other["interactions"]
+    (rest / "transfer.yaml").write_text(yaml.safe_dump(kept))
+    assert run_kit(SOUND) == {"test_a_declared_capability_answers_and_an_undeclared_one_says_so"}
+
+
+def test_a_cassette_of_ones_own_is_played_by_the_operation_named_for_it(run_kit, pytester: pytest.Pytester) -> None:
+    rest = pytester.path / "cassettes" / "rest"
+    shutil.copy(rest / "transfer.yaml", rest / "transfer_again.yaml")
+    played = "    also_played = {{'transfer_again': lambda provider: provider.{}}}\n"
+    assert run_kit(SOUND, played.format("transfer('call-0123456789abcdef', '+14155550123')")) == set()
+    assert run_kit(SOUND, played.format("hang_up('call-0123456789abcdef')")) == {
+        "test_a_cassette_of_ones_own_plays_to_its_end"
+    }
+
+
+def test_the_kit_has_a_check_for_every_capability_and_every_option() -> None:
+    assert set(CHECKS) == set(Capability)
+    for model, options in ((DialRequest, DIAL_OPTIONS), (NumberQuery, SEARCH_OPTIONS)):
+        assert {name.partition("=")[0].partition(".")[0] for name in options} - {"stream"} == optional_fields(model)
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,15 @@ Checks are skipped by capability only, never by name.
 from __future__ import annotations
 
 from anycarrier.testing.conformance.capabilities import CapabilityChecks
-from anycarrier.testing.conformance.contract import ContractChecks, ProvenanceChecks
+from anycarrier.testing.conformance.contract import CassetteChecks, ContractChecks
+from anycarrier.testing.conformance.request_options import RequestOptionChecks
 from anycarrier.testing.conformance.rest import RestChecks
 from anycarrier.testing.conformance.streams import StreamChecks
 from anycarrier.testing.conformance.webhooks import WebhookChecks
 
 
 class ProviderConformance(
-    ContractChecks, WebhookChecks, StreamChecks, RestChecks, CapabilityChecks, ProvenanceChecks
+    ContractChecks, WebhookChecks, StreamChecks, RestChecks, RequestOptionChecks, CapabilityChecks, CassetteChecks
 ):
     """Name a provider, a credential and a cassette folder, write ``sign``: pytest does the rest."""
 

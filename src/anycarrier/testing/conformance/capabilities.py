@@ -1,63 +1,41 @@
-"""Capabilities: a declared one answers, an undeclared one says so in its own typed error."""
+"""Capabilities: a declared one answers, an undeclared one raises ``UnsupportedOperation``. One table lists them all."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from anycarrier.calls import Call, CallStatus, Direction, EndReason
-from anycarrier.errors import UnsupportedOperation
+from anycarrier.errors import ProviderError, UnsupportedOperation
 from anycarrier.events import IncomingCall
 from anycarrier.listener import Listener
 from anycarrier.numbers import OwnedNumber, PendingOrder, SyncResult
 from anycarrier.provider import Capability, Provider
 from anycarrier.testing.conformance.kit import CALL_ID, OURS, THEIRS, Kit
-from anycarrier.testing.replay import CassetteWire, NotOnCassette
+from anycarrier.testing.replay import CassetteWire, NotOnCassette, on
 from anycarrier.webhooks import WebhookReply
-
-LISTENS = {Capability.LISTEN}  # sockets of its own: nothing to replay
-IN_REPLY = {Capability.REJECT, Capability.FORWARD}  # may be said in the webhook's reply, without any request
-
-ANSWERS: dict[Capability, type | tuple[type, ...]] = {
-    Capability.BUY_NUMBER: (OwnedNumber, PendingOrder),
-    Capability.FETCH_ORDER: (OwnedNumber, PendingOrder),
-    Capability.RELEASE_NUMBER: type(None),
-    Capability.LIST_NUMBERS: list,
-    Capability.CONFIGURE_NUMBER: SyncResult,
-    Capability.UNCONFIGURE_NUMBER: SyncResult,
-    Capability.CHECK_CREDENTIAL: str,
-    Capability.FETCH_CALL: Call,
-    Capability.REJECT: WebhookReply,
-    Capability.FORWARD: WebhookReply,
-    Capability.TRANSFER: type(None),
-    Capability.SEND_DIGITS: type(None),
-    Capability.START_RECORDING: str,
-    Capability.STOP_RECORDING: type(None),
-    Capability.FETCH_RECORDING: bytes,
-    Capability.LISTEN: Listener,
-}
 
 
 class CapabilityChecks(Kit):
     def test_a_declared_capability_answers_and_an_undeclared_one_says_so(self, capability: Capability) -> None:
         if capability not in self.provider.capabilities:
             self.undeclared(capability)
-        elif capability in LISTENS:
-            pytest.skip("a listener opens sockets; the carrier's own tests cover it")
+        elif CHECKS[capability].opens_sockets:
+            pytest.skip("capability LISTEN: a listener opens sockets; the carrier's own tests cover it")
         else:
             self.declared(capability)
 
     def declared(self, capability: Capability) -> None:
-        path = self.cassettes / "rest" / f"{capability}.yaml"
-        assert path.exists() or capability in IN_REPLY, f"{capability} is declared, but no rest/{path.name} shows it"
-        wire = CassetteWire([path] if path.exists() else [])
-        answer: Any = self.ask(wire, self.act(capability))
-        assert isinstance(answer, ANSWERS[capability]), f"{capability} gave a {type(answer).__name__}"
-        assert wire.requests or capability in IN_REPLY, f"{capability} asked the carrier for nothing"
+        check, path = CHECKS[capability], self.cassette(capability)
+        assert path.exists() or check.in_reply, f"{capability} is declared, but no rest/{path.name} shows it"
+        answer, wire = self.played(capability, lambda provider: check.ask(self, provider))
+        assert isinstance(answer, check.answer), f"{capability} gave a {type(answer).__name__}"
+        assert wire.requests or check.in_reply, f"{capability} asked the carrier for nothing"
         if isinstance(answer, list):
             assert {(type(number), number.provider) for number in answer} == {(OwnedNumber, self.name)}
         if isinstance(answer, SyncResult):
@@ -69,43 +47,21 @@ class CapabilityChecks(Kit):
         if capability is Capability.REJECT:
             return  # its default is to hang up
         with pytest.raises(UnsupportedOperation) as caught:
-            self.ask(CassetteWire([]), self.act(capability))
+            self.ask(CassetteWire([]), lambda provider: CHECKS[capability].ask(self, provider))
         assert caught.value.provider == self.name
         assert caught.value.operation == capability
 
-    def act(self, capability: Capability) -> Callable[[Provider], Coroutine[Any, Any, Any]]:
-        """The operation with the arguments the kit asks it with."""
+    # --- what an operation is asked with -----------------------------------------------------------------------------
 
-        def incoming() -> IncomingCall:
-            return self.incoming() if capability in self.provider.capabilities else self.stranger()
+    @property
+    def url(self) -> str:
+        """Our webhook URL, as recorders write it onto cassettes."""
+        return f"https://voice.example.com/{self.name}/main"
 
-        async def listen(provider: Provider) -> Listener:
-            return provider.listen(None)  # type: ignore[arg-type]
-
-        recording = self.recording() if capability is Capability.STOP_RECORDING else ""
-        number = self.number_on(self.cassettes / "rest" / f"{capability}.yaml")
-        acts: dict[Capability, Callable[[Provider], Coroutine[Any, Any, Any]]] = {
-            Capability.BUY_NUMBER: lambda p: p.buy_number(number, timeout=5),
-            Capability.FETCH_ORDER: lambda p: p.fetch_order("kit-order-0123456789"),
-            Capability.RELEASE_NUMBER: lambda p: p.release_number(number),
-            Capability.LIST_NUMBERS: lambda p: p.list_numbers(),
-            Capability.CONFIGURE_NUMBER: lambda p: p.configure_number(number, webhook_url=self.url),
-            Capability.UNCONFIGURE_NUMBER: lambda p: p.unconfigure_number(number, webhook_url=self.url),
-            Capability.CHECK_CREDENTIAL: lambda p: p.check_credential(),
-            Capability.FETCH_CALL: lambda p: p.fetch_call(CALL_ID),
-            Capability.REJECT: lambda p: p.reject(incoming(), EndReason.BUSY),
-            Capability.FORWARD: lambda p: p.forward(incoming(), THEIRS),
-            Capability.TRANSFER: lambda p: p.transfer(CALL_ID, THEIRS),
-            Capability.SEND_DIGITS: lambda p: p.send_digits(CALL_ID, "12#"),
-            Capability.START_RECORDING: lambda p: p.start_recording(CALL_ID, status_url=self.url),
-            Capability.STOP_RECORDING: lambda p: p.stop_recording(CALL_ID, recording),
-            Capability.FETCH_RECORDING: lambda p: p.fetch_recording("kit-recording-0123456789"),
-            Capability.LISTEN: listen,
-        }
-        return acts[capability]
-
-    def stranger(self) -> IncomingCall:
-        """An incoming call for operations that are not there."""
+    def ringing(self, capability: Capability) -> IncomingCall:
+        """An incoming call: the carrier's own where the capability is declared, else one made up."""
+        if capability in self.provider.capabilities:
+            return self.incoming()
         call = Call(
             id=CALL_ID,
             provider=self.name,
@@ -116,19 +72,76 @@ class CapabilityChecks(Kit):
         )
         return IncomingCall(call=call, call_id=CALL_ID)
 
-    @property
-    def url(self) -> str:
-        """Our webhook URL, as recorders write it onto cassettes."""
-        return f"https://voice.example.com/{self.name}/main"
-
-    def number_on(self, path: Path) -> str:
+    def number(self, capability: Capability) -> str:
         """The number a cassette is about."""
-        found = re.search(r"(?:\+|%2B)(1[2-9]\d\d55501\d\d)", path.read_text("utf-8")) if path.exists() else None
-        return f"+{found[1]}" if found else OURS
+        return number_on(self.cassette(capability))
 
-    def recording(self) -> str:
+    async def recording(self) -> str:
         """The id of a recording as ``start_recording`` gave it: some carriers tell it only later."""
-        try:
-            return self.ask(self.replayed("start_recording"), self.act(Capability.START_RECORDING))  # type: ignore[no-any-return]
-        except (NotOnCassette, UnsupportedOperation):
-            return "kit-recording-0123456789"
+        wire = self.replayed(Capability.START_RECORDING)
+        async with on(wire, self.provider, self.credential) as provider:
+            try:
+                return await provider.start_recording(CALL_ID, status_url=self.url)
+            except (NotOnCassette, ProviderError, UnsupportedOperation):
+                return "kit-recording-0123456789"
+
+
+def number_on(path: Path) -> str:
+    """The first phone number on a cassette; ours where there is no cassette or no number."""
+    found = re.search(r"(?:\+|%2B)(1[2-9]\d\d55501\d\d)", path.read_text("utf-8")) if path.exists() else None
+    return f"+{found[1]}" if found else OURS
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """How the kit asks for one capability, and what a right answer is."""
+
+    ask: Callable[[CapabilityChecks, Provider], Coroutine[Any, Any, Any]]
+    answer: type | tuple[type, ...]
+    in_reply: bool = False
+    """It may be said in the webhook's reply, without any request."""
+    opens_sockets: bool = False
+    """There is nothing to replay."""
+
+
+async def _stop_recording(kit: CapabilityChecks, provider: Provider) -> None:
+    await provider.stop_recording(CALL_ID, await kit.recording())
+
+
+async def _listen(kit: CapabilityChecks, provider: Provider) -> Listener:
+    return provider.listen(None)  # type: ignore[arg-type]
+
+
+CHECKS: Mapping[Capability, Check] = {
+    Capability.BUY_NUMBER: Check(
+        lambda kit, p: p.buy_number(kit.number(Capability.BUY_NUMBER), timeout=5), (OwnedNumber, PendingOrder)
+    ),
+    Capability.FETCH_ORDER: Check(
+        lambda kit, p: p.fetch_order("kit-order-0123456789"), (OwnedNumber, PendingOrder)
+    ),
+    Capability.RELEASE_NUMBER: Check(
+        lambda kit, p: p.release_number(kit.number(Capability.RELEASE_NUMBER)), type(None)
+    ),
+    Capability.LIST_NUMBERS: Check(lambda kit, p: p.list_numbers(), list),
+    Capability.CONFIGURE_NUMBER: Check(
+        lambda kit, p: p.configure_number(kit.number(Capability.CONFIGURE_NUMBER), webhook_url=kit.url), SyncResult
+    ),
+    Capability.UNCONFIGURE_NUMBER: Check(
+        lambda kit, p: p.unconfigure_number(kit.number(Capability.UNCONFIGURE_NUMBER), webhook_url=kit.url), SyncResult
+    ),
+    Capability.CHECK_CREDENTIAL: Check(lambda kit, p: p.check_credential(), str),
+    Capability.FETCH_CALL: Check(lambda kit, p: p.fetch_call(CALL_ID), Call),
+    Capability.REJECT: Check(
+        lambda kit, p: p.reject(kit.ringing(Capability.REJECT), EndReason.BUSY), WebhookReply, in_reply=True
+    ),
+    Capability.FORWARD: Check(
+        lambda kit, p: p.forward(kit.ringing(Capability.FORWARD), THEIRS), WebhookReply, in_reply=True
+    ),
+    Capability.TRANSFER: Check(lambda kit, p: p.transfer(CALL_ID, THEIRS), type(None)),
+    Capability.SEND_DIGITS: Check(lambda kit, p: p.send_digits(CALL_ID, "12#"), type(None)),
+    Capability.START_RECORDING: Check(lambda kit, p: p.start_recording(CALL_ID, status_url=kit.url), str),
+    Capability.STOP_RECORDING: Check(_stop_recording, type(None)),
+    Capability.FETCH_RECORDING: Check(lambda kit, p: p.fetch_recording("kit-recording-0123456789"), bytes),
+    Capability.LISTEN: Check(_listen, Listener, opens_sockets=True),
+}
+"""One row for each capability, here and nowhere else; a test of anycarrier's own compares them with ``Capability``."""

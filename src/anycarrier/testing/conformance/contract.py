@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from anycarrier import plugins
 from anycarrier.errors import AnycarrierError, ConfigurationError
 from anycarrier.plugins import abstract_methods
-from anycarrier.provider import CONTRACT
+from anycarrier.provider import CONTRACT, Capability
 from anycarrier.testing.cassettes import Provenance, files, provenance_of, scan
 from anycarrier.testing.conformance.kit import Kit, NoNetwork
 from anycarrier.testing.replay import always
@@ -88,7 +88,7 @@ class ContractChecks(Kit):
             repr(made.capabilities)
 
 
-class ProvenanceChecks(Kit):
+class CassetteChecks(Kit):
     def test_every_cassette_says_where_it_came_from(self, request: pytest.FixtureRequest) -> None:
         kept = list(files(self.cassettes))
         assert kept, f"no cassettes below {self.cassettes}"
@@ -101,6 +101,30 @@ class ProvenanceChecks(Kit):
         plugin = request.config.pluginmanager.get_plugin("anycarrier")
         if plugin is not None:
             plugin.count_cassettes(request.config, self.name, {str(said): n for said, n in counts.items() if n})
+
+    def test_every_cassette_is_one_that_a_check_plays(self) -> None:
+        """A cassette that no check plays proves nothing."""
+        names = {"search_numbers", "dial", "answer", "hang_up", "hang_up_ended"}
+        names |= {*self.provider.capabilities, *self.also_played}
+        unplayed = []
+        for path in sorted(self.cassettes.rglob("[!.]*")):
+            if path.is_dir():
+                continue
+            place = path.relative_to(self.cassettes)
+            if path in {*self.kept("webhooks", "json"), *self.kept("streams", "jsonl")}:
+                continue
+            if path not in self.kept("rest", "yaml"):
+                unplayed.append(f"{place} is none of rest/*.yaml, webhooks/*.json, streams/*.jsonl")
+            elif path.stem in set(Capability) - names:
+                unplayed.append(f"{place} shows {path.stem}, which {self.provider.__name__} does not declare")
+            elif path.stem not in names:
+                unplayed.append(f"{place} has no operation's name: rename it, or list it in also_played")
+        assert not unplayed, f"no check plays these cassettes: {'; '.join(unplayed)}"
+
+    def test_a_cassette_of_ones_own_plays_to_its_end(self) -> None:
+        for name, act in self.also_played.items():
+            assert self.cassette(name).exists(), f"also_played names {name}, but there is no rest/{name}.yaml"
+            self.played(name, act)
 
     def test_cassettes_hold_no_secret_and_no_real_number(self) -> None:
         assert scan(self.cassettes) == []

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from anycarrier.calls import DialRequest, StreamTarget
 from anycarrier.credentials import Credential
+from anycarrier.errors import UnsupportedOperation
 from anycarrier.events import IncomingCall
 from anycarrier.numbers import NumberQuery
 from anycarrier.provider import Capability, Provider
@@ -38,6 +39,9 @@ class Kit:
 
     error_bodies: ClassVar[Mapping[int, Any]] = {}
     """HTTP status -> the carrier's own JSON for it, where ``{"message": ...}`` would not be understood."""
+
+    also_played: ClassVar[Mapping[str, Callable[[Provider], Coroutine[Any, Any, Any]]]] = {}
+    """Cassettes of your own: ``rest/<name>.yaml`` by its name -> the operation that plays it."""
 
     def sign(self, request: WebhookRequest) -> WebhookRequest:
         """``request`` with the headers the carrier would sign it with, using :attr:`credential`'s key.
@@ -87,10 +91,26 @@ class Kit:
             if wire.lacking is not None:
                 raise wire.lacking
 
-    def replayed(self, operation: str) -> Wire:
+    def cassette(self, operation: str) -> Path:
+        """Where the cassette of an operation is, if there is one."""
+        return self.cassettes / "rest" / f"{operation}.yaml"
+
+    def replayed(self, operation: str) -> CassetteWire:
         """A wire that answers from ``rest/<operation>.yaml``; without that file it answers nothing."""
-        path = self.cassettes / "rest" / f"{operation}.yaml"
+        path = self.cassette(operation)
         return CassetteWire([path] if path.exists() else [])
+
+    def played(self, operation: str, act: Callable[[Provider], Coroutine[Any, Any, T]]) -> tuple[T, CassetteWire]:
+        """Run one operation over its cassette, to the cassette's end."""
+        wire = self.replayed(operation)
+        try:
+            answer = self.ask(wire, act)
+        except UnsupportedOperation as refusal:
+            if wire.unplayed():
+                pytest.fail(f"{refusal}; but rest/{operation}.yaml shows that the carrier does it")
+            raise
+        assert not wire.unplayed(), f"{operation} never asked for what is on rest/: {', '.join(wire.unplayed())}"
+        return answer, wire
 
     def with_secret(self, value: str) -> Credential:
         """The credential with a secret that can be told from any other text."""
@@ -132,9 +152,15 @@ class Kit:
         pytest.fail("no cassette in webhooks/ is an incoming call")
 
     def skip_without_webhooks(self) -> None:
-        """A carrier that listens on sockets of its own calls no webhooks and has no REST."""
+        """Skip for a carrier that listens on sockets of its own and calls no webhooks."""
         if self.provider.capabilities & {Capability.LISTEN} and not self.kept("webhooks", "json"):
             pytest.skip("capability LISTEN: this carrier calls no webhooks")
+
+
+    def skip_without_rest(self) -> None:
+        """Skip for a carrier that listens on sockets of its own and has no REST."""
+        if Capability.LISTEN in self.provider.capabilities and not self.kept("rest", "yaml"):
+            pytest.skip("capability LISTEN: this carrier has no REST")
 
 
 class NoNetwork:

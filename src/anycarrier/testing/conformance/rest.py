@@ -23,7 +23,7 @@ from anycarrier.errors import (
     UnsupportedOperation,
 )
 from anycarrier.numbers import AvailableNumber
-from anycarrier.provider import Capability, Provider
+from anycarrier.provider import Provider
 from anycarrier.testing.conformance.kit import CALL_ID, QUERY, STREAM, Kit
 from anycarrier.testing.replay import Wire, always, broken
 from anycarrier.webhooks import WebhookReply
@@ -61,7 +61,7 @@ class RestChecks(Kit):
     def test_search_numbers_answers(self) -> None:
         self.skip_without_rest()
         try:
-            found = self.ask(self.replayed("search_numbers"), lambda p: p.search_numbers(QUERY))
+            found, _ = self.played("search_numbers", lambda p: p.search_numbers(QUERY))
         except UnsupportedOperation:
             pytest.skip("this carrier has no number inventory")
         assert found, "rest/search_numbers.yaml offers no number"
@@ -72,8 +72,7 @@ class RestChecks(Kit):
 
     def test_dial_is_one_request_and_gives_the_call(self) -> None:
         self.skip_without_rest()
-        wire = self.replayed("dial")
-        call = self.ask(wire, lambda p: p.dial(self.dial_request()))
+        call, wire = self.played("dial", lambda p: p.dial(self.dial_request()))
         assert isinstance(call, Call)
         assert call.id and call.provider == self.name and call.direction is Direction.OUTBOUND
         assert call.from_.startswith("+") and call.to.startswith("+"), "from_ and to must be the numbers of the call"
@@ -84,8 +83,8 @@ class RestChecks(Kit):
 
     def test_answer_connects_the_stream(self) -> None:
         self.skip_without_rest()
-        wire, incoming = self.replayed("answer"), self.incoming()
-        reply = self.ask(wire, lambda p: p.answer(incoming, STREAM))
+        incoming = self.incoming()
+        reply, wire = self.played("answer", lambda p: p.answer(incoming, STREAM))
         assert isinstance(reply, WebhookReply)
         assert 200 <= reply.status < 300
         told = wire.sent + reply.body.decode()
@@ -94,14 +93,12 @@ class RestChecks(Kit):
 
     def test_hang_up_answers(self) -> None:
         self.skip_without_rest()
-        wire = self.replayed("hang_up")
-        self.ask(wire, lambda p: p.hang_up(CALL_ID))
+        _, wire = self.played("hang_up", lambda p: p.hang_up(CALL_ID))
         assert wire.requests, "hang_up asked the carrier for nothing"
 
     def test_hanging_up_a_call_that_is_over_is_no_error(self) -> None:
         self.skip_without_rest()
-        wire = self.replayed("hang_up_ended")
-        self.ask(wire, lambda p: p.hang_up(CALL_ID))
+        _, wire = self.played("hang_up_ended", lambda p: p.hang_up(CALL_ID))
         assert wire.requests, "hang_up asked the carrier for nothing"
 
     def test_extra_reaches_the_wire(self) -> None:
@@ -176,11 +173,6 @@ class RestChecks(Kit):
         assert caught.value.retry_after == 7
 
     # --- helpers ----------------------------------------------------------------------------------------------------
-
-    def skip_without_rest(self) -> None:
-        """A carrier that listens on sockets of its own may have no REST at all."""
-        if Capability.LISTEN in self.provider.capabilities and not self.kept("rest", "yaml"):
-            pytest.skip("capability LISTEN: this carrier has no REST")
 
     def error_of(self, wire: Wire, act: Act) -> ProviderError | UnsupportedOperation | None:
         try:
