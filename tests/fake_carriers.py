@@ -76,18 +76,18 @@ class FakeFrames(MediaSerializer):
                 return [StreamStopped("asked")]
         return [UnknownEvent(kind=kind, raw=message)]
 
-    def _frame(self, **message: Any) -> list[bytes]:
+    def _frame(self, **message: Any) -> list[str]:
         if not self.open:
             raise StreamNotOpen("no stream")
-        return [json.dumps(message).encode()]
+        return [json.dumps(message)]
 
-    def encode_audio(self, payload: bytes) -> list[bytes]:
+    def encode_audio(self, payload: bytes) -> list[str]:
         return self._frame(event="media", audio=payload.decode("latin-1"))
 
-    def encode_mark(self, name: str) -> list[bytes]:
+    def encode_mark(self, name: str) -> list[str]:
         return self._frame(event="mark", name=name)
 
-    def encode_clear(self) -> list[bytes]:
+    def encode_clear(self) -> list[str]:
         return self._frame(event="clear")
 
 
@@ -255,18 +255,18 @@ class MemoryTransport:
         self.sent: list[dict[str, Any]] = []
         self.closed: int | None = None
         self.echo_marks = echo_marks
-        self._in: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._in: asyncio.Queue[bytes | str | None] = asyncio.Queue()
 
     def say(self, **message: Any) -> None:
-        self._in.put_nowait(json.dumps(message).encode())
+        self._in.put_nowait(json.dumps(message))
 
-    def say_raw(self, frame: bytes) -> None:
+    def say_raw(self, frame: bytes | str) -> None:
         self._in.put_nowait(frame)
 
     def lose(self) -> None:
         self._in.put_nowait(None)
 
-    async def send(self, frame: bytes) -> None:
+    async def send(self, frame: bytes | str) -> None:
         if self.closed is not None:
             raise ConnectionError("closed")
         message = json.loads(frame)
@@ -274,7 +274,7 @@ class MemoryTransport:
         if message["event"] == "mark" and self.echo_marks:
             self.say(**message)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncIterator[bytes | str]:
         while (frame := await self._in.get()) is not None:
             yield frame
 

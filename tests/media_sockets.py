@@ -93,14 +93,14 @@ class RelayFrames(FakeFrames):
         events = super().decode(frame)
         return [AudioReceived(base64.b64decode(e.payload)) if isinstance(e, AudioReceived) else e for e in events]
 
-    def relay(self, frame: bytes) -> str | None:
+    def relay(self, frame: bytes | str) -> str | None:
         message = json.loads(frame)
         return message["audio"] if message["event"] == "media" and "plain" in message else None
 
-    def encode_audio(self, payload: bytes) -> list[bytes]:
+    def encode_audio(self, payload: bytes) -> list[str]:
         return self._frame(event="media", audio=base64.b64encode(payload).decode())
 
-    def encode_relayed(self, base64_audio: str) -> bytes | None:
+    def encode_relayed(self, base64_audio: str) -> str | None:
         return self._frame(event="media", audio=base64_audio, relayed=True)[0]
 
 

@@ -82,7 +82,7 @@ class Socket:
         for frame in start:
             self._frames.put_nowait(frame)
 
-    async def send(self, frame: bytes) -> None:
+    async def send(self, frame: bytes | str) -> None:
         if not self.open:
             raise ConnectionError("closed")
 
@@ -97,9 +97,9 @@ class Socket:
         self.open = False
         self._frames.put_nowait(None)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncIterator[str]:
         while (frame := await self._frames.get()) is not None:
-            yield json.dumps(frame).encode()
+            yield json.dumps(frame)
 
 
 class Wire(Protocol):

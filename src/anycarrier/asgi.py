@@ -18,6 +18,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from anycarrier.errors import TicketRefused
 from anycarrier.exchange import Exchange, Handler
+from anycarrier.serializer import Frame
 from anycarrier.webhooks import WebhookRequest
 
 log = logging.getLogger("anycarrier")
@@ -147,18 +148,18 @@ def routes(exchange: Exchange) -> list[Route | WebSocketRoute]:
 
 
 class WebSocketTransport:
-    """A Starlette WebSocket as a MediaTransport; frames go out as text, which carriers insist on."""
+    """A Starlette WebSocket as a MediaTransport."""
 
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
 
-    async def send(self, frame: bytes) -> None:
+    async def send(self, frame: Frame) -> None:
         try:
-            await self._websocket.send({"type": "websocket.send", "text": frame.decode()})
+            await self._websocket.send({"type": "websocket.send", "text" if isinstance(frame, str) else "bytes": frame})
         except WebSocketDisconnect as gone:
             raise ConnectionError("the carrier closed the media socket") from gone
 
-    async def __aiter__(self) -> AsyncIterator[bytes | str]:
+    async def __aiter__(self) -> AsyncIterator[Frame]:
         while True:
             message = await self._websocket.receive()
             if message["type"] == "websocket.disconnect":

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Protocol, runtime_checkable
 
 from anycarrier.events import CallEvent
+from anycarrier.serializer import Frame
 from anycarrier.webhooks import WebhookReply
 
 
@@ -17,11 +18,11 @@ from anycarrier.webhooks import WebhookReply
 class MediaTransport(Protocol):
     """Two-way carriage of media frames: a WebSocket, or a pair of UDP ports."""
 
-    async def send(self, frame: bytes) -> None:
-        """Send one frame; waits while the peer does not take it."""
+    async def send(self, frame: Frame) -> None:
+        """Send one frame, ``str`` as text and ``bytes`` as binary; waits while the peer does not take it."""
         ...
 
-    def __aiter__(self) -> AsyncIterator[bytes | str]:
+    def __aiter__(self) -> AsyncIterator[Frame]:
         """Frames as they come, until the far side closes."""
         ...
 
@@ -42,15 +43,15 @@ class PushTransport(MediaTransport, Protocol):
         """True while the peer does not take what was written."""
         ...
 
-    def look_first(self, look: Callable[[bytes], bool] | None) -> None:
-        """Have ``look`` see each frame before it is pushed; one for which it answers True is done with."""
+    def look_first(self, look: Callable[[Frame], object] | None) -> None:
+        """Show ``look`` each frame before it is pushed; one for which it returns False is delivered as usual."""
         ...
 
-    async def push_to(self, receive: Callable[[bytes], object]) -> None:
+    async def push_to(self, receive: Callable[[Frame], object]) -> None:
         """Call ``receive`` with every frame as it comes, until the far side closes."""
         ...
 
-    def write(self, frame: bytes) -> None:
+    def write(self, frame: Frame) -> None:
         """Send one frame without waiting; ``ConnectionError`` when the peer is gone."""
         ...
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.events import MediaEvent
+
+Frame = bytes | str
+"""One WebSocket message: ``str`` is a text frame, ``bytes`` a binary one. A datagram, where there is no WebSocket, is
+``bytes``."""
 
 
 class MediaSerializer(ABC):
     """One per stream: it may keep the stream's id, its chunk counter and an unsent tail.
 
-    Frames are the bytes of one WebSocket text message (or one datagram, for carriers without a WebSocket).
-    Everything outbound returns a list, since a carrier may want a small tail kept back or a long piece cut.
+    A frame is ``str`` where the carrier's WebSocket message is text and ``bytes`` where it is binary, both ways.
+    Everything outbound returns a sequence, since a carrier may want a small tail kept back or a long piece cut.
     """
 
     __slots__ = ()
@@ -24,29 +29,29 @@ class MediaSerializer(ABC):
     """False where the carrier has no playback marks: positions are then reckoned by the clock."""
 
     @abstractmethod
-    def decode(self, frame: bytes | str) -> list[MediaEvent]:
+    def decode(self, frame: Frame) -> list[MediaEvent]:
         """The events in one frame, in order; an unknown kind is an ``UnknownEvent``.
 
         Raises ``MalformedMessage`` for what is no frame at all.
         """
 
     @abstractmethod
-    def encode_audio(self, payload: bytes) -> list[bytes]:
+    def encode_audio(self, payload: bytes) -> Sequence[Frame]:
         """Frames for ``payload`` in :attr:`audio_out`, any length. ``StreamNotOpen`` before start and after stop."""
 
     @abstractmethod
-    def encode_mark(self, name: str) -> list[bytes]:
+    def encode_mark(self, name: str) -> Sequence[Frame]:
         """Frames that make the carrier answer ``MarkReached(name)`` once all audio before it was played."""
 
     @abstractmethod
-    def encode_clear(self) -> list[bytes]:
+    def encode_clear(self) -> Sequence[Frame]:
         """Frames that make the carrier drop what it has not played yet; a kept tail is dropped too."""
 
-    def flush(self) -> list[bytes]:
+    def flush(self) -> Sequence[Frame]:
         """Frames for a tail kept back so far; called when an utterance is over. Default: none."""
         return []
 
-    def relay(self, frame: bytes) -> str | None:
+    def relay(self, frame: Frame) -> str | None:
         """The untouched base64 audio of a plain media frame, None for every other frame.
 
         For bridges that pass audio on without looking at it. A frame answered with None must then go through
@@ -54,6 +59,6 @@ class MediaSerializer(ABC):
         """
         return None
 
-    def encode_relayed(self, base64_audio: str) -> bytes | None:
+    def encode_relayed(self, base64_audio: str) -> Frame | None:
         """One frame around audio that is base64 already and at least 20 ms long; None: use :meth:`encode_audio`."""
         return None

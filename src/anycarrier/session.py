@@ -11,7 +11,7 @@ import itertools
 import logging
 import time
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from anycarrier.audio import PCMU_8K, AudioFormat, Transcoder
@@ -30,7 +30,7 @@ from anycarrier.events import (
 from anycarrier.listener import MediaTransport, PushTransport
 from anycarrier.outlet import RELAYED_MARK_EVERY, Outlet
 from anycarrier.position import Playback, PlaybackPosition
-from anycarrier.serializer import MediaSerializer
+from anycarrier.serializer import Frame, MediaSerializer
 
 log = logging.getLogger("anycarrier")
 
@@ -144,7 +144,7 @@ class MediaSession:
         self._position = PlaybackPosition()
         self._tap: GuardedTap | None = None
         self._relay_now: Callable[[str], None] | None = None
-        self._relay_frame: Callable[[bytes], bool] | None = None
+        self._relay_frame: Callable[[Frame], object] | None = None
         self._marks: dict[str, str] = {}
         self._waiting_marks: dict[str, asyncio.Future[None]] = {}
         self._events = EventQueue()
@@ -268,7 +268,7 @@ class MediaSession:
         if self._serializer.marks:
             self._write(self._serializer.encode_mark(self._position.mark()))
 
-    def _write(self, frames: list[bytes]) -> None:
+    def _write(self, frames: Sequence[Frame]) -> None:
         assert self._push is not None
         try:
             for frame in frames:
@@ -295,7 +295,7 @@ class MediaSession:
         if self.relay_stopped is not None:
             self.relay_stopped()
 
-    def relay_pushed(self, audio: Callable[[str], None], frame: Callable[[bytes], bool]) -> None:
+    def relay_pushed(self, audio: Callable[[str], None], frame: Callable[[Frame], object]) -> None:
         """:attr:`relay` where the transport pushes: all caller audio to ``audio`` as base64, at once.
 
         ``frame`` is shown what the transport brings before anybody else, and answers True where it has passed on the
@@ -436,16 +436,16 @@ class MediaSession:
         finally:
             self.stop("connection lost")
 
-    async def _relayed(self, frame: bytes | str, relay: Callable[[str], Awaitable[None]]) -> bool:
+    async def _relayed(self, frame: Frame, relay: Callable[[str], Awaitable[None]]) -> bool:
         if len(frame) > MAX_FRAME:
             return False  # refused where it is read
-        audio = self._serializer.relay(frame if isinstance(frame, bytes) else frame.encode())
+        audio = self._serializer.relay(frame)
         if audio is None:
             return False
         await relay(audio)
         return True
 
-    def receive(self, frame: bytes | str) -> None:
+    def receive(self, frame: Frame) -> None:
         """Take in one frame. Never raises for what a carrier sends: unreadable frames become events too."""
         try:
             if len(frame) > MAX_FRAME:
@@ -541,7 +541,7 @@ class MediaSession:
         for frame in self._serializer.encode_mark(wire_name):
             await self._send(frame)
 
-    async def _send(self, frame: bytes) -> None:
+    async def _send(self, frame: Frame) -> None:
         try:
             await self._transport.send(frame)
         except (ConnectionError, RuntimeError, OSError) as lost:

@@ -10,7 +10,7 @@ import pytest
 
 from agent_server import AgentServer, Conversation, agent_server
 from anycarrier import Answer, AudioReceived, EndReason, IncomingCall, MediaSession, Reject, RoutingFailure
-from anycarrier.agent import admission, socket
+from anycarrier.agent import admission, agent_socket
 from anycarrier.agent import agents as agents_module
 from anycarrier.agent.agent import Agent, CallSetup, load
 from anycarrier.agent.agent_call import AgentCall
@@ -28,8 +28,8 @@ LINE = NumberLine(number="+14155550101", agent_id="desk", credential_id="main", 
 def opener(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "fast":
         pytest.importorskip("picows")
-    opened = socket.open_socket if request.param == "portable" else socket.best_opener()
-    monkeypatch.setattr(agents_module, "best_opener", lambda: opened)
+    connect = agent_socket.connect_portable if request.param == "portable" else agent_socket.connect_fast
+    monkeypatch.setattr(agents_module, "best_connect", lambda: connect)
 
 
 async def routed(desk: Desk) -> tuple[Route, Line]:
@@ -78,7 +78,9 @@ async def test_an_agent_that_does_not_accept_leaves_the_caller_unanswered(
 async def test_an_address_that_is_none_is_an_error_that_keeps_the_path_to_itself(url: str) -> None:
     desk = Desk()
     with pytest.raises(AgentUnreachable) as caught:
-        await desk.agents.open_socket(f"{url}?token=secret", agent_id="desk", context="{}")
+        await agent_socket.open_socket(
+            f"{url}?token=secret", agent_id="desk", context="{}", connect=desk.agents.connect
+        )
     assert "secret" not in str(caught.value)
 
 

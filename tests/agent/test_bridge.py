@@ -9,17 +9,12 @@ import pytest
 
 from agent_server import AgentServer, Conversation, agent_server
 from anycarrier import EndReason
-from anycarrier.agent import agents, bridge, budget, socket
+from anycarrier.agent import agent_socket, agents, bridge, budget
 from anycarrier.agent.agent import CallSetup
 from anycarrier.agent.protocol import signature
 from anycarrier.agent.transcript import MemoryTranscript
 from anycarrier.errors import UnsupportedOperation
 from fake_speech import FRAME, SPEECH, Desk, Line, notes, told
-
-try:
-    from anycarrier.agent import fast_socket
-except ImportError:
-    fast_socket = None  # type: ignore[assignment]
 
 
 @pytest.fixture(params=["portable", "fast"], autouse=True)
@@ -27,8 +22,8 @@ def opener(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     """Both ways to connect to an agent behave alike."""
     if request.param == "fast":
         pytest.importorskip("picows")
-    opened = socket.open_socket if request.param == "portable" else socket.best_opener()
-    monkeypatch.setattr(agents, "best_opener", lambda: opened)
+    connect = agent_socket.connect_portable if request.param == "portable" else agent_socket.connect_fast
+    monkeypatch.setattr(agents, "best_connect", lambda: connect)
 
 
 async def stay(line: Line) -> None:
@@ -575,9 +570,8 @@ async def test_a_flood_of_audio_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
 async def test_an_agent_that_stops_reading_is_given_up_and_the_line_never_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for module in (socket, fast_socket) if fast_socket else (socket,):
-        monkeypatch.setattr(module, "SLOW", 100_000)
-        monkeypatch.setattr(module, "STALLED", 0.3)
+    monkeypatch.setattr(agent_socket, "SLOW", 100_000)
+    monkeypatch.setattr(agent_socket, "STALLED", 0.3)
 
     async def talk(c: Conversation) -> None:
         c.connection.transport.pause_reading()

@@ -36,7 +36,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_websocket
 from websockets.exceptions import ConnectionClosed
 
-from anycarrier.fast.sockets import websockets
+from anycarrier.fast.server import websockets
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.live_server import listening, serve, url_of
 from anycarrier_server.app import create_service

@@ -97,7 +97,7 @@ class Anycarrier:
 
 async def anycarrier_fast(port: int, agent_port: int) -> Any:
     from anycarrier.asgi import create_app
-    from anycarrier.fast.sockets import websockets
+    from anycarrier.fast.server import websockets
 
     calls = Anycarrier(port, agent_port)
     calls.server = await uvicorn_serve(create_app(calls.exchange), port, ws=websockets(calls.exchange))

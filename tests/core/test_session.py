@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
 
@@ -745,26 +745,3 @@ async def test_the_longest_frame_is_read_and_one_byte_more_is_not() -> None:
     assert isinstance(first, AudioReceived) and len(first.payload) == MAX_FRAME - empty
     assert isinstance(second, UnknownEvent) and line.session.malformed_frames == 1
     line.reader.cancel()
-
-
-async def test_frames_that_come_as_text_are_relayed_like_bytes() -> None:
-    class Text(MemoryTransport):
-        async def __aiter__(self) -> AsyncIterator[str]:  # type: ignore[override]
-            async for frame in super().__aiter__():
-                yield frame.decode()
-
-    class Bytes(RelayFrames):
-        def relay(self, frame: bytes) -> str | None:
-            assert isinstance(frame, bytes), "what the contract promises"
-            return super().relay(frame)
-
-    transport, frames, passed = Text(), Bytes(), asyncio.Queue[str]()
-    session = MediaSession(CALL, "a", frames, transport, Control())
-    reader = asyncio.ensure_future(session.read())
-    transport.say(event="start", call_id="c1")
-    assert await session.wait_started(1)
-    session.relay = passed.put
-    transport.say(event="media", audio="dHdv", plain=1)
-    assert await asyncio.wait_for(passed.get(), 1) == "dHdv" and session.waiting == 0
-    transport.lose()
-    await reader

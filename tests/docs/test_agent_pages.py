@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from anycarrier.agent import admission, bridge, budget, protocol, socket
+from anycarrier.agent import admission, agent_socket, bridge, budget, protocol
 from anycarrier.agent.agent_call import AgentCall
 from anycarrier.agent.budget import BUFFER
 from anycarrier.agent.conversation import AgentChannel
@@ -68,11 +68,11 @@ def test_the_four_modes_are_told_with_their_headers() -> None:
 
 def test_the_limits_told_are_those_in_the_code() -> None:
     text = " ".join(AGENTS.read_text().split())
-    assert f"within {socket.OPEN_TIMEOUT:.0f} s" in text
+    assert f"within {agent_socket.OPEN_TIMEOUT:.0f} s" in text
     assert f"All in {admission.PATIENCE:.0f} s" in text
     assert f"more than {BUFFER:.0f} s ahead, and more than {bridge.BACKLOG:,} characters" in text
-    assert 9.5 < socket.SLOW / 16_000 < 10.5  # frames of base64 in JSON: about 16 kB a second
-    assert socket.STALLED == 10
+    assert 9.5 < agent_socket.SLOW / 16_000 < 10.5  # frames of base64 in JSON: about 16 kB a second
+    assert agent_socket.STALLED == 10
     told = rows(AGENTS, "an agent may send | at any time | and at once | enough for")
     rates = {**budget.MESSAGES, "rows": budget.ROWS, "characters": budget.CHARACTERS, "dropped": budget.DROPPED}
     figures = {name: (f"{rate.per_second:,} a second", f"{rate.burst:,}") for name, rate in rates.items()}

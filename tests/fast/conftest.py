@@ -11,7 +11,7 @@ from starlette.routing import Mount, WebSocketRoute
 
 from anycarrier import Exchange, MemoryNumberRegistry, Policy, plugins
 from anycarrier.asgi import create_app
-from anycarrier.fast.sockets import websockets
+from anycarrier.fast.server import websockets
 from anycarrier.testing.live_server import listening, serve
 from fake_carriers import CommandProvider, FakeCredential, InlineProvider, Plugin, TrunkProvider
 from media_sockets import Media, listen, ordinary

@@ -6,17 +6,17 @@ import asyncio
 import base64
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection
 
+from anycarrier.agent.agent_socket import Address, AgentSocket, connect_portable
 from anycarrier.agent.agents import Agents
 from anycarrier.agent.shared_engines import Engines
-from anycarrier.agent.socket import AgentSocket, open_socket
-from anycarrier.fast.leg import Leg
+from anycarrier.fast.websocket import FastWebSocket
 from anycarrier.session import MAX_FRAME, MediaSession
 from fake_carriers import InlineProvider
 from media_sockets import Media, RawAgent, RelayFrames, raw_agent, sound
@@ -52,15 +52,15 @@ async def line(media: Media, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[L
     async with raw_agent() as (agent, url):
         agents = Agents(engines=Engines())
         if not media.fast:
-            agents.open_socket = open_socket
+            agents.connect = connect_portable
         opened: list[AgentSocket] = []
-        opener = agents.open_socket
+        connect = agents.connect
 
-        async def opening(url: str, **arguments: Any) -> AgentSocket:
-            opened.append(await opener(url, **arguments))
+        async def connecting(url: str, headers: Mapping[str, str], address: Address | None) -> AgentSocket:
+            opened.append(await connect(url, headers, address))
             return opened[-1]
 
-        agents.open_socket = opening
+        agents.connect = connecting
         agents.add("a", websocket_url=url)
         media.exchange.agents = agents
         await agents.open(media.exchange)
@@ -253,7 +253,7 @@ async def test_a_carrier_that_stops_reading_piles_nothing_up_and_misses_nothing(
     blocks = [base64.b64encode(number.to_bytes(4, "big") * 1500).decode() for number in range(300)]
     talking = asyncio.ensure_future(line.agent.say(*({"event": "media", "media": {"payload": b}} for b in blocks)))
     transport = line.session.transport
-    if isinstance(transport, Leg):
+    if isinstance(transport, FastWebSocket):
         async with asyncio.timeout(5):
             while not transport.paused:
                 await asyncio.sleep(0.005)

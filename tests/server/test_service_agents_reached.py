@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from running import agent_server, running
 
-from anycarrier.agent import fast_socket, socket
+from anycarrier.agent.agent_socket import Connect, connect_fast, connect_portable, open_socket
 from anycarrier.errors import AgentUnreachable
 from anycarrier_server.outward import Outward
 
@@ -24,25 +24,33 @@ class Rebinding:
         return [self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]]
 
 
-@pytest.mark.parametrize("opener", [socket.open_socket, fast_socket.open_socket], ids=["portable", "fast"])
+@pytest.mark.parametrize("connect", [connect_portable, connect_fast], ids=["portable", "fast"])
 async def test_an_agent_is_connected_to_at_the_address_that_was_checked(
-    opener: socket.Opener, tmp_path: Path
+    connect: Connect, tmp_path: Path
 ) -> None:
     async with running(tmp_path) as at, agent_server() as agent:
         # The name exists nowhere else: only the checked address can lead there.
         at.service.outward = Outward(local=True, resolve=Rebinding("127.0.0.1"))
         named = agent.url.replace("127.0.0.1", "agent.rebound.example")
-        opened = await opener(named, agent_id="agt", context="{}", guard=at.service.staff._guard)
+        opened = await open_socket(
+            named, agent_id="agt", context="{}", guard=at.service.staff._guard, connect=connect
+        )
         await opened.close()
         assert agent.hosts == [f"agent.rebound.example:{agent.url.split(':')[2].split('/')[0]}"]
 
 
-@pytest.mark.parametrize("opener", [socket.open_socket, fast_socket.open_socket], ids=["portable", "fast"])
-async def test_a_name_that_leads_inside_is_refused_when_it_is_used(opener: socket.Opener, tmp_path: Path) -> None:
+@pytest.mark.parametrize("connect", [connect_portable, connect_fast], ids=["portable", "fast"])
+async def test_a_name_that_leads_inside_is_refused_when_it_is_used(connect: Connect, tmp_path: Path) -> None:
     async with running(tmp_path) as at:
         at.service.outward = Outward(local=False, resolve=Rebinding("10.0.0.7"))
         with pytest.raises(AgentUnreachable, match="private"):
-            await opener("wss://agent.rebound.example/x", agent_id="agt", context="{}", guard=at.service.staff._guard)
+            await open_socket(
+                "wss://agent.rebound.example/x",
+                agent_id="agt",
+                context="{}",
+                guard=at.service.staff._guard,
+                connect=connect,
+            )
 
 
 async def test_a_call_for_an_agent_whose_name_was_turned_inside_is_declined(tmp_path: Path) -> None:

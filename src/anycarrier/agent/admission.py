@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from anycarrier.agent import protocol
 from anycarrier.agent.agent import Agent, CallSetup, speech_needs
+from anycarrier.agent.agent_socket import OPEN_TIMEOUT, AgentSocket, open_socket
 from anycarrier.agent.settings import AgentSettings
-from anycarrier.agent.socket import OPEN_TIMEOUT, AgentSocket
 from anycarrier.calls import Call, EndReason
 from anycarrier.errors import AgentUnreachable, SpeechNotReady, UnknownAgent
 from anycarrier.events import RoutingFailure
@@ -104,7 +104,7 @@ async def connect(
         direction=str(call.direction),
         extra=setup.context,
     )
-    return await agents.open_socket(
+    return await open_socket(
         url,
         agent_id=agent.id,
         context=context,
@@ -112,6 +112,7 @@ async def connect(
         headers=agent.headers,
         timeout=min(OPEN_TIMEOUT, timeout),
         guard=agents.guard,
+        connect=agents.connect,
     )
 
 

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 from anycarrier.agent import admission, call_handler
 from anycarrier.agent.admission import PendingAgents
 from anycarrier.agent.agent import NEEDS, Agent, AgentFunction, CallSetup, RawFunction, function, speech_needs
+from anycarrier.agent.agent_socket import Guard, best_connect
 from anycarrier.agent.analysis import FinishedCall
 from anycarrier.agent.budget import Budgets
 from anycarrier.agent.settings import AgentSettings
 from anycarrier.agent.shared_engines import Engines
-from anycarrier.agent.socket import Guard, best_opener
 from anycarrier.calls import Call, MachineDetection
 from anycarrier.errors import AgentUnreachable, ConfigurationError, SpeechNotReady, UnknownAgent
 from anycarrier.events import CallEvent, IncomingCall
@@ -84,7 +84,7 @@ class Agents(Mapping[str, "Handler"]):
         self.analyzers = analyzers
         self.recordings = Path(recordings) if recordings is not None else None
         self.guard = guard
-        self.open_socket = best_opener()
+        self.connect = best_connect()
         self.exchange: Exchange | None = None
         self.pending = PendingAgents()
         self.budgets = Budgets()

@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 
 from anycarrier.agent import budget, protocol, relay
 from anycarrier.agent.agent_audio import AgentAudio
+from anycarrier.agent.agent_socket import AgentSocket, PushAgentSocket
 from anycarrier.agent.agent_turn import AgentTurn
 from anycarrier.agent.budget import BACKLOG, TURNS, CallBudget
 from anycarrier.agent.conversation import AgentChannel, CallerTurn, Conversation
@@ -35,7 +36,6 @@ from anycarrier.agent.protocol import (
     Transfer,
 )
 from anycarrier.agent.settings import fill
-from anycarrier.agent.socket import AgentSocket, PushSocket
 from anycarrier.agent.speaker import Speaker
 from anycarrier.agent.straight import Straight
 from anycarrier.calls import EndReason
@@ -138,7 +138,7 @@ class Bridge(AgentChannel):
         """The short way for the agent's sound, where both connections call back."""
         carrier, agent = self._session.transport, self._socket
         outlet = self._session.outlet
-        if self._mode.tts or outlet is None or not isinstance(agent, PushSocket):
+        if self._mode.tts or outlet is None or not isinstance(agent, PushAgentSocket):
             return None
         assert isinstance(carrier, PushTransport)  # where there is an outlet
         straight = Straight(outlet, carrier, agent, self._audio, budget.BUFFER, self._budget)

@@ -14,13 +14,13 @@ from anycarrier import call_progress
 from anycarrier.agent import admission, analysis
 from anycarrier.agent.agent import Agent
 from anycarrier.agent.agent_call import AgentCall
+from anycarrier.agent.agent_socket import AgentSocket
 from anycarrier.agent.analysis import FinishedCall, TranscriptCopy
 from anycarrier.agent.bridge import Bridge
 from anycarrier.agent.conversation import AgentChannel, Conversation
 from anycarrier.agent.recording import Recorder
 from anycarrier.agent.settings import fill
 from anycarrier.agent.shared_engines import Engines
-from anycarrier.agent.socket import AgentSocket
 from anycarrier.agent.synthesis import Synthesis
 from anycarrier.agent.turn_taking import Timings
 from anycarrier.audio import PCMU_8K

@@ -10,11 +10,12 @@ from __future__ import annotations
 import msgspec
 
 from anycarrier.agent.agent_audio import AgentAudio
+from anycarrier.agent.agent_socket import PushAgentSocket
 from anycarrier.agent.budget import CallBudget, units
-from anycarrier.agent.socket import PushSocket
 from anycarrier.errors import StreamNotOpen
 from anycarrier.listener import PushTransport
 from anycarrier.outlet import Outlet
+from anycarrier.serializer import Frame
 
 
 class _Text(msgspec.Struct, gc=False):
@@ -52,7 +53,7 @@ class Straight:
         self,
         outlet: Outlet,
         carrier: PushTransport,
-        agent: PushSocket,
+        agent: PushAgentSocket,
         audio: AgentAudio,
         most: float,
         budget: CallBudget,
@@ -76,7 +77,7 @@ class Straight:
         self._carrier.resumed = None
         self._resumed()
 
-    def _spoke(self, message: bytes) -> bool:
+    def _spoke(self, message: Frame) -> bool:
         try:
             payload = _decode_sound(message).media.payload
             audio = _decode_text(message).media.payload

@@ -25,7 +25,7 @@ from anycarrier.events import (
     StreamStopped,
     UnknownEvent,
 )
-from anycarrier.serializer import MediaSerializer
+from anycarrier.serializer import Frame, MediaSerializer
 from anycarrier_telnyx.client_state import read_client_state, text_pairs
 from anycarrier_telnyx.reorder import Reorder
 
@@ -34,9 +34,9 @@ LONGEST_S = 30
 
 SILENCE = {"PCMU": b"\xff", "PCMA": b"\xd5", "L16": b"\x00"}
 
-_HEAD = b'{"event":"media","media":{"payload":"'
-_TAIL = b'"}}'
-_CLEAR = b'{"event":"clear"}'
+_HEAD = '{"event":"media","media":{"payload":"'
+_TAIL = '"}}'
+_CLEAR = '{"event":"clear"}'
 _KEYS = frozenset("0123456789ABCD*#")
 
 
@@ -101,7 +101,7 @@ class TelnyxSerializer(MediaSerializer):
 
     # --- from Telnyx ------------------------------------------------------------------------------------------------
 
-    def decode(self, frame: bytes | str) -> list[MediaEvent]:
+    def decode(self, frame: Frame) -> list[MediaEvent]:
         try:
             media = _read_plain(frame).media
         except _UNREADABLE:
@@ -122,7 +122,7 @@ class TelnyxSerializer(MediaSerializer):
             return [UnknownEvent(kind="media.late", raw=_mapping(audio.raw))]
         return [*ready]
 
-    def _media(self, message: Mapping[str, Any], frame: bytes | str) -> list[MediaEvent]:
+    def _media(self, message: Mapping[str, Any], frame: Frame) -> list[MediaEvent]:
         try:
             media = msgspec.convert(_part(message, "media", frame), _Media, strict=False)
         except _UNREADABLE:
@@ -135,7 +135,7 @@ class TelnyxSerializer(MediaSerializer):
         self._ordered = False
         return [*waiting]
 
-    def _decode_other(self, frame: bytes | str) -> list[MediaEvent]:
+    def _decode_other(self, frame: Frame) -> list[MediaEvent]:
         message = _mapping(frame)
         event = message.get("event")
         if event == "connected":
@@ -166,7 +166,7 @@ class TelnyxSerializer(MediaSerializer):
             raise MalformedMessage("telnyx frame without a readable event", frame)
         return [UnknownEvent(kind=event, raw=message)]
 
-    def _start(self, message: Mapping[str, Any], frame: bytes | str) -> StreamStarted:
+    def _start(self, message: Mapping[str, Any], frame: Frame) -> StreamStarted:
         start = _part(message, "start", frame)
         call_id = _text(start, "call_control_id", frame)
         told = start.get("media_format")
@@ -186,9 +186,9 @@ class TelnyxSerializer(MediaSerializer):
             raw=message,
         )
 
-    def relay(self, frame: bytes) -> str | None:
+    def relay(self, frame: Frame) -> str | None:
         order = self._order
-        if order.waiting:
+        if order.waiting or type(frame) is not str:
             return None
         try:
             media = _read_relayed(frame).media
@@ -201,59 +201,60 @@ class TelnyxSerializer(MediaSerializer):
 
     # --- to Telnyx --------------------------------------------------------------------------------------------------
 
-    def encode_audio(self, payload: bytes) -> list[bytes]:
+    def encode_audio(self, payload: bytes) -> list[str]:
         self._check_open()
         if self._tail:
             payload = self._tail + payload
             self._tail = b""
         size = len(payload)
         if self._shortest <= size <= self._longest and not size % self._align:
-            return [b"".join((_HEAD, pybase64.b64encode(payload), _TAIL))]
+            return [_media(payload)]
         frames = []
         start = 0
         while size - start >= self._shortest:
             # An odd byte of a two-byte sample waits for its other half, a piece under 20 ms for its successor.
             end = start + min(self._longest, (size - start) // self._align * self._align)
-            frames.append(b"".join((_HEAD, pybase64.b64encode(payload[start:end]), _TAIL)))
+            frames.append(_media(payload[start:end]))
             start = end
         self._tail = payload[start:]
         return frames
 
-    def flush(self) -> list[bytes]:
+    def flush(self) -> list[str]:
         """The tail kept back, made 20 ms long with silence. Half a sample is given up."""
         whole = self._tail[: len(self._tail) // self._align * self._align]
         self._tail = b""
         if not whole or not self._open:
             return []
         padding = (self._shortest - len(whole)) * SILENCE.get(self.audio_out.encoding, b"\x00")
-        return [b"".join((_HEAD, pybase64.b64encode(whole + padding), _TAIL))]
+        return [_media(whole + padding)]
 
-    def encode_mark(self, name: str) -> list[bytes]:
+    def encode_mark(self, name: str) -> list[str]:
         # A tail under 20 ms stays behind: padding it at every mark would tear holes into running speech.
         self._check_open()
-        return [msgspec.json.encode({"event": "mark", "mark": {"name": name}})]
+        return [msgspec.json.encode({"event": "mark", "mark": {"name": name}}).decode()]
 
-    def encode_clear(self) -> list[bytes]:
+    def encode_clear(self) -> list[str]:
         self._check_open()
         self._tail = b""
         return [_CLEAR]
 
-    def encode_relayed(self, base64_audio: str) -> bytes | None:
+    def encode_relayed(self, base64_audio: str) -> str | None:
         if self._tail or not self._open or not self._shortest_base64 <= len(base64_audio) <= self._longest_base64:
             return None
-        if self._align != 1 or '"' in base64_audio or "\\" in base64_audio:
+        if self._align != 1 or not base64_audio.isascii() or '"' in base64_audio or "\\" in base64_audio:
             return None
-        try:
-            return b"".join((_HEAD, base64_audio.encode("ascii"), _TAIL))
-        except UnicodeEncodeError:
-            return None
+        return f"{_HEAD}{base64_audio}{_TAIL}"
 
     def _check_open(self) -> None:
         if not self._open:
             raise StreamNotOpen("telnyx: audio, marks and clears go out between start and stop only")
 
 
-def _mapping(frame: bytes | str) -> dict[str, Any]:
+def _media(payload: bytes) -> str:
+    return f"{_HEAD}{pybase64.b64encode_as_string(payload)}{_TAIL}"
+
+
+def _mapping(frame: Frame) -> dict[str, Any]:
     try:
         message = _read_any(frame)
     except _UNREADABLE:
@@ -263,21 +264,21 @@ def _mapping(frame: bytes | str) -> dict[str, Any]:
     return message
 
 
-def _part(message: Mapping[str, Any], name: str, frame: bytes | str) -> dict[str, Any]:
+def _part(message: Mapping[str, Any], name: str, frame: Frame) -> dict[str, Any]:
     part = message.get(name)
     if not isinstance(part, dict):
         raise MalformedMessage(f"telnyx {message.get('event')} frame without {name}", frame)
     return part
 
 
-def _text(part: Mapping[str, Any], name: str, frame: bytes | str) -> str:
+def _text(part: Mapping[str, Any], name: str, frame: Frame) -> str:
     text = part.get(name)
     if not isinstance(text, str) or not text:
         raise MalformedMessage(f"telnyx frame without {name}", frame)
     return text
 
 
-def _format(told: object, frame: bytes | str) -> AudioFormat:
+def _format(told: object, frame: Frame) -> AudioFormat:
     try:
         return msgspec.convert(told, _MediaFormat, strict=False).format()
     except _UNREADABLE:

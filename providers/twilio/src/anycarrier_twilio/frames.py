@@ -23,12 +23,11 @@ from anycarrier.events import (
     StreamStopped,
     UnknownEvent,
 )
-from anycarrier.serializer import MediaSerializer
+from anycarrier.serializer import Frame, MediaSerializer
 
 MAX_FRAME = 65_536
 """Bytes; the largest real frame, a ``start`` full of custom parameters, is a few thousand."""
 
-BACKSLASH = ord("\\")  # as a number, the byte is found in half the time
 ENCODINGS = {"audio/x-mulaw": "PCMU", "audio/x-alaw": "PCMA", "audio/x-l16": "L16"}
 
 
@@ -99,7 +98,7 @@ _decode = msgspec.json.Decoder(Media | Start | Mark | Dtmf | Stop | Connected, s
 _decode_relayed = msgspec.json.Decoder(Relayed).decode
 _decode_any = msgspec.json.Decoder().decode
 _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
-_TAIL = b'"}}'
+_TAIL = '"}}'
 
 
 class TwilioSerializer(MediaSerializer):
@@ -111,13 +110,13 @@ class TwilioSerializer(MediaSerializer):
 
     def __init__(self) -> None:
         self.stream_sid = ""
-        self._audio_head = b""
-        self._mark_head = b""
-        self._clear = b""
+        self._audio_head = ""
+        self._mark_head = ""
+        self._clear = ""
 
     # --- from Twilio ----------------------------------------------------------------------------------------------
 
-    def decode(self, frame: bytes | str) -> list[MediaEvent]:
+    def decode(self, frame: Frame) -> list[MediaEvent]:
         if len(frame) > MAX_FRAME:
             raise MalformedMessage(f"a media frame of {len(frame)} bytes, more than {MAX_FRAME}", frame)
         try:
@@ -155,9 +154,9 @@ class TwilioSerializer(MediaSerializer):
             raw,
         )
 
-    def relay(self, frame: bytes) -> str | None:
+    def relay(self, frame: Frame) -> str | None:
         # With an escape in it the payload is not the text between its quotes: the long way round.
-        if len(frame) > MAX_FRAME or frame.find(BACKSLASH) >= 0:
+        if type(frame) is not str or len(frame) > MAX_FRAME or "\\" in frame:
             return None
         try:
             return _decode_relayed(frame).media.payload
@@ -166,27 +165,27 @@ class TwilioSerializer(MediaSerializer):
 
     # --- to Twilio ------------------------------------------------------------------------------------------------
 
-    def encode_audio(self, payload: bytes) -> list[bytes]:
+    def encode_audio(self, payload: bytes) -> list[str]:
         if not self._audio_head:
             raise _not_open()
         if not payload:
             return []
-        return [b"".join((self._audio_head, pybase64.b64encode(payload), _TAIL))]
+        return [f"{self._audio_head}{pybase64.b64encode_as_string(payload)}{_TAIL}"]
 
-    def encode_relayed(self, base64_audio: str) -> bytes | None:
+    def encode_relayed(self, base64_audio: str) -> str | None:
         if not self._audio_head:
             raise _not_open()
         # Text that could close our JSON string, or is no base64 at all, is not wrapped unseen.
         if not base64_audio or not base64_audio.isascii() or '"' in base64_audio or "\\" in base64_audio:
             return None
-        return b"".join((self._audio_head, base64_audio.encode(), _TAIL))
+        return f"{self._audio_head}{base64_audio}{_TAIL}"
 
-    def encode_mark(self, name: str) -> list[bytes]:
+    def encode_mark(self, name: str) -> list[str]:
         if not self._mark_head:
             raise _not_open()
-        return [b"".join((self._mark_head, msgspec.json.encode(name), b"}}"))]
+        return [f"{self._mark_head}{_json(name)}}}}}"]
 
-    def encode_clear(self) -> list[bytes]:
+    def encode_clear(self) -> list[str]:
         if not self._clear:
             raise _not_open()
         return [self._clear]
@@ -195,16 +194,20 @@ class TwilioSerializer(MediaSerializer):
 
     def _open(self, stream_sid: str) -> None:
         self.stream_sid = stream_sid
-        sid = msgspec.json.encode(stream_sid)
-        self._audio_head = b'{"event":"media","streamSid":' + sid + b',"media":{"payload":"'
-        self._mark_head = b'{"event":"mark","streamSid":' + sid + b',"mark":{"name":'
-        self._clear = b'{"event":"clear","streamSid":' + sid + b"}"
+        sid = _json(stream_sid)
+        self._audio_head = '{"event":"media","streamSid":' + sid + ',"media":{"payload":"'
+        self._mark_head = '{"event":"mark","streamSid":' + sid + ',"mark":{"name":'
+        self._clear = '{"event":"clear","streamSid":' + sid + "}"
 
     def _close(self) -> None:
-        self._audio_head = self._mark_head = self._clear = b""
+        self._audio_head = self._mark_head = self._clear = ""
 
 
-def _unknown(frame: bytes | str, problem: BaseException) -> UnknownEvent:
+def _json(text: str) -> str:
+    return msgspec.json.encode(text).decode()
+
+
+def _unknown(frame: Frame, problem: BaseException) -> UnknownEvent:
     """An event we have no word for; whatever is not even an event raises ``MalformedMessage``."""
     try:
         raw = _decode_any(frame)

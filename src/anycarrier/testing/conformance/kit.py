@@ -50,7 +50,7 @@ class Kit:
         """
         pytest.fail(f"{type(self).__name__} must define sign(request): the request signed as the carrier signs")
 
-    def mirror(self, frame: bytes) -> bytes:
+    def mirror(self, frame: bytes | str) -> bytes | str:
         """A frame of ours as the carrier would send it back. Default: the same, which suits most carriers."""
         return frame
 

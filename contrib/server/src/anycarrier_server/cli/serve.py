@@ -173,7 +173,7 @@ def _sockets(app: Starlette) -> Any:
     The exchange is there once the app has started, which is before the first connection.
     """
     try:
-        from anycarrier.fast.sockets import websockets
+        from anycarrier.fast.server import websockets
     except ImportError:
         return "websockets-sansio"
 

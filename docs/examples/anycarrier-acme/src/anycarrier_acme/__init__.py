@@ -62,19 +62,19 @@ class AcmeSerializer(MediaSerializer):
         make = FRAMES.get(got.type)
         return [make(got, frame) if make else events.UnknownEvent(kind=got.type, raw=msgspec.json.decode(frame))]
 
-    def encode_audio(self, payload: bytes) -> list[bytes]:
+    def encode_audio(self, payload: bytes) -> list[str]:
         return self.send(type="audio", data=payload)
 
-    def encode_mark(self, name: str) -> list[bytes]:
+    def encode_mark(self, name: str) -> list[str]:
         return self.send(type="mark", name=name)
 
-    def encode_clear(self) -> list[bytes]:
+    def encode_clear(self) -> list[str]:
         return self.send(type="clear")
 
-    def send(self, **frame: str | bytes) -> list[bytes]:
+    def send(self, **frame: str | bytes) -> list[str]:
         if not self.open:
             raise errors.StreamNotOpen("the acme stream has not started, or is over")
-        return [msgspec.json.encode(frame)]
+        return [msgspec.json.encode(frame).decode()]
 
 
 class AcmeProvider(Provider):

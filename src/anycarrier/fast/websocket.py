@@ -1,8 +1,13 @@
 """One WebSocket on picows, on either side of a call: a MediaTransport that calls back instead of being awaited.
 
-Memory is bounded in both directions. Frames nobody has taken yet are kept up to a limit, then the socket is not read.
-A peer that does not read fills one write buffer; then ``send`` waits, and ``paused`` tells whoever writes without
-waiting. Pings, answered or not, end a peer that is gone; a stalled one is not waited for when we close.
+Text messages are ``str``, binary ones ``bytes``. Memory is bounded in both directions. Frames nobody has taken yet are
+kept up to a limit, then the socket is not read. A peer that does not read fills one write buffer; then ``send`` waits,
+and ``paused`` tells whoever writes without waiting. Pings, answered or not, end a peer that is gone; a stalled one is
+not waited for when we close.
+
+With hundreds of calls up, whatever a frame touches was last touched twenty milliseconds ago and has left the cache
+since, which made our Python three times as expensive at 600 calls as at 64 (docs/benchmarks.md). So a frame's path is a
+few small objects, and the slots it needs lie together: those of the base class, :class:`HotPath`, come first.
 """
 
 from __future__ import annotations
@@ -12,11 +17,10 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
-from picows import WSCloseCode, WSFrame, WSMsgType, WSTransport
+from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
-from anycarrier.fast.wire import TEXT, Wire
+from anycarrier.serializer import Frame
 
 MAX_MESSAGE = 1024 * 1024
 """Bytes of one message, in however many frames; more is answered with close code 1009."""
@@ -27,27 +31,114 @@ KEEP = 64
 CLOSE_TIMEOUT = 10.0
 """Seconds for the peer to answer our close frame."""
 
-BINARY, CONTINUATION, CLOSE = WSMsgType.BINARY, WSMsgType.CONTINUATION, WSMsgType.CLOSE
+READ_BUFFER = 4096
+"""Bytes to begin with, per socket; it doubles when more comes at once, and stays so. A fifth of a second of audio: with
+half of it, the first full garbage collection while people talk doubled them all.
+"""
+
+TEXT, BINARY, CONTINUATION, CLOSE = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION, WSMsgType.CLOSE
 
 log = logging.getLogger("anycarrier")
+# picows makes a child of a plain Logger for each connection, and uvicorn's would log each; failures are enough.
+picows_log = logging.LoggerAdapter(logging.getLogger("anycarrier.picows"), {})
+picows_log.logger.setLevel(logging.ERROR)
 
 
-class Leg(Wire):
-    """Messages as bytes, in order, by one of two ways that do not mix: iterate it, or have it :meth:`push_to` you.
+class HotPath(WSListener):
+    """What each frame touches of a connection, and nothing else; :class:`FastWebSocket` is the rest.
 
-    ``gone`` is called once the connection is over.
+    Messages in go to ``_take``, and to ``_rest`` where that returns False; out by :meth:`write` and :meth:`post`.
     """
 
-    takes_binary = True
-    """Whether a binary message is one like any other; else it is dropped."""
+    __slots__ = ("_in_parts", "_rest", "_socket", "_take", "_takes_binary", "closed", "late", "paused")
+
+    _take: Callable[[Frame], object]
+    _rest: Callable[[Frame], object]
+
+    def __init__(self, takes_binary: bool) -> None:
+        self._in_parts = False
+        """Some frames of a message have come, but not the last."""
+        self._socket: WSTransport | None = None
+        self._takes_binary = takes_binary
+        self.closed = False
+        """True from our close, the peer's, or the loss of the connection on; nothing can be written any more."""
+        self.late: Callable[[], None] | None = None
+        """Called for each message that :meth:`post` drops."""
+        self.paused = False
+        """True while the peer does not take what was written."""
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if frame.fin and not self._in_parts:
+            kind = frame.msg_type
+            if kind is TEXT:
+                try:
+                    message: Frame = frame.get_payload_as_utf8_text()
+                except UnicodeDecodeError:
+                    self._fail(WSCloseCode.INVALID_TEXT)
+                    return
+                if self._take(message) is False:
+                    self._rest(message)
+                return
+            if kind is BINARY:
+                if self._takes_binary:
+                    message = frame.get_payload_as_bytes()
+                    if self._take(message) is False:
+                        self._rest(message)
+                return
+        self._unusual(frame)
+
+    def write(self, frame: Frame) -> None:
+        """Send one message without waiting, ``str`` as text and ``bytes`` as binary. Mind ``paused``.
+
+        ``ConnectionError`` when the peer is gone.
+        """
+        if self.closed or self._socket is None:
+            raise ConnectionError("the media connection is gone")
+        if type(frame) is str:
+            self._socket.send(TEXT, frame.encode())
+        else:
+            self._socket.send(BINARY, frame)
+
+    def write_text(self, message: bytes) -> None:
+        """The same with a text message that is UTF-8 already."""
+        if self.closed or self._socket is None:
+            raise ConnectionError("the connection is gone")
+        self._socket.send(TEXT, message)
+
+    def post(self, message: bytes) -> None:
+        """:meth:`write_text` for what is worth nothing when late: dropped while the peer is behind, or gone."""
+        if self.paused:
+            if self.late is not None:
+                self.late()
+        elif not self.closed and self._socket is not None:
+            self._socket.send(TEXT, message)
+
+    def _unusual(self, frame: WSFrame) -> None:
+        raise NotImplementedError
+
+    def _fail(self, code: WSCloseCode) -> None:
+        raise NotImplementedError
+
+
+class FastWebSocket(HotPath):
+    """Messages in order, by one of two ways that do not mix: iterate it, or have it :meth:`push_to` you.
+
+    ``gone`` is called once the connection is over. Without ``takes_binary``, binary messages are dropped.
+    """
 
     __slots__ = (
         "_close_timer", "_gone", "_holds", "_kept", "_look", "_loop", "_max_message", "_over", "_parts",
         "_parts_are_text", "_parts_size", "_reader", "_writers", "paused_at", "resumed",
     )  # fmt: skip
 
-    def __init__(self, *, max_message: int = MAX_MESSAGE, gone: Callable[[Leg], None] | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        *,
+        max_message: int = MAX_MESSAGE,
+        gone: Callable[[FastWebSocket], None] | None = None,
+        takes_binary: bool = True,
+    ) -> None:
+        super().__init__(takes_binary)
         self.paused_at = 0.0
         """Since when, by ``time.monotonic``."""
         self.resumed: Callable[[], None] | None = None
@@ -57,8 +148,8 @@ class Leg(Wire):
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._take = self._rest = self._keep
-        self._look: Callable[[bytes], bool] | None = None
-        self._kept: deque[bytes] = deque()
+        self._look: Callable[[Frame], object] | None = None
+        self._kept: deque[Frame] = deque()
         self._reader: asyncio.Future[None] | None = None
         self._writers: asyncio.Future[None] | None = None
         self._parts: list[bytes] = []
@@ -69,7 +160,7 @@ class Leg(Wire):
 
     @property
     def headers(self) -> dict[str, str]:
-        """What the server answered our upgrade with, names in lower case; empty on legs that came to us."""
+        """What the server answered our upgrade with, names in lower case; empty on connections that came to us."""
         response = self._socket.response if self._socket is not None and self._socket.is_client_side else None
         return {name.lower(): value for name, value in response.headers.items()} if response is not None else {}
 
@@ -96,15 +187,15 @@ class Leg(Wire):
 
     # --- what a MediaTransport does --------------------------------------------------------------------------------
 
-    async def send(self, frame: bytes) -> None:
-        """Send one text message; waits while the peer does not take it. ``ConnectionError`` when it is gone."""
+    async def send(self, frame: Frame) -> None:
+        """Send one message; waits while the peer does not take it. ``ConnectionError`` when it is gone."""
         while self.paused and not self.closed:
             if self._writers is None:
                 self._writers = self._loop.create_future()
             await asyncio.shield(self._writers)
         self.write(frame)
 
-    async def push_to(self, receive: Callable[[bytes], object]) -> None:
+    async def push_to(self, receive: Callable[[Frame], object]) -> None:
         """Call ``receive`` with every message, those kept so far first, until the connection is over."""
         while self._kept:
             receive(self._kept.popleft())
@@ -114,7 +205,7 @@ class Leg(Wire):
         self.hold("kept", False)
         await asyncio.shield(self._over)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncIterator[Frame]:
         while True:
             while self._kept:
                 message = self._kept.popleft()
@@ -131,10 +222,10 @@ class Leg(Wire):
             finally:
                 self._reader = None
 
-    def look_first(self, look: Callable[[bytes], bool] | None) -> None:
-        """Have ``look`` see each message as it comes; what it answers False to goes where it would have gone without.
+    def look_first(self, look: Callable[[Frame], object] | None) -> None:
+        """Show ``look`` each message as it comes; one for which it returns False is delivered as usual.
 
-        It is not asked while an earlier message is still being dealt with by whoever iterates: order is kept.
+        It is not called while whoever iterates is still handling an earlier message: order is kept.
         """
         self._look = look
         if self.closed:
@@ -186,16 +277,6 @@ class Leg(Wire):
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._socket = transport
 
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        # Control frames have at most 125 bytes, and sound has more: the type, dear to ask for, need not be known.
-        if frame.payload_size > 125 and frame.fin and not self._in_parts:
-            message = frame.get_payload_as_bytes()
-            if message.isascii():
-                if self._take(message) is False:
-                    self._rest(message)
-                return
-        self._unusual(frame)
-
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self._shut()
         self._end()
@@ -233,10 +314,21 @@ class Leg(Wire):
             if self._parts_size > self._max_message + 64:
                 self._fail(WSCloseCode.MESSAGE_TOO_BIG)
             elif frame.fin:
-                message, self._parts = b"".join(self._parts), []
-                if self._is_utf8(message) if self._parts_are_text else self.takes_binary:
-                    if self._take(message) is False:
-                        self._rest(message)
+                whole, self._parts = b"".join(self._parts), []
+                self._assembled(whole)
+
+    def _assembled(self, whole: bytes) -> None:
+        message: Frame = whole
+        if self._parts_are_text:
+            try:
+                message = whole.decode()
+            except UnicodeDecodeError:
+                self._fail(WSCloseCode.INVALID_TEXT)
+                return
+        elif not self._takes_binary:
+            return
+        if self._take(message) is False:
+            self._rest(message)
 
     def _closed_by_peer(self, frame: WSFrame) -> None:
         assert self._socket is not None
@@ -251,20 +343,12 @@ class Leg(Wire):
         )
         self._end()
 
-    def _is_utf8(self, message: bytes) -> bool:
-        try:
-            message.decode()
-        except UnicodeDecodeError:
-            self._fail(WSCloseCode.INVALID_TEXT)
-            return False
-        return True
-
     def _fail(self, code: WSCloseCode) -> None:
         self._parts, self._in_parts = [], False
         self.close_now(code.value)
         self._end()
 
-    def _keep(self, message: bytes) -> None:
+    def _keep(self, message: Frame) -> None:
         self._kept.append(message)
         if self._look is not None:
             self._take = self._keep  # until whoever iterates has done with this one
@@ -292,5 +376,5 @@ class Leg(Wire):
         self._writers = None
 
 
-def _nobody(message: Any) -> None:
+def _nobody(message: Frame) -> None:
     """Where messages go that come after the close."""

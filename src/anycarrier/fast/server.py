@@ -23,17 +23,9 @@ from websockets.server import ServerProtocol
 
 from anycarrier.errors import TicketRefused
 from anycarrier.exchange import Exchange
-from anycarrier.fast.leg import Leg
-
-READ_BUFFER = 4096
-"""Bytes to begin with, per socket; it doubles when more comes at once, and stays so. A fifth of a second of sound: with
-half of it, the first full garbage collection while people talk doubled them all.
-"""
+from anycarrier.fast.websocket import READ_BUFFER, FastWebSocket, picows_log
 
 log = logging.getLogger("anycarrier")
-# picows makes a child of a plain Logger for each connection, and uvicorn's would tell of each; failures are enough.
-picows_log = logging.LoggerAdapter(logging.getLogger("anycarrier.picows"), {})
-picows_log.logger.setLevel(logging.ERROR)
 
 
 def websockets(exchange: Exchange | Callable[[], Exchange]) -> type[asyncio.Protocol]:
@@ -41,14 +33,14 @@ def websockets(exchange: Exchange | Callable[[], Exchange]) -> type[asyncio.Prot
     starts is given as a function that returns it."""
     found: Callable[[], Exchange] = (lambda: exchange) if isinstance(exchange, Exchange) else exchange
 
-    class ExchangeSockets(Sockets):
+    class ExchangeUpgrades(UpgradeProtocol):
         def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
             super().__init__(config, server_state, app_state, found())
 
-    return ExchangeSockets
+    return ExchangeUpgrades
 
 
-class Sockets(asyncio.Protocol):
+class UpgradeProtocol(asyncio.Protocol):
     """One connection that asked for an upgrade, until it is known whose it is."""
 
     def __init__(
@@ -144,34 +136,34 @@ class Sockets(asyncio.Protocol):
                 return
             finally:
                 self._connections.discard(self)
-            leg = self._upgrade(request)
+            websocket = self._upgrade(request)
         except Exception:
             log.exception("a media socket could not be admitted")
             self._refuse(handshake, handshake.reject(500, "Internal Server Error"))
             return
         del request, handshake  # a call is long
-        if leg is None:
+        if websocket is None:
             return
         try:
-            await self._exchange.serve_media(ticket, leg)
+            await self._exchange.serve_media(ticket, websocket)
         except Exception:
             log.exception("a media socket failed")
-            leg.close_now(1011)
+            websocket.close_now(1011)
         else:
-            leg.close_now()
+            websocket.close_now()
 
-    def _upgrade(self, request: bytes) -> Leg | None:
+    def _upgrade(self, request: bytes) -> FastWebSocket | None:
         """Hand the connection to picows; None when it is lost already."""
         transport, config = self._transport, self._config
         if transport is None or transport.is_closing():
             return None
-        leg = Leg(max_message=config.ws_max_size, gone=self._connections.discard)
+        websocket = FastWebSocket(max_message=config.ws_max_size, gone=self._connections.discard)
         ping = config.ws_ping_interval or 0.0
         protocol = WSProtocol(
             None,
             None,
             False,
-            lambda request: leg,
+            lambda request: websocket,
             picows_log,
             True,
             None,
@@ -190,6 +182,6 @@ class Sockets(asyncio.Protocol):
         protocol.buffer_updated(len(request))
         if transport.is_closing():
             return None
-        self._connections.add(leg)
+        self._connections.add(websocket)
         transport.resume_reading()
-        return leg
+        return websocket
