@@ -9,9 +9,9 @@ import pytest
 
 from anycarrier.calls import EndReason
 from anycarrier_server.domain.refusals import Invalid
-from anycarrier_server.inkbox import FACE, call_times, webhook_bodies
-from anycarrier_server.inkbox.call_shape import CallPlaced, CallShown, call_shown, how_it_stands
-from anycarrier_server.inkbox.number_shape import NumberShown
+from anycarrier_server.inkbox import FACE, call_views, fields
+from anycarrier_server.inkbox.call_views import CallPlaced, CallShown, call_shown, how_it_stands
+from anycarrier_server.inkbox.phone_numbers import NumberShown
 from anycarrier_server.store.models import CallRow, Segment
 
 NOW = datetime(2026, 11, 20, 10, tzinfo=UTC)
@@ -38,21 +38,21 @@ def row(**fields: object) -> CallRow:
     ],
 )
 def test_a_range_is_read_in_the_zone_it_is_meant_in(text: str, zone: str | None, first: str, past: str) -> None:
-    where = call_times.zone(zone)
-    assert call_times.first_instant(text, where).isoformat() == first
-    assert call_times.past_the_end(text, where).isoformat() == past
+    where = fields.zone_named(zone)
+    assert fields.first_instant(text, where).isoformat() == first
+    assert fields.past_the_end(text, where).isoformat() == past
 
 
 @pytest.mark.parametrize("text", ["", "today", "2026-02-30", "20260131", "9999-12-31", "2026-01-31T25:00", "2026-W1"])
 def test_what_is_no_time_is_invalid(text: str) -> None:
     with pytest.raises(Invalid):
-        call_times.past_the_end(text, call_times.zone(None))
+        fields.past_the_end(text, fields.zone_named(None))
 
 
 @pytest.mark.parametrize("name", ["Mars/Olympus", "../etc/passwd", "America", "\x01", "x" * 300])
 def test_what_is_no_zone_is_invalid(name: str) -> None:
     with pytest.raises(Invalid):
-        call_times.zone(name)
+        fields.zone_named(name)
 
 
 @pytest.mark.parametrize("answered", [None, NOW])
@@ -94,13 +94,13 @@ def segments(count: int) -> list[Segment]:
 
 
 def test_a_long_conversation_is_sent_without_its_middle() -> None:
-    told = webhook_bodies.transcript(segments(100), "+12125550100", "https://example.com/t")
+    told = call_views.transcript_excerpt(segments(100), "+12125550100", "https://example.com/t")
     assert told is not None and told["abridged"]
     assert told["entries"][40] == {"marker": "abridged", "omitted_turns": 20, "omitted_ms": 20_000}
     assert [turn["text"] for turn in (told["entries"][39], told["entries"][41])] == ["turn 39", "turn 60"]
-    whole = webhook_bodies.transcript(segments(80), "+12125550100", "https://example.com/t")
+    whole = call_views.transcript_excerpt(segments(80), "+12125550100", "https://example.com/t")
     assert whole is not None and not whole["abridged"] and len(whole["entries"]) == 80
-    assert webhook_bodies.transcript([], "+12125550100", "https://example.com/t") is None
+    assert call_views.transcript_excerpt([], "+12125550100", "https://example.com/t") is None
 
 
 def test_no_address_is_declared_twice() -> None:

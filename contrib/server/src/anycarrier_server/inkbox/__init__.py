@@ -8,25 +8,18 @@ from __future__ import annotations
 
 from anycarrier_server.endpoints import Face
 from anycarrier_server.inkbox import (
-    access,
-    calls,
+    api_keys,
+    call_views,
     contact_rules,
-    deliveries,
-    hosted_agent,
     identities,
-    incoming_call_action,
-    numbers,
-    place_call,
-    signing_keys,
+    incoming_calls,
+    phone_calls,
+    phone_numbers,
     subscriptions,
-    webhook_bodies,
 )
-from anycarrier_server.inkbox.errors import ErrorBody, refuse
+from anycarrier_server.inkbox.error_details import ErrorBody, refuse
 
-FAMILIES = (
-    access, identities, numbers, place_call, calls, incoming_call_action, contact_rules, hosted_agent, signing_keys,
-    subscriptions, deliveries,
-)  # fmt: skip
+FAMILIES = (api_keys, identities, phone_numbers, phone_calls, incoming_calls, contact_rules, subscriptions)
 
 FACE = Face(
     name="inkbox",
@@ -35,6 +28,6 @@ FACE = Face(
     endpoints=[endpoint for family in FAMILIES for endpoint in family.ENDPOINTS],
     refuse=refuse,
     error=ErrorBody,
-    style=webhook_bodies.style,
-    incoming=webhook_bodies.incoming,
+    style=call_views.style,
+    incoming=call_views.incoming_call_question,
 )

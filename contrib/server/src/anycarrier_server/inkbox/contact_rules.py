@@ -13,10 +13,10 @@ from anycarrier_server.domain import numbers, rules
 from anycarrier_server.domain.callers import agent_of
 from anycarrier_server.domain.refusals import Invalid
 from anycarrier_server.endpoints import Asked, Endpoint
-from anycarrier_server.inkbox.errors import Said
-from anycarrier_server.inkbox.identities import ONE as IDENTITY
-from anycarrier_server.inkbox.identities import identity, line_of
-from anycarrier_server.inkbox.shapes import PHONE, Id, Moment, Number, Sent, Shown, Slice, Uuid
+from anycarrier_server.inkbox.error_details import ContractRefusal
+from anycarrier_server.inkbox.fields import PHONE, Id, Moment, Number, Sent, Shown, Slice, Uuid
+from anycarrier_server.inkbox.identities import IDENTITY as IDENTITY
+from anycarrier_server.inkbox.identities import identity_in_path, line_of
 from anycarrier_server.store.models import Agent, ContactRule
 
 NO_NUMBER = UUID(int=0)
@@ -90,29 +90,29 @@ def rule_shown(rule: ContactRule, number_id: UUID | None) -> RuleShown:
     )
 
 
-async def _whose(asked: Asked[Any, Any]) -> tuple[Agent, UUID | None]:
+async def _agent_and_number(asked: Asked[Any, Any]) -> tuple[Agent, UUID | None]:
     """The identity in the path, or that of the number in the path; and its number's id."""
     if "handle" in asked.path:
-        agent = await identity(asked)
+        agent = await identity_in_path(asked)
         line = await line_of(asked.service, agent)
         return agent, line.id if line is not None else None
     found = await numbers.get(asked.service, asked.caller, asked.path["number_id"])
     owner = await asked.service.store.agents.get(found.workspace_id, found.agent_id)
     if owner is None:
-        raise Said(409, "number_has_no_identity", "the number is nobody's: give it an identity first")
+        raise ContractRefusal(409, "number_has_no_identity", "the number is nobody's: give it an identity first")
     return owner, found.id
 
 
-async def every(asked: Asked[None, RulesAsked]) -> list[RuleShown]:
+async def list_rules(asked: Asked[None, RulesAsked]) -> list[RuleShown]:
     """Rules, newest first."""
-    agent, number_id = await _whose(asked)
+    agent, number_id = await _agent_and_number(asked)
     found = await asked.service.store.rules.list(
         asked.caller.workspace_id, agent_id=agent.id, **asked.query.model_dump()
     )
     return [rule_shown(rule, number_id) for rule in found]
 
 
-async def of_all(asked: Asked[None, AllRulesAsked]) -> list[RuleShown]:
+async def list_all_rules(asked: Asked[None, AllRulesAsked]) -> list[RuleShown]:
     """The whole organization's rules, newest first."""
     service, query = asked.service, asked.query
     agent_id: UUID | None = None
@@ -129,9 +129,9 @@ async def of_all(asked: Asked[None, AllRulesAsked]) -> list[RuleShown]:
     return [rule_shown(rule, lines.get(rule.agent_id)) for rule in found]
 
 
-async def create(asked: Asked[RuleSent, None]) -> RuleShown:
+async def create_rule(asked: Asked[RuleSent, None]) -> RuleShown:
     """A rule. One for the other side of the same number is extended; what is covered already is 409."""
-    agent, number_id = await _whose(asked)
+    agent, number_id = await _agent_and_number(asked)
     body = asked.body
     rule = await rules.create(
         asked.service,
@@ -145,15 +145,15 @@ async def create(asked: Asked[RuleSent, None]) -> RuleShown:
     return rule_shown(rule, number_id)
 
 
-async def get(asked: Asked[None, None]) -> RuleShown:
+async def get_rule(asked: Asked[None, None]) -> RuleShown:
     """One rule."""
-    agent, number_id = await _whose(asked)
+    agent, number_id = await _agent_and_number(asked)
     return rule_shown(await rules.get(asked.service, asked.caller, agent, asked.path["rule_id"]), number_id)
 
 
-async def change(asked: Asked[RuleChange, None]) -> RuleShown:
+async def change_rule(asked: Asked[RuleChange, None]) -> RuleShown:
     """Change a rule; of one that was split, the half that changed."""
-    agent, number_id = await _whose(asked)
+    agent, number_id = await _agent_and_number(asked)
     rule = await rules.get(asked.service, asked.caller, agent, asked.path["rule_id"])
     if asked.body.apply_to is not None and asked.body.direction is not None:
         raise Invalid.field("apply_to", "does not go with direction")
@@ -161,30 +161,30 @@ async def change(asked: Asked[RuleChange, None]) -> RuleShown:
     return rule_shown(changed, number_id)
 
 
-async def delete(asked: Asked[None, None]) -> None:
+async def delete_rule(asked: Asked[None, None]) -> None:
     """Delete a rule."""
-    agent, _ = await _whose(asked)
+    agent, _ = await _agent_and_number(asked)
     rule = await rules.get(asked.service, asked.caller, agent, asked.path["rule_id"])
     await rules.delete(asked.service, asked.caller, rule)
 
 
-def _door(root: str) -> list[Endpoint]:
+def _endpoints(root: str) -> list[Endpoint]:
     one = root + "/{rule_id}"
     return [
-        Endpoint("GET", root, every, "List contact rules", query=RulesAsked, answer=list[RuleShown],
+        Endpoint("GET", root, list_rules, "List contact rules", query=RulesAsked, answer=list[RuleShown],
                  refusals=(403, 404, 409)),
-        Endpoint("POST", root, create, "Allow or block a number", RuleSent, answer=RuleShown, status=201,
+        Endpoint("POST", root, create_rule, "Allow or block a number", RuleSent, answer=RuleShown, status=201,
                  refusals=(403, 404, 409, 413)),
-        Endpoint("GET", one, get, "Look at a contact rule", answer=RuleShown, refusals=(403, 404, 409)),
-        Endpoint("PATCH", one, change, "Change a contact rule", RuleChange, answer=RuleShown,
+        Endpoint("GET", one, get_rule, "Look at a contact rule", answer=RuleShown, refusals=(403, 404, 409)),
+        Endpoint("PATCH", one, change_rule, "Change a contact rule", RuleChange, answer=RuleShown,
                  refusals=(403, 404, 409, 413)),
-        Endpoint("DELETE", one, delete, "Delete a contact rule", status=204, refusals=(403, 404, 409)),
+        Endpoint("DELETE", one, delete_rule, "Delete a contact rule", status=204, refusals=(403, 404, 409)),
     ]  # fmt: skip
 
 
 ENDPOINTS = [
-    *_door(f"{IDENTITY}/phone-contact-rules"),
-    *_door(f"{PHONE}/numbers/{{number_id}}/contact-rules"),
-    Endpoint("GET", f"{PHONE}/contact-rules", of_all, "List all contact rules", query=AllRulesAsked,
+    *_endpoints(f"{IDENTITY}/phone-contact-rules"),
+    *_endpoints(f"{PHONE}/numbers/{{number_id}}/contact-rules"),
+    Endpoint("GET", f"{PHONE}/contact-rules", list_all_rules, "List all contact rules", query=AllRulesAsked,
              answer=list[RuleShown], refusals=(403, 404), admin=True),
 ]  # fmt: skip

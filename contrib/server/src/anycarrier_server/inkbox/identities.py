@@ -1,7 +1,11 @@
-"""``/identities``: what the phone needs of an agent identity. Mail, vault, tunnels and iMessage are not here.
+"""``/identities``: what the phone needs of an agent identity, and its signing key. Mail, vault, tunnels and iMessage
+are not here.
 
-``POST /identities/{handle}/phone_number`` is our own door for numbers people bring along; ``DELETE`` there means
-release, as it does today (long ago it meant unlink).
+``POST /identities/{handle}/phone_number`` is an addition of ours, for numbers that people bring along; ``DELETE`` there
+means release, as it does today (it once meant unlink).
+
+A signing key's text is shown when the key is made and never again; asking again replaces it. The organization's own
+address is old: an identity's key acts on its identity there, and an admin's is told where to go.
 """
 
 from __future__ import annotations
@@ -13,21 +17,23 @@ from pydantic import Field
 
 from anycarrier.errors import AnycarrierError
 from anycarrier_server.domain import agents, signing_keys
-from anycarrier_server.domain.callers import need_admin
+from anycarrier_server.domain.callers import agent_of, need_admin
 from anycarrier_server.domain.refusals import Invalid, Unknown
 from anycarrier_server.endpoints import Asked, Endpoint
 from anycarrier_server.inkbox import provisioning
-from anycarrier_server.inkbox.access import organization
-from anycarrier_server.inkbox.number_shape import NumberShown, number_shown
+from anycarrier_server.inkbox.api_keys import organization
+from anycarrier_server.inkbox.error_details import ContractRefusal
+from anycarrier_server.inkbox.fields import API, Handle, Id, Mode, Moment, Sent, Shown, Uuid
+from anycarrier_server.inkbox.phone_numbers import NumberShown, number_shown
 from anycarrier_server.inkbox.provisioning import Wanted
-from anycarrier_server.inkbox.shapes import API, Handle, Id, Mode, Moment, Sent, Shown, Uuid
 from anycarrier_server.store.models import Agent, LineRow
 
 if TYPE_CHECKING:
     from anycarrier_server.service import Service
 
-ROOT = f"{API}/identities"
-ONE = ROOT + "/{handle}"
+
+IDENTITIES = f"{API}/identities"
+IDENTITY = IDENTITIES + "/{handle}"
 
 Name = Field(default=None, min_length=1, max_length=255)
 About = Field(default=None, max_length=2000)
@@ -104,7 +110,7 @@ def identity_shown(agent: Agent, line: LineRow | None, key_made_at: datetime | N
     )
 
 
-async def whole(service: Service, agent: Agent) -> IdentityShown:
+async def whole_identity(service: Service, agent: Agent) -> IdentityShown:
     """One identity, its number and key looked up."""
     line = await line_of(service, agent)
     key = await service.store.webhooks.signing_key_row(agent.workspace_id, agent.id)
@@ -117,7 +123,7 @@ async def line_of(service: Service, agent: Agent) -> LineRow | None:
     return lines[0] if lines else None
 
 
-async def identity(asked: Asked[Any, Any]) -> Agent:
+async def identity_in_path(asked: Asked[Any, Any]) -> Agent:
     """The identity whose handle is in the path."""
     try:
         return await agents.by_handle(asked.service, asked.caller, asked.path["handle"])
@@ -125,7 +131,7 @@ async def identity(asked: Asked[Any, Any]) -> Agent:
         raise Unknown("identity") from None
 
 
-async def create(asked: Asked[IdentitySent, None]) -> IdentityShown:
+async def create_identity(asked: Asked[IdentitySent, None]) -> IdentityShown:
     """A new identity, with a number when one is asked for. Without the number, there is no identity either."""
     service, caller, body = asked.service, asked.caller, asked.body
     handle = body.agent_handle.removeprefix("@")
@@ -138,10 +144,10 @@ async def create(asked: Asked[IdentitySent, None]) -> IdentityShown:
         except AnycarrierError:
             await agents.delete(service, caller, agent)
             raise
-    return await whole(service, agent)
+    return await whole_identity(service, agent)
 
 
-async def every(asked: Asked[None, None]) -> list[IdentityShown]:
+async def list_identities(asked: Asked[None, None]) -> list[IdentityShown]:
     """All identities; an identity's own key sees itself."""
     service, workspace = asked.service, asked.caller.workspace_id
     lines = {line.agent_id: line for line in reversed(await service.store.lines.list(workspace))}
@@ -152,21 +158,21 @@ async def every(asked: Asked[None, None]) -> list[IdentityShown]:
     ]
 
 
-async def get(asked: Asked[None, None]) -> IdentityShown:
+async def get_identity(asked: Asked[None, None]) -> IdentityShown:
     """One identity."""
-    return await whole(asked.service, await identity(asked))
+    return await whole_identity(asked.service, await identity_in_path(asked))
 
 
-async def change(asked: Asked[IdentityChange, None]) -> IdentityShown:
+async def change_identity(asked: Asked[IdentityChange, None]) -> IdentityShown:
     """Rename it, describe it, or (admin) set whom its number lets through. Answers with the whole identity."""
-    agent = await identity(asked)
+    agent = await identity_in_path(asked)
     fields = asked.body.given("description")
     if "display_name" in asked.body.model_fields_set:
         fields["name"] = asked.body.display_name or agent.handle
     if modes := _modes(asked.body):
         need_admin(asked.caller, "setting a filter mode")
     agent = await agents.change(asked.service, asked.caller, agent, **fields, **modes)
-    return await whole(asked.service, agent)
+    return await whole_identity(asked.service, agent)
 
 
 def _modes(body: IdentityChange) -> dict[str, str]:
@@ -182,43 +188,109 @@ def _modes(body: IdentityChange) -> dict[str, str]:
     return {name.removeprefix("phone_"): mode for name, mode in sides.items()}
 
 
-async def delete(asked: Asked[None, None]) -> None:
+async def delete_identity(asked: Asked[None, None]) -> None:
     """Delete it, let go of its number, end its keys."""
     need_admin(asked.caller, "deleting an identity")
-    agent = await identity(asked)
+    agent = await identity_in_path(asked)
     async with provisioning.alone(asked.service, agent):
         for line in await asked.service.store.lines.list(agent.workspace_id, agent_id=agent.id):
             await provisioning.let_go(asked.service, asked.caller, line)
         await agents.delete(asked.service, asked.caller, agent)
 
 
-async def assign(asked: Asked[NumberLink, None]) -> IdentityShown:
+async def assign_number(asked: Asked[NumberLink, None]) -> IdentityShown:
     """Give it a number of the organization that no identity has."""
-    agent = await identity(asked)
+    agent = await identity_in_path(asked)
     given = await provisioning.hand_over(asked.service, asked.caller, agent, asked.body.phone_number_id)
-    return await whole(asked.service, given.agent)
+    return await whole_identity(asked.service, given.agent)
 
 
-async def release(asked: Asked[None, None]) -> None:
+async def release_number(asked: Asked[None, None]) -> None:
     """Release its number: at the carrier when it was bought through us; a number brought along is only detached."""
     need_admin(asked.caller, "releasing a number")
-    line = await line_of(asked.service, await identity(asked))
+    line = await line_of(asked.service, await identity_in_path(asked))
     if line is None:
         raise Unknown("number of that identity")
     await provisioning.let_go(asked.service, asked.caller, line)
 
 
+class EmptySent(Sent):
+    """``{}``."""
+
+
+class SigningKeyShown(Shown):
+    """The key's text, this once."""
+
+    signing_key: str
+    created_at: Moment
+
+
+class SigningKeyStatus(Shown):
+    """Whether there is a key."""
+
+    configured: bool
+    created_at: Moment | None
+
+
+async def _rotate(asked: Asked[Any, Any], agent: Agent) -> SigningKeyShown:
+    text, row = await signing_keys.rotate(asked.service, asked.caller, agent)
+    return SigningKeyShown(signing_key=text, created_at=row.created_at)
+
+
+async def _status(asked: Asked[Any, Any], agent: Agent) -> SigningKeyStatus:
+    row = await asked.service.store.webhooks.signing_key_row(agent.workspace_id, agent.id)
+    return _key_status(row.created_at if row is not None else None)
+
+
+def _key_status(made_at: datetime | None) -> SigningKeyStatus:
+    return SigningKeyStatus(configured=made_at is not None, created_at=made_at)
+
+
+async def rotate_signing_key(asked: Asked[EmptySent, None]) -> SigningKeyShown:
+    """A new key for the identity."""
+    return await _rotate(asked, await identity_in_path(asked))
+
+
+async def signing_key_status(asked: Asked[None, None]) -> SigningKeyStatus:
+    """Whether the identity has one."""
+    return await _status(asked, await identity_in_path(asked))
+
+
+async def rotate_own_signing_key(asked: Asked[EmptySent, None]) -> SigningKeyShown:
+    """A new key for the identity whose API key asks."""
+    if asked.caller.admin:
+        where = "keys belong to identities: POST /identities/{handle}/signing-key"
+        raise ContractRefusal(409, "use_identity_signing_key", where)
+    return await _rotate(asked, await agent_of(asked.service.store, asked.caller, None))
+
+
+async def own_signing_key_status(asked: Asked[None, None]) -> SigningKeyStatus:
+    """Whether that identity, or under an admin key any identity, has one."""
+    if not asked.caller.admin:
+        return await _status(asked, await agent_of(asked.service.store, asked.caller, None))
+    made = await signing_keys.made_at(asked.service, asked.caller.workspace_id)
+    return _key_status(max(made.values(), default=None))
+
+
 ENDPOINTS = [
-    Endpoint("POST", ROOT, create, "Make an identity", IdentitySent, answer=IdentityShown, status=201,
+    Endpoint("POST", IDENTITIES, create_identity, "Make an identity", IdentitySent, answer=IdentityShown, status=201,
              refusals=(403, 404, 409, 413, 501, 502, 503)),
-    Endpoint("GET", ROOT, every, "List identities", answer=list[IdentityShown]),
-    Endpoint("GET", ONE, get, "Look at an identity", answer=IdentityShown, refusals=(403, 404)),
-    Endpoint("PATCH", ONE, change, "Change an identity", IdentityChange, answer=IdentityShown,
+    Endpoint("GET", IDENTITIES, list_identities, "List identities", answer=list[IdentityShown]),
+    Endpoint("GET", IDENTITY, get_identity, "Look at an identity", answer=IdentityShown, refusals=(403, 404)),
+    Endpoint("PATCH", IDENTITY, change_identity, "Change an identity", IdentityChange, answer=IdentityShown,
              refusals=(403, 404, 409, 413)),
-    Endpoint("DELETE", ONE, delete, "Delete an identity and release its number", status=204,
+    Endpoint("DELETE", IDENTITY, delete_identity, "Delete an identity and release its number", status=204,
              refusals=(403, 404, 409, 501, 502)),
-    Endpoint("POST", f"{ONE}/phone_number", assign, "Give an identity a number brought along", NumberLink,
+    Endpoint("POST", f"{IDENTITY}/phone_number", assign_number, "Give an identity a number brought along", NumberLink,
              answer=IdentityShown, refusals=(403, 404, 409, 413)),
-    Endpoint("DELETE", f"{ONE}/phone_number", release, "Release an identity's number", status=204,
+    Endpoint("DELETE", f"{IDENTITY}/phone_number", release_number, "Release an identity's number", status=204,
              refusals=(403, 404, 409, 501, 502)),
+    Endpoint("POST", f"{IDENTITY}/signing-key", rotate_signing_key, "Make or replace an identity's signing key",
+             EmptySent, answer=SigningKeyShown, status=201, refusals=(403, 404, 413)),
+    Endpoint("GET", f"{IDENTITY}/signing-key", signing_key_status, "Has it a signing key", answer=SigningKeyStatus,
+             refusals=(403, 404)),
+    Endpoint("POST", f"{API}/signing-keys", rotate_own_signing_key, "Make or replace one's own signing key", EmptySent,
+             answer=SigningKeyShown, status=201, refusals=(404, 409, 413)),
+    Endpoint("GET", f"{API}/signing-keys", own_signing_key_status, "Is there a signing key", answer=SigningKeyStatus,
+             refusals=(404,)),
 ]  # fmt: skip

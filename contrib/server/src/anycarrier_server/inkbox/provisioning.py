@@ -18,10 +18,10 @@ from anycarrier.numbers import NumberQuery, NumberType
 from anycarrier_server.auth import Caller
 from anycarrier_server.domain import agents, numbers
 from anycarrier_server.domain.refusals import Invalid, LineHeld
-from anycarrier_server.inkbox import call_handling
-from anycarrier_server.inkbox.call_handling import Handling
-from anycarrier_server.inkbox.errors import Said
-from anycarrier_server.inkbox.shapes import Id, Mode, Number
+from anycarrier_server.inkbox import incoming_calls
+from anycarrier_server.inkbox.error_details import ContractRefusal
+from anycarrier_server.inkbox.fields import Id, Mode, Number
+from anycarrier_server.inkbox.incoming_calls import Handling
 from anycarrier_server.store.models import Agent, LineRow
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ async def alone(service: Service, agent: Agent) -> AsyncIterator[None]:
     """
     key, once = f"number-for:{agent.id}", service.exchange.once
     if not await once.first(key, GIVING):
-        raise Said(409, "identity_is_given_number", "another request is at this identity's number: look again then")
+        raise ContractRefusal(
+            409, "identity_is_given_number", "another request is at this identity's number: look again then"
+        )
     try:
         yield
     finally:
@@ -80,7 +82,7 @@ async def _provision(service: Service, caller: Caller, agent: Agent, wanted: Wan
     held = await service.store.lines.list(caller.workspace_id, agent_id=agent.id)
     if held:
         raise LineHeld(str(held[0].id))
-    ready = await call_handling.with_number(service, caller, agent, wanted)
+    ready = await incoming_calls.apply_to_all(service, caller, agent, wanted)
     if "filter_mode" in wanted.model_fields_set:
         modes = {"inbound_filter_mode": wanted.filter_mode, "outbound_filter_mode": wanted.filter_mode}
         ready = await agents.change(service, caller, ready, **modes)
@@ -102,10 +104,10 @@ async def _provision(service: Service, caller: Caller, agent: Agent, wanted: Wan
             one_per_agent=True,
         )
     except UnsupportedOperation as unsupported:
-        await call_handling.put_back(service, caller, agent, ready)
+        await incoming_calls.put_back_handling(service, caller, agent, ready)
         raise Invalid.field("type", f"the carrier does not sell such numbers: {unsupported.detail}") from None
     except AnycarrierError:
-        await call_handling.put_back(service, caller, agent, ready)
+        await incoming_calls.put_back_handling(service, caller, agent, ready)
         raise
     return Provisioned(line, ready)
 
@@ -116,13 +118,13 @@ async def hand_over(service: Service, caller: Caller, agent: Agent, line_id: str
     if line.agent_id == agent.id:
         return Provisioned(line, agent)
     if line.agent_id is not None:
-        raise Said(409, "number_has_identity", "that number is another identity's: release it there first")
+        raise ContractRefusal(409, "number_has_identity", "that number is another identity's: release it there first")
     async with alone(service, agent):
         held = await service.store.lines.list(caller.workspace_id, agent_id=agent.id)
         if held:
             raise LineHeld(str(held[0].id))
         line = await numbers.update(service, caller, line.id, agent_id=agent.id)
-        return Provisioned(line, await call_handling.with_number(service, caller, agent))
+        return Provisioned(line, await incoming_calls.apply_to_all(service, caller, agent))
 
 
 async def let_go(service: Service, caller: Caller, line: LineRow) -> None:

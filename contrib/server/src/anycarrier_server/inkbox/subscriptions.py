@@ -1,4 +1,5 @@
-"""``/webhooks/subscriptions``: who hears of calls that ended. Lists are wrapped here, unlike elsewhere.
+"""``/webhooks/subscriptions``: who is told of calls that ended; ``/webhooks/deliveries``: every POST made to a
+receiver, and making one again. Lists are wrapped here, unlike elsewhere.
 
 Of the contract's events only ``call.ended`` ever happens on this service; those of text messages may be subscribed to,
 because the oldest clients can subscribe to nothing else.
@@ -11,14 +12,16 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from anycarrier_server.domain import subscriptions
-from anycarrier_server.domain.refusals import Invalid
+from anycarrier_server.domain.refusals import CallOver, Invalid
 from anycarrier_server.endpoints import Asked, Endpoint
-from anycarrier_server.inkbox.access import organization
-from anycarrier_server.inkbox.shapes import API, Given, Id, Moment, Sent, Shown, Url, Uuid
+from anycarrier_server.inkbox.api_keys import organization
+from anycarrier_server.inkbox.fields import API, Given, Id, Moment, Sent, Shown, Url, Uuid, YesOrNo
+from anycarrier_server.store import parse_id
 from anycarrier_server.store.models import Subscription
+from anycarrier_server.store.webhooks import Logged
 
-ROOT = f"{API}/webhooks/subscriptions"
-ONE = ROOT + "/{subscription_id}"
+SUBSCRIPTIONS = f"{API}/webhooks/subscriptions"
+SUBSCRIPTION = SUBSCRIPTIONS + "/{subscription_id}"
 
 Event = Literal[
     "call.ended", "text.received", "text.sent", "text.delivered", "text.delivery_failed", "text.delivery_unconfirmed"
@@ -152,7 +155,7 @@ def _distinct(events: list[Event]) -> list[str]:
     return list(events)
 
 
-async def create(asked: Asked[SubscriptionSent, None]) -> SubscriptionMade:
+async def create_subscription(asked: Asked[SubscriptionSent, None]) -> SubscriptionMade:
     """Subscribe. An identity that has no signing key gets its first one, told here."""
     service, caller, body = asked.service, asked.caller, asked.body
     if body.mailbox_id is not None:
@@ -177,7 +180,7 @@ async def create(asked: Asked[SubscriptionSent, None]) -> SubscriptionMade:
     return SubscriptionMade(**await _fields(asked, row), signing_key=key)
 
 
-async def every(asked: Asked[None, SubscriptionsAsked]) -> SubscriptionList:
+async def list_subscriptions(asked: Asked[None, SubscriptionsAsked]) -> SubscriptionList:
     """Those the key may see."""
     query = asked.query
     rows = await subscriptions.every(asked.service, asked.caller, face="inkbox", url=query.url)
@@ -205,12 +208,12 @@ async def _found(asked: Asked[Any, Any]) -> Subscription:
     return await subscriptions.get(asked.service, asked.caller, asked.path["subscription_id"], face="inkbox")
 
 
-async def get(asked: Asked[None, None]) -> SubscriptionShown:
+async def get_subscription(asked: Asked[None, None]) -> SubscriptionShown:
     """One."""
     return SubscriptionShown(**await _fields(asked, await _found(asked)))
 
 
-async def change(asked: Asked[SubscriptionChange, None]) -> SubscriptionShown:
+async def change_subscription(asked: Asked[SubscriptionChange, None]) -> SubscriptionShown:
     """Move it, or have it hear other things."""
     row, body = await _found(asked), asked.body
     fields = body.given("url", "auth_token")
@@ -222,23 +225,139 @@ async def change(asked: Asked[SubscriptionChange, None]) -> SubscriptionShown:
     return SubscriptionShown(**await _fields(asked, row))
 
 
-async def delete(asked: Asked[None, None]) -> None:
+async def delete_subscription(asked: Asked[None, None]) -> None:
     """Unsubscribe."""
     await subscriptions.delete(asked.service, asked.caller, await _found(asked))
 
 
-async def catalog(asked: Asked[None, None]) -> Catalog:
+async def list_event_types(asked: Asked[None, None]) -> Catalog:
     """What can be subscribed to, and that identities can own subscriptions."""
     return Catalog()
 
 
+DELIVERIES = f"{API}/webhooks/deliveries"
+INCOMING = "phone.incoming_call"
+
+
+class DeliveriesAsked(Given):
+    """Which deliveries. ``phone_number_id`` finds a number's incoming-call webhooks."""
+
+    subscription_id: Id | None = None
+    phone_number_id: Id | None = None
+    event_type: str | None = Field(default=None, max_length=64)
+    success: YesOrNo | None = None
+    limit: int = Field(default=50, ge=1, le=200)
+    offset: int = Field(default=0, ge=0, le=10_000_000)
+
+
+class DeliveryShown(Shown):
+    """One POST. ``request_payload`` is what was sent, byte for byte."""
+
+    id: Uuid
+    organization_id: str
+    webhook_subscription_id: Uuid | None
+    phone_number_id: Uuid | None
+    event_id: str
+    event_type: str
+    url: str
+    request_payload: str
+    response_status: int | None
+    response_body: str | None
+    error_detail: str | None
+    duration_ms: int | None
+    is_replay: bool
+    replayable: bool
+    replay_unavailable_reason: str | None
+    created_at: Moment
+
+
+class DeliveryList(Shown):
+    """A page."""
+
+    deliveries: list[DeliveryShown]
+
+
+def delivery_shown(logged: Logged, subscription: Subscription | None) -> DeliveryShown:
+    """One line of the log."""
+    attempt, delivery = logged.attempt, logged.delivery
+    why = None
+    if delivery.subscription_id is None:
+        why = "incoming_call" if delivery.event_type == INCOMING else "no_subscription"
+    elif subscription is None:
+        why = "subscription_deleted"
+    elif delivery.event_type not in subscription.events:
+        why = "event_type_unsubscribed"
+    return DeliveryShown(
+        id=attempt.id,
+        organization_id=organization(attempt.workspace_id),
+        webhook_subscription_id=delivery.subscription_id,
+        phone_number_id=delivery.line_id if delivery.subscription_id is None else None,
+        event_id=delivery.event_id,
+        event_type=delivery.event_type,
+        url=delivery.url,
+        request_payload=delivery.body,
+        response_status=attempt.response_status,
+        response_body=attempt.response_body,
+        error_detail=attempt.error_detail,
+        duration_ms=attempt.duration_ms,
+        is_replay=attempt.is_replay,
+        replayable=why is None,
+        replay_unavailable_reason=why,
+        created_at=attempt.created_at,
+    )
+
+
+async def list_deliveries(asked: Asked[None, DeliveriesAsked]) -> DeliveryList:
+    """The log, newest first."""
+    query, service = asked.query, asked.service
+    which: dict[str, Any] = {"event_type": query.event_type, "success": query.success}
+    if query.subscription_id is not None:
+        which["subscription_id"] = parse_id("subscription", query.subscription_id)
+    if query.phone_number_id is not None:
+        which["line_id"] = parse_id("line", query.phone_number_id)
+        which["event_type"] = INCOMING
+    unreadable = (which.get("subscription_id", "") is None) or (which.get("line_id", "") is None)
+    if unreadable or query.event_type not in (None, which["event_type"]):
+        return DeliveryList(deliveries=[])
+    found = await subscriptions.deliveries(
+        service, asked.caller, face="inkbox", limit=query.limit, offset=query.offset, **which
+    )
+    live = {one.id: one for one in await service.store.webhooks.list(asked.caller.workspace_id, face="inkbox")}
+    return DeliveryList(
+        deliveries=[
+            delivery_shown(line, live.get(line.delivery.subscription_id) if line.delivery.subscription_id else None)
+            for line in found
+        ]
+    )
+
+
+async def replay_delivery(asked: Asked[None, None]) -> DeliveryShown:
+    """Send it again: same body and event id, signed anew."""
+    service, workspace = asked.service, asked.caller.workspace_id
+    before = await service.store.webhooks.logged(workspace, parse_id("delivery", asked.path["delivery_id"]))
+    subscription = None
+    if before is not None and before.delivery.subscription_id is not None:
+        subscription = await service.store.webhooks.get(workspace, before.delivery.subscription_id)
+        if subscription is not None and before.delivery.event_type not in subscription.events:
+            raise CallOver(f"the subscription no longer hears of {before.delivery.event_type}")
+    sent = await subscriptions.replay(service, asked.caller, asked.path["delivery_id"])
+    return delivery_shown(sent, subscription)
+
+
 ENDPOINTS = [
-    Endpoint("POST", ROOT, create, "Hear of calls", SubscriptionSent, answer=SubscriptionMade, status=201,
+    Endpoint("POST", SUBSCRIPTIONS, create_subscription, "Hear of calls", SubscriptionSent, answer=SubscriptionMade,
+             status=201,
              refusals=(403, 404, 409, 413)),
-    Endpoint("GET", ROOT, every, "List subscriptions", query=SubscriptionsAsked, answer=SubscriptionList),
-    Endpoint("GET", ONE, get, "Look at a subscription", answer=SubscriptionShown, refusals=(403, 404)),
-    Endpoint("PATCH", ONE, change, "Change a subscription", SubscriptionChange, answer=SubscriptionShown,
+    Endpoint("GET", SUBSCRIPTIONS, list_subscriptions, "List subscriptions", query=SubscriptionsAsked,
+             answer=SubscriptionList),
+    Endpoint("GET", SUBSCRIPTION, get_subscription, "Look at a subscription", answer=SubscriptionShown,
+             refusals=(403, 404)),
+    Endpoint("PATCH", SUBSCRIPTION, change_subscription, "Change a subscription", SubscriptionChange,
+             answer=SubscriptionShown,
              refusals=(403, 404, 413)),
-    Endpoint("DELETE", ONE, delete, "Unsubscribe", status=204, refusals=(403, 404)),
-    Endpoint("GET", f"{API}/webhooks/catalog", catalog, "What can be subscribed to", answer=Catalog),
+    Endpoint("DELETE", SUBSCRIPTION, delete_subscription, "Unsubscribe", status=204, refusals=(403, 404)),
+    Endpoint("GET", f"{API}/webhooks/catalog", list_event_types, "What can be subscribed to", answer=Catalog),
+    Endpoint("GET", DELIVERIES, list_deliveries, "What was sent", query=DeliveriesAsked, answer=DeliveryList),
+    Endpoint("POST", f"{DELIVERIES}/{{delivery_id}}/replay", replay_delivery, "Send it again", answer=DeliveryShown,
+             refusals=(403, 404, 409)),
 ]  # fmt: skip

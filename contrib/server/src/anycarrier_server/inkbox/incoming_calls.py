@@ -1,7 +1,8 @@
-"""How an identity takes incoming calls, as three doors set it: its own address, its numbers, and its creation.
+"""How an identity takes incoming calls, set in three places: at ``/phone/incoming-call-action``, at its numbers, and
+when it is created.
 
 The contract has one setting for an identity and its number. Here an identity may have several numbers: what is set at a
-number is that number's alone, what is set at the identity goes for all of them.
+number is that number's alone, and what is set at the identity applies to all of them.
 """
 
 from __future__ import annotations
@@ -14,13 +15,18 @@ from pydantic import Field
 from anycarrier.errors import AnycarrierError
 from anycarrier_server.auth import Caller
 from anycarrier_server.domain import agents, numbers
+from anycarrier_server.domain.callers import agent_of
 from anycarrier_server.domain.inbound_routing import CALL_HANDLING, CallHandling, call_handling
 from anycarrier_server.domain.refusals import Invalid
-from anycarrier_server.inkbox.shapes import Action, Number, Sent, Target, Url
+from anycarrier_server.endpoints import Asked, Endpoint
+from anycarrier_server.inkbox.error_details import NotConfigured
+from anycarrier_server.inkbox.fields import PHONE, Action, Given, Id, Number, Sent, Shown, Target, Url, Uuid
 from anycarrier_server.store.models import Agent, LineRow
 
 if TYPE_CHECKING:
     from anycarrier_server.service import Service
+
+
 
 Sip = Field(default=None, max_length=512, pattern=r"^sips?:[!-~]+$", examples=["sip:desk@pbx.example.com"])
 
@@ -46,16 +52,16 @@ def changes(body: Handling) -> dict[str, Any]:
     return agents.one_target(sent)
 
 
-def shown_for(agent: Agent, lines: Sequence[LineRow]) -> CallHandling:
+def handling_for(agent: Agent, lines: Sequence[LineRow]) -> CallHandling:
     """The identity's setting. With one number the two are one, as the contract has it."""
     return call_handling(agent, lines[0] if len(lines) == 1 else None)
 
 
-async def apply(service: Service, caller: Caller, agent: Agent, body: Handling) -> Agent:
+async def apply_handling(service: Service, caller: Caller, agent: Agent, body: Handling) -> Agent:
     """Change the identity and all its numbers; ``Invalid`` when an action lacks what it needs."""
     lines = await service.store.lines.list(agent.workspace_id, agent_id=agent.id)
     fields = changes(body)
-    kept = {name: value for name, value in _held(shown_for(agent, lines)).items() if name not in fields}
+    kept = {name: value for name, value in _held(handling_for(agent, lines)).items() if name not in fields}
     _need_socket(agent, kept | fields)
     changed = await agents.change(service, caller, agent, **fields)
     for line in lines:
@@ -87,7 +93,7 @@ def _need_socket(agent: Agent, now: Mapping[str, Any]) -> None:
         raise Invalid.field("client_websocket_url", "auto_accept needs a WebSocket URL: the identity has no handler")
 
 
-async def with_number(service: Service, caller: Caller, agent: Agent, body: Handling | None = None) -> Agent:
+async def apply_to_all(service: Service, caller: Caller, agent: Agent, body: Handling | None = None) -> Agent:
     """The identity as it should be once it has a number: without a word from anybody it declines calls.
 
     An agent that was given a socket or a handler elsewhere has had that word.
@@ -101,8 +107,8 @@ async def with_number(service: Service, caller: Caller, agent: Agent, body: Hand
     return await agents.change(service, caller, agent, **fields) if fields else agent
 
 
-async def put_back(service: Service, caller: Caller, before: Agent, now: Agent) -> None:
-    """Undo :func:`with_number`, because the number did not come."""
+async def put_back_handling(service: Service, caller: Caller, before: Agent, now: Agent) -> None:
+    """Undo :func:`apply_to_all`, because the number did not come."""
     kept = {name: getattr(before, name) for name in (*CALL_HANDLING, "inbound_filter_mode", "outbound_filter_mode")}
     if all(getattr(now, name) == value for name, value in kept.items()):
         return
@@ -110,3 +116,75 @@ async def put_back(service: Service, caller: Caller, before: Agent, now: Agent) 
         await service.store.agents.change(now.id, **kept)
     except AnycarrierError:  # the number's own refusal is the one to tell
         return
+
+
+ACTION = f"{PHONE}/incoming-call-action"
+
+
+class ActionSent(Handling):
+    """What to do with calls. Absent keys keep their value, null clears."""
+
+    agent_identity_id: Id | None = None
+    incoming_call_action: Action
+
+
+class ActionAsked(Given):
+    """Which identity's."""
+
+    agent_identity_id: Id | None = None
+
+
+class ActionShown(Shown):
+    """The setting."""
+
+    agent_identity_id: Uuid
+    incoming_call_action: str
+    client_websocket_url: str | None
+    incoming_call_webhook_url: str | None
+    forwarding_target_type: str | None
+    forwarding_phone_number: str | None
+    forwarding_sip_uri: str | None
+
+
+async def action_shown(service: Service, agent: Agent) -> ActionShown:
+    """The identity's setting; :class:`NotConfigured` while nobody has made one."""
+    handling = handling_for(agent, await service.store.lines.list(agent.workspace_id, agent_id=agent.id))
+    if handling.incoming_call_action is None:
+        raise NotConfigured("nobody has set this identity's incoming-call action yet: PUT it here")
+    return ActionShown(
+        agent_identity_id=agent.id,
+        incoming_call_action=handling.incoming_call_action,
+        client_websocket_url=handling.websocket_url,
+        incoming_call_webhook_url=handling.incoming_call_webhook_url,
+        forwarding_target_type=handling.forwarding_target_type,
+        forwarding_phone_number=handling.forwarding_phone_number,
+        forwarding_sip_uri=handling.forwarding_sip_uri,
+    )
+
+
+def _need_identity(caller: Caller, agent_id: str | None, where: str) -> None:
+    if agent_id is None and caller.admin:
+        raise Invalid.field("agent_identity_id", "is required under an admin key", where=where, type="missing")
+
+
+async def get_action(asked: Asked[None, ActionAsked]) -> ActionShown:
+    """The setting; 404 while nobody has made one."""
+    _need_identity(asked.caller, asked.query.agent_identity_id, "query")
+    agent = await agent_of(asked.service.store, asked.caller, asked.query.agent_identity_id)
+    return await action_shown(asked.service, agent)
+
+
+async def put_action(asked: Asked[ActionSent, None]) -> ActionShown:
+    """Make the setting."""
+    _need_identity(asked.caller, asked.body.agent_identity_id, "body")
+    agent = await agent_of(asked.service.store, asked.caller, asked.body.agent_identity_id)
+    changed = await apply_handling(asked.service, asked.caller, agent, asked.body)
+    return await action_shown(asked.service, changed)
+
+
+ENDPOINTS = [
+    Endpoint("GET", ACTION, get_action, "What becomes of incoming calls", query=ActionAsked, answer=ActionShown,
+             refusals=(403, 404)),
+    Endpoint("PUT", ACTION, put_action, "Say what becomes of incoming calls", ActionSent, answer=ActionShown,
+             refusals=(403, 404, 413)),
+]  # fmt: skip

@@ -8,8 +8,8 @@ from pydantic import Field
 
 from anycarrier_server.domain import keys
 from anycarrier_server.endpoints import Asked, Endpoint
-from anycarrier_server.inkbox.errors import Said
-from anycarrier_server.inkbox.shapes import API, Id, Moment, Sent, Shown, Uuid
+from anycarrier_server.inkbox.error_details import ContractRefusal
+from anycarrier_server.inkbox.fields import API, Id, Moment, Sent, Shown, Uuid
 from anycarrier_server.store import parse_id
 from anycarrier_server.store.models import ApiKey
 
@@ -111,7 +111,7 @@ async def whoami(asked: Asked[None, None]) -> WhoamiShown:
     )
 
 
-async def create(asked: Asked[KeySent, None]) -> KeyMade:
+async def create_key(asked: Asked[KeySent, None]) -> KeyMade:
     """Make a key for one identity; without ``scoped_identity_id`` 403, admin keys are made by the command line."""
     body = asked.body
     row, secret = await keys.create(
@@ -120,23 +120,23 @@ async def create(asked: Asked[KeySent, None]) -> KeyMade:
     return KeyMade(api_key=secret, record=key_shown(row))
 
 
-async def every(asked: Asked[None, None]) -> list[KeyShown]:
+async def list_keys(asked: Asked[None, None]) -> list[KeyShown]:
     """All keys, revoked ones too."""
     return [key_shown(row) for row in await keys.every(asked.service, asked.caller)]
 
 
-async def revoke(asked: Asked[None, None]) -> None:
+async def revoke_key(asked: Asked[None, None]) -> None:
     """End a key at once; not the one that asks, so that nobody locks themselves out."""
     key_id = asked.path["key_id"].removeprefix("ApiKey_")
     if parse_id("key", key_id) == asked.caller.key.id:
-        raise Said(409, "own_key", "this is the key you are asking with: end it with another one")
+        raise ContractRefusal(409, "own_key", "this is the key you are asking with: end it with another one")
     await keys.revoke(asked.service, asked.caller, key_id)
 
 
 ENDPOINTS = [
     Endpoint("GET", "/api/whoami", whoami, "Which key is this", answer=WhoamiShown),
-    Endpoint("POST", f"{API}/api-keys", create, "Make a key for an identity", KeySent, answer=KeyMade, status=201,
+    Endpoint("POST", f"{API}/api-keys", create_key, "Make a key for an identity", KeySent, answer=KeyMade, status=201,
              refusals=(403, 404, 413)),
-    Endpoint("GET", f"{API}/api-keys", every, "List keys", answer=list[KeyShown], refusals=(403,)),
-    Endpoint("DELETE", f"{API}/api-keys/{{key_id}}", revoke, "End a key", status=204, refusals=(403, 404, 409)),
+    Endpoint("GET", f"{API}/api-keys", list_keys, "List keys", answer=list[KeyShown], refusals=(403,)),
+    Endpoint("DELETE", f"{API}/api-keys/{{key_id}}", revoke_key, "End a key", status=204, refusals=(403, 404, 409)),
 ]  # fmt: skip

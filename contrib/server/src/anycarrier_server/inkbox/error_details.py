@@ -28,7 +28,7 @@ class ErrorBody(BaseModel):
     agent_support: str | None = Field(default=None)
 
 
-class Said(refusals.Refusal):
+class ContractRefusal(refusals.Refusal):
     """A refusal that only this contract has: its status, the ``error`` in its detail, and a sentence."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
@@ -62,7 +62,7 @@ def _later(status: int, code: str) -> Callable[[Any], Answer]:
     return told
 
 
-def _said(error: Said) -> Answer:
+def _contract_refusal(error: ContractRefusal) -> Answer:
     return error.status, {"error": error.code, "message": str(error)}, {}
 
 
@@ -113,7 +113,7 @@ def _field(where: list[str | int], kind: str) -> Callable[[Any], Answer]:
 
 
 MEANINGS: dict[type[Exception], Callable[[Any], Answer]] = {
-    Said: _said,
+    ContractRefusal: _contract_refusal,
     NotConfigured: _sentence(404),
     domain.Unauthorized: _sentence(401),
     domain.Forbidden: _sentence(403),

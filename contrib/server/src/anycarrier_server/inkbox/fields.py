@@ -1,15 +1,22 @@
-"""What this face's requests and answers are made of: strict bodies that pass over unknown keys, lenient queries.
+"""What this face's requests and answers are made of: strict bodies that ignore unknown keys, lenient queries.
 
-Ids go out as plain uuids, because the clients parse them as such. Lists are bare arrays unless a module says else.
+Ids are plain UUIDs, because the clients parse them as such. Lists are bare arrays unless a module says otherwise.
+
+Ranges of time: a bare date means the whole day, a time without a zone is read in ``tz``, and a time with a zone is
+exact. Start and end are included.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+from anycarrier_server.domain.refusals import Invalid
 
 API = "/api/v1"
 PHONE = "/api/v1/phone"
@@ -88,3 +95,46 @@ class RateLimit(Shown):
     minutes_used: float
     minutes_remaining: float
     minutes_limit: int
+
+
+DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?([Zz]|[+-]\d\d:?\d\d)?", re.ASCII)
+TICK = timedelta(microseconds=1)
+
+
+def zone_named(name: str | None) -> ZoneInfo:
+    """The IANA zone, UTC for None; ``Invalid`` for names it has not."""
+    try:
+        return ZoneInfo(name or "UTC")
+    except (KeyError, ValueError, OSError):  # unknown; not a name at all; a folder of names
+        raise Invalid.field("tz", "not an IANA time zone, like America/New_York", where="query") from None
+
+
+def first_instant(text: str, where: ZoneInfo) -> datetime:
+    """From when on."""
+    return _range("start_datetime", text, where)[0]
+
+
+def past_the_end(text: str, where: ZoneInfo) -> datetime:
+    """The first instant that is too late."""
+    return _range("end_datetime", text, where)[1]
+
+
+def _range(name: str, text: str, where: ZoneInfo) -> tuple[datetime, datetime]:
+    if "T" in text.upper():  # a plus sign that was not percent-encoded arrives as a space
+        text = text.replace(" ", "+")
+    try:
+        if DAY.fullmatch(text):
+            day = date.fromisoformat(text)
+            begins, ends = datetime.combine(day, time()), datetime.combine(day + timedelta(days=1), time())
+            return _instant(begins, where), _instant(ends, where)
+        if TIME.fullmatch(text):
+            instant = _instant(datetime.fromisoformat(text.upper()), where)
+            return instant, instant + TICK
+    except (ValueError, OverflowError):
+        pass
+    raise Invalid.field(name, "a date, or a date and time, like 2026-01-31 or 2026-01-31T12:00:00Z", where="query")
+
+
+def _instant(moment: datetime, where: ZoneInfo) -> datetime:
+    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=where)).astimezone(UTC)
