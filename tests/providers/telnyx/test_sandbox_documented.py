@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from anycarrier_telnyx.sandbox import operations
-from anycarrier_telnyx.sandbox.unplayed import COMMANDS
+from anycarrier_telnyx.sandbox.app import UNSUPPORTED_COMMANDS
 from shared_documents import shared_path
 from telnyx_platform import OURS, THEIRS, Line, codes, open_line
 
@@ -82,7 +82,7 @@ def test_no_operation_is_both_played_and_named() -> None:
 
 async def test_what_is_not_played_says_so_and_is_no_wrong_url(line: Line) -> None:
     call_id = await line.dial()
-    for command in COMMANDS:
+    for command in UNSUPPORTED_COMMANDS:
         answer = await line.command(call_id, command)
         assert (answer.status_code, codes(answer)) == (422, ["10038"])
         assert f"/actions/{command} is not simulated by this sandbox" in answer.text

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from nacl.signing import SigningKey
 
-from anycarrier_telnyx.sandbox.errors import refuse
+from anycarrier_telnyx.sandbox.validation import refuse
 from anycarrier_telnyx.sandbox.webhooks import moment
 
 if TYPE_CHECKING:
     from anycarrier_telnyx.sandbox.leg import Leg
-    from anycarrier_telnyx.sandbox.recording import Recording
+    from anycarrier_telnyx.sandbox.recordings import Recording
 
 CALL_KEPT = timedelta(minutes=10)
 """How long an ended call can still be asked for."""

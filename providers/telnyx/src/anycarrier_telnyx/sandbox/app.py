@@ -1,8 +1,7 @@
-"""Telnyx without an account: its REST API, signed webhooks and media streams, played for tests and demos.
+"""Telnyx without an account: its REST API, signed webhooks, and media streams, simulated for tests and demos.
 
-Written from the carrier's documents alone, never from the adapter, so that the two can disagree. What it cannot play
-(transcription, conferences, MP3, codecs other than PCMU, PCMA and L16; all of ``unplayed``) it refuses with
-code 10038.
+Written from the carrier's documents, not from the adapter, so that each checks the other. Requests for what it does not
+simulate (:data:`UNSUPPORTED`, transcription, MP3, codecs other than PCMU, PCMA, and L16) are refused with code 10038.
 """
 
 from __future__ import annotations
@@ -20,13 +19,11 @@ from starlette.routing import Route
 from anycarrier.credentials import Credential
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.sandbox import Delivery, Sandbox
-from anycarrier_telnyx.sandbox import account_fields as fields
-from anycarrier_telnyx.sandbox import numbers, recordings, settings
+from anycarrier_telnyx.sandbox import account_settings, parameters, phone_numbers, recordings
 from anycarrier_telnyx.sandbox.account import Account, public_key
 from anycarrier_telnyx.sandbox.calls import call_operations
 from anycarrier_telnyx.sandbox.leg import Leg
 from anycarrier_telnyx.sandbox.rest import Operation, build_app
-from anycarrier_telnyx.sandbox.unplayed import OPERATIONS as UNPLAYED
 from anycarrier_telnyx.sandbox.webhooks import RetryingSender, envelope, event_id, pack, signature_headers
 
 if TYPE_CHECKING:
@@ -168,33 +165,73 @@ class TelnyxSandbox(Sandbox):
         return recordings.download(self.accounts.values(), request.path_params["name"], request.query_params)
 
 
+UNSUPPORTED_COMMANDS = """
+    ai_assistant_add_messages ai_assistant_join ai_assistant_start ai_assistant_stop conversation_relay_start
+    conversation_relay_stop enqueue fork_start fork_stop gather gather_stop gather_using_ai gather_using_audio
+    gather_using_speak leave_queue pay playback_start playback_stop send_sip_info siprec_start siprec_stop
+    suppression_start suppression_stop switch_supervisor_role transcription_start transcription_stop
+""".split()
+
+UNSUPPORTED: list[tuple[str, str]] = [
+    *(("POST", f"/calls/{{id}}/actions/{name}") for name in UNSUPPORTED_COMMANDS),
+    ("GET", "/call_events"),
+    ("GET", "/conferences"),
+    ("POST", "/conferences"),
+    ("GET", "/connections"),
+    ("GET", "/connections/{id}"),
+    ("GET", "/number_order_phone_numbers"),
+    ("GET", "/number_order_phone_numbers/{id}"),
+    ("PATCH", "/number_order_phone_numbers/{id}"),
+    ("PATCH", "/number_orders/{id}"),
+    ("GET", "/number_reservations"),
+    ("POST", "/number_reservations"),
+    ("GET", "/number_reservations/{id}"),
+    ("POST", "/outbound_voice_profiles"),
+    ("GET", "/outbound_voice_profiles/{id}"),
+    ("PATCH", "/outbound_voice_profiles/{id}"),
+    ("DELETE", "/outbound_voice_profiles/{id}"),
+    ("GET", "/phone_numbers/voice"),
+    ("GET", "/sub_number_orders"),
+    ("GET", "/sub_number_orders/{id}"),
+    ("PATCH", "/sub_number_orders/{id}"),
+    ("POST", "/verified_numbers"),
+    ("GET", "/webhook_deliveries"),
+    ("GET", "/webhook_deliveries/{id}"),
+]
+
+
 def operations() -> list[Operation]:
-    """The whole API. What is not played comes first: ``/phone_numbers/voice`` is no number's id."""
+    """The whole API. What is not supported comes first, because ``/phone_numbers/voice`` is not a number's id."""
     return [
-        *(Operation(method, path, None) for method, path in UNPLAYED),
+        *(Operation(method, path, None) for method, path in UNSUPPORTED),
         *call_operations(),
-        Operation("GET", "/available_phone_numbers", numbers.search, query=fields.SEARCH),
-        Operation("POST", "/number_orders", numbers.order, fields.ORDER),
-        Operation("GET", "/number_orders", numbers.orders, query=fields.ORDERS),
-        Operation("GET", "/number_orders/{id}", numbers.fetch_order),
-        Operation("GET", "/phone_numbers", numbers.owned, query=fields.OWN_NUMBERS),
-        Operation("GET", "/phone_numbers/{id}", numbers.fetch_number),
-        Operation("PATCH", "/phone_numbers/{id}", numbers.update_number, fields.NUMBER_PATCH),
-        Operation("DELETE", "/phone_numbers/{id}", numbers.release),
-        Operation("GET", "/phone_numbers/{id}/voice", numbers.fetch_voice),
-        Operation("PATCH", "/phone_numbers/{id}/voice", numbers.update_voice, fields.VOICE_PATCH),
-        Operation("GET", "/call_control_applications", settings.applications, query=fields.APPLICATIONS),
-        Operation("POST", "/call_control_applications", settings.create_application, fields.APPLICATION),
-        Operation("GET", "/call_control_applications/{id}", settings.fetch_application),
-        Operation("PATCH", "/call_control_applications/{id}", settings.update_application, fields.APPLICATION_PATCH),
-        Operation("DELETE", "/call_control_applications/{id}", settings.delete_application),
-        Operation("GET", "/connections/{id}/active_calls", settings.active_calls, query=fields.CURSOR),
-        Operation("GET", "/verified_numbers", numbers.verified, query=fields.PAGE),
-        Operation("GET", "/verified_numbers/{id}", numbers.fetch_verified),
-        Operation("DELETE", "/verified_numbers/{id}", numbers.delete_verified),
-        Operation("GET", "/balance", settings.balance),
-        Operation("GET", "/outbound_voice_profiles", settings.profiles, query=fields.PROFILES),
-        Operation("GET", "/recordings", recordings.recordings, query=fields.RECORDINGS),
+        Operation("GET", "/available_phone_numbers", phone_numbers.search, query=parameters.SEARCH),
+        Operation("POST", "/number_orders", phone_numbers.order, parameters.ORDER),
+        Operation("GET", "/number_orders", phone_numbers.orders, query=parameters.ORDERS),
+        Operation("GET", "/number_orders/{id}", phone_numbers.fetch_order),
+        Operation("GET", "/phone_numbers", phone_numbers.owned, query=parameters.OWN_NUMBERS),
+        Operation("GET", "/phone_numbers/{id}", phone_numbers.fetch_number),
+        Operation("PATCH", "/phone_numbers/{id}", phone_numbers.update_number, parameters.NUMBER_PATCH),
+        Operation("DELETE", "/phone_numbers/{id}", phone_numbers.release),
+        Operation("GET", "/phone_numbers/{id}/voice", phone_numbers.fetch_voice),
+        Operation("PATCH", "/phone_numbers/{id}/voice", phone_numbers.update_voice, parameters.VOICE_PATCH),
+        Operation("GET", "/call_control_applications", account_settings.applications, query=parameters.APPLICATIONS),
+        Operation("POST", "/call_control_applications", account_settings.create_application, parameters.APPLICATION),
+        Operation("GET", "/call_control_applications/{id}", account_settings.fetch_application),
+        Operation(
+            "PATCH",
+            "/call_control_applications/{id}",
+            account_settings.update_application,
+            parameters.APPLICATION_PATCH,
+        ),
+        Operation("DELETE", "/call_control_applications/{id}", account_settings.delete_application),
+        Operation("GET", "/connections/{id}/active_calls", account_settings.active_calls, query=parameters.CURSOR),
+        Operation("GET", "/verified_numbers", phone_numbers.verified, query=parameters.PAGE),
+        Operation("GET", "/verified_numbers/{id}", phone_numbers.fetch_verified),
+        Operation("DELETE", "/verified_numbers/{id}", phone_numbers.delete_verified),
+        Operation("GET", "/balance", account_settings.balance),
+        Operation("GET", "/outbound_voice_profiles", account_settings.profiles, query=parameters.PROFILES),
+        Operation("GET", "/recordings", recordings.list_recordings, query=parameters.RECORDINGS),
         Operation("GET", "/recordings/{id}", recordings.fetch_recording),
         Operation("DELETE", "/recordings/{id}", recordings.delete_recording),
     ]

@@ -1,4 +1,8 @@
-"""Dialling, asking after a call, and the commands on one: what is allowed when, and what each sets going."""
+"""Calls: dial, fetch, and the commands on a call, with what is allowed when and what each one does.
+
+While two legs are joined, neither has a media stream, and what the two say to each other is not simulated. Telnyx's
+documents leave open whether the stream survives a bridge; stopping it is the cautious reading.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,11 @@ from starlette.responses import Response
 
 from anycarrier.testing.sandbox import may_stream_to
 from anycarrier.testing.sandbox_numbers import Outcome, outcome_of
-from anycarrier_telnyx.sandbox.bridge import join, refer, transfer
-from anycarrier_telnyx.sandbox.callee import callee, refused_at_once
-from anycarrier_telnyx.sandbox.errors import refuse
-from anycarrier_telnyx.sandbox.fields import ACTIONS, DIAL, Rules
-from anycarrier_telnyx.sandbox.leg import Leg
+from anycarrier_telnyx.sandbox.leg import Leg, callee, refused_at_once
+from anycarrier_telnyx.sandbox.media_stream import CODECS
+from anycarrier_telnyx.sandbox.parameters import ACTIONS, DIAL, Rules
 from anycarrier_telnyx.sandbox.rest import Ask, Handler, Operation, data
-from anycarrier_telnyx.sandbox.rules import problems
-from anycarrier_telnyx.sandbox.stream import PLAYED
+from anycarrier_telnyx.sandbox.validation import problems, refuse
 
 Command = Mapping[str, Any]
 Effect = Callable[[Leg, Command], dict[str, Any] | None]
@@ -92,7 +93,7 @@ def _check_media(settings: Command) -> None:
     if url is not None and not may_stream_to(url):
         raise refuse("10015", "'stream_url' must be a wss:// URL.", pointer="/stream_url")
     for name in ("stream_codec", "stream_bidirectional_codec"):
-        if settings.get(name, "default") not in ("default", *PLAYED):
+        if settings.get(name, "default") not in ("default", *CODECS):
             raise refuse("10038", f"The sandbox does not code {settings[name]}.", pointer=f"/{name}")
     rate = settings.get("stream_bidirectional_sampling_rate", 8000)
     if rate != 8000 and settings.get("stream_bidirectional_codec") != "L16":
@@ -105,6 +106,65 @@ def _check_media(settings: Command) -> None:
 async def fetch_call(ask: Ask) -> Response:
     """GET /calls/{id}"""
     return data(ask.account.leg(ask.ids["id"]).summary())
+
+
+# --- joining two legs ---------------------------------------------------------------------------------------------
+
+
+def join(leg: Leg, other: Leg) -> None:
+    """Connect two answered legs with each other."""
+    for one, its_peer in ((leg, other), (other, leg)):
+        one.peer = its_peer
+        if one.stream is not None:
+            one.stream.stop()
+        one.tell("call.bridged")
+
+
+def transfer(leg: Leg, command: Mapping[str, Any]) -> None:
+    """Dial leg B and join when it answers. When it does not, leg A simply goes on.
+
+    A leg A nobody has answered yet is answered in that moment: its caller hears leg B ring until then.
+    """
+    to, _, digits = command["to"].partition(",")
+    settings = {"send_digits_on_answer": digits} if digits else {}
+    settings |= {name: value for name, value in command.items() if name not in ("client_state", "command_id")}
+    if "target_leg_client_state" in command:
+        settings["client_state"] = command["target_leg_client_state"]
+    if command.get("park_after_unbridge"):
+        leg.settings["park_after_unbridge"] = settings.pop("park_after_unbridge")
+    target = Leg(
+        leg.sandbox,
+        leg.account,
+        incoming=False,
+        from_=command.get("from", leg.to),
+        to=to,
+        connection_id=leg.connection_id,
+        settings=settings,
+        session_id=leg.session_id,
+    )
+    leg.ringing = target
+
+    def connect() -> None:
+        leg.ringing = None
+        if leg.ended_at is not None:
+            target.end("originator_cancel", "caller", "487")
+            return
+        if leg.answered_at is None:
+            leg.answer({})
+        leg.far_end.transferred_to = to
+        join(leg, target)
+
+    target.when_answered = connect
+    target.initiated()
+    target.begin(callee(target))
+
+
+def refer(leg: Leg, command: Mapping[str, Any]) -> None:
+    """Ask the far end's own switch to go elsewhere; it agrees, and the leg is over for us."""
+    leg.far_end.transferred_to = command["sip_address"]
+    leg.tell("call.refer.started", sip_notify_response=202)
+    leg.tell("call.refer.completed", sip_notify_response=200)
+    leg.end("normal_clearing", "caller" if leg.incoming else "callee", "200")
 
 
 # --- commands -----------------------------------------------------------------------------------------------------

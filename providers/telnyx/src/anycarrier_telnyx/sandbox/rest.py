@@ -16,9 +16,8 @@ from starlette.routing import Mount, Route
 from anycarrier.testing.sandbox import RestRequest
 from anycarrier.testing.sandbox_numbers import Login, login_of
 from anycarrier_telnyx.sandbox.account import Account
-from anycarrier_telnyx.sandbox.errors import Refusal, malformed, problem, refuse, throttled
-from anycarrier_telnyx.sandbox.fields import Rules
-from anycarrier_telnyx.sandbox.rules import problems
+from anycarrier_telnyx.sandbox.parameters import Rules
+from anycarrier_telnyx.sandbox.validation import Refusal, malformed, problem, problems, refuse, throttled
 
 if TYPE_CHECKING:
     from anycarrier_telnyx.sandbox.app import TelnyxSandbox

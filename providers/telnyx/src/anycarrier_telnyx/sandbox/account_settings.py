@@ -8,8 +8,8 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from anycarrier_telnyx.sandbox.account import Account
-from anycarrier_telnyx.sandbox.errors import Refusal, problem, refuse
 from anycarrier_telnyx.sandbox.rest import Ask, data, listed
+from anycarrier_telnyx.sandbox.validation import Refusal, problem, refuse
 from anycarrier_telnyx.sandbox.webhooks import moment
 
 

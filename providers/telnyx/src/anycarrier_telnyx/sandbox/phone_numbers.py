@@ -10,8 +10,8 @@ from starlette.responses import JSONResponse, Response
 
 from anycarrier.testing.sandbox_numbers import LOCAL, PENDING_NUMBER, TOLL_FREE, TOLL_FREE_CODES, NumberForSale
 from anycarrier_telnyx.sandbox.account import Account
-from anycarrier_telnyx.sandbox.errors import refuse
 from anycarrier_telnyx.sandbox.rest import Ask, data, kept, listed
+from anycarrier_telnyx.sandbox.validation import refuse
 from anycarrier_telnyx.sandbox.webhooks import moment
 
 DEFAULT_LIMIT = 100

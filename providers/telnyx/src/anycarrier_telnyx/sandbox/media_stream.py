@@ -1,7 +1,7 @@
-"""A media stream: the carrier is the WebSocket client, and dials the platform when the call's audio is to flow.
+"""A media stream: the carrier connects to the platform as WebSocket client and exchanges JSON frames with it.
 
-Frames out and in are JSON texts. Audio for the far end is taken only with ``stream_bidirectional_mode`` "rtp": the
-default, "mp3", expects whole MP3 files, and raw audio sent to it is lost without a word, as at the carrier.
+Audio for the far end is accepted only with ``stream_bidirectional_mode`` "rtp". The default, "mp3", expects whole MP3
+files; raw audio sent to it is dropped silently, as by the carrier.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import base64
 import binascii
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +20,91 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from anycarrier.audio import PCMU_8K, AudioFormat, Transcoder
 from anycarrier.testing.sandbox_numbers import DROPS_AFTER, Outcome, outcome_of
-from anycarrier_telnyx.sandbox.frames import FrameProblem, InboundFrames, read_frame
 from anycarrier_telnyx.sandbox.webhooks import moment
 
 if TYPE_CHECKING:
     from anycarrier_telnyx.sandbox.leg import Leg
 
+
+SHUFFLE_EVERY = 4
+
+
+class FrameProblem(Exception):
+    """What is wrong with a frame we were sent: the ``error`` frame's code, title and detail."""
+
+    def __init__(self, code: int, title: str, detail: str) -> None:
+        self.code = code
+        self.title = title
+        self.detail = detail
+        super().__init__(detail)
+
+
+class InboundFrames:
+    """One track's way into frames. ``millis`` is how much sound a frame holds: the carrier promises no length."""
+
+    def __init__(self, track: str, format: AudioFormat, millis: int, *, shuffle: bool = False) -> None:
+        self.track = track
+        self.shuffle = shuffle
+        self._format = format
+        self._size = PCMU_8K.bytes_per_second * millis // 1000
+        self._waiting = bytearray()
+        self._coder = Transcoder(PCMU_8K, format)
+        self._chunk = 0
+        self._millis = 0.0
+        self._held: str | None = None
+
+    def cut(self, mulaw: bytes) -> Iterator[dict[str, Any]]:
+        """The ``media`` objects that ``mulaw`` completes."""
+        self._waiting += mulaw
+        while len(self._waiting) >= self._size:
+            piece = bytes(self._waiting[: self._size])
+            del self._waiting[: self._size]
+            coded = self._coder.convert(piece)
+            if coded:
+                self._chunk += 1
+                yield {
+                    "track": self.track,
+                    "chunk": str(self._chunk),
+                    "timestamp": str(round(self._millis)),
+                    "payload": base64.b64encode(coded).decode(),
+                }
+                self._millis += 1000 * self._format.seconds(len(coded))
+
+    def in_order(self, text: str) -> list[str]:
+        """The texts to send now: with ``shuffle``, every few frames one is overtaken by the next."""
+        if self._held is not None:
+            held, self._held = self._held, None
+            return [text, held]
+        if self.shuffle and self._chunk % SHUFFLE_EVERY == 0:
+            self._held = text
+            return []
+        return [text]
+
+
+def read_frame(message: str | bytes) -> tuple[str, str]:
+    """(``media``, payload), (``mark``, name) or (``clear``, ""); anything else is a :class:`FrameProblem`."""
+    problem = FrameProblem(100003, "malformed_frame", "Received frame was not formed correctly")
+    if isinstance(message, bytes):
+        raise problem
+    try:
+        frame = json.loads(message)
+    except (ValueError, RecursionError):
+        raise problem from None
+    event = frame.get("event") if isinstance(frame, dict) else None
+    if event == "clear":
+        return "clear", ""
+    wanted = {"media": "payload", "mark": "name"}.get(event) if isinstance(event, str) else None
+    inner = frame.get(event) if wanted else None
+    value = inner.get(wanted) if isinstance(inner, dict) else None
+    if not isinstance(event, str) or not isinstance(value, str):
+        raise problem
+    return event, value
+
+
 SHORTEST, LONGEST = 0.02, 30.0
 """Seconds of audio in one frame to us."""
-PLAYED = ("PCMU", "PCMA", "L16")
-"""The codecs the sandbox can code; the carrier has more."""
+CODECS = ("PCMU", "PCMA", "L16")
+"""The codecs that the sandbox encodes; the carrier has more."""
 
 
 def stream_format(codec: str, rate: int | None = None) -> AudioFormat:
