@@ -55,6 +55,15 @@ def test_ci_fails_on_skips_but_those_no_machine_of_ours_can_run(
     result.stdout.fnmatch_lines_random(["*no skip: needs ../shared/no-such-folder*", "*no PostgreSQL here*"])
 
 
+def test_a_runner_that_says_it_has_no_documents_may_skip_for_them(
+    tests: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANYCARRIER_CI", "1")
+    monkeypatch.setenv("ANYCARRIER_SHARED", "none")
+    tests.makepyfile(TESTS)
+    tests.runpytest("-p", "no:cacheprovider").assert_outcomes(passed=1, errors=1, skipped=2, xfailed=1)
+
+
 def test_ci_fails_on_a_module_that_skips_itself(tests: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANYCARRIER_CI", "1")
     tests.makepyfile("import shared_documents\nshared_documents.shared_path('nowhere')\ndef test_never(): pass")
