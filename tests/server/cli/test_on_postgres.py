@@ -58,7 +58,7 @@ async def test_a_database_or_user_that_is_not_there_is_said_to_be_that(
 ) -> None:
     monkeypatch.setenv("ANYCARRIER_DATABASE", f"{server}/calls_of_nobody")
     refused = await run(*words, expect=2)
-    assert "there is no database calls_of_nobody there: create it" in refused.err
+    assert "no database calls_of_nobody there: create it" in refused.err
     stranger = f"postgresql://nobody_at_all:s3cret@{server.rpartition('@')[2]}/postgres"
     monkeypatch.setenv("ANYCARRIER_DATABASE", stranger)
     refused = await run(*words, expect=2)

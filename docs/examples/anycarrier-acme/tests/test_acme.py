@@ -4,9 +4,10 @@ import hmac
 from dataclasses import replace
 from pathlib import Path
 
+from anycarrier_acme import AcmeCredential, AcmeProvider
+
 from anycarrier.testing.conformance import ProviderConformance
 from anycarrier.webhooks import WebhookRequest
-from anycarrier_acme import AcmeCredential, AcmeProvider
 
 HERE = Path(__file__).parent
 
