@@ -20,13 +20,17 @@ log = logging.getLogger("anycarrier")
 class StoredRecord:
     """A :class:`anycarrier.agent.transcript.Transcript` over the store.
 
-    A database too far behind costs words, not the call.
+    If the database is too far behind, words are lost and the call goes on. ``websocket_url`` is where the call's agent
+    is, if it has one.
     """
 
-    def __init__(self, service: Service, call_id: UUID, workspace_id: UUID) -> None:
+    def __init__(
+        self, service: Service, call_id: UUID, workspace_id: UUID, *, websocket_url: str | None = None
+    ) -> None:
         self._service = service
         self._call_id = call_id
         self._workspace_id = workspace_id
+        self._websocket_url = websocket_url
         self._lost = 0
 
     def said(self, party: str, text: str, at_ms: int) -> None:
@@ -56,11 +60,6 @@ class StoredRecord:
             self._lost = 0
 
     async def _mode(self, facts: dict[str, Any]) -> None:
-        """Who does speech, and at which socket: the agent may have another one by the time somebody asks."""
-        calls, agents = self._service.store.calls, self._service.store.agents
-        notes: dict[str, Any] = {"use_tts": bool(facts["tts"]), "use_stt": bool(facts["stt"])}
-        row = await calls.find(self._call_id)
-        if row is not None and row.websocket_url is None:
-            agent = await agents.find(row.agent_id)
-            notes["websocket_url"] = agent.websocket_url if agent is not None else None
-        await calls.note(self._call_id, **notes)
+        """Note who does speech, and at which socket: the agent may have another one by the time a client asks."""
+        notes = {"use_tts": bool(facts["tts"]), "use_stt": bool(facts["stt"]), "websocket_url": self._websocket_url}
+        await self._service.store.calls.note(self._call_id, **notes)

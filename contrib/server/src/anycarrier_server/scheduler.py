@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -122,8 +123,9 @@ class Scheduler:
 
     async def _dial(self, call: CallRow) -> None:
         service = self._service
-        agent = await service.store.agents.find(call.agent_id)
-        if agent is None or agent.deleted_at is not None:
+        routed = await service.store.calls.routed(call.reference)
+        agent = routed.agent if routed is not None else None
+        if routed is None or agent is None or agent.deleted_at is not None:
             await dialling.give_up(service, call, EndReason.AGENT_ERROR)
             return
         try:
@@ -145,6 +147,6 @@ class Scheduler:
             await dialling.give_up(service, call, EndReason.CONCURRENCY_LIMIT if over else EndReason.REJECTED)
             return
         try:
-            await dialling.ring(service, call, agent)
+            await dialling.ring(service, replace(routed, call=call))
         except AnycarrierError as refused:
             log.warning("scheduled call %s was not made: %s", call.public_id, refused)

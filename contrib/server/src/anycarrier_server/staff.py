@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import json
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from anycarrier.agent.agent import Agent as Door
-from anycarrier.agent.agent import AgentFunction, CallSetup, function
+from anycarrier.agent.agent import Agent, AgentFunction, CallSetup, function
 from anycarrier.agent.agents import Agents
 from anycarrier.agent.analysis import FinishedCall
 from anycarrier.agent.settings import AgentSettings
@@ -25,9 +25,10 @@ from anycarrier_server.domain.agents import settings_of
 from anycarrier_server.domain.inbound_routing import WITHOUT_SOCKET, fallback_agent
 from anycarrier_server.kept_record import StoredRecord
 from anycarrier_server.outage import DatabaseAway
-from anycarrier_server.store import parse_id, public_id
+from anycarrier_server.store import RoutedCall, parse_id, public_id
 from anycarrier_server.store.columns import utc_now
-from anycarrier_server.store.models import Agent, CallRow
+from anycarrier_server.store.models import Agent as AgentRow
+from anycarrier_server.store.models import CallRow, SigningKey
 from anycarrier_server.workspace_engines import WorkspaceEngines
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Staff(Agents):
         super().__init__(
             engines=Engines(service.settings.engines),
             lookup=self._lookup,
-            set_up=self._bring,
+            set_up=self._read_setup,
             finished=self._finished,
             guard=self._guard,
         )
@@ -79,12 +80,12 @@ class Staff(Agents):
             settings = AgentSettings(synthesizer=use.engines["synthesizer"], recognizer=use.engines["recognizer"])
             self._make_ready(await self.engines_of(use.workspace_id), settings)
 
-    def hired(self, agent: Agent) -> None:
+    def hired(self, agent: AgentRow) -> None:
         """An agent was made or changed."""
         if self._keeps_ready:
             self._service.spawn(self._ready_for(agent), "load an agent's speech engines")
 
-    async def started(self, agent: Agent, seconds: float) -> None:
+    async def started(self, agent: AgentRow, seconds: float) -> None:
         """Wait until the agent's engines have been started, well or not; where none are kept ready, at once."""
         if self._keeps_ready:
             with contextlib.suppress(TimeoutError):
@@ -92,7 +93,7 @@ class Staff(Agents):
                     await self._ready_for(agent)
                     await (await self.engines_of(agent.workspace_id)).settled()
 
-    async def _ready_for(self, agent: Agent) -> None:
+    async def _ready_for(self, agent: AgentRow) -> None:
         self._make_ready(await self.engines_of(agent.workspace_id), settings_of(agent))
 
     def _make_ready(self, engines: Engines, settings: AgentSettings) -> None:
@@ -124,7 +125,7 @@ class Staff(Agents):
             reference = session.call.reference
             self.talking.add(reference)
             self._idle.clear()
-            self._service.spawn(self._take_over(reference, agent_id), "take over a call")
+            self._service.spawn(self._take_over(session.call, agent_id), "take over a call")
             try:
                 await talk(session)
             finally:
@@ -134,34 +135,55 @@ class Staff(Agents):
 
         return at_work
 
-    def need_speech(self, agent: Door, reference: str) -> None:
+    def need_speech(self, agent: Agent, reference: str) -> None:
         """Nothing: the service has refused such a call already, by the engines of the call's workspace."""
 
-    async def take_ringing(self, row: CallRow, agent: Agent) -> Route:
-        """Have the agent, or its fallback, accept a ringing call: ``Answer``, or ``Reject`` when nobody does."""
-        call = await self._service.exchange.calls.get(row.reference)
-        assert call is not None
-        return await self.take(call, public_id("agent", agent.id))
+    async def take_ringing(self, call: Call, routed: RoutedCall) -> Route:
+        """Have the call's agent, or its fallback, accept a ringing call: ``Answer``, or ``Reject`` when nobody does."""
+        return await self.take(call, (await self.keep_routed(routed)).id)
+
+    async def keep_routed(self, routed: RoutedCall) -> Agent:
+        """Keep this call's agent and setup until the call is over: they are not read again here."""
+        assert routed.agent is not None
+        agent = self._agent_of(routed.agent, routed.signing_key)
+        self.keep(routed.call.reference, agent, await self._setup_of(routed, agent))
+        return agent
 
     # --- what a conversation asks for -------------------------------------------------------------------------------
 
-    async def _lookup(self, agent_id: str) -> Door | None:
+    async def _lookup(self, agent_id: str) -> Agent | None:
         row = await self._service.store.agents.find(parse_id("agent", agent_id))
         if row is None or row.deleted_at is not None:
             return None
-        key = await self._service.store.webhooks.signing_key(row.workspace_id, row.id)
-        settings = settings_of(row)
-        # An agent without a door of its own still answers: it says its first message, listens and writes down.
+        return self._agent_of(row, await self._service.store.webhooks.signing_key_row(row.workspace_id, row.id))
+
+    def _agent_of(self, row: AgentRow, key: SigningKey | None) -> Agent:
+        # An agent without a handler and a WebSocket still answers: it says its first message, listens and writes down.
         handler = self.handlers.get(row.handler) if row.handler else handlers.listen
         if handler is None and not row.websocket_url:
-            raise AgentUnreachable(agent_id, "this process", f"no handler {row.handler!r} is configured")
-        return Door(agent_id, settings, handler=handler, websocket_url=row.websocket_url, signing_key=key)
+            raise AgentUnreachable(row.public_id, "this process", f"no handler {row.handler!r} is configured")
+        return Agent(
+            row.public_id,
+            settings_of(row),
+            handler=handler,
+            websocket_url=row.websocket_url,
+            signing_key=self._service.store.webhooks.signing_key_in(key),
+        )
 
-    async def _bring(self, call: Call, agent: Door) -> CallSetup:
-        row = await self._service.store.calls.find(call.reference)
-        if row is None:
-            return CallSetup()
-        overrides = await self._overrides(row, agent)
+    async def setup_for(self, call: Call, agent: Agent) -> CallSetup:
+        """As :meth:`Agents.setup_for`; the variable ``now`` says when it was asked for."""
+        setup = await super().setup_for(call, agent)
+        now = utc_now().isoformat(timespec="seconds").replace("+00:00", "Z")
+        return replace(setup, variables={**setup.variables, "now": now})
+
+    async def _read_setup(self, call: Call, agent: Agent) -> CallSetup:
+        """For a call that this process has not routed, and for an agent that takes another's place."""
+        routed = await self._service.store.calls.routed(call.reference)
+        return await self._setup_of(routed, agent) if routed is not None else CallSetup()
+
+    async def _setup_of(self, routed: RoutedCall, agent: Agent) -> CallSetup:
+        row = routed.call
+        overrides = self._overrides(routed, agent)
         recorded = overrides.get("enable_recording", agent.settings.enable_recording)
         variables = {
             **row.variables,
@@ -169,7 +191,6 @@ class Staff(Agents):
             "to_number": row.to_number,
             "direction": row.direction,
             "call_id": row.public_id,
-            "now": utc_now().isoformat(timespec="seconds").replace("+00:00", "Z"),
         }
         return CallSetup(
             variables=variables,
@@ -178,19 +199,24 @@ class Staff(Agents):
             call_id=str(row.id),
             engines=await self.engines_of(row.workspace_id),
             context=_context(row, agent.id),
-            transcript=StoredRecord(self._service, row.id, row.workspace_id),
+            transcript=StoredRecord(
+                self._service,
+                row.id,
+                row.workspace_id,
+                websocket_url=agent.websocket_url if row.websocket_url is None else row.websocket_url,
+            ),
             recording=self._service.settings.recordings / f"{row.reference}.wav" if recorded else None,
             workspace=str(row.workspace_id),
         )
 
-    async def _overrides(self, row: CallRow, agent: Door) -> dict[str, Any]:
+    def _overrides(self, routed: RoutedCall, agent: Agent) -> dict[str, Any]:
         """What this call changes of its agent's settings: its own, its number's, and the longest it may last."""
         found: dict[str, Any] = {}
-        if row.direction == Direction.INBOUND and row.line_id is not None:
-            line = await self._service.store.lines.get(row.workspace_id, row.line_id)
-            if line is not None and (second := fallback_agent(line)) is not None:
+        row, line = routed.call, routed.line
+        if row.direction == Direction.INBOUND and line is not None:
+            if (second := fallback_agent(line)) is not None:
                 found["fallback_agent_id"] = public_id("agent", second)
-            if line is not None and line.routing.get("voicemail_message"):
+            if line.routing.get("voicemail_message"):
                 found["voicemail_message"] = line.routing["voicemail_message"]
         found |= row.options.get("settings") or {}
         limits = (
@@ -209,21 +235,16 @@ class Staff(Agents):
             raise AgentUnreachable("", "its address", str(refused)) from refused
         return target.address, target.port
 
-    async def _take_over(self, reference: str, agent_id: str) -> None:
-        """The call's sound is here, and so is what is to be done after it; and its recording begins."""
+    async def _take_over(self, call: Call, agent_id: str) -> None:
+        """The call's audio is here, so its post-call work is ours too; and its recording begins."""
         store = self._service.store
-        row = await store.calls.find(reference)
-        if row is None:
+        await unsettled.begin(store, call.reference)
+        setup = await self.setup_for(call, await self.find_for(call.reference, agent_id))
+        if setup.recording is None or setup.call_id is None or setup.workspace is None:
             return
-        await unsettled.begin(store, reference)
-        agent = await self.find(agent_id)
-        setup = await self._bring_quietly(row, agent)
-        if setup is not None and setup.recording is not None and not await store.recordings.of_call(row.id):
-            await store.recordings.begin(row.workspace_id, row.id, setup.recording.name, format="wav")
-
-    async def _bring_quietly(self, row: CallRow, agent: Door) -> CallSetup | None:
-        call = await self._service.exchange.calls.get(row.reference)
-        return await self._bring(call, agent) if call is not None else None
+        call_id = UUID(setup.call_id)
+        if not await store.recordings.of_call(call_id):
+            await store.recordings.begin(UUID(setup.workspace), call_id, setup.recording.name, format="wav")
 
     async def _finished(self, finished: FinishedCall) -> None:
         try:

@@ -27,11 +27,11 @@ from anycarrier_server.domain.refusals import (
 )
 from anycarrier_server.domain.speech_readiness import refuse_unready
 from anycarrier_server.refusals import HostUnknown, IdempotencyConflict, OverLimit
-from anycarrier_server.store import NewCall, Snapshot, parse_id
+from anycarrier_server.store import NewCall, RoutedCall, Snapshot, parse_id
 from anycarrier_server.store.columns import utc_now, word
 from anycarrier_server.store.credentials import CredentialIncomplete
 from anycarrier_server.store.ids import new_id
-from anycarrier_server.store.models import Agent, CallRow, ContactRule, CredentialRow, LineRow
+from anycarrier_server.store.models import Agent, CallRow, ContactRule, CredentialRow, LineRow, SigningKey
 from anycarrier_server.store.new_calls import BY_KEY, IDEMPOTENCY
 from anycarrier_server.store.rules import verdict
 from anycarrier_server.store.statements import Statement, table_of
@@ -44,15 +44,16 @@ FURTHEST = timedelta(days=366)
 """How far ahead a call may be scheduled: beyond that a date is a mistake, and its agent and number will be gone."""
 
 LINE, AGENT, CREDENTIAL = table_of(LineRow), table_of(Agent), table_of(CredentialRow)
-RULE = table_of(ContactRule)
+KEY, RULE = table_of(SigningKey), table_of(ContactRule)
 
 
 def _who_talks(agent: Any) -> Statement:
     """The line, who talks on it, the account it is on, and what they have been told about whom they ring."""
     found = (
-        select(LINE, AGENT, CREDENTIAL, RULE)
+        select(LINE, AGENT, KEY, CREDENTIAL, RULE)
         .join(CREDENTIAL, CREDENTIAL.c.id == LINE.c.credential_id)
         .outerjoin(AGENT, AGENT.c.id == agent)
+        .outerjoin(KEY, KEY.c.agent_id == AGENT.c.id)
         .outerjoin(
             RULE,
             and_(
@@ -70,7 +71,7 @@ def _who_talks(agent: Any) -> Statement:
         .order_by(LINE.c.status, LINE.c.created_at)
         .limit(1)
     )
-    return Statement(found, into=[LineRow, Agent, CredentialRow, ContactRule])
+    return Statement(found, into=[LineRow, Agent, SigningKey, CredentialRow, ContactRule])
 
 
 THE_LINES_OWN = _who_talks(LINE.c.agent_id)
@@ -120,7 +121,7 @@ async def place(
     if service.draining:
         raise ShuttingDown
     from_number, to_number = e164(from_number), e164(to_number)
-    line, agent, rule = await _who(service, caller, from_number, to_number, agent_id)
+    line, agent, key, rule = await _who(service, caller, from_number, to_number, agent_id)
     if websocket_url is None and agent.id == line.agent_id and (own := own_socket(agent, line)) is not None:
         websocket_url, options = own or None, {**(options or {}), **({} if own else {WITHOUT_SOCKET: True})}
     if idempotency_key is not None:
@@ -165,10 +166,12 @@ async def place(
         if fresh:
             service.scheduler.expect(scheduled_at)
         return Placed(call, snapshot, repeated=not fresh)
-    return await _now(service, caller, new, agent)
+    return await _now(service, caller, new, agent, key)
 
 
-async def _now(service: Service, caller: Caller, new: NewCall, agent: Agent) -> Placed:
+async def _now(
+    service: Service, caller: Caller, new: NewCall, agent: Agent, key: SigningKey | None
+) -> Placed:
     store = service.store
     try:
         call, fresh, snapshot = await store.placing.place(new)
@@ -190,7 +193,7 @@ async def _now(service: Service, caller: Caller, new: NewCall, agent: Agent) -> 
             await dialling.give_up(service, call, EndReason.CONCURRENCY_LIMIT)
             await store.limits.release(call.id)
             raise
-    return Placed(await dialling.ring(service, call, agent, line=new.line), snapshot)
+    return Placed(await dialling.ring(service, RoutedCall(call, new.line, agent, key)), snapshot)
 
 
 async def check_destination(service: Service, agent: Agent, from_number: str, to_number: str) -> None:
@@ -203,8 +206,8 @@ async def check_destination(service: Service, agent: Agent, from_number: str, to
 
 async def _who(
     service: Service, caller: Caller, from_number: str, to_number: str, agent_id: str | UUID | None
-) -> tuple[LineRow, Agent, ContactRule | None]:
-    """The line, who talks on it, and the rule about whom they ring: one look at all that has to be there."""
+) -> tuple[LineRow, Agent, SigningKey | None, ContactRule | None]:
+    """The line, who talks on it, that agent's signing key, and the rule about the number dialled, read together."""
     asked: dict[str, Any] = {"number": from_number, "to_number": to_number, "workspace_id": caller.workspace_id}
     if agent_id is None:
         found = await service.store.db.row(THE_LINES_OWN, **asked)
@@ -214,7 +217,7 @@ async def _who(
         if agent_id is not None:
             await agent_of(service.store, caller, agent_id)
         raise NumberNotOwned(from_number)
-    line, agent, credential, rule = found
+    line, agent, key, credential, rule = found
     need_scope(caller, line.agent_id, "that number")
     if line.status != "active":
         raise NumberInactive(from_number, (line.sync or {}).get("message", ""))
@@ -225,7 +228,7 @@ async def _who(
     need_scope(caller, agent.id)
     if credential.status == "incomplete":
         raise CredentialIncomplete(credential.public_id, credential.missing)
-    return line, agent, rule
+    return line, agent, key, rule
 
 
 async def _repeat(service: Service, caller: Caller, key: str, body_hash: str | None) -> CallRow | None:

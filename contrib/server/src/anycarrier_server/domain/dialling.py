@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from anycarrier.calls import CallStatus, EndReason, MachineDetection
 from anycarrier.errors import AnycarrierError, ProviderError, ProviderUnavailable
 from anycarrier_server.domain.agents import settings_of
-from anycarrier_server.store import public_id
+from anycarrier_server.store import RoutedCall, public_id
 from anycarrier_server.store.lines import as_line
-from anycarrier_server.store.models import Agent, CallRow, LineRow
+from anycarrier_server.store.models import Agent, CallRow
 
 if TYPE_CHECKING:
     from anycarrier_server.service import Service
@@ -18,22 +18,25 @@ if TYPE_CHECKING:
 log = logging.getLogger("anycarrier")
 
 
-async def ring(service: Service, call: CallRow, agent: Agent, *, line: LineRow | None = None) -> CallRow:
+async def ring(service: Service, routed: RoutedCall) -> CallRow:
     """Ask the carrier once. Returns when it has taken the call; it is not answered yet.
 
     What the carrier refuses, it has refused before anything rang: the call ends ``failed`` with the reason, its place
     in the day's limit is given back, and the typed error is raised. ``ProviderUnavailable`` leaves the call as it is
     where its outcome is unknown: a phone may be ringing.
     """
+    call, line, agent = routed.call, routed.line, routed.agent
+    assert agent is not None
     service.book.written(call)
     try:
+        await service.staff.keep_routed(routed)
         dialled = await service.exchange.dial(
             from_=call.from_number,
             to=call.to_number,
             agent_id=public_id("agent", agent.id),
             reference=call.reference,
             time_limit=call.time_limit,
-            line=as_line(line) if line is not None else None,
+            line=as_line(line) if line is not None and line.status == "active" else None,
             **_options(call, agent),
         )
     except AnycarrierError as refused:

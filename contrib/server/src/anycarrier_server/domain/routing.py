@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from anycarrier import call_progress
-from anycarrier.calls import EndReason
+from anycarrier.calls import Call, EndReason
 from anycarrier.errors import DestinationNotAllowed, InvalidNumber
 from anycarrier.events import IncomingCall, RoutingFailure
 from anycarrier.registry import Line
@@ -27,7 +27,7 @@ from anycarrier_server.domain.inbound_routing import (
 from anycarrier_server.domain.incoming_webhook import IncomingAsk, ask_agent, ask_number
 from anycarrier_server.domain.overrides import call_settings, fitting
 from anycarrier_server.refusals import OverLimit
-from anycarrier_server.store import Snapshot, parse_id
+from anycarrier_server.store import RoutedCall, Snapshot, parse_id
 from anycarrier_server.store.models import Agent, CallRow, LineRow
 
 if TYPE_CHECKING:
@@ -55,17 +55,20 @@ class ServiceRouter:
         self._service = service
 
     async def __call__(self, event: IncomingCall, line: Line | None) -> Route:
-        call = await self._service.store.calls.find(event.reference)
-        row = await self._service.store.lines.by_number(event.call.to) if line is not None else None
-        if call is None or row is None or row.status != "active":
+        routed = await self._service.store.calls.routed(event.reference) if line is not None else None
+        if routed is None or routed.line is None or routed.line.status != "active":
             return Reject()
-        decision = await self._decide(call, row)
-        self._service.store.writer.event(call.id, "call.routed", {"why": decision.why, **decision.notes})
+        decision = await self._decide(event.call, routed, routed.line)
+        self._service.store.writer.event(routed.call.id, "call.routed", {"why": decision.why, **decision.notes})
         return decision.route
 
-    async def _decide(self, call: CallRow, line: LineRow) -> Decision:
-        store = self._service.store
-        agent = await store.agents.get(line.workspace_id, first_agent(line))
+    async def _decide(self, ringing: Call, routed: RoutedCall, line: LineRow) -> Decision:
+        store, call = self._service.store, routed.call
+        agent = routed.agent
+        if agent is None or agent.id != first_agent(line):
+            agent = await store.agents.get(line.workspace_id, first_agent(line))
+        elif agent.deleted_at is not None:
+            agent = None
         if agent is None:
             return Decision(Reject(), "the number has no agent")
         verdict = await store.rules.decide(agent, "inbound", call.from_number)
@@ -80,7 +83,7 @@ class ServiceRouter:
             self._service.meters.refused(over.limit)
             return Decision(Reject(), str(over))
         self._service.meters.let_in(limits)
-        decision = await self._by_action(call, line, agent, limits)
+        decision = await self._by_action(ringing, routed, line, agent, limits)
         if isinstance(decision.route, Answer):
             limit = min(decision.route.time_limit or limits.granted, limits.granted)
             decision.route = replace(decision.route, time_limit=limit)
@@ -94,8 +97,10 @@ class ServiceRouter:
             await store.limits.release(call.id)  # what nobody took costs nothing
         return decision
 
-    async def _by_action(self, call: CallRow, line: LineRow, agent: Agent, limits: Snapshot) -> Decision:
-        store = self._service.store
+    async def _by_action(
+        self, ringing: Call, routed: RoutedCall, line: LineRow, agent: Agent, limits: Snapshot
+    ) -> Decision:
+        store, call = self._service.store, routed.call
         handling = call_handling(agent, line)
         match handling.incoming_call_action:
             case "auto_reject":
@@ -121,9 +126,9 @@ class ServiceRouter:
                         return Decision(Reject(), "the number's webhook said reject")
                     told = await self._as_told(call, line, agent, answer)
                     if told.id != agent.id:
-                        return await self._answer(call, told)
+                        return await self._answer(ringing, routed, told)
         await self._note_socket(call, agent, line)
-        return await self._answer(call, agent)
+        return await self._answer(ringing, routed, agent)
 
     async def _note_socket(self, call: CallRow, agent: Agent, line: LineRow) -> None:
         """A WebSocket URL of the number's own takes the place of the agent's, unless the webhook named one."""
@@ -154,7 +159,8 @@ class ServiceRouter:
         store = self._service.store
         notes: dict[str, Any] = {}
         if isinstance(variables := answer.get("variables"), dict):
-            notes["variables"] = {name: value for name, value in variables.items() if isinstance(value, SCALAR)}
+            said = {name: value for name, value in variables.items() if isinstance(value, SCALAR)}
+            call.variables = notes["variables"] = said
         if isinstance(metadata := answer.get("metadata"), dict):
             notes["details"] = metadata
         if isinstance(overrides := answer.get("overrides"), dict):
@@ -174,9 +180,12 @@ class ServiceRouter:
                 await call_progress.routing_failed(exchange, known, RoutingFailure.UNKNOWN_AGENT, detail, wanted[:64])
         return named or agent
 
-    async def _answer(self, call: CallRow, agent: Agent) -> Decision:
-        """The agent, or whoever stands in for it, must accept before the call is answered."""
-        route = await self._service.staff.take_ringing(call, agent)
+    async def _answer(self, ringing: Call, routed: RoutedCall, agent: Agent) -> Decision:
+        """The agent, or its fallback, must accept before the call is answered."""
+        if routed.agent is None or routed.agent.id != agent.id:
+            key = await self._service.store.webhooks.signing_key_row(agent.workspace_id, agent.id)
+            routed = replace(routed, agent=agent, signing_key=key)
+        route = await self._service.staff.take_ringing(ringing, routed)
         if isinstance(route, Answer):
             return Decision(route, f"agent {route.agent_id} takes it", {"agent_id": route.agent_id})
         why = route.why if isinstance(route, Reject) else ""

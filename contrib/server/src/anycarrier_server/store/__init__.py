@@ -16,7 +16,7 @@ from anycarrier_server.settings import Settings
 from anycarrier_server.store import migrate, vault
 from anycarrier_server.store.agents import Agents
 from anycarrier_server.store.callbook import SqlCallBook
-from anycarrier_server.store.calls import CallFilter, Calls
+from anycarrier_server.store.calls import CallFilter, Calls, RoutedCall
 from anycarrier_server.store.claims import Claims
 from anycarrier_server.store.credentials import Build, Credentials, build_credential
 from anycarrier_server.store.database import Database
@@ -119,6 +119,7 @@ __all__ = [
     "CallFilter",
     "NewCall",
     "Page",
+    "RoutedCall",
     "Snapshot",
     "Store",
     "Verdict",

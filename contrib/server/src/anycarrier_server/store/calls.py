@@ -18,7 +18,7 @@ from anycarrier_server.store import new_calls, tallies
 from anycarrier_server.store.columns import utc_now, word
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.ids import parse_id
-from anycarrier_server.store.models import CallEventRow, CallRow, Recording
+from anycarrier_server.store.models import Agent, CallEventRow, CallRow, LineRow, Recording, SigningKey
 from anycarrier_server.store.models.calls import PLAYABLE
 from anycarrier_server.store.new_calls import NewCall
 from anycarrier_server.store.pages import Page, read_cursor, write_cursor
@@ -36,6 +36,22 @@ DUE = Statement(
     .limit(1)
 )
 FOR_BLOCKING = Statement(select(TABLE).where(TABLE.c.id == bindparam("id")).with_for_update(), into=[CallRow])
+
+
+
+
+def _routed() -> Any:
+    line, agent, key = table_of(LineRow), table_of(Agent), table_of(SigningKey)
+    return (
+        select(TABLE, line, agent, key)
+        .outerjoin(line, line.c.id == TABLE.c.line_id)
+        .outerjoin(agent, agent.c.id == TABLE.c.agent_id)
+        .outerjoin(key, key.c.agent_id == agent.c.id)
+        .where(TABLE.c.id == bindparam("id"))
+    )
+
+
+ROUTED = Statement(_routed(), into=[CallRow, LineRow, Agent, SigningKey])
 
 
 @cache
@@ -61,6 +77,19 @@ EVENTS = 5_000
 
 COLUMN_OF = {"details": "metadata"}
 """Columns that have another name in the table: SQLAlchemy keeps this one for itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedCall:
+    """A call, its line, its agent and the agent's signing key: all that its setup is made of, read together.
+
+    ``line`` is None when the number is no longer held, ``agent`` when the call has none.
+    """
+
+    call: CallRow
+    line: LineRow | None
+    agent: Agent | None
+    signing_key: SigningKey | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +147,14 @@ class Calls:
         if row is None and isinstance(key, str):
             row = await self._db.row(BY_CARRIER, key=key)
         return row
+
+    async def routed(self, reference: str) -> RoutedCall | None:
+        """Any workspace's call with what belongs to it; None when there is no such call."""
+        found = await self._db.row(ROUTED, id=parse_id("call", reference))
+        if found is None:
+            return None
+        call, line, agent, key = found
+        return RoutedCall(call, line if line is not None and line.status != "released" else None, agent, key)
 
     async def exists(self, call_id: UUID | None) -> bool:
         """True when the call is somebody's: tells a foreign id (403) from an unknown one (404)."""

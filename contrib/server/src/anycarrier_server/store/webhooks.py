@@ -154,7 +154,10 @@ class Webhooks:
 
     async def signing_key(self, workspace_id: UUID, agent_id: UUID | None = None) -> str | None:
         """The key of an agent, or of the workspace (``agent_id`` None); None when there is none yet."""
-        row = await self.signing_key_row(workspace_id, agent_id)
+        return self.signing_key_in(await self.signing_key_row(workspace_id, agent_id))
+
+    def signing_key_in(self, row: SigningKey | None) -> str | None:
+        """The key that a row holds."""
         return self._sealer.open(row.sealed, place("signing_keys", "sealed", row.id)) if row is not None else None
 
     async def signing_key_row(self, workspace_id: UUID, agent_id: UUID | None = None) -> SigningKey | None:
