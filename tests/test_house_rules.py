@@ -24,7 +24,7 @@ SERVER = ROOT / "contrib/server/src/anycarrier_server"
 
 # The rooms of docs/architecture.md, core first: a room imports only rooms before it.
 ROOMS = (
-    "redaction errors numbers numbering_plan sip_address"
+    "redaction errors parsing numbers numbering_plan sip_address"
     " credentials resampling audio tones wav webhooks calls call_phases events serializer listener provider"
     " registry hookspecs plugins once tickets policy routing callbook position event_queue outlet"
     " session call_progress incoming media call_watch exchange fast speech agent __init__ asgi testing matrix demo cli"
@@ -54,8 +54,8 @@ CLOCKS = {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("
 
 # What plugins may build on: documented in docs/reference.md, and changed only with notice.
 PUBLIC = (
-    "__init__ redaction errors numbers credentials audio tones wav webhooks calls events serializer listener provider"
-    " registry hookspecs sip_address speech testing"
+    "__init__ redaction errors parsing numbers credentials audio tones wav webhooks calls events serializer listener"
+    " provider registry hookspecs sip_address speech testing"
 ).split()
 
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "base", "misc", "tools"}

@@ -32,6 +32,7 @@ from anycarrier.errors import (
 )
 from anycarrier.events import CallEvent, IncomingCall
 from anycarrier.numbers import AvailableNumber, NumberQuery, OwnedNumber, PendingOrder, SyncResult
+from anycarrier.parsing import TRIPS, explain
 from anycarrier.redaction import redact
 from anycarrier.serializer import MediaSerializer
 from anycarrier.webhooks import WebhookReply, WebhookRequest
@@ -367,14 +368,16 @@ class Provider(ABC):
         return self.read(response, operation)
 
     async def ask(self, into: Callable[[Any], T], method: str, path: str, *, operation: str, **request: Any) -> T:
-        """:meth:`request`, with the answer taken apart by ``into``; what that trips over is ``UnreadableResponse``."""
+        """:meth:`request`, with the answer read by ``into``; ``UnreadableResponse`` names the field it failed on."""
         body = await self.request(method, path, operation=operation, **request)
         try:
             return into(body)
-        except (LookupError, TypeError, ValueError, AttributeError) as failure:
-            # Not chained: a validation error quotes what it read.
-            problem = f"the body has another shape than expected ({type(failure).__name__})"
-            raise UnreadableResponse(self.name, operation, problem) from None
+        except TRIPS as failure:
+            # Not chained: a validation error quotes what it read. The first frame of the traceback is this one.
+            trace = failure.__traceback__.tb_next if failure.__traceback__ is not None else None
+            problem = f"the body has another shape than expected: {explain(failure, trace)}"
+            advice = None if operation == "dial" else UNEXPECTED.format(provider=self.name)
+            raise UnreadableResponse(self.name, operation, problem, next_step=advice) from None
 
     def read(self, response: httpx.Response, operation: str) -> Any:
         """The JSON of a carrier's answer, or the typed error it stands for."""
@@ -395,6 +398,9 @@ class Provider(ABC):
     async def aclose(self) -> None:
         """Let go of what the provider holds; the shared client is its owner's to close."""
 
+
+UNEXPECTED = "The {provider} plugin expects another answer: report this to its author, or correct the plugin."
+"""The next step where the carrier answered, and the plugin could not read it."""
 
 _BY_STATUS: Mapping[int, type[ProviderError]] = {
     401: AuthenticationFailed,

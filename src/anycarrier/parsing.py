@@ -1,0 +1,100 @@
+"""Reading what a carrier sent: if parsing code fails, a typed error names the field, never a value.
+
+A plugin's parser works on JSON that others write. A missing key or a wrong type in it raises ``KeyError``,
+``TypeError`` or a validation error, whose text may quote the message: phone numbers and whatever else was in it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePath
+from types import TracebackType
+
+import msgspec
+from pydantic import ValidationError
+
+from anycarrier.errors import AnycarrierError, MalformedMessage
+from anycarrier.redaction import redact
+
+TRIPS = (LookupError, TypeError, ValueError, AttributeError, RecursionError, msgspec.MsgspecError)
+"""What parsing code raises for a message of another shape than expected."""
+
+_FIELD = re.compile(r"[A-Za-z_][\w.:-]{0,40}")
+_VALUE = re.compile(r"\d{4}")
+_SHOWN = 3
+"""Fields named at most."""
+
+
+class reading:
+    """``with reading("acme webhook", request.body): ...`` raises ``MalformedMessage`` when the block cannot read it.
+
+    The message names the field and the line of the block that failed: ``acme webhook cannot be read: 'status' is
+    missing (KeyError, anycarrier_acme/__init__.py line 163)``. Typed errors of anycarrier pass through.
+    """
+
+    def __init__(self, what: str, raw: bytes | str = b"") -> None:
+        self.what = what
+        self.raw = raw
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(failure, TRIPS) and not isinstance(failure, MalformedMessage):
+            # Not chained: a validation error quotes what it read.
+            raise MalformedMessage(f"{self.what} cannot be read: {explain(failure, traceback)}", self.raw) from None
+
+
+def explain(failure: BaseException, traceback: TracebackType | None) -> str:
+    """Why parsing code failed, and where: field names and types, never a value."""
+    problem, where = _problem(failure), _where(traceback)
+    told = f"{type(failure).__name__}{f', {where}' if where else ''}"
+    return f"{problem} ({told})" if problem else f"a value of another form than expected ({told})"
+
+
+def _problem(failure: BaseException) -> str:
+    if isinstance(failure, AnycarrierError):
+        return str(failure)
+    if isinstance(failure, KeyError):
+        key = failure.args[0] if failure.args else None
+        return f"{key!r} is missing" if _is_field(key) else "a key is missing"
+    if isinstance(failure, ValidationError):
+        fields = [_field_problem(error) for error in failure.errors(include_url=False, include_input=False)]
+        more = f" and {len(fields) - _SHOWN} more" if len(fields) > _SHOWN else ""
+        return "; ".join(fields[:_SHOWN]) + more
+    if isinstance(failure, msgspec.MsgspecError):
+        return "" if "Invalid enum value" in str(failure) else _plain(failure)
+    # The text of a ValueError quotes the value: invalid literal for int() with base 10: '...'
+    return "" if isinstance(failure, ValueError | RecursionError) else _plain(failure)
+
+
+def _field_problem(error: object) -> str:
+    assert isinstance(error, dict)
+    path = ".".join(str(part) if _is_field(str(part)) or isinstance(part, int) else "..." for part in error["loc"])
+    # A validator's own words may quote the value; pydantic's do not.
+    words = "is refused" if error["type"] in ("value_error", "assertion_error") else str(error["msg"]).lower()
+    return f"{path or 'the whole'}: {words}"
+
+
+def _plain(failure: BaseException) -> str:
+    return redact(str(failure))[:160]
+
+
+def _is_field(key: object) -> bool:
+    return isinstance(key, str) and _FIELD.fullmatch(key) is not None and _VALUE.search(key) is None
+
+
+def _where(traceback: TracebackType | None) -> str:
+    """The last line of the author's own code: the package in which the block stands."""
+    place, package = "", None
+    while traceback is not None:
+        frame = traceback.tb_frame
+        here = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        package = package or here
+        if here == package:
+            file = PurePath(frame.f_code.co_filename)
+            place = f"{file.parent.name}/{file.name} line {traceback.tb_lineno}"
+        traceback = traceback.tb_next
+    return place
