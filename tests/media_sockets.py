@@ -40,12 +40,12 @@ class Media:
             self.sessions.append(session)
             await handler(session)
 
-        self.exchange.agents = talk
+        self.exchange.switchboard.agents = talk
 
     async def ticket(self) -> str:
         """The media URL of a fresh call."""
         self.calls += 1
-        call = await self.exchange.calls.open(
+        call = await self.exchange.switchboard.calls.open(
             Call(
                 id=f"in-{self.calls}",
                 provider="inline",
@@ -58,7 +58,7 @@ class Media:
                 agent_id="a",
             )
         )
-        url = self.exchange.stream_target(call, {}, ttl=60).url
+        url = self.exchange.switchboard.stream_target(call, {}, ttl=60).url
         return self.base + "/media/" + url.rpartition("/")[2]
 
     async def join(self, **options: Any) -> ClientConnection:

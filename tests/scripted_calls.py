@@ -130,19 +130,20 @@ class Desk:
             calls=self.book,
             http=HTTP,
             owner=owner,
+            report=lambda what, failure: self.reports.append((what, type(failure).__name__)),
         )
         self.watch = self.exchange.call_watch
         self.told: list[CallEvent] = []
-        self.exchange.observers.append(lambda event, call: self.told.append(event))
+        self.exchange.switchboard.observers.append(lambda event, call: self.told.append(event))
         self.reports: list[tuple[str, str]] = []
-        self.exchange.report = lambda what, failure: self.reports.append((what, type(failure).__name__))  # type: ignore[method-assign]
 
     async def open(
         self, status: CallStatus = CallStatus.ANSWERED, *, ring_time: float | None = None, **fields: Any
     ) -> Call:
         facts: dict[str, Any] = {
             "reference": "r", "id": fields.get("reference", "leg"), "provider": "scripted", "credential_id": "main",
-            "owner": self.exchange.owner, "direction": "inbound", "from_": "+14155550101", "to": "+12125550102",
+            "owner": self.exchange.switchboard.owner, "direction": "inbound",
+            "from_": "+14155550101", "to": "+12125550102",
             "status": status, "answered_at": T0 if status is CallStatus.ANSWERED else None,
         }  # fmt: skip
         call = await self.book.open(Call.model_validate({**facts, **fields}))
@@ -184,11 +185,11 @@ class Desk:
 
     def connect(self, call: Call) -> None:
         """The call's media socket is here."""
-        self.exchange.sessions[call.reference] = SimpleNamespace(call=call, stop=lambda why: None)  # type: ignore[assignment]
+        self.exchange.switchboard.sessions[call.reference] = SimpleNamespace(call=call, stop=lambda why: None)  # type: ignore[assignment]
         self.watch.note(call)
 
     async def change(self, reference: str = "r", **fields: Any) -> Call:
-        return await self.exchange.update(reference, lambda c: c.model_copy(update=fields))
+        return await self.exchange.switchboard.update(reference, lambda c: c.model_copy(update=fields))
 
     def phase(self, reference: str = "r") -> Phase | None:
         return self.watch._watched[reference].phase
@@ -210,7 +211,7 @@ class Desk:
         assert told == [CallProgress(call=call, call_id=call.id, reference=reference)]
 
     async def close(self) -> None:
-        self.exchange.sessions.clear()
+        self.exchange.switchboard.sessions.clear()
         await self.exchange.stop()
 
 

@@ -413,7 +413,7 @@ class World:
             self._stream_is_over(leg)
             return
         leg.stream = Socket(self.wire.frames(leg), lambda: self._stream_is_over(leg))
-        exchange.spawn(exchange.serve_media(ticket, leg.stream), "carry media")
+        exchange.switchboard.spawn(exchange.serve_media(ticket, leg.stream), "carry media")
         if self.plan.stream_lost_after is not None:
             await asyncio.sleep(self.plan.stream_lost_after)
             leg.stream.drop()

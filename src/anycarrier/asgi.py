@@ -17,8 +17,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from anycarrier.errors import TicketRefused
-from anycarrier.exchange import Exchange, Handler
+from anycarrier.exchange import Exchange
 from anycarrier.serializer import Frame
+from anycarrier.switchboard import Handler
 from anycarrier.webhooks import WebhookRequest
 
 log = logging.getLogger("anycarrier")
@@ -45,7 +46,7 @@ def create_app(
     Where nobody did, the first request starts the exchange, and the log says so.
     """
     if agents is not None:
-        exchange.agents = agents
+        exchange.switchboard.agents = agents
     startup = _Startup(exchange, on_startup)
     first = Middleware(_StartBeforeFirstRequest, startup=startup)
     return Starlette(routes=routes(exchange), lifespan=startup.lifespan, middleware=[first])
@@ -200,4 +201,4 @@ def _public_url(exchange: Exchange, request: Request) -> str:
     if root and path.startswith(root):
         path = path[len(root) :]
     query = request.scope.get("query_string", b"").decode("latin-1")
-    return exchange.public_url + path + (f"?{query}" if query else "")
+    return exchange.switchboard.public_url + path + (f"?{query}" if query else "")

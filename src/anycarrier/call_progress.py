@@ -1,86 +1,70 @@
-"""A call that we keep comes further: what a carrier's news of it changes, and who is told.
+"""What a carrier's event changes about a call in the call book, and who is told of it.
 
-Which call the news is about is decided by the credential that vouches for it; how a call moves is in ``calls.py``.
+Which call an event is about is decided by the credential that vouches for it; how a call moves is in ``calls.py``.
 """
 
 from __future__ import annotations
 
-import logging
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
-from anycarrier import plugins
+from anycarrier.call_commands import CallCommands
 from anycarrier.calls import Call, CallStatus, EndReason, TransferStatus, advance, advance_transfer
-from anycarrier.errors import NumberNotAssigned
-from anycarrier.events import (
-    CallEvent,
-    CallProgress,
-    MachineDetected,
-    RoutingFailed,
-    RoutingFailure,
-    StreamProgress,
-    TransferProgress,
-)
-from anycarrier.registry import Line
-
-if TYPE_CHECKING:
-    from anycarrier.exchange import Exchange
-
-log = logging.getLogger("anycarrier")
+from anycarrier.events import CallEvent, CallProgress, MachineDetected, StreamProgress, TransferProgress
+from anycarrier.switchboard import Switchboard
 
 
 async def moved_on(
-    exchange: Exchange, credential_id: str, event: CallProgress, call: Call, once: tuple[str, float]
+    switchboard: Switchboard, credential_id: str, event: CallProgress, call: Call, once: tuple[str, float]
 ) -> None:
     """Move ``call`` on, if this is the first use of the key ``once`` (and its seconds)."""
     seen, when, unnamed = event.call, _when(event), not call.id
-    moved = await exchange.update_once(*once, call.reference, lambda c: advance(c, seen, when))
+    moved = await switchboard.update_once(*once, call.reference, lambda c: advance(c, seen, when))
     if moved is None:
         return
     if unnamed:
-        await _now_named(exchange, credential_id, moved, seen)
-    await observe(exchange, event, moved)
+        await _now_named(switchboard, credential_id, moved, seen)
+    await switchboard.observe(event, moved)
 
 
-async def _now_named(exchange: Exchange, credential_id: str, call: Call, seen: Call) -> None:
+async def _now_named(switchboard: Switchboard, credential_id: str, call: Call, seen: Call) -> None:
     """Hang up a call that was to be hung up, or was given up, while nobody knew what to call it."""
     if call.id and not seen.ended and (call.ended or call.intent is not None):
-        provider = await exchange.provider(credential_id)
-        exchange.spawn(provider.hang_up(call.id), "hang up a call the carrier has just named")
+        provider = await switchboard.provider(credential_id)
+        switchboard.spawn(provider.hang_up(call.id), "hang up a call the carrier has just named")
 
 
-async def progressed(exchange: Exchange, credential_id: str, event: CallEvent) -> None:
+async def progressed(switchboard: Switchboard, commands: CallCommands, credential_id: str, event: CallEvent) -> None:
     """Take in news of any kind, seen for the first time."""
-    call = await call_of(exchange, credential_id, event)
+    call = await call_of(switchboard, credential_id, event)
     if call is None:
         # A leg we do not keep (a transfer's other half), or a call from before we were started.
-        tell_observers(exchange, event, None, None)
+        switchboard.tell_observers(event, None, None)
         return
     key = call.reference
     match event:
         case CallProgress(call=seen):
             unnamed = not call.id
-            call = await exchange.update(key, lambda c: advance(c, seen, _when(event)))
+            call = await switchboard.update(key, lambda c: advance(c, seen, _when(event)))
             if unnamed:
-                await _now_named(exchange, credential_id, call, seen)
+                await _now_named(switchboard, credential_id, call, seen)
         case MachineDetected(answered_by=who):
-            call = await exchange.update(key, lambda c: c.model_copy(update={"answered_by": who}))
+            call = await switchboard.update(key, lambda c: c.model_copy(update={"answered_by": who}))
         case TransferProgress(status=status):
-            call = await _transfer_moved(exchange, credential_id, call, status, _when(event))
+            call = await _transfer_moved(switchboard, credential_id, call, status, _when(event))
         case StreamProgress(status="failed") if call.status is not CallStatus.ENDED:
-            exchange.spawn(exchange.hang_up(call, EndReason.MEDIA_ERROR), "end a call whose audio failed")
+            switchboard.spawn(commands.hang_up(call, EndReason.MEDIA_ERROR), "end a call whose audio failed")
         case _:
             pass
-    await observe(exchange, event, call)
-    session = exchange.sessions.get(key)
+    await switchboard.observe(event, call)
+    session = switchboard.sessions.get(key)
     if session is not None and isinstance(event, MachineDetected | TransferProgress):
         session.deliver(event)
         if call.transfer is TransferStatus.ANSWERED:
             session.stop("transferred")  # not every carrier ends our stream when others talk
 
 
-async def _transfer_moved(exchange: Exchange, credential_id: str, call: Call, status: str, at: datetime) -> Call:
-    provider = await exchange.provider(credential_id)
+async def _transfer_moved(switchboard: Switchboard, credential_id: str, call: Call, status: str, at: datetime) -> Call:
+    provider = await switchboard.provider(credential_id)
     abandoned = False
 
     def moved(c: Call) -> Call:
@@ -98,9 +82,9 @@ async def _transfer_moved(exchange: Exchange, credential_id: str, call: Call, st
             return after.model_copy(update={"intent": EndReason.AGENT_HANGUP})
         return after
 
-    call = await exchange.update(call.reference, moved)
+    call = await switchboard.update(call.reference, moved)
     if abandoned:
-        exchange.spawn(provider.hang_up(call.id), "hang up a call whose transfer failed after its agent had left")
+        switchboard.spawn(provider.hang_up(call.id), "hang up a call whose transfer failed after its agent had left")
     return call
 
 
@@ -114,49 +98,11 @@ def _when(event: CallEvent) -> datetime:
     return event.occurred_at
 
 
-async def call_of(exchange: Exchange, credential_id: str, event: CallEvent) -> Call | None:
+async def call_of(switchboard: Switchboard, credential_id: str, event: CallEvent) -> Call | None:
     """The call the event is about; None when we keep none."""
     for key in (event.call_id, event.reference):
-        call = await exchange.calls.get(key) if key else None
+        call = await switchboard.calls.get(key) if key else None
         # A reference is only as good as the credential that vouches for it, and it names one leg.
         if call is not None and call.credential_id == credential_id and call.id in ("", event.call_id):
             return call
     return None
-
-
-async def line_of(exchange: Exchange, number: str, credential_id: str) -> Line | None:
-    """The number's line, when it is the credential's."""
-    try:
-        line = await exchange.registry.lookup(number)
-    except NumberNotAssigned:
-        return None
-    # A number is routed only by the account it is on: another tenant's carrier cannot ring it.
-    return line if line.credential_id == credential_id else None
-
-
-async def observe(exchange: Exchange, event: CallEvent, call: Call) -> None:
-    """Tell whoever watches calls; plugins hear of the number's line too, which takes a look in the registry."""
-    line = await line_of(exchange, call.line_number, call.credential_id) if plugins.watched() else None
-    tell_observers(exchange, event, call, line)
-
-
-async def routing_failed(
-    exchange: Exchange, call: Call, failure: RoutingFailure, detail: str, agent_id: str | None = None
-) -> None:
-    """Say that a call did not reach its agent: one line in the log, and an event to whoever watches calls."""
-    log.warning("call %s on %s: %s", call.reference, call.provider, detail)
-    event = RoutingFailed(
-        call_id=call.id, reference=call.reference, occurred_at=datetime.now(UTC), failure=failure, agent_id=agent_id,
-        detail=detail,
-    )  # fmt: skip
-    await observe(exchange, event, call)
-
-
-def tell_observers(exchange: Exchange, event: CallEvent, call: Call | None, line: Line | None) -> None:
-    """The same, where the line is known, or there is none."""
-    for observer in exchange.observers:
-        try:
-            observer(event, call)
-        except Exception:
-            log.exception("an observer failed on %s", type(event).__name__)
-    plugins.call_event(event, line)

@@ -18,18 +18,16 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 from weakref import WeakValueDictionary
 
-from anycarrier import call_phases, call_progress
+from anycarrier import call_phases
 from anycarrier.call_phases import RING_TIME, RULES, Phase, Rule, is_gone, longer
 from anycarrier.calls import Call, CallStatus, EndReason, advance
 from anycarrier.errors import AnycarrierError, ProviderError, RateLimited, UnsupportedOperation
 from anycarrier.events import CallProgress
 from anycarrier.provider import Capability, Provider
-
-if TYPE_CHECKING:
-    from anycarrier.exchange import Exchange
+from anycarrier.switchboard import Switchboard
 
 log = logging.getLogger("anycarrier")
 
@@ -73,13 +71,18 @@ class Watched:
 
 
 class CallWatch:
-    """One exchange's. ``rules`` may be replaced, to wait longer or shorter; each phase needs one."""
+    """Watches the open calls of one process; it is told of every change by the switchboard.
 
-    def __init__(self, exchange: Exchange, rules: Mapping[Phase, Rule] = RULES) -> None:
-        settle = exchange.settle
+    ``settle`` is how many seconds a carrier may take to report a call over once its stream has ended, or once it has
+    accepted a hang-up and cannot be asked. ``rules`` may be replaced, to wait longer or shorter; each phase needs one.
+    """
+
+    def __init__(self, switchboard: Switchboard, *, settle: float, rules: Mapping[Phase, Rule] = RULES) -> None:
         ended = replace(rules[Phase.STREAM_ENDED], ask_after=settle, hang_up_after=settle)
         self.rules: Mapping[Phase, Rule] = {**rules, Phase.STREAM_ENDED: ended}
-        self._exchange = exchange
+        self.settle = settle
+        self._board = switchboard
+        switchboard.on_change.append(self.note)
         self._watched: dict[str, Watched] = {}
         self._gates: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._failing = False
@@ -92,7 +95,7 @@ class CallWatch:
         if self._stopped:
             return
         known = self._watched.get(call.reference)
-        if call.ended or call.owner not in ("", self._exchange.owner):
+        if call.ended or call.owner not in ("", self._board.owner):
             if known is not None:
                 self._drop(known)
             return
@@ -104,7 +107,7 @@ class CallWatch:
         moved, known.call = call.status is not known.call.status, call
         if known.limit_at is None and call.time_limit is not None and call.status is CallStatus.ANSWERED:
             known.limit_at = now + call.time_limit
-        held = call.reference in self._exchange.sessions
+        held = call.reference in self._board.sessions
         if held:
             known.abandoned = False
         on = {"stream_over": known.stream_over, "abandoned": known.abandoned, "routing": known.routing}
@@ -148,12 +151,12 @@ class CallWatch:
         Its audio had its place there, so it is hung up, unless a media socket comes here. A dial that has not been
         answered may still reach us, until its ring time (from ``dialled_at``, else from now) is over.
         """
-        me = self._exchange.owner
+        me = self._board.owner
 
         def ours(now: Call) -> Call:
             return now if now.ended or now.owner != owner else now.model_copy(update={"owner": me})
 
-        call = await self._exchange.update(reference, ours)
+        call = await self._board.update(reference, ours)
         known = self._watched.get(reference)
         if call.ended or call.owner != me or known is None:
             return False
@@ -227,17 +230,17 @@ class CallWatch:
 
     def _due(self, known: Watched) -> None:
         known.timer, known.looking = None, True
-        self._exchange.spawn(self._look(known, known.due_at), "look after an open call")
+        self._board.spawn(self._look(known, known.due_at), "look after an open call")
 
     async def _look(self, known: Watched, due: float) -> None:
         reference = known.call.reference
         known.looked_at = asyncio.get_running_loop().time()
         try:
-            call = await self._exchange.calls.get(reference)
+            call = await self._board.calls.get(reference)
             if call is None:
                 self._drop(known)
                 return
-            self._exchange.tell(call)  # it may have moved on in another process
+            self._board.tell(call)  # it may have moved on in another process
             async with self._gates.setdefault(call.credential_id, asyncio.Semaphore(AT_ONCE)):
                 if self.watches(reference) and known.due_at <= due:  # else over, another's, or in another phase
                     await self._act(known)
@@ -245,7 +248,7 @@ class CallWatch:
         except Exception as problem:  # noqa: BLE001 the call book is not available, or a bug: the call is not lost
             if not self._failing:
                 self._failing = True
-                self._exchange.report("the watch over open calls failed, trying again", problem)
+                self._board.report("the watch over open calls failed, trying again", problem)
             self._again(known, BOOK_RETRY)
         finally:
             known.looking = False
@@ -294,7 +297,7 @@ class CallWatch:
             self._again(known, pause if patience is None else min(pause, patience - stays))
             known.tries += 1
             return
-        told_in = call_phases.STILL_UP if seen is not None else self._exchange.settle
+        told_in = call_phases.STILL_UP if seen is not None else self.settle
         if known.hung_up_at is not None and now - known.hung_up_at >= told_in:
             await self._write_off(known, "was hung up, and the carrier has not said that it is over")
         else:
@@ -309,7 +312,7 @@ class CallWatch:
             as_judged = now.status is judged.status and now.owner == judged.owner and known.phase is phase
             return now.model_copy(update={"intent": reason}) if now.intent is None and as_judged else now
 
-        call = await self._exchange.update(judged.reference, ending)
+        call = await self._board.update(judged.reference, ending)
         if call.ended or call.intent is None or call.handed_on or not self.watches(call.reference):
             return
         known.trouble_since = trouble
@@ -320,13 +323,13 @@ class CallWatch:
             return
         if known.hung_up_at is None:
             known.hung_up_at = asyncio.get_running_loop().time()
-        asks = (await self._exchange.provider(call.credential_id)).supports(Capability.FETCH_CALL)
-        self._again(known, longer(call_phases.RETRY, known.tries) if asks else self._exchange.settle)
+        asks = (await self._board.provider(call.credential_id)).supports(Capability.FETCH_CALL)
+        self._again(known, longer(call_phases.RETRY, known.tries) if asks else self.settle)
         known.tries += 1
 
     async def _carrier(self, known: Watched, work: Callable[[Provider], Awaitable[T]]) -> T:
         """Ask the call's carrier. What a plugin raises against the contract is a failure like any other."""
-        provider = await self._exchange.provider(known.call.credential_id)
+        provider = await self._board.provider(known.call.credential_id)
         try:
             return await work(provider)
         except AnycarrierError:
@@ -360,7 +363,7 @@ class CallWatch:
         log.warning("call %s on %s is written off: it %s", call.reference, call.provider, why)
         await self._end(call, EndReason.TRANSFERRED if transferred else EndReason.PROVIDER_UNAVAILABLE)
         if not transferred:
-            self._exchange.spawn(self._hang_up_later(call, known), "hang up a call that was written off")
+            self._board.spawn(self._hang_up_later(call, known), "hang up a call that was written off")
 
     async def _hang_up_later(self, call: Call, known: Watched) -> None:
         """The book has given the call up; at the carrier it may be up, and billed."""
@@ -393,8 +396,8 @@ class CallWatch:
             was_over = before.ended
             return change(before)
 
-        call = await self._exchange.update(reference, noting)
+        call = await self._board.update(reference, noting)
         if call.ended and not was_over:
             told = CallProgress(call=call, call_id=call.id, reference=call.reference)
-            await call_progress.observe(self._exchange, told, call)
+            await self._board.observe(told, call)
         return call

@@ -41,13 +41,16 @@
         UnreadableAudio         theirs: a stream in an encoding we have no decoder for
         StreamNotOpen           ours: audio before start or after stop
 
+``StoreUnavailable`` stands beside the tree: a platform's own call book, registry, once store or credential source
+raises it, and code that catches ``AnycarrierError`` to judge a call or a carrier must not take it for that.
+
 Messages name the provider, the operation and the next step. They never hold a secret, audio, or a
 whole phone number: carrier texts pass through :func:`anycarrier.redaction.redact` first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from anycarrier.redaction import mask_number, redact
 
@@ -57,6 +60,14 @@ class AnycarrierError(Exception):
 
     The message is for anybody: it is also what the HTTP APIs and the command line say. What to write in a program
     is a note (PEP 678), which tracebacks show.
+    """
+
+
+class StoreUnavailable(Exception):
+    """The call book, registry, once store or credential source cannot be reached now; raised by the one that cannot.
+
+    Calls go on without it where they can: a hang-up is asked of the carrier although the reason cannot be written
+    down first; a media socket is refused with status 503 or closed with 1013, so that the carrier ends the call.
     """
 
 
@@ -99,23 +110,14 @@ class UnknownAgent(ConfigurationError):
 class UnknownSpeechEngine(ConfigurationError):
     """No installed plugin brings this speech engine."""
 
-    shipped_by: Mapping[str, str] = {
-        "deepgram": "anycarrier-speech-deepgram",
-        "espeak": "anycarrier-speech-local",
-        "openai": "anycarrier-speech-openai",
-        "pocketsphinx": "anycarrier-speech-local",
-        "silero": "anycarrier-speech-local",
-    }
-
     def __init__(self, name: str, known: Iterable[str] = ()) -> None:
         self.name = name
         self.known = tuple(sorted(known))
         have = ", ".join(self.known) or "none"
-        shipper = self.shipped_by.get(name)
-        install = f"{shipper}, which ships it" if shipper else f"its plugin, by convention anycarrier-speech-{name}"
         super().__init__(
             f"no speech engine named {name!r} is installed (installed: {have}). "
-            f"Install {install}: docs/quickstart.md says from where"
+            f"Install the plugin that ships it, by convention anycarrier-speech-{name}; docs/speech.md lists engines "
+            "by plugin"
         )
 
 

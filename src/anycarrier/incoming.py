@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 import msgspec
 
 from anycarrier import call_progress
+from anycarrier.call_commands import CallCommands
+from anycarrier.call_watch import CallWatch
 from anycarrier.calls import Call, CallStatus, EndReason, StreamTarget, TransferStatus
 from anycarrier.errors import (
     AnycarrierError,
@@ -36,10 +39,8 @@ from anycarrier.provider import Provider
 from anycarrier.registry import Line
 from anycarrier.routing import Answer, Forward, LeaveRinging, Reject, Route
 from anycarrier.sip_address import SipAddress, is_sip
+from anycarrier.switchboard import Switchboard
 from anycarrier.webhooks import WebhookReply, WebhookRequest
-
-if TYPE_CHECKING:
-    from anycarrier.exchange import Exchange
 
 log = logging.getLogger("anycarrier")
 
@@ -61,73 +62,197 @@ REPLY_PATIENCE = 5.0
 """The same where the carrier waits for the reply to its webhook, some fifteen seconds."""
 
 
-async def handle_webhook(
-    exchange: Exchange, provider_name: str, credential_id: str, request: WebhookRequest
-) -> WebhookReply:
-    """One webhook, start to end."""
-    try:
-        provider = await exchange.provider(credential_id)
-    except (UnknownCredential, UnknownProvider):
-        return WebhookReply(status=404, body=b"no such credential")
-    if provider.name != provider_name:
-        return WebhookReply(status=404, body=b"no such credential")
-    try:
-        provider.verify(request)
-        event = provider.parse_webhook(request)
-    except SignatureInvalid as refused:
-        log.warning("%s webhook refused for credential %s: %s", provider.name, credential_id, refused)
-        return provider.refuse(refused)
-    except MalformedMessage as problem:
-        log.warning("%s webhook unreadable for credential %s: %s", provider.name, credential_id, problem)
-        return provider.refuse(problem)
-    return await exchange.handle_event(provider, credential_id, event)
+Turns = Callable[[str], AbstractAsyncContextManager[None]]
+"""Entered around each verified event, by credential id, so that a platform can have credentials take turns."""
 
 
-async def handle_event(exchange: Exchange, provider: Provider, credential_id: str, event: CallEvent) -> WebhookReply:
-    """One verified event. Seen before: incoming calls are refused, everything else is acknowledged again."""
-    key = f"event:{credential_id}:{event.event_id}"
-    try:
-        if isinstance(event, CallProgress) and event.event_id:
-            known = await call_progress.call_of(exchange, credential_id, event)
-            if known is not None:
-                # What calls mostly bring: seen before or not, and how the call stands now, are one step.
-                await call_progress.moved_on(exchange, credential_id, event, known, (key, REMEMBER))
-                return provider.acknowledge(event)
-        if event.event_id and not await exchange.once.first(key, REMEMBER):
-            return _repeated(provider, event)
-        if isinstance(event, IncomingCall):
-            return await _incoming_call(exchange, provider, credential_id, event)
-        await call_progress.progressed(exchange, credential_id, event)
+class WebhookHandler:
+    """Handles the webhooks and events of every carrier of one exchange."""
+
+    def __init__(
+        self, switchboard: Switchboard, commands: CallCommands, watch: CallWatch, turns: Turns | None = None
+    ) -> None:
+        self._board = switchboard
+        self._commands = commands
+        self._watch = watch
+        self._turns = turns
+
+    async def handle(self, provider_name: str, credential_id: str, request: WebhookRequest) -> WebhookReply:
+        """One webhook, start to end."""
+        try:
+            provider = await self._board.provider(credential_id)
+        except (UnknownCredential, UnknownProvider):
+            return WebhookReply(status=404, body=b"no such credential")
+        if provider.name != provider_name:
+            return WebhookReply(status=404, body=b"no such credential")
+        try:
+            provider.verify(request)
+            event = provider.parse_webhook(request)
+        except SignatureInvalid as refused:
+            log.warning("%s webhook refused for credential %s: %s", provider.name, credential_id, refused)
+            return provider.refuse(refused)
+        except MalformedMessage as problem:
+            log.warning("%s webhook unreadable for credential %s: %s", provider.name, credential_id, problem)
+            return provider.refuse(problem)
+        return await self.handle_event(provider, credential_id, event)
+
+    async def handle_event(self, provider: Provider, credential_id: str, event: CallEvent) -> WebhookReply:
+        """One event whose sender is known to be the carrier."""
+        if self._turns is None:
+            return await self._handle_event(provider, credential_id, event)
+        async with self._turns(credential_id):
+            return await self._handle_event(provider, credential_id, event)
+
+    async def _handle_event(self, provider: Provider, credential_id: str, event: CallEvent) -> WebhookReply:
+        """Seen before: incoming calls are refused, everything else is acknowledged again."""
+        key = f"event:{credential_id}:{event.event_id}"
+        try:
+            if isinstance(event, CallProgress) and event.event_id:
+                known = await call_progress.call_of(self._board, credential_id, event)
+                if known is not None:
+                    # What calls mostly bring: seen before or not, and how the call stands now, are one step.
+                    await call_progress.moved_on(self._board, credential_id, event, known, (key, REMEMBER))
+                    return provider.acknowledge(event)
+            if event.event_id and not await self._board.once.first(key, REMEMBER):
+                return _repeated(provider, event)
+            if isinstance(event, IncomingCall):
+                return await self._incoming_call(provider, credential_id, event)
+            await call_progress.progressed(self._board, self._commands, credential_id, event)
+            return provider.acknowledge(event)
+        except AnycarrierError as problem:
+            # The carrier may send it again, and then it must not count as a replay.
+            if event.event_id and not isinstance(problem, Replayed):
+                await _forget_now_or_later(self._board, key)
+            level = logging.WARNING if isinstance(problem, WireError) else logging.ERROR
+            log.log(level, "%s event %s not handled: %s", provider.name, type(event).__name__, problem)
+            return provider.refuse(problem)
+        except Exception:
+            # The store is away, or a bug. Whoever serves the webhook says so, and the carrier may come again.
+            if event.event_id:
+                await _forget_now_or_later(self._board, key)
+            raise
+
+    async def _incoming_call(self, provider: Provider, credential_id: str, event: IncomingCall) -> WebhookReply:
+        line = await _called_line(self._board, event.call.to, credential_id)
+        fresh = event.call.model_copy(
+            update={
+                "to": line.number if line else event.call.to,
+                "reference": uuid.uuid4().hex,
+                "credential_id": credential_id,
+                "agent_id": line.agent_id if line else None,
+                "owner": self._board.owner,
+                "time_limit": self._board.time_limit,
+            }
+        )
+        call = await self._board.calls.open(fresh)
+        if call.reference != fresh.reference:
+            raise Replayed("this call is known already")
+        self._board.tell(call)
+        event = msgspec.structs.replace(event, call=call, reference=call.reference)
+        self._board.tell_observers(event, call, line)
+        if provider.answers_in_reply:
+            return await self._route(provider, event, call, line)
+        # The carrier's patience for a webhook is short and it takes commands afterwards: acknowledge first.
+        self._board.spawn(self._route(provider, event, call, line), f"answer a call on {provider.name}")
         return provider.acknowledge(event)
-    except AnycarrierError as problem:
-        # The carrier may send it again, and then it must not count as a replay.
-        if event.event_id and not isinstance(problem, Replayed):
-            await _forget_now_or_later(exchange, key)
-        level = logging.WARNING if isinstance(problem, WireError) else logging.ERROR
-        log.log(level, "%s event %s not handled: %s", provider.name, type(event).__name__, problem)
-        return provider.refuse(problem)
-    except Exception:
-        # The store is away, or a bug. Whoever serves the webhook says so, and the carrier may come again.
-        if event.event_id:
-            await _forget_now_or_later(exchange, key)
-        raise
+
+    async def _route(self, provider: Provider, event: IncomingCall, call: Call, line: Line | None) -> WebhookReply:
+        """Decide and do it. Whatever goes wrong on our side declines the call: nobody is left ringing at nothing."""
+        try:
+            with self._watch.routing(call.reference):
+                try:
+                    route = await self._board.router(event, line)
+                    if isinstance(route, Reject):
+                        await self._tell_why(call, line, route)
+                    return await self._follow(provider, event, call, route)
+                except ProviderError:
+                    raise
+                except Exception as failure:  # noqa: BLE001 reported
+                    if isinstance(failure, UnknownAgent):
+                        detail = f"declined: there is no agent {failure.agent_id!r}"
+                        unknown = RoutingFailure.UNKNOWN_AGENT
+                        await self._board.routing_failed(call, unknown, detail, failure.agent_id)
+                    elif isinstance(failure, AnycarrierError):
+                        log.error("call on %s declined: %s", provider.name, failure)
+                    else:
+                        self._board.report(f"call on {provider.name} declined", failure)
+                    return await self._follow(provider, event, call, Reject(EndReason.AGENT_ERROR))
+        except ProviderError as refused:
+            if provider.answers_in_reply:  # and so it is declined in the reply
+                await self._board.end_locally(call, EndReason.PROVIDER_UNAVAILABLE)
+                raise
+            return await self._decline(provider, event, call, refused)
+
+    async def _tell_why(self, call: Call, line: Line | None, declined: Reject) -> None:
+        """A call that is declined though nobody wants it so: whoever watches calls is told."""
+        failure, why = declined.failure, declined.why or "no agent takes it"
+        if failure is None and line is None:
+            failure = RoutingFailure.NUMBER_NOT_ASSIGNED
+            why = "no line of this credential has the number that was called"
+        if failure is not None:
+            await self._board.routing_failed(call, failure, f"declined: {why}", declined.agent_id)
+
+    async def _decline(
+        self, provider: Provider, event: IncomingCall, call: Call, refused: ProviderError
+    ) -> WebhookReply:
+        """The carrier did not do what was decided: decline the call; what does not work now is up to the watch."""
+        log.error("call on %s declined: %s", provider.name, refused)
+
+        def ending(known: Call) -> Call:
+            if known.ended or (known.intent is not None and known.transfer is None):
+                return known
+            return known.model_copy(update={"intent": EndReason.PROVIDER_UNAVAILABLE, "transfer": None})
+
+        await self._board.update(call.reference, ending)
+        try:
+            return await provider.reject(event)
+        except ProviderError as problem:
+            log.warning("call on %s could not be declined yet: %s", provider.name, problem)
+            return provider.acknowledge(event)
+
+    async def _follow(self, provider: Provider, event: IncomingCall, call: Call, route: Route) -> WebhookReply:
+        match route:
+            case Answer(agent_id, custom, time_limit):
+                self._board.handler_for(agent_id)
+                limit = time_limit or call.time_limit
+                call = await self._board.update(
+                    call.reference, lambda c: c.model_copy(update={"agent_id": agent_id, "time_limit": limit})
+                )
+                target = self._board.stream_target(call, custom, ttl=TICKET_TTL)
+                return await _answer(self._board, provider, event, target)
+            case Reject(reason):
+                declined = {"intent": reason, "transfer": None}
+                await self._board.update(call.reference, lambda c: c.model_copy(update=declined))
+                wire_reason = EndReason.BUSY if reason is EndReason.BUSY else EndReason.REJECTED
+                return await provider.reject(event, wire_reason)
+            case Forward(to):
+                self._board.policy.check_destination(call.line_number, to)
+                # Declined, should the target not take it.
+                forwarded = {"intent": EndReason.REJECTED, "transfer": TransferStatus.REQUESTED}
+                if not provider.reports_transfers:
+                    forwarded["transfer"] = TransferStatus.ANSWERED
+                call = await self._board.update(call.reference, lambda c: c.model_copy(update=forwarded))
+                return await provider.forward(event, to, status_url=self._board.status_url(call))
+            case LeaveRinging():
+                self._watch.leave_ringing(call.reference)
+                return provider.leave_ringing(event)
 
 
-async def _forget_now_or_later(exchange: Exchange, key: str) -> None:
+async def _forget_now_or_later(switchboard: Switchboard, key: str) -> None:
     """Also when the store is away: then as soon as it is back, or the event that comes again would not be heard."""
     try:
-        await exchange.once.forget(key)
+        await switchboard.once.forget(key)
     except Exception as away:  # noqa: BLE001 whatever the store's driver raises
         log.warning("an event that was not handled is forgotten later: %s", type(away).__name__)
-        exchange.spawn(_forget(exchange, key), "forget an event that was not handled")
+        switchboard.spawn(_forget(switchboard, key), "forget an event that was not handled")
 
 
-async def _forget(exchange: Exchange, key: str) -> None:
+async def _forget(switchboard: Switchboard, key: str) -> None:
     deadline = asyncio.get_running_loop().time() + REMEMBER
     while True:
         await asyncio.sleep(FORGET_EVERY)
         try:
-            await exchange.once.forget(key)
+            await switchboard.once.forget(key)
             return
         except Exception:
             if asyncio.get_running_loop().time() > deadline:
@@ -140,125 +265,8 @@ def _repeated(provider: Provider, event: CallEvent) -> WebhookReply:
     return provider.acknowledge(event)
 
 
-# --- somebody rings --------------------------------------------------------------------------------------------------
-
-
-async def _incoming_call(
-    exchange: Exchange, provider: Provider, credential_id: str, event: IncomingCall
-) -> WebhookReply:
-    line = await _called_line(exchange, event.call.to, credential_id)
-    fresh = event.call.model_copy(
-        update={
-            "to": line.number if line else event.call.to,
-            "reference": uuid.uuid4().hex,
-            "credential_id": credential_id,
-            "agent_id": line.agent_id if line else None,
-            "owner": exchange.owner,
-            "time_limit": exchange.time_limit,
-        }
-    )
-    call = await exchange.calls.open(fresh)
-    if call.reference != fresh.reference:
-        raise Replayed("this call is known already")
-    exchange.call_watch.note(call)
-    event = msgspec.structs.replace(event, call=call, reference=call.reference)
-    call_progress.tell_observers(exchange, event, call, line)
-    if provider.answers_in_reply:
-        return await _route(exchange, provider, event, call, line)
-    # The carrier's patience for a webhook is short and it takes commands afterwards: acknowledge first.
-    exchange.spawn(_route(exchange, provider, event, call, line), f"answer a call on {provider.name}")
-    return provider.acknowledge(event)
-
-
-async def _route(
-    exchange: Exchange, provider: Provider, event: IncomingCall, call: Call, line: Line | None
-) -> WebhookReply:
-    """Decide and do it. Whatever goes wrong on our side declines the call: nobody is left ringing at nothing."""
-    try:
-        with exchange.call_watch.routing(call.reference):
-            try:
-                route = await exchange.router(event, line)
-                if isinstance(route, Reject):
-                    await _tell_why(exchange, call, line, route)
-                return await _follow(exchange, provider, event, call, route)
-            except ProviderError:
-                raise
-            except Exception as failure:  # noqa: BLE001 reported
-                if isinstance(failure, UnknownAgent):
-                    detail = f"declined: there is no agent {failure.agent_id!r}"
-                    unknown = RoutingFailure.UNKNOWN_AGENT
-                    await call_progress.routing_failed(exchange, call, unknown, detail, failure.agent_id)
-                elif isinstance(failure, AnycarrierError):
-                    log.error("call on %s declined: %s", provider.name, failure)
-                else:
-                    exchange.report(f"call on {provider.name} declined", failure)
-                return await _follow(exchange, provider, event, call, Reject(EndReason.AGENT_ERROR))
-    except ProviderError as refused:
-        if provider.answers_in_reply:  # and so it is declined in the reply
-            await exchange.end_locally(call, EndReason.PROVIDER_UNAVAILABLE)
-            raise
-        return await _decline(exchange, provider, event, call, refused)
-
-
-async def _tell_why(exchange: Exchange, call: Call, line: Line | None, declined: Reject) -> None:
-    """A call that is declined though nobody wants it so: whoever watches calls is told."""
-    failure, why = declined.failure, declined.why or "no agent takes it"
-    if failure is None and line is None:
-        failure, why = RoutingFailure.NUMBER_NOT_ASSIGNED, "no line of this credential has the number that was called"
-    if failure is not None:
-        await call_progress.routing_failed(exchange, call, failure, f"declined: {why}", declined.agent_id)
-
-
-async def _decline(
-    exchange: Exchange, provider: Provider, event: IncomingCall, call: Call, refused: ProviderError
-) -> WebhookReply:
-    """The carrier did not do what was decided: decline the call; what does not work now is up to the watch."""
-    log.error("call on %s declined: %s", provider.name, refused)
-
-    def ending(known: Call) -> Call:
-        if known.ended or (known.intent is not None and known.transfer is None):
-            return known
-        return known.model_copy(update={"intent": EndReason.PROVIDER_UNAVAILABLE, "transfer": None})
-
-    await exchange.update(call.reference, ending)
-    try:
-        return await provider.reject(event)
-    except ProviderError as problem:
-        log.warning("call on %s could not be declined yet: %s", provider.name, problem)
-        return provider.acknowledge(event)
-
-
-async def _follow(
-    exchange: Exchange, provider: Provider, event: IncomingCall, call: Call, route: Route
-) -> WebhookReply:
-    match route:
-        case Answer(agent_id, custom, time_limit):
-            exchange.handler_for(agent_id)
-            limit = time_limit or call.time_limit
-            call = await exchange.update(
-                call.reference, lambda c: c.model_copy(update={"agent_id": agent_id, "time_limit": limit})
-            )
-            return await _answer(exchange, provider, event, exchange.stream_target(call, custom, ttl=TICKET_TTL))
-        case Reject(reason):
-            declined = {"intent": reason, "transfer": None}
-            await exchange.update(call.reference, lambda c: c.model_copy(update=declined))
-            wire_reason = EndReason.BUSY if reason is EndReason.BUSY else EndReason.REJECTED
-            return await provider.reject(event, wire_reason)
-        case Forward(to):
-            exchange.policy.check_destination(call.line_number, to)
-            # Declined, should the target not take it.
-            forwarded = {"intent": EndReason.REJECTED, "transfer": TransferStatus.REQUESTED}
-            if not provider.reports_transfers:
-                forwarded["transfer"] = TransferStatus.ANSWERED
-            call = await exchange.update(call.reference, lambda c: c.model_copy(update=forwarded))
-            return await provider.forward(event, to, status_url=exchange.status_url(call))
-        case LeaveRinging():
-            exchange.call_watch.leave_ringing(call.reference)
-            return provider.leave_ringing(event)
-
-
 async def _answer(
-    exchange: Exchange, provider: Provider, event: IncomingCall, target: StreamTarget
+    switchboard: Switchboard, provider: Provider, event: IncomingCall, target: StreamTarget
 ) -> WebhookReply:
     """Answer, and again when that fails in a way that passes; answering what is answered does no harm.
 
@@ -275,27 +283,27 @@ async def _answer(
             wait = max(pause, (problem.retry_after or 0.0) if isinstance(problem, RateLimited) else 0.0)
             if clock() + wait > until:
                 # An answer whose reply was lost may have been heard: the call talks while we waited for that reply.
-                if await _is_answered_or_over(exchange, event.reference):
+                if await _is_answered_or_over(switchboard, event.reference):
                     return provider.acknowledge(event)
                 raise
             log.warning("%s Trying again in %.1f s.", problem, wait)
         except RequestRejected:
             # The answer that seemed to fail may have been heard, and this refusal be due to it.
-            if tried_before and await _is_answered_or_over(exchange, event.reference):
+            if tried_before and await _is_answered_or_over(switchboard, event.reference):
                 return provider.acknowledge(event)
             raise
         await asyncio.sleep(wait)
         pause, tried_before = pause * 2, True
-        if await _is_answered_or_over(exchange, event.reference):
+        if await _is_answered_or_over(switchboard, event.reference):
             return provider.acknowledge(event)
 
 
-async def _is_answered_or_over(exchange: Exchange, reference: str) -> bool:
-    call = await exchange.calls.get(reference)
+async def _is_answered_or_over(switchboard: Switchboard, reference: str) -> bool:
+    call = await switchboard.calls.get(reference)
     return call is None or call.status.rank >= CallStatus.ANSWERED.rank or call.intent is not None
 
 
-async def _called_line(exchange: Exchange, called: str, credential_id: str) -> Line | None:
+async def _called_line(switchboard: Switchboard, called: str, credential_id: str) -> Line | None:
     """The line that was called, which the carrier may name as ``14155550100`` or ``sip:+14155550100@host`` too.
 
     Nothing is guessed: digits are taken for a whole number with its country code, and it must be a line of ours.
@@ -307,6 +315,6 @@ async def _called_line(exchange: Exchange, called: str, credential_id: str) -> L
         except InvalidSipAddress:
             return None
     for spelling in (number, f"+{number}"):
-        if E164.fullmatch(spelling) and (line := await call_progress.line_of(exchange, spelling, credential_id)):
+        if E164.fullmatch(spelling) and (line := await switchboard.line_of(spelling, credential_id)):
             return line
     return None

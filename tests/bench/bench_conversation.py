@@ -92,7 +92,7 @@ async def converse(carrier: str, turns: int, clock: Clock) -> None:
             router=agents.router,
             policy=Policy(allow=["US"]),
         )
-        sandbox.point_webhooks(exchange.webhook_url(carrier, "main"))
+        sandbox.point_webhooks(exchange.switchboard.webhook_url(carrier, "main"))
         async with serve(create_app(exchange), sock):
             await exchange.assign(OURS, agent_id="desk", credential_id="main")
             far_end = await sandbox.ring(OURS, CALLER)

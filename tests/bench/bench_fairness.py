@@ -71,7 +71,7 @@ async def play_service(told: dict[str, Any], folder: Path) -> None:
     async with serve(app, sock, http=BoundedHttp, ws=ws, proxy_headers=False, server_header=False) as url:
         service: Service = app.state.service
         sys.setswitchinterval(THREADS_WAIT)
-        QuietCollector(lambda: len(service.exchange.sessions)).start()
+        QuietCollector(lambda: len(service.exchange.switchboard.sessions)).start()
         tenants = {name: await _tenant(service, name, **one) for name, one in told.items()}
         print(json.dumps({"url": url, "tenants": tenants}), flush=True)
         await asyncio.Event().wait()

@@ -123,14 +123,14 @@ class Desk:
 
     async def announce(self) -> None:
         path, params = self._ring()
-        signed = signature(self.token, self.service.exchange.public_url + path, params.items())
+        signed = signature(self.token, self.service.exchange.switchboard.public_url + path, params.items())
         headers = {"X-Twilio-Signature": signed, "Content-Type": "application/x-www-form-urlencoded"}
         answer = await self.ours.post(path, content=urlencode(params), headers=headers)
         assert answer.status_code == 200 and "/media/" in answer.text, answer.text
 
     async def echoed(self) -> None:
         path, params = self._ring()
-        signed = signature(self.token, self.service.exchange.public_url + path, params.items())
+        signed = signature(self.token, self.service.exchange.switchboard.public_url + path, params.items())
         headers = {"X-Twilio-Signature": signed, "Content-Type": "application/x-www-form-urlencoded"}
         assert (await self.bare.post("/echo", content=urlencode(params), headers=headers)).status_code == 200
 
@@ -145,7 +145,7 @@ async def desk(folder: Path, database: str, account: dict[str, str]) -> AsyncIte
     # As `anycarrier serve` has it: its event loop, its HTTP parser, its times for garbage, and no looking for proxies.
     async with serve(app, sock, proxy_headers=False, server_header=False):
         service: Service = app.state.service
-        collector = QuietCollector(lambda: len(service.exchange.sessions))
+        collector = QuietCollector(lambda: len(service.exchange.switchboard.sessions))
         collector.start()
         store = service.store
         workspace = await store.workspaces.first()

@@ -69,7 +69,7 @@ class Anycarrier:
         lines = []
         for _ in range(count):
             self._count += 1
-            call = await self.exchange.calls.open(
+            call = await self.exchange.switchboard.calls.open(
                 Call(
                     id=f"CA{self._count:032d}",
                     provider="twilio",
@@ -83,7 +83,7 @@ class Anycarrier:
                 )
             )
             self._open.append(call)
-            url = self.exchange.stream_target(call, {}, ttl=600).url
+            url = self.exchange.switchboard.stream_target(call, {}, ttl=600).url
             lines.append(("/media/" + url.rpartition("/")[2], call.id))
         return lines
 
@@ -91,7 +91,7 @@ class Anycarrier:
         from anycarrier import EndReason
 
         for call in self._open:
-            await self.exchange.end_locally(call, EndReason.USER_HANGUP)
+            await self.exchange.switchboard.end_locally(call, EndReason.USER_HANGUP)
         self._open.clear()
 
 
@@ -298,8 +298,8 @@ async def main(name: str, port: int, agent_port: int) -> None:
         from anycarrier_server.coalescing import Coalescer
         from anycarrier_server.collector import QuietCollector
 
-        QuietCollector(lambda: len(calls.exchange.sessions)).start()
-        tasks, sessions = calls.server.server_state.tasks, calls.exchange.sessions
+        QuietCollector(lambda: len(calls.exchange.switchboard.sessions)).start()
+        tasks, sessions = calls.server.server_state.tasks, calls.exchange.switchboard.sessions
         Coalescer(lambda: len(sessions), lambda: len(tasks) > len(sessions)).start()
     print("ready", flush=True)
     while line := (await commands.readline()).decode().split():

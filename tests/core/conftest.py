@@ -56,7 +56,7 @@ def ticket_in(reply: WebhookReply) -> str:
 
 
 async def dialled(exchange: Exchange, credential: str = "main", **options: Any) -> Call:
-    exchange.agents = exchange.agents or echo
+    exchange.switchboard.agents = exchange.switchboard.agents or echo
     await exchange.assign(OURS, agent_id="a", credential_id=credential)
     return await exchange.dial(from_=OURS, to=CALLER, **options)
 

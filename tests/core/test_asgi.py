@@ -83,7 +83,7 @@ async def test_no_ticket_is_401_and_a_bad_one_403_before_the_upgrade(
         async with connect(f"ws{served[1].removeprefix('http')}{path}"):
             pass
     assert refused.value.response.status_code == status
-    assert not served[0].sessions
+    assert not served[0].switchboard.sessions
 
 
 async def test_a_ticket_opens_one_socket_only(served: tuple[Exchange, str]) -> None:

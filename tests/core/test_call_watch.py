@@ -129,7 +129,7 @@ class House:
             **options,
         )
         self.told: list[tuple[CallEvent, Call | None]] = []
-        self.exchange.observers.append(lambda event, call: self.told.append((event, call)))
+        self.exchange.switchboard.observers.append(lambda event, call: self.told.append((event, call)))
         self.began = self.now
 
     @property
@@ -145,7 +145,7 @@ class House:
         await self.exchange.assign(OURS, agent_id="a", credential_id=credential, configure=False)
         self.began = self.now
         await self.post(credential, event="ringing", id="in-1", to=OURS, **{"from": CALLER}, event_id="ring")
-        call = await self.exchange.calls.get("in-1")
+        call = await self.exchange.switchboard.calls.get("in-1")
         assert call is not None
         return call
 
@@ -176,7 +176,8 @@ class House:
         try:
             ended = await self.exchange.wait_for(call.reference, timeout=within + CLEAN_UP)
         except TimeoutError:
-            raise AssertionError(f"after {within} s it is {await self.exchange.calls.get(call.reference)}") from None
+            stands = await self.exchange.switchboard.calls.get(call.reference)
+            raise AssertionError(f"after {within} s it is {stands}") from None
         assert await self.exchange.calls_in_progress() == [], "a place in the limits is free again"
         ends = [known for _, known in self.told if known is not None and known.ended]
         assert len(ends) == 1, f"told of {len(ends)} ends"
@@ -185,7 +186,7 @@ class House:
     async def open_after(self, call: Call, seconds: float) -> Call:
         """The call, still open after so long."""
         await asyncio.sleep(seconds)
-        known = await self.exchange.calls.get(call.reference)
+        known = await self.exchange.switchboard.calls.get(call.reference)
         assert known is not None and not known.ended, f"ended with {known and known.reason}"
         return known
 
@@ -202,7 +203,7 @@ async def bring_to(house: House, phase: Phase) -> Call:
             InlineProvider.dial_error = Asked.dial_error = DOWN
             with pytest.raises(ProviderUnavailable):
                 await house.dial()
-            call = await exchange.calls.get("r1")
+            call = await exchange.switchboard.calls.get("r1")
             assert call is not None
         case Phase.DIALLING | Phase.QUEUED:
             Asked.stands = CallStatus.QUEUED if phase is Phase.QUEUED else Asked.stands
@@ -212,13 +213,13 @@ async def bring_to(house: House, phase: Phase) -> Call:
                 await asyncio.Event().wait()
                 raise AssertionError
 
-            exchange.router = undecided
+            exchange.switchboard.router = undecided
             call = await house.ring()
         case Phase.LEFT_RINGING:
             async def leave(event: object, line: object) -> LeaveRinging:
                 return LeaveRinging()
 
-            exchange.router = leave
+            exchange.switchboard.router = leave
             call = await house.ring()
         case _:
             call = await house.ring()
@@ -235,7 +236,8 @@ async def bring_to(house: House, phase: Phase) -> Call:
                 transport.lose()
                 await serving
         case Phase.ABANDONED:
-            await exchange.update(call.reference, lambda c: c.model_copy(update={"owner": "a dead process"}))
+            died = {"owner": "a dead process"}
+            await exchange.switchboard.update(call.reference, lambda c: c.model_copy(update=died))
             assert not watch.watches(call.reference)
             assert await watch.adopt(call.reference, "a dead process")
     if phase is Phase.ENDING:
@@ -356,7 +358,7 @@ def test_a_router_may_take_its_time() -> None:
             await asyncio.sleep(300)
             return Answer("a")
 
-        house.exchange.router = slow
+        house.exchange.switchboard.router = slow
         call = await house.ring()
         await house.open_after(call, 301)
         assert (asked("hang_up"), asked("answer")) == (0, 1)
@@ -404,7 +406,7 @@ def test_a_call_of_another_process_is_that_one_s() -> None:
         first, second = House(calls=book), House(calls=book)
         call = await first.ring()
         await asyncio.sleep(1)
-        second.exchange.tickets = first.exchange.tickets
+        second.exchange.switchboard.tickets = first.exchange.switchboard.tickets
         transport, serving = await second.connect(call)
         await first.open_after(call, 3600)
         assert asked("hang_up") == 0, "its audio is in the second process: the first does not miss it"
@@ -451,7 +453,8 @@ def test_a_queued_dial_outlasts_an_outage_of_the_carrier_s_api() -> None:
 def test_a_dial_that_the_carrier_has_queued_is_answered_however_late(hours: float) -> None:
     async def scenario() -> None:
         house = House()
-        house.exchange.tickets = TicketOffice("x" * 32, house.exchange.once, clock=lambda: 1e9 + house.now)
+        board = house.exchange.switchboard
+        board.tickets = TicketOffice("x" * 32, board.once, clock=lambda: 1e9 + house.now)
         Asked.stands = CallStatus.QUEUED
         call = await house.dial()
         await house.open_after(call, hours * 3600)
@@ -471,7 +474,7 @@ def test_a_dial_that_the_carrier_has_queued_is_answered_however_late(hours: floa
 def test_a_dial_is_not_queued_for_ever_and_its_ticket_ends_with_it() -> None:
     async def scenario() -> None:
         house = House()
-        house.exchange.tickets = TicketOffice("x" * 32, house.exchange.once, clock=lambda: 1e9)
+        house.exchange.switchboard.tickets = TicketOffice("x" * 32, house.exchange.switchboard.once, clock=lambda: 1e9)
         Asked.stands = CallStatus.QUEUED
         call = await house.dial()
         ended = await house.over(call, QUEUED_AT_CARRIER + 60)
@@ -517,7 +520,7 @@ def test_the_time_limit_holds_for_a_call_that_a_transfer_gave_back_after_it() ->
         Asked.stands = CallStatus.ANSWERED
         await house.exchange.transfer(call, CALLER)
         await house.open_after(call, 70)  # the carrier has been asked about it once, and the limit has passed
-        await house.exchange.update(call.reference, lambda c: c.model_copy(update={"transfer": None}))
+        await house.exchange.switchboard.update(call.reference, lambda c: c.model_copy(update={"transfer": None}))
         assert (await house.over(call, 70)).reason is EndReason.MAX_DURATION
         await house.exchange.stop()
 
@@ -585,7 +588,7 @@ def test_a_rejection_that_fails_is_made_good() -> None:
         async def decline(event: object, line: object) -> Reject:
             return Reject()
 
-        house.exchange.router, Asked.hangs_up = decline, DOWN
+        house.exchange.switchboard.router, Asked.hangs_up = decline, DOWN
         call = await house.ring()
         await asyncio.sleep(30)
         Asked.hangs_up = True
@@ -604,7 +607,7 @@ def test_a_call_whose_answer_was_heard_and_its_reply_lost_talks_on() -> None:
             await asyncio.sleep(incoming.ANSWER_PATIENCE)
             raise DOWN
 
-        (await house.exchange.provider("main")).answer = unanswered  # type: ignore[method-assign]
+        (await house.exchange.switchboard.provider("main")).answer = unanswered  # type: ignore[method-assign]
         call = await house.ring()
         Asked.stands = CallStatus.ANSWERED
         await house.open_after(call, incoming.ANSWER_PATIENCE + 1)
@@ -631,7 +634,8 @@ def test_answering_a_call_that_is_answered_already_is_no_error(second: str) -> N
                     await house.answered(call)
                 return await original(self, event, stream)
 
-            (await house.exchange.provider("main")).answer = late.__get__(await house.exchange.provider("main"))  # type: ignore[method-assign]
+            carrier = await house.exchange.switchboard.provider("main")
+            carrier.answer = late.__get__(carrier)  # type: ignore[method-assign]
         await house.open_after(call, 20)
         assert (asked("answer"), asked("hang_up")) == (1 if second == "not sent" else 2, 0)
         await house.exchange.stop()
@@ -649,7 +653,7 @@ def test_only_one_process_adopts_a_call() -> None:
         call = await dead.ring()
         await asyncio.sleep(1)
         await dead.exchange.stop()
-        owner = dead.exchange.owner
+        owner = dead.exchange.switchboard.owner
         adopted = [await each.exchange.call_watch.adopt(call.reference, owner) for each in (one, other)]
         assert adopted == [True, False]
         await one.over(call, RULES[Phase.ABANDONED].bound())
@@ -664,11 +668,11 @@ def test_an_adopted_dial_may_still_be_answered_here() -> None:
     async def scenario() -> None:
         book = MemoryCallBook()
         dead, heir = House(calls=book), House(calls=book)
-        heir.exchange.tickets = dead.exchange.tickets
+        heir.exchange.switchboard.tickets = dead.exchange.switchboard.tickets
         call = await dead.dial()
         await dead.exchange.stop()
         Asked.stands = CallStatus.RINGING
-        assert await heir.exchange.call_watch.adopt(call.reference, dead.exchange.owner)
+        assert await heir.exchange.call_watch.adopt(call.reference, dead.exchange.switchboard.owner)
         await heir.open_after(call, 25)
         assert (asked("fetch_call"), asked("hang_up")) == (1, 0)
         [request] = [entry[1] for entry in Asked.log if entry[0] == "dial"]
@@ -691,7 +695,7 @@ def test_a_stopped_watch_leaves_calls_to_others() -> None:
         house = House()
         call = await bring_to(house, Phase.NO_STREAM)
         await house.exchange.stop()
-        await house.exchange.update(call.reference, lambda c: c.model_copy(update={"answered_by": "human"}))
+        await house.exchange.switchboard.update(call.reference, lambda c: c.model_copy(update={"answered_by": "human"}))
         await house.open_after(call, 3600)
 
     virtually(scenario())

@@ -316,8 +316,8 @@ def test_a_carrier_that_hangs_holds_up_its_own_credential_s_calls_only() -> None
 def test_what_the_watch_does_beside_has_a_name_for_the_log() -> None:
     async def scenario(desk: Desk) -> None:
         names: list[str] = []
-        spawn = desk.exchange.spawn
-        desk.exchange.spawn = lambda work, what: names.append(what) or spawn(work, what)  # type: ignore[method-assign,func-returns-value]
+        spawn = desk.exchange.switchboard.spawn
+        desk.exchange.switchboard.spawn = lambda work, what: names.append(what) or spawn(work, what)  # type: ignore[method-assign,func-returns-value]
         await desk.bring_to(Phase.NO_STREAM)
         Scripted.stands = Scripted.takes = DOWN
         await until(400)

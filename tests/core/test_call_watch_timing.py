@@ -165,7 +165,7 @@ def test_hanging_up_a_written_off_call_stops_when_it_is_over_at_the_carrier(
         mute = last == "cannot be asked"
         await desk.open(credential_id="mute" if mute else "main")
         Scripted.takes = False
-        over = 30 + (desk.exchange.settle if mute else STILL_UP)
+        over = 30 + (desk.watch.settle if mute else STILL_UP)
         await until(over + 1)
         assert desk.stands().ended
         if last == "gone":
@@ -192,7 +192,7 @@ def test_hanging_up_a_written_off_call_stops_when_it_is_over_at_the_carrier(
 def test_a_carrier_that_cannot_be_asked_has_the_settling_time_to_tell_of_the_end() -> None:
     async def scenario(desk: Desk) -> None:
         await desk.open(credential_id="mute")
-        await desk.ends(30 + desk.exchange.settle, EndReason.MEDIA_ERROR)
+        await desk.ends(30 + desk.watch.settle, EndReason.MEDIA_ERROR)
         assert done() == hung_up(30)
 
     exactly(scenario)

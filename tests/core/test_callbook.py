@@ -77,7 +77,7 @@ class OnceBook(MemoryCallBook):
 
 @pytest.mark.parametrize("book", [MemoryCallBook, OnceBook])
 async def test_a_change_is_made_and_told_once_for_an_event(exchange: Exchange, book: type[MemoryCallBook]) -> None:
-    exchange.calls = book()
+    exchange.switchboard.calls = book()
     call = await dialled(exchange)
     waiting = asyncio.ensure_future(exchange.wait_until(call, lambda c: c.agent_id == "b", 2))
     await asyncio.sleep(0)
@@ -85,12 +85,12 @@ async def test_a_change_is_made_and_told_once_for_an_event(exchange: Exchange, b
     def talks(agent: str) -> Callable[[Call], Call]:
         return lambda c: c.model_copy(update={"agent_id": agent})
 
-    first = await exchange.update_once("e1", 60.0, call.reference, talks("b"))
+    first = await exchange.switchboard.update_once("e1", 60.0, call.reference, talks("b"))
     assert first is not None and await waiting == first
-    assert await exchange.update_once("e1", 60.0, call.reference, talks("c")) is None
-    assert await exchange.calls.get(call.reference) == first
-    assert (await exchange.update_once("e2", 60.0, call.reference, talks("d"))) is not None
-    assert await exchange.once.first("e1", 60.0) is (book is OnceBook), "kept in one place"
+    assert await exchange.switchboard.update_once("e1", 60.0, call.reference, talks("c")) is None
+    assert await exchange.switchboard.calls.get(call.reference) == first
+    assert (await exchange.switchboard.update_once("e2", 60.0, call.reference, talks("d"))) is not None
+    assert await exchange.switchboard.once.first("e1", 60.0) is (book is OnceBook), "kept in one place"
 
 
 async def test_who_waits_is_given_the_call_as_it_was_then_though_it_has_moved_on(exchange: Exchange) -> None:
@@ -98,5 +98,5 @@ async def test_who_waits_is_given_the_call_as_it_was_then_though_it_has_moved_on
     waiting = asyncio.ensure_future(exchange.wait_for(call, CallStatus.ANSWERED, timeout=2))
     await asyncio.sleep(0)
     for status in (CallStatus.ANSWERED, CallStatus.ENDED):  # before the one who waits can run
-        exchange.tell(call.model_copy(update={"status": status}))
+        exchange.switchboard.tell(call.model_copy(update={"status": status}))
     assert (await waiting).status is CallStatus.ANSWERED

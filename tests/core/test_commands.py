@@ -66,18 +66,20 @@ def test_a_public_url_that_carriers_could_not_use_is_refused(url: str, why: str)
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
 async def test_loopback_needs_no_https_and_a_path_is_kept(host: str, fake_plugins: None) -> None:
     exchange = made(public_url=f"http://{host}:8080/voice/", agents=echo)
-    assert exchange.webhook_url("inline", "main") == f"http://{host}:8080/voice/inline/main"
+    assert exchange.switchboard.webhook_url("inline", "main") == f"http://{host}:8080/voice/inline/main"
     call = await dialled(exchange)
     [(_, request)] = logged("dial")
     assert request.stream.url.startswith(f"ws://{host}:8080/voice/media/")
-    assert request.status_url == exchange.status_url(call)
+    assert request.status_url == exchange.switchboard.status_url(call)
     await exchange.stop()
 
 
 async def test_options_of_an_exchange_are_its_own(fake_plugins: None) -> None:
     one, two = made(time_limit=7.0, settle=3.0, owner="process-1"), made()
-    assert (one.time_limit, one.settle, one.owner) == (7.0, 3.0, "process-1")
-    assert two.owner and two.owner != made().owner and (two.time_limit, two.started) == (None, False)
+    board = one.switchboard
+    assert (board.time_limit, one.call_watch.settle, board.owner) == (7.0, 3.0, "process-1")
+    assert (two.switchboard.time_limit, two.started) == (None, False)
+    assert two.switchboard.owner and two.switchboard.owner != made().switchboard.owner
 
 
 async def test_agents_with_settings_are_asked_about_each_dial(exchange: Exchange) -> None:
@@ -88,7 +90,7 @@ async def test_agents_with_settings_are_asked_about_each_dial(exchange: Exchange
             asked.append((agent_id, reference, variables))
             return {"time_limit": 40.0, "timeout": 12.0}
 
-    exchange.agents = Prepares()
+    exchange.switchboard.agents = Prepares()
     call = await dialled(exchange, reference="r-1", variables={"name": "Sama"})
     assert asked == [("a", "r-1", {"name": "Sama"})]
     assert call.time_limit == 40.0
@@ -107,7 +109,7 @@ async def test_a_hang_up_keeps_its_reason_and_the_first_one_stands(exchange: Exc
     call = await dialled(exchange)
     await exchange.hang_up(call, reason)
     await exchange.hang_up(call, EndReason.SILENCE_TIMEOUT)
-    known = await exchange.calls.get(call.reference)
+    known = await exchange.switchboard.calls.get(call.reference)
     assert known and known.intent is reason and logged("hang_up") == [("hang_up", "out-1")] * 2
 
 
@@ -122,13 +124,13 @@ async def test_a_hang_up_by_the_carriers_id_and_without_a_reason_is_an_explicit_
 async def test_a_transfer_shows_our_number_unless_told_otherwise(
     exchange: Exchange, asked: dict[str, tuple[Any, ...]], caller_id: str | None, shown: str
 ) -> None:
-    exchange.agents = echo
+    exchange.switchboard.agents = echo
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     await ring(exchange)
     [call] = await exchange.calls_in_progress()
     await exchange.transfer("in-1", "+13105550130", caller_id=caller_id)
     assert asked["transfer"] == (
-        "in-1", "+13105550130", ("caller_id", shown), ("status_url", exchange.status_url(call)),
+        "in-1", "+13105550130", ("caller_id", shown), ("status_url", exchange.switchboard.status_url(call)),
     )  # fmt: skip
 
 
@@ -142,10 +144,10 @@ async def test_a_guard_may_forbid_a_transfer_the_policy_allows(
         guarded.append((call.reference, to))
         raise AnycarrierError("not to that one")
 
-    exchange.transfer_guard = guard
+    exchange.switchboard.transfer_guard = guard
     with pytest.raises(AnycarrierError, match="not to that one"):
         await exchange.transfer(call, "+13105550130")
-    known = await exchange.calls.get(call.reference)
+    known = await exchange.switchboard.calls.get(call.reference)
     assert guarded == [(call.reference, "+13105550130")] and "transfer" not in asked
     assert known and known.transfer is None
 
@@ -153,7 +155,7 @@ async def test_a_guard_may_forbid_a_transfer_the_policy_allows(
 async def test_recording_is_asked_for_and_stopped_by_id(exchange: Exchange, asked: dict[str, tuple[Any, ...]]) -> None:
     call = await dialled(exchange)
     assert await exchange.start_recording(call) == "rec-1"
-    assert asked["start_recording"] == ("out-1", ("status_url", exchange.status_url(call)))
+    assert asked["start_recording"] == ("out-1", ("status_url", exchange.switchboard.status_url(call)))
     await exchange.stop_recording(call, "rec-1")
     assert asked["stop_recording"] == ("out-1", "rec-1")
 
@@ -184,7 +186,7 @@ async def test_keys_are_a_command_where_the_carrier_has_one_or_the_audio_is_not_
         async def agent(session: MediaSession) -> None:
             await session.send_digits("5#")
 
-        exchange.agents = agent
+        exchange.switchboard.agents = agent
         await exchange.assign(OURS, agent_id="a", credential_id="other")
         await ring(exchange, credential="other", provider="command")
         async with asyncio.timeout(2):
@@ -213,8 +215,8 @@ async def test_hanging_up_twice_or_after_the_end_is_success(exchange: Exchange) 
 
 
 async def test_a_transfer_is_judged_from_our_number_whoever_calls(exchange: Exchange) -> None:
-    exchange.agents = echo
-    exchange.policy = Policy()  # a number's own country
+    exchange.switchboard.agents = echo
+    exchange.switchboard.policy = Policy()  # a number's own country
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     await ring(exchange, **{"from": "+442071838750"})
     with pytest.raises(DestinationNotAllowed):
@@ -262,8 +264,8 @@ async def test_who_no_longer_waits_is_not_asked_and_leaves_nothing_behind(exchan
 
     with pytest.raises(TimeoutError):
         await exchange.wait_until(call, met, 0.01)
-    await exchange.end_locally(call, EndReason.NO_ANSWER)
-    assert asked == [call.status] and not exchange._waiters
+    await exchange.switchboard.end_locally(call, EndReason.NO_ANSWER)
+    assert asked == [call.status] and not exchange.switchboard._waiters
 
 
 async def test_a_call_the_book_has_lost_is_taken_up_again_if_it_says_whose_it_is(exchange: Exchange) -> None:
@@ -276,7 +278,7 @@ async def test_a_call_the_book_has_lost_is_taken_up_again_if_it_says_whose_it_is
     assert exchange.call_watch.watches("r-7")
     await exchange.hang_up(call)
     assert logged("hang_up") == [("hang_up", "kept-elsewhere")]
-    await exchange.end_locally(call, EndReason.UNKNOWN)
+    await exchange.switchboard.end_locally(call, EndReason.UNKNOWN)
     await exchange.hang_up(call.model_copy(update={"reference": ""}))  # known by the carrier's id, and over
     assert len(logged("hang_up")) == 1
     with pytest.raises(UnknownCall):
@@ -284,11 +286,11 @@ async def test_a_call_the_book_has_lost_is_taken_up_again_if_it_says_whose_it_is
 
 
 async def test_the_end_of_a_call_ends_its_session(exchange: Exchange) -> None:
-    exchange.agents = echo
+    exchange.switchboard.agents = echo
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     _, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
     await exchange.wait_for("in-1", CallStatus.ANSWERED)
-    [session] = exchange.sessions.values()
+    [session] = exchange.switchboard.sessions.values()
     await post(exchange, event="status", id="in-1", status="ended", reason="user_hangup", event_id="2")
     await asyncio.wait_for(serving, 2)
     assert session.stop_reason == "call ended" and session.call.ended
@@ -317,7 +319,7 @@ class Staff:
 
 
 async def test_starting_twice_opens_once_and_a_failed_start_can_be_tried_again(exchange: Exchange) -> None:
-    exchange.agents = staff = Staff()
+    exchange.switchboard.agents = staff = Staff()
     staff.failure = ValueError("no model")
     with pytest.raises(ValueError, match="no model"):
         await exchange.start()
@@ -325,14 +327,14 @@ async def test_starting_twice_opens_once_and_a_failed_start_can_be_tried_again(e
     staff.failure = None
     await exchange.start()
     await exchange.start()
-    assert exchange.started and staff.did == [exchange, exchange]
+    assert exchange.started and staff.did == [exchange.switchboard, exchange.switchboard]
     assert len(logged("listener", TrunkProvider)) == 1
-    await exchange.open_line_to("trunk")
+    await exchange.start_listener("trunk")
     assert len(logged("listener", TrunkProvider)) == 1
     await exchange.stop()
     assert not exchange.started and staff.did[-1] == "closed"
     await exchange.start()
-    assert staff.did[-1] is exchange and len(logged("listener", TrunkProvider)) == 2
+    assert staff.did[-1] is exchange.switchboard and len(logged("listener", TrunkProvider)) == 2
 
 
 async def test_stopping_closes_the_sessions_the_providers_and_only_our_own_client(
@@ -350,14 +352,14 @@ async def test_stopping_closes_the_sessions_the_providers_and_only_our_own_clien
         await exchange.assign(OURS, agent_id="a", credential_id="main")
         transport, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
         await exchange.wait_for("in-1", CallStatus.ANSWERED)
-        one, two = await exchange.provider("main"), await exchange.provider("other")
+        one, two = await exchange.switchboard.provider("main"), await exchange.switchboard.provider("other")
         assert one.http is two.http and (given is None or one.http is theirs)
         client = one.http
         await exchange.stop()
         await asyncio.wait_for(serving, 2)
         assert transport.closed == 1001
         assert client.is_closed is (given is None) and closed == [one, two]
-        assert await exchange.provider("main") is not one, "one that is closed is used no more"
+        assert await exchange.switchboard.provider("main") is not one, "one that is closed is used no more"
         await exchange.stop()
         closed.clear()
         InlineProvider.log.clear()
@@ -367,7 +369,7 @@ async def test_stopping_closes_the_sessions_the_providers_and_only_our_own_clien
 async def test_stopping_cancels_what_runs_beside_requests_and_the_watch(exchange: Exchange) -> None:
     call = await dialled(exchange)
     assert exchange.call_watch.watches(call.reference)
-    task = exchange.spawn(asyncio.sleep(3600), "wait")
+    task = exchange.switchboard.spawn(asyncio.sleep(3600), "wait")
     await asyncio.wait_for(exchange.stop(), 2)
     assert task.cancelled() and not exchange.call_watch.watches(call.reference)
     await exchange.start()
@@ -382,9 +384,9 @@ async def test_what_fails_beside_a_request_is_logged_with_what_it_was(
         raise failure
 
     for failure in (ValueError("a bug"), KeyError()):
-        await asyncio.wait({exchange.spawn(fails(failure), "tidy up")})
+        await asyncio.wait({exchange.switchboard.spawn(fails(failure), "tidy up")})
     await asyncio.sleep(0)
     messages = [record.getMessage() for record in caplog.records]
     assert messages == ["could not tidy up: a bug", "could not tidy up: KeyError"]
     assert all(record.exc_info for record in caplog.records), "with the traceback"
-    assert not exchange._tasks, "nothing is kept of what is done"
+    assert not exchange.switchboard._tasks, "nothing is kept of what is done"

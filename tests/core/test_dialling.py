@@ -12,15 +12,16 @@ from anycarrier import (
     AudioFormat,
     Call,
     CallStatus,
+    Direction,
     EndReason,
     Exchange,
-    Line,
     Policy,
 )
 from anycarrier.call_phases import QUEUED_AT_CARRIER
 from anycarrier.errors import (
     AuthenticationFailed,
     CallUnconfirmed,
+    ConfigurationError,
     DestinationNotAllowed,
     InsufficientFunds,
     InvalidNumber,
@@ -47,7 +48,7 @@ async def under_way(exchange: Exchange) -> asyncio.Future[Call]:
     """A dial as ``r-1`` that the carrier answers once ``InlineProvider.dial_gate`` is set."""
     InlineProvider.dial_gate = asyncio.Event()
     dialling = asyncio.ensure_future(dialled(exchange, reference="r-1"))
-    while not await exchange.calls.get("r-1"):
+    while not await exchange.switchboard.calls.get("r-1"):
         await asyncio.sleep(0)
     return dialling
 
@@ -79,7 +80,7 @@ async def test_a_refused_dial_leaves_an_ended_call_with_its_reason(exchange: Exc
     InlineProvider.dial_error = NumberRejected("inline", "dial", "no such number", code="7")
     with pytest.raises(NumberRejected):
         await dialled(exchange, reference="r-1")
-    call = await exchange.calls.get("r-1")
+    call = await exchange.switchboard.calls.get("r-1")
     assert call and (call.status, call.reason) == (CallStatus.ENDED, EndReason.INVALID_NUMBER)
 
 
@@ -89,7 +90,7 @@ async def test_an_unknown_outcome_stays_open_until_the_carrier_is_heard_of(excha
         await dialled(exchange, reference="r-1")
     assert [c.reference for c in await exchange.calls_in_progress()] == ["r-1"]
     await post(exchange, event="status", id="out-9", status="answered", ref="r-1")
-    call = await exchange.calls.get("r-1")
+    call = await exchange.switchboard.calls.get("r-1")
     assert call and (call.id, call.status) == ("out-9", CallStatus.ANSWERED)
 
 
@@ -97,14 +98,14 @@ async def test_a_dial_that_was_written_off_is_hung_up_when_the_carrier_names_it_
     InlineProvider.dial_error = ProviderUnavailable("inline", "dial", "timeout")
     with pytest.raises(ProviderUnavailable):
         await dialled(exchange, reference="r-1")
-    await exchange.end_locally((await exchange.calls_in_progress())[0], EndReason.PROVIDER_UNAVAILABLE)
+    await exchange.switchboard.end_locally((await exchange.calls_in_progress())[0], EndReason.PROVIDER_UNAVAILABLE)
     await post(exchange, event="status", id="out-9", status="ringing", ref="r-1", event_id="1")
     async with asyncio.timeout(2):
         while not logged("hang_up"):
             await asyncio.sleep(0)
     assert logged("hang_up") == [("hang_up", "out-9")]
     await post(exchange, event="status", id="out-9", status="ended", ref="r-1", event_id="2")
-    call = await exchange.calls.get("r-1")
+    call = await exchange.switchboard.calls.get("r-1")
     assert call and call.reason is EndReason.PROVIDER_UNAVAILABLE and len(logged("hang_up")) == 1
 
 
@@ -122,7 +123,7 @@ async def test_a_call_the_carrier_has_not_named_cannot_be_acted_on_but_can_be_hu
         with pytest.raises(CallUnconfirmed, match="wait_until") as refused:
             await act
         assert (refused.value.provider, refused.value.operation) == ("inline", named)
-    call = await exchange.calls.get("r-1")
+    call = await exchange.switchboard.calls.get("r-1")
     assert call and call.intent is None
     await exchange.hang_up("r-1")
     await post(exchange, event="status", id="out-9", status="ringing", ref="r-1")
@@ -142,7 +143,7 @@ async def test_a_call_the_carrier_has_not_named_cannot_be_acted_on_but_can_be_hu
     ],
 )
 async def test_bad_dials_never_reach_the_carrier(exchange: Exchange, change: dict[str, str], error: type) -> None:
-    exchange.agents = {"a": echo}
+    exchange.switchboard.agents = {"a": echo}
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     with pytest.raises(error):
         await exchange.dial(**{"from_": OURS, "to": CALLER, **change})
@@ -151,8 +152,8 @@ async def test_bad_dials_never_reach_the_carrier(exchange: Exchange, change: dic
 
 
 async def test_calls_at_once_are_counted_for_each_credential_alone(exchange: Exchange) -> None:
-    exchange.policy.max_concurrent = 1
-    exchange.agents = echo
+    exchange.switchboard.policy.max_concurrent = 1
+    exchange.switchboard.agents = echo
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     await exchange.assign("+14155550102", agent_id="a", credential_id="other")
     await exchange.dial(from_=OURS, to=CALLER)
@@ -161,8 +162,8 @@ async def test_calls_at_once_are_counted_for_each_credential_alone(exchange: Exc
 
 
 async def test_the_pace_is_counted_for_each_credential_whoever_talks(exchange: Exchange) -> None:
-    exchange.policy = Policy(allow=["US"], calls_per_second=1, clock=lambda: 0.0)
-    exchange.agents = {"a": echo, "b": echo}
+    exchange.switchboard.policy = Policy(allow=["US"], calls_per_second=1, clock=lambda: 0.0)
+    exchange.switchboard.agents = {"a": echo, "b": echo}
     for number, credential in ((OURS, "main"), (ANOTHER, "other")):
         await exchange.assign(number, agent_id="a", credential_id=credential)
         await exchange.dial(from_=number, to=CALLER)
@@ -188,7 +189,7 @@ async def test_a_call_that_is_over_before_its_dial_returns_is_not_hung_up_again(
 
 
 async def test_a_dial_says_who_rings_whom_how_long_and_where_to_report(exchange: Exchange) -> None:
-    exchange.agents = {"a": echo, "b": echo}
+    exchange.switchboard.agents = {"a": echo, "b": echo}
     before = datetime.now(UTC)
     call = await dialled(
         exchange, agent_id="b", reference="r-1", custom={"order": "7"}, time_limit=60.0, timeout=20, record=True
@@ -196,8 +197,9 @@ async def test_a_dial_says_who_rings_whom_how_long_and_where_to_report(exchange:
     [(_, request)] = logged("dial")
     assert (request.from_, request.to, request.reference) == (OURS, CALLER, "r-1")
     assert (request.timeout, request.record, request.time_limit) == (20.0, True, 60.0 + CARRIER_GRACE)
-    assert (request.stream.custom, request.stream.format) == ({"order": "7"}, exchange.carrier_audio)
-    assert (call.reference, call.agent_id, call.time_limit, call.owner) == ("r-1", "b", 60.0, exchange.owner)
+    assert (request.stream.custom, request.stream.format) == ({"order": "7"}, exchange.switchboard.carrier_audio)
+    assert (call.reference, call.agent_id, call.time_limit) == ("r-1", "b", 60.0)
+    assert call.owner == exchange.switchboard.owner
     assert (call.provider, call.credential_id, call.direction) == ("inline", "main", "outbound")
     assert call.created_at is not None and before <= call.created_at <= datetime.now(UTC)
     ticket = await exchange.admit(request.stream.url.rpartition("/")[2])
@@ -208,7 +210,7 @@ async def test_a_dial_says_who_rings_whom_how_long_and_where_to_report(exchange:
 async def test_a_dial_without_a_time_limit_has_the_exchanges(
     exchange: Exchange, given: float | None, expected: float
 ) -> None:
-    exchange.time_limit = 90.0
+    exchange.switchboard.time_limit = 90.0
     assert (await dialled(exchange, time_limit=given)).time_limit == expected
     [(_, request)] = logged("dial")
     assert request.time_limit == expected + CARRIER_GRACE
@@ -220,28 +222,43 @@ async def test_no_limit_of_ours_is_none_of_the_carriers(exchange: Exchange) -> N
     assert (request.time_limit, request.timeout) == (None, 30.0)
 
 
-async def test_a_line_is_looked_up_unless_it_was_given_and_is_the_numbers(
+async def test_an_opened_call_is_dialled_as_it_is_in_the_book(
     exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exchange.agents = echo
-    line = await exchange.assign(OURS, agent_id="a", credential_id="main")
-    other = await exchange.assign(ANOTHER, agent_id="b", credential_id="other")
-    assert (await exchange.dial(from_=OURS, to=CALLER, line=other)).agent_id == "a", "of another number"
+    board = exchange.switchboard
+    board.agents = echo
+    opened = await board.calls.open(
+        Call(
+            id="", provider="inline", direction=Direction.OUTBOUND, from_=OURS, to=CALLER, status=CallStatus.QUEUED,
+            reference="r-9", credential_id="main", agent_id="a", time_limit=60.0,
+        )
+    )  # fmt: skip
 
-    async def lookup(number: str) -> Line:
-        raise AssertionError(number)
+    async def refuse(*given: object) -> Any:
+        raise AssertionError(given)
 
-    monkeypatch.setattr(exchange.registry, "lookup", lookup)
-    assert (await exchange.dial(from_=OURS, to=CALLER, line=line)).credential_id == "main"
+    monkeypatch.setattr(board.registry, "lookup", refuse)
+    monkeypatch.setattr(board.calls, "open", refuse)
+    call = await exchange.dial(call=opened, timeout=20.0)
+    [(_, request)] = logged("dial")
+    assert (request.from_, request.to, request.reference) == (OURS, CALLER, "r-9")
+    assert (request.timeout, request.time_limit) == (20.0, 60.0 + CARRIER_GRACE)
+    assert (call.reference, call.id, call.agent_id, call.status) == ("r-9", "out-1", "a", CallStatus.INITIATED)
+    assert exchange.call_watch.watches("r-9")
+    for given in ({"from_": OURS}, {"to": CALLER}, {"agent_id": "a"}, {"reference": "r-9"}):
+        with pytest.raises(ConfigurationError):
+            await exchange.dial(call=opened, **given)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError):
+        await exchange.dial(from_=OURS)
 
 
 async def test_as_many_calls_at_once_as_the_policy_says_and_no_more(exchange: Exchange) -> None:
-    exchange.policy = Policy(allow=["US"], max_concurrent=2)
+    exchange.switchboard.policy = Policy(allow=["US"], max_concurrent=2)
     calls = [await dialled(exchange, reference=f"r-{number}") for number in range(2)]
     with pytest.raises(LimitReached):
         await dialled(exchange)
     assert len(logged("dial")) == 2
-    await exchange.end_locally(calls[0], EndReason.NO_ANSWER)
+    await exchange.switchboard.end_locally(calls[0], EndReason.NO_ANSWER)
     await dialled(exchange)
 
 
@@ -264,7 +281,7 @@ async def test_a_refused_dial_ends_with_the_refusals_reason(
     InlineProvider.dial_error = refusal("inline", "dial", "no")
     with pytest.raises(refusal):
         await dialled(exchange, reference="r-1")
-    call = await exchange.calls.get("r-1")
+    call = await exchange.switchboard.calls.get("r-1")
     assert call and (call.status, call.reason, call.ended_at is not None) == (CallStatus.ENDED, reason, True)
 
 
@@ -272,7 +289,7 @@ async def test_a_dial_that_never_left_is_over(exchange: Exchange) -> None:
     InlineProvider.dial_error = ProviderUnavailable("inline", "dial", "refused", sent=False)
     with pytest.raises(ProviderUnavailable):
         await dialled(exchange, reference="r-1")
-    call = await exchange.calls.get("r-1")
+    call = await exchange.switchboard.calls.get("r-1")
     assert call and call.reason is EndReason.PROVIDER_UNAVAILABLE
 
 
@@ -288,7 +305,7 @@ async def test_how_long_a_dial_rings_bounds_its_ticket_and_its_watch(
         note(call, ring_time=ring_time)
 
     monkeypatch.setattr(exchange.call_watch, "note", noting)
-    exchange.tickets = TicketOffice("x" * 32, exchange.once, clock=lambda: 1000.0)
+    exchange.switchboard.tickets = TicketOffice("x" * 32, exchange.switchboard.once, clock=lambda: 1000.0)
     await dialled(exchange, reference="r-1", **options)
     [(_, request)] = logged("dial")
     assert (await exchange.admit(request.stream.url.rpartition("/")[2])).expires == 1000 + QUEUED_AT_CARRIER + ring_time
@@ -296,7 +313,7 @@ async def test_how_long_a_dial_rings_bounds_its_ticket_and_its_watch(
 
 
 async def test_a_carrier_is_asked_for_the_exchanges_audio(exchange: Exchange) -> None:
-    exchange.carrier_audio = AudioFormat("L16", 16000)
+    exchange.switchboard.carrier_audio = AudioFormat("L16", 16000)
     await dialled(exchange)
     [(_, request)] = logged("dial")
     assert request.stream.format == AudioFormat("L16", 16000)
@@ -305,4 +322,4 @@ async def test_a_carrier_is_asked_for_the_exchanges_audio(exchange: Exchange) ->
 async def test_one_tenants_webhook_cannot_move_another_tenants_call(exchange: Exchange) -> None:
     call = await dialled(exchange)
     await post(exchange, "other", "command", event="status", id="out-1", status="ended", ref=call.reference)
-    assert not (await exchange.calls.get(call.reference)).ended  # type: ignore[union-attr]
+    assert not (await exchange.switchboard.calls.get(call.reference)).ended  # type: ignore[union-attr]

@@ -93,7 +93,9 @@ def test_a_message_is_for_anybody_and_what_to_program_is_a_note() -> None:
 def test_every_error_is_a_anycarrier_error_and_in_the_drawn_tree() -> None:
     drawn = errors.__doc__ or ""
     classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, Exception)]
-    assert all(issubclass(c, errors.AnycarrierError) and c.__name__ in drawn for c in classes)
+    ours = [c for c in classes if c is not errors.StoreUnavailable]  # a platform's store raises it, and says why
+    assert all(issubclass(c, errors.AnycarrierError) for c in ours)
+    assert all(c.__name__ in drawn for c in classes)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ async def test_a_call_is_answered_by_the_numbers_agent_and_ends_as_the_caller_en
         talked.append(session.agent_id)
         await echo(session)
 
-    exchange.agents = talk
+    exchange.switchboard.agents = talk
     await exchange.assign(OURS, agent_id="front-desk", credential_id="main")
     transport, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
     transport.say(event="media", audio="hello")
@@ -50,60 +50,60 @@ async def test_a_call_is_answered_by_the_numbers_agent_and_ends_as_the_caller_en
     await asyncio.wait_for(serving, 2)
     over = await exchange.wait_for(call.reference)
     assert (over.reason, talked) == (EndReason.USER_HANGUP, ["front-desk"])
-    assert not exchange.sessions
+    assert not exchange.switchboard.sessions
 
 
 async def test_a_reassigned_number_reaches_the_new_agent(exchange: Exchange) -> None:
-    exchange.agents = {"first": echo, "second": echo}
+    exchange.switchboard.agents = {"first": echo, "second": echo}
     for number, agent in enumerate(("first", "second")):
         await exchange.assign(OURS, agent_id=agent, credential_id="main")
         await ring(exchange, f"in-{number}")
-        call = await exchange.calls.get(f"in-{number}")
+        call = await exchange.switchboard.calls.get(f"in-{number}")
         assert call and call.agent_id == agent
 
 
 async def test_an_unassigned_number_is_declined(exchange: Exchange) -> None:
-    exchange.agents = echo
+    exchange.switchboard.agents = echo
     await ring(exchange)
     assert ("hang_up", "in-1") in InlineProvider.log
     await post(exchange, event="status", id="in-1", status="ended", reason="user_hangup")
-    call = await exchange.calls.get("in-1")
+    call = await exchange.switchboard.calls.get("in-1")
     assert call and call.reason is EndReason.REJECTED
 
 
 @pytest.mark.parametrize("called", [OURS[1:], f"sip:{OURS}@sip.example;transport=tls", f"sip:{OURS[1:]}@192.0.2.7"])
 async def test_a_number_without_a_plus_or_as_a_sip_address_finds_its_line(exchange: Exchange, called: str) -> None:
-    exchange.agents = echo
+    exchange.switchboard.agents = echo
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     assert ticket_in(await ring(exchange, to=called))
-    call = await exchange.calls.get("in-1")
+    call = await exchange.switchboard.calls.get("in-1")
     assert call and (call.agent_id, call.to) == ("a", OURS)
 
 
 @pytest.mark.parametrize("called", ["4155550100", "sip:desk@sip.carrier.example", f"sip:{OURS}@a@b", "", "anonymous"])
 async def test_a_called_number_is_never_guessed(exchange: Exchange, called: str) -> None:
-    exchange.agents = echo
+    exchange.switchboard.agents = echo
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     await ring(exchange, to=called)
     assert ("hang_up", "in-1") in InlineProvider.log
 
 
 async def test_another_accounts_carrier_cannot_ring_our_number(exchange: Exchange) -> None:
-    exchange.agents = echo
+    exchange.switchboard.agents = echo
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     await ring(exchange, credential="other", provider="command")
     async with asyncio.timeout(2):  # this carrier is answered beside its webhook
         while not CommandProvider.log:
             await asyncio.sleep(0)
     assert CommandProvider.log == [("hang_up", "in-1")]
-    call = await exchange.calls.get("in-1")
+    call = await exchange.switchboard.calls.get("in-1")
     assert call and call.agent_id is None
 
 
 async def test_a_number_whose_agent_is_unknown_is_declined_not_left_ringing(exchange: Exchange) -> None:
-    exchange.agents = {"first": echo}
+    exchange.switchboard.agents = {"first": echo}
     await exchange.assign(OURS, agent_id="first", credential_id="main")
-    exchange.agents = {"second": echo}
+    exchange.switchboard.agents = {"second": echo}
     await ring(exchange)
     assert InlineProvider.log[-1] == ("hang_up", "in-1")
 
@@ -120,7 +120,7 @@ async def test_a_router_that_fails_declines_the_call_on_every_kind_of_carrier(
             raise ValueError("router bug")
         return Forward("+442071838750")
 
-    exchange.agents, exchange.router = echo, route
+    exchange.switchboard.agents, exchange.switchboard.router = echo, route
     await exchange.assign(OURS, agent_id="a", credential_id=credential)
     await ring(exchange, credential=credential, provider=provider.name)
     async with asyncio.timeout(2):
@@ -132,7 +132,7 @@ async def test_a_router_that_fails_declines_the_call_on_every_kind_of_carrier(
 
 
 async def test_a_carrier_of_commands_is_acknowledged_at_once_and_answered_after(exchange: Exchange) -> None:
-    exchange.agents = echo
+    exchange.switchboard.agents = echo
     await exchange.assign(OURS, agent_id="a", credential_id="other")
     reply = await ring(exchange, credential="other", provider="command")
     assert (reply.status, reply.body) == (204, b"")
@@ -141,14 +141,14 @@ async def test_a_carrier_of_commands_is_acknowledged_at_once_and_answered_after(
 
 
 async def test_forged_webhooks_start_nothing(exchange: Exchange) -> None:
-    exchange.agents = echo
+    exchange.switchboard.agents = echo
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     assert (await ring(exchange, signed="no")).status == 403
     assert await exchange.calls_in_progress() == []
 
 
 async def test_a_replayed_announcement_gets_no_second_ticket(exchange: Exchange) -> None:
-    exchange.agents = echo
+    exchange.switchboard.agents = echo
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     assert ticket_in(await ring(exchange))
     replay = await ring(exchange)
@@ -162,9 +162,9 @@ async def test_an_event_that_met_an_absent_store_is_heard_when_it_comes_again(
     exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(incoming, "FORGET_EVERY", 0.01)
-    exchange.agents = echo
+    exchange.switchboard.agents = echo
     await exchange.assign(OURS, agent_id="a", credential_id="main")
-    forget, away = exchange.once.forget, [True]
+    forget, away = exchange.switchboard.once.forget, [True]
 
     async def from_store(key: str) -> None:
         if away:
@@ -176,9 +176,9 @@ async def test_an_event_that_met_an_absent_store_is_heard_when_it_comes_again(
         raise ConnectionRefusedError
 
     forgotten = asyncio.Event()
-    monkeypatch.setattr(exchange.once, "forget", from_store)
+    monkeypatch.setattr(exchange.switchboard.once, "forget", from_store)
     with monkeypatch.context() as outage:
-        outage.setattr(exchange.calls, "open", gone)
+        outage.setattr(exchange.switchboard.calls, "open", gone)
         with pytest.raises(ConnectionRefusedError):  # whoever serves the webhook answers "not now"
             await ring(exchange)
     away.clear()
@@ -201,16 +201,16 @@ async def test_a_call_the_carrier_would_not_let_us_answer_is_written_off(
     exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(incoming, "REPLY_PATIENCE", 0.05)
-    exchange.agents = echo
+    exchange.switchboard.agents = echo
     await exchange.assign(OURS, agent_id="a", credential_id="main")
 
     async def down(*_: object) -> WebhookReply:
         raise ProviderUnavailable("inline", "answer", "down", status=503)
 
-    provider = await exchange.provider("main")
+    provider = await exchange.switchboard.provider("main")
     provider.answer = down  # type: ignore[method-assign]
     assert (await ring(exchange)).status == 500
-    call = await exchange.calls.get("in-1")
+    call = await exchange.switchboard.calls.get("in-1")
     assert call and call.reason is EndReason.PROVIDER_UNAVAILABLE
 
 
@@ -223,7 +223,7 @@ async def test_a_ticket_for_one_call_carries_no_other(exchange: Exchange) -> Non
     async def talk(session: MediaSession) -> None:
         started.append(session.call.id)
 
-    exchange.agents = talk
+    exchange.switchboard.agents = talk
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     transport, serving = await connect(exchange, ticket_in(await ring(exchange)), "somebody-elses-call")
     await asyncio.wait_for(serving, 2)
@@ -236,7 +236,7 @@ async def test_a_ticket_of_a_dial_opens_no_other_calls_stream(exchange: Exchange
     async def talk(session: MediaSession) -> None:
         talked.append(session.call.id)
 
-    exchange.agents = talk
+    exchange.switchboard.agents = talk
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     await exchange.dial(from_=OURS, to=CALLER)
     [request] = [entry[1] for entry in InlineProvider.log if entry[0] == "dial"]
@@ -246,7 +246,7 @@ async def test_a_ticket_of_a_dial_opens_no_other_calls_stream(exchange: Exchange
 
 
 async def test_a_ticket_of_an_ended_call_is_refused(exchange: Exchange) -> None:
-    exchange.agents = echo
+    exchange.switchboard.agents = echo
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     ticket = ticket_in(await ring(exchange))
     await post(exchange, event="status", id="in-1", status="ended", event_id="in-1:end")
@@ -258,7 +258,7 @@ async def test_a_handler_that_returns_is_heard_out_and_hung_up(exchange: Exchang
     async def goodbye(session: MediaSession) -> None:
         await session.send_audio(b"\xff" * 800)
 
-    exchange.agents = goodbye
+    exchange.switchboard.agents = goodbye
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     transport, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
     await asyncio.wait_for(serving, 2)
@@ -274,7 +274,7 @@ async def test_a_handler_that_fails_ends_the_call_and_says_so(
     async def broken(session: MediaSession) -> None:
         raise ValueError("bug in the agent")
 
-    exchange.agents = broken
+    exchange.switchboard.agents = broken
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     _, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
     await asyncio.wait_for(serving, 2)
@@ -291,7 +291,7 @@ async def test_a_codec_nobody_can_read_ends_the_call_and_is_named(
     async def talk(session: MediaSession) -> None:
         talked.append(session)
 
-    exchange.agents = talk
+    exchange.switchboard.agents = talk
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     transport = MemoryTransport()
     ticket = await exchange.admit(ticket_in(await ring(exchange)))
@@ -305,7 +305,7 @@ async def test_a_codec_nobody_can_read_ends_the_call_and_is_named(
 
 
 async def test_a_socket_that_drops_ends_the_call_rather_than_bill_on(exchange: Exchange) -> None:
-    exchange.agents = echo
+    exchange.switchboard.agents = echo
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     transport, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
     transport.say(event="media", audio="x")
@@ -318,7 +318,7 @@ async def test_a_socket_that_drops_ends_the_call_rather_than_bill_on(exchange: E
 
 
 async def test_our_time_limit_ends_an_inbound_call(exchange: Exchange) -> None:
-    exchange.agents, exchange.time_limit = echo, 0.05
+    exchange.switchboard.agents, exchange.switchboard.time_limit = echo, 0.05
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     _, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
     async with asyncio.timeout(2):
@@ -333,7 +333,7 @@ async def test_keys_go_by_command_where_there_is_one_and_as_tones_elsewhere(exch
     async def press(session: MediaSession) -> None:
         await session.send_digits("5#")
 
-    exchange.agents = press
+    exchange.switchboard.agents = press
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     transport, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
     await asyncio.wait_for(serving, 2)
@@ -344,7 +344,7 @@ async def test_keys_go_by_command_where_there_is_one_and_as_tones_elsewhere(exch
 
 
 async def test_a_carrier_without_webhooks_or_websockets_takes_a_call(exchange: Exchange) -> None:
-    exchange.agents = echo
+    exchange.switchboard.agents = echo
     await exchange.assign(OURS, agent_id="a", credential_id="trunk", configure=False)
     await exchange.start()
     [(_, listener)] = [entry for entry in TrunkProvider.log if entry[0] == "listener"]
@@ -365,7 +365,7 @@ async def test_nobody_is_rung_for_an_agent_without_its_speech_engine(exchange: E
     async def talk(call: AgentCall) -> None:
         """Never gets that far."""
 
-    exchange.agents = agents = Agents()
+    exchange.switchboard.agents = agents = Agents()
     agents.add("desk", handler=talk, settings={"synthesizer": "nowhere", "recognizer": "nowhere"})
     await exchange.assign(OURS, agent_id="desk", credential_id="main")
     with pytest.raises(SpeechNotReady, match="'nowhere' is installed"):
@@ -391,7 +391,7 @@ async def test_a_carrier_that_is_slow_to_answer_holds_up_no_other_request(exchan
         await writer.drain()
         writer.close()
 
-    http = (await exchange.provider("main")).http
+    http = (await exchange.switchboard.provider("main")).http
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         async with asyncio.timeout(10):

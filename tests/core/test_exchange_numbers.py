@@ -41,14 +41,14 @@ async def test_assigning_configures_the_carrier_and_registers_the_line(exchange:
     line = await exchange.assign(OURS, agent_id="a", credential_id="main")
     sync = SyncResult(ok=True, message="set", changed=("url",), webhook_url=url)
     assert line == Line(number=OURS, agent_id="a", credential_id="main", provider="inline", sync=sync)
-    assert await exchange.registry.lines() == [line] and logged("configure") == [("configure", OURS, url)]
+    assert await exchange.switchboard.registry.lines() == [line] and logged("configure") == [("configure", OURS, url)]
 
 
 async def test_a_number_that_the_carrier_does_not_configure_is_not_registered(exchange: Exchange) -> None:
     with pytest.raises(NotFound, match="does not hold") as refused:
         await exchange.assign("+14155550100", agent_id="a", credential_id="main")
     assert (refused.value.provider, refused.value.operation) == ("inline", "configure_number")
-    assert await exchange.registry.lines() == []
+    assert await exchange.switchboard.registry.lines() == []
 
 
 @pytest.mark.parametrize("able", [True, False])
@@ -64,11 +64,11 @@ async def test_a_carrier_is_told_only_if_asked_for_and_only_if_it_can_be(
     assert [entry[0] for entry in InlineProvider.log] == ["configure"] * (able and configure)
     await exchange.unassign(OURS, configure=configure)
     assert [entry[0] for entry in InlineProvider.log] == ["configure", "unconfigure"] * (able and configure)
-    assert await exchange.registry.lines() == []
+    assert await exchange.switchboard.registry.lines() == []
 
 
 async def test_nothing_is_asked_for_what_cannot_be_assigned(exchange: Exchange) -> None:
-    exchange.agents = {"a": echo}
+    exchange.switchboard.agents = {"a": echo}
     for number, agent, error in (("4155550101", "a", InvalidNumber), (OURS, "nobody", UnknownAgent)):
         with pytest.raises(error):
             await exchange.assign(number, agent_id=agent, credential_id="main")
@@ -76,7 +76,7 @@ async def test_nothing_is_asked_for_what_cannot_be_assigned(exchange: Exchange) 
                 exchange.buy_number("4155550101", credential_id="main")):  # fmt: skip
         with pytest.raises(InvalidNumber):
             await act
-    assert InlineProvider.log == [] and await exchange.registry.lines() == []
+    assert InlineProvider.log == [] and await exchange.switchboard.registry.lines() == []
 
 
 async def test_a_number_of_another_credential_is_not_taken_over(exchange: Exchange) -> None:
@@ -92,14 +92,14 @@ async def test_unassigning_has_the_carrier_send_the_calls_here_no_more(exchange:
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     await exchange.unassign(OURS)
     assert InlineProvider.log[-1] == ("unconfigure", OURS, "https://voice.example.com/inline/main")
-    assert await exchange.registry.lines() == []
+    assert await exchange.switchboard.registry.lines() == []
 
 
 async def test_unassigning_without_configuring_is_between_us_and_the_registry(exchange: Exchange) -> None:
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     await exchange.unassign(OURS, configure=False)
     assert [entry[0] for entry in InlineProvider.log] == ["configure"]
-    assert await exchange.registry.lines() == []
+    assert await exchange.switchboard.registry.lines() == []
 
 
 @pytest.mark.parametrize("failure", [ProviderUnavailable, RateLimited])
@@ -110,10 +110,10 @@ async def test_a_carrier_that_cannot_be_reached_leaves_the_line_in_service(
     InlineProvider.unconfigure_error = failure("inline", "unconfigure_number", "not now")
     with pytest.raises(failure):
         await exchange.unassign(OURS)
-    assert [line.number for line in await exchange.registry.lines()] == [OURS]
+    assert [line.number for line in await exchange.switchboard.registry.lines()] == [OURS]
     InlineProvider.unconfigure_error = None
     await exchange.unassign(OURS)
-    assert await exchange.registry.lines() == []
+    assert await exchange.switchboard.registry.lines() == []
 
 
 @pytest.mark.parametrize("failure", [AuthenticationFailed, PermissionDenied, NotFound])
@@ -123,7 +123,7 @@ async def test_a_carrier_that_has_us_no_longer_does_not_hold_a_line_in_service(
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     InlineProvider.unconfigure_error = failure("inline", "unconfigure_number", "who are you?")
     await exchange.unassign(OURS)
-    assert await exchange.registry.lines() == []
+    assert await exchange.switchboard.registry.lines() == []
     assert "may still send the calls" in caplog.text and "who are you?" in caplog.text and OURS not in caplog.text
 
 
@@ -131,9 +131,9 @@ async def test_a_line_whose_credential_is_gone_is_unassigned_all_the_same(
     exchange: Exchange, caplog: pytest.LogCaptureFixture
 ) -> None:
     await exchange.assign(OURS, agent_id="a", credential_id="main")
-    del exchange.credentials.by_id["main"]  # type: ignore[union-attr]
+    del exchange.switchboard.credentials.by_id["main"]  # type: ignore[union-attr]
     await exchange.unassign(OURS)
-    assert await exchange.registry.lines() == [] and "no credential 'main'" in caplog.text
+    assert await exchange.switchboard.registry.lines() == [] and "no credential 'main'" in caplog.text
 
 
 async def test_unknown_credentials_and_numbers_say_what_to_do(exchange: Exchange) -> None:
@@ -147,10 +147,10 @@ async def test_unknown_credentials_and_numbers_say_what_to_do(exchange: Exchange
 
 
 async def test_a_changed_credential_makes_a_new_provider(exchange: Exchange) -> None:
-    before = await exchange.provider("main")
-    assert await exchange.provider("main") is before
-    exchange.credentials.by_id["main"] = FakeCredential(api_key="rotated")  # type: ignore[union-attr,arg-type]
-    assert await exchange.provider("main") is not before
+    before = await exchange.switchboard.provider("main")
+    assert await exchange.switchboard.provider("main") is before
+    exchange.switchboard.credentials.by_id["main"] = FakeCredential(api_key="rotated")  # type: ignore[union-attr,arg-type]
+    assert await exchange.switchboard.provider("main") is not before
 
 
 async def test_a_search_takes_a_query_or_its_fields(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,14 +169,14 @@ async def test_a_search_takes_a_query_or_its_fields(exchange: Exchange, monkeypa
 async def test_a_bought_number_is_assigned_when_an_agent_was_named(
     exchange: Exchange, asked: dict[str, tuple[Any, ...]]
 ) -> None:
-    exchange.agents = {"a": echo}
+    exchange.switchboard.agents = {"a": echo}
     with pytest.raises(UnknownAgent):
         await exchange.buy_number(OURS, credential_id="main", agent_id="nobody")
     assert "buy_number" not in asked
     await exchange.buy_number(OURS, credential_id="main")
-    assert asked["buy_number"] == (OURS, ("timeout", 30.0)) and await exchange.registry.lines() == []
+    assert asked["buy_number"] == (OURS, ("timeout", 30.0)) and await exchange.switchboard.registry.lines() == []
     await exchange.buy_number(OURS, credential_id="main", agent_id="a", timeout=3.0)
-    [line] = await exchange.registry.lines()
+    [line] = await exchange.switchboard.registry.lines()
     assert asked["buy_number"] == (OURS, ("timeout", 3.0))
     assert (line.number, line.agent_id, line.credential_id) == (OURS, "a", "main")
 
@@ -190,9 +190,9 @@ async def test_a_number_whose_order_is_pending_is_not_assigned(
         return order
 
     monkeypatch.setattr(InlineProvider, "buy_number", buy)
-    exchange.agents = echo
+    exchange.switchboard.agents = echo
     assert await exchange.buy_number(OURS, credential_id="main", agent_id="a") == order
-    assert await exchange.registry.lines() == []
+    assert await exchange.switchboard.registry.lines() == []
 
 
 async def test_orders_and_lists_are_the_carriers(exchange: Exchange, asked: dict[str, tuple[Any, ...]]) -> None:
@@ -207,9 +207,9 @@ async def test_releasing_a_number_ends_its_line_unless_the_line_is_another_crede
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     await exchange.assign(ANOTHER, agent_id="a", credential_id="other")
     await exchange.release_number(ANOTHER, credential_id="main")
-    assert asked["release_number"] == (ANOTHER,) and len(await exchange.registry.lines()) == 2
+    assert asked["release_number"] == (ANOTHER,) and len(await exchange.switchboard.registry.lines()) == 2
     await exchange.release_number(OURS, credential_id="main")
-    assert [line.number for line in await exchange.registry.lines()] == [ANOTHER]
+    assert [line.number for line in await exchange.switchboard.registry.lines()] == [ANOTHER]
     await exchange.release_number("+14155550103", credential_id="main")
     assert asked["release_number"] == ("+14155550103",), "a number without a line too"
 
@@ -233,4 +233,4 @@ async def test_a_number_the_carrier_will_not_let_go_is_said_without_its_digits(
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     await exchange.unassign(OURS)
     assert "kept, in spite of https://voice.example.com/inline/main" in caplog.text and OURS not in caplog.text
-    assert await exchange.registry.lines() == []
+    assert await exchange.switchboard.registry.lines() == []

@@ -28,7 +28,6 @@ from anycarrier import (
 )
 from anycarrier.errors import CallUnconfirmed, ProviderUnavailable, RequestRejected
 from anycarrier.events import StreamProgress
-from anycarrier.media import ExchangeDesk
 from anycarrier.registry import Line
 from core.conftest import CALLER, OURS, connect, echo, post, ring, ticket_in
 from fake_carriers import CommandProvider, InlineProvider
@@ -36,21 +35,21 @@ from fake_carriers import CommandProvider, InlineProvider
 
 async def rung(exchange: Exchange, **fields: Any) -> Call:
     """A call to our number, offered to its agent."""
-    exchange.agents = exchange.agents or echo
+    exchange.switchboard.agents = exchange.switchboard.agents or echo
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     await ring(exchange, **fields)
     return await now(exchange)
 
 
 async def now(exchange: Exchange, key: str = "in-1") -> Call:
-    call = await exchange.calls.get(key)
+    call = await exchange.switchboard.calls.get(key)
     assert call is not None
     return call
 
 
 async def tell(exchange: Exchange, event: CallEvent) -> WebhookReply:
     """An event as the carrier's parser makes it."""
-    return await ExchangeDesk(exchange, "main").event(event)
+    return await exchange._desk("main").event(event)
 
 
 def progress(call: Call, status: CallStatus, **more: Any) -> CallProgress:
@@ -86,7 +85,7 @@ async def test_a_repeated_event_is_acknowledged_and_told_once_unless_it_has_no_i
 ) -> None:
     await rung(exchange)
     seen: list[CallEvent] = []
-    exchange.observers.append(lambda event, call: seen.append(event))
+    exchange.switchboard.observers.append(lambda event, call: seen.append(event))
     for _ in range(2):
         reply = await post(exchange, event="status", id="in-1", status="answered", event_id=event_id)
         assert reply.status == 204
@@ -96,7 +95,7 @@ async def test_a_repeated_event_is_acknowledged_and_told_once_unless_it_has_no_i
 async def test_events_of_other_kinds_are_taken_once_too(exchange: Exchange) -> None:
     call = await rung(exchange)
     seen: list[CallEvent] = []
-    exchange.observers.append(lambda event, call: seen.append(event))
+    exchange.switchboard.observers.append(lambda event, call: seen.append(event))
     for number in ("1", "1", "2"):
         event = MachineDetected(call_id=call.id, event_id=number, answered_by="machine")
         assert (await tell(exchange, event)).status == 204
@@ -129,7 +128,7 @@ async def test_what_was_not_handled_is_heard_when_it_comes_again(
         raise CallUnconfirmed("inline", "update")
 
     with monkeypatch.context() as trouble:
-        trouble.setattr(exchange.calls, "update", fails)
+        trouble.setattr(exchange.switchboard.calls, "update", fails)
         assert (await tell(exchange, event)).status == 500
     [record] = [record for record in caplog.records if "not handled" in record.getMessage()]
     assert record.levelno == logging.ERROR and "MachineDetected" in record.getMessage()
@@ -142,7 +141,7 @@ async def test_forgetting_goes_on_while_the_store_is_away(
 ) -> None:
     monkeypatch.setattr(incoming, "FORGET_EVERY", 0.001)
     call, tries = await rung(exchange), []
-    forget, forgotten = exchange.once.forget, asyncio.Event()
+    forget, forgotten = exchange.switchboard.once.forget, asyncio.Event()
 
     async def from_store(key: str) -> None:
         tries.append(key)
@@ -154,10 +153,10 @@ async def test_forgetting_goes_on_while_the_store_is_away(
     async def gone(*_: object) -> Call:
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(exchange.once, "forget", from_store)
+    monkeypatch.setattr(exchange.switchboard.once, "forget", from_store)
     event = MachineDetected(call_id=call.id, event_id="1", answered_by="human")
     with monkeypatch.context() as outage:
-        outage.setattr(exchange.calls, "update", gone)
+        outage.setattr(exchange.switchboard.calls, "update", gone)
         with pytest.raises(ConnectionRefusedError):
             await tell(exchange, event)
     await asyncio.wait_for(forgotten.wait(), 2)
@@ -173,7 +172,7 @@ def by_route(exchange: Exchange, route: Any) -> None:
     async def router(event: object, line: object) -> Any:
         return route
 
-    exchange.router = router
+    exchange.switchboard.router = router
 
 
 @pytest.mark.parametrize(("reason", "wire"), [(r, r if r is EndReason.BUSY else EndReason.REJECTED) for r in EndReason])
@@ -196,7 +195,7 @@ async def test_forwarding_hands_the_carrier_the_target_and_where_to_report(excha
     by_route(exchange, Forward("+13105550130"))
     call = await rung(exchange)
     [entry] = [entry for entry in InlineProvider.log if entry[0] == "forward"]
-    assert entry == ("forward", "in-1", "+13105550130", exchange.status_url(call))
+    assert entry == ("forward", "in-1", "+13105550130", exchange.switchboard.status_url(call))
 
 
 async def test_a_declined_call_still_names_the_agent_of_its_number(exchange: Exchange) -> None:
@@ -208,7 +207,7 @@ async def test_a_declined_call_still_names_the_agent_of_its_number(exchange: Exc
 async def test_an_answer_names_the_agent_its_values_and_its_time_limit(
     exchange: Exchange, given: float | None, expected: float
 ) -> None:
-    exchange.agents, exchange.time_limit = {"a": echo, "b": echo}, 3600.0
+    exchange.switchboard.agents, exchange.switchboard.time_limit = {"a": echo, "b": echo}, 3600.0
     by_route(exchange, Answer("b", {"order": "7"}, given))
     call = await rung(exchange)
     [stream] = [entry[2] for entry in InlineProvider.log if entry[0] == "answer"]
@@ -224,7 +223,7 @@ async def test_a_call_left_ringing_gets_the_carriers_own_reply_for_it(
 
     monkeypatch.setattr(InlineProvider, "leave_ringing", leave)
     by_route(exchange, LeaveRinging())
-    exchange.agents = echo
+    exchange.switchboard.agents = echo
     assert (await ring(exchange)).body == b"ring on, in-1"
 
 
@@ -235,22 +234,24 @@ async def test_a_router_is_given_the_call_as_it_is_kept_and_the_line(exchange: E
         asked.append((event, line))
         return Answer("a")
 
-    exchange.router = router
+    exchange.switchboard.router = router
     call = await rung(exchange, to=OURS[1:])
     [(event, line)] = asked
     assert line is not None and line.number == OURS and event.call.to == OURS
     assert event.reference == event.call.reference == call.reference
-    assert (event.call.credential_id, event.call.owner, call.owner) == ("main", exchange.owner, exchange.owner)
+    assert event.call.credential_id == "main"
+    assert event.call.owner == call.owner == exchange.switchboard.owner
 
 
 async def test_a_first_refusal_to_answer_is_final_though_the_call_has_come_further(exchange: Exchange) -> None:
     """Only a refusal that may be due to an earlier attempt of ours is forgiven."""
-    exchange.agents = echo
+    exchange.switchboard.agents = echo
     await exchange.assign(OURS, agent_id="a", credential_id="main")
-    provider = await exchange.provider("main")
+    provider = await exchange.switchboard.provider("main")
 
     async def refuse(call: IncomingCall, stream: object) -> WebhookReply:
-        await exchange.update(call.reference, lambda c: c.model_copy(update={"status": CallStatus.ANSWERED}))
+        answered = {"status": CallStatus.ANSWERED}
+        await exchange.switchboard.update(call.reference, lambda c: c.model_copy(update=answered))
         raise RequestRejected("inline", "answer", "no", status=422)
 
     provider.answer = refuse  # type: ignore[method-assign]
@@ -259,9 +260,9 @@ async def test_a_first_refusal_to_answer_is_final_though_the_call_has_come_furth
 
 
 async def test_a_call_that_could_not_be_answered_is_declined_with_its_reason(exchange: Exchange) -> None:
-    exchange.agents = echo
+    exchange.switchboard.agents = echo
     await exchange.assign(OURS, agent_id="a", credential_id="other")
-    provider = await exchange.provider("other")
+    provider = await exchange.switchboard.provider("other")
 
     async def refuse(call: IncomingCall, stream: object) -> WebhookReply:
         raise RequestRejected("command", "answer", "no", status=422)
@@ -282,7 +283,7 @@ async def test_an_answering_machine_is_noted_on_the_call_and_reaches_its_handler
         async for event in session:
             heard.append(event)
 
-    exchange.agents = talk
+    exchange.switchboard.agents = talk
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     ticket = ticket_in(await ring(exchange))
     early = MachineDetected(call_id="in-1", answered_by="human")
@@ -304,7 +305,7 @@ async def test_a_call_whose_stream_the_carrier_could_not_open_is_ended(
 ) -> None:
     await rung(exchange)
     await tell(exchange, StreamProgress(call_id="in-1", status=status))
-    await asyncio.gather(*exchange._tasks)
+    await asyncio.gather(*exchange.switchboard._tasks)
     call = await now(exchange)
     assert (call.intent, ("hang_up", "in-1") in InlineProvider.log) == (EndReason.MEDIA_ERROR if ends else None, ends)
 
@@ -313,7 +314,7 @@ async def test_a_stream_that_fails_after_the_end_changes_nothing(exchange: Excha
     await rung(exchange)
     await post(exchange, event="status", id="in-1", status="ended", reason="user_hangup")
     await tell(exchange, StreamProgress(call_id="in-1", status="failed"))
-    await asyncio.gather(*exchange._tasks)
+    await asyncio.gather(*exchange.switchboard._tasks)
     assert ("hang_up", "in-1") not in InlineProvider.log
 
 
@@ -323,7 +324,7 @@ async def test_a_call_to_be_hung_up_is_hung_up_as_soon_as_the_carrier_names_it(
     exchange: Exchange, status: str, event_id: str
 ) -> None:
     InlineProvider.dial_error = ProviderUnavailable("inline", "dial", "timeout")
-    exchange.agents = echo
+    exchange.switchboard.agents = echo
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     with pytest.raises(ProviderUnavailable):
         await exchange.dial(from_=OURS, to=CALLER, reference="r-1")
@@ -335,7 +336,7 @@ async def test_a_call_to_be_hung_up_is_hung_up_as_soon_as_the_carrier_names_it(
 
 
 async def test_a_reference_names_one_leg(exchange: Exchange) -> None:
-    exchange.agents = echo
+    exchange.switchboard.agents = echo
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     call = await exchange.dial(from_=OURS, to=CALLER)
     await post(exchange, event="status", id="the-other-leg", status="ended", ref=call.reference)
@@ -344,7 +345,7 @@ async def test_a_reference_names_one_leg(exchange: Exchange) -> None:
 
 async def test_news_of_a_call_we_do_not_keep_is_told_without_a_call(exchange: Exchange) -> None:
     seen: list[tuple[CallEvent, Call | None]] = []
-    exchange.observers.append(lambda event, call: seen.append((event, call)))
+    exchange.switchboard.observers.append(lambda event, call: seen.append((event, call)))
     assert (await post(exchange, event="status", id="unheard-of", status="ended")).status == 204
     [(event, call)] = seen
     assert (event.call_id, call) == ("unheard-of", None)
@@ -413,14 +414,14 @@ async def test_plugins_hear_of_an_event_with_the_line_of_its_number(exchange: Ex
     await rung(exchange)
     await post(exchange, event="status", id="in-1", status="answered", event_id="in-1:answered")
     await tell(exchange, MachineDetected(call_id="in-1", answered_by="human"))
-    line = await exchange.registry.lookup(OURS)
+    line = await exchange.switchboard.registry.lookup(OURS)
     assert [(type(event), of) for event, of in plugin.seen] == [
         (IncomingCall, line), (CallProgress, line), (MachineDetected, line),
     ]  # fmt: skip
 
 
 async def test_plugins_hear_nothing_of_another_credentials_line(exchange: Exchange, plugin: Observes) -> None:
-    exchange.agents = echo
+    exchange.switchboard.agents = echo
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     await ring(exchange, credential="other", provider="command")
     await post(exchange, "other", "command", event="status", id="in-1", status="ended", event_id="in-1:end")
@@ -436,7 +437,7 @@ async def test_an_observer_that_fails_keeps_nothing_from_the_others(
     def fails(event: CallEvent, call: Call | None) -> None:
         raise failure
 
-    exchange.observers += [fails, lambda event, call: seen.append(event)]
+    exchange.switchboard.observers += [fails, lambda event, call: seen.append(event)]
     call = await rung(exchange)
     assert [type(event) for event in seen] == [IncomingCall] and call.intent is None
     assert "an observer failed on IncomingCall" in caplog.text

@@ -27,16 +27,16 @@ class Talks:
 @pytest.fixture
 async def talks(exchange: Exchange) -> Talks:
     """The agent of our number."""
-    exchange.agents = {"a": Talks()}
+    exchange.switchboard.agents = {"a": Talks()}
     await exchange.assign(OURS, agent_id="a", credential_id="main")
-    handler = exchange.agents["a"]
+    handler = exchange.switchboard.agents["a"]
     assert isinstance(handler, Talks)
     return handler
 
 
 def observed(exchange: Exchange) -> list[tuple[CallEvent, Call | None]]:
     seen: list[tuple[CallEvent, Call | None]] = []
-    exchange.observers.append(lambda event, call: seen.append((event, call)))
+    exchange.switchboard.observers.append(lambda event, call: seen.append((event, call)))
     return seen
 
 
@@ -75,16 +75,16 @@ async def test_a_socket_whose_handler_or_call_has_gone_since_its_ticket_is_close
 ) -> None:
     ticket = await exchange.admit(ticket_in(await ring(exchange)))
     if missing == "handler":
-        exchange.agents = None
+        exchange.switchboard.agents = None
     else:
 
         async def gone(key: str) -> None:
             return None
 
-        monkeypatch.setattr(exchange.calls, "get", gone)
+        monkeypatch.setattr(exchange.switchboard.calls, "get", gone)
     transport = MemoryTransport()
     await exchange.serve_media(ticket, transport)
-    assert transport.closed == 1008 and not exchange.sessions and talks.calls == []
+    assert transport.closed == 1008 and not exchange.switchboard.sessions and talks.calls == []
 
 
 async def test_a_call_has_one_media_socket_in_a_process(exchange: Exchange, talks: Talks) -> None:
@@ -94,10 +94,10 @@ async def test_a_call_has_one_media_socket_in_a_process(exchange: Exchange, talk
     first.say(event="start", call_id="in-1")
     await exchange.wait_for("in-1", CallStatus.ANSWERED)
     await exchange.serve_media(ticket, second)
-    assert (second.closed, first.closed, len(exchange.sessions)) == (1008, None, 1)
+    assert (second.closed, first.closed, len(exchange.switchboard.sessions)) == (1008, None, 1)
     first.lose()
     await asyncio.wait_for(serving, 2)
-    assert not exchange.sessions
+    assert not exchange.switchboard.sessions
 
 
 async def test_a_socket_that_never_starts_is_closed_and_says_what_it_got(
@@ -110,7 +110,7 @@ async def test_a_socket_that_never_starts_is_closed_and_says_what_it_got(
     await asyncio.wait_for(exchange.serve_media(ticket, transport), 2)
     assert (transport.closed, talks.calls) == (1000, [])
     assert "no start frame (1 frames could not be read)" in caplog.text
-    call = await exchange.calls.get("in-1")
+    call = await exchange.switchboard.calls.get("in-1")
     assert call and call.status is CallStatus.RINGING
 
 
@@ -121,13 +121,13 @@ async def test_an_end_between_the_ticket_and_the_start_frame_starts_nobody(excha
     serving = asyncio.ensure_future(exchange.serve_media(ticket, transport))
     transport.say(event="start", call_id="in-1")
     await asyncio.wait_for(serving, 2)
-    call = await exchange.calls.get("in-1")
+    call = await exchange.switchboard.calls.get("in-1")
     assert talks.calls == [] and call and call.ended and call.answered_at is None and hang_ups() == []
 
 
 async def test_an_agent_that_went_away_while_it_rang_is_the_reason(exchange: Exchange, talks: Talks) -> None:
     ticket = ticket_in(await ring(exchange))
-    exchange.agents = {"b": echo}
+    exchange.switchboard.agents = {"b": echo}
     with pytest.raises(TicketRefused, match="'a'"):
         await exchange.admit(ticket)
     await until_hung_up("in-1")
@@ -160,7 +160,8 @@ async def test_a_handler_has_the_exchanges_format_whatever_the_carrier_is_asked_
     async def talk(session: MediaSession) -> None:
         formats.append(session.format)
 
-    exchange.agents, exchange.audio, exchange.carrier_audio = talk, AudioFormat("L16", 16000), AudioFormat("PCMA", 8000)
+    board = exchange.switchboard
+    board.agents, board.audio, board.carrier_audio = talk, AudioFormat("L16", 16000), AudioFormat("PCMA", 8000)
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     _, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
     await asyncio.wait_for(serving, 2)
@@ -181,7 +182,7 @@ async def test_a_transport_that_reads_on_after_its_close_holds_nothing_up(exchan
     await exchange.wait_for("in-1", CallStatus.ANSWERED)
     await exchange.stop()
     await asyncio.wait_for(serving, 2)
-    assert transport.closed is not None and not exchange.sessions
+    assert transport.closed is not None and not exchange.switchboard.sessions
 
 
 async def test_a_stream_after_the_carrier_told_of_the_answer_tells_nothing_more(
@@ -201,9 +202,9 @@ async def test_a_stream_after_the_carrier_told_of_the_answer_tells_nothing_more(
 
 async def test_a_call_belongs_to_the_process_that_has_its_audio(exchange: Exchange, talks: Talks) -> None:
     ticket = ticket_in(await ring(exchange))
-    await exchange.update("in-1", lambda c: c.model_copy(update={"owner": "another process"}))
+    await exchange.switchboard.update("in-1", lambda c: c.model_copy(update={"owner": "another process"}))
     transport, serving = await connect(exchange, ticket, "in-1")
-    assert (await exchange.wait_for("in-1", CallStatus.ANSWERED)).owner == exchange.owner
+    assert (await exchange.wait_for("in-1", CallStatus.ANSWERED)).owner == exchange.switchboard.owner
     transport.lose()
     await asyncio.wait_for(serving, 2)
 
@@ -270,13 +271,13 @@ async def test_a_handler_that_stays_after_the_stream_is_given_a_moment_and_then_
             became.append("cancelled")
             raise
 
-    exchange.agents = busy
+    exchange.switchboard.agents = busy
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     transport, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
     transport.say(event="stop")
     await asyncio.wait_for(serving, 2)
     assert became == ["cancelled"] and "agent a still busy" in caplog.text
-    assert "failed" not in caplog.text and not exchange.sessions
+    assert "failed" not in caplog.text and not exchange.switchboard.sessions
 
 
 async def test_a_handler_that_finishes_soon_after_the_stream_is_not_disturbed(exchange: Exchange) -> None:
@@ -288,7 +289,7 @@ async def test_a_handler_that_finishes_soon_after_the_stream_is_not_disturbed(ex
         await asyncio.sleep(0.01)
         became.append("tidied up")
 
-    exchange.agents = tidy
+    exchange.switchboard.agents = tidy
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     transport, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
     transport.say(event="stop")
@@ -308,7 +309,7 @@ async def test_what_a_handler_raises_after_the_stream_is_a_bug_unless_it_only_wa
             pass
         raise failure
 
-    exchange.agents = talk
+    exchange.switchboard.agents = talk
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     transport, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
     transport.say(event="stop")
@@ -323,12 +324,12 @@ async def test_speaking_too_early_is_a_bug_though_the_stream_is_open(
     async def talk(session: MediaSession) -> None:
         raise StreamNotOpen("raised while the stream is open")
 
-    exchange.agents = talk
+    exchange.switchboard.agents = talk
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     _, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
     await asyncio.wait_for(serving, 2)
     assert "agent a failed" in caplog.text and hang_ups() == ["in-1"]
-    call = await exchange.calls.get("in-1")
+    call = await exchange.switchboard.calls.get("in-1")
     assert call and call.intent is EndReason.AGENT_ERROR
 
 
@@ -341,7 +342,7 @@ async def test_only_a_handler_that_returns_is_heard_out(exchange: Exchange, fail
         if fails:
             raise ValueError("bug in the agent")
 
-    exchange.agents = talk
+    exchange.switchboard.agents = talk
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     ticket = await exchange.admit(ticket_in(await ring(exchange)))
     transport = MemoryTransport(echo_marks=False)
@@ -365,9 +366,9 @@ async def test_a_handler_of_a_call_that_is_over_in_the_book_hangs_up_nothing(exc
 
     async def talk(session: MediaSession) -> None:
         over: dict[str, Any] = {"status": CallStatus.ENDED, "reason": EndReason.USER_HANGUP}
-        await exchange.calls.update(session.call.reference, lambda c: c.model_copy(update=over))
+        await exchange.switchboard.calls.update(session.call.reference, lambda c: c.model_copy(update=over))
 
-    exchange.agents = talk
+    exchange.switchboard.agents = talk
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     _, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
     await asyncio.wait_for(serving, 2)

@@ -41,7 +41,7 @@ def failures(exchange: Exchange) -> list[tuple[RoutingFailed, Call]]:
             assert call is not None and event.reference == call.reference and event.occurred_at is not None
             seen.append((event, call))
 
-    exchange.observers.append(observe)
+    exchange.switchboard.observers.append(observe)
     return seen
 
 
@@ -58,7 +58,7 @@ async def ended(exchange: Exchange, credential: str = "main", provider: str = "i
 async def test_a_number_that_is_not_ours_is_declined_and_told(
     exchange: Exchange, failures: list[tuple[RoutingFailed, Call]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    exchange.agents = echo
+    exchange.switchboard.agents = echo
     await ring(exchange)
     [(event, call)] = failures
     assert (event.failure, event.agent_id, call.id) == (RoutingFailure.NUMBER_NOT_ASSIGNED, None, "in-1")
@@ -70,7 +70,7 @@ async def test_a_number_that_is_not_ours_is_declined_and_told(
 async def test_a_number_of_another_account_is_as_good_as_none(
     exchange: Exchange, failures: list[tuple[RoutingFailed, Call]]
 ) -> None:
-    exchange.agents = echo
+    exchange.switchboard.agents = echo
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     await ring(exchange, credential="other", provider="command")
     async with asyncio.timeout(2):
@@ -86,7 +86,7 @@ async def test_a_router_that_takes_calls_to_any_number_has_not_failed(
     async def route(event: object, line: object) -> Answer:
         return Answer("a")
 
-    exchange.agents, exchange.router = echo, route
+    exchange.switchboard.agents, exchange.switchboard.router = echo, route
     assert ticket_in(await ring(exchange))
     assert failures == []
 
@@ -97,7 +97,7 @@ async def test_declining_on_purpose_is_no_failure(
     async def route(event: object, line: object) -> Reject:
         return Reject(EndReason.BUSY, "closed")
 
-    exchange.agents, exchange.router = echo, route
+    exchange.switchboard.agents, exchange.switchboard.router = echo, route
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     await ring(exchange)
     assert failures == []
@@ -109,7 +109,7 @@ async def test_an_agent_that_does_not_exist_is_told_and_is_the_reason(
     async def route(event: object, line: object) -> Answer:
         return Answer("nobody")
 
-    exchange.agents, exchange.router = {"a": echo}, route
+    exchange.switchboard.agents, exchange.switchboard.router = {"a": echo}, route
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     await ring(exchange)
     [(event, _)] = failures
@@ -122,10 +122,10 @@ async def test_an_agent_that_does_not_exist_is_told_and_is_the_reason(
 async def test_an_agent_that_went_away_while_it_rang_ends_the_call(
     exchange: Exchange, failures: list[tuple[RoutingFailed, Call]]
 ) -> None:
-    exchange.agents = {"a": echo}
+    exchange.switchboard.agents = {"a": echo}
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     ticket = ticket_in(await ring(exchange))
-    exchange.agents = {"b": echo}
+    exchange.switchboard.agents = {"b": echo}
     with pytest.raises(TicketRefused):
         await exchange.admit(ticket)
     [(event, _)] = failures
@@ -142,7 +142,7 @@ async def test_an_agent_that_cannot_be_reached_is_one_line_an_event_and_the_reas
     async def down(session: MediaSession) -> None:
         raise AgentUnreachable("a", "agent.example.com", "connection refused")
 
-    exchange.agents = down
+    exchange.switchboard.agents = down
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     _, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
     await asyncio.wait_for(serving, 2)
@@ -160,7 +160,7 @@ async def test_what_the_router_says_of_an_unreachable_agent_is_told(
     async def route(event: object, line: object) -> Reject:
         return Reject(EndReason.AGENT_ERROR, "agent 'a' is down", RoutingFailure.AGENT_UNREACHABLE, "a")
 
-    exchange.agents, exchange.router = echo, route
+    exchange.switchboard.agents, exchange.switchboard.router = echo, route
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     await ring(exchange, **{"from": CALLER})
     [(event, _)] = failures
@@ -173,7 +173,7 @@ async def test_the_routers_time_limit_is_the_calls(exchange: Exchange) -> None:
     async def route(event: object, line: object) -> Answer:
         return Answer("a", time_limit=0.05)
 
-    exchange.agents, exchange.router, exchange.time_limit = echo, route, 3600
+    exchange.switchboard.agents, exchange.switchboard.router, exchange.switchboard.time_limit = echo, route, 3600
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     _, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
     async with asyncio.timeout(2):
@@ -203,7 +203,7 @@ async def test_the_watch_knows_that_the_router_decides_and_what_it_decided(
         return route
 
     monkeypatch.setattr(InlineProvider, "leave_ringing", lambda self, call: WebhookReply())
-    exchange.agents, exchange.router = echo, router
+    exchange.switchboard.agents, exchange.switchboard.router = echo, router
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     await ring(exchange)
     [watched] = exchange.call_watch._watched.values()
@@ -220,10 +220,10 @@ async def test_a_forward_that_fails_on_our_side_is_no_transfer(
         return Forward("+13105550130")
 
     monkeypatch.setattr(InlineProvider, "forward", cannot)
-    exchange.agents, exchange.router = echo, route
+    exchange.switchboard.agents, exchange.switchboard.router = echo, route
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     await ring(exchange)
-    call = await exchange.calls.get("in-1")
+    call = await exchange.switchboard.calls.get("in-1")
     assert call is not None and (call.transfer, call.intent) == (None, EndReason.AGENT_ERROR)
     assert (await ended(exchange)).reason is EndReason.AGENT_ERROR
 
@@ -234,7 +234,7 @@ async def test_a_router_that_says_why_is_believed_though_the_number_has_no_line(
     async def route(event: IncomingCall, line: Line | None) -> Reject:
         return Reject(failure=RoutingFailure.UNKNOWN_AGENT, why="nobody is in", agent_id="desk")
 
-    exchange.agents, exchange.router = echo, route
+    exchange.switchboard.agents, exchange.switchboard.router = echo, route
     await ring(exchange)
     [(event, _)] = failures
     assert (event.failure, event.agent_id) == (RoutingFailure.UNKNOWN_AGENT, "desk")
@@ -242,8 +242,8 @@ async def test_a_router_that_says_why_is_believed_though_the_number_has_no_line(
 
 
 async def test_the_carrier_has_so_long_to_open_the_stream_of_an_answered_call(exchange: Exchange) -> None:
-    exchange.tickets = TicketOffice("x" * 32, exchange.once, clock=lambda: 1000.0)
-    exchange.agents = echo
+    exchange.switchboard.tickets = TicketOffice("x" * 32, exchange.switchboard.once, clock=lambda: 1000.0)
+    exchange.switchboard.agents = echo
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     assert (await exchange.admit(ticket_in(await ring(exchange)))).expires == 1000 + TICKET_TTL
 
@@ -255,7 +255,8 @@ async def test_where_a_call_is_forwarded_to_is_judged_from_our_number_not_the_ca
     async def route(event: IncomingCall, line: Line | None) -> Forward:
         return Forward(to)
 
-    exchange.policy, exchange.agents, exchange.router = Policy(), echo, route  # a number's own country
+    board = exchange.switchboard
+    board.policy, board.agents, board.router = Policy(), echo, route  # a number's own country
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     await ring(exchange, **{"from": "+442079460018"})
     assert [entry[0] for entry in InlineProvider.log] == ["configure", "forward" if forwarded else "hang_up"]
@@ -266,7 +267,7 @@ async def test_a_call_announced_again_is_refused_only_where_the_reply_would_answ
     exchange: Exchange, credential: str, status: int
 ) -> None:
     provider = {"main": InlineProvider, "other": CommandProvider}[credential]
-    exchange.agents = echo
+    exchange.switchboard.agents = echo
     await exchange.assign(OURS, agent_id="a", credential_id=credential)
     await ring(exchange, credential=credential, provider=provider.name)
     again = await ring(exchange, credential=credential, provider=provider.name)

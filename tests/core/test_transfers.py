@@ -32,7 +32,7 @@ class Desk:
         self.heard: list[object] = []
 
     async def begin(self, handler: Any = None) -> None:
-        self.exchange.agents = handler or self.listen
+        self.exchange.switchboard.agents = handler or self.listen
         await self.exchange.assign(OURS, agent_id="a", credential_id=self.credential, configure=False)
         self.call = await self.exchange.dial(from_=OURS, to=CALLER)
         [request] = [entry[1] for entry in self.carrier.log if entry[0] == "dial"]
@@ -55,7 +55,7 @@ class Desk:
             self.transport.say(event="stop")
 
     async def now(self) -> Call:
-        call = await self.exchange.calls.get(self.call.reference)
+        call = await self.exchange.switchboard.calls.get(self.call.reference)
         assert call is not None
         return call
 
@@ -184,7 +184,7 @@ async def test_where_the_stream_is_gone_a_failed_transfer_ends_the_call_on_our_s
 
 async def test_the_session_is_over_once_the_target_has_answered(desk: Desk) -> None:
     await desk.begin()
-    [session] = desk.exchange.sessions.values()
+    [session] = desk.exchange.switchboard.sessions.values()
     await desk.exchange.transfer(desk.call, DESK)
     await desk.tell("transfer", "answered")
     await asyncio.wait_for(desk.serving, 2)
@@ -225,15 +225,15 @@ async def test_where_a_call_may_be_handed_to_is_judged_from_our_number_not_the_c
     exchange: Exchange, carrier: type[InlineProvider]
 ) -> None:
     """By default a number rings its own country only: ours is American, the caller British."""
-    exchange.policy = Policy()
+    exchange.switchboard.policy = Policy()
     asked: list[tuple[Call, str]] = []
 
     async def guard(call: Call, to: str) -> None:
         asked.append((call, to))
 
-    exchange.transfer_guard = guard
+    exchange.switchboard.transfer_guard = guard
     credential = "other" if carrier is CommandProvider else "main"
-    exchange.agents = Desk(exchange, carrier).listen
+    exchange.switchboard.agents = Desk(exchange, carrier).listen
     await exchange.assign(OURS, agent_id="a", credential_id=credential, configure=False)
     await ring(exchange, credential=credential, provider=carrier.name, **{"from": "+442079460018"})
     async with asyncio.timeout(2):
@@ -252,7 +252,7 @@ async def forwarded(exchange: Exchange, carrier: type[InlineProvider]) -> str:
     async def route(event: object, line: object) -> Forward:
         return Forward(DESK)
 
-    exchange.router = route
+    exchange.switchboard.router = route
     credential = "other" if carrier is CommandProvider else "main"
     await exchange.assign(OURS, agent_id="a", credential_id=credential, configure=False)
     await ring(exchange, credential=credential, provider=carrier.name)
@@ -266,7 +266,7 @@ async def forward_told(exchange: Exchange, carrier: type[InlineProvider], event:
     credential = "other" if carrier is CommandProvider else "main"
     name = {"id": "in-1", "event_id": f"{event}:{status}", "reason": "user_hangup"}
     await post(exchange, credential, carrier.name, event=event, status=status, **name)
-    call = await exchange.calls.get("in-1")
+    call = await exchange.switchboard.calls.get("in-1")
     assert call is not None
     return call
 
@@ -275,10 +275,10 @@ async def test_a_forwarded_call_is_transferred_once_its_target_has_answered(
     exchange: Exchange, carrier: type[InlineProvider]
 ) -> None:
     await forwarded(exchange, carrier)
-    call = await exchange.calls.get("in-1")
+    call = await exchange.switchboard.calls.get("in-1")
     assert call is not None
     [told] = [entry for entry in carrier.log if entry[0] == "forward"]
-    assert told[2:] == (DESK, exchange.status_url(call))
+    assert told[2:] == (DESK, exchange.switchboard.status_url(call))
     await forward_told(exchange, carrier, "transfer", "answered")
     over = await forward_told(exchange, carrier, "status", "ended")
     assert (over.reason, over.answered_at is not None) == (EndReason.TRANSFERRED, True)
@@ -307,7 +307,7 @@ async def test_a_forwarded_call_that_nobody_takes_is_declined(
 
 async def test_observers_hear_of_a_transfer_with_the_call_as_it_stands_then(desk: Desk) -> None:
     seen: list[tuple[CallEvent, Call | None]] = []
-    desk.exchange.observers.append(lambda event, call: seen.append((event, call)))
+    desk.exchange.switchboard.observers.append(lambda event, call: seen.append((event, call)))
     await desk.begin()
     await desk.transfer()
     await desk.tell("transfer", "answered")

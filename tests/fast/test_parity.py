@@ -27,7 +27,7 @@ async def refusal(url: str, **options: object) -> int:
 @pytest.mark.parametrize(("path", "status"), [("/media", 401), ("/media/", 401), ("/media/forged", 403)])
 async def test_no_ticket_is_401_and_a_forged_one_403_and_nothing_starts(media: Media, path: str, status: int) -> None:
     assert await refusal(media.base + path) == status
-    assert not media.exchange.sessions
+    assert not media.exchange.switchboard.sessions
 
 
 async def test_a_ticket_opens_one_socket_only(media: Media) -> None:
@@ -39,9 +39,9 @@ async def test_a_ticket_opens_one_socket_only(media: Media) -> None:
 
 async def test_a_ticket_for_a_call_that_is_over_is_refused(media: Media) -> None:
     url = await media.ticket()
-    call = await media.exchange.calls.get("ref-1")
+    call = await media.exchange.switchboard.calls.get("ref-1")
     assert call is not None
-    await media.exchange.end_locally(call, EndReason.USER_HANGUP)
+    await media.exchange.switchboard.end_locally(call, EndReason.USER_HANGUP)
     assert await refusal(url) == 403
 
 
@@ -230,7 +230,7 @@ async def test_a_socket_that_never_says_whose_call_it_is_is_closed(
     async with connect(await media.ticket()) as socket:
         with pytest.raises(ConnectionClosed):
             await asyncio.wait_for(socket.recv(), 5)
-    assert not media.exchange.sessions
+    assert not media.exchange.switchboard.sessions
 
 
 async def test_a_peer_that_does_not_read_makes_the_speaker_wait_in_bounded_memory(media: Media) -> None:

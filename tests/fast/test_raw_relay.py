@@ -62,11 +62,11 @@ async def line(media: Media, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[L
 
         agents.connect = connecting
         agents.add("a", websocket_url=url)
-        media.exchange.agents = agents
+        media.exchange.switchboard.agents = agents
         await agents.open(media.exchange)
         carrier = await media.join(compression=None, sock=small_socket(media.base))
         await agent.told(lambda said: bool(said))
-        (session,) = media.exchange.sessions.values()
+        (session,) = media.exchange.switchboard.sessions.values()
         yield Line(media, carrier, agent, session, opened[0])
         await carrier.close()
         await agents.aclose()

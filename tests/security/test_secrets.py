@@ -214,13 +214,13 @@ async def test_s15_our_own_loggers_are_clean_before_anything_scrubs_them(
     caplog.set_level(logging.DEBUG)
     async with running(tmp_path) as at:
         tickets: list[str] = []
-        issue = at.service.exchange.tickets.issue
+        issue = at.service.exchange.switchboard.tickets.issue
 
         def noted(**given: Any) -> str:
             tickets.append(issue(**given))
             return tickets[-1]
 
-        at.service.exchange.tickets.issue = noted  # type: ignore[method-assign]
+        at.service.exchange.switchboard.tickets.issue = noted  # type: ignore[method-assign]
         secrets = await a_life(at)
     ours = [record for record in caplog.records if record.name.split(".")[0].startswith("anycarrier")]
     text = "\n".join(f"{record.getMessage()} {record.exc_text or ''}" for record in ours)

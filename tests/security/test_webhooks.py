@@ -116,13 +116,13 @@ async def test_s4_a_replayed_announcement_mints_no_second_ticket(house: ByHand) 
 async def test_s4_a_replay_of_either_carriers_webhook_starts_no_second_call(provider: str, tmp_path: Path) -> None:
     async with running(tmp_path) as at:
         issued: list[Any] = []
-        issue = at.service.exchange.tickets.issue
+        issue = at.service.exchange.switchboard.tickets.issue
 
         def noted(**named: Any) -> str:
             issued.append(named)
             return issue(**named)
 
-        at.service.exchange.tickets.issue = noted  # type: ignore[method-assign]
+        at.service.exchange.switchboard.tickets.issue = noted  # type: ignore[method-assign]
         genuine = await ringing(at, provider)
         assert at.service.sandboxes is not None
         sandbox = at.service.sandboxes.played[provider]

@@ -108,7 +108,7 @@ class Life:
             once=self.shared.once,
             http=self.world.client(),
         )
-        exchange.observers.append(self._observe)
+        exchange.switchboard.observers.append(self._observe)
         self.world.serving = exchange
         return exchange
 

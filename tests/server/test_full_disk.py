@@ -17,7 +17,7 @@ from running import SOMEBODY, Running, agent_server, running
 from anycarrier.agent import call_handler
 from anycarrier.wav import WavWriter, read_wav
 from anycarrier_server import aftermath, reconciler
-from anycarrier_server.outage import DatabaseAway, DatabaseFull, no_room, outages_named
+from anycarrier_server.outage import DatabaseFull, DatabaseUnavailable, no_room, outages_named
 from anycarrier_server.store import parse_id
 from anycarrier_server.store.models import Recording
 from anycarrier_server.store.recordings import Recordings
@@ -266,7 +266,7 @@ def test_a_full_disk_is_told_apart_from_a_database_that_is_away() -> None:
     full, busy = sqlite3.OperationalError(), sqlite3.OperationalError()
     full.sqlite_errorcode, busy.sqlite_errorcode = sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY
     assert no_room(full) and not no_room(busy) and no_room(Sqlstate()) and not no_room(ValueError())
-    for problem, kind in ((full, DatabaseFull), (Sqlstate(), DatabaseFull), (busy, DatabaseAway)):
-        with pytest.raises(DatabaseAway) as named, outages_named():
+    for problem, kind in ((full, DatabaseFull), (Sqlstate(), DatabaseFull), (busy, DatabaseUnavailable)):
+        with pytest.raises(DatabaseUnavailable) as named, outages_named():
             raise problem
         assert type(named.value) is kind

@@ -77,10 +77,10 @@ async def keys_in_use(db: Database) -> set[str]:
 async def test_tickets_and_addresses_hold_at_processes_with_other_keys(start: Start) -> None:
     async with start(OLD) as first, start(NEW, OLD) as second:
         for mint, redeem in ((first, second), (second, first)):
-            ticket = mint.exchange.tickets.issue(
+            ticket = mint.exchange.switchboard.tickets.issue(
                 provider="twilio", credential_id="crd_1", reference="r", call_id="CA1", agent_id="a", ttl=60
             )
-            assert (await redeem.exchange.tickets.redeem(ticket)).call_id == "CA1"
+            assert (await redeem.exchange.switchboard.tickets.redeem(ticket)).call_id == "CA1"
             call, at = uuid4(), 1_800_000_000.0
             assert recordings.signed_url(mint, call, at=at) == recordings.signed_url(redeem, call, at=at)
     async with start(NEW, OLD) as alone:

@@ -25,7 +25,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from anycarrier_server.outage import DatabaseAway, Watch, no_connection, outages_named
+from anycarrier_server.outage import DatabaseUnavailable, Watch, no_connection, outages_named
 from anycarrier_server.store import database, parse_id
 from anycarrier_server.store.callbook import SqlCallBook
 from anycarrier_server.store.columns import utc_now
@@ -71,7 +71,7 @@ def of_sqlite(code: int) -> sqlite3.OperationalError:
 )
 def test_only_a_connection_that_is_not_there_counts(error: Exception, away: bool) -> None:
     assert no_connection(error) is away
-    with pytest.raises(DatabaseAway if away else type(error)) as raised, outages_named():
+    with pytest.raises(DatabaseUnavailable if away else type(error)) as raised, outages_named():
         raise error
     assert raised.value.__cause__ is error if away else raised.value is error
 
@@ -87,7 +87,7 @@ def test_an_outage_is_told_once_and_any_other_failure_each_time(caplog: pytest.L
     watch = Watch("writing")
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
-            watch.failed(DatabaseAway())
+            watch.failed(DatabaseUnavailable())
         assert watch.went_well() and not watch.went_well()
         watch.failed(KeyError("a bug"))
         watch.failed(TimeoutError("somebody's"))
@@ -97,15 +97,15 @@ def test_an_outage_is_told_once_and_any_other_failure_each_time(caplog: pytest.L
 
 
 async def test_what_a_call_lost_to_an_outage_is_one_line_and_looked_after_and_an_agent_s_own_fault_is_neither(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running(tmp_path) as at:
         exchange, missed = at.service.exchange, list[str]()
-        exchange.missed = lambda: missed.append("asked for afterwards")
+        monkeypatch.setattr(at.service.reconciler, "missed_something", lambda: missed.append("asked for afterwards"))
         caplog.clear()
-        exchange.report("agent agt_1 failed", DatabaseAway("ConnectionRefusedError"))
+        exchange.switchboard.report("agent agt_1 failed", DatabaseUnavailable("ConnectionRefusedError"))
         assert missed == ["asked for afterwards"]
-        exchange.report("agent agt_1 failed", ConnectionRefusedError())  # of its own model, say
+        exchange.switchboard.report("agent agt_1 failed", ConnectionRefusedError())  # of its own model, say
         assert missed == ["asked for afterwards"]
     told = [(record.getMessage(), bool(record.exc_info)) for record in caplog.records if record.levelname == "ERROR"]
     assert told == [
@@ -118,11 +118,11 @@ async def test_a_call_that_cannot_be_routed_in_an_outage_is_declined_in_one_line
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def away(*words: Any) -> Any:
-        raise DatabaseAway("gone")
+        raise DatabaseUnavailable("gone")
 
     async with running(tmp_path) as at:
         mine = await at.equip("twilio")
-        at.service.exchange.router = away
+        at.service.exchange.switchboard.router = away
         call = (await at.ring(mine["number"]))["id"]
         await at.until(f"/v1/calls/{call}", lambda seen: seen["status"] in ("completed", "failed"), 20)
     declined = [record for record in caplog.records if "declined" in record.getMessage()]
@@ -251,7 +251,7 @@ async def test_one_that_accepts_and_never_answers_is_away_too(
                     not_now(answer)
                 asks = [by_session() for _ in range(12)]
                 failures = await asyncio.gather(*asks, return_exceptions=True)
-            assert all(isinstance(each, DatabaseAway) for each in failures), failures
+            assert all(isinstance(each, DatabaseUnavailable) for each in failures), failures
         finally:
             shaky.thaw()
         await back(at)
@@ -266,7 +266,7 @@ async def test_a_migration_may_wait_longer_than_an_answer_may_take(
     db = Database(address)
     async with db.unhurried() as session:
         await session.execute(text("SELECT pg_sleep(0.6)"))
-    with pytest.raises(DatabaseAway):
+    with pytest.raises(DatabaseUnavailable):
         async with db.write() as session:
             await session.execute(text("SELECT pg_sleep(0.6)"))
     await db.close()
@@ -283,14 +283,14 @@ async def test_a_call_whose_end_could_not_be_written_down_is_asked_for_afterward
 
         async def away(*words: Any) -> Any:
             refused.append(str(words[0]))
-            raise DatabaseAway("gone")
+            raise DatabaseUnavailable("gone")
 
         with monkeypatch.context() as outage:
             outage.setattr(SqlCallBook, "update", away)
             outage.setattr(SqlCallBook, "update_once", away)
             await at.ask("POST", f"/sandbox/calls/{call}/hangup")
             async with asyncio.timeout(20):
-                while len(refused) < 2 or at.service.exchange.sessions:
+                while len(refused) < 2 or at.service.exchange.switchboard.sessions:
                     await asyncio.sleep(0.05)
         done = await at.until(f"/v1/calls/{call}", lambda seen: seen["status"] == "completed", 20)
         assert done["end_reason"] == "user_hangup"
@@ -302,7 +302,7 @@ async def test_a_media_socket_is_told_not_now_too(
     async with running(tmp_path) as at, agent_server("Hello.") as agent:
         mine = await at.equip("twilio", agent.url)
         exchange, addresses, routed = at.service.exchange, list[str](), asyncio.Event()
-        original = exchange.stream_target
+        original = exchange.switchboard.stream_target
 
         def noting(*call: Any, **more: Any) -> Any:
             target = original(*call, **more)
@@ -311,7 +311,7 @@ async def test_a_media_socket_is_told_not_now_too(
             return target
 
         async def away(*words: Any) -> Any:
-            raise DatabaseAway("gone")
+            raise DatabaseUnavailable("gone")
 
         once = at.service.store.once
         first = once.first
@@ -319,7 +319,7 @@ async def test_a_media_socket_is_told_not_now_too(
         async def away_for_tickets(key: str, ttl: float) -> bool:
             return await (away(key) if key.startswith("ticket:") else first(key, ttl))
 
-        monkeypatch.setattr(exchange, "stream_target", noting)
+        monkeypatch.setattr(exchange.switchboard, "stream_target", noting)
         with monkeypatch.context() as outage:
             outage.setattr(once, "first", away_for_tickets)
             unheard = (await at.ring(mine["number"]))["id"]

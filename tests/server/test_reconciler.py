@@ -18,7 +18,7 @@ from anycarrier import Call, CallStatus, Direction, EndReason, Exchange, Provide
 from anycarrier.call_phases import RING_TIME, RULES, Phase
 from anycarrier.calls import TransferStatus
 from anycarrier_server import aftermath, reconciler, unsettled
-from anycarrier_server.outage import DatabaseAway
+from anycarrier_server.outage import DatabaseUnavailable
 from anycarrier_server.reconciler import INVENTORY_EVERY, Reconciler, others_live
 from anycarrier_server.settings import Settings
 from anycarrier_server.store import NewCall, Store, parse_id
@@ -229,7 +229,7 @@ async def test_a_process_that_was_taken_for_dead_gets_its_talking_calls_back(
     slow = Process(slow_store)
     await slow.reconciler.sign_of_life()
     call = await left(store, tenant, owner=slow_store.owner, status=CallStatus.ANSWERED)
-    slow.exchange.sessions[call.reference] = SimpleNamespace(call=call, stop=lambda why: None)  # type: ignore[assignment]
+    slow.exchange.switchboard.sessions[call.reference] = SimpleNamespace(call=call, stop=lambda why: None)  # type: ignore[assignment]
     await slow_store.claims.drop(f"process:{slow_store.owner}")  # its sign of life has lapsed
     assert await process.reconciler.round() == 1
     slow.reconciler._beat_at = asyncio.get_running_loop().time() - ALIVE_SECONDS - 1
@@ -238,7 +238,7 @@ async def test_a_process_that_was_taken_for_dead_gets_its_talking_calls_back(
     known = await store.callbook.get(call.reference)
     assert known is not None and (known.owner, known.ended) == (slow_store.owner, False)
     assert ("hang_up", call.id) not in Acme.log
-    slow.exchange.sessions.clear()
+    slow.exchange.switchboard.sessions.clear()
     await slow.exchange.stop()
 
 
@@ -293,7 +293,7 @@ class Office:
         self.watch = Watched()
         self.settled: list[str] = []
         exchange = SimpleNamespace(calls=store.callbook, call_watch=self.watch, sessions={})
-        self.sessions: dict[str, Any] = exchange.sessions
+        self.sessions: dict[str, Any] = exchange.switchboard.sessions
         self.talking: set[str] = set()
         self.service: Any = SimpleNamespace(store=store, exchange=exchange, staff=SimpleNamespace(talking=self.talking))
         self.reconciler = Reconciler(self.service)
@@ -383,7 +383,7 @@ async def test_after_an_outage_what_ended_here_is_settled_unless_it_still_talks(
     async with asyncio.timeout(10):
         await some(2)
         assert (office.watch.hurried, office.settled) == (0, []), "nothing was missed yet"
-        fails.append(DatabaseAway("TimeoutError"))
+        fails.append(DatabaseUnavailable("TimeoutError"))
         await some(4)
         assert (office.watch.hurried, office.settled) == (1, [over.reference]), "once, when it is over"
         assert "looking after the calls of dead processes: the database is away (TimeoutError)" in caplog.text
@@ -409,7 +409,7 @@ async def test_the_sign_of_life_is_given_again_and_again(
         nonlocal beats
         beats += 1
         if beats == 1:
-            raise DatabaseAway("TimeoutError")
+            raise DatabaseUnavailable("TimeoutError")
         if beats == 3:
             third.set()
             try:

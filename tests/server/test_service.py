@@ -19,7 +19,7 @@ from running import ADMIN, NUMBERS, SECRETS, SOMEBODY, agent_server, running
 
 from anycarrier.agent import budget
 from anycarrier_server.domain import recordings
-from anycarrier_server.outage import DatabaseAway
+from anycarrier_server.outage import DatabaseUnavailable
 from anycarrier_server.store import parse_id
 from anycarrier_server.store.database import Database
 from fake_speech import FakeEngine
@@ -276,7 +276,7 @@ async def test_without_its_database_it_says_not_now_and_nothing_of_a_bug(
 
         @contextlib.asynccontextmanager
         async def gone(self: Database) -> AsyncIterator[None]:
-            raise DatabaseAway("ConnectionRefusedError")
+            raise DatabaseUnavailable("ConnectionRefusedError")
             yield
 
         monkeypatch.setattr(Database, "read", gone)

@@ -12,10 +12,10 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import insert, select
 
-from anycarrier.exchange import Exchange
+from anycarrier.incoming import WebhookHandler
 from anycarrier_server import request_turns
-from anycarrier_server.media_outage import OutageAwareExchange
-from anycarrier_server.request_turns import RequestTurns
+from anycarrier_server.request_turns import RequestTurns, YieldingCredentials
+from anycarrier_server.service import Service
 from anycarrier_server.store import migrate
 from anycarrier_server.store.columns import utc_now
 from anycarrier_server.store.database import Database
@@ -267,7 +267,7 @@ async def test_a_carriers_events_take_turns_by_workspace_and_so_many_go_on_at_on
     going: list[UUID | None] = []
     most = 0
 
-    async def handled(self: Exchange, provider: Any, credential_id: str, event: Any) -> Any:
+    async def handled(self: WebhookHandler, provider: Any, credential_id: str, event: Any) -> Any:
         nonlocal most
         going.append(WORKSPACE.get())
         most = max(most, going.count(A))
@@ -276,13 +276,36 @@ async def test_a_carriers_events_take_turns_by_workspace_and_so_many_go_on_at_on
             await asyncio.sleep(0)
         going.remove(WORKSPACE.get())
 
-    monkeypatch.setattr(Exchange, "handle_event", handled)
+    monkeypatch.setattr(WebhookHandler, "_handle_event", handled)
     for at_once in (1, 3):
-        exchange, most = object.__new__(OutageAwareExchange), 0
-        exchange._turns = RequestTurns(at_once)
-        events = [exchange.handle_event(None, "crd_1", None) for _ in range(7)]  # type: ignore[arg-type]
+        service, most = object.__new__(Service), 0
+        service._event_turns = RequestTurns(at_once)
+        nothing: Any = None
+        webhooks = WebhookHandler(nothing, nothing, nothing, service._turn_of_workspace)
+        events = [webhooks.handle_event(nothing, "crd_1", nothing) for _ in range(7)]
         await asyncio.gather(*(working_for(B if n == 3 else A, event) for n, event in enumerate(events)))
         assert most == at_once
+
+
+async def test_asking_for_a_carrier_s_credential_gives_the_turn_away() -> None:
+    turns, asked, answered = RequestTurns(), asyncio.Event(), asyncio.Event()
+
+    class Source:
+        async def credential(self, credential_id: str) -> Any:
+            asked.set()
+            await answered.wait()
+            return credential_id
+
+    async def dial() -> Any:
+        async with turns.of("a"):
+            return await YieldingCredentials(Source()).credential("crd_1")
+
+    dialling = asyncio.ensure_future(dial())
+    async with asyncio.timeout(5):
+        await asked.wait()
+        async with turns.of("a"):
+            answered.set()
+        assert await dialling == "crd_1"
 
 
 async def test_a_request_that_fails_gives_its_turn_on() -> None:

@@ -13,9 +13,9 @@ import pytest
 from anycarrier import Call, CallEvent, CallProgress, CallStatus, Exchange, MemoryNumberRegistry, Policy
 from anycarrier import plugins as anycarrier_plugins
 from anycarrier.asgi import create_app
-from anycarrier.exchange import Handler
 from anycarrier.provider import Provider
 from anycarrier.session import MediaSession
+from anycarrier.switchboard import Handler
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.live_server import listening, serve, serve_sandbox, url_of
 from anycarrier.testing.sandbox import Sandbox
@@ -50,7 +50,7 @@ class House:
             self.sessions.append(session)
             await handler(session)
 
-        self.exchange.agents = talk
+        self.exchange.switchboard.agents = talk
 
     async def ring(self, *, to: str = OURS, said: bytes = b"") -> FarEnd:
         """Somebody calls us."""
@@ -63,7 +63,7 @@ class House:
 
     async def call_of(self, far_end: FarEnd) -> Call:
         """Our record of a far end's call."""
-        call = await self.exchange.calls.get(far_end.call_id)
+        call = await self.exchange.switchboard.calls.get(far_end.call_id)
         assert call is not None, "the exchange never heard of this call"
         return call
 
@@ -75,7 +75,7 @@ class House:
 
     async def known(self, key: str) -> None:
         async with asyncio.timeout(5):
-            while await self.exchange.calls.get(key) is None:
+            while await self.exchange.switchboard.calls.get(key) is None:
                 await asyncio.sleep(0.005)
 
     async def live(self, count: int = 1) -> MediaSession:
@@ -134,10 +134,10 @@ async def open_house(carrier: str) -> AsyncIterator[House]:
             policy=Policy(allow=["US"]),
             settle=1.0,
         )
-        sandbox.point_webhooks(exchange.webhook_url(carrier, "main"))
-        sandbox.point_webhooks(exchange.webhook_url(carrier, "main"))
+        sandbox.point_webhooks(exchange.switchboard.webhook_url(carrier, "main"))
+        sandbox.point_webhooks(exchange.switchboard.webhook_url(carrier, "main"))
         house = House(exchange, sandbox, provider, url_of(sock))
-        exchange.observers.append(lambda event, call: house.events.append((event, call)))
+        exchange.switchboard.observers.append(lambda event, call: house.events.append((event, call)))
         house.answer_with(echo)
         async with serve(create_app(exchange), sock):
             await exchange.assign(OURS, agent_id="front-desk", credential_id="main")

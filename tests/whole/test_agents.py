@@ -40,7 +40,7 @@ class Staffed:
 @contextlib.asynccontextmanager
 async def staffed(house: House, folder: Path, *words: str) -> AsyncIterator[Staffed]:
     staff = Staffed(house, folder, *words)
-    house.exchange.agents, house.exchange.router = staff.agents, staff.agents.router
+    house.exchange.switchboard.agents, house.exchange.switchboard.router = staff.agents, staff.agents.router
     await staff.agents.open(house.exchange)
     try:
         yield staff

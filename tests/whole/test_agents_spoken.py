@@ -34,7 +34,7 @@ async def speaking(house: House, folder: Path, url: str) -> AsyncIterator[asynci
     agents = Agents(finished=done.put, recordings=folder)
     settings = {"grammar": GRAMMAR, "first_message": "Good morning {{who}}.", "enable_recording": True}
     agents.add("front-desk", websocket_url=url, settings={**settings, "dynamic_variables": {"who": "caller"}})
-    house.exchange.agents, house.exchange.router = agents, agents.router
+    house.exchange.switchboard.agents, house.exchange.switchboard.router = agents, agents.router
     await agents.open(house.exchange)
     try:
         yield done

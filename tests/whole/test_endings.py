@@ -57,7 +57,7 @@ async def test_hanging_up_what_is_over_at_the_carrier_is_success(house: House) -
     await far_end.wait_for("streaming")
     await far_end.hang_up()
     await house.over(call)
-    provider = await house.exchange.provider("main")
+    provider = await house.exchange.switchboard.provider("main")
     await provider.hang_up(call.id)
 
 

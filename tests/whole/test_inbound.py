@@ -36,7 +36,7 @@ async def test_an_unassigned_number_declines(house: House) -> None:
         await house.exchange.assign(SPARE, agent_id="x", credential_id="main")
         await house.exchange.unassign(SPARE, configure=False)  # the carrier is not told: its calls still come
     else:
-        house.exchange.registry  # noqa: B018 - carriers without configuration send every number's calls here anyway
+        house.exchange.switchboard.registry  # noqa: B018 - carriers without configuration send every number's calls here anyway
     far_end = await house.ring(to=SPARE)
     call = await house.over(far_end)
     assert (call.status, call.reason, call.answered_at, call.agent_id) == (
@@ -53,7 +53,7 @@ async def test_a_call_may_be_declined_by_a_router(house: House, reason: EndReaso
     async def decline(event: IncomingCall, line: object) -> Reject:
         return Reject(reason)
 
-    house.exchange.router = decline
+    house.exchange.switchboard.router = decline
     far_end = await house.ring()
     call = await house.over(far_end)
     assert (call.reason, call.answered_at) == (reason, None)
@@ -66,7 +66,7 @@ async def test_a_caller_who_gives_up_while_it_rings_leaves_a_cancelled_call(hous
     async def ignore(event: IncomingCall, line: object) -> LeaveRinging:
         return LeaveRinging()
 
-    house.exchange.router = ignore
+    house.exchange.switchboard.router = ignore
     far_end = await house.ring()
     await house.known(far_end.call_id)
     assert far_end.state == "ringing"
@@ -81,7 +81,7 @@ async def test_a_forward_the_policy_forbids_declines_the_call(house: House) -> N
     async def abroad(event: IncomingCall, line: object) -> Forward:
         return Forward("+442071838750")
 
-    house.exchange.router = abroad
+    house.exchange.switchboard.router = abroad
     far_end = await house.ring()
     call = await house.over(far_end)
     assert (call.reason, call.answered_at, far_end.state) == (EndReason.AGENT_ERROR, None, "ended")
@@ -98,7 +98,7 @@ async def test_a_call_is_forwarded_whoever_calls(house: House, caller: str) -> N
     async def onward(event: IncomingCall, line: object) -> Forward:
         return Forward("+12125550199")
 
-    house.exchange.router = onward
+    house.exchange.switchboard.router = onward
     far_end = await house.sandbox.ring(OURS, caller)
     await until(lambda: far_end.transferred_to == "+12125550199")
     await far_end.hang_up()
@@ -121,7 +121,7 @@ async def test_custom_values_travel_with_the_stream(house: House) -> None:
     async def answer(event: IncomingCall, line: object) -> Answer:
         return Answer("front-desk", custom={"order": "A&B <7>", "who": "Zoë"})
 
-    house.exchange.router = answer
+    house.exchange.switchboard.router = answer
     house.answer_with(listen)
     far_end = await house.ring()
     session: MediaSession = await house.live()

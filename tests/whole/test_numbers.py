@@ -47,13 +47,13 @@ async def test_bought_assigned_rung_listed_and_given_back(house: House) -> None:
     [offer] = await house.exchange.search_numbers(NumberQuery(limit=1), credential_id="main")
     bought = await house.exchange.buy_number(offer.number, credential_id="main", agent_id="sales")
     assert isinstance(bought, OwnedNumber) and bought.number == offer.number
-    line = await house.exchange.registry.lookup(offer.number)
+    line = await house.exchange.switchboard.registry.lookup(offer.number)
     assert line.agent_id == "sales" and line.sync is not None and line.sync.ok
     far_end = await house.ring(to=offer.number)
     await far_end.wait_for("streaming")
     await far_end.hang_up()
     assert (await house.over(far_end)).agent_id == "sales"
-    provider = await house.exchange.provider("main")
+    provider = await house.exchange.switchboard.provider("main")
     [held] = await provider.list_numbers(offer.number)
     assert held.number == offer.number
     await provider.release_number(offer.number)
@@ -64,8 +64,8 @@ async def test_bought_assigned_rung_listed_and_given_back(house: House) -> None:
 
 async def test_configuring_twice_writes_once(house: House) -> None:
     needs(house, Capability.CONFIGURE_NUMBER)
-    provider = await house.exchange.provider("main")
-    url = house.exchange.webhook_url(provider.name, "main")
+    provider = await house.exchange.switchboard.provider("main")
+    url = house.exchange.switchboard.webhook_url(provider.name, "main")
     again = await provider.configure_number(OURS, webhook_url=url)
     assert (again.ok, again.changed) == (True, ())
     planned = await provider.configure_number(OURS, webhook_url=url + "x", dry_run=True)
@@ -75,8 +75,8 @@ async def test_configuring_twice_writes_once(house: House) -> None:
 
 async def test_an_unassigned_number_is_no_more_sent_here_and_can_be_assigned_again(house: House) -> None:
     needs(house, Capability.UNCONFIGURE_NUMBER)
-    provider = await house.exchange.provider("main")
-    url = house.exchange.webhook_url(provider.name, "main")
+    provider = await house.exchange.switchboard.provider("main")
+    url = house.exchange.switchboard.webhook_url(provider.name, "main")
     elsewhere = await provider.unconfigure_number(OURS, webhook_url=url + "x")
     assert (elsewhere.ok, elsewhere.changed) == (True, ()), "it points here, not there"
     await house.exchange.unassign(OURS)
@@ -98,14 +98,14 @@ async def test_a_number_the_account_does_not_hold_is_not_registered(house: House
     needs(house, Capability.CONFIGURE_NUMBER)
     with pytest.raises(NotFound):
         await house.exchange.assign("+14155550177", agent_id="a", credential_id="main")
-    assert [line.number for line in await house.exchange.registry.lines()] == [OURS]
+    assert [line.number for line in await house.exchange.switchboard.registry.lines()] == [OURS]
 
 
 async def test_a_number_somebody_else_was_faster_for_is_unavailable(house: House) -> None:
     needs(house, Capability.BUY_NUMBER)
     with pytest.raises(NumberUnavailable):
         await house.exchange.buy_number(GONE_NUMBER, credential_id="main", agent_id="a")
-    assert [line.number for line in await house.exchange.registry.lines()] == [OURS]
+    assert [line.number for line in await house.exchange.switchboard.registry.lines()] == [OURS]
 
 
 async def test_an_order_that_takes_its_time_is_pending_and_can_be_asked_about(house: House) -> None:
@@ -116,8 +116,9 @@ async def test_an_order_that_takes_its_time_is_pending_and_can_be_asked_about(ho
     )
     order = await house.exchange.buy_number(PENDING_NUMBER, credential_id="main", agent_id="a", timeout=0.1)
     assert isinstance(order, PendingOrder) and order.number == PENDING_NUMBER
-    assert [line.number for line in await house.exchange.registry.lines()] == [OURS], "nothing is half registered"
-    provider = await house.exchange.provider("main")
+    lines = await house.exchange.switchboard.registry.lines()
+    assert [line.number for line in lines] == [OURS], "nothing is half registered"
+    provider = await house.exchange.switchboard.provider("main")
     while isinstance(standing := await provider.fetch_order(order.id), PendingOrder):
         pass
     assert standing.number == PENDING_NUMBER

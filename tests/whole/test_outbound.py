@@ -71,7 +71,7 @@ async def test_a_refusal_of_the_carrier_is_a_typed_error_and_an_ended_call(
         await house.exchange.dial(from_=OURS, to=NUMBER[outcome], reference="r-1")
     text = str(refused.value)
     assert house.provider.name in text and "dial" in text and NUMBER[outcome] not in text
-    call = await house.exchange.calls.get("r-1")
+    call = await house.exchange.switchboard.calls.get("r-1")
     assert call is not None and (call.status, call.reason) == (CallStatus.ENDED, reason)
 
 
@@ -81,7 +81,7 @@ async def test_a_number_the_account_does_not_hold_may_not_be_shown(house: House)
     await house.exchange.assign(lost, agent_id="front-desk", credential_id="main", configure=False)
     with pytest.raises(PermissionDenied, match="Call from a number this account owns, or one it has verified"):
         await house.exchange.dial(from_=lost, to="+12125550123", reference="r-2")
-    call = await house.exchange.calls.get("r-2")
+    call = await house.exchange.switchboard.calls.get("r-2")
     assert call is not None and call.reason is EndReason.PROVIDER_PERMISSION_DENIED
 
 

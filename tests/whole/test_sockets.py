@@ -21,7 +21,7 @@ async def test_a_socket_without_a_good_ticket_starts_nothing(house: House) -> No
     far_end = await house.ring()
     await far_end.wait_for("streaming")
     origin, _, ticket = far_end.stream_url.rpartition("/")
-    other = house.exchange.tickets.issue(
+    other = house.exchange.switchboard.tickets.issue(
         provider=house.provider.name, credential_id="main", reference="nobody", call_id="x", agent_id="a", ttl=60
     )
     assert await refusal(far_end.stream_url) == 403, "used"
@@ -39,7 +39,7 @@ async def test_a_ticket_does_not_carry_another_call(house: House) -> None:
     first = await house.ring()
     await first.wait_for("streaming")
     call = await house.call_of(first)
-    stray = house.exchange.stream_target(call.model_copy(update={"id": "another-call"}), {}, ttl=60)
+    stray = house.exchange.switchboard.stream_target(call.model_copy(update={"id": "another-call"}), {}, ttl=60)
     await first.hang_up()
     await house.over(first)
     assert await refusal(stray.url) == 403, "its call is over"

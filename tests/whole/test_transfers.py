@@ -30,7 +30,7 @@ async def handed_on(house: House, far_end: FarEnd) -> Call:
 
 async def still_talking(house: House, far_end: FarEnd) -> None:
     """What our side does because the agent has left is done, and the caller is still there."""
-    await until(lambda: not house.exchange.sessions)
+    await until(lambda: not house.exchange.switchboard.sessions)
     assert far_end.state != "ended" and far_end.transferred_to == DESK
     call = await house.call_of(far_end)
     assert (call.ended, call.transfer) == (False, TransferStatus.ANSWERED)

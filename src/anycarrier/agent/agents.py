@@ -35,7 +35,7 @@ from anycarrier.session import MediaSession
 
 if TYPE_CHECKING:
     from anycarrier.agent.analysis import Analyzer
-    from anycarrier.exchange import Exchange, Handler
+    from anycarrier.switchboard import Handler, Switchboard
 
 log = logging.getLogger("anycarrier")
 
@@ -85,7 +85,7 @@ class Agents(Mapping[str, "Handler"]):
         self.recordings = Path(recordings) if recordings is not None else None
         self.guard = guard
         self.connect = best_connect()
-        self.exchange: Exchange | None = None
+        self.switchboard: Switchboard | None = None
         self.pending = PendingAgents()
         self.budgets = Budgets()
         self.untaken: dict[str, AgentUnreachable] = {}
@@ -234,11 +234,11 @@ class Agents(Mapping[str, "Handler"]):
 
     # --- coming and going ---------------------------------------------------------------------------------------------
 
-    async def open(self, exchange: Exchange) -> None:
+    async def open(self, switchboard: Switchboard) -> None:
         """Load the engines that the agents registered here need, and log which agents lack one. Called by
         ``exchange.start()``."""
-        self.exchange = exchange
-        exchange.observers.append(self._observe)
+        self.switchboard = switchboard
+        switchboard.observers.append(self._observe)
         speaking = [agent for agent in self._agents.values() if agent.raw is None]
         await self.engines.start(name for agent in speaking for name in self.engines.needed(agent.settings))
         for agent in speaking:
@@ -253,8 +253,8 @@ class Agents(Mapping[str, "Handler"]):
 
     async def aclose(self) -> None:
         """Close engines and sockets. Called by ``exchange.stop()``."""
-        if self.exchange is not None and self._observe in self.exchange.observers:
-            self.exchange.observers.remove(self._observe)
+        if self.switchboard is not None and self._observe in self.switchboard.observers:
+            self.switchboard.observers.remove(self._observe)
         await self.pending.aclose()
         await self.engines.aclose()
 

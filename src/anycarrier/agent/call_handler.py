@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable
 from typing import TYPE_CHECKING, TypeVar
 
-from anycarrier import call_progress
 from anycarrier.agent import admission, analysis
 from anycarrier.agent.agent import Agent
 from anycarrier.agent.agent_call import AgentCall
@@ -72,8 +71,8 @@ class _CallHandler:
         finally:
             self.agents.forget(reference)
             work = self._finish()
-            if self.agents.exchange is not None:
-                self.agents.exchange.spawn(work, "finish a call")
+            if self.agents.switchboard is not None:
+                self.agents.switchboard.spawn(work, "finish a call")
             else:
                 # In a task of its own: what fails there has nothing to do with why the conversation ended.
                 await asyncio.ensure_future(work)
@@ -92,10 +91,10 @@ class _CallHandler:
             inbound = self.session.call.direction is Direction.INBOUND
             if not (inbound and self.settings.voicemail_message) or self._engines.lacks(self.settings, ["speak"]):
                 raise
-            if (exchange := self.agents.exchange) is not None:
+            if (board := self.agents.switchboard) is not None:
                 call, why = self.session.call, str(nobody)
                 unreachable = RoutingFailure.AGENT_UNREACHABLE
-                await call_progress.routing_failed(exchange, call, unreachable, why, nobody.agent_id)
+                await board.routing_failed(call, unreachable, why, nobody.agent_id)
             await self._decline_aloud()
             return
         if agent.id != self.agent_id:
@@ -226,10 +225,10 @@ class _CallHandler:
     async def _finish(self) -> None:
         """Once the carrier has said how it ended: analyse, and tell whoever wants to know."""
         seconds = round(time.monotonic() - self.began, 2)
-        call, exchange = self.session.call, self.agents.exchange
-        if exchange is not None:
+        call, board = self.session.call, self.agents.switchboard
+        if board is not None:
             with contextlib.suppress(TimeoutError, AnycarrierError):
-                call = await exchange.wait_until(call.reference, lambda c: c.ended, SETTLING)
+                call = await board.wait_until(call.reference, lambda c: c.ended, SETTLING)
         finished = FinishedCall(
             call=call,
             agent_id=self.agent_id,

@@ -69,7 +69,7 @@ async def run(say: bool = True) -> list[DemoCall]:
         await stack.enter_async_context(serve(create_app(exchange), sock))
         shown: list[DemoCall] = []
         for index, (name, sandbox) in enumerate(sandboxes.items()):
-            sandbox.point_webhooks(exchange.webhook_url(name, name))
+            sandbox.point_webhooks(exchange.switchboard.webhook_url(name, name))
             sandbox.add_number(f"+1415555010{index}")
             sandbox.add_number(f"+1415555011{index}")
             sandbox.quirks.add("quiet")  # no silence is sent, so everything heard was said

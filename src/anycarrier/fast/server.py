@@ -98,7 +98,7 @@ class UpgradeProtocol(asyncio.Protocol):
     def _route(self, data: bytes) -> None:
         assert self._transport is not None
         path = data[: data.find(b"\r\n")].split(b" ")[1].decode("latin-1")
-        below = re.escape(urlsplit(self._exchange.public_url).path.rstrip("/"))
+        below = re.escape(urlsplit(self._exchange.switchboard.public_url).path.rstrip("/"))
         media = re.fullmatch(below + "/media(?:/([^/?]*))?(?:[?].*)?", self._config.root_path + path)
         if media is None:
             self._other = WebSocketsSansIOProtocol(self._config, self._server_state, self._app_state)

@@ -34,7 +34,7 @@ async def move_webhooks(served: Served, number: str) -> None:
     """Somebody points the number elsewhere, at the carrier itself."""
     line = await served.service.store.lines.by_number(number)
     assert line is not None
-    provider = await served.service.exchange.provider(str(line.credential_id))
+    provider = await served.service.exchange.switchboard.provider(str(line.credential_id))
     done = await provider.configure_number(number, webhook_url="https://elsewhere.example.com/hook")
     assert done.ok and done.changed
 

@@ -48,14 +48,14 @@ async def desk(request: pytest.FixtureRequest, served: Served, run: Run) -> Desk
     await run("agents", "add", "Aria", "--handler", "listen")
     await run("numbers", "register", OURS, "--agent", "aria", "--credential", f"{request.param} sandbox")
     made = Desk(run, served)
-    route = served.service.exchange.router
+    route = served.service.exchange.switchboard.router
 
     async def watched(event: IncomingCall, line: Line | None) -> Route:
         made.routed.append(await route(event, line))
         made.arrived.set()
         return made.routed[-1]
 
-    served.service.exchange.router = watched
+    served.service.exchange.switchboard.router = watched
     return made
 
 

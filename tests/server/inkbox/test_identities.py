@@ -202,7 +202,7 @@ async def test_a_number_brought_along_that_is_released_stays_in_its_account_and_
 ) -> None:
     caller = await desk.service.authenticate(desk.http.headers)
     line = await register(desk.service, caller, number=BROUGHT)
-    provider = await desk.service.exchange.provider(str(line.credential_id))
+    provider = await desk.service.exchange.switchboard.provider(str(line.credential_id))
     url = webhook_url(desk.service, line)
     assert (await provider.configure_number(BROUGHT, webhook_url=url, dry_run=True)).changed == ()
     await desk.do(desk.inkbox.phone_numbers.release, line.id)

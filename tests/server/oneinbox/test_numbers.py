@@ -302,7 +302,7 @@ async def ring(house: House, provider: str) -> dict[str, Any]:
 
 async def points_to(house: House, credential_id: str, url: str, number: str = OURS) -> bool:
     """True when the carrier sends the number's calls to ``url``: there would be nothing to write."""
-    provider = await house.service.exchange.provider(credential_id)
+    provider = await house.service.exchange.switchboard.provider(credential_id)
     would = await provider.configure_number(number, webhook_url=url, dry_run=True)
     assert would.ok, "the account does not hold the number any more"
     return not would.changed
@@ -338,7 +338,7 @@ async def test_a_number_given_up_is_sent_elsewhere_by_its_carrier_and_may_come_b
 
 async def test_a_number_somebody_has_pointed_elsewhere_stays_there(house: House, provider: str) -> None:
     number = await house.number(provider, await house.agent())
-    at_carrier = await house.service.exchange.provider(number["credential_id"])
+    at_carrier = await house.service.exchange.switchboard.provider(number["credential_id"])
     theirs = "https://elsewhere.example.com/hook"
     assert (await at_carrier.configure_number(OURS, webhook_url=theirs)).ok
     await house.ask("DELETE", f"/v1/phone-numbers/{number['id']}", 204)
@@ -372,7 +372,7 @@ async def test_a_number_whose_account_is_lost_to_us_is_given_up_all_the_same(
         wrong = {"api_key": API_KEYS[provider] + "-wrong"}
         await house.ask("PATCH", f"/v1/credentials/{number['credential_id']}", json=wrong)
     else:
-        await (await house.service.exchange.provider(number["credential_id"])).release_number(OURS)
+        await (await house.service.exchange.switchboard.provider(number["credential_id"])).release_number(OURS)
     await given_up(house, number, caplog)
 
 
@@ -401,7 +401,7 @@ async def test_an_order_that_comes_after_its_number_was_given_up_puts_nothing_in
     monkeypatch.setattr(orders, "EVERY", 0.05)
     house.sandbox("telnyx").pending_for = 0.3  # type: ignore[attr-defined]
     other = await house.number("telnyx", await house.agent())  # its account's application posts to us already
-    at_carrier = await house.service.exchange.provider(other["credential_id"])
+    at_carrier = await house.service.exchange.switchboard.provider(other["credential_id"])
     await at_carrier.search_numbers(NumberQuery(area_code="500", contains=PENDING_NUMBER[-7:]))
     order = await at_carrier.buy_number(PENDING_NUMBER, timeout=0.05)
     assert isinstance(order, PendingOrder)

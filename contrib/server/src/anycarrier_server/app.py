@@ -182,7 +182,7 @@ def _metrics(service: Service) -> Answer:
 
 def _document(service: Service) -> Answer:
     # Written when first asked for: it takes a quarter of a second, and most processes are never asked.
-    written = functools.cache(lambda: openapi.document(service.faces, service.exchange.public_url))
+    written = functools.cache(lambda: openapi.document(service.faces, service.exchange.switchboard.public_url))
 
     async def document(request: Request) -> Response:
         return JSONResponse(written())

@@ -1,7 +1,4 @@
-"""The call book, watched: whoever writes that a call has ended also sees to what is to be done after it.
-
-And it knows the calls that were written down before they were dialled, so that they are not written down twice.
-"""
+"""The call book, watched: the process that writes a call's end also starts its post-call work."""
 
 from __future__ import annotations
 
@@ -9,8 +6,6 @@ from collections.abc import Callable
 
 from anycarrier.calls import Call
 from anycarrier_server.store.callbook import SqlCallBook
-from anycarrier_server.store.models import CallRow
-from anycarrier_server.store.snapshots import as_call
 
 
 class WatchedCallBook:
@@ -19,19 +14,8 @@ class WatchedCallBook:
     def __init__(self, book: SqlCallBook, on_end: Callable[[Call], None]) -> None:
         self._book = book
         self._on_end = on_end
-        self._written: dict[str, Call] = {}
-
-    def written(self, row: CallRow) -> None:
-        """This call is in the store already; the exchange is about to open it."""
-        self._written[row.reference] = as_call(row)
-
-    def opened(self, row: CallRow) -> None:
-        """The exchange has opened it, or never will."""
-        self._written.pop(row.reference, None)
 
     async def open(self, call: Call) -> Call:
-        if (known := self._written.pop(call.reference, None)) is not None:
-            return known
         return await self._book.open(call)
 
     async def get(self, key: str) -> Call | None:

@@ -20,7 +20,7 @@ from anycarrier.errors import AnycarrierError
 from anycarrier_server import reading
 from anycarrier_server.auth import Caller
 from anycarrier_server.domain.refusals import Forbidden, Invalid
-from anycarrier_server.outage import DatabaseAway, refusal
+from anycarrier_server.outage import DatabaseUnavailable, refusal
 from anycarrier_server.store.turns import WORKSPACE
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _runner(face: Face, endpoint: Endpoint, service: Service) -> Callable[[Reque
             return await answer(endpoint, service, request)
         except AnycarrierError as refused:
             return face.refuse(refused, request_id(request))
-        except DatabaseAway as away:
+        except DatabaseUnavailable as away:
             log.error("%s %s: the database is away (%s)", endpoint.method, endpoint.path, away)
             return face.refuse(refusal(away), request_id(request))
         except Exception as bug:

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from anycarrier_server.endpoints import Face
-from anycarrier_server.outage import DatabaseAway, refusal
+from anycarrier_server.outage import DatabaseUnavailable, refusal
 from anycarrier_server.refusals import StoreAway
 from anycarrier_server.settings import Settings
 
@@ -76,7 +76,7 @@ class FrontDoor:
 
         try:
             await app(scope, receive, sending)
-        except DatabaseAway as away:
+        except DatabaseUnavailable as away:
             log.error("%s %s: the database is away (%s)", scope["method"], safe_path(scope["path"]), away)
             if self.service is not None:
                 self.service.reconciler.missed_something()

@@ -78,8 +78,9 @@ class Meters:
             "anycarrier_limit_refusals_total", "Calls refused by a limit", ["limit"], registry=self.registry
         )
         self.talk = Counter("anycarrier_talk_seconds_total", "Seconds talked", ["provider"], registry=self.registry)
+        sessions = service.exchange.switchboard.sessions
         gauges = {
-            "anycarrier_live_calls": ("Calls whose sound is in this process", lambda: len(service.exchange.sessions)),
+            "anycarrier_live_calls": ("Calls whose sound is in this process", lambda: len(sessions)),
             "anycarrier_rows_waiting": ("Transcript and event rows unwritten", lambda: service.store.writer.waiting),
             "anycarrier_webhooks_sent": ("Webhooks delivered by this process", lambda: service.sender.sent),
             "anycarrier_webhooks_failed": ("Webhooks given up by this process", lambda: service.sender.failed),

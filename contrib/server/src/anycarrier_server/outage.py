@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from anycarrier.errors import StoreUnavailable
 from anycarrier_server.refusals import StoreAway, StoreFull
 
 log = logging.getLogger("anycarrier")
@@ -26,14 +27,14 @@ NO_ROOM = frozenset({"53100"})
 """PostgreSQL's ``disk_full``: https://www.postgresql.org/docs/16/errcodes-appendix.html"""
 
 
-class DatabaseAway(Exception):
+class DatabaseUnavailable(StoreUnavailable):
     """There was no connection to the database, or no answer in time. Its text is what showed that.
 
     Not an ``OSError``: whoever expects one of a file or of another server would take this for it.
     """
 
 
-class DatabaseFull(DatabaseAway):
+class DatabaseFull(DatabaseUnavailable):
     """It can be read, and has no room to write."""
 
     def __init__(self) -> None:
@@ -42,7 +43,7 @@ class DatabaseFull(DatabaseAway):
 
 @contextmanager
 def outages_named() -> Iterator[None]:
-    """Around what asks the database: whatever says that it is away leaves as :class:`DatabaseAway`."""
+    """Around what asks the database: whatever says that it is away leaves as :class:`DatabaseUnavailable`."""
     try:
         yield
     except Exception as problem:
@@ -50,12 +51,12 @@ def outages_named() -> Iterator[None]:
             raise DatabaseFull from problem
         if not no_connection(problem):
             raise
-        raise DatabaseAway(kind(problem)) from problem
+        raise DatabaseUnavailable(kind(problem)) from problem
 
 
 def kind(problem: Exception) -> str:
     """What happened, in a word of the driver's; the text of its errors may hold an address, a statement and values."""
-    if isinstance(problem, DatabaseAway):
+    if isinstance(problem, DatabaseUnavailable):
         return str(problem)
     return type(getattr(problem, "orig", None) or problem).__name__
 
@@ -105,7 +106,7 @@ def _asyncpg_says_so(error: Exception) -> bool:
     )
 
 
-def refusal(away: DatabaseAway) -> StoreAway:
+def refusal(away: DatabaseUnavailable) -> StoreAway:
     """What a request hears that could not be done for it."""
     return StoreFull() if isinstance(away, DatabaseFull) else StoreAway()
 
@@ -119,7 +120,7 @@ class Watch:
 
     def failed(self, problem: Exception) -> None:
         """In the loop's ``except Exception``."""
-        if not isinstance(problem, DatabaseAway):
+        if not isinstance(problem, DatabaseUnavailable):
             log.error("%s: failed, trying again", self._what, exc_info=problem)
         elif not self._away:
             self._away = True

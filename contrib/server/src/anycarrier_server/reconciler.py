@@ -69,7 +69,8 @@ class Reconciler:
         now, before = asyncio.get_running_loop().time(), self._beat_at
         await self._keys.beat()
         self._beat_at = now
-        if before is not None and now - before > ALIVE_SECONDS and (talking := self._service.exchange.sessions):
+        talking = self._service.exchange.switchboard.sessions
+        if before is not None and now - before > ALIVE_SECONDS and talking:
             # We were taken for dead, and our calls may have been adopted: those that talk here are ours.
             await self._service.store.claims.reclaim([UUID(reference) for reference in talking])
             await self.take_inventory()
@@ -122,7 +123,7 @@ class Reconciler:
         service = self._service
         for row in await service.store.claims.ours():
             if not service.exchange.call_watch.watches(row.id.hex):
-                call = await service.exchange.calls.get(row.id.hex)
+                call = await service.exchange.switchboard.calls.get(row.id.hex)
                 if call is not None:
                     service.exchange.call_watch.note(call)
 

@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Callable, Hashable
 from contextvars import ContextVar
 from weakref import WeakValueDictionary
 
+from anycarrier.credentials import Credential, CredentialSource
+
 TURN = 0.05
 """Seconds after which a request no longer keeps the others waiting: it waits itself, for a receiver perhaps."""
 
@@ -50,3 +52,15 @@ class RequestTurns:
         finally:
             timer.cancel()
             let_go()
+
+
+class YieldingCredentials:
+    """A :class:`CredentialSource` for the exchange: a task that asks for a carrier is about to wait, and gives way."""
+
+    def __init__(self, source: CredentialSource) -> None:
+        self._source = source
+
+    async def credential(self, credential_id: str) -> Credential:
+        """The credential, after :func:`give_way`."""
+        give_way()
+        return await self._source.credential(credential_id)

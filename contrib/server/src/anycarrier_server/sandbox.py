@@ -75,7 +75,7 @@ class Sandboxes:
             return
         credential = await self._service.store.credentials.credential(row.public_id)
         sandbox.give_number(number, credential)
-        sandbox.point_webhooks(self._service.exchange.webhook_url(row.provider, row.public_id))
+        sandbox.point_webhooks(self._service.exchange.switchboard.webhook_url(row.provider, row.public_id))
 
     def far_end(self, provider: str, carrier_id: str | None) -> FarEnd | None:
         """The telephone at the other end of a call; None when it is not played in this process."""

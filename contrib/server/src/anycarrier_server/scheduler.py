@@ -136,7 +136,7 @@ class Scheduler:
             service.meters.let_in(limits)
             if call.time_limit is None or limits.granted < call.time_limit:
                 call.time_limit = limits.granted
-                await service.exchange.update(
+                await service.exchange.switchboard.update(
                     call.reference, lambda known: known.model_copy(update={"time_limit": limits.granted})
                 )
         except AnycarrierError as refused:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from anycarrier.agent.agent import AgentFunction
 from anycarrier.calls import Call, EndReason
 from anycarrier.errors import AnycarrierError
 from anycarrier.events import CallEvent, RoutingFailed
+from anycarrier.exchange import Exchange
+from anycarrier.switchboard import log_failure
 from anycarrier_server import aftermath, auth, first_start
 from anycarrier_server.carriers import Carriers
 from anycarrier_server.domain import orders
@@ -22,16 +25,17 @@ from anycarrier_server.domain.speech_readiness import Readiness
 from anycarrier_server.endings import WatchedCallBook
 from anycarrier_server.endpoints import Face
 from anycarrier_server.key_roll import refuse_lacking
-from anycarrier_server.media_outage import OutageAwareExchange
 from anycarrier_server.meters import Meters
+from anycarrier_server.outage import DatabaseUnavailable
 from anycarrier_server.outbox import Sender
 from anycarrier_server.outward import Outward
 from anycarrier_server.reconciler import Reconciler, others_live
-from anycarrier_server.request_turns import RequestTurns
+from anycarrier_server.request_turns import RequestTurns, YieldingCredentials
 from anycarrier_server.scheduler import Scheduler
 from anycarrier_server.settings import Settings
 from anycarrier_server.staff import Staff
 from anycarrier_server.store import Store, parse_id
+from anycarrier_server.store.turns import WORKSPACE
 
 if TYPE_CHECKING:
     from anycarrier_server.sandbox import Sandboxes
@@ -65,9 +69,10 @@ class Service:
         self.staff = Staff(self)
         self.book = WatchedCallBook(store.callbook, self._call_ended)
         at_once = 1 if store.db.sqlite else POSTGRESQL_AT_ONCE
-        self.exchange = OutageAwareExchange(
+        self._event_turns = RequestTurns(at_once)
+        self.exchange = Exchange(
             registry=store.lines,
-            credentials=store.credentials,
+            credentials=YieldingCredentials(store.credentials),
             public_url=settings.origin,
             secret=store.derive("media tickets"),
             agents=self.staff,
@@ -78,7 +83,8 @@ class Service:
             once=store.once,
             time_limit=settings.max_duration_seconds,
             owner=store.owner,
-            turns=RequestTurns(at_once),
+            report=self.report,
+            turns=self._turn_of_workspace,
         )
         styles = {face.name: face.style(self) for face in self.faces if face.style is not None}
         self.sender = Sender(
@@ -92,11 +98,12 @@ class Service:
         store.on_announcement = self._announced
         self.scheduler = Scheduler(self)
         self.reconciler = Reconciler(self)
-        self.exchange.missed = self.reconciler.missed_something
         self.readiness = Readiness(self)
         self.turns = RequestTurns(at_once)
         self.meters = Meters(self)
-        self.exchange.observers += [self.meters.carrier_event, partial(orders.heed, self), self._note_routing_failure]
+        self.exchange.switchboard.observers += [
+            self.meters.carrier_event, partial(orders.heed, self), self._note_routing_failure
+        ]  # fmt: skip
         self._tasks: set[asyncio.Task[Any]] = set()
         self._waking: asyncio.TimerHandle | None = None
 
@@ -129,7 +136,7 @@ class Service:
         await self.exchange.start()
         for line in await self.store.lines.lines():
             try:
-                await self.exchange.open_line_to(line.credential_id)
+                await self.exchange.start_listener(line.credential_id)
             except AnycarrierError as problem:
                 log.warning("credential %s does not serve: %s", line.credential_id, problem)
         self.sender.start()
@@ -186,6 +193,18 @@ class Service:
             raise Unauthorized
         return caller
 
+    def report(self, what: str, failure: BaseException) -> None:
+        """Log a failure that no caller waits for. What an outage of the database loses is looked up afterwards."""
+        if not isinstance(failure, DatabaseUnavailable):
+            log_failure(what, failure)
+            return
+        log.error("%s: the database is away (%s)", what, failure)
+        self.reconciler.missed_something()
+
+    def _turn_of_workspace(self, credential_id: str) -> AbstractAsyncContextManager[None]:
+        """An event waits for its workspace's turn. The workspace is set since the credential checked the signature."""
+        return self._event_turns.of(WORKSPACE.get())
+
     def _note_routing_failure(self, event: CallEvent, call: Call | None) -> None:
         """For the call's log, where ``calls tail`` and the API show it."""
         id_ = parse_id("call", call.reference) if call is not None else None
@@ -209,7 +228,7 @@ class Service:
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (failure := task.exception()) is not None:
-            self.exchange.report(f"could not {task.get_name()}", failure)
+            self.report(f"could not {task.get_name()}", failure)
 
     def _announced(self) -> None:
         """Something is in the outbox. What comes in the same moment is fanned out together."""

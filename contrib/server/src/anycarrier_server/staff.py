@@ -17,14 +17,14 @@ from anycarrier.agent.settings import AgentSettings
 from anycarrier.agent.shared_engines import Engines
 from anycarrier.calls import Call, Direction
 from anycarrier.errors import AgentUnreachable, AnycarrierError
-from anycarrier.exchange import Handler
 from anycarrier.routing import Route
 from anycarrier.session import MediaSession
+from anycarrier.switchboard import Handler
 from anycarrier_server import aftermath, handlers, unsettled
 from anycarrier_server.domain.agents import settings_of
 from anycarrier_server.domain.inbound_routing import WITHOUT_SOCKET, fallback_agent
 from anycarrier_server.kept_record import StoredRecord
-from anycarrier_server.outage import DatabaseAway
+from anycarrier_server.outage import DatabaseUnavailable
 from anycarrier_server.store import RoutedCall, parse_id, public_id
 from anycarrier_server.store.columns import utc_now
 from anycarrier_server.store.models import Agent as AgentRow
@@ -251,8 +251,8 @@ class Staff(Agents):
             row = await self._service.store.calls.find(finished.call.reference)
             if row is not None:
                 await aftermath.file_away(self._service, row, finished)
-        except DatabaseAway as away:
-            self._service.exchange.report("what a call leaves behind", away)  # the reconciler files it later
+        except DatabaseUnavailable as away:
+            self._service.report("what a call leaves behind", away)  # the reconciler files it later
 
 
 def _context(row: CallRow, agent_id: str) -> dict[str, Any]:

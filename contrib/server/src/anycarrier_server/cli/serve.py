@@ -109,7 +109,8 @@ async def serve(settings: Settings) -> int:
             # Models take up to a second to load, and the first caller should not be the one who waits for it.
             service.spawn(service.staff.keep_ready(), "load speech engines")
             service.spawn(open_files.watch(), "watch open files")
-            tasks, sessions = server.server_state.tasks, service.exchange.sessions  # a call's sound is a task too
+            tasks = server.server_state.tasks  # a call's sound is a task too
+            sessions = service.exchange.switchboard.sessions
             manners = [
                 QuietCollector(lambda: len(sessions)),
                 Coalescer(lambda: len(sessions), lambda: len(tasks) > len(sessions)),
@@ -201,7 +202,8 @@ async def _until_signal(server: Any, app: Starlette, settings: Settings) -> None
     await asked.wait()
     service: Service | None = getattr(app.state, "service", None)
     if service is not None and server.started:
-        log.info("stopping: %d live calls have %g s to end", len(service.exchange.sessions), settings.drain_seconds)
+        live = len(service.exchange.switchboard.sessions)
+        log.info("stopping: %d live calls have %g s to end", live, settings.drain_seconds)
         draining = asyncio.ensure_future(service.drain(settings.drain_seconds))
         impatient = asyncio.ensure_future(again.wait())
         await asyncio.wait({draining, impatient}, return_when=asyncio.FIRST_COMPLETED)
@@ -212,7 +214,7 @@ async def _until_signal(server: Any, app: Starlette, settings: Settings) -> None
 
 def announce(service: Service) -> None:
     """Where it listens, the first key, and what to do next."""
-    origin = service.exchange.public_url
+    origin = service.exchange.switchboard.public_url
     lines = [f"anycarrier listens on {origin}   (API: {origin}/docs)"]
     if service.new_admin_key is not None:
         lines.append(f"admin key, shown this once: {service.new_admin_key}")

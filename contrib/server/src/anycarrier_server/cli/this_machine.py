@@ -75,7 +75,7 @@ def database_troubles(settings: Settings) -> Iterator[None]:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-    from anycarrier_server.outage import DatabaseAway, kind
+    from anycarrier_server.outage import DatabaseUnavailable, kind
 
     try:
         yield
@@ -83,7 +83,7 @@ def database_troubles(settings: Settings) -> Iterator[None]:
         raise ConfigurationError(
             "the database URL cannot be read: use sqlite:///file or postgresql://user:password@host/name"
         ) from failure
-    except (OSError, SQLAlchemyError, DatabaseAway) as failure:
+    except (OSError, SQLAlchemyError, DatabaseUnavailable) as failure:
         url = make_url(settings.database_url)
         # SQLSTATE, which drivers agree on: https://www.postgresql.org/docs/current/errcodes-appendix.html
         match _sqlstate(failure):

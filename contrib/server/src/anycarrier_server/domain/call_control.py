@@ -93,7 +93,7 @@ async def cancel_scheduled(service: Service, call: CallRow) -> bool:
         return False
     known = await service.store.callbook.get(call.reference)
     if known is not None:
-        await service.exchange.end_locally(known, EndReason.CANCELED)
+        await service.exchange.switchboard.end_locally(known, EndReason.CANCELED)
     return True
 
 

@@ -136,7 +136,7 @@ async def place(
                 await check(url)
             except HostUnknown:
                 pass  # its name may have an address by the time it is used; it is checked again then
-    service.exchange.policy.check_destination(from_number, to_number)
+    service.exchange.switchboard.policy.check_destination(from_number, to_number)
     refuse_blocked(to_number, verdict(agent, "outbound", rule))
     if scheduled_at is None:
         socket = bool(websocket_url or agent.websocket_url) and not (options or {}).get(WITHOUT_SOCKET)
@@ -198,7 +198,7 @@ async def _now(
 
 async def check_destination(service: Service, agent: Agent, from_number: str, to_number: str) -> None:
     """``DestinationNotAllowed`` by the destination policy, :class:`Blocked` by the agent's contact rules."""
-    service.exchange.policy.check_destination(from_number, to_number)
+    service.exchange.switchboard.policy.check_destination(from_number, to_number)
     if not to_number.startswith("+"):
         return
     refuse_blocked(to_number, await service.store.rules.decide(agent, "outbound", to_number))

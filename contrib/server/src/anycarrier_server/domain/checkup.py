@@ -99,7 +99,7 @@ async def _clock(service: Service, row: CredentialRow) -> Finding:
         return Finding("clock", row.provider, row.provider, ok, found)
 
     try:
-        provider = await service.exchange.provider(row.public_id)
+        provider = await service.exchange.switchboard.provider(row.public_id)
         skew = await clock_skew(provider)
     except (AnycarrierError, httpx.HTTPError) as failure:
         return finding(None, f"the carrier could not be asked for the time ({type(failure).__name__})")
@@ -142,7 +142,7 @@ async def _drift(service: Service, line: LineRow) -> Finding:
         return Finding("number", line.public_id, line.number, ok, found, tuple(drift))
 
     try:
-        provider = await service.exchange.provider(public_id("credential", line.credential_id))
+        provider = await service.exchange.switchboard.provider(public_id("credential", line.credential_id))
         if not provider.supports(Capability.CONFIGURE_NUMBER):
             return finding(None, "this carrier is configured by hand: its settings cannot be read")
         url = sync.webhook_url(service, line)

@@ -106,7 +106,7 @@ async def verify(service: Service, caller: Caller, credential_id: str | UUID) ->
     """Log in at the carrier. A refusal is an answer (``ok`` False), not an error; an incomplete credential is one."""
     need_admin(caller, "verifying a credential")
     row = await get(service, caller, credential_id)
-    provider = await service.exchange.provider(row.public_id)
+    provider = await service.exchange.switchboard.provider(row.public_id)
     if not provider.supports(Capability.CHECK_CREDENTIAL):
         raise provider.unsupported("check_credential")
     try:

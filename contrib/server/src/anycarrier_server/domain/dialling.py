@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from anycarrier.calls import CallStatus, EndReason, MachineDetection
 from anycarrier.errors import AnycarrierError, ProviderError, ProviderUnavailable
 from anycarrier_server.domain.agents import settings_of
-from anycarrier_server.store import RoutedCall, public_id
-from anycarrier_server.store.lines import as_line
+from anycarrier_server.store import RoutedCall
 from anycarrier_server.store.models import Agent, CallRow
+from anycarrier_server.store.snapshots import as_call
 
 if TYPE_CHECKING:
     from anycarrier_server.service import Service
@@ -25,20 +25,11 @@ async def ring(service: Service, routed: RoutedCall) -> CallRow:
     in the day's limit is given back, and the typed error is raised. ``ProviderUnavailable`` leaves the call as it is
     where its outcome is unknown: a phone may be ringing.
     """
-    call, line, agent = routed.call, routed.line, routed.agent
+    call, agent = routed.call, routed.agent
     assert agent is not None
-    service.book.written(call)
     try:
         await service.staff.keep_routed(routed)
-        dialled = await service.exchange.dial(
-            from_=call.from_number,
-            to=call.to_number,
-            agent_id=public_id("agent", agent.id),
-            reference=call.reference,
-            time_limit=call.time_limit,
-            line=as_line(line) if line is not None and line.status == "active" else None,
-            **_options(call, agent),
-        )
+        dialled = await service.exchange.dial(call=as_call(call), **_options(call, agent))
     except AnycarrierError as refused:
         await service.store.calls.note(call.id, error=error_note(refused))
         if isinstance(refused, ProviderUnavailable) and refused.outcome_unknown:
@@ -46,8 +37,6 @@ async def ring(service: Service, routed: RoutedCall) -> CallRow:
         await give_up(service, call, EndReason.UNKNOWN)
         await service.store.limits.release(call.id)
         raise
-    finally:
-        service.book.opened(call)
     call.carrier_id = dialled.id
     return call
 
@@ -56,7 +45,7 @@ async def give_up(service: Service, call: CallRow, reason: EndReason) -> None:
     """End a call that never got to the carrier. One that is over already stays as it is."""
     known = await service.store.callbook.get(call.reference)
     if known is not None and known.status is not CallStatus.ENDED:
-        await service.exchange.end_locally(known, reason)
+        await service.exchange.switchboard.end_locally(known, reason)
 
 
 def error_note(problem: AnycarrierError) -> dict[str, Any]:

@@ -147,7 +147,7 @@ def _forward(service: Service, told: Explained, line: LineRow, handling: CallHan
     if not to:
         return told.decide("action", REJECT, "forward, but no target is set")
     try:
-        service.exchange.policy.check_destination(line.number, to)
+        service.exchange.switchboard.policy.check_destination(line.number, to)
     except (DestinationNotAllowed, InvalidNumber) as refused:
         return told.decide("policy", REJECT, f"it would be forwarded, but {refused}")
     return told.decide("action", FORWARD, f"forward: on to {mask_number(to) if by_phone else to}")

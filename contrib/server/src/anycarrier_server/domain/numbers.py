@@ -43,7 +43,7 @@ async def search(
 ) -> Found:
     """Ask the carrier. ``UnsupportedOperation`` for filters it has not; ``CredentialRequired`` see ``choose``."""
     credential = await credentials.choose(service, caller, credential_id)
-    provider = await service.exchange.provider(credential.public_id)
+    provider = await service.exchange.switchboard.provider(credential.public_id)
     return Found(await provider.search_numbers(query), credential)
 
 
@@ -72,7 +72,7 @@ async def register(
     credential = await credentials.choose(service, caller, credential_id, provider)
     if provider is not None and provider != credential.provider:
         raise ProviderMismatch(provider, credential.provider)
-    await service.exchange.provider(credential.public_id)  # incomplete: say so before anything is kept
+    await service.exchange.switchboard.provider(credential.public_id)  # incomplete: say so before anything is kept
     if inbound_webhook_url is not None:
         await service.outward.webhook(inbound_webhook_url)
     held = await service.store.lines.by_number(number)
@@ -124,7 +124,7 @@ async def purchase(
             raise LineHeld(held[0].public_id)
     credential = await credentials.choose(service, caller, credential_id)
     wanted = await merged(service, caller, {}, routing or {})
-    provider = await service.exchange.provider(credential.public_id)
+    provider = await service.exchange.switchboard.provider(credential.public_id)
     if number is not None and (await service.store.lines.by_number(e164(number))) is not None:
         raise Taken("number", number)
     bought: OwnedNumber | PendingOrder | None = None
@@ -233,7 +233,7 @@ async def release(service: Service, caller: Caller, line_id: str | UUID, *, at_c
     if live := await service.store.calls.total(caller.workspace_id, which):
         raise CallsLive(live)
     if at_carrier:
-        provider = await service.exchange.provider(public_id("credential", line.credential_id))
+        provider = await service.exchange.switchboard.provider(public_id("credential", line.credential_id))
         if not provider.supports(Capability.RELEASE_NUMBER):
             raise provider.unsupported("release_number")
         try:

@@ -53,7 +53,7 @@ async def _told(service: Service, event: NumberOrderProgress) -> None:
 
 
 async def _await_order(service: Service, line: LineRow, order: PendingOrder) -> None:
-    provider = await service.exchange.provider(public_id("credential", line.credential_id))
+    provider = await service.exchange.switchboard.provider(public_id("credential", line.credential_id))
     clock = asyncio.get_running_loop().time
     began = clock()
     why = f"order {order.id} was not finished in {PATIENCE / 86400:.0f} days"

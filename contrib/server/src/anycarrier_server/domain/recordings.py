@@ -55,7 +55,7 @@ def signed_url(service: Service, call_id: UUID, *, format: str = "mp3", at: floa
     expires = int(at if at is not None else time.time()) + GOOD_FOR
     name = f"{public_id('call', call_id)}.{format}"
     query = f"expires={expires}&signature={_signature(service, name, expires)}"
-    return f"{service.exchange.public_url}/recordings/{name}?{query}", expires
+    return f"{service.exchange.switchboard.public_url}/recordings/{name}?{query}", expires
 
 
 async def by_signature(service: Service, name: str, expires: str, signature: str) -> tuple[Path, str]:

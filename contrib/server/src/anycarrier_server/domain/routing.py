@@ -11,7 +11,6 @@ import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from anycarrier import call_progress
 from anycarrier.calls import Call, EndReason
 from anycarrier.errors import DestinationNotAllowed, InvalidNumber
 from anycarrier.events import IncomingCall, RoutingFailure
@@ -90,7 +89,7 @@ class ServiceRouter:
             await store.limits.needs_less(call.id, had=limits.granted, needs=limit)
         elif isinstance(decision.route, Forward | LeaveRinging):
             # What it has reserved. Once it is handed on, it is not ended by us (call_phases.LIMITED).
-            await self._service.exchange.update(
+            await self._service.exchange.switchboard.update(
                 call.reference, lambda known: known.model_copy(update={"time_limit": limits.granted})
             )
         if isinstance(decision.route, Reject):
@@ -147,7 +146,7 @@ class ServiceRouter:
         if not to:
             return Decision(Reject(), "forward, but no target is set")
         try:
-            self._service.exchange.policy.check_destination(line.number, to)
+            self._service.exchange.switchboard.policy.check_destination(line.number, to)
         except (DestinationNotAllowed, InvalidNumber) as refused:
             return Decision(Reject(), f"the call may not be forwarded there: {refused}")
         kept = {"target_type": handling.forwarding_target_type, "target": to}
@@ -173,11 +172,11 @@ class ServiceRouter:
             return agent
         named = await store.agents.get(line.workspace_id, parse_id("agent", wanted))
         if named is None:
-            exchange = self._service.exchange
-            known = await exchange.calls.get(call.reference)
+            board = self._service.exchange.switchboard
+            known = await board.calls.get(call.reference)
             if known is not None:
                 detail = "the number's webhook named an agent that does not exist; the number's own takes the call"
-                await call_progress.routing_failed(exchange, known, RoutingFailure.UNKNOWN_AGENT, detail, wanted[:64])
+                await board.routing_failed(known, RoutingFailure.UNKNOWN_AGENT, detail, wanted[:64])
         return named or agent
 
     async def _answer(self, ringing: Call, routed: RoutedCall, agent: Agent) -> Decision:

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 def webhook_url(service: Service, line: LineRow) -> str:
     """Where the carrier posts this number's calls, for those who configure it by hand."""
-    return service.exchange.webhook_url(line.provider, public_id("credential", line.credential_id))
+    return service.exchange.switchboard.webhook_url(line.provider, public_id("credential", line.credential_id))
 
 
 async def configure(service: Service, line: LineRow) -> SyncResult:
     """Tell the carrier; never raises for what the carrier says. Idempotent."""
     url = webhook_url(service, line)
-    provider = await service.exchange.provider(public_id("credential", line.credential_id))
+    provider = await service.exchange.switchboard.provider(public_id("credential", line.credential_id))
     if not provider.supports(Capability.CONFIGURE_NUMBER):
         by_hand = f"this carrier has no API for it: let the number's calls be posted to {url} by hand"
         return SyncResult(ok=True, message=by_hand, webhook_url=url, at=utc_now())
@@ -42,5 +42,5 @@ async def put_in_service(service: Service, line: LineRow) -> LineRow:
         line.id, status="active" if result.ok else "inactive", sync=result.model_dump(mode="json")
     )
     if result.ok:
-        await service.exchange.open_line_to(public_id("credential", line.credential_id))
+        await service.exchange.start_listener(public_id("credential", line.credential_id))
     return line

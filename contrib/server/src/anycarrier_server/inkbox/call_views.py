@@ -204,7 +204,8 @@ def style(service: Service) -> Style:
     async def write(event: OutboxEvent, call: CallRow | None) -> str | None:
         if call is None or call.is_blocked:
             return None
-        body = call_ended(event, call, await service.store.transcripts.of_call(call.id), service.exchange.public_url)
+        words = await service.store.transcripts.of_call(call.id)
+        body = call_ended(event, call, words, service.exchange.switchboard.public_url)
         return json.dumps(body, separators=(",", ":"), ensure_ascii=False)
 
     types = {"call.ended": ENDED, "call.failed": ENDED}

@@ -53,7 +53,7 @@ async def alone(service: Service, agent: Agent) -> AsyncIterator[None]:
 
     Looking first is not enough: of two who look at once, both would buy.
     """
-    key, once = f"number-for:{agent.id}", service.exchange.once
+    key, once = f"number-for:{agent.id}", service.exchange.switchboard.once
     if not await once.first(key, GIVING):
         raise ContractRefusal(
             409, "identity_is_given_number", "another request is at this identity's number: look again then"

@@ -120,7 +120,7 @@ class PostgresqlLane:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy[Any]]:
-        """One of the pool; ``DatabaseAway`` when none is to be had in time, or what was asked is not answered."""
+        """One of the pool; ``DatabaseUnavailable`` when none is free in time, or what was asked is not answered."""
         with outages_named():
             pool = self._pool or await self._open()
             # A time limit costs a task, so there is none where nobody has to wait.
