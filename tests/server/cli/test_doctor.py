@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from anycarrier.testing.live_server import serve
-from anycarrier_server.cli import doctor as doctor_module
+from anycarrier_server.cli import diagnostic_commands as doctor_module
 from anycarrier_server.domain import checkup
 from server.cli.town import ADMIN, Run, Served
 

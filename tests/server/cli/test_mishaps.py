@@ -26,8 +26,8 @@ from starlette.applications import Starlette
 
 from anycarrier.cli import main
 from anycarrier.testing.live_server import listening, serve, url_of
-from anycarrier_server.cli import progress
-from anycarrier_server.cli.credentials import read_secret
+from anycarrier_server.cli import output
+from anycarrier_server.cli.key_commands import read_secret
 from server.cli.town import Run, Served
 
 
@@ -230,7 +230,7 @@ def test_mending_needs_a_yes(
     answer: str, agreed: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdin", Terminal(answer))
-    assert progress.agreed("mend it?") is agreed
+    assert output.agreed("mend it?") is agreed
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", "mend it? [y/N] ")
 

@@ -12,14 +12,12 @@ import httpx
 import pytest
 
 from anycarrier.errors import ConfigurationError
-from anycarrier_server.cli import words
-from anycarrier_server.cli.address import checked, find_address
+from anycarrier_server.cli import arguments
+from anycarrier_server.cli.arguments import NotFound, digits, pair, phone_number, pick, spelled, text_pair, timestamp
 from anycarrier_server.cli.client import Refused, read
-from anycarrier_server.cli.naming import NotFound, digits, pick, spelled
-from anycarrier_server.cli.progress import working
-from anycarrier_server.cli.table import Column, clean, columns_of, show_one, show_rows, table, text
+from anycarrier_server.cli.connection import checked, find_address
+from anycarrier_server.cli.output import Column, clean, columns_of, show_one, show_rows, table, text, working
 from anycarrier_server.cli.tail import SAID, line_of
-from anycarrier_server.cli.typed import pair, phone_number, text_pair, timestamp
 from anycarrier_server.domain.checkup import skew_of
 
 JSON = Namespace(json=True)
@@ -96,7 +94,7 @@ def test_without_a_terminal_nothing_is_coloured_or_shortened(capsys: pytest.Capt
 def test_what_was_left_out_is_said_beside_the_table(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("anycarrier_server.cli.table.terminal_width", lambda: 60)
+    monkeypatch.setattr("anycarrier_server.cli.output.terminal_width", lambda: 60)
     show_rows(PLAIN, CALLS, COLUMNS)
     assert capsys.readouterr().err == "(N, WHY left out: --wide shows all)\n"
     show_rows(Namespace(json=False, wide=True), CALLS, COLUMNS)
@@ -252,18 +250,20 @@ def test_a_word_with_one_verb_has_it_under_no_name() -> None:
         ran.append(asked.count)
         return 7
 
-    counting = words.option("--count", type=int)
-    word = words.Word("word", "for a test", {"": words.Verb(do, "do it", (counting,), connects=False)})
-    assert word.main(["--count", "3"]) == 7
+    counting = arguments.option("--count", type=int)
+    word = arguments.Word("word", "for a test", {"": arguments.Verb(do, "do it", (counting,), connects=False)})
+    assert word(["--count", "3"]) == 7
     assert ran == [3]
 
 
 def test_options_may_not_be_abbreviated_since_more_may_come() -> None:
     async def do(asked: Namespace) -> None: ...
 
-    word = words.Word("word", "for a test", {"do": words.Verb(do, "do it", (words.option("--all"),), connects=False)})
+    word = arguments.Word(
+        "word", "for a test", {"do": arguments.Verb(do, "do it", (arguments.option("--all"),), connects=False)}
+    )
     with pytest.raises(SystemExit) as refused:
-        word.main(["do", "--al", "x"])
+        word(["do", "--al", "x"])
     assert refused.value.code == 2
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from anycarrier_server.cli import recordings
+from anycarrier_server.cli import call_commands
 from server.cli.town import Run, Served
 
 OURS = "+14155550100"
@@ -66,7 +66,7 @@ async def test_recorded_calls_are_listed_saved_and_played(
     assert content(played) == content("call.wav")
     assert content(f"{played}.options") == b"-q\n"
 
-    monkeypatch.setattr(recordings.shutil, "which", lambda name: None)
+    monkeypatch.setattr(call_commands.shutil, "which", lambda name: None)
     missing = (await run("recordings", "play", short, expect=1)).err
     assert "aplay" in missing and f"anycarrier recordings save {recorded}" in missing
 

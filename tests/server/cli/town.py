@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from anycarrier.testing.far_end import FarEnd
-from anycarrier_server.cli.address import Address
 from anycarrier_server.cli.client import Client, remote_client
+from anycarrier_server.cli.connection import Address
 from anycarrier_server.service import Service
 from anycarrier_server.store.models import CallRow
 

@@ -47,6 +47,7 @@ KEPT = 24 * 3600.0
 SWEEP_EVERY = 3600.0
 OURS = re.compile(r"[0-9a-f]{32}\.wav")
 
+
 async def file_away(service: Service, call: CallRow, finished: FinishedCall) -> None:
     """Keep what a conversation of ours found out, then :func:`settle`."""
     notes: dict[str, Any] = {}

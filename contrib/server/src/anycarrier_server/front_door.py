@@ -127,5 +127,3 @@ def route_of(scope: Scope) -> str:
 def safe_path(path: str) -> str:
     """A path fit for a log."""
     return "/media/…" if path.startswith("/media/") else path[:200]
-
-

@@ -190,9 +190,7 @@ class Sender:
         if room <= 0:
             return 0
         full = [of for of, count in under_way.items() if count > each - CLAIM_EACH]
-        claimed = await self.queue.claim(
-            limit=room, each=CLAIM_EACH, slow=self._slow, slow_ones=slow, full=full
-        )
+        claimed = await self.queue.claim(limit=room, each=CLAIM_EACH, slow=self._slow, slow_ones=slow, full=full)
         for delivery in claimed:
             post = Post(delivery, slow)
             task = asyncio.get_running_loop().create_task(self._deliver(post))

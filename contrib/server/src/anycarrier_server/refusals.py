@@ -1,18 +1,18 @@
 """Why the service says no. The faces turn each into their own status code and body.
 
-    Refusal
-      BadCursor             a page cursor we did not make
-      IdempotencyConflict   the key was used for another request
-      Taken                 a handle or number is somebody's already
-      InUse                 still needed by the things named in ``by``
-      DuplicateRule         that contact rule exists, as ``existing``
-      NotThatSide           the contact rule is for the other side only
-      TooManyWebhooks       the workspace has as many subscriptions as it may
-      UrlRefused            a client's URL leads where we do not go
-        HostUnknown         it leads nowhere just now: its name has no address
-      OverLimit             the rolling day is used up; ``snapshot`` says how
-      StoreOverloaded       the database is too far behind to take more
-        StoreAway           it does not answer at all
+Refusal
+  BadCursor             a page cursor we did not make
+  IdempotencyConflict   the key was used for another request
+  Taken                 a handle or number is somebody's already
+  InUse                 still needed by the things named in ``by``
+  DuplicateRule         that contact rule exists, as ``existing``
+  NotThatSide           the contact rule is for the other side only
+  TooManyWebhooks       the workspace has as many subscriptions as it may
+  UrlRefused            a client's URL leads where we do not go
+    HostUnknown         it leads nowhere just now: its name has no address
+  OverLimit             the rolling day is used up; ``snapshot`` says how
+  StoreOverloaded       the database is too far behind to take more
+    StoreAway           it does not answer at all
 """
 
 from __future__ import annotations

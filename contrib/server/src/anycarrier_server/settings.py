@@ -96,9 +96,7 @@ class Settings(BaseSettings):
     calls_per_second: float | None = Field(
         default=None, gt=0, description="New calls per second and credential; empty: no limit"
     )
-    max_concurrent: int | None = Field(
-        default=None, ge=1, description="Calls at once per credential; empty: no limit"
-    )
+    max_concurrent: int | None = Field(default=None, ge=1, description="Calls at once per credential; empty: no limit")
     max_concurrent_per_number: int | None = Field(
         default=None, ge=1, description="Calls at once per number of ours; empty: no limit"
     )

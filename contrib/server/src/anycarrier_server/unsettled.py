@@ -39,9 +39,7 @@ BEGIN = Statement(_ours, columns=["name", "owner", "expires_at"])
 DONE = Statement(delete(CLAIM).where(CLAIM.c.name == bindparam("name")))
 LEFT_BEHIND = Statement(_left_behind())
 OURS = Statement(
-    select(CLAIM.c.name).where(
-        CLAIM.c.name >= PREFIX, CLAIM.c.name < PAST_PREFIX, CLAIM.c.owner == bindparam("owner")
-    )
+    select(CLAIM.c.name).where(CLAIM.c.name >= PREFIX, CLAIM.c.name < PAST_PREFIX, CLAIM.c.owner == bindparam("owner"))
 )
 
 

@@ -15,8 +15,7 @@ from typing import Any, BinaryIO
 import httpx
 
 from anycarrier.errors import AnycarrierError, ConfigurationError
-from anycarrier_server.cli.address import Address, find_address, on_this_machine
-from anycarrier_server.cli.this_machine import own_settings
+from anycarrier_server.cli.connection import Address, find_address, on_this_machine, own_settings
 
 TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 """Seconds; buying a number may take a carrier most of a minute."""

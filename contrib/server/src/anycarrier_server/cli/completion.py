@@ -13,7 +13,7 @@ from importlib import import_module
 
 from anycarrier import cli
 from anycarrier.cli.parser import Parser, about
-from anycarrier_server.cli.words import CONNECTION, JSON, Option, Verb, Word, option
+from anycarrier_server.cli.arguments import CONNECTION, JSON, Option, Verb, Word, option
 
 LONG = re.compile(r"(?<!\S)\[?(--[a-z][a-z-]*)")
 SHELLS = ("bash", "zsh", "fish")
@@ -74,12 +74,12 @@ def tree() -> dict[str, Mapping[str, Verb]]:
     """Every word with its verbs; a word with a parser of its own has one verb, with what its help tells."""
     found: dict[str, Mapping[str, Verb]] = {}
     for name, command in cli.commands().items():
-        module, _, function = command.target.partition(":")
-        word = getattr(import_module(module), "WORD", None)
+        module, _, name_there = command.target.partition(":")
+        word = getattr(import_module(module), name_there)
         if isinstance(word, Word):
             found[name] = word.verbs
         elif name != "completion":
-            options = _told(getattr(import_module(module), function))
+            options = _told(word)
             found[name] = {"": Verb(_nothing, command.purpose, [option(one) for one in options], connects=False)}
         else:
             found[name] = {"": Verb(_nothing, command.purpose, [option("shell", choices=SHELLS)], connects=False)}

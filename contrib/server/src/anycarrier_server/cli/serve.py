@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from anycarrier.cli.parser import Parser, about
 from anycarrier.errors import ConfigurationError
-from anycarrier_server.cli.this_machine import database_troubles, own_settings
+from anycarrier_server.cli.connection import database_troubles, own_settings
 from anycarrier_server.coalescing import Coalescer
 from anycarrier_server.collector import QuietCollector
 

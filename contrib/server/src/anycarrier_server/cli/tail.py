@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from anycarrier_server.cli.table import BOLD, clean, painted, shortened, text
+from anycarrier_server.cli.output import BOLD, clean, painted, shortened, text
 
 if TYPE_CHECKING:
     from anycarrier_server.cli.client import Client

@@ -72,9 +72,7 @@ async def change(service: Service, caller: Caller, name: str, change: Mapping[st
     store = service.store.engines
     row = next((row for row in await store.list(caller.workspace_id) if row.name == name), None)
     merged = {**(store.settings(row) if row is not None else {}), **change}
-    own = {
-        field: value.strip() if field in secrets else value for field, value in merged.items() if value is not None
-    }
+    own = {field: value.strip() if field in secrets else value for field, value in merged.items() if value is not None}
     shown: Mapping[str, Any] = {}
     if own:
         _check(kind, {**service.settings.engines.get(name, {}), **own})

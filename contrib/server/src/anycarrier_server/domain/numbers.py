@@ -129,9 +129,13 @@ async def purchase(
         raise Taken("number", number)
     bought: OwnedNumber | PendingOrder | None = None
     kind = query.type if query is not None else None
-    offers = [(number, kind)] if number is not None else [
-        (offer.number, offer.type or kind) for offer in await provider.search_numbers(query or NumberQuery(limit=5))
-    ]
+    offers = (
+        [(number, kind)]
+        if number is not None
+        else [
+            (offer.number, offer.type or kind) for offer in await provider.search_numbers(query or NumberQuery(limit=5))
+        ]
+    )
     tried = 0
     for offer, offered_as in offers:
         if number is None and await service.store.lines.by_number(offer) is not None:

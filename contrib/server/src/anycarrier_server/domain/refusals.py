@@ -1,22 +1,22 @@
 """Why the domain says no. Beside ``server/refusals.py``, whose classes the store raises.
 
-    Refusal
-      Unauthorized           no key, or not a good one
-      Forbidden              a good key, that may not do this
-      Unknown                no such thing; ``foreign`` when it is another workspace's
-      Invalid                the request does not make sense; ``errors`` in the FastAPI list shape
-      TooLarge               the body is longer than we take
-      CredentialRequired     several carriers' credentials, or none: say which
-      ProviderMismatch       the number's provider is not the credential's
-      NumberInactive         the number is held but not in service
-      NumberNotOwned         ``from_number`` is not a number of this workspace
-      NoStock                the carrier has no number that fits
-      LineHeld               the agent has a number already
-      CallsLive              a call is using it
-      CallOver               the call has ended, or has no leg at the carrier yet
-      Blocked                contact rules forbid this recipient
-      NotOffered             the service does not do that; ``code`` says what
-      ShuttingDown           this process takes no new calls
+Refusal
+  Unauthorized           no key, or not a good one
+  Forbidden              a good key, that may not do this
+  Unknown                no such thing; ``foreign`` when it is another workspace's
+  Invalid                the request does not make sense; ``errors`` in the FastAPI list shape
+  TooLarge               the body is longer than we take
+  CredentialRequired     several carriers' credentials, or none: say which
+  ProviderMismatch       the number's provider is not the credential's
+  NumberInactive         the number is held but not in service
+  NumberNotOwned         ``from_number`` is not a number of this workspace
+  NoStock                the carrier has no number that fits
+  LineHeld               the agent has a number already
+  CallsLive              a call is using it
+  CallOver               the call has ended, or has no leg at the carrier yet
+  Blocked                contact rules forbid this recipient
+  NotOffered             the service does not do that; ``code`` says what
+  ShuttingDown           this process takes no new calls
 """
 
 from __future__ import annotations

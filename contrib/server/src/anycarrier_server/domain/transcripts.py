@@ -33,6 +33,4 @@ async def search(
 ) -> Sequence[Segment]:
     """Utterances on one number's calls that hold all words of ``query``, best match first."""
     line = await numbers.get(service, caller, line_id)
-    return await service.store.transcripts.search(
-        caller.workspace_id, query, line_id=line.id, party=party, limit=limit
-    )
+    return await service.store.transcripts.search(caller.workspace_id, query, line_id=line.id, party=party, limit=limit)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from anycarrier_server.service import Service
 
 
-
 LOCAL = frozenset({"agent_hangup", "api_stop", "end_call_phrase", "silence_timeout", "transferred"})
 ANSWERED_ENDS: Mapping[str, tuple[str, str | None]] = {
     **dict.fromkeys(LOCAL, ("completed", "local")),

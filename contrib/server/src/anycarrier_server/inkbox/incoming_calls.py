@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from anycarrier_server.service import Service
 
 
-
 Sip = Field(default=None, max_length=512, pattern=r"^sips?:[!-~]+$", examples=["sip:desk@pbx.example.com"])
 
 

@@ -199,10 +199,17 @@ AGENTS = "/v1/agents"
 AGENT = AGENTS + "/{agent_id}"
 
 ENDPOINTS = [
-    Endpoint("POST", AGENTS, create_agent, "Make an agent", AgentSent, answer=AgentShown, status=201,
-             refusals=(403, 404, 413)),
-    Endpoint("GET", AGENTS, list_agents, "List agents", query=Slice,
-             answer=Listing[AgentShown]),  # type: ignore[valid-type]
+    Endpoint(
+        "POST",
+        AGENTS,
+        create_agent,
+        "Make an agent",
+        AgentSent,
+        answer=AgentShown,
+        status=201,
+        refusals=(403, 404, 413),
+    ),
+    Endpoint("GET", AGENTS, list_agents, "List agents", query=Slice, answer=Listing[AgentShown]),  # type: ignore[valid-type]
     Endpoint("GET", AGENT, get_agent, "Look at an agent", answer=AgentShown, refusals=(403, 404)),
     Endpoint("PATCH", AGENT, change_agent, "Change an agent", AgentChange, answer=AgentShown, refusals=(403, 404, 413)),
     Endpoint("DELETE", AGENT, delete_agent, "Delete an agent", status=204, refusals=(403, 404, 409)),

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from anycarrier_server.service import Service
 
 
-
 ROLES = {"local": "agent", "remote": "user"}
 SID = "twilio_call_sid"
 

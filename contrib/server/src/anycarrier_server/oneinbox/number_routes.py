@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from anycarrier_server.service import Service
 
 
-
 class FallbackSent(Sent):
     """Who takes the calls the first cannot."""
 
@@ -324,9 +323,7 @@ async def delete_number(asked: Asked[None, ReleaseAsked]) -> None:
 
     The carrier sends its calls here no more. One that cannot be reached leaves the number in service: try again.
     """
-    await numbers.release(
-        asked.service, asked.caller, asked.path["phone_id"], at_carrier=asked.query.release
-    )
+    await numbers.release(asked.service, asked.caller, asked.path["phone_id"], at_carrier=asked.query.release)
 
 
 def _as_given(routing: Any) -> dict[str, Any]:

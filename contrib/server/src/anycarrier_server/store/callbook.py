@@ -66,9 +66,7 @@ OPEN = Statement(
         "updated_at", "owner", *EMPTY,
     ],
 )  # fmt: skip
-TELL = Rows(
-    OutboxEvent, ["event_id", "workspace_id", "call_id", "kind", "at", "payload", "dedupe"], unless_there=True
-)
+TELL = Rows(OutboxEvent, ["event_id", "workspace_id", "call_id", "kind", "at", "payload", "dedupe"], unless_there=True)
 
 
 class SqlCallBook:

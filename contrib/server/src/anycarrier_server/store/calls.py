@@ -249,12 +249,7 @@ class Calls:
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
-        claim = (
-            update(CallRow)
-            .where(CallRow.id.in_(due))
-            .values(dial_claimed_at=now, owner=owner)
-            .returning(CallRow)
-        )
+        claim = update(CallRow).where(CallRow.id.in_(due)).values(dial_claimed_at=now, owner=owner).returning(CallRow)
         async with self._db.write() as session:
             return list(await session.scalars(claim))
 

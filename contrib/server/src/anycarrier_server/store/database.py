@@ -54,7 +54,9 @@ class Database:
         self._patience = ANSWERS_WITHIN
         backend = self.url.get_backend_name()
         if backend not in ("sqlite", "postgresql"):
-            raise ConfigurationError(f"the database URL is for {backend!r}; use sqlite:///file or postgresql://host/name")
+            raise ConfigurationError(
+                f"the database URL is for {backend!r}; use sqlite:///file or postgresql://host/name"
+            )
         self.sqlite = backend == "sqlite"
         if self.sqlite and self.url.database in (None, "", ":memory:"):
             raise ConfigurationError("the database must be a file: several connections have to see it")

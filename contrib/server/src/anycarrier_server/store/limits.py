@@ -35,7 +35,6 @@ WINDOW, USAGE, CALL = table_of(UsageWindow), table_of(Usage), table_of(CallRow)
 MINE = USAGE.c.workspace_id == bindparam("workspace_id")
 
 
-
 def _look() -> Select[Any]:
     """All that a reservation must know, at one look. Under the lock the sums are exact; what stands beside them may
     be as old as the wait for it, which is nothing to entries that only leave the window, and to calls still talking."""
@@ -248,9 +247,7 @@ class Limits:
             "workspace_id": workspace_id, "call_id": call_id, "at": at, "seconds": 0.0, "reserved": granted,
             "settled": False,
         }  # fmt: skip
-        after = replace(
-            before, calls_used=sums.calls + 1, minutes_free=(free - granted) / 60, granted=granted
-        )
+        after = replace(before, calls_used=sums.calls + 1, minutes_free=(free - granted) / 60, granted=granted)
         return after, [(SET, {"of": workspace_id, **counted}), (ENTER, entry)]
 
     def _over(self, sums: Sums, before: Snapshot, at: datetime) -> OverLimit:

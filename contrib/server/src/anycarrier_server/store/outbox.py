@@ -46,6 +46,8 @@ FAN_OUT_LOCK = 0x66616E  # "fan"
 EVENT, DELIVERY, SUBSCRIPTION, CALL, ATTEMPT = (
     table_of(of) for of in (OutboxEvent, Delivery, Subscription, CallRow, Attempt)
 )
+
+
 def _due(of: Any) -> tuple[Any, ...]:
     free = or_(of.c.lease_until.is_(None), of.c.lease_until <= bindparam("now"))
     return of.c.status == word("pending"), of.c.next_at <= bindparam("now"), free
@@ -54,12 +56,10 @@ def _due(of: Any) -> tuple[Any, ...]:
 WAITING = Statement(
     select(
         select(EVENT.c.id).where(EVENT.c.fanned_out_at.is_(None)).exists().label("fresh"),
-        select(DELIVERY.c.id)
-        .where(*_due(DELIVERY))
-        .exists()
-        .label("due"),
+        select(DELIVERY.c.id).where(*_due(DELIVERY)).exists().label("due"),
     )
 )
+
 
 def _fresh() -> Any:
     """Events and their calls in the order in which they are told: each workspace's first, then each one's second ...
@@ -168,7 +168,6 @@ LOG = Rows(
         "success", "is_replay", "created_at",
     ],
 )  # fmt: skip
-
 
 
 def _oldest(table: Any, *columns: Any) -> Any:

@@ -19,9 +19,7 @@ from anycarrier_server.store.transactions import Optimist, Transaction
 class Placing:
     """One process's. A call may last as long as there were minutes for it to reserve."""
 
-    def __init__(
-        self, db: Database, calls: Calls, limits: Limits, callbook: SqlCallBook, *, owner: str = ""
-    ) -> None:
+    def __init__(self, db: Database, calls: Calls, limits: Limits, callbook: SqlCallBook, *, owner: str = "") -> None:
         self._db = db
         self._calls = calls
         self._limits = limits

@@ -18,7 +18,6 @@ OF_CALL = Statement(
 )
 
 
-
 class Recordings:
     """The recordings of every call."""
 
@@ -39,9 +38,7 @@ class Recordings:
         seconds, size in bytes."""
         async with self._db.write() as session:
             done = update(Recording).where(Recording.id == recording_id)
-            await session.execute(
-                done.values(status=status, duration=duration, size=size, updated_at=utc_now())
-            )
+            await session.execute(done.values(status=status, duration=duration, size=size, updated_at=utc_now()))
 
     async def recorded(self, calls: Sequence[UUID]) -> set[UUID]:
         """Those of the calls, some hundreds at most, that have a recording."""

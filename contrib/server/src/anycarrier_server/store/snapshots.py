@@ -48,6 +48,8 @@ LIVE = Statement(
         TABLE.c.status != word("ended"), or_(TABLE.c.scheduled_at.is_(None), TABLE.c.dial_claimed_at.is_not(None))
     )
 )
+
+
 @cache
 def changing(names: tuple[str, ...]) -> Statement:
     """Sets these columns of the call ``row_id``."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+
 class Transaction(Protocol):
     """What the work is given. Parameters go by the names the statement binds."""
 

@@ -109,9 +109,7 @@ class Webhooks:
         url: str | None = None,
     ) -> Sequence[Subscription]:
         """Subscriptions, oldest first."""
-        query = select(Subscription).where(
-            Subscription.workspace_id == workspace_id, Subscription.deleted_at.is_(None)
-        )
+        query = select(Subscription).where(Subscription.workspace_id == workspace_id, Subscription.deleted_at.is_(None))
         for column, value in (
             (Subscription.face, face),
             (Subscription.agent_id, agent_id),

@@ -26,9 +26,7 @@ def upgrade() -> None:
         sa.Column("created_at", Moment(), nullable=False),
         sa.Column("updated_at", Moment(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_engines")),
-        sa.ForeignKeyConstraint(
-            ["workspace_id"], ["workspaces.id"], name=op.f("fk_engines_workspace_id_workspaces")
-        ),
+        sa.ForeignKeyConstraint(["workspace_id"], ["workspaces.id"], name=op.f("fk_engines_workspace_id_workspaces")),
     )
     op.create_index("uq_engines_name", "engines", ["workspace_id", "name"], unique=True)
 

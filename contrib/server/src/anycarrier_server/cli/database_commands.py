@@ -1,10 +1,11 @@
-"""``anycarrier rotate-key``: a new master key, and everything sealed put under it.
+"""``anycarrier db``: bring the database's schema to this version; ``serve`` does it too when it starts.
+``anycarrier rotate-key``: replace the master key, and re-encrypt everything sealed under it.
 
 A running server knows the keys it started with, so with servers up it takes three steps: ``--add`` (the new key goes
-first into the key file; restart them), ``--finish`` (re-wrap, drop the old key). Without any, one command does both.
-Servers with the new key begin to seal with it when all of them have it (``server/key_roll.py``).
-Interrupted anywhere, the file still holds every key that something is sealed with. With ``ANYCARRIER_MASTER_KEY`` the
-keys are yours to keep: put the new one first, restart, ``--finish``, take the old one out.
+first into the key file; restart them), ``--finish`` (re-wrap, drop the old key). Without either, one command does both.
+Servers with the new key begin to seal with it once all of them have it (``key_roll``). Interrupted anywhere, the file
+still holds every key that something is sealed with. With ``ANYCARRIER_MASTER_KEY`` the keys are yours to keep: put the
+new one first, restart, ``--finish``, take the old one out.
 """
 
 from __future__ import annotations
@@ -15,20 +16,56 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anycarrier.errors import ConfigurationError
-from anycarrier_server.cli.progress import working
-from anycarrier_server.cli.table import say
-from anycarrier_server.cli.this_machine import own_database, own_settings
-from anycarrier_server.cli.words import Verb, Word, option
-
-SETTLES_WITHIN = 25.0
-"""Seconds after which every server with the new key seals with it, also when one was killed a moment ago."""
+from anycarrier_server.cli.arguments import Verb, Word, option
+from anycarrier_server.cli.connection import own_database, own_settings
+from anycarrier_server.cli.output import say, working
 
 if TYPE_CHECKING:
     from anycarrier_server.settings import Settings
     from anycarrier_server.store.database import Database
 
 
-async def rotate(asked: Namespace) -> None:
+async def upgrade_schema(asked: Namespace) -> None:
+    settings = own_settings(**({"database": asked.database} if asked.database else {}))
+    from anycarrier_server.store import migrate
+
+    async with own_database(settings) as db:
+        before = await show_revision(db)
+        async with working("bringing the schema up to date"):
+            await migrate.upgrade(db)
+        after = await show_revision(db)
+    done = f"is at {after} already" if before == after else f"went from {before or 'nothing'} to {after}"
+    say(asked, f"{db.url.render_as_string()} {done}", {"before": before, "after": after})
+
+
+async def show_revision(db: Database) -> str | None:
+    """The schema's revision; None for an empty database."""
+    from alembic.runtime.migration import MigrationContext
+
+    async with db.read() as session:
+        connection = await session.connection()
+        return await connection.run_sync(lambda plain: MigrationContext.configure(plain).get_current_revision())
+
+
+DB = Word(
+    "db",
+    "the database",
+    {
+        "upgrade": Verb(
+            upgrade_schema,
+            "bring the schema to this version",
+            (option("--database", metavar="URL", help="default: the settings'"),),
+            connects=False,
+        )
+    },
+)
+
+
+SETTLES_WITHIN = 25.0
+"""Seconds after which every server with the new key seals with it, also when one was killed a moment ago."""
+
+
+async def rotate_key(asked: Namespace) -> None:
     settings = own_settings()
     from anycarrier_server.seal import new_key, write_key
     from anycarrier_server.store import migrate
@@ -136,12 +173,12 @@ async def _refuse_before_restart(db: Database, key_id: str) -> None:
         await asyncio.sleep(0.5)
 
 
-WORD = Word(
+ROTATE_KEY = Word(
     "rotate-key",
     "a new master key: everything sealed is put under it",
     {
         "": Verb(
-            rotate,
+            rotate_key,
             "a new master key, and everything sealed put under it; with servers running: --add, restart, --finish",
             (
                 option("--add", action="store_true", help="only put a new key first into the key file"),
@@ -152,4 +189,3 @@ WORD = Word(
         )
     },
 )
-main = WORD.main

@@ -7,16 +7,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from anycarrier.errors import ConfigurationError
-from anycarrier_server.cli.naming import begins, call_named, only, pick
-from anycarrier_server.cli.progress import working
-from anycarrier_server.cli.table import Column, say, show_one, show_rows, time_column
-from anycarrier_server.cli.typed import at_least_one
-from anycarrier_server.cli.words import WIDE, Verb, Word, option
+from anycarrier_server.cli.arguments import WIDE, Verb, Word, at_least_one, begins, call_named, only, option, pick
+from anycarrier_server.cli.output import Column, say, show_one, show_rows, time_column, working
 
 if TYPE_CHECKING:
     from anycarrier_server.cli.client import Client
 
-ROOT = "/v1/webhooks"
+WEBHOOKS_PATH = "/v1/webhooks"
 EVENTS = (
     "call.started", "call.ended", "call.failed", "call.analyzed", "call.recording.available", "transcript.partial",
     "transcript.final",
@@ -47,14 +44,16 @@ OF_A_CALL = (
 )  # fmt: skip
 
 
-async def ls(client: Client, asked: Namespace) -> None:
-    rows = await client.every(ROOT)
+async def list_webhooks(client: Client, asked: Namespace) -> None:
+    rows = await client.every(WEBHOOKS_PATH)
     show_rows(asked, rows, COLUMNS, "No webhooks. Make one: anycarrier webhooks add https://example.com/hook")
 
 
-async def add(client: Client, asked: Namespace) -> None:
+async def add_webhook(client: Client, asked: Namespace) -> None:
     events = list(dict.fromkeys(asked.events or DEFAULT))
-    made = await client.post(ROOT, {"name": asked.name or asked.address[:255], "url": asked.address, "events": events})
+    made = await client.post(
+        WEBHOOKS_PATH, {"name": asked.name or asked.address[:255], "url": asked.address, "events": events}
+    )
     listed = ", ".join(made["events"])
     said = f"{made['id']} hears of {listed}.\nIt is signed with {made['secret']} (shown this once); try it: "
     if asked.json:
@@ -63,37 +62,37 @@ async def add(client: Client, asked: Namespace) -> None:
         print(f"{said}anycarrier webhooks test {made['id']}")
 
 
-async def change(client: Client, asked: Namespace) -> None:
+async def change_webhook(client: Client, asked: Namespace) -> None:
     changes = {"name": asked.name, "url": asked.address, "events": asked.events}
     body = {name: value for name, value in changes.items() if value is not None}
     if not body:
         raise ConfigurationError("nothing to change: give --to-url, --event or --name")
-    changed = await client.patch(f"{ROOT}/{(await webhook_named(client, asked.webhook))['id']}", body)
+    changed = await client.patch(f"{WEBHOOKS_PATH}/{(await webhook_named(client, asked.webhook))['id']}", body)
     say(asked, f"{changed['id']}: {', '.join(body)} set", changed)
 
 
-async def show(client: Client, asked: Namespace) -> None:
+async def show_webhook(client: Client, asked: Namespace) -> None:
     show_one(asked, await webhook_named(client, asked.webhook))
 
 
-async def pause(client: Client, asked: Namespace) -> None:
+async def pause_webhook(client: Client, asked: Namespace) -> None:
     await _switch(client, asked, "paused", "paused: it is sent nothing until you resume it")
 
 
-async def resume(client: Client, asked: Namespace) -> None:
+async def resume_webhook(client: Client, asked: Namespace) -> None:
     await _switch(client, asked, "active", "active")
 
 
 async def _switch(client: Client, asked: Namespace, status: str, said: str) -> None:
     found = await webhook_named(client, asked.webhook)
-    changed = await client.patch(f"{ROOT}/{found['id']}", {"status": status})
+    changed = await client.patch(f"{WEBHOOKS_PATH}/{found['id']}", {"status": status})
     say(asked, f"{found['id']} is {said}", changed)
 
 
-async def test(client: Client, asked: Namespace) -> int:
+async def test_webhook(client: Client, asked: Namespace) -> int:
     found = await webhook_named(client, asked.webhook)
     async with working(f"posting to {found['url']}"):
-        answer = await client.post(f"{ROOT}/{found['id']}/test")
+        answer = await client.post(f"{WEBHOOKS_PATH}/{found['id']}/test")
     if answer["ok"]:
         say(asked, f"{found['url']} answered {answer['status_code']} in {answer['duration_ms']} ms", answer)
         return 0
@@ -101,13 +100,13 @@ async def test(client: Client, asked: Namespace) -> int:
     return 1
 
 
-async def deliveries(client: Client, asked: Namespace) -> None:
+async def list_deliveries(client: Client, asked: Namespace) -> None:
     if (asked.webhook is None) == (asked.call is None):
         raise ConfigurationError("name a webhook, or a call with --call: anycarrier webhooks ls, anycarrier calls ls")
     if asked.call is not None:
         path = f"/v1/calls/{(await call_named(client, asked.call))['id']}/deliveries"
     else:
-        path = f"{ROOT}/{(await webhook_named(client, asked.webhook))['id']}/deliveries"
+        path = f"{WEBHOOKS_PATH}/{(await webhook_named(client, asked.webhook))['id']}/deliveries"
     rows: list[dict[str, Any]] = []
     more = True
     while more and len(rows) < asked.limit:
@@ -117,9 +116,9 @@ async def deliveries(client: Client, asked: Namespace) -> None:
     show_rows(asked, rows, DELIVERIES if asked.call is None else OF_A_CALL, "Nothing was sent yet.")
 
 
-async def replay(client: Client, asked: Namespace) -> int:
+async def replay_delivery(client: Client, asked: Namespace) -> int:
     found = await webhook_named(client, asked.webhook)
-    path = f"{ROOT}/{found['id']}/deliveries"
+    path = f"{WEBHOOKS_PATH}/{found['id']}/deliveries"
     wanted = await _delivery_named(client, path, asked.delivery)
     async with working(f"posting to {found['url']}"):
         sent = await client.post(f"{path}/{wanted}/replay")
@@ -127,15 +126,15 @@ async def replay(client: Client, asked: Namespace) -> int:
     return 0 if sent["success"] else 1
 
 
-async def rm(client: Client, asked: Namespace) -> None:
+async def delete_webhook(client: Client, asked: Namespace) -> None:
     found = await webhook_named(client, asked.webhook)
-    await client.delete(f"{ROOT}/{found['id']}")
+    await client.delete(f"{WEBHOOKS_PATH}/{found['id']}")
     say(asked, f"webhook {found['name']} ({found['id']}) deleted", {"deleted": found["id"]})
 
 
 async def webhook_named(client: Client, text: str) -> dict[str, Any]:
     """The webhook with this id, name or URL."""
-    return pick(await client.every(ROOT), text, ("id", "name", "url"), "webhook")
+    return pick(await client.every(WEBHOOKS_PATH), text, ("id", "name", "url"), "webhook")
 
 
 async def _delivery_named(client: Client, path: str, text: str) -> str:
@@ -158,25 +157,25 @@ EVENT = option(
 )  # fmt: skip
 NAME = option("--name", help="what to call it; default: its URL")
 
-WORD = Word(
+WEBHOOKS = Word(
     "webhooks",
     "webhooks: who is told of calls, and what was sent",
     {
-        "ls": Verb(ls, "list them", (WIDE,)),
+        "ls": Verb(list_webhooks, "list them", (WIDE,)),
         "add": Verb(
-            add,
+            add_webhook,
             "tell a URL of calls, and show the secret that signs what it is sent, this once",
             (option("address", metavar="url", help="https://..."), EVENT, NAME),
         ),
-        "show": Verb(show, "look at one", (WEBHOOK,)),
+        "show": Verb(show_webhook, "look at one", (WEBHOOK,)),
         "set": Verb(
-            change,
+            change_webhook,
             "change where it goes, or what it hears of",
             (WEBHOOK, option("--to-url", dest="address", metavar="URL", help="the new address"), EVENT, NAME),
         ),
-        "test": Verb(test, "post a made-up event there now; 1 when it is not taken", (WEBHOOK,)),
+        "test": Verb(test_webhook, "post a made-up event there now; 1 when it is not taken", (WEBHOOK,)),
         "deliveries": Verb(
-            deliveries,
+            list_deliveries,
             "what was sent, newest first, and what was answered",
             (
                 option("webhook", nargs="?", help="its id, name or URL"),
@@ -186,13 +185,12 @@ WORD = Word(
             ),
         ),
         "replay": Verb(
-            replay,
+            replay_delivery,
             "send a delivery again: same body, same event id; 1 when it is not taken",
             (WEBHOOK, option("delivery", help="its id, as `webhooks deliveries` prints it")),
         ),
-        "pause": Verb(pause, "send it nothing for a while", (WEBHOOK,)),
-        "resume": Verb(resume, "send it events again", (WEBHOOK,)),
-        "rm": Verb(rm, "delete it", (WEBHOOK,)),
+        "pause": Verb(pause_webhook, "send it nothing for a while", (WEBHOOK,)),
+        "resume": Verb(resume_webhook, "send it events again", (WEBHOOK,)),
+        "rm": Verb(delete_webhook, "delete it", (WEBHOOK,)),
     },
 )
-main = WORD.main

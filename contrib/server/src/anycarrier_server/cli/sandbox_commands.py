@@ -7,25 +7,23 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from anycarrier.errors import ConfigurationError
-from anycarrier_server.cli.naming import call_named, line_named
-from anycarrier_server.cli.table import say as tell
-from anycarrier_server.cli.table import show_one
+from anycarrier_server.cli.arguments import Verb, Word, call_named, line_named, option, phone_number
+from anycarrier_server.cli.output import say as tell
+from anycarrier_server.cli.output import show_one
 from anycarrier_server.cli.tail import follow_call
-from anycarrier_server.cli.typed import phone_number
-from anycarrier_server.cli.words import Verb, Word, option
 
 if TYPE_CHECKING:
     from anycarrier_server.cli.client import Client
 
-ROOT = "/sandbox/calls"
+SANDBOX_PATH = "/sandbox/calls"
 SOMEBODY = "+12125550142"
 
 
-async def call(client: Client, asked: Namespace) -> int:
+async def call_number(client: Client, asked: Namespace) -> int:
     body: dict[str, Any] = {"to": (await line_named(client, asked.to))["phone_number"], "from": asked.caller}
     if asked.say:
         body |= {"say": asked.say, "barge_in": asked.barge_in}
-    made = await client.post(ROOT, body)
+    made = await client.post(SANDBOX_PATH, body)
     if made["call_id"] is None:
         tell(asked, f"{made['to']} did not take the call: it is {made['state']} ({made['hangup_cause']})", made)
         return 1
@@ -36,19 +34,19 @@ async def call(client: Client, asked: Namespace) -> int:
     return 0
 
 
-async def say(client: Client, asked: Namespace) -> None:
+async def say_something(client: Client, asked: Namespace) -> None:
     await _act(client, asked, "say", {"text": asked.text, "barge_in": asked.barge_in})
 
 
-async def press(client: Client, asked: Namespace) -> None:
+async def press_keys(client: Client, asked: Namespace) -> None:
     await _act(client, asked, "digits", {"digits": asked.digits})
 
 
-async def hangup(client: Client, asked: Namespace) -> None:
+async def hang_up(client: Client, asked: Namespace) -> None:
     await _act(client, asked, "hangup")
 
 
-async def show(client: Client, asked: Namespace) -> None:
+async def show_far_end(client: Client, asked: Namespace) -> None:
     show_one(asked, await client.get(await _path(client, asked)))
 
 
@@ -60,18 +58,18 @@ async def _act(client: Client, asked: Namespace, what: str, body: Mapping[str, A
 async def _path(client: Client, asked: Namespace) -> str:
     if client.direct:
         raise ConfigurationError("the sandboxes live in a running server: anycarrier serve --sandbox, without --direct")
-    return f"{ROOT}/{(await call_named(client, asked.call))['id']}"
+    return f"{SANDBOX_PATH}/{(await call_named(client, asked.call))['id']}"
 
 
 CALL = option("call", help="its id, or how it begins")
 BARGE_IN = option("--barge-in", action="store_true", help="at once, over the greeting or whatever is being said")
 
-WORD = Word(
+SANDBOX = Word(
     "sandbox",
     "be the person at the other end of a call, at a server with --sandbox; see what is said: anycarrier calls tail",
     {
         "call": Verb(
-            call,
+            call_number,
             "call a number of yours",
             (
                 option("to", help="a number of yours: +1..., id or name"),
@@ -82,10 +80,11 @@ WORD = Word(
                 option("--wait", action="store_true", help="follow the call to its end; exit 1 when it failed"),
             ),
         ),
-        "say": Verb(say, "say something, once the agent has greeted", (CALL, option("text", help="words"), BARGE_IN)),
-        "press": Verb(press, "press keys", (CALL, option("digits", help="0-9 A-D * #"))),
-        "hangup": Verb(hangup, "hang up; again is no error", (CALL,)),
-        "show": Verb(show, "how things stand at the other end", (CALL,)),
+        "say": Verb(
+            say_something, "say something, once the agent has greeted", (CALL, option("text", help="words"), BARGE_IN)
+        ),
+        "press": Verb(press_keys, "press keys", (CALL, option("digits", help="0-9 A-D * #"))),
+        "hangup": Verb(hang_up, "hang up; again is no error", (CALL,)),
+        "show": Verb(show_far_end, "how things stand at the other end", (CALL,)),
     },
 )  # fmt: skip
-main = WORD.main

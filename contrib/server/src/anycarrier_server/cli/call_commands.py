@@ -1,16 +1,33 @@
-"""``anycarrier calls``: list, follow, make and end calls."""
+"""``anycarrier calls``: list, follow, make and end calls. ``anycarrier recordings``: list, save and play recordings."""
 
 from __future__ import annotations
 
 import asyncio
+import shutil
+import sys
+import tempfile
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from anycarrier.errors import ConfigurationError
-from anycarrier_server.cli.naming import agent_named, call_named, digits, handles, line_named
-from anycarrier_server.cli.progress import working
-from anycarrier_server.cli.table import (
+from anycarrier.errors import AnycarrierError, ConfigurationError
+from anycarrier_server.cli.arguments import (
+    WIDE,
+    Verb,
+    Word,
+    agent_named,
+    at_least_one,
+    call_named,
+    digits,
+    handles,
+    line_named,
+    option,
+    pair,
+    phone_number,
+    timestamp,
+)
+from anycarrier_server.cli.output import (
     BOLD,
     RED,
     Column,
@@ -22,16 +39,16 @@ from anycarrier_server.cli.table import (
     show_one,
     show_rows,
     time_column,
+    working,
 )
 from anycarrier_server.cli.tail import Words, follow_all, follow_call
-from anycarrier_server.cli.typed import at_least_one, pair, phone_number, timestamp
-from anycarrier_server.cli.webhooks import OF_A_CALL
-from anycarrier_server.cli.words import WIDE, Verb, Word, option
+from anycarrier_server.cli.webhook_commands import OF_A_CALL
 
 if TYPE_CHECKING:
     from anycarrier_server.cli.client import Client
 
-ROOT = "/v1/calls"
+
+CALLS_PATH = "/v1/calls"
 LOOKS = 40  # a quarter of a second apart: a busy carrier takes a while to say that a call is over
 LONG = ("messages", "transcript", "analysis", "latency", "overrides", "metadata", "variables", "recording_url")
 
@@ -42,7 +59,7 @@ def _ended_how(call: Mapping[str, Any]) -> str:
     return f"{failed}{call['end_reason'] or call['status']}"
 
 
-COLUMNS = (
+CALL_COLUMNS = (
     time_column("created_at"),
     Column("direction", "direction", short=lambda call: call["direction"].removesuffix("bound"), rank=2),
     Column("from", "from_number"), Column("to", "to_number"), Column("agent", "agent", flexible=True),
@@ -51,9 +68,9 @@ COLUMNS = (
 )  # fmt: skip
 
 
-async def ls(client: Client, asked: Namespace) -> None:
+async def list_calls(client: Client, asked: Namespace) -> None:
     rows = await calls_asked(client, asked, status=asked.status)
-    show_rows(asked, rows if asked.json else await with_agents(client, rows), COLUMNS, "No calls.")
+    show_rows(asked, rows if asked.json else await with_agents(client, rows), CALL_COLUMNS, "No calls.")
 
 
 async def calls_asked(client: Client, asked: Namespace, **which: Any) -> list[dict[str, Any]]:
@@ -63,7 +80,7 @@ async def calls_asked(client: Client, asked: Namespace, **which: Any) -> list[di
     cursor = None
     while len(rows) < asked.limit:
         page = await client.get(
-            f"{ROOT}/cursor", limit=min(100, asked.limit - len(rows)), cursor=cursor, agent_id=agent,
+            f"{CALLS_PATH}/cursor", limit=min(100, asked.limit - len(rows)), cursor=cursor, agent_id=agent,
             direction=asked.direction, from_number=asked.from_number, to_number=asked.to_number,
             created_after=asked.since, created_before=asked.until, **which,
         )  # fmt: skip
@@ -80,9 +97,9 @@ async def with_agents(client: Client, rows: Sequence[Mapping[str, Any]]) -> list
     return [{**row, "agent": known.get(digits(row["agent_id"]), row["agent_id"])} for row in rows]
 
 
-async def show(client: Client, asked: Namespace) -> None:
+async def show_call(client: Client, asked: Namespace) -> None:
     call = await call_named(client, asked.call)
-    path = f"{ROOT}/{call['id']}"
+    path = f"{CALLS_PATH}/{call['id']}"
     events = (await client.get(f"{path}/events"))["items"]
     deliveries = (await client.get(f"{path}/deliveries", limit=100))["items"]
     said = call["messages"] or [event["details"] for event in await Words(client).new([call["id"]])]
@@ -106,14 +123,14 @@ async def show(client: Client, asked: Namespace) -> None:
         show_rows(asked, failed, OF_A_CALL)
 
 
-async def tail(client: Client, asked: Namespace) -> None:
+async def tail_calls(client: Client, asked: Namespace) -> None:
     if asked.call:
         await follow_call(client, (await call_named(client, asked.call))["id"], as_json=asked.json)
     else:
         await follow_all(client, as_json=asked.json)
 
 
-async def dial(client: Client, asked: Namespace) -> int:
+async def dial_call(client: Client, asked: Namespace) -> int:
     if client.direct:
         raise ConfigurationError("a call needs a running server: anycarrier serve, then dial without --direct")
     line = await line_named(client, asked.from_number)
@@ -128,7 +145,7 @@ async def dial(client: Client, asked: Namespace) -> int:
     if asked.at:
         body["scheduled_at"] = asked.at
     async with working("asking the carrier to dial"):
-        call = await client.post(ROOT, body)
+        call = await client.post(CALLS_PATH, body)
     if not asked.wait:
         say(asked, f"{call['id']} {call['status']}; follow it: anycarrier calls tail {call['id']}", call)
         return 0
@@ -136,13 +153,13 @@ async def dial(client: Client, asked: Namespace) -> int:
     return 0 if ended["status"] == "completed" else 1
 
 
-async def stop(client: Client, asked: Namespace) -> int:
+async def stop_calls(client: Client, asked: Namespace) -> int:
     if not asked.call and not asked.all:
         raise ConfigurationError("say which calls to stop, or --all of those that are live")
     calls = [await call_named(client, one) for one in asked.call]
     if asked.all:
         for status in ("in_progress", "initiated"):
-            calls += await client.every(ROOT, status=status)
+            calls += await client.every(CALLS_PATH, status=status)
     async with working(f"ending {len(calls)} call(s)"):
         ended = await asyncio.gather(*(_stopped(client, call["id"]) for call in calls))
     if asked.json:
@@ -154,12 +171,12 @@ async def stop(client: Client, asked: Namespace) -> int:
 
 async def _stopped(client: Client, call_id: str) -> dict[str, Any]:
     """The call once the carrier has said that it is over, or as it is when that takes too long."""
-    call: dict[str, Any] = await client.post(f"{ROOT}/{call_id}/stop")
+    call: dict[str, Any] = await client.post(f"{CALLS_PATH}/{call_id}/stop")
     looks = LOOKS
     while not call["ended_at"] and looks:
         await asyncio.sleep(0.25)
         looks -= 1
-        call = await client.get(f"{ROOT}/{call_id}")
+        call = await client.get(f"{CALLS_PATH}/{call_id}")
     return call
 
 
@@ -178,12 +195,12 @@ SELECTION = (
     option("--to", dest="to_number", type=phone_number, metavar="NUMBER"),
 )
 
-WORD = Word(
+CALLS = Word(
     "calls",
     "list, follow, make and end calls",
     {
         "ls": Verb(
-            ls,
+            list_calls,
             "list calls, newest first",
             (
                 *SELECTION,
@@ -191,14 +208,14 @@ WORD = Word(
                 WIDE,
             ),
         ),
-        "show": Verb(show, "one call: what is known, what is said, what happened", (CALL, WIDE)),
+        "show": Verb(show_call, "one call: what is known, what is said, what happened", (CALL, WIDE)),
         "tail": Verb(
-            tail,
+            tail_calls,
             "follow a call to its end, or all calls until interrupted: what happens and what is said",
             (option("call", nargs="?", help="its id, or how it begins; default: all calls"),),
         ),
         "dial": Verb(
-            dial,
+            dial_call,
             "call somebody; the number's agent talks",
             (
                 option("from_number", metavar="from", help="a number of yours: +1..., id or name"),
@@ -212,7 +229,7 @@ WORD = Word(
             ),
         ),
         "stop": Verb(
-            stop,
+            stop_calls,
             "end calls; one that is over already is no error",
             (
                 option("call", nargs="*", help="ids, or how they begin"),
@@ -221,4 +238,110 @@ WORD = Word(
         ),
     },
 )  # fmt: skip
-main = WORD.main
+
+
+FORMATS = ("mp3", "wav")
+RECORDING_COLUMNS = (
+    time_column("created_at"), Column("from", "from_number"), Column("to", "to_number"),
+    Column("agent", "agent", flexible=True), Column("seconds", lambda call: round(call["duration_seconds"])),
+    Column("call", "id"),
+)  # fmt: skip
+PLAYERS = {
+    "aplay": ("-q",),
+    "paplay": (),
+    "pw-play": (),
+    "afplay": (),
+    "ffplay": ("-nodisp", "-autoexit", "-loglevel", "error"),
+    "play": ("-q",),
+}
+"""Programs that play a WAV file, in the order in which they are tried, and what they are told besides."""
+
+
+class NoPlayer(AnycarrierError):
+    """Nothing on this machine plays sound."""
+
+    exit_code = 1
+
+
+async def list_recordings(client: Client, asked: Namespace) -> None:
+    rows = await calls_asked(client, asked, has_recording=True)
+    empty = "No recordings. An agent's calls are recorded with enable_recording=true."
+    show_rows(asked, rows if asked.json else await with_agents(client, rows), RECORDING_COLUMNS, empty)
+
+
+async def save_recordings(client: Client, asked: Namespace) -> None:
+    call = await call_named(client, asked.call)
+    out = asked.out
+    suffix = Path(out or "").suffix.lower().removeprefix(".")
+    format = asked.format or (suffix if suffix in FORMATS else "mp3")
+    if out == "-":
+        if asked.json:
+            raise ConfigurationError("-o - writes the recording to standard output, so there is no room for --json")
+        await _download(client, call["id"], format, sys.stdout.buffer)
+        return
+    file = Path(out or f"{call['id']}.{format}")
+    if out is None:
+        _refuse_to_replace(file)
+    size = await _save_as(client, call["id"], format, file)
+    say(asked, f"{file}: {size} bytes", {"call_id": call["id"], "file": str(file), "bytes": size, "format": format})
+
+
+async def play_recording(client: Client, asked: Namespace) -> int:
+    call = await call_named(client, asked.call)
+    player = next((found for name in PLAYERS if (found := shutil.which(name))), None)
+    if player is None:
+        raise NoPlayer(
+            f"nothing here plays sound (looked for {', '.join(PLAYERS)}): install one of them, "
+            f"or take the file elsewhere: anycarrier recordings save {call['id']} -o call.mp3"
+        )
+    with tempfile.TemporaryDirectory(prefix="anycarrier-") as folder:
+        file = Path(folder) / "call.wav"
+        size = await _save_as(client, call["id"], "wav", file)
+        options = PLAYERS[Path(player).name]
+        process = await asyncio.create_subprocess_exec(player, *options, str(file), stdin=asyncio.subprocess.DEVNULL)
+        code = await process.wait()
+    if code:
+        raise NoPlayer(f"{player} ended with status {code}: save the recording and play it with something else")
+    say(asked, f"played {call['id']}", {"call_id": call["id"], "player": player, "bytes": size})
+    return 0
+
+
+def _refuse_to_replace(file: Path) -> None:
+    if file.exists():
+        raise ConfigurationError(f"{file} is there already: name another file, or the same, with -o")
+
+
+async def _save_as(client: Client, call_id: str, format: str, file: Path) -> int:
+    """Write the file once it is whole; what is there is replaced. How many bytes."""
+    beside = file.with_name(file.name + ".part")
+    try:
+        with beside.open("wb") as out:
+            size = await _download(client, call_id, format, out)
+        beside.replace(file)
+    except OSError as problem:
+        raise ConfigurationError(f"{file} cannot be written: {problem.strerror or problem}") from problem
+    finally:
+        beside.unlink(missing_ok=True)
+    return size
+
+
+async def _download(client: Client, call_id: str, format: str, out: BinaryIO) -> int:
+    async with working("fetching the recording"):
+        return await client.download(f"/v1/calls/{call_id}/recording", out, format=format)
+
+
+OUT = option("--out", "-o", metavar="FILE", help="default: CALL.mp3; - is standard output; replaces what is there")
+
+RECORDINGS = Word(
+    "recordings",
+    "recordings: list, save and play them",
+    {
+        "ls": Verb(list_recordings, "list recorded calls, newest first", (*SELECTION, WIDE)),
+        "save": Verb(
+            save_recordings,
+            "download one: the caller on the left channel, the agent on the right",
+            (CALL, OUT, option("--format", choices=FORMATS, help="default: as the file's name ends, else mp3")),
+        ),
+        "play": Verb(play_recording, f"play one, with the first of {', '.join(PLAYERS)} there is", (CALL,)),
+    },
+)

@@ -7,16 +7,25 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from anycarrier.errors import ConfigurationError
-from anycarrier_server.cli.naming import agent_named, credential_named, digits, handles, line_named
-from anycarrier_server.cli.progress import agreed, step, working
-from anycarrier_server.cli.table import Column, print_json, say, show_one, show_rows, text
-from anycarrier_server.cli.typed import at_least_one, phone_number
-from anycarrier_server.cli.words import WIDE, Verb, Word, option
+from anycarrier_server.cli.arguments import (
+    WIDE,
+    Verb,
+    Word,
+    agent_named,
+    at_least_one,
+    credential_named,
+    digits,
+    handles,
+    line_named,
+    option,
+    phone_number,
+)
+from anycarrier_server.cli.output import Column, agreed, print_json, say, show_one, show_rows, step, text, working
 
 if TYPE_CHECKING:
     from anycarrier_server.cli.client import Client
 
-ROOT = "/v1/phone-numbers"
+NUMBERS_PATH = "/v1/phone-numbers"
 COLUMNS = (
     "phone_number", "status", "provider", Column("agent", "agent", flexible=True),
     Column("name", "friendly_name", flexible=True), "id",
@@ -27,36 +36,36 @@ OFFERED = (
 )  # fmt: skip
 
 
-async def ls(client: Client, asked: Namespace) -> None:
-    rows = await client.every(ROOT)
+async def list_numbers(client: Client, asked: Namespace) -> None:
+    rows = await client.every(NUMBERS_PATH)
     if not asked.json:
         known = await handles(client)
         rows = [{**row, "agent": known.get(digits(row["agent_id"]))} for row in rows]
     show_rows(asked, rows, COLUMNS, "No numbers. Register one you hold: anycarrier numbers register +1... --agent ...")
 
 
-async def show(client: Client, asked: Namespace) -> None:
+async def show_number(client: Client, asked: Namespace) -> None:
     show_one(asked, await line_named(client, asked.number))
 
 
-async def search(client: Client, asked: Namespace) -> int:
+async def search_numbers(client: Client, asked: Namespace) -> int:
     async with working("asking the carrier for numbers"):
-        offers = await client.get(f"{ROOT}/search", **_wanted(asked), **await _credential(client, asked))
+        offers = await client.get(f"{NUMBERS_PATH}/search", **_wanted(asked), **await _credential(client, asked))
     show_rows(asked, offers["items"], OFFERED, "The carrier offers nothing that fits: widen the filters.")
     return 0 if offers["items"] else 1
 
 
-async def buy(client: Client, asked: Namespace) -> int:
+async def buy_number(client: Client, asked: Namespace) -> int:
     wanted = {"phone_number": asked.number} if asked.number else _wanted(asked)
     if not wanted.keys() - {"limit", "type"}:
         raise ConfigurationError("say which number, or what it should be like: --country, --area-code, --contains")
     body = {**wanted, **await _credential(client, asked), **await _agent(client, asked), **_name(asked)}
     async with working("buying at the carrier"):
-        bought = await client.post(f"{ROOT}/purchase", body)
+        bought = await client.post(f"{NUMBERS_PATH}/purchase", body)
     return _put_in_service(asked, bought, "is bought")
 
 
-async def register(client: Client, asked: Namespace) -> int:
+async def register_number(client: Client, asked: Namespace) -> int:
     given = await _credential(client, asked)
     body = {"phone_number": asked.number, **given, **await _agent(client, asked), **_name(asked)}
     if not asked.provider:
@@ -66,24 +75,26 @@ async def register(client: Client, asked: Namespace) -> int:
     else:
         body["provider"] = asked.provider
     async with working("configuring the number at the carrier"):
-        line = await client.post(ROOT, body)
+        line = await client.post(NUMBERS_PATH, body)
     return _put_in_service(asked, line, "is registered")
 
 
-async def assign(client: Client, asked: Namespace) -> None:
+async def assign_number(client: Client, asked: Namespace) -> None:
     line = await line_named(client, asked.number)
     agent = await agent_named(client, asked.agent) if asked.agent != "none" else None
-    changed = await client.patch(f"{ROOT}/{line['id']}", {"agent_id": agent["id"] if agent else None})
+    changed = await client.patch(f"{NUMBERS_PATH}/{line['id']}", {"agent_id": agent["id"] if agent else None})
     whom = f"goes to {agent['name']}" if agent else "goes to nobody: its calls are declined"
     say(asked, f"{line['phone_number']} {whom}", changed)
 
 
-async def sync(client: Client, asked: Namespace) -> int:
-    lines = [await line_named(client, one) for one in asked.number] if asked.number else await client.every(ROOT)
+async def sync_number(client: Client, asked: Namespace) -> int:
+    lines = (
+        [await line_named(client, one) for one in asked.number] if asked.number else await client.every(NUMBERS_PATH)
+    )
     done = []
     for count, line in enumerate(lines, 1):
         step(f"{count}/{len(lines)} {line['phone_number']}")
-        done.append(await client.post(f"{ROOT}/{line['id']}/sync"))
+        done.append(await client.post(f"{NUMBERS_PATH}/{line['id']}/sync"))
     if asked.json:
         print_json(done)
     else:
@@ -92,20 +103,20 @@ async def sync(client: Client, asked: Namespace) -> int:
     return 0 if all(line["status"] == "active" for line in done) else 1
 
 
-async def unregister(client: Client, asked: Namespace) -> None:
+async def unregister_number(client: Client, asked: Namespace) -> None:
     line = await line_named(client, asked.number)
     async with working("taking the number out of service"):
-        await client.delete(f"{ROOT}/{line['id']}")
+        await client.delete(f"{NUMBERS_PATH}/{line['id']}")
     said = f"{line['phone_number']} is out of service; it stays yours at the carrier"
     say(asked, said, {"unregistered": line["id"]})
 
 
-async def release(client: Client, asked: Namespace) -> int:
+async def release_number(client: Client, asked: Namespace) -> int:
     line = await line_named(client, asked.number)
     if not asked.yes and not agreed(f"give {line['phone_number']} back to the carrier for good?"):
         return 1
     async with working("releasing the number at the carrier"):
-        await client.delete(f"{ROOT}/{line['id']}", release=True)
+        await client.delete(f"{NUMBERS_PATH}/{line['id']}", release=True)
     say(asked, f"{line['phone_number']} is released: it is no longer yours at the carrier", {"released": line["id"]})
     return 0
 
@@ -157,19 +168,19 @@ WANTED = (
     option("--type", choices=("local", "toll_free", "mobile", "national")),
 )
 
-WORD = Word(
+NUMBERS = Word(
     "numbers",
     "phone numbers: find, buy, register, route, release",
     {
-        "ls": Verb(ls, "list the numbers in service", (WIDE,)),
-        "show": Verb(show, "look at one", (NUMBER,)),
+        "ls": Verb(list_numbers, "list the numbers in service", (WIDE,)),
+        "show": Verb(show_number, "look at one", (NUMBER,)),
         "search": Verb(
-            search,
+            search_numbers,
             "what the carrier offers",
             (*WANTED, option("--limit", type=at_least_one, help="default 10"), CREDENTIAL, WIDE),
         ),
         "buy": Verb(
-            buy,
+            buy_number,
             "buy a number, or the first that fits; costs money at the carrier",
             (
                 option("number", nargs="?", type=phone_number, help="+1..., as found by search"),
@@ -180,7 +191,7 @@ WORD = Word(
             ),
         ),
         "register": Verb(
-            register,
+            register_number,
             "take a number you hold at the carrier into service",
             (
                 option("number", type=phone_number, help="+1..."),
@@ -190,18 +201,19 @@ WORD = Word(
                 NAME,
             ),
         ),
-        "assign": Verb(assign, "give it to an agent", (NUMBER, option("agent", help="id, handle, name, or none"))),
+        "assign": Verb(
+            assign_number, "give it to an agent", (NUMBER, option("agent", help="id, handle, name, or none"))
+        ),
         "sync": Verb(
-            sync,
+            sync_number,
             "tell the carrier again where calls go",
             (option("number", nargs="*", help="+1..., ids or names; default: all"),),
         ),
-        "unregister": Verb(unregister, "take it out of service; it stays yours at the carrier", (NUMBER,)),
+        "unregister": Verb(unregister_number, "take it out of service; it stays yours at the carrier", (NUMBER,)),
         "release": Verb(
-            release,
+            release_number,
             "give it back to the carrier, for good",
             (NUMBER, option("--yes", action="store_true", help="do not ask")),
         ),
     },
 )
-main = WORD.main

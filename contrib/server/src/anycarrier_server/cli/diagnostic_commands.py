@@ -1,4 +1,6 @@
-"""``anycarrier doctor``: check the setup, from your API key to the carriers' settings, and repair drift."""
+"""``anycarrier doctor``: check the setup, from your API key to the carriers' settings, and repair drift. ``anycarrier
+route explain``: what would happen to an incoming call, and why. ``anycarrier usage``: how much was called.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +10,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from anycarrier_server.cli.address import on_this_machine
+from anycarrier_server.cli.arguments import Verb, Word, option, phone_number
 from anycarrier_server.cli.client import Client, read
-from anycarrier_server.cli.progress import agreed, step, working
-from anycarrier_server.cli.table import painted, print_json, text
-from anycarrier_server.cli.words import Verb, Word, option
+from anycarrier_server.cli.connection import on_this_machine
+from anycarrier_server.cli.output import agreed, painted, print_json, show_one, step, text, working
+
+if TYPE_CHECKING:
+    from anycarrier_server.cli.client import Client
+
 
 MARKS = {True: "ok", False: "NO", None: "?"}
 SKEW = 30.0
@@ -162,7 +167,7 @@ async def _mend(client: Client, asked: Namespace, drifted: list[Finding]) -> lis
     return mended
 
 
-WORD = Word(
+DOCTOR = Word(
     "doctor",
     "check the setup: server, key, clocks, carrier logins, webhooks; repair numbers whose settings have drifted",
     {
@@ -176,4 +181,50 @@ WORD = Word(
         )
     },
 )
-main = WORD.main
+
+
+async def explain_route(client: Client, asked: Namespace) -> int:
+    told = await client.get("/ops/route", to=asked.to, **({"from": asked.caller} if asked.caller else {}))
+    if asked.json:
+        print_json(told)
+    else:
+        width = max(len(step["question"]) for step in told["steps"])
+        for step in told["steps"]:
+            mark = ">" if step["decides"] else " "
+            print(f"{mark} {step['question']:<{width}}  {text(step['found'])}")
+        print(f"\n{told['outcome']}: {text(told['why'])}")
+    return 1 if told["outcome"] == "reject" else 0
+
+
+ROUTE = Word(
+    "route",
+    "why calls go where they go",
+    {
+        "explain": Verb(
+            explain_route,
+            "follow an incoming call through number, agent, rules, limits and action, without a call; 1 if declined",
+            (
+                option("to", type=phone_number, help="the number rung: +1..."),
+                option(
+                    "--from",
+                    dest="caller",
+                    type=phone_number,
+                    metavar="NUMBER",
+                    help="who rings; default: somebody no rule names",
+                ),
+            ),
+        )
+    },
+)
+
+
+async def show_usage(client: Client, asked: Namespace) -> None:
+    show_one(asked, await client.get("/v1/usage"))
+
+
+USAGE = Word(
+    "usage",
+    "how much was called, and what is left of the limits. Days and months begin at 00:00 UTC; limits count over the "
+    "last 24 hours",
+    {"": Verb(show_usage, "calls and minutes of the workspace, and what is left of its limits")},
+)
