@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import httpx
@@ -13,18 +15,17 @@ from pydantic import SecretStr
 from vcr.errors import CannotOverwriteExistingCassetteException
 from vcr.request import Request
 
+from anycarrier import plugins
 from anycarrier.credentials import Credential
+from anycarrier.errors import UnknownProvider
 from anycarrier.testing.cassettes import (
-    Provenance,
     Scrubber,
-    files,
     find,
     findings,
     load_stream,
     load_webhook,
     provenance_of,
     scan,
-    shipped,
 )
 from anycarrier.testing.live_server import serve
 from anycarrier.testing.replay import differences, recorder
@@ -43,17 +44,6 @@ class Card(Credential):
     @property
     def account(self) -> str:
         return "acct-77aa88"
-
-
-def test_the_cassettes_we_ship_hold_no_secret_and_no_real_number() -> None:
-    assert len(list(files(shipped()))) > 50
-    assert scan(shipped()) == []
-
-
-def test_the_cassettes_we_ship_say_where_they_came_from_and_none_claims_a_live_account() -> None:
-    told = {path: provenance_of(path) for path in files(shipped())}
-    assert {said for said, _ in told.values()} <= {Provenance.SANDBOX, Provenance.DOCUMENTED}
-    assert all(source for _, source in told.values())
 
 
 @pytest.mark.parametrize(
@@ -243,15 +233,51 @@ def test_a_stream_cassette_keeps_frames_as_text_and_what_we_say(tmp_path: Path) 
     assert told == [("not json{", "", None), ("", "encode_mark", "m")]
 
 
-def test_a_cassette_of_ones_own_goes_before_the_one_shipped(tmp_path: Path) -> None:
-    name = next(path for path in files(shipped())).relative_to(shipped()).as_posix()
-    ending = Path(name).suffix
-    assert find(name, ending, tmp_path) == shipped() / name
-    own = tmp_path / "cassettes" / name
-    own.parent.mkdir(parents=True)
-    own.write_text("x")
-    assert find(name.removesuffix(ending), ending, tmp_path) == own
-    with pytest.raises(FileNotFoundError, match="no cassette nobody/rest/nothing"):
+PLUGIN = """
+from anycarrier import hookspecs
+from fake_carriers import InlineProvider
+
+class Brook(InlineProvider):
+    name = "brook"
+
+@hookspecs.hookimpl
+def anycarrier_providers():
+    return [Brook]
+"""
+
+
+@pytest.fixture
+def brook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The cassette folder of an installed plugin."""
+    package = tmp_path / "site" / "anycarrier_brook"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(package.parent)
+    monkeypatch.setenv("ANYCARRIER_PLUGINS", "")
+    plugins.reset()
+    plugins.register(import_module("anycarrier_brook"))
+    yield package / "cassettes"
+    plugins.reset()
+    del sys.modules["anycarrier_brook"]
+
+
+def test_a_plugin_ships_its_cassettes_in_its_package_and_those_beside_the_test_come_first(
+    brook: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "cassettes/brook/rest/dial.yaml"
+    for path in (brook / "rest/dial.yaml", own):
+        path.parent.mkdir(parents=True)
+        path.write_text("x")
+    assert find("brook/rest/dial", ".yaml", tmp_path / "elsewhere") == brook / "rest/dial.yaml"
+    assert find("brook/rest/dial.yaml", ".yaml", tmp_path) == own
+
+
+def test_an_absent_cassette_is_named_with_the_places_where_it_was_sought(brook: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no cassette brook/rest/dial\.yaml") as failure:
+        find("brook/rest/dial", ".yaml", tmp_path)
+    assert str(tmp_path / "cassettes/brook/rest/dial.yaml") in str(failure.value)
+    assert str(brook / "rest/dial.yaml") in str(failure.value)
+    with pytest.raises(UnknownProvider, match="nobody"):
         find("nobody/rest/nothing", ".yaml", tmp_path)
 
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 import base64
 import json
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
@@ -26,15 +27,9 @@ import msgspec
 from anycarrier.audio import AudioFormat
 from anycarrier.calls import Call
 from anycarrier.credentials import Credential
+from anycarrier.plugins import get_provider
 from anycarrier.redaction import SECRETS, mask_number
 from anycarrier.webhooks import WebhookRequest
-
-if TYPE_CHECKING:
-    pass
-
-
-
-HERE = Path(__file__).parent
 
 
 class Provenance(StrEnum):
@@ -45,20 +40,23 @@ class Provenance(StrEnum):
     DOCUMENTED = "documented"
 
 
-def shipped() -> Path:
-    """The carriers' cassettes that come with anycarrier: packed into its wheel, or in its checkout."""
-    packed = HERE / "carriers"
-    return packed if packed.is_dir() else HERE.parents[2] / "cassettes"
+def shipped(carrier: str) -> Path:
+    """The folder ``cassettes`` in the package of the carrier's plugin; ``UnknownProvider`` when it is not installed."""
+    package = get_provider(carrier).__module__.partition(".")[0]
+    return Path(str(sys.modules[package].__file__)).parent / "cassettes"
 
 
 def find(name: str, ending: str, beside: Path) -> Path:
-    """The cassette ``<carrier>/<kind>/<name>``: in ``cassettes/`` beside a test, else among those shipped."""
-    places = [beside / "cassettes", shipped()]
-    for place in places:
-        path = place / f"{name.removesuffix(ending)}{ending}"
-        if path.is_file():
-            return path
-    raise FileNotFoundError(f"no cassette {name}{ending} in {' or '.join(map(str, places))}")
+    """The cassette ``<carrier>/<kind>/<name>``: in ``cassettes/`` beside a test, else in the carrier's plugin."""
+    name = name.removesuffix(ending) + ending
+    path = beside / "cassettes" / name
+    if path.is_file():
+        return path
+    carrier, _, rest = name.partition("/")
+    plugin = shipped(carrier)
+    if (plugin / rest).is_file():
+        return plugin / rest
+    raise FileNotFoundError(f"no cassette {name}: {path} and {plugin / rest} do not exist")
 
 
 # --- webhooks and streams ----------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def anycarrier_cassette(request: pytest.FixtureRequest) -> Callable[..., AbstractContextManager[Any]]:
     """``with anycarrier_cassette("acme/rest/dial"):`` the carrier answers from that cassette; the network is not used.
 
-    Looked for in ``cassettes/`` beside the test, then among those that come with anycarrier.
+    Looked for in ``cassettes/`` beside the test, then in the package of the carrier's plugin.
     """
     from anycarrier.testing.cassettes import find
     from anycarrier.testing.replay import recorder

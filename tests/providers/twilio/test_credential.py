@@ -10,8 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from anycarrier.errors import AnycarrierError, ConfigurationError
-from anycarrier_twilio import TwilioCredential, TwilioProvider
-from anycarrier_twilio.plugin import anycarrier_providers
+from anycarrier_twilio import TwilioCredential, TwilioProvider, anycarrier_providers
 
 SID = "AC" + "0" * 32
 KEY = "SK" + "1" * 32
@@ -94,7 +93,7 @@ def test_the_plugin_brings_one_provider():
 
 def test_importing_the_plugin_loads_neither_the_sdk_nor_http():
     code = (
-        "import sys, anycarrier_twilio.plugin as p; p.anycarrier_providers()[0]; "
+        "import sys, anycarrier_twilio as p; p.anycarrier_providers()[0]; "
         "print([m for m in sys.modules if m.split('.')[0] in ('twilio', 'httpx', 'requests', 'aiohttp', 'starlette')])"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
