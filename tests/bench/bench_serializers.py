@@ -22,7 +22,7 @@ from anycarrier.plugins import get_provider, provider_names
 from anycarrier.serializer import MediaSerializer
 
 BOUND = 3.0
-EXAMPLES = {"acme"}  # kept under 150 lines, not fast: shown, not held to the bound
+EXAMPLES = {"acme"}  # written to be read, not to be fast: shown, not held to the bound
 Frame = dict[str, Any]
 
 

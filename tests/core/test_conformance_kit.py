@@ -384,7 +384,8 @@ class Defective(AcmeProvider):
         """
 class Defective(AcmeProvider):
     async def dial(self, request):
-        return await super().dial(request.model_copy(update={"record": False, "machine_detection": "off"}))
+        off = type(request.machine_detection).OFF
+        return await super().dial(request.model_copy(update={"record": False, "machine_detection": off}))
 """,
         {"test_an_option_of_dial_is_sent_or_refused"},
     ),

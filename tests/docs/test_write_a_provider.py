@@ -28,7 +28,7 @@ def test_the_pages_blocks_are_acmes_provider_from_first_line_to_last() -> None:
 
 def test_the_provider_is_as_short_as_the_page_says() -> None:
     length = len((ACME / "src" / "anycarrier_acme" / "__init__.py").read_text().splitlines())
-    assert length < 150
+    assert length < 225  # plain code, a whole carrier, read in one sitting
     assert f"part by part: {length} lines" in PAGE.read_text()
 
 

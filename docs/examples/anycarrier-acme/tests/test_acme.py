@@ -13,7 +13,9 @@ HERE = Path(__file__).parent
 
 
 class TestAcme(ProviderConformance):
-    provider, credential, cassettes = AcmeProvider, AcmeCredential(api_key="test"), HERE / "cassettes"
+    provider = AcmeProvider
+    credential = AcmeCredential(api_key="test")
+    cassettes = HERE / "cassettes"
 
     def sign(self, request: WebhookRequest) -> WebhookRequest:
         signature = hmac.digest(b"test", request.body, "sha256").hex()

@@ -1,7 +1,9 @@
-"""ProviderConformance: the tests a provider must pass, ours and everybody's alike.
+"""ProviderConformance: the tests that every provider must pass, ours included.
 
     class TestAcme(ProviderConformance):
-        provider, credential, cassettes = AcmeProvider, AcmeCredential(api_key="test"), HERE / "cassettes"
+        provider = AcmeProvider
+        credential = AcmeCredential(api_key="test")
+        cassettes = HERE / "cassettes"
 
         def sign(self, request): ...
 

@@ -5,7 +5,6 @@ docs/write-a-provider.md builds this file up step by step.
 """
 
 import hmac
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -14,10 +13,11 @@ from pydantic import SecretStr
 
 from anycarrier import errors, events
 from anycarrier.audio import PCMU_8K
-from anycarrier.calls import Call, DialRequest, EndReason, StreamTarget
+from anycarrier.calls import Call, CallStatus, DialRequest, Direction, EndReason, MachineDetection, StreamTarget
 from anycarrier.credentials import Credential
 from anycarrier.hookspecs import hookimpl
 from anycarrier.numbers import AvailableNumber, NumberQuery
+from anycarrier.parsing import reading
 from anycarrier.provider import Provider
 from anycarrier.serializer import MediaSerializer
 from anycarrier.webhooks import WebhookReply, WebhookRequest
@@ -29,7 +29,9 @@ class AcmeCredential(Credential):
     base_url: str | None = None
 
 
-class Frame(msgspec.Struct):  # any media frame from Acme: kinds differ in which of these they fill
+class Frame(msgspec.Struct):
+    """Any media frame from Acme; the kinds differ in which of these fields they fill."""
+
     type: str
     call: str = ""
     custom: dict[str, str] = {}
@@ -38,40 +40,40 @@ class Frame(msgspec.Struct):  # any media frame from Acme: kinds differ in which
     name: str = ""
 
 
-FRAMES: dict[str, Callable[[Frame, bytes | str], events.MediaEvent]] = {
-    "start": lambda frame, raw: events.StreamStarted(frame.call, custom=frame.custom, raw=raw),
-    "audio": lambda frame, raw: events.AudioReceived(frame.data, timestamp=frame.ms, raw=raw),
-    "digit": lambda frame, raw: events.DigitPressed(frame.name, raw),
-    "mark": lambda frame, raw: events.MarkReached(frame.name, raw),
-    "error": lambda frame, raw: events.StreamError(frame.name, raw=raw),
-    "stop": lambda frame, raw: events.StreamStopped(frame.name, raw),
-}
-KINDS: dict[str, Callable[..., events.CallEvent]] = {"incoming": events.IncomingCall, "progress": events.CallProgress}
-ENDS = dict(busy=EndReason.BUSY, missed=EndReason.NO_ANSWER, declined=EndReason.REJECTED, lost=EndReason.INVALID_NUMBER)
-
-
 class AcmeSerializer(MediaSerializer):
     open = False
 
     def decode(self, frame: bytes | str) -> list[events.MediaEvent]:
-        try:
+        with reading("acme media frame", frame):
             got = msgspec.json.decode(frame, type=Frame)
-        except (msgspec.DecodeError, ValueError, RecursionError):
-            raise errors.MalformedMessage("acme sent a media frame that cannot be read", frame) from None
-        self.open = got.type == "start" or (self.open and got.type != "stop")
-        make = FRAMES.get(got.type)
-        return [make(got, frame) if make else events.UnknownEvent(kind=got.type, raw=msgspec.json.decode(frame))]
+            raw = msgspec.json.decode(frame)
+        match got.type:
+            case "start":
+                self.open = True
+                return [events.StreamStarted(got.call, custom=got.custom, raw=frame)]
+            case "audio":
+                return [events.AudioReceived(got.data, timestamp=got.ms, raw=frame)]
+            case "digit":
+                return [events.DigitPressed(got.name, frame)]
+            case "mark":
+                return [events.MarkReached(got.name, frame)]
+            case "error":
+                return [events.StreamError(got.name, raw=frame)]
+            case "stop":
+                self.open = False
+                return [events.StreamStopped(got.name, frame)]
+        return [events.UnknownEvent(kind=got.type, raw=raw)]
 
     def encode_audio(self, payload: bytes) -> list[str]:
-        return self.send(type="audio", data=payload)
+        return self.send({"type": "audio", "data": payload})
 
     def encode_mark(self, name: str) -> list[str]:
-        return self.send(type="mark", name=name)
+        return self.send({"type": "mark", "name": name})
 
     def encode_clear(self) -> list[str]:
-        return self.send(type="clear")
+        return self.send({"type": "clear"})
 
-    def send(self, **frame: str | bytes) -> list[str]:
+    def send(self, frame: dict[str, Any]) -> list[str]:
         if not self.open:
             raise errors.StreamNotOpen("the acme stream has not started, or is over")
         return [msgspec.json.encode(frame).decode()]
@@ -89,20 +91,30 @@ class AcmeProvider(Provider):
         return {"authorization": f"Bearer {self.credential.api_key.get_secret_value()}"}
 
     def verify(self, request: WebhookRequest) -> None:
-        ours = hmac.digest(self.credential.api_key.get_secret_value().encode(), request.body, "sha256").hex()
-        if not hmac.compare_digest(ours.encode(), (request.header("x-acme-signature") or "").encode()):
+        key = self.credential.api_key.get_secret_value().encode()
+        expected = hmac.digest(key, request.body, "sha256").hex()
+        given = request.header("x-acme-signature") or ""
+        if not hmac.compare_digest(expected.encode(), given.encode()):
             raise errors.SignatureInvalid("acme webhook: x-acme-signature is missing or wrong")
 
     def parse_webhook(self, request: WebhookRequest) -> events.CallEvent:
         raw = request.json()
-        try:
-            told = {"event_id": raw["id"], "occurred_at": datetime.fromisoformat(raw["at"]), "raw": raw}
-            if raw["type"] not in KINDS:
-                return events.UnknownEvent(kind=raw["type"], **told)
-            call = call_of(raw["call"])
-            return KINDS[raw["type"]](call=call, call_id=call.id, reference=call.reference, **told)
-        except (LookupError, TypeError, ValueError, AttributeError):
-            raise errors.MalformedMessage("acme sent a webhook that cannot be read", request.body) from None
+        with reading("acme webhook", request.body):
+            kind: str = raw["type"]
+            event_id: str = raw["id"]
+            occurred_at = datetime.fromisoformat(raw["at"])
+            if kind not in ("incoming", "progress"):
+                return events.UnknownEvent(kind=kind, event_id=event_id, occurred_at=occurred_at, raw=raw)
+            call = read_call(raw["call"])
+            event_type = events.IncomingCall if kind == "incoming" else events.CallProgress
+            return event_type(
+                call=call,
+                call_id=call.id,
+                reference=call.reference,
+                event_id=event_id,
+                occurred_at=occurred_at,
+                raw=raw,
+            )
 
     def serializer(self) -> AcmeSerializer:
         return AcmeSerializer()
@@ -110,38 +122,84 @@ class AcmeProvider(Provider):
     async def search_numbers(self, query: NumberQuery) -> list[AvailableNumber]:
         if query.locality or query.region:
             raise self.unsupported("search_numbers", "acme knows area codes, not places")
-        asked = query.model_dump(mode="json", exclude={"locality", "region", "extra"}, exclude_none=True)
+        params = {
+            "country": query.country,
+            "type": query.type,
+            "features": list(query.features),
+            "limit": query.limit,
+            "page": query.page,
+        }
+        if query.area_code:
+            params["area_code"] = query.area_code
+        if query.contains:
+            params["contains"] = query.contains
         return await self.ask(
-            lambda body: [AvailableNumber(**number, provider="acme", raw=number) for number in body["numbers"]],
-            "GET", "/numbers", operation="search_numbers", params=asked, extra=query.extra,
-        )  # fmt: skip
+            read_offers, "GET", "/numbers", operation="search_numbers", params=params, extra=query.extra
+        )
 
     async def dial(self, request: DialRequest) -> Call:
-        if request.record or request.machine_detection != "off" or request.stream.format != PCMU_8K:
-            raise self.unsupported("dial", "acme neither records nor detects machines, and speaks mu-law only")
-        asked = {"from": request.from_, **request.model_dump(mode="json", exclude={"from_", "extra"})}
-        return await self.ask(call_of, "POST", "/calls", operation="dial", json=asked, extra=request.extra)
+        if request.record:
+            raise self.unsupported("dial", "acme does not record")
+        if request.machine_detection is not MachineDetection.OFF:
+            raise self.unsupported("dial", "acme does not detect answering machines")
+        if request.stream.format != PCMU_8K:
+            raise self.unsupported("dial", "acme streams mu-law only")
+        body = {
+            "from": request.from_,
+            "to": request.to,
+            "stream": request.stream.model_dump(mode="json"),
+            "status_url": request.status_url,
+            "reference": request.reference,
+            "timeout": request.timeout,
+            "time_limit": request.time_limit,
+            "caller_id": request.caller_id,
+            "digits": request.digits,
+        }
+        return await self.ask(read_call, "POST", "/calls", operation="dial", json=body, extra=request.extra)
 
     async def answer(self, call: events.IncomingCall, stream: StreamTarget) -> WebhookReply:
-        told = msgspec.json.encode({"answer": stream.model_dump(mode="json")})
-        return WebhookReply(body=told, content_type="application/json")
+        body = msgspec.json.encode({"answer": stream.model_dump(mode="json")})
+        return WebhookReply(body=body, content_type="application/json")
 
     async def hang_up(self, call_id: str) -> None:
         await self.request("DELETE", "/calls", operation="hang_up", params={"id": call_id})
 
     async def fetch_call(self, call_id: str) -> Call:
-        return await self.ask(call_of, "GET", "/calls", operation="fetch_call", params={"id": call_id})
+        return await self.ask(read_call, "GET", "/calls", operation="fetch_call", params={"id": call_id})
 
     async def transfer(self, call_id: str, to: str, *, caller_id: str | None = None, status_url: str = "") -> None:
-        asked = {"id": call_id, "to": to, "caller_id": caller_id, "status_url": status_url}
-        await self.request("POST", "/transfers", operation="transfer", json=asked)
+        body = {"id": call_id, "to": to, "caller_id": caller_id, "status_url": status_url}
+        await self.request("POST", "/transfers", operation="transfer", json=body)
 
 
-def call_of(leg: Any) -> Call:
-    """Acme's JSON for a call, as ours. For ``direction`` and ``status`` Acme has our words."""
-    same = {key: leg[key] for key in ("id", "direction", "to", "status", "reference")}
-    reason = ENDS.get(leg["cause"], EndReason.USER_HANGUP) if leg["cause"] else None
-    return Call(provider="acme", from_=leg["from"], reason=reason, carrier_status=leg["cause"], raw=leg, **same)
+END_REASONS = {
+    "busy": EndReason.BUSY,
+    "missed": EndReason.NO_ANSWER,
+    "declined": EndReason.REJECTED,
+    "lost": EndReason.INVALID_NUMBER,
+}
+
+
+def read_call(leg: Any) -> Call:
+    """Acme's JSON for a call, as a ``Call``. For ``direction`` and ``status`` Acme has the same words."""
+    cause = leg["cause"]
+    return Call(
+        id=leg["id"],
+        provider="acme",
+        direction=Direction(leg["direction"]),
+        from_=leg["from"],
+        to=leg["to"],
+        status=CallStatus(leg["status"]),
+        reason=END_REASONS.get(cause, EndReason.USER_HANGUP) if cause else None,
+        reference=leg["reference"],
+        carrier_status=cause,
+        raw=leg,
+    )
+
+
+def read_offers(body: Any) -> list[AvailableNumber]:
+    """Acme's JSON for a search: its fields are named as ours."""
+    return [AvailableNumber(**number, provider="acme", raw=number) for number in body["numbers"]]
 
 
 @hookimpl

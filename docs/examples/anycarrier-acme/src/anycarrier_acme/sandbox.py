@@ -25,9 +25,7 @@ from anycarrier_acme import AcmeCredential
 from anycarrier_acme.sandbox_leg import Leg
 
 API_KEY = "acme-sandbox-key"
-DIAL = set(
-    "from to stream status_url reference timeout time_limit machine_detection record caller_id digits".split()
-)
+DIAL = {"from", "to", "stream", "status_url", "reference", "timeout", "time_limit", "caller_id", "digits"}
 SEARCH = {"country", "area_code", "contains", "type", "features", "limit", "page"}
 ENDED_AT_ONCE = {Outcome.BUSY: "busy", Outcome.REJECTED: "declined", Outcome.NOT_FOUND: "lost"}
 
