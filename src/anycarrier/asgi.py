@@ -28,7 +28,7 @@ MAX_BODY = 1024 * 1024
 """Bytes of a webhook; carriers send a few kilobytes."""
 
 
-OnStartup = Callable[[], Awaitable[None]]
+OnStartup = Callable[[], Awaitable[object]]
 """Run once the exchange has started: assign numbers, check credentials."""
 
 

@@ -2,7 +2,8 @@
 
 Python blocks of a page run one after another in one namespace and one event loop, `await` allowed. Console blocks
 run when each command is `anycarrier` or `./dev`; a line of output that is printed there must come. A block after
-`<!-- shown -->` is only shown; any other command without that mark is a failure, so that none goes unrun unnoticed.
+`<!-- shown -->` is not run here; any other command without that mark is a failure, so that none goes unrun unnoticed.
+The README's app, and the quickstart's file, are run by test_written_pages.py.
 """
 
 from __future__ import annotations
@@ -93,10 +94,6 @@ def test_console_examples_run(page: list[Block], tmp_path: Path) -> None:
 def test_no_example_escapes_by_its_language() -> None:
     escaped = [block for page in PAGES for block in blocks(page) if block.language in MISNAMED and not block.shown]
     assert [f"{block.page.name}:{block.line}: {block.language}" for block in escaped] == []
-
-
-def test_the_readme_has_examples_that_run() -> None:
-    assert {block.language for block in blocks(ROOT / "README.md") if not block.shown} & PYTHON
 
 
 def test_a_failing_example_is_noticed(tmp_path: Path) -> None:
