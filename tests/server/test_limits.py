@@ -11,9 +11,8 @@ import pytest
 from tenants import Tenant, make_tenant
 
 from anycarrier.calls import CallStatus, EndReason
-from anycarrier_server.refusals import OverLimit
 from anycarrier_server.settings import Settings
-from anycarrier_server.store import CallFilter, NewCall, Store
+from anycarrier_server.store import CallFilter, NewCall, OverLimit, Store
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.limits import DAY, Limits, Snapshot, correct, settle
 

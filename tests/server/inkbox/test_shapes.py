@@ -8,10 +8,10 @@ from uuid import uuid4
 import pytest
 
 from anycarrier.calls import EndReason
-from anycarrier_server.domain.refusals import Invalid
 from anycarrier_server.inkbox import FACE, call_views, fields
 from anycarrier_server.inkbox.call_views import CallPlaced, CallShown, call_shown, how_it_stands
 from anycarrier_server.inkbox.phone_numbers import NumberShown
+from anycarrier_server.refusals import Invalid
 from anycarrier_server.store.models import CallRow, Segment
 
 NOW = datetime(2026, 11, 20, 10, tzinfo=UTC)

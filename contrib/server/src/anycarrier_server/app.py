@@ -23,11 +23,10 @@ from anycarrier.asgi import routes as exchange_routes
 from anycarrier.errors import AnycarrierError
 from anycarrier_server import docs_page, openapi
 from anycarrier_server.domain import recordings
-from anycarrier_server.domain.refusals import Unknown
 from anycarrier_server.endpoints import Face, request_id
 from anycarrier_server.front_door import FrontDoor
 from anycarrier_server.outage import kind
-from anycarrier_server.refusals import StoreOverloaded
+from anycarrier_server.refusals import StoreOverloaded, Unknown
 from anycarrier_server.service import Service
 from anycarrier_server.settings import Settings
 

@@ -19,8 +19,8 @@ from starlette.types import Scope
 from anycarrier.errors import AnycarrierError
 from anycarrier_server import reading
 from anycarrier_server.auth import Caller
-from anycarrier_server.domain.refusals import Forbidden, Invalid
 from anycarrier_server.outage import DatabaseUnavailable, refusal
+from anycarrier_server.refusals import Forbidden, Invalid
 from anycarrier_server.store.turns import WORKSPACE
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pydantic_core
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
-from anycarrier_server.domain.refusals import Invalid, TooLarge
+from anycarrier_server.refusals import Invalid, TooLarge
 
 Model = TypeVar("Model", bound=BaseModel)
 

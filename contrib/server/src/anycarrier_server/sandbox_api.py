@@ -20,7 +20,8 @@ from anycarrier.wav import wav_bytes
 from anycarrier_server import reading
 from anycarrier_server.domain import call_control
 from anycarrier_server.domain.callers import need_admin
-from anycarrier_server.domain.refusals import (
+from anycarrier_server.endpoints import Asked, Endpoint, Face
+from anycarrier_server.refusals import (
     CallOver,
     CredentialRequired,
     Forbidden,
@@ -30,7 +31,6 @@ from anycarrier_server.domain.refusals import (
     Unauthorized,
     Unknown,
 )
-from anycarrier_server.endpoints import Asked, Endpoint, Face
 from anycarrier_server.sandbox import Sandboxes
 from anycarrier_server.service import Service
 from anycarrier_server.store.models import CallRow

@@ -24,7 +24,7 @@ from anycarrier_server.domain.calls import check_destination
 from anycarrier_server.domain.inbound_routing import WITHOUT_SOCKET
 from anycarrier_server.domain.speech_readiness import refuse_unready
 from anycarrier_server.outage import Watch
-from anycarrier_server.refusals import OverLimit
+from anycarrier_server.store import OverLimit
 from anycarrier_server.store.columns import utc_now, word
 from anycarrier_server.store.models import CallRow
 

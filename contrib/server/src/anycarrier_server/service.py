@@ -19,8 +19,8 @@ from anycarrier.switchboard import log_failure
 from anycarrier_server import aftermath, auth, first_start
 from anycarrier_server.carriers import Carriers
 from anycarrier_server.domain import orders
-from anycarrier_server.domain.refusals import Unauthorized, refuse_blocked
 from anycarrier_server.domain.routing import ServiceRouter
+from anycarrier_server.domain.rules import refuse_blocked
 from anycarrier_server.domain.speech_readiness import Readiness
 from anycarrier_server.endings import WatchedCallBook
 from anycarrier_server.endpoints import Face
@@ -30,6 +30,7 @@ from anycarrier_server.outage import DatabaseUnavailable
 from anycarrier_server.outbox import Sender
 from anycarrier_server.outward import Outward
 from anycarrier_server.reconciler import Reconciler, others_live
+from anycarrier_server.refusals import Unauthorized
 from anycarrier_server.request_turns import RequestTurns, YieldingCredentials
 from anycarrier_server.scheduler import Scheduler
 from anycarrier_server.settings import Settings

@@ -16,8 +16,8 @@ from anycarrier_server.auth import Caller
 from anycarrier_server.domain import voices
 from anycarrier_server.domain.callers import agent_of, need_admin, need_scope
 from anycarrier_server.domain.inbound_routing import CALL_HANDLING, CallHandling
-from anycarrier_server.domain.refusals import Invalid, Unknown
 from anycarrier_server.reading import complaints
+from anycarrier_server.refusals import Invalid, Unknown
 from anycarrier_server.store.models import Agent
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from anycarrier.errors import AnycarrierError
 from anycarrier.sip_address import destination
 from anycarrier_server.auth import Caller
 from anycarrier_server.domain.callers import agent_of, need_scope
-from anycarrier_server.domain.refusals import CallOver, Invalid, Unknown
+from anycarrier_server.refusals import CallOver, Invalid, Unknown
 from anycarrier_server.store import CallFilter, Page, parse_id
 from anycarrier_server.store.columns import utc_now
 from anycarrier_server.store.models import CallEventRow, CallRow

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from anycarrier_server.auth import Caller
-from anycarrier_server.domain.refusals import Forbidden, Unknown
+from anycarrier_server.refusals import Forbidden, Unknown
 from anycarrier_server.store import Store, parse_id
 from anycarrier_server.store.models import Agent
 

@@ -17,17 +17,18 @@ from anycarrier_server.domain import admission, dialling
 from anycarrier_server.domain.agents import settings_of
 from anycarrier_server.domain.callers import agent_of, need_scope
 from anycarrier_server.domain.inbound_routing import WITHOUT_SOCKET, own_socket
-from anycarrier_server.domain.refusals import (
+from anycarrier_server.domain.rules import refuse_blocked
+from anycarrier_server.domain.speech_readiness import refuse_unready
+from anycarrier_server.refusals import (
+    HostUnknown,
+    IdempotencyConflict,
     Invalid,
     NumberInactive,
     NumberNotOwned,
     ShuttingDown,
     Unknown,
-    refuse_blocked,
 )
-from anycarrier_server.domain.speech_readiness import refuse_unready
-from anycarrier_server.refusals import HostUnknown, IdempotencyConflict, OverLimit
-from anycarrier_server.store import NewCall, RoutedCall, Snapshot, parse_id
+from anycarrier_server.store import NewCall, OverLimit, RoutedCall, Snapshot, parse_id
 from anycarrier_server.store.columns import utc_now, word
 from anycarrier_server.store.credentials import CredentialIncomplete
 from anycarrier_server.store.ids import new_id
@@ -169,9 +170,7 @@ async def place(
     return await _now(service, caller, new, agent, key)
 
 
-async def _now(
-    service: Service, caller: Caller, new: NewCall, agent: Agent, key: SigningKey | None
-) -> Placed:
+async def _now(service: Service, caller: Caller, new: NewCall, agent: Agent, key: SigningKey | None) -> Placed:
     store = service.store
     try:
         call, fresh, snapshot = await store.placing.place(new)

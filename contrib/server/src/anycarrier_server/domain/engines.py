@@ -15,8 +15,8 @@ from anycarrier.errors import AnycarrierError, UnknownSpeechEngine
 from anycarrier.speech import SpeechEngine, get_speech_engine, speech_engine_names
 from anycarrier_server.auth import Caller
 from anycarrier_server.domain.callers import need_admin
-from anycarrier_server.domain.refusals import Invalid, Unknown
 from anycarrier_server.reading import complaints
+from anycarrier_server.refusals import Invalid, Unknown
 
 if TYPE_CHECKING:
     from anycarrier_server.service import Service

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from anycarrier_server.auth import Caller
 from anycarrier_server.domain.callers import agent_of, need_admin
-from anycarrier_server.domain.refusals import Forbidden, Unknown
+from anycarrier_server.refusals import Forbidden, Unknown
 from anycarrier_server.store import parse_id
 from anycarrier_server.store.models import ApiKey
 

@@ -17,8 +17,7 @@ from anycarrier_server.domain.call_control import cancel_scheduled
 from anycarrier_server.domain.callers import agent_of, need_admin, need_scope
 from anycarrier_server.domain.inbound_routing import call_handling, merged
 from anycarrier_server.domain.orders import finish_order
-from anycarrier_server.domain.refusals import CallsLive, LineHeld, NoStock, ProviderMismatch, Unknown
-from anycarrier_server.refusals import Taken
+from anycarrier_server.refusals import CallsLive, LineHeld, NoStock, ProviderMismatch, Taken, Unknown
 from anycarrier_server.store import CallFilter, parse_id, public_id
 from anycarrier_server.store.models import Agent, CredentialRow, LineRow
 

@@ -15,9 +15,8 @@ from uuid import UUID
 from anycarrier.errors import ConfigurationError
 from anycarrier_server.auth import Caller
 from anycarrier_server.domain import call_control
-from anycarrier_server.domain.refusals import Unknown
 from anycarrier_server.mp3 import wav_to_mp3
-from anycarrier_server.refusals import StoreOverloaded
+from anycarrier_server.refusals import StoreOverloaded, Unknown
 from anycarrier_server.store import parse_id, public_id
 from anycarrier_server.store.models import CallRow, Recording
 from anycarrier_server.store.models.calls import PLAYABLE

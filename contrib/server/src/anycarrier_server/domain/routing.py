@@ -25,8 +25,7 @@ from anycarrier_server.domain.inbound_routing import (
 )
 from anycarrier_server.domain.incoming_webhook import IncomingAsk, ask_agent, ask_number
 from anycarrier_server.domain.overrides import call_settings, fitting
-from anycarrier_server.refusals import OverLimit
-from anycarrier_server.store import RoutedCall, Snapshot, parse_id
+from anycarrier_server.store import OverLimit, RoutedCall, Snapshot, parse_id
 from anycarrier_server.store.models import Agent, CallRow, LineRow
 
 if TYPE_CHECKING:

@@ -8,9 +8,10 @@ from uuid import UUID
 from anycarrier.numbers import e164
 from anycarrier_server.auth import Caller
 from anycarrier_server.domain.callers import need_admin, need_scope
-from anycarrier_server.domain.refusals import Invalid, Unknown
+from anycarrier_server.refusals import Blocked, Invalid, Unknown
 from anycarrier_server.store import parse_id
 from anycarrier_server.store.models import Agent, ContactRule
+from anycarrier_server.store.rules import Verdict
 
 if TYPE_CHECKING:
     from anycarrier_server.service import Service
@@ -61,3 +62,9 @@ async def delete(service: Service, caller: Caller, rule: ContactRule) -> None:
     """Delete a rule."""
     need_admin(caller, "changing contact rules")
     await service.store.rules.delete(rule)
+
+
+def refuse_blocked(number: str, told: Verdict) -> None:
+    """Return when a contact rule lets the number pass, else :class:`Blocked`."""
+    if not told.allowed:
+        raise Blocked(number, told.reason, told.rule_id)

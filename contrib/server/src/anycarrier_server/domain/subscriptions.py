@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from anycarrier_server.auth import Caller
 from anycarrier_server.domain import call_control, numbers
 from anycarrier_server.domain.callers import agent_of, need_admin, need_scope
-from anycarrier_server.domain.refusals import CallOver, Invalid, Unknown
+from anycarrier_server.refusals import CallOver, Invalid, Unknown
 from anycarrier_server.store import parse_id
 from anycarrier_server.store.columns import utc_now
 from anycarrier_server.store.models import Attempt, Subscription

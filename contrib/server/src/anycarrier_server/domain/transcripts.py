@@ -8,7 +8,7 @@ from uuid import UUID
 
 from anycarrier_server.auth import Caller
 from anycarrier_server.domain import call_control, numbers
-from anycarrier_server.domain.refusals import Unknown
+from anycarrier_server.refusals import Unknown
 from anycarrier_server.store.models import Segment
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from uuid import UUID
 
 from anycarrier_server.domain import numbers, rules
 from anycarrier_server.domain.callers import agent_of
-from anycarrier_server.domain.refusals import Invalid
 from anycarrier_server.endpoints import Asked, Endpoint
 from anycarrier_server.inkbox.error_details import ContractRefusal
 from anycarrier_server.inkbox.fields import PHONE, Id, Moment, Number, Sent, Shown, Slice, Uuid
 from anycarrier_server.inkbox.identities import IDENTITY as IDENTITY
 from anycarrier_server.inkbox.identities import identity_in_path, line_of
+from anycarrier_server.refusals import Invalid
 from anycarrier_server.store.models import Agent, ContactRule
 
 NO_NUMBER = UUID(int=0)

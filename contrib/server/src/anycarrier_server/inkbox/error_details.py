@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 
 from anycarrier import errors
 from anycarrier_server import refusals
-from anycarrier_server.domain import refusals as domain
+from anycarrier_server.store import OverLimit
 from anycarrier_server.store.credentials import CredentialIncomplete, DetailRefused
 
 
@@ -66,13 +66,13 @@ def _contract_refusal(error: ContractRefusal) -> Answer:
     return error.status, {"error": error.code, "message": str(error)}, {}
 
 
-def _unknown(error: domain.Unknown) -> Answer:
+def _unknown(error: refusals.Unknown) -> Answer:
     if error.foreign:
         return 403, f"that {error.kind} belongs to another organization", {}
     return 404, str(error), {}
 
 
-def _blocked(error: domain.Blocked) -> Answer:
+def _blocked(error: refusals.Blocked) -> Answer:
     detail = {
         "error": "recipient_blocked",
         "matched_rule_id": str(error.rule_id) if error.rule_id is not None else None,
@@ -94,7 +94,7 @@ def _taken(error: refusals.Taken) -> Answer:
     return 409, detail, {}
 
 
-def _over(error: refusals.OverLimit) -> Answer:
+def _over(error: OverLimit) -> Answer:
     """The limit that is used up is the one the headers show: calls, or else minutes."""
     used = error.snapshot
     by_calls = used.calls_remaining == 0
@@ -115,26 +115,26 @@ def _field(where: list[str | int], kind: str) -> Callable[[Any], Answer]:
 MEANINGS: dict[type[Exception], Callable[[Any], Answer]] = {
     ContractRefusal: _contract_refusal,
     NotConfigured: _sentence(404),
-    domain.Unauthorized: _sentence(401),
-    domain.Forbidden: _sentence(403),
-    domain.NumberNotOwned: _sentence(403),
-    domain.NumberInactive: _sentence(400),
-    domain.Unknown: _unknown,
-    domain.NoStock: _sentence(404),
-    domain.TooLarge: _sentence(413),
-    domain.Blocked: _blocked,
-    domain.CredentialRequired: _coded(409, "credential_required"),
-    domain.LineHeld: _coded(409, "identity_has_number"),
-    domain.CallsLive: _coded(409, "calls_live"),
-    domain.CallOver: _sentence(409),
-    domain.NotOffered: lambda error: (501, {"error": error.code, "message": str(error)}, {}),
-    domain.ShuttingDown: _later(503, "shutting_down"),
+    refusals.Unauthorized: _sentence(401),
+    refusals.Forbidden: _sentence(403),
+    refusals.NumberNotOwned: _sentence(403),
+    refusals.NumberInactive: _sentence(400),
+    refusals.Unknown: _unknown,
+    refusals.NoStock: _sentence(404),
+    refusals.TooLarge: _sentence(413),
+    refusals.Blocked: _blocked,
+    refusals.CredentialRequired: _coded(409, "credential_required"),
+    refusals.LineHeld: _coded(409, "identity_has_number"),
+    refusals.CallsLive: _coded(409, "calls_live"),
+    refusals.CallOver: _sentence(409),
+    refusals.NotOffered: lambda error: (501, {"error": error.code, "message": str(error)}, {}),
+    refusals.ShuttingDown: _later(503, "shutting_down"),
     refusals.Taken: _taken,
     refusals.InUse: _coded(409, "in_use"),
     refusals.DuplicateRule: _duplicate,
     refusals.NotThatSide: _coded(409, "rule_is_for_the_other_side"),
     refusals.IdempotencyConflict: _coded(409, "idempotency_key_reused"),
-    refusals.OverLimit: _over,
+    OverLimit: _over,
     refusals.TooManyWebhooks: _coded(409, "webhook_limit"),
     refusals.StoreOverloaded: _later(503, "overloaded"),
     refusals.UrlRefused: _field(["body"], "url_refused"),
@@ -158,7 +158,7 @@ MEANINGS: dict[type[Exception], Callable[[Any], Answer]] = {
 
 def refuse(error: Exception, request_id: str) -> Response:
     """The answer to a request that is not done. What is no refusal is a bug of ours: 500, and nothing of it is told."""
-    if isinstance(error, domain.Invalid):
+    if isinstance(error, refusals.Invalid):
         return JSONResponse({"detail": error.errors}, 422)
     for kind in type(error).__mro__:
         if kind in MEANINGS:

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-from anycarrier_server.domain.refusals import Invalid
+from anycarrier_server.refusals import Invalid
 
 API = "/api/v1"
 PHONE = "/api/v1/phone"

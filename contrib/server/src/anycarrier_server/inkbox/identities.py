@@ -18,7 +18,6 @@ from pydantic import Field
 from anycarrier.errors import AnycarrierError
 from anycarrier_server.domain import agents, signing_keys
 from anycarrier_server.domain.callers import agent_of, need_admin
-from anycarrier_server.domain.refusals import Invalid, Unknown
 from anycarrier_server.endpoints import Asked, Endpoint
 from anycarrier_server.inkbox import provisioning
 from anycarrier_server.inkbox.api_keys import organization
@@ -26,6 +25,7 @@ from anycarrier_server.inkbox.error_details import ContractRefusal
 from anycarrier_server.inkbox.fields import API, Handle, Id, Mode, Moment, Sent, Shown, Uuid
 from anycarrier_server.inkbox.phone_numbers import NumberShown, number_shown
 from anycarrier_server.inkbox.provisioning import Wanted
+from anycarrier_server.refusals import Invalid, Unknown
 from anycarrier_server.store.models import Agent, LineRow
 
 if TYPE_CHECKING:

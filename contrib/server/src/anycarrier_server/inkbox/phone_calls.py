@@ -16,7 +16,6 @@ from pydantic import Field
 from anycarrier_server.domain import call_control, calls, numbers, transcripts
 from anycarrier_server.domain.callers import agent_of
 from anycarrier_server.domain.inbound_routing import call_handling
-from anycarrier_server.domain.refusals import Invalid, Unknown
 from anycarrier_server.endpoints import Asked, Endpoint
 from anycarrier_server.inkbox.call_views import (
     CallPlaced,
@@ -42,6 +41,7 @@ from anycarrier_server.inkbox.fields import (
     past_the_end,
     zone_named,
 )
+from anycarrier_server.refusals import Invalid, Unknown
 from anycarrier_server.store import CallFilter
 from anycarrier_server.store.models import Agent, CallRow, LineRow
 

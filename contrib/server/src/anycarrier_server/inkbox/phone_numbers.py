@@ -16,7 +16,6 @@ from anycarrier.numbers import NumberQuery, NumberType
 from anycarrier_server.domain import agents, numbers, transcripts
 from anycarrier_server.domain.callers import need_admin
 from anycarrier_server.domain.inbound_routing import call_handling
-from anycarrier_server.domain.refusals import Invalid
 from anycarrier_server.endpoints import Asked, Endpoint
 from anycarrier_server.inkbox import incoming_calls, provisioning
 from anycarrier_server.inkbox.call_views import TranscriptShown, segment_shown
@@ -24,6 +23,7 @@ from anycarrier_server.inkbox.error_details import ContractRefusal
 from anycarrier_server.inkbox.fields import PHONE, Given, Handle, Id, Mode, Moment, Shown, Uuid
 from anycarrier_server.inkbox.incoming_calls import Handling
 from anycarrier_server.inkbox.provisioning import AreaCode, State, Wanted
+from anycarrier_server.refusals import Invalid
 from anycarrier_server.store.models import Agent, LineRow
 
 STATUS = {"active": "active", "inactive": "paused", "released": "released"}

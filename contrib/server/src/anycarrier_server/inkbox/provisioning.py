@@ -17,11 +17,11 @@ from anycarrier.errors import AnycarrierError, UnsupportedOperation
 from anycarrier.numbers import NumberQuery, NumberType
 from anycarrier_server.auth import Caller
 from anycarrier_server.domain import agents, numbers
-from anycarrier_server.domain.refusals import Invalid, LineHeld
 from anycarrier_server.inkbox import incoming_calls
 from anycarrier_server.inkbox.error_details import ContractRefusal
 from anycarrier_server.inkbox.fields import Id, Mode, Number
 from anycarrier_server.inkbox.incoming_calls import Handling
+from anycarrier_server.refusals import Invalid, LineHeld
 from anycarrier_server.store.models import Agent, LineRow
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from starlette.responses import FileResponse, Response
 
 from anycarrier_server.domain import call_control, calls, recordings, transcripts
 from anycarrier_server.domain.overrides import call_settings
-from anycarrier_server.domain.refusals import Invalid, NotOffered
 from anycarrier_server.endpoints import Asked, Endpoint
 from anycarrier_server.oneinbox import errors
 from anycarrier_server.oneinbox.call_bodies import ROLES, CallShown, call_listed, call_shown
@@ -32,6 +31,7 @@ from anycarrier_server.oneinbox.shapes import (
     Url,
     YesOrNo,
 )
+from anycarrier_server.refusals import Invalid, NotOffered
 from anycarrier_server.store import CallFilter, parse_id, public_id
 
 MOST_CALLS = 100

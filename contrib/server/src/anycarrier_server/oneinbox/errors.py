@@ -17,10 +17,9 @@ from starlette.responses import JSONResponse, Response
 
 from anycarrier import errors
 from anycarrier_server import refusals
-from anycarrier_server.domain import refusals as domain
 from anycarrier_server.domain.admission import NoRoom
 from anycarrier_server.refusals import Refusal
-from anycarrier_server.store import Snapshot
+from anycarrier_server.store import OverLimit, Snapshot
 from anycarrier_server.store.credentials import CredentialIncomplete, DetailRefused
 
 
@@ -94,7 +93,7 @@ def _no_room(error: NoRoom) -> Answer:
     return 429, {"concurrency": "concurrency_limit", "pace": "rate_limited", "day": "daily_limit"}[error.kind]
 
 
-def _not_offered(error: domain.NotOffered) -> Answer:
+def _not_offered(error: refusals.NotOffered) -> Answer:
     return 501, error.code
 
 
@@ -104,25 +103,25 @@ def _unavailable(error: errors.ProviderUnavailable) -> Answer:
 
 
 MEANINGS: dict[type[Exception], Answer | Told] = {
-    domain.Unauthorized: (401, "unauthorized"),
-    domain.Forbidden: (403, "forbidden"),
-    domain.NumberNotOwned: (403, "from_number_not_owned"),
-    domain.Blocked: (403, "destination_not_allowed"),
-    domain.Unknown: (404, "not_found"),
-    domain.NoStock: (404, "no_number_available"),
-    domain.TooLarge: (413, "body_too_large"),
-    domain.CredentialRequired: (400, "credential_required"),
-    domain.ProviderMismatch: (400, "provider_mismatch"),
-    domain.NumberInactive: (400, "number_inactive"),
-    domain.LineHeld: (409, "agent_has_number"),
-    domain.CallsLive: (409, "calls_live"),
-    domain.CallOver: (409, "call_not_active"),
-    domain.NotOffered: _not_offered,
-    domain.ShuttingDown: (503, "shutting_down"),
+    refusals.Unauthorized: (401, "unauthorized"),
+    refusals.Forbidden: (403, "forbidden"),
+    refusals.NumberNotOwned: (403, "from_number_not_owned"),
+    refusals.Blocked: (403, "destination_not_allowed"),
+    refusals.Unknown: (404, "not_found"),
+    refusals.NoStock: (404, "no_number_available"),
+    refusals.TooLarge: (413, "body_too_large"),
+    refusals.CredentialRequired: (400, "credential_required"),
+    refusals.ProviderMismatch: (400, "provider_mismatch"),
+    refusals.NumberInactive: (400, "number_inactive"),
+    refusals.LineHeld: (409, "agent_has_number"),
+    refusals.CallsLive: (409, "calls_live"),
+    refusals.CallOver: (409, "call_not_active"),
+    refusals.NotOffered: _not_offered,
+    refusals.ShuttingDown: (503, "shutting_down"),
     refusals.Taken: _taken,
     refusals.InUse: _in_use,
     refusals.IdempotencyConflict: (409, "idempotency_conflict"),
-    refusals.OverLimit: (429, "daily_limit"),
+    OverLimit: (429, "daily_limit"),
     refusals.TooManyWebhooks: (409, "webhook_limit"),
     refusals.StoreOverloaded: (503, "overloaded"),
     refusals.Refusal: (409, "refused"),
@@ -162,7 +161,7 @@ FIELDS: dict[type[Exception], tuple[list[str], str]] = {
 
 def refuse(error: Exception, request_id: str) -> Response:
     """The answer to a request that is not done. What is not a refusal is a bug of ours: 500, and nothing of it told."""
-    if isinstance(error, domain.Invalid):
+    if isinstance(error, refusals.Invalid):
         return complain(error.errors, request_id)
     for kind in type(error).__mro__:
         if kind in FIELDS:
@@ -191,7 +190,7 @@ def tell(status: int, code: str, detail: str, request_id: str, error: Exception 
         body["provider"] = said.model_dump()
     elif isinstance(error, errors.UnsupportedOperation):
         body["provider"] = ProviderSaid(name=error.provider, message=error.detail).model_dump()
-    headers = rate_limit_headers(error.snapshot) if isinstance(error, refusals.OverLimit) else {}
+    headers = rate_limit_headers(error.snapshot) if isinstance(error, OverLimit) else {}
     if status in (429, 503):
         wait = getattr(error, "retry_after", None)
         headers["Retry-After"] = str(max(1, math.ceil(wait)) if wait is not None else 1)

@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from anycarrier.numbers import AvailableNumber, NumberFeature, NumberQuery, NumberType
 from anycarrier_server.domain import numbers, sync
-from anycarrier_server.domain.refusals import Invalid
 from anycarrier_server.endpoints import Asked, Endpoint
 from anycarrier_server.oneinbox.errors import check_trunk
 from anycarrier_server.oneinbox.shapes import (
@@ -27,6 +26,7 @@ from anycarrier_server.oneinbox.shapes import (
     YesOrNo,
     cut,
 )
+from anycarrier_server.refusals import Invalid
 from anycarrier_server.store import public_id
 from anycarrier_server.store.models import LineRow
 

@@ -23,7 +23,7 @@ from anycarrier_server.store.database import Database
 from anycarrier_server.store.engines import StoredEngines
 from anycarrier_server.store.ids import parse_id, public_id
 from anycarrier_server.store.keys import Keys
-from anycarrier_server.store.limits import Limits, Snapshot
+from anycarrier_server.store.limits import Limits, OverLimit, Snapshot
 from anycarrier_server.store.lines import Lines
 from anycarrier_server.store.new_calls import NewCall
 from anycarrier_server.store.once import SqlOnce
@@ -118,6 +118,7 @@ class Store:
 __all__ = [
     "CallFilter",
     "NewCall",
+    "OverLimit",
     "Page",
     "RoutedCall",
     "Snapshot",

@@ -38,8 +38,6 @@ DUE = Statement(
 FOR_BLOCKING = Statement(select(TABLE).where(TABLE.c.id == bindparam("id")).with_for_update(), into=[CallRow])
 
 
-
-
 def _routed() -> Any:
     line, agent, key = table_of(LineRow), table_of(Agent), table_of(SigningKey)
     return (

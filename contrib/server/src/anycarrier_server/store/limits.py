@@ -16,7 +16,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnClause, Select, bindparam, case, delete, func, insert, literal_column, select, update
 
-from anycarrier_server.refusals import OverLimit
+from anycarrier.errors import LimitReached
 from anycarrier_server.store.columns import seconds_of, utc_now, word
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.models import CallRow, Usage, UsageWindow
@@ -159,6 +159,15 @@ class Snapshot:
             "minutes_remaining": round(self.minutes_remaining, 2),
             "minutes_limit": math.ceil(self.minutes_limit),
         }
+
+
+class OverLimit(LimitReached):
+    """The workspace's calls or minutes of the last 24 hours are used up. ``retry_after`` is in seconds."""
+
+    def __init__(self, what: str, snapshot: Snapshot, retry_after: float) -> None:
+        self.snapshot = snapshot
+        self.limit = "minutes" if snapshot.calls_remaining else "calls"
+        super().__init__(f"{what} in 24 hours", retry_after=retry_after)
 
 
 @dataclass(frozen=True, slots=True)
