@@ -10,8 +10,7 @@ from uuid import UUID
 from sqlalchemy import insert
 
 from anycarrier_server.store import Store
-from anycarrier_server.store.columns import utc_now
-from anycarrier_server.store.ids import new_id
+from anycarrier_server.store.columns import new_id, utc_now
 from anycarrier_server.store.models import CallRow, LineRow, Segment
 
 BATCH = 5_000

@@ -32,8 +32,8 @@ NOT_SECRET = {
     # A lease is taken by a conditional UPDATE: the database compares, and nobody outside sends one.
     ("contrib/server/src/anycarrier_server/store/outbox.py", "lease_token"),
     # An index finds the key by the hash of what was sent; what it found is then compared in constant time.
-    ("contrib/server/src/anycarrier_server/store/keys.py", "hash"),
-    ("contrib/server/src/anycarrier_server/store/keys.py", "hashed"),
+    ("contrib/server/src/anycarrier_server/store/workspaces.py", "hash"),
+    ("contrib/server/src/anycarrier_server/store/workspaces.py", "hashed"),
     # A hash of the request's own body, to tell a repeat from another request: the client knows it.
     ("contrib/server/src/anycarrier_server/store/new_calls.py", "body_hash"),
     ("contrib/server/src/anycarrier_server/domain/calls.py", "body_hash"),

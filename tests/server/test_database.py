@@ -11,9 +11,8 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError, StatementError
 
-from anycarrier_server.store.columns import utc_now, word
+from anycarrier_server.store.columns import new_id, utc_now, word
 from anycarrier_server.store.database import Database
-from anycarrier_server.store.ids import new_id
 from anycarrier_server.store.models import Agent, Workspace
 
 

@@ -19,8 +19,8 @@ from anycarrier.wav import WavWriter, read_wav
 from anycarrier_server import aftermath, reconciler
 from anycarrier_server.outage import DatabaseFull, DatabaseUnavailable, no_room, outages_named
 from anycarrier_server.store import parse_id
+from anycarrier_server.store.calls import Recordings
 from anycarrier_server.store.models import Recording
-from anycarrier_server.store.recordings import Recordings
 
 SOUND = b"\x55" * 24_000
 """Three seconds of a caller."""

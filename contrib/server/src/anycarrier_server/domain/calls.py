@@ -29,9 +29,8 @@ from anycarrier_server.refusals import (
     Unknown,
 )
 from anycarrier_server.store import NewCall, OverLimit, RoutedCall, Snapshot, parse_id
-from anycarrier_server.store.columns import utc_now, word
+from anycarrier_server.store.columns import new_id, utc_now, word
 from anycarrier_server.store.credentials import CredentialIncomplete
-from anycarrier_server.store.ids import new_id
 from anycarrier_server.store.models import Agent, CallRow, ContactRule, CredentialRow, LineRow, SigningKey
 from anycarrier_server.store.new_calls import BY_KEY, IDEMPOTENCY
 from anycarrier_server.store.rules import verdict

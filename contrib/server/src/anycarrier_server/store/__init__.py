@@ -16,25 +16,20 @@ from anycarrier_server.settings import Settings
 from anycarrier_server.store import migrate, vault
 from anycarrier_server.store.agents import Agents
 from anycarrier_server.store.callbook import SqlCallBook
-from anycarrier_server.store.calls import CallFilter, Calls, RoutedCall
+from anycarrier_server.store.calls import CallFilter, Calls, Recordings, RoutedCall
 from anycarrier_server.store.claims import Claims
-from anycarrier_server.store.credentials import Build, Credentials, build_credential
+from anycarrier_server.store.columns import Page, parse_id, public_id
+from anycarrier_server.store.credentials import Build, Credentials, StoredEngines, build_credential
 from anycarrier_server.store.database import Database
-from anycarrier_server.store.engines import StoredEngines
-from anycarrier_server.store.ids import parse_id, public_id
-from anycarrier_server.store.keys import Keys
 from anycarrier_server.store.limits import Limits, OverLimit, Snapshot
 from anycarrier_server.store.lines import Lines
-from anycarrier_server.store.new_calls import NewCall
+from anycarrier_server.store.new_calls import NewCall, Placing
 from anycarrier_server.store.once import SqlOnce
 from anycarrier_server.store.outbox import Outbox
-from anycarrier_server.store.pages import Page
-from anycarrier_server.store.placing import Placing
-from anycarrier_server.store.recordings import Recordings
 from anycarrier_server.store.rules import Rules, Verdict
 from anycarrier_server.store.transcripts import Transcripts
 from anycarrier_server.store.webhooks import Webhooks
-from anycarrier_server.store.workspaces import Workspaces
+from anycarrier_server.store.workspaces import Keys, Workspaces
 from anycarrier_server.store.writer import Writer
 
 
@@ -75,7 +70,7 @@ class Store:
             minutes=settings.minutes_per_day,
             longest=settings.max_duration_seconds,
         )
-        self.placing = Placing(db, self.calls, self.limits, self.callbook, owner=self.owner)
+        self.placing = Placing(db, self.limits, self.callbook, owner=self.owner)
         self.once = SqlOnce(db)
         self.claims = Claims(db, self.owner)
         self.webhooks = Webhooks(db, sealer)

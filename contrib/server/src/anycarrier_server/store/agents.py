@@ -12,9 +12,8 @@ from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from anycarrier_server.refusals import InUse, Taken
-from anycarrier_server.store.columns import utc_now, word
+from anycarrier_server.store.columns import new_id, public_id, utc_now, word
 from anycarrier_server.store.database import Database
-from anycarrier_server.store.ids import new_id, public_id
 from anycarrier_server.store.models import Agent, ApiKey, LineRow
 from anycarrier_server.store.statements import Statement, table_of
 

@@ -9,8 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Text, bindparam, cast, func, insert, select
 
-from anycarrier_server.store.columns import word
-from anycarrier_server.store.ids import new_id
+from anycarrier_server.store.columns import new_id, word
 from anycarrier_server.store.models import CallEventRow, CallRow, OutboxEvent, Segment, Subscription
 from anycarrier_server.store.statements import Rows, Statement, table_of
 from anycarrier_server.store.transactions import Transaction

@@ -16,9 +16,8 @@ from sqlalchemy import and_, bindparam, select
 from anycarrier.calls import Call, CallStatus
 from anycarrier.errors import UnknownCall, UnknownCredential
 from anycarrier_server.store import once, tallies
-from anycarrier_server.store.columns import utc_now, word
+from anycarrier_server.store.columns import new_id, parse_id, utc_now, word
 from anycarrier_server.store.database import Database
-from anycarrier_server.store.ids import new_id, parse_id
 from anycarrier_server.store.limits import correct, settle
 from anycarrier_server.store.log import LOG
 from anycarrier_server.store.models import Agent, CredentialRow, LineRow, OutboxEvent

@@ -1,6 +1,7 @@
-"""Calls as the faces see them: created with their options, looked up, listed, annotated.
+"""Calls as the faces see them: created with their options, looked up, listed, annotated; and their recordings.
 
-How a call moves on is the call book's business (``callbook.py``); nothing here changes a status.
+The call book (``callbook.py``) moves a call on; nothing here changes a status. Recordings are rows here: the files
+themselves are elsewhere.
 """
 
 from __future__ import annotations
@@ -15,14 +16,12 @@ from uuid import UUID
 from sqlalchemy import Select, bindparam, func, select, tuple_, update
 
 from anycarrier_server.store import new_calls, tallies
-from anycarrier_server.store.columns import utc_now, word
+from anycarrier_server.store.columns import Page, parse_id, read_cursor, utc_now, word, write_cursor
 from anycarrier_server.store.database import Database
-from anycarrier_server.store.ids import parse_id
 from anycarrier_server.store.models import Agent, CallEventRow, CallRow, LineRow, Recording, SigningKey
 from anycarrier_server.store.models.calls import PLAYABLE
 from anycarrier_server.store.new_calls import NewCall
-from anycarrier_server.store.pages import Page, read_cursor, write_cursor
-from anycarrier_server.store.statements import Act, Statement, table_of
+from anycarrier_server.store.statements import Statement, table_of
 from anycarrier_server.store.transactions import Transaction
 
 TABLE = table_of(CallRow)
@@ -127,11 +126,7 @@ class Calls:
         It is ``initiated``, or ``queued`` when scheduled. ``IdempotencyConflict`` when the key came with another
         body in the last 24 hours.
         """
-        return await self._db.transact(lambda tx: self.create_in(tx, new))
-
-    async def create_in(self, tx: Transaction, new: NewCall, *acts: Act) -> tuple[CallRow, bool]:
-        """:meth:`create` as part of a transaction, together with what else is to be done when the call is new."""
-        return await new_calls.create(tx, new, self._owner, acts)
+        return await self._db.transact(lambda tx: new_calls.create(tx, new, self._owner, ()))
 
     async def get(self, workspace_id: UUID, call_id: UUID | None) -> CallRow | None:
         """The call; None when there is none or it is another workspace's."""
@@ -278,3 +273,42 @@ def _filtered(query: Select[Any], workspace_id: UUID, which: CallFilter) -> Sele
         whole = select(Recording.id).where(Recording.call_id == CallRow.id, Recording.status.in_(PLAYABLE)).exists()
         query = query.where(whole if which.recorded else ~whole)
     return query
+
+
+RECORDING = table_of(Recording)
+OF_CALL = Statement(
+    select(RECORDING).where(RECORDING.c.call_id == bindparam("call_id")).order_by(RECORDING.c.created_at),
+    into=[Recording],
+)
+
+
+class Recordings:
+    """The recordings of every call."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def begin(self, workspace_id: UUID, call_id: UUID, path: str, *, format: str, channels: int = 2) -> Recording:
+        """A recording that is being written to ``path`` (relative to the recordings folder)."""
+        made = Recording(workspace_id=workspace_id, call_id=call_id, path=path, format=format, channels=channels)
+        async with self._db.write() as session:
+            session.add(made)
+        return made
+
+    async def finish(
+        self, recording_id: UUID, *, status: str = "completed", duration: float | None = None, size: int | None = None
+    ) -> None:
+        """It is whole (``completed``), as much of it as the disk took (``cut``), or nothing (``failed``); duration in
+        seconds, size in bytes."""
+        async with self._db.write() as session:
+            done = update(Recording).where(Recording.id == recording_id)
+            await session.execute(done.values(status=status, duration=duration, size=size, updated_at=utc_now()))
+
+    async def recorded(self, calls: Sequence[UUID]) -> set[UUID]:
+        """Those of the calls, some hundreds at most, that have a recording."""
+        async with self._db.read() as session:
+            return set(await session.scalars(select(Recording.call_id).where(Recording.call_id.in_(calls))))
+
+    async def of_call(self, call_id: UUID) -> Sequence[Recording]:
+        """A call's recordings, oldest first."""
+        return await self._db.rows(OF_CALL, call_id=call_id)

@@ -1,10 +1,16 @@
-"""Column types that mean the same on SQLite and PostgreSQL, and the declarative base of every table."""
+"""Row ids, column types that both databases have, and pages of rows.
+
+There is one uuid per row. The faces show it as ``call_<32 hex>`` or as a plain uuid, and read both.
+"""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Annotated, Any
-from uuid import UUID
+import base64
+import binascii
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Generic, TypeVar
+from uuid import UUID, uuid4
 
 from sqlalchemy import (
     JSON,
@@ -26,7 +32,46 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 from sqlalchemy.sql.functions import FunctionElement
 
-from anycarrier_server.store.ids import new_id
+from anycarrier_server.refusals import BadCursor
+
+PREFIXES = {
+    "workspace": "org",
+    "key": "key",
+    "agent": "agt",
+    "credential": "crd",
+    "line": "phn",
+    "call": "call",
+    "rule": "rul",
+    "subscription": "wh",
+    "event": "evt",
+    "delivery": "dlv",
+    "recording": "rec",
+}
+
+
+def new_id() -> UUID:
+    """A fresh random id."""
+    return uuid4()
+
+
+def public_id(kind: str, id_: UUID) -> str:
+    """``agt_5f0c...``: how an id of this kind is written in JSON, in logs and in ``Line.agent_id``."""
+    return f"{PREFIXES[kind]}_{id_.hex}"
+
+
+def parse_id(kind: str, text: str | UUID | None) -> UUID | None:
+    """The uuid in ``agt_<hex>``, a plain uuid or 32 hex digits; None for anything else (so: unknown, 404)."""
+    if isinstance(text, UUID) or text is None:
+        return text
+    bare = text.removeprefix(PREFIXES[kind] + "_")
+    if len(bare) not in (32, 36):
+        return None
+    try:
+        parsed = UUID(bare)
+    except ValueError:
+        return None
+    # uuid.UUID also reads braces and urn: forms; ids have exactly two spellings.
+    return parsed if bare.lower() in (parsed.hex, str(parsed)) else None
 
 
 def utc_now() -> datetime:
@@ -147,3 +192,37 @@ class Table(DeclarativeBase):
         str: String,
         bytes: LargeBinary,
     }
+
+
+T = TypeVar("T")
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Some rows. ``next_cursor`` is None on the last page; ``has_more`` says the same."""
+
+    items: list[T]
+    next_cursor: str | None = None
+
+    @property
+    def has_more(self) -> bool:
+        return self.next_cursor is not None
+
+
+def write_cursor(created_at: datetime, id_: UUID) -> str:
+    """A cursor that stands after this row."""
+    micros = (created_at - EPOCH) // timedelta(microseconds=1)
+    return base64.urlsafe_b64encode(micros.to_bytes(8, "big", signed=True) + id_.bytes).decode()
+
+
+def read_cursor(text: str) -> tuple[datetime, UUID]:
+    """Where a cursor stands, or :class:`BadCursor`."""
+    try:
+        raw = base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True)
+        if len(raw) != 24:
+            raise BadCursor
+        return EPOCH + timedelta(microseconds=int.from_bytes(raw[:8], "big", signed=True)), UUID(bytes=raw[8:])
+    except (binascii.Error, UnicodeEncodeError, OverflowError):
+        raise BadCursor from None

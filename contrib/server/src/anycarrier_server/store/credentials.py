@@ -1,24 +1,26 @@
-"""Carrier credentials, sealed; and the exchange's door to them, :class:`anycarrier.credentials.CredentialSource`."""
+"""Sealed settings of a workspace's accounts: carrier credentials and speech engines.
+
+:class:`Credentials` is also the exchange's :class:`anycarrier.credentials.CredentialSource`.
+"""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from pydantic import ValidationError
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, delete, select, update
 
 from anycarrier.credentials import Credential, trimmed
 from anycarrier.errors import AnycarrierError, ConfigurationError, UnknownCredential
 from anycarrier_server.refusals import InUse
 from anycarrier_server.seal import Sealer
-from anycarrier_server.store.columns import utc_now, word
+from anycarrier_server.store.columns import new_id, parse_id, public_id, utc_now, word
 from anycarrier_server.store.database import Database
-from anycarrier_server.store.ids import new_id, parse_id, public_id
-from anycarrier_server.store.models import CredentialRow, LineRow
+from anycarrier_server.store.models import CredentialRow, EngineRow, LineRow
 from anycarrier_server.store.statements import Statement, table_of
 from anycarrier_server.store.turns import WORKSPACE
 from anycarrier_server.store.vault import place
@@ -233,3 +235,48 @@ class DetailRefused(AnycarrierError, ValueError):
 def _refuse_ours(metadata: Mapping[str, Any]) -> None:
     if refused := OURS & set(metadata):
         raise DetailRefused(f"metadata may not hold {', '.join(sorted(refused))}")
+
+
+ENGINE = table_of(EngineRow)
+ENGINES_OF_WORKSPACE = Statement(
+    select(ENGINE).where(ENGINE.c.workspace_id == bindparam("workspace_id")).order_by(ENGINE.c.name), into=[EngineRow]
+)
+
+
+class StoredEngines:
+    """The engines that workspaces have set up for themselves."""
+
+    def __init__(self, db: Database, sealer: Sealer) -> None:
+        self._db = db
+        self._sealer = sealer
+
+    async def list(self, workspace_id: UUID) -> Sequence[EngineRow]:
+        """The workspace's, by name."""
+        rows: list[EngineRow] = await self._db.rows(ENGINES_OF_WORKSPACE, workspace_id=workspace_id)
+        return rows
+
+    def settings(self, row: EngineRow) -> dict[str, Any]:
+        """The settings themselves, secrets in clear."""
+        found: dict[str, Any] = json.loads(self._sealer.open(row.sealed, place("engines", "sealed", row.id)))
+        return found
+
+    async def put(
+        self, workspace_id: UUID, name: str, settings: Mapping[str, Any], secrets: frozenset[str]
+    ) -> EngineRow:
+        """Keep these settings in place of what was there; those named in ``secrets`` are shown masked."""
+        shown = {field: masked(str(value)) if field in secrets else value for field, value in settings.items()}
+        async with self._db.write() as session:
+            mine = select(EngineRow).where(EngineRow.workspace_id == workspace_id, EngineRow.name == name)
+            row = await session.scalar(mine.with_for_update())
+            if row is None:
+                row = EngineRow(id=new_id(), workspace_id=workspace_id, name=name, version=0)
+                session.add(row)
+            row.sealed = self._sealer.seal(json.dumps(dict(settings)), place("engines", "sealed", row.id))
+            row.shown, row.version = shown, row.version + 1
+        return row
+
+    async def delete(self, workspace_id: UUID, name: str) -> bool:
+        """Forget them; False when there were none."""
+        gone = delete(EngineRow).where(EngineRow.workspace_id == workspace_id, EngineRow.name == name)
+        async with self._db.write() as session:
+            return (await session.execute(gone.returning(EngineRow.id))).scalar_one_or_none() is not None

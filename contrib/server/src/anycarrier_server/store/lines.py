@@ -14,9 +14,8 @@ from anycarrier.errors import NumberAlreadyAssigned, NumberNotAssigned, UnknownC
 from anycarrier.numbers import SyncResult
 from anycarrier.registry import Line
 from anycarrier_server.refusals import Taken
-from anycarrier_server.store.columns import utc_now, word
+from anycarrier_server.store.columns import parse_id, public_id, utc_now, word
 from anycarrier_server.store.database import Database
-from anycarrier_server.store.ids import parse_id, public_id
 from anycarrier_server.store.models import CredentialRow, LineRow
 from anycarrier_server.store.statements import Statement, table_of
 

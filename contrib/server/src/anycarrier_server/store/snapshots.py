@@ -8,8 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnClause, and_, bindparam, literal_column, or_, select, update
 
 from anycarrier.calls import Call, CallStatus, Direction, EndReason, TransferStatus
-from anycarrier_server.store.columns import word
-from anycarrier_server.store.ids import public_id
+from anycarrier_server.store.columns import public_id, word
 from anycarrier_server.store.models import CallRow
 from anycarrier_server.store.stages import stage_of
 from anycarrier_server.store.statements import Statement, table_of

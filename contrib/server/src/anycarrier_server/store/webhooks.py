@@ -16,9 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from anycarrier_server.refusals import TooManyWebhooks
 from anycarrier_server.seal import Sealer
 from anycarrier_server.signing import new_signing_key
-from anycarrier_server.store.columns import utc_now, word
+from anycarrier_server.store.columns import new_id, utc_now, word
 from anycarrier_server.store.database import Database
-from anycarrier_server.store.ids import new_id
 from anycarrier_server.store.models import Attempt, Delivery, SigningKey, Subscription, Workspace
 from anycarrier_server.store.statements import Statement, table_of
 from anycarrier_server.store.vault import place

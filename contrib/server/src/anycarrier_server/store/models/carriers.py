@@ -9,8 +9,7 @@ from uuid import UUID
 from sqlalchemy import ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from anycarrier_server.store.columns import Created, RowId, Table, Updated
-from anycarrier_server.store.ids import public_id
+from anycarrier_server.store.columns import Created, RowId, Table, Updated, public_id
 
 ACTIVE = text("status = 'active'")
 HELD = text("status <> 'released'")

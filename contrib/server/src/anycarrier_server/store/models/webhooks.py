@@ -9,8 +9,7 @@ from uuid import UUID
 from sqlalchemy import ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from anycarrier_server.store.columns import Counter, Created, RowId, Table, Updated
-from anycarrier_server.store.ids import new_id, public_id
+from anycarrier_server.store.columns import Counter, Created, RowId, Table, Updated, new_id, public_id
 
 PENDING = text("status = 'pending'")
 UNSENT = text("fanned_out_at IS NULL")
