@@ -10,8 +10,7 @@ import pytest
 
 from agent_server import AgentServer, Conversation, agent_server
 from anycarrier import Answer, AudioReceived, EndReason, IncomingCall, MediaSession, Reject, RoutingFailure
-from anycarrier.agent import admission, agent_socket
-from anycarrier.agent import agents as agents_module
+from anycarrier.agent import admission, agent_socket, agents
 from anycarrier.agent.agent import Agent, CallSetup, load
 from anycarrier.agent.agent_call import AgentCall
 from anycarrier.agent.settings import AgentSettings
@@ -29,7 +28,7 @@ def opener(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     if request.param == "fast":
         pytest.importorskip("picows")
     connect = agent_socket.connect_portable if request.param == "portable" else agent_socket.connect_fast
-    monkeypatch.setattr(agents_module, "best_connect", lambda: connect)
+    monkeypatch.setattr(admission, "best_connect", lambda: connect)
 
 
 async def routed(desk: Desk) -> tuple[Route, Line]:
@@ -79,7 +78,7 @@ async def test_an_address_that_is_none_is_an_error_that_keeps_the_path_to_itself
     desk = Desk()
     with pytest.raises(AgentUnreachable) as caught:
         await agent_socket.open_socket(
-            f"{url}?token=secret", agent_id="desk", context="{}", connect=desk.agents.connect
+            f"{url}?token=secret", agent_id="desk", context="{}", connect=desk.agents.admission.connect
         )
     assert "secret" not in str(caught.value)
 
@@ -202,7 +201,7 @@ async def test_a_call_that_never_comes_gives_its_socket_up(monkeypatch: pytest.M
         desk.agents.add("desk", websocket_url=server.url)
         _, line = await routed(desk)
         assert await closed(server)
-        assert desk.agents.pending.take(line.session.call.reference) is None
+        assert desk.agents.admission.pending.take(line.session.call.reference) is None
         await line.aclose()
 
 
@@ -249,11 +248,11 @@ async def test_what_is_kept_of_calls_whose_end_nobody_sees_has_a_bound(monkeypat
     async def lookup(agent_id: str) -> Agent | None:
         return Agent(agent_id)
 
-    monkeypatch.setattr(agents_module, "MAX_CALLS_KEPT", 3)
-    agents = agents_module.Agents(lookup=lookup)
+    monkeypatch.setattr(agents, "MAX_CALLS_KEPT", 3)
+    kept = agents.Agents(lookup=lookup)
     for number in range(5):
-        await agents.find_for(f"call {number}", "desk")
-    assert list(agents._known) == ["call 2", "call 3", "call 4"]
+        await kept.find_for(f"call {number}", "desk")
+    assert list(kept._known) == ["call 2", "call 3", "call 4"]
 
 
 @pytest.mark.parametrize("path", ["nocolon", "anycarrier.demo.appointments:nothing", "no.such.module:x", ":x", "x:"])

@@ -9,7 +9,7 @@ import pytest
 
 from agent_server import AgentServer, Conversation, agent_server
 from anycarrier import EndReason
-from anycarrier.agent import agent_socket, agents, bridge, budget
+from anycarrier.agent import admission, agent_socket, bridge, budget
 from anycarrier.agent.agent import CallSetup
 from anycarrier.agent.protocol import signature
 from anycarrier.agent.transcript import MemoryTranscript
@@ -23,7 +23,7 @@ def opener(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     if request.param == "fast":
         pytest.importorskip("picows")
     connect = agent_socket.connect_portable if request.param == "portable" else agent_socket.connect_fast
-    monkeypatch.setattr(agents, "best_connect", lambda: connect)
+    monkeypatch.setattr(admission, "best_connect", lambda: connect)
 
 
 async def stay(line: Line) -> None:

@@ -205,7 +205,7 @@ async def test_the_analysis_of_a_model_is_checked_and_says_whose_it_is() -> None
     endpoint = Endpoint(f"Sure: {good}", '{"outcome": "World Peace", "summary": "x"}', "no json")
     async with serve(endpoint.app) as url:
         model = ChatModel("tiny", base_url=f"{url}/v1")
-        desk.agents.analyzers = [ChatAnalyzer(model)]
+        desk.agents.call_handler.analyzers = [ChatAnalyzer(model)]
 
         async def agent(call: AgentCall) -> None:
             await call.listen(3)

@@ -52,15 +52,15 @@ async def line(media: Media, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[L
     async with raw_agent() as (agent, url):
         agents = Agents(engines=Engines())
         if not media.fast:
-            agents.connect = connect_portable
+            agents.admission.connect = connect_portable
         opened: list[AgentSocket] = []
-        connect = agents.connect
+        connect = agents.admission.connect
 
         async def connecting(url: str, headers: Mapping[str, str], address: Address | None) -> AgentSocket:
             opened.append(await connect(url, headers, address))
             return opened[-1]
 
-        agents.connect = connecting
+        agents.admission.connect = connecting
         agents.add("a", websocket_url=url)
         media.exchange.switchboard.agents = agents
         await agents.open(media.exchange)

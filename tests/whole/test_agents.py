@@ -306,9 +306,9 @@ async def test_a_finished_callback_that_fails_is_called_that(
         raise LookupError("no such row of mine")
 
     async with staffed(house, tmp_path) as staff:
-        staff.agents.finished = mine
+        staff.agents.call_handler.finished = mine
         if not opened:  # agents in an exchange that was mounted and never started
-            staff.agents.exchange = None
+            staff.agents.call_handler.switchboard = None
         staff.agents.add("front-desk", handler="whole.test_agents:greeter")
         far_end = await house.ring()
         await far_end.wait_for("ended", 8)

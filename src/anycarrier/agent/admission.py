@@ -1,4 +1,7 @@
-"""Whether an agent takes a call: its socket is opened while the caller still hears it ring."""
+"""Admission: whether an agent takes a call, decided while the caller still hears it ring.
+
+A WebSocket agent accepts by completing the handshake. Its open socket then waits here for the call's audio.
+"""
 
 from __future__ import annotations
 
@@ -6,168 +9,199 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from anycarrier.agent import protocol
 from anycarrier.agent.agent import Agent, CallSetup, speech_needs
-from anycarrier.agent.agent_socket import OPEN_TIMEOUT, AgentSocket, open_socket
+from anycarrier.agent.agent_socket import OPEN_TIMEOUT, AgentSocket, Guard, best_connect, open_socket
 from anycarrier.agent.settings import AgentSettings
+from anycarrier.agent.shared_engines import Engines
 from anycarrier.calls import Call, EndReason
 from anycarrier.errors import AgentUnreachable, SpeechNotReady, UnknownAgent
 from anycarrier.events import RoutingFailure
 from anycarrier.routing import Answer, Reject, Route
 
-if TYPE_CHECKING:
-    from anycarrier.agent.agents import Agents
-
-
-
 log = logging.getLogger("anycarrier")
 
 PATIENCE = 13.0
-"""Seconds for an agent and its fallbacks together: carriers wait some fifteen for what to do with a call."""
-
-
-async def take(agents: Agents, call: Call, agent_id: str) -> Route:
-    """Answer for the first agent of the chain that accepts; else to speak the voicemail message; else decline."""
-    try:
-        accepted = await accept(agents, call, agent_id)
-    except AgentUnreachable as nobody:
-        if (await _apology(agents, call, agent_id)) is not None:
-            agents.untaken[call.reference] = nobody
-            return Answer(agent_id)
-        if nobody.declined:
-            return Reject(EndReason.REJECTED, str(nobody))
-        return Reject(EndReason.AGENT_ERROR, str(nobody), RoutingFailure.AGENT_UNREACHABLE, nobody.agent_id)
-    if accepted is None:
-        return Reject(EndReason.REJECTED)
-    agent, socket = accepted
-    if socket is not None:
-        agents.pending.put(call.reference, Accepted(agent, socket))
-    settings = (await agents.setup_for(call, agent)).settings(agent)
-    return Answer(agent.id, time_limit=settings.max_duration_seconds)
-
-
-async def accept(agents: Agents, call: Call, agent_id: str) -> tuple[Agent, AgentSocket | None] | None:
-    """The agent that takes the call, with its socket when that is its door; ``AgentUnreachable`` when none does."""
-    if (refused_before := agents.untaken.get(call.reference)) is not None:
-        raise refused_before
-    due = time.monotonic() + PATIENCE
-    last: AgentUnreachable | None = None
-    async for agent in _chain(agents, call, agent_id):
-        setup = await agents.setup_for(call, agent)
-        first = agent.id == agent_id and setup.websocket_url is not None
-        url = setup.websocket_url if first else agent.websocket_url
-        try:
-            if not url:
-                if agent.handler is not None:
-                    settings = setup.settings(agent)
-                    _need_speech(agents, agent, setup, speech_needs(agent.handler, settings))
-                return agent, None
-            socket = await connect(agents, call, agent, setup, url, max(0.5, due - time.monotonic()))
-            try:
-                _need_speech(agents, agent, setup, socket_needs(socket.mode, setup.settings(agent)))
-            except SpeechNotReady:
-                await socket.close(1011)
-                raise
-            return agent, socket
-        except AgentUnreachable as refused:
-            last = refused
-    if last is not None:
-        raise last
-    return None
-
-
-def socket_needs(mode: protocol.Mode, settings: AgentSettings) -> set[str]:
-    """The speech that an agent leaves to us by its handshake; a first message is ours to speak."""
-    speaks = mode.tts or bool(settings.first_message.strip())
-    return {ability for ability, needed in (("speak", speaks), ("listen", mode.stt)) if needed}
-
-
-def _need_speech(agents: Agents, agent: Agent, setup: CallSetup, needs: set[str]) -> None:
-    """``SpeechNotReady`` when a call with this agent would be mute or deaf: it is not answered for that."""
-    lacks = (setup.engines or agents.engines).lacks(setup.settings(agent), needs)
-    if lacks is not None:
-        raise SpeechNotReady(agent.id, lacks)
-
-
-async def connect(
-    agents: Agents, call: Call, agent: Agent, setup: CallSetup, url: str, timeout: float = OPEN_TIMEOUT
-) -> AgentSocket:
-    """The agent's socket, opened with this call's context."""
-    context = protocol.call_context(
-        call_id=setup.call_id or call.reference,
-        phone_number=call.line_number,
-        remote_phone_number=call.remote_number,
-        direction=str(call.direction),
-        extra=setup.context,
-    )
-    return await open_socket(
-        url,
-        agent_id=agent.id,
-        context=context,
-        signing_key=agent.signing_key,
-        headers=agent.headers,
-        timeout=min(OPEN_TIMEOUT, timeout),
-        guard=agents.guard,
-        connect=agents.connect,
-    )
-
-
-async def _chain(agents: Agents, call: Call, agent_id: str) -> AsyncIterator[Agent]:
-    """The agent, its fallback, the fallback's fallback; each once."""
-    seen: set[str] = set()
-    following: str | None = agent_id
-    while following is not None and following not in seen:
-        seen.add(following)
-        try:
-            agent = await agents.find_for(call.reference, following)
-        except UnknownAgent as unknown:
-            if len(seen) == 1:
-                raise
-            log.error("fallback of agent %r: %s", agent_id, unknown)
-            return
-        yield agent
-        following = (await agents.setup_for(call, agent)).settings(agent).fallback_agent_id
-
-
-async def _apology(agents: Agents, call: Call, agent_id: str) -> str | None:
-    agent = await agents.find_for(call.reference, agent_id)
-    setup = await agents.setup_for(call, agent)
-    settings = setup.settings(agent)
-    if not settings.voicemail_message or (setup.engines or agents.engines).lacks(settings, ["speak"]) is not None:
-        return None
-    return settings.voicemail_message
-
+"""Seconds for an agent and its fallbacks together; carriers wait about fifteen for instructions."""
 
 AUDIO_PATIENCE = 60.0
-"""Seconds from answering to the carrier's media stream; a caller who gives up meanwhile is told of sooner."""
+"""Seconds from answering to the carrier's media stream. If the caller hangs up earlier, the socket is closed then."""
+
+
+class Directory(Protocol):
+    """Finds agents and their call setups; :class:`anycarrier.agent.Agents` is one."""
+
+    @property
+    def engines(self) -> Engines:
+        """The engines of calls that bring none of their own."""
+        ...
+
+    async def find_for(self, reference: str, agent_id: str) -> Agent:
+        """The agent with that id, for the call with that reference; raises ``UnknownAgent``."""
+        ...
+
+    async def setup_for(self, call: Call, agent: Agent) -> CallSetup:
+        """The setup of that call with that agent."""
+        ...
+
+    def forget(self, reference: str) -> None:
+        """Drop what is kept for the call."""
+        ...
 
 
 @dataclass(slots=True)
 class Accepted:
-    """An agent and its open socket."""
+    """An agent that takes a call, with its open socket if it is a WebSocket agent."""
 
     agent: Agent
-    socket: AgentSocket
+    socket: AgentSocket | None = None
+
+
+class Admission:
+    """Asks the agents of ``directory`` whether they take a call; ``guard`` checks every socket address first."""
+
+    def __init__(self, directory: Directory, *, guard: Guard | None = None) -> None:
+        self.pending = PendingAgents()
+        self.connect = best_connect()
+        self._directory = directory
+        self._guard = guard
+        self._refused: dict[str, AgentUnreachable] = {}
+        """Why no agent takes a call that is answered only to play the voicemail message, by reference."""
+
+    async def take(self, call: Call, agent_id: str) -> Route:
+        """Answer for the first agent of the fallback chain that accepts; else to play the voicemail message; else
+        reject."""
+        try:
+            accepted = await self.accept(call, agent_id)
+        except AgentUnreachable as failure:
+            if await self._can_play_message(call, agent_id):
+                self._refused[call.reference] = failure
+                return Answer(agent_id)
+            if failure.declined:
+                return Reject(EndReason.REJECTED, str(failure))
+            return Reject(EndReason.AGENT_ERROR, str(failure), RoutingFailure.AGENT_UNREACHABLE, failure.agent_id)
+        if accepted is None:
+            return Reject(EndReason.REJECTED)
+        if accepted.socket is not None:
+            self.pending.put(call.reference, accepted)
+        settings = (await self._directory.setup_for(call, accepted.agent)).settings(accepted.agent)
+        return Answer(accepted.agent.id, time_limit=settings.max_duration_seconds)
+
+    async def accept(self, call: Call, agent_id: str) -> Accepted | None:
+        """The agent that takes the call; raises ``AgentUnreachable`` when none does."""
+        if (refused_before := self._refused.get(call.reference)) is not None:
+            raise refused_before
+        due = time.monotonic() + PATIENCE
+        last: AgentUnreachable | None = None
+        async for agent in self._chain(call, agent_id):
+            setup = await self._directory.setup_for(call, agent)
+            settings = setup.settings(agent)
+            first = agent.id == agent_id and setup.websocket_url is not None
+            url = setup.websocket_url if first else agent.websocket_url
+            try:
+                if not url:
+                    if agent.handler is not None:
+                        self._need_speech(agent, setup, speech_needs(agent.handler, settings))
+                    return Accepted(agent)
+                socket = await self._connect(call, agent, setup, url, max(0.5, due - time.monotonic()))
+                try:
+                    self._need_speech(agent, setup, socket_needs(socket.mode, settings))
+                except SpeechNotReady:
+                    await socket.close(1011)
+                    raise
+                return Accepted(agent, socket)
+            except AgentUnreachable as refused:
+                last = refused
+        if last is not None:
+            raise last
+        return None
+
+    def forget(self, reference: str) -> None:
+        """The call is over."""
+        self._refused.pop(reference, None)
+
+    async def aclose(self) -> None:
+        """Close the sockets of agents whose calls have not begun."""
+        await self.pending.aclose()
+
+    def _need_speech(self, agent: Agent, setup: CallSetup, needs: Collection[str]) -> None:
+        """Raise ``SpeechNotReady`` if this agent could not speak or hear: such a call is not answered."""
+        lacks = (setup.engines or self._directory.engines).lacks(setup.settings(agent), needs)
+        if lacks is not None:
+            raise SpeechNotReady(agent.id, lacks)
+
+    async def _connect(self, call: Call, agent: Agent, setup: CallSetup, url: str, timeout: float) -> AgentSocket:
+        """Open the agent's socket with this call's context."""
+        context = protocol.call_context(
+            call_id=setup.call_id or call.reference,
+            phone_number=call.line_number,
+            remote_phone_number=call.remote_number,
+            direction=str(call.direction),
+            extra=setup.context,
+        )
+        return await open_socket(
+            url,
+            agent_id=agent.id,
+            context=context,
+            signing_key=agent.signing_key,
+            headers=agent.headers,
+            timeout=min(OPEN_TIMEOUT, timeout),
+            guard=self._guard,
+            connect=self.connect,
+        )
+
+    async def _chain(self, call: Call, agent_id: str) -> AsyncIterator[Agent]:
+        """The agent, its fallback, that one's fallback and so on, each once."""
+        seen: set[str] = set()
+        following: str | None = agent_id
+        while following is not None and following not in seen:
+            seen.add(following)
+            try:
+                agent = await self._directory.find_for(call.reference, following)
+            except UnknownAgent as unknown:
+                if len(seen) == 1:
+                    raise
+                log.error("fallback of agent %r: %s", agent_id, unknown)
+                return
+            yield agent
+            following = (await self._directory.setup_for(call, agent)).settings(agent).fallback_agent_id
+
+    async def _can_play_message(self, call: Call, agent_id: str) -> bool:
+        """Whether there is a voicemail message, and an engine to speak it."""
+        agent = await self._directory.find_for(call.reference, agent_id)
+        setup = await self._directory.setup_for(call, agent)
+        settings = setup.settings(agent)
+        engines = setup.engines or self._directory.engines
+        return bool(settings.voicemail_message) and engines.lacks(settings, ["speak"]) is None
+
+
+def socket_needs(mode: protocol.Mode, settings: AgentSettings) -> set[str]:
+    """The speech abilities that an agent leaves to us by its handshake; we always speak the first message."""
+    speaks = mode.tts or bool(settings.first_message.strip())
+    return {ability for ability, needed in (("speak", speaks), ("listen", mode.stt)) if needed}
 
 
 class PendingAgents:
-    """By call reference. A call whose audio lands in another process leaves its socket here, to be closed."""
+    """Agents that have accepted a call whose audio has not arrived yet, by call reference.
+
+    If the audio arrives in another process, the socket times out here.
+    """
 
     def __init__(self) -> None:
         self._waiting: dict[str, tuple[Accepted, asyncio.TimerHandle]] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def put(self, reference: str, accepted: Accepted) -> None:
-        """Keep it until it is taken, at most :data:`AUDIO_PATIENCE` seconds."""
+        """Keep it until it is taken, for at most :data:`AUDIO_PATIENCE` seconds."""
         timer = asyncio.get_running_loop().call_later(AUDIO_PATIENCE, self.dismiss, reference)
         self._waiting[reference] = (accepted, timer)
 
     def take(self, reference: str) -> Accepted | None:
-        """Whoever waits for this call; None when nobody does."""
+        """Remove and return the agent that waits for this call, if any."""
         found = self._waiting.pop(reference, None)
         if found is None:
             return None
@@ -175,8 +209,9 @@ class PendingAgents:
         return found[0]
 
     def dismiss(self, reference: str) -> None:
-        """The call will not come: close its socket."""
-        if (accepted := self.take(reference)) is not None:
+        """The call will not come: close the socket that waits for it."""
+        accepted = self.take(reference)
+        if accepted is not None and accepted.socket is not None:
             task = asyncio.ensure_future(accepted.socket.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)

@@ -1,4 +1,4 @@
-"""An agent: which door its calls go through, how it behaves on the line, and what a single call may change of that."""
+"""An agent, and the setup of one of its calls."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from anycarrier.errors import ConfigurationError
 from anycarrier.session import MediaSession
 
 AgentFunction = Callable[[AgentCall], Awaitable[None]]
-"""A Python agent: talks on one call; returning hangs up once everything said was heard."""
+"""A Python agent: handles one call. When it returns, its queued speech finishes playing and the call is hung up."""
 
 RawFunction = Callable[[MediaSession], Awaitable[None]]
-"""An agent that brings its own speech: audio in, audio out."""
+"""A raw audio agent, which does speech itself."""
 
 
 NEEDS = ("speak", "listen")
 
 
 def speech_needs(handler: AgentFunction, settings: AgentSettings) -> set[str]:
-    """The speech a Python agent cannot do without: both ways, unless its ``needs`` say less (``handler.needs = ()``);
-    a first message has to be spoken."""
+    """The speech abilities a Python agent needs: both, unless it sets ``needs`` (``handler.needs = ()``). A first
+    message needs ``speak``."""
     needs = set(getattr(handler, "needs", NEEDS))
     return needs | {"speak"} if settings.first_message.strip() else needs
 
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """One agent and its door: ``handler`` (Python), ``websocket_url``, or ``raw``.
+    """One agent: a Python ``handler``, a ``websocket_url``, or ``raw`` audio.
 
-    A WebSocket URL takes precedence over a handler: calls set up with ``websocket_url=""`` go to the handler.
-    ``signing_key`` signs the handshake of its socket, ``headers`` are added to it.
+    A WebSocket URL takes precedence over a handler; calls set up with ``websocket_url=""`` go to the handler.
+    ``signing_key`` signs the handshake of the WebSocket, ``headers`` are added to it.
     """
 
     id: str
@@ -53,12 +53,12 @@ class Agent:
 
 @dataclass(slots=True)
 class CallSetup:
-    """What one call brings along. ``overrides`` are fields of :class:`AgentSettings`.
+    """What one call sets for its agent. ``overrides`` are fields of :class:`AgentSettings`.
 
-    ``call_id`` is what the agent's socket knows the call by (our reference unless given), ``context`` more for its
-    ``X-Call-Context``; ``websocket_url`` replaces the agent's, "" leaves the call to its handler; ``recording`` is
-    where the WAV goes, when the call is recorded. ``engines`` are its speech engines, where they are not those of all.
-    Calls of one ``workspace`` share what its agents may send in bursts (:mod:`anycarrier.agent.budget`).
+    ``call_id`` identifies the call to a WebSocket agent (default: the reference), ``context`` is added to its
+    ``X-Call-Context``. ``websocket_url`` replaces the agent's; "" gives the call to its handler. ``recording`` is the
+    path of the WAV file, if the call is recorded. ``engines`` replace the shared speech engines. Calls of one
+    ``workspace`` share a budget for bursts (:mod:`anycarrier.agent.budget`).
     """
 
     variables: Mapping[str, Any] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class CallSetup:
     workspace: str | None = None
 
     def settings(self, agent: Agent) -> AgentSettings:
-        """The agent's settings on this call; ``ConfigurationError`` when an override does not fit."""
+        """The agent's settings for this call; raises ``ConfigurationError`` if an override does not fit."""
         if not self.overrides:
             return agent.settings
         try:
@@ -82,12 +82,12 @@ class CallSetup:
             raise ConfigurationError(f"overrides of agent {agent.id!r} do not fit: {wrong}") from None
 
     def all_variables(self, settings: AgentSettings) -> dict[str, Any]:
-        """The agent's own variables, overruled by the call's."""
+        """The agent's variables, overridden by the call's."""
         return {**settings.dynamic_variables, **self.variables}
 
 
 def load(path: str) -> Any:
-    """What ``module:name`` stands for; ``ConfigurationError`` says what is wrong with it."""
+    """The object at ``module:name``; raises ``ConfigurationError`` if it cannot be loaded."""
     module, colon, name = path.partition(":")
     if not (module and colon and name):
         raise ConfigurationError(f"an agent's function is written module:function, not {path!r}")
@@ -101,5 +101,5 @@ def load(path: str) -> Any:
 
 
 def function(given: AgentFunction | str) -> AgentFunction:
-    """A Python agent's function: itself, or by its dotted path."""
+    """A Python agent's function, given itself or by its dotted path."""
     return cast(AgentFunction, load(given)) if isinstance(given, str) else given

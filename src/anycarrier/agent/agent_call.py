@@ -66,7 +66,7 @@ class AgentCall(AgentChannel):
         self._over = False
         self._greeting: AgentTurn | None = None
 
-    # --- what it is -------------------------------------------------------------------------------------------------
+    # --- what it is --------------------------------------------------------------------------------------------------
 
     @property
     def call(self) -> Call:
@@ -93,7 +93,7 @@ class AgentCall(AgentChannel):
         """What the caller heard of the first message; None while it is being said, or when there is none."""
         return self._greeting.over.result() if self._greeting is not None and self._greeting.over.done() else None
 
-    # --- speaking ---------------------------------------------------------------------------------------------------
+    # --- speaking ----------------------------------------------------------------------------------------------------
 
     async def say(self, text: str | AsyncIterable[str], *, interruptible: bool = True) -> Said:
         """Speak ``text``, or words as they come from an async iterator, after what was said before.
@@ -153,7 +153,7 @@ class AgentCall(AgentChannel):
                 self._conversation.speaker.drop(turn.id)
             raise
 
-    # --- listening --------------------------------------------------------------------------------------------------
+    # --- listening ---------------------------------------------------------------------------------------------------
 
     async def turns(self) -> AsyncIterator[CallerTurn]:
         """What the caller says, utterance by utterance, until the call is over."""
@@ -218,7 +218,7 @@ class AgentCall(AgentChannel):
             self._finishing, self._finishing_until = finish_on, clock() + AFTERTHOUGHT
         return pressed
 
-    # --- acting -----------------------------------------------------------------------------------------------------
+    # --- acting ------------------------------------------------------------------------------------------------------
 
     async def send_digits(self, digits: str) -> None:
         """Press keys for the far end."""
@@ -233,7 +233,7 @@ class AgentCall(AgentChannel):
         self._live().end(EndReason.AGENT_HANGUP)
         await self.session.wait_stopped()
 
-    # --- told by the conversation -----------------------------------------------------------------------------------
+    # --- told by the conversation ------------------------------------------------------------------------------------
 
     async def converse(self, conversation: Conversation, agent: Callable[[AgentCall], Awaitable[None]]) -> EndReason:
         """Have the conversation, with ``agent`` on our side."""

@@ -1,4 +1,4 @@
-"""Agents: who answers, by ``agent_id``. Give it to an Exchange as its ``agents``, and its ``router`` as the router.
+"""Agents by id. Give them to an Exchange as its ``agents``, and their ``router`` as its router.
 
     agents = Agents()
 
@@ -18,53 +18,49 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anycarrier.agent import admission, call_handler
-from anycarrier.agent.admission import PendingAgents
+from anycarrier.agent.admission import Admission
 from anycarrier.agent.agent import NEEDS, Agent, AgentFunction, CallSetup, RawFunction, function, speech_needs
-from anycarrier.agent.agent_socket import Guard, best_connect
-from anycarrier.agent.analysis import FinishedCall
-from anycarrier.agent.budget import Budgets
+from anycarrier.agent.agent_socket import Guard
+from anycarrier.agent.analysis import Analyzer, Finished
+from anycarrier.agent.call_handler import CallHandler
 from anycarrier.agent.settings import AgentSettings
 from anycarrier.agent.shared_engines import Engines
 from anycarrier.calls import Call, MachineDetection
-from anycarrier.errors import AgentUnreachable, ConfigurationError, SpeechNotReady, UnknownAgent
+from anycarrier.errors import ConfigurationError, SpeechNotReady, UnknownAgent
 from anycarrier.events import CallEvent, IncomingCall
 from anycarrier.registry import Line
 from anycarrier.routing import Reject, Route
 from anycarrier.session import MediaSession
 
 if TYPE_CHECKING:
-    from anycarrier.agent.analysis import Analyzer
     from anycarrier.switchboard import Handler, Switchboard
 
 log = logging.getLogger("anycarrier")
 
 MAX_CALLS_KEPT = 10_000
-"""Calls of which something is kept at once. A dial that the carrier refuses never becomes a call that ends, nor does a
-call end here whose audio goes to another process; what is kept of them stays until it is the oldest."""
+"""Calls of which something is kept at once; beyond that the oldest go. Most are dropped when the call ends, but a dial
+that the carrier refuses never ends, and a call whose audio goes to another process does not end here."""
 
 Lookup = Callable[[str], Awaitable[Agent | None]]
-"""The agent of an id, from wherever a platform keeps them; None when there is none."""
+"""Finds an agent by its id in a platform's own store; None if there is none."""
 
 SetUp = Callable[[Call, Agent], Awaitable[CallSetup]]
-"""What one call brings along; asked once for each call and agent, in each process that has to do with the call."""
-
-Finished = Callable[[FinishedCall], Awaitable[None]]
-"""Told once for each call, after it is over and analysed. If it fails, that is logged and the call stays as it was."""
+"""The setup of one call; asked once for each call and agent, in each process that handles the call."""
 
 
 @dataclasses.dataclass(slots=True)
 class _KnownCall:
-    """What was looked up for a call in progress, by agent."""
+    """The agents and setups looked up for a call in progress, by agent id."""
 
     agents: dict[str, Agent] = dataclasses.field(default_factory=dict)
     setups: dict[str, CallSetup] = dataclasses.field(default_factory=dict)
 
 
 class Agents(Mapping[str, "Handler"]):
-    """Agents added here, and those that ``lookup`` finds. With a ``lookup`` every id may be known.
+    """Agents added here, and those that ``lookup`` finds.
 
-    ``recordings`` is the folder for calls that are to be recorded, ``guard`` looks at every socket address first.
+    ``recordings`` is the folder for the recordings of calls, ``guard`` checks every agent's WebSocket address before it
+    is connected to.
     """
 
     def __init__(
@@ -80,26 +76,19 @@ class Agents(Mapping[str, "Handler"]):
     ) -> None:
         self.engines = engines or Engines()
         self.lookup = lookup
-        self.finished = finished
-        self.analyzers = analyzers
         self.recordings = Path(recordings) if recordings is not None else None
-        self.guard = guard
-        self.connect = best_connect()
-        self.switchboard: Switchboard | None = None
-        self.pending = PendingAgents()
-        self.budgets = Budgets()
-        self.untaken: dict[str, AgentUnreachable] = {}
-        """Calls answered only to say that nobody can take them, by reference, and why nobody can."""
+        self.admission = Admission(self, guard=guard)
+        self.call_handler = CallHandler(self, self.admission, analyzers=analyzers, finished=finished)
         self._agents: dict[str, Agent] = {}
         self._set_up = set_up
         self._prepared: dict[str, CallSetup] = {}
         self._variables: dict[str, Mapping[str, Any]] = {}
         self._known: dict[str, _KnownCall] = {}
 
-    # --- who there is -------------------------------------------------------------------------------------------------
+    # --- registering and finding -------------------------------------------------------------------------------------
 
     def agent(self, agent_id: str, **settings: Any) -> Callable[[AgentFunction], AgentFunction]:
-        """Register the function below as an agent; ``settings`` are fields of :class:`AgentSettings`."""
+        """Register the decorated function as an agent; ``settings`` are fields of :class:`AgentSettings`."""
 
         def register(handler: AgentFunction) -> AgentFunction:
             self.add(agent_id, handler=handler, settings=settings)
@@ -118,8 +107,8 @@ class Agents(Mapping[str, "Handler"]):
         signing_key: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Agent:
-        """Register an agent by its one door; ``handler`` may be written ``module:function``."""
-        if sum(door is not None for door in (handler, websocket_url, raw)) != 1:
+        """Register an agent: a Python ``handler`` (or its path, ``module:function``), a WebSocket, or raw audio."""
+        if sum(given is not None for given in (handler, websocket_url, raw)) != 1:
             raise ConfigurationError(f"agent {agent_id!r} needs exactly one of handler, websocket_url and raw")
         added = Agent(
             agent_id,
@@ -134,7 +123,7 @@ class Agents(Mapping[str, "Handler"]):
         return added
 
     async def find(self, agent_id: str) -> Agent:
-        """The agent of that id, or ``UnknownAgent``."""
+        """The agent with that id; raises ``UnknownAgent``."""
         found = self._agents.get(agent_id)
         if found is None and self.lookup is not None:
             found = await self.lookup(agent_id)
@@ -146,10 +135,10 @@ class Agents(Mapping[str, "Handler"]):
         if self.lookup is None and agent_id not in self._agents:
             raise KeyError(agent_id)
 
-        async def talk(session: MediaSession) -> None:
-            await call_handler.serve(self, agent_id, session)
+        async def handle(session: MediaSession) -> None:
+            await self.call_handler.handle(agent_id, session)
 
-        return talk
+        return handle
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._agents)
@@ -157,14 +146,14 @@ class Agents(Mapping[str, "Handler"]):
     def __len__(self) -> int:
         return len(self._agents)
 
-    # --- a call -------------------------------------------------------------------------------------------------------
+    # --- calls -------------------------------------------------------------------------------------------------------
 
     def prepare(self, reference: str, setup: CallSetup) -> None:
-        """What the call of that reference brings along: to be said before ``exchange.dial(reference=...)``."""
+        """Set the setup of a call by its reference, before ``exchange.dial(reference=...)``."""
         self._prepared[reference] = setup
 
     def keep(self, reference: str, agent: Agent, setup: CallSetup) -> None:
-        """Use this agent and setup for the call of that reference; neither is looked up again while it lasts."""
+        """Use this agent and setup for the call with that reference; neither is looked up again while it lasts."""
         known = self._known_call(reference)
         known.agents[agent.id] = agent
         known.setups[agent.id] = setup
@@ -184,8 +173,8 @@ class Agents(Mapping[str, "Handler"]):
         return known
 
     async def prepare_dial(self, agent_id: str, reference: str, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """Called by ``exchange.dial``: keep the call's variables; the time limit and the machine detection that the
-        agent's settings ask for. ``SpeechNotReady`` when the call would be silent: then nobody is rung."""
+        """Called by ``exchange.dial``: keep the call's variables and return the dial options that the agent's settings
+        imply. Raises ``SpeechNotReady`` if the call would be silent, before anybody is called."""
         agent = await self.find_for(reference, agent_id)
         settings = agent.settings
         self.need_speech(agent, reference)
@@ -199,8 +188,8 @@ class Agents(Mapping[str, "Handler"]):
         return options
 
     def need_speech(self, agent: Agent, reference: str) -> None:
-        """``SpeechNotReady`` when a call dialled for this agent could not be had. What a WebSocket needs is known only
-        once it is connected."""
+        """Raise ``SpeechNotReady`` if this agent lacks a speech engine for a call to be dialled. What a WebSocket agent
+        needs is known only once it is connected."""
         if agent.handler is None or agent.websocket_url is not None:
             return
         setup = self._prepared.get(reference, CallSetup())
@@ -210,7 +199,7 @@ class Agents(Mapping[str, "Handler"]):
             raise SpeechNotReady(agent.id, lacks)
 
     async def setup_for(self, call: Call, agent: Agent) -> CallSetup:
-        """What a call brings along; prepared here, or told by ``set_up``, which is asked once for each agent."""
+        """The setup of a call: the prepared one, or what ``set_up`` returns, asked once for each agent."""
         setup = self._prepared.get(call.reference)
         if setup is None and self._set_up is not None:
             setups = self._known_call(call.reference).setups
@@ -225,19 +214,19 @@ class Agents(Mapping[str, "Handler"]):
         return setup
 
     async def router(self, event: IncomingCall, line: Line | None) -> Route:
-        """For ``Exchange(router=)``: a call is answered only once an agent has accepted it."""
+        """For ``Exchange(router=)``: answer a call only once an agent has accepted it."""
         return Reject() if line is None else await self.take(event.call, line.agent_id)
 
     async def take(self, call: Call, agent_id: str) -> Route:
-        """Have ``agent_id`` (or its fallback) accept a ringing call: what to do with it then."""
-        return await admission.take(self, call, agent_id)
+        """Have ``agent_id``, or its fallback, accept a ringing call; returns what to do with the call."""
+        return await self.admission.take(call, agent_id)
 
-    # --- coming and going ---------------------------------------------------------------------------------------------
+    # --- starting and stopping ---------------------------------------------------------------------------------------
 
     async def open(self, switchboard: Switchboard) -> None:
-        """Load the engines that the agents registered here need, and log which agents lack one. Called by
+        """Load the engines that the registered agents need, and log which agents lack one. Called by
         ``exchange.start()``."""
-        self.switchboard = switchboard
+        self.call_handler.switchboard = switchboard
         switchboard.observers.append(self._observe)
         speaking = [agent for agent in self._agents.values() if agent.raw is None]
         await self.engines.start(name for agent in speaking for name in self.engines.needed(agent.settings))
@@ -245,7 +234,7 @@ class Agents(Mapping[str, "Handler"]):
             self._warn_of_missing_speech(agent)
 
     def _warn_of_missing_speech(self, agent: Agent) -> None:
-        """One line at the start, where somebody looks, instead of a declined call later."""
+        """Report a missing engine at startup, where it is noticed, instead of by rejecting calls later."""
         needs = speech_needs(agent.handler, agent.settings) if agent.handler is not None else set(NEEDS)
         if (lacks := self.engines.lacks(agent.settings, needs)) is not None:
             unless = "" if agent.handler is not None else ", unless its WebSocket does speech itself"
@@ -253,22 +242,23 @@ class Agents(Mapping[str, "Handler"]):
 
     async def aclose(self) -> None:
         """Close engines and sockets. Called by ``exchange.stop()``."""
-        if self.switchboard is not None and self._observe in self.switchboard.observers:
-            self.switchboard.observers.remove(self._observe)
-        await self.pending.aclose()
+        switchboard = self.call_handler.switchboard
+        if switchboard is not None and self._observe in switchboard.observers:
+            switchboard.observers.remove(self._observe)
+        await self.admission.aclose()
         await self.engines.aclose()
 
     def _observe(self, event: CallEvent, call: Call | None) -> None:
         if call is not None and call.ended:
-            self.pending.dismiss(call.reference)
+            self.admission.pending.dismiss(call.reference)
             self.forget(call.reference)
 
     def forget(self, reference: str) -> None:
-        """The call is over and told of."""
+        """Drop what is kept for a call that is over."""
         self._prepared.pop(reference, None)
         self._variables.pop(reference, None)
         self._known.pop(reference, None)
-        self.untaken.pop(reference, None)
+        self.admission.forget(reference)
 
 
 def _drop_oldest(kept: dict[str, Any]) -> None:

@@ -1,16 +1,16 @@
-"""What came of a call: an outcome and a summary, by installed analyzers or by honest rules of thumb."""
+"""Analysis of a finished call: an outcome and a summary, by installed analyzers or by rules of thumb."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from anycarrier.agent.settings import AgentSettings
-from anycarrier.agent.transcript import Segment, Transcript
+from anycarrier.agent.transcript import Segment
 from anycarrier.calls import Call, EndReason
 
 log = logging.getLogger("anycarrier")
@@ -22,30 +22,76 @@ NOT_CONNECTED = "Not Connected"
 VOICEMAIL = "Voicemail"
 
 
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """The result of a call. ``outcome`` is a label, or None if unclear; ``source`` names the analyzer."""
+
+    outcome: str | None
+    summary: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedCall:
+    """What ``Agents(finished=...)`` and analyzers get, once for each call.
+
+    ``call`` is the call as it ended, ``segments`` its transcript in order, ``reason`` why it ended, ``seconds`` how
+    long the conversation lasted, ``notes`` its other events (kind, facts), ``latency_ms`` the caller's waits in
+    milliseconds by kind (:class:`anycarrier.agent.turn_taking.Timings`), ``variables`` those of agent and call,
+    ``recording`` the WAV file if there is one, ``analysis`` the result (None while an analyzer works on it).
+    """
+
+    call: Call
+    agent_id: str
+    settings: AgentSettings
+    reason: EndReason
+    seconds: float
+    segments: tuple[Segment, ...]
+    notes: tuple[tuple[str, dict[str, Any]], ...]
+    latency_ms: Mapping[str, list[float]]
+    variables: Mapping[str, Any]
+    recording: Path | None = None
+    analysis: Analysis | None = None
+
+    @property
+    def reference(self) -> str:
+        """The call's reference, as ``exchange.dial`` returned it."""
+        return self.call.reference
+
+    @property
+    def barge_ins(self) -> int:
+        """How often the caller interrupted the agent."""
+        return sum(kind == "barge_in" for kind, _ in self.notes)
+
+
+Finished = Callable[[FinishedCall], Awaitable[None]]
+"""Told once for each call, after it is over and analysed. If it fails, the failure is logged."""
+
+
 @runtime_checkable
 class Analyzer(Protocol):
-    """Looks at a call once it is over. Plugins bring classes that need no arguments; a platform passes instances."""
+    """Analyses a finished call. Plugins bring classes without constructor arguments; a platform passes instances."""
 
     name: ClassVar[str]
 
     async def analyze(self, finished: FinishedCall) -> Analysis:
-        """What came of it. Whatever is raised is logged, and the next analyzer asked."""
+        """The outcome and summary. If it raises, that is logged and the next analyzer is asked."""
         ...
 
 
 async def analyse(finished: FinishedCall, analyzers: Sequence[Analyzer] | None = None) -> Analysis:
-    """By the first of ``analyzers`` (unless given: those installed) that can tell; else by rules of thumb."""
+    """Ask ``analyzers`` (default: those installed) in order until one succeeds; else use rules of thumb."""
     for analyzer in installed() if analyzers is None else analyzers:
         try:
             return await analyzer.analyze(finished)
-        except Exception as failure:  # noqa: BLE001 - anybody's code, and the call is over whatever it says
-            # No traceback: its lines may quote what was said.
+        except Exception as failure:  # noqa: BLE001 - third-party code
+            # No traceback: it could quote the transcript.
             log.error("analyzer %s failed: %s", analyzer.name, type(failure).__name__)
     return await Heuristic().analyze(finished)
 
 
 def installed() -> list[Analyzer]:
-    """The analyzers that plugins bring, made."""
+    """An instance of each analyzer that plugins bring."""
     from anycarrier import plugins
 
     found = plugins.host().manager.hook.anycarrier_analyzers()
@@ -53,12 +99,12 @@ def installed() -> list[Analyzer]:
 
 
 class Heuristic:
-    """Rules of thumb over the transcript. They know no language but English, and say so by their name."""
+    """Rules of thumb over an English transcript."""
 
     name = "heuristic"
 
     async def analyze(self, finished: FinishedCall) -> Analysis:
-        """A label where the words are plain, None where they are not; the summary is made of what was said."""
+        """A label if the words are clear, else None; the summary quotes the transcript."""
         return Analysis(outcome(finished), summary(finished), self.name)
 
 
@@ -77,7 +123,7 @@ _YES = re.compile(r"\b(yes|yeah|yep|sure|correct|please do|go ahead|okay|that's 
 
 
 def outcome(finished: FinishedCall) -> str | None:
-    """One of the labels above, or None: too short, or too ambiguous to say."""
+    """One of the labels above, or None if the call was too short or too ambiguous."""
     remote = [s for s in finished.segments if s.party == "remote"]
     if finished.reason is EndReason.VOICEMAIL or finished.call.answered_by == "machine":
         return VOICEMAIL
@@ -93,7 +139,7 @@ def outcome(finished: FinishedCall) -> str | None:
 
 
 def _booked(segments: tuple[Segment, ...]) -> bool:
-    """The agent said that it is booked, the call was about an appointment, and the caller had not just declined."""
+    """The call was about an appointment, the agent said that it is booked, and the caller had not just declined."""
     about = any(re.search(r"\b(appointment|booking|book|table|reservation|slot)\b", s.text.lower()) for s in segments)
     declined = False
     for segment in segments:
@@ -106,7 +152,7 @@ def _booked(segments: tuple[Segment, ...]) -> bool:
 
 
 def summary(finished: FinishedCall) -> str:
-    """Who said how much, first and last words, and how it ended: nothing that is not in the transcript."""
+    """How often each side spoke, first and last words, and how the call ended; nothing beyond the transcript."""
     remote = [s.text for s in finished.segments if s.party == "remote"]
     local = [s.text for s in finished.segments if s.party == "local"]
     ended = str(finished.reason).replace("_", " ")
@@ -122,66 +168,3 @@ def summary(finished: FinishedCall) -> str:
 def _quoted(text: str, limit: int = 120) -> str:
     text = text.strip()
     return f"“{text if len(text) <= limit else text[: limit - 1].rstrip() + '…'}”"
-
-
-@dataclass(frozen=True, slots=True)
-class Analysis:
-    """What came of a call. ``outcome`` is a label or None when nothing can be said; ``source`` says who says so."""
-
-    outcome: str | None
-    summary: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class FinishedCall:
-    """What ``Agents(finished=...)`` and analyzers are given, once for each call.
-
-    ``call`` is the call as it ended, ``segments`` what was said on it in order, ``reason`` why it ended, ``seconds``
-    how long the conversation lasted, ``notes`` what happened beside the words (kind, facts), ``latency_ms`` each
-    wait of the caller's in milliseconds by kind (:class:`anycarrier.agent.turn_taking.Timings`), ``variables`` those of
-    agent and call together, ``recording`` the WAV when there is one, ``analysis`` what came of it (None for an
-    analyzer).
-    """
-
-    call: Call
-    agent_id: str
-    settings: AgentSettings
-    reason: EndReason
-    seconds: float
-    segments: tuple[Segment, ...]
-    notes: tuple[tuple[str, dict[str, Any]], ...]
-    latency_ms: Mapping[str, list[float]]
-    variables: Mapping[str, Any]
-    recording: Path | None = None
-    analysis: Analysis | None = None
-
-    @property
-    def reference(self) -> str:
-        """Our id of the call, as ``exchange.dial`` returned it."""
-        return self.call.reference
-
-    @property
-    def barge_ins(self) -> int:
-        """How often the caller cut the agent short."""
-        return sum(kind == "barge_in" for kind, _ in self.notes)
-
-
-@dataclass
-class TranscriptCopy:
-    """Writes to a platform's record, and keeps what the analysis needs."""
-
-    inner: Transcript
-    segments: list[Segment] = field(default_factory=list)
-    notes: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-
-    def said(self, party: str, text: str, at_ms: int) -> None:
-        self.segments.append(Segment(party, text, at_ms))
-        self.inner.said(party, text, at_ms)
-
-    def note(self, kind: str, **facts: Any) -> None:
-        self.notes.append((kind, facts))
-        self.inner.note(kind, **facts)
-
-    async def flush(self) -> None:
-        await self.inner.flush()

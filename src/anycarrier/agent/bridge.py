@@ -146,7 +146,7 @@ class Bridge(AgentChannel):
         self._session.relay_stopped = straight.stop
         return straight
 
-    # --- from the agent ---------------------------------------------------------------------------------------------
+    # --- from the agent ----------------------------------------------------------------------------------------------
 
     def _within(self, message: AgentMessage | None, count: int) -> bool:
         """Whether the budget has room for the message, as one of its kind and for what it asks to keep."""
@@ -266,7 +266,7 @@ class Bridge(AgentChannel):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    # --- to the agent -------------------------------------------------------------------------------------------------
+    # --- to the agent ------------------------------------------------------------------------------------------------
 
     async def interim(self, turn_id: str, text: str) -> None:
         """The caller's words so far."""

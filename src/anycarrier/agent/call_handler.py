@@ -1,4 +1,7 @@
-"""One call of an agent's, whichever its door: from the start of its audio to what it leaves behind."""
+"""Handles a call of an agent from the start of its audio: conversation, recording, then analysis.
+
+It does so for every kind of agent: a WebSocket, a Python function, or raw audio.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +10,23 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from anycarrier.agent import admission, analysis
+from anycarrier.agent import analysis
+from anycarrier.agent.admission import Admission, Directory
 from anycarrier.agent.agent import Agent
 from anycarrier.agent.agent_call import AgentCall
 from anycarrier.agent.agent_socket import AgentSocket
-from anycarrier.agent.analysis import FinishedCall, TranscriptCopy
+from anycarrier.agent.analysis import Analyzer, Finished, FinishedCall
 from anycarrier.agent.bridge import Bridge
+from anycarrier.agent.budget import Budgets
 from anycarrier.agent.conversation import AgentChannel, Conversation
 from anycarrier.agent.recording import Recorder
 from anycarrier.agent.settings import fill
 from anycarrier.agent.shared_engines import Engines
 from anycarrier.agent.synthesis import Synthesis
+from anycarrier.agent.transcript import TranscriptCopy
 from anycarrier.agent.turn_taking import Timings
 from anycarrier.audio import PCMU_8K
 from anycarrier.calls import Direction, EndReason
@@ -29,27 +35,48 @@ from anycarrier.events import RoutingFailure
 from anycarrier.session import MediaSession
 
 if TYPE_CHECKING:
-    from anycarrier.agent.agents import Agents
+    from anycarrier.switchboard import Switchboard
 
 log = logging.getLogger("anycarrier")
 
 SETTLING = 15.0
-"""Seconds the carrier may take to say that the call is over, before it is analysed without its word."""
+"""Seconds to wait for the carrier to report the end of the call before analysing it without that."""
 
 T = TypeVar("T")
 
 
-async def serve(agents: Agents, agent_id: str, session: MediaSession) -> None:
-    """Have the call. What goes wrong with its agent is raised, and the exchange hangs up."""
-    if session.format != PCMU_8K:
-        raise ConfigurationError("agents talk mu-law 8 kHz: give the exchange audio=PCMU_8K, which is its default")
-    call = _CallHandler(agents, agent_id, session)
-    await call.serve()
+class CallHandler:
+    """Handles the calls of one :class:`anycarrier.agent.Agents`.
+
+    ``analyzers`` analyse each call once it is over, then ``finished`` is called. ``switchboard`` is set once an exchange
+    has started. ``budgets`` are shared by the calls of a workspace.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        admission: Admission,
+        *,
+        analyzers: Sequence[Analyzer] | None = None,
+        finished: Finished | None = None,
+    ) -> None:
+        self.directory = directory
+        self.admission = admission
+        self.analyzers = analyzers
+        self.finished = finished
+        self.budgets = Budgets()
+        self.switchboard: Switchboard | None = None
+
+    async def handle(self, agent_id: str, session: MediaSession) -> None:
+        """Handle one call. Raises what fails at its agent; the exchange then hangs up."""
+        if session.format != PCMU_8K:
+            raise ConfigurationError("agents use mu-law 8 kHz: give the exchange audio=PCMU_8K, which is its default")
+        await _HandledCall(self, agent_id, session).run()
 
 
-class _CallHandler:
-    def __init__(self, agents: Agents, agent_id: str, session: MediaSession) -> None:
-        self.agents = agents
+class _HandledCall:
+    def __init__(self, handler: CallHandler, agent_id: str, session: MediaSession) -> None:
+        self.handler = handler
         self.session = session
         self.agent_id = agent_id
         self.began = time.monotonic()
@@ -57,50 +84,47 @@ class _CallHandler:
         self.reason: EndReason | None = None
         self.nothing_recorded = False
 
-    async def serve(self) -> None:
+    async def run(self) -> None:
         reference = self.session.call.reference
-        agent = await self.agents.find_for(reference, self.agent_id)
-        setup = await self.agents.setup_for(self.session.call, agent)
+        agent = await self.handler.directory.find_for(reference, self.agent_id)
+        setup = await self.handler.directory.setup_for(self.session.call, agent)
         self.settings = setup.settings(agent)
         self.transcript = TranscriptCopy(setup.transcript)
         self.setup = setup
-        self.budget = self.agents.budgets.of_call(setup.workspace)
+        self.budget = self.handler.budgets.of_call(setup.workspace)
         try:
             async with self._recording():
                 await self._talk(agent)
         finally:
-            self.agents.forget(reference)
+            self.handler.directory.forget(reference)
             work = self._finish()
-            if self.agents.switchboard is not None:
-                self.agents.switchboard.spawn(work, "finish a call")
+            if self.handler.switchboard is not None:
+                self.handler.switchboard.spawn(work, "finish a call")
             else:
-                # In a task of its own: what fails there has nothing to do with why the conversation ended.
+                # In a task of its own: a failure there is unrelated to why the conversation ended.
                 await asyncio.ensure_future(work)
 
     async def _talk(self, agent: Agent) -> None:
-        socket: AgentSocket | None
+        admission, call = self.handler.admission, self.session.call
         try:
-            if (accepted := self.agents.pending.take(self.session.call.reference)) is not None:
-                agent, socket = accepted.agent, accepted.socket
-            else:
-                taken = await self._unless_over(admission.accept(self.agents, self.session.call, agent.id))
-                if taken is None:
-                    return
-                agent, socket = taken
-        except AgentUnreachable as nobody:
-            inbound = self.session.call.direction is Direction.INBOUND
+            accepted = admission.pending.take(call.reference)
+            accepted = accepted or await self._unless_over(admission.accept(call, agent.id))
+        except AgentUnreachable as failure:
+            inbound = call.direction is Direction.INBOUND
             if not (inbound and self.settings.voicemail_message) or self._engines.lacks(self.settings, ["speak"]):
                 raise
-            if (board := self.agents.switchboard) is not None:
-                call, why = self.session.call, str(nobody)
+            if (board := self.handler.switchboard) is not None:
                 unreachable = RoutingFailure.AGENT_UNREACHABLE
-                await board.routing_failed(call, unreachable, why, nobody.agent_id)
-            await self._decline_aloud()
+                await board.routing_failed(call, unreachable, str(failure), failure.agent_id)
+            await self._play_message()
             return
+        if accepted is None:
+            return
+        agent = accepted.agent
         if agent.id != self.agent_id:
             self.transcript.note("fallback_agent", agent_id=agent.id)
             self.settings = self.setup.settings(agent)
-        await self._converse(agent, socket)
+        await self._converse(agent, accepted.socket)
 
     async def _converse(self, agent: Agent, socket: AgentSocket | None) -> None:
         self._note_missing_variables()
@@ -119,17 +143,17 @@ class _CallHandler:
         elif agent.raw is not None:
             await self._raw(agent)
         else:
-            raise ConfigurationError(f"agent {agent.id!r} has no door: no handler, no websocket_url")
+            raise ConfigurationError(f"agent {agent.id!r} has no handler and no websocket_url")
 
     def _note_missing_variables(self) -> None:
-        """Whoever wrote the texts should hear of it: the caller only hears a gap."""
+        """Tell the author of the texts which variables had no value; the caller only hears a gap."""
         s, variables = self.settings, self._variables
         missing = {name for text in (s.first_message, s.system_prompt) for name in fill(text, variables)[1]}
         if missing:
             self.transcript.note("variables_missing", names=sorted(missing))
 
     async def _raw(self, agent: Agent) -> None:
-        """Raw audio: what needs our ears is the handler's own; greeting, time limit and recording are honoured."""
+        """A raw audio agent. First message, time limit and recording apply; settings that need recognition do not."""
         assert agent.raw is not None
         try:
             async with asyncio.timeout(self.settings.max_duration_seconds):
@@ -155,18 +179,18 @@ class _CallHandler:
             await synthesis.aclose()
         self.transcript.said("local", greeting, round((time.monotonic() - self.began) * 1000))
 
-    async def _decline_aloud(self) -> None:
-        """Nobody takes the call: say the voicemail message instead of nothing."""
+    async def _play_message(self) -> None:
+        """No agent takes the call: play the voicemail message."""
         call = AgentCall(self.session, self.settings.model_copy(update={"first_message": ""}), self._variables)
         conversation = self._conversation(channel=call, listens=False)
         message = fill(self.settings.voicemail_message, self._variables)[0]
 
-        async def apologise(call: AgentCall) -> None:
+        async def play(call: AgentCall) -> None:
             await call.say(message, interruptible=False)
             await self.session.drain()
             conversation.end(EndReason.AGENT_ERROR)
 
-        self.reason = await call.converse(conversation, apologise)
+        self.reason = await call.converse(conversation, play)
 
     def _conversation(
         self, *, channel: AgentChannel | None = None, speaks: bool = True, listens: bool = True
@@ -186,7 +210,7 @@ class _CallHandler:
 
     @property
     def _engines(self) -> Engines:
-        return self.setup.engines or self.agents.engines
+        return self.setup.engines or self.handler.directory.engines
 
     @property
     def _variables(self) -> dict[str, object]:
@@ -212,7 +236,7 @@ class _CallHandler:
             self.nothing_recorded = True
 
     async def _unless_over(self, work: Awaitable[T]) -> T | None:
-        """``work``'s result; None when the stream ended before it."""
+        """The result of ``work``; None if the stream ended first."""
         working = asyncio.ensure_future(work)
         over = asyncio.ensure_future(self.session.wait_stopped())
         try:
@@ -223,9 +247,9 @@ class _CallHandler:
             over.cancel()
 
     async def _finish(self) -> None:
-        """Once the carrier has said how it ended: analyse, and tell whoever wants to know."""
+        """Once the carrier has reported the end: analyse the call and run the ``finished`` callback."""
         seconds = round(time.monotonic() - self.began, 2)
-        call, board = self.session.call, self.agents.switchboard
+        call, board = self.session.call, self.handler.switchboard
         if board is not None:
             with contextlib.suppress(TimeoutError, AnycarrierError):
                 call = await board.wait_until(call.reference, lambda c: c.ended, SETTLING)
@@ -241,14 +265,14 @@ class _CallHandler:
             variables=self._variables,
             recording=None if self.nothing_recorded else self.setup.recording,
         )
-        found = await analysis.analyse(finished, self.agents.analyzers)
+        found = await analysis.analyse(finished, self.handler.analyzers)
         finished = dataclasses.replace(finished, analysis=found)
         self.transcript.note("analysis", outcome=found.outcome, summary=found.summary, source=found.source)
         try:
-            if self.agents.finished is not None:
-                await self.agents.finished(finished)
+            if self.handler.finished is not None:
+                await self.handler.finished(finished)
         except Exception as failure:
-            # Not the agent's: the call is over and went as it went.
+            # Not a failure of the agent: its call is over.
             why = str(failure) or type(failure).__name__
             log.error("the finished callback failed after call %s: %s", call.reference, why, exc_info=failure)
         finally:

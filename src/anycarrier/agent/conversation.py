@@ -148,7 +148,7 @@ class Conversation:
         self._interrupted: set[str] = set()
         self._draining: asyncio.Future[None] | None = None
 
-    # --- for the doors --------------------------------------------------------------------------------------------
+    # --- for the doors -----------------------------------------------------------------------------------------------
 
     def now_ms(self, at: float | None = None) -> int:
         """Milliseconds from the start of the call's audio to ``at`` (the clock's; now unless told)."""
@@ -185,7 +185,7 @@ class Conversation:
             self.speaker.muted = True
             self._ended.set_result(reason)
 
-    # --- the call ---------------------------------------------------------------------------------------------------
+    # --- the call ----------------------------------------------------------------------------------------------------
 
     async def run(self, talk: Callable[[], Awaitable[None]]) -> EndReason:
         """Have the conversation until it is over; ``talk`` is the agent's side, which may return to hang up.
@@ -272,7 +272,7 @@ class Conversation:
         await self.channel.over(self.ending)
         await asyncio.gather(self.recognition.aclose(), self.synthesis.aclose(), return_exceptions=True)
 
-    # --- what comes from the line -----------------------------------------------------------------------------------
+    # --- what comes from the line ------------------------------------------------------------------------------------
 
     async def _pump(self) -> None:
         async for event in self.session:
@@ -299,7 +299,7 @@ class Conversation:
         self.end(EndReason.MAX_DURATION)
         await asyncio.get_running_loop().create_future()
 
-    # --- what turn-taking asks for ------------------------------------------------------------------------------------
+    # --- what turn-taking asks for -----------------------------------------------------------------------------------
 
     async def _act(self, output: Output) -> None:
         match output:

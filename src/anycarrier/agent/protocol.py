@@ -40,7 +40,7 @@ def _flag(value: str | None) -> bool:
     return value is None or value.strip().lower() not in ("false", "0", "no", "off")
 
 
-# --- the handshake ------------------------------------------------------------------------------------------------
+# --- the handshake --------------------------------------------------------------------------------------------------
 
 
 def call_context(
@@ -79,7 +79,7 @@ def handshake_headers(context: str, key: str | None, request_id: str, timestamp:
     return headers
 
 
-# --- from us to the agent -----------------------------------------------------------------------------------------
+# --- from us to the agent -------------------------------------------------------------------------------------------
 
 _encode = msgspec.json.Encoder().encode
 
@@ -154,7 +154,7 @@ def stop(stream_id: str, *, reason: str, hangup_reason: str | None = None) -> by
     return _encode(fields)
 
 
-# --- from the agent to us -----------------------------------------------------------------------------------------
+# --- from the agent to us -------------------------------------------------------------------------------------------
 
 
 class Text(msgspec.Struct, frozen=True):

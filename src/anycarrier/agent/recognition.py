@@ -105,7 +105,7 @@ class Recognition:
                 await engine.aclose()
         self._recognizer = self._detector = None
 
-    # --- words ----------------------------------------------------------------------------------------------------
+    # --- words -------------------------------------------------------------------------------------------------------
 
     async def _open_recognizer(self) -> None:
         while self._recognizers and self._recognizer is None:
@@ -165,7 +165,7 @@ class Recognition:
             if isinstance(entry, bytes):
                 self._kept -= len(entry)
 
-    # --- voice ----------------------------------------------------------------------------------------------------
+    # --- voice -------------------------------------------------------------------------------------------------------
 
     async def _open_detector(self) -> None:
         while self._detectors and self._detector is None:

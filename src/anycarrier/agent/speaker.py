@@ -64,7 +64,7 @@ class Speaker:
         self.muted = False
         """True when nothing but privileged turns is to be said."""
 
-    # --- for whoever has something to say ---------------------------------------------------------------------------
+    # --- for whoever has something to say ----------------------------------------------------------------------------
 
     def begin(self, *, interruptible: bool = True, patient: bool = False, privileged: bool = False) -> AgentTurn:
         """A turn, to be given words or sound; it is spoken when those before it were."""
@@ -123,7 +123,7 @@ class Speaker:
         """How many turns wait for those before them."""
         return len(self._waiting)
 
-    # --- cutting ------------------------------------------------------------------------------------------------------
+    # --- cutting -----------------------------------------------------------------------------------------------------
 
     def drop(self, turn_id: str) -> None:
         """Say nothing more of this turn."""
@@ -166,7 +166,7 @@ class Speaker:
         turn.drop()
         self._taken.set()
 
-    # --- speaking -----------------------------------------------------------------------------------------------------
+    # --- speaking ----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Make sound of words until cancelled; raises what the last engine left failed with."""
@@ -251,7 +251,7 @@ class Speaker:
     def _queued(self, turn: AgentTurn) -> None:
         self._turn_taking.follow(self._turn_taking.turns.speech_queued(self._turn_taking.clock(), turn.id))
 
-    # --- what the caller hears ----------------------------------------------------------------------------------------
+    # --- what the caller hears ---------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
         """Follow playback: tell when a turn begins to be heard, and when it was."""

@@ -1,4 +1,4 @@
-"""What a call leaves behind while it goes: who said what and when. A service writes it to its store."""
+"""The transcript of a call: who said what and when, and what else happened. A service writes it to its store."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ class Segment:
 
 @runtime_checkable
 class Transcript(Protocol):
-    """Where a call's words and happenings go. Writing never waits; ``flush`` returns once all of it is kept."""
+    """Where a call's words and events go. Writing never waits; ``flush`` returns once all of it is stored."""
 
     def said(self, party: str, text: str, at_ms: int) -> None:
-        """Somebody said something, and it was heard."""
+        """A party said something, and it was heard."""
         ...
 
     def note(self, kind: str, **facts: Any) -> None:
-        """Something happened: ``barge_in``, ``digit``, ``engine_failed``, ``mode`` ..."""
+        """An event: ``barge_in``, ``digit``, ``engine_failed``, ``mode`` ..."""
         ...
 
     async def flush(self) -> None:
-        """Wait until everything written so far will survive us."""
+        """Wait until everything written so far is stored."""
         ...
 
 
 @dataclass
 class MemoryTranscript:
-    """In memory: for tests, and for platforms that read it when the call is over."""
+    """A transcript in memory, for tests and for platforms that read it after the call."""
 
     segments: list[Segment] = field(default_factory=list)
     notes: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -47,3 +47,23 @@ class MemoryTranscript:
 
     async def flush(self) -> None:
         return None
+
+
+@dataclass
+class TranscriptCopy:
+    """Forwards to ``inner``, and keeps a copy for the analysis."""
+
+    inner: Transcript
+    segments: list[Segment] = field(default_factory=list)
+    notes: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def said(self, party: str, text: str, at_ms: int) -> None:
+        self.segments.append(Segment(party, text, at_ms))
+        self.inner.said(party, text, at_ms)
+
+    def note(self, kind: str, **facts: Any) -> None:
+        self.notes.append((kind, facts))
+        self.inner.note(kind, **facts)
+
+    async def flush(self) -> None:
+        await self.inner.flush()
