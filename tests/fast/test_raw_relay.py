@@ -63,7 +63,7 @@ async def line(media: Media, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[L
         agents.admission.connect = connecting
         agents.add("a", websocket_url=url)
         media.exchange.switchboard.agents = agents
-        await agents.open(media.exchange)
+        await agents.open(media.exchange.switchboard)
         carrier = await media.join(compression=None, sock=small_socket(media.base))
         await agent.told(lambda said: bool(said))
         (session,) = media.exchange.switchboard.sessions.values()

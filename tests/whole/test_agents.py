@@ -41,7 +41,7 @@ class Staffed:
 async def staffed(house: House, folder: Path, *words: str) -> AsyncIterator[Staffed]:
     staff = Staffed(house, folder, *words)
     house.exchange.switchboard.agents, house.exchange.switchboard.router = staff.agents, staff.agents.router
-    await staff.agents.open(house.exchange)
+    await staff.agents.open(house.exchange.switchboard)
     try:
         yield staff
     finally:

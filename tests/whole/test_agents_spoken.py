@@ -35,7 +35,7 @@ async def speaking(house: House, folder: Path, url: str) -> AsyncIterator[asynci
     settings = {"grammar": GRAMMAR, "first_message": "Good morning {{who}}.", "enable_recording": True}
     agents.add("front-desk", websocket_url=url, settings={**settings, "dynamic_variables": {"who": "caller"}})
     house.exchange.switchboard.agents, house.exchange.switchboard.router = agents, agents.router
-    await agents.open(house.exchange)
+    await agents.open(house.exchange.switchboard)
     try:
         yield done
     finally:

@@ -48,8 +48,8 @@ T = TypeVar("T")
 class CallHandler:
     """Handles the calls of one :class:`anycarrier.agent.Agents`.
 
-    ``analyzers`` analyse each call once it is over, then ``finished`` is called. ``switchboard`` is set once an exchange
-    has started. ``budgets`` are shared by the calls of a workspace.
+    ``analyzers`` analyse each call once it is over, then ``finished`` is called. ``switchboard`` is set once an
+    exchange has started. ``budgets`` are shared by the calls of a workspace.
     """
 
     def __init__(
