@@ -454,6 +454,14 @@ class Defective(AcmeProvider):
             "test_a_failure_has_its_own_error",
         },
     ),
+    "a required method not written": (
+        """
+class Defective(AcmeProvider):
+    async def answer(self, call, stream):
+        raise NotImplementedError("tell the carrier where the audio goes")
+""",
+        {"test_every_required_method_is_written"},
+    ),
     "declared but not there": (
         """
 class Defective(AcmeProvider):

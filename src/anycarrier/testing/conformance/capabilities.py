@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from anycarrier.calls import Call, CallStatus, Direction, EndReason
+from anycarrier.calls import Call, EndReason
 from anycarrier.errors import ProviderError, UnsupportedOperation
 from anycarrier.events import IncomingCall
 from anycarrier.listener import Listener
@@ -58,19 +58,9 @@ class CapabilityChecks(Kit):
         """Our webhook URL, as recorders write it onto cassettes."""
         return f"https://voice.example.com/{self.name}/main"
 
-    def ringing(self, capability: Capability) -> IncomingCall:
-        """An incoming call: the carrier's own where the capability is declared, else one made up."""
-        if capability in self.provider.capabilities:
-            return self.incoming()
-        call = Call(
-            id=CALL_ID,
-            provider=self.name,
-            direction=Direction.INBOUND,
-            from_=THEIRS,
-            to=OURS,
-            status=CallStatus.RINGING,
-        )
-        return IncomingCall(call=call, call_id=CALL_ID)
+    def incoming_or_made_up(self, capability: Capability) -> IncomingCall:
+        """The carrier's own incoming call where the capability is declared, else one that the kit makes up."""
+        return self.incoming() if capability in self.provider.capabilities else self.ringing()
 
     def number(self, capability: Capability) -> str:
         """The number a cassette is about."""
@@ -132,10 +122,10 @@ CHECKS: Mapping[Capability, Check] = {
     Capability.CHECK_CREDENTIAL: Check(lambda kit, p: p.check_credential(), str),
     Capability.FETCH_CALL: Check(lambda kit, p: p.fetch_call(CALL_ID), Call),
     Capability.REJECT: Check(
-        lambda kit, p: p.reject(kit.ringing(Capability.REJECT), EndReason.BUSY), WebhookReply, in_reply=True
+        lambda kit, p: p.reject(kit.incoming_or_made_up(Capability.REJECT), EndReason.BUSY), WebhookReply, in_reply=True
     ),
     Capability.FORWARD: Check(
-        lambda kit, p: p.forward(kit.ringing(Capability.FORWARD), THEIRS), WebhookReply, in_reply=True
+        lambda kit, p: p.forward(kit.incoming_or_made_up(Capability.FORWARD), THEIRS), WebhookReply, in_reply=True
     ),
     Capability.TRANSFER: Check(lambda kit, p: p.transfer(CALL_ID, THEIRS), type(None)),
     Capability.SEND_DIGITS: Check(lambda kit, p: p.send_digits(CALL_ID, "12#"), type(None)),

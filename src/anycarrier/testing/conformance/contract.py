@@ -21,6 +21,19 @@ SOUNDS_SECRET = re.compile(r"(?i)(secret|token|password|passphrase|(api|private)
 
 
 class ContractChecks(Kit):
+    def test_every_required_method_is_written(self) -> None:
+        """Says what to write next. Checks that need a method that is not written wait: see the pytest plugin."""
+        missing = self.unwritten()
+        if missing:
+            written = [method for method in self.required() if method not in missing]
+            done = f" ({', '.join(written)})" if written else ""
+            method, hint = next(iter(missing.items()))
+            pytest.fail(
+                f"{self.name}: {len(written)} of {len(self.required())} required methods are written{done}. "
+                f"Next is {method}: {hint or 'it raises NotImplementedError'}",
+                pytrace=False,
+            )
+
     def test_the_installed_plugin_provides_it(self) -> None:
         """The entry point in group ``anycarrier`` loads and gives this very class."""
         broken = plugins.broken_plugins()

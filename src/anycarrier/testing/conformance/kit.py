@@ -11,14 +11,14 @@ from typing import Any, ClassVar, NoReturn, TypeVar
 import pytest
 from pydantic import SecretStr
 
-from anycarrier.calls import DialRequest, StreamTarget
+from anycarrier.calls import Call, CallStatus, DialRequest, Direction, StreamTarget
 from anycarrier.credentials import Credential
 from anycarrier.errors import UnsupportedOperation
 from anycarrier.events import IncomingCall
 from anycarrier.numbers import NumberQuery
 from anycarrier.provider import Capability, Provider
 from anycarrier.testing.cassettes import WebhookCassette, load_webhook
-from anycarrier.testing.replay import CassetteWire, Wire, on
+from anycarrier.testing.replay import CassetteWire, Wire, always, on
 from anycarrier.webhooks import WebhookRequest
 
 T = TypeVar("T")
@@ -124,6 +124,50 @@ class Kit:
         values = {name: getattr(held, name) for name in type(held).model_fields if name != "provider"}
         shown = {n: v.get_secret_value() if isinstance(v, SecretStr) else v for n, v in values.items()}
         return {name: value for name, value in shown.items() if isinstance(value, str) and value}
+
+    def ringing(self) -> IncomingCall:
+        """An incoming call made up by the kit; :meth:`incoming` is one of the carrier's."""
+        call = Call(
+            id=CALL_ID,
+            provider=self.name,
+            direction=Direction.INBOUND,
+            from_=THEIRS,
+            to=OURS,
+            status=CallStatus.RINGING,
+        )
+        return IncomingCall(call=call, call_id=CALL_ID)
+
+    @staticmethod
+    def required() -> list[str]:
+        """The methods every provider must write, in the order of the contract."""
+        return [name for name in vars(Provider) if name in Provider.__abstractmethods__]
+
+    def unwritten(self) -> dict[str, str]:
+        """The required methods that raise ``NotImplementedError``, each with what it says is left to write."""
+        requests = [kept.request for kept in self.webhooks()]
+        request = requests[0] if requests else WebhookRequest("POST", STREAM.url, {}, b"{}")
+
+        async def without_io(act: Callable[[], object]) -> object:
+            return act()
+
+        acts: dict[str, Callable[[Provider], Coroutine[Any, Any, object]]] = {
+            "verify": lambda p: without_io(lambda: p.verify(request)),
+            "parse_webhook": lambda p: without_io(lambda: p.parse_webhook(request)),
+            "serializer": lambda p: without_io(p.serializer),
+            "search_numbers": lambda p: p.search_numbers(QUERY),
+            "dial": lambda p: p.dial(self.dial_request()),
+            "answer": lambda p: p.answer(self.ringing(), STREAM),
+            "hang_up": lambda p: p.hang_up(CALL_ID),
+        }
+        missing = {}
+        for method in self.required():
+            try:
+                self.ask(always(500, json={}), acts[method])
+            except NotImplementedError as left:
+                missing[method] = str(left)
+            except Exception:  # noqa: BLE001, S110  it is written; the other checks say whether it is right
+                pass
+        return missing
 
     def dial_request(self, **changes: Any) -> DialRequest:
         """The one call the kit places."""
