@@ -292,8 +292,9 @@ class Office:
         self.store = store
         self.watch = Watched()
         self.settled: list[str] = []
-        exchange = SimpleNamespace(calls=store.callbook, call_watch=self.watch, sessions={})
-        self.sessions: dict[str, Any] = exchange.switchboard.sessions
+        board = SimpleNamespace(calls=store.callbook, sessions={})
+        exchange = SimpleNamespace(switchboard=board, call_watch=self.watch)
+        self.sessions: dict[str, Any] = board.sessions
         self.talking: set[str] = set()
         self.service: Any = SimpleNamespace(store=store, exchange=exchange, staff=SimpleNamespace(talking=self.talking))
         self.reconciler = Reconciler(self.service)
