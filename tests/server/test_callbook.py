@@ -243,7 +243,7 @@ async def test_folding_the_tally_keeps_its_sums(store: Store, tenant: Tenant, mo
     for _ in range(5):
         call = await store.callbook.open(tenant.call())
         await store.callbook.update(call.reference, answered)
-    monkeypatch.setattr("anycarrier_server.store.tallies.FOLD_ABOVE", 3)
+    monkeypatch.setattr("anycarrier_server.store.call_state.FOLD_ABOVE", 3)
     before = await store.calls.total(tenant.workspace.id, CallFilter(stages=["in_progress"]))
     async with store.db.read() as session:
         rows = len((await session.scalars(select(CallTally.id))).all())

@@ -28,8 +28,8 @@ from anycarrier_server.seal import Sealer
 from anycarrier_server.settings import Settings
 from anycarrier_server.store import Store, migrate
 from anycarrier_server.store.callbook import SqlCallBook
+from anycarrier_server.store.claims import SqlOnce
 from anycarrier_server.store.database import Database
-from anycarrier_server.store.once import SqlOnce
 from virtual_time import virtually
 from wire_carriers import OURS, THEIRS, Plan, TelnyxWire, TwilioWire, World
 

@@ -13,12 +13,11 @@ from sqlalchemy.orm import class_mapper
 from tenants import Tenant
 
 from anycarrier_server.store import NewCall, Store
+from anycarrier_server.store.call_state import LOG, READ_VERSION, changing_version
 from anycarrier_server.store.columns import Table, utc_now
 from anycarrier_server.store.database import Database
-from anycarrier_server.store.log import LOG
 from anycarrier_server.store.models import Agent, CallEventRow, CallRow, LineRow, Workspace
 from anycarrier_server.store.new_calls import CREATED
-from anycarrier_server.store.snapshots import READ_VERSION, changing_version
 from anycarrier_server.store.sqlite_lane import SqliteLane
 from anycarrier_server.store.statements import Rows, Statement, as_stored, table_of
 from anycarrier_server.store.transactions import Transaction, values_fault

@@ -45,7 +45,7 @@ def test_a_call_enters_few_files_of_the_service_and_reads_each_row_once(database
     rows = [read for read in seen["reads"] if read[0] != "rows"]
     assert {"row", "in a change"} <= {how for how, _, _ in rows}, "the walk did not see the reads"
     assert len(rows) <= MOST_READS, "\n".join(map(str, rows))
-    setup = Counter(name for how, name, _ in rows if how == "row" and not name.startswith("snapshots."))
+    setup = Counter(name for how, name, _ in rows if how == "row" and not name.startswith("call_state."))
     assert max(setup.values()) == 1, "the call's setup is read once"
 
 

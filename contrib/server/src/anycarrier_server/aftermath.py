@@ -30,8 +30,8 @@ from anycarrier_server import unsettled
 from anycarrier_server.domain import call_warnings
 from anycarrier_server.domain.agents import settings_of
 from anycarrier_server.outage import Watch
+from anycarrier_server.store.call_state import as_call
 from anycarrier_server.store.models import CallRow, Recording
-from anycarrier_server.store.snapshots import as_call
 
 if TYPE_CHECKING:
     from anycarrier_server.service import Service

@@ -9,8 +9,8 @@ from anycarrier.calls import CallStatus, EndReason, MachineDetection
 from anycarrier.errors import AnycarrierError, ProviderError, ProviderUnavailable
 from anycarrier_server.domain.agents import settings_of
 from anycarrier_server.store import RoutedCall
+from anycarrier_server.store.call_state import as_call
 from anycarrier_server.store.models import Agent, CallRow
-from anycarrier_server.store.snapshots import as_call
 
 if TYPE_CHECKING:
     from anycarrier_server.service import Service

@@ -17,14 +17,13 @@ from anycarrier_server.store import migrate, vault
 from anycarrier_server.store.agents import Agents
 from anycarrier_server.store.callbook import SqlCallBook
 from anycarrier_server.store.calls import CallFilter, Calls, Recordings, RoutedCall
-from anycarrier_server.store.claims import Claims
+from anycarrier_server.store.claims import Claims, SqlOnce
 from anycarrier_server.store.columns import Page, parse_id, public_id
 from anycarrier_server.store.credentials import Build, Credentials, StoredEngines, build_credential
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.limits import Limits, OverLimit, Snapshot
 from anycarrier_server.store.lines import Lines
 from anycarrier_server.store.new_calls import NewCall, Placing
-from anycarrier_server.store.once import SqlOnce
 from anycarrier_server.store.outbox import Outbox
 from anycarrier_server.store.rules import Rules, Verdict
 from anycarrier_server.store.transcripts import Transcripts

@@ -15,25 +15,27 @@ from sqlalchemy import and_, bindparam, select
 
 from anycarrier.calls import Call, CallStatus
 from anycarrier.errors import UnknownCall, UnknownCredential
-from anycarrier_server.store import once, tallies
-from anycarrier_server.store.columns import new_id, parse_id, utc_now, word
-from anycarrier_server.store.database import Database
-from anycarrier_server.store.limits import correct, settle
-from anycarrier_server.store.log import LOG
-from anycarrier_server.store.models import Agent, CredentialRow, LineRow, OutboxEvent
-from anycarrier_server.store.snapshots import (
+from anycarrier_server.store import call_state, claims
+from anycarrier_server.store.call_state import (
     LIVE,
     LOCK,
+    LOG,
     READ,
     READ_VERSION,
     TABLE,
     TAKEN,
+    announcements,
     as_call,
     as_columns,
+    call_events,
     changing,
     changing_version,
+    once_key,
 )
-from anycarrier_server.store.stages import announcements, call_events, once_key
+from anycarrier_server.store.columns import new_id, parse_id, utc_now, word
+from anycarrier_server.store.database import Database
+from anycarrier_server.store.limits import correct, settle
+from anycarrier_server.store.models import Agent, CredentialRow, LineRow, OutboxEvent
 from anycarrier_server.store.statements import Act, Rows, Statement, table_of
 from anycarrier_server.store.transactions import Transaction
 
@@ -107,7 +109,7 @@ class SqlCallBook:
                 update={"status": CallStatus.QUEUED, "answered_at": None, "ended_at": None, "answered_by": None}
             )
             acts, told = _record(id_, workspace_id, nothing, call, tell=True)
-            await tx.together(tallies.counting((sort, 1)), *acts)
+            await tx.together(call_state.counting((sort, 1)), *acts)
             if call.ended:
                 await settle(tx, id_, call.duration)
             kept = {"reference": id_.hex, "created_at": values["created_at"], "owner": owner or ""}
@@ -139,7 +141,7 @@ class SqlCallBook:
 
     async def update_once(self, event: str, ttl: float, key: str, change: Callable[[Call], Call]) -> Call | None:
         """See :class:`anycarrier.callbook.OnceCallBook`."""
-        return await self._update(key, change, once.taking(event, ttl))
+        return await self._update(key, change, claims.taking(event, ttl))
 
     async def _update(self, key: str, change: Callable[[Call], Call], first: Act | None = None) -> Call | None:
         """``first`` takes a once-only key; when it is taken already, nothing is done, and None comes back."""
@@ -249,7 +251,7 @@ def _moved(row: Any, before: Call, after: Call) -> tuple[dict[str, Any], list[Ac
     was = (row.workspace_id, row.agent_id, row.direction, row.stage, row.is_blocked)
     now_is = (row.workspace_id, agent_id, after.direction.value, stage, row.is_blocked)
     if was != now_is:
-        acts.append(tallies.counting((was, -1), (now_is, 1)))
+        acts.append(call_state.counting((was, -1), (now_is, 1)))
     return changed, acts, told
 
 

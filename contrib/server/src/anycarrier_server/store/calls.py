@@ -15,7 +15,7 @@ from uuid import UUID
 
 from sqlalchemy import Select, bindparam, func, select, tuple_, update
 
-from anycarrier_server.store import new_calls, tallies
+from anycarrier_server.store import call_state, new_calls
 from anycarrier_server.store.columns import Page, parse_id, read_cursor, utc_now, word, write_cursor
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.models import Agent, CallEventRow, CallRow, LineRow, Recording, SigningKey
@@ -178,7 +178,7 @@ class Calls:
     async def total(self, workspace_id: UUID, which: CallFilter) -> int:
         """How many calls a filter matches. From the tally where it can be, else counted."""
         if which.counted():
-            return await tallies.total(
+            return await call_state.total(
                 self._db,
                 workspace_id,
                 agent_id=which.agent_id,
@@ -214,7 +214,7 @@ class Calls:
                 return
             was = (row.workspace_id, row.agent_id, row.direction, row.stage)
             blocked = {"row_id": row.id, "is_blocked": True, "updated_at": utc_now()}
-            moved = tallies.counting(((*was, False), -1), ((*was, True), 1))
+            moved = call_state.counting(((*was, False), -1), ((*was, True), 1))
             await tx.together((noting(("is_blocked", "updated_at")), blocked), moved)
 
         await self._db.transact(work)

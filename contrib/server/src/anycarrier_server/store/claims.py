@@ -1,11 +1,12 @@
-"""Who does what just now, over all processes; and which processes are alive.
+"""What all processes agree on: which process does what, which processes are alive, and which keys were used once.
 
-A claim lapses unless renewed, so what a dead process held is free again after ``seconds``. A process's own sign of
-life is the claim ``process:<owner>``.
+A claim expires unless it is renewed, so what a dead process held is free again after ``seconds``. A process's own sign
+of life is the claim ``process:<owner>``.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,8 +16,8 @@ from sqlalchemy import and_, bindparam, delete, or_, select, update
 
 from anycarrier_server.store.columns import utc_now, word
 from anycarrier_server.store.database import Database
-from anycarrier_server.store.models import CallRow, Claim
-from anycarrier_server.store.statements import Statement, table_of
+from anycarrier_server.store.models import CallRow, Claim, Once
+from anycarrier_server.store.statements import Act, Statement, table_of
 
 ALIVE_SECONDS = 20.0
 
@@ -101,3 +102,50 @@ class Claims:
         async with self._db.write() as session:
             open_ = (CallRow.id.in_(calls), CallRow.status != word("ended"), CallRow.owner != self.owner)
             await session.execute(update(CallRow).where(*open_).values(owner=self.owner))
+
+
+SWEEP_EVERY = 60.0
+
+ONCE = table_of(Once)
+
+
+def _take_key(insert: Any) -> Any:
+    """A row comes back when it was inserted, or was there and had expired; else nothing was done."""
+    made = insert(ONCE)
+    return made.on_conflict_do_update(
+        index_elements=[ONCE.c.key],
+        set_={"expires_at": made.excluded.expires_at},
+        where=ONCE.c.expires_at <= bindparam("now"),
+    ).returning(ONCE.c.key)
+
+
+TAKE_KEY = Statement(_take_key, columns=["key", "expires_at"])
+FORGET_KEY = Statement(delete(ONCE).where(ONCE.c.key == bindparam("key")))
+SWEEP_KEYS = Statement(delete(ONCE).where(ONCE.c.expires_at < bindparam("now")))
+
+
+class SqlOnce:
+    """Keys with an expiry; the database decides who was first."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._swept = time.monotonic()
+
+    async def first(self, key: str, ttl: float, *, at: datetime | None = None) -> bool:
+        """True exactly once per key within ``ttl`` seconds, whichever process asks."""
+        now = at or utc_now()
+        if time.monotonic() - self._swept > SWEEP_EVERY:
+            self._swept = time.monotonic()
+            await self._db.act(SWEEP_KEYS, now=now)
+        take, values = taking(key, ttl, at=now)
+        return await self._db.act(take, **values) is not None
+
+    async def forget(self, key: str) -> None:
+        """Let the key be used again."""
+        await self._db.act(FORGET_KEY, key=key)
+
+
+def taking(key: str, ttl: float, *, at: datetime | None = None) -> Act:
+    """What takes the key for ``ttl`` seconds: it gives a row to the first, and none to the others."""
+    now = at or utc_now()
+    return TAKE_KEY, {"key": key, "expires_at": now + timedelta(seconds=ttl), "now": now}

@@ -16,12 +16,12 @@ from weakref import WeakValueDictionary
 from sqlalchemy import bindparam, insert, select, update
 
 from anycarrier_server.refusals import IdempotencyConflict
-from anycarrier_server.store import tallies
+from anycarrier_server.store import call_state
+from anycarrier_server.store.call_state import LOG
 from anycarrier_server.store.callbook import SqlCallBook
 from anycarrier_server.store.columns import new_id, utc_now
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.limits import Limits, Snapshot
-from anycarrier_server.store.log import LOG
 from anycarrier_server.store.models import CallRow, LineRow
 from anycarrier_server.store.statements import Act, Statement, as_stored, table_of
 from anycarrier_server.store.transactions import Optimist, Transaction
@@ -129,7 +129,7 @@ def writing(new: NewCall, owner: str | None) -> Writing:
         "owner": owner,
     }
     with_it = [
-        tallies.counting(((of, new.agent_id, "outbound", stage, False), 1)),
+        call_state.counting(((of, new.agent_id, "outbound", stage, False), 1)),
         LOG.of([{"call_id": new.id, "kind": "call.created", "at": now, "payload": {}}]),
     ]
     return Writing(values, with_it)

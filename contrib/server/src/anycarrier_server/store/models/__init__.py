@@ -1,10 +1,21 @@
 """Every table. Importing this is what Alembic compares the database with."""
 
 from anycarrier_server.store.models.calls import CallEventRow, CallRow, CallTally, Recording, Segment
-from anycarrier_server.store.models.carriers import CredentialRow, EngineRow, LineRow
-from anycarrier_server.store.models.coordination import Canary, Claim, Once, Usage, UsageWindow
 from anycarrier_server.store.models.webhooks import Attempt, Delivery, OutboxEvent, SigningKey, Subscription
-from anycarrier_server.store.models.workspaces import Agent, ApiKey, ContactRule, Workspace
+from anycarrier_server.store.models.workspaces import (
+    Agent,
+    ApiKey,
+    Canary,
+    Claim,
+    ContactRule,
+    CredentialRow,
+    EngineRow,
+    LineRow,
+    Once,
+    Usage,
+    UsageWindow,
+    Workspace,
+)
 
 __all__ = [
     "Agent",
