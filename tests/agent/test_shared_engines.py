@@ -121,7 +121,7 @@ def test_engines_with_settings_of_ones_own_share_all_others() -> None:
 def test_an_engine_that_cannot_or_is_not_there_says_so_before_a_call_needs_it() -> None:
     with pytest.raises(ConfigurationError, match="cannot listen"):
         Engines().candidates("listen", "here")
-    with pytest.raises(UnknownSpeechEngine, match="Install its plugin"):
+    with pytest.raises(UnknownSpeechEngine, match="Install the plugin that ships it"):
         Engines().candidates("speak", "nowhere")
     with pytest.raises(ConfigurationError, match="api_key"):
         Engines().candidates("speak", "afar")

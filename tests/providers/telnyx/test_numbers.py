@@ -17,8 +17,7 @@ from anycarrier.errors import (
     UnsupportedOperation,
 )
 from anycarrier.numbers import NumberFeature, NumberQuery, NumberType, OwnedNumber, PendingOrder
-from anycarrier_telnyx.inventory import Inventory
-from anycarrier_telnyx.numbers import offered, owned, pattern
+from anycarrier_telnyx.numbers import Inventory, offered, owned, pattern
 from shared_documents import shared_path
 
 NUMBER = "+14155550100"

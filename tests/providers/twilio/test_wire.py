@@ -24,8 +24,8 @@ from anycarrier.events import (
     UnknownEvent,
 )
 from anycarrier.webhooks import WebhookRequest
-from anycarrier_twilio.outcomes import STATUSES, end_reason
-from anycarrier_twilio.wire import call_from_rest, parse
+from anycarrier_twilio.call_status import STATUSES, call_from_rest, end_reason
+from anycarrier_twilio.wire import parse
 from shared_documents import shared_path
 
 CALL = "CA" + "1" * 32

@@ -1,14 +1,14 @@
-"""Telnyx's media-stream frames: JSON text both ways, base64 RTP payload without its header. Pure.
+"""Telnyx's media stream frames: JSON text both ways, base64 RTP payload without its header. Pure.
 
-Each direction has a format of its own: we decode by what ``start.media_format`` says Telnyx sends, and encode what we
-asked it to expect. Frames from Telnyx may come out of order (``reorder.py``). Frames to Telnyx hold 20 ms to 30 s of
-sound: a shorter tail is kept back for the next piece, a longer piece is cut.
+Each direction has its own format: audio from Telnyx is decoded by ``start.media_format``, audio to Telnyx is encoded as
+requested when the stream was started. Frames from Telnyx may arrive out of order. Frames to Telnyx hold 20 ms to 30 s
+of audio: a shorter tail is held until the next piece, a longer piece is cut.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 import pybase64
@@ -27,7 +27,66 @@ from anycarrier.events import (
 )
 from anycarrier.serializer import Frame, MediaSerializer
 from anycarrier_telnyx.client_state import read_client_state, text_pairs
-from anycarrier_telnyx.reorder import Reorder
+
+WINDOW = 5
+"""Frames that may wait, 100 ms of the usual 20 ms frames."""
+
+T = TypeVar("T")
+
+
+class Reorder(Generic[T]):
+    """Puts one stream's frames back in order by their ``chunk`` numbers, which count from 1. ``next`` is the next one.
+
+    A frame in turn is passed on at once. An early one waits for those before it, until :data:`WINDOW` frames wait; then
+    the missing ones are given up. A frame that arrives after it was given up is too late. The wait is counted in
+    frames, not by a clock. A caller may take the frame that is ``next`` itself while none is ``waiting``, and count on.
+    """
+
+    __slots__ = ("_late", "_late_at", "next", "waiting", "window")
+
+    def __init__(self, window: int = WINDOW) -> None:
+        self.window = window
+        self.next = 1
+        self.waiting: dict[int, T] = {}
+        self._late = 0
+        self._late_at = 0
+
+    def push(self, chunk: int, item: T) -> list[T] | None:
+        """What is in order now that ``item`` is here (maybe nothing yet); None when it comes too late to be used."""
+        if chunk == self.next and not self.waiting:
+            self.next = chunk + 1
+            return [item]
+        if self.next == 1 and not self.waiting and (chunk < 1 or chunk > self.window + 1):
+            self.next = chunk + 1  # numbered otherwise than documented, or joined in the middle: begin here
+            return [item]
+        if chunk < self.next or chunk in self.waiting:
+            # Late ones in a row, none in its turn between them.
+            self._late = self._late + 1 if self._late_at == self.next else 1
+            self._late_at = self.next
+            if self._late <= self.window:
+                return None
+            self.next = chunk  # nothing but old numbers: the counter has begun anew
+            self.waiting.clear()
+        self.waiting[chunk] = item
+        if len(self.waiting) > self.window:
+            self.next = min(self.waiting)
+        return self._in_turn()
+
+    def drain(self) -> list[T]:
+        """All that still waits, in order; nothing more will come before it."""
+        rest = [self.waiting[chunk] for chunk in sorted(self.waiting)]
+        if self.waiting:
+            self.next = max(self.waiting) + 1
+            self.waiting.clear()
+        return rest
+
+    def _in_turn(self) -> list[T]:
+        ready = []
+        while self.next in self.waiting:
+            ready.append(self.waiting.pop(self.next))
+            self.next += 1
+        return ready
+
 
 SHORTEST_MS = 20
 LONGEST_S = 30

@@ -24,12 +24,12 @@ from anycarrier.numbers import AvailableNumber, NumberQuery, OwnedNumber, Pendin
 from anycarrier.provider import Provider
 from anycarrier.serializer import MediaSerializer
 from anycarrier.webhooks import WebhookReply, WebhookRequest
-from anycarrier_telnyx import applications, commands, numbers, recordings
-from anycarrier_telnyx.call_record import dialled_call, fetched_call
+from anycarrier_telnyx import applications, commands, numbers
+from anycarrier_telnyx.call_status import dialled_call, fetched_call
 from anycarrier_telnyx.credential import TelnyxCredential
+from anycarrier_telnyx.errors import CALL_ENDED, ERROR_TYPES, already_answered, call_is_gone, meaning, read_errors
 from anycarrier_telnyx.frames import TelnyxSerializer
-from anycarrier_telnyx.inventory import Inventory
-from anycarrier_telnyx.refusals import CALL_ENDED, ERROR_TYPES, already_answered, call_is_gone, meaning, read_errors
+from anycarrier_telnyx.numbers import Inventory
 from anycarrier_telnyx.sdk import Sdk
 from anycarrier_telnyx.signature import verify_signature
 from anycarrier_telnyx.wire import parse_event
@@ -253,7 +253,15 @@ class TelnyxProvider(Provider):
         )
 
     async def fetch_recording(self, recording_id: str) -> bytes:
-        return await recordings.fetch(self._sdk, recording_id)
+        """The recording as WAV; ``NotFound`` when it was made as MP3 only. Its links are valid for ten minutes."""
+        record = await self._sdk.record(
+            "fetch_recording", lambda telnyx: telnyx.recordings.with_raw_response.retrieve(recording_id)
+        )
+        urls = record.get("download_urls")
+        url = urls.get("wav") if isinstance(urls, Mapping) else None
+        if not isinstance(url, str):
+            raise NotFound(self.name, "fetch_recording", "the recording has no WAV file", next_step="Record as wav.")
+        return await self._sdk.download("fetch_recording", url)
 
     # --- how Telnyx is asked, and how it refuses ----------------------------------------------------------------------
 

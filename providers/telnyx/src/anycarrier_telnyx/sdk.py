@@ -78,6 +78,19 @@ class Sdk:
         """The list under ``data``."""
         return self.members(await self.ask(operation, command), operation)
 
+    async def download(self, operation: str, url: str) -> bytes:
+        """The file behind a signed link. It is in an object store, so the request carries no API key."""
+        import httpx
+
+        provider = self.provider
+        try:
+            response = await provider.http.get(url, timeout=provider.timeout, follow_redirects=True)
+        except (httpx.HTTPError, httpx.InvalidURL) as failure:
+            raise provider.error(operation, None, message=type(failure).__name__) from failure
+        if response.status_code != 200:
+            raise provider.error(operation, response.status_code, headers=response.headers)
+        return response.content
+
     def member(self, body: Any, operation: str) -> dict[str, Any]:
         """``data`` of an answer that holds one object."""
         data = body.get("data") if isinstance(body, dict) else None

@@ -1,12 +1,21 @@
-"""Which call event each kind of Telnyx webhook is. Pure; the table is at the end."""
+"""Telnyx's webhooks as call events. Pure; the table is at the end.
+
+Only the version 2 envelope is read, ``{"data": {"event_type", "id", "occurred_at", "payload"}}``. For other shapes that
+Telnyx can be configured to send, the error says what to change.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from anycarrier.calls import CallStatus, Direction, EndReason
+from pydantic import ValidationError
+
+from anycarrier.calls import Call, CallStatus, Direction, EndReason
+from anycarrier.errors import MalformedMessage
 from anycarrier.events import (
     CallEvent,
     CallProgress,
@@ -20,69 +29,188 @@ from anycarrier.events import (
     UnknownEvent,
 )
 from anycarrier.webhooks import WebhookRequest
-from anycarrier_telnyx.envelope import Happening, moment, open_envelope
-from anycarrier_telnyx.hangup_causes import end_reason, sip_code
+from anycarrier_telnyx.call_status import end_reason, moment, sip_code
+from anycarrier_telnyx.client_state import ClientState, read_client_state
 
 _NUMBER = re.compile(r"\+[1-9]\d{6,14}")
 
 
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """One webhook, opened and checked. ``state`` is what we had sent along, ``raw`` the whole body."""
+
+    kind: str
+    id: str
+    occurred_at: datetime | None
+    payload: Mapping[str, Any]
+    state: ClientState
+    reference: str
+    raw: Mapping[str, Any]
+    body: bytes
+
+    def text(self, name: str) -> str:
+        """A field of the payload; "" when it is absent or null, ``MalformedMessage`` when it is no text."""
+        value = self.payload.get(name)
+        if value is None:
+            return ""
+        if not isinstance(value, str):
+            raise self.malformed(f"{name} is not text")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise self.malformed(f"{name} is not Unicode") from None
+        return value
+
+    def needed(self, name: str) -> str:
+        """A field without which the event means nothing."""
+        return self.text(name) or self._missing(name)
+
+    def _missing(self, name: str) -> str:
+        raise self.malformed(f"{name} is missing")
+
+    def malformed(self, detail: str) -> MalformedMessage:
+        """Theirs: this event cannot be read."""
+        return MalformedMessage(f"telnyx {self.kind}: {detail}", self.body)
+
+    def common(self) -> dict[str, Any]:
+        """The fields every event has. The leg a transfer dialled speaks for the call it was transferred from."""
+        return {
+            "call_id": self.state.transfer_of or self.text("call_control_id"),
+            "reference": self.reference,
+            "event_id": self.id,
+            "occurred_at": self.occurred_at,
+            "raw": self.raw,
+        }
+
+    @property
+    def direction(self) -> Direction:
+        """As told, else as we noted in the state. A leg without either is none that we dialled or answered."""
+        told = self.text("direction")
+        if told in ("incoming", "outgoing"):
+            return Direction.INBOUND if told == "incoming" else Direction.OUTBOUND
+        return self.state.direction or Direction.UNKNOWN
+
+    def call(self, status: CallStatus, **details: Any) -> Call:
+        """The call as this event describes it."""
+        try:
+            return Call(
+                id=self.needed("call_control_id"),
+                provider="telnyx",
+                direction=self.direction,
+                from_=self.text("from"),
+                to=self.text("to"),
+                status=status,
+                reference=self.reference,
+                created_at=moment(self.payload.get("start_time")),
+                raw=dict(self.payload),
+                **details,
+            )
+        except ValidationError:
+            raise self.malformed("the call's fields cannot be read") from None
+
+
+def open_envelope(request: WebhookRequest) -> Envelope:
+    """The envelope of a version 2 webhook, else ``MalformedMessage`` saying what was sent instead."""
+    if (request.header("content-type") or "").startswith("application/x-www-form-urlencoded"):
+        raise MalformedMessage(
+            "telnyx sent a TeXML form. Point the number at a call-control application instead of a TeXML one "
+            "(configure_number does), then ring again",
+            request.body,
+        )
+    body = request.json()
+    data = body.get("data")
+    if not isinstance(data, dict):
+        if "event_type" in body or "payload" in body:
+            raise MalformedMessage(
+                "telnyx sent the API version 1 webhook shape. Set the call-control application's webhook_api_version "
+                'to "2" (configure_number does), then ring again',
+                request.body,
+            )
+        raise MalformedMessage("telnyx webhook without a data object", request.body)
+    kind, identity, payload = data.get("event_type"), data.get("id"), data.get("payload")
+    if not kind or not identity or not isinstance(payload, dict):
+        if "webhook_id" in data or "created_at" in data or data.get("record_type") == "call_event":
+            raise MalformedMessage(
+                "telnyx sent the flat shape of its debugger and call_events list, not a webhook. "
+                "Point the application's webhook_event_url here, not an export",
+                request.body,
+            )
+        raise MalformedMessage("telnyx webhook without event_type, id and payload", request.body)
+    if not isinstance(kind, str) or not isinstance(identity, str):
+        raise MalformedMessage("telnyx webhook: event_type and id must be text", request.body)
+    state = read_client_state(payload.get("client_state"))
+    return Envelope(
+        kind=kind,
+        id=identity,
+        occurred_at=moment(data.get("occurred_at")),
+        payload=payload,
+        state=state,
+        # Before our first command on a leg there is no state; the URL we gave when dialling names the call too.
+        reference=state.reference or request.query().get("ref", ""),
+        raw=body,
+        body=request.body,
+    )
+
+
+
+
 def parse_event(request: WebhookRequest) -> CallEvent:
     """The event in ``request``. A kind we have no word for is an ``UnknownEvent``."""
-    happening = open_envelope(request)
-    table = TRANSFER_LEG if happening.state.transfer_of else EVENTS
-    return table.get(happening.kind, unknown)(happening)
+    envelope = open_envelope(request)
+    table = TRANSFER_LEG if envelope.state.transfer_of else EVENTS
+    return table.get(envelope.kind, unknown)(envelope)
 
 
-def unknown(happening: Happening) -> CallEvent:
-    return UnknownEvent(kind=happening.kind, **happening.common())
+def unknown(envelope: Envelope) -> CallEvent:
+    return UnknownEvent(kind=envelope.kind, **envelope.common())
 
 
 # --- a call of ours ----------------------------------------------------------------------------------------------
 
 
-def initiated(happening: Happening) -> CallEvent:
+def initiated(envelope: Envelope) -> CallEvent:
     # The same event is sent for the legs we dial; answering one of those is error 90102.
-    if happening.text("direction") not in ("incoming", "outgoing"):
-        raise happening.malformed("direction is neither incoming nor outgoing")
-    word = happening.text("state") or "initiated"
-    if happening.direction is Direction.OUTBOUND:
-        call = happening.call(CallStatus.INITIATED, carrier_status=word)
-        return CallProgress(call=call, **happening.common())
-    happening.needed("to")  # a caller may withhold who rings, never whom
+    if envelope.text("direction") not in ("incoming", "outgoing"):
+        raise envelope.malformed("direction is neither incoming nor outgoing")
+    word = envelope.text("state") or "initiated"
+    if envelope.direction is Direction.OUTBOUND:
+        call = envelope.call(CallStatus.INITIATED, carrier_status=word)
+        return CallProgress(call=call, **envelope.common())
+    envelope.needed("to")  # a caller may withhold who rings, never whom
     return IncomingCall(
-        call=happening.call(CallStatus.RINGING, carrier_status=word),
-        verified=_attestation(happening.payload),
-        forwarded_from=_diverted_by(happening.payload.get("sip_headers")),
-        **happening.common(),
+        call=envelope.call(CallStatus.RINGING, carrier_status=word),
+        verified=_attestation(envelope.payload),
+        forwarded_from=_diverted_by(envelope.payload.get("sip_headers")),
+        **envelope.common(),
     )
 
 
-def answered(happening: Happening) -> CallEvent:
-    word = happening.text("state") or "answered"
-    call = happening.call(CallStatus.ANSWERED, carrier_status=word, answered_at=happening.occurred_at)
-    return CallProgress(call=call, **happening.common())
+def answered(envelope: Envelope) -> CallEvent:
+    word = envelope.text("state") or "answered"
+    call = envelope.call(CallStatus.ANSWERED, carrier_status=word, answered_at=envelope.occurred_at)
+    return CallProgress(call=call, **envelope.common())
 
 
-def hung_up(happening: Happening) -> CallEvent:
-    cause = happening.text("hangup_cause")
-    sip = sip_code(happening.payload.get("sip_hangup_cause"))
-    call = happening.call(
+def hung_up(envelope: Envelope) -> CallEvent:
+    cause = envelope.text("hangup_cause")
+    sip = sip_code(envelope.payload.get("sip_hangup_cause"))
+    call = envelope.call(
         CallStatus.ENDED,
         carrier_status=cause or None,
         sip_code=sip,
-        ended_at=moment(happening.payload.get("end_time")) or happening.occurred_at,
-        reason=end_reason(cause, happening.text("hangup_source"), sip, happening.direction),
+        ended_at=moment(envelope.payload.get("end_time")) or envelope.occurred_at,
+        reason=end_reason(cause, envelope.text("hangup_source"), sip, envelope.direction),
     )
-    return CallProgress(call=call, **happening.common())
+    return CallProgress(call=call, **envelope.common())
 
 
-def bridged(happening: Happening) -> CallEvent:
-    happening.needed("call_control_id")
-    return TransferProgress(status="answered", **happening.common())
+def bridged(envelope: Envelope) -> CallEvent:
+    envelope.needed("call_control_id")
+    return TransferProgress(status="answered", **envelope.common())
 
 
-def digit(happening: Happening) -> CallEvent:
-    return DigitReported(digit=happening.needed("digit"), **happening.common())
+def digit(envelope: Envelope) -> CallEvent:
+    return DigitReported(digit=envelope.needed("digit"), **envelope.common())
 
 
 # --- the leg a transfer dialled ------------------------------------------------------------------------------------
@@ -97,14 +225,14 @@ TRANSFER_OUTCOMES = {
 """How the leg a transfer dialled ended -> what became of the transfer; everything else failed."""
 
 
-def transfer_ended(happening: Happening) -> CallEvent:
-    sip = sip_code(happening.payload.get("sip_hangup_cause"))
+def transfer_ended(envelope: Envelope) -> CallEvent:
+    sip = sip_code(envelope.payload.get("sip_hangup_cause"))
     reason = end_reason(
-        happening.text("hangup_cause"), happening.text("hangup_source"), sip, Direction.OUTBOUND
+        envelope.text("hangup_cause"), envelope.text("hangup_source"), sip, Direction.OUTBOUND
     )
     status = TRANSFER_OUTCOMES.get(reason, "failed") if reason else "failed"
-    target = happening.needed("call_control_id")
-    return TransferProgress(status=status, target_call_id=target, **happening.common())
+    target = envelope.needed("call_control_id")
+    return TransferProgress(status=status, target_call_id=target, **envelope.common())
 
 
 # --- who picked up -----------------------------------------------------------------------------------------------
@@ -118,62 +246,62 @@ ANSWERED_BY = {
 }
 
 
-def machine_detected(happening: Happening) -> CallEvent:
+def machine_detected(envelope: Envelope) -> CallEvent:
     # not_sure and silence: Telnyx advises to treat them as a human, which "unknown" leaves to the caller.
-    return MachineDetected(answered_by=ANSWERED_BY.get(happening.needed("result"), "unknown"), **happening.common())
+    return MachineDetected(answered_by=ANSWERED_BY.get(envelope.needed("result"), "unknown"), **envelope.common())
 
 
-def greeting_ended(happening: Happening) -> CallEvent:
-    beep = happening.needed("result") == "beep_detected"
-    return MachineDetected(answered_by="machine", greeting_ended=True, beep=beep, **happening.common())
+def greeting_ended(envelope: Envelope) -> CallEvent:
+    beep = envelope.needed("result") == "beep_detected"
+    return MachineDetected(answered_by="machine", greeting_ended=True, beep=beep, **envelope.common())
 
 
 # --- streams, recordings, orders -------------------------------------------------------------------------------------
 
 
-def stream(status: str) -> Callable[[Happening], CallEvent]:
-    def parse(happening: Happening) -> CallEvent:
-        happening.needed("call_control_id")
+def stream(status: str) -> Callable[[Envelope], CallEvent]:
+    def parse(envelope: Envelope) -> CallEvent:
+        envelope.needed("call_control_id")
         return StreamProgress(
             status=status,
-            stream_id=happening.text("stream_id") or None,
-            detail=happening.text("failure_reason") or None,
-            **happening.common(),
+            stream_id=envelope.text("stream_id") or None,
+            detail=envelope.text("failure_reason") or None,
+            **envelope.common(),
         )
 
     return parse
 
 
-def recording_saved(happening: Happening) -> CallEvent:
-    begun = moment(happening.payload.get("recording_started_at"))
-    ended = moment(happening.payload.get("recording_ended_at"))
+def recording_saved(envelope: Envelope) -> CallEvent:
+    begun = moment(envelope.payload.get("recording_started_at"))
+    ended = moment(envelope.payload.get("recording_ended_at"))
     return RecordingProgress(
         status="completed",
-        recording_id=happening.text("recording_id") or None,
-        url=_url(happening.payload.get("recording_urls")) or _url(happening.payload.get("public_recording_urls")),
+        recording_id=envelope.text("recording_id") or None,
+        url=_url(envelope.payload.get("recording_urls")) or _url(envelope.payload.get("public_recording_urls")),
         duration=(ended - begun).total_seconds() if begun and ended else None,
-        channels={"single": 1, "dual": 2}.get(happening.text("channels")),
-        **happening.common(),
+        channels={"single": 1, "dual": 2}.get(envelope.text("channels")),
+        **envelope.common(),
     )
 
 
-def recording_failed(happening: Happening) -> CallEvent:
+def recording_failed(envelope: Envelope) -> CallEvent:
     return RecordingProgress(
-        status="failed", recording_id=happening.text("recording_id") or None, **happening.common()
+        status="failed", recording_id=envelope.text("recording_id") or None, **envelope.common()
     )
 
 
 ORDER_STATUS = {"success": "completed", "failure": "failed", "pending": "pending"}
 
 
-def order(happening: Happening) -> CallEvent:
-    rows = happening.payload.get("phone_numbers")
+def order(envelope: Envelope) -> CallEvent:
+    rows = envelope.payload.get("phone_numbers")
     numbers = [row.get("phone_number") for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     return NumberOrderProgress(
-        order_id=happening.needed("id"),
-        status=ORDER_STATUS.get(happening.text("status"), "pending"),
+        order_id=envelope.needed("id"),
+        status=ORDER_STATUS.get(envelope.text("status"), "pending"),
         numbers=tuple(number for number in numbers if isinstance(number, str)),
-        **happening.common(),
+        **envelope.common(),
     )
 
 
@@ -204,7 +332,7 @@ def _diverted_by(headers: object) -> str | None:
     return None
 
 
-EVENTS: Mapping[str, Callable[[Happening], CallEvent]] = {
+EVENTS: Mapping[str, Callable[[Envelope], CallEvent]] = {
     "call.initiated": initiated,
     "call.answered": answered,
     "call.bridged": bridged,
@@ -222,6 +350,6 @@ EVENTS: Mapping[str, Callable[[Happening], CallEvent]] = {
     "number_order.complete": order,
 }
 
-TRANSFER_LEG: Mapping[str, Callable[[Happening], CallEvent]] = {"call.hangup": transfer_ended}
+TRANSFER_LEG: Mapping[str, Callable[[Envelope], CallEvent]] = {"call.hangup": transfer_ended}
 """The leg that a transfer dials is no call of ours: all we want of it is how it ended. That it was answered is told by
 ``call.bridged`` on the call itself."""

@@ -31,10 +31,10 @@ from anycarrier.provider import Provider
 from anycarrier.redaction import mask_number
 from anycarrier.sip_address import destination
 from anycarrier.webhooks import WebhookReply, WebhookRequest
-from anycarrier_twilio import dialling, numbers, signature, twiml, wire
+from anycarrier_twilio import call_status, commands, numbers, signature, wire
 from anycarrier_twilio.credential import TwilioCredential
+from anycarrier_twilio.errors import ALREADY_OVER, MEANINGS, meaning, xml_error
 from anycarrier_twilio.frames import TwilioSerializer
-from anycarrier_twilio.meanings import ALREADY_OVER, MEANINGS, meaning, xml_error
 
 T = TypeVar("T")
 SID = re.compile(r"[A-Za-z0-9_-]+")
@@ -129,10 +129,10 @@ class TwilioProvider(Provider):
     # --- calls --------------------------------------------------------------------------------------------------
 
     async def dial(self, request: DialRequest) -> Call:
-        self._refuse_to(dialling.dial_problem(request))
-        fields = dialling.dial_fields(request)
+        self._refuse_to(commands.dial_problem(request))
+        fields = commands.dial_fields(request)
         bodies = await self._ask("dial", lambda client: client.calls.create_async(**fields), request.extra)
-        call = self._read("dial", wire.call_from_rest, bodies[-1])
+        call = self._read("dial", call_status.call_from_rest, bodies[-1])
         # Our own words for who rings whom: Twilio's From is the caller id that was shown.
         return call.model_copy(
             update={
@@ -144,15 +144,15 @@ class TwilioProvider(Provider):
         )
 
     async def answer(self, call: IncomingCall, stream: StreamTarget) -> WebhookReply:
-        self._refuse_to(dialling.stream_problem(stream))
-        return twiml.reply(twiml.connect_stream(stream))
+        self._refuse_to(commands.stream_problem(stream))
+        return commands.reply(commands.connect_stream(stream))
 
     async def reject(self, call: IncomingCall, reason: EndReason = EndReason.REJECTED) -> WebhookReply:
-        return twiml.reply(twiml.reject("busy" if reason is EndReason.BUSY else "rejected"))
+        return commands.reply(commands.reject("busy" if reason is EndReason.BUSY else "rejected"))
 
     async def forward(self, call: IncomingCall, to: str, *, status_url: str = "") -> WebhookReply:
-        caller_id = call.call.line_number if call.call.from_ in dialling.WITHHELD else call.call.caller_id
-        return twiml.reply(twiml.dial(destination(to), caller_id=caller_id, status_url=status_url))
+        caller_id = call.call.line_number if call.call.from_ in commands.WITHHELD else call.call.caller_id
+        return commands.reply(commands.dial(destination(to), caller_id=caller_id, status_url=status_url))
 
     async def hang_up(self, call_id: str) -> None:
         sid = self._sid(call_id, "hang_up")
@@ -165,16 +165,16 @@ class TwilioProvider(Provider):
     async def fetch_call(self, call_id: str) -> Call:
         sid = self._sid(call_id, "fetch_call")
         bodies = await self._ask("fetch_call", lambda client: client.calls(sid).fetch_async())
-        return self._read("fetch_call", wire.call_from_rest, bodies[-1])
+        return self._read("fetch_call", call_status.call_from_rest, bodies[-1])
 
     async def transfer(self, call_id: str, to: str, *, caller_id: str | None = None, status_url: str = "") -> None:
         sid = self._sid(call_id, "transfer")
-        instructions = twiml.dial(destination(to), caller_id=caller_id, status_url=status_url)
+        instructions = commands.dial(destination(to), caller_id=caller_id, status_url=status_url)
         await self._ask("transfer", lambda client: client.calls(sid).update_async(twiml=instructions))
 
     async def start_recording(self, call_id: str, *, status_url: str = "") -> str:
         sid = self._sid(call_id, "start_recording")
-        fields = dialling.recording_fields(status_url)
+        fields = commands.recording_fields(status_url)
         bodies = await self._ask(
             "start_recording", lambda client: client.calls(sid).recordings.create_async(**fields)
         )
@@ -203,10 +203,10 @@ class TwilioProvider(Provider):
         asks = isinstance(event, IncomingCall | DigitReported) or (
             isinstance(event, TransferProgress) and "DialCallStatus" in event.raw
         )
-        return twiml.reply(twiml.NOTHING) if asks else WebhookReply(status=204)
+        return commands.reply(commands.NOTHING) if asks else WebhookReply(status=204)
 
     def leave_ringing(self, call: IncomingCall) -> WebhookReply:
-        return twiml.reply(twiml.ring_on())
+        return commands.reply(commands.ring_on())
 
     def refuse(self, error: AnycarrierError) -> WebhookReply:
         """Strangers and replays get a bare 4xx. A call of ours that we failed to take sounds busy to its caller.
@@ -215,7 +215,7 @@ class TwilioProvider(Provider):
         """
         if isinstance(error, SignatureInvalid | MalformedMessage):
             return super().refuse(error)
-        return twiml.reply(twiml.reject("busy"))
+        return commands.reply(commands.reject("busy"))
 
     # --- errors -------------------------------------------------------------------------------------------------
 

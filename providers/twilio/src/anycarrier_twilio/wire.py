@@ -11,8 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import timedelta
 from typing import Any
 
 from anycarrier.calls import Call, CallStatus
@@ -29,9 +28,8 @@ from anycarrier.events import (
     UnknownEvent,
 )
 from anycarrier.webhooks import WebhookRequest
-from anycarrier_twilio.outcomes import ANSWERED_BY, STATUSES, direction, end_reason
+from anycarrier_twilio.call_status import ANSWERED_BY, PROVIDER, STATUSES, direction, end_reason, moment, seconds
 
-PROVIDER = "twilio"
 REFERENCE = "ref"
 """Query parameter of the status URL in which our own call id travels."""
 
@@ -41,7 +39,6 @@ RECORDING_STATUSES = {s: s.replace("-", "_") for s in ("in-progress", "completed
 TRANSFER_STATUSES = {
     s: s.replace("-", "_") for s in ("answered", "completed", "busy", "no-answer", "failed", "canceled")
 }
-FIRST_YEAR = 2008  # Twilio's own; an earlier time is a mistake, and arithmetic on it may fail
 ATTESTATION = re.compile(r"TN-Validation-Passed-([ABC])(?![A-Za-z])")
 
 
@@ -91,7 +88,7 @@ def _recording(form: Form, reference: str) -> CallEvent:
         status=status,
         recording_id=recording or None,
         url=form.get("RecordingUrl") or None,
-        duration=_number(form.get("RecordingDuration")),
+        duration=seconds(form.get("RecordingDuration")),
         channels=_integer(form.get("RecordingChannels")),
     )
 
@@ -219,7 +216,7 @@ def _base(form: Form, reference: str, kind: str, step: str) -> dict[str, Any]:
         "call_id": call_id,
         "reference": reference,
         "event_id": f"{call_id}:{kind}:{step}",
-        "occurred_at": _time(form.get("Timestamp")),
+        "occurred_at": moment(form.get("Timestamp")),
         "sequence": _integer(form.get("SequenceNumber")),
         "raw": form,
     }
@@ -229,8 +226,8 @@ def _snapshot(form: Form, reference: str) -> Call:
     word = form["CallStatus"]
     status = STATUSES[word]
     sip_code = _integer(form.get("SipResponseCode"))
-    at = _time(form.get("Timestamp"))
-    talked = _number(form.get("CallDuration"))
+    at = moment(form.get("Timestamp"))
+    talked = seconds(form.get("CallDuration"))
     answered_at = at if status is CallStatus.ANSWERED else None
     if word == "completed" and at:  # Twilio's word for "answered and over", also when it lasted 0 whole seconds
         answered_at = at - timedelta(seconds=talked or 0)
@@ -252,58 +249,9 @@ def _snapshot(form: Form, reference: str) -> Call:
     )
 
 
-def call_from_rest(body: Mapping[str, Any], *, reference: str = "") -> Call:
-    """The call in a REST answer; ``MalformedMessage`` when it has no id or an unheard-of status."""
-    sid, word = body.get("sid"), body.get("status")
-    if not isinstance(sid, str) or not sid or word not in STATUSES:
-        raise MalformedMessage("not a call: no sid, or an unknown status")
-    status = STATUSES[word]
-    ended_at = _time(body.get("end_time")) if status is CallStatus.ENDED else None
-    talked = _number(body.get("duration"))
-    answered_at = _time(body.get("start_time")) if status is CallStatus.ANSWERED else None
-    if word == "completed" and ended_at:
-        answered_at = ended_at - timedelta(seconds=talked or 0)
-    return Call(
-        id=sid,
-        provider=PROVIDER,
-        direction=direction(str(body.get("direction") or "outbound-api")),
-        from_=str(body.get("from") or ""),
-        to=str(body.get("to") or ""),
-        status=status,
-        reference=reference,
-        reason=end_reason(word, None),
-        carrier_status=word,
-        answered_by=ANSWERED_BY.get(str(body.get("answered_by") or "")),
-        created_at=_time(body.get("date_created")),
-        answered_at=answered_at,
-        ended_at=ended_at,
-        raw=body,
-    )
-
-
 def _digest(form: Form) -> str:
     return hashlib.sha256(repr(sorted(form.items())).encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def _integer(text: str | None) -> int | None:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) <= 9 else None
-
-
-def _number(text: Any) -> float | None:
-    try:
-        value = float(text)
-    except (TypeError, ValueError):
-        return None
-    return value if 0 <= value < 1e9 else None
-
-
-def _time(text: Any) -> datetime | None:
-    """Twilio writes RFC 2822 in call callbacks and REST, ISO 8601 in stream callbacks."""
-    if not isinstance(text, str) or not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(text) if text[:4].isdigit() else parsedate_to_datetime(text)
-        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return moment if moment.year >= FIRST_YEAR else None

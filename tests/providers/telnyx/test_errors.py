@@ -19,7 +19,7 @@ from anycarrier.errors import (
     RateLimited,
     RequestRejected,
 )
-from anycarrier_telnyx.refusals import read_errors
+from anycarrier_telnyx.errors import read_errors
 from shared_documents import shared_path
 
 DIGITS = "POST /calls/v3:x/actions/send_dtmf"

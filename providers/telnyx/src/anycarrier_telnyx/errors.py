@@ -1,4 +1,4 @@
-"""What Telnyx's error codes mean, and how its error bodies are read. Pure.
+"""Telnyx's error codes: the error to raise for each, and the next step. Reads its error bodies. Pure.
 
 Codes are text. ``errors`` is a list, or, on a body Telnyx could not parse, an object.
 """

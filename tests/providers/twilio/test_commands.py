@@ -18,7 +18,7 @@ from anycarrier.errors import (
     UnsupportedOperation,
 )
 from anycarrier.events import IncomingCall
-from anycarrier_twilio import twiml
+from anycarrier_twilio import commands
 from anycarrier_twilio.wire import parse
 
 RING = {"CallSid": "CA1", "CallStatus": "ringing", "Direction": "inbound", "From": "+14155550123", "To": "+14155550100"}
@@ -132,10 +132,10 @@ def test_a_call_left_ringing_is_not_picked_up(provider, ringing):
 
 @pytest.mark.parametrize("text", ["plain", "tab\tline\nreturn\r", "ü ✓ 𝄞"])
 def test_text_that_fits_xml(text):
-    assert twiml.fits_xml(text)
-    ElementTree.fromstring(twiml.connect_stream(StreamTarget(url="wss://x", custom={"a": text})).encode())
+    assert commands.fits_xml(text)
+    ElementTree.fromstring(commands.connect_stream(StreamTarget(url="wss://x", custom={"a": text})).encode())
 
 
 @pytest.mark.parametrize("text", ["\x00", "\x1b[0m", "\ufffe", "\ud800"])
 def test_text_that_does_not_fit_xml(text):
-    assert not twiml.fits_xml(text)
+    assert not commands.fits_xml(text)

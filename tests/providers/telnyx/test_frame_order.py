@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anycarrier_telnyx.reorder import WINDOW, Reorder
+from anycarrier_telnyx.frames import WINDOW, Reorder
 
 
 def run(chunks: list[int]) -> list[int]:

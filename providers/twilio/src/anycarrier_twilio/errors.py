@@ -1,6 +1,6 @@
-"""Twilio's numeric error codes: which of our errors each one is, and what to do about it.
+"""Twilio's numeric error codes: the error to raise for each, and the next step.
 
-https://www.twilio.com/docs/api/errors lists them all; here are those an exchange can meet and act on.
+https://www.twilio.com/docs/api/errors lists all codes; here are those that an exchange can meet and act on.
 """
 
 from __future__ import annotations
