@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from anycarrier import Call, CallStatus, Direction, EndReason
-from anycarrier.agent.analysis import Analysis, FinishedCall, Heuristic, analyse
+from anycarrier.agent.analysis import Analysis, FinishedCall, Heuristic, analyze_call
 from anycarrier.agent.settings import AgentSettings
 from anycarrier.agent.transcript import Segment
 
@@ -79,5 +79,5 @@ async def test_an_analyzer_that_fails_is_passed_over() -> None:
         async def analyze(self, finished: FinishedCall) -> Analysis:
             return Analysis("Interested", "s", self.name)
 
-    assert (await analyse(over(), [Broken(), Fixed()])).source == "fixed"
-    assert (await analyse(over(), [Broken()])).source == "heuristic"
+    assert (await analyze_call(over(), [Broken(), Fixed()])).source == "fixed"
+    assert (await analyze_call(over(), [Broken()])).source == "heuristic"

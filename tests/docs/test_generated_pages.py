@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 import anycarrier
-from anycarrier import agent
+from anycarrier import agent, speech
 from anycarrier.call_phases import table
 from anycarrier.matrix import matrix
 from anycarrier.plugins import broken_plugins, get_provider, provider_names
@@ -39,10 +39,26 @@ on these names and on the modules they come from that `tests/test_house_rules.py
 """
 
 
+AGENT_NOT_CLASSES = {
+    "AgentFunction": "A Python agent: an async function of an `AgentCall`",
+    "ENGINE_SETTINGS": "The settings that name the engine and the fallback engine for an ability",
+    "Guard": "Checks the address of an agent's WebSocket, and may say which IP address to connect to",
+    "RawFunction": "A raw audio agent: an async function of a `MediaSession`",
+}
+
 AGENT_HEAD = """
 ## Names of anycarrier.agent
 
 For agents; `from anycarrier.agent import Agents, CallSetup`. Also made from the code.
+
+| name | module | what it is |
+| --- | --- | --- |
+"""
+
+SPEECH_HEAD = """
+## Names of anycarrier.speech
+
+For speech engines and turn-taking; `from anycarrier.speech import SpeechEngine`. Also made from the code.
 
 | name | module | what it is |
 | --- | --- | --- |
@@ -61,7 +77,8 @@ def capabilities() -> str:
 
 
 def reference() -> str:
-    parts = [HEAD, *_rows(anycarrier, NOT_CLASSES), AGENT_HEAD, *_rows(agent, {})]
+    parts = [HEAD, *_rows(anycarrier, NOT_CLASSES), AGENT_HEAD, *_rows(agent, AGENT_NOT_CLASSES)]
+    parts += [SPEECH_HEAD, *_rows(speech, {"Output": "Any of the outputs of turn-taking"})]
     return "".join(parts + [_inside(kind) for kind in HELD])
 
 

@@ -4,21 +4,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from anycarrier.agent.agent import Agent, CallSetup
+    from anycarrier.agent.agent import Agent, AgentFunction, CallSetup, RawFunction, agent_function, speech_needs
     from anycarrier.agent.agent_call import AgentCall
+    from anycarrier.agent.agent_socket import Guard
     from anycarrier.agent.agent_turn import Said
     from anycarrier.agent.agents import Agents
-    from anycarrier.agent.analysis import Analysis, Analyzer, FinishedCall
+    from anycarrier.agent.analysis import Analysis, Analyzer, FinishedCall, analyze_call
     from anycarrier.agent.chat import ChatAgent, ChatAnalyzer, ChatModel
     from anycarrier.agent.conversation import CallerTurn
     from anycarrier.agent.settings import AgentSettings
-    from anycarrier.agent.shared_engines import Engines
+    from anycarrier.agent.shared_engines import ENGINE_SETTINGS, Engines
     from anycarrier.agent.transcript import MemoryTranscript, Segment, Transcript
 
 # Imported on first use, so that reading the protocol or one setting does not import everything else.
 _LAZY = {
     "Agent": "agent",
     "AgentCall": "agent_call",
+    "AgentFunction": "agent",
     "AgentSettings": "settings",
     "Agents": "agents",
     "Analysis": "analysis",
@@ -28,12 +30,18 @@ _LAZY = {
     "ChatAgent": "chat",
     "ChatAnalyzer": "chat",
     "ChatModel": "chat",
+    "ENGINE_SETTINGS": "shared_engines",
     "Engines": "shared_engines",
     "FinishedCall": "analysis",
+    "Guard": "agent_socket",
     "MemoryTranscript": "transcript",
+    "RawFunction": "agent",
     "Said": "agent_turn",
     "Segment": "transcript",
     "Transcript": "transcript",
+    "agent_function": "agent",
+    "analyze_call": "analysis",
+    "speech_needs": "agent",
 }
 
 
@@ -47,8 +55,10 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "ENGINE_SETTINGS",
     "Agent",
     "AgentCall",
+    "AgentFunction",
     "AgentSettings",
     "Agents",
     "Analysis",
@@ -60,8 +70,13 @@ __all__ = [
     "ChatModel",
     "Engines",
     "FinishedCall",
+    "Guard",
     "MemoryTranscript",
+    "RawFunction",
     "Said",
     "Segment",
     "Transcript",
+    "agent_function",
+    "analyze_call",
+    "speech_needs",
 ]

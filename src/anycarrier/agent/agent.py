@@ -24,13 +24,10 @@ RawFunction = Callable[[MediaSession], Awaitable[None]]
 """A raw audio agent, which does speech itself."""
 
 
-NEEDS = ("speak", "listen")
-
-
-def speech_needs(handler: AgentFunction, settings: AgentSettings) -> set[str]:
-    """The speech abilities a Python agent needs: both, unless it sets ``needs`` (``handler.needs = ()``). A first
-    message needs ``speak``."""
-    needs = set(getattr(handler, "needs", NEEDS))
+def speech_needs(handler: AgentFunction | None, settings: AgentSettings) -> set[str]:
+    """The speech abilities an agent needs: ``speak`` and ``listen``, unless its function sets ``needs``
+    (``handler.needs = ()``). A first message needs ``speak``. ``handler`` is None for a WebSocket agent."""
+    needs = set(getattr(handler, "needs", ("speak", "listen")))
     return needs | {"speak"} if settings.first_message.strip() else needs
 
 
@@ -100,6 +97,6 @@ def load(path: str) -> Any:
     return found
 
 
-def function(given: AgentFunction | str) -> AgentFunction:
+def agent_function(given: AgentFunction | str) -> AgentFunction:
     """A Python agent's function, given itself or by its dotted path."""
     return cast(AgentFunction, load(given)) if isinstance(given, str) else given

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anycarrier.agent.admission import Admission
-from anycarrier.agent.agent import NEEDS, Agent, AgentFunction, CallSetup, RawFunction, function, speech_needs
+from anycarrier.agent.agent import Agent, AgentFunction, CallSetup, RawFunction, agent_function, speech_needs
 from anycarrier.agent.agent_socket import Guard
 from anycarrier.agent.analysis import Analyzer, Finished
 from anycarrier.agent.call_handler import CallHandler
@@ -113,7 +113,7 @@ class Agents(Mapping[str, "Handler"]):
         added = Agent(
             agent_id,
             settings if isinstance(settings, AgentSettings) else AgentSettings.model_validate(dict(settings or {})),
-            function(handler) if handler is not None else None,
+            agent_function(handler) if handler is not None else None,
             websocket_url,
             raw,
             signing_key,
@@ -235,7 +235,7 @@ class Agents(Mapping[str, "Handler"]):
 
     def _warn_of_missing_speech(self, agent: Agent) -> None:
         """Report a missing engine at startup, where it is noticed, instead of by rejecting calls later."""
-        needs = speech_needs(agent.handler, agent.settings) if agent.handler is not None else set(NEEDS)
+        needs = speech_needs(agent.handler, agent.settings)
         if (lacks := self.engines.lacks(agent.settings, needs)) is not None:
             unless = "" if agent.handler is not None else ", unless its WebSocket does speech itself"
             log.error("agent %r will take no calls%s: %s", agent.id, unless, lacks)

@@ -65,12 +65,12 @@ class FinishedCall:
 
 
 Finished = Callable[[FinishedCall], Awaitable[None]]
-"""Told once for each call, after it is over and analysed. If it fails, the failure is logged."""
+"""Told once for each call, after it is over and analyzed. If it fails, the failure is logged."""
 
 
 @runtime_checkable
 class Analyzer(Protocol):
-    """Analyses a finished call. Plugins bring classes without constructor arguments; a platform passes instances."""
+    """Analyzes a finished call. Plugins bring classes without constructor arguments; a platform passes instances."""
 
     name: ClassVar[str]
 
@@ -79,7 +79,7 @@ class Analyzer(Protocol):
         ...
 
 
-async def analyse(finished: FinishedCall, analyzers: Sequence[Analyzer] | None = None) -> Analysis:
+async def analyze_call(finished: FinishedCall, analyzers: Sequence[Analyzer] | None = None) -> Analysis:
     """Ask ``analyzers`` (default: those installed) in order until one succeeds; else use rules of thumb."""
     for analyzer in installed() if analyzers is None else analyzers:
         try:

@@ -13,12 +13,11 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from anycarrier.agent import analysis
 from anycarrier.agent.admission import Admission, Directory
 from anycarrier.agent.agent import Agent
 from anycarrier.agent.agent_call import AgentCall
 from anycarrier.agent.agent_socket import AgentSocket
-from anycarrier.agent.analysis import Analyzer, Finished, FinishedCall
+from anycarrier.agent.analysis import Analyzer, Finished, FinishedCall, analyze_call
 from anycarrier.agent.bridge import Bridge
 from anycarrier.agent.budget import Budgets
 from anycarrier.agent.conversation import AgentChannel, Conversation
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("anycarrier")
 
 SETTLING = 15.0
-"""Seconds to wait for the carrier to report the end of the call before analysing it without that."""
+"""Seconds to wait for the carrier to report the end of the call before analyzing it without that."""
 
 T = TypeVar("T")
 
@@ -48,7 +47,7 @@ T = TypeVar("T")
 class CallHandler:
     """Handles the calls of one :class:`anycarrier.agent.Agents`.
 
-    ``analyzers`` analyse each call once it is over, then ``finished`` is called. ``switchboard`` is set once an
+    ``analyzers`` analyze each call once it is over, then ``finished`` is called. ``switchboard`` is set once an
     exchange has started. ``budgets`` are shared by the calls of a workspace.
     """
 
@@ -247,7 +246,7 @@ class _HandledCall:
             over.cancel()
 
     async def _finish(self) -> None:
-        """Once the carrier has reported the end: analyse the call and run the ``finished`` callback."""
+        """Once the carrier has reported the end: analyze the call and run the ``finished`` callback."""
         seconds = round(time.monotonic() - self.began, 2)
         call, board = self.session.call, self.handler.switchboard
         if board is not None:
@@ -265,7 +264,7 @@ class _HandledCall:
             variables=self._variables,
             recording=None if self.nothing_recorded else self.setup.recording,
         )
-        found = await analysis.analyse(finished, self.handler.analyzers)
+        found = await analyze_call(finished, self.handler.analyzers)
         finished = dataclasses.replace(finished, analysis=found)
         self.transcript.note("analysis", outcome=found.outcome, summary=found.summary, source=found.source)
         try:

@@ -17,8 +17,8 @@ log = logging.getLogger("anycarrier")
 
 VERBS = {"speak": "speaks", "listen": "listens", "detect": "detects a voice"}
 
-NAMED_BY = {"speak": ("synthesizer", "fallback_synthesizer"), "listen": ("recognizer", "fallback_recognizer")}
-"""The agent settings that name an engine with that ability."""
+ENGINE_SETTINGS = {"speak": ("synthesizer", "fallback_synthesizer"), "listen": ("recognizer", "fallback_recognizer")}
+"""The agent settings that name the engine and the fallback engine for an ability."""
 
 RETRY = 30.0
 """Seconds after which an engine that did not start is started again, once somebody asks for it."""
@@ -113,7 +113,7 @@ class Engines:
 
     def lacks(self, settings: AgentSettings, needs: Iterable[str]) -> str | None:
         """:meth:`problem` of all that an agent with these settings ``needs`` (``speak``, ``listen``)."""
-        named = {ability: [getattr(settings, field) for field in NAMED_BY[ability]] for ability in needs}
+        named = {ability: [getattr(settings, field) for field in ENGINE_SETTINGS[ability]] for ability in needs}
         found = [why for ability in sorted(named) if (why := self.problem(ability, *named[ability])) is not None]
         return "; ".join(dict.fromkeys(found)) or None
 

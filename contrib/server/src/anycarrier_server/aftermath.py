@@ -19,10 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from anycarrier.agent import analysis
-from anycarrier.agent.analysis import Analysis, FinishedCall
-from anycarrier.agent.settings import AgentSettings
-from anycarrier.agent.transcript import Segment
+from anycarrier.agent import AgentSettings, Analysis, FinishedCall, Segment, analyze_call
 from anycarrier.calls import CallStatus, EndReason
 from anycarrier.errors import AnycarrierError
 from anycarrier.wav import repair_wav
@@ -75,7 +72,7 @@ async def settle(service: Service, call: CallRow) -> None:
     if call.answered_at is not None:
         await _tell(service, call, "transcript.final")
         if call.analysis is None:
-            found = await analysis.analyse(await _from_store(service, call))
+            found = await analyze_call(await _from_store(service, call))
             await store.calls.note(call.id, **_analysed(call, found))
         await _tell(service, call, "call.analyzed")
     await unsettled.done(store, call.reference)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from anycarrier.agent.agent import AgentFunction
-from anycarrier.agent.agent_call import AgentCall
+from anycarrier.agent import AgentCall, AgentFunction
 
 
 async def listen(call: AgentCall) -> None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from anycarrier.agent.agent import AgentFunction
+from anycarrier.agent import AgentFunction
 from anycarrier.calls import Call, EndReason
 from anycarrier.errors import AnycarrierError
 from anycarrier.events import CallEvent, RoutingFailed

@@ -10,11 +10,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from anycarrier.agent.agent import Agent, AgentFunction, CallSetup, function
-from anycarrier.agent.agents import Agents
-from anycarrier.agent.analysis import FinishedCall
-from anycarrier.agent.settings import AgentSettings
-from anycarrier.agent.shared_engines import Engines
+from anycarrier.agent import (
+    Agent,
+    AgentFunction,
+    Agents,
+    AgentSettings,
+    CallSetup,
+    Engines,
+    FinishedCall,
+    agent_function,
+)
 from anycarrier.calls import Call, Direction
 from anycarrier.errors import AgentUnreachable, AnycarrierError
 from anycarrier.routing import Route
@@ -56,7 +61,7 @@ class Staff(Agents):
         self._workspaces = WorkspaceEngines(service.store, self.engines, longest_call=longest)
         self.handlers: dict[str, AgentFunction] = {
             **handlers.BUILT_IN,
-            **{name: function(path) for name, path in service.settings.handlers.items()},
+            **{name: agent_function(path) for name, path in service.settings.handlers.items()},
         }
         self.talking: set[str] = set()
         """References of calls with a conversation here."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from anycarrier.agent.shared_engines import Engines
+from anycarrier.agent import Engines
 from anycarrier_server.seal import MasterKeyWrong, SealBroken
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from anycarrier.agent.settings import AgentSettings
+from anycarrier.agent import AgentSettings
 from anycarrier.errors import InvalidSipAddress
 from anycarrier.numbers import e164
 from anycarrier.sip_address import SipAddress

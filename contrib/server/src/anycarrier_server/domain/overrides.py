@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from anycarrier.agent.settings import AgentSettings
+from anycarrier.agent import AgentSettings
 from anycarrier.speech import get_speech_engine, speech_engine_names
 
 GROUPS: Mapping[str, Mapping[str, str]] = {

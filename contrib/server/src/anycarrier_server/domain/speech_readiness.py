@@ -11,9 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from anycarrier.agent.agent import NEEDS, speech_needs
-from anycarrier.agent.settings import AgentSettings
-from anycarrier.agent.shared_engines import NAMED_BY
+from anycarrier.agent import ENGINE_SETTINGS, AgentSettings, speech_needs
 from anycarrier.errors import SpeechNotReady
 from anycarrier_server import handlers
 from anycarrier_server.domain.agents import settings_of
@@ -44,7 +42,8 @@ async def doubt(service: Service, agent: Agent) -> str | None:
     if not agent.websocket_url or await lacking(service, agent) is not None:
         return None
     engines = await service.staff.engines_of(agent.workspace_id)
-    lacks = engines.lacks(settings_of(agent), NEEDS)
+    settings = settings_of(agent)
+    lacks = engines.lacks(settings, speech_needs(None, settings))
     return f"unless it does its own speech, its calls are declined: {lacks}" if lacks is not None else None
 
 
@@ -74,7 +73,7 @@ async def _lacking(
     service: Service, workspace_id: UUID, settings: AgentSettings, handler: str | None, socket: bool
 ) -> str | None:
     if socket:
-        needs = {ability for ability, (named, _) in NAMED_BY.items() if getattr(settings, named) is not None}
+        needs = {ability for ability, (named, _) in ENGINE_SETTINGS.items() if getattr(settings, named) is not None}
         needs |= {"speak"} if settings.first_message.strip() else set()
     else:
         function = service.handlers.get(handler) if handler else handlers.listen

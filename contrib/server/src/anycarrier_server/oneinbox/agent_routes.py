@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 from pydantic import ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
 
-from anycarrier.agent.settings import AgentSettings
+from anycarrier.agent import AgentSettings
 from anycarrier_server.domain import agents, speech_readiness, voices
 from anycarrier_server.domain.inbound_routing import CALL_HANDLING, call_handling
 from anycarrier_server.domain.overrides import settings_in, unused_in
