@@ -33,7 +33,7 @@ from anycarrier.wav import read_wav, wav_bytes
 
 pytest.importorskip("anycarrier_speech_openai")
 from anycarrier_speech_openai import OpenAIEngine, OpenAISettings, listening
-from anycarrier_speech_openai.pcm_body import PcmBody
+from anycarrier_speech_openai.speaking import PcmBody
 
 KEY = "sk-test-key"
 TONE = struct.pack("<2400h", *([8000] * 1200 + [-8000] * 1200))

@@ -1,4 +1,4 @@
-"""One call's ear at Deepgram: audio out, words in, over a connection that is made again when it breaks."""
+"""One call's recognizer at Deepgram: audio out, words in, over a connection that is renewed when it breaks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from anycarrier.audio import AudioFormat, Transcoder
 from anycarrier.errors import MalformedMessage, SpeechFailed
 from anycarrier.speech import Heard, Hearing, ResultQueue
 from anycarrier_speech_deepgram import wire
-from anycarrier_speech_deepgram.connection import Refused, open_socket
-from anycarrier_speech_deepgram.settings import DeepgramSettings
-from anycarrier_speech_deepgram.unheard import Unheard
+from anycarrier_speech_deepgram.connection import DeepgramSettings, Refused, listen_url, open_socket
 
 KEPT = 20.0
 """Seconds of audio kept while there is no connection, and to be said again on the next one."""
@@ -33,11 +31,11 @@ class DeepgramRecognizer:
     def __init__(self, settings: DeepgramSettings, hearing: Hearing) -> None:
         self.format: AudioFormat = hearing.format
         self._settings = settings
-        self._url = wire.listen_url(settings, hearing)
+        self._url = listen_url(settings, hearing)
         sent = wire.sent_format(hearing.format)
         self._transcoder = Transcoder(hearing.format, sent)
         self._limit = int(KEPT * sent.bytes_per_second)
-        self._unheard = Unheard(sent, KEPT)
+        self._unrecognized = UnrecognizedAudio(sent, KEPT)
         self._outbox: deque[bytes | str] = deque()
         self._outbox_size = 0
         self._wake = asyncio.Event()
@@ -109,7 +107,7 @@ class DeepgramRecognizer:
 
     def _say_again(self) -> None:
         """Put what the lost connection had not turned into final words before what waits."""
-        replay = self._unheard.take()
+        replay = self._unrecognized.take()
         waiting = sum(item == wire.FINALIZE for item in self._outbox)
         self._outbox.extendleft([wire.FINALIZE] * (len(self._owed) - waiting))
         if replay:
@@ -155,7 +153,7 @@ class DeepgramRecognizer:
                     item = self._outbox.popleft()
                     if isinstance(item, bytes):
                         self._outbox_size -= len(item)
-                        self._unheard.sent(item)
+                        self._unrecognized.sent(item)
                     if item:  # an empty binary frame would end the stream
                         await socket.send(item)
                 self._wake.clear()
@@ -180,7 +178,7 @@ class DeepgramRecognizer:
                 self._results.put(Heard(text))
             return
         self._settled = message.speech_final or message.from_finalize or (self._settled and not text)
-        self._unheard.heard(message.start + message.duration)
+        self._unrecognized.recognized(message.start + message.duration)
         if message.from_finalize:
             # Without an open question this is an answer that came too late: its utterance is closed.
             if self._owed:
@@ -189,3 +187,42 @@ class DeepgramRecognizer:
         complete = message.speech_final and self._settings.ends_utterances and not self._owed
         if text or complete:
             self._results.put(Heard(text, final=True, complete=complete))
+
+
+class UnrecognizedAudio:
+    """Sent audio without final words yet, which a new connection must get again: the last ``seconds`` of it.
+
+    Positions are seconds of the current connection's audio.
+    """
+
+    def __init__(self, format: AudioFormat, seconds: float) -> None:
+        self._format = format
+        self._frame = format.sample_width * format.channels
+        self._limit = round(seconds * format.rate) * self._frame
+        self._audio = bytearray()
+        self._begins = 0  # bytes of this connection before what is kept
+
+    def __len__(self) -> int:
+        return len(self._audio)
+
+    def sent(self, audio: bytes) -> None:
+        """More was sent."""
+        self._audio += audio
+        self._drop(len(self._audio) - self._limit)
+
+    def recognized(self, until: float) -> None:
+        """Everything before ``until`` is in final words."""
+        self._drop(round(until * self._format.rate) * self._frame - self._begins)
+
+    def take(self) -> bytes:
+        """What a new connection must be sent first; it counts as not sent, and positions begin anew."""
+        audio = bytes(self._audio)
+        self._audio.clear()
+        self._begins = 0
+        return audio
+
+    def _drop(self, size: int) -> None:
+        if size > 0:
+            size = min(size + -size % self._frame, len(self._audio))
+            del self._audio[:size]
+            self._begins += size

@@ -1,4 +1,4 @@
-"""One call's voice at Deepgram: text out, audio in, over one connection for the whole call."""
+"""One call's synthesizer at Deepgram: text out, audio in, over one connection for the whole call."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from anycarrier.audio import AudioFormat, Transcoder
 from anycarrier.errors import MalformedMessage, SpeechFailed, UnknownVoice
 from anycarrier.speech import SpeakingStyle
 from anycarrier_speech_deepgram import wire
-from anycarrier_speech_deepgram.connection import Refused, open_socket
-from anycarrier_speech_deepgram.settings import DeepgramSettings
+from anycarrier_speech_deepgram.connection import DeepgramSettings, Refused, open_socket, speak_url
 
 AFTER_WARNING = 1.5
 """Seconds of quiet that end a text once Deepgram warned: past twenty a minute it ignores Flush, and confirms none."""
@@ -29,7 +28,7 @@ class DeepgramSynthesizer:
         self.format: AudioFormat = style.format
         self._settings = settings
         self._voice = style.voice
-        self._url = wire.speak_url(settings, style)
+        self._url = speak_url(settings, style)
         self._spoken = wire.spoken_format(style.format)
         self._socket: ClientConnection | None = None
         self._unclear = False

@@ -1,4 +1,4 @@
-"""Deepgram's v1 listen and speak sockets as messages. Pure.
+"""Deepgram's v1 listen and speak messages. Pure.
 
 From the public AsyncAPI document (github.com/deepgram/deepgram-api-specs) and developers.deepgram.com/docs: finalize,
 close-stream, audio-keep-alive, tts-ws-flush, tts-ws-clear.
@@ -6,14 +6,10 @@ close-stream, audio-keep-alive, tts-ws-flush, tts-ws-clear.
 
 from __future__ import annotations
 
-from urllib.parse import urlencode
-
 import msgspec
 
 from anycarrier.audio import AudioFormat
 from anycarrier.errors import MalformedMessage
-from anycarrier.speech import Hearing, SpeakingStyle
-from anycarrier_speech_deepgram.settings import DeepgramSettings
 
 ENCODINGS = {"PCMU": "mulaw", "PCMA": "alaw", "PCM16": "linear16"}
 SPEAKING_RATES = {"PCMU": (8000, 16000), "PCMA": (8000, 16000), "PCM16": (8000, 16000, 24000, 32000, 48000)}
@@ -98,38 +94,6 @@ def spoken_format(format: AudioFormat) -> AudioFormat:
     if format.rate in SPEAKING_RATES.get(format.encoding, ()):
         return format
     return AudioFormat("PCM16", format.rate if format.rate in SPEAKING_RATES["PCM16"] else 24000)
-
-
-def listen_url(settings: DeepgramSettings, hearing: Hearing) -> str:
-    """Where to listen, with what to listen for."""
-    format = sent_format(hearing.format)
-    query = [
-        ("model", settings.listen_model),
-        ("language", hearing.language),
-        ("encoding", ENCODINGS[format.encoding]),
-        ("sample_rate", str(format.rate)),
-        ("channels", "1"),
-        ("interim_results", "true"),
-        ("smart_format", "true"),
-        ("endpointing", str(settings.endpointing_ms) if settings.endpointing_ms else "false"),
-    ]
-    # Models before nova-3 know keywords instead of key terms.
-    hint = "keyterm" if settings.listen_model.startswith("nova-3") else "keywords"
-    query += [(hint, phrase) for phrase in hearing.phrases]
-    return f"{settings.base_url.rstrip('/')}/v1/listen?{urlencode(query)}"
-
-
-def speak_url(settings: DeepgramSettings, style: SpeakingStyle) -> str:
-    """Where to speak, and how."""
-    format = spoken_format(style.format)
-    query = {
-        "model": style.voice or settings.speak_model,
-        "encoding": ENCODINGS[format.encoding],
-        "sample_rate": str(format.rate),
-    }
-    if style.speed != 1.0:
-        query["speed"] = f"{style.speed:g}"
-    return f"{settings.base_url.rstrip('/')}/v1/speak?{urlencode(query)}"
 
 
 def pieces(text: str) -> list[str]:

@@ -3,7 +3,7 @@
 from anycarrier.hookspecs import hookimpl
 from anycarrier.speech import SpeechEngine
 from anycarrier_speech_local.espeak import EspeakEngine, EspeakSettings
-from anycarrier_speech_local.pocketsphinx_engine import PocketsphinxEngine, PocketsphinxSettings
+from anycarrier_speech_local.pocketsphinx import PocketsphinxEngine, PocketsphinxSettings
 from anycarrier_speech_local.silero import SileroEngine, SileroSettings
 
 __all__ = [

@@ -1,11 +1,14 @@
-"""What the process that answers calls and its speech workers tell each other: msgpack, length first."""
+"""Messages between an engine and its workers (msgpack, length first), and the audio kept to send again. Pure."""
 
 from __future__ import annotations
 
 import struct
+from collections import deque
 from typing import BinaryIO
 
 import msgspec
+
+from anycarrier.audio import AudioFormat
 
 PREFIX = struct.Struct("<I")
 
@@ -115,3 +118,82 @@ def read_message(pipe: BinaryIO) -> ToWorker | None:
         return None
     message: ToWorker = to_worker.decode(pipe.read(PREFIX.unpack(prefix)[0]))
     return message
+
+
+Entry = Feed | Begin | Finish
+
+
+class Journal:
+    """What a stream has sent and no worker has answered: enough to send it to another worker.
+
+    Audio and cues since the last answered Finish, at most ``limit`` bytes of audio; the oldest audio goes first.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.size = 0
+        self._entries: deque[Entry] = deque()
+
+    def add(self, entry: Entry) -> None:
+        """One more thing said."""
+        if isinstance(entry, Begin) and not any(isinstance(e, Finish) for e in self._entries):
+            self._entries.clear()  # what was fed before an utterance is not part of it
+            self.size = 0
+        self._entries.append(entry)
+        if isinstance(entry, Feed):
+            self.size += len(entry.audio)
+            while self.size > self.limit:
+                self._drop_oldest_audio()
+
+    def answered(self) -> None:
+        """The oldest Finish was answered: it and all before it is done with."""
+        if not any(isinstance(e, Finish) for e in self._entries):
+            return
+        while not isinstance(entry := self._entries.popleft(), Finish):
+            self.size -= len(entry.audio) if isinstance(entry, Feed) else 0
+
+    @property
+    def owed(self) -> int:
+        """How many answers are still to come."""
+        return sum(isinstance(entry, Finish) for entry in self._entries)
+
+    def entries(self) -> list[Entry]:
+        """All of it, oldest first."""
+        return list(self._entries)
+
+    def _drop_oldest_audio(self) -> None:
+        for place, entry in enumerate(self._entries):
+            if isinstance(entry, Feed):
+                self.size -= len(entry.audio)
+                del self._entries[place]
+                return
+
+
+class Recent:
+    """At most ``seconds`` of what was added last, cut at whole samples."""
+
+    def __init__(self, format: AudioFormat, seconds: float) -> None:
+        self._sample = format.sample_width * format.channels
+        self._limit = round(seconds * format.rate) * self._sample
+        self._audio = bytearray()
+
+    def __len__(self) -> int:
+        return len(self._audio)
+
+    def add(self, audio: bytes) -> None:
+        """The next audio."""
+        self._audio += audio
+        excess = len(self._audio) - self._limit
+        if excess > 0:
+            # Rounded up to whole samples: what is kept begins where a sample does.
+            del self._audio[: excess + -excess % self._sample]
+
+    def read(self) -> bytes:
+        """What is kept."""
+        return bytes(self._audio)
+
+    def take(self) -> bytes:
+        """What is kept, which is then kept no more."""
+        audio = bytes(self._audio)
+        self._audio.clear()
+        return audio

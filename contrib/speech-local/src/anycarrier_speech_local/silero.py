@@ -14,8 +14,8 @@ from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.errors import SpeechFailed
 from anycarrier.speech import EngineSettings, ResultQueue, SpeechEngine, Voice, VoiceActivity, VoiceActivityDetector
 from anycarrier_speech_local import messages as m
+from anycarrier_speech_local.messages import Recent
 from anycarrier_speech_local.pool import WorkerPool
-from anycarrier_speech_local.recent import Recent
 
 KEPT = 5.0
 """Seconds of audio kept for a new worker, which is there in well under one."""

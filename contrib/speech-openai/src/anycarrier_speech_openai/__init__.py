@@ -1,10 +1,65 @@
-"""The OpenAI audio API for anycarrier: transcriptions of utterances, speech as a stream."""
+"""The OpenAI audio API for anycarrier: transcribes whole utterances, streams speech. One HTTP client for all calls."""
+
+from __future__ import annotations
+
+import httpx
 
 from anycarrier.hookspecs import hookimpl
-from anycarrier.speech import SpeechEngine
-from anycarrier_speech_openai.engine import OpenAIEngine, OpenAISettings
+from anycarrier.speech import EngineSettings, Hearing, Recognizer, SpeakingStyle, SpeechEngine, Synthesizer
+from anycarrier_speech_openai.api import OpenAISettings, no_answer, refusal
+from anycarrier_speech_openai.listening import OpenAIRecognizer
+from anycarrier_speech_openai.speaking import OpenAISynthesizer
 
 __all__ = ["OpenAIEngine", "OpenAISettings"]
+
+
+class OpenAIEngine(SpeechEngine):
+    """Any server with ``/audio/speech`` and ``/audio/transcriptions``."""
+
+    name = "openai"
+    remote = True
+    settings_type = OpenAISettings
+
+    def __init__(self, settings: EngineSettings | None = None) -> None:
+        super().__init__(settings)
+        assert isinstance(self.settings, OpenAISettings)
+        self._set = self.settings
+        self._http: httpx.AsyncClient | None = None
+
+    @property
+    def http(self) -> httpx.AsyncClient:
+        """The client, made by the first call: its connections are kept for the next."""
+        if self._http is None:
+            key = self._set.api_key
+            self._http = httpx.AsyncClient(
+                base_url=self._set.base_url,
+                headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key else {},
+                timeout=self._set.timeout,
+            )
+        return self._http
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._http is not None:
+            await self._http.aclose()
+            self._http = None
+
+    async def check(self) -> None:
+        """Ask for the models there are: free, and refused with a wrong key. Servers without that list pass."""
+        try:
+            response = await self.http.get("models")
+        except httpx.HTTPError as failure:
+            raise no_answer("speak", failure) from failure
+        if response.status_code in (401, 403) or response.status_code >= 500:
+            raise refusal("speak", response)
+
+    async def recognizer(self, hearing: Hearing | None = None) -> Recognizer:
+        """An ear for one call. It hears whole utterances and gives no interims."""
+        return OpenAIRecognizer(self._set, self.http, hearing or Hearing())
+
+    async def synthesizer(self, style: SpeakingStyle | None = None) -> Synthesizer:
+        """A voice for one call."""
+        return OpenAISynthesizer(self._set, self.http, style or SpeakingStyle())
 
 
 @hookimpl

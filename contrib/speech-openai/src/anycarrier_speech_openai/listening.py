@@ -1,6 +1,6 @@
-"""One call's ear: each utterance is kept and sent to ``POST /audio/transcriptions`` when it is over.
+"""One call's recognizer: each utterance is sent to ``POST /audio/transcriptions`` when it has ended.
 
-There are no interims: the API hears an utterance when it is whole.
+There are no interim results: the API takes whole utterances.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from anycarrier.audio import AudioFormat, Transcoder
 from anycarrier.errors import SpeechFailed
 from anycarrier.speech import Heard, Hearing, ResultQueue
 from anycarrier.wav import wav_bytes
-from anycarrier_speech_openai.failure import PASSING, no_answer, refusal
-from anycarrier_speech_openai.settings import OpenAISettings
+from anycarrier_speech_openai.api import PASSING, OpenAISettings, no_answer, refusal
 
 KEPT = 60.0
 """Seconds of one utterance that are kept, the latest."""

@@ -1,7 +1,8 @@
-"""One call's voice: ``POST /audio/speech``, the answer played as it arrives."""
+"""One call's synthesizer: ``POST /audio/speech``, with the answer passed on as it arrives."""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -10,9 +11,7 @@ import httpx
 from anycarrier.audio import AudioFormat, Transcoder
 from anycarrier.errors import SpeechFailed
 from anycarrier.speech import SpeakingStyle
-from anycarrier_speech_openai.failure import no_answer, refusal, refused_voice
-from anycarrier_speech_openai.pcm_body import PcmBody
-from anycarrier_speech_openai.settings import OpenAISettings
+from anycarrier_speech_openai.api import OpenAISettings, no_answer, refusal, refused_voice
 
 LONGEST_TEXT = 4096
 """Characters the API takes in one request."""
@@ -74,3 +73,54 @@ class OpenAISynthesizer:
 
     async def aclose(self) -> None:
         """Nothing is held between texts."""
+
+
+_ENOUGH = 4096
+"""Bytes in which a WAV header must be over."""
+
+
+class PcmBody:
+    """An answer's body: raw PCM, or PCM behind a WAV header.
+
+    :attr:`format` is known once ``feed`` has given the first samples.
+    """
+
+    def __init__(self, rate: int) -> None:
+        self.format = AudioFormat("PCM16", rate)
+        self._head: bytearray | None = bytearray()
+
+    def feed(self, data: bytes) -> bytes:
+        """The samples in it. ``ValueError`` for a WAV that is not 16-bit mono, or another container."""
+        if self._head is None:
+            return data
+        self._head += data
+        if len(self._head) < 12 and b"RIFF".startswith(bytes(self._head[:4])):
+            return b""
+        if not self._head.startswith(b"RIFF"):
+            if self._head[:3] == b"ID3" or bytes(self._head[:4]) in (b"OggS", b"fLaC"):
+                raise ValueError("the server answered with a compressed file instead of PCM")
+            return self._rest(0)
+        begins = self._after_header()
+        return self._rest(begins) if begins is not None else b""
+
+    def _after_header(self) -> int | None:
+        head = bytes(self._head or b"")
+        at = 12
+        while at + 8 <= len(head):
+            kind, size = struct.unpack_from("<4sI", head, at)
+            if kind == b"data":
+                return at + 8
+            if kind == b"fmt " and at + 24 <= len(head):
+                tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", head, at + 8)
+                if (tag, channels, bits) != (1, 1, 16):
+                    raise ValueError("the server answered with a WAV that is not 16-bit mono PCM")
+                self.format = AudioFormat("PCM16", rate)
+            at += 8 + size + size % 2
+        if len(head) > _ENOUGH:
+            raise ValueError("the server answered with a WAV without audio")
+        return None
+
+    def _rest(self, begins: int) -> bytes:
+        rest = bytes((self._head or b"")[begins:])
+        self._head = None
+        return rest

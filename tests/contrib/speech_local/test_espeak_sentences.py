@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from anycarrier_speech_local.spoken_text import LONGEST, plain, sentences
+from anycarrier_speech_local.espeak import LONGEST, plain, sentences
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from anycarrier_speech_local.language_model import arpa, words
-from anycarrier_speech_local.pronunciation import UnknownWords, grammar_words, trimmed
+from anycarrier_speech_local.decoder import UnknownWords, arpa, grammar_words, trimmed, words
 
 PHRASES = ["Yes, please!", "no thank you", "yes", "press 1"]
 

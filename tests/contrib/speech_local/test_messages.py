@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from anycarrier_speech_local.journal import Journal
-from anycarrier_speech_local.messages import Begin, Feed, Finish
+from anycarrier_speech_local.messages import Begin, Feed, Finish, Journal
 
 
 def test_what_was_answered_is_forgotten_and_the_rest_is_kept() -> None:

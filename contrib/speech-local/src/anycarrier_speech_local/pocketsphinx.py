@@ -1,7 +1,7 @@
 """pocketsphinx as a speech engine: commands and forms in English, by phrases or a grammar. Not dictation.
 
-Decoders live in worker processes. This side keeps what a worker has not answered yet, so that a worker's death costs
-an utterance some time and nothing else.
+Decoders run in worker processes. The engine keeps what a worker has not answered yet, so the death of a worker only
+delays an utterance.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from anycarrier.audio import AudioFormat
 from anycarrier.errors import ConfigurationError, SpeechFailed
 from anycarrier.speech import EngineSettings, Heard, Hearing, Recognizer, ResultQueue, SpeechEngine
 from anycarrier_speech_local import messages as m
-from anycarrier_speech_local.journal import Journal
+from anycarrier_speech_local.messages import Journal, Recent
 from anycarrier_speech_local.pool import WorkerPool
-from anycarrier_speech_local.recent import Recent
 
 PRE_ROLL = 0.5
 """Seconds before the cue that belong to an utterance: the detector's delay and the consonant it did not hear."""
