@@ -179,7 +179,7 @@ class Line:
         self.asked: list[tuple[str, str]] = []
         self.session = MediaSession(call, "desk", frames, self.transport, self)
         self.transport.say(event="start", call_id="leg-1")
-        self._reading = asyncio.ensure_future(self.session.read())
+        self._reading = asyncio.ensure_future(self.session.stream.read())
         self._speaking: asyncio.Future[None] | None = None
 
     # --- what the session asks of the exchange
@@ -200,7 +200,7 @@ class Line:
     def end(self, reason: EndReason = EndReason.USER_HANGUP) -> None:
         """The call is over."""
         self.session.call = self.session.call.model_copy(update={"status": CallStatus.ENDED, "reason": reason})
-        self.session.stop("call ended")
+        self.session.stream.stop("call ended")
 
     async def say(self, seconds: float, byte: bytes = SPEECH) -> None:
         """Speak at an even pace; :meth:`breathe` keeps the line alive in between."""
@@ -240,7 +240,7 @@ class Line:
                 await self.breathe(0.02)
 
     async def aclose(self) -> None:
-        self.session.stop("test over")
+        self.session.stream.stop("test over")
         self._reading.cancel()
         await asyncio.gather(self._reading, return_exceptions=True)
 
@@ -269,7 +269,7 @@ class Desk:
         if agent is not None:
             self.agents.add("desk", handler=agent, settings=settings)
         on = Line(**line)
-        await on.session.wait_started(2)
+        await on.session.stream.wait_started(2)
         talking = asyncio.ensure_future(self.agents["desk"](on.session))
         ringing = asyncio.ensure_future(far_end(on))
         try:

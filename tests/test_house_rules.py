@@ -26,7 +26,7 @@ SERVER = ROOT / "contrib/server/src/anycarrier_server"
 ROOMS = (
     "redaction errors parsing numbers numbering_plan sip_address"
     " credentials resampling audio tones wav webhooks calls call_phases events serializer listener provider"
-    " registry hookspecs plugins once tickets policy routing callbook position event_queue outlet"
+    " registry hookspecs plugins once tickets policy routing callbook position audio_output media_stream"
     " session switchboard call_commands call_watch call_progress incoming media exchange fast speech agent"
     " __init__ asgi testing matrix demo cli __main__"
 ).split()

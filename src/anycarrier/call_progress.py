@@ -58,9 +58,9 @@ async def progressed(switchboard: Switchboard, commands: CallCommands, credentia
     await switchboard.observe(event, call)
     session = switchboard.sessions.get(key)
     if session is not None and isinstance(event, MachineDetected | TransferProgress):
-        session.deliver(event)
+        session.stream.deliver(event)
         if call.transfer is TransferStatus.ANSWERED:
-            session.stop("transferred")  # not every carrier ends our stream when others talk
+            session.stream.stop("transferred")  # not every carrier ends our stream when others talk
 
 
 async def _transfer_moved(switchboard: Switchboard, credential_id: str, call: Call, status: str, at: datetime) -> Call:

@@ -87,12 +87,12 @@ class MediaServer:
             call, ticket.agent_id, provider.serializer(), transport, self._commands, format=self._board.audio
         )
         self._board.sessions[ticket.reference] = session
-        reader = asyncio.create_task(session.read(), name=f"media {ticket.reference}")
+        reader = asyncio.create_task(session.stream.read(), name=f"media {ticket.reference}")
         try:
             if await self._begin(ticket, session):
                 await self._talk(session, handler)
         finally:
-            await session.close()
+            await session.stream.close()
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
             self._board.sessions.pop(ticket.reference, None)
@@ -100,7 +100,7 @@ class MediaServer:
 
     async def _begin(self, ticket: Ticket, session: MediaSession) -> bool:
         """Wait for the start frame and compare whose call it is; False closes the socket with nothing started."""
-        started = await session.wait_started(START_TIMEOUT)
+        started = await session.stream.wait_started(START_TIMEOUT)
         if started is None:
             unreadable = f" ({session.malformed_frames} frames could not be read)" if session.malformed_frames else ""
             log.warning("media socket on %s closed: no start frame%s", ticket.provider, unreadable)

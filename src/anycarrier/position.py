@@ -2,8 +2,9 @@
 
 Bytes sent prove nothing: carriers buffer minutes of audio. Two sources are joined. The *clock* knows that audio plays
 in real time from when it was queued. *Marks* come back when playback passes them: an echoed mark is a lower bound,
-the next one outstanding an upper bound, and each echo sets the clock's idea right. A ``clear`` closes a generation:
-carriers echo all outstanding marks at once then, which proves nothing, so marks of closed generations are ignored.
+the next one outstanding an upper bound, and each echo sets the clock right. A ``clear`` closes a generation: some
+carriers echo all outstanding marks at once then, which proves nothing, and others drop them, so marks of closed
+generations are ignored. Where marks do not come back, the position goes by the clock alone and says so (``measured``).
 Positions are seconds of audio; times are any monotonic clock's seconds, passed in.
 """
 
@@ -12,25 +13,39 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
+LATE = 2.0
+"""Seconds after which the first mark of a generation is given up: the position then goes by the clock."""
+
 
 class Playback(NamedTuple):
-    """What a ``clear`` came to, in seconds: heard of this stretch of speech, and dropped unheard."""
+    """What a ``clear`` came to, in seconds: heard of this stretch of speech, and dropped unheard.
+
+    ``measured`` is True where marks that came back bear it out, False where it goes by the clock alone.
+    """
 
     heard: float
     dropped: float
+    measured: bool = False
 
 
 class PlaybackPosition:
-    """Bookkeeping for one stream; pure."""
+    """Bookkeeping for one stream; pure.
 
-    __slots__ = ("_closed", "_count", "_dropped", "_marked", "_marks", "_proven", "_queued", "ends_at", "generation")
+    Without ``carrier_marks`` the marks that :meth:`reached` is told of are the clock's.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_by_clock", "_carrier_marks", "_closed", "_count", "_dropped", "_marked", "_marks", "_proven",
+                 "_queued", "ends_at", "generation")  # fmt: skip
+
+    def __init__(self, *, carrier_marks: bool = True) -> None:
         self.generation = 0
+        self._carrier_marks = carrier_marks
         self._closed = 0.0
         self._dropped = 0.0
         self._queued = 0.0
         self._proven = 0.0
+        self._by_clock = 0.0
+        """The furthest position reported without marks: one that comes back late does not take it back."""
         self.ends_at = 0.0
         """When, by the clock, all that was queued has been played."""
         self._marks: deque[tuple[int, float]] = deque()
@@ -57,8 +72,13 @@ class PlaybackPosition:
         """True when a mark has come back from behind all that is queued: the carrier lags behind our clock."""
         return self._proven >= self._queued
 
+    @property
+    def measured(self) -> bool:
+        """True where marks that came back bear the position out, False where it goes by the clock alone."""
+        return self._carrier_marks and self._proven > 0.0
+
     def queue(self, seconds: float, now: float) -> float:
-        """Audio was sent. Gives :attr:`since_mark`, which is asked for after every frame."""
+        """Audio was sent. Returns :attr:`since_mark`, which is needed after every frame."""
         self._queued = queued = self._queued + seconds
         self.ends_at = (self.ends_at if self.ends_at > now else now) + seconds
         return queued - self._marked
@@ -94,17 +114,23 @@ class PlaybackPosition:
 
     def clear(self, now: float) -> Playback:
         """The queue was emptied: close the generation."""
-        heard = self._heard_here(now)
+        heard, measured = self._heard_here(now), self.measured
         dropped = self._queued - heard
         self._closed += heard
         self._dropped += dropped
         self.generation += 1
-        self._queued = self._proven = self._marked = 0.0
+        self._queued = self._proven = self._by_clock = self._marked = 0.0
         self.ends_at = now
         self._marks.clear()
-        return Playback(heard, dropped)
+        return Playback(heard, dropped, measured)
 
     def _heard_here(self, now: float) -> float:
-        by_clock = self._queued - max(0.0, self.ends_at - now)
-        ceiling = self._marks[0][1] if self._marks else self._queued
-        return min(max(by_clock, self._proven), ceiling)
+        unheard = self.ends_at - now
+        by_clock = self._queued - (unheard if unheard > 0.0 else 0.0)
+        if not self._marks:
+            return max(by_clock, self._proven, self._by_clock)
+        ceiling = self._marks[0][1]
+        if not self._proven and now > self.ends_at - (self._queued - ceiling) + LATE:
+            self._by_clock = max(by_clock, self._by_clock)
+            return self._by_clock
+        return max(min(max(by_clock, self._proven), ceiling), self._by_clock)

@@ -26,7 +26,10 @@ class MediaSerializer(ABC):
     """The format :meth:`encode_audio` takes, that is, what the carrier expects from us."""
 
     marks: bool = True
-    """False where the carrier has no playback marks: positions are then reckoned by the clock."""
+    """False where the carrier has no playback marks: positions then go by the clock, and say so."""
+
+    stop_frame: bool = True
+    """False where the carrier ends a stream by closing its socket, without a frame that says so."""
 
     @abstractmethod
     def decode(self, frame: Frame) -> list[MediaEvent]:
@@ -40,12 +43,12 @@ class MediaSerializer(ABC):
         """Frames for ``payload`` in :attr:`audio_out`, any length. ``StreamNotOpen`` before start and after stop."""
 
     @abstractmethod
-    def encode_mark(self, name: str) -> Sequence[Frame]:
-        """Frames that make the carrier answer ``MarkReached(name)`` once all audio before it was played."""
-
-    @abstractmethod
     def encode_clear(self) -> Sequence[Frame]:
         """Frames that make the carrier drop what it has not played yet; a kept tail is dropped too."""
+
+    def encode_mark(self, name: str) -> Sequence[Frame]:
+        """Frames that make the carrier answer ``MarkReached(name)`` once all audio before it was played."""
+        raise NotImplementedError("a serializer with marks implements encode_mark; one without says marks = False")
 
     def flush(self) -> Sequence[Frame]:
         """Frames for a tail kept back so far; called when an utterance is over. Default: none."""

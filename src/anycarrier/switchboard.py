@@ -224,7 +224,7 @@ class Switchboard:
         if (session := self.sessions.get(call.reference)) is not None:
             session.call = call
             if call.ended:
-                session.stop("call ended")
+                session.stream.stop("call ended")
 
     async def wait_until(self, call: Call | str, met: Callable[[Call], bool], timeout: float) -> Call:
         """Wait until ``met`` holds for the call as this process knows it, or raise ``TimeoutError``."""
@@ -314,7 +314,7 @@ class Switchboard:
     async def end_work(self) -> None:
         """Close the live sessions and cancel what was spawned."""
         for session in list(self.sessions.values()):
-            await session.close(1001)
+            await session.stream.close(1001)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

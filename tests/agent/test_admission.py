@@ -34,7 +34,7 @@ def opener(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 async def routed(desk: Desk) -> tuple[Route, Line]:
     """What the router says to somebody ringing."""
     line = Line()
-    await line.session.wait_started(2)
+    await line.session.stream.wait_started(2)
     return await desk.agents.router(IncomingCall(call=line.session.call), LINE), line
 
 

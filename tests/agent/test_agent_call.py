@@ -381,7 +381,7 @@ async def test_without_an_engine_that_listens_the_agent_is_told_what_to_install(
 ) -> None:
     bare = Agents(engines=Engines(), analyzers=[])
     line = Line()
-    await line.session.wait_started(2)
+    await line.session.stream.wait_started(2)
 
     async def agent(call: AgentCall) -> None:
         async for _ in call.turns():

@@ -181,7 +181,7 @@ async def test_keys_do_not_interrupt() -> None:
 
 
 def machine(line: Line, *, greeting_ended: bool = False, who: str = "machine") -> None:
-    line.session.deliver(MachineDetected(call_id="leg-1", answered_by=who, greeting_ended=greeting_ended))
+    line.session.stream.deliver(MachineDetected(call_id="leg-1", answered_by=who, greeting_ended=greeting_ended))
 
 
 async def test_a_machine_is_hung_up_on() -> None:

@@ -59,7 +59,7 @@ def test_what_we_send_is_as_documented() -> None:
     start = json.loads(protocol.start("s1", call_id="ours", carrier_call_id="theirs"))
     assert (start["event"], start["stream_id"], start["start"]["call_control_id"]) == ("start", "s1", "theirs")
     assert start["start"]["media_format"] == {"encoding": "PCMU", "sample_rate": 8000, "channels": 1}
-    assert json.loads(protocol.MediaHead('s"1').frame(base64.b64encode(b"\xff"), 40)) == {
+    assert json.loads(protocol.media_template('s"1') % (40, base64.b64encode(b"\xff"))) == {
         "event": "media",
         "stream_id": 's"1',
         "media": {"track": "inbound", "timestamp": "40", "payload": "/w=="},

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anycarrier.position import PlaybackPosition
+from anycarrier.position import LATE, PlaybackPosition
 
 
 def test_without_marks_the_clock_tells() -> None:
@@ -33,14 +33,14 @@ def test_an_echoed_mark_sets_the_clock_right() -> None:
     assert position.heard(3.2) == pytest.approx(2.5)
 
 
-def test_with_two_marks_outstanding_the_first_is_the_bound_however_far_the_clock_has_come() -> None:
+def test_with_two_marks_outstanding_the_first_is_the_bound() -> None:
     position = PlaybackPosition()
     names = []
     for _ in range(3):
         position.queue(1.0, now=0.0)
         names.append(position.mark())
     position.queue(1.0, now=0.0)
-    assert position.heard(10.0) == 1.0 and position.remaining(10.0) == 3.0
+    assert position.heard(2.9) == 1.0 and position.remaining(2.9) == 3.0
     assert position.reached(names[0], now=10.0)
     assert position.heard(10.5) == pytest.approx(1.5)
     assert position.heard(20.0) == 2.0, "the second has not come back"
@@ -68,7 +68,7 @@ def test_what_was_sent_and_dropped_adds_up_over_several_clears() -> None:
     position = PlaybackPosition()
     for begun in (0.0, 10.0, 20.0):
         position.queue(3.0, now=begun)
-        assert position.clear(now=begun + 1.0) == pytest.approx((1.0, 2.0))
+        assert position.clear(now=begun + 1.0)[:2] == pytest.approx((1.0, 2.0))
     position.queue(4.0, now=30.0)
     assert (position.sent, position.queued) == pytest.approx((13.0, 7.0))
     assert (position.heard(31.0), position.remaining(31.0)) == pytest.approx((4.0, 3.0))
@@ -79,7 +79,7 @@ def test_what_was_sent_and_dropped_adds_up_over_several_clears() -> None:
 def test_clear_counts_what_was_heard_and_what_was_not() -> None:
     position = PlaybackPosition()
     position.queue(5.0, now=0.0)
-    assert position.clear(now=2.0) == pytest.approx((2.0, 3.0))
+    assert position.clear(now=2.0)[:2] == pytest.approx((2.0, 3.0))
     assert position.heard(100.0) == pytest.approx(2.0)
     position.queue(1.0, now=100.0)
     assert position.heard(100.5) == pytest.approx(2.5)
@@ -92,6 +92,41 @@ def test_a_mark_echoed_by_a_clear_proves_nothing() -> None:
     position.clear(now=1.0)
     assert not position.reached(name, now=1.0)
     assert position.heard(50.0) == pytest.approx(1.0)
+
+
+def test_marks_that_do_not_come_back_after_a_clear_leave_the_position_to_the_clock_which_says_so() -> None:
+    position = PlaybackPosition()
+    position.queue(2.0, now=0.0)
+    position.reached(position.mark(), now=2.0)
+    position.queue(2.0, now=2.0)
+    position.mark()
+    assert position.measured and position.clear(now=3.0) == pytest.approx((3.0, 1.0, True))
+    assert not position.measured, "of what comes now no mark has come back"
+    position.queue(1.0, now=10.0)
+    position.mark()
+    position.queue(9.0, now=10.0)
+    assert position.heard(11.0 + LATE) == pytest.approx(4.0), "the first mark may still come"
+    assert position.heard(11.5 + LATE) == pytest.approx(3.0 + 1.5 + LATE) and not position.measured
+    assert position.remaining(11.5 + LATE) == pytest.approx(10.0 - 1.5 - LATE)
+    assert position.clear(now=16.0) == pytest.approx((6.0, 4.0, False))
+
+
+def test_a_mark_that_comes_back_very_late_takes_nothing_back() -> None:
+    position = PlaybackPosition()
+    position.queue(1.0, now=0.0)
+    name = position.mark()
+    position.queue(9.0, now=0.0)
+    position.mark()
+    assert position.heard(5.0) == pytest.approx(5.0)
+    assert position.reached(name, now=5.0) and position.measured
+    assert position.heard(5.0) == position.heard(8.9) == pytest.approx(5.0), "by the mark it is 1.0 now"
+    assert position.heard(10.0) == pytest.approx(6.0)
+
+
+def test_without_any_mark_the_position_is_the_clocks() -> None:
+    position = PlaybackPosition()
+    position.queue(2.0, now=0.0)
+    assert not position.measured and position.clear(now=1.0) == pytest.approx((1.0, 1.0, False))
 
 
 def test_foreign_marks_are_not_ours() -> None:

@@ -6,52 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from anycarrier import AudioFormat, AudioReceived, Call, CallStatus, DigitPressed, Direction, EndReason, MarkReached
+from anycarrier import AudioFormat, AudioReceived, DigitPressed, Direction, EndReason, MarkReached
 from anycarrier.errors import StreamNotOpen
-from anycarrier.event_queue import QUEUE_FRAMES
 from anycarrier.events import StreamStarted, StreamStopped, UnknownEvent
-from anycarrier.session import MAX_FRAME, MediaSession
+from anycarrier.media_stream import MAX_FRAME, QUEUE_FRAMES
+from anycarrier.session import MediaSession
 from fake_carriers import FakeFrames, MemoryTransport
-from media_sockets import RelayFrames
-
-CALL = Call(
-    id="c1",
-    provider="p",
-    direction=Direction.INBOUND,
-    from_="+14155550101",
-    to="+14155550100",
-    status=CallStatus.ANSWERED,
-)
-
-
-class Control:
-    def __init__(self) -> None:
-        self.asked: list[object] = []
-
-    async def hang_up(self, call: Call | str, reason: EndReason = EndReason.API_STOP) -> None:
-        self.asked.append((call, reason))
-
-    async def transfer(self, call: Call | str, to: str) -> None:
-        self.asked.append((call, to))
-
-    async def send_digits(self, call: Call | str, digits: str) -> None:
-        self.asked.append((call, digits))
-
-
-class Recorder:
-    """A tap that writes down what it is told."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[object, ...]] = []
-
-    def caller(self, payload: bytes) -> None:
-        self.told.append(("caller", payload))
-
-    def agent(self, payload: bytes, starts_in: float) -> None:
-        self.told.append(("agent", payload, round(starts_in, 3)))
-
-    def cut(self) -> None:
-        self.told.append(("cut",))
+from fake_sessions import CALL, Control, Recorder
 
 
 class Line:
@@ -66,11 +27,11 @@ class Line:
         self.session = MediaSession(
             CALL, "front-desk", self.frames, self.transport, self.control, clock=lambda: self.now
         )
-        self.reader = asyncio.ensure_future(self.session.read())
+        self.reader = asyncio.ensure_future(self.session.stream.read())
 
     async def start(self) -> "Line":
         self.transport.say(event="start", call_id="c1", custom={"k": "v"})
-        assert await self.session.wait_started(1)
+        assert await self.session.stream.wait_started(1)
         return self
 
 
@@ -124,14 +85,14 @@ async def test_a_stream_that_cannot_be_decoded_is_over_as_it_starts_and_says_why
 ) -> None:
     line = Line()
     line.transport.say(event="start", call_id="c1", format=format)
-    started = await line.session.wait_started(1)
+    started = await line.session.stream.wait_started(1)
     assert started is not None and started.format == AudioFormat(*format), "its call can still be told"
     assert told in str(line.session.unreadable) and line.session.stop_reason == str(line.session.unreadable)
-    line.session.receive(json.dumps({"event": "media", "audio": "a"}))
-    assert [event async for event in line.session] == [] and not line.session.relays
+    line.session.stream.receive(json.dumps({"event": "media", "audio": "a"}))
+    assert [event async for event in line.session] == []
     with pytest.raises(StreamNotOpen, match="cannot be decoded"):
         await line.session.send_audio(b"a")
-    await line.session.close()
+    await line.session.stream.close()
 
 
 async def test_events_come_in_order_and_iteration_ends_with_the_stream() -> None:
@@ -155,7 +116,7 @@ async def test_speaking_before_the_start_or_after_the_stop_is_our_mistake() -> N
     with pytest.raises(StreamNotOpen, match="not started"):
         await line.session.send_audio(b"x")
     await line.start()
-    line.session.stop("test")
+    line.session.stream.stop("test")
     for act in (line.session.send_audio(b"x"), line.session.mark("m"), line.session.clear()):
         with pytest.raises(StreamNotOpen, match="over: test"):
             await act
@@ -265,12 +226,11 @@ async def test_other_codecs_are_turned_into_the_common_one_both_ways() -> None:
     session = MediaSession(CALL, "a", line.frames, line.transport, line.control)
     line.reader.cancel()
     line.frames.open = True
-    session.deliver(StreamStarted("c1", "s", AudioFormat("L16", 16000)))
-    session.deliver(AudioReceived(b"\x00\x00" * 320))
+    session.stream.deliver(StreamStarted("c1", "s", AudioFormat("L16", 16000)))
+    session.stream.deliver(AudioReceived(b"\x00\x00" * 320))
     event = await anext(session)
     assert isinstance(event, AudioReceived)
     assert 100 < len(event.payload) <= 160 and set(event.payload) <= {0xFF, 0x7F}
-    assert not session.relays, "the carrier's codec is not the session's"
     await session.send_audio(b"\xff" * 160)
     sent = line.transport.sent[-1]["audio"].encode("latin-1")
     assert len(sent) == 160 and set(sent) <= {0xD5, 0x55}
@@ -281,8 +241,8 @@ async def test_what_comes_with_a_sound_survives_another_codec() -> None:
     line = Line()
     session = MediaSession(CALL, "a", line.frames, line.transport, line.control)
     line.reader.cancel()
-    session.deliver(StreamStarted("c1", "s", AudioFormat("L16", 16000)))
-    session.deliver(AudioReceived(b"\x00\x00" * 320, "inbound", 7, 140, {"chunk": 7}))
+    session.stream.deliver(StreamStarted("c1", "s", AudioFormat("L16", 16000)))
+    session.stream.deliver(AudioReceived(b"\x00\x00" * 320, "inbound", 7, 140, {"chunk": 7}))
     event = await anext(session)
     assert isinstance(event, AudioReceived)
     assert (event.track, event.sequence, event.timestamp, event.raw) == ("inbound", 7, 140, {"chunk": 7})
@@ -302,30 +262,30 @@ async def test_acting_on_the_call_names_this_call() -> None:
 
 async def test_a_second_start_changes_nothing() -> None:
     line = await Line().start()
-    line.session.deliver(StreamStarted("c2", "s2", AudioFormat("PCMA", 8000), custom={"k": "other"}))
-    assert (line.session.stream_id, line.session.custom, line.session.relays) == ("s1", {"k": "v"}, True)
+    line.session.stream.deliver(StreamStarted("c2", "s2", AudioFormat("PCMA", 8000), custom={"k": "other"}))
+    assert (line.session.stream_id, line.session.custom) == ("s1", {"k": "v"})
     line.reader.cancel()
 
 
 async def test_no_start_in_time_is_none_and_a_stream_that_stops_before_it_has_none() -> None:
     line = Line()
-    assert await line.session.wait_started(0.01) is None
-    line.session.stop("gone")
-    assert await asyncio.wait_for(line.session.wait_started(60), 1) is None
+    assert await line.session.stream.wait_started(0.01) is None
+    line.session.stream.stop("gone")
+    assert await asyncio.wait_for(line.session.stream.wait_started(60), 1) is None
     line.reader.cancel()
 
 
 async def test_a_stop_without_a_reason_is_said_to_be_the_carriers() -> None:
     line = await Line().start()
-    line.session.deliver(StreamStopped())
+    line.session.stream.deliver(StreamStopped())
     assert line.session.stop_reason == "stopped by the carrier"
     line.reader.cancel()
 
 
 async def test_the_first_reason_a_stream_stopped_for_stands() -> None:
     line = await Line().start()
-    line.session.stop("asked")
-    await line.session.close(1001)
+    line.session.stream.stop("asked")
+    await line.session.stream.close(1001)
     assert (line.session.stop_reason, line.transport.closed) == ("asked", 1001)
     await asyncio.wait_for(line.session.wait_stopped(), 1)
     line.reader.cancel()
@@ -370,7 +330,7 @@ async def test_a_mark_sends_the_unfinished_tail_before_it(monkeypatch: pytest.Mo
     await asyncio.sleep(0)
     assert [m["event"] for m in line.transport.sent] == ["media", "media", "mark"]
     assert line.transport.sent[1]["audio"] == "tail"
-    line.session.stop("over")
+    line.session.stream.stop("over")
     await asyncio.wait_for(waiting, 1)
     line.transport.sent.clear()
     await line.session.flush()
@@ -401,10 +361,10 @@ async def test_a_drain_ends_with_the_stream_at_its_timeout_or_at_once_when_all_w
     await asyncio.wait_for(line.session.drain(timeout=0.01), 1)
     for _ in range(3):
         await asyncio.sleep(0)  # what is cancelled is over a moment later
-    assert not line.session._waiting_marks and asyncio.all_tasks() == {asyncio.current_task(), line.reader}
+    assert not line.session.stream.output._waiters and asyncio.all_tasks() == {asyncio.current_task(), line.reader}
     waiting = asyncio.ensure_future(line.session.drain())
     await asyncio.sleep(0)
-    line.session.stop("gone")
+    line.session.stream.stop("gone")
     await asyncio.wait_for(waiting, 1)
     line.transport.sent.clear()
     await asyncio.wait_for(line.session.drain(), 1)  # on a stream that is over there is nothing to wait for
@@ -477,7 +437,7 @@ async def test_a_recorder_is_told_of_both_sides_when_each_sound_plays_and_of_cut
     line = await Line(echo_marks=False).start()
     line.session.tap = recorder = Recorder()
     assert line.session.tap is not None
-    line.session.deliver(AudioReceived(b"hello"))
+    line.session.stream.deliver(AudioReceived(b"hello"))
     await line.session.send_audio(b"\xff" * 8000)
     line.now = 0.25
     await line.session.send_audio(b"\xfe" * 8000)
@@ -495,218 +455,10 @@ async def test_a_recorder_gets_the_common_format_whatever_the_carrier_uses() -> 
     line.reader.cancel()
     session.tap = recorder = Recorder()
     line.frames.open = True
-    session.deliver(StreamStarted("c1", "s", AudioFormat("PCMA", 8000)))
-    session.deliver(AudioReceived(b"\xd5" * 4))
+    session.stream.deliver(StreamStarted("c1", "s", AudioFormat("PCMA", 8000)))
+    session.stream.deliver(AudioReceived(b"\xd5" * 4))
     await session.send_audio(b"\xff" * 160)
     assert recorder.told == [("caller", b"\xfe" * 4), ("agent", b"\xff" * 160, 0.0)]
-
-
-# --- sound passed on without being looked at ------------------------------------------------------------------------
-
-
-async def test_relayed_sound_goes_on_as_it_came_and_waits_for_what_the_handler_has_not_taken() -> None:
-    line = Line()
-    line.frames = RelayFrames()
-    session = MediaSession(CALL, "a", line.frames, line.transport, line.control, clock=lambda: line.now)
-    line.reader.cancel()
-    reader = asyncio.ensure_future(session.read())
-    line.transport.say(event="start", call_id="c1")
-    assert await session.wait_started(1)
-    passed: list[str] = []
-
-    async def relay(audio: str) -> None:
-        passed.append(audio)
-
-    stopped: list[str] = []
-    line.transport.say(event="media", audio="b25l", plain=1)
-    assert await asyncio.wait_for(anext(session), 1) == AudioReceived(b"one"), "nobody relays yet"
-    session.relay, session.relay_stopped = relay, lambda: stopped.append("told")
-    line.transport.say(event="dtmf", digit="1")
-    line.transport.say(event="media", audio="b25l", plain=1)  # behind a key that nobody has taken yet
-    while session.waiting < 2:
-        await asyncio.sleep(0)
-    assert passed == []
-    assert [await anext(session), await anext(session)] == [DigitPressed("1"), AudioReceived(b"one")]
-    line.transport.say(event="media", audio="dHdv", plain=1)
-    while not passed:
-        await asyncio.sleep(0)
-    assert passed == ["dHdv"] and session.waiting == 0
-    session.stop_relaying()
-    line.transport.say(event="media", audio="b25l", plain=1)
-    assert await anext(session) == AudioReceived(b"one") and stopped == ["told"] and not session.relays_now
-    line.transport.lose()
-    await reader
-
-
-async def test_an_oversize_frame_is_refused_and_not_relayed() -> None:
-    line = Line()
-    line.frames = RelayFrames()
-    session = MediaSession(CALL, "a", line.frames, line.transport, line.control)
-    line.reader.cancel()
-    reader = asyncio.ensure_future(session.read())
-    line.transport.say(event="start", call_id="c1")
-    assert await session.wait_started(1)
-    passed: list[str] = []
-
-    async def relay(audio: str) -> None:
-        passed.append(audio)
-
-    session.relay = relay
-    empty = len(json.dumps({"event": "media", "audio": "", "plain": 1}))
-    line.transport.say(event="media", audio="A" * (MAX_FRAME + 1 - empty), plain=1)
-    event = await asyncio.wait_for(anext(session), 1)
-    assert isinstance(event, UnknownEvent) and event.kind == "malformed" and passed == []
-    line.transport.say(event="media", audio="A" * (MAX_FRAME - empty), plain=1)
-    async with asyncio.timeout(1):
-        while not passed:
-            await asyncio.sleep(0)
-    assert passed == ["A" * (MAX_FRAME - empty)], "the longest that is read is relayed"
-    line.transport.lose()
-    await reader
-
-
-async def test_sound_that_is_base64_already_is_sent_as_it_is_where_the_carrier_takes_it_so() -> None:
-    line = Line()
-    line.frames = RelayFrames()
-    session = MediaSession(CALL, "a", line.frames, line.transport, line.control, clock=lambda: 0.0)
-    line.reader.cancel()
-    with pytest.raises(StreamNotOpen):
-        await session.send_relayed("b25l", 3)
-    line.frames.open = True
-    session.deliver(StreamStarted("c1", "s"))
-    assert await session.send_relayed("b25l", 4000)
-    assert line.transport.sent[0]["audio"] == "b25l" and session.sent == pytest.approx(0.5)
-    assert line.transport.sent[1]["event"] == "mark", "half a second: time for a mark of ours"
-
-    other = MediaSession(CALL, "a", Coded(), line.transport, line.control)
-    other.deliver(StreamStarted("c1", "s"))
-    assert not await other.send_relayed("b25l", 3), "it must be coded anew"
-
-
-class Coded(RelayFrames):
-    """Takes A-law."""
-
-    audio_out = AudioFormat("PCMA", 8000)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open = True
-
-
-class Pushing(MemoryTransport):
-    """A transport that pushes; ``look`` is who is shown frames first."""
-
-    paused = False
-    resumed: Callable[[], None] | None = None
-
-    def __init__(self) -> None:
-        super().__init__(echo_marks=False)
-        self.look: Callable[[bytes], bool] | None = None
-        self.gone = False
-
-    def write(self, frame: bytes) -> None:
-        if self.gone:
-            raise ConnectionError("gone")
-        self.sent.append(json.loads(frame))
-
-    async def push_to(self, receive: Callable[[bytes], object]) -> None:
-        async for frame in self:
-            receive(frame)
-
-    def look_first(self, look: Callable[[bytes], bool] | None) -> None:
-        self.look = look
-
-
-def pushing(frames: RelayFrames | None = None) -> tuple[Pushing, MediaSession, list[float]]:
-    transport, now = Pushing(), [0.0]
-    frames = frames or RelayFrames()
-    frames.open = True
-    session = MediaSession(CALL, "a", frames, transport, Control(), clock=lambda: now[0])
-    session.deliver(StreamStarted("c1", "s"))
-    return transport, session, now
-
-
-async def test_sound_is_shown_first_to_the_relay_unless_somebody_hears_along() -> None:
-    transport, session, _ = pushing()
-    outlet = session.outlet
-    assert outlet is not None and outlet.plain and transport.look is None
-
-    def look(frame: bytes) -> bool:
-        return True
-
-    passed: list[str] = []
-    session.relay_pushed(passed.append, look)
-    assert transport.look is look and session.relays_now
-    session.deliver(AudioReceived(b"one"))
-    assert passed == ["b25l"] and session.waiting == 0
-    session.tap = recorder = Recorder()
-    assert transport.look is None and not outlet.plain
-    session.deliver(AudioReceived(b"one"))
-    assert passed == ["b25l", "b25l"] and recorder.told == [("caller", b"one")]
-    session.tap = None
-    assert transport.look is look and outlet.plain
-    session.stop_relaying()
-    assert transport.look is None and not session.relays_now
-    session.deliver(AudioReceived(b"one"))
-    assert session.waiting == 1
-    session.stop("over")
-    assert not outlet.plain
-
-
-async def test_the_outlet_counts_what_it_sends_by_the_sessions_format_and_clock() -> None:
-    transport, session, now = pushing()
-    assert session.outlet is not None
-    assert session.outlet.send(b"\xff" * 16_000, "b25l", 2.5)
-    assert (session.sent, session.remaining) == pytest.approx((2.0, 2.0))
-    assert [m["event"] for m in transport.sent] == ["media", "mark"]
-    assert session.outlet.send(b"\xff" * 16_000, "b25l", 2.5)
-    assert not session.outlet.send(b"\xff" * 16_000, "b25l", 2.5), "four seconds ahead are too many"
-    now[0] = 1.6
-    assert session.outlet.send(b"\xff" * 80, "b25l", 2.5)
-
-
-async def test_what_the_outlet_leaves_to_the_session_is_recorded_coded_bounded_and_marked() -> None:
-    transport, session, now = pushing(Coded())
-    assert session.outlet is not None and not session.outlet.plain
-    session.tap = recorder = Recorder()
-    assert session.outlet.send(b"\xff" * 16_000, "unused", 2.5)
-    assert set(transport.sent[0]["audio"]) <= {"1", "V", "d", "X"} or transport.sent[0]["audio"] != "unused"
-    assert [m["event"] for m in transport.sent] == ["media", "mark"]
-    now[0] = 0.5
-    assert session.outlet.send(b"\xff" * 8_000, "unused", 2.5)
-    assert recorder.told == [("agent", b"\xff" * 16_000, 0.0), ("agent", b"\xff" * 8_000, 1.5)]
-    assert not session.outlet.send(b"\xff" * 80, "unused", 2.4)
-    assert session.outlet.send(b"\xff" * 80, "unused", 2.5), "just so much is not too much"
-    transport.gone = True
-    with pytest.raises(StreamNotOpen, match="connection is gone"):
-        session.outlet.send(b"\xff" * 80, "unused", 9.0)
-    assert session.stop_reason == "connection lost"
-    with pytest.raises(StreamNotOpen, match="over"):
-        session.outlet.send(b"\xff" * 80, "unused", 9.0)
-
-
-async def test_recorded_sound_in_the_carriers_own_codec_goes_out_as_it_came() -> None:
-    transport, session, _ = pushing()
-    session.tap = Recorder()
-    assert session.outlet is not None and session.outlet.send(b"\xff" * 160, "b25l", 2.5)
-    assert transport.sent == [{"event": "media", "audio": "b25l", "relayed": True}]
-
-
-async def test_a_carrier_without_marks_is_sent_none() -> None:
-    frames = RelayFrames()
-    frames.marks = False
-    transport, session, _ = pushing(frames)
-    assert session.outlet is not None and session.outlet.send(b"\xff" * 80_000, "b25l", 99.0)
-    await session.send_audio(b"\xff" * 80_000)
-    assert not any(m["event"] == "mark" for m in transport.sent)
-
-
-async def test_pushed_frames_are_read_until_the_transport_closes() -> None:
-    transport, session, _ = pushing()
-    transport.say(event="dtmf", digit="7")
-    transport.lose()
-    await session.read()
-    assert await anext(session) == DigitPressed("7") and session.stop_reason == "connection lost"
 
 
 async def test_a_recorder_that_fails_is_taken_off_and_the_call_goes_on() -> None:
@@ -716,7 +468,7 @@ async def test_a_recorder_that_fails_is_taken_off_and_the_call_goes_on() -> None
 
     line = await Line().start()
     line.session.tap = full = Full()
-    line.session.deliver(AudioReceived(b"one"))
+    line.session.stream.deliver(AudioReceived(b"one"))
     assert await anext(line.session) == AudioReceived(b"one")
     await line.session.send_audio(b"\xff" * 160)
     assert not line.session.ended and ("agent", b"\xff" * 160, 0.0) not in full.told
@@ -727,11 +479,11 @@ async def test_a_session_knows_its_agent_and_nothing_of_a_stream_that_has_not_be
     line = Line()
     session = line.session
     assert (session.agent_id, session.custom, session.stream_id, session.stop_reason) == ("front-desk", {}, "", None)
-    assert not session.ended and not session.relays and session.line_number == CALL.to
-    assert session.outlet is None, "its transport does not push"
+    assert not session.ended and session.line_number == CALL.to
+    assert session.stream.push is None
     session.call = CALL.model_copy(update={"direction": Direction.OUTBOUND})
     assert session.line_number == CALL.from_
-    await session.close()
+    await session.stream.close()
     assert (session.stop_reason, session.ended, line.transport.closed) == ("closed by us", True, 1000)
     line.reader.cancel()
 
@@ -740,7 +492,7 @@ async def test_the_longest_frame_is_read_and_one_byte_more_is_not() -> None:
     line = await Line().start()
     empty = len(json.dumps({"event": "media", "audio": ""}))
     for size in (MAX_FRAME, MAX_FRAME + 1):
-        line.session.receive(json.dumps({"event": "media", "audio": "x" * (size - empty)}))
+        line.session.stream.receive(json.dumps({"event": "media", "audio": "x" * (size - empty)}))
     first, second = await anext(line.session), await anext(line.session)
     assert isinstance(first, AudioReceived) and len(first.payload) == MAX_FRAME - empty
     assert isinstance(second, UnknownEvent) and line.session.malformed_frames == 1

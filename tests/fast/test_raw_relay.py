@@ -17,7 +17,8 @@ from anycarrier.agent.agent_socket import Address, AgentSocket, connect_portable
 from anycarrier.agent.agents import Agents
 from anycarrier.agent.shared_engines import Engines
 from anycarrier.fast.websocket import FastWebSocket
-from anycarrier.session import MAX_FRAME, MediaSession
+from anycarrier.media_stream import MAX_FRAME
+from anycarrier.session import MediaSession
 from fake_carriers import InlineProvider
 from media_sockets import Media, RawAgent, RelayFrames, raw_agent, sound
 
@@ -90,10 +91,7 @@ async def relaying(line: Line) -> None:
     """Until plain sound passes untouched."""
     await line.caller_says(0)
     await line.agent.told(lambda said: len(audio(said)) == 1)
-    if line.media.fast:
-        assert line.session.relays_now, "the fast path was not taken"
-    else:
-        assert line.session.relay is not None
+    assert line.session.stream.relaying, "the fast path was not taken"
 
 
 async def test_sound_passes_both_ways_untouched_and_in_order(line: Line) -> None:
@@ -252,7 +250,7 @@ async def test_a_carrier_that_stops_reading_piles_nothing_up_and_misses_nothing(
     line.carrier.transport.pause_reading()  # type: ignore[attr-defined]
     blocks = [base64.b64encode(number.to_bytes(4, "big") * 1500).decode() for number in range(300)]
     talking = asyncio.ensure_future(line.agent.say(*({"event": "media", "media": {"payload": b}} for b in blocks)))
-    transport = line.session.transport
+    transport = line.session.stream.transport
     if isinstance(transport, FastWebSocket):
         async with asyncio.timeout(5):
             while not transport.paused:

@@ -17,7 +17,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 
-from anycarrier.agent import budget, protocol, relay
+from anycarrier.agent import budget, protocol
 from anycarrier.agent.agent_audio import AgentAudio
 from anycarrier.agent.agent_socket import AgentSocket, PushAgentSocket
 from anycarrier.agent.agent_turn import AgentTurn
@@ -35,12 +35,11 @@ from anycarrier.agent.protocol import (
     Text,
     Transfer,
 )
+from anycarrier.agent.raw_audio import AgentRelay, CallerRelay
 from anycarrier.agent.settings import fill
 from anycarrier.agent.speaker import Speaker
-from anycarrier.agent.straight import Straight
 from anycarrier.calls import EndReason
 from anycarrier.errors import AnycarrierError, StreamNotOpen
-from anycarrier.listener import PushTransport
 from anycarrier.speech import BargeIn
 
 log = logging.getLogger("anycarrier")
@@ -88,13 +87,13 @@ class Bridge(AgentChannel):
         self._stream_id = self._session.stream_id or call_id
         self._texts = TextTurns(conversation.speaker)
         self._audio = AgentAudio(self._session, conversation.turn_taking)
-        self._caller_audio = relay.CallerAudio(self._session, socket, self._stream_id)
+        self._caller_relay = CallerRelay(self._session.stream, socket, self._stream_id)
         self._budget = call_budget or CallBudget()
         self._told: dict[str, float] = {}
         self._diverted = False
         self._close_code = 1000
         self._marks: dict[AgentTurn, list[tuple[str, int]]] = {}
-        self._straight: Straight | None = None
+        self._agent_relay: AgentRelay | None = None
         self._tasks: set[asyncio.Future[None]] = set()
         conversation.channel = self
 
@@ -111,7 +110,7 @@ class Bridge(AgentChannel):
         speaker = self._conversation.speaker
         if greeting := fill(self._conversation.settings.first_message, self._conversation.variables)[0].strip():
             speaker.add(speaker.begin(), greeting, complete=True)
-        self._straight = self._short_way()
+        self._agent_relay = self._relay_agent()
         try:
             async for frame in self._socket:
                 message = protocol.read(frame)
@@ -128,23 +127,21 @@ class Bridge(AgentChannel):
         except StreamNotOpen:
             pass  # the caller was quicker
         finally:
-            if self._straight is not None:
-                self._straight.stop()
+            if self._agent_relay is not None:
+                self._agent_relay.stop()
             self._audio.close()
             for task in self._tasks:
                 task.cancel()
 
-    def _short_way(self) -> Straight | None:
-        """The short way for the agent's sound, where both connections call back."""
-        carrier, agent = self._session.transport, self._socket
-        outlet = self._session.outlet
-        if self._mode.tts or outlet is None or not isinstance(agent, PushAgentSocket):
+    def _relay_agent(self) -> AgentRelay | None:
+        """Relay the agent's audio, where both connections call back."""
+        stream, agent = self._session.stream, self._socket
+        if self._mode.tts or stream.push is None or not isinstance(agent, PushAgentSocket):
             return None
-        assert isinstance(carrier, PushTransport)  # where there is an outlet
-        straight = Straight(outlet, carrier, agent, self._audio, budget.BUFFER, self._budget)
-        straight.start()
-        self._session.relay_stopped = straight.stop
-        return straight
+        relay = AgentRelay(stream.output, stream.push, agent, self._audio, budget.BUFFER, self._budget)
+        relay.start()
+        stream.relay_stopped = relay.stop
+        return relay
 
     # --- from the agent ----------------------------------------------------------------------------------------------
 
@@ -192,10 +189,10 @@ class Bridge(AgentChannel):
         if not self._audio.room(len(media.payload)):
             await self._refuse("audio", count)
             return
-        if self._diverted and self._straight is not None:
+        if self._diverted and self._agent_relay is not None:
             self._diverted = False
-            self._straight.start()
-        await relay.to_caller(self._session, media)
+            self._agent_relay.start()
+        await self._session.stream.output.send(media.payload, media.encoded)
         self._audio.sent()
 
     async def _speak(self, text: Text, count: int) -> None:
@@ -207,9 +204,9 @@ class Bridge(AgentChannel):
 
     async def _refuse(self, what: str, count: int) -> bool:
         """Drop a message and tell the agent why; False when it has been told often enough and is given up."""
-        if what in ("audio", "media") and self._straight is not None and not self._diverted:
+        if what in ("audio", "media") and self._agent_relay is not None and not self._diverted:
             self._diverted = True
-            self._straight.stop()
+            self._agent_relay.stop()
         now = self._conversation.turn_taking.clock()
         if now - self._told.get(what, -budget.TELL_EVERY) >= budget.TELL_EVERY:
             self._told[what] = now
@@ -297,7 +294,7 @@ class Bridge(AgentChannel):
         """Sound from the caller, for an agent that listens itself."""
         if not self._mode.stt and not self._conversation.voicemail.machine:
             untouched = not self._mode.tts and not self._conversation.recognition.exist
-            await self._caller_audio.send(payload, more_untouched=untouched)
+            await self._caller_relay.send(payload, more_untouched=untouched)
 
     async def over(self, reason: EndReason) -> None:
         """Say so, and close."""

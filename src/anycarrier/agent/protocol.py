@@ -91,16 +91,10 @@ def start(stream_id: str, *, call_id: str, carrier_call_id: str) -> bytes:
     return _encode({"event": "start", "stream_id": stream_id, **leg, "start": {**leg, "media_format": media_format}})
 
 
-class MediaHead:
-    """Caller audio for one stream, as frames cut from a constant: fifty a second."""
-
-    def __init__(self, stream_id: str) -> None:
-        head = b'{"event":"media","stream_id":' + _encode(stream_id).replace(b"%", b"%%")
-        self.template = head + b',"media":{"track":"inbound","timestamp":"%d","payload":"%b"}}'
-
-    def frame(self, base64_audio: bytes, timestamp_ms: int) -> bytes:
-        """One media frame; audio is base64 PCMU already, ``timestamp_ms`` counts from the stream's start."""
-        return self.template % (timestamp_ms, base64_audio)
+def media_template(stream_id: str) -> bytes:
+    """A media frame of caller audio, for ``%``: milliseconds since the stream's start, base64 PCMU. Fifty a second."""
+    head = b'{"event":"media","stream_id":' + _encode(stream_id).replace(b"%", b"%%")
+    return head + b',"media":{"track":"inbound","timestamp":"%d","payload":"%b"}}'
 
 
 def transcript(stream_id: str, text: str, *, is_final: bool, turn_id: str) -> bytes:

@@ -51,7 +51,7 @@ class Voicemail:
         speaker = self._conversation.speaker
         if first:
             speaker.muted = True
-            self._conversation.session.stop_relaying()
+            self._conversation.session.stream.stop_relaying()
             await speaker.cut()
         if greeting_ended:
             self._leave(message)

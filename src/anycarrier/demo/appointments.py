@@ -15,8 +15,9 @@ from anycarrier import CallStatus, EndReason, Exchange
 from anycarrier.agent.agent_call import AgentCall
 from anycarrier.agent.analysis import FinishedCall
 from anycarrier.audio import pcm16_to_pcmu
+from anycarrier.audio_output import Tap
 from anycarrier.demo.echo import CALLER_NUMBER, DemoCall, clip
-from anycarrier.session import MediaSession, Tap
+from anycarrier.session import MediaSession
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.sandbox import Sandbox
 from anycarrier.wav import read_wav

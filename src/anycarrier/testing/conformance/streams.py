@@ -103,10 +103,10 @@ class StreamChecks(Kit):
             status=CallStatus.ANSWERED,
         )  # fmt: skip
         session = MediaSession(call, "kit", self.make().serializer(), Nowhere(), cast(Any, None))
-        session.receive(started)
+        session.stream.receive(started)
         for frames in self.streams():
             for frame, _ in frames:
-                session.receive(frame)
+                session.stream.receive(frame)
         if session.unreadable is not None:
             assert self.name in str(session.unreadable) and session.stop_reason == str(session.unreadable)
 

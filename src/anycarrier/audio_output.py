@@ -1,0 +1,276 @@
+"""Audio to the caller: put into the carrier's frames, sent, and counted until it was heard.
+
+There is one way out, in two forms: :meth:`AudioOutput.send` waits while the peer is slow, :meth:`AudioOutput.send_now`
+writes at once on transports that can. Both encode, tell the tap and advance the position in the same order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from anycarrier.audio import AudioFormat, Transcoder
+from anycarrier.errors import StreamNotOpen
+from anycarrier.events import MarkReached
+from anycarrier.listener import MediaTransport, PushTransport
+from anycarrier.position import Playback, PlaybackPosition
+from anycarrier.serializer import Frame, MediaSerializer
+
+log = logging.getLogger("anycarrier")
+
+MARK_EVERY = 0.5
+"""Seconds of audio between marks of our own: two extra frames a second buy a proven position."""
+
+RELAYED_MARK_EVERY = 2.0
+"""The same for relayed audio. Its position is needed only when it is cut, and the clock is nearly enough for that."""
+
+
+class Tap(Protocol):
+    """Listens in on a session: a recorder. Told of all audio of either side, whoever handles the call."""
+
+    def caller(self, payload: bytes) -> None:
+        """Audio from the caller, just arrived."""
+        ...
+
+    def agent(self, payload: bytes, starts_in: float) -> None:
+        """Audio sent to the caller, to be heard in ``starts_in`` seconds."""
+        ...
+
+    def cut(self) -> None:
+        """What was not heard yet never will be."""
+        ...
+
+
+class GuardedTap:
+    """A tap must not cost the call its audio: one that raises is told no more, and the log says so."""
+
+    def __init__(self, tap: Tap) -> None:
+        self.tap: Tap | None = tap
+
+    def caller(self, payload: bytes) -> None:
+        if self.tap is not None:
+            try:
+                self.tap.caller(payload)
+            except Exception:  # noqa: BLE001 whatever it is, the call goes on
+                self._give_up()
+
+    def agent(self, payload: bytes, starts_in: float) -> None:
+        if self.tap is not None:
+            try:
+                self.tap.agent(payload, starts_in)
+            except Exception:  # noqa: BLE001 likewise
+                self._give_up()
+
+    def cut(self) -> None:
+        if self.tap is not None:
+            try:
+                self.tap.cut()
+            except Exception:  # noqa: BLE001 likewise
+                self._give_up()
+
+    def _give_up(self) -> None:
+        log.exception("%s failed and hears no more of its call", type(self.tap).__name__)
+        self.tap = None
+
+
+class AudioOutput:
+    """One stream's. ``refusal`` says why nothing can be sent, and is None while the stream is open.
+
+    ``lost`` is called when the transport turns out to be gone, ``returned`` with each mark that was reached.
+    Its slots are what a frame touches: see docs/benchmarks.md, under the media table.
+    """
+
+    __slots__ = ("_bytes_per_second", "_clock", "_lost", "_marks", "_returned", "_serializer", "_stopped",
+                 "_transcoder", "_transport", "_waiters", "_write", "plain", "position", "refusal", "tap")  # fmt: skip
+
+    def __init__(
+        self,
+        serializer: MediaSerializer,
+        transport: MediaTransport,
+        *,
+        format: AudioFormat,
+        clock: Callable[[], float],
+        stopped: asyncio.Event,
+        lost: Callable[[], None],
+        returned: Callable[[MarkReached], None],
+    ) -> None:
+        self._serializer = serializer
+        self._transport = transport
+        self._write = transport.write if isinstance(transport, PushTransport) else None
+        self._bytes_per_second = format.bytes_per_second
+        self._clock = clock
+        self._stopped = stopped
+        self._lost = lost
+        self._returned = returned
+        to = serializer.audio_out
+        self._transcoder = None if to == format else Transcoder(source=format, target=to)
+        self._marks: dict[str, str] = {}
+        self._waiters: dict[str, asyncio.Future[None]] = {}
+        self.position = PlaybackPosition(carrier_marks=serializer.marks)
+        self.refusal: str | None = "the stream has not started"
+        self.tap: GuardedTap | None = None
+        self.plain = False
+        """True while relayed audio need only be wrapped and written; :meth:`opened` and its callers see to that."""
+
+    def changed(self) -> None:
+        """``refusal`` or ``tap`` was set."""
+        self.plain = self.refusal is None and self.tap is None and self._transcoder is None
+
+    @property
+    def remaining(self) -> float:
+        """Seconds of audio sent that are, by our best knowledge, still to be heard."""
+        return self.position.remaining(self._clock())
+
+    # --- the way out --------------------------------------------------------------------------------------------------
+
+    async def send(self, payload: bytes, base64_audio: str | None = None) -> None:
+        """Send ``payload``, which may also be given in base64 where it came so; waits while the peer is slow.
+
+        Raises ``StreamNotOpen`` once the stream is over.
+        """
+        frames = self._frames(payload, base64_audio)
+        for frame in frames:
+            await self._send(frame)
+        mark_every = MARK_EVERY if base64_audio is None else RELAYED_MARK_EVERY
+        if self.position.queue(len(payload) / self._bytes_per_second, self._clock()) >= mark_every:
+            for frame in self._mark_frames():
+                await self._send(frame)
+
+    def send_now(self, payload: bytes, base64_audio: str, most: float) -> bool:
+        """The same without waiting, where the transport pushes. Mind the transport's ``paused``.
+
+        False, and nothing sent, with more than ``most`` seconds still to be played.
+        """
+        write = self._write
+        assert write is not None
+        now = self._clock()
+        position = self.position
+        if position.ends_at - now > most:
+            return False
+        try:
+            # Fifty times a second and call: audio that need only be wrapped, without another function call.
+            frame = self._serializer.encode_relayed(base64_audio) if self.plain else None
+            if frame is not None:
+                write(frame)
+            else:
+                for frame in self._frames(payload, base64_audio):
+                    write(frame)
+            if position.queue(len(payload) / self._bytes_per_second, now) >= RELAYED_MARK_EVERY:
+                for frame in self._mark_frames():
+                    write(frame)
+        except ConnectionError as lost:
+            raise self._gone() from lost
+        return True
+
+    def _frames(self, payload: bytes, base64_audio: str | None) -> Sequence[Frame]:
+        self._check_open()
+        if self.tap is not None:
+            self.tap.agent(payload, self.remaining)
+        if self._transcoder is not None:
+            return self._serializer.encode_audio(self._transcoder.convert(payload))
+        frame = None if base64_audio is None else self._serializer.encode_relayed(base64_audio)
+        return self._serializer.encode_audio(payload) if frame is None else (frame,)
+
+    def _mark_frames(self) -> Sequence[Frame]:
+        return self._serializer.encode_mark(self.position.mark()) if self._serializer.marks else ()
+
+    async def _send(self, frame: Frame) -> None:
+        try:
+            await self._transport.send(frame)
+        except (ConnectionError, RuntimeError, OSError) as lost:
+            raise self._gone() from lost
+
+    def _gone(self) -> StreamNotOpen:
+        self._lost()
+        return StreamNotOpen("the media connection is gone")
+
+    def _check_open(self) -> None:
+        if self.refusal is not None:
+            raise StreamNotOpen(self.refusal)
+
+    # --- marks, clear and drain ---------------------------------------------------------------------------------------
+
+    async def flush(self) -> None:
+        """Send what the serializer keeps back of an unfinished frame."""
+        for frame in self._serializer.flush():
+            await self._send(frame)
+
+    async def mark(self, name: str) -> None:
+        """Have ``returned`` called with ``MarkReached(name)`` once everything sent so far has been heard."""
+        self._check_open()
+        await self.flush()
+        wire_name = self.position.mark()
+        self._marks[wire_name] = name
+        if self._serializer.marks:
+            await self._send_mark(wire_name)
+        else:
+            asyncio.get_running_loop().call_later(self.remaining, self._played_until, wire_name)
+
+    async def clear(self) -> Playback:
+        """Make the carrier drop what it has not played."""
+        self._check_open()
+        result = self.position.clear(self._clock())
+        if self.tap is not None:
+            self.tap.cut()
+        self._marks.clear()
+        for waiter in self._waiters.values():
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
+        for frame in self._serializer.encode_clear():
+            await self._send(frame)
+        return result
+
+    async def drain(self, timeout: float | None = None) -> None:
+        """Wait until all that was sent has been heard, cleared, or the stream has ended."""
+        has_marks = self._serializer.marks
+        if self._stopped.is_set() or (self.position.proven if has_marks else self.remaining <= 0):
+            return
+        await self.flush()
+        remaining = self.remaining
+        if not has_marks:
+            await self._wait_stopped(min(remaining, timeout) if timeout is not None else remaining)
+            return
+        name = self.position.mark()
+        waiter = self._waiters[name] = asyncio.get_running_loop().create_future()
+        await self._send_mark(name)
+        stopped = asyncio.ensure_future(self._stopped.wait())
+        try:
+            await asyncio.wait(
+                {waiter, stopped},
+                timeout=timeout if timeout is not None else remaining + 2.0,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            stopped.cancel()
+            self._waiters.pop(name, None)
+
+    def mark_returned(self, event: MarkReached) -> None:
+        """The carrier says that playback reached a mark, or dropped it at a clear."""
+        proven = self.position.reached(event.name, self._clock())
+        waiter = self._waiters.pop(event.name, None)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+        name = self._marks.pop(event.name, None)
+        if name is not None and proven:
+            self._returned(MarkReached(name, event.raw))
+
+    def _played_until(self, wire_name: str) -> None:
+        # Timers that a busy loop has set may be due in another order than the audio: what comes before was heard too.
+        if wire_name in self._marks:
+            due = itertools.takewhile(lambda name: name != wire_name, self._marks)
+            for name in (*due, wire_name):
+                self.mark_returned(MarkReached(name))
+
+    async def _send_mark(self, wire_name: str) -> None:
+        for frame in self._serializer.encode_mark(wire_name):
+            await self._send(frame)
+
+    async def _wait_stopped(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopped.wait(), seconds)
+        except TimeoutError:
+            return

@@ -1,0 +1,307 @@
+"""One media stream: the carrier's frames in, events out, from its start frame to its end.
+
+There is one way in, with a fast path: a frame of plain audio may be relayed as the base64 it carries, without being
+decoded, while nothing that came before it waits. Every other frame becomes events, which wait until they are taken:
+audio within bounds, everything else in full. Below the session that a handler holds; for the exchange and for bridges.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64decode
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+
+from anycarrier.audio import AudioFormat, Transcoder
+from anycarrier.audio_output import AudioOutput, GuardedTap, Tap
+from anycarrier.errors import MalformedMessage, UnreadableAudio
+from anycarrier.events import (
+    AudioReceived,
+    CallEvent,
+    MarkReached,
+    MediaEvent,
+    StreamStarted,
+    StreamStopped,
+    UnknownEvent,
+)
+from anycarrier.listener import MediaTransport, PushTransport
+from anycarrier.serializer import Frame, MediaSerializer
+
+QUEUE_FRAMES = 500
+"""Audio events kept for a slow handler (10 s of 20 ms frames); beyond that the oldest audio is dropped."""
+
+HIGHEST_RATE = 192_000
+"""Samples a second; a stream that claims more would only make the resampler's tables large."""
+
+MAX_FRAME = 256 * 1024
+"""Bytes; the longest frame any carrier sends is a few kilobytes."""
+
+Relay = Callable[[str], Awaitable[object] | None]
+"""Takes base64 audio. What it returns, if anything, is awaited; on a transport that pushes it must return None."""
+
+
+class EventQueue:
+    """What a handler has not taken yet. One producer that never waits, one consumer that does."""
+
+    def __init__(self) -> None:
+        self.dropped = 0
+        self.waiting: deque[MediaEvent | CallEvent] = deque()
+        self._audio = 0
+        self._closed = False
+        self._wake: asyncio.Future[None] | None = None
+
+    def put(self, event: MediaEvent | CallEvent) -> None:
+        """Add an event; after :meth:`close` it is too late."""
+        if self._closed:
+            return
+        if isinstance(event, AudioReceived):
+            if self._audio >= QUEUE_FRAMES:
+                self._drop_oldest_audio()
+            self._audio += 1
+        self.waiting.append(event)
+        self._rouse()
+
+    async def get(self) -> MediaEvent | CallEvent:
+        """The next event; ``StopAsyncIteration`` once closed and empty."""
+        while not self.waiting:
+            if self._closed:
+                raise StopAsyncIteration
+            self._wake = asyncio.get_running_loop().create_future()
+            try:
+                await self._wake
+            finally:
+                self._wake = None
+        event = self.waiting.popleft()
+        if isinstance(event, AudioReceived):
+            self._audio -= 1
+        return event
+
+    def close(self) -> None:
+        """No more events; those at hand may still be taken."""
+        self._closed = True
+        self._rouse()
+
+    def _rouse(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    def _drop_oldest_audio(self) -> None:
+        for index, queued in enumerate(self.waiting):
+            if isinstance(queued, AudioReceived):
+                del self.waiting[index]
+                self._audio -= 1
+                self.dropped += 1
+                return
+
+
+class AudioInput:
+    """Audio from the caller: relayed as it came, or decoded into events. A small object: see docs/benchmarks.md."""
+
+    __slots__ = ("_events", "_serializer", "_waiting", "decoder", "relay", "tap")
+
+    def __init__(self, serializer: MediaSerializer, events: EventQueue) -> None:
+        self._serializer = serializer
+        self._events = events
+        self._waiting = events.waiting
+        self.decoder: Transcoder | None = None
+        self.relay: Relay | None = None
+        self.tap: GuardedTap | None = None
+
+    def pass_on(self, frame: Frame) -> Awaitable[object] | bool | None:
+        """Relay a frame of plain audio. False: it has to be received; anything else may have to be awaited."""
+        if self.relay is None or self._waiting or len(frame) > MAX_FRAME:
+            return False
+        audio = self._serializer.relay(frame)
+        if audio is None:
+            return False
+        if self.tap is not None:
+            self.tap.caller(b64decode(audio))
+        return self.relay(audio)
+
+    def deliver(self, event: AudioReceived) -> None:
+        """Queue audio for the handler, in the session's format."""
+        if self.decoder is not None:
+            payload = self.decoder.convert(event.payload)
+            event = AudioReceived(payload, event.track, event.sequence, event.timestamp, event.raw)
+        if self.tap is not None:
+            self.tap.caller(event.payload)
+        self._events.put(event)
+
+
+class MediaStream:
+    """The carrier's end of a session."""
+
+    def __init__(
+        self,
+        provider: str,
+        serializer: MediaSerializer,
+        transport: MediaTransport,
+        *,
+        format: AudioFormat,
+        clock: Callable[[], float],
+    ) -> None:
+        self.format = format
+        self.custom: Mapping[str, str] = {}
+        self.id = ""
+        self.malformed_frames = 0
+        self.unreadable: UnreadableAudio | None = None
+        self.stop_reason: str | None = None
+        self.transport = transport
+        self.push = transport if isinstance(transport, PushTransport) else None
+        """The transport, where it pushes."""
+        self.relay_stopped: Callable[[], None] | None = None
+        """Called when relaying has to end, in both directions."""
+        self.events = EventQueue()
+        self.input = AudioInput(serializer, self.events)
+        self._serializer = serializer
+        self._provider = provider
+        self._started: asyncio.Future[StreamStarted] = asyncio.get_running_loop().create_future()
+        self._stopped = asyncio.Event()
+        self.output = AudioOutput(
+            serializer,
+            transport,
+            format=format,
+            clock=clock,
+            stopped=self._stopped,
+            lost=lambda: self.stop("connection lost"),
+            returned=self.events.put,
+        )
+
+    # --- frames and events --------------------------------------------------------------------------------------------
+
+    async def read(self) -> None:
+        """Take frames from the transport until it closes; then the stream is over."""
+        try:
+            if self.push is not None:
+                await self.push.push_to(self.receive)
+                return
+            pass_on = self.input.pass_on
+            async for frame in self.transport:
+                passed = pass_on(frame)
+                if passed is False:
+                    self.receive(frame)
+                elif passed is not None:
+                    await passed  # type: ignore[misc]  # True is never returned
+                if self._stopped.is_set():
+                    return
+        finally:
+            self.stop("connection lost" if self._serializer.stop_frame else "closed by the carrier")
+
+    def receive(self, frame: Frame) -> None:
+        """Take in one frame. Never raises for what a carrier sends: unreadable frames become events too."""
+        try:
+            if len(frame) > MAX_FRAME:
+                raise MalformedMessage(f"frame of {len(frame)} bytes")
+            events = self._serializer.decode(frame)
+        except MalformedMessage as problem:
+            self.malformed_frames += 1
+            self.deliver(UnknownEvent(kind="malformed", raw={"error": str(problem), "frame": problem.raw}))
+            return
+        for event in events:
+            self.deliver(event)
+
+    def deliver(self, event: MediaEvent | CallEvent) -> None:
+        """Hand one event to the handler (or act on it, for those that concern the stream itself)."""
+        if isinstance(event, AudioReceived):
+            if self.unreadable is None:
+                self.input.deliver(event)
+        elif isinstance(event, MarkReached):
+            self.output.mark_returned(event)
+        elif isinstance(event, StreamStarted):
+            self._start(event)
+        elif isinstance(event, StreamStopped):
+            self.stop(event.reason or "stopped by the carrier")
+        else:
+            self.events.put(event)
+
+    # --- relaying -----------------------------------------------------------------------------------------------------
+
+    @property
+    def relaying(self) -> bool:
+        """Whether plain audio is relayed."""
+        return self.input.relay is not None
+
+    def relay_to(self, relay: Relay) -> None:
+        """From now on give plain audio frames to ``relay``; the rest still come as events.
+
+        Nothing changes where the carrier's audio is not in the session's format: it has to be decoded.
+        """
+        if self.relaying or not self._started.done() or self.input.decoder is not None or self.unreadable is not None:
+            return
+        self.input.relay = relay
+        if self.push is not None:
+            self.push.look_first(self.input.pass_on)
+
+    def stop_relaying(self) -> None:
+        """Caller audio comes as events again."""
+        self.input.relay = None
+        if self.push is not None:
+            self.push.look_first(None)
+        if self.relay_stopped is not None:
+            self.relay_stopped()
+
+    @property
+    def tap(self) -> Tap | None:
+        """Listens in. What it raises ends that, never the call."""
+        return self.input.tap
+
+    @tap.setter
+    def tap(self, tap: Tap | None) -> None:
+        self.input.tap = self.output.tap = None if tap is None else GuardedTap(tap)
+        self.output.changed()
+
+    # --- start and end ------------------------------------------------------------------------------------------------
+
+    @property
+    def stopped(self) -> bool:
+        """True once the stream is over."""
+        return self._stopped.is_set()
+
+    async def wait_started(self, timeout: float) -> StreamStarted | None:
+        """The stream's start, None when it does not come within ``timeout`` seconds."""
+        await asyncio.wait({self._started}, timeout=timeout)
+        return self._started.result() if self._started.done() and not self._started.cancelled() else None
+
+    async def wait_stopped(self) -> None:
+        """Wait until the stream is over."""
+        await self._stopped.wait()
+
+    def stop(self, reason: str) -> None:
+        """The stream is over: iteration ends once the events at hand are taken."""
+        if self._stopped.is_set():
+            return
+        self.stop_reason = reason
+        self._stopped.set()
+        self.output.refusal = f"the stream is over: {reason}"
+        self.output.changed()
+        if not self._started.done():
+            self._started.cancel()
+        self.events.close()
+
+    async def close(self, code: int = 1000) -> None:
+        """Close the transport; the stream is over."""
+        self.stop("closed by us")
+        await self.transport.close(code)
+
+    def _start(self, event: StreamStarted) -> None:
+        if self._started.done():
+            return
+        self.id = event.stream_id
+        self.custom = event.custom
+        self._started.set_result(event)
+        self.output.refusal = None
+        self.output.changed()
+        if event.format != self.format:
+            try:
+                self.input.decoder = _decoder(event.format, self.format)
+            except ValueError:
+                sent = event.format
+                self.unreadable = UnreadableAudio(self._provider, sent.encoding, sent.rate, sent.channels)
+                self.stop(str(self.unreadable))
+
+
+def _decoder(sent: AudioFormat, format: AudioFormat) -> Transcoder:
+    """From what the carrier sends to our format; ``ValueError`` for what cannot be decoded."""
+    if not 0 < sent.rate <= HIGHEST_RATE:
+        raise ValueError(f"no telephone audio has {sent.rate} samples a second")
+    return Transcoder(source=sent, target=format)
