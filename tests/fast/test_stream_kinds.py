@@ -47,7 +47,7 @@ class BinaryFrames(FakeFrames):
 @pytest.fixture(autouse=True)
 def binary(media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(InlineProvider, "serializer", lambda self: BinaryFrames())
-    monkeypatch.setattr(media.exchange, "audio", PCM_16K)
+    monkeypatch.setattr(media.exchange.switchboard, "audio", PCM_16K)
 
 
 def tone(number: int) -> bytes:
