@@ -27,6 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PYTHON = {"python", "py"}
 CONSOLE = {"console"}
+NOT_RUN = ("test", "check", "version")
+"""Words of ``./dev`` that would take as long as the tests themselves, or change the checkout."""
 MISNAMED = {"sh", "bash", "shell", "pycon", "python3"}  # would not be run here: say console or python, or mark as shown
 
 
@@ -61,7 +63,7 @@ def run_console(block: Block, folder: Path) -> None:
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     for command, expected in commands(block):
         words = shlex.split(command, comments=True)
-        if words[0] not in ("anycarrier", "./dev") or words[:2] in (["./dev", "test"], ["./dev", "check"]):
+        if words[0] not in ("anycarrier", "./dev") or words[:2] in [["./dev", word] for word in NOT_RUN]:
             pytest.fail(f"{block.page.name}:{block.line}: not run here: mark the block <!-- shown -->: {command}")
         words[0] = str(ROOT / "dev") if words[0] == "./dev" else words[0]
         run = subprocess.run(words, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True)
@@ -104,7 +106,9 @@ def test_a_failing_example_is_noticed(tmp_path: Path) -> None:
     assert failure.traceback[-1].lineno + 1 == 8  # the page's own line
 
 
-@pytest.mark.parametrize("text", ["$ anycarrier no-such-word", "$ curl example.com", "$ anycarrier --version\nfoo 99"])
+@pytest.mark.parametrize(
+    "text", ["$ anycarrier no-such-word", "$ curl example.com", "$ ./dev version 9", "$ anycarrier --version\nfoo 99"]
+)
 def test_a_failing_command_is_noticed(text: str, tmp_path: Path) -> None:
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         run_console(Block(tmp_path / "page.md", 1, "console", text + "\n"), tmp_path)
