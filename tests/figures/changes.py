@@ -31,7 +31,8 @@ import asyncpg
 from sqlalchemy import make_url
 
 TESTS = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS / "server")]  # ruff: noqa: E402
+sys.path[:0] = [str(TESTS), str(TESTS / "server")]
+# ruff: noqa: E402  the folders above are not packages
 
 from postgres import scratch_folder, scratch_postgres
 from tenants import build_acme, make_tenant
