@@ -40,7 +40,7 @@ from tenants import build_acme, make_tenant
 from anycarrier.calls import Call, CallStatus, Direction, TransferStatus
 from anycarrier_server.settings import Settings
 from anycarrier_server.store import Store, public_id
-from anycarrier_server.store.postgresql_lane import PostgresqlTransaction
+from anycarrier_server.store.postgresql import PostgresqlTransaction
 
 ROUNDS, CHANGES, AT_ONCE = 10, 200, 8
 DELAY = 0.0005
@@ -56,11 +56,11 @@ def joined_version(store: Store) -> Any:
 @contextmanager
 def joined_lock(store: Store) -> Any:
     """Under a lock."""
-    optimist, store.db.optimist = store.db.optimist, None
+    optimistic, store.db.optimistic = store.db.optimistic, None
     try:
         yield
     finally:
-        store.db.optimist = optimist
+        store.db.optimistic = optimistic
 
 
 @contextmanager

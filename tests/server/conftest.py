@@ -15,7 +15,7 @@ import pytest
 
 from anycarrier_server.seal import Sealer
 from anycarrier_server.settings import Settings
-from anycarrier_server.store import Store, migrate
+from anycarrier_server.store import Store, migrations
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.models import Workspace
 
@@ -40,7 +40,7 @@ def postgres_template(postgres: str) -> str:
 
     async def make() -> None:
         db = await created(postgres, "template_anycarrier")
-        await migrate.upgrade(db)
+        await migrations.upgrade(db)
         await db.close()
 
     # In a thread, because the test that asks first is already inside its own event loop.
@@ -99,7 +99,7 @@ async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Da
     """A migrated database without rows."""
     if request.param == "sqlite":
         made = Database(f"sqlite:///{tmp_path / 'anycarrier.db'}")
-        await migrate.upgrade(made)
+        await migrations.upgrade(made)
     else:
         server = request.getfixturevalue("postgres")
         template = request.getfixturevalue("postgres_template")

@@ -26,7 +26,7 @@ from anycarrier.errors import AnycarrierError
 from anycarrier.once import MemoryOnce, OnceStore
 from anycarrier_server.seal import Sealer
 from anycarrier_server.settings import Settings
-from anycarrier_server.store import Store, migrate
+from anycarrier_server.store import Store, migrations
 from anycarrier_server.store.callbook import SqlCallBook
 from anycarrier_server.store.claims import SqlOnce
 from anycarrier_server.store.database import Database
@@ -312,7 +312,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 
     async def make() -> dict[str, str]:
         database = Database(f"sqlite:///{file}")
-        await migrate.upgrade(database)
+        await migrations.upgrade(database)
         store = Store(database, Sealer([b"k" * 32]), Settings(data_dir=file.parent), root=b"r" * 32, build=build_acme)
         workspace = await store.workspaces.create("acme")
         ids = {}

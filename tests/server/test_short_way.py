@@ -18,9 +18,8 @@ from anycarrier_server.store.columns import Table, utc_now
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.models import Agent, CallEventRow, CallRow, LineRow, Workspace
 from anycarrier_server.store.new_calls import CREATED
-from anycarrier_server.store.sqlite_lane import SqliteLane
-from anycarrier_server.store.statements import Rows, Statement, as_stored, table_of
-from anycarrier_server.store.transactions import Transaction, values_fault
+from anycarrier_server.store.sqlite import SqliteDriver
+from anycarrier_server.store.statements import Rows, Statement, Transaction, as_stored, table_of, values_fault
 
 WORKSPACE = table_of(Workspace)
 RENAME = Statement(update(WORKSPACE).where(WORKSPACE.c.id == bindparam("id")).values(name=bindparam("to")))
@@ -136,18 +135,18 @@ async def test_rows_go_in_in_their_order(store: Store, tenant: Tenant) -> None:
 
 
 async def test_an_act_on_a_row_that_has_changed_since_does_none_of_it(store: Store, tenant: Tenant) -> None:
-    optimist = store.db.optimist
-    if optimist is None:
-        assert isinstance(store.db._lane, SqliteLane)  # there, the lock is the quickest way
+    optimistic = store.db.optimistic
+    if optimistic is None:
+        assert isinstance(store.db._driver, SqliteDriver)  # there, the lock is the quickest way
         return
     call = await a_call(store, tenant)
     seen = (await store.db.row(READ_VERSION[0], id=call.id)).version
     change = {"row_id": call.id, "version": seen, "carrier_status": "ringing", "updated_at": utc_now()}
     log = LOG.of([{"call_id": call.id, "kind": "call.ringing", "at": utc_now(), "payload": {}}])
     act = changing_version(("carrier_status", "updated_at"))
-    wrote = await optimist.act_if(1, (act, change), log)
+    wrote = await optimistic.act_if(1, (act, change), log)
     assert wrote == (await store.db.row(READ_VERSION[0], id=call.id)).version != seen
-    assert await optimist.act_if(1, (act, change), log) is None
+    assert await optimistic.act_if(1, (act, change), log) is None
     assert [event.kind for event in await store.calls.events(call.id)] == ["call.created", "call.ringing"]
 
 

@@ -16,13 +16,12 @@ from anycarrier.incoming import WebhookHandler
 from anycarrier_server import request_turns
 from anycarrier_server.request_turns import RequestTurns, YieldingCredentials
 from anycarrier_server.service import Service
-from anycarrier_server.store import migrate
+from anycarrier_server.store import migrations
 from anycarrier_server.store.columns import utc_now
 from anycarrier_server.store.database import Database
+from anycarrier_server.store.fair_queue import WORKSPACE, FairLock, FairQueue
 from anycarrier_server.store.models import Once
-from anycarrier_server.store.statements import Statement, table_of
-from anycarrier_server.store.transactions import Transaction
-from anycarrier_server.store.turns import WORKSPACE, FairQueue, Turns
+from anycarrier_server.store.statements import Statement, Transaction, table_of
 
 ONCE = table_of(Once)
 WRITE = Statement(insert(ONCE), columns=["key", "expires_at"])
@@ -86,7 +85,7 @@ def test_what_is_dropped_is_not_handed_out_and_what_is_gone_cannot_be_dropped() 
 
 
 async def test_a_workspace_with_many_waiting_delays_another_by_one() -> None:
-    turns, order = Turns(), []
+    turns, order = FairLock(), []
 
     async def use(name: str) -> None:
         async with turns:
@@ -103,7 +102,7 @@ async def test_a_workspace_with_many_waiting_delays_another_by_one() -> None:
 
 
 async def test_who_gives_up_waiting_takes_no_turn_and_keeps_none() -> None:
-    turns, got = Turns(), []
+    turns, got = FairLock(), []
 
     async def use(name: str) -> None:
         async with turns:
@@ -128,7 +127,7 @@ async def test_who_gives_up_waiting_takes_no_turn_and_keeps_none() -> None:
 @pytest.fixture
 async def sqlite(tmp_path: Path) -> Any:
     db = Database(f"sqlite:///{tmp_path / 'turns.db'}")
-    await migrate.upgrade(db)
+    await migrations.upgrade(db)
     yield db
     await db.close()
 

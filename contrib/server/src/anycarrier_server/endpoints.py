@@ -21,7 +21,7 @@ from anycarrier_server import reading
 from anycarrier_server.auth import Caller
 from anycarrier_server.outage import DatabaseUnavailable, refusal
 from anycarrier_server.refusals import Forbidden, Invalid
-from anycarrier_server.store.turns import WORKSPACE
+from anycarrier_server.store.fair_queue import WORKSPACE
 
 if TYPE_CHECKING:
     from anycarrier_server.domain.incoming_webhook import IncomingAsk

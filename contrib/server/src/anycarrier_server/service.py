@@ -36,7 +36,7 @@ from anycarrier_server.scheduler import Scheduler
 from anycarrier_server.settings import Settings
 from anycarrier_server.staff import Staff
 from anycarrier_server.store import Store, parse_id
-from anycarrier_server.store.turns import WORKSPACE
+from anycarrier_server.store.fair_queue import WORKSPACE
 
 if TYPE_CHECKING:
     from anycarrier_server.sandbox import Sandboxes

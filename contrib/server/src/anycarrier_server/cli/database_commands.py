@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 async def upgrade_schema(asked: Namespace) -> None:
     settings = own_settings(**({"database": asked.database} if asked.database else {}))
-    from anycarrier_server.store import migrate
+    from anycarrier_server.store import migrations
 
     async with own_database(settings) as db:
         before = await show_revision(db)
         async with working("bringing the schema up to date"):
-            await migrate.upgrade(db)
+            await migrations.upgrade(db)
         after = await show_revision(db)
     done = f"is at {after} already" if before == after else f"went from {before or 'nothing'} to {after}"
     say(asked, f"{db.url.render_as_string()} {done}", {"before": before, "after": after})
@@ -68,7 +68,7 @@ SETTLES_WITHIN = 25.0
 async def rotate_key(asked: Namespace) -> None:
     settings = own_settings()
     from anycarrier_server.seal import new_key, write_key
-    from anycarrier_server.store import migrate
+    from anycarrier_server.store import migrations
 
     if asked.generate + asked.add + asked.finish > 1:
         raise ConfigurationError("--add, --finish and --generate are steps apart: give one of them, or none for all")
@@ -77,7 +77,7 @@ async def rotate_key(asked: Namespace) -> None:
         say(asked, key, {"key": key})
         return
     async with own_database(settings) as db:
-        await migrate.upgrade(db)
+        await migrations.upgrade(db)
         if not asked.finish:
             await _add(asked, settings, db)
         if not asked.add:

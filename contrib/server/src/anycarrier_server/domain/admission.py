@@ -16,8 +16,7 @@ from anycarrier.errors import LimitReached
 from anycarrier_server.settings import Settings
 from anycarrier_server.store.columns import utc_now, word
 from anycarrier_server.store.models import CallRow, CredentialRow, LineRow
-from anycarrier_server.store.statements import Statement, table_of
-from anycarrier_server.store.transactions import Transaction
+from anycarrier_server.store.statements import Statement, Transaction, table_of
 
 if TYPE_CHECKING:
     from anycarrier_server.service import Service

@@ -13,7 +13,7 @@ from secrets import token_hex
 
 from anycarrier_server.seal import Sealer, derive, keys_from_file, read_keys
 from anycarrier_server.settings import Settings
-from anycarrier_server.store import migrate, vault
+from anycarrier_server.store import migrations, vault
 from anycarrier_server.store.agents import Agents
 from anycarrier_server.store.callbook import SqlCallBook
 from anycarrier_server.store.calls import CallFilter, Calls, Recordings, RoutedCall
@@ -85,7 +85,7 @@ class Store:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         db = Database(settings.database_url, pool_size=settings.database_pool)
         try:
-            await migrate.upgrade(db)
+            await migrations.upgrade(db)
             sealer = sealer_of(settings)
             proven = await vault.prove(db, sealer)
             # Not with a newer key yet: whether the others can open that is known once they have said so (key_roll.py).

@@ -20,8 +20,7 @@ from anycarrier.calls import Call, CallStatus, Direction, EndReason, TransferSta
 from anycarrier_server.store.columns import public_id, word
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.models import CallEventRow, CallRow, CallTally
-from anycarrier_server.store.statements import Act, Rows, Statement, table_of
-from anycarrier_server.store.transactions import Transaction
+from anycarrier_server.store.statements import Act, Rows, Statement, Transaction, table_of
 
 TABLE = table_of(CallRow)
 

@@ -36,8 +36,7 @@ from anycarrier_server.store.columns import new_id, parse_id, utc_now, word
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.limits import correct, settle
 from anycarrier_server.store.models import Agent, CredentialRow, LineRow, OutboxEvent
-from anycarrier_server.store.statements import Act, Rows, Statement, table_of
-from anycarrier_server.store.transactions import Transaction
+from anycarrier_server.store.statements import Act, Rows, Statement, Transaction, table_of
 
 CREDENTIAL, LINE, AGENT = table_of(CredentialRow), table_of(LineRow), table_of(Agent)
 SEEN = 256
@@ -124,7 +123,7 @@ class SqlCallBook:
         row = await self._find(key)
         if row is None:
             return None
-        if self._db.optimist is not None:
+        if self._db.optimistic is not None:
             self.remember(row, row.version)
         return as_call(row)
 
@@ -158,8 +157,8 @@ class SqlCallBook:
     ) -> tuple[Call | None, bool] | None:
         """Look, and act if nobody was quicker: half the ways to PostgreSQL and back that a lock takes. None when that
         will not do: somebody was quicker, or the call is over, which has more to write than goes together."""
-        optimist = self._db.optimist
-        if optimist is None:
+        optimistic = self._db.optimistic
+        if optimistic is None:
             return None
         id_ = parse_id("call", key)
         row: Any
@@ -182,7 +181,7 @@ class SqlCallBook:
             changed, acts, told = _moved(row, before, after)
             act = changing_version(tuple(changed)), {"row_id": row.id, "version": version, **changed}
             guards = [act] if first is None else [act, first]
-            return (after, told) if await optimist.act_if(len(guards), *guards, *acts) is not None else None
+            return (after, told) if await optimistic.act_if(len(guards), *guards, *acts) is not None else None
         return None
 
     async def _under_lock(
@@ -209,7 +208,7 @@ class SqlCallBook:
         return [as_call(row) for row in await self._db.rows(LIVE)]
 
     async def _find(self, key: str) -> Any:
-        by_id, by_carrier = READ if self._db.optimist is None else READ_VERSION
+        by_id, by_carrier = READ if self._db.optimistic is None else READ_VERSION
         id_ = parse_id("call", key)
         row = await self._db.row(by_id, id=id_) if id_ is not None else None
         return row if row is not None or not key else await self._db.row(by_carrier, key=key)

@@ -21,8 +21,7 @@ from anycarrier_server.store.database import Database
 from anycarrier_server.store.models import Agent, CallEventRow, CallRow, LineRow, Recording, SigningKey
 from anycarrier_server.store.models.calls import PLAYABLE
 from anycarrier_server.store.new_calls import NewCall
-from anycarrier_server.store.statements import Statement, table_of
-from anycarrier_server.store.transactions import Transaction
+from anycarrier_server.store.statements import Statement, Transaction, table_of
 
 TABLE = table_of(CallRow)
 BY_ID = Statement(select(TABLE).where(TABLE.c.id == bindparam("id")), into=[CallRow])

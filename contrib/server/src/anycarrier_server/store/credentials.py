@@ -20,9 +20,9 @@ from anycarrier_server.refusals import InUse
 from anycarrier_server.seal import Sealer
 from anycarrier_server.store.columns import new_id, parse_id, public_id, utc_now, word
 from anycarrier_server.store.database import Database
+from anycarrier_server.store.fair_queue import WORKSPACE
 from anycarrier_server.store.models import CredentialRow, EngineRow, LineRow
 from anycarrier_server.store.statements import Statement, table_of
-from anycarrier_server.store.turns import WORKSPACE
 from anycarrier_server.store.vault import place
 
 TABLE = table_of(CredentialRow)

@@ -1,10 +1,9 @@
-"""The database, SQLite or PostgreSQL. Sessions, for what is asked now and then: :meth:`Database.read` and
-:meth:`Database.write`. The short way (``transactions.py``), for what every call does: :meth:`Database.look` and
-:meth:`Database.transact`.
+"""The database, SQLite or PostgreSQL. Sessions (:meth:`Database.read`, :meth:`Database.write`) are for what is asked
+now and then; compiled statements (``statements.py``), by every other method, are for what every call does.
 
-On SQLite there can be one writer, so writers queue in the process (``turns.py``) and take the file's write lock at once
-(BEGIN IMMEDIATE): a transaction that starts never fails half-way for being late.
-On PostgreSQL writers run side by side and lock rows.
+On SQLite there can be one writer, so writers queue in the process (``fair_queue.py``) and take the file's write lock
+at once (BEGIN IMMEDIATE): a transaction that starts never fails half-way for being late. On PostgreSQL writers run side
+by side and lock rows.
 """
 
 from __future__ import annotations
@@ -24,11 +23,10 @@ from sqlalchemy.pool import NullPool
 
 from anycarrier.errors import ConfigurationError
 from anycarrier_server.outage import outages_named
-from anycarrier_server.store.postgresql_lane import PostgresqlLane
-from anycarrier_server.store.sqlite_lane import SqliteLane
-from anycarrier_server.store.statements import Statement
-from anycarrier_server.store.transactions import Lane, Optimist, Work
-from anycarrier_server.store.turns import Turns
+from anycarrier_server.store.fair_queue import FairLock
+from anycarrier_server.store.postgresql import PostgresqlDriver
+from anycarrier_server.store.sqlite import SqliteDriver
+from anycarrier_server.store.statements import Driver, OptimisticDriver, Statement, Work
 
 T = TypeVar("T")
 
@@ -73,17 +71,17 @@ class Database:
         self._readers = async_sessionmaker(self.engine, expire_on_commit=False)
         writing = self.engine.execution_options(anycarrier_write=True)
         self._writers = async_sessionmaker(writing, expire_on_commit=False)
-        self._turns = Turns()
+        self._write_lock = FairLock()
         self._writing: asyncio.Task[Any] | None = None
         dialect = self.engine.dialect
-        self.optimist: Optimist | None = None
+        self.optimistic: OptimisticDriver | None = None
         """For changes that are seldom met by another one; None where the lock costs nothing."""
-        self._lane: Lane
+        self._driver: Driver
         if self.sqlite:
-            self._lane = SqliteLane(self._connect_to_sqlite, dialect, self._turns)
+            self._driver = SqliteDriver(self._connect_to_sqlite, dialect, self._write_lock)
         else:
             address = dialect.create_connect_args(self.engine.url)[1]
-            self._lane = self.optimist = PostgresqlLane(address, dialect, pool_size, self._patience)
+            self._driver = self.optimistic = PostgresqlDriver(address, dialect, pool_size, self._patience)
 
     @property
     def dialect(self) -> str:
@@ -110,7 +108,7 @@ class Database:
                     yield session
             return
         self._refuse_nested()
-        async with self._turns:
+        async with self._write_lock:
             self._writing = asyncio.current_task()
             try:
                 with outages_named():
@@ -138,7 +136,7 @@ class Database:
 
     async def look(self, work: Work[T]) -> T:
         """Run ``work``, which reads, on the driver itself."""
-        return await self._lane.read(work)
+        return await self._driver.read(work)
 
     async def transact(self, work: Work[T]) -> T:
         """Run ``work`` as one transaction on the driver itself; what it returns, once it is committed.
@@ -146,28 +144,28 @@ class Database:
         What :meth:`write` says of locks holds here too.
         """
         self._refuse_nested()
-        return await self._lane.write(work)
+        return await self._driver.write(work)
 
     async def act(self, statement: Statement, **values: Any) -> Any:
         """One statement that changes something, a transaction by itself: the first row it returns, None for none."""
         self._refuse_nested()
-        return await self._lane.alone(statement, values)
+        return await self._driver.alone(statement, values)
 
     async def rows(self, statement: Statement, **values: Any) -> list[Any]:
         """All rows of one statement that reads."""
-        return await self._lane.read(lambda tx: tx.rows(statement, **values))
+        return await self._driver.read(lambda tx: tx.rows(statement, **values))
 
     async def few(self, statement: Statement, **values: Any) -> list[Any]:
         """The same, of a statement that finds some tens of small rows by a key or an index."""
-        return await self._lane.few(statement, values)
+        return await self._driver.few(statement, values)
 
     async def row(self, statement: Statement, **values: Any) -> Any:
         """The first row of one that finds it by a key or an index; None when there is none."""
-        return await self._lane.first(statement, values)
+        return await self._driver.first(statement, values)
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._lane.close()
+        await self._driver.close()
         await self.engine.dispose()
 
     def _refuse_nested(self) -> None:

@@ -20,8 +20,7 @@ from anycarrier.errors import LimitReached
 from anycarrier_server.store.columns import seconds_of, utc_now, word
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.models import CallRow, Usage, UsageWindow
-from anycarrier_server.store.statements import Act, Statement, table_of
-from anycarrier_server.store.transactions import Transaction
+from anycarrier_server.store.statements import Act, Statement, Transaction, table_of
 
 DAY = timedelta(hours=24)
 
@@ -224,7 +223,7 @@ class Limits:
     ) -> tuple[Snapshot, list[Act]] | None:
         """:meth:`admit` without the lock: the first of what writes it down does nothing if anybody was quicker.
 
-        Only where the database is an optimist. None for a workspace that has never called.
+        Only where the database is an optimistic. None for a workspace that has never called.
         """
         now = utc_now()
 

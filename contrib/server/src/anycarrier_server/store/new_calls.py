@@ -23,8 +23,7 @@ from anycarrier_server.store.columns import new_id, utc_now
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.limits import Limits, Snapshot
 from anycarrier_server.store.models import CallRow, LineRow
-from anycarrier_server.store.statements import Act, Statement, as_stored, table_of
-from anycarrier_server.store.transactions import Optimist, Transaction
+from anycarrier_server.store.statements import Act, OptimisticDriver, Statement, Transaction, as_stored, table_of
 
 TABLE = table_of(CallRow)
 CREATED = (
@@ -164,23 +163,23 @@ class Placing:
 
     async def place(self, new: NewCall) -> tuple[CallRow, bool, Snapshot]:
         """The call, whether it is new, and how much is left; :class:`OverLimit` when nothing is."""
-        optimist = self._db.optimist
-        if optimist is not None and new.idempotency_key is None:
+        optimistic = self._db.optimistic
+        if optimistic is not None and new.idempotency_key is None:
             # In turn: those of one process would otherwise only spoil each other's look.
             async with self._one_at_a_time.setdefault(new.line.workspace_id, asyncio.Lock()):
-                done = await self._at_once(optimist, new)
+                done = await self._at_once(optimistic, new)
             if done is not None:
                 return done
         return await self._db.transact(lambda tx: self._under_lock(tx, new))
 
-    async def _at_once(self, optimist: Optimist, new: NewCall) -> tuple[CallRow, bool, Snapshot] | None:
+    async def _at_once(self, optimistic: OptimisticDriver, new: NewCall) -> tuple[CallRow, bool, Snapshot] | None:
         """Look, and act if nobody was quicker; None when somebody was, or has to be first."""
         seen = await self._limits.foresee(new.line.workspace_id, new.id, new.time_limit)
         if seen is None:
             return None
         snapshot, (guard, *entering) = seen
         written = writing(_capped(new, snapshot), self._owner)
-        version = await optimist.act_if(1, guard, *written.acts, *entering)
+        version = await optimistic.act_if(1, guard, *written.acts, *entering)
         if version is None:
             return None
         self._callbook.remember(written.row, version)

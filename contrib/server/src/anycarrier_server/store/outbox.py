@@ -21,8 +21,7 @@ from sqlalchemy import Boolean, bindparam, delete, func, or_, select, update
 from anycarrier_server.store.columns import among, hex_of, new_id, utc_now, word
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.models import Attempt, CallRow, Delivery, OutboxEvent, Subscription
-from anycarrier_server.store.statements import Rows, Statement, table_of
-from anycarrier_server.store.transactions import Transaction
+from anycarrier_server.store.statements import Rows, Statement, Transaction, table_of
 from anycarrier_server.store.webhooks import Addressed, Wanting, delivery, receivers
 
 log = logging.getLogger("anycarrier")

@@ -32,8 +32,7 @@ from anycarrier_server.refusals import StoreOverloaded
 from anycarrier_server.store.columns import new_id, utc_now, word
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.models import CallEventRow, CallRow, OutboxEvent, Segment, Subscription
-from anycarrier_server.store.statements import Rows, Statement, table_of
-from anycarrier_server.store.transactions import Transaction, values_fault
+from anycarrier_server.store.statements import Rows, Statement, Transaction, table_of, values_fault
 
 log = logging.getLogger("anycarrier")
 

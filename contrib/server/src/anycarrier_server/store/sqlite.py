@@ -13,9 +13,8 @@ from typing import Any, TypeVar
 from sqlalchemy import Dialect
 
 from anycarrier_server.outage import outages_named
-from anycarrier_server.store.statements import Act, Statement
-from anycarrier_server.store.transactions import Work
-from anycarrier_server.store.turns import WORKSPACE, FairQueue, Turns
+from anycarrier_server.store.fair_queue import WORKSPACE, FairLock, FairQueue
+from anycarrier_server.store.statements import Act, Statement, Work
 
 T = TypeVar("T")
 
@@ -76,13 +75,13 @@ class _Waiting:
             self.done.set_exception(problem)
 
 
-class SqliteLane:
-    """One thread that writes, a few that read, a connection for each. ``turns`` are taken by whoever writes."""
+class SqliteDriver:
+    """One thread that writes, a few that read, a connection for each. ``write_lock`` is held while it writes."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], dialect: Dialect, turns: Turns) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], dialect: Dialect, write_lock: FairLock) -> None:
         self._connect = connect
         self._dialect = dialect
-        self._turns = turns
+        self._write_lock = write_lock
         self._waiting: FairQueue[_Waiting] = FairQueue()
         self._writing: asyncio.Task[None] | None = None
         self._mine = threading.local()
@@ -129,7 +128,7 @@ class SqliteLane:
         WORKSPACE.set(None)
         try:
             while self._waiting:
-                async with self._turns:
+                async with self._write_lock:
                     await _undisturbed(loop.run_in_executor(self._writer, self._write_some, loop))
         except BaseException as problem:  # noqa: BLE001 the writer is gone: for whoever waits for it
             while (left := self._waiting.get()) is not None:

@@ -1,8 +1,8 @@
-"""Who writes next on a database with one writer: the workspaces in turn, each one's own first come first served.
+"""A fair queue and a fair lock: workspaces take turns, and each one's own items are first come, first served.
 
-One that has a hundred changes waiting delays another's by one of them. Whom a task works for is set where that is
-found out, and its tasks inherit it: an API key's workspace, a carrier's webhook's or media socket's by its credential,
-a delivery's. Work for nobody in particular (taking deliveries, writing down what is said) counts as one more.
+A workspace that has a hundred changes waiting delays another's by one of them. Which workspace a task works for is
+set where that becomes known, and its tasks inherit it: by an API key, by a carrier webhook's or media socket's
+credential, by a delivery. Work for no workspace (taking deliveries, writing transcripts) counts as one more.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class FairQueue(Generic[T]):
             return False
 
 
-class Turns:
+class FairLock:
     """A lock, ``async with``."""
 
     def __init__(self) -> None:

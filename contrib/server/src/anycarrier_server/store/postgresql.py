@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import Dialect
 
 from anycarrier_server.outage import outages_named
-from anycarrier_server.store.statements import Act, Statement, Together
-from anycarrier_server.store.transactions import Work
+from anycarrier_server.store.statements import Act, Statement, Together, Work
 
 if TYPE_CHECKING:
     import asyncpg
@@ -62,7 +61,7 @@ class PostgresqlTransaction:
         await self._connection.fetch(joined.sql, *joined.arguments([values for _, values in acts]))
 
 
-class PostgresqlLane:
+class PostgresqlDriver:
     """A pool of connections, made when it is first needed. ``address`` is what asyncpg connects with; ``patience`` the
     seconds it waits for a connection, and for each answer."""
 
