@@ -41,8 +41,8 @@ from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.live_server import listening, serve, url_of
 from anycarrier_server.app import create_service
 from anycarrier_server.cli.serve import THREADS_WAIT
-from anycarrier_server.collector import QuietCollector
-from anycarrier_server.http_protocol import BoundedHttp
+from anycarrier_server.http.http_protocol import BoundedHttp
+from anycarrier_server.runtime import QuietCollector
 from anycarrier_server.service import Service
 from anycarrier_server.settings import Settings
 from anycarrier_twilio.sandbox import TwilioSandbox

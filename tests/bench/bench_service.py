@@ -42,7 +42,7 @@ from postgres import binaries, scratch_folder, scratch_postgres
 
 from anycarrier.testing.live_server import listening, serve, url_of
 from anycarrier_server.app import create_service
-from anycarrier_server.collector import QuietCollector
+from anycarrier_server.runtime import QuietCollector
 from anycarrier_server.service import Service
 from anycarrier_server.settings import Settings
 from anycarrier_server.store.calls import CallFilter

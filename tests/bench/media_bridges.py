@@ -295,8 +295,7 @@ async def main(name: str, port: int, agent_port: int) -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
     gc.collect()
     if name == "anycarrier-fast":  # as `anycarrier serve` has it; an application of one's own decides for itself
-        from anycarrier_server.coalescing import Coalescer
-        from anycarrier_server.collector import QuietCollector
+        from anycarrier_server.runtime import Coalescer, QuietCollector
 
         QuietCollector(lambda: len(calls.exchange.switchboard.sessions)).start()
         tasks, sessions = calls.server.server_state.tasks, calls.exchange.switchboard.sessions

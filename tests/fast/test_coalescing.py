@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from anycarrier_server.coalescing import IDLE, MANY, TICK, Coalescer
+from anycarrier_server.runtime import IDLE, MANY, TICK, Coalescer
 
 
 class Loop:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from anycarrier_server.collector import LONGEST, YOUNG, QuietCollector
+from anycarrier_server.runtime import LONGEST, YOUNG, QuietCollector
 
 
 class House:

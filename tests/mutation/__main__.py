@@ -74,8 +74,11 @@ ROOMS: dict[str, tuple[str, str]] = {
     "voicemail": ("src/anycarrier/agent/voicemail.py", "tests/agent/test_agent_call.py"),
     "admission": ("contrib/server/src/anycarrier_server/domain/admission.py", "tests/server/test_admission.py"),
     "limits": (f"{STORE}/limits.py", "tests/server/test_limits.py tests/server/test_short_way.py"),
-    "outbox": (f"contrib/server/src/anycarrier_server/outbox.py {STORE}/outbox.py", "tests/server/test_outbox.py"),
-    "reconciler": ("contrib/server/src/anycarrier_server/reconciler.py", "tests/server/test_reconciler.py"),
+    "outbox": (
+        f"contrib/server/src/anycarrier_server/work/webhook_delivery.py {STORE}/outbox.py",
+        "tests/server/test_outbox.py",
+    ),
+    "reconciler": ("contrib/server/src/anycarrier_server/work/reconciler.py", "tests/server/test_reconciler.py"),
     "rules": (f"{STORE}/rules.py", "tests/server/test_rules.py"),
     "store": (
         " ".join(f"{STORE}/{name}.py" for name in ("agents", "calls", "credentials", "keys", "lines", "receivers")),

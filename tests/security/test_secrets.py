@@ -19,7 +19,7 @@ from postgres import binaries, scratch_folder, scratch_postgres
 from running import ADMIN as THEIR_ADMIN
 from running import SECRETS, Running, agent_server, running
 
-from anycarrier_server import logs
+from anycarrier_server import runtime
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -242,19 +242,19 @@ async def test_s15_our_own_loggers_are_clean_before_anything_scrubs_them(
     ],
 )
 def test_s15_the_central_redactor_takes_secrets_out_of_anybodys_line(line: str) -> None:
-    for formatter in (logs.Redacted(), logs.JsonLines()):
+    for formatter in (runtime.Redacted(), runtime.JsonLines()):
         record = logging.LogRecord("somebody.else", logging.DEBUG, "x.py", 1, "%s rang +14155550100", (line,), None)
         shown = formatter.format(record)
         assert "Zm9vYmFyYmF6cXV4" not in shown and "4155550100" not in shown
 
 
 def test_s15_an_address_without_a_password_is_left_readable() -> None:
-    assert logs.scrub("GET http://127.0.0.1:8080/v1/calls: 200") == "GET http://127.0.0.1:8080/v1/calls: 200"
+    assert runtime.scrub("GET http://127.0.0.1:8080/v1/calls: 200") == "GET http://127.0.0.1:8080/v1/calls: 200"
 
 
 def test_s15_nobody_writes_a_line_of_the_log_but_us() -> None:
     args = ("/v1/\n2026-01-01 00:00:00,000 ERROR   anycarrier: all keys lost\x1b[31m\x85\u2028",)
     record = logging.LogRecord("anycarrier.access", logging.INFO, "x.py", 1, "GET %s: 404", args, None)
-    for formatter in (logs.Redacted(), logs.JsonLines()):
+    for formatter in (runtime.Redacted(), runtime.JsonLines()):
         shown = formatter.format(record)
         assert len(shown.splitlines()) == 1 and shown.isprintable(), shown

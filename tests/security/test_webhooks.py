@@ -180,7 +180,7 @@ def test_s6_serve_refuses_to_start_in_production_with_its_guard_down(
     """A sandbox's keys are public, so it is the one insecure switch: for this machine only."""
     monkeypatch.chdir(tmp_path)
     # It would leave the root logger with this test's standard error, which is closed after it.
-    monkeypatch.setattr("anycarrier_server.logs.set_up", lambda *_, **__: None)
+    monkeypatch.setattr("anycarrier_server.runtime.set_up_logging", lambda *_, **__: None)
     assert main(["serve", "--port", "0", "--data-dir", str(tmp_path), *words]) == 2
     assert told in capsys.readouterr().err
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from anycarrier_server.seal import Sealer
+from anycarrier_server.encryption import Sealer
 from anycarrier_server.settings import Settings
 from anycarrier_server.store import Store, migrations
 from anycarrier_server.store.database import Database

@@ -13,13 +13,13 @@ from sqlalchemy import update
 from tenants import Tenant, make_tenant
 
 from anycarrier_server.domain.admission import DAY, NoRoom, limited, take_room
-from anycarrier_server.scheduler import AT_ONCE, Scheduler
-from anycarrier_server.seal import Sealer
+from anycarrier_server.encryption import Sealer
 from anycarrier_server.settings import Settings
 from anycarrier_server.store import NewCall, Store
 from anycarrier_server.store.columns import utc_now
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.models import CallRow, LineRow
+from anycarrier_server.work.scheduler import AT_ONCE, Scheduler
 
 
 def desk(store: Store, **settings: Any) -> Any:

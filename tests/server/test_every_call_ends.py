@@ -24,7 +24,7 @@ from anycarrier.call_phases import RULES, Phase
 from anycarrier.callbook import CallBook, MemoryCallBook
 from anycarrier.errors import AnycarrierError
 from anycarrier.once import MemoryOnce, OnceStore
-from anycarrier_server.seal import Sealer
+from anycarrier_server.encryption import Sealer
 from anycarrier_server.settings import Settings
 from anycarrier_server.store import Store, migrations
 from anycarrier_server.store.callbook import SqlCallBook

@@ -16,11 +16,11 @@ from running import SOMEBODY, Running, agent_server, running
 
 from anycarrier.agent import call_handler
 from anycarrier.wav import WavWriter, read_wav
-from anycarrier_server import aftermath, reconciler
 from anycarrier_server.outage import DatabaseFull, DatabaseUnavailable, no_room, outages_named
 from anycarrier_server.store import parse_id
 from anycarrier_server.store.calls import Recordings
 from anycarrier_server.store.models import Recording
+from anycarrier_server.work import finished_calls, reconciler
 
 SOUND = b"\x55" * 24_000
 """Three seconds of a caller."""
@@ -111,20 +111,20 @@ async def test_recordings_that_a_killed_process_left_are_given_to_their_calls_or
         await at.until(f"/v1/calls/{live}", lambda seen: seen["status"] == "in_progress")
         call_id, live_id = (parse_id("call", name) for name in (ended, live))
         assert call_id is not None and live_id is not None
-        day = aftermath.KEPT + 60
-        lost = wav_of(at, call_id, 2.0, aftermath.IDLE + 60)
-        kept = [wav_of(at, live_id, 1.0, day), wav_of(at, uuid4(), 1.0, aftermath.IDLE + 60)]
+        day = finished_calls.KEPT + 60
+        lost = wav_of(at, call_id, 2.0, finished_calls.IDLE + 60)
+        kept = [wav_of(at, live_id, 1.0, day), wav_of(at, uuid4(), 1.0, finished_calls.IDLE + 60)]
         kept.append(foreign := at.service.settings.recordings / "mine.wav")
         foreign.write_bytes(b"not ours")
         os.utime(foreign, (0, 0))
         fresh = wav_of(at, uuid4(), 1.0, 0)
         nobodys = wav_of(at, uuid4(), 1.0, day)
-        assert await aftermath.sweep(at.service) == (1, 1)
+        assert await finished_calls.sweep_recordings(at.service) == (1, 1)
         assert lost.exists() and fresh.exists() and all(path.exists() for path in kept) and not nobodys.exists()
         seen = await at.until(f"/v1/calls/{ended}", lambda seen: seen["recording_url"])
         assert seen["recording_status"] == "completed"
         assert (await at.http.get(seen["recording_url"])).status_code == 200
-        assert await aftermath.sweep(at.service) == (0, 0)
+        assert await finished_calls.sweep_recordings(at.service) == (0, 0)
         rows = await at.service.store.recordings.of_call(call_id)
         assert [(row.path, row.duration) for row in rows] == [(lost.name, 2.0)] and isinstance(rows[0], Recording)
 

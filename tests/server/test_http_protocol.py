@@ -17,8 +17,9 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from anycarrier.testing.live_server import listening, serve
-from anycarrier_server import http_protocol, open_files
-from anycarrier_server.http_protocol import HEAD_BYTES, HEAD_LINES, BoundedHttp
+from anycarrier_server import runtime
+from anycarrier_server.http import http_protocol
+from anycarrier_server.http.http_protocol import HEAD_BYTES, HEAD_LINES, BoundedHttp
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
 UPGRADE = HEAD + (
@@ -185,13 +186,13 @@ def test_few_files_left_is_noticed_also_when_not_even_the_look_can_be_opened(mon
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1000, 1000))
     for used, limit in ((900, None), (990, 1000)):
         monkeypatch.setattr(os, "listdir", lambda _, used=used: [str(n) for n in range(used)])
-        assert open_files.few_left() == limit
+        assert runtime.few_files_left() == limit
 
     def full(_: Any) -> list[str]:
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(os, "listdir", full)
-    assert open_files.few_left() == 1000
+    assert runtime.few_files_left() == 1000
 
 
 async def test_it_is_said_once_a_minute(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -202,11 +203,11 @@ async def test_it_is_said_once_a_minute(monkeypatch: pytest.MonkeyPatch, caplog:
         looks += 1
         return 1000
 
-    monkeypatch.setattr(open_files, "few_left", few_left)
-    monkeypatch.setattr(open_files, "LOOK_EVERY", 0.001)
+    monkeypatch.setattr(runtime, "few_files_left", few_left)
+    monkeypatch.setattr(runtime, "LOOK_EVERY", 0.001)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(5):
-            watching = asyncio.ensure_future(open_files.watch())
+            watching = asyncio.ensure_future(runtime.watch_open_files())
             while looks < 5:
                 await asyncio.sleep(0.001)
             watching.cancel()

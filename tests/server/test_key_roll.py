@@ -14,13 +14,13 @@ from pydantic import SecretStr
 from sqlalchemy import select
 
 from anycarrier_server.domain import recordings
-from anycarrier_server.key_roll import Said
-from anycarrier_server.seal import MasterKeyWrong, Sealer, key_id_of
+from anycarrier_server.encryption import MasterKeyWrong, Sealer, key_id_of
 from anycarrier_server.service import Service
 from anycarrier_server.settings import Settings
 from anycarrier_server.store import vault
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.models import CredentialRow
+from anycarrier_server.work.key_rotation import AnnouncedKeys
 
 OLD, NEW = b"o" * 32, b"n" * 32
 OLD_ID, NEW_ID = Sealer([OLD]).key_id, Sealer([NEW]).key_id
@@ -94,14 +94,14 @@ async def test_the_new_key_is_taken_into_use_when_all_have_it(start: Start, db: 
         assert await keys_in_use(db) == {OLD_ID}
         for service in (stale, first):
             assert [await read_at(service, each) for each in made] == ["secret-0123456789"] * 2
-        assert stale.store.owner in (await Said.read(db)).in_the_way_of(NEW_ID)
+        assert stale.store.owner in (await AnnouncedKeys.read(db)).in_the_way_of(NEW_ID)
         await stale.reconciler.stop()
         async with start(NEW, OLD) as second:  # the same one restarted, with both
             await first.reconciler.sign_of_life()
             # What first began to seal a moment ago may not be in the database yet.
-            assert (await Said.read(db)).in_the_way_of(NEW_ID) == {first.store.owner}
+            assert (await AnnouncedKeys.read(db)).in_the_way_of(NEW_ID) == {first.store.owner}
             await first.reconciler.sign_of_life()
-            assert (await Said.read(db)).in_the_way_of(NEW_ID) == set()
+            assert (await AnnouncedKeys.read(db)).in_the_way_of(NEW_ID) == set()
             made += [await entered_at(first), await entered_at(second)]
             assert await keys_in_use(db) == {OLD_ID, NEW_ID}
             await vault.rewrap(db, Sealer([NEW, OLD]))
@@ -137,6 +137,6 @@ async def test_a_process_of_an_older_version_does_not_say_what_it_opens_and_is_w
 async def test_a_process_with_one_key_asks_nobody(start: Start, db: Database) -> None:
     async with start(OLD) as only:
         await only.reconciler.sign_of_life()
-        said = await Said.read(db)
+        said = await AnnouncedKeys.read(db)
         assert said.sealing == said.opens == {OLD_ID: {only.store.owner}} and said.live == {only.store.owner}
-    assert await Said.read(db) == Said(), "who stops holds nobody up"
+    assert await AnnouncedKeys.read(db) == AnnouncedKeys(), "who stops holds nobody up"

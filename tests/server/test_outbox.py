@@ -19,9 +19,6 @@ from sqlalchemy import select, update
 from tenants import Tenant, make_tenant
 
 from anycarrier.calls import CallStatus, EndReason
-from anycarrier_server import outbox
-from anycarrier_server.outbox import INKBOX_PAUSES, ONEINBOX_PAUSES, Sender, Style
-from anycarrier_server.outward import GuardedTransport, Outward
 from anycarrier_server.refusals import TooManyWebhooks
 from anycarrier_server.signing import inkbox_headers, oneinbox_headers
 from anycarrier_server.store import NewCall, Store
@@ -30,6 +27,9 @@ from anycarrier_server.store.columns import utc_now
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.models import Attempt, CallRow, Delivery, OutboxEvent, Subscription
 from anycarrier_server.store.outbox import LEASE, Outbox
+from anycarrier_server.url_guard import GuardedTransport, UrlGuard
+from anycarrier_server.work import webhook_delivery
+from anycarrier_server.work.webhook_delivery import INKBOX_PAUSES, ONEINBOX_PAUSES, Sender, Style
 
 
 async def write(event: OutboxEvent, call: CallRow | None) -> str | None:
@@ -275,7 +275,7 @@ async def test_a_workspace_has_so_many_subscriptions_and_no_more_however_many_as
 async def test_sixty_silent_receivers_hold_up_neither_another_workspace_nor_their_own_workspaces_good_one(
     store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "SLOW_AFTER", 0.05)
+    monkeypatch.setattr(webhook_delivery, "SLOW_AFTER", 0.05)
     loud = await make_tenant(store, "+12125550101", "loud")
     for number in range(60):
         await subscribe(store, loud, url=f"https://silent.example/{number}")
@@ -309,9 +309,9 @@ async def test_sixty_silent_receivers_hold_up_neither_another_workspace_nor_thei
 async def test_what_is_under_way_is_bounded_by_workspace_slow_or_not(
     store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "SLOW_AFTER", 0.02)
+    monkeypatch.setattr(webhook_delivery, "SLOW_AFTER", 0.02)
     for name, value in {"AT_ONCE_EACH": 6, "CLAIM_EACH": 2, "SLOW_AT_ONCE_EACH": 10}.items():
-        monkeypatch.setattr(outbox, name, value)
+        monkeypatch.setattr(webhook_delivery, name, value)
     for number in range(30):
         await subscribe(store, tenant, url=f"https://silent.example/{number}", events=["call.ended"])
     never, under_way = asyncio.Event(), 0
@@ -396,7 +396,7 @@ async def test_a_look_for_slow_receivers_that_found_nothing_is_not_repeated_at_o
         await post._hand_out()
     assert looked == [False, True, False, True, False], "it found one, then none, and then it is not asked"
     assert post._under_way(slow=True) == {tenant.workspace.id: 1}
-    post._slow_at -= outbox.SLOW_LOOK_APART
+    post._slow_at -= webhook_delivery.SLOW_LOOK_APART
     await talked(store, tenant)
     await post._fan_out()
     await post._hand_out()
@@ -663,7 +663,7 @@ async def test_a_url_that_turned_inside_is_refused_for_good_and_logged(store: St
     receiver = Receiver()
     post = sender(store, receiver)
     post.http = httpx.AsyncClient(
-        transport=GuardedTransport(Outward(resolve=inside), httpx.MockTransport(receiver))
+        transport=GuardedTransport(UrlGuard(resolve=inside), httpx.MockTransport(receiver))
     )
     await post.run_once()
     (logged,) = await store.webhooks.log(tenant.workspace.id)
@@ -681,7 +681,7 @@ async def test_a_name_that_does_not_resolve_now_is_tried_again(store: Store, ten
     receiver = Receiver()
     post = sender(store, receiver)
     good = post.http
-    post.http = httpx.AsyncClient(transport=GuardedTransport(Outward(resolve=nowhere), httpx.MockTransport(receiver)))
+    post.http = httpx.AsyncClient(transport=GuardedTransport(UrlGuard(resolve=nowhere), httpx.MockTransport(receiver)))
     await post.run_once()
     (waiting,) = await deliveries(store)
     assert (waiting.status, receiver.got) == ("pending", [])
@@ -934,8 +934,8 @@ async def test_an_inkbox_delivery_of_a_workspaces_subscription_is_signed_with_th
 async def test_a_receiver_is_slow_until_it_answers_in_time_and_the_longest_known_is_forgotten_first(
     store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "SLOW_AFTER", 0.02)
-    monkeypatch.setattr(outbox, "SLOW_KNOWN", 2)
+    monkeypatch.setattr(webhook_delivery, "SLOW_AFTER", 0.02)
+    monkeypatch.setattr(webhook_delivery, "SLOW_KNOWN", 2)
     for name in "abc":
         await subscribe(store, tenant, url=f"https://hook.example/{name}", events=["call.ended"])
     slow = {"/a", "/b", "/c"}
@@ -952,7 +952,7 @@ async def test_a_receiver_is_slow_until_it_answers_in_time_and_the_longest_known
     kept = list(post._slow)
     for delivery in await deliveries(store):
         if delivery.receiver == kept[0]:
-            post._is_late(outbox.Post(delivery))  # found slow again: it is the newest now
+            post._is_late(webhook_delivery.Post(delivery))  # found slow again: it is the newest now
     assert list(post._slow) == [kept[1], kept[0]]
     slow.clear()
     await talked(store, tenant)
@@ -963,11 +963,12 @@ async def test_a_receiver_is_slow_until_it_answers_in_time_and_the_longest_known
 async def test_who_is_late_leaves_the_places_of_the_prompt_while_there_is_room(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "SLOW_AT_ONCE_EACH", 2)
-    monkeypatch.setattr(outbox, "SLOW_AT_ONCE", 3)
+    monkeypatch.setattr(webhook_delivery, "SLOW_AT_ONCE_EACH", 2)
+    monkeypatch.setattr(webhook_delivery, "SLOW_AT_ONCE", 3)
     post = sender(store, Receiver())
     ours, theirs = uuid4(), uuid4()
-    posts = [outbox.Post(Delivery(workspace_id=of, receiver=f"r{n}")) for n, of in enumerate([ours] * 4 + [theirs] * 3)]
+    owners = enumerate([ours] * 4 + [theirs] * 3)
+    posts = [webhook_delivery.Post(Delivery(workspace_id=of, receiver=f"r{n}")) for n, of in owners]
     post._going = {object(): one for one in posts}  # type: ignore[misc]
     for one in posts[:-1]:
         post._is_late(one)
@@ -981,8 +982,8 @@ async def test_who_is_late_leaves_the_places_of_the_prompt_while_there_is_room(
 async def test_a_round_says_whether_there_may_be_more_and_takes_nothing_without_room(
     store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "AT_ONCE", 3)
-    monkeypatch.setattr(outbox, "AT_ONCE_EACH", 4)
+    monkeypatch.setattr(webhook_delivery, "AT_ONCE", 3)
+    monkeypatch.setattr(webhook_delivery, "AT_ONCE_EACH", 4)
     for number in range(5):
         await subscribe(store, tenant, url=f"https://silent.example/{number}", events=["call.ended"])
     never = asyncio.Event()
@@ -998,9 +999,9 @@ async def test_a_round_says_whether_there_may_be_more_and_takes_nothing_without_
     assert await post._hand_out() and len(post._going) == 2, "of a workspace so many at one look"
     assert await post._hand_out() and len(post._going) == 3, "of a process so many at once"
     assert not await post._hand_out() and len(post._going) == 3
-    monkeypatch.setattr(outbox, "AT_ONCE", 10)
+    monkeypatch.setattr(webhook_delivery, "AT_ONCE", 10)
     assert not await post._hand_out(), "and of a workspace, where two more would be too many"
-    monkeypatch.setattr(outbox, "AT_ONCE_EACH", 5)
+    monkeypatch.setattr(webhook_delivery, "AT_ONCE_EACH", 5)
     assert await post._hand_out() and len(post._going) == 5
     never.set()
     await post.stop()
@@ -1010,8 +1011,8 @@ async def test_a_round_says_whether_there_may_be_more_and_takes_nothing_without_
 async def test_a_sender_goes_on_after_a_failure_and_looks_without_being_woken(
     store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "POLL", 0.01)
-    monkeypatch.setattr(outbox, "CLEAN_EVERY", 0.01)
+    monkeypatch.setattr(webhook_delivery, "POLL", 0.01)
+    monkeypatch.setattr(webhook_delivery, "CLEAN_EVERY", 0.01)
     await subscribe(store, tenant, events=["call.ended"])
     arrived, cleaned, failing = asyncio.Event(), asyncio.Event(), ["waiting", "clean"]
     waiting, clean = store.outbox.waiting, store.outbox.clean
@@ -1180,7 +1181,7 @@ async def test_what_was_under_way_to_a_subscription_that_is_gone_is_not_sent_and
     await fan_out(store)
     (mine,) = await store.outbox.claim()
     await store.webhooks.delete(subscription)
-    await post._deliver(outbox.Post(mine))
+    await post._deliver(webhook_delivery.Post(mine))
     assert receiver.got == [] and (await deliveries(store))[0].status == "failed"
     async with store.db.read() as session:
         (attempt,) = await session.scalars(select(Attempt))

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import httpx
 import pytest
 
-from anycarrier_server.outward import Outward, resolve
 from anycarrier_server.refusals import HostUnknown, UrlRefused
+from anycarrier_server.url_guard import UrlGuard, resolve
 
 
 class Names:
@@ -26,8 +26,8 @@ class Names:
 PUBLIC = "93.184.216.34"
 
 
-def outward(*answers: Sequence[str], local: bool = False, allow: Sequence[str] = ()) -> Outward:
-    return Outward(local=local, allow=allow, resolve=Names(*(answers or ([PUBLIC],))))
+def outward(*answers: Sequence[str], local: bool = False, allow: Sequence[str] = ()) -> UrlGuard:
+    return UrlGuard(local=local, allow=allow, resolve=Names(*(answers or ([PUBLIC],))))
 
 
 INSIDE = [
@@ -127,7 +127,7 @@ async def test_one_bad_address_among_good_ones_is_enough() -> None:
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "localhost."])
 async def test_the_machines_own_name_is_refused(host: str) -> None:
     with pytest.raises(UrlRefused):
-        await Outward(resolve=resolve).webhook(f"https://{host}/")
+        await UrlGuard(resolve=resolve).webhook(f"https://{host}/")
 
 
 async def test_a_public_host_is_pinned_to_the_address_checked() -> None:
@@ -167,10 +167,10 @@ async def test_the_connection_goes_to_the_address_that_was_checked_whatever_the_
         seen.append(request)
         return httpx.Response(200)
 
-    from anycarrier_server.outward import GuardedTransport
+    from anycarrier_server.url_guard import GuardedTransport
 
     names = Names([PUBLIC], ["127.0.0.1"])
-    guard = GuardedTransport(Outward(resolve=names), httpx.MockTransport(record))
+    guard = GuardedTransport(UrlGuard(resolve=names), httpx.MockTransport(record))
     async with httpx.AsyncClient(transport=guard) as client:
         await client.post("https://example.com/hook", content=b"{}")
         with pytest.raises(UrlRefused):
@@ -183,7 +183,7 @@ async def test_the_connection_goes_to_the_address_that_was_checked_whatever_the_
 
 
 async def test_a_redirect_is_not_followed() -> None:
-    from anycarrier_server.outward import GuardedTransport
+    from anycarrier_server.url_guard import GuardedTransport
 
     answers = httpx.MockTransport(lambda _: httpx.Response(302, headers={"location": "https://169.254.169.254/"}))
     client = outward().client(timeout=1)
@@ -194,7 +194,7 @@ async def test_a_redirect_is_not_followed() -> None:
 
 
 async def test_an_address_of_version_6_is_written_with_brackets() -> None:
-    from anycarrier_server.outward import GuardedTransport
+    from anycarrier_server.url_guard import GuardedTransport
 
     seen: list[str] = []
 

@@ -17,15 +17,15 @@ from tenants import AcmeCredential, Tenant
 from anycarrier import Call, CallStatus, Direction, EndReason, Exchange, Provider, hookimpl, plugins
 from anycarrier.call_phases import RING_TIME, RULES, Phase
 from anycarrier.calls import TransferStatus
-from anycarrier_server import aftermath, reconciler, unsettled
 from anycarrier_server.outage import DatabaseUnavailable
-from anycarrier_server.reconciler import INVENTORY_EVERY, Reconciler, others_live
 from anycarrier_server.settings import Settings
 from anycarrier_server.store import NewCall, Store, parse_id
 from anycarrier_server.store.claims import ALIVE_SECONDS, Claims
 from anycarrier_server.store.columns import utc_now
 from anycarrier_server.store.models import CallRow, Claim
 from anycarrier_server.store.statements import Statement, table_of
+from anycarrier_server.work import finished_calls, reconciler
+from anycarrier_server.work.reconciler import INVENTORY_EVERY, Reconciler, others_live
 from fake_carriers import CommandProvider
 
 DEAD = "host:1:dead"
@@ -303,7 +303,7 @@ class Office:
             assert service is self.service
             self.settled.append(row.reference)
 
-        monkeypatch.setattr(aftermath, "settle", settle)
+        monkeypatch.setattr("settle", settle)
 
 
 @pytest.fixture
@@ -340,10 +340,10 @@ async def test_what_a_dead_process_did_not_finish_is_finished_by_one_and_only_of
     mine = await left(store, tenant, status=CallStatus.ENDED)
     taken = await left(store, tenant, status=CallStatus.ENDED)
     await office.reconciler.sign_of_life()
-    await unsettled.begin(store, mine.reference)
+    await finished_calls.claim_call(store, mine.reference)
     dead = Store(store.db, store.sealer, Settings(data_dir=tmp_path), root=b"r" * 32)
     for reference in (over.reference, going_on.reference, taken.reference, "0" * 32):
-        await unsettled.begin(dead, reference)
+        await finished_calls.claim_call(dead, reference)
     assert await dead.claims.take(f"settle:{taken.reference}", 60)
     await office.reconciler.round()
     assert office.settled == [over.reference]
@@ -360,7 +360,7 @@ async def test_after_an_outage_what_ended_here_is_settled_unless_it_still_talks(
     await office.reconciler.sign_of_life()
     over, talking = [await left(store, tenant, status=CallStatus.ENDED) for _ in range(2)]
     for call in (over, talking):
-        await unsettled.begin(store, call.reference)
+        await finished_calls.claim_call(store, call.reference)
     office.talking.add(talking.reference)
     rounds, fails = 0, list[Exception]()
     told = asyncio.Event()

@@ -14,7 +14,15 @@ from sqlalchemy import LargeBinary, select, text, update
 from tenants import Tenant, build_acme
 
 from anycarrier.errors import ConfigurationError
-from anycarrier_server.seal import MasterKeyWrong, SealBroken, Sealer, derive, keys_from_file, read_keys, write_keys
+from anycarrier_server.encryption import (
+    MasterKeyWrong,
+    SealBroken,
+    Sealer,
+    derive,
+    keys_from_file,
+    read_keys,
+    write_keys,
+)
 from anycarrier_server.settings import Settings
 from anycarrier_server.store import Store, sealer_of, vault
 from anycarrier_server.store.columns import Table

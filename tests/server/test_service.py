@@ -138,8 +138,8 @@ async def test_engines_are_loaded_when_an_agent_needs_them_and_before_its_first_
     names = ("fake", "spare", "never")
     async with running(tmp_path) as at:
         for name in names:
-            at.service.staff.engines.add(Noted(name=name))
-        await at.service.staff.keep_ready()
+            at.service.agents.engines.add(Noted(name=name))
+        await at.service.agents.keep_ready()
         await asyncio.sleep(0.05)
         assert loaded == [], "nobody talks here"
         made = await at.ask("POST", "/v1/agents", 201, json={"name": "Aria"})
@@ -150,8 +150,8 @@ async def test_engines_are_loaded_when_an_agent_needs_them_and_before_its_first_
     loaded.clear()
     async with running(tmp_path) as at:
         for name in names:
-            at.service.staff.engines.add(Noted(name=name))
-        await at.service.staff.keep_ready()
+            at.service.agents.engines.add(Noted(name=name))
+        await at.service.agents.keep_ready()
         async with asyncio.timeout(5):
             while sorted(loaded) != ["fake", "spare"]:
                 await asyncio.sleep(0.01)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from openapi_spec_validator import validate
 
-from anycarrier_server import openapi
 from anycarrier_server.app import faces
+from anycarrier_server.http import openapi
 
 FILE = Path(__file__).resolve().parents[2] / "docs" / "openapi.json"
 
@@ -20,7 +20,7 @@ FILE = Path(__file__).resolve().parents[2] / "docs" / "openapi.json"
 def test_the_document_in_docs_is_what_the_code_says(request: pytest.FixtureRequest) -> None:
     if request.config.getoption("write_docs"):
         FILE.write_text(openapi.text())
-    assert FILE.read_text() == openapi.text(), "stale: python -m anycarrier_server.openapi > docs/openapi.json"
+    assert FILE.read_text() == openapi.text(), "stale: python -m anycarrier_server.http.openapi > docs/openapi.json"
 
 
 def test_the_document_is_valid_openapi() -> None:

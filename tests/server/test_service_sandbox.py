@@ -170,7 +170,7 @@ async def test_without_a_voice_saying_tells_what_to_install(
 ) -> None:
     async with running(tmp_path) as at:
         mine = await at.equip("twilio")
-        monkeypatch.setattr(at.service.staff.engines, "candidates", lambda *_: [])
+        monkeypatch.setattr(at.service.agents.engines, "candidates", lambda *_: [])
         answer = await at.http.post("/sandbox/calls", json={"to": mine["number"], "from": SOMEBODY, "say": "hello"})
         assert answer.status_code == 501
         assert "install anycarrier-speech-local" in answer.json()["detail"]

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from anycarrier.errors import ConfigurationError
-from anycarrier_server.setting_mistakes import in_words
+from anycarrier_server.setting_errors import in_words
 from anycarrier_server.settings import Settings, page
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -187,7 +187,7 @@ async def test_an_agent_with_a_socket_is_in_doubt_until_it_says_that_it_does_its
 async def test_an_engine_that_does_not_start_is_told_when_an_agent_is_given_it(tmp_path: Path) -> None:
     Cloud.broken = True
     async with running(tmp_path, engines={"cloud": {"api_key": KEY}}) as at:
-        await at.service.staff.keep_ready()
+        await at.service.agents.keep_ready()
         made = await at.ask("POST", "/v1/agents", 201, json={"name": "A", "handler": "listen", "recognizer": "cloud"})
         assert "does not start" in made["warnings"][0] and "its library is missing" in made["warnings"][0]
 
@@ -235,8 +235,8 @@ async def test_a_workspaces_key_is_sealed_never_shown_and_used_for_its_agents_al
         assert KEY.encode() not in row.sealed and KEY not in str(row.shown)
 
         other = await at.service.store.workspaces.create("other")
-        theirs = await at.service.staff.engines_of(other.id)
-        ours = await at.service.staff.engines_of(row.workspace_id)
+        theirs = await at.service.agents.engines_of(other.id)
+        ours = await at.service.agents.engines_of(row.workspace_id)
         assert theirs.problem("speak", "cloud") is not None and ours.problem("speak", "cloud") is None
         assert theirs.default("speak") is None and ours.default("speak") == "cloud"
 
@@ -274,7 +274,7 @@ async def test_each_workspaces_calls_use_its_own_key(tmp_path: Path) -> None:
         first = await store.workspaces.first()
         assert first is not None
         for workspace in (first.id, other.id):
-            engine = (await at.service.staff.engines_of(workspace)).engine("cloud")
+            engine = (await at.service.agents.engines_of(workspace)).engine("cloud")
             await engine.synthesizer()
         assert [key for key, _ in Cloud.used] == [KEY, "the-services-own-key"]
 
@@ -334,7 +334,7 @@ async def test_a_workspace_without_settings_of_its_own_shares_the_services_engin
     async with running(tmp_path, engines={"cloud": {"api_key": KEY}}) as at:
         for settings in ({"model": "telephone"}, {"model": None}, {}):
             await at.ask("PATCH", "/ops/engines/cloud", json={"settings": settings})
-        shared, own = at.service.staff.engines, await at.service.staff.engines_of(await first_workspace(at))
+        shared, own = at.service.agents.engines, await at.service.agents.engines_of(await first_workspace(at))
         assert own.engine("cloud") is shared.engine("cloud")
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from anycarrier.numbers import SyncResult
-from anycarrier_server import seal
-from anycarrier_server.seal import MasterKeyWrong
+from anycarrier_server import encryption
+from anycarrier_server.encryption import MasterKeyWrong
 from anycarrier_server.service import Service
 from anycarrier_server.settings import Settings
 from anycarrier_server.store import Store
@@ -205,12 +205,12 @@ async def test_steps_that_lie_apart_are_not_taken_together(run: Run) -> None:
 
 
 async def test_a_key_in_the_environment_is_rotated_by_its_owner(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = seal.write_key(seal.new_key())
+    old = encryption.write_key(encryption.new_key())
     monkeypatch.setenv("ANYCARRIER_MASTER_KEY", old)
     id_ = await a_credential(run)
     assert "--generate" in (await run("rotate-key", expect=2)).err
     new = (await run("rotate-key", "--generate")).out.strip()
-    assert len(seal.read_keys(new)[0]) == seal.KEY_BYTES
+    assert len(encryption.read_keys(new)[0]) == encryption.KEY_BYTES
     monkeypatch.setenv("ANYCARRIER_MASTER_KEY", f"{new},{old}")
     assert "take the old keys out" in (await run("rotate-key", "--finish")).out
     monkeypatch.setenv("ANYCARRIER_MASTER_KEY", new)
@@ -220,7 +220,7 @@ async def test_a_key_in_the_environment_is_rotated_by_its_owner(run: Run, monkey
 async def test_a_wrong_key_is_refused_before_anything_is_written(run: Run, data: Path) -> None:
     await a_credential(run)
     file = data / "master.key"
-    seal.write_keys(file, [seal.new_key()])
+    encryption.write_keys(file, [encryption.new_key()])
     wrong = file.read_text()
     assert "sealed with master key" in (await run("rotate-key", expect=2)).err
     assert file.read_text() == wrong

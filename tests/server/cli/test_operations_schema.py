@@ -33,7 +33,7 @@ async def test_operations_do_what_their_document_says(served: Served, run: Run, 
     assert process.returncode == 0, out.decode()[-8000:]
     asked = {
         (sample.labels["route"], sample.labels["status"])
-        for family in served.service.meters.requests.collect()
+        for family in served.service.metrics.requests.collect()
         for sample in family.samples
         if "route" in sample.labels
     }

@@ -68,7 +68,7 @@ async def test_the_service_does_what_its_document_says(tmp_path: Path) -> None:
 def answers(desk: Desk) -> defaultdict[tuple[str, str], set[str]]:
     """The statuses each operation was answered with, as the service counted them."""
     found: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-    for family in desk.service.meters.requests.collect():
+    for family in desk.service.metrics.requests.collect():
         for sample in family.samples:
             labels = sample.labels
             found[labels["method"], labels["route"]].add(labels["status"])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from house import ADMIN, House
 
-from anycarrier_server import openapi
+from anycarrier_server.http import openapi
 from anycarrier_server.oneinbox import FACE
 
 HERE = Path(__file__).parent

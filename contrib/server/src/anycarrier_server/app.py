@@ -21,17 +21,17 @@ from starlette.types import Receive, Scope, Send
 
 from anycarrier.asgi import routes as exchange_routes
 from anycarrier.errors import AnycarrierError
-from anycarrier_server import docs_page, openapi
 from anycarrier_server.domain import recordings
-from anycarrier_server.endpoints import Face, request_id
-from anycarrier_server.front_door import FrontDoor
+from anycarrier_server.http import openapi
+from anycarrier_server.http.endpoints import Face, request_id
+from anycarrier_server.http.middleware import RequestMiddleware
 from anycarrier_server.outage import kind
 from anycarrier_server.refusals import StoreOverloaded, Unknown
 from anycarrier_server.service import Service
 from anycarrier_server.settings import Settings
 
 if TYPE_CHECKING:
-    from anycarrier_server.tracing import Tracing
+    from anycarrier_server.http.middleware import Tracing
 
 READY_WITHIN = 2.0
 """Seconds the database has to answer; whoever asks whether we are ready does not wait for long either."""
@@ -60,7 +60,7 @@ def create_service(settings: Settings, *, opened: Service | None = None) -> Star
     the settings before anything is served.
     """
     contracts = opened.faces if opened is not None else faces(settings.sandbox)
-    door = FrontDoor(contracts, settings)
+    door = RequestMiddleware(contracts, settings)
     tracing = _tracing(settings)
 
     @contextlib.asynccontextmanager
@@ -89,7 +89,7 @@ def create_service(settings: Settings, *, opened: Service | None = None) -> Star
 def _tracing(settings: Settings) -> Tracing | None:
     if not settings.otlp_endpoint:
         return None
-    from anycarrier_server.tracing import Tracing
+    from anycarrier_server.http.middleware import Tracing
 
     return Tracing(settings.otlp_endpoint)
 
@@ -102,7 +102,7 @@ def service_routes(service: Service) -> list[BaseRoute]:
         Route("/", _front_page),
         Route("/healthz", _healthz),
         Route("/readyz", _readyz(service)),
-        Route("/docs", docs_page.show),
+        Route("/docs", openapi.show),
         Route("/openapi.json", _document(service)),
         Route("/recordings/{name}", _recording(service)),
     ]
@@ -174,7 +174,7 @@ def _readyz(service: Service) -> Answer:
 
 def _metrics(service: Service) -> Answer:
     async def metrics(request: Request) -> Response:
-        return Response(await service.meters.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(await service.metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return metrics
 

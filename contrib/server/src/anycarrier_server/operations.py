@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from anycarrier_server.domain import checkup, engines, explain
-from anycarrier_server.endpoints import Asked, Endpoint, Face
+from anycarrier_server.http.endpoints import Asked, Endpoint, Face
 from anycarrier_server.oneinbox.errors import ErrorBody, refuse
 from anycarrier_server.oneinbox.shapes import Given, Number, Sent, Shown, Slice
 

@@ -17,10 +17,10 @@ from anycarrier.numbers import e164
 from anycarrier.speech import SpeakingStyle
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.wav import wav_bytes
-from anycarrier_server import reading
 from anycarrier_server.domain import call_control
 from anycarrier_server.domain.callers import need_admin
-from anycarrier_server.endpoints import Asked, Endpoint, Face
+from anycarrier_server.http import endpoints
+from anycarrier_server.http.endpoints import Asked, Endpoint, Face
 from anycarrier_server.refusals import (
     CallOver,
     CredentialRequired,
@@ -31,9 +31,9 @@ from anycarrier_server.refusals import (
     Unauthorized,
     Unknown,
 )
-from anycarrier_server.sandbox import Sandboxes
 from anycarrier_server.service import Service
 from anycarrier_server.store.models import CallRow
+from anycarrier_server.work.sandbox_carriers import Sandboxes
 
 LONGEST_AUDIO = 4 * 1024 * 1024
 """Bytes: eight minutes of mu-law."""
@@ -138,7 +138,7 @@ async def say(asked: Asked[Say, None]) -> Seen:
 async def audio(asked: Asked[None, None]) -> Seen:
     """The body is raw mu-law, 8 kHz, mono; it is spoken in real time."""
     call, far_end = await _live(asked)
-    sound = await reading.read_bytes(asked.request, LONGEST_AUDIO)
+    sound = await endpoints.read_bytes(asked.request, LONGEST_AUDIO)
     if not sound:
         raise Invalid.field("audio", "send mu-law 8 kHz audio as the body")
     asked.service.spawn(far_end.say(sound), "speak at the far end")
@@ -174,7 +174,7 @@ async def heard(asked: Asked[None, None]) -> Response:
 
 async def spoken(service: Service, text: str) -> bytes:
     """``text`` as mu-law 8 kHz, by an installed engine; :class:`NotOffered` (501) when there is none."""
-    engines = service.staff.engines.candidates("speak")
+    engines = service.agents.engines.candidates("speak")
     if not engines:
         raise NotOffered("no_synthesizer", "no speech engine is installed to say it: install anycarrier-speech-local")
     try:

@@ -16,30 +16,31 @@ from anycarrier.errors import AnycarrierError
 from anycarrier.events import CallEvent, RoutingFailed
 from anycarrier.exchange import Exchange
 from anycarrier.switchboard import log_failure
-from anycarrier_server import aftermath, auth, first_start
+from anycarrier_server import auth
 from anycarrier_server.carriers import Carriers
 from anycarrier_server.domain import orders
 from anycarrier_server.domain.routing import ServiceRouter
 from anycarrier_server.domain.rules import refuse_blocked
 from anycarrier_server.domain.speech_readiness import Readiness
-from anycarrier_server.endings import WatchedCallBook
-from anycarrier_server.endpoints import Face
-from anycarrier_server.key_roll import refuse_lacking
-from anycarrier_server.meters import Meters
+from anycarrier_server.http.endpoints import Face
 from anycarrier_server.outage import DatabaseUnavailable
-from anycarrier_server.outbox import Sender
-from anycarrier_server.outward import Outward
-from anycarrier_server.reconciler import Reconciler, others_live
 from anycarrier_server.refusals import Unauthorized
 from anycarrier_server.request_turns import RequestTurns, YieldingCredentials
-from anycarrier_server.scheduler import Scheduler
 from anycarrier_server.settings import Settings
-from anycarrier_server.staff import Staff
 from anycarrier_server.store import Store, parse_id
 from anycarrier_server.store.fair_queue import WORKSPACE
+from anycarrier_server.url_guard import UrlGuard
+from anycarrier_server.work import finished_calls, first_start
+from anycarrier_server.work.key_rotation import refuse_lacking
+from anycarrier_server.work.metrics import Metrics
+from anycarrier_server.work.reconciler import Reconciler, others_live
+from anycarrier_server.work.scheduler import Scheduler
+from anycarrier_server.work.store_agents import StoreAgents
+from anycarrier_server.work.watched_callbook import WatchedCallBook
+from anycarrier_server.work.webhook_delivery import Sender
 
 if TYPE_CHECKING:
-    from anycarrier_server.sandbox import Sandboxes
+    from anycarrier_server.work.sandbox_carriers import Sandboxes
 
 log = logging.getLogger("anycarrier")
 
@@ -65,9 +66,9 @@ class Service:
         """True from the stop signal on: no new calls begin here."""
         self.new_admin_key: str | None = None
         """The first admin key, when this start made it: to be shown once."""
-        self.outward = Outward(local=settings.is_local, allow=settings.outward_allow)
-        self.outward_http = self.outward.client(timeout=settings.webhook_timeout)
-        self.staff = Staff(self)
+        self.url_guard = UrlGuard(local=settings.is_local, allow=settings.outward_allow)
+        self.guarded_http = self.url_guard.client(timeout=settings.webhook_timeout)
+        self.agents = StoreAgents(self)
         self.book = WatchedCallBook(store.callbook, self._call_ended)
         at_once = 1 if store.db.sqlite else POSTGRESQL_AT_ONCE
         self._event_turns = RequestTurns(at_once)
@@ -76,7 +77,7 @@ class Service:
             credentials=YieldingCredentials(store.credentials),
             public_url=settings.origin,
             secret=store.derive("media tickets"),
-            agents=self.staff,
+            agents=self.agents,
             policy=first_start.destinations(settings),
             router=ServiceRouter(self),
             transfer_guard=self._may_be_handed_to,
@@ -91,7 +92,7 @@ class Service:
         self.sender = Sender(
             queue=store.outbox,
             webhooks=store.webhooks,
-            http=self.outward_http,
+            http=self.guarded_http,
             styles=styles,
             own=lambda to: str(to.call.options.get("face", "oneinbox")) if to.call is not None else "oneinbox",
             timeout=settings.webhook_timeout,
@@ -101,9 +102,9 @@ class Service:
         self.reconciler = Reconciler(self)
         self.readiness = Readiness(self)
         self.turns = RequestTurns(at_once)
-        self.meters = Meters(self)
+        self.metrics = Metrics(self)
         self.exchange.switchboard.observers += [
-            self.meters.carrier_event, partial(orders.heed, self), self._note_routing_failure
+            self.metrics.carrier_event, partial(orders.heed, self), self._note_routing_failure
         ]  # fmt: skip
         self._tasks: set[asyncio.Task[Any]] = set()
         self._waking: asyncio.TimerHandle | None = None
@@ -124,13 +125,13 @@ class Service:
     @property
     def handlers(self) -> Mapping[str, AgentFunction]:
         """Python handlers agents may name."""
-        return self.staff.handlers
+        return self.agents.handlers
 
     async def start(self) -> None:
         """Take up work. The first start of a store makes its workspace and its admin key."""
         self.new_admin_key = await first_start.prepare(self)
         if self.settings.sandbox:
-            from anycarrier_server.sandbox import Sandboxes
+            from anycarrier_server.work.sandbox_carriers import Sandboxes
 
             self.sandboxes = await Sandboxes.open(self)
         await self.reconciler.sign_of_life()
@@ -143,7 +144,7 @@ class Service:
         self.sender.start()
         self.scheduler.start()
         self.reconciler.start()
-        self.spawn(aftermath.keep_swept(self), "look for recordings that no call knows")
+        self.spawn(finished_calls.sweep_recordings_hourly(self), "look for recordings that no call knows")
 
     async def drain(self, seconds: float) -> None:
         """Take no new calls, let live ones end for ``seconds``, then end them."""
@@ -157,13 +158,13 @@ class Service:
                 await self.exchange.hang_up(reference, EndReason.API_STOP)
             except AnycarrierError as problem:
                 log.error("a call could not be ended at shutdown: %s", problem)
-        await self.staff.wait_idle(10.0)
+        await self.agents.wait_idle(10.0)
 
     async def _held(self) -> set[str]:
         """Calls that end with this process: those that talk here, and those that may yet when nobody else is there.
 
         Not those that are ending, that were handed on, or that nobody takes: there is nothing to wait for."""
-        held = set(self.staff.talking)
+        held = set(self.agents.talking)
         if not await others_live(self.store):
             held |= self.exchange.call_watch.expected()
         return held
@@ -173,7 +174,7 @@ class Service:
         self.draining = True
         await self.scheduler.stop()
         await self.reconciler.stop()
-        await self.staff.wait_idle(5.0)
+        await self.agents.wait_idle(5.0)
         await self.exchange.stop()
         while self._tasks:
             for task in self._tasks:
@@ -182,7 +183,7 @@ class Service:
         await self.sender.stop()
         if self.sandboxes is not None:
             await self.sandboxes.close()
-        await self.outward_http.aclose()
+        await self.guarded_http.aclose()
         await self.store.close()
 
     # --- for everybody ----------------------------------------------------------------------------------------------
@@ -241,13 +242,13 @@ class Service:
         self.sender.wake()
 
     def _call_ended(self, call: Call) -> None:
-        self.meters.call_ended(call)
+        self.metrics.call_ended(call)
         # Who was never connected has left no words and no sound.
-        if call.answered_at is not None and call.reference not in self.staff.talking:
+        if call.answered_at is not None and call.reference not in self.agents.talking:
             self.spawn(self._settle_if_nobody_does(call), "settle an ended call")
 
     async def _settle_if_nobody_does(self, call: Call) -> None:
         """A call whose sound is in another process is settled there, and when that one dies by the reconciler."""
         row = await self.store.calls.find(call.reference)
         if row is not None and (row.owner in (None, self.store.owner) or call.reason is EndReason.TRANSFERRED):
-            await aftermath.settle(self, row)
+            await finished_calls.finish(self, row)

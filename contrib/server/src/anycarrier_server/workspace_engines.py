@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from anycarrier.agent import Engines
-from anycarrier_server.seal import MasterKeyWrong, SealBroken
+from anycarrier_server.encryption import MasterKeyWrong, SealBroken
 
 if TYPE_CHECKING:
     from anycarrier_server.store import Store

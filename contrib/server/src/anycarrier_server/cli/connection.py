@@ -115,7 +115,7 @@ def own_settings(**given: Any) -> Settings:
 
 def _complaint(error: Mapping[str, Any], given: Mapping[str, Any]) -> str:
     """What is wrong with one setting, named as it was given; with several together when it names none."""
-    from anycarrier_server.setting_mistakes import in_words
+    from anycarrier_server.setting_errors import in_words
 
     name, *inside = map(str, error["loc"] or ("",))
     if not name:
@@ -136,8 +136,8 @@ def _place(name: str) -> str:
 @asynccontextmanager
 async def own_database(settings: Settings) -> AsyncIterator[Database]:
     """That server's database; not migrated."""
-    from anycarrier_server.first_start import make_folders
     from anycarrier_server.store.database import Database
+    from anycarrier_server.work.first_start import make_folders
 
     with database_troubles(settings):
         make_folders(settings)

@@ -67,7 +67,7 @@ SETTLES_WITHIN = 25.0
 
 async def rotate_key(asked: Namespace) -> None:
     settings = own_settings()
-    from anycarrier_server.seal import new_key, write_key
+    from anycarrier_server.encryption import new_key, write_key
     from anycarrier_server.store import migrations
 
     if asked.generate + asked.add + asked.finish > 1:
@@ -86,7 +86,7 @@ async def rotate_key(asked: Namespace) -> None:
 
 async def _add(asked: Namespace, settings: Settings, db: Database) -> None:
     """Put a new key first into the key file."""
-    from anycarrier_server import seal
+    from anycarrier_server import encryption
     from anycarrier_server.store import sealer_of, vault
 
     if settings.master_key is not None:
@@ -99,19 +99,19 @@ async def _add(asked: Namespace, settings: Settings, db: Database) -> None:
         await _refuse_while_serving(db)
     await vault.prove(db, sealer_of(settings))  # not over the top of a key that is the wrong one
     file = key_file(settings)
-    held = seal.keys_from_file(file)
+    held = encryption.keys_from_file(file)
     if len(held) > 1:
         raise ConfigurationError(f"{file} holds a new key already: restart servers, then run rotate-key --finish")
-    seal.write_keys(file, [seal.new_key(), *held])
+    encryption.write_keys(file, [encryption.new_key(), *held])
     if asked.add:
-        key_id = seal.Sealer(seal.keys_from_file(file)).key_id
+        key_id = encryption.Sealer(encryption.keys_from_file(file)).key_id
         say(asked, f"{file} begins with new key {key_id}. Restart the servers, then: anycarrier rotate-key --finish",
             {"key_id": key_id, "rewrapped": 0})  # fmt: skip
 
 
 async def _finish(asked: Namespace, settings: Settings, db: Database) -> None:
     """Everything sealed under the first key, then the others go."""
-    from anycarrier_server import seal
+    from anycarrier_server import encryption
     from anycarrier_server.store import sealer_of, vault
 
     file = key_file(settings)
@@ -127,9 +127,9 @@ async def _finish(asked: Namespace, settings: Settings, db: Database) -> None:
             await _refuse_before_restart(db, sealer.key_id)
             count += await vault.rewrap(db, sealer)
     if settings.master_key is None:
-        first = seal.keys_from_file(file)[:1]
-        await vault.prove(db, seal.Sealer(first))  # it opens what it must, before the others are gone
-        seal.write_keys(file, first)
+        first = encryption.keys_from_file(file)[:1]
+        await vault.prove(db, encryption.Sealer(first))  # it opens what it must, before the others are gone
+        encryption.write_keys(file, first)
         where = f"{file} holds this key only"
     else:
         where = "take the old keys out of ANYCARRIER_MASTER_KEY"
@@ -143,9 +143,9 @@ def key_file(settings: Settings) -> Path:
 
 
 async def _refuse_while_serving(db: Database) -> None:
-    from anycarrier_server.key_roll import Said
+    from anycarrier_server.work.key_rotation import AnnouncedKeys
 
-    if serving := (await Said.read(db)).live:
+    if serving := (await AnnouncedKeys.read(db)).live:
         raise ConfigurationError(
             f"{len(serving)} server process(es) use this database and know the old key only. Stop them (a killed one "
             "counts for 20 s more), or: anycarrier rotate-key --add, restart them, anycarrier rotate-key --finish"
@@ -155,11 +155,11 @@ async def _refuse_while_serving(db: Database) -> None:
 async def _refuse_before_restart(db: Database, key_id: str) -> None:
     """What a server seals with a key that is dropped is lost. Servers that have the new key take it into use by
     themselves, within two of their signs of life: that is waited for."""
-    from anycarrier_server.key_roll import Said
+    from anycarrier_server.work.key_rotation import AnnouncedKeys
 
     clock = asyncio.get_running_loop().time
     deadline = clock() + SETTLES_WITHIN
-    while late := (said := await Said.read(db)).in_the_way_of(key_id):
+    while late := (said := await AnnouncedKeys.read(db)).in_the_way_of(key_id):
         if lacking := said.live - said.opens.get(key_id, set()):
             raise ConfigurationError(
                 f"{len(lacking)} server process(es) still seal with the old key and do not have the new one: restart "

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from anycarrier.cli.parser import Parser, about
 from anycarrier.errors import ConfigurationError
 from anycarrier_server.cli.connection import database_troubles, own_settings
-from anycarrier_server.coalescing import Coalescer
-from anycarrier_server.collector import QuietCollector
+from anycarrier_server.runtime import Coalescer, QuietCollector
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -75,7 +74,7 @@ async def serve(settings: Settings) -> int:
     """Bind, start, print where, serve, drain, stop. 0 after a stop that was asked for."""
     import uvicorn
 
-    from anycarrier_server import logs, open_files
+    from anycarrier_server import runtime
     from anycarrier_server.app import create_service, faces
     from anycarrier_server.service import Service
 
@@ -84,7 +83,7 @@ async def serve(settings: Settings) -> int:
         def capture_signals(self) -> Iterator[None]:
             yield  # signals are ours: a stop has to wait for calls first
 
-    logs.set_up(settings.log_level, as_json=settings.log_json)
+    runtime.set_up_logging(settings.log_level, as_json=settings.log_json)
     sock = bind(settings.host, settings.port)
     settings = settings.model_copy(update={"port": sock.getsockname()[1]})
     try:
@@ -107,8 +106,8 @@ async def serve(settings: Settings) -> int:
                 await service.sandboxes.reconnect()
             announce(service)
             # Models take up to a second to load, and the first caller should not be the one who waits for it.
-            service.spawn(service.staff.keep_ready(), "load speech engines")
-            service.spawn(open_files.watch(), "watch open files")
+            service.spawn(service.agents.keep_ready(), "load speech engines")
+            service.spawn(runtime.watch_open_files(), "watch open files")
             tasks = server.server_state.tasks  # a call's sound is a task too
             sessions = service.exchange.switchboard.sessions
             manners = [
@@ -162,7 +161,7 @@ def _config(app: Starlette, settings: Settings) -> Any:
 def _http() -> Any:
     """How requests are read: bounded in every direction. Without httptools by h11, which has bounds of its own."""
     try:
-        from anycarrier_server.http_protocol import BoundedHttp
+        from anycarrier_server.http.http_protocol import BoundedHttp
     except ImportError:
         return "h11"
     return BoundedHttp

@@ -16,7 +16,7 @@ from anycarrier_server.auth import Caller
 from anycarrier_server.domain import voices
 from anycarrier_server.domain.callers import agent_of, need_admin, need_scope
 from anycarrier_server.domain.inbound_routing import CALL_HANDLING, CallHandling
-from anycarrier_server.reading import complaints
+from anycarrier_server.http.endpoints import complaints
 from anycarrier_server.refusals import Invalid, Unknown
 from anycarrier_server.store.models import Agent
 
@@ -54,7 +54,7 @@ async def create(
     fields = one_target(fields)
     await check(service, fields, None)
     agent = await service.store.agents.create(caller.workspace_id, name=name, handle=handle, **fields)
-    service.staff.hired(agent)
+    service.agents.hired(agent)
     return agent
 
 
@@ -98,7 +98,7 @@ async def change(service: Service, caller: Caller, agent: Agent, **fields: Any) 
     if not fields:
         return agent
     changed = await service.store.agents.change(agent.id, **fields)
-    service.staff.hired(changed)
+    service.agents.hired(changed)
     return changed
 
 
@@ -146,9 +146,9 @@ async def check(service: Service, fields: Mapping[str, Any], held: Agent | CallH
             raise Invalid(complaints(failure, "body")) from None
         await _check_voice(service, fields["settings"], held.settings if isinstance(held, Agent) else {})
     if fields.get("websocket_url"):
-        await service.outward.websocket(fields["websocket_url"])
+        await service.url_guard.websocket(fields["websocket_url"])
     if fields.get("incoming_call_webhook_url"):
-        await service.outward.webhook(fields["incoming_call_webhook_url"])
+        await service.url_guard.webhook(fields["incoming_call_webhook_url"])
     if fields.get("handler") and fields["handler"] not in service.handlers:
         known = ", ".join(sorted(service.handlers)) or "none"
         raise Invalid.field("handler", f"no handler of that name is configured here (known: {known})")

@@ -130,7 +130,7 @@ async def place(
             return Placed(known, await service.store.limits.snapshot(caller.workspace_id), repeated=True)
     if scheduled_at is not None and scheduled_at <= utc_now():
         raise Invalid.field("scheduled_at", "lies in the past")
-    for url, check in ((webhook_url, service.outward.webhook), (websocket_url, service.outward.websocket)):
+    for url, check in ((webhook_url, service.url_guard.webhook), (websocket_url, service.url_guard.websocket)):
         if url is not None:
             try:
                 await check(url)
@@ -177,17 +177,17 @@ async def _now(service: Service, caller: Caller, new: NewCall, agent: Agent, key
         # The last place may be the very same request's, a moment ago.
         known = await _repeat(service, caller, new.idempotency_key, new.body_hash) if new.idempotency_key else None
         if known is None:
-            service.meters.refused(over.limit)
+            service.metrics.refused(over.limit)
             raise
         return Placed(known, over.snapshot, repeated=True)
     if not fresh:
         return Placed(call, await store.limits.snapshot(caller.workspace_id), repeated=True)
-    service.meters.let_in(snapshot)
+    service.metrics.let_in(snapshot)
     if admission.limited(service):
         try:
             await admission.take_room(service, call)
         except admission.NoRoom as full:
-            service.meters.refused(full.kind)
+            service.metrics.refused(full.kind)
             await dialling.give_up(service, call, EndReason.CONCURRENCY_LIMIT)
             await store.limits.release(call.id)
             raise

@@ -14,7 +14,7 @@ from anycarrier.provider import Capability
 from anycarrier_server.auth import Caller
 from anycarrier_server.carriers import is_key
 from anycarrier_server.domain.callers import need_admin
-from anycarrier_server.reading import complaints
+from anycarrier_server.http.endpoints import complaints
 from anycarrier_server.refusals import CredentialRequired, Invalid, Unknown
 from anycarrier_server.store import parse_id
 from anycarrier_server.store.columns import utc_now

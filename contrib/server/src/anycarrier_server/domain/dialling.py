@@ -28,7 +28,7 @@ async def ring(service: Service, routed: RoutedCall) -> CallRow:
     call, agent = routed.call, routed.agent
     assert agent is not None
     try:
-        await service.staff.keep_routed(routed)
+        await service.agents.keep_routed(routed)
         dialled = await service.exchange.dial(call=as_call(call), **_options(call, agent))
     except AnycarrierError as refused:
         await service.store.calls.note(call.id, error=error_note(refused))

@@ -15,7 +15,7 @@ from anycarrier.errors import AnycarrierError, UnknownSpeechEngine
 from anycarrier.speech import SpeechEngine, get_speech_engine, speech_engine_names
 from anycarrier_server.auth import Caller
 from anycarrier_server.domain.callers import need_admin
-from anycarrier_server.reading import complaints
+from anycarrier_server.http.endpoints import complaints
 from anycarrier_server.refusals import Invalid, Unknown
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ async def change(service: Service, caller: Caller, name: str, change: Mapping[st
         shown = (await store.put(caller.workspace_id, name, own, secrets)).shown
     else:  # nothing of its own: it shares the service's engine, and is not given processes of its own
         await store.delete(caller.workspace_id, name)
-    service.staff.engines_changed(caller.workspace_id)
+    service.agents.engines_changed(caller.workspace_id)
     return await _look(service, caller, name, shown)
 
 
@@ -107,7 +107,7 @@ async def verify(service: Service, caller: Caller, name: str) -> Verified:
     """Log in with the settings that this workspace's calls use. ``UnknownSpeechEngine`` when it is not installed."""
     need_admin(caller, "checking a speech engine")
     get_speech_engine(name)
-    engines = await service.staff.engines_of(caller.workspace_id)
+    engines = await service.agents.engines_of(caller.workspace_id)
     try:
         async with asyncio.timeout(VERIFY_WITHIN):
             await engines.engine(name).check()
@@ -126,11 +126,11 @@ async def remove(service: Service, caller: Caller, name: str) -> None:
     need_admin(caller, "setting up a speech engine")
     if not await service.store.engines.delete(caller.workspace_id, name):
         raise Unknown("settings of that engine")
-    service.staff.engines_changed(caller.workspace_id)
+    service.agents.engines_changed(caller.workspace_id)
 
 
 async def _look(service: Service, caller: Caller, name: str, shown: Mapping[str, Any]) -> Installed:
-    engines = await service.staff.engines_of(caller.workspace_id)
+    engines = await service.agents.engines_of(caller.workspace_id)
     by_service = name in service.settings.engines
     try:
         kind = get_speech_engine(name)

@@ -136,7 +136,7 @@ async def _by_action(service: Service, told: Explained, line: LineRow, agent: Ag
     told.note("speech", lacks)
     if second is not None and await speech_readiness.lacking(service, second) is None:
         return told.decide("answer", ANSWER, f"{second.name} stands in for {agent.name}, which lacks a speech engine")
-    engines = await service.staff.engines_of(agent.workspace_id)
+    engines = await service.agents.engines_of(agent.workspace_id)
     if message and engines.lacks(settings_of(agent), ["speak"]) is None:
         return told.decide("answer", ANSWER, "the voicemail message is spoken: no agent has its speech engine")
     return told.decide("answer", REJECT, f"{agent.name} is not connected: {lacks}")

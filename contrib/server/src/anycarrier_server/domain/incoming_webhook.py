@@ -18,7 +18,7 @@ import httpx
 
 from anycarrier.errors import AnycarrierError
 from anycarrier_server.domain.inbound_routing import call_handling
-from anycarrier_server.reading import read_json
+from anycarrier_server.http.endpoints import read_json
 from anycarrier_server.signing import inkbox_headers, oneinbox_headers
 from anycarrier_server.store import Snapshot, public_id
 from anycarrier_server.store.models import Agent, CallRow, LineRow
@@ -67,7 +67,7 @@ async def ask_agent(ask: IncomingAsk) -> Verdict:
     given = answer.get("client_websocket_url")
     if action == "answer" and isinstance(given, str) and given:
         try:
-            await service.outward.websocket(given)
+            await service.url_guard.websocket(given)
         except AnycarrierError as refused:
             service.store.writer.event(ask.call.id, "call.webhook_refused", {"error": str(refused)})
             return Verdict("reject")
@@ -105,7 +105,7 @@ async def _post(
     try:
         async with (
             asyncio.timeout(timeout),
-            ask.service.outward_http.stream(
+            ask.service.guarded_http.stream(
                 "POST", url, content=body, headers={"Content-Type": "application/json", **headers}
             ) as response,
         ):

@@ -73,7 +73,7 @@ async def register(
         raise ProviderMismatch(provider, credential.provider)
     await service.exchange.switchboard.provider(credential.public_id)  # incomplete: say so before anything is kept
     if inbound_webhook_url is not None:
-        await service.outward.webhook(inbound_webhook_url)
+        await service.url_guard.webhook(inbound_webhook_url)
     held = await service.store.lines.by_number(number)
     if held is not None and (held.status == "active" or held.credential_id == credential.id):
         if held.status == "active" or held.workspace_id != caller.workspace_id:
@@ -195,7 +195,7 @@ async def update(service: Service, caller: Caller, line_id: str | UUID, **change
     if changes.get("agent_id") is not None:
         changes["agent_id"] = (await agent_of(service.store, caller, changes["agent_id"])).id
     if changes.get("inbound_webhook_url") is not None:
-        await service.outward.webhook(changes["inbound_webhook_url"])
+        await service.url_guard.webhook(changes["inbound_webhook_url"])
     wanted = changes.pop("routing", None) or {}
     if changes.get("agent_id", line) is None:
         wanted = {"agent_id": None, **wanted}  # detached: nobody takes its calls, unless it says now who does

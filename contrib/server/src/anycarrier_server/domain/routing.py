@@ -78,9 +78,9 @@ class ServiceRouter:
         try:
             limits = await store.limits.reserve(line.workspace_id, call.id)
         except OverLimit as over:
-            self._service.meters.refused(over.limit)
+            self._service.metrics.refused(over.limit)
             return Decision(Reject(), str(over))
-        self._service.meters.let_in(limits)
+        self._service.metrics.let_in(limits)
         decision = await self._by_action(ringing, routed, line, agent, limits)
         if isinstance(decision.route, Answer):
             limit = min(decision.route.time_limit or limits.granted, limits.granted)
@@ -183,7 +183,7 @@ class ServiceRouter:
         if routed.agent is None or routed.agent.id != agent.id:
             key = await self._service.store.webhooks.signing_key_row(agent.workspace_id, agent.id)
             routed = replace(routed, agent=agent, signing_key=key)
-        route = await self._service.staff.take_ringing(ringing, routed)
+        route = await self._service.agents.take_ringing(ringing, routed)
         if isinstance(route, Answer):
             return Decision(route, f"agent {route.agent_id} takes it", {"agent_id": route.agent_id})
         why = route.why if isinstance(route, Reject) else ""

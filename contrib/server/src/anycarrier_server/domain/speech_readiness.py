@@ -41,7 +41,7 @@ async def doubt(service: Service, agent: Agent) -> str | None:
     """What an agent with a WebSocket lacks unless it does its own speech; None when it can talk either way."""
     if not agent.websocket_url or await lacking(service, agent) is not None:
         return None
-    engines = await service.staff.engines_of(agent.workspace_id)
+    engines = await service.agents.engines_of(agent.workspace_id)
     settings = settings_of(agent)
     lacks = engines.lacks(settings, speech_needs(None, settings))
     return f"unless it does its own speech, its calls are declined: {lacks}" if lacks is not None else None
@@ -62,7 +62,7 @@ async def refuse_unready(
 
 async def warnings(service: Service, agent: Agent) -> list[str]:
     """What whoever sets the agent up should hear; none when all is well."""
-    await service.staff.started(agent, STARTING)
+    await service.agents.started(agent, STARTING)
     if (lacks := await lacking(service, agent)) is not None:
         return [declined(lacks)]
     unsure = await doubt(service, agent)
@@ -80,7 +80,7 @@ async def _lacking(
         if function is None:
             return f"no handler {handler!r} is configured here (ANYCARRIER_HANDLERS)"
         needs = speech_needs(function, settings)
-    return (await service.staff.engines_of(workspace_id)).lacks(settings, needs)
+    return (await service.agents.engines_of(workspace_id)).lacks(settings, needs)
 
 
 class Readiness:

@@ -45,7 +45,7 @@ async def create(
     line = await numbers.get(service, caller, line_id) if line_id is not None else None
     if agent is None and line is None:
         need_admin(caller, "hearing of all agents' calls")
-    await service.outward.webhook(url)
+    await service.url_guard.webhook(url)
     return await service.store.webhooks.create(
         caller.workspace_id,
         face=face,
@@ -87,7 +87,7 @@ async def every(service: Service, caller: Caller, *, face: str, **which: Any) ->
 async def change(service: Service, caller: Caller, row: Subscription, **fields: Any) -> Subscription:
     """``url``, ``events``, ``name``, ``status``, ``context``, ``auth_token``."""
     if fields.get("url") is not None:
-        await service.outward.webhook(fields["url"])
+        await service.url_guard.webhook(fields["url"])
     if "events" in fields and not fields["events"]:
         raise Invalid.field("events", "name at least one event")
     return await service.store.webhooks.change(row, **fields) if fields else row

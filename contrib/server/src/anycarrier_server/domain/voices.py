@@ -17,7 +17,7 @@ async def unknown(service: Service, voice: str, synthesizer: str | None = None) 
     None too when it cannot be asked here: one elsewhere would cost a connection, and a wrong voice costs no call.
     """
     try:
-        engines = service.staff.engines.candidates("speak", synthesizer)
+        engines = service.agents.engines.candidates("speak", synthesizer)
         if engines and not engines[0].remote:
             speaker = await engines[0].synthesizer(SpeakingStyle(voice=voice))
             await speaker.aclose()

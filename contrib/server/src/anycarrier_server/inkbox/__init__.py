@@ -6,7 +6,7 @@ Each module is one family of addresses; all of them only translate between the c
 
 from __future__ import annotations
 
-from anycarrier_server.endpoints import Face
+from anycarrier_server.http.endpoints import Face
 from anycarrier_server.inkbox import (
     api_keys,
     call_views,

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from anycarrier_server.domain import keys
-from anycarrier_server.endpoints import Asked, Endpoint
+from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.inkbox.error_details import ContractRefusal
 from anycarrier_server.inkbox.fields import API, Id, Moment, Sent, Shown, Uuid
 from anycarrier_server.store import parse_id

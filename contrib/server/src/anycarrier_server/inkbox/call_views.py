@@ -15,8 +15,8 @@ from uuid import uuid5
 from anycarrier.calls import TransferStatus
 from anycarrier_server.domain.incoming_webhook import IncomingAsk
 from anycarrier_server.inkbox.fields import PHONE, Moment, RateLimit, Shown, Uuid, stamp
-from anycarrier_server.outbox import INKBOX_PAUSES, Style
 from anycarrier_server.store.models import CallRow, OutboxEvent, Segment
+from anycarrier_server.work.webhook_delivery import INKBOX_PAUSES, Style
 
 if TYPE_CHECKING:
     from anycarrier_server.service import Service

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from anycarrier_server.domain import numbers, rules
 from anycarrier_server.domain.callers import agent_of
-from anycarrier_server.endpoints import Asked, Endpoint
+from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.inkbox.error_details import ContractRefusal
 from anycarrier_server.inkbox.fields import PHONE, Id, Moment, Number, Sent, Shown, Slice, Uuid
 from anycarrier_server.inkbox.identities import IDENTITY as IDENTITY

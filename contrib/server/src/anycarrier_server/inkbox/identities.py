@@ -18,7 +18,7 @@ from pydantic import Field
 from anycarrier.errors import AnycarrierError
 from anycarrier_server.domain import agents, signing_keys
 from anycarrier_server.domain.callers import agent_of, need_admin
-from anycarrier_server.endpoints import Asked, Endpoint
+from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.inkbox import provisioning
 from anycarrier_server.inkbox.api_keys import organization
 from anycarrier_server.inkbox.error_details import ContractRefusal

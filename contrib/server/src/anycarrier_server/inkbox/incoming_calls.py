@@ -17,7 +17,7 @@ from anycarrier_server.auth import Caller
 from anycarrier_server.domain import agents, numbers
 from anycarrier_server.domain.callers import agent_of
 from anycarrier_server.domain.inbound_routing import CALL_HANDLING, CallHandling, call_handling
-from anycarrier_server.endpoints import Asked, Endpoint
+from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.inkbox.error_details import NotConfigured
 from anycarrier_server.inkbox.fields import PHONE, Action, Given, Id, Number, Sent, Shown, Target, Url, Uuid
 from anycarrier_server.refusals import Invalid

@@ -16,7 +16,7 @@ from pydantic import Field
 from anycarrier_server.domain import call_control, calls, numbers, transcripts
 from anycarrier_server.domain.callers import agent_of
 from anycarrier_server.domain.inbound_routing import call_handling
-from anycarrier_server.endpoints import Asked, Endpoint
+from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.inkbox.call_views import (
     CallPlaced,
     CallShown,

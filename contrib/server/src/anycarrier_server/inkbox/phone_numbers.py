@@ -16,7 +16,7 @@ from anycarrier.numbers import NumberQuery, NumberType
 from anycarrier_server.domain import agents, numbers, transcripts
 from anycarrier_server.domain.callers import need_admin
 from anycarrier_server.domain.inbound_routing import call_handling
-from anycarrier_server.endpoints import Asked, Endpoint
+from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.inkbox import incoming_calls, provisioning
 from anycarrier_server.inkbox.call_views import TranscriptShown, segment_shown
 from anycarrier_server.inkbox.error_details import ContractRefusal

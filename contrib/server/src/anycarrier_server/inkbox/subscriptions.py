@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from anycarrier_server.domain import subscriptions
-from anycarrier_server.endpoints import Asked, Endpoint
+from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.inkbox.api_keys import organization
 from anycarrier_server.inkbox.fields import API, Given, Id, Moment, Sent, Shown, Url, Uuid, YesOrNo
 from anycarrier_server.refusals import CallOver, Invalid

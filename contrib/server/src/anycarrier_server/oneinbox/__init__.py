@@ -5,7 +5,7 @@ Shapes of the vendor's guide are served as they stand; the spellings of its othe
 
 from __future__ import annotations
 
-from anycarrier_server.endpoints import Face
+from anycarrier_server.http.endpoints import Face
 from anycarrier_server.oneinbox import account_routes, agent_routes, call_routes, number_routes, webhook_routes
 from anycarrier_server.oneinbox.call_bodies import style
 from anycarrier_server.oneinbox.errors import ErrorBody, refuse

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from anycarrier.credentials import trimmed, unwritable
 from anycarrier_server.domain import credentials, usage
-from anycarrier_server.endpoints import Asked, Endpoint
+from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.oneinbox.shapes import Listing, Moment, Name, Sent, Shown, Slice, cut
 from anycarrier_server.refusals import Invalid
 from anycarrier_server.store.models import CredentialRow

@@ -17,7 +17,7 @@ from anycarrier.agent import AgentSettings
 from anycarrier_server.domain import agents, speech_readiness, voices
 from anycarrier_server.domain.inbound_routing import CALL_HANDLING, call_handling
 from anycarrier_server.domain.overrides import settings_in, unused_in
-from anycarrier_server.endpoints import Asked, Endpoint
+from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.oneinbox.shapes import (
     HandlingSent,
     HandlingShown,

@@ -13,9 +13,9 @@ from pydantic import ConfigDict, Field
 
 from anycarrier_server.domain import call_warnings, outcomes, recordings
 from anycarrier_server.oneinbox.shapes import Moment, Shown
-from anycarrier_server.outbox import ONEINBOX_PAUSES, Style
 from anycarrier_server.store import public_id
 from anycarrier_server.store.models import CallRow, OutboxEvent, Segment
+from anycarrier_server.work.webhook_delivery import ONEINBOX_PAUSES, Style
 
 if TYPE_CHECKING:
     from anycarrier_server.service import Service

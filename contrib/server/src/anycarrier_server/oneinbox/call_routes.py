@@ -13,7 +13,7 @@ from starlette.responses import FileResponse, Response
 
 from anycarrier_server.domain import call_control, calls, recordings, transcripts
 from anycarrier_server.domain.overrides import call_settings
-from anycarrier_server.endpoints import Asked, Endpoint
+from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.oneinbox import errors
 from anycarrier_server.oneinbox.call_bodies import ROLES, CallShown, call_listed, call_shown
 from anycarrier_server.oneinbox.shapes import (

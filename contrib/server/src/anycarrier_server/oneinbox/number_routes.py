@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from anycarrier.numbers import AvailableNumber, NumberFeature, NumberQuery, NumberType
 from anycarrier_server.domain import numbers, sync
-from anycarrier_server.endpoints import Asked, Endpoint
+from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.oneinbox.errors import check_trunk
 from anycarrier_server.oneinbox.shapes import (
     Given,

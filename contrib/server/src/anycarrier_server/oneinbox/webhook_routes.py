@@ -9,7 +9,7 @@ from uuid import uuid4
 from pydantic import Field
 
 from anycarrier_server.domain import subscriptions
-from anycarrier_server.endpoints import Asked, Endpoint
+from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.oneinbox.call_bodies import stamp
 from anycarrier_server.oneinbox.shapes import Listing, Moment, Name, Sent, Shown, Slice, Url, cut
 from anycarrier_server.refusals import Unknown

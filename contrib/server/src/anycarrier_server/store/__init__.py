@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable
 from secrets import token_hex
 
-from anycarrier_server.seal import Sealer, derive, keys_from_file, read_keys
+from anycarrier_server.encryption import Sealer, derive, keys_from_file, read_keys
 from anycarrier_server.settings import Settings
 from anycarrier_server.store import migrations, vault
 from anycarrier_server.store.agents import Agents

@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from anycarrier_server.seal import SealBroken, Sealer, key_id_of
+from anycarrier_server.encryption import SealBroken, Sealer, key_id_of
 from anycarrier_server.store.columns import utc_now
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.models import Canary, CredentialRow, EngineRow, SigningKey, Subscription

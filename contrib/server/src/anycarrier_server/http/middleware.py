@@ -1,4 +1,5 @@
-"""Around every request: an id, a log line, a count, and never a traceback to a client.
+"""Around every request: an id, a log line, a count, a span where ``otlp_endpoint`` is set; and never a traceback to a
+client.
 
 Written as plain ASGI: it sits in front of media sockets too and costs them nothing. Paths are logged with what is
 secret in them cut out: a ticket in a media address, the signature of a recording's.
@@ -16,13 +17,15 @@ from uuid import uuid4
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from anycarrier_server.endpoints import Face
+from anycarrier.errors import ConfigurationError
+from anycarrier_server.http.endpoints import Face
 from anycarrier_server.outage import DatabaseUnavailable, refusal
 from anycarrier_server.refusals import StoreAway
 from anycarrier_server.settings import Settings
 
 if TYPE_CHECKING:
     from anycarrier_server.service import Service
+
 
 log = logging.getLogger("anycarrier.access")
 
@@ -38,7 +41,7 @@ NOT_KEPT = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosni
 keeps them, and no browser takes them for something else."""
 
 
-class FrontDoor:
+class RequestMiddleware:
     """Shared by all requests; ``service`` is set when it is open."""
 
     def __init__(self, faces: Sequence[Face], settings: Settings) -> None:
@@ -104,8 +107,8 @@ class FrontDoor:
         path: str = scope["path"]
         if self.service is not None:
             route = route_of(scope)
-            self.service.meters.requests.labels(scope["method"], route, str(status)).inc()
-            self.service.meters.seconds.labels(route).observe(seconds)
+            self.service.metrics.requests.labels(scope["method"], route, str(status)).inc()
+            self.service.metrics.seconds.labels(route).observe(seconds)
         if path in QUIET or path.startswith("/sandbox/") or not log.isEnabledFor(logging.INFO):
             return
         facts: dict[str, Any] = {
@@ -127,3 +130,56 @@ def route_of(scope: Scope) -> str:
 def safe_path(path: str) -> str:
     """A path fit for a log."""
     return "/media/…" if path.startswith("/media/") else path[:200]
+
+
+class Tracing:
+    """The exporter, and the ASGI wrapper that feeds it. Media sockets are left alone."""
+
+    def __init__(self, endpoint: str) -> None:
+        try:
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+            from opentelemetry.sdk.resources import Resource
+            from opentelemetry.sdk.trace import TracerProvider
+            from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        except ImportError as missing:
+            raise ConfigurationError(
+                f"otlp_endpoint is set, and OpenTelemetry is not installed ({missing}): it comes with the extra `otel`"
+            ) from None
+        provider: Any = TracerProvider(resource=Resource.create({"service.name": "anycarrier"}))
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+        self._provider = provider
+        self._tracer: Any = provider.get_tracer("anycarrier")
+
+    def middleware(self, app: ASGIApp) -> ASGIApp:
+        """The ASGI wrapper."""
+        from opentelemetry.propagate import extract
+        from opentelemetry.trace import SpanKind, Status, StatusCode
+
+        async def traced(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http":
+                await app(scope, receive, send)
+                return
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+            span = self._tracer.start_span(scope["method"], context=extract(headers), kind=SpanKind.SERVER)
+
+            async def sending(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    span.set_attribute("http.response.status_code", message["status"])
+                    if message["status"] >= 500:
+                        span.set_status(Status(StatusCode.ERROR))
+                await send(message)
+
+            try:
+                await app(scope, receive, sending)
+            finally:
+                route = route_of(scope)
+                span.update_name(f"{scope['method']} {route}")
+                span.set_attribute("http.route", route)
+                span.set_attribute("http.request.method", scope["method"])
+                span.end()
+
+        return traced
+
+    def close(self) -> None:
+        """Send what waits."""
+        self._provider.shutdown()

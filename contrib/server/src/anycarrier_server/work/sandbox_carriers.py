@@ -21,8 +21,8 @@ from anycarrier.provider import Capability
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.sandbox import Sandbox
 from anycarrier_server.domain import sync
-from anycarrier_server.first_start import workspace_of
 from anycarrier_server.store.models import CredentialRow
+from anycarrier_server.work.first_start import workspace_of
 
 if TYPE_CHECKING:
     from anycarrier_server.service import Service

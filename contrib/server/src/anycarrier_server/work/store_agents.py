@@ -1,4 +1,6 @@
-"""The agents of the store, at work: who takes a call, who talks on it, and what is kept while they do."""
+"""The agents of the store as the library runs them: who takes a call, who talks on it, and what is kept meanwhile.
+Words and notes are handed to the store's writer, without waiting.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,8 @@ import asyncio
 import contextlib
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -25,19 +29,21 @@ from anycarrier.errors import AgentUnreachable, AnycarrierError
 from anycarrier.routing import Route
 from anycarrier.session import MediaSession
 from anycarrier.switchboard import Handler
-from anycarrier_server import aftermath, handlers, unsettled
+from anycarrier_server import handlers
 from anycarrier_server.domain.agents import settings_of
 from anycarrier_server.domain.inbound_routing import WITHOUT_SOCKET, fallback_agent
-from anycarrier_server.kept_record import StoredRecord
 from anycarrier_server.outage import DatabaseUnavailable
+from anycarrier_server.refusals import StoreOverloaded
 from anycarrier_server.store import RoutedCall, parse_id, public_id
 from anycarrier_server.store.columns import utc_now
 from anycarrier_server.store.models import Agent as AgentRow
 from anycarrier_server.store.models import CallRow, SigningKey
+from anycarrier_server.work import finished_calls
 from anycarrier_server.workspace_engines import WorkspaceEngines
 
 if TYPE_CHECKING:
     from anycarrier_server.service import Service
+
 
 log = logging.getLogger("anycarrier")
 
@@ -45,7 +51,7 @@ LONGEST_CONTEXT = 4096
 """Characters of variables that travel in a handshake header, as they are written there; servers refuse long ones."""
 
 
-class Staff(Agents):
+class StoreAgents(Agents):
     """One process's agents. Exchange and carriers know them by public id (``agt_...``)."""
 
     def __init__(self, service: Service) -> None:
@@ -204,7 +210,7 @@ class Staff(Agents):
             call_id=str(row.id),
             engines=await self.engines_of(row.workspace_id),
             context=_context(row, agent.id),
-            transcript=StoredRecord(
+            transcript=StoredTranscript(
                 self._service,
                 row.id,
                 row.workspace_id,
@@ -235,7 +241,7 @@ class Staff(Agents):
     async def _guard(self, url: str) -> tuple[str, int]:
         """The address that was found good: the name could have another one a moment later."""
         try:
-            target = await self._service.outward.websocket(url)
+            target = await self._service.url_guard.websocket(url)
         except AnycarrierError as refused:
             raise AgentUnreachable("", "its address", str(refused)) from refused
         return target.address, target.port
@@ -243,7 +249,7 @@ class Staff(Agents):
     async def _take_over(self, call: Call, agent_id: str) -> None:
         """The call's audio is here, so its post-call work is ours too; and its recording begins."""
         store = self._service.store
-        await unsettled.begin(store, call.reference)
+        await finished_calls.claim_call(store, call.reference)
         setup = await self.setup_for(call, await self.find_for(call.reference, agent_id))
         if setup.recording is None or setup.call_id is None or setup.workspace is None:
             return
@@ -255,7 +261,7 @@ class Staff(Agents):
         try:
             row = await self._service.store.calls.find(finished.call.reference)
             if row is not None:
-                await aftermath.file_away(self._service, row, finished)
+                await finished_calls.keep_conversation(self._service, row, finished)
         except DatabaseUnavailable as away:
             self._service.report("what a call leaves behind", away)  # the reconciler files it later
 
@@ -266,3 +272,54 @@ def _context(row: CallRow, agent_id: str) -> dict[str, Any]:
     if row.variables and len(json.dumps(row.variables)) <= LONGEST_CONTEXT:
         found["variables"] = row.variables
     return found
+
+
+log = logging.getLogger("anycarrier")
+
+
+class StoredTranscript:
+    """A :class:`anycarrier.agent.transcript.Transcript` over the store.
+
+    If the database is too far behind, words are lost and the call goes on. ``websocket_url`` is where the call's agent
+    is, if it has one.
+    """
+
+    def __init__(
+        self, service: Service, call_id: UUID, workspace_id: UUID, *, websocket_url: str | None = None
+    ) -> None:
+        self._service = service
+        self._call_id = call_id
+        self._workspace_id = workspace_id
+        self._websocket_url = websocket_url
+        self._lost = 0
+
+    def said(self, party: str, text: str, at_ms: int) -> None:
+        writer = self._service.store.writer
+        with self._losing("words"):
+            writer.segment(self._call_id, party=party, text=text, ts_ms=at_ms, workspace_id=self._workspace_id)
+
+    def note(self, kind: str, **facts: Any) -> None:
+        if kind == "mode":
+            self._service.spawn(self._mode(facts), "note who does speech on a call")
+        with self._losing("notes"):
+            self._service.store.writer.event(self._call_id, kind, facts, workspace_id=self._workspace_id)
+
+    async def flush(self) -> None:
+        await self._service.store.writer.flush(call_id=self._call_id)
+
+    @contextmanager
+    def _losing(self, what: str) -> Iterator[None]:
+        """The call goes on without what cannot be kept; the log says it once for a run of them."""
+        try:
+            yield
+        except StoreOverloaded as behind:
+            if not self._lost:
+                log.error("%s of call %s are lost: %s", what, public_id("call", self._call_id), behind)
+            self._lost += 1
+        else:
+            self._lost = 0
+
+    async def _mode(self, facts: dict[str, Any]) -> None:
+        """Note who does speech, and at which socket: the agent may have another one by the time a client asks."""
+        notes = {"use_tts": bool(facts["tts"]), "use_stt": bool(facts["stt"]), "websocket_url": self._websocket_url}
+        await self._service.store.calls.note(self._call_id, **notes)

@@ -70,7 +70,7 @@ async def resolve(host: str, port: int) -> Sequence[str]:
     return list(dict.fromkeys(str(item[4][0]) for item in found))
 
 
-class Outward:
+class UrlGuard:
     """The guard. ``local`` allows this machine; ``allow`` are private networks (CIDR) allowed all the same."""
 
     def __init__(self, *, local: bool = False, allow: Sequence[str] = (), resolve: Resolve = resolve) -> None:
@@ -185,12 +185,12 @@ def unfolded(address: Address) -> Address:
 class GuardedTransport(httpx.AsyncBaseTransport):
     """Checks every request's URL and sends it to the address that was checked."""
 
-    def __init__(self, outward: Outward, inner: httpx.AsyncBaseTransport) -> None:
-        self._outward = outward
+    def __init__(self, guard: UrlGuard, inner: httpx.AsyncBaseTransport) -> None:
+        self._guard = guard
         self._inner = inner
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        target = await self._outward.webhook(str(request.url))
+        target = await self._guard.webhook(str(request.url))
         # The Host header was written from the name when the request was made, and stays; so does TLS's name.
         pinned = httpx.Request(
             request.method,

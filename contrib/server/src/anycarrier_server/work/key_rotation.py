@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import or_, select
 
-from anycarrier_server.seal import MasterKeyWrong
+from anycarrier_server.encryption import MasterKeyWrong
 from anycarrier_server.store import Store
 from anycarrier_server.store.claims import ALIVE_SECONDS
 from anycarrier_server.store.columns import utc_now
@@ -86,7 +86,7 @@ class KeyRoll:
         """The newest of our keys that every live process holds; the one in use when there is none."""
         ours = self._store.sealer.key_ids
         if len(ours) > 1:
-            said = await Said.read(self._store.db)
+            said = await AnnouncedKeys.read(self._store.db)
             for key_id in ours:
                 if said.live <= said.opens.get(key_id, set()):
                     return key_id
@@ -94,7 +94,7 @@ class KeyRoll:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class AnnouncedKeys:
     """What the processes that live say just now: their names, and by key id those who hold it and who seal with it."""
 
     live: set[str] = field(default_factory=set)
@@ -102,7 +102,7 @@ class Said:
     sealing: dict[str, set[str]] = field(default_factory=dict)
 
     @classmethod
-    async def read(cls, db: Database) -> Said:
+    async def read(cls, db: Database) -> AnnouncedKeys:
         """As it stands in the database."""
         kinds = or_(*(Claim.name.like(f"{kind}:%") for kind in ("process", "opens", "sealing")))
         async with db.read() as session:
@@ -125,5 +125,5 @@ class Said:
 async def refuse_lacking(store: Store) -> None:
     """``MasterKeyWrong`` when a live process seals with a key that this one does not have."""
     ours = store.sealer.key_ids
-    if strange := sorted((await Said.read(store.db)).sealing.keys() - set(ours)):
+    if strange := sorted((await AnnouncedKeys.read(store.db)).sealing.keys() - set(ours)):
         raise MasterKeyWrong(strange[0], ours)

@@ -32,7 +32,7 @@ IN_PROGRESS = Statement(
 )
 
 
-class Meters:
+class Metrics:
     """One process's figures. No label takes its values from a client, so their number is bounded: nothing is told by
     workspace, agent or number."""
 

@@ -133,7 +133,7 @@ class Scheduler:
             socket = bool(call.websocket_url or agent.websocket_url) and not call.options.get(WITHOUT_SOCKET)
             await refuse_unready(service, agent, socket=socket, overrides=call.options.get("settings"))
             limits = await service.store.limits.reserve(call.workspace_id, call.id, seconds=call.time_limit)
-            service.meters.let_in(limits)
+            service.metrics.let_in(limits)
             if call.time_limit is None or limits.granted < call.time_limit:
                 call.time_limit = limits.granted
                 await service.exchange.switchboard.update(
@@ -143,7 +143,7 @@ class Scheduler:
             await service.store.calls.note(call.id, error=dialling.error_note(refused))
             over = isinstance(refused, OverLimit)
             if isinstance(refused, OverLimit):
-                service.meters.refused(refused.limit)
+                service.metrics.refused(refused.limit)
             await dialling.give_up(service, call, EndReason.CONCURRENCY_LIMIT if over else EndReason.REJECTED)
             return
         try:

@@ -14,13 +14,13 @@ from uuid import UUID
 from sqlalchemy import select
 
 from anycarrier.call_phases import RING_TIME
-from anycarrier_server import aftermath, unsettled
-from anycarrier_server.key_roll import KeyRoll
 from anycarrier_server.outage import Watch
 from anycarrier_server.store import Store
 from anycarrier_server.store.claims import ALIVE_SECONDS
 from anycarrier_server.store.columns import utc_now
 from anycarrier_server.store.models import Claim
+from anycarrier_server.work import finished_calls
+from anycarrier_server.work.key_rotation import KeyRoll
 
 if TYPE_CHECKING:
     from anycarrier_server.service import Service
@@ -109,7 +109,7 @@ class Reconciler:
             ):
                 adopted += 1
                 log.warning("call %s is looked after here: the process that held it is gone", row.public_id)
-        for reference in await unsettled.left_behind(service.store):
+        for reference in await finished_calls.abandoned_calls(service.store):
             if await service.store.claims.take(f"settle:{reference}", 60):
                 await self._settle(reference)
         now = asyncio.get_running_loop().time()
@@ -129,14 +129,14 @@ class Reconciler:
 
     async def _settle_ours(self) -> None:
         """After an outage: finish what could not be written down of the calls that ended here meanwhile."""
-        for reference in await unsettled.ours(self._service.store):
-            if reference not in self._service.staff.talking:
+        for reference in await finished_calls.own_calls(self._service.store):
+            if reference not in self._service.agents.talking:
                 await self._settle(reference)
 
     async def _settle(self, call: UUID | str) -> None:
         fresh = await self._service.store.calls.find(call)
         if fresh is not None and fresh.status == "ended":
-            await aftermath.settle(self._service, fresh)
+            await finished_calls.finish(self._service, fresh)
 
 
 async def others_live(store: Store) -> bool:

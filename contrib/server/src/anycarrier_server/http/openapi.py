@@ -1,4 +1,6 @@
-"""The OpenAPI document of everything served, made from the faces' endpoint lists: it cannot say what is not there."""
+"""The OpenAPI document of everything served, made from the faces' endpoint lists, so that it cannot name what is not
+there; and ``/docs``, the document as a page to read and try out.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +9,16 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
 from importlib.metadata import version
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
 
-from anycarrier_server.endpoints import Endpoint, Face
+from anycarrier_server.http.endpoints import Endpoint, Face
 
 STATUSES = {
     400: "The request cannot be done as things are",
@@ -212,3 +217,16 @@ def text() -> str:
 
 if __name__ == "__main__":
     sys.stdout.write(text())
+
+
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""A key is typed here: nothing comes from elsewhere, nothing goes elsewhere, and nobody puts the page in a frame."""
+
+
+async def show(request: Request) -> Response:
+    """The page; it fetches /openapi.json itself."""
+    page = (resources.files("anycarrier_server") / "docs_page.html").read_text()
+    return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})

@@ -1,32 +1,38 @@
-"""How a face says what it serves: a list of :class:`Endpoint`, from which both the routes and the OpenAPI document
-are made. Authentication, reading, refusing and writing happen here, the same for every endpoint.
+"""How a face says what it serves: a list of :class:`Endpoint`, from which the routes and the OpenAPI document are made.
+Authentication, reading, refusing and writing happen here, the same for every endpoint.
+
+A request is read bounded and checked, with every complaint in the FastAPI list shape (422). Nothing that PostgreSQL or
+JSON cannot hold gets past here: NUL characters, numbers without end, endless nesting.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from pydantic import BaseModel, TypeAdapter
-from starlette.requests import Request
+import pydantic_core
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
 from anycarrier.errors import AnycarrierError
-from anycarrier_server import reading
 from anycarrier_server.auth import Caller
+from anycarrier_server.http import endpoints
 from anycarrier_server.outage import DatabaseUnavailable, refusal
-from anycarrier_server.refusals import Forbidden, Invalid
+from anycarrier_server.refusals import Forbidden, Invalid, TooLarge
 from anycarrier_server.store.fair_queue import WORKSPACE
 
 if TYPE_CHECKING:
     from anycarrier_server.domain.incoming_webhook import IncomingAsk
-    from anycarrier_server.outbox import Style
     from anycarrier_server.service import Service
+    from anycarrier_server.work.webhook_delivery import Style
+
 
 log = logging.getLogger("anycarrier")
 
@@ -146,11 +152,11 @@ async def answer(endpoint: Endpoint, service: Service, request: Request) -> Resp
         raise Forbidden("this needs an admin key: the key given is an agent's own")
     if any("\0" in value for value in request.path_params.values()):
         raise Invalid([{"loc": ["path"], "msg": "NUL", "type": "string_unicode"}])
-    query = reading.read_query(request, endpoint.query) if endpoint.query is not None else None
+    query = endpoints.read_query(request, endpoint.query) if endpoint.query is not None else None
     raw, body = b"", None
     if endpoint.body is not None:
-        raw = await reading.read_bytes(request, service.settings.max_body_bytes)
-        body = reading.read_body(raw, request.headers.get("content-type", ""), endpoint.body)
+        raw = await endpoints.read_bytes(request, service.settings.max_body_bytes)
+        body = endpoints.read_body(raw, request.headers.get("content-type", ""), endpoint.body)
     asked = Asked(service, caller, request, request.path_params, body, query, raw)
     async with service.turns.of(caller.workspace_id):
         value = await endpoint.handle(asked)
@@ -165,3 +171,103 @@ async def answer(endpoint: Endpoint, service: Service, request: Request) -> Resp
 def request_id(request: Request) -> str:
     """The id under which this request is in the log and in its answer."""
     return str(request.scope.get("anycarrier.request_id", ""))
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+DEEPEST = 32
+LARGEST = 2**63 - 1
+
+
+async def read_bytes(request: Request, limit: int) -> bytes:
+    """The body, or :class:`TooLarge` before more than ``limit`` bytes are held."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limit:
+        raise TooLarge(limit)
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit:
+                raise TooLarge(limit)
+            chunks.append(chunk)
+    except ClientDisconnect:
+        raise Invalid([{"loc": ["body"], "msg": "the body was cut off", "type": "json_invalid"}]) from None
+    return b"".join(chunks)
+
+
+def read_body(data: bytes, content_type: str, model: type[Model]) -> Model:
+    """A JSON body as ``model``; an empty one counts as ``{}`` when the model has no required field."""
+    if not data:
+        if any(field.is_required() for field in model.model_fields.values()):
+            raise Invalid([{"loc": ["body"], "msg": "a JSON body is required", "type": "missing"}])
+        return model.model_validate({})
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind and kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        wrong = f"send Content-Type: application/json, not {kind[:60]}"
+        raise Invalid([{"loc": ["header", "content-type"], "msg": wrong, "type": "content_type"}])
+    return _as(model, _parsed(data, "body"), "body")
+
+
+def read_json(data: bytes | str, where: str) -> Any:
+    """What the JSON says, when it is such that we can keep it."""
+    value = _parsed(data, where)
+    _storable(value, (where,), 0)
+    return value
+
+
+def read_query(request: Request, model: type[Model]) -> Model:
+    """The query as ``model``. A parameter given twice is its last value; unknown ones are ignored by default."""
+    return _as(model, dict(request.query_params), "query")
+
+
+def _parsed(data: bytes | str, where: str) -> Any:
+    try:
+        return pydantic_core.from_json(data, allow_inf_nan=False)
+    except ValueError as problem:
+        raise Invalid([{"loc": [where], "msg": f"not JSON: {problem}", "type": "json_invalid"}]) from None
+
+
+def _as(model: type[Model], value: Any, where: str) -> Model:
+    _storable(value, (where,), 0)
+    try:
+        return model.model_validate(value)
+    except ValidationError as failure:
+        raise Invalid(complaints(failure, where)) from None
+
+
+def complaints(failure: ValidationError, where: str) -> list[dict[str, Any]]:
+    """pydantic's findings as ``[{loc, msg, type}]``; the input is not quoted, it may hold a secret."""
+    found = failure.errors(include_url=False, include_context=False, include_input=False)
+    return [
+        {"loc": [where, *error["loc"]], "msg": error["msg"].removeprefix("Value error, "), "type": error["type"]}
+        for error in found
+    ]
+
+
+def _storable(value: Any, loc: tuple[str | int, ...], depth: int) -> None:
+    if isinstance(value, str):
+        if "\0" in value or (not value.isascii() and _has_surrogate(value)):
+            raise Invalid([{"loc": [*loc], "msg": "NUL or half a character", "type": "string_unicode"}])
+    elif isinstance(value, bool) or value is None:
+        return
+    elif isinstance(value, int):
+        if not -LARGEST <= value <= LARGEST:
+            raise Invalid([{"loc": [*loc], "msg": "the number is too large", "type": "int_parsing_size"}])
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise Invalid([{"loc": [*loc], "msg": "the number is not finite", "type": "finite_number"}])
+    elif depth >= DEEPEST:
+        raise Invalid([{"loc": [*loc], "msg": f"nested deeper than {DEEPEST}", "type": "recursion_loop"}])
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            _storable(key, loc, depth)
+            _storable(inner, (*loc, key), depth + 1)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            _storable(inner, (*loc, index), depth + 1)
+
+
+def _has_surrogate(text: str) -> bool:
+    return any("\ud800" <= char <= "\udfff" for char in text)

@@ -1,7 +1,8 @@
-"""What is still to do once a call is over: the recording made whole, its words analysed, subscribers told.
+"""Post-call work: finish the recording, analyse the words, notify subscribers.
 
-Runs in the process that held the call, or, when that one died, in the one that reconciled it. Each announcement is
-made once, however many processes try.
+It is done by the process that held the call, or, when that one died, by the one that reconciled it. A note in the
+claims, made when a call's sound begins and removed when all is done, says which process has the call. Each
+announcement is made once, however many processes try.
 
 Recordings that a killed process left before any call knew of them are looked for at the start and once an hour.
 """
@@ -15,23 +16,29 @@ import os
 import re
 import statistics
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
+
+from sqlalchemy import and_, bindparam, delete, select
 
 from anycarrier.agent import AgentSettings, Analysis, FinishedCall, Segment, analyze_call
 from anycarrier.calls import CallStatus, EndReason
 from anycarrier.errors import AnycarrierError
 from anycarrier.wav import repair_wav
-from anycarrier_server import unsettled
 from anycarrier_server.domain import call_warnings
 from anycarrier_server.domain.agents import settings_of
 from anycarrier_server.outage import Watch
+from anycarrier_server.store import Store
 from anycarrier_server.store.call_state import as_call
-from anycarrier_server.store.models import CallRow, Recording
+from anycarrier_server.store.columns import utc_now
+from anycarrier_server.store.models import CallRow, Claim, Recording
+from anycarrier_server.store.statements import Statement, table_of
 
 if TYPE_CHECKING:
     from anycarrier_server.service import Service
+
 
 log = logging.getLogger("anycarrier")
 
@@ -42,23 +49,23 @@ KEPT = 24 * 3600.0
 """Seconds that a recording without any call is kept."""
 
 SWEEP_EVERY = 3600.0
-OURS = re.compile(r"[0-9a-f]{32}\.wav")
+RECORDING_NAME = re.compile(r"[0-9a-f]{32}\.wav")
 
 
-async def file_away(service: Service, call: CallRow, finished: FinishedCall) -> None:
-    """Keep what a conversation of ours found out, then :func:`settle`."""
+async def keep_conversation(service: Service, call: CallRow, finished: FinishedCall) -> None:
+    """Keep what a conversation of ours found out, then :func:`finish`."""
     notes: dict[str, Any] = {}
     if finished.latency_ms:
-        service.meters.answered(finished.latency_ms)
+        service.metrics.answered(finished.latency_ms)
         notes["latency"] = {kind: _spread(values) for kind, values in finished.latency_ms.items() if values}
     if finished.analysis is not None:
         notes |= _analysed(call, finished.analysis)
     if notes:
         call = await service.store.calls.note(call.id, **notes) or call
-    await settle(service, call)
+    await finish(service, call)
 
 
-async def settle(service: Service, call: CallRow) -> None:
+async def finish(service: Service, call: CallRow) -> None:
     """Finish an ended call's papers. Doing it again changes nothing."""
     store = service.store
     try:
@@ -68,17 +75,17 @@ async def settle(service: Service, call: CallRow) -> None:
     store.writer.forget(call.id)
     for recording in await store.recordings.of_call(call.id):
         if recording.status == "in_progress":
-            await _finish(service, call, recording)
+            await _finish_recording(service, call, recording)
     if call.answered_at is not None:
         await _tell(service, call, "transcript.final")
         if call.analysis is None:
             found = await analyze_call(await _from_store(service, call))
             await store.calls.note(call.id, **_analysed(call, found))
         await _tell(service, call, "call.analyzed")
-    await unsettled.done(store, call.reference)
+    await release_call(store, call.reference)
 
 
-async def _finish(service: Service, call: CallRow, recording: Recording) -> None:
+async def _finish_recording(service: Service, call: CallRow, recording: Recording) -> None:
     store, path = service.store, service.settings.recordings / recording.path
     try:
         seconds = await asyncio.to_thread(repair_wav, path)
@@ -142,20 +149,20 @@ async def _tell(service: Service, call: CallRow, kind: str) -> None:
 # --- recordings that no call knows ------------------------------------------------------------------------------------
 
 
-async def keep_swept(service: Service) -> None:
-    """:func:`sweep`, now and once an hour, until cancelled."""
+async def sweep_recordings_hourly(service: Service) -> None:
+    """:func:`sweep_recordings`, now and once an hour, until cancelled."""
     watch = Watch("looking for recordings that no call knows")
     while True:
         try:
             if await service.store.claims.take("sweep recordings", 60):
-                await sweep(service)
+                await sweep_recordings(service)
             watch.went_well()
         except Exception as problem:  # noqa: BLE001 the next look may go better
             watch.failed(problem)
         await asyncio.sleep(SWEEP_EVERY)
 
 
-async def sweep(service: Service, *, now: float | None = None) -> tuple[int, int]:
+async def sweep_recordings(service: Service, *, now: float | None = None) -> tuple[int, int]:
     """Give recordings without a row to their call, once that is over, and delete those without a call; how many of
     each. Files that are not named as we name ours are left alone."""
     adopted = deleted = 0
@@ -169,7 +176,7 @@ async def sweep(service: Service, *, now: float | None = None) -> tuple[int, int
             call, name = await store.calls.find(call_id), f"{call_id.hex}.wav"
             if call is not None and call.status == CallStatus.ENDED:
                 await store.recordings.begin(call.workspace_id, call.id, name, format="wav")
-                await settle(service, call)
+                await finish(service, call)
                 adopted += 1
             elif call is None and files[call_id] < at - KEPT:
                 (folder / name).unlink(missing_ok=True)
@@ -184,6 +191,57 @@ def _idle(folder: Path, before: float) -> dict[UUID, float]:
     found: dict[UUID, float] = {}
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
-            if OURS.fullmatch(entry.name) and (changed := entry.stat().st_mtime) < before:
+            if RECORDING_NAME.fullmatch(entry.name) and (changed := entry.stat().st_mtime) < before:
                 found[UUID(entry.name.removesuffix(".wav"))] = changed
     return found
+
+
+PREFIX = "unsettled:"
+PAST_PREFIX = "unsettled;"  # the character after the colon: a range on the key, which LIKE would not be everywhere
+
+CLAIM = table_of(Claim)
+
+
+def _ours(insert: Any) -> Any:
+    made = insert(CLAIM)
+    return made.on_conflict_do_update(index_elements=[CLAIM.c.name], set_={"owner": made.excluded.owner})
+
+
+def _abandoned() -> Any:
+    process = CLAIM.alias()
+    alive = and_(process.c.name == "process:" + CLAIM.c.owner, process.c.expires_at > bindparam("now"))
+    return (
+        select(CLAIM.c.name)
+        .outerjoin(process, alive)
+        .where(CLAIM.c.name >= PREFIX, CLAIM.c.name < PAST_PREFIX, process.c.name.is_(None))
+        .limit(50)
+    )
+
+
+CLAIM_CALL = Statement(_ours, columns=["name", "owner", "expires_at"])
+RELEASE_CALL = Statement(delete(CLAIM).where(CLAIM.c.name == bindparam("name")))
+ABANDONED = Statement(_abandoned())
+OWN = Statement(
+    select(CLAIM.c.name).where(CLAIM.c.name >= PREFIX, CLAIM.c.name < PAST_PREFIX, CLAIM.c.owner == bindparam("owner"))
+)
+
+
+async def claim_call(store: Store, reference: str) -> None:
+    """The call is ours to settle, whoever had it before."""
+    expires_at = utc_now() + timedelta(days=2)
+    await store.db.act(CLAIM_CALL, name=PREFIX + reference, owner=store.owner, expires_at=expires_at)
+
+
+async def release_call(store: Store, reference: str) -> None:
+    """All is filed."""
+    await store.db.act(RELEASE_CALL, name=PREFIX + reference)
+
+
+async def abandoned_calls(store: Store) -> list[str]:
+    """References of calls whose process has not been heard of; not all of them at once."""
+    return [row.name.removeprefix(PREFIX) for row in await store.db.rows(ABANDONED, now=utc_now())]
+
+
+async def own_calls(store: Store) -> list[str]:
+    """References of calls that this process has to settle: those going on here, and those it could not settle."""
+    return [row.name.removeprefix(PREFIX) for row in await store.db.rows(OWN, owner=store.owner)]
