@@ -1,4 +1,4 @@
-"""A call as a Python agent has it: say, listen, gather keys, play, transfer, hang up.
+"""A call as a Python agent sees it: say, listen, gather keys, play, transfer, hang up.
 
     async def agent(call):
         await call.say("Good morning. How can I help?")
@@ -27,21 +27,20 @@ from anycarrier.session import MediaSession
 from anycarrier.wav import read_wav
 
 WAITING_TURNS = 100
-"""Caller turns kept for an agent that does not ask for them; the oldest go first."""
+"""Caller turns kept for an agent that does not read them; then the oldest are dropped."""
 
 WAITING_KEYS = 256
-"""Keys kept that way."""
-
+"""Keys kept in the same way."""
 
 AFTERTHOUGHT = 2.0
-"""Seconds in which a finishing key still belongs to an answer that was complete without it."""
+"""Seconds in which a ``finish_on`` key still belongs to an answer that was complete without it."""
 
 
 class AgentCall(AgentChannel):
-    """One call, for as long as the agent's function runs: returning from it hangs up, once all said was heard.
+    """One call of a Python agent. When the agent's function returns, queued speech finishes playing and the call ends.
 
-    ``variables`` fill ``{{placeholders}}`` and are the agent's to read; ``settings`` are how it was registered.
-    ``session`` is the raw audio, for those who bring their own speech.
+    ``variables`` fill ``{{placeholders}}``; the agent may read and change them. ``settings`` are the agent's settings
+    for this call. ``session`` is the media session, for agents that handle audio themselves.
     """
 
     leaving = 1.0
@@ -66,40 +65,40 @@ class AgentCall(AgentChannel):
         self._over = False
         self._greeting: AgentTurn | None = None
 
-    # --- what it is --------------------------------------------------------------------------------------------------
+    # --- about the call ----------------------------------------------------------------------------------------------
 
     @property
     def call(self) -> Call:
-        """The call as last heard of: numbers, direction, times."""
+        """The call as last reported: numbers, direction, times."""
         return self.session.call
 
     @property
     def id(self) -> str:
-        """Our own id of the call."""
+        """The call's reference, our own id for it."""
         return self.session.call.reference
 
     @property
     def ended(self) -> bool:
-        """True once there is nobody to talk to."""
+        """True once the call is over."""
         return self._over or self.session.ended
 
     @property
     def system_prompt(self) -> str:
-        """The agent's prompt, placeholders filled in."""
+        """The agent's system prompt, with its placeholders filled in."""
         return fill(self.settings.system_prompt, self.variables)[0]
 
     @property
     def greeted(self) -> Said | None:
-        """What the caller heard of the first message; None while it is being said, or when there is none."""
+        """What the caller heard of the first message; None while it is being spoken, or if there is none."""
         return self._greeting.over.result() if self._greeting is not None and self._greeting.over.done() else None
 
     # --- speaking ----------------------------------------------------------------------------------------------------
 
     async def say(self, text: str | AsyncIterable[str], *, interruptible: bool = True) -> Said:
-        """Speak ``text``, or words as they come from an async iterator, after what was said before.
+        """Speak ``text``, or words as an async iterator yields them, after everything queued before.
 
-        Returns when it was heard, or cut: ``Said.text`` is what the caller heard of it. An iterator that is cut is
-        closed. Raises ``StreamNotOpen`` when the call is over before it begins.
+        Returns once it was heard or interrupted; ``Said.text`` is what the caller heard of it. If interrupted, the
+        iterator is closed. Raises ``StreamNotOpen`` if the call is over before it begins.
         """
         speaker = self._live().speaker
         turn = speaker.begin(interruptible=interruptible, patient=True)
@@ -114,7 +113,7 @@ class AgentCall(AgentChannel):
             await asyncio.gather(feeding, return_exceptions=True)
 
     async def play(self, sound: str | os.PathLike[str] | bytes, *, interruptible: bool = True) -> Said:
-        """Play a WAV file, or sound in the session's format (mu-law 8 kHz). ``Said.seconds`` is how much was heard."""
+        """Play a WAV file, or audio in the session's format (mu-law 8 kHz). ``Said.seconds`` is how much was heard."""
         speaker = self._live().speaker
         if not isinstance(sound, bytes):
             format, audio = await asyncio.to_thread(read_wav, sound)
@@ -130,7 +129,7 @@ class AgentCall(AgentChannel):
         try:
             async for delta in words:
                 speaker.add(turn, delta)
-                # A model that rambles is read as fast as it is heard, and one that never waits stops nobody else.
+                # Read a long answer only as fast as it is heard, and let other calls run between words.
                 await self._budget.pace(units(len(delta)))
                 await speaker.room(turn, BACKLOG)
             speaker.add(turn, "", complete=True)
@@ -140,7 +139,7 @@ class AgentCall(AgentChannel):
                     await close()
 
     async def _heard(self, turn: AgentTurn, feeding: asyncio.Future[None] | None = None) -> Said:
-        await asyncio.sleep(0)  # so that an agent who speaks into nothing, in a loop, stops nobody else
+        await asyncio.sleep(0)  # lets other calls run while an agent says nothing in a loop
         try:
             waiting: set[asyncio.Future[Any]] = {turn.over, feeding} if feeding else {turn.over}
             while not turn.over.done():
@@ -156,13 +155,13 @@ class AgentCall(AgentChannel):
     # --- listening ---------------------------------------------------------------------------------------------------
 
     async def turns(self) -> AsyncIterator[CallerTurn]:
-        """What the caller says, utterance by utterance, until the call is over."""
+        """The caller's utterances, until the call is over."""
         while (turn := await self.listen()) is not None:
             yield turn
 
     async def listen(self, timeout: float | None = None) -> CallerTurn | None:
-        """The next thing the caller says; None when the call is over, or nobody began to speak within ``timeout``
-        seconds. A caller who has begun to speak may finish."""
+        """The caller's next utterance; None if the call is over, or if the caller does not begin to speak within
+        ``timeout`` seconds. A caller who has begun may finish."""
         conversation = self._conversation
         if conversation is None or (self.ended and not self._turns):
             return None
@@ -183,11 +182,11 @@ class AgentCall(AgentChannel):
     async def gather(
         self, digits: int | None = None, *, finish_on: str = "#", timeout: float = 10.0, first: float | None = None
     ) -> str:
-        """Keys the caller presses: up to ``digits`` of them, or until ``finish_on`` (not part of the answer).
+        """Collect keys from the caller: up to ``digits`` of them, or until ``finish_on``, which is not returned.
 
-        ``timeout`` is the longest pause between two keys, ``first`` the wait for the first (the same unless given).
-        Gives what was pressed when time or the call is over; keys pressed before asking count. A ``finish_on`` pressed
-        after the last of ``digits`` belongs to them, and is no answer to the next question.
+        ``timeout`` is the longest pause between two keys, ``first`` the wait for the first (default ``timeout``).
+        Returns what was pressed when time runs out or the call ends. Keys pressed before the call to ``gather`` count.
+        A ``finish_on`` key pressed right after the last of ``digits`` belongs to them, not to the next question.
         """
         clock = asyncio.get_running_loop().time
         finishing, self._finishing = self._finishing, ""
@@ -221,22 +220,22 @@ class AgentCall(AgentChannel):
     # --- acting ------------------------------------------------------------------------------------------------------
 
     async def send_digits(self, digits: str) -> None:
-        """Press keys for the far end."""
+        """Send DTMF digits to the caller."""
         await self.session.send_digits(digits)
 
     async def transfer(self, to: str) -> None:
-        """Hand the caller to a number or ``sip:`` address; the agent's part is over with that."""
+        """Transfer the caller to a number or ``sip:`` address. The agent's part of the call then ends."""
         await self.session.transfer(to)
 
     async def hang_up(self) -> None:
-        """End the call now; what is being said is cut. To say goodbye, await :meth:`say` first, or just return."""
+        """End the call now, cutting what is being said. To say goodbye, await :meth:`say` first, or return."""
         self._live().end(EndReason.AGENT_HANGUP)
         await self.session.wait_stopped()
 
-    # --- told by the conversation ------------------------------------------------------------------------------------
+    # --- from the conversation ---------------------------------------------------------------------------------------
 
     async def converse(self, conversation: Conversation, agent: Callable[[AgentCall], Awaitable[None]]) -> EndReason:
-        """Have the conversation, with ``agent`` on our side."""
+        """Run the conversation with ``agent``."""
         self._conversation = conversation
 
         async def talk() -> None:
@@ -248,23 +247,23 @@ class AgentCall(AgentChannel):
         return await conversation.run(talk)
 
     async def final(self, turn: CallerTurn) -> None:
-        """Kept for :meth:`turns`; an utterance without words is nobody's turn."""
+        """Keep it for :meth:`turns`, if it has words."""
         if turn.text:
             self._turns.append(turn)
             self._news.set()
 
     async def digit(self, digit: str) -> None:
-        """Kept for :meth:`gather`."""
+        """Keep it for :meth:`gather`."""
         self._keys.append(digit)
         self._news.set()
 
     async def over(self, reason: EndReason) -> None:
-        """Whoever waits is let go."""
+        """Wake whatever waits for the caller."""
         self._over = True
         self._news.set()
 
     async def _something(self, wait: float | None) -> None:
-        """Until there is news, the call is over, or ``wait`` seconds are."""
+        """Wait for news, the end of the call, or ``wait`` seconds."""
         news = asyncio.ensure_future(self._news.wait())
         over = asyncio.ensure_future(self.session.wait_stopped())
         try:

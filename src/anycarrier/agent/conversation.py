@@ -1,6 +1,6 @@
-"""A conversation: one media session, its speech, whose turn it is, and what is kept of it. Whatever the agent's door.
+"""A conversation: one media session with recognition, synthesis, turn-taking and a transcript, for any kind of agent.
 
-It ends once, for one reason: the agent is done, one of the agent's settings says so, or the stream is over.
+It ends once, for one reason: the agent returned, one of the agent's settings ends it, or the stream is over.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ from anycarrier.speech import (
 log = logging.getLogger("anycarrier")
 
 KEEPING = 3.0
-"""Seconds the record may take to keep the last words before the door is told that the call is over."""
+"""Seconds the transcript may take to store the last words before the agent is told that the call is over."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallerTurn:
     """One thing the caller said. ``began`` and ``ended`` are seconds from the start of the call's audio.
 
-    ``interrupted``: it cut what the agent was saying.
+    ``interrupted``: it interrupted the agent.
     """
 
     text: str
@@ -61,10 +61,13 @@ class CallerTurn:
 
 
 class AgentChannel:
-    """Told in the order in which things happen; nothing here may wait for the agent. All of it is optional."""
+    """What a conversation tells the agent, in order. Override what is needed; nothing here may wait for the agent.
+
+    A Python function (:class:`AgentCall`) and a WebSocket (:class:`Bridge`) each have a channel.
+    """
 
     leaving: float = 0.0
-    """Seconds the agent's side has to return by itself once the call is over."""
+    """Seconds the agent has to return by itself once the call is over."""
 
     async def interim(self, turn_id: str, text: str) -> None:
         """The caller's words so far."""
@@ -73,7 +76,7 @@ class AgentChannel:
         """What the caller said, once for each utterance."""
 
     async def interrupted(self, barge_in: BargeIn) -> None:
-        """The caller spoke over us; told before the transcript that caused it."""
+        """The caller interrupted the agent; called before the transcript that caused it."""
 
     async def digit(self, digit: str) -> None:
         """The caller pressed a key."""
@@ -82,16 +85,16 @@ class AgentChannel:
         """Playback reached a mark."""
 
     async def audio(self, payload: bytes) -> None:
-        """Sound from the caller."""
+        """Audio from the caller."""
 
     async def over(self, reason: EndReason) -> None:
-        """The call has ended, and all words of it are kept. Told once, last."""
+        """The call has ended and its transcript is stored. Called once, last."""
 
 
 class Conversation:
-    """``speaks``: the agent's words are ours to say, and ours to cut. ``listens``: the caller's are ours to write down.
+    """``speaks``: we speak the agent's text, and stop it when interrupted. ``listens``: we transcribe the caller.
 
-    Without ``listens`` nobody hears the caller but the agent itself; a silence limit takes a detector, or falls away.
+    Without ``listens`` only the agent hears the caller; a silence limit then needs a voice detector, or is ignored.
     """
 
     def __init__(
@@ -117,12 +120,12 @@ class Conversation:
         self.speaks = speaks
         self.listens = listens
         self.reason: EndReason | None = None
-        """Why we ended the call, None while we did not."""
+        """Why we ended the call; None while we have not."""
         self._clock = clock
         self._began = clock() if began is None else began
         self._ended: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
         s = settings
-        # Whether the call can do without was decided before it was answered (``taking``): here it goes on without.
+        # Admission has rejected calls that need a missing engine; this one continues without it.
         self._lacks = {
             ability: why
             for ability, needed in (("speak", True), ("listen", listens))
@@ -148,18 +151,18 @@ class Conversation:
         self._interrupted: set[str] = set()
         self._draining: asyncio.Future[None] | None = None
 
-    # --- for the doors -----------------------------------------------------------------------------------------------
+    # --- for the agent channels --------------------------------------------------------------------------------------
 
     def now_ms(self, at: float | None = None) -> int:
-        """Milliseconds from the start of the call's audio to ``at`` (the clock's; now unless told)."""
+        """Milliseconds from the start of the call's audio to ``at`` (the clock's time, default now)."""
         return max(0, round(((self._clock() if at is None else at) - self._began) * 1000))
 
     def note(self, kind: str, **facts: Any) -> None:
-        """Write down that something happened, with its time."""
+        """Add an event to the transcript, with its time."""
         self.transcript.note(kind, at_ms=self.now_ms(), **facts)
 
     def said(self, party: str, text: str, at_ms: int | None = None) -> None:
-        """Write down what a party said, and end the call if it was one of the phrases that do."""
+        """Add what a party said to the transcript, and end the call if it contains an ``end_call_phrases`` phrase."""
         if not text:
             return
         self.transcript.said(party, text, self.now_ms() if at_ms is None else at_ms)
@@ -171,7 +174,7 @@ class Conversation:
             self.end(reason)
 
     def end_when_heard(self, reason: EndReason) -> None:
-        """Hang up once the carrier has played all that was sent: our own clock runs ahead of the caller's ear."""
+        """Hang up once the carrier has played everything sent; our own clock is ahead of what the caller hears."""
         self._draining = self._draining or asyncio.ensure_future(self._drained(reason))
 
     async def _drained(self, reason: EndReason) -> None:
@@ -180,7 +183,7 @@ class Conversation:
         self.end(reason)
 
     def end(self, reason: EndReason) -> None:
-        """Hang up, for this reason; the first one counts. Until the carrier has done so nothing new is said."""
+        """Hang up for this reason; the first reason counts. Nothing new is said from now on."""
         if not self._ended.done():
             self.speaker.muted = True
             self._ended.set_result(reason)
@@ -188,9 +191,9 @@ class Conversation:
     # --- the call ----------------------------------------------------------------------------------------------------
 
     async def run(self, talk: Callable[[], Awaitable[None]]) -> EndReason:
-        """Have the conversation until it is over; ``talk`` is the agent's side, which may return to hang up.
+        """Run the conversation until it is over; ``talk`` is the agent's side and hangs up by returning.
 
-        Returns why it ended. What ``talk`` raises goes to the exchange, which hangs up with ``AGENT_ERROR``.
+        Returns why it ended. What ``talk`` raises reaches the exchange, which hangs up with ``AGENT_ERROR``.
         """
         tasks: list[asyncio.Task[None]] = []
         try:
@@ -210,7 +213,7 @@ class Conversation:
 
     @property
     def ending(self) -> EndReason:
-        """Why the call ended, or is ending: our own reason, else what is known of the call by now."""
+        """Why the call ended or is ending: our own reason, else the reason known from the call."""
         call = self.session.call
         return self.reason or call.expected_reason or EndReason.USER_HANGUP
 
@@ -222,7 +225,7 @@ class Conversation:
             done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             for task in done - {pump, talking, self._ended}:
                 if not task.cancelled():
-                    task.result()  # only failures end these
+                    task.result()  # these end only by failing
             if talking in done and not (pump.done() and isinstance(talking.exception(), StreamNotOpen)):
                 talking.result()
                 if not (pump.done() or self._ended.done()):
@@ -237,7 +240,7 @@ class Conversation:
                 return
 
     async def _leave(self) -> None:
-        """The agent is done: its queued speech finishes playing, then the call ends."""
+        """The agent has returned: finish playing its queued speech, then end the call."""
         await self.speaker.idle()
         await self._drained(EndReason.AGENT_HANGUP)
 
@@ -268,11 +271,11 @@ class Conversation:
             async with asyncio.timeout(KEEPING):
                 await self.transcript.flush()
         except TimeoutError:
-            log.error("the words of a call are not kept yet, after %g s", KEEPING)
+            log.error("the transcript of a call is not stored yet, after %g s", KEEPING)
         await self.channel.over(self.ending)
         await asyncio.gather(self.recognition.aclose(), self.synthesis.aclose(), return_exceptions=True)
 
-    # --- what comes from the line ------------------------------------------------------------------------------------
+    # --- from the session --------------------------------------------------------------------------------------------
 
     async def _pump(self) -> None:
         async for event in self.session:
@@ -299,7 +302,7 @@ class Conversation:
         self.end(EndReason.MAX_DURATION)
         await asyncio.get_running_loop().create_future()
 
-    # --- what turn-taking asks for -----------------------------------------------------------------------------------
+    # --- from turn-taking --------------------------------------------------------------------------------------------
 
     async def _act(self, output: Output) -> None:
         match output:

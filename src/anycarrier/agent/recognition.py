@@ -1,4 +1,7 @@
-"""One call's ears: a voice detector and a recogniser, by another engine when one fails, telling the turn_taking."""
+"""Recognition on one call: a voice detector and a recognizer feed turn-taking.
+
+When an engine fails, a fallback engine replaces it and hears what was not answered yet.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,10 @@ from anycarrier.errors import AnycarrierError, ConfigurationError, SpeechFailed
 from anycarrier.speech import Hearing, Recognizer, SpeechEngine, Voice, VoiceActivityDetector
 
 KEPT = 20.0
-"""Seconds of an unanswered utterance kept for the next recogniser."""
+"""Seconds of an unanswered utterance kept for a fallback recognizer."""
 
 BEFORE = 0.5
-"""Seconds kept while nobody speaks: the beginning of the next utterance may already be in it."""
+"""Seconds kept while nobody speaks; they may contain the start of the next utterance."""
 
 
 class Cue(Enum):
@@ -28,7 +31,7 @@ class Cue(Enum):
 
 
 class Recognition:
-    """``recognizers`` and ``detectors`` in the order to try; either may be empty. ``note`` is told of failures."""
+    """``recognizers`` and ``detectors`` in the order to try; either may be empty. ``note`` gets each failure."""
 
     def __init__(
         self,
@@ -61,15 +64,15 @@ class Recognition:
 
     @property
     def exist(self) -> bool:
-        """False for a call nobody listens to."""
+        """False for a call without recognizer and detector."""
         return bool(self._recognizers or self._detectors)
 
     async def open(self) -> None:
-        """Have both at hand; raises ``SpeechFailed`` when no engine of a kind can be opened."""
+        """Open both; raises ``SpeechFailed`` if no recognizer can be opened."""
         await asyncio.gather(self._open_recognizer(), self._open_detector())
 
     def feed(self, audio: bytes) -> None:
-        """Sound from the caller."""
+        """Audio from the caller."""
         self._turn_taking.audio_came()
         if self._detector is not None:
             self._fed += len(audio)
@@ -86,7 +89,7 @@ class Recognition:
             self._recognizer.begin()
 
     def finish(self) -> None:
-        """It is over: the recogniser owes its final."""
+        """The utterance is over; the recognizer has to answer with its final."""
         self._inside = False
         if self._recognizer is None:
             self._turn_taking.follow(self._turn_taking.turns.final(self._turn_taking.clock(), "", wordless=True))
@@ -95,11 +98,11 @@ class Recognition:
         self._recognizer.finish()
 
     async def run(self) -> None:
-        """Tell the turn_taking what is heard, until cancelled; ``SpeechFailed`` when no recogniser is left."""
+        """Feed turn-taking until cancelled; raises ``SpeechFailed`` when no recognizer is left."""
         await asyncio.gather(self._detect(), self._listen())
 
     async def aclose(self) -> None:
-        """Let go of both."""
+        """Close both."""
         for engine in (self._recognizer, self._detector):
             if engine is not None:
                 await engine.aclose()
@@ -111,7 +114,7 @@ class Recognition:
         while self._recognizers and self._recognizer is None:
             try:
                 self._recognizer = await self._recognizers[0].recognizer(self._hearing)
-            except (SpeechFailed, ConfigurationError) as failure:  # the latter: not for this language, or grammar
+            except (SpeechFailed, ConfigurationError) as failure:  # the latter: unsupported language or grammar
                 if not self._replaced(self._recognizers, "listen", failure):
                     raise
 
@@ -137,7 +140,7 @@ class Recognition:
                 self._retell()
 
     def _retell(self) -> None:
-        """Let the new recogniser hear what the old one has not answered."""
+        """Feed the new recognizer what the old one has not answered."""
         if self._recognizer is None:
             return
         for entry in list(self._journal):
@@ -158,9 +161,9 @@ class Recognition:
             del self._journal[oldest]
 
     def _answered(self) -> None:
-        """The first utterance in the journal was answered: what led to it is of no more use."""
+        """The first utterance in the journal was answered; drop it and what came before."""
         if Cue.FINISH not in self._journal:
-            return  # ended by the recogniser itself: the journal's own limit is enough
+            return  # the recognizer ended it by itself; the journal is bounded by its own limit
         while (entry := self._journal.popleft()) is not Cue.FINISH:
             if isinstance(entry, bytes):
                 self._kept -= len(entry)
@@ -198,12 +201,12 @@ class Recognition:
                     await self._open_detector()
 
     def _by_words_alone(self) -> None:
-        """No detector is left: the recogniser must say by itself when somebody speaks."""
+        """No detector is left; recognized words alone must show that somebody speaks."""
         self._hearing = replace(self._hearing, cued=False)
         self._turn_taking.turns.settings = replace(self._turn_taking.turns.settings, trust_words=True)
 
     def _replaced(self, engines: list[SpeechEngine], ability: str, failure: AnycarrierError) -> bool:
-        """Strike the first engine; whether another is left."""
+        """Drop the first engine; returns whether another is left."""
         failed = engines.pop(0)
         left = engines[0].name if engines else None
         self._note("engine_failed", engine=failed.name, ability=ability, why=str(failure), fallback=left)

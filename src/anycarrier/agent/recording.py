@@ -1,9 +1,9 @@
-"""A call as stereo WAV: caller left, agent right, each at the moment it sounded.
+"""Records a call as stereo WAV: caller left, agent right, each at the time it was heard.
 
-What the agent sent is placed where it will be played and cut where playback was cut, so the file holds what was
-heard. Memory holds a second or two; the file on disk is valid to the last second whenever the process dies.
+Agent audio is placed where it will be played, and cut where playback was cut, so the file holds what was heard. One or
+two seconds are held in memory; the file is valid up to then if the process dies.
 
-A disk that is full, or gone, ends the recording and not the call: what was written until then stays.
+If the disk is full or missing, the recording ends and the call continues; what was written is kept.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ log = logging.getLogger("anycarrier")
 
 RATE = PCMU_8K.rate
 LAG = 1.0
-"""Seconds behind the present that are final: later audio may still be cut or arrive late."""
+"""Seconds after which audio is final; newer audio may still be cut or arrive late."""
+
 DRIFT = 0.12
-"""Seconds a side may be ahead of or behind the clock before it is set right: jitter is not silence."""
+"""Seconds a side may differ from the clock before silence is inserted; less than that is jitter."""
 
 
 class Recorder:
-    """Give it both sides as mu-law 8 kHz. ``clock`` is any monotonic clock's seconds.
+    """Takes both sides as mu-law 8 kHz. ``clock`` is a monotonic clock in seconds.
 
-    ``failed`` is told, once, why the file could not be written on; until then it has ``seconds`` of the call.
+    ``failed(why, seconds)`` is called once if writing fails; the file then holds ``seconds`` of the call.
     """
 
     def __init__(
@@ -60,24 +61,24 @@ class Recorder:
         return str(self._path)
 
     def caller(self, payload: bytes) -> None:
-        """Sound that has just arrived from the caller: it ends now."""
+        """Audio that has just arrived from the caller, so it ends now."""
         if self._wav is None:
             return
         self._place(0, payload, self._clock() - len(payload) / RATE)
         self._flush(self._clock() - LAG)
 
     def agent(self, payload: bytes, starts_in: float) -> None:
-        """Sound sent to the caller, to be heard in ``starts_in`` seconds."""
+        """Audio sent to the caller, to be heard in ``starts_in`` seconds."""
         if self._wav is None:
             return
         self._place(1, payload, self._clock() + starts_in)
 
     def cut(self) -> None:
-        """Playback was cleared: what was to be heard from now on never was."""
+        """Playback was cleared: drop what would have been heard from now on."""
         del self._sides[1][max(0, self._index(self._clock()) - self._written) :]
 
     def close(self) -> None:
-        """Write what was heard up to now and close the file."""
+        """Write what was heard so far and close the file."""
         self.cut()
         self._flush(self._clock())
         if self._wav is not None:
@@ -109,7 +110,7 @@ class Recorder:
         self._written += count
         try:
             self._wav.write(both.tobytes())
-        except (OSError, ValueError) as problem:  # the latter: a WAV file holds no more
+        except (OSError, ValueError) as problem:  # the latter: the WAV file is full
             self._give_up(problem)
 
     def _give_up(self, problem: OSError | ValueError) -> None:
@@ -121,5 +122,5 @@ class Recorder:
             with contextlib.suppress(OSError, ValueError):
                 seconds = repair_wav(self._path)
         why = getattr(problem, "strerror", None) or str(problem)
-        log.error("a recording ends after %.1f s, its call goes on: %s", seconds, why)
+        log.error("a recording ended after %.1f s, its call continues: %s", seconds, why)
         self._told(why, round(seconds, 3))

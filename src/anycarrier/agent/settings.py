@@ -1,4 +1,4 @@
-"""How an agent behaves on the line, whichever door it comes by."""
+"""Settings of an agent: speech, time limits, interruption, voicemail; and how placeholders are filled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_][\w.-]*)\s*\}\}")
 
 
 class AgentSettings(BaseModel):
-    """Defaults are those of a phone conversation in English; all times are seconds."""
+    """Settings of an agent. The defaults suit a phone conversation in English; times are seconds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,7 +44,7 @@ class AgentSettings(BaseModel):
     metadata: Mapping[str, Any] = Field(default_factory=dict)
 
     def ends_call(self, said: str) -> EndReason | None:
-        """``END_CALL_PHRASE`` when what was said contains one of the phrases, compared by words, not by spelling."""
+        """``END_CALL_PHRASE`` if ``said`` contains one of the phrases, comparing words without case and punctuation."""
         heard = f" {' '.join(_words(said))} "
         for phrase in self.end_call_phrases:
             words = _words(phrase)
@@ -58,10 +58,10 @@ def _words(text: str) -> list[str]:
 
 
 def fill(template: str, variables: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """``template`` with ``{{name}}`` filled in, and the names there was no value for.
+    """``template`` with each ``{{name}}`` filled in, and the names without a value.
 
-    A missing value becomes nothing: braces are never spoken. Values are inserted as they are and not looked into
-    again, so a caller's name cannot smuggle in another placeholder.
+    A missing value becomes an empty string, so braces are never spoken. Values are inserted once, as they are: a
+    placeholder inside a value is not filled.
     """
     missing: list[str] = []
 

@@ -1,4 +1,4 @@
-"""One call's voice: text in, sound out, by another engine when the first one fails."""
+"""Synthesis on one call: text in, audio out; a fallback engine takes over when one fails."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ log = logging.getLogger("anycarrier")
 
 
 class Synthesis:
-    """``engines`` in the order to try, none for the reason ``lacks``; ``note`` is told of each failure. Opened by first
-    use, or by :meth:`open`.
+    """``engines`` in the order to try; if there are none, ``lacks`` says why. ``note`` gets each failure. Opened by the
+    first use, or by :meth:`open`.
 
-    A voice that its engine does not know is a slip in the settings and no reason to lose a call: the engine's own voice
-    for the language takes its place.
+    If the engine does not know the configured voice, its own voice for the language is used, so the call goes on.
     """
 
     def __init__(
@@ -39,25 +38,25 @@ class Synthesis:
         self._format = format
         self._at = 0
         self._lacks = lacks
-        # A voice is the first engine's own word; another one's voices have other names.
+        # A voice name belongs to the first engine; other engines name their voices differently.
         self._name = settings.voice or ""
         self._synthesizer: Synthesizer | None = None
 
     @property
     def exists(self) -> bool:
-        """False when nothing installed here speaks."""
+        """False if there is no engine that speaks."""
         return bool(self._engines)
 
     async def open(self) -> None:
-        """Have the engine at hand, so that the first word does not wait for it. Failures show when it is to speak."""
+        """Open the engine, so that the first word does not wait for it. Failures surface when it has to speak."""
         if self._engines:
             with contextlib.suppress(SpeechFailed, UnknownVoice):
                 await self._ready()
 
     async def speak(self, text: str) -> AsyncGenerator[bytes, None]:
-        """``text`` as sound. An engine that fails is replaced and the sentence said again: better twice than not.
+        """``text`` as audio. If an engine fails, the next one speaks the whole sentence again.
 
-        ``SpeechFailed`` when none is left, ``ConfigurationError`` when there never was one.
+        Raises ``SpeechFailed`` when no engine is left, ``ConfigurationError`` if there never was one.
         """
         if not self._engines:
             raise ConfigurationError(self._lacks) if self._lacks else missing("speak")
@@ -72,7 +71,7 @@ class Synthesis:
                 await self._next(failure)
 
     async def aclose(self) -> None:
-        """Let go of the engine."""
+        """Close the engine."""
         if self._synthesizer is not None:
             synthesizer, self._synthesizer = self._synthesizer, None
             await synthesizer.aclose()
@@ -93,13 +92,13 @@ class Synthesis:
                 self._name = ""
                 await self.aclose()
                 return
-            # Not even the language: another engine may have it.
+            # The engine does not know the language either; another one may.
             failure = SpeechFailed(failure.engine, "speak", str(failure))
         facts: dict[str, Any] = {"engine": self._engines[self._at].name, "ability": "speak", "why": str(failure)}
         await self.aclose()
         self._at += 1
         if self._at >= len(self._engines):
-            self._at = 0  # a later sentence may fare better
+            self._at = 0  # it may work again for a later sentence
             self._note("engine_failed", **facts, fallback=None)
             raise failure
         self._note("engine_failed", **facts, fallback=self._engines[self._at].name)

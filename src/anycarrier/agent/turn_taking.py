@@ -1,7 +1,7 @@
-"""Who has the turn_taking: turn-taking with a clock and hands.
+"""Runs the turn-taking of one call, and measures how long the caller waits.
 
-The state machine is pure (:mod:`anycarrier.speech.turns`); here it is told things from several tasks, ticked when it is
-due, and what it asks for is carried out in order by one task.
+The state machine itself is pure (:mod:`anycarrier.speech.turns`). Here several tasks feed it, a timer ticks it, and one
+task carries out its outputs in order.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from dataclasses import replace
 from anycarrier.speech import Output, Turns, TurnSettings
 
 STREAM_GAP = 0.3
-"""Seconds without any frame after which a voice counts as gone: carriers that suppress silence stop sending."""
+"""Seconds without a frame after which a voice counts as ended; carriers that suppress silence stop sending."""
 
 
 class TurnTaking:
-    """``act`` is awaited for each output. Times are :attr:`clock`'s seconds."""
+    """``act`` is awaited for each output. Times are seconds of :attr:`clock`."""
 
     def __init__(
         self,
@@ -38,35 +38,35 @@ class TurnTaking:
         self._voiced = False
 
     def follow(self, outputs: Iterable[Output]) -> None:
-        """Have these carried out. To be called after every input to :attr:`turns`: its deadline has moved."""
+        """Carry these out. Call it after every input to :attr:`turns`, because its deadline has moved."""
         self._outputs.extend(outputs)
         self._news.set()
 
     def audio_came(self) -> None:
-        """A frame of caller audio is here."""
+        """A frame of caller audio arrived."""
         self._audio_at = self.clock()
 
     def voice_started(self, began: float) -> None:
-        """A voice is heard, since ``began``."""
+        """A voice started at ``began``."""
         self._voiced = True
         self.follow(self.turns.speech_started(self.clock(), began))
 
     def voice_continues(self, until: float) -> None:
-        """It is confirmed up to ``until``."""
+        """The voice is confirmed up to ``until``."""
         self._voiced = True
         self.follow(self.turns.speech_continues(self.clock(), until))
 
     def voice_ended(self, ended: float) -> None:
-        """It ended at ``ended``."""
+        """The voice ended at ``ended``."""
         self._voiced = False
         self.follow(self.turns.speech_ended(self.clock(), ended))
 
     def interruptible(self, yes: bool) -> None:
-        """Whether the caller may cut what is being said now."""
+        """Set whether the caller may interrupt what is being said now."""
         self.turns.settings = replace(self.turns.settings, interruption=self._interruption if yes else None)
 
     async def run(self) -> None:
-        """Carry out what follows, until cancelled."""
+        """Carry out outputs until cancelled."""
         while True:
             while self._outputs:
                 await self._act(self._outputs.popleft())
@@ -84,16 +84,18 @@ class TurnTaking:
             self._news.clear()
 
     async def close(self) -> None:
-        """The call is over: carry out what was still due, and close what the caller was saying."""
+        """The call is over: carry out what is due, and close the caller's open utterance."""
         self._outputs.extend(self.turns.hang_up(self.clock()))
         while self._outputs:
             await self._act(self._outputs.popleft())
 
 
 class Timings:
-    """``eou_delay`` from the end of the caller's voice to the final transcript, ``llm_ttft`` from there to the agent's
-    first words, ``tts_ttfb`` from a sentence to its first sound, ``perceived`` from the end of the caller's voice to
-    the first sound of the answer.
+    """How long the caller waits for each answer, in seconds, by kind.
+
+    ``eou_delay`` from the end of the caller's voice to the final transcript, ``llm_ttft`` from there to the agent's
+    first words, ``tts_ttfb`` from a sentence to its first audio, ``perceived`` from the end of the caller's voice to
+    the first audio of the answer.
     """
 
     def __init__(self) -> None:
@@ -103,22 +105,22 @@ class Timings:
         self._asked: float | None = None
 
     def final(self, ended: float, now: float) -> None:
-        """The caller's words are known; the voice ended at ``ended``."""
+        """The final transcript is known; the voice ended at ``ended``."""
         self.seconds["eou_delay"].append(now - ended)
         self._ended, self._final = ended, now
 
     def words(self, now: float) -> None:
-        """The agent has words to say."""
+        """The agent sent words to speak."""
         if self._final is not None:
             self.seconds["llm_ttft"].append(now - self._final)
             self._final = None
 
     def sentence(self, now: float) -> None:
-        """One is given to the voice."""
+        """A sentence is sent to synthesis."""
         self._asked = now
 
     def sound(self, now: float) -> None:
-        """Its sound was sent; only the first counts."""
+        """Audio was sent; the first of a sentence counts."""
         if self._asked is not None:
             self.seconds["tts_ttfb"].append(now - self._asked)
             self._asked = None
@@ -127,5 +129,5 @@ class Timings:
             self._ended = self._final = None
 
     def milliseconds(self) -> dict[str, list[float]]:
-        """All of them, by kind."""
+        """All measurements by kind."""
         return {kind: [round(1000 * s, 1) for s in spans] for kind, spans in self.seconds.items()}

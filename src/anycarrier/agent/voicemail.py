@@ -1,4 +1,4 @@
-"""What to do when a machine answers: hang up, leave a message after its greeting, or carry on. As the agent is set."""
+"""Voicemail: when a machine answers, hang up, leave a message after its greeting, or continue, by the settings."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from anycarrier.agent.conversation import Conversation
 
 GREETING = 40.0
-"""Seconds a greeting may last; carriers that tell its end tell it before."""
+"""Seconds to wait for the end of a greeting, where the carrier does not report it."""
 
 
 class Voicemail:
-    """One call's. From the moment a machine is known, the agent is not told what it says, and is not heard by it."""
+    """Voicemail handling of one call. Once a machine is detected, it and the agent no longer hear each other."""
 
     def __init__(self, conversation: Conversation) -> None:
         self.machine = False
@@ -27,7 +27,7 @@ class Voicemail:
         self._work: asyncio.Future[None] | None = None
 
     def detected(self, event: MachineDetected) -> None:
-        """The carrier's word on who answered; it may come twice, the second time when the greeting is over."""
+        """The carrier reported who answered. It may report twice, the second time at the end of the greeting."""
         c = self._conversation
         c.note("answered_by", who=event.answered_by, greeting_ended=event.greeting_ended)
         who = event.answered_by
@@ -43,7 +43,7 @@ class Voicemail:
 
     @property
     def message(self) -> str:
-        """What is left on the machine, filled in."""
+        """The message to leave, with its placeholders filled in."""
         c = self._conversation
         return fill(c.settings.voicemail_message, c.variables)[0].strip()
 
