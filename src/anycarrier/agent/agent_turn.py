@@ -1,4 +1,8 @@
-"""One thing the agent says, from its first word to what was heard of it."""
+"""One agent turn, from its first word to what the caller heard of it.
+
+Text that arrives in parts is cut into sentences (:class:`Sentences`); audio is matched with its text
+(:class:`SpokenText`), so that an interrupted turn knows which words were heard. No clock, no audio.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,14 @@ from collections import deque
 from dataclasses import dataclass, field
 
 SLICE = 2000
-"""Characters cut into pieces at a time: however long a text is, cutting it never holds up the event loop."""
+"""Characters cut into sentences at a time, so that a long text does not block the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What became of something the agent said: the words and seconds the caller heard of it.
+    """The result of speaking: the words and seconds that the caller heard.
 
-    ``interrupted``: not all of it, because the caller spoke, the agent cleared it, or the call ended.
+    ``interrupted``: not everything was heard, because the caller spoke, the agent cleared it, or the call ended.
     """
 
     text: str
@@ -28,13 +32,19 @@ END = re.compile(
 )
 CLAUSE = re.compile(r"(?<=[,–—])\s+")
 FIRST_CLAUSE = 24
-"""Characters a first clause must have before it is spoken by itself."""
+"""Characters a first clause must have to be spoken by itself."""
+
 LONGEST = 400
-"""Characters after which a sentence that will not end is cut at a space."""
+"""Characters after which a sentence without an end is cut at a space."""
 
 
 class Sentences:
-    """Feed deltas, take pieces; ``flush`` gives the rest."""
+    """Cuts text that arrives in parts into pieces to speak; ``flush`` returns the rest.
+
+    Pieces end at sentence ends, because a voice needs a whole sentence to sound right. The first one of a turn may end
+    at a comma, so that the caller does not wait. A piece has at most :data:`LONGEST` characters, and no cut looks
+    further than that, so the work is proportional to the text.
+    """
 
     def __init__(self) -> None:
         self._text = ""
@@ -46,7 +56,7 @@ class Sentences:
         return len(self._text)
 
     def feed(self, delta: str) -> list[str]:
-        """Pieces that are complete now."""
+        """The pieces that are now complete."""
         text = self._text + delta
         pieces: list[str] = []
         start = 0
@@ -59,12 +69,12 @@ class Sentences:
         return pieces
 
     def flush(self) -> list[str]:
-        """What is left; the next feed begins a new turn."""
+        """The rest of the text; the next feed starts a new turn."""
         rest, self._text, self._first = self._text.strip(), "", True
         return [rest] if rest else []
 
     def _cut(self, window: str) -> int:
-        """Characters of the piece that the text begins with, 0 when it is not complete yet."""
+        """Length of the first piece; 0 if it is not complete yet."""
         if match := END.search(window):
             return match.end()
         if self._first and (match := CLAUSE.search(window, FIRST_CLAUSE)):
@@ -76,7 +86,7 @@ class Sentences:
 
 @dataclass(slots=True)
 class Piece:
-    """A sentence and where its sound lies on the timeline of heard audio, in seconds."""
+    """A sentence, and where its audio is on the timeline of heard audio, in seconds."""
 
     text: str
     start: float
@@ -85,16 +95,16 @@ class Piece:
 
 @dataclass(slots=True)
 class SpokenText:
-    """The pieces of one turn in order."""
+    """The sentences of one turn, matched with their audio as it is sent."""
 
     pieces: list[Piece] = field(default_factory=list)
 
     def begin(self, text: str, at: float) -> None:
-        """The next piece begins to be sent; its sound will be heard from ``at`` on."""
+        """The next piece is being sent; its audio will be heard from ``at`` on."""
         self.pieces.append(Piece(text, at, at))
 
     def extend(self, to: float) -> None:
-        """More sound of the present piece was sent."""
+        """More audio of the current piece was sent."""
         self.pieces[-1].end = to
 
     @property
@@ -103,9 +113,9 @@ class SpokenText:
         return " ".join(piece.text for piece in self.pieces)
 
     def heard(self, position: float) -> str:
-        """The words heard when playback has come to ``position``.
+        """The words heard when playback has reached ``position``.
 
-        A sentence cut in the middle counts by its share of time, whole words only: speech is even enough for that.
+        Of a sentence cut in the middle, the share of its words equals the share of its time; speech is even enough.
         """
         words: list[str] = []
         for piece in self.pieces:
@@ -126,9 +136,9 @@ def _future() -> asyncio.Future[Said]:
 
 @dataclass(eq=False, slots=True)
 class AgentTurn:
-    """``starts`` and ``ends`` lie on the session's timeline of heard audio; ``began`` is the clock's.
+    """``starts`` and ``ends`` are on the session's timeline of heard audio; ``began`` is the clock's time.
 
-    ``patient``: more words come for certain, however long that takes. ``privileged``: is said even to a machine.
+    ``patient``: more words will come, so wait for them. ``privileged``: spoken even to an answering machine.
     """
 
     id: str
@@ -158,12 +168,12 @@ class AgentTurn:
         return self._uncut_size + self.sentences.pending + self._cut_size
 
     def add(self, text: str) -> None:
-        """More words; they are cut into sentences as they are taken."""
+        """Add words; they are cut into sentences when taken."""
         self._uncut.extend(text[at : at + SLICE] for at in range(0, len(text), SLICE))
         self._uncut_size += len(text)
 
     def take(self) -> str | bytes | None:
-        """The next piece to speak; None when it takes more words, or there are none left."""
+        """The next piece to speak; None if more words are needed, or none are left."""
         while not self.pieces:
             if self._uncut:
                 cut = self.sentences.feed(self._slice())
@@ -181,11 +191,11 @@ class AgentTurn:
         return piece
 
     def finish(self) -> None:
-        """No more words will come: the last ones need no full stop."""
+        """No more words will come, so the last ones need no full stop."""
         self.complete = True
 
     def drop(self) -> None:
-        """Say no more of it."""
+        """Stop speaking it."""
         self.dropped = self.complete = True
         self.pieces.clear()
         self._uncut.clear()
@@ -194,7 +204,7 @@ class AgentTurn:
         self.news.set()
 
     def _slice(self) -> str:
-        """Some words, of however many messages."""
+        """Up to a slice of words, from as many messages as it takes."""
         parts, size = list[str](), 0
         while self._uncut and size < SLICE:
             parts.append(self._uncut.popleft())
@@ -203,7 +213,7 @@ class AgentTurn:
         return "".join(parts)
 
     def heard(self, position: float) -> Said:
-        """What was heard of it when playback has come to ``position``."""
+        """What was heard when playback has reached ``position``."""
         begins = self.starts if self.starts is not None else position
         seconds = max(0.0, min(position, self.ends) - begins)
         whole = self.sent and not self.dropped and position >= self.ends - 0.05

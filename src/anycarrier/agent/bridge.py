@@ -1,14 +1,14 @@
-"""Between a conversation and an agent's WebSocket, in all four modes of the protocol.
+"""Connects a conversation with an agent's WebSocket, in all four modes of the protocol.
 
-What becomes of an agent that misbehaves:
+How a misbehaving agent is handled:
 
-* *gone* (closes, or its connection breaks): the call is hung up at once, ``agent_hangup``; what was not heard yet is
-  dropped. A ``stop`` does the same, as the protocol has it: agents wait for their goodbye themselves.
-* *slow*: the caller never waits. Sound it does not read is dropped, everything else kept; after ten seconds it is gone.
-* *flooding*: what is over :mod:`budget <anycarrier.agent.budget>` is dropped before it is taken in, and answered with
-  an ``error`` message, once for each flood. An agent that goes on and on is closed (1008), and the call ends with
-  ``agent_error``.
-* *junk*: unknown events, binary frames and broken JSON are dropped. A message of more than a megabyte ends the call.
+* *gone* (it closes, or its connection breaks): the call is hung up at once with ``agent_hangup``, and what was not
+  heard yet is dropped. A ``stop`` does the same; the protocol expects an agent to wait for its own goodbye.
+* *slow*: the caller never waits. Audio that the agent does not read is dropped, everything else is kept. After ten
+  seconds the agent counts as gone.
+* *flooding*: messages over :mod:`budget <anycarrier.agent.budget>` are dropped and answered with an ``error`` message,
+  once for each flood. If the agent continues, its socket is closed (1008) and the call ends with ``agent_error``.
+* *invalid*: unknown events, binary frames and broken JSON are dropped. A message of over a megabyte ends the call.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ STOPPED = {
     EndReason.VOICEMAIL: ("voicemail", "voicemail"),
     EndReason.AGENT_HANGUP: ("agent_hang_up", "local"),
 }
-"""What ``stop`` says of our end reasons; any other is named by its own word."""
+"""The words in ``stop`` for our end reasons; any other reason is named as it is."""
 
 OURS = frozenset({EndReason.API_STOP, EndReason.END_CALL_PHRASE, EndReason.SILENCE_TIMEOUT, EndReason.TRANSFERRED})
-"""Those others that are our side's doing. What is left is a failure, and nobody hung up."""
+"""Other reasons for which our side hung up. The remaining ones are failures, where nobody hung up."""
 
 
 class Bridge(AgentChannel):
-    """One call's. ``call_id`` is what the agent knows the call by."""
+    """The bridge of one call. ``call_id`` identifies the call to the agent."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Bridge(AgentChannel):
         conversation.channel = self
 
     async def converse(self) -> EndReason:
-        """Until the call is over, for whichever reason."""
+        """Run until the call is over; returns why it ended."""
         carrier_call_id = self._session.call.id
         await self._socket.send(
             protocol.start(self._stream_id, call_id=self._call_id, carrier_call_id=carrier_call_id)
@@ -125,7 +125,7 @@ class Bridge(AgentChannel):
                 await self._budget.pace(count)
             self._conversation.end(EndReason.AGENT_HANGUP)
         except StreamNotOpen:
-            pass  # the caller was quicker
+            pass  # the caller hung up first
         finally:
             if self._agent_relay is not None:
                 self._agent_relay.stop()
@@ -146,7 +146,7 @@ class Bridge(AgentChannel):
     # --- from the agent ----------------------------------------------------------------------------------------------
 
     def _within(self, message: AgentMessage | None, count: int) -> bool:
-        """Whether the budget has room for the message, as one of its kind and for what it asks to keep."""
+        """Whether the message is within the budget for its kind, and for what it adds to the transcript."""
         match message:
             case SendDigits(digits):
                 return self._budget.take("dtmf", max(count, len(digits)))
@@ -181,7 +181,7 @@ class Bridge(AgentChannel):
             case Transfer(to):
                 await self._act("transfer", self._session.transfer, to)
             case _:
-                pass  # speech that is not this agent's to do
+                pass  # not used in the agent's mode
 
     async def _play(self, media: Media, count: int) -> None:
         if self._conversation.voicemail.machine:
@@ -203,7 +203,7 @@ class Bridge(AgentChannel):
         self._texts.text(text)
 
     async def _refuse(self, what: str, count: int) -> bool:
-        """Drop a message and tell the agent why; False when it has been told often enough and is given up."""
+        """Drop a message and tell the agent why; False once the agent has to be disconnected."""
         if what in ("audio", "media") and self._agent_relay is not None and not self._diverted:
             self._diverted = True
             self._agent_relay.stop()
@@ -224,7 +224,7 @@ class Bridge(AgentChannel):
         return False
 
     def _keep(self, text: str, party: str) -> None:
-        # What we speak and what we hear we write down ourselves; the agent's copy would be a second one.
+        # We transcribe what we speak and recognize; the agent's copy of that would be a duplicate.
         if party == "local" and not self._mode.tts:
             self._conversation.said("local", text)
         elif party == "remote" and not self._mode.stt:
@@ -244,7 +244,7 @@ class Bridge(AgentChannel):
         self._marks[last].append((name, speaker.interrupted))
 
     async def _marks_reached(self, last: AgentTurn) -> None:
-        """Tell of the marks behind this turn, unless it or one before it was cut since they were asked for."""
+        """Report the marks after this turn, unless it or an earlier turn was cut since they were set."""
         for name, interrupted in self._marks.pop(last):
             if self._conversation.speaker.interrupted == interrupted:
                 await self.mark(name)
@@ -275,7 +275,7 @@ class Bridge(AgentChannel):
         await self._socket.send(protocol.transcript(self._stream_id, turn.text, is_final=True, turn_id=turn.turn_id))
 
     async def interrupted(self, barge_in: BargeIn) -> None:
-        """The caller spoke over the agent; in its own voice, it is the agent who clears."""
+        """The caller interrupted the agent. An agent that sends its own audio clears it itself."""
         await self._socket.send(
             protocol.barge_in(
                 self._stream_id, text=barge_in.text, tts_interrupted=self._mode.tts, turn_id=barge_in.turn_id
@@ -291,13 +291,13 @@ class Bridge(AgentChannel):
         await self._socket.send(protocol.mark(self._stream_id, name))
 
     async def audio(self, payload: bytes) -> None:
-        """Sound from the caller, for an agent that listens itself."""
+        """Audio from the caller, for an agent that does its own recognition."""
         if not self._mode.stt and not self._conversation.voicemail.machine:
             untouched = not self._mode.tts and not self._conversation.recognition.exist
             await self._caller_relay.send(payload, more_untouched=untouched)
 
     async def over(self, reason: EndReason) -> None:
-        """Say so, and close."""
+        """Send ``stop`` and close the socket."""
         word, hangup_reason = STOPPED.get(reason, (str(reason), "local" if reason in OURS else None))
         await self._socket.send(protocol.stop(self._stream_id, reason=word, hangup_reason=hangup_reason))
         if self._socket.dropped_frames:
@@ -310,10 +310,11 @@ OPEN = 64
 
 
 class TextTurns:
-    """A turn is over for the agent at its ``done``; words that come afterwards under the same id are a new one.
+    """Assigns the agent's streamed text to turns, with or without turn ids.
 
-    What still arrives of a turn that was cut is dropped: by its id for as long as it has no ``done``, and without an
-    id until its ``done`` or until the caller has said something, since the next words answer that.
+    A turn ends at its ``done``; later words with the same id start a new turn. Late words of a turn that was cut are
+    dropped: by its id until its ``done``; without an id until its ``done``, or until the caller has spoken, since the
+    next words answer that.
     """
 
     def __init__(self, speaker: Speaker) -> None:
@@ -321,10 +322,10 @@ class TextTurns:
         self._open: dict[str | None, AgentTurn] = {}
 
     def text(self, message: Text) -> AgentTurn | None:
-        """Words of the agent's; the turn they are of, None when they are dropped."""
+        """Add the agent's words; returns their turn, or None if they are dropped."""
         turn = self._open.get(message.turn_id)
         if turn is not None and turn.complete and not turn.dropped:
-            turn = None  # taken for complete because nothing came: what comes now is said after it
+            turn = None  # completed by the time-out; what comes now is spoken after it
         if turn is None:
             if not message.delta:
                 return None
@@ -339,6 +340,6 @@ class TextTurns:
         return turn
 
     def caller_spoke(self) -> None:
-        """Words without an id that come now are an answer, not the rest of what was cut."""
+        """The caller spoke: words without an id are now an answer, not the rest of a turn that was cut."""
         if (turn := self._open.get(None)) is not None and turn.dropped:
             del self._open[None]

@@ -1,11 +1,11 @@
-"""How much an agent may ask of the process: figures, and the counting.
+"""Rate limits for the messages of a WebSocket agent.
 
-An agent shares one event loop and one database with everybody else's. What it sends is taken in slices, so that others
-have their turn in between, and counted against a rate for its kind: of the call, and, for what is above the call's
-steady rate, of its workspace too. The figures follow from what the protocol allows (300 s of sound ahead, 20,000
-characters waiting) and from what agents do: 50 frames a second, a model's tokens, speech made faster than it is heard.
+All agents share one event loop and one database. An agent's messages are handled in slices, so that others get their
+turn, and counted against a rate for their kind: the call's steady rate, and above that a burst that the calls of a
+workspace share. The figures follow from what the protocol allows (300 s of audio ahead, 20,000 characters waiting) and
+from what agents do: 50 frames a second, a model's tokens, speech made faster than it is heard.
 
-A message counts as one, and one more for each :data:`BYTES` bytes of it; a ``dtmf`` message as one for each digit.
+A message counts as one, plus one for each :data:`BYTES` bytes; a ``dtmf`` message counts one for each digit.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 BACKLOG = 20_000
-"""Characters an agent may have waiting to be spoken: about twenty minutes."""
+"""Characters an agent may have queued to be spoken: about twenty minutes."""
 
 TURNS = 1_000
-"""Turns that may wait to be spoken: as many sentences as the backlog holds."""
+"""Turns an agent may have queued: as many sentences as the backlog holds."""
 
 BUFFER = 300.0
-"""Seconds of sound an agent may send before it is heard; what it sends beyond that is dropped."""
+"""Seconds of audio an agent may send before it is heard; audio beyond that is dropped."""
 
 BYTES = 512
 """A frame of 20 ms is smaller than this."""
 
 
 class Rate(NamedTuple):
-    """``per_second`` at any time; ``burst`` more at once, and again after a minute."""
+    """``per_second`` at any time, and ``burst`` more at once, refilled over a minute."""
 
     per_second: float
     burst: float
@@ -47,33 +47,33 @@ MESSAGES: Mapping[str, Rate] = {
     "transfer": Rate(1, 20),
     "other": Rate(100, 5_000),
 }
-"""Messages of an agent, by kind."""
+"""An agent's messages, by kind."""
 
 ROWS = Rate(10, 500)
-"""Final transcripts of an agent's own: people speak a sentence in a second or two, each of them."""
+"""Final transcripts that an agent reports; a person speaks a sentence in one or two seconds."""
 
 CHARACTERS = Rate(1_000, 100_000)
-"""Characters in them."""
+"""Characters in these transcripts."""
 
 DROPPED = Rate(50, 20_000)
-"""Messages over budget that an agent may have dropped; beyond that its socket is closed."""
+"""Messages over budget that are dropped before the agent's socket is closed."""
 
 WORKSPACE_BURSTS = 4
-"""The calls of a workspace may be in so many bursts at once."""
+"""How many full bursts the calls of a workspace may use at once."""
 
 TELL_EVERY = 10.0
-"""Seconds between two errors about the same flood."""
+"""Seconds between two ``error`` messages about the same kind."""
 
 SLICE = 32
-"""Messages of one agent dealt with before everybody else has a turn."""
+"""Messages of one agent handled before others get a turn."""
 
 REST = 7.0
-"""How long a workspace's flooding agents then rest, in times of what the slice took: an eighth of the event loop's time
-is theirs. With a turn for everybody else and no rest, each step of another call would wait for a slice of theirs."""
+"""How long a workspace's flooding agents then pause, as a multiple of the time the slice took, which leaves them an
+eighth of the event loop's time. Without the pause, each step of another call would wait for one of their slices."""
 
 
 class Allowance:
-    """A rate, being used. Full at first."""
+    """A token bucket; full at first."""
 
     __slots__ = ("_at", "_most", "_per_second", "left")
 
@@ -83,14 +83,14 @@ class Allowance:
         self._at = now
 
     def refill(self, now: float) -> float:
-        """What may be taken now."""
+        """Refill it up to ``now``; returns what may be taken."""
         self.left = min(self._most, self.left + (now - self._at) * self._per_second)
         self._at = now
         return self.left
 
 
 class WorkspaceBudget:
-    """What the calls of one workspace share, in one process: their bursts, and a turn in the event loop."""
+    """What the calls of one workspace share in a process: their bursts, and one turn in the event loop."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
@@ -98,7 +98,7 @@ class WorkspaceBudget:
         self._bursts: dict[str, Allowance] = {}
 
     def burst(self, kind: str, rate: Rate) -> Allowance:
-        """What is left for all of them."""
+        """The shared burst for messages of that kind."""
         if kind not in self._bursts:
             most = WORKSPACE_BURSTS * rate.burst
             self._bursts[kind] = Allowance(most, most / 60, self.clock())
@@ -106,7 +106,7 @@ class WorkspaceBudget:
 
 
 class CallBudget:
-    """One call's."""
+    """The budget of one call."""
 
     def __init__(self, workspace: WorkspaceBudget | None = None) -> None:
         self._workspace = workspace or WorkspaceBudget()
@@ -116,7 +116,10 @@ class CallBudget:
         self._began: float | None = None
 
     def take(self, kind: str, count: float, rate: Rate | None = None) -> bool:
-        """Whether ``count`` more of ``kind`` is within budget; if so it is counted. A message's kind has its rate."""
+        """Count ``count`` of ``kind`` if that is within budget; returns whether it was.
+
+        ``rate`` is for kinds other than messages.
+        """
         now = self._clock()
         if (used := self._used.get(kind)) is None:
             rate = rate or MESSAGES[kind]
@@ -136,8 +139,8 @@ class CallBudget:
         return True
 
     async def pace(self, count: int = 1) -> None:
-        """To be awaited after each message. Beyond a slice without a pause, it rests, and waits for the other calls of
-        the workspace that are in the same hurry."""
+        """Await this after each message. After a slice without a break it pauses, in turn with the other flooding calls
+        of the workspace."""
         if self._began is None:
             self._began = self._clock()
             asyncio.get_running_loop().call_soon(self._paused)
@@ -152,13 +155,13 @@ class CallBudget:
 
 
 class Budgets:
-    """The workspaces with calls in this process."""
+    """The budgets of the workspaces that have calls in this process."""
 
     def __init__(self) -> None:
         self._workspaces: WeakValueDictionary[str, WorkspaceBudget] = WeakValueDictionary()
 
     def of_call(self, workspace: str | None) -> CallBudget:
-        """A call's; None for one that shares with no other."""
+        """The budget of a call; ``workspace`` None for a call that shares with no other."""
         if workspace is None:
             return CallBudget()
         shared = self._workspaces.get(workspace)
@@ -168,5 +171,5 @@ class Budgets:
 
 
 def units(size: int) -> int:
-    """What a message of so many bytes counts."""
+    """How much a message of that many bytes counts."""
     return 1 + size // BYTES

@@ -1,8 +1,8 @@
 """The messages between anycarrier and an agent's WebSocket (the Inkbox media-stream protocol). Pure.
 
-The agent is the server, we are the client. What flows is chosen by two headers of the agent's handshake reply: who
-turns text into speech and who turns speech into text. We write strictly, in the documented field names, and read
-tolerantly: unknown events, binary frames and broken JSON are dropped, older spellings understood.
+The agent is the server, we are the client. Two headers of the agent's handshake reply choose the mode: who turns text
+into speech, and who turns speech into text. We write only documented fields, and read tolerantly: unknown events,
+binary frames and broken JSON are dropped, older spellings are understood.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ TTS_HEADER = "x-use-inkbox-text-to-speech"
 STT_HEADER = "x-use-inkbox-speech-to-text"
 
 MAX_MESSAGE = 1024 * 1024
-"""Bytes of one message from an agent; model output comes in bursts of several seconds of audio."""
+"""Bytes in one message from an agent; models send bursts of several seconds of audio."""
 
 
 class Mode(msgspec.Struct, frozen=True):
-    """Who does speech. ``tts``: we speak the agent's text; ``stt``: we write down the caller's speech."""
+    """Who does speech. ``tts``: we speak the agent's text; ``stt``: we transcribe the caller."""
 
     tts: bool = True
     stt: bool = True
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> Mode:
-        """The mode an agent chose by its handshake reply; each header defaults to true."""
+        """The mode that the agent's handshake reply chose; each header defaults to true."""
         lower = {name.lower(): value for name, value in headers.items()}
         return cls(tts=_flag(lower.get(TTS_HEADER)), stt=_flag(lower.get(STT_HEADER)))
 
@@ -51,7 +51,7 @@ def call_context(
     direction: str,
     extra: Mapping[str, Any] | None = None,
 ) -> str:
-    """Value of ``X-Call-Context``: compact ASCII JSON, so that signed bytes and header bytes cannot differ."""
+    """Value of ``X-Call-Context``: compact ASCII JSON, so that the signed bytes equal the header's bytes."""
     fields = {
         "call_id": call_id,
         "phone_number": phone_number,
@@ -70,7 +70,7 @@ def signature(key: str, request_id: str, timestamp: int, body: bytes) -> str:
 
 
 def handshake_headers(context: str, key: str | None, request_id: str, timestamp: int) -> dict[str, str]:
-    """Request headers of our upgrade: the context, signed when the agent has a key."""
+    """Headers of our handshake request: the context, signed if the agent has a key."""
     headers = {"X-Call-Context": context}
     if key:
         headers["X-Inkbox-Request-ID"] = request_id
@@ -85,7 +85,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def start(stream_id: str, *, call_id: str, carrier_call_id: str) -> bytes:
-    """First frame, once. The leg id stands where current and early agents look for it."""
+    """The first frame. The carrier's call id is in both places where agents look for it."""
     leg = {"call_control_id": carrier_call_id, "call_id": call_id}
     media_format = {"encoding": "PCMU", "sample_rate": 8000, "channels": 1}
     return _encode({"event": "start", "stream_id": stream_id, **leg, "start": {**leg, "media_format": media_format}})
@@ -98,7 +98,7 @@ def media_template(stream_id: str) -> bytes:
 
 
 def transcript(stream_id: str, text: str, *, is_final: bool, turn_id: str) -> bytes:
-    """What the caller said; interim ones, then exactly one final per utterance."""
+    """What the caller said: interims, then exactly one final for each utterance."""
     return _encode(
         {
             "event": "transcript",
@@ -112,7 +112,7 @@ def transcript(stream_id: str, text: str, *, is_final: bool, turn_id: str) -> by
 
 
 def barge_in(stream_id: str, *, text: str | None, tts_interrupted: bool, turn_id: str) -> bytes:
-    """The caller began to speak over us; sent before the transcript that caused it."""
+    """The caller interrupted the agent; sent before the transcript that caused it."""
     return _encode(
         {
             "event": "barge_in",
@@ -126,7 +126,7 @@ def barge_in(stream_id: str, *, text: str | None, tts_interrupted: bool, turn_id
 
 
 def dtmf(stream_id: str, digit: str) -> bytes:
-    """A key of the caller's. Ours beyond the documented surface; agents drop what they do not know."""
+    """A key the caller pressed. Our extension; agents ignore unknown events."""
     return _encode({"event": "dtmf", "stream_id": stream_id, "dtmf": {"digit": digit}})
 
 
@@ -152,7 +152,7 @@ def stop(stream_id: str, *, reason: str, hangup_reason: str | None = None) -> by
 
 
 class Text(msgspec.Struct, frozen=True):
-    """Words to speak: a delta of a turn, ``done`` with its last."""
+    """Words to speak: a delta of a turn, the last one with ``done``."""
 
     delta: str = ""
     turn_id: str | None = None
@@ -160,7 +160,7 @@ class Text(msgspec.Struct, frozen=True):
 
 
 class Media(msgspec.Struct, frozen=True):
-    """Audio to play, PCMU; ``encoded`` is the base64 as it came, for passing on untouched."""
+    """Audio to play, PCMU; ``encoded`` is the base64 as received, to pass on unchanged."""
 
     payload: bytes
     encoded: str
@@ -171,7 +171,7 @@ class AudioDone(msgspec.Struct, frozen=True):
 
 
 class Clear(msgspec.Struct, frozen=True):
-    """Drop what is not played yet, at once."""
+    """Drop what has not been played yet."""
 
 
 class AgentTranscript(msgspec.Struct, frozen=True):
@@ -183,25 +183,25 @@ class AgentTranscript(msgspec.Struct, frozen=True):
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """Tell me when playback gets here."""
+    """Report when playback gets here."""
 
     name: str
 
 
 class SendDigits(msgspec.Struct, frozen=True):
-    """Press keys for the far end."""
+    """Send DTMF digits to the caller."""
 
     digits: str
 
 
 class Transfer(msgspec.Struct, frozen=True):
-    """Hand the caller to another number. Ours beyond the documented surface."""
+    """Transfer the caller to another number. Our extension."""
 
     to: str
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """Hang up now, without playing what is queued: agents wait for their goodbye themselves."""
+    """Hang up now without playing what is queued; agents wait for their own goodbye."""
 
     reason: str | None = None
 
@@ -210,8 +210,8 @@ AgentMessage = Text | Media | AudioDone | Clear | AgentTranscript | Mark | SendD
 
 
 class _Frame(msgspec.Struct):
-    """Every field any message has; one decoder, no second pass. Untyped: agents write nulls for what they leave out,
-    and an odd field must not cost the message, least of all a ``stop``, or the call would go on and be billed."""
+    """Every field of any message, so that one decoder reads them all. Untyped, because agents write null for missing
+    fields, and a wrong field must not lose the message: a lost ``stop`` would leave the call running and billed."""
 
     event: Any = None
     delta: Any = None
@@ -232,7 +232,7 @@ _decode = msgspec.json.Decoder(_Frame).decode
 
 
 def read(frame: bytes | str) -> AgentMessage | None:
-    """The message in one text frame; None for anything to be dropped."""
+    """The message in one text frame; None if it is to be dropped."""
     if len(frame) > MAX_MESSAGE:
         return None
     try:
@@ -276,7 +276,7 @@ def _word(value: Any) -> str:
 
 
 def _yes(value: Any, otherwise: bool) -> bool:
-    """A flag as it is written by those who have no booleans, too; ``otherwise`` for nulls and nonsense."""
+    """A flag, also if written as a string; ``otherwise`` for null and anything else."""
     return {"true": True, "false": False}.get(str(value).lower(), otherwise)
 
 

@@ -1,4 +1,4 @@
-"""The speech engines of one process: opened once by name, shared by all calls, closed with the exchange."""
+"""The speech engines of a process: opened once by name, shared by all calls, closed with the exchange."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ ENGINE_SETTINGS = {"speak": ("synthesizer", "fallback_synthesizer"), "listen": (
 """The agent settings that name the engine and the fallback engine for an ability."""
 
 RETRY = 30.0
-"""Seconds after which an engine that did not start is started again, once somebody asks for it."""
+"""Seconds after which an engine that failed to start is started again, when it is next needed."""
 
 
 class Engines:
-    """``settings``: engine name -> its settings. An engine nobody names costs nothing.
+    """Speech engines by name. ``settings`` maps an engine's name to its settings; unused engines are not opened.
 
-    Where an agent names no engine, the first that has the ability is taken: of those added here, then of those with
-    settings, then of those installed that work on this machine. Nobody's voice goes elsewhere by default.
+    If an agent names no engine, the first with the ability is used: first those added here, then those with settings,
+    then those installed that run on this machine. By default no audio leaves the machine.
     """
 
     def __init__(self, settings: Mapping[str, Mapping[str, Any] | EngineSettings] | None = None) -> None:
@@ -41,12 +41,12 @@ class Engines:
         self._shared: Engines | None = None
 
     def add(self, engine: SpeechEngine) -> None:
-        """Have an engine that is set up already, under its own name; it is closed with the others."""
+        """Add an engine that is already set up, under its own name; it is closed with the others."""
         self._open[engine.name] = engine
         self._added.append(engine.name)
 
     def engine(self, name: str) -> SpeechEngine:
-        """The engine of that name, set up by the first who asks; ``ConfigurationError`` when it cannot be."""
+        """The engine with that name, opened on first use; raises ``ConfigurationError`` if it cannot be opened."""
         if (holder := self._holder(name)) is not self:
             return holder.engine(name)
         if name not in self._open:
@@ -54,9 +54,9 @@ class Engines:
         return self._open[name]
 
     def within(self, settings: Mapping[str, Mapping[str, Any]]) -> Engines:
-        """These engines with some settings of one's own: engines named there are opened apart, all others are shared.
+        """These engines with some settings replaced: engines named there are opened separately, all others are shared.
 
-        To be closed by whoever asked for it; that closes its own engines only.
+        Close the result when done; that closes only the separate engines.
         """
         merged: dict[str, Any] = {}
         for name, own in settings.items():
@@ -68,12 +68,12 @@ class Engines:
         return made
 
     def default(self, ability: str) -> str | None:
-        """Name of the engine taken where none is named; None when nothing here has the ability."""
+        """Name of the engine used if none is named; None if no engine has the ability."""
         installed = speech_engine_names()
         names = [*self._added, *self._settings]
         for name in dict.fromkeys(names if self._shared is not None else names + installed):
             if name not in self._open and name not in installed:
-                continue  # settings for an engine that is gone are no reason to have none
+                continue  # it has settings, but is no longer installed
             kind = type(self._open[name]) if name in self._open else get_speech_engine(name)
             ours = name in self._added or name in self._settings
             if ability in kind.abilities and (ours or not kind.remote):
@@ -81,10 +81,10 @@ class Engines:
         return self._shared.default(ability) if self._shared is not None else None
 
     def candidates(self, ability: str, name: str | None = None, fallback: str | None = None) -> list[SpeechEngine]:
-        """Engines for a call in the order to try them: the one named (or the default), then the fallback.
+        """The engines of a call in the order to try: the one named (or the default), then the fallback.
 
-        Empty when none is named and none installed. One that cannot be had is left out when the other can;
-        ``ConfigurationError`` when neither can.
+        Empty if none is named and none installed. An engine that cannot be opened is left out if the other can be;
+        raises ``ConfigurationError`` if neither can.
         """
         engines: list[SpeechEngine] = []
         refused: ConfigurationError | None = None
@@ -100,9 +100,9 @@ class Engines:
         return engines
 
     def problem(self, ability: str, name: str | None = None, fallback: str | None = None) -> str | None:
-        """Why a call could not :meth:`candidates` its engine, in a sentence with the engine's name; None when it can.
+        """Why :meth:`candidates` would fail or be empty, in a sentence that names the engine; None if all is well.
 
-        Told from what is installed, its settings, and how its last start went: nothing is opened at a carrier or cloud.
+        Judged by what is installed, its settings and its last start; no connection is opened.
         """
         found: list[str] = []
         for each in self._in_order(ability, name, fallback):
@@ -118,7 +118,7 @@ class Engines:
         return "; ".join(dict.fromkeys(found)) or None
 
     def _holder(self, name: str) -> Engines:
-        """Who opens the engine of that name: we, or whoever shares theirs with us."""
+        """The object that opens the engine with that name: this one, or the one it shares with."""
         return self._shared if self._shared is not None and name not in self._settings else self
 
     def _in_order(self, ability: str, name: str | None, fallback: str | None) -> list[str]:
@@ -151,14 +151,14 @@ class Engines:
         return f"speech engine {name!r} does not start: {why}"
 
     async def start(self, names: Iterable[str | None]) -> None:
-        """Have these loaded before the first call. One that cannot start is logged; its calls take their fallback."""
+        """Start these before the first call. A failure is logged; calls then use the fallback."""
 
         async def start(name: str) -> None:
             failed = self._holder(name)._failed
             try:
                 await self.engine(name).start()
                 failed.pop(name, None)
-            except Exception as problem:  # noqa: BLE001 a plugin's own; the others start all the same
+            except Exception as problem:  # noqa: BLE001 a plugin's own; the others still start
                 why = str(problem) if isinstance(problem, AnycarrierError) else type(problem).__name__
                 failed[name] = (why, time.monotonic())
                 log.error("speech engine %s is not ready: %s", name, why)
@@ -166,7 +166,7 @@ class Engines:
         await asyncio.gather(*(start(name) for name in dict.fromkeys(n for n in names if n is not None)))
 
     def needed(self, settings: AgentSettings) -> list[str]:
-        """Names of the engines that a call of this agent begins with."""
+        """Names of the engines that a call with these settings uses first."""
         names = (
             settings.synthesizer or self.default("speak"),
             settings.recognizer or self.default("listen"),
@@ -175,7 +175,7 @@ class Engines:
         return [name for name in names if name is not None]
 
     def start_soon(self, names: Iterable[str]) -> None:
-        """Have these loaded without waiting for it; nothing happens for those that this was said of already."""
+        """Start these in the background, each of them once."""
         names = list(names)
         if self._shared is not None:
             self._shared.start_soon(name for name in names if self._holder(name) is not self)
@@ -186,12 +186,12 @@ class Engines:
             task.add_done_callback(self._loading.discard)
 
     async def settled(self) -> None:
-        """Wait for all that are being started; how it went is told by :meth:`problem`."""
+        """Wait for engines that are being started; :meth:`problem` then tells the result."""
         shared = self._shared._loading if self._shared is not None else ()
         await asyncio.gather(*self._loading, *shared, return_exceptions=True)
 
     async def aclose(self) -> None:
-        """Close all that were opened; the next use opens them anew."""
+        """Close all open engines; the next use opens them again."""
         await asyncio.gather(*self._loading, return_exceptions=True)
         self._asked.clear()
         self._failed.clear()
@@ -201,7 +201,7 @@ class Engines:
 
 
 def missing(ability: str) -> ConfigurationError:
-    """What to tell a caller of ours who needs an ability that nothing installed has."""
+    """The error for an ability that no installed engine has."""
     return ConfigurationError(
         f"no speech engine that {VERBS[ability]} is installed: install one, e.g. anycarrier-speech-local"
     )

@@ -1,7 +1,8 @@
-"""What the agent says, turn by turn: text to sound, sound to the caller, and what was heard of it.
+"""Speaks the agent's turns in order: text to audio, audio to the caller, and what the caller heard of it.
 
-Sound is sent as fast as the engine makes it, up to :data:`AHEAD` seconds before it is heard; the carrier paces it. So
-speech is followed along the session's timeline of heard audio, and cut by dropping turns and clearing the carrier.
+Audio is sent as fast as the engine makes it, up to :data:`AHEAD` seconds before it is heard; the carrier paces it.
+Playback is therefore followed on the session's timeline of heard audio, and an interruption drops turns and clears the
+carrier's buffer.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ from anycarrier.errors import StreamNotOpen
 from anycarrier.session import MediaSession
 
 IDLE = 1.0
-"""Seconds without a word after which a turn nobody completed is spoken as it is."""
+"""Seconds without new words after which an incomplete turn is spoken as it is."""
 
 AHEAD = 20.0
-"""Seconds of sound sent before it is heard: enough for any stall of ours, little to throw away."""
+"""Seconds of audio sent before it is heard: enough to cover a stall of ours, little to discard."""
 
 LATE = 3.0
-"""Seconds a carrier may owe us the last mark of a turn before the turn counts as played."""
+"""Seconds to wait for the carrier to report the end of a turn before it counts as played."""
 
 CHUNK = 4000
-"""Bytes of a recording sent at once: half a second, so that an interruption finds little to drop."""
+"""Bytes of an audio file sent at once: half a second, so that an interruption has little to drop."""
 
 
 class Speaker:
-    """Turns are spoken in the order they were begun; ``finished`` is told when one is over, heard or cut."""
+    """Turns are spoken in the order of :meth:`begin`; ``finished`` is called when one was heard or cut."""
 
     def __init__(
         self,
@@ -52,9 +53,9 @@ class Speaker:
         self._audible: OrderedDict[str, AgentTurn] = OrderedDict()
         self._speaking: AgentTurn | None = None
         self.backlog = 0
-        """Characters waiting to be made sound."""
+        """Characters waiting to be spoken."""
         self.interrupted = 0
-        """Turns that were cut so far."""
+        """How many turns were cut so far."""
         self._taken = asyncio.Event()
         self._synthesis_task: asyncio.Task[None] | None = None
         self._arrived = asyncio.Event()
@@ -62,12 +63,12 @@ class Speaker:
         self._quiet = asyncio.Event()
         self._quiet.set()
         self.muted = False
-        """True when nothing but privileged turns is to be said."""
+        """True while only privileged turns are spoken."""
 
-    # --- for whoever has something to say ----------------------------------------------------------------------------
+    # --- adding turns ------------------------------------------------------------------------------------------------
 
     def begin(self, *, interruptible: bool = True, patient: bool = False, privileged: bool = False) -> AgentTurn:
-        """A turn, to be given words or sound; it is spoken when those before it were."""
+        """Start a turn, to be given words or audio; it is spoken after the turns before it."""
         turn = AgentTurn(next(self._names), interruptible, patient, privileged, touched=self._turn_taking.clock())
         if self._session.ended or (self.muted and not privileged):
             turn.drop()
@@ -75,13 +76,13 @@ class Speaker:
             return turn
         self._waiting[turn.id] = turn
         self._quiet.clear()
-        if interruptible:  # of any other an interruption does not know, until its own time has come
+        if interruptible:  # a turn that is not interruptible is announced only when it is its turn to be spoken
             self._queued(turn)
         self._arrived.set()
         return turn
 
     def add(self, turn: AgentTurn, words: str | bytes, *, complete: bool = False) -> None:
-        """Words, or sound in the session's format; ignored when the turn was dropped."""
+        """Add words, or audio in the session's format; ignored if the turn was dropped."""
         if turn.complete:
             return
         turn.touched = self._turn_taking.clock()
@@ -96,37 +97,37 @@ class Speaker:
         turn.news.set()
 
     async def room(self, turn: AgentTurn, most: int) -> None:
-        """Wait until at most ``most`` characters are waiting, or the turn was dropped."""
+        """Wait until at most ``most`` characters are waiting, or the turn is complete."""
         while self.backlog > most and not turn.complete:
             self._taken.clear()
             await self._taken.wait()
 
     async def idle(self) -> None:
-        """Wait until there is nothing left to say, and all of it was heard."""
+        """Wait until everything has been spoken and heard."""
         await self._quiet.wait()
 
     @property
     def unheard(self) -> list[AgentTurn]:
-        """Turns that are not over, in order."""
+        """Turns that have not ended, in order."""
         now = [self._speaking] if self._speaking else []
         return list(dict.fromkeys([*self._audible.values(), *now, *self._waiting.values()]))
 
     @property
     def last(self) -> AgentTurn | None:
-        """The last of them."""
+        """The last turn of :attr:`unheard`."""
         if self._waiting:
             return next(reversed(self._waiting.values()))
         return self._speaking or next(reversed(self._audible.values()), None)
 
     @property
     def turns(self) -> int:
-        """How many turns wait for those before them."""
+        """How many turns are queued."""
         return len(self._waiting)
 
-    # --- cutting -----------------------------------------------------------------------------------------------------
+    # --- interrupting ------------------------------------------------------------------------------------------------
 
     def drop(self, turn_id: str) -> None:
-        """Say nothing more of this turn."""
+        """Stop speaking this turn."""
         turn = self._waiting.get(turn_id) or self._audible.get(turn_id)
         if turn is None and self._speaking is not None and self._speaking.id == turn_id:
             turn = self._speaking
@@ -139,11 +140,11 @@ class Speaker:
             self._end(turn)
 
     async def interrupt(self) -> None:
-        """The caller cuts in: :meth:`cut`, but for turns that wait and are not to be interrupted."""
+        """The caller interrupts: :meth:`cut`, except queued turns that are not interruptible."""
         await self._silence([turn for turn in self.unheard if turn.interruptible or turn.starts is not None])
 
     async def cut(self) -> None:
-        """Silence, now: everything said and waiting is dropped, and the carrier's buffer emptied."""
+        """Stop at once: drop every turn and clear the carrier's buffer."""
         await self._silence(self.unheard)
 
     async def _silence(self, turns: list[AgentTurn]) -> None:
@@ -156,7 +157,7 @@ class Speaker:
         self._moved.set()
 
     def close(self) -> None:
-        """The call is over: what is being said ends here, with what was heard of it."""
+        """The call is over: end every turn with what was heard of it."""
         for turn in self.unheard:
             self._drop(turn)
             self._end(turn)
@@ -169,7 +170,7 @@ class Speaker:
     # --- speaking ----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Make sound of words until cancelled; raises what the last engine left failed with."""
+        """Speak the turns until cancelled; raises the failure of the last engine."""
         watching = asyncio.ensure_future(self._watch())
         try:
             while True:
@@ -198,7 +199,7 @@ class Speaker:
 
     async def _speak(self, turn: AgentTurn) -> None:
         if not turn.interruptible:
-            # Not sent ahead: whoever cuts what is heard before it empties the carrier's buffer.
+            # Not sent ahead: an interruption of the turn before it clears the carrier's buffer.
             while self._audible:
                 await asyncio.wait([self._head.over])
             self._queued(turn)
@@ -251,10 +252,10 @@ class Speaker:
     def _queued(self, turn: AgentTurn) -> None:
         self._turn_taking.follow(self._turn_taking.turns.speech_queued(self._turn_taking.clock(), turn.id))
 
-    # --- what the caller hears ---------------------------------------------------------------------------------------
+    # --- following playback ------------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        """Follow playback: tell when a turn begins to be heard, and when it was."""
+        """Follow playback: report when a turn begins and ends to be heard."""
         while True:
             wait: float | None = None
             if self._audible:
@@ -271,7 +272,7 @@ class Speaker:
         return next(iter(self._audible.values()))
 
     def _step(self, turn: AgentTurn) -> float | None:
-        """Seconds until something is due for the turn at the head, 0 when it was done, None when only news can tell."""
+        """Seconds until something is due for the first turn; 0 if it was done, None if it waits for more audio."""
         heard, now, turns = self._session.heard, self._turn_taking.clock(), self._turn_taking.turns
         assert turn.starts is not None
         if turn.began is None:
