@@ -45,7 +45,7 @@ from anycarrier.numbers import (
     SyncResult,
 )
 from anycarrier.provider import CONTRACT, Capability, Provider
-from anycarrier.registry import Line, MemoryNumberRegistry, NumberRegistry
+from anycarrier.routing import Line, MemoryNumberRegistry, NumberRegistry
 from anycarrier.serializer import MediaSerializer
 from anycarrier.webhooks import WebhookReply, WebhookRequest
 

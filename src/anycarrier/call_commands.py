@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from anycarrier.audio import dtmf_tones
 from anycarrier.calls import Call, EndReason, TransferStatus, advance
 from anycarrier.errors import AnycarrierError, StoreUnavailable
 from anycarrier.provider import Capability
@@ -79,8 +80,6 @@ class CallCommands:
         if provider.supports(Capability.SEND_DIGITS) or session is None:
             await provider.send_digits(call.id, digits)
             return
-        from anycarrier.tones import dtmf_tones
-
         await session.send_audio(dtmf_tones(digits, session.format))
 
     async def start_recording(self, call: Call | str) -> str:

@@ -1,7 +1,12 @@
-"""Where calls in progress are written down, so that any process can tell how one stands."""
+"""What several processes must share about calls: the call book, and keys that may be used once.
+
+The call book holds the calls in progress, so that any process can tell how one stands. The once store guards against
+replays: it tells the first use of a webhook's or a ticket's key from every later one.
+"""
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
@@ -84,3 +89,39 @@ class MemoryCallBook:
                 oldest, _ = self._ended.popitem(last=False)
                 gone = self._by_reference.pop(oldest)
                 self._reference_of.pop(gone.id, None)
+
+
+@runtime_checkable
+class OnceStore(Protocol):
+    """Tells the first use of a key from every later one."""
+
+    async def first(self, key: str, ttl: float) -> bool:
+        """True exactly once per key within ``ttl`` seconds, whichever process asks."""
+        ...
+
+    async def forget(self, key: str) -> None:
+        """Let the key be used again: what it stood for did not work out."""
+        ...
+
+
+class MemoryOnce:
+    """Keys in a dict, for one process. ``limit`` bounds memory: beyond it the oldest keys are forgotten early."""
+
+    def __init__(self, *, limit: int = 200_000, clock: Callable[[], float] = time.monotonic) -> None:
+        self._until: OrderedDict[str, float] = OrderedDict()
+        self._limit = limit
+        self._clock = clock
+
+    async def first(self, key: str, ttl: float) -> bool:
+        now = self._clock()
+        seen = self._until.get(key)
+        if seen is not None and seen > now:
+            return False
+        self._until[key] = now + ttl
+        self._until.move_to_end(key)
+        while len(self._until) > self._limit or next(iter(self._until.values())) <= now:
+            self._until.popitem(last=False)
+        return True
+
+    async def forget(self, key: str) -> None:
+        self._until.pop(key, None)

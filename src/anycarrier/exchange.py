@@ -16,7 +16,7 @@ from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.call_commands import CallCommands
 from anycarrier.call_phases import QUEUED_AT_CARRIER
 from anycarrier.call_watch import CallWatch
-from anycarrier.callbook import CallBook
+from anycarrier.callbook import CallBook, OnceStore
 from anycarrier.calls import Call, CallStatus, DialRequest, Direction, EndReason, advance
 from anycarrier.credentials import Credential, CredentialSource, MemoryCredentials
 from anycarrier.errors import (
@@ -38,12 +38,10 @@ from anycarrier.incoming import Turns, WebhookHandler
 from anycarrier.listener import Desk, Listener, MediaTransport
 from anycarrier.media import MediaServer
 from anycarrier.numbers import AvailableNumber, NumberQuery, OwnedNumber, PendingOrder, SyncResult, e164
-from anycarrier.once import OnceStore
 from anycarrier.policy import Policy
 from anycarrier.provider import Capability
 from anycarrier.redaction import mask_number
-from anycarrier.registry import Line, NumberRegistry
-from anycarrier.routing import Router, by_line
+from anycarrier.routing import Line, NumberRegistry, Router, by_line
 from anycarrier.switchboard import Handler, Report, Switchboard, TransferGuard, log_failure
 from anycarrier.tickets import Ticket
 from anycarrier.webhooks import WebhookReply, WebhookRequest

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from anycarrier.agent.analysis import Analyzer
     from anycarrier.events import CallEvent
     from anycarrier.provider import Provider
-    from anycarrier.registry import Line
+    from anycarrier.routing import Line
     from anycarrier.speech.engines import SpeechEngine
 
 hookspec = pluggy.HookspecMarker("anycarrier")

@@ -36,8 +36,7 @@ from anycarrier.errors import (
 from anycarrier.events import CallEvent, CallProgress, IncomingCall, RoutingFailure
 from anycarrier.numbers import E164
 from anycarrier.provider import Provider
-from anycarrier.registry import Line
-from anycarrier.routing import Answer, Forward, LeaveRinging, Reject, Route
+from anycarrier.routing import Answer, Forward, LeaveRinging, Line, Reject, Route
 from anycarrier.sip_address import SipAddress, is_sip
 from anycarrier.switchboard import Switchboard
 from anycarrier.webhooks import WebhookReply, WebhookRequest

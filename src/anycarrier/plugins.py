@@ -1,6 +1,8 @@
 """Find and load plugins: entry-point group ``anycarrier``, pluggy project ``anycarrier``.
 
 Loaded once, on first use. Each load is isolated: a plugin that fails is recorded by name and harms no other.
+The capability table of the loaded providers is made here too.
+
 ``ANYCARRIER_PLUGINS=a,b`` loads only those entry points (empty: none). A plugin is code you trust.
 """
 
@@ -10,6 +12,7 @@ import inspect
 import logging
 import os
 import threading
+from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +21,16 @@ import pluggy
 from anycarrier import hookspecs
 from anycarrier.credentials import Credential
 from anycarrier.errors import ConfigurationError, PluginError, UnknownProvider
-from anycarrier.provider import CONTRACT, Provider
+from anycarrier.provider import CONTRACT, Capability, Provider
 from anycarrier.redaction import redact
 
 if TYPE_CHECKING:
     import httpx
 
     from anycarrier.events import CallEvent
-    from anycarrier.registry import Line
+    from anycarrier.routing import Line
+
+
 
 log = logging.getLogger(__name__)
 
@@ -175,3 +180,36 @@ def call_event(event: CallEvent, line: Line | None) -> None:
 def abstract_methods(cls: type[Provider]) -> list[str]:
     """Contract methods ``cls`` still lacks, for error texts."""
     return sorted(name for name, member in inspect.getmembers(cls) if getattr(member, "__isabstractmethod__", False))
+
+
+MATRIX_HEAD = """\
+# What each carrier can do
+
+Made from the installed plugins by `anycarrier matrix`; do not edit. A provider declares an ability by overriding the
+method of that name, so this table says what the code says. Asking for what a carrier lacks raises
+`UnsupportedOperation`; `provider.supports(Capability.TRANSFER)` asks beforehand. Every carrier has the first seven;
+one without a stock of numbers answers `search_numbers` with `UnsupportedOperation`.
+"""
+
+
+def capability_matrix(providers: Iterable[type[Provider]]) -> str:
+    """A Markdown page: a row for each method of the contract, a column for each provider."""
+    columns = sorted(providers, key=lambda p: p.name)
+    rows = [["", "what it does", *(p.title for p in columns)], ["---"] * (2 + len(columns))]
+    for name in (n for n in vars(Provider) if n in Provider.__abstractmethods__):
+        rows.append([f"`{name}`", _purpose(name), *("yes" for _ in columns)])
+    for capability in Capability:
+        lacking = "hangs up" if capability is Capability.REJECT else "-"
+        having = ("yes" if capability in p.capabilities else lacking for p in columns)
+        rows.append([f"`{capability}`", _purpose(capability), *having])
+    asked = ("yes" if p.answers_in_reply else "by REST" for p in columns)
+    rows.append(["", "Is instructed in the reply to its webhook.", *asked])
+    rows.append(["", "Tells when the far end rings.", *("yes" if p.reports_ringing else "-" for p in columns)])
+    rows.append(["", "Ships a sandbox.", *("yes" if p.sandbox else "-" for p in columns)])
+    return MATRIX_HEAD + "\n" + "".join("| " + " | ".join(row) + " |\n" for row in rows)
+
+
+def _purpose(method: str) -> str:
+    """The first sentence of the method's docstring in the contract."""
+    text = " ".join((inspect.getdoc(getattr(Provider, method)) or "").split())
+    return text.split(". ")[0].rstrip(".").replace("``", "`") + "."

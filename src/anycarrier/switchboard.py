@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from anycarrier import plugins
 from anycarrier.audio import PCMU_8K, AudioFormat
-from anycarrier.callbook import CallBook, MemoryCallBook, OnceCallBook
+from anycarrier.callbook import CallBook, MemoryCallBook, MemoryOnce, OnceCallBook, OnceStore
 from anycarrier.calls import Call, CallStatus, EndReason, StreamTarget, advance
 from anycarrier.credentials import Credential, CredentialSource, MemoryCredentials
 from anycarrier.errors import (
@@ -29,11 +29,9 @@ from anycarrier.errors import (
     UnknownCall,
 )
 from anycarrier.events import CallEvent, RoutingFailed, RoutingFailure
-from anycarrier.once import MemoryOnce, OnceStore
 from anycarrier.policy import Policy
 from anycarrier.provider import Provider
-from anycarrier.registry import Line, NumberRegistry
-from anycarrier.routing import Router, by_line
+from anycarrier.routing import Line, NumberRegistry, Router, by_line
 from anycarrier.session import MediaSession
 from anycarrier.tickets import TicketOffice
 

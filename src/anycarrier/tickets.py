@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from anycarrier.callbook import OnceStore
 from anycarrier.errors import ConfigurationError, TicketRefused
-from anycarrier.once import OnceStore
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM

@@ -15,7 +15,7 @@ from anycarrier.agent.agent import Agent, CallSetup, load
 from anycarrier.agent.agent_call import AgentCall
 from anycarrier.agent.settings import AgentSettings
 from anycarrier.errors import AgentUnreachable, ConfigurationError, StreamNotOpen, UnknownAgent
-from anycarrier.registry import Line as NumberLine
+from anycarrier.routing import Line as NumberLine
 from anycarrier.routing import Route
 from anycarrier.wav import read_wav
 from fake_speech import Desk, Line

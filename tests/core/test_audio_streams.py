@@ -213,7 +213,7 @@ def test_silence_stays_silent_through_every_format() -> None:
 
 def test_importing_anycarrier_audio_loads_neither_numpy_nor_soxr() -> None:
     code = (
-        "import sys, anycarrier.audio, anycarrier.tones, anycarrier.wav;"
+        "import sys, anycarrier.audio, anycarrier.audio, anycarrier.wav;"
         "print(sorted({'numpy', 'soxr'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,8 +7,18 @@ import struct
 
 import pytest
 
-from anycarrier.audio import L16_16K, PCM16_8K, PCMA_8K, PCMU_8K, AudioFormat, Transcoder
-from anycarrier.tones import COLUMNS, KEYS, ROWS, dtmf_tones
+from anycarrier.audio import (
+    COLUMNS,
+    KEYS,
+    L16_16K,
+    PCM16_8K,
+    PCMA_8K,
+    PCMU_8K,
+    ROWS,
+    AudioFormat,
+    Transcoder,
+    dtmf_tones,
+)
 
 
 def power(block: list[int], frequency: float, rate: int) -> float:

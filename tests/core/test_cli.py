@@ -14,7 +14,7 @@ import pytest
 from anycarrier import cli, errors, plugins
 from anycarrier.credentials import Credential
 from anycarrier.hookspecs import hookimpl
-from anycarrier.matrix import matrix
+from anycarrier.plugins import capability_matrix
 from anycarrier.provider import Provider
 from anycarrier_server.cli import completion
 
@@ -135,7 +135,7 @@ def test_matrix_check_fails_on_a_stale_page_and_write_mends_it(tmp_path: Path) -
 
 
 def test_matrix_says_yes_exactly_where_the_method_is_overridden() -> None:
-    table = [row.split("|") for row in matrix([Cardboard]).splitlines() if row.startswith("|")]
+    table = [row.split("|") for row in capability_matrix([Cardboard]).splitlines() if row.startswith("|")]
     rows = {row[1].strip(): row[-2].strip() for row in table}
     assert rows["`send_digits`"] == "yes"
     assert rows["`transfer`"] == "-"

@@ -28,7 +28,7 @@ from anycarrier import (
 )
 from anycarrier.errors import CallUnconfirmed, ProviderUnavailable, RequestRejected
 from anycarrier.events import StreamProgress
-from anycarrier.registry import Line
+from anycarrier.routing import Line
 from core.conftest import CALLER, OURS, connect, echo, post, ring, ticket_in
 from fake_carriers import CommandProvider, InlineProvider
 

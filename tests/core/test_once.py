@@ -1,6 +1,6 @@
 """Once is once."""
 
-from anycarrier.once import MemoryOnce
+from anycarrier.callbook import MemoryOnce
 
 
 async def test_the_first_use_is_told_from_the_second() -> None:

@@ -17,7 +17,7 @@ from anycarrier.credentials import Credential
 from anycarrier.errors import ConfigurationError, PluginError, UnknownProvider
 from anycarrier.events import UnknownEvent
 from anycarrier.hookspecs import hookimpl
-from anycarrier.registry import Line
+from anycarrier.routing import Line
 
 PROVIDER = """
 from anycarrier.credentials import Credential

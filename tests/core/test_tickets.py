@@ -4,8 +4,8 @@ import base64
 
 import pytest
 
+from anycarrier.callbook import MemoryOnce
 from anycarrier.errors import ConfigurationError, TicketRefused
-from anycarrier.once import MemoryOnce
 from anycarrier.tickets import TicketOffice
 
 SECRET = "s" * 32

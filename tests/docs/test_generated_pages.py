@@ -13,8 +13,7 @@ import pytest
 import anycarrier
 from anycarrier import agent, speech
 from anycarrier.call_phases import table
-from anycarrier.matrix import matrix
-from anycarrier.plugins import broken_plugins, get_provider, provider_names
+from anycarrier.plugins import broken_plugins, capability_matrix, get_provider, provider_names
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -73,7 +72,7 @@ HELD = (
 
 def capabilities() -> str:
     assert not broken_plugins()
-    return matrix(get_provider(name) for name in provider_names())
+    return capability_matrix(get_provider(name) for name in provider_names())
 
 
 def reference() -> str:

@@ -169,7 +169,7 @@ async def test_of_many_asking_at_once_one_gets_the_claim(store: Store) -> None:
 
 
 async def test_once_is_once_over_all_who_ask(store: Store) -> None:
-    from anycarrier.once import OnceStore
+    from anycarrier.callbook import OnceStore
     from anycarrier_server.store.claims import SqlOnce
 
     stores = [SqlOnce(store.db) for _ in range(4)]

@@ -21,9 +21,8 @@ from tenants import build_acme
 
 from anycarrier import Call, EndReason, Exchange, Line, MediaSession, MemoryNumberRegistry, Policy, plugins
 from anycarrier.call_phases import RULES, Phase
-from anycarrier.callbook import CallBook, MemoryCallBook
+from anycarrier.callbook import CallBook, MemoryCallBook, MemoryOnce, OnceStore
 from anycarrier.errors import AnycarrierError
-from anycarrier.once import MemoryOnce, OnceStore
 from anycarrier_server.encryption import Sealer
 from anycarrier_server.settings import Settings
 from anycarrier_server.store import Store, migrations

@@ -16,7 +16,7 @@ from tenants import AcmeCredential, Tenant, build_acme, make_tenant
 from anycarrier.credentials import Credential, CredentialSource
 from anycarrier.errors import NumberAlreadyAssigned, NumberNotAssigned, UnknownCredential, UnknownProvider
 from anycarrier.numbers import SyncResult
-from anycarrier.registry import Line, NumberRegistry
+from anycarrier.routing import Line, NumberRegistry
 from anycarrier_server.auth import authenticate, key_in
 from anycarrier_server.refusals import InUse, Taken
 from anycarrier_server.settings import Settings

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from anycarrier import Capability, DigitPressed, EndReason, MarkReached, MediaSession
-from anycarrier.tones import dtmf_tones
+from anycarrier.audio import dtmf_tones
 from whole.conftest import House
 
 

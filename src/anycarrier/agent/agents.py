@@ -28,8 +28,7 @@ from anycarrier.agent.shared_engines import Engines
 from anycarrier.calls import Call, MachineDetection
 from anycarrier.errors import ConfigurationError, SpeechNotReady, UnknownAgent
 from anycarrier.events import CallEvent, IncomingCall
-from anycarrier.registry import Line
-from anycarrier.routing import Reject, Route
+from anycarrier.routing import Line, Reject, Route
 from anycarrier.session import MediaSession
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from anycarrier import matrix as capability_table
 from anycarrier.cli.parser import Parser
-from anycarrier.plugins import broken_plugins, get_provider, provider_names
+from anycarrier.plugins import broken_plugins, capability_matrix, get_provider, provider_names
 
 
 def describe(name: str) -> dict[str, Any]:
@@ -55,7 +54,7 @@ def matrix(argv: list[str]) -> int:
     where.add_argument("--write", type=Path, metavar="PAGE", help="write the page")
     where.add_argument("--check", type=Path, metavar="PAGE", help="fail if the page is not what the plugins say")
     options = parser.parse_args(argv)
-    page = capability_table.matrix(get_provider(name) for name in provider_names())
+    page = capability_matrix(get_provider(name) for name in provider_names())
     if options.write:
         options.write.write_text(page)
     elif options.check:

@@ -6,7 +6,7 @@ import asyncio
 import statistics
 from typing import Any
 
-from anycarrier.audio import PCMU_8K, silence
+from anycarrier.audio import PCMU_8K, dtmf_tones, silence
 from anycarrier.speech import (
     BargeIn,
     BeginUtterance,
@@ -21,7 +21,6 @@ from anycarrier.speech import (
     Voice,
     VoiceActivityDetector,
 )
-from anycarrier.tones import dtmf_tones
 from anycarrier_speech_local import PocketsphinxEngine, PocketsphinxSettings, SileroEngine
 
 from .test_pocketsphinx import GRAMMAR

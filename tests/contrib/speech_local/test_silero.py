@@ -14,9 +14,8 @@ from typing import Any
 
 import pytest
 
-from anycarrier.audio import L16_16K, PCMU_8K, Transcoder, pcm16_to_pcmu, pcmu_to_pcm16, silence
+from anycarrier.audio import L16_16K, PCMU_8K, Transcoder, dtmf_tones, pcm16_to_pcmu, pcmu_to_pcm16, silence
 from anycarrier.speech import Voice, VoiceActivity, VoiceActivityDetector
-from anycarrier.tones import dtmf_tones
 from anycarrier_speech_local import SileroEngine, SileroSettings
 
 LEAD = silence(PCMU_8K, 0.5)

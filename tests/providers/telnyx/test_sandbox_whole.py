@@ -11,7 +11,7 @@ from anycarrier.asgi import create_app
 from anycarrier.calls import CallStatus, EndReason
 from anycarrier.events import AudioReceived, DigitPressed
 from anycarrier.exchange import Exchange
-from anycarrier.registry import MemoryNumberRegistry
+from anycarrier.routing import MemoryNumberRegistry
 from anycarrier.session import MediaSession
 from anycarrier.testing.live_server import listening, serve, serve_sandbox, url_of
 from anycarrier_telnyx.sandbox import TelnyxSandbox

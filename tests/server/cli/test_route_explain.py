@@ -10,8 +10,7 @@ import pytest
 
 from anycarrier.errors import AnycarrierError
 from anycarrier.events import IncomingCall
-from anycarrier.registry import Line
-from anycarrier.routing import Answer, Forward, LeaveRinging, Reject, Route
+from anycarrier.routing import Answer, Forward, LeaveRinging, Line, Reject, Route
 from server.cli.town import Run, Served
 
 OURS = "+14155550100"

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 from anycarrier.calls import Call, EndReason
 from anycarrier.errors import DestinationNotAllowed, InvalidNumber
 from anycarrier.events import IncomingCall, RoutingFailure
-from anycarrier.registry import Line
-from anycarrier.routing import Answer, Forward, LeaveRinging, Reject, Route
+from anycarrier.routing import Answer, Forward, LeaveRinging, Line, Reject, Route
 from anycarrier_server.domain.inbound_routing import (
     WITHOUT_SOCKET,
     CallHandling,

@@ -1,4 +1,4 @@
-"""Lines: the numbers in service; and the exchange's door to them, :class:`anycarrier.registry.NumberRegistry`."""
+"""Lines: the numbers in service; and the exchange's door to them, :class:`anycarrier.routing.NumberRegistry`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from anycarrier.errors import NumberAlreadyAssigned, NumberNotAssigned, UnknownCredential
 from anycarrier.numbers import SyncResult
-from anycarrier.registry import Line
+from anycarrier.routing import Line
 from anycarrier_server.refusals import Taken
 from anycarrier_server.store.columns import parse_id, public_id, utc_now, word
 from anycarrier_server.store.database import Database
