@@ -13,6 +13,7 @@ What counts:
 - The sandbox and the testing kit play the carrier, so their files are left out, and so are requests to the API.
 - A read of a single row is a SELECT of which one row is wanted: ``Database.row``, or ``row`` and ``value`` within
   ``look``. A SELECT inside a transaction that changes something is part of that change, and is listed beside them.
+- Whatever a session is asked for is listed too: what every call does goes by compiled statements.
 - The walk ends when the caller has heard a fifth of a second of the agent's first words.
 """
 
@@ -206,7 +207,8 @@ class Observer:
 
             @event.listens_for(db.engine.sync_engine, "before_cursor_execute")
             def asked(_conn: Any, _cursor: Any, text: str, *_: Any) -> None:
-                self._note("session", text, None, sys._getframe(1))
+                if text != "BEGIN":
+                    self._note("session", text, None, sys._getframe(1))
 
         database.__init__ = watched
 
@@ -215,7 +217,7 @@ class Observer:
         if connection is None or not self.watching:
             return
         text: str = statement if isinstance(statement, str) else statement.on(dialect).sql
-        if not text.lstrip().upper().startswith("SELECT"):
+        if how != "session" and not text.lstrip().upper().startswith("SELECT"):
             return
         name, where = _name_of(statement), ""
         while frame is not None and len(where) < 200:

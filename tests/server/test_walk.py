@@ -42,6 +42,7 @@ def test_a_call_enters_few_files_of_the_service_and_reads_each_row_once(database
     ours = [path for path in seen["files"] if "/anycarrier_server/" in path]
     assert any(path.endswith("domain/routing.py") for path in ours), "the walk did not see the call"
     assert len(ours) <= MOST_FILES, "\n".join(ours)
+    assert not [read for read in seen["reads"] if read[0] == "session"], "what every call does is a compiled statement"
     rows = [read for read in seen["reads"] if read[0] != "rows"]
     assert {"row", "in a change"} <= {how for how, _, _ in rows}, "the walk did not see the reads"
     assert len(rows) <= MOST_READS, "\n".join(map(str, rows))

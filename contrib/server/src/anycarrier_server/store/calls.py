@@ -13,15 +13,15 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, bindparam, func, select, tuple_, update
+from sqlalchemy import Select, bindparam, func, insert, select, tuple_, update
 
 from anycarrier_server.store import call_state, new_calls
-from anycarrier_server.store.columns import Page, parse_id, read_cursor, utc_now, word, write_cursor
+from anycarrier_server.store.columns import Page, new_id, parse_id, read_cursor, utc_now, word, write_cursor
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.models import Agent, CallEventRow, CallRow, LineRow, Recording, SigningKey
 from anycarrier_server.store.models.calls import PLAYABLE
 from anycarrier_server.store.new_calls import NewCall
-from anycarrier_server.store.statements import Statement, Transaction, table_of
+from anycarrier_server.store.statements import Statement, Transaction, as_stored, table_of
 
 TABLE = table_of(CallRow)
 BY_ID = Statement(select(TABLE).where(TABLE.c.id == bindparam("id")), into=[CallRow])
@@ -279,6 +279,13 @@ OF_CALL = Statement(
     select(RECORDING).where(RECORDING.c.call_id == bindparam("call_id")).order_by(RECORDING.c.created_at),
     into=[Recording],
 )
+BEGIN_RECORDING = Statement(
+    insert(RECORDING),
+    columns=["id", "call_id", "workspace_id", "path", "format", "channels", "status", "created_at", "updated_at"],
+)
+FINISH_RECORDING = Statement(
+    update(RECORDING).where(RECORDING.c.id == bindparam("row_id")), columns=["status", "duration", "size", "updated_at"]
+)
 
 
 class Recordings:
@@ -289,19 +296,21 @@ class Recordings:
 
     async def begin(self, workspace_id: UUID, call_id: UUID, path: str, *, format: str, channels: int = 2) -> Recording:
         """A recording that is being written to ``path`` (relative to the recordings folder)."""
-        made = Recording(workspace_id=workspace_id, call_id=call_id, path=path, format=format, channels=channels)
-        async with self._db.write() as session:
-            session.add(made)
-        return made
+        now = utc_now()
+        values = {
+            "id": new_id(), "call_id": call_id, "workspace_id": workspace_id, "path": path, "format": format,
+            "channels": channels, "status": "in_progress", "created_at": now, "updated_at": now,
+        }  # fmt: skip
+        await self._db.act(BEGIN_RECORDING, **values)
+        return as_stored(Recording, values)
 
     async def finish(
         self, recording_id: UUID, *, status: str = "completed", duration: float | None = None, size: int | None = None
     ) -> None:
         """It is whole (``completed``), as much of it as the disk took (``cut``), or nothing (``failed``); duration in
         seconds, size in bytes."""
-        async with self._db.write() as session:
-            done = update(Recording).where(Recording.id == recording_id)
-            await session.execute(done.values(status=status, duration=duration, size=size, updated_at=utc_now()))
+        known = {"status": status, "duration": duration, "size": size, "updated_at": utc_now()}
+        await self._db.act(FINISH_RECORDING, row_id=recording_id, **known)
 
     async def recorded(self, calls: Sequence[UUID]) -> set[UUID]:
         """Those of the calls, some hundreds at most, that have a recording."""
