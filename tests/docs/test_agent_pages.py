@@ -93,13 +93,16 @@ def test_everything_an_agent_can_do_on_a_call_is_told() -> None:
 # --- speech ----------------------------------------------------------------------------------------------------------
 
 
+ENGINE_ROWS = "engine | plugin | can | is"
+
+
 def test_every_engine_is_told_with_what_it_can_do() -> None:
-    told = {cells[0].strip("`"): set(re.findall(r"\w+", cells[1])) for cells in rows(SPEECH, "engine | can | is")}
+    told = {cells[0].strip("`"): set(re.findall(r"\w+", cells[2])) for cells in rows(SPEECH, ENGINE_ROWS)}
     assert told == {name: set(get_speech_engine(name).abilities) for name in speech_engine_names()}
 
 
 def test_the_engines_that_send_audio_elsewhere_are_named() -> None:
-    told = {cells[0].strip("`") for cells in rows(SPEECH, "engine | can | is") if "leaves this machine" in cells[2]}
+    told = {cells[0].strip("`") for cells in rows(SPEECH, ENGINE_ROWS) if "leaves this machine" in cells[3]}
     assert told == {name for name in speech_engine_names() if get_speech_engine(name).remote}
 
 
