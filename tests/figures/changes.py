@@ -4,7 +4,7 @@ The change is one of the call book's: a transfer is asked for, or fails. It writ
 
 - *joined, version*: what the store does. The row is read; all that is written goes as one statement, which does nothing
   when the row has changed since (``act_if``).
-- *joined, lock*: BEGIN, the row read and locked, all that is written as one statement (``together``), COMMIT.
+- *joined, lock*: BEGIN, the row read and locked, all that is written as one statement (``run_joined``), COMMIT.
 - *plain, lock*: the same with one statement after the other.
 
 Rounds are interleaved. PostgreSQL is a scratch server on this machine, reached directly and through a proxy that holds
@@ -66,18 +66,18 @@ def joined_lock(store: Store) -> Any:
 @contextmanager
 def plain_lock(store: Store) -> Any:
     """Under a lock, each statement by itself."""
-    together = PostgresqlTransaction.together
+    run_joined = PostgresqlTransaction.run_joined
 
     async def one_by_one(tx: PostgresqlTransaction, *acts: Any) -> None:
         for statement, values in acts:
             await tx.run(statement, **values)
 
-    PostgresqlTransaction.together = one_by_one  # type: ignore[method-assign]
+    PostgresqlTransaction.run_joined = one_by_one  # type: ignore[method-assign]
     try:
         with joined_lock(store):
             yield
     finally:
-        PostgresqlTransaction.together = together  # type: ignore[method-assign]
+        PostgresqlTransaction.run_joined = run_joined  # type: ignore[method-assign]
 
 
 Work = Callable[[Store, list[str]], Coroutine[Any, Any, None]]

@@ -416,7 +416,7 @@ async def test_what_is_foreseen_is_what_admission_says_and_holds_until_somebody_
         async def work(tx: Any) -> bool:
             if await tx.value(acts[0][0], **acts[0][1]) is None:
                 return False
-            await tx.together(*acts[1:])
+            await tx.run_joined(*acts[1:])
             return True
 
         return await store.db.transact(work)

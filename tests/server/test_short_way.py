@@ -87,14 +87,14 @@ async def test_a_transaction_that_raises_has_done_nothing(db: Database) -> None:
     rows = [{"id": UUID(int=n), "name": "a", "settings": {}, "created_at": utc_now()} for n in (1, 2)]
 
     async def half(tx: Transaction) -> None:
-        await tx.together(MAKE.of(rows))
+        await tx.run_joined(MAKE.of(rows))
         assert len(await tx.rows(NAMED, name="a")) == 2
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
         await db.transact(half)
     assert await db.rows(NAMED, name="a") == []
-    await db.transact(lambda tx: tx.together(MAKE.of(rows)))
+    await db.transact(lambda tx: tx.run_joined(MAKE.of(rows)))
     assert len(await db.rows(NAMED, name="a")) == 2
 
 
@@ -130,7 +130,7 @@ async def test_rows_go_in_in_their_order(store: Store, tenant: Tenant) -> None:
     call = await a_call(store, tenant)
     kinds = [f"call.{number}" for number in range(12)]
     happened = [{"call_id": call.id, "kind": kind, "at": utc_now(), "payload": {}} for kind in kinds]
-    await store.db.transact(lambda tx: tx.together(LOG.of(happened), (RENAME, {"id": UUID(int=9), "to": "x"})))
+    await store.db.transact(lambda tx: tx.run_joined(LOG.of(happened), (RENAME, {"id": UUID(int=9), "to": "x"})))
     assert [event.kind for event in await store.calls.events(call.id)] == ["call.created", *kinds]
 
 

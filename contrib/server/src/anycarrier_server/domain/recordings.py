@@ -19,7 +19,7 @@ from anycarrier_server.mp3 import wav_to_mp3
 from anycarrier_server.refusals import StoreOverloaded, Unknown
 from anycarrier_server.store import parse_id, public_id
 from anycarrier_server.store.models import CallRow, Recording
-from anycarrier_server.store.models.calls import PLAYABLE
+from anycarrier_server.store.models.call_tables import PLAYABLE
 
 if TYPE_CHECKING:
     from anycarrier_server.service import Service

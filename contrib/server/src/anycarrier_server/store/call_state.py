@@ -262,7 +262,7 @@ async def fold(db: Database, workspace_id: UUID) -> None:
             key: Sort = tuple(sort)  # the columns are SORT_COLUMNS's
             sums[key] = sums.get(key, 0) + delta
         if changes := [(sort, delta) for sort, delta in sums.items() if delta]:
-            await tx.together(counting(*changes))
+            await tx.run_joined(counting(*changes))
 
     await db.transact(work)
 

@@ -108,7 +108,7 @@ class SqlCallBook:
                 update={"status": CallStatus.QUEUED, "answered_at": None, "ended_at": None, "answered_by": None}
             )
             acts, told = _record(id_, workspace_id, nothing, call, tell=True)
-            await tx.together(call_state.counting((sort, 1)), *acts)
+            await tx.run_joined(call_state.counting((sort, 1)), *acts)
             if call.ended:
                 await settle(tx, id_, call.duration)
             kept = {"reference": id_.hex, "created_at": values["created_at"], "owner": owner or ""}
@@ -197,7 +197,7 @@ class SqlCallBook:
         if after is before or after == before:
             return before, False
         changed, acts, told = _moved(row, before, after)
-        await tx.together((changing(tuple(changed)), {"row_id": row.id, **changed}), *acts)
+        await tx.run_joined((changing(tuple(changed)), {"row_id": row.id, **changed}), *acts)
         if after.ended and not before.ended:
             await settle(tx, row.id, after.duration)
         elif after.ended and after.duration != before.duration:

@@ -19,7 +19,7 @@ from anycarrier_server.store import call_state, new_calls
 from anycarrier_server.store.columns import Page, new_id, parse_id, read_cursor, utc_now, word, write_cursor
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.models import Agent, CallEventRow, CallRow, LineRow, Recording, SigningKey
-from anycarrier_server.store.models.calls import PLAYABLE
+from anycarrier_server.store.models.call_tables import PLAYABLE
 from anycarrier_server.store.new_calls import NewCall
 from anycarrier_server.store.statements import Statement, Transaction, as_stored, table_of
 
@@ -214,7 +214,7 @@ class Calls:
             was = (row.workspace_id, row.agent_id, row.direction, row.stage)
             blocked = {"row_id": row.id, "is_blocked": True, "updated_at": utc_now()}
             moved = call_state.counting(((*was, False), -1), ((*was, True), 1))
-            await tx.together((noting(("is_blocked", "updated_at")), blocked), moved)
+            await tx.run_joined((noting(("is_blocked", "updated_at")), blocked), moved)
 
         await self._db.transact(work)
 

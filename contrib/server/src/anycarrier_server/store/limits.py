@@ -203,7 +203,7 @@ class Limits:
             if (granted := await tx.value(KNOWN, call_id=call_id)) is not None:
                 return replace(before, granted=granted)
             after, acts = self._entering(sums, before, workspace_id, call_id, seconds, now)
-            await tx.together(*acts)
+            await tx.run_joined(*acts)
             return after
 
         return await self._db.transact(work)

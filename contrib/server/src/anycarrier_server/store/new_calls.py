@@ -138,7 +138,7 @@ async def create(tx: Transaction, new: NewCall, owner: str | None, acts: Sequenc
     """The call's row, and whether it is new; ``acts`` are done together with a new one."""
     written = writing(new, owner)
     if new.idempotency_key is None:
-        await tx.together(*written.acts, *acts)
+        await tx.run_joined(*written.acts, *acts)
         return written.row, True
     of = new.line.workspace_id
     await tx.run(FREE_KEY, of=of, key=new.idempotency_key, before=utc_now() - IDEMPOTENCY)
@@ -147,7 +147,7 @@ async def create(tx: Transaction, new: NewCall, owner: str | None, acts: Sequenc
         if known.body_hash != new.body_hash:
             raise IdempotencyConflict(known.id)
         return known, False
-    await tx.together(*written.with_it, *acts)
+    await tx.run_joined(*written.with_it, *acts)
     return written.row, True
 
 

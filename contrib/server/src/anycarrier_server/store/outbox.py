@@ -260,7 +260,7 @@ class Outbox:
             taken = [rows for id_, rows in ready if await tx.value(TAKE, event=id_, now=now) is not None]
             deliveries = [row for rows in taken for row in rows]
             for some in _in_lengths(deliveries):
-                await tx.together(DELIVER.of(some))
+                await tx.run_joined(DELIVER.of(some))
             return len(taken)
 
         return await self._db.transact(work)
@@ -356,7 +356,7 @@ class Outbox:
         becomes = "delivered" if attempt.success else "pending" if retry_at is not None else "failed"
 
         async def work(tx: Transaction) -> bool:
-            await tx.together(LOG.of([_as_row(attempt)]))
+            await tx.run_joined(LOG.of([_as_row(attempt)]))
             settled = await tx.value(
                 SETTLE,
                 delivery=delivery.id,

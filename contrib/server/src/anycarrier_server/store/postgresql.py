@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import Dialect
 
 from anycarrier_server.outage import outages_named
-from anycarrier_server.store.statements import Act, Statement, Together, Work
+from anycarrier_server.store.statements import Act, JoinedStatements, Statement, Work
 
 if TYPE_CHECKING:
     import asyncpg
@@ -21,8 +21,8 @@ T = TypeVar("T")
 
 
 @cache  # which go together is written in the code, so there are few
-def _together(statements: tuple[Statement, ...], dialect: Dialect, *, guards: int = 0) -> Together:
-    return Together(statements, dialect, guards=guards)
+def _joined(statements: tuple[Statement, ...], dialect: Dialect, *, guards: int = 0) -> JoinedStatements:
+    return JoinedStatements(statements, dialect, guards=guards)
 
 
 class PostgresqlTransaction:
@@ -56,8 +56,8 @@ class PostgresqlTransaction:
             found = statement.on(self._dialect)
             await self._connection.executemany(found.sql, [found.arguments(values) for values in rows])
 
-    async def together(self, *acts: Act) -> None:
-        joined = _together(tuple(statement for statement, _ in acts), self._dialect)
+    async def run_joined(self, *acts: Act) -> None:
+        joined = _joined(tuple(statement for statement, _ in acts), self._dialect)
         await self._connection.fetch(joined.sql, *joined.arguments([values for _, values in acts]))
 
 
@@ -103,7 +103,7 @@ class PostgresqlDriver:
     async def act_if(self, guards: int, *acts: Act) -> str | None:
         import asyncpg
 
-        joined = _together(tuple(statement for statement, _ in acts), self._dialect, guards=guards)
+        joined = _joined(tuple(statement for statement, _ in acts), self._dialect, guards=guards)
         async with self._connection() as connection:
             try:
                 done = await connection.fetchrow(joined.sql, *joined.arguments([values for _, values in acts]))

@@ -52,7 +52,7 @@ class SqliteTransaction:
         found = statement.on(self._dialect)
         self._connection.executemany(found.sql, [found.arguments(values) for values in rows])
 
-    async def together(self, *acts: Act) -> None:
+    async def run_joined(self, *acts: Act) -> None:
         for statement, values in acts:
             await self.run(statement, **values)
 

@@ -447,7 +447,7 @@ async def write_rows(
     await tx.each(SAY, segments)
     await tx.each(NOTE, events)
     if told:
-        await tx.together(TELL.of(told))
+        await tx.run_joined(TELL.of(told))
     return places, bool(told)
 
 

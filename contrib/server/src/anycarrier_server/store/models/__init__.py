@@ -1,8 +1,6 @@
 """Every table. Importing this is what Alembic compares the database with."""
 
-from anycarrier_server.store.models.calls import CallEventRow, CallRow, CallTally, Recording, Segment
-from anycarrier_server.store.models.webhooks import Attempt, Delivery, OutboxEvent, SigningKey, Subscription
-from anycarrier_server.store.models.workspaces import (
+from anycarrier_server.store.models.account_tables import (
     Agent,
     ApiKey,
     Canary,
@@ -16,6 +14,8 @@ from anycarrier_server.store.models.workspaces import (
     UsageWindow,
     Workspace,
 )
+from anycarrier_server.store.models.call_tables import CallEventRow, CallRow, CallTally, Recording, Segment
+from anycarrier_server.store.models.webhook_tables import Attempt, Delivery, OutboxEvent, SigningKey, Subscription
 
 __all__ = [
     "Agent",
