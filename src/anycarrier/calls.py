@@ -83,6 +83,35 @@ class EndReason(StrEnum):
     UNKNOWN = "unknown"
 
 
+_SIP_REASONS = {
+    401: EndReason.PROVIDER_AUTH_FAILED,
+    403: EndReason.PROVIDER_PERMISSION_DENIED,
+    404: EndReason.INVALID_NUMBER,
+    407: EndReason.PROVIDER_AUTH_FAILED,
+    408: EndReason.NO_ANSWER,
+    410: EndReason.INVALID_NUMBER,
+    480: EndReason.NO_ANSWER,
+    484: EndReason.INVALID_NUMBER,
+    486: EndReason.BUSY,
+    487: EndReason.CANCELED,
+    600: EndReason.BUSY,
+    603: EndReason.REJECTED,
+    604: EndReason.INVALID_NUMBER,
+    607: EndReason.MARKED_AS_SPAM,
+    608: EndReason.MARKED_AS_SPAM,
+}
+
+
+def reason_of_sip(code: int | None) -> EndReason | None:
+    """What a final SIP response code means by itself (RFC 3261, 8197, 8688); None when it says nothing.
+
+    487 confirms that the INVITE was cancelled; by whom, the carrier's own word says.
+    """
+    if code is not None and 500 <= code <= 599:
+        return EndReason.PROVIDER_UNAVAILABLE
+    return _SIP_REASONS.get(code or 0)
+
+
 class TransferStatus(StrEnum):
     """How far a transfer has come. One that failed leaves no status: the call is ours again."""
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anycarrier import Call, CallStatus, Direction, EndReason
-from anycarrier.calls import ANSWERED_REASONS, TransferStatus, advance, advance_transfer
+from anycarrier.calls import ANSWERED_REASONS, TransferStatus, advance, advance_transfer, reason_of_sip
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -344,3 +344,16 @@ def test_whatever_order_a_calls_news_comes_in_its_record_is_the_same(
         assert reason not in ANSWERED_REASONS
     else:
         assert reason in {*ANSWERED_REASONS, EndReason.MEDIA_ERROR, EndReason.AGENT_ERROR}
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (404, EndReason.INVALID_NUMBER), (407, EndReason.PROVIDER_AUTH_FAILED), (480, EndReason.NO_ANSWER),
+        (486, EndReason.BUSY), (487, EndReason.CANCELED), (600, EndReason.BUSY), (603, EndReason.REJECTED),
+        (608, EndReason.MARKED_AS_SPAM), (500, EndReason.PROVIDER_UNAVAILABLE), (599, EndReason.PROVIDER_UNAVAILABLE),
+        (499, None), (200, None), (0, None), (None, None),
+    ],
+)  # fmt: skip
+def test_a_sip_code_means_the_same_for_every_carrier(code: int | None, reason: EndReason | None) -> None:
+    assert reason_of_sip(code) is reason

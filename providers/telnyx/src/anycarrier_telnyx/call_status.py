@@ -14,26 +14,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from anycarrier.calls import Call, CallStatus, DialRequest, Direction, EndReason
+from anycarrier.calls import Call, CallStatus, DialRequest, Direction, EndReason, reason_of_sip
 from anycarrier_telnyx.client_state import read_client_state
-
-BY_SIP = {
-    401: EndReason.PROVIDER_AUTH_FAILED,
-    403: EndReason.PROVIDER_PERMISSION_DENIED,
-    404: EndReason.INVALID_NUMBER,
-    407: EndReason.PROVIDER_AUTH_FAILED,
-    408: EndReason.NO_ANSWER,
-    410: EndReason.INVALID_NUMBER,
-    480: EndReason.NO_ANSWER,
-    484: EndReason.INVALID_NUMBER,
-    486: EndReason.BUSY,
-    487: EndReason.CANCELED,
-    600: EndReason.BUSY,
-    603: EndReason.REJECTED,
-    604: EndReason.INVALID_NUMBER,
-    607: EndReason.MARKED_AS_SPAM,
-    608: EndReason.MARKED_AS_SPAM,
-}
 
 BY_WORD = {
     "call_rejected": EndReason.REJECTED,
@@ -62,12 +44,11 @@ def end_reason(cause: str, source: str, sip: int | None, direction: Direction) -
     word = BY_WORD.get(cause)
     if word is EndReason.MAX_DURATION or (sip == 487 and word is not None):
         return word
-    if sip in BY_SIP:
-        return BY_SIP[sip]
+    told = reason_of_sip(sip)
+    if told is not None and (told is not EndReason.PROVIDER_UNAVAILABLE or cause != "normal_clearing"):
+        return told
     if cause == "normal_clearing":
         return _who_hung_up(source, direction)
-    if sip is not None and 500 <= sip <= 599:
-        return EndReason.PROVIDER_UNAVAILABLE
     if word is None and sip is not None and sip >= 400:
         return EndReason.UNREACHABLE
     return word

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from anycarrier.calls import Call, CallStatus, Direction, EndReason
+from anycarrier.calls import Call, CallStatus, Direction, EndReason, reason_of_sip
 from anycarrier.errors import MalformedMessage
 
 PROVIDER = "twilio"
@@ -40,23 +40,6 @@ REASONS = {
     "failed": EndReason.UNREACHABLE,
 }
 
-SIP_REASONS = {
-    401: EndReason.PROVIDER_AUTH_FAILED,
-    403: EndReason.PROVIDER_PERMISSION_DENIED,
-    404: EndReason.INVALID_NUMBER,
-    407: EndReason.PROVIDER_AUTH_FAILED,
-    408: EndReason.NO_ANSWER,
-    410: EndReason.INVALID_NUMBER,
-    480: EndReason.NO_ANSWER,
-    484: EndReason.INVALID_NUMBER,
-    486: EndReason.BUSY,
-    600: EndReason.BUSY,
-    603: EndReason.REJECTED,
-    604: EndReason.INVALID_NUMBER,
-    607: EndReason.MARKED_AS_SPAM,
-    608: EndReason.MARKED_AS_SPAM,
-}
-
 ANSWERED_BY = {
     "human": "human",
     "machine_start": "machine",
@@ -72,13 +55,9 @@ def end_reason(word: str, sip_code: int | None) -> EndReason | None:
     """Why a call ended, from Twilio's status word and the SIP code; None while it has not."""
     if STATUSES.get(word) is not CallStatus.ENDED:
         return None
-    if word == "completed" or sip_code is None:
+    if word == "completed" or sip_code == 487:
         return REASONS[word]
-    if sip_code in SIP_REASONS:
-        return SIP_REASONS[sip_code]
-    if 500 <= sip_code < 600:
-        return EndReason.PROVIDER_UNAVAILABLE
-    return REASONS[word]
+    return reason_of_sip(sip_code) or REASONS[word]
 
 
 def direction(word: str) -> Direction:
