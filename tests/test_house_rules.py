@@ -56,6 +56,12 @@ PUBLIC = (
 ).split()
 EXPORTED = ("speech", "agent")
 
+# What a platform that holds an exchange may build on besides, as our own service does.
+PLATFORM = (
+    *PUBLIC,
+    *"call_phases plugins callbook tickets policy session switchboard call_watch exchange asgi fast cli".split(),
+)
+
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "base", "misc", "tools"}
 
 LONG, LONGEST = 400, 600

@@ -45,31 +45,46 @@ from anycarrier.numbers import (
     SyncResult,
 )
 from anycarrier.provider import CONTRACT, Capability, Provider
-from anycarrier.routing import Line, MemoryNumberRegistry, NumberRegistry
+from anycarrier.routing import (
+    Answer,
+    Forward,
+    LeaveRinging,
+    Line,
+    MemoryNumberRegistry,
+    NumberRegistry,
+    Reject,
+    Route,
+    Router,
+)
 from anycarrier.serializer import MediaSerializer
 from anycarrier.webhooks import WebhookReply, WebhookRequest
 
 if TYPE_CHECKING:
+    from anycarrier.callbook import CallBook, MemoryCallBook, MemoryOnce, OnceStore
     from anycarrier.exchange import Exchange
     from anycarrier.plugins import get_provider, open_provider, provider_names
     from anycarrier.policy import Policy
     from anycarrier.position import Playback
-    from anycarrier.routing import Answer, Forward, LeaveRinging, Reject
     from anycarrier.session import MediaSession
     from anycarrier.sip_address import SipAddress
+    from anycarrier.switchboard import Handler, Switchboard
+    from anycarrier.tickets import Ticket
 
 # Names whose modules bring asyncio along are fetched on first use: a plugin author or a script that only needs the
 # vocabulary does not pay for them.
 _LAZY = {
+    "CallBook": "callbook",
+    "MemoryCallBook": "callbook",
+    "MemoryOnce": "callbook",
+    "OnceStore": "callbook",
     "Exchange": "exchange",
     "MediaSession": "session",
     "Playback": "position",
     "Policy": "policy",
-    "Answer": "routing",
-    "Forward": "routing",
-    "LeaveRinging": "routing",
-    "Reject": "routing",
     "SipAddress": "sip_address",
+    "Handler": "switchboard",
+    "Switchboard": "switchboard",
+    "Ticket": "tickets",
     "get_provider": "plugins",
     "open_provider": "plugins",
     "provider_names": "plugins",
@@ -95,6 +110,7 @@ __all__ = [
     "AudioReceived",
     "AvailableNumber",
     "Call",
+    "CallBook",
     "CallEvent",
     "CallProgress",
     "CallStatus",
@@ -109,6 +125,7 @@ __all__ = [
     "EndReason",
     "Exchange",
     "Forward",
+    "Handler",
     "IncomingCall",
     "LeaveRinging",
     "Line",
@@ -120,12 +137,15 @@ __all__ = [
     "MediaSerializer",
     "MediaSession",
     "MediaTransport",
+    "MemoryCallBook",
     "MemoryNumberRegistry",
+    "MemoryOnce",
     "NumberFeature",
     "NumberOrderProgress",
     "NumberQuery",
     "NumberRegistry",
     "NumberType",
+    "OnceStore",
     "OwnedNumber",
     "PendingOrder",
     "PhoneNumber",
@@ -135,6 +155,8 @@ __all__ = [
     "ProviderError",
     "RecordingProgress",
     "Reject",
+    "Route",
+    "Router",
     "RoutingFailed",
     "RoutingFailure",
     "SipAddress",
@@ -143,7 +165,9 @@ __all__ = [
     "StreamStarted",
     "StreamStopped",
     "StreamTarget",
+    "Switchboard",
     "SyncResult",
+    "Ticket",
     "TransferProgress",
     "UnknownEvent",
     "WebhookReply",

@@ -62,7 +62,7 @@ def log_failure(what: str, failure: BaseException) -> None:
 
 
 class Switchboard:
-    """See the module. Made by :class:`anycarrier.exchange.Exchange`, whose arguments these are."""
+    """What the parts of an exchange share; the arguments are those of :class:`anycarrier.exchange.Exchange`."""
 
     def __init__(
         self,

@@ -108,7 +108,8 @@ async def test_a_hang_up_reaches_the_carrier_and_its_reason_is_written_later(at:
     assert logged("hang_up") == [("hang_up", call.id)] * 2
     assert at.reports == [("why a call is hung up (silence_timeout)", "StoreUnavailable")] * 2, "the first stands"
     at.book.writes_fail = False
-    known = await at.exchange.switchboard.update(call.reference, lambda c: c.model_copy(update={"answered_by": "human"}))
+    heard = {"answered_by": "human"}
+    known = await at.exchange.switchboard.update(call.reference, lambda c: c.model_copy(update=heard))
     assert (known.intent, known.answered_by) == (EndReason.SILENCE_TIMEOUT, "human")
 
 

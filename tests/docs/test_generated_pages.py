@@ -19,11 +19,14 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 NOT_CLASSES = {
     "CONTRACT": "Version of the provider contract this anycarrier speaks",
+    "Handler": "Talks on one call: an async function of a `MediaSession`",
     "hookimpl": "Marks a plugin's hook, for pluggy",
     "hookspec": "Marks what a hook is, for pluggy",
     "MediaEvent": "Any of the events on a media stream",
     "PCMA_8K": "A-law, 8,000 samples a second",
     "PCMU_8K": "mu-law, 8,000 samples a second: the common format of telephony",
+    "Route": "What to do with an incoming call: `Answer`, `Reject`, `Forward` or `LeaveRinging`",
+    "Router": "Given an `IncomingCall` and its line, or None, the `Route`",
     "PhoneNumber": "An E.164 string, checked by pydantic where a model takes one",
 }
 
@@ -31,7 +34,8 @@ HEAD = """\
 # Public names
 
 Everything `anycarrier` exports, made from the code; do not edit. Only what is documented is public. A plugin may build
-on these names and on the modules they come from that `tests/test_house_rules.py` lists as public.
+on these names and on the modules that `tests/test_house_rules.py` lists as `PUBLIC`; a platform on those it lists as
+`PLATFORM` too.
 
 | name | module | what it is |
 | --- | --- | --- |
@@ -64,6 +68,7 @@ For speech engines and turn-taking; `from anycarrier.speech import SpeechEngine`
 """
 
 HELD = (
+    anycarrier.Exchange, anycarrier.Switchboard, anycarrier.CallBook, anycarrier.OnceStore, anycarrier.NumberRegistry,
     agent.FinishedCall, agent.Analysis, agent.Segment, agent.CallSetup, agent.Said, agent.CallerTurn,
     agent.AgentCall, agent.AgentSettings, agent.Agents,
 )  # fmt: skip
@@ -116,7 +121,7 @@ def _inside(kind: type) -> str:
             arguments = [p for p in inspect.signature(value).parameters if p != "self"]
             methods.append(f"| `{name}({', '.join(arguments)})` | {_first_sentence(value)} |\n")
     text = f"\n### {kind.__name__}\n"
-    if fields and not kind.__name__.startswith("AgentCall"):
+    if fields and not kind.__name__.startswith("AgentCall") and not getattr(kind, "_is_protocol", False):
         text += "\n| field or argument | type |\n| --- | --- |\n" + "".join(fields)
     if methods:
         text += "\n| attribute or method | what it is |\n| --- | --- |\n" + "".join(methods)
@@ -129,6 +134,8 @@ def _type(annotation: object) -> str:
 
 
 def _default(value: object) -> str:
+    if inspect.isfunction(value):
+        return value.__name__
     return "empty" if "factory" in repr(value) else str(getattr(value, "value", value)).replace("|", "\\|") or '""'
 
 
