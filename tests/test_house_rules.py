@@ -62,6 +62,11 @@ PLATFORM = (
     *"call_phases plugins callbook tickets policy session switchboard call_watch exchange asgi fast cli".split(),
 )
 
+# What every call does, and nothing else: these use compiled statements only (docs/architecture.md).
+COMPILED_ONLY = {f"anycarrier_server.store.{name}" for name in "callbook limits new_calls writer".split()}
+STATEMENTS = "anycarrier_server.store.statements"
+DRIVERS = ("anycarrier_server.store.sqlite", "anycarrier_server.store.postgresql")
+
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "base", "misc", "tools"}
 
 LONG, LONGEST = 400, 600
@@ -166,6 +171,27 @@ def exported(name: str) -> bool:
     tree = ast.parse((CORE / room / "__init__.py").read_text())
     lists = [n.value for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__"]
     return rest in ([], *([item] for found in lists for item in ast.literal_eval(found)))
+
+
+def compiled_once(module: str, text: str) -> list[str]:
+    """The rule for the service's two ways to its database: see docs/architecture.md."""
+    tree = ast.parse(text)
+    found, inside = [], set()
+    for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
+        if not any(ast.unparse(decorator) == "cache" for decorator in function.decorator_list):
+            inside.update(ast.walk(function))
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        if called in ("Statement", "Rows") and node in inside and module != STATEMENTS:
+            found.append(f"{module}:{node.lineno}: makes a {called} each time; make it a constant of the module")
+        if module in COMPILED_ONLY and re.fullmatch(r"(.*\.)?_?db\.(read|write|unhurried)", called):
+            found.append(f"{module}:{node.lineno}: uses a session for what every call does")
+    if module != "anycarrier_server.store.database":
+        found += [f"{module}:{line}: imports a driver, {name}" for name, line, _ in imports(text)
+                  if name.startswith(DRIVERS)]  # fmt: skip
+    return found
 
 
 def file_named_for_its_idea(path: str, text: str) -> list[str]:
@@ -277,6 +303,12 @@ RULES: dict[str, tuple[Rule, Callable[[], list[tuple[str, str]]], int, list[tupl
             ("anycarrier_acme", "from anycarrier.errors import _verb"),
             ("anycarrier_acme", "from anycarrier.agent.conversation import Conversation"),
             ("anycarrier_acme", "from anycarrier.speech.engines import SpeechEngine"),
+        ]),
+    "statements are compiled once, and what every call does uses no session": (
+        compiled_once, lambda: _modules("contrib/server/src"), 20, [
+            ("anycarrier_server.store.calls", "def f(db):\n    return db.row(Statement(select(TABLE)))"),
+            ("anycarrier_server.store.limits", "async def f(self):\n    async with self._db.read() as session: ..."),
+            ("anycarrier_server.store.calls", "from anycarrier_server.store.sqlite import SqliteDriver"),
         ]),
     "files are named for their idea": (
         file_named_for_its_idea, lambda: _files("src", "providers", "contrib", "tests"), 20,

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import and_, bindparam, select
+from sqlalchemy import Select, and_, bindparam, select
 
 from anycarrier.calls import EndReason
 from anycarrier.numbers import e164
@@ -47,9 +47,9 @@ LINE, AGENT, CREDENTIAL = table_of(LineRow), table_of(Agent), table_of(Credentia
 KEY, RULE = table_of(SigningKey), table_of(ContactRule)
 
 
-def _who_talks(agent: Any) -> Statement:
+def _who_talks(agent: Any) -> Select[Any]:
     """The line, who talks on it, the account it is on, and what they have been told about whom they ring."""
-    found = (
+    return (
         select(LINE, AGENT, KEY, CREDENTIAL, RULE)
         .join(CREDENTIAL, CREDENTIAL.c.id == LINE.c.credential_id)
         .outerjoin(AGENT, AGENT.c.id == agent)
@@ -71,11 +71,11 @@ def _who_talks(agent: Any) -> Statement:
         .order_by(LINE.c.status, LINE.c.created_at)
         .limit(1)
     )
-    return Statement(found, into=[LineRow, Agent, SigningKey, CredentialRow, ContactRule])
 
 
-THE_LINES_OWN = _who_talks(LINE.c.agent_id)
-AS_NAMED = _who_talks(bindparam("agent_id"))
+WHO_TALKS = [LineRow, Agent, SigningKey, CredentialRow, ContactRule]
+THE_LINES_OWN = Statement(_who_talks(LINE.c.agent_id), into=WHO_TALKS)
+AS_NAMED = Statement(_who_talks(bindparam("agent_id")), into=WHO_TALKS)
 
 
 @dataclass(frozen=True, slots=True)
