@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ from anycarrier.credentials import Credential
 from anycarrier.hookspecs import hookimpl
 from anycarrier.plugins import capability_matrix
 from anycarrier.provider import Provider
-from anycarrier_server.cli import completion
 
 
 class _Card(Credential):
@@ -54,9 +52,8 @@ def test_no_word_is_answered_with_the_words_and_a_failure(capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        (["call"], "unknown command 'call' (did you mean 'calls'?)"),
+        (["provider"], "unknown command 'provider' (did you mean 'providers'?)"),
         (["frobnicate"], "unknown command 'frobnicate'\n"),
-        (["calls", "shwo"], "unknown command 'anycarrier calls shwo' (did you mean 'show'?)"),
     ],
 )
 def test_an_unknown_command_is_named_with_the_near_one(
@@ -66,19 +63,13 @@ def test_an_unknown_command_is_named_with_the_near_one(
     assert capsys.readouterr().err.startswith(said)
 
 
-@pytest.mark.parametrize(
-    "before",
-    [["--url", "http://127.0.0.1:1", "--key", "k"], ["--json", "--url=http://127.0.0.1:1", "--key=k"]],
-)
-def test_options_of_every_command_may_stand_before_it(before: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([*before, "calls", "ls"]) == 1
-    assert "nobody answers at http://127.0.0.1:1" in capsys.readouterr().err
-
-
-def test_options_before_the_command_stay_options(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["--url", "http://127.0.0.1:1", "--key", "k", "agents", "set", "--", "aria", "speed=1"]) == 1
-    assert "nobody answers at http://127.0.0.1:1" in capsys.readouterr().err
-    assert cli.main(["--url"]) == 2
+@pytest.mark.parametrize("word", cli.SERVICE)
+def test_without_the_service_its_commands_say_what_to_install(
+    word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "entry_points", lambda group: [])
+    assert cli.main([word, "--help"]) == 2
+    assert capsys.readouterr().err == f"anycarrier {word}: a command of the service: pip install anycarrier-server\n"
 
 
 @pytest.mark.parametrize("word", cli.commands())
@@ -140,10 +131,3 @@ def test_matrix_says_yes_exactly_where_the_method_is_overridden() -> None:
     assert rows["`send_digits`"] == "yes"
     assert rows["`transfer`"] == "-"
     assert rows["`dial`"] == "yes"
-
-
-def test_the_page_lists_every_word_with_its_verbs_and_no_other() -> None:
-    page = (Path(__file__).resolve().parents[2] / "docs" / "cli.md").read_text()
-    told = dict(re.findall(r"^\| `([\w-]+)` \|\s*([^|]*?)\s*\|", page, re.MULTILINE))
-    there = {word: " ".join(f"`{verb}`" for verb in verbs if verb) for word, verbs in completion.tree().items()}
-    assert told == there
