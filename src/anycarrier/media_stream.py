@@ -109,14 +109,15 @@ class AudioInput:
 
     def pass_on(self, frame: Frame) -> Awaitable[object] | bool | None:
         """Relay a frame of plain audio. False: it has to be received; anything else may have to be awaited."""
-        if self.relay is None or self._waiting or len(frame) > MAX_FRAME:
+        relay = self.relay
+        if relay is None or self._waiting or len(frame) > MAX_FRAME:
             return False
         audio = self._serializer.relay(frame)
         if audio is None:
             return False
         if self.tap is not None:
             self.tap.caller(b64decode(audio))
-        return self.relay(audio)
+        return relay(audio)
 
     def deliver(self, event: AudioReceived) -> None:
         """Queue audio for the handler, in the session's format."""
