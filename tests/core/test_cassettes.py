@@ -26,6 +26,7 @@ from anycarrier.testing.cassettes import (
     load_webhook,
     provenance_of,
     scan,
+    written,
 )
 from anycarrier.testing.live_server import serve
 from anycarrier.testing.replay import differences, recorder
@@ -223,14 +224,18 @@ def test_a_webhook_cassette_may_be_a_form_json_text_or_a_get(tmp_path: Path) -> 
     assert load(method="GET", form={"a": "+1"}) == ("https://v.example/x?ref=1&a=%2B1", b"")
 
 
-def test_a_stream_cassette_keeps_frames_as_text_and_what_we_say(tmp_path: Path) -> None:
+def test_a_stream_cassette_keeps_text_and_binary_frames_and_what_we_say(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     lines = [{"provenance": "documented", "source": "s"}, {"frame": "not json{", "events": []},
+             {"frame": {"binary": "AP8="}, "events": []}, {"frame": {"a": 1}, "events": []},
              {"encode_mark": "m", "frames": [{"mark": "m"}]}]  # fmt: skip
     path.write_text("\n".join(map(json.dumps, lines)))
     kept = load_stream(path)
     told = [(line.frame, line.say, line.argument) for line in kept.lines]
-    assert told == [("not json{", "", None), ("", "encode_mark", "m")]
+    assert told == [
+        ("not json{", "", None), (b"\x00\xff", "", None), ('{"a":1}', "", None), ("", "encode_mark", "m")
+    ]  # fmt: skip
+    assert [written(line.frame) for line in kept.lines[:3]] == ["not json{", {"binary": "AP8="}, {"a": 1}]
 
 
 PLUGIN = """

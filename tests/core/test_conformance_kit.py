@@ -500,6 +500,58 @@ def test_a_sound_provider_passes_all_of_it(run_kit) -> None:
     assert run_kit(SOUND) == set()
 
 
+BINARY = """
+class Binary(AcmeSerializer):
+    stop_frame, marks = False, False
+
+    def decode(self, frame):
+        if isinstance(frame, bytes):
+            if not self.open or not frame:
+                raise MalformedMessage("acme sent audio before the start, or none", frame)
+            return [AudioReceived(frame)]
+        return super().decode(frame)
+
+    def encode_audio(self, payload):
+        if not self.open:
+            raise StreamNotOpen("not open")
+        return [payload] if payload else []
+
+    encode_mark = None
+
+class Defective(AcmeProvider):
+    def serializer(self):
+        return Binary()
+"""
+
+
+def binary_cassette(*more: object) -> str:
+    """A stream of binary audio, which ends as its socket is closed."""
+    audio = {"binary": "AP8BgA=="}
+    lines = [
+        {"provenance": "documented", "source": "this test"},
+        {"frame": {"type": "start", "call": "call_1"}, "events": [{"type": "StreamStarted", "call_id": "call_1"}]},
+        {"frame": audio, "events": [{"type": "AudioReceived", "payload": "AP8BgA=="}]},
+        {"encode_audio": "AP8BgA==", "frames": [audio]},
+        {"encode_clear": None, "frames": [{"type": "clear"}]},
+        *more,
+    ]
+    return "\n".join(map(json.dumps, lines))
+
+
+def test_a_carrier_of_binary_audio_without_stop_frame_and_marks_passes(run_kit, pytester: pytest.Pytester) -> None:
+    cassette = pytester.path / "cassettes" / "streams" / "conversation.jsonl"
+    cassette.write_text(binary_cassette())
+    assert run_kit(BINARY) == set()
+    text = BINARY.replace("return [payload] if payload else []", "return [payload.decode('latin-1')]")
+    assert run_kit(text) == {
+        "test_audio_survives_encode_and_decode",
+        "test_frames_become_exactly_their_events_and_ours_the_carriers_frames",
+    }
+    stop = {"frame": {"type": "stop", "name": "x"}, "events": [{"type": "StreamStopped", "reason": "x"}]}
+    cassette.write_text(binary_cassette(stop))
+    assert run_kit(BINARY) == {"test_a_stream_with_start_audio_and_stop_is_among_the_cassettes"}
+
+
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_a_defect_is_seen_by_the_check_meant_for_it(run_kit, defect: str) -> None:
     source, expected = DEFECTS[defect]

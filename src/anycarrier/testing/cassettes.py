@@ -75,9 +75,12 @@ class WebhookCassette:
 
 @dataclass(frozen=True, slots=True)
 class StreamLine:
-    """One line of a stream: a frame in with its events, or something said with its frames out."""
+    """One line of a stream: a frame in with its events, or something said with its frames out.
 
-    frame: str = ""
+    ``frame`` is ``str`` for text and ``bytes`` for binary; ``frames`` are as the file writes them, see :func:`written`.
+    """
+
+    frame: str | bytes = ""
     events: tuple[Mapping[str, Any], ...] = ()
     say: str = ""
     argument: Any = None
@@ -115,18 +118,35 @@ def load_webhook(path: Path) -> WebhookCassette:
 
 
 def load_stream(path: Path) -> StreamCassette:
-    """Read ``streams/*.jsonl``: a line of provenance, then frames in and out in the order they travelled."""
+    """Read ``streams/*.jsonl``: a line of provenance, then frames in and out in the order they travelled.
+
+    A text frame is written as the JSON it is, or as a string; a binary one as ``{"binary": "<base64>"}``.
+    """
     head, *rest = (json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip())
     lines = []
     for line in rest:
         if "frame" in line:
-            frame = line["frame"]
-            text = frame if isinstance(frame, str) else json.dumps(frame, separators=(",", ":"))
-            lines.append(StreamLine(frame=text, events=tuple(line["events"])))
+            lines.append(StreamLine(frame=_frame(line["frame"]), events=tuple(line["events"])))
         else:
             (say, argument), *_ = ((k, v) for k, v in line.items() if k != "frames")
             lines.append(StreamLine(say=say, argument=argument, frames=tuple(line["frames"])))
     return StreamCassette(path, head.get("provenance", ""), head.get("source", ""), tuple(lines))
+
+
+def _frame(kept: Any) -> str | bytes:
+    if isinstance(kept, dict) and kept.keys() == {"binary"}:
+        return base64.b64decode(kept["binary"], validate=True)
+    return kept if isinstance(kept, str) else json.dumps(kept, separators=(",", ":"))
+
+
+def written(frame: str | bytes) -> Any:
+    """A frame as a stream cassette writes it."""
+    if isinstance(frame, bytes):
+        return {"binary": base64.b64encode(frame).decode()}
+    try:
+        return json.loads(frame)
+    except ValueError:
+        return frame
 
 
 def provenance_of(path: Path) -> tuple[str, str]:

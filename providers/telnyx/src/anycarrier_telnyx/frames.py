@@ -267,7 +267,7 @@ class TelnyxSerializer(MediaSerializer):
             self._tail = b""
         size = len(payload)
         if self._shortest <= size <= self._longest and not size % self._align:
-            return [_media(payload)]
+            return [f"{_HEAD}{pybase64.b64encode_as_string(payload)}{_TAIL}"]
         frames = []
         start = 0
         while size - start >= self._shortest:
