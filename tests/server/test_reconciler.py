@@ -303,7 +303,7 @@ class Office:
             assert service is self.service
             self.settled.append(row.reference)
 
-        monkeypatch.setattr("settle", settle)
+        monkeypatch.setattr(finished_calls, "finish", settle)
 
 
 @pytest.fixture
