@@ -36,7 +36,7 @@ NOT_SECRET = {
     ("contrib/server/src/anycarrier_server/store/workspaces.py", "hashed"),
     # A hash of the request's own body, to tell a repeat from another request: the client knows it.
     ("contrib/server/src/anycarrier_server/store/new_calls.py", "body_hash"),
-    ("contrib/server/src/anycarrier_server/domain/calls.py", "body_hash"),
+    ("contrib/server/src/anycarrier_server/domain/place_call.py", "body_hash"),
 }
 
 

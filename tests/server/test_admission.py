@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import update
 from tenants import Tenant, make_tenant
 
-from anycarrier_server.domain.admission import DAY, NoRoom, limited, take_room
+from anycarrier_server.domain.call_limits import DAY, NoRoom, limited, take_room
 from anycarrier_server.encryption import Sealer
 from anycarrier_server.settings import Settings
 from anycarrier_server.store import NewCall, Store

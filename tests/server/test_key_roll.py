@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import select
 
-from anycarrier_server.domain import recordings
+from anycarrier_server.domain import recordings_and_transcripts
 from anycarrier_server.encryption import MasterKeyWrong, Sealer, key_id_of
 from anycarrier_server.service import Service
 from anycarrier_server.settings import Settings
@@ -82,9 +82,13 @@ async def test_tickets_and_addresses_hold_at_processes_with_other_keys(start: St
             )
             assert (await redeem.exchange.switchboard.tickets.redeem(ticket)).call_id == "CA1"
             call, at = uuid4(), 1_800_000_000.0
-            assert recordings.signed_url(mint, call, at=at) == recordings.signed_url(redeem, call, at=at)
+            assert recordings_and_transcripts.signed_url(mint, call, at=at) == recordings_and_transcripts.signed_url(
+                redeem, call, at=at
+            )
     async with start(NEW, OLD) as alone:
-        assert recordings.signed_url(alone, call, at=at) == recordings.signed_url(first, call, at=at)
+        assert recordings_and_transcripts.signed_url(alone, call, at=at) == recordings_and_transcripts.signed_url(
+            first, call, at=at
+        )
 
 
 async def test_the_new_key_is_taken_into_use_when_all_have_it(start: Start, db: Database) -> None:

@@ -296,7 +296,9 @@ class Office:
         exchange = SimpleNamespace(switchboard=board, call_watch=self.watch)
         self.sessions: dict[str, Any] = board.sessions
         self.talking: set[str] = set()
-        self.service: Any = SimpleNamespace(store=store, exchange=exchange, staff=SimpleNamespace(talking=self.talking))
+        self.service: Any = SimpleNamespace(
+            store=store, exchange=exchange, agents=SimpleNamespace(talking=self.talking)
+        )
         self.reconciler = Reconciler(self.service)
 
         async def settle(service: Any, row: CallRow) -> None:

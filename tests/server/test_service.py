@@ -18,7 +18,7 @@ import pytest
 from running import ADMIN, NUMBERS, SECRETS, SOMEBODY, agent_server, running
 
 from anycarrier.agent import budget
-from anycarrier_server.domain import recordings
+from anycarrier_server.domain import recordings_and_transcripts
 from anycarrier_server.outage import DatabaseUnavailable
 from anycarrier_server.store import parse_id
 from anycarrier_server.store.database import Database
@@ -55,7 +55,7 @@ async def test_a_registered_number_rings_its_agent_and_leaves_a_record(provider:
         assert 0 < done["duration_seconds"] < 30
         recording = await at.http.get(done["recording_url"], headers={"Authorization": ""})
         assert (recording.status_code, recording.headers["content-type"]) == (200, "audio/mpeg")
-        wav = await at.http.get(recordings.signed_url(at.service, UUID(rung["id"]), format="wav")[0])
+        wav = await at.http.get(recordings_and_transcripts.signed_url(at.service, UUID(rung["id"]), format="wav")[0])
         with wave.open(io.BytesIO(wav.content)) as sound:
             assert sound.getnchannels() == 2
             assert sound.getnframes() / sound.getframerate() == pytest.approx(done["duration_seconds"], abs=1.5)

@@ -18,10 +18,10 @@ from anycarrier import hookimpl, plugins
 from anycarrier.agent.shared_engines import Engines
 from anycarrier.errors import SpeechFailed
 from anycarrier.speech import EngineSettings, Hearing, Recognizer, SpeakingStyle, SpeechEngine, Synthesizer
+from anycarrier_server.domain.speech_engines import WorkspaceEngines
 from anycarrier_server.settings import Settings
 from anycarrier_server.store import Store
 from anycarrier_server.store.models import EngineRow
-from anycarrier_server.workspace_engines import WorkspaceEngines
 from fake_speech import FakeEngine
 
 KEY = "cloud-key-0123456789"

@@ -17,7 +17,7 @@ from anycarrier.credentials import Credential, CredentialSource
 from anycarrier.errors import NumberAlreadyAssigned, NumberNotAssigned, UnknownCredential, UnknownProvider
 from anycarrier.numbers import SyncResult
 from anycarrier.routing import Line, NumberRegistry
-from anycarrier_server.auth import authenticate, key_in
+from anycarrier_server.domain.access import authenticate, key_in
 from anycarrier_server.refusals import InUse, Taken
 from anycarrier_server.settings import Settings
 from anycarrier_server.store import Store, credentials, parse_id, public_id

@@ -40,7 +40,7 @@ def test_a_call_enters_few_files_of_the_service_and_reads_each_row_once(database
     assert ran.returncode == 0, ran.stderr
     seen = json.loads(ran.stdout)
     ours = [path for path in seen["files"] if "/anycarrier_server/" in path]
-    assert any(path.endswith("domain/routing.py") for path in ours), "the walk did not see the call"
+    assert any(path.endswith("domain/call_router.py") for path in ours), "the walk did not see the call"
     assert len(ours) <= MOST_FILES, "\n".join(ours)
     assert not [read for read in seen["reads"] if read[0] == "session"], "what every call does is a compiled statement"
     rows = [read for read in seen["reads"] if read[0] != "rows"]

@@ -9,7 +9,7 @@ import pytest
 
 from anycarrier.testing.live_server import serve
 from anycarrier_server.cli import diagnostic_commands as doctor_module
-from anycarrier_server.domain import checkup
+from anycarrier_server.domain import check_setup
 from server.cli.town import ADMIN, Run, Served
 
 OURS = {"twilio": "+14155550100", "telnyx": "+14155550111"}
@@ -81,8 +81,8 @@ async def test_an_incomplete_credential_says_what_it_lacks(run: Run, served: Ser
 
 
 async def test_a_wrong_clock_is_found(run: Run, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = checkup.utc_now
-    monkeypatch.setattr(checkup, "utc_now", lambda: now() + timedelta(minutes=5))
+    now = check_setup.utc_now
+    monkeypatch.setattr(check_setup, "utc_now", lambda: now() + timedelta(minutes=5))
     item = (await found(run, expect=1))["clock", "twilio"]
     assert item["ok"] is False and "ahead of twilio" in item["found"] and "NTP" in item["found"]
 

@@ -18,7 +18,7 @@ from anycarrier_server.cli.client import Refused, read
 from anycarrier_server.cli.connection import checked, find_address
 from anycarrier_server.cli.output import Column, clean, columns_of, show_one, show_rows, table, text, working
 from anycarrier_server.cli.tail import SAID, line_of
-from anycarrier_server.domain.checkup import skew_of
+from anycarrier_server.domain.check_setup import skew_of
 
 JSON = Namespace(json=True)
 PLAIN = Namespace(json=False)

@@ -13,8 +13,7 @@ from inkbox import InkboxAPIError
 from inkbox.identities.exceptions import HandleUnavailableError
 from inkbox.identities.types import IdentityPhoneNumberCreateOptions
 
-from anycarrier_server.domain.numbers import register
-from anycarrier_server.domain.sync import webhook_url
+from anycarrier_server.domain.manage_numbers import register_number, webhook_url_of
 
 BROUGHT = "+14155550188"
 
@@ -201,9 +200,9 @@ async def test_a_number_brought_along_that_is_released_stays_in_its_account_and_
     desk: Desk,
 ) -> None:
     caller = await desk.service.authenticate(desk.http.headers)
-    line = await register(desk.service, caller, number=BROUGHT)
+    line = await register_number(desk.service, caller, number=BROUGHT)
     provider = await desk.service.exchange.switchboard.provider(str(line.credential_id))
-    url = webhook_url(desk.service, line)
+    url = webhook_url_of(desk.service, line)
     assert (await provider.configure_number(BROUGHT, webhook_url=url, dry_run=True)).changed == ()
     await desk.do(desk.inkbox.phone_numbers.release, line.id)
     await refused(desk, 404, desk.inkbox.phone_numbers.get, line.id)
@@ -216,7 +215,7 @@ async def test_one_of_an_identitys_numbers_is_changed_alone(any_desk: Desk) -> N
     desk = any_desk
     identity = await desk.identity()
     caller = await desk.service.authenticate(desk.http.headers)
-    brought = await register(desk.service, caller, number=BROUGHT, agent_id=identity.id)
+    brought = await register_number(desk.service, caller, number=BROUGHT, agent_id=identity.id)
     await desk.do(
         identity.set_incoming_call_action, incoming_call_action="auto_accept", client_websocket_url=desk.agent.url
     )
@@ -240,7 +239,7 @@ async def test_a_number_brought_along_is_assigned_and_only_detached(desk: Desk) 
     identity = await desk.do(desk.inkbox.create_identity, "support-bot")
     await desk.do(desk.inkbox.create_identity, "other-bot")
     caller = await desk.service.authenticate(desk.http.headers)
-    await register(desk.service, caller, number=BROUGHT)
+    await register_number(desk.service, caller, number=BROUGHT)
     (free,) = await desk.do(desk.inkbox.phone_numbers.list)
     assert (free.number, free.agent_identity_id, free.incoming_call_action) == (BROUGHT, None, "auto_reject")
     path = "/api/v1/identities/{}/phone_number"

@@ -14,7 +14,7 @@ import pytest
 from house import CALLEE, CALLER, OURS, House, open_house
 
 from anycarrier.provider import Provider
-from anycarrier_server.domain import recordings
+from anycarrier_server.domain import recordings_and_transcripts
 
 
 @pytest.fixture(params=["twilio", "telnyx"])
@@ -359,7 +359,7 @@ async def test_a_recording_is_downloaded_by_key_and_by_an_address_that_expires(
         def full(wav: Path, mp3: Path) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        disk.setattr(recordings, "wav_to_mp3", full)
+        disk.setattr(recordings_and_transcripts, "wav_to_mp3", full)
         for address in (path, call["recording_url"]):
             refused = await quick.client.get(address)
             assert refused.status_code == 503 and "ask for .wav" in refused.json()["detail"]
@@ -369,7 +369,7 @@ async def test_a_recording_is_downloaded_by_key_and_by_an_address_that_expires(
         assert (await anybody.get(f"{quick.url}{path}")).status_code == 401
         assert (await anybody.get(call["recording_url"][:-1])).status_code == 404
         assert (await anybody.get(call["recording_url"].replace("expires=", "expires=1"))).status_code == 404
-        monkeypatch.setattr(recordings, "GOOD_FOR", -1)
+        monkeypatch.setattr(recordings_and_transcripts, "GOOD_FOR", -1)
         late = (await quick.ask("GET", f"/v1/calls/{made['id']}"))["recording_url"]
         assert (await anybody.get(late)).status_code == 404
 

@@ -12,7 +12,7 @@ from house import API_KEYS, CALLER, OURS, House
 
 from anycarrier.numbers import NumberQuery, PendingOrder
 from anycarrier.testing.sandbox_numbers import PENDING_NUMBER
-from anycarrier_server.domain import orders
+from anycarrier_server.domain import manage_numbers
 from anycarrier_server.store import parse_id
 
 SID = "AC00000000000000000000000000000007"
@@ -398,7 +398,7 @@ async def given_up(house: House, number: dict[str, Any], caplog: pytest.LogCaptu
 async def test_an_order_that_comes_after_its_number_was_given_up_puts_nothing_in_service(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orders, "EVERY", 0.05)
+    monkeypatch.setattr(manage_numbers, "EVERY", 0.05)
     house.sandbox("telnyx").pending_for = 0.3  # type: ignore[attr-defined]
     other = await house.number("telnyx", await house.agent())  # its account's application posts to us already
     at_carrier = await house.service.exchange.switchboard.provider(other["credential_id"])
@@ -411,7 +411,7 @@ async def test_an_order_that_comes_after_its_number_was_given_up_puts_nothing_in
     row = await store.credentials.get(workspace.id, parse_id("credential", other["credential_id"]))
     assert row is not None
     line = await store.lines.create(row, PENDING_NUMBER, status="inactive", bought=True)
-    await orders.finish_order(house.service, line, order)
+    await manage_numbers.finish_order(house.service, line, order)
     (waiting,) = [task for task in asyncio.all_tasks() if task.get_name() == "finish a number order"]
     await house.ask("DELETE", f"/v1/phone-numbers/{line.public_id}", 204)
     await asyncio.wait_for(waiting, 5)
@@ -424,7 +424,7 @@ async def test_an_order_that_comes_after_its_number_was_given_up_puts_nothing_in
 async def test_an_order_that_waited_for_papers_is_finished_by_the_carriers_own_word(
     house: House, monkeypatch: pytest.MonkeyPatch, status: str
 ) -> None:
-    monkeypatch.setattr(orders, "EVERY", 3600.0)  # nobody asks: as after days, or in another process
+    monkeypatch.setattr(manage_numbers, "EVERY", 3600.0)  # nobody asks: as after days, or in another process
     other = await house.number("telnyx", await house.agent())
     store = house.service.store
     workspace = await store.workspaces.first()
@@ -433,7 +433,7 @@ async def test_an_order_that_waited_for_papers_is_finished_by_the_carriers_own_w
     assert row is not None
     late = "+16505550142"
     line = await store.lines.create(row, late, status="inactive", bought=True)
-    await orders.finish_order(house.service, line, PendingOrder(id="ord-1", number=late, provider="telnyx"))
+    await manage_numbers.finish_order(house.service, line, PendingOrder(id="ord-1", number=late, provider="telnyx"))
     sandbox: Any = house.sandbox("telnyx")
     account = sandbox.account(API_KEYS["telnyx"])
     account.add_number(late)

@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from anycarrier.asgi import routes as exchange_routes
 from anycarrier.errors import AnycarrierError
-from anycarrier_server.domain import recordings
+from anycarrier_server.domain import recordings_and_transcripts
 from anycarrier_server.http import openapi
 from anycarrier_server.http.endpoints import Face, request_id
 from anycarrier_server.http.middleware import RequestMiddleware
@@ -194,7 +194,7 @@ def _recording(service: Service) -> Answer:
         query = request.query_params
         name = request.path_params["name"]
         try:
-            path, kind = await recordings.by_signature(
+            path, kind = await recordings_and_transcripts.by_signature(
                 service, name, query.get("expires", ""), query.get("signature", "")
             )
         except Unknown:

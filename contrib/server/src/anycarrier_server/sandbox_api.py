@@ -17,8 +17,8 @@ from anycarrier.numbers import e164
 from anycarrier.speech import SpeakingStyle
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.wav import wav_bytes
-from anycarrier_server.domain import call_control
-from anycarrier_server.domain.callers import need_admin
+from anycarrier_server.domain import control_call
+from anycarrier_server.domain.access import need_admin
 from anycarrier_server.http import endpoints
 from anycarrier_server.http.endpoints import Asked, Endpoint, Face
 from anycarrier_server.refusals import (
@@ -210,7 +210,7 @@ def _sandboxes(service: Service) -> Sandboxes:
 async def _found(asked: Asked[Any, None]) -> tuple[CallRow, FarEnd]:
     need_admin(asked.caller, "the sandbox")
     sandboxes = _sandboxes(asked.service)
-    call = await call_control.get(asked.service, asked.caller, asked.path["call_id"])
+    call = await control_call.get(asked.service, asked.caller, asked.path["call_id"])
     far_end = sandboxes.far_end(call.provider, call.carrier_id)
     if far_end is None:
         raise Unknown("telephone for this call in this process")

@@ -16,12 +16,11 @@ from anycarrier.errors import AnycarrierError
 from anycarrier.events import CallEvent, RoutingFailed
 from anycarrier.exchange import Exchange
 from anycarrier.switchboard import log_failure
-from anycarrier_server import auth
-from anycarrier_server.carriers import Carriers
-from anycarrier_server.domain import orders
-from anycarrier_server.domain.routing import ServiceRouter
-from anycarrier_server.domain.rules import refuse_blocked
-from anycarrier_server.domain.speech_readiness import Readiness
+from anycarrier_server.domain import access, manage_numbers
+from anycarrier_server.domain.call_router import ServiceRouter
+from anycarrier_server.domain.manage_contact_rules import refuse_blocked
+from anycarrier_server.domain.manage_credentials import Carriers
+from anycarrier_server.domain.speech_engines import Readiness
 from anycarrier_server.http.endpoints import Face
 from anycarrier_server.outage import DatabaseUnavailable
 from anycarrier_server.refusals import Unauthorized
@@ -104,7 +103,7 @@ class Service:
         self.turns = RequestTurns(at_once)
         self.metrics = Metrics(self)
         self.exchange.switchboard.observers += [
-            self.metrics.carrier_event, partial(orders.heed, self), self._note_routing_failure
+            self.metrics.carrier_event, partial(manage_numbers.heed_order, self), self._note_routing_failure
         ]  # fmt: skip
         self._tasks: set[asyncio.Task[Any]] = set()
         self._waking: asyncio.TimerHandle | None = None
@@ -188,9 +187,9 @@ class Service:
 
     # --- for everybody ----------------------------------------------------------------------------------------------
 
-    async def authenticate(self, headers: Mapping[str, str]) -> auth.Caller:
+    async def authenticate(self, headers: Mapping[str, str]) -> access.Caller:
         """Who is asking, or :class:`Unauthorized`."""
-        caller = await auth.authenticate(self.store, headers)
+        caller = await access.authenticate(self.store, headers)
         if caller is None:
             raise Unauthorized
         return caller

@@ -17,9 +17,9 @@ from starlette.applications import Starlette
 
 from anycarrier.errors import ConfigurationError
 from anycarrier_server.app import faces, service_routes
-from anycarrier_server.auth import Caller
 from anycarrier_server.cli.client import TIMEOUT, Client
 from anycarrier_server.cli.connection import database_troubles
+from anycarrier_server.domain.access import Caller
 from anycarrier_server.service import Service
 from anycarrier_server.settings import Settings
 from anycarrier_server.store import Store

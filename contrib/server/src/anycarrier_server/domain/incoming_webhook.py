@@ -1,8 +1,8 @@
 """Asking a client's server what to do with an incoming call, while it rings.
 
-Two contracts ask so: an agent with the ``webhook`` action (answer, reject or ignore; anything wrong is a reject), and
-a number with an ``inbound_webhook_url`` (accept or reject, another agent, variables; anything wrong is the number's
-own agent). One request, signed, to the address the guard checked; never retried, because somebody is waiting.
+Two contracts ask: an agent with the ``webhook`` action (answer, reject or ignore; anything wrong is a reject), and a
+number with an ``inbound_webhook_url`` (accept or reject, another agent, variables; anything wrong is the number's own
+agent). One request, signed, to the address the guard checked; never retried, because somebody is waiting.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from uuid import uuid4
 import httpx
 
 from anycarrier.errors import AnycarrierError
-from anycarrier_server.domain.inbound_routing import call_handling
-from anycarrier_server.http.endpoints import read_json
+from anycarrier_server.domain.number_routing import call_handling
+from anycarrier_server.domain.request_data import read_json
 from anycarrier_server.signing import inkbox_headers, oneinbox_headers
 from anycarrier_server.store import Snapshot, public_id
 from anycarrier_server.store.models import Agent, CallRow, LineRow
 
 if TYPE_CHECKING:
     from anycarrier_server.service import Service
+
 
 NUMBER_HOOK_TIMEOUT = 3.0
 LARGEST_ANSWER = 64 * 1024

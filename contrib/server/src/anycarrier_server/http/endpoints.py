@@ -8,21 +8,20 @@ JSON cannot hold gets past here: NUL characters, numbers without end, endless ne
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import pydantic_core
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
 from anycarrier.errors import AnycarrierError
-from anycarrier_server.auth import Caller
+from anycarrier_server.domain.access import Caller
+from anycarrier_server.domain.request_data import parse_json, read_as
 from anycarrier_server.http import endpoints
 from anycarrier_server.outage import DatabaseUnavailable, refusal
 from anycarrier_server.refusals import Forbidden, Invalid, TooLarge
@@ -175,9 +174,6 @@ def request_id(request: Request) -> str:
 
 Model = TypeVar("Model", bound=BaseModel)
 
-DEEPEST = 32
-LARGEST = 2**63 - 1
-
 
 async def read_bytes(request: Request, limit: int) -> bytes:
     """The body, or :class:`TooLarge` before more than ``limit`` bytes are held."""
@@ -207,67 +203,9 @@ def read_body(data: bytes, content_type: str, model: type[Model]) -> Model:
     if kind and kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         wrong = f"send Content-Type: application/json, not {kind[:60]}"
         raise Invalid([{"loc": ["header", "content-type"], "msg": wrong, "type": "content_type"}])
-    return _as(model, _parsed(data, "body"), "body")
-
-
-def read_json(data: bytes | str, where: str) -> Any:
-    """What the JSON says, when it is such that we can keep it."""
-    value = _parsed(data, where)
-    _storable(value, (where,), 0)
-    return value
+    return read_as(model, parse_json(data, "body"), "body")
 
 
 def read_query(request: Request, model: type[Model]) -> Model:
     """The query as ``model``. A parameter given twice is its last value; unknown ones are ignored by default."""
-    return _as(model, dict(request.query_params), "query")
-
-
-def _parsed(data: bytes | str, where: str) -> Any:
-    try:
-        return pydantic_core.from_json(data, allow_inf_nan=False)
-    except ValueError as problem:
-        raise Invalid([{"loc": [where], "msg": f"not JSON: {problem}", "type": "json_invalid"}]) from None
-
-
-def _as(model: type[Model], value: Any, where: str) -> Model:
-    _storable(value, (where,), 0)
-    try:
-        return model.model_validate(value)
-    except ValidationError as failure:
-        raise Invalid(complaints(failure, where)) from None
-
-
-def complaints(failure: ValidationError, where: str) -> list[dict[str, Any]]:
-    """pydantic's findings as ``[{loc, msg, type}]``; the input is not quoted, it may hold a secret."""
-    found = failure.errors(include_url=False, include_context=False, include_input=False)
-    return [
-        {"loc": [where, *error["loc"]], "msg": error["msg"].removeprefix("Value error, "), "type": error["type"]}
-        for error in found
-    ]
-
-
-def _storable(value: Any, loc: tuple[str | int, ...], depth: int) -> None:
-    if isinstance(value, str):
-        if "\0" in value or (not value.isascii() and _has_surrogate(value)):
-            raise Invalid([{"loc": [*loc], "msg": "NUL or half a character", "type": "string_unicode"}])
-    elif isinstance(value, bool) or value is None:
-        return
-    elif isinstance(value, int):
-        if not -LARGEST <= value <= LARGEST:
-            raise Invalid([{"loc": [*loc], "msg": "the number is too large", "type": "int_parsing_size"}])
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise Invalid([{"loc": [*loc], "msg": "the number is not finite", "type": "finite_number"}])
-    elif depth >= DEEPEST:
-        raise Invalid([{"loc": [*loc], "msg": f"nested deeper than {DEEPEST}", "type": "recursion_loop"}])
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            _storable(key, loc, depth)
-            _storable(inner, (*loc, key), depth + 1)
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            _storable(inner, (*loc, index), depth + 1)
-
-
-def _has_surrogate(text: str) -> bool:
-    return any("\ud800" <= char <= "\udfff" for char in text)
+    return read_as(model, dict(request.query_params), "query")

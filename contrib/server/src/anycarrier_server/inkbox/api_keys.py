@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from anycarrier_server.domain import keys
+from anycarrier_server.domain import access
 from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.inkbox.error_details import ContractRefusal
 from anycarrier_server.inkbox.fields import API, Id, Moment, Sent, Shown, Uuid
@@ -114,7 +114,7 @@ async def whoami(asked: Asked[None, None]) -> WhoamiShown:
 async def create_key(asked: Asked[KeySent, None]) -> KeyMade:
     """Make a key for one identity; without ``scoped_identity_id`` 403, admin keys are made by the command line."""
     body = asked.body
-    row, secret = await keys.create(
+    row, secret = await access.create_key(
         asked.service, asked.caller, label=body.label, description=body.description, agent_id=body.scoped_identity_id
     )
     return KeyMade(api_key=secret, record=key_shown(row))
@@ -122,7 +122,7 @@ async def create_key(asked: Asked[KeySent, None]) -> KeyMade:
 
 async def list_keys(asked: Asked[None, None]) -> list[KeyShown]:
     """All keys, revoked ones too."""
-    return [key_shown(row) for row in await keys.every(asked.service, asked.caller)]
+    return [key_shown(row) for row in await access.list_keys(asked.service, asked.caller)]
 
 
 async def revoke_key(asked: Asked[None, None]) -> None:
@@ -130,7 +130,7 @@ async def revoke_key(asked: Asked[None, None]) -> None:
     key_id = asked.path["key_id"].removeprefix("ApiKey_")
     if parse_id("key", key_id) == asked.caller.key.id:
         raise ContractRefusal(409, "own_key", "this is the key you are asking with: end it with another one")
-    await keys.revoke(asked.service, asked.caller, key_id)
+    await access.revoke_key(asked.service, asked.caller, key_id)
 
 
 ENDPOINTS = [

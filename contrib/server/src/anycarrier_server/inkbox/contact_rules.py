@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any, Literal
 from uuid import UUID
 
-from anycarrier_server.domain import numbers, rules
-from anycarrier_server.domain.callers import agent_of
+from anycarrier_server.domain import manage_contact_rules, manage_numbers
+from anycarrier_server.domain.access import agent_of
 from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.inkbox.error_details import ContractRefusal
 from anycarrier_server.inkbox.fields import PHONE, Id, Moment, Number, Sent, Shown, Slice, Uuid
@@ -96,7 +96,7 @@ async def _agent_and_number(asked: Asked[Any, Any]) -> tuple[Agent, UUID | None]
         agent = await identity_in_path(asked)
         line = await line_of(asked.service, agent)
         return agent, line.id if line is not None else None
-    found = await numbers.get(asked.service, asked.caller, asked.path["number_id"])
+    found = await manage_numbers.get_number(asked.service, asked.caller, asked.path["number_id"])
     owner = await asked.service.store.agents.get(found.workspace_id, found.agent_id)
     if owner is None:
         raise ContractRefusal(409, "number_has_no_identity", "the number is nobody's: give it an identity first")
@@ -119,7 +119,7 @@ async def list_all_rules(asked: Asked[None, AllRulesAsked]) -> list[RuleShown]:
     if query.agent_identity_id is not None:
         agent_id = (await agent_of(service.store, asked.caller, query.agent_identity_id)).id
     if query.phone_number_id is not None:
-        line = await numbers.get(service, asked.caller, query.phone_number_id)
+        line = await manage_numbers.get_number(service, asked.caller, query.phone_number_id)
         if line.agent_id is None or agent_id not in (None, line.agent_id):
             return []
         agent_id = line.agent_id
@@ -133,7 +133,7 @@ async def create_rule(asked: Asked[RuleSent, None]) -> RuleShown:
     """A rule. One for the other side of the same number is extended; what is covered already is 409."""
     agent, number_id = await _agent_and_number(asked)
     body = asked.body
-    rule = await rules.create(
+    rule = await manage_contact_rules.create_rule(
         asked.service,
         asked.caller,
         agent,
@@ -148,24 +148,28 @@ async def create_rule(asked: Asked[RuleSent, None]) -> RuleShown:
 async def get_rule(asked: Asked[None, None]) -> RuleShown:
     """One rule."""
     agent, number_id = await _agent_and_number(asked)
-    return rule_shown(await rules.get(asked.service, asked.caller, agent, asked.path["rule_id"]), number_id)
+    return rule_shown(
+        await manage_contact_rules.get_rule(asked.service, asked.caller, agent, asked.path["rule_id"]), number_id
+    )
 
 
 async def change_rule(asked: Asked[RuleChange, None]) -> RuleShown:
     """Change a rule; of one that was split, the half that changed."""
     agent, number_id = await _agent_and_number(asked)
-    rule = await rules.get(asked.service, asked.caller, agent, asked.path["rule_id"])
+    rule = await manage_contact_rules.get_rule(asked.service, asked.caller, agent, asked.path["rule_id"])
     if asked.body.apply_to is not None and asked.body.direction is not None:
         raise Invalid.field("apply_to", "does not go with direction")
-    changed = await rules.change(asked.service, asked.caller, rule, **asked.body.model_dump(exclude_none=True))
+    changed = await manage_contact_rules.change_rule(
+        asked.service, asked.caller, rule, **asked.body.model_dump(exclude_none=True)
+    )
     return rule_shown(changed, number_id)
 
 
 async def delete_rule(asked: Asked[None, None]) -> None:
     """Delete a rule."""
     agent, _ = await _agent_and_number(asked)
-    rule = await rules.get(asked.service, asked.caller, agent, asked.path["rule_id"])
-    await rules.delete(asked.service, asked.caller, rule)
+    rule = await manage_contact_rules.get_rule(asked.service, asked.caller, agent, asked.path["rule_id"])
+    await manage_contact_rules.delete_rule(asked.service, asked.caller, rule)
 
 
 def _endpoints(root: str) -> list[Endpoint]:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from anycarrier.errors import AnycarrierError
-from anycarrier_server.domain import agents, signing_keys
-from anycarrier_server.domain.callers import agent_of, need_admin
+from anycarrier_server.domain import manage_agents
+from anycarrier_server.domain.access import agent_of, need_admin
 from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.inkbox import provisioning
 from anycarrier_server.inkbox.api_keys import organization
@@ -126,7 +126,7 @@ async def line_of(service: Service, agent: Agent) -> LineRow | None:
 async def identity_in_path(asked: Asked[Any, Any]) -> Agent:
     """The identity whose handle is in the path."""
     try:
-        return await agents.by_handle(asked.service, asked.caller, asked.path["handle"])
+        return await manage_agents.agent_by_handle(asked.service, asked.caller, asked.path["handle"])
     except Unknown:
         raise Unknown("identity") from None
 
@@ -135,14 +135,14 @@ async def create_identity(asked: Asked[IdentitySent, None]) -> IdentityShown:
     """A new identity, with a number when one is asked for. Without the number, there is no identity either."""
     service, caller, body = asked.service, asked.caller, asked.body
     handle = body.agent_handle.removeprefix("@")
-    agent = await agents.create(
+    agent = await manage_agents.create_agent(
         service, caller, name=body.display_name or handle, handle=handle, description=body.description
     )
     if body.phone_number is not None:
         try:
             agent = (await provisioning.provision(service, caller, agent, body.phone_number)).agent
         except AnycarrierError:
-            await agents.delete(service, caller, agent)
+            await manage_agents.delete_agent(service, caller, agent)
             raise
     return await whole_identity(service, agent)
 
@@ -151,10 +151,10 @@ async def list_identities(asked: Asked[None, None]) -> list[IdentityShown]:
     """All identities; an identity's own key sees itself."""
     service, workspace = asked.service, asked.caller.workspace_id
     lines = {line.agent_id: line for line in reversed(await service.store.lines.list(workspace))}
-    made = await signing_keys.made_at(service, workspace)
+    made = await manage_agents.signing_keys_made_at(service, workspace)
     return [
         identity_shown(agent, lines.get(agent.id), made.get(agent.id))
-        for agent in await agents.every(service, asked.caller)
+        for agent in await manage_agents.list_agents(service, asked.caller)
     ]
 
 
@@ -171,7 +171,7 @@ async def change_identity(asked: Asked[IdentityChange, None]) -> IdentityShown:
         fields["name"] = asked.body.display_name or agent.handle
     if modes := _modes(asked.body):
         need_admin(asked.caller, "setting a filter mode")
-    agent = await agents.change(asked.service, asked.caller, agent, **fields, **modes)
+    agent = await manage_agents.change_agent(asked.service, asked.caller, agent, **fields, **modes)
     return await whole_identity(asked.service, agent)
 
 
@@ -195,7 +195,7 @@ async def delete_identity(asked: Asked[None, None]) -> None:
     async with provisioning.alone(asked.service, agent):
         for line in await asked.service.store.lines.list(agent.workspace_id, agent_id=agent.id):
             await provisioning.let_go(asked.service, asked.caller, line)
-        await agents.delete(asked.service, asked.caller, agent)
+        await manage_agents.delete_agent(asked.service, asked.caller, agent)
 
 
 async def assign_number(asked: Asked[NumberLink, None]) -> IdentityShown:
@@ -233,7 +233,7 @@ class SigningKeyStatus(Shown):
 
 
 async def _rotate(asked: Asked[Any, Any], agent: Agent) -> SigningKeyShown:
-    text, row = await signing_keys.rotate(asked.service, asked.caller, agent)
+    text, row = await manage_agents.rotate_signing_key(asked.service, asked.caller, agent)
     return SigningKeyShown(signing_key=text, created_at=row.created_at)
 
 
@@ -268,7 +268,7 @@ async def own_signing_key_status(asked: Asked[None, None]) -> SigningKeyStatus:
     """Whether that identity, or under an admin key any identity, has one."""
     if not asked.caller.admin:
         return await _status(asked, await agent_of(asked.service.store, asked.caller, None))
-    made = await signing_keys.made_at(asked.service, asked.caller.workspace_id)
+    made = await manage_agents.signing_keys_made_at(asked.service, asked.caller.workspace_id)
     return _key_status(max(made.values(), default=None))
 
 

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from anycarrier.errors import AnycarrierError
-from anycarrier_server.auth import Caller
-from anycarrier_server.domain import agents, numbers
-from anycarrier_server.domain.callers import agent_of
-from anycarrier_server.domain.inbound_routing import CALL_HANDLING, CallHandling, call_handling
+from anycarrier_server.domain import manage_agents, manage_numbers
+from anycarrier_server.domain.access import Caller, agent_of
+from anycarrier_server.domain.number_routing import CALL_HANDLING, CallHandling, call_handling
 from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.inkbox.error_details import NotConfigured
 from anycarrier_server.inkbox.fields import PHONE, Action, Given, Id, Number, Sent, Shown, Target, Url, Uuid
@@ -48,7 +47,7 @@ def changes(body: Handling) -> dict[str, Any]:
         sent["websocket_url"] = sent.pop("client_websocket_url")
     if sent.get("incoming_call_action", "") is None:
         sent["incoming_call_action"] = "auto_reject"
-    return agents.one_target(sent)
+    return manage_agents.one_target(sent)
 
 
 def handling_for(agent: Agent, lines: Sequence[LineRow]) -> CallHandling:
@@ -62,7 +61,7 @@ async def apply_handling(service: Service, caller: Caller, agent: Agent, body: H
     fields = changes(body)
     kept = {name: value for name, value in _held(handling_for(agent, lines)).items() if name not in fields}
     _need_socket(agent, kept | fields)
-    changed = await agents.change(service, caller, agent, **fields)
+    changed = await manage_agents.change_agent(service, caller, agent, **fields)
     for line in lines:
         if own := {name: value for name, value in line.call_handling.items() if name not in fields}:
             if own == line.call_handling:
@@ -78,7 +77,7 @@ async def apply_to_number(service: Service, agent: Agent, line: LineRow, fields:
     # An agent that answers without a socket of its own, by the service's speech, may be given its number back.
     if theirs.incoming_call_action not in (None, "auto_accept") or theirs.websocket_url:
         _need_socket(agent, {**_held(call_handling(agent, line)), **fields})
-    own = await numbers.handled(service, agent, line.call_handling, fields)
+    own = await manage_numbers.handled(service, agent, line.call_handling, fields)
     return await service.store.lines.change(line.id, call_handling=own)
 
 
@@ -103,7 +102,7 @@ async def apply_to_all(service: Service, caller: Caller, agent: Agent, body: Han
         fields["incoming_call_action"] = "auto_reject"
     if fields:
         _need_socket(agent, {**_held(call_handling(agent)), **fields})
-    return await agents.change(service, caller, agent, **fields) if fields else agent
+    return await manage_agents.change_agent(service, caller, agent, **fields) if fields else agent
 
 
 async def put_back_handling(service: Service, caller: Caller, before: Agent, now: Agent) -> None:

@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from anycarrier_server.domain import call_control, calls, numbers, transcripts
-from anycarrier_server.domain.callers import agent_of
-from anycarrier_server.domain.inbound_routing import call_handling
+from anycarrier_server.domain import control_call, manage_numbers, place_call, recordings_and_transcripts
+from anycarrier_server.domain.access import agent_of
+from anycarrier_server.domain.number_routing import call_handling
 from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.inkbox.call_views import (
     CallPlaced,
@@ -69,7 +69,7 @@ class CallSent(Sent):
     webhook_url: Url | None = Field(default=None, description="Is told of this call's end, beside the subscriptions")
 
 
-async def place_call(asked: Asked[CallSent, None]) -> CallPlaced:
+async def create_call(asked: Asked[CallSent, None]) -> CallPlaced:
     """Ring somebody; the agent's socket is opened once they answer."""
     body, service, caller = asked.body, asked.service, asked.caller
     on_voicemail = _check_voicemail(body)
@@ -93,7 +93,7 @@ async def place_call(asked: Asked[CallSent, None]) -> CallPlaced:
     key = asked.request.headers.get(KEY_HEADER, "").strip() or None
     if key is not None and not READABLE.fullmatch(key):
         raise Invalid.field("Idempotency-Key", "at most 255 printable ASCII characters", where="header")
-    placed = await calls.place(
+    placed = await place_call.place(
         service,
         caller,
         from_number=body.from_number,
@@ -190,7 +190,7 @@ async def list_calls(asked: Asked[None, CallsAsked]) -> list[CallShown]:
 
 async def list_calls_of_number(asked: Asked[None, CallsOfNumber]) -> list[CallShown]:
     """A number's calls, newest first."""
-    line = await numbers.get(asked.service, asked.caller, asked.path["number_id"])
+    line = await manage_numbers.get_number(asked.service, asked.caller, asked.path["number_id"])
     which = CallFilter(line_id=line.id, is_blocked=asked.query.is_blocked)
     return [call_shown(call) for call in await _page(asked, which)]
 
@@ -198,7 +198,7 @@ async def list_calls_of_number(asked: Asked[None, CallsOfNumber]) -> list[CallSh
 async def _page(asked: Asked[Any, Any], which: CallFilter) -> list[CallRow]:
     if which.is_blocked and not asked.caller.admin:
         return []  # an identity's key sees none of these
-    page = await call_control.page(
+    page = await control_call.page(
         asked.service, asked.caller, which, limit=asked.query.limit, offset=asked.query.offset
     )
     return page.items
@@ -206,26 +206,26 @@ async def _page(asked: Asked[Any, Any], which: CallFilter) -> list[CallRow]:
 
 async def get_call(asked: Asked[None, None]) -> CallShown:
     """One call."""
-    return call_shown(await call_control.get(asked.service, asked.caller, asked.path["call_id"]))
+    return call_shown(await control_call.get(asked.service, asked.caller, asked.path["call_id"]))
 
 
 async def hang_up(asked: Asked[None, None]) -> CallShown:
     """End a live call. The answer may still show it live: the carrier confirms in its own time."""
-    return call_shown(await call_control.hang_up(asked.service, asked.caller, asked.path["call_id"]))
+    return call_shown(await control_call.hang_up(asked.service, asked.caller, asked.path["call_id"]))
 
 
 async def _need_call_on_number(asked: Asked[None, None]) -> None:
     """404 unless the call in the path is one of the number in the path."""
-    line = await numbers.get(asked.service, asked.caller, asked.path["number_id"])
-    call = await call_control.get(asked.service, asked.caller, asked.path["call_id"])
+    line = await manage_numbers.get_number(asked.service, asked.caller, asked.path["number_id"])
+    call = await control_call.get(asked.service, asked.caller, asked.path["call_id"])
     if call.line_id != line.id:
         raise Unknown("call on that number")
 
 
 async def get_transcript(asked: Asked[None, None]) -> list[TranscriptShown]:
     """All of a call's, in order; of a call that is going on, those so far."""
-    call = await call_control.get(asked.service, asked.caller, asked.path["call_id"])
-    said = await transcripts.of_call(asked.service, asked.caller, call.id)
+    call = await control_call.get(asked.service, asked.caller, asked.path["call_id"])
+    said = await recordings_and_transcripts.transcript_of_call(asked.service, asked.caller, call.id)
     return [segment_shown(segment, call.local_number) for segment in said]
 
 
@@ -273,7 +273,7 @@ class HostedAsked(Given):
 
 async def list_invocations(asked: Asked[None, Slice]) -> Invocations:
     """None, for a call that is there."""
-    await call_control.get(asked.service, asked.caller, asked.path["call_id"])
+    await control_call.get(asked.service, asked.caller, asked.path["call_id"])
     return Invocations(limit=asked.query.limit, offset=asked.query.offset)
 
 
@@ -288,7 +288,7 @@ HOSTED_AGENT_CONFIG = f"{PHONE}/hosted-agent-config"
 
 
 ENDPOINTS = [
-    Endpoint("POST", f"{PHONE}/place-call", place_call, "Ring somebody", CallSent, answer=CallPlaced,
+    Endpoint("POST", f"{PHONE}/place-call", create_call, "Ring somebody", CallSent, answer=CallPlaced,
              refusals=(400, 403, 404, 409, 413, 501, 502, 503),
              headers={"Idempotency-Key": "The same key with the same body is the same call, for 24 hours"}),
     Endpoint("GET", CALLS, list_calls, "List an identity's calls", query=CallsAsked, answer=list[CallShown],

@@ -13,9 +13,9 @@ from pydantic import Field
 
 from anycarrier.errors import UnsupportedOperation
 from anycarrier.numbers import NumberQuery, NumberType
-from anycarrier_server.domain import agents, numbers, transcripts
-from anycarrier_server.domain.callers import need_admin
-from anycarrier_server.domain.inbound_routing import call_handling
+from anycarrier_server.domain import manage_agents, manage_numbers, recordings_and_transcripts
+from anycarrier_server.domain.access import need_admin
+from anycarrier_server.domain.number_routing import call_handling
 from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.inkbox import incoming_calls, provisioning
 from anycarrier_server.inkbox.call_views import TranscriptShown, segment_shown
@@ -148,21 +148,21 @@ class OfferShown(Shown):
 
 async def provision_number(asked: Asked[NumberSent, None]) -> NumberShown:
     """Buy a number for an identity that has none."""
-    agent = await agents.by_handle(asked.service, asked.caller, asked.body.agent_handle)
+    agent = await manage_agents.agent_by_handle(asked.service, asked.caller, asked.body.agent_handle)
     made = await provisioning.provision(asked.service, asked.caller, agent, asked.body)
     return number_shown(made.line, made.agent)
 
 
 async def list_numbers(asked: Asked[None, None]) -> list[NumberShown]:
     """All numbers; an identity's own key sees its own."""
-    of = {agent.id: agent for agent in await agents.every(asked.service, asked.caller)}
-    lines = await numbers.every(asked.service, asked.caller)
+    of = {agent.id: agent for agent in await manage_agents.list_agents(asked.service, asked.caller)}
+    lines = await manage_numbers.list_numbers(asked.service, asked.caller)
     return [number_shown(line, of.get(line.agent_id) if line.agent_id else None) for line in lines]
 
 
 async def get_number(asked: Asked[None, None]) -> NumberShown:
     """One number."""
-    line = await numbers.get(asked.service, asked.caller, asked.path["number_id"])
+    line = await manage_numbers.get_number(asked.service, asked.caller, asked.path["number_id"])
     return number_shown(line, await asked.service.store.agents.find(line.agent_id))
 
 
@@ -172,7 +172,7 @@ async def change_number(asked: Asked[NumberChange, None]) -> NumberShown:
     The filter mode is the identity's: contact rules go for all its numbers.
     """
     service, caller, body = asked.service, asked.caller, asked.body
-    line = await numbers.get(service, caller, asked.path["number_id"])
+    line = await manage_numbers.get_number(service, caller, asked.path["number_id"])
     agent = await service.store.agents.get(line.workspace_id, line.agent_id)
     if agent is None:
         raise ContractRefusal(409, "number_has_no_identity", "the number is nobody's: give it an identity first")
@@ -184,7 +184,7 @@ async def change_number(asked: Asked[NumberChange, None]) -> NumberShown:
     if "filter_mode" in body.model_fields_set:
         modes = {"inbound_filter_mode": body.filter_mode, "outbound_filter_mode": body.filter_mode}
         turned = (agent.inbound_filter_mode, agent.outbound_filter_mode) != (body.filter_mode, body.filter_mode)
-        agent = await agents.change(service, caller, agent, **modes)
+        agent = await manage_agents.change_agent(service, caller, agent, **modes)
     notice = None
     if turned:
         action, count = await service.store.rules.redundant(agent.id, body.filter_mode)
@@ -199,14 +199,14 @@ async def release_number(asked: Asked[None, None]) -> None:
 
     One brought along stays in its account, which sends its calls here no more.
     """
-    line = await numbers.get(asked.service, asked.caller, asked.path["number_id"])
-    await numbers.release(asked.service, asked.caller, line.id, at_carrier=line.bought)
+    line = await manage_numbers.get_number(asked.service, asked.caller, asked.path["number_id"])
+    await manage_numbers.release_number(asked.service, asked.caller, line.id, at_carrier=line.bought)
 
 
 async def search_transcripts(asked: Asked[None, TranscriptSearch]) -> list[TranscriptShown]:
     """What was said on the number's calls, best match first."""
-    line = await numbers.get(asked.service, asked.caller, asked.path["number_id"])
-    found = await transcripts.search(
+    line = await manage_numbers.get_number(asked.service, asked.caller, asked.path["number_id"])
+    found = await recordings_and_transcripts.search_transcripts(
         asked.service, asked.caller, line.id, asked.query.q, party=asked.query.party, limit=asked.query.limit
     )
     return [segment_shown(segment, line.number) for segment in found]
@@ -223,7 +223,9 @@ async def search_offers(asked: Asked[None, OffersAsked]) -> list[OfferShown]:
         limit=asks.limit,
     )
     try:
-        found = await numbers.search(asked.service, asked.caller, query, credential_id=asks.credential_id)
+        found = await manage_numbers.search_numbers(
+            asked.service, asked.caller, query, credential_id=asks.credential_id
+        )
     except UnsupportedOperation as unsupported:
         raise Invalid.field("type", str(unsupported), where="query") from None
     return [

@@ -15,8 +15,8 @@ from pydantic import Field
 
 from anycarrier.errors import AnycarrierError, UnsupportedOperation
 from anycarrier.numbers import NumberQuery, NumberType
-from anycarrier_server.auth import Caller
-from anycarrier_server.domain import agents, numbers
+from anycarrier_server.domain import manage_agents, manage_numbers
+from anycarrier_server.domain.access import Caller
 from anycarrier_server.inkbox import incoming_calls
 from anycarrier_server.inkbox.error_details import ContractRefusal
 from anycarrier_server.inkbox.fields import Id, Mode, Number
@@ -85,7 +85,7 @@ async def _provision(service: Service, caller: Caller, agent: Agent, wanted: Wan
     ready = await incoming_calls.apply_to_all(service, caller, agent, wanted)
     if "filter_mode" in wanted.model_fields_set:
         modes = {"inbound_filter_mode": wanted.filter_mode, "outbound_filter_mode": wanted.filter_mode}
-        ready = await agents.change(service, caller, ready, **modes)
+        ready = await manage_agents.change_agent(service, caller, ready, **modes)
     query = NumberQuery(
         country=wanted.country,
         area_code=wanted.area_code,
@@ -94,7 +94,7 @@ async def _provision(service: Service, caller: Caller, agent: Agent, wanted: Wan
         limit=20,
     )
     try:
-        line = await numbers.purchase(
+        line = await manage_numbers.purchase_number(
             service,
             caller,
             number=wanted.number,
@@ -114,7 +114,7 @@ async def _provision(service: Service, caller: Caller, agent: Agent, wanted: Wan
 
 async def hand_over(service: Service, caller: Caller, agent: Agent, line_id: str) -> Provisioned:
     """Give the identity a number of the workspace that nobody has."""
-    line = await numbers.get(service, caller, line_id)
+    line = await manage_numbers.get_number(service, caller, line_id)
     if line.agent_id == agent.id:
         return Provisioned(line, agent)
     if line.agent_id is not None:
@@ -123,13 +123,13 @@ async def hand_over(service: Service, caller: Caller, agent: Agent, line_id: str
         held = await service.store.lines.list(caller.workspace_id, agent_id=agent.id)
         if held:
             raise LineHeld(str(held[0].id))
-        line = await numbers.update(service, caller, line.id, agent_id=agent.id)
+        line = await manage_numbers.change_number(service, caller, line.id, agent_id=agent.id)
         return Provisioned(line, await incoming_calls.apply_to_all(service, caller, agent))
 
 
 async def let_go(service: Service, caller: Caller, line: LineRow) -> None:
     """Take the number from its identity: bought ones back to the carrier, brought ones stay with us, unassigned."""
     if line.bought:
-        await numbers.release(service, caller, line.id, at_carrier=True)
+        await manage_numbers.release_number(service, caller, line.id, at_carrier=True)
     else:
-        await numbers.update(service, caller, line.id, agent_id=None)
+        await manage_numbers.change_number(service, caller, line.id, agent_id=None)

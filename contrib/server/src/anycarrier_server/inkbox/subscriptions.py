@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from anycarrier_server.domain import subscriptions
+from anycarrier_server.domain import manage_subscriptions
 from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.inkbox.api_keys import organization
 from anycarrier_server.inkbox.fields import API, Given, Id, Moment, Sent, Shown, Url, Uuid, YesOrNo
@@ -138,7 +138,7 @@ async def _fields(asked: Asked[Any, Any], row: Subscription) -> dict[str, Any]:
         "organization_id": organization(row.workspace_id),
         "phone_number_id": row.line_id,
         "agent_identity_id": row.agent_id,
-        "owner_identity_id": await subscriptions.owner(asked.service, row),
+        "owner_identity_id": await manage_subscriptions.owner_of(asked.service, row),
         "url": row.url,
         "event_types": row.events,
         "context_config": row.context,
@@ -162,7 +162,7 @@ async def create_subscription(asked: Asked[SubscriptionSent, None]) -> Subscript
         raise Invalid.field("mailbox_id", "there are no mailboxes here")
     if (body.agent_identity_id is None) == (body.phone_number_id is None):
         raise Invalid.field("agent_identity_id", "give exactly one of agent_identity_id and phone_number_id")
-    row = await subscriptions.create(
+    row = await manage_subscriptions.create_subscription(
         service,
         caller,
         face="inkbox",
@@ -174,7 +174,7 @@ async def create_subscription(asked: Asked[SubscriptionSent, None]) -> Subscript
         context=body.context_config.model_dump() if body.context_config is not None else None,
     )
     key = None
-    if (owner := await subscriptions.owner(service, row)) is not None:
+    if (owner := await manage_subscriptions.owner_of(service, row)) is not None:
         text, fresh = await service.store.webhooks.ensure_signing_key(caller.workspace_id, owner)
         key = text if fresh else None
     return SubscriptionMade(**await _fields(asked, row), signing_key=key)
@@ -183,7 +183,7 @@ async def create_subscription(asked: Asked[SubscriptionSent, None]) -> Subscript
 async def list_subscriptions(asked: Asked[None, SubscriptionsAsked]) -> SubscriptionList:
     """Those the key may see."""
     query = asked.query
-    rows = await subscriptions.every(asked.service, asked.caller, face="inkbox", url=query.url)
+    rows = await manage_subscriptions.list_subscriptions(asked.service, asked.caller, face="inkbox", url=query.url)
     shown = [SubscriptionShown(**await _fields(asked, row)) for row in rows]
     wanted = {
         "agent_identity_id": query.agent_identity_id,
@@ -205,7 +205,9 @@ def _same(id_: Uuid | None, text: str) -> bool:
 
 
 async def _found(asked: Asked[Any, Any]) -> Subscription:
-    return await subscriptions.get(asked.service, asked.caller, asked.path["subscription_id"], face="inkbox")
+    return await manage_subscriptions.get_subscription(
+        asked.service, asked.caller, asked.path["subscription_id"], face="inkbox"
+    )
 
 
 async def get_subscription(asked: Asked[None, None]) -> SubscriptionShown:
@@ -221,13 +223,13 @@ async def change_subscription(asked: Asked[SubscriptionChange, None]) -> Subscri
         fields["events"] = _distinct(body.event_types)
     if "context_config" in body.model_fields_set:
         fields["context"] = body.context_config.model_dump() if body.context_config is not None else None
-    row = await subscriptions.change(asked.service, asked.caller, row, **fields)
+    row = await manage_subscriptions.change_subscription(asked.service, asked.caller, row, **fields)
     return SubscriptionShown(**await _fields(asked, row))
 
 
 async def delete_subscription(asked: Asked[None, None]) -> None:
     """Unsubscribe."""
-    await subscriptions.delete(asked.service, asked.caller, await _found(asked))
+    await manage_subscriptions.delete_subscription(asked.service, asked.caller, await _found(asked))
 
 
 async def list_event_types(asked: Asked[None, None]) -> Catalog:
@@ -319,7 +321,7 @@ async def list_deliveries(asked: Asked[None, DeliveriesAsked]) -> DeliveryList:
     unreadable = (which.get("subscription_id", "") is None) or (which.get("line_id", "") is None)
     if unreadable or query.event_type not in (None, which["event_type"]):
         return DeliveryList(deliveries=[])
-    found = await subscriptions.deliveries(
+    found = await manage_subscriptions.list_deliveries(
         service, asked.caller, face="inkbox", limit=query.limit, offset=query.offset, **which
     )
     live = {one.id: one for one in await service.store.webhooks.list(asked.caller.workspace_id, face="inkbox")}
@@ -340,7 +342,7 @@ async def replay_delivery(asked: Asked[None, None]) -> DeliveryShown:
         subscription = await service.store.webhooks.get(workspace, before.delivery.subscription_id)
         if subscription is not None and before.delivery.event_type not in subscription.events:
             raise CallOver(f"the subscription no longer hears of {before.delivery.event_type}")
-    sent = await subscriptions.replay(service, asked.caller, asked.path["delivery_id"])
+    sent = await manage_subscriptions.replay_delivery(service, asked.caller, asked.path["delivery_id"])
     return delivery_shown(sent, subscription)
 
 

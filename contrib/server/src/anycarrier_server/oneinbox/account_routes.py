@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from anycarrier.credentials import trimmed, unwritable
-from anycarrier_server.domain import credentials, usage
+from anycarrier_server.domain import call_limits, manage_credentials
 from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.oneinbox.shapes import Listing, Moment, Name, Sent, Shown, Slice, cut
 from anycarrier_server.refusals import Invalid
@@ -114,7 +114,7 @@ def _details(body: CredentialSent | CredentialChange) -> dict[str, Any] | None:
 async def create_credential(asked: Asked[CredentialSent, None]) -> CredentialShown:
     """Keep a carrier account's key. What is still missing is said in the answer, and can be added by PATCH."""
     body = asked.body
-    row = await credentials.create(
+    row = await manage_credentials.create_credential(
         asked.service,
         asked.caller,
         name=body.name,
@@ -127,20 +127,22 @@ async def create_credential(asked: Asked[CredentialSent, None]) -> CredentialSho
 
 async def list_credentials(asked: Asked[None, Slice]) -> Listing[CredentialShown]:
     """All of the workspace's, the default first."""
-    rows = await credentials.every(asked.service, asked.caller)
+    rows = await manage_credentials.list_credentials(asked.service, asked.caller)
     items = [credential_shown(row) for row in cut(rows, asked.query)]
     return Listing(items=items, total=len(rows), limit=asked.query.limit, offset=asked.query.offset)
 
 
 async def get_credential(asked: Asked[None, None]) -> CredentialShown:
     """One, without its secrets."""
-    return credential_shown(await credentials.get(asked.service, asked.caller, asked.path["credential_id"]))
+    return credential_shown(
+        await manage_credentials.get_credential(asked.service, asked.caller, asked.path["credential_id"])
+    )
 
 
 async def change_credential(asked: Asked[CredentialChange, None]) -> CredentialShown:
     """Rename it, rotate its key, or add details."""
     body = asked.body
-    row = await credentials.change(
+    row = await manage_credentials.change_credential(
         asked.service,
         asked.caller,
         asked.path["credential_id"],
@@ -153,12 +155,12 @@ async def change_credential(asked: Asked[CredentialChange, None]) -> CredentialS
 
 async def delete_credential(asked: Asked[None, None]) -> None:
     """Forget it."""
-    await credentials.delete(asked.service, asked.caller, asked.path["credential_id"])
+    await manage_credentials.delete_credential(asked.service, asked.caller, asked.path["credential_id"])
 
 
 async def verify_credential(asked: Asked[None, None]) -> VerifiedShown:
     """Log in at the carrier with it."""
-    found = await credentials.verify(asked.service, asked.caller, asked.path["credential_id"])
+    found = await manage_credentials.verify_credential(asked.service, asked.caller, asked.path["credential_id"])
     return VerifiedShown(
         ok=found.ok, provider=found.provider, account=found.account, checked_at=found.checked_at, error=found.error
     )
@@ -198,7 +200,7 @@ class UsageShown(Shown):
 
 async def get_usage(asked: Asked[None, None]) -> UsageShown:
     """The workspace's use."""
-    used = await usage.of_workspace(asked.service, asked.caller)
+    used = await call_limits.usage_of_workspace(asked.service, asked.caller)
     return UsageShown(
         calls_made_today=used.calls_today,
         max_calls_per_day=used.rolling.calls_limit,

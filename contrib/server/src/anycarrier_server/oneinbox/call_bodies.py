@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, Field
 
-from anycarrier_server.domain import call_warnings, outcomes, recordings
+from anycarrier_server.domain import call_overrides, control_call, recordings_and_transcripts
 from anycarrier_server.oneinbox.shapes import Moment, Shown
 from anycarrier_server.store import public_id
 from anycarrier_server.store.models import CallRow, OutboxEvent, Segment
@@ -125,9 +125,13 @@ async def call_shown(service: Service, row: CallRow) -> CallShown:
     over = row.status == "ended"
     segments = await service.store.transcripts.of_call(row.id) if over else []
     recorded = await service.store.recordings.of_call(row.id)
-    url = recordings.signed_url(service, row.id)[0] if over and recordings.playable(recorded) is not None else None
+    url = (
+        recordings_and_transcripts.signed_url(service, row.id)[0]
+        if over and recordings_and_transcripts.playable(recorded) is not None
+        else None
+    )
     status = recorded[-1].status if recorded else None
-    return _shown(row, messages_shown(segments), await call_warnings.of_call(service, row), url, status)
+    return _shown(row, messages_shown(segments), await call_overrides.warnings_of_call(service, row), url, status)
 
 
 def call_listed(row: CallRow) -> CallShown:
@@ -145,7 +149,7 @@ def messages_shown(segments: Sequence[Segment]) -> list[MessageShown]:
 def analysis_shown(row: CallRow) -> AnalysisShown | None:
     """What the analysis found, the outcome somebody set winning; None until there is any."""
     found = dict(row.analysis or {})
-    label = outcomes.shown(row)
+    label = control_call.shown_outcome(row)
     if row.status != "ended" or not (found or label or row.summary):
         return None
     return AnalysisShown(**{**found, "outcome": label, "summary": row.summary or found.get("summary")})
@@ -180,7 +184,7 @@ def _shown(
         transcript=None if said is None else "\n".join(f"{one.role}: {one.content}" for one in said),
         messages=said,
         analysis=None if said is None else analysis_shown(row),
-        outcome=outcomes.shown(row),
+        outcome=control_call.shown_outcome(row),
         ai_summary=row.summary,
         recording_url=recording_url,
         recording_status=recording_status,
@@ -249,14 +253,14 @@ async def _started(service: Service, event: OutboxEvent, call: CallRow) -> dict[
 
 
 async def _ended(service: Service, event: OutboxEvent, call: CallRow) -> dict[str, Any]:
-    found = await recordings.finished(service, call)
+    found = await recordings_and_transcripts.finished_recording(service, call)
     return {
         "status": event.payload.get("stage", call.stage),
         "end_reason": event.payload.get("reason", call.reason),
         "duration_seconds": round(event.payload.get("duration_seconds", call.duration_seconds), 3),
-        "outcome": outcomes.shown(call),
+        "outcome": control_call.shown_outcome(call),
         "summary": call.summary,
-        "recording_url": recordings.signed_url(service, call.id)[0] if found is not None else None,
+        "recording_url": recordings_and_transcripts.signed_url(service, call.id)[0] if found is not None else None,
     }
 
 
@@ -265,7 +269,7 @@ async def _failed(service: Service, event: OutboxEvent, call: CallRow) -> dict[s
     return {
         "status": event.payload.get("stage", call.stage),
         "end_reason": event.payload.get("reason", call.reason),
-        "outcome": outcomes.shown(call),
+        "outcome": control_call.shown_outcome(call),
         "provider": call.provider,
         "provider_status": event.payload.get("carrier_status", call.carrier_status),
         "sip_status": event.payload.get("sip_code", call.sip_code),
@@ -277,15 +281,15 @@ async def _analyzed(service: Service, event: OutboxEvent, call: CallRow) -> dict
     found = analysis_shown(call)
     return {
         "status": call.stage,
-        "outcome": outcomes.shown(call),
+        "outcome": control_call.shown_outcome(call),
         "summary": call.summary,
         "analysis": found.model_dump(mode="json") if found is not None else None,
     }
 
 
 async def _recorded(service: Service, event: OutboxEvent, call: CallRow) -> dict[str, Any]:
-    url, expires = recordings.signed_url(service, call.id, at=event.at.timestamp())
-    found = await recordings.finished(service, call)
+    url, expires = recordings_and_transcripts.signed_url(service, call.id, at=event.at.timestamp())
+    found = await recordings_and_transcripts.finished_recording(service, call)
     return {
         "recording_url": url,
         "recording_status": found.status if found is not None else None,

@@ -11,8 +11,8 @@ from uuid import UUID
 from pydantic import Field, model_validator
 from starlette.responses import FileResponse, Response
 
-from anycarrier_server.domain import call_control, calls, recordings, transcripts
-from anycarrier_server.domain.overrides import call_settings
+from anycarrier_server.domain import control_call, place_call, recordings_and_transcripts
+from anycarrier_server.domain.call_overrides import call_settings
 from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.oneinbox import errors
 from anycarrier_server.oneinbox.call_bodies import ROLES, CallShown, call_listed, call_shown
@@ -72,7 +72,7 @@ class SpokenPage(Shown):
 async def messages_since(asked: Asked[None, Since]) -> SpokenPage:
     """What was said on these calls since you last asked. Works during the call; half a second apart is often enough."""
     after, limit = _places(asked.query.calls), asked.query.limit
-    found = await transcripts.since(asked.service, asked.caller, after, limit=limit + 1)
+    found = await recordings_and_transcripts.said_since(asked.service, asked.caller, after, limit=limit + 1)
     items = [
         SpokenShown(
             call_id=public_id("call", one.call_id),
@@ -174,7 +174,7 @@ async def create_call(asked: Asked[CallSent, None]) -> CallShown:
     if key is not None and (len(key) > LONGEST_KEY or not key.isascii() or not key.isprintable()):
         raise Invalid.field("Idempotency-Key", f"at most {LONGEST_KEY} printable ASCII characters", where="header")
     overrides = body.overrides.model_dump(mode="json", exclude_unset=True) if body.overrides is not None else {}
-    placed = await calls.place(
+    placed = await place_call.place(
         asked.service,
         asked.caller,
         from_number=body.from_number,
@@ -201,22 +201,22 @@ def _body_hash(body: CallSent) -> str:
 
 async def get_call(asked: Asked[None, None]) -> CallShown:
     """The whole call; its messages, analysis and recording once it is over."""
-    return await call_shown(asked.service, await call_control.get(asked.service, asked.caller, asked.path["call_id"]))
+    return await call_shown(asked.service, await control_call.get(asked.service, asked.caller, asked.path["call_id"]))
 
 
 async def list_calls(asked: Asked[None, CallsAskedBySlice]) -> Listing[CallShown]:
     """Calls, newest first."""
     which = await _filter(asked)
     limit, offset = asked.query.limit, asked.query.offset
-    page = await call_control.page(asked.service, asked.caller, which, limit=limit, offset=offset)
-    total = await call_control.total(asked.service, asked.caller, which)
+    page = await control_call.page(asked.service, asked.caller, which, limit=limit, offset=offset)
+    total = await control_call.total(asked.service, asked.caller, which)
     return Listing(items=[call_listed(row) for row in page.items], total=total, limit=limit, offset=offset)
 
 
 async def list_calls_by_cursor(asked: Asked[None, CallsAskedByCursor]) -> CursorPage:
     """Calls, newest first, page after page."""
     limit = asked.query.limit
-    page = await call_control.page(
+    page = await control_call.page(
         asked.service, asked.caller, await _filter(asked), limit=limit, cursor=asked.query.cursor
     )
     items = [call_listed(row) for row in page.items]
@@ -226,7 +226,7 @@ async def list_calls_by_cursor(asked: Asked[None, CallsAskedByCursor]) -> Cursor
 async def _filter(asked: Asked[None, Any]) -> CallFilter:
     query: CallsAsked = asked.query
     return CallFilter(
-        agent_id=await call_control.agent_filter(asked.service, asked.caller, query.agent_id),
+        agent_id=await control_call.agent_filter(asked.service, asked.caller, query.agent_id),
         stages=(query.status,) if query.status is not None else (),
         direction=query.direction,
         from_number=query.from_number,
@@ -240,10 +240,12 @@ async def _filter(asked: Asked[None, Any]) -> CallFilter:
 
 async def download_recording(asked: Asked[None, Format]) -> Response:
     """The recording itself."""
-    call, found = await recordings.of_call(asked.service, asked.caller, asked.path["call_id"])
+    call, found = await recordings_and_transcripts.recording_of_call(asked.service, asked.caller, asked.path["call_id"])
     format = asked.query.format
-    path = await recordings.as_file(asked.service, found, format)
-    return FileResponse(path, media_type=recordings.FORMATS[format], filename=f"{call.public_id}.{format}")
+    path = await recordings_and_transcripts.as_file(asked.service, found, format)
+    return FileResponse(
+        path, media_type=recordings_and_transcripts.FORMATS[format], filename=f"{call.public_id}.{format}"
+    )
 
 
 async def refuse_web_call(asked: Asked[None, None]) -> None:
@@ -304,33 +306,33 @@ class EventsShown(Shown):
 
 async def stop_call(asked: Asked[None, None]) -> CallShown:
     """End the call. One that is over already is answered as it is."""
-    return await call_shown(asked.service, await call_control.stop(asked.service, asked.caller, asked.path["call_id"]))
+    return await call_shown(asked.service, await control_call.stop(asked.service, asked.caller, asked.path["call_id"]))
 
 
 async def transfer_call(asked: Asked[TransferSent, None]) -> CallShown:
     """Hand the far end to a number or SIP address; our agent leaves the call."""
     if asked.body.transfer_mode == "warm":
-        await call_control.get(asked.service, asked.caller, asked.path["call_id"])
+        await control_call.get(asked.service, asked.caller, asked.path["call_id"])
         raise NotOffered("not_supported_by_provider", "only cold transfers are done: leave transfer_mode out")
-    call = await call_control.transfer(asked.service, asked.caller, asked.path["call_id"], asked.body.to_number)
+    call = await control_call.transfer(asked.service, asked.caller, asked.path["call_id"], asked.body.to_number)
     return await call_shown(asked.service, call)
 
 
 async def send_digits(asked: Asked[DigitsSent, None]) -> CallShown:
     """Press keys for the far end."""
-    call = await call_control.send_digits(asked.service, asked.caller, asked.path["call_id"], asked.body.digits)
+    call = await control_call.send_digits(asked.service, asked.caller, asked.path["call_id"], asked.body.digits)
     return await call_shown(asked.service, call)
 
 
 async def set_call_outcome(asked: Asked[OutcomeSent, None]) -> CallShown:
     """Name what came of it; it is stored as it reads: ``appointment_booked`` becomes "Appointment Booked"."""
-    call = await call_control.set_outcome(asked.service, asked.caller, asked.path["call_id"], asked.body.outcome)
+    call = await control_call.set_outcome(asked.service, asked.caller, asked.path["call_id"], asked.body.outcome)
     return await call_shown(asked.service, call)
 
 
 async def list_call_events(asked: Asked[None, None]) -> EventsShown:
     """The call's log."""
-    rows = await call_control.events(asked.service, asked.caller, asked.path["call_id"])
+    rows = await control_call.events(asked.service, asked.caller, asked.path["call_id"])
     items = [EventShown(id=str(row.id), event=row.kind, at=row.at, details=row.payload) for row in rows]
     return EventsShown(items=items, total=len(items))
 

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 
 from anycarrier import errors
 from anycarrier_server import refusals
-from anycarrier_server.domain.admission import NoRoom
+from anycarrier_server.domain.call_limits import NoRoom
 from anycarrier_server.refusals import Refusal
 from anycarrier_server.store import OverLimit, Snapshot
 from anycarrier_server.store.credentials import CredentialIncomplete, DetailRefused

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from anycarrier.numbers import AvailableNumber, NumberFeature, NumberQuery, NumberType
-from anycarrier_server.domain import numbers, sync
+from anycarrier_server.domain import manage_numbers
 from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.oneinbox.errors import check_trunk
 from anycarrier_server.oneinbox.shapes import (
@@ -202,7 +202,7 @@ def number_shown(service: Service, row: LineRow) -> NumberShown:
         inbound_webhook_url=row.inbound_webhook_url,
         call_handling=row.call_handling,
         provider_sync=SyncShown.model_validate(row.sync) if row.sync else None,
-        webhook_url=sync.webhook_url(service, row),
+        webhook_url=manage_numbers.webhook_url_of(service, row),
         country=row.country,
         type=row.type,
         purchased=row.bought,
@@ -244,7 +244,7 @@ async def register_number(asked: Asked[RegisterSent, None]) -> NumberShown:
     body = asked.body
     if body.provider_config is not None:
         check_trunk(body.provider, body.provider_config)
-    row = await numbers.register(
+    row = await manage_numbers.register_number(
         asked.service,
         asked.caller,
         number=body.phone_number,
@@ -262,7 +262,7 @@ async def search_numbers(asked: Asked[None, SearchAsked]) -> OffersShown:
     """What the carrier has on offer. Without ``credential_id``: the default account, or the only one."""
     wanted = asked.query
     query = _query(wanted, wanted.limit)
-    found = await numbers.search(asked.service, asked.caller, query, credential_id=wanted.credential_id)
+    found = await manage_numbers.search_numbers(asked.service, asked.caller, query, credential_id=wanted.credential_id)
     credential = found.credential
     offers = [_offer(one, credential.public_id) for one in found.items[: wanted.limit]]
     return OffersShown(items=offers, provider=credential.provider, credential_id=credential.public_id)
@@ -273,7 +273,7 @@ async def purchase_number(asked: Asked[PurchaseSent, None]) -> NumberShown:
     body = asked.body
     if all(getattr(body, name) is None for name in DESCRIBED_BY):
         raise Invalid.field("phone_number", "say which number, or what it should be like: country, area_code, contains")
-    row = await numbers.purchase(
+    row = await manage_numbers.purchase_number(
         asked.service,
         asked.caller,
         number=body.phone_number,
@@ -288,7 +288,7 @@ async def purchase_number(asked: Asked[PurchaseSent, None]) -> NumberShown:
 
 async def list_numbers(asked: Asked[None, NumbersAsked]) -> Listing[NumberShown]:
     """The workspace's numbers, oldest first."""
-    rows = await numbers.every(asked.service, asked.caller)
+    rows = await manage_numbers.list_numbers(asked.service, asked.caller)
     if (wanted := asked.query.phone_number) is not None:
         rows = [row for row in rows if row.number == wanted]
     items = [number_shown(asked.service, row) for row in cut(rows, asked.query)]
@@ -297,7 +297,9 @@ async def list_numbers(asked: Asked[None, NumbersAsked]) -> Listing[NumberShown]
 
 async def get_number(asked: Asked[None, None]) -> NumberShown:
     """One number."""
-    return number_shown(asked.service, await numbers.get(asked.service, asked.caller, asked.path["phone_id"]))
+    return number_shown(
+        asked.service, await manage_numbers.get_number(asked.service, asked.caller, asked.path["phone_id"])
+    )
 
 
 async def change_number(asked: Asked[NumberChange, None]) -> NumberShown:
@@ -309,13 +311,16 @@ async def change_number(asked: Asked[NumberChange, None]) -> NumberShown:
     if "call_handling" in body.model_fields_set:
         changes["call_handling"] = _as_given(body.call_handling) if body.call_handling is not None else None
     return number_shown(
-        asked.service, await numbers.update(asked.service, asked.caller, asked.path["phone_id"], **changes)
+        asked.service,
+        await manage_numbers.change_number(asked.service, asked.caller, asked.path["phone_id"], **changes),
     )
 
 
 async def sync_number(asked: Asked[None, None]) -> NumberShown:
     """Tell the carrier once more where the number's calls go."""
-    return number_shown(asked.service, await numbers.resync(asked.service, asked.caller, asked.path["phone_id"]))
+    return number_shown(
+        asked.service, await manage_numbers.sync_number(asked.service, asked.caller, asked.path["phone_id"])
+    )
 
 
 async def delete_number(asked: Asked[None, ReleaseAsked]) -> None:
@@ -323,7 +328,9 @@ async def delete_number(asked: Asked[None, ReleaseAsked]) -> None:
 
     The carrier sends its calls here no more. One that cannot be reached leaves the number in service: try again.
     """
-    await numbers.release(asked.service, asked.caller, asked.path["phone_id"], at_carrier=asked.query.release)
+    await manage_numbers.release_number(
+        asked.service, asked.caller, asked.path["phone_id"], at_carrier=asked.query.release
+    )
 
 
 def _as_given(routing: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from pydantic import Field
 
-from anycarrier_server.domain import subscriptions
+from anycarrier_server.domain import manage_subscriptions
 from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.oneinbox.call_bodies import stamp
 from anycarrier_server.oneinbox.shapes import Listing, Moment, Name, Sent, Shown, Slice, Url, cut
@@ -118,7 +118,7 @@ def webhook_shown(row: Subscription, secret: str | None = None) -> WebhookShown:
 async def create_webhook(asked: Asked[WebhookSent, None]) -> WebhookShown:
     """Hear of all calls of the workspace. Keep the ``secret``: it is not shown again."""
     body, secret = asked.body, new_signing_key()
-    row = await subscriptions.create(
+    row = await manage_subscriptions.create_subscription(
         asked.service,
         asked.caller,
         face=FACE,
@@ -132,13 +132,13 @@ async def create_webhook(asked: Asked[WebhookSent, None]) -> WebhookShown:
 
 async def list_webhooks(asked: Asked[None, Slice]) -> Listing[WebhookShown]:
     """The workspace's webhooks, oldest first."""
-    rows = await subscriptions.every(asked.service, asked.caller, face=FACE)
+    rows = await manage_subscriptions.list_subscriptions(asked.service, asked.caller, face=FACE)
     items = [webhook_shown(row) for row in cut(rows, asked.query)]
     return Listing(items=items, total=len(rows), limit=asked.query.limit, offset=asked.query.offset)
 
 
 async def _webhook(asked: Asked[Any, Any]) -> Subscription:
-    return await subscriptions.get(asked.service, asked.caller, asked.path["webhook_id"], face=FACE)
+    return await manage_subscriptions.get_subscription(asked.service, asked.caller, asked.path["webhook_id"], face=FACE)
 
 
 async def get_webhook(asked: Asked[None, None]) -> WebhookShown:
@@ -149,12 +149,14 @@ async def get_webhook(asked: Asked[None, None]) -> WebhookShown:
 async def change_webhook(asked: Asked[WebhookChange, None]) -> WebhookShown:
     """Send elsewhere, other events, or nothing for a while."""
     changes = asked.body.model_dump(exclude_none=True)
-    return webhook_shown(await subscriptions.change(asked.service, asked.caller, await _webhook(asked), **changes))
+    return webhook_shown(
+        await manage_subscriptions.change_subscription(asked.service, asked.caller, await _webhook(asked), **changes)
+    )
 
 
 async def delete_webhook(asked: Asked[None, None]) -> None:
     """Send it nothing more."""
-    await subscriptions.delete(asked.service, asked.caller, await _webhook(asked))
+    await manage_subscriptions.delete_subscription(asked.service, asked.caller, await _webhook(asked))
 
 
 async def test_webhook(asked: Asked[None, None]) -> TestShown:
@@ -175,7 +177,7 @@ async def test_webhook(asked: Asked[None, None]) -> TestShown:
 async def list_deliveries(asked: Asked[None, Slice]) -> DeliveriesShown:
     """What was sent there."""
     row, limit, offset = await _webhook(asked), asked.query.limit, asked.query.offset
-    logged = await subscriptions.deliveries(
+    logged = await manage_subscriptions.list_deliveries(
         asked.service, asked.caller, subscription_id=row.id, limit=limit + 1, offset=offset
     )
     items = [_delivery(one) for one in logged[:limit]]
@@ -185,7 +187,7 @@ async def list_deliveries(asked: Asked[None, Slice]) -> DeliveriesShown:
 async def list_deliveries_of_call(asked: Asked[None, Slice]) -> DeliveriesShown:
     """What was sent about a call, to webhooks and to its own ``webhook_url``, until an hour after its end."""
     limit, offset = asked.query.limit, asked.query.offset
-    logged = await subscriptions.deliveries_of_call(
+    logged = await manage_subscriptions.list_deliveries_of_call(
         asked.service, asked.caller, asked.path["call_id"], face=FACE, limit=limit + 1, offset=offset
     )
     items = [_delivery(one) for one in logged[:limit]]
@@ -198,7 +200,7 @@ async def replay_delivery(asked: Asked[None, None]) -> DeliveryShown:
     known = await asked.service.store.webhooks.logged(row.workspace_id, parse_id("delivery", wanted))
     if known is None or known.delivery.subscription_id != row.id:
         raise Unknown("delivery")
-    return _delivery(await subscriptions.replay(asked.service, asked.caller, wanted))
+    return _delivery(await manage_subscriptions.replay_delivery(asked.service, asked.caller, wanted))
 
 
 def _delivery(logged: Logged) -> DeliveryShown:

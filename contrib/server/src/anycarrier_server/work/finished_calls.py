@@ -27,8 +27,8 @@ from anycarrier.agent import AgentSettings, Analysis, FinishedCall, Segment, ana
 from anycarrier.calls import CallStatus, EndReason
 from anycarrier.errors import AnycarrierError
 from anycarrier.wav import repair_wav
-from anycarrier_server.domain import call_warnings
-from anycarrier_server.domain.agents import settings_of
+from anycarrier_server.domain import call_overrides
+from anycarrier_server.domain.manage_agents import settings_of
 from anycarrier_server.outage import Watch
 from anycarrier_server.store import Store
 from anycarrier_server.store.call_state import as_call
@@ -94,7 +94,7 @@ async def _finish_recording(service: Service, call: CallRow, recording: Recordin
         log.warning("the recording of call %s is not to be had: %s", call.public_id, problem)
         await store.recordings.finish(recording.id, status="failed")
         return
-    cut = bool(await store.calls.events(call.id, kind=call_warnings.RECORDING))
+    cut = bool(await store.calls.events(call.id, kind=call_overrides.RECORDING))
     if cut and not seconds:
         await store.recordings.finish(recording.id, status="failed")
         return

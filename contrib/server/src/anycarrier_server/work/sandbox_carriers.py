@@ -20,7 +20,7 @@ from anycarrier.errors import AnycarrierError
 from anycarrier.provider import Capability
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.sandbox import Sandbox
-from anycarrier_server.domain import sync
+from anycarrier_server.domain import manage_numbers
 from anycarrier_server.store.models import CredentialRow
 from anycarrier_server.work.first_start import workspace_of
 
@@ -116,7 +116,7 @@ class Sandboxes:
         for line in await store.lines.lines():
             row = await store.lines.by_number(line.number)
             if row is not None and row.provider in self.played:
-                await sync.put_in_service(self._service, row)
+                await manage_numbers.put_in_service(self._service, row)
 
 
 def _spelled(credential: Credential) -> tuple[str, dict[str, Any]]:

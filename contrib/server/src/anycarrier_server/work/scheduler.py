@@ -19,10 +19,10 @@ from sqlalchemy import select
 
 from anycarrier.calls import EndReason
 from anycarrier.errors import AnycarrierError
-from anycarrier_server.domain import admission, dialling
-from anycarrier_server.domain.calls import check_destination
-from anycarrier_server.domain.inbound_routing import WITHOUT_SOCKET
-from anycarrier_server.domain.speech_readiness import refuse_unready
+from anycarrier_server.domain import call_limits, place_call
+from anycarrier_server.domain.number_routing import WITHOUT_SOCKET
+from anycarrier_server.domain.place_call import check_destination
+from anycarrier_server.domain.speech_engines import refuse_unready
 from anycarrier_server.outage import Watch
 from anycarrier_server.store import OverLimit
 from anycarrier_server.store.columns import utc_now, word
@@ -88,7 +88,7 @@ class Scheduler:
 
     async def _due(self) -> list[CallRow]:
         service = self._service
-        if not admission.limited(service):
+        if not call_limits.limited(service):
             return await service.store.calls.claim_due(service.store.owner, limit=AT_ONCE)
         found: list[CallRow] = []
         full: dict[str, set[object]] = {"credential": set(), "number": set()}
@@ -98,9 +98,9 @@ class Scheduler:
                 if call.credential_id in full["credential"] or call.from_number in full["number"]:
                     continue
                 try:
-                    if await admission.take_room(service, call):
+                    if await call_limits.take_room(service, call):
                         found.append(call)
-                except admission.NoRoom as no:  # its turn comes when there is room
+                except call_limits.NoRoom as no:  # its turn comes when there is room
                     full[no.whose].add(call.credential_id if no.whose == "credential" else call.from_number)
         return found
 
@@ -126,7 +126,7 @@ class Scheduler:
         routed = await service.store.calls.routed(call.reference)
         agent = routed.agent if routed is not None else None
         if routed is None or agent is None or agent.deleted_at is not None:
-            await dialling.give_up(service, call, EndReason.AGENT_ERROR)
+            await place_call.give_up(service, call, EndReason.AGENT_ERROR)
             return
         try:
             await check_destination(service, agent, call.from_number, call.to_number)
@@ -140,13 +140,13 @@ class Scheduler:
                     call.reference, lambda known: known.model_copy(update={"time_limit": limits.granted})
                 )
         except AnycarrierError as refused:
-            await service.store.calls.note(call.id, error=dialling.error_note(refused))
+            await service.store.calls.note(call.id, error=place_call.error_note(refused))
             over = isinstance(refused, OverLimit)
             if isinstance(refused, OverLimit):
                 service.metrics.refused(refused.limit)
-            await dialling.give_up(service, call, EndReason.CONCURRENCY_LIMIT if over else EndReason.REJECTED)
+            await place_call.give_up(service, call, EndReason.CONCURRENCY_LIMIT if over else EndReason.REJECTED)
             return
         try:
-            await dialling.ring(service, replace(routed, call=call))
+            await place_call.ring(service, replace(routed, call=call))
         except AnycarrierError as refused:
             log.warning("scheduled call %s was not made: %s", call.public_id, refused)

@@ -29,9 +29,10 @@ from anycarrier.errors import AgentUnreachable, AnycarrierError
 from anycarrier.routing import Route
 from anycarrier.session import MediaSession
 from anycarrier.switchboard import Handler
-from anycarrier_server import handlers
-from anycarrier_server.domain.agents import settings_of
-from anycarrier_server.domain.inbound_routing import WITHOUT_SOCKET, fallback_agent
+from anycarrier_server.domain import manage_agents
+from anycarrier_server.domain.manage_agents import settings_of
+from anycarrier_server.domain.number_routing import WITHOUT_SOCKET, fallback_agent
+from anycarrier_server.domain.speech_engines import WorkspaceEngines
 from anycarrier_server.outage import DatabaseUnavailable
 from anycarrier_server.refusals import StoreOverloaded
 from anycarrier_server.store import RoutedCall, parse_id, public_id
@@ -39,7 +40,6 @@ from anycarrier_server.store.columns import utc_now
 from anycarrier_server.store.models import Agent as AgentRow
 from anycarrier_server.store.models import CallRow, SigningKey
 from anycarrier_server.work import finished_calls
-from anycarrier_server.workspace_engines import WorkspaceEngines
 
 if TYPE_CHECKING:
     from anycarrier_server.service import Service
@@ -66,7 +66,7 @@ class StoreAgents(Agents):
         longest = service.settings.max_duration_seconds
         self._workspaces = WorkspaceEngines(service.store, self.engines, longest_call=longest)
         self.handlers: dict[str, AgentFunction] = {
-            **handlers.BUILT_IN,
+            **manage_agents.BUILT_IN,
             **{name: agent_function(path) for name, path in service.settings.handlers.items()},
         }
         self.talking: set[str] = set()
@@ -170,7 +170,7 @@ class StoreAgents(Agents):
 
     def _agent_of(self, row: AgentRow, key: SigningKey | None) -> Agent:
         # An agent without a handler and a WebSocket still answers: it says its first message, listens and writes down.
-        handler = self.handlers.get(row.handler) if row.handler else handlers.listen
+        handler = self.handlers.get(row.handler) if row.handler else manage_agents.listen
         if handler is None and not row.websocket_url:
             raise AgentUnreachable(row.public_id, "this process", f"no handler {row.handler!r} is configured")
         return Agent(

@@ -1,5 +1,5 @@
 """Room for one more call: on a carrier account calls at once and calls per second, on a number calls at once and calls
-in a day. Exact over all processes.
+in a day. Exact over all processes. And how much was called: today, this month, and within the rolling day's limits.
 
 The credential's row, then the number's, is the lock: whoever counts holds it, so two processes cannot both take the
 last place. Without limits in the settings nothing is locked and nothing is counted.
@@ -7,19 +7,23 @@ last place. Without limits in the settings nothing is locked and nothing is coun
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import bindparam, func, or_, select, update
 
 from anycarrier.errors import LimitReached
+from anycarrier_server.domain.access import Caller
 from anycarrier_server.settings import Settings
+from anycarrier_server.store import Snapshot
 from anycarrier_server.store.columns import utc_now, word
-from anycarrier_server.store.models import CallRow, CredentialRow, LineRow
+from anycarrier_server.store.models import CallRow, CredentialRow, LineRow, Usage
 from anycarrier_server.store.statements import Statement, Transaction, table_of
 
 if TYPE_CHECKING:
     from anycarrier_server.service import Service
+
 
 DAY = timedelta(hours=24)
 
@@ -127,3 +131,35 @@ async def _room_on_number(settings: Settings, tx: Transaction, call: CallRow) ->
 
 def _too_many_at_once(most: int, whose: Whose) -> NoRoom:
     return NoRoom(f"{most} calls at once", whose=whose, kind="concurrency", retry_after=5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """Days and months begin at 00:00 UTC; ``cost_cents`` is None when no carrier told any price."""
+
+    calls_today: int
+    calls_this_month: int
+    minutes_this_month: float
+    cost_cents_this_month: float | None
+    month_began: datetime
+    day_ends: datetime
+    rolling: Snapshot
+
+
+async def usage_of_workspace(service: Service, caller: Caller) -> Used:
+    """The workspace's use."""
+    now = utc_now()
+    day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    month = day.replace(day=1)
+    ours = Usage.workspace_id == caller.workspace_id
+    async with service.store.db.read() as session:
+        today = await session.scalar(select(func.count()).where(ours, Usage.at >= day)) or 0
+        monthly = select(func.count(), func.coalesce(func.sum(Usage.seconds), 0.0)).where(ours, Usage.at >= month)
+        calls, seconds = (await session.execute(monthly)).one()
+        cost = await session.scalar(
+            select(func.sum(CallRow.cost_cents)).where(
+                CallRow.workspace_id == caller.workspace_id, CallRow.created_at >= month
+            )
+        )
+    rolling = await service.store.limits.snapshot(caller.workspace_id, at=now)
+    return Used(today, calls, seconds / 60, cost, month, day + timedelta(days=1), rolling)

@@ -1,7 +1,7 @@
 """What would happen to an incoming call, and why: the router's questions in the router's order, asked without a call.
 
 Nothing is counted, blocked, dialled or sent: where a webhook or an agent's socket decides, that is the answer.
-``domain/routing.py`` is the real thing; a test rings the same calls and compares.
+``domain/call_router.py`` is the real thing; a test rings the same calls and compares.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 from anycarrier.errors import DestinationNotAllowed, InvalidNumber
 from anycarrier.numbers import e164
 from anycarrier.redaction import mask_number
-from anycarrier_server.auth import Caller
-from anycarrier_server.domain import speech_readiness, sync
-from anycarrier_server.domain.agents import settings_of
-from anycarrier_server.domain.callers import need_scope
-from anycarrier_server.domain.inbound_routing import CallHandling, call_handling, fallback_agent, first_agent
+from anycarrier_server.domain import speech_engines
+from anycarrier_server.domain.access import Caller, need_scope
+from anycarrier_server.domain.manage_agents import settings_of
+from anycarrier_server.domain.manage_numbers import webhook_url_of
+from anycarrier_server.domain.number_routing import CallHandling, call_handling, fallback_agent, first_agent
 from anycarrier_server.store import parse_id, public_id
 from anycarrier_server.store.models import Agent, LineRow
 
@@ -74,7 +74,7 @@ async def explain(service: Service, caller: Caller, *, to: str, from_: str | Non
     if line.status != "active":
         return told.decide("number", REJECT, f"registered, but not in service: {said}")
     told.note("number", f"{line.public_id}, in service on credential {credential.public_id} ({credential.name})")
-    told.note("carrier", f"{line.provider} posts its calls to {sync.webhook_url(service, line)}; last said: {said}")
+    told.note("carrier", f"{line.provider} posts its calls to {webhook_url_of(service, line)}; last said: {said}")
     return await _by_agent(service, told, line, from_)
 
 
@@ -128,13 +128,13 @@ async def _by_action(service: Service, told: Explained, line: LineRow, agent: Ag
         told.note("number's webhook", f"{where} is asked first, and may decline or name another agent")
     second, message = await _stand_ins(service, told, line, agent)
     socket = bool(handling.websocket_url)
-    lacks = await speech_readiness.lacking(service, agent, socket=socket)
+    lacks = await speech_engines.lacking(service, agent, socket=socket)
     if lacks is None:
-        unsure = await speech_readiness.doubt(service, agent) if socket else None
+        unsure = await speech_engines.doubt(service, agent) if socket else None
         told.note("speech", unsure or "the agent's engines are ready")
         return told.decide("answer", ANSWER, f"{agent.name} is connected, at {_door(agent, handling)}")
     told.note("speech", lacks)
-    if second is not None and await speech_readiness.lacking(service, second) is None:
+    if second is not None and await speech_engines.lacking(service, second) is None:
         return told.decide("answer", ANSWER, f"{second.name} stands in for {agent.name}, which lacks a speech engine")
     engines = await service.agents.engines_of(agent.workspace_id)
     if message and engines.lacks(settings_of(agent), ["speak"]) is None:

@@ -1,4 +1,6 @@
-"""Recordings: found by key or by a signed address that expires, given as WAV or MP3."""
+"""What is kept of calls. Recordings: found by key or by a signed address that expires, given as WAV or MP3.
+Transcripts: of a call, while it goes on, and searched.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +8,24 @@ import asyncio
 import hmac
 import os
 import time
-from collections.abc import Sequence
+import wave
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from anycarrier.errors import ConfigurationError
-from anycarrier_server.auth import Caller
-from anycarrier_server.domain import call_control
-from anycarrier_server.mp3 import wav_to_mp3
+from anycarrier_server.domain import control_call, manage_numbers
+from anycarrier_server.domain.access import Caller
 from anycarrier_server.refusals import StoreOverloaded, Unknown
 from anycarrier_server.store import parse_id, public_id
-from anycarrier_server.store.models import CallRow, Recording
+from anycarrier_server.store.models import CallRow, Recording, Segment
 from anycarrier_server.store.models.call_tables import PLAYABLE
 
 if TYPE_CHECKING:
     from anycarrier_server.service import Service
+
 
 GOOD_FOR = 4 * 3600
 """Seconds a signed address works; asking for the call again makes a new one."""
@@ -30,7 +33,7 @@ GOOD_FOR = 4 * 3600
 FORMATS = {"mp3": "audio/mpeg", "wav": "audio/wav"}
 
 
-async def finished(service: Service, call: CallRow) -> Recording | None:
+async def finished_recording(service: Service, call: CallRow) -> Recording | None:
     """The call's recording, once nothing more comes of it and there is something to hear."""
     return playable(await service.store.recordings.of_call(call.id))
 
@@ -40,10 +43,10 @@ def playable(rows: Sequence[Recording]) -> Recording | None:
     return next((row for row in rows if row.status in PLAYABLE), None)
 
 
-async def of_call(service: Service, caller: Caller, call_id: str | UUID) -> tuple[CallRow, Recording]:
+async def recording_of_call(service: Service, caller: Caller, call_id: str | UUID) -> tuple[CallRow, Recording]:
     """A call's finished recording."""
-    call = await call_control.get(service, caller, call_id)
-    recording = await finished(service, call)
+    call = await control_call.get(service, caller, call_id)
+    recording = await finished_recording(service, call)
     if recording is None:
         raise Unknown("recording", why="the call was not recorded (enable_recording), or the file is not ready yet")
     return call, recording
@@ -70,7 +73,7 @@ async def by_signature(service: Service, name: str, expires: str, signature: str
     if not good or format not in FORMATS or call_id is None:
         raise Unknown("recording")
     call = await service.store.calls.find(call_id)
-    recording = await finished(service, call) if call is not None else None
+    recording = await finished_recording(service, call) if call is not None else None
     if recording is None:
         raise Unknown("recording")
     return await as_file(service, recording, format), FORMATS[format]
@@ -103,3 +106,46 @@ async def as_file(service: Service, recording: Recording, format: str) -> Path:
 def _signature(service: Service, name: str, expires: int) -> str:
     key = service.store.derive("recording addresses")
     return hmac.new(key, f"{name}.{expires}".encode(), sha256).hexdigest()
+
+
+async def transcript_of_call(service: Service, caller: Caller, call_id: str | UUID) -> Sequence[Segment]:
+    """A call's utterances in order, those of a call that is going on too."""
+    return await service.store.transcripts.of_call((await control_call.get(service, caller, call_id)).id)
+
+
+async def said_since(service: Service, caller: Caller, after: Mapping[UUID, int], *, limit: int) -> Sequence[Segment]:
+    """What was said on these calls after the utterance of that number, each call's in order; ``Unknown`` when one of
+    the calls is not the caller's to see."""
+    if await service.store.calls.seen(caller.workspace_id, after, agent_id=caller.agent_id) < len(after):
+        raise Unknown("call")
+    return await service.store.transcripts.since(caller.workspace_id, after, limit=limit)
+
+
+async def search_transcripts(
+    service: Service, caller: Caller, line_id: str | UUID, query: str, *, party: str | None = None, limit: int = 50
+) -> Sequence[Segment]:
+    """Utterances on one number's calls that hold all words of ``query``, best match first."""
+    line = await manage_numbers.get_number(service, caller, line_id)
+    return await service.store.transcripts.search(caller.workspace_id, query, line_id=line.id, party=party, limit=limit)
+
+
+KBPS = 32
+"""Enough for two telephone channels."""
+
+
+def wav_to_mp3(source: Path, target: Path) -> None:
+    """Encode a PCM16 WAV. ``ImportError`` when no encoder is installed. Takes a while: not for the event loop."""
+    import lameenc  # type: ignore[import-not-found]
+
+    with wave.open(str(source), "rb") as wav, target.open("wb") as out:
+        encoder = lameenc.Encoder()
+        encoder.silence()
+        encoder.set_bit_rate(KBPS)
+        encoder.set_in_sample_rate(wav.getframerate())
+        encoder.set_channels(wav.getnchannels())
+        encoder.set_quality(5)
+        frames = wav.readframes(wav.getframerate()) or bytes(wav.getnchannels() * wav.getsampwidth() * 1152)
+        while frames:  # one frame of silence at least: the encoder has no word for nothing
+            out.write(bytes(encoder.encode(frames)))
+            frames = wav.readframes(wav.getframerate())
+        out.write(bytes(encoder.flush()))

@@ -16,9 +16,8 @@ import httpx
 
 from anycarrier.errors import AnycarrierError
 from anycarrier.provider import Capability, Provider
-from anycarrier_server.auth import Caller
-from anycarrier_server.domain import credentials, engines, numbers, speech_readiness, sync
-from anycarrier_server.domain.callers import need_admin
+from anycarrier_server.domain import manage_credentials, manage_numbers, speech_engines
+from anycarrier_server.domain.access import Caller, need_admin
 from anycarrier_server.store import public_id
 from anycarrier_server.store.columns import utc_now
 from anycarrier_server.store.models import CredentialRow, LineRow
@@ -48,14 +47,14 @@ class Finding:
     drift: tuple[str, ...] = ()
 
 
-async def checkup(service: Service, caller: Caller, *, limit: int, offset: int = 0) -> tuple[list[Finding], int]:
+async def check(service: Service, caller: Caller, *, limit: int, offset: int = 0) -> tuple[list[Finding], int]:
     """``limit`` numbers' settings at their carriers, and how many numbers there are; before the first of them every
     credential's login, every carrier's clock, every engine in use and every agent that lacks one."""
     need_admin(caller, "a check-up")
-    lines = await numbers.every(service, caller)
+    lines = await manage_numbers.list_numbers(service, caller)
     looks = []
     if not offset:
-        accounts = await credentials.every(service, caller)
+        accounts = await manage_credentials.list_credentials(service, caller)
         looks += [_login(service, caller, one) for one in accounts]
         looks += [_clock(service, one) for one in _one_per_carrier(accounts)]
     looks += [_drift(service, line) for line in lines[offset : offset + limit]]
@@ -66,17 +65,17 @@ async def checkup(service: Service, caller: Caller, *, limit: int, offset: int =
 async def _speech(service: Service, caller: Caller) -> list[Finding]:
     """Engines that are configured or used unnamed, and agents whose calls are declined for want of one."""
     found = []
-    for one in await engines.every(service, caller):
+    for one in await speech_engines.list_engines(service, caller):
         if one.by_service or one.settings or one.default_for:
             why_not = one.why_not
             if one.remote and why_not is None:
-                why_not = (await engines.verify(service, caller, one.name)).error
+                why_not = (await speech_engines.verify_engine(service, caller, one.name)).error
             ready = f"ready to {' and '.join(one.abilities)}"
             found.append(Finding("engine", one.name, one.name, why_not is None, why_not or ready))
     for agent in await service.store.agents.list(caller.workspace_id):
-        if (lacks := await speech_readiness.lacking(service, agent)) is not None:
-            found.append(Finding("agent", agent.public_id, agent.name, False, speech_readiness.declined(lacks)))
-        elif (unsure := await speech_readiness.doubt(service, agent)) is not None:
+        if (lacks := await speech_engines.lacking(service, agent)) is not None:
+            found.append(Finding("agent", agent.public_id, agent.name, False, speech_engines.declined(lacks)))
+        elif (unsure := await speech_engines.doubt(service, agent)) is not None:
             found.append(Finding("agent", agent.public_id, agent.name, None, unsure))
     return found
 
@@ -88,7 +87,7 @@ async def _login(service: Service, caller: Caller, row: CredentialRow) -> Findin
     if row.status == "incomplete":
         return finding(False, f"incomplete: it lacks {', '.join(row.missing)}")
     try:
-        said = await credentials.verify(service, caller, row.id)
+        said = await manage_credentials.verify_credential(service, caller, row.id)
     except AnycarrierError as refused:
         return finding(None, str(refused))
     return finding(said.ok, f"{row.provider} knows the account {said.account}" if said.ok else str(said.error))
@@ -145,7 +144,7 @@ async def _drift(service: Service, line: LineRow) -> Finding:
         provider = await service.exchange.switchboard.provider(public_id("credential", line.credential_id))
         if not provider.supports(Capability.CONFIGURE_NUMBER):
             return finding(None, "this carrier is configured by hand: its settings cannot be read")
-        url = sync.webhook_url(service, line)
+        url = manage_numbers.webhook_url_of(service, line)
         would = await provider.configure_number(line.number, webhook_url=url, dry_run=True)
     except AnycarrierError as refused:
         return finding(False, str(refused))

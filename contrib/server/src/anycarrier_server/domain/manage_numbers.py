@@ -1,28 +1,43 @@
-"""Numbers: found and bought at the carrier, registered with us, routed, given up."""
+"""Numbers: found and bought at the carrier, registered with us, routed, given up.
+
+The carrier is told to send a number's calls here, and what it said is kept, good or bad. A number that the carrier
+takes its time to deliver is asked about until the order is done, or the carrier says so itself.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from anycarrier import plugins
-from anycarrier.errors import NotFound, NumberUnavailable
-from anycarrier.numbers import AvailableNumber, NumberQuery, NumberType, OwnedNumber, PendingOrder, country_of, e164
+from anycarrier.errors import AnycarrierError, NotFound, NumberUnavailable, ProviderUnavailable, RateLimited
+from anycarrier.events import CallEvent, NumberOrderProgress
+from anycarrier.numbers import (
+    AvailableNumber,
+    NumberQuery,
+    NumberType,
+    OwnedNumber,
+    PendingOrder,
+    SyncResult,
+    country_of,
+    e164,
+)
 from anycarrier.provider import Capability
-from anycarrier_server.auth import Caller
-from anycarrier_server.domain import agents, credentials, sync
-from anycarrier_server.domain.call_control import cancel_scheduled
-from anycarrier_server.domain.callers import agent_of, need_admin, need_scope
-from anycarrier_server.domain.inbound_routing import call_handling, merged
-from anycarrier_server.domain.orders import finish_order
+from anycarrier_server.domain import manage_agents, manage_credentials, manage_numbers
+from anycarrier_server.domain.access import Caller, agent_of, need_admin, need_scope
+from anycarrier_server.domain.control_call import cancel_scheduled
+from anycarrier_server.domain.number_routing import call_handling, merged
 from anycarrier_server.refusals import CallsLive, LineHeld, NoStock, ProviderMismatch, Taken, Unknown
 from anycarrier_server.store import CallFilter, parse_id, public_id
+from anycarrier_server.store.columns import utc_now
 from anycarrier_server.store.models import Agent, CredentialRow, LineRow
 
 if TYPE_CHECKING:
     from anycarrier_server.service import Service
+
 
 LIVE = ("initiated", "in_progress")
 TRIES = 5
@@ -37,16 +52,16 @@ class Found:
     credential: CredentialRow
 
 
-async def search(
+async def search_numbers(
     service: Service, caller: Caller, query: NumberQuery, *, credential_id: str | UUID | None = None
 ) -> Found:
     """Ask the carrier. ``UnsupportedOperation`` for filters it has not; ``CredentialRequired`` see ``choose``."""
-    credential = await credentials.choose(service, caller, credential_id)
+    credential = await manage_credentials.choose_credential(service, caller, credential_id)
     provider = await service.exchange.switchboard.provider(credential.public_id)
     return Found(await provider.search_numbers(query), credential)
 
 
-async def register(
+async def register_number(
     service: Service,
     caller: Caller,
     *,
@@ -68,7 +83,7 @@ async def register(
     if provider is not None:
         plugins.get_provider(provider)  # a name nobody knows is another mistake than the wrong credential
     agent = await agent_of(service.store, caller, agent_id) if agent_id is not None else None
-    credential = await credentials.choose(service, caller, credential_id, provider)
+    credential = await manage_credentials.choose_credential(service, caller, credential_id, provider)
     if provider is not None and provider != credential.provider:
         raise ProviderMismatch(provider, credential.provider)
     await service.exchange.switchboard.provider(credential.public_id)  # incomplete: say so before anything is kept
@@ -93,13 +108,13 @@ async def register(
             credential, number, status="inactive", country=country_of(number), **fields
         )
     try:
-        return await sync.put_in_service(service, line)
+        return await manage_numbers.put_in_service(service, line)
     except Taken:
         await service.store.lines.release(line.id)
         raise Taken("number", number) from None
 
 
-async def purchase(
+async def purchase_number(
     service: Service,
     caller: Caller,
     *,
@@ -121,7 +136,7 @@ async def purchase(
     if agent is not None and one_per_agent:
         if held := await service.store.lines.list(caller.workspace_id, agent_id=agent.id):
             raise LineHeld(held[0].public_id)
-    credential = await credentials.choose(service, caller, credential_id)
+    credential = await manage_credentials.choose_credential(service, caller, credential_id)
     wanted = await merged(service, caller, {}, routing or {})
     provider = await service.exchange.switchboard.provider(credential.public_id)
     if number is not None and (await service.store.lines.by_number(e164(number))) is not None:
@@ -164,10 +179,10 @@ async def purchase(
     )
     if isinstance(bought, PendingOrder):
         return await finish_order(service, line, bought)
-    return await sync.put_in_service(service, line)
+    return await manage_numbers.put_in_service(service, line)
 
 
-async def get(service: Service, caller: Caller, line_id: str | UUID) -> LineRow:
+async def get_number(service: Service, caller: Caller, line_id: str | UUID) -> LineRow:
     """The number's line. An agent's key sees its own."""
     parsed = parse_id("line", line_id)
     line = await service.store.lines.get(caller.workspace_id, parsed)
@@ -177,19 +192,19 @@ async def get(service: Service, caller: Caller, line_id: str | UUID) -> LineRow:
     return line
 
 
-async def every(service: Service, caller: Caller, *, agent_id: UUID | None = None) -> Sequence[LineRow]:
+async def list_numbers(service: Service, caller: Caller, *, agent_id: UUID | None = None) -> Sequence[LineRow]:
     """The lines held; an agent's key gets its own."""
     return await service.store.lines.list(caller.workspace_id, agent_id=agent_id or caller.agent_id)
 
 
-async def update(service: Service, caller: Caller, line_id: str | UUID, **changes: Any) -> LineRow:
+async def change_number(service: Service, caller: Caller, line_id: str | UUID, **changes: Any) -> LineRow:
     """Set any of ``friendly_name``, ``agent_id`` (None detaches), ``routing`` (merged), ``inbound_webhook_url`` and
     ``call_handling`` (merged; None goes back to the agent's). Another agent's setting is not the last one's.
 
     The carrier need not be told: its webhooks name the number, and we look it up at each ring.
     """
     need_admin(caller, "changing a number")
-    line = await get(service, caller, line_id)
+    line = await get_number(service, caller, line_id)
     if unknown := set(changes) - {"friendly_name", "agent_id", "routing", "inbound_webhook_url", "call_handling"}:
         raise ValueError(f"not changes of a number: {', '.join(sorted(unknown))}")
     if changes.get("agent_id") is not None:
@@ -212,18 +227,18 @@ async def handled(
     service: Service, agent: Agent | None, own: Mapping[str, Any], change: Mapping[str, Any]
 ) -> dict[str, Any]:
     """A number's ``own`` call handling with ``change`` in it; ``Invalid`` or ``UrlRefused`` when that does not hold."""
-    fields = agents.one_target(change)
-    await agents.check(service, fields, replace(call_handling(agent), **own))
+    fields = manage_agents.one_target(change)
+    await manage_agents.check_fields(service, fields, replace(call_handling(agent), **own))
     return {**own, **fields}
 
 
-async def resync(service: Service, caller: Caller, line_id: str | UUID) -> LineRow:
+async def sync_number(service: Service, caller: Caller, line_id: str | UUID) -> LineRow:
     """Tell the carrier again where the number's calls go."""
     need_admin(caller, "configuring a number")
-    return await sync.put_in_service(service, await get(service, caller, line_id))
+    return await manage_numbers.put_in_service(service, await get_number(service, caller, line_id))
 
 
-async def release(service: Service, caller: Caller, line_id: str | UUID, *, at_carrier: bool = False) -> None:
+async def release_number(service: Service, caller: Caller, line_id: str | UUID, *, at_carrier: bool = False) -> None:
     """Take the number out of service: the carrier sends its calls here no more. ``at_carrier`` gives it back: final.
 
     Calls that were to be made from it later are canceled. ``CallsLive`` while a call is on it. A carrier that cannot
@@ -231,7 +246,7 @@ async def release(service: Service, caller: Caller, line_id: str | UUID, *, at_c
     longer does not: the calls it still sends are declined.
     """
     need_admin(caller, "releasing a number")
-    line = await get(service, caller, line_id)
+    line = await get_number(service, caller, line_id)
     which = CallFilter(line_id=line.id, stages=LIVE)
     if live := await service.store.calls.total(caller.workspace_id, which):
         raise CallsLive(live)
@@ -251,3 +266,107 @@ async def release(service: Service, caller: Caller, line_id: str | UUID, *, at_c
         for call in calls:
             if not await cancel_scheduled(service, call):
                 return  # being dialled this moment: it will find no number to dial from
+
+
+def webhook_url_of(service: Service, line: LineRow) -> str:
+    """Where the carrier posts this number's calls, for those who configure it by hand."""
+    return service.exchange.switchboard.webhook_url(line.provider, public_id("credential", line.credential_id))
+
+
+async def configure_number(service: Service, line: LineRow) -> SyncResult:
+    """Tell the carrier; never raises for what the carrier says. Idempotent."""
+    url = webhook_url_of(service, line)
+    provider = await service.exchange.switchboard.provider(public_id("credential", line.credential_id))
+    if not provider.supports(Capability.CONFIGURE_NUMBER):
+        by_hand = f"this carrier has no API for it: let the number's calls be posted to {url} by hand"
+        return SyncResult(ok=True, message=by_hand, webhook_url=url, at=utc_now())
+    try:
+        done = await provider.configure_number(line.number, webhook_url=url)
+    except AnycarrierError as refused:
+        return SyncResult(ok=False, message=str(refused), webhook_url=url, at=utc_now())
+    return done.model_copy(update={"webhook_url": done.webhook_url or url, "at": done.at or utc_now()})
+
+
+async def put_in_service(service: Service, line: LineRow) -> LineRow:
+    """Configure, and set the line active or, with the reason in ``sync``, inactive. ``Taken`` when another
+    workspace or credential has the number in service meanwhile."""
+    result = await configure_number(service, line)
+    line = await service.store.lines.change(
+        line.id, status="active" if result.ok else "inactive", sync=result.model_dump(mode="json")
+    )
+    if result.ok:
+        await service.exchange.start_listener(public_id("credential", line.credential_id))
+    return line
+
+
+EVERY = 3.0
+"""Seconds until the carrier is asked again, at first."""
+
+SELDOM = 3600.0
+"""And at most: an order that waits for papers takes days, so a tenth of its age is waited from half a minute on."""
+
+PATIENCE = 14 * 86400.0
+"""Seconds after which nobody asks any more; the carrier's own word still puts the number in service."""
+
+
+async def finish_order(service: Service, line: LineRow, order: PendingOrder) -> LineRow:
+    """The line as it waits; it goes into service in the background once the carrier delivers."""
+    waiting = SyncResult(ok=False, message=_waiting(order.id), at=utc_now())
+    line = await service.store.lines.change(line.id, sync=waiting.model_dump(mode="json"))
+    service.spawn(_await_order(service, line, order), "finish a number order")
+    return line
+
+
+def heed_order(service: Service, event: CallEvent, call: object) -> None:
+    """An observer: the carrier's word that an order is done puts its numbers in service, whoever ordered them when."""
+    if isinstance(event, NumberOrderProgress) and event.status != "pending":
+        service.spawn(_told(service, event), "finish a number order that the carrier reports")
+
+
+async def _told(service: Service, event: NumberOrderProgress) -> None:
+    for number in event.numbers:
+        for line in await service.store.lines.held(number):
+            # Only who waits for this very order: the number may be another's elsewhere.
+            if line.status == "active" or (line.sync or {}).get("message") != _waiting(event.order_id):
+                continue
+            if event.status == "completed":
+                await manage_numbers.put_in_service(service, line)
+            else:
+                await _give_up(service, line, f"the carrier says that order {event.order_id} failed")
+
+
+async def _await_order(service: Service, line: LineRow, order: PendingOrder) -> None:
+    provider = await service.exchange.switchboard.provider(public_id("credential", line.credential_id))
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    why = f"order {order.id} was not finished in {PATIENCE / 86400:.0f} days"
+    while (age := clock() - began) < PATIENCE:
+        await asyncio.sleep(min(max(EVERY, age / 10), SELDOM))
+        try:
+            done = await provider.fetch_order(order.id)
+        except (ProviderUnavailable, RateLimited):
+            continue
+        except AnycarrierError as refused:
+            why = str(refused)
+            break
+        held = await service.store.lines.get(line.workspace_id, line.id)
+        if held is not None and held.status == "active":
+            return  # the carrier's webhook was quicker
+        if isinstance(done, OwnedNumber):
+            if held is None:
+                # Given up while it waited: it stays in the account, and its calls do not come here.
+                await service.exchange.unroute(done.number, public_id("credential", line.credential_id))
+                return
+            await service.store.lines.change(line.id, carrier_number_id=done.id)
+            await manage_numbers.put_in_service(service, line)
+            return
+    await _give_up(service, line, why)
+
+
+async def _give_up(service: Service, line: LineRow, why: str) -> None:
+    failed = SyncResult(ok=False, message=why, at=utc_now())
+    await service.store.lines.change(line.id, sync=failed.model_dump(mode="json"))
+
+
+def _waiting(order_id: str) -> str:
+    return f"the carrier has not finished order {order_id} yet"

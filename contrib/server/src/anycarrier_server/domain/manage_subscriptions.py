@@ -8,9 +8,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from anycarrier_server.auth import Caller
-from anycarrier_server.domain import call_control, numbers
-from anycarrier_server.domain.callers import agent_of, need_admin, need_scope
+from anycarrier_server.domain import control_call, manage_numbers
+from anycarrier_server.domain.access import Caller, agent_of, need_admin, need_scope
 from anycarrier_server.refusals import CallOver, Invalid, Unknown
 from anycarrier_server.store import parse_id
 from anycarrier_server.store.columns import utc_now
@@ -25,7 +24,7 @@ AFTER_THE_CALL = timedelta(hours=1)
 """The last of a delivery's attempts is made a quarter of an hour after the first."""
 
 
-async def create(
+async def create_subscription(
     service: Service,
     caller: Caller,
     *,
@@ -42,7 +41,7 @@ async def create(
     """Subscribe a URL to events of the whole workspace, one agent or one number. ``UrlRefused`` says why not there,
     ``TooManyWebhooks`` how many there may be."""
     agent = await agent_of(service.store, caller, agent_id) if agent_id is not None else None
-    line = await numbers.get(service, caller, line_id) if line_id is not None else None
+    line = await manage_numbers.get_number(service, caller, line_id) if line_id is not None else None
     if agent is None and line is None:
         need_admin(caller, "hearing of all agents' calls")
     await service.url_guard.webhook(url)
@@ -61,16 +60,16 @@ async def create(
     )
 
 
-async def get(service: Service, caller: Caller, subscription_id: str | UUID, *, face: str) -> Subscription:
+async def get_subscription(service: Service, caller: Caller, subscription_id: str | UUID, *, face: str) -> Subscription:
     """A subscription made on ``face``. An agent's key sees its own."""
     row = await service.store.webhooks.get(caller.workspace_id, parse_id("subscription", subscription_id))
     if row is None or row.face != face:
         raise Unknown("webhook")
-    need_scope(caller, await owner(service, row), "that webhook")
+    need_scope(caller, await owner_of(service, row), "that webhook")
     return row
 
 
-async def owner(service: Service, row: Subscription) -> UUID | None:
+async def owner_of(service: Service, row: Subscription) -> UUID | None:
     """The agent it concerns: its own, or its number's; None for the whole workspace."""
     if row.agent_id is not None or row.line_id is None:
         return row.agent_id
@@ -78,13 +77,13 @@ async def owner(service: Service, row: Subscription) -> UUID | None:
     return line.agent_id if line is not None else None
 
 
-async def every(service: Service, caller: Caller, *, face: str, **which: Any) -> Sequence[Subscription]:
+async def list_subscriptions(service: Service, caller: Caller, *, face: str, **which: Any) -> Sequence[Subscription]:
     """All made on ``face``; ``which`` as for the store's list (agent_id, line_id, url). An agent's key sees its own."""
     rows = await service.store.webhooks.list(caller.workspace_id, face=face, **which)
-    return [row for row in rows if caller.may_act_for(await owner(service, row))]
+    return [row for row in rows if caller.may_act_for(await owner_of(service, row))]
 
 
-async def change(service: Service, caller: Caller, row: Subscription, **fields: Any) -> Subscription:
+async def change_subscription(service: Service, caller: Caller, row: Subscription, **fields: Any) -> Subscription:
     """``url``, ``events``, ``name``, ``status``, ``context``, ``auth_token``."""
     if fields.get("url") is not None:
         await service.url_guard.webhook(fields["url"])
@@ -93,35 +92,37 @@ async def change(service: Service, caller: Caller, row: Subscription, **fields: 
     return await service.store.webhooks.change(row, **fields) if fields else row
 
 
-async def delete(service: Service, caller: Caller, row: Subscription) -> None:
+async def delete_subscription(service: Service, caller: Caller, row: Subscription) -> None:
     """Unsubscribe."""
     await service.store.webhooks.delete(row)
 
 
-async def test(service: Service, caller: Caller, row: Subscription, event_type: str, body: dict[str, Any]) -> Attempt:
+async def test_subscription(
+    service: Service, caller: Caller, row: Subscription, event_type: str, body: dict[str, Any]
+) -> Attempt:
     """Post ``body`` there now, signed as always; what came of it."""
     return await service.sender.test(row, f"evt_{uuid4()}", event_type, json.dumps(body))
 
 
-async def deliveries(service: Service, caller: Caller, **which: Any) -> Sequence[Logged]:
+async def list_deliveries(service: Service, caller: Caller, **which: Any) -> Sequence[Logged]:
     """The log of what was sent, newest first; ``which`` as for the store's log. An agent's key sees its own."""
     if not caller.admin:
         which["agent_id"] = caller.agent_id
     return await service.store.webhooks.log(caller.workspace_id, **which)
 
 
-async def deliveries_of_call(
+async def list_deliveries_of_call(
     service: Service, caller: Caller, call_id: str | UUID, *, face: str, limit: int, offset: int
 ) -> Sequence[Logged]:
     """What was sent about a call, newest first. The log is kept by time, so it is searched around the call's."""
-    call = await call_control.get(service, caller, call_id)
+    call = await control_call.get(service, caller, call_id)
     until = (call.ended_at or utc_now()) + AFTER_THE_CALL
     return await service.store.webhooks.log(
         caller.workspace_id, call_id=call.id, since=call.created_at, before=until, face=face, limit=limit, offset=offset
     )
 
 
-async def replay(service: Service, caller: Caller, attempt_id: str | UUID) -> Logged:
+async def replay_delivery(service: Service, caller: Caller, attempt_id: str | UUID) -> Logged:
     """Send a logged delivery again: same body and event id, signed anew. :class:`CallOver` (409) when the
     subscription is gone, ``Invalid`` for incoming-call webhooks, which nobody waits for any more."""
     logged = await service.store.webhooks.logged(caller.workspace_id, parse_id("delivery", attempt_id))

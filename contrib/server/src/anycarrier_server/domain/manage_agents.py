@@ -1,33 +1,38 @@
-"""Agents (Inkbox: identities): where calls go, how they are taken, and what becomes of incoming ones."""
+"""Agents (Inkbox: identities): where calls go, how they are taken, and what becomes of incoming ones. Their signing
+keys, and the handlers that every service has by name.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from pydantic import ValidationError
+from sqlalchemy import select
 
-from anycarrier.agent import AgentSettings
-from anycarrier.errors import InvalidSipAddress
+from anycarrier.agent import AgentCall, AgentFunction, AgentSettings
+from anycarrier.errors import AnycarrierError, InvalidSipAddress, UnknownVoice
 from anycarrier.numbers import e164
 from anycarrier.sip_address import SipAddress
-from anycarrier_server.auth import Caller
-from anycarrier_server.domain import voices
-from anycarrier_server.domain.callers import agent_of, need_admin, need_scope
-from anycarrier_server.domain.inbound_routing import CALL_HANDLING, CallHandling
-from anycarrier_server.http.endpoints import complaints
+from anycarrier.speech import SpeakingStyle
+from anycarrier_server.domain import manage_agents
+from anycarrier_server.domain.access import Caller, agent_of, need_admin, need_scope
+from anycarrier_server.domain.number_routing import CALL_HANDLING, CallHandling
+from anycarrier_server.domain.request_data import complaints
 from anycarrier_server.refusals import Invalid, Unknown
-from anycarrier_server.store.models import Agent
+from anycarrier_server.store.models import Agent, SigningKey
 
 if TYPE_CHECKING:
     from anycarrier_server.service import Service
+
 
 ACTIONS = ("auto_accept", "auto_reject", "webhook", "hosted_agent", "forward")
 MODES = ("blacklist", "whitelist")
 
 
-async def create(
+async def create_agent(
     service: Service,
     caller: Caller,
     *,
@@ -41,7 +46,7 @@ async def create(
 ) -> Agent:
     """A new agent. ``settings`` are those of :class:`AgentSettings`; ``action`` any of ``CALL_HANDLING``.
 
-    ``Taken`` when the handle is; ``UrlRefused`` and ``Invalid`` as for :func:`change`.
+    ``Taken`` when the handle is; ``UrlRefused`` and ``Invalid`` as for :func:`change_agent`.
     """
     need_admin(caller, "creating an agent")
     fields: dict[str, Any] = {
@@ -52,18 +57,18 @@ async def create(
         **action,
     }
     fields = one_target(fields)
-    await check(service, fields, None)
+    await check_fields(service, fields, None)
     agent = await service.store.agents.create(caller.workspace_id, name=name, handle=handle, **fields)
     service.agents.hired(agent)
     return agent
 
 
-async def get(service: Service, caller: Caller, agent_id: str | UUID | None) -> Agent:
+async def get_agent(service: Service, caller: Caller, agent_id: str | UUID | None) -> Agent:
     """The agent by id; None is the caller's own."""
     return await agent_of(service.store, caller, agent_id)
 
 
-async def by_handle(service: Service, caller: Caller, handle: str) -> Agent:
+async def agent_by_handle(service: Service, caller: Caller, handle: str) -> Agent:
     """The agent with this handle; a leading ``@`` is dropped."""
     agent = await service.store.agents.by_handle(caller.workspace_id, handle)
     if agent is None:
@@ -72,13 +77,13 @@ async def by_handle(service: Service, caller: Caller, handle: str) -> Agent:
     return agent
 
 
-async def every(service: Service, caller: Caller) -> list[Agent]:
+async def list_agents(service: Service, caller: Caller) -> list[Agent]:
     """All agents, oldest first; an agent's key sees itself."""
     agents = await service.store.agents.list(caller.workspace_id)
     return [agent for agent in agents if caller.may_act_for(agent.id)]
 
 
-async def change(service: Service, caller: Caller, agent: Agent, **fields: Any) -> Agent:
+async def change_agent(service: Service, caller: Caller, agent: Agent, **fields: Any) -> Agent:
     """Set fields of the agent; ``settings`` are merged key by key, a key set to None goes back to its default.
 
     Filter modes are an admin's. ``Invalid`` for an action without what it needs, or settings out of range;
@@ -94,7 +99,7 @@ async def change(service: Service, caller: Caller, agent: Agent, **fields: Any) 
         merged = {**agent.settings, **fields["settings"]}
         fields["settings"] = {name: value for name, value in merged.items() if value is not None}
     fields = one_target(fields)
-    await check(service, fields, agent)
+    await check_fields(service, fields, agent)
     if not fields:
         return agent
     changed = await service.store.agents.change(agent.id, **fields)
@@ -102,7 +107,7 @@ async def change(service: Service, caller: Caller, agent: Agent, **fields: Any) 
     return changed
 
 
-async def delete(service: Service, caller: Caller, agent: Agent) -> None:
+async def delete_agent(service: Service, caller: Caller, agent: Agent) -> None:
     """Delete the agent and end its keys; ``InUse`` while numbers point to it."""
     need_admin(caller, "deleting an agent")
     await service.store.agents.delete(agent.id)
@@ -133,7 +138,7 @@ def one_target(fields: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-async def check(service: Service, fields: Mapping[str, Any], held: Agent | CallHandling | None) -> None:
+async def check_fields(service: Service, fields: Mapping[str, Any], held: Agent | CallHandling | None) -> None:
     """``Invalid`` or ``UrlRefused`` when ``fields`` do not go together with what is ``held``."""
 
     def now(name: str) -> Any:
@@ -168,7 +173,7 @@ async def _check_voice(service: Service, settings: Mapping[str, Any], before: Ma
     """A voice that is set, or given to another engine, has to be one; what was there before is not held against it."""
     changed = any(settings.get(name) != before.get(name) for name in ("voice", "synthesizer"))
     if changed and settings.get("voice"):
-        refused = await voices.unknown(service, settings["voice"], settings.get("synthesizer"))
+        refused = await manage_agents.unknown_voice(service, settings["voice"], settings.get("synthesizer"))
         if refused is not None:
             raise Invalid.field("voice", str(refused))
 
@@ -186,3 +191,51 @@ def _check_forwarding(action: str | None, now: Any) -> None:
         return
     if kind is None or not {"phone": number, "sip": sip}[kind]:
         raise Invalid.field("forwarding_target_type", "forward needs a target: its type, and the number or SIP URI")
+
+
+async def unknown_voice(service: Service, voice: str, synthesizer: str | None = None) -> UnknownVoice | None:
+    """What the engine says against this voice; None when it has it.
+
+    None too when it cannot be asked here: one elsewhere would cost a connection, and a wrong voice costs no call.
+    """
+    try:
+        engines = service.agents.engines.candidates("speak", synthesizer)
+        if engines and not engines[0].remote:
+            speaker = await engines[0].synthesizer(SpeakingStyle(voice=voice))
+            await speaker.aclose()
+    except UnknownVoice as refused:
+        return refused
+    except AnycarrierError:
+        pass
+    return None
+
+
+async def rotate_signing_key(service: Service, caller: Caller, agent: Agent) -> tuple[str, SigningKey]:
+    """A new key for the agent, and its text, shown only here; the old one signs nothing from now on."""
+    need_scope(caller, agent.id)
+    return await service.store.webhooks.rotate_signing_key(agent.workspace_id, agent.id)
+
+
+async def signing_keys_made_at(service: Service, workspace_id: UUID) -> dict[UUID, datetime]:
+    """Of every agent that has a key, when it was made."""
+    query = select(SigningKey.agent_id, SigningKey.created_at).where(SigningKey.workspace_id == workspace_id)
+    async with service.store.db.read() as session:
+        return {agent_id: at for agent_id, at in await session.execute(query) if agent_id is not None}
+
+
+async def listen(call: AgentCall) -> None:
+    """Says its first message, then listens until somebody hangs up; what is said is in the transcript."""
+    async for _ in call.turns():
+        pass
+
+
+listen.needs = ("listen",)  # type: ignore[attr-defined]
+
+
+async def repeat(call: AgentCall) -> None:
+    """Says back what it understood."""
+    async for turn in call.turns():
+        await call.say(f"You said: {turn.text}")
+
+
+BUILT_IN: Mapping[str, AgentFunction] = {"listen": listen, "repeat": repeat}

@@ -13,8 +13,7 @@ from sqlalchemy import update
 from anycarrier.calls import CallStatus, EndReason
 from anycarrier.errors import AnycarrierError
 from anycarrier.sip_address import destination
-from anycarrier_server.auth import Caller
-from anycarrier_server.domain.callers import agent_of, need_scope
+from anycarrier_server.domain.access import Caller, agent_of, need_scope
 from anycarrier_server.refusals import CallOver, Invalid, Unknown
 from anycarrier_server.store import CallFilter, Page, parse_id
 from anycarrier_server.store.columns import utc_now
@@ -22,6 +21,7 @@ from anycarrier_server.store.models import CallEventRow, CallRow
 
 if TYPE_CHECKING:
     from anycarrier_server.service import Service
+
 
 DIGITS = re.compile(r"[0-9A-Da-d#*wW]{1,64}")
 STOP_WAIT = 1.0
@@ -160,3 +160,16 @@ async def agent_filter(service: Service, caller: Caller, agent_id: str | UUID | 
     if agent_id is None and caller.admin:
         return None
     return (await agent_of(service.store, caller, agent_id)).id
+
+
+NOT_CONNECTED = "Not Connected"
+VOICEMAIL = "Voicemail"
+
+
+def shown_outcome(call: CallRow) -> str | None:
+    """The outcome somebody set or the analysis found; for calls nobody talked on, what their end says."""
+    if call.outcome is not None or call.status != "ended":
+        return call.outcome
+    if call.answered_at is None:
+        return NOT_CONNECTED
+    return VOICEMAIL if call.reason == "voicemail" else None

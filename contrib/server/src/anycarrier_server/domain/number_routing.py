@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from anycarrier_server.auth import Caller
-from anycarrier_server.domain.callers import agent_of
+from anycarrier_server.domain.access import Caller, agent_of
 from anycarrier_server.store import parse_id
 from anycarrier_server.store.models import Agent, LineRow
 

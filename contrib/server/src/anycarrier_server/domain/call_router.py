@@ -15,15 +15,15 @@ from anycarrier.calls import Call, EndReason
 from anycarrier.errors import DestinationNotAllowed, InvalidNumber
 from anycarrier.events import IncomingCall, RoutingFailure
 from anycarrier.routing import Answer, Forward, LeaveRinging, Line, Reject, Route
-from anycarrier_server.domain.inbound_routing import (
+from anycarrier_server.domain.call_overrides import call_settings, fitting
+from anycarrier_server.domain.incoming_webhook import IncomingAsk, ask_agent, ask_number
+from anycarrier_server.domain.number_routing import (
     WITHOUT_SOCKET,
     CallHandling,
     call_handling,
     first_agent,
     own_socket,
 )
-from anycarrier_server.domain.incoming_webhook import IncomingAsk, ask_agent, ask_number
-from anycarrier_server.domain.overrides import call_settings, fitting
 from anycarrier_server.store import OverLimit, RoutedCall, Snapshot, parse_id
 from anycarrier_server.store.models import Agent, CallRow, LineRow
 

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from anycarrier.numbers import e164
-from anycarrier_server.auth import Caller
-from anycarrier_server.domain.callers import need_admin, need_scope
+from anycarrier_server.domain.access import Caller, need_admin, need_scope
 from anycarrier_server.refusals import Blocked, Invalid, Unknown
 from anycarrier_server.store import parse_id
 from anycarrier_server.store.models import Agent, ContactRule
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from anycarrier_server.service import Service
 
 
-async def create(
+async def create_rule(
     service: Service,
     caller: Caller,
     agent: Agent,
@@ -35,7 +34,7 @@ async def create(
     )
 
 
-async def get(service: Service, caller: Caller, agent: Agent, rule_id: str | UUID) -> ContactRule:
+async def get_rule(service: Service, caller: Caller, agent: Agent, rule_id: str | UUID) -> ContactRule:
     """One of the agent's rules."""
     need_scope(caller, agent.id)
     rule = await service.store.rules.get(agent.id, parse_id("rule", rule_id))
@@ -44,7 +43,7 @@ async def get(service: Service, caller: Caller, agent: Agent, rule_id: str | UUI
     return rule
 
 
-async def change(service: Service, caller: Caller, rule: ContactRule, **fields: Any) -> ContactRule:
+async def change_rule(service: Service, caller: Caller, rule: ContactRule, **fields: Any) -> ContactRule:
     """``action``, ``direction``, ``status``, and with an action ``apply_to``: one side of a rule for both.
 
     ``NotThatSide`` when the rule says nothing of that side, ``Unknown`` when it is gone by now.
@@ -58,7 +57,7 @@ async def change(service: Service, caller: Caller, rule: ContactRule, **fields: 
     return changed
 
 
-async def delete(service: Service, caller: Caller, rule: ContactRule) -> None:
+async def delete_rule(service: Service, caller: Caller, rule: ContactRule) -> None:
     """Delete a rule."""
     need_admin(caller, "changing contact rules")
     await service.store.rules.delete(rule)

@@ -1,7 +1,10 @@
-"""Making calls: everything that is decided before the carrier is asked, in the order in which it is decided."""
+"""Making calls: everything that is decided before the carrier is asked, in the order in which it is decided; the one
+request that makes a telephone ring; and what becomes of the call when the carrier refuses.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,15 +13,15 @@ from uuid import UUID
 
 from sqlalchemy import Select, and_, bindparam, select
 
-from anycarrier.calls import EndReason
+from anycarrier.calls import CallStatus, EndReason, MachineDetection
+from anycarrier.errors import AnycarrierError, ProviderError, ProviderUnavailable
 from anycarrier.numbers import e164
-from anycarrier_server.auth import Caller
-from anycarrier_server.domain import admission, dialling
-from anycarrier_server.domain.agents import settings_of
-from anycarrier_server.domain.callers import agent_of, need_scope
-from anycarrier_server.domain.inbound_routing import WITHOUT_SOCKET, own_socket
-from anycarrier_server.domain.rules import refuse_blocked
-from anycarrier_server.domain.speech_readiness import refuse_unready
+from anycarrier_server.domain import call_limits, place_call
+from anycarrier_server.domain.access import Caller, agent_of, need_scope
+from anycarrier_server.domain.manage_agents import settings_of
+from anycarrier_server.domain.manage_contact_rules import refuse_blocked
+from anycarrier_server.domain.number_routing import WITHOUT_SOCKET, own_socket
+from anycarrier_server.domain.speech_engines import refuse_unready
 from anycarrier_server.refusals import (
     HostUnknown,
     IdempotencyConflict,
@@ -29,6 +32,7 @@ from anycarrier_server.refusals import (
     Unknown,
 )
 from anycarrier_server.store import NewCall, OverLimit, RoutedCall, Snapshot, parse_id
+from anycarrier_server.store.call_state import as_call
 from anycarrier_server.store.columns import new_id, utc_now, word
 from anycarrier_server.store.credentials import CredentialIncomplete
 from anycarrier_server.store.models import Agent, CallRow, ContactRule, CredentialRow, LineRow, SigningKey
@@ -183,15 +187,15 @@ async def _now(service: Service, caller: Caller, new: NewCall, agent: Agent, key
     if not fresh:
         return Placed(call, await store.limits.snapshot(caller.workspace_id), repeated=True)
     service.metrics.let_in(snapshot)
-    if admission.limited(service):
+    if call_limits.limited(service):
         try:
-            await admission.take_room(service, call)
-        except admission.NoRoom as full:
+            await call_limits.take_room(service, call)
+        except call_limits.NoRoom as full:
             service.metrics.refused(full.kind)
-            await dialling.give_up(service, call, EndReason.CONCURRENCY_LIMIT)
+            await place_call.give_up(service, call, EndReason.CONCURRENCY_LIMIT)
             await store.limits.release(call.id)
             raise
-    return Placed(await dialling.ring(service, RoutedCall(call, new.line, agent, key)), snapshot)
+    return Placed(await place_call.ring(service, RoutedCall(call, new.line, agent, key)), snapshot)
 
 
 async def check_destination(service: Service, agent: Agent, from_number: str, to_number: str) -> None:
@@ -237,3 +241,55 @@ async def _repeat(service: Service, caller: Caller, key: str, body_hash: str | N
     if known.body_hash != body_hash:
         raise IdempotencyConflict(known.id)
     return known
+
+
+log = logging.getLogger("anycarrier")
+
+
+async def ring(service: Service, routed: RoutedCall) -> CallRow:
+    """Ask the carrier once. Returns when it has taken the call; it is not answered yet.
+
+    What the carrier refuses, it has refused before anything rang: the call ends ``failed`` with the reason, its place
+    in the day's limit is given back, and the typed error is raised. ``ProviderUnavailable`` leaves the call as it is
+    where its outcome is unknown: a phone may be ringing.
+    """
+    call, agent = routed.call, routed.agent
+    assert agent is not None
+    try:
+        await service.agents.keep_routed(routed)
+        dialled = await service.exchange.dial(call=as_call(call), **_options(call, agent))
+    except AnycarrierError as refused:
+        await service.store.calls.note(call.id, error=error_note(refused))
+        if isinstance(refused, ProviderUnavailable) and refused.outcome_unknown:
+            raise
+        await give_up(service, call, EndReason.UNKNOWN)
+        await service.store.limits.release(call.id)
+        raise
+    call.carrier_id = dialled.id
+    return call
+
+
+async def give_up(service: Service, call: CallRow, reason: EndReason) -> None:
+    """End a call that never got to the carrier. One that is over already stays as it is."""
+    known = await service.store.callbook.get(call.reference)
+    if known is not None and known.status is not CallStatus.ENDED:
+        await service.exchange.switchboard.end_locally(known, reason)
+
+
+def error_note(problem: AnycarrierError) -> dict[str, Any]:
+    """What the carrier said, for the call's record: no secrets, numbers masked."""
+    note: dict[str, Any] = {"type": type(problem).__name__, "message": str(problem)}
+    if isinstance(problem, ProviderError):
+        note |= {"code": problem.code, "status": problem.status}
+    return note
+
+
+def _options(call: CallRow, agent: Agent) -> dict[str, Any]:
+    settings = settings_of(agent, call.options.get("settings"))
+    found: dict[str, Any] = {"machine_detection": MachineDetection.OFF}
+    if settings.voicemail_detection:
+        waits = settings.on_voicemail == "leave_message"
+        found["machine_detection"] = MachineDetection.WAIT_FOR_BEEP if waits else MachineDetection.DETECT
+    if call.options.get("timeout") is not None:
+        found["timeout"] = call.options["timeout"]
+    return found
