@@ -21,6 +21,7 @@ from anycarrier import (
     Desk,
     DialRequest,
     DigitPressed,
+    DigitReported,
     Direction,
     EndReason,
     IncomingCall,
@@ -137,6 +138,8 @@ class InlineProvider(Provider):
                     reason=EndReason(reason) if reason else None,
                 )
                 return CallProgress(call=seen, **base)
+            case "digit":
+                return DigitReported(digit=message["digit"], **base)
             case "transfer":
                 return TransferProgress(status=message["status"], **base)
         return UnknownEvent(kind=str(message.get("event")), **base)

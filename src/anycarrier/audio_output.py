@@ -191,6 +191,16 @@ class AudioOutput:
         if self.refusal is not None:
             raise StreamNotOpen(self.refusal)
 
+    async def send_digits(self, digits: str) -> bool:
+        """Send digits in frames of the carrier's; False, and nothing sent, where it takes none for them."""
+        frames = self._serializer.encode_digits(digits)
+        if frames is None:
+            return False
+        self._check_open()
+        for frame in frames:
+            await self._send(frame)
+        return True
+
     # --- marks, clear and drain ---------------------------------------------------------------------------------------
 
     async def flush(self) -> None:

@@ -73,10 +73,12 @@ class CallCommands:
             await self._board.update(call.reference, lambda c: c.model_copy(update=answered))
 
     async def send_digits(self, call: Call | str, digits: str) -> None:
-        """By the carrier's command, else as tones in the audio of a session here."""
+        """In frames of the media stream where the carrier takes them there, else by its command, else as tones."""
         call = await self._board.named(call, "send_digits")
         provider = await self._board.provider(call.credential_id)
         session = self._board.sessions.get(call.reference)
+        if session is not None and not session.ended and await session.stream.output.send_digits(digits):
+            return
         if provider.supports(Capability.SEND_DIGITS) or session is None:
             await provider.send_digits(call.id, digits)
             return

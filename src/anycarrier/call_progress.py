@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from anycarrier.call_commands import CallCommands
 from anycarrier.calls import Call, CallStatus, EndReason, TransferStatus, advance, advance_transfer
-from anycarrier.events import CallEvent, CallProgress, MachineDetected, StreamProgress, TransferProgress
+from anycarrier.events import CallEvent, CallProgress, DigitReported, MachineDetected, StreamProgress, TransferProgress
 from anycarrier.switchboard import Switchboard
 
 
@@ -57,7 +57,7 @@ async def progressed(switchboard: Switchboard, commands: CallCommands, credentia
             pass
     await switchboard.observe(event, call)
     session = switchboard.sessions.get(key)
-    if session is not None and isinstance(event, MachineDetected | TransferProgress):
+    if session is not None and isinstance(event, DigitReported | MachineDetected | TransferProgress):
         session.stream.deliver(event)
         if call.transfer is TransferStatus.ANSWERED:
             session.stream.stop("transferred")  # not every carrier ends our stream when others talk

@@ -74,7 +74,8 @@ class StreamProgress(CallEvent, frozen=True, kw_only=True):
 
 
 class DigitReported(CallEvent, frozen=True, kw_only=True):
-    """A key, told by webhook. The media stream tells it as well, so this is for the record only."""
+    """One or more keys, reported by webhook. A session yields them as :class:`DigitPressed`, once if its stream reports
+    them too."""
 
     digit: str
 
@@ -156,7 +157,8 @@ class AudioReceived(msgspec.Struct, frozen=True):
 
 
 class DigitPressed(msgspec.Struct, frozen=True):
-    """One DTMF key: 0-9, A-D, ``*`` or ``#``."""
+    """One DTMF key: 0-9, A-D, ``*`` or ``#``; from the stream or, with a webhook's ``raw``, from a
+    :class:`DigitReported`."""
 
     digit: str
     raw: Any = None

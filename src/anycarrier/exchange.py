@@ -334,7 +334,11 @@ class Exchange:
         await self._commands.transfer(call, to, caller_id=caller_id)
 
     async def send_digits(self, call: Call | str, digits: str) -> None:
-        """Press keys. Carriers without a command for it get them as tones in the audio, when the call is ours."""
+        """Send DTMF digits to the far end.
+
+        They go over the media socket where the carrier takes them there, else by its command, else as tones in the
+        audio. The first and the last need the call's session in this process.
+        """
         await self._commands.send_digits(call, digits)
 
     async def start_recording(self, call: Call | str) -> str:

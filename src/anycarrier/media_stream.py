@@ -18,6 +18,8 @@ from anycarrier.errors import MalformedMessage, UnreadableAudio
 from anycarrier.events import (
     AudioReceived,
     CallEvent,
+    DigitPressed,
+    DigitReported,
     MarkReached,
     MediaEvent,
     StreamStarted,
@@ -35,6 +37,9 @@ HIGHEST_RATE = 192_000
 
 MAX_FRAME = 256 * 1024
 """Bytes; the longest frame any carrier sends is a few kilobytes."""
+
+PAIRED_WITHIN = 30.0
+"""Seconds between the stream's and the webhook's report of one key press; webhooks may be retried."""
 
 Relay = Callable[[str], Awaitable[object] | None]
 """Takes base64 audio. What it returns, if anything, is awaited; on a transport that pushes it must return None."""
@@ -92,6 +97,29 @@ class EventQueue:
                 self._audio -= 1
                 self.dropped += 1
                 return
+
+
+class KeyPresses:
+    """Tells new key presses from those that the other path, stream or webhook, has reported already.
+
+    A report is paired with the first unpaired report of the same key on the other path. Keys that only one path reports
+    all count. A press is missed only if each path loses a different one of two presses of the same key.
+    """
+
+    def __init__(self) -> None:
+        self._unpaired: dict[str, deque[tuple[str, float]]] = {"stream": deque(), "webhook": deque()}
+
+    def is_new(self, digit: str, path: str, now: float) -> bool:
+        """Whether this report, by ``path`` at ``now``, is the first one of its key press."""
+        other = self._unpaired["webhook" if path == "stream" else "stream"]
+        while other and now - other[0][1] > PAIRED_WITHIN:
+            other.popleft()
+        for index, (reported, _) in enumerate(other):
+            if reported == digit:
+                del other[index]
+                return False
+        self._unpaired[path].append((digit, now))
+        return True
 
 
 class AudioInput:
@@ -153,6 +181,8 @@ class MediaStream:
         self.relay_stopped: Callable[[], None] | None = None
         """Called when relaying has to end, in both directions."""
         self.events = EventQueue()
+        self._key_presses = KeyPresses()
+        self._clock = clock
         self.input = AudioInput(serializer, self.events)
         self._serializer = serializer
         self._provider = provider
@@ -208,6 +238,13 @@ class MediaStream:
                 self.input.deliver(event)
         elif isinstance(event, MarkReached):
             self.output.mark_returned(event)
+        elif isinstance(event, DigitPressed):
+            if self._key_presses.is_new(event.digit, "stream", self._clock()):
+                self.events.put(event)
+        elif isinstance(event, DigitReported):
+            for digit in event.digit:
+                if self._key_presses.is_new(digit, "webhook", self._clock()):
+                    self.events.put(DigitPressed(digit, event.raw))
         elif isinstance(event, StreamStarted):
             self._start(event)
         elif isinstance(event, StreamStopped):

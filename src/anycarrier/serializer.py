@@ -50,6 +50,15 @@ class MediaSerializer(ABC):
         """Frames that make the carrier answer ``MarkReached(name)`` once all audio before it was played."""
         raise NotImplementedError("a serializer with marks implements encode_mark; one without says marks = False")
 
+    def encode_digits(self, digits: str) -> Sequence[Frame] | None:
+        """Frames that send DTMF digits to the far end (0-9 A-D * #, ``w`` waits half a second, ``W`` a second).
+
+        Override it where the carrier takes digits on the media socket. None, the default, for digits that it does not
+        take there: then they are sent by :meth:`Provider.send_digits`, or as tones in the audio. ``StreamNotOpen``
+        before start and after stop.
+        """
+        return None
+
     def flush(self) -> Sequence[Frame]:
         """Frames for a tail kept back so far; called when an utterance is over. Default: none."""
         return []

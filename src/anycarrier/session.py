@@ -148,7 +148,7 @@ class MediaSession:
         await self._control.transfer(self.call, to)
 
     async def send_digits(self, digits: str) -> None:
-        """Press keys for the far end: 0-9 A-D * #, ``w`` waits half a second."""
+        """Send DTMF digits to the far end: 0-9 A-D * #, ``w`` waits half a second. See :meth:`Exchange.send_digits`."""
         await self._control.send_digits(self.call, digits)
 
     # --- what is known of it ------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from anycarrier.agent.conversation import CallerTurn
 from anycarrier.agent.shared_engines import Engines
 from anycarrier.audio import PCM16_8K, PCMU_8K, Transcoder
 from anycarrier.errors import SpeechNotReady, StreamNotOpen
+from anycarrier.events import DigitReported
 from anycarrier.wav import wav_bytes
 from fake_speech import Desk, Line, notes, told
 
@@ -325,6 +326,24 @@ async def test_a_recording_is_played_and_can_be_interrupted(tmp_path: Path) -> N
     assert said[1].interrupted and 0.3 < said[1].seconds < 1.2
     assert line.heard().startswith(tone[:1600] + tone[:4000])
     assert [party for party, _ in told(finished)] == ["remote"]
+
+
+async def test_keys_told_by_webhook_count_as_those_on_the_stream_do_and_once() -> None:
+    desk = Desk()
+
+    async def agent(call: AgentCall) -> None:
+        assert await call.gather(3, timeout=5) == "123"
+
+    async def caller(line: Line) -> None:
+        for path, digit in (("both", "1"), ("webhook", "2"), ("stream", "3")):
+            if path != "stream":
+                line.session.stream.deliver(DigitReported(call_id="leg-1", digit=digit))
+            if path != "webhook":
+                line.press(digit)
+        await stay(line)
+
+    _, finished = await desk.call(agent, caller)
+    assert [facts["digit"] for kind, facts in finished.notes if kind == "digit"] == ["1", "2", "3"]
 
 
 async def test_digits_and_transfers_go_to_the_line_and_hanging_up_cuts() -> None:

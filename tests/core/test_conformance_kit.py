@@ -328,6 +328,18 @@ class Defective(AcmeProvider):
             "test_frames_become_exactly_their_events_and_ours_the_carriers_frames",
         },
     ),
+    "digits for the media socket before it is open": (
+        """
+class Keys(AcmeSerializer):
+    def encode_digits(self, digits):
+        return [digits]
+
+class Defective(AcmeProvider):
+    def serializer(self):
+        return Keys()
+""",
+        {"test_digits_need_an_open_stream_where_they_go_over_it"},
+    ),
     "dial retried": (
         """
 class Defective(AcmeProvider):

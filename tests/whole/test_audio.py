@@ -6,6 +6,7 @@ import pytest
 
 from anycarrier import Capability, DigitPressed, EndReason, MarkReached, MediaSession
 from anycarrier.audio import dtmf_tones
+from anycarrier.events import DigitReported
 from whole.conftest import House
 
 
@@ -25,6 +26,29 @@ async def test_keys_of_the_caller_arrive_once_each(house: House) -> None:
     await far_end.press("1295*#")
     await house.over(far_end)
     assert "".join(pressed) == "1295*#"
+
+
+async def test_a_key_that_only_a_webhook_tells_arrives_too(house: House) -> None:
+    pressed: list[str] = []
+
+    async def gather(session: MediaSession) -> None:
+        async for event in session:
+            if isinstance(event, DigitPressed):
+                pressed.append(event.digit)
+                if event.digit == "#":
+                    return
+
+    house.answer_with(gather)
+    far_end = await house.ring()
+    await far_end.wait_for("streaming")
+    call = await house.call_of(far_end)
+    desk = house.exchange._desk(call.credential_id)
+    told = DigitReported(call_id=call.id, reference=call.reference, event_id="key-1", digit="4")
+    for _ in range(2):  # a webhook that is delivered twice is one
+        await desk.event(told)
+    await far_end.press("#")
+    await house.over(far_end)
+    assert "".join(pressed) == "4#"
 
 
 async def test_keys_of_ours_reach_the_far_end(house: House) -> None:

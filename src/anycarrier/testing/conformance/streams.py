@@ -87,6 +87,14 @@ class StreamChecks(Kit):
         with pytest.raises(StreamNotOpen):
             serializer.encode_audio(b"\xff" * 160)
 
+    def test_digits_need_an_open_stream_where_they_go_over_it(self) -> None:
+        serializer = self.make().serializer()
+        if type(serializer).encode_digits is MediaSerializer.encode_digits:
+            pytest.skip("this carrier does not take digits on the media socket")
+        with pytest.raises(StreamNotOpen):
+            serializer.encode_digits("1")
+        assert self.opened().encode_digits("1"), "encode_digits gives no frame for a single digit"
+
     def test_bad_frames_are_events_or_malformed(self, stream: Path) -> None:
         """Cut short, of another shape, with keys nobody knows: never another error, and never nothing at all."""
         for line in load_stream(stream).lines:
