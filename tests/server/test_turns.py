@@ -13,13 +13,12 @@ import pytest
 from sqlalchemy import insert, select
 
 from anycarrier.incoming import WebhookHandler
-from anycarrier_server import request_turns
-from anycarrier_server.request_turns import RequestTurns, YieldingCredentials
+from anycarrier_server import fair_scheduling
+from anycarrier_server.fair_scheduling import WORKSPACE, FairLock, FairQueue, RequestSlots, YieldingCredentials
 from anycarrier_server.service import Service
 from anycarrier_server.store import migrations
 from anycarrier_server.store.columns import utc_now
 from anycarrier_server.store.database import Database
-from anycarrier_server.store.fair_queue import WORKSPACE, FairLock, FairQueue
 from anycarrier_server.store.models import Once
 from anycarrier_server.store.statements import Statement, Transaction, table_of
 
@@ -203,7 +202,7 @@ async def test_what_waits_when_the_writer_is_gone_is_told_so(sqlite: Database) -
 
 
 async def test_requests_of_one_come_one_after_the_other_and_beside_anothers() -> None:
-    turns, events = RequestTurns(), []
+    turns, events = RequestSlots(), []
 
     async def request(whom: str, number: int) -> None:
         async with turns.of(whom):
@@ -218,8 +217,8 @@ async def test_requests_of_one_come_one_after_the_other_and_beside_anothers() ->
 async def test_a_request_that_takes_long_keeps_the_next_one_waiting_for_a_moment_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(request_turns, "TURN", 0.001)
-    turns, over = RequestTurns(), asyncio.Event()
+    monkeypatch.setattr(fair_scheduling, "TURN", 0.001)
+    turns, over = RequestSlots(), asyncio.Event()
 
     async def slow() -> None:
         async with turns.of("a"):
@@ -239,13 +238,13 @@ async def test_a_request_that_takes_long_keeps_the_next_one_waiting_for_a_moment
 
 
 async def test_who_waits_for_a_carrier_gives_way() -> None:
-    turns, answered = RequestTurns(), asyncio.Event()
+    turns, answered = RequestSlots(), asyncio.Event()
 
     async def dial() -> None:
         async with turns.of("a"):
-            request_turns.give_way()
+            fair_scheduling.give_way()
             await answered.wait()
-            request_turns.give_way()  # a second time changes nothing
+            fair_scheduling.give_way()  # a second time changes nothing
 
     dialling = asyncio.ensure_future(dial())
     await asyncio.sleep(0)
@@ -257,7 +256,7 @@ async def test_who_waits_for_a_carrier_gives_way() -> None:
         await asyncio.sleep(0)
         assert not next_one.done()
     await next_one
-    request_turns.give_way()  # nobody's turn
+    fair_scheduling.give_way()  # nobody's turn
 
 
 async def test_a_carriers_events_take_turns_by_workspace_and_so_many_go_on_at_once_as_the_database_bears(
@@ -278,7 +277,7 @@ async def test_a_carriers_events_take_turns_by_workspace_and_so_many_go_on_at_on
     monkeypatch.setattr(WebhookHandler, "_handle_event", handled)
     for at_once in (1, 3):
         service, most = object.__new__(Service), 0
-        service._event_turns = RequestTurns(at_once)
+        service._event_slots = RequestSlots(at_once)
         nothing: Any = None
         webhooks = WebhookHandler(nothing, nothing, nothing, service._turn_of_workspace)
         events = [webhooks.handle_event(nothing, "crd_1", nothing) for _ in range(7)]
@@ -287,7 +286,7 @@ async def test_a_carriers_events_take_turns_by_workspace_and_so_many_go_on_at_on
 
 
 async def test_asking_for_a_carrier_s_credential_gives_the_turn_away() -> None:
-    turns, asked, answered = RequestTurns(), asyncio.Event(), asyncio.Event()
+    turns, asked, answered = RequestSlots(), asyncio.Event(), asyncio.Event()
 
     class Source:
         async def credential(self, credential_id: str) -> Any:
@@ -308,7 +307,7 @@ async def test_asking_for_a_carrier_s_credential_gives_the_turn_away() -> None:
 
 
 async def test_a_request_that_fails_gives_its_turn_on() -> None:
-    turns = RequestTurns()
+    turns = RequestSlots()
     async with asyncio.timeout(5):
         with pytest.raises(ValueError):
             async with turns.of("a"):

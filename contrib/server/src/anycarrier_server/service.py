@@ -21,13 +21,12 @@ from anycarrier_server.domain.call_router import ServiceRouter
 from anycarrier_server.domain.manage_contact_rules import refuse_blocked
 from anycarrier_server.domain.manage_credentials import Carriers
 from anycarrier_server.domain.speech_engines import Readiness
+from anycarrier_server.fair_scheduling import WORKSPACE, RequestSlots, YieldingCredentials
 from anycarrier_server.http.endpoints import Face
 from anycarrier_server.outage import DatabaseUnavailable
 from anycarrier_server.refusals import Unauthorized
-from anycarrier_server.request_turns import RequestTurns, YieldingCredentials
 from anycarrier_server.settings import Settings
 from anycarrier_server.store import Store, parse_id
-from anycarrier_server.store.fair_queue import WORKSPACE
 from anycarrier_server.url_guard import UrlGuard
 from anycarrier_server.work import finished_calls, first_start
 from anycarrier_server.work.key_rotation import refuse_lacking
@@ -70,7 +69,7 @@ class Service:
         self.agents = StoreAgents(self)
         self.book = WatchedCallBook(store.callbook, self._call_ended)
         at_once = 1 if store.db.sqlite else POSTGRESQL_AT_ONCE
-        self._event_turns = RequestTurns(at_once)
+        self._event_slots = RequestSlots(at_once)
         self.exchange = Exchange(
             registry=store.lines,
             credentials=YieldingCredentials(store.credentials),
@@ -100,7 +99,7 @@ class Service:
         self.scheduler = Scheduler(self)
         self.reconciler = Reconciler(self)
         self.readiness = Readiness(self)
-        self.turns = RequestTurns(at_once)
+        self.request_slots = RequestSlots(at_once)
         self.metrics = Metrics(self)
         self.exchange.switchboard.observers += [
             self.metrics.carrier_event, partial(manage_numbers.heed_order, self), self._note_routing_failure
@@ -204,7 +203,7 @@ class Service:
 
     def _turn_of_workspace(self, credential_id: str) -> AbstractAsyncContextManager[None]:
         """An event waits for its workspace's turn. The workspace is set since the credential checked the signature."""
-        return self._event_turns.of(WORKSPACE.get())
+        return self._event_slots.of(WORKSPACE.get())
 
     def _note_routing_failure(self, event: CallEvent, call: Call | None) -> None:
         """For the call's log, where ``calls tail`` and the API show it."""

@@ -22,10 +22,10 @@ from starlette.types import Scope
 from anycarrier.errors import AnycarrierError
 from anycarrier_server.domain.access import Caller
 from anycarrier_server.domain.request_data import parse_json, read_as
+from anycarrier_server.fair_scheduling import WORKSPACE
 from anycarrier_server.http import endpoints
 from anycarrier_server.outage import DatabaseUnavailable, refusal
 from anycarrier_server.refusals import Forbidden, Invalid, TooLarge
-from anycarrier_server.store.fair_queue import WORKSPACE
 
 if TYPE_CHECKING:
     from anycarrier_server.domain.incoming_webhook import IncomingAsk
@@ -157,7 +157,7 @@ async def answer(endpoint: Endpoint, service: Service, request: Request) -> Resp
         raw = await endpoints.read_bytes(request, service.settings.max_body_bytes)
         body = endpoints.read_body(raw, request.headers.get("content-type", ""), endpoint.body)
     asked = Asked(service, caller, request, request.path_params, body, query, raw)
-    async with service.turns.of(caller.workspace_id):
+    async with service.request_slots.of(caller.workspace_id):
         value = await endpoint.handle(asked)
         if isinstance(value, Response):
             return value

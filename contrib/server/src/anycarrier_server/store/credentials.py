@@ -17,10 +17,10 @@ from sqlalchemy import bindparam, delete, select, update
 from anycarrier.credentials import Credential, trimmed
 from anycarrier.errors import AnycarrierError, ConfigurationError, UnknownCredential
 from anycarrier_server.encryption import Sealer
+from anycarrier_server.fair_scheduling import WORKSPACE
 from anycarrier_server.refusals import InUse
 from anycarrier_server.store.columns import new_id, parse_id, public_id, utc_now, word
 from anycarrier_server.store.database import Database
-from anycarrier_server.store.fair_queue import WORKSPACE
 from anycarrier_server.store.models import CredentialRow, EngineRow, LineRow
 from anycarrier_server.store.statements import Statement, table_of
 from anycarrier_server.store.vault import place

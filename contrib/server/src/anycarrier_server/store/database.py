@@ -1,9 +1,9 @@
 """The database, SQLite or PostgreSQL. Sessions (:meth:`Database.read`, :meth:`Database.write`) are for what is asked
 now and then; compiled statements (``statements.py``), by every other method, are for what every call does.
 
-On SQLite there can be one writer, so writers queue in the process (``fair_queue.py``) and take the file's write lock
-at once (BEGIN IMMEDIATE): a transaction that starts never fails half-way for being late. On PostgreSQL writers run side
-by side and lock rows.
+On SQLite there can be one writer, so writers queue in the process (``fair_scheduling.py``) and take the file's write
+lock at once (BEGIN IMMEDIATE): a transaction that starts never fails half-way for being late. On PostgreSQL writers
+run side by side and lock rows.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 from sqlalchemy.pool import NullPool
 
 from anycarrier.errors import ConfigurationError
+from anycarrier_server.fair_scheduling import FairLock
 from anycarrier_server.outage import outages_named
-from anycarrier_server.store.fair_queue import FairLock
 from anycarrier_server.store.postgresql import PostgresqlDriver
 from anycarrier_server.store.sqlite import SqliteDriver
 from anycarrier_server.store.statements import Driver, OptimisticDriver, Statement, Work

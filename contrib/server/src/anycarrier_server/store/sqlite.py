@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Dialect
 
+from anycarrier_server.fair_scheduling import WORKSPACE, FairLock, FairQueue
 from anycarrier_server.outage import outages_named
-from anycarrier_server.store.fair_queue import WORKSPACE, FairLock, FairQueue
 from anycarrier_server.store.statements import Act, Statement, Work
 
 T = TypeVar("T")
