@@ -33,11 +33,12 @@ _PORT = re.compile("[0-9]{1,5}")
 _REROUTING_HEADERS = frozenset(
     "route record-route via v path service-route contact m to t from f call-id i cseq max-forwards"
     " refer-to r replaces join target-dialog authorization proxy-authorization proxy-require"
-    " body content-type c content-length l content-encoding e".split()
+    " body content-type c content-length l content-encoding e method".split()
 )
 """Headers of a URI that would change where the request goes, who it says it is from or what it carries.
 
-RFC 3261, 19.1.5 asks not to honour most of them; a switch that does would send the call elsewhere.
+RFC 3261, 19.1.5 asks not to honour most of them; a switch that does would send the call elsewhere. ``method`` is no
+header, but a switch may take it for the parameter.
 """
 
 _REROUTING_PARAMETERS = frozenset({"method", "route", "received", "fs_path"})

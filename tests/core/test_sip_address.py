@@ -277,6 +277,7 @@ PIECES = st.sampled_from(
 @given(st.lists(PIECES, max_size=10).map("".join), st.sampled_from(["", "sip:", f"sip:100@{OURS}", f"sip:a@{OTHER}"]))
 @example("x=@pbx.example.com", "sip:100@other.example?")
 @example(";maddr=other.example", "sip:100@pbx.example.com")
+@example("?method=REFER", "sip:100@pbx.example.com")
 def test_whatever_is_let_through_has_one_reading_and_an_allowed_host(text: str, start: str) -> None:
     text = start + text
     try:

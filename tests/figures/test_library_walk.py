@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-WALK = Path(__file__).resolve().parents[1] / "figures/walk.py"
+WALK = Path(__file__).resolve().parent / "walk.py"
 MOST_FILES = 22
 
 
