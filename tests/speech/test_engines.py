@@ -18,11 +18,13 @@ from anycarrier.speech.engines import (
     SpeakingStyle,
     SpeechEngine,
     Synthesizer,
+    Voice,
+    VoiceActivity,
+    VoiceGate,
     get_speech_engine,
     open_speech_engine,
     speech_engine_names,
 )
-from anycarrier.speech.voice_activity import Voice, VoiceActivity, VoiceGate
 
 
 class HummingSettings(EngineSettings):

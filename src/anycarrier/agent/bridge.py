@@ -18,7 +18,6 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 
 from anycarrier.agent import budget, protocol
-from anycarrier.agent.agent_audio import AgentAudio
 from anycarrier.agent.agent_socket import AgentSocket, PushAgentSocket
 from anycarrier.agent.agent_turn import AgentTurn
 from anycarrier.agent.budget import BACKLOG, TURNS, CallBudget
@@ -35,7 +34,7 @@ from anycarrier.agent.protocol import (
     Text,
     Transfer,
 )
-from anycarrier.agent.raw_audio import AgentRelay, CallerRelay
+from anycarrier.agent.raw_audio import AgentAudio, AgentRelay, CallerRelay
 from anycarrier.agent.settings import fill
 from anycarrier.agent.speaker import Speaker
 from anycarrier.calls import EndReason
@@ -186,7 +185,7 @@ class Bridge(AgentChannel):
     async def _play(self, media: Media, count: int) -> None:
         if self._conversation.voicemail.machine:
             return
-        if not self._audio.room(len(media.payload)):
+        if not self._audio.room:
             await self._refuse("audio", count)
             return
         if self._diverted and self._agent_relay is not None:

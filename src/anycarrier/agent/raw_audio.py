@@ -6,20 +6,25 @@ recording looks inside. Where both connections call back, the agent's audio need
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import itertools
 from collections.abc import Awaitable
 
 import msgspec
 import pybase64
 
-from anycarrier.agent.agent_audio import AgentAudio
+from anycarrier.agent import budget
 from anycarrier.agent.agent_socket import AgentSocket, PushAgentSocket
 from anycarrier.agent.budget import CallBudget, units
 from anycarrier.agent.protocol import media_template
+from anycarrier.agent.turn_taking import TurnTaking
 from anycarrier.audio_output import AudioOutput
 from anycarrier.errors import StreamNotOpen
 from anycarrier.listener import PushTransport
 from anycarrier.media_stream import MediaStream
 from anycarrier.serializer import Frame
+from anycarrier.session import MediaSession
 
 GRANT = 256
 """What is taken from the budget at once: a frame costs a subtraction."""
@@ -146,3 +151,63 @@ class AgentRelay:
 
     def _resumed(self) -> None:
         self._agent.hold(False)
+
+
+GAP = 0.1
+"""Seconds of silence that end a turn; an agent that speaks in real time is often a little late with a frame."""
+
+
+class AgentAudio:
+    """Tells turn-taking when the agent's own audio is heard. Audio without a gap is one turn.
+
+    The agent itself clears it when it is interrupted.
+    """
+
+    __slots__ = ("_loop", "_names", "_session", "_timer", "_turn_taking", "turn")
+
+    def __init__(self, session: MediaSession, turn_taking: TurnTaking) -> None:
+        self._session = session
+        self._turn_taking = turn_taking
+        self._names = (f"m{number}" for number in itertools.count(1))
+        self.turn: str | None = None
+        """The turn that is being heard."""
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def room(self) -> bool:
+        """Whether more audio may be sent: what is sent is not too far ahead of what is heard."""
+        return self._session.remaining < budget.BUFFER
+
+    def sent(self) -> None:
+        """Audio was sent, by the bridge or by the relay."""
+        if self.turn is None:
+            self.turn = next(self._names)
+            now, turns = self._turn_taking.clock(), self._turn_taking.turns
+            self._turn_taking.follow([*turns.speech_queued(now, self.turn), *turns.playback_started(now, self.turn)])
+            self._timer = self._loop.call_later(GAP, self._look)
+
+    async def clear(self) -> None:
+        """Drop what has not been heard yet."""
+        with contextlib.suppress(StreamNotOpen):
+            await self._session.clear()
+        self._over()
+
+    def close(self) -> None:
+        """The call is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        """End the turn if it has been heard, else look again later."""
+        wait = max(self._session.remaining - 0.02, 0.0, GAP - self._session.silent_for)
+        if wait > 0:
+            self._timer = self._loop.call_later(min(wait + GAP / 10, 1.0), self._look)
+        else:
+            self._over()
+
+    def _over(self) -> None:
+        self.close()
+        if self.turn is not None:
+            turn, self.turn = self.turn, None
+            self._turn_taking.follow(self._turn_taking.turns.playback_ended(self._turn_taking.clock(), turn))

@@ -9,12 +9,15 @@ from anycarrier.speech.engines import (
     SpeakingStyle,
     SpeechEngine,
     Synthesizer,
+    Voice,
+    VoiceActivity,
     VoiceActivityDetector,
+    VoiceGate,
     get_speech_engine,
     open_speech_engine,
     speech_engine_names,
 )
-from anycarrier.speech.turn_outputs import (
+from anycarrier.speech.turn_state import (
     BargeIn,
     BeginUtterance,
     DropTurn,
@@ -24,10 +27,10 @@ from anycarrier.speech.turn_outputs import (
     Output,
     SilenceTimeout,
     StopSpeaking,
+    TurnSettings,
+    interruption_seconds,
 )
-from anycarrier.speech.turn_state import TurnSettings, interruption_seconds
 from anycarrier.speech.turns import Turns
-from anycarrier.speech.voice_activity import Voice, VoiceActivity, VoiceGate
 
 __all__ = [
     "BargeIn",

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
@@ -17,7 +18,6 @@ from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.errors import AnycarrierError, ConfigurationError, PluginError, UnknownSpeechEngine
 from anycarrier.redaction import redact
-from anycarrier.speech.voice_activity import VoiceActivity
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,22 @@ class Recognizer(Protocol):
     async def aclose(self) -> None:
         """Stop listening; the iteration ends."""
         ...
+
+
+class Voice(StrEnum):
+    """What the detector reports about the caller's voice."""
+
+    STARTED = "started"
+    CONTINUES = "continues"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceActivity:
+    """A voice began at ``at``, is confirmed up to ``at``, or ended at ``at``: seconds of the audio fed so far."""
+
+    voice: Voice
+    at: float
 
 
 @runtime_checkable
@@ -325,3 +341,34 @@ class ResultQueue(Generic[T]):
             self._wake = asyncio.get_running_loop().create_future()
             await self._wake
         return self._items.popleft()
+
+
+class VoiceGate:
+    """For a voice detector: window probabilities in, :class:`VoiceActivity` out, ``window`` seconds a step.
+
+    A voice starts at ``threshold`` and lasts until it falls below ``release``. The gap between the two keeps a soft
+    syllable in one piece. There is no smoothing over time: turn-taking (:mod:`anycarrier.speech.turns`) does the
+    endpointing and collects the evidence for a barge-in, and each window of delay here would delay both.
+    """
+
+    def __init__(self, *, window: float = 0.032, threshold: float = 0.5, release: float = 0.35) -> None:
+        self.window = window
+        self.threshold = threshold
+        self.release = release
+        self._windows = 0
+        self._voiced = False
+
+    def feed(self, probability: float) -> list[VoiceActivity]:
+        """The next window."""
+        began = self._windows * self.window
+        self._windows += 1
+        ended = self._windows * self.window
+        if self._voiced:
+            if probability < self.release:
+                self._voiced = False
+                return [VoiceActivity(Voice.ENDED, began)]
+            return [VoiceActivity(Voice.CONTINUES, ended)]
+        if probability >= self.threshold:
+            self._voiced = True
+            return [VoiceActivity(Voice.STARTED, began), VoiceActivity(Voice.CONTINUES, ended)]
+        return []

@@ -37,7 +37,8 @@ from __future__ import annotations
 from collections import deque
 from math import inf
 
-from anycarrier.speech.turn_outputs import (
+from anycarrier.speech.turn_state import (
+    AgentSpeech,
     BargeIn,
     BeginUtterance,
     DropTurn,
@@ -45,10 +46,12 @@ from anycarrier.speech.turn_outputs import (
     EmitInterim,
     FinishUtterance,
     Output,
+    Silence,
     SilenceTimeout,
     StopSpeaking,
+    TurnSettings,
+    Utterance,
 )
-from anycarrier.speech.turn_state import AgentSpeech, Silence, TurnSettings, Utterance
 
 
 class Turns:
