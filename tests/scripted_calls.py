@@ -185,7 +185,8 @@ class Desk:
 
     def connect(self, call: Call) -> None:
         """The call's media socket is here."""
-        self.exchange.switchboard.sessions[call.reference] = SimpleNamespace(call=call, stop=lambda why: None)  # type: ignore[assignment]
+        stream = SimpleNamespace(stop=lambda why: None)
+        self.exchange.switchboard.sessions[call.reference] = SimpleNamespace(call=call, stream=stream)  # type: ignore[assignment]
         self.watch.note(call)
 
     async def change(self, reference: str = "r", **fields: Any) -> Call:
