@@ -77,7 +77,8 @@ class Synthesizer(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Release what the call used."""
+        """End what is being said and release what the call used. ``speak`` makes no audio afterwards; closing again
+        changes nothing."""
         ...
 
 
@@ -102,7 +103,7 @@ class Recognizer(Protocol):
     def __aiter__(self) -> AsyncIterator[Heard]: ...
 
     async def aclose(self) -> None:
-        """Stop listening; the iteration ends."""
+        """Stop listening; the iteration ends. Whatever is called afterwards changes nothing."""
         ...
 
 
@@ -135,7 +136,7 @@ class VoiceActivityDetector(Protocol):
     def __aiter__(self) -> AsyncIterator[VoiceActivity]: ...
 
     async def aclose(self) -> None:
-        """Stop; the iteration ends."""
+        """Stop; the iteration ends. Whatever is called afterwards changes nothing."""
         ...
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 COUNTS = pytest.StashKey[dict[str, dict[str, int]]]()
 UNFINISHED = pytest.StashKey[dict[type, bool]]()
-"""Whether a conformance test's provider still has required methods to write."""
+"""Whether what a conformance test names still has methods to write."""
 RECORDED = pytest.StashKey[set[type]]()
 pytest.register_assert_rewrite("anycarrier.testing.conformance")
 
@@ -57,15 +57,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-    """While a provider's required methods are not all written, a check that needs one waits instead of failing."""
+    """While a plugin is not all written, a check that needs what is missing waits instead of failing."""
     report: Any = yield
     tested = item.getparent(pytest.Class)
     failure = call.excinfo.value if call.excinfo is not None else None
     if tested is not None and isinstance(failure, NotImplementedError):
-        from anycarrier.testing.conformance import ProviderConformance
+        from anycarrier.testing.conformance import EngineConformance, ProviderConformance
 
         unfinished = item.config.stash.setdefault(UNFINISHED, {})
-        if issubclass(tested.obj, ProviderConformance) and tested.obj not in unfinished:
+        if issubclass(tested.obj, ProviderConformance | EngineConformance) and tested.obj not in unfinished:
             unfinished[tested.obj] = bool(tested.obj().unwritten())
         if unfinished.get(tested.obj):
             path, line, _ = item.location

@@ -92,10 +92,13 @@ class EspeakSynthesizer:
         self._voice = voice
         self._speed = speed
         self._speaking: set[threading.Event] = set()
+        self._closed = False
 
     async def speak(self, text: str) -> AsyncGenerator[bytes, None]:
         """``text`` in :attr:`format`; closing the generator stops the library at its next 40 ms of sound."""
         for sentence in sentences(text):
+            if self._closed:
+                return
             stop = threading.Event()
             self._speaking.add(stop)
             try:
@@ -143,7 +146,8 @@ class EspeakSynthesizer:
             stop.set()
 
     async def aclose(self) -> None:
-        """Stop whatever is being said."""
+        """Stop what is being said; nothing is said afterwards."""
+        self._closed = True
         for stop in self._speaking:
             stop.set()
 

@@ -7,13 +7,14 @@
 
         def sign(self, request): ...
 
-Checks are skipped by capability only, never by name.
+Checks are skipped by capability only, never by name. Speech engines have :class:`EngineConformance`.
 """
 
 from __future__ import annotations
 
 from anycarrier.testing.conformance.capabilities import CapabilityChecks
 from anycarrier.testing.conformance.contract import CassetteChecks, ContractChecks
+from anycarrier.testing.conformance.engines import EngineConformance
 from anycarrier.testing.conformance.request_options import RequestOptionChecks
 from anycarrier.testing.conformance.rest import RestChecks
 from anycarrier.testing.conformance.streams import StreamChecks
@@ -26,4 +27,4 @@ class ProviderConformance(
     """Name a provider, a credential and a cassette folder, write ``sign``: pytest does the rest."""
 
 
-__all__ = ["ProviderConformance"]
+__all__ = ["EngineConformance", "ProviderConformance"]

@@ -1,0 +1,278 @@
+"""What the checks of speech engines share: what an author names, and the checks of the engine itself."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Any, ClassVar, TypeVar
+
+import pytest
+from pydantic import SecretStr
+
+from anycarrier import plugins
+from anycarrier.audio import L16_16K, PCM16_8K, PCMU_8K, AudioFormat, Transcoder, silence
+from anycarrier.errors import AnycarrierError, ConfigurationError, SpeechFailed
+from anycarrier.speech import (
+    Hearing,
+    Recognizer,
+    SpeechEngine,
+    Synthesizer,
+    VoiceActivityDetector,
+    get_speech_engine,
+    speech_engine_names,
+)
+from anycarrier.speech.engines import ABILITIES
+
+T = TypeVar("T")
+
+FORMATS = (PCMU_8K, PCM16_8K, L16_16K)
+SECRET = "kit-secret-9f3b7c21d8"
+SLICES = (160, 1, 7, 4000)
+"""Bytes fed at a time: a carrier's frame, and lengths that no frame has."""
+
+
+class EngineKit:
+    """Names what is tested. An author's subclass sets ``engine``, and what else the engine needs."""
+
+    engine: ClassVar[type[SpeechEngine]]
+
+    settings: ClassVar[Mapping[str, Any]] = {}
+    """Settings with which the engine works."""
+
+    broken_settings: ClassVar[Mapping[str, Any] | None] = None
+    """Settings with which it cannot work: a wrong key, a server that is not there. None for an engine without any."""
+
+    text: ClassVar[str] = "Hello there. This is the second sentence."
+    hearing: ClassVar[Hearing] = Hearing()
+
+    speech: ClassVar[bytes] = (files("anycarrier.testing") / "clips" / "hello.ulaw").read_bytes()
+    """A spoken utterance as mu-law 8 kHz, for recognizers and detectors."""
+
+    patience: ClassVar[float] = 30.0
+    """Seconds after which something that has not happened is a failure."""
+
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator[Mapping[str, Any]]:
+        """What the engine talks to, for the length of one check; gives the settings that lead there."""
+        yield {}
+
+    # --- for the checks ---------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self.engine.name
+
+    def make(self, settings: Mapping[str, Any]) -> SpeechEngine:
+        """An engine that nobody asked anything yet."""
+        return self.engine(self.engine.settings_type.model_validate(dict(settings)))
+
+    def run(self, check: Callable[[SpeechEngine], Coroutine[Any, Any, T]]) -> T:
+        """Run one check with a fresh engine, which is closed afterwards."""
+
+        async def checked() -> T:
+            async with self.served() as served:
+                engine = self.make({**self.settings, **served})
+                try:
+                    return await self.within(check(engine), checks=True)
+                finally:
+                    await self.within(engine.aclose())
+
+        return asyncio.run(checked())
+
+    async def within(self, work: Awaitable[T], *, checks: bool = False) -> T:
+        """``work``, which must not hang. A whole check waits for several things, each for :attr:`patience` at most."""
+        seconds = self.patience * (3 if checks else 1)
+        try:
+            return await asyncio.wait_for(_coroutine(work), seconds)
+        except TimeoutError:
+            pytest.fail(f"{self.name} did not come to an end within {seconds:g} s")
+
+    async def until(self, happened: Callable[[], bool], what: str) -> None:
+        """Wait for something that other tasks bring about."""
+        for _ in range(round(self.patience * 100)):
+            if happened():
+                return
+            await asyncio.sleep(0.01)
+        pytest.fail(f"{what}, within {self.patience:g} s")
+
+    def needs(self, ability: str) -> None:
+        """Skip unless the engine has the ability."""
+        if ability not in self.engine.abilities:
+            pytest.skip(f"capability: this engine does not {ability}")
+
+    def spoken(self, format: AudioFormat = PCMU_8K) -> bytes:
+        """:attr:`speech` with silence around it, in ``format``."""
+        audio = silence(PCMU_8K, 0.5) + self.speech + silence(PCMU_8K, 1.0)
+        transcoder = Transcoder(PCMU_8K, format)
+        return transcoder.convert(audio) + transcoder.flush()
+
+
+class EngineChecks(EngineKit):
+    def test_the_installed_plugin_brings_it(self) -> None:
+        """The entry point in group ``anycarrier`` loads and gives this very class."""
+        assert self.name in speech_engine_names(), (
+            f"no installed entry point of group 'anycarrier' brings {self.name!r}: install the plugin "
+            f"(pip install -e .) and check [project.entry-points.anycarrier]. "
+            f"Broken: {plugins.broken_plugins() or 'none'}"
+        )
+        assert get_speech_engine(self.name) is self.engine
+
+    def test_its_name_and_its_abilities(self) -> None:
+        assert re.fullmatch(r"[a-z0-9][a-z0-9_-]*", self.name), f"name {self.name!r}: lower case, a-z 0-9 _ - only"
+        assert self.engine.abilities, f"it can do nothing: override one of {', '.join(ABILITIES.values())}"
+
+    def test_every_ability_is_written(self) -> None:
+        """Says what to write next. Checks that need what is not written wait: see the pytest plugin."""
+        missing = self.unwritten()
+        if missing:
+            written = sorted(self.engine.abilities - set(missing))
+            done = f" ({', '.join(written)})" if written else ""
+            ability, hint = next(iter(missing.items()))
+            pytest.fail(
+                f"{self.name}: {len(written)} of {len(self.engine.abilities)} abilities are written{done}. "
+                f"Next is {ability}: {hint or 'it raises NotImplementedError'}",
+                pytrace=False,
+            )
+
+    def test_secrets_are_in_no_repr(self) -> None:
+        settings = self.engine.settings_type
+        fields = dict.fromkeys(settings.secrets(), SECRET)
+        if not fields:
+            return
+        made = settings.model_validate({**self.settings, **fields})
+        engine = self.engine(made)
+        for text in (repr(made), str(made), made.model_dump_json(), repr(engine), str(engine)):
+            assert SECRET not in text
+        assert all(isinstance(getattr(made, name), SecretStr) for name in fields)
+
+    def test_what_it_cannot_do_names_the_engine(self) -> None:
+        async def check(engine: SpeechEngine) -> None:
+            for ability in ABILITIES.keys() - self.engine.abilities:
+                with pytest.raises(ConfigurationError, match=re.escape(self.name)):
+                    await getattr(engine, ABILITIES[ability])()
+
+        self.run(check)
+
+    def test_its_settings_can_be_checked(self) -> None:
+        self.run(lambda engine: engine.check())
+
+    def test_it_can_be_started_closed_and_closed_again(self) -> None:
+        async def check(engine: SpeechEngine) -> None:
+            before = asyncio.all_tasks()
+            await engine.start()
+            await engine.aclose()
+            await engine.aclose()
+            await self.until(lambda: asyncio.all_tasks() <= before, "a task of the closed engine must end")
+
+        self.run(check)
+
+    def test_one_that_was_never_used_can_be_closed(self) -> None:
+        async def check(engine: SpeechEngine) -> None:
+            await engine.aclose()
+
+        self.run(check)
+
+    def test_an_engine_that_cannot_work_says_so_in_a_typed_error(self) -> None:
+        if self.broken_settings is None:
+            pytest.skip("capability: this engine has no settings with which it cannot work")
+        settings = dict.fromkeys(self.engine.settings_type.secrets(), SECRET)
+        settings.update(self.broken_settings)
+
+        async def fails(ability: str) -> AnycarrierError:
+            async with self.served() as served:
+                engine = self.make({**self.settings, **served, **settings})
+                try:
+                    with pytest.raises((SpeechFailed, ConfigurationError)) as caught:
+                        await self.within(use(engine, ability, self))
+                finally:
+                    await self.within(engine.aclose())
+            return caught.value
+
+        for ability in sorted(self.engine.abilities):
+            error = asyncio.run(fails(ability))
+            assert self.name in str(error), f"the error of {ability} does not name the engine: {error}"
+            assert SECRET not in f"{error} {error!r} {vars(error)}", f"the error of {ability} shows a secret"
+
+    def unwritten(self) -> dict[str, str]:
+        """The declared abilities that raise ``NotImplementedError``, each with what it says is left to write."""
+        missing = {}
+        for ability in sorted(self.engine.abilities):
+            try:
+                self.run(lambda engine, ability=ability: use(engine, ability, self))  # type: ignore[misc]
+            except NotImplementedError as left:
+                missing[ability] = str(left)
+            except Exception:  # noqa: BLE001, S110  it is written; the other checks say whether it is right
+                pass
+        return missing
+
+
+# --- helpers ---------------------------------------------------------------------------------------------------------
+
+
+async def _coroutine(work: Awaitable[T]) -> T:
+    return await work
+
+
+async def use(engine: SpeechEngine, ability: str, kit: EngineKit) -> None:
+    """Ask for one ability as a call does, up to its first result."""
+    if ability == "speak":
+        synthesizer = await engine.synthesizer()
+        try:
+            await said(synthesizer, kit.text)
+        finally:
+            await synthesizer.aclose()
+    elif ability == "listen":
+        recognizer = await engine.recognizer(kit.hearing)
+        try:
+            feed(recognizer, kit.spoken(recognizer.format), 160)
+            recognizer.finish()
+            async for heard in recognizer:
+                if heard.complete:
+                    return
+        finally:
+            await recognizer.aclose()
+    else:
+        detector = await engine.voice_activity_detector()
+        try:
+            feed(detector, kit.spoken(), 160)
+            async for _ in detector:
+                return
+        finally:
+            await detector.aclose()
+
+
+async def said(synthesizer: Synthesizer, text: str) -> bytes:
+    return b"".join([chunk async for chunk in synthesizer.speak(text)])
+
+
+def feed(taker: Recognizer | VoiceActivityDetector, audio: bytes, size: int) -> None:
+    for start in range(0, len(audio), size):
+        taker.feed(audio[start : start + size])
+
+
+@asynccontextmanager
+async def collected(results: Any, kit: EngineKit) -> AsyncIterator[list[Any]]:
+    """What ``results`` gives, read by a task of its own, as a call does. Closing must end the iteration."""
+    found: list[Any] = []
+
+    async def read() -> None:
+        async for result in results:
+            found.append(result)
+
+    reading = asyncio.create_task(read())
+    try:
+        yield found
+    except BaseException:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        raise
+    finally:
+        await kit.within(results.aclose())
+    done, _ = await asyncio.wait({reading}, timeout=kit.patience)
+    if not done:
+        reading.cancel()
+        pytest.fail("closing it does not end the iteration")
+    reading.result()

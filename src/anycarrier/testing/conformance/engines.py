@@ -1,0 +1,307 @@
+"""EngineConformance: the tests that every speech engine must pass, ours included.
+
+    class TestBeeps(EngineConformance):
+        engine = BeepEngine
+
+An engine that talks to a server names a stand-in for it in ``served``. Checks are skipped by ability, never by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from anycarrier.audio import PCMU_8K, AudioFormat, silence
+from anycarrier.errors import SpeechFailed
+from anycarrier.speech import (
+    Heard,
+    Hearing,
+    Recognizer,
+    SpeakingStyle,
+    SpeechEngine,
+    Voice,
+    VoiceActivity,
+    VoiceActivityDetector,
+)
+from anycarrier.testing.conformance.engine_kit import FORMATS, SLICES, EngineChecks, EngineKit, collected, feed, said
+
+
+class SynthesizerChecks(EngineKit):
+    def test_it_speaks_in_every_format(self) -> None:
+        self.needs("speak")
+
+        async def check(engine: SpeechEngine) -> None:
+            lengths = {}
+            for format in FORMATS:
+                synthesizer = await engine.synthesizer(SpeakingStyle(format=format))
+                assert synthesizer.format == format, f"asked for {format}, it makes {synthesizer.format}"
+                audio = await said(synthesizer, self.text)
+                assert audio, "no audio was made"
+                size = format.sample_width * format.channels
+                assert len(audio) % size == 0, f"{len(audio)} bytes are no whole samples of {format}"
+                lengths[format] = format.seconds(len(audio))
+                await synthesizer.aclose()
+            short, long = min(lengths.values()), max(lengths.values())
+            assert long <= short * 1.25 + 0.1, f"the same text lasts {lengths}: is the audio in the format it says?"
+
+        self.run(check)
+
+    def test_an_empty_text_makes_no_audio(self) -> None:
+        self.needs("speak")
+
+        async def check(engine: SpeechEngine) -> None:
+            synthesizer = await engine.synthesizer()
+            for text in ("", " ", "\n\t"):
+                assert await said(synthesizer, text) == b"", f"{text!r} made audio"
+            assert await said(synthesizer, self.text), "after an empty text it no longer speaks"
+            await synthesizer.aclose()
+
+        self.run(check)
+
+    def test_one_text_after_another(self) -> None:
+        self.needs("speak")
+
+        async def check(engine: SpeechEngine) -> None:
+            synthesizer = await engine.synthesizer()
+            first = await said(synthesizer, self.text)
+            second = await said(synthesizer, self.text)
+            assert _alike(len(first), len(second)), "the same text, said twice, has two lengths"
+            await synthesizer.aclose()
+
+        self.run(check)
+
+    def test_a_sentence_that_is_cut_off_leaves_nothing_in_the_next(self) -> None:
+        """Closing the generator stops the synthesis: the next text is heard alone."""
+        self.needs("speak")
+
+        async def check(engine: SpeechEngine) -> None:
+            synthesizer = await engine.synthesizer()
+            whole = await said(synthesizer, self.text)
+            for _ in range(2):
+                speaking = synthesizer.speak(self.text)
+                assert await anext(speaking), "the first chunk is empty"
+                await speaking.aclose()
+                again = await said(synthesizer, self.text)
+                assert _alike(len(whole), len(again)), (
+                    f"after a text that was cut off, the next has {len(again)} bytes instead of {len(whole)}: "
+                    "audio of the old text is among it, or some of the new is missing"
+                )
+            await synthesizer.aclose()
+
+        self.run(check)
+
+    def test_cancelling_the_task_that_reads_stops_it(self) -> None:
+        self.needs("speak")
+
+        async def check(engine: SpeechEngine) -> None:
+            before = asyncio.all_tasks()
+            synthesizer = await engine.synthesizer()
+            begun = asyncio.Event()
+
+            async def read() -> None:
+                async for _ in synthesizer.speak(self.text):
+                    begun.set()
+                    await asyncio.Event().wait()
+
+            reading = asyncio.create_task(read())
+            await begun.wait()
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+            assert await said(synthesizer, self.text), "after a cancelled text it no longer speaks"
+            await synthesizer.aclose()
+            await self.until(lambda: asyncio.all_tasks() - {reading} <= before, "a task of the synthesizer must end")
+
+        self.run(check)
+
+    def test_closing_ends_what_is_being_said_and_nothing_is_said_after_it(self) -> None:
+        self.needs("speak")
+
+        async def check(engine: SpeechEngine) -> None:
+            synthesizer = await engine.synthesizer()
+            speaking = synthesizer.speak(self.text * 20)
+            assert await anext(speaking)
+            await synthesizer.aclose()
+            with suppress(SpeechFailed):
+                async for _ in speaking:
+                    pass
+            await synthesizer.aclose()
+            after = b""
+            with suppress(SpeechFailed):
+                after = await said(synthesizer, self.text)
+            assert after == b"", "a closed synthesizer speaks"
+            await synthesizer.aclose()
+
+        self.run(check)
+
+
+class RecognizerChecks(EngineKit):
+    def test_each_finish_has_exactly_one_complete_answer(self) -> None:
+        self.needs("listen")
+
+        async def check(engine: SpeechEngine) -> None:
+            for format in FORMATS:
+                await self.one_answer_each(engine, format)
+
+        self.run(check)
+
+    async def one_answer_each(self, engine: SpeechEngine, format: AudioFormat) -> None:
+        async with self.listening(engine, format) as (recognizer, heard):
+            recognizer.begin()
+            feed(recognizer, self.spoken(format), 160)
+            already = sum(result.complete for result in heard)
+            recognizer.finish()
+            await self.until(lambda: sum(r.complete for r in heard) > already, "finish() must be answered")
+            known = len(heard)
+            recognizer.finish()
+            await self.until(lambda: len(heard) > known, "finish() without audio must be answered")
+            await recognizer.aclose()
+        assert [(r.text, r.final, r.complete) for r in heard[known:]] == [("", True, True)], (
+            f"nothing was said since the last finish(), and it was answered by {heard[known:]}"
+        )
+        assert all(result.final for result in heard if result.complete), "a complete result is not final"
+
+    def test_questions_asked_at_once_are_answered_one_by_one(self) -> None:
+        self.needs("listen")
+
+        async def check(engine: SpeechEngine) -> None:
+            async with self.listening(engine, PCMU_8K) as (recognizer, heard):
+                for _ in range(3):
+                    recognizer.finish()
+                await self.until(lambda: sum(r.complete for r in heard) >= 3, "three finish() must have three answers")
+                await recognizer.aclose()
+            assert [r.complete for r in heard] == [True] * 3, f"three finish() without audio were answered by {heard}"
+
+        self.run(check)
+
+    def test_audio_of_any_length_is_taken(self) -> None:
+        self.needs("listen")
+
+        async def check(engine: SpeechEngine) -> None:
+            async with self.listening(engine, PCMU_8K) as (recognizer, heard):
+                audio = self.spoken()[:16000]
+                for size in SLICES:
+                    feed(recognizer, audio[: size * 400], size)
+                recognizer.feed(b"")
+                recognizer.feed(audio * 10)
+                recognizer.finish()
+                await self.until(lambda: any(r.complete for r in heard), "finish() must be answered")
+
+        self.run(check)
+
+    def test_closing_ends_the_iteration_and_nothing_is_heard_after_it(self) -> None:
+        self.needs("listen")
+
+        async def check(engine: SpeechEngine) -> None:
+            before = asyncio.all_tasks()
+            async with self.listening(engine, PCMU_8K) as (recognizer, heard):
+                recognizer.begin()
+                feed(recognizer, self.spoken()[:8000], 160)
+                await recognizer.aclose()
+                await recognizer.aclose()
+                known = len(heard)
+                recognizer.begin()
+                recognizer.feed(self.spoken()[:8000])
+                recognizer.finish()
+            assert len(heard) == known, f"a closed recognizer heard {heard[known:]}"
+            await engine.aclose()
+            await self.until(lambda: asyncio.all_tasks() <= before, "a task of the closed engine must end")
+
+        self.run(check)
+
+    @asynccontextmanager
+    async def listening(
+        self, engine: SpeechEngine, format: AudioFormat
+    ) -> AsyncIterator[tuple[Recognizer, list[Heard]]]:
+        """A recognizer whose results are being collected; closed at the end, which must end the iteration."""
+        hearing = Hearing(
+            language=self.hearing.language, phrases=self.hearing.phrases, grammar=self.hearing.grammar, format=format
+        )
+        recognizer = await engine.recognizer(hearing)
+        assert recognizer.format == format, f"asked for {format}, it listens to {recognizer.format}"
+        async with collected(recognizer, self) as heard:
+            yield recognizer, heard
+
+
+class DetectorChecks(EngineKit):
+    def test_a_voice_starts_goes_on_and_ends_within_what_was_fed(self) -> None:
+        self.needs("detect")
+
+        async def check(engine: SpeechEngine) -> None:
+            for format in FORMATS:
+                await self.one_voice(engine, format)
+
+        self.run(check)
+
+    async def one_voice(self, engine: SpeechEngine, format: AudioFormat) -> None:
+        audio = self.spoken(format)
+        async with self.detecting(engine, format) as (detector, told):
+            feed(detector, audio, 160)
+            await self.until(lambda: any(a.voice is Voice.ENDED for a in told), "a voice must start and end")
+            await detector.aclose()
+        _in_order(told, format.seconds(len(audio)))
+        assert told[0].at >= 0.3, f"half a second of silence was fed first, and a voice began at {told[0].at} s"
+
+    def test_silence_is_no_voice(self) -> None:
+        self.needs("detect")
+
+        async def check(engine: SpeechEngine) -> None:
+            async with self.detecting(engine, PCMU_8K) as (detector, told):
+                quiet = silence(PCMU_8K, 3.0)
+                for size in SLICES:
+                    feed(detector, quiet[: size * 400], size)
+                fed = PCMU_8K.seconds(sum(len(quiet[: size * 400]) for size in SLICES))
+                feed(detector, self.speech, 160)
+                await self.until(lambda: bool(told), "the voice after the silence must be told")
+                assert told[0].at >= fed - 0.2, f"silence is taken for a voice at {told[0].at} s"
+
+        self.run(check)
+
+    def test_closing_ends_the_detection_and_nothing_is_told_after_it(self) -> None:
+        self.needs("detect")
+
+        async def check(engine: SpeechEngine) -> None:
+            before = asyncio.all_tasks()
+            async with self.detecting(engine, PCMU_8K) as (detector, told):
+                feed(detector, self.spoken()[:8000], 160)
+                await detector.aclose()
+                await detector.aclose()
+                known = len(told)
+                detector.feed(self.spoken())
+            assert len(told) == known, f"a closed detector told {told[known:]}"
+            await engine.aclose()
+            await self.until(lambda: asyncio.all_tasks() <= before, "a task of the closed engine must end")
+
+        self.run(check)
+
+    @asynccontextmanager
+    async def detecting(
+        self, engine: SpeechEngine, format: AudioFormat
+    ) -> AsyncIterator[tuple[VoiceActivityDetector, list[VoiceActivity]]]:
+        """A detector whose results are being collected; closed at the end, which must end the iteration."""
+        detector = await engine.voice_activity_detector(format)
+        assert detector.format == format, f"asked for {format}, it takes {detector.format}"
+        async with collected(detector, self) as told:
+            yield detector, told
+
+
+def _alike(one: int, other: int) -> bool:
+    return abs(one - other) <= 0.1 * max(one, other)
+
+
+def _in_order(told: list[VoiceActivity], fed: float) -> None:
+    """A voice starts, continues and ends, in this order and at positions within what was fed."""
+    voiced, reached = False, 0.0
+    for activity in told:
+        assert 0 <= activity.at <= fed + 0.1, f"{activity} lies outside the {fed:.2f} s that were fed"
+        assert activity.at >= reached - 0.001, f"{activity} comes after {reached:.3f} s were told already"
+        state = "on" if voiced else "off"
+        assert (activity.voice is Voice.STARTED) is not voiced, f"{activity} while a voice was {state}"
+        voiced, reached = activity.voice is not Voice.ENDED, activity.at
+
+
+class EngineConformance(EngineChecks, SynthesizerChecks, RecognizerChecks, DetectorChecks):
+    """Name an engine: pytest does the rest."""
