@@ -43,11 +43,12 @@ class DeepgramRecognizer:
         self._owed: deque[asyncio.TimerHandle] = deque()
         self._results: ResultQueue[Heard] = ResultQueue()
         self._task: asyncio.Task[None] | None = None
+        self._first: ClientConnection | None = None
 
     async def connect(self) -> None:
         """The first connection, so that a call knows at once whether it has an ear."""
-        socket = await open_socket(self._settings, self._url, "listen")
-        self._task = asyncio.create_task(self._run(socket))
+        self._first = await open_socket(self._settings, self._url, "listen")
+        self._task = asyncio.create_task(self._run(self._first))
 
     def feed(self, audio: bytes) -> None:
         """The next audio; without a connection it waits, 20 seconds of it."""
@@ -83,6 +84,8 @@ class DeepgramRecognizer:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        if self._first is not None:
+            await self._first.close()  # a task that is cancelled before it has begun closes nothing
 
     def _close(self, failure: SpeechFailed | None = None) -> None:
         for timer in self._owed:

@@ -32,9 +32,12 @@ class DeepgramSynthesizer:
         self._spoken = wire.spoken_format(style.format)
         self._socket: ClientConnection | None = None
         self._unclear = False
+        self._closed = asyncio.Event()
 
     async def connect(self) -> ClientConnection:
         """The connection, made if there is none. ``UnknownVoice`` when Deepgram has not the one that was asked for."""
+        if self._closed.is_set():
+            raise SpeechFailed("deepgram", "speak", "the call's voice is closed")
         if self._socket is None:
             try:
                 self._socket = await open_socket(self._settings, self._url, "speak")
@@ -49,7 +52,7 @@ class DeepgramSynthesizer:
     async def speak(self, text: str) -> AsyncGenerator[bytes, None]:
         """``text`` in :attr:`format`. A connection lost before its first sound is made again, once."""
         pieces = wire.pieces(text)
-        if not pieces:
+        if not pieces or self._closed.is_set():
             return
         transcoder = Transcoder(self._spoken, self.format)
         for attempt in (1, 2):
@@ -65,6 +68,8 @@ class DeepgramSynthesizer:
                 return
             except ConnectionClosed as failure:
                 await self._drop()
+                if self._closed.is_set():
+                    return
                 if heard or attempt == 2:
                     raise SpeechFailed("deepgram", "speak", "the connection was lost") from failure
 
@@ -128,7 +133,8 @@ class DeepgramSynthesizer:
             await socket.close()
 
     async def aclose(self) -> None:
-        """Say goodbye and let go."""
+        """Say goodbye and let go; no connection is made afterwards."""
+        self._closed.set()
         if self._socket is not None:
             try:
                 await self._socket.send(wire.CLOSE)

@@ -49,7 +49,7 @@ PASSING = {408, 409, 429, 500, 502, 503, 504}
 """Answers after which the same request may succeed."""
 
 
-def no_answer(operation: str, failure: httpx.HTTPError) -> SpeechFailed:
+def no_answer(operation: str, failure: httpx.HTTPError | httpx.StreamError) -> SpeechFailed:
     """The server could not be reached, or did not finish."""
     return SpeechFailed("openai", operation, str(failure) or type(failure).__name__)
 

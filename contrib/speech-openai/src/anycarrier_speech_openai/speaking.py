@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -25,6 +26,8 @@ class OpenAISynthesizer:
         self._settings = settings
         self._http = http
         self._style = style
+        self._closed = asyncio.Event()
+        self._answer: httpx.Response | None = None
 
     async def speak(self, text: str) -> AsyncGenerator[bytes, None]:
         """``text`` in :attr:`format`; ``UnknownVoice`` when the server has not the one that was asked for.
@@ -32,18 +35,21 @@ class OpenAISynthesizer:
         Never tried twice: what was heard of the first try would be heard again.
         """
         text = text.strip()
-        if not text:
+        if not text or self._closed.is_set():
             return
         if len(text) > LONGEST_TEXT:
             raise SpeechFailed("openai", "speak", f"{len(text)} characters are too many at once", next_step="Cut it.")
         try:
             async with self._http.stream("POST", "/audio/speech", json=self._request(text)) as response:
+                self._answer = response
                 if response.status_code >= 400:
                     await response.aread()
                     raise refused_voice(self._style.voice, response) or refusal("speak", response)
                 body = PcmBody(self._settings.speech_rate)
                 transcoder: Transcoder | None = None
                 async for data in response.aiter_bytes():
+                    if self._closed.is_set():
+                        return
                     if not (samples := body.feed(data)):
                         continue
                     transcoder = transcoder or Transcoder(body.format, self.format)
@@ -53,10 +59,14 @@ class OpenAISynthesizer:
                     raise SpeechFailed("openai", "speak", "the answer holds no sound")
                 if rest := transcoder.flush():
                     yield rest
-        except httpx.HTTPError as failure:
+        except (httpx.HTTPError, httpx.StreamError) as failure:
+            if self._closed.is_set():
+                return  # aclose() closed the answer while it was being read
             raise no_answer("speak", failure) from failure
         except ValueError as failure:
             raise SpeechFailed("openai", "speak", str(failure)) from failure
+        finally:
+            self._answer = None
 
     def _request(self, text: str) -> dict[str, Any]:
         request: dict[str, Any] = {
@@ -72,7 +82,10 @@ class OpenAISynthesizer:
         return request
 
     async def aclose(self) -> None:
-        """Nothing is held between texts."""
+        """Close the answer that is being read; nothing is said afterwards."""
+        self._closed.set()
+        if self._answer is not None:
+            await self._answer.aclose()
 
 
 _ENOUGH = 4096

@@ -98,6 +98,19 @@ class EngineKit:
             await asyncio.sleep(0.01)
         pytest.fail(f"{what}, within {self.patience:g} s")
 
+    async def nothing_left(self, before: set[asyncio.Task[Any]]) -> None:
+        """Every task that began after ``before`` was taken must end."""
+
+        def left() -> set[asyncio.Task[Any]]:
+            return asyncio.all_tasks() - before
+
+        for _ in range(round(self.patience * 100)):
+            if not left():
+                return
+            await asyncio.sleep(0.01)
+        names = ", ".join(sorted(getattr(task.get_coro(), "__qualname__", task.get_name()) for task in left()))
+        pytest.fail(f"closed, it leaves tasks running: {names}")
+
     def needs(self, ability: str) -> None:
         """Skip unless the engine has the ability."""
         if ability not in self.engine.abilities:
@@ -165,7 +178,7 @@ class EngineChecks(EngineKit):
             await engine.start()
             await engine.aclose()
             await engine.aclose()
-            await self.until(lambda: asyncio.all_tasks() <= before, "a task of the closed engine must end")
+            await self.nothing_left(before)
 
         self.run(check)
 
@@ -246,6 +259,11 @@ async def use(engine: SpeechEngine, ability: str, kit: EngineKit) -> None:
 
 async def said(synthesizer: Synthesizer, text: str) -> bytes:
     return b"".join([chunk async for chunk in synthesizer.speak(text)])
+
+
+async def given(results: Any) -> list[Any]:
+    """What an iteration gives until it ends."""
+    return [result async for result in results]
 
 
 def feed(taker: Recognizer | VoiceActivityDetector, audio: bytes, size: int) -> None:

@@ -1,0 +1,656 @@
+"""The engine kit can fail: each defect an engine's author may make is seen by the check that is meant to see it.
+
+The whole kit runs on a small engine with one thing broken; what fails must be what is listed, no more and no less.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+import anycarrier.testing.conformance  # noqa: F401 - kept loaded between the runs, which would each load it anew
+from anycarrier import plugins
+
+pytest_plugins = ["pytester"]
+
+PARROT = '''
+import asyncio
+from pydantic import SecretStr
+from anycarrier import plugins
+from anycarrier.audio import PCMU_8K, Transcoder, silence
+from anycarrier.errors import SpeechFailed
+from anycarrier.hookspecs import hookimpl
+from anycarrier.speech import *
+from anycarrier.testing.conformance import EngineConformance
+
+SILENCE = 0xff
+
+
+class Settings(EngineSettings):
+    key: SecretStr = SecretStr("good")
+
+
+class Voiced:
+    """Says each word as a tenth of a second of noise."""
+
+    def __init__(self, engine, format):
+        self.engine, self.format, self.closed = engine, format, False
+
+    async def speak(self, text):
+        for word in text.split():
+            if self.closed:
+                return
+            self.engine.log_in("speak")
+            line = Transcoder(PCMU_8K, self.format)
+            yield line.convert(bytes(range(0x10, 0x60)) * 10) + line.flush()
+            await asyncio.sleep(0)
+
+    async def aclose(self):
+        self.closed = True
+
+
+class Ear:
+    """Hears one word in each utterance that is not silent; a task of its own answers."""
+
+    def __init__(self, engine, format):
+        self.engine, self.format = engine, format
+        self.audio = bytearray()
+        self.utterances = asyncio.Queue()
+        self.results = ResultQueue()
+        self.task = asyncio.create_task(self.answer())
+
+    def feed(self, audio):
+        if not self.results.closed:
+            if audio and not self.audio:
+                self.results.put(Heard("he"))
+            self.audio += audio
+
+    def begin(self):
+        pass
+
+    def finish(self):
+        if not self.results.closed:
+            self.utterances.put_nowait(bytes(self.audio))
+            self.audio.clear()
+
+    async def answer(self):
+        try:
+            while True:
+                audio = await self.utterances.get()
+                self.engine.log_in("listen")
+                self.results.put(Heard("hello" if audio else "", final=True, complete=True))
+        except SpeechFailed as failure:
+            self.results.close(failure)
+
+    def __aiter__(self):
+        return aiter(self.results)
+
+    async def aclose(self):
+        self.results.close()
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
+class Detector:
+    """Takes every sound for a voice; half a second without one ends it."""
+
+    def __init__(self, engine, format):
+        self.engine, self.format = engine, format
+        self.line = Transcoder(format, PCMU_8K)
+        self.results = ResultQueue()
+        self.fed, self.quiet, self.on = 0, 0, False
+
+    def feed(self, audio):
+        if self.results.closed:
+            return
+        for sample in self.line.convert(audio):
+            self.fed += 1
+            loud = sample not in (0xff, 0x7f, 0xfe, 0x7e, 0xfd, 0x7d)
+            self.quiet = 0 if loud else self.quiet + 1
+            if loud and not self.on:
+                self.on = True
+                self.tell(Voice.STARTED)
+            elif self.on and self.quiet > 4000:
+                self.on = False
+                self.tell(Voice.ENDED)
+
+    def tell(self, voice):
+        try:
+            self.engine.log_in("detect")
+        except SpeechFailed as failure:
+            self.results.close(failure)
+        self.results.put(VoiceActivity(voice, self.fed / 8000))
+
+    def __aiter__(self):
+        return aiter(self.results)
+
+    async def aclose(self):
+        self.results.close()
+
+
+class Parrot(SpeechEngine):
+    name = "parrot"
+    settings_type = Settings
+    voiced, ear, detector = Voiced, Ear, Detector
+
+    def log_in(self, operation):
+        if self.settings.key.get_secret_value() != "good":
+            raise SpeechFailed(self.name, operation, "the key is wrong")
+
+    async def synthesizer(self, style=None):
+        return self.voiced(self, (style or SpeakingStyle()).format)
+
+    async def recognizer(self, hearing=None):
+        return self.ear(self, (hearing or Hearing()).format)
+
+    async def voice_activity_detector(self, format=PCMU_8K):
+        return self.detector(self, format)
+
+'''
+
+TAIL = '''
+
+class Plugin:
+    @hookimpl
+    def anycarrier_speech_engines(self):
+        return [Defective]
+
+plugins._host = plugins.PluginHost()
+plugins._host.register(Plugin(), "this test", "parrot")
+
+class TestParrot(EngineConformance):
+    engine = Defective
+    settings = {"key": "good"}
+    broken_settings = {}
+    patience = 0.5
+'''
+
+SOUND = "class Defective(Parrot):\n    pass\n"
+
+FINISH = "test_each_finish_has_exactly_one_complete_answer"
+AT_ONCE = "test_questions_asked_at_once_are_answered_one_by_one"
+CLOSED_EAR = "test_closing_ends_the_iteration_and_nothing_is_heard_after_it"
+CLOSED_DETECTOR = "test_closing_ends_the_detection_and_nothing_is_told_after_it"
+CLOSED_VOICE = "test_closing_ends_what_is_being_said_and_nothing_is_said_after_it"
+CUT_OFF = "test_a_sentence_that_is_cut_off_leaves_nothing_in_the_next"
+VOICE = "test_a_voice_starts_goes_on_and_ends_within_what_was_fed"
+TYPED = "test_an_engine_that_cannot_work_says_so_in_a_typed_error"
+REOPENED = "test_it_can_be_started_closed_and_closed_again"
+
+DEFECTS: dict[str, tuple[str, set[str]]] = {
+    "bad name": ("class Defective(Parrot):\n    name = 'My Parrot'\n", {"test_its_name_and_its_abilities"}),
+    "secret in repr": (
+        """
+class Defective(Parrot):
+    def __repr__(self):
+        return f"<parrot {self.settings.key.get_secret_value()}>"
+""",
+        {"test_secrets_are_in_no_repr"},
+    ),
+    "untyped error": (
+        """
+class Defective(Parrot):
+    def log_in(self, operation):
+        if self.settings.key.get_secret_value() != "good":
+            raise ConnectionError("401")
+""",
+        {TYPED},
+    ),
+    "secret in an error": (
+        """
+class Defective(Parrot):
+    def log_in(self, operation):
+        key = self.settings.key.get_secret_value()
+        if key != "good":
+            raise SpeechFailed(self.name, operation, f"the key {key} is wrong")
+""",
+        {TYPED},
+    ),
+    "a wrong key goes unnoticed": (
+        "class Defective(Parrot):\n    def log_in(self, operation):\n        pass\n",
+        {TYPED},
+    ),
+    "the check of the settings fails": (
+        """
+class Defective(Parrot):
+    async def check(self):
+        raise SpeechFailed(self.name, "speak", "out of order")
+""",
+        {"test_its_settings_can_be_checked"},
+    ),
+    "the engine cannot be closed twice": (
+        """
+class Defective(Parrot):
+    open = True
+    async def aclose(self):
+        assert self.open, "closed already"
+        self.open = False
+""",
+        {REOPENED, CLOSED_EAR, CLOSED_DETECTOR, "test_cancelling_the_task_that_reads_stops_it",
+         "test_one_that_was_never_used_can_be_closed"},
+    ),
+    "the engine leaves a task": (
+        """
+class Defective(Parrot):
+    async def start(self):
+        self.task = asyncio.create_task(asyncio.sleep(3))
+""",
+        {REOPENED},
+    ),
+    "an ability not written": (
+        """
+class Defective(Parrot):
+    async def recognizer(self, hearing=None):
+        raise NotImplementedError("words from audio")
+""",
+        {"test_every_ability_is_written"},
+    ),
+    # --- speaking
+    "an empty text is said": (
+        """
+class Bad(Voiced):
+    async def speak(self, text):
+        async for piece in super().speak(text or "nothing"):
+            yield piece
+
+class Defective(Parrot):
+    voiced = Bad
+""",
+        {"test_an_empty_text_makes_no_audio"},
+    ),
+    "an empty text is an error": (
+        """
+class Bad(Voiced):
+    async def speak(self, text):
+        text.split()[0]
+        async for piece in super().speak(text):
+            yield piece
+
+class Defective(Parrot):
+    voiced = Bad
+""",
+        {"test_an_empty_text_makes_no_audio"},
+    ),
+    "the format asked for is ignored": (
+        """
+class Defective(Parrot):
+    async def synthesizer(self, style=None):
+        return self.voiced(self, PCMU_8K)
+""",
+        {"test_it_speaks_in_every_format"},
+    ),
+    "the audio is in another format than it says": (
+        """
+class Bad(Voiced):
+    async def speak(self, text):
+        async for piece in Voiced(self.engine, PCMU_8K).speak(text if not self.closed else ""):
+            yield piece
+
+class Defective(Parrot):
+    voiced = Bad
+""",
+        {"test_it_speaks_in_every_format"},
+    ),
+    "half a sample": (
+        """
+class Bad(Voiced):
+    async def speak(self, text):
+        async for piece in super().speak(text):
+            yield piece
+        if text.split() and not self.closed:
+            yield b"x"
+
+class Defective(Parrot):
+    voiced = Bad
+""",
+        {"test_it_speaks_in_every_format"},
+    ),
+    "what was cut off comes with the next": (
+        """
+class Bad(Voiced):
+    rest = ()
+
+    async def speak(self, text):
+        self.rest = [*self.rest, *text.split()]
+        while self.rest and not self.closed:
+            async for piece in super().speak(self.rest.pop(0)):
+                yield piece
+
+class Defective(Parrot):
+    voiced = Bad
+""",
+        {CUT_OFF},
+    ),
+    "after a cut nothing is said": (
+        """
+class Bad(Voiced):
+    broken = False
+
+    async def speak(self, text):
+        if self.broken:
+            return
+        try:
+            async for piece in super().speak(text):
+                yield piece
+        except (GeneratorExit, asyncio.CancelledError):
+            self.broken = True
+            raise
+
+class Defective(Parrot):
+    voiced = Bad
+""",
+        {CUT_OFF, "test_cancelling_the_task_that_reads_stops_it"},
+    ),
+    "the second text is said twice": (
+        """
+class Bad(Voiced):
+    texts = 0
+
+    async def speak(self, text):
+        self.texts += bool(text.split())
+        async for piece in super().speak(f"{text} {text}" if self.texts == 2 else text):
+            yield piece
+
+class Defective(Parrot):
+    voiced = Bad
+""",
+        {"test_one_text_after_another"},
+    ),
+    "a cancelled text goes on in a task": (
+        """
+class Bad(Voiced):
+    async def speak(self, text):
+        self.task = asyncio.create_task(asyncio.sleep(3 if text.split() else 0))
+        async for piece in super().speak(text):
+            yield piece
+        self.task.cancel()
+
+class Defective(Parrot):
+    voiced = Bad
+""",
+        {"test_cancelling_the_task_that_reads_stops_it"},
+    ),
+    "a closed voice speaks": (
+        """
+class Bad(Voiced):
+    async def aclose(self):
+        pass
+
+class Defective(Parrot):
+    voiced = Bad
+""",
+        {CLOSED_VOICE},
+    ),
+    "a voice cannot be closed twice": (
+        """
+class Bad(Voiced):
+    async def aclose(self):
+        assert not self.closed
+        self.closed = True
+
+class Defective(Parrot):
+    voiced = Bad
+""",
+        {CLOSED_VOICE},
+    ),
+    # --- listening
+    "two answers to one finish": (
+        """
+class Bad(Ear):
+    def finish(self):
+        super().finish()
+        super().finish()
+
+class Defective(Parrot):
+    ear = Bad
+""",
+        {FINISH, AT_ONCE},
+    ),
+    "no answer without words": (
+        """
+class Bad(Ear):
+    def finish(self):
+        if self.audio:
+            super().finish()
+
+class Defective(Parrot):
+    ear = Bad
+""",
+        {FINISH, AT_ONCE},
+    ),
+    "an interim after the final": (
+        """
+class Bad(Ear):
+    def finish(self):
+        if not self.audio:
+            self.results.put(Heard("hel"))
+        super().finish()
+
+class Defective(Parrot):
+    ear = Bad
+""",
+        {FINISH, AT_ONCE},
+    ),
+    "a complete result that is not final": (
+        """
+class Bad(Ear):
+    async def answer(self):
+        while True:
+            audio = await self.utterances.get()
+            self.engine.log_in("listen")
+            self.results.put(Heard("hello" if audio else "", final=not audio, complete=True))
+
+class Defective(Parrot):
+    ear = Bad
+""",
+        {FINISH, TYPED},
+    ),
+    "words out of nothing": (
+        """
+class Bad(Ear):
+    async def answer(self):
+        try:
+            while True:
+                await self.utterances.get()
+                self.engine.log_in("listen")
+                self.results.put(Heard("hello", final=True, complete=True))
+        except SpeechFailed as failure:
+            self.results.close(failure)
+
+class Defective(Parrot):
+    ear = Bad
+""",
+        {FINISH},
+    ),
+    "only whole frames are taken": (
+        """
+class Bad(Ear):
+    def feed(self, audio):
+        assert len(audio) % 80 == 0, "not a frame"
+        super().feed(audio)
+
+class Defective(Parrot):
+    ear = Bad
+""",
+        {"test_audio_of_any_length_is_taken"},
+    ),
+    "closing does not end the iteration": (
+        """
+class Bad(Ear):
+    async def aclose(self):
+        self.task.cancel()
+
+class Defective(Parrot):
+    ear = Bad
+""",
+        {FINISH, AT_ONCE, CLOSED_EAR, "test_audio_of_any_length_is_taken"},
+    ),
+    "a closed ear hears": (
+        """
+class Bad(Ear):
+    def __init__(self, engine, format):
+        super().__init__(engine, format)
+        self.late = asyncio.Queue()
+
+    def finish(self):
+        if self.results.closed:
+            self.late.put_nowait(Heard("late", final=True, complete=True))
+        super().finish()
+
+    async def __aiter__(self):
+        async for heard in self.results:
+            yield heard
+        while not self.late.empty():
+            yield self.late.get_nowait()
+
+class Defective(Parrot):
+    ear = Bad
+""",
+        {CLOSED_EAR},
+    ),
+    "feeding a closed ear fails": (
+        """
+class Bad(Ear):
+    def feed(self, audio):
+        if self.results.closed:
+            raise RuntimeError("closed")
+        super().feed(audio)
+
+class Defective(Parrot):
+    ear = Bad
+""",
+        {CLOSED_EAR},
+    ),
+    "an ear leaves its task": (
+        """
+class Bad(Ear):
+    async def aclose(self):
+        self.results.close()
+
+class Defective(Parrot):
+    ear = Bad
+""",
+        {CLOSED_EAR},
+    ),
+    # --- detecting
+    "a voice ends that never started": (
+        """
+class Bad(Detector):
+    def tell(self, voice):
+        if voice is not Voice.STARTED:
+            super().tell(voice)
+
+class Defective(Parrot):
+    detector = Bad
+""",
+        {VOICE, "test_silence_is_no_voice"},
+    ),
+    "positions count from the voice, not from the first byte": (
+        """
+class Bad(Detector):
+    def tell(self, voice):
+        if voice is Voice.STARTED:
+            self.fed = 0
+        super().tell(voice)
+
+class Defective(Parrot):
+    detector = Bad
+""",
+        {VOICE, "test_silence_is_no_voice"},
+    ),
+    "positions beyond what was fed": (
+        """
+class Bad(Detector):
+    def tell(self, voice):
+        self.fed += 80000
+        super().tell(voice)
+
+class Defective(Parrot):
+    detector = Bad
+""",
+        {VOICE},
+    ),
+    "silence is taken for a voice": (
+        """
+class Bad(Detector):
+    def feed(self, audio):
+        super().feed(b"\\x20" * len(audio) if not self.fed else audio)
+
+class Defective(Parrot):
+    detector = Bad
+""",
+        {VOICE, "test_silence_is_no_voice"},
+    ),
+    "a closed detector tells": (
+        """
+class Bad(Detector):
+    async def aclose(self):
+        pass
+
+class Defective(Parrot):
+    detector = Bad
+""",
+        {VOICE, "test_silence_is_no_voice", CLOSED_DETECTOR},
+    ),
+    "a detector takes one format only": (
+        """
+class Defective(Parrot):
+    async def voice_activity_detector(self, format=PCMU_8K):
+        return self.detector(self, PCMU_8K)
+""",
+        {VOICE},
+    ),
+}
+
+
+@pytest.fixture
+def run_kit(pytester: pytest.Pytester) -> Iterator[object]:
+    before = set(sys.modules)
+
+    def run(source: str, tail: str = TAIL) -> set[str]:
+        pytester.makepyfile(PARROT + source + tail)
+        result = pytester.runpytest_inprocess("-q", "-p", "no:cacheprovider", "--tb=line", "-W", "ignore")
+        run.shown = result.stdout.str()
+        assert "errors" not in result.parseoutcomes()
+        assert result.parseoutcomes().get("passed", 0) > 10, "the kit did not run"
+        return set(re.findall(r"^FAILED \S+::(test_\w+)", run.shown, re.MULTILINE))
+
+    yield run
+    plugins.reset()
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def test_a_sound_engine_passes_all_of_it_and_skips_nothing(run_kit) -> None:
+    assert run_kit(SOUND) == set()
+    assert "skipped" not in run_kit.shown
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_defect_is_seen_by_the_check_meant_for_it(run_kit, defect: str) -> None:
+    source, expected = DEFECTS[defect]
+    assert run_kit(source) == expected
+
+
+def test_an_engine_that_no_installed_plugin_brings_is_a_failure(run_kit) -> None:
+    tail = TAIL.replace("return [Defective]", "return []")
+    assert run_kit(SOUND, tail) == {"test_the_installed_plugin_brings_it"}
+
+
+def test_what_an_engine_does_not_do_is_skipped_by_ability(run_kit) -> None:
+    mute = """
+class Defective(SpeechEngine):
+    name = "mute"
+    settings_type = Settings
+
+    async def voice_activity_detector(self, format=PCMU_8K):
+        return Detector(self, format)
+
+    def log_in(self, operation):
+        pass
+"""
+    assert run_kit(mute, TAIL.replace("broken_settings = {}", "broken_settings = None")) == set()
+    assert len(re.findall("s", run_kit.shown.splitlines()[0])) == 11
