@@ -46,7 +46,7 @@ def cardboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_no_word_is_answered_with_the_words_and_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([]) == 2
-    assert "new-provider" in capsys.readouterr().out
+    assert "new-provider" in (shown := capsys.readouterr().out) and "new-engine" in shown
 
 
 @pytest.mark.parametrize(

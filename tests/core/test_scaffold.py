@@ -1,4 +1,4 @@
-"""``anycarrier new-provider``: what it writes works, but for the parts it says are left to fill in."""
+"""``anycarrier new-provider`` and ``new-engine``: what they write works, but for the parts that are left to write."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from anycarrier.errors import ConfigurationError
-from anycarrier.testing.scaffold import new_provider
+from anycarrier.testing.scaffold import new_engine, new_provider
 
 PLUGIN = """
 import pytest
@@ -44,10 +45,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_kit(project: Path) -> str:
     (project / "conftest.py").write_text(PLUGIN)
+    return run(project)
+
+
+def run(project: Path) -> str:
     environment = {**os.environ, "PYTHONPATH": str(project / "src"), "COLUMNS": "400"}
     command = [sys.executable, "-m", "pytest", "-q", "-rfs", "-p", "no:cacheprovider", str(project)]
-    run = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
-    return run.stdout
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    return done.stdout
 
 
 def test_the_first_run_says_how_much_is_written_and_what_is_next_and_nothing_else(project: Path) -> None:
@@ -89,10 +94,51 @@ def test_a_required_method_that_breaks_once_written_is_a_failure(project: Path) 
     assert "test_one_byte_changed_is_refused[incoming] - ZeroDivisionError" in shown
 
 
+SPEAK = """
+    async def synthesize(self, text: str) -> AsyncGenerator[bytes, None]:
+        for _ in text.split():
+            yield bytes(self.format.bytes_per_second // 10)
+
+"""
+RECOGNIZE = """
+    async def recognize(self, audio: bytes) -> str:
+        return "hello"
+
+"""
+
+
+def written(source: str, method: str, text: str) -> str:
+    """``source`` with what is left to write there written."""
+    start = source.index(re.search(rf"    (async )?def {method}\(", source)[0])  # type: ignore[index]
+    return source[:start] + text.lstrip("\n") + source[source.index("    # ---", start) :]
+
+
+def test_an_engine_says_what_is_next_until_it_passes_the_kit(tmp_path: Path) -> None:
+    folder = tmp_path / "anycarrier-speech-river-bank"
+    new_engine("river-bank", folder)
+    (folder / "conftest.py").write_text(PLUGIN.replace("anycarrier_river_bank", "anycarrier_speech_river_bank"))
+    path = folder / "src" / "anycarrier_speech_river_bank" / "__init__.py"
+
+    shown = run(folder)
+    assert "river-bank: 0 of 2 abilities are written. Next is listen: return the words in the audio" in shown
+    assert re.findall(r"^FAILED \S+::(\w+)", shown, re.MULTILINE) == ["test_every_ability_is_written"]
+
+    path.write_text(written(path.read_text(), "recognize", RECOGNIZE))
+    shown = run(folder)
+    assert "river-bank: 1 of 2 abilities are written (listen). Next is speak: yield the audio of the text" in shown
+
+    path.write_text(written(path.read_text(), "synthesize", SPEAK))
+    shown = run(folder)
+    assert "failed" not in shown and int(re.search(r"(\d+) passed", shown)[1]) > 15, shown  # type: ignore[index]
+
+
+@pytest.mark.parametrize("scaffold", [new_provider, new_engine])
 @pytest.mark.parametrize("name", ["", "Acme", "9lives", "a b", "../up", "a--b", "café"])
-def test_a_name_that_cannot_be_one_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigurationError, match="no name for a provider"):
-        new_provider(name, tmp_path / "x")
+def test_a_name_that_cannot_be_one_is_refused(
+    tmp_path: Path, name: str, scaffold: Callable[[str, Path], list[Path]]
+) -> None:
+    with pytest.raises(ConfigurationError, match="no name for a"):
+        scaffold(name, tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
 

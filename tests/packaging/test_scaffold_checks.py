@@ -1,16 +1,20 @@
-"""What `anycarrier new-provider` writes passes the checks that our own code passes."""
+"""What `anycarrier new-provider` and `new-engine` write passes the checks that our own code passes."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from anycarrier.testing.scaffold import new_provider
+import pytest
+
+from anycarrier.testing.scaffold import new_engine, new_provider
 
 
-def test_it_is_typed_strictly_and_clean(tmp_path: Path) -> None:
-    new_provider("river-bank", tmp_path)
+@pytest.mark.parametrize("scaffold", [new_provider, new_engine])
+def test_it_is_typed_strictly_and_clean(tmp_path: Path, scaffold: Callable[[str, Path], list[Path]]) -> None:
+    scaffold("river-bank", tmp_path)
     for command in (
         ["mypy", "--strict", str(tmp_path / "src")],
         ["ruff", "check", "--isolated", "--line-length=120", "--select=E,F,B,UP", str(tmp_path)],

@@ -29,6 +29,7 @@ COMMANDS: dict[str, Command] = {
     "providers": Command("anycarrier.cli.plugin_commands:providers", "the installed carriers, and what each can do"),
     "matrix": Command("anycarrier.cli.plugin_commands:matrix", "the capability table as Markdown"),
     "new-provider": Command("anycarrier.cli.plugin_commands:new_provider", "begin a carrier plugin of your own"),
+    "new-engine": Command("anycarrier.cli.plugin_commands:new_engine", "begin a speech engine plugin of your own"),
 }
 
 SERVICE = (

@@ -1,4 +1,4 @@
-"""``anycarrier providers``, ``matrix`` and ``new-provider``: commands about plugins, which need no service."""
+"""``anycarrier providers``, ``matrix``, ``new-provider`` and ``new-engine``: commands about plugins."""
 
 from __future__ import annotations
 
@@ -68,13 +68,22 @@ def matrix(argv: list[str]) -> int:
 
 def new_provider(argv: list[str]) -> int:
     """Begin a carrier plugin of your own."""
-    parser = Parser(prog="anycarrier new-provider", description=new_provider.__doc__)
-    parser.add_argument("name", help="what the carrier is called: lower case, a-z 0-9 _ -")
-    parser.add_argument("folder", nargs="?", type=Path, help="where to put it (default: ./anycarrier-NAME)")
+    return _new(argv, new_provider.__doc__, "provider", "anycarrier-", "a carrier plugin", "write-a-provider.md")
+
+
+def new_engine(argv: list[str]) -> int:
+    """Begin a speech engine plugin of your own."""
+    return _new(argv, new_engine.__doc__, "engine", "anycarrier-speech-", "a speech engine plugin", "speech.md")
+
+
+def _new(argv: list[str], purpose: str | None, kind: str, prefix: str, result: str, page: str) -> int:
+    parser = Parser(prog=f"anycarrier new-{kind}", description=purpose)
+    parser.add_argument("name", help=f"what the {kind} is called: lower case, a-z 0-9 _ -")
+    parser.add_argument("folder", nargs="?", type=Path, help=f"where to put it (default: ./{prefix}NAME)")
     options = parser.parse_args(argv)
-    folder = options.folder or Path(f"anycarrier-{options.name}")
+    folder = options.folder or Path(f"{prefix}{options.name}")
     # The kit needs pytest, which people who only make calls do not have: it is imported by its name, when asked for.
-    import_module("anycarrier.testing.scaffold").new_provider(options.name, folder)
-    print(f"{folder} is a carrier plugin with its parts to fill in.")
-    print(f"Next: pip install -e {folder}; then pytest {folder} says what is missing. See docs/write-a-provider.md.")
+    getattr(import_module("anycarrier.testing.scaffold"), f"new_{kind}")(options.name, folder)
+    print(f"{folder} is {result} with its parts to fill in.")
+    print(f"Next: pip install -e '{folder}[test]'; then pytest {folder} says what is missing. See docs/{page}.")
     return 0

@@ -54,6 +54,9 @@ class EngineKit:
     patience: ClassVar[float] = 30.0
     """Seconds after which something that has not happened is a failure."""
 
+    reading: asyncio.Task[None] | None = None
+    """The kit's own: what reads the results of the check that is running."""
+
     @asynccontextmanager
     async def served(self) -> AsyncIterator[Mapping[str, Any]]:
         """What the engine talks to, for the length of one check; gives the settings that lead there."""
@@ -95,6 +98,9 @@ class EngineKit:
         for _ in range(round(self.patience * 100)):
             if happened():
                 return
+            if self.reading is not None and self.reading.done():
+                self.reading.result()  # raises what the iteration failed with
+                pytest.fail(f"{what}, and the iteration has ended")
             await asyncio.sleep(0.01)
         pytest.fail(f"{what}, within {self.patience:g} s")
 
@@ -280,7 +286,7 @@ async def collected(results: Any, kit: EngineKit) -> AsyncIterator[list[Any]]:
         async for result in results:
             found.append(result)
 
-    reading = asyncio.create_task(read())
+    reading = kit.reading = asyncio.create_task(read())
     try:
         yield found
     except BaseException:
@@ -288,6 +294,7 @@ async def collected(results: Any, kit: EngineKit) -> AsyncIterator[list[Any]]:
         await asyncio.gather(reading, return_exceptions=True)
         raise
     finally:
+        kit.reading = None
         await kit.within(results.aclose())
     done, _ = await asyncio.wait({reading}, timeout=kit.patience)
     if not done:

@@ -112,8 +112,11 @@ class SynthesizerChecks(EngineKit):
                 async for _ in synthesizer.speak(self.text * 20):
                     begun.set()
 
-            reading = asyncio.create_task(read())
-            await begun.wait()
+            reading, waiting = asyncio.create_task(read()), asyncio.create_task(begun.wait())
+            await asyncio.wait({reading, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            if reading.done():
+                reading.result()
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
             assert await said(synthesizer, self.text), "after a cancelled text it no longer speaks"
