@@ -46,6 +46,8 @@ class FarEnd:
         self.state = "ringing"
         self.hangup_cause: str | None = None
         self.transferred_to: str | None = None
+        self.headers: dict[str, str] = {}
+        """SIP and custom headers with which the carrier called this party."""
         self.digits = ""
         """Keys our side pressed that the carrier passed on as such (not tones inside the audio)."""
         self.playback = Playback(limit=buffer_seconds)

@@ -299,6 +299,35 @@ async def test_a_transfer_dials_leg_b_and_joins_both(line: Line) -> None:
     assert line.sandbox.far_ends[call_id].state == "ended"
 
 
+async def test_custom_headers_come_with_an_incoming_call_and_go_out_with_dial_and_transfer(line: Line) -> None:
+    await line.sandbox.ring(OURS, THEIRS, headers={"X-Case": "7"})
+    initiated = await line.platform.event("call.initiated")
+    assert initiated["custom_headers"] == [{"name": "X-Case", "value": "7"}]
+    call_id = initiated["call_control_id"]
+    await line.client.calls.actions.answer(call_id)
+    await line.client.calls.actions.transfer(
+        call_id, to="sip:desk@pbx.example", custom_headers=[{"name": "X-Case", "value": "8"}]
+    )
+    await line.platform.event("call.bridged", count=2)
+    target = next(each for each in line.sandbox.far_ends.values() if each.call_id != call_id)
+    assert target.headers == {"X-Case": "8"}
+    dialled = await line.dial("sip:other@pbx.example", custom_headers=[{"name": "X-Case", "value": "9"}])
+    assert line.sandbox.far_ends[dialled].headers == {"X-Case": "9"}
+
+
+async def test_an_application_that_asks_for_it_is_told_what_a_call_costs(line: Line) -> None:
+    for asked, told in ((False, 0), (True, 1)):
+        line.sandbox.account(API_KEY).applications[line.connection]["call_cost_in_webhooks"] = asked
+        far_end = await line.sandbox.ring(OURS, THEIRS)
+        await line.client.calls.actions.answer(far_end.call_id)
+        await far_end.hang_up()
+        await line.platform.event("call.hangup", count=1 + told)
+    cost = await line.platform.event("call.cost")
+    assert line.platform.kinds().count("call.cost") == 1
+    assert (cost["call_control_id"], cost["status"], cost["total_cost"]) == (far_end.call_id, "success", "0.0020")
+    assert cost["cost_parts"][0]["currency"] == "USD"
+
+
 async def test_after_a_failed_transfer_leg_a_is_alive_and_still_streams(line: Line) -> None:
     call_id = await line.dial(**line.stream())
     await line.platform.frame("start")

@@ -360,6 +360,32 @@ async def test_new_twiml_stops_the_stream_and_transfers_the_call(desk: Desk) -> 
     assert (await desk.ended(CallSid=far_end.call_id)).params["CallStatus"] == "completed"
 
 
+async def test_sip_headers_come_with_an_inbound_call_and_go_out_in_the_sip_address(desk: Desk) -> None:
+    """https://www.twilio.com/docs/voice/api/sip-twiml and https://www.twilio.com/docs/voice/twiml/sip"""
+    desk.answer_with(desk.stream())
+    far_end = await desk.sandbox.ring(OURS, THEIRS, headers={"X-Case": "7"})
+    await desk.platform.socket()
+    (voice,) = desk.platform.told("/voice")
+    assert voice.params["SipHeader_X-Case"] == "7"
+    sip = f'<Dial callerId="{OURS}"><Sip>sip:desk@pbx.example?X-Case=8&amp;X-Name=A%20B</Sip></Dial>'
+    await desk.sdk(desk.client.calls(far_end.call_id).update, twiml=f"<Response>{sip}</Response>")
+    while len(desk.sandbox.far_ends) < 2:
+        await asyncio.sleep(0.01)
+    target = next(each for each in desk.sandbox.far_ends.values() if each is not far_end)
+    assert (target.to, target.headers) == ("sip:desk@pbx.example", {"X-Case": "8", "X-Name": "A B"})
+
+
+async def test_the_price_is_a_charge_in_the_call_resource_once_an_answered_call_is_over(desk: Desk) -> None:
+    call = await desk.dial()
+    await desk.platform.socket()
+    fetch = desk.client.calls(call.sid).fetch
+    assert (await desk.sdk(fetch)).price is None
+    await desk.sandbox.far_ends[call.sid].hang_up()
+    await desk.ended()
+    over = await desk.sdk(fetch)
+    assert (over.price, over.price_unit) == ("-0.00850", "USD")
+
+
 async def test_a_transfer_to_a_busy_number_reports_it_and_the_caller_stays(desk: Desk) -> None:
     dial = f'<Dial action="{desk.platform.url}/dialled">+15005550101</Dial>'
     desk.answer_with(f"<Response>{dial}</Response>")

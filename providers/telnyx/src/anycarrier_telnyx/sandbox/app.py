@@ -137,8 +137,13 @@ class TelnyxSandbox(Sandbox):
 
     # --- calls ----------------------------------------------------------------------------------------------------
 
-    async def ring(self, to: str, from_: str, *, said: bytes = b"") -> FarEnd:
-        """Somebody rings a number of ours. ``LookupError`` when it is nobody's, or its events would go nowhere."""
+    async def ring(
+        self, to: str, from_: str, *, said: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> FarEnd:
+        """Somebody rings a number of ours. ``LookupError`` when it is nobody's, or its events would go nowhere.
+
+        ``headers`` are custom headers of a call that comes by SIP.
+        """
         for account in self.accounts.values():
             number = account.number(to)
             if number is not None:
@@ -148,7 +153,9 @@ class TelnyxSandbox(Sandbox):
         connection = number["connection_id"] or ""
         if not account.applications.get(connection, {}).get("webhook_event_url"):
             raise LookupError("the number is connected to no application with a webhook_event_url: configure it first")
-        leg = Leg(self, account, incoming=True, from_=from_, to=to, connection_id=connection)
+        leg = Leg(
+            self, account, incoming=True, from_=from_, to=to, connection_id=connection, headers=headers
+        )
         if said:
             leg.begin(self._say(leg, said))
         leg.initiated()

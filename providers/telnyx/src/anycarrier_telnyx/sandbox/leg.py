@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 WEBHOOK_SETTINGS = ("webhook_url", "webhook_urls", "webhook_retries_policies")
 TIME_LIMIT = 14400
+COST_A_MINUTE = 0.002
 
 
 class Leg:
@@ -45,7 +46,9 @@ class Leg:
         connection_id: str,
         settings: Mapping[str, Any] | None = None,
         session_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
+        """``headers`` came with an incoming call; those of an outgoing one are in ``settings``."""
         self.sandbox = sandbox
         self.account = account
         self.incoming = incoming
@@ -73,6 +76,9 @@ class Leg:
         self.far_end = FarEnd(
             self.call_control_id, from_, to, press=self.pressed, hang_up=self.put_down, silent=quiet
         )
+        self.custom_headers = [{"name": name, "value": value} for name, value in (headers or {}).items()]
+        sent = self.settings.get("custom_headers", []) + self.settings.get("sip_headers", [])
+        self.far_end.headers = {header["name"]: header["value"] for header in sent}
         account.legs[self.call_control_id] = self
         sandbox.connect(self.far_end)
 
@@ -106,6 +112,7 @@ class Leg:
 
     def initiated(self) -> None:
         """Tell that the leg exists."""
+        headers = {"custom_headers": self.custom_headers} if self.custom_headers else {}
         self.tell(
             "call.initiated",
             direction="incoming" if self.incoming else "outgoing",
@@ -119,6 +126,7 @@ class Leg:
             to_sip_uri=f"{self.to}@sandbox.invalid",
             shaken_stir_attestation="A",
             shaken_stir_validated=True,
+            **headers,
         )
 
     def summary(self, *, with_times: bool = True) -> dict[str, Any]:
@@ -216,6 +224,20 @@ class Leg:
         else:
             self.end("originator_cancel", source, "487")
 
+    def _cost(self) -> dict[str, Any]:
+        """What the call is charged: an invented rate for each minute begun."""
+        ended_at = self.ended_at or datetime.now(UTC)
+        minutes = math.ceil((ended_at - self.answered_at).total_seconds() / 60) if self.answered_at else 0
+        part = {"billed_duration_secs": 60 * minutes, "cost": f"{COST_A_MINUTE * minutes:.4f}", "currency": "USD"}
+        return {
+            "status": "success",
+            "total_cost": part["cost"],
+            "billed_duration_secs": part["billed_duration_secs"],
+            "billing_group_id": None,
+            "cost_parts": [{**part, "call_part": "call-control", "rate": f"{COST_A_MINUTE:.4f}"}],
+            "occurred_at": moment(ended_at),
+        }
+
     def end(self, cause: str, source: str, sip: str) -> None:
         """The leg is over; a leg bridged to it, or ringing for it, goes too."""
         if self.ended_at is not None:
@@ -238,6 +260,8 @@ class Leg:
             calling_party_type="pstn",
             call_quality_stats=quality if self.answered_at else None,
         )
+        if self.account.applications.get(self.connection_id, {}).get("call_cost_in_webhooks"):
+            self.tell("call.cost", **self._cost())
         for recording in self.recordings:
             recording.stop()
         if self.ringing is not None:

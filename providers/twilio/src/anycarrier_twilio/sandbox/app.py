@@ -98,7 +98,10 @@ class TwilioSandbox(Sandbox):
 
     # --- calls ----------------------------------------------------------------------------------------------------
 
-    async def ring(self, to: str, from_: str, *, said: bytes = b"") -> FarEnd:
+    async def ring(
+        self, to: str, from_: str, *, said: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> FarEnd:
+        """``headers`` are ``X-`` headers and User-to-User, which the carrier passes on for calls that come by SIP."""
         for account in self.accounts.values():
             if (owned := account.number(to)) is not None:
                 break
@@ -107,7 +110,13 @@ class TwilioSandbox(Sandbox):
         if not owned["voice_url"] or owned["voice_application_sid"] or owned["trunk_sid"]:
             self.complain(11100, f"{to} has no voice URL, or an application or trunk that this sandbox has not")
         leg = self.place(
-            account, direction="inbound", from_=from_, to=to, options=_inbound(owned), number_sid=owned["sid"]
+            account,
+            direction="inbound",
+            from_=from_,
+            to=to,
+            options=_inbound(owned),
+            number_sid=owned["sid"],
+            sip_headers=headers,
         )
         if said:
             self.start(leg.far_end.say(said))
@@ -124,6 +133,7 @@ class TwilioSandbox(Sandbox):
         options: CallOptions,
         parent: Leg | None = None,
         number_sid: str | None = None,
+        sip_headers: Mapping[str, str] | None = None,
     ) -> Leg:
         """Start a call on its life."""
         leg = Leg(
@@ -135,6 +145,7 @@ class TwilioSandbox(Sandbox):
             options=options,
             parent=parent,
             number_sid=number_sid,
+            sip_headers=sip_headers,
         )
         self.start(leg.live())
         return leg

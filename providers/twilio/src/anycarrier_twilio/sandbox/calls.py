@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -24,6 +25,8 @@ from anycarrier_twilio.sandbox.rest import (
 )
 from anycarrier_twilio.sandbox.webhooks import API_VERSION, rfc2822
 
+PRICE_A_MINUTE = -0.0085
+"""Invented. A charge is negative; the carrier adds it to the resource some time after the call."""
 EVENTS = frozenset({"initiated", "ringing", "answered", "completed"})
 _E164 = re.compile(r"\+[1-9]\d{6,14}")
 _DIGITS = re.compile(r"[0-9A-Da-d#*wW]{1,32}")
@@ -253,7 +256,7 @@ def resource(leg: Leg) -> dict[str, Any]:
         "start_time": rfc2822(leg.answered_at),
         "end_time": rfc2822(leg.ended_at),
         "duration": str(leg.seconds) if leg.over else None,
-        "price": None,
+        "price": f"{PRICE_A_MINUTE * math.ceil(leg.seconds / 60):.5f}" if leg.over and leg.answered_at else None,
         "price_unit": "USD",
         "direction": leg.direction,
         "answered_by": leg.answered_by,

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.far_end_audio import beep, fax, greeting
@@ -43,13 +44,17 @@ class Leg:
         options: CallOptions,
         parent: Leg | None = None,
         number_sid: str | None = None,
+        sip_headers: Mapping[str, str] | None = None,
     ) -> None:
+        """``sip_headers`` came with an inbound call. Those of an outbound one are in ``to``: ``sip:x@y?X-Case=7``."""
+        address, _, query = to.partition("?") if to.lower().startswith(("sip:", "sips:")) else (to, "", "")
         self.sandbox = sandbox
         self.account = account
         self.sid = new_sid("CA")
         self.direction = direction
         self.from_ = from_
-        self.to = to
+        self.to = address
+        self.sip_headers = dict(sip_headers or {})
         self.options = options
         self.parent = parent
         self.number_sid = number_sid
@@ -69,8 +74,9 @@ class Leg:
         self.gone = asyncio.Event()
         """Set once the call is over."""
         self.far_end = FarEnd(
-            self.sid, from_, to, press=self._pressed, hang_up=self._put_down, silent="quiet" in sandbox.quirks
+            self.sid, from_, self.to, press=self._pressed, hang_up=self._put_down, silent="quiet" in sandbox.quirks
         )
+        self.far_end.headers = dict(parse_qsl(query))
         self._sequence = 0
         self._limit: asyncio.TimerHandle | None = None
         self._interrupt: asyncio.Future[Instructions | End] = asyncio.get_running_loop().create_future()

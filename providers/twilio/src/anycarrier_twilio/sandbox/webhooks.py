@@ -84,6 +84,7 @@ def incoming_params(leg: Leg) -> dict[str, str]:
         **call_params(leg),
         "CallToken": "%7B%22parentCallInfoToken%22%3A%22sandbox%22%2C%22identityHeaderTokens%22%3A%5B%5D%7D",
         "StirVerstat": "TN-Validation-Passed-A",
+        **{f"SipHeader_{name}": value for name, value in leg.sip_headers.items()},
     }
 
 
