@@ -106,8 +106,8 @@ def test_the_engines_that_send_audio_elsewhere_are_named() -> None:
     assert told == {name for name in speech_engine_names() if get_speech_engine(name).remote}
 
 
-def test_the_knobs_of_turn_taking_are_told_with_their_defaults() -> None:
-    told = {cells[0].strip("`"): cells[1].strip("`") for cells in rows(SPEECH, "knob | default | means")}
+def test_the_settings_of_turn_taking_are_told_with_their_defaults() -> None:
+    told = {cells[0].strip("`"): cells[1].strip("`") for cells in rows(SPEECH, "setting | default | means")}
     defaults = TurnSettings()
     assert told == {name: as_json(getattr(defaults, name)) for name in TurnSettings.__dataclass_fields__}
 

@@ -198,7 +198,7 @@ class Conversation:
         tasks: list[asyncio.Task[None]] = []
         try:
             if self.listens and not self.hears_words:
-                self.note("deaf", why=self._lacks.get("listen"))
+                self.note("no_recognition", why=self._lacks.get("listen"))
             await asyncio.gather(self.synthesis.open(), self.recognition.open())
             pump = asyncio.create_task(self._pump(), name="session events")
             talking = asyncio.create_task(_awaited(talk), name="agent")
