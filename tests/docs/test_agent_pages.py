@@ -15,7 +15,7 @@ from anycarrier.agent.conversation import AgentChannel
 from anycarrier.agent.settings import AgentSettings
 from anycarrier.speech import TurnSettings, get_speech_engine, speech_engine_names
 from anycarrier_server.app import faces
-from anycarrier_server.domain.manage_agents import BUILT_IN
+from anycarrier_server.domain.agent_runtime import BUILT_IN
 from docs.test_written_pages import rows
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

@@ -87,7 +87,7 @@ async def test_s10_a_name_that_changes_its_mind_after_the_check_is_refused_at_co
     async with running(tmp_path, **PUBLIC) as at, serve(inside.app) as url:
         port = url.rpartition(":")[2]
         names = Names(["93.184.216.34"], ["127.0.0.1"])
-        at.service.url_guard._resolve = names
+        at.service.resources.url_guard._resolve = names
         made = await subscribed(at, f"https://rebinding.example.com:{port}/hook")
         told = await at.http.post(f"/v1/webhooks/{made}/test")
         assert told.status_code == 200 and not told.json()["ok"], told.text
@@ -105,7 +105,7 @@ async def test_s10_the_connection_goes_to_the_address_that_was_checked(tmp_path:
             asked.append(host)
             return ["127.0.0.1"]
 
-        at.service.url_guard._resolve = names
+        at.service.resources.url_guard._resolve = names
         made = await subscribed(at, f"http://no-such-name.invalid:{url.rpartition(':')[2]}/hook")
         assert (await at.http.post(f"/v1/webhooks/{made}/test")).json()["ok"]
         assert inside.heard == ["/hook"] and asked == ["no-such-name.invalid"] * 2

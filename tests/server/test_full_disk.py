@@ -119,12 +119,12 @@ async def test_recordings_that_a_killed_process_left_are_given_to_their_calls_or
         os.utime(foreign, (0, 0))
         fresh = wav_of(at, uuid4(), 1.0, 0)
         nobodys = wav_of(at, uuid4(), 1.0, day)
-        assert await finished_calls.sweep_recordings(at.service) == (1, 1)
+        assert await finished_calls.sweep_recordings(at.service.resources) == (1, 1)
         assert lost.exists() and fresh.exists() and all(path.exists() for path in kept) and not nobodys.exists()
         seen = await at.until(f"/v1/calls/{ended}", lambda seen: seen["recording_url"])
         assert seen["recording_status"] == "completed"
         assert (await at.http.get(seen["recording_url"])).status_code == 200
-        assert await finished_calls.sweep_recordings(at.service) == (0, 0)
+        assert await finished_calls.sweep_recordings(at.service.resources) == (0, 0)
         rows = await at.service.store.recordings.of_call(call_id)
         assert [(row.path, row.duration) for row in rows] == [(lost.name, 2.0)] and isinstance(rows[0], Recording)
 

@@ -54,8 +54,8 @@ async def test_what_callers_waited_for_is_told_when_their_call_is_filed(tmp_path
         row = await at.service.store.calls.find(rung["call_id"])
         assert row is not None
         waits = {"perceived": [400.0, 900.0], "eou_delay": [120.0]}
-        finished = replace(await finished_calls._from_store(at.service, row), latency_ms=waits)
-        await finished_calls.keep_conversation(at.service, row, finished)
+        finished = replace(await finished_calls._from_store(at.service.store, row), latency_ms=waits)
+        await finished_calls.keep_conversation(at.service.resources, row, finished)
         page = (await at.http.get("/metrics")).text
         assert value(page, "anycarrier_answer_seconds_sum", wait="perceived") == pytest.approx(1.3)
         assert value(page, "anycarrier_answer_seconds_bucket", wait="perceived", le="0.5") == 1

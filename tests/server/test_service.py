@@ -55,7 +55,8 @@ async def test_a_registered_number_rings_its_agent_and_leaves_a_record(provider:
         assert 0 < done["duration_seconds"] < 30
         recording = await at.http.get(done["recording_url"], headers={"Authorization": ""})
         assert (recording.status_code, recording.headers["content-type"]) == (200, "audio/mpeg")
-        wav = await at.http.get(recordings_and_transcripts.signed_url(at.service, UUID(rung["id"]), format="wav")[0])
+        url, _ = recordings_and_transcripts.signed_url(at.service.resources, UUID(rung["id"]), format="wav")
+        wav = await at.http.get(url)
         with wave.open(io.BytesIO(wav.content)) as sound:
             assert sound.getnchannels() == 2
             assert sound.getnframes() / sound.getframerate() == pytest.approx(done["duration_seconds"], abs=1.5)
@@ -139,7 +140,7 @@ async def test_engines_are_loaded_when_an_agent_needs_them_and_before_its_first_
     async with running(tmp_path) as at:
         for name in names:
             at.service.agents.engines.add(Noted(name=name))
-        await at.service.agents.keep_ready()
+        await at.service.resources.engines.keep_ready(at.service.settings.engines)
         await asyncio.sleep(0.05)
         assert loaded == [], "nobody talks here"
         made = await at.ask("POST", "/v1/agents", 201, json={"name": "Aria"})
@@ -151,7 +152,7 @@ async def test_engines_are_loaded_when_an_agent_needs_them_and_before_its_first_
     async with running(tmp_path) as at:
         for name in names:
             at.service.agents.engines.add(Noted(name=name))
-        await at.service.agents.keep_ready()
+        await at.service.resources.engines.keep_ready(at.service.settings.engines)
         async with asyncio.timeout(5):
             while sorted(loaded) != ["fake", "spare"]:
                 await asyncio.sleep(0.01)

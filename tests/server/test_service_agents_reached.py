@@ -30,7 +30,7 @@ async def test_an_agent_is_connected_to_at_the_address_that_was_checked(
 ) -> None:
     async with running(tmp_path) as at, agent_server() as agent:
         # The name exists nowhere else: only the checked address can lead there.
-        at.service.url_guard = UrlGuard(local=True, resolve=Rebinding("127.0.0.1"))
+        at.service.resources.url_guard = UrlGuard(local=True, resolve=Rebinding("127.0.0.1"))
         named = agent.url.replace("127.0.0.1", "agent.rebound.example")
         opened = await open_socket(
             named, agent_id="agt", context="{}", guard=at.service.agents._guard, connect=connect
@@ -42,7 +42,7 @@ async def test_an_agent_is_connected_to_at_the_address_that_was_checked(
 @pytest.mark.parametrize("connect", [connect_portable, connect_fast], ids=["portable", "fast"])
 async def test_a_name_that_leads_inside_is_refused_when_it_is_used(connect: Connect, tmp_path: Path) -> None:
     async with running(tmp_path) as at:
-        at.service.url_guard = UrlGuard(local=False, resolve=Rebinding("10.0.0.7"))
+        at.service.resources.url_guard = UrlGuard(local=False, resolve=Rebinding("10.0.0.7"))
         with pytest.raises(AgentUnreachable, match="private"):
             await open_socket(
                 "wss://agent.rebound.example/x",
@@ -55,7 +55,7 @@ async def test_a_name_that_leads_inside_is_refused_when_it_is_used(connect: Conn
 
 async def test_a_call_for_an_agent_whose_name_was_turned_inside_is_declined(tmp_path: Path) -> None:
     async with running(tmp_path) as at:
-        at.service.url_guard = UrlGuard(local=False, resolve=Rebinding("93.184.215.14", "192.168.1.5"))
+        at.service.resources.url_guard = UrlGuard(local=False, resolve=Rebinding("93.184.215.14", "192.168.1.5"))
         mine = await at.equip("telnyx", "wss://agent.rebound.example/x")
         rung = await at.ring(mine["number"])
         done = await at.until(f"/v1/calls/{rung['call_id']}", lambda seen: seen["status"] == "failed")

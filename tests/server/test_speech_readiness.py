@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ from anycarrier import hookimpl, plugins
 from anycarrier.agent.shared_engines import Engines
 from anycarrier.errors import SpeechFailed
 from anycarrier.speech import EngineSettings, Hearing, Recognizer, SpeakingStyle, SpeechEngine, Synthesizer
-from anycarrier_server.domain.speech_engines import WorkspaceEngines
+from anycarrier_server.domain.agent_runtime import WorkspaceEngines
 from anycarrier_server.settings import Settings
 from anycarrier_server.store import Store
 from anycarrier_server.store.models import EngineRow
@@ -94,6 +94,10 @@ async def ended(at: Running, call: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("provider", ["twilio", "telnyx"])
+def spawn(work: Coroutine[Any, Any, Any], what: str) -> object:
+    return asyncio.ensure_future(work)
+
+
 async def test_an_agent_whose_engine_has_no_key_is_told_of_everywhere_and_its_calls_are_declined(
     provider: str, tmp_path: Path
 ) -> None:
@@ -187,7 +191,7 @@ async def test_an_agent_with_a_socket_is_in_doubt_until_it_says_that_it_does_its
 async def test_an_engine_that_does_not_start_is_told_when_an_agent_is_given_it(tmp_path: Path) -> None:
     Cloud.broken = True
     async with running(tmp_path, engines={"cloud": {"api_key": KEY}}) as at:
-        await at.service.agents.keep_ready()
+        await at.service.resources.engines.keep_ready(at.service.settings.engines)
         made = await at.ask("POST", "/v1/agents", 201, json={"name": "A", "handler": "listen", "recognizer": "cloud"})
         assert "does not start" in made["warnings"][0] and "its library is missing" in made["warnings"][0]
 
@@ -235,8 +239,8 @@ async def test_a_workspaces_key_is_sealed_never_shown_and_used_for_its_agents_al
         assert KEY.encode() not in row.sealed and KEY not in str(row.shown)
 
         other = await at.service.store.workspaces.create("other")
-        theirs = await at.service.agents.engines_of(other.id)
-        ours = await at.service.agents.engines_of(row.workspace_id)
+        theirs = await at.service.resources.engines.of(other.id)
+        ours = await at.service.resources.engines.of(row.workspace_id)
         assert theirs.problem("speak", "cloud") is not None and ours.problem("speak", "cloud") is None
         assert theirs.default("speak") is None and ours.default("speak") == "cloud"
 
@@ -274,7 +278,7 @@ async def test_each_workspaces_calls_use_its_own_key(tmp_path: Path) -> None:
         first = await store.workspaces.first()
         assert first is not None
         for workspace in (first.id, other.id):
-            engine = (await at.service.agents.engines_of(workspace)).engine("cloud")
+            engine = (await at.service.resources.engines.of(workspace)).engine("cloud")
             await engine.synthesizer()
         assert [key for key, _ in Cloud.used] == [KEY, "the-services-own-key"]
 
@@ -305,7 +309,7 @@ async def test_calls_in_progress_keep_the_engine_that_they_began_with(
     longest: float, closed: list[str], store: Store, tenant: Tenant
 ) -> None:
     shared = Engines()
-    engines = WorkspaceEngines(store, shared, longest_call=longest)
+    engines = WorkspaceEngines(store, shared, longest_call=longest, spawn=spawn)
     secret, whose = frozenset({"api_key"}), tenant.workspace.id
     await store.engines.put(whose, "cloud", {"api_key": "the-first-0123456789"}, secret)
     first = (await engines.of(whose)).engine("cloud")
@@ -326,7 +330,8 @@ async def test_settings_under_a_lost_master_key_are_not_replaced_by_the_services
     await store.engines.put(tenant.workspace.id, "cloud", {"api_key": KEY}, frozenset({"api_key"}))
     async with store.db.write() as session:
         await session.execute(update(EngineRow).values(sealed=b"damaged"))
-    own = await WorkspaceEngines(store, Engines({"cloud": {"api_key": KEY}}), longest_call=600).of(tenant.workspace.id)
+    shared = Engines({"cloud": {"api_key": KEY}})
+    own = await WorkspaceEngines(store, shared, longest_call=600, spawn=spawn).of(tenant.workspace.id)
     assert own.problem("speak", "cloud") is not None
 
 
@@ -334,7 +339,7 @@ async def test_a_workspace_without_settings_of_its_own_shares_the_services_engin
     async with running(tmp_path, engines={"cloud": {"api_key": KEY}}) as at:
         for settings in ({"model": "telephone"}, {"model": None}, {}):
             await at.ask("PATCH", "/ops/engines/cloud", json={"settings": settings})
-        shared, own = at.service.agents.engines, await at.service.agents.engines_of(await first_workspace(at))
+        shared, own = at.service.agents.engines, await at.service.resources.engines.of(await first_workspace(at))
         assert own.engine("cloud") is shared.engine("cloud")
 
 

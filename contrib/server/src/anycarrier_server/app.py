@@ -67,7 +67,8 @@ def create_service(settings: Settings, *, opened: Service | None = None) -> Star
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         service = opened or await Service.open(settings, contracts)
         try:
-            app.state.service = door.service = service
+            app.state.service = service
+            door.open(service.metrics, service.reconciler.missed_something)
             app.router.routes[:] = service_routes(service)
             await service.start()
             if service.sandboxes is not None:
@@ -109,7 +110,7 @@ def service_routes(service: Service) -> list[BaseRoute]:
     if service.settings.metrics:
         found.append(Route("/metrics", _metrics(service)))
     for face in service.faces:
-        mine = face.routes(service)
+        mine = face.routes(service.serving)
         found += mine
         nowhere = Route(face.prefix + "{rest:path}", _nowhere(face, mine))
         nowhere.methods = None  # any: Starlette's own default is GET
@@ -195,7 +196,7 @@ def _recording(service: Service) -> Answer:
         name = request.path_params["name"]
         try:
             path, kind = await recordings_and_transcripts.by_signature(
-                service, name, query.get("expires", ""), query.get("signature", "")
+                service.resources, name, query.get("expires", ""), query.get("signature", "")
             )
         except Unknown:
             return JSONResponse({"detail": "no such recording, or the address has expired"}, status_code=404)

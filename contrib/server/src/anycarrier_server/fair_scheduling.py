@@ -8,7 +8,6 @@ webhook's or media socket's credential, by a delivery. Work for no workspace (ta
 counts as one more.
 """
 
-
 from __future__ import annotations
 
 import asyncio

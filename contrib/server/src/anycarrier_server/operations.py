@@ -63,7 +63,7 @@ class CheckupShown(Shown):
 
 async def route(asked: Asked[None, Ring]) -> RouteShown:
     """Goes through the questions an incoming call meets, without a call: nothing rings, nothing is counted."""
-    told = await explain_route.explain(asked.service, asked.caller, to=asked.query.to, from_=asked.query.from_)
+    told = await explain_route.explain(asked.resources, asked.caller, to=asked.query.to, from_=asked.query.from_)
     steps = [StepShown(**asdict(step)) for step in told.steps]
     return RouteShown(outcome=told.outcome, why=told.why, line_id=told.line_id, agent_id=told.agent_id, steps=steps)
 
@@ -71,7 +71,7 @@ async def route(asked: Asked[None, Ring]) -> RouteShown:
 async def look(asked: Asked[None, Slice]) -> CheckupShown:
     """Reads the numbers' settings at their carriers; on the first page also logs in and compares clocks. Looks only."""
     limit, offset = asked.query.limit, asked.query.offset
-    found, total = await check_setup.check(asked.service, asked.caller, limit=limit, offset=offset)
+    found, total = await check_setup.check(asked.resources, asked.caller, limit=limit, offset=offset)
     items = [FindingShown(**{**asdict(one), "drift": list(one.drift)}) for one in found]
     ok = all(one.ok is not False for one in found)
     return CheckupShown(ok=ok, items=items, total=total, limit=limit, offset=offset)
@@ -109,13 +109,13 @@ def _engine(one: speech_engines.Installed) -> EngineShown:
 
 async def installed(asked: Asked[None, None]) -> list[EngineShown]:
     """The speech engines installed here, and whether this workspace's agents can use them."""
-    return [_engine(one) for one in await speech_engines.list_engines(asked.service, asked.caller)]
+    return [_engine(one) for one in await speech_engines.list_engines(asked.resources, asked.caller)]
 
 
 async def set_engine(asked: Asked[EngineSent, None]) -> EngineShown:
     """Give an engine settings of this workspace's own: its agents use them, and nobody else's do."""
     return _engine(
-        await speech_engines.set_up_engine(asked.service, asked.caller, asked.path["name"], asked.body.settings)
+        await speech_engines.set_up_engine(asked.resources, asked.caller, asked.path["name"], asked.body.settings)
     )
 
 
@@ -129,13 +129,13 @@ class EngineVerified(Shown):
 
 async def verify_engine(asked: Asked[None, None]) -> EngineVerified:
     """Log in at the engine with the settings that this workspace's calls use."""
-    told = await speech_engines.verify_engine(asked.service, asked.caller, asked.path["name"])
+    told = await speech_engines.verify_engine(asked.resources, asked.caller, asked.path["name"])
     return EngineVerified(ok=told.error is None, name=told.name, error=told.error)
 
 
 async def forget_engine(asked: Asked[None, None]) -> None:
     """Forget the workspace's own settings; those for all workspaces hold again."""
-    await speech_engines.forget_engine(asked.service, asked.caller, asked.path["name"])
+    await speech_engines.forget_engine(asked.resources, asked.caller, asked.path["name"])
 
 
 FACE = Face(

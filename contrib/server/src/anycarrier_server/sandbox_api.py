@@ -19,6 +19,7 @@ from anycarrier.testing.far_end import FarEnd
 from anycarrier.wav import wav_bytes
 from anycarrier_server.domain import control_call
 from anycarrier_server.domain.access import need_admin
+from anycarrier_server.domain.resources import Resources, SandboxCarriers
 from anycarrier_server.http import endpoints
 from anycarrier_server.http.endpoints import Asked, Endpoint, Face
 from anycarrier_server.refusals import (
@@ -31,9 +32,8 @@ from anycarrier_server.refusals import (
     Unauthorized,
     Unknown,
 )
-from anycarrier_server.service import Service
+from anycarrier_server.store import Store
 from anycarrier_server.store.models import CallRow
-from anycarrier_server.work.sandbox_carriers import Sandboxes
 
 LONGEST_AUDIO = 4 * 1024 * 1024
 """Bytes: eight minutes of mu-law."""
@@ -105,22 +105,22 @@ class Problem(BaseModel):
 async def ring(asked: Asked[Ring, None]) -> Seen:
     """Answers once the call has come to us: its id is ours. What the agent does with it shows on either face."""
     need_admin(asked.caller, "the sandbox")
-    sandboxes = _sandboxes(asked.service)
+    sandboxes = _sandboxes(asked.resources)
     to, from_ = e164(asked.body.to), e164(asked.body.from_)
-    line = await asked.service.store.lines.by_number(to)
+    line = await asked.store.lines.by_number(to)
     if line is not None and line.workspace_id != asked.caller.workspace_id:
         raise Unknown("number of this workspace")
     provider = asked.body.provider or (line.provider if line is not None else next(iter(sandboxes.played), ""))
     if provider not in sandboxes.played:
         raise UnknownProvider(provider, sandboxes.played)
-    said = await spoken(asked.service, asked.body.say) if asked.body.say else b""
+    said = await spoken(asked.resources, asked.body.say) if asked.body.say else b""
     try:
         far_end = await sandboxes.played[provider].ring(to, from_, said=said if asked.body.barge_in else b"")
     except LookupError:
         raise Unknown("number at this carrier") from None
     if said and not asked.body.barge_in:
-        asked.service.spawn(far_end.say_in_turn(said), "speak at the far end")
-    return _seen(provider, far_end, await _arrived(asked.service, far_end))
+        asked.resources.spawn(far_end.say_in_turn(said), "speak at the far end")
+    return _seen(provider, far_end, await _arrived(asked.store, far_end))
 
 
 async def say(asked: Asked[Say, None]) -> Seen:
@@ -129,9 +129,9 @@ async def say(asked: Asked[Say, None]) -> Seen:
     With ``barge_in`` it speaks over whatever is being said.
     """
     call, far_end = await _live(asked)
-    sound = await spoken(asked.service, asked.body.text)
+    sound = await spoken(asked.resources, asked.body.text)
     speaking = far_end.say(sound) if asked.body.barge_in else far_end.say_in_turn(sound)
-    asked.service.spawn(speaking, "speak at the far end")
+    asked.resources.spawn(speaking, "speak at the far end")
     return _seen(call.provider, far_end, call)
 
 
@@ -141,7 +141,7 @@ async def audio(asked: Asked[None, None]) -> Seen:
     sound = await endpoints.read_bytes(asked.request, LONGEST_AUDIO)
     if not sound:
         raise Invalid.field("audio", "send mu-law 8 kHz audio as the body")
-    asked.service.spawn(far_end.say(sound), "speak at the far end")
+    asked.resources.spawn(far_end.say(sound), "speak at the far end")
     return _seen(call.provider, far_end, call)
 
 
@@ -172,9 +172,9 @@ async def heard(asked: Asked[None, None]) -> Response:
     return Response(wav, media_type="audio/wav")
 
 
-async def spoken(service: Service, text: str) -> bytes:
+async def spoken(resources: Resources, text: str) -> bytes:
     """``text`` as mu-law 8 kHz, by an installed engine; :class:`NotOffered` (501) when there is none."""
-    engines = service.agents.engines.candidates("speak")
+    engines = resources.engines.shared.candidates("speak")
     if not engines:
         raise NotOffered("no_synthesizer", "no speech engine is installed to say it: install anycarrier-speech-local")
     try:
@@ -187,13 +187,13 @@ async def spoken(service: Service, text: str) -> bytes:
         raise NotOffered("synthesizer_failed", f"it could not be said: {problem}") from problem
 
 
-async def _arrived(service: Service, far_end: FarEnd) -> CallRow | None:
+async def _arrived(store: Store, far_end: FarEnd) -> CallRow | None:
     """Our call for a ring, once its webhook is in, which another process may have got."""
     try:
         async with asyncio.timeout(ARRIVAL):
             while True:
                 over = far_end.state == "ended"
-                call = await service.store.calls.find(far_end.call_id)
+                call = await store.calls.find(far_end.call_id)
                 if call is not None or over:
                     return call
                 await asyncio.sleep(0.02)
@@ -201,16 +201,16 @@ async def _arrived(service: Service, far_end: FarEnd) -> CallRow | None:
         return None
 
 
-def _sandboxes(service: Service) -> Sandboxes:
-    if service.sandboxes is None:
+def _sandboxes(resources: Resources) -> SandboxCarriers:
+    if resources.sandboxes is None:
         raise NotOffered("no_sandbox", "this service runs without --sandbox")
-    return service.sandboxes
+    return resources.sandboxes
 
 
 async def _found(asked: Asked[Any, None]) -> tuple[CallRow, FarEnd]:
     need_admin(asked.caller, "the sandbox")
-    sandboxes = _sandboxes(asked.service)
-    call = await control_call.get(asked.service, asked.caller, asked.path["call_id"])
+    sandboxes = _sandboxes(asked.resources)
+    call = await control_call.get(asked.store, asked.caller, asked.path["call_id"])
     far_end = sandboxes.far_end(call.provider, call.carrier_id)
     if far_end is None:
         raise Unknown("telephone for this call in this process")

@@ -10,19 +10,22 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from anycarrier.agent import AgentFunction
+from anycarrier.agent import Engines, agent_function
 from anycarrier.calls import Call, EndReason
 from anycarrier.errors import AnycarrierError
 from anycarrier.events import CallEvent, RoutingFailed
 from anycarrier.exchange import Exchange
 from anycarrier.switchboard import log_failure
+from anycarrier_server.carriers import Carriers
 from anycarrier_server.domain import access, manage_numbers
-from anycarrier_server.domain.call_router import ServiceRouter
+from anycarrier_server.domain.agent_runtime import BUILT_IN, WorkspaceEngines
+from anycarrier_server.domain.call_router import StoreRouter
 from anycarrier_server.domain.manage_contact_rules import refuse_blocked
-from anycarrier_server.domain.manage_credentials import Carriers
+from anycarrier_server.domain.resources import Resources
 from anycarrier_server.domain.speech_engines import Readiness
 from anycarrier_server.fair_scheduling import WORKSPACE, RequestSlots, YieldingCredentials
-from anycarrier_server.http.endpoints import Face
+from anycarrier_server.http.endpoints import Face, Serving
+from anycarrier_server.metrics import Metrics
 from anycarrier_server.outage import DatabaseUnavailable
 from anycarrier_server.refusals import Unauthorized
 from anycarrier_server.settings import Settings
@@ -30,7 +33,6 @@ from anycarrier_server.store import Store, parse_id
 from anycarrier_server.url_guard import UrlGuard
 from anycarrier_server.work import finished_calls, first_start
 from anycarrier_server.work.key_rotation import refuse_lacking
-from anycarrier_server.work.metrics import Metrics
 from anycarrier_server.work.reconciler import Reconciler, others_live
 from anycarrier_server.work.scheduler import Scheduler
 from anycarrier_server.work.store_agents import StoreAgents
@@ -56,56 +58,83 @@ class Service:
     def __init__(self, settings: Settings, store: Store, carriers: Carriers, faces: Sequence[Face]) -> None:
         self.settings = settings
         self.store = store
-        self.carriers = carriers
         self.faces = tuple(faces)
         self.sandboxes: Sandboxes | None = None
         self.started_at = datetime.now(UTC)
-        self.draining = False
-        """True from the stop signal on: no new calls begin here."""
         self.new_admin_key: str | None = None
         """The first admin key, when this start made it: to be shown once."""
-        self.url_guard = UrlGuard(local=settings.is_local, allow=settings.outward_allow)
-        self.guarded_http = self.url_guard.client(timeout=settings.webhook_timeout)
-        self.agents = StoreAgents(self)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._waking: asyncio.TimerHandle | None = None
+        self.resources = self._resources(settings, store, carriers)
+        self.metrics = self.resources.metrics
+        self.agents = self.resources.agents = StoreAgents(self.resources, self.report)
         self.book = WatchedCallBook(store.callbook, self._call_ended)
         at_once = 1 if store.db.sqlite else POSTGRESQL_AT_ONCE
-        self._event_slots = RequestSlots(at_once)
-        self.exchange = Exchange(
-            registry=store.lines,
-            credentials=YieldingCredentials(store.credentials),
-            public_url=settings.origin,
-            secret=store.derive("media tickets"),
+        self.request_slots, self._event_slots = RequestSlots(at_once), RequestSlots(at_once)
+        self.exchange = self.resources.exchange = self._exchange()
+        self.sender = self.resources.sender = self._sender()
+        store.on_announcement = self._announced
+        self.scheduler = Scheduler(self.resources)
+        self.resources.expect_call = self.scheduler.expect
+        self.reconciler = Reconciler(self.resources)
+        self.readiness = Readiness(self.resources)
+        self._watch()
+
+    def _resources(self, settings: Settings, store: Store, carriers: Carriers) -> Resources:
+        guard = UrlGuard(local=settings.is_local, allow=settings.outward_allow)
+        longest = settings.max_duration_seconds
+        return Resources(
+            settings=settings,
+            store=store,
+            carriers=carriers,
+            url_guard=guard,
+            guarded_http=guard.client(timeout=settings.webhook_timeout),
+            engines=WorkspaceEngines(store, Engines(settings.engines), longest_call=longest, spawn=self.spawn),
+            handlers={**BUILT_IN, **{name: agent_function(path) for name, path in settings.handlers.items()}},
+            metrics=Metrics(store.db),
+            spawn=self.spawn,
+            write_incoming=next((face.incoming for face in self.faces if face.incoming is not None), None),
+        )
+
+    def _exchange(self) -> Exchange:
+        return Exchange(
+            registry=self.store.lines,
+            credentials=YieldingCredentials(self.store.credentials),
+            public_url=self.settings.origin,
+            secret=self.store.derive("media tickets"),
             agents=self.agents,
-            policy=first_start.destinations(settings),
-            router=ServiceRouter(self),
+            policy=first_start.destinations(self.settings),
+            router=StoreRouter(self.resources),
             transfer_guard=self._may_be_handed_to,
             calls=self.book,
-            once=store.once,
-            time_limit=settings.max_duration_seconds,
-            owner=store.owner,
+            once=self.store.once,
+            time_limit=self.settings.max_duration_seconds,
+            owner=self.store.owner,
             report=self.report,
             turns=self._turn_of_workspace,
         )
-        styles = {face.name: face.style(self) for face in self.faces if face.style is not None}
-        self.sender = Sender(
-            queue=store.outbox,
-            webhooks=store.webhooks,
-            http=self.guarded_http,
-            styles=styles,
+
+    def _sender(self) -> Sender:
+        return Sender(
+            queue=self.store.outbox,
+            webhooks=self.store.webhooks,
+            http=self.resources.guarded_http,
+            styles={face.name: face.style(self.resources) for face in self.faces if face.style is not None},
             own=lambda to: str(to.call.options.get("face", "oneinbox")) if to.call is not None else "oneinbox",
-            timeout=settings.webhook_timeout,
+            timeout=self.settings.webhook_timeout,
         )
-        store.on_announcement = self._announced
-        self.scheduler = Scheduler(self)
-        self.reconciler = Reconciler(self)
-        self.readiness = Readiness(self)
-        self.request_slots = RequestSlots(at_once)
-        self.metrics = Metrics(self)
+
+    def _watch(self) -> None:
+        """What is counted, and what carriers' events do besides."""
+        sessions, writer, gauge = self.exchange.switchboard.sessions, self.store.writer, self.metrics.gauge
+        gauge("anycarrier_live_calls", "Calls whose sound is in this process", lambda: len(sessions))
+        gauge("anycarrier_rows_waiting", "Transcript and event rows unwritten", lambda: writer.waiting)
+        gauge("anycarrier_webhooks_sent", "Webhooks delivered by this process", lambda: self.sender.sent)
+        gauge("anycarrier_webhooks_failed", "Webhooks given up by this process", lambda: self.sender.failed)
+        gauge("anycarrier_draining", "1 while this process takes no new calls", lambda: int(self.draining))
         self.exchange.switchboard.observers += [
-            self.metrics.carrier_event, partial(manage_numbers.heed_order, self), self._note_routing_failure
+            self.metrics.carrier_event, partial(manage_numbers.heed_order, self.resources), self._note_routing_failure
         ]  # fmt: skip
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._waking: asyncio.TimerHandle | None = None
 
     @classmethod
     async def open(cls, settings: Settings, faces: Sequence[Face]) -> Service:
@@ -121,17 +150,22 @@ class Service:
             raise
 
     @property
-    def handlers(self) -> Mapping[str, AgentFunction]:
-        """Python handlers agents may name."""
-        return self.agents.handlers
+    def draining(self) -> bool:
+        """True from the stop signal on: no new calls begin here."""
+        return self.resources.draining
+
+    @property
+    def serving(self) -> Serving:
+        """What the faces' endpoints run on."""
+        return Serving(self.resources, self.authenticate, self.request_slots)
 
     async def start(self) -> None:
         """Take up work. The first start of a store makes its workspace and its admin key."""
-        self.new_admin_key = await first_start.prepare(self)
+        self.new_admin_key = await first_start.prepare(self.settings, self.store)
         if self.settings.sandbox:
             from anycarrier_server.work.sandbox_carriers import Sandboxes
 
-            self.sandboxes = await Sandboxes.open(self)
+            self.sandboxes = self.resources.sandboxes = await Sandboxes.open(self.resources)
         await self.reconciler.sign_of_life()
         await self.exchange.start()
         for line in await self.store.lines.lines():
@@ -142,11 +176,11 @@ class Service:
         self.sender.start()
         self.scheduler.start()
         self.reconciler.start()
-        self.spawn(finished_calls.sweep_recordings_hourly(self), "look for recordings that no call knows")
+        self.spawn(finished_calls.sweep_recordings_hourly(self.resources), "look for recordings that no call knows")
 
     async def drain(self, seconds: float) -> None:
         """Take no new calls, let live ones end for ``seconds``, then end them."""
-        self.draining = True
+        self.resources.draining = True
         clock = asyncio.get_running_loop().time
         deadline = clock() + seconds
         while (held := await self._held()) and clock() < deadline:  # noqa: ASYNC110 the database tells nobody
@@ -169,7 +203,7 @@ class Service:
 
     async def close(self) -> None:
         """Stop everything, in the order in which things need each other."""
-        self.draining = True
+        self.resources.draining = True
         await self.scheduler.stop()
         await self.reconciler.stop()
         await self.agents.wait_idle(5.0)
@@ -181,7 +215,7 @@ class Service:
         await self.sender.stop()
         if self.sandboxes is not None:
             await self.sandboxes.close()
-        await self.guarded_http.aclose()
+        await self.resources.guarded_http.aclose()
         await self.store.close()
 
     # --- for everybody ----------------------------------------------------------------------------------------------
@@ -249,4 +283,4 @@ class Service:
         """A call whose sound is in another process is settled there, and when that one dies by the reconciler."""
         row = await self.store.calls.find(call.reference)
         if row is not None and (row.owner in (None, self.store.owner) or call.reason is EndReason.TRANSFERRED):
-            await finished_calls.finish(self, row)
+            await finished_calls.finish(self.resources, row)

@@ -106,7 +106,7 @@ async def serve(settings: Settings) -> int:
                 await service.sandboxes.reconnect()
             announce(service)
             # Models take up to a second to load, and the first caller should not be the one who waits for it.
-            service.spawn(service.agents.keep_ready(), "load speech engines")
+            service.spawn(service.resources.engines.keep_ready(service.settings.engines), "load speech engines")
             service.spawn(runtime.watch_open_files(), "watch open files")
             tasks = server.server_state.tasks  # a call's sound is a task too
             sessions = service.exchange.switchboard.sessions

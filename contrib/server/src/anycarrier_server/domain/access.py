@@ -6,15 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 from anycarrier_server.refusals import Forbidden, Unknown
 from anycarrier_server.store import Store, parse_id
 from anycarrier_server.store.models import Agent, ApiKey
-
-if TYPE_CHECKING:
-    from anycarrier_server.service import Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +69,7 @@ async def agent_of(store: Store, caller: Caller, text: str | UUID | None) -> Age
 
 
 async def create_key(
-    service: Service,
+    store: Store,
     caller: Caller,
     *,
     label: str,
@@ -85,8 +81,8 @@ async def create_key(
     need_admin(caller, "making keys")
     if agent_id is None:
         raise Forbidden("a key makes keys for agents only: name the agent. Admin keys are made by `anycarrier keys`")
-    agent = await agent_of(service.store, caller, agent_id)
-    return await service.store.keys.create(
+    agent = await agent_of(store, caller, agent_id)
+    return await store.keys.create(
         caller.workspace_id,
         label,
         agent_id=agent.id,
@@ -96,16 +92,16 @@ async def create_key(
     )
 
 
-async def list_keys(service: Service, caller: Caller) -> list[ApiKey]:
+async def list_keys(store: Store, caller: Caller) -> list[ApiKey]:
     """All keys, revoked ones too."""
     need_admin(caller, "listing keys")
-    return await service.store.keys.list(caller.workspace_id)
+    return await store.keys.list(caller.workspace_id)
 
 
-async def revoke_key(service: Service, caller: Caller, key_id: str | UUID) -> ApiKey:
+async def revoke_key(store: Store, caller: Caller, key_id: str | UUID) -> ApiKey:
     """End a key, at once and in every process."""
     need_admin(caller, "revoking keys")
-    key = await service.store.keys.revoke(caller.workspace_id, parse_id("key", key_id))
+    key = await store.keys.revoke(caller.workspace_id, parse_id("key", key_id))
     if key is None:
         raise Unknown("key")
     return key

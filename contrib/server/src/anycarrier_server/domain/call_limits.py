@@ -9,21 +9,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from sqlalchemy import bindparam, func, or_, select, update
 
 from anycarrier.errors import LimitReached
 from anycarrier_server.domain.access import Caller
+from anycarrier_server.domain.resources import Resources
 from anycarrier_server.settings import Settings
-from anycarrier_server.store import Snapshot
+from anycarrier_server.store import Snapshot, Store
 from anycarrier_server.store.columns import utc_now, word
 from anycarrier_server.store.models import CallRow, CredentialRow, LineRow, Usage
 from anycarrier_server.store.statements import Statement, Transaction, table_of
-
-if TYPE_CHECKING:
-    from anycarrier_server.service import Service
-
 
 DAY = timedelta(hours=24)
 
@@ -70,26 +67,26 @@ class NoRoom(LimitReached):
         super().__init__(f"{what} on this {whose}", retry_after=retry_after)
 
 
-def limited(service: Service) -> bool:
+def limited(resources: Resources) -> bool:
     """True when there is anything to count."""
-    return _counts_credentials(service.settings) or _counts_numbers(service.settings)
+    return _counts_credentials(resources.settings) or _counts_numbers(resources.settings)
 
 
-async def take_room(service: Service, call: CallRow) -> bool:
+async def take_room(resources: Resources, call: CallRow) -> bool:
     """Take a place for ``call`` and mark it as being dialled by us; False when somebody dials it already.
 
     :class:`NoRoom` when there is none; then nothing has changed.
     """
-    settings = service.settings
+    settings = resources.settings
 
     async def work(tx: Transaction) -> bool:
         if _counts_credentials(settings) and call.credential_id is not None:
             await _room_on_credential(settings, tx, call)
         if _counts_numbers(settings):
             await _room_on_number(settings, tx, call)
-        return await tx.value(CLAIM, call=call.id, now=utc_now(), by=service.store.owner) is not None
+        return await tx.value(CLAIM, call=call.id, now=utc_now(), by=resources.store.owner) is not None
 
-    return await service.store.db.transact(work)
+    return await resources.store.db.transact(work)
 
 
 def _counts_credentials(settings: Settings) -> bool:
@@ -146,13 +143,13 @@ class Used:
     rolling: Snapshot
 
 
-async def usage_of_workspace(service: Service, caller: Caller) -> Used:
+async def usage_of_workspace(store: Store, caller: Caller) -> Used:
     """The workspace's use."""
     now = utc_now()
     day = now.replace(hour=0, minute=0, second=0, microsecond=0)
     month = day.replace(day=1)
     ours = Usage.workspace_id == caller.workspace_id
-    async with service.store.db.read() as session:
+    async with store.db.read() as session:
         today = await session.scalar(select(func.count()).where(ours, Usage.at >= day)) or 0
         monthly = select(func.count(), func.coalesce(func.sum(Usage.seconds), 0.0)).where(ours, Usage.at >= month)
         calls, seconds = (await session.execute(monthly)).one()
@@ -161,5 +158,5 @@ async def usage_of_workspace(service: Service, caller: Caller) -> Used:
                 CallRow.workspace_id == caller.workspace_id, CallRow.created_at >= month
             )
         )
-    rolling = await service.store.limits.snapshot(caller.workspace_id, at=now)
+    rolling = await store.limits.snapshot(caller.workspace_id, at=now)
     return Used(today, calls, seconds / 60, cost, month, day + timedelta(days=1), rolling)

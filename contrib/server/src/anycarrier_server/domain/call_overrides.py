@@ -5,18 +5,15 @@ for and cannot be done, although the call goes through.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy import select
 
 from anycarrier.agent import AgentSettings
 from anycarrier.speech import get_speech_engine, speech_engine_names
+from anycarrier_server.store import Store
 from anycarrier_server.store.models import CallEventRow, CallRow
-
-if TYPE_CHECKING:
-    from anycarrier_server.service import Service
-
 
 GROUPS: Mapping[str, Mapping[str, str]] = {
     "tts": {"voice_id": "voice", "speed": "speed"},
@@ -90,7 +87,7 @@ RECORDING = "recording_failed"
 """And of a recording that could not be written on."""
 
 
-async def warnings_of_call(service: Service, call: CallRow) -> list[str]:
+async def warnings_of_call(store: Store, call: CallRow) -> list[str]:
     """Sentences, none when all is well: overrides without a use here, and, once answered, placeholders left empty, a
     voice that was not to be had, and a recording that is cut."""
     others = sorted(set(call.overrides) - {*GROUPS, "first_message"})
@@ -100,7 +97,7 @@ async def warnings_of_call(service: Service, call: CallRow) -> list[str]:
     noted = select(CallEventRow.kind, CallEventRow.payload).where(
         CallEventRow.call_id == call.id, CallEventRow.kind.in_((MISSING, VOICE, RECORDING))
     )
-    async with service.store.db.read() as session:
+    async with store.db.read() as session:
         notes = [(kind, payload) for kind, payload in await session.execute(noted)]
     names = {name for kind, payload in notes if kind == MISSING for name in payload["names"]}
     found += [f"{{{{{name}}}}} has no value on this call: it is left empty" for name in sorted(names)]

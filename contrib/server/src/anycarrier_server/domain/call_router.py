@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from anycarrier.calls import Call, EndReason
 from anycarrier.errors import DestinationNotAllowed, InvalidNumber
 from anycarrier.events import IncomingCall, RoutingFailure
 from anycarrier.routing import Answer, Forward, LeaveRinging, Line, Reject, Route
 from anycarrier_server.domain.call_overrides import call_settings, fitting
-from anycarrier_server.domain.incoming_webhook import IncomingAsk, ask_agent, ask_number
+from anycarrier_server.domain.incoming_webhook import ask_agent, ask_number
 from anycarrier_server.domain.number_routing import (
     WITHOUT_SOCKET,
     CallHandling,
@@ -24,11 +24,9 @@ from anycarrier_server.domain.number_routing import (
     first_agent,
     own_socket,
 )
+from anycarrier_server.domain.resources import IncomingAsk, Resources
 from anycarrier_server.store import OverLimit, RoutedCall, Snapshot, parse_id
 from anycarrier_server.store.models import Agent, CallRow, LineRow
-
-if TYPE_CHECKING:
-    from anycarrier_server.service import Service
 
 log = logging.getLogger("anycarrier")
 
@@ -45,22 +43,22 @@ class Decision:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-class ServiceRouter:
+class StoreRouter:
     """The exchange's router: ``await router(event, line)``."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
 
     async def __call__(self, event: IncomingCall, line: Line | None) -> Route:
-        routed = await self._service.store.calls.routed(event.reference) if line is not None else None
+        routed = await self._resources.store.calls.routed(event.reference) if line is not None else None
         if routed is None or routed.line is None or routed.line.status != "active":
             return Reject()
         decision = await self._decide(event.call, routed, routed.line)
-        self._service.store.writer.event(routed.call.id, "call.routed", {"why": decision.why, **decision.notes})
+        self._resources.store.writer.event(routed.call.id, "call.routed", {"why": decision.why, **decision.notes})
         return decision.route
 
     async def _decide(self, ringing: Call, routed: RoutedCall, line: LineRow) -> Decision:
-        store, call = self._service.store, routed.call
+        store, call = self._resources.store, routed.call
         agent = routed.agent
         if agent is None or agent.id != first_agent(line):
             agent = await store.agents.get(line.workspace_id, first_agent(line))
@@ -72,14 +70,14 @@ class ServiceRouter:
         if not verdict.allowed:
             await store.calls.block(call.id)
             return Decision(Reject(), verdict.reason)
-        if self._service.draining:
+        if self._resources.draining:
             return Decision(Reject(EndReason.BUSY), "this process is shutting down")
         try:
             limits = await store.limits.reserve(line.workspace_id, call.id)
         except OverLimit as over:
-            self._service.metrics.refused(over.limit)
+            self._resources.metrics.refused(over.limit)
             return Decision(Reject(), str(over))
-        self._service.metrics.let_in(limits)
+        self._resources.metrics.let_in(limits)
         decision = await self._by_action(ringing, routed, line, agent, limits)
         if isinstance(decision.route, Answer):
             limit = min(decision.route.time_limit or limits.granted, limits.granted)
@@ -87,7 +85,7 @@ class ServiceRouter:
             await store.limits.needs_less(call.id, had=limits.granted, needs=limit)
         elif isinstance(decision.route, Forward | LeaveRinging):
             # What it has reserved. Once it is handed on, it is not ended by us (call_phases.LIMITED).
-            await self._service.exchange.switchboard.update(
+            await self._resources.exchange.switchboard.update(
                 call.reference, lambda known: known.model_copy(update={"time_limit": limits.granted})
             )
         if isinstance(decision.route, Reject):
@@ -97,7 +95,7 @@ class ServiceRouter:
     async def _by_action(
         self, ringing: Call, routed: RoutedCall, line: LineRow, agent: Agent, limits: Snapshot
     ) -> Decision:
-        store, call = self._service.store, routed.call
+        store, call = self._resources.store, routed.call
         handling = call_handling(agent, line)
         match handling.incoming_call_action:
             case "auto_reject":
@@ -108,7 +106,7 @@ class ServiceRouter:
             case "forward":
                 return await self._forward(call, line, handling)
             case "webhook":
-                said = await ask_agent(IncomingAsk(self._service, call, line, agent, limits))
+                said = await ask_agent(self._resources, IncomingAsk(call, line, agent, limits))
                 if said.action == "ignore":
                     return Decision(LeaveRinging(), "the agent's webhook said ignore")
                 if said.action == "reject":
@@ -118,7 +116,7 @@ class ServiceRouter:
                     call.websocket_url = said.websocket_url
             case _:
                 if line.inbound_webhook_url is not None:
-                    answer = await ask_number(IncomingAsk(self._service, call, line, agent, limits))
+                    answer = await ask_number(self._resources, IncomingAsk(call, line, agent, limits))
                     if answer.get("action") == "reject":
                         return Decision(Reject(), "the number's webhook said reject")
                     told = await self._as_told(call, line, agent, answer)
@@ -134,26 +132,26 @@ class ServiceRouter:
             return
         if url:
             call.websocket_url = url
-            await self._service.store.calls.note(call.id, websocket_url=url)
+            await self._resources.store.calls.note(call.id, websocket_url=url)
         else:
             call.options = {**call.options, WITHOUT_SOCKET: True}
-            await self._service.store.calls.note(call.id, options=call.options)
+            await self._resources.store.calls.note(call.id, options=call.options)
 
     async def _forward(self, call: CallRow, line: LineRow, handling: CallHandling) -> Decision:
         to = handling.forward_to
         if not to:
             return Decision(Reject(), "forward, but no target is set")
         try:
-            self._service.exchange.switchboard.policy.check_destination(line.number, to)
+            self._resources.exchange.switchboard.policy.check_destination(line.number, to)
         except (DestinationNotAllowed, InvalidNumber) as refused:
             return Decision(Reject(), f"the call may not be forwarded there: {refused}")
         kept = {"target_type": handling.forwarding_target_type, "target": to}
-        await self._service.store.calls.note(call.id, options={**call.options, "forwarding": kept})
+        await self._resources.store.calls.note(call.id, options={**call.options, "forwarding": kept})
         return Decision(Forward(to), "the agent forwards its calls")
 
     async def _as_told(self, call: CallRow, line: LineRow, agent: Agent, answer: dict[str, Any]) -> Agent:
         """What the number's webhook adds to a call it accepts; what makes no sense is passed over."""
-        store = self._service.store
+        store = self._resources.store
         notes: dict[str, Any] = {}
         if isinstance(variables := answer.get("variables"), dict):
             said = {name: value for name, value in variables.items() if isinstance(value, SCALAR)}
@@ -170,7 +168,7 @@ class ServiceRouter:
             return agent
         named = await store.agents.get(line.workspace_id, parse_id("agent", wanted))
         if named is None:
-            board = self._service.exchange.switchboard
+            board = self._resources.exchange.switchboard
             known = await board.calls.get(call.reference)
             if known is not None:
                 detail = "the number's webhook named an agent that does not exist; the number's own takes the call"
@@ -180,9 +178,9 @@ class ServiceRouter:
     async def _answer(self, ringing: Call, routed: RoutedCall, agent: Agent) -> Decision:
         """The agent, or its fallback, must accept before the call is answered."""
         if routed.agent is None or routed.agent.id != agent.id:
-            key = await self._service.store.webhooks.signing_key_row(agent.workspace_id, agent.id)
+            key = await self._resources.store.webhooks.signing_key_row(agent.workspace_id, agent.id)
             routed = replace(routed, agent=agent, signing_key=key)
-        route = await self._service.agents.take_ringing(ringing, routed)
+        route = await self._resources.agents.take_ringing(ringing, routed)
         if isinstance(route, Answer):
             return Decision(route, f"agent {route.agent_id} takes it", {"agent_id": route.agent_id})
         why = route.why if isinstance(route, Reject) else ""

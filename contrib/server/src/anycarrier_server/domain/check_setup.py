@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import httpx
 
@@ -18,12 +18,10 @@ from anycarrier.errors import AnycarrierError
 from anycarrier.provider import Capability, Provider
 from anycarrier_server.domain import manage_credentials, manage_numbers, speech_engines
 from anycarrier_server.domain.access import Caller, need_admin
+from anycarrier_server.domain.resources import Resources
 from anycarrier_server.store import public_id
 from anycarrier_server.store.columns import utc_now
 from anycarrier_server.store.models import CredentialRow, LineRow
-
-if TYPE_CHECKING:
-    from anycarrier_server.service import Service
 
 T = TypeVar("T")
 
@@ -47,58 +45,58 @@ class Finding:
     drift: tuple[str, ...] = ()
 
 
-async def check(service: Service, caller: Caller, *, limit: int, offset: int = 0) -> tuple[list[Finding], int]:
+async def check(resources: Resources, caller: Caller, *, limit: int, offset: int = 0) -> tuple[list[Finding], int]:
     """``limit`` numbers' settings at their carriers, and how many numbers there are; before the first of them every
     credential's login, every carrier's clock, every engine in use and every agent that lacks one."""
     need_admin(caller, "a check-up")
-    lines = await manage_numbers.list_numbers(service, caller)
+    lines = await manage_numbers.list_numbers(resources.store, caller)
     looks = []
     if not offset:
-        accounts = await manage_credentials.list_credentials(service, caller)
-        looks += [_login(service, caller, one) for one in accounts]
-        looks += [_clock(service, one) for one in _one_per_carrier(accounts)]
-    looks += [_drift(service, line) for line in lines[offset : offset + limit]]
+        accounts = await manage_credentials.list_credentials(resources.store, caller)
+        looks += [_login(resources, caller, one) for one in accounts]
+        looks += [_clock(resources, one) for one in _one_per_carrier(accounts)]
+    looks += [_drift(resources, line) for line in lines[offset : offset + limit]]
     found = await _some_at_a_time(looks)
-    return (found if offset else await _speech(service, caller) + found), len(lines)
+    return (found if offset else await _speech(resources, caller) + found), len(lines)
 
 
-async def _speech(service: Service, caller: Caller) -> list[Finding]:
+async def _speech(resources: Resources, caller: Caller) -> list[Finding]:
     """Engines that are configured or used unnamed, and agents whose calls are declined for want of one."""
     found = []
-    for one in await speech_engines.list_engines(service, caller):
+    for one in await speech_engines.list_engines(resources, caller):
         if one.by_service or one.settings or one.default_for:
             why_not = one.why_not
             if one.remote and why_not is None:
-                why_not = (await speech_engines.verify_engine(service, caller, one.name)).error
+                why_not = (await speech_engines.verify_engine(resources, caller, one.name)).error
             ready = f"ready to {' and '.join(one.abilities)}"
             found.append(Finding("engine", one.name, one.name, why_not is None, why_not or ready))
-    for agent in await service.store.agents.list(caller.workspace_id):
-        if (lacks := await speech_engines.lacking(service, agent)) is not None:
+    for agent in await resources.store.agents.list(caller.workspace_id):
+        if (lacks := await speech_engines.lacking(resources, agent)) is not None:
             found.append(Finding("agent", agent.public_id, agent.name, False, speech_engines.declined(lacks)))
-        elif (unsure := await speech_engines.doubt(service, agent)) is not None:
+        elif (unsure := await speech_engines.doubt(resources, agent)) is not None:
             found.append(Finding("agent", agent.public_id, agent.name, None, unsure))
     return found
 
 
-async def _login(service: Service, caller: Caller, row: CredentialRow) -> Finding:
+async def _login(resources: Resources, caller: Caller, row: CredentialRow) -> Finding:
     def finding(ok: bool | None, found: str) -> Finding:
         return Finding("login", row.public_id, row.name, ok, found)
 
     if row.status == "incomplete":
         return finding(False, f"incomplete: it lacks {', '.join(row.missing)}")
     try:
-        said = await manage_credentials.verify_credential(service, caller, row.id)
+        said = await manage_credentials.verify_credential(resources, caller, row.id)
     except AnycarrierError as refused:
         return finding(None, str(refused))
     return finding(said.ok, f"{row.provider} knows the account {said.account}" if said.ok else str(said.error))
 
 
-async def _clock(service: Service, row: CredentialRow) -> Finding:
+async def _clock(resources: Resources, row: CredentialRow) -> Finding:
     def finding(ok: bool | None, found: str) -> Finding:
         return Finding("clock", row.provider, row.provider, ok, found)
 
     try:
-        provider = await service.exchange.switchboard.provider(row.public_id)
+        provider = await resources.exchange.switchboard.provider(row.public_id)
         skew = await clock_skew(provider)
     except (AnycarrierError, httpx.HTTPError) as failure:
         return finding(None, f"the carrier could not be asked for the time ({type(failure).__name__})")
@@ -136,15 +134,15 @@ def skew_of(date: str | None, before: datetime, after: datetime) -> float | None
     return early - 1.0 if early > 1.0 else late
 
 
-async def _drift(service: Service, line: LineRow) -> Finding:
+async def _drift(resources: Resources, line: LineRow) -> Finding:
     def finding(ok: bool | None, found: str, drift: Iterable[str] = ()) -> Finding:
         return Finding("number", line.public_id, line.number, ok, found, tuple(drift))
 
     try:
-        provider = await service.exchange.switchboard.provider(public_id("credential", line.credential_id))
+        provider = await resources.exchange.switchboard.provider(public_id("credential", line.credential_id))
         if not provider.supports(Capability.CONFIGURE_NUMBER):
             return finding(None, "this carrier is configured by hand: its settings cannot be read")
-        url = manage_numbers.webhook_url_of(service, line)
+        url = manage_numbers.webhook_url_of(resources, line)
         would = await provider.configure_number(line.number, webhook_url=url, dry_run=True)
     except AnycarrierError as refused:
         return finding(False, str(refused))

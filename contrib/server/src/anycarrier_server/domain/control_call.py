@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 from sqlalchemy import update
@@ -14,26 +13,23 @@ from anycarrier.calls import CallStatus, EndReason
 from anycarrier.errors import AnycarrierError
 from anycarrier.sip_address import destination
 from anycarrier_server.domain.access import Caller, agent_of, need_scope
+from anycarrier_server.domain.resources import Resources
 from anycarrier_server.refusals import CallOver, Invalid, Unknown
-from anycarrier_server.store import CallFilter, Page, parse_id
+from anycarrier_server.store import CallFilter, Page, Store, parse_id
 from anycarrier_server.store.columns import utc_now
 from anycarrier_server.store.models import CallEventRow, CallRow
-
-if TYPE_CHECKING:
-    from anycarrier_server.service import Service
-
 
 DIGITS = re.compile(r"[0-9A-Da-d#*wW]{1,64}")
 STOP_WAIT = 1.0
 """Seconds a stop waits for the carrier's word, so that the answer usually shows the end."""
 
 
-async def get(service: Service, caller: Caller, call_id: str | UUID) -> CallRow:
+async def get(store: Store, caller: Caller, call_id: str | UUID) -> CallRow:
     """The call. Agents' keys see their own, and none that a contact rule refused."""
     parsed = parse_id("call", call_id)
-    call = await service.store.calls.get(caller.workspace_id, parsed)
+    call = await store.calls.get(caller.workspace_id, parsed)
     if call is None:
-        raise Unknown("call", foreign=await service.store.calls.exists(parsed))
+        raise Unknown("call", foreign=await store.calls.exists(parsed))
     if call.is_blocked and not caller.admin:
         raise Unknown("call")
     need_scope(caller, call.agent_id, "that call")
@@ -41,7 +37,7 @@ async def get(service: Service, caller: Caller, call_id: str | UUID) -> CallRow:
 
 
 async def page(
-    service: Service,
+    store: Store,
     caller: Caller,
     which: CallFilter,
     *,
@@ -50,14 +46,14 @@ async def page(
     cursor: str | None = None,
 ) -> Page[CallRow]:
     """Calls, newest first; an agent's key gets its own only."""
-    return await service.store.calls.page(
+    return await store.calls.page(
         caller.workspace_id, seen_by(caller, which), limit=limit, offset=offset, cursor=cursor
     )
 
 
-async def total(service: Service, caller: Caller, which: CallFilter) -> int:
+async def total(store: Store, caller: Caller, which: CallFilter) -> int:
     """How many there are."""
-    return await service.store.calls.total(caller.workspace_id, seen_by(caller, which))
+    return await store.calls.total(caller.workspace_id, seen_by(caller, which))
 
 
 def seen_by(caller: Caller, which: CallFilter) -> CallFilter:
@@ -68,84 +64,84 @@ def seen_by(caller: Caller, which: CallFilter) -> CallFilter:
     return replace(which, agent_id=caller.agent_id, is_blocked=False)
 
 
-async def events(service: Service, caller: Caller, call_id: str | UUID) -> Sequence[CallEventRow]:
+async def events(store: Store, caller: Caller, call_id: str | UUID) -> Sequence[CallEventRow]:
     """What happened on the call, in order."""
-    return await service.store.calls.events((await get(service, caller, call_id)).id)
+    return await store.calls.events((await get(store, caller, call_id)).id)
 
 
-async def stop(service: Service, caller: Caller, call_id: str | UUID) -> CallRow:
+async def stop(resources: Resources, caller: Caller, call_id: str | UUID) -> CallRow:
     """End the call, wherever it is; one that is over already is returned as it is."""
-    call = await get(service, caller, call_id)
+    call = await get(resources.store, caller, call_id)
     if call.status == CallStatus.ENDED:
         return call
-    if not await cancel_scheduled(service, call):
-        await service.exchange.hang_up(call.reference)
+    if not await cancel_scheduled(resources, call):
+        await resources.exchange.hang_up(call.reference)
         try:
-            await service.exchange.wait_for(call.reference, CallStatus.ENDED, STOP_WAIT)
+            await resources.exchange.wait_for(call.reference, CallStatus.ENDED, STOP_WAIT)
         except TimeoutError:
             pass  # the carrier's word comes by webhook, perhaps to another process
-    return await get(service, caller, call.id)
+    return await get(resources.store, caller, call.id)
 
 
-async def cancel_scheduled(service: Service, call: CallRow) -> bool:
+async def cancel_scheduled(resources: Resources, call: CallRow) -> bool:
     """End a call that was to be made later; False when it was not, or when it is being dialled already."""
-    if call.scheduled_at is None or not await _unschedule(service, call):
+    if call.scheduled_at is None or not await _unschedule(resources.store, call):
         return False
-    known = await service.store.callbook.get(call.reference)
+    known = await resources.store.callbook.get(call.reference)
     if known is not None:
-        await service.exchange.switchboard.end_locally(known, EndReason.CANCELED)
+        await resources.exchange.switchboard.end_locally(known, EndReason.CANCELED)
     return True
 
 
-async def hang_up(service: Service, caller: Caller, call_id: str | UUID) -> CallRow:
+async def hang_up(resources: Resources, caller: Caller, call_id: str | UUID) -> CallRow:
     """End the call; :class:`CallOver` when it is over, or the carrier has no leg of it yet."""
-    call = await get(service, caller, call_id)
+    call = await get(resources.store, caller, call_id)
     if call.status == CallStatus.ENDED:
         raise CallOver("the call has ended already")
     if not call.carrier_id:
         raise CallOver("the carrier has no leg of this call yet: try again in a moment")
-    return await stop(service, caller, call.id)
+    return await stop(resources, caller, call.id)
 
 
-async def transfer(service: Service, caller: Caller, call_id: str | UUID, to: str) -> CallRow:
+async def transfer(resources: Resources, caller: Caller, call_id: str | UUID, to: str) -> CallRow:
     """Hand the far end to a number or ``sip:`` address. The same rules hold as for dialling."""
-    call = await _live(service, caller, call_id)
+    call = await _live(resources.store, caller, call_id)
     to = destination(to)
     try:
-        await service.exchange.transfer(call.reference, to)
+        await resources.exchange.transfer(call.reference, to)
     except AnycarrierError as refused:
-        service.store.writer.event(call.id, "call.transfer_refused", {"error": str(refused)})
+        resources.store.writer.event(call.id, "call.transfer_refused", {"error": str(refused)})
         raise
-    return await get(service, caller, call.id)
+    return await get(resources.store, caller, call.id)
 
 
-async def send_digits(service: Service, caller: Caller, call_id: str | UUID, digits: str) -> CallRow:
+async def send_digits(resources: Resources, caller: Caller, call_id: str | UUID, digits: str) -> CallRow:
     """Press keys for the far end: 0-9 A-D * #, ``w`` waits half a second."""
     if not DIGITS.fullmatch(digits):
         raise Invalid.field("digits", "1 to 64 of 0-9 A-D * # and w (half a second's pause)")
-    call = await _live(service, caller, call_id)
-    await service.exchange.send_digits(call.reference, digits)
-    service.store.writer.event(call.id, "call.digits_sent", {"count": len(digits)})
+    call = await _live(resources.store, caller, call_id)
+    await resources.exchange.send_digits(call.reference, digits)
+    resources.store.writer.event(call.id, "call.digits_sent", {"count": len(digits)})
     return call
 
 
-async def set_outcome(service: Service, caller: Caller, call_id: str | UUID, outcome: str | None) -> CallRow:
+async def set_outcome(store: Store, caller: Caller, call_id: str | UUID, outcome: str | None) -> CallRow:
     """Name what came of the call; stored as it should read (``appointment_booked`` -> "Appointment Booked")."""
-    call = await get(service, caller, call_id)
+    call = await get(store, caller, call_id)
     label = " ".join(word.capitalize() for word in outcome.replace("_", " ").split()) if outcome else None
-    return await service.store.calls.note(call.id, outcome=label) or call
+    return await store.calls.note(call.id, outcome=label) or call
 
 
-async def _live(service: Service, caller: Caller, call_id: str | UUID) -> CallRow:
-    call = await get(service, caller, call_id)
+async def _live(store: Store, caller: Caller, call_id: str | UUID) -> CallRow:
+    call = await get(store, caller, call_id)
     if call.status != CallStatus.ANSWERED:
         raise CallOver("the call is not connected: this works between answer and end only")
     return call
 
 
-async def _unschedule(service: Service, call: CallRow) -> bool:
+async def _unschedule(store: Store, call: CallRow) -> bool:
     """Take a scheduled call before any process dials it; False when one does already."""
-    async with service.store.db.write() as session:
+    async with store.db.write() as session:
         mine = (
             update(CallRow)
             .where(CallRow.id == call.id, CallRow.dial_claimed_at.is_(None), CallRow.status == "queued")
@@ -155,11 +151,11 @@ async def _unschedule(service: Service, call: CallRow) -> bool:
         return (await session.execute(mine)).scalar_one_or_none() is not None
 
 
-async def agent_filter(service: Service, caller: Caller, agent_id: str | UUID | None) -> UUID | None:
+async def agent_filter(store: Store, caller: Caller, agent_id: str | UUID | None) -> UUID | None:
     """The agent a listing is for: None is all for an admin, itself for an agent's key."""
     if agent_id is None and caller.admin:
         return None
-    return (await agent_of(service.store, caller, agent_id)).id
+    return (await agent_of(store, caller, agent_id)).id
 
 
 NOT_CONNECTED = "Not Connected"

@@ -7,7 +7,6 @@ Nothing is counted, blocked, dialled or sent: where a webhook or an agent's sock
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from anycarrier.errors import DestinationNotAllowed, InvalidNumber
@@ -15,14 +14,12 @@ from anycarrier.numbers import e164
 from anycarrier.redaction import mask_number
 from anycarrier_server.domain import speech_engines
 from anycarrier_server.domain.access import Caller, need_scope
-from anycarrier_server.domain.manage_agents import settings_of
+from anycarrier_server.domain.agent_runtime import settings_of
 from anycarrier_server.domain.manage_numbers import webhook_url_of
 from anycarrier_server.domain.number_routing import CallHandling, call_handling, fallback_agent, first_agent
-from anycarrier_server.store import parse_id, public_id
+from anycarrier_server.domain.resources import Resources
+from anycarrier_server.store import Store, parse_id, public_id
 from anycarrier_server.store.models import Agent, LineRow
-
-if TYPE_CHECKING:
-    from anycarrier_server.service import Service
 
 ANSWER, REJECT, FORWARD, ASK = "answer", "reject", "forward", "ask"
 
@@ -55,9 +52,9 @@ class Explained:
         return self
 
 
-async def explain(service: Service, caller: Caller, *, to: str, from_: str | None = None) -> Explained:
+async def explain(resources: Resources, caller: Caller, *, to: str, from_: str | None = None) -> Explained:
     """Follow a call to ``to``; ``from_`` None is somebody no contact rule names. ``Forbidden`` for others' agents."""
-    store = service.store
+    store = resources.store
     told = Explained()
     to = e164(to)
     from_ = e164(from_) if from_ is not None else None
@@ -74,12 +71,12 @@ async def explain(service: Service, caller: Caller, *, to: str, from_: str | Non
     if line.status != "active":
         return told.decide("number", REJECT, f"registered, but not in service: {said}")
     told.note("number", f"{line.public_id}, in service on credential {credential.public_id} ({credential.name})")
-    told.note("carrier", f"{line.provider} posts its calls to {webhook_url_of(service, line)}; last said: {said}")
-    return await _by_agent(service, told, line, from_)
+    told.note("carrier", f"{line.provider} posts its calls to {webhook_url_of(resources, line)}; last said: {said}")
+    return await _by_agent(resources, told, line, from_)
 
 
-async def _by_agent(service: Service, told: Explained, line: LineRow, from_: str | None) -> Explained:
-    store = service.store
+async def _by_agent(resources: Resources, told: Explained, line: LineRow, from_: str | None) -> Explained:
+    store = resources.store
     agent = await store.agents.get(line.workspace_id, first_agent(line))
     if agent is None:
         return told.decide("agent", REJECT, "the number has no agent: assign it to one")
@@ -102,10 +99,10 @@ async def _by_agent(service: Service, told: Explained, line: LineRow, from_: str
     if use.full:
         return told.decide("limits", REJECT, f"used up: {counted}, until {use.reset_at:%H:%M} UTC")
     told.note("limits", counted)
-    return await _by_action(service, told, line, agent)
+    return await _by_action(resources, told, line, agent)
 
 
-async def _by_action(service: Service, told: Explained, line: LineRow, agent: Agent) -> Explained:
+async def _by_action(resources: Resources, told: Explained, line: LineRow, agent: Agent) -> Explained:
     handling = call_handling(agent, line)
     if line.call_handling:
         told.note("number's own settings", ", ".join(sorted(line.call_handling)))
@@ -116,7 +113,7 @@ async def _by_action(service: Service, told: Explained, line: LineRow, agent: Ag
         case "hosted_agent":
             return told.decide("action", REJECT, "hosted_agent is not offered here")
         case "forward":
-            return _forward(service, told, line, handling)
+            return _forward(resources, told, line, handling)
         case "webhook":
             where = _host(handling.incoming_call_webhook_url)
             why = f"webhook: {where} is asked while it rings; no good answer in time declines"
@@ -126,36 +123,35 @@ async def _by_action(service: Service, told: Explained, line: LineRow, agent: Ag
     if line.inbound_webhook_url is not None:
         where = _host(line.inbound_webhook_url)
         told.note("number's webhook", f"{where} is asked first, and may decline or name another agent")
-    second, message = await _stand_ins(service, told, line, agent)
+    second, message = await _stand_ins(resources.store, told, line, agent)
     socket = bool(handling.websocket_url)
-    lacks = await speech_engines.lacking(service, agent, socket=socket)
+    lacks = await speech_engines.lacking(resources, agent, socket=socket)
     if lacks is None:
-        unsure = await speech_engines.doubt(service, agent) if socket else None
+        unsure = await speech_engines.doubt(resources, agent) if socket else None
         told.note("speech", unsure or "the agent's engines are ready")
         return told.decide("answer", ANSWER, f"{agent.name} is connected, at {_door(agent, handling)}")
     told.note("speech", lacks)
-    if second is not None and await speech_engines.lacking(service, second) is None:
+    if second is not None and await speech_engines.lacking(resources, second) is None:
         return told.decide("answer", ANSWER, f"{second.name} stands in for {agent.name}, which lacks a speech engine")
-    engines = await service.agents.engines_of(agent.workspace_id)
+    engines = await resources.engines.of(agent.workspace_id)
     if message and engines.lacks(settings_of(agent), ["speak"]) is None:
         return told.decide("answer", ANSWER, "the voicemail message is spoken: no agent has its speech engine")
     return told.decide("answer", REJECT, f"{agent.name} is not connected: {lacks}")
 
 
-def _forward(service: Service, told: Explained, line: LineRow, handling: CallHandling) -> Explained:
+def _forward(resources: Resources, told: Explained, line: LineRow, handling: CallHandling) -> Explained:
     by_phone, to = handling.forwarding_target_type == "phone", handling.forward_to
     if not to:
         return told.decide("action", REJECT, "forward, but no target is set")
     try:
-        service.exchange.switchboard.policy.check_destination(line.number, to)
+        resources.exchange.switchboard.policy.check_destination(line.number, to)
     except (DestinationNotAllowed, InvalidNumber) as refused:
         return told.decide("policy", REJECT, f"it would be forwarded, but {refused}")
     return told.decide("action", FORWARD, f"forward: on to {mask_number(to) if by_phone else to}")
 
 
-async def _stand_ins(service: Service, told: Explained, line: LineRow, agent: Agent) -> tuple[Agent | None, str]:
+async def _stand_ins(store: Store, told: Explained, line: LineRow, agent: Agent) -> tuple[Agent | None, str]:
     """Who stands in when the agent does not accept, and the message when nobody does; as the staff go through them."""
-    store = service.store
     named = fallback_agent(line) or parse_id("agent", settings_of(agent).fallback_agent_id)
     second = await store.agents.get(line.workspace_id, named)
     if second is not None and second.id == agent.id:

@@ -11,7 +11,7 @@ import asyncio
 import json
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -19,27 +19,12 @@ import httpx
 from anycarrier.errors import AnycarrierError
 from anycarrier_server.domain.number_routing import call_handling
 from anycarrier_server.domain.request_data import read_json
+from anycarrier_server.domain.resources import IncomingAsk, Resources
 from anycarrier_server.signing import inkbox_headers, oneinbox_headers
-from anycarrier_server.store import Snapshot, public_id
-from anycarrier_server.store.models import Agent, CallRow, LineRow
-
-if TYPE_CHECKING:
-    from anycarrier_server.service import Service
-
+from anycarrier_server.store import public_id
 
 NUMBER_HOOK_TIMEOUT = 3.0
 LARGEST_ANSWER = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class IncomingAsk:
-    """What is known when we ask; the face writes the body from it."""
-
-    service: Service
-    call: CallRow
-    line: LineRow
-    agent: Agent
-    limits: Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +35,27 @@ class Verdict:
     websocket_url: str | None = None
 
 
-async def ask_agent(ask: IncomingAsk) -> Verdict:
+async def ask_agent(resources: Resources, ask: IncomingAsk) -> Verdict:
     """Ask the agent's ``incoming_call_webhook_url``."""
-    service, agent = ask.service, ask.agent
-    write = next((face.incoming for face in service.faces if face.incoming is not None), None)
+    agent = ask.agent
+    write = resources.write_incoming
     handling = call_handling(agent, ask.line)
     url = handling.incoming_call_webhook_url
     if url is None or write is None:
         return Verdict("reject")
     body = json.dumps(await write(ask), separators=(",", ":")).encode()
-    key = await service.store.webhooks.signing_key(agent.workspace_id, agent.id)
+    key = await resources.store.webhooks.signing_key(agent.workspace_id, agent.id)
     headers = inkbox_headers(key, str(uuid4()), int(time.time()), body) if key is not None else {}
-    answer = await _post(ask, url, body, headers, service.settings.inbound_webhook_timeout, face="inkbox")
+    answer = await _post(resources, ask, url, body, headers, resources.settings.inbound_webhook_timeout, face="inkbox")
     action = answer.get("action")
     if action not in ("answer", "reject", "ignore"):
         return Verdict("reject")
     given = answer.get("client_websocket_url")
     if action == "answer" and isinstance(given, str) and given:
         try:
-            await service.url_guard.websocket(given)
+            await resources.url_guard.websocket(given)
         except AnycarrierError as refused:
-            service.store.writer.event(ask.call.id, "call.webhook_refused", {"error": str(refused)})
+            resources.store.writer.event(ask.call.id, "call.webhook_refused", {"error": str(refused)})
             return Verdict("reject")
         return Verdict(action, given)
     if action == "answer" and not handling.websocket_url:
@@ -78,9 +63,9 @@ async def ask_agent(ask: IncomingAsk) -> Verdict:
     return Verdict(action)
 
 
-async def ask_number(ask: IncomingAsk) -> dict[str, Any]:
+async def ask_number(resources: Resources, ask: IncomingAsk) -> dict[str, Any]:
     """Ask the number's ``inbound_webhook_url``; an empty dict for every failure."""
-    service, url = ask.service, ask.line.inbound_webhook_url
+    url = ask.line.inbound_webhook_url
     if url is None:
         return {}
     fields = {
@@ -92,13 +77,13 @@ async def ask_number(ask: IncomingAsk) -> dict[str, Any]:
         "agent_id": public_id("agent", ask.agent.id),
     }
     body = json.dumps(fields, separators=(",", ":")).encode()
-    secret, _ = await service.store.webhooks.ensure_signing_key(ask.call.workspace_id)
+    secret, _ = await resources.store.webhooks.ensure_signing_key(ask.call.workspace_id)
     headers = oneinbox_headers(secret, f"evt_{uuid4()}", int(time.time()), body)
-    return await _post(ask, url, body, headers, NUMBER_HOOK_TIMEOUT, face="oneinbox")
+    return await _post(resources, ask, url, body, headers, NUMBER_HOOK_TIMEOUT, face="oneinbox")
 
 
 async def _post(
-    ask: IncomingAsk, url: str, body: bytes, headers: dict[str, str], timeout: float, *, face: str
+    resources: Resources, ask: IncomingAsk, url: str, body: bytes, headers: dict[str, str], timeout: float, *, face: str
 ) -> dict[str, Any]:
     """The JSON object answered with a 2xx, else an empty one; either way it is in the delivery log."""
     started = time.monotonic()
@@ -106,7 +91,7 @@ async def _post(
     try:
         async with (
             asyncio.timeout(timeout),
-            ask.service.guarded_http.stream(
+            resources.guarded_http.stream(
                 "POST", url, content=body, headers={"Content-Type": "application/json", **headers}
             ) as response,
         ):
@@ -124,7 +109,7 @@ async def _post(
         why = f"no answer within {timeout:g} s"
     except (httpx.HTTPError, httpx.InvalidURL, AnycarrierError, OSError, ValueError, RecursionError) as problem:
         why = str(problem) if isinstance(problem, AnycarrierError) else type(problem).__name__
-    await ask.service.store.webhooks.log_synchronous(
+    await resources.store.webhooks.log_synchronous(
         ask.call.workspace_id,
         line_id=ask.line.id,
         agent_id=ask.agent.id,

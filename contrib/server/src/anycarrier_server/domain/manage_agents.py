@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from pydantic import ValidationError
 from sqlalchemy import select
 
-from anycarrier.agent import AgentCall, AgentFunction, AgentSettings
+from anycarrier.agent import AgentSettings
 from anycarrier.errors import AnycarrierError, InvalidSipAddress, UnknownVoice
 from anycarrier.numbers import e164
 from anycarrier.sip_address import SipAddress
@@ -21,19 +21,17 @@ from anycarrier_server.domain import manage_agents
 from anycarrier_server.domain.access import Caller, agent_of, need_admin, need_scope
 from anycarrier_server.domain.number_routing import CALL_HANDLING, CallHandling
 from anycarrier_server.domain.request_data import complaints
+from anycarrier_server.domain.resources import Resources
 from anycarrier_server.refusals import Invalid, Unknown
+from anycarrier_server.store import Store
 from anycarrier_server.store.models import Agent, SigningKey
-
-if TYPE_CHECKING:
-    from anycarrier_server.service import Service
-
 
 ACTIONS = ("auto_accept", "auto_reject", "webhook", "hosted_agent", "forward")
 MODES = ("blacklist", "whitelist")
 
 
 async def create_agent(
-    service: Service,
+    resources: Resources,
     caller: Caller,
     *,
     name: str,
@@ -57,33 +55,33 @@ async def create_agent(
         **action,
     }
     fields = one_target(fields)
-    await check_fields(service, fields, None)
-    agent = await service.store.agents.create(caller.workspace_id, name=name, handle=handle, **fields)
-    service.agents.hired(agent)
+    await check_fields(resources, fields, None)
+    agent = await resources.store.agents.create(caller.workspace_id, name=name, handle=handle, **fields)
+    resources.engines.agent_changed(agent)
     return agent
 
 
-async def get_agent(service: Service, caller: Caller, agent_id: str | UUID | None) -> Agent:
+async def get_agent(store: Store, caller: Caller, agent_id: str | UUID | None) -> Agent:
     """The agent by id; None is the caller's own."""
-    return await agent_of(service.store, caller, agent_id)
+    return await agent_of(store, caller, agent_id)
 
 
-async def agent_by_handle(service: Service, caller: Caller, handle: str) -> Agent:
+async def agent_by_handle(store: Store, caller: Caller, handle: str) -> Agent:
     """The agent with this handle; a leading ``@`` is dropped."""
-    agent = await service.store.agents.by_handle(caller.workspace_id, handle)
+    agent = await store.agents.by_handle(caller.workspace_id, handle)
     if agent is None:
         raise Unknown("agent")
     need_scope(caller, agent.id)
     return agent
 
 
-async def list_agents(service: Service, caller: Caller) -> list[Agent]:
+async def list_agents(store: Store, caller: Caller) -> list[Agent]:
     """All agents, oldest first; an agent's key sees itself."""
-    agents = await service.store.agents.list(caller.workspace_id)
+    agents = await store.agents.list(caller.workspace_id)
     return [agent for agent in agents if caller.may_act_for(agent.id)]
 
 
-async def change_agent(service: Service, caller: Caller, agent: Agent, **fields: Any) -> Agent:
+async def change_agent(resources: Resources, caller: Caller, agent: Agent, **fields: Any) -> Agent:
     """Set fields of the agent; ``settings`` are merged key by key, a key set to None goes back to its default.
 
     Filter modes are an admin's. ``Invalid`` for an action without what it needs, or settings out of range;
@@ -99,24 +97,18 @@ async def change_agent(service: Service, caller: Caller, agent: Agent, **fields:
         merged = {**agent.settings, **fields["settings"]}
         fields["settings"] = {name: value for name, value in merged.items() if value is not None}
     fields = one_target(fields)
-    await check_fields(service, fields, agent)
+    await check_fields(resources, fields, agent)
     if not fields:
         return agent
-    changed = await service.store.agents.change(agent.id, **fields)
-    service.agents.hired(changed)
+    changed = await resources.store.agents.change(agent.id, **fields)
+    resources.engines.agent_changed(changed)
     return changed
 
 
-async def delete_agent(service: Service, caller: Caller, agent: Agent) -> None:
+async def delete_agent(store: Store, caller: Caller, agent: Agent) -> None:
     """Delete the agent and end its keys; ``InUse`` while numbers point to it."""
     need_admin(caller, "deleting an agent")
-    await service.store.agents.delete(agent.id)
-
-
-def settings_of(agent: Agent, overrides: Mapping[str, Any] | None = None) -> AgentSettings:
-    """How the agent behaves; ``overrides`` (one call's) win. What is stored was checked, so this does not fail."""
-    known = {k: v for k, v in {**agent.settings, **(overrides or {})}.items() if k in AgentSettings.model_fields}
-    return AgentSettings.model_validate(known)
+    await store.agents.delete(agent.id)
 
 
 def one_target(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,7 +130,7 @@ def one_target(fields: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-async def check_fields(service: Service, fields: Mapping[str, Any], held: Agent | CallHandling | None) -> None:
+async def check_fields(resources: Resources, fields: Mapping[str, Any], held: Agent | CallHandling | None) -> None:
     """``Invalid`` or ``UrlRefused`` when ``fields`` do not go together with what is ``held``."""
 
     def now(name: str) -> Any:
@@ -149,13 +141,13 @@ async def check_fields(service: Service, fields: Mapping[str, Any], held: Agent 
             AgentSettings.model_validate(fields["settings"])
         except ValidationError as failure:
             raise Invalid(complaints(failure, "body")) from None
-        await _check_voice(service, fields["settings"], held.settings if isinstance(held, Agent) else {})
+        await _check_voice(resources, fields["settings"], held.settings if isinstance(held, Agent) else {})
     if fields.get("websocket_url"):
-        await service.url_guard.websocket(fields["websocket_url"])
+        await resources.url_guard.websocket(fields["websocket_url"])
     if fields.get("incoming_call_webhook_url"):
-        await service.url_guard.webhook(fields["incoming_call_webhook_url"])
-    if fields.get("handler") and fields["handler"] not in service.handlers:
-        known = ", ".join(sorted(service.handlers)) or "none"
+        await resources.url_guard.webhook(fields["incoming_call_webhook_url"])
+    if fields.get("handler") and fields["handler"] not in resources.handlers:
+        known = ", ".join(sorted(resources.handlers)) or "none"
         raise Invalid.field("handler", f"no handler of that name is configured here (known: {known})")
     if fields.get("forwarding_phone_number"):
         e164(fields["forwarding_phone_number"])
@@ -169,11 +161,11 @@ async def check_fields(service: Service, fields: Mapping[str, Any], held: Agent 
     _check_forwarding(action, now)
 
 
-async def _check_voice(service: Service, settings: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+async def _check_voice(resources: Resources, settings: Mapping[str, Any], before: Mapping[str, Any]) -> None:
     """A voice that is set, or given to another engine, has to be one; what was there before is not held against it."""
     changed = any(settings.get(name) != before.get(name) for name in ("voice", "synthesizer"))
     if changed and settings.get("voice"):
-        refused = await manage_agents.unknown_voice(service, settings["voice"], settings.get("synthesizer"))
+        refused = await manage_agents.unknown_voice(resources, settings["voice"], settings.get("synthesizer"))
         if refused is not None:
             raise Invalid.field("voice", str(refused))
 
@@ -193,13 +185,13 @@ def _check_forwarding(action: str | None, now: Any) -> None:
         raise Invalid.field("forwarding_target_type", "forward needs a target: its type, and the number or SIP URI")
 
 
-async def unknown_voice(service: Service, voice: str, synthesizer: str | None = None) -> UnknownVoice | None:
+async def unknown_voice(resources: Resources, voice: str, synthesizer: str | None = None) -> UnknownVoice | None:
     """What the engine says against this voice; None when it has it.
 
     None too when it cannot be asked here: one elsewhere would cost a connection, and a wrong voice costs no call.
     """
     try:
-        engines = service.agents.engines.candidates("speak", synthesizer)
+        engines = resources.engines.shared.candidates("speak", synthesizer)
         if engines and not engines[0].remote:
             speaker = await engines[0].synthesizer(SpeakingStyle(voice=voice))
             await speaker.aclose()
@@ -210,32 +202,14 @@ async def unknown_voice(service: Service, voice: str, synthesizer: str | None = 
     return None
 
 
-async def rotate_signing_key(service: Service, caller: Caller, agent: Agent) -> tuple[str, SigningKey]:
+async def rotate_signing_key(store: Store, caller: Caller, agent: Agent) -> tuple[str, SigningKey]:
     """A new key for the agent, and its text, shown only here; the old one signs nothing from now on."""
     need_scope(caller, agent.id)
-    return await service.store.webhooks.rotate_signing_key(agent.workspace_id, agent.id)
+    return await store.webhooks.rotate_signing_key(agent.workspace_id, agent.id)
 
 
-async def signing_keys_made_at(service: Service, workspace_id: UUID) -> dict[UUID, datetime]:
+async def signing_keys_made_at(store: Store, workspace_id: UUID) -> dict[UUID, datetime]:
     """Of every agent that has a key, when it was made."""
     query = select(SigningKey.agent_id, SigningKey.created_at).where(SigningKey.workspace_id == workspace_id)
-    async with service.store.db.read() as session:
+    async with store.db.read() as session:
         return {agent_id: at for agent_id, at in await session.execute(query) if agent_id is not None}
-
-
-async def listen(call: AgentCall) -> None:
-    """Says its first message, then listens until somebody hangs up; what is said is in the transcript."""
-    async for _ in call.turns():
-        pass
-
-
-listen.needs = ("listen",)  # type: ignore[attr-defined]
-
-
-async def repeat(call: AgentCall) -> None:
-    """Says back what it understood."""
-    async for turn in call.turns():
-        await call.say(f"You said: {turn.text}")
-
-
-BUILT_IN: Mapping[str, AgentFunction] = {"listen": listen, "repeat": repeat}

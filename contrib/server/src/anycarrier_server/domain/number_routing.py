@@ -6,20 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from anycarrier_server.domain.access import Caller, agent_of
-from anycarrier_server.store import parse_id
+from anycarrier_server.store import Store, parse_id
 from anycarrier_server.store.models import Agent, LineRow
 
-if TYPE_CHECKING:
-    from anycarrier_server.service import Service
 
-
-async def merged(
-    service: Service, caller: Caller, held: Mapping[str, Any], change: Mapping[str, Any]
-) -> dict[str, Any]:
+async def merged(store: Store, caller: Caller, held: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     """``held`` with what ``change`` says: keys not given stay, those of None are cleared.
 
     Agents are checked (``Unknown``) and written by their public ids.
@@ -27,13 +22,11 @@ async def merged(
     routing = dict(held)
     if "agent_id" in change:
         given = change["agent_id"]
-        routing["agent_id"] = None if given is None else (await agent_of(service.store, caller, given)).public_id
+        routing["agent_id"] = None if given is None else (await agent_of(store, caller, given)).public_id
     if "fallback" in change:
         fallback = change["fallback"]
         routing["fallback"] = (
-            None
-            if fallback is None
-            else {"agent_id": (await agent_of(service.store, caller, fallback["agent_id"])).public_id}
+            None if fallback is None else {"agent_id": (await agent_of(store, caller, fallback["agent_id"])).public_id}
         )
     if "voicemail_message" in change:
         routing["voicemail_message"] = change["voicemail_message"]

@@ -4,11 +4,10 @@ request that makes a telephone ring; and what becomes of the call when the carri
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Select, and_, bindparam, select
@@ -18,9 +17,10 @@ from anycarrier.errors import AnycarrierError, ProviderError, ProviderUnavailabl
 from anycarrier.numbers import e164
 from anycarrier_server.domain import call_limits, place_call
 from anycarrier_server.domain.access import Caller, agent_of, need_scope
-from anycarrier_server.domain.manage_agents import settings_of
+from anycarrier_server.domain.agent_runtime import settings_of
 from anycarrier_server.domain.manage_contact_rules import refuse_blocked
 from anycarrier_server.domain.number_routing import WITHOUT_SOCKET, own_socket
+from anycarrier_server.domain.resources import Resources
 from anycarrier_server.domain.speech_engines import refuse_unready
 from anycarrier_server.refusals import (
     HostUnknown,
@@ -31,7 +31,7 @@ from anycarrier_server.refusals import (
     ShuttingDown,
     Unknown,
 )
-from anycarrier_server.store import NewCall, OverLimit, RoutedCall, Snapshot, parse_id
+from anycarrier_server.store import NewCall, OverLimit, RoutedCall, Snapshot, Store, parse_id
 from anycarrier_server.store.call_state import as_call
 from anycarrier_server.store.columns import new_id, utc_now, word
 from anycarrier_server.store.credentials import CredentialIncomplete
@@ -39,10 +39,6 @@ from anycarrier_server.store.models import Agent, CallRow, ContactRule, Credenti
 from anycarrier_server.store.new_calls import BY_KEY, IDEMPOTENCY
 from anycarrier_server.store.rules import verdict
 from anycarrier_server.store.statements import Statement, table_of
-
-if TYPE_CHECKING:
-    from anycarrier_server.service import Service
-
 
 FURTHEST = timedelta(days=366)
 """How far ahead a call may be scheduled: beyond that a date is a mistake, and its agent and number will be gone."""
@@ -95,7 +91,7 @@ class Placed:
 
 
 async def place(
-    service: Service,
+    resources: Resources,
     caller: Caller,
     *,
     from_number: str,
@@ -122,32 +118,32 @@ async def place(
     ``IdempotencyConflict``, ``UrlRefused``, ``SpeechNotReady``, ``ShuttingDown``; and the carrier's own refusals
     (``ProviderError``).
     """
-    if service.draining:
+    if resources.draining:
         raise ShuttingDown
     from_number, to_number = e164(from_number), e164(to_number)
-    line, agent, key, rule = await _who(service, caller, from_number, to_number, agent_id)
+    line, agent, key, rule = await _who(resources.store, caller, from_number, to_number, agent_id)
     if websocket_url is None and agent.id == line.agent_id and (own := own_socket(agent, line)) is not None:
         websocket_url, options = own or None, {**(options or {}), **({} if own else {WITHOUT_SOCKET: True})}
     if idempotency_key is not None:
-        known = await _repeat(service, caller, idempotency_key, body_hash)
+        known = await _repeat(resources.store, caller, idempotency_key, body_hash)
         if known is not None:
-            return Placed(known, await service.store.limits.snapshot(caller.workspace_id), repeated=True)
+            return Placed(known, await resources.store.limits.snapshot(caller.workspace_id), repeated=True)
     if scheduled_at is not None and scheduled_at <= utc_now():
         raise Invalid.field("scheduled_at", "lies in the past")
-    for url, check in ((webhook_url, service.url_guard.webhook), (websocket_url, service.url_guard.websocket)):
+    for url, check in ((webhook_url, resources.url_guard.webhook), (websocket_url, resources.url_guard.websocket)):
         if url is not None:
             try:
                 await check(url)
             except HostUnknown:
                 pass  # its name may have an address by the time it is used; it is checked again then
-    service.exchange.switchboard.policy.check_destination(from_number, to_number)
+    resources.exchange.switchboard.policy.check_destination(from_number, to_number)
     refuse_blocked(to_number, verdict(agent, "outbound", rule))
     if scheduled_at is None:
         socket = bool(websocket_url or agent.websocket_url) and not (options or {}).get(WITHOUT_SOCKET)
-        await refuse_unready(service, agent, socket=socket, overrides=settings)
+        await refuse_unready(resources, agent, socket=socket, overrides=settings)
     if scheduled_at is not None and scheduled_at > utc_now() + FURTHEST:
         raise Invalid.field("scheduled_at", f"lies more than {FURTHEST.days} days ahead")
-    limits = [time_limit, settings_of(agent, settings).max_duration_seconds, service.settings.max_duration_seconds]
+    limits = [time_limit, settings_of(agent, settings).max_duration_seconds, resources.settings.max_duration_seconds]
     new = NewCall(
         id=new_id(),
         line=line,
@@ -165,59 +161,61 @@ async def place(
         body_hash=body_hash,
     )
     if scheduled_at is not None:
-        call, fresh = await service.store.calls.create(new)
-        snapshot = await service.store.limits.snapshot(caller.workspace_id)
+        call, fresh = await resources.store.calls.create(new)
+        snapshot = await resources.store.limits.snapshot(caller.workspace_id)
         if fresh:
-            service.scheduler.expect(scheduled_at)
+            resources.expect_call(scheduled_at)
         return Placed(call, snapshot, repeated=not fresh)
-    return await _now(service, caller, new, agent, key)
+    return await _now(resources, caller, new, agent, key)
 
 
-async def _now(service: Service, caller: Caller, new: NewCall, agent: Agent, key: SigningKey | None) -> Placed:
-    store = service.store
+async def _now(resources: Resources, caller: Caller, new: NewCall, agent: Agent, key: SigningKey | None) -> Placed:
+    store = resources.store
     try:
         call, fresh, snapshot = await store.placing.place(new)
     except OverLimit as over:
         # The last place may be the very same request's, a moment ago.
-        known = await _repeat(service, caller, new.idempotency_key, new.body_hash) if new.idempotency_key else None
+        known = (
+            await _repeat(resources.store, caller, new.idempotency_key, new.body_hash) if new.idempotency_key else None
+        )
         if known is None:
-            service.metrics.refused(over.limit)
+            resources.metrics.refused(over.limit)
             raise
         return Placed(known, over.snapshot, repeated=True)
     if not fresh:
         return Placed(call, await store.limits.snapshot(caller.workspace_id), repeated=True)
-    service.metrics.let_in(snapshot)
-    if call_limits.limited(service):
+    resources.metrics.let_in(snapshot)
+    if call_limits.limited(resources):
         try:
-            await call_limits.take_room(service, call)
+            await call_limits.take_room(resources, call)
         except call_limits.NoRoom as full:
-            service.metrics.refused(full.kind)
-            await place_call.give_up(service, call, EndReason.CONCURRENCY_LIMIT)
+            resources.metrics.refused(full.kind)
+            await place_call.give_up(resources, call, EndReason.CONCURRENCY_LIMIT)
             await store.limits.release(call.id)
             raise
-    return Placed(await place_call.ring(service, RoutedCall(call, new.line, agent, key)), snapshot)
+    return Placed(await place_call.ring(resources, RoutedCall(call, new.line, agent, key)), snapshot)
 
 
-async def check_destination(service: Service, agent: Agent, from_number: str, to_number: str) -> None:
+async def check_destination(resources: Resources, agent: Agent, from_number: str, to_number: str) -> None:
     """``DestinationNotAllowed`` by the destination policy, :class:`Blocked` by the agent's contact rules."""
-    service.exchange.switchboard.policy.check_destination(from_number, to_number)
+    resources.exchange.switchboard.policy.check_destination(from_number, to_number)
     if not to_number.startswith("+"):
         return
-    refuse_blocked(to_number, await service.store.rules.decide(agent, "outbound", to_number))
+    refuse_blocked(to_number, await resources.store.rules.decide(agent, "outbound", to_number))
 
 
 async def _who(
-    service: Service, caller: Caller, from_number: str, to_number: str, agent_id: str | UUID | None
+    store: Store, caller: Caller, from_number: str, to_number: str, agent_id: str | UUID | None
 ) -> tuple[LineRow, Agent, SigningKey | None, ContactRule | None]:
     """The line, who talks on it, that agent's signing key, and the rule about the number dialled, read together."""
     asked: dict[str, Any] = {"number": from_number, "to_number": to_number, "workspace_id": caller.workspace_id}
     if agent_id is None:
-        found = await service.store.db.row(THE_LINES_OWN, **asked)
+        found = await store.db.row(THE_LINES_OWN, **asked)
     else:
-        found = await service.store.db.row(AS_NAMED, agent_id=parse_id("agent", agent_id), **asked)
+        found = await store.db.row(AS_NAMED, agent_id=parse_id("agent", agent_id), **asked)
     if found is None:
         if agent_id is not None:
-            await agent_of(service.store, caller, agent_id)
+            await agent_of(store, caller, agent_id)
         raise NumberNotOwned(from_number)
     line, agent, key, credential, rule = found
     need_scope(caller, line.agent_id, "that number")
@@ -233,9 +231,9 @@ async def _who(
     return line, agent, key, rule
 
 
-async def _repeat(service: Service, caller: Caller, key: str, body_hash: str | None) -> CallRow | None:
+async def _repeat(store: Store, caller: Caller, key: str, body_hash: str | None) -> CallRow | None:
     """The call this key made in the last day; a key used for something else is a conflict."""
-    known: CallRow | None = await service.store.db.row(BY_KEY, of=caller.workspace_id, key=key)
+    known: CallRow | None = await store.db.row(BY_KEY, of=caller.workspace_id, key=key)
     if known is None or known.created_at < utc_now() - IDEMPOTENCY:
         return None
     if known.body_hash != body_hash:
@@ -243,10 +241,7 @@ async def _repeat(service: Service, caller: Caller, key: str, body_hash: str | N
     return known
 
 
-log = logging.getLogger("anycarrier")
-
-
-async def ring(service: Service, routed: RoutedCall) -> CallRow:
+async def ring(resources: Resources, routed: RoutedCall) -> CallRow:
     """Ask the carrier once. Returns when it has taken the call; it is not answered yet.
 
     What the carrier refuses, it has refused before anything rang: the call ends ``failed`` with the reason, its place
@@ -256,24 +251,24 @@ async def ring(service: Service, routed: RoutedCall) -> CallRow:
     call, agent = routed.call, routed.agent
     assert agent is not None
     try:
-        await service.agents.keep_routed(routed)
-        dialled = await service.exchange.dial(call=as_call(call), **_options(call, agent))
+        await resources.agents.keep_routed(routed)
+        dialled = await resources.exchange.dial(call=as_call(call), **_options(call, agent))
     except AnycarrierError as refused:
-        await service.store.calls.note(call.id, error=error_note(refused))
+        await resources.store.calls.note(call.id, error=error_note(refused))
         if isinstance(refused, ProviderUnavailable) and refused.outcome_unknown:
             raise
-        await give_up(service, call, EndReason.UNKNOWN)
-        await service.store.limits.release(call.id)
+        await give_up(resources, call, EndReason.UNKNOWN)
+        await resources.store.limits.release(call.id)
         raise
     call.carrier_id = dialled.id
     return call
 
 
-async def give_up(service: Service, call: CallRow, reason: EndReason) -> None:
+async def give_up(resources: Resources, call: CallRow, reason: EndReason) -> None:
     """End a call that never got to the carrier. One that is over already stays as it is."""
-    known = await service.store.callbook.get(call.reference)
+    known = await resources.store.callbook.get(call.reference)
     if known is not None and known.status is not CallStatus.ENDED:
-        await service.exchange.switchboard.end_locally(known, reason)
+        await resources.exchange.switchboard.end_locally(known, reason)
 
 
 def error_note(problem: AnycarrierError) -> dict[str, Any]:

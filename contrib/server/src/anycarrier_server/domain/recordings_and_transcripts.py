@@ -12,20 +12,16 @@ import wave
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 from anycarrier.errors import ConfigurationError
 from anycarrier_server.domain import control_call, manage_numbers
 from anycarrier_server.domain.access import Caller
+from anycarrier_server.domain.resources import Resources
 from anycarrier_server.refusals import StoreOverloaded, Unknown
-from anycarrier_server.store import parse_id, public_id
+from anycarrier_server.store import Store, parse_id, public_id
 from anycarrier_server.store.models import CallRow, Recording, Segment
 from anycarrier_server.store.models.call_tables import PLAYABLE
-
-if TYPE_CHECKING:
-    from anycarrier_server.service import Service
-
 
 GOOD_FOR = 4 * 3600
 """Seconds a signed address works; asking for the call again makes a new one."""
@@ -33,9 +29,9 @@ GOOD_FOR = 4 * 3600
 FORMATS = {"mp3": "audio/mpeg", "wav": "audio/wav"}
 
 
-async def finished_recording(service: Service, call: CallRow) -> Recording | None:
+async def finished_recording(store: Store, call: CallRow) -> Recording | None:
     """The call's recording, once nothing more comes of it and there is something to hear."""
-    return playable(await service.store.recordings.of_call(call.id))
+    return playable(await store.recordings.of_call(call.id))
 
 
 def playable(rows: Sequence[Recording]) -> Recording | None:
@@ -43,47 +39,47 @@ def playable(rows: Sequence[Recording]) -> Recording | None:
     return next((row for row in rows if row.status in PLAYABLE), None)
 
 
-async def recording_of_call(service: Service, caller: Caller, call_id: str | UUID) -> tuple[CallRow, Recording]:
+async def recording_of_call(store: Store, caller: Caller, call_id: str | UUID) -> tuple[CallRow, Recording]:
     """A call's finished recording."""
-    call = await control_call.get(service, caller, call_id)
-    recording = await finished_recording(service, call)
+    call = await control_call.get(store, caller, call_id)
+    recording = await finished_recording(store, call)
     if recording is None:
         raise Unknown("recording", why="the call was not recorded (enable_recording), or the file is not ready yet")
     return call, recording
 
 
-def signed_url(service: Service, call_id: UUID, *, format: str = "mp3", at: float | None = None) -> tuple[str, int]:
+def signed_url(resources: Resources, call_id: UUID, *, format: str = "mp3", at: float | None = None) -> tuple[str, int]:
     """An address anybody may fetch the recording from, and when (Unix seconds) it stops working."""
     expires = int(at if at is not None else time.time()) + GOOD_FOR
     name = f"{public_id('call', call_id)}.{format}"
-    query = f"expires={expires}&signature={_signature(service, name, expires)}"
-    return f"{service.exchange.switchboard.public_url}/recordings/{name}?{query}", expires
+    query = f"expires={expires}&signature={_signature(resources.store, name, expires)}"
+    return f"{resources.exchange.switchboard.public_url}/recordings/{name}?{query}", expires
 
 
-async def by_signature(service: Service, name: str, expires: str, signature: str) -> tuple[Path, str]:
+async def by_signature(resources: Resources, name: str, expires: str, signature: str) -> tuple[Path, str]:
     """The file behind a signed address, and its media type; ``Unknown`` when anything about it is wrong."""
     stem, _, format = name.rpartition(".")
     good = (
         expires.isdigit()
         and len(expires) < 12
         and int(expires) > time.time()
-        and hmac.compare_digest(signature.encode(), _signature(service, name, int(expires)).encode())
+        and hmac.compare_digest(signature.encode(), _signature(resources.store, name, int(expires)).encode())
     )
     call_id = parse_id("call", stem)
     if not good or format not in FORMATS or call_id is None:
         raise Unknown("recording")
-    call = await service.store.calls.find(call_id)
-    recording = await finished_recording(service, call) if call is not None else None
+    call = await resources.store.calls.find(call_id)
+    recording = await finished_recording(resources.store, call) if call is not None else None
     if recording is None:
         raise Unknown("recording")
-    return await as_file(service, recording, format), FORMATS[format]
+    return await as_file(resources, recording, format), FORMATS[format]
 
 
-async def as_file(service: Service, recording: Recording, format: str) -> Path:
+async def as_file(resources: Resources, recording: Recording, format: str) -> Path:
     """The recording in ``format``; an MP3 is made when it is first asked for, and kept beside the WAV."""
     if format not in FORMATS:
         raise Unknown("recording format")
-    path = service.settings.recordings / recording.path
+    path = resources.settings.recordings / recording.path
     if not path.is_file():
         raise Unknown("recording")
     if format == "wav":
@@ -103,30 +99,30 @@ async def as_file(service: Service, recording: Recording, format: str) -> Path:
     return wanted
 
 
-def _signature(service: Service, name: str, expires: int) -> str:
-    key = service.store.derive("recording addresses")
+def _signature(store: Store, name: str, expires: int) -> str:
+    key = store.derive("recording addresses")
     return hmac.new(key, f"{name}.{expires}".encode(), sha256).hexdigest()
 
 
-async def transcript_of_call(service: Service, caller: Caller, call_id: str | UUID) -> Sequence[Segment]:
+async def transcript_of_call(store: Store, caller: Caller, call_id: str | UUID) -> Sequence[Segment]:
     """A call's utterances in order, those of a call that is going on too."""
-    return await service.store.transcripts.of_call((await control_call.get(service, caller, call_id)).id)
+    return await store.transcripts.of_call((await control_call.get(store, caller, call_id)).id)
 
 
-async def said_since(service: Service, caller: Caller, after: Mapping[UUID, int], *, limit: int) -> Sequence[Segment]:
+async def said_since(store: Store, caller: Caller, after: Mapping[UUID, int], *, limit: int) -> Sequence[Segment]:
     """What was said on these calls after the utterance of that number, each call's in order; ``Unknown`` when one of
     the calls is not the caller's to see."""
-    if await service.store.calls.seen(caller.workspace_id, after, agent_id=caller.agent_id) < len(after):
+    if await store.calls.seen(caller.workspace_id, after, agent_id=caller.agent_id) < len(after):
         raise Unknown("call")
-    return await service.store.transcripts.since(caller.workspace_id, after, limit=limit)
+    return await store.transcripts.since(caller.workspace_id, after, limit=limit)
 
 
 async def search_transcripts(
-    service: Service, caller: Caller, line_id: str | UUID, query: str, *, party: str | None = None, limit: int = 50
+    store: Store, caller: Caller, line_id: str | UUID, query: str, *, party: str | None = None, limit: int = 50
 ) -> Sequence[Segment]:
     """Utterances on one number's calls that hold all words of ``query``, best match first."""
-    line = await manage_numbers.get_number(service, caller, line_id)
-    return await service.store.transcripts.search(caller.workspace_id, query, line_id=line.id, party=party, limit=limit)
+    line = await manage_numbers.get_number(store, caller, line_id)
+    return await store.transcripts.search(caller.workspace_id, query, line_id=line.id, party=party, limit=limit)
 
 
 KBPS = 32

@@ -1,5 +1,5 @@
-"""Speech engines: which ones a workspace's calls use (the service's, or those it has set up for itself), what is
-installed, and whether agents have what their calls need. That is told when an agent is set up, not by a silent call.
+"""Speech engines: what is installed, what a workspace has set up for itself, and whether agents have what their calls
+need. That is told when an agent is set up, not by a silent call.
 
 An agent with a WebSocket may do its own speech, which it says when it is connected. Of such an agent only the engines
 that it names can be judged before; one that names none has a *doubt* where the service has no engine for it.
@@ -18,20 +18,19 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from anycarrier.agent import ENGINE_SETTINGS, AgentSettings, Engines, speech_needs
+from anycarrier.agent import ENGINE_SETTINGS, AgentSettings, speech_needs
 from anycarrier.errors import AnycarrierError, SpeechNotReady, UnknownSpeechEngine
 from anycarrier.speech import SpeechEngine, get_speech_engine, speech_engine_names
-from anycarrier_server.domain import manage_agents
+from anycarrier_server.domain import agent_runtime
 from anycarrier_server.domain.access import Caller, need_admin
-from anycarrier_server.domain.manage_agents import settings_of
+from anycarrier_server.domain.agent_runtime import settings_of
 from anycarrier_server.domain.request_data import complaints
-from anycarrier_server.encryption import MasterKeyWrong, SealBroken
+from anycarrier_server.domain.resources import Resources
 from anycarrier_server.refusals import Invalid, Unknown
 from anycarrier_server.store.models import Agent
 
 if TYPE_CHECKING:
-    from anycarrier_server.service import Service
-    from anycarrier_server.store import Store
+    pass
 
 
 log = logging.getLogger("anycarrier")
@@ -57,15 +56,15 @@ class Installed:
     by_service: bool
 
 
-async def list_engines(service: Service, caller: Caller) -> list[Installed]:
+async def list_engines(resources: Resources, caller: Caller) -> list[Installed]:
     """The engines installed here, and those that somebody has configured although they are not."""
     need_admin(caller, "looking at speech engines")
-    rows = {row.name: row for row in await service.store.engines.list(caller.workspace_id)}
-    names = sorted({*speech_engine_names(), *service.settings.engines, *rows})
-    return [await _look(service, caller, name, rows[name].shown if name in rows else {}) for name in names]
+    rows = {row.name: row for row in await resources.store.engines.list(caller.workspace_id)}
+    names = sorted({*speech_engine_names(), *resources.settings.engines, *rows})
+    return [await _look(resources, caller, name, rows[name].shown if name in rows else {}) for name in names]
 
 
-async def set_up_engine(service: Service, caller: Caller, name: str, change: Mapping[str, Any]) -> Installed:
+async def set_up_engine(resources: Resources, caller: Caller, name: str, change: Mapping[str, Any]) -> Installed:
     """Set some of the workspace's own settings of an engine; None takes one away. Sealed, and used by its agents alone.
 
     ``UnknownSpeechEngine`` when it is not installed; ``Invalid`` names the setting that is wrong, not there, or not
@@ -82,18 +81,18 @@ async def set_up_engine(service: Service, caller: Caller, name: str, change: Map
             raise Invalid.field(f"settings.{field}", f"is set for all workspaces by whoever runs the service: {ours}")
         if field in secrets and value is not None and not (isinstance(value, str) and SECRET.fullmatch(value.strip())):
             raise Invalid.field(f"settings.{field}", "holds a character that no key has, or nothing")
-    store = service.store.engines
+    store = resources.store.engines
     row = next((row for row in await store.list(caller.workspace_id) if row.name == name), None)
     merged = {**(store.settings(row) if row is not None else {}), **change}
     own = {field: value.strip() if field in secrets else value for field, value in merged.items() if value is not None}
     shown: Mapping[str, Any] = {}
     if own:
-        _check(kind, {**service.settings.engines.get(name, {}), **own})
+        _check(kind, {**resources.settings.engines.get(name, {}), **own})
         shown = (await store.put(caller.workspace_id, name, own, secrets)).shown
     else:  # nothing of its own: it shares the service's engine, and is not given processes of its own
         await store.delete(caller.workspace_id, name)
-    service.agents.engines_changed(caller.workspace_id)
-    return await _look(service, caller, name, shown)
+    resources.engines.changed(caller.workspace_id)
+    return await _look(resources, caller, name, shown)
 
 
 def _check(kind: type[SpeechEngine], settings: Mapping[str, Any]) -> None:
@@ -116,11 +115,11 @@ class EngineVerified:
     error: str | None
 
 
-async def verify_engine(service: Service, caller: Caller, name: str) -> EngineVerified:
+async def verify_engine(resources: Resources, caller: Caller, name: str) -> EngineVerified:
     """Log in with the settings that this workspace's calls use. ``UnknownSpeechEngine`` when it is not installed."""
     need_admin(caller, "checking a speech engine")
     get_speech_engine(name)
-    engines = await service.agents.engines_of(caller.workspace_id)
+    engines = await resources.engines.of(caller.workspace_id)
     try:
         async with asyncio.timeout(VERIFY_WITHIN):
             await engines.engine(name).check()
@@ -134,17 +133,17 @@ async def verify_engine(service: Service, caller: Caller, name: str) -> EngineVe
     return EngineVerified(name, None)
 
 
-async def forget_engine(service: Service, caller: Caller, name: str) -> None:
+async def forget_engine(resources: Resources, caller: Caller, name: str) -> None:
     """Forget the workspace's own settings of an engine; those for all workspaces hold again."""
     need_admin(caller, "setting up a speech engine")
-    if not await service.store.engines.delete(caller.workspace_id, name):
+    if not await resources.store.engines.delete(caller.workspace_id, name):
         raise Unknown("settings of that engine")
-    service.agents.engines_changed(caller.workspace_id)
+    resources.engines.changed(caller.workspace_id)
 
 
-async def _look(service: Service, caller: Caller, name: str, shown: Mapping[str, Any]) -> Installed:
-    engines = await service.agents.engines_of(caller.workspace_id)
-    by_service = name in service.settings.engines
+async def _look(resources: Resources, caller: Caller, name: str, shown: Mapping[str, Any]) -> Installed:
+    engines = await resources.engines.of(caller.workspace_id)
+    by_service = name in resources.settings.engines
     try:
         kind = get_speech_engine(name)
     except UnknownSpeechEngine:
@@ -173,20 +172,20 @@ STARTING = 3.0
 
 
 async def lacking(
-    service: Service, agent: Agent, *, socket: bool | None = None, overrides: Mapping[str, Any] | None = None
+    resources: Resources, agent: Agent, *, socket: bool | None = None, overrides: Mapping[str, Any] | None = None
 ) -> str | None:
     """Why no call with this agent is answered or dialled, None when it can talk. ``socket``: whether the call goes to a
     WebSocket, by default when the agent has one; ``overrides`` are one call's settings."""
     has_socket = bool(agent.websocket_url) if socket is None else socket
     settings = settings_of(agent, overrides)
-    return await _lacking(service, agent.workspace_id, settings, agent.handler, has_socket)
+    return await _lacking(resources, agent.workspace_id, settings, agent.handler, has_socket)
 
 
-async def doubt(service: Service, agent: Agent) -> str | None:
+async def doubt(resources: Resources, agent: Agent) -> str | None:
     """What an agent with a WebSocket lacks unless it does its own speech; None when it can talk either way."""
-    if not agent.websocket_url or await lacking(service, agent) is not None:
+    if not agent.websocket_url or await lacking(resources, agent) is not None:
         return None
-    engines = await service.agents.engines_of(agent.workspace_id)
+    engines = await resources.engines.of(agent.workspace_id)
     settings = settings_of(agent)
     lacks = engines.lacks(settings, speech_needs(None, settings))
     return f"unless it does its own speech, its calls are declined: {lacks}" if lacks is not None else None
@@ -198,41 +197,41 @@ def declined(lacks: str) -> str:
 
 
 async def refuse_unready(
-    service: Service, agent: Agent, *, socket: bool | None = None, overrides: Mapping[str, Any] | None = None
+    resources: Resources, agent: Agent, *, socket: bool | None = None, overrides: Mapping[str, Any] | None = None
 ) -> None:
     """``SpeechNotReady`` when a call with this agent would be silent."""
-    if (lacks := await lacking(service, agent, socket=socket, overrides=overrides)) is not None:
+    if (lacks := await lacking(resources, agent, socket=socket, overrides=overrides)) is not None:
         raise SpeechNotReady(agent.public_id, lacks)
 
 
-async def warnings(service: Service, agent: Agent) -> list[str]:
+async def warnings(resources: Resources, agent: Agent) -> list[str]:
     """What whoever sets the agent up should hear; none when all is well."""
-    await service.agents.started(agent, STARTING)
-    if (lacks := await lacking(service, agent)) is not None:
+    await resources.engines.started(agent, STARTING)
+    if (lacks := await lacking(resources, agent)) is not None:
         return [declined(lacks)]
-    unsure = await doubt(service, agent)
+    unsure = await doubt(resources, agent)
     return [unsure] if unsure is not None else []
 
 
 async def _lacking(
-    service: Service, workspace_id: UUID, settings: AgentSettings, handler: str | None, socket: bool
+    resources: Resources, workspace_id: UUID, settings: AgentSettings, handler: str | None, socket: bool
 ) -> str | None:
     if socket:
         needs = {ability for ability, (named, _) in ENGINE_SETTINGS.items() if getattr(settings, named) is not None}
         needs |= {"speak"} if settings.first_message.strip() else set()
     else:
-        function = service.handlers.get(handler) if handler else manage_agents.listen
+        function = resources.handlers.get(handler) if handler else agent_runtime.listen
         if function is None:
             return f"no handler {handler!r} is configured here (ANYCARRIER_HANDLERS)"
         needs = speech_needs(function, settings)
-    return (await service.agents.engines_of(workspace_id)).lacks(settings, needs)
+    return (await resources.engines.of(workspace_id)).lacks(settings, needs)
 
 
 class Readiness:
     """What ``/readyz`` says of speech. It turns nothing away: other agents, and calls that need none, go on."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
         self._found: dict[str, str] = {}
         self._until = 0.0
 
@@ -241,86 +240,11 @@ class Readiness:
         if time.monotonic() >= self._until:
             self._until = time.monotonic() + KEPT
             count = 0
-            for use in await self._service.store.agents.speech():
+            for use in await self._resources.store.agents.speech():
                 named = {**use.engines, "first_message": "." if use.greets else ""}
                 settings = AgentSettings(**named)  # type: ignore[arg-type]
-                if await _lacking(self._service, use.workspace_id, settings, use.handler, use.socket) is not None:
+                if await _lacking(self._resources, use.workspace_id, settings, use.handler, use.socket) is not None:
                     count += use.count
             told = f"{count} agent(s) lack a speech engine, and their calls are declined: anycarrier doctor names them"
             self._found = {"speech": told} if count else {}
         return self._found
-
-
-log = logging.getLogger("anycarrier")
-
-FRESH = 1.0
-"""Seconds for which what the store says of a workspace's engines is believed."""
-
-
-@dataclass(slots=True)
-class _Known:
-    versions: tuple[tuple[UUID, int], ...]
-    engines: Engines
-    until: float
-
-
-class WorkspaceEngines:
-    """One process's engines, by workspace. What another process changes is noticed within ``FRESH`` seconds."""
-
-    def __init__(self, store: Store, shared: Engines, *, longest_call: float) -> None:
-        self._store = store
-        self._shared = shared
-        self._longest_call = longest_call
-        self._known: dict[UUID, _Known] = {}
-        self._retired: dict[Engines, asyncio.TimerHandle] = {}
-        self._closing: set[asyncio.Task[None]] = set()
-
-    async def of(self, workspace_id: UUID) -> Engines:
-        """The engines of this workspace's agents."""
-        known = self._known.get(workspace_id)
-        if known is not None and time.monotonic() < known.until:
-            return known.engines
-        rows = await self._store.engines.list(workspace_id)
-        versions = tuple((row.id, row.version) for row in rows)
-        known = self._known.get(workspace_id)  # another call may have looked meanwhile
-        if known is None or known.versions != versions:
-            if known is not None:
-                self._retire(known.engines)
-            settings = {}
-            for row in rows:
-                try:
-                    settings[row.name] = self._store.engines.settings(row)
-                except (MasterKeyWrong, SealBroken) as lost:
-                    # Not the service's key in its place: that account is somebody else's.
-                    log.error("settings of speech engine %s cannot be read: %s", row.name, lost)
-                    settings[row.name] = {"unreadable": "enter them again"}
-            engines = self._shared.within(settings) if settings else self._shared
-            known = self._known[workspace_id] = _Known(versions, engines, 0.0)
-        known.until = time.monotonic() + FRESH
-        return known.engines
-
-    def changed(self, workspace_id: UUID) -> None:
-        """Look again at the next call."""
-        if (known := self._known.get(workspace_id)) is not None:
-            known.until = 0.0
-
-    async def aclose(self) -> None:
-        """Close those that are a workspace's own."""
-        for timer in self._retired.values():
-            timer.cancel()
-        own = {known.engines for known in self._known.values()} | set(self._retired)
-        self._known.clear()
-        self._retired.clear()
-        await asyncio.gather(*(engines.aclose() for engines in own if engines is not self._shared), *self._closing)
-
-    def _retire(self, engines: Engines) -> None:
-        """Calls that began with these go on with them: they are closed when the longest of those is over."""
-        if engines is not self._shared:
-            loop = asyncio.get_running_loop()
-            self._retired[engines] = loop.call_later(self._longest_call + 60.0, self._close, engines)
-
-    def _close(self, engines: Engines) -> None:
-        del self._retired[engines]
-        task = asyncio.ensure_future(engines.aclose())
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)

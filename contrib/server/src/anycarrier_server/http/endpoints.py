@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, TypeAdapter
 from starlette.requests import ClientDisconnect, Request
@@ -22,16 +22,12 @@ from starlette.types import Scope
 from anycarrier.errors import AnycarrierError
 from anycarrier_server.domain.access import Caller
 from anycarrier_server.domain.request_data import parse_json, read_as
-from anycarrier_server.fair_scheduling import WORKSPACE
-from anycarrier_server.http import endpoints
+from anycarrier_server.domain.resources import IncomingAsk, Resources
+from anycarrier_server.fair_scheduling import WORKSPACE, RequestSlots
 from anycarrier_server.outage import DatabaseUnavailable, refusal
 from anycarrier_server.refusals import Forbidden, Invalid, TooLarge
-
-if TYPE_CHECKING:
-    from anycarrier_server.domain.incoming_webhook import IncomingAsk
-    from anycarrier_server.service import Service
-    from anycarrier_server.work.webhook_delivery import Style
-
+from anycarrier_server.store import Store
+from anycarrier_server.work.webhook_delivery import Style
 
 log = logging.getLogger("anycarrier")
 
@@ -44,7 +40,7 @@ class Asked(Generic[Body, Query]):
     """One request, authenticated and read. ``path`` are the path's parameters; ``raw`` the body's bytes. ``headers``
     are those of the answer, for the handler to fill."""
 
-    service: Service
+    resources: Resources
     caller: Caller
     request: Request
     path: Mapping[str, str]
@@ -52,6 +48,20 @@ class Asked(Generic[Body, Query]):
     query: Query
     raw: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def store(self) -> Store:
+        """All that many operations need."""
+        return self.resources.store
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What every endpoint runs on. ``authenticate`` gets the request's headers, names in lower case."""
+
+    resources: Resources
+    authenticate: Callable[[Mapping[str, str]], Awaitable[Caller]]
+    slots: RequestSlots
 
 
 Handle = Callable[[Asked[Any, Any]], Awaitable[Any]]
@@ -88,9 +98,9 @@ class Endpoint:
 @dataclass(frozen=True, slots=True)
 class Face:
     """One HTTP contract. ``refuse`` turns any exception into the contract's error answer: it gets the error and the
-    request's id, and answers 500 for what is not a AnycarrierError. ``style`` writes its webhooks (``outbox.py``).
-    ``error`` is the model of its error body, for the document. ``incoming`` writes the body of the webhook that asks
-    what to do with an incoming call; one face at most has it.
+    request's id, and answers 500 for what is not a AnycarrierError. ``style`` writes its webhooks. ``error`` is the
+    model of its error body, for the document. ``incoming`` writes the body of the webhook that asks what to do with an
+    incoming call; one face at most has it.
     """
 
     name: str
@@ -99,14 +109,14 @@ class Face:
     endpoints: Sequence[Endpoint]
     refuse: Callable[[Exception, str], Response]
     error: type[BaseModel]
-    style: Callable[[Service], Style] | None = None
+    style: Callable[[Resources], Style] | None = None
     incoming: Callable[[IncomingAsk], Awaitable[dict[str, Any]]] | None = None
 
-    def routes(self, service: Service) -> list[Route]:
+    def routes(self, serving: Serving) -> list[Route]:
         """Starlette's routes, each with and without the last slash: clients do not follow redirects."""
         found: list[Route] = []
         for one in self.endpoints:
-            run = _runner(self, one, service)
+            run = _runner(self, one, serving)
             for path in (one.path, one.path + "/"):
                 found.append(HeadedRoute(path, run, methods=[one.method], name=f"{one.method} {one.path}"))
         return found
@@ -127,10 +137,10 @@ class HeadedRoute(Route):
         return self.path.partition("{")[0]
 
 
-def _runner(face: Face, endpoint: Endpoint, service: Service) -> Callable[[Request], Awaitable[Response]]:
+def _runner(face: Face, endpoint: Endpoint, serving: Serving) -> Callable[[Request], Awaitable[Response]]:
     async def run(request: Request) -> Response:
         try:
-            return await answer(endpoint, service, request)
+            return await answer(endpoint, serving, request)
         except AnycarrierError as refused:
             return face.refuse(refused, request_id(request))
         except DatabaseUnavailable as away:
@@ -143,21 +153,21 @@ def _runner(face: Face, endpoint: Endpoint, service: Service) -> Callable[[Reque
     return run
 
 
-async def answer(endpoint: Endpoint, service: Service, request: Request) -> Response:
+async def answer(endpoint: Endpoint, serving: Serving, request: Request) -> Response:
     """Authenticate, read, do, write. Who has no key learns nothing about the rest of the request."""
-    caller = await service.authenticate(request.headers)
+    caller = await serving.authenticate(request.headers)
     WORKSPACE.set(caller.workspace_id)
     if endpoint.admin and not caller.admin:
         raise Forbidden("this needs an admin key: the key given is an agent's own")
     if any("\0" in value for value in request.path_params.values()):
         raise Invalid([{"loc": ["path"], "msg": "NUL", "type": "string_unicode"}])
-    query = endpoints.read_query(request, endpoint.query) if endpoint.query is not None else None
+    query = read_query(request, endpoint.query) if endpoint.query is not None else None
     raw, body = b"", None
     if endpoint.body is not None:
-        raw = await endpoints.read_bytes(request, service.settings.max_body_bytes)
-        body = endpoints.read_body(raw, request.headers.get("content-type", ""), endpoint.body)
-    asked = Asked(service, caller, request, request.path_params, body, query, raw)
-    async with service.request_slots.of(caller.workspace_id):
+        raw = await read_bytes(request, serving.resources.settings.max_body_bytes)
+        body = read_body(raw, request.headers.get("content-type", ""), endpoint.body)
+    asked = Asked(serving.resources, caller, request, request.path_params, body, query, raw)
+    async with serving.slots.of(caller.workspace_id):
         value = await endpoint.handle(asked)
         if isinstance(value, Response):
             return value

@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 from uuid import uuid4
 
 from starlette.responses import JSONResponse, Response
@@ -19,13 +19,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from anycarrier.errors import ConfigurationError
 from anycarrier_server.http.endpoints import Face
+from anycarrier_server.metrics import Metrics
 from anycarrier_server.outage import DatabaseUnavailable, refusal
 from anycarrier_server.refusals import StoreAway
 from anycarrier_server.settings import Settings
-
-if TYPE_CHECKING:
-    from anycarrier_server.service import Service
-
 
 log = logging.getLogger("anycarrier.access")
 
@@ -42,13 +39,18 @@ keeps them, and no browser takes them for something else."""
 
 
 class RequestMiddleware:
-    """Shared by all requests; ``service`` is set when it is open."""
+    """Shared by all requests; :meth:`open` tells it where to count, once that is there."""
 
     def __init__(self, faces: Sequence[Face], settings: Settings) -> None:
         self.faces = tuple(faces)
         self._guarded = (*(face.prefix for face in faces), RECORDINGS)
         self.settings = settings
-        self.service: Service | None = None
+        self._metrics: Metrics | None = None
+        self._missed: Callable[[], None] = _nothing
+
+    def open(self, metrics: Metrics, missed: Callable[[], None]) -> None:
+        """Count from now on, and call ``missed`` when a carrier's event could not be written down."""
+        self._metrics, self._missed = metrics, missed
 
     def middleware(self, app: ASGIApp) -> ASGIApp:
         """The ASGI wrapper."""
@@ -81,8 +83,7 @@ class RequestMiddleware:
             await app(scope, receive, sending)
         except DatabaseUnavailable as away:
             log.error("%s %s: the database is away (%s)", scope["method"], safe_path(scope["path"]), away)
-            if self.service is not None:
-                self.service.reconciler.missed_something()
+            self._missed()
             if status:
                 raise
             await self._apologise(refusal(away), scope, receive, sending)  # a carrier's webhook mostly: it comes again
@@ -105,10 +106,10 @@ class RequestMiddleware:
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         path: str = scope["path"]
-        if self.service is not None:
+        if self._metrics is not None:
             route = route_of(scope)
-            self.service.metrics.requests.labels(scope["method"], route, str(status)).inc()
-            self.service.metrics.seconds.labels(route).observe(seconds)
+            self._metrics.requests.labels(scope["method"], route, str(status)).inc()
+            self._metrics.seconds.labels(route).observe(seconds)
         if path in QUIET or path.startswith("/sandbox/") or not log.isEnabledFor(logging.INFO):
             return
         facts: dict[str, Any] = {
@@ -119,6 +120,9 @@ class RequestMiddleware:
             "request_id": scope["anycarrier.request_id"],
         }
         log.info("%(method)s %(path)s: %(status)s in %(ms)s ms", facts, extra={"facts": facts})
+
+
+def _nothing() -> None: ...
 
 
 def route_of(scope: Scope) -> str:

@@ -115,14 +115,14 @@ async def create_key(asked: Asked[KeySent, None]) -> KeyMade:
     """Make a key for one identity; without ``scoped_identity_id`` 403, admin keys are made by the command line."""
     body = asked.body
     row, secret = await access.create_key(
-        asked.service, asked.caller, label=body.label, description=body.description, agent_id=body.scoped_identity_id
+        asked.store, asked.caller, label=body.label, description=body.description, agent_id=body.scoped_identity_id
     )
     return KeyMade(api_key=secret, record=key_shown(row))
 
 
 async def list_keys(asked: Asked[None, None]) -> list[KeyShown]:
     """All keys, revoked ones too."""
-    return [key_shown(row) for row in await access.list_keys(asked.service, asked.caller)]
+    return [key_shown(row) for row in await access.list_keys(asked.store, asked.caller)]
 
 
 async def revoke_key(asked: Asked[None, None]) -> None:
@@ -130,7 +130,7 @@ async def revoke_key(asked: Asked[None, None]) -> None:
     key_id = asked.path["key_id"].removeprefix("ApiKey_")
     if parse_id("key", key_id) == asked.caller.key.id:
         raise ContractRefusal(409, "own_key", "this is the key you are asking with: end it with another one")
-    await access.revoke_key(asked.service, asked.caller, key_id)
+    await access.revoke_key(asked.store, asked.caller, key_id)
 
 
 ENDPOINTS = [

@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid5
 
 from anycarrier.calls import TransferStatus
-from anycarrier_server.domain.incoming_webhook import IncomingAsk
+from anycarrier_server.domain.resources import IncomingAsk, Resources
 from anycarrier_server.inkbox.fields import PHONE, Moment, RateLimit, Shown, Uuid, stamp
 from anycarrier_server.store.models import CallRow, OutboxEvent, Segment
 from anycarrier_server.work.webhook_delivery import INKBOX_PAUSES, Style
-
-if TYPE_CHECKING:
-    from anycarrier_server.service import Service
-
 
 LOCAL = frozenset({"agent_hangup", "api_stop", "end_call_phrase", "silence_timeout", "transferred"})
 ANSWERED_ENDS: Mapping[str, tuple[str, str | None]] = {
@@ -197,14 +193,14 @@ IN_A_QUESTION = (
 )  # fmt: skip
 
 
-def style(service: Service) -> Style:
+def style(resources: Resources) -> Style:
     """How this face tells things: three attempts, whatever the receiver says but 2xx."""
 
     async def write(event: OutboxEvent, call: CallRow | None) -> str | None:
         if call is None or call.is_blocked:
             return None
-        words = await service.store.transcripts.of_call(call.id)
-        body = call_ended(event, call, words, service.exchange.switchboard.public_url)
+        words = await resources.store.transcripts.of_call(call.id)
+        body = call_ended(event, call, words, resources.exchange.switchboard.public_url)
         return json.dumps(body, separators=(",", ":"), ensure_ascii=False)
 
     types = {"call.ended": ENDED, "call.failed": ENDED}

@@ -94,10 +94,10 @@ async def _agent_and_number(asked: Asked[Any, Any]) -> tuple[Agent, UUID | None]
     """The identity in the path, or that of the number in the path; and its number's id."""
     if "handle" in asked.path:
         agent = await identity_in_path(asked)
-        line = await line_of(asked.service, agent)
+        line = await line_of(asked.store, agent)
         return agent, line.id if line is not None else None
-    found = await manage_numbers.get_number(asked.service, asked.caller, asked.path["number_id"])
-    owner = await asked.service.store.agents.get(found.workspace_id, found.agent_id)
+    found = await manage_numbers.get_number(asked.store, asked.caller, asked.path["number_id"])
+    owner = await asked.store.agents.get(found.workspace_id, found.agent_id)
     if owner is None:
         raise ContractRefusal(409, "number_has_no_identity", "the number is nobody's: give it an identity first")
     return owner, found.id
@@ -106,26 +106,24 @@ async def _agent_and_number(asked: Asked[Any, Any]) -> tuple[Agent, UUID | None]
 async def list_rules(asked: Asked[None, RulesAsked]) -> list[RuleShown]:
     """Rules, newest first."""
     agent, number_id = await _agent_and_number(asked)
-    found = await asked.service.store.rules.list(
-        asked.caller.workspace_id, agent_id=agent.id, **asked.query.model_dump()
-    )
+    found = await asked.store.rules.list(asked.caller.workspace_id, agent_id=agent.id, **asked.query.model_dump())
     return [rule_shown(rule, number_id) for rule in found]
 
 
 async def list_all_rules(asked: Asked[None, AllRulesAsked]) -> list[RuleShown]:
     """The whole organization's rules, newest first."""
-    service, query = asked.service, asked.query
+    resources, query = asked.resources, asked.query
     agent_id: UUID | None = None
     if query.agent_identity_id is not None:
-        agent_id = (await agent_of(service.store, asked.caller, query.agent_identity_id)).id
+        agent_id = (await agent_of(resources.store, asked.caller, query.agent_identity_id)).id
     if query.phone_number_id is not None:
-        line = await manage_numbers.get_number(service, asked.caller, query.phone_number_id)
+        line = await manage_numbers.get_number(resources.store, asked.caller, query.phone_number_id)
         if line.agent_id is None or agent_id not in (None, line.agent_id):
             return []
         agent_id = line.agent_id
     which = query.model_dump(exclude={"agent_identity_id", "phone_number_id"})
-    found = await service.store.rules.list(asked.caller.workspace_id, agent_id=agent_id, **which)
-    lines = {line.agent_id: line.id for line in reversed(await service.store.lines.list(asked.caller.workspace_id))}
+    found = await resources.store.rules.list(asked.caller.workspace_id, agent_id=agent_id, **which)
+    lines = {line.agent_id: line.id for line in reversed(await resources.store.lines.list(asked.caller.workspace_id))}
     return [rule_shown(rule, lines.get(rule.agent_id)) for rule in found]
 
 
@@ -134,7 +132,7 @@ async def create_rule(asked: Asked[RuleSent, None]) -> RuleShown:
     agent, number_id = await _agent_and_number(asked)
     body = asked.body
     rule = await manage_contact_rules.create_rule(
-        asked.service,
+        asked.store,
         asked.caller,
         agent,
         action=body.action,
@@ -149,18 +147,18 @@ async def get_rule(asked: Asked[None, None]) -> RuleShown:
     """One rule."""
     agent, number_id = await _agent_and_number(asked)
     return rule_shown(
-        await manage_contact_rules.get_rule(asked.service, asked.caller, agent, asked.path["rule_id"]), number_id
+        await manage_contact_rules.get_rule(asked.store, asked.caller, agent, asked.path["rule_id"]), number_id
     )
 
 
 async def change_rule(asked: Asked[RuleChange, None]) -> RuleShown:
     """Change a rule; of one that was split, the half that changed."""
     agent, number_id = await _agent_and_number(asked)
-    rule = await manage_contact_rules.get_rule(asked.service, asked.caller, agent, asked.path["rule_id"])
+    rule = await manage_contact_rules.get_rule(asked.store, asked.caller, agent, asked.path["rule_id"])
     if asked.body.apply_to is not None and asked.body.direction is not None:
         raise Invalid.field("apply_to", "does not go with direction")
     changed = await manage_contact_rules.change_rule(
-        asked.service, asked.caller, rule, **asked.body.model_dump(exclude_none=True)
+        asked.store, asked.caller, rule, **asked.body.model_dump(exclude_none=True)
     )
     return rule_shown(changed, number_id)
 
@@ -168,8 +166,8 @@ async def change_rule(asked: Asked[RuleChange, None]) -> RuleShown:
 async def delete_rule(asked: Asked[None, None]) -> None:
     """Delete a rule."""
     agent, _ = await _agent_and_number(asked)
-    rule = await manage_contact_rules.get_rule(asked.service, asked.caller, agent, asked.path["rule_id"])
-    await manage_contact_rules.delete_rule(asked.service, asked.caller, rule)
+    rule = await manage_contact_rules.get_rule(asked.store, asked.caller, agent, asked.path["rule_id"])
+    await manage_contact_rules.delete_rule(asked.store, asked.caller, rule)
 
 
 def _endpoints(root: str) -> list[Endpoint]:

@@ -11,7 +11,7 @@ address is old: an identity's key acts on its identity there, and an admin's is 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
@@ -26,11 +26,8 @@ from anycarrier_server.inkbox.fields import API, Handle, Id, Mode, Moment, Sent,
 from anycarrier_server.inkbox.phone_numbers import NumberShown, number_shown
 from anycarrier_server.inkbox.provisioning import Wanted
 from anycarrier_server.refusals import Invalid, Unknown
+from anycarrier_server.store import Store
 from anycarrier_server.store.models import Agent, LineRow
-
-if TYPE_CHECKING:
-    from anycarrier_server.service import Service
-
 
 IDENTITIES = f"{API}/identities"
 IDENTITY = IDENTITIES + "/{handle}"
@@ -110,57 +107,57 @@ def identity_shown(agent: Agent, line: LineRow | None, key_made_at: datetime | N
     )
 
 
-async def whole_identity(service: Service, agent: Agent) -> IdentityShown:
+async def whole_identity(store: Store, agent: Agent) -> IdentityShown:
     """One identity, its number and key looked up."""
-    line = await line_of(service, agent)
-    key = await service.store.webhooks.signing_key_row(agent.workspace_id, agent.id)
+    line = await line_of(store, agent)
+    key = await store.webhooks.signing_key_row(agent.workspace_id, agent.id)
     return identity_shown(agent, line, key.created_at if key is not None else None)
 
 
-async def line_of(service: Service, agent: Agent) -> LineRow | None:
+async def line_of(store: Store, agent: Agent) -> LineRow | None:
     """The identity's number."""
-    lines = await service.store.lines.list(agent.workspace_id, agent_id=agent.id)
+    lines = await store.lines.list(agent.workspace_id, agent_id=agent.id)
     return lines[0] if lines else None
 
 
 async def identity_in_path(asked: Asked[Any, Any]) -> Agent:
     """The identity whose handle is in the path."""
     try:
-        return await manage_agents.agent_by_handle(asked.service, asked.caller, asked.path["handle"])
+        return await manage_agents.agent_by_handle(asked.store, asked.caller, asked.path["handle"])
     except Unknown:
         raise Unknown("identity") from None
 
 
 async def create_identity(asked: Asked[IdentitySent, None]) -> IdentityShown:
     """A new identity, with a number when one is asked for. Without the number, there is no identity either."""
-    service, caller, body = asked.service, asked.caller, asked.body
+    resources, caller, body = asked.resources, asked.caller, asked.body
     handle = body.agent_handle.removeprefix("@")
     agent = await manage_agents.create_agent(
-        service, caller, name=body.display_name or handle, handle=handle, description=body.description
+        resources, caller, name=body.display_name or handle, handle=handle, description=body.description
     )
     if body.phone_number is not None:
         try:
-            agent = (await provisioning.provision(service, caller, agent, body.phone_number)).agent
+            agent = (await provisioning.provision(resources, caller, agent, body.phone_number)).agent
         except AnycarrierError:
-            await manage_agents.delete_agent(service, caller, agent)
+            await manage_agents.delete_agent(resources.store, caller, agent)
             raise
-    return await whole_identity(service, agent)
+    return await whole_identity(resources.store, agent)
 
 
 async def list_identities(asked: Asked[None, None]) -> list[IdentityShown]:
     """All identities; an identity's own key sees itself."""
-    service, workspace = asked.service, asked.caller.workspace_id
-    lines = {line.agent_id: line for line in reversed(await service.store.lines.list(workspace))}
-    made = await manage_agents.signing_keys_made_at(service, workspace)
+    resources, workspace = asked.resources, asked.caller.workspace_id
+    lines = {line.agent_id: line for line in reversed(await resources.store.lines.list(workspace))}
+    made = await manage_agents.signing_keys_made_at(resources.store, workspace)
     return [
         identity_shown(agent, lines.get(agent.id), made.get(agent.id))
-        for agent in await manage_agents.list_agents(service, asked.caller)
+        for agent in await manage_agents.list_agents(resources.store, asked.caller)
     ]
 
 
 async def get_identity(asked: Asked[None, None]) -> IdentityShown:
     """One identity."""
-    return await whole_identity(asked.service, await identity_in_path(asked))
+    return await whole_identity(asked.store, await identity_in_path(asked))
 
 
 async def change_identity(asked: Asked[IdentityChange, None]) -> IdentityShown:
@@ -171,8 +168,8 @@ async def change_identity(asked: Asked[IdentityChange, None]) -> IdentityShown:
         fields["name"] = asked.body.display_name or agent.handle
     if modes := _modes(asked.body):
         need_admin(asked.caller, "setting a filter mode")
-    agent = await manage_agents.change_agent(asked.service, asked.caller, agent, **fields, **modes)
-    return await whole_identity(asked.service, agent)
+    agent = await manage_agents.change_agent(asked.resources, asked.caller, agent, **fields, **modes)
+    return await whole_identity(asked.store, agent)
 
 
 def _modes(body: IdentityChange) -> dict[str, str]:
@@ -192,26 +189,26 @@ async def delete_identity(asked: Asked[None, None]) -> None:
     """Delete it, let go of its number, end its keys."""
     need_admin(asked.caller, "deleting an identity")
     agent = await identity_in_path(asked)
-    async with provisioning.alone(asked.service, agent):
-        for line in await asked.service.store.lines.list(agent.workspace_id, agent_id=agent.id):
-            await provisioning.let_go(asked.service, asked.caller, line)
-        await manage_agents.delete_agent(asked.service, asked.caller, agent)
+    async with provisioning.alone(asked.resources, agent):
+        for line in await asked.store.lines.list(agent.workspace_id, agent_id=agent.id):
+            await provisioning.let_go(asked.resources, asked.caller, line)
+        await manage_agents.delete_agent(asked.store, asked.caller, agent)
 
 
 async def assign_number(asked: Asked[NumberLink, None]) -> IdentityShown:
     """Give it a number of the organization that no identity has."""
     agent = await identity_in_path(asked)
-    given = await provisioning.hand_over(asked.service, asked.caller, agent, asked.body.phone_number_id)
-    return await whole_identity(asked.service, given.agent)
+    given = await provisioning.hand_over(asked.resources, asked.caller, agent, asked.body.phone_number_id)
+    return await whole_identity(asked.store, given.agent)
 
 
 async def release_number(asked: Asked[None, None]) -> None:
     """Release its number: at the carrier when it was bought through us; a number brought along is only detached."""
     need_admin(asked.caller, "releasing a number")
-    line = await line_of(asked.service, await identity_in_path(asked))
+    line = await line_of(asked.store, await identity_in_path(asked))
     if line is None:
         raise Unknown("number of that identity")
-    await provisioning.let_go(asked.service, asked.caller, line)
+    await provisioning.let_go(asked.resources, asked.caller, line)
 
 
 class EmptySent(Sent):
@@ -233,12 +230,12 @@ class SigningKeyStatus(Shown):
 
 
 async def _rotate(asked: Asked[Any, Any], agent: Agent) -> SigningKeyShown:
-    text, row = await manage_agents.rotate_signing_key(asked.service, asked.caller, agent)
+    text, row = await manage_agents.rotate_signing_key(asked.store, asked.caller, agent)
     return SigningKeyShown(signing_key=text, created_at=row.created_at)
 
 
 async def _status(asked: Asked[Any, Any], agent: Agent) -> SigningKeyStatus:
-    row = await asked.service.store.webhooks.signing_key_row(agent.workspace_id, agent.id)
+    row = await asked.store.webhooks.signing_key_row(agent.workspace_id, agent.id)
     return _key_status(row.created_at if row is not None else None)
 
 
@@ -261,14 +258,14 @@ async def rotate_own_signing_key(asked: Asked[EmptySent, None]) -> SigningKeySho
     if asked.caller.admin:
         where = "keys belong to identities: POST /identities/{handle}/signing-key"
         raise ContractRefusal(409, "use_identity_signing_key", where)
-    return await _rotate(asked, await agent_of(asked.service.store, asked.caller, None))
+    return await _rotate(asked, await agent_of(asked.store, asked.caller, None))
 
 
 async def own_signing_key_status(asked: Asked[None, None]) -> SigningKeyStatus:
     """Whether that identity, or under an admin key any identity, has one."""
     if not asked.caller.admin:
-        return await _status(asked, await agent_of(asked.service.store, asked.caller, None))
-    made = await manage_agents.signing_keys_made_at(asked.service, asked.caller.workspace_id)
+        return await _status(asked, await agent_of(asked.store, asked.caller, None))
+    made = await manage_agents.signing_keys_made_at(asked.store, asked.caller.workspace_id)
     return _key_status(max(made.values(), default=None))
 
 

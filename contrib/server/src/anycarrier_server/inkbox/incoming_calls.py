@@ -8,7 +8,7 @@ number is that number's alone, and what is set at the identity applies to all of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
@@ -16,15 +16,13 @@ from anycarrier.errors import AnycarrierError
 from anycarrier_server.domain import manage_agents, manage_numbers
 from anycarrier_server.domain.access import Caller, agent_of
 from anycarrier_server.domain.number_routing import CALL_HANDLING, CallHandling, call_handling
+from anycarrier_server.domain.resources import Resources
 from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.inkbox.error_details import NotConfigured
 from anycarrier_server.inkbox.fields import PHONE, Action, Given, Id, Number, Sent, Shown, Target, Url, Uuid
 from anycarrier_server.refusals import Invalid
+from anycarrier_server.store import Store
 from anycarrier_server.store.models import Agent, LineRow
-
-if TYPE_CHECKING:
-    from anycarrier_server.service import Service
-
 
 Sip = Field(default=None, max_length=512, pattern=r"^sips?:[!-~]+$", examples=["sip:desk@pbx.example.com"])
 
@@ -55,30 +53,30 @@ def handling_for(agent: Agent, lines: Sequence[LineRow]) -> CallHandling:
     return call_handling(agent, lines[0] if len(lines) == 1 else None)
 
 
-async def apply_handling(service: Service, caller: Caller, agent: Agent, body: Handling) -> Agent:
+async def apply_handling(resources: Resources, caller: Caller, agent: Agent, body: Handling) -> Agent:
     """Change the identity and all its numbers; ``Invalid`` when an action lacks what it needs."""
-    lines = await service.store.lines.list(agent.workspace_id, agent_id=agent.id)
+    lines = await resources.store.lines.list(agent.workspace_id, agent_id=agent.id)
     fields = changes(body)
     kept = {name: value for name, value in _held(handling_for(agent, lines)).items() if name not in fields}
     _need_socket(agent, kept | fields)
-    changed = await manage_agents.change_agent(service, caller, agent, **fields)
+    changed = await manage_agents.change_agent(resources, caller, agent, **fields)
     for line in lines:
         if own := {name: value for name, value in line.call_handling.items() if name not in fields}:
             if own == line.call_handling:
                 continue
         if line.call_handling:
-            await service.store.lines.change(line.id, call_handling=own)
+            await resources.store.lines.change(line.id, call_handling=own)
     return changed
 
 
-async def apply_to_number(service: Service, agent: Agent, line: LineRow, fields: dict[str, Any]) -> LineRow:
+async def apply_to_number(resources: Resources, agent: Agent, line: LineRow, fields: dict[str, Any]) -> LineRow:
     """Change how this number's calls are taken, and no other's; ``fields`` as from :func:`changes`."""
     theirs = call_handling(agent)
     # An agent that answers without a socket of its own, by the service's speech, may be given its number back.
     if theirs.incoming_call_action not in (None, "auto_accept") or theirs.websocket_url:
         _need_socket(agent, {**_held(call_handling(agent, line)), **fields})
-    own = await manage_numbers.handled(service, agent, line.call_handling, fields)
-    return await service.store.lines.change(line.id, call_handling=own)
+    own = await manage_numbers.handled(resources, agent, line.call_handling, fields)
+    return await resources.store.lines.change(line.id, call_handling=own)
 
 
 def _held(handling: CallHandling) -> dict[str, Any]:
@@ -91,7 +89,7 @@ def _need_socket(agent: Agent, now: Mapping[str, Any]) -> None:
         raise Invalid.field("client_websocket_url", "auto_accept needs a WebSocket URL: the identity has no handler")
 
 
-async def apply_to_all(service: Service, caller: Caller, agent: Agent, body: Handling | None = None) -> Agent:
+async def apply_to_all(resources: Resources, caller: Caller, agent: Agent, body: Handling | None = None) -> Agent:
     """The identity as it should be once it has a number: without a word from anybody it declines calls.
 
     An agent that was given a socket or a handler elsewhere has had that word.
@@ -102,16 +100,16 @@ async def apply_to_all(service: Service, caller: Caller, agent: Agent, body: Han
         fields["incoming_call_action"] = "auto_reject"
     if fields:
         _need_socket(agent, {**_held(call_handling(agent)), **fields})
-    return await manage_agents.change_agent(service, caller, agent, **fields) if fields else agent
+    return await manage_agents.change_agent(resources, caller, agent, **fields) if fields else agent
 
 
-async def put_back_handling(service: Service, caller: Caller, before: Agent, now: Agent) -> None:
+async def put_back_handling(store: Store, caller: Caller, before: Agent, now: Agent) -> None:
     """Undo :func:`apply_to_all`, because the number did not come."""
     kept = {name: getattr(before, name) for name in (*CALL_HANDLING, "inbound_filter_mode", "outbound_filter_mode")}
     if all(getattr(now, name) == value for name, value in kept.items()):
         return
     try:
-        await service.store.agents.change(now.id, **kept)
+        await store.agents.change(now.id, **kept)
     except AnycarrierError:  # the number's own refusal is the one to tell
         return
 
@@ -144,9 +142,9 @@ class ActionShown(Shown):
     forwarding_sip_uri: str | None
 
 
-async def action_shown(service: Service, agent: Agent) -> ActionShown:
+async def action_shown(store: Store, agent: Agent) -> ActionShown:
     """The identity's setting; :class:`NotConfigured` while nobody has made one."""
-    handling = handling_for(agent, await service.store.lines.list(agent.workspace_id, agent_id=agent.id))
+    handling = handling_for(agent, await store.lines.list(agent.workspace_id, agent_id=agent.id))
     if handling.incoming_call_action is None:
         raise NotConfigured("nobody has set this identity's incoming-call action yet: PUT it here")
     return ActionShown(
@@ -168,16 +166,16 @@ def _need_identity(caller: Caller, agent_id: str | None, where: str) -> None:
 async def get_action(asked: Asked[None, ActionAsked]) -> ActionShown:
     """The setting; 404 while nobody has made one."""
     _need_identity(asked.caller, asked.query.agent_identity_id, "query")
-    agent = await agent_of(asked.service.store, asked.caller, asked.query.agent_identity_id)
-    return await action_shown(asked.service, agent)
+    agent = await agent_of(asked.store, asked.caller, asked.query.agent_identity_id)
+    return await action_shown(asked.store, agent)
 
 
 async def put_action(asked: Asked[ActionSent, None]) -> ActionShown:
     """Make the setting."""
     _need_identity(asked.caller, asked.body.agent_identity_id, "body")
-    agent = await agent_of(asked.service.store, asked.caller, asked.body.agent_identity_id)
-    changed = await apply_handling(asked.service, asked.caller, agent, asked.body)
-    return await action_shown(asked.service, changed)
+    agent = await agent_of(asked.store, asked.caller, asked.body.agent_identity_id)
+    changed = await apply_handling(asked.resources, asked.caller, agent, asked.body)
+    return await action_shown(asked.store, changed)
 
 
 ENDPOINTS = [

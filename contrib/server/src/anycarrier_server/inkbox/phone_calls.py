@@ -71,7 +71,7 @@ class CallSent(Sent):
 
 async def create_call(asked: Asked[CallSent, None]) -> CallPlaced:
     """Ring somebody; the agent's socket is opened once they answer."""
-    body, service, caller = asked.body, asked.service, asked.caller
+    body, resources, caller = asked.body, asked.resources, asked.caller
     on_voicemail = _check_voicemail(body)
     if body.origination != "dedicated_number":
         raise ContractRefusal(
@@ -94,7 +94,7 @@ async def create_call(asked: Asked[CallSent, None]) -> CallPlaced:
     if key is not None and not READABLE.fullmatch(key):
         raise Invalid.field("Idempotency-Key", "at most 255 printable ASCII characters", where="header")
     placed = await place_call.place(
-        service,
+        resources,
         caller,
         from_number=body.from_number,
         to_number=body.to_number,
@@ -132,7 +132,7 @@ def _check_voicemail(body: CallSent) -> OnVoicemail:
 async def _who(asked: Asked[CallSent, None], from_number: str) -> tuple[Agent | None, LineRow | None]:
     """Who will talk: the identity named, else the number's, and then the number too. No identity when the domain is
     going to refuse anyway."""
-    store, caller = asked.service.store, asked.caller
+    store, caller = asked.store, asked.caller
     line = await store.lines.by_number(from_number, caller.workspace_id)
     if asked.body.agent_identity_id is not None:
         agent = await agent_of(store, caller, asked.body.agent_identity_id)
@@ -176,7 +176,7 @@ async def list_calls(asked: Asked[None, CallsAsked]) -> list[CallShown]:
     query, caller = asked.query, asked.caller
     if query.agent_identity_id is None and caller.admin:
         raise Invalid.field("agent_identity_id", "is required under an admin key", where="query", type="missing")
-    agent = await agent_of(asked.service.store, caller, query.agent_identity_id)
+    agent = await agent_of(asked.store, caller, query.agent_identity_id)
     zone = zone_named(query.tz)
     start, end = query.start_datetime, query.end_datetime
     which = CallFilter(
@@ -190,7 +190,7 @@ async def list_calls(asked: Asked[None, CallsAsked]) -> list[CallShown]:
 
 async def list_calls_of_number(asked: Asked[None, CallsOfNumber]) -> list[CallShown]:
     """A number's calls, newest first."""
-    line = await manage_numbers.get_number(asked.service, asked.caller, asked.path["number_id"])
+    line = await manage_numbers.get_number(asked.store, asked.caller, asked.path["number_id"])
     which = CallFilter(line_id=line.id, is_blocked=asked.query.is_blocked)
     return [call_shown(call) for call in await _page(asked, which)]
 
@@ -198,34 +198,32 @@ async def list_calls_of_number(asked: Asked[None, CallsOfNumber]) -> list[CallSh
 async def _page(asked: Asked[Any, Any], which: CallFilter) -> list[CallRow]:
     if which.is_blocked and not asked.caller.admin:
         return []  # an identity's key sees none of these
-    page = await control_call.page(
-        asked.service, asked.caller, which, limit=asked.query.limit, offset=asked.query.offset
-    )
+    page = await control_call.page(asked.store, asked.caller, which, limit=asked.query.limit, offset=asked.query.offset)
     return page.items
 
 
 async def get_call(asked: Asked[None, None]) -> CallShown:
     """One call."""
-    return call_shown(await control_call.get(asked.service, asked.caller, asked.path["call_id"]))
+    return call_shown(await control_call.get(asked.store, asked.caller, asked.path["call_id"]))
 
 
 async def hang_up(asked: Asked[None, None]) -> CallShown:
     """End a live call. The answer may still show it live: the carrier confirms in its own time."""
-    return call_shown(await control_call.hang_up(asked.service, asked.caller, asked.path["call_id"]))
+    return call_shown(await control_call.hang_up(asked.resources, asked.caller, asked.path["call_id"]))
 
 
 async def _need_call_on_number(asked: Asked[None, None]) -> None:
     """404 unless the call in the path is one of the number in the path."""
-    line = await manage_numbers.get_number(asked.service, asked.caller, asked.path["number_id"])
-    call = await control_call.get(asked.service, asked.caller, asked.path["call_id"])
+    line = await manage_numbers.get_number(asked.store, asked.caller, asked.path["number_id"])
+    call = await control_call.get(asked.store, asked.caller, asked.path["call_id"])
     if call.line_id != line.id:
         raise Unknown("call on that number")
 
 
 async def get_transcript(asked: Asked[None, None]) -> list[TranscriptShown]:
     """All of a call's, in order; of a call that is going on, those so far."""
-    call = await control_call.get(asked.service, asked.caller, asked.path["call_id"])
-    said = await recordings_and_transcripts.transcript_of_call(asked.service, asked.caller, call.id)
+    call = await control_call.get(asked.store, asked.caller, asked.path["call_id"])
+    said = await recordings_and_transcripts.transcript_of_call(asked.store, asked.caller, call.id)
     return [segment_shown(segment, call.local_number) for segment in said]
 
 
@@ -273,7 +271,7 @@ class HostedAsked(Given):
 
 async def list_invocations(asked: Asked[None, Slice]) -> Invocations:
     """None, for a call that is there."""
-    await control_call.get(asked.service, asked.caller, asked.path["call_id"])
+    await control_call.get(asked.store, asked.caller, asked.path["call_id"])
     return Invocations(limit=asked.query.limit, offset=asked.query.offset)
 
 

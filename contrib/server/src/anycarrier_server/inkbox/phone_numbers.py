@@ -148,22 +148,22 @@ class OfferShown(Shown):
 
 async def provision_number(asked: Asked[NumberSent, None]) -> NumberShown:
     """Buy a number for an identity that has none."""
-    agent = await manage_agents.agent_by_handle(asked.service, asked.caller, asked.body.agent_handle)
-    made = await provisioning.provision(asked.service, asked.caller, agent, asked.body)
+    agent = await manage_agents.agent_by_handle(asked.store, asked.caller, asked.body.agent_handle)
+    made = await provisioning.provision(asked.resources, asked.caller, agent, asked.body)
     return number_shown(made.line, made.agent)
 
 
 async def list_numbers(asked: Asked[None, None]) -> list[NumberShown]:
     """All numbers; an identity's own key sees its own."""
-    of = {agent.id: agent for agent in await manage_agents.list_agents(asked.service, asked.caller)}
-    lines = await manage_numbers.list_numbers(asked.service, asked.caller)
+    of = {agent.id: agent for agent in await manage_agents.list_agents(asked.store, asked.caller)}
+    lines = await manage_numbers.list_numbers(asked.store, asked.caller)
     return [number_shown(line, of.get(line.agent_id) if line.agent_id else None) for line in lines]
 
 
 async def get_number(asked: Asked[None, None]) -> NumberShown:
     """One number."""
-    line = await manage_numbers.get_number(asked.service, asked.caller, asked.path["number_id"])
-    return number_shown(line, await asked.service.store.agents.find(line.agent_id))
+    line = await manage_numbers.get_number(asked.store, asked.caller, asked.path["number_id"])
+    return number_shown(line, await asked.store.agents.find(line.agent_id))
 
 
 async def change_number(asked: Asked[NumberChange, None]) -> NumberShown:
@@ -171,23 +171,23 @@ async def change_number(asked: Asked[NumberChange, None]) -> NumberShown:
 
     The filter mode is the identity's: contact rules go for all its numbers.
     """
-    service, caller, body = asked.service, asked.caller, asked.body
-    line = await manage_numbers.get_number(service, caller, asked.path["number_id"])
-    agent = await service.store.agents.get(line.workspace_id, line.agent_id)
+    resources, caller, body = asked.resources, asked.caller, asked.body
+    line = await manage_numbers.get_number(resources.store, caller, asked.path["number_id"])
+    agent = await resources.store.agents.get(line.workspace_id, line.agent_id)
     if agent is None:
         raise ContractRefusal(409, "number_has_no_identity", "the number is nobody's: give it an identity first")
     if "filter_mode" in body.model_fields_set:
         need_admin(caller, "setting a filter mode")
     if fields := incoming_calls.changes(body):
-        line = await incoming_calls.apply_to_number(service, agent, line, fields)
+        line = await incoming_calls.apply_to_number(resources, agent, line, fields)
     turned = False
     if "filter_mode" in body.model_fields_set:
         modes = {"inbound_filter_mode": body.filter_mode, "outbound_filter_mode": body.filter_mode}
         turned = (agent.inbound_filter_mode, agent.outbound_filter_mode) != (body.filter_mode, body.filter_mode)
-        agent = await manage_agents.change_agent(service, caller, agent, **modes)
+        agent = await manage_agents.change_agent(resources, caller, agent, **modes)
     notice = None
     if turned:
-        action, count = await service.store.rules.redundant(agent.id, body.filter_mode)
+        action, count = await resources.store.rules.redundant(agent.id, body.filter_mode)
         notice = FilterNotice(
             new_filter_mode=body.filter_mode, redundant_rule_action=action, redundant_rule_count=count
         )
@@ -199,15 +199,15 @@ async def release_number(asked: Asked[None, None]) -> None:
 
     One brought along stays in its account, which sends its calls here no more.
     """
-    line = await manage_numbers.get_number(asked.service, asked.caller, asked.path["number_id"])
-    await manage_numbers.release_number(asked.service, asked.caller, line.id, at_carrier=line.bought)
+    line = await manage_numbers.get_number(asked.store, asked.caller, asked.path["number_id"])
+    await manage_numbers.release_number(asked.resources, asked.caller, line.id, at_carrier=line.bought)
 
 
 async def search_transcripts(asked: Asked[None, TranscriptSearch]) -> list[TranscriptShown]:
     """What was said on the number's calls, best match first."""
-    line = await manage_numbers.get_number(asked.service, asked.caller, asked.path["number_id"])
+    line = await manage_numbers.get_number(asked.store, asked.caller, asked.path["number_id"])
     found = await recordings_and_transcripts.search_transcripts(
-        asked.service, asked.caller, line.id, asked.query.q, party=asked.query.party, limit=asked.query.limit
+        asked.store, asked.caller, line.id, asked.query.q, party=asked.query.party, limit=asked.query.limit
     )
     return [segment_shown(segment, line.number) for segment in found]
 
@@ -224,7 +224,7 @@ async def search_offers(asked: Asked[None, OffersAsked]) -> list[OfferShown]:
     )
     try:
         found = await manage_numbers.search_numbers(
-            asked.service, asked.caller, query, credential_id=asks.credential_id
+            asked.resources, asked.caller, query, credential_id=asks.credential_id
         )
     except UnsupportedOperation as unsupported:
         raise Invalid.field("type", str(unsupported), where="query") from None

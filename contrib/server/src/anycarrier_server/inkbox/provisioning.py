@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -17,15 +17,13 @@ from anycarrier.errors import AnycarrierError, UnsupportedOperation
 from anycarrier.numbers import NumberQuery, NumberType
 from anycarrier_server.domain import manage_agents, manage_numbers
 from anycarrier_server.domain.access import Caller
+from anycarrier_server.domain.resources import Resources
 from anycarrier_server.inkbox import incoming_calls
 from anycarrier_server.inkbox.error_details import ContractRefusal
 from anycarrier_server.inkbox.fields import Id, Mode, Number
 from anycarrier_server.inkbox.incoming_calls import Handling
 from anycarrier_server.refusals import Invalid, LineHeld
 from anycarrier_server.store.models import Agent, LineRow
-
-if TYPE_CHECKING:
-    from anycarrier_server.service import Service
 
 State = Field(default=None, pattern=r"^[A-Za-z]{2,3}$", description="State or province", examples=["NY"])
 AreaCode = Field(default=None, pattern=r"^[0-9]{1,6}$")
@@ -48,12 +46,12 @@ GIVING = 120.0
 
 
 @asynccontextmanager
-async def alone(service: Service, agent: Agent) -> AsyncIterator[None]:
+async def alone(resources: Resources, agent: Agent) -> AsyncIterator[None]:
     """Only one request at a time, over all processes, gives this identity a number; the others are 409.
 
     Looking first is not enough: of two who look at once, both would buy.
     """
-    key, once = f"number-for:{agent.id}", service.exchange.switchboard.once
+    key, once = f"number-for:{agent.id}", resources.exchange.switchboard.once
     if not await once.first(key, GIVING):
         raise ContractRefusal(
             409, "identity_is_given_number", "another request is at this identity's number: look again then"
@@ -72,20 +70,20 @@ class Provisioned:
     agent: Agent
 
 
-async def provision(service: Service, caller: Caller, agent: Agent, wanted: Wanted) -> Provisioned:
+async def provision(resources: Resources, caller: Caller, agent: Agent, wanted: Wanted) -> Provisioned:
     """Buy a number for the identity. Its settings are checked first, since a purchase costs money."""
-    async with alone(service, agent):
-        return await _provision(service, caller, agent, wanted)
+    async with alone(resources, agent):
+        return await _provision(resources, caller, agent, wanted)
 
 
-async def _provision(service: Service, caller: Caller, agent: Agent, wanted: Wanted) -> Provisioned:
-    held = await service.store.lines.list(caller.workspace_id, agent_id=agent.id)
+async def _provision(resources: Resources, caller: Caller, agent: Agent, wanted: Wanted) -> Provisioned:
+    held = await resources.store.lines.list(caller.workspace_id, agent_id=agent.id)
     if held:
         raise LineHeld(str(held[0].id))
-    ready = await incoming_calls.apply_to_all(service, caller, agent, wanted)
+    ready = await incoming_calls.apply_to_all(resources, caller, agent, wanted)
     if "filter_mode" in wanted.model_fields_set:
         modes = {"inbound_filter_mode": wanted.filter_mode, "outbound_filter_mode": wanted.filter_mode}
-        ready = await manage_agents.change_agent(service, caller, ready, **modes)
+        ready = await manage_agents.change_agent(resources, caller, ready, **modes)
     query = NumberQuery(
         country=wanted.country,
         area_code=wanted.area_code,
@@ -95,7 +93,7 @@ async def _provision(service: Service, caller: Caller, agent: Agent, wanted: Wan
     )
     try:
         line = await manage_numbers.purchase_number(
-            service,
+            resources,
             caller,
             number=wanted.number,
             query=query,
@@ -104,32 +102,32 @@ async def _provision(service: Service, caller: Caller, agent: Agent, wanted: Wan
             one_per_agent=True,
         )
     except UnsupportedOperation as unsupported:
-        await incoming_calls.put_back_handling(service, caller, agent, ready)
+        await incoming_calls.put_back_handling(resources.store, caller, agent, ready)
         raise Invalid.field("type", f"the carrier does not sell such numbers: {unsupported.detail}") from None
     except AnycarrierError:
-        await incoming_calls.put_back_handling(service, caller, agent, ready)
+        await incoming_calls.put_back_handling(resources.store, caller, agent, ready)
         raise
     return Provisioned(line, ready)
 
 
-async def hand_over(service: Service, caller: Caller, agent: Agent, line_id: str) -> Provisioned:
+async def hand_over(resources: Resources, caller: Caller, agent: Agent, line_id: str) -> Provisioned:
     """Give the identity a number of the workspace that nobody has."""
-    line = await manage_numbers.get_number(service, caller, line_id)
+    line = await manage_numbers.get_number(resources.store, caller, line_id)
     if line.agent_id == agent.id:
         return Provisioned(line, agent)
     if line.agent_id is not None:
         raise ContractRefusal(409, "number_has_identity", "that number is another identity's: release it there first")
-    async with alone(service, agent):
-        held = await service.store.lines.list(caller.workspace_id, agent_id=agent.id)
+    async with alone(resources, agent):
+        held = await resources.store.lines.list(caller.workspace_id, agent_id=agent.id)
         if held:
             raise LineHeld(str(held[0].id))
-        line = await manage_numbers.change_number(service, caller, line.id, agent_id=agent.id)
-        return Provisioned(line, await incoming_calls.apply_to_all(service, caller, agent))
+        line = await manage_numbers.change_number(resources, caller, line.id, agent_id=agent.id)
+        return Provisioned(line, await incoming_calls.apply_to_all(resources, caller, agent))
 
 
-async def let_go(service: Service, caller: Caller, line: LineRow) -> None:
+async def let_go(resources: Resources, caller: Caller, line: LineRow) -> None:
     """Take the number from its identity: bought ones back to the carrier, brought ones stay with us, unassigned."""
     if line.bought:
-        await manage_numbers.release_number(service, caller, line.id, at_carrier=True)
+        await manage_numbers.release_number(resources, caller, line.id, at_carrier=True)
     else:
-        await manage_numbers.change_number(service, caller, line.id, agent_id=None)
+        await manage_numbers.change_number(resources, caller, line.id, agent_id=None)

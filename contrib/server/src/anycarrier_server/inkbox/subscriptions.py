@@ -132,13 +132,13 @@ class Catalog(Shown):
 
 
 async def _fields(asked: Asked[Any, Any], row: Subscription) -> dict[str, Any]:
-    token = asked.service.store.webhooks.auth_token(row)
+    token = asked.store.webhooks.auth_token(row)
     return {
         "id": row.id,
         "organization_id": organization(row.workspace_id),
         "phone_number_id": row.line_id,
         "agent_identity_id": row.agent_id,
-        "owner_identity_id": await manage_subscriptions.owner_of(asked.service, row),
+        "owner_identity_id": await manage_subscriptions.owner_of(asked.store, row),
         "url": row.url,
         "event_types": row.events,
         "context_config": row.context,
@@ -157,13 +157,13 @@ def _distinct(events: list[Event]) -> list[str]:
 
 async def create_subscription(asked: Asked[SubscriptionSent, None]) -> SubscriptionMade:
     """Subscribe. An identity that has no signing key gets its first one, told here."""
-    service, caller, body = asked.service, asked.caller, asked.body
+    resources, caller, body = asked.resources, asked.caller, asked.body
     if body.mailbox_id is not None:
         raise Invalid.field("mailbox_id", "there are no mailboxes here")
     if (body.agent_identity_id is None) == (body.phone_number_id is None):
         raise Invalid.field("agent_identity_id", "give exactly one of agent_identity_id and phone_number_id")
     row = await manage_subscriptions.create_subscription(
-        service,
+        resources,
         caller,
         face="inkbox",
         url=body.url,
@@ -174,8 +174,8 @@ async def create_subscription(asked: Asked[SubscriptionSent, None]) -> Subscript
         context=body.context_config.model_dump() if body.context_config is not None else None,
     )
     key = None
-    if (owner := await manage_subscriptions.owner_of(service, row)) is not None:
-        text, fresh = await service.store.webhooks.ensure_signing_key(caller.workspace_id, owner)
+    if (owner := await manage_subscriptions.owner_of(resources.store, row)) is not None:
+        text, fresh = await resources.store.webhooks.ensure_signing_key(caller.workspace_id, owner)
         key = text if fresh else None
     return SubscriptionMade(**await _fields(asked, row), signing_key=key)
 
@@ -183,7 +183,7 @@ async def create_subscription(asked: Asked[SubscriptionSent, None]) -> Subscript
 async def list_subscriptions(asked: Asked[None, SubscriptionsAsked]) -> SubscriptionList:
     """Those the key may see."""
     query = asked.query
-    rows = await manage_subscriptions.list_subscriptions(asked.service, asked.caller, face="inkbox", url=query.url)
+    rows = await manage_subscriptions.list_subscriptions(asked.store, asked.caller, face="inkbox", url=query.url)
     shown = [SubscriptionShown(**await _fields(asked, row)) for row in rows]
     wanted = {
         "agent_identity_id": query.agent_identity_id,
@@ -206,7 +206,7 @@ def _same(id_: Uuid | None, text: str) -> bool:
 
 async def _found(asked: Asked[Any, Any]) -> Subscription:
     return await manage_subscriptions.get_subscription(
-        asked.service, asked.caller, asked.path["subscription_id"], face="inkbox"
+        asked.store, asked.caller, asked.path["subscription_id"], face="inkbox"
     )
 
 
@@ -223,13 +223,13 @@ async def change_subscription(asked: Asked[SubscriptionChange, None]) -> Subscri
         fields["events"] = _distinct(body.event_types)
     if "context_config" in body.model_fields_set:
         fields["context"] = body.context_config.model_dump() if body.context_config is not None else None
-    row = await manage_subscriptions.change_subscription(asked.service, asked.caller, row, **fields)
+    row = await manage_subscriptions.change_subscription(asked.resources, asked.caller, row, **fields)
     return SubscriptionShown(**await _fields(asked, row))
 
 
 async def delete_subscription(asked: Asked[None, None]) -> None:
     """Unsubscribe."""
-    await manage_subscriptions.delete_subscription(asked.service, asked.caller, await _found(asked))
+    await manage_subscriptions.delete_subscription(asked.store, asked.caller, await _found(asked))
 
 
 async def list_event_types(asked: Asked[None, None]) -> Catalog:
@@ -311,7 +311,7 @@ def delivery_shown(logged: Logged, subscription: Subscription | None) -> Deliver
 
 async def list_deliveries(asked: Asked[None, DeliveriesAsked]) -> DeliveryList:
     """The log, newest first."""
-    query, service = asked.query, asked.service
+    query, resources = asked.query, asked.resources
     which: dict[str, Any] = {"event_type": query.event_type, "success": query.success}
     if query.subscription_id is not None:
         which["subscription_id"] = parse_id("subscription", query.subscription_id)
@@ -322,9 +322,9 @@ async def list_deliveries(asked: Asked[None, DeliveriesAsked]) -> DeliveryList:
     if unreadable or query.event_type not in (None, which["event_type"]):
         return DeliveryList(deliveries=[])
     found = await manage_subscriptions.list_deliveries(
-        service, asked.caller, face="inkbox", limit=query.limit, offset=query.offset, **which
+        resources.store, asked.caller, face="inkbox", limit=query.limit, offset=query.offset, **which
     )
-    live = {one.id: one for one in await service.store.webhooks.list(asked.caller.workspace_id, face="inkbox")}
+    live = {one.id: one for one in await resources.store.webhooks.list(asked.caller.workspace_id, face="inkbox")}
     return DeliveryList(
         deliveries=[
             delivery_shown(line, live.get(line.delivery.subscription_id) if line.delivery.subscription_id else None)
@@ -335,14 +335,14 @@ async def list_deliveries(asked: Asked[None, DeliveriesAsked]) -> DeliveryList:
 
 async def replay_delivery(asked: Asked[None, None]) -> DeliveryShown:
     """Send it again: same body and event id, signed anew."""
-    service, workspace = asked.service, asked.caller.workspace_id
-    before = await service.store.webhooks.logged(workspace, parse_id("delivery", asked.path["delivery_id"]))
+    resources, workspace = asked.resources, asked.caller.workspace_id
+    before = await resources.store.webhooks.logged(workspace, parse_id("delivery", asked.path["delivery_id"]))
     subscription = None
     if before is not None and before.delivery.subscription_id is not None:
-        subscription = await service.store.webhooks.get(workspace, before.delivery.subscription_id)
+        subscription = await resources.store.webhooks.get(workspace, before.delivery.subscription_id)
         if subscription is not None and before.delivery.event_type not in subscription.events:
             raise CallOver(f"the subscription no longer hears of {before.delivery.event_type}")
-    sent = await manage_subscriptions.replay_delivery(service, asked.caller, asked.path["delivery_id"])
+    sent = await manage_subscriptions.replay_delivery(resources, asked.caller, asked.path["delivery_id"])
     return delivery_shown(sent, subscription)
 
 

@@ -115,7 +115,7 @@ async def create_credential(asked: Asked[CredentialSent, None]) -> CredentialSho
     """Keep a carrier account's key. What is still missing is said in the answer, and can be added by PATCH."""
     body = asked.body
     row = await manage_credentials.create_credential(
-        asked.service,
+        asked.resources,
         asked.caller,
         name=body.name,
         provider=body.provider,
@@ -127,7 +127,7 @@ async def create_credential(asked: Asked[CredentialSent, None]) -> CredentialSho
 
 async def list_credentials(asked: Asked[None, Slice]) -> Listing[CredentialShown]:
     """All of the workspace's, the default first."""
-    rows = await manage_credentials.list_credentials(asked.service, asked.caller)
+    rows = await manage_credentials.list_credentials(asked.store, asked.caller)
     items = [credential_shown(row) for row in cut(rows, asked.query)]
     return Listing(items=items, total=len(rows), limit=asked.query.limit, offset=asked.query.offset)
 
@@ -135,7 +135,7 @@ async def list_credentials(asked: Asked[None, Slice]) -> Listing[CredentialShown
 async def get_credential(asked: Asked[None, None]) -> CredentialShown:
     """One, without its secrets."""
     return credential_shown(
-        await manage_credentials.get_credential(asked.service, asked.caller, asked.path["credential_id"])
+        await manage_credentials.get_credential(asked.store, asked.caller, asked.path["credential_id"])
     )
 
 
@@ -143,7 +143,7 @@ async def change_credential(asked: Asked[CredentialChange, None]) -> CredentialS
     """Rename it, rotate its key, or add details."""
     body = asked.body
     row = await manage_credentials.change_credential(
-        asked.service,
+        asked.resources,
         asked.caller,
         asked.path["credential_id"],
         name=body.name,
@@ -155,12 +155,12 @@ async def change_credential(asked: Asked[CredentialChange, None]) -> CredentialS
 
 async def delete_credential(asked: Asked[None, None]) -> None:
     """Forget it."""
-    await manage_credentials.delete_credential(asked.service, asked.caller, asked.path["credential_id"])
+    await manage_credentials.delete_credential(asked.store, asked.caller, asked.path["credential_id"])
 
 
 async def verify_credential(asked: Asked[None, None]) -> VerifiedShown:
     """Log in at the carrier with it."""
-    found = await manage_credentials.verify_credential(asked.service, asked.caller, asked.path["credential_id"])
+    found = await manage_credentials.verify_credential(asked.resources, asked.caller, asked.path["credential_id"])
     return VerifiedShown(
         ok=found.ok, provider=found.provider, account=found.account, checked_at=found.checked_at, error=found.error
     )
@@ -200,7 +200,7 @@ class UsageShown(Shown):
 
 async def get_usage(asked: Asked[None, None]) -> UsageShown:
     """The workspace's use."""
-    used = await call_limits.usage_of_workspace(asked.service, asked.caller)
+    used = await call_limits.usage_of_workspace(asked.store, asked.caller)
     return UsageShown(
         calls_made_today=used.calls_today,
         max_calls_per_day=used.rolling.calls_limit,

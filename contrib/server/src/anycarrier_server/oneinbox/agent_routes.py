@@ -8,15 +8,17 @@ from __future__ import annotations
 import json
 from copy import copy
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 from pydantic import ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
 
 from anycarrier.agent import AgentSettings
 from anycarrier_server.domain import manage_agents, speech_engines
+from anycarrier_server.domain.agent_runtime import settings_of
 from anycarrier_server.domain.call_overrides import settings_in, unused_in
 from anycarrier_server.domain.number_routing import CALL_HANDLING, call_handling
+from anycarrier_server.domain.resources import Resources
 from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.oneinbox.shapes import (
     HandlingSent,
@@ -31,9 +33,6 @@ from anycarrier_server.oneinbox.shapes import (
     cut,
 )
 from anycarrier_server.store.models import Agent
-
-if TYPE_CHECKING:
-    from anycarrier_server.service import Service
 
 OWN = ("name", "description", "handler", *CALL_HANDLING)
 """What an agent is beside its settings."""
@@ -111,9 +110,9 @@ AgentChange: type[AgentBody] = create_model("AgentChange", __base__=AgentBody, n
 AgentShown: type[AgentKnown] = create_model("AgentShown", __base__=AgentKnown, **_known)
 
 
-async def agent_shown(service: Service, agent: Agent, ignored: list[str] | None = None) -> AgentKnown:
+async def agent_shown(resources: Resources, agent: Agent, ignored: list[str] | None = None) -> AgentKnown:
     """The row as this face shows it, settings at their defaults included."""
-    settings = manage_agents.settings_of(agent)
+    settings = settings_of(agent)
     return AgentShown(
         **settings.model_dump(mode="json"),
         effective_system_prompt=settings.system_prompt,
@@ -124,7 +123,7 @@ async def agent_shown(service: Service, agent: Agent, ignored: list[str] | None 
         **asdict(call_handling(agent)),
         handler=agent.handler,
         ignored=ignored or [],
-        warnings=await speech_engines.warnings(service, agent),
+        warnings=await speech_engines.warnings(resources, agent),
         created_at=agent.created_at,
         updated_at=agent.updated_at,
     )
@@ -139,38 +138,38 @@ async def create_agent(asked: Asked[AgentBody, None]) -> AgentKnown:
     own, settings, ignored = await _fields(asked, None)
     if "silence_timeout_seconds" not in asked.body.model_fields_set and own.get("websocket_url") is None:
         settings["silence_timeout_seconds"] = SILENCE
-    agent = await manage_agents.create_agent(asked.service, asked.caller, settings=settings, **own)
-    return await agent_shown(asked.service, agent, ignored)
+    agent = await manage_agents.create_agent(asked.resources, asked.caller, settings=settings, **own)
+    return await agent_shown(asked.resources, agent, ignored)
 
 
 async def list_agents(asked: Asked[None, Slice]) -> Listing[AgentKnown]:
     """The workspace's agents, oldest first."""
-    rows = await manage_agents.list_agents(asked.service, asked.caller)
-    items = [await agent_shown(asked.service, row) for row in cut(rows, asked.query)]
+    rows = await manage_agents.list_agents(asked.store, asked.caller)
+    items = [await agent_shown(asked.resources, row) for row in cut(rows, asked.query)]
     return Listing(items=items, total=len(rows), limit=asked.query.limit, offset=asked.query.offset)
 
 
 async def get_agent(asked: Asked[None, None]) -> AgentKnown:
     """One agent."""
     return await agent_shown(
-        asked.service, await manage_agents.get_agent(asked.service, asked.caller, asked.path["agent_id"])
+        asked.resources, await manage_agents.get_agent(asked.store, asked.caller, asked.path["agent_id"])
     )
 
 
 async def change_agent(asked: Asked[AgentBody, None]) -> AgentKnown:
     """Change what is given; a setting given as null goes back to its default."""
-    agent = await manage_agents.get_agent(asked.service, asked.caller, asked.path["agent_id"])
+    agent = await manage_agents.get_agent(asked.store, asked.caller, asked.path["agent_id"])
     own, settings, ignored = await _fields(asked, agent)
     if settings:
         own["settings"] = settings
-    changed = await manage_agents.change_agent(asked.service, asked.caller, agent, **own)
-    return await agent_shown(asked.service, changed, ignored)
+    changed = await manage_agents.change_agent(asked.resources, asked.caller, agent, **own)
+    return await agent_shown(asked.resources, changed, ignored)
 
 
 async def delete_agent(asked: Asked[None, None]) -> None:
     """Delete it and end its keys."""
-    agent = await manage_agents.get_agent(asked.service, asked.caller, asked.path["agent_id"])
-    await manage_agents.delete_agent(asked.service, asked.caller, agent)
+    agent = await manage_agents.get_agent(asked.store, asked.caller, asked.path["agent_id"])
+    await manage_agents.delete_agent(asked.store, asked.caller, agent)
 
 
 async def _fields(
@@ -182,14 +181,14 @@ async def _fields(
     own = {name: given[name] for name in OWN if name in given}
     spelled = settings_in(given)
     if spelled.get("voice") and await manage_agents.unknown_voice(
-        asked.service, spelled["voice"], given.get("synthesizer")
+        asked.resources, spelled["voice"], given.get("synthesizer")
     ):
         # The id of another provider's voice, in a client that was written for it: said, and not refused.
         del spelled["voice"]
         ignored.append("tts.voice_id")
     settings = spelled | {name: given[name] for name in SETTINGS if name in given}
     if settings.get("fallback_agent_id") is not None:
-        other = await manage_agents.get_agent(asked.service, asked.caller, settings["fallback_agent_id"])
+        other = await manage_agents.get_agent(asked.store, asked.caller, settings["fallback_agent_id"])
         settings["fallback_agent_id"] = other.public_id
     said = settings.get("on_voicemail") or (held.settings.get("on_voicemail") if held is not None else None)
     if settings.get("voicemail_message") and said is None:

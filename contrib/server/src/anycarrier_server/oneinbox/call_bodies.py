@@ -7,19 +7,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ConfigDict, Field
 
 from anycarrier_server.domain import call_overrides, control_call, recordings_and_transcripts
+from anycarrier_server.domain.resources import Resources
 from anycarrier_server.oneinbox.shapes import Moment, Shown
 from anycarrier_server.store import public_id
 from anycarrier_server.store.models import CallRow, OutboxEvent, Segment
 from anycarrier_server.work.webhook_delivery import ONEINBOX_PAUSES, Style
-
-if TYPE_CHECKING:
-    from anycarrier_server.service import Service
-
 
 ROLES = {"local": "agent", "remote": "user"}
 SID = "twilio_call_sid"
@@ -120,18 +117,20 @@ class CallShown(Shown):
     updated_at: Moment
 
 
-async def call_shown(service: Service, row: CallRow) -> CallShown:
+async def call_shown(resources: Resources, row: CallRow) -> CallShown:
     """The whole call."""
     over = row.status == "ended"
-    segments = await service.store.transcripts.of_call(row.id) if over else []
-    recorded = await service.store.recordings.of_call(row.id)
+    segments = await resources.store.transcripts.of_call(row.id) if over else []
+    recorded = await resources.store.recordings.of_call(row.id)
     url = (
-        recordings_and_transcripts.signed_url(service, row.id)[0]
+        recordings_and_transcripts.signed_url(resources, row.id)[0]
         if over and recordings_and_transcripts.playable(recorded) is not None
         else None
     )
     status = recorded[-1].status if recorded else None
-    return _shown(row, messages_shown(segments), await call_overrides.warnings_of_call(service, row), url, status)
+    return _shown(
+        row, messages_shown(segments), await call_overrides.warnings_of_call(resources.store, row), url, status
+    )
 
 
 def call_listed(row: CallRow) -> CallShown:
@@ -220,13 +219,13 @@ def stamp(moment: datetime | None) -> str | None:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z") if moment is not None else None
 
 
-def style(service: Service) -> Style:
+def style(resources: Resources) -> Style:
     """How this face tells things: retried for up to ten minutes, but not when the receiver says no."""
 
     async def write(event: OutboxEvent, call: CallRow | None) -> str | None:
         if call is None:
             return None
-        details = await DETAILS[event.kind](service, event, call)
+        details = await DETAILS[event.kind](resources, event, call)
         return json.dumps({**_about(event, call), **details}, separators=(",", ":"), ensure_ascii=False)
 
     types = {kind: kind for kind in DETAILS}
@@ -248,23 +247,23 @@ def _about(event: OutboxEvent, call: CallRow) -> dict[str, Any]:
     }
 
 
-async def _started(service: Service, event: OutboxEvent, call: CallRow) -> dict[str, Any]:
+async def _started(resources: Resources, event: OutboxEvent, call: CallRow) -> dict[str, Any]:
     return {"status": "in_progress"}
 
 
-async def _ended(service: Service, event: OutboxEvent, call: CallRow) -> dict[str, Any]:
-    found = await recordings_and_transcripts.finished_recording(service, call)
+async def _ended(resources: Resources, event: OutboxEvent, call: CallRow) -> dict[str, Any]:
+    found = await recordings_and_transcripts.finished_recording(resources.store, call)
     return {
         "status": event.payload.get("stage", call.stage),
         "end_reason": event.payload.get("reason", call.reason),
         "duration_seconds": round(event.payload.get("duration_seconds", call.duration_seconds), 3),
         "outcome": control_call.shown_outcome(call),
         "summary": call.summary,
-        "recording_url": recordings_and_transcripts.signed_url(service, call.id)[0] if found is not None else None,
+        "recording_url": recordings_and_transcripts.signed_url(resources, call.id)[0] if found is not None else None,
     }
 
 
-async def _failed(service: Service, event: OutboxEvent, call: CallRow) -> dict[str, Any]:
+async def _failed(resources: Resources, event: OutboxEvent, call: CallRow) -> dict[str, Any]:
     error = provider_error(call.error)
     return {
         "status": event.payload.get("stage", call.stage),
@@ -277,7 +276,7 @@ async def _failed(service: Service, event: OutboxEvent, call: CallRow) -> dict[s
     }
 
 
-async def _analyzed(service: Service, event: OutboxEvent, call: CallRow) -> dict[str, Any]:
+async def _analyzed(resources: Resources, event: OutboxEvent, call: CallRow) -> dict[str, Any]:
     found = analysis_shown(call)
     return {
         "status": call.stage,
@@ -287,9 +286,9 @@ async def _analyzed(service: Service, event: OutboxEvent, call: CallRow) -> dict
     }
 
 
-async def _recorded(service: Service, event: OutboxEvent, call: CallRow) -> dict[str, Any]:
-    url, expires = recordings_and_transcripts.signed_url(service, call.id, at=event.at.timestamp())
-    found = await recordings_and_transcripts.finished_recording(service, call)
+async def _recorded(resources: Resources, event: OutboxEvent, call: CallRow) -> dict[str, Any]:
+    url, expires = recordings_and_transcripts.signed_url(resources, call.id, at=event.at.timestamp())
+    found = await recordings_and_transcripts.finished_recording(resources.store, call)
     return {
         "recording_url": url,
         "recording_status": found.status if found is not None else None,
@@ -297,12 +296,12 @@ async def _recorded(service: Service, event: OutboxEvent, call: CallRow) -> dict
     }
 
 
-async def _transcript(service: Service, event: OutboxEvent, call: CallRow) -> dict[str, Any]:
-    said = messages_shown(await service.store.transcripts.of_call(call.id))
+async def _transcript(resources: Resources, event: OutboxEvent, call: CallRow) -> dict[str, Any]:
+    said = messages_shown(await resources.store.transcripts.of_call(call.id))
     return {"status": call.stage, "messages": [one.model_dump() for one in said]}
 
 
-async def _partial(service: Service, event: OutboxEvent, call: CallRow) -> dict[str, Any]:
+async def _partial(resources: Resources, event: OutboxEvent, call: CallRow) -> dict[str, Any]:
     party = str(event.payload.get("party"))
     return {"role": ROLES.get(party, party), "content": event.payload.get("text"), "final": True}
 

@@ -72,7 +72,7 @@ class SpokenPage(Shown):
 async def messages_since(asked: Asked[None, Since]) -> SpokenPage:
     """What was said on these calls since you last asked. Works during the call; half a second apart is often enough."""
     after, limit = _places(asked.query.calls), asked.query.limit
-    found = await recordings_and_transcripts.said_since(asked.service, asked.caller, after, limit=limit + 1)
+    found = await recordings_and_transcripts.said_since(asked.store, asked.caller, after, limit=limit + 1)
     items = [
         SpokenShown(
             call_id=public_id("call", one.call_id),
@@ -175,7 +175,7 @@ async def create_call(asked: Asked[CallSent, None]) -> CallShown:
         raise Invalid.field("Idempotency-Key", f"at most {LONGEST_KEY} printable ASCII characters", where="header")
     overrides = body.overrides.model_dump(mode="json", exclude_unset=True) if body.overrides is not None else {}
     placed = await place_call.place(
-        asked.service,
+        asked.resources,
         asked.caller,
         from_number=body.from_number,
         to_number=body.to_number,
@@ -190,7 +190,7 @@ async def create_call(asked: Asked[CallSent, None]) -> CallShown:
         body_hash=_body_hash(body) if key is not None else None,
     )
     asked.headers.update(errors.rate_limit_headers(placed.limits))
-    return await call_shown(asked.service, placed.call)
+    return await call_shown(asked.resources, placed.call)
 
 
 def _body_hash(body: CallSent) -> str:
@@ -201,15 +201,15 @@ def _body_hash(body: CallSent) -> str:
 
 async def get_call(asked: Asked[None, None]) -> CallShown:
     """The whole call; its messages, analysis and recording once it is over."""
-    return await call_shown(asked.service, await control_call.get(asked.service, asked.caller, asked.path["call_id"]))
+    return await call_shown(asked.resources, await control_call.get(asked.store, asked.caller, asked.path["call_id"]))
 
 
 async def list_calls(asked: Asked[None, CallsAskedBySlice]) -> Listing[CallShown]:
     """Calls, newest first."""
     which = await _filter(asked)
     limit, offset = asked.query.limit, asked.query.offset
-    page = await control_call.page(asked.service, asked.caller, which, limit=limit, offset=offset)
-    total = await control_call.total(asked.service, asked.caller, which)
+    page = await control_call.page(asked.store, asked.caller, which, limit=limit, offset=offset)
+    total = await control_call.total(asked.store, asked.caller, which)
     return Listing(items=[call_listed(row) for row in page.items], total=total, limit=limit, offset=offset)
 
 
@@ -217,7 +217,7 @@ async def list_calls_by_cursor(asked: Asked[None, CallsAskedByCursor]) -> Cursor
     """Calls, newest first, page after page."""
     limit = asked.query.limit
     page = await control_call.page(
-        asked.service, asked.caller, await _filter(asked), limit=limit, cursor=asked.query.cursor
+        asked.store, asked.caller, await _filter(asked), limit=limit, cursor=asked.query.cursor
     )
     items = [call_listed(row) for row in page.items]
     return CursorPage(items=items, next_cursor=page.next_cursor, has_more=page.has_more, limit=limit)
@@ -226,7 +226,7 @@ async def list_calls_by_cursor(asked: Asked[None, CallsAskedByCursor]) -> Cursor
 async def _filter(asked: Asked[None, Any]) -> CallFilter:
     query: CallsAsked = asked.query
     return CallFilter(
-        agent_id=await control_call.agent_filter(asked.service, asked.caller, query.agent_id),
+        agent_id=await control_call.agent_filter(asked.store, asked.caller, query.agent_id),
         stages=(query.status,) if query.status is not None else (),
         direction=query.direction,
         from_number=query.from_number,
@@ -240,9 +240,9 @@ async def _filter(asked: Asked[None, Any]) -> CallFilter:
 
 async def download_recording(asked: Asked[None, Format]) -> Response:
     """The recording itself."""
-    call, found = await recordings_and_transcripts.recording_of_call(asked.service, asked.caller, asked.path["call_id"])
+    call, found = await recordings_and_transcripts.recording_of_call(asked.store, asked.caller, asked.path["call_id"])
     format = asked.query.format
-    path = await recordings_and_transcripts.as_file(asked.service, found, format)
+    path = await recordings_and_transcripts.as_file(asked.resources, found, format)
     return FileResponse(
         path, media_type=recordings_and_transcripts.FORMATS[format], filename=f"{call.public_id}.{format}"
     )
@@ -306,33 +306,35 @@ class EventsShown(Shown):
 
 async def stop_call(asked: Asked[None, None]) -> CallShown:
     """End the call. One that is over already is answered as it is."""
-    return await call_shown(asked.service, await control_call.stop(asked.service, asked.caller, asked.path["call_id"]))
+    return await call_shown(
+        asked.resources, await control_call.stop(asked.resources, asked.caller, asked.path["call_id"])
+    )
 
 
 async def transfer_call(asked: Asked[TransferSent, None]) -> CallShown:
     """Hand the far end to a number or SIP address; our agent leaves the call."""
     if asked.body.transfer_mode == "warm":
-        await control_call.get(asked.service, asked.caller, asked.path["call_id"])
+        await control_call.get(asked.store, asked.caller, asked.path["call_id"])
         raise NotOffered("not_supported_by_provider", "only cold transfers are done: leave transfer_mode out")
-    call = await control_call.transfer(asked.service, asked.caller, asked.path["call_id"], asked.body.to_number)
-    return await call_shown(asked.service, call)
+    call = await control_call.transfer(asked.resources, asked.caller, asked.path["call_id"], asked.body.to_number)
+    return await call_shown(asked.resources, call)
 
 
 async def send_digits(asked: Asked[DigitsSent, None]) -> CallShown:
     """Press keys for the far end."""
-    call = await control_call.send_digits(asked.service, asked.caller, asked.path["call_id"], asked.body.digits)
-    return await call_shown(asked.service, call)
+    call = await control_call.send_digits(asked.resources, asked.caller, asked.path["call_id"], asked.body.digits)
+    return await call_shown(asked.resources, call)
 
 
 async def set_call_outcome(asked: Asked[OutcomeSent, None]) -> CallShown:
     """Name what came of it; it is stored as it reads: ``appointment_booked`` becomes "Appointment Booked"."""
-    call = await control_call.set_outcome(asked.service, asked.caller, asked.path["call_id"], asked.body.outcome)
-    return await call_shown(asked.service, call)
+    call = await control_call.set_outcome(asked.store, asked.caller, asked.path["call_id"], asked.body.outcome)
+    return await call_shown(asked.resources, call)
 
 
 async def list_call_events(asked: Asked[None, None]) -> EventsShown:
     """The call's log."""
-    rows = await control_call.events(asked.service, asked.caller, asked.path["call_id"])
+    rows = await control_call.events(asked.store, asked.caller, asked.path["call_id"])
     items = [EventShown(id=str(row.id), event=row.kind, at=row.at, details=row.payload) for row in rows]
     return EventsShown(items=items, total=len(items))
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from anycarrier.numbers import AvailableNumber, NumberFeature, NumberQuery, NumberType
 from anycarrier_server.domain import manage_numbers
+from anycarrier_server.domain.resources import Resources
 from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.oneinbox.errors import check_trunk
 from anycarrier_server.oneinbox.shapes import (
@@ -29,9 +30,6 @@ from anycarrier_server.oneinbox.shapes import (
 from anycarrier_server.refusals import Invalid
 from anycarrier_server.store import public_id
 from anycarrier_server.store.models import LineRow
-
-if TYPE_CHECKING:
-    from anycarrier_server.service import Service
 
 
 class FallbackSent(Sent):
@@ -188,7 +186,7 @@ class OffersShown(Shown):
     credential_id: str
 
 
-def number_shown(service: Service, row: LineRow) -> NumberShown:
+def number_shown(resources: Resources, row: LineRow) -> NumberShown:
     """The row as this face shows it."""
     return NumberShown(
         id=row.public_id,
@@ -202,7 +200,7 @@ def number_shown(service: Service, row: LineRow) -> NumberShown:
         inbound_webhook_url=row.inbound_webhook_url,
         call_handling=row.call_handling,
         provider_sync=SyncShown.model_validate(row.sync) if row.sync else None,
-        webhook_url=manage_numbers.webhook_url_of(service, row),
+        webhook_url=manage_numbers.webhook_url_of(resources, row),
         country=row.country,
         type=row.type,
         purchased=row.bought,
@@ -245,7 +243,7 @@ async def register_number(asked: Asked[RegisterSent, None]) -> NumberShown:
     if body.provider_config is not None:
         check_trunk(body.provider, body.provider_config)
     row = await manage_numbers.register_number(
-        asked.service,
+        asked.resources,
         asked.caller,
         number=body.phone_number,
         provider=body.provider,
@@ -255,14 +253,16 @@ async def register_number(asked: Asked[RegisterSent, None]) -> NumberShown:
         routing=_as_given(body.inbound_routing),
         inbound_webhook_url=body.inbound_webhook_url,
     )
-    return number_shown(asked.service, row)
+    return number_shown(asked.resources, row)
 
 
 async def search_numbers(asked: Asked[None, SearchAsked]) -> OffersShown:
     """What the carrier has on offer. Without ``credential_id``: the default account, or the only one."""
     wanted = asked.query
     query = _query(wanted, wanted.limit)
-    found = await manage_numbers.search_numbers(asked.service, asked.caller, query, credential_id=wanted.credential_id)
+    found = await manage_numbers.search_numbers(
+        asked.resources, asked.caller, query, credential_id=wanted.credential_id
+    )
     credential = found.credential
     offers = [_offer(one, credential.public_id) for one in found.items[: wanted.limit]]
     return OffersShown(items=offers, provider=credential.provider, credential_id=credential.public_id)
@@ -274,7 +274,7 @@ async def purchase_number(asked: Asked[PurchaseSent, None]) -> NumberShown:
     if all(getattr(body, name) is None for name in DESCRIBED_BY):
         raise Invalid.field("phone_number", "say which number, or what it should be like: country, area_code, contains")
     row = await manage_numbers.purchase_number(
-        asked.service,
+        asked.resources,
         asked.caller,
         number=body.phone_number,
         query=None if body.phone_number is not None else _query(body, 5),
@@ -283,22 +283,22 @@ async def purchase_number(asked: Asked[PurchaseSent, None]) -> NumberShown:
         friendly_name=body.friendly_name,
         routing=_as_given(body.inbound_routing),
     )
-    return number_shown(asked.service, row)
+    return number_shown(asked.resources, row)
 
 
 async def list_numbers(asked: Asked[None, NumbersAsked]) -> Listing[NumberShown]:
     """The workspace's numbers, oldest first."""
-    rows = await manage_numbers.list_numbers(asked.service, asked.caller)
+    rows = await manage_numbers.list_numbers(asked.store, asked.caller)
     if (wanted := asked.query.phone_number) is not None:
         rows = [row for row in rows if row.number == wanted]
-    items = [number_shown(asked.service, row) for row in cut(rows, asked.query)]
+    items = [number_shown(asked.resources, row) for row in cut(rows, asked.query)]
     return Listing(items=items, total=len(rows), limit=asked.query.limit, offset=asked.query.offset)
 
 
 async def get_number(asked: Asked[None, None]) -> NumberShown:
     """One number."""
     return number_shown(
-        asked.service, await manage_numbers.get_number(asked.service, asked.caller, asked.path["phone_id"])
+        asked.resources, await manage_numbers.get_number(asked.store, asked.caller, asked.path["phone_id"])
     )
 
 
@@ -311,15 +311,15 @@ async def change_number(asked: Asked[NumberChange, None]) -> NumberShown:
     if "call_handling" in body.model_fields_set:
         changes["call_handling"] = _as_given(body.call_handling) if body.call_handling is not None else None
     return number_shown(
-        asked.service,
-        await manage_numbers.change_number(asked.service, asked.caller, asked.path["phone_id"], **changes),
+        asked.resources,
+        await manage_numbers.change_number(asked.resources, asked.caller, asked.path["phone_id"], **changes),
     )
 
 
 async def sync_number(asked: Asked[None, None]) -> NumberShown:
     """Tell the carrier once more where the number's calls go."""
     return number_shown(
-        asked.service, await manage_numbers.sync_number(asked.service, asked.caller, asked.path["phone_id"])
+        asked.resources, await manage_numbers.sync_number(asked.resources, asked.caller, asked.path["phone_id"])
     )
 
 
@@ -329,7 +329,7 @@ async def delete_number(asked: Asked[None, ReleaseAsked]) -> None:
     The carrier sends its calls here no more. One that cannot be reached leaves the number in service: try again.
     """
     await manage_numbers.release_number(
-        asked.service, asked.caller, asked.path["phone_id"], at_carrier=asked.query.release
+        asked.resources, asked.caller, asked.path["phone_id"], at_carrier=asked.query.release
     )
 
 

@@ -119,7 +119,7 @@ async def create_webhook(asked: Asked[WebhookSent, None]) -> WebhookShown:
     """Hear of all calls of the workspace. Keep the ``secret``: it is not shown again."""
     body, secret = asked.body, new_signing_key()
     row = await manage_subscriptions.create_subscription(
-        asked.service,
+        asked.resources,
         asked.caller,
         face=FACE,
         url=body.url,
@@ -132,13 +132,13 @@ async def create_webhook(asked: Asked[WebhookSent, None]) -> WebhookShown:
 
 async def list_webhooks(asked: Asked[None, Slice]) -> Listing[WebhookShown]:
     """The workspace's webhooks, oldest first."""
-    rows = await manage_subscriptions.list_subscriptions(asked.service, asked.caller, face=FACE)
+    rows = await manage_subscriptions.list_subscriptions(asked.store, asked.caller, face=FACE)
     items = [webhook_shown(row) for row in cut(rows, asked.query)]
     return Listing(items=items, total=len(rows), limit=asked.query.limit, offset=asked.query.offset)
 
 
 async def _webhook(asked: Asked[Any, Any]) -> Subscription:
-    return await manage_subscriptions.get_subscription(asked.service, asked.caller, asked.path["webhook_id"], face=FACE)
+    return await manage_subscriptions.get_subscription(asked.store, asked.caller, asked.path["webhook_id"], face=FACE)
 
 
 async def get_webhook(asked: Asked[None, None]) -> WebhookShown:
@@ -150,20 +150,20 @@ async def change_webhook(asked: Asked[WebhookChange, None]) -> WebhookShown:
     """Send elsewhere, other events, or nothing for a while."""
     changes = asked.body.model_dump(exclude_none=True)
     return webhook_shown(
-        await manage_subscriptions.change_subscription(asked.service, asked.caller, await _webhook(asked), **changes)
+        await manage_subscriptions.change_subscription(asked.resources, asked.caller, await _webhook(asked), **changes)
     )
 
 
 async def delete_webhook(asked: Asked[None, None]) -> None:
     """Send it nothing more."""
-    await manage_subscriptions.delete_subscription(asked.service, asked.caller, await _webhook(asked))
+    await manage_subscriptions.delete_subscription(asked.store, asked.caller, await _webhook(asked))
 
 
 async def test_webhook(asked: Asked[None, None]) -> TestShown:
     """Post a made-up event there now, signed as real ones are; it is in no log and is not retried."""
     row, event_id = await _webhook(asked), f"evt_{uuid4()}"
     sample = {"id": event_id, "event": "webhook.test", "webhook_id": row.public_id, "created_at": stamp(utc_now())}
-    attempt = await asked.service.sender.test(row, event_id, "webhook.test", json.dumps(sample))
+    attempt = await asked.resources.sender.test(row, event_id, "webhook.test", json.dumps(sample))
     return TestShown(
         ok=attempt.success,
         event_id=event_id,
@@ -178,7 +178,7 @@ async def list_deliveries(asked: Asked[None, Slice]) -> DeliveriesShown:
     """What was sent there."""
     row, limit, offset = await _webhook(asked), asked.query.limit, asked.query.offset
     logged = await manage_subscriptions.list_deliveries(
-        asked.service, asked.caller, subscription_id=row.id, limit=limit + 1, offset=offset
+        asked.store, asked.caller, subscription_id=row.id, limit=limit + 1, offset=offset
     )
     items = [_delivery(one) for one in logged[:limit]]
     return DeliveriesShown(items=items, has_more=len(logged) > limit, limit=limit, offset=offset)
@@ -188,7 +188,7 @@ async def list_deliveries_of_call(asked: Asked[None, Slice]) -> DeliveriesShown:
     """What was sent about a call, to webhooks and to its own ``webhook_url``, until an hour after its end."""
     limit, offset = asked.query.limit, asked.query.offset
     logged = await manage_subscriptions.list_deliveries_of_call(
-        asked.service, asked.caller, asked.path["call_id"], face=FACE, limit=limit + 1, offset=offset
+        asked.store, asked.caller, asked.path["call_id"], face=FACE, limit=limit + 1, offset=offset
     )
     items = [_delivery(one) for one in logged[:limit]]
     return DeliveriesShown(items=items, has_more=len(logged) > limit, limit=limit, offset=offset)
@@ -197,10 +197,10 @@ async def list_deliveries_of_call(asked: Asked[None, Slice]) -> DeliveriesShown:
 async def replay_delivery(asked: Asked[None, None]) -> DeliveryShown:
     """Send it again: same body, same event id, signed anew."""
     row, wanted = await _webhook(asked), asked.path["delivery_id"]
-    known = await asked.service.store.webhooks.logged(row.workspace_id, parse_id("delivery", wanted))
+    known = await asked.store.webhooks.logged(row.workspace_id, parse_id("delivery", wanted))
     if known is None or known.delivery.subscription_id != row.id:
         raise Unknown("delivery")
-    return _delivery(await manage_subscriptions.replay_delivery(asked.service, asked.caller, wanted))
+    return _delivery(await manage_subscriptions.replay_delivery(asked.resources, asked.caller, wanted))
 
 
 def _delivery(logged: Logged) -> DeliveryShown:

@@ -18,7 +18,7 @@ import statistics
 import time
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import and_, bindparam, delete, select
@@ -28,17 +28,14 @@ from anycarrier.calls import CallStatus, EndReason
 from anycarrier.errors import AnycarrierError
 from anycarrier.wav import repair_wav
 from anycarrier_server.domain import call_overrides
-from anycarrier_server.domain.manage_agents import settings_of
+from anycarrier_server.domain.agent_runtime import settings_of
+from anycarrier_server.domain.resources import Resources
 from anycarrier_server.outage import Watch
 from anycarrier_server.store import Store
 from anycarrier_server.store.call_state import as_call
 from anycarrier_server.store.columns import utc_now
 from anycarrier_server.store.models import CallRow, Claim, Recording
 from anycarrier_server.store.statements import Statement, table_of
-
-if TYPE_CHECKING:
-    from anycarrier_server.service import Service
-
 
 log = logging.getLogger("anycarrier")
 
@@ -52,22 +49,22 @@ SWEEP_EVERY = 3600.0
 RECORDING_NAME = re.compile(r"[0-9a-f]{32}\.wav")
 
 
-async def keep_conversation(service: Service, call: CallRow, finished: FinishedCall) -> None:
+async def keep_conversation(resources: Resources, call: CallRow, finished: FinishedCall) -> None:
     """Keep what a conversation of ours found out, then :func:`finish`."""
     notes: dict[str, Any] = {}
     if finished.latency_ms:
-        service.metrics.answered(finished.latency_ms)
+        resources.metrics.answered(finished.latency_ms)
         notes["latency"] = {kind: _spread(values) for kind, values in finished.latency_ms.items() if values}
     if finished.analysis is not None:
         notes |= _analysed(call, finished.analysis)
     if notes:
-        call = await service.store.calls.note(call.id, **notes) or call
-    await finish(service, call)
+        call = await resources.store.calls.note(call.id, **notes) or call
+    await finish(resources, call)
 
 
-async def finish(service: Service, call: CallRow) -> None:
+async def finish(resources: Resources, call: CallRow) -> None:
     """Finish an ended call's papers. Doing it again changes nothing."""
-    store = service.store
+    store = resources.store
     try:
         await store.writer.flush(call_id=call.id)
     except AnycarrierError as problem:
@@ -75,18 +72,18 @@ async def finish(service: Service, call: CallRow) -> None:
     store.writer.forget(call.id)
     for recording in await store.recordings.of_call(call.id):
         if recording.status == "in_progress":
-            await _finish_recording(service, call, recording)
+            await _finish_recording(resources, call, recording)
     if call.answered_at is not None:
-        await _tell(service, call, "transcript.final")
+        await _tell(resources, call, "transcript.final")
         if call.analysis is None:
-            found = await analyze_call(await _from_store(service, call))
+            found = await analyze_call(await _from_store(resources.store, call))
             await store.calls.note(call.id, **_analysed(call, found))
-        await _tell(service, call, "call.analyzed")
+        await _tell(resources, call, "call.analyzed")
     await release_call(store, call.reference)
 
 
-async def _finish_recording(service: Service, call: CallRow, recording: Recording) -> None:
-    store, path = service.store, service.settings.recordings / recording.path
+async def _finish_recording(resources: Resources, call: CallRow, recording: Recording) -> None:
+    store, path = resources.store, resources.settings.recordings / recording.path
     try:
         seconds = await asyncio.to_thread(repair_wav, path)
         size = path.stat().st_size
@@ -99,13 +96,13 @@ async def _finish_recording(service: Service, call: CallRow, recording: Recordin
         await store.recordings.finish(recording.id, status="failed")
         return
     await store.recordings.finish(recording.id, status="cut" if cut else "completed", duration=seconds, size=size)
-    await _tell(service, call, "call.recording.available")
+    await _tell(resources, call, "call.recording.available")
 
 
-async def _from_store(service: Service, call: CallRow) -> FinishedCall:
+async def _from_store(store: Store, call: CallRow) -> FinishedCall:
     """The call as an analyzer gets it, from what was written down: its own process is gone."""
-    agent = await service.store.agents.find(call.agent_id)
-    segments = await service.store.transcripts.of_call(call.id)
+    agent = await store.agents.find(call.agent_id)
+    segments = await store.transcripts.of_call(call.id)
     return FinishedCall(
         call=as_call(call),
         agent_id=agent.public_id if agent is not None else "",
@@ -139,34 +136,34 @@ def _spread(values: list[float]) -> dict[str, float]:
     }
 
 
-async def _tell(service: Service, call: CallRow, kind: str) -> None:
+async def _tell(resources: Resources, call: CallRow, kind: str) -> None:
     if not call.is_blocked:
         once = f"{call.reference}:{kind}"
-        if await service.store.outbox.publish(call.workspace_id, kind, call_id=call.id, once=once):
-            service.sender.wake()
+        if await resources.store.outbox.publish(call.workspace_id, kind, call_id=call.id, once=once):
+            resources.sender.wake()
 
 
 # --- recordings that no call knows ------------------------------------------------------------------------------------
 
 
-async def sweep_recordings_hourly(service: Service) -> None:
+async def sweep_recordings_hourly(resources: Resources) -> None:
     """:func:`sweep_recordings`, now and once an hour, until cancelled."""
     watch = Watch("looking for recordings that no call knows")
     while True:
         try:
-            if await service.store.claims.take("sweep recordings", 60):
-                await sweep_recordings(service)
+            if await resources.store.claims.take("sweep recordings", 60):
+                await sweep_recordings(resources)
             watch.went_well()
         except Exception as problem:  # noqa: BLE001 the next look may go better
             watch.failed(problem)
         await asyncio.sleep(SWEEP_EVERY)
 
 
-async def sweep_recordings(service: Service, *, now: float | None = None) -> tuple[int, int]:
+async def sweep_recordings(resources: Resources, *, now: float | None = None) -> tuple[int, int]:
     """Give recordings without a row to their call, once that is over, and delete those without a call; how many of
     each. Files that are not named as we name ours are left alone."""
     adopted = deleted = 0
-    folder, store = service.settings.recordings, service.store
+    folder, store = resources.settings.recordings, resources.store
     at = time.time() if now is None else now
     files = await asyncio.to_thread(_idle, folder, at - IDLE)
     ids = list(files)
@@ -176,7 +173,7 @@ async def sweep_recordings(service: Service, *, now: float | None = None) -> tup
             call, name = await store.calls.find(call_id), f"{call_id.hex}.wav"
             if call is not None and call.status == CallStatus.ENDED:
                 await store.recordings.begin(call.workspace_id, call.id, name, format="wav")
-                await finish(service, call)
+                await finish(resources, call)
                 adopted += 1
             elif call is None and files[call_id] < at - KEPT:
                 (folder / name).unlink(missing_ok=True)

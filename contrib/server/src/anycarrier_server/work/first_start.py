@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from anycarrier.errors import ConfigurationError
 from anycarrier.policy import Policy
+from anycarrier_server.store import Store
 from anycarrier_server.store.models import Workspace
 
 if TYPE_CHECKING:
-    from anycarrier_server.service import Service
     from anycarrier_server.settings import Settings
 
 CLAIM = "first start"
@@ -49,17 +49,16 @@ def _advise(setting: str, entries: Sequence[str]) -> str:
     return f"Whoever runs this service can let it through: {change} (`{setting}` in anycarrier.toml)"
 
 
-async def prepare(service: Service) -> str | None:
+async def prepare(settings: Settings, store: Store) -> str | None:
     """Make sure there is a workspace and an admin key; the key's text when it was made now and is nobody's yet.
 
     Of several processes starting together one makes them; the others wait for it.
     """
-    store = service.store
     while not await store.claims.take(CLAIM, 20):  # noqa: ASYNC110
         await asyncio.sleep(0.1)  # the claim is another process's, and it tells nobody
     try:
         workspace = await store.workspaces.first() or await store.workspaces.create("default")
-        fixed = service.settings.admin_key
+        fixed = settings.admin_key
         if fixed is not None:
             await store.keys.ensure_admin(workspace.id, fixed.get_secret_value())
             return None
@@ -71,8 +70,8 @@ async def prepare(service: Service) -> str | None:
         await store.claims.drop(CLAIM)
 
 
-async def workspace_of(service: Service) -> Workspace:
+async def workspace_of(store: Store) -> Workspace:
     """The first workspace, which is there after :func:`prepare`."""
-    workspace = await service.store.workspaces.first()
+    workspace = await store.workspaces.first()
     assert workspace is not None
     return workspace

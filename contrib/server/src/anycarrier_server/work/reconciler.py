@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 from sqlalchemy import select
 
 from anycarrier.call_phases import RING_TIME
+from anycarrier_server.domain.resources import Resources
 from anycarrier_server.outage import Watch
 from anycarrier_server.store import Store
 from anycarrier_server.store.claims import ALIVE_SECONDS
@@ -21,9 +21,6 @@ from anycarrier_server.store.columns import utc_now
 from anycarrier_server.store.models import Claim
 from anycarrier_server.work import finished_calls
 from anycarrier_server.work.key_rotation import KeyRoll
-
-if TYPE_CHECKING:
-    from anycarrier_server.service import Service
 
 log = logging.getLogger("anycarrier")
 
@@ -37,9 +34,9 @@ a request that failed half-way is in the first only."""
 class Reconciler:
     """One process's."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._keys = KeyRoll(service.store)
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._keys = KeyRoll(resources.store)
         self._missed = False
         self._beat_at: float | None = None
         self._inventory_at = 0.0
@@ -69,10 +66,10 @@ class Reconciler:
         now, before = asyncio.get_running_loop().time(), self._beat_at
         await self._keys.beat()
         self._beat_at = now
-        talking = self._service.exchange.switchboard.sessions
+        talking = self._resources.exchange.switchboard.sessions
         if before is not None and now - before > ALIVE_SECONDS and talking:
             # We were taken for dead, and our calls may have been adopted: those that talk here are ours.
-            await self._service.store.claims.reclaim([UUID(reference) for reference in talking])
+            await self._resources.store.claims.reclaim([UUID(reference) for reference in talking])
             await self.take_inventory()
 
     async def _beat(self) -> None:
@@ -93,24 +90,24 @@ class Reconciler:
                 await self.round()
                 if watch.went_well() or self._missed:
                     self._missed = False
-                    self._service.exchange.call_watch.hurry()
+                    self._resources.exchange.call_watch.hurry()
                     await self._settle_ours()
             except Exception as problem:  # noqa: BLE001 the next round may get through
                 watch.failed(problem)
 
     async def round(self) -> int:
         """Adopt the calls of dead processes, and finish what they have left to finish; how many were adopted."""
-        service, adopted = self._service, 0
-        for row in await service.store.claims.orphans():
+        resources, adopted = self._resources, 0
+        for row in await resources.store.claims.orphans():
             ring_time = float(row.options.get("timeout") or RING_TIME)
             dialled_at = row.dial_claimed_at or row.created_at
-            if await service.exchange.call_watch.adopt(
+            if await resources.exchange.call_watch.adopt(
                 row.reference, row.owner or "", ring_time=ring_time, dialled_at=dialled_at
             ):
                 adopted += 1
                 log.warning("call %s is looked after here: the process that held it is gone", row.public_id)
-        for reference in await finished_calls.abandoned_calls(service.store):
-            if await service.store.claims.take(f"settle:{reference}", 60):
+        for reference in await finished_calls.abandoned_calls(resources.store):
+            if await resources.store.claims.take(f"settle:{reference}", 60):
                 await self._settle(reference)
         now = asyncio.get_running_loop().time()
         if now - self._inventory_at >= INVENTORY_EVERY:
@@ -120,23 +117,23 @@ class Reconciler:
 
     async def take_inventory(self) -> None:
         """Watch every open call that the database says is ours."""
-        service = self._service
-        for row in await service.store.claims.ours():
-            if not service.exchange.call_watch.watches(row.id.hex):
-                call = await service.exchange.switchboard.calls.get(row.id.hex)
+        resources = self._resources
+        for row in await resources.store.claims.ours():
+            if not resources.exchange.call_watch.watches(row.id.hex):
+                call = await resources.exchange.switchboard.calls.get(row.id.hex)
                 if call is not None:
-                    service.exchange.call_watch.note(call)
+                    resources.exchange.call_watch.note(call)
 
     async def _settle_ours(self) -> None:
         """After an outage: finish what could not be written down of the calls that ended here meanwhile."""
-        for reference in await finished_calls.own_calls(self._service.store):
-            if reference not in self._service.agents.talking:
+        for reference in await finished_calls.own_calls(self._resources.store):
+            if reference not in self._resources.agents.talking:
                 await self._settle(reference)
 
     async def _settle(self, call: UUID | str) -> None:
-        fresh = await self._service.store.calls.find(call)
+        fresh = await self._resources.store.calls.find(call)
         if fresh is not None and fresh.status == "ended":
-            await finished_calls.finish(self._service, fresh)
+            await finished_calls.finish(self._resources, fresh)
 
 
 async def others_live(store: Store) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import SecretStr
 from starlette.routing import Mount
@@ -21,11 +21,9 @@ from anycarrier.provider import Capability
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.sandbox import Sandbox
 from anycarrier_server.domain import manage_numbers
+from anycarrier_server.domain.resources import Resources
 from anycarrier_server.store.models import CredentialRow
 from anycarrier_server.work.first_start import workspace_of
-
-if TYPE_CHECKING:
-    from anycarrier_server.service import Service
 
 log = logging.getLogger("anycarrier")
 
@@ -35,24 +33,24 @@ MAGIC = "+1500555"
 class Sandboxes:
     """The carriers played here, by name."""
 
-    def __init__(self, service: Service, played: dict[str, Sandbox]) -> None:
-        self._service = service
+    def __init__(self, resources: Resources, played: dict[str, Sandbox]) -> None:
+        self._resources = resources
         self.played = played
 
     @classmethod
-    async def open(cls, service: Service) -> Sandboxes:
+    async def open(cls, resources: Resources) -> Sandboxes:
         """Start every carrier's sandbox, with a credential each; the first that sells numbers is the default."""
-        host = service.settings.host
+        host = resources.settings.host
         here = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 compared, not bound
-        origin = f"http://{f'[{here}]' if ':' in here else here}:{service.settings.port}"
+        origin = f"http://{f'[{here}]' if ':' in here else here}:{resources.settings.port}"
         played: dict[str, Sandbox] = {}
         for name in plugins.provider_names():
             where = plugins.get_provider(name).sandbox
             if where:
                 module, _, kind = where.partition(":")
                 played[name] = getattr(import_module(module), kind)(base_url=f"{origin}/sandbox/{name}")
-        service.carriers.sandboxes.update(played)
-        made = cls(service, played)
+        resources.carriers.sandboxes.update(played)
+        made = cls(resources, played)
         await made._stock()
         return made
 
@@ -73,9 +71,9 @@ class Sandboxes:
         sandbox = self.played.get(row.provider)
         if sandbox is None or number.startswith(MAGIC):
             return
-        credential = await self._service.store.credentials.credential(row.public_id)
+        credential = await self._resources.store.credentials.credential(row.public_id)
         sandbox.give_number(number, credential)
-        sandbox.point_webhooks(self._service.exchange.switchboard.webhook_url(row.provider, row.public_id))
+        sandbox.point_webhooks(self._resources.exchange.switchboard.webhook_url(row.provider, row.public_id))
 
     def far_end(self, provider: str, carrier_id: str | None) -> FarEnd | None:
         """The telephone at the other end of a call; None when it is not played in this process."""
@@ -84,8 +82,8 @@ class Sandboxes:
 
     async def _stock(self) -> None:
         """One credential per carrier; numbers registered before a restart are the accounts' again."""
-        store = self._service.store
-        workspace = await workspace_of(self._service)
+        store = self._resources.store
+        workspace = await workspace_of(self._resources.store)
         for name, sandbox in self.played.items():
             known = await store.credentials.list(workspace.id, provider=name)
             if not any(row.name == f"{name} sandbox" for row in known):
@@ -112,11 +110,11 @@ class Sandboxes:
 
     async def reconnect(self) -> None:
         """Tell the sandboxes, which forget everything, where the numbers' calls go. Needs the port to be open."""
-        store = self._service.store
+        store = self._resources.store
         for line in await store.lines.lines():
             row = await store.lines.by_number(line.number)
             if row is not None and row.provider in self.played:
-                await manage_numbers.put_in_service(self._service, row)
+                await manage_numbers.put_in_service(self._resources, row)
 
 
 def _spelled(credential: Credential) -> tuple[str, dict[str, Any]]:

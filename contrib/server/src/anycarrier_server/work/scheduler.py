@@ -13,7 +13,6 @@ import logging
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
@@ -22,14 +21,12 @@ from anycarrier.errors import AnycarrierError
 from anycarrier_server.domain import call_limits, place_call
 from anycarrier_server.domain.number_routing import WITHOUT_SOCKET
 from anycarrier_server.domain.place_call import check_destination
+from anycarrier_server.domain.resources import Resources
 from anycarrier_server.domain.speech_engines import refuse_unready
 from anycarrier_server.outage import Watch
 from anycarrier_server.store import OverLimit
 from anycarrier_server.store.columns import utc_now, word
 from anycarrier_server.store.models import CallRow
-
-if TYPE_CHECKING:
-    from anycarrier_server.service import Service
 
 log = logging.getLogger("anycarrier")
 
@@ -42,8 +39,8 @@ AT_ONCE = 20
 class Scheduler:
     """One process's dialler of scheduled calls."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
         self._bell = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -68,7 +65,7 @@ class Scheduler:
         watch = Watch("looking for scheduled calls")
         while True:
             try:
-                if not self._service.draining:
+                if not self._resources.draining:
                     await self.round()
                     watch.went_well()
             except Exception as problem:  # noqa: BLE001 the next look may get through
@@ -82,14 +79,14 @@ class Scheduler:
         """Dial what is due and has room; how many were begun."""
         begun = 0
         for call in await self._due():
-            self._service.spawn(self._dial(call), "dial a scheduled call")
+            self._resources.spawn(self._dial(call), "dial a scheduled call")
             begun += 1
         return begun
 
     async def _due(self) -> list[CallRow]:
-        service = self._service
-        if not call_limits.limited(service):
-            return await service.store.calls.claim_due(service.store.owner, limit=AT_ONCE)
+        resources = self._resources
+        if not call_limits.limited(resources):
+            return await resources.store.calls.claim_due(resources.store.owner, limit=AT_ONCE)
         found: list[CallRow] = []
         full: dict[str, set[object]] = {"credential": set(), "number": set()}
         # Those that have to wait must not stand in the way of those behind them.
@@ -98,7 +95,7 @@ class Scheduler:
                 if call.credential_id in full["credential"] or call.from_number in full["number"]:
                     continue
                 try:
-                    if await call_limits.take_room(service, call):
+                    if await call_limits.take_room(resources, call):
                         found.append(call)
                 except call_limits.NoRoom as no:  # its turn comes when there is room
                     full[no.whose].add(call.credential_id if no.whose == "credential" else call.from_number)
@@ -118,35 +115,35 @@ class Scheduler:
             .order_by(CallRow.scheduled_at)
             .limit(limit)
         )
-        async with self._service.store.db.read() as session:
+        async with self._resources.store.db.read() as session:
             return list(await session.scalars(waiting))
 
     async def _dial(self, call: CallRow) -> None:
-        service = self._service
-        routed = await service.store.calls.routed(call.reference)
+        resources = self._resources
+        routed = await resources.store.calls.routed(call.reference)
         agent = routed.agent if routed is not None else None
         if routed is None or agent is None or agent.deleted_at is not None:
-            await place_call.give_up(service, call, EndReason.AGENT_ERROR)
+            await place_call.give_up(resources, call, EndReason.AGENT_ERROR)
             return
         try:
-            await check_destination(service, agent, call.from_number, call.to_number)
+            await check_destination(resources, agent, call.from_number, call.to_number)
             socket = bool(call.websocket_url or agent.websocket_url) and not call.options.get(WITHOUT_SOCKET)
-            await refuse_unready(service, agent, socket=socket, overrides=call.options.get("settings"))
-            limits = await service.store.limits.reserve(call.workspace_id, call.id, seconds=call.time_limit)
-            service.metrics.let_in(limits)
+            await refuse_unready(resources, agent, socket=socket, overrides=call.options.get("settings"))
+            limits = await resources.store.limits.reserve(call.workspace_id, call.id, seconds=call.time_limit)
+            resources.metrics.let_in(limits)
             if call.time_limit is None or limits.granted < call.time_limit:
                 call.time_limit = limits.granted
-                await service.exchange.switchboard.update(
+                await resources.exchange.switchboard.update(
                     call.reference, lambda known: known.model_copy(update={"time_limit": limits.granted})
                 )
         except AnycarrierError as refused:
-            await service.store.calls.note(call.id, error=place_call.error_note(refused))
+            await resources.store.calls.note(call.id, error=place_call.error_note(refused))
             over = isinstance(refused, OverLimit)
             if isinstance(refused, OverLimit):
-                service.metrics.refused(refused.limit)
-            await place_call.give_up(service, call, EndReason.CONCURRENCY_LIMIT if over else EndReason.REJECTED)
+                resources.metrics.refused(refused.limit)
+            await place_call.give_up(resources, call, EndReason.CONCURRENCY_LIMIT if over else EndReason.REJECTED)
             return
         try:
-            await place_call.ring(service, replace(routed, call=call))
+            await place_call.ring(resources, replace(routed, call=call))
         except AnycarrierError as refused:
             log.warning("scheduled call %s was not made: %s", call.public_id, refused)

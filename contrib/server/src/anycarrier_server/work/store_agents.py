@@ -11,28 +11,24 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from anycarrier.agent import (
     Agent,
-    AgentFunction,
     Agents,
-    AgentSettings,
     CallSetup,
-    Engines,
     FinishedCall,
-    agent_function,
 )
 from anycarrier.calls import Call, Direction
 from anycarrier.errors import AgentUnreachable, AnycarrierError
 from anycarrier.routing import Route
 from anycarrier.session import MediaSession
-from anycarrier.switchboard import Handler
-from anycarrier_server.domain import manage_agents
-from anycarrier_server.domain.manage_agents import settings_of
+from anycarrier.switchboard import Handler, Report
+from anycarrier_server.domain import agent_runtime
+from anycarrier_server.domain.agent_runtime import settings_of
 from anycarrier_server.domain.number_routing import WITHOUT_SOCKET, fallback_agent
-from anycarrier_server.domain.speech_engines import WorkspaceEngines
+from anycarrier_server.domain.resources import Resources
 from anycarrier_server.outage import DatabaseUnavailable
 from anycarrier_server.refusals import StoreOverloaded
 from anycarrier_server.store import RoutedCall, parse_id, public_id
@@ -40,10 +36,6 @@ from anycarrier_server.store.columns import utc_now
 from anycarrier_server.store.models import Agent as AgentRow
 from anycarrier_server.store.models import CallRow, SigningKey
 from anycarrier_server.work import finished_calls
-
-if TYPE_CHECKING:
-    from anycarrier_server.service import Service
-
 
 log = logging.getLogger("anycarrier")
 
@@ -54,73 +46,24 @@ LONGEST_CONTEXT = 4096
 class StoreAgents(Agents):
     """One process's agents. Exchange and carriers know them by public id (``agt_...``)."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, resources: Resources, report: Report) -> None:
         super().__init__(
-            engines=Engines(service.settings.engines),
+            engines=resources.engines.shared,
             lookup=self._lookup,
             set_up=self._read_setup,
             finished=self._finished,
             guard=self._guard,
         )
-        self._service = service
-        longest = service.settings.max_duration_seconds
-        self._workspaces = WorkspaceEngines(service.store, self.engines, longest_call=longest)
-        self.handlers: dict[str, AgentFunction] = {
-            **manage_agents.BUILT_IN,
-            **{name: agent_function(path) for name, path in service.settings.handlers.items()},
-        }
+        self._resources = resources
+        self._report = report
         self.talking: set[str] = set()
         """References of calls with a conversation here."""
-        self._keeps_ready = False
         self._idle = asyncio.Event()
         self._idle.set()
 
-    async def keep_ready(self) -> None:
-        """Load the speech engines that the agents here talk with, and those of every agent made or changed from now on.
-
-        Loading goes on in the background: who calls meanwhile waits for the rest of it. Without agents nothing is
-        loaded.
-        """
-        self._keeps_ready = True
-        for name in self._service.settings.engines:
-            try:
-                self.engines.engine(name)
-            except AnycarrierError as problem:
-                log.error("the settings configure speech engine %s, and it is not ready: %s", name, problem)
-        for use in await self._service.store.agents.speech():
-            settings = AgentSettings(synthesizer=use.engines["synthesizer"], recognizer=use.engines["recognizer"])
-            self._make_ready(await self.engines_of(use.workspace_id), settings)
-
-    def hired(self, agent: AgentRow) -> None:
-        """An agent was made or changed."""
-        if self._keeps_ready:
-            self._service.spawn(self._ready_for(agent), "load an agent's speech engines")
-
-    async def started(self, agent: AgentRow, seconds: float) -> None:
-        """Wait until the agent's engines have been started, well or not; where none are kept ready, at once."""
-        if self._keeps_ready:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._ready_for(agent)
-                    await (await self.engines_of(agent.workspace_id)).settled()
-
-    async def _ready_for(self, agent: AgentRow) -> None:
-        self._make_ready(await self.engines_of(agent.workspace_id), settings_of(agent))
-
-    def _make_ready(self, engines: Engines, settings: AgentSettings) -> None:
-        engines.start_soon(engines.needed(settings))
-
-    async def engines_of(self, workspace_id: UUID) -> Engines:
-        """The speech engines of this workspace's agents."""
-        return await self._workspaces.of(workspace_id)
-
-    def engines_changed(self, workspace_id: UUID) -> None:
-        """The workspace has set up an engine, or no more."""
-        self._workspaces.changed(workspace_id)
-
     async def aclose(self) -> None:
         """Close engines and sockets."""
-        await self._workspaces.aclose()
+        await self._resources.engines.aclose()
         await super().aclose()
 
     async def wait_idle(self, seconds: float) -> None:
@@ -136,7 +79,7 @@ class StoreAgents(Agents):
             reference = session.call.reference
             self.talking.add(reference)
             self._idle.clear()
-            self._service.spawn(self._take_over(session.call, agent_id), "take over a call")
+            self._resources.spawn(self._take_over(session.call, agent_id), "take over a call")
             try:
                 await talk(session)
             finally:
@@ -163,14 +106,14 @@ class StoreAgents(Agents):
     # --- what a conversation asks for -------------------------------------------------------------------------------
 
     async def _lookup(self, agent_id: str) -> Agent | None:
-        row = await self._service.store.agents.find(parse_id("agent", agent_id))
+        row = await self._resources.store.agents.find(parse_id("agent", agent_id))
         if row is None or row.deleted_at is not None:
             return None
-        return self._agent_of(row, await self._service.store.webhooks.signing_key_row(row.workspace_id, row.id))
+        return self._agent_of(row, await self._resources.store.webhooks.signing_key_row(row.workspace_id, row.id))
 
     def _agent_of(self, row: AgentRow, key: SigningKey | None) -> Agent:
         # An agent without a handler and a WebSocket still answers: it says its first message, listens and writes down.
-        handler = self.handlers.get(row.handler) if row.handler else manage_agents.listen
+        handler = self._resources.handlers.get(row.handler) if row.handler else agent_runtime.listen
         if handler is None and not row.websocket_url:
             raise AgentUnreachable(row.public_id, "this process", f"no handler {row.handler!r} is configured")
         return Agent(
@@ -178,7 +121,7 @@ class StoreAgents(Agents):
             settings_of(row),
             handler=handler,
             websocket_url=row.websocket_url,
-            signing_key=self._service.store.webhooks.signing_key_in(key),
+            signing_key=self._resources.store.webhooks.signing_key_in(key),
         )
 
     async def setup_for(self, call: Call, agent: Agent) -> CallSetup:
@@ -189,7 +132,7 @@ class StoreAgents(Agents):
 
     async def _read_setup(self, call: Call, agent: Agent) -> CallSetup:
         """For a call that this process has not routed, and for an agent that takes another's place."""
-        routed = await self._service.store.calls.routed(call.reference)
+        routed = await self._resources.store.calls.routed(call.reference)
         return await self._setup_of(routed, agent) if routed is not None else CallSetup()
 
     async def _setup_of(self, routed: RoutedCall, agent: Agent) -> CallSetup:
@@ -208,15 +151,15 @@ class StoreAgents(Agents):
             overrides=overrides,
             websocket_url="" if row.options.get(WITHOUT_SOCKET) else row.websocket_url,
             call_id=str(row.id),
-            engines=await self.engines_of(row.workspace_id),
+            engines=await self._resources.engines.of(row.workspace_id),
             context=_context(row, agent.id),
             transcript=StoredTranscript(
-                self._service,
+                self._resources,
                 row.id,
                 row.workspace_id,
                 websocket_url=agent.websocket_url if row.websocket_url is None else row.websocket_url,
             ),
-            recording=self._service.settings.recordings / f"{row.reference}.wav" if recorded else None,
+            recording=self._resources.settings.recordings / f"{row.reference}.wav" if recorded else None,
             workspace=str(row.workspace_id),
         )
 
@@ -232,7 +175,7 @@ class StoreAgents(Agents):
         found |= row.options.get("settings") or {}
         limits = (
             found.get("max_duration_seconds", agent.settings.max_duration_seconds),
-            self._service.settings.max_duration_seconds,
+            self._resources.settings.max_duration_seconds,
             row.time_limit,
         )
         found["max_duration_seconds"] = min(limit for limit in limits if limit is not None)
@@ -241,14 +184,14 @@ class StoreAgents(Agents):
     async def _guard(self, url: str) -> tuple[str, int]:
         """The address that was found good: the name could have another one a moment later."""
         try:
-            target = await self._service.url_guard.websocket(url)
+            target = await self._resources.url_guard.websocket(url)
         except AnycarrierError as refused:
             raise AgentUnreachable("", "its address", str(refused)) from refused
         return target.address, target.port
 
     async def _take_over(self, call: Call, agent_id: str) -> None:
         """The call's audio is here, so its post-call work is ours too; and its recording begins."""
-        store = self._service.store
+        store = self._resources.store
         await finished_calls.claim_call(store, call.reference)
         setup = await self.setup_for(call, await self.find_for(call.reference, agent_id))
         if setup.recording is None or setup.call_id is None or setup.workspace is None:
@@ -259,11 +202,11 @@ class StoreAgents(Agents):
 
     async def _finished(self, finished: FinishedCall) -> None:
         try:
-            row = await self._service.store.calls.find(finished.call.reference)
+            row = await self._resources.store.calls.find(finished.call.reference)
             if row is not None:
-                await finished_calls.keep_conversation(self._service, row, finished)
+                await finished_calls.keep_conversation(self._resources, row, finished)
         except DatabaseUnavailable as away:
-            self._service.report("what a call leaves behind", away)  # the reconciler files it later
+            self._report("what a call leaves behind", away)  # the reconciler files it later
 
 
 def _context(row: CallRow, agent_id: str) -> dict[str, Any]:
@@ -274,9 +217,6 @@ def _context(row: CallRow, agent_id: str) -> dict[str, Any]:
     return found
 
 
-log = logging.getLogger("anycarrier")
-
-
 class StoredTranscript:
     """A :class:`anycarrier.agent.transcript.Transcript` over the store.
 
@@ -285,27 +225,27 @@ class StoredTranscript:
     """
 
     def __init__(
-        self, service: Service, call_id: UUID, workspace_id: UUID, *, websocket_url: str | None = None
+        self, resources: Resources, call_id: UUID, workspace_id: UUID, *, websocket_url: str | None = None
     ) -> None:
-        self._service = service
+        self._resources = resources
         self._call_id = call_id
         self._workspace_id = workspace_id
         self._websocket_url = websocket_url
         self._lost = 0
 
     def said(self, party: str, text: str, at_ms: int) -> None:
-        writer = self._service.store.writer
+        writer = self._resources.store.writer
         with self._losing("words"):
             writer.segment(self._call_id, party=party, text=text, ts_ms=at_ms, workspace_id=self._workspace_id)
 
     def note(self, kind: str, **facts: Any) -> None:
         if kind == "mode":
-            self._service.spawn(self._mode(facts), "note who does speech on a call")
+            self._resources.spawn(self._mode(facts), "note who does speech on a call")
         with self._losing("notes"):
-            self._service.store.writer.event(self._call_id, kind, facts, workspace_id=self._workspace_id)
+            self._resources.store.writer.event(self._call_id, kind, facts, workspace_id=self._workspace_id)
 
     async def flush(self) -> None:
-        await self._service.store.writer.flush(call_id=self._call_id)
+        await self._resources.store.writer.flush(call_id=self._call_id)
 
     @contextmanager
     def _losing(self, what: str) -> Iterator[None]:
@@ -322,4 +262,4 @@ class StoredTranscript:
     async def _mode(self, facts: dict[str, Any]) -> None:
         """Note who does speech, and at which socket: the agent may have another one by the time a client asks."""
         notes = {"use_tts": bool(facts["tts"]), "use_stt": bool(facts["stt"]), "websocket_url": self._websocket_url}
-        await self._service.store.calls.note(self._call_id, **notes)
+        await self._resources.store.calls.note(self._call_id, **notes)

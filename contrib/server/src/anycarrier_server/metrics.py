@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from sqlalchemy import func, select
@@ -14,12 +13,10 @@ from sqlalchemy import func, select
 from anycarrier.calls import Call
 from anycarrier.events import CallEvent
 from anycarrier_server.store.columns import word
+from anycarrier_server.store.database import Database
 from anycarrier_server.store.limits import Snapshot
 from anycarrier_server.store.models import CallRow
 from anycarrier_server.store.statements import Statement, table_of
-
-if TYPE_CHECKING:
-    from anycarrier_server.service import Service
 
 LOOK_WITHIN = 1.0
 """Seconds the database has to answer for a page of figures."""
@@ -36,8 +33,8 @@ class Metrics:
     """One process's figures. No label takes its values from a client, so their number is bounded: nothing is told by
     workspace, agent or number."""
 
-    def __init__(self, service: Service) -> None:
-        self._db = service.store.db
+    def __init__(self, db: Database) -> None:
+        self._db = db
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "anycarrier_http_requests_total", "Requests answered", ["method", "route", "status"], registry=self.registry
@@ -78,16 +75,10 @@ class Metrics:
             "anycarrier_limit_refusals_total", "Calls refused by a limit", ["limit"], registry=self.registry
         )
         self.talk = Counter("anycarrier_talk_seconds_total", "Seconds talked", ["provider"], registry=self.registry)
-        sessions = service.exchange.switchboard.sessions
-        gauges = {
-            "anycarrier_live_calls": ("Calls whose sound is in this process", lambda: len(sessions)),
-            "anycarrier_rows_waiting": ("Transcript and event rows unwritten", lambda: service.store.writer.waiting),
-            "anycarrier_webhooks_sent": ("Webhooks delivered by this process", lambda: service.sender.sent),
-            "anycarrier_webhooks_failed": ("Webhooks given up by this process", lambda: service.sender.failed),
-            "anycarrier_draining": ("1 while this process takes no new calls", lambda: int(service.draining)),
-        }
-        for name, (what, read) in gauges.items():
-            Gauge(name, what, registry=self.registry).set_function(read)
+
+    def gauge(self, name: str, what: str, read: Callable[[], float]) -> None:
+        """A figure that is read when the page is asked for."""
+        Gauge(name, what, registry=self.registry).set_function(read)
 
     def carrier_event(self, event: CallEvent, call: Call | None) -> None:
         """An event of a carrier's; ``call`` None: of no call we keep."""
