@@ -83,7 +83,7 @@ class AudioOutput:
     Its slots are what a frame touches: see docs/benchmarks.md, under the media table.
     """
 
-    __slots__ = ("_bytes_per_second", "_clock", "_lost", "_marks", "_returned", "_serializer", "_stopped",
+    __slots__ = ("_bytes_per_second", "_clock", "_format", "_lost", "_marks", "_returned", "_serializer", "_stopped",
                  "_transcoder", "_transport", "_waiters", "_write", "plain", "position", "refusal", "tap")  # fmt: skip
 
     def __init__(
@@ -105,15 +105,22 @@ class AudioOutput:
         self._stopped = stopped
         self._lost = lost
         self._returned = returned
-        to = serializer.audio_out
-        self._transcoder = None if to == format else Transcoder(source=format, target=to)
+        self._format = format
+        self._transcoder: Transcoder | None = None
         self._marks: dict[str, str] = {}
         self._waiters: dict[str, asyncio.Future[None]] = {}
         self.position = PlaybackPosition(carrier_marks=serializer.marks)
         self.refusal: str | None = "the stream has not started"
         self.tap: GuardedTap | None = None
         self.plain = False
-        """True while relayed audio need only be wrapped and written; :meth:`opened` and its callers see to that."""
+        """True while relayed audio need only be wrapped and written."""
+
+    def opened(self) -> None:
+        """The stream has started; its serializer knows what the carrier takes. ``ValueError``: we cannot encode it."""
+        to = self._serializer.audio_out
+        self._transcoder = None if to == self._format else Transcoder(source=self._format, target=to)
+        self.refusal = None
+        self.changed()
 
     def changed(self) -> None:
         """``refusal`` or ``tap`` was set."""

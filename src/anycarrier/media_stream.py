@@ -327,15 +327,15 @@ class MediaStream:
         self.id = event.stream_id
         self.custom = event.custom
         self._started.set_result(event)
-        self.output.refusal = None
-        self.output.changed()
-        if event.format != self.format:
-            try:
+        wrong = event.format
+        try:
+            if event.format != self.format:
                 self.input.decoder = _decoder(event.format, self.format)
-            except ValueError:
-                sent = event.format
-                self.unreadable = UnreadableAudio(self._provider, sent.encoding, sent.rate, sent.channels)
-                self.stop(str(self.unreadable))
+            wrong = self._serializer.audio_out
+            self.output.opened()
+        except ValueError:
+            self.unreadable = UnreadableAudio(self._provider, wrong.encoding, wrong.rate, wrong.channels)
+            self.stop(str(self.unreadable))
 
 
 def _decoder(sent: AudioFormat, format: AudioFormat) -> Transcoder:

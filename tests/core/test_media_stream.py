@@ -229,6 +229,21 @@ async def test_audio_for_another_codec_is_transcoded_recorded_and_marked(scene: 
     assert recorder.told == [("agent", SECOND * 2, 0.0), ("agent", SECOND, 1.5)]
 
 
+async def test_what_the_carrier_takes_is_known_once_the_stream_has_started(scene: Callable[..., Scene]) -> None:
+    on = scene()
+    on.frames.audio_out = AudioFormat("L16", 16000)
+    on.start()
+    await send(on, b"\x55\xd5" * 4000, "unused")
+    assert len(base64.b64decode(on.transport.sent[0]["audio"])) == pytest.approx(32_000, rel=0.01)
+
+
+async def test_a_format_that_cannot_be_encoded_ends_the_stream_as_it_starts() -> None:
+    on = Scene()
+    on.frames.audio_out = AudioFormat("G722", 16000)
+    on.start()
+    assert "G722 at 16000 Hz" in str(on.session.unreadable) and on.session.ended
+
+
 async def test_audio_too_far_ahead_is_not_sent_without_waiting() -> None:
     for frames in (RelayFrames(), AlawFrames()):
         on = Scene(frames=frames).start()

@@ -24,7 +24,7 @@ from anycarrier.errors import (
 )
 from anycarrier.events import IncomingCall
 from anycarrier.numbers import NumberQuery
-from anycarrier_telnyx import TelnyxCredential, TelnyxProvider
+from anycarrier_telnyx import TelnyxCredential, TelnyxProvider, provider
 
 CALL = "v3:call-of-the-tests"
 RECORD = {
@@ -133,7 +133,7 @@ async def test_a_format_telnyx_cannot_carry_is_refused_before_anything_is_sent(t
     with pytest.raises(UnsupportedOperation, match="PCM16"):
         await telnyx.dial(REQUEST.model_copy(update={"stream": target}))
     with pytest.raises(UnsupportedOperation, match="answer"):
-        await telnyx.answer(incoming(), STREAM.model_copy(update={"format": L16_16K}))
+        await telnyx.answer(incoming(), target)
     assert carrier.requests == []
 
 
@@ -247,6 +247,63 @@ async def test_answer_connects_the_stream_by_rest_and_carries_our_state(telnyx, 
     assert body["stream_bidirectional_mode"] == "rtp"
     assert reply.status == 200
     assert not telnyx.answers_in_reply
+
+
+WIDE = STREAM.model_copy(update={"format": L16_16K})
+START = f"POST {ACTIONS}/streaming_start"
+
+
+async def test_a_stream_whose_rate_has_to_be_said_starts_after_the_answer(telnyx, carrier):
+    await telnyx.answer(incoming(), WIDE)
+    assert carrier.asked == [f"POST {ACTIONS}/answer", START]
+    answer, start = carrier.bodies
+    assert not [name for name in answer if name.startswith("stream_")]
+    assert answer["client_state"] == start["client_state"] and state_of(start["client_state"])["format"] == "L16/16000"
+    assert start["stream_url"] == WIDE.url and start["stream_bidirectional_sampling_rate"] == 16000
+    assert start["stream_codec"] == start["stream_bidirectional_codec"] == "L16"
+    assert start["stream_bidirectional_mode"] == "rtp" and start["command_id"] != answer["command_id"]
+
+
+@pytest.mark.parametrize(("status", "code"), [(422, "90034"), (503, "10000"), (429, "10011")])
+async def test_a_stream_that_cannot_start_yet_is_asked_for_again_by_the_same_command(
+    telnyx, carrier, monkeypatch, status, code
+):
+    monkeypatch.setattr(provider, "STREAM_RETRY", 0.0)
+
+    def not_yet(request):
+        carrier.on(START, {"data": {"result": "ok"}})
+        return {"errors": [{"code": code, "title": "Not yet"}]}
+
+    carrier.on(START, not_yet, status=status)
+    assert (await telnyx.answer(incoming(), WIDE)).status == 200
+    assert carrier.asked == [f"POST {ACTIONS}/answer", START, START]
+    assert carrier.bodies[1] == carrier.bodies[2]
+
+
+@pytest.mark.parametrize(("code", "patience"), [("90034", -1.0), ("10015", 5.0)])
+async def test_a_call_whose_stream_does_not_start_is_hung_up(telnyx, carrier, monkeypatch, code, patience):
+    monkeypatch.setattr(provider, "STREAM_PATIENCE", patience)
+    carrier.refuse(START, 422, code)
+    with pytest.raises(RequestRejected) as caught:
+        await telnyx.answer(incoming(), WIDE)
+    assert (caught.value.code, caught.value.operation) == (code, "answer")
+    assert carrier.asked == [f"POST {ACTIONS}/answer", START, f"POST {ACTIONS}/hangup"]
+
+
+async def test_a_webhook_that_comes_twice_starts_the_stream_by_one_command(telnyx, carrier):
+    await telnyx.answer(incoming(), WIDE)
+    carrier.refuse(f"POST {ACTIONS}/answer", 422, "90999", "Call has already been answered")
+    await telnyx.answer(incoming(), WIDE)
+    first, second = carrier.bodies[1], carrier.bodies[3]
+    assert first == second
+
+
+async def test_a_caller_who_has_gone_needs_no_stream(telnyx, carrier):
+    carrier.refuse(START, 422, "90018", "Call has already ended")
+    assert (await telnyx.answer(incoming(), WIDE)).status == 200
+    carrier.refuse(f"POST {ACTIONS}/answer", 422, "90018", "Call has already ended")
+    await telnyx.answer(incoming(), WIDE)
+    assert carrier.asked.count(START) == 1
 
 
 async def test_the_same_call_answered_twice_is_one_command_to_telnyx(telnyx, carrier):

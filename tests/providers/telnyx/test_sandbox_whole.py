@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from anycarrier.asgi import create_app
+from anycarrier.audio import L16_16K, PCM16_16K, PCMU_8K, AudioFormat, Transcoder
 from anycarrier.calls import CallStatus, EndReason
 from anycarrier.events import AudioReceived, DigitPressed
 from anycarrier.exchange import Exchange
@@ -27,19 +28,21 @@ class Echo:
 
     def __init__(self) -> None:
         self.heard = b""
+        self.frames: set[int] = set()
         self.sequence: list[int] = []
 
     async def __call__(self, session: MediaSession) -> None:
         async for event in session:
             if isinstance(event, AudioReceived):
                 self.heard += event.payload
+                self.frames.add(len(event.payload))
             elif isinstance(event, DigitPressed):
                 break
         await session.send_audio(self.heard)
 
 
 @contextlib.asynccontextmanager
-async def _exchange(*quirks: str) -> AsyncIterator[tuple[Exchange, TelnyxSandbox, Echo]]:
+async def _exchange(*quirks: str, **audio: AudioFormat) -> AsyncIterator[tuple[Exchange, TelnyxSandbox, Echo]]:
     sock = listening()
     agent = Echo()
     async with serve_sandbox(TelnyxSandbox) as sandbox:
@@ -51,6 +54,7 @@ async def _exchange(*quirks: str) -> AsyncIterator[tuple[Exchange, TelnyxSandbox
             public_url=url_of(sock),
             secret="x" * 32,
             agents={"echo": agent},
+            **audio,
         )
         async with serve(create_app(exchange), sock):
             await exchange.assign(OURS, agent_id="echo", credential_id="main")
@@ -71,6 +75,24 @@ async def test_a_caller_is_answered_heard_and_answered_back(quirks: tuple[str, .
         assert agent.heard == SPEECH
         assert caller.heard == SPEECH
         assert (call.status, call.reason) == (CallStatus.ENDED, EndReason.AGENT_HANGUP)
+
+
+@pytest.mark.parametrize("direction", ["inbound", "inbound, answered late", "outbound"])
+async def test_audio_is_wideband_both_ways_where_it_is_asked_for(direction: str) -> None:
+    quirks = ("quiet", "late_answer") if "late" in direction else ("quiet",)
+    async with _exchange(*quirks, audio=PCM16_16K, carrier_audio=L16_16K) as (exchange, sandbox, agent):
+        if direction == "outbound":
+            placed = await exchange.dial(from_=OURS, to=THEIRS, agent_id="echo")
+            far_end = await sandbox.far_end(placed.id)
+        else:
+            far_end = await sandbox.ring(OURS, THEIRS)
+        await far_end.wait_for("streaming")
+        await far_end.say(SPEECH)
+        await far_end.press("#")
+        await far_end.wait_for("ended")
+        assert max(agent.frames) == 640, "20 ms at 16 kHz in 16 bits"
+        assert agent.heard == Transcoder(PCMU_8K, PCM16_16K).convert(SPEECH)
+        assert far_end.heard_seconds() == pytest.approx(0.2, abs=0.02)
 
 
 @pytest.mark.parametrize(

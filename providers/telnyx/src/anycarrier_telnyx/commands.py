@@ -41,7 +41,7 @@ def dial(request: DialRequest, connection_id: str, command_id: str) -> dict[str,
         "command_id": command_id,
         **stream(request.stream),
     }
-    if request.stream.format.rate != 8000:
+    if needs_rate(request.stream):
         command["stream_bidirectional_sampling_rate"] = request.stream.format.rate
     if request.time_limit is not None:
         command["time_limit_secs"] = _within(request.time_limit, LIMIT_SECONDS)
@@ -55,11 +55,26 @@ def dial(request: DialRequest, connection_id: str, command_id: str) -> dict[str,
 
 
 def answer(target: StreamTarget, reference: str, command_id: str) -> dict[str, Any]:
-    """Parameters of the answer command."""
+    """Parameters of the answer command, which starts the stream too unless that :func:`needs_rate`."""
+    return _inbound(target, reference, command_id) | ({} if needs_rate(target) else stream(target))
+
+
+def start_stream(target: StreamTarget, reference: str, command_id: str) -> dict[str, Any]:
+    """Parameters of streaming_start, for a call that was answered without a stream."""
+    rate = {"stream_bidirectional_sampling_rate": target.format.rate}
+    return {**_inbound(target, reference, command_id), **stream(target), **rate}
+
+
+def needs_rate(target: StreamTarget) -> bool:
+    """Whether the sampling rate has to be said: of L16 alone. The answer command has no field for it."""
+    return target.format.encoding == "L16"
+
+
+def _inbound(target: StreamTarget, reference: str, command_id: str) -> dict[str, Any]:
     state = ClientState(
         reference=reference, direction=Direction.INBOUND, custom=target.custom, format=target.format
     )
-    return {"client_state": state.encode(), "command_id": command_id, **stream(target)}
+    return {"client_state": state.encode(), "command_id": command_id}
 
 
 def stream(target: StreamTarget) -> dict[str, Any]:
@@ -73,15 +88,13 @@ def stream(target: StreamTarget) -> dict[str, Any]:
     }
 
 
-def stream_problem(target: StreamTarget, *, answering: bool) -> str:
+def stream_problem(target: StreamTarget) -> str:
     """Why Telnyx cannot carry ``target``'s format; "" when it can."""
     format = target.format
     if format.channels != 1 or (format.encoding, format.rate) not in {
         ("PCMU", 8000), ("PCMA", 8000), *(("L16", rate) for rate in RATES)
     }:
         return f"media as {format.encoding} at {format.rate} Hz; use PCMU or PCMA at 8000 Hz, or L16"
-    if answering and format.rate != 8000:
-        return f"a sampling rate on answer ({format.rate} Hz asked for); use 8000 Hz for incoming calls"
     return ""
 
 

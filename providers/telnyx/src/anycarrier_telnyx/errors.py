@@ -21,6 +21,7 @@ from anycarrier.errors import (
 )
 
 CALL_ENDED = "90018"
+NOT_ANSWERED_YET = "90034"
 
 ERROR_TYPES: Mapping[str, type[ProviderError]] = {
     "10009": AuthenticationFailed,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -16,6 +18,7 @@ from anycarrier.errors import (
     NotFound,
     ProviderError,
     ProviderUnavailable,
+    RateLimited,
     RequestRejected,
     UnreadableResponse,
 )
@@ -27,7 +30,15 @@ from anycarrier.webhooks import WebhookReply, WebhookRequest
 from anycarrier_telnyx import applications, commands, numbers
 from anycarrier_telnyx.call_status import dialled_call, fetched_call
 from anycarrier_telnyx.credential import TelnyxCredential
-from anycarrier_telnyx.errors import CALL_ENDED, ERROR_TYPES, already_answered, call_is_gone, meaning, read_errors
+from anycarrier_telnyx.errors import (
+    CALL_ENDED,
+    ERROR_TYPES,
+    NOT_ANSWERED_YET,
+    already_answered,
+    call_is_gone,
+    meaning,
+    read_errors,
+)
 from anycarrier_telnyx.frames import TelnyxSerializer
 from anycarrier_telnyx.numbers import Inventory
 from anycarrier_telnyx.sdk import Sdk
@@ -36,6 +47,12 @@ from anycarrier_telnyx.wire import parse_event
 
 if TYPE_CHECKING:
     import httpx
+
+
+STREAM_PATIENCE = 5.0
+"""Seconds in which a call that we answered must take its stream."""
+STREAM_RETRY = 0.2
+"""Seconds between two attempts to start it."""
 
 
 class TelnyxProvider(Provider):
@@ -130,7 +147,7 @@ class TelnyxProvider(Provider):
     # --- calls ------------------------------------------------------------------------------------------------------
 
     async def dial(self, request: DialRequest) -> Call:
-        if problem := commands.stream_problem(request.stream, answering=False):
+        if problem := commands.stream_problem(request.stream):
             raise self.unsupported("dial", problem)
         try:
             connection = self.credential.connection_id or await self._connection(request.status_url)
@@ -162,7 +179,7 @@ class TelnyxProvider(Provider):
         return self._connections[webhook_url]
 
     async def answer(self, call: IncomingCall, stream: StreamTarget) -> WebhookReply:
-        if problem := commands.stream_problem(stream, answering=True):
+        if problem := commands.stream_problem(stream):
             raise self.unsupported("answer", problem)
         reference = call.reference or call.call.reference
         command = commands.answer(stream, reference, self._once(call.call_id, "answer"))
@@ -172,9 +189,37 @@ class TelnyxProvider(Provider):
             )
         except ProviderError as refusal:
             # Over already: the caller gave up, and call.hangup says so. Answered already: a webhook came twice.
-            if refusal.code != CALL_ENDED and not already_answered(refusal.code, refusal.message):
+            if refusal.code == CALL_ENDED:
+                return WebhookReply()
+            if not already_answered(refusal.code, refusal.message):
                 raise
+        if commands.needs_rate(stream):
+            await self._start_stream(call.call_id, stream, reference)
         return WebhookReply()
+
+    async def _start_stream(self, call_id: str, stream: StreamTarget, reference: str) -> None:
+        """Start the stream of a call that is being answered: not before Telnyx has seen to that.
+
+        A call without its stream would be silence to the caller: it is hung up when this fails.
+        """
+        command = commands.start_stream(stream, reference, self._once(call_id, "stream"))
+        clock = asyncio.get_running_loop().time
+        until = clock() + STREAM_PATIENCE
+        while True:
+            try:
+                await self._sdk.ask(
+                    "answer", lambda telnyx: telnyx.calls.actions.with_raw_response.start_streaming(call_id, **command)
+                )
+                return
+            except ProviderError as refusal:
+                if call_is_gone(refusal):
+                    return
+                passing = refusal.code == NOT_ANSWERED_YET or isinstance(refusal, ProviderUnavailable | RateLimited)
+                if not passing or clock() > until:
+                    with contextlib.suppress(ProviderError):
+                        await self.hang_up(call_id)
+                    raise
+            await asyncio.sleep(STREAM_RETRY)
 
     async def reject(self, call: IncomingCall, reason: EndReason = EndReason.REJECTED) -> WebhookReply:
         command = {

@@ -35,7 +35,8 @@ WEBHOOK_TIMEOUT = 2.0
 
 class TelnyxSandbox(Sandbox):
     """One account per API key; :meth:`credential` is the first's. Further quirks: ``shuffle_media`` (media frames
-    overtake each other), ``no_transcoding`` (``stream_codec`` is not obeyed).
+    overtake each other), ``no_transcoding`` (``stream_codec`` is not obeyed), ``late_answer`` (the answer command takes
+    effect after 0.3 s).
     """
 
     provider: ClassVar[str] = "telnyx"

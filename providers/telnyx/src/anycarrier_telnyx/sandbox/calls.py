@@ -6,6 +6,7 @@ documents leave open whether the stream survives a bridge; stopping it is the ca
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -171,12 +172,21 @@ def refer(leg: Leg, command: Mapping[str, Any]) -> None:
 
 
 def _answer(leg: Leg, command: Command) -> dict[str, Any] | None:
+    if "late_answer" in leg.sandbox.quirks:
+        leg.begin(_answer_later(leg, command))
+        return None
     if "record" not in command:
         leg.answer(command)
         return None
     recording_id = str(uuid.uuid4())
     leg.answer({**command, "recording_id": recording_id})
     return {"recording_id": recording_id}
+
+
+async def _answer_later(leg: Leg, command: Command) -> None:
+    await asyncio.sleep(0.3)
+    if leg.ended_at is None:
+        leg.answer(command)
 
 
 def _reject(leg: Leg, command: Command) -> None:
