@@ -39,7 +39,7 @@ Handler = Callable[[Ask], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation of the API. ``body`` None: it takes none; ``handler`` None: it is not played here."""
+    """One operation of the API. ``body`` None: it takes none; ``handler`` None: the sandbox does not simulate it."""
 
     method: str
     path: str

@@ -20,7 +20,7 @@ from anycarrier.credentials import Credential
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.sandbox import Delivery, Sandbox
 from anycarrier.testing.sandbox_numbers import LOCAL, TOLL_FREE, TOLL_FREE_CODES, Login, login_of
-from anycarrier_twilio.sandbox import calls, phone_numbers, recordings, rest, twiml_interpreter
+from anycarrier_twilio.sandbox import calls, phone_numbers, recordings, rest, twiml
 from anycarrier_twilio.sandbox.leg import Leg
 from anycarrier_twilio.sandbox.models import Account, CallOptions, Complaint, End, Instructions, new_sid
 from anycarrier_twilio.sandbox.rest import BASE, Operation, Reply, Rest, RestError
@@ -152,7 +152,7 @@ class TwilioSandbox(Sandbox):
 
     async def run_twiml(self, leg: Leg, instructions: Instructions) -> Instructions | End:
         """Run instructions on a leg; what comes next."""
-        return await twiml_interpreter.run(leg, instructions)
+        return await twiml.run(leg, instructions)
 
     async def play_digit(self, leg: Leg, digit: str) -> None:
         """Sound one key at the far end; ``w`` and ``W`` are pauses of half a second and a second."""

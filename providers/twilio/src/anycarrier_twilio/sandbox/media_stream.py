@@ -16,11 +16,11 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from anycarrier.testing.sandbox import may_stream_to
 from anycarrier.testing.sandbox_numbers import DROPS_AFTER, Outcome
 from anycarrier_twilio.sandbox.models import new_sid
-from anycarrier_twilio.sandbox.twiml import Verb
 from anycarrier_twilio.sandbox.webhooks import signature, stream_params
 
 if TYPE_CHECKING:
     from anycarrier_twilio.sandbox.leg import Leg
+    from anycarrier_twilio.sandbox.twiml import Verb
 
 FIRST_TIMESTAMP = 107
 """Milliseconds in the first media frame: streams seen began at 102 and 155, never at 0."""
