@@ -293,7 +293,7 @@ async def test_sixty_silent_receivers_hold_up_neither_another_workspace_nor_thei
         return httpx.Response(200)
 
     post = sender(store, answer)
-    store.on_announcement = post.wake
+    store.db.on_announcement = post.wake
     post.start()
     for call in range(1, 4):
         await talked(store, loud)
@@ -644,7 +644,7 @@ async def test_a_running_sender_delivers_when_woken_and_stops_cleanly(store: Sto
         return answer
 
     post = sender(store, noting)
-    store.on_announcement = post.wake
+    store.db.on_announcement = post.wake
     post.start()
     await talked(store, tenant)
     async with asyncio.timeout(5):

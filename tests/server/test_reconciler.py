@@ -342,10 +342,10 @@ async def test_what_a_dead_process_did_not_finish_is_finished_by_one_and_only_of
     mine = await left(store, tenant, status=CallStatus.ENDED)
     taken = await left(store, tenant, status=CallStatus.ENDED)
     await office.reconciler.sign_of_life()
-    await finished_calls.claim_call(store, mine.reference)
+    await store.claims.claim_call(mine.reference)
     dead = Store(store.db, store.sealer, Settings(data_dir=tmp_path), root=b"r" * 32)
     for reference in (over.reference, going_on.reference, taken.reference, "0" * 32):
-        await finished_calls.claim_call(dead, reference)
+        await dead.claims.claim_call(reference)
     assert await dead.claims.take(f"settle:{taken.reference}", 60)
     await office.reconciler.round()
     assert office.settled == [over.reference]
@@ -362,7 +362,7 @@ async def test_after_an_outage_what_ended_here_is_settled_unless_it_still_talks(
     await office.reconciler.sign_of_life()
     over, talking = [await left(store, tenant, status=CallStatus.ENDED) for _ in range(2)]
     for call in (over, talking):
-        await finished_calls.claim_call(store, call.reference)
+        await store.claims.claim_call(call.reference)
     office.talking.add(talking.reference)
     rounds, fails = 0, list[Exception]()
     told = asyncio.Event()

@@ -73,7 +73,7 @@ class Service:
         self.request_slots, self._event_slots = RequestSlots(at_once), RequestSlots(at_once)
         self.exchange = self.resources.exchange = self._exchange()
         self.sender = self.resources.sender = self._sender()
-        store.on_announcement = self._announced
+        store.db.on_announcement = self._announced
         self.scheduler = Scheduler(self.resources)
         self.resources.expect_call = self.scheduler.expect
         self.reconciler = Reconciler(self.resources)

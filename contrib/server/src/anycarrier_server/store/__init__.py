@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
 from secrets import token_hex
 
 from anycarrier_server.encryption import Sealer, derive, keys_from_file, read_keys
@@ -51,7 +50,6 @@ class Store:
         self.sealer = sealer
         self._root = root
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{token_hex(4)}"
-        self.on_announcement: Callable[[], None] = lambda: None
         self.workspaces = Workspaces(db)
         self.keys = Keys(db)
         self.agents = Agents(db)
@@ -59,7 +57,7 @@ class Store:
         self.engines = StoredEngines(db, sealer)
         self.lines = Lines(db)
         self.calls = Calls(db, owner=self.owner)
-        self.callbook = SqlCallBook(db, owner=self.owner, on_announcement=lambda: self.on_announcement())
+        self.callbook = SqlCallBook(db, owner=self.owner)
         self.transcripts = Transcripts(db)
         self.recordings = Recordings(db)
         self.rules = Rules(db)
@@ -74,7 +72,7 @@ class Store:
         self.claims = Claims(db, self.owner)
         self.webhooks = Webhooks(db, sealer)
         self.outbox = Outbox(db)
-        self.writer = Writer(db, on_announcement=lambda: self.on_announcement())
+        self.writer = Writer(db)
 
     @classmethod
     async def open(cls, settings: Settings, *, build: Build = build_credential) -> Store:

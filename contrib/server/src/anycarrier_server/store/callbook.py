@@ -70,13 +70,11 @@ TELL = Rows(OutboxEvent, ["event_id", "workspace_id", "call_id", "kind", "at", "
 
 
 class SqlCallBook:
-    """:class:`anycarrier.callbook.CallBook`. ``on_announcement`` is called after commits that put something in the
-    outbox; ``owner`` names this process on the calls it opens."""
+    """:class:`anycarrier.callbook.CallBook`. ``owner`` names this process on the calls it opens."""
 
-    def __init__(self, db: Database, *, owner: str = "", on_announcement: Callable[[], None] | None = None) -> None:
+    def __init__(self, db: Database, *, owner: str = "") -> None:
         self._db = db
         self._owner = owner or None
-        self._announce = on_announcement or (lambda: None)
         self._seen: OrderedDict[UUID, tuple[Any, str]] = OrderedDict()
 
     async def open(self, call: Call) -> Call:
@@ -116,7 +114,7 @@ class SqlCallBook:
 
         opened, told = await self._db.transact(work)
         if told:
-            self._announce()
+            self._db.on_announcement()
         return opened
 
     async def get(self, key: str) -> Call | None:
@@ -149,7 +147,7 @@ class SqlCallBook:
             done = await self._db.transact(lambda tx: self._under_lock(tx, key, change, first))
         after, told = done
         if told:
-            self._announce()
+            self._db.on_announcement()
         return after
 
     async def _at_once(

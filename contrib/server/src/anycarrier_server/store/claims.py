@@ -61,6 +61,35 @@ OURS = Statement(
 )  # fmt: skip
 
 
+# A call whose post-call work is not done is claimed under this name, which is stored.
+PREFIX = "unsettled:"
+PAST_PREFIX = "unsettled;"  # the character after the colon: a range on the key, which LIKE would not be everywhere
+
+
+def _take_over(insert: Any) -> Any:
+    made = insert(TABLE)
+    return made.on_conflict_do_update(index_elements=[TABLE.c.name], set_={"owner": made.excluded.owner})
+
+
+def _abandoned() -> Any:
+    process = TABLE.alias()
+    alive = and_(process.c.name == "process:" + TABLE.c.owner, process.c.expires_at > bindparam("now"))
+    return (
+        select(TABLE.c.name)
+        .outerjoin(process, alive)
+        .where(TABLE.c.name >= PREFIX, TABLE.c.name < PAST_PREFIX, process.c.name.is_(None))
+        .limit(50)
+    )
+
+
+CLAIM_CALL = Statement(_take_over, columns=["name", "owner", "expires_at"])
+RELEASE_CALL = Statement(delete(TABLE).where(TABLE.c.name == bindparam("name")))
+ABANDONED = Statement(_abandoned())
+CLAIMED = Statement(
+    select(TABLE.c.name).where(TABLE.c.name >= PREFIX, TABLE.c.name < PAST_PREFIX, TABLE.c.owner == bindparam("owner"))
+)
+
+
 class Claims:
     """Claims of one process, ``owner``."""
 
@@ -102,6 +131,25 @@ class Claims:
         async with self._db.write() as session:
             open_ = (CallRow.id.in_(calls), CallRow.status != word("ended"), CallRow.owner != self.owner)
             await session.execute(update(CallRow).where(*open_).values(owner=self.owner))
+
+    # --- post-call work -----------------------------------------------------------------------------------------------
+
+    async def claim_call(self, reference: str) -> None:
+        """The call's post-call work is this process's, whichever had it before."""
+        expires_at = utc_now() + timedelta(days=2)
+        await self._db.act(CLAIM_CALL, name=PREFIX + reference, owner=self.owner, expires_at=expires_at)
+
+    async def release_call(self, reference: str) -> None:
+        """The call's post-call work is done."""
+        await self._db.act(RELEASE_CALL, name=PREFIX + reference)
+
+    async def abandoned_calls(self) -> list[str]:
+        """References of calls with post-call work of processes that have not been heard of; 50 at most."""
+        return [row.name.removeprefix(PREFIX) for row in await self._db.rows(ABANDONED, now=utc_now())]
+
+    async def claimed_calls(self) -> list[str]:
+        """References of calls with post-call work of this process: in progress here, or failed before."""
+        return [row.name.removeprefix(PREFIX) for row in await self._db.rows(CLAIMED, owner=self.owner)]
 
 
 SWEEP_EVERY = 60.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -72,6 +72,8 @@ class Database:
         writing = self.engine.execution_options(anycarrier_write=True)
         self._writers = async_sessionmaker(writing, expire_on_commit=False)
         self._write_lock = FairLock()
+        self.on_announcement: Callable[[], None] = lambda: None
+        """Called after a commit that put something into the outbox."""
         self._writing: asyncio.Task[Any] | None = None
         dialect = self.engine.dialect
         self.optimistic: OptimisticDriver | None = None

@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
@@ -85,10 +85,7 @@ class CallQueue:
 
 
 class Writer:
-    """One process's writer. ``start`` it in the event loop, ``stop`` it before the database closes.
-
-    ``on_announcement`` is called after commits that put something in the outbox.
-    """
+    """One process's writer. ``start`` it in the event loop, ``stop`` it before the database closes."""
 
     def __init__(
         self,
@@ -99,10 +96,8 @@ class Writer:
         queue: int = QUEUE,
         workspace_queue: int = WORKSPACE_QUEUE,
         call_queue: int = CALL_QUEUE,
-        on_announcement: Callable[[], None] | None = None,
     ) -> None:
         self._db = db
-        self._announce = on_announcement or (lambda: None)
         self._batch = batch
         self._linger = linger
         self._limit = queue
@@ -355,7 +350,7 @@ class Writer:
         # Counters move only with the commit; a failed transaction leaves them as they were.
         self._places |= places
         if told:
-            self._announce()
+            self._db.on_announcement()
 
 
 CALL_ROW, SEGMENT, WANTS = table_of(CallRow), table_of(Segment), table_of(Subscription)

@@ -16,12 +16,9 @@ import os
 import re
 import statistics
 import time
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
-
-from sqlalchemy import and_, bindparam, delete, select
 
 from anycarrier.agent import AgentSettings, Analysis, FinishedCall, Segment, analyze_call
 from anycarrier.calls import CallStatus, EndReason
@@ -33,9 +30,7 @@ from anycarrier_server.domain.resources import Resources
 from anycarrier_server.outage import Watch
 from anycarrier_server.store import Store
 from anycarrier_server.store.call_state import as_call
-from anycarrier_server.store.columns import utc_now
-from anycarrier_server.store.models import CallRow, Claim, Recording
-from anycarrier_server.store.statements import Statement, table_of
+from anycarrier_server.store.models import CallRow, Recording
 
 log = logging.getLogger("anycarrier")
 
@@ -79,7 +74,7 @@ async def finish(resources: Resources, call: CallRow) -> None:
             found = await analyze_call(await _from_store(resources.store, call))
             await store.calls.note(call.id, **_analysed(call, found))
         await _tell(resources, call, "call.analyzed")
-    await release_call(store, call.reference)
+    await store.claims.release_call(call.reference)
 
 
 async def _finish_recording(resources: Resources, call: CallRow, recording: Recording) -> None:
@@ -191,54 +186,3 @@ def _idle(folder: Path, before: float) -> dict[UUID, float]:
             if RECORDING_NAME.fullmatch(entry.name) and (changed := entry.stat().st_mtime) < before:
                 found[UUID(entry.name.removesuffix(".wav"))] = changed
     return found
-
-
-PREFIX = "unsettled:"
-PAST_PREFIX = "unsettled;"  # the character after the colon: a range on the key, which LIKE would not be everywhere
-
-CLAIM = table_of(Claim)
-
-
-def _ours(insert: Any) -> Any:
-    made = insert(CLAIM)
-    return made.on_conflict_do_update(index_elements=[CLAIM.c.name], set_={"owner": made.excluded.owner})
-
-
-def _abandoned() -> Any:
-    process = CLAIM.alias()
-    alive = and_(process.c.name == "process:" + CLAIM.c.owner, process.c.expires_at > bindparam("now"))
-    return (
-        select(CLAIM.c.name)
-        .outerjoin(process, alive)
-        .where(CLAIM.c.name >= PREFIX, CLAIM.c.name < PAST_PREFIX, process.c.name.is_(None))
-        .limit(50)
-    )
-
-
-CLAIM_CALL = Statement(_ours, columns=["name", "owner", "expires_at"])
-RELEASE_CALL = Statement(delete(CLAIM).where(CLAIM.c.name == bindparam("name")))
-ABANDONED = Statement(_abandoned())
-OWN = Statement(
-    select(CLAIM.c.name).where(CLAIM.c.name >= PREFIX, CLAIM.c.name < PAST_PREFIX, CLAIM.c.owner == bindparam("owner"))
-)
-
-
-async def claim_call(store: Store, reference: str) -> None:
-    """The call is ours to settle, whoever had it before."""
-    expires_at = utc_now() + timedelta(days=2)
-    await store.db.act(CLAIM_CALL, name=PREFIX + reference, owner=store.owner, expires_at=expires_at)
-
-
-async def release_call(store: Store, reference: str) -> None:
-    """All is filed."""
-    await store.db.act(RELEASE_CALL, name=PREFIX + reference)
-
-
-async def abandoned_calls(store: Store) -> list[str]:
-    """References of calls whose process has not been heard of; not all of them at once."""
-    return [row.name.removeprefix(PREFIX) for row in await store.db.rows(ABANDONED, now=utc_now())]
-
-
-async def own_calls(store: Store) -> list[str]:
-    """References of calls that this process has to settle: those going on here, and those it could not settle."""
-    return [row.name.removeprefix(PREFIX) for row in await store.db.rows(OWN, owner=store.owner)]

@@ -106,7 +106,7 @@ class Reconciler:
             ):
                 adopted += 1
                 log.warning("call %s is looked after here: the process that held it is gone", row.public_id)
-        for reference in await finished_calls.abandoned_calls(resources.store):
+        for reference in await resources.store.claims.abandoned_calls():
             if await resources.store.claims.take(f"settle:{reference}", 60):
                 await self._settle(reference)
         now = asyncio.get_running_loop().time()
@@ -126,7 +126,7 @@ class Reconciler:
 
     async def _settle_ours(self) -> None:
         """After an outage: finish what could not be written down of the calls that ended here meanwhile."""
-        for reference in await finished_calls.own_calls(self._resources.store):
+        for reference in await self._resources.store.claims.claimed_calls():
             if reference not in self._resources.agents.talking:
                 await self._settle(reference)
 

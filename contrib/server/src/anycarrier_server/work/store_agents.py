@@ -56,6 +56,7 @@ class StoreAgents(Agents):
         )
         self._resources = resources
         self._report = report
+        self._recordings = resources.settings.recordings
         self.talking: set[str] = set()
         """References of calls with a conversation here."""
         self._idle = asyncio.Event()
@@ -159,7 +160,7 @@ class StoreAgents(Agents):
                 row.workspace_id,
                 websocket_url=agent.websocket_url if row.websocket_url is None else row.websocket_url,
             ),
-            recording=self._resources.settings.recordings / f"{row.reference}.wav" if recorded else None,
+            recording=self._recordings / f"{row.reference}.wav" if recorded else None,
             workspace=str(row.workspace_id),
         )
 
@@ -192,7 +193,7 @@ class StoreAgents(Agents):
     async def _take_over(self, call: Call, agent_id: str) -> None:
         """The call's audio is here, so its post-call work is ours too; and its recording begins."""
         store = self._resources.store
-        await finished_calls.claim_call(store, call.reference)
+        await store.claims.claim_call(call.reference)
         setup = await self.setup_for(call, await self.find_for(call.reference, agent_id))
         if setup.recording is None or setup.call_id is None or setup.workspace is None:
             return
