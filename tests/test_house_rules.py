@@ -10,7 +10,7 @@ import re
 import subprocess
 import tomllib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -63,6 +63,12 @@ PLATFORM = (
     *PUBLIC,
     *"call_phases plugins callbook tickets policy session switchboard call_watch exchange asgi fast cli".split(),
 )
+
+# The layers of the service, lowest first (docs/architecture.md): one imports only those before it.
+SERVER_LAYERS = (
+    "refusals outage settings_checks settings encryption url_guard signing fair_scheduling carriers store metrics"
+    " domain work http oneinbox inkbox operations sandbox_api service app runtime commands cli"
+).split()
 
 # What every call does, and nothing else: these use compiled statements only (docs/architecture.md).
 COMPILED_ONLY = {f"anycarrier_server.store.{name}" for name in "callbook limits new_calls writer".split()}
@@ -154,17 +160,38 @@ def pure(module: str, text: str) -> list[str]:
     return found
 
 
-def public_names_only(module: str, text: str) -> list[str]:
+def public_names_only(module: str, text: str, public: Sequence[str] = PUBLIC) -> list[str]:
     return [
-        f"{module}:{line}: a plugin imports {name}, which is not public"
+        f"{module}:{line}: imports {name}, which is not public"
         for name, line, _ in imports(text)
         if name.split(".")[0] == "anycarrier"
         and (
-            room_of(name) not in PUBLIC
+            room_of(name) not in public
             or any(part.startswith("_") for part in name.split(".")[1:])
             or (room_of(name) in EXPORTED and not exported(name))
         )
     ]
+
+
+def platform_names_only(module: str, text: str) -> list[str]:
+    """The service uses what any platform may use."""
+    return public_names_only(module, text, PLATFORM)
+
+
+def server_direction(module: str, text: str) -> list[str]:
+    """A layer of the service imports only layers before it, for the type checker too."""
+    here = layer_of(module)
+    return [
+        f"{module}:{line}: {here} imports {layer_of(name)}, which comes after it"
+        for name, line, _ in imports(text)
+        if name.split(".")[0] == "anycarrier_server"
+        and SERVER_LAYERS.index(layer_of(name)) > SERVER_LAYERS.index(here)
+    ]
+
+
+def layer_of(name: str) -> str:
+    """``anycarrier_server.work.scheduler`` -> work."""
+    return f"{name}.".split(".")[1]
 
 
 def exported(name: str) -> bool:
@@ -316,6 +343,17 @@ RULES: dict[str, tuple[Rule, Callable[[], list[tuple[str, str]]], int, list[tupl
             ("anycarrier_server.store.limits", "async def f(self):\n    async with self._db.read() as session: ..."),
             ("anycarrier_server.store.calls", "from anycarrier_server.store.sqlite import SqliteDriver"),
         ]),
+    "the service imports only what a platform may": (
+        platform_names_only, lambda: _modules("contrib/server/src"), 60, [
+            ("anycarrier_server.app", "from anycarrier.incoming import handle_webhook"),
+            ("anycarrier_server.app", "from anycarrier.agent.conversation import Conversation"),
+        ]),
+    "a layer of the service imports only layers below it": (
+        server_direction, lambda: _modules("contrib/server/src"), 60, [
+            ("anycarrier_server.domain.place_call", "from anycarrier_server.service import Service"),
+            ("anycarrier_server.store", "def f():\n    from anycarrier_server.domain import access"),
+            ("anycarrier_server.work.scheduler", "if TYPE_CHECKING:\n    from anycarrier_server.app import faces"),
+        ]),
     "files are named for their idea": (
         file_named_for_its_idea, lambda: _files("src", "providers", "contrib", "tests"), 20,
         [("src/anycarrier/utils.py", "")]),
@@ -352,6 +390,22 @@ def test_breaking_it_is_noticed(name: str) -> None:
 def test_the_carrier_field_is_excepted_in_its_own_file_only() -> None:
     assert no_carrier_named(f"contrib/server/src/{CARRIER_FIELD[0]}", "twilio_call_sid: str") == []
     assert no_carrier_named("contrib/server/src/anycarrier_server/inkbox.py", "twilio_call_sid: str") != []
+
+
+def test_the_service_has_no_circle_of_imports() -> None:
+    """Not even one for the type checker: each module can be read with only those it imports."""
+    texts = dict(_modules("contrib/server/src"))
+    below: dict[str, set[str]] = {}
+    for module, text in texts.items():
+        names = (name for name, _, _ in imports(text))
+        known = (name if name in texts else name.rpartition(".")[0] for name in names)
+        below[module] = {name for name in known if name in texts} - {module}
+    while leaves := [module for module, needs in below.items() if not needs]:
+        for leaf in leaves:
+            del below[leaf]
+        for needs in below.values():
+            needs.difference_update(leaves)
+    assert sorted(below) == []
 
 
 def test_every_room_has_its_place_in_the_order() -> None:

@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from anycarrier.errors import ConfigurationError
-from anycarrier_server.setting_errors import in_words
 from anycarrier_server.settings import Settings, page
+from anycarrier_server.settings_checks import in_words
 
 DOCS = Path(__file__).parents[2] / "docs"
 

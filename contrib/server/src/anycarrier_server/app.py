@@ -1,6 +1,7 @@
 """The whole service as one ASGI app: carriers' webhooks and media, both faces, the sandboxes, health and metrics.
 
-``create_service(settings)`` is what ``anycarrier serve`` runs; any ASGI server may.
+``create_service(settings)`` is what ``anycarrier serve`` runs; any ASGI server may. ``python -m anycarrier_server.app``
+prints docs/openapi.json.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -223,3 +225,7 @@ def _nowhere(face: Face, routes: Sequence[Route]) -> Answer:
         return answer
 
     return nowhere
+
+
+if __name__ == "__main__":
+    sys.stdout.write(openapi.text(faces(sandbox=True)))

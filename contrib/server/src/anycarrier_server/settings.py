@@ -25,7 +25,7 @@ from pydantic_settings import (
 
 from anycarrier.errors import ConfigurationError
 from anycarrier.policy import checked_entries
-from anycarrier_server import setting_errors as mistakes
+from anycarrier_server import settings_checks as mistakes
 
 SHORTEST_KEY = 16
 """Characters of an admin key that strangers may try."""

@@ -12,7 +12,8 @@ import json
 import re
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -93,13 +94,28 @@ def _fill(parser: ArgumentParser, verb: Verb) -> None:
     parser.set_defaults(verb=verb)
 
 
+@asynccontextmanager
+async def _connect(asked: Namespace) -> AsyncIterator[Client]:
+    """The client for what the command line, the environment and this machine say."""
+    from anycarrier_server.cli.client import remote_client
+    from anycarrier_server.cli.connection import find_address, own_settings
+
+    if asked.direct:
+        settings = own_settings()
+        from anycarrier_server.cli.direct import direct_client
+
+        async with direct_client(settings) as client:
+            yield client
+        return
+    async with remote_client(find_address(asked.url, asked.key)) as client:
+        yield client
+
+
 async def _run(asked: Namespace) -> int | None:
     verb: Verb = asked.verb
     if not verb.connects:
         return await verb.run(asked)
-    from anycarrier_server.cli.client import connect
-
-    async with connect(asked) as client:
+    async with _connect(asked) as client:
         return await verb.run(client, asked)
 
 

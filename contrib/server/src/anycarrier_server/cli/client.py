@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import ssl
-from argparse import Namespace
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, BinaryIO
@@ -15,7 +14,7 @@ from typing import Any, BinaryIO
 import httpx
 
 from anycarrier.errors import AnycarrierError, ConfigurationError
-from anycarrier_server.cli.connection import Address, find_address, on_this_machine, own_settings
+from anycarrier_server.cli.connection import Address, on_this_machine
 
 TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 """Seconds; buying a number may take a carrier most of a minute."""
@@ -181,21 +180,6 @@ def _sentence(detail: Any) -> str:
         reason = detail.get("reason") or detail.get("message") or ""
         return ": ".join(str(part) for part in (detail.get("error"), reason) if part) or str(dict(detail))
     return str(detail) if detail else ""
-
-
-@asynccontextmanager
-async def connect(asked: Namespace) -> AsyncIterator[Client]:
-    """The client for what the command line, the environment and this machine say."""
-    if asked.direct:
-        settings = own_settings()
-        from anycarrier_server.cli.direct import direct_client
-
-        async with direct_client(settings) as client:
-            yield client
-        return
-    address = find_address(asked.url, asked.key)
-    async with remote_client(address) as client:
-        yield client
 
 
 @asynccontextmanager

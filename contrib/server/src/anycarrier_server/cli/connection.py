@@ -115,7 +115,7 @@ def own_settings(**given: Any) -> Settings:
 
 def _complaint(error: Mapping[str, Any], given: Mapping[str, Any]) -> str:
     """What is wrong with one setting, named as it was given; with several together when it names none."""
-    from anycarrier_server.setting_errors import in_words
+    from anycarrier_server.settings_checks import in_words
 
     name, *inside = map(str, error["loc"] or ("",))
     if not name:

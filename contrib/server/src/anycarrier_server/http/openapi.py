@@ -7,7 +7,6 @@ from __future__ import annotations
 import inspect
 import json
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from importlib.metadata import version
@@ -208,15 +207,9 @@ def _responses(face: Face, one: Endpoint, schemas: dict[Key, dict[str, Any]]) ->
     }
 
 
-def text() -> str:
+def text(faces: Sequence[Face]) -> str:
     """docs/openapi.json, byte for byte."""
-    from anycarrier_server.app import faces
-
-    return json.dumps(document(faces(sandbox=True)), indent=1, ensure_ascii=False) + "\n"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(text())
+    return json.dumps(document(faces), indent=1, ensure_ascii=False) + "\n"
 
 
 POLICY = (
