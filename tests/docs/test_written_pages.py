@@ -19,7 +19,7 @@ from anycarrier.testing.sandbox import Sandbox
 from anycarrier_telnyx.sandbox import TelnyxSandbox
 from anycarrier_twilio.sandbox import TwilioSandbox
 from docs.blocks import blocks
-from test_house_rules import PURE, ROOMS
+from test_house_rules import PURE, ROOMS, SERVER_LAYERS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -144,6 +144,11 @@ def test_the_statuses_are_in_their_order() -> None:
 
 def test_the_rooms_are_in_the_order_the_house_keeps() -> None:
     assert [cells[0].strip("`") for cells in rows(DOCS / "architecture.md", "room | the one idea")] == list(ROOMS)
+
+
+def test_the_architecture_page_lists_the_layers_of_the_service_in_their_order() -> None:
+    cells = [row[0] for row in rows(DOCS / "architecture.md", "layer | the one idea")]
+    assert [name.strip("`") for cell in cells for name in cell.split(", ")] == SERVER_LAYERS
 
 
 def test_the_pure_rooms_are_named() -> None:
