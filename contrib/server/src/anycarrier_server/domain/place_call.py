@@ -5,7 +5,7 @@ request that makes a telephone ring; and what becomes of the call when the carri
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -90,47 +90,58 @@ class Placed:
     repeated: bool = False
 
 
-async def place(
-    resources: Resources,
-    caller: Caller,
-    *,
-    from_number: str,
-    to_number: str,
-    agent_id: str | UUID | None = None,
-    variables: Mapping[str, Any] | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    options: Mapping[str, Any] | None = None,
-    settings: Mapping[str, Any] | None = None,
-    webhook_url: str | None = None,
-    websocket_url: str | None = None,
-    scheduled_at: datetime | None = None,
-    time_limit: float | None = None,
-    idempotency_key: str | None = None,
-    body_hash: str | None = None,
-) -> Placed:
+@dataclass(frozen=True, slots=True)
+class CallWanted:
+    """A call to make. ``settings`` are :class:`AgentSettings` fields for this call only (first_message, on_voicemail
+    ...), ``options`` whatever a face wants to find again in ``row.options``."""
+
+    from_number: str
+    to_number: str
+    agent_id: str | UUID | None = None
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    webhook_url: str | None = None
+    websocket_url: str | None = None
+    scheduled_at: datetime | None = None
+    time_limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """The request's Idempotency-Key, and a hash of its body: the same of both is the same call."""
+
+    key: str
+    body_hash: str
+
+
+async def place(resources: Resources, caller: Caller, wanted: CallWanted, once: Idempotency | None = None) -> Placed:
     """Ring ``to_number`` from a number of ours; the agent (else the number's own) talks once it is answered.
 
-    ``settings`` are :class:`AgentSettings` fields for this call only (first_message, on_voicemail ...), ``options``
-    whatever a face wants to find again in ``row.options``. Returns as soon as the carrier has taken the call. Raises,
-    before anything rings: ``NumberNotOwned``, ``NumberInactive``, ``Unknown`` (agent), ``InvalidNumber``,
-    ``DestinationNotAllowed``, ``Blocked``, ``OverLimit``, ``NoRoom``, ``CredentialIncomplete``,
-    ``IdempotencyConflict``, ``UrlRefused``, ``SpeechNotReady``, ``ShuttingDown``; and the carrier's own refusals
-    (``ProviderError``).
+    Returns as soon as the carrier has taken the call. Raises, before anything rings: ``NumberNotOwned``,
+    ``NumberInactive``, ``Unknown`` (agent), ``InvalidNumber``, ``DestinationNotAllowed``, ``Blocked``, ``OverLimit``,
+    ``NoRoom``, ``CredentialIncomplete``, ``IdempotencyConflict``, ``UrlRefused``, ``SpeechNotReady``, ``ShuttingDown``;
+    and the carrier's own refusals (``ProviderError``).
     """
     if resources.draining:
         raise ShuttingDown
-    from_number, to_number = e164(from_number), e164(to_number)
-    line, agent, key, rule = await _who(resources.store, caller, from_number, to_number, agent_id)
+    from_number, to_number = e164(wanted.from_number), e164(wanted.to_number)
+    line, agent, key, rule = await _who(resources.store, caller, from_number, to_number, wanted.agent_id)
+    websocket_url, options, scheduled_at = wanted.websocket_url, wanted.options, wanted.scheduled_at
     if websocket_url is None and agent.id == line.agent_id and (own := own_socket(agent, line)) is not None:
-        websocket_url, options = own or None, {**(options or {}), **({} if own else {WITHOUT_SOCKET: True})}
-    if idempotency_key is not None:
-        known = await _repeat(resources.store, caller, idempotency_key, body_hash)
+        websocket_url, options = own or None, {**options, **({} if own else {WITHOUT_SOCKET: True})}
+    if once is not None:
+        known = await _repeat(resources.store, caller, once.key, once.body_hash)
         if known is not None:
             return Placed(known, await resources.store.limits.snapshot(caller.workspace_id), repeated=True)
     if scheduled_at is not None and scheduled_at <= utc_now():
         raise Invalid.field("scheduled_at", "lies in the past")
-    for url, check in ((webhook_url, resources.url_guard.webhook), (websocket_url, resources.url_guard.websocket)):
+    for url, check in (
+        (wanted.webhook_url, resources.url_guard.webhook),
+        (websocket_url, resources.url_guard.websocket),
+    ):
         if url is not None:
             try:
                 await check(url)
@@ -139,26 +150,30 @@ async def place(
     resources.exchange.switchboard.policy.check_destination(from_number, to_number)
     refuse_blocked(to_number, verdict(agent, "outbound", rule))
     if scheduled_at is None:
-        socket = bool(websocket_url or agent.websocket_url) and not (options or {}).get(WITHOUT_SOCKET)
-        await refuse_unready(resources, agent, socket=socket, overrides=settings)
+        socket = bool(websocket_url or agent.websocket_url) and not options.get(WITHOUT_SOCKET)
+        await refuse_unready(resources, agent, socket=socket, overrides=wanted.settings)
     if scheduled_at is not None and scheduled_at > utc_now() + FURTHEST:
         raise Invalid.field("scheduled_at", f"lies more than {FURTHEST.days} days ahead")
-    limits = [time_limit, settings_of(agent, settings).max_duration_seconds, resources.settings.max_duration_seconds]
+    limits = [
+        wanted.time_limit,
+        settings_of(agent, wanted.settings).max_duration_seconds,
+        resources.settings.max_duration_seconds,
+    ]
     new = NewCall(
         id=new_id(),
         line=line,
         to_number=to_number,
         agent_id=agent.id,
-        variables=variables or {},
-        metadata=metadata or {},
-        overrides=overrides or {},
-        options={**(options or {}), **({"settings": dict(settings)} if settings else {})},
-        webhook_url=webhook_url,
+        variables=wanted.variables,
+        metadata=wanted.metadata,
+        overrides=wanted.overrides,
+        options={**options, **({"settings": dict(wanted.settings)} if wanted.settings else {})},
+        webhook_url=wanted.webhook_url,
         websocket_url=websocket_url,
         time_limit=min(limit for limit in limits if limit is not None),
         scheduled_at=scheduled_at,
-        idempotency_key=idempotency_key,
-        body_hash=body_hash,
+        idempotency_key=once.key if once is not None else None,
+        body_hash=once.body_hash if once is not None else None,
     )
     if scheduled_at is not None:
         call, fresh = await resources.store.calls.create(new)

@@ -93,9 +93,7 @@ async def create_call(asked: Asked[CallSent, None]) -> CallPlaced:
     key = asked.request.headers.get(KEY_HEADER, "").strip() or None
     if key is not None and not READABLE.fullmatch(key):
         raise Invalid.field("Idempotency-Key", "at most 255 printable ASCII characters", where="header")
-    placed = await place_call.place(
-        resources,
-        caller,
+    wanted = place_call.CallWanted(
         from_number=body.from_number,
         to_number=body.to_number,
         agent_id=body.agent_identity_id,
@@ -103,9 +101,9 @@ async def create_call(asked: Asked[CallSent, None]) -> CallPlaced:
         options={"face": "inkbox", "mode": body.mode},
         webhook_url=body.webhook_url,
         websocket_url=websocket_url,
-        idempotency_key=key,
-        body_hash=hashlib.sha256(asked.raw).hexdigest(),
     )
+    once = place_call.Idempotency(key, hashlib.sha256(asked.raw).hexdigest()) if key is not None else None
+    placed = await place_call.place(resources, caller, wanted, once)
     return CallPlaced(**fields_of(placed.call), rate_limit=RateLimit.model_validate(placed.limits.as_dict()))
 
 

@@ -174,21 +174,19 @@ async def create_call(asked: Asked[CallSent, None]) -> CallShown:
     if key is not None and (len(key) > LONGEST_KEY or not key.isascii() or not key.isprintable()):
         raise Invalid.field("Idempotency-Key", f"at most {LONGEST_KEY} printable ASCII characters", where="header")
     overrides = body.overrides.model_dump(mode="json", exclude_unset=True) if body.overrides is not None else {}
-    placed = await place_call.place(
-        asked.resources,
-        asked.caller,
+    wanted = place_call.CallWanted(
         from_number=body.from_number,
         to_number=body.to_number,
         agent_id=body.agent_id,
-        variables=body.variables,
-        metadata=body.metadata,
+        variables=body.variables or {},
+        metadata=body.metadata or {},
         overrides=overrides,
         settings=call_settings(overrides),
         webhook_url=body.webhook_url,
         scheduled_at=body.scheduled_at,
-        idempotency_key=key,
-        body_hash=_body_hash(body) if key is not None else None,
     )
+    once = place_call.Idempotency(key, _body_hash(body)) if key is not None else None
+    placed = await place_call.place(asked.resources, asked.caller, wanted, once)
     asked.headers.update(errors.rate_limit_headers(placed.limits))
     return await call_shown(asked.resources, placed.call)
 
