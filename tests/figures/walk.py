@@ -6,7 +6,8 @@ Prints the files of this checkout that the call enters and, for the service, the
 What counts:
 
 - A file is entered when a function of it runs. Running a module or a class body at import is no entry.
-- Work belongs to the call when it runs in the context of one of the carrier's connections: the webhook's requests and
+- Work belongs to the call when it runs in the context of one of the carrier's connections (on asyncio's own loop, where
+  each connection has one): the webhook's requests and
   the media socket, with every task, callback and database transaction that they start. Loops that were started with
   the process (the writer, the sender, the reconciler, the watch over open calls) have contexts of their own, so what
   they do for the call later is left out.
@@ -318,6 +319,7 @@ def walk_service(checkout: Path, package: str = "anycarrier", database: str = ""
     """``anycarrier serve --sandbox`` with an agent of its own voice, recorded. Runs in the main thread."""
     observer = Observer(checkout)
     observer.install()
+    sys.modules["uvloop"] = None  # type: ignore[assignment]  # all its connections share one context
     service = f"{package}_server" if find_spec(f"{package}_server") else f"{package}.server"  # as it was before
     observer.watch_database(import_module(f"{service}.store.database").Database)
     cli = import_module(f"{package}.cli")
