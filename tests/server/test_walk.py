@@ -20,7 +20,7 @@ from anycarrier_server.store.statements import Statement
 from conftest import created
 
 WALK = Path(__file__).resolve().parents[1] / "figures/walk.py"
-MOST_FILES = 44
+MOST_FILES = 32
 MOST_READS = 15
 
 
