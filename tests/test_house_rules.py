@@ -43,7 +43,10 @@ CARRIER_FIELD = ("anycarrier_server/oneinbox/call_bodies.py", "twilio_call_sid")
 NEEDS_ACME = "test_conformance_kit.py"  # the kit is tried on a carrier; .ci/wheel runs it when acme is installed
 
 # Rooms that translate and hold state; their callers own the sockets, the clock and the log.
-PURE = {"sip_address", "calls", "call_phases", "events", "serializer", "position", "agent.protocol", "speech.turns"}
+PURE = {
+    "sip_address", "calls", "call_phases", "events", "serializer", "position", "agent.protocol", "speech.turns",
+    "speech.turn_state",
+}  # fmt: skip
 IMPURE_MODULES = (
     "httpx asyncio anyio socket ssl starlette websockets uvicorn requests aiohttp "
     "time sched os subprocess threading random secrets logging warnings"

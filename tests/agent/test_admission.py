@@ -261,7 +261,7 @@ def test_a_dotted_path_that_leads_nowhere_says_so(path: str) -> None:
         load(path)
 
 
-async def test_an_agent_has_exactly_one_door() -> None:
+async def test_an_agent_is_exactly_one_of_handler_websocket_and_raw() -> None:
     desk = Desk()
     with pytest.raises(ConfigurationError, match="exactly one"):
         desk.agents.add("desk")
