@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from house import API_KEYS, CALLER, OURS, House
 
+from anycarrier import Capability, get_provider, provider_names
 from anycarrier.numbers import NumberQuery, PendingOrder
 from anycarrier.testing.sandbox_numbers import PENDING_NUMBER
 from anycarrier_server.domain import manage_numbers
@@ -27,6 +28,18 @@ async def credential(house: House, provider: str, **more: Any) -> dict[str, Any]
     body = {"name": "Main", "provider": provider, "api_key": API_KEYS[provider], **more}
     made: dict[str, Any] = await house.ask("POST", "/v1/credentials", 201, json=body)
     return made
+
+
+async def test_every_installed_carrier_says_what_it_can_do_and_what_not(house: House, provider: str) -> None:
+    listed = await house.ask("GET", "/v1/providers")
+    assert listed["total"] == len(listed["items"]) == len(provider_names())
+    shown = next(item for item in listed["items"] if item["name"] == provider)
+    assert set(shown["capabilities"]) == {str(capability) for capability in Capability}
+    able = {name for name, there in shown["capabilities"].items() if there}
+    assert able == {str(capability) for capability in get_provider(provider).capabilities}
+    assert shown["title"] == get_provider(provider).title
+    page = await house.ask("GET", "/v1/providers", params={"limit": 1, "offset": 1})
+    assert page["items"] == listed["items"][1:2]
 
 
 async def test_a_key_is_never_shown_and_both_names_of_the_collection_are_one(house: House, provider: str) -> None:

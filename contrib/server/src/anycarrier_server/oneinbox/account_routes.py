@@ -1,5 +1,6 @@
-"""``/v1/credentials``, also under ``/v1/integrations``: the carrier accounts people bring. ``/v1/usage``: how much
-was called; days and months begin at 00:00 UTC, and one credit is one minute talked.
+"""``/v1/credentials``, also under ``/v1/integrations``: the carrier accounts people bring. ``/v1/providers``: what each
+installed carrier can do. ``/v1/usage``: how much was called; days and months begin at 00:00 UTC, and one credit is one
+minute talked.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from anycarrier import plugins
 from anycarrier.credentials import trimmed, unwritable
+from anycarrier.provider import Capability, Provider
 from anycarrier_server.domain import call_limits, manage_credentials
 from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.oneinbox.shapes import Listing, Moment, Name, Sent, Shown, Slice, cut
@@ -183,6 +186,30 @@ def _endpoints(root: str) -> list[Endpoint]:
     ]  # fmt: skip
 
 
+class ProviderShown(Shown):
+    """An installed carrier. ``capabilities`` has every optional operation, and whether this carrier has it."""
+
+    name: str = Field(description="What a credential names as its provider")
+    title: str
+    capabilities: dict[str, bool] = Field(examples=[{"transfer": True, "send_digits": False}])
+
+
+async def list_providers(asked: Asked[None, Slice]) -> Listing[ProviderShown]:
+    """All of them, by name. A carrier asked for what it lacks answers 501."""
+    names = plugins.provider_names()
+    items = [provider_shown(plugins.get_provider(name)) for name in cut(names, asked.query)]
+    return Listing(items=items, total=len(names), limit=asked.query.limit, offset=asked.query.offset)
+
+
+def provider_shown(provider: type[Provider]) -> ProviderShown:
+    """The carrier as this face shows it."""
+    return ProviderShown(
+        name=provider.name,
+        title=provider.title,
+        capabilities={str(capability): capability in provider.capabilities for capability in Capability},
+    )
+
+
 class UsageShown(Shown):
     """``max_calls_per_day`` and ``calls_remaining_today`` are of the rolling 24 hours in which the limit counts."""
 
@@ -218,5 +245,7 @@ async def get_usage(asked: Asked[None, None]) -> UsageShown:
 ENDPOINTS = [
     *_endpoints("/v1/credentials"),
     *_endpoints("/v1/integrations"),
+    Endpoint("GET", "/v1/providers", list_providers, "List installed carriers and what each can do", query=Slice,
+             answer=Listing[ProviderShown]),
     Endpoint("GET", "/v1/usage", get_usage, "How much was called", answer=UsageShown),
-]
+]  # fmt: skip
