@@ -32,11 +32,11 @@ from anycarrier_server.settings import Settings
 from anycarrier_server.store import Store, parse_id
 from anycarrier_server.url_guard import UrlGuard
 from anycarrier_server.work import finished_calls, first_start
+from anycarrier_server.work.finished_calls import WatchedCallBook
 from anycarrier_server.work.key_rotation import refuse_lacking
 from anycarrier_server.work.reconciler import Reconciler, others_live
 from anycarrier_server.work.scheduler import Scheduler
 from anycarrier_server.work.store_agents import StoreAgents
-from anycarrier_server.work.watched_callbook import WatchedCallBook
 from anycarrier_server.work.webhook_delivery import Sender
 
 if TYPE_CHECKING:

@@ -15,15 +15,16 @@ from anycarrier.calls import Call, EndReason
 from anycarrier.errors import DestinationNotAllowed, InvalidNumber
 from anycarrier.events import IncomingCall, RoutingFailure
 from anycarrier.routing import Answer, Forward, LeaveRinging, Line, Reject, Route
-from anycarrier_server.domain.call_overrides import call_settings, fitting
-from anycarrier_server.domain.incoming_webhook import ask_agent, ask_number
-from anycarrier_server.domain.number_routing import (
+from anycarrier_server.domain.agent_overrides import (
     WITHOUT_SOCKET,
     CallHandling,
     call_handling,
+    call_settings,
     first_agent,
+    fitting,
     own_socket,
 )
+from anycarrier_server.domain.incoming_webhook import ask_agent, ask_number
 from anycarrier_server.domain.resources import IncomingAsk, Resources
 from anycarrier_server.store import OverLimit, RoutedCall, Snapshot, parse_id
 from anycarrier_server.store.models import Agent, CallRow, LineRow

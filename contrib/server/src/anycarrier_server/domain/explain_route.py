@@ -14,9 +14,9 @@ from anycarrier.numbers import e164
 from anycarrier.redaction import mask_number
 from anycarrier_server.domain import speech_engines
 from anycarrier_server.domain.access import Caller, need_scope
+from anycarrier_server.domain.agent_overrides import CallHandling, call_handling, fallback_agent, first_agent
 from anycarrier_server.domain.agent_runtime import settings_of
 from anycarrier_server.domain.manage_numbers import webhook_url_of
-from anycarrier_server.domain.number_routing import CallHandling, call_handling, fallback_agent, first_agent
 from anycarrier_server.domain.resources import Resources
 from anycarrier_server.store import Store, parse_id, public_id
 from anycarrier_server.store.models import Agent, LineRow

@@ -17,7 +17,7 @@ from uuid import uuid4
 import httpx
 
 from anycarrier.errors import AnycarrierError
-from anycarrier_server.domain.number_routing import call_handling
+from anycarrier_server.domain.agent_overrides import call_handling
 from anycarrier_server.domain.request_data import read_json
 from anycarrier_server.domain.resources import IncomingAsk, Resources
 from anycarrier_server.signing import inkbox_headers, oneinbox_headers

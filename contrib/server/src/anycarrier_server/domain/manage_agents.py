@@ -19,7 +19,7 @@ from anycarrier.sip_address import SipAddress
 from anycarrier.speech import SpeakingStyle
 from anycarrier_server.domain import manage_agents
 from anycarrier_server.domain.access import Caller, agent_of, need_admin, need_scope
-from anycarrier_server.domain.number_routing import CALL_HANDLING, CallHandling
+from anycarrier_server.domain.agent_overrides import CALL_HANDLING, CallHandling
 from anycarrier_server.domain.request_data import complaints
 from anycarrier_server.domain.resources import Resources
 from anycarrier_server.refusals import Invalid, Unknown

@@ -28,8 +28,8 @@ from anycarrier.numbers import (
 from anycarrier.provider import Capability
 from anycarrier_server.domain import manage_agents, manage_credentials, manage_numbers
 from anycarrier_server.domain.access import Caller, agent_of, need_admin, need_scope
+from anycarrier_server.domain.agent_overrides import call_handling, merged
 from anycarrier_server.domain.control_call import cancel_scheduled
-from anycarrier_server.domain.number_routing import call_handling, merged
 from anycarrier_server.domain.resources import Resources
 from anycarrier_server.refusals import CallsLive, LineHeld, NoStock, ProviderMismatch, Taken, Unknown
 from anycarrier_server.store import CallFilter, Store, parse_id, public_id

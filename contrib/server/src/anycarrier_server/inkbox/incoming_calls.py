@@ -15,7 +15,7 @@ from pydantic import Field
 from anycarrier.errors import AnycarrierError
 from anycarrier_server.domain import manage_agents, manage_numbers
 from anycarrier_server.domain.access import Caller, agent_of
-from anycarrier_server.domain.number_routing import CALL_HANDLING, CallHandling, call_handling
+from anycarrier_server.domain.agent_overrides import CALL_HANDLING, CallHandling, call_handling
 from anycarrier_server.domain.resources import Resources
 from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.inkbox.error_details import NotConfigured

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from anycarrier_server.domain import control_call, manage_numbers, place_call, recordings_and_transcripts
 from anycarrier_server.domain.access import agent_of
-from anycarrier_server.domain.number_routing import call_handling
+from anycarrier_server.domain.agent_overrides import call_handling
 from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.inkbox.call_views import (
     CallPlaced,

@@ -15,7 +15,7 @@ from anycarrier.errors import UnsupportedOperation
 from anycarrier.numbers import NumberQuery, NumberType
 from anycarrier_server.domain import manage_agents, manage_numbers, recordings_and_transcripts
 from anycarrier_server.domain.access import need_admin
-from anycarrier_server.domain.number_routing import call_handling
+from anycarrier_server.domain.agent_overrides import call_handling
 from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.inkbox import incoming_calls, provisioning
 from anycarrier_server.inkbox.call_views import TranscriptShown, segment_shown

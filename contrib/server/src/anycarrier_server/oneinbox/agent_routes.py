@@ -15,9 +15,8 @@ from pydantic.fields import FieldInfo
 
 from anycarrier.agent import AgentSettings
 from anycarrier_server.domain import manage_agents, speech_engines
+from anycarrier_server.domain.agent_overrides import CALL_HANDLING, call_handling, settings_in, unused_in
 from anycarrier_server.domain.agent_runtime import settings_of
-from anycarrier_server.domain.call_overrides import settings_in, unused_in
-from anycarrier_server.domain.number_routing import CALL_HANDLING, call_handling
 from anycarrier_server.domain.resources import Resources
 from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.oneinbox.shapes import (

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from anycarrier_server.domain import call_overrides, control_call, recordings_and_transcripts
+from anycarrier_server.domain import agent_overrides, control_call, recordings_and_transcripts
 from anycarrier_server.domain.resources import Resources
 from anycarrier_server.oneinbox.shapes import Moment, Shown
 from anycarrier_server.store import public_id
@@ -129,7 +129,7 @@ async def call_shown(resources: Resources, row: CallRow) -> CallShown:
     )
     status = recorded[-1].status if recorded else None
     return _shown(
-        row, messages_shown(segments), await call_overrides.warnings_of_call(resources.store, row), url, status
+        row, messages_shown(segments), await agent_overrides.warnings_of_call(resources.store, row), url, status
     )
 
 

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from starlette.responses import FileResponse, Response
 
 from anycarrier_server.domain import control_call, place_call, recordings_and_transcripts
-from anycarrier_server.domain.call_overrides import call_settings
+from anycarrier_server.domain.agent_overrides import call_settings
 from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.oneinbox import errors
 from anycarrier_server.oneinbox.call_bodies import ROLES, CallShown, call_listed, call_shown

@@ -16,20 +16,22 @@ import os
 import re
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from anycarrier.agent import AgentSettings, Analysis, FinishedCall, Segment, analyze_call
-from anycarrier.calls import CallStatus, EndReason
+from anycarrier.calls import Call, CallStatus, EndReason
 from anycarrier.errors import AnycarrierError
 from anycarrier.wav import repair_wav
-from anycarrier_server.domain import call_overrides
+from anycarrier_server.domain import agent_overrides
 from anycarrier_server.domain.agent_runtime import settings_of
 from anycarrier_server.domain.resources import Resources
 from anycarrier_server.outage import Watch
 from anycarrier_server.store import Store
 from anycarrier_server.store.call_state import as_call
+from anycarrier_server.store.callbook import SqlCallBook
 from anycarrier_server.store.models import CallRow, Recording
 
 log = logging.getLogger("anycarrier")
@@ -86,7 +88,7 @@ async def _finish_recording(resources: Resources, call: CallRow, recording: Reco
         log.warning("the recording of call %s is not to be had: %s", call.public_id, problem)
         await store.recordings.finish(recording.id, status="failed")
         return
-    cut = bool(await store.calls.events(call.id, kind=call_overrides.RECORDING))
+    cut = bool(await store.calls.events(call.id, kind=agent_overrides.RECORDING))
     if cut and not seconds:
         await store.recordings.finish(recording.id, status="failed")
         return
@@ -186,3 +188,49 @@ def _idle(folder: Path, before: float) -> dict[UUID, float]:
             if RECORDING_NAME.fullmatch(entry.name) and (changed := entry.stat().st_mtime) < before:
                 found[UUID(entry.name.removesuffix(".wav"))] = changed
     return found
+
+
+class WatchedCallBook:
+    """A :class:`anycarrier.callbook.CallBook` that tells ``on_end`` of each call it sees end, once."""
+
+    def __init__(self, book: SqlCallBook, on_end: Callable[[Call], None]) -> None:
+        self._book = book
+        self._on_end = on_end
+
+    async def open(self, call: Call) -> Call:
+        return await self._book.open(call)
+
+    async def get(self, key: str) -> Call | None:
+        return await self._book.get(key)
+
+    async def in_progress(self) -> list[Call]:
+        return await self._book.in_progress()
+
+    async def update(self, key: str, change: Callable[[Call], Call]) -> Call:
+        watched = _Watched(change)
+        after = await self._book.update(key, watched)
+        self._look(watched, after)
+        return after
+
+    async def update_once(self, event: str, ttl: float, key: str, change: Callable[[Call], Call]) -> Call | None:
+        watched = _Watched(change)
+        after = await self._book.update_once(event, ttl, key, watched)
+        if after is not None:
+            self._look(watched, after)
+        return after
+
+    def _look(self, watched: _Watched, after: Call) -> None:
+        if after.ended and not watched.was_over:
+            self._on_end(after)
+
+
+class _Watched:
+    """A change that remembers whether the call was over before it; it may run twice."""
+
+    def __init__(self, change: Callable[[Call], Call]) -> None:
+        self._change = change
+        self.was_over = True
+
+    def __call__(self, before: Call) -> Call:
+        self.was_over = before.ended
+        return self._change(before)

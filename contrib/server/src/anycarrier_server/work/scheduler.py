@@ -19,7 +19,7 @@ from sqlalchemy import select
 from anycarrier.calls import EndReason
 from anycarrier.errors import AnycarrierError
 from anycarrier_server.domain import call_limits, place_call
-from anycarrier_server.domain.number_routing import WITHOUT_SOCKET
+from anycarrier_server.domain.agent_overrides import WITHOUT_SOCKET
 from anycarrier_server.domain.place_call import check_destination
 from anycarrier_server.domain.resources import Resources
 from anycarrier_server.domain.speech_engines import refuse_unready

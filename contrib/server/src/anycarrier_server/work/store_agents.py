@@ -26,8 +26,8 @@ from anycarrier.routing import Route
 from anycarrier.session import MediaSession
 from anycarrier.switchboard import Handler, Report
 from anycarrier_server.domain import agent_runtime
+from anycarrier_server.domain.agent_overrides import WITHOUT_SOCKET, fallback_agent
 from anycarrier_server.domain.agent_runtime import settings_of
-from anycarrier_server.domain.number_routing import WITHOUT_SOCKET, fallback_agent
 from anycarrier_server.domain.resources import Resources
 from anycarrier_server.outage import DatabaseUnavailable
 from anycarrier_server.refusals import StoreOverloaded
