@@ -176,7 +176,7 @@ class Exchange:
         number = e164(number)
         self.switchboard.handler_for(agent_id)
         provider = await self.switchboard.provider(credential_id)
-        existing = await self._line(number)
+        existing = await self._assigned_line(number)
         if existing is not None and existing.credential_id != credential_id:
             raise NumberAlreadyAssigned(number, existing.credential_id)
         sync = existing.sync if existing is not None else None
@@ -230,7 +230,7 @@ class Exchange:
     async def release_number(self, number: str, *, credential_id: str) -> None:
         """Give a number back to the carrier: final. Its line, if it has one, is taken out of service first."""
         number = e164(number)
-        line = await self._line(number)
+        line = await self._assigned_line(number)
         if line is not None and line.credential_id == credential_id:
             await self.switchboard.registry.unassign(number)
         await (await self.switchboard.provider(credential_id)).release_number(number)
@@ -457,7 +457,7 @@ class Exchange:
             )
         return {}
 
-    async def _line(self, number: str) -> Line | None:
+    async def _assigned_line(self, number: str) -> Line | None:
         try:
             return await self.switchboard.registry.lookup(number)
         except NumberNotAssigned:
