@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, ClassVar
 
 from pydantic import SecretStr
@@ -176,7 +176,15 @@ class InlineProvider(Provider):
         self.log.append(("forward", call.call_id, to, status_url))
         return WebhookReply(body=b"forward")
 
-    async def transfer(self, call_id: str, to: str, *, caller_id: str | None = None, status_url: str = "") -> None:
+    async def transfer(
+        self,
+        call_id: str,
+        to: str,
+        *,
+        caller_id: str | None = None,
+        status_url: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self.log.append(("transfer", call_id, to))
         if self.transfer_error is not None:
             raise self.transfer_error

@@ -25,7 +25,7 @@ SERVER = ROOT / "contrib/server/src/anycarrier_server"
 # The rooms of docs/architecture.md, core first: a room imports only rooms before it.
 ROOMS = (
     "redaction errors parsing numbers numbering_plan sip_address"
-    " credentials resampling audio wav webhooks calls call_phases events serializer listener provider"
+    " credentials resampling audio wav webhooks call_headers calls call_phases events serializer listener provider"
     " routing hookspecs plugins callbook tickets policy position audio_output media_stream"
     " session switchboard call_commands call_watch call_progress incoming media exchange fast speech agent"
     " __init__ asgi testing demo cli __main__"
@@ -44,8 +44,8 @@ NEEDS_ACME = "test_conformance_kit.py"  # the kit is tried on a carrier; .ci/whe
 
 # Rooms that translate and hold state; their callers own the sockets, the clock and the log.
 PURE = {
-    "sip_address", "calls", "call_phases", "events", "serializer", "position", "agent.protocol", "speech.turns",
-    "speech.turn_state",
+    "sip_address", "call_headers", "calls", "call_phases", "events", "serializer", "position", "agent.protocol",
+    "speech.turns", "speech.turn_state",
 }  # fmt: skip
 IMPURE_MODULES = (
     "httpx asyncio anyio socket ssl starlette websockets uvicorn requests aiohttp "
@@ -56,8 +56,8 @@ CLOCKS = {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("
 # What plugins may build on: documented in docs/reference.md, and changed only with notice. A room in EXPORTED is public
 # by what its package exports, not by its modules.
 PUBLIC = (
-    "__init__ redaction errors parsing numbers credentials audio wav webhooks calls events serializer listener"
-    " provider routing hookspecs sip_address speech agent testing"
+    "__init__ redaction errors parsing numbers credentials audio wav webhooks call_headers calls events serializer"
+    " listener provider routing hookspecs sip_address speech agent testing"
 ).split()
 EXPORTED = ("speech", "agent")
 

@@ -20,6 +20,7 @@ from anycarrier.errors import TicketRefused
 from anycarrier.exchange import Exchange
 from anycarrier.serializer import Frame
 from anycarrier.switchboard import Handler
+from anycarrier.tickets import find_ticket
 from anycarrier.webhooks import WebhookRequest
 
 log = logging.getLogger("anycarrier")
@@ -38,7 +39,8 @@ def create_app(
     *,
     on_startup: OnStartup | None = None,
 ) -> Starlette:
-    """A Starlette app serving ``exchange``: ``/{provider}/{credential_id}`` and ``/media/{ticket}``.
+    """A Starlette app serving ``exchange``: ``/{provider}/{credential_id}`` and ``/media/{ticket}``
+    (or ``/media``, where the ticket is in the query or a header).
 
     ``agents`` (one handler, or agent_id -> handler) replaces the exchange's own. Mounted under a path, the exchange's
     ``public_url`` must name that path. The app's lifespan starts the exchange, runs ``on_startup`` and stops the
@@ -130,20 +132,18 @@ def routes(exchange: Exchange) -> list[Route | WebSocketRoute]:
 
     async def media(websocket: WebSocket) -> None:
         try:
-            ticket = await exchange.admit(websocket.path_params["ticket"])
+            text = find_ticket(websocket.path_params.get("ticket", ""), websocket.url.query, websocket.headers)
+            ticket = await exchange.admit(text)
         except TicketRefused as refused:
             await _deny(websocket, refused.status)
             return
         await websocket.accept()
         await exchange.serve_media(ticket, WebSocketTransport(websocket))
 
-    async def no_ticket(websocket: WebSocket) -> None:
-        await _deny(websocket, 401)
-
     return [
         WebSocketRoute("/media/{ticket}", media),
-        WebSocketRoute("/media", no_ticket),
-        WebSocketRoute("/media/", no_ticket),
+        WebSocketRoute("/media", media),
+        WebSocketRoute("/media/", media),
         Route("/{provider}/{credential_id}", webhook, methods=["GET", "POST"]),
     ]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from anycarrier.audio import dtmf_tones
+from anycarrier.call_headers import checked
 from anycarrier.calls import Call, EndReason, TransferStatus, advance
 from anycarrier.errors import AnycarrierError, StoreUnavailable
 from anycarrier.provider import Capability
@@ -51,8 +53,11 @@ class CallCommands:
         self._board.report(f"why a call is hung up ({reason})", unavailable)
         await (await self._board.provider(known.credential_id)).hang_up(known.id)
 
-    async def transfer(self, call: Call | str, to: str, *, caller_id: str | None = None) -> None:
+    async def transfer(
+        self, call: Call | str, to: str, *, caller_id: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
         """Check policy and guard, then ask the carrier; a refusal takes the transfer back."""
+        checked(headers or {})
         call = await self._board.named(call, "transfer")
         self._board.policy.check_destination(call.line_number, to)
         if self._board.transfer_guard is not None:
@@ -64,7 +69,8 @@ class CallCommands:
         try:
             # Our own number unless told otherwise: carriers default to one we may not be allowed to show.
             shown = caller_id or call.line_number
-            await provider.transfer(call.id, to, caller_id=shown, status_url=self._board.status_url(call))
+            status_url = self._board.status_url(call)
+            await provider.transfer(call.id, to, caller_id=shown, status_url=status_url, headers=headers)
         except AnycarrierError:
             await self._board.update(call.reference, lambda c: c.model_copy(update={"transfer": before}))
             raise

@@ -19,12 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from anycarrier.audio import PCMU_8K, AudioFormat
+from anycarrier.call_headers import CallHeaders
 from anycarrier.numbers import E164, PhoneNumber
 
 
@@ -121,11 +123,28 @@ class TransferStatus(StrEnum):
     """The target has the call."""
 
 
+class Price(BaseModel):
+    """What the carrier charges for an ended call: a positive amount, and its currency by ISO 4217."""
+
+    model_config = ConfigDict(frozen=True)
+
+    amount: Decimal = Field(ge=0)
+    currency: str = Field(pattern=r"^[A-Z]{3}$")
+
+
+MOST_FACTS, LONGEST_FACT = 16, 1024
+"""Facts that are kept with a call, and characters of one."""
+
+
 class Call(BaseModel):
     """One call, as last heard of. Frozen: a change is a new snapshot.
 
     ``id`` is the carrier's id (what its API takes); ``reference`` is ours, made before the carrier is asked, and
     the same in every process. Times are aware UTC. ``carrier_status`` and ``sip_code`` are the carrier's own words.
+
+    ``facts`` is what the provider needs again later in the call's life, in any process (a region's URL): short text by
+    name, kept with the call and never secret. A provider adds some by any ``Call`` it returns, and reads them with
+    :meth:`anycarrier.Provider.facts`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -150,10 +169,19 @@ class Call(BaseModel):
     sip_code: int | None = None
     answered_by: str | None = Field(default=None, description="human, machine, fax or unknown")
     time_limit: float | None = Field(default=None, description="seconds from answer")
+    price: Price | None = Field(default=None, description="the carrier's own, once it tells")
+    facts: Mapping[str, str] = Field(default_factory=dict, repr=False)
     created_at: datetime | None = None
     answered_at: datetime | None = None
     ended_at: datetime | None = None
     raw: Mapping[str, Any] = Field(default_factory=dict, repr=False)
+
+    @field_validator("facts")
+    @classmethod
+    def _facts_are_few_and_short(cls, facts: Mapping[str, str]) -> Mapping[str, str]:
+        if len(facts) > MOST_FACTS or any(len(name) > 64 or len(text) > LONGEST_FACT for name, text in facts.items()):
+            raise ValueError(f"a call keeps at most {MOST_FACTS} facts, of {LONGEST_FACT} characters each")
+        return facts
 
     @property
     def duration(self) -> float:
@@ -220,11 +248,13 @@ def advance(call: Call, seen: Call, at: datetime) -> Call:
     ``at`` is when it happened, used for times that ``seen`` does not carry.
     """
     change: dict[str, Any] = {}
-    for name in ("answered_by", "created_at", "sip_code"):
+    for name in ("answered_by", "created_at", "sip_code", "price"):
         if getattr(call, name) is None and getattr(seen, name) is not None:
             change[name] = getattr(seen, name)
     if not call.id and seen.id:
         change["id"] = seen.id
+    if any(call.facts.get(name) != text for name, text in seen.facts.items()):
+        change["facts"] = dict([*{**call.facts, **seen.facts}.items()][-MOST_FACTS:])
     answered_at = _answered_at(call, seen, at)
     if answered_at != call.answered_at:
         change["answered_at"] = answered_at
@@ -317,12 +347,15 @@ def _end_reason(call: Call, told: EndReason | None, answered_at: datetime | None
 class StreamTarget(BaseModel):
     """Where and how a carrier is to connect a call's audio.
 
-    ``custom`` are values the carrier hands back when the stream starts, where it can.
+    ``url`` has the ticket where the provider's ``ticket_place`` says: in its path, in its query, or nowhere. In the
+    last case the carrier is to send ``ticket`` with the upgrade, as ``Authorization: Bearer`` or as the password of
+    ``Authorization: Basic``. ``custom`` are values the carrier hands back when the stream starts, where it can.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    url: str = Field(repr=False, description="wss://...; its path carries the ticket")
+    url: str = Field(repr=False, description="wss://...")
+    ticket: str = Field(default="", repr=False, exclude=True, description="the ticket by itself")
     format: AudioFormat = PCMU_8K
     custom: Mapping[str, str] = Field(default_factory=dict)
 
@@ -350,5 +383,6 @@ class DialRequest(BaseModel):
     machine_detection: MachineDetection = MachineDetection.OFF
     record: bool = False
     caller_id: str | None = Field(default=None, description="number to show instead of from_")
+    headers: CallHeaders = Field(default_factory=dict, repr=False, description="SIP and custom headers to send")
     digits: str | None = Field(default=None, pattern=r"^[0-9A-Da-d#*wW]{1,32}$", description="keys sent on answer")
     extra: Mapping[str, Any] = Field(default_factory=dict)

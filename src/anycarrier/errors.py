@@ -24,6 +24,7 @@
           PermissionDenied      the account may not do this
           InsufficientFunds     the account has run dry
           NumberRejected        the carrier does not accept this number
+          RequirementsMissing   a regulated number lacks an address, an identity, documents: ``requirements``
           NumberUnavailable     somebody else has bought it, or it is no longer offered
           NotFound              the carrier knows no such call, number, recording
         RateLimited             slow down; ``retry_after`` seconds when told
@@ -310,6 +311,29 @@ class NumberUnavailable(RequestRejected):
     """The number offered is gone."""
 
     next_step = "Search again and buy another one."
+
+
+class RequirementsMissing(RequestRejected):
+    """A regulated number is not sold before the carrier has what ``requirements`` names.
+
+    They are values of :class:`anycarrier.numbers.NumberRequirement`; empty when the carrier does not say which.
+    """
+
+    def __init__(
+        self,
+        provider: str,
+        operation: str,
+        message: str = "",
+        *,
+        requirements: Iterable[str] = (),
+        status: int | None = None,
+        code: str | None = None,
+        next_step: str | None = None,
+    ) -> None:
+        self.requirements = tuple(sorted(str(each) for each in requirements))
+        wanted = ", ".join(each.replace("_", " ") for each in self.requirements) or "what its regulation asks for"
+        step = next_step or f"Give the carrier the number's {wanted} in its console, then buy again."
+        super().__init__(provider, operation, message, status=status, code=code, next_step=step)
 
 
 class NotFound(RequestRejected):

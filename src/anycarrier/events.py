@@ -39,18 +39,38 @@ class IncomingCall(CallEvent, frozen=True, kw_only=True):
     """Someone is ringing one of our numbers.
 
     ``verified`` is the carrier's caller-id attestation (STIR/SHAKEN) as A, B or C; ``forwarded_from`` the number
-    that sent the call on to us.
+    that sent the call on to us. ``headers`` are the custom headers and User-to-User that came with the call
+    (:func:`anycarrier.call_headers.headers_of`).
     """
 
     call: Call
     verified: str | None = None
     forwarded_from: str | None = None
+    headers: Mapping[str, str] = {}
 
 
 class CallProgress(CallEvent, frozen=True, kw_only=True):
     """A call came further; ``call`` is what the carrier now says of it."""
 
     call: Call
+
+
+class InstructionsFor(StrEnum):
+    """What a carrier asks instructions for."""
+
+    ANSWERED = "answered"
+    """A call we dialled was answered: its audio is to be connected."""
+    TRANSFER = "transfer"
+    """A transfer we asked for is under way: the call is to be sent to its target."""
+
+
+class InstructionsRequested(CallProgress, frozen=True, kw_only=True):
+    """A carrier asks by webhook what to do with a call of ours, and takes the instructions from the reply.
+
+    The provider answers with :meth:`anycarrier.Provider.instruct`. ``call`` is what the carrier says of the call now.
+    """
+
+    purpose: InstructionsFor
 
 
 class MachineDetected(CallEvent, frozen=True, kw_only=True):

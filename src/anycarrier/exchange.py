@@ -32,6 +32,7 @@ from anycarrier.errors import (
     ProviderError,
     ProviderUnavailable,
     RateLimited,
+    TicketRefused,
 )
 from anycarrier.events import CallEvent
 from anycarrier.incoming import Turns, WebhookHandler
@@ -260,7 +261,8 @@ class Exchange:
         WebSocket); they need :class:`anycarrier.agent.Agents`, and stay in this process. ``custom`` are values that the
         carrier hands back with the stream. Time limit and machine detection are the agent's unless given here.
 
-        ``options`` are those of :class:`DialRequest`: timeout, machine_detection, record, caller_id, digits, extra.
+        ``options`` are those of :class:`DialRequest`: timeout, machine_detection, record, caller_id, digits,
+        headers, extra.
         Exactly one request goes to the carrier. ``ProviderUnavailable`` means the outcome is unknown, unless its
         ``sent`` is False: the call stays in :meth:`calls_in_progress` until the carrier is heard of, or a minute after
         its ring time.
@@ -286,12 +288,17 @@ class Exchange:
         options = {**wanted, **options}
         call = call.model_copy(update={"provider": provider.name, "owner": board.owner, "time_limit": limit})
         timeout = float(options.get("timeout", 30.0))
+        # A carrier may queue the dial. What ends the ticket sooner is the end of its call.
+        ttl = QUEUED_AT_CARRIER + timeout
+        stream = board.stream_target(call, custom or {}, ttl)
+        if asks_later := provider.supports(Capability.INSTRUCT):
+            call = call.model_copy(update={"facts": board.keep_stream(call, custom or {}, ttl)})
+            stream = board.kept_stream(call) or stream
         request = DialRequest(
             from_=call.from_,
             to=call.to,
             reference=call.reference,
-            # A carrier may queue the dial. What ends the ticket sooner is the end of its call.
-            stream=board.stream_target(call, custom or {}, ttl=QUEUED_AT_CARRIER + timeout),
+            stream=stream,
             status_url=board.status_url(call),
             # The carrier's limit is for when we are gone: ours ends the call, and tells the agent why.
             time_limit=limit + CARRIER_GRACE if limit else None,
@@ -299,6 +306,9 @@ class Exchange:
         )
         if not opened:
             await board.calls.open(call)
+        elif asks_later:  # before the dial: the carrier's question may come to another process
+            facts = call.facts
+            await board.update(call.reference, lambda c: c.model_copy(update={"facts": {**c.facts, **facts}}))
         self.call_watch.note(call, ring_time=timeout)
         reference = call.reference
         try:
@@ -325,13 +335,17 @@ class Exchange:
         """
         await self._commands.hang_up(call, reason)
 
-    async def transfer(self, call: Call | str, to: str, *, caller_id: str | None = None) -> None:
+    async def transfer(
+        self, call: Call | str, to: str, *, caller_id: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
         """Hand the far end to a number or ``sip:`` address. Our stream ends; the call goes on without the agent.
+
+        ``headers`` are SIP or custom headers for the new leg, where the carrier can send them.
 
         ``call.transfer`` tells how far it has come. When the target does not take it, the call is the agent's again
         if its stream is still open, else it is hung up.
         """
-        await self._commands.transfer(call, to, caller_id=caller_id)
+        await self._commands.transfer(call, to, caller_id=caller_id, headers=headers)
 
     async def send_digits(self, call: Call | str, digits: str) -> None:
         """Send DTMF digits to the far end.
@@ -482,7 +496,10 @@ class _CredentialDesk:
 
     async def media(self, ticket: str, transport: MediaTransport) -> None:
         """Serve a call's audio until it is over."""
-        await self._media.serve(await self._media.admit(ticket), transport)
+        admitted = await self._media.admit(ticket)
+        if admitted.credential_id != self.credential_id:
+            raise TicketRefused("it was made for another credential's call")
+        await self._media.serve(admitted, transport)
 
 
 def _dial_reason(refused: AnycarrierError) -> EndReason:

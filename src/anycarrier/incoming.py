@@ -33,7 +33,14 @@ from anycarrier.errors import (
     UnknownProvider,
     WireError,
 )
-from anycarrier.events import CallEvent, CallProgress, IncomingCall, RoutingFailure
+from anycarrier.events import (
+    CallEvent,
+    CallProgress,
+    IncomingCall,
+    InstructionsFor,
+    InstructionsRequested,
+    RoutingFailure,
+)
 from anycarrier.numbers import E164
 from anycarrier.provider import Provider
 from anycarrier.routing import Answer, Forward, LeaveRinging, Line, Reject, Route
@@ -106,6 +113,8 @@ class WebhookHandler:
         """Seen before: incoming calls are refused, everything else is acknowledged again."""
         key = f"event:{credential_id}:{event.event_id}"
         try:
+            if isinstance(event, InstructionsRequested):
+                return await self._instruct(provider, credential_id, event, key)
             if isinstance(event, CallProgress) and event.event_id:
                 known = await call_progress.call_of(self._board, credential_id, event)
                 if known is not None:
@@ -130,6 +139,21 @@ class WebhookHandler:
             if event.event_id:
                 await _forget_now_or_later(self._board, key)
             raise
+
+    async def _instruct(
+        self, provider: Provider, credential_id: str, event: InstructionsRequested, key: str
+    ) -> WebhookReply:
+        """Asked again, the carrier gets the same instructions: it may not have had the first. The ticket works once."""
+        board = self._board
+        call = await call_progress.call_of(board, credential_id, event)
+        if call is None:
+            board.tell_observers(event, None, None)
+            return await provider.instruct(event, event.call, None)
+        once = (key if event.event_id else f"instruct:{uuid.uuid4().hex}", REMEMBER)
+        await call_progress.moved_on(board, credential_id, event, call, once)
+        call = await board.calls.get(call.reference) or call
+        wanted = event.purpose == InstructionsFor.ANSWERED and not call.ended and call.intent is None
+        return await provider.instruct(event, call, board.kept_stream(call) if wanted else None)
 
     async def _incoming_call(self, provider: Provider, credential_id: str, event: IncomingCall) -> WebhookReply:
         line = await _called_line(self._board, event.call.to, credential_id)

@@ -82,6 +82,7 @@ class Desk(Protocol):
         ...
 
     async def media(self, ticket: str, transport: MediaTransport) -> None:
-        """Serve a call's audio over ``transport`` until it is over. ``ticket`` is the last path part of the
-        ``StreamTarget.url`` that ``dial`` or ``answer`` was given."""
+        """Serve a call's audio over ``transport`` until it is over. ``ticket`` is ``StreamTarget.ticket``, as
+        ``dial`` or ``answer`` was given it. ``TicketRefused``, as on our own sockets: used, expired, forged, of a call
+        that is over, or of another credential's."""
         ...

@@ -68,6 +68,21 @@ class NumberFeature(StrEnum):
     FAX = "fax"
 
 
+class NumberRequirement(StrEnum):
+    """What a carrier wants to know before it sells a regulated number."""
+
+    ADDRESS = "address"
+    """An address anywhere."""
+    LOCAL_ADDRESS = "local_address"
+    """An address in the number's country."""
+    FOREIGN_ADDRESS = "foreign_address"
+    """An address outside the number's country."""
+    IDENTITY = "identity"
+    """Who the end user is."""
+    DOCUMENTS = "documents"
+    """Regulatory documents, approved by the carrier."""
+
+
 class NumberQuery(BaseModel):
     """What to search for. ``limit`` is per page, ``page`` counts from 1; ``extra`` is merged last into the request."""
 
@@ -86,7 +101,7 @@ class NumberQuery(BaseModel):
 
 
 class AvailableNumber(BaseModel):
-    """A number the carrier offers. Prices are None where the carrier's search does not tell."""
+    """A number the carrier offers. Prices and ``requirements`` are None where the carrier's search does not tell."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -97,6 +112,7 @@ class AvailableNumber(BaseModel):
     region: str | None = None
     locality: str | None = None
     features: frozenset[NumberFeature] = frozenset()
+    requirements: frozenset[NumberRequirement] | None = None
     monthly_cost: Decimal | None = None
     upfront_cost: Decimal | None = None
     currency: str | None = None

@@ -7,7 +7,7 @@ lines those a carrier may have, where *overriding one is what declares the capab
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
@@ -26,12 +26,20 @@ from anycarrier.errors import (
     RateLimited,
     Replayed,
     RequestRejected,
+    RequirementsMissing,
     SignatureInvalid,
     UnreadableResponse,
     UnsupportedOperation,
 )
-from anycarrier.events import CallEvent, IncomingCall
-from anycarrier.numbers import AvailableNumber, NumberQuery, OwnedNumber, PendingOrder, SyncResult
+from anycarrier.events import CallEvent, IncomingCall, InstructionsRequested
+from anycarrier.numbers import (
+    AvailableNumber,
+    NumberQuery,
+    NumberRequirement,
+    OwnedNumber,
+    PendingOrder,
+    SyncResult,
+)
 from anycarrier.parsing import TRIPS, explain
 from anycarrier.redaction import redact
 from anycarrier.serializer import MediaSerializer
@@ -62,11 +70,23 @@ class Capability(StrEnum):
     REJECT = "reject"
     FORWARD = "forward"
     TRANSFER = "transfer"
+    INSTRUCT = "instruct"
     SEND_DIGITS = "send_digits"
     START_RECORDING = "start_recording"
     STOP_RECORDING = "stop_recording"
     FETCH_RECORDING = "fetch_recording"
     LISTEN = "listen"
+
+
+class TicketPlace(StrEnum):
+    """Where a carrier's socket brings the ticket of its call back to us."""
+
+    PATH = "path"
+    """``wss://host/media/TICKET``: every carrier that takes a URL of any path."""
+    QUERY = "query"
+    """``wss://host/media?ticket=TICKET``: a carrier whose path is fixed in its own configuration."""
+    HEADER = "header"
+    """``wss://host/media``, and ``StreamTarget.ticket`` in ``Authorization``: Bearer, or the password of Basic."""
 
 
 class Provider(ABC):
@@ -102,7 +122,13 @@ class Provider(ABC):
     """True for carriers that tell what becomes of a transfer (``TransferProgress``): until the target has answered, a
     caller who leaves was not transferred. With False a transfer the carrier has taken counts as done."""
 
+    ticket_place: ClassVar[TicketPlace] = TicketPlace.PATH
+    """Where this carrier's media sockets bring the ticket; :class:`StreamTarget` is made accordingly."""
+
     capabilities: ClassVar[frozenset[Capability]] = frozenset()
+
+    call_facts: Callable[[str], Awaitable[Mapping[str, str]]] | None = None
+    """Set by the exchange: looks the facts of a call up by the carrier's id."""
 
     def __init__(self, credential: Credential, http: httpx.AsyncClient | None = None) -> None:
         """``http`` is the shared client; without one, a client of its own is made on first use."""
@@ -206,9 +232,32 @@ class Provider(ABC):
         """
         raise self.unsupported("forward")
 
-    async def transfer(self, call_id: str, to: str, *, caller_id: str | None = None, status_url: str = "") -> None:
-        """Hand the far end of a live call to a number or ``sip:`` address; our media stream ends (blind transfer)."""
+    async def transfer(
+        self,
+        call_id: str,
+        to: str,
+        *,
+        caller_id: str | None = None,
+        status_url: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Hand the far end of a live call to a number or ``sip:`` address; our media stream ends (blind transfer).
+
+        ``headers`` are SIP or custom headers for the new leg; what cannot be sent is ``unsupported``, never dropped.
+        """
         raise self.unsupported("transfer")
+
+    async def instruct(
+        self, event: InstructionsRequested, call: Call, stream: StreamTarget | None
+    ) -> WebhookReply:
+        """Say, in the reply to its webhook, what the carrier is to do with a call of ours.
+
+        Override it, and return ``InstructionsRequested`` from ``parse_webhook``, when the carrier takes instructions
+        for a dialled call only once it is answered, or by URL for a transfer. ``stream`` is the ``StreamTarget`` that
+        ``dial`` was given, ticket and all; None for a transfer, and where there is nothing to connect any more: then
+        end the call.
+        """
+        raise self.unsupported("instruct")
 
     async def send_digits(self, call_id: str, digits: str) -> None:
         """Press keys (0-9 A-D * #, ``w`` pauses half a second) without ending the media stream."""
@@ -260,6 +309,10 @@ class Provider(ABC):
         """The error to raise for what the carrier cannot be asked."""
         return UnsupportedOperation(self.name, operation, detail)
 
+    async def facts(self, call_id: str) -> Mapping[str, str]:
+        """What this provider has kept with the call (``Call.facts``), from whichever process; empty when nothing."""
+        return await self.call_facts(call_id) if self.call_facts is not None else {}
+
     def auth(self) -> httpx.Auth | tuple[str, str] | None:
         """Login for :meth:`request`: an httpx auth or a (user, password) pair. Default: none."""
         return None
@@ -279,6 +332,9 @@ class Provider(ABC):
     error_types: ClassVar[Mapping[str, type[ProviderError]]] = {}
     """Carrier code -> the error it means, where the HTTP status alone does not tell."""
 
+    requirement_codes: ClassVar[Mapping[str, NumberRequirement]] = {}
+    """Carrier code -> what a regulated number lacks; such a refusal is ``RequirementsMissing``."""
+
     def error(
         self,
         operation: str,
@@ -292,12 +348,16 @@ class Provider(ABC):
     ) -> ProviderError:
         """The typed error for a carrier's answer; overrides that know more give ``kind`` and ``next_step``."""
         message = redact(message, self.credential.secrets())
-        kind = kind or self.error_types.get(code or "") or _BY_STATUS.get(status or 0)
+        lacking = self.requirement_codes.get(code or "")
+        kind = kind or self.error_types.get(code or "") or (RequirementsMissing if lacking else None)
+        kind = kind or _BY_STATUS.get(status or 0)
         if kind is None:
             kind = ProviderUnavailable if status is None or status >= 500 else RequestRejected
         told: dict[str, Any] = {"status": status, "code": code, "next_step": next_step}
         if issubclass(kind, RateLimited):
             told["retry_after"] = self.retry_after(headers or {})
+        if issubclass(kind, RequirementsMissing) and lacking:
+            told["requirements"] = [lacking]
         return kind(self.name, operation, message, **told)
 
     def unanswered(self, operation: str, failure: Exception) -> NoReturn:

@@ -8,17 +8,19 @@ platform reaches it as ``exchange.switchboard``.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from anycarrier import plugins
 from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.callbook import CallBook, MemoryCallBook, MemoryOnce, OnceCallBook, OnceStore
-from anycarrier.calls import Call, CallStatus, EndReason, StreamTarget, advance
+from anycarrier.calls import LONGEST_FACT, Call, CallStatus, EndReason, StreamTarget, advance
 from anycarrier.credentials import Credential, CredentialSource, MemoryCredentials
 from anycarrier.errors import (
     CallUnconfirmed,
@@ -30,15 +32,18 @@ from anycarrier.errors import (
 )
 from anycarrier.events import CallEvent, RoutingFailed, RoutingFailure
 from anycarrier.policy import Policy
-from anycarrier.provider import Provider
+from anycarrier.provider import Provider, TicketPlace
 from anycarrier.routing import Line, NumberRegistry, Router, by_line
 from anycarrier.session import MediaSession
-from anycarrier.tickets import TicketOffice
+from anycarrier.tickets import Ticket, TicketOffice
 
 if TYPE_CHECKING:
     import httpx
 
 log = logging.getLogger("anycarrier")
+
+STREAM_FACT = "stream"
+"""The fact of a dialled call by which its stream target is made anew when the carrier asks for instructions."""
 
 Handler = Callable[[MediaSession], Awaitable[None]]
 """Talks on one call; when it returns, its queued audio finishes playing and the call is hung up."""
@@ -126,7 +131,12 @@ class Switchboard:
         provider = self._providers.get(credential_id)
         if provider is None or (provider.credential is not credential and provider.credential != credential):
             provider = self._providers[credential_id] = plugins.open_provider(credential, self._shared_http())
+            provider.call_facts = partial(self._facts_of, credential_id)
         return provider
+
+    async def _facts_of(self, credential_id: str, call_id: str) -> Mapping[str, str]:
+        call = await self.calls.get(call_id)
+        return call.facts if call is not None and call.credential_id == credential_id else {}
 
     def handler_for(self, agent_id: str) -> Handler | None:
         """The agent's handler; ``UnknownAgent`` when agents are listed and this one is not."""
@@ -159,7 +169,7 @@ class Switchboard:
         return f"{self.webhook_url(call.provider, call.credential_id)}?ref={call.reference}"
 
     def stream_target(self, call: Call, custom: Mapping[str, str], ttl: float) -> StreamTarget:
-        """The media URL for a call, with a fresh ticket in its path."""
+        """Where the carrier is to connect the call's audio, with a ticket good for ``ttl`` seconds."""
         ticket = self.tickets.issue(
             provider=call.provider,
             credential_id=call.credential_id,
@@ -168,8 +178,38 @@ class Switchboard:
             agent_id=call.agent_id or "",
             ttl=ttl,
         )
-        url = f"ws{self.public_url.removeprefix('http')}/media/{ticket}"
-        return StreamTarget(url=url, format=self.carrier_audio, custom=custom)
+        return self._target(call, custom, ticket)
+
+    def keep_stream(self, call: Call, custom: Mapping[str, str], ttl: float) -> dict[str, str]:
+        """The facts by which :meth:`kept_stream` makes the dialled call's stream target anew, in any process."""
+        kept = json.dumps({"expires": self.tickets.expiry(ttl), "custom": dict(custom)}, separators=(",", ":"))
+        if len(kept) > LONGEST_FACT:
+            raise ConfigurationError(
+                f"the custom values of a call on {call.provider} are too long: the carrier asks for them only once the "
+                f"call is answered, and at most {LONGEST_FACT - 40} characters are kept until then"
+            )
+        return {**call.facts, STREAM_FACT: kept}
+
+    def kept_stream(self, call: Call) -> StreamTarget | None:
+        """The stream target that the call was dialled with, its one-shot ticket included; None when none is kept."""
+        try:
+            kept = json.loads(call.facts[STREAM_FACT])
+        except (KeyError, ValueError):
+            return None
+        # Without the carrier's id: the ticket was made before the carrier had named the call.
+        facts = Ticket(call.provider, call.credential_id, call.reference, "", call.agent_id or "", kept["expires"])
+        return self._target(call, kept["custom"], self.tickets.reissue(facts))
+
+    def _target(self, call: Call, custom: Mapping[str, str], ticket: str) -> StreamTarget:
+        url = f"ws{self.public_url.removeprefix('http')}/media"
+        match plugins.get_provider(call.provider).ticket_place:
+            case TicketPlace.PATH:
+                url += f"/{ticket}"
+            case TicketPlace.QUERY:
+                url += f"?ticket={ticket}"
+            case TicketPlace.HEADER:
+                pass
+        return StreamTarget(url=url, ticket=ticket, format=self.carrier_audio, custom=custom)
 
     # --- calls --------------------------------------------------------------------------------------------------------
 

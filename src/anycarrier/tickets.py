@@ -1,8 +1,11 @@
-"""The slip in a media URL's path that says whose call the socket carries.
+"""The ticket of a media socket, which says whose call it carries.
 
 Sealed (AES-GCM), so it can be neither forged nor read from an access log; it expires, works once, and names the
-call it was made for. Some carriers drop query strings from stream URLs, hence the path. Holding it gives
-no access to anything but one call's audio, and it never contains a carrier secret.
+call it was made for. Holding it gives no access to anything but one call's audio, and it never contains a carrier
+secret. It is in the URL's path, or in its query or a header where a carrier's socket cannot carry it in the path.
+
+A carrier may ask for its instructions only once a dialled call is answered, and any process may be asked. Then the
+ticket made at dial is made again: its nonce comes from its facts (as in SIV modes), so that it is the same ticket.
 """
 
 from __future__ import annotations
@@ -10,10 +13,12 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
 
 import msgspec
 
@@ -46,6 +51,7 @@ class TicketOffice:
                 "e.g. from python -c 'import secrets; print(secrets.token_hex(32))'"
             )
         self._key = hashlib.sha256(b"anycarrier media ticket 1\0" + raw).digest()
+        self._nonce_key = hashlib.sha256(b"anycarrier media ticket nonce 1\0" + raw).digest()
         self._once = once
         self._clock = clock
         self._made: AESGCM | None = None
@@ -53,11 +59,21 @@ class TicketOffice:
     def issue(
         self, *, provider: str, credential_id: str, reference: str, call_id: str, agent_id: str, ttl: float
     ) -> str:
-        """A ticket good for ``ttl`` seconds, safe in a URL path."""
-        ticket = Ticket(provider, credential_id, reference, call_id, agent_id, int(self._clock() + ttl))
-        nonce = os.urandom(12)
-        sealed = nonce + self._cipher().encrypt(nonce, msgspec.msgpack.encode(ticket), b"")
-        return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
+        """A new ticket good for ``ttl`` seconds, safe in a URL."""
+        ticket = Ticket(provider, credential_id, reference, call_id, agent_id, self.expiry(ttl))
+        return self._seal(msgspec.msgpack.encode(ticket), os.urandom(12))
+
+    def expiry(self, ttl: float) -> int:
+        """When a ticket expires that is good for ``ttl`` seconds from now, in Unix seconds."""
+        return int(self._clock() + ttl)
+
+    def reissue(self, ticket: Ticket) -> str:
+        """The one ticket of these facts: the same text each time, in every process, and used up once."""
+        plain = msgspec.msgpack.encode(ticket)
+        return self._seal(plain, hmac.digest(self._nonce_key, plain, "sha256")[:12])
+
+    def _seal(self, plain: bytes, nonce: bytes) -> str:
+        return base64.urlsafe_b64encode(nonce + self._cipher().encrypt(nonce, plain, b"")).rstrip(b"=").decode()
 
     async def redeem(self, text: str) -> Ticket:
         """The ticket, used up by this call; else :class:`TicketRefused`, with 401 when there is none at all."""
@@ -90,3 +106,23 @@ class TicketOffice:
 
             self._made = AESGCM(self._key)
         return self._made
+
+
+def find_ticket(path: str, query: str, headers: Mapping[str, str]) -> str:
+    """The ticket a media socket brings: in its path, its query (``ticket``) or ``Authorization``; "" when it has none.
+
+    ``headers`` has lower-case names.
+    """
+    if path:
+        return path
+    if given := parse_qs(query[:4096]).get("ticket"):
+        return given[0]
+    scheme, _, text = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return text.strip()
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(text, validate=True).decode().partition(":")[2]
+        except ValueError:
+            return ""
+    return ""

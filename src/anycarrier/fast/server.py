@@ -24,6 +24,7 @@ from websockets.server import ServerProtocol
 from anycarrier.errors import TicketRefused
 from anycarrier.exchange import Exchange
 from anycarrier.fast.websocket import READ_BUFFER, FastWebSocket, picows_log
+from anycarrier.tickets import find_ticket
 
 log = logging.getLogger("anycarrier")
 
@@ -99,7 +100,7 @@ class UpgradeProtocol(asyncio.Protocol):
         assert self._transport is not None
         path = data[: data.find(b"\r\n")].split(b" ")[1].decode("latin-1")
         below = re.escape(urlsplit(self._exchange.switchboard.public_url).path.rstrip("/"))
-        media = re.fullmatch(below + "/media(?:/([^/?]*))?(?:[?].*)?", self._config.root_path + path)
+        media = re.fullmatch(below + "/media(?:/([^/?]*))?(?:[?](.*))?", self._config.root_path + path)
         if media is None:
             self._other = WebSocketsSansIOProtocol(self._config, self._server_state, self._app_state)
             self._other.connection_made(self._transport)
@@ -115,9 +116,11 @@ class UpgradeProtocol(asyncio.Protocol):
         if answer.status_code != 101:
             self._refuse(handshake, answer)
             return
+        headers = {name.lower(): value for name, value in request.headers.raw_items()}
+        text = find_ticket(unquote(media.group(1) or ""), media.group(2) or "", headers)
         self._connections.add(self)
         self._transport.pause_reading()
-        self._admitting = asyncio.get_running_loop().create_task(self._admit(media.group(1), data, handshake))
+        self._admitting = asyncio.get_running_loop().create_task(self._admit(text, data, handshake))
         self._tasks.add(self._admitting)
         self._admitting.add_done_callback(self._tasks.discard)
 
@@ -127,10 +130,10 @@ class UpgradeProtocol(asyncio.Protocol):
         self._transport.write(b"".join(handshake.data_to_send()))
         self._transport.close()
 
-    async def _admit(self, ticket_text: str | None, request: bytes, handshake: ServerProtocol) -> None:
+    async def _admit(self, ticket_text: str, request: bytes, handshake: ServerProtocol) -> None:
         try:
             try:
-                ticket = await self._exchange.admit(unquote(ticket_text or ""))
+                ticket = await self._exchange.admit(ticket_text)
             except TicketRefused as refused:
                 self._refuse(handshake, handshake.reject(refused.status, "ticket refused"))
                 return

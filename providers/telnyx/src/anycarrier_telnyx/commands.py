@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -51,7 +52,14 @@ def dial(request: DialRequest, connection_id: str, command_id: str) -> dict[str,
         command |= {"record": "record-from-answer", "record_format": "wav", "record_channels": "dual"}
     if request.digits:
         command["send_digits_on_answer"] = _keys(request.digits)
+    if request.headers:
+        command["custom_headers"] = custom_headers(request.headers)
     return command
+
+
+def custom_headers(headers: Mapping[str, str]) -> list[dict[str, str]]:
+    """SIP headers for the INVITE, as Telnyx lists them."""
+    return [{"name": name, "value": value} for name, value in headers.items()]
 
 
 def answer(target: StreamTarget, reference: str, command_id: str) -> dict[str, Any]:

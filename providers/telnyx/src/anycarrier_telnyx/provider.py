@@ -262,8 +262,18 @@ class TelnyxProvider(Provider):
             raise NotFound(self.name, "fetch_call", refusal.message, status=422, code=refusal.code) from None
         return fetched_call(found, call_id)
 
-    async def transfer(self, call_id: str, to: str, *, caller_id: str | None = None, status_url: str = "") -> None:
+    async def transfer(
+        self,
+        call_id: str,
+        to: str,
+        *,
+        caller_id: str | None = None,
+        status_url: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         command = commands.transfer(to, uuid4().hex, transfer_of=call_id, status_url=status_url)
+        if headers:
+            command["custom_headers"] = commands.custom_headers(headers)
         if caller_id:
             command["from_"] = caller_id
         await self._sdk.ask(

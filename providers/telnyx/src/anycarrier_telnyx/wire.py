@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from anycarrier.call_headers import headers_of
 from anycarrier.calls import Call, CallStatus, Direction, EndReason
 from anycarrier.errors import MalformedMessage
 from anycarrier.events import (
@@ -181,6 +182,7 @@ def initiated(envelope: Envelope) -> CallEvent:
         call=envelope.call(CallStatus.RINGING, carrier_status=word),
         verified=_attestation(envelope.payload),
         forwarded_from=_diverted_by(envelope.payload.get("sip_headers")),
+        headers=_custom_headers(envelope.payload.get("custom_headers")),
         **envelope.common(),
     )
 
@@ -321,6 +323,13 @@ def _attestation(payload: Mapping[str, Any]) -> str | None:
     if payload.get("shaken_stir_validated") in (False, "false"):
         return None
     return level.upper() if isinstance(level, str) and level.upper() in ("A", "B", "C") else None
+
+
+def _custom_headers(listed: object) -> dict[str, str]:
+    """``[{"name": "X-...", "value": "..."}]``; items of another shape stay in ``raw`` alone."""
+    items = listed if isinstance(listed, list) else []
+    named = {item["name"]: item.get("value") for item in items if isinstance(item, dict) and "name" in item}
+    return headers_of({name: value for name, value in named.items() if isinstance(name, str)})
 
 
 def _diverted_by(headers: object) -> str | None:

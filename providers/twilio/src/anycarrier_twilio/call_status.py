@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from anycarrier.calls import Call, CallStatus, Direction, EndReason, reason_of_sip
+from anycarrier.calls import Call, CallStatus, Direction, EndReason, Price, reason_of_sip
 from anycarrier.errors import MalformedMessage
 
 PROVIDER = "twilio"
@@ -90,8 +91,17 @@ def call_from_rest(body: Mapping[str, Any], *, reference: str = "") -> Call:
         created_at=moment(body.get("date_created")),
         answered_at=answered_at,
         ended_at=ended_at,
+        price=price(body.get("price"), body.get("price_unit")),
         raw=body,
     )
+
+
+def price(amount: Any, currency: Any) -> Price | None:
+    """Twilio writes a charge as a negative number, and none until it is known."""
+    try:
+        return Price(amount=abs(Decimal(str(amount))), currency=currency) if amount is not None else None
+    except (ArithmeticError, ValueError):
+        return None
 
 
 def seconds(text: Any) -> float | None:

@@ -20,6 +20,7 @@ from anycarrier.errors import (
     ProviderError,
     RateLimited,
     RequestRejected,
+    RequirementsMissing,
 )
 
 
@@ -65,9 +66,9 @@ MEANINGS: Mapping[str, Meaning] = {
     "21421": Meaning(NumberRejected, _NUMBER),
     "21422": Meaning(NumberUnavailable),
     "21452": Meaning(NumberUnavailable, "Twilio has no number there: search another area code."),
-    "21631": Meaning(RequestRejected, _REGULATION),
-    "21649": Meaning(RequestRejected, _REGULATION),
-    "21651": Meaning(RequestRejected, _REGULATION),
+    "21631": Meaning(RequirementsMissing, _REGULATION),
+    "21649": Meaning(RequirementsMissing, _REGULATION),
+    "21651": Meaning(RequirementsMissing, _REGULATION),
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from anycarrier.errors import UnsupportedOperation
-from anycarrier.numbers import AvailableNumber, NumberFeature, NumberQuery, NumberType, OwnedNumber
+from anycarrier.numbers import AvailableNumber, NumberFeature, NumberQuery, NumberRequirement, NumberType, OwnedNumber
 
 PROVIDER = "twilio"
 KINDS = {
@@ -16,6 +16,14 @@ KINDS = {
     NumberType.NATIONAL: "national",
 }
 """Our kind of number -> the SDK's name of the list."""
+
+REQUIREMENTS: Mapping[str, frozenset[NumberRequirement]] = {
+    "none": frozenset(),
+    "any": frozenset({NumberRequirement.ADDRESS}),
+    "local": frozenset({NumberRequirement.LOCAL_ADDRESS}),
+    "foreign": frozenset({NumberRequirement.FOREIGN_ADDRESS}),
+}
+"""Twilio's ``address_requirements``. Regulatory bundles are not told by a search."""
 
 SettingsOf = Callable[[Mapping[str, Any], str], dict[str, str]]
 """Given a number as Twilio has it and our webhook URL: what to write, by the SDK's names."""
@@ -61,6 +69,7 @@ def available(item: Mapping[str, Any], kind: NumberType) -> AvailableNumber:
         region=item.get("region") or None,
         locality=item.get("locality") or None,
         features=features(item),
+        requirements=REQUIREMENTS.get(str(item.get("address_requirements"))),
         raw=item,
     )
 

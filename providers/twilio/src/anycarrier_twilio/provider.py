@@ -26,7 +26,7 @@ from anycarrier.errors import (
     UnreadableResponse,
 )
 from anycarrier.events import CallEvent, DigitReported, IncomingCall, TransferProgress
-from anycarrier.numbers import AvailableNumber, NumberQuery, OwnedNumber, SyncResult, e164
+from anycarrier.numbers import AvailableNumber, NumberQuery, NumberRequirement, OwnedNumber, SyncResult, e164
 from anycarrier.provider import Provider
 from anycarrier.redaction import mask_number
 from anycarrier.sip_address import destination
@@ -49,6 +49,12 @@ class TwilioProvider(Provider):
     sandbox = "anycarrier_twilio.sandbox:TwilioSandbox"
     reports_transfers: ClassVar[bool] = True
     error_types: ClassVar[Mapping[str, type[ProviderError]]] = {code: m.error for code, m in MEANINGS.items()}
+
+    requirement_codes: ClassVar[Mapping[str, NumberRequirement]] = {
+        "21631": NumberRequirement.ADDRESS,
+        "21649": NumberRequirement.DOCUMENTS,
+        "21651": NumberRequirement.DOCUMENTS,
+    }
 
     credential: TwilioCredential
 
@@ -167,7 +173,17 @@ class TwilioProvider(Provider):
         bodies = await self._ask("fetch_call", lambda client: client.calls(sid).fetch_async())
         return self._read("fetch_call", call_status.call_from_rest, bodies[-1])
 
-    async def transfer(self, call_id: str, to: str, *, caller_id: str | None = None, status_url: str = "") -> None:
+    async def transfer(
+        self,
+        call_id: str,
+        to: str,
+        *,
+        caller_id: str | None = None,
+        status_url: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        if headers:
+            raise self.unsupported("transfer", "headers")
         sid = self._sid(call_id, "transfer")
         instructions = commands.dial(destination(to), caller_id=caller_id, status_url=status_url)
         await self._ask("transfer", lambda client: client.calls(sid).update_async(twiml=instructions))

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from anycarrier.calls import Call, EndReason
+from anycarrier.calls import Call, CallStatus, Direction, EndReason
 from anycarrier.errors import ProviderError, UnsupportedOperation
-from anycarrier.events import IncomingCall
+from anycarrier.events import IncomingCall, InstructionsFor, InstructionsRequested
 from anycarrier.listener import Listener
 from anycarrier.numbers import OwnedNumber, PendingOrder, SyncResult
 from anycarrier.provider import Capability, Provider
-from anycarrier.testing.conformance.kit import CALL_ID, OURS, THEIRS, Kit
+from anycarrier.testing.conformance.kit import CALL_ID, OURS, STREAM, THEIRS, Kit
 from anycarrier.testing.replay import CassetteWire, NotOnCassette, on
 from anycarrier.webhooks import WebhookReply
 
@@ -98,6 +98,18 @@ async def _stop_recording(kit: CapabilityChecks, provider: Provider) -> None:
     await provider.stop_recording(CALL_ID, await kit.recording())
 
 
+async def _instruct(kit: CapabilityChecks, provider: Provider) -> WebhookReply:
+    call = Call(
+        id=CALL_ID, provider=provider.name, direction=Direction.OUTBOUND, from_=OURS, to=THEIRS,
+        status=CallStatus.ANSWERED, reference="0123456789abcdef",
+    )  # fmt: skip
+    asked = InstructionsRequested(call_id=CALL_ID, call=call, purpose=InstructionsFor.ANSWERED)
+    reply = await provider.instruct(asked, call, STREAM)
+    assert STREAM.url.encode() in reply.body, "instruct: the reply does not name the stream's URL"
+    assert STREAM.url.encode() not in (await provider.instruct(asked, call, None)).body
+    return reply
+
+
 async def _listen(kit: CapabilityChecks, provider: Provider) -> Listener:
     return provider.listen(None)  # type: ignore[arg-type]
 
@@ -128,6 +140,7 @@ CHECKS: Mapping[Capability, Check] = {
         lambda kit, p: p.forward(kit.incoming_or_made_up(Capability.FORWARD), THEIRS), WebhookReply, in_reply=True
     ),
     Capability.TRANSFER: Check(lambda kit, p: p.transfer(CALL_ID, THEIRS), type(None)),
+    Capability.INSTRUCT: Check(_instruct, WebhookReply, in_reply=True),
     Capability.SEND_DIGITS: Check(lambda kit, p: p.send_digits(CALL_ID, "12#"), type(None)),
     Capability.START_RECORDING: Check(lambda kit, p: p.start_recording(CALL_ID, status_url=kit.url), str),
     Capability.STOP_RECORDING: Check(_stop_recording, type(None)),

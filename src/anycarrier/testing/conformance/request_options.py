@@ -33,6 +33,7 @@ DIAL_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "record": {"record": True},
     "caller_id": {"caller_id": "+14155550142"},
     "digits": {"digits": "12#"},
+    "headers": {"headers": {"X-Order": "7"}},
     "stream.format": {"stream": StreamTarget(url=STREAM.url, format=AudioFormat("PCMA", 8000))},
 }
 """A name for the test -> what is changed in the call the kit places. Every optional field is here, but ``extra``."""

@@ -5,6 +5,7 @@ docs/write-a-provider.md builds this file up step by step.
 """
 
 import hmac
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -144,6 +145,8 @@ class AcmeProvider(Provider):
             raise self.unsupported("dial", "acme does not detect answering machines")
         if request.stream.format != PCMU_8K:
             raise self.unsupported("dial", "acme streams mu-law only")
+        if request.headers:
+            raise self.unsupported("dial", "acme sends no headers")
         body = {
             "from": request.from_,
             "to": request.to,
@@ -167,7 +170,17 @@ class AcmeProvider(Provider):
     async def fetch_call(self, call_id: str) -> Call:
         return await self.ask(read_call, "GET", "/calls", operation="fetch_call", params={"id": call_id})
 
-    async def transfer(self, call_id: str, to: str, *, caller_id: str | None = None, status_url: str = "") -> None:
+    async def transfer(
+        self,
+        call_id: str,
+        to: str,
+        *,
+        caller_id: str | None = None,
+        status_url: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        if headers:
+            raise self.unsupported("transfer", "acme sends no headers")
         body = {"id": call_id, "to": to, "caller_id": caller_id, "status_url": status_url}
         await self.request("POST", "/transfers", operation="transfer", json=body)
 
