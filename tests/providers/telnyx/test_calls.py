@@ -86,7 +86,8 @@ async def test_dial_with_everything_asked_for(telnyx, carrier):
     wish = REQUEST.model_copy(
         update={
             "timeout": 12.4, "time_limit": 90.0, "machine_detection": MachineDetection.WAIT_FOR_BEEP, "record": True,
-            "caller_id": "+14155550199", "digits": "1wd#", "extra": {"sip_region": "Europe", "timeout_secs": 44},
+            "caller_id": "+14155550199", "digits": "1wd#", "headers": {"X-Order": "7"},
+            "extra": {"sip_region": "Europe", "timeout_secs": 44},
         }
     )
     call = await telnyx.dial(wish)
@@ -96,6 +97,7 @@ async def test_dial_with_everything_asked_for(telnyx, carrier):
     assert (body["record"], body["record_format"], body["record_channels"]) == ("record-from-answer", "wav", "dual")
     assert body["from"] == "+14155550199"
     assert body["send_digits_on_answer"] == "1wD#"
+    assert body["custom_headers"] == [{"name": "X-Order", "value": "7"}]
     assert body["sip_region"] == "Europe"
     assert body["timeout_secs"] == 44, "extra is merged last"
     assert call.time_limit == 90.0

@@ -381,3 +381,10 @@ def test_somebody_else_s_client_state_is_an_empty_one(text):
 def test_foreign_state_does_not_become_ours():
     assert read_client_state("aGF2ZSBhIG5pY2UgZGF5ID1d") == ClientState()
     assert read_client_state(None) == ClientState()
+
+
+def test_an_incoming_call_brings_its_custom_headers():
+    listed = [{"name": "X-Order", "value": "7"}, {"name": "From", "value": "me"}, {"name": "X-Odd"}, "odd", {"name": 7}]
+    ring = event("call.initiated", direction="incoming", client_state=None, custom_headers=listed)
+    assert ring.headers == {"X-Order": "7"}
+    assert event("call.initiated", direction="incoming", client_state=None, custom_headers=None).headers == {}

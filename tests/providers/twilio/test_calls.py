@@ -355,3 +355,21 @@ async def test_many_operations_at_once_do_not_mix_their_answers(credential, kit)
         provider = TwilioProvider(credential, http)
         ids = [f"CA{n}" for n in range(40)]
         assert [call.id for call in await asyncio.gather(*map(provider.fetch_call, ids))] == ids
+
+
+async def test_headers_are_refused_where_twilio_carries_none(provider, carrier, kit):
+    with pytest.raises(UnsupportedOperation, match="headers"):
+        await provider.dial(dial_request(kit, headers={"X-Order": "7"}))
+    with pytest.raises(UnsupportedOperation, match="headers"):
+        await provider.transfer(kit.CALL, kit.THEIRS, headers={"X-Order": "7"})
+    assert carrier.requests == []
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "price"),
+    [("-0.0085", "USD", ("0.0085", "USD")), (None, "USD", None), ("free", "USD", None), ("-1", "dollars", None)],
+)
+async def test_a_call_has_twilio_s_price_once_it_is_known(provider, carrier, kit, amount, currency, price):
+    carrier.answers(200, kit.call_body(status="completed", price=amount, price_unit=currency))
+    found = (await provider.fetch_call(kit.CALL)).price
+    assert (found and (str(found.amount), found.currency)) == price

@@ -18,6 +18,7 @@ from anycarrier.errors import (
     ProviderUnavailable,
     RateLimited,
     RequestRejected,
+    RequirementsMissing,
     UnreadableResponse,
 )
 from shared_documents import shared_path
@@ -41,9 +42,9 @@ TABLE = [
     (400, 21219, PermissionDenied),
     (400, 21422, NumberUnavailable),
     (400, 21452, NumberUnavailable),
-    (400, 21631, RequestRejected),
-    (400, 21649, RequestRejected),
-    (400, 21651, RequestRejected),
+    (400, 21631, RequirementsMissing),
+    (400, 21649, RequirementsMissing),
+    (400, 21651, RequirementsMissing),
     (400, 21205, RequestRejected),
     (400, 99999, RequestRejected),
     (402, 99999, InsufficientFunds),
@@ -142,3 +143,9 @@ async def test_errors_twilio_really_sent(provider, carrier, kit, file, kind):
     with pytest.raises(ProviderError) as caught:
         await provider.fetch_call(kit.CALL)
     assert type(caught.value) is kind and caught.value.code == file.rpartition("_")[2]
+
+
+@pytest.mark.parametrize(("code", "lacks"), [("21631", "address"), ("21649", "documents"), ("21651", "documents")])
+def test_a_regulated_number_names_what_it_lacks(provider, code, lacks):
+    refused = provider.error("buy_number", 400, code=code)
+    assert isinstance(refused, RequirementsMissing) and refused.requirements == (lacks,)

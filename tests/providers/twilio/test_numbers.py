@@ -247,3 +247,15 @@ async def test_a_number_that_is_none_is_an_unreadable_answer(provider, carrier, 
     carrier.answers(200, {"incoming_phone_numbers": [item]})
     with pytest.raises(UnreadableResponse):
         await provider.list_numbers()
+
+
+@pytest.mark.parametrize(
+    ("said", "requirements"),
+    [("none", set()), ("any", {"address"}), ("local", {"local_address"}), ("foreign", {"foreign_address"}),
+     ("new word", None), (None, None)],
+)
+async def test_an_offered_number_says_which_address_it_requires(provider, carrier, kit, said, requirements):
+    offers = [kit.offer_body("+14155550100", address_requirements=said)]
+    carrier.answers(200, {"available_phone_numbers": offers})
+    [offer] = await provider.search_numbers(NumberQuery())
+    assert offer.requirements == requirements
