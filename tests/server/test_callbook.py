@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from uuid import UUID, uuid4
 
@@ -12,7 +13,7 @@ from sqlalchemy import select
 from tenants import Tenant, make_tenant
 
 from anycarrier.callbook import CallBook, OnceCallBook
-from anycarrier.calls import Call, CallStatus, Direction, EndReason, TransferStatus, advance
+from anycarrier.calls import Call, CallStatus, Direction, EndReason, Price, TransferStatus, advance
 from anycarrier.errors import UnknownCall, UnknownCredential
 from anycarrier_server.domain import control_call
 from anycarrier_server.store import CallFilter, NewCall, Store
@@ -224,6 +225,17 @@ async def test_a_call_written_down_by_a_face_is_the_one_the_exchange_opens(store
     by_leg = await store.calls.find("leg-9")
     assert by_leg is not None
     assert by_leg.variables == {"name": "Sama"}
+
+
+async def test_a_call_keeps_its_facts_and_the_carriers_price(store: Store, tenant: Tenant) -> None:
+    opened = await store.callbook.open(tenant.call().model_copy(update={"facts": {"region": "https://eu.example.com"}}))
+    assert (await store.callbook.get(opened.reference)) == opened
+    assert (opened.facts, opened.price) == ({"region": "https://eu.example.com"}, None)
+    price = Price(amount=Decimal("0.0085"), currency="USD")
+    told = opened.model_copy(update={"facts": {"region": "https://us.example.com"}, "price": price})
+    await store.callbook.update(opened.reference, lambda c: advance(c, told, datetime.now(UTC)))
+    known = await store.callbook.get(opened.id)
+    assert known is not None and (known.facts, known.price) == ({"region": "https://us.example.com"}, price)
 
 
 async def test_the_tally_agrees_with_counting_after_many_concurrent_calls(store: Store, tenant: Tenant) -> None:

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnClause, and_, bindparam, delete, func, literal_column, or_, select, update
 
-from anycarrier.calls import Call, CallStatus, Direction, EndReason, TransferStatus
+from anycarrier.calls import Call, CallStatus, Direction, EndReason, Price, TransferStatus
 from anycarrier_server.store.columns import public_id, word
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.models import CallEventRow, CallRow, CallTally
@@ -31,7 +31,7 @@ SNAPSHOT = select(
             "id", "workspace_id", "provider", "credential_id", "agent_id", "carrier_id", "direction", "from_number",
             "to_number", "status", "stage", "reason", "intent", "transfer", "carrier_status", "carrier_reason",
             "sip_code", "answered_by", "time_limit", "is_blocked", "created_at", "answered_at", "ended_at", "raw",
-            "owner",
+            "owner", "price", "facts",
         )
     )
 )  # fmt: skip
@@ -92,6 +92,8 @@ def as_call(row: Any) -> Call:
         sip_code=row.sip_code,
         answered_by=row.answered_by,
         time_limit=row.time_limit,
+        price=Price.model_validate(row.price) if row.price else None,
+        facts=row.facts or {},
         created_at=row.created_at,
         answered_at=row.answered_at,
         ended_at=row.ended_at,
@@ -117,6 +119,8 @@ def as_columns(call: Call) -> dict[str, Any]:
         "sip_code": call.sip_code,
         "answered_by": call.answered_by,
         "time_limit": call.time_limit,
+        "price": call.price and call.price.model_dump(mode="json"),
+        "facts": dict(call.facts) or None,
         "answered_at": call.answered_at,
         "ended_at": call.ended_at,
         "raw": dict(call.raw),

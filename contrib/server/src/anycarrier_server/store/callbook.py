@@ -62,8 +62,8 @@ OPEN = Statement(
     columns=[
         "id", "workspace_id", "provider", "credential_id", "line_id", "agent_id", "carrier_id", "direction",
         "from_number", "to_number", "status", "stage", "reason", "intent", "transfer", "carrier_status",
-        "carrier_reason", "sip_code", "answered_by", "time_limit", "raw", "created_at", "answered_at", "ended_at",
-        "updated_at", "owner", *EMPTY,
+        "carrier_reason", "sip_code", "answered_by", "time_limit", "price", "facts", "raw", "created_at",
+        "answered_at", "ended_at", "updated_at", "owner", *EMPTY,
     ],
 )  # fmt: skip
 TELL = Rows(OutboxEvent, ["event_id", "workspace_id", "call_id", "kind", "at", "payload", "dedupe"], unless_there=True)

@@ -58,6 +58,8 @@ class CallRow(Table):
     sip_code: Mapped[int | None]
     answered_by: Mapped[str | None]
     time_limit: Mapped[float | None]
+    price: Mapped[dict[str, Any] | None]
+    facts: Mapped[dict[str, Any] | None]
     is_blocked: Mapped[bool] = mapped_column(default=False)
     raw: Mapped[dict[str, Any]] = mapped_column(default=dict)
 
