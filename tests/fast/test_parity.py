@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket as sockets
+from base64 import b64encode
 
 import httpx
 import pytest
@@ -35,6 +36,23 @@ async def test_a_ticket_opens_one_socket_only(media: Media) -> None:
     async with connect(url):
         assert await refusal(url) == 403
     assert await refusal(url) == 403
+
+
+@pytest.mark.parametrize("place", ["query", "bearer", "basic", "path with a query behind it"])
+async def test_a_ticket_is_taken_from_the_query_or_a_header_too_once_all_the_same(media: Media, place: str) -> None:
+    base, _, ticket = (await media.ticket()).rpartition("/")
+    url, headers = {
+        "query": (f"{base}?a=b&ticket={ticket}", {}),
+        "bearer": (base, {"Authorization": f"Bearer {ticket}"}),
+        "basic": (f"{base}/", {"Authorization": "Basic " + b64encode(f"anycarrier:{ticket}".encode()).decode()}),
+        "path with a query behind it": (f"{base}/{ticket}?ticket=forged", {}),
+    }[place]
+    async with connect(url, additional_headers=headers):
+        pass
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect(url, additional_headers=headers):
+            pass
+    assert refused.value.response.status_code == 403
 
 
 async def test_a_ticket_for_a_call_that_is_over_is_refused(media: Media) -> None:
