@@ -20,6 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from anycarrier import AudioReceived, Call, CallStatus, Direction, Exchange, MediaEvent, MediaSession
+from anycarrier.errors import MalformedMessage
 from fake_carriers import FakeFrames
 
 OURS, CALLER = "+14155550101", "+12125550102"
@@ -91,7 +92,10 @@ class RelayFrames(FakeFrames):
 
     def decode(self, frame: bytes | str) -> list[MediaEvent]:
         events = super().decode(frame)
-        return [AudioReceived(base64.b64decode(e.payload)) if isinstance(e, AudioReceived) else e for e in events]
+        try:
+            return [AudioReceived(base64.b64decode(e.payload)) if isinstance(e, AudioReceived) else e for e in events]
+        except ValueError:
+            raise MalformedMessage("no base64", frame) from None
 
     def relay(self, frame: bytes | str) -> str | None:
         message = json.loads(frame)

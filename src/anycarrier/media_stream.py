@@ -144,7 +144,10 @@ class AudioInput:
         if audio is None:
             return False
         if self.tap is not None:
-            self.tap.caller(b64decode(audio))
+            try:
+                self.tap.caller(b64decode(audio))
+            except ValueError:
+                return False  # not base64: the serializer says what that is
         return relay(audio)
 
     def deliver(self, event: AudioReceived) -> None:

@@ -147,6 +147,21 @@ async def test_a_tap_hears_relayed_audio_once(scene: Callable[..., Scene]) -> No
     await reader
 
 
+async def test_audio_that_is_no_base64_does_not_end_a_recorded_call(scene: Callable[..., Scene]) -> None:
+    on = scene().start()
+    reader = asyncio.ensure_future(on.stream.read())
+    on.stream.relay_to(on.relay)
+    on.session.tap = recorder = Recorder()
+    on.transport.say(event="media", audio="A", plain=1)
+    on.transport.say(event="media", audio=ONE, plain=1)
+    event = await asyncio.wait_for(anext(on.session), 1)
+    assert isinstance(event, UnknownEvent) and event.kind == "malformed"
+    assert isinstance(await asyncio.wait_for(anext(on.session), 1), AudioReceived)
+    assert recorder.told == [("caller", b"one")] and not on.session.ended
+    on.transport.lose()
+    await reader
+
+
 async def test_an_oversize_frame_is_refused_and_not_relayed(scene: Callable[..., Scene]) -> None:
     on = scene().start()
     reader = asyncio.ensure_future(on.stream.read())
