@@ -24,10 +24,10 @@ SERVER = ROOT / "contrib/server/src/anycarrier_server"
 
 # The rooms of docs/architecture.md, core first: a room imports only rooms before it.
 ROOMS = (
-    "redaction errors parsing numbers numbering_plan sip_address"
-    " credentials resampling audio wav webhooks call_headers calls call_phases events serializer listener provider"
+    "redaction errors parsing numbers numbering_plan sip"
+    " credentials resampling audio wav webhooks calls call_phases events serializer listener provider"
     " routing hookspecs plugins callbook tickets policy position audio_output media_stream"
-    " session switchboard call_commands call_watch call_progress incoming media exchange fast speech agent"
+    " session switchboard call_commands call_watch incoming media exchange fast speech agent"
     " __init__ asgi testing demo cli __main__"
 ).split()
 
@@ -44,7 +44,7 @@ NEEDS_ACME = "test_conformance_kit.py"  # the kit is tried on a carrier; .ci/whe
 
 # Rooms that translate and hold state; their callers own the sockets, the clock and the log.
 PURE = {
-    "sip_address", "call_headers", "calls", "call_phases", "events", "serializer", "position", "agent.protocol",
+    "sip", "calls", "call_phases", "events", "serializer", "position", "agent.protocol",
     "speech.turns", "speech.turn_state",
 }  # fmt: skip
 IMPURE_MODULES = (
@@ -56,8 +56,8 @@ CLOCKS = {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("
 # What plugins may build on: documented in docs/reference.md, and changed only with notice. A room in EXPORTED is public
 # by what its package exports, not by its modules.
 PUBLIC = (
-    "__init__ redaction errors parsing numbers credentials audio wav webhooks call_headers calls events serializer"
-    " listener provider routing hookspecs sip_address speech agent testing"
+    "__init__ redaction errors parsing numbers credentials audio wav webhooks calls events serializer"
+    " listener provider routing hookspecs sip speech agent testing"
 ).split()
 EXPORTED = ("speech", "agent")
 

@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from anycarrier.policy import Policy
     from anycarrier.position import Playback
     from anycarrier.session import MediaSession
-    from anycarrier.sip_address import SipAddress
+    from anycarrier.sip import SipAddress
     from anycarrier.switchboard import Handler, Switchboard
     from anycarrier.tickets import Ticket
 
@@ -81,7 +81,7 @@ _LAZY = {
     "MediaSession": "session",
     "Playback": "position",
     "Policy": "policy",
-    "SipAddress": "sip_address",
+    "SipAddress": "sip",
     "Handler": "switchboard",
     "Switchboard": "switchboard",
     "Ticket": "tickets",

@@ -26,8 +26,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from anycarrier.audio import PCMU_8K, AudioFormat
-from anycarrier.call_headers import CallHeaders
 from anycarrier.numbers import E164, PhoneNumber
+from anycarrier.sip import CallHeaders
 
 
 class Direction(StrEnum):

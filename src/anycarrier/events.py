@@ -40,7 +40,7 @@ class IncomingCall(CallEvent, frozen=True, kw_only=True):
 
     ``verified`` is the carrier's caller-id attestation (STIR/SHAKEN) as A, B or C; ``forwarded_from`` the number
     that sent the call on to us. ``headers`` are the custom headers and User-to-User that came with the call
-    (:func:`anycarrier.call_headers.headers_of`).
+    (:func:`anycarrier.sip.headers_of`).
     """
 
     call: Call

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from anycarrier.errors import ConfigurationError, DestinationNotAllowed, InvalidSipAddress, LimitReached
 from anycarrier.numbering_plan import Reach, calling_code, countries, is_premium_range, premium_range, reach
 from anycarrier.numbers import country_of, e164
-from anycarrier.sip_address import SipAddress, host_name, is_sip
+from anycarrier.sip import SipAddress, host_name, is_sip
 
 EVERY_NUMBER = "*"
 EVERY_SIP_HOST = "sip:*"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from anycarrier.errors import DestinationNotAllowed, InvalidNumber, InvalidSipAddress
 from anycarrier.policy import Policy
-from anycarrier.sip_address import LONGEST, SipAddress, destination, host_name
+from anycarrier.sip import LONGEST, SipAddress, destination, host_name
 
 US = "+14155550100"
 OURS, OTHER = "pbx.example.com", "other.example"

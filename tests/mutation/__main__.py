@@ -49,7 +49,7 @@ ROOMS: dict[str, tuple[str, str]] = {
         "tests/core/test_exchange.py tests/core/test_exchange_numbers.py tests/core/test_transfers.py",
     ),
     "incoming": (
-        "src/anycarrier/incoming.py src/anycarrier/routing.py src/anycarrier/call_progress.py",
+        "src/anycarrier/incoming.py src/anycarrier/routing.py",
         "tests/core/test_answering.py tests/core/test_incoming.py tests/core/test_routing_failures.py "
         "tests/core/test_transfers.py tests/core/test_dialling.py tests/core/test_exchange.py",
     ),
@@ -64,7 +64,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "position": ("src/anycarrier/position.py", "tests/core/test_position.py tests/core/test_session.py"),
     "media_stream": ("src/anycarrier/media_stream.py", "tests/core/test_session.py tests/core/test_media_stream.py"),
     "audio_output": ("src/anycarrier/audio_output.py", "tests/core/test_session.py tests/core/test_media_stream.py"),
-    "sip_address": ("src/anycarrier/sip_address.py", "tests/core/test_sip_address.py tests/core/test_policy.py"),
+    "sip": ("src/anycarrier/sip.py", "tests/core/test_sip_address.py tests/core/test_policy.py"),
     "tickets": ("src/anycarrier/tickets.py", "tests/core/test_tickets.py"),
     "bridge": ("src/anycarrier/agent/bridge.py", "tests/agent/test_bridge.py"),
     "budget": ("src/anycarrier/agent/budget.py", "tests/agent/test_budget.py"),

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from anycarrier.calls import DialRequest, Direction, MachineDetection, StreamTarget
-from anycarrier.sip_address import destination
+from anycarrier.sip import destination
 from anycarrier_telnyx.client_state import ClientState
 
 RING_SECONDS = (5, 600)

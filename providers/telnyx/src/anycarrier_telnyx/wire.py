@@ -14,7 +14,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from anycarrier.call_headers import headers_of
 from anycarrier.calls import Call, CallStatus, Direction, EndReason
 from anycarrier.errors import MalformedMessage
 from anycarrier.events import (
@@ -29,6 +28,7 @@ from anycarrier.events import (
     TransferProgress,
     UnknownEvent,
 )
+from anycarrier.sip import headers_of
 from anycarrier.webhooks import WebhookRequest
 from anycarrier_telnyx.call_status import end_reason, moment, sip_code
 from anycarrier_telnyx.client_state import ClientState, read_client_state
@@ -327,8 +327,9 @@ def _attestation(payload: Mapping[str, Any]) -> str | None:
 
 def _custom_headers(listed: object) -> dict[str, str]:
     """``[{"name": "X-...", "value": "..."}]``; items of another shape stay in ``raw`` alone."""
-    items = listed if isinstance(listed, list) else []
-    named = {item["name"]: item.get("value") for item in items if isinstance(item, dict) and "name" in item}
+    if not isinstance(listed, list):
+        return {}
+    named = {item["name"]: item.get("value") for item in listed if isinstance(item, dict) and "name" in item}
     return headers_of({name: value for name, value in named.items() if isinstance(name, str)})
 
 

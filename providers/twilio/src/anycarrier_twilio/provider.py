@@ -29,7 +29,7 @@ from anycarrier.events import CallEvent, DigitReported, IncomingCall, TransferPr
 from anycarrier.numbers import AvailableNumber, NumberQuery, NumberRequirement, OwnedNumber, SyncResult, e164
 from anycarrier.provider import Provider
 from anycarrier.redaction import mask_number
-from anycarrier.sip_address import destination
+from anycarrier.sip import destination
 from anycarrier.webhooks import WebhookReply, WebhookRequest
 from anycarrier_twilio import call_status, commands, numbers, signature, wire
 from anycarrier_twilio.credential import TwilioCredential

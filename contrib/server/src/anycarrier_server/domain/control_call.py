@@ -11,7 +11,7 @@ from sqlalchemy import update
 
 from anycarrier.calls import CallStatus, EndReason
 from anycarrier.errors import AnycarrierError
-from anycarrier.sip_address import destination
+from anycarrier.sip import destination
 from anycarrier_server.domain.access import Caller, agent_of, need_scope
 from anycarrier_server.domain.resources import Resources
 from anycarrier_server.refusals import CallOver, Invalid, Unknown

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from anycarrier.agent import AgentSettings
 from anycarrier.errors import AnycarrierError, InvalidSipAddress, UnknownVoice
 from anycarrier.numbers import e164
-from anycarrier.sip_address import SipAddress
+from anycarrier.sip import SipAddress
 from anycarrier.speech import SpeakingStyle
 from anycarrier_server.domain import manage_agents
 from anycarrier_server.domain.access import Caller, agent_of, need_admin, need_scope

@@ -1,18 +1,25 @@
-"""SIP addresses (``sip:desk@pbx.example.com``), read by the grammar of RFC 3261, section 25.1. Pure.
+"""SIP text from and for strangers: addresses (``sip:desk@pbx.example.com``), and headers that travel with a call. Pure.
 
-One parser for policy, transfers, the service's APIs and carriers' plugins, so that none of them sees another host than
-the one that is called. It accepts the RFC's grammar and nothing beside it: one ``@``, no spaces, quotes, brackets or
-control characters, escapes decoded once. What an address may *do* is the policy's question; :meth:`SipAddress.rerouted`
-answers half of it.
+Addresses are read by the grammar of RFC 3261, section 25.1, by one parser for policy, transfers, the service's APIs and
+carriers' plugins, so that none of them sees another host than the one that is called. It accepts the RFC's grammar and
+nothing beside it: one ``@``, no spaces, quotes, brackets or control characters, escapes decoded once. What an address
+may *do* is the policy's question; :meth:`SipAddress.rerouted` answers half of it.
+
+Of headers, only custom ones (``X-...``) and ``User-to-User`` (RFC 7433) travel. All others belong to the carrier and
+the network: a caller could otherwise claim another's identity (``P-Asserted-Identity``) or route past the carrier's
+rules.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+from typing import Annotated
 from urllib.parse import quote, unquote_to_bytes
+
+from pydantic import AfterValidator
 
 from anycarrier.errors import InvalidSipAddress
 from anycarrier.numbers import e164
@@ -220,3 +227,45 @@ def _decoded(text: str, grammar: re.Pattern[str], what: str) -> str:
     if not decoded.isprintable():  # line ends would add headers, NUL would end the text for some
         raise InvalidSipAddress(f"an escape in its {what} is a control character")
     return decoded
+
+
+MOST_HEADERS, LONGEST_HEADER = 20, 1024
+"""Headers a call may carry, and characters of one value."""
+
+_HEADER_NAME = re.compile(r"(?i)x-[a-z0-9_-]{1,60}|user-to-user")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
+
+
+def may_travel(name: str, value: object) -> bool:
+    """Whether the header may travel: a custom name or User-to-User, and a value of printable ASCII on one line."""
+    return (
+        _HEADER_NAME.fullmatch(name) is not None
+        and isinstance(value, str)
+        and len(value) <= LONGEST_HEADER
+        and _HEADER_VALUE.fullmatch(value) is not None
+    )
+
+
+def headers_of(carried: Mapping[str, object]) -> dict[str, str]:
+    """What of ``carried``, a carrier's headers of an incoming call, may reach an agent; the rest stays in ``raw``."""
+    found = {name: value for name, value in carried.items() if may_travel(name, value) and isinstance(value, str)}
+    return dict(list(found.items())[:MOST_HEADERS])
+
+
+def checked_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """``headers`` as they are; ``ValueError`` for one that may not be sent, naming it and not its value."""
+    if len(headers) > MOST_HEADERS:
+        raise ValueError(f"{len(headers)} headers: at most {MOST_HEADERS} travel with a call")
+    for name, value in headers.items():
+        if not may_travel(name, value):
+            raise ValueError(
+                f"header {name[:70]!r} may not be sent: only X-... and User-to-User travel, with values of printable "
+                f"ASCII of at most {LONGEST_HEADER} characters"
+            )
+    if len({name.lower() for name in headers}) != len(headers):
+        raise ValueError("two headers have the same name; case does not count")
+    return headers
+
+
+CallHeaders = Annotated[Mapping[str, str], AfterValidator(checked_headers)]
+"""Headers to send with a call, checked by pydantic where a model takes them."""
