@@ -93,11 +93,11 @@ async def ended(at: Running, call: dict[str, Any]) -> dict[str, Any]:
 # --- said at once -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("provider", ["twilio", "telnyx"])
 def spawn(work: Coroutine[Any, Any, Any], what: str) -> object:
     return asyncio.ensure_future(work)
 
 
+@pytest.mark.parametrize("provider", ["twilio", "telnyx"])
 async def test_an_agent_whose_engine_has_no_key_is_told_of_everywhere_and_its_calls_are_declined(
     provider: str, tmp_path: Path
 ) -> None:
