@@ -21,8 +21,8 @@ def test_the_plugin_is_found_by_name():
     assert get_provider("telnyx") is TelnyxProvider
 
 
-def test_all_a_webhook_carrier_can_do_is_declared():
-    assert TelnyxProvider.capabilities == set(Capability) - {Capability.LISTEN}
+def test_all_a_carrier_commanded_by_rest_can_do_is_declared():
+    assert TelnyxProvider.capabilities == set(Capability) - {Capability.LISTEN, Capability.INSTRUCT}
 
 
 def test_importing_and_making_a_provider_loads_neither_sdk_nor_http_nor_crypto():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anycarrier.audio import L16_16K, PCMU_8K
-from anycarrier.calls import CallStatus, Direction, EndReason
+from anycarrier.calls import CallStatus, Direction, EndReason, Price, advance
 from anycarrier.errors import MalformedMessage
 from anycarrier.events import (
     CallEvent,
@@ -388,3 +389,16 @@ def test_an_incoming_call_brings_its_custom_headers():
     ring = event("call.initiated", direction="incoming", client_state=None, custom_headers=listed)
     assert ring.headers == {"X-Order": "7"}
     assert event("call.initiated", direction="incoming", client_state=None, custom_headers=None).headers == {}
+
+
+def test_what_a_call_cost_is_its_price_and_changes_no_status():
+    part = {"call_part": "call-control", "cost": "0.0106", "currency": "USD"}
+    charged = event("call.cost", status="success", total_cost="0.0106", cost_parts=[part])
+    assert charged.call.price == Price(amount=Decimal("0.0106"), currency="USD")
+    talking = event("call.answered").call
+    moved = advance(talking, charged.call, charged.occurred_at)
+    assert moved == talking.model_copy(update={"price": charged.call.price})
+    unclear = {**part, "currency": "EUR"}
+    for other in ({"status": "error"}, {"cost_parts": None}, {"cost_parts": [part, unclear]}):
+        told = event("call.cost", **{"status": "success", "total_cost": "1", "cost_parts": [part], **other})
+        assert isinstance(told, UnknownEvent)

@@ -272,6 +272,15 @@ async def test_transfer_to_a_sip_address(provider, carrier, kit):
     assert ElementTree.fromstring(carrier.sent["Twiml"].encode()).findtext("Dial/Sip") == "sip:desk@example.com"
 
 
+async def test_transfer_to_a_sip_address_carries_headers_in_it(provider, carrier, kit):
+    carrier.answers(200, kit.call_body(status="in-progress"))
+    await provider.transfer(kit.CALL, "sip:desk@example.com", headers={"X-Order": "7 & 8", "X-Case": "9"})
+    sip = ElementTree.fromstring(carrier.sent["Twiml"].encode()).findtext("Dial/Sip")
+    assert sip == "sip:desk@example.com?X-Order=7%20%26%208&X-Case=9"
+    with pytest.raises(UnsupportedOperation, match="over 1024 characters"):
+        await provider.transfer(kit.CALL, "sip:desk@pbx.example.com", headers={"X-Order": "7" * 1024})
+
+
 async def test_transfer_to_nonsense_asks_nobody(provider, carrier, kit):
     for bad in ("5551234", "sip:", "sip:a <b>", "javascript:1"):
         with pytest.raises(InvalidNumber):

@@ -61,6 +61,12 @@ def test_a_ringing_call_is_an_incoming_call(kit):
     assert event.raw["FromCity"] == "", "blank fields are kept"
 
 
+def test_a_call_that_came_by_sip_brings_its_custom_headers(kit):
+    carried = {"SipHeader_X-Order": "7", "SipHeader_User-to-User": "6869", "SipHeader_P-Asserted-Identity": "me"}
+    assert parse(kit.webhook({**RING, **carried})).headers == {"X-Order": "7", "User-to-User": "6869"}
+    assert parse(kit.webhook(RING)).headers == {}
+
+
 @pytest.mark.parametrize(
     ("verstat", "grade"),
     [

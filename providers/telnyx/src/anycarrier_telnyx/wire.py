@@ -10,11 +10,12 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from pydantic import ValidationError
 
-from anycarrier.calls import Call, CallStatus, Direction, EndReason
+from anycarrier.calls import Call, CallStatus, Direction, EndReason, Price
 from anycarrier.errors import MalformedMessage
 from anycarrier.events import (
     CallEvent,
@@ -206,6 +207,21 @@ def hung_up(envelope: Envelope) -> CallEvent:
     return CallProgress(call=call, **envelope.common())
 
 
+def cost(envelope: Envelope) -> CallEvent:
+    """What a call was charged, for applications with ``call_cost_in_webhooks``."""
+    parts = envelope.payload.get("cost_parts")
+    listed = parts if isinstance(parts, list) else []
+    currencies = {str(part.get("currency")) for part in listed if isinstance(part, dict)}
+    if envelope.text("status") != "success" or len(currencies) != 1:
+        return unknown(envelope)
+    try:
+        price = Price(amount=Decimal(envelope.needed("total_cost")), currency=next(iter(currencies)))
+    except (ArithmeticError, ValueError):
+        raise envelope.malformed("the cost cannot be read") from None
+    # It may overtake call.hangup, which tells the reason: the lowest status changes none.
+    return CallProgress(call=envelope.call(CallStatus.INITIATED, price=price), **envelope.common())
+
+
 def bridged(envelope: Envelope) -> CallEvent:
     envelope.needed("call_control_id")
     return TransferProgress(status="answered", **envelope.common())
@@ -347,6 +363,7 @@ EVENTS: Mapping[str, Callable[[Envelope], CallEvent]] = {
     "call.answered": answered,
     "call.bridged": bridged,
     "call.hangup": hung_up,
+    "call.cost": cost,
     "call.dtmf.received": digit,
     "call.machine.detection.ended": machine_detected,
     "call.machine.premium.detection.ended": machine_detected,

@@ -9,15 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote, urlencode
 from xml.sax.saxutils import escape, quoteattr
 
 from anycarrier.audio import PCMU_8K
 from anycarrier.calls import DialRequest, MachineDetection, StreamTarget
+from anycarrier.sip import is_sip
 from anycarrier.webhooks import WebhookReply
 
 CONTENT_TYPE = "text/xml"
 NOTHING = '<?xml version="1.0" encoding="UTF-8"?><Response/>'
 """No instructions: an answered call ends, unless it is doing something already."""
+
+LONGEST_HEADERS = 1024
+"""Characters of all headers in a SIP address."""
 
 RING_ON_SECONDS = 120
 """How long a call nobody takes may ring: beyond what any caller or carrier waits."""
@@ -53,12 +58,28 @@ def ring_on(seconds: int = RING_ON_SECONDS) -> str:
     return _response(_element("Pause", {"length": str(seconds)}) + _element("Reject", {"reason": "busy"}))
 
 
-def dial(to: str, *, caller_id: str | None = None, status_url: str = "") -> str:
-    """Ring ``to``, a number or ``sip:`` address, and connect the two; ``status_url`` learns what became of it."""
-    noun = "Sip" if to.lower().startswith(("sip:", "sips:")) else "Number"
+def dial(
+    to: str, *, caller_id: str | None = None, status_url: str = "", headers: Mapping[str, str] | None = None
+) -> str:
+    """Ring ``to``, a number or ``sip:`` address, and connect the two; ``status_url`` learns the outcome.
+
+    ``headers`` travel in the address of a SIP call. https://www.twilio.com/docs/voice/twiml/sip
+    """
+    noun = "Sip" if is_sip(to) else "Number"
+    if headers:
+        to += "?" + urlencode(headers, quote_via=quote)
     target = {"statusCallback": status_url or None, "statusCallbackEvent": "answered" if status_url else None}
     verb = {"callerId": caller_id, "action": status_url or None}
     return _response(_element("Dial", verb, _element(noun, target, escape(to))))
+
+
+def header_problem(to: str, headers: Mapping[str, str] | None) -> tuple[str, str] | None:
+    """What Twilio cannot do about ``headers`` of a call to ``to``, and why; None when it can send them."""
+    if headers and not is_sip(to):
+        return "headers", "a call to a telephone number carries none"
+    if headers and len(urlencode(headers, quote_via=quote)) > LONGEST_HEADERS:
+        return f"headers over {LONGEST_HEADERS} characters", "they travel in the SIP address; send fewer"
+    return None
 
 
 def fits_xml(text: str) -> bool:

@@ -182,10 +182,11 @@ class TwilioProvider(Provider):
         status_url: str = "",
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        if headers:
-            raise self.unsupported("transfer", "headers")
+        self._refuse_to(commands.header_problem(to, headers))
         sid = self._sid(call_id, "transfer")
-        instructions = commands.dial(destination(to), caller_id=caller_id, status_url=status_url)
+        instructions = commands.dial(
+            destination(to), caller_id=caller_id, status_url=status_url, headers=headers
+        )
         await self._ask("transfer", lambda client: client.calls(sid).update_async(twiml=instructions))
 
     async def start_recording(self, call_id: str, *, status_url: str = "") -> str:

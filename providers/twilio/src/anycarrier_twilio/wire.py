@@ -27,6 +27,7 @@ from anycarrier.events import (
     TransferProgress,
     UnknownEvent,
 )
+from anycarrier.sip import headers_of
 from anycarrier.webhooks import WebhookRequest
 from anycarrier_twilio.call_status import ANSWERED_BY, PROVIDER, STATUSES, direction, end_reason, moment, seconds
 
@@ -39,6 +40,7 @@ RECORDING_STATUSES = {s: s.replace("-", "_") for s in ("in-progress", "completed
 TRANSFER_STATUSES = {
     s: s.replace("-", "_") for s in ("answered", "completed", "busy", "no-answer", "failed", "canceled")
 }
+SIP_HEADER = "SipHeader_"  # https://www.twilio.com/docs/voice/api/sip-twiml
 ATTESTATION = re.compile(r"TN-Validation-Passed-([ABC])(?![A-Za-z])")
 
 
@@ -144,6 +146,7 @@ def _incoming(form: Form, reference: str) -> CallEvent:
         call=_snapshot(form, reference),
         verified=attested.group(1) if attested else None,
         forwarded_from=form.get("ForwardedFrom") or None,
+        headers=headers_of({name.removeprefix(SIP_HEADER): form[name] for name in form if name.startswith(SIP_HEADER)}),
     )
 
 
