@@ -298,6 +298,18 @@ class Defective(AcmeProvider):
 """,
         {"test_bad_frames_are_events_or_malformed"},
     ),
+    "JSON sent in binary frames": (
+        """
+class Mixed(AcmeSerializer):
+    def send(self, frame):
+        return [text.encode() for text in super().send(frame)]
+
+class Defective(AcmeProvider):
+    def serializer(self):
+        return Mixed()
+""",
+        {"test_frames_become_exactly_their_events_and_ours_the_carriers_frames"},
+    ),
     "unknown keys refused": (
         """
 class Strict(AcmeSerializer):
@@ -559,6 +571,8 @@ def test_a_carrier_of_binary_audio_without_stop_frame_and_marks_passes(run_kit, 
         "test_audio_survives_encode_and_decode",
         "test_frames_become_exactly_their_events_and_ours_the_carriers_frames",
     }
+    sniffs = BINARY.replace("isinstance(frame, bytes):", "isinstance(frame, bytes) and frame[:1] != b'{':")
+    assert run_kit(sniffs) == {"test_audio_survives_encode_and_decode"}, "audio that begins like JSON is audio"
     stop = {"frame": {"type": "stop", "name": "x"}, "events": [{"type": "StreamStopped", "reason": "x"}]}
     cassette.write_text(binary_cassette(stop))
     assert run_kit(BINARY) == {"test_a_stream_with_start_audio_and_stop_is_among_the_cassettes"}
