@@ -47,6 +47,8 @@ from anycarrier.credentials import Credential
 from anycarrier.errors import *
 from anycarrier.events import *
 from anycarrier.hookspecs import hookimpl
+from anycarrier.numbers import NumberRequirement
+from anycarrier.provider import TicketPlace
 from anycarrier.testing.conformance import ProviderConformance
 from anycarrier.webhooks import WebhookReply
 import anycarrier_acme
@@ -412,6 +414,65 @@ class Defective(AcmeProvider):
         return await super().dial(request.model_copy(update={"record": False, "machine_detection": off}))
 """,
         {"test_an_option_of_dial_is_sent_or_refused"},
+    ),
+    "options of a transfer dropped": (
+        """
+class Defective(AcmeProvider):
+    async def transfer(self, call_id, to, *, caller_id=None, status_url="", headers=None):
+        return await super().transfer(call_id, to, status_url=status_url)
+""",
+        {"test_an_option_of_transfer_is_sent_or_refused"},
+    ),
+    "headers of a dialled call dropped": (
+        """
+class Defective(AcmeProvider):
+    async def dial(self, request):
+        return await super().dial(request.model_copy(update={"headers": {}}))
+""",
+        {"test_an_option_of_dial_is_sent_or_refused"},
+    ),
+    "a secret kept with the call": (
+        """
+class Defective(AcmeProvider):
+    async def dial(self, request):
+        call = await super().dial(request)
+        return call.model_copy(update={"facts": {"login": "Bearer " + self.credential.api_key.get_secret_value()}})
+""",
+        {"test_dial_is_one_request_and_gives_the_call"},
+    ),
+    "a secret kept with an incoming call": (
+        """
+import msgspec
+
+class Defective(AcmeProvider):
+    def parse_webhook(self, request):
+        event = super().parse_webhook(request)
+        if not isinstance(event, IncomingCall):
+            return event
+        facts = {"login": self.credential.api_key.get_secret_value()}
+        return msgspec.structs.replace(event, call=event.call.model_copy(update={"facts": facts}))
+""",
+        {
+            "test_an_event_keeps_the_original_and_an_id_for_redelivery",
+            "test_a_webhook_becomes_exactly_its_event",
+        },
+    ),
+    "the ticket of the header never told": (
+        """
+class Defective(AcmeProvider):
+    ticket_place = TicketPlace.HEADER
+""",
+        {"test_dial_is_one_request_and_gives_the_call", "test_answer_connects_the_stream"},
+    ),
+    "what a regulated number lacks goes unsaid": (
+        """
+class Defective(AcmeProvider):
+    requirement_codes = {"no_address": NumberRequirement.ADDRESS}
+
+    def error(self, operation, status, *, code=None, message="", headers=None):
+        return super().error(operation, status, message=message, headers=headers)
+""",
+        {"test_a_regulated_number_is_refused_with_what_it_lacks"},
     ),
     "options of a search dropped": (
         """

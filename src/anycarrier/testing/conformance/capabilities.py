@@ -16,7 +16,7 @@ from anycarrier.events import IncomingCall, InstructionsFor, InstructionsRequest
 from anycarrier.listener import Listener
 from anycarrier.numbers import OwnedNumber, PendingOrder, SyncResult
 from anycarrier.provider import Capability, Provider
-from anycarrier.testing.conformance.kit import CALL_ID, OURS, STREAM, THEIRS, Kit
+from anycarrier.testing.conformance.kit import CALL_ID, OURS, THEIRS, Kit
 from anycarrier.testing.replay import CassetteWire, NotOnCassette, on
 from anycarrier.webhooks import WebhookReply
 
@@ -104,9 +104,9 @@ async def _instruct(kit: CapabilityChecks, provider: Provider) -> WebhookReply:
         status=CallStatus.ANSWERED, reference="0123456789abcdef",
     )  # fmt: skip
     asked = InstructionsRequested(call_id=CALL_ID, call=call, purpose=InstructionsFor.ANSWERED)
-    reply = await provider.instruct(asked, call, STREAM)
-    assert STREAM.url.encode() in reply.body, "instruct: the reply does not name the stream's URL"
-    assert STREAM.url.encode() not in (await provider.instruct(asked, call, None)).body
+    reply = await provider.instruct(asked, call, kit.stream)
+    assert kit.stream.url.encode() in reply.body, "instruct: the reply does not name the stream's URL"
+    assert kit.stream.url.encode() not in (await provider.instruct(asked, call, None)).body
     return reply
 
 

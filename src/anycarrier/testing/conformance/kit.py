@@ -16,7 +16,7 @@ from anycarrier.credentials import Credential
 from anycarrier.errors import UnsupportedOperation
 from anycarrier.events import IncomingCall
 from anycarrier.numbers import NumberQuery
-from anycarrier.provider import Capability, Provider
+from anycarrier.provider import Capability, Provider, TicketPlace
 from anycarrier.testing.cassettes import WebhookCassette, load_webhook
 from anycarrier.testing.replay import CassetteWire, Wire, always, on
 from anycarrier.webhooks import WebhookRequest
@@ -25,7 +25,13 @@ T = TypeVar("T")
 
 OURS, THEIRS = "+14155550100", "+14155550123"
 CALL_ID = "kit-call-0123456789"
-STREAM = StreamTarget(url="wss://voice.example.com/media/kit-ticket")
+TICKET = "kit-ticket"
+STREAMS = {
+    TicketPlace.PATH: StreamTarget(url=f"wss://voice.example.com/media/{TICKET}", ticket=TICKET),
+    TicketPlace.QUERY: StreamTarget(url=f"wss://voice.example.com/media?ticket={TICKET}", ticket=TICKET),
+    TicketPlace.HEADER: StreamTarget(url="wss://voice.example.com/media", ticket=TICKET),
+}
+"""Where the kit's media socket is, by where the carrier brings the ticket back."""
 QUERY = NumberQuery(country="US", area_code="415", limit=2)
 
 
@@ -74,6 +80,11 @@ class Kit:
     def name(self) -> str:
         return self.provider.name
 
+    @property
+    def stream(self) -> StreamTarget:
+        """Where the audio of the kit's calls goes."""
+        return STREAMS[self.provider.ticket_place]
+
     def make(self) -> Provider:
         """A provider that nobody asked anything yet."""
         return self.provider(self.credential)
@@ -112,6 +123,12 @@ class Kit:
         assert not wire.unplayed(), f"{operation} never asked for what is on rest/: {', '.join(wire.unplayed())}"
         return answer, wire
 
+    def keeps_no_secret(self, call: Call) -> None:
+        """Facts are stored with the call in clear."""
+        secrets = [secret for secret in self.credential.secrets() if secret]
+        held = [name for name, fact in call.facts.items() if any(secret in fact for secret in secrets)]
+        assert not held, f"these facts of the call hold a secret of the credential: {', '.join(held)}"
+
     def with_secret(self, value: str) -> Credential:
         """The credential with a secret that can be told from any other text."""
         held = type(self.credential).model_fields
@@ -145,7 +162,7 @@ class Kit:
     def unwritten(self) -> dict[str, str]:
         """The required methods that raise ``NotImplementedError``, each with what it says is left to write."""
         requests = [kept.request for kept in self.webhooks()]
-        request = requests[0] if requests else WebhookRequest("POST", STREAM.url, {}, b"{}")
+        request = requests[0] if requests else WebhookRequest("POST", self.stream.url, {}, b"{}")
 
         async def without_io(act: Callable[[], object]) -> object:
             return act()
@@ -156,7 +173,7 @@ class Kit:
             "serializer": lambda p: without_io(p.serializer),
             "search_numbers": lambda p: p.search_numbers(QUERY),
             "dial": lambda p: p.dial(self.dial_request()),
-            "answer": lambda p: p.answer(self.ringing(), STREAM),
+            "answer": lambda p: p.answer(self.ringing(), self.stream),
             "hang_up": lambda p: p.hang_up(CALL_ID),
         }
         missing = {}
@@ -174,7 +191,7 @@ class Kit:
         facts: dict[str, Any] = {
             "from_": OURS,
             "to": THEIRS,
-            "stream": STREAM,
+            "stream": self.stream,
             "status_url": f"https://voice.example.com/{self.name}/kit?ref=0123456789abcdef",
             "reference": "0123456789abcdef",
             "timeout": 20,

@@ -11,11 +11,11 @@ import httpx
 import pytest
 
 from anycarrier.audio import AudioFormat
-from anycarrier.calls import DialRequest, MachineDetection, StreamTarget
+from anycarrier.calls import DialRequest, MachineDetection
 from anycarrier.errors import ProviderError, UnsupportedOperation
 from anycarrier.numbers import NumberFeature, NumberQuery, NumberType
-from anycarrier.provider import Provider
-from anycarrier.testing.conformance.kit import QUERY, STREAM, Kit
+from anycarrier.provider import Capability, Provider
+from anycarrier.testing.conformance.kit import CALL_ID, QUERY, THEIRS, Kit
 from anycarrier.testing.replay import always
 
 Act = Callable[[Provider], Coroutine[Any, Any, object]]
@@ -34,7 +34,7 @@ DIAL_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "caller_id": {"caller_id": "+14155550142"},
     "digits": {"digits": "12#"},
     "headers": {"headers": {"X-Order": "7"}},
-    "stream.format": {"stream": StreamTarget(url=STREAM.url, format=AudioFormat("PCMA", 8000))},
+    "stream.format": {"stream": AudioFormat("PCMA", 8000)},
 }
 """A name for the test -> what is changed in the call the kit places. Every optional field is here, but ``extra``."""
 
@@ -52,6 +52,13 @@ SEARCH_OPTIONS: Mapping[str, Mapping[str, Any]] = {
 """The same for the kit's search."""
 
 
+TRANSFER_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "caller_id": {"caller_id": "+14155550142"},
+    "headers": {"headers": {"X-Order": "7"}},
+}
+"""The same for a transfer, of a carrier that declares it."""
+
+
 class RequestOptionChecks(Kit):
     @pytest.mark.parametrize("dial_option", DIAL_OPTIONS)
     def test_an_option_of_dial_is_sent_or_refused(self, dial_option: str) -> None:
@@ -61,7 +68,10 @@ class RequestOptionChecks(Kit):
             return await provider.dial(self.dial_request())
 
         async def changed(provider: Provider) -> object:
-            return await provider.dial(self.dial_request(**DIAL_OPTIONS[dial_option]))
+            options = dict(DIAL_OPTIONS[dial_option])
+            if "stream" in options:
+                options["stream"] = self.stream.model_copy(update={"format": options["stream"]})
+            return await provider.dial(self.dial_request(**options))
 
         self.sent_or_refused("dial", dial_option, plain, changed)
 
@@ -78,6 +88,21 @@ class RequestOptionChecks(Kit):
         if self.sent(plain) is None:
             pytest.skip("capability: this carrier has no number inventory")
         self.sent_or_refused("search_numbers", search_option, plain, changed)
+
+    @pytest.mark.parametrize("transfer_option", TRANSFER_OPTIONS)
+    def test_an_option_of_transfer_is_sent_or_refused(self, transfer_option: str) -> None:
+        if Capability.TRANSFER not in self.provider.capabilities:
+            pytest.skip("capability TRANSFER: not declared")
+
+        async def plain(provider: Provider) -> object:
+            await provider.transfer(CALL_ID, THEIRS)
+            return None
+
+        async def changed(provider: Provider) -> object:
+            await provider.transfer(CALL_ID, THEIRS, **TRANSFER_OPTIONS[transfer_option])
+            return None
+
+        self.sent_or_refused("transfer", transfer_option, plain, changed)
 
     # --- helpers ----------------------------------------------------------------------------------------------------
 

@@ -19,12 +19,13 @@ from anycarrier.errors import (
     ProviderUnavailable,
     RateLimited,
     RequestRejected,
+    RequirementsMissing,
     UnreadableResponse,
     UnsupportedOperation,
 )
 from anycarrier.numbers import AvailableNumber
-from anycarrier.provider import Provider
-from anycarrier.testing.conformance.kit import CALL_ID, QUERY, STREAM, Kit
+from anycarrier.provider import Capability, Provider
+from anycarrier.testing.conformance.kit import CALL_ID, QUERY, TICKET, Kit
 from anycarrier.testing.replay import Wire, always, broken
 from anycarrier.webhooks import WebhookReply
 
@@ -79,16 +80,19 @@ class RestChecks(Kit):
         assert call.reference == "0123456789abcdef", "the reference of the request must be on the call"
         assert call.status in (CallStatus.QUEUED, CallStatus.INITIATED, CallStatus.RINGING)
         assert len(wire.requests) == 1, f"dial made {len(wire.requests)} requests"
-        assert STREAM.url.split("/")[-1] in wire.sent, "the media URL did not reach the carrier"
+        if Capability.INSTRUCT not in self.provider.capabilities:  # such a carrier asks for the media URL later
+            assert TICKET in wire.sent, "the media URL and its ticket did not reach the carrier"
+        self.keeps_no_secret(call)
 
     def test_answer_connects_the_stream(self) -> None:
         self.skip_without_rest()
         incoming = self.incoming()
-        reply, wire = self.played("answer", lambda p: p.answer(incoming, STREAM))
+        reply, wire = self.played("answer", lambda p: p.answer(incoming, self.stream))
         assert isinstance(reply, WebhookReply)
         assert 200 <= reply.status < 300
         told = wire.sent + reply.body.decode()
-        assert STREAM.url in told, "neither the reply nor a request says where the audio goes"
+        assert self.stream.url in told, "neither the reply nor a request says where the audio goes"
+        assert TICKET in told, f"ticket_place is {self.provider.ticket_place}, and the carrier is not told the ticket"
         assert bool(wire.requests) != self.provider.answers_in_reply, "answers_in_reply does not say what answer does"
 
     def test_hang_up_answers(self) -> None:
@@ -171,6 +175,14 @@ class RestChecks(Kit):
         with pytest.raises(RateLimited) as caught:
             self.ask(always(429, json=self.error_body(429), headers=headers), lambda p: p.dial(self.dial_request()))
         assert caught.value.retry_after == 7
+
+    def test_a_regulated_number_is_refused_with_what_it_lacks(self) -> None:
+        if not self.provider.requirement_codes:
+            pytest.skip("capability: this carrier has no codes for what a regulated number lacks")
+        for code, requirement in self.provider.requirement_codes.items():
+            error = self.make().error("buy_number", 400, code=code, message="the kit says no")
+            assert isinstance(error, RequirementsMissing), f"code {code} became {type(error).__name__}"
+            assert error.requirements == (str(requirement),), f"code {code} names {error.requirements}"
 
     # --- helpers ----------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from anycarrier.errors import MalformedMessage, SignatureInvalid
-from anycarrier.events import CallEvent
+from anycarrier.events import CallEvent, CallProgress, IncomingCall
 from anycarrier.testing.cassettes import describe, load_webhook
 from anycarrier.testing.conformance.kit import Kit, NoNetwork
 from anycarrier.webhooks import WebhookRequest
@@ -41,6 +41,8 @@ class WebhookChecks(Kit):
         assert event.raw, "raw is empty: the carrier's own message is lost"
         assert event.event_id, "event_id is empty: a redelivery could not be told from a new event"
         assert self.make().parse_webhook(request).event_id == event.event_id, "the same message has another event_id"
+        if isinstance(event, IncomingCall | CallProgress):
+            self.keeps_no_secret(event.call)
 
     def test_one_byte_changed_is_refused(self, webhook: Path) -> None:
         for forged in tampered(self.sign(load_webhook(webhook).request)):
