@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from anycarrier.audio import dtmf_tones
 from anycarrier.calls import Call, EndReason, TransferStatus, advance
-from anycarrier.errors import AnycarrierError, StoreUnavailable
+from anycarrier.errors import AnycarrierError, ConfigurationError, StoreUnavailable
 from anycarrier.provider import Capability
 from anycarrier.sip import checked_headers
 from anycarrier.switchboard import Switchboard
@@ -57,7 +57,10 @@ class CallCommands:
         self, call: Call | str, to: str, *, caller_id: str | None = None, headers: Mapping[str, str] | None = None
     ) -> None:
         """Check policy and guard, then ask the carrier; a refusal takes the transfer back."""
-        checked_headers(headers or {})
+        try:
+            checked_headers(headers or {})
+        except ValueError as wrong:
+            raise ConfigurationError(str(wrong)) from None
         call = await self._board.named(call, "transfer")
         self._board.policy.check_destination(call.line_number, to)
         if self._board.transfer_guard is not None:

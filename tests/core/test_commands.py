@@ -128,10 +128,16 @@ async def test_a_transfer_shows_our_number_unless_told_otherwise(
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     await ring(exchange)
     [call] = await exchange.calls_in_progress()
-    await exchange.transfer("in-1", "+13105550130", caller_id=caller_id)
+    headers = {"X-Order": "7"}
+    await exchange.transfer("in-1", "+13105550130", caller_id=caller_id, headers=headers)
     assert asked["transfer"] == (
         "in-1", "+13105550130", ("caller_id", shown), ("status_url", exchange.switchboard.status_url(call)),
+        ("headers", headers),
     )  # fmt: skip
+    asked.clear()
+    with pytest.raises(ConfigurationError, match="may not be sent"):
+        await exchange.transfer("in-1", "+13105550130", headers={"From": "me"})
+    assert not asked
 
 
 async def test_a_guard_may_forbid_a_transfer_the_policy_allows(
