@@ -132,8 +132,8 @@ def routes(exchange: Exchange) -> list[Route | WebSocketRoute]:
 
     async def media(websocket: WebSocket) -> None:
         try:
-            text = find_ticket(websocket.path_params.get("ticket", ""), websocket.url.query, websocket.headers)
-            ticket = await exchange.admit(text)
+            found = find_ticket(websocket.path_params.get("ticket", ""), websocket.url.query, websocket.headers)
+            ticket = await exchange.admit(*found)
         except TicketRefused as refused:
             await _deny(websocket, refused.status)
             return

@@ -40,7 +40,7 @@ from anycarrier.listener import Desk, Listener, MediaTransport
 from anycarrier.media import MediaServer
 from anycarrier.numbers import AvailableNumber, NumberQuery, OwnedNumber, PendingOrder, SyncResult, e164
 from anycarrier.policy import Policy
-from anycarrier.provider import Capability
+from anycarrier.provider import Capability, TicketPlace
 from anycarrier.redaction import mask_number
 from anycarrier.routing import Line, NumberRegistry, Router, by_line
 from anycarrier.switchboard import Handler, Report, Switchboard, TransferGuard, log_failure
@@ -385,9 +385,12 @@ class Exchange:
         """Verify, read and act on one webhook; always a reply in the carrier's own dialect."""
         return await self._webhooks.handle(provider, credential_id, request)
 
-    async def admit(self, ticket: str) -> Ticket:
-        """Check a media socket's ticket before its upgrade is accepted; ``TicketRefused`` starts nothing."""
-        return await self._media.admit(ticket)
+    async def admit(self, ticket: str, place: TicketPlace = TicketPlace.PATH) -> Ticket:
+        """Check a media socket's ticket before its upgrade is accepted; ``TicketRefused`` starts nothing.
+
+        ``place`` is where it was found: it counts only where its carrier brings it.
+        """
+        return await self._media.admit(ticket, place)
 
     async def serve_media(self, ticket: Ticket, transport: MediaTransport) -> None:
         """Carry one call's audio until it is over."""
@@ -496,7 +499,7 @@ class _CredentialDesk:
 
     async def media(self, ticket: str, transport: MediaTransport) -> None:
         """Serve a call's audio until it is over."""
-        admitted = await self._media.admit(ticket)
+        admitted = await self._media.admit(ticket, None)
         if admitted.credential_id != self.credential_id:
             raise TicketRefused("it was made for another credential's call")
         await self._media.serve(admitted, transport)

@@ -17,6 +17,7 @@ from anycarrier.calls import Call, CallStatus, EndReason, advance
 from anycarrier.errors import AgentUnreachable, StoreUnavailable, StreamNotOpen, TicketRefused, UnknownAgent
 from anycarrier.events import CallProgress, RoutingFailure
 from anycarrier.listener import MediaTransport
+from anycarrier.provider import TicketPlace
 from anycarrier.session import MediaSession
 from anycarrier.switchboard import Handler, Switchboard
 from anycarrier.tickets import Ticket
@@ -41,19 +42,19 @@ class MediaServer:
         self._commands = commands
         self._watch = watch
 
-    async def admit(self, text: str) -> Ticket:
+    async def admit(self, text: str, place: TicketPlace | None) -> Ticket:
         """The ticket, if it is good and its call is waiting for a stream.
 
         ``TicketRefused`` has status 503 when the once store or the call book cannot say so.
         """
         try:
-            return await self._admit(text)
+            return await self._admit(text, place)
         except StoreUnavailable as unavailable:
             self._board.report("a media socket", unavailable)
             raise TicketRefused("the store is unavailable", status=503) from unavailable
 
-    async def _admit(self, text: str) -> Ticket:
-        ticket = await self._board.tickets.redeem(text)
+    async def _admit(self, text: str, place: TicketPlace | None) -> Ticket:
+        ticket = await self._board.tickets.redeem(text, place)
         call = await self._board.calls.get(ticket.reference)
         if call is None or call.ended:
             raise TicketRefused("its call is over")

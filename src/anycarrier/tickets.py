@@ -22,8 +22,10 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from anycarrier import plugins
 from anycarrier.callbook import OnceStore
 from anycarrier.errors import ConfigurationError, TicketRefused
+from anycarrier.provider import TicketPlace
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -75,14 +77,19 @@ class TicketOffice:
     def _seal(self, plain: bytes, nonce: bytes) -> str:
         return base64.urlsafe_b64encode(nonce + self._cipher().encrypt(nonce, plain, b"")).rstrip(b"=").decode()
 
-    async def redeem(self, text: str) -> Ticket:
-        """The ticket, used up by this call; else :class:`TicketRefused`, with 401 when there is none at all."""
+    async def redeem(self, text: str, place: TicketPlace | None = None) -> Ticket:
+        """The ticket, used up by this call; else :class:`TicketRefused`, with 401 when there is none at all.
+
+        With ``place``, where it was found, it counts only if its carrier brings it there; elsewhere it is not used up.
+        """
         if not text:
             raise TicketRefused("none was given", status=401)
         ticket, nonce = self._open(text)
         left = ticket.expires - self._clock()
         if left <= 0:
             raise TicketRefused("it has expired")
+        if place is not None and place is not plugins.get_provider(ticket.provider).ticket_place:
+            raise TicketRefused(f"its carrier does not bring it in the {place}")
         if not await self._once.first(f"ticket:{nonce}", left + 60):
             raise TicketRefused("it was used before")
         return ticket
@@ -108,15 +115,19 @@ class TicketOffice:
         return self._made
 
 
-def find_ticket(path: str, query: str, headers: Mapping[str, str]) -> str:
-    """The ticket a media socket brings: in its path, its query (``ticket``) or ``Authorization``; "" when it has none.
+def find_ticket(path: str, query: str, headers: Mapping[str, str]) -> tuple[str, TicketPlace]:
+    """The ticket a media socket brings, "" when it has none, and where: path, query (``ticket``) or ``Authorization``.
 
     ``headers`` has lower-case names.
     """
     if path:
-        return path
+        return path, TicketPlace.PATH
     if given := parse_qs(query[:4096]).get("ticket"):
-        return given[0]
+        return given[0], TicketPlace.QUERY
+    return _authorized(headers), TicketPlace.HEADER
+
+
+def _authorized(headers: Mapping[str, str]) -> str:
     scheme, _, text = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return text.strip()

@@ -246,22 +246,28 @@ async def test_a_stream_target_has_its_ticket_where_the_carrier_can_carry_it(
     target = board.stream_target(call, {}, ttl=60)
     assert target.url == f"wss://voice.example.com{url.replace(T, target.ticket)}"
     assert target.ticket not in repr(target) and "ticket" not in target.model_dump()
-    assert (await two[1].admit(target.ticket)).credential_id == credential
+    place = (await board.provider(credential)).ticket_place
+    for elsewhere in set(TicketPlace) - {place}:
+        with pytest.raises(TicketRefused, match=f"does not bring it in the {elsewhere}"):
+            await two[1].admit(target.ticket, elsewhere)
+    assert (await two[1].admit(target.ticket, place)).credential_id == credential, "none of that used it up"
 
 
 @pytest.mark.parametrize(
     ("path", "query", "authorization", "found"),
     [
-        (T, "", "", T), (T, "ticket=other", "Bearer other", T), ("", f"ticket={T}", "", T),
-        ("", f"a=1&ticket={T}&ticket=other", "Bearer other", T), ("", "ticket=", f"Bearer {T}", T),
-        ("", "", f"bearer {T}", T), ("", "", "Basic " + b64encode(f"anycarrier:{T}".encode()).decode(), T),
+        (T, "", "", "path"), (T, "ticket=other", "Bearer other", "path"), ("", f"ticket={T}", "", "query"),
+        ("", f"a=1&ticket={T}&ticket=other", "Bearer other", "query"), ("", "ticket=", f"Bearer {T}", "header"),
+        ("", "", f"bearer {T}", "header"),
+        ("", "", "Basic " + b64encode(f"anycarrier:{T}".encode()).decode(), "header"),
         ("", "", "", ""), ("", "", "Basic not-base64!", ""), ("", "", "Basic " + b64encode(b"no colon").decode(), ""),
         ("", "", f"Digest {T}", ""), ("", "x=1", "", ""),
     ],
 )  # fmt: skip
 def test_the_ticket_is_found_where_it_may_travel(path: str, query: str, authorization: str, found: str) -> None:
     headers: Mapping[str, str] = {"authorization": authorization} if authorization else {}
-    assert find_ticket(path, query, headers) == found
+    text, place = find_ticket(path, query, headers)
+    assert (text, place if text else "") == (T if found else "", found)
 
 
 async def test_a_listener_cannot_serve_another_credentials_call(two: tuple[Exchange, Exchange], subject: Call) -> None:

@@ -15,6 +15,8 @@ from websockets.frames import Frame, Opcode
 
 from anycarrier import AudioReceived, DigitPressed, EndReason, MediaSession
 from anycarrier.events import UnknownEvent
+from anycarrier.provider import TicketPlace
+from fake_carriers import InlineProvider
 from media_sockets import Media, listen
 
 
@@ -38,21 +40,24 @@ async def test_a_ticket_opens_one_socket_only(media: Media) -> None:
     assert await refusal(url) == 403
 
 
-@pytest.mark.parametrize("place", ["query", "bearer", "basic", "path with a query behind it"])
-async def test_a_ticket_is_taken_from_the_query_or_a_header_too_once_all_the_same(media: Media, place: str) -> None:
+@pytest.mark.parametrize("place", TicketPlace)
+@pytest.mark.parametrize("way", ["path", "path with a query behind it", "query", "bearer", "basic"])
+async def test_a_ticket_is_taken_where_its_carrier_brings_it_and_nowhere_else(
+    media: Media, monkeypatch: pytest.MonkeyPatch, place: TicketPlace, way: str
+) -> None:
     base, _, ticket = (await media.ticket()).rpartition("/")
-    url, headers = {
-        "query": (f"{base}?a=b&ticket={ticket}", {}),
-        "bearer": (base, {"Authorization": f"Bearer {ticket}"}),
-        "basic": (f"{base}/", {"Authorization": "Basic " + b64encode(f"anycarrier:{ticket}".encode()).decode()}),
-        "path with a query behind it": (f"{base}/{ticket}?ticket=forged", {}),
-    }[place]
-    async with connect(url, additional_headers=headers):
-        pass
-    with pytest.raises(InvalidStatus) as refused:
+    url, headers, brought = {
+        "path": (f"{base}/{ticket}", {}, "path"),
+        "path with a query behind it": (f"{base}/{ticket}?ticket=forged", {}, "path"),
+        "query": (f"{base}?a=b&ticket={ticket}", {}, "query"),
+        "bearer": (base, {"Authorization": f"Bearer {ticket}"}, "header"),
+        "basic": (f"{base}/", {"Authorization": "Basic " + b64encode(f"us:{ticket}".encode()).decode()}, "header"),
+    }[way]
+    monkeypatch.setattr(InlineProvider, "ticket_place", place)
+    if brought == place:
         async with connect(url, additional_headers=headers):
             pass
-    assert refused.value.response.status_code == 403
+    assert await refusal(url, additional_headers=headers) == 403, "it was used, or is of no use here"
 
 
 async def test_a_ticket_for_a_call_that_is_over_is_refused(media: Media) -> None:

@@ -24,6 +24,7 @@ from websockets.server import ServerProtocol
 from anycarrier.errors import TicketRefused
 from anycarrier.exchange import Exchange
 from anycarrier.fast.websocket import READ_BUFFER, FastWebSocket, picows_log
+from anycarrier.provider import TicketPlace
 from anycarrier.tickets import find_ticket
 
 log = logging.getLogger("anycarrier")
@@ -117,10 +118,10 @@ class UpgradeProtocol(asyncio.Protocol):
             self._refuse(handshake, answer)
             return
         headers = {name.lower(): value for name, value in request.headers.raw_items()}
-        text = find_ticket(unquote(media.group(1) or ""), media.group(2) or "", headers)
+        found = find_ticket(unquote(media.group(1) or ""), media.group(2) or "", headers)
         self._connections.add(self)
         self._transport.pause_reading()
-        self._admitting = asyncio.get_running_loop().create_task(self._admit(text, data, handshake))
+        self._admitting = asyncio.get_running_loop().create_task(self._admit(found, data, handshake))
         self._tasks.add(self._admitting)
         self._admitting.add_done_callback(self._tasks.discard)
 
@@ -130,10 +131,10 @@ class UpgradeProtocol(asyncio.Protocol):
         self._transport.write(b"".join(handshake.data_to_send()))
         self._transport.close()
 
-    async def _admit(self, ticket_text: str, request: bytes, handshake: ServerProtocol) -> None:
+    async def _admit(self, found: tuple[str, TicketPlace], request: bytes, handshake: ServerProtocol) -> None:
         try:
             try:
-                ticket = await self._exchange.admit(ticket_text)
+                ticket = await self._exchange.admit(*found)
             except TicketRefused as refused:
                 self._refuse(handshake, handshake.reject(refused.status, "ticket refused"))
                 return
