@@ -206,14 +206,14 @@ async def test_with_sqlite_full_nothing_is_placed_and_a_live_call_can_be_stopped
         await at.until(leg, lambda seen: seen["state"] == "ended")
         assert not (await at.ask("GET", f"/v1/calls/{call}"))["ended_at"]
         async with asyncio.timeout(20):
-            while "what a call leaves behind: the database is away (its disk is full)" not in caplog.messages:
+            while "what a call leaves behind: the database is unavailable (its disk is full)" not in caplog.messages:
                 await asyncio.sleep(0.05)
         disk.full = False
         done = await at.until(f"/v1/calls/{call}", lambda it: over(it) and it["recording_status"] == "completed", 30)
         assert done["end_reason"] == "api_stop"
         assert [record.getMessage() for record in caplog.records if record.exc_info] == []
         await at.ask("POST", "/v1/calls", 201, json=body)
-    assert sum("POST /v1/calls: the database is away (its disk is full)" in line for line in caplog.messages) == 1
+    assert sum("POST /v1/calls: the database is unavailable (its disk is full)" in line for line in caplog.messages) == 1
 
 
 async def test_a_call_that_could_not_be_filed_is_filed_once_there_is_room(

@@ -109,7 +109,7 @@ async def test_what_a_call_lost_to_an_outage_is_one_line_and_looked_after_and_an
         assert missed == ["asked for afterwards"]
     told = [(record.getMessage(), bool(record.exc_info)) for record in caplog.records if record.levelname == "ERROR"]
     assert told == [
-        ("agent agt_1 failed: the database is away (ConnectionRefusedError)", False),
+        ("agent agt_1 failed: the database is unavailable (ConnectionRefusedError)", False),
         ("agent agt_1 failed: ConnectionRefusedError", True),
     ]
 
@@ -127,7 +127,7 @@ async def test_a_call_that_cannot_be_routed_in_an_outage_is_declined_in_one_line
         await at.until(f"/v1/calls/{call}", lambda seen: seen["status"] in ("completed", "failed"), 20)
     declined = [record for record in caplog.records if "declined" in record.getMessage()]
     assert [(record.getMessage(), bool(record.exc_info)) for record in declined] == [
-        ("call on twilio declined: the database is away (gone)", False)
+        ("call on twilio declined: the database is unavailable (gone)", False)
     ]
 
 
@@ -192,7 +192,7 @@ async def test_while_it_is_gone_requests_hear_not_now_and_afterwards_all_goes_on
         first = await at.ring(mine["number"])
         assert first
         call = (await at.ask("GET", "/v1/calls"))["items"][0]["id"]
-        # Due while the database is away: it is dialled when it is back.
+        # Due while the database is unavailable: it is dialled when it is back.
         body = {"agent_id": mine["agent"]["id"], "to_number": SOMEBODY, "from_number": mine["number"]}
         due = (utc_now() + timedelta(seconds=1)).isoformat()
         later = await at.ask("POST", "/v1/calls", 201, json={**body, "scheduled_at": due})
@@ -220,7 +220,7 @@ async def test_while_it_is_gone_requests_hear_not_now_and_afterwards_all_goes_on
     ours = [record for record in caplog.records if record.name == "anycarrier"]
     assert [record.getMessage() for record in ours if record.exc_info] == []
     for loop in ("looking for scheduled calls", "sending webhooks", "writing transcripts and events"):
-        lines = [record for record in ours if record.getMessage().startswith(f"{loop}: the database is away")]
+        lines = [record for record in ours if record.getMessage().startswith(f"{loop}: the database is unavailable")]
         assert len(lines) == 1, [record.getMessage() for record in ours]
 
 
@@ -343,4 +343,4 @@ async def test_a_media_socket_is_told_not_now_too(
         await at.until(f"/v1/calls/{cut_off}", lambda seen: seen["status"] in ("completed", "failed"), 20)
     ours = [record for record in caplog.records if record.name == "anycarrier"]
     assert [record.getMessage() for record in ours if record.exc_info] == []
-    assert "a media socket: the database is away (gone)" in caplog.messages
+    assert "a media socket: the database is unavailable (gone)" in caplog.messages

@@ -389,7 +389,7 @@ async def test_after_an_outage_what_ended_here_is_settled_unless_it_still_talks(
         fails.append(DatabaseUnavailable("TimeoutError"))
         await some(4)
         assert (office.watch.hurried, office.settled) == (1, [over.reference]), "once, when it is over"
-        assert "looking after the calls of dead processes: the database is away (TimeoutError)" in caplog.text
+        assert "looking after the calls of dead processes: the database is unavailable (TimeoutError)" in caplog.text
         office.reconciler.missed_something()
         await some(3)
         assert (office.watch.hurried, office.settled) == (2, [over.reference] * 2)
@@ -432,7 +432,7 @@ async def test_the_sign_of_life_is_given_again_and_again(
     assert names <= {task.get_name() for task in asyncio.all_tasks()}
     async with asyncio.timeout(10):
         await third.wait()
-    assert "saying that this process lives: the database is away (TimeoutError)" in caplog.text
+    assert "saying that this process lives: the database is unavailable (TimeoutError)" in caplog.text
     await office.reconciler.stop()
     assert left_off == ["beat", "keys"], "what is under way is waited for"
     assert not names & {task.get_name() for task in asyncio.all_tasks()}

@@ -147,7 +147,7 @@ async def test_text_no_database_can_hold_is_kept_as_far_as_it_can_be(store: Stor
 
 
 class Failing(Writer):
-    """A writer whose database is away ``times`` times."""
+    """A writer whose database is unavailable ``times`` times."""
 
     times = 0
 

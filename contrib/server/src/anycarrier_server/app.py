@@ -165,7 +165,7 @@ def _readyz(service: Service) -> Answer:
             problems["draining"] = "shutting down"
         degraded: dict[str, str] = {}
         if not problems:
-            with contextlib.suppress(Exception):  # the database went away just now: the next look tells
+            with contextlib.suppress(Exception):  # the database became unavailable just now: the next look tells
                 async with asyncio.timeout(READY_WITHIN):
                     degraded = await service.readiness.degraded()
         word = "not ready" if problems else "degraded" if degraded else "ready"

@@ -1,5 +1,4 @@
-"""Is the database away? Then a request is answered with "not now" and not as a bug of ours, and what runs beside the
-requests says so once and goes on when it is back."""
+"""Outages of the database: a request is refused with a retryable error, and background loops log one line and retry."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from anycarrier_server.refusals import StoreAway, StoreFull
 
 log = logging.getLogger("anycarrier")
 
-SQLITE_AWAY = frozenset(
+SQLITE_UNAVAILABLE = frozenset(
     (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
 )
 """Primary result codes; every other ``OperationalError`` of SQLite is a statement that is wrong."""
@@ -43,7 +42,7 @@ class DatabaseFull(DatabaseUnavailable):
 
 @contextmanager
 def outages_named() -> Iterator[None]:
-    """Around what asks the database: whatever says that it is away leaves as :class:`DatabaseUnavailable`."""
+    """Around what asks the database: an error that says it is unavailable is raised as :class:`DatabaseUnavailable`."""
     try:
         yield
     except Exception as problem:
@@ -84,7 +83,7 @@ def no_connection(error: Exception) -> bool:
         return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
     if isinstance(error, sqlite3.OperationalError):
         # The low byte: what is above says in which way. Without a code it is an error that is raised by hand.
-        return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in SQLITE_AWAY
+        return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in SQLITE_UNAVAILABLE
     return isinstance(error, OSError | PoolTimeout) or _asyncpg_says_so(error)
 
 
@@ -106,9 +105,9 @@ def _asyncpg_says_so(error: Exception) -> bool:
     )
 
 
-def refusal(away: DatabaseUnavailable) -> StoreAway:
+def refusal(unavailable: DatabaseUnavailable) -> StoreAway:
     """What a request hears that could not be done for it."""
-    return StoreFull() if isinstance(away, DatabaseFull) else StoreAway()
+    return StoreFull() if isinstance(unavailable, DatabaseFull) else StoreAway()
 
 
 class Watch:
@@ -116,19 +115,19 @@ class Watch:
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._away = False
+        self._unavailable = False
 
     def failed(self, problem: Exception) -> None:
         """In the loop's ``except Exception``."""
         if not isinstance(problem, DatabaseUnavailable):
             log.error("%s: failed, trying again", self._what, exc_info=problem)
-        elif not self._away:
-            self._away = True
-            log.error("%s: the database is away (%s), trying until it is back", self._what, problem)
+        elif not self._unavailable:
+            self._unavailable = True
+            log.error("%s: the database is unavailable (%s), trying until it is back", self._what, problem)
 
     def went_well(self) -> bool:
         """At the end of a round; True when it was the first one after an outage."""
-        was_away, self._away = self._away, False
-        if was_away:
+        was_unavailable, self._unavailable = self._unavailable, False
+        if was_unavailable:
             log.warning("%s: the database is back", self._what)
-        return was_away
+        return was_unavailable

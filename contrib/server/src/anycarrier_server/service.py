@@ -232,7 +232,7 @@ class Service:
         if not isinstance(failure, DatabaseUnavailable):
             log_failure(what, failure)
             return
-        log.error("%s: the database is away (%s)", what, failure)
+        log.error("%s: the database is unavailable (%s)", what, failure)
         self.reconciler.missed_something()
 
     def _turn_of_workspace(self, credential_id: str) -> AbstractAsyncContextManager[None]:

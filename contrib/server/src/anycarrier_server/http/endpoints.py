@@ -143,9 +143,9 @@ def _runner(face: Face, endpoint: Endpoint, serving: Serving) -> Callable[[Reque
             return await answer(endpoint, serving, request)
         except AnycarrierError as refused:
             return face.refuse(refused, request_id(request))
-        except DatabaseUnavailable as away:
-            log.error("%s %s: the database is away (%s)", endpoint.method, endpoint.path, away)
-            return face.refuse(refusal(away), request_id(request))
+        except DatabaseUnavailable as unavailable:
+            log.error("%s %s: the database is unavailable (%s)", endpoint.method, endpoint.path, unavailable)
+            return face.refuse(refusal(unavailable), request_id(request))
         except Exception as bug:
             log.exception("%s %s failed", endpoint.method, endpoint.path)
             return face.refuse(bug, request_id(request))

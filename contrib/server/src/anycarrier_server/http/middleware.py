@@ -81,12 +81,13 @@ class RequestMiddleware:
 
         try:
             await app(scope, receive, sending)
-        except DatabaseUnavailable as away:
-            log.error("%s %s: the database is away (%s)", scope["method"], safe_path(scope["path"]), away)
+        except DatabaseUnavailable as unavailable:
+            log.error("%s %s: the database is unavailable (%s)", scope["method"], safe_path(scope["path"]), unavailable)
             self._missed()
             if status:
                 raise
-            await self._apologise(refusal(away), scope, receive, sending)  # a carrier's webhook mostly: it comes again
+            # Mostly a carrier's webhook, which is sent again.
+            await self._apologise(refusal(unavailable), scope, receive, sending)
         except Exception as bug:
             log.exception("%s %s failed", scope["method"], safe_path(scope["path"]))
             if status:

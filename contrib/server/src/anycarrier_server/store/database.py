@@ -41,7 +41,7 @@ def sqlite_url(path: Path) -> str:
 
 ANSWERS_WITHIN = 15.0
 """Seconds PostgreSQL has to answer a statement, and to give us a connection: one that accepts and says nothing (frozen,
-behind a broken network) is away like one that refuses."""
+behind a broken network) is as unavailable as one that refuses."""
 
 
 class Database:

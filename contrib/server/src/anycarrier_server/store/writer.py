@@ -44,7 +44,7 @@ WORKSPACE_QUEUE = 50_000
 """Rows of one workspace that may wait."""
 CALL_QUEUE = 2_000
 """Rows of one call that may wait: what an agent may send at once (``agent/budget.py``) and the minutes of a talk while
-the database is away."""
+the database is unavailable."""
 PAUSES = (0.1, 0.5, 2.0, 5.0)
 
 

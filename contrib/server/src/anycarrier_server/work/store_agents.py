@@ -206,8 +206,8 @@ class StoreAgents(Agents):
             row = await self._resources.store.calls.find(finished.call.reference)
             if row is not None:
                 await finished_calls.keep_conversation(self._resources, row, finished)
-        except DatabaseUnavailable as away:
-            self._report("what a call leaves behind", away)  # the reconciler files it later
+        except DatabaseUnavailable as unavailable:
+            self._report("what a call leaves behind", unavailable)  # the reconciler files it later
 
 
 def _context(row: CallRow, agent_id: str) -> dict[str, Any]:
