@@ -60,7 +60,7 @@ REMEMBER = 24 * 3600.0
 a day the call book, which knows the call, still refuses."""
 
 FORGET_EVERY = 1.0
-"""Seconds between tries to forget an event while the store is away."""
+"""Seconds between tries to forget an event while the store is unavailable."""
 
 TICKET_TTL = 120.0
 """Seconds from answering to the carrier's media socket."""
@@ -267,7 +267,7 @@ class WebhookHandler:
 
 
 async def _forget_now_or_later(switchboard: Switchboard, key: str) -> None:
-    """Also when the store is away: then as soon as it is back, or the event that comes again would not be heard."""
+    """Forget an event, later if the store is unavailable now; else the event would be ignored when it is sent again."""
     try:
         await switchboard.once.forget(key)
     except Exception as away:  # noqa: BLE001 whatever the store's driver raises

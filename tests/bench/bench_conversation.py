@@ -23,8 +23,8 @@ from anycarrier.agent.agent_call import AgentCall
 from anycarrier.agent.agents import Agents
 from anycarrier.asgi import create_app
 from anycarrier.audio import pcmu_to_pcm16
-from anycarrier.demo import appointments
-from anycarrier.demo.echo import clip
+from anycarrier.demo import calls
+from anycarrier.demo.calls import clip
 from anycarrier.plugins import get_provider
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.live_server import listening, serve, serve_sandbox, url_of
@@ -77,9 +77,9 @@ async def converse(carrier: str, turns: int, clock: Clock) -> None:
         async for turn in call.turns():
             clock.finals.append((turn.text, loop.time()))
             clock.texts.append(loop.time())
-            await call.say(appointments.OFFER)
+            await call.say(calls.OFFER)
 
-    agents.add("desk", handler=desk, settings={"grammar": appointments.GRAMMAR, "max_duration_seconds": 3600})
+    agents.add("desk", handler=desk, settings={"grammar": calls.GRAMMAR, "max_duration_seconds": 3600})
     async with serve_sandbox(getattr(import_module(module), kind)) as sandbox:
         sandbox.add_number(OURS)
         sock = listening()

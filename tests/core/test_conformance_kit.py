@@ -25,7 +25,7 @@ from anycarrier.numbers import NumberQuery
 from anycarrier.provider import Capability
 from anycarrier.testing.cassettes import files, provenance_of, scan
 from anycarrier.testing.conformance.capabilities import CHECKS
-from anycarrier.testing.conformance.request_options import DIAL_OPTIONS, SEARCH_OPTIONS, optional_fields
+from anycarrier.testing.conformance.rest import DIAL_OPTIONS, SEARCH_OPTIONS, optional_fields
 from anycarrier.testing.live_server import serve_sandbox
 from anycarrier.testing.record import record_live
 from anycarrier.testing.sandbox import sandbox_type

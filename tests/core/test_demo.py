@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from anycarrier import demo
-from anycarrier.demo import appointments, echo
+from anycarrier.demo import calls
 
-GOOD = echo.DemoCall("c", "inbound", "a", "ended", "user_hangup", 3.7, 3.66, 3.66, True, 3.66, True)
+GOOD = calls.DemoCall("c", "inbound", "a", "ended", "user_hangup", 3.7, 3.66, 3.66, True, 3.66, True)
 
 
 def test_a_call_is_ok_only_when_both_ends_heard_what_was_sent() -> None:
@@ -32,7 +32,7 @@ TALKED = replace(GOOD, transcript=[{"party": "remote", "text": "hello", "at_ms":
 def test_with_json_standard_output_is_for_programs_alone(
     words: list[str], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def run() -> list[echo.DemoCall]:
+    async def run() -> list[calls.DemoCall]:
         return [TALKED if code == 0 else replace(TALKED, wrong=["misunderstood"])]
 
     monkeypatch.setattr(demo, "run", run)
@@ -49,11 +49,11 @@ def test_with_json_standard_output_is_for_programs_alone(
 
 
 def test_the_clip_is_a_voice_and_not_silence() -> None:
-    assert len(echo.clip("hello")) == 29280 and len(set(echo.clip("hello"))) > 100
+    assert len(calls.clip("hello")) == 29280 and len(set(calls.clip("hello"))) > 100
 
 
-def captured(*generations: bytes) -> appointments.AudioCapture:
-    capture = appointments.AudioCapture(None)
+def captured(*generations: bytes) -> calls.AudioCapture:
+    capture = calls.AudioCapture(None)
     for number, sent in enumerate(generations):
         if number:
             capture.cut()
@@ -65,9 +65,9 @@ def test_a_cut_utterance_is_compared_to_where_it_was_cut() -> None:
     before, after = bytes(range(1, 100)), bytes(range(100, 120))
     silence = b"\xff" * 50
     capture = captured(before, after)
-    assert appointments._intact(capture, before[:60] + silence + after, cleared=39)
-    assert not appointments._intact(capture, before[:60] + after[:-1], cleared=39)
-    assert not appointments._intact(capture, before[1:60] + after, cleared=39)
-    assert not appointments._intact(capture, before + after, cleared=39), "nothing was cut"
-    assert not appointments._intact(captured(before * 20, after), before[:60] + after, cleared=39), "more is missing"
-    assert not appointments._intact(captured(before + after), before + after, cleared=0), "nobody interrupted"
+    assert calls._intact(capture, before[:60] + silence + after, cleared=39)
+    assert not calls._intact(capture, before[:60] + after[:-1], cleared=39)
+    assert not calls._intact(capture, before[1:60] + after, cleared=39)
+    assert not calls._intact(capture, before + after, cleared=39), "nothing was cut"
+    assert not calls._intact(captured(before * 20, after), before[:60] + after, cleared=39), "more is missing"
+    assert not calls._intact(captured(before + after), before + after, cleared=0), "nobody interrupted"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from anycarrier.cli.plugin_commands import write_engine, write_provider
 from anycarrier.errors import ConfigurationError
-from anycarrier.testing.scaffold import new_engine, new_provider
 
 PLUGIN = """
 import pytest
@@ -39,7 +39,7 @@ VERIFY = """
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scaffold") / "anycarrier-river-bank"
-    new_provider("river-bank", folder)
+    write_provider("river-bank", folder)
     return folder
 
 
@@ -115,7 +115,7 @@ def written(source: str, method: str, text: str) -> str:
 
 def test_an_engine_says_what_is_next_until_it_passes_the_kit(tmp_path: Path) -> None:
     folder = tmp_path / "anycarrier-speech-river-bank"
-    new_engine("river-bank", folder)
+    write_engine("river-bank", folder)
     (folder / "conftest.py").write_text(PLUGIN.replace("anycarrier_river_bank", "anycarrier_speech_river_bank"))
     path = folder / "src" / "anycarrier_speech_river_bank" / "__init__.py"
 
@@ -132,7 +132,7 @@ def test_an_engine_says_what_is_next_until_it_passes_the_kit(tmp_path: Path) -> 
     assert "failed" not in shown and int(re.search(r"(\d+) passed", shown)[1]) > 15, shown  # type: ignore[index]
 
 
-@pytest.mark.parametrize("scaffold", [new_provider, new_engine])
+@pytest.mark.parametrize("scaffold", [write_provider, write_engine])
 @pytest.mark.parametrize("name", ["", "Acme", "9lives", "a b", "../up", "a--b", "café"])
 def test_a_name_that_cannot_be_one_is_refused(
     tmp_path: Path, name: str, scaffold: Callable[[str, Path], list[Path]]
@@ -145,5 +145,5 @@ def test_a_name_that_cannot_be_one_is_refused(
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("dear")
     with pytest.raises(ConfigurationError, match="not empty"):
-        new_provider("acme", tmp_path)
+        write_provider("acme", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]

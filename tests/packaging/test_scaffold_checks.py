@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from anycarrier.testing.scaffold import new_engine, new_provider
+from anycarrier.cli.plugin_commands import write_engine, write_provider
 
 
-@pytest.mark.parametrize("scaffold", [new_provider, new_engine])
+@pytest.mark.parametrize("scaffold", [write_provider, write_engine])
 def test_it_is_typed_strictly_and_clean(tmp_path: Path, scaffold: Callable[[str, Path], list[Path]]) -> None:
     scaffold("river-bank", tmp_path)
     for command in (

@@ -213,7 +213,8 @@ async def test_with_sqlite_full_nothing_is_placed_and_a_live_call_can_be_stopped
         assert done["end_reason"] == "api_stop"
         assert [record.getMessage() for record in caplog.records if record.exc_info] == []
         await at.ask("POST", "/v1/calls", 201, json=body)
-    assert sum("POST /v1/calls: the database is unavailable (its disk is full)" in line for line in caplog.messages) == 1
+    told = "POST /v1/calls: the database is unavailable (its disk is full)"
+    assert sum(told in line for line in caplog.messages) == 1
 
 
 async def test_a_call_that_could_not_be_filed_is_filed_once_there_is_room(

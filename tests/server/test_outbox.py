@@ -19,8 +19,8 @@ from sqlalchemy import select, update
 from tenants import Tenant, make_tenant
 
 from anycarrier.calls import CallStatus, EndReason
+from anycarrier_server.encryption import inkbox_headers, oneinbox_headers
 from anycarrier_server.refusals import TooManyWebhooks
-from anycarrier_server.signing import inkbox_headers, oneinbox_headers
 from anycarrier_server.store import NewCall, Store
 from anycarrier_server.store import outbox as store_outbox
 from anycarrier_server.store.columns import utc_now

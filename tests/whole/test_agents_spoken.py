@@ -17,8 +17,7 @@ from agent_server import Conversation, agent_server
 from anycarrier import EndReason
 from anycarrier.agent.agents import Agents
 from anycarrier.agent.analysis import FinishedCall
-from anycarrier.demo.appointments import GRAMMAR, OFFER
-from anycarrier.demo.echo import clip
+from anycarrier.demo.calls import GRAMMAR, OFFER, clip
 from anycarrier.wav import read_wav
 from fake_speech import notes, told
 from whole.conftest import House

@@ -1,7 +1,7 @@
 """``anycarrier demo``: real calls through the sandbox of every installed carrier, without an account.
 
-First come :mod:`echo` calls: each end compares what it heard with what the other sent, byte for byte. Then, if speech
-engines are installed, a spoken :mod:`appointments` call: understood, answered, interrupted, transcribed and recorded.
+First come echo calls: each end compares what it heard with what the other sent, byte for byte. Then, if speech
+engines are installed, a spoken call books an appointment: understood, answered, interrupted, transcribed, recorded.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from pathlib import Path
 from anycarrier import Exchange, MemoryNumberRegistry, Policy
 from anycarrier.agent.agents import Agents
 from anycarrier.asgi import create_app
-from anycarrier.demo import appointments, echo
-from anycarrier.demo.echo import DemoCall, Echo
+from anycarrier.demo.calls import SETTINGS, AppointmentAgent, DemoCall, Echo, appointment_call, echo_calls
 from anycarrier.plugins import get_provider, provider_names
 from anycarrier.testing.live_server import listening, serve, serve_sandbox, url_of
 from anycarrier.testing.sandbox import Sandbox
@@ -50,12 +49,12 @@ async def run(say: bool = True) -> list[DemoCall]:
         for name in names:
             module, _, kind = get_provider(name).sandbox.partition(":")
             sandboxes[name] = await stack.enter_async_context(serve_sandbox(getattr(import_module(module), kind)))
-        booking, echoes = appointments.AppointmentAgent(), {"front-desk": Echo(), "night-desk": Echo()}
+        booking, echoes = AppointmentAgent(), {"front-desk": Echo(), "night-desk": Echo()}
         agents = Agents(finished=booking.done, recordings=recordings)
         for name, agent in echoes.items():
             agents.add(name, raw=agent)
         if speaks := not missing(agents):
-            agents.add("appointments", handler=booking, settings={**appointments.SETTINGS, "enable_recording": True})
+            agents.add("appointments", handler=booking, settings={**SETTINGS, "enable_recording": True})
         sock = listening()
         exchange = Exchange(
             registry=MemoryNumberRegistry(),
@@ -74,7 +73,7 @@ async def run(say: bool = True) -> list[DemoCall]:
             sandbox.add_number(f"+1415555011{index}")
             sandbox.quirks.add("quiet")  # no silence is sent, so everything heard was said
         for calls in await asyncio.gather(
-            *(echo.run_call(exchange, echoes, n, s, f"+1415555010{i}") for i, (n, s) in enumerate(sandboxes.items()))
+            *(echo_calls(exchange, echoes, n, s, f"+1415555010{i}") for i, (n, s) in enumerate(sandboxes.items()))
         ):
             shown += calls
         if speaks:
@@ -82,7 +81,7 @@ async def run(say: bool = True) -> list[DemoCall]:
                 sandbox.quirks.discard("quiet")
             shown += await asyncio.gather(
                 *(
-                    appointments.run_call(exchange, booking, n, s, f"+1415555011{i}")
+                    appointment_call(exchange, booking, n, s, f"+1415555011{i}")
                     for i, (n, s) in enumerate(sandboxes.items())
                 )
             )

@@ -5,6 +5,12 @@ beside it with the master key's id. Changing the master key re-wraps the small k
 Both layers bind the row and column they are for, so a blob copied into another row does not open.
 
     blob = 0x01 | key id (8) | nonce (12) | wrapped data key (48) | nonce (12) | ciphertext and tag
+
+Webhooks that we send are signed with such a secret, in the two forms receivers expect:
+
+* ``v1``: ``X-OneInbox-Signature: v1=<hex HMAC-SHA256(secret, timestamp.body)>``
+* Inkbox: ``X-Inkbox-Signature: sha256=<hex HMAC-SHA256(key, request id.timestamp.body)>``, where the key is the key
+  text without ``whsec_``, as it stands: it is not base64-decoded
 """
 
 from __future__ import annotations
@@ -12,7 +18,9 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import os
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -181,3 +189,29 @@ def _write_private(path: Path, keys: Sequence[bytes]) -> None:
         file.write("".join(write_key(key) + "\n" for key in keys))
         file.flush()
         os.fsync(file.fileno())
+
+
+def oneinbox_headers(secret: str, event_id: str, timestamp: int, body: bytes) -> dict[str, str]:
+    """Headers for a delivery; ``timestamp`` in Unix seconds."""
+    signed = hmac.new(secret.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
+    return {
+        "X-OneInbox-Event-Id": event_id,
+        "X-OneInbox-Timestamp": str(timestamp),
+        "X-OneInbox-Signature": f"v1={signed}",
+    }
+
+
+def inkbox_headers(key: str, request_id: str, timestamp: int, body: bytes) -> dict[str, str]:
+    """Headers for a delivery, or for an agent socket, where ``body`` is the value of ``X-Call-Context``."""
+    message = f"{request_id}.{timestamp}.".encode() + body
+    signed = hmac.new(key.removeprefix("whsec_").encode(), message, hashlib.sha256).hexdigest()
+    return {
+        "X-Inkbox-Request-ID": request_id,
+        "X-Inkbox-Timestamp": str(timestamp),
+        "X-Inkbox-Signature": f"sha256={signed}",
+    }
+
+
+def new_signing_key() -> str:
+    """``whsec_...``: 256 random bits as text."""
+    return f"whsec_{secrets.token_hex(32)}"

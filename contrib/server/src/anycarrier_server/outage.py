@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from anycarrier.errors import StoreUnavailable
-from anycarrier_server.refusals import StoreAway, StoreFull
+from anycarrier_server.refusals import StoreFull, StoreUnreachable
 
 log = logging.getLogger("anycarrier")
 
@@ -105,9 +105,9 @@ def _asyncpg_says_so(error: Exception) -> bool:
     )
 
 
-def refusal(unavailable: DatabaseUnavailable) -> StoreAway:
+def refusal(unavailable: DatabaseUnavailable) -> StoreUnreachable:
     """What a request hears that could not be done for it."""
-    return StoreFull() if isinstance(unavailable, DatabaseFull) else StoreAway()
+    return StoreFull() if isinstance(unavailable, DatabaseFull) else StoreUnreachable()
 
 
 class Watch:

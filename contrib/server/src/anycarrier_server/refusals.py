@@ -25,7 +25,7 @@ Refusal                  the request was understood and is not done
   NotOffered             the service does not do that; ``code`` says what
   ShuttingDown           this process takes no new calls
   StoreOverloaded        the database is too far behind to take more
-    StoreAway            it does not answer at all
+    StoreUnreachable            it does not answer at all
       StoreFull          it has no room to write
 PolicyRefusal
   UrlRefused             a client's URL leads where we do not go
@@ -123,7 +123,7 @@ class StoreOverloaded(Refusal):
     """More rows wait to be written than memory allows: the database is down or far too slow."""
 
 
-class StoreAway(StoreOverloaded):
+class StoreUnreachable(StoreOverloaded):
     """Nobody answers at the database: it is restarting, or the network is gone."""
 
     def __init__(
@@ -134,7 +134,7 @@ class StoreAway(StoreOverloaded):
         super().__init__(why)
 
 
-class StoreFull(StoreAway):
+class StoreFull(StoreUnreachable):
     """The database has no room to write."""
 
     def __init__(self) -> None:

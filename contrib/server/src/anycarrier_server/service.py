@@ -16,11 +16,10 @@ from anycarrier.errors import AnycarrierError
 from anycarrier.events import CallEvent, RoutingFailed
 from anycarrier.exchange import Exchange
 from anycarrier.switchboard import log_failure
-from anycarrier_server.carriers import Carriers
 from anycarrier_server.domain import access, manage_numbers
 from anycarrier_server.domain.agent_runtime import BUILT_IN, WorkspaceEngines
 from anycarrier_server.domain.call_router import StoreRouter
-from anycarrier_server.domain.manage_contact_rules import refuse_blocked
+from anycarrier_server.domain.manage_agents import refuse_blocked
 from anycarrier_server.domain.resources import Resources
 from anycarrier_server.domain.speech_engines import Readiness
 from anycarrier_server.fair_scheduling import WORKSPACE, RequestSlots, YieldingCredentials
@@ -30,6 +29,7 @@ from anycarrier_server.outage import DatabaseUnavailable
 from anycarrier_server.refusals import Unauthorized
 from anycarrier_server.settings import Settings
 from anycarrier_server.store import Store, parse_id
+from anycarrier_server.store.credentials import Carriers
 from anycarrier_server.url_guard import UrlGuard
 from anycarrier_server.work import finished_calls, first_start
 from anycarrier_server.work.finished_calls import WatchedCallBook

@@ -15,8 +15,7 @@ from __future__ import annotations
 from anycarrier.testing.conformance.capabilities import CapabilityChecks
 from anycarrier.testing.conformance.contract import CassetteChecks, ContractChecks
 from anycarrier.testing.conformance.engines import EngineConformance
-from anycarrier.testing.conformance.request_options import RequestOptionChecks
-from anycarrier.testing.conformance.rest import RestChecks
+from anycarrier.testing.conformance.rest import RequestOptionChecks, RestChecks
 from anycarrier.testing.conformance.streams import StreamChecks
 from anycarrier.testing.conformance.webhooks import WebhookChecks
 

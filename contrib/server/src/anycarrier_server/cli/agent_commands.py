@@ -8,7 +8,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from anycarrier.cli.parser import near
+from anycarrier.cli import near
 from anycarrier.errors import ConfigurationError
 from anycarrier_server.cli.arguments import (
     WIDE,

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from anycarrier.cli.parser import Parser, near
+from anycarrier.cli import Parser, near
 from anycarrier.errors import AnycarrierError, InvalidNumber
 from anycarrier.numbers import e164
 from anycarrier_server.cli.output import clean

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 
 from anycarrier import cli
-from anycarrier.cli.parser import Parser, about
+from anycarrier.cli import Parser, about
 from anycarrier_server.cli.arguments import CONNECTION, JSON, Option, Verb, Word, option
 
 LONG = re.compile(r"(?<!\S)\[?(--[a-z][a-z-]*)")

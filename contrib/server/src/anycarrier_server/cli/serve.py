@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anycarrier.cli.parser import Parser, about
+from anycarrier.cli import Parser, about
 from anycarrier.errors import ConfigurationError
 from anycarrier_server.cli.connection import database_troubles, own_settings
 from anycarrier_server.runtime import Coalescer, QuietCollector

@@ -20,7 +20,7 @@ from anycarrier.errors import AnycarrierError
 from anycarrier_server.domain.agent_overrides import call_handling
 from anycarrier_server.domain.request_data import read_json
 from anycarrier_server.domain.resources import IncomingAsk, Resources
-from anycarrier_server.signing import inkbox_headers, oneinbox_headers
+from anycarrier_server.encryption import inkbox_headers, oneinbox_headers
 from anycarrier_server.store import public_id
 
 NUMBER_HOOK_TIMEOUT = 3.0

@@ -1,5 +1,7 @@
 """Agents (Inkbox: identities): where calls go, how they are taken, and what becomes of incoming ones. Their signing
 keys, and the handlers that every service has by name.
+
+Contact rules too: whom an agent may call and be called by. Every key reads them, admins change them.
 """
 
 from __future__ import annotations
@@ -17,14 +19,14 @@ from anycarrier.errors import AnycarrierError, InvalidSipAddress, UnknownVoice
 from anycarrier.numbers import e164
 from anycarrier.sip import SipAddress
 from anycarrier.speech import SpeakingStyle
-from anycarrier_server.domain import manage_agents
 from anycarrier_server.domain.access import Caller, agent_of, need_admin, need_scope
 from anycarrier_server.domain.agent_overrides import CALL_HANDLING, CallHandling
 from anycarrier_server.domain.request_data import complaints
 from anycarrier_server.domain.resources import Resources
-from anycarrier_server.refusals import Invalid, Unknown
-from anycarrier_server.store import Store
-from anycarrier_server.store.models import Agent, SigningKey
+from anycarrier_server.refusals import Blocked, Invalid, Unknown
+from anycarrier_server.store import Store, parse_id
+from anycarrier_server.store.models import Agent, ContactRule, SigningKey
+from anycarrier_server.store.rules import Verdict
 
 ACTIONS = ("auto_accept", "auto_reject", "webhook", "hosted_agent", "forward")
 MODES = ("blacklist", "whitelist")
@@ -165,7 +167,7 @@ async def _check_voice(resources: Resources, settings: Mapping[str, Any], before
     """A voice that is set, or given to another engine, has to be one; what was there before is not held against it."""
     changed = any(settings.get(name) != before.get(name) for name in ("voice", "synthesizer"))
     if changed and settings.get("voice"):
-        refused = await manage_agents.unknown_voice(resources, settings["voice"], settings.get("synthesizer"))
+        refused = await unknown_voice(resources, settings["voice"], settings.get("synthesizer"))
         if refused is not None:
             raise Invalid.field("voice", str(refused))
 
@@ -213,3 +215,56 @@ async def signing_keys_made_at(store: Store, workspace_id: UUID) -> dict[UUID, d
     query = select(SigningKey.agent_id, SigningKey.created_at).where(SigningKey.workspace_id == workspace_id)
     async with store.db.read() as session:
         return {agent_id: at for agent_id, at in await session.execute(query) if agent_id is not None}
+
+
+async def create_rule(
+    store: Store,
+    caller: Caller,
+    agent: Agent,
+    *,
+    action: str,
+    match_target: str,
+    match_type: str = "exact_number",
+    direction: str | None = None,
+) -> ContactRule:
+    """Allow or block a number, on one side or (direction None) both. ``DuplicateRule`` names the rule in the way."""
+    need_admin(caller, "changing contact rules")
+    target = e164(match_target)
+    return await store.rules.create(
+        agent, action=action, match_target=target, match_type=match_type, direction=direction or "both"
+    )
+
+
+async def get_rule(store: Store, caller: Caller, agent: Agent, rule_id: str | UUID) -> ContactRule:
+    """One of the agent's rules."""
+    need_scope(caller, agent.id)
+    rule = await store.rules.get(agent.id, parse_id("rule", rule_id))
+    if rule is None:
+        raise Unknown("contact rule")
+    return rule
+
+
+async def change_rule(store: Store, caller: Caller, rule: ContactRule, **fields: Any) -> ContactRule:
+    """``action``, ``direction``, ``status``, and with an action ``apply_to``: one side of a rule for both.
+
+    ``NotThatSide`` when the rule says nothing of that side, ``Unknown`` when it is gone by now.
+    """
+    need_admin(caller, "changing contact rules")
+    if fields.get("apply_to") is not None and fields.get("action") is None:
+        raise Invalid.field("apply_to", "comes with action only")
+    changed = await store.rules.change(rule, **fields)
+    if changed is None:
+        raise Unknown("contact rule")
+    return changed
+
+
+async def delete_rule(store: Store, caller: Caller, rule: ContactRule) -> None:
+    """Delete a rule."""
+    need_admin(caller, "changing contact rules")
+    await store.rules.delete(rule)
+
+
+def refuse_blocked(number: str, told: Verdict) -> None:
+    """Return when a contact rule lets the number pass, else :class:`Blocked`."""
+    if not told.allowed:
+        raise Blocked(number, told.reason, told.rule_id)

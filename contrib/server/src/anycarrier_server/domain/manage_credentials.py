@@ -11,13 +11,13 @@ from pydantic import ValidationError
 
 from anycarrier.errors import AnycarrierError, ConfigurationError, UnknownProvider
 from anycarrier.provider import Capability
-from anycarrier_server.carriers import is_key
 from anycarrier_server.domain.access import Caller, need_admin
 from anycarrier_server.domain.request_data import complaints
 from anycarrier_server.domain.resources import Resources
 from anycarrier_server.refusals import CredentialRequired, Invalid, Unknown
 from anycarrier_server.store import Store, parse_id
 from anycarrier_server.store.columns import utc_now
+from anycarrier_server.store.credentials import is_key
 from anycarrier_server.store.models import CredentialRow
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from anycarrier_server.domain import call_limits, place_call
 from anycarrier_server.domain.access import Caller, agent_of, need_scope
 from anycarrier_server.domain.agent_overrides import WITHOUT_SOCKET, own_socket
 from anycarrier_server.domain.agent_runtime import settings_of
-from anycarrier_server.domain.manage_contact_rules import refuse_blocked
+from anycarrier_server.domain.manage_agents import refuse_blocked
 from anycarrier_server.domain.resources import Resources
 from anycarrier_server.domain.speech_engines import refuse_unready
 from anycarrier_server.refusals import (

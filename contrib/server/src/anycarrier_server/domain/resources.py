@@ -21,11 +21,11 @@ from anycarrier.exchange import Exchange
 from anycarrier.routing import Route
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.sandbox import Sandbox
-from anycarrier_server.carriers import Carriers
 from anycarrier_server.domain.agent_runtime import WorkspaceEngines
 from anycarrier_server.metrics import Metrics
 from anycarrier_server.settings import Settings
 from anycarrier_server.store import RoutedCall, Snapshot, Store
+from anycarrier_server.store.credentials import Carriers
 from anycarrier_server.store.models import Agent, Attempt, CallRow, CredentialRow, LineRow, Subscription
 from anycarrier_server.store.webhooks import Logged
 from anycarrier_server.url_guard import UrlGuard

@@ -21,7 +21,7 @@ from anycarrier.errors import ConfigurationError
 from anycarrier_server.http.endpoints import Face
 from anycarrier_server.metrics import Metrics
 from anycarrier_server.outage import DatabaseUnavailable, refusal
-from anycarrier_server.refusals import StoreAway
+from anycarrier_server.refusals import StoreUnreachable
 from anycarrier_server.settings import Settings
 
 log = logging.getLogger("anycarrier.access")
@@ -99,7 +99,7 @@ class RequestMiddleware:
     async def _apologise(self, bug: Exception, scope: Scope, receive: Receive, send: Send) -> None:
         face = next((face for face in self.faces if scope["path"].startswith(face.prefix)), None)
         answer: Response = JSONResponse({"detail": "internal error"}, status_code=500)
-        if isinstance(bug, StoreAway):
+        if isinstance(bug, StoreUnreachable):
             answer = JSONResponse({"detail": "not now"}, status_code=503, headers={"Retry-After": "1"})
         if face is not None:
             answer = face.refuse(bug, str(scope["anycarrier.request_id"]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 from uuid import UUID
 
-from anycarrier_server.domain import manage_contact_rules, manage_numbers
+from anycarrier_server.domain import manage_agents, manage_numbers
 from anycarrier_server.domain.access import agent_of
 from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.inkbox.error_details import ContractRefusal
@@ -131,7 +131,7 @@ async def create_rule(asked: Asked[RuleSent, None]) -> RuleShown:
     """A rule. One for the other side of the same number is extended; what is covered already is 409."""
     agent, number_id = await _agent_and_number(asked)
     body = asked.body
-    rule = await manage_contact_rules.create_rule(
+    rule = await manage_agents.create_rule(
         asked.store,
         asked.caller,
         agent,
@@ -147,17 +147,17 @@ async def get_rule(asked: Asked[None, None]) -> RuleShown:
     """One rule."""
     agent, number_id = await _agent_and_number(asked)
     return rule_shown(
-        await manage_contact_rules.get_rule(asked.store, asked.caller, agent, asked.path["rule_id"]), number_id
+        await manage_agents.get_rule(asked.store, asked.caller, agent, asked.path["rule_id"]), number_id
     )
 
 
 async def change_rule(asked: Asked[RuleChange, None]) -> RuleShown:
     """Change a rule; of one that was split, the half that changed."""
     agent, number_id = await _agent_and_number(asked)
-    rule = await manage_contact_rules.get_rule(asked.store, asked.caller, agent, asked.path["rule_id"])
+    rule = await manage_agents.get_rule(asked.store, asked.caller, agent, asked.path["rule_id"])
     if asked.body.apply_to is not None and asked.body.direction is not None:
         raise Invalid.field("apply_to", "does not go with direction")
-    changed = await manage_contact_rules.change_rule(
+    changed = await manage_agents.change_rule(
         asked.store, asked.caller, rule, **asked.body.model_dump(exclude_none=True)
     )
     return rule_shown(changed, number_id)
@@ -166,8 +166,8 @@ async def change_rule(asked: Asked[RuleChange, None]) -> RuleShown:
 async def delete_rule(asked: Asked[None, None]) -> None:
     """Delete a rule."""
     agent, _ = await _agent_and_number(asked)
-    rule = await manage_contact_rules.get_rule(asked.store, asked.caller, agent, asked.path["rule_id"])
-    await manage_contact_rules.delete_rule(asked.store, asked.caller, rule)
+    rule = await manage_agents.get_rule(asked.store, asked.caller, agent, asked.path["rule_id"])
+    await manage_agents.delete_rule(asked.store, asked.caller, rule)
 
 
 def _endpoints(root: str) -> list[Endpoint]:

@@ -9,11 +9,11 @@ from uuid import uuid4
 from pydantic import Field
 
 from anycarrier_server.domain import manage_subscriptions
+from anycarrier_server.encryption import new_signing_key
 from anycarrier_server.http.endpoints import Asked, Endpoint
 from anycarrier_server.oneinbox.call_bodies import stamp
 from anycarrier_server.oneinbox.shapes import Listing, Moment, Name, Sent, Shown, Slice, Url, cut
 from anycarrier_server.refusals import Unknown
-from anycarrier_server.signing import new_signing_key
 from anycarrier_server.store import parse_id, public_id
 from anycarrier_server.store.columns import utc_now
 from anycarrier_server.store.models import Subscription

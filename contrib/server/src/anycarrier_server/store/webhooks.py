@@ -14,9 +14,8 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from anycarrier_server.encryption import Sealer
+from anycarrier_server.encryption import Sealer, new_signing_key
 from anycarrier_server.refusals import TooManyWebhooks
-from anycarrier_server.signing import new_signing_key
 from anycarrier_server.store.columns import new_id, utc_now, word
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.models import Attempt, CallRow, Delivery, OutboxEvent, SigningKey, Subscription, Workspace

@@ -21,10 +21,10 @@ from uuid import UUID, uuid4
 import httpx
 
 from anycarrier.errors import AnycarrierError
+from anycarrier_server.encryption import inkbox_headers, oneinbox_headers
 from anycarrier_server.fair_scheduling import WORKSPACE
 from anycarrier_server.outage import Watch
 from anycarrier_server.refusals import HostUnknown, UrlRefused
-from anycarrier_server.signing import inkbox_headers, oneinbox_headers
 from anycarrier_server.store.columns import utc_now
 from anycarrier_server.store.models import Attempt, CallRow, Delivery, OutboxEvent, Subscription
 from anycarrier_server.store.outbox import Outbox as Queue

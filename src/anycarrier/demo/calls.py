@@ -1,7 +1,8 @@
-"""A spoken call through a carrier's sandbox: a scripted agent books an appointment, and both ends are checked.
+"""The demo's calls: an echo that both ends compare byte for byte, and a spoken appointment, booked by a script.
 
-The caller asks for an appointment, is understood and answered, interrupts the list of times to choose one, keys in a
-year, and hangs up once the appointment is booked. The agent needs no model; start yours from :func:`book_appointment`.
+Echo: a caller speaks and an agent echoes it; the number is assigned to another agent, called again, and that agent
+makes an outbound call. Appointment: the caller asks for an appointment, is understood and answered, interrupts the list
+of times to choose one, keys in a year, and hangs up once it is booked.
 """
 
 from __future__ import annotations
@@ -10,17 +11,111 @@ import asyncio
 import contextlib
 import statistics
 from array import array
+from dataclasses import dataclass, field
+from importlib import resources
 
-from anycarrier import CallStatus, EndReason, Exchange
+from anycarrier import AudioReceived, Call, CallStatus, EndReason, Exchange
 from anycarrier.agent.agent_call import AgentCall
 from anycarrier.agent.analysis import FinishedCall
 from anycarrier.audio import pcm16_to_pcmu
 from anycarrier.audio_output import Tap
-from anycarrier.demo.echo import CALLER_NUMBER, DemoCall, clip
 from anycarrier.session import MediaSession
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.sandbox import Sandbox
 from anycarrier.wav import read_wav
+
+CALLER_NUMBER = "+12125550123"
+
+
+@dataclass
+class DemoCall:
+    """One call of the demo. Times are seconds of speech; ``*_intact`` means that what was heard is what was sent.
+
+    The fields from ``transcript`` on are for spoken conversations: the words, the keys pressed, the stereo WAV, how
+    often the caller interrupted, and the median of each latency in milliseconds.
+    """
+
+    carrier: str
+    direction: str
+    agent: str
+    status: str
+    reason: str
+    seconds: float
+    said: float
+    agent_heard: float
+    agent_intact: bool
+    far_end_heard: float
+    far_end_intact: bool
+    transcript: list[dict[str, object]] = field(default_factory=list)
+    digits: str = ""
+    recording: str | None = None
+    barge_ins: int = 0
+    latency_ms: dict[str, float] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+    """What was wrong in a spoken conversation."""
+
+    @property
+    def ok(self) -> bool:
+        ended = self.status == "ended" and self.reason == "user_hangup"
+        return self.agent_intact and self.far_end_intact and ended and not self.wrong
+
+
+class Echo:
+    """An agent that echoes what it hears, and keeps it."""
+
+    def __init__(self) -> None:
+        self.heard: dict[str, bytearray] = {}
+
+    async def __call__(self, session: MediaSession) -> None:
+        heard = self.heard.setdefault(session.call.reference, bytearray())
+        async for event in session:
+            if isinstance(event, AudioReceived):
+                heard += event.payload
+                await session.send_audio(event.payload)
+
+
+def clip(name: str) -> bytes:
+    """A clip of speech, mu-law 8 kHz, synthesized by flite for this demo."""
+    return (resources.files("anycarrier.testing") / "clips" / f"{name}.ulaw").read_bytes()
+
+
+async def echo_calls(
+    exchange: Exchange, agents: dict[str, Echo], carrier: str, sandbox: Sandbox, number: str
+) -> list[DemoCall]:
+    """Make three calls on one carrier: two inbound ones, to two agents, and an outbound one."""
+    shown = []
+    for agent in agents:
+        await exchange.assign(number, agent_id=agent, credential_id=carrier)
+        shown.append(await _converse(exchange, agents, carrier, await sandbox.ring(number, CALLER_NUMBER)))
+    call = await exchange.dial(from_=number, to=CALLER_NUMBER)
+    shown.append(await _converse(exchange, agents, carrier, await sandbox.far_end(call.id)))
+    return shown
+
+
+async def _converse(exchange: Exchange, agents: dict[str, Echo], carrier: str, far_end: FarEnd) -> DemoCall:
+    """The far end says its sentence, waits to hear the echo, and hangs up."""
+    hello = clip("hello")
+    await far_end.wait_for("streaming", 10)
+    await far_end.say(hello)
+    with contextlib.suppress(TimeoutError):  # the comparison below shows what is missing
+        await far_end.wait_heard(len(hello) / 8000, timeout=len(hello) / 8000 + 5)
+    await far_end.hang_up()
+    call: Call = await exchange.wait_for(far_end.call_id, CallStatus.ENDED, 10)
+    heard = bytes(agents[call.agent_id or ""].heard.get(call.reference, b""))
+    return DemoCall(
+        carrier=carrier,
+        direction=str(call.direction),
+        agent=call.agent_id or "-",
+        status=str(call.status),
+        reason=str(call.reason or EndReason.UNKNOWN),
+        seconds=round(call.duration, 2),
+        said=round(len(hello) / 8000, 2),
+        agent_heard=round(len(heard) / 8000, 2),
+        agent_intact=hello == heard,
+        far_end_heard=round(far_end.heard_seconds(), 2),
+        far_end_intact=hello == far_end.heard,
+    )
+
 
 GREETING = "Good morning, this is the practice of {{doctor}}. How can I help you?"
 
@@ -50,7 +145,7 @@ SETTINGS = {
     "dynamic_variables": {"doctor": "doctor Brown"},
     "silence_timeout_seconds": 20,
 }
-"""For ``agents.add("desk", handler="anycarrier.demo.appointments:book_appointment", settings=SETTINGS)``."""
+"""For ``agents.add("desk", handler="anycarrier.demo.calls:book_appointment", settings=SETTINGS)``."""
 
 
 async def book_appointment(call: AgentCall) -> None:
@@ -125,7 +220,7 @@ class AppointmentAgent:
         return self.finished.setdefault(reference, asyncio.get_running_loop().create_future())
 
 
-async def run_call(
+async def appointment_call(
     exchange: Exchange, agent: AppointmentAgent, carrier: str, sandbox: Sandbox, number: str
 ) -> DemoCall:
     """One conversation on one carrier."""
