@@ -81,7 +81,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "reconciler": ("contrib/server/src/anycarrier_server/work/reconciler.py", "tests/server/test_reconciler.py"),
     "rules": (f"{STORE}/rules.py", "tests/server/test_rules.py"),
     "store": (
-        " ".join(f"{STORE}/{name}.py" for name in ("agents", "calls", "credentials", "keys", "lines", "receivers")),
+        " ".join(f"{STORE}/{name}.py" for name in ("agents", "calls", "credentials", "lines", "webhooks")),
         "tests/server/test_tenancy.py tests/server/test_workspaces_apart.py tests/server/test_calls.py "
         "tests/server/test_callbook.py tests/server/test_outbox.py",
     ),
