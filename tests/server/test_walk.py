@@ -17,7 +17,7 @@ from running import agent_server, running
 from anycarrier_server.store import agents, calls, lines, webhooks
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.statements import Statement
-from conftest import created
+from server.conftest import created
 
 WALK = Path(__file__).resolve().parents[1] / "figures/walk.py"
 MOST_FILES = 32

@@ -28,7 +28,8 @@ from anycarrier.cli import main
 from anycarrier.testing.live_server import listening, serve, url_of
 from anycarrier_server.cli import output
 from anycarrier_server.cli.key_commands import read_secret
-from server.cli.town import Run, Served
+from anycarrier_server.domain import access
+from server.cli.town import Run
 
 
 class Terminal:
@@ -198,7 +199,8 @@ def test_a_reader_that_has_seen_enough_is_no_error(buffered: str) -> None:
     assert (run.returncode, run.stderr) == (141, b"")
 
 
-async def test_an_interrupted_tail_just_ends(served: Served) -> None:
+@pytest.mark.usefixtures("served")
+async def test_an_interrupted_tail_just_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     run = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "anycarrier", "calls", "tail", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**os.environ},
@@ -206,7 +208,7 @@ async def test_an_interrupted_tail_just_ends(served: Served) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     asked = asyncio.Event()
-    watched(served, asked)
+    watched(monkeypatch, asked)
     async with asyncio.timeout(20):
         await asked.wait()
     run.send_signal(signal.SIGINT)
@@ -214,15 +216,15 @@ async def test_an_interrupted_tail_just_ends(served: Served) -> None:
     assert (run.returncode, err) == (130, b"")
 
 
-def watched(served: Served, asked: asyncio.Event) -> None:
+def watched(monkeypatch: pytest.MonkeyPatch, asked: asyncio.Event) -> None:
     """Set ``asked`` at the next request."""
-    authenticate = served.service.authenticate
+    authenticate = access.authenticate
 
-    async def noted(headers: Any) -> Any:
+    async def noted(*args: Any) -> Any:
         asked.set()
-        return await authenticate(headers)
+        return await authenticate(*args)
 
-    served.service.authenticate = noted  # type: ignore[method-assign]
+    monkeypatch.setattr(access, "authenticate", noted)
 
 
 @pytest.mark.parametrize(("answer", "agreed"), [("y", True), ("yes", True), ("", False), ("no", False)])

@@ -56,7 +56,7 @@ class StoreAgents(Agents):
         )
         self._resources = resources
         self._report = report
-        self._recordings = resources.settings.recordings
+        self._settings = resources.settings
         self.talking: set[str] = set()
         """References of calls with a conversation here."""
         self._idle = asyncio.Event()
@@ -160,7 +160,7 @@ class StoreAgents(Agents):
                 row.workspace_id,
                 websocket_url=agent.websocket_url if row.websocket_url is None else row.websocket_url,
             ),
-            recording=self._recordings / f"{row.reference}.wav" if recorded else None,
+            recording=self._settings.recordings / f"{row.reference}.wav" if recorded else None,
             workspace=str(row.workspace_id),
         )
 
