@@ -15,6 +15,7 @@ from house import CALLEE, CALLER, OURS, House, open_house
 
 from anycarrier.provider import Provider
 from anycarrier_server.domain import recordings_and_transcripts
+from anycarrier_server.store import parse_id
 
 
 @pytest.fixture(params=["twilio", "telnyx"])
@@ -112,6 +113,18 @@ async def test_keys_are_pressed_and_calls_handed_on_while_they_last_and_refused_
     happened = await kinds()
     assert happened[0] == "call.created"
     assert {"call.answered", "call.digits_sent", "call.transfer_requested", "call.ended"} <= set(happened)
+
+
+async def test_an_event_keeps_the_name_that_clients_know(quick: House) -> None:
+    made = await quick.call(quick.agent_id)
+    id_ = parse_id("call", made["id"])
+    assert id_ is not None
+    store = quick.service.store
+    store.writer.event(id_, "no_recognition", {"why": "no engine listens"})
+    await store.writer.flush(call_id=id_)
+    log = await quick.ask("GET", f"/v1/calls/{made['id']}/events")
+    (shown,) = [event for event in log["items"] if event["details"] == {"why": "no engine listens"}]
+    assert shown["event"] == "deaf"
 
 
 async def test_a_transfer_obeys_the_rules_of_dialling_and_only_cold_ones_are_done(quick: House) -> None:

@@ -286,6 +286,10 @@ class OutcomeSent(Sent):
     outcome: str | None = Field(max_length=100)
 
 
+EVENT_NAMES = {"no_recognition": "deaf"}
+"""Events that this API names otherwise than the library does: a name that clients have read stays."""
+
+
 class EventShown(Shown):
     """Something that happened."""
 
@@ -333,7 +337,10 @@ async def set_call_outcome(asked: Asked[OutcomeSent, None]) -> CallShown:
 async def list_call_events(asked: Asked[None, None]) -> EventsShown:
     """The call's log."""
     rows = await control_call.events(asked.store, asked.caller, asked.path["call_id"])
-    items = [EventShown(id=str(row.id), event=row.kind, at=row.at, details=row.payload) for row in rows]
+    items = [
+        EventShown(id=str(row.id), event=EVENT_NAMES.get(row.kind, row.kind), at=row.at, details=row.payload)
+        for row in rows
+    ]
     return EventsShown(items=items, total=len(items))
 
 
