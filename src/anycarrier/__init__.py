@@ -45,17 +45,6 @@ from anycarrier.numbers import (
     SyncResult,
 )
 from anycarrier.provider import CONTRACT, Capability, Provider
-from anycarrier.routing import (
-    Answer,
-    Forward,
-    LeaveRinging,
-    Line,
-    MemoryNumberRegistry,
-    NumberRegistry,
-    Reject,
-    Route,
-    Router,
-)
 from anycarrier.serializer import MediaSerializer
 from anycarrier.webhooks import WebhookReply, WebhookRequest
 
@@ -65,13 +54,24 @@ if TYPE_CHECKING:
     from anycarrier.plugins import get_provider, open_provider, provider_names
     from anycarrier.policy import Policy
     from anycarrier.position import Playback
+    from anycarrier.routing import (
+        Answer,
+        Forward,
+        LeaveRinging,
+        Line,
+        MemoryNumberRegistry,
+        NumberRegistry,
+        Reject,
+        Route,
+        Router,
+    )
     from anycarrier.session import MediaSession
     from anycarrier.sip import SipAddress
     from anycarrier.switchboard import Handler, Switchboard
     from anycarrier.tickets import Ticket
 
-# Names whose modules bring asyncio along are fetched on first use: a plugin author or a script that only needs the
-# vocabulary does not pay for them.
+# Imported on first use, so that a plugin author, or a script that only needs the vocabulary, does not pay for the parts
+# that serve calls.
 _LAZY = {
     "CallBook": "callbook",
     "MemoryCallBook": "callbook",
@@ -79,6 +79,15 @@ _LAZY = {
     "OnceStore": "callbook",
     "Exchange": "exchange",
     "MediaSession": "session",
+    "Answer": "routing",
+    "Forward": "routing",
+    "LeaveRinging": "routing",
+    "Line": "routing",
+    "MemoryNumberRegistry": "routing",
+    "NumberRegistry": "routing",
+    "Reject": "routing",
+    "Route": "routing",
+    "Router": "routing",
     "Playback": "position",
     "Policy": "policy",
     "SipAddress": "sip",

@@ -27,15 +27,16 @@ from anycarrier.numbers import e164
 LONGEST = 2048
 """Characters of an address; a longer one is refused unread."""
 
+# Patterns of the grammar. Compiled when an address is first read, not when the library is imported.
 _ESCAPE = "%[0-9A-Fa-f]{2}"
 _UNRESERVED = r"A-Za-z0-9\-_.!~*'()"
-_USER = re.compile(rf"(?:[{_UNRESERVED}&=+$,;?/]|{_ESCAPE})+")
-_PASSWORD = re.compile(rf"(?:[{_UNRESERVED}&=+$,]|{_ESCAPE})*")
-_PARAMETER = re.compile(rf"(?:[{_UNRESERVED}\[\]/:&+$]|{_ESCAPE})+")
-_HEADER = re.compile(rf"(?:[{_UNRESERVED}\[\]/?:+$]|{_ESCAPE})*")
+_USER = rf"(?:[{_UNRESERVED}&=+$,;?/]|{_ESCAPE})+"
+_PASSWORD = rf"(?:[{_UNRESERVED}&=+$,]|{_ESCAPE})*"
+_PARAMETER = rf"(?:[{_UNRESERVED}\[\]/:&+$]|{_ESCAPE})+"
+_HEADER = rf"(?:[{_UNRESERVED}\[\]/?:+$]|{_ESCAPE})*"
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_NAME = re.compile(rf"(?:{_LABEL}\.)*[A-Za-z](?:[A-Za-z0-9-]{{0,61}}[A-Za-z0-9])?\.?")
-_PORT = re.compile("[0-9]{1,5}")
+_NAME = rf"(?:{_LABEL}\.)*[A-Za-z](?:[A-Za-z0-9-]{{0,61}}[A-Za-z0-9])?\.?"
+_PORT = "[0-9]{1,5}"
 
 _REROUTING_HEADERS = frozenset(
     "route record-route via v path service-route contact m to t from f call-id i cseq max-forwards"
@@ -173,7 +174,7 @@ def _hostport(text: str) -> tuple[str, int | None]:
     else:
         host, colon, port = text.partition(":")
         port = port if colon else None
-    if port is not None and not (_PORT.fullmatch(port) and 0 < int(port) < 65536):
+    if port is not None and not (re.fullmatch(_PORT, port) and 0 < int(port) < 65536):
         raise InvalidSipAddress("its port is not a number from 1 to 65535")
     return _host(host, "host"), int(port) if port is not None else None
 
@@ -184,7 +185,7 @@ def _host(text: str, what: str) -> str:
             return str(IPv6Address(text[1:-1]))
         except ValueError:
             raise InvalidSipAddress(f"its {what} is not an IPv6 address") from None
-    if len(text) <= 254 and _NAME.fullmatch(text):
+    if len(text) <= 254 and re.fullmatch(_NAME, text):
         return text.lower().removesuffix(".")
     try:
         return str(IPv4Address(text))
@@ -214,9 +215,9 @@ def _headers(text: str) -> Iterable[tuple[str, str]]:
         yield _decoded(name, _HEADER, "header"), _decoded(value, _HEADER, "header")
 
 
-def _decoded(text: str, grammar: re.Pattern[str], what: str) -> str:
+def _decoded(text: str, grammar: str, what: str) -> str:
     """``text`` without escapes, when ``grammar`` allows it and nothing is hidden in them."""
-    if not grammar.fullmatch(text):
+    if not re.fullmatch(grammar, text):
         raise InvalidSipAddress(f"its {what} is empty or holds characters that must be escaped")
     if "%" not in text:
         return text
