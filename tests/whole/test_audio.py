@@ -10,7 +10,8 @@ from anycarrier.events import DigitReported
 from whole.conftest import House
 
 
-async def test_keys_of_the_caller_arrive_once_each(house: House) -> None:
+def gathered_digits(house: House) -> list[str]:
+    """The digits of the next call, whose agent gathers them until a pound key."""
     pressed: list[str] = []
 
     async def gather(session: MediaSession) -> None:
@@ -21,6 +22,11 @@ async def test_keys_of_the_caller_arrive_once_each(house: House) -> None:
                     return
 
     house.answer_with(gather)
+    return pressed
+
+
+async def test_keys_of_the_caller_arrive_once_each(house: House) -> None:
+    pressed = gathered_digits(house)
     far_end = await house.ring()
     await far_end.wait_for("streaming")
     await far_end.press("1295*#")
@@ -29,16 +35,7 @@ async def test_keys_of_the_caller_arrive_once_each(house: House) -> None:
 
 
 async def test_a_key_that_only_a_webhook_tells_arrives_too(house: House) -> None:
-    pressed: list[str] = []
-
-    async def gather(session: MediaSession) -> None:
-        async for event in session:
-            if isinstance(event, DigitPressed):
-                pressed.append(event.digit)
-                if event.digit == "#":
-                    return
-
-    house.answer_with(gather)
+    pressed = gathered_digits(house)
     far_end = await house.ring()
     await far_end.wait_for("streaming")
     call = await house.call_of(far_end)

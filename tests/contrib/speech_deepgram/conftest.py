@@ -9,6 +9,7 @@ import asyncio
 import http
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -47,6 +48,12 @@ class FakeDeepgram:
     def url(self) -> str:
         assert self.server is not None
         return f"ws://127.0.0.1:{next(iter(self.server.sockets)).getsockname()[1]}"
+
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator[str]:
+        """Serve it while the block runs; gives its URL."""
+        async with serve(self.handle, "127.0.0.1", 0, process_request=self.check, compression=None) as self.server:
+            yield self.url
 
     async def check(self, connection: ServerConnection, request: Request) -> Response | None:
         if self.refuse:
@@ -156,8 +163,7 @@ def results(text: str, start: float = 0.0, duration: float = 0.0, **flags: bool)
 @pytest.fixture
 async def deepgram() -> AsyncIterator[FakeDeepgram]:
     fake = FakeDeepgram()
-    async with serve(fake.handle, "127.0.0.1", 0, process_request=fake.check, compression=None) as server:
-        fake.server = server
+    async with fake.served():
         yield fake
 
 

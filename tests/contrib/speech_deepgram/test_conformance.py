@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from websockets.asyncio.server import ServerConnection, serve
+from websockets.asyncio.server import ServerConnection
 
 from anycarrier.testing.conformance import EngineConformance
 from contrib.speech_deepgram.conftest import KEY, FakeDeepgram, results
@@ -34,7 +34,6 @@ class Listener(FakeDeepgram):
             if json.loads(frame)["type"] == "CloseStream":
                 return
 
-
     async def sound_out(self, socket: ServerConnection) -> None:
         asked = dict(self.queries[self.sockets.index(socket)])
         second = int(asked["sample_rate"]) * (2 if asked["encoding"] == "linear16" else 1)
@@ -49,7 +48,5 @@ class TestDeepgram(EngineConformance):
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator[Mapping[str, Any]]:
-        fake = Listener()
-        async with serve(fake.handle, "127.0.0.1", 0, process_request=fake.check, compression=None) as server:
-            fake.server = server
-            yield {"base_url": fake.url}
+        async with Listener().served() as url:
+            yield {"base_url": url}

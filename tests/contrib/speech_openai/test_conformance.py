@@ -7,14 +7,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from anycarrier.testing.conformance import EngineConformance
-from anycarrier.testing.live_server import serve
-from contrib.speech_openai.test_openai_speech import KEY, FakeOpenAI
+from contrib.speech_openai.conftest import KEY, FakeOpenAI
 
 pytest.importorskip("anycarrier_speech_openai")
 from anycarrier_speech_openai import OpenAIEngine
@@ -35,13 +32,5 @@ class TestOpenAI(EngineConformance):
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator[Mapping[str, Any]]:
-        fake = Listener()
-        app = Starlette(
-            routes=[
-                Route("/v1/models", fake.models),
-                Route("/v1/audio/speech", fake.speech, methods=["POST"]),
-                Route("/v1/audio/transcriptions", fake.transcriptions, methods=["POST"]),
-            ]
-        )
-        async with serve(app, lifespan="off", ws="none") as url:
-            yield {"base_url": f"{url}/v1"}
+        async with Listener().served() as url:
+            yield {"base_url": url}

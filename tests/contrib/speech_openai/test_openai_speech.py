@@ -1,22 +1,13 @@
-"""The OpenAI audio API, against a stand-in on loopback: written from the public reference, not from the service."""
+"""The OpenAI audio API: what is asked of it, and what becomes of its answers."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-import struct
-from collections.abc import AsyncIterator, Callable
-from email import message_from_bytes
-from email.policy import HTTP
 from typing import Any
 
 import pytest
-import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
 
 from anycarrier.audio import L16_16K, PCM16_8K, PCMU_8K, AudioFormat, pcmu_to_pcm16, silence
 from anycarrier.errors import ConfigurationError, SpeechFailed, UnknownVoice
@@ -30,108 +21,11 @@ from anycarrier.speech import (
     open_speech_engine,
 )
 from anycarrier.wav import read_wav, wav_bytes
+from contrib.speech_openai.conftest import KEY, TONE, FakeOpenAI
 
 pytest.importorskip("anycarrier_speech_openai")
 from anycarrier_speech_openai import OpenAIEngine, OpenAISettings, listening
 from anycarrier_speech_openai.speaking import PcmBody
-
-KEY = "sk-test-key"
-TONE = struct.pack("<2400h", *([8000] * 1200 + [-8000] * 1200))
-
-
-class FakeOpenAI:
-    """What it was asked, and what it is to answer."""
-
-    def __init__(self) -> None:
-        self.spoken: list[dict[str, Any]] = []
-        self.transcribed: list[dict[str, Any]] = []
-        self.texts = ["Hello  there.\n"]
-        self.statuses: list[int] = []
-        self.voice_refusal: Any = None
-        self.body = TONE * 10
-        self.cut_off = False
-        self.gate: asyncio.Event | None = None
-        self.gone = asyncio.Event()
-        self.url = ""
-
-    def refusal(self, request: Request) -> Response | None:
-        if request.headers.get("authorization") != f"Bearer {KEY}":
-            message = f"Incorrect API key provided: {request.headers.get('authorization')}. Find yours in the console."
-            return JSONResponse({"error": {"message": message, "code": "invalid_api_key"}}, 401)
-        if self.statuses and (status := self.statuses.pop(0)) != 200:
-            return JSONResponse({"error": {"message": "The server is busy. Sorry."}}, status)
-        return None
-
-    async def models(self, request: Request) -> Response:
-        return self.refusal(request) or JSONResponse({"object": "list", "data": []})
-
-    async def speech(self, request: Request) -> Response:
-        self.spoken.append(await request.json())
-        if refusal := self.refusal(request):
-            return refusal
-        if self.voice_refusal is not None and self.spoken[-1]["voice"] == "sage":
-            return JSONResponse(self.voice_refusal, 400)
-
-        async def body() -> AsyncIterator[bytes]:
-            try:
-                yield self.body[:4801]
-                if self.cut_off:
-                    raise ConnectionResetError("the stand-in breaks off here")
-                if self.gate is not None:
-                    await self.gate.wait()
-                yield self.body[4801:]
-            finally:
-                self.gone.set()
-
-        return StreamingResponse(body(), media_type="audio/pcm")
-
-    async def transcriptions(self, request: Request) -> Response:
-        head = b"Content-Type: " + request.headers["content-type"].encode() + b"\r\n\r\n"
-        fields: dict[str, Any] = {}
-        for part in message_from_bytes(head + await request.body(), policy=HTTP).iter_parts():
-            name = part.get_param("name", header="content-disposition")
-            if name == "file":
-                assert part.get_filename() == "utterance.wav"
-                fields["wav"] = part.get_payload(decode=True)
-            else:
-                fields[str(name)] = part.get_content()
-        self.transcribed.append(fields)
-        if refusal := self.refusal(request):
-            return refusal
-        return JSONResponse({"text": self.texts.pop(0)} if self.texts else {"words": []})
-
-
-@pytest.fixture
-async def fake() -> AsyncIterator[FakeOpenAI]:
-    made = FakeOpenAI()
-    app = Starlette(
-        routes=[
-            Route("/v1/models", made.models),
-            Route("/v1/audio/speech", made.speech, methods=["POST"]),
-            Route("/v1/audio/transcriptions", made.transcriptions, methods=["POST"]),
-        ]
-    )
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", lifespan="off", ws="none"))
-    task = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.005)
-    made.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/v1"
-    yield made
-    server.should_exit = True
-    await task
-
-
-@pytest.fixture
-async def engine(fake: FakeOpenAI) -> AsyncIterator[Callable[..., OpenAIEngine]]:
-    engines = []
-
-    def made(**settings: Any) -> OpenAIEngine:
-        engines.append(OpenAIEngine(OpenAISettings(**{"api_key": KEY, "base_url": fake.url, **settings})))
-        return engines[-1]
-
-    yield made
-    for one in engines:
-        await one.aclose()
 
 
 async def take(ear: Recognizer, count: int = 1) -> list[Heard]:
