@@ -102,7 +102,7 @@ async def converse(carrier: str, turns: int, clock: Clock) -> None:
             for number in range(turns):
                 name = list(PHRASES)[number % len(PHRASES)]
                 began: list[float] = []
-                far_end.voice.taps = [lambda due, _, began=began: began.append(due)]  # type: ignore[misc]
+                far_end.microphone.taps = [lambda due, _, began=began: began.append(due)]  # type: ignore[misc]
                 await far_end.say(clip(name))
                 clock.said.append((name, began[0]))
                 heard = len(clock.texts)

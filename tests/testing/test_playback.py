@@ -9,7 +9,7 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anycarrier.testing.far_end_audio import Playback
+from anycarrier.testing.far_end_audio import PlaybackBuffer
 
 
 class Hands:
@@ -46,9 +46,9 @@ class Handle:
         self.callback = None
 
 
-def line() -> tuple[Hands, Playback, list[str]]:
+def line() -> tuple[Hands, PlaybackBuffer, list[str]]:
     hands = Hands()
-    return hands, Playback(clock=hands), []
+    return hands, PlaybackBuffer(clock=hands), []
 
 
 def test_audio_is_heard_at_the_pace_of_the_clock() -> None:
@@ -116,7 +116,7 @@ def test_a_cut_line_tells_no_marks() -> None:
 
 def test_more_than_the_buffer_holds_is_refused_whole() -> None:
     hands = Hands()
-    playback = Playback(limit=1.0, clock=hands)
+    playback = PlaybackBuffer(limit=1.0, clock=hands)
     assert playback.play(b"a" * 8000)
     assert not playback.play(b"b")
     hands.move(0.5)

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import yaml
 
-from anycarrier.testing.replay import CassetteWire, NotOnCassette
+from anycarrier.testing.replay import CassetteTransport, NotOnCassette
 
 URL = "https://api.brook.example/v1"
 
@@ -33,18 +33,18 @@ def cassette(tmp_path: Path) -> Path:
     return path
 
 
-def send(wire: CassetteWire, method: str, path: str, body: Mapping[str, object] | None = None) -> int:
+def send(transport: CassetteTransport, method: str, path: str, body: Mapping[str, object] | None = None) -> int:
     async def sent() -> int:
-        async with httpx.AsyncClient(transport=wire) as http:
+        async with httpx.AsyncClient(transport=transport) as http:
             return (await http.request(method, URL + path, json=body)).status_code
 
     return asyncio.run(sent())
 
 
 def test_the_nearest_request_is_named_with_what_differs_and_no_value(cassette: Path) -> None:
-    wire = CassetteWire([cassette])
+    transport = CassetteTransport([cassette])
     with pytest.raises(NotOnCassette) as caught:
-        send(wire, "POST", "/calls", {"from": "+14155550100", "to": "+14155550123", "digits": "4711"})
+        send(transport, "POST", "/calls", {"from": "+14155550100", "to": "+14155550123", "digits": "4711"})
     assert str(caught.value) == (
         "POST /v1/calls is not on dial.yaml. The nearest there, POST /v1/calls, differs: "
         "the body has digits, which the cassette has not"
@@ -52,21 +52,21 @@ def test_the_nearest_request_is_named_with_what_differs_and_no_value(cassette: P
 
 
 def test_a_request_sent_more_often_than_recorded_is_said_to_be_that(cassette: Path) -> None:
-    wire = CassetteWire([cassette])
-    assert send(wire, "GET", "/account") == 200
+    transport = CassetteTransport([cassette])
+    assert send(transport, "GET", "/account") == 200
     with pytest.raises(NotOnCassette, match=r"GET /v1/account is not on dial.yaml once more: it was sent 2 times"):
-        send(wire, "GET", "/account")
+        send(transport, "GET", "/account")
 
 
 def test_without_a_cassette_the_error_says_what_to_add() -> None:
     with pytest.raises(NotOnCassette, match=r"Add rest/<operation>.yaml"):
-        send(CassetteWire([]), "GET", "/account")
+        send(CassetteTransport([]), "GET", "/account")
 
 
 def test_what_was_not_played_is_listed(cassette: Path) -> None:
-    wire = CassetteWire([cassette])
-    assert wire.unplayed() == ["dial.yaml: GET /v1/account", "dial.yaml: POST /v1/calls"]
-    send(wire, "POST", "/calls", {"from": "a", "to": "b"})
-    assert wire.unplayed() == ["dial.yaml: GET /v1/account"]
-    send(wire, "GET", "/account")
-    assert wire.unplayed() == []
+    transport = CassetteTransport([cassette])
+    assert transport.unplayed() == ["dial.yaml: GET /v1/account", "dial.yaml: POST /v1/calls"]
+    send(transport, "POST", "/calls", {"from": "a", "to": "b"})
+    assert transport.unplayed() == ["dial.yaml: GET /v1/account"]
+    send(transport, "GET", "/account")
+    assert transport.unplayed() == []

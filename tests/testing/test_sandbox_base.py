@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from anycarrier.testing.far_end import CallRecorder, FarEnd
-from anycarrier.testing.far_end_audio import SILENCE, Voice, beep, fax, greeting, key_tone, keys_heard, tone
+from anycarrier.testing.far_end_audio import SILENCE, Microphone, beep, fax, greeting, key_tone, keys_heard, tone
 from anycarrier.testing.sandbox import Delivery, WebhookSender, may_stream_to
 from anycarrier.testing.sandbox_numbers import GONE_NUMBER, Login, NumberInventory, Outcome, login_of, outcome_of
 
@@ -26,7 +26,7 @@ def telephone(**options: Any) -> FarEnd:
 
 
 async def test_a_voice_speaks_every_20_ms_by_absolute_deadlines() -> None:
-    voice = Voice()
+    voice = Microphone()
     clock = asyncio.get_running_loop().time
     times: list[float] = []
     speaking = asyncio.create_task(voice.speak(lambda frame: times.append(clock())))
@@ -38,7 +38,7 @@ async def test_a_voice_speaks_every_20_ms_by_absolute_deadlines() -> None:
 
 async def test_between_speech_a_voice_sends_silence_or_nothing_when_asked_to() -> None:
     for silent in (False, True):
-        voice, frames = Voice(silent=silent), list[bytes]()
+        voice, frames = Microphone(silent=silent), list[bytes]()
         speaking = asyncio.create_task(voice.speak(frames.append))
         await voice.say(b"\x01" * 100)
         await voice.say(b"\x02" * 160)
@@ -52,13 +52,13 @@ async def test_what_is_said_in_turn_waits_until_the_greeting_is_over(monkeypatch
     monkeypatch.setattr(FarEnd.wait_greeted, "__defaults__", (5.0, 0.1))
     far_end = telephone()
     spoken: list[tuple[float, bytes]] = []  # how much had been heard when it was said, and what
-    far_end.voice.taps.append(lambda _, frame: spoken.append((far_end.heard_seconds(), frame[:1])))
+    far_end.microphone.taps.append(lambda _, frame: spoken.append((far_end.heard_seconds(), frame[:1])))
     for what in (b"\x01", b"\x02"):
         saying = asyncio.create_task(far_end.say_in_turn(what * 160))
         await asyncio.sleep(0)
     far_end.answered()
     far_end.stream_opened()
-    speaking = asyncio.create_task(far_end.voice.speak(lambda frame: None))
+    speaking = asyncio.create_task(far_end.microphone.speak(lambda frame: None))
     for _ in range(2):  # two sentences, with less than the end of a greeting between them
         far_end.playback.play(b"\x20" * 800)
         await far_end.playback.drained()
@@ -81,7 +81,7 @@ async def test_an_agent_that_does_not_greet_is_spoken_to_after_a_while_and_one_t
     await asyncio.sleep(0)
     gone.ended("normal")
     await asyncio.wait_for(saying, 5)
-    assert not gone.voice.said
+    assert not gone.microphone.said
 
 
 async def test_what_is_said_before_the_stream_is_open_waits_for_it() -> None:
@@ -90,7 +90,7 @@ async def test_what_is_said_before_the_stream_is_open_waits_for_it() -> None:
     await asyncio.sleep(0.05)
     assert not saying.done()
     frames: list[bytes] = []
-    speaking = asyncio.create_task(far_end.voice.speak(frames.append))
+    speaking = asyncio.create_task(far_end.microphone.speak(frames.append))
     await saying
     speaking.cancel()
     assert b"\x01" * 160 in frames
@@ -126,7 +126,7 @@ async def test_waiting_for_a_state_that_does_not_come_times_out() -> None:
 async def test_a_recording_lays_both_sides_on_one_time_line() -> None:
     far_end = telephone()
     recorder = CallRecorder(far_end)
-    speaking = asyncio.create_task(far_end.voice.speak(lambda frame: None))
+    speaking = asyncio.create_task(far_end.microphone.speak(lambda frame: None))
     far_end.playback.play(tone(0.1, 500))
     await far_end.say(tone(0.1, 1000))
     await far_end.wait_heard(0.1)

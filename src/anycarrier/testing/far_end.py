@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Awaitable, Callable
 
 from anycarrier.audio import pcmu_to_pcm16
-from anycarrier.testing.far_end_audio import RATE, Playback, Voice, keys_heard
+from anycarrier.testing.far_end_audio import RATE, Microphone, PlaybackBuffer, keys_heard
 
 PATIENCE = 5.0
 """Seconds in which an agent that greets has begun to."""
@@ -50,8 +50,8 @@ class FarEnd:
         """SIP and custom headers with which the carrier called this party."""
         self.digits = ""
         """Keys our side pressed that the carrier passed on as such (not tones inside the audio)."""
-        self.playback = Playback(limit=buffer_seconds)
-        self.voice = Voice(silent=silent)
+        self.playback = PlaybackBuffer(limit=buffer_seconds)
+        self.microphone = Microphone(silent=silent)
         self.log: list[tuple[float, str]] = []
         self._began = time.monotonic()
         self._press = press
@@ -71,7 +71,7 @@ class FarEnd:
     async def say(self, mulaw: bytes) -> None:
         """Speak mu-law 8 kHz at real-time pace; what is said before the stream is open waits for it."""
         self.note(f"says {len(mulaw) / 8000:.2f} s")
-        await self.voice.say(mulaw)
+        await self.microphone.say(mulaw)
 
     async def say_in_turn(self, mulaw: bytes) -> None:
         """Speak once the greeting is over, and after what was said in turn before; nothing when the call ends first."""
@@ -172,7 +172,7 @@ class FarEnd:
         self.state = "ended"
         self.hangup_cause = cause
         self.playback.cut()
-        self.voice.end()
+        self.microphone.end()
         self.note("ended")
 
     def stream_opened(self, send: Callable[[str | bytes], Awaitable[None]] | None = None, url: str = "") -> None:
@@ -207,7 +207,7 @@ class CallRecorder:
         """While True, silence is laid down instead of sound."""
         self._pieces: tuple[list[tuple[float, bytes]], list[tuple[float, bytes]]] = ([], [])
         far_end.playback.waiting  # noqa: B018  what was played before now is settled, and not recorded
-        far_end.voice.taps.append(self._said)
+        far_end.microphone.taps.append(self._said)
         far_end.playback.taps.append(self._heard)
 
     def _said(self, when: float, piece: bytes) -> None:
@@ -223,7 +223,7 @@ class CallRecorder:
         if self._ended is None:
             self._far_end.playback.waiting  # noqa: B018  settles what was played up to now
             self._ended = self._clock()
-            self._far_end.voice.taps.remove(self._said)
+            self._far_end.microphone.taps.remove(self._said)
             self._far_end.playback.taps.remove(self._heard)
 
     @property

@@ -1,9 +1,9 @@
 """Audio at the far end of a sandbox call: what is played there, what is spoken there, and tones made and recognised.
 
-``Playback`` queues audio sent to the carrier, plays it in real time and reports marks. Positions come from a clock, not
-from counted sleeps: audio queued at t has byte n played at t + n / rate, however late a timer fires. ``clear`` drops
-the unplayed rest and reports all pending marks at once, as carriers do. ``Voice`` sends a frame every 20 ms, silence
-when nobody speaks, as a carrier's stream does.
+``PlaybackBuffer`` queues audio sent to the carrier, plays it in real time and reports marks. Positions come from a
+clock, not from counted sleeps: audio queued at t has byte n played at t + n / rate, however late a timer fires.
+``clear`` drops the unplayed rest and reports all pending marks at once, as carriers do. ``Microphone`` sends a frame
+every 20 ms, silence when nobody speaks, as a carrier's stream does.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Clock(Protocol):
     def call_at(self, when: float, callback: Callable[[], None], /) -> Timer: ...
 
 
-class Playback:
+class PlaybackBuffer:
     """The buffer between our side's audio frames and the far end's ear, for one call.
 
     ``limit`` is how many seconds may wait unplayed; more is refused by :meth:`play`.
@@ -181,7 +181,7 @@ SILENCE = b"\xff" * FRAME
 """20 ms of mu-law silence."""
 
 
-class Voice:
+class Microphone:
     """What one far end says. Speech waits for a listener (the media stream) and then goes out in real time."""
 
     def __init__(self, *, silent: bool = False) -> None:

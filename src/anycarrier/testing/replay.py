@@ -31,7 +31,7 @@ class NotOnCassette(AssertionError):
     """The provider sent a request that the cassettes do not hold."""
 
 
-class Wire(httpx.AsyncBaseTransport):
+class FakeTransport(httpx.AsyncBaseTransport):
     """An httpx transport without a network: ``requests`` is what was sent, ``answer`` decides what comes back."""
 
     def __init__(self, answer: Answer) -> None:
@@ -56,7 +56,7 @@ class Wire(httpx.AsyncBaseTransport):
         return "\n".join(f"{r.method} {r.url}\n{r.content.decode('utf-8', 'replace')}" for r in self.requests)
 
 
-class CassetteWire(Wire):
+class CassetteTransport(FakeTransport):
     """Answers from ``rest/*.yaml`` files: each interaction once, the first one that fits."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
@@ -99,26 +99,30 @@ class CassetteWire(Wire):
         return f"{name}. The nearest there, {kept.method} {urlsplit(kept.uri).path}, differs: {'; '.join(differing)}"
 
 
-def always(status: int, *, json: object = None, text: str | None = None, headers: dict[str, str] | None = None) -> Wire:
-    """A wire that gives the same answer to every request."""
+def answering(
+    status: int, *, json: object = None, text: str | None = None, headers: dict[str, str] | None = None
+) -> FakeTransport:
+    """A transport that gives the same answer to every request."""
     if text is not None:
-        return Wire(lambda _: httpx.Response(status, text=text, headers=headers))
-    return Wire(lambda _: httpx.Response(status, json=json, headers=headers))
+        return FakeTransport(lambda _: httpx.Response(status, text=text, headers=headers))
+    return FakeTransport(lambda _: httpx.Response(status, json=json, headers=headers))
 
 
-def broken(failure: type[httpx.TransportError]) -> Wire:
-    """A wire that fails: ``httpx.ConnectError``, ``httpx.ReadTimeout``."""
+def broken(failure: type[httpx.TransportError]) -> FakeTransport:
+    """A transport that fails: ``httpx.ConnectError``, ``httpx.ReadTimeout``."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         raise failure("the kit says so", request=request)
 
-    return Wire(answer)
+    return FakeTransport(answer)
 
 
 @asynccontextmanager
-async def on(wire: Wire, provider: type[Provider], credential: Credential) -> AsyncIterator[Provider]:
-    """A provider of that class whose REST requests go over ``wire``."""
-    async with httpx.AsyncClient(transport=wire) as http:
+async def provider_over(
+    transport: FakeTransport, provider: type[Provider], credential: Credential
+) -> AsyncIterator[Provider]:
+    """A provider of that class whose REST requests go over ``transport``."""
+    async with httpx.AsyncClient(transport=transport) as http:
         made = provider(credential, http)
         try:
             yield made

@@ -324,7 +324,7 @@ async def test_asynchronous_detection_tells_who_answered(desk: Desk, to: str, mo
     assert told.params["AnsweredBy"] == verdict and told.params["CallSid"] == call.sid
     assert int(told.params["MachineDetectionDuration"]) >= 300
     if mode == "DetectMessageEnd":
-        assert len(desk.sandbox.far_ends[call.sid].voice.said) == 1.4 * 8000, "the beep had not sounded yet"
+        assert len(desk.sandbox.far_ends[call.sid].microphone.said) == 1.4 * 8000, "the beep had not sounded yet"
     assert (await desk.sdk(desk.client.calls(call.sid).fetch)).answered_by == verdict
 
 

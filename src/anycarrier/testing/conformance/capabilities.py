@@ -17,7 +17,7 @@ from anycarrier.listener import Listener
 from anycarrier.numbers import OwnedNumber, PendingOrder, SyncResult
 from anycarrier.provider import Capability, Provider
 from anycarrier.testing.conformance.kit import CALL_ID, OURS, THEIRS, Kit
-from anycarrier.testing.replay import CassetteWire, NotOnCassette, on
+from anycarrier.testing.replay import CassetteTransport, NotOnCassette, provider_over
 from anycarrier.webhooks import WebhookReply
 
 
@@ -33,9 +33,9 @@ class CapabilityChecks(Kit):
     def declared(self, capability: Capability) -> None:
         check, path = CHECKS[capability], self.cassette(capability)
         assert path.exists() or check.in_reply, f"{capability} is declared, but no rest/{path.name} shows it"
-        answer, wire = self.played(capability, lambda provider: check.ask(self, provider))
+        answer, transport = self.played(capability, lambda provider: check.ask(self, provider))
         assert isinstance(answer, check.answer), f"{capability} gave a {type(answer).__name__}"
-        assert wire.requests or check.in_reply, f"{capability} asked the carrier for nothing"
+        assert transport.requests or check.in_reply, f"{capability} asked the carrier for nothing"
         if isinstance(answer, list):
             assert {(type(number), number.provider) for number in answer} == {(OwnedNumber, self.name)}
         if isinstance(answer, SyncResult):
@@ -47,7 +47,7 @@ class CapabilityChecks(Kit):
         if capability is Capability.REJECT:
             return  # its default is to hang up
         with pytest.raises(UnsupportedOperation) as caught:
-            self.ask(CassetteWire([]), lambda provider: CHECKS[capability].ask(self, provider))
+            self.ask(CassetteTransport([]), lambda provider: CHECKS[capability].ask(self, provider))
         assert caught.value.provider == self.name
         assert caught.value.operation == capability
 
@@ -68,8 +68,8 @@ class CapabilityChecks(Kit):
 
     async def recording(self) -> str:
         """The id of a recording as ``start_recording`` gave it: some carriers tell it only later."""
-        wire = self.replayed(Capability.START_RECORDING)
-        async with on(wire, self.provider, self.credential) as provider:
+        transport = self.replayed(Capability.START_RECORDING)
+        async with provider_over(transport, self.provider, self.credential) as provider:
             try:
                 return await provider.start_recording(CALL_ID, status_url=self.url)
             except (NotOnCassette, ProviderError, UnsupportedOperation):

@@ -13,26 +13,16 @@ from anycarrier.errors import AnycarrierError, ConfigurationError
 from anycarrier.plugins import abstract_methods
 from anycarrier.provider import CONTRACT, Capability
 from anycarrier.testing.cassettes import Provenance, files, provenance_of, scan
-from anycarrier.testing.conformance.kit import Kit, NoNetwork
-from anycarrier.testing.replay import always
+from anycarrier.testing.conformance.kit import SECRET, Kit, NoNetwork, fail_with_the_next
+from anycarrier.testing.replay import answering
 
-SECRET = "kit-secret-9f3b7c21d8"
 SOUNDS_SECRET = re.compile(r"(?i)(secret|token|password|passphrase|(api|private)_?key$)")
 
 
 class ContractChecks(Kit):
     def test_every_required_method_is_written(self) -> None:
         """Says what to write next. Checks that need a method that is not written wait: see the pytest plugin."""
-        missing = self.unwritten()
-        if missing:
-            written = [method for method in self.required() if method not in missing]
-            done = f" ({', '.join(written)})" if written else ""
-            method, hint = next(iter(missing.items()))
-            pytest.fail(
-                f"{self.name}: {len(written)} of {len(self.required())} required methods are written{done}. "
-                f"Next is {method}: {hint or 'it raises NotImplementedError'}",
-                pytrace=False,
-            )
+        fail_with_the_next(self.name, "required methods", self.required(), self.unwritten())
 
     def test_the_installed_plugin_provides_it(self) -> None:
         """The entry point in group ``anycarrier`` loads and gives this very class."""
@@ -88,7 +78,7 @@ class ContractChecks(Kit):
         body = {"message": f"key {SECRET} may not ring +14155550123", "code": "kit"}
         for status in (400, 401, 500):
             with pytest.raises(AnycarrierError) as caught:
-                self.ask(always(status, json=body), lambda p: p.dial(self.dial_request()), value=SECRET)
+                self.ask(answering(status, json=body), lambda p: p.dial(self.dial_request()), value=SECRET)
             shown = f"{caught.value} {caught.value!r} {vars(caught.value)}"
             assert SECRET not in shown, f"the error to a {status} shows the secret"
             assert "4155550123" not in shown, f"the error to a {status} shows a whole phone number"

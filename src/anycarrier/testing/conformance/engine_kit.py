@@ -25,11 +25,11 @@ from anycarrier.speech import (
     speech_engine_names,
 )
 from anycarrier.speech.engines import ABILITIES
+from anycarrier.testing.conformance.kit import SECRET, fail_with_the_next, not_written
 
 T = TypeVar("T")
 
 FORMATS = (PCMU_8K, PCM16_8K, L16_16K)
-SECRET = "kit-secret-9f3b7c21d8"
 SLICES = (160, 1, 7, 4000)
 """Bytes fed at a time: a carrier's frame, and lengths that no frame has."""
 
@@ -145,16 +145,7 @@ class EngineChecks(EngineKit):
 
     def test_every_ability_is_written(self) -> None:
         """Says what to write next. Checks that need what is not written wait: see the pytest plugin."""
-        missing = self.unwritten()
-        if missing:
-            written = sorted(self.engine.abilities - set(missing))
-            done = f" ({', '.join(written)})" if written else ""
-            ability, hint = next(iter(missing.items()))
-            pytest.fail(
-                f"{self.name}: {len(written)} of {len(self.engine.abilities)} abilities are written{done}. "
-                f"Next is {ability}: {hint or 'it raises NotImplementedError'}",
-                pytrace=False,
-            )
+        fail_with_the_next(self.name, "abilities", sorted(self.engine.abilities), self.unwritten())
 
     def test_secrets_are_in_no_repr(self) -> None:
         settings = self.engine.settings_type
@@ -217,15 +208,10 @@ class EngineChecks(EngineKit):
 
     def unwritten(self) -> dict[str, str]:
         """The declared abilities that raise ``NotImplementedError``, each with what it says is left to write."""
-        missing = {}
-        for ability in sorted(self.engine.abilities):
-            try:
-                self.run(lambda engine, ability=ability: use(engine, ability, self))  # type: ignore[misc]
-            except NotImplementedError as left:
-                missing[ability] = str(left)
-            except Exception:  # noqa: BLE001, S110  it is written; the other checks say whether it is right
-                pass
-        return missing
+        return not_written(
+            sorted(self.engine.abilities),
+            lambda ability: self.run(lambda engine: use(engine, ability, self)),
+        )
 
 
 # --- helpers ---------------------------------------------------------------------------------------------------------

@@ -1,10 +1,13 @@
-"""What all themes of the conformance kit share: what the author names, and the facts every provider is asked with."""
+"""What the checks of providers share: what the author names, and the facts every provider is asked with.
+
+The end of it serves the checks of speech engines as well: what is not written yet, and no network.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, TypeVar
 
@@ -18,7 +21,7 @@ from anycarrier.events import IncomingCall
 from anycarrier.numbers import NumberQuery
 from anycarrier.provider import Capability, Provider, TicketPlace
 from anycarrier.testing.cassettes import WebhookCassette, load_webhook
-from anycarrier.testing.replay import CassetteWire, Wire, always, on
+from anycarrier.testing.replay import CassetteTransport, FakeTransport, answering, provider_over
 from anycarrier.webhooks import WebhookRequest
 
 T = TypeVar("T")
@@ -32,6 +35,9 @@ STREAMS = {
     TicketPlace.HEADER: StreamTarget(url="wss://voice.example.com/media", ticket=TICKET),
 }
 """Where the kit's media socket is, by where the carrier brings the ticket back."""
+SECRET = "kit-secret-9f3b7c21d8"
+"""Put in each secret field, then looked for where it must not be."""
+
 QUERY = NumberQuery(country="US", area_code="415", limit=2)
 
 
@@ -89,39 +95,41 @@ class Kit:
         """A provider that nobody asked anything yet."""
         return self.provider(self.credential)
 
-    def ask(self, wire: Wire, act: Callable[[Provider], Coroutine[Any, Any, T]], **secret: str) -> T:
-        """Run one operation of a fresh provider over ``wire``."""
+    def ask(self, transport: FakeTransport, act: Callable[[Provider], Coroutine[Any, Any, T]], **secret: str) -> T:
+        """Run one operation of a fresh provider over ``transport``."""
 
         async def asked() -> T:
-            async with on(wire, self.provider, self.with_secret(**secret) if secret else self.credential) as provider:
+            credential = self.with_secret(**secret) if secret else self.credential
+            async with provider_over(transport, self.provider, credential) as provider:
                 return await act(provider)
 
         try:
             return asyncio.run(asked())
         finally:
-            if wire.lacking is not None:
-                raise wire.lacking
+            if transport.lacking is not None:
+                raise transport.lacking
 
     def cassette(self, operation: str) -> Path:
         """Where the cassette of an operation is, if there is one."""
         return self.cassettes / "rest" / f"{operation}.yaml"
 
-    def replayed(self, operation: str) -> CassetteWire:
-        """A wire that answers from ``rest/<operation>.yaml``; without that file it answers nothing."""
+    def replayed(self, operation: str) -> CassetteTransport:
+        """A transport that answers from ``rest/<operation>.yaml``; without that file it answers nothing."""
         path = self.cassette(operation)
-        return CassetteWire([path] if path.exists() else [])
+        return CassetteTransport([path] if path.exists() else [])
 
-    def played(self, operation: str, act: Callable[[Provider], Coroutine[Any, Any, T]]) -> tuple[T, CassetteWire]:
+    def played(self, operation: str, act: Callable[[Provider], Coroutine[Any, Any, T]]) -> tuple[T, CassetteTransport]:
         """Run one operation over its cassette, to the cassette's end."""
-        wire = self.replayed(operation)
+        transport = self.replayed(operation)
         try:
-            answer = self.ask(wire, act)
+            answer = self.ask(transport, act)
         except UnsupportedOperation as refusal:
-            if wire.unplayed():
+            if transport.unplayed():
                 pytest.fail(f"{refusal}; but rest/{operation}.yaml shows that the carrier does it")
             raise
-        assert not wire.unplayed(), f"{operation} never asked for what is on rest/: {', '.join(wire.unplayed())}"
-        return answer, wire
+        unplayed = transport.unplayed()
+        assert not unplayed, f"{operation} never asked for what is on rest/: {', '.join(unplayed)}"
+        return answer, transport
 
     def keeps_no_secret(self, call: Call) -> None:
         """Facts are stored with the call in clear."""
@@ -176,15 +184,7 @@ class Kit:
             "answer": lambda p: p.answer(self.ringing(), self.stream),
             "hang_up": lambda p: p.hang_up(CALL_ID),
         }
-        missing = {}
-        for method in self.required():
-            try:
-                self.ask(always(500, json={}), acts[method])
-            except NotImplementedError as left:
-                missing[method] = str(left)
-            except Exception:  # noqa: BLE001, S110  it is written; the other checks say whether it is right
-                pass
-        return missing
+        return not_written(self.required(), lambda method: self.ask(answering(500, json={}), acts[method]))
 
     def dial_request(self, **changes: Any) -> DialRequest:
         """The one call the kit places."""
@@ -217,11 +217,36 @@ class Kit:
         if self.provider.capabilities & {Capability.LISTEN} and not self.kept("webhooks", "json"):
             pytest.skip("capability LISTEN: this carrier calls no webhooks")
 
-
     def skip_without_rest(self) -> None:
         """Skip for a carrier that listens on sockets of its own and has no REST."""
         if Capability.LISTEN in self.provider.capabilities and not self.kept("rest", "yaml"):
             pytest.skip("capability LISTEN: this carrier has no REST")
+
+
+def not_written(names: Iterable[str], use: Callable[[str], object]) -> dict[str, str]:
+    """The names whose use raises ``NotImplementedError``, each with what the error says is left to write."""
+    missing = {}
+    for name in names:
+        try:
+            use(name)
+        except NotImplementedError as left:
+            missing[name] = str(left)
+        except Exception:  # noqa: BLE001, S110  it is written; the other checks say whether it is right
+            pass
+    return missing
+
+
+def fail_with_the_next(of: str, what: str, names: Sequence[str], missing: Mapping[str, str]) -> None:
+    """Unless nothing is missing, say how many of ``names`` are written and which to write next."""
+    if missing:
+        written = [name for name in names if name not in missing]
+        done = f" ({', '.join(written)})" if written else ""
+        name, hint = next(iter(missing.items()))
+        pytest.fail(
+            f"{of}: {len(written)} of {len(names)} {what} are written{done}. "
+            f"Next is {name}: {hint or 'it raises NotImplementedError'}",
+            pytrace=False,
+        )
 
 
 class NoNetwork:

@@ -32,7 +32,7 @@ from anycarrier.errors import (
 from anycarrier.numbers import AvailableNumber, NumberFeature, NumberQuery, NumberType
 from anycarrier.provider import Capability, Provider
 from anycarrier.testing.conformance.kit import CALL_ID, QUERY, THEIRS, TICKET, Kit
-from anycarrier.testing.replay import Wire, always, broken
+from anycarrier.testing.replay import FakeTransport, answering, broken
 from anycarrier.webhooks import WebhookReply
 
 HTML = "<html><head><title>502 Bad Gateway</title></head></html>"
@@ -79,69 +79,70 @@ class RestChecks(Kit):
 
     def test_dial_is_one_request_and_gives_the_call(self) -> None:
         self.skip_without_rest()
-        call, wire = self.played("dial", lambda p: p.dial(self.dial_request()))
+        call, transport = self.played("dial", lambda p: p.dial(self.dial_request()))
         assert isinstance(call, Call)
         assert call.id and call.provider == self.name and call.direction is Direction.OUTBOUND
         assert call.from_.startswith("+") and call.to.startswith("+"), "from_ and to must be the numbers of the call"
         assert call.reference == "0123456789abcdef", "the reference of the request must be on the call"
         assert call.status in (CallStatus.QUEUED, CallStatus.INITIATED, CallStatus.RINGING)
-        assert len(wire.requests) == 1, f"dial made {len(wire.requests)} requests"
+        assert len(transport.requests) == 1, f"dial made {len(transport.requests)} requests"
         if Capability.INSTRUCT not in self.provider.capabilities:  # such a carrier asks for the media URL later
-            assert TICKET in wire.sent, "the media URL and its ticket did not reach the carrier"
+            assert TICKET in transport.sent, "the media URL and its ticket did not reach the carrier"
         self.keeps_no_secret(call)
 
     def test_answer_connects_the_stream(self) -> None:
         self.skip_without_rest()
         incoming = self.incoming()
-        reply, wire = self.played("answer", lambda p: p.answer(incoming, self.stream))
+        reply, transport = self.played("answer", lambda p: p.answer(incoming, self.stream))
         assert isinstance(reply, WebhookReply)
         assert 200 <= reply.status < 300
-        told = wire.sent + reply.body.decode()
+        told = transport.sent + reply.body.decode()
         assert self.stream.url in told, "neither the reply nor a request says where the audio goes"
         assert TICKET in told, f"ticket_place is {self.provider.ticket_place}, and the carrier is not told the ticket"
-        assert bool(wire.requests) != self.provider.answers_in_reply, "answers_in_reply does not say what answer does"
+        asked = bool(transport.requests)
+        assert asked != self.provider.answers_in_reply, "answers_in_reply does not say what answer does"
 
     def test_hang_up_answers(self) -> None:
         self.skip_without_rest()
-        _, wire = self.played("hang_up", lambda p: p.hang_up(CALL_ID))
-        assert wire.requests, "hang_up asked the carrier for nothing"
+        _, transport = self.played("hang_up", lambda p: p.hang_up(CALL_ID))
+        assert transport.requests, "hang_up asked the carrier for nothing"
 
     def test_hanging_up_a_call_that_is_over_is_no_error(self) -> None:
         self.skip_without_rest()
-        _, wire = self.played("hang_up_ended", lambda p: p.hang_up(CALL_ID))
-        assert wire.requests, "hang_up asked the carrier for nothing"
+        _, transport = self.played("hang_up_ended", lambda p: p.hang_up(CALL_ID))
+        assert transport.requests, "hang_up asked the carrier for nothing"
 
     def test_extra_reaches_the_wire(self) -> None:
         self.skip_without_rest()
         request = self.dial_request(extra={"KitExtra": "kit-extra-7531"})
-        wire = always(500, json={"message": "down"})
+        transport = answering(500, json={"message": "down"})
         with pytest.raises(ProviderError):
-            self.ask(wire, lambda p: p.dial(request))
-        assert "KitExtra" in wire.sent and "kit-extra-7531" in wire.sent, "dial dropped extra"
+            self.ask(transport, lambda p: p.dial(request))
+        assert "KitExtra" in transport.sent and "kit-extra-7531" in transport.sent, "dial dropped extra"
         if self.searches():
-            wire = always(500, json={"message": "down"})
+            transport = answering(500, json={"message": "down"})
             query = QUERY.model_copy(update={"extra": {"KitExtra": "kit-extra-7531"}})
             with pytest.raises(ProviderError):
-                self.ask(wire, lambda p: p.search_numbers(query))
-            assert "KitExtra" in wire.sent and "kit-extra-7531" in wire.sent, "search_numbers dropped extra"
+                self.ask(transport, lambda p: p.search_numbers(query))
+            assert "KitExtra" in transport.sent and "kit-extra-7531" in transport.sent, "search_numbers dropped extra"
 
     @pytest.mark.parametrize("failure", ["500", "429", "timeout", "refused", "html"])
     def test_a_failed_dial_is_never_sent_again(self, failure: str) -> None:
         """A retried dial rings a person twice."""
         self.skip_without_rest()
-        wire = self.failing(failure)
+        transport = self.failing(failure)
         with pytest.raises(ProviderError):
-            self.ask(wire, lambda p: p.dial(self.dial_request()))
-        assert len(wire.requests) == 1, f"{len(wire.requests)} requests went out for one dial"
+            self.ask(transport, lambda p: p.dial(self.dial_request()))
+        assert len(transport.requests) == 1, f"{len(transport.requests)} requests went out for one dial"
 
     def test_a_request_that_cannot_be_written_is_no_call_of_unknown_outcome(self) -> None:
         """Nothing was sent, and it is the credential that has to be looked at."""
         self.skip_without_rest()
         with contextlib.suppress(ConfigurationError):  # some encode what they log in with, and can send anything
             self.ask(self.replayed("dial"), lambda p: p.dial(self.dial_request()), value="kit-sécret")
-        wire = Wire(_illegal_header)
+        transport = FakeTransport(_illegal_header)
         with pytest.raises(ConfigurationError) as caught:
-            self.ask(wire, lambda p: p.dial(self.dial_request()), value=LEAKED)
+            self.ask(transport, lambda p: p.dial(self.dial_request()), value=LEAKED)
         assert LEAKED not in "".join(traceback.format_exception(caught.value)), "the traceback shows the key"
 
     @pytest.mark.parametrize(("operation", "failure", "expected"), CASES)
@@ -179,7 +180,7 @@ class RestChecks(Kit):
         self.skip_without_rest()
         headers = {"retry-after": "7", "x-ratelimit-reset": "7"}
         with pytest.raises(RateLimited) as caught:
-            self.ask(always(429, json=self.error_body(429), headers=headers), lambda p: p.dial(self.dial_request()))
+            self.ask(answering(429, json=self.error_body(429), headers=headers), lambda p: p.dial(self.dial_request()))
         assert caught.value.retry_after == 7
 
     def test_a_regulated_number_is_refused_with_what_it_lacks(self) -> None:
@@ -192,9 +193,9 @@ class RestChecks(Kit):
 
     # --- helpers ----------------------------------------------------------------------------------------------------
 
-    def error_of(self, wire: Wire, act: Act) -> ProviderError | UnsupportedOperation | None:
+    def error_of(self, transport: FakeTransport, act: Act) -> ProviderError | UnsupportedOperation | None:
         try:
-            self.ask(wire, act)
+            self.ask(transport, act)
         except (ProviderError, UnsupportedOperation) as error:
             return error
         return None
@@ -202,7 +203,7 @@ class RestChecks(Kit):
     def searches(self) -> bool:
         """False when the plain query is what the carrier cannot be asked."""
         try:
-            self.ask(always(500, json={}), lambda p: p.search_numbers(QUERY))
+            self.ask(answering(500, json={}), lambda p: p.search_numbers(QUERY))
         except UnsupportedOperation:
             return False
         except ProviderError:
@@ -212,19 +213,19 @@ class RestChecks(Kit):
     def error_body(self, status: int) -> Any:
         return self.error_bodies.get(status, {"message": "the kit says no"})
 
-    def failing(self, failure: str) -> Wire:
+    def failing(self, failure: str) -> FakeTransport:
         match failure:
             case "timeout":
                 return broken(httpx.ReadTimeout)
             case "refused":
                 return broken(httpx.ConnectError)
             case "html":
-                return always(200, text=HTML)
+                return answering(200, text=HTML)
             case "503-html":
-                return always(503, text=HTML)
+                return answering(503, text=HTML)
             case "list":
-                return always(200, json=[])
-        return always(int(failure), json=self.error_body(int(failure)))
+                return answering(200, json=[])
+        return answering(int(failure), json=self.error_body(int(failure)))
 
 
 DIAL_OPTIONS: Mapping[str, Mapping[str, Any]] = {
@@ -326,14 +327,15 @@ class RequestOptionChecks(Kit):
 
     def sent(self, act: Act) -> dict[str, str] | None:
         """What one operation sends, part by part; None when it is refused as unsupported."""
-        wire = always(500, json=self.error_bodies.get(500, {"message": "the kit says no"}))
+        transport = answering(500, json=self.error_bodies.get(500, {"message": "the kit says no"}))
         try:
-            self.ask(wire, act)
+            self.ask(transport, act)
         except UnsupportedOperation:
             return None
         except ProviderError:
             pass
-        return {part: value for at, request in enumerate(wire.requests) for part, value in _parts(request, f"{at} ")}
+        sent = enumerate(transport.requests)
+        return {part: value for at, request in sent for part, value in _parts(request, f"{at} ")}
 
 
 def _differing(one: Mapping[str, str], other: Mapping[str, str]) -> set[str]:

@@ -349,7 +349,8 @@ class Leg:
             return
         self.far_end.stream_opened(socket.send, target["url"])
         await socket.send(json.dumps({"type": "start", "call": self.id, "custom": target.get("custom", {})}))
-        helpers = [self.sandbox.start(self.write(socket)), self.sandbox.start(self.far_end.voice.speak(self.speak))]
+        speaking = self.far_end.microphone.speak(self.speak)
+        helpers = [self.sandbox.start(self.write(socket)), self.sandbox.start(speaking)]
         if drops:
             helpers.append(self.sandbox.start(self.drop(socket)))
         try:

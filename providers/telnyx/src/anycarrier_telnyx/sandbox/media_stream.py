@@ -237,7 +237,7 @@ class MediaStream:
         self._out.put_nowait(json.dumps({**frame, **fields, "stream_id": self.id}))
 
     async def _speak(self) -> None:
-        await self.leg.far_end.voice.speak(self._spoken)
+        await self.leg.far_end.microphone.speak(self._spoken)
 
     def _spoken(self, mulaw: bytes) -> None:
         if self._over:

@@ -46,13 +46,13 @@ class Recording:
         self._from: tuple[int, int] | None = self._place()
 
     def _place(self) -> tuple[int, int]:
-        return len(self.leg.far_end.voice.said), len(self.leg.far_end.heard)
+        return len(self.leg.far_end.microphone.said), len(self.leg.far_end.heard)
 
     def pause(self) -> None:
         """Stop listening for a while."""
         if self._from is not None:
             said, heard = self._from
-            self._said += bytes(self.leg.far_end.voice.said[said:])
+            self._said += bytes(self.leg.far_end.microphone.said[said:])
             self._heard += self.leg.far_end.heard[heard:]
             self._from = None
 

@@ -86,7 +86,8 @@ class MediaStream:
         self._open()
         far_end.stream_opened(socket.send, self.url)
         self._callback("stream-started")
-        tasks = [asyncio.ensure_future(self._write(socket)), asyncio.ensure_future(far_end.voice.speak(self._hear))]
+        speaking = far_end.microphone.speak(self._hear)
+        tasks = [asyncio.ensure_future(self._write(socket)), asyncio.ensure_future(speaking)]
         drop = None
         if self.leg.outcome is Outcome.MEDIA_DROP:
             drop = asyncio.get_running_loop().call_later(DROPS_AFTER, self._drop, socket)

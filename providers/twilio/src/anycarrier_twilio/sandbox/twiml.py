@@ -284,7 +284,7 @@ async def _bridge(leg: Leg, child: Leg) -> None:
     """Let the two hear each other until the dialled one is gone; the caller's end cancels this."""
     leg.bridged, child.bridged = child, leg
     talk = [
-        asyncio.ensure_future(here.far_end.voice.speak(partial(_pass_on, there.far_end)))
+        asyncio.ensure_future(here.far_end.microphone.speak(partial(_pass_on, there.far_end)))
         for here, there in ((leg, child), (child, leg))
     ]
     try:
