@@ -83,8 +83,9 @@ async def _tenant(
     store = service.store
     workspace = await store.workspaces.create(name)
     details = {key: account[key] for key in ("account_sid", "base_url")}
-    row = await store.credentials.create(workspace.id, name=name, provider="twilio", api_key=account["token"],
-                                         metadata=details, trusted=True)  # fmt: skip
+    row = await store.credentials.create(
+        workspace.id, name=name, provider="twilio", api_key=SecretStr(account["token"]), metadata=details, trusted=True
+    )
     made = await store.agents.create(workspace.id, name=name, websocket_url=agent)
     await store.lines.create(row, NUMBERS[name], agent_id=made.id)
     for url in hooks:

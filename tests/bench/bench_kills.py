@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from pydantic import SecretStr
 from result import Result, parser
 from sqlalchemy import text
 from websockets.asyncio.server import serve as serve_websocket
@@ -132,8 +133,9 @@ async def desk(service: ServiceProcess, url: str) -> AsyncIterator[dict[str, tup
             credential = sandbox.credential()
             fields = ("account_sid", "public_key", "connection_id", "base_url")
             details = {field: value for field in fields if (value := getattr(credential, field, None))}
+            key = SecretStr(credential.secrets()[0])
             row = await store.credentials.create(
-                workspace.id, name=name, provider=name, api_key=credential.secrets()[0], metadata=details, trusted=True
+                workspace.id, name=name, provider=name, api_key=key, metadata=details, trusted=True
             )
             sandbox.give_number(NUMBERS[name], credential)
             agent = (await service.post("/v1/agents", 201, name=name, websocket_url=url))["id"]

@@ -151,8 +151,10 @@ async def desk(folder: Path, database: str, account: dict[str, str]) -> AsyncIte
         workspace = await store.workspaces.first()
         assert workspace is not None
         details = {name: account[name] for name in ("account_sid", "base_url")}
-        row = await store.credentials.create(workspace.id, name="bench", provider="twilio",
-                                             api_key=account["token"], metadata=details, trusted=True)  # fmt: skip
+        key = SecretStr(account["token"])
+        row = await store.credentials.create(
+            workspace.id, name="bench", provider="twilio", api_key=key, metadata=details, trusted=True
+        )
         agent = await store.agents.create(workspace.id, name="Aria")
         line = await store.lines.create(row, OURS, agent_id=agent.id)
         yield Desk(service, app, line, agent, row, account["token"])

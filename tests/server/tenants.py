@@ -29,10 +29,10 @@ class AcmeCredential(Credential):
         return self.account_sid
 
 
-def build_acme(provider: str, api_key: str, metadata: Mapping[str, Any]) -> Credential:
+def build_acme(provider: str, api_key: SecretStr, metadata: Mapping[str, Any]) -> Credential:
     if provider != "acme":
         raise UnknownProvider(provider, ["acme"])
-    return AcmeCredential.from_api_key(api_key, metadata)
+    return AcmeCredential.from_api_key(api_key.get_secret_value(), metadata)
 
 
 @dataclass
@@ -68,7 +68,11 @@ async def make_tenant(store: Store, number: str = "+12125550100", name: str = "a
     workspace = await store.workspaces.create(name)
     agent = await store.agents.create(workspace.id, name="Aria")
     credential = await store.credentials.create(
-        workspace.id, name="carrier", provider="acme", api_key="secret-0123456789", metadata={"account_sid": "AC1"}
+        workspace.id,
+        name="carrier",
+        provider="acme",
+        api_key=SecretStr("secret-0123456789"),
+        metadata={"account_sid": "AC1"},
     )
     line = await store.lines.create(credential, number, agent_id=agent.id)
     return Tenant(workspace, agent, credential, line)

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import update
 from tenants import Tenant, make_tenant
 
@@ -165,7 +166,11 @@ async def test_scheduled_calls_without_room_hold_up_nobody_behind_them(
     for _ in range(AT_ONCE + 5):
         await made(store, tenant, scheduled_at=long_due)
     account = await store.credentials.create(
-        tenant.workspace.id, name="b", provider="acme", api_key="secret-0123456789", metadata={"account_sid": "AC2"}
+        tenant.workspace.id,
+        name="b",
+        provider="acme",
+        api_key=SecretStr("secret-0123456789"),
+        metadata={"account_sid": "AC2"},
     )
     line = await store.lines.create(account, "+12125550102", agent_id=tenant.agent.id)
     behind = await made(store, tenant, line, scheduled_at=utc_now() - timedelta(minutes=1))

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 from sqlalchemy import text
 from tenants import build_acme
 
@@ -317,7 +318,11 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
         ids = {}
         for name in WIRES:
             row = await store.credentials.create(
-                workspace.id, name=name, provider="acme", api_key="secret-0123456789", metadata={"account_sid": "AC1"}
+                workspace.id,
+                name=name,
+                provider="acme",
+                api_key=SecretStr("secret-0123456789"),
+                metadata={"account_sid": "AC1"},
             )
             ids[name] = row.public_id
         await database.close()

@@ -59,7 +59,7 @@ async def entered_at(service: Service) -> str:
         workspace.id,
         name=uuid4().hex,
         provider="twilio",
-        api_key="secret-0123456789",
+        api_key=SecretStr("secret-0123456789"),
         metadata={"account_sid": f"AC{uuid4().hex}"},
     )
     return row.public_id

@@ -214,7 +214,11 @@ async def test_a_secret_is_nowhere_in_the_database_in_clear(store: Store, tenant
 
 async def test_a_credential_copied_to_another_row_does_not_open(store: Store, tenant: Tenant) -> None:
     other = await store.credentials.create(
-        tenant.workspace.id, name="b", provider="acme", api_key="other-0123456789", metadata={"account_sid": "AC2"}
+        tenant.workspace.id,
+        name="b",
+        provider="acme",
+        api_key=SecretStr("other-0123456789"),
+        metadata={"account_sid": "AC2"},
     )
     async with store.db.write() as session:
         await session.execute(

@@ -22,7 +22,7 @@ from anycarrier_server.refusals import InUse, Taken
 from anycarrier_server.settings import Settings
 from anycarrier_server.store import Store, credentials, parse_id, public_id
 from anycarrier_server.store.agents import SpeechUse, handle_from
-from anycarrier_server.store.credentials import CredentialIncomplete, DetailRefused, masked
+from anycarrier_server.store.credentials import CredentialIncomplete, CredentialMalformed, DetailRefused, masked
 from anycarrier_server.store.models import CredentialRow, LineRow
 
 # --- ids ------------------------------------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ async def test_an_unknown_credential_is_told(store: Store, text: str) -> None:
 
 
 async def test_a_credential_that_lacks_something_is_kept_and_refused_at_use(store: Store, tenant: Tenant) -> None:
-    row = await store.credentials.create(tenant.workspace.id, name="x", provider="acme", api_key="k" * 20)
+    row = await store.credentials.create(tenant.workspace.id, name="x", provider="acme", api_key=SecretStr("k" * 20))
     assert (row.status, row.missing) == ("incomplete", ["account_sid"])
     with pytest.raises(CredentialIncomplete) as refused:
         await store.credentials.credential(row.public_id)
@@ -212,11 +212,23 @@ async def test_a_credential_that_lacks_something_is_kept_and_refused_at_use(stor
     assert (await store.credentials.credential(row.public_id)).account == "AC9"
 
 
+async def test_a_credential_that_cannot_be_right_is_not_kept_nor_is_such_a_change(store: Store, tenant: Tenant) -> None:
+    wrong = {"account_sid": "AC\u200b1"}
+    key = SecretStr("k" * 20)
+    with pytest.raises(CredentialMalformed, match=r"acme account_sid cannot be right") as refused:
+        await store.credentials.create(tenant.workspace.id, name="x", provider="acme", api_key=key, metadata=wrong)
+    assert "k" * 20 not in str(refused.value)
+    with pytest.raises(CredentialMalformed):
+        await store.credentials.change(tenant.credential, name="renamed", metadata=wrong)
+    (row,) = await store.credentials.list(tenant.workspace.id)
+    assert (row.name, row.status, row.account) == ("carrier", "active", "AC1")
+
+
 async def test_a_credential_kept_before_its_carrier_looked_closely_is_refused_by_its_fields(
     store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def strict(provider: str, api_key: str, metadata: Mapping[str, Any]) -> Credential:
-        return AcmeCredential(api_key=SecretStr(api_key), account_sid="AC\u200b1")
+    def strict(provider: str, api_key: SecretStr, metadata: Mapping[str, Any]) -> Credential:
+        return AcmeCredential(api_key=api_key, account_sid="AC\u200b1")
 
     monkeypatch.setattr(store.credentials, "_build", strict)
     with pytest.raises(CredentialIncomplete, match=r"acme account_sid cannot be right: character 3 is U\+200B") as told:
@@ -226,7 +238,7 @@ async def test_a_credential_kept_before_its_carrier_looked_closely_is_refused_by
 
 async def test_a_rotated_key_is_used_at_once(store: Store, tenant: Tenant) -> None:
     await store.credentials.credential(tenant.credential.public_id)
-    await store.credentials.change(tenant.credential, api_key="another-0123456789", name="renamed")
+    await store.credentials.change(tenant.credential, api_key=SecretStr("another-0123456789"), name="renamed")
     opened = await store.credentials.credential(tenant.credential.public_id)
     assert opened.secrets() == ("another-0123456789",)
     assert opened.account == "AC1"
@@ -236,12 +248,12 @@ async def test_a_client_cannot_say_where_requests_go(store: Store, tenant: Tenan
     inside: dict[str, Any] = {"account_sid": "AC1", "base_url": "http://169.254.169.254"}
     with pytest.raises(DetailRefused):
         await store.credentials.create(
-            tenant.workspace.id, name="x", provider="acme", api_key="k" * 20, metadata=inside
+            tenant.workspace.id, name="x", provider="acme", api_key=SecretStr("k" * 20), metadata=inside
         )
     with pytest.raises(DetailRefused):
         await store.credentials.change(tenant.credential, metadata=inside)
     ours = await store.credentials.create(
-        tenant.workspace.id, name="x", provider="acme", api_key="k" * 20, metadata=inside, trusted=True
+        tenant.workspace.id, name="x", provider="acme", api_key=SecretStr("k" * 20), metadata=inside, trusted=True
     )
     await store.credentials.change(ours, metadata={"account_sid": "AC2"})
     opened = await store.credentials.credential(ours.public_id)
@@ -251,7 +263,7 @@ async def test_a_client_cannot_say_where_requests_go(store: Store, tenant: Tenan
 
 async def test_an_unknown_carrier_is_refused(store: Store, tenant: Tenant) -> None:
     with pytest.raises(UnknownProvider):
-        await store.credentials.create(tenant.workspace.id, name="x", provider="nobody", api_key="k")
+        await store.credentials.create(tenant.workspace.id, name="x", provider="nobody", api_key=SecretStr("k"))
 
 
 async def test_a_credential_with_lines_cannot_be_deleted(store: Store, tenant: Tenant) -> None:
@@ -267,7 +279,12 @@ async def test_a_credential_with_lines_cannot_be_deleted(store: Store, tenant: T
 
 async def test_the_default_credential_comes_first(store: Store, tenant: Tenant) -> None:
     later = await store.credentials.create(
-        tenant.workspace.id, name="d", provider="acme", api_key="k" * 20, metadata={"account_sid": "A"}, is_default=True
+        tenant.workspace.id,
+        name="d",
+        provider="acme",
+        api_key=SecretStr("k" * 20),
+        metadata={"account_sid": "A"},
+        is_default=True,
     )
     assert [row.id for row in await store.credentials.list(tenant.workspace.id)] == [later.id, tenant.credential.id]
 
@@ -483,18 +500,26 @@ async def test_a_credentials_details_are_merged_and_its_key_stays_masked(store: 
     create, change = store.credentials.create, store.credentials.change
     said = {"account_sid": " AC5 ", "base_url": "https://a.example"}
     row = await create(
-        tenant.workspace.id, name="x", provider="acme", api_key=" key-0123456789 ", metadata=said, trusted=True
+        tenant.workspace.id,
+        name="x",
+        provider="acme",
+        api_key=SecretStr(" key-0123456789 "),
+        metadata=said,
+        trusted=True,
     )
     assert (row.name, row.provider, row.workspace_id, row.is_default) == ("x", "acme", tenant.workspace.id, False)
     assert (row.masked_key, row.account, row.status, row.missing) == ("…6789", "AC5", "active", [])
-    assert store.credentials.held(row) == ("key-0123456789", {"account_sid": "AC5", "base_url": "https://a.example"})
+    assert store.credentials.held(row) == (
+        SecretStr("key-0123456789"),
+        {"account_sid": "AC5", "base_url": "https://a.example"},
+    )
     renamed = await change(row, name="y")
     assert (renamed.name, renamed.version) == ("y", row.version) and renamed.updated_at > row.updated_at
     merged = await change(row, metadata={"base_url": None, "account_sid": "AC6"}, trusted=True)
-    assert store.credentials.held(merged) == ("key-0123456789", {"account_sid": "AC6"})
+    assert store.credentials.held(merged) == (SecretStr("key-0123456789"), {"account_sid": "AC6"})
     assert (merged.name, merged.version) == ("y", row.version + 1)
-    rekeyed = await change(row, api_key="another-abcdefgh")
-    assert store.credentials.held(rekeyed) == ("another-abcdefgh", {"account_sid": "AC6"})
+    rekeyed = await change(row, api_key=SecretStr("another-abcdefgh"))
+    assert store.credentials.held(rekeyed) == (SecretStr("another-abcdefgh"), {"account_sid": "AC6"})
     assert (rekeyed.masked_key, rekeyed.version) == ("…efgh", row.version + 2)
     lacking = await change(row, metadata={"account_sid": None})
     assert (lacking.status, lacking.missing, lacking.account) == ("incomplete", ["account_sid"], None)
@@ -507,7 +532,7 @@ async def test_a_credential_that_is_deleted_forgets_its_secret_and_cannot_be_cha
     store: Store, tenant: Tenant
 ) -> None:
     row = await store.credentials.create(
-        tenant.workspace.id, name="x", provider="acme", api_key="k" * 20, metadata={"account_sid": "AC5"}
+        tenant.workspace.id, name="x", provider="acme", api_key=SecretStr("k" * 20), metadata={"account_sid": "AC5"}
     )
     await store.credentials.credential(row.public_id)
     await store.credentials.delete(row)  # the lines of another credential hold it not
@@ -523,7 +548,7 @@ async def test_a_credential_that_is_deleted_forgets_its_secret_and_cannot_be_cha
 
 
 async def test_credentials_are_listed_by_carrier_and_the_oldest_first(store: Store, tenant: Tenant) -> None:
-    second = await store.credentials.create(tenant.workspace.id, name="b", provider="acme", api_key="k" * 20)
+    second = await store.credentials.create(tenant.workspace.id, name="b", provider="acme", api_key=SecretStr("k" * 20))
     listed = store.credentials.list
     assert [row.id for row in await listed(tenant.workspace.id)] == [tenant.credential.id, second.id]
     assert [row.id for row in await listed(tenant.workspace.id, provider="acme")] == [tenant.credential.id, second.id]
@@ -576,7 +601,7 @@ async def test_a_line_is_kept_with_its_credentials_workspace_and_carrier(store: 
 async def test_lines_are_listed_by_agent_and_credential_the_oldest_first(store: Store, tenant: Tenant) -> None:
     ben = await store.agents.create(tenant.workspace.id, name="Ben")
     account = await store.credentials.create(
-        tenant.workspace.id, name="b", provider="acme", api_key="k" * 20, metadata={"account_sid": "AC2"}
+        tenant.workspace.id, name="b", provider="acme", api_key=SecretStr("k" * 20), metadata={"account_sid": "AC2"}
     )
     second = await store.lines.create(tenant.credential, "+12125550161", agent_id=ben.id)
     third = await store.lines.create(account, "+12125550162", agent_id=ben.id)

@@ -16,6 +16,7 @@ from uuid import uuid4
 import asyncpg
 import httpx
 import pytest
+from pydantic import SecretStr
 from running import ADMIN, NUMBERS, SOMEBODY, Running, agent_server
 
 from anycarrier.testing.live_server import listening, serve, url_of
@@ -175,7 +176,7 @@ async def test_a_call_whose_process_is_killed_is_ended_within_a_minute_and_keeps
             workspace.id,
             name="sandbox",
             provider=provider,
-            api_key=credential.secrets()[0],
+            api_key=SecretStr(credential.secrets()[0]),
             metadata=details,
             trusted=True,
         )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
-from anycarrier.errors import AnycarrierError, ConfigurationError, UnknownProvider
+from anycarrier.errors import AnycarrierError, ConfigurationError
 from anycarrier.provider import Capability
 from anycarrier_server.domain.access import Caller, need_admin
 from anycarrier_server.domain.request_data import complaints
@@ -17,7 +18,7 @@ from anycarrier_server.domain.resources import Resources
 from anycarrier_server.refusals import CredentialRequired, Invalid, Unknown
 from anycarrier_server.store import Store, parse_id
 from anycarrier_server.store.columns import utc_now
-from anycarrier_server.store.credentials import is_key
+from anycarrier_server.store.credentials import CredentialMalformed, is_key
 from anycarrier_server.store.models import CredentialRow
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ async def create_credential(
     *,
     name: str,
     provider: str,
-    api_key: str,
+    api_key: SecretStr,
     metadata: Mapping[str, Any] | None = None,
 ) -> CredentialRow:
     """Keep a credential. What the carrier still needs is in ``missing``, with ``status`` "incomplete".
@@ -49,10 +50,10 @@ async def create_credential(
     ``UnknownProvider`` lists the carriers installed; ``Invalid`` when a detail has the wrong form.
     """
     need_admin(caller, "adding a credential")
-    _refuse_malformed(resources, provider, api_key, metadata or {})
-    return await resources.store.credentials.create(
-        caller.workspace_id, name=name, provider=provider, api_key=api_key, metadata=metadata
-    )
+    with _named_by_field(provider):
+        return await resources.store.credentials.create(
+            caller.workspace_id, name=name, provider=provider, api_key=api_key, metadata=metadata
+        )
 
 
 async def get_credential(store: Store, caller: Caller, credential_id: str | UUID) -> CredentialRow:
@@ -80,18 +81,16 @@ async def change_credential(
     credential_id: str | UUID,
     *,
     name: str | None = None,
-    api_key: str | None = None,
+    api_key: SecretStr | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> CredentialRow:
     """Rename, rotate the key, or merge details in (a detail given as None is removed)."""
     need_admin(caller, "changing a credential")
     row = await get_credential(resources.store, caller, credential_id)
-    if api_key is not None or metadata is not None:
-        held_key, held = resources.store.credentials.held(row)
-        _refuse_malformed(resources, row.provider, api_key or held_key, {**held, **(metadata or {})})
     if api_key is not None and row.status != "incomplete":
         metadata = await _with_what_the_old_key_told(resources, row, api_key, metadata or {})
-    return await resources.store.credentials.change(row, name=name, api_key=api_key, metadata=metadata)
+    with _named_by_field(row.provider):
+        return await resources.store.credentials.change(row, name=name, api_key=api_key, metadata=metadata)
 
 
 async def delete_credential(store: Store, caller: Caller, credential_id: str | UUID) -> None:
@@ -134,30 +133,30 @@ async def choose_credential(
 
 
 async def _with_what_the_old_key_told(
-    resources: Resources, row: CredentialRow, api_key: str, metadata: Mapping[str, Any]
+    resources: Resources, row: CredentialRow, api_key: SecretStr, metadata: Mapping[str, Any]
 ) -> Mapping[str, Any]:
     """Some keys name their account (``account:token``). A new token is for the same one: nobody writes it out again."""
     try:
         resources.carriers.build(row.provider, api_key, metadata)
         return metadata
+    except ConfigurationError:
+        return metadata  # the key is refused when it is to be kept
     except ValidationError as failure:
         missing = {str(one["loc"][0]) for one in failure.errors() if one["type"] == "missing"}
     held = await resources.store.credentials.credential(row.public_id)
     return {**{name: getattr(held, name) for name in missing if isinstance(getattr(held, name, None), str)}, **metadata}
 
 
-def _refuse_malformed(resources: Resources, provider: str, api_key: str, metadata: Mapping[str, Any]) -> None:
-    """What is there must be right; what is not there may come later."""
+@contextmanager
+def _named_by_field(provider: str) -> Iterator[None]:
+    """What cannot be right is :class:`Invalid`, by the fields of the request."""
     try:
-        resources.carriers.build(provider, api_key, {k: v for k, v in metadata.items() if k != "base_url"})
-    except ValidationError as failure:
-        wrong = [one for one in complaints(failure, "body") if one["type"] != "missing"]
+        yield
+    except CredentialMalformed as malformed:
+        if isinstance(malformed.problem, ConfigurationError):
+            raise Invalid.field("api_key", str(malformed)) from None
+        wrong = [one for one in complaints(malformed.problem, "body") if one["type"] != "missing"]
         for one in wrong:
             field = one["loc"][-1]
             one["loc"] = ["body", "api_key"] if is_key(provider, field) else ["body", "metadata", field]
-        if wrong:
-            raise Invalid(wrong) from None
-    except UnknownProvider:
-        raise
-    except ConfigurationError as failure:
-        raise Invalid.field("api_key", str(failure)) from None
+        raise Invalid(wrong) from None

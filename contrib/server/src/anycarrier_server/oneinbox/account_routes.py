@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SecretStr
 
 from anycarrier import plugins
 from anycarrier.credentials import trimmed, unwritable
@@ -51,7 +51,7 @@ class CredentialSent(Sent):
 
     name: Name
     provider: str = Field(min_length=1, max_length=64, description="Name of an installed carrier")
-    api_key: Secret
+    api_key: Secret = Field(repr=False)
     metadata: dict[str, Any] | None = Details
     account_sid: Account | None = Field(default=None, description="Same as metadata.account_sid")
 
@@ -60,7 +60,7 @@ class CredentialChange(Sent):
     """What to change; keys not given stay. ``metadata`` is merged, a detail given as null is removed."""
 
     name: Name | None = None
-    api_key: Secret | None = None
+    api_key: Secret | None = Field(default=None, repr=False)
     metadata: dict[str, Any] | None = Details
     account_sid: Account | None = None
 
@@ -122,7 +122,7 @@ async def create_credential(asked: Asked[CredentialSent, None]) -> CredentialSho
         asked.caller,
         name=body.name,
         provider=body.provider,
-        api_key=body.api_key,
+        api_key=SecretStr(body.api_key),
         metadata=_details(body),
     )
     return credential_shown(row)
@@ -150,7 +150,7 @@ async def change_credential(asked: Asked[CredentialChange, None]) -> CredentialS
         asked.caller,
         asked.path["credential_id"],
         name=body.name,
-        api_key=body.api_key,
+        api_key=SecretStr(body.api_key) if body.api_key is not None else None,
         metadata=_details(body),
     )
     return credential_shown(row)

@@ -18,7 +18,7 @@ from anycarrier_server.store.callbook import SqlCallBook
 from anycarrier_server.store.calls import CallFilter, Calls, Recordings, RoutedCall
 from anycarrier_server.store.claims import Claims, SqlOnce
 from anycarrier_server.store.columns import Page, parse_id, public_id
-from anycarrier_server.store.credentials import Build, Credentials, StoredEngines, build_credential
+from anycarrier_server.store.credentials import Build, Carriers, Credentials, StoredEngines
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.limits import Limits, OverLimit, Snapshot
 from anycarrier_server.store.lines import Lines
@@ -44,7 +44,7 @@ class Store:
     all of them share (``vault.prove``)."""
 
     def __init__(
-        self, db: Database, sealer: Sealer, settings: Settings, *, root: bytes, build: Build = build_credential
+        self, db: Database, sealer: Sealer, settings: Settings, *, root: bytes, build: Build | None = None
     ) -> None:
         self.db = db
         self.sealer = sealer
@@ -53,7 +53,7 @@ class Store:
         self.workspaces = Workspaces(db)
         self.keys = Keys(db)
         self.agents = Agents(db)
-        self.credentials = Credentials(db, sealer, build)
+        self.credentials = Credentials(db, sealer, build or Carriers().build)
         self.engines = StoredEngines(db, sealer)
         self.lines = Lines(db)
         self.calls = Calls(db, owner=self.owner)
@@ -75,7 +75,7 @@ class Store:
         self.writer = Writer(db)
 
     @classmethod
-    async def open(cls, settings: Settings, *, build: Build = build_credential) -> Store:
+    async def open(cls, settings: Settings, *, build: Build | None = None) -> Store:
         """Connect, bring the schema up to date, prove the master key, start the writer.
 
         ``ConfigurationError`` (``MasterKeyWrong`` among them) says what to do, before anything is served.

@@ -19,7 +19,7 @@ from sqlalchemy import bindparam, delete, select, update
 
 from anycarrier import plugins
 from anycarrier.credentials import Credential, trimmed
-from anycarrier.errors import AnycarrierError, ConfigurationError, UnknownCredential
+from anycarrier.errors import AnycarrierError, ConfigurationError, UnknownCredential, UnknownProvider
 from anycarrier_server.encryption import Sealer
 from anycarrier_server.fair_scheduling import WORKSPACE
 from anycarrier_server.refusals import InUse
@@ -32,13 +32,11 @@ from anycarrier_server.store.vault import place
 if TYPE_CHECKING:
     from anycarrier.testing.sandbox import Sandbox
 
-
-
 TABLE = table_of(CredentialRow)
 BY_ID = Statement(select(TABLE).where(TABLE.c.id == bindparam("id")), into=[CredentialRow])
 
-Build = Callable[[str, str, Mapping[str, Any]], Credential]
-"""Provider name, API key and details to a credential; ``ValidationError`` names what is missing."""
+Build = Callable[[str, SecretStr, Mapping[str, Any]], Credential]
+"""Provider name, API key and details to a credential: :meth:`Carriers.build`."""
 
 FRESH = 1.0
 """Seconds a credential is used without another look: every webhook asks for one."""
@@ -47,11 +45,59 @@ OURS = frozenset({"base_url", "provider"})
 """Details a client may not set: where requests go is not for the outside to say."""
 
 
-def build_credential(provider: str, api_key: str, metadata: Mapping[str, Any]) -> Credential:
-    """Through the carrier's own plugin; ``UnknownProvider`` when none is installed."""
-    from anycarrier import plugins
+class Carriers:
+    """The installed carriers, and the sandboxes that play them."""
 
-    return plugins.get_provider(provider).credential_type.from_api_key(api_key, metadata)
+    def __init__(self) -> None:
+        self.sandboxes: dict[str, Sandbox] = {}
+
+    def build(self, provider: str, api_key: SecretStr, metadata: Mapping[str, Any]) -> Credential:
+        """The credential. ``ValidationError`` names what is missing or wrong; ``UnknownProvider``: what to install;
+        ``ConfigurationError``: the key is of a kind that the carrier's plugin cannot use.
+
+        Details the carrier has no use for are left out.
+        """
+        kind = plugins.get_provider(provider).credential_type
+        known = {
+            name: value for name, value in metadata.items() if name in kind.model_fields and value not in (None, "")
+        }
+        sandbox = self.sandboxes.get(provider)
+        if sandbox is not None:
+            known["base_url"] = sandbox.base_url
+        try:
+            made = kind.from_api_key(api_key.get_secret_value(), known)
+        except ValidationError:
+            raise
+        except ConfigurationError:
+            if missing := _missing(kind, known):
+                raise ValidationError.from_exception_data(kind.__name__, missing) from None
+            raise
+        return made if sandbox is None else sandbox.credential(**_plain(made))
+
+
+def is_key(provider: str, field: str) -> bool:
+    """Whether a field of the carrier's credential is what people give as *the* key."""
+    told = plugins.get_provider(provider).credential_type.model_fields.get(field)
+    return told is not None and told.is_required() and told.annotation is SecretStr
+
+
+def _missing(kind: type[Credential], known: Mapping[str, Any]) -> list[InitErrorDetails]:
+    """Required details that are not there. Secrets are not among them: the key is one, under some name."""
+    return [
+        InitErrorDetails(type="missing", loc=(name,), input=None)
+        for name, field in kind.model_fields.items()
+        if field.is_required() and field.annotation is not SecretStr and name not in known
+    ]
+
+
+def _plain(credential: Credential) -> dict[str, Any]:
+    """What a credential was given, secrets as text."""
+    values = {name: getattr(credential, name) for name in credential.model_fields_set}
+    return {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else value
+        for name, value in values.items()
+        if value is not None
+    }
 
 
 def masked(secret: str) -> str:
@@ -72,17 +118,34 @@ class CredentialUnusable(CredentialIncomplete):
     """The credential is stored, and details of it cannot be right; they are what is ``missing``."""
 
     def __init__(self, credential_id: str, problem: ValidationError) -> None:
-        # Without the input: that may be a secret.
-        found = problem.errors(include_url=False, include_context=False, include_input=False)
-        super().__init__(credential_id, sorted({".".join(map(str, one["loc"])) for one in found}))
-        why = "; ".join(one["msg"].removeprefix("Value error, ") for one in found)
-        self.args = (f"credential {credential_id} cannot be used: {why}. Correct it first",)
+        super().__init__(credential_id, _fields(problem))
+        self.args = (f"credential {credential_id} cannot be used: {_complaints(problem)}. Correct it first",)
+
+
+class CredentialMalformed(ConfigurationError):
+    """A key or a detail that is given cannot be right, so nothing is kept; ``problem`` is the carrier's plugin's."""
+
+    def __init__(self, problem: ValidationError | ConfigurationError) -> None:
+        self.problem = problem
+        super().__init__(_complaints(problem) if isinstance(problem, ValidationError) else str(problem))
+
+
+WITHOUT_INPUT: Mapping[str, Any] = {"include_url": False, "include_context": False, "include_input": False}
+"""What is said of a ``ValidationError``: its input may be a secret."""
+
+
+def _fields(problem: ValidationError) -> list[str]:
+    return sorted({".".join(map(str, one["loc"])) for one in problem.errors(**WITHOUT_INPUT)})
+
+
+def _complaints(problem: ValidationError) -> str:
+    return "; ".join(one["msg"].removeprefix("Value error, ") for one in problem.errors(**WITHOUT_INPUT))
 
 
 class Credentials:
     """The credentials of every workspace."""
 
-    def __init__(self, db: Database, sealer: Sealer, build: Build = build_credential) -> None:
+    def __init__(self, db: Database, sealer: Sealer, build: Build) -> None:
         self._db = db
         self._sealer = sealer
         self._build = build
@@ -95,7 +158,7 @@ class Credentials:
         *,
         name: str,
         provider: str,
-        api_key: str,
+        api_key: SecretStr,
         metadata: Mapping[str, Any] | None = None,
         trusted: bool = False,
         is_default: bool = False,
@@ -103,7 +166,8 @@ class Credentials:
         """Seal and keep a credential. What the carrier needs and did not get is in ``missing``.
 
         ``metadata`` are the carrier's further details. ``trusted`` lets it hold ``base_url`` (sandboxes); a client's
-        may not. ``UnknownProvider`` when no plugin is that carrier's.
+        may not. :class:`CredentialMalformed` when what is given cannot be right, ``UnknownProvider`` when the carrier
+        has no plugin here.
         """
         id_ = new_id()
         columns = self._columns(id_, provider, api_key, dict(metadata or {}), trusted)
@@ -119,11 +183,14 @@ class Credentials:
         row: CredentialRow,
         *,
         name: str | None = None,
-        api_key: str | None = None,
+        api_key: SecretStr | None = None,
         metadata: Mapping[str, Any] | None = None,
         trusted: bool = False,
     ) -> CredentialRow:
-        """Rename it, replace its key, or merge details in (a detail set to None is removed)."""
+        """Rename it, replace its key, or merge details in (a detail set to None is removed).
+
+        :class:`CredentialMalformed` as for :meth:`create`.
+        """
         fields: dict[str, Any] = {"updated_at": utc_now()}
         if name is not None:
             fields["name"] = name
@@ -176,11 +243,11 @@ class Credentials:
         self._fresh.clear()
 
     async def credential(self, credential_id: str) -> Credential:
-        """The credential itself, for the exchange: whoever asks works for its workspace from then on (``turns.py``).
+        """The credential itself, for the exchange. The calling task works for its workspace from then on
+        (``fair_scheduling.py``).
 
-        ``UnknownCredential``, or :class:`CredentialIncomplete`.
-
-        What another process changes is noticed within ``FRESH`` seconds, what this one does at once.
+        ``UnknownCredential``, or :class:`CredentialIncomplete`. A change by another process is seen within ``FRESH``
+        seconds, one by this process at once.
         """
         known = self._fresh.get(credential_id)
         if known is None or time.monotonic() >= known[0]:
@@ -208,33 +275,38 @@ class Credentials:
         return row.workspace_id, opened[1]
 
     def _columns(
-        self, id_: UUID, provider: str, api_key: str, metadata: dict[str, Any], trusted: bool
+        self, id_: UUID, provider: str, api_key: SecretStr, metadata: dict[str, Any], trusted: bool
     ) -> dict[str, Any]:
         if not trusted:
             _refuse_ours(metadata)
         account, missing = None, []
-        api_key = trimmed(api_key)
+        key = trimmed(api_key.get_secret_value())
         metadata = {name: trimmed(value) if isinstance(value, str) else value for name, value in metadata.items()}
         try:
-            account = self._build(provider, api_key, metadata).account
+            account = self._build(provider, SecretStr(key), metadata).account
+        except UnknownProvider:
+            raise
+        except ConfigurationError as problem:
+            raise CredentialMalformed(problem) from None
         except ValidationError as problem:
-            # pydantic's own text could quote the input; the field names are all that is needed.
-            missing = sorted({".".join(str(part) for part in error["loc"]) for error in problem.errors()})
+            if any(one["type"] != "missing" for one in problem.errors(**WITHOUT_INPUT)):
+                raise CredentialMalformed(problem) from None
+            missing = _fields(problem)
         sealed = self._sealer.seal(
-            json.dumps({"api_key": api_key, "metadata": metadata}), place("credentials", "sealed", id_)
+            json.dumps({"api_key": key, "metadata": metadata}), place("credentials", "sealed", id_)
         )
         return {
             "sealed": sealed,
-            "masked_key": masked(api_key),
+            "masked_key": masked(key),
             "account": account,
             "status": "incomplete" if missing else "active",
             "missing": missing,
         }
 
-    def held(self, row: CredentialRow) -> tuple[str, dict[str, Any]]:
+    def held(self, row: CredentialRow) -> tuple[SecretStr, dict[str, Any]]:
         """The key and the further details, unsealed."""
         held = json.loads(self._sealer.open(row.sealed, place("credentials", "sealed", row.id)))
-        return held["api_key"], held["metadata"]
+        return SecretStr(held["api_key"]), held["metadata"]
 
 
 class DetailRefused(AnycarrierError, ValueError):
@@ -289,57 +361,3 @@ class StoredEngines:
         gone = delete(EngineRow).where(EngineRow.workspace_id == workspace_id, EngineRow.name == name)
         async with self._db.write() as session:
             return (await session.execute(gone.returning(EngineRow.id))).scalar_one_or_none() is not None
-
-
-class Carriers:
-    """The installed carriers, and the sandboxes that play them."""
-
-    def __init__(self) -> None:
-        self.sandboxes: dict[str, Sandbox] = {}
-
-    def build(self, provider: str, api_key: str, metadata: Mapping[str, Any]) -> Credential:
-        """The credential; ``ValidationError`` names what is missing or wrong, ``UnknownProvider`` what to install.
-
-        Details the carrier has no use for are left out.
-        """
-        kind = plugins.get_provider(provider).credential_type
-        known = {
-            name: value for name, value in metadata.items() if name in kind.model_fields and value not in (None, "")
-        }
-        sandbox = self.sandboxes.get(provider)
-        if sandbox is not None:
-            known["base_url"] = sandbox.base_url
-        try:
-            made = kind.from_api_key(api_key, known)
-        except ValidationError:
-            raise
-        except ConfigurationError:
-            if missing := _missing(kind, known):
-                raise ValidationError.from_exception_data(kind.__name__, missing) from None
-            raise
-        return made if sandbox is None else sandbox.credential(**_plain(made))
-
-
-def is_key(provider: str, field: str) -> bool:
-    """Whether a field of the carrier's credential is what people give as *the* key."""
-    told = plugins.get_provider(provider).credential_type.model_fields.get(field)
-    return told is not None and told.is_required() and told.annotation is SecretStr
-
-
-def _missing(kind: type[Credential], known: Mapping[str, Any]) -> list[InitErrorDetails]:
-    """Required details that are not there. Secrets are not among them: the key is one, under some name."""
-    return [
-        InitErrorDetails(type="missing", loc=(name,), input=None)
-        for name, field in kind.model_fields.items()
-        if field.is_required() and field.annotation is not SecretStr and name not in known
-    ]
-
-
-def _plain(credential: Credential) -> dict[str, Any]:
-    """What a credential was given, secrets as text."""
-    values = {name: getattr(credential, name) for name in credential.model_fields_set}
-    return {
-        name: value.get_secret_value() if isinstance(value, SecretStr) else value
-        for name, value in values.items()
-        if value is not None
-    }

@@ -117,13 +117,13 @@ class Sandboxes:
                 await manage_numbers.put_in_service(self._resources, row)
 
 
-def _spelled(credential: Credential) -> tuple[str, dict[str, Any]]:
+def _spelled(credential: Credential) -> tuple[SecretStr, dict[str, Any]]:
     """A credential as a person would type it: the one secret, and the rest by name."""
-    key, details = "", {}
+    key, details = SecretStr(""), {}
     for name, field in type(credential).model_fields.items():
         value = getattr(credential, name)
         if isinstance(value, SecretStr) and field.is_required():
-            key = value.get_secret_value()
+            key = value
         elif value is not None and name not in ("base_url", "provider"):
             details[name] = value.get_secret_value() if isinstance(value, SecretStr) else value
     return key, details
