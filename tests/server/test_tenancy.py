@@ -411,18 +411,14 @@ async def test_all_keys_of_an_agent_end_and_nobody_elses(store: Store, tenant: T
     theirs = [(await store.keys.create(tenant.workspace.id, "a", agent_id=ben.id))[1] for _ in range(2)]
     _, ours = await store.keys.create(tenant.workspace.id, "b", agent_id=tenant.agent.id)
     _, admin = await store.keys.create(tenant.workspace.id, "c")
-    await store.keys.revoke_of_agent(ben.id)
-    first = {key.id: key.revoked_at for key in await store.keys.list(tenant.workspace.id)}
-    await store.keys.revoke_of_agent(ben.id)
-    assert {key.id: key.revoked_at for key in await store.keys.list(tenant.workspace.id)} == first
-    assert [await store.keys.authenticate(secret) for secret in theirs] == [None, None]
-    assert await store.keys.authenticate(ours) is not None and await store.keys.authenticate(admin) is not None
-    another, secret = await store.keys.create(tenant.workspace.id, "d", agent_id=ben.id)
+    before, secret = await store.keys.create(tenant.workspace.id, "d", agent_id=ben.id)
+    ended = await store.keys.revoke(tenant.workspace.id, before.id)
+    assert before.agent_id == ben.id and ended is not None
     await store.agents.delete(ben.id)
-    assert await store.keys.authenticate(secret) is None
-    assert await store.keys.authenticate(ours) is not None and another.agent_id == ben.id
+    assert [await store.keys.authenticate(each) for each in (*theirs, secret)] == [None, None, None]
+    assert await store.keys.authenticate(ours) is not None and await store.keys.authenticate(admin) is not None
     after = {key.id: key.revoked_at for key in await store.keys.list(tenant.workspace.id)}
-    assert {id_: after[id_] for id_ in first} == first, "those ended before stay as of then"
+    assert after[before.id] == ended.revoked_at, "one ended before stays as of then"
 
 
 async def test_the_admin_key_of_the_settings_is_no_agents_and_says_where_it_is_from(

@@ -1,4 +1,4 @@
-"""Secrets at rest: envelope encryption.
+"""Secrets at rest (envelope encryption), and the signatures of webhooks that we send.
 
 Each secret is encrypted with a key of its own (AES-256-GCM); that key is encrypted with the master key and kept
 beside it with the master key's id. Changing the master key re-wraps the small keys and never touches the secrets.

@@ -25,8 +25,8 @@ Refusal                  the request was understood and is not done
   NotOffered             the service does not do that; ``code`` says what
   ShuttingDown           this process takes no new calls
   StoreOverloaded        the database is too far behind to take more
-    StoreUnreachable            it does not answer at all
-      StoreFull          it has no room to write
+    StoreUnreachable     it does not answer: what a client is told of ``outage.DatabaseUnavailable``
+      StoreFull          it has no room to write: of ``outage.DatabaseFull``
 PolicyRefusal
   UrlRefused             a client's URL leads where we do not go
     HostUnknown          it leads nowhere just now: its name has no address

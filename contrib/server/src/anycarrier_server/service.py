@@ -1,4 +1,4 @@
-"""The running service: one process's store, exchange, agents, postman, scheduler and reconciler, put together."""
+"""The running service: store, exchange, agents, webhook sender, scheduler and reconciler of one process."""
 
 from __future__ import annotations
 

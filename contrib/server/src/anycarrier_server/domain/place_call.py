@@ -106,7 +106,6 @@ class CallWanted:
     webhook_url: str | None = None
     websocket_url: str | None = None
     scheduled_at: datetime | None = None
-    time_limit: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +153,6 @@ async def place(resources: Resources, caller: Caller, wanted: CallWanted, once: 
         await refuse_unready(resources, agent, socket=socket, overrides=wanted.settings)
     if scheduled_at is not None and scheduled_at > utc_now() + FURTHEST:
         raise Invalid.field("scheduled_at", f"lies more than {FURTHEST.days} days ahead")
-    limits = [
-        wanted.time_limit,
-        settings_of(agent, wanted.settings).max_duration_seconds,
-        resources.settings.max_duration_seconds,
-    ]
     new = NewCall(
         id=new_id(),
         line=line,
@@ -170,7 +164,9 @@ async def place(resources: Resources, caller: Caller, wanted: CallWanted, once: 
         options={**options, **({"settings": dict(wanted.settings)} if wanted.settings else {})},
         webhook_url=wanted.webhook_url,
         websocket_url=websocket_url,
-        time_limit=min(limit for limit in limits if limit is not None),
+        time_limit=min(
+            settings_of(agent, wanted.settings).max_duration_seconds, resources.settings.max_duration_seconds
+        ),
         scheduled_at=scheduled_at,
         idempotency_key=once.key if once is not None else None,
         body_hash=once.body_hash if once is not None else None,

@@ -86,7 +86,7 @@ class Store:
             await migrations.upgrade(db)
             sealer = sealer_of(settings)
             proven = await vault.prove(db, sealer)
-            # Not with a newer key yet: whether the others can open that is known once they have said so (key_roll.py).
+            # Not with a newer key yet: first every process must have said that it can open it (key_rotation.py).
             sealer.seal_with(proven.key_id)
             store = cls(db, sealer, settings, root=proven.root, build=build)
             await store.writer.start()

@@ -128,9 +128,6 @@ def as_columns(call: Call) -> dict[str, Any]:
     }
 
 
-STAGES = ("queued", "initiated", "in_progress", "completed", "failed")
-
-
 def stage_of(call: Call) -> str:
     """``completed`` is over after somebody answered; ``failed`` is over before, or because our agent failed."""
     if call.status is CallStatus.ENDED:

@@ -13,7 +13,6 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, event
@@ -32,11 +31,6 @@ T = TypeVar("T")
 
 BUSY_MS = 15_000
 """How long SQLite waits for another process's write lock."""
-
-
-def sqlite_url(path: Path) -> str:
-    """The URL of a database file."""
-    return f"sqlite:///{path}"
 
 
 ANSWERS_WITHIN = 15.0

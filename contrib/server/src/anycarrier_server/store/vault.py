@@ -40,7 +40,7 @@ class Proven:
     """The key it is under: every process that has started can open this one."""
 
     root: bytes = field(repr=False)
-    """32 bytes that all processes share, whichever of the master keys they hold; see ``seal.derive``."""
+    """32 bytes that all processes share, whichever of the master keys they hold; see ``encryption.derive``."""
 
 
 async def prove(db: Database, sealer: Sealer) -> Proven:

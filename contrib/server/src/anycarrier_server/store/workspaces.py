@@ -149,9 +149,3 @@ class Keys:
                 return None
             key.revoked_at = key.revoked_at or utc_now()
         return key
-
-    async def revoke_of_agent(self, agent_id: UUID) -> None:
-        """End all keys of an agent."""
-        async with self._db.write() as session:
-            live = (ApiKey.agent_id == agent_id, ApiKey.revoked_at.is_(None))
-            await session.execute(update(ApiKey).where(*live).values(revoked_at=utc_now()))
