@@ -4,8 +4,8 @@
 A running server knows the keys it started with, so with servers up it takes three steps: ``--add`` (the new key goes
 first into the key file; restart them), ``--finish`` (re-wrap, drop the old key). Without either, one command does both.
 Servers with the new key begin to seal with it once all of them have it (``work/key_rotation.py``). If a step is
-interrupted, the file still holds every key that something is sealed with. With ``ANYCARRIER_MASTER_KEY`` the keys are yours to keep: put the
-new one first, restart, ``--finish``, take the old one out.
+interrupted, the file still holds every key that something is sealed with. With ``ANYCARRIER_MASTER_KEY`` you keep the
+keys yourself: put the new one first, restart, ``--finish``, remove the old one.
 """
 
 from __future__ import annotations
