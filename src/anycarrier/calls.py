@@ -135,6 +135,10 @@ class Price(BaseModel):
 MOST_FACTS, LONGEST_FACT = 16, 1024
 """Facts that are kept with a call, and characters of one."""
 
+STREAM_FACT = "anycarrier.stream"
+"""The exchange's own fact of a dialled call, which counts as one of them and no provider replaces: by it the stream
+target is made anew when the carrier asks for instructions."""
+
 
 class Call(BaseModel):
     """One call, as last heard of. Frozen: a change is a new snapshot.
@@ -253,8 +257,9 @@ def advance(call: Call, seen: Call, at: datetime) -> Call:
             change[name] = getattr(seen, name)
     if not call.id and seen.id:
         change["id"] = seen.id
-    if any(call.facts.get(name) != text for name, text in seen.facts.items()):
-        change["facts"] = dict([*{**call.facts, **seen.facts}.items()][-MOST_FACTS:])
+    told = {name: text for name, text in seen.facts.items() if name != STREAM_FACT}
+    if any(call.facts.get(name) != text for name, text in told.items()):
+        change["facts"] = _with_facts(call.facts, told)
     answered_at = _answered_at(call, seen, at)
     if answered_at != call.answered_at:
         change["answered_at"] = answered_at
@@ -270,6 +275,13 @@ def advance(call: Call, seen: Call, at: datetime) -> Call:
     elif call.ended and call.ended_at is not None and "answered_at" in change:
         change["reason"] = _end_reason(call, call.carrier_reason, answered_at, call.ended_at)
     return call.model_copy(update=change) if change else call
+
+
+def _with_facts(known: Mapping[str, str], told: Mapping[str, str]) -> dict[str, str]:
+    """The newest facts; ours stays."""
+    ours = {name: text for name, text in known.items() if name == STREAM_FACT}
+    theirs = {name: text for name, text in {**known, **told}.items() if name != STREAM_FACT}
+    return {**dict(list(theirs.items())[-(MOST_FACTS - len(ours)) :]), **ours}
 
 
 def advance_transfer(call: Call, status: str, at: datetime) -> Call:
@@ -371,7 +383,7 @@ class MachineDetection(StrEnum):
 class DialRequest(BaseModel):
     """One outbound call. ``extra`` is merged last into what goes to the carrier."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     from_: PhoneNumber
     to: PhoneNumber

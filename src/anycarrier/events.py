@@ -157,7 +157,10 @@ class UnknownEvent(CallEvent, frozen=True, kw_only=True):
 
 
 class StreamStarted(msgspec.Struct, frozen=True):
-    """Media begins. ``format`` is what the carrier *sends*; ``custom`` are the values given with the stream."""
+    """Media begins. ``format`` is what the carrier *sends*; ``custom`` are the values given with the stream.
+
+    ``call_id`` is "" where the carrier's frames do not name the call: then the ticket alone says whose it is.
+    """
 
     call_id: str
     stream_id: str = ""

@@ -267,13 +267,15 @@ class Exchange:
         ``sent`` is False: the call stays in :meth:`calls_in_progress` until the carrier is heard of, or a minute after
         its ring time.
         """
-        board, opened = self.switchboard, call is not None
+        board, opened = self.switchboard, call
         if call is None:
             call = await self._new_call(from_, to, agent_id, reference)
         elif not (from_ is to is agent_id is reference is None):
             raise ConfigurationError(
                 "dial(call=...) takes numbers, agent and reference from the call: do not give them"
             )
+        else:
+            _check_never_dialled(call)
         agent = call.agent_id or ""
         board.handler_for(agent)
         board.policy.check_destination(call.from_, call.to)
@@ -304,11 +306,10 @@ class Exchange:
             time_limit=limit + CARRIER_GRACE if limit else None,
             **options,
         )
-        if not opened:
+        if opened is None:
             await board.calls.open(call)
-        elif asks_later:  # before the dial: the carrier's question may come to another process
-            facts = call.facts
-            await board.update(call.reference, lambda c: c.model_copy(update={"facts": {**c.facts, **facts}}))
+        elif call != opened:  # before the dial: the watch and a carrier's question, in any process, go by the book
+            call = await board.update(call.reference, _as_dialled(call))
         self.call_watch.note(call, ring_time=timeout)
         reference = call.reference
         try:
@@ -503,6 +504,26 @@ class _CredentialDesk:
         if admitted.credential_id != self.credential_id:
             raise TicketRefused("it was made for another credential's call")
         await self._media.serve(admitted, transport)
+
+
+def _check_never_dialled(call: Call) -> None:
+    if call.id or call.ended or call.direction is not Direction.OUTBOUND:
+        raise ConfigurationError(
+            "dial(call=...) takes an outbound call of the call book that was never dialled; this one is "
+            f"{call.direction}, {call.status}, and {'the carrier has it' if call.id else 'the carrier never had it'}"
+        )
+
+
+def _as_dialled(call: Call) -> Callable[[Call], Call]:
+    """The change that writes into the book what the dial of an opened ``call`` has settled."""
+
+    def settled(known: Call) -> Call:
+        _check_never_dialled(known)
+        facts = {**known.facts, **call.facts}
+        change = {"provider": call.provider, "owner": call.owner, "time_limit": call.time_limit, "facts": facts}
+        return known.model_copy(update=change)
+
+    return settled
 
 
 def _dial_reason(refused: AnycarrierError) -> EndReason:

@@ -113,11 +113,11 @@ class MediaServer:
                 expected = call.id
             except TimeoutError:
                 expected = started.call_id  # the dial's outcome is unknown, and here is its call
-        if started.call_id != expected:
+        if started.call_id and started.call_id != expected:  # without an id, the ticket says whose call it is
             log.warning("media socket on %s closed: its ticket was made for another call", ticket.provider)
             return False
         now = datetime.now(UTC)
-        seen = {"id": started.call_id, "status": CallStatus.ANSWERED}
+        seen = {"id": expected, "status": CallStatus.ANSWERED}
         before = await self._board.calls.get(ticket.reference)
 
         def here(known: Call) -> Call:

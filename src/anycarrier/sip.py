@@ -233,7 +233,7 @@ def _decoded(text: str, grammar: str, what: str) -> str:
 MOST_HEADERS, LONGEST_HEADER = 20, 1024
 """Headers a call may carry, and characters of one value."""
 
-_HEADER_NAME = re.compile(r"(?i)x-[a-z0-9_-]{1,60}|user-to-user")
+_HEADER_NAME = re.compile(r"(?ai)x-[a-z0-9_-]{1,60}|user-to-user")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 
 

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from anycarrier import plugins
 from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.callbook import CallBook, MemoryCallBook, MemoryOnce, OnceCallBook, OnceStore
-from anycarrier.calls import LONGEST_FACT, Call, CallStatus, EndReason, StreamTarget, advance
+from anycarrier.calls import LONGEST_FACT, STREAM_FACT, Call, CallStatus, EndReason, StreamTarget, advance
 from anycarrier.credentials import Credential, CredentialSource, MemoryCredentials
 from anycarrier.errors import (
     CallUnconfirmed,
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
     import httpx
 
 log = logging.getLogger("anycarrier")
-
-STREAM_FACT = "stream"
-"""The fact of a dialled call by which its stream target is made anew when the carrier asks for instructions."""
 
 Handler = Callable[[MediaSession], Awaitable[None]]
 """Talks on one call; when it returns, its queued audio finishes playing and the call is hung up."""

@@ -34,6 +34,7 @@ from anycarrier.errors import (
     RateLimited,
     RequestRejected,
     UnknownAgent,
+    UnknownCall,
     UnsupportedOperation,
 )
 from anycarrier.exchange import CARRIER_GRACE
@@ -66,6 +67,26 @@ async def test_dialling_rings_once_and_its_media_reaches_the_agent(exchange: Exc
     await serving
     await post(exchange, event="status", id="out-1", status="ended", reason="user_hangup", ref=call.reference)
     assert (await exchange.wait_for(call)).reason is EndReason.USER_HANGUP
+
+
+async def test_a_start_that_names_no_call_is_the_tickets_call_and_one_that_names_another_is_refused(
+    exchange: Exchange,
+) -> None:
+    call = await dialled(exchange)
+    [request] = [entry[1] for entry in InlineProvider.log if entry[0] == "dial"]
+    transport, serving = await connect(exchange, request.stream.ticket, "")
+    transport.say(event="media", audio="hi")
+    await until_sent(transport)
+    transport.say(event="stop")
+    await serving
+    answered = await exchange.switchboard.calls.get(call.reference)
+    assert answered is not None and (answered.id, answered.status) == ("out-1", CallStatus.ANSWERED)
+    again = await dialled(exchange)
+    request = [entry[1] for entry in InlineProvider.log if entry[0] == "dial"][-1]
+    _, serving = await connect(exchange, request.stream.ticket, "out-9")
+    await serving
+    refused = await exchange.switchboard.calls.get(again.reference)
+    assert refused is not None and refused.status is not CallStatus.ANSWERED
 
 
 async def test_news_that_outruns_the_answer_to_the_dial_is_not_lost(exchange: Exchange) -> None:
@@ -250,6 +271,35 @@ async def test_an_opened_call_is_dialled_as_it_is_in_the_book(
             await exchange.dial(call=opened, **given)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError):
         await exchange.dial(from_=OURS)
+
+
+async def test_an_opened_call_has_its_limit_in_the_book_and_is_dialled_once(exchange: Exchange) -> None:
+    board = exchange.switchboard
+    opened = await board.calls.open(
+        Call(
+            id="", provider="inline", direction=Direction.OUTBOUND, from_=OURS, to=CALLER, status=CallStatus.QUEUED,
+            reference="r-9", credential_id="main", agent_id="a",
+        )
+    )  # fmt: skip
+    with pytest.raises(UnknownCall):
+        await exchange.dial(call=opened.model_copy(update={"reference": "r-8"}))
+    for wrong in ({"direction": Direction.INBOUND}, {"status": CallStatus.ENDED}, {"id": "out-7"}):
+        with pytest.raises(ConfigurationError, match="never dialled"):
+            await exchange.dial(call=opened.model_copy(update=wrong))
+    assert logged("dial") == [], "nobody was rung"
+    call = await exchange.dial(call=opened, time_limit=40.0)
+    kept = await board.calls.get("r-9")
+    assert kept is not None and (call.time_limit, kept.time_limit, kept.owner) == (40.0, 40.0, board.owner)
+    with pytest.raises(ConfigurationError, match="never dialled"):
+        await exchange.dial(call=opened)
+    assert len(logged("dial")) == 1
+
+
+async def test_an_option_that_is_refused_is_not_shown(exchange: Exchange) -> None:
+    for options in ({"digits": "9182-7364"}, {"headers": {"X-Token": "9182-7364\n"}}):
+        with pytest.raises(ValueError) as caught:
+            await dialled(exchange, **options)
+        assert "7364" not in str(caught.value)
 
 
 async def test_as_many_calls_at_once_as_the_policy_says_and_no_more(exchange: Exchange) -> None:

@@ -26,7 +26,7 @@ from anycarrier import (
     plugins,
 )
 from anycarrier.callbook import MemoryCallBook, MemoryOnce
-from anycarrier.calls import LONGEST_FACT, MOST_FACTS, Price, advance
+from anycarrier.calls import LONGEST_FACT, MOST_FACTS, STREAM_FACT, Price, advance
 from anycarrier.errors import ConfigurationError, TicketRefused
 from anycarrier.events import InstructionsFor, InstructionsRequested
 from anycarrier.provider import Provider, TicketPlace
@@ -172,7 +172,7 @@ async def test_the_question_may_come_before_the_answer_to_the_dial(two: tuple[Ex
         patch.setattr(AskingProvider, "dial", asked_at_once)
         call = await here.dial(call=opened)
     assert bodies == [dialled_with().model_dump_json().encode()]
-    assert {**call.facts, "stream": ""} == {"kept": "before", "stream": "", "region": "eu"}
+    assert {**call.facts, STREAM_FACT: ""} == {"kept": "before", STREAM_FACT: "", "region": "eu"}
 
 
 @pytest.mark.parametrize("why", ["ended", "hung up", "transfer", "unknown"])
@@ -220,6 +220,14 @@ def test_facts_are_few_short_and_the_last_that_was_told(subject: Call) -> None:
     for facts in ({**many, "one more": "x"}, {"long": "x" * (LONGEST_FACT + 1)}, {"n" * 65: "x"}):
         with pytest.raises(ValueError, match="facts"):
             Call.model_validate({**subject.model_dump(), "facts": facts})
+
+
+def test_a_providers_facts_leave_the_exchanges_own_alone(subject: Call) -> None:
+    dialled = subject.model_copy(update={"facts": {STREAM_FACT: "kept", "a": "1"}})
+    many = {**{str(n): "x" for n in range(MOST_FACTS)}, STREAM_FACT: "another"}
+    after = advance(dialled, dialled.model_copy(update={"facts": many}), EPOCH).facts
+    assert (after[STREAM_FACT], len(after), "a" in after) == ("kept", MOST_FACTS, False)
+    assert advance(dialled, dialled.model_copy(update={"facts": {STREAM_FACT: "another"}}), EPOCH) is dialled
 
 
 def test_a_price_is_kept_once_it_is_told_and_may_come_after_the_end(subject: Call) -> None:

@@ -23,6 +23,7 @@ def request(headers: dict[str, str]) -> DialRequest:
         ("P-Asserted-Identity", "<sip:+14155550100@x>", False), ("From", "me", False), ("X-", "7", False),
         ("X-Two\r\nVia", "x", False), ("X-Order", "7\r\nVia: x", False), ("X-Order", "\N{EURO SIGN}", False),
         ("X-Order", "x" * LONGEST_HEADER, True), ("X-Order", "x" * (LONGEST_HEADER + 1), False), ("X-Order", 7, False),
+        ("X-\N{KELVIN SIGN}ey", "7", False), ("U\N{LATIN SMALL LETTER LONG S}er-to-User", "7", False),
     ],
 )  # fmt: skip
 def test_custom_headers_and_user_to_user_travel_and_nothing_else(name: str, value: Any, may: bool) -> None:
