@@ -293,7 +293,7 @@ class Exchange:
         # A carrier may queue the dial. What ends the ticket sooner is the end of its call.
         ttl = QUEUED_AT_CARRIER + timeout
         stream = board.stream_target(call, custom or {}, ttl)
-        if asks_later := provider.supports(Capability.INSTRUCT):
+        if provider.supports(Capability.INSTRUCT):
             call = call.model_copy(update={"facts": board.keep_stream(call, custom or {}, ttl)})
             stream = board.kept_stream(call) or stream
         request = DialRequest(
