@@ -13,6 +13,7 @@ import statistics
 from array import array
 from dataclasses import dataclass, field
 from importlib import resources
+from typing import Any
 
 from anycarrier import AudioReceived, Call, CallStatus, EndReason, Exchange
 from anycarrier.agent.agent_call import AgentCall
@@ -103,18 +104,25 @@ async def _converse(exchange: Exchange, agents: dict[str, Echo], carrier: str, f
     call: Call = await exchange.wait_for(far_end.call_id, CallStatus.ENDED, 10)
     heard = bytes(agents[call.agent_id or ""].heard.get(call.reference, b""))
     return DemoCall(
-        carrier=carrier,
-        direction=str(call.direction),
-        agent=call.agent_id or "-",
-        status=str(call.status),
-        reason=str(call.reason or EndReason.UNKNOWN),
-        seconds=round(call.duration, 2),
+        **_facts(carrier, call),
         said=round(len(hello) / 8000, 2),
         agent_heard=round(len(heard) / 8000, 2),
         agent_intact=hello == heard,
         far_end_heard=round(far_end.heard_seconds(), 2),
         far_end_intact=hello == far_end.heard,
     )
+
+
+def _facts(carrier: str, call: Call) -> dict[str, Any]:
+    """What is shown of every call, whatever was said on it."""
+    return {
+        "carrier": carrier,
+        "direction": str(call.direction),
+        "agent": call.agent_id or "-",
+        "status": str(call.status),
+        "reason": str(call.reason or EndReason.UNKNOWN),
+        "seconds": round(call.duration, 2),
+    }
 
 
 GREETING = "Good morning, this is the practice of {{doctor}}. How can I help you?"
@@ -237,12 +245,7 @@ async def appointment_call(
     heard_whole = all(clip(name) in capture.from_caller for name in ("appointment", "tomorrow"))
     played = far_end.heard
     return DemoCall(
-        carrier=carrier,
-        direction=str(call.direction),
-        agent=call.agent_id or "-",
-        status=str(call.status),
-        reason=str(call.reason or EndReason.UNKNOWN),
-        seconds=round(call.duration, 2),
+        **_facts(carrier, call),
         said=round(len(said) / 8000, 2),
         agent_heard=round(len(said) / 8000, 2) if heard_whole else 0.0,
         agent_intact=heard_whole,
