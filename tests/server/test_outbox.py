@@ -762,7 +762,7 @@ async def test_an_incoming_call_webhook_is_in_the_log(store: Store, tenant: Tena
     await store.webhooks.log_synchronous(
         tenant.workspace.id, line_id=tenant.line.id, agent_id=tenant.agent.id, call_id=call_id,
         url="https://hook.example/in", body="{}", status=200, response='{"action":"answer"}', error=None,
-        duration_ms=12, success=True,
+        duration_ms=12,
     )  # fmt: skip
     (logged,) = await store.webhooks.log(tenant.workspace.id, line_id=tenant.line.id)
     assert (logged.delivery.subscription_id, logged.attempt.success) == (None, True)

@@ -54,7 +54,7 @@ async def furnish(store: Store, name: str, number: str) -> Household:
     recording = await store.recordings.begin(workspace, call.id, f"{name}.wav", format="wav")
     asked = {"url": "https://x.example/", "body": "{}", "status": 200, "response": "", "error": None}
     await store.webhooks.log_synchronous(
-        workspace, line_id=line.id, agent_id=agent.id, call_id=call.id, duration_ms=1, success=True, **asked
+        workspace, line_id=line.id, agent_id=agent.id, call_id=call.id, duration_ms=1, **asked
     )
     (logged,) = await store.webhooks.log(workspace)
     return Household(tenant, call.id, key, rule, subscription, engine, recording, logged.attempt.id)

@@ -120,7 +120,6 @@ async def _post(
         response=text.replace("\0", "") if text else text,
         error=why,
         duration_ms=round((time.monotonic() - started) * 1000),
-        success=why is None,
         face=face,
         event_type="phone.incoming_call" if face == "inkbox" else "call.incoming",
     )

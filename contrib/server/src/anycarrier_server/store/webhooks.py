@@ -269,11 +269,10 @@ class Webhooks:
         response: str | None,
         error: str | None,
         duration_ms: int,
-        success: bool,
         face: str = "inkbox",
         event_type: str = "phone.incoming_call",
     ) -> None:
-        """Write down an incoming-call webhook, which was asked on the spot and is never sent again."""
+        """Log an incoming-call webhook, which is posted once, while the call rings. ``error`` None: it was answered."""
         now = utc_now()
         async with self._db.write() as session:
             delivery = Delivery(
@@ -287,7 +286,7 @@ class Webhooks:
                 event_type=event_type,
                 url=url,
                 body=body,
-                status="delivered" if success else "failed",
+                status="delivered" if error is None else "failed",
                 attempts=1,
                 next_at=now,
                 finished_at=now,
@@ -302,7 +301,7 @@ class Webhooks:
                     response_body=response[:2000] if response else None,
                     error_detail=error,
                     duration_ms=duration_ms,
-                    success=success,
+                    success=error is None,
                 )
             )
 
