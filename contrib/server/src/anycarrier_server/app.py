@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from anycarrier_server.http.middleware import Tracing
 
 READY_WITHIN = 2.0
-"""Seconds the database has to answer; whoever asks whether we are ready does not wait for long either."""
+"""Seconds the database has to answer a readiness probe, which has a short timeout of its own."""
 
 Answer = Callable[[Request], Awaitable[Response]]
 
@@ -139,7 +139,7 @@ class WebhooksFirst(BaseRoute):
 
 
 async def _front_page(request: Request) -> Response:
-    """Whoever opens the address in a browser wants to know what is here."""
+    """To the API's documentation, for people who open the address in a browser."""
     return RedirectResponse("docs")
 
 

@@ -1,11 +1,11 @@
 """Fairness between workspaces: none delays another's requests or database changes by more than one of its own.
 
-Three things keep it: :class:`FairQueue`, whatever waits, by workspace in turn; :class:`FairLock`, a lock given in that
-order; and :class:`RequestSlots`, how many requests of each workspace are processed at once.
+Three parts: :class:`FairQueue` serves what waits by workspace in turn; :class:`FairLock` is a lock that is granted in
+that order; :class:`RequestSlots` limits how many requests of each workspace are processed at once.
 
-Which workspace a task works for is set where that becomes known, and its tasks inherit it: by an API key, by a carrier
-webhook's or media socket's credential, by a delivery. Work for no workspace (taking deliveries, writing transcripts)
-counts as one more.
+The workspace a task works for is set where it becomes known (an API key, the credential of a carrier webhook or media
+socket, a delivery), and the task's own tasks inherit it. Work for no workspace (claiming deliveries, writing
+transcripts) counts as one more workspace.
 """
 
 from __future__ import annotations

@@ -27,9 +27,10 @@ NO_ROOM = frozenset({"53100"})
 
 
 class DatabaseUnavailable(StoreUnavailable):
-    """There was no connection to the database, or no answer in time. Its text is what showed that.
+    """There was no connection to the database, or no answer in time. Its text is the driver's error.
 
-    Not an ``OSError``: whoever expects one of a file or of another server would take this for it.
+    Not an ``OSError``: handlers for files or other servers would catch it by mistake. A client is told
+    :class:`~anycarrier_server.refusals.StoreUnreachable` instead (:func:`refusal`).
     """
 
 
@@ -72,10 +73,10 @@ def no_room(error: Exception) -> bool:
 
 
 def no_connection(error: Exception) -> bool:
-    """True when ``error`` says that there was no connection, not that something was wrong with what was asked.
+    """True when ``error`` means that there was no connection, not that the statement was wrong.
 
-    Errors of SQLAlchemy and of the drivers below it, whichever way the statement took, and what the network says and
-    ``TimeoutError`` (both ``OSError``), which around a statement are the database's.
+    Covers errors of SQLAlchemy and of the drivers below it, and network errors and ``TimeoutError`` (both
+    ``OSError``), which around a statement are the database's.
     """
     if isinstance(error, DBAPIError):
         if isinstance(error.orig, sqlite3.Error):
@@ -106,12 +107,12 @@ def _asyncpg_says_so(error: Exception) -> bool:
 
 
 def refusal(unavailable: DatabaseUnavailable) -> StoreUnreachable:
-    """What a request hears that could not be done for it."""
+    """How a client is told that its request failed for this reason."""
     return StoreFull() if isinstance(unavailable, DatabaseFull) else StoreUnreachable()
 
 
 class Watch:
-    """What one loop says of its failures: an outage once, and when it is over; anything else each time."""
+    """Logs one background loop's failures: an outage when it begins and when it ends, anything else each time."""
 
     def __init__(self, what: str) -> None:
         self._what = what

@@ -193,9 +193,8 @@ class Service:
         await self.agents.wait_idle(10.0)
 
     async def _held(self) -> set[str]:
-        """Calls that end with this process: those that talk here, and those that may yet when nobody else is there.
-
-        Not those that are ending, that were handed on, or that nobody takes: there is nothing to wait for."""
+        """Calls that end with this process: those whose audio is here, and, if no other process is live, those whose
+        audio may still come. Not calls that are ending, were transferred, or are taken by nobody: they need no wait."""
         held = set(self.agents.talking)
         if not await others_live(self.store):
             held |= self.exchange.call_watch.expected()
@@ -218,7 +217,7 @@ class Service:
         await self.resources.guarded_http.aclose()
         await self.store.close()
 
-    # --- for everybody ----------------------------------------------------------------------------------------------
+    # --- what the parts call ----------------------------------------------------------------------------------------
 
     async def authenticate(self, headers: Mapping[str, str]) -> access.Caller:
         """Who is asking, or :class:`Unauthorized`."""

@@ -1,6 +1,6 @@
-"""What is wrong with a setting, in the words of whoever set it: the name as they wrote it, and the near right one.
+"""Complaints about settings, in the operator's own words: the name as it was written, and the nearest right one.
 
-A setting that is misspelt or can never do anything is refused at the start: nobody would hear of it otherwise, and a
+A setting that is misspelt or can have no effect is refused at the start. It would go unnoticed otherwise, and a
 ``deny`` that denies nothing lets calls out.
 """
 

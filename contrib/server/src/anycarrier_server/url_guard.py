@@ -92,7 +92,7 @@ class UrlGuard:
 
     def client(self, *, timeout: float) -> httpx.AsyncClient:
         """A client for webhooks: guarded, and without cookies, environment proxies or redirects."""
-        # How many connections there are is for whoever sends to say: waiting for one here is first come, first served.
+        # The sender limits the connections, fairly by workspace; a limit here would be first come, first served.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
         transport = GuardedTransport(self, httpx.AsyncHTTPTransport(retries=0, trust_env=False, limits=limits))
         return httpx.AsyncClient(transport=transport, timeout=timeout, follow_redirects=False, trust_env=False)

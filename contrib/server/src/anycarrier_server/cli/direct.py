@@ -1,7 +1,7 @@
 """``--direct``: the service's own faces over the database, in this process, without a server.
 
-Nothing is started that a server runs beside: no calls are taken or dialled, nothing is delivered. Whoever may read
-the database and the master key is the workspace's admin.
+No background work is started: no calls are taken or dialled, no webhooks are sent. A user who may read the database
+and the master key counts as the workspace's admin.
 """
 
 from __future__ import annotations

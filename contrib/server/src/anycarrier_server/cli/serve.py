@@ -28,8 +28,8 @@ log = logging.getLogger("anycarrier")
 
 THREADS_WAIT = 0.0005
 """Seconds a thread that wants Python's lock waits for a busy event loop to give it up. SQLite's driver takes the lock
-again for every row it reads; at Python's 5 ms a busy service would make each transaction wait ten times that, and
-whoever is next in line with it. The setting is the process's: only a process of our own adopts it."""
+again for every row it reads; at Python's 5 ms, each transaction of a busy service would take ten times that, and so
+would those queued behind it. The setting holds for the whole process, so only a process of our own sets it."""
 
 
 def main(argv: list[str]) -> int:

@@ -93,7 +93,7 @@ async def _newest(client: Client) -> list[dict[str, Any]]:
 
 
 async def _refused(client: Client, call: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The webhooks that were not taken so far: whoever waits for them should not wait for ever."""
+    """The webhooks that were not delivered so far, so that nobody waits for them in vain."""
     sent = (await client.get(f"/v1/calls/{call['id']}/deliveries", limit=AT_ONCE))["items"]
     return [
         {

@@ -114,7 +114,7 @@ def call_settings(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fitting(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that an agent may have: for words of a client whom nobody can tell that they are wrong."""
+    """Only the settings with valid values, for a client that cannot be told which are wrong."""
     found = {}
     for name, value in settings.items():
         try:

@@ -1,8 +1,8 @@
 """Room for one more call: on a carrier account calls at once and calls per second, on a number calls at once and calls
 in a day. Exact over all processes. And how much was called: today, this month, and within the rolling day's limits.
 
-The credential's row, then the number's, is the lock: whoever counts holds it, so two processes cannot both take the
-last place. Without limits in the settings nothing is locked and nothing is counted.
+The credential's row, then the number's, is the lock that counting holds, so two processes cannot both take the last
+place. Without limits in the settings nothing is locked and nothing is counted.
 """
 
 from __future__ import annotations

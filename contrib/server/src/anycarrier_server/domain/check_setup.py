@@ -109,7 +109,7 @@ async def _clock(resources: Resources, row: CredentialRow) -> Finding:
 
 
 async def clock_skew(provider: Provider) -> float | None:
-    """Seconds our clock is ahead of the carrier's, by the Date of whatever it answers; None when it sends none."""
+    """Seconds our clock is ahead of the carrier's, by the Date header of any answer; None when it sends none."""
     root = getattr(provider.credential, "base_url", None) or provider.base_url
     if not root:
         return None

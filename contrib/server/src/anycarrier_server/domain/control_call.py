@@ -70,7 +70,7 @@ async def events(store: Store, caller: Caller, call_id: str | UUID) -> Sequence[
 
 
 async def stop(resources: Resources, caller: Caller, call_id: str | UUID) -> CallRow:
-    """End the call, wherever it is; one that is over already is returned as it is."""
+    """End the call, in whichever process its audio is. One that has ended already is returned as it is."""
     call = await get(resources.store, caller, call_id)
     if call.status == CallStatus.ENDED:
         return call

@@ -151,7 +151,7 @@ def _forward(resources: Resources, told: Explained, line: LineRow, handling: Cal
 
 
 async def _stand_ins(store: Store, told: Explained, line: LineRow, agent: Agent) -> tuple[Agent | None, str]:
-    """Who stands in when the agent does not accept, and the message when nobody does; as the staff go through them."""
+    """Who stands in when the agent does not accept, and the message when nobody does, in the order of a real call."""
     named = fallback_agent(line) or parse_id("agent", settings_of(agent).fallback_agent_id)
     second = await store.agents.get(line.workspace_id, named)
     if second is not None and second.id == agent.id:

@@ -1,4 +1,4 @@
-"""Carrier credentials: kept, checked at the carrier, changed, given up."""
+"""Carrier credentials: create, verify at the carrier, change, delete; and which one a request means."""
 
 from __future__ import annotations
 

@@ -317,7 +317,7 @@ async def finish_order(resources: Resources, line: LineRow, order: PendingOrder)
 
 
 def heed_order(resources: Resources, event: CallEvent, call: object) -> None:
-    """An observer: the carrier's word that an order is done puts its numbers in service, whoever ordered them when."""
+    """An observer: when the carrier reports an order as done, put its numbers in service, whoever ordered."""
     if isinstance(event, NumberOrderProgress) and event.status != "pending":
         resources.spawn(_told(resources, event), "finish a number order that the carrier reports")
 

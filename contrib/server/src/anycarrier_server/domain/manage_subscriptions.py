@@ -1,4 +1,4 @@
-"""Who hears of events: subscriptions, tried out and looked after."""
+"""Webhook subscriptions: create, change, test; and the log of deliveries, with replay."""
 
 from __future__ import annotations
 

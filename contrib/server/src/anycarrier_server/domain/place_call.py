@@ -93,7 +93,7 @@ class Placed:
 @dataclass(frozen=True, slots=True)
 class CallWanted:
     """A call to make. ``settings`` are :class:`AgentSettings` fields for this call only (first_message, on_voicemail
-    ...), ``options`` whatever a face wants to find again in ``row.options``."""
+    ...); ``options`` are a face's own, kept in ``row.options``."""
 
     from_number: str
     to_number: str

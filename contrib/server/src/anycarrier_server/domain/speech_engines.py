@@ -44,7 +44,7 @@ SECRET = re.compile(r"[\x21-\x7e]{1,4096}")
 @dataclass(frozen=True, slots=True)
 class Installed:
     """An engine. ``why_not`` None: it is ready. ``settings`` are the workspace's own, secrets by their last four;
-    ``settable`` what it may set; ``by_service``: whoever runs the service has configured it for all."""
+    ``settable`` what it may set; ``by_service``: the service's operator has configured it for all."""
 
     name: str
     abilities: tuple[str, ...]
@@ -192,7 +192,7 @@ async def doubt(resources: Resources, agent: Agent) -> str | None:
 
 
 def declined(lacks: str) -> str:
-    """What is told to whoever can mend it."""
+    """The message for those who can mend it."""
     return f"its calls are declined: {lacks} (anycarrier engines ls|set: what is installed, and its settings)"
 
 
@@ -205,7 +205,7 @@ async def refuse_unready(
 
 
 async def warnings(resources: Resources, agent: Agent) -> list[str]:
-    """What whoever sets the agent up should hear; none when all is well."""
+    """Warnings for the person who sets the agent up; none when all is well."""
     await resources.engines.started(agent, STARTING)
     if (lacks := await lacking(resources, agent)) is not None:
         return [declined(lacks)]

@@ -154,7 +154,7 @@ def _runner(face: Face, endpoint: Endpoint, serving: Serving) -> Callable[[Reque
 
 
 async def answer(endpoint: Endpoint, serving: Serving, request: Request) -> Response:
-    """Authenticate, read, do, write. Who has no key learns nothing about the rest of the request."""
+    """Authenticate, read, handle, write. Without a valid key nothing else in the request is checked."""
     caller = await serving.authenticate(request.headers)
     WORKSPACE.set(caller.workspace_id)
     if endpoint.admin and not caller.admin:

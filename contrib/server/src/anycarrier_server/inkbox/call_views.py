@@ -194,7 +194,7 @@ IN_A_QUESTION = (
 
 
 def style(resources: Resources) -> Style:
-    """How this face tells things: three attempts, whatever the receiver says but 2xx."""
+    """How this face sends webhooks: three attempts, on any answer but 2xx."""
 
     async def write(event: OutboxEvent, call: CallRow | None) -> str | None:
         if call is None or call.is_blocked:

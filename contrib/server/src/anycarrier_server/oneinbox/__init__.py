@@ -1,4 +1,4 @@
-"""The OneInbox face: ``/v1`` as its clients know it. It translates; what is done, ``server/domain`` does.
+"""The OneInbox face: ``/v1`` as its clients know it. It only translates to and from ``anycarrier_server.domain``.
 
 Shapes of the vendor's guide are served as they stand; the spellings of its other pages are read too.
 """

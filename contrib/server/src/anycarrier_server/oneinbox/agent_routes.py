@@ -191,7 +191,7 @@ async def _fields(
         settings["fallback_agent_id"] = other.public_id
     said = settings.get("on_voicemail") or (held.settings.get("on_voicemail") if held is not None else None)
     if settings.get("voicemail_message") and said is None:
-        # The contract has no word for it: whoever writes a message wants it left.
+        # The contract has no setting for it: a client that gives a message wants it left.
         settings["on_voicemail"] = "leave_message"
     kept = {name: value for name, value in settings.items() if value is not None or held is not None}
     return own, kept, ignored

@@ -34,7 +34,7 @@ def _take(insert: Any) -> Any:
 
 
 BEGUN = or_(CALL.c.scheduled_at.is_(None), CALL.c.dial_claimed_at.is_not(None))
-"""Of calls that are to be made later: those that are being made."""
+"""Every call but scheduled ones that have not been claimed for dialling."""
 
 
 def _orphans() -> Any:
@@ -127,7 +127,7 @@ class Claims:
         return await self._db.rows(OURS, owner=self.owner, before=before)
 
     async def reclaim(self, calls: Sequence[UUID]) -> None:
-        """These open calls are this process's, whoever has adopted them."""
+        """Take these open calls back for this process, even if another one has adopted them."""
         async with self._db.write() as session:
             open_ = (CallRow.id.in_(calls), CallRow.status != word("ended"), CallRow.owner != self.owner)
             await session.execute(update(CallRow).where(*open_).values(owner=self.owner))
@@ -135,7 +135,7 @@ class Claims:
     # --- post-call work -----------------------------------------------------------------------------------------------
 
     async def claim_call(self, reference: str) -> None:
-        """The call's post-call work is this process's, whichever had it before."""
+        """Take the call's post-call work for this process, even from another one."""
         expires_at = utc_now() + timedelta(days=2)
         await self._db.act(CLAIM_CALL, name=PREFIX + reference, owner=self.owner, expires_at=expires_at)
 

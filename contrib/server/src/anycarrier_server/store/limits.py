@@ -1,9 +1,9 @@
 """How much a workspace may call in a rolling day, exact under concurrency.
 
-One row per workspace holds the sums of the window and is the lock: whoever reserves holds it from reading the sums
-to adding the call. A call reserves the seconds it may talk at most when it is let in, and what it did not use is free
-again when it ends: calls at once cannot spend the same minutes. Entries older than the window are taken off the sums
-once, as the window moves past them, so a reservation costs the same after a million calls as after ten.
+One row per workspace holds the sums of the window and is the lock: a reservation holds it from reading the sums to
+adding the call. When a call is admitted it reserves the seconds it may last at most, and when it ends it gives back
+what it did not use, so calls at the same time cannot spend the same minutes. Entries older than the window are
+subtracted once, when the window moves past them: a reservation costs the same after a million calls as after ten.
 """
 
 from __future__ import annotations

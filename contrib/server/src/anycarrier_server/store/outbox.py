@@ -235,11 +235,11 @@ class Outbox:
         return bool(found.fresh), bool(found.due)
 
     async def fan_out(self, write: Write, *, limit: int = 50) -> int:
-        """Turn new events into deliveries; how many events were taken.
+        """Turn new events into deliveries; returns how many events were taken.
 
-        Bodies are written first, then the events are taken, each by one process, and with them go their deliveries.
-        Whoever takes some takes the older ones of that workspace too, so the order is kept. A receiver whose body
-        cannot be written is logged and left out, so that it cannot hold up the others for ever.
+        Bodies are written first. Then the events are taken, each by one process, in one transaction with their
+        deliveries, and always with the older events of the same workspace, so the order is kept. A receiver whose body
+        cannot be written is logged and left out, so that it does not hold up the others for ever.
         """
         found: list[tuple[OutboxEvent, CallRow | None]] = await self._db.rows(FRESH, most=limit)
         if not found:

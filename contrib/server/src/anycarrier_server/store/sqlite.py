@@ -59,7 +59,7 @@ class SqliteTransaction:
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """A transaction that waits for its turn, and whoever waits for it."""
+    """A transaction in the queue, and the future of the task that waits for it."""
 
     do: Callable[[Work[Any]], Any]
     work: Work[Any]

@@ -1,7 +1,7 @@
-"""What was said: reading a call's transcript and searching all of them. Writing is the writer's (``writer.py``).
+"""Transcripts: reading a call's and searching all of them. ``writer.py`` writes them.
 
-The index holds, with the words, whose they are: a search on one line looks only at that line's segments, however
-many others said the same.
+The index holds each segment's workspace, line, agent and party beside its words, so a search on one line looks only at
+that line's segments, however many others said the same.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ PAUSES = (0.1, 0.5, 2.0, 5.0)
 
 
 class RowsRefused(AnycarrierError):
-    """The database would not take some rows, whoever waits for them should know; ``count`` of them."""
+    """The database refused ``count`` rows; raised to those who wait for them to be written."""
 
     def __init__(self, count: int, why: str) -> None:
         self.count = count
@@ -323,7 +323,7 @@ class Writer:
             await self._advance([row])
 
     async def _advance(self, batch: list[Row]) -> None:
-        """These are dealt with. Whoever had some in it comes last in the next batch."""
+        """These rows are done. Workspaces that had rows in this batch come last in the next."""
         for row in batch:
             call_id: UUID = row.values["call_id"]
             queue = self._of_call[call_id]

@@ -1,4 +1,4 @@
-"""Calls that are to be made later, and those that wait for room on their carrier account.
+"""Scheduled calls, dialled when they are due and their carrier account and number have room.
 
 Every process runs one. A due call is claimed with its row locked and others' locks skipped, so each is dialled by one
 process, and once ever: a process that dies after the claim leaves a call that nobody dials again, because a person

@@ -94,10 +94,10 @@ class Post:
 
 @dataclass(slots=True)
 class Sender:
-    """One process's postman. ``styles`` are the faces by name; ``own`` is the face of calls' own URLs.
+    """Sends one process's webhooks. ``styles`` are the faces by name; ``own`` is the face of calls' own URLs.
 
-    Workspaces take turns, each has so many places at once, and receivers that are slow or dead have places of their
-    own: whoever has many of them waits for himself, and neither other workspaces nor his own good receivers do.
+    Workspaces take turns, and each has a limited number of deliveries under way at once. Slow and dead receivers share
+    a smaller limit of their own, so they delay neither other workspaces nor the same workspace's good receivers.
     """
 
     queue: Queue
@@ -291,7 +291,7 @@ class Sender:
     async def _post(
         self, delivery: Delivery, subscription: Subscription | None, post: Post | None = None
     ) -> tuple[Attempt, bool]:
-        """One POST; whatever happens is in the attempt. The second value: trying again cannot help."""
+        """One POST; the attempt holds its result, failures too. The second value: trying again cannot help."""
         status, answer, why, hopeless = None, None, None, False
         started = time.monotonic()
         patience = None
