@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 
-
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 

@@ -154,8 +154,6 @@ def open_envelope(request: WebhookRequest) -> Envelope:
     )
 
 
-
-
 def parse_event(request: WebhookRequest) -> CallEvent:
     """The event in ``request``. A kind we have no word for is an ``UnknownEvent``."""
     envelope = open_envelope(request)

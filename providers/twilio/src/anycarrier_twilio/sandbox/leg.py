@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from anycarrier_twilio.sandbox.media_stream import MediaStream
 
 
-
 TERMINAL = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
 
 

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from anycarrier_twilio.sandbox.recordings import Recording
 
 
-
 def new_sid(prefix: str) -> str:
     """``prefix`` and 32 hexadecimal digits."""
     return prefix + secrets.token_hex(16)

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from anycarrier_twilio.sandbox.leg import Leg
 
 
-
 class Recording:
     """One recording of one leg, running from the moment it is made."""
 

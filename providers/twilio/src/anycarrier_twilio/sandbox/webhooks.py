@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from anycarrier_twilio.sandbox.leg import Leg
 
 
-
 API_VERSION = "2010-04-01"
 
 
