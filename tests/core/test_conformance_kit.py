@@ -132,7 +132,7 @@ class Defective(AcmeProvider):
         made.message = message
         return made
 """,
-        {"test_secrets_are_in_no_error_and_no_log"},
+        {"test_secrets_are_in_no_error_and_no_log", "test_a_capability_that_fails_says_so_and_shows_no_secret"},
     ),
     "network on construction": (
         """
@@ -204,6 +204,7 @@ class Defective(AcmeProvider):
         return event
 """,
         {
+            "test_two_events_have_two_ids",
             "test_a_webhook_becomes_exactly_its_event",
             "test_an_event_keeps_the_original_and_an_id_for_redelivery",
         },
@@ -270,7 +271,7 @@ class Defective(AcmeProvider):
     def serializer(self):
         return Eager()
 """,
-        {"test_audio_before_start_and_after_stop_is_our_error"},
+        {"test_two_streams_of_one_provider_share_nothing", "test_sending_before_start_and_after_stop_is_our_error"},
     ),
     "frames kept": (
         """
@@ -500,6 +501,151 @@ class Defective(AcmeProvider):
 """,
         {"test_search_numbers_answers"},
     ),
+    "one serializer for all calls": (
+        """
+class Defective(AcmeProvider):
+    shared = AcmeSerializer()
+
+    def serializer(self):
+        self.shared.open = False
+        return self.shared
+""",
+        {"test_two_streams_of_one_provider_share_nothing"},
+    ),
+    "relayed audio is other audio": (
+        """
+class Lying(AcmeSerializer):
+    def relay(self, frame):
+        return "AAAA" if '"audio"' in str(frame) else None
+
+    def encode_relayed(self, base64_audio):
+        return self.send({"type": "audio", "data": base64_audio})[0]
+
+class Defective(AcmeProvider):
+    def serializer(self):
+        return Lying()
+""",
+        {"test_relaying_changes_nothing"},
+    ),
+    "relayed audio is framed otherwise": (
+        """
+class Lying(AcmeSerializer):
+    def encode_relayed(self, base64_audio):
+        return self.send({"type": "audio"})[0]
+
+class Defective(AcmeProvider):
+    def serializer(self):
+        return Lying()
+""",
+        {"test_relaying_changes_nothing"},
+    ),
+    "clear sent before the start": (
+        """
+class Clear(AcmeSerializer):
+    def encode_clear(self):
+        return ['{"type":"clear"}']
+
+class Defective(AcmeProvider):
+    def serializer(self):
+        return Clear()
+""",
+        {"test_sending_before_start_and_after_stop_is_our_error"},
+    ),
+    "one event id for a whole call": (
+        """
+import msgspec
+
+class Defective(AcmeProvider):
+    def parse_webhook(self, request):
+        event = super().parse_webhook(request)
+        return msgspec.structs.replace(event, event_id=event.call_id or event.event_id)
+""",
+        {"test_two_events_have_two_ids", "test_a_webhook_becomes_exactly_its_event"},
+    ),
+    "a failed transfer counts as done": (
+        """
+class Defective(AcmeProvider):
+    async def transfer(self, call_id, to, **options):
+        try:
+            await super().transfer(call_id, to, **options)
+        except ProviderError:
+            pass
+""",
+        {"test_a_capability_that_fails_says_so_and_shows_no_secret"},
+    ),
+    "a secret in the error of a fetch": (
+        """
+class Defective(AcmeProvider):
+    async def fetch_call(self, call_id):
+        try:
+            return await super().fetch_call(call_id)
+        except ProviderUnavailable as failed:
+            key = self.credential.api_key.get_secret_value()
+            raise ProviderUnavailable("acme", "fetch_call", f"with {key}", status=failed.status) from None
+""",
+        {"test_a_capability_that_fails_says_so_and_shows_no_secret"},
+    ),
+    "a secret in the error of a hang-up": (
+        """
+class Defective(AcmeProvider):
+    async def hang_up(self, call_id):
+        try:
+            await super().hang_up(call_id)
+        except ProviderError as failed:
+            key = self.credential.api_key.get_secret_value()
+            raise type(failed)("acme", "hang_up", f"with {key}", status=failed.status) from None
+""",
+        {"test_secrets_are_in_no_error_and_no_log"},
+    ),
+    "the key in the refusal of a signature": (
+        """
+class Defective(AcmeProvider):
+    def verify(self, request):
+        try:
+            super().verify(request)
+        except SignatureInvalid:
+            raise SignatureInvalid("not by " + self.credential.api_key.get_secret_value()) from None
+""",
+        {"test_a_refused_signature_shows_neither_key_nor_signature"},
+    ),
+    "the right signature in the refusal of a wrong one": (
+        """
+class Defective(AcmeProvider):
+    def verify(self, request):
+        try:
+            super().verify(request)
+        except SignatureInvalid:
+            key = self.credential.api_key.get_secret_value().encode()
+            raise SignatureInvalid("not " + hmac.digest(key, request.body, "sha256").hex()) from None
+""",
+        {"test_a_refused_signature_shows_neither_key_nor_signature"},
+    ),
+    "more facts than a call keeps": (
+        """
+class Defective(AcmeProvider):
+    async def fetch_call(self, call_id):
+        call = await super().fetch_call(call_id)
+        return call.model_copy(update={"facts": {"page": "x" * 5000}})
+""",
+        {"test_a_declared_capability_answers_and_an_undeclared_one_says_so"},
+    ),
+    "caller and callee swapped by dial": (
+        """
+class Defective(AcmeProvider):
+    async def dial(self, request):
+        call = await super().dial(request)
+        return call.model_copy(update={"from_": call.to, "to": call.from_})
+""",
+        {"test_dial_is_one_request_and_gives_the_call"},
+    ),
+    "a call declined by saying nothing": (
+        """
+class Defective(AcmeProvider):
+    async def reject(self, call, reason=None):
+        return WebhookReply()
+""",
+        {"test_a_declared_capability_answers_and_an_undeclared_one_says_so"},
+    ),
     "errors all alike": (
         """
 class Defective(AcmeProvider):
@@ -553,7 +699,10 @@ class Defective(AcmeProvider):
     async def send_digits(self, call_id, digits):
         raise NotImplementedError
 """,
-        {"test_a_declared_capability_answers_and_an_undeclared_one_says_so"},
+        {
+            "test_a_capability_that_fails_says_so_and_shows_no_secret",
+            "test_a_declared_capability_answers_and_an_undeclared_one_says_so",
+        },
     ),
 }
 

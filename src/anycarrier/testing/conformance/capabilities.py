@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from anycarrier.calls import Call, CallStatus, Direction, EndReason
-from anycarrier.errors import ProviderError, UnsupportedOperation
+from anycarrier.errors import AnycarrierError, ProviderError, UnsupportedOperation
 from anycarrier.events import IncomingCall, InstructionsFor, InstructionsRequested
 from anycarrier.listener import Listener
 from anycarrier.numbers import OwnedNumber, PendingOrder, SyncResult
 from anycarrier.provider import Capability, Provider
-from anycarrier.testing.conformance.kit import CALL_ID, OURS, THEIRS, Kit
-from anycarrier.testing.replay import CassetteTransport, NotOnCassette, provider_over
+from anycarrier.testing.conformance.kit import CALL_ID, OURS, SECRET, THEIRS, Kit
+from anycarrier.testing.replay import CassetteTransport, NotOnCassette, answering, provider_over
 from anycarrier.webhooks import WebhookReply
 
 
@@ -36,6 +36,12 @@ class CapabilityChecks(Kit):
         answer, transport = self.played(capability, lambda provider: check.ask(self, provider))
         assert isinstance(answer, check.answer), f"{capability} gave a {type(answer).__name__}"
         assert transport.requests or check.in_reply, f"{capability} asked the carrier for nothing"
+        if isinstance(answer, Call):
+            self.keeps_good_facts(answer)
+        if isinstance(answer, WebhookReply):
+            told = answer.body.decode() + transport.sent
+            assert told, f"{capability} tells the carrier nothing, neither in the reply nor by a request"
+            assert capability is not Capability.FORWARD or THEIRS[1:] in told, "forward does not tell where to"
         if isinstance(answer, list):
             assert {(type(number), number.provider) for number in answer} == {(OwnedNumber, self.name)}
         if isinstance(answer, SyncResult):
@@ -50,6 +56,22 @@ class CapabilityChecks(Kit):
             self.ask(CassetteTransport([]), lambda provider: CHECKS[capability].ask(self, provider))
         assert caught.value.provider == self.name
         assert caught.value.operation == capability
+
+    def test_a_capability_that_fails_says_so_and_shows_no_secret(self, capability: Capability) -> None:
+        """A failure that is swallowed would count as done."""
+        check = CHECKS[capability]
+        if capability not in self.provider.capabilities or check.opens_sockets:
+            pytest.skip(f"capability {capability.name}: nothing is asked of the carrier")
+        transport = answering(500, json=self.error_bodies.get(500, {"message": f"no to {SECRET}"}))
+        failed: AnycarrierError | None = None
+        try:
+            self.ask(transport, lambda provider: check.ask(self, provider), value=SECRET)
+        except AnycarrierError as error:
+            failed = error
+        if failed is None:
+            assert not transport.requests, f"{capability} took a 500 for success"
+            return
+        assert SECRET not in f"{failed} {failed!r} {vars(failed)}", f"the error of {capability} shows the secret"
 
     # --- what an operation is asked with -----------------------------------------------------------------------------
 

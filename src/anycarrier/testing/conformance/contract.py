@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -11,9 +13,9 @@ from pydantic import ValidationError
 from anycarrier import plugins
 from anycarrier.errors import AnycarrierError, ConfigurationError
 from anycarrier.plugins import abstract_methods
-from anycarrier.provider import CONTRACT, Capability
+from anycarrier.provider import CONTRACT, Capability, Provider
 from anycarrier.testing.cassettes import Provenance, files, provenance_of, scan
-from anycarrier.testing.conformance.kit import SECRET, Kit, NoNetwork, fail_with_the_next
+from anycarrier.testing.conformance.kit import CALL_ID, QUERY, SECRET, Kit, NoNetwork, fail_with_the_next
 from anycarrier.testing.replay import answering
 
 SOUNDS_SECRET = re.compile(r"(?i)(secret|token|password|passphrase|(api|private)_?key$)")
@@ -82,7 +84,19 @@ class ContractChecks(Kit):
             shown = f"{caught.value} {caught.value!r} {vars(caught.value)}"
             assert SECRET not in shown, f"the error to a {status} shows the secret"
             assert "4155550123" not in shown, f"the error to a {status} shows a whole phone number"
+        for status in (401, 500):
+            for act in (lambda p: p.hang_up(CALL_ID), lambda p: p.search_numbers(QUERY)):
+                shown = self._complaint(status, body, act)
+                assert SECRET not in shown, f"the error to a {status} shows the secret"
         assert SECRET not in caplog.text, "a log line shows the secret"
+
+    def _complaint(self, status: int, body: Any, act: Callable[[Provider], Coroutine[Any, Any, Any]]) -> str:
+        """All that the error of a refused operation shows."""
+        try:
+            self.ask(answering(status, json=body), act, value=SECRET)
+        except AnycarrierError as refused:
+            return f"{refused} {refused!r} {vars(refused)}"
+        return ""
 
     def test_making_one_touches_no_network(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with NoNetwork(monkeypatch):

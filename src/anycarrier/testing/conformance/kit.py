@@ -14,7 +14,16 @@ from typing import Any, ClassVar, NoReturn, TypeVar
 import pytest
 from pydantic import SecretStr
 
-from anycarrier.calls import Call, CallStatus, DialRequest, Direction, StreamTarget
+from anycarrier.calls import (
+    LONGEST_FACT,
+    MOST_FACTS,
+    STREAM_FACT,
+    Call,
+    CallStatus,
+    DialRequest,
+    Direction,
+    StreamTarget,
+)
 from anycarrier.credentials import Credential
 from anycarrier.errors import UnsupportedOperation
 from anycarrier.events import IncomingCall
@@ -131,8 +140,13 @@ class Kit:
         assert not unplayed, f"{operation} never asked for what is on rest/: {', '.join(unplayed)}"
         return answer, transport
 
-    def keeps_no_secret(self, call: Call) -> None:
-        """Facts are stored with the call in clear."""
+    def keeps_good_facts(self, call: Call) -> None:
+        """Facts are stored with the call, in clear."""
+        lengths = [max(len(name) - 64, len(fact) - LONGEST_FACT) for name, fact in call.facts.items()]
+        assert len(lengths) <= MOST_FACTS and max(lengths, default=0) <= 0, (
+            f"a call keeps at most {MOST_FACTS} facts, of {LONGEST_FACT} characters each"
+        )
+        assert STREAM_FACT not in call.facts, f"the fact {STREAM_FACT} is the exchange's own: choose another name"
         secrets = [secret for secret in self.credential.secrets() if secret]
         held = [name for name, fact in call.facts.items() if any(secret in fact for secret in secrets)]
         assert not held, f"these facts of the call hold a secret of the credential: {', '.join(held)}"

@@ -31,7 +31,7 @@ from anycarrier.errors import (
 )
 from anycarrier.numbers import AvailableNumber, NumberFeature, NumberQuery, NumberType
 from anycarrier.provider import Capability, Provider
-from anycarrier.testing.conformance.kit import CALL_ID, QUERY, THEIRS, TICKET, Kit
+from anycarrier.testing.conformance.kit import CALL_ID, OURS, QUERY, THEIRS, TICKET, Kit
 from anycarrier.testing.replay import FakeTransport, answering, broken
 from anycarrier.webhooks import WebhookReply
 
@@ -82,13 +82,13 @@ class RestChecks(Kit):
         call, transport = self.played("dial", lambda p: p.dial(self.dial_request()))
         assert isinstance(call, Call)
         assert call.id and call.provider == self.name and call.direction is Direction.OUTBOUND
-        assert call.from_.startswith("+") and call.to.startswith("+"), "from_ and to must be the numbers of the call"
+        assert (call.from_, call.to) == (OURS, THEIRS), "from_ and to must be the numbers of the call"
         assert call.reference == "0123456789abcdef", "the reference of the request must be on the call"
         assert call.status in (CallStatus.QUEUED, CallStatus.INITIATED, CallStatus.RINGING)
         assert len(transport.requests) == 1, f"dial made {len(transport.requests)} requests"
         if Capability.INSTRUCT not in self.provider.capabilities:  # such a carrier asks for the media URL later
             assert TICKET in transport.sent, "the media URL and its ticket did not reach the carrier"
-        self.keeps_no_secret(call)
+        self.keeps_good_facts(call)
 
     def test_answer_connects_the_stream(self) -> None:
         self.skip_without_rest()

@@ -75,10 +75,15 @@ class StreamChecks(Kit):
         assert serializer.encode_clear(), "clear says nothing to the carrier"
         assert not serializer.flush(), "audio kept back before clear is sent after it"
 
-    def test_audio_before_start_and_after_stop_is_our_error(self) -> None:
+    def test_sending_before_start_and_after_stop_is_our_error(self) -> None:
         serializer = self.make().serializer()
         with pytest.raises(StreamNotOpen):
             serializer.encode_audio(b"\xff" * 160)
+        with pytest.raises(StreamNotOpen):
+            serializer.encode_clear()
+        if serializer.marks:
+            with pytest.raises(StreamNotOpen):
+                serializer.encode_mark("kit-mark")
         if not serializer.stop_frame:
             return  # the session knows that such a stream is over, its serializer does not
         whole = next(frames for frames in self.streams() if "StreamStopped" in str(frames[-1][1]))
@@ -86,6 +91,37 @@ class StreamChecks(Kit):
             serializer.decode(frame)
         with pytest.raises(StreamNotOpen):
             serializer.encode_audio(b"\xff" * 160)
+
+    def test_two_streams_of_one_provider_share_nothing(self) -> None:
+        """A provider serves all calls of its credential at once."""
+        provider = self.make()
+        first, second = provider.serializer(), provider.serializer()
+        assert first is not second, "serializer() gives the same object twice: two calls would share a stream"
+        self.opened(first)
+        with pytest.raises(StreamNotOpen):
+            second.encode_audio(b"\xff" * 160)
+
+    def test_relaying_changes_nothing(self, stream: Path) -> None:
+        """``relay`` and ``encode_relayed`` are a shorter way to what ``decode`` and ``encode_audio`` do."""
+        relaying, plain = self.make().serializer(), self.make().serializer()
+        for line in load_stream(stream).lines:
+            if line.say:
+                continue
+            relayed = relaying.relay(line.frame)
+            try:
+                events = plain.decode(line.frame)
+            except MalformedMessage:
+                events = []
+            if relayed is None:
+                harmless(relaying, [line.frame])
+                continue
+            [event] = events
+            assert isinstance(event, AudioReceived), f"relay took a {type(event).__name__} for plain audio"
+            assert base64.b64decode(relayed) == event.payload, "relay gives other audio than decode"
+        text = base64.b64encode(EVERY_BYTE[:320]).decode()
+        framed = self.opened().encode_relayed(text)
+        if framed is not None:
+            assert [framed] == list(self.opened().encode_audio(EVERY_BYTE[:320])), "encode_relayed frames otherwise"
 
     def test_digits_need_an_open_stream_where_they_go_over_it(self) -> None:
         serializer = self.make().serializer()
@@ -167,9 +203,9 @@ class StreamChecks(Kit):
         loaded = (load_stream(path) for path in self.kept("streams", "jsonl"))
         return [[(line.frame, line.events) for line in kept.lines if not line.say] for kept in loaded]
 
-    def opened(self) -> MediaSerializer:
+    def opened(self, serializer: MediaSerializer | None = None) -> MediaSerializer:
         """A serializer whose stream has started, as the first cassette shows it."""
-        serializer = self.make().serializer()
+        serializer = serializer or self.make().serializer()
         for frames in self.streams():
             for frame, _ in frames:
                 if any(isinstance(event, StreamStarted) for event in serializer.decode(frame)):

@@ -12,7 +12,7 @@ import pytest
 from anycarrier.errors import MalformedMessage, SignatureInvalid
 from anycarrier.events import CallEvent, CallProgress, IncomingCall
 from anycarrier.testing.cassettes import describe, load_webhook
-from anycarrier.testing.conformance.kit import Kit, NoNetwork
+from anycarrier.testing.conformance.kit import SECRET, Kit, NoNetwork
 from anycarrier.webhooks import WebhookRequest
 
 
@@ -42,7 +42,30 @@ class WebhookChecks(Kit):
         assert event.event_id, "event_id is empty: a redelivery could not be told from a new event"
         assert self.make().parse_webhook(request).event_id == event.event_id, "the same message has another event_id"
         if isinstance(event, IncomingCall | CallProgress):
-            self.keeps_no_secret(event.call)
+            self.keeps_good_facts(event.call)
+
+    def test_two_events_have_two_ids(self) -> None:
+        """An id that is seen again is taken for a redelivery, and its event is dropped."""
+        told: dict[str, str] = {}
+        for kept in self.webhooks():
+            event = self.make().parse_webhook(self.sign(kept.request))
+            # Cassettes may show two ends of one call, of which it can have but one.
+            what = f"{kept.event['type']} {kept.event.get('call', {}).get('status', '')}".strip()
+            known = told.setdefault(event.event_id, what)
+            assert known == what, f"two events, {known} and {what}, have the event_id {event.event_id!r}"
+
+    def test_a_refused_signature_shows_neither_key_nor_signature(self, webhook: Path) -> None:
+        plain = load_webhook(webhook).request
+        signed = self.sign(plain)
+        added = [value for name, value in signed.headers.items() if plain.headers.get(name) != value]
+        for provider in (self.make(), self.provider(self.with_secret(value=SECRET))):
+            shown = ""
+            try:
+                provider.verify(replace(plain, headers={}))
+            except SignatureInvalid as refused:
+                shown = f"{refused} {refused!r}"
+            assert SECRET not in shown, "the refusal of a signature shows the key"
+            assert not any(value in shown for value in added if len(value) > 16), "the refusal shows what would pass"
 
     def test_one_byte_changed_is_refused(self, webhook: Path) -> None:
         for forged in tampered(self.sign(load_webhook(webhook).request)):
