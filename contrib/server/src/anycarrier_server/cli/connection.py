@@ -94,15 +94,12 @@ def _here(host: str) -> bool:
 
 
 def own_settings(**given: Any) -> Settings:
-    """The settings a server started here would have. ``ConfigurationError`` for wrong ones, or without the server."""
-    try:
-        from pydantic import ValidationError
-        from pydantic_settings import SettingsError
+    """The settings a server started here would have. ``ConfigurationError`` for wrong ones."""
+    from pydantic import ValidationError
+    from pydantic_settings import SettingsError
 
-        from anycarrier_server.settings import Settings
-    except ImportError as missing:
-        needed = f"this needs the server, and it is not installed ({missing.name}): install the extra `server`"
-        raise ConfigurationError(needed) from None
+    from anycarrier_server.settings import Settings
+
     try:
         return Settings(**given)
     except ValidationError as wrong:

@@ -36,11 +36,6 @@ def main(argv: list[str]) -> int:
     """Serve until told to stop; a second signal does not wait for calls."""
     given = {name: value for name, value in vars(_parser().parse_args(argv)).items() if value is not None}
     settings = own_settings(**given)
-    try:
-        import uvicorn  # noqa: F401
-    except ImportError as missing:
-        wanted = f"serving needs more than is installed ({missing}): install the extra `server`"
-        raise ConfigurationError(wanted) from None
     sys.setswitchinterval(THREADS_WAIT)
     with asyncio.Runner(loop_factory=_loop()) as runner:
         return runner.run(serve(settings))

@@ -91,7 +91,8 @@ async def as_file(resources: Resources, recording: Recording, format: str) -> Pa
             await asyncio.to_thread(wav_to_mp3, path, beside)
             os.replace(beside, wanted)
         except ImportError as missing:
-            raise ConfigurationError("MP3 needs lameenc: install the extra `server`, or ask for .wav") from missing
+            needed = "MP3 needs lameenc, which is missing: install anycarrier-server again, or ask for .wav"
+            raise ConfigurationError(needed) from missing
         except OSError as full:
             raise StoreOverloaded(f"the MP3 cannot be written ({full.strerror}): ask for .wav") from full
         finally:

@@ -148,7 +148,7 @@ class Tracing:
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
         except ImportError as missing:
             raise ConfigurationError(
-                f"otlp_endpoint is set, and OpenTelemetry is not installed ({missing}): it comes with the extra `otel`"
+                f"otlp_endpoint is set, and OpenTelemetry is not installed ({missing}): install anycarrier-server[otel]"
             ) from None
         provider: Any = TracerProvider(resource=Resource.create({"service.name": "anycarrier"}))
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))

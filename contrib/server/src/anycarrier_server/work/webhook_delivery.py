@@ -96,8 +96,8 @@ class Post:
 class Sender:
     """Sends one process's webhooks. ``styles`` are the faces by name; ``own`` is the face of calls' own URLs.
 
-    Workspaces take turns, and each has a limited number of deliveries under way at once. Slow and dead receivers share
-    a smaller limit of their own, so they delay neither other workspaces nor the same workspace's good receivers.
+    Workspaces take turns, and each has a limited number of deliveries under way at once. Slow and dead receivers
+    have limits of their own, so they delay neither other workspaces nor the same workspace's good receivers.
     """
 
     queue: Queue
