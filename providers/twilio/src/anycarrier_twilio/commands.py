@@ -130,9 +130,7 @@ def dial_problem(request: DialRequest) -> tuple[str, str] | None:
     """Likewise for a call: what Twilio would drop without a word is refused."""
     if request.digits and request.machine_detection is not MachineDetection.OFF:
         return "digits together with machine detection", "Twilio ignores the detection; press the keys in the call"
-    if request.headers:
-        return "headers", "a call to a telephone number carries none"
-    return stream_problem(request.stream)
+    return header_problem(request.to, request.headers) or stream_problem(request.stream)
 
 
 def dial_fields(request: DialRequest) -> dict[str, Any]:
