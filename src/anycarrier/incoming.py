@@ -120,11 +120,11 @@ class WebhookHandler:
         try:
             if isinstance(event, InstructionsRequested):
                 return await self._instruct(provider, credential_id, event, key)
-            if isinstance(event, CallProgress) and event.event_id:
+            if isinstance(event, CallProgress):
                 known = await call_of(self._board, credential_id, event)
                 if known is not None:
                     # What calls mostly bring: seen before or not, and how the call stands now, are one step.
-                    await moved_on(self._board, credential_id, event, known, (key, REMEMBER))
+                    await moved_on(self._board, credential_id, event, known, key)
                     return provider.acknowledge(event)
             if event.event_id and not await self._board.once.first(key, REMEMBER):
                 return _repeated(provider, event)
@@ -154,8 +154,7 @@ class WebhookHandler:
         if call is None:
             board.tell_observers(event, None, None)
             return await provider.instruct(event, event.call, None)
-        once = (key if event.event_id else f"instruct:{uuid.uuid4().hex}", REMEMBER)
-        await moved_on(board, credential_id, event, call, once)
+        await moved_on(board, credential_id, event, call, key)
         call = await board.calls.get(call.reference) or call
         wanted = event.purpose == InstructionsFor.ANSWERED and not call.ended and call.intent is None
         return await provider.instruct(event, call, board.kept_stream(call) if wanted else None)
@@ -349,11 +348,18 @@ async def _called_line(switchboard: Switchboard, called: str, credential_id: str
 
 
 async def moved_on(
-    switchboard: Switchboard, credential_id: str, event: CallProgress, call: Call, once: tuple[str, float]
+    switchboard: Switchboard, credential_id: str, event: CallProgress, call: Call, key: str | None
 ) -> None:
-    """Move ``call`` on, if this is the first use of the key ``once`` (and its seconds)."""
+    """Move ``call`` on. With ``key``, an event that has an id does so once only."""
     seen, when, unnamed = event.call, _when(event), not call.id
-    moved = await switchboard.update_once(*once, call.reference, lambda c: advance(c, seen, when))
+
+    def change(known: Call) -> Call:
+        return advance(known, seen, when)
+
+    if key is None or not event.event_id:
+        moved: Call | None = await switchboard.update(call.reference, change)
+    else:
+        moved = await switchboard.update_once(key, REMEMBER, call.reference, change)
     if moved is None:
         return
     if unnamed:
@@ -377,11 +383,9 @@ async def progressed(switchboard: Switchboard, commands: CallCommands, credentia
         return
     key = call.reference
     match event:
-        case CallProgress(call=seen):
-            unnamed = not call.id
-            call = await switchboard.update(key, lambda c: advance(c, seen, _when(event)))
-            if unnamed:
-                await _now_named(switchboard, credential_id, call, seen)
+        case CallProgress():
+            await moved_on(switchboard, credential_id, event, call, None)
+            return
         case MachineDetected(answered_by=who):
             call = await switchboard.update(key, lambda c: c.model_copy(update={"answered_by": who}))
         case TransferProgress(status=status):
