@@ -138,13 +138,10 @@ class AudioOutput:
 
         Raises ``StreamNotOpen`` once the stream is over.
         """
-        frames = self._frames(payload, base64_audio)
-        for frame in frames:
-            await self._send(frame)
+        await self._send(self._frames(payload, base64_audio))
         mark_every = MARK_EVERY if base64_audio is None else RELAYED_MARK_EVERY
         if self.position.queue(len(payload) / self._bytes_per_second, self._clock()) >= mark_every:
-            for frame in self._mark_frames():
-                await self._send(frame)
+            await self._send(self._mark_frames())
 
     def send_now(self, payload: bytes, base64_audio: str, most: float) -> bool:
         """The same without waiting, where the transport pushes. Mind the transport's ``paused``.
@@ -184,9 +181,10 @@ class AudioOutput:
     def _mark_frames(self) -> Sequence[Frame]:
         return self._serializer.encode_mark(self.position.mark()) if self._serializer.marks else ()
 
-    async def _send(self, frame: Frame) -> None:
+    async def _send(self, frames: Sequence[Frame]) -> None:
         try:
-            await self._transport.send(frame)
+            for frame in frames:
+                await self._transport.send(frame)
         except (ConnectionError, RuntimeError, OSError) as lost:
             raise self._gone() from lost
 
@@ -204,16 +202,14 @@ class AudioOutput:
         if frames is None:
             return False
         self._check_open()
-        for frame in frames:
-            await self._send(frame)
+        await self._send(frames)
         return True
 
     # --- marks, clear and drain ---------------------------------------------------------------------------------------
 
     async def flush(self) -> None:
         """Send what the serializer keeps back of an unfinished frame."""
-        for frame in self._serializer.flush():
-            await self._send(frame)
+        await self._send(self._serializer.flush())
 
     async def mark(self, name: str) -> None:
         """Have ``returned`` called with ``MarkReached(name)`` once everything sent so far has been heard."""
@@ -222,7 +218,7 @@ class AudioOutput:
         wire_name = self.position.mark()
         self._marks[wire_name] = name
         if self._serializer.marks:
-            await self._send_mark(wire_name)
+            await self._send(self._serializer.encode_mark(wire_name))
         else:
             asyncio.get_running_loop().call_later(self.remaining, self._played_until, wire_name)
 
@@ -237,8 +233,7 @@ class AudioOutput:
             if not waiter.done():
                 waiter.set_result(None)
         self._waiters.clear()
-        for frame in self._serializer.encode_clear():
-            await self._send(frame)
+        await self._send(self._serializer.encode_clear())
         return result
 
     async def drain(self, timeout: float | None = None) -> None:
@@ -253,7 +248,7 @@ class AudioOutput:
             return
         name = self.position.mark()
         waiter = self._waiters[name] = asyncio.get_running_loop().create_future()
-        await self._send_mark(name)
+        await self._send(self._serializer.encode_mark(name))
         stopped = asyncio.ensure_future(self._stopped.wait())
         try:
             await asyncio.wait(
@@ -281,10 +276,6 @@ class AudioOutput:
             due = itertools.takewhile(lambda name: name != wire_name, self._marks)
             for name in (*due, wire_name):
                 self.mark_returned(MarkReached(name))
-
-    async def _send_mark(self, wire_name: str) -> None:
-        for frame in self._serializer.encode_mark(wire_name):
-            await self._send(frame)
 
     async def _wait_stopped(self, seconds: float) -> None:
         try:
