@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
@@ -44,7 +45,7 @@ picows_log = logging.LoggerAdapter(logging.getLogger("anycarrier.picows"), {})
 picows_log.logger.setLevel(logging.ERROR)
 
 
-class HotPath(WSListener):
+class HotPath(WSListener, ABC):
     """What each frame touches of a connection, and nothing else; :class:`FastWebSocket` is the rest.
 
     Messages in go to ``_take``, and to ``_rest`` where that returns False; out by :meth:`write` and :meth:`post`.
@@ -113,11 +114,13 @@ class HotPath(WSListener):
         elif not self.closed and self._socket is not None:
             self._socket.send(TEXT, message)
 
+    @abstractmethod
     def _unusual(self, frame: WSFrame) -> None:
-        raise NotImplementedError
+        """Take a frame that is no whole message: a part of one, or a control frame."""
 
+    @abstractmethod
     def _fail(self, code: WSCloseCode) -> None:
-        raise NotImplementedError
+        """Close because of what the peer sent."""
 
 
 class FastWebSocket(HotPath):
