@@ -118,10 +118,12 @@ class MediaServer:
             return False
         now = datetime.now(UTC)
         seen = {"id": expected, "status": CallStatus.ANSWERED}
-        before = await self._board.calls.get(ticket.reference)
+        was_answered = True
 
-        def here(known: Call) -> Call:
+        def here(known: Call) -> Call:  # may run twice
             """Answered; and with its audio the call is this process's, whichever opened it."""
+            nonlocal was_answered
+            was_answered = known.status.rank >= CallStatus.ANSWERED.rank
             if known.ended:
                 return known
             answered = advance(known, known.model_copy(update=seen), now)
@@ -130,7 +132,7 @@ class MediaServer:
         session.call = await self._board.update(ticket.reference, here)
         if session.call.ended:
             return False  # its end came between the ticket and the start frame
-        if before is not None and before.status.rank < CallStatus.ANSWERED.rank:
+        if not was_answered:
             # Not every carrier reports the answer of a call we took; observers are told of it all the same.
             told = CallProgress(call=session.call, call_id=session.call.id, reference=session.call.reference)
             await self._board.observe(told, session.call)
