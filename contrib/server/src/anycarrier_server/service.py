@@ -172,7 +172,7 @@ class Service:
             try:
                 await self.exchange.start_listener(line.credential_id)
             except AnycarrierError as problem:
-                log.warning("credential %s does not serve: %s", line.credential_id, problem)
+                log.warning("the listener of credential %s does not start: %s", line.credential_id, problem)
         self.sender.start()
         self.scheduler.start()
         self.reconciler.start()

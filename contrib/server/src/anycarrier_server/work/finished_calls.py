@@ -60,12 +60,12 @@ async def keep_conversation(resources: Resources, call: CallRow, finished: Finis
 
 
 async def finish(resources: Resources, call: CallRow) -> None:
-    """Finish an ended call's papers. Doing it again changes nothing."""
+    """Post-call work: finish the recording, analyse, notify subscribers. Doing it again changes nothing."""
     store = resources.store
     try:
         await store.writer.flush(call_id=call.id)
     except AnycarrierError as problem:
-        log.error("some words of call %s are not kept yet: %s", call.public_id, problem)
+        log.error("part of the transcript of call %s is not written yet: %s", call.public_id, problem)
     store.writer.forget(call.id)
     for recording in await store.recordings.of_call(call.id):
         if recording.status == "in_progress":
@@ -85,7 +85,7 @@ async def _finish_recording(resources: Resources, call: CallRow, recording: Reco
         seconds = await asyncio.to_thread(repair_wav, path)
         size = path.stat().st_size
     except (OSError, ValueError, AnycarrierError) as problem:
-        log.warning("the recording of call %s is not to be had: %s", call.public_id, problem)
+        log.warning("the recording of call %s cannot be read: %s", call.public_id, problem)
         await store.recordings.finish(recording.id, status="failed")
         return
     cut = bool(await store.calls.events(call.id, kind=agent_overrides.RECORDING))
@@ -176,7 +176,7 @@ async def sweep_recordings(resources: Resources, *, now: float | None = None) ->
                 (folder / name).unlink(missing_ok=True)
                 deleted += 1
     if adopted or deleted:
-        log.warning("of the recordings that no call knew, %d are kept and %d deleted", adopted, deleted)
+        log.warning("recordings that a lost process left behind: %d added to their calls, %d deleted", adopted, deleted)
     return adopted, deleted
 
 

@@ -105,7 +105,7 @@ class Reconciler:
                 row.reference, row.owner or "", ring_time=ring_time, dialled_at=dialled_at
             ):
                 adopted += 1
-                log.warning("call %s is looked after here: the process that held it is gone", row.public_id)
+                log.warning("call %s is taken over: the process that had it is gone", row.public_id)
         for reference in await resources.store.claims.abandoned_calls():
             if await resources.store.claims.take(f"settle:{reference}", 60):
                 await self._settle(reference)

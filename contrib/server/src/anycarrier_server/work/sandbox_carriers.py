@@ -64,7 +64,7 @@ class Sandboxes:
             try:
                 await sandbox.aclose()
             except ExceptionGroup as failures:
-                log.error("the %s sandbox had failed: %s", sandbox.provider, failures.exceptions)
+                log.error("the %s sandbox failed: %s", sandbox.provider, failures.exceptions)
 
     async def give(self, row: CredentialRow, number: str) -> None:
         """Let the credential's account own ``number``, as if it had been bought long ago."""
