@@ -133,13 +133,27 @@ def test_an_engine_says_what_is_next_until_it_passes_the_kit(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("scaffold", [write_provider, write_engine])
-@pytest.mark.parametrize("name", ["", "Acme", "9lives", "a b", "../up", "a--b", "café"])
+@pytest.mark.parametrize("name", ["", "Acme", "9lives", "a b", "../up", "a--b", "café", "a" * 300])
 def test_a_name_that_cannot_be_one_is_refused(
     tmp_path: Path, name: str, scaffold: Callable[[str, Path], list[Path]]
 ) -> None:
     with pytest.raises(ConfigurationError, match="no name for a"):
         scaffold(name, tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("name", ["server", "speech-acme", "speech_acme"])
+def test_a_provider_is_not_named_as_the_service_or_an_engine_is(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigurationError, match="no name for a provider"):
+        write_provider(name, tmp_path / "x")
+    assert write_engine("server", tmp_path / "y"), "anycarrier-speech-server is free"
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("dear")
+    for folder, why in ((tmp_path / "thesis.txt", "is a file"), (tmp_path / "thesis.txt" / "x", "cannot be written")):
+        with pytest.raises(ConfigurationError, match=why):
+            write_provider("acme", folder)
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from importlib.metadata import version
 from importlib.resources import files
@@ -91,11 +92,13 @@ def _new(argv: list[str], purpose: str | None, kind: str, prefix: str, result: s
     folder = options.folder or Path(f"{prefix}{options.name}")
     (write_engine if kind == "engine" else write_provider)(options.name, folder)
     print(f"{folder} is {result} with its parts to fill in.")
-    print(f"Next: pip install -e '{folder}[test]'; then pytest {folder} says what is missing. See docs/{page}.")
+    install, tests = shlex.quote(f"{folder}[test]"), shlex.quote(str(folder))
+    print(f"Next: pip install -e {install}; then pytest {tests} says what is missing. See docs/{page}.")
     return 0
 
 
 NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
+LONGEST_NAME = 40
 
 PROVIDER = {
     "pyproject.toml": "provider/pyproject.toml",
@@ -145,9 +148,17 @@ def _words(name: str, folder: Path, kind: str, package: str) -> dict[str, str]:
     """What the templates call the plugin, once its name and folder have been found good."""
     if not NAME.fullmatch(name):
         raise ConfigurationError(f"{name!r} is no name for a {kind}: lower case letters, digits, - and _, like acme")
+    module = name.replace("-", "_")
+    if kind == "provider" and module.partition("_")[0] in ("server", "speech"):
+        raise ConfigurationError(
+            f"{name!r} is no name for a provider: anycarrier-server is the service, anycarrier-speech-... are engines"
+        )
+    if len(name) > LONGEST_NAME:
+        raise ConfigurationError(f"{name[:20]}... is no name for a {kind}: at most {LONGEST_NAME} characters")
+    if folder.exists() and not folder.is_dir():
+        raise ConfigurationError(f"{folder} is a file: choose another folder")
     if folder.exists() and any(folder.iterdir()):
         raise ConfigurationError(f"{folder} is not empty: choose another folder, or empty it")
-    module = name.replace("-", "_")
     return {
         "name": name,
         "module": module,
@@ -162,8 +173,11 @@ def _words(name: str, folder: Path, kind: str, package: str) -> dict[str, str]:
 def _write(folder: Path, words: dict[str, str], written: dict[str, str]) -> list[Path]:
     written[f"src/{words['package']}/py.typed"] = ""
     for path, text in written.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(text, "utf-8")
+        try:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text, "utf-8")
+        except OSError as failure:
+            raise ConfigurationError(f"{folder} cannot be written: {failure.strerror}") from None
     return [folder / path for path in sorted(written)]
 
 

@@ -386,6 +386,7 @@ def test_foreign_state_does_not_become_ours():
 
 def test_an_incoming_call_brings_its_custom_headers():
     listed = [{"name": "X-Order", "value": "7"}, {"name": "From", "value": "me"}, {"name": "X-Odd"}, "odd", {"name": 7}]
+    listed += [{"name": ["X-Order"], "value": "8"}, {"name": {}, "value": "9"}]
     ring = event("call.initiated", direction="incoming", client_state=None, custom_headers=listed)
     assert ring.headers == {"X-Order": "7"}
     assert event("call.initiated", direction="incoming", client_state=None, custom_headers=None).headers == {}

@@ -277,6 +277,10 @@ async def test_transfer_to_a_sip_address_carries_headers_in_it(provider, carrier
     await provider.transfer(kit.CALL, "sip:desk@example.com", headers={"X-Order": "7 & 8", "X-Case": "9"})
     sip = ElementTree.fromstring(carrier.sent["Twiml"].encode()).findtext("Dial/Sip")
     assert sip == "sip:desk@example.com?X-Order=7%20%26%208&X-Case=9"
+    carrier.answers(200, kit.call_body(status="in-progress"))
+    await provider.transfer(kit.CALL, "sip:desk@example.com?X-Desk=1", headers={"X-Case": "9"})
+    sip = ElementTree.fromstring(carrier.sent["Twiml"].encode()).findtext("Dial/Sip")
+    assert sip == "sip:desk@example.com?X-Desk=1&X-Case=9"
     with pytest.raises(UnsupportedOperation, match="over 1024 characters"):
         await provider.transfer(kit.CALL, "sip:desk@pbx.example.com", headers={"X-Order": "7" * 1024})
 

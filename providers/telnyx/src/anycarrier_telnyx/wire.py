@@ -343,8 +343,8 @@ def _custom_headers(listed: object) -> dict[str, str]:
     """``[{"name": "X-...", "value": "..."}]``; items of another shape stay in ``raw`` alone."""
     if not isinstance(listed, list):
         return {}
-    named = {item["name"]: item.get("value") for item in listed if isinstance(item, dict) and "name" in item}
-    return headers_of({name: value for name, value in named.items() if isinstance(name, str)})
+    named = [item for item in listed if isinstance(item, dict) and isinstance(item.get("name"), str)]
+    return headers_of({item["name"]: item.get("value") for item in named})
 
 
 def _diverted_by(headers: object) -> str | None:

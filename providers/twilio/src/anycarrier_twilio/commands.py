@@ -67,7 +67,7 @@ def dial(
     """
     noun = "Sip" if is_sip(to) else "Number"
     if headers:
-        to += "?" + urlencode(headers, quote_via=quote)
+        to += ("&" if "?" in to else "?") + urlencode(headers, quote_via=quote)
     target = {"statusCallback": status_url or None, "statusCallbackEvent": "answered" if status_url else None}
     verb = {"callerId": caller_id, "action": status_url or None}
     return _response(_element("Dial", verb, _element(noun, target, escape(to))))
