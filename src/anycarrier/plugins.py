@@ -75,8 +75,6 @@ class PluginHost:
         for cls in classes:
             if not (isinstance(cls, type) and issubclass(cls, Provider)):
                 raise PluginError(f"anycarrier_providers() gave {cls!r}, which is not a Provider class")
-            if missing := abstract_methods(cls):
-                raise PluginError(f"{cls.__name__} lacks {', '.join(missing)}")
             if cls.contract != CONTRACT:
                 old = "anycarrier" if cls.contract > CONTRACT else shipper
                 self.unusable[cls.name] = PluginError(
@@ -84,6 +82,8 @@ class PluginHost:
                     f"speaks {CONTRACT}. Upgrade {old.split()[0]}"
                 )
                 raise self.unusable[cls.name]
+            if missing := abstract_methods(cls):
+                raise PluginError(f"{cls.__name__} lacks {', '.join(missing)}")
         for cls in classes:
             first, other = self.providers.setdefault(cls.name, (cls, shipper))
             if first is not cls:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,15 @@ def test_an_unknown_command_is_named_with_the_near_one(
 ) -> None:
     assert cli.main(typed) == 2
     assert capsys.readouterr().err.startswith(said)
+
+
+def test_commands_that_cannot_be_loaded_are_named_and_take_no_other_away(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = EntryPoint("service", "no_such_module:COMMANDS", "anycarrier.commands")
+    monkeypatch.setattr(cli, "entry_points", lambda group: [broken] if group == "anycarrier.commands" else [])
+    assert cli.main(["providers"]) in (0, 1)
+    assert "the commands of no_such_module:COMMANDS cannot be loaded: ModuleNotFoundError" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("word", cli.SERVICE)

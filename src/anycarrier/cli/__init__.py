@@ -16,6 +16,7 @@ from importlib.metadata import entry_points, version
 from typing import Any, NamedTuple, NoReturn
 
 from anycarrier.errors import AnycarrierError
+from anycarrier.redaction import redact
 
 
 class Command(NamedTuple):
@@ -44,7 +45,11 @@ def commands() -> dict[str, Command]:
     """Every command installed here, this distribution's last."""
     found: dict[str, Command] = {}
     for entry in entry_points(group="anycarrier.commands"):
-        found.update(entry.load())
+        try:
+            found.update(entry.load())
+        except Exception as failure:  # noqa: BLE001 - one broken distribution must not take every command away
+            why = f"{type(failure).__name__}: {redact(str(failure))}"
+            print(f"anycarrier: the commands of {entry.value} cannot be loaded: {why}", file=sys.stderr)
     demo, *rest = COMMANDS.items()
     return dict([demo, *found.items(), *rest])
 
