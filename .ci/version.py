@@ -72,6 +72,8 @@ def bump(root: Path, wanted: str, today: date) -> list[Path]:
         new = Version(wanted)
     except InvalidVersion:
         raise Refused(f"{wanted} is no version; write it like 0.2.0 or 0.2.0rc1") from None
+    if new.local or new.epoch:
+        raise Refused(f"{wanted} cannot be published: write it without an epoch and a local part")
     if new <= (old := current(root)):
         raise Refused(f"{new} does not come after {old}, the version now")
     if behind := left_behind(root, new):

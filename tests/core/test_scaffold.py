@@ -149,6 +149,15 @@ def test_a_provider_is_not_named_as_the_service_or_an_engine_is(tmp_path: Path, 
     assert write_engine("server", tmp_path / "y"), "anycarrier-speech-server is free"
 
 
+@pytest.mark.parametrize(("here", "needs"), [("0.2.1", ">=0.2,<1"), ("1.0.0rc1", ">=1.0.0rc1,<2")])
+def test_what_is_written_needs_the_version_that_wrote_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: str, needs: str
+) -> None:
+    monkeypatch.setattr("anycarrier.cli.plugin_commands.version", lambda name: here)
+    write_provider("acme", tmp_path / "x")
+    assert f'"anycarrier{needs}"' in (tmp_path / "x" / "pyproject.toml").read_text()
+
+
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("dear")
     for folder, why in ((tmp_path / "thesis.txt", "is a file"), (tmp_path / "thesis.txt" / "x", "cannot be written")):

@@ -148,7 +148,7 @@ def _words(name: str, folder: Path, kind: str, package: str) -> dict[str, str]:
     """What the templates call the plugin, once its name and folder have been found good."""
     if not NAME.fullmatch(name):
         raise ConfigurationError(f"{name!r} is no name for a {kind}: lower case letters, digits, - and _, like acme")
-    module = name.replace("-", "_")
+    module, here = name.replace("-", "_"), version("anycarrier")
     if kind == "provider" and module.partition("_")[0] in ("server", "speech"):
         raise ConfigurationError(
             f"{name!r} is no name for a provider: anycarrier-server is the service, anycarrier-speech-... are engines"
@@ -165,8 +165,9 @@ def _words(name: str, folder: Path, kind: str, package: str) -> dict[str, str]:
         "package": package.format(module),
         "camel": "".join(word.capitalize() for word in module.split("_")),
         "title": " ".join(word.capitalize() for word in module.split("_")),
-        "version": ".".join(version("anycarrier").split(".")[:2]),
-        "next_major": str(int(version("anycarrier").split(".")[0]) + 1),
+        # Of a pre-release all of it: 0.2.0rc1 comes before 0.2.
+        "version": ".".join(here.split(".")[:2]) if re.fullmatch(r"[0-9.]+", here) else here,
+        "next_major": str(int(here.split(".")[0]) + 1),
     }
 
 
