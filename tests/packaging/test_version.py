@@ -82,7 +82,13 @@ def test_unreleased_changes_become_the_versions(version: ModuleType, checkout: P
 
 
 @pytest.mark.parametrize(
-    ("new", "why"), [("next", "is no version"), ("0.0.9", "does not come after"), ("0.2.0+here", "cannot be published"), ("1.0.0", "anycarrier-acme")]
+    ("new", "why"),
+    [
+        ("next", "is no version"),
+        ("0.0.9", "does not come after"),
+        ("0.2.0+here", "cannot be published"),
+        ("1.0.0", "anycarrier-acme"),
+    ],
 )
 def test_a_version_that_cannot_be_is_refused(version: ModuleType, checkout: Path, new: str, why: str) -> None:
     before = (checkout / "pyproject.toml").read_text()
