@@ -44,7 +44,7 @@ from anycarrier.numbers import (
     PhoneNumber,
     SyncResult,
 )
-from anycarrier.provider import CONTRACT, Capability, Provider
+from anycarrier.provider import CONTRACT, Capability, Provider, TicketPlace
 from anycarrier.serializer import MediaSerializer
 from anycarrier.webhooks import WebhookReply, WebhookRequest
 
@@ -177,6 +177,7 @@ __all__ = [
     "Switchboard",
     "SyncResult",
     "Ticket",
+    "TicketPlace",
     "TransferProgress",
     "UnknownEvent",
     "WebhookReply",

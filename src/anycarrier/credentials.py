@@ -1,4 +1,4 @@
-"""Who we are to a carrier. Secrets are SecretStr: they do not print, log or travel in tickets."""
+"""Who we are to a carrier. Secrets are SecretStr: they are never printed or logged, and are in no ticket."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def anycarrier_speech_engines() -> Iterable[type[SpeechEngine]]:  # type: ignore
 
 @hookspec
 def anycarrier_analyzers() -> Iterable[type[Analyzer]]:  # type: ignore[empty-body]
-    """Analyzer classes this plugin adds: what came of a call, told once it is over."""
+    """Analyzer classes this plugin adds: the outcome of a call, reported when it ends."""
 
 
 @hookspec

@@ -79,7 +79,9 @@ def test_without_the_service_its_commands_say_what_to_install(
 ) -> None:
     monkeypatch.setattr(cli, "entry_points", lambda group: [])
     assert cli.main([word, "--help"]) == 2
-    assert capsys.readouterr().err == f"anycarrier {word}: a command of the service: pip install anycarrier-server\n"
+    assert capsys.readouterr().err == (
+        f"{word!r} is a command of the service, which is not installed. In a checkout: pip install ./contrib/server\n"
+    )
 
 
 @pytest.mark.parametrize("word", cli.commands())

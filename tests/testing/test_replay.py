@@ -47,7 +47,7 @@ def test_the_nearest_request_is_named_with_what_differs_and_no_value(cassette: P
         send(transport, "POST", "/calls", {"from": "+14155550100", "to": "+14155550123", "digits": "4711"})
     assert str(caught.value) == (
         "POST /v1/calls is not on dial.yaml. The nearest there, POST /v1/calls, differs: "
-        "the body has digits, which the cassette has not"
+        "the body has digits, which the cassette does not have"
     )
 
 
@@ -58,9 +58,9 @@ def test_a_request_sent_more_often_than_recorded_is_said_to_be_that(cassette: Pa
         send(transport, "GET", "/account")
 
 
-def test_without_a_cassette_the_error_says_what_to_add() -> None:
-    with pytest.raises(NotOnCassette, match=r"Add rest/<operation>.yaml"):
-        send(CassetteTransport([]), "GET", "/account")
+def test_without_a_cassette_the_error_says_what_to_add(tmp_path: Path) -> None:
+    with pytest.raises(NotOnCassette, match=r"there is none for this operation\. Add rest/answer\.yaml$"):
+        send(CassetteTransport([tmp_path / "answer.yaml"]), "GET", "/account")
 
 
 def test_what_was_not_played_is_listed(cassette: Path) -> None:

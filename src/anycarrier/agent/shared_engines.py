@@ -203,5 +203,5 @@ class Engines:
 def missing(ability: str) -> ConfigurationError:
     """The error for an ability that no installed engine has."""
     return ConfigurationError(
-        f"no speech engine that {VERBS[ability]} is installed: install one, e.g. anycarrier-speech-local"
+        f"no speech engine that {VERBS[ability]} is installed: docs/speech.md lists the engines and how to install them"
     )

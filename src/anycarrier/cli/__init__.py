@@ -89,7 +89,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     known = commands()
     if word not in known:
         if word in SERVICE:
-            print(f"anycarrier {word}: a command of the service: pip install anycarrier-server", file=sys.stderr)
+            print(
+                f"{word!r} is a command of the service, which is not installed. In a checkout: pip install ./contrib/server",
+                file=sys.stderr,
+            )
         else:
             print(f"unknown command {word!r}{near(word, known)}\n\n{help_text()}", file=sys.stderr)
         return 2

@@ -8,6 +8,8 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from anycarrier.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
@@ -36,7 +38,13 @@ def url_of(sock: socket.socket) -> str:
 @contextlib.asynccontextmanager
 async def serve(app: ASGIApp, sock: socket.socket | None = None, **config: Any) -> AsyncIterator[str]:
     """Serve ``app`` while the block runs; gives its URL. ``config`` goes to uvicorn."""
-    import uvicorn
+    try:
+        import uvicorn
+    except ModuleNotFoundError:
+        raise ConfigurationError(
+            "a sandbox is served by uvicorn, which is not installed: install anycarrier with its extra 'testing' "
+            "(in a checkout: pip install '.[testing]')"
+        ) from None
 
     ready = asyncio.Event()
 

@@ -57,16 +57,22 @@ class FakeTransport(httpx.AsyncBaseTransport):
 
 
 class CassetteTransport(FakeTransport):
-    """Answers from ``rest/*.yaml`` files: each interaction once, the first one that fits."""
+    """Answers from ``rest/*.yaml`` files: each interaction once, the first one that fits.
+
+    A file that does not exist answers nothing, and is named when a request is made."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         from vcr.cassette import Cassette
 
         super().__init__(self._play)
         self._names: list[str] = []
+        self._missing: list[str] = []
         self._waiting: list[tuple[str, Request, dict[str, Any]]] = []
         self._played: list[tuple[str, Request]] = []
         for path in paths:
+            if not path.exists():
+                self._missing.append(path.name)
+                continue
             self._names.append(path.name)
             kept = Cassette.load(path=path, serializer=YamlWithProvenance(), record_mode="none", match_on=MATCHERS)
             self._waiting += [(path.name, request, response) for request, response in kept.data]
@@ -89,7 +95,7 @@ class CassetteTransport(FakeTransport):
 
     def _nearest(self, live: Request) -> str:
         if not self._names:
-            return "a cassette: there is none for this operation. Add rest/<operation>.yaml"
+            return f"a cassette: there is none for this operation. Add rest/{' or '.join(self._missing)}"
         if again := [name for name, kept in self._played if not differences(live, kept)]:
             return f"{again[0]} once more: it was sent {len(again) + 1} times, and the cassette answers {len(again)}"
         candidates = [(differences(live, kept), name, kept) for name, kept, _ in self._waiting]
@@ -192,7 +198,7 @@ def _keys_differ(part: str, sent: list[str], expected: list[str]) -> str:
     """``the body has digits, and lacks to``: by name only, never by value."""
     more = [key for key in dict.fromkeys(sent) if key not in expected]
     less = [key for key in dict.fromkeys(expected) if key not in sent]
-    told = [f"has {', '.join(more)}, which the cassette has not"] if more else []
+    told = [f"has {', '.join(more)}, which the cassette does not have"] if more else []
     told += [f"lacks {', '.join(less)}, which the cassette has"] if less else []
     return f"the {part} " + (" and ".join(told) or f"repeats its keys differently: {', '.join(sent)}")
 

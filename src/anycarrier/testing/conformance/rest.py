@@ -99,8 +99,12 @@ class RestChecks(Kit):
         told = transport.sent + reply.body.decode()
         assert self.stream.url in told, "neither the reply nor a request says where the audio goes"
         assert TICKET in told, f"ticket_place is {self.provider.ticket_place}, and the carrier is not told the ticket"
-        asked = bool(transport.requests)
-        assert asked != self.provider.answers_in_reply, "answers_in_reply does not say what answer does"
+        if bool(transport.requests) == self.provider.answers_in_reply:
+            pytest.fail(
+                "answer sent a request to the carrier: set answers_in_reply = False on the provider"
+                if transport.requests
+                else "answer sent no request to the carrier, so the reply answers: set answers_in_reply = True"
+            )
 
     def test_hang_up_answers(self) -> None:
         self.skip_without_rest()
@@ -320,10 +324,11 @@ class RequestOptionChecks(Kit):
             return  # refused
         assert before is not None and after is not None, f"{operation} refuses the plain request of the kit"
         # Parts that differ between two equal requests (a time, an id made at random) show nothing.
-        assert _differing(before, with_option) - _differing(before, after), (
-            f"{operation} dropped {option}: what is sent is the same with it as without. Send it, or "
-            f"raise self.unsupported({operation!r}, ...) where the carrier cannot be asked"
-        )
+        if not _differing(before, with_option) - _differing(before, after):
+            pytest.fail(
+                f"{operation} dropped {option}: what is sent is the same with it as without. Send it, or "
+                f"raise self.unsupported({operation!r}, ...) where the carrier cannot be asked"
+            )
 
     def sent(self, act: Act) -> dict[str, str] | None:
         """What one operation sends, part by part; None when it is refused as unsupported."""
