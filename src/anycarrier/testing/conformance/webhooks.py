@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from anycarrier.calls import ANSWERED_REASONS
 from anycarrier.errors import MalformedMessage, SignatureInvalid
 from anycarrier.events import CallEvent, CallProgress, IncomingCall
 from anycarrier.testing.cassettes import describe, load_webhook
@@ -49,7 +50,8 @@ class WebhookChecks(Kit):
         told: dict[str, str] = {}
         for kept in self.webhooks():
             event = self.make().parse_webhook(self.sign(kept.request))
-            # Cassettes may show two ends of one call, of which it can have but one.
+            if isinstance(event, CallProgress) and event.call.ended and event.call.reason not in ANSWERED_REASONS:
+                continue  # another outcome of the call that other cassettes show answered: it can have but one
             what = f"{kept.event['type']} {kept.event.get('call', {}).get('status', '')}".strip()
             known = told.setdefault(event.event_id, what)
             assert known == what, f"two events, {known} and {what}, have the event_id {event.event_id!r}"
