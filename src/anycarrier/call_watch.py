@@ -16,7 +16,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TypeVar
 from weakref import WeakValueDictionary
@@ -25,7 +25,7 @@ from anycarrier import call_phases
 from anycarrier.call_phases import RING_TIME, RULES, Phase, Rule, is_gone, longer
 from anycarrier.calls import Call, CallStatus, EndReason, advance
 from anycarrier.errors import AnycarrierError, ProviderError, RateLimited, UnsupportedOperation
-from anycarrier.events import CallProgress
+from anycarrier.events import CallProgress, DigitReported
 from anycarrier.provider import Capability, Provider
 from anycarrier.switchboard import Switchboard
 
@@ -38,6 +38,9 @@ BOOK_RETRY = 5.0
 
 AT_ONCE = 4
 """Questions and hang-ups under way for one credential: a carrier that hangs does not hold up another's calls."""
+
+MOST_EARLY_KEYS = 64
+"""Reports of keys that are kept for a call whose audio is not connected yet."""
 
 
 @dataclass(slots=True)
@@ -60,6 +63,8 @@ class Watched:
     """When to look again; None before the first look in this phase."""
     due_at: float = 0.0
     timer: asyncio.TimerHandle | None = None
+    early_keys: list[DigitReported] = field(default_factory=list)
+    """Keys that webhooks reported before the call's audio was connected."""
     looking: bool = False
     tries: int = 0
     gone: int = 0
@@ -123,6 +128,20 @@ class CallWatch:
         if (known := self._watched.get(reference)) is not None:
             known.stream_over = True
             self.note(known.call)
+
+    def keep_keys(self, reference: str, keys: DigitReported) -> None:
+        """Keep keys that were pressed before the call's audio is connected; a call that is not watched keeps none."""
+        known = self._watched.get(reference)
+        if known is not None and not known.stream_over and len(known.early_keys) < MOST_EARLY_KEYS:
+            known.early_keys.append(keys)
+
+    def take_keys(self, reference: str) -> list[DigitReported]:
+        """The keys that were kept, oldest first; they are given out once."""
+        known = self._watched.get(reference)
+        if known is None:
+            return []
+        keys, known.early_keys = known.early_keys, []
+        return keys
 
     @contextmanager
     def routing(self, reference: str) -> Iterator[None]:

@@ -130,7 +130,7 @@ class WebhookHandler:
                 return _repeated(provider, event)
             if isinstance(event, IncomingCall):
                 return await self._incoming_call(provider, credential_id, event)
-            await progressed(self._board, self._commands, credential_id, event)
+            await progressed(self._board, self._commands, self._watch, credential_id, event)
             return provider.acknowledge(event)
         except AnycarrierError as problem:
             # The carrier may send it again, and then it must not count as a replay.
@@ -374,7 +374,9 @@ async def _now_named(switchboard: Switchboard, credential_id: str, call: Call, s
         switchboard.spawn(provider.hang_up(call.id), "hang up a call the carrier has just named")
 
 
-async def progressed(switchboard: Switchboard, commands: CallCommands, credential_id: str, event: CallEvent) -> None:
+async def progressed(
+    switchboard: Switchboard, commands: CallCommands, watch: CallWatch, credential_id: str, event: CallEvent
+) -> None:
     """Take in news of any kind, seen for the first time."""
     call = await call_of(switchboard, credential_id, event)
     if call is None:
@@ -400,6 +402,8 @@ async def progressed(switchboard: Switchboard, commands: CallCommands, credentia
         session.stream.deliver(event)
         if call.transfer is TransferStatus.ANSWERED:
             session.stream.stop("transferred")  # not every carrier ends our stream when others talk
+    elif session is None and isinstance(event, DigitReported):
+        watch.keep_keys(key, event)
 
 
 async def _transfer_moved(switchboard: Switchboard, credential_id: str, call: Call, status: str, at: datetime) -> Call:

@@ -88,6 +88,8 @@ class MediaServer:
             call, ticket.agent_id, provider.serializer(), transport, self._commands, format=self._board.audio
         )
         self._board.sessions[ticket.reference] = session
+        for keys in self._watch.take_keys(ticket.reference):
+            session.stream.deliver(keys)
         reader = asyncio.create_task(session.stream.read(), name=f"media {ticket.reference}")
         try:
             if await self._begin(ticket, session):

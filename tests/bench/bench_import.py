@@ -7,9 +7,11 @@ neighbours only add. Also shows which heavy modules the import pulled in: there 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 from result import Result, parser
@@ -25,6 +27,12 @@ HEAVY = ("httpx", "starlette", "phonenumbers", "cryptography", "twilio", "telnyx
 FORBIDDEN = {"httpx", "starlette", "phonenumbers", "cryptography", "twilio", "telnyx", "sqlalchemy", "uvicorn"}
 
 
+CACHE = tempfile.TemporaryDirectory()
+"""Bytecode of its own, as an installed package has it: else a machine that writes none would time the compiler."""
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+ENVIRONMENT["PYTHONPYCACHEPREFIX"] = CACHE.name
+
+
 def pulled_in(program: str = "import anycarrier") -> list[str]:
     """Which heavy modules a fresh process has after ``program``."""
     code = f"{program}\nimport json, sys\nprint(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
@@ -35,7 +43,7 @@ def pulled_in(program: str = "import anycarrier") -> list[str]:
 def once(program: str) -> float:
     """Wall milliseconds of one fresh process."""
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", program], check=True)
+    subprocess.run([sys.executable, "-c", program], check=True, env=ENVIRONMENT)
     return 1000 * (time.perf_counter() - start)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from anycarrier import DigitPressed, Exchange, MediaSession
+from anycarrier.call_watch import MOST_EARLY_KEYS
 from anycarrier.errors import StreamNotOpen
 from anycarrier.media_stream import PAIRED_WITHIN, KeyPresses
 from core.conftest import OURS, connect, logged, post, ring, ticket_in
@@ -53,6 +54,23 @@ async def test_a_key_told_by_webhook_reaches_the_session_and_one_told_twice_coun
     transport.say(event="stop")
     await asyncio.wait_for(serving, 2)
     await post(exchange, event="digit", id="in-1", digit="9", event_id="e-4")  # too late, and no error
+
+
+async def test_keys_told_before_the_media_socket_connects_are_kept_for_the_session(exchange: Exchange) -> None:
+    line = Line(exchange)
+    exchange.switchboard.agents = line.talk
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    ticket = ticket_in(await ring(exchange))
+    for at, digit in enumerate("47"):
+        await post(exchange, event="digit", id="in-1", digit=digit, event_id=f"e-{at}")
+    for at in range(2 * MOST_EARLY_KEYS):  # somebody leans on a key
+        await post(exchange, event="digit", id="in-1", digit="0", event_id=f"more-{at}")
+    transport, serving = await connect(exchange, ticket, "in-1")
+    assert await line.keys(MOST_EARLY_KEYS) == "47" + "0" * (MOST_EARLY_KEYS - 2)
+    transport.say(event="dtmf", digit="8")
+    assert (await line.keys(MOST_EARLY_KEYS + 1))[-1] == "8", "the bounded number, and then those of the stream"
+    transport.say(event="stop")
+    await asyncio.wait_for(serving, 2)
 
 
 STREAM, WEBHOOK = "stream", "webhook"
