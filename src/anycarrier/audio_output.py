@@ -29,7 +29,7 @@ RELAYED_MARK_EVERY = 2.0
 
 
 class Tap(Protocol):
-    """Listens in on a session: a recorder. Told of all audio of either side, whoever handles the call."""
+    """Listens in on a session: a recorder. It gets all audio of both sides, whichever handler has the call."""
 
     def caller(self, payload: bytes) -> None:
         """Audio from the caller, just arrived."""

@@ -202,7 +202,7 @@ class CallWatch:
         return reference in self._watched
 
     def expected(self) -> set[str]:
-        """Calls that talk here, or may yet; not those that are ending, were handed on, or that nobody takes."""
+        """Calls with audio here, or soon; not those that are ending, were transferred, or are left ringing."""
         return {reference for reference, known in self._watched.items() if known.phase in call_phases.MAY_TALK}
 
     def start(self) -> None:
@@ -407,7 +407,7 @@ class CallWatch:
         await self._move(call.reference, lambda c: c if unless(c) else advance(c, c.model_copy(update=over), now))
 
     async def _move(self, reference: str, change: Callable[[Call], Call]) -> Call:
-        """Change the call; an end that this brings about is told to whoever watches calls, as a carrier's would be."""
+        """Change the call; observers hear of an end that this causes as they hear of a carrier's."""
         was_over = True
 
         def noting(before: Call) -> Call:  # may run twice

@@ -206,7 +206,7 @@ class PolicyRefusal(AnycarrierError):
 class DestinationNotAllowed(PolicyRefusal):
     """The destination is outside the countries, prefixes and SIP hosts this exchange may ring.
 
-    ``advice`` is the next step, in the words of whoever holds the policy.
+    ``advice`` is the next step, in the words of the policy's owner.
     """
 
     def __init__(self, number: str, why: str, advice: str = "Add it to Policy(allow=...) if this is meant") -> None:

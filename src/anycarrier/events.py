@@ -137,7 +137,7 @@ class RoutingFailure(StrEnum):
 
 
 class RoutingFailed(CallEvent, frozen=True, kw_only=True):
-    """A call did not reach its agent. No carrier tells this: it is our own doing, told to whoever watches calls.
+    """A call did not reach its agent. No carrier reports this: the exchange does, to its observers.
 
     ``agent_id`` is the agent that was meant, where one was named; ``detail`` a sentence for people.
     """

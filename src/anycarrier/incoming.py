@@ -140,7 +140,7 @@ class WebhookHandler:
             log.log(level, "%s event %s not handled: %s", provider.name, type(event).__name__, problem)
             return provider.refuse(problem)
         except Exception:
-            # The store is away, or a bug. Whoever serves the webhook says so, and the carrier may come again.
+            # The store is unavailable, or there is a bug. The HTTP layer reports it, and the carrier may retry.
             if event.event_id:
                 await _forget_now_or_later(self._board, key)
             raise
@@ -184,7 +184,7 @@ class WebhookHandler:
         return provider.acknowledge(event)
 
     async def _route(self, provider: Provider, event: IncomingCall, call: Call, line: Line | None) -> WebhookReply:
-        """Decide and do it. Whatever goes wrong on our side declines the call: nobody is left ringing at nothing."""
+        """Decide and do it. Any failure on our side declines the call, so that no caller keeps ringing."""
         try:
             with self._watch.routing(call.reference):
                 try:
@@ -211,7 +211,7 @@ class WebhookHandler:
             return await self._decline(provider, event, call, refused)
 
     async def _tell_why(self, call: Call, line: Line | None, declined: Reject) -> None:
-        """A call that is declined though nobody wants it so: whoever watches calls is told."""
+        """Report a call that is declined because of a failure to the observers."""
         failure, why = declined.failure, declined.why or "no agent takes it"
         if failure is None and line is None:
             failure = RoutingFailure.NUMBER_NOT_ASSIGNED

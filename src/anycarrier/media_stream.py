@@ -100,7 +100,7 @@ class EventQueue:
 
 
 class KeyPresses:
-    """Tells new key presses from those that the other path, stream or webhook, has reported already.
+    """Tells new key presses from repeats: a press that the other path, stream or webhook, has already reported.
 
     A report is paired with the first unpaired report of the same key on the other path. Keys that only one path reports
     all count. A press is missed only if each path loses a different one of two presses of the same key.

@@ -1,4 +1,4 @@
-"""What a number would reach if somebody dialled it: an ordinary telephone, something dear, or nothing the plan knows.
+"""What a number would reach if dialled: an ordinary telephone, an expensive service, or nothing the plan knows.
 
 Networks ignore digits beyond the ones they need, so a premium number with a digit appended still rings the premium
 line. A number is therefore judged by the longest prefix that means something, not by being valid as a whole. The ranges

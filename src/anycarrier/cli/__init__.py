@@ -38,7 +38,7 @@ SERVICE = (
     "serve credentials numbers agents engines calls recordings webhooks usage sandbox keys rules route doctor db"
     " rotate-key completion"
 ).split()
-"""Commands of anycarrier-server, so that whoever types one without it is told what to install."""
+"""Commands of anycarrier-server; without it, each says what to install."""
 
 
 def commands() -> dict[str, Command]:

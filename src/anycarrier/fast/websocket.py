@@ -2,7 +2,7 @@
 
 Text messages are ``str``, binary ones ``bytes``. Memory is bounded in both directions. Frames nobody has taken yet are
 kept up to a limit, then the socket is not read. A peer that does not read fills one write buffer; then ``send`` waits,
-and ``paused`` tells whoever writes without waiting. Pings, answered or not, end a peer that is gone; a stalled one is
+and ``paused`` tells a writer that does not wait. Pings, answered or not, end a peer that is gone; a stalled one is
 not waited for when we close.
 
 With hundreds of calls up, whatever a frame touches was last touched twenty milliseconds ago and has left the cache
@@ -228,12 +228,12 @@ class FastWebSocket(HotPath):
     def look_first(self, look: Callable[[Frame], object] | None) -> None:
         """Show ``look`` each message as it comes; one for which it returns False is delivered as usual.
 
-        It is not called while whoever iterates is still handling an earlier message: order is kept.
+        It is not called while the iterating reader still handles an earlier message, so order is kept.
         """
         self._look = look
         if self.closed:
             return
-        if self._rest != self._keep:  # pushed: whoever takes messages there is done with them at once
+        if self._rest != self._keep:  # pushed: the receiver there is done with a message at once
             self._take = look or self._rest
         else:
             self._take = look if look is not None and self._reader is not None and not self._kept else self._keep
@@ -354,7 +354,7 @@ class FastWebSocket(HotPath):
     def _keep(self, message: Frame) -> None:
         self._kept.append(message)
         if self._look is not None:
-            self._take = self._keep  # until whoever iterates has done with this one
+            self._take = self._keep  # until the iterating reader has handled this one
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
         if len(self._kept) >= KEEP:
@@ -367,7 +367,7 @@ class FastWebSocket(HotPath):
         self._release_writers()
 
     def _end(self) -> None:
-        """Whoever reads comes to the end."""
+        """End the reader's iteration."""
         if not self._over.done():
             self._over.set_result(None)
         if self._reader is not None and not self._reader.done():

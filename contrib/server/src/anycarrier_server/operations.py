@@ -89,7 +89,7 @@ class EngineShown(Shown):
     """A speech engine. ``why_not`` null: it is ready. ``default_for`` is what it does for agents that name no engine.
 
     ``settings`` are this workspace's own, of a secret the last four characters; ``settable`` is what it may set;
-    ``by_service``: whoever runs the service has configured it for all workspaces.
+    ``by_service``: the operator has configured it for all workspaces.
     """
 
     name: str

@@ -188,7 +188,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _guarded(self) -> Self:
-        # Whoever reaches a sandbox may sign as the carrier: its keys are known to all.
+        # Anyone who reaches a sandbox can sign as the carrier: its keys are public.
         if self.sandbox and not self.is_local:
             raise ValueError(
                 "the sandbox is for this machine only: leave host and public_url on loopback, or, where something else "

@@ -130,7 +130,7 @@ class DeepgramRecognizer:
         raise SpeechFailed("deepgram", "listen", f"the connection was lost and {len(PAUSES)} new ones failed") from last
 
     async def _converse(self, socket: ClientConnection) -> None:
-        """Until the connection ends, by whoever's doing."""
+        """Until the connection ends, whichever side closes it."""
         sender = asyncio.create_task(self._send(socket))
         try:
             async for frame in socket:

@@ -28,7 +28,7 @@ REACHED_EVERY = 0.5
 """Seconds of audio between two reports of how far a detector has come."""
 
 POLITE = 5
-"""How far decoding steps back for whoever else wants the core. An utterance begins with half a second of sound to
+"""How far decoding steps back for other processes on the core. An utterance begins with half a second of sound to
 decode at once, in the very moment in which the detector has to say whether the caller interrupts; a final has half a
 second."""
 

@@ -196,7 +196,7 @@ class Inventory:
                 await asyncio.sleep(wait)
                 placed = await self._order(pending.id, "buy_number")
             except (ProviderUnavailable, RateLimited):
-                # The order stands whatever becomes of our questions about it.
+                # The order stands, even if our questions about it fail.
                 if clock() >= deadline:
                     return pending
                 await asyncio.sleep(min(self.poll_every, max(0.0, deadline - clock())))

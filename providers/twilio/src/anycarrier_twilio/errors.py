@@ -1,6 +1,6 @@
 """Twilio's numeric error codes: the error to raise for each, and the next step.
 
-https://www.twilio.com/docs/api/errors lists all codes; here are those that an exchange can meet and act on.
+https://www.twilio.com/docs/api/errors lists all codes; these are the ones an exchange can meet and act on.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ class Kit:
             answer = self.ask(transport, act)
         except UnsupportedOperation as refusal:
             if transport.unplayed():
-                pytest.fail(f"{refusal}; but rest/{operation}.yaml shows that the carrier does it")
+                pytest.fail(f"{refusal}; but rest/{operation}.yaml shows that the carrier does what the kit asks")
             raise
         unplayed = transport.unplayed()
         assert not unplayed, f"{operation} never asked for what is on rest/: {', '.join(unplayed)}"

@@ -127,7 +127,7 @@ class PostgresqlDriver:
                 try:
                     yield connection
                 except TimeoutError:
-                    connection.terminate()  # else whatever is asked of it next waits for the same answer
+                    connection.terminate()  # else the next statement on it waits for the same answer
                     raise
 
     async def _open(self) -> asyncpg.Pool[Any]:

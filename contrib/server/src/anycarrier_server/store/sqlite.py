@@ -130,7 +130,7 @@ class SqliteDriver:
             while self._waiting:
                 async with self._write_lock:
                     await _undisturbed(loop.run_in_executor(self._writer, self._write_some, loop))
-        except BaseException as problem:  # noqa: BLE001 the writer is gone: for whoever waits for it
+        except BaseException as problem:  # noqa: BLE001 the writer is gone: raised where its result is awaited
             while (left := self._waiting.get()) is not None:
                 left.settle(None, problem)
 
@@ -141,7 +141,7 @@ class SqliteDriver:
                 return
             try:
                 done, problem = one.do(one.work), None
-            except BaseException as failed:  # noqa: BLE001 for whoever waits for it
+            except BaseException as failed:  # noqa: BLE001 raised where the result is awaited
                 done, problem = None, failed
             loop.call_soon_threadsafe(one.settle, done, problem)
 

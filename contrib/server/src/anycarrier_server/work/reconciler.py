@@ -68,7 +68,7 @@ class Reconciler:
         self._beat_at = now
         talking = self._resources.exchange.switchboard.sessions
         if before is not None and now - before > ALIVE_SECONDS and talking:
-            # We were taken for dead, and our calls may have been adopted: those that talk here are ours.
+            # Others took us for dead and may have adopted our calls; calls with audio here are ours.
             await self._resources.store.claims.reclaim([UUID(reference) for reference in talking])
             await self.take_inventory()
 

@@ -89,7 +89,7 @@ class Scheduler:
             return await resources.store.calls.claim_due(resources.store.owner, limit=AT_ONCE)
         found: list[CallRow] = []
         full: dict[str, set[object]] = {"credential": set(), "number": set()}
-        # Those that have to wait must not stand in the way of those behind them.
+        # Calls that have to wait must not block the calls behind them.
         while len(found) < AT_ONCE and (calls := await self._waiting(full, AT_ONCE - len(found))):
             for call in calls:
                 if call.credential_id in full["credential"] or call.from_number in full["number"]:
