@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.events import MediaEvent
@@ -26,10 +27,17 @@ class MediaSerializer(ABC):
     """The format :meth:`encode_audio` takes, that is, what the carrier expects from us."""
 
     marks: bool = True
-    """False where the carrier has no playback marks: positions then go by the clock, and say so."""
+    """False where the carrier has no playback marks: positions then go by the clock, and say so. Set it on the class."""
 
     stop_frame: bool = True
     """False where the carrier ends a stream by closing its socket, without a frame that says so."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.marks and cls.encode_mark is MediaSerializer.encode_mark:
+            raise TypeError(
+                f"{cls.__name__} has no encode_mark: write it, or set marks = False if the carrier has no playback marks"
+            )
 
     @abstractmethod
     def decode(self, frame: Frame) -> list[MediaEvent]:
@@ -47,8 +55,11 @@ class MediaSerializer(ABC):
         """Frames that make the carrier drop what it has not played yet; a kept tail is dropped too."""
 
     def encode_mark(self, name: str) -> Sequence[Frame]:
-        """Frames that make the carrier answer ``MarkReached(name)`` once all audio before it was played."""
-        raise NotImplementedError("a serializer with marks implements encode_mark; one without says marks = False")
+        """Frames that make the carrier answer ``MarkReached(name)`` once all audio before it was played.
+
+        Required unless :attr:`marks` is False; then it is never called.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no encode_mark")
 
     def encode_digits(self, digits: str) -> Sequence[Frame] | None:
         """Frames that send DTMF digits to the far end (0-9 A-D * #, ``w`` waits half a second, ``W`` a second).

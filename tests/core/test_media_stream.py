@@ -15,6 +15,7 @@ from anycarrier.errors import StreamNotOpen
 from anycarrier.events import StreamStarted, UnknownEvent
 from anycarrier.listener import PushTransport
 from anycarrier.media_stream import MAX_FRAME
+from anycarrier.serializer import MediaSerializer
 from fake_carriers import MemoryTransport
 from fake_sessions import CALL, Control, Recorder
 from media_sockets import RelayFrames
@@ -291,3 +292,13 @@ async def test_a_carrier_without_marks_is_sent_none(scene: Callable[..., Scene])
     await send(on, SECOND * 10, "b25l")
     await on.session.send_audio(SECOND * 10)
     assert on.sent() == ["media", "media"]
+
+
+def test_a_serializer_with_marks_and_no_encode_mark_fails_as_it_is_defined() -> None:
+    methods = {"decode": None, "encode_audio": None, "encode_clear": None}
+    with pytest.raises(TypeError, match="Silent has no encode_mark: write it, or set marks = False"):
+        type("Silent", (MediaSerializer,), methods)
+    without = type("Without", (MediaSerializer,), {**methods, "marks": False})
+    with pytest.raises(TypeError, match="Again has no encode_mark"):
+        type("Again", (without,), {"marks": True})
+    type("Below", (RelayFrames,), {})  # inherits its own
