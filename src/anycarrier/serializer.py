@@ -27,7 +27,7 @@ class MediaSerializer(ABC):
     """The format :meth:`encode_audio` takes, that is, what the carrier expects from us."""
 
     marks: bool = True
-    """False where the carrier has no playback marks: positions then go by the clock, and say so. Set it on the class."""
+    """False where the carrier has no playback marks: positions then go by the clock, and say so."""
 
     stop_frame: bool = True
     """False where the carrier ends a stream by closing its socket, without a frame that says so."""
@@ -36,7 +36,7 @@ class MediaSerializer(ABC):
         super().__init_subclass__(**kwargs)
         if cls.marks and cls.encode_mark is MediaSerializer.encode_mark:
             raise TypeError(
-                f"{cls.__name__} has no encode_mark: write it, or set marks = False if the carrier has no playback marks"
+                f"{cls.__name__} has no encode_mark: write it, or set marks = False if the carrier has no marks"
             )
 
     @abstractmethod
