@@ -142,6 +142,10 @@ class Exchange:
         self._webhooks = WebhookHandler(self.switchboard, self._commands, self.call_watch, turns)
         self._media = MediaServer(self.switchboard, self._commands, self.call_watch)
         self._listeners: dict[str, Listener] = {}
+        self._dialling: dict[str, bool] = {}
+        """By reference, whether the carrier was asked: calls being dialled, and those of which it is not known whether
+        they ring, until they have ended."""
+        self.switchboard.on_change.append(self._no_longer_dialling)
 
     # --- numbers ----------------------------------------------------------------------------------------------------
 
@@ -267,7 +271,7 @@ class Exchange:
         ``sent`` is False: the call stays in :meth:`calls_in_progress` until the carrier is heard of, or a minute after
         its ring time.
         """
-        board, opened = self.switchboard, call
+        opened = call
         if call is None:
             call = await self._new_call(from_, to, agent_id, reference)
         elif not (from_ is to is agent_id is reference is None):
@@ -276,6 +280,28 @@ class Exchange:
             )
         else:
             _check_never_dialled(call)
+        if call.reference in self._dialling:
+            raise ConfigurationError(
+                "dial: this call is being dialled already, or its carrier did not say whether it rings; wait until it "
+                "has ended, and dial a new call"
+            )
+        self._dialling[call.reference] = False
+        try:
+            return await self._dial(call, opened, custom or {}, variables or {}, time_limit, options)
+        finally:
+            if not self._dialling.get(call.reference):
+                self._dialling.pop(call.reference, None)
+
+    async def _dial(
+        self,
+        call: Call,
+        opened: Call | None,
+        custom: Mapping[str, str],
+        variables: Mapping[str, Any],
+        time_limit: float | None,
+        options: Mapping[str, Any],
+    ) -> Call:
+        board = self.switchboard
         agent = call.agent_id or ""
         board.handler_for(agent)
         board.policy.check_destination(call.from_, call.to)
@@ -284,7 +310,7 @@ class Exchange:
             in_progress = sum(c.credential_id == call.credential_id for c in await board.calls.in_progress())
         board.policy.check_rate(call.credential_id, in_progress)
         provider = await board.provider(call.credential_id)
-        wanted = await self._prepare_dial(agent, call.reference, variables or {})
+        wanted = await self._prepare_dial(agent, call.reference, variables)
         limits = (time_limit, wanted.pop("time_limit", None), call.time_limit, board.time_limit)
         limit = next((each for each in limits if each), None)
         options = {**wanted, **options}
@@ -292,9 +318,9 @@ class Exchange:
         timeout = float(options.get("timeout", 30.0))
         # A carrier may queue the dial. What ends the ticket sooner is the end of its call.
         ttl = QUEUED_AT_CARRIER + timeout
-        stream = board.stream_target(call, custom or {}, ttl)
+        stream = board.stream_target(call, custom, ttl)
         if provider.supports(Capability.INSTRUCT):
-            call = call.model_copy(update={"facts": board.keep_stream(call, custom or {}, ttl)})
+            call = call.model_copy(update={"facts": board.keep_stream(call, custom, ttl)})
             stream = board.kept_stream(call) or stream
         request = DialRequest(
             from_=call.from_,
@@ -312,6 +338,7 @@ class Exchange:
             call = await board.update(call.reference, _as_dialled(call))
         self.call_watch.note(call, ring_time=timeout)
         reference = call.reference
+        self._dialling[reference] = True
         try:
             seen = await provider.dial(request)
         except ProviderUnavailable as failed:
@@ -322,9 +349,14 @@ class Exchange:
             await board.end_locally(call, _dial_reason(refused))
             raise
         call = await board.update(reference, lambda known: advance(known, seen, datetime.now(UTC)))
+        self._dialling.pop(reference, None)  # from here on the call book says that it was dialled
         if call.intent is not None and not call.ended:  # hung up while the carrier was still being asked
             await provider.hang_up(call.id)
         return call
+
+    def _no_longer_dialling(self, call: Call) -> None:
+        if call.ended:
+            self._dialling.pop(call.reference, None)
 
     async def hang_up(self, call: Call | str, reason: EndReason = EndReason.API_STOP) -> None:
         """End a call, ringing or answered, from any process. One that is over already is success.

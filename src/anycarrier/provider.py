@@ -257,7 +257,9 @@ class Provider(ABC):
         ``dial`` was given, ticket and all; None for a transfer, and where there is nothing to connect any more: then
         end the call.
         """
-        raise self.unsupported("instruct")
+        raise self.unsupported(
+            "instruct", "override it, or do not return InstructionsRequested from parse_webhook"
+        )
 
     async def send_digits(self, call_id: str, digits: str) -> None:
         """Press keys (0-9 A-D * #, ``w`` pauses half a second) without ending the media stream."""

@@ -24,7 +24,7 @@ import msgspec
 
 from anycarrier import plugins
 from anycarrier.callbook import OnceStore
-from anycarrier.errors import ConfigurationError, TicketRefused
+from anycarrier.errors import ConfigurationError, PluginError, TicketRefused, UnknownProvider
 from anycarrier.provider import TicketPlace
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class TicketOffice:
         left = ticket.expires - self._clock()
         if left <= 0:
             raise TicketRefused("it has expired")
-        if place is not None and place is not plugins.get_provider(ticket.provider).ticket_place:
+        if place is not None and place is not _ticket_place(ticket.provider):
             raise TicketRefused(f"its carrier does not bring it in the {place}")
         if not await self._once.first(f"ticket:{nonce}", left + 60):
             raise TicketRefused("it was used before")
@@ -113,6 +113,13 @@ class TicketOffice:
 
             self._made = AESGCM(self._key)
         return self._made
+
+
+def _ticket_place(provider: str) -> TicketPlace:
+    try:
+        return plugins.get_provider(provider).ticket_place
+    except (UnknownProvider, PluginError) as gone:  # uninstalled or broken since the ticket was issued
+        raise TicketRefused(f"its carrier cannot be used here: {gone}") from gone
 
 
 def find_ticket(path: str, query: str, headers: Mapping[str, str]) -> tuple[str, TicketPlace]:

@@ -704,6 +704,23 @@ class Defective(AcmeProvider):
             "test_a_declared_capability_answers_and_an_undeclared_one_says_so",
         },
     ),
+    "a question for instructions, and no answer to it": (
+        """
+class Defective(AcmeProvider):
+    def parse_webhook(self, request):
+        event = super().parse_webhook(request)
+        if type(event) is not CallProgress or event.call.status is not CallStatus.ANSWERED:
+            return event
+        return InstructionsRequested(
+            call=event.call, call_id=event.call_id, reference=event.reference, event_id=event.event_id,
+            occurred_at=event.occurred_at, raw=event.raw, purpose=InstructionsFor.ANSWERED,
+        )
+""",
+        {
+            "test_a_webhook_becomes_exactly_its_event",  # Acme's cassettes show none
+            "test_a_question_for_instructions_has_an_answer",
+        },
+    ),
 }
 
 

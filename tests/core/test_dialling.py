@@ -295,6 +295,39 @@ async def test_an_opened_call_has_its_limit_in_the_book_and_is_dialled_once(exch
     assert len(logged("dial")) == 1
 
 
+@pytest.mark.parametrize("outcome", ["answers", "unknown", "refused"])
+async def test_an_opened_call_rings_once_though_it_is_dialled_twice_at_once(exchange: Exchange, outcome: str) -> None:
+    board = exchange.switchboard
+    opened = await board.calls.open(
+        Call(
+            id="", provider="inline", direction=Direction.OUTBOUND, from_=OURS, to=CALLER, status=CallStatus.QUEUED,
+            reference="r-9", credential_id="main", agent_id="a",
+        )
+    )  # fmt: skip
+    with pytest.raises(DestinationNotAllowed):  # before the carrier is asked: it stays open
+        await exchange.dial(call=opened.model_copy(update={"to": "+442079460000"}))
+    InlineProvider.dial_gate = asyncio.Event()
+    if outcome != "answers":
+        failure = ProviderUnavailable if outcome == "unknown" else NumberRejected
+        InlineProvider.dial_error = failure("inline", "dial")
+    dialling = asyncio.ensure_future(exchange.dial(call=opened))
+    while not logged("dial"):
+        await asyncio.sleep(0)
+    with pytest.raises(ConfigurationError, match="being dialled"):
+        await exchange.dial(call=opened)
+    InlineProvider.dial_gate.set()
+    await asyncio.gather(dialling, return_exceptions=True)
+    InlineProvider.dial_error = None
+    again = "being dialled" if outcome == "unknown" else "never dialled"
+    with pytest.raises(ConfigurationError, match=again):
+        await exchange.dial(call=opened)
+    assert len(logged("dial")) == 1
+    if outcome == "unknown":
+        await board.end_locally(opened, EndReason.NO_ANSWER)
+        with pytest.raises(ConfigurationError, match="never dialled"):
+            await exchange.dial(call=opened)
+
+
 async def test_an_option_that_is_refused_is_not_shown(exchange: Exchange) -> None:
     for options in ({"digits": "9182-7364"}, {"headers": {"X-Token": "9182-7364\n"}}):
         with pytest.raises(ValueError) as caught:

@@ -27,7 +27,7 @@ from anycarrier import (
 )
 from anycarrier.callbook import MemoryCallBook, MemoryOnce
 from anycarrier.calls import LONGEST_FACT, MOST_FACTS, STREAM_FACT, Price, advance
-from anycarrier.errors import ConfigurationError, TicketRefused
+from anycarrier.errors import ConfigurationError, PluginError, TicketRefused
 from anycarrier.events import InstructionsFor, InstructionsRequested
 from anycarrier.provider import Provider, TicketPlace
 from anycarrier.tickets import find_ticket
@@ -188,6 +188,33 @@ async def test_there_is_nothing_to_connect(two: tuple[Exchange, Exchange], why: 
     purpose = InstructionsFor.TRANSFER if why == "transfer" else InstructionsFor.ANSWERED
     assert await asks(there, call, purpose) == b"nothing to connect"
     assert AskingProvider.log[-1] == ("instruct", purpose, "" if why == "unknown" else call.reference)
+
+
+async def test_a_question_that_the_plugin_has_no_answer_to_says_what_to_write(
+    two: tuple[Exchange, Exchange], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    call = await two[0].dial(from_=OURS, to=CALLER)
+    monkeypatch.setattr(AskingProvider, "instruct", Provider.instruct)
+    request = WebhookRequest(
+        "POST", f"https://voice.example.com/asking/main?ref={call.reference}", {"x-signed": "yes"},
+        json.dumps({"event": "asks", "id": "out-1", "purpose": "answered"}).encode(),
+    )  # fmt: skip
+    assert (await two[0].handle_webhook("asking", "main", request)).status == 500
+    assert "asking does not support instruct: override it" in caplog.text
+
+
+@pytest.mark.parametrize("broken", [True, False])
+async def test_a_ticket_whose_carrier_is_no_longer_usable_is_refused(
+    two: tuple[Exchange, Exchange], broken: bool
+) -> None:
+    await two[0].dial(from_=OURS, to=CALLER)
+    ticket = dialled_with().ticket
+    plugins.reset()
+    if broken:
+        plugins.host().broken["asking"] = PluginError("it does not import")
+    with pytest.raises(TicketRefused, match="its carrier cannot be used here") as refused:
+        await two[0].admit(ticket)
+    assert refused.value.status == 403
 
 
 async def test_custom_values_that_cannot_be_kept_until_they_are_asked_for_ring_nobody(

@@ -11,7 +11,8 @@ import pytest
 
 from anycarrier.calls import ANSWERED_REASONS
 from anycarrier.errors import MalformedMessage, SignatureInvalid
-from anycarrier.events import CallEvent, CallProgress, IncomingCall
+from anycarrier.events import CallEvent, CallProgress, IncomingCall, InstructionsRequested
+from anycarrier.provider import Capability
 from anycarrier.testing.cassettes import describe, load_webhook
 from anycarrier.testing.conformance.kit import SECRET, Kit, NoNetwork
 from anycarrier.webhooks import WebhookRequest
@@ -44,6 +45,15 @@ class WebhookChecks(Kit):
         assert self.make().parse_webhook(request).event_id == event.event_id, "the same message has another event_id"
         if isinstance(event, IncomingCall | CallProgress):
             self.keeps_good_facts(event.call)
+
+    def test_a_question_for_instructions_has_an_answer(self) -> None:
+        """A carrier that asks by webhook what to do hears nothing unless the provider has ``instruct``."""
+        for kept in self.webhooks():
+            event = self.make().parse_webhook(self.sign(kept.request))
+            if isinstance(event, InstructionsRequested):
+                assert Capability.INSTRUCT in self.provider.capabilities, (
+                    "parse_webhook returns InstructionsRequested: override instruct, which answers it"
+                )
 
     def test_two_events_have_two_ids(self) -> None:
         """An id that is seen again is taken for a redelivery, and its event is dropped."""
