@@ -1,8 +1,8 @@
 """What a number would reach if dialled: an ordinary telephone, an expensive service, or nothing the plan knows.
 
 Networks ignore digits beyond the ones they need, so a premium number with a digit appended still rings the premium
-line. A number is therefore judged by the longest prefix that means something, not by being valid as a whole. The ranges
-are those of Google's libphonenumber (the ``phonenumbers`` package); what it leaves out is added here, with its source.
+line. A number is therefore classified by its longest meaningful prefix, not by whether it is valid as a whole. The
+ranges come from Google's libphonenumber (the ``phonenumbers`` package); what it omits is added here, with its source.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 ORDINARY_RANGES = ("fixed_line", "mobile", "toll_free", "voip", "uan", "voicemail")
 PREMIUM_RANGES = ("premium_rate", "shared_cost", "personal_number", "pager")
-"""Attributes of libphonenumber's metadata. Personal numbers (UK 070, +1 500) and pagers cost what their owner likes."""
+"""Attributes of libphonenumber's metadata. The owner of a personal number (UK 070, +1 500) or pager sets its price."""
 
 PREMIUM_CODES = frozenset({"870", "878", "881", "882", "883", "979"})
 """Calling codes without a country: satellites, international networks, personal and premium numbers (ITU E.164)."""
@@ -24,11 +24,11 @@ EXTRA_PREMIUM = {
     # Pay-per-call exchange in every area code, and carrier-specific services: nationalnanpa.com, "976" and "700 NPA".
     "1": r"[2-9]\d\d976|700",
 }
-"""Leading digits behind a calling code."""
+"""Leading digits after a calling code."""
 
 FICTIONAL = {
-    # 555-0100 to 555-0199 in every geographic area code (nationalnanpa.com, 555 line numbers): not behind 700, 900 and
-    # 976, nor behind N11, which are services (911). Also the area code 555, which nobody has, and 500-555, with which
+    # 555-0100 to 555-0199 in every geographic area code (nationalnanpa.com, 555 line numbers): not after 700, 900 and
+    # 976, nor after N11, which are services (911). Also the area code 555, which nobody has, and 500-555, with which
     # carriers and our sandboxes play outcomes.
     "1": r"(?!700|900|976|[2-9]11)[2-9]\d\d55501\d\d|555\d{7}|500555\d{4}",
     # ofcom.org.uk, "telephone numbers for use in TV and radio drama programmes"; the others are valid to the plan.
@@ -40,7 +40,7 @@ FICTIONAL = {
 
 
 class Reach(StrEnum):
-    """What dialling a number comes to."""
+    """What a dialled number reaches."""
 
     ORDINARY = "ordinary"
     PREMIUM = "premium"
@@ -52,9 +52,9 @@ class Reach(StrEnum):
 
 
 class _Ranges:
-    """The ranges of one calling code, each compiled when it is first asked for: +1 takes 15 ms, most a tenth of that.
+    """The ranges of one calling code, each compiled on first use: +1 takes 15 ms, most a tenth of that.
 
-    What only numbers outside the plan ask for (``..._first``, ``..._begins``, ``emergency``) costs four times as much.
+    What only numbers outside the plan need (``..._first``, ``..._begins``, ``emergency``) takes four times as long.
     """
 
     def __init__(self, code: str) -> None:
@@ -83,7 +83,7 @@ class _Ranges:
 
     @cached_property
     def premium_first(self) -> re.Pattern[str]:
-        """A premium number with anything behind it."""
+        """A premium number with anything after it."""
         return _any_of(pattern for pattern, _ in self._premium)
 
     @cached_property
@@ -98,14 +98,14 @@ class _Ranges:
 
     @cached_property
     def emergency(self) -> re.Pattern[str]:
-        """An emergency number with anything behind it."""
+        """An emergency number with anything after it."""
         from phonenumbers import PhoneMetadata
 
         short = [PhoneMetadata.short_metadata_for_region(region) for region in self._regions if region != "001"]
         return _any_of(pattern for pattern, _ in _descriptions(short, ("emergency",)))
 
     def begins_premium(self, digits: str) -> bool:
-        """True when ``digits`` are a premium number and more, or begin as only premium numbers do."""
+        """True if ``digits`` start with a premium number, or with digits that only premium numbers start with."""
         if self.extra_premium.match(digits) or self.premium_first.match(digits):
             return True
         known = next((n for n in range(len(digits), 0, -1) if self.premium_begins.fullmatch(digits[:n])), 0)
@@ -127,7 +127,7 @@ def reach(number: str) -> Reach:
         return Reach.PREMIUM
     if ranges.ordinary.fullmatch(digits):
         return Reach.ORDINARY
-    # No number of the plan as a whole: what do its first digits come to? Some networks also drop a trunk prefix.
+    # Not a number of the plan as a whole: what do its first digits reach? Some networks also drop a trunk prefix.
     if ranges.emergency.match(digits):
         return Reach.EMERGENCY
     without = digits[found.end() :] if (found := ranges.trunk_prefix.match(digits)) else digits
@@ -138,7 +138,7 @@ def reach(number: str) -> Reach:
 
 @lru_cache(maxsize=1024)
 def is_premium_range(prefix: str) -> bool:
-    """True when the plan has nothing but premium numbers behind ``prefix`` (like ``+1900``)."""
+    """True if all numbers of the plan that start with ``prefix`` (like ``+1900``) are premium."""
     code = calling_code(prefix)
     if code is None or code in PREMIUM_CODES:
         return code is not None
@@ -146,12 +146,12 @@ def is_premium_range(prefix: str) -> bool:
 
 
 def premium_range(number: str) -> str:
-    """The shortest prefix of a premium ``number`` behind which all are; the number itself when there is none."""
+    """The shortest prefix of a premium ``number`` with only premium numbers; the number itself if there is none."""
     return next((number[:end] for end in range(2, len(number)) if is_premium_range(number[:end])), number)
 
 
 def calling_code(number: str) -> str | None:
-    """The digits behind the plus sign that name a country or network, like ``"1"`` or ``"353"``; None when none do."""
+    """The digits after the plus sign that name a country or network, like ``"1"`` or ``"353"``; None if none do."""
     codes = _calling_codes()
     return next((number[1:end] for end in (2, 3, 4) if number[1:end] in codes), None)
 
@@ -166,7 +166,7 @@ def countries() -> frozenset[str]:
 
 @lru_cache(maxsize=1)
 def _calling_codes() -> frozenset[str]:
-    import phonenumbers  # 30 ms of metadata: only when somebody asks
+    import phonenumbers  # 30 ms of metadata: load it on first use
 
     return frozenset(map(str, phonenumbers.COUNTRY_CODE_TO_REGION_CODE))
 
@@ -183,7 +183,7 @@ def _descriptions(plans: Iterable[Any], ranges: Iterable[str]) -> list[tuple[str
 
 
 def _whole(pattern: str, lengths: Iterable[int]) -> str:
-    """``pattern`` with one of the possible lengths, which its text alone does not always hold to."""
+    """``pattern`` with one of the possible lengths, which the pattern alone does not always enforce."""
     return f"(?=(?:{'|'.join(rf'[0-9]{{{length}}}' for length in lengths)})$)(?:{pattern})"
 
 
@@ -230,8 +230,8 @@ def _alternatives(parts: Iterator[re.Match[str]]) -> tuple[str, str]:
 
 
 def _begun(branch: Sequence[tuple[str, str]]) -> str:
-    """Beginnings of one thing after the other: of the first, or the first whole and beginnings of the rest."""
-    told = ""
+    """Beginnings of a sequence: of its first part, or its first part whole and beginnings of the rest."""
+    pattern = ""
     for whole, begun in reversed(branch):
-        told = f"(?:{whole}{told}|{begun})" if told else begun
-    return told
+        pattern = f"(?:{whole}{pattern}|{begun})" if pattern else begun
+    return pattern

@@ -1,7 +1,7 @@
-"""May this call be made: where to, how fast, how many. Asked before the carrier is, on dial and on transfer.
+"""Which calls may be made: destinations, calls per second, calls at once. Checked before each dial and transfer.
 
-The default is narrow on purpose: a voice agent can be talked into dialling, and premium or far-away numbers are how
-that becomes money (toll fraud). Unless told otherwise, a number rings only its own country, and no premium-rate line.
+The default is narrow on purpose: a caller can talk a voice agent into dialling, and toll fraud earns money from premium
+and international numbers. By default a number may call only its own country, and no premium-rate number.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _OTHER_NAMES = {
     "GER": "DE", "DEU": "DE", "GERMANY": "DE", "FRA": "FR", "FRANCE": "FR", "CAN": "CA", "CANADA": "CA", "IND": "IN",
     "INDIA": "IN", "AUS": "AU", "AUSTRALIA": "AU", "ALL": "*", "ANY": "*", "**": "*",
 }  # fmt: skip
-"""What people write in place of an ISO code or a star."""
+"""What people write instead of an ISO code or ``*``."""
 
 
 def advise(setting: str, entries: Sequence[str]) -> str:
-    """The next step of a refusal, for who wrote the program: what to add to ``allow``, or to take out of ``deny``."""
-    told = ", ".join(map(repr, entries))
+    """The next step in a refusal, for the programmer: what to add to ``allow``, or to remove from ``deny``."""
+    listed = ", ".join(map(repr, entries))
     if setting == "deny":
-        return f"To let it through, take {told} out of Policy(deny=...)"
-    return f"To let it through, add {told} to Policy(allow=...)"
+        return f"To let it through, take {listed} out of Policy(deny=...)"
+    return f"To let it through, add {listed} to Policy(allow=...)"
 
 
 class Policy:
@@ -44,10 +44,10 @@ class Policy:
     number's own country. ``ConfigurationError`` for an entry that is none of these.
 
     Premium numbers, and numbers that the numbering plan does not know, need a prefix of their own: ``"+1900"`` allows
-    what begins so, ``"US"``, ``"+1"`` and ``"*"`` do not. Emergency numbers are never allowed.
+    the numbers that begin with it; ``"US"``, ``"+1"`` and ``"*"`` do not. Emergency numbers are never allowed.
 
     ``max_concurrent`` and ``calls_per_second`` are per credential and process. ``advise(setting, entries)`` words
-    the next step in a refusal, for who can change ``allow`` and ``deny`` where this policy is used.
+    the next step in a refusal, for the person who can change ``allow`` and ``deny``.
     """
 
     def __init__(
@@ -69,9 +69,9 @@ class Policy:
         self._recent: dict[str, deque[float]] = {}
 
     def check_destination(self, from_: str, to: str) -> None:
-        """Return if ``from_`` may ring ``to`` (E.164, or ``sip:`` on transfer), else ``DestinationNotAllowed``.
+        """Raise ``DestinationNotAllowed`` unless ``from_`` may call ``to`` (E.164, or ``sip:`` on transfer).
 
-        ``InvalidNumber`` (``InvalidSipAddress``) for what is neither.
+        Raises ``InvalidNumber`` or ``InvalidSipAddress`` if ``to`` is neither.
         """
         if is_sip(to):
             self._check_sip(to)
@@ -114,11 +114,11 @@ class Policy:
         return DestinationNotAllowed(to, why, self._advise("deny", [entry]))
 
     def _not_allowed(self, to: str, why: str, *entries: str) -> DestinationNotAllowed:
-        """``entries`` begin with the calling number's own country, which one entry alone would no longer stand for."""
+        """``entries`` begin with the calling number's own country, which is implied only while ``allow`` is empty."""
         return DestinationNotAllowed(to, why, self._advise("allow", entries))
 
     def check_rate(self, credential_id: str, in_progress: int) -> None:
-        """Count one new call on the credential, or ``LimitReached``."""
+        """Count one new call on the credential; raises ``LimitReached`` if it is over a limit."""
         if self.max_concurrent is not None and in_progress >= self.max_concurrent:
             raise LimitReached(f"{self.max_concurrent} calls at once on credential {credential_id!r}")
         if self.calls_per_second is None:
@@ -158,7 +158,7 @@ def _best(rules: Iterable[str], number: str, country: str | None) -> tuple[int, 
 
 
 def _range_of(number: str, kind: Reach) -> str:
-    """The prefix that would have to be allowed for a number that its country does not stand for."""
+    """The prefix to allow for a number that an entry for its country does not cover."""
     if kind is Reach.PREMIUM:
         return premium_range(number)
     return number[: 1 + len(calling_code(number) or "") + 3]
@@ -170,7 +170,7 @@ def _range_of(number: str, kind: Reach) -> str:
 def checked_entries(setting: str, entries: Iterable[str]) -> tuple[str, ...]:
     """``entries`` of ``allow`` or ``deny`` as they are compared; ``ConfigurationError`` for one that can never match.
 
-    A misspelt ``deny`` would let calls out, and nobody would hear of it.
+    A misspelt ``deny`` would allow calls without any error.
     """
     if isinstance(entries, str):
         raise ConfigurationError(f"{setting} is a list of entries: write [{entries!r}]")
@@ -192,7 +192,7 @@ def _checked(setting: str, entry: object) -> str:
 
 
 def _entry(text: str) -> str | None:
-    """``text`` when it is a proper entry (SIP hosts in their normal spelling), else None."""
+    """``text`` if it is a valid entry (SIP hosts normalized), else None."""
     if text in (EVERY_NUMBER, EVERY_SIP_HOST):
         return text
     if text.startswith("sip:"):
@@ -207,7 +207,7 @@ def _entry(text: str) -> str | None:
 
 
 def _near(text: str) -> str | None:
-    """The proper entry that ``text`` was probably meant to be, None when nobody can tell."""
+    """The entry that ``text`` was probably meant to be; None if that is unclear."""
     tidy = text.strip().strip("'\"[]")
     known = _OTHER_NAMES.get(tidy.upper())
     if known is not None:

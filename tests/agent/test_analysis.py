@@ -1,4 +1,4 @@
-"""Outcomes by rules of thumb: plain words get a label, everything else gets none."""
+"""Outcomes by heuristics: plain words get a label, everything else gets none."""
 
 from __future__ import annotations
 

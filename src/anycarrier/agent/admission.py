@@ -37,7 +37,7 @@ class Directory(Protocol):
 
     @property
     def engines(self) -> Engines:
-        """The engines of calls that bring none of their own."""
+        """The engines for calls whose setup has none."""
         ...
 
     async def find_for(self, reference: str, agent_id: str) -> Agent:
@@ -121,7 +121,7 @@ class Admission:
         return None
 
     def forget(self, reference: str) -> None:
-        """The call is over."""
+        """Drop what is kept for a call that is over."""
         self._refused.pop(reference, None)
 
     async def aclose(self) -> None:
@@ -209,7 +209,7 @@ class PendingAgents:
         return found[0]
 
     def dismiss(self, reference: str) -> None:
-        """The call will not come: close the socket that waits for it."""
+        """The call is over or its audio did not arrive: close the socket that waits for it."""
         accepted = self.take(reference)
         if accepted is not None and accepted.socket is not None:
             task = asyncio.ensure_future(accepted.socket.close())

@@ -258,7 +258,7 @@ class AgentCall(AgentChannel):
         self._news.set()
 
     async def over(self, reason: EndReason) -> None:
-        """Wake whatever waits for the caller."""
+        """Wake the agent if it waits for the caller."""
         self._over = True
         self._news.set()
 

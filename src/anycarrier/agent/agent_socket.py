@@ -29,10 +29,10 @@ OPEN_TIMEOUT = 10.0
 """Seconds an agent has to accept a call."""
 
 SLOW = 160 * 1024
-"""Bytes an agent may be behind before audio is dropped: some ten seconds of it."""
+"""Unread bytes after which audio for a slow agent is dropped: about ten seconds of it."""
 
 STALLED = 10.0
-"""Seconds an agent may take nothing before it counts as gone."""
+"""Seconds an agent may read nothing before it counts as gone."""
 
 CLOSING = 2.0
 """Seconds for the closing handshake."""
@@ -46,7 +46,7 @@ Address = tuple[str, int]
 Guard = Callable[[str], Awaitable[Address | None]]
 """Checks a URL before it is connected to; raises ``AgentUnreachable`` (or any error of ours) to forbid it.
 
-The address it returns is the one connected to, whatever the name resolves to by then; None: resolve the URL's name.
+We connect to the address it returns, so the name is not resolved again; None: resolve the URL's name.
 """
 
 
@@ -222,7 +222,7 @@ Connect = Callable[[str, Mapping[str, str], Address | None], Awaitable[AgentSock
 
 
 async def connect_portable(url: str, headers: Mapping[str, str], address: Address | None) -> AgentSocket:
-    """Connect by ``websockets``."""
+    """Connect with ``websockets``."""
     from websockets.asyncio.client import connect
     from websockets.exceptions import InvalidStatus, WebSocketException
 
@@ -252,7 +252,7 @@ async def connect_portable(url: str, headers: Mapping[str, str], address: Addres
 
 
 async def connect_fast(url: str, headers: Mapping[str, str], address: Address | None) -> AgentSocket:
-    """Connect by picows."""
+    """Connect with picows."""
     from picows import WSAutoPingStrategy, WSError, WSHandshakeError, ws_connect
 
     from anycarrier.fast.websocket import READ_BUFFER, FastWebSocket, picows_log
@@ -311,7 +311,7 @@ async def open_socket(
     guard: Guard | None = None,
     connect: Connect | None = None,
 ) -> AgentSocket:
-    """Connect to ``url`` as it is, query included; ``AgentUnreachable`` when that fails or the agent says no.
+    """Connect to ``url`` as it is, query included; raises ``AgentUnreachable`` if that fails or the agent refuses.
 
     ``connect`` (default: :func:`best_connect`) connects to the address that ``guard`` checked.
     """

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("anycarrier")
 
 MAX_CALLS_KEPT = 10_000
-"""Calls of which something is kept at once; beyond that the oldest go. Most are dropped when the call ends, but a dial
-that the carrier refuses never ends, and a call whose audio goes to another process does not end here."""
+"""Most calls for which agents and setups are kept; beyond that the oldest are dropped. Most are dropped when the call
+ends, but a dial that the carrier refuses never ends, and a call whose audio is in another process does not end here."""
 
 Lookup = Callable[[str], Awaitable[Agent | None]]
 """Finds an agent by its id in a platform's own store; None if there is none."""
@@ -56,7 +56,7 @@ class _KnownCall:
 
 
 class Agents(Mapping[str, "Handler"]):
-    """Agents added here, and those that ``lookup`` finds.
+    """The agents added here, and the ones ``lookup`` finds.
 
     ``recordings`` is the folder for the recordings of calls, ``guard`` checks every agent's WebSocket address before it
     is connected to.
@@ -173,7 +173,7 @@ class Agents(Mapping[str, "Handler"]):
 
     async def prepare_dial(self, agent_id: str, reference: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         """Called by ``exchange.dial``: keep the call's variables and return the dial options that the agent's settings
-        imply. Raises ``SpeechNotReady`` if the call would be silent, before anybody is called."""
+        imply. Raises ``SpeechNotReady``, before anybody is called, if the call would be silent."""
         agent = await self.find_for(reference, agent_id)
         settings = agent.settings
         self.need_speech(agent, reference)
@@ -187,7 +187,7 @@ class Agents(Mapping[str, "Handler"]):
         return options
 
     def need_speech(self, agent: Agent, reference: str) -> None:
-        """Raise ``SpeechNotReady`` if this agent lacks a speech engine for a call to be dialled. What a WebSocket agent
+        """Raise ``SpeechNotReady`` if this agent lacks a speech engine for an outbound call. What a WebSocket agent
         needs is known only once it is connected."""
         if agent.handler is None or agent.websocket_url is not None:
             return

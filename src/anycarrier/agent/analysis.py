@@ -1,4 +1,4 @@
-"""Analysis of a finished call: an outcome and a summary, by installed analyzers or by rules of thumb."""
+"""Analysis of a finished call: an outcome and a summary, from installed analyzers or from heuristics."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Analysis:
 
 @dataclass(frozen=True, slots=True)
 class FinishedCall:
-    """What ``Agents(finished=...)`` and analyzers get, once for each call.
+    """What ``Agents(finished=...)`` and analyzers receive, once for each call.
 
     ``call`` is the call as it ended, ``segments`` its transcript in order, ``reason`` why it ended, ``seconds`` how
     long the conversation lasted, ``notes`` its other events (kind, facts), ``latency_ms`` the caller's waits in
@@ -65,7 +65,7 @@ class FinishedCall:
 
 
 Finished = Callable[[FinishedCall], Awaitable[None]]
-"""Told once for each call, after it is over and analyzed. If it fails, the failure is logged."""
+"""Called once for each call, after it is over and analyzed. If it raises, the exception is logged."""
 
 
 @runtime_checkable
@@ -80,7 +80,7 @@ class Analyzer(Protocol):
 
 
 async def analyze_call(finished: FinishedCall, analyzers: Sequence[Analyzer] | None = None) -> Analysis:
-    """Ask ``analyzers`` (default: those installed) in order until one succeeds; else use rules of thumb."""
+    """Ask ``analyzers`` (default: those installed) in order until one succeeds; else use heuristics."""
     for analyzer in installed() if analyzers is None else analyzers:
         try:
             return await analyzer.analyze(finished)
@@ -99,7 +99,7 @@ def installed() -> list[Analyzer]:
 
 
 class Heuristic:
-    """Rules of thumb over an English transcript."""
+    """Heuristics for an English transcript; the last resort."""
 
     name = "heuristic"
 

@@ -61,7 +61,7 @@ STOPPED = {
     EndReason.VOICEMAIL: ("voicemail", "voicemail"),
     EndReason.AGENT_HANGUP: ("agent_hang_up", "local"),
 }
-"""The words in ``stop`` for our end reasons; any other reason is named as it is."""
+"""``reason`` and ``hangup_reason`` in ``stop`` for these end reasons; any other reason is sent by its own name."""
 
 OURS = frozenset({EndReason.API_STOP, EndReason.END_CALL_PHRASE, EndReason.SILENCE_TIMEOUT, EndReason.TRANSFERRED})
 """Other reasons for which our side hung up. The remaining ones are failures, where nobody hung up."""
@@ -216,7 +216,7 @@ class Bridge(AgentChannel):
             await self._socket.send(protocol.error(self._stream_id, "flooding", message))
         if self._budget.take("dropped", count, budget.DROPPED):
             return True
-        log.warning("agent %s goes on flooding its call and is given up", self._session.agent_id)
+        log.warning("agent %s keeps flooding its call; disconnecting it", self._session.agent_id)
         self._conversation.note("agent_flooding", what=what, given_up=True)
         self._close_code = 1008
         self._conversation.end(EndReason.AGENT_ERROR)
@@ -282,11 +282,11 @@ class Bridge(AgentChannel):
         )
 
     async def digit(self, digit: str) -> None:
-        """A key of the caller's."""
+        """The caller pressed a key."""
         await self._socket.send(protocol.dtmf(self._stream_id, digit))
 
     async def mark(self, name: str) -> None:
-        """Playback reached a mark of the agent's."""
+        """Playback reached a mark that the agent set."""
         await self._socket.send(protocol.mark(self._stream_id, name))
 
     async def audio(self, payload: bytes) -> None:

@@ -26,7 +26,7 @@ BUFFER = 300.0
 """Seconds of audio an agent may send before it is heard; audio beyond that is dropped."""
 
 BYTES = 512
-"""A frame of 20 ms is smaller than this."""
+"""Bytes that count as one more message; a frame of 20 ms is smaller than this."""
 
 
 class Rate(NamedTuple):
@@ -53,7 +53,7 @@ ROWS = Rate(10, 500)
 """Final transcripts that an agent reports; a person speaks a sentence in one or two seconds."""
 
 CHARACTERS = Rate(1_000, 100_000)
-"""Characters in these transcripts."""
+"""Characters in the final transcripts that an agent reports."""
 
 DROPPED = Rate(50, 20_000)
 """Messages over budget that are dropped before the agent's socket is closed."""
@@ -62,7 +62,7 @@ WORKSPACE_BURSTS = 4
 """How many full bursts the calls of a workspace may use at once."""
 
 TELL_EVERY = 10.0
-"""Seconds between two ``error`` messages about the same kind."""
+"""Seconds between two ``error`` messages about the same kind of message."""
 
 SLICE = 32
 """Messages of one agent handled before others get a turn."""

@@ -43,7 +43,7 @@ from anycarrier.speech import (
 log = logging.getLogger("anycarrier")
 
 KEEPING = 3.0
-"""Seconds the transcript may take to store the last words before the agent is told that the call is over."""
+"""Seconds to wait for the transcript to store the last words before the agent is notified that the call is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class CallerTurn:
 
 
 class AgentChannel:
-    """What a conversation tells the agent, in order. Override what is needed; nothing here may wait for the agent.
+    """The events a conversation reports to the agent, in order. Override what you need; no method may wait for it.
 
     A Python function (:class:`AgentCall`) and a WebSocket (:class:`Bridge`) each have a channel.
     """

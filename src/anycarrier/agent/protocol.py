@@ -136,7 +136,7 @@ def mark(stream_id: str, name: str) -> bytes:
 
 
 def error(stream_id: str, code: str, message: str) -> bytes:
-    """Something the agent sent could not be done."""
+    """A request of the agent was not carried out."""
     return _encode({"event": "error", "stream_id": stream_id, "error": {"code": code, "message": message}})
 
 

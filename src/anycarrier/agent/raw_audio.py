@@ -1,4 +1,4 @@
-"""Raw audio through a bridge, for agents that bring their own speech: re-encoded only where it must be.
+"""Raw audio through a bridge, for agents that do their own speech: re-encoded only where necessary.
 
 This is the hot path. Base64 passes untouched both ways while the carrier's stream is in the agent's format; only a
 recording looks inside. Where both connections call back, the agent's audio needs no task, no queue and no copy.
@@ -27,7 +27,7 @@ from anycarrier.serializer import Frame
 from anycarrier.session import MediaSession
 
 GRANT = 256
-"""What is taken from the budget at once: a frame costs a subtraction."""
+"""Units taken from the budget at once, so that most frames cost only a subtraction."""
 
 
 class CallerRelay:
@@ -45,7 +45,7 @@ class CallerRelay:
         """A transport that pushes cannot wait for a socket that has to be awaited."""
 
     async def send(self, payload: bytes, *, more_untouched: bool) -> None:
-        """Send audio; with ``more_untouched`` what follows is taken from the wire as it is."""
+        """Send audio; with ``more_untouched`` the audio after it is relayed as it arrives from the carrier."""
         sent = self.relay(pybase64.b64encode_as_string(payload))
         if sent is not None:
             await sent
@@ -60,7 +60,7 @@ class CallerRelay:
 
 
 def decoded_size(base64_audio: str) -> int:
-    """Bytes that base64 text stands for."""
+    """How many bytes the base64 text decodes to."""
     return len(base64_audio.rstrip("=")) * 3 // 4
 
 
@@ -80,7 +80,7 @@ class _SoundMedia(msgspec.Struct, gc=False, tag_field="event", tag="media"):
     media: _Sound
 
 
-# Read twice, once for the base64 and once for what it stands for: msgspec decodes it in a fifth of a library's time.
+# Each message is decoded twice, as base64 and as bytes: msgspec decodes base64 five times as fast as a library does.
 _decode_text = msgspec.json.Decoder(_TextMedia).decode
 _decode_sound = msgspec.json.Decoder(_SoundMedia).decode
 
@@ -89,8 +89,8 @@ class AgentRelay:
     """The agent's audio to the caller: a callback on the agent's connection writes to the carrier's.
 
     Audio goes at most ``most`` seconds ahead of what is heard, and within the call's budget. Only plain ``media``
-    messages go this way; the bridge handles everything else, and nothing overtakes it. While the carrier does not take
-    what was written, the agent is left unread: what it says is neither lost nor piled up.
+    messages go this way; the bridge handles everything else, and nothing overtakes it. While the carrier does
+    not take what was written, the agent's socket is not read, so that its audio is neither lost nor queued here.
     """
 
     __slots__ = ("_agent", "_audio", "_budget", "_carrier", "_most", "_output", "_units")
@@ -132,7 +132,7 @@ class AgentRelay:
             if not self._output.send_now(payload, audio, self._most):
                 return False
         except (msgspec.MsgspecError, ValueError, RecursionError, StreamNotOpen):
-            return False  # the bridge knows what to do about it
+            return False  # the bridge handles it
         if self._audio.turn is None:
             self._audio.sent()
         if self._carrier.paused:
@@ -158,9 +158,9 @@ GAP = 0.1
 
 
 class AgentAudio:
-    """Tells turn-taking when the agent's own audio is heard. Audio without a gap is one turn.
+    """Reports to turn-taking when the agent's own audio is heard. Audio without a gap is one turn.
 
-    The agent itself clears it when it is interrupted.
+    When it is interrupted, the agent itself clears its audio.
     """
 
     __slots__ = ("_loop", "_names", "_session", "_timer", "_turn_taking", "turn")

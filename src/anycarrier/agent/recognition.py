@@ -1,6 +1,6 @@
 """Recognition on one call: a voice detector and a recognizer feed turn-taking.
 
-When an engine fails, a fallback engine replaces it and hears what was not answered yet.
+When an engine fails, a fallback engine replaces it and receives the audio that was not answered yet.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ class Recognition:
                     await self._open_detector()
 
     def _by_words_alone(self) -> None:
-        """No detector is left; recognized words alone must show that somebody speaks."""
+        """No detector is left: from now on recognized words alone count as speech."""
         self._hearing = replace(self._hearing, cued=False)
         self._turn_taking.turns.settings = replace(self._turn_taking.turns.settings, trust_words=True)
 

@@ -42,11 +42,6 @@ class Synthesis:
         self._name = settings.voice or ""
         self._synthesizer: Synthesizer | None = None
 
-    @property
-    def exists(self) -> bool:
-        """False if there is no engine that speaks."""
-        return bool(self._engines)
-
     async def open(self) -> None:
         """Open the engine, so that the first word does not wait for it. Failures surface when it has to speak."""
         if self._engines:

@@ -62,7 +62,7 @@ class TurnTaking:
         self.follow(self.turns.speech_ended(self.clock(), ended))
 
     def interruptible(self, yes: bool) -> None:
-        """Set whether the caller may interrupt what is being said now."""
+        """Set whether the caller may interrupt the turn that is playing."""
         self.turns.settings = replace(self.turns.settings, interruption=self._interruption if yes else None)
 
     async def run(self) -> None:

@@ -1,4 +1,4 @@
-"""``anycarrier ...``: finds the command's own module and hands over.
+"""``anycarrier ...``: finds the command's module and runs it.
 
 A command is a function ``main(argv) -> int`` with a parser of its own, imported only when it is named. Other
 distributions add commands by the entry-point group ``anycarrier.commands``: each entry is a ``dict[str, Command]``.
@@ -20,7 +20,7 @@ from anycarrier.redaction import redact
 
 
 class Command(NamedTuple):
-    """A word on the command line: ``module:function``, and what it is for."""
+    """A command: the function that runs it (``module:function``), and what it is for."""
 
     target: str
     purpose: str
@@ -55,7 +55,7 @@ def commands() -> dict[str, Command]:
 
 
 def help_text() -> str:
-    """The help text: every word and its purpose."""
+    """The help text: every command and its purpose."""
     known = commands()
     width = max(map(len, known))
     words = "\n".join(f"  {word:<{width}}  {command.purpose}" for word, command in known.items())
@@ -78,7 +78,7 @@ def _command_first(words: Sequence[str]) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 when it did its work, 1 when the answer is no, 2 when it was asked wrongly."""
+    """Run one command. Returns 0 for success, 1 for a negative result, 2 for wrong usage."""
     word, *rest = [*_command_first(sys.argv[1:] if argv is None else argv), ""]
     if word in ("", "-h", "--help", "help"):
         print(help_text())
@@ -108,20 +108,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(getattr(error, "exit_code", 2))
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # `| head` has seen enough
+    except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
 
 
 def about(docstring: str | None) -> str:
-    """What a command's module says it is for, without the command itself: for ``--help``."""
+    """The purpose from a module's docstring, without the command's name, for ``--help``."""
     return (docstring or "").partition(": ")[2].replace("``", "")
 
 
 class Parser(ArgumentParser):
-    """Says what is wrong in one line, with the near option, and takes options anywhere between positions.
+    """Reports an error in one line, suggests the closest option, and accepts options between positional arguments.
 
-    Plain argparse prints its whole usage before a mistake, and gives up at ``a --b c d=1``.
+    Plain argparse prints its whole usage before an error, and rejects ``a --b c d=1``.
     """
 
     _inside = False
@@ -146,7 +146,7 @@ class Parser(ArgumentParser):
 
 
 def _options(parser: ArgumentParser) -> Iterator[str]:
-    """The options of a parser and of those below it."""
+    """The options of a parser and of its subparsers."""
     for action in parser._actions:
         yield from action.option_strings
         if isinstance(action.choices, Mapping):  # verbs
@@ -155,6 +155,6 @@ def _options(parser: ArgumentParser) -> Iterator[str]:
 
 
 def near(text: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'calls'?)``, or nothing when none of ``known`` is close."""
+    """`` (did you mean 'calls'?)``, or "" if nothing in ``known`` is close."""
     found = difflib.get_close_matches(text, list(known), n=1, cutoff=0.7)
     return f" (did you mean {found[0]!r}?)" if found else ""

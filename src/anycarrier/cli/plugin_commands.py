@@ -1,6 +1,7 @@
 """``anycarrier providers``, ``matrix``, ``new-provider`` and ``new-engine``: commands about plugins.
 
-A new plugin is a folder of which one part works and the rest is left to write; its files are in ``testing/template``.
+A new plugin is a folder in which one part works and the rest is left to write. Its templates are in
+``testing/template``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from anycarrier.plugins import broken_plugins, capability_matrix, get_provider, 
 
 
 def describe(name: str) -> dict[str, Any]:
-    """What a person or a program may want to know of one carrier."""
+    """The facts that ``anycarrier providers`` prints about one carrier."""
     provider = get_provider(name)
     return {
         "name": name,
@@ -128,7 +129,7 @@ EXCHANGES = {
 
 
 def write_provider(name: str, folder: Path) -> list[Path]:
-    """Write a carrier plugin into ``folder``; gives the files. ``ConfigurationError`` for a bad name or full folder."""
+    """Write a carrier plugin into ``folder``; return its files. ``ConfigurationError`` on a bad name or full folder."""
     words = _words(name, folder, "provider", "anycarrier_{}")
     written = {Template(path).substitute(words): _filled(source, words) for path, source in PROVIDER.items()}
     for operation, (method, path, asked, answer) in EXCHANGES.items():
@@ -138,14 +139,14 @@ def write_provider(name: str, folder: Path) -> list[Path]:
 
 
 def write_engine(name: str, folder: Path) -> list[Path]:
-    """Write a speech engine plugin into ``folder``; gives the files. ``ConfigurationError`` as above."""
+    """Write a speech engine plugin into ``folder``; return its files. ``ConfigurationError`` as above."""
     words = _words(name, folder, "speech engine", "anycarrier_speech_{}")
     written = {Template(path).substitute(words): _filled(source, words) for path, source in ENGINE.items()}
     return _write(folder, words, written)
 
 
 def _words(name: str, folder: Path, kind: str, package: str) -> dict[str, str]:
-    """What the templates call the plugin, once its name and folder have been found good."""
+    """The template variables for this name; raises ``ConfigurationError`` for a bad name or folder."""
     if not NAME.fullmatch(name):
         raise ConfigurationError(f"{name!r} is no name for a {kind}: lower case letters, digits, - and _, like acme")
     module, here = name.replace("-", "_"), version("anycarrier")

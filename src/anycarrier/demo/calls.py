@@ -114,7 +114,7 @@ async def _converse(exchange: Exchange, agents: dict[str, Echo], carrier: str, f
 
 
 def _facts(carrier: str, call: Call) -> dict[str, Any]:
-    """What is shown of every call, whatever was said on it."""
+    """The fields that both kinds of demo call have in common."""
     return {
         "carrier": carrier,
         "direction": str(call.direction),
@@ -261,7 +261,7 @@ async def appointment_call(
 
 
 async def _call(far_end: FarEnd) -> None:
-    """What the caller does."""
+    """The caller's side of the appointment call."""
     await far_end.wait_for("streaming", 10)
     await far_end.wait_heard(2.0, 10)
     await far_end.playback.drained()

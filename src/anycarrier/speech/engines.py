@@ -77,8 +77,8 @@ class Synthesizer(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """End what is being said and release what the call used. ``speak`` makes no audio afterwards; closing again
-        changes nothing."""
+        """Stop speaking and release what the call used. After that ``speak`` yields no audio; closing again has no
+        effect."""
         ...
 
 
@@ -103,7 +103,7 @@ class Recognizer(Protocol):
     def __aiter__(self) -> AsyncIterator[Heard]: ...
 
     async def aclose(self) -> None:
-        """Stop listening; the iteration ends. Whatever is called afterwards changes nothing."""
+        """Stop listening; the iteration ends. Calls after that have no effect."""
         ...
 
 
@@ -136,7 +136,7 @@ class VoiceActivityDetector(Protocol):
     def __aiter__(self) -> AsyncIterator[VoiceActivity]: ...
 
     async def aclose(self) -> None:
-        """Stop; the iteration ends. Whatever is called afterwards changes nothing."""
+        """Stop; the iteration ends. Calls after that have no effect."""
         ...
 
 
@@ -172,7 +172,7 @@ class SpeechEngine:
     settings_type: ClassVar[type[EngineSettings]] = EngineSettings
     abilities: ClassVar[frozenset[str]] = frozenset()
     remote: ClassVar[bool] = False
-    """True when audio or text leaves this machine. Such an engine is used only if somebody named or configured it."""
+    """True when audio or text leaves this machine. Such an engine is used only if it was named or configured."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -223,7 +223,7 @@ class SpeechEngine:
 
 
 _asked: tuple[list[Any], dict[str, type[SpeechEngine]]] = ([], {})
-"""The hooks asked last and their answers, kept because every call looks up its engines."""
+"""The hook implementations called last and their results, cached because every call looks up its engines."""
 
 
 def _installed() -> dict[str, type[SpeechEngine]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 REMEMBERED = 64
-"""Dropped agent turns remembered, so that words of theirs that arrive late are refused. A call has few in flight."""
+"""Dropped agent turns remembered, so that their late words are refused. A call has few at a time."""
 
 
 def interruption_seconds(sensitivity: float) -> float | None:
@@ -138,7 +138,7 @@ class AgentSpeech:
             self._heard = (heard, at)
 
     def end(self, turn: str) -> bool:
-        """Playback of ``turn`` has ended; True if it was the turn being played."""
+        """Playback of ``turn`` has ended; returns whether it was the turn being played."""
         self._queued.pop(turn, None)
         if turn != self.playing:
             return False

@@ -15,7 +15,7 @@ Then the recognizer is *asked* for its final. The next utterance may begin meanw
 no answer comes within ``final_timeout``, the last guess becomes the final; a late answer is recognized by its place in
 the order and discarded. A recognizer that detects the end of an utterance itself may close it sooner.
 
-*Announced* means that the agent has been told, by an interim or by a barge-in. An announced utterance gets exactly one
+*Announced* means that the agent knows of it, by an interim or by a barge-in. An announced utterance gets exactly one
 final, even if it had no words (``text`` is then empty). One that was not announced gets a final if it has words;
 otherwise it leaves no trace, as with a cough.
 
@@ -25,7 +25,7 @@ nothing of the utterance is announced while the agent speaks; so the barge-in al
 it. An utterance that ends before it has enough evidence, while the agent still speaks, is dropped as noise. A key press
 resets the evidence: its tone is not speech.
 
-An interruption drops the agent turn being played and those queued behind it; words of theirs that arrive later are
+An interruption drops the agent turn being played and the turns queued after it; words that arrive for them later are
 refused. A new agent turn that begins while the caller is talking is interrupted at once.
 
 *Silence* is when neither side is heard. It is reported once, after ``silence_timeout`` seconds since either side last
