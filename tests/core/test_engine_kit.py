@@ -171,6 +171,7 @@ class TestParrot(EngineConformance):
 SOUND = "class Defective(Parrot):\n    pass\n"
 
 FINISH = "test_each_finish_has_exactly_one_complete_answer"
+HEARD_ALONE = "test_each_utterance_is_heard_by_itself"
 AT_ONCE = "test_questions_asked_at_once_are_answered_one_by_one"
 CLOSED_EAR = "test_closing_ends_the_iteration_and_nothing_is_heard_after_it"
 CLOSED_DETECTOR = "test_closing_ends_the_detection_and_nothing_is_told_after_it"
@@ -292,7 +293,7 @@ class Bad(Voiced):
 class Defective(Parrot):
     voiced = Bad
 """,
-        {"test_it_speaks_in_every_format"},
+        {CLOSED_VOICE, "test_it_speaks_in_every_format"},
     ),
     "half a sample": (
         """
@@ -396,7 +397,113 @@ class Defective(Parrot):
 """,
         {CLOSED_VOICE},
     ),
+    "a cancellation is swallowed": (
+        """
+class Bad(Voiced):
+    async def speak(self, text):
+        async for piece in super().speak(text):
+            yield piece
+            try:
+                await asyncio.sleep(0.001)
+            except asyncio.CancelledError:
+                pass
+
+class Defective(Parrot):
+    voiced = Bad
+""",
+        {"test_cancelling_the_task_that_reads_stops_it"},
+    ),
+    "a voice closed while it speaks goes on": (
+        """
+class Bad(Voiced):
+    async def speak(self, text):
+        inner = Voiced(self.engine, self.format)
+        if not self.closed:
+            async for piece in inner.speak(text):
+                yield piece
+
+class Defective(Parrot):
+    voiced = Bad
+""",
+        {CLOSED_VOICE},
+    ),
+    "closing one voice closes all": (
+        """
+class Bad(Voiced):
+    async def aclose(self):
+        self.engine.silent = True
+        self.closed = True
+
+    async def speak(self, text):
+        if not getattr(self.engine, "silent", False):
+            async for piece in super().speak(text):
+                yield piece
+
+class Defective(Parrot):
+    voiced = Bad
+""",
+        {"test_two_calls_have_a_voice_each", "test_it_speaks_in_every_format"},
+    ),
+    "one buffer for all chunks": (
+        """
+class Bad(Voiced):
+    async def speak(self, text):
+        async for piece in super().speak(text):
+            yield bytearray(piece)
+
+class Defective(Parrot):
+    voiced = Bad
+""",
+        {
+            "test_it_speaks_in_every_format", "test_one_text_after_another", CUT_OFF, CLOSED_VOICE,
+            "test_an_empty_text_makes_no_audio", "test_cancelling_the_task_that_reads_stops_it",
+            "test_two_calls_have_a_voice_each",
+        },
+    ),
     # --- listening
+    "an utterance has the words of the one before": (
+        """
+class Bad(Ear):
+    async def answer(self):
+        said = []
+        try:
+            while True:
+                audio = await self.utterances.get()
+                self.engine.log_in("listen")
+                said += ["hello"] if audio else []
+                self.results.put(Heard(" ".join(said) if audio else "", final=True, complete=True))
+        except SpeechFailed as failure:
+            self.results.close(failure)
+
+class Defective(Parrot):
+    ear = Bad
+""",
+        {HEARD_ALONE},
+    ),
+    "nothing is ever heard": (
+        """
+class Bad(Ear):
+    def finish(self):
+        self.audio.clear()
+        super().finish()
+
+class Defective(Parrot):
+    ear = Bad
+""",
+        {HEARD_ALONE},
+    ),
+    "begin takes back an answer that is due": (
+        """
+class Bad(Ear):
+    def begin(self):
+        while not self.utterances.empty():
+            self.utterances.get_nowait()
+
+class Defective(Parrot):
+    ear = Bad
+""",
+        {HEARD_ALONE},
+    ),
     "two answers to one finish": (
         """
 class Bad(Ear):
@@ -446,7 +553,7 @@ class Bad(Ear):
 class Defective(Parrot):
     ear = Bad
 """,
-        {FINISH, TYPED},
+        {HEARD_ALONE, FINISH, TYPED},
     ),
     "words out of nothing": (
         """
@@ -486,7 +593,7 @@ class Bad(Ear):
 class Defective(Parrot):
     ear = Bad
 """,
-        {FINISH, AT_ONCE, CLOSED_EAR, "test_audio_of_any_length_is_taken"},
+        {HEARD_ALONE, FINISH, AT_ONCE, CLOSED_EAR, "test_audio_of_any_length_is_taken"},
     ),
     "a closed ear hears": (
         """
@@ -653,4 +760,4 @@ class Defective(SpeechEngine):
         pass
 """
     assert run_kit(mute, TAIL.replace("broken_settings = {}", "broken_settings = None")) == set()
-    assert len(re.findall("s", run_kit.shown.splitlines()[0])) == 11
+    assert len(re.findall("s", run_kit.shown.splitlines()[0])) == 13

@@ -83,7 +83,8 @@ class DeepgramSynthesizer:
             patience, warned = self._settings.speech_timeout, False
             while True:
                 try:
-                    frame = await asyncio.wait_for(socket.recv(), patience)
+                    async with asyncio.timeout(patience):  # before Python 3.12, wait_for can lose a cancellation
+                        frame = await socket.recv()
                 except TimeoutError:
                     if warned:
                         break

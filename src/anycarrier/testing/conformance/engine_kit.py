@@ -250,7 +250,9 @@ async def use(engine: SpeechEngine, ability: str, kit: EngineKit) -> None:
 
 
 async def said(synthesizer: Synthesizer, text: str) -> bytes:
-    return b"".join([chunk async for chunk in synthesizer.speak(text)])
+    chunks = [chunk async for chunk in synthesizer.speak(text)]
+    assert all(type(chunk) is bytes for chunk in chunks), "a chunk is not bytes: a buffer that is reused would be heard"
+    return b"".join(chunks)
 
 
 async def given(results: Any) -> list[Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from itertools import pairwise
 
 from anycarrier.audio import PCMU_8K, AudioFormat, silence
 from anycarrier.errors import SpeechFailed
@@ -115,10 +116,11 @@ class SynthesizerChecks(EngineKit):
             reading, waiting = asyncio.create_task(read()), asyncio.create_task(begun.wait())
             await asyncio.wait({reading, waiting}, return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
-            if reading.done():
+            if all_said := reading.done():
                 reading.result()
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
+            assert all_said or reading.cancelled(), "the synthesizer swallows the cancellation, and speaks on"
             assert await said(synthesizer, self.text), "after a cancelled text it no longer speaks"
             await synthesizer.aclose()
             await engine.aclose()
@@ -131,18 +133,32 @@ class SynthesizerChecks(EngineKit):
 
         async def check(engine: SpeechEngine) -> None:
             synthesizer = await engine.synthesizer()
-            speaking = synthesizer.speak(self.text * 20)
+            once = len(await said(synthesizer, self.text))
+            speaking, left = synthesizer.speak(self.text * 20), 0
             assert await anext(speaking)
             await synthesizer.aclose()
             with suppress(SpeechFailed):
-                async for _ in speaking:
-                    pass
+                async for chunk in speaking:
+                    left += len(chunk)
+            assert left < 10 * once, "a synthesizer that was closed while it spoke goes on to the end of the text"
             await synthesizer.aclose()
             after = b""
             with suppress(SpeechFailed):
                 after = await said(synthesizer, self.text)
             assert after == b"", "a closed synthesizer speaks"
             await synthesizer.aclose()
+
+        self.run(check)
+
+
+    def test_two_calls_have_a_voice_each(self) -> None:
+        self.needs("speak")
+
+        async def check(engine: SpeechEngine) -> None:
+            first, second = await engine.synthesizer(), await engine.synthesizer()
+            await first.aclose()
+            assert await said(second, self.text), "closing one synthesizer silences another"
+            await second.aclose()
 
         self.run(check)
 
@@ -172,6 +188,30 @@ class RecognizerChecks(EngineKit):
             f"nothing was said since the last finish(), and it was answered by {heard[known:]}"
         )
         assert all(result.final for result in heard if result.complete), "a complete result is not final"
+
+    def test_each_utterance_is_heard_by_itself(self) -> None:
+        """Said twice, it is heard twice; ``begin`` takes back no answer that is due."""
+        self.needs("listen")
+
+        async def check(engine: SpeechEngine) -> None:
+            async with self.listening(engine, PCMU_8K) as (recognizer, heard):
+                ends = [0]
+                for number in (1, 2):
+                    recognizer.begin()
+                    feed(recognizer, self.spoken(), 160)
+                    recognizer.finish()
+                    if number == 2:
+                        recognizer.begin()
+                    await self.until(
+                        lambda due=number: sum(r.complete for r in heard) >= due, "each finish() must be answered"
+                    )
+                    ends.append(len(heard))
+                await recognizer.aclose()
+            first, second = (" ".join(r.text for r in heard[a:b] if r.final) for a, b in pairwise(ends))
+            assert first.strip(), "an utterance was heard as nothing"
+            assert len(second.split()) < 2 * len(first.split()), f"{first!r} is heard again in {second!r}"
+
+        self.run(check)
 
     def test_questions_asked_at_once_are_answered_one_by_one(self) -> None:
         self.needs("listen")
