@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from itertools import pairwise
 
 from anycarrier.audio import PCMU_8K, AudioFormat, silence
@@ -202,9 +203,7 @@ class RecognizerChecks(EngineKit):
                     recognizer.finish()
                     if number == 2:
                         recognizer.begin()
-                    await self.until(
-                        lambda due=number: sum(r.complete for r in heard) >= due, "each finish() must be answered"
-                    )
+                    await self.until(partial(_answered, heard, number), "each finish() must be answered")
                     ends.append(len(heard))
                 await recognizer.aclose()
             first, second = (" ".join(r.text for r in heard[a:b] if r.final) for a, b in pairwise(ends))
@@ -335,6 +334,10 @@ class DetectorChecks(EngineKit):
         assert detector.format == format, f"asked for {format}, it takes {detector.format}"
         async with collected(detector, self) as told:
             yield detector, told
+
+
+def _answered(heard: list[Heard], times: int) -> bool:
+    return sum(result.complete for result in heard) >= times
 
 
 def _alike(one: int, other: int) -> bool:
