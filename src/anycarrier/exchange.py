@@ -6,6 +6,7 @@ is in ``switchboard.py``; webhooks are handled in ``incoming.py``, media sockets
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid
 from collections.abc import Callable, Mapping
@@ -32,6 +33,7 @@ from anycarrier.errors import (
     ProviderError,
     ProviderUnavailable,
     RateLimited,
+    StoreUnavailable,
     TicketRefused,
 )
 from anycarrier.events import CallEvent
@@ -40,7 +42,7 @@ from anycarrier.listener import Desk, Listener, MediaTransport
 from anycarrier.media import MediaServer
 from anycarrier.numbers import AvailableNumber, NumberQuery, OwnedNumber, PendingOrder, SyncResult, e164
 from anycarrier.policy import Policy
-from anycarrier.provider import Capability, TicketPlace
+from anycarrier.provider import Capability, Provider, TicketPlace
 from anycarrier.redaction import mask_number
 from anycarrier.routing import Line, NumberRegistry, Router, by_line
 from anycarrier.switchboard import Handler, Report, Switchboard, TransferGuard, log_failure
@@ -54,6 +56,10 @@ log = logging.getLogger("anycarrier")
 
 CARRIER_GRACE = 3.0
 """Seconds a carrier is to wait beyond our own limit before it ends a call by itself."""
+
+
+WRITE_AGAIN = 1.0
+"""Seconds between tries to write down a dialled call while the call book is unavailable."""
 
 
 @runtime_checkable
@@ -348,11 +354,30 @@ class Exchange:
         except AnycarrierError as refused:
             await board.end_locally(call, _dial_reason(refused))
             raise
-        call = await board.update(reference, lambda known: advance(known, seen, datetime.now(UTC)))
+        try:
+            return await self._dialled(provider, reference, seen)
+        except StoreUnavailable:  # nobody else knows the carrier's id: without it the call could not be ended
+            board.spawn(self._dialled_later(provider, reference, seen), "write down a dialled call")
+            raise
+
+    async def _dialled(self, provider: Provider, reference: str, seen: Call) -> Call:
+        """Write down what the carrier says of a call it has taken; end it there if it is to end, or has, here."""
+        call = await self.switchboard.update(reference, lambda known: advance(known, seen, datetime.now(UTC)))
         self._dialling.pop(reference, None)  # from here on the call book says that it was dialled
         if call.intent is not None and not call.ended:  # hung up while the carrier was still being asked
             await provider.hang_up(call.id)
         return call
+
+    async def _dialled_later(self, provider: Provider, reference: str, seen: Call) -> None:
+        while True:
+            await asyncio.sleep(WRITE_AGAIN)
+            try:
+                call = await self._dialled(provider, reference, seen)
+            except StoreUnavailable:
+                continue
+            if call.ended:  # written off meanwhile
+                await provider.hang_up(seen.id)
+            return
 
     def _no_longer_dialling(self, call: Call) -> None:
         if call.ended:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -14,7 +15,7 @@ from anycarrier.callbook import MemoryCallBook, MemoryOnce
 from anycarrier.errors import StoreUnavailable, TicketRefused, UnknownCall
 from anycarrier.switchboard import log_failure
 from core.conftest import CALLER, OURS, connect, dialled, echo, logged, post, ring, ticket_in
-from fake_carriers import FakeCredential, MemoryTransport
+from fake_carriers import FakeCredential, InlineProvider, MemoryTransport
 
 
 class Book(MemoryCallBook):
@@ -111,6 +112,33 @@ async def test_a_hang_up_reaches_the_carrier_and_its_reason_is_written_later(at:
     heard = {"answered_by": "human"}
     known = await at.exchange.switchboard.update(call.reference, lambda c: c.model_copy(update=heard))
     assert (known.intent, known.answered_by) == (EndReason.SILENCE_TIMEOUT, "human")
+
+
+@pytest.mark.parametrize("over", [False, True])
+async def test_a_call_that_was_dialled_while_the_book_was_away_can_be_ended(
+    at: At, monkeypatch: pytest.MonkeyPatch, over: bool
+) -> None:
+    monkeypatch.setattr("anycarrier.exchange.WRITE_AGAIN", 0.05)
+    InlineProvider.dial_gate = asyncio.Event()
+    dialling = asyncio.ensure_future(dialled(at.exchange, reference="r-1"))
+    while not logged("dial"):
+        await asyncio.sleep(0)
+    at.book.writes_fail = True
+    InlineProvider.dial_gate.set()
+    with pytest.raises(StoreUnavailable):
+        await dialling
+    at.book.writes_fail = False
+    if over:
+        opened = await at.book.get("r-1")
+        assert opened is not None
+        await at.exchange.switchboard.end_locally(opened, EndReason.PROVIDER_UNAVAILABLE)
+        async with asyncio.timeout(5):
+            while not logged("hang_up"):
+                await asyncio.sleep(0.01)
+    else:
+        named = await at.exchange.wait_until("r-1", lambda call: bool(call.id), 5)
+        assert (named.id, named.status) == ("out-1", CallStatus.INITIATED)
+    assert [entry[1] for entry in logged("hang_up")] == (["out-1"] if over else [])
 
 
 async def test_a_session_knows_why_it_is_hung_up_before_the_book_does(at: At) -> None:
