@@ -40,7 +40,7 @@ from anycarrier.numbers import (
     PendingOrder,
     SyncResult,
 )
-from anycarrier.parsing import TRIPS, explain
+from anycarrier.parsing import READ_FAILURES, explain
 from anycarrier.redaction import redact
 from anycarrier.serializer import MediaSerializer
 from anycarrier.webhooks import WebhookReply, WebhookRequest
@@ -434,7 +434,7 @@ class Provider(ABC):
         body = await self.request(method, path, operation=operation, **request)
         try:
             return into(body)
-        except TRIPS as failure:
+        except READ_FAILURES as failure:
             # Not chained: a validation error quotes what it read. The first frame of the traceback is this one.
             trace = failure.__traceback__.tb_next if failure.__traceback__ is not None else None
             problem = f"the body has another shape than expected: {explain(failure, trace)}"

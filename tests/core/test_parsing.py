@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -18,7 +19,7 @@ from anycarrier.credentials import Credential
 from anycarrier.errors import MalformedMessage, SignatureInvalid, UnreadableResponse
 from anycarrier.events import IncomingCall
 from anycarrier.numbers import AvailableNumber
-from anycarrier.parsing import reading
+from anycarrier.parsing import reading, unreadable
 from anycarrier.provider import Provider
 
 REAL = "+1415555" + "2671"  # in no file in one piece: somebody may answer there
@@ -77,6 +78,22 @@ def test_the_field_and_the_line_are_named_and_no_value_is_shown(parse: Callable[
     assert REAL[1:] not in str(caught.value)
     assert caught.value.__suppress_context__, "the traceback would quote the message"
     assert caught.value.raw == b"what came"
+
+
+def test_a_serializer_raises_the_same_with_unreadable() -> None:
+    def made(frame: bytes) -> MalformedMessage:
+        try:
+            msgspec.json.decode(frame, type=Frame)
+        except msgspec.MsgspecError as failure:
+            return unreadable("brook media frame", frame, failure)
+        raise AssertionError(frame)
+
+    problem = made(b"{}")
+    assert re.fullmatch(
+        r"brook media frame cannot be read: .*missing required field `kind` \(ValidationError, " + FILE, str(problem)
+    ), problem
+    assert problem.raw == b"{}" and unreadable("another", b"", problem) is problem
+
 
 
 def test_fields_are_named_up_to_three() -> None:

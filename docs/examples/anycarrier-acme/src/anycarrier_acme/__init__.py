@@ -18,7 +18,7 @@ from anycarrier.calls import Call, CallStatus, DialRequest, Direction, EndReason
 from anycarrier.credentials import Credential
 from anycarrier.hookspecs import hookimpl
 from anycarrier.numbers import AvailableNumber, NumberQuery
-from anycarrier.parsing import reading
+from anycarrier.parsing import READ_FAILURES, reading, unreadable
 from anycarrier.provider import Provider
 from anycarrier.serializer import MediaSerializer
 from anycarrier.webhooks import WebhookReply, WebhookRequest
@@ -45,25 +45,26 @@ class AcmeSerializer(MediaSerializer):
     open = False
 
     def decode(self, frame: bytes | str) -> list[events.MediaEvent]:
-        with reading("acme media frame", frame):
+        try:
             got = msgspec.json.decode(frame, type=Frame)
-            raw = msgspec.json.decode(frame)
-        match got.type:
-            case "start":
-                self.open = True
-                return [events.StreamStarted(got.call, custom=got.custom, raw=frame)]
-            case "audio":
-                return [events.AudioReceived(got.data, timestamp=got.ms, raw=frame)]
-            case "digit":
-                return [events.DigitPressed(got.name, frame)]
-            case "mark":
-                return [events.MarkReached(got.name, frame)]
-            case "error":
-                return [events.StreamError(got.name, raw=frame)]
-            case "stop":
-                self.open = False
-                return [events.StreamStopped(got.name, frame)]
-        return [events.UnknownEvent(kind=got.type, raw=raw)]
+            match got.type:
+                case "start":
+                    self.open = True
+                    return [events.StreamStarted(got.call, custom=got.custom, raw=frame)]
+                case "audio":
+                    return [events.AudioReceived(got.data, timestamp=got.ms, raw=frame)]
+                case "digit":
+                    return [events.DigitPressed(got.name, frame)]
+                case "mark":
+                    return [events.MarkReached(got.name, frame)]
+                case "error":
+                    return [events.StreamError(got.name, raw=frame)]
+                case "stop":
+                    self.open = False
+                    return [events.StreamStopped(got.name, frame)]
+            return [events.UnknownEvent(kind=got.type, raw=msgspec.json.decode(frame))]
+        except READ_FAILURES as failure:
+            raise unreadable("acme media frame", frame, failure) from None
 
     def encode_audio(self, payload: bytes) -> list[str]:
         return self.send({"type": "audio", "data": payload})
