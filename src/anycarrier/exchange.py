@@ -317,7 +317,7 @@ class Exchange:
         board.policy.check_rate(call.credential_id, in_progress)
         provider = await board.provider(call.credential_id)
         wanted = await self._prepare_dial(agent, call.reference, variables)
-        limits = (time_limit, wanted.pop("time_limit", None), call.time_limit, board.time_limit)
+        limits = (time_limit, call.time_limit, wanted.pop("time_limit", None), board.time_limit)
         limit = next((each for each in limits if each), None)
         options = {**wanted, **options}
         call = call.model_copy(update={"provider": provider.name, "owner": board.owner, "time_limit": limit})

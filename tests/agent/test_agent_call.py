@@ -410,7 +410,7 @@ async def test_without_an_engine_that_listens_the_agent_is_told_what_to_install(
     monkeypatch.setenv("ANYCARRIER_PLUGINS", "")
     plugins.reset()
     try:
-        with pytest.raises(SpeechNotReady, match="install one"):
+        with pytest.raises(SpeechNotReady, match=r"docs/speech\.md lists the engines and how to install them"):
             await bare["desk"](line.session)
     finally:
         monkeypatch.undo()

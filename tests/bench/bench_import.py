@@ -27,12 +27,6 @@ HEAVY = ("httpx", "starlette", "phonenumbers", "cryptography", "twilio", "telnyx
 FORBIDDEN = {"httpx", "starlette", "phonenumbers", "cryptography", "twilio", "telnyx", "sqlalchemy", "uvicorn"}
 
 
-CACHE = tempfile.TemporaryDirectory()
-"""Bytecode of its own, as an installed package has it: else a machine that writes none would time the compiler."""
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-ENVIRONMENT["PYTHONPYCACHEPREFIX"] = CACHE.name
-
-
 def pulled_in(program: str = "import anycarrier") -> list[str]:
     """Which heavy modules a fresh process has after ``program``."""
     code = f"{program}\nimport json, sys\nprint(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
@@ -40,21 +34,27 @@ def pulled_in(program: str = "import anycarrier") -> list[str]:
     return list(json.loads(run.stdout))
 
 
-def once(program: str) -> float:
+def once(program: str, environment: dict[str, str]) -> float:
     """Wall milliseconds of one fresh process."""
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", program], check=True, env=ENVIRONMENT)
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment)
     return 1000 * (time.perf_counter() - start)
 
 
 def measure(rounds: int) -> dict[str, list[float]]:
-    """Wall milliseconds of each program, ``rounds`` of them, interleaved, after one warm-up each."""
+    """Wall milliseconds of each program, ``rounds`` of them, interleaved, after one warm-up each.
+
+    The warm-up writes bytecode, which an installed package has: a machine that writes none would time the compiler.
+    """
     walls: dict[str, list[float]] = {name: [] for name in PROGRAMS}
-    for number in range(rounds + 1):
-        for name, program in PROGRAMS.items():
-            wall = once(program)
-            if number:
-                walls[name].append(wall)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    with tempfile.TemporaryDirectory() as bytecode:
+        environment["PYTHONPYCACHEPREFIX"] = bytecode
+        for number in range(rounds + 1):
+            for name, program in PROGRAMS.items():
+                wall = once(program, environment)
+                if number:
+                    walls[name].append(wall)
     return walls
 
 

@@ -152,7 +152,7 @@ def test_ids_numbers_and_hosts_do_not_matter(live: Request, kept: Request) -> No
         (
             request(url="https://a.x/n?area=415"),
             request(url="https://a.x/n"),
-            "the query has area, which the cassette has not",
+            "the query has area, which the cassette does not have",
         ),
         (
             request(body='{"to":"x"}'),
@@ -162,7 +162,7 @@ def test_ids_numbers_and_hosts_do_not_matter(live: Request, kept: Request) -> No
         (
             request(body='{"n":{"a":1}}'),
             request(body='{"n":{"b":1}}'),
-            "the body has n.a, which the cassette has not and lacks n.b, which the cassette has",
+            "the body has n.a, which the cassette does not have and lacks n.b, which the cassette has",
         ),
         (
             request(body="To=1"),

@@ -80,7 +80,8 @@ def test_without_the_service_its_commands_say_what_to_install(
     monkeypatch.setattr(cli, "entry_points", lambda group: [])
     assert cli.main([word, "--help"]) == 2
     assert capsys.readouterr().err == (
-        f"{word!r} is a command of the service, which is not installed. In a checkout: pip install ./contrib/server\n"
+        f"{word!r} is a command of the service, which is not installed: install anycarrier-server "
+        "(in a checkout: pip install ./contrib/server)\n"
     )
 
 

@@ -205,6 +205,7 @@ class Defective(AcmeProvider):
 """,
         {
             "test_two_events_have_two_ids",
+            "test_a_question_for_instructions_has_an_answer",
             "test_a_webhook_becomes_exactly_its_event",
             "test_an_event_keeps_the_original_and_an_id_for_redelivery",
         },

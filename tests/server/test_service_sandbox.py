@@ -152,7 +152,7 @@ async def test_what_the_caller_says_waits_for_the_greeting_unless_it_is_to_barge
         waiting, barging = [await at.ring(mine["number"], say="hello", barge_in=barge_in) for barge_in in (False, True)]
         assert at.service.sandboxes is not None
         far_ends = [at.service.sandboxes.far_end(provider, one["provider_call_id"]) for one in (waiting, barging)]
-        quiet, loud = [one.voice for one in far_ends if one is not None]
+        quiet, loud = [one.microphone for one in far_ends if one is not None]
         async with asyncio.timeout(10):
             while not loud.said:
                 await asyncio.sleep(0.02)

@@ -90,8 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if word not in known:
         if word in SERVICE:
             print(
-                f"{word!r} is a command of the service, which is not installed. "
-                "In a checkout: pip install ./contrib/server",
+                f"{word!r} is a command of the service, which is not installed: install anycarrier-server "
+                "(in a checkout: pip install ./contrib/server)",
                 file=sys.stderr,
             )
         else:
