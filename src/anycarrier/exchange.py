@@ -57,7 +57,6 @@ log = logging.getLogger("anycarrier")
 CARRIER_GRACE = 3.0
 """Seconds a carrier is to wait beyond our own limit before it ends a call by itself."""
 
-
 WRITE_AGAIN = 1.0
 """Seconds between tries to write down a dialled call while the call book is unavailable."""
 

@@ -45,6 +45,16 @@ from fake_carriers import InlineProvider
 ANOTHER = "+14155550102"
 
 
+async def an_opened_call(exchange: Exchange, **facts: Any) -> Call:
+    """An outbound call in the call book, ``r-9``, that was never dialled."""
+    return await exchange.switchboard.calls.open(
+        Call(
+            id="", provider="inline", direction=Direction.OUTBOUND, from_=OURS, to=CALLER, status=CallStatus.QUEUED,
+            reference="r-9", credential_id="main", agent_id="a", **facts,
+        )
+    )  # fmt: skip
+
+
 async def under_way(exchange: Exchange) -> asyncio.Future[Call]:
     """A dial as ``r-1`` that the carrier answers once ``InlineProvider.dial_gate`` is set."""
     InlineProvider.dial_gate = asyncio.Event()
@@ -248,12 +258,7 @@ async def test_an_opened_call_is_dialled_as_it_is_in_the_book(
 ) -> None:
     board = exchange.switchboard
     board.agents = echo
-    opened = await board.calls.open(
-        Call(
-            id="", provider="inline", direction=Direction.OUTBOUND, from_=OURS, to=CALLER, status=CallStatus.QUEUED,
-            reference="r-9", credential_id="main", agent_id="a", time_limit=60.0,
-        )
-    )  # fmt: skip
+    opened = await an_opened_call(exchange, time_limit=60.0)
 
     async def refuse(*given: object) -> Any:
         raise AssertionError(given)
@@ -275,12 +280,7 @@ async def test_an_opened_call_is_dialled_as_it_is_in_the_book(
 
 async def test_an_opened_call_has_its_limit_in_the_book_and_is_dialled_once(exchange: Exchange) -> None:
     board = exchange.switchboard
-    opened = await board.calls.open(
-        Call(
-            id="", provider="inline", direction=Direction.OUTBOUND, from_=OURS, to=CALLER, status=CallStatus.QUEUED,
-            reference="r-9", credential_id="main", agent_id="a",
-        )
-    )  # fmt: skip
+    opened = await an_opened_call(exchange)
     with pytest.raises(UnknownCall):
         await exchange.dial(call=opened.model_copy(update={"reference": "r-8"}))
     for wrong in ({"direction": Direction.INBOUND}, {"status": CallStatus.ENDED}, {"id": "out-7"}):
@@ -298,12 +298,7 @@ async def test_an_opened_call_has_its_limit_in_the_book_and_is_dialled_once(exch
 @pytest.mark.parametrize("outcome", ["answers", "unknown", "refused"])
 async def test_an_opened_call_rings_once_though_it_is_dialled_twice_at_once(exchange: Exchange, outcome: str) -> None:
     board = exchange.switchboard
-    opened = await board.calls.open(
-        Call(
-            id="", provider="inline", direction=Direction.OUTBOUND, from_=OURS, to=CALLER, status=CallStatus.QUEUED,
-            reference="r-9", credential_id="main", agent_id="a",
-        )
-    )  # fmt: skip
+    opened = await an_opened_call(exchange)
     with pytest.raises(DestinationNotAllowed):  # before the carrier is asked: it stays open
         await exchange.dial(call=opened.model_copy(update={"to": "+442079460000"}))
     InlineProvider.dial_gate = asyncio.Event()
