@@ -1,0 +1,1 @@
+"""Text to speech on this machine: the hibari voice."""

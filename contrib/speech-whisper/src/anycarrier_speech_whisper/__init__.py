@@ -1,0 +1,1 @@
+"""Speech to text on this machine: Whisper models, run by CTranslate2."""
