@@ -65,8 +65,7 @@ _REWRITTEN = (
 def normalized(text: str) -> list[str]:
     """The words of ``text`` in one spelling: lower case, no punctuation, each digit of a number a word of its own."""
     text = text.lower()
-    for sign, names in _CURRENCIES.items():
-        text = re.sub(rf"{re.escape(sign)} ?([\d,]*\d)(?:\.(\d\d))?", lambda m, names=names: _amount(m, *names), text)
+    text = re.sub(r"([$€£]) ?([\d,]*\d)(?:\.(\d\d))?", _amount, text)
     for sign, word in _SYMBOLS.items():
         text = text.replace(sign, word)
     for pattern, replacement in _REWRITTEN:
@@ -109,9 +108,11 @@ def _edits(said: Sequence[str], heard: Sequence[str]) -> int:
     return above[-1]
 
 
-def _amount(found: re.Match[str], unit: str, part: str) -> str:
-    whole, cents = found[1].replace(",", ""), found[2]
-    return f" {whole} {unit} " + (f"and {int(cents)} {part} " if cents and int(cents) else "")
+def _amount(found: re.Match[str]) -> str:
+    """An amount such as $1,249.50 in the order in which it is said."""
+    unit, part = _CURRENCIES[found[1]]
+    whole, cents = found[2].replace(",", ""), int(found[3] or 0)
+    return f" {whole} {unit} " + (f"and {cents} {part} " if cents else "")
 
 
 def _digits(words: list[str]) -> list[str]:
