@@ -15,6 +15,7 @@ from anycarrier.speech.engines import (
     VoiceGate,
     get_speech_engine,
     open_speech_engine,
+    primary_language,
     speech_engine_names,
 )
 from anycarrier.speech.turn_state import (
@@ -59,5 +60,6 @@ __all__ = [
     "get_speech_engine",
     "interruption_seconds",
     "open_speech_engine",
+    "primary_language",
     "speech_engine_names",
 ]

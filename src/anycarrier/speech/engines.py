@@ -173,6 +173,13 @@ class SpeechEngine:
     abilities: ClassVar[frozenset[str]] = frozenset()
     remote: ClassVar[bool] = False
     """True when audio or text leaves this machine. Such an engine is used only if it was named or configured."""
+    rank: ClassVar[int] = 0
+    """Quality among the engines of this machine. If an agent names no engine, the one with the highest rank is used."""
+    free_speech: ClassVar[bool] = True
+    """False if the recognizer is of little use without ``Hearing.phrases`` or ``Hearing.grammar``. An agent that has
+    neither gets such an engine only if no other is installed."""
+    obeys_grammar: ClassVar[bool] = False
+    """True if the recognizer returns only what ``Hearing.grammar`` allows. An agent with a grammar gets it first."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -189,6 +196,14 @@ class SpeechEngine:
 
     async def start(self) -> None:
         """Load models before the first call. Optional; otherwise the first use loads them."""
+
+    def knows_language(self, ability: str, language: str) -> bool:
+        """Whether the engine, with its settings, can ``speak`` or ``listen`` in ``language`` (``en``, ``pt-BR``).
+
+        Asked before each call, so it must be quick and load no model. An engine that returns False is not chosen for
+        that language. Return True if only a call can tell.
+        """
+        return True
 
     async def check(self) -> None:
         """Try the settings, for example by logging in. Raises ``SpeechFailed`` when they do not work.
@@ -220,6 +235,11 @@ class SpeechEngine:
     def _unable(self, ability: str) -> ConfigurationError:
         does = ", ".join(sorted(self.abilities)) or "nothing"
         return ConfigurationError(f"speech engine {self.name!r} cannot {ability} (it can: {does}). Name another engine")
+
+
+def primary_language(language: str) -> str:
+    """The first subtag of a language tag, in lower case: ``pt`` for ``pt-BR`` and ``PT_br``."""
+    return language.strip().replace("_", "-").split("-")[0].lower()
 
 
 _asked: tuple[list[Any], dict[str, type[SpeechEngine]]] = ([], {})

@@ -114,6 +114,17 @@ async def test_a_language_with_its_region_is_spoken_as_near_as_espeak_has_it(cod
     assert abs(await said(SpeakingStyle(language=asked)) - await said(SpeakingStyle(voice=had))) < 400
 
 
+@pytest.mark.parametrize("language", ["en", "en-US", "de_AT", "pt-BR", "zh-TW", "no", "German", "tlh-QO", "xx", "qu"])
+async def test_which_languages_espeak_knows_is_told_as_a_call_would_find(language: str, opened) -> None:  # type: ignore[no-untyped-def]
+    engine = opened(EspeakEngine())
+    try:
+        await engine.synthesizer(SpeakingStyle(language=language))
+    except UnknownVoice:
+        assert not engine.knows_language("speak", language)
+    else:
+        assert engine.knows_language("speak", language)
+
+
 async def test_a_closed_engine_says_so() -> None:
     engine = EspeakEngine()
     voice = await engine.synthesizer()

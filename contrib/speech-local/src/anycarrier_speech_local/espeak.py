@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -58,6 +59,11 @@ class EspeakEngine(SpeechEngine):
         voice = await self.synthesizer()
         async for _ in voice.speak("hello"):
             pass
+
+    def knows_language(self, ability: str, language: str) -> bool:
+        """By the files of espeak-ng's data folder. True if there is none, since then no language is at fault."""
+        known = espeak_languages()
+        return not known or any(name in known for name in named_like(language))
 
     async def aclose(self) -> None:
         """The library stays loaded: it cannot be initialised twice."""
@@ -239,6 +245,26 @@ class EspeakLibrary:
 def espeak_library() -> EspeakLibrary:
     """The process's one library, loaded by the first call (some 15 ms)."""
     return EspeakLibrary()
+
+
+@cache
+def espeak_languages() -> frozenset[str]:
+    """Codes and names of the languages in espeak-ng's data folder, in lower case; empty if there is no such folder."""
+    try:
+        loader: Any = import_module("espeakng_loader")
+    except ImportError:
+        return frozenset()
+    known: set[str] = set()
+    for file in Path(loader.get_data_path(), "lang").rglob("*"):
+        if file.is_file():
+            known.add(file.name.lower())
+            for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+                match line.lower().split():
+                    case ["name", *words]:
+                        known.add(" ".join(words))
+                    case ["language", code, *_]:  # the voice's priority for that language may follow
+                        known.add(code)
+    return frozenset(known)
 
 
 LONGEST = 400

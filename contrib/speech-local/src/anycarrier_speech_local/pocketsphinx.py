@@ -14,7 +14,7 @@ from pydantic import Field
 
 from anycarrier.audio import AudioFormat
 from anycarrier.errors import ConfigurationError, SpeechFailed
-from anycarrier.speech import EngineSettings, Heard, Hearing, Recognizer, ResultQueue, SpeechEngine
+from anycarrier.speech import EngineSettings, Heard, Hearing, Recognizer, ResultQueue, SpeechEngine, primary_language
 from anycarrier_speech_local import messages as m
 from anycarrier_speech_local.messages import Journal, Recent
 from anycarrier_speech_local.pool import WorkerPool
@@ -41,6 +41,8 @@ class PocketsphinxEngine(SpeechEngine):
 
     name = "pocketsphinx"
     settings_type = PocketsphinxSettings
+    free_speech = False
+    obeys_grammar = True
 
     def __init__(self, settings: EngineSettings | None = None) -> None:
         super().__init__(settings)
@@ -56,11 +58,15 @@ class PocketsphinxEngine(SpeechEngine):
         """End the processes."""
         await self.pool.aclose()
 
+    def knows_language(self, ability: str, language: str) -> bool:
+        """English only."""
+        return primary_language(language) == "en"
+
     async def recognizer(self, hearing: Hearing | None = None) -> Recognizer:
         """An ear for one call, its decoder built. ``ConfigurationError`` for words or a grammar it cannot use."""
         hearing = hearing or Hearing()
         assert isinstance(self.settings, PocketsphinxSettings)
-        if hearing.language.split("-")[0].lower() != "en":
+        if not self.knows_language("listen", hearing.language):
             raise ConfigurationError(
                 f"pocketsphinx listens to English only, not {hearing.language!r}. Choose another engine for this agent"
             )
