@@ -268,7 +268,8 @@ class ChatAgent:
                 if place not in self._transfer_to:
                     return {"error": f"there is no {place!r}; choose one of {sorted(self._transfer_to)}"}
                 await call.transfer(self._transfer_to[place])
-                await asyncio.wait_for(call.session.wait_stopped(), HANDING_OVER)
+                async with asyncio.timeout(HANDING_OVER):  # before Python 3.12, wait_for can lose a cancellation
+                    await call.session.wait_stopped()
                 raise StreamNotOpen("the caller was handed over")
             if tool.name not in self._tools:
                 return {"error": f"there is no tool {tool.name!r}"}

@@ -161,7 +161,8 @@ class DeepgramRecognizer:
                         await socket.send(item)
                 self._wake.clear()
                 try:
-                    await asyncio.wait_for(self._wake.wait(), QUIET)
+                    async with asyncio.timeout(QUIET):  # before Python 3.12, wait_for can lose a cancellation
+                        await self._wake.wait()
                 except TimeoutError:
                     await socket.send(wire.KEEP_ALIVE)
         except ConnectionClosed:
