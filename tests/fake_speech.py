@@ -60,7 +60,7 @@ class FakeEar:
         self._engine = engine
         self._results: ResultQueue[Heard] = ResultQueue()
         self.fed = bytearray()
-        self.begun = 0
+        self.begun = self.paused = self.resumed = self.discarded = 0
 
     def feed(self, audio: bytes) -> None:
         self.fed += audio
@@ -72,8 +72,15 @@ class FakeEar:
         elif self._engine.words:
             self._results.put(Heard(self._engine.words[0].split()[0]))
 
-    def finish(self) -> None:
-        words = self._engine.words.pop(0) if self._engine.words else ""
+    def pause(self) -> None:
+        self.paused += 1
+
+    def resume(self) -> None:
+        self.resumed += 1
+
+    def finish(self, *, discard: bool = False) -> None:
+        self.discarded += discard
+        words = self._engine.words.pop(0) if self._engine.words and not discard else ""
         answer = Heard(words, final=True, complete=True)
         if self._engine.thinks:
             asyncio.get_running_loop().call_later(self._engine.thinks, self._results.put, answer)

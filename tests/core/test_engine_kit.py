@@ -71,9 +71,15 @@ class Ear:
     def begin(self):
         pass
 
-    def finish(self):
+    def pause(self):
+        pass
+
+    def resume(self):
+        pass
+
+    def finish(self, *, discard=False):
         if not self.results.closed:
-            self.utterances.put_nowait(bytes(self.audio))
+            self.utterances.put_nowait(b"" if discard else bytes(self.audio))
             self.audio.clear()
 
     async def answer(self):
@@ -172,6 +178,7 @@ SOUND = "class Defective(Parrot):\n    pass\n"
 
 FINISH = "test_each_finish_has_exactly_one_complete_answer"
 HEARD_ALONE = "test_each_utterance_is_heard_by_itself"
+DISCARD = "test_a_discarded_utterance_has_no_words"
 AT_ONCE = "test_questions_asked_at_once_are_answered_one_by_one"
 CLOSED_EAR = "test_closing_ends_the_iteration_and_nothing_is_heard_after_it"
 CLOSED_DETECTOR = "test_closing_ends_the_detection_and_nothing_is_told_after_it"
@@ -483,9 +490,9 @@ class Defective(Parrot):
     "nothing is ever heard": (
         """
 class Bad(Ear):
-    def finish(self):
+    def finish(self, *, discard=False):
         self.audio.clear()
-        super().finish()
+        super().finish(discard=discard)
 
 class Defective(Parrot):
     ear = Bad
@@ -507,9 +514,9 @@ class Defective(Parrot):
     "two answers to one finish": (
         """
 class Bad(Ear):
-    def finish(self):
-        super().finish()
-        super().finish()
+    def finish(self, *, discard=False):
+        super().finish(discard=discard)
+        super().finish(discard=discard)
 
 class Defective(Parrot):
     ear = Bad
@@ -519,22 +526,22 @@ class Defective(Parrot):
     "no answer without words": (
         """
 class Bad(Ear):
-    def finish(self):
+    def finish(self, *, discard=False):
         if self.audio:
-            super().finish()
+            super().finish(discard=discard)
 
 class Defective(Parrot):
     ear = Bad
 """,
-        {FINISH, AT_ONCE},
+        {FINISH, AT_ONCE, DISCARD},
     ),
     "an interim after the final": (
         """
 class Bad(Ear):
-    def finish(self):
+    def finish(self, *, discard=False):
         if not self.audio:
             self.results.put(Heard("hel"))
-        super().finish()
+        super().finish(discard=discard)
 
 class Defective(Parrot):
     ear = Bad
@@ -570,7 +577,7 @@ class Bad(Ear):
 class Defective(Parrot):
     ear = Bad
 """,
-        {FINISH},
+        {FINISH, DISCARD},
     ),
     "only whole frames are taken": (
         """
@@ -593,7 +600,7 @@ class Bad(Ear):
 class Defective(Parrot):
     ear = Bad
 """,
-        {HEARD_ALONE, FINISH, AT_ONCE, CLOSED_EAR, "test_audio_of_any_length_is_taken"},
+        {HEARD_ALONE, FINISH, AT_ONCE, DISCARD, CLOSED_EAR, "test_audio_of_any_length_is_taken"},
     ),
     "a closed ear hears": (
         """
@@ -602,10 +609,10 @@ class Bad(Ear):
         super().__init__(engine, format)
         self.late = asyncio.Queue()
 
-    def finish(self):
+    def finish(self, *, discard=False):
         if self.results.closed:
             self.late.put_nowait(Heard("late", final=True, complete=True))
-        super().finish()
+        super().finish(discard=discard)
 
     async def __aiter__(self):
         async for heard in self.results:
@@ -641,6 +648,45 @@ class Defective(Parrot):
     ear = Bad
 """,
         {CLOSED_EAR},
+    ),
+    "a discarded utterance is recognized": (
+        """
+class Bad(Ear):
+    def finish(self, *, discard=False):
+        super().finish()
+
+class Defective(Parrot):
+    ear = Bad
+""",
+        {DISCARD},
+    ),
+    "a discarded utterance is part of the next": (
+        """
+class Bad(Ear):
+    def finish(self, *, discard=False):
+        audio = bytes(self.audio)
+        super().finish(discard=discard)
+        if discard:
+            self.audio += audio
+
+class Defective(Parrot):
+    ear = Bad
+""",
+        {DISCARD},
+    ),
+    "a discarded utterance is not answered": (
+        """
+class Bad(Ear):
+    def finish(self, *, discard=False):
+        if discard:
+            self.audio.clear()
+        else:
+            super().finish()
+
+class Defective(Parrot):
+    ear = Bad
+""",
+        {DISCARD},
     ),
     # --- detecting
     "a voice ends that never started": (
@@ -760,4 +806,4 @@ class Defective(SpeechEngine):
         pass
 """
     assert run_kit(mute, TAIL.replace("broken_settings = {}", "broken_settings = None")) == set()
-    assert len(re.findall("s", run_kit.shown.splitlines()[0])) == 13
+    assert len(re.findall("s", run_kit.shown.splitlines()[0])) == 14

@@ -96,8 +96,23 @@ class Recognizer(Protocol):
         """An utterance began at most half a second ago. A hint; engines that recognize continuously ignore it."""
         ...
 
-    def finish(self) -> None:
-        """The utterance is over: answer with one complete Heard for the audio fed since the last one."""
+    def pause(self) -> None:
+        """The caller has been silent for a moment: the utterance may be over. A hint.
+
+        An engine that decodes whole utterances can decode now, so that the answer is there when ``finish`` asks for
+        it, and report the words of the whole utterance so far as an interim. ``resume`` or ``finish`` follows.
+        """
+        ...
+
+    def resume(self) -> None:
+        """The caller speaks again: the utterance goes on, and what was decoded since ``pause`` is out of date."""
+        ...
+
+    def finish(self, *, discard: bool = False) -> None:
+        """The utterance is over: answer with one complete Heard for the audio fed since the last one.
+
+        ``discard``: it was a noise. Decode nothing, and answer with empty text.
+        """
         ...
 
     def __aiter__(self) -> AsyncIterator[Heard]: ...
@@ -180,6 +195,9 @@ class SpeechEngine:
     neither gets such an engine only if no other is installed."""
     obeys_grammar: ClassVar[bool] = False
     """True if the recognizer returns only what ``Hearing.grammar`` allows. An agent with a grammar gets it first."""
+    punctuates: ClassVar[bool] = False
+    """True when recognized sentences end with a full stop, question mark or exclamation mark, so that words without one
+    are taken as unfinished and the caller is given longer to go on."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

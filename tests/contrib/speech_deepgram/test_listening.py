@@ -76,6 +76,24 @@ async def test_interims_segments_and_the_answer_to_a_question(deepgram: FakeDeep
     await ear.aclose()
 
 
+async def test_words_made_of_a_noise_are_not_passed_on(deepgram: FakeDeepgram, engine: Any) -> None:
+    deepgram.answers_finalize = False
+    ear = await engine(answer_timeout=5).recognizer()
+    await deepgram.sockets[0].send(results("hm"))
+    assert await take(ear, 1) == [Heard("hm")]
+    ear.finish(discard=True)
+    ear.finish()
+    for frame in (
+        results("hmm"),
+        results("Hmm.", is_final=True),
+        results("Hmm", is_final=True, from_finalize=True),
+        results("Hello.", is_final=True, from_finalize=True),
+    ):
+        await deepgram.sockets[0].send(frame)
+    assert await take(ear, 2) == [Heard(text, final=True, complete=True) for text in ("", "Hello.")]
+    await ear.aclose()
+
+
 async def test_a_question_deepgram_does_not_answer_is_answered_by_us(deepgram: FakeDeepgram, engine: Any) -> None:
     deepgram.answers_finalize = False
     ear = await engine(answer_timeout=0.05).recognizer()

@@ -67,6 +67,19 @@ async def test_answers_come_in_the_order_of_the_questions(fake: FakeOpenAI, engi
     await ear.aclose()
 
 
+async def test_a_noise_is_not_sent(fake: FakeOpenAI, engine: Any) -> None:
+    ear = await engine().recognizer()
+    ear.feed(silence(PCMU_8K, 1.0))
+    ear.pause()
+    ear.resume()
+    ear.finish(discard=True)
+    ear.feed(silence(PCMU_8K, 0.5))
+    ear.finish()
+    assert [heard.text for heard in await take(ear, 2)] == ["", "Hello there."]
+    assert [len(read_wav(asked["wav"])[1]) for asked in fake.transcribed] == [8000]
+    await ear.aclose()
+
+
 async def test_a_cue_cuts_off_what_was_before_it(fake: FakeOpenAI, engine: Any) -> None:
     fake.texts = ["one", "two"]
     ear = await engine().recognizer(Hearing(cued=True))

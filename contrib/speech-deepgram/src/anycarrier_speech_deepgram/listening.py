@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
@@ -40,7 +41,7 @@ class DeepgramRecognizer:
         self._outbox_size = 0
         self._wake = asyncio.Event()
         self._settled = True
-        self._owed: deque[asyncio.TimerHandle] = deque()
+        self._owed: deque[Question] = deque()
         self._results: ResultQueue[Heard] = ResultQueue()
         self._task: asyncio.Task[None] | None = None
         self._first: ClientConnection | None = None
@@ -66,13 +67,22 @@ class DeepgramRecognizer:
     def begin(self) -> None:
         """Deepgram listens all the time."""
 
-    def finish(self) -> None:
-        """Ask for the final of all that was sent. Deepgram may not answer that; then we do, in a moment."""
+    def pause(self) -> None:
+        """Deepgram listens all the time."""
+
+    def resume(self) -> None:
+        """Deepgram listens all the time."""
+
+    def finish(self, *, discard: bool = False) -> None:
+        """Ask for the final of all that was sent. Deepgram may not answer that; then we do, in a moment.
+
+        After a noise we ask too, so that its words do not join the next utterance, but pass none of them on.
+        """
         if self._results.closed:
             return
         self._outbox.append(wire.FINALIZE)
         patience = min(SETTLED, self._settings.answer_timeout) if self._settled else self._settings.answer_timeout
-        self._owed.append(asyncio.get_running_loop().call_later(patience, self._answer, ""))
+        self._owed.append(Question(asyncio.get_running_loop().call_later(patience, self._answer, ""), discard))
         self._wake.set()
 
     def __aiter__(self) -> AsyncIterator[Heard]:
@@ -88,14 +98,15 @@ class DeepgramRecognizer:
             await self._first.close()  # a task that is cancelled before it has begun closes nothing
 
     def _close(self, failure: SpeechFailed | None = None) -> None:
-        for timer in self._owed:
-            timer.cancel()
+        for question in self._owed:
+            question.timer.cancel()
         self._owed.clear()
         self._results.close(failure)
 
     def _answer(self, text: str) -> None:
-        self._owed.popleft().cancel()
-        self._results.put(Heard(text, final=True, complete=True))
+        question = self._owed.popleft()
+        question.timer.cancel()
+        self._results.put(Heard("" if question.discard else text, final=True, complete=True))
 
     # --- the connection -------------------------------------------------------------------------------------------
 
@@ -176,6 +187,8 @@ class DeepgramRecognizer:
         if message.type != "Results":
             return
         text = message.transcript
+        if self._owed and self._owed[0].discard and not message.from_finalize:
+            text = ""  # words made of a noise
         if not message.is_final:
             if text:
                 self._settled = False
@@ -191,6 +204,14 @@ class DeepgramRecognizer:
         complete = message.speech_final and self._settings.ends_utterances and not self._owed
         if text or complete:
             self._results.put(Heard(text, final=True, complete=complete))
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A ``finish`` that is not answered yet. ``timer`` answers it with no words if Deepgram does not."""
+
+    timer: asyncio.TimerHandle
+    discard: bool
 
 
 class UnrecognizedAudio:

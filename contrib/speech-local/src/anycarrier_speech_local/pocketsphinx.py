@@ -112,8 +112,16 @@ class PocketsphinxRecognizer:
         self._say(m.Begin(self.opening.stream))
         self._say(m.Feed(self.opening.stream, self._before.take()))
 
-    def finish(self) -> None:
+    def pause(self) -> None:
+        """Ignored: audio is decoded as it comes."""
+
+    def resume(self) -> None:
+        """Ignored: audio is decoded as it comes."""
+
+    def finish(self, *, discard: bool = False) -> None:
         """The utterance is over; its words follow as one complete Heard."""
+        if discard:
+            self._say(m.Begin(self.opening.stream))
         self._say(m.Finish(self.opening.stream))
         self._listening = not self._cued
 

@@ -55,11 +55,17 @@ class OpenAIRecognizer:
         self._keep(PRE_ROLL)
         self._begun = True
 
-    def finish(self) -> None:
-        """Send the utterance off; its words follow as one complete Heard."""
+    def pause(self) -> None:
+        """Ignored: every request costs money, so a whole utterance is sent once."""
+
+    def resume(self) -> None:
+        """Ignored, as :meth:`pause` is."""
+
+    def finish(self, *, discard: bool = False) -> None:
+        """Send the utterance off; its words follow as one complete Heard. A noise is not sent."""
         if self._results.closed:
             return
-        self._questions.put_nowait(bytes(self._audio))
+        self._questions.put_nowait(b"" if discard else bytes(self._audio))
         self._audio.clear()
         self._begun = not self._hearing.cued
 

@@ -225,6 +225,24 @@ class RecognizerChecks(EngineKit):
 
         self.run(check)
 
+    def test_a_discarded_utterance_has_no_words(self) -> None:
+        self.needs("listen")
+
+        async def check(engine: SpeechEngine) -> None:
+            async with self.listening(engine, PCMU_8K) as (recognizer, heard):
+                for number, discard in ((1, True), (2, False)):
+                    if discard:
+                        recognizer.begin()
+                        feed(recognizer, self.spoken(), 160)
+                    recognizer.finish(discard=discard)
+                    await self.until(partial(_answered, heard, number), "each finish() must be answered")
+                await recognizer.aclose()
+            answers = [result.text for result in heard if result.complete]
+            assert answers[0] == "", f"finish(discard=True) was answered by {answers[0]!r}"
+            assert answers[1:] == [""], f"after a discarded utterance, finish() without audio gave {answers[1:]}"
+
+        self.run(check)
+
     def test_audio_of_any_length_is_taken(self) -> None:
         self.needs("listen")
 
