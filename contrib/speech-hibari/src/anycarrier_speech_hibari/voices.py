@@ -1,0 +1,137 @@
+"""The files of hibari's voices: where they must be, whether they are whole, and loading them once per process.
+
+hibari itself downloads a voice that is not there. That never happens here: a voice is a file that somebody put in place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from base64 import urlsafe_b64decode
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any
+
+from anycarrier.errors import SpeechFailed, UnknownVoice
+
+DISTRIBUTION = "hibari-tts"
+DEFAULT = "heart"
+"""The one voice that is in the distribution."""
+
+_loading = threading.Lock()
+_models: dict[Path, Any] = {}
+_readers: dict[bool, Any] = {}
+
+
+def file_of(voice: str, folder: Path | None) -> Path:
+    """The file of a voice. ``UnknownVoice`` if hibari has no such voice, or its file is not there."""
+    known = _registry()
+    names = [name for name in known if _place(name, folder).exists()]
+    if voice not in known:
+        raise UnknownVoice("hibari", voice, f"Voices whose file is here: {', '.join(names)}. It has {', '.join(known)}")
+    place = _place(voice, folder)
+    if not place.exists() and voice != DEFAULT:
+        raise UnknownVoice(
+            "hibari",
+            voice,
+            f"Its file is expected at {place}. Download it with: {_download(voice, folder)}. "
+            f"Voices whose file is here: {', '.join(names)}",
+        )
+    return place
+
+
+def voices_here(folder: Path | None) -> list[str]:
+    """Voices whose file is in place; whether it is whole is not known yet."""
+    return [name for name in _registry() if _place(name, folder).exists()]
+
+
+def load(voice: str, folder: Path | None) -> Any:
+    """The model of a voice with its reading rules (``hibari.Hibari``). The first load takes a second, later ones nothing.
+
+    Raises ``SpeechFailed`` if a file is missing, cut or altered, ``UnknownVoice`` as :func:`file_of`. Blocks.
+    """
+    with _loading:
+        path = file_of(voice, folder)
+        if path not in _models:
+            _models[path] = _load(voice, path, folder)
+        return _models[path]
+
+
+def _load(voice: str, path: Path, folder: Path | None) -> Any:
+    facts = _registry()[voice]
+    if voice != DEFAULT:
+        _verify(path, facts["bytes"], bytes.fromhex(facts["sha256"]), f"Replace it: {_download(voice, folder)}")
+    british = bool(facts["british"])
+    try:
+        if british not in _readers:
+            _readers[british] = import_module("hibari.g2p").G2P(british=british)
+            _ = _readers[british].oov  # loaded with the first unknown word otherwise, in a call
+        model = import_module("hibari").Hibari(voice=voice, model=str(path), threads=1, g2p=_readers[british])
+        model("Hello.", seed=0)
+    except Exception as failure:
+        raise SpeechFailed(
+            "hibari", "speak", f"{path} cannot be loaded: {type(failure).__name__}: {failure}", next_step=_reinstall()
+        ) from failure
+    return model
+
+
+@cache
+def _registry() -> Mapping[str, Mapping[str, Any]]:
+    """The voices that hibari knows by name. The files of its distribution are verified before they are read."""
+    verify_distribution()
+    try:
+        voices: Mapping[str, Mapping[str, Any]] = import_module("hibari.voices").VOICES
+    except ImportError as failure:
+        raise SpeechFailed("hibari", "speak", f"it cannot be imported: {failure}", next_step=_reinstall()) from failure
+    return voices
+
+
+def verify_distribution() -> None:
+    """Compare each model, lexicon and table with the checksum that the wheel was installed with."""
+    try:
+        files = metadata.files(DISTRIBUTION) or []
+    except metadata.PackageNotFoundError as failure:
+        raise SpeechFailed(
+            "hibari", "speak", f"{DISTRIBUTION} is not installed", next_step=f"Run: pip install {DISTRIBUTION}"
+        ) from failure
+    for file in files:
+        if file.parent.name == "assets" and file.hash is not None:
+            padding = "=" * (-len(file.hash.value) % 4)
+            digest = urlsafe_b64decode(file.hash.value + padding)
+            _verify(Path(str(file.locate())), file.size or 0, digest, _reinstall())
+
+
+def _verify(path: Path, size: int, digest: bytes, next_step: str) -> None:
+    try:
+        found = path.read_bytes()
+    except OSError as failure:
+        why = f"{path} cannot be read ({failure.strerror})"
+    else:
+        if hashlib.sha256(found).digest() == digest:
+            return
+        why = f"{path} has {len(found)} bytes" if len(found) != size else f"{path} was altered"
+    expected = f"expected {size} bytes with the SHA-256 {digest.hex()[:12]}..."
+    raise SpeechFailed("hibari", "speak", f"{why}; {expected}", next_step=next_step)
+
+
+def _place(voice: str, folder: Path | None) -> Path:
+    names = import_module("hibari.voices")
+    file: str = names.VOICES[voice]["file"]
+    if voice == DEFAULT:
+        return Path(names.ASSETS, file)
+    return Path(folder or names.cache_dir(), file)
+
+
+def _download(voice: str, folder: Path | None) -> str:
+    where = f"HIBARI_HOME={folder} " if folder else ""
+    return f'{where}hibari --voice {voice} -o test.wav "Hello"'
+
+
+def _reinstall() -> str:
+    try:
+        version = f"=={metadata.version(DISTRIBUTION)}"
+    except metadata.PackageNotFoundError:
+        version = ""
+    return f"Run: pip install --force-reinstall --no-deps {DISTRIBUTION}{version}"

@@ -1,0 +1,167 @@
+"""hibari as a voice: real sound from the real model."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from anycarrier.audio import PCM16_8K, PCM16_16K, PCMU_8K
+from anycarrier.errors import SpeechFailed, UnknownVoice
+from anycarrier.speech import SpeakingStyle, get_speech_engine
+
+pytest.importorskip("anycarrier_speech_hibari")
+from anycarrier_speech_hibari import HibariEngine, HibariSettings
+
+GREETING = "Hello, how can I help you today?"
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[Callable[[Any], Any]]:
+    """Engines that are closed when the test is over."""
+    engines: list[Any] = []
+
+    def keep(engine: Any) -> Any:
+        engines.append(engine)
+        return engine
+
+    yield keep
+    for engine in engines:
+        await engine.aclose()
+
+
+async def said(engine: HibariEngine, text: str, style: SpeakingStyle | None = None) -> bytes:
+    voice = await engine.synthesizer(style)
+    return b"".join([chunk async for chunk in voice.speak(text)])
+
+
+def loud(pcm: bytes) -> list[int]:
+    """Where samples are audible."""
+    return [at for at, sample in enumerate(struct.unpack(f"<{len(pcm) // 2}h", pcm)) if abs(sample) > 300]
+
+
+async def test_the_same_text_is_the_same_audio(opened) -> None:  # type: ignore[no-untyped-def]
+    engine = opened(HibariEngine())
+    first = await said(engine, GREETING)
+    assert 1.0 < PCMU_8K.seconds(len(first)) < 4.0
+    assert await said(engine, GREETING) == first
+    assert await said(opened(HibariEngine()), GREETING) == first
+
+
+async def test_the_first_sound_comes_at_once_and_a_sentence_ends_with_a_short_pause(opened) -> None:  # type: ignore[no-untyped-def]
+    audio = await said(opened(HibariEngine()), GREETING, SpeakingStyle(format=PCM16_8K))
+    audible = loud(audio)
+    assert audible[0] < 0.1 * 8000
+    assert 0.1 * 8000 < len(audio) // 2 - audible[-1] < 0.5 * 8000
+    assert max(abs(s) for s in struct.unpack(f"<{len(audio) // 2}h", audio)) < 32000
+
+
+async def test_speed_is_heard_and_kept_within_what_the_model_can(opened) -> None:  # type: ignore[no-untyped-def]
+    engine = opened(HibariEngine(HibariSettings(speed=0.5)))
+    normal = len(await said(engine, GREETING, SpeakingStyle(speed=2.0)))
+    assert len(await said(engine, GREETING, SpeakingStyle(speed=4.0))) < 0.75 * normal
+    assert len(await said(engine, GREETING, SpeakingStyle(speed=1.0))) > 1.5 * normal
+    assert await said(engine, GREETING, SpeakingStyle(speed=0.3)) == await said(engine, GREETING)
+
+
+async def test_other_languages_are_refused_with_their_name(opened) -> None:  # type: ignore[no-untyped-def]
+    engine = opened(HibariEngine())
+    for language in ("en", "en-US", "en_gb", "EN-AU"):
+        assert engine.knows_language("speak", language)
+        await engine.synthesizer(SpeakingStyle(language=language))
+    for language in ("de-DE", "zh", "eng-x", ""):
+        assert not engine.knows_language("speak", language)
+        with pytest.raises(UnknownVoice, match=f"'{language}'. It speaks English only"):
+            await engine.synthesizer(SpeakingStyle(language=language))
+
+
+async def test_another_script_fails_instead_of_being_silent(opened) -> None:  # type: ignore[no-untyped-def]
+    engine = opened(HibariEngine())
+    with pytest.raises(SpeechFailed, match="no word of the text can be read in English"):
+        await said(engine, "你好，世界。")
+    assert await said(engine, "Hello 世界.")
+
+
+@pytest.mark.parametrize("text", ["", " \n", "...", "\U0001f600 \U0001f44d", "\x00\x1b", "-" * 10_000, "%" * 10_000])
+async def test_a_text_without_words_makes_no_audio(text: str, opened) -> None:  # type: ignore[no-untyped-def]
+    assert await said(opened(HibariEngine()), text) == b""
+
+
+@pytest.mark.parametrize("text", ["x" * 10_000, "a1" * 5_000, "Ab" * 5_000, "1" * 10_000, "a word " * 1_500, "é" * 10_000])
+async def test_a_very_long_text_is_made_piece_by_piece(text: str, opened) -> None:  # type: ignore[no-untyped-def]
+    """Each wait is for a piece of bounded length, whatever the words are."""
+    voice = await opened(HibariEngine()).synthesizer()
+    spoken = 0
+    async for chunk in voice.speak(text):
+        spoken += len(chunk)
+        if PCMU_8K.seconds(spoken) > 60:
+            break
+    assert PCMU_8K.seconds(spoken) > 20
+
+
+async def test_calls_do_not_mix_and_share_one_model(opened) -> None:  # type: ignore[no-untyped-def]
+    engine = opened(HibariEngine(HibariSettings(threads=2)))
+    texts = [GREETING, "One.", "This is a longer sentence, with a comma in it. And another one.", "Goodbye."]
+    alone = [await said(engine, text) for text in texts]
+    assert await asyncio.gather(*(said(engine, text) for text in texts * 3)) == alone * 3
+
+
+async def test_a_first_sentence_goes_before_those_made_ahead(opened) -> None:  # type: ignore[no-untyped-def]
+    """Ten calls read long texts; a new call's first sentence does not wait for one of each."""
+    engine = opened(HibariEngine())
+    await engine.start()
+    made: list[str] = []
+    first = asyncio.Event()
+
+    async def read(name: str, text: str) -> None:
+        voice = await engine.synthesizer()
+        async for _ in voice.speak(text):
+            made.append(name)
+            first.set()
+            await asyncio.sleep(0)
+
+    readers = [asyncio.create_task(read("old", "This sentence is one of many sentences. " * 40)) for _ in range(10)]
+    await first.wait()
+    before = len(set(made))
+    newcomer = asyncio.create_task(read("new", "Yes."))
+    await newcomer
+    assert before == 1
+    assert made.count("old") < 400, "the newcomer waited until the others were done"
+    for reader in readers:
+        reader.cancel()
+    await asyncio.gather(*readers, return_exceptions=True)
+
+
+async def test_a_closed_engine_says_so_even_to_sentences_that_wait(opened) -> None:  # type: ignore[no-untyped-def]
+    engine = HibariEngine()
+    synthesizers = [await engine.synthesizer() for _ in range(5)]
+    waiting = [asyncio.create_task(anext(voice.speak(GREETING * 5))) for voice in synthesizers]
+    await asyncio.sleep(0)
+    await engine.aclose()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(result) for result in results[1:]] == [SpeechFailed] * 4
+    with pytest.raises(SpeechFailed, match="closed"):
+        await anext(synthesizers[0].speak(GREETING))
+
+
+async def test_the_engine_is_found_by_name_and_ranks_before_a_robot() -> None:
+    assert get_speech_engine("hibari") is HibariEngine
+    assert HibariEngine.rank == 10
+
+
+async def test_16_khz_has_what_a_telephone_cuts_off(opened) -> None:  # type: ignore[no-untyped-def]
+    """The band above 4 kHz must not fold back into 8 kHz, and must be there at 16 kHz."""
+    import numpy as np
+
+    engine = opened(HibariEngine())
+    wide = np.frombuffer(await said(engine, "Sixty-six sisters.", SpeakingStyle(format=PCM16_16K)), "<i2")
+    narrow = np.frombuffer(await said(engine, "Sixty-six sisters.", SpeakingStyle(format=PCM16_8K)), "<i2")
+    spectrum = np.abs(np.fft.rfft(wide)) ** 2
+    high = spectrum[len(spectrum) // 2 :].sum() / spectrum.sum()
+    assert high > 0.002
+    low = np.abs(np.fft.rfft(narrow)) ** 2
+    assert abs(len(wide) - 2 * len(narrow)) < 4
+    assert low.sum() * 4 == pytest.approx(spectrum[: len(low)].sum(), rel=0.05)
