@@ -90,12 +90,12 @@ async def test_a_text_without_words_makes_no_audio(text: str, opened) -> None:  
     assert await said(opened(HibariEngine()), text) == b""
 
 
-@pytest.mark.parametrize("text", ["x" * 10_000, "a1" * 5_000, "Ab" * 5_000, "1" * 10_000, "a word " * 1_500, "é" * 10_000])
-async def test_a_very_long_text_is_made_piece_by_piece(text: str, opened) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("part", ["x", "a1", "Ab", "1", "a word ", "é"])
+async def test_a_very_long_text_is_made_piece_by_piece(part: str, opened) -> None:  # type: ignore[no-untyped-def]
     """Each wait is for a piece of bounded length, whatever the words are."""
     voice = await opened(HibariEngine()).synthesizer()
     spoken = 0
-    async for chunk in voice.speak(text):
+    async for chunk in voice.speak(part * (10_000 // len(part))):
         spoken += len(chunk)
         if PCMU_8K.seconds(spoken) > 60:
             break

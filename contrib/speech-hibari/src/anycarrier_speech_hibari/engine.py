@@ -91,28 +91,28 @@ class HibariSynthesizer:
         self._queue = queue
         self._model = model
         self._speed = speed
-        self._closed = False
+        self._closed = asyncio.Event()
 
     async def speak(self, text: str) -> AsyncGenerator[bytes, None]:
         """``text`` in :attr:`format`. Closing the generator leaves at most the sentence that is being made."""
         size = round(CHUNK * self.format.rate) * self.format.sample_width * self.format.channels
-        if self._closed:
+        if self._closed.is_set():
             return
         sentences = speech(self._model, text, self._speed, self.format)
         job = self._queue.put(sentences, first=True)
         try:
-            while not self._closed and (sound := await asyncio.wrap_future(job)) is not None:
+            while not self._closed.is_set() and (sound := await asyncio.wrap_future(job)) is not None:
                 job = self._queue.put(sentences)
                 for at in range(0, len(sound), size):
                     yield sound[at : at + size]
-                    if self._closed:
+                    if self._closed.is_set():
                         return
         finally:
             job.cancel()
 
     async def aclose(self) -> None:
         """Stop speaking; nothing is said afterwards."""
-        self._closed = True
+        self._closed.set()
 
 
 class SentenceQueue:
