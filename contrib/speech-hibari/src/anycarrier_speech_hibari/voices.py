@@ -1,6 +1,6 @@
 """The files of hibari's voices: where they must be, whether they are whole, and loading them once per process.
 
-hibari itself downloads a voice that is not there. That never happens here: a voice is a file that somebody put in place.
+hibari itself downloads a voice that is not there. Never here: somebody puts the file in place.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def voices_here(folder: Path | None) -> list[str]:
 
 
 def load(voice: str, folder: Path | None) -> Any:
-    """The model of a voice with its reading rules (``hibari.Hibari``). The first load takes a second, later ones nothing.
+    """The model of a voice with its reading rules (``hibari.Hibari``). The first load takes about a second.
 
     Raises ``SpeechFailed`` if a file is missing, cut or altered, ``UnknownVoice`` as :func:`file_of`. Blocks.
     """
