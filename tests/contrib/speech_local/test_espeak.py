@@ -60,6 +60,15 @@ async def test_speed_and_voice_are_heard(opened) -> None:  # type: ignore[no-unt
     assert await said(SpeakingStyle(voice="de")) != normal
 
 
+async def test_every_sentence_of_a_text_is_spoken(opened) -> None:  # type: ignore[no-untyped-def]
+    voice = await opened(EspeakEngine()).synthesizer()
+    alone, two = [
+        PCMU_8K.seconds(sum([len(piece) async for piece in voice.speak(text)]))
+        for text in ("Good morning.", "Good morning. How can I help you today?")
+    ]
+    assert two > alone + 0.8
+
+
 async def test_closing_the_generator_stops_the_library(opened) -> None:  # type: ignore[no-untyped-def]
     engine = opened(EspeakEngine())
     voice = await engine.synthesizer()

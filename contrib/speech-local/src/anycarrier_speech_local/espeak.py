@@ -111,8 +111,6 @@ class EspeakSynthesizer:
                 async with aclosing(self._sentence(sentence, stop)) as pieces:
                     async for piece in pieces:
                         yield piece
-                if stop.is_set():
-                    return
             finally:
                 stop.set()
                 self._speaking.discard(stop)
