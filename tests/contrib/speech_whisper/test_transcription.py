@@ -1,0 +1,173 @@
+"""The transcriber: words of a telephone clip, nothing for sounds without words, loops decoded again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import pytest
+import soxr
+
+pytest.importorskip("anycarrier_speech_whisper")
+
+from anycarrier.audio import pcmu_to_pcm16
+from anycarrier.testing.word_errors import word_errors
+from anycarrier_speech_whisper.features import RATE, Samples
+from anycarrier_speech_whisper.models import ModelUnusable
+from anycarrier_speech_whisper.transcription import (
+    PROMPT_TOKENS,
+    RETRY_BEAM,
+    RETRY_CONTEXT,
+    Decoded,
+    Options,
+    Transcriber,
+    hints,
+    pieces,
+    repeats,
+)
+
+
+def clip(name: str) -> Samples:
+    mulaw = (resources.files("anycarrier.testing") / "clips" / f"{name}.ulaw").read_bytes()
+    pcm = np.frombuffer(pcmu_to_pcm16(mulaw), "<i2").astype(np.float32) / 32768
+    samples: Samples = soxr.resample(pcm, 8000, RATE).astype(np.float32)
+    return samples
+
+
+@pytest.fixture(scope="module")
+def transcriber() -> Transcriber:
+    return Transcriber(Options())
+
+
+class Scripted(Transcriber):
+    """The rules around decoding, with decodings that were written before."""
+
+    def __init__(self, *decodings: Decoded) -> None:
+        self.options = Options()
+        self.beam = 1
+        self.multilingual = False
+        self.left = list(decodings)
+        self.asked: list[tuple[float, int]] = []
+        self._model = type("Model", (), {"n_mels": 80})()
+
+    def _prompt(self, phrases: Sequence[str], language: str) -> list[int]:
+        return [0]
+
+    def _decode(self, features: Samples, prompt: list[int], seconds: float, context: float, beam: int) -> Decoded:
+        self.asked.append((context, beam))
+        return self.left.pop(0)
+
+
+SECOND = np.zeros(RATE, np.float32)
+
+
+def decoded(text: str, *, no_speech: float = 0.1, cut: bool = False, looping: bool = False) -> Decoded:
+    return Decoded(text, no_speech, cut, looping)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("appointment", "i would like to book an appointment"), ("tomorrow", "tomorrow morning please")],
+)
+def test_a_telephone_clip_is_understood_word_for_word(transcriber: Transcriber, name: str, said: str) -> None:
+    assert word_errors(said, transcriber.transcribe(clip(name))) == 0
+
+
+def test_what_is_longer_than_the_model_hears_at_once_loses_no_words(transcriber: Transcriber) -> None:
+    pause = np.zeros(30 * RATE, np.float32)
+    text = transcriber.transcribe(np.concatenate([clip("appointment"), pause, clip("tomorrow")]))
+    assert word_errors("i would like to book an appointment tomorrow morning please", text) == 0
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.01, 0.5, 2.0])
+def test_silence_has_no_words(transcriber: Transcriber, seconds: float) -> None:
+    assert transcriber.transcribe(np.zeros(round(seconds * RATE), np.float32)) == ""
+
+
+def test_a_model_for_english_says_so_when_asked_for_another_language(transcriber: Transcriber) -> None:
+    assert not transcriber.multilingual
+    assert transcriber.transcribe(SECOND, language="en-GB") == ""
+    with pytest.raises(ValueError, match="English only, not 'fr'"):
+        transcriber.transcribe(SECOND, language="fr")
+
+
+def test_phrases_are_the_previous_text_and_are_cut_to_what_fits(transcriber: Transcriber) -> None:
+    def text(prompt: Sequence[int]) -> Any:
+        return transcriber._tokenizer.decode(list(prompt), skip_special_tokens=False)
+
+    assert text(transcriber._prompt((), "en")) == "<|startoftranscript|><|notimestamps|>"
+    short = text(transcriber._prompt(("oat milk", "flat white"), "en"))
+    assert short == "<|startofprev|> oat milk, flat white<|startoftranscript|><|notimestamps|>"
+    many = tuple(f"phrase {'a' * n}" for n in range(1, 200))
+    assert PROMPT_TOKENS - 60 < len(transcriber._prompt(many, "en")) <= PROMPT_TOKENS + 3
+
+
+def test_a_device_that_is_not_there_is_named() -> None:
+    with pytest.raises(ModelUnusable, match="loads on cuda"):
+        Transcriber(Options(device="cuda"))
+
+
+def test_digits_are_no_hint() -> None:
+    assert hints(["room 12", "oat milk", "555-0132", "oat  milk", "?"]) == ["room", "oat milk"]
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens", "looping"),
+    [
+        ("the same", [1, 2, 3, 4, 5], False),
+        ("159999", [1, 5, 9, 9, 9, 9], False),
+        ("1599999", [1, 5, 9, 9, 9, 9, 9], True),
+        ("8-8-8-8-8-", [8, 0, 8, 0, 8, 0, 8, 0, 8, 0], True),
+        ("8-8-8-8-", [8, 0, 8, 0, 8, 0, 8, 0], False),
+        ("as to a b as to a b", [1, 2, 3, 4, 1, 2, 3, 4], False),
+        ("I see it there. " * 4, list(range(24)), True),
+        ("She saw a cat in the neighbor's house on the long journey home.", list(range(15)), False),
+    ],
+)
+def test_what_counts_as_a_loop(text: str, tokens: list[int], looping: bool) -> None:
+    assert repeats(text, tokens) is looping
+
+
+def test_a_loop_is_decoded_again_as_the_model_was_trained() -> None:
+    scripted = Scripted(decoded("go go go go go", looping=True), decoded("go home"))
+    assert scripted.transcribe(SECOND) == "go home"
+    assert scripted.asked == [(12.0, 1), (RETRY_CONTEXT, RETRY_BEAM)]
+
+
+def test_a_loop_without_end_is_no_words() -> None:
+    scripted = Scripted(decoded("go go", cut=True, looping=True), decoded("go go", cut=True, looping=True))
+    assert scripted.transcribe(SECOND) == ""
+
+
+def test_what_is_said_often_and_ends_is_kept() -> None:
+    scripted = Scripted(decoded("no no no no no", looping=True), decoded("no no no no no", looping=True))
+    assert scripted.transcribe(SECOND) == "no no no no no"
+
+
+def test_no_speech_has_no_words_and_is_not_decoded_again() -> None:
+    scripted = Scripted(decoded("Thank you.", no_speech=0.71, looping=True))
+    assert scripted.transcribe(SECOND) == ""
+    assert len(scripted.asked) == 1
+    assert Scripted(decoded("Thank you.", no_speech=0.7)).transcribe(SECOND) == "Thank you."
+
+
+def test_punctuation_alone_is_no_words() -> None:
+    assert Scripted(decoded("...")).transcribe(SECOND) == ""
+
+
+def test_the_context_grows_with_the_utterance() -> None:
+    scripted = Scripted(decoded("long"))
+    scripted.transcribe(np.zeros(20 * RATE, np.float32))
+    assert scripted.asked == [(pytest.approx(21.4), 1)]
+
+
+def test_long_sound_is_cut_where_it_is_quietest() -> None:
+    sound = np.full(40 * RATE, 0.1, np.float32)
+    sound[25 * RATE : 25 * RATE + RATE // 2] = 0.0
+    first, second = pieces(sound)
+    assert 25.0 <= len(first) / RATE <= 25.5
+    assert len(first) + len(second) == len(sound)
+    assert pieces(sound[: 20 * RATE])[0].shape == (20 * RATE,)
+    assert pieces(sound[:0]) == []
