@@ -45,7 +45,7 @@ NEEDS_ACME = "test_conformance_kit.py"  # the kit is tried on a carrier; .ci/whe
 # Rooms that translate and hold state; their callers own the sockets, the clock and the log.
 PURE = {
     "sip", "calls", "call_phases", "events", "serializer", "position", "agent.protocol",
-    "speech.turns", "speech.turn_state",
+    "speech.turns", "speech.turn_state", "speech.workers.messages", "speech.workers.journal",
 }  # fmt: skip
 IMPURE_MODULES = (
     "httpx asyncio anyio socket ssl starlette websockets uvicorn requests aiohttp "
@@ -53,13 +53,13 @@ IMPURE_MODULES = (
 ).split()
 CLOCKS = {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today")}
 
-# What plugins may build on: documented in docs/reference.md, and changed only with notice. A room in EXPORTED is public
-# by what its package exports, not by its modules.
+# What plugins may build on: documented in docs/reference.md, and changed only with notice. A package in EXPORTED is
+# public by what it exports, not by its modules.
 PUBLIC = (
     "__init__ redaction errors parsing numbers credentials audio wav webhooks calls events serializer"
     " listener provider routing hookspecs sip speech agent testing"
 ).split()
-EXPORTED = ("speech", "agent")
+EXPORTED = ("speech", "speech.workers", "agent")
 
 # What a platform that holds an exchange may build on besides, as our own service does.
 PLATFORM = (
@@ -198,11 +198,15 @@ def layer_of(name: str) -> str:
 
 
 def exported(name: str) -> bool:
-    """Whether ``anycarrier.speech.Heard`` is in the ``__all__`` of ``anycarrier.speech``."""
-    _, room, *rest = name.split(".")
-    tree = ast.parse((CORE / room / "__init__.py").read_text())
+    """Whether ``anycarrier.speech.Heard`` is in the ``__all__`` of ``anycarrier.speech``, or is such a package."""
+    package, _, last = name.removeprefix("anycarrier.").rpartition(".")
+    if f"{package}.{last}".removeprefix(".") in EXPORTED:
+        return True
+    if package not in EXPORTED:
+        return False
+    tree = ast.parse((CORE / package.replace(".", "/") / "__init__.py").read_text())
     lists = [n.value for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__"]
-    return rest in ([], *([item] for found in lists for item in ast.literal_eval(found)))
+    return any(last in ast.literal_eval(found) for found in lists)
 
 
 def compiled_once(module: str, text: str) -> list[str]:
@@ -339,6 +343,8 @@ RULES: dict[str, tuple[Rule, Callable[[], list[tuple[str, str]]], int, list[tupl
             ("anycarrier_acme", "from anycarrier.errors import _verb"),
             ("anycarrier_acme", "from anycarrier.agent.conversation import Conversation"),
             ("anycarrier_acme", "from anycarrier.speech.engines import SpeechEngine"),
+            ("anycarrier_acme", "from anycarrier.speech.workers.pool import WorkerPool"),
+            ("anycarrier_acme", "from anycarrier.speech.workers import Worker"),
         ]),
     "statements are compiled once, and what every call does uses no session": (
         compiled_once, lambda: _modules("contrib/server/src"), 20, [

@@ -14,6 +14,7 @@ import anycarrier
 from anycarrier import agent, speech
 from anycarrier.call_phases import table
 from anycarrier.plugins import broken_plugins, capability_matrix, get_provider, provider_names
+from anycarrier.speech import workers
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -67,6 +68,21 @@ For speech engines and turn-taking; `from anycarrier.speech import SpeechEngine`
 | --- | --- | --- |
 """
 
+WORKERS_HEAD = """
+## Names of anycarrier.speech.workers
+
+For engines that work in other processes; `from anycarrier.speech.workers import WorkerPool`. Also made from the code.
+
+| name | module | what it is |
+| --- | --- | --- |
+"""
+
+WORKERS_NOT_CLASSES = {
+    "FromWorker": "Any message from a worker",
+    "Send": "Sends a message to the engine; may be called from any thread",
+    "ToWorker": "Any message to a worker",
+}
+
 HELD = (
     anycarrier.Exchange, anycarrier.Switchboard, anycarrier.CallBook, anycarrier.OnceStore, anycarrier.NumberRegistry,
     agent.FinishedCall, agent.Analysis, agent.Segment, agent.CallSetup, agent.Said, agent.CallerTurn,
@@ -83,6 +99,7 @@ def capabilities() -> str:
 def reference() -> str:
     parts = [HEAD, *_rows(anycarrier, NOT_CLASSES), AGENT_HEAD, *_rows(agent, AGENT_NOT_CLASSES)]
     parts += [SPEECH_HEAD, *_rows(speech, {"Output": "Any of the outputs of turn-taking"})]
+    parts += [WORKERS_HEAD, *_rows(workers, WORKERS_NOT_CLASSES)]
     return "".join(parts + [_inside(kind) for kind in HELD])
 
 

@@ -20,7 +20,7 @@ import pytest
 from anycarrier.audio import L16_16K, PCMU_8K, Transcoder, silence
 from anycarrier.errors import ConfigurationError, SpeechFailed
 from anycarrier.speech import Heard, Hearing, Recognizer, SpeakingStyle
-from anycarrier_speech_local import EspeakEngine, PocketsphinxEngine, PocketsphinxSettings, pool
+from anycarrier_speech_local import EspeakEngine, PocketsphinxEngine, PocketsphinxSettings
 
 PHRASES = (
     "i would like to book an appointment",
@@ -219,20 +219,18 @@ async def test_the_other_calls_of_a_dead_worker_go_on(engine: PocketsphinxEngine
     assert [await answer(ear, say(PHRASES[n])) for n, ear in enumerate(ears)] == list(PHRASES[:3])
 
 
-async def test_a_stuck_worker_is_replaced(engine: PocketsphinxEngine, say: Any, monkeypatch: Any) -> None:
+async def test_a_stuck_worker_is_replaced(engine: PocketsphinxEngine, say: Any) -> None:
     ear = await engine.recognizer(Hearing(phrases=PHRASES))
-    monkeypatch.setattr(pool, "ANSWER_LIMIT", 3.0)
+    engine.pool.answer_limit = 3.0
     (victim,) = engine.pool.process_ids
     os.kill(victim, signal.SIGSTOP)
     assert await answer(ear, say(PHRASES[1])) == PHRASES[1]
     assert victim not in engine.pool.process_ids
 
 
-async def test_a_stream_that_kills_every_worker_is_given_up(
-    engine: PocketsphinxEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_stream_that_kills_every_worker_is_given_up(engine: PocketsphinxEngine) -> None:
     ear = await engine.recognizer(Hearing(phrases=PHRASES))
-    monkeypatch.setattr(pool, "MOVES_LIMIT", 0)
+    engine.pool.moves_limit = 0
     os.kill(engine.pool.process_ids[0], signal.SIGKILL)
     with pytest.raises(SpeechFailed, match="died 1 times"):
         await complete(ear)
@@ -254,12 +252,17 @@ async def test_a_stop_signal_to_the_whole_group_leaves_workers_to_their_parent(
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
 
 
-async def test_a_worker_told_to_stop_before_it_listens_is_replaced_without_a_warning(
+async def test_a_worker_told_to_stop_before_it_is_ready_is_replaced_without_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     engine = PocketsphinxEngine(PocketsphinxSettings(workers=1))
-    await engine.start()
+    starting = asyncio.create_task(engine.start())
+    while not engine.pool.process_ids:
+        await asyncio.sleep(0)
     os.kill(engine.pool.process_ids[0], signal.SIGTERM)
+    with pytest.raises(SpeechFailed, match="ended with status -15 before it was ready"):
+        await starting
+    await engine.start()
     await engine.aclose()
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
 

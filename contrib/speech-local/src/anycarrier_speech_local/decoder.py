@@ -16,10 +16,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from anycarrier.audio import PCM16_16K, AudioFormat, Transcoder
-from anycarrier_speech_local.messages import HearingConfig
 
 RATE = 16000  # of the acoustic model, which refuses 8000
 DITHER = 8.0
@@ -33,6 +33,21 @@ WHOLE_SENTENCES = {"bestpath": False, "beam": 1e-80, "pbeam": 1e-80, "wbeam": 1e
 then still be alive at the end, whatever a word of it sounded like, and a grammar is small enough for wide beams. The
 widths are a bargain: with words at 1e-60, 14 of 100 clips of one voice's "that sounds great" came back empty, and 28 of
 96 clips of what no grammar knew as one of its sentences; with these it is none, and 45."""
+
+
+class DecoderConfig(msgspec.Struct, frozen=True):
+    """What a decoder is built from; streams with equal ones share idle decoders."""
+
+    phrases: tuple[str, ...] = ()
+    grammar: str | None = None
+    pronunciations: dict[str, str] = {}
+    second_pass: bool = False
+
+    @property
+    def key(self) -> bytes:
+        """The same for equal configurations."""
+        return msgspec.msgpack.encode(self)
+
 
 _MARKS = re.compile(r"\(\d+\)|<[^>]*>|\[[^\]]*\]|\+\+[^+]*\+\+")
 
@@ -55,7 +70,7 @@ def _files(**texts: str | None) -> Iterator[dict[str, str]]:
         yield paths
 
 
-def build(config: HearingConfig) -> Any:
+def build(config: DecoderConfig) -> Any:
     """A decoder. ``ValueError`` for what cannot be listened for, with advice."""
     pocketsphinx: Any = import_module("pocketsphinx")
     model = Path(pocketsphinx.get_model_path(), "en-us")

@@ -5,7 +5,6 @@ It holds against noise, ringback and key tones, which energy and older detectors
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 from pydantic import Field
@@ -13,9 +12,7 @@ from pydantic import Field
 from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.errors import SpeechFailed
 from anycarrier.speech import EngineSettings, ResultQueue, SpeechEngine, Voice, VoiceActivity, VoiceActivityDetector
-from anycarrier_speech_local import messages as m
-from anycarrier_speech_local.messages import Recent
-from anycarrier_speech_local.pool import WorkerPool
+from anycarrier.speech import workers as w
 
 KEPT = 5.0
 """Seconds of audio kept for a new worker, which is there in well under one."""
@@ -40,12 +37,13 @@ class SileroEngine(SpeechEngine):
         super().__init__(settings)
         assert isinstance(self.settings, SileroSettings)
         arguments = ("detect", str(self.settings.threshold))
-        self.pool = WorkerPool(self.name, "detect", arguments, self.settings.workers)
+        self.pool = w.WorkerPool(
+            self.name, "detect", "anycarrier_speech_local.worker", arguments, size=self.settings.workers
+        )
 
     async def start(self) -> None:
         """Have the processes running and the model loaded."""
-        detector = await self.voice_activity_detector()
-        await detector.aclose()
+        await self.pool.start()
 
     async def aclose(self) -> None:
         """End the processes."""
@@ -54,28 +52,22 @@ class SileroEngine(SpeechEngine):
     async def voice_activity_detector(self, format: AudioFormat = PCMU_8K) -> VoiceActivityDetector:
         """A detector for one call."""
         detector = SileroDetector(self.pool, format)
-        try:
-            await self.pool.add(detector)
-            await detector.opened
-        except BaseException:
-            await detector.aclose()
-            raise
+        await self.pool.open(detector)
         return detector
 
 
 class SileroDetector:
     """One call's detector. Positions count from the first byte fed, also when the worker was replaced."""
 
-    def __init__(self, pool: WorkerPool, format: AudioFormat) -> None:
+    def __init__(self, pool: w.WorkerPool, format: AudioFormat) -> None:
         self.format = format
-        self.opening = m.Open(pool.number(), format.encoding, format.rate)
-        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.opening = w.Open(pool.number(), format.encoding, format.rate)
         self._pool = pool
         self._fed = 0
         self._offset = 0.0  # of the worker's clock
         self._reached = 0.0
         self._voiced = False
-        self._recent = Recent(format, KEPT)
+        self._recent = w.RecentAudio(format, KEPT)
         self._results: ResultQueue[VoiceActivity] = ResultQueue()
 
     def feed(self, audio: bytes) -> None:
@@ -84,7 +76,7 @@ class SileroDetector:
             return
         self._fed += len(audio)
         self._recent.add(audio)
-        self._pool.send(m.Feed(self.opening.stream, audio))
+        self._pool.send(w.Feed(self.opening.stream, audio))
 
     def __aiter__(self) -> AsyncIterator[VoiceActivity]:
         return aiter(self._results)
@@ -94,16 +86,13 @@ class SileroDetector:
         self._results.close()
         self._pool.remove(self.opening.stream)
 
-    # --- told by the pool -----------------------------------------------------------------------------------------
+    # --- called by the pool -----------------------------------------------------------------------------------------
 
-    def told(self, message: m.FromWorker) -> None:
+    def received(self, message: w.FromWorker) -> None:
         """What the worker says."""
-        if isinstance(message, m.Opened):
-            if not self.opened.done():
-                self.opened.set_result(None)
-        elif isinstance(message, m.Reached):
+        if isinstance(message, w.Examined):
             self._reached = max(self._reached, self._offset + message.at)
-        elif isinstance(message, m.VoiceTold):
+        elif isinstance(message, w.VoiceReport):
             self._tell(Voice(message.voice), self._offset + message.at)
 
     def _tell(self, voice: Voice, at: float) -> None:
@@ -114,7 +103,7 @@ class SileroDetector:
         self._reached, self._voiced = at, voice is not Voice.ENDED
         self._results.put(VoiceActivity(voice, at))
 
-    def moved(self) -> list[m.ToWorker]:
+    def replay(self) -> list[w.ToWorker]:
         """Begin anew shortly before where the last one was; a voice that was on is off until the new one hears it."""
         if self._voiced:
             self._voiced = False
@@ -123,10 +112,8 @@ class SileroDetector:
         known = round((self._reached - RUN_UP) * self.format.rate) * self.format.sample_width * self.format.channels
         skipped = max(0, known - (self._fed - len(audio)))
         self._offset = self.format.seconds(self._fed - len(audio) + skipped)
-        return [m.Feed(self.opening.stream, audio[skipped:])]
+        return [w.Feed(self.opening.stream, audio[skipped:])]
 
-    def lost(self, failure: SpeechFailed) -> None:
+    def failed(self, failure: SpeechFailed) -> None:
         """No worker can be had."""
-        if not self.opened.done():
-            self.opened.set_exception(failure)
         self._results.close(failure)

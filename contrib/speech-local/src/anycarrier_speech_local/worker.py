@@ -1,39 +1,30 @@
-"""The worker process: ``python -m anycarrier_speech_local.worker listen|detect``. Runs decoders or the voice detector.
-
-It reads messages from its standard input and ends when that ends, so it never outlives the process that started it.
-"""
+"""The worker process, ``python -m anycarrier_speech_local.worker listen|detect``: decoders, or the voice detector."""
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from collections import defaultdict
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+import msgspec
 import numpy as np
 
 from anycarrier.audio import AudioFormat, Transcoder
 from anycarrier.speech import VoiceActivity, VoiceGate
-from anycarrier_speech_local import messages as m
-from anycarrier_speech_local.decoder import Listener, build
+from anycarrier.speech import workers as w
+from anycarrier_speech_local.decoder import DecoderConfig, Listener, build
 
 SPARE_DECODERS = 4
 """Idle decoders kept for each configuration: building one takes a fifth of a second."""
 
-REACHED_EVERY = 0.5
+EXAMINED_EVERY = 0.5
 """Seconds of audio between two reports of how far a detector has come."""
 
-POLITE = 5
-"""How far decoding steps back for other processes on the core. An utterance begins with half a second of sound to
-decode at once, in the very moment in which the detector has to say whether the caller interrupts; a final has half a
-second."""
-
-Tell = Callable[[m.FromWorker], None]
-
+NICENESS = 5
+"""How far decoding yields to other processes on the core. An utterance begins with half a second of audio to decode at
+once, just when the detector has to report whether the caller interrupts; a final has half a second."""
 
 # What the model was trained on: windows of 32 ms after a little of the window before (snakers4/silero-vad).
 WINDOW = {8000: 256, 16000: 512}
@@ -95,29 +86,31 @@ class Detector:
 class Listening:
     """Streams through pocketsphinx decoders."""
 
-    def __init__(self, tell: Tell) -> None:
-        self._tell = tell
+    def __init__(self, send: w.Send) -> None:
+        self._send = send
         self._streams: dict[int, tuple[bytes, Listener]] = {}
         self._spare: defaultdict[bytes, list[Any]] = defaultdict(list)
         self._untuned: dict[bytes, str] = {}
 
-    def take(self, message: m.ToWorker) -> None:
+    def take(self, message: w.ToWorker) -> None:
         """Do what a message says."""
-        if isinstance(message, m.Open):
+        if isinstance(message, w.Open):
             self._open(message)
             return
         key, listener = self._streams.get(message.stream, (b"", None))
         if listener is None:
             return
-        if isinstance(message, m.Feed):
+        if isinstance(message, w.Feed):
             guess = listener.feed(message.audio)
             if guess is not None:
-                self._tell(m.Words(message.stream, guess, False))
-        elif isinstance(message, m.Begin):
+                self._send(w.Recognized(message.stream, guess, False))
+        elif isinstance(message, w.Begin):
             listener.begin()
-        elif isinstance(message, m.Finish):
-            self._tell(m.Words(message.stream, listener.finish(), True))
-        else:
+        elif isinstance(message, w.Finish):
+            if message.discard:
+                listener.begin()
+            self._send(w.Recognized(message.stream, listener.finish(), True))
+        elif isinstance(message, w.Close):
             listener.begin()
             del self._streams[message.stream]
             if len(self._spare[key]) < SPARE_DECODERS:
@@ -125,67 +118,51 @@ class Listening:
                 listener.decoder.set_cmn(self._untuned[key])
                 self._spare[key].append(listener.decoder)
 
-    def _open(self, message: m.Open) -> None:
-        config = message.hearing or m.HearingConfig()
+    def _open(self, message: w.Open) -> None:
+        config = msgspec.convert(message.configuration, DecoderConfig)
         spare = self._spare[config.key]
         try:
             decoder = spare.pop() if spare else build(config)
             self._untuned.setdefault(config.key, decoder.get_cmn(False))
         except ValueError as failure:
-            self._tell(m.Refused(message.stream, str(failure)))
+            self._send(w.Refused(message.stream, str(failure)))
             return
         self._streams[message.stream] = config.key, Listener(decoder, AudioFormat(message.encoding, message.rate))
-        self._tell(m.Opened(message.stream))
+        self._send(w.Opened(message.stream))
 
 
 class Detecting:
     """Streams through the voice detector."""
 
-    def __init__(self, tell: Tell, threshold: float) -> None:
-        self._tell = tell
+    def __init__(self, send: w.Send, threshold: float) -> None:
+        self._send = send
         self._threshold = threshold
         self._session = load()
         self._streams: dict[int, Detector] = {}
 
-    def take(self, message: m.ToWorker) -> None:
+    def take(self, message: w.ToWorker) -> None:
         """Do what a message says."""
-        if isinstance(message, m.Open):
+        if isinstance(message, w.Open):
             format = AudioFormat(message.encoding, message.rate)
             self._streams[message.stream] = Detector(self._session, format, threshold=self._threshold)
-            self._tell(m.Opened(message.stream))
-        elif isinstance(message, m.Feed):
+            self._send(w.Opened(message.stream))
+        elif isinstance(message, w.Feed):
             detector = self._streams.get(message.stream)
             if detector is not None:
                 before = detector.reached
                 for activity in detector.feed(message.audio):
-                    self._tell(m.VoiceTold(message.stream, activity.voice, activity.at))
-                if int(detector.reached / REACHED_EVERY) > int(before / REACHED_EVERY):
-                    self._tell(m.Reached(message.stream, detector.reached))
-        elif isinstance(message, m.Close):
+                    self._send(w.VoiceReport(message.stream, activity.voice, activity.at))
+                if int(detector.reached / EXAMINED_EVERY) > int(before / EXAMINED_EVERY):
+                    self._send(w.Examined(message.stream, detector.reached))
+        elif isinstance(message, w.Close):
             self._streams.pop(message.stream, None)
 
 
 def main(role: str, threshold: float = 0.5) -> None:
     """Serve until the input ends."""
-    # Ctrl-C, and a stop signal sent to the whole process group, reach us too; but calls go on while our parent drains.
-    # We end when it has closed the pipe, however it ends.
-    for stop in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(stop, signal.SIG_IGN)
-    if role == "listen" and hasattr(os, "nice"):
-        os.nice(POLITE)
-    # Libraries print to standard output; our messages must not meet theirs.
-    out: BinaryIO = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)
-
-    def tell(message: m.FromWorker) -> None:
-        out.write(m.packed(message))
-
-    work = Listening(tell) if role == "listen" else Detecting(tell, threshold)
-    try:
-        while (message := m.read_message(sys.stdin.buffer)) is not None:
-            work.take(message)
-    except BrokenPipeError:
-        pass  # nobody is left to tell
+    if role == "listen":
+        w.serve(Listening, niceness=NICENESS)
+    w.serve(lambda send: Detecting(send, threshold))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What another worker must hear again when the first one died."""
+"""The journal: what another worker needs when the first one has died."""
 
 from __future__ import annotations
 
-from anycarrier_speech_local.messages import Begin, Feed, Finish, Journal
+from anycarrier.speech.workers import Begin, Feed, Finish, Journal, Pause, Resume
 
 
 def test_what_was_answered_is_forgotten_and_the_rest_is_kept() -> None:
@@ -37,3 +37,13 @@ def test_it_is_bounded_and_the_oldest_audio_goes_first() -> None:
     journal.add(Finish(1))
     assert journal.size == 30
     assert journal.entries() == [Begin(1), *(Feed(1, c * 10) for c in (b"c", b"d", b"e")), Finish(1)]
+
+
+def test_a_pause_is_kept_until_the_caller_resumes() -> None:
+    journal = Journal(1000)
+    for entry in (Begin(1), Feed(1, b"a"), Pause(1), Feed(1, b"b"), Resume(1), Feed(1, b"c"), Pause(1), Pause(1)):
+        journal.add(entry)
+    assert journal.entries() == [Begin(1), Feed(1, b"a"), Feed(1, b"b"), Feed(1, b"c"), Pause(1)]
+    journal.add(Finish(1))
+    journal.add(Resume(1))
+    assert journal.entries()[-2:] == [Pause(1), Finish(1)], "a Resume is about its own utterance only"

@@ -1,0 +1,163 @@
+"""Worker processes: what is opened on them, and what becomes of streams when one cannot start, dies or hangs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anycarrier.errors import ConfigurationError, SpeechFailed
+from anycarrier.speech import Heard, Hearing, Recognizer
+from anycarrier.speech.workers import WorkerPool, WorkerRecognizer
+
+Pools = Callable[..., WorkerPool]
+
+
+@pytest.fixture
+async def pools(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pools]:
+    """Makes pools of ``pool_worker.py`` in a role; closed when the test is over."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    made: list[WorkerPool] = []
+
+    def make(*arguments: str, **settings: Any) -> WorkerPool:
+        made.append(WorkerPool("brook", "listen", "pool_worker", arguments or ("obedient",), **settings))
+        return made[-1]
+
+    yield make
+    for pool in made:
+        await pool.aclose()
+
+
+async def asked(recognizer: Recognizer, audio: bytes) -> str:
+    recognizer.feed(audio)
+    recognizer.finish()
+    return (await answer(recognizer)).text
+
+
+async def answer(recognizer: Recognizer) -> Heard:
+    async with asyncio.timeout(30):
+        return await anext(aiter(recognizer))
+
+
+async def test_a_stream_gets_its_configuration_and_its_answers(pools: Pools) -> None:
+    recognizer = await WorkerRecognizer.open(pools(), Hearing(), {"beam": 5, "phrases": ("a", "b")})
+    assert isinstance(recognizer, Recognizer)
+    assert await asked(recognizer, b"12345") == "{'beam': 5, 'phrases': ['a', 'b']} 5"
+    await recognizer.aclose()
+    assert [heard async for heard in recognizer] == []
+
+
+async def test_a_stream_that_is_refused_is_a_configuration_error(pools: Pools) -> None:
+    pool = pools()
+    with pytest.raises(ConfigurationError, match="brook cannot listen: say yes instead"):
+        await WorkerRecognizer.open(pool, Hearing(), "no")
+    assert await asked(await WorkerRecognizer.open(pool, Hearing(), "yes"), b"1") == "yes 1"
+
+
+async def test_a_library_that_prints_does_not_meet_the_messages(pools: Pools) -> None:
+    assert await asked(await WorkerRecognizer.open(pools(), Hearing()), b"print") == "None 5"
+
+
+@pytest.mark.parametrize(
+    ("role", "why"),
+    [
+        ("unusable", "brook failed to listen: the model is cut: pip install it again"),
+        ("broken", "RuntimeError: no such library"),
+        ("crash", "ended with status 7 before it was ready"),
+        ("garbage", "ended with status -9 before it was ready"),
+    ],
+)
+async def test_a_worker_that_cannot_start_says_why_and_is_not_started_over_and_over(
+    pools: Pools, role: str, why: str
+) -> None:
+    pool = pools(role, size=2)
+    with pytest.raises(SpeechFailed, match=why):
+        await pool.start()
+    with pytest.raises(SpeechFailed, match=why):
+        await WorkerRecognizer.open(pool, Hearing())
+    async with asyncio.timeout(30):
+        while pool.process_ids:
+            await asyncio.sleep(0.02)
+    await asyncio.sleep(0.1)
+    assert pool.process_ids == []
+
+
+async def test_a_worker_that_does_not_get_ready_is_given_up(pools: Pools) -> None:
+    pool = pools("garbage", start_limit=0.05)
+    with pytest.raises(SpeechFailed, match="before it was ready"):
+        await pool.start()
+
+
+async def test_a_stream_whose_worker_dies_goes_on_with_the_next(pools: Pools) -> None:
+    pool = pools(size=2)
+    await pool.start()
+    first, second = [await WorkerRecognizer.open(pool, Hearing(), name) for name in ("one", "two")]
+    second.feed(b"123")
+    assert await asked(first, b"1") == "one 1"
+    killed = pool._homes[second.opening.stream]
+    killed.kill()
+    await killed.process.wait()
+    second.finish()
+    assert (await answer(second)).text == "two 3"
+    await pool.start()
+    assert len(pool.process_ids) == 2
+
+
+async def test_a_stream_that_kills_its_workers_fails(pools: Pools) -> None:
+    pool = pools(moves_limit=1)
+    recognizer = await WorkerRecognizer.open(pool, Hearing())
+    with pytest.raises(SpeechFailed, match="died 2 times"):
+        await asked(recognizer, b"die")
+
+
+async def test_a_stream_fails_when_the_next_worker_cannot_start(pools: Pools, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    pool = pools("unusable if marked", str(mark))
+    recognizer = await WorkerRecognizer.open(pool, Hearing())
+    mark.touch()
+    with pytest.raises(SpeechFailed, match="the model is cut"):
+        await asked(recognizer, b"die")
+
+
+async def test_a_worker_that_hangs_is_replaced(pools: Pools) -> None:
+    pool = pools(answer_limit=0.5, moves_limit=0)
+    recognizer = await WorkerRecognizer.open(pool, Hearing())
+    with pytest.raises(SpeechFailed, match="died 1 times"):
+        await asked(recognizer, b"hang")
+
+
+async def test_it_is_noticed_that_a_second_answer_does_not_come(pools: Pools) -> None:
+    """The first answer is a sign of life, and no more: the second is still owed."""
+    pool = pools(answer_limit=0.5, moves_limit=0)
+    recognizer = await WorkerRecognizer.open(pool, Hearing())
+    for audio in (b"1", b"hang"):
+        recognizer.feed(audio)
+        recognizer.finish()
+    assert (await answer(recognizer)).text == "None 1"
+    with pytest.raises(SpeechFailed, match="died 1 times"):
+        await answer(recognizer)
+
+
+async def test_an_answer_that_a_closed_stream_waited_for_is_not_owed(pools: Pools) -> None:
+    pool = pools(answer_limit=0.2)
+    recognizer, other = [await WorkerRecognizer.open(pool, Hearing()) for _ in range(2)]
+    recognizer.feed(b"nothing")
+    recognizer.finish()
+    await recognizer.aclose()
+    (process,) = pool.process_ids
+    await asyncio.sleep(0.4)
+    assert await asked(other, b"12") == "None 2"
+    assert pool.process_ids == [process]
+
+
+async def test_a_closed_pool_opens_nothing(pools: Pools) -> None:
+    pool = pools()
+    recognizer = await WorkerRecognizer.open(pool, Hearing())
+    await pool.aclose()
+    with pytest.raises(SpeechFailed, match="closed"):
+        await answer(recognizer)
+    with pytest.raises(SpeechFailed, match="closed"):
+        await WorkerRecognizer.open(pool, Hearing())
