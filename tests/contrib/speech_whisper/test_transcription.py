@@ -52,7 +52,7 @@ class Scripted(Transcriber):
         self.asked: list[tuple[float, int]] = []
         self._model = type("Model", (), {"n_mels": 80})()
 
-    def _prompt(self, phrases: Sequence[str], language: str) -> list[int]:
+    def prompt(self, phrases: Sequence[str], language: str) -> list[int]:
         return [0]
 
     def _decode(self, features: Samples, prompt: list[int], seconds: float, context: float, beam: int) -> Decoded:
@@ -97,11 +97,11 @@ def test_phrases_are_the_previous_text_and_are_cut_to_what_fits(transcriber: Tra
     def text(prompt: Sequence[int]) -> Any:
         return transcriber._tokenizer.decode(list(prompt), skip_special_tokens=False)
 
-    assert text(transcriber._prompt((), "en")) == "<|startoftranscript|><|notimestamps|>"
-    short = text(transcriber._prompt(("oat milk", "flat white"), "en"))
+    assert text(transcriber.prompt((), "en")) == "<|startoftranscript|><|notimestamps|>"
+    short = text(transcriber.prompt(("oat milk", "flat white"), "en"))
     assert short == "<|startofprev|> oat milk, flat white<|startoftranscript|><|notimestamps|>"
     many = tuple(f"phrase {'a' * n}" for n in range(1, 200))
-    assert PROMPT_TOKENS - 60 < len(transcriber._prompt(many, "en")) <= PROMPT_TOKENS + 3
+    assert PROMPT_TOKENS - 60 < len(transcriber.prompt(many, "en")) <= PROMPT_TOKENS + 3
 
 
 def test_a_device_that_is_not_there_is_named() -> None:

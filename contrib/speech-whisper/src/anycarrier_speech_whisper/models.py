@@ -180,8 +180,8 @@ def verify(folder: Path, model: PackagedModel) -> None:
         path = folder / file.name
         size = path.stat().st_size if path.is_file() else None
         if size != file.size:
-            found = "no file" if size is None else f"{size}"
-            raise ModelUnusable(str(path), f"{file.size} bytes, found {found}", model.command)
+            found = "no file" if size is None else f"{size:,}"
+            raise ModelUnusable(str(path), f"{file.size:,} bytes, found {found}", model.command)
     for file in model.files:
         path = folder / file.name
         _same(str(path), _sha256([path]), file, model)

@@ -115,7 +115,7 @@ class Transcriber:
 
         ``phrases`` are words that are likely. ``ValueError`` for a language that the model does not hear.
         """
-        prompt = self._prompt(phrases, language)
+        prompt = self.prompt(phrases, language)
         return " ".join(filter(None, (self._utterance(piece, prompt) for piece in pieces(samples))))
 
     def _utterance(self, samples: Samples, prompt: list[int]) -> str:
@@ -150,7 +150,8 @@ class Transcriber:
         cut = len(tokens) >= limit - 2
         return Decoded(text, result.no_speech_prob, cut, cut or repeats(text, tokens))
 
-    def _prompt(self, phrases: Sequence[str], language: str) -> list[int]:
+    def prompt(self, phrases: Sequence[str], language: str) -> list[int]:
+        """The tokens before the text; ``ValueError`` for a language that the model does not know."""
         language = language.split("-")[0].lower()
         prompt = [self._token("<|startoftranscript|>")]
         if self.multilingual:
