@@ -72,7 +72,7 @@ def final(text: str, stream: int = 1) -> Recognized:
     return Recognized(stream, text, True)
 
 
-# --- decode-ahead ----------------------------------------------------------------------------------------------------
+# --- decode-ahead ---------------------------------------------------------------------------------------------------
 
 
 def test_after_a_pause_the_words_are_there_before_they_are_asked_for() -> None:
@@ -137,7 +137,7 @@ def test_no_words_are_no_interim_but_an_answer() -> None:
     assert worker.sent == [final("")]
 
 
-# --- jobs that need not be done ----------------------------------------------------------------------------------------
+# --- jobs that need not be done -------------------------------------------------------------------------------------
 
 
 def test_a_pause_that_is_over_before_its_turn_is_not_decoded() -> None:
@@ -193,7 +193,7 @@ def test_nobody_speaking_nothing_is_decoded() -> None:
     assert len(job.audio) == 30 * SECOND
 
 
-# --- who is first ------------------------------------------------------------------------------------------------------
+# --- who is first ---------------------------------------------------------------------------------------------------
 
 
 def test_finals_come_first_then_decode_ahead_then_interims() -> None:
@@ -269,7 +269,7 @@ def test_a_line_that_delivers_nothing_is_not_looked_at_over_and_over() -> None:
     assert worker.scheduler.wake() == worker.now + 1.0
 
 
-# --- more than can be done ---------------------------------------------------------------------------------------------
+# --- more than can be done ------------------------------------------------------------------------------------------
 
 
 def test_while_finals_have_to_wait_nothing_else_is_decoded() -> None:

@@ -83,9 +83,9 @@ class WhisperEngine(SpeechEngine):
         if not self.knows_language("listen", hearing.language):
             only = "knows English only" if self._languages == {"en"} else "does not know it"
             raise ConfigurationError(
-                f"whisper cannot listen to {hearing.language!r}: the model {self._model!r} {only}. Set the engine's model "
-                "to base (pip install 'anycarrier-speech-whisper[base]') or another multilingual one, or the agent's "
-                "language or recognizer to another"
+                f"whisper cannot listen to {hearing.language!r}: its model {self._model!r} {only}. Set the engine's "
+                "model to base (pip install 'anycarrier-speech-whisper[base]') or to another multilingual one, or the "
+                "agent's language or recognizer to another"
             )
         return await WorkerRecognizer.open(self.pool, hearing, Vocabulary(language, hearing.phrases), kept=KEPT)
 

@@ -4,8 +4,8 @@ A stream collects the audio of its utterance, and nothing is decoded while nobod
 this order of priority:
 
 - a **final**, after Finish, unless a decode-ahead of the whole utterance has the answer already;
-- a **decode-ahead**, after Pause: the utterance may be over. Its words are reported as an interim. Audio that follows is
-  silence and does not outdate it; Resume does;
+- a **decode-ahead**, after Pause: the utterance may be over. Its words are reported as an interim. Audio that follows
+  is silence and does not outdate it; Resume does;
 - an **interim** while the caller speaks, at most one a second for each stream, and only when no other job waits.
 
 A job whose reason is gone (resumed, discarded, closed) is never started. When finals had to wait, there is neither
