@@ -81,7 +81,7 @@ class WhisperEngine(SpeechEngine):
         hearing = hearing or Hearing()
         language = primary_language(hearing.language)
         if not self.knows_language("listen", hearing.language):
-            only = "knows English only" if self._languages == {"en"} else "does not know it"
+            only = "knows English only" if self._languages == frozenset({"en"}) else "does not know it"
             raise ConfigurationError(
                 f"whisper cannot listen to {hearing.language!r}: its model {self._model!r} {only}. Set the engine's "
                 "model to base (pip install 'anycarrier-speech-whisper[base]') or to another multilingual one, or the "
