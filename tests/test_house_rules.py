@@ -46,6 +46,7 @@ NEEDS_ACME = "test_conformance_kit.py"  # the kit is tried on a carrier; .ci/whe
 PURE = {
     "sip", "calls", "call_phases", "events", "serializer", "position", "agent.protocol",
     "speech.turns", "speech.turn_state", "speech.workers.messages", "speech.workers.journal",
+    "speech.sentence_ends", "speech.spoken_text", "speech.spoken_numbers", "speech.spoken_english",
 }  # fmt: skip
 IMPURE_MODULES = (
     "httpx asyncio anyio socket ssl starlette websockets uvicorn requests aiohttp "

@@ -74,7 +74,7 @@ def test_cutting_looks_at_a_text_in_proportion_to_its_length(what: str, monkeypa
             looked += len(text) if found is None else found.end()
             return found
 
-    for name in ("END", "CLAUSE"):
+    for name in ("SENTENCE_END", "CLAUSE"):
         monkeypatch.setattr(agent_turn, name, Looking(getattr(agent_turn, name)))
     text = (LONG[what] * 100_000)[:100_000]
     cutting = Sentences()
@@ -100,3 +100,19 @@ def test_nothing_is_lost_or_reordered_however_the_text_arrives(text: str, cuts: 
     edges = sorted({0, len(text), *(min(cut, len(text)) for cut in cuts)})
     pieces = [p for a, b in itertools.pairwise(edges) for p in cutting.feed(text[a:b])] + cutting.flush()
     assert "".join("".join(pieces).split()) == "".join(text.split())
+
+
+def test_text_that_arrives_in_parts_is_not_cut_after_an_abbreviation() -> None:
+    """Each part may end where a sentence seems to end; the next word decides."""
+    text = "Order no. 7 is in apt. 4, e.g. upstairs. I said no. Bring tea, etc. to Dr. Who. Pens, etc. Then go."
+    for size in (1, 4, 7, 200):
+        cutter = Sentences()
+        cutter.feed("x. ")  # the first piece of a turn may end at a comma
+        pieces = [piece for at in range(0, len(text), size) for piece in cutter.feed(text[at : at + size])]
+        assert [*pieces, *cutter.flush()] == [
+            "Order no. 7 is in apt. 4, e.g. upstairs.",
+            "I said no.",
+            "Bring tea, etc. to Dr. Who.",
+            "Pens, etc.",
+            "Then go.",
+        ]

@@ -11,6 +11,8 @@ import re
 from collections import deque
 from dataclasses import dataclass, field
 
+from anycarrier.speech import SENTENCE_END
+
 SLICE = 2000
 """Characters cut into sentences at a time, so that a long text does not block the event loop."""
 
@@ -27,9 +29,6 @@ class Said:
     seconds: float
 
 
-END = re.compile(
-    r"(?<!\bMr\.)(?<!\bMs\.)(?<!\bDr\.)(?<!\bMrs\.)(?<!\bSt\.)(?<=[.!?…:;])[\"')\]]*\s+|\n+|(?<=[。！？])"
-)
 CLAUSE = re.compile(r"(?<=[,–—])\s+")
 FIRST_CLAUSE = 24
 """Characters a first clause must have to be spoken by itself."""
@@ -75,7 +74,7 @@ class Sentences:
 
     def _cut(self, window: str) -> int:
         """Length of the first piece; 0 if it is not complete yet."""
-        if match := END.search(window):
+        if match := SENTENCE_END.search(window):
             return match.end()
         if self._first and (match := CLAUSE.search(window, FIRST_CLAUSE)):
             return match.end()

@@ -18,6 +18,8 @@ from anycarrier.speech.engines import (
     primary_language,
     speech_engine_names,
 )
+from anycarrier.speech.sentence_ends import SENTENCE_END
+from anycarrier.speech.spoken_text import spoken_form, spoken_sentences
 from anycarrier.speech.turn_state import (
     BargeIn,
     BeginUtterance,
@@ -34,6 +36,7 @@ from anycarrier.speech.turn_state import (
 from anycarrier.speech.turns import Turns
 
 __all__ = [
+    "SENTENCE_END",
     "BargeIn",
     "BeginUtterance",
     "DropTurn",
@@ -62,4 +65,6 @@ __all__ = [
     "open_speech_engine",
     "primary_language",
     "speech_engine_names",
+    "spoken_form",
+    "spoken_sentences",
 ]

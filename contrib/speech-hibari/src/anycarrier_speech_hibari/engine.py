@@ -80,16 +80,17 @@ class HibariEngine(SpeechEngine):
         voice = (style.voice or self.settings.voice).lower()
         model = await asyncio.to_thread(voices.load, voice, self.settings.voices)
         speed = min(2.0, max(0.5, style.speed * self.settings.speed))
-        return HibariSynthesizer(self._queue, model, speed, style.format)
+        return HibariSynthesizer(self._queue, model, style.language, speed, style.format)
 
 
 class HibariSynthesizer:
     """One call's voice. A sentence is made while the one before is being taken, and no earlier."""
 
-    def __init__(self, queue: SentenceQueue, model: Any, speed: float, format: AudioFormat) -> None:
+    def __init__(self, queue: SentenceQueue, model: Any, language: str, speed: float, format: AudioFormat) -> None:
         self.format = format
         self._queue = queue
         self._model = model
+        self._language = language
         self._speed = speed
         self._closed = asyncio.Event()
 
@@ -98,7 +99,7 @@ class HibariSynthesizer:
         size = round(CHUNK * self.format.rate) * self.format.sample_width * self.format.channels
         if self._closed.is_set():
             return
-        sentences = speech(self._model, text, self._speed, self.format)
+        sentences = speech(self._model, text, self._language, self._speed, self.format)
         job = self._queue.put(sentences, first=True)
         try:
             while not self._closed.is_set() and (sound := await asyncio.wrap_future(job)) is not None:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from anycarrier.audio import AudioFormat, Transcoder
 from anycarrier.errors import SpeechFailed
+from anycarrier.speech import spoken_sentences
 
-LONGEST = 400
+LONGEST = 300
 """Characters in one piece; longer sentences are cut at a comma or a space."""
 LONGEST_FIRST = 120
 """Characters in the first piece, as far as a comma allows it: its first sound must not be late."""
@@ -32,17 +33,18 @@ SHORT_PAUSE = 0.15
 """Seconds kept after a piece that does not end a sentence, at most."""
 
 _CLAUSE = re.compile(r"(?<=[,;:–—])\s+")
-_PHONEME_CUT = re.compile(r"(?<=[,;:—])\s+|\s+")
+_LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD}}}")
+_LONG_NUMBER = re.compile(r"\d{16,}")
 _ENDS = re.compile(r"[.!?…][\"'”’)\]]*$")
 
 
-def speech(model: Any, text: str, speed: float, format: AudioFormat) -> Iterator[bytes]:
+def speech(model: Any, text: str, language: str, speed: float, format: AudioFormat) -> Iterator[bytes]:
     """``text`` in ``format``, sentence by sentence, each made when it is asked for. The same text gives the same audio.
 
     Raises ``SpeechFailed`` if there are words but nothing in them that hibari can read.
     """
     made = False
-    for piece in pieces(model, text):
+    for piece in pieces(text, language):
         for phonemes in _phonemes(model, piece):
             sound = _trimmed(_synthesized(model, phonemes, speed), PAUSE if _ENDS.search(piece) else SHORT_PAUSE)
             if len(sound):
@@ -52,30 +54,18 @@ def speech(model: Any, text: str, speed: float, format: AudioFormat) -> Iterator
         raise SpeechFailed("hibari", "speak", "no word of the text can be read in English")
 
 
-def pieces(model: Any, text: str) -> list[str]:
-    """``text`` cut where a listener expects a pause."""
-    text = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
-    text = re.sub(r"\d{16,}", lambda match: " ".join(match.group()), text)  # hibari knows no greater number
-    text = re.sub(rf"\S{{{LONGEST_WORD}}}", r"\g<0> ", text)
+def pieces(text: str, language: str) -> list[str]:
+    """``text`` as words, cut where a listener expects a pause; the first piece is short if a comma allows it."""
     found: list[str] = []
-    for sentence in model.split_sentences(text):
-        if any(c.isalnum() for c in sentence):
-            found += _cut(sentence.strip(), LONGEST if found else LONGEST_FIRST)
+    for sentence in spoken_sentences(text, language, LONGEST):
+        sentence = _LONG_WORD.sub(r"\g<0> ", _LONG_NUMBER.sub(lambda match: " ".join(match[0]), sentence))
+        if not found and len(sentence) > LONGEST_FIRST:
+            ends = [match.end() for match in _CLAUSE.finditer(sentence, 0, LONGEST_FIRST)]
+            at = ends[-1] if ends else 0
+            found += [sentence[:at].strip(), sentence[at:]] if at else [sentence]
+        else:
+            found.append(sentence)
     return found
-
-
-def _cut(sentence: str, longest: int) -> list[str]:
-    cut: list[str] = []
-    while len(sentence) > longest:
-        ends = [match.end() for match in _CLAUSE.finditer(sentence, 0, longest)]
-        at = ends[-1] if ends else sentence.rfind(" ", 0, LONGEST) + 1
-        if len(sentence) > LONGEST:
-            at = at or LONGEST
-        elif not ends:
-            break
-        cut.append(sentence[:at].strip())
-        sentence, longest = sentence[at:].strip(), LONGEST
-    return [*cut, sentence] if sentence else cut
 
 
 def _phonemes(model: Any, piece: str) -> list[str]:

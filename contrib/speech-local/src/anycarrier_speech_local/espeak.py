@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import re
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ from pydantic import Field
 
 from anycarrier.audio import AudioFormat, Transcoder
 from anycarrier.errors import SpeechFailed, UnknownVoice
-from anycarrier.speech import EngineSettings, SpeakingStyle, SpeechEngine, Synthesizer
+from anycarrier.speech import EngineSettings, SpeakingStyle, SpeechEngine, Synthesizer, spoken_sentences
 
 OTHER_NAMES = {"no": "nb", "zh": "cmn"}
 """Languages that espeak has under another code."""
@@ -96,13 +95,14 @@ class EspeakSynthesizer:
         self._thread = thread
         self._library = library
         self._voice = voice
+        self._language = voice.partition("+")[0]  # a voice is named for its language: en-us+m3
         self._speed = speed
         self._speaking: set[threading.Event] = set()
         self._closed = False
 
     async def speak(self, text: str) -> AsyncGenerator[bytes, None]:
         """``text`` in :attr:`format`; closing the generator stops the library at its next 40 ms of sound."""
-        for sentence in sentences(text):
+        for sentence in spoken_sentences(text, self._language):
             if self._closed:
                 return
             stop = threading.Event()
@@ -263,46 +263,3 @@ def espeak_languages() -> frozenset[str]:
                     case ["language", code, *_]:  # the voice's priority for that language may follow
                         known.add(code)
     return frozenset(known)
-
-
-LONGEST = 400
-"""Characters in one piece; longer sentences are cut at a comma or a space, so that the first sound is not late."""
-
-_LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
-_URL = re.compile(r"https?://(?:www\.)?([^\s/]+)(?:/\S*)?")
-_MARKUP = re.compile(r"<[^<>]*>|[*_`#>|~]+")
-_LONG_DIGITS = re.compile(r"\+?\d[\d ().-]{4,}\d")
-_SENTENCE = re.compile(r"(?<=[.!?;:])[\"')\]]*\s+|\n+")
-
-
-def plain(text: str) -> str:
-    """``text`` as it should be read out: no markdown, no control characters, telephone numbers digit by digit."""
-    text = _URL.sub(r"\1", _LINK.sub(r"\1", text))
-    text = _MARKUP.sub(" ", text)
-    text = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
-    text = _LONG_DIGITS.sub(_digits, text)
-    return "\n".join(line for line in (re.sub(r"[^\S\n]+", " ", part).strip() for part in text.split("\n")) if line)
-
-
-def _digits(match: re.Match[str]) -> str:
-    digits = re.sub(r"\D", "", match.group())
-    if len(digits) < 6:
-        return match.group()
-    plus = "plus " if match.group().startswith("+") else ""
-    return plus + " ".join(digits)
-
-
-def sentences(text: str) -> list[str]:
-    """``text``, made plain, in pieces that are spoken one after the other."""
-    pieces: list[str] = []
-    for sentence in _SENTENCE.split(plain(text)):
-        sentence = sentence.strip()
-        while len(sentence) > LONGEST:
-            cut = max(sentence.rfind(", ", 0, LONGEST), sentence.rfind("; ", 0, LONGEST))
-            cut = cut if cut > LONGEST // 4 else sentence.rfind(" ", 0, LONGEST)
-            cut = cut if cut > 0 else LONGEST
-            pieces.append(sentence[: cut + 1].strip())
-            sentence = sentence[cut + 1 :].strip()
-        if any(c.isalnum() for c in sentence):
-            pieces.append(sentence)
-    return pieces
