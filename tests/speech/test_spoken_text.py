@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anycarrier.speech import SENTENCE_END, spoken_form, spoken_sentences
+from anycarrier.speech import spoken_form, spoken_sentences
+from anycarrier.speech.sentence_ends import SENTENCE_END
 
 ENGLISH = """
 Hello there.                                       => Hello there.

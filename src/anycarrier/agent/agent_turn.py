@@ -11,7 +11,7 @@ import re
 from collections import deque
 from dataclasses import dataclass, field
 
-from anycarrier.speech import SENTENCE_END
+from anycarrier.speech.sentence_ends import SENTENCE_END
 
 SLICE = 2000
 """Characters cut into sentences at a time, so that a long text does not block the event loop."""

@@ -18,7 +18,6 @@ from anycarrier.speech.engines import (
     primary_language,
     speech_engine_names,
 )
-from anycarrier.speech.sentence_ends import SENTENCE_END
 from anycarrier.speech.spoken_text import spoken_form, spoken_sentences
 from anycarrier.speech.turn_state import (
     BargeIn,
@@ -36,7 +35,6 @@ from anycarrier.speech.turn_state import (
 from anycarrier.speech.turns import Turns
 
 __all__ = [
-    "SENTENCE_END",
     "BargeIn",
     "BeginUtterance",
     "DropTurn",
