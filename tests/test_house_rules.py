@@ -45,7 +45,7 @@ NEEDS_ACME = "test_conformance_kit.py"  # the kit is tried on a carrier; .ci/whe
 # Rooms that translate and hold state; their callers own the sockets, the clock and the log.
 PURE = {
     "sip", "calls", "call_phases", "events", "serializer", "position", "agent.protocol",
-    "speech.turns", "speech.turn_state", "speech.workers.messages", "speech.workers.journal",
+    "speech.turns", "speech.turn_state", "speech.endpointing", "speech.workers.messages", "speech.workers.journal",
     "speech.sentence_ends", "speech.spoken_text", "speech.spoken_numbers", "speech.spoken_english",
 }  # fmt: skip
 IMPURE_MODULES = (

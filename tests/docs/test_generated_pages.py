@@ -91,6 +91,12 @@ HELD = (
 """Whose fields and methods people look for; `Turn` in an example is a `CallerTurn`."""
 
 
+SPEECH_NOT_CLASSES = {
+    "EndOfTurn": "A rule for the end of a turn: from the words so far to the silence that ends the utterance",
+    "Output": "Any of the outputs of turn-taking",
+}
+
+
 def capabilities() -> str:
     assert not broken_plugins()
     return capability_matrix(get_provider(name) for name in provider_names())
@@ -98,7 +104,7 @@ def capabilities() -> str:
 
 def reference() -> str:
     parts = [HEAD, *_rows(anycarrier, NOT_CLASSES), AGENT_HEAD, *_rows(agent, AGENT_NOT_CLASSES)]
-    parts += [SPEECH_HEAD, *_rows(speech, {"Output": "Any of the outputs of turn-taking"})]
+    parts += [SPEECH_HEAD, *_rows(speech, SPEECH_NOT_CLASSES)]
     parts += [WORKERS_HEAD, *_rows(workers, WORKERS_NOT_CLASSES)]
     return "".join(parts + [_inside(kind) for kind in HELD])
 

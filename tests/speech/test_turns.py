@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf, nan
+
 import pytest
 
 from anycarrier.speech import (
@@ -12,6 +14,8 @@ from anycarrier.speech import (
     EmitInterim,
     FinishUtterance,
     Output,
+    PauseUtterance,
+    ResumeUtterance,
     SilenceTimeout,
     StopSpeaking,
     Turns,
@@ -38,6 +42,8 @@ def test_an_utterance_is_interims_and_one_final_under_one_turn_id() -> None:
     assert turns.interim(1.6, "i would") == []
     assert turns.interim(1.7, "i would like") == [EmitInterim("t1", "i would like")]
     assert turns.speech_ended(2.0, 1.95) == []
+    assert turns.deadline == pytest.approx(2.15)
+    assert turns.tick(2.15) == [PauseUtterance("t1")]
     assert turns.deadline == pytest.approx(2.45)
     assert turns.tick(2.44) == []
     assert turns.tick(2.45) == [FinishUtterance("t1")]
@@ -46,8 +52,8 @@ def test_an_utterance_is_interims_and_one_final_under_one_turn_id() -> None:
 
 def test_a_pause_shorter_than_the_silence_rule_does_not_end_the_utterance() -> None:
     turns = Turns()
-    out = voice(turns, 1.0, 2.0) + voice(turns, 2.4, 3.0)
-    assert out == []
+    assert voice(turns, 1.0, 2.0) == []
+    assert voice(turns, 2.4, 3.0) == [PauseUtterance("t1"), ResumeUtterance("t1")]
     assert turns.listening_to == "t1"
     assert turns.tick(3.5) == [FinishUtterance("t1")]
 
@@ -127,7 +133,7 @@ def test_an_empty_answer_does_not_take_back_words_that_were_shown() -> None:
 def test_a_recognisers_own_endpointer_may_be_quicker_than_the_silence_rule() -> None:
     turns = Turns()
     voice(turns, 1.0, 1.5)
-    assert turns.final(1.8, "quick") == [EmitFinal("t1", "quick", 1.0, 1.5)]
+    assert turns.final(1.8, "quick") == [PauseUtterance("t1"), EmitFinal("t1", "quick", 1.0, 1.5)]
     assert turns.tick(3.0) == []
 
 
@@ -170,7 +176,7 @@ def test_a_cough_over_our_speech_interrupts_nothing_and_leaves_no_trace(length: 
     turns = speaking()
     out = voice(turns, 1.0, 1.0 + length) + turns.interim(1.3, "[cough]") + turns.tick(1.0 + length + 0.5)
     out += turns.final(2.0, "yes") + turns.tick(5.0)
-    assert out == [FinishUtterance("t1")]
+    assert out == [FinishUtterance("t1", discard=True)]
     assert turns.speaking == "g1"
 
 
@@ -204,8 +210,8 @@ def test_everything_queued_is_dropped_and_refused_when_it_still_arrives() -> Non
     turns.speech_queued(0.5, "g2")
     out = voice(turns, 1.0, 1.5)
     assert out[:3] == [StopSpeaking("g1"), DropTurn("g1"), DropTurn("g2")]
-    assert turns.speech_queued(1.6, "g2") == [DropTurn("g2")]
-    assert turns.playback_started(1.7, "g1") == [StopSpeaking("g1"), DropTurn("g1")]
+    assert turns.speech_queued(1.55, "g2") == [DropTurn("g2")]
+    assert turns.playback_started(1.6, "g1") == [StopSpeaking("g1"), DropTurn("g1")]
     assert turns.speaking is None
 
 
@@ -270,7 +276,7 @@ def test_words_of_before_that_come_late_do_not_interrupt() -> None:
     turns = Turns(TurnSettings(trust_words=True))
     voice(turns, 1.0, 2.0)
     turns.playback_started(2.1, "g1")
-    assert turns.interim(2.2, "late words") == [EmitInterim("t1", "late words")]
+    assert turns.interim(2.15, "late words") == [EmitInterim("t1", "late words")]
     assert turns.speaking == "g1"
 
 
@@ -282,6 +288,196 @@ def test_sensitivity_is_seconds_of_voice(sensitivity: float, seconds: float | No
 def test_sensitivity_outside_its_range_is_refused() -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         interruption_seconds(1.5)
+
+
+# --- the end of the turn ---------------------------------------------------------------------------------------------
+
+PUNCTUATED = TurnSettings(punctuated=True)
+UNFINISHED, WHOLE = "I'd like to book a table for", "I'd like to book a table for two."
+
+
+def paused(settings: TurnSettings = PUNCTUATED) -> Turns:
+    """Turns after a voice from 1.0 to 2.0, with the recognizer told of the pause."""
+    turns = Turns(settings)
+    voice(turns, 1.0, 2.0)
+    assert turns.deadline == pytest.approx(2.2)
+    assert turns.tick(2.2) == [PauseUtterance("t1")]
+    return turns
+
+
+def test_words_that_cannot_be_an_end_lengthen_the_pause() -> None:
+    turns = paused()
+    assert turns.deadline == pytest.approx(2.5)
+    assert turns.interim(2.35, UNFINISHED) == [EmitInterim("t1", UNFINISHED)]
+    assert turns.deadline == pytest.approx(3.0)
+    assert turns.tick(2.99) == []
+    assert turns.tick(3.0) == [FinishUtterance("t1")]
+
+
+def test_words_that_may_be_an_end_do_not_lengthen_the_pause() -> None:
+    turns = paused()
+    turns.interim(2.35, WHOLE)
+    assert turns.tick(2.5) == [FinishUtterance("t1")]
+
+
+def test_a_recognizer_without_punctuation_has_one_length_of_pause() -> None:
+    turns = paused(TurnSettings())
+    turns.interim(2.35, UNFINISHED)
+    assert turns.tick(2.5) == [FinishUtterance("t1")]
+
+
+def test_whole_words_shorten_the_pause_again() -> None:
+    turns = paused()
+    turns.interim(2.3, UNFINISHED)
+    turns.interim(2.35, WHOLE)
+    assert turns.tick(2.5) == [FinishUtterance("t1")]
+
+
+def test_whole_words_that_come_after_the_shorter_pause_end_the_utterance_at_once() -> None:
+    turns = paused()
+    turns.interim(2.3, UNFINISHED)
+    assert turns.interim(2.7, WHOLE) == [EmitInterim("t1", WHOLE), FinishUtterance("t1")]
+
+
+def test_final_words_in_a_pause_count_like_guesses() -> None:
+    turns = paused()
+    turns.final(2.3, "I'd like", complete=False)
+    assert turns.deadline == pytest.approx(3.0)
+    turns.final(2.4, "a table.", complete=False)
+    assert turns.deadline == pytest.approx(2.5)
+
+
+def test_unfinished_words_that_come_late_change_nothing() -> None:
+    turns = paused()
+    assert turns.interim(2.5, UNFINISHED) == [FinishUtterance("t1"), EmitInterim("t1", UNFINISHED)]
+    assert turns.final(2.6, UNFINISHED) == [EmitFinal("t1", UNFINISHED, 1.0, 2.0)]
+
+
+def test_words_of_before_the_voice_returned_say_nothing_of_the_next_pause() -> None:
+    turns = paused()
+    turns.interim(2.3, UNFINISHED)
+    assert turns.speech_started(2.9, 2.85) == [ResumeUtterance("t1")]
+    turns.speech_continues(3.5, 3.5)
+    turns.interim(3.5, UNFINISHED)  # a guess at what was said until the first pause
+    turns.speech_ended(4.0)
+    assert turns.tick(4.2) == [PauseUtterance("t1")]
+    assert turns.tick(4.5) == [FinishUtterance("t1")]
+
+
+def test_each_pause_is_told_once_and_has_its_own_words() -> None:
+    turns = paused()
+    assert turns.tick(2.3) == []
+    turns.interim(2.35, UNFINISHED)
+    assert voice(turns, 2.8, 3.5) == [ResumeUtterance("t1")]
+    assert turns.tick(3.7) == [PauseUtterance("t1")]
+    turns.interim(3.8, UNFINISHED)
+    assert voice(turns, 4.4, 5.0) == [ResumeUtterance("t1")]
+    assert turns.tick(5.2) == [PauseUtterance("t1")]
+    assert turns.interim(5.3, WHOLE) == [EmitInterim("t1", WHOLE)]
+    assert turns.tick(5.5) == [FinishUtterance("t1")]
+    assert turns.final(5.5, WHOLE) == [EmitFinal("t1", WHOLE, 1.0, 5.0)]
+
+
+def test_a_guess_that_is_taken_back_is_no_guess() -> None:
+    turns = paused()
+    turns.interim(2.3, UNFINISHED)
+    turns.interim(2.4, "")
+    assert turns.tick(2.5) == [FinishUtterance("t1")]
+
+
+def test_no_pause_exceeds_the_longest_utterance() -> None:
+    turns = paused(TurnSettings(punctuated=True, maximum_utterance=1.7))
+    turns.interim(2.3, UNFINISHED)
+    assert turns.deadline == pytest.approx(2.7)
+    assert turns.tick(2.7) == [FinishUtterance("t1")]
+
+
+def test_a_hang_up_in_a_pause_closes_with_the_words_known() -> None:
+    turns = paused()
+    turns.interim(2.3, UNFINISHED)
+    assert turns.hang_up(2.8) == [EmitFinal("t1", UNFINISHED, 1.0, 2.0)]
+    assert turns.deadline is None
+
+
+def test_a_noise_is_not_told_as_a_pause_and_is_discarded() -> None:
+    turns = Turns()
+    assert voice(turns, 1.0, 1.05) + turns.tick(1.3) == []
+    assert turns.tick(1.55) == [FinishUtterance("t1", discard=True)]
+    assert turns.final(1.6, "") == []
+
+
+def test_a_noise_in_a_pause_begins_another_pause() -> None:
+    turns = paused()
+    assert voice(turns, 2.4, 2.43) == [ResumeUtterance("t1")]
+    assert turns.tick(2.64) == [PauseUtterance("t1")]
+    assert turns.tick(2.94) == [FinishUtterance("t1")]
+
+
+def test_a_voice_under_our_speech_is_a_pause_only_once_it_counts_as_speech() -> None:
+    turns = speaking()
+    voice(turns, 1.0, 1.1)
+    assert turns.tick(1.35) == []
+    assert turns.playback_ended(1.4, "g1") == [PauseUtterance("t1")]
+
+
+def test_we_may_begin_to_speak_in_a_pause_and_the_caller_may_go_on() -> None:
+    turns = paused()
+    turns.interim(2.3, UNFINISHED)
+    assert turns.playback_started(2.4, "g1") == []
+    assert turns.speech_started(2.63, 2.6) == [ResumeUtterance("t1")]
+    out = turns.speech_continues(2.8, 2.8)
+    assert [type(o) for o in out] == [StopSpeaking, DropTurn, BargeIn]
+    turns.speech_ended(2.9)
+    assert turns.tick(3.1) == [PauseUtterance("t1")]
+    assert turns.tick(3.4) == [FinishUtterance("t1")]
+
+
+def test_an_interruption_of_ours_pauses_like_any_utterance() -> None:
+    turns = speaking()
+    assert BargeIn in [type(o) for o in voice(turns, 1.0, 1.5)]
+    assert turns.tick(1.7) == [PauseUtterance("t1")]
+    turns.interim(1.8, "No, I mean the")
+    assert turns.deadline == pytest.approx(2.0)  # not punctuated
+    turns.settings = PUNCTUATED
+    turns.interim(1.8, "No, I mean the")
+    assert turns.deadline == pytest.approx(2.5)
+
+
+def test_a_key_in_a_pause_leaves_it_as_it_is() -> None:
+    turns = paused()
+    turns.interim(2.3, UNFINISHED)
+    assert turns.digit(2.6) == []
+    assert turns.tick(3.0) == [FinishUtterance("t1")]
+
+
+def test_words_without_a_voice_end_by_the_same_rule_and_need_no_pause() -> None:
+    turns = Turns(TurnSettings(trust_words=True, punctuated=True))
+    turns.interim(1.0, UNFINISHED)
+    assert turns.tick(1.9) == []
+    turns.interim(1.9, WHOLE)
+    assert turns.tick(2.4) == [FinishUtterance("t1")]
+
+
+def test_the_rule_can_be_replaced_and_cannot_break_the_pause() -> None:
+    asked: list[str] = []
+
+    def rule(text: str, settings: TurnSettings) -> float:
+        asked.append(text)
+        return {"early": 0.0, "never": inf, "nonsense": nan, "negative": -1.0}[text]
+
+    def at(text: str) -> float | None:
+        turns = Turns(TurnSettings(silence_timeout=None), end_of_turn=rule)
+        voice(turns, 1.0, 2.0)
+        turns.tick(2.2)
+        out = turns.interim(2.3, text)
+        return 2.3 if FinishUtterance("t1") in out else turns.deadline
+
+    assert [at("early"), at("never"), at("nonsense"), at("negative")] == [2.3, 31.0, 2.3, 2.3]
+    turns = Turns(end_of_turn=rule)
+    voice(turns, 1.0, 2.0)
+    turns.interim(2.3, " ")
+    turns.interim(2.6, "late")
+    assert asked == ["early", "never", "nonsense", "negative"], "asked without words, or too late"
 
 
 # --- silence ---------------------------------------------------------------------------------------------------------
@@ -303,7 +499,7 @@ def test_keys_prolong_the_patience_and_noises_do_not() -> None:
     turns = Turns(TurnSettings(silence_timeout=10.0))
     turns.digit(5.0)
     voice(turns, 9.0, 9.05)
-    assert turns.tick(10.0) == [FinishUtterance("t1")]
+    assert turns.tick(10.0) == [FinishUtterance("t1", discard=True)]
     assert turns.final(10.1, "") == []
     assert turns.tick(15.0) == [SilenceTimeout(10.0)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from math import inf
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,10 +17,13 @@ from anycarrier.speech import (
     EmitInterim,
     FinishUtterance,
     Output,
+    PauseUtterance,
+    ResumeUtterance,
     SilenceTimeout,
     StopSpeaking,
     Turns,
     TurnSettings,
+    end_of_turn,
 )
 
 STEPS = st.tuples(
@@ -28,7 +32,7 @@ STEPS = st.tuples(
     ),
     st.floats(0.0, 1.2),  # seconds until it happens
     st.floats(0.0, 0.3),  # seconds the report lags behind the sound
-    st.sampled_from(["", "yes", "no", "book a table"]),
+    st.sampled_from(["", "yes", "no", "book a table", "Yes.", "A table for."]),
     st.integers(1, 4),
 )
 SETTINGS = st.builds(
@@ -37,6 +41,8 @@ SETTINGS = st.builds(
     silence_timeout=st.sampled_from([None, 3.0]),
     maximum_utterance=st.sampled_from([2.0, 30.0]),
     final_timeout=st.sampled_from([0.0, 1.0]),
+    decode_ahead=st.sampled_from([0.0, 0.2, 0.7]),
+    punctuated=st.booleans(),
     trust_words=st.booleans(),
 )
 
@@ -211,3 +217,71 @@ def test_the_recogniser_is_cued_before_it_is_asked_wherever_a_voice_was_heard(
             cued.append(o.turn_id)
         if isinstance(o, FinishUtterance) and not how.trust_words:
             assert o.turn_id in cued
+
+
+@LIVES
+@given(st.lists(STEPS, max_size=60), SETTINGS)
+def test_a_pause_comes_before_its_resumption_and_both_within_the_utterance(
+    steps: list[tuple[str, float, float, str, int]], how: TurnSettings
+) -> None:
+    paused: set[str] = set()
+    over: set[str] = set()
+    for o in lived(steps, how).out:
+        match o:
+            case PauseUtterance(turn_id):
+                assert turn_id not in paused | over
+                paused.add(turn_id)
+            case ResumeUtterance(turn_id):
+                assert turn_id in paused - over
+                paused.remove(turn_id)
+            case FinishUtterance(turn_id) | EmitFinal(turn_id):
+                over.add(turn_id)
+
+
+@LIVES
+@given(st.lists(STEPS, max_size=60), SETTINGS)
+def test_what_is_discarded_was_neither_paused_nor_told(
+    steps: list[tuple[str, float, float, str, int]], how: TurnSettings
+) -> None:
+    out = lived(steps, how).out
+    discarded = {o.turn_id for o in out if isinstance(o, FinishUtterance) and o.discard}
+    told = {o.turn_id for o in out if isinstance(o, PauseUtterance | EmitInterim | EmitFinal | BargeIn)}
+    assert not discarded & told
+
+
+@LIVES
+@given(st.lists(STEPS, max_size=60), SETTINGS)
+def test_an_utterance_ends_when_the_rule_says_and_no_later_than_its_maximum(
+    steps: list[tuple[str, float, float, str, int]], how: TurnSettings
+) -> None:
+    if how.trust_words:  # then words open utterances too
+        return
+    waits: list[float] = []  # what the rule said since the voice was last heard
+
+    def rule(text: str, settings: TurnSettings) -> float:
+        waits.append(end_of_turn(text, settings))
+        return waits[-1]
+
+    life = Life(Turns(how, end_of_turn=rule))
+    began = voiced = 0.0
+    longest, quiet = how.incomplete_endpointing, inf
+    for step in steps:
+        known = len(life.told)
+        before = [how.endpointing, *waits][-1]
+        life.step(*step)
+        kind, sound = step[0], max(0.0, life.at - step[2])
+        needed = [how.endpointing, *waits][-1]
+        for at, _, o in life.told[known:]:
+            if isinstance(o, FinishUtterance):
+                wait = before if at < life.at else needed
+                assert at >= min(voiced + wait, began + how.maximum_utterance) - 1e-9
+                assert at <= min(quiet + max(longest, how.endpointing), began + how.maximum_utterance) + 1e-9
+            if isinstance(o, BeginUtterance):
+                began = voiced = sound
+        if kind in ("started", "continues"):
+            waits.clear()
+            quiet = inf
+        if kind == "ended":
+            quiet = min(quiet, life.at)
+        if kind == "continues":
+            voiced = max(voiced, sound)

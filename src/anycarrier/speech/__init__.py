@@ -1,5 +1,6 @@
 """Speech: the contract of speech engines, voice activity, and turn-taking. Engines themselves are plugins."""
 
+from anycarrier.speech.endpointing import EndOfTurn, end_of_turn
 from anycarrier.speech.engines import (
     EngineSettings,
     Heard,
@@ -27,6 +28,8 @@ from anycarrier.speech.turn_state import (
     EmitInterim,
     FinishUtterance,
     Output,
+    PauseUtterance,
+    ResumeUtterance,
     SilenceTimeout,
     StopSpeaking,
     TurnSettings,
@@ -40,13 +43,16 @@ __all__ = [
     "DropTurn",
     "EmitFinal",
     "EmitInterim",
+    "EndOfTurn",
     "EngineSettings",
     "FinishUtterance",
     "Heard",
     "Hearing",
     "Output",
+    "PauseUtterance",
     "Recognizer",
     "ResultQueue",
+    "ResumeUtterance",
     "SilenceTimeout",
     "SpeakingStyle",
     "SpeechEngine",
@@ -58,6 +64,7 @@ __all__ = [
     "VoiceActivity",
     "VoiceActivityDetector",
     "VoiceGate",
+    "end_of_turn",
     "get_speech_engine",
     "interruption_seconds",
     "open_speech_engine",

@@ -33,11 +33,15 @@ def interruption_seconds(sensitivity: float) -> float | None:
 class TurnSettings:
     """How patient and how sensitive turn-taking is. All in seconds.
 
+    ``decode_ahead``: silence after which the recognizer is told that the utterance may be over. ``punctuated``: the
+    recognizer ends sentences with a mark; words without one are unfinished, and ``incomplete_endpointing`` applies.
     ``trust_words``: words alone prove speech. True for recognizers that stay silent on noise; False for recognizers
     that find a word in any sound, as grammars do.
     """
 
     endpointing: float = 0.5
+    incomplete_endpointing: float = 1.0
+    decode_ahead: float = 0.2
     interruption: float | None = 0.15
     minimum_speech: float = 0.09
     bridge: float = 0.2
@@ -45,6 +49,7 @@ class TurnSettings:
     lost_after: float = 4.0
     silence_timeout: float | None = 10.0
     maximum_utterance: float = 30.0
+    punctuated: bool = False
     trust_words: bool = False
 
 
@@ -52,7 +57,8 @@ class TurnSettings:
 class Utterance:
     """What is known of one thing the caller says, while it is being said.
 
-    ``by_words``: a trusted recognizer opened it, and no voice has been detected yet.
+    ``by_words``: a trusted recognizer opened it, and no voice has been detected yet. ``paused``: the recognizer knows
+    of the pause. ``wait``: the silence that ends it, by the words that came since the voice ended; None without any.
     """
 
     turn_id: str
@@ -68,6 +74,8 @@ class Utterance:
     shown: str = ""
     announced: bool = False
     closed: bool = False
+    paused: bool = False
+    wait: float | None = None
     asked: float = inf  # when the recognizer was asked for its final
 
     @property
@@ -77,9 +85,10 @@ class Utterance:
 
     def due(self, settings: TurnSettings) -> float:
         """When it ends if nothing more is heard, or when it has to end."""
+        longest = self.began + settings.maximum_utterance
         if self.talking:
-            return self.began + settings.maximum_utterance
-        return self.until + settings.endpointing
+            return longest
+        return min(longest, self.until + (settings.endpointing if self.wait is None else self.wait))
 
     def answer_due(self, settings: TurnSettings) -> float:
         """How long to wait for the recognizer's answer; once closed, how long a late answer can still come."""
@@ -89,7 +98,7 @@ class Utterance:
         """The voice is back after a pause; a pause of more than ``bridge`` seconds resets the evidence."""
         if began - self.until > bridge:
             self.run = 0.0
-        self.talking, self.by_words = True, False
+        self.talking, self.by_words, self.paused, self.wait = True, False, False, None
         self.until = max(self.until, began)
 
     def confirm(self, until: float, *, under_us: bool) -> None:
@@ -238,10 +247,28 @@ class BeginUtterance:
 
 
 @dataclass(frozen=True, slots=True)
-class FinishUtterance:
-    """Ask the recognizer for the final of all audio fed so far. Each one is answered once, in order."""
+class PauseUtterance:
+    """The caller is silent and may have finished: tell the recognizer, which can decode ahead."""
 
     turn_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeUtterance:
+    """The caller speaks again after a pause that the recognizer was told of."""
+
+    turn_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class FinishUtterance:
+    """Ask the recognizer for the final of all audio fed so far. Each one is answered once, in order.
+
+    ``discard``: it was a noise; nobody waits for words.
+    """
+
+    turn_id: str
+    discard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,5 +279,14 @@ class SilenceTimeout:
 
 
 Output = (
-    BeginUtterance | EmitInterim | EmitFinal | StopSpeaking | DropTurn | BargeIn | FinishUtterance | SilenceTimeout
+    BeginUtterance
+    | PauseUtterance
+    | ResumeUtterance
+    | FinishUtterance
+    | EmitInterim
+    | EmitFinal
+    | StopSpeaking
+    | DropTurn
+    | BargeIn
+    | SilenceTimeout
 )

@@ -6,14 +6,24 @@ and returns what follows from it, in order. :meth:`Turns.tick` is due at ``deadl
 **The theory.** A conversation is two things that overlap: the agent's *playback* (silent, or playing one agent turn)
 and the caller's *utterance*. An utterance moves one way::
 
-    (none) --voice--> talking <--voice-- pausing --endpointing--> asked --final, or too late--> closed
+    (none) --voice--> talking <--voice-- pausing --end of turn--> asked --final, or too late--> closed
                          '-----silence-----^
 
 *Talking* is what the voice detector reports, moment by moment, without smoothing; its start cues the recognizer.
-*Pausing* lasts ``endpointing`` seconds from the end of the voice; a caller who continues within it has not finished.
-Then the recognizer is *asked* for its final. The next utterance may begin meanwhile, and the answer closes this one. If
-no answer comes within ``final_timeout``, the last guess becomes the final; a late answer is recognized by its place in
-the order and discarded. A recognizer that detects the end of an utterance itself may close it sooner.
+*Pausing* begins with the end of the voice; a caller who continues within it has not finished. Then the recognizer is
+*asked* for its final. The next utterance may begin meanwhile, and the answer closes this one. If no answer comes within
+``final_timeout``, the last guess becomes the final; a late answer is recognized by its place in the order and
+discarded. A recognizer that detects the end of an utterance itself may close it sooner.
+
+*The end of the turn.* A pause lasts ``endpointing`` seconds, unless words that come in it say otherwise: each time, the
+rule (:func:`~anycarrier.speech.endpointing.end_of_turn`) decides anew how much silence ends the utterance, counted from
+the end of the voice. Unfinished words lengthen the pause. Whole words that replace them shorten it again; if that much
+silence has passed already, the utterance ends at once. Words that came before the voice returned do not count in the
+next pause, words that come after the recognizer was asked change nothing, and no pause exceeds ``maximum_utterance``.
+
+*Decoding ahead.* Words come during a pause only if the recognizer does not wait until it is asked. So it is told of the
+pause once, after ``decode_ahead`` seconds of silence; if the voice returns, it is told that too. A sound that does not
+count as speech is not told as a pause, and at its end the recognizer is asked to discard it.
 
 *Announced* means that the agent knows of it, by an interim or by a barge-in. An announced utterance gets exactly one
 final, even if it had no words (``text`` is then empty). One that was not announced gets a final if it has words;
@@ -37,6 +47,7 @@ from __future__ import annotations
 from collections import deque
 from math import inf
 
+from anycarrier.speech.endpointing import EndOfTurn, end_of_turn
 from anycarrier.speech.turn_state import (
     AgentSpeech,
     BargeIn,
@@ -46,6 +57,8 @@ from anycarrier.speech.turn_state import (
     EmitInterim,
     FinishUtterance,
     Output,
+    PauseUtterance,
+    ResumeUtterance,
     Silence,
     SilenceTimeout,
     StopSpeaking,
@@ -55,10 +68,21 @@ from anycarrier.speech.turn_state import (
 
 
 class Turns:
-    """Turn-taking of one call. Feed it everything that happens, and carry out what it returns, in order."""
+    """Turn-taking of one call. Feed it everything that happens, and carry out what it returns, in order.
 
-    def __init__(self, settings: TurnSettings | None = None, *, at: float = 0.0, prefix: str = "t") -> None:
+    ``end_of_turn``: the rule that says how much silence ends an utterance with certain words.
+    """
+
+    def __init__(
+        self,
+        settings: TurnSettings | None = None,
+        *,
+        at: float = 0.0,
+        prefix: str = "t",
+        end_of_turn: EndOfTurn = end_of_turn,
+    ) -> None:
         self.settings = settings or TurnSettings()
+        self._end_of_turn = end_of_turn
         self._prefix = prefix
         self._count = 0
         self._now = at
@@ -82,7 +106,7 @@ class Turns:
         """When :meth:`tick` is due; None while nothing will happen by itself."""
         due = [asked.answer_due(self.settings) for asked in self._asked]
         if self._utterance is not None:
-            due.append(self._utterance.due(self.settings))
+            due += [self._utterance.due(self.settings), self._pause_due(self._utterance)]
         if self._silent and self._silence.due is not None:
             due.append(self._silence.due)
         return min(due, default=None)
@@ -96,6 +120,8 @@ class Turns:
         if self._utterance is None:
             out.append(BeginUtterance(self._open(began).turn_id))
         elif not self._utterance.talking:
+            if self._utterance.paused:
+                out.append(ResumeUtterance(self._utterance.turn_id))
             self._utterance.resume(began, self.settings.bridge)
         return out
 
@@ -126,7 +152,7 @@ class Turns:
         if u is None or u.closed:
             return out
         u.guess = text
-        return out + self._words(u)
+        return out + self._words(u) + self._consider(u)
 
     def final(self, at: float, text: str, *, complete: bool = True, wordless: bool = False) -> list[Output]:
         """Final words. ``complete``: the utterance is over. ``wordless``: the call has no recognizer."""
@@ -143,7 +169,7 @@ class Turns:
             if u is self._utterance:
                 self._utterance = None
             return out + self._close(u)
-        return out + self._words(u)
+        return out + self._words(u) + self._consider(u)
 
     # --- the agent's speech -------------------------------------------------------------------------------------------
 
@@ -181,7 +207,7 @@ class Turns:
         if self._utterance is not None:
             self._utterance.release()
             out += self._words(self._utterance)
-        return out
+        return out + self._advance(at)
 
     # --- the rest ------------------------------------------------------------------------------------------------
 
@@ -242,6 +268,19 @@ class Turns:
             out.append(EmitInterim(u.turn_id, u.text))
         return out
 
+    def _consider(self, u: Utterance) -> list[Output]:
+        """New words: let them decide how long the pause lasts."""
+        if u is not self._utterance or u.talking:
+            return []
+        u.wait = max(0.0, self._end_of_turn(u.text, self.settings)) if u.text else None
+        return self._advance(self._now)
+
+    def _pause_due(self, u: Utterance) -> float:
+        """When to tell the recognizer of a pause of the voice."""
+        if u.talking or u.by_words or u.paused or not self._credible(u):
+            return inf
+        return u.until + self.settings.decode_ahead
+
     def _credible(self, u: Utterance) -> bool:
         """Whether this counts as speech, on the evidence so far."""
         if u.announced or u.asked < inf or u.voiced >= self.settings.minimum_speech:
@@ -273,8 +312,12 @@ class Turns:
         """Do everything that has become due."""
         self._now = max(self._now, at)
         s, out = self.settings, list[Output]()
-        if self._utterance is not None and self._now >= self._utterance.due(s):
-            out += self._finish(self._utterance)
+        u = self._utterance
+        if u is not None and self._now >= u.due(s):
+            out += self._finish(u)
+        elif u is not None and self._now >= self._pause_due(u):
+            u.paused = True
+            out.append(PauseUtterance(u.turn_id))
         for asked in self._asked:
             if not asked.closed and self._now >= asked.answer_due(s):
                 out += self._close(asked)
@@ -290,7 +333,7 @@ class Turns:
         u.closed = not self._credible(u)
         u.asked = self._now
         self._asked.append(u)
-        return [FinishUtterance(u.turn_id)]
+        return [FinishUtterance(u.turn_id, discard=u.closed)]
 
     def _close(self, u: Utterance) -> list[Output]:
         u.closed = True
