@@ -114,8 +114,8 @@ def test_a_missing_cut_or_altered_file_is_named_with_the_command(
     folder.mkdir()
     content = CONTENT[file]
     damages: dict[str, Callable[[], object]] = {
-        f"{len(content)} bytes, found no file": (folder / file).unlink,
-        f"{len(content)} bytes, found {len(content) - 1}": lambda: (folder / file).write_bytes(content[:-1]),
+        f"{len(content):,} bytes, found no file": (folder / file).unlink,
+        f"{len(content):,} bytes, found {len(content) - 1:,}": lambda: (folder / file).write_bytes(content[:-1]),
         "SHA-256": lambda: (folder / file).write_bytes(bytes([content[0] ^ 1]) + content[1:]),
     }
     for expected, damage in damages.items():
