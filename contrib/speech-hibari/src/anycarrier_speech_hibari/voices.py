@@ -5,6 +5,7 @@ hibari itself downloads a voice that is not there. Never here: somebody puts the
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import threading
 from base64 import urlsafe_b64decode
@@ -91,16 +92,16 @@ def _registry() -> Mapping[str, Mapping[str, Any]]:
 def verify_distribution() -> None:
     """Compare each model, lexicon and table with the checksum that the wheel was installed with."""
     try:
-        files = metadata.files(DISTRIBUTION) or []
+        installed = metadata.distribution(DISTRIBUTION)
     except metadata.PackageNotFoundError as failure:
         raise SpeechFailed(
             "hibari", "speak", f"{DISTRIBUTION} is not installed", next_step=f"Run: pip install {DISTRIBUTION}"
         ) from failure
-    for file in files:
-        if file.parent.name == "assets" and file.hash is not None:
-            padding = "=" * (-len(file.hash.value) % 4)
-            digest = urlsafe_b64decode(file.hash.value + padding)
-            _verify(Path(str(file.locate())), file.size or 0, digest, _reinstall())
+    for name, checksum, size in csv.reader((installed.read_text("RECORD") or "").splitlines()):
+        if "/assets/" in name and checksum.startswith("sha256="):
+            value = checksum.removeprefix("sha256=")
+            digest = urlsafe_b64decode(value + "=" * (-len(value) % 4))
+            _verify(Path(str(installed.locate_file(name))), int(size), digest, _reinstall())
 
 
 def _verify(path: Path, size: int, digest: bytes, next_step: str) -> None:
@@ -111,8 +112,8 @@ def _verify(path: Path, size: int, digest: bytes, next_step: str) -> None:
     else:
         if hashlib.sha256(found).digest() == digest:
             return
-        why = f"{path} has {len(found)} bytes" if len(found) != size else f"{path} was altered"
-    expected = f"expected {size} bytes with the SHA-256 {digest.hex()[:12]}..."
+        why = f"{path} has {len(found):,} bytes" if len(found) != size else f"{path} was altered"
+    expected = f"expected {size:,} bytes with the SHA-256 {digest.hex()[:12]}..."
     raise SpeechFailed("hibari", "speak", f"{why}; {expected}", next_step=next_step)
 
 
