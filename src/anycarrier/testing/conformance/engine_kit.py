@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import pytest
@@ -18,6 +22,7 @@ from anycarrier.errors import AnycarrierError, ConfigurationError, SpeechFailed
 from anycarrier.speech import (
     Hearing,
     Recognizer,
+    SpeakingStyle,
     SpeechEngine,
     Synthesizer,
     VoiceActivityDetector,
@@ -32,6 +37,9 @@ T = TypeVar("T")
 FORMATS = (PCMU_8K, PCM16_8K, L16_16K)
 SLICES = (160, 1, 7, 4000)
 """Bytes fed at a time: a carrier's frame, and lengths that no frame has."""
+
+NO_LANGUAGE = "qaa"
+"""A code that ISO 639 assigns to no language."""
 
 
 class EngineKit:
@@ -104,6 +112,15 @@ class EngineKit:
             await asyncio.sleep(0.01)
         pytest.fail(f"{what}, within {self.patience:g} s")
 
+    async def ended(self, results: Any, what: str) -> None:
+        """An iteration must end, by itself or with ``SpeechFailed``."""
+        with suppress(SpeechFailed):
+            try:
+                async with asyncio.timeout(self.patience):
+                    await given(results)
+            except TimeoutError:
+                pytest.fail(f"{what} does not end")
+
     async def nothing_left(self, before: set[asyncio.Task[Any]]) -> None:
         """Every task that began after ``before`` was taken must end."""
 
@@ -169,6 +186,13 @@ class EngineChecks(EngineKit):
     def test_its_settings_can_be_checked(self) -> None:
         self.run(lambda engine: engine.check())
 
+    def test_check_finds_settings_that_do_not_work(self) -> None:
+        if self.broken_settings is None:
+            pytest.skip("capability: this engine has no settings with which it cannot work")
+        error = asyncio.run(self.broken(lambda engine: engine.check()))
+        assert self.name in str(error), f"the error of check() does not name the engine: {error}"
+        assert SECRET not in f"{error} {error!r} {vars(error)}", "the error of check() shows a secret"
+
     def test_it_can_be_started_closed_and_closed_again(self) -> None:
         async def check(engine: SpeechEngine) -> None:
             before = asyncio.all_tasks()
@@ -188,23 +212,91 @@ class EngineChecks(EngineKit):
     def test_an_engine_that_cannot_work_says_so_in_a_typed_error(self) -> None:
         if self.broken_settings is None:
             pytest.skip("capability: this engine has no settings with which it cannot work")
-        settings = dict.fromkeys(self.engine.settings_type.secrets(), SECRET)
-        settings.update(self.broken_settings)
-
-        async def fails(ability: str) -> AnycarrierError:
-            async with self.served() as served:
-                engine = self.make({**self.settings, **served, **settings})
-                try:
-                    with pytest.raises((SpeechFailed, ConfigurationError)) as caught:
-                        await self.within(use(engine, ability, self))
-                finally:
-                    await self.within(engine.aclose())
-            return caught.value
-
         for ability in sorted(self.engine.abilities):
-            error = asyncio.run(fails(ability))
+            error = asyncio.run(self.broken(partial(use, ability=ability, kit=self)))
             assert self.name in str(error), f"the error of {ability} does not name the engine: {error}"
             assert SECRET not in f"{error} {error!r} {vars(error)}", f"the error of {ability} shows a secret"
+
+    def test_closing_the_engine_ends_what_it_made_for_calls(self) -> None:
+        """Calls may be in progress when the process ends: no iteration goes on, no task, thread or process is left."""
+
+        async def check(engine: SpeechEngine) -> None:
+            tasks, threads, processes = asyncio.all_tasks(), set(threading.enumerate()), child_processes()
+            made: list[Any] = []
+            reading = []
+            if "listen" in engine.abilities:
+                made.append(recognizer := await engine.recognizer(self.hearing))
+                feed(recognizer, self.spoken(recognizer.format)[:8000], 160)
+                reading.append(asyncio.create_task(self.ended(recognizer, "the recognizer of a closed engine")))
+            if "detect" in engine.abilities:
+                made.append(detector := await engine.voice_activity_detector())
+                feed(detector, self.spoken()[:8000], 160)
+                reading.append(asyncio.create_task(self.ended(detector, "the detector of a closed engine")))
+            speech = None
+            if "speak" in engine.abilities:
+                made.append(synthesizer := await engine.synthesizer())
+                speech = synthesizer.speak(self.text * 20)
+                assert await anext(speech)
+            await self.within(engine.aclose())
+            await asyncio.gather(*reading)
+            if speech is not None:
+                await self.ended(speech, "the synthesizer of a closed engine")
+                await speech.aclose()
+                with suppress(SpeechFailed):
+                    assert await said(synthesizer, self.text) == b"", "the synthesizer of a closed engine speaks"
+            for each in made:
+                await self.within(each.aclose())
+            await self.nothing_left(tasks)
+
+            def left() -> list[str]:
+                new = [thread.name for thread in threading.enumerate() if thread not in threads]
+                running = [f"thread {name}" for name in new if not name.startswith("asyncio_")]
+                return running + [f"process {number}" for number in child_processes() - processes]
+
+            for _ in range(round(self.patience * 100)):
+                if not left():
+                    return
+                await asyncio.sleep(0.01)
+            pytest.fail(f"closed, the engine leaves {', '.join(left())}")
+
+        self.run(check)
+
+    @pytest.mark.parametrize("ability", ["listen", "speak"])
+    def test_it_refuses_the_languages_it_does_not_know(self, ability: str) -> None:
+        """What ``knows_language`` says must be what ``recognizer()`` and ``synthesizer()`` do."""
+        self.needs(ability)
+
+        async def check(engine: SpeechEngine) -> None:
+            own = self.hearing.language if ability == "listen" else SpeakingStyle().language
+            for language in (own, NO_LANGUAGE):
+                knows = engine.knows_language(ability, language)
+                refused: ConfigurationError | None = None
+                try:
+                    if ability == "listen":
+                        await (await engine.recognizer(replace(self.hearing, language=language))).aclose()
+                    else:
+                        synthesizer = await engine.synthesizer(SpeakingStyle(language=language))
+                        await said(synthesizer, self.text)
+                        await synthesizer.aclose()
+                except ConfigurationError as failure:
+                    refused = failure
+                asked = f"knows_language({ability!r}, {language!r}) is {knows}"
+                assert knows is (refused is None), f"{asked}, and asked for it the engine says {refused or 'nothing'}"
+                assert refused is None or self.name in str(refused), f"the refusal names no engine: {refused}"
+
+        self.run(check)
+
+    async def broken(self, use: Callable[[SpeechEngine], Coroutine[Any, Any, None]]) -> AnycarrierError:
+        """The error of an engine with :attr:`broken_settings`."""
+        settings = {**dict.fromkeys(self.engine.settings_type.secrets(), SECRET), **(self.broken_settings or {})}
+        async with self.served() as served:
+            engine = self.make({**self.settings, **served, **settings})
+            try:
+                with pytest.raises((SpeechFailed, ConfigurationError)) as caught:
+                    await self.within(use(engine))
+            finally:
+                await self.within(engine.aclose())
+        return caught.value
 
     def unwritten(self) -> dict[str, str]:
         """The declared abilities that raise ``NotImplementedError``, each with what it says is left to write."""
@@ -247,6 +339,12 @@ async def use(engine: SpeechEngine, ability: str, kit: EngineKit) -> None:
                 return
         finally:
             await detector.aclose()
+
+
+def child_processes() -> set[int]:
+    """Processes that this one started and has not waited for; none where the system does not tell (not Linux)."""
+    lists = Path("/proc/self/task").glob("*/children")
+    return {int(number) for each in lists for number in each.read_text().split()}
 
 
 async def said(synthesizer: Synthesizer, text: str) -> bytes:

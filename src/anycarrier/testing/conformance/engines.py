@@ -9,12 +9,13 @@ An engine that talks to a server names a stand-in for it in ``served``. Checks a
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import pairwise
 
-from anycarrier.audio import PCMU_8K, AudioFormat, silence
+from anycarrier.audio import PCM16_8K, PCMU_8K, AudioFormat, Transcoder, silence
 from anycarrier.errors import SpeechFailed
 from anycarrier.speech import (
     Heard,
@@ -37,6 +38,11 @@ from anycarrier.testing.conformance.engine_kit import (
     said,
 )
 
+AUDIBLE = 256
+"""Between the lowest and the highest sample of speech, of 65536: less than that is silence."""
+TURNS = 5
+"""Times that other tasks must have run while a long text is spoken."""
+
 
 class SynthesizerChecks(EngineKit):
     def test_it_speaks_in_every_format(self) -> None:
@@ -55,6 +61,43 @@ class SynthesizerChecks(EngineKit):
                 await synthesizer.aclose()
             short, long = min(lengths.values()), max(lengths.values())
             assert long <= short * 1.25 + 0.1, f"the same text lasts {lengths}: is the audio in the format it says?"
+
+        self.run(check)
+
+    def test_every_chunk_holds_audio_and_the_whole_is_no_silence(self) -> None:
+        self.needs("speak")
+
+        async def check(engine: SpeechEngine) -> None:
+            for format in FORMATS:
+                synthesizer = await engine.synthesizer(SpeakingStyle(format=format))
+                chunks = [chunk async for chunk in synthesizer.speak(self.text)]
+                assert all(chunks), "a chunk is empty: yield audio only"
+                samples = array("h", Transcoder(format, PCM16_8K).convert(b"".join(chunks)))
+                assert max(samples) - min(samples) >= AUDIBLE, f"the audio in {format} is silent"
+                await synthesizer.aclose()
+
+        self.run(check)
+
+    def test_other_calls_go_on_while_it_speaks(self) -> None:
+        """Speaking must give way to other tasks of the event loop."""
+        self.needs("speak")
+
+        async def check(engine: SpeechEngine) -> None:
+            synthesizer = await engine.synthesizer()
+            await said(synthesizer, self.text)
+            turns = 0
+
+            async def count() -> None:
+                nonlocal turns
+                while True:
+                    await asyncio.sleep(0)
+                    turns += 1
+
+            counting = asyncio.create_task(count())
+            await said(synthesizer, self.text * 20)
+            counting.cancel()
+            assert turns >= TURNS, f"while it spoke {2 * 20} sentences, other tasks had {turns} turns"
+            await synthesizer.aclose()
 
         self.run(check)
 
@@ -209,6 +252,27 @@ class RecognizerChecks(EngineKit):
             first, second = (" ".join(r.text for r in heard[a:b] if r.final) for a, b in pairwise(ends))
             assert first.strip(), "an utterance was heard as nothing"
             assert len(second.split()) < 2 * len(first.split()), f"{first!r} is heard again in {second!r}"
+
+        self.run(check)
+
+    def test_interims_have_words_and_final_words_come_once(self) -> None:
+        """``final`` words are added to those before them, interims are replaced by the next result."""
+        self.needs("listen")
+
+        async def check(engine: SpeechEngine) -> None:
+            async with self.listening(engine, PCMU_8K) as (recognizer, heard):
+                recognizer.begin()
+                audio = self.spoken()
+                for start in range(0, len(audio), 160):
+                    recognizer.feed(audio[start : start + 160])
+                    await asyncio.sleep(0)
+                recognizer.finish()
+                await self.until(partial(_answered, heard, 1), "finish() must be answered")
+                await recognizer.aclose()
+            assert all(result.text for result in heard if not result.final), f"an interim without words: {heard}"
+            finals = [result.text.lower().rstrip(".") for result in heard if result.final and result.text]
+            for one, other in pairwise(finals):
+                assert not other.startswith(one), f"{one!r} was final, and {other!r} says it again: is it an interim?"
 
         self.run(check)
 
