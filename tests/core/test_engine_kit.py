@@ -21,7 +21,7 @@ import asyncio
 from pydantic import SecretStr
 from anycarrier import plugins
 from anycarrier.audio import PCMU_8K, Transcoder, silence
-from anycarrier.errors import SpeechFailed
+from anycarrier.errors import ConfigurationError, SpeechFailed, UnknownVoice
 from anycarrier.hookspecs import hookimpl
 from anycarrier.speech import *
 from anycarrier.testing.conformance import EngineConformance
@@ -142,18 +142,43 @@ class Parrot(SpeechEngine):
     settings_type = Settings
     voiced, ear, detector = Voiced, Ear, Detector
 
+    def __init__(self, settings=None):
+        super().__init__(settings)
+        self.made = []
+
+    def keep(self, made):
+        self.made.append(made)
+        return made
+
     def log_in(self, operation):
         if self.settings.key.get_secret_value() != "good":
             raise SpeechFailed(self.name, operation, "the key is wrong")
 
+    def knows_language(self, ability, language):
+        return language.startswith("en")
+
+    async def check(self):
+        self.log_in("speak")
+
+    async def aclose(self):
+        for made in self.made:
+            if not getattr(made, "closed", False):
+                await made.aclose()
+
     async def synthesizer(self, style=None):
-        return self.voiced(self, (style or SpeakingStyle()).format)
+        style = style or SpeakingStyle()
+        if not self.knows_language("speak", style.language):
+            raise UnknownVoice(self.name, style.language)
+        return self.keep(self.voiced(self, style.format))
 
     async def recognizer(self, hearing=None):
-        return self.ear(self, (hearing or Hearing()).format)
+        hearing = hearing or Hearing()
+        if not self.knows_language("listen", hearing.language):
+            raise ConfigurationError(f"{self.name} does not know {hearing.language}")
+        return self.keep(self.ear(self, hearing.format))
 
     async def voice_activity_detector(self, format=PCMU_8K):
-        return self.detector(self, format)
+        return self.keep(self.detector(self, format))
 
 '''
 
@@ -186,6 +211,12 @@ CLOSED_VOICE = "test_closing_ends_what_is_being_said_and_nothing_is_said_after_i
 CUT_OFF = "test_a_sentence_that_is_cut_off_leaves_nothing_in_the_next"
 VOICE = "test_a_voice_starts_goes_on_and_ends_within_what_was_fed"
 TYPED = "test_an_engine_that_cannot_work_says_so_in_a_typed_error"
+CHECKED = "test_check_finds_settings_that_do_not_work"
+ENGINE_CLOSED = "test_closing_the_engine_ends_what_it_made_for_calls"
+LANGUAGES = "test_it_refuses_the_languages_it_does_not_know"
+AUDIBLE = "test_every_chunk_holds_audio_and_the_whole_is_no_silence"
+INTERIMS = "test_interims_have_words_and_final_words_come_once"
+GIVES_WAY = "test_other_calls_go_on_while_it_speaks"
 REOPENED = "test_it_can_be_started_closed_and_closed_again"
 
 DEFECTS: dict[str, tuple[str, set[str]]] = {
@@ -205,7 +236,7 @@ class Defective(Parrot):
         if self.settings.key.get_secret_value() != "good":
             raise ConnectionError("401")
 """,
-        {TYPED},
+        {TYPED, CHECKED},
     ),
     "secret in an error": (
         """
@@ -215,11 +246,11 @@ class Defective(Parrot):
         if key != "good":
             raise SpeechFailed(self.name, operation, f"the key {key} is wrong")
 """,
-        {TYPED},
+        {TYPED, CHECKED},
     ),
     "a wrong key goes unnoticed": (
         "class Defective(Parrot):\n    def log_in(self, operation):\n        pass\n",
-        {TYPED},
+        {TYPED, CHECKED},
     ),
     "the check of the settings fails": (
         """
@@ -237,7 +268,7 @@ class Defective(Parrot):
         assert self.open, "closed already"
         self.open = False
 """,
-        {REOPENED, CLOSED_EAR, CLOSED_DETECTOR, "test_cancelling_the_task_that_reads_stops_it",
+        {REOPENED, ENGINE_CLOSED, CLOSED_EAR, CLOSED_DETECTOR, "test_cancelling_the_task_that_reads_stops_it",
          "test_one_that_was_never_used_can_be_closed"},
     ),
     "the engine leaves a task": (
@@ -247,6 +278,85 @@ class Defective(Parrot):
         self.task = asyncio.create_task(asyncio.sleep(3))
 """,
         {REOPENED},
+    ),
+    "the check of the settings checks nothing": (
+        """
+class Defective(Parrot):
+    async def check(self):
+        pass
+""",
+        {CHECKED},
+    ),
+    "the check of the settings shows a secret": (
+        """
+class Defective(Parrot):
+    async def check(self):
+        key = self.settings.key.get_secret_value()
+        if key != "good":
+            raise SpeechFailed(self.name, "speak", f"the key {key} is wrong")
+""",
+        {CHECKED},
+    ),
+    "closing the engine closes nothing": (
+        """
+class Defective(Parrot):
+    async def aclose(self):
+        pass
+""",
+        {ENGINE_CLOSED},
+    ),
+    "the engine leaves a thread": (
+        """
+import threading
+
+class Defective(Parrot):
+    async def voice_activity_detector(self, format=PCMU_8K):
+        threading.Timer(1.5, lambda: None).start()
+        return await super().voice_activity_detector(format)
+""",
+        {ENGINE_CLOSED},
+    ),
+    "the engine leaves a process": (
+        """
+class Defective(Parrot):
+    async def voice_activity_detector(self, format=PCMU_8K):
+        self.worker = await asyncio.create_subprocess_exec("sleep", "1.5")
+        return await super().voice_activity_detector(format)
+""",
+        {ENGINE_CLOSED},
+    ),
+    "it listens to a language that it says it does not know": (
+        """
+class Defective(Parrot):
+    async def recognizer(self, hearing=None):
+        return await super().recognizer(replace(hearing or Hearing(), language="en"))
+
+from dataclasses import replace
+""",
+        {LANGUAGES},
+    ),
+    "it refuses a language that it says it knows": (
+        """
+class Defective(Parrot):
+    def knows_language(self, ability, language):
+        return True
+
+    async def synthesizer(self, style=None):
+        if style is not None and style.language != "en-US":
+            raise UnknownVoice(self.name, style.language)
+        return await super().synthesizer(style)
+""",
+        {LANGUAGES},
+    ),
+    "a language is refused without a type": (
+        """
+class Defective(Parrot):
+    async def recognizer(self, hearing=None):
+        if hearing is not None and hearing.language != "en-US":
+            raise ValueError(hearing.language)
+        return await super().recognizer(hearing)
+""",
+        {LANGUAGES},
     ),
     "an ability not written": (
         """
@@ -286,7 +396,7 @@ class Defective(Parrot):
         """
 class Defective(Parrot):
     async def synthesizer(self, style=None):
-        return self.voiced(self, PCMU_8K)
+        return await super().synthesizer(SpeakingStyle(language=(style or SpeakingStyle()).language))
 """,
         {"test_it_speaks_in_every_format"},
     ),
@@ -402,7 +512,7 @@ class Bad(Voiced):
 class Defective(Parrot):
     voiced = Bad
 """,
-        {CLOSED_VOICE},
+        {CLOSED_VOICE, ENGINE_CLOSED},
     ),
     "a cancellation is swallowed": (
         """
@@ -449,7 +559,7 @@ class Bad(Voiced):
 class Defective(Parrot):
     voiced = Bad
 """,
-        {"test_two_calls_have_a_voice_each", "test_it_speaks_in_every_format"},
+        {"test_two_calls_have_a_voice_each", "test_it_speaks_in_every_format", AUDIBLE},
     ),
     "one buffer for all chunks": (
         """
@@ -464,10 +574,76 @@ class Defective(Parrot):
         {
             "test_it_speaks_in_every_format", "test_one_text_after_another", CUT_OFF, CLOSED_VOICE,
             "test_an_empty_text_makes_no_audio", "test_cancelling_the_task_that_reads_stops_it",
-            "test_two_calls_have_a_voice_each",
+            "test_two_calls_have_a_voice_each", GIVES_WAY, LANGUAGES,
         },
     ),
+    "the audio is silent": (
+        """
+class Bad(Voiced):
+    async def speak(self, text):
+        async for piece in super().speak(text):
+            yield silence(self.format, self.format.seconds(len(piece)))
+
+class Defective(Parrot):
+    voiced = Bad
+""",
+        {AUDIBLE},
+    ),
+    "an empty chunk": (
+        """
+class Bad(Voiced):
+    async def speak(self, text):
+        async for piece in super().speak(text):
+            yield piece
+            yield b""
+
+class Defective(Parrot):
+    voiced = Bad
+""",
+        {AUDIBLE},
+    ),
+    "nothing else runs while it speaks": (
+        """
+class Bad(Voiced):
+    async def speak(self, text):
+        line = Transcoder(PCMU_8K, self.format)
+        for word in text.split():
+            self.engine.log_in("speak")
+            if not self.closed:
+                yield line.convert(bytes(range(0x10, 0x60)) * 10)
+
+class Defective(Parrot):
+    voiced = Bad
+""",
+        {GIVES_WAY},
+    ),
     # --- listening
+    "an interim without words": (
+        """
+class Bad(Ear):
+    def feed(self, audio):
+        if not self.audio:
+            self.results.put(Heard(""))
+        super().feed(audio)
+
+class Defective(Parrot):
+    ear = Bad
+""",
+        {INTERIMS},
+    ),
+    "interims are called final": (
+        """
+class Bad(Ear):
+    def feed(self, audio):
+        if audio and not self.audio:
+            self.results.put(Heard("hell", final=True))
+        super().feed(audio)
+
+class Defective(Parrot):
+    ear = Bad
+""",
+        {INTERIMS},
+    ),
     "an utterance has the words of the one before": (
         """
 class Bad(Ear):
@@ -600,7 +776,10 @@ class Bad(Ear):
 class Defective(Parrot):
     ear = Bad
 """,
-        {HEARD_ALONE, FINISH, AT_ONCE, DISCARD, CLOSED_EAR, "test_audio_of_any_length_is_taken"},
+        {
+            HEARD_ALONE, FINISH, AT_ONCE, DISCARD, CLOSED_EAR, INTERIMS, ENGINE_CLOSED,
+            "test_audio_of_any_length_is_taken",
+        },
     ),
     "a closed ear hears": (
         """
@@ -647,7 +826,7 @@ class Bad(Ear):
 class Defective(Parrot):
     ear = Bad
 """,
-        {CLOSED_EAR},
+        {CLOSED_EAR, ENGINE_CLOSED},
     ),
     "a discarded utterance is recognized": (
         """
@@ -746,13 +925,13 @@ class Bad(Detector):
 class Defective(Parrot):
     detector = Bad
 """,
-        {VOICE, "test_silence_is_no_voice", CLOSED_DETECTOR},
+        {VOICE, "test_silence_is_no_voice", CLOSED_DETECTOR, ENGINE_CLOSED},
     ),
     "a detector takes one format only": (
         """
 class Defective(Parrot):
     async def voice_activity_detector(self, format=PCMU_8K):
-        return self.detector(self, PCMU_8K)
+        return self.keep(self.detector(self, PCMU_8K))
 """,
         {VOICE},
     ),
@@ -800,10 +979,15 @@ class Defective(SpeechEngine):
     settings_type = Settings
 
     async def voice_activity_detector(self, format=PCMU_8K):
-        return Detector(self, format)
+        self.made = Detector(self, format)
+        return self.made
+
+    async def aclose(self):
+        if hasattr(self, "made"):
+            await self.made.aclose()
 
     def log_in(self, operation):
         pass
 """
     assert run_kit(mute, TAIL.replace("broken_settings = {}", "broken_settings = None")) == set()
-    assert len(re.findall("s", run_kit.shown.splitlines()[0])) == 14
+    assert len(re.findall("s", run_kit.shown.splitlines()[0])) == 20

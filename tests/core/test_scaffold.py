@@ -97,7 +97,8 @@ def test_a_required_method_that_breaks_once_written_is_a_failure(project: Path) 
 SPEAK = """
     async def synthesize(self, text: str) -> AsyncGenerator[bytes, None]:
         for _ in text.split():
-            yield bytes(self.format.bytes_per_second // 10)
+            await asyncio.sleep(0)
+            yield b"\\x11\\x22\\x91\\xa2" * (self.format.bytes_per_second // 40)
 
 """
 RECOGNIZE = """

@@ -234,7 +234,8 @@ class SpeechEngine:
             await (await self.recognizer()).aclose()
 
     async def aclose(self) -> None:
-        """Stop workers and connections. Synthesizers and recognizers made for calls stop working."""
+        """Stop workers and connections. Recognizers and detectors made for calls end; synthesizers may raise
+        ``SpeechFailed``."""
 
     async def synthesizer(self, style: SpeakingStyle | None = None) -> Synthesizer:
         """A synthesizer for one call."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from weakref import WeakSet
+
 from anycarrier.errors import ConfigurationError
 from anycarrier.hookspecs import hookimpl
 from anycarrier.speech import EngineSettings, Hearing, Recognizer, SpeakingStyle, SpeechEngine, Synthesizer
@@ -24,19 +27,26 @@ class DeepgramEngine(SpeechEngine):
             raise ConfigurationError("deepgram needs DeepgramSettings(api_key=...)")
         super().__init__(settings)
         self._set = settings
+        self._connected: WeakSet[DeepgramRecognizer | DeepgramSynthesizer] = WeakSet()
+
+    async def aclose(self) -> None:
+        """Close the connections of calls in progress."""
+        await asyncio.gather(*(each.aclose() for each in self._connected))
 
     async def recognizer(self, hearing: Hearing | None = None) -> Recognizer:
-        """An ear for one call, connected. ``SpeechFailed`` when Deepgram cannot be had."""
-        ear = DeepgramRecognizer(self._set, hearing or Hearing())
-        await ear.connect()
-        return ear
+        """A recognizer for one call, connected. Raises ``SpeechFailed`` if Deepgram cannot be reached or refuses."""
+        recognizer = DeepgramRecognizer(self._set, hearing or Hearing())
+        await recognizer.connect()
+        self._connected.add(recognizer)
+        return recognizer
 
     async def synthesizer(self, style: SpeakingStyle | None = None) -> Synthesizer:
-        """A voice for one call, connected. ``SpeechFailed`` when Deepgram cannot be had, ``UnknownVoice`` when it has
-        not the one that was asked for."""
-        voice = DeepgramSynthesizer(self._set, style or SpeakingStyle())
-        await voice.connect()
-        return voice
+        """A synthesizer for one call, connected. Raises ``SpeechFailed`` if Deepgram cannot be reached or refuses,
+        ``UnknownVoice`` if it does not have the voice or the language."""
+        synthesizer = DeepgramSynthesizer(self._set, style or SpeakingStyle())
+        await synthesizer.connect()
+        self._connected.add(synthesizer)
+        return synthesizer
 
 
 @hookimpl

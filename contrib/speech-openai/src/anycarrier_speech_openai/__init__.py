@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from weakref import WeakSet
+
 import httpx
 
 from anycarrier.hookspecs import hookimpl
@@ -25,6 +28,7 @@ class OpenAIEngine(SpeechEngine):
         assert isinstance(self.settings, OpenAISettings)
         self._set = self.settings
         self._http: httpx.AsyncClient | None = None
+        self._made: WeakSet[OpenAIRecognizer | OpenAISynthesizer] = WeakSet()
 
     @property
     def http(self) -> httpx.AsyncClient:
@@ -39,7 +43,8 @@ class OpenAIEngine(SpeechEngine):
         return self._http
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """End the requests of calls in progress and close the connections."""
+        await asyncio.gather(*(each.aclose() for each in self._made))
         if self._http is not None:
             await self._http.aclose()
             self._http = None
@@ -54,12 +59,16 @@ class OpenAIEngine(SpeechEngine):
             raise refusal("speak", response)
 
     async def recognizer(self, hearing: Hearing | None = None) -> Recognizer:
-        """An ear for one call. It hears whole utterances and gives no interims."""
-        return OpenAIRecognizer(self._set, self.http, hearing or Hearing())
+        """A recognizer for one call."""
+        recognizer = OpenAIRecognizer(self._set, self.http, hearing or Hearing())
+        self._made.add(recognizer)
+        return recognizer
 
     async def synthesizer(self, style: SpeakingStyle | None = None) -> Synthesizer:
-        """A voice for one call."""
-        return OpenAISynthesizer(self._set, self.http, style or SpeakingStyle())
+        """A synthesizer for one call."""
+        synthesizer = OpenAISynthesizer(self._set, self.http, style or SpeakingStyle())
+        self._made.add(synthesizer)
+        return synthesizer
 
 
 @hookimpl

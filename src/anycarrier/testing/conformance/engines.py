@@ -71,8 +71,10 @@ class SynthesizerChecks(EngineKit):
             for format in FORMATS:
                 synthesizer = await engine.synthesizer(SpeakingStyle(format=format))
                 chunks = [chunk async for chunk in synthesizer.speak(self.text)]
+                assert chunks, "no audio was made"
                 assert all(chunks), "a chunk is empty: yield audio only"
-                samples = array("h", Transcoder(format, PCM16_8K).convert(b"".join(chunks)))
+                pcm = Transcoder(format, PCM16_8K).convert(b"".join(chunks))
+                samples = array("h", pcm[: len(pcm) // 2 * 2])
                 assert max(samples) - min(samples) >= AUDIBLE, f"the audio in {format} is silent"
                 await synthesizer.aclose()
 
