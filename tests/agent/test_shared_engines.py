@@ -72,19 +72,22 @@ def test_what_was_added_goes_first_and_is_the_same_for_every_call() -> None:
     engines, mine = Engines(), FakeEngine()
     engines.add(mine)
     assert engines.candidates("speak") == [mine]
-    assert engines.candidates("speak", fallback="here") == [mine, engines.engine("here")]
+    assert engines.candidates("speak", AgentSettings(fallback_synthesizer="here")) == [mine, engines.engine("here")]
     assert engines.engine("here") is engines.engine("here")
-    assert engines.candidates("speak", "here", "here") == [engines.engine("here")]
+    assert engines.candidates("speak", AgentSettings(synthesizer="here", fallback_synthesizer="here")) == [
+        engines.engine("here")
+    ]
 
 
 def test_what_is_wrong_with_an_engine_is_told_with_its_name_before_a_call_needs_it() -> None:
     engines = Engines()
-    assert "no speech engine that listens" in (engines.problem("listen") or "")
+    assert "no speech engine that listens" in (engines.lacks(AgentSettings(), ["listen"]) or "")
     assert "'nowhere' is installed" in (engines.problem("speak", "nowhere") or "")
     assert "'afar' do not fit: api_key" in (engines.problem("speak", "afar") or "")
     assert "'here' cannot listen" in (engines.problem("listen", "here") or "")
-    assert engines.problem("speak") is None and engines.problem("speak", "nowhere", "here") is None
-    assert [engine.name for engine in engines.candidates("speak", "nowhere", "here")] == ["here"]
+    backed = AgentSettings(synthesizer="nowhere", fallback_synthesizer="here")
+    assert engines.problem("speak", "here") is None and engines.lacks(backed, ["speak"]) is None
+    assert [engine.name for engine in engines.candidates("speak", backed)] == ["here"]
     needed = AgentSettings(synthesizer="afar", recognizer="afar")
     told = engines.lacks(needed, ["speak", "listen"]) or ""
     assert told.count("api_key") == 1, "said once"
@@ -99,12 +102,12 @@ async def test_an_engine_that_did_not_start_is_a_problem_until_it_starts(monkeyp
     monkeypatch.setattr(Here, "start", fails)
     engines = Engines()
     await engines.start(["here"])
-    assert "'here' does not start: here failed to speak: no library" in (engines.problem("speak") or "")
+    assert "'here' does not start: here failed to speak: no library" in (engines.problem("speak", "here") or "")
     monkeypatch.setattr(Here, "start", working)
     monkeypatch.setattr("anycarrier.agent.shared_engines.RETRY", -1.0)
-    engines.problem("speak")  # asks for another start
+    engines.problem("speak", "here")  # asks for another start
     async with asyncio.timeout(5):
-        while engines.problem("speak") is not None:
+        while engines.problem("speak", "here") is not None:
             await asyncio.sleep(0)
 
 
@@ -120,11 +123,11 @@ def test_engines_with_settings_of_ones_own_share_all_others() -> None:
 
 def test_an_engine_that_cannot_or_is_not_there_says_so_before_a_call_needs_it() -> None:
     with pytest.raises(ConfigurationError, match="cannot listen"):
-        Engines().candidates("listen", "here")
+        Engines().candidates("listen", AgentSettings(recognizer="here"))
     with pytest.raises(UnknownSpeechEngine, match="Install the plugin that ships it"):
-        Engines().candidates("speak", "nowhere")
+        Engines().candidates("speak", AgentSettings(synthesizer="nowhere"))
     with pytest.raises(ConfigurationError, match="api_key"):
-        Engines().candidates("speak", "afar")
+        Engines().candidates("speak", AgentSettings(synthesizer="afar"))
 
 
 async def test_loading_in_the_background_is_once_for_each_and_over_before_the_end(

@@ -472,14 +472,17 @@ async def test_agents_that_use_speech_alike_are_counted_together_and_the_deleted
     await store.agents.create(of, name="d", settings={"fallback_synthesizer": "x"}, websocket_url="wss://a.example/")
     gone = await store.agents.create(of, name="e", settings=voiced)
     await store.agents.delete(gone.id)
-    none = dict.fromkeys(("synthesizer", "recognizer", "fallback_synthesizer", "fallback_recognizer"))
-    named = {**none, "synthesizer": "espeak", "recognizer": "vosk"}
+    form = {"language": "de", "phrases": ["yes"], "grammar": "#JSGF V1.0; ..."}
+    for settings in (form, {**form, "phrases": ["no", "yes"]}, {"phrases": [], "grammar": None}):
+        await store.agents.create(of, name="f", settings=settings)
+    named = {"synthesizer": "espeak", "recognizer": "vosk"}
     found = list(await store.agents.speech())
     expected = [
-        SpeechUse(2, of, None, False, True, named),
-        SpeechUse(1, of, None, False, False, none),
-        SpeechUse(1, of, None, True, False, {**none, "fallback_synthesizer": "x"}),
-        SpeechUse(1, of, "app:agent", False, False, named),
+        SpeechUse(2, of, None, False, {**named, "first_message": "."}),
+        SpeechUse(2, of, None, False, {}),
+        SpeechUse(1, of, None, True, {"fallback_synthesizer": "x"}),
+        SpeechUse(1, of, "app:agent", False, named),
+        SpeechUse(2, of, None, False, {"language": "de", "grammar": ".", "phrases": (".",)}),
     ]
     assert sorted(found, key=repr) == sorted(expected, key=repr)
 

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from anycarrier.agent.analysis import Analysis, Analyzer, FinishedCall, analyze_call
     from anycarrier.agent.chat import ChatAgent, ChatAnalyzer, ChatModel
     from anycarrier.agent.conversation import CallerTurn
+    from anycarrier.agent.engine_choice import ENGINE_SETTINGS, EngineChoice
     from anycarrier.agent.settings import AgentSettings
-    from anycarrier.agent.shared_engines import ENGINE_SETTINGS, Engines
+    from anycarrier.agent.shared_engines import Engines
     from anycarrier.agent.transcript import MemoryTranscript, Segment, Transcript
 
 # Imported on first use, so that reading the protocol or one setting does not import everything else.
@@ -30,7 +31,8 @@ _LAZY = {
     "ChatAgent": "chat",
     "ChatAnalyzer": "chat",
     "ChatModel": "chat",
-    "ENGINE_SETTINGS": "shared_engines",
+    "ENGINE_SETTINGS": "engine_choice",
+    "EngineChoice": "engine_choice",
     "Engines": "shared_engines",
     "FinishedCall": "analysis",
     "Guard": "agent_socket",
@@ -68,6 +70,7 @@ __all__ = [
     "ChatAgent",
     "ChatAnalyzer",
     "ChatModel",
+    "EngineChoice",
     "Engines",
     "FinishedCall",
     "Guard",

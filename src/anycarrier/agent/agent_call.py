@@ -18,8 +18,8 @@ from typing import Any
 from anycarrier.agent.agent_turn import AgentTurn, Said
 from anycarrier.agent.budget import BACKLOG, CallBudget, units
 from anycarrier.agent.conversation import AgentChannel, CallerTurn, Conversation
+from anycarrier.agent.engine_choice import missing
 from anycarrier.agent.settings import AgentSettings, fill
-from anycarrier.agent.shared_engines import missing
 from anycarrier.audio import Transcoder
 from anycarrier.calls import Call, EndReason
 from anycarrier.errors import StreamNotOpen

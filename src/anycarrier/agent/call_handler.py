@@ -169,7 +169,7 @@ class _HandledCall:
 
     async def _greet(self, greeting: str) -> None:
         s = self.settings
-        engines = self._engines.candidates("speak", s.synthesizer, s.fallback_synthesizer)
+        engines = self._engines.candidates("speak", s)
         synthesis = Synthesis(engines, s, self.transcript.note, format=self.session.format)
         try:
             async for sound in synthesis.speak(greeting):

@@ -132,8 +132,8 @@ class Conversation:
             if needed and (why := engines.lacks(s, [ability])) is not None
         }
         hears = listens and "listen" not in self._lacks
-        recognizers = engines.candidates("listen", s.recognizer, s.fallback_recognizer) if hears else []
-        detectors = engines.candidates("detect") if listens or s.silence_timeout_seconds else []
+        recognizers = engines.candidates("listen", s) if hears else []
+        detectors = engines.candidates("detect", s) if listens or s.silence_timeout_seconds else []
         turn_settings = TurnSettings(
             interruption=interruption_seconds(s.interruption_sensitivity) if listens else None,
             silence_timeout=s.silence_timeout_seconds if recognizers or detectors else None,
@@ -141,7 +141,7 @@ class Conversation:
         )
         self.turn_taking = TurnTaking(turn_settings, self._act, clock=clock)
         mute = self._lacks.get("speak")
-        voice_engines = engines.candidates("speak", s.synthesizer, s.fallback_synthesizer) if mute is None else []
+        voice_engines = engines.candidates("speak", s) if mute is None else []
         self.synthesis = Synthesis(voice_engines, s, self.note, format=session.format, lacks=mute)
         self.recognition = Recognition(self.turn_taking, s, recognizers, detectors, self.note, format=session.format)
         self.hears_words = bool(recognizers)

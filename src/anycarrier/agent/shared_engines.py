@@ -1,34 +1,45 @@
-"""The speech engines of a process: opened once by name, shared by all calls, closed with the exchange."""
+"""The speech engines of a process: opened once by name, shared by all calls, closed with the exchange; and which of
+them an agent's calls use.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from anycarrier import plugins
+from anycarrier.agent.engine_choice import (
+    ENGINE_SETTINGS,
+    VERBS,
+    EngineChoice,
+    Offer,
+    Origin,
+    Pick,
+    language_refused,
+    language_unknown,
+    missing,
+    needs_words,
+    picks,
+)
 from anycarrier.agent.settings import AgentSettings
 from anycarrier.errors import AnycarrierError, ConfigurationError, UnknownSpeechEngine
 from anycarrier.speech import EngineSettings, SpeechEngine, get_speech_engine, open_speech_engine, speech_engine_names
 
 log = logging.getLogger("anycarrier")
 
-VERBS = {"speak": "speaks", "listen": "listens", "detect": "detects a voice"}
-
-ENGINE_SETTINGS = {"speak": ("synthesizer", "fallback_synthesizer"), "listen": ("recognizer", "fallback_recognizer")}
-"""The agent settings that name the engine and the fallback engine for an ability."""
-
 RETRY = 30.0
 """Seconds after which an engine that failed to start is started again, when it is next needed."""
 
 
 class Engines:
-    """Speech engines by name. ``settings`` maps an engine's name to its settings; unused engines are not opened.
+    """Speech engines by name. ``settings`` maps an engine's name to its settings; unused engines are not started.
 
-    If an agent names no engine, the first with the ability is used: first those added here, then those with settings,
-    then those installed that run on this machine. By default no audio leaves the machine.
+    If an agent names no engine, these are tried in order: engines added here; remote engines with settings; engines
+    installed on this machine, first those that obey grammars if the agent has a grammar, then by ``rank``, then by
+    name. An engine that does not know the agent's language is passed over. By default no audio leaves the machine.
     """
 
     def __init__(self, settings: Mapping[str, Mapping[str, Any] | EngineSettings] | None = None) -> None:
@@ -67,77 +78,62 @@ class Engines:
         made._shared = self
         return made
 
-    def default(self, ability: str) -> str | None:
-        """Name of the engine used if none is named; None if no engine has the ability."""
-        installed = speech_engine_names()
-        names = [*self._added, *self._settings]
-        for name in dict.fromkeys(names if self._shared is not None else names + installed):
-            if name not in self._open and name not in installed:
-                continue  # it has settings, but is no longer installed
-            kind = type(self._open[name]) if name in self._open else get_speech_engine(name)
-            ours = name in self._added or name in self._settings
-            if ability in kind.abilities and (ours or not kind.remote):
-                return name
-        return self._shared.default(ability) if self._shared is not None else None
+    # --- which engine ------------------------------------------------------------------------------------------------
 
-    def candidates(self, ability: str, name: str | None = None, fallback: str | None = None) -> list[SpeechEngine]:
-        """The engines of a call in the order to try: the one named (or the default), then the fallback.
+    def default(self, ability: str, settings: AgentSettings | None = None) -> str | None:
+        """Name of the engine used for an agent with these settings if it names none; None if no engine fits."""
+        settings = settings or AgentSettings()
+        unnamed = dict.fromkeys(ENGINE_SETTINGS.get(ability, ()))
+        return next((pick.name for pick in self._picks(ability, settings.model_copy(update=unnamed))), None)
 
-        Empty if none is named and none installed. An engine that cannot be opened is left out if the other can be;
-        raises ``ConfigurationError`` if neither can.
+    def explain(self, settings: AgentSettings | None = None) -> list[EngineChoice]:
+        """The engines of an agent with these settings, for each ability, and why they are chosen."""
+        return [self._explain(ability, settings or AgentSettings()) for ability in VERBS]
+
+    def candidates(self, ability: str, settings: AgentSettings | None = None) -> list[SpeechEngine]:
+        """The engines of a call in the order to try: the one named (or the default), then the fallbacks.
+
+        Empty if none with the ability is installed. An engine that cannot be opened, or does not know the agent's
+        language, is left out if there is another; raises ``ConfigurationError`` if there is none.
         """
+        settings = settings or AgentSettings()
         engines: list[SpeechEngine] = []
         refused: ConfigurationError | None = None
-        for each in self._in_order(ability, name, fallback):
+        for pick in self._picks(ability, settings):
             try:
-                engines.append(self._able(ability, each))
+                engines.append(self._able(ability, pick.name, settings.language))
             except ConfigurationError as problem:
                 refused = refused or problem
+        if not engines and (refused is not None or any(self._offers(ability))):
+            raise refused or self._none(ability, settings)
         if refused is not None:
-            if not engines:
-                raise refused
             log.warning("%s %s instead: %s", engines[0].name, VERBS[ability], refused)
         return engines
 
-    def problem(self, ability: str, name: str | None = None, fallback: str | None = None) -> str | None:
-        """Why :meth:`candidates` would fail or be empty, in a sentence that names the engine; None if all is well.
+    def lacks(self, settings: AgentSettings, needs: Iterable[str]) -> str | None:
+        """Why the calls of an agent with these settings lack an ability that it ``needs`` (``speak``, ``listen``), in
+        sentences that name the engines; None if all is well.
 
         Judged by what is installed, its settings and its last start; no connection is opened.
         """
-        found: list[str] = []
-        for each in self._in_order(ability, name, fallback):
-            if (why := self._why_not(ability, each)) is None:
-                return None
-            found.append(why)
-        return "; ".join(found) or str(missing(ability))
-
-    def lacks(self, settings: AgentSettings, needs: Iterable[str]) -> str | None:
-        """:meth:`problem` of all that an agent with these settings ``needs`` (``speak``, ``listen``)."""
-        named = {ability: [getattr(settings, field) for field in ENGINE_SETTINGS[ability]] for ability in needs}
-        found = [why for ability in sorted(named) if (why := self.problem(ability, *named[ability])) is not None]
+        found = [why for ability in sorted(needs) if (why := self._lack(ability, settings)) is not None]
         return "; ".join(dict.fromkeys(found)) or None
 
-    def _holder(self, name: str) -> Engines:
-        """The object that opens the engine with that name: this one, or the one it shares with."""
-        return self._shared if self._shared is not None and name not in self._settings else self
+    def needed(self, settings: AgentSettings) -> list[str]:
+        """Names of the engines that a call with these settings uses first."""
+        found = [self._picks(ability, settings) for ability in VERBS]
+        return list(dict.fromkeys(one[0].name for one in found if one))
 
-    def _in_order(self, ability: str, name: str | None, fallback: str | None) -> list[str]:
-        return list(dict.fromkeys(n for n in (name or self.default(ability), fallback) if n is not None))
+    def problem(self, ability: str, name: str, language: str | None = None) -> str | None:
+        """Why the engine with that name cannot do this (in this language), in a sentence; None if it is ready.
 
-    def _able(self, ability: str, name: str) -> SpeechEngine:
-        engine = self.engine(name)
-        if ability not in engine.abilities:
-            raise ConfigurationError(
-                f"speech engine {engine.name!r} cannot {ability} (it can: {', '.join(sorted(engine.abilities))})"
-            )
-        return engine
-
-    def _why_not(self, ability: str, name: str) -> str | None:
+        Judged as by :meth:`lacks`.
+        """
         try:
-            self._able(ability, name)
+            self._able(ability, name, language)
         except UnknownSpeechEngine as unknown:
             broken = [str(why) for plugin, why in plugins.broken_plugins().items() if name in plugin]
-            return "; ".join([*broken]) or str(unknown)
+            return "; ".join(broken) or str(unknown)
         except AnycarrierError as problem:
             return str(problem)
         holder = self._holder(name)
@@ -149,6 +145,79 @@ class Engines:
             holder._asked.discard(name)
             holder.start_soon([name])
         return f"speech engine {name!r} does not start: {why}"
+
+    def _explain(self, ability: str, settings: AgentSettings) -> EngineChoice:
+        found, problem = self._picks(ability, settings), self._lack(ability, settings)
+        if not found:
+            return EngineChoice(ability, None, "none fits", problem=problem)
+        first, *others = found
+        warning = needs_words(first.name) if first.weak else None
+        return EngineChoice(ability, first.name, first.reason, tuple(p.name for p in others), problem, warning)
+
+    def _lack(self, ability: str, settings: AgentSettings) -> str | None:
+        found: list[str] = []
+        for pick in self._picks(ability, settings):
+            if (why := self.problem(ability, pick.name, settings.language)) is None:
+                return None
+            found.append(why)
+        return "; ".join(found) or str(self._none(ability, settings))
+
+    def _none(self, ability: str, settings: AgentSettings) -> ConfigurationError:
+        """Why no engine fits an agent that names none."""
+        asked = [offer.name for offer in self._offers(ability)]
+        return language_unknown(ability, settings.language, asked) if asked else missing(ability)
+
+    def _picks(self, ability: str, settings: AgentSettings) -> list[Pick]:
+        language = settings.language
+        return picks(ability, settings, (o for o in self._offers(ability) if self._knows(ability, o.name, language)))
+
+    def _offers(self, ability: str) -> list[Offer]:
+        """The engines with that ability that may be used unnamed."""
+        found: dict[str, Offer] = {}
+        for name, origin in self._origins():
+            try:
+                kind = type(self._holder(name)._open[name]) if self._is_open(name) else get_speech_engine(name)
+            except UnknownSpeechEngine:
+                continue  # it has settings, but is no longer installed
+            unnamed = origin is Origin.ADDED or kind.remote is (origin is Origin.CONFIGURED)
+            if ability in kind.abilities and unnamed:
+                found.setdefault(name, Offer(name, kind, origin))
+        return list(found.values())
+
+    def _origins(self) -> Iterator[tuple[str, Origin]]:
+        """Names of engines in the order of their origin; a workspace's own go before those it shares."""
+        holders = [self] if self._shared is None else [self, self._shared]
+        for holder in holders:
+            yield from ((name, Origin.ADDED) for name in holder._added)
+        for holder in holders:
+            yield from ((name, Origin.CONFIGURED) for name in holder._settings)
+        yield from ((name, Origin.INSTALLED) for name in speech_engine_names())
+
+    def _is_open(self, name: str) -> bool:
+        return name in self._holder(name)._open
+
+    def _knows(self, ability: str, name: str, language: str) -> bool:
+        if ability not in ENGINE_SETTINGS:
+            return True  # no language matters for it
+        try:
+            return self.engine(name).knows_language(ability, language)
+        except AnycarrierError:
+            return True  # it cannot be opened: problem() says why
+
+    def _holder(self, name: str) -> Engines:
+        """The object that opens the engine with that name: this one, or the one it shares with."""
+        own = name in self._settings or name in self._added
+        return self if self._shared is None or own else self._shared
+
+    def _able(self, ability: str, name: str, language: str | None) -> SpeechEngine:
+        engine = self.engine(name)
+        if ability not in engine.abilities:
+            raise ConfigurationError(
+                f"speech engine {engine.name!r} cannot {ability} (it can: {', '.join(sorted(engine.abilities))})"
+            )
+        if language is not None and not self._knows(ability, name, language):
+            raise language_refused(ability, language, name)
+        return engine
 
     async def start(self, names: Iterable[str | None]) -> None:
         """Start these before the first call. A failure is logged; calls then use the fallback."""
@@ -164,15 +233,6 @@ class Engines:
                 log.error("speech engine %s is not ready: %s", name, why)
 
         await asyncio.gather(*(start(name) for name in dict.fromkeys(n for n in names if n is not None)))
-
-    def needed(self, settings: AgentSettings) -> list[str]:
-        """Names of the engines that a call with these settings uses first."""
-        names = (
-            settings.synthesizer or self.default("speak"),
-            settings.recognizer or self.default("listen"),
-            self.default("detect"),
-        )
-        return [name for name in names if name is not None]
 
     def start_soon(self, names: Iterable[str]) -> None:
         """Start these in the background, each of them once."""
@@ -198,10 +258,3 @@ class Engines:
         engines, self._open = list(self._open.values()), {}
         self._added.clear()
         await asyncio.gather(*(engine.aclose() for engine in engines), return_exceptions=True)
-
-
-def missing(ability: str) -> ConfigurationError:
-    """The error for an ability that no installed engine has."""
-    return ConfigurationError(
-        f"no speech engine that {VERBS[ability]} is installed: docs/speech.md lists the engines and how to install them"
-    )

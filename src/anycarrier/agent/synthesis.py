@@ -7,8 +7,8 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
+from anycarrier.agent.engine_choice import missing
 from anycarrier.agent.settings import AgentSettings
-from anycarrier.agent.shared_engines import missing
 from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.errors import ConfigurationError, SpeechFailed, UnknownVoice
 from anycarrier.speech import SpeakingStyle, SpeechEngine, Synthesizer

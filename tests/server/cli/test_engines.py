@@ -17,7 +17,8 @@ async def test_an_engine_without_its_key_is_listed_with_what_it_lacks_and_set_up
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {one["name"]: one for one in (await run("engines", "ls", "--json")).json}
-    assert "api_key: Field required" in before["deepgram"]["why_not"] and before["espeak"]["ready"]
+    assert "api_key: Field required (anycarrier engines set deepgram api_key)" in before["deepgram"]["why_not"]
+    assert before["espeak"]["ready"]
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{KEY}\n"))
     said = await run("engines", "set", "deepgram", "api_key", "listen_model=nova-2")
     assert "…6789" in said.out and KEY not in said.out + said.err
@@ -45,3 +46,25 @@ async def test_an_agent_that_lacks_an_engine_is_warned_of_when_made_and_found_by
     assert "warning" not in (await run("agents", "set", "aria", "recognizer=pocketsphinx")).err
     ready = await run("doctor", "--json", expect=0)
     assert not [one for one in ready.json["items"] if one["check"] == "agent"]
+
+
+async def test_which_engines_an_agent_uses_and_why(run: Run) -> None:
+    bare, listed = (await run("engines", "--json")).json, (await run("engines", "ls", "--json")).json
+    assert bare == listed and all("rank" in one for one in bare), "ls is meant where no verb is given"
+    grammar = "#JSGF V1.0; grammar a; public <a> = yes | no;"
+    await run("agents", "add", "Form", "--handler", "listen", f"grammar={grammar}", "synthesizer=espeak")
+    shown = {one["ability"]: one for one in (await run("engines", "--agent", "form", "--json")).json}
+    assert (shown["speak"]["engine"], shown["speak"]["reason"]) == ("espeak", "named by synthesizer")
+    assert shown["listen"]["engine"] == "pocketsphinx" and shown["listen"]["problem"] is None
+    assert "named by synthesizer" in (await run("engines", "ls", "--agent", "form", "--wide")).out
+
+
+async def test_a_language_that_no_engine_knows_is_said_when_the_agent_is_made_and_by_the_doctor(run: Run) -> None:
+    made = await run("agents", "add", "Qo", "--handler", "listen", "language=xx", "recognizer=pocketsphinx")
+    assert "'pocketsphinx' does not listen in 'xx'. Change the agent's setting language" in made.err
+    found = await run("doctor", expect=1)
+    assert "Qo: its calls are declined" in found.out and "in 'xx'" in found.out
+    changed = await run("agents", "set", "qo", "first_message=Hello", "recognizer=null")
+    assert "no speech engine here speaks in 'xx'" in changed.err and "espeak" in changed.err
+    told = (await run("engines", "--agent", "qo", "--json")).json
+    assert [one["engine"] for one in told[:1]] == [None] and "in 'xx'" in told[0]["problem"]

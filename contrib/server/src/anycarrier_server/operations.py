@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from anycarrier_server.domain import check_setup, explain_route, speech_engines
+from anycarrier_server.domain import check_setup, explain_route, manage_agents, speech_engines
 from anycarrier_server.http.endpoints import Asked, Endpoint, Face
 from anycarrier_server.oneinbox.errors import ErrorBody, refuse
 from anycarrier_server.oneinbox.shapes import Given, Number, Sent, Shown, Slice
@@ -86,7 +86,8 @@ class EngineSent(Sent):
 
 
 class EngineShown(Shown):
-    """A speech engine. ``why_not`` null: it is ready. ``default_for`` is what it does for agents that name no engine.
+    """A speech engine. ``why_not`` null: it is ready. ``default_for`` is what it does for an English agent that names
+    no engine and has no grammar; among the engines of this machine that is the one with the highest ``rank``.
 
     ``settings`` are this workspace's own, of a secret the last four characters; ``settable`` is what it may set;
     ``by_service``: the operator has configured it for all workspaces.
@@ -95,6 +96,7 @@ class EngineShown(Shown):
     name: str
     abilities: list[str]
     remote: bool
+    rank: int
     ready: bool
     why_not: str | None
     default_for: list[str]
@@ -110,6 +112,28 @@ def _engine(one: speech_engines.Installed) -> EngineShown:
 async def installed(asked: Asked[None, None]) -> list[EngineShown]:
     """The speech engines installed here, and whether this workspace's agents can use them."""
     return [_engine(one) for one in await speech_engines.list_engines(asked.resources, asked.caller)]
+
+
+class EngineChoiceShown(Shown):
+    """The engine that does ``ability`` (speak, listen, detect) in an agent's calls, and why; ``engine`` null: none.
+
+    ``fallbacks`` take over in this order when it fails. ``problem`` says why the agent's calls lack the ability;
+    ``warning``: it works, but poorly, for such an agent.
+    """
+
+    ability: str
+    engine: str | None
+    reason: str
+    fallbacks: list[str]
+    problem: str | None
+    warning: str | None
+
+
+async def explain(asked: Asked[None, None]) -> list[EngineChoiceShown]:
+    """The speech engines that an agent's calls use: those it names, or by its grammar, its language and their rank."""
+    agent = await manage_agents.get_agent(asked.store, asked.caller, asked.path["agent_id"])
+    choices = await speech_engines.explain_engines(asked.resources, asked.caller, agent)
+    return [EngineChoiceShown.model_validate(asdict(one)) for one in choices]
 
 
 async def set_engine(asked: Asked[EngineSent, None]) -> EngineShown:
@@ -149,6 +173,8 @@ FACE = Face(
                  refusals=(403,), admin=True),
         Endpoint("GET", "/ops/engines", installed, "Speech engines, and whether they are ready",
                  answer=list[EngineShown], refusals=(403,), admin=True),
+        Endpoint("GET", "/ops/agents/{agent_id}/engines", explain, "Which speech engines an agent uses, and why",
+                 answer=list[EngineChoiceShown], refusals=(403, 404), admin=True),
         Endpoint("PATCH", "/ops/engines/{name}", set_engine, "Set up a speech engine for this workspace", EngineSent,
                  answer=EngineShown, refusals=(403, 404, 413), admin=True),
         Endpoint("POST", "/ops/engines/{name}/verify", verify_engine, "Log in at a speech engine",

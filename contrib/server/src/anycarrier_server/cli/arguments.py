@@ -51,11 +51,13 @@ class Verb:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """``anycarrier NAME VERB``; a word that is its own verb has it under the empty name."""
+    """``anycarrier NAME VERB``; a word that is its own verb has it under the empty name. ``default`` is the verb that
+    is meant where none is given."""
 
     name: str
     purpose: str
     verbs: Mapping[str, Verb]
+    default: str | None = None
 
     def parser(self) -> ArgumentParser:
         """Its parser; ``verb`` in the result is the :class:`Verb` chosen."""
@@ -70,6 +72,8 @@ class Word:
 
     def __call__(self, argv: list[str]) -> int:
         """Run the verb asked for; the exit code."""
+        if self.default is not None and (not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help"))):
+            argv = [self.default, *argv]
         if argv and "" not in self.verbs and argv[0] not in self.verbs and not argv[0].startswith("-"):
             asked_for = f"anycarrier {self.name} {argv[0]}"
             there = ", ".join(self.verbs)

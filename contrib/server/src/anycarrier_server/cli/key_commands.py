@@ -222,13 +222,27 @@ ENGINE_COLUMNS = (
     "name",
     Column("can", lambda one: ", ".join(one["abilities"])),
     Column("default to", lambda one: ", ".join(one["default_for"]), rank=1),
+    Column("rank", lambda one: "" if one["remote"] else str(one["rank"]), rank=2),
     Column("remote", lambda one: "yes" if one["remote"] else "no", rank=2),
     Column("own settings", lambda one: " ".join(f"{name}={value}" for name, value in one["settings"].items()), rank=1),
     Column("state", lambda one: one["why_not"] or "ready", flexible=True),
 )
 
 
+CHOICE_COLUMNS = (
+    Column("to", "ability"),
+    Column("engine", lambda one: one["engine"] or "none"),
+    Column("why", "reason", flexible=True),
+    Column("fallbacks", lambda one: ", ".join(one["fallbacks"]), rank=1),
+    Column("state", lambda one: one["problem"] or one["warning"] or "ready", flexible=True),
+)
+
+
 async def list_engines(client: Client, asked: Namespace) -> None:
+    if asked.agent is not None:
+        agent = await agent_named(client, asked.agent)
+        show_rows(asked, await client.get(f"/ops/agents/{agent['id']}/engines"), CHOICE_COLUMNS, "")
+        return
     none = "No speech engines are installed. For trials: pip install anycarrier-speech-local (contrib/speech-local)"
     show_rows(asked, await client.get(ENGINES_PATH), ENGINE_COLUMNS, none)
 
@@ -277,11 +291,19 @@ ENGINES = Word(
     "engines",
     "the speech engines agents talk with, and this workspace's own settings of them",
     {
-        "ls": Verb(list_engines, "list them, and whether they are ready", (WIDE,)),
+        "ls": Verb(
+            list_engines,
+            "list them, and whether they are ready; meant where no verb is given",
+            (
+                option("--agent", help="instead: which ones this agent's calls use, and why; its id, handle or name"),
+                WIDE,
+            ),
+        ),
         "set": Verb(
             set_up_engine, "set one up for this workspace: sealed, used by its agents alone", (ENGINE, ENGINE_SETTINGS)
         ),
         "verify": Verb(verify_engine, "log in at it with the settings that calls use; 1 if that fails", (ENGINE,)),
         "rm": Verb(delete_engine_settings, "forget this workspace's settings of one", (ENGINE,)),
     },
+    default="ls",
 )

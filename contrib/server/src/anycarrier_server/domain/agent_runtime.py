@@ -120,9 +120,8 @@ class WorkspaceEngines:
             except AnycarrierError as problem:
                 log.error("the settings configure speech engine %s, and it is not ready: %s", name, problem)
         for use in await self._store.agents.speech():
-            settings = AgentSettings(synthesizer=use.engines["synthesizer"], recognizer=use.engines["recognizer"])
             engines = await self.of(use.workspace_id)
-            engines.start_soon(engines.needed(settings))
+            engines.start_soon(engines.needed(AgentSettings.model_validate(use.settings)))
 
     def agent_changed(self, agent: Agent) -> None:
         """An agent was made or changed."""

@@ -73,7 +73,9 @@ async def _speech(resources: Resources, caller: Caller) -> list[Finding]:
     for agent in await resources.store.agents.list(caller.workspace_id):
         if (lacks := await speech_engines.lacking(resources, agent)) is not None:
             found.append(Finding("agent", agent.public_id, agent.name, False, speech_engines.declined(lacks)))
-        elif (unsure := await speech_engines.doubt(resources, agent)) is not None:
+            continue
+        unsure = await speech_engines.doubt(resources, agent) or await speech_engines.weakness(resources, agent)
+        if unsure is not None:
             found.append(Finding("agent", agent.public_id, agent.name, None, unsure))
     return found
 

@@ -128,6 +128,7 @@ async def _by_action(resources: Resources, told: Explained, line: LineRow, agent
     lacks = await speech_engines.lacking(resources, agent, socket=socket)
     if lacks is None:
         unsure = await speech_engines.doubt(resources, agent) if socket else None
+        unsure = unsure or await speech_engines.weakness(resources, agent)
         told.note("speech", unsure or "the agent's engines are ready")
         return told.decide("answer", ANSWER, f"{agent.name} is connected, at {_door(agent, handling)}")
     told.note("speech", lacks)

@@ -167,9 +167,10 @@ async def _check_voice(resources: Resources, settings: Mapping[str, Any], before
     """A voice that is set, or given to another engine, has to be one; what was there before is not held against it."""
     changed = any(settings.get(name) != before.get(name) for name in ("voice", "synthesizer"))
     if changed and settings.get("voice"):
-        refused = await unknown_voice(resources, settings["voice"], settings.get("synthesizer"))
+        refused = await unknown_voice(resources, settings)
         if refused is not None:
-            raise Invalid.field("voice", str(refused))
+            unnamed = "" if settings.get("synthesizer") else ". If another engine has it, name that one in synthesizer"
+            raise Invalid.field("voice", f"{refused}".rstrip(".") + unnamed)
 
 
 def _check_forwarding(action: str | None, now: Any) -> None:
@@ -187,19 +188,22 @@ def _check_forwarding(action: str | None, now: Any) -> None:
         raise Invalid.field("forwarding_target_type", "forward needs a target: its type, and the number or SIP URI")
 
 
-async def unknown_voice(resources: Resources, voice: str, synthesizer: str | None = None) -> UnknownVoice | None:
-    """What the engine says against this voice; None when it has it.
+async def unknown_voice(resources: Resources, settings: Mapping[str, Any]) -> UnknownVoice | None:
+    """What the engine of an agent with these settings says against its voice; None when it has it.
 
     None too when it cannot be asked here: one elsewhere would cost a connection, and a wrong voice costs no call.
     """
+    deciding = ("voice", "synthesizer", "language")
+    given = {name: settings[name] for name in deciding if settings.get(name) is not None}
     try:
-        engines = resources.engines.shared.candidates("speak", synthesizer)
+        asked = AgentSettings.model_validate(given)
+        engines = resources.engines.shared.candidates("speak", asked)
         if engines and not engines[0].remote:
-            speaker = await engines[0].synthesizer(SpeakingStyle(voice=voice))
-            await speaker.aclose()
+            style = SpeakingStyle(voice=asked.voice or "", language=asked.language)
+            await (await engines[0].synthesizer(style)).aclose()
     except UnknownVoice as refused:
         return refused
-    except AnycarrierError:
+    except (AnycarrierError, ValidationError):
         pass
     return None
 

@@ -13,12 +13,12 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from pydantic import ValidationError
 
-from anycarrier.agent import ENGINE_SETTINGS, AgentSettings, speech_needs
+from anycarrier.agent import ENGINE_SETTINGS, AgentSettings, EngineChoice, speech_needs
 from anycarrier.errors import AnycarrierError, SpeechNotReady, UnknownSpeechEngine
 from anycarrier.speech import SpeechEngine, get_speech_engine, speech_engine_names
 from anycarrier_server.domain import agent_runtime
@@ -28,10 +28,6 @@ from anycarrier_server.domain.request_data import complaints
 from anycarrier_server.domain.resources import Resources
 from anycarrier_server.refusals import Invalid, Unknown
 from anycarrier_server.store.models import Agent
-
-if TYPE_CHECKING:
-    pass
-
 
 log = logging.getLogger("anycarrier")
 
@@ -43,12 +39,15 @@ SECRET = re.compile(r"[\x21-\x7e]{1,4096}")
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """An engine. ``why_not`` None: it is ready. ``settings`` are the workspace's own, secrets by their last four;
-    ``settable`` what it may set; ``by_service``: the service's operator has configured it for all."""
+    """An engine. ``why_not`` None: it is ready. ``default_for`` is what it does for an English agent that names no
+    engine and has no grammar, ``rank`` its place among those of this machine. ``settings`` are the workspace's own,
+    secrets by their last four; ``settable`` what it may set; ``by_service``: the service's operator has configured it
+    for all."""
 
     name: str
     abilities: tuple[str, ...]
     remote: bool
+    rank: int
     why_not: str | None
     default_for: tuple[str, ...]
     settings: Mapping[str, Any]
@@ -147,13 +146,24 @@ async def _look(resources: Resources, caller: Caller, name: str, shown: Mapping[
     try:
         kind = get_speech_engine(name)
     except UnknownSpeechEngine:
-        return Installed(name, (), False, engines.problem("speak", name), (), shown, (), by_service)
+        return Installed(name, (), False, 0, engines.problem("speak", name), (), shown, (), by_service)
     abilities = tuple(sorted(kind.abilities))
     why_not = next((why for ability in abilities if (why := engines.problem(ability, name)) is not None), None)
+    set_already = {*shown, *resources.settings.engines.get(name, {})}
+    fields = kind.settings_type.model_fields
+    unset = [field for field in sorted(_settable(kind)) if fields[field].is_required() and field not in set_already]
+    if why_not is not None and unset:
+        why_not += f" (anycarrier engines set {name} {' '.join(unset)})"
     default_for = tuple(ability for ability in abilities if engines.default(ability) == name)
-    return Installed(
-        name, abilities, kind.remote, why_not, default_for, shown, tuple(sorted(_settable(kind))), by_service
-    )
+    settable = tuple(sorted(_settable(kind)))
+    return Installed(name, abilities, kind.remote, kind.rank, why_not, default_for, shown, settable, by_service)
+
+
+async def explain_engines(resources: Resources, caller: Caller, agent: Agent) -> list[EngineChoice]:
+    """Which engines the agent's calls use, and why; a WebSocket that does its own speech uses none."""
+    need_admin(caller, "looking at speech engines")
+    await resources.engines.started(agent, STARTING)
+    return (await resources.engines.of(agent.workspace_id)).explain(settings_of(agent))
 
 
 def _settable(kind: type[SpeechEngine]) -> frozenset[str]:
@@ -191,6 +201,16 @@ async def doubt(resources: Resources, agent: Agent) -> str | None:
     return f"unless it does its own speech, its calls are declined: {lacks}" if lacks is not None else None
 
 
+async def weakness(resources: Resources, agent: Agent) -> str | None:
+    """What an agent's calls would do poorly for want of a better engine; None if nothing."""
+    engines, settings = await resources.engines.of(agent.workspace_id), settings_of(agent)
+    function = resources.handlers.get(agent.handler or "") if not agent.websocket_url else None
+    needs = speech_needs(function, settings)
+    choices = engines.explain(settings)
+    found = "; ".join(choice.warning for choice in choices if choice.warning and choice.ability in needs)
+    return (f"unless it does its own speech: {found}" if agent.websocket_url else found) if found else None
+
+
 def declined(lacks: str) -> str:
     """The message for those who can mend it."""
     return f"its calls are declined: {lacks} (anycarrier engines ls|set: what is installed, and its settings)"
@@ -209,7 +229,7 @@ async def warnings(resources: Resources, agent: Agent) -> list[str]:
     await resources.engines.started(agent, STARTING)
     if (lacks := await lacking(resources, agent)) is not None:
         return [declined(lacks)]
-    unsure = await doubt(resources, agent)
+    unsure = await doubt(resources, agent) or await weakness(resources, agent)
     return [unsure] if unsure is not None else []
 
 
@@ -241,8 +261,7 @@ class Readiness:
             self._until = time.monotonic() + KEPT
             count = 0
             for use in await self._resources.store.agents.speech():
-                named = {**use.engines, "first_message": "." if use.greets else ""}
-                settings = AgentSettings(**named)  # type: ignore[arg-type]
+                settings = AgentSettings.model_validate(use.settings)
                 if await _lacking(self._resources, use.workspace_id, settings, use.handler, use.socket) is not None:
                     count += use.count
             told = f"{count} agent(s) lack a speech engine, and their calls are declined: anycarrier doctor names them"

@@ -179,9 +179,8 @@ async def _fields(
     given = body.model_dump(exclude_unset=True)
     own = {name: given[name] for name in OWN if name in given}
     spelled = settings_in(given)
-    if spelled.get("voice") and await manage_agents.unknown_voice(
-        asked.resources, spelled["voice"], given.get("synthesizer")
-    ):
+    known = {**(held.settings if held is not None else {}), **given, **spelled}
+    if spelled.get("voice") and await manage_agents.unknown_voice(asked.resources, known):
         # The id of another provider's voice, in a client that was written for it: said, and not refused.
         del spelled["voice"]
         ignored.append("tts.voice_id")

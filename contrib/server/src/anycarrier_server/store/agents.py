@@ -29,19 +29,27 @@ CHANGEABLE = frozenset(
 )  # fmt: skip
 
 
-ENGINES = ("synthesizer", "recognizer", "fallback_synthesizer", "fallback_recognizer")
+NAMED = ("synthesizer", "recognizer", "fallback_synthesizer", "fallback_recognizer", "language")
+HAS: Mapping[str, Any] = {"first_message": ".", "grammar": ".", "phrases": (".",)}
+"""Settings of which only their being there matters for speech, and what stands for them in :class:`SpeechUse`."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechUse:
-    """``count`` agents of a workspace that use speech alike. ``engines``: setting -> the engine it names, None none."""
+    """``count`` agents of a workspace that use speech alike. ``settings`` are those that decide which engines they
+    need; of the first message, the grammar and the phrases they hold only whether the agent has them."""
 
     count: int
     workspace_id: UUID
     handler: str | None
     socket: bool
-    greets: bool
-    engines: Mapping[str, str | None]
+    settings: Mapping[str, Any]
+
+
+def _speech_use(count: int, workspace_id: UUID, handler: str | None, socket: Any, *values: Any) -> SpeechUse:
+    named = {name: value for name, value in zip(NAMED, values, strict=False) if value is not None}
+    has = {name: HAS[name] for name, there in zip(HAS, values[len(NAMED) :], strict=True) if there}
+    return SpeechUse(count, workspace_id, handler, bool(socket), {**named, **has})
 
 
 def handle_from(name: str) -> str:
@@ -102,17 +110,14 @@ class Agents:
 
     async def speech(self) -> Sequence[SpeechUse]:
         """What speech the agents of all workspaces use: those alike are counted together."""
-        named = [Agent.settings[name].as_string() for name in ENGINES]
-        silent = func.coalesce(Agent.settings["first_message"].as_string(), "") == ""
-        kinds = [Agent.workspace_id, Agent.handler, Agent.websocket_url.is_not(None), silent, *named]
+        named = [Agent.settings[name].as_string() for name in NAMED]
+        has = [func.coalesce(Agent.settings[name].as_string(), "").not_in(("", "[]")) for name in HAS]
+        kinds = [Agent.workspace_id, Agent.handler, Agent.websocket_url.is_not(None), *named, *has]
         async with self._db.read() as session:
             found = await session.execute(
                 select(func.count(), *kinds).where(Agent.deleted_at.is_(None)).group_by(*kinds)
             )
-            return [
-                SpeechUse(count, workspace, handler, bool(socket), not silent, dict(zip(ENGINES, names, strict=True)))
-                for count, workspace, handler, socket, silent, *names in found
-            ]
+            return [_speech_use(*row) for row in found]
 
     async def change(self, agent_id: UUID, **fields: Any) -> Agent:
         """Set fields (``CHANGEABLE``; ``settings`` is replaced whole); ``Taken`` when the new handle is."""
