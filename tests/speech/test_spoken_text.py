@@ -55,6 +55,7 @@ USD 1500                                           => one thousand five hundred 
 31/12/2026                                         => December thirty-first, twenty twenty-six
 2005-03-12                                         => March twelfth, two thousand five
 March 12, 1905                                     => March twelfth, nineteen oh five
+The 3rd of May                                     => The third of May
 12 March 2000                                      => the twelfth of March, two thousand
 Jan. 5                                             => January fifth
 In May 2026                                        => In May 2026

@@ -174,9 +174,10 @@ def _month_day(match: Match, day_first: bool) -> str:
 
 
 def _day_month(match: Match) -> str:
-    day, name, in_year = _groups(r"(?:the )?(\d+)[a-z]* (?:of )?([A-Z][a-z]{2})[a-z]*\.?(?:,? (\d{4}))?", match[0])
+    day, name, in_year = _groups(r"(?:[Tt]he )?(\d+)[a-z]* (?:of )?([A-Z][a-z]{2})[a-z]*\.?(?:,? (\d{4}))?", match[0])
     number = MONTHS.index(_MONTH[name.lower()]) + 1
-    return _date(int(day), number, int(in_year) if in_year else None, True) or match[0]
+    words = _date(int(day), number, int(in_year) if in_year else None, True)
+    return words.replace("the", match[0][:3], 1) if words and not match[0][0].isdecimal() else words or match[0]
 
 
 def _time(match: Match) -> str:
@@ -323,7 +324,7 @@ _SLASH_DATE = rf"(?<![\w/.-])\d{{1,2}}(?:/\d{{1,2}}/|-\d{{1,2}}-|\.\d{{1,2}}\.)(
 _MONTH_DAY = rf"\b{_months} \d{{1,2}}(?:st|nd|rd|th)?(?![\w:%]|[.,]\d){_year}"
 
 _READINGS: dict[str, tuple[str, Reading]] = {
-    "day_month": (rf"\b(?:the )?\d{{1,2}}(?:st|nd|rd|th)? (?:of )?{_months}(?![\w]){_year}", _day_month),
+    "day_month": (rf"\b(?:[Tt]he )?\d{{1,2}}(?:st|nd|rd|th)? (?:of )?{_months}(?![\w]){_year}", _day_month),
     "time": (
         r"(?<![\w:.])\d{1,2}(?:[:.]\d\d ?[AaPp]\.?[Mm]\b\.?| ?[AaPp]\.?[Mm]\b\.?|:\d\d)(?![\d:])",
         _time,

@@ -16,8 +16,10 @@ from anycarrier.speech import spoken_sentences
 
 LONGEST = 300
 """Characters in one piece; longer sentences are cut at a comma or a space."""
-LONGEST_FIRST = 120
-"""Characters in the first piece, as far as a comma allows it: its first sound must not be late."""
+LONG_FIRST = 60
+"""Characters from which a first sentence is cut at a comma, so that its first sound is not late."""
+FIRST_CLAUSE = 20
+"""Characters that the first piece must have to be spoken by itself."""
 LONGEST_WORD = 40
 """Longer words are cut: reading one takes time by the square of its length."""
 PHONEMES = 300
@@ -59,12 +61,8 @@ def pieces(text: str, language: str) -> list[str]:
     found: list[str] = []
     for sentence in spoken_sentences(text, language, LONGEST):
         sentence = _LONG_WORD.sub(r"\g<0> ", _LONG_NUMBER.sub(lambda match: " ".join(match[0]), sentence))
-        if not found and len(sentence) > LONGEST_FIRST:
-            ends = [match.end() for match in _CLAUSE.finditer(sentence, 0, LONGEST_FIRST)]
-            at = ends[-1] if ends else 0
-            found += [sentence[:at].strip(), sentence[at:]] if at else [sentence]
-        else:
-            found.append(sentence)
+        comma = _CLAUSE.search(sentence, FIRST_CLAUSE) if not found and len(sentence) > LONG_FIRST else None
+        found += [sentence[: comma.start()], sentence[comma.end() :]] if comma else [sentence]
     return found
 
 
