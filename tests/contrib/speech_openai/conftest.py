@@ -33,6 +33,9 @@ class FakeOpenAI:
         self.transcribed: list[dict[str, Any]] = []
         self.texts = ["Hello  there.\n"]
         self.statuses: list[int] = []
+        self.code: str | None = None
+        self.headers: dict[str, str] = {}
+        self.slow: asyncio.Event | None = None
         self.voice_refusal: Any = None
         self.body = TONE * 10
         self.cut_off = False
@@ -45,7 +48,8 @@ class FakeOpenAI:
             message = f"Incorrect API key provided: {request.headers.get('authorization')}. Find yours in the console."
             return JSONResponse({"error": {"message": message, "code": "invalid_api_key"}}, 401)
         if self.statuses and (status := self.statuses.pop(0)) != 200:
-            return JSONResponse({"error": {"message": "The server is busy. Sorry."}}, status)
+            error = {"message": "The server is busy. Sorry.", "code": self.code}
+            return JSONResponse({"error": error}, status, headers=self.headers)
         return None
 
     async def models(self, request: Request) -> Response:
@@ -79,11 +83,15 @@ class FakeOpenAI:
             if name == "file":
                 assert part.get_filename() == "utterance.wav"
                 fields["wav"] = part.get_payload(decode=True)
+            elif str(name).endswith("[]"):
+                fields.setdefault(str(name), []).append(part.get_content())
             else:
                 fields[str(name)] = part.get_content()
         self.transcribed.append(fields)
         if refusal := self.refusal(request):
             return refusal
+        if self.slow is not None:
+            await self.slow.wait()
         return JSONResponse({"text": self.texts.pop(0)} if self.texts else {"words": []})
 
     @asynccontextmanager

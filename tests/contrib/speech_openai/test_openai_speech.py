@@ -24,7 +24,7 @@ from anycarrier.wav import read_wav, wav_bytes
 from contrib.speech_openai.conftest import KEY, TONE, FakeOpenAI
 
 pytest.importorskip("anycarrier_speech_openai")
-from anycarrier_speech_openai import OpenAIEngine, OpenAISettings, listening
+from anycarrier_speech_openai import OpenAIEngine, OpenAISettings, api, listening
 from anycarrier_speech_openai.speaking import PcmBody
 
 
@@ -48,11 +48,124 @@ async def test_an_utterance_is_sent_as_a_wav_and_comes_back_as_words(fake: FakeO
     (asked,) = fake.transcribed
     assert read_wav(asked.pop("wav")) == (PCM16_8K, pcmu_to_pcm16(audio))
     assert asked == {
-        "model": "gpt-4o-mini-transcribe",
+        "model": "gpt-transcribe",
         "response_format": "json",
-        "language": "en",
-        "prompt": "Zork, Frobozz",
+        "languages[]": ["en"],
+        "keywords[]": ["Zork", "Frobozz"],
     }
+    await ear.aclose()
+
+
+async def test_models_before_gpt_transcribe_take_one_language_and_a_prompt(fake: FakeOpenAI, engine: Any) -> None:
+    ear = await engine(listen_model="whisper-1").recognizer(Hearing(language="pt_BR", phrases=("Zork", "Frobozz")))
+    ear.feed(silence(PCMU_8K, 0.5))
+    ear.finish()
+    await take(ear)
+    (asked,) = fake.transcribed
+    del asked["wav"]
+    assert asked == {"model": "whisper-1", "response_format": "json", "language": "pt", "prompt": "Zork, Frobozz"}
+    await ear.aclose()
+
+
+def test_phrases_are_cleaned_and_no_more_is_sent_than_a_model_reads() -> None:
+    hearing = Hearing(phrases=("A <b>\nline", "", *(f"phrase {n}" for n in range(500))))
+    keywords = listening.hints("gpt-transcribe", hearing)["keywords[]"]
+    assert keywords[:2] == ["A b line", "phrase 0"] and len(", ".join(keywords)) <= listening.LONGEST_HINT
+
+
+async def test_a_phrase_list_that_comes_back_is_no_speech(fake: FakeOpenAI, engine: Any) -> None:
+    fake.texts = ["Zork, Frobozz.", "Frobozz."]
+    ear = await engine().recognizer(Hearing(phrases=("Zork", "Frobozz")))
+    for _ in range(2):
+        ear.feed(silence(PCMU_8K, 0.5))
+        ear.finish()
+    assert [heard.text for heard in await take(ear, 2)] == ["", "Frobozz."]
+    await ear.aclose()
+
+
+async def test_a_model_for_english_refuses_other_languages(engine: Any) -> None:
+    made = engine(listen_model="Systran/faster-whisper-tiny.en")
+    assert made.knows_language("listen", "en-GB") and not made.knows_language("listen", "de")
+    with pytest.raises(ConfigurationError, match=r"openai's listen_model .* knows English only, not 'de'"):
+        await made.recognizer(Hearing(language="de"))
+
+
+async def test_decoding_ahead_answers_with_what_was_sent_at_the_pause(fake: FakeOpenAI, engine: Any) -> None:
+    fake.texts = ["too early", "all of it"]
+    ear = await engine(decode_ahead=True).recognizer()
+    ear.feed(silence(PCMU_8K, 0.5))
+    ear.pause()
+    assert await take(ear) == [Heard("too early")]
+    ear.resume()
+    ear.feed(silence(PCMU_8K, 0.5))
+    ear.pause()
+    ear.feed(silence(PCMU_8K, 0.3))
+    ear.finish()
+    assert (await take(ear))[-1] == Heard("all of it", final=True, complete=True)
+    assert [len(read_wav(asked["wav"])[1]) for asked in fake.transcribed] == [8000, 16000]
+    await ear.aclose()
+
+
+async def test_what_was_sent_at_a_pause_is_dropped_when_the_caller_goes_on(fake: FakeOpenAI, engine: Any) -> None:
+    fake.slow = asyncio.Event()
+    ear = await engine(decode_ahead=True).recognizer()
+    ear.feed(silence(PCMU_8K, 0.5))
+    ear.pause()
+    async with asyncio.timeout(5):
+        while not fake.transcribed:
+            await asyncio.sleep(0.01)
+    ear.resume()
+    fake.texts = ["all of it"] * 3
+    fake.slow.set()
+    ear.feed(silence(PCMU_8K, 0.5))
+    ear.finish()
+    assert await take(ear) == [Heard("all of it", final=True, complete=True)]
+    ear.feed(silence(PCMU_8K, 0.5))
+    ear.pause()
+    ear.finish(discard=True)
+    assert await take(ear) == [Heard("", final=True, complete=True)]
+    await ear.aclose()
+
+
+async def test_without_the_setting_a_pause_asks_nothing(fake: FakeOpenAI, engine: Any) -> None:
+    ear = await engine().recognizer()
+    ear.feed(silence(PCMU_8K, 0.5))
+    ear.pause()
+    await asyncio.sleep(0.05)
+    assert fake.transcribed == []
+    await ear.aclose()
+
+
+async def test_a_transcript_that_does_not_come_is_a_failure(fake: FakeOpenAI, engine: Any) -> None:
+    fake.slow = asyncio.Event()
+    ear = await engine(timeout=0.1).recognizer()
+    ear.feed(silence(PCMU_8K, 0.5))
+    ear.finish()
+    with pytest.raises(SpeechFailed, match=r"openai failed to listen: .*\."):
+        await take(ear)
+    fake.slow.set()
+    await ear.aclose()
+
+
+@pytest.mark.parametrize(
+    ("code", "headers", "requests", "advice"),
+    [
+        (None, {"retry-after-ms": "5"}, 2, "fallback engine"),
+        (None, {"retry-after": "30"}, 1, "fallback engine"),
+        (None, {"x-should-retry": "false"}, 1, "fallback engine"),
+        ("insufficient_quota", {}, 1, "Top up the account"),
+    ],
+)
+async def test_too_many_requests_are_repeated_only_if_a_caller_can_wait(
+    fake: FakeOpenAI, engine: Any, code: str | None, headers: dict[str, str], requests: int, advice: str
+) -> None:
+    fake.statuses, fake.code, fake.headers = [429, 429], code, headers
+    ear = await engine().recognizer()
+    ear.feed(silence(PCMU_8K, 0.5))
+    ear.finish()
+    with pytest.raises(SpeechFailed, match=advice):
+        await take(ear)
+    assert len(fake.transcribed) == requests
     await ear.aclose()
 
 
@@ -112,7 +225,7 @@ async def test_memory_holds_a_minute_of_an_utterance(
 async def test_a_passing_failure_is_tried_once_more(
     fake: FakeOpenAI, engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listening, "AGAIN_AFTER", 0.01)
+    monkeypatch.setattr(api, "AGAIN_AFTER", 0.01)
     fake.statuses = [503]
     ear = await engine().recognizer()
     ear.feed(silence(PCMU_8K, 0.5))

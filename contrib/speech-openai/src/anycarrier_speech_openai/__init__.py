@@ -7,9 +7,18 @@ from weakref import WeakSet
 
 import httpx
 
+from anycarrier.errors import ConfigurationError
 from anycarrier.hookspecs import hookimpl
-from anycarrier.speech import EngineSettings, Hearing, Recognizer, SpeakingStyle, SpeechEngine, Synthesizer
-from anycarrier_speech_openai.api import OpenAISettings, no_answer, refusal
+from anycarrier.speech import (
+    EngineSettings,
+    Hearing,
+    Recognizer,
+    SpeakingStyle,
+    SpeechEngine,
+    Synthesizer,
+    primary_language,
+)
+from anycarrier_speech_openai.api import OpenAISettings, english_only, no_answer, refusal
 from anycarrier_speech_openai.listening import OpenAIRecognizer
 from anycarrier_speech_openai.speaking import OpenAISynthesizer
 
@@ -22,6 +31,7 @@ class OpenAIEngine(SpeechEngine):
     name = "openai"
     remote = True
     settings_type = OpenAISettings
+    punctuates = True
 
     def __init__(self, settings: EngineSettings | None = None) -> None:
         super().__init__(settings)
@@ -49,6 +59,10 @@ class OpenAIEngine(SpeechEngine):
             await self._http.aclose()
             self._http = None
 
+    def knows_language(self, ability: str, language: str) -> bool:
+        """All of them, as far as can be told here, except for a model of Whisper's for English."""
+        return ability != "listen" or primary_language(language) == "en" or not english_only(self._set.listen_model)
+
     async def check(self) -> None:
         """Ask for the models there are: free, and refused with a wrong key. Servers without that list pass."""
         try:
@@ -60,7 +74,13 @@ class OpenAIEngine(SpeechEngine):
 
     async def recognizer(self, hearing: Hearing | None = None) -> Recognizer:
         """A recognizer for one call."""
-        recognizer = OpenAIRecognizer(self._set, self.http, hearing or Hearing())
+        hearing = hearing or Hearing()
+        if not self.knows_language("listen", hearing.language):
+            raise ConfigurationError(
+                f"openai's listen_model {self._set.listen_model!r} knows English only, not {hearing.language!r}. "
+                "Set a model without '.en'"
+            )
+        recognizer = OpenAIRecognizer(self._set, self.http, hearing)
         self._made.add(recognizer)
         return recognizer
 

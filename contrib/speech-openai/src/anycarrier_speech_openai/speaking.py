@@ -16,6 +16,8 @@ from anycarrier_speech_openai.api import OpenAISettings, no_answer, refusal, ref
 
 LONGEST_TEXT = 4096
 """Characters the API takes in one request."""
+SLOWEST, FASTEST = 0.25, 4.0
+"""Speeds the API takes."""
 
 
 class OpenAISynthesizer:
@@ -76,7 +78,7 @@ class OpenAISynthesizer:
             "response_format": "pcm",
         }
         if self._style.speed != 1.0:
-            request["speed"] = self._style.speed
+            request["speed"] = min(max(self._style.speed, SLOWEST), FASTEST)
         if self._settings.instructions:
             request["instructions"] = self._settings.instructions
         return request
