@@ -40,6 +40,9 @@ class Obedient:
             time.sleep(60)
         if audio == b"print":
             print("a library talks")
+        if audio == b"environment":
+            self.send(w.Recognized(message.stream, os.environ["BROOK"], True))
+            return
         if audio == b"nothing":
             return  # as for a stream whose answer was dropped
         self.send(w.Recognized(message.stream, f"{configuration} {len(audio)}", True))

@@ -50,6 +50,11 @@ async def test_a_stream_gets_its_configuration_and_its_answers(pools: Pools) -> 
     assert [heard async for heard in recognizer] == []
 
 
+async def test_a_worker_gets_the_environment_that_its_libraries_need(pools: Pools) -> None:
+    recognizer = await WorkerRecognizer.open(pools(environment={"BROOK": "1"}), Hearing())
+    assert await asked(recognizer, b"environment") == "1"
+
+
 async def test_a_stream_that_is_refused_is_a_configuration_error(pools: Pools) -> None:
     pool = pools()
     with pytest.raises(ConfigurationError, match="brook cannot listen: say yes instead"):
@@ -111,6 +116,16 @@ async def test_a_stream_that_kills_its_workers_fails(pools: Pools) -> None:
     recognizer = await WorkerRecognizer.open(pool, Hearing())
     with pytest.raises(SpeechFailed, match="died 2 times"):
         await asked(recognizer, b"die")
+
+
+async def test_a_stream_that_had_nothing_to_do_is_not_blamed_for_the_death_of_its_worker(pools: Pools) -> None:
+    pool = pools(moves_limit=0)
+    idle, deadly = [await WorkerRecognizer.open(pool, Hearing(cued=True)) for _ in range(2)]
+    deadly.begin()
+    with pytest.raises(SpeechFailed, match="died 1 times"):
+        await asked(deadly, b"die")
+    idle.begin()
+    assert await asked(idle, b"12") == "None 2"
 
 
 async def test_a_stream_fails_when_the_next_worker_cannot_start(pools: Pools, tmp_path: Path) -> None:

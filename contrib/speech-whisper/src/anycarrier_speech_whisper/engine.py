@@ -18,6 +18,12 @@ from anycarrier_speech_whisper.scheduling import KEPT, Vocabulary
 MOST_WORKERS = 8
 """Worker processes at most unless the settings say more: each holds a model in memory, and serves a dozen callers."""
 
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "1",  # a heap for each thread kept 60 MB more after a long utterance, and was no faster
+}
+
 
 class WhisperSettings(EngineSettings):
     """Which model, where it runs, and how. The README of the distribution has the figures behind the defaults."""
@@ -55,6 +61,7 @@ class WhisperEngine(SpeechEngine):
             "anycarrier_speech_whisper.worker",
             [_arguments(self.settings)],
             size=self.settings.workers or _workers(self.settings.device),
+            environment=ENVIRONMENT,
             answer_limit=self.settings.decode_limit,
             moves_limit=1,
         )

@@ -12,11 +12,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from functools import cache
 from importlib import import_module
 from typing import Any, Protocol
 
 import msgspec
+import numpy as np
+import soxr
 
 from anycarrier.audio import AudioFormat, Transcoder
 from anycarrier.speech import workers as w
@@ -104,27 +105,18 @@ class Decoding:
 
 def samples(audio: bytes, format: AudioFormat) -> Any:
     """``audio`` as the model takes it: 16 kHz, float32 from -1 to 1."""
-    numpy, soxr = _libraries()
     linear = Transcoder(format, AudioFormat("PCM16", format.rate))
     pcm = linear.convert(audio) + linear.flush()
-    found = numpy.frombuffer(pcm, "<i2").astype("f4") / 32768.0
+    found = np.frombuffer(pcm, "<i2").astype("f4") / 32768.0
     return found if format.rate == RATE else soxr.resample(found, format.rate, RATE)
-
-
-@cache
-def _libraries() -> tuple[Any, Any]:
-    """numpy and soxr, imported after the number of threads is set."""
-    return import_module("numpy"), import_module("soxr")
 
 
 def main(arguments: str) -> None:
     """Serve until the input ends. ``arguments``: ``{"options": ..., "interims": ...}`` as JSON."""
     given = msgspec.json.decode(arguments)
-    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read when the libraries are loaded
 
     def load(send: w.Send) -> Decoding:
         transcription: Any = import_module("anycarrier_speech_whisper.transcription")
-        _libraries()
         model = transcription.Transcriber(transcription.Options(**given["options"]))
         return Decoding(send, model, interims=given["interims"])
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from typing import Protocol
 
@@ -113,10 +114,11 @@ class Worker:
 class WorkerPool:
     """``size`` processes that run ``python -m module`` with ``arguments``; for one event loop.
 
-    ``engine`` and ``operation`` (``listen`` or ``detect``) name the engine in errors. ``answer_limit``: seconds without
-    a message after which a worker that owes an answer is killed and replaced. ``start_limit``: the same for its start.
-    ``moves_limit``: how many workers a stream may lose without an answer in between; after that the stream itself is
-    taken for the cause.
+    ``engine`` and ``operation`` (``listen`` or ``detect``) name the engine in errors. ``environment``: variables set
+    for the workers, such as ``OMP_NUM_THREADS``, which libraries read when they are loaded. ``answer_limit``: seconds
+    without a message after which a worker that owes an answer is killed and replaced. ``start_limit``: the same for its
+    start. ``moves_limit``: how many workers a stream may lose without an answer in between; after that the stream
+    itself is taken for the cause.
     """
 
     def __init__(
@@ -127,6 +129,7 @@ class WorkerPool:
         arguments: Iterable[str] = (),
         *,
         size: int = 1,
+        environment: Mapping[str, str] | None = None,
         answer_limit: float = 15.0,
         start_limit: float = 60.0,
         moves_limit: int = 3,
@@ -137,6 +140,7 @@ class WorkerPool:
         self._engine = engine
         self._operation = operation
         self._command = (sys.executable, "-P", "-m", module, *arguments)
+        self._environment = environment or {}
         self._size = size
         self._numbers = count(1)
         self._workers: list[Worker] = []
@@ -231,7 +235,10 @@ class WorkerPool:
     async def _spawn(self) -> Worker:
         try:
             process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+                *self._command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env={**os.environ, **self._environment},
             )
         except OSError as failure:
             raise self.failure(f"no worker process can be started: {failure}") from failure
@@ -283,12 +290,14 @@ class WorkerPool:
             number = stream.opening.stream
             if self._homes.get(number) is not worker:
                 continue  # closed while we were waiting
-            self._moves[number] = self._moves.get(number, 0) + 1
-            if self._moves[number] > self.moves_limit:
+            messages = list(stream.replay())
+            if messages:  # one that had nothing to do is not what killed it
+                self._moves[number] = self._moves.get(number, 0) + 1
+            if self._moves.get(number, 0) > self.moves_limit:
                 self._fail(stream, self.failure(f"the workers of this stream died {self.moves_limit + 1} times"))
                 continue
             self._settle(stream)
-            for message in stream.replay():
+            for message in messages:
                 self.send(message)
 
     def _settle(self, stream: WorkerStream) -> None:
