@@ -34,11 +34,20 @@ COMPRESSION = 1.9
 COMPRESSED_FROM = 30
 """Characters below which the ratio says nothing."""
 
-TIMES_RUNNING, LONGEST_CYCLE = 5, 4
-"""One token, or up to four tokens in turn, so many times running are a loop: "1599999", "8-8-8-8-8-"."""
+SAME_TOKEN = 5
+"""One token so many times running is a loop."""
+
+TIMES_RUNNING = {1: 5, 2: 3}
+"""How often so many words in a row must come to be a loop: "five" five times, "bye now" three times, and three words or
+more twice. Digits count one by one."""
+
+SAME_TAIL = 4
+"""So many last words that were said before are a loop that was just cut off: "3 1 1 5 4 2 2 3 1 1 5"."""
 
 RETRY_CONTEXT, RETRY_BEAM = 30.0, 5
-"""How to decode a loop again: as the model was trained."""
+"""How to decode a loop again: as the model was trained. Of 528 utterances that tiny.en heard on a simulated line, half of
+them noisy or with lost frames, 24 were taken for loops, with 236 errors in 121 words; decoded again they had 18 (with
+beam 1: 23; with context 20: 66). No utterance that was right was taken for a loop."""
 
 PROMPT_TOKENS = 220
 """Tokens of phrases at most; the model's own limit for a previous text is 223."""
@@ -182,15 +191,25 @@ def hints(phrases: Sequence[str]) -> list[str]:
 
 
 def repeats(text: str, tokens: Sequence[int]) -> bool:
-    """Whether a text repeats itself as no speaker does."""
+    """Whether a text repeats itself as few speakers do."""
     raw = text.encode()
     if len(text) > COMPRESSED_FROM and len(raw) > COMPRESSION * len(zlib.compress(raw)):
         return True
-    for cycle in range(1, LONGEST_CYCLE + 1):
-        running = 0
-        for token, before in zip(tokens[cycle:], tokens, strict=False):
-            running = running + 1 if token == before else 0
-            if running == cycle * (TIMES_RUNNING - 1):
+    if any(len(set(tokens[at : at + SAME_TOKEN])) == 1 for at in range(len(tokens) - SAME_TOKEN + 1)):
+        return True
+    words = re.findall(r"\d|[^\W\d_]+", text.lower())
+    tail, before = words[-SAME_TAIL:], range(len(words) - SAME_TAIL)
+    return any(words[at : at + SAME_TAIL] == tail for at in before) or _runs(words)
+
+
+def _runs(words: Sequence[str]) -> bool:
+    """Whether some words follow themselves too often."""
+    for length in range(1, len(words) // 2 + 1):
+        again = length * (TIMES_RUNNING.get(length, 2) - 1)
+        same = 0
+        for word, later in zip(words, words[length:], strict=False):
+            same = same + 1 if word == later else 0
+            if same == again:
                 return True
     return False
 
