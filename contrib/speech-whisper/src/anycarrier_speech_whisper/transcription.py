@@ -45,9 +45,9 @@ SAME_TAIL = 4
 """So many last words that were said before are a loop that was just cut off: "3 1 1 5 4 2 2 3 1 1 5"."""
 
 RETRY_CONTEXT, RETRY_BEAM = 30.0, 5
-"""How to decode a loop again: as the model was trained. Of 528 utterances that tiny.en heard on a simulated line, half of
-them noisy or with lost frames, 24 were taken for loops, with 236 errors in 121 words; decoded again they had 18 (with
-beam 1: 23; with context 20: 66). No utterance that was right was taken for a loop."""
+"""How to decode a loop again: as the model was trained. Of 528 utterances that tiny.en heard on a simulated line, half
+of them noisy or with lost frames, 24 were taken for loops, with 236 errors in 121 words; decoded again they had 18
+(with beam 1: 23; with context 20: 66). No utterance that was right was taken for a loop."""
 
 PROMPT_TOKENS = 220
 """Tokens of phrases at most; the model's own limit for a previous text is 223."""
