@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from anycarrier.audio import L16_16K, swap16
-from anycarrier.errors import SpeechFailed
-from anycarrier.speech import Heard, Hearing, Recognizer, get_speech_engine
+from anycarrier.errors import ConfigurationError, SpeechFailed
+from anycarrier.speech import Heard, Hearing, Recognizer, get_speech_engine, open_speech_engine
 from anycarrier_speech_deepgram import DeepgramEngine, listening
+from anycarrier_speech_deepgram.connection import hints
 
-from .conftest import FakeDeepgram, results
+from .conftest import KEY, FakeDeepgram, results
 
 
 async def take(ear: Recognizer, count: int) -> list[Heard]:
@@ -186,7 +187,62 @@ async def test_silence_keeps_the_connection_alive(
     await ear.aclose()
 
 
-@pytest.mark.parametrize(("status", "advice"), [(402, "Top up"), (403, "may do"), (400, "model and URL")])
+async def test_a_failure_that_may_pass_is_tried_twice(deepgram: FakeDeepgram, engine: Any) -> None:
+    deepgram.refuse = [503]
+    await (await engine().recognizer()).aclose()
+    deepgram.refuse = [429, 429]
+    with pytest.raises(SpeechFailed, match=r"HTTP 429\. Too many connections at once"):
+        await engine().recognizer()
+    assert deepgram.refuse == []
+
+
+async def test_phrases_that_deepgram_refuses_cost_no_call_its_recognizer(deepgram: FakeDeepgram, engine: Any) -> None:
+    deepgram.refuse = [400]
+    ear = await engine().recognizer(Hearing(phrases=("Zork",)))
+    assert "keyterm" not in dict(deepgram.queries[0])
+    await ear.aclose()
+    deepgram.refuse = [400]
+    with pytest.raises(SpeechFailed, match="HTTP 400"):
+        await engine().recognizer()
+
+
+def test_no_more_phrases_are_sent_than_deepgram_takes() -> None:
+    phrases = [f"phrase {n}" for n in range(300)]
+    assert hints("nova-3-medical", phrases) == [("keyterm", phrase) for phrase in phrases[:100]]
+    assert sum(len(word.encode()) for _, word in hints("nova-3", ["naïve " * 20] * 2 + ["é" * 700, "late"])) <= 1200
+    assert hints("nova-2", ["two words", "words"]) == [("keywords", "two"), ("keywords", "words")]
+
+
+async def test_further_parameters_are_sent_but_none_that_the_engine_decides(
+    deepgram: FakeDeepgram, engine: Any
+) -> None:
+    made = engine(listen_language="multi", listen_options={"numerals": "true"}, tag="desk", mip_opt_out=True)
+    await (await made.recognizer(Hearing(language="de"))).aclose()
+    query = dict(deepgram.queries[0])
+    sent = {name: query[name] for name in ("language", "numerals", "tag", "mip_opt_out")}
+    assert sent == {"language": "multi", "numerals": "true", "tag": "desk", "mip_opt_out": "true"}
+    with pytest.raises(ConfigurationError, match="smart_format cannot be set here"):
+        open_speech_engine("deepgram", {"api_key": KEY, "listen_options": {"smart_format": "false"}})
+
+
+async def test_a_service_that_ends_every_connection_is_given_up_with_its_reason(
+    deepgram: FakeDeepgram, engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "PAUSES", (0.01, 0.01))
+
+    async def hang_up(socket: Any) -> None:
+        await socket.send('{"type":"Error","description":"Something is wrong."}')
+        await socket.close(1011, "NET-0000")
+
+    monkeypatch.setattr(deepgram, "listen", hang_up)
+    ear = await engine().recognizer()
+    with pytest.raises(SpeechFailed, match=r"it ends every connection\. Something is wrong\. NET-0000"):
+        await take(ear, 1)
+    assert len(deepgram.queries) == 3
+    await ear.aclose()
+
+
+@pytest.mark.parametrize(("status", "advice"), [(402, "Top up"), (403, "may do"), (400, "model, language and URL")])
 async def test_refusals_say_what_to_do(deepgram: FakeDeepgram, engine: Any, status: int, advice: str) -> None:
     deepgram.refuse = [status]
     with pytest.raises(SpeechFailed, match=advice):

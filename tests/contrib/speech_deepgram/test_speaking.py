@@ -119,11 +119,38 @@ async def test_a_voice_it_has_not_is_told_from_other_refusals(
     with pytest.raises(UnknownVoice, match="deepgram has no voice 'aura-2-helios-en'"):
         await engine().synthesizer(SpeakingStyle(voice="aura-2-helios-en"))
     # The operator's own model is no agent's voice: nothing to fall back to.
-    with pytest.raises(SpeechFailed, match=r"No such model.* Check model and URL"):
+    with pytest.raises(SpeechFailed, match=r"No such model.* Check model, language and URL"):
         await engine(speak_model="aura-2-helios-en").synthesizer()
     deepgram.refuse = [400]
     with pytest.raises(SpeechFailed, match="HTTP 400"):
         await engine().synthesizer(SpeakingStyle(voice="aura-2-thalia-en"))
+
+
+@pytest.mark.parametrize(
+    ("language", "speak_model", "model"),
+    [
+        ("en-GB", "aura-2-zeus-en", "aura-2-zeus-en"),
+        ("de", "aura-2-zeus-en", "aura-2-viktoria-de"),
+        ("de", "aura-2-kara-de", "aura-2-kara-de"),
+        ("cy", "our-own-model", "our-own-model"),
+    ],
+)
+async def test_an_agent_speaks_its_language(
+    deepgram: FakeDeepgram, engine: Any, language: str, speak_model: str, model: str
+) -> None:
+    made = engine(speak_model=speak_model)
+    assert made.knows_language("speak", language)
+    await (await made.synthesizer(SpeakingStyle(language=language, speed=3.0))).aclose()
+    assert dict(deepgram.queries[0])["model"] == model and dict(deepgram.queries[0])["speed"] == "1.5"
+
+
+async def test_a_language_without_a_voice_is_refused_unless_the_agent_names_one(
+    deepgram: FakeDeepgram, engine: Any
+) -> None:
+    assert not engine().knows_language("speak", "cy") and engine().knows_language("listen", "cy")
+    with pytest.raises(UnknownVoice, match="deepgram has no voice 'cy'"):
+        await engine().synthesizer(SpeakingStyle(language="cy"))
+    await (await engine().synthesizer(SpeakingStyle(language="cy", voice="our-own-model"))).aclose()
 
 
 async def test_nothing_to_say_asks_nothing(deepgram: FakeDeepgram, engine: Any) -> None:

@@ -8,7 +8,7 @@ from weakref import WeakSet
 from anycarrier.errors import ConfigurationError
 from anycarrier.hookspecs import hookimpl
 from anycarrier.speech import EngineSettings, Hearing, Recognizer, SpeakingStyle, SpeechEngine, Synthesizer
-from anycarrier_speech_deepgram.connection import DeepgramSettings
+from anycarrier_speech_deepgram.connection import DeepgramSettings, voice_for
 from anycarrier_speech_deepgram.listening import DeepgramRecognizer
 from anycarrier_speech_deepgram.speaking import DeepgramSynthesizer
 
@@ -21,6 +21,7 @@ class DeepgramEngine(SpeechEngine):
     name = "deepgram"
     remote = True
     settings_type = DeepgramSettings
+    punctuates = True
 
     def __init__(self, settings: EngineSettings | None = None) -> None:
         if not isinstance(settings, DeepgramSettings):
@@ -28,6 +29,10 @@ class DeepgramEngine(SpeechEngine):
         super().__init__(settings)
         self._set = settings
         self._connected: WeakSet[DeepgramRecognizer | DeepgramSynthesizer] = WeakSet()
+
+    def knows_language(self, ability: str, language: str) -> bool:
+        """Deepgram decides what it listens to, model by model; each of its voices speaks one language."""
+        return ability != "speak" or voice_for(self._set, SpeakingStyle(language=language)) is not None
 
     async def aclose(self) -> None:
         """Close the connections of calls in progress."""

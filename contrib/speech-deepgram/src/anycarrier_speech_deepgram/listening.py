@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from websockets.asyncio.client import ClientConnection
@@ -14,7 +15,9 @@ from anycarrier.audio import AudioFormat, Transcoder
 from anycarrier.errors import MalformedMessage, SpeechFailed
 from anycarrier.speech import Heard, Hearing, ResultQueue
 from anycarrier_speech_deepgram import wire
-from anycarrier_speech_deepgram.connection import DeepgramSettings, Refused, listen_url, open_socket
+from anycarrier_speech_deepgram.connection import DeepgramSettings, Refused, connect_once, listen_url, open_socket
+
+log = logging.getLogger("anycarrier")
 
 KEPT = 20.0
 """Seconds of audio kept while there is no connection, and to be said again on the next one."""
@@ -32,6 +35,7 @@ class DeepgramRecognizer:
     def __init__(self, settings: DeepgramSettings, hearing: Hearing) -> None:
         self.format: AudioFormat = hearing.format
         self._settings = settings
+        self._hearing = hearing
         self._url = listen_url(settings, hearing)
         sent = wire.sent_format(hearing.format)
         self._transcoder = Transcoder(hearing.format, sent)
@@ -45,10 +49,22 @@ class DeepgramRecognizer:
         self._results: ResultQueue[Heard] = ResultQueue()
         self._task: asyncio.Task[None] | None = None
         self._first: ClientConnection | None = None
+        self._useful, self._said = False, ""
 
     async def connect(self) -> None:
-        """The first connection, so that a call knows at once whether it has an ear."""
-        self._first = await open_socket(self._settings, self._url, "listen")
+        """The first connection, so that a call knows at once whether it has a recognizer.
+
+        A request that Deepgram refuses because of the phrases is made once more without them: an agent's phrase list
+        must not cost it its hearing.
+        """
+        try:
+            self._first = await open_socket(self._settings, self._url, "listen")
+        except Refused as refused:
+            if refused.status != 400 or not self._hearing.phrases:
+                raise
+            self._url = listen_url(self._settings, self._hearing, phrases=False)
+            self._first = await open_socket(self._settings, self._url, "listen")
+            log.warning("deepgram refused a request with %d phrases: %s", len(self._hearing.phrases), refused.message)
         self._task = asyncio.create_task(self._run(self._first))
 
     def feed(self, audio: bytes) -> None:
@@ -111,13 +127,23 @@ class DeepgramRecognizer:
     # --- the connection -------------------------------------------------------------------------------------------
 
     async def _run(self, socket: ClientConnection) -> None:
+        useless = 0
         try:
             while True:
+                self._useful, self._said = False, ""
                 await self._converse(socket)
-                socket = await self._again()
+                useless = 0 if self._useful else useless + 1
+                if useless > len(PAUSES):
+                    raise SpeechFailed("deepgram", "listen", f"it ends every connection. {self._why(socket)}")
+                why = self._why(socket)
+                socket = await self._again(why, PAUSES[useless - 1 :] if useless else PAUSES)
                 self._say_again()
         except SpeechFailed as failure:
             self._close(failure)
+
+    def _why(self, socket: ClientConnection) -> str:
+        """What Deepgram said when it ended the connection."""
+        return " ".join(f"{self._said} {socket.close_reason or ''}".split())[:200] or "It gave no reason"
 
     def _say_again(self) -> None:
         """Put what the lost connection had not turned into final words before what waits."""
@@ -128,17 +154,18 @@ class DeepgramRecognizer:
             self._outbox.appendleft(replay)
             self._outbox_size += len(replay)
 
-    async def _again(self) -> ClientConnection:
+    async def _again(self, why: str, pauses: Sequence[float]) -> ClientConnection:
         last: SpeechFailed | None = None
-        for pause in PAUSES:
+        for pause in pauses:
             await asyncio.sleep(pause)
             try:
-                return await open_socket(self._settings, self._url, "listen")
+                return await connect_once(self._settings, self._url, "listen")
             except Refused:
                 raise
             except SpeechFailed as failure:
                 last = failure
-        raise SpeechFailed("deepgram", "listen", f"the connection was lost and {len(PAUSES)} new ones failed") from last
+        lost = f"the connection was lost and {len(pauses)} new ones failed. {why}"
+        raise SpeechFailed("deepgram", "listen", lost, next_step="Name a fallback engine.") from last
 
     async def _converse(self, socket: ClientConnection) -> None:
         """Until the connection ends, whichever side closes it."""
@@ -184,8 +211,11 @@ class DeepgramRecognizer:
             message = wire.decode(frame)
         except MalformedMessage:
             return  # a kind of message that is newer than we are
+        if message.type == "Error":
+            self._said = message.description
         if message.type != "Results":
             return
+        self._useful = True
         text = message.transcript
         if self._owed and self._owed[0].discard and not message.from_finalize:
             text = ""  # words made of a noise

@@ -13,7 +13,7 @@ from anycarrier.audio import AudioFormat, Transcoder
 from anycarrier.errors import MalformedMessage, SpeechFailed, UnknownVoice
 from anycarrier.speech import SpeakingStyle
 from anycarrier_speech_deepgram import wire
-from anycarrier_speech_deepgram.connection import DeepgramSettings, Refused, open_socket, speak_url
+from anycarrier_speech_deepgram.connection import DeepgramSettings, Refused, open_socket, speak_url, voice_for
 
 AFTER_WARNING = 1.5
 """Seconds of quiet that end a text once Deepgram warned: past twenty a minute it ignores Flush, and confirms none."""
@@ -28,6 +28,7 @@ class DeepgramSynthesizer:
         self.format: AudioFormat = style.format
         self._settings = settings
         self._voice = style.voice
+        self._language = "" if voice_for(settings, style) else style.language
         self._url = speak_url(settings, style)
         self._spoken = wire.spoken_format(style.format)
         self._socket: ClientConnection | None = None
@@ -38,6 +39,8 @@ class DeepgramSynthesizer:
         """The connection, made if there is none. ``UnknownVoice`` when Deepgram has not the one that was asked for."""
         if self._closed.is_set():
             raise SpeechFailed("deepgram", "speak", "the call's voice is closed")
+        if self._language:
+            raise UnknownVoice("deepgram", self._language, "Set speak_model to a model for that language.")
         if self._socket is None:
             try:
                 self._socket = await open_socket(self._settings, self._url, "speak")
