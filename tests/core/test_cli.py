@@ -8,14 +8,17 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from anycarrier import cli, errors, plugins
+from anycarrier.cli import plugin_commands
 from anycarrier.credentials import Credential
 from anycarrier.hookspecs import hookimpl
 from anycarrier.plugins import capability_matrix
 from anycarrier.provider import Provider
+from anycarrier.speech import SpeakingStyle, SpeechEngine, Synthesizer
 
 
 class _Card(Credential):
@@ -144,3 +147,51 @@ def test_matrix_says_yes_exactly_where_the_method_is_overridden() -> None:
     assert rows["`send_digits`"] == "yes"
     assert rows["`transfer`"] == "-"
     assert rows["`dial`"] == "yes"
+
+
+class _Robot(SpeechEngine):
+    name = "robot"
+
+    async def synthesizer(self, style: SpeakingStyle | None = None) -> Synthesizer:
+        raise NotImplementedError
+
+
+class _Human(_Robot):
+    name = "human"
+    rank = 10
+    cut: ClassVar[bool] = False
+
+    async def start(self) -> None:
+        if self.cut:
+            raise errors.SpeechFailed("human", "speak", "voice.bin is cut", next_step="pip install it again")
+
+    def knows_language(self, ability: str, language: str) -> bool:
+        return language == "en"
+
+
+class _Voices:
+    @hookimpl
+    def anycarrier_speech_engines(self) -> list[type[SpeechEngine]]:
+        return [_Human, _Robot]
+
+
+def test_the_engines_are_listed_with_what_an_agent_would_use(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ANYCARRIER_PLUGINS", "")
+    plugins.reset()
+    plugins.register(_Voices(), "voices")
+    try:
+        assert plugin_commands.engines([]) == 0
+        said = capsys.readouterr().out
+        assert "rank 10; ready" in said and "speak   human (highest rank: 10); then robot" in said
+        assert "listen  none (none fits). no speech engine that listens is installed" in said
+        plugin_commands.engines(["--language", "de"])
+        assert "speak   robot (the only one that fits)" in capsys.readouterr().out
+        monkeypatch.setattr(_Human, "cut", True)
+        assert plugin_commands.engines(["--json"]) == 1
+        shown = json.loads(capsys.readouterr().out)
+        assert "voice.bin is cut. pip install it again" in shown["engines"][0]["why_not"]
+        assert shown["used"][0]["engine"] == "human" and shown["used"][0]["fallbacks"] == ["robot"]
+    finally:
+        plugins.reset()

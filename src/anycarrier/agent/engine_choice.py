@@ -102,7 +102,7 @@ def in_order(ability: str, settings: AgentSettings, offers: Iterable[Offer]) -> 
             return "the only one that fits"
         if obeyed and offer.kind.obeys_grammar:
             return "obeys the agent's grammar"
-        return f"rank {offer.kind.rank}"
+        return f"highest rank: {offer.kind.rank}"
 
     fit.sort(key=place)
     if fit and fit[0].origin is Origin.ADDED:

@@ -29,20 +29,21 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "demo": Command("anycarrier.demo:main", "real calls through every installed carrier's sandbox, and what was heard"),
     "providers": Command("anycarrier.cli.plugin_commands:providers", "the installed carriers, and what each can do"),
+    "engines": Command("anycarrier.cli.plugin_commands:engines", "the installed speech engines, and which are used"),
     "matrix": Command("anycarrier.cli.plugin_commands:matrix", "the capability table as Markdown"),
     "new-provider": Command("anycarrier.cli.plugin_commands:new_provider", "begin a carrier plugin of your own"),
     "new-engine": Command("anycarrier.cli.plugin_commands:new_engine", "begin a speech engine plugin of your own"),
 }
 
 SERVICE = (
-    "serve credentials numbers agents engines calls recordings webhooks usage sandbox keys rules route doctor db"
-    " rotate-key completion"
+    "serve credentials numbers agents calls recordings webhooks usage sandbox keys rules route doctor db rotate-key"
+    " completion"
 ).split()
 """Commands of anycarrier-server; without it, each says what to install."""
 
 
 def commands() -> dict[str, Command]:
-    """Every command installed here, this distribution's last."""
+    """Every command installed here, this distribution's last. One that another distribution has too is that one's."""
     found: dict[str, Command] = {}
     for entry in entry_points(group="anycarrier.commands"):
         try:
@@ -50,7 +51,7 @@ def commands() -> dict[str, Command]:
         except Exception as failure:  # noqa: BLE001 - one broken distribution must not take every command away
             why = f"{type(failure).__name__}: {redact(str(failure))}"
             print(f"anycarrier: the commands of {entry.value} cannot be loaded: {why}", file=sys.stderr)
-    demo, *rest = COMMANDS.items()
+    demo, *rest = ((word, command) for word, command in COMMANDS.items() if word not in found)
     return dict([demo, *found.items(), *rest])
 
 

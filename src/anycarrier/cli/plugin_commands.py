@@ -1,4 +1,4 @@
-"""``anycarrier providers``, ``matrix``, ``new-provider`` and ``new-engine``: commands about plugins.
+"""``anycarrier providers``, ``engines``, ``matrix``, ``new-provider`` and ``new-engine``: commands about plugins.
 
 A new plugin is a folder in which one part works and the rest is left to write. Its templates are in
 ``testing/template``.
@@ -6,19 +6,24 @@ A new plugin is a folder in which one part works and the rest is left to write. 
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import re
 import shlex
 import sys
+from dataclasses import asdict
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any
 
+from anycarrier.agent import AgentSettings, EngineChoice, Engines
 from anycarrier.cli import Parser
 from anycarrier.errors import ConfigurationError
 from anycarrier.plugins import broken_plugins, capability_matrix, get_provider, provider_names
+from anycarrier.speech import get_speech_engine, speech_engine_names
 
 
 def describe(name: str) -> dict[str, Any]:
@@ -54,6 +59,59 @@ def providers(argv: list[str]) -> int:
     for name, reason in broken.items():
         print(f"{name:<12} NOT LOADED: {reason}")
     return 1 if broken else 0
+
+
+def engines(argv: list[str]) -> int:
+    """The speech engines installed here, whether each is ready, and which ones an agent uses that names none. Loads
+    those of this machine to tell. With anycarrier-server, this command shows the service's engines instead.
+    """
+    parser = Parser(prog="anycarrier engines", description=engines.__doc__)
+    parser.add_argument("--language", default="en", help="of the agent, default en")
+    parser.add_argument("--grammar", action="store_true", help="the agent has a grammar")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    options = parser.parse_args(argv)
+    settings = AgentSettings(language=options.language, grammar="." if options.grammar else None)
+    logging.basicConfig(level=logging.CRITICAL)  # what does not start is in the table
+    found, choices = asyncio.run(_look_at_engines(settings))
+    broken = {name: str(error) for name, error in broken_plugins().items()}
+    bad = bool(broken) or any(one["why_not"] is not None and not one["remote"] for one in found)
+    if options.json:
+        print(json.dumps({"engines": found, "used": [asdict(one) for one in choices], "broken": broken}))
+        return 1 if bad else 0
+    if not found:
+        print("No speech engine is installed. docs/speech.md lists the engines and how to install them")
+    for one in found:
+        where = "remote" if one["remote"] else f"on this machine, rank {one['rank']}"
+        print(f"{one['name']:<12} can {', '.join(one['abilities'])}; {where}; {one['why_not'] or 'ready'}")
+    for name, reason in broken.items():
+        print(f"{name:<12} NOT LOADED: {reason}")
+    print(f"\nAn agent that names no engine, in {options.language!r}{', with a grammar' if options.grammar else ''}:")
+    for choice in choices:
+        then = f"; then {', '.join(choice.fallbacks)}" if choice.fallbacks else ""
+        told = f". {choice.problem or choice.warning}" if choice.problem or choice.warning else ""
+        print(f"  {choice.ability:<7} {choice.engine or 'none'} ({choice.reason}){then}{told}")
+    return 1 if bad else 0
+
+
+async def _look_at_engines(settings: AgentSettings) -> tuple[list[dict[str, Any]], list[EngineChoice]]:
+    """Each engine, those of this machine loaded; and which ones an agent with these settings uses."""
+    shared = Engines()
+    kinds = [get_speech_engine(name) for name in speech_engine_names()]
+    try:
+        await shared.start(kind.name for kind in kinds if not kind.remote)
+        found = [
+            {
+                "name": kind.name,
+                "abilities": sorted(kind.abilities),
+                "remote": kind.remote,
+                "rank": kind.rank,
+                "why_not": shared.problem(min(kind.abilities, default="speak"), kind.name),
+            }
+            for kind in kinds
+        ]
+        return found, shared.explain(settings)
+    finally:
+        await shared.aclose()
 
 
 def matrix(argv: list[str]) -> int:
