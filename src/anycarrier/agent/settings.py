@@ -20,11 +20,13 @@ class AgentSettings(BaseModel):
 
     first_message: str = Field(default="", description="spoken first; {{variables}} are filled in")
     system_prompt: str = Field(default="", description="for agents with a model; {{variables}} are filled in")
-    language: str = "en"
+    language: str = Field(default="en", description="such as en or pt-BR; the engines used must know it")
     voice: str | None = None
     speed: float = Field(default=1.0, gt=0.25, le=4)
-    synthesizer: str | None = Field(default=None, description="engine name; null: the one installed")
-    recognizer: str | None = Field(default=None, description="engine name; null: the one installed")
+    synthesizer: str | None = Field(default=None, description="engine name; null: the best installed for the language")
+    recognizer: str | None = Field(
+        default=None, description="engine name; null: the best installed for the grammar and the language"
+    )
     fallback_synthesizer: str | None = None
     fallback_recognizer: str | None = None
     phrases: tuple[str, ...] = Field(default=(), description="what callers are expected to say")
