@@ -255,7 +255,7 @@ async def test_what_is_kept_of_calls_whose_end_nobody_sees_has_a_bound(monkeypat
     assert list(kept._known) == ["call 2", "call 3", "call 4"]
 
 
-@pytest.mark.parametrize("path", ["nocolon", "anycarrier.demo.calls:nothing", "no.such.module:x", ":x", "x:"])
+@pytest.mark.parametrize("path", ["nocolon", "anycarrier.demo.appointment:nothing", "no.such.module:x", ":x", "x:"])
 def test_a_dotted_path_that_leads_nowhere_says_so(path: str) -> None:
     with pytest.raises(ConfigurationError):
         load(path)
@@ -266,7 +266,7 @@ async def test_an_agent_is_exactly_one_of_handler_websocket_and_raw() -> None:
     with pytest.raises(ConfigurationError, match="exactly one"):
         desk.agents.add("desk")
     with pytest.raises(ConfigurationError, match="exactly one"):
-        desk.agents.add("desk", handler="anycarrier.demo.calls:book_appointment", websocket_url="ws://x")
+        desk.agents.add("desk", handler="anycarrier.demo.appointment:book_appointment", websocket_url="ws://x")
     with pytest.raises(ConfigurationError, match="overrides"):
         CallSetup(overrides={"sped": 2}).settings(Agent("desk"))
 

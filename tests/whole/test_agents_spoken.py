@@ -1,6 +1,7 @@
-"""A spoken conversation with the local engines: a plain ``websockets`` agent, a caller with a voice, no fakes between.
+"""Spoken conversations with the local engines: a plain ``websockets`` agent, a caller with a voice, no fakes between.
 
-The caller asks for an appointment, is understood, is answered aloud, interrupts, presses keys and hangs up.
+The caller asks for an appointment, is understood, is answered aloud, interrupts, presses keys and hangs up: once in the
+words of a grammar, once freely.
 """
 
 from __future__ import annotations
@@ -17,7 +18,13 @@ from agent_server import Conversation, agent_server
 from anycarrier import EndReason
 from anycarrier.agent.agents import Agents
 from anycarrier.agent.analysis import FinishedCall
-from anycarrier.demo.calls import GRAMMAR, OFFER, clip
+from anycarrier.agent.shared_engines import Engines
+from anycarrier.demo.appointment import GRAMMAR, OFFER
+from anycarrier.demo.callers import CALLERS, spoken
+from anycarrier.demo.calls import clip
+from anycarrier.demo.conversation import HESITATION, listen
+from anycarrier.speech import speech_engine_names
+from anycarrier.testing.word_errors import word_error_rate
 from anycarrier.wav import read_wav
 from fake_speech import notes, told
 from whole.conftest import House
@@ -28,10 +35,12 @@ ASKED, CHOSE = "i would like to book an appointment", "tomorrow morning please"
 
 
 @contextlib.asynccontextmanager
-async def speaking(house: House, folder: Path, url: str) -> AsyncIterator[asyncio.Queue[FinishedCall]]:
+async def speaking(
+    house: House, folder: Path, url: str, *, grammar: str | None = GRAMMAR
+) -> AsyncIterator[asyncio.Queue[FinishedCall]]:
     done: asyncio.Queue[FinishedCall] = asyncio.Queue()
     agents = Agents(finished=done.put, recordings=folder)
-    settings = {"grammar": GRAMMAR, "first_message": "Good morning {{who}}.", "enable_recording": True}
+    settings = {"grammar": grammar, "first_message": "Good morning {{who}}.", "enable_recording": True}
     agents.add("front-desk", websocket_url=url, settings={**settings, "dynamic_variables": {"who": "caller"}})
     house.exchange.switchboard.agents, house.exchange.switchboard.router = agents, agents.router
     await agents.open(house.exchange.switchboard)
@@ -99,6 +108,63 @@ async def test_an_appointment_by_voice(house: House, tmp_path: Path) -> None:
     assert finished.reason is EndReason.USER_HANGUP and c.of("stop")[0]["reason"] == "carrier_hangup"
     assert finished.analysis is not None
     assert (finished.analysis.outcome, finished.analysis.source) == ("Appointment Booked", "heuristic")
+    _recorded_as_it_sounded(finished)
+
+
+@pytest.mark.skipif(not {"whisper", "hibari"} <= set(speech_engine_names()), reason="needs the engines for free speech")
+@pytest.mark.parametrize("house", ["twilio", "telnyx"], indirect=True)
+async def test_a_free_conversation_by_voice(house: House, tmp_path: Path) -> None:
+    caller = CALLERS[0]
+    engines = Engines()
+    voice = engines.engine("hibari")
+    request, choice, reason = [await spoken(voice, parts) for parts in (caller.request, caller.choice, caller.reason)]
+
+    async def talk(c: Conversation) -> None:
+        await c.until(lambda: final(c))
+        await c.say(OFFER, "offer")
+        await c.until(lambda: len(final(c)) == 2)
+        await c.say("And what is it about?", "why")
+        await c.until(lambda: len(final(c)) == 3)
+        await c.say("I have noted that. Goodbye.", "bye")
+        await c.closed.wait()
+
+    async with (
+        agent_server(talk) as server,
+        speaking(house, tmp_path, server.url, grammar=None) as done,
+    ):
+        far_end = await house.ring()
+        await far_end.wait_for("streaming", 5)
+        await listen(far_end, 0.8)
+        await far_end.say(request[0])
+        await far_end.wait_heard(far_end.heard_seconds() + 2.5, 15)
+        await far_end.say(choice[0])
+        await listen(far_end, 0.5)
+        stopped, rest = reason
+        await far_end.say(stopped)
+        await asyncio.sleep(HESITATION)
+        await far_end.say(rest)
+        await listen(far_end, 1.0)
+        await far_end.hang_up()
+        c = await server.conversation()
+        async with asyncio.timeout(20):
+            finished = await done.get()
+    await engines.aclose()
+    heard = final(c)
+    assert len(heard) == 3, f"a hesitation does not end the caller's turn: {heard}"
+    assert word_error_rate(zip(caller.utterances, heard, strict=True)) <= 0.1, heard
+    assert [m["event"] for m in c.received].count("barge_in") == 1
+    cut = told(finished)[2][1]
+    assert told(finished) == [
+        ("local", "Good morning caller."),
+        ("remote", heard[0]),
+        ("local", cut),
+        ("remote", heard[1]),
+        ("local", "And what is it about?"),
+        ("remote", heard[2]),
+        ("local", "I have noted that. Goodbye."),
+    ]
+    assert OFFER.startswith(cut) and 5 <= len(cut.split()) < len(OFFER.split()) - 5
+    assert finished.reason is EndReason.USER_HANGUP
     _recorded_as_it_sounded(finished)
 
 

@@ -2,6 +2,7 @@
 
 First come echo calls: each end compares what it heard with what the other sent, byte for byte. Then, if speech
 engines are installed, a spoken call books an appointment: understood, answered, interrupted, transcribed, recorded.
+The transcript is compared word by word with what the callers said.
 """
 
 from __future__ import annotations
@@ -15,19 +16,22 @@ import secrets
 import sys
 import tempfile
 import time
+from collections.abc import Coroutine
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from anycarrier import Exchange, MemoryNumberRegistry, Policy
 from anycarrier.agent.agents import Agents
+from anycarrier.agent.shared_engines import Engines
 from anycarrier.asgi import create_app
-from anycarrier.demo.calls import SETTINGS, AppointmentAgent, DemoCall, Echo, appointment_call, echo_calls
+from anycarrier.demo.callers import BY_GRAMMAR, CALLERS, Speech, installed_speech, missing
+from anycarrier.demo.calls import DemoCall, Echo, echo_calls
+from anycarrier.demo.conversation import MOST_ERRORS, AppointmentAgent, Conversation
 from anycarrier.plugins import get_provider, provider_names
 from anycarrier.testing.live_server import listening, serve, serve_sandbox, url_of
 from anycarrier.testing.sandbox import Sandbox
-
-ABILITIES = ("speak", "listen", "detect")
 
 WAITS = (
     "\neou_delay: end of the caller's voice to their words; llm_ttft: to the agent's first words; tts_ttfb: a sentence "
@@ -40,7 +44,11 @@ ABOUT = (
 )
 
 
-async def run(say: bool = True) -> list[DemoCall]:
+STAGGERED = 1.5
+"""Seconds between the starts of the conversations, so that callers do not all wait for the recognizer at once."""
+
+
+async def run() -> list[DemoCall]:
     """Make all calls of the demo, carrier by carrier."""
     names = [name for name in provider_names() if get_provider(name).sandbox]
     recordings = Path(tempfile.mkdtemp(prefix="anycarrier-demo-"))
@@ -53,8 +61,9 @@ async def run(say: bool = True) -> list[DemoCall]:
         agents = Agents(finished=booking.done, recordings=recordings)
         for name, agent in echoes.items():
             agents.add(name, raw=agent)
-        if speaks := not missing(agents):
-            agents.add("appointments", handler=booking, settings={**SETTINGS, "enable_recording": True})
+        speech = installed_speech(agents.engines)
+        if speech is not None:
+            agents.add("appointments", handler=booking, settings=speech.settings)
         sock = listening()
         exchange = Exchange(
             registry=MemoryNumberRegistry(),
@@ -66,32 +75,47 @@ async def run(say: bool = True) -> list[DemoCall]:
             policy=Policy(allow=["US"]),
         )
         await stack.enter_async_context(serve(create_app(exchange), sock))
-        shown: list[DemoCall] = []
         for index, (name, sandbox) in enumerate(sandboxes.items()):
             sandbox.point_webhooks(exchange.switchboard.webhook_url(name, name))
-            sandbox.add_number(f"+1415555010{index}")
-            sandbox.add_number(f"+1415555011{index}")
+            for use in range(3):
+                sandbox.add_number(_number(use, index))
             sandbox.quirks.add("quiet")  # no silence is sent, so everything heard was said
+        shown: list[DemoCall] = []
         for calls in await asyncio.gather(
-            *(echo_calls(exchange, echoes, n, s, f"+1415555010{i}") for i, (n, s) in enumerate(sandboxes.items()))
+            *(echo_calls(exchange, echoes, n, s, _number(0, i)) for i, (n, s) in enumerate(sandboxes.items()))
         ):
             shown += calls
-        if speaks:
+        if speech is not None:
             for sandbox in sandboxes.values():
                 sandbox.quirks.discard("quiet")
-            shown += await asyncio.gather(
-                *(
-                    appointment_call(exchange, booking, n, s, f"+1415555011{i}")
-                    for i, (n, s) in enumerate(sandboxes.items())
-                )
-            )
+            shown += await _conversations(exchange, agents.engines, booking, speech, sandboxes)
         return shown
 
 
-def missing(agents: Agents | None = None) -> list[str]:
-    """The abilities that no installed speech engine has; a conversation needs all three."""
-    engines = (agents or Agents()).engines
-    return [ability for ability in ABILITIES if engines.default(ability) is None]
+async def _conversations(
+    exchange: Exchange, engines: Engines, agent: AppointmentAgent, speech: Speech, sandboxes: dict[str, Sandbox]
+) -> list[DemoCall]:
+    """One on each carrier; with free speech the last is the hard case, on the first carrier."""
+    voice = engines.engine(speech.voice) if speech.free else None
+    callers = CALLERS if speech.free else (BY_GRAMMAR,)
+    calls = [
+        Conversation(exchange, agent, speech, callers[i % len(callers)], voice).on(n, s, _number(1, i))
+        for i, (n, s) in enumerate(sandboxes.items())
+    ]
+    if speech.other_voice is not None:
+        hard = Conversation(exchange, agent, speech, CALLERS[0], engines.engine(speech.other_voice), judged=False)
+        calls.append(hard.on(*next(iter(sandboxes.items())), _number(2, 0)))
+
+    async def later(seconds: float, call: Coroutine[Any, Any, DemoCall]) -> DemoCall:
+        await asyncio.sleep(seconds)
+        return await call
+
+    return await asyncio.gather(*(later(STAGGERED * i, call) for i, call in enumerate(calls)))
+
+
+def _number(use: int, carrier: int) -> str:
+    """A number of ours: for the echo calls (0), for the conversation (1), for its hard case (2)."""
+    return f"+14155550{use + 10}{carrier}"
 
 
 def table(calls: list[DemoCall]) -> str:
@@ -118,17 +142,41 @@ def table(calls: list[DemoCall]) -> str:
     )
 
 
-def conversation(call: DemoCall) -> str:
+def told(call: DemoCall) -> str:
     """One spoken conversation as text to read."""
-    happened = f"{call.barge_ins} interruption, keys {call.digits}, {call.reason}"
+    speaks = f"a voice of {call.voice}" if call.voice else "recorded sentences"
+    judged = "" if call.judged else ", the hard case"
+    happened = f"{speaks}{judged}, {call.barge_ins} interruption, keys {call.digits}, {call.reason}"
     lines = [f"\n{call.carrier}: {call.seconds:.1f} s, {happened}"]
     for said in call.transcript:
         who = "caller" if said["party"] == "remote" else "agent"
         lines.append(f"  {int(str(said['at_ms'])) / 1000:6.2f}  {who:<6}  {said['text']}")
+    lines.append(f"  words: {words([call])}, heard by {call.recognizer}")
     lines.append("  median ms: " + ", ".join(f"{kind} {ms:g}" for kind, ms in sorted(call.latency_ms.items())))
     lines.append(f"  recording: {call.recording}")
     lines += [f"  WRONG: {what}" for what in call.wrong]
     return "\n".join(lines)
+
+
+def words(calls: list[DemoCall]) -> str:
+    """How many of the words said are wrong in the transcripts."""
+    wrong, said = sum(call.word_errors for call in calls), sum(call.words for call in calls)
+    return f"{wrong} of {said} wrong ({wrong / max(1, said):.1%})"
+
+
+def summary(calls: list[DemoCall], speech: Speech | None) -> list[str]:
+    """The word error rates of all conversations, and what to install for more."""
+    if speech is None:
+        return []
+    judged, hard = ([call for call in calls if call.words and call.judged is kind] for kind in (True, False))
+    if not speech.free:
+        return [
+            f"words: {words(judged)}. Callers kept to a grammar: docs/speech.md says what to install for free speech"
+        ]
+    lines = [f"words, spoken freely: {words(judged)}; at most {MOST_ERRORS:.0%} in each conversation"]
+    if hard:
+        lines.append(f"words, hard case: {words(hard)}; not judged, since people hardly understand that voice either")
+    return lines
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -148,13 +196,20 @@ def main(argv: list[str] | None = None) -> int:
     calls = asyncio.run(run())
     ok = bool(calls) and all(call.ok for call in calls)
     talked = [call for call in calls if call.transcript or call.wrong]
-    lines = [table(calls), *map(conversation, talked), *([WAITS] if talked else [])]
-    if unable := missing():
+    engines = Engines()
+    lines = [table(calls), *map(told, talked), *([WAITS] if talked else [])]
+    if talked:
+        lines += summary(calls, installed_speech(engines))
+    if unable := missing(engines):
         lines.append(f"no conversation: nothing installed can {', '.join(unable)}. Install anycarrier-speech-local")
     verdict = "all correct" if ok else "NOT all correct"
     lines.append(f"{len(calls)} calls in {time.monotonic() - began:.1f} s: {verdict}")
     # With --json, standard output holds nothing but the JSON.
     print("\n".join(lines), file=sys.stderr if options.json else sys.stdout, flush=True)
     if options.json:
-        print(json.dumps({"ok": ok, "calls": [{**asdict(call), "ok": call.ok} for call in calls]}))
+        print(json.dumps({"ok": ok, "calls": [_as_json(call) for call in calls]}))
     return 0 if ok else 1
+
+
+def _as_json(call: DemoCall) -> dict[str, Any]:
+    return {**asdict(call), "word_error_rate": call.word_error_rate, "ok": call.ok}
