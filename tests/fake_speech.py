@@ -60,26 +60,28 @@ class FakeEar:
         self._engine = engine
         self._results: ResultQueue[Heard] = ResultQueue()
         self.fed = bytearray()
-        self.begun = self.paused = self.resumed = self.discarded = 0
+        self.cues: list[str] = []
 
     def feed(self, audio: bytes) -> None:
         self.fed += audio
 
     def begin(self) -> None:
-        self.begun += 1
+        self.cues.append("begin")
         if self._engine.listen_fails:
             self._results.close(SpeechFailed(self._engine.name, "listen", "out of order"))
         elif self._engine.words:
             self._results.put(Heard(self._engine.words[0].split()[0]))
 
     def pause(self) -> None:
-        self.paused += 1
+        self.cues.append("pause")
+        if self._engine.guesses:
+            self._results.put(Heard(self._engine.guesses.pop(0)))
 
     def resume(self) -> None:
-        self.resumed += 1
+        self.cues.append("resume")
 
     def finish(self, *, discard: bool = False) -> None:
-        self.discarded += discard
+        self.cues.append("discard" if discard else "finish")
         words = self._engine.words.pop(0) if self._engine.words and not discard else ""
         answer = Heard(words, final=True, complete=True)
         if self._engine.thinks:
@@ -141,6 +143,8 @@ class FakeEngine(SpeechEngine):
         """Voices and languages it cannot speak with."""
         self.foreign: set[str] = set()
         """Languages it does not listen to."""
+        self.guesses: list[str] = []
+        """What it makes of each pause, as an engine that decodes ahead."""
         self.thinks = 0.0
         """Seconds until an utterance is answered."""
         self.speak_fails = self.listen_fails = False

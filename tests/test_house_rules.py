@@ -33,7 +33,7 @@ ROOMS = (
 
 # A later room's name that an earlier one needs for the type checker only, and why.
 TYPE_ONLY = {
-    ("hookspecs", "agent"): "a hook names what looks at a call once it is over",
+    ("hookspecs", "agent"): "a hook names what looks at a call once it is over, and whose turns a rule is for",
     ("hookspecs", "speech"): "a hook names what a plugin may bring; the speech room is what it brings it to",
 }
 

@@ -9,9 +9,11 @@ import pluggy
 
 if TYPE_CHECKING:
     from anycarrier.agent.analysis import Analyzer
+    from anycarrier.agent.settings import AgentSettings
     from anycarrier.events import CallEvent
     from anycarrier.provider import Provider
     from anycarrier.routing import Line
+    from anycarrier.speech.endpointing import EndOfTurn
     from anycarrier.speech.engines import SpeechEngine
 
 hookspec = pluggy.HookspecMarker("anycarrier")
@@ -31,6 +33,11 @@ def anycarrier_speech_engines() -> Iterable[type[SpeechEngine]]:  # type: ignore
 @hookspec
 def anycarrier_analyzers() -> Iterable[type[Analyzer]]:  # type: ignore[empty-body]
     """Analyzer classes this plugin adds: the outcome of a call, reported when it ends."""
+
+
+@hookspec(firstresult=True)
+def anycarrier_end_of_turn(settings: AgentSettings) -> EndOfTurn | None:
+    """The rule for the end of a caller's turn in this agent's calls; None for anycarrier's own."""
 
 
 @hookspec

@@ -330,7 +330,7 @@ async def test_an_ear_that_fails_in_the_middle_is_replaced_and_the_utterance_not
     settings = {"recognizer": "fake", "fallback_recognizer": "spare"}
     _, finished = await desk.call(mute, caller, settings)
     assert told(finished) == [("remote", "I am still here")]
-    assert spare.ears[0].begun == 1 and spare.ears[0].fed.count(SPEECH) == round(0.4 * PCMU_8K.rate)
+    assert spare.ears[0].cues[0] == "begin" and spare.ears[0].fed.count(SPEECH) == round(0.4 * PCMU_8K.rate)
     assert notes(finished, "engine_failed")[0]["ability"] == "listen"
 
 

@@ -21,7 +21,7 @@ from anycarrier.agent.shared_engines import Engines
 from anycarrier.agent.speaker import Speaker
 from anycarrier.agent.synthesis import Synthesis
 from anycarrier.agent.transcript import Transcript
-from anycarrier.agent.turn_taking import Timings, TurnTaking
+from anycarrier.agent.turn_taking import Timings, TurnTaking, end_of_turn_rule
 from anycarrier.calls import EndReason
 from anycarrier.errors import AnycarrierError, StreamNotOpen
 from anycarrier.events import AudioReceived, DigitPressed, MachineDetected, MarkReached, StreamError
@@ -34,6 +34,8 @@ from anycarrier.speech import (
     EmitInterim,
     FinishUtterance,
     Output,
+    PauseUtterance,
+    ResumeUtterance,
     SilenceTimeout,
     StopSpeaking,
     TurnSettings,
@@ -139,7 +141,7 @@ class Conversation:
             silence_timeout=s.silence_timeout_seconds if recognizers or detectors else None,
             trust_words=not detectors,
         )
-        self.turn_taking = TurnTaking(turn_settings, self._act, clock=clock)
+        self.turn_taking = TurnTaking(turn_settings, self._act, end_of_turn=end_of_turn_rule(s), clock=clock)
         mute = self._lacks.get("speak")
         voice_engines = engines.candidates("speak", s) if mute is None else []
         self.synthesis = Synthesis(voice_engines, s, self.note, format=session.format, lacks=mute)
@@ -308,8 +310,12 @@ class Conversation:
         match output:
             case BeginUtterance():
                 self.recognition.begin()
-            case FinishUtterance():
-                self.recognition.finish()
+            case PauseUtterance():
+                self.recognition.pause()
+            case ResumeUtterance():
+                self.recognition.resume()
+            case FinishUtterance(_, discard):
+                self.recognition.finish(discard=discard)
             case StopSpeaking():
                 if self.speaks:
                     await self.speaker.interrupt()

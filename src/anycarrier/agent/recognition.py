@@ -16,7 +16,14 @@ from anycarrier.agent.settings import AgentSettings
 from anycarrier.agent.turn_taking import TurnTaking
 from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.errors import AnycarrierError, ConfigurationError, SpeechFailed
-from anycarrier.speech import Hearing, Recognizer, SpeechEngine, Voice, VoiceActivityDetector
+from anycarrier.speech import (
+    Hearing,
+    Recognizer,
+    SpeechEngine,
+    Voice,
+    VoiceActivityDetector,
+    primary_language,
+)
 
 KEPT = 20.0
 """Seconds of an unanswered utterance kept for a fallback recognizer."""
@@ -27,7 +34,13 @@ BEFORE = 0.5
 
 class Cue(Enum):
     BEGIN = "begin"
+    PAUSE = "pause"
     FINISH = "finish"
+    DISCARD = "discard"
+
+
+ENDS = (Cue.FINISH, Cue.DISCARD)
+"""The cues that are answered."""
 
 
 class Recognition:
@@ -85,17 +98,31 @@ class Recognition:
         """An utterance has begun."""
         self._inside = True
         if self._recognizer is not None:
+            self._forget_pause()  # of an utterance that the recognizer ended by itself
             self._journal.append(Cue.BEGIN)
             self._recognizer.begin()
 
-    def finish(self) -> None:
-        """The utterance is over; the recognizer has to answer with its final."""
+    def pause(self) -> None:
+        """The utterance may be over."""
+        if self._recognizer is not None:
+            self._journal.append(Cue.PAUSE)
+            self._recognizer.pause()
+
+    def resume(self) -> None:
+        """The utterance goes on."""
+        if self._recognizer is not None:
+            self._forget_pause()
+            self._recognizer.resume()
+
+    def finish(self, *, discard: bool = False) -> None:
+        """The utterance is over; the recognizer has to answer with its final, or with nothing to a noise."""
         self._inside = False
         if self._recognizer is None:
             self._turn_taking.follow(self._turn_taking.turns.final(self._turn_taking.clock(), "", wordless=True))
             return
-        self._journal.append(Cue.FINISH)
-        self._recognizer.finish()
+        self._forget_pause()
+        self._journal.append(Cue.DISCARD if discard else Cue.FINISH)
+        self._recognizer.finish(discard=discard)
 
     async def run(self) -> None:
         """Feed turn-taking until cancelled; raises ``SpeechFailed`` when no recognizer is left."""
@@ -114,6 +141,9 @@ class Recognition:
         while self._recognizers and self._recognizer is None:
             try:
                 self._recognizer = await self._recognizers[0].recognizer(self._hearing)
+                # The rule for the end of a turn knows English words, and was measured with no other language.
+                english = primary_language(self._hearing.language) == "en"
+                self._turn_taking.change(punctuated=self._recognizers[0].punctuates and english)
             except (SpeechFailed, ConfigurationError) as failure:  # the latter: unsupported language or grammar
                 if not self._replaced(self._recognizers, "listen", failure):
                     raise
@@ -139,32 +169,45 @@ class Recognition:
                 await self._open_recognizer()
                 self._retell()
 
+    def _forget_pause(self) -> None:
+        """A fallback recognizer is told of a pause only while it lasts."""
+        with contextlib.suppress(ValueError):
+            self._journal.remove(Cue.PAUSE)
+
     def _retell(self) -> None:
         """Feed the new recognizer what the old one has not answered."""
         if self._recognizer is None:
             return
         for entry in list(self._journal):
-            if entry is Cue.BEGIN:
-                self._recognizer.begin()
-            elif entry is Cue.FINISH:
-                self._recognizer.finish()
-            elif isinstance(entry, bytes):
-                self._recognizer.feed(entry)
+            match entry:
+                case Cue.BEGIN:
+                    self._recognizer.begin()
+                case Cue.PAUSE:
+                    self._recognizer.pause()
+                case Cue.FINISH | Cue.DISCARD:
+                    self._recognizer.finish(discard=entry is Cue.DISCARD)
+                case bytes():
+                    self._recognizer.feed(entry)
 
     def _keep(self, audio: bytes) -> None:
         self._journal.append(audio)
         self._kept += len(audio)
-        limit = (KEPT if self._inside or Cue.FINISH in self._journal else BEFORE) * self._format.bytes_per_second
+        limit = (KEPT if self._inside or self._owes else BEFORE) * self._format.bytes_per_second
         while self._kept > limit:
             oldest = next(i for i, entry in enumerate(self._journal) if isinstance(entry, bytes))
             self._kept -= len(self._journal[oldest])  # type: ignore[arg-type]
             del self._journal[oldest]
 
+    @property
+    def _owes(self) -> bool:
+        """Whether the recognizer has an answer to give."""
+        return any(cue in self._journal for cue in ENDS)
+
     def _answered(self) -> None:
         """The first utterance in the journal was answered; drop it and what came before."""
-        if Cue.FINISH not in self._journal:
+        if not self._owes:
             return  # the recognizer ended it by itself; the journal is bounded by its own limit
-        while (entry := self._journal.popleft()) is not Cue.FINISH:
+        while (entry := self._journal.popleft()) not in ENDS:
             if isinstance(entry, bytes):
                 self._kept -= len(entry)
 
@@ -203,7 +246,7 @@ class Recognition:
     def _by_words_alone(self) -> None:
         """No detector is left: from now on recognized words alone count as speech."""
         self._hearing = replace(self._hearing, cued=False)
-        self._turn_taking.turns.settings = replace(self._turn_taking.turns.settings, trust_words=True)
+        self._turn_taking.change(trust_words=True)
 
     def _replaced(self, engines: list[SpeechEngine], ability: str, failure: AnycarrierError) -> bool:
         """Drop the first engine; returns whether another is left."""

@@ -7,12 +7,17 @@ task carries out its outputs in order.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
-from anycarrier.speech import Output, Turns, TurnSettings
+from anycarrier.agent.settings import AgentSettings
+from anycarrier.speech import EndOfTurn, Output, Turns, TurnSettings, end_of_turn
+
+log = logging.getLogger("anycarrier")
 
 STREAM_GAP = 0.3
 """Seconds without a frame after which a voice counts as ended; carriers that suppress silence stop sending."""
@@ -26,10 +31,11 @@ class TurnTaking:
         settings: TurnSettings,
         act: Callable[[Output], Awaitable[None]],
         *,
+        end_of_turn: EndOfTurn = end_of_turn,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.clock = clock
-        self.turns = Turns(settings, at=clock())
+        self.turns = Turns(settings, at=clock(), end_of_turn=end_of_turn)
         self._act = act
         self._interruption = settings.interruption
         self._outputs: deque[Output] = deque()
@@ -63,7 +69,11 @@ class TurnTaking:
 
     def interruptible(self, yes: bool) -> None:
         """Set whether the caller may interrupt the turn that is playing."""
-        self.turns.settings = replace(self.turns.settings, interruption=self._interruption if yes else None)
+        self.change(interruption=self._interruption if yes else None)
+
+    def change(self, **settings: Any) -> None:
+        """Change settings of turn-taking from now on."""
+        self.turns.settings = replace(self.turns.settings, **settings)
 
     async def run(self) -> None:
         """Carry out outputs until cancelled."""
@@ -88,6 +98,30 @@ class TurnTaking:
         self._outputs.extend(self.turns.hang_up(self.clock()))
         while self._outputs:
             await self._act(self._outputs.popleft())
+
+
+def end_of_turn_rule(agent: AgentSettings) -> EndOfTurn:
+    """The rule that a plugin gives for this agent, else :func:`~anycarrier.speech.end_of_turn`, which also replaces
+    the plugin's when it fails."""
+    from anycarrier import plugins
+
+    try:
+        rule = plugins.host().manager.hook.anycarrier_end_of_turn(settings=agent)
+    except Exception as failure:  # noqa: BLE001 - third-party code
+        log.error("a plugin's hook anycarrier_end_of_turn failed: %s", type(failure).__name__)
+        rule = None
+    if rule is None:
+        return end_of_turn
+
+    def guarded(text: str, settings: TurnSettings) -> float:
+        try:
+            return float(rule(text, settings))
+        except Exception as failure:  # noqa: BLE001 - third-party code
+            # No traceback: it could quote the words.
+            log.error("a plugin's rule for the end of a turn failed: %s", type(failure).__name__)
+            return end_of_turn(text, settings)
+
+    return guarded
 
 
 class Timings:

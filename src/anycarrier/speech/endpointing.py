@@ -14,14 +14,14 @@ from anycarrier.speech.turn_state import TurnSettings
 EndOfTurn = Callable[[str, TurnSettings], float]
 """From the words so far, never empty, to the seconds of silence that end the utterance."""
 
-NEVER_LAST = frozenset(
+INCOMPLETE_LAST_WORDS = frozenset(
     "a an the my your our their and or but because if although unless whether um uh er"
     " i'm i'd i'll i've you're you'd you'll you've we're we'd we'll we've they're they'd they'll they've"
     " he's he'd he'll she's she'd she'll it's it'd it'll that's there's mr mrs ms dr".split()
 )
 """English words that no sentence ends with, also if the recognizer has put a full stop behind them."""
 
-LAST_IN_QUESTIONS = frozenset("I we he she they about at by for from in into of on than to with which".split())
+QUESTION_LAST_WORDS = frozenset("I we he she they about at by for from in into of on than to with which".split())
 """English words that end a question ("who is it for?"), but hardly any other sentence."""
 
 QUESTION_MARKS = ("?", "？", "؟")
@@ -54,4 +54,4 @@ def _may_end(text: str) -> bool:
         return True
     last = words[-1].replace("’", "'")
     word = last if len(last) == 1 else last.lower()  # "A" is a letter that was spelled
-    return word not in NEVER_LAST and (sentence.endswith(QUESTION_MARKS) or word not in LAST_IN_QUESTIONS)
+    return word not in INCOMPLETE_LAST_WORDS and (sentence.endswith(QUESTION_MARKS) or word not in QUESTION_LAST_WORDS)

@@ -100,7 +100,8 @@ class Recognizer(Protocol):
         """The caller has been silent for a moment: the utterance may be over. A hint.
 
         An engine that decodes whole utterances can decode now, so that the answer is there when ``finish`` asks for
-        it, and report the words of the whole utterance so far as an interim. ``resume`` or ``finish`` follows.
+        it, and report the words of the whole utterance so far as an interim, also if they have not changed: they decide
+        how long the pause lasts. ``resume`` or ``finish`` follows.
         """
         ...
 
