@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from anycarrier.speech import SpeakingStyle, get_speech_engine
 
 pytest.importorskip("anycarrier_speech_hibari")
 from anycarrier_speech_hibari import HibariEngine, HibariSettings
+from anycarrier_speech_hibari.engine import SentenceQueue
+from anycarrier_speech_hibari.sound import pieces
 
 GREETING = "Hello, how can I help you today?"
 
@@ -109,30 +112,69 @@ async def test_calls_do_not_mix_and_share_one_model(opened) -> None:  # type: ig
     assert await asyncio.gather(*(said(engine, text) for text in texts * 3)) == alone * 3
 
 
-async def test_a_first_sentence_goes_before_those_made_ahead(opened) -> None:  # type: ignore[no-untyped-def]
-    """Ten calls read long texts; a new call's first sentence does not wait for one of each."""
+def test_first_sentences_go_before_those_made_ahead_and_cancelled_ones_are_not_made() -> None:
+    queue, going, made = SentenceQueue(1), threading.Event(), list[str]()
+
+    def sentences(name: str) -> Iterator[bytes]:
+        made.append(name)
+        yield name.encode()
+
+    def slow() -> Iterator[bytes]:
+        assert going.wait(30)
+        yield b""
+
+    busy = queue.put(slow())
+    ahead, dropped = queue.put(sentences("ahead")), queue.put(sentences("dropped"))
+    first = queue.put(sentences("first"), first=True)
+    assert dropped.cancel()
+    going.set()
+    assert [done.result(30) for done in (busy, first, ahead)] == [b"", b"first", b"ahead"]
+    queue.close()
+    assert made == ["first", "ahead"]
+
+
+async def test_a_generator_that_is_closed_leaves_nothing_in_the_queue(opened) -> None:  # type: ignore[no-untyped-def]
     engine = opened(HibariEngine())
-    await engine.start()
-    made: list[str] = []
-    first = asyncio.Event()
+    voice = await engine.synthesizer()
+    speaking = voice.speak("This is a sentence. " * 50)
+    assert await anext(speaking)
+    going, occupied = threading.Event(), threading.Event()
 
-    async def read(name: str, text: str) -> None:
-        voice = await engine.synthesizer()
-        async for _ in voice.speak(text):
-            made.append(name)
-            first.set()
-            await asyncio.sleep(0)
+    def slow() -> Iterator[bytes]:
+        occupied.set()
+        assert going.wait(30)
+        yield b""
 
-    readers = [asyncio.create_task(read("old", "This sentence is one of many sentences. " * 40)) for _ in range(10)]
-    await first.wait()
-    before = len(set(made))
-    newcomer = asyncio.create_task(read("new", "Yes."))
-    await newcomer
-    assert before == 1
-    assert made.count("old") < 400, "the newcomer waited until the others were done"
-    for reader in readers:
-        reader.cancel()
-    await asyncio.gather(*readers, return_exceptions=True)
+    busy = engine._queue.put(slow(), first=True)
+    await asyncio.to_thread(occupied.wait, 30)
+    while True:  # up to the sentence that has to wait
+        step = asyncio.ensure_future(anext(speaking))
+        done, _ = await asyncio.wait({step}, timeout=0.1)
+        if not done:
+            break
+    step.cancel()
+    await asyncio.gather(step, return_exceptions=True)
+    await speaking.aclose()
+    _, _, waiting, _ = engine._queue._waiting.get_nowait()
+    assert waiting.cancelled()
+    going.set()
+    await asyncio.wrap_future(busy)
+
+
+def test_what_the_model_cannot_take_is_cut_before_it() -> None:
+    assert max(map(len, " ".join(pieces("Ab" * 500 + " x" + "é" * 100, "en-US")).split())) <= 40
+    assert max(map(len, " ".join(pieces("x" + "1" * 100, "en-US")).split())) <= 2
+    assert all(len(piece) < 230 for piece in pieces("some words, " * 200, "en-US"))
+
+
+def test_a_long_first_sentence_begins_with_its_first_clause() -> None:
+    text = "We have two rooms free on that day, one with a view of the sea, and one without."
+    assert pieces(text, "en-US") == [text[:35], text[36:]]
+    assert pieces("Yes, of course, we do.", "en-US") == ["Yes, of course, we do."]
+
+
+async def test_a_number_within_a_word_is_no_failure(opened) -> None:  # type: ignore[no-untyped-def]
+    assert await said(opened(HibariEngine()), "x" + "1" * 50)
 
 
 async def test_a_closed_engine_says_so_even_to_sentences_that_wait(opened) -> None:  # type: ignore[no-untyped-def]
