@@ -13,6 +13,7 @@ from anycarrier.agent.agent_call import AgentCall
 from anycarrier.agent.budget import BUFFER
 from anycarrier.agent.conversation import AgentChannel
 from anycarrier.agent.settings import AgentSettings
+from anycarrier.agent.shared_engines import Engines
 from anycarrier.speech import TurnSettings, get_speech_engine, speech_engine_names
 from anycarrier_server.app import faces
 from anycarrier_server.domain.agent_runtime import BUILT_IN
@@ -93,7 +94,7 @@ def test_everything_an_agent_can_do_on_a_call_is_told() -> None:
 # --- speech ----------------------------------------------------------------------------------------------------------
 
 
-ENGINE_ROWS = "engine | plugin | can | is"
+ENGINE_ROWS = "engine | plugin | can | languages | is"
 
 
 def test_every_engine_is_told_with_what_it_can_do() -> None:
@@ -102,8 +103,19 @@ def test_every_engine_is_told_with_what_it_can_do() -> None:
 
 
 def test_the_engines_that_send_audio_elsewhere_are_named() -> None:
-    told = {cells[0].strip("`") for cells in rows(SPEECH, ENGINE_ROWS) if "leaves this machine" in cells[3]}
+    told = {cells[0].strip("`") for cells in rows(SPEECH, ENGINE_ROWS) if "leaves this machine" in cells[4]}
     assert told == {name for name in speech_engine_names() if get_speech_engine(name).remote}
+
+
+def test_the_engines_that_are_used_unnamed_are_told() -> None:
+    told = [
+        [re.search(r"`(\w+)`", cell).group(1) for cell in cells[1:]]  # type: ignore[union-attr]
+        for cells in rows(SPEECH, "agent | speaks with | listens with")
+    ]
+    agents = [AgentSettings(), AgentSettings(grammar="..."), AgentSettings(phrases=("yes",))]
+    engines = Engines()
+    assert told[:3] == [[engines.default(ability, agent) for ability in ("speak", "listen")] for agent in agents]
+    assert told[3][0] == engines.default("speak", AgentSettings(language="de"))
 
 
 def test_the_settings_of_turn_taking_are_told_with_their_defaults() -> None:
