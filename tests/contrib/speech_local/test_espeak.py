@@ -12,6 +12,7 @@ from anycarrier.audio import L16_16K, PCM16_16K, PCMU_8K, pcmu_to_pcm16
 from anycarrier.errors import SpeechFailed, UnknownVoice
 from anycarrier.speech import SpeakingStyle, Synthesizer, get_speech_engine
 from anycarrier_speech_local import EspeakEngine, EspeakSettings
+from anycarrier_speech_local.espeak import espeak_library
 
 
 def loudness(mulaw: bytes) -> float:
@@ -151,3 +152,15 @@ def test_the_engines_are_found_by_name() -> None:
     assert get_speech_engine("espeak") is EspeakEngine
     assert get_speech_engine("pocketsphinx").abilities == {"listen"}
     assert get_speech_engine("silero").abilities == {"detect"}
+
+
+async def test_a_voice_reads_by_the_rules_of_its_own_language(opened, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """An agent's language may be English while its voice is German: the voice decides."""
+    library, read = espeak_library(), list[str]()
+    monkeypatch.setattr(library, "synthesize", lambda text, *rest: read.append(text))
+    engine = opened(EspeakEngine())
+    for voice in ("de", "en-us+f2"):
+        synthesizer = await engine.synthesizer(SpeakingStyle(voice=voice))
+        async for _ in synthesizer.speak("12 kg"):
+            pass
+    assert read == ["12 kg", "twelve kilograms"]
