@@ -126,6 +126,66 @@ async def test_an_agent_whose_engine_has_no_key_is_told_of_everywhere_and_its_ca
         assert "api_key" in next(one["details"]["why"] for one in events["items"] if one["event"] == "call.routed")
 
 
+async def test_a_language_that_no_engine_knows_is_told_of_everywhere_and_the_agents_calls_are_declined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Cloud, "knows_language", lambda self, ability, language: language == "en")
+    async with running(tmp_path, engines={"cloud": {"api_key": KEY}}) as at:
+        mine = await at.equip("twilio", handler="repeat", language="de")
+        (warning,) = mine["agent"]["warnings"]
+        assert "listens in 'de' (asked: cloud)" in warning and "speaks in 'de'" in warning
+        assert "Change the agent's setting language" in warning
+        assert "'de'" in (await explained(at, "twilio"))["why"]
+        findings = {one["check"]: one for one in (await at.ask("GET", "/ops/checkup"))["items"]}
+        assert findings["agent"]["ok"] is False and "'de'" in findings["agent"]["found"]
+        assert "1 agent(s)" in (await at.ask("GET", "/readyz"))["degraded"]["speech"]
+        used = await at.ask("GET", f"/ops/agents/{mine['agent']['id']}/engines")
+        assert [one["engine"] for one in used] == [None, None, "cloud"]
+        done = await ended(at, await at.ring(mine["number"]))
+        assert (done["end_reason"], done["answered_at"]) == ("agent_error", None)
+        changed = await at.ask("PATCH", f"/v1/agents/{mine['agent']['id']}", json={"language": "en"})
+        assert changed["warnings"] == []
+
+
+class ByGrammar(SpeechEngine):
+    name = "by-grammar"
+    free_speech, obeys_grammar = False, True
+    started: ClassVar[list[str]] = []
+
+    async def start(self) -> None:
+        ByGrammar.started.append(self.name)
+
+    async def recognizer(self, hearing: Hearing | None = None) -> Recognizer:
+        raise NotImplementedError
+
+
+class Dictation(ByGrammar):
+    name = "dictation"
+    rank, free_speech, obeys_grammar = 10, True, False
+
+
+class LocalPlugin:
+    @hookimpl
+    def anycarrier_speech_engines(self) -> list[type[SpeechEngine]]:
+        return [ByGrammar, Dictation]
+
+
+@pytest.mark.parametrize(
+    ("spoken", "started"), [({"grammar": "#JSGF V1.0;"}, "by-grammar"), ({"phrases": ["yes"]}, "dictation")]
+)
+async def test_a_service_starts_only_the_recognizer_that_its_agents_need(
+    spoken: dict[str, Any], started: str, store: Store, tenant: Tenant
+) -> None:
+    plugins.register(LocalPlugin(), "local engines")
+    ByGrammar.started = []
+    await store.agents.change(tenant.agent.id, settings=spoken)
+    engines = WorkspaceEngines(store, Engines(), longest_call=600, spawn=spawn)
+    await engines.keep_ready([])
+    await engines.shared.settled()
+    assert ByGrammar.started == [started]
+    await engines.shared.aclose()
+
+
 @pytest.mark.parametrize("provider", ["twilio", "telnyx"])
 async def test_nobody_is_rung_for_an_agent_that_could_not_speak(provider: str, tmp_path: Path) -> None:
     async with running(tmp_path) as at:
