@@ -15,7 +15,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,9 @@ BOUNDS: dict[str, float] = {
     "talkers on one worker, final after the silence rule, p95 s": 0.5,
 }
 """What must be kept: values heard at least, all others at most."""
+
+BY_THE_WORDS = TurnSettings(silence_timeout=None, punctuated=True)
+ALWAYS_HALF_A_SECOND = replace(BY_THE_WORDS, incomplete_endpointing=BY_THE_WORDS.endpointing)
 
 SENTENCES = (
     "Sure.",
@@ -199,15 +202,15 @@ async def pocketsphinx(world: World) -> list[Figure]:
 
 
 async def waits(world: World) -> list[Figure]:
-    """One caller after the other, in real time; then with the longer rule for words that cannot be an end."""
+    """Few callers in real time: half a second of silence is the end; then the rule that looks at the words."""
     made = tracks(world.said, 1 if world.quick else 3, seconds=12 if world.quick else 40, every=5.0)
-    calls = await converse(made, world.whisper, world.silero)
+    calls = await converse(made, world.whisper, world.silero, ALWAYS_HALF_A_SECOND)
     how = f"{len(calls.answered)} of {len(calls.waits)} utterances, {len(made)} callers"
     figures = [
         Figure(f"end of speech to final, {name} s", value, seconds(value), how)
         for name, value in (("p50", percentile(calls.answered, 0.5)), ("p95", percentile(calls.answered, 0.95)))
     ]
-    patient = await converse(made, world.whisper, world.silero, TurnSettings(silence_timeout=None, punctuated=True))
+    patient = await converse(made, world.whisper, world.silero, BY_THE_WORDS)
     middle, late = percentile(patient.answered, 0.5), percentile(patient.answered, 0.95)
     longer = sum(after > before + 0.25 for before, after in zip(calls.waits, patient.waits, strict=True)
                  if before is not None and after is not None)  # fmt: skip

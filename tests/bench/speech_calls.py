@@ -130,11 +130,8 @@ class _Caller:
                 pass
 
 
-async def converse(
-    made: list[Track], engine: SpeechEngine, detector: SpeechEngine, settings: TurnSettings | None = None
-) -> Calls:
+async def converse(made: list[Track], engine: SpeechEngine, detector: SpeechEngine, settings: TurnSettings) -> Calls:
     """Play all tracks at once, in real time."""
-    settings = settings or TurnSettings(silence_timeout=None)
     callers = [_Caller(settings, engine, detector) for _ in made]
     await asyncio.gather(*(caller.recognition.open() for caller in callers))
     tasks = [asyncio.ensure_future(work) for c in callers for work in (c.recognition.run(), c.turn_taking.run())]
