@@ -356,7 +356,8 @@ ROWS: dict[str, Callable[[World], Awaitable[list[Figure]]]] = {
 
 async def measure(options: Namespace) -> list[Figure]:
     clips = read_clips(options.folder)
-    whisper = open_speech_engine("whisper", {"model": options.model, "workers": 1})
+    # A worker that waits for the core on a busy machine is not to be taken for one that hangs.
+    whisper = open_speech_engine("whisper", {"model": options.model, "workers": 1, "decode_limit": 60})
     silero = open_speech_engine("silero")
     await asyncio.gather(whisper.start(), silero.start())
     world = World(clips, options.quick, options.model, whisper, silero)
