@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -45,7 +47,7 @@ class Worker:
 
     def end(self, job: Job | None) -> None:
         assert job is not None
-        self.sent += self.scheduler.done(job, words(job))
+        self.sent += self.scheduler.done(job, words(job), self.now)
 
     def jobs(self) -> Iterator[Job]:
         """Everything there is to decode now, decoded in no time."""
@@ -132,7 +134,7 @@ def test_no_words_are_no_interim_but_an_answer() -> None:
     worker.tell(Begin(1), Feed(1, b"hum"), Pause(1))
     job = worker.begin()
     assert job is not None
-    assert worker.scheduler.done(job, "") == []
+    assert worker.scheduler.done(job, "", worker.now) == []
     worker.tell(Finish(1))
     assert worker.sent == [final("")]
 
@@ -232,6 +234,21 @@ def test_interims_come_at_most_once_a_second_and_never_after_a_pause() -> None:
     assert worker.scheduler.wake() is None
 
 
+def test_after_an_interim_the_worker_rests_as_long_as_it_took() -> None:
+    worker = Worker(1, 2)
+    worker.tell(Begin(1), Feed(1, b"one"), Begin(2), Feed(2, b"two"))
+    worker.wait(1.5)
+    job = worker.begin()
+    worker.wait(0.5)
+    worker.end(job)
+    assert worker.kinds() == []
+    assert worker.scheduler.wake() == worker.now + 0.5
+    worker.tell(Pause(1))
+    assert worker.kinds() == [(Kind.AHEAD, 1)], "what is more than an interim does not wait"
+    worker.wait(0.5)
+    assert worker.kinds() == [(Kind.INTERIM, 2)]
+
+
 def test_the_same_words_are_not_told_twice() -> None:
     worker = Worker(1)
     worker.tell(Begin(1), Feed(1, b"hello"))
@@ -314,6 +331,67 @@ def test_what_one_stream_has_waiting_is_bounded_and_every_question_is_answered()
     assert worker.sent == [final("")] * 6
     assert [job.audio[:1] for job in worker.jobs()] == [b"6", b"7", b"8", b"9"]
     assert len(worker.sent) == 10
+
+
+def test_the_finals_of_twelve_talkers_hardly_wait() -> None:
+    """Ten minutes at 0.15 s a decoding: most finals find the words of their last pause."""
+    waits, decoded = conversation(talkers=12, cost=0.15, seconds=600.0)
+    assert len(waits) > 800
+    assert waits[len(waits) // 2] == 0.0
+    assert waits[int(len(waits) * 0.95)] < 0.2
+    assert decoded[Kind.AHEAD] > 1000 > 100 > decoded[Kind.FINAL]
+    assert decoded[Kind.INTERIM] > 1000
+
+
+def test_with_too_many_talkers_interims_go_first_and_no_answer_is_lost() -> None:
+    waits, decoded = conversation(talkers=40, cost=0.15, seconds=300.0)
+    assert decoded[Kind.INTERIM] < 200 < decoded[Kind.FINAL]
+    assert waits[len(waits) // 2] < 4.0, "those who can be served in time are"
+
+
+def conversation(talkers: int, cost: float, seconds: float) -> tuple[list[float], Counter[Kind]]:
+    """What that many callers' finals waited, shortest first, and what was decoded. Every final must be answered."""
+    chance = random.Random(1)
+    worker = Worker(*range(talkers))
+    coming: list[tuple[float, ToWorker]] = []
+    for stream in range(talkers):
+        at = chance.uniform(100, 106)
+        while at < 100 + seconds:
+            coming += [(at, Begin(stream)), (at, Feed(stream, b"x"))]
+            at += chance.uniform(1.5, 4.5)
+            while chance.random() < 0.35:  # a pause that is not the end
+                coming += [(at + 0.2, Pause(stream)), (at + chance.uniform(0.21, 0.49), Resume(stream))]
+                at += chance.uniform(0.8, 2.0)
+            coming += [(at + 0.2, Pause(stream)), (at + 0.5, Finish(stream))]
+            at += chance.uniform(2.0, 4.0)
+    coming.sort(key=lambda each: each[0])
+    coming.reverse()
+    asked: dict[int, list[float]] = {stream: [] for stream in range(talkers)}
+    waits: list[float] = []
+    decoded: Counter[Kind] = Counter()
+    job, free = None, 0.0
+    while coming or job is not None:
+        if job is not None and (not coming or free <= coming[-1][0]):
+            worker.now = free
+            worker.end(job)
+        elif coming:
+            worker.now, message = coming.pop()
+            worker.tell(message)
+            if isinstance(message, Finish):
+                asked[message.stream].append(worker.now)
+        for answer in worker.sent:
+            if isinstance(answer, Recognized) and answer.final:
+                waits.append(worker.now - asked[answer.stream].pop(0))
+        worker.sent.clear()
+        if job is None or worker.now == free:
+            job = worker.begin()
+            if job is not None:
+                decoded[job.kind] += 1
+                free = worker.now + cost * chance.uniform(0.7, 1.5)
+            elif (due := worker.scheduler.wake()) is not None and (not coming or due < coming[-1][0]):
+                coming.append((due, Close(-1)))  # asks again then
+    assert not any(asked.values())
+    return sorted(waits), decoded
 
 
 def test_messages_about_a_stream_that_is_gone_are_ignored() -> None:

@@ -6,7 +6,8 @@ this order of priority:
 - a **final**, after Finish, unless a decode-ahead of the whole utterance has the answer already;
 - a **decode-ahead**, after Pause: the utterance may be over. Its words are reported as an interim. Audio that follows
   is silence and does not outdate it; Resume does;
-- an **interim** while the caller speaks, at most one a second for each stream, and only when no other job waits.
+- an **interim** while the caller speaks, at most one a second for each stream, only when no other job waits, and after
+  each of them a rest as long as it took: many talkers' interims take half of the worker's time and not all of it.
 
 A job whose reason is gone (resumed, discarded, closed) is never started. When finals had to wait, there is neither
 decode-ahead nor interim for some seconds. A final that nobody waits for any longer is decoded after those that somebody
@@ -95,6 +96,7 @@ class Job:
     stream: Stream
     utterance: Utterance
     audio: bytes
+    started: float
     outdated: bool = False
 
 
@@ -106,6 +108,7 @@ class Scheduler:
         self._streams: dict[int, Stream] = {}
         self._running: Job | None = None
         self._slow_until = 0.0
+        self._rest_until = 0.0
 
     def take(self, message: ToWorker, now: float) -> list[FromWorker]:
         """Do what a message says; returns what can be answered at once."""
@@ -137,23 +140,25 @@ class Scheduler:
         """The job to decode now; call :meth:`done` with its words before the next one. None: nothing to do yet."""
         job = self._final(now)
         if job is None and now >= self._slow_until:
-            job = self._ahead() or self._interim(now)
+            job = self._ahead(now) or self._interim(now)
         self._running = job
         return job
 
     def wake(self) -> float | None:
         """When :meth:`next` has to be asked again even if no message comes; None: never."""
         due = [
-            stream.current.looked + INTERIM_EVERY
+            self._interim_due(stream)
             for stream in self._streams.values()
             if self._interims and stream.current.begun is not None and stream.current.paused is None
         ]
         due += [self._slow_until for stream in self._streams.values() if self._wants_ahead(stream)]
         return max(self._slow_until, min(due)) if due else None
 
-    def done(self, job: Job, text: str) -> list[FromWorker]:
+    def done(self, job: Job, text: str, now: float) -> list[FromWorker]:
         """The words of a job; returns what to send."""
         self._running = None
+        if job.kind is Kind.INTERIM:
+            self._rest_until = now + (now - job.started)
         stream, utterance = job.stream, job.utterance
         if self._streams.get(stream.number) is not stream or job.outdated:
             return []
@@ -217,30 +222,33 @@ class Scheduler:
         stream, utterance = min(waiting, key=lambda each: (now - each[0].asked[0].finished > LATE, each[1].finished))
         if now - utterance.finished > SLOW:
             self._slow_until = now + SLOW_FOR
-        return Job(Kind.FINAL, stream, utterance, bytes(utterance.audio))
+        return Job(Kind.FINAL, stream, utterance, bytes(utterance.audio), now)
 
     def _wants_ahead(self, stream: Stream) -> bool:
         current = stream.current
         return current.paused is not None and current.ahead is None and bool(current.audio)
 
-    def _ahead(self) -> Job | None:
+    def _ahead(self, now: float) -> Job | None:
         wanting = [stream for stream in self._streams.values() if self._wants_ahead(stream)]
         if not wanting:
             return None
         stream = min(wanting, key=lambda each: each.current.paused or 0.0)
-        return Job(Kind.AHEAD, stream, stream.current, bytes(stream.current.audio))
+        return Job(Kind.AHEAD, stream, stream.current, bytes(stream.current.audio), now)
 
     def _interim(self, now: float) -> Job | None:
         if not self._interims:
             return None
         speaking = [s for s in self._streams.values() if s.current.begun is not None and s.current.paused is None]
         for stream in sorted(speaking, key=lambda each: each.current.looked):
-            if now - stream.current.looked < INTERIM_EVERY:
+            if now < self._interim_due(stream):
                 break
             stream.current.looked = now
             if stream.current.audio:
-                return Job(Kind.INTERIM, stream, stream.current, bytes(stream.current.audio))
+                return Job(Kind.INTERIM, stream, stream.current, bytes(stream.current.audio), now)
         return None
+
+    def _interim_due(self, stream: Stream) -> float:
+        return max(stream.current.looked + INTERIM_EVERY, self._rest_until)
 
 
 def _bytes(stream: Stream, seconds: float) -> int:

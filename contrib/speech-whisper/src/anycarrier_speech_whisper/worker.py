@@ -99,7 +99,7 @@ class Decoding:
             samples(job.audio, job.stream.format), phrases=vocabulary.phrases, language=vocabulary.language
         )
         with self._changed:
-            for answer in self._scheduler.done(job, text):
+            for answer in self._scheduler.done(job, text, self._clock()):
                 self._send(answer)
 
 
