@@ -86,11 +86,14 @@ async def test_other_spellings_are_read_and_what_has_no_use_here_is_named(house:
 
 async def test_a_voice_is_taken_unless_it_is_another_providers(house: House) -> None:
     async def voice(**tts: Any) -> str | None:
-        made = await house.ask("POST", "/v1/agents", 201, json={"name": "Aria", "tts": tts})
+        engine = {"synthesizer": tts["provider"]} if tts.get("provider") == "espeak" else {}
+        made = await house.ask("POST", "/v1/agents", 201, json={"name": "Aria", "tts": tts, **engine})
         assert ("tts.voice_id" in made["ignored"]) == (made["voice"] is None)
         return made["voice"]
 
-    assert await voice(voice_id="en-us+f2") == "en-us+f2"
+    if "hibari" in speech_engine_names():
+        assert await voice(voice_id="heart") == "heart"
+        assert await voice(voice_id="en-us+f2") is None, "a voice of an engine that is not the one used"
     assert await voice(voice_id="21m00Tcm4TlvDq8ikWAM", provider="elevenlabs") is None
     if "espeak" in speech_engine_names():
         assert await voice(voice_id="en-us+f2", provider="espeak") == "en-us+f2"
@@ -99,8 +102,11 @@ async def test_a_voice_is_taken_unless_it_is_another_providers(house: House) -> 
 @pytest.mark.skipif("espeak" not in speech_engine_names(), reason="needs the local speech engines")
 async def test_a_voice_that_the_engine_here_has_not_is_told_where_it_is_set(house: House) -> None:
     refused = await house.ask("POST", "/v1/agents", 422, json={"name": "Aria", "voice": "klingon-9"})
+    assert "no voice 'klingon-9'" in str(refused) and "name that one in synthesizer" in str(refused)
+    espeak = {"name": "Aria", "synthesizer": "espeak"}
+    refused = await house.ask("POST", "/v1/agents", 422, json={**espeak, "voice": "klingon-9"})
     assert "no voice 'klingon-9'" in str(refused) and "en-us+f2" in str(refused)
-    made = await house.ask("POST", "/v1/agents", 201, json={"name": "Aria", "voice": "en-us+f2"})
+    made = await house.ask("POST", "/v1/agents", 201, json={**espeak, "voice": "en-us+f2"})
     path = f"/v1/agents/{made['id']}"
     await house.ask("PATCH", path, 422, json={"voice": "klingon-9"})
     assert (await house.ask("GET", path))["voice"] == "en-us+f2"
