@@ -203,6 +203,7 @@ SOUND = "class Defective(Parrot):\n    pass\n"
 
 FINISH = "test_each_finish_has_exactly_one_complete_answer"
 HEARD_ALONE = "test_each_utterance_is_heard_by_itself"
+PAUSES = "test_pauses_within_an_utterance_change_none_of_its_words"
 DISCARD = "test_a_discarded_utterance_has_no_words"
 AT_ONCE = "test_questions_asked_at_once_are_answered_one_by_one"
 CLOSED_EAR = "test_closing_ends_the_iteration_and_nothing_is_heard_after_it"
@@ -661,7 +662,7 @@ class Bad(Ear):
 class Defective(Parrot):
     ear = Bad
 """,
-        {HEARD_ALONE},
+        {HEARD_ALONE, PAUSES},
     ),
     "nothing is ever heard": (
         """
@@ -673,7 +674,7 @@ class Bad(Ear):
 class Defective(Parrot):
     ear = Bad
 """,
-        {HEARD_ALONE},
+        {HEARD_ALONE, PAUSES},
     ),
     "begin takes back an answer that is due": (
         """
@@ -697,7 +698,7 @@ class Bad(Ear):
 class Defective(Parrot):
     ear = Bad
 """,
-        {FINISH, AT_ONCE},
+        {FINISH, AT_ONCE, PAUSES},
     ),
     "no answer without words": (
         """
@@ -709,7 +710,7 @@ class Bad(Ear):
 class Defective(Parrot):
     ear = Bad
 """,
-        {FINISH, AT_ONCE, DISCARD},
+        {FINISH, AT_ONCE, DISCARD, PAUSES},
     ),
     "an interim after the final": (
         """
@@ -722,7 +723,7 @@ class Bad(Ear):
 class Defective(Parrot):
     ear = Bad
 """,
-        {FINISH, AT_ONCE},
+        {FINISH, AT_ONCE, PAUSES},
     ),
     "a complete result that is not final": (
         """
@@ -736,7 +737,7 @@ class Bad(Ear):
 class Defective(Parrot):
     ear = Bad
 """,
-        {HEARD_ALONE, FINISH, TYPED},
+        {HEARD_ALONE, FINISH, TYPED, PAUSES},
     ),
     "words out of nothing": (
         """
@@ -753,7 +754,7 @@ class Bad(Ear):
 class Defective(Parrot):
     ear = Bad
 """,
-        {FINISH, DISCARD},
+        {FINISH, DISCARD, PAUSES},
     ),
     "only whole frames are taken": (
         """
@@ -778,8 +779,7 @@ class Defective(Parrot):
 """,
         {
             HEARD_ALONE, FINISH, AT_ONCE, DISCARD, CLOSED_EAR, INTERIMS, ENGINE_CLOSED,
-            "test_audio_of_any_length_is_taken",
-        },
+            "test_audio_of_any_length_is_taken", PAUSES},
     ),
     "a closed ear hears": (
         """
@@ -827,6 +827,98 @@ class Defective(Parrot):
     ear = Bad
 """,
         {CLOSED_EAR, ENGINE_CLOSED},
+    ),
+    "pause ends the utterance": (
+        """
+class Bad(Ear):
+    def pause(self):
+        self.finish()
+
+class Defective(Parrot):
+    ear = Bad
+""",
+        {PAUSES},
+    ),
+    "audio after a pause is lost": (
+        """
+class Bad(Ear):
+    deaf = False
+
+    def pause(self):
+        self.audio.clear()
+        self.deaf = True
+
+    def feed(self, audio):
+        if not self.deaf:
+            super().feed(audio)
+
+    def finish(self, *, discard=False):
+        super().finish(discard=discard)
+        self.deaf = False
+
+class Defective(Parrot):
+    ear = Bad
+""",
+        {PAUSES},
+    ),
+    "a resumed utterance answers with what was decoded before": (
+        """
+class Bad(Ear):
+    ahead = None
+
+    def pause(self):
+        self.ahead = b"x" * any(sample != 0xff for sample in self.audio)
+
+    def finish(self, *, discard=False):
+        if self.ahead is not None:
+            self.audio[:] = self.ahead
+        self.ahead = None
+        super().finish(discard=discard)
+
+    def resume(self):
+        self.pause = lambda: None
+
+class Defective(Parrot):
+    ear = Bad
+""",
+        {PAUSES},
+    ),
+    "a paused utterance is heard twice": (
+        """
+class Bad(Ear):
+    paused = False
+
+    def pause(self):
+        self.paused = True
+
+    def finish(self, *, discard=False):
+        if self.paused and not discard:
+            self.results.put(Heard("hello", final=True))
+        self.paused = False
+        super().finish(discard=discard)
+
+class Defective(Parrot):
+    ear = Bad
+""",
+        {PAUSES},
+    ),
+    "what was decoded ahead answers the next finish too": (
+        """
+class Bad(Ear):
+    ahead = b""
+
+    def pause(self):
+        self.ahead = bytes(self.audio)
+
+    def finish(self, *, discard=False):
+        if not self.audio:
+            self.audio += self.ahead
+        super().finish(discard=discard)
+
+class Defective(Parrot):
+    ear = Bad
+""",
+        {PAUSES},
     ),
     "a discarded utterance is recognized": (
         """
@@ -990,4 +1082,4 @@ class Defective(SpeechEngine):
         pass
 """
     assert run_kit(mute, TAIL.replace("broken_settings = {}", "broken_settings = None")) == set()
-    assert len(re.findall("s", run_kit.shown.splitlines()[0])) == 20
+    assert len(re.findall("s", run_kit.shown.splitlines()[0])) == 21

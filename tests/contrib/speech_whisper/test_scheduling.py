@@ -258,6 +258,30 @@ def test_the_same_words_are_not_told_twice() -> None:
     assert worker.sent == [interim("hello")]
 
 
+def test_each_pause_has_its_words_also_if_they_are_the_same() -> None:
+    """They decide how long the pause lasts."""
+    worker = Worker(1)
+    worker.tell(Begin(1), Feed(1, b"hello"))
+    for _ in range(2):
+        worker.tell(Pause(1))
+        assert worker.kinds() == [(Kind.AHEAD, 1)]
+        worker.tell(Resume(1))
+    assert worker.sent == [interim("hello")] * 2
+
+
+def test_an_interim_that_was_begun_before_a_pause_is_not_told_as_its_words() -> None:
+    worker = Worker(1)
+    worker.tell(Begin(1), Feed(1, b"hel"))
+    worker.wait(1.1)
+    job = worker.begin()
+    assert job is not None and job.kind is Kind.INTERIM
+    worker.tell(Feed(1, b"lo"), Pause(1))
+    worker.end(job)
+    assert worker.sent == []
+    assert worker.kinds() == [(Kind.AHEAD, 1)]
+    assert worker.sent == [interim("hello")]
+
+
 def test_interims_can_be_off() -> None:
     worker = Worker(1)
     worker.scheduler = Scheduler(interims=False)

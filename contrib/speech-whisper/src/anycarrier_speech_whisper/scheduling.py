@@ -170,7 +170,9 @@ class Scheduler:
             return []
         if job.kind is Kind.AHEAD:
             utterance.ahead = text
-        if not text or text == utterance.shown:
+        elif utterance.paused is not None or text == utterance.shown:
+            return []  # words of before the pause say nothing of it
+        if not text:
             return []
         utterance.shown = text
         return [Recognized(stream.number, text, False)]

@@ -291,6 +291,42 @@ class RecognizerChecks(EngineKit):
 
         self.run(check)
 
+    def test_pauses_within_an_utterance_change_none_of_its_words(self) -> None:
+        """``pause`` and ``resume`` are hints: all audio counts, and one finish has one answer."""
+        self.needs("listen")
+
+        async def check(engine: SpeechEngine) -> None:
+            async with self.listening(engine, PCMU_8K) as (recognizer, heard):
+                texts = []
+                for number, (paused, resumed) in enumerate(((False, False), (True, False), (True, True)), 1):
+                    known = len(heard)
+                    recognizer.begin()
+                    if resumed:
+                        recognizer.feed(silence(PCMU_8K, 0.3))
+                        recognizer.pause()
+                        await asyncio.sleep(0.05)
+                        recognizer.resume()
+                    feed(recognizer, self.spoken(), 160)
+                    if paused:
+                        recognizer.pause()
+                        await asyncio.sleep(0.05)
+                        feed(recognizer, silence(PCMU_8K, 0.3), 160)
+                    recognizer.finish()
+                    await self.until(partial(_answered, heard, number), "each finish() must be answered")
+                    texts.append(" ".join(r.text for r in heard[known:] if r.final))
+                known = len(heard)
+                recognizer.finish()
+                await self.until(partial(_answered, heard, 4), "each finish() must be answered")
+                await recognizer.aclose()
+            assert [(r.text, r.complete) for r in heard[known:]] == [("", True)], (
+                f"after utterances with pauses, finish() without audio was answered by {heard[known:]}"
+            )
+            assert all(texts), f"with pauses in it, an utterance was heard as {texts[1:]} instead of {texts[0]!r}"
+            long = max(len(text.split()) for text in texts[1:])
+            assert long < 2 * len(texts[0].split()), f"with pauses in it, {texts[0]!r} is heard twice in {texts[1:]}"
+
+        self.run(check)
+
     def test_a_discarded_utterance_has_no_words(self) -> None:
         self.needs("listen")
 
