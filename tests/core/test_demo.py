@@ -19,7 +19,7 @@ from anycarrier.agent.shared_engines import Engines
 from anycarrier.agent.transcript import Segment
 from anycarrier.audio import pcm16_to_pcmu
 from anycarrier.demo import callers, calls, conversation
-from anycarrier.demo.appointment import OFFER, SORRY, book_appointment, booked, chosen_time
+from anycarrier.demo.appointment import AGAIN, OFFER, SORRY, book_appointment, booked, chosen_time
 from anycarrier.speech import SpeechEngine
 
 GOOD = calls.DemoCall("c", "inbound", "a", "ended", "user_hangup", 3.7, 3.66, 3.66, True, 3.66, True)
@@ -239,8 +239,10 @@ async def booked_by(call: Heard) -> Heard:
 
 
 async def test_the_agent_understands_free_wording_and_asks_for_a_reason_unless_a_grammar_limits_it() -> None:
-    call = await booked_by(Heard("Blah.", REQUEST, CHOICE, REASON))
-    assert call.said[:2] == [SORRY + OFFER, OFFER] and call.said[-1] == booked("Wednesday afternoon at three")
+    call = await booked_by(Heard("Blah.", REQUEST, "Again, please?", CHOICE, REASON))
+    assert call.said[:3] == [SORRY + OFFER, SORRY + AGAIN, OFFER] and call.said[-1] == booked(
+        "Wednesday afternoon at three"
+    )
     assert call.variables == {"reason": REASON, "time": "Wednesday afternoon at three", "keys": "1984"}
     limited = await booked_by(Heard("i would like to book an appointment", "friday", grammar="#JSGF"))
     assert limited.said[1].startswith("Friday at half past eleven. Please key in")

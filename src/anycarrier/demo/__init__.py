@@ -144,14 +144,15 @@ def table(calls: list[DemoCall]) -> str:
 
 def told(call: DemoCall) -> str:
     """One spoken conversation as text to read."""
-    speaks = f"a voice of {call.voice}" if call.voice else "recorded sentences"
-    judged = "" if call.judged else ", the hard case"
-    happened = f"{speaks}{judged}, {call.barge_ins} interruption, keys {call.digits}, {call.reason}"
+    speaks = f"the voice of {call.voice}" if call.voice else "recorded sentences"
+    judged = "" if call.judged else "the hard case, "
+    cuts = "1 interruption" if call.barge_ins == 1 else f"{call.barge_ins} interruptions"
+    happened = f"{judged}{speaks} heard by {call.recognizer}, {cuts}, keys {call.digits}, {call.reason}"
     lines = [f"\n{call.carrier}: {call.seconds:.1f} s, {happened}"]
     for said in call.transcript:
         who = "caller" if said["party"] == "remote" else "agent"
         lines.append(f"  {int(str(said['at_ms'])) / 1000:6.2f}  {who:<6}  {said['text']}")
-    lines.append(f"  words: {words([call])}, heard by {call.recognizer}")
+    lines.append(f"  words: {words([call])}")
     lines.append("  median ms: " + ", ".join(f"{kind} {ms:g}" for kind, ms in sorted(call.latency_ms.items())))
     lines.append(f"  recording: {call.recording}")
     lines += [f"  WRONG: {what}" for what in call.wrong]

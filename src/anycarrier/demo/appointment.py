@@ -20,6 +20,8 @@ OFFER = (
 
 SORRY = "I am sorry, I did not understand. "
 
+AGAIN = "Which time would you like?"
+
 GRAMMAR = """#JSGF V1.0;
 grammar appointments;
 public <said> = <wish> | <time> [please] | yes please | no thank you | goodbye;
@@ -36,6 +38,8 @@ TIMES = {
 """What a caller may say for each time: a regular expression of whole words."""
 
 WISHES = r"appointment|doctor|visit|check ?up|see|come|book"
+
+REPEATS = r"again|repeat|times"
 
 REFUSALS = r"goodbye|bye|no thank|no thanks|never mind"
 
@@ -62,24 +66,26 @@ async def book_appointment(call: AgentCall) -> None:
 
     ``call.variables`` then holds ``time``, ``keys`` and, unless a grammar limits what can be said, ``reason``.
     """
-    free = call.settings.grammar is None
+    free, offered = call.settings.grammar is None, False
     async for turn in call.turns():
         time = chosen_time(turn.text)
         if time is None and said(REFUSALS, turn.text):
             await call.say("Goodbye.")
             return
         if time is None:
-            await call.say(OFFER if said(WISHES, turn.text) else SORRY + OFFER)
+            wanted = said(REPEATS if offered else WISHES, turn.text)
+            await call.say(OFFER if wanted else SORRY + (AGAIN if offered else OFFER))
+            offered = True
             continue
         if free:
             await call.say(f"{time}. And what is it about?")
             reason = await call.listen(timeout=8)
             call.variables["reason"] = reason.text if reason is not None else ""
-        understood = "I have noted that" if free else time
-        await call.say(f"{understood}. Please key in your year of birth, and then the pound key.")
+        noted = "I have noted that" if free else time
+        await call.say(f"{noted}. Please key in your year of birth, and then the pound key.")
         keys = await call.gather(8, timeout=8)
         if len(keys) != 4:
-            await call.say("That was not a year. Which time would you like?")
+            await call.say(f"That was not a year. {AGAIN}")
             continue
         call.variables.update(time=time, keys=keys)
         await call.say(booked(time))

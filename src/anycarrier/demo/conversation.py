@@ -181,15 +181,17 @@ class Conversation:
         return found
 
 
-async def listen(far_end: FarEnd, least: float, timeout: float = 20) -> None:
-    """Wait until the agent has said something more, ``least`` seconds of it, and has finished."""
-    async with asyncio.timeout(timeout):
-        await far_end.playback.played(far_end.heard_seconds() + least)
-        before = -1.0
-        while far_end.heard_seconds() != before:  # a sentence may follow
-            await far_end.playback.drained()
-            before = far_end.heard_seconds()
-            await asyncio.sleep(0.3)
+async def listen(far_end: FarEnd, least: float, patience: float = 8) -> None:
+    """Wait until the agent has said something more, ``least`` seconds of it, and has finished.
+
+    ``TimeoutError`` when that much has not been heard after ``patience`` seconds.
+    """
+    await far_end.wait_heard(far_end.heard_seconds() + least, patience)
+    before = -1.0
+    while far_end.heard_seconds() != before:  # a sentence may follow
+        await far_end.playback.drained()
+        before = far_end.heard_seconds()
+        await asyncio.sleep(0.3)
 
 
 # --- what is compared ------------------------------------------------------------------------------------------------
