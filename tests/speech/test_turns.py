@@ -83,8 +83,8 @@ def test_a_late_answer_is_not_taken_for_the_next_utterance() -> None:
     turns.tick(2.0)
     assert turns.tick(4.5) == []  # no words at all: nothing to tell
     voice(turns, 4.7, 5.1)
-    assert turns.final(5.2, "the first one, late") == []
-    assert turns.interim(5.3, "the second") == [EmitInterim("t2", "the second")]
+    assert turns.final(5.15, "the first one, late") == []
+    assert turns.interim(5.2, "the second") == [EmitInterim("t2", "the second")]
     assert turns.tick(5.7) == [FinishUtterance("t2")]
     assert turns.final(5.8, "the second one") == [EmitFinal("t2", "the second one", 4.7, 5.1)]
 
