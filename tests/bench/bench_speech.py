@@ -100,9 +100,12 @@ class World:
     quick: bool
     model: str
     whisper: SpeechEngine
+    """Without interims while somebody speaks."""
+    live: SpeechEngine
+    """As it is by default."""
     silero: SpeechEngine
     cpu: list[float] = field(default_factory=list)
-    """CPU seconds of each final so far."""
+    """CPU seconds of each final of a clean recording so far."""
 
     @property
     def said(self) -> list[Clip]:
@@ -147,7 +150,7 @@ async def words(world: World, name: str, **conditions: float) -> list[Figure]:
         )
         wrong += word_errors(clip.text, answer.text)
         said += len(normalized(clip.text))
-        world.cpu += answer.cpu
+        world.cpu += [] if conditions else answer.cpu
     return [Figure(name, wrong / max(1, said), percent(wrong / max(1, said)), f"{wrong} of {said}")]
 
 
@@ -156,10 +159,9 @@ async def values(world: World, name: str, **conditions: float) -> list[Figure]:
     found = asked = 0
     for number, clip in enumerate(world.commands):
         sound = line(clip, world.clips, seed=number, **conditions)
-        answer = await listen(world.whisper, world.silero, sound, phrases=phrases, worker=world.worker)
+        answer = await listen(world.whisper, world.silero, sound, phrases=phrases)
         found += sum(heard_phrase(slot, answer.text) for slot in clip.slots)
         asked += len(clip.slots)
-        world.cpu += answer.cpu
     return [Figure(name, found / max(1, asked), percent(found / max(1, asked)), f"{found} of {asked}")]
 
 
@@ -168,7 +170,7 @@ async def no_words(world: World) -> list[Figure]:
     sounds = list(wordless(world.clips).items())
     for name, sound in sounds[:: 6 if world.quick else 1]:
         clip = Clip(name, sound)
-        answer = await listen(world.whisper, world.silero, line(clip, world.clips), worker=world.worker)
+        answer = await listen(world.whisper, world.silero, line(clip, world.clips))
         if answer.text:
             became.append(f"{name}: {answer.text!r}")
     shown = f"{len(became)} of {len(sounds)}"
@@ -178,7 +180,7 @@ async def no_words(world: World) -> list[Figure]:
 async def cpu(world: World) -> list[Figure]:
     if not world.cpu:
         await words(world, "")
-    how = f"{len(world.cpu)} finals"
+    how = f"{len(world.cpu)} finals of clean recordings"
     return [
         Figure(f"CPU of a final, {name} s", value, seconds(value), how)
         for name, value in (("p50", percentile(world.cpu, 0.5)), ("p95", percentile(world.cpu, 0.95)))
@@ -204,13 +206,14 @@ async def pocketsphinx(world: World) -> list[Figure]:
 async def waits(world: World) -> list[Figure]:
     """Few callers in real time: half a second of silence is the end; then the rule that looks at the words."""
     made = tracks(world.said, 1 if world.quick else 3, seconds=12 if world.quick else 40, every=5.0)
-    calls = await converse(made, world.whisper, world.silero, ALWAYS_HALF_A_SECOND)
+    await world.live.start()
+    calls = await converse(made, world.live, world.silero, ALWAYS_HALF_A_SECOND)
     how = f"{len(calls.answered)} of {len(calls.waits)} utterances, {len(made)} callers"
     figures = [
         Figure(f"end of speech to final, {name} s", value, seconds(value), how)
         for name, value in (("p50", percentile(calls.answered, 0.5)), ("p95", percentile(calls.answered, 0.95)))
     ]
-    patient = await converse(made, world.whisper, world.silero, BY_THE_WORDS)
+    patient = await converse(made, world.live, world.silero, BY_THE_WORDS)
     middle, late = percentile(patient.answered, 0.5), percentile(patient.answered, 0.95)
     longer = sum(after > before + 0.25 for before, after in zip(calls.waits, patient.waits, strict=True)
                  if before is not None and after is not None)  # fmt: skip
@@ -225,7 +228,8 @@ async def talkers(world: World) -> list[Figure]:
     """Many callers on one worker, with the media of their calls."""
     count = 4 if world.quick else TALKERS
     made = tracks(world.said, count, seconds=12 if world.quick else 36, every=6.0)
-    calls: Calls = await converse(made, world.whisper, world.silero)
+    await world.live.start()
+    calls: Calls = await converse(made, world.live, world.silero)
     late = percentile(calls.asked, 0.95)
     wrong = sum(word_errors(clip.text, text) for clip, text in calls.texts)
     said = sum(len(normalized(clip.text)) for clip, _ in calls.texts)
@@ -357,10 +361,12 @@ ROWS: dict[str, Callable[[World], Awaitable[list[Figure]]]] = {
 async def measure(options: Namespace) -> list[Figure]:
     clips = read_clips(options.folder)
     # A worker that waits for the core on a busy machine is not to be taken for one that hangs.
-    whisper = open_speech_engine("whisper", {"model": options.model, "workers": 1, "decode_limit": 60})
+    settings = {"model": options.model, "workers": 1, "decode_limit": 60}
+    whisper = open_speech_engine("whisper", settings | {"interims": False})
+    live = open_speech_engine("whisper", settings)
     silero = open_speech_engine("silero")
     await asyncio.gather(whisper.start(), silero.start())
-    world = World(clips, options.quick, options.model, whisper, silero)
+    world = World(clips, options.quick, options.model, whisper, live, silero)
     try:
         figures = []
         for name in options.only or ROWS:
@@ -369,7 +375,7 @@ async def measure(options: Namespace) -> list[Figure]:
             print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
         return figures
     finally:
-        await asyncio.gather(whisper.aclose(), silero.aclose())
+        await asyncio.gather(whisper.aclose(), live.aclose(), silero.aclose())
 
 
 def table(figures: list[Figure]) -> list[list[str]]:

@@ -1,7 +1,8 @@
 """Recordings through the real engines in less time than they last, on the sound's own clock.
 
 The detector hears the whole recording first. Then its reports, the frames and the turn machine's deadlines are played
-in the order and with the hints that a call would have; only waiting is left out, but for the recognizer's answers.
+in the order and with the hints that a call would have; only waiting is left out, but for the recognizer's answers and
+the words it decodes ahead. Its interims while somebody speaks follow the wall clock, so they have to be off.
 """
 
 from __future__ import annotations
@@ -35,12 +36,14 @@ from anycarrier.speech import (
 WINDOW = 0.032
 """Seconds that a detector needs to hear before it can report a start or an end."""
 PATIENCE = 60.0
+AHEAD = 5.0
+"""Seconds that words decoded ahead may take; if there are none, nothing is reported."""
 FRAME_SECONDS = FRAME / RATE
 
 
 @dataclass
 class Answer:
-    """What one recording gave: the finals, and the CPU seconds that each took in the recognizer's worker."""
+    """What one recording gave: the finals, and the CPU seconds that the worker took for the decoding of each."""
 
     finals: list[str] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
@@ -73,7 +76,8 @@ async def listen(
     """One recording as one call. ``worker`` is the process whose CPU time is told."""
     heard = sorted(((_arrival(activity), n, activity) for n, activity in enumerate(await voices(detector, mulaw))))
     recognizer = await engine.recognizer(Hearing(phrases=tuple(phrases), cued=True))
-    call = _Call(recognizer, worker)
+    settings = TurnSettings(silence_timeout=None, punctuated=engine.punctuates)
+    call = _Call(settings, recognizer, worker)
     try:
         for start in range(0, len(mulaw), FRAME):
             now = (start + FRAME) / RATE
@@ -93,8 +97,8 @@ def _arrival(activity: VoiceActivity) -> float:
 
 
 class _Call:
-    def __init__(self, recognizer: Recognizer, worker: int) -> None:
-        self.turns = Turns(TurnSettings(silence_timeout=None))
+    def __init__(self, settings: TurnSettings, recognizer: Recognizer, worker: int) -> None:
+        self.turns = Turns(settings)
         self.answer = Answer()
         self._recognizer = recognizer
         self._results = aiter(recognizer)
@@ -117,7 +121,9 @@ class _Call:
                     self._recognizer.begin()
                     self._cpu = cpu_seconds(self._worker)
                 case PauseUtterance():
+                    self._cpu = cpu_seconds(self._worker)
                     self._recognizer.pause()
+                    await self.follow(now, self.turns.interim(now, await self._ahead()))
                 case ResumeUtterance():
                     self._recognizer.resume()
                 case FinishUtterance(_, discard):
@@ -130,6 +136,13 @@ class _Call:
                     self.answer.finals.append(text)
                 case _:
                     pass
+
+    async def _ahead(self) -> str:
+        try:
+            async with asyncio.timeout(AHEAD):
+                return (await anext(self._results)).text
+        except TimeoutError:
+            return ""
 
     async def _final(self) -> str:
         async with asyncio.timeout(PATIENCE):
