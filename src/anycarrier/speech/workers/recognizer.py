@@ -23,6 +23,7 @@ class WorkerRecognizer:
         self._cued = hearing.cued
         self._listening = not hearing.cued
         self._before = RecentAudio(hearing.format, pre_roll)
+        self._pausing = False
         self._journal = Journal(int(kept * hearing.format.bytes_per_second))
         self._results: ResultQueue[Heard] = ResultQueue()
 
@@ -41,10 +42,9 @@ class WorkerRecognizer:
 
     def feed(self, audio: bytes) -> None:
         """The next audio. Outside a cued utterance it is only kept for a moment."""
+        self._before.add(audio)
         if self._listening:
             self._send(m.Feed(self.opening.stream, audio))
-            return
-        self._before.add(audio)
 
     def begin(self) -> None:
         """An utterance began: the moment before it is part of it."""
@@ -57,17 +57,23 @@ class WorkerRecognizer:
     def pause(self) -> None:
         """The utterance may be over: the worker may decode ahead."""
         if self._listening:
+            self._before.take()  # what comes now is silence, or the start of the next utterance
+            self._pausing = True
             self._send(m.Pause(self.opening.stream))
 
     def resume(self) -> None:
         """The utterance is not over."""
         if self._listening:
+            self._pausing = False
             self._send(m.Resume(self.opening.stream))
 
     def finish(self, *, discard: bool = False) -> None:
         """The utterance is over; its words follow as one complete Heard, without words if ``discard``."""
         self._send(m.Finish(self.opening.stream, discard))
         self._listening = not self._cued
+        if not self._pausing:
+            self._before.take()
+        self._pausing = False
 
     def __aiter__(self) -> AsyncIterator[Heard]:
         return aiter(self._results)
