@@ -77,6 +77,9 @@ async def have(
         agent = ChatAgent(model, **options)
 
         async def caller(line: Line) -> None:
+            if "first_message" in (settings or {}):  # a caller who speaks over it would cut it
+                await line.until(lambda: bool(desk.engine.spoken) and line.session.heard > 0)
+                await line.until(lambda: line.session.remaining == 0)
             for _ in range(utterances):
                 before = len(desk.engine.spoken)
                 await line.utter()
