@@ -231,6 +231,7 @@ async def test_a_stuck_worker_is_replaced(engine: PocketsphinxEngine, say: Any) 
 async def test_a_stream_that_kills_every_worker_is_given_up(engine: PocketsphinxEngine) -> None:
     ear = await engine.recognizer(Hearing(phrases=PHRASES))
     engine.pool.moves_limit = 0
+    ear.feed(silence(PCMU_8K, 0.1))
     os.kill(engine.pool.process_ids[0], signal.SIGKILL)
     with pytest.raises(SpeechFailed, match="died 1 times"):
         await complete(ear)

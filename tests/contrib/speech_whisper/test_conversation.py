@@ -54,5 +54,5 @@ async def test_what_a_caller_says_freely_is_transcribed() -> None:
     finally:
         await engines.aclose()
     said = ("i would like to book an appointment", "tomorrow morning please")
-    assert [word_errors(*pair) for pair in zip(said, heard, strict=True)] == [0, 0]
+    assert [word_errors(*pair) for pair in zip(said, heard, strict=True)] == [0, 0], heard
     assert told(finished) == [("remote", text) for text in heard]

@@ -63,6 +63,7 @@ class WhisperEngine(SpeechEngine):
             size=self.settings.workers or _workers(self.settings.device),
             environment=ENVIRONMENT,
             answer_limit=self.settings.decode_limit,
+            start_limit=60.0 if self._model in PACKAGED else 600.0,  # large models load slowly, and may be downloaded
             moves_limit=1,
         )
 
