@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from result import Result, parser
-from speech_calls import Calls, converse, tracks
+from speech_calls import converse, tracks
 from speech_line import RATE, Clip, Sound, active_db, frames_db, line, mulaw, read_clips, wordless
 from speech_listening import final, listen, resident_mb, workers
 
@@ -98,7 +98,6 @@ class World:
 
     clips: list[Clip]
     quick: bool
-    model: str
     whisper: SpeechEngine
     """Without interims while somebody speaks."""
     live: SpeechEngine
@@ -229,7 +228,7 @@ async def talkers(world: World) -> list[Figure]:
     count = 4 if world.quick else TALKERS
     made = tracks(world.said, count, seconds=12 if world.quick else 36, every=6.0)
     await world.live.start()
-    calls: Calls = await converse(made, world.live, world.silero)
+    calls = await converse(made, world.live, world.silero, ALWAYS_HALF_A_SECOND)
     late = percentile(calls.asked, 0.95)
     wrong = sum(word_errors(clip.text, text) for clip, text in calls.texts)
     said = sum(len(normalized(clip.text)) for clip, _ in calls.texts)
@@ -366,7 +365,7 @@ async def measure(options: Namespace) -> list[Figure]:
     live = open_speech_engine("whisper", settings)
     silero = open_speech_engine("silero")
     await asyncio.gather(whisper.start(), silero.start())
-    world = World(clips, options.quick, options.model, whisper, live, silero)
+    world = World(clips, options.quick, whisper, live, silero)
     try:
         figures = []
         for name in options.only or ROWS:
