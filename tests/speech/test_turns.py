@@ -93,9 +93,21 @@ def test_a_lost_answer_does_not_swallow_words_for_ever() -> None:
     turns = Turns()
     voice(turns, 1.0, 1.5)
     turns.tick(2.0)
-    turns.tick(6.1)
-    voice(turns, 6.2, 7.0)
-    assert turns.interim(7.0, "hello") == [EmitInterim("t2", "hello")]
+    turns.tick(11.9)
+    voice(turns, 12.2, 13.0)
+    assert turns.interim(13.0, "hello") == [EmitInterim("t2", "hello")]
+
+
+def test_a_very_late_answer_is_not_taken_for_the_next_utterance() -> None:
+    """A busy recognizer may answer two utterances late; each answer closes the one that was asked for it."""
+    turns = Turns()
+    voice(turns, 1.0, 1.5)
+    turns.tick(2.0)
+    turns.tick(4.5)
+    voice(turns, 9.0, 9.5)
+    assert turns.tick(10.0) == [FinishUtterance("t2")]
+    assert turns.final(10.1, "the first one, eight seconds late") == []
+    assert turns.final(10.2, "the second one") == [EmitFinal("t2", "the second one", 9.0, 9.5)]
 
 
 def test_an_utterance_may_begin_before_the_last_one_is_answered() -> None:

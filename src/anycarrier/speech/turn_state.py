@@ -46,7 +46,7 @@ class TurnSettings:
     minimum_speech: float = 0.09
     bridge: float = 0.2
     final_timeout: float = 2.5
-    lost_after: float = 4.0
+    lost_after: float = 10.0
     silence_timeout: float | None = 10.0
     maximum_utterance: float = 30.0
     punctuated: bool = False
