@@ -176,7 +176,7 @@ def summary(calls: list[DemoCall], speech: Speech | None) -> list[str]:
         ]
     lines = [f"words, spoken freely: {words(judged)}; at most {MOST_ERRORS:.0%} in each conversation"]
     if hard:
-        lines.append(f"words, hard case: {words(hard)}; not judged, since people hardly understand that voice either")
+        lines.append(f"words, hard case: {words(hard)}; not judged")
     return lines
 
 
