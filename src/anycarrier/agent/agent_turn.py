@@ -29,7 +29,7 @@ class Said:
     seconds: float
 
 
-CLAUSE = re.compile(r"(?<=[,–—])\s+")
+CLAUSE = re.compile(r"(?:(?<=,)|(?<![\d\s])\s*[–—])\s+")
 FIRST_CLAUSE = 24
 """Characters a first clause must have to be spoken by itself."""
 

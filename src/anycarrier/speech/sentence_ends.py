@@ -30,10 +30,17 @@ def _unless(words: list[str]) -> str:
     return "".join(rf"(?<!\b(?:{same})\.)" for _, same in sorted(lengths.items()))
 
 
+_MONTHS = "Januar Jänner Februar Feber März April Mai Juni Juli August September Oktober November Dezember".split()
+"""Capitalized months of a language that writes "3. März"; other languages write them small."""
+
+_ORDINAL = (
+    r"(?!(?:(?<=\b\d\.)|(?<=\b\d\d\.))\s+"
+    rf"(?:$|[a-zà-öø-þÿāčěřšžœđł]|[A-ZÄÖÜ][^\W\d_]{{0,9}}$|(?:{'|'.join(_MONTHS)})\b))"
+)
 _CLOSED = r"[\"')\]”’“]*"
 
 SENTENCE_END = re.compile(
-    rf"(?<=[.!?…:;])(?:(?<!\.)|{_unless(NEVER_LAST)}(?<!\b[A-Z]\.)(?<!^\d\.)(?<!\n\d\.)"
+    rf"(?<=[.!?…:;]){_ORDINAL}(?!(?<=\b[zduoi]\.)\s(?:$|[a-zA-ZÄÖÜäöü](?:$|\.)))(?:(?<!\.)|{_unless(NEVER_LAST)}(?<!\b[A-Z]\.)(?<!^\d\.)(?<!\n\d\.)"
     rf"(?:{_unless(BEFORE_NUMBER)}|(?=\s+[^\s\d]))"
     rf"(?:{_unless(SOMETIMES_LAST)}|(?=\s+[A-Z])))"
     rf"{_CLOSED}\s+"

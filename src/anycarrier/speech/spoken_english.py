@@ -11,7 +11,7 @@ from datetime import date
 from functools import partial
 from typing import Any
 
-from anycarrier.speech.spoken_numbers import ADDRESSES, NUMBERS, Match, Reading, telephone, url_parts
+from anycarrier.speech.spoken_numbers import ADDRESSES, NUMBERS, THOUSANDS, Match, Reading, telephone, url_parts
 
 _ONES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
@@ -50,6 +50,8 @@ _UNITS = {
     "sec": "second", "secs": "second", "min": "minute", "mins": "minute", "hr": "hour", "hrs": "hour",
     "ms": "millisecond", "sq ft": ("square foot", "square feet"), "°c": ("degree Celsius", "degrees Celsius"),
     "°f": ("degree Fahrenheit", "degrees Fahrenheit"), "°": "degree", "%": ("percent", "percent"),
+    "m²": "square meter", "m³": "cubic meter", "km²": "square kilometer", "cm²": "square centimeter",
+    "cm³": "cubic centimeter", "ft²": ("square foot", "square feet"),
 }  # fmt: skip
 _LETTERS = {"m": "meter", "g": "gram", "l": "liter", "L": "liter", "h": "hour", "V": "volt", "W": "watt"}
 """Units of one letter, written just so: 5G is not five grams."""
@@ -71,6 +73,8 @@ _ABBREVIATIONS = {
     "assn": "Association", "bros": "Brothers",
 }  # fmt: skip
 _AT_ENDS = {"etc", "jr", "sr", "inc", "ltd", "co", "corp"}
+
+_PERIODS = {"mo": "month", "yr": "year", "hr": "hour", "wk": "week"}
 
 _SYMBOLS = {
     "&": "and", "=": "equals", "+": "plus", "×": "times", "÷": "divided by", "≈": "about", "≤": "at most",
@@ -116,9 +120,17 @@ def year(number: int) -> str:
     return f"{cardinal(high)} " + ("hundred" if not low else f"oh {cardinal(low)}" if low < 10 else cardinal(low))
 
 
+def _split(number: str) -> tuple[str, str]:
+    """The digits before and after the decimal mark: a stop, or the comma of 12,50 and 1.249,50."""
+    if re.search(r",\d{1,2}$", number):
+        number = number.replace(".", "").replace(",", ".")
+    whole, _, part = number.replace(",", "").partition(".")
+    return whole, part
+
+
 def _quantity(text: str) -> str:
     """``1,249.5``: one thousand two hundred forty-nine point five."""
-    whole, _, part = text.replace(",", "").partition(".")
+    whole, part = _split(text)
     if len(whole) > 15:
         return " ".join(whole + part)
     words = cardinal(int(whole or 0))
@@ -127,7 +139,10 @@ def _quantity(text: str) -> str:
 
 # --- readings --------------------------------------------------------------------------------------------------------
 
-_NUMBER = r"\d{1,3}(?:,\d{3}){1,5}(?:\.\d{1,6})?|\d{1,15}(?:\.\d{1,6})?"
+_NUMBER = (
+    r"\d{1,3}(?:\.\d{3}){1,5},\d\d(?!\d)|\d{1,15},\d{1,2}(?![\d,])"
+    r"|\d{1,3}(?:,\d{3}){1,5}(?:\.\d{1,6})?|\d{1,15}(?:\.\d{1,6})?"
+)
 _AFTER = r"(?![\w]|[.,/:-]\d)"
 
 
@@ -154,8 +169,17 @@ def _full_year(text: str) -> int:
 
 
 def _iso_date(match: Match, day_first: bool) -> str:
-    in_year, month, day = map(int, match[0].split("-"))
-    return _date(day, month, in_year, day_first) or match[0]
+    in_year, month, day = map(int, match[0][:10].split("-"))
+    words = _date(day, month, in_year, day_first)
+    if not words or len(match[0]) == 10:
+        return words or match[0]
+    return f"{words} at {_clock(match[0][11:13], match[0][14:16])}" + (" UTC" if match[0].endswith("Z") else "")
+
+
+def _on_date(match: Match, day_first: bool) -> str:
+    first, second = map(int, match[0].split("/"))
+    day, month = (first, second) if (day_first and second <= 12) or first > 12 else (second, first)
+    return _date(day, month, None, day_first) or _fraction(match)
 
 
 def _slash_date(match: Match, day_first: bool) -> str:
@@ -184,26 +208,32 @@ def _time(match: Match) -> str:
     hours, minutes, half = _groups(r"(\d+)(?:[:.](\d\d))?\s?([AaPp])?", match[0])
     if int(hours) > 24 or int(minutes or 0) > 59:
         return match[0]
+    if not half:
+        return _clock(hours, minutes)
+    words = _clock(hours, minutes).removesuffix(" o'clock").removesuffix(" hundred")
+    return f"{words} {half.upper()}M" + (_stop(match) if match[0].endswith(".") else "")
+
+
+def _clock(hours: str, minutes: str | None) -> str:
     words = cardinal(int(hours))
     if minutes and int(minutes):
-        words += f" oh {cardinal(int(minutes))}" if minutes[0] == "0" else f" {cardinal(int(minutes))}"
-    elif not half:
-        words += " o'clock" if int(hours) <= 12 else " hundred"
-    if not half:
-        return words
-    return f"{words} {half.upper()}M" + (_stop(match) if match[0].endswith(".") else "")
+        return words + (f" oh {cardinal(int(minutes))}" if int(minutes) < 10 else f" {cardinal(int(minutes))}")
+    return words + (" o'clock" if int(hours) <= 12 else " hundred")
 
 
 def _money(match: Match) -> str:
     text = match[0]
     sign = next((sign for sign in _SIGNS if sign in text), "") or _CODES["".join(re.findall("[A-Z]{3}", text))]
-    (number,) = _groups(rf"\D*({_NUMBER})", text)
+    number, last = _groups(rf"\D*({_NUMBER})(?:[-–]({_NUMBER}))?", text)
     large = re.search(r"(thousand|million|billion|trillion|[kmbt]n?)\b", re.sub("[A-Z]{3}", "", text).lower())
     one, many, cent, cents = _SIGNS[sign]
-    minus = "minus " if text.startswith(("-", "−")) else ""
+    minus = "minus " if re.match(r"\D?[-−]", text) else ""
+    if last:
+        size = f" {_LARGE.get(large[1], large[1])}" if large else ""
+        return f"{_quantity(number)} to {_quantity(last)}{size} {many}"
     if large:
         return f"{minus}{_quantity(number)} {_LARGE.get(large[1], large[1])} {many}"
-    whole, _, part = number.replace(",", "").partition(".")
+    whole, part = _split(number)
     if len(part) not in (0, 2):
         return f"{minus}{_quantity(number)} {many}"
     words = [f"{_quantity(whole)} {one if int(whole) == 1 else many}"] if int(whole) or not int(part or 0) else []
@@ -301,7 +331,31 @@ def _url(match: Match) -> str:
 
 def _digits(match: Match) -> str:
     """After "code", "PIN", "order number" and the like, digits are read one by one."""
-    return " ".join(match[0])
+    return ", ".join(" ".join(group) for group in re.findall(r"\d+", match[0]))
+
+
+def _figure(match: Match) -> str:
+    """A number that a voice reads well is kept: none that ends in a zero, 3.10, or has another language's marks."""
+    text = match[0]
+    if re.fullmatch(r"\d{1,3}(?:\.\d{3}){2,}", text):
+        return text.replace(".", ",")
+    if re.search(r",\d{1,2}$", text):
+        whole, part = _split(text)
+        return f"{whole} comma {' '.join(part)}"
+    whole, _, part = text.partition(".")
+    if re.match(r"0\d", whole):
+        return f"{' '.join(whole)} point {' '.join(part)}"
+    return f"{whole} point {' '.join(part)}" if part.endswith("0") else text
+
+
+def _telephone(match: Match) -> str:
+    if THOUSANDS.fullmatch(match[0]):
+        return match[0].replace(" ", ",")
+    return telephone(match[0]).replace("+", "plus")
+
+
+def _star(match: Match) -> str:
+    return f" star {' '.join(match[0][1:])} "
 
 
 def _weekday(match: Match) -> str:
@@ -314,12 +368,19 @@ def _any(words: Iterable[str]) -> str:
 
 _months = rf"(?:{_any(MONTHS)}|(?:{_any(name[:3] for name in MONTHS)}|Sept)\b\.?)"
 _year = r"(?:,? (?:19|20)\d\d\b)?"
-_NUMBERED = ("code", "Code", "PIN", "pin", "extension", "number", "Number", "no.", "No.", "ext.", "Ext.")
+_NUMBERED = (
+    "code", "Code", "PIN", "pin", "extension", "number", "Number", "no.", "No.", "ext.", "Ext.", "ending in",
+    "ends in", "digits", "digits are", "ZIP", "postcode",
+)  # fmt: skip
+_PRESSED = ("ress ", "nter ", "ial ", "hit ", "the ", "then ", "and ", "or ", "by ", '"', "'")
 _READ_SINGLY = ("#", *(f"{word}{verb} " for word in _NUMBERED for verb in ("", " is", ":")))
 _large = r"(?: ?(?:thousand|million|billion|trillion|[kKmMbB]n?)\b)?"
 _codes = _any(_CODES)
 
-_ISO_DATE = rf"(?<![\w/.-])\d{{4}}-\d\d-\d\d{_AFTER}"
+_ISO_DATE = (
+    r"(?<![\w/.-])\d{4}-\d\d-\d\d"
+    rf"(?:T(?:[01]\d|2[0-3]):[0-5]\d(?::\d\d(?:\.\d{{1,6}})?)?(?:Z|[+-]\d\d:?\d\d)?)?{_AFTER}"
+)
 _SLASH_DATE = rf"(?<![\w/.-])\d{{1,2}}(?:/\d{{1,2}}/|-\d{{1,2}}-|\.\d{{1,2}}\.)(?:\d{{4}}|\d\d){_AFTER}"
 _MONTH_DAY = rf"\b{_months} \d{{1,2}}(?:st|nd|rd|th)?(?![\w:%]|[.,]\d){_year}"
 
@@ -330,7 +391,8 @@ _READINGS: dict[str, tuple[str, Reading]] = {
         _time,
     ),
     "money": (
-        rf"(?<![\w.])[-−]?(?:[$€£¥]|(?:{_codes}) ?)(?:{_NUMBER}){_large}(?!\d)"
+        rf"(?<![\w.])[-−]?(?:US)?(?:[$€£¥][-−]?|(?:{_codes}) ?)(?:{_NUMBER})"
+        rf"(?:[-–](?:{_NUMBER})(?![\d%]|[/-]\d))?{_large}(?!\d)"
         rf"|(?<![\w.,])(?:{_NUMBER}) ?(?:[€£$¥](?!\d)|(?:{_codes})\b)",
         _money,
     ),
@@ -340,17 +402,28 @@ _READINGS: dict[str, tuple[str, Reading]] = {
         r"| ?%| ?° ?(?:[CF]\b)?)",
         _measure,
     ),
-    "until": (r"(?<=[\d.mM]) ?[-–] ?(?=\d{1,2}(?:[:.]\d\d\b| ?[AaPp]\.?[Mm]\b))", lambda match: " to "),
+    "until": (r"(?<=[\d.mM]) ?[-–] ?(?=\d{1,2}(?:[:.]\d\d\b| ?[AaPp]\.?[Mm]\b)|[$€£¥]\d)", lambda match: " to "),
     "fraction": (r"(?<![\w/.,])\d{1,2}/\d{1,2}(?![\w/]|[.,]\d)", _fraction),
+    "digits": (
+        "(?:"
+        + "|".join(rf"(?<={re.escape(word)})" for word in _READ_SINGLY)
+        + r")(?:\d{4,5}|\d{3}[ -]\d{3})(?![\w]|[.,-]\d)"
+        r"|(?<=[Cc]all )\d{3}(?![\w]|[ .,-]\d)|(?<=, [A-Z]{2} )\d{5}(?![\w]|[.,-]\d)",
+        _digits,
+    ),
     "range": (
-        r"(?<![\w.,/+()-])(?:\d{1,3} ?[-–] ?\d{1,3}|(?:19|20)\d\d ?[-–] ?(?:19|20)\d\d)(?![\w/-]|[.,]\d)",
+        r"(?<![\w.,/+()-])(?!0\d)(?:\d{1,3} ?[-–] ?(?!0\d)\d{1,3}|(?:19|20)\d\d ?[-–] ?(?:19|20)\d\d)(?![\w/-]|[.,]\d)",
         _range,
     ),
     "ordinal": (r"(?<![\w.,-])\d{1,4}(?:st|nd|rd|th)\b", lambda match: ordinal(int(match[0][:-2]))),
-    "digits": (
-        "(?:" + "|".join(rf"(?<={re.escape(word)})" for word in _READ_SINGLY) + r")\d{4,5}(?![\w]|[.,]\d)",
-        _digits,
+    "per": (r"(?<=\d)/(?:mo|yr|hr|wk)\b", lambda match: f" per {_PERIODS[match[0][1:]]}"),
+    "per_word": (
+        r"(?<=\d)/(?=(?:month|year|week|day|hour|night|minute|person|user|seat|unit|item)\b)",
+        lambda match: " per ",
     ),
+    "extension": (r"(?<=\d{4}) ?x(?=\d{1,6}(?!\w))", lambda match: ", extension "),
+    "sharp": (r"(?<=\b[CF])#(?!\w)", lambda match: " sharp"),
+    "star": (r"∗\d{0,3}", _star),
     "title_or_street": (rf"\b(?:{_any({*_TITLES, *_STREETS})})\b\.?", _title_or_street),
     "number_sign": (r"\b[Nn]os?\. ?(?=\d)|№ ?(?=\d)|#(?=\d)", _number_sign),
     "weekday": (
@@ -368,12 +441,21 @@ def english_readings(day_first: bool) -> dict[str, tuple[str, Reading]]:
     return {
         "email": (ADDRESSES["email"][0], _email),
         "url": (ADDRESSES["url"][0], _url),
+        "hash": (
+            "(?:" + "|".join(f"(?<={word})" for word in _PRESSED) + r")#(?!\w)|#(?= (?:key|sign)\b)",
+            lambda match: "hash" if day_first else "pound",
+        ),
+        "on_date": (r"(?<=\b[Oo]n )\d{1,2}/\d{1,2}(?![\w/]|[.,]\d)", partial(_on_date, day_first=day_first)),
+        "mixed": (r"(?<=\d) ?[½¼¾]", lambda match: f" and {_SYMBOLS[match[0][-1]]} "),
         "iso_date": (_ISO_DATE, partial(_iso_date, day_first=day_first)),
         "slash_date": (_SLASH_DATE, partial(_slash_date, day_first=day_first)),
         "month_day": (_MONTH_DAY, partial(_month_day, day_first=day_first)),
         **_READINGS,
         **NUMBERS,
-        "telephone": (NUMBERS["telephone"][0], lambda match: telephone(match[0]).replace("+", "plus")),
+        "figure": (NUMBERS["figure"][0], _figure),
+        "telephone": (NUMBERS["telephone"][0], _telephone),
+        "zeros": (r"(?<![\w.,:/+])(?<!\d')0\d{1,9}(?![\w]|[.,:/]\d)", _digits),
+        "thousand": (r"(?<![\w.,])[1-9]\d{0,2} 000(?![\w]|[ .,-]\d)", lambda match: match[0].replace(" ", ",")),
         "symbol": (f"[{''.join(_SYMBOLS)}]", lambda match: f" {_SYMBOLS[match[0]]} "),
         "either": (r"(?<=[A-Za-z])/(?=[A-Za-z])", lambda match: " "),
     }

@@ -15,15 +15,20 @@ import phonenumbers
 Match = re.Match[str]
 
 
+THOUSANDS = re.compile(r"[1-9]\d{0,2}(?: 000)+|[1-9]\d?(?: \d{3}){2,}")
+"""1 000 000, which is no telephone number."""
+
+
 def telephone(text: str) -> str:
     """Digit by digit, with a comma, which is a pause, between groups. Fewer than six digits are a number."""
     digits = re.sub(r"\D", "", text)
     groups = re.findall(r"\d+", text)
     single = len(groups) == 1
-    if len(digits) < 6 or (not single and len(digits) < 7 and "+" not in text):
+    zeros = any(group[0] == "0" != group for group in groups[text[0] != "0" :])  # 007 194, but no 1 050 000
+    if len(digits) < 6 or (not single and len(digits) < 7 and "+" not in text and not zeros):
         return text
-    if not single and "+" not in text and text[0] != "0" and len(groups[0]) < 3 and {*map(len, groups[1:])} == {3}:
-        return text  # 1 000 000
+    if THOUSANDS.fullmatch(text):
+        return text
     if single and text.startswith("+"):
         groups = _international(text)
     pauses = ", ".join(" ".join(part) for group in groups for part in _parts(group, len(groups) == 1))
@@ -69,7 +74,7 @@ _DOMAIN = r"(?:[A-Za-z0-9][A-Za-z0-9-]{0,62}\.){1,5}"
 _TLD = r"(?:com|org|net|edu|gov|io|co|uk|de|fr|info|biz|eu|ca|au|ch|nl|es|tv|ai|app|dev|test|example)\b(?!\.\w)"
 _IN_URL = r"[^\s<>\"')\]]"
 _URL_END = r"(?<![.,;:!?])"
-_GAP = r"(?:[ .\-/]|\) ?|\)-| \(| - )?"
+_GAP = r"(?:[ .\-/]|\) ?|\)-| \(| - | / )?"
 _LAST = r"(?![\w-]|[.,/]\d)"
 
 Reading = Callable[[Match], str]
@@ -94,7 +99,7 @@ NUMBERS: dict[str, tuple[str, Reading]] = {
         + _LAST,
         lambda match: match[0],
     ),
-    "telephone": (rf"(?<!\w)(?:\+ ?)?\(?\d(?:{_GAP}\d){{5,}}(?!\w)", lambda match: telephone(match[0])),
+    "telephone": (rf"(?<!\w)(?:\+ ?)?\(?\d(?:{_GAP}\d){{5,}}(?![^\Wx]|x(?!\d))", lambda match: telephone(match[0])),
     "letters": (r"(?<![\w-])[A-Z](?:-[A-Z]){2,30}(?![\w-])", lambda match: ", ".join(match[0].split("-"))),
     "code": (
         r"(?<![\w-])(?=[A-Z0-9-]{0,30}[A-Z])(?=[A-Z0-9-]{0,30}\d)[A-Z0-9]{1,30}(?:-[A-Z0-9]{1,30}){0,4}(?![\w-])",

@@ -31,7 +31,7 @@ def spoken_form(text: str, language: str = "en-US") -> str:
     tags = re.split("[-_]", language.lower())
     pattern, readings = _readings(tags[0] == "en", bool(_DAY_FIRST.intersection(tags[1:])))
     text = pattern.sub(lambda match: readings[match.lastgroup or ""](match), _plain(text))
-    text = re.sub(r"[#<>_]", " ", text)
+    text = re.sub(r"[#<>_∗]", " ", text)
     lines = (" ".join(line.split()) for line in text.split("\n"))
     return "\n".join(_NO_SPACE.sub(r"\1", line) for line in lines if line)
 
@@ -67,7 +67,13 @@ _LINE_MARK = re.compile(r"(?m)^[ \t]{0,20}(?:#{1,6}[ \t]|>|[-*+•][ \t])")
 _TIMES = re.compile(r"(?<=\d) ?\* ?(?=\d)")
 _MARKS = re.compile(r"[*`|~]+")
 _RARE = re.compile(r"[^\x20-\x7e\n]")
-_NO_SPACE = re.compile(r" ([,.;:!?])")
+_NO_SPACE = re.compile(r" ([,.;:!?])(?![.\w])")
+_KEY = re.compile(
+    r"(?i)(?:(?<=press )|(?<=dial )|(?<=enter )|(?<=the )|(?<=or )|(?<=then )|(?<=by )|(?<=[\"']))"
+    r"\*(?![^\s*]{1,40}\*)(?![a-z*])"
+)
+"""The key of a telephone, as in "press *" and "dial *67", and no emphasis."""
+_POWER = re.compile(r"(?<=\d)[⁰¹²³⁴-⁹]+")
 
 _SAME = {"’": "'", "‘": "'", "“": '"', "”": '"', "−": "-", "‑": "-", "‐": "-", "⁄": "/", "…": "..."}
 _KEPT = "°©№"
@@ -77,7 +83,8 @@ def _plain(text: str) -> str:
     if "&" in text:
         text = html.unescape(text)
     text = _TAG.sub(" ", _LINK.sub(r"\1", text))
-    text = _RARE.sub(lambda match: _character(match[0]), text)
+    text = _POWER.sub(lambda match: "^" + "".join(str(unicodedata.digit(c)) for c in match[0]), text)
+    text = _KEY.sub("∗", _RARE.sub(lambda match: _character(match[0]), text))
     text = "\n".join(_row(line) for line in text.split("\n") if line.strip("-=|:*_ \t"))
     text = _TIMES.sub(" × ", _LINE_MARK.sub(" ", text))
     return _MARKS.sub(" ", text)
@@ -95,7 +102,9 @@ def _character(c: str) -> str:
         return _SAME[c]
     kind = unicodedata.category(c)
     if c in _KEPT or (kind[0] in "LNPM" and not ("\ufe00" <= c <= "\ufe0f" or c == "\u20e3")):
-        full_width = 0xFF10 <= ord(c) <= 0xFF5A
+        if kind == "Nd":
+            return str(unicodedata.digit(c))
+        full_width = (0xFF08 <= ord(c) <= 0xFF5A and c.isalpha()) or c in "（）＋－．"
         return chr(ord(c) - 0xFEE0) if full_width else c
     if kind in ("Cf", "Cs", "Co", "Cn", "Mn", "Me") or "\U0001f3fb" <= c <= "\U0001f3ff":
         return ""
