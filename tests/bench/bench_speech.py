@@ -1,8 +1,8 @@
 """Free speech on this machine: what recordings of people become, what it costs, how long a caller waits for it.
 
 The recordings are `../shared/speech_clips` (ANYCARRIER_SHARED, or ``--folder``), put through a simulated telephone
-line: nobody in them was called. Whisper is heard through its engine, worker process, Silero and the turn machine. CPU
-times are of one thread and hold on a busy machine; waits need a quiet one.
+line: nobody in them was called. Whisper is heard through its engine and worker process, and where turns matter through
+Silero and the turn machine too. CPU times are of one thread and hold on a busy machine; waits need a quiet one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from result import Result, parser
 from speech_calls import converse, tracks
 from speech_line import RATE, Clip, Sound, active_db, frames_db, line, mulaw, read_clips, wordless
-from speech_listening import final, listen, resident_mb, workers
+from speech_listening import cpu_seconds, final, listen, resident_mb, workers
 
 from anycarrier.audio import PCMU_8K, silence
 from anycarrier.speech import SpeakingStyle, SpeechEngine, TurnSettings, end_of_turn, open_speech_engine
@@ -142,15 +142,27 @@ def percentile(values: Iterable[float], share: float) -> float:
 
 
 async def words(world: World, name: str, **conditions: float) -> list[Figure]:
+    """Each recording as one utterance."""
     wrong = said = 0
     for number, clip in enumerate(world.said):
-        answer = await listen(
-            world.whisper, world.silero, line(clip, world.clips, seed=number, **conditions), worker=world.worker
-        )
+        began = cpu_seconds(world.worker)
+        text = await final(world.whisper, line(clip, world.clips, seed=number, **conditions))
+        world.cpu += [] if conditions else [cpu_seconds(world.worker) - began]
+        wrong += word_errors(clip.text, text)
+        said += len(normalized(clip.text))
+    return [Figure(name, wrong / max(1, said), percent(wrong / max(1, said)), f"{wrong} of {said}")]
+
+
+async def words_in_turns(world: World) -> list[Figure]:
+    """Each recording as a call: the detector and the turn machine decide what an utterance is."""
+    wrong = said = parts = 0
+    for number, clip in enumerate(world.said):
+        answer = await listen(world.whisper, world.silero, line(clip, world.clips, seed=number))
         wrong += word_errors(clip.text, answer.text)
         said += len(normalized(clip.text))
-        world.cpu += [] if conditions else answer.cpu
-    return [Figure(name, wrong / max(1, said), percent(wrong / max(1, said)), f"{wrong} of {said}")]
+        parts += len(answer.finals)
+    how = f"{wrong} of {said}; {len(world.said)} recordings in {parts} utterances"
+    return [Figure("words wrong, clean, cut into turns", wrong / max(1, said), percent(wrong / max(1, said)), how)]
 
 
 async def values(world: World, name: str, **conditions: float) -> list[Figure]:
@@ -343,6 +355,7 @@ ROWS: dict[str, Callable[[World], Awaitable[list[Figure]]]] = {
     "words-clean": lambda world: words(world, "words wrong, clean"),
     "words-noise": lambda world: words(world, "words wrong, noise at 15 dB", noise=NOISE),
     "words-loss": lambda world: words(world, "words wrong, 3 % of frames lost", loss=LOSS),
+    "words-turns": words_in_turns,
     "values-clean": lambda world: values(world, "command values heard with a phrase list, clean"),
     "values-noise": lambda world: values(world, "command values heard with a phrase list, noise at 15 dB", noise=NOISE),
     "wordless": no_words,

@@ -43,10 +43,9 @@ FRAME_SECONDS = FRAME / RATE
 
 @dataclass
 class Answer:
-    """What one recording gave: the finals, and the CPU seconds that the worker took for the decoding of each."""
+    """What one recording gave."""
 
     finals: list[str] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
 
     @property
     def text(self) -> str:
@@ -70,14 +69,12 @@ async def voices(detector: SpeechEngine, mulaw: bytes) -> list[VoiceActivity]:
     raise RuntimeError("the detector ended before the recording")
 
 
-async def listen(
-    engine: SpeechEngine, detector: SpeechEngine, mulaw: bytes, *, phrases: Iterable[str] = (), worker: int = 0
-) -> Answer:
-    """One recording as one call. ``worker`` is the process whose CPU time is told."""
+async def listen(engine: SpeechEngine, detector: SpeechEngine, mulaw: bytes, *, phrases: Iterable[str] = ()) -> Answer:
+    """One recording as one call."""
     heard = sorted(((_arrival(activity), n, activity) for n, activity in enumerate(await voices(detector, mulaw))))
     recognizer = await engine.recognizer(Hearing(phrases=tuple(phrases), cued=True))
     settings = TurnSettings(silence_timeout=None, punctuated=engine.punctuates)
-    call = _Call(settings, recognizer, worker)
+    call = _Call(settings, recognizer)
     try:
         for start in range(0, len(mulaw), FRAME):
             now = (start + FRAME) / RATE
@@ -97,13 +94,11 @@ def _arrival(activity: VoiceActivity) -> float:
 
 
 class _Call:
-    def __init__(self, settings: TurnSettings, recognizer: Recognizer, worker: int) -> None:
+    def __init__(self, settings: TurnSettings, recognizer: Recognizer) -> None:
         self.turns = Turns(settings)
         self.answer = Answer()
         self._recognizer = recognizer
         self._results = aiter(recognizer)
-        self._worker = worker
-        self._cpu = 0.0
 
     async def voice(self, now: float, activity: VoiceActivity) -> None:
         match activity.voice:
@@ -119,9 +114,7 @@ class _Call:
             match output:
                 case BeginUtterance():
                     self._recognizer.begin()
-                    self._cpu = cpu_seconds(self._worker)
                 case PauseUtterance():
-                    self._cpu = cpu_seconds(self._worker)
                     self._recognizer.pause()
                     await self.follow(now, self.turns.interim(now, await self._ahead()))
                 case ResumeUtterance():
@@ -129,8 +122,6 @@ class _Call:
                 case FinishUtterance(_, discard):
                     self._recognizer.finish(discard=discard)
                     text = await self._final()
-                    if not discard:
-                        self.answer.cpu.append(cpu_seconds(self._worker) - self._cpu)
                     await self.follow(now, self.turns.final(now, text))
                 case EmitFinal(_, text) if text:
                     self.answer.finals.append(text)
@@ -182,9 +173,7 @@ def workers(module: str) -> list[int]:
 
 
 def cpu_seconds(process: int) -> float:
-    """CPU time of all threads of a process so far; 0 for process 0."""
-    if not process:
-        return 0.0
+    """CPU time of all threads of a process so far."""
     tasks = Path(f"/proc/{process}/task").iterdir()
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 

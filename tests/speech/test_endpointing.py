@@ -26,12 +26,19 @@ WHOLE = [
     "?",
     "Quarter to 9?",
     "はい、そうです。",
+    "Today",
+    "4 7 1 9",
+    "My number is 4719",
 ]
 
 UNFINISHED = [
     "I would like",
     "I would like to book a table,",
-    "4, 7, 1, 9",
+    "4, 7, 1, 9,",
+    "Today,",
+    "And",
+    "My number is",
+    "Mountain view",
     "Well...",
     "Well…",
     "My name is -",

@@ -38,7 +38,8 @@ def end_of_turn(text: str, settings: TurnSettings) -> float:
     ``incomplete_endpointing`` if the recognizer punctuates and the words cannot be an end.
 
     They cannot if no ``.``, ``?`` or ``!`` comes last ("..." is none), or if the last word is one that ends no
-    sentence.
+    sentence. A missing mark says nothing after a figure or a single word: recognizers write digit strings and short
+    answers without one ("4 7 1 9", "Today"). A comma or a dash says that more was to come, there too.
     """
     if settings.punctuated and text and not _may_end(text):
         return settings.incomplete_endpointing
@@ -47,9 +48,13 @@ def end_of_turn(text: str, settings: TurnSettings) -> float:
 
 def _may_end(text: str) -> bool:
     sentence = text.rstrip(CLOSING)
-    if sentence.endswith(ELLIPSES) or not sentence.endswith(END_MARKS):
-        return False
     words = _WORD.findall(sentence)
+    if sentence.endswith(ELLIPSES):
+        return False
+    if not sentence.endswith(END_MARKS) and not (
+        sentence[-1:].isdigit() or (len(words) == 1 and sentence[-1:].isalpha())
+    ):
+        return False
     if not words:
         return True
     last = words[-1].replace("’", "'")
