@@ -161,6 +161,23 @@ async def test_a_generator_that_is_closed_leaves_nothing_in_the_queue(opened) ->
     await asyncio.wrap_future(busy)
 
 
+async def test_nothing_is_said_after_closing_while_a_sentence_is_being_made(opened) -> None:  # type: ignore[no-untyped-def]
+    voice = await opened(HibariEngine()).synthesizer()
+    speaking = asyncio.create_task(anext(voice.speak(GREETING), b""))
+    await asyncio.sleep(0)
+    await voice.aclose()
+    assert await speaking == b""
+
+
+async def test_memory_of_a_long_sentence_is_given_back() -> None:
+    """onnxruntime's arena would keep the longest; hibari makes its own session with one."""
+    from anycarrier_speech_hibari import voices
+
+    model = voices.load("heart", None)
+    assert not model.sess.get_session_options().enable_cpu_mem_arena
+    assert len(model.from_phonemes("həlˈO", 1.0, 0)) > 4000
+
+
 def test_what_the_model_cannot_take_is_cut_before_it() -> None:
     assert max(map(len, " ".join(pieces("Ab" * 500 + " x" + "é" * 100, "en-US")).split())) <= 40
     assert max(map(len, " ".join(pieces("x" + "1" * 100, "en-US")).split())) <= 2

@@ -105,9 +105,9 @@ class HibariSynthesizer:
             while not self._closed.is_set() and (sound := await asyncio.wrap_future(job)) is not None:
                 job = self._queue.put(sentences)
                 for at in range(0, len(sound), size):
-                    yield sound[at : at + size]
                     if self._closed.is_set():
                         return
+                    yield sound[at : at + size]
         finally:
             job.cancel()
 

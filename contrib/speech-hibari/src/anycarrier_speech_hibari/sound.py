@@ -14,7 +14,7 @@ from anycarrier.audio import AudioFormat, Transcoder
 from anycarrier.errors import SpeechFailed
 from anycarrier.speech import spoken_sentences
 
-LONGEST = 200
+LONGEST = 120
 """Characters in one piece; longer sentences are cut at a comma or a space."""
 LONG_FIRST = 60
 """Characters from which a first sentence is cut at a comma, so that its first sound is not late."""
@@ -22,8 +22,8 @@ FIRST_CLAUSE = 20
 """Characters that the first piece must have to be spoken by itself."""
 LONGEST_WORD = 40
 """Longer words are cut: reading one takes time by the square of its length."""
-PHONEMES = 220
-"""Phonemes made at once: eleven seconds of speech. Memory grows with the longest, and is not given back."""
+PHONEMES = 140
+"""Phonemes made at once: seven seconds of speech. Memory grows with the longest."""
 
 AUDIBLE = 0.006
 """Samples below this are silence at the edges of a sentence."""

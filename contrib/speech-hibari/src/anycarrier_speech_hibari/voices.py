@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 import threading
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping
@@ -69,12 +70,27 @@ def _load(voice: str, path: Path, folder: Path | None) -> Any:
         if british not in _readers:
             _readers[british] = import_module("hibari.g2p").G2P(british=british)
             _ = _readers[british].oov  # loaded with the first unknown word otherwise, in a call
-        model = import_module("hibari").Hibari(voice=voice, model=str(path), threads=1, g2p=_readers[british])
+        model = _model(voice, str(path), _readers[british])
         model("Hello.", seed=0)
     except Exception as failure:
         raise SpeechFailed(
             "hibari", "speak", f"{path} cannot be loaded: {type(failure).__name__}: {failure}", next_step=_reinstall()
         ) from failure
+    return model
+
+
+def _model(voice: str, path: str, reader: Any) -> Any:
+    """hibari's object with another session: its own keeps the memory of the longest sentence that it ever read."""
+    runtime = import_module("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.enable_cpu_mem_arena = False
+    module = import_module("hibari.tts")
+    model = module.Hibari.__new__(module.Hibari)
+    model.voice, model.model_path, model._g2p = voice, path, reader
+    model.vocab = json.loads(Path(module.ASSETS, "vocab.json").read_text("utf-8"))
+    model.sess = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return model
 
 
