@@ -34,6 +34,16 @@ class Natural(Speaks):
     def knows_language(self, ability: str, language: str) -> bool:
         return ability == "speak" and language.startswith("en")
 
+    def knows_voice(self, voice: str) -> bool:
+        return voice == "heart"
+
+
+class Voices(Speaks):
+    name = "of-many-voices"
+
+    def knows_voice(self, voice: str) -> bool:
+        return voice == "zoe"
+
 
 class ByGrammar(Listens):
     name = "by-grammar"
@@ -124,6 +134,19 @@ def test_a_language_is_spoken_by_an_engine_that_knows_it(install: Install) -> No
     assert "setting language" in lacks
     with pytest.raises(ConfigurationError, match="listens in 'de'"):
         engines.candidates("listen", AgentSettings(language="de"))
+
+
+def test_the_engine_that_has_the_agents_voice_speaks(install: Install) -> None:
+    install(Natural, Voices, Cloud)
+    engines = Engines()
+    assert used(engines, "speak", voice="zoe") == ["of-many-voices", "natural"]
+    assert used(engines, "speak", voice="heart") == ["natural", "of-many-voices"]
+    assert used(engines, "speak", voice="klingon-9") == ["natural", "of-many-voices"], "no voice costs a call"
+    assert used(engines, "speak", voice="zoe", language="de") == ["of-many-voices"]
+    assert used(engines, "speak", voice="zoe", synthesizer="natural") == ["natural"]
+    assert used(Engines({"cloud": {"key": "k"}}), "speak", voice="zoe") == ["cloud", "of-many-voices", "natural"]
+    reasons = [engines.explain(AgentSettings(voice=voice))[0].reason for voice in ("zoe", "heart", "klingon-9")]
+    assert reasons == ["has the agent's voice", "has the agent's voice", "highest rank: 10"]
 
 
 def test_a_named_engine_stays_named_and_is_refused_for_a_language_it_does_not_know(install: Install) -> None:

@@ -196,6 +196,7 @@ class TestParrot(EngineConformance):
     engine = Defective
     settings = {"key": "good"}
     broken_settings = {}
+    voice = "polly"
     patience = 0.5
 '''
 
@@ -215,6 +216,7 @@ TYPED = "test_an_engine_that_cannot_work_says_so_in_a_typed_error"
 CHECKED = "test_check_finds_settings_that_do_not_work"
 ENGINE_CLOSED = "test_closing_the_engine_ends_what_it_made_for_calls"
 LANGUAGES = "test_it_refuses_the_languages_it_does_not_know"
+VOICES = "test_it_refuses_the_voices_it_does_not_have"
 AUDIBLE = "test_every_chunk_holds_audio_and_the_whole_is_no_silence"
 INTERIMS = "test_interims_have_words_and_final_words_come_once"
 GIVES_WAY = "test_other_calls_go_on_while_it_speaks"
@@ -348,6 +350,37 @@ class Defective(Parrot):
         return await super().synthesizer(style)
 """,
         {LANGUAGES},
+    ),
+    "it speaks with a voice that it says it does not have": (
+        """
+class Defective(Parrot):
+    def knows_voice(self, voice):
+        return voice == "polly"
+""",
+        {VOICES},
+    ),
+    "it refuses a voice that it says it has": (
+        """
+class Defective(Parrot):
+    async def synthesizer(self, style=None):
+        if style is not None and style.voice:
+            raise UnknownVoice(self.name, style.voice)
+        return await super().synthesizer(style)
+""",
+        {VOICES},
+    ),
+    "it says that it has no voice at all": (
+        """
+class Defective(Parrot):
+    def knows_voice(self, voice):
+        return False
+
+    async def synthesizer(self, style=None):
+        if style is not None and style.voice not in ("", "polly"):
+            raise UnknownVoice(self.name, style.voice)
+        return await super().synthesizer(style)
+""",
+        {VOICES},
     ),
     "a language is refused without a type": (
         """

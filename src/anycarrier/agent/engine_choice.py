@@ -49,11 +49,13 @@ class Origin(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """An engine that may be chosen for an agent that names none."""
+    """An engine that may be chosen for an agent that names none. ``knows_voice`` is False if the agent names a voice
+    that the engine does not have."""
 
     name: str
     kind: type[SpeechEngine]
     origin: Origin
+    knows_voice: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +90,10 @@ def in_order(ability: str, settings: AgentSettings, offers: Iterable[Offer]) -> 
     fit = [offer for offer in known if offer.kind.free_speech or weak or not wordless]
     obeyed = ability == "listen" and settings.grammar is not None
 
-    def place(offer: Offer) -> tuple[Origin, bool, int]:
+    def place(offer: Offer) -> tuple[Origin, bool, bool, int]:
         if offer.origin is not Origin.INSTALLED:
-            return offer.origin, False, 0
-        return offer.origin, not (obeyed and offer.kind.obeys_grammar), -offer.kind.rank
+            return offer.origin, False, False, 0
+        return offer.origin, not offer.knows_voice, not (obeyed and offer.kind.obeys_grammar), -offer.kind.rank
 
     def reason(offer: Offer) -> str:
         if offer.origin is Origin.ADDED:
@@ -102,6 +104,8 @@ def in_order(ability: str, settings: AgentSettings, offers: Iterable[Offer]) -> 
             return "the only one that fits"
         if obeyed and offer.kind.obeys_grammar:
             return "obeys the agent's grammar"
+        if offer.knows_voice and not all(other.knows_voice for other in known):
+            return "has the agent's voice"
         return f"highest rank: {offer.kind.rank}"
 
     fit.sort(key=place)

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from anycarrier import plugins
@@ -38,8 +39,9 @@ class Engines:
     """Speech engines by name. ``settings`` maps an engine's name to its settings; unused engines are not started.
 
     If an agent names no engine, these are tried in order: engines added here; remote engines with settings; engines
-    installed on this machine, first those that obey grammars if the agent has a grammar, then by ``rank``, then by
-    name. An engine that does not know the agent's language is passed over. By default no audio leaves the machine.
+    installed on this machine, first those that have the agent's voice, or obey grammars if it has a grammar, then by
+    ``rank``, then by name. An engine that does not know the agent's language is passed over. By default no audio leaves
+    the machine.
     """
 
     def __init__(self, settings: Mapping[str, Mapping[str, Any] | EngineSettings] | None = None) -> None:
@@ -168,8 +170,10 @@ class Engines:
         return language_unknown(ability, settings.language, asked) if asked else missing(ability)
 
     def _picks(self, ability: str, settings: AgentSettings) -> list[Pick]:
-        language = settings.language
-        return picks(ability, settings, (o for o in self._offers(ability) if self._knows(ability, o.name, language)))
+        offers = [o for o in self._offers(ability) if self._knows(ability, o.name, settings.language)]
+        if ability == "speak" and (voice := settings.voice):
+            offers = [replace(offer, knows_voice=self._knows_voice(offer.name, voice)) for offer in offers]
+        return picks(ability, settings, offers)
 
     def _offers(self, ability: str) -> list[Offer]:
         """The engines with that ability that may be used unnamed."""
@@ -203,6 +207,12 @@ class Engines:
             return self.engine(name).knows_language(ability, language)
         except AnycarrierError:
             return True  # it cannot be opened: problem() says why
+
+    def _knows_voice(self, name: str, voice: str) -> bool:
+        try:
+            return self.engine(name).knows_voice(voice)
+        except AnycarrierError:
+            return True  # as for a language
 
     def _holder(self, name: str) -> Engines:
         """The object that opens the engine with that name: this one, or the one it shares with."""

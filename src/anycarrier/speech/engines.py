@@ -224,6 +224,14 @@ class SpeechEngine:
         """
         return True
 
+    def knows_voice(self, voice: str) -> bool:
+        """Whether the engine, with its settings, has a voice of that name.
+
+        Asked before each call, so it must be quick and load no model. Among the engines of this machine, one that has
+        the agent's voice is chosen before one that returns False. Return True if only a call can tell.
+        """
+        return True
+
     async def check(self) -> None:
         """Try the settings, for example by logging in. Raises ``SpeechFailed`` when they do not work.
 

@@ -13,3 +13,4 @@ from anycarrier_speech_hibari import HibariEngine
 class TestHibari(EngineConformance):
     engine = HibariEngine
     broken_settings = {"voice": "nobody"}
+    voice = "heart"

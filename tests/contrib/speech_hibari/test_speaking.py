@@ -6,6 +6,7 @@ import asyncio
 import struct
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -79,6 +80,16 @@ async def test_other_languages_are_refused_with_their_name(opened) -> None:  # t
         assert not engine.knows_language("speak", language)
         with pytest.raises(UnknownVoice, match=f"'{language}'. It speaks English only"):
             await engine.synthesizer(SpeakingStyle(language=language))
+
+
+async def test_which_voices_it_has_is_told_by_their_files(opened, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    engine = opened(HibariEngine(HibariSettings(voices=tmp_path)))
+    assert engine.knows_voice("heart") and engine.knows_voice("Heart")
+    for voice in ("en-us+f2", "nobody", "kore", ""):
+        assert not engine.knows_voice(voice)
+    file = import_module("hibari.voices").VOICES["kore"]["file"]
+    (tmp_path / file).write_bytes(b"")
+    assert engine.knows_voice("kore")
 
 
 async def test_another_script_fails_instead_of_being_silent(opened) -> None:  # type: ignore[no-untyped-def]

@@ -13,6 +13,7 @@ from anycarrier_speech_local import EspeakEngine, PocketsphinxEngine, SileroEngi
 
 class TestEspeak(EngineConformance):
     engine = EspeakEngine
+    voice = "en-us+f2"
 
 
 class TestPocketsphinx(EngineConformance):

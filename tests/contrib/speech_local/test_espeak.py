@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -133,6 +134,39 @@ async def test_which_languages_espeak_knows_is_told_as_a_call_would_find(languag
         assert not engine.knows_language("speak", language)
     else:
         assert engine.knows_language("speak", language)
+
+
+@pytest.mark.parametrize(
+    "voice", ["de", "en-us+f2", "EN-US+Andrea", "German", "klingon-9", "heart", "en-us+f9", "en-us+", "f2", ""]
+)
+async def test_which_voices_espeak_has_is_told_as_a_call_would_find(voice: str, opened) -> None:  # type: ignore[no-untyped-def]
+    engine = opened(EspeakEngine())
+    knows = engine.knows_voice(voice)
+    assert knows is (voice in ("de", "en-us+f2", "EN-US+Andrea", "German"))
+    if knows:
+        await engine.synthesizer(SpeakingStyle(voice=voice))
+    elif voice:
+        with pytest.raises(UnknownVoice):
+            await engine.synthesizer(SpeakingStyle(voice=voice))
+
+
+@pytest.mark.parametrize("name", ["en-us+" + "x" * 80, "x" * 10_000, "../lang/gmw/de", "gmw", "en\0"])
+async def test_a_name_that_the_library_must_not_see_is_refused(name: str, opened) -> None:  # type: ignore[no-untyped-def]
+    """A variant of eighty characters aborts the process."""
+    engine = opened(EspeakEngine())
+    with pytest.raises(UnknownVoice):
+        await engine.synthesizer(SpeakingStyle(voice=name))
+    with suppress(UnknownVoice):  # or spoken as English
+        await engine.synthesizer(SpeakingStyle(language=name))
+
+
+async def test_a_variant_is_heard_however_its_name_is_written(opened) -> None:  # type: ignore[no-untyped-def]
+    async def said(voice: str) -> bytes:
+        synthesizer = await opened(EspeakEngine()).synthesizer(SpeakingStyle(voice=voice))
+        return b"".join([piece async for piece in synthesizer.speak("Hotel, taxi, radio.")])
+
+    plain, variant = len(await said("en-us")), len(await said("en-us+uniROBOT"))
+    assert abs(plain - variant) > 400
 
 
 async def test_a_closed_engine_says_so() -> None:

@@ -86,14 +86,15 @@ async def test_other_spellings_are_read_and_what_has_no_use_here_is_named(house:
 
 async def test_a_voice_is_taken_unless_it_is_another_providers(house: House) -> None:
     async def voice(**tts: Any) -> str | None:
-        engine = {"synthesizer": tts["provider"]} if tts.get("provider") == "espeak" else {}
-        made = await house.ask("POST", "/v1/agents", 201, json={"name": "Aria", "tts": tts, **engine})
+        made = await house.ask("POST", "/v1/agents", 201, json={"name": "Aria", "tts": tts})
         assert ("tts.voice_id" in made["ignored"]) == (made["voice"] is None)
         return made["voice"]
 
+    assert await voice(voice_id="en-us+f2") == "en-us+f2"
     if "hibari" in speech_engine_names():
         assert await voice(voice_id="heart") == "heart"
-        assert await voice(voice_id="en-us+f2") is None, "a voice of an engine that is not the one used"
+        assert await voice(voice_id="heart", provider="hibari") == "heart"
+        assert await voice(voice_id="en-us+f2", provider="hibari") is None, "a voice of another engine"
     assert await voice(voice_id="21m00Tcm4TlvDq8ikWAM", provider="elevenlabs") is None
     if "espeak" in speech_engine_names():
         assert await voice(voice_id="en-us+f2", provider="espeak") == "en-us+f2"
@@ -102,17 +103,43 @@ async def test_a_voice_is_taken_unless_it_is_another_providers(house: House) -> 
 @pytest.mark.skipif("espeak" not in speech_engine_names(), reason="needs the local speech engines")
 async def test_a_voice_that_the_engine_here_has_not_is_told_where_it_is_set(house: House) -> None:
     refused = await house.ask("POST", "/v1/agents", 422, json={"name": "Aria", "voice": "klingon-9"})
-    assert "no voice 'klingon-9'" in str(refused) and "name that one in synthesizer" in str(refused)
-    espeak = {"name": "Aria", "synthesizer": "espeak"}
-    refused = await house.ask("POST", "/v1/agents", 422, json={**espeak, "voice": "klingon-9"})
     assert "no voice 'klingon-9'" in str(refused) and "en-us+f2" in str(refused)
-    made = await house.ask("POST", "/v1/agents", 201, json={**espeak, "voice": "en-us+f2"})
+    assert "name that one in synthesizer" in str(refused)
+    made = await house.ask("POST", "/v1/agents", 201, json={"name": "Aria", "voice": "en-us+f2"})
     path = f"/v1/agents/{made['id']}"
     await house.ask("PATCH", path, 422, json={"voice": "klingon-9"})
     assert (await house.ask("GET", path))["voice"] == "en-us+f2"
     # In another provider's spelling it is the id of a voice of theirs: such a client goes on working.
     kept = await house.ask("PATCH", path, json={"tts": {"voice_id": "21m00Tcm4TlvDq8ikWAM", "speed": 1.5}})
     assert (kept["voice"], kept["speed"], kept["ignored"]) == ("en-us+f2", 1.5, ["tts.voice_id"])
+
+
+@pytest.mark.skipif("espeak" not in speech_engine_names(), reason="needs the local speech engines")
+async def test_a_provider_that_is_an_engine_of_this_machine_speaks(house: House) -> None:
+    async def made(**tts: Any) -> Any:
+        return await house.ask("POST", "/v1/agents", 201, json={"name": "Aria", "tts": tts})
+
+    agent = await made(provider="espeak", voice_id="en-us+f2")
+    assert (agent["synthesizer"], agent["voice"], agent["ignored"]) == ("espeak", "en-us+f2", [])
+    path = f"/v1/agents/{agent['id']}"
+    for provider in ("elevenlabs", "deepgram", "whisper"):
+        agent = await made(provider=provider, voice_id="zoe")
+        assert (agent["synthesizer"], agent["voice"]) == (None, None)
+        assert agent["ignored"] == ["tts.provider", "tts.voice_id"]
+    ours = {"synthesizer": None, "tts": {"provider": "espeak"}}
+    assert (await house.ask("PATCH", path, json=ours))["synthesizer"] is None, "the contract's own name counts"
+
+
+@pytest.mark.skipif(
+    not {"espeak", "hibari"} <= set(speech_engine_names()), reason="needs hibari and the local speech engines"
+)
+async def test_an_agent_with_a_voice_of_the_lower_ranked_engine_is_spoken_by_it(house: House) -> None:
+    used = {}
+    for voice in (None, "heart", "en-us+f2"):
+        agent = await house.ask("POST", "/v1/agents", 201, json={"name": "Aria", "voice": voice})
+        told = await house.ask("GET", f"/ops/agents/{agent['id']}/engines")
+        used[voice] = next(choice["engine"] for choice in told if choice["ability"] == "speak")
+    assert used == {None: "hibari", "heart": "hibari", "en-us+f2": "espeak"}
 
 
 async def test_whoever_writes_a_voicemail_message_wants_it_left_unless_said_otherwise(house: House) -> None:

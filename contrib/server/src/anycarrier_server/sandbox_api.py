@@ -173,18 +173,21 @@ async def heard(asked: Asked[None, None]) -> Response:
 
 
 async def spoken(resources: Resources, text: str) -> bytes:
-    """``text`` as mu-law 8 kHz, by an installed engine; :class:`NotOffered` (501) when there is none."""
+    """``text`` as mu-law 8 kHz, by the first installed engine that can; :class:`NotOffered` (501) when none can."""
     engines = resources.engines.shared.candidates("speak")
     if not engines:
         raise NotOffered("no_synthesizer", "no speech engine is installed to say it: install anycarrier-speech-local")
-    try:
-        voice = await engines[0].synthesizer(SpeakingStyle(format=PCMU_8K))
+    problems: list[str] = []
+    for engine in engines:
         try:
-            return b"".join([piece async for piece in voice.speak(text)])
-        finally:
-            await voice.aclose()
-    except AnycarrierError as problem:
-        raise NotOffered("synthesizer_failed", f"it could not be said: {problem}") from problem
+            voice = await engine.synthesizer(SpeakingStyle(format=PCMU_8K))
+            try:
+                return b"".join([piece async for piece in voice.speak(text)])
+            finally:
+                await voice.aclose()
+        except AnycarrierError as problem:
+            problems.append(str(problem))
+    raise NotOffered("synthesizer_failed", f"it could not be said: {'; '.join(problems)}")
 
 
 async def _arrived(store: Store, far_end: FarEnd) -> CallRow | None:

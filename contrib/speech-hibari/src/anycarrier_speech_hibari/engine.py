@@ -19,7 +19,7 @@ from pydantic import Field
 
 from anycarrier.audio import AudioFormat
 from anycarrier.errors import SpeechFailed, UnknownVoice
-from anycarrier.speech import EngineSettings, SpeakingStyle, SpeechEngine, Synthesizer
+from anycarrier.speech import EngineSettings, SpeakingStyle, SpeechEngine, Synthesizer, primary_language
 from anycarrier_speech_hibari import voices
 from anycarrier_speech_hibari.sound import speech
 
@@ -54,7 +54,12 @@ class HibariEngine(SpeechEngine):
 
     def knows_language(self, ability: str, language: str) -> bool:
         """English, in any of its variants."""
-        return language.lower().replace("_", "-").split("-")[0] == "en"
+        return primary_language(language) == "en"
+
+    def knows_voice(self, voice: str) -> bool:
+        """The voices whose file is there."""
+        assert isinstance(self.settings, HibariSettings)
+        return voices.has(voice.lower(), self.settings.voices)
 
     async def start(self) -> None:
         """Load the default voice, and the others whose file is there, so that no call waits for a model."""

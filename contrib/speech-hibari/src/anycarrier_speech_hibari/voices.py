@@ -49,6 +49,15 @@ def voices_here(folder: Path | None) -> list[str]:
     return [name for name in _registry() if _place(name, folder).exists()]
 
 
+def has(voice: str, folder: Path | None) -> bool:
+    """Whether :func:`file_of` finds the voice. Quick: no file is read. True if hibari itself is at fault."""
+    try:
+        known = import_module("hibari.voices").VOICES
+    except (ImportError, OSError, ValueError):
+        return True
+    return voice in known and (voice == DEFAULT or _place(voice, folder).exists())
+
+
 def load(voice: str, folder: Path | None) -> Any:
     """The model of a voice with its reading rules (``hibari.Hibari``). The first load takes about a second.
 

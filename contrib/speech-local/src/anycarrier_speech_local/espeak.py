@@ -64,6 +64,10 @@ class EspeakEngine(SpeechEngine):
         known = espeak_languages()
         return not known or any(name in known for name in named_like(language))
 
+    def knows_voice(self, voice: str) -> bool:
+        """By the files of the same folder."""
+        return not espeak_languages() or spelled(voice) is not None
+
     async def aclose(self) -> None:
         """The library stays loaded: it cannot be initialised twice."""
         self._thread.shutdown(wait=False, cancel_futures=True)
@@ -75,8 +79,8 @@ class EspeakEngine(SpeechEngine):
         voice = style.voice or self.settings.voice
         loop = asyncio.get_running_loop()
         library = await loop.run_in_executor(self._thread, espeak_library)
-        wanted = [voice.lower()] if voice else named_like(style.language)
-        name = await loop.run_in_executor(self._thread, library.first_known, wanted)
+        wanted = [spelled(name) for name in ([voice] if voice else named_like(style.language))]
+        name = await loop.run_in_executor(self._thread, library.first_known, [name for name in wanted if name])
         if name is None:
             advice = "Use a language such as en-us, de or fr, with a variant if you like: en-us+f2"
             raise UnknownVoice("espeak", voice or style.language, advice)
@@ -247,19 +251,38 @@ def espeak_library() -> EspeakLibrary:
 
 @cache
 def espeak_languages() -> frozenset[str]:
-    """Codes and names of the languages in espeak-ng's data folder, in lower case; empty if there is no such folder."""
+    """Names of the languages in espeak-ng's data folder (``en-us``, ``english (america)``), in lower case; empty if
+    there is no such folder."""
+    known: set[str] = set()
+    for file in _data_files("lang"):
+        known.add(file.name.lower())
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+            if (words := line.lower().split())[:1] == ["name"]:
+                known.add(" ".join(words[1:]))
+    return frozenset(known)
+
+
+@cache
+def espeak_variants() -> dict[str, str]:
+    """Names of the variants in espeak-ng's data folder: ``andrea`` is ``Andrea``."""
+    return {file.name.lower(): file.name for file in _data_files("voices/!v")}
+
+
+def spelled(voice: str) -> str | None:
+    """``voice``, a language or one with a variant (``en-us+andrea``), as the library takes it; None if there is none.
+
+    Never give the library another name: it takes paths, speaks garbage for a variant without a language, ignores a
+    variant that it does not have, and aborts the process for one of eighty characters.
+    """
+    language, plus, variant = voice.lower().partition("+")
+    if language not in espeak_languages() or (plus and variant not in espeak_variants()):
+        return None
+    return f"{language}+{espeak_variants()[variant]}" if plus else language
+
+
+def _data_files(folder: str) -> list[Path]:
     try:
         loader: Any = import_module("espeakng_loader")
     except ImportError:
-        return frozenset()
-    known: set[str] = set()
-    for file in Path(loader.get_data_path(), "lang").rglob("*"):
-        if file.is_file():
-            known.add(file.name.lower())
-            for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-                match line.lower().split():
-                    case ["name", *words]:
-                        known.add(" ".join(words))
-                    case ["language", code, *_]:  # the voice's priority for that language may follow
-                        known.add(code)
-    return frozenset(known)
+        return []
+    return [file for file in Path(loader.get_data_path(), folder).rglob("*") if file.is_file()]

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from anycarrier import plugins
 from anycarrier.audio import L16_16K, PCM16_8K, PCMU_8K, AudioFormat, Transcoder, silence
-from anycarrier.errors import AnycarrierError, ConfigurationError, SpeechFailed
+from anycarrier.errors import AnycarrierError, ConfigurationError, SpeechFailed, UnknownVoice
 from anycarrier.speech import (
     Hearing,
     Recognizer,
@@ -41,6 +41,8 @@ SLICES = (160, 1, 7, 4000)
 NO_LANGUAGE = "qaa"
 """A code that ISO 639 assigns to no language."""
 
+NO_VOICE = "no voice has this name"
+
 
 class EngineKit:
     """Names what is tested. An author's subclass sets ``engine``, and what else the engine needs."""
@@ -55,6 +57,9 @@ class EngineKit:
 
     text: ClassVar[str] = "Hello there. This is the second sentence."
     hearing: ClassVar[Hearing] = Hearing()
+
+    voice: ClassVar[str] = ""
+    """The name of a voice that the engine has besides its default; empty if it has none."""
 
     speech: ClassVar[bytes] = (files("anycarrier.testing") / "clips" / "hello.ulaw").read_bytes()
     """A spoken utterance as mu-law 8 kHz, for recognizers and detectors."""
@@ -282,6 +287,31 @@ class EngineChecks(EngineKit):
                     refused = failure
                 asked = f"knows_language({ability!r}, {language!r}) is {knows}"
                 assert knows is (refused is None), f"{asked}, and asked for it the engine says {refused or 'nothing'}"
+                assert refused is None or self.name in str(refused), f"the refusal names no engine: {refused}"
+
+        self.run(check)
+
+    def test_it_refuses_the_voices_it_does_not_have(self) -> None:
+        """What ``knows_voice`` says must be what ``synthesizer()`` does. A remote engine may leave it to the call."""
+        self.needs("speak")
+
+        async def check(engine: SpeechEngine) -> None:
+            for voice in filter(None, (self.voice, NO_VOICE)):
+                knows = engine.knows_voice(voice)
+                refused: UnknownVoice | None = None
+                try:
+                    synthesizer = await engine.synthesizer(SpeakingStyle(voice=voice))
+                    await said(synthesizer, self.text)
+                    await synthesizer.aclose()
+                except UnknownVoice as failure:
+                    refused = failure
+                except SpeechFailed:
+                    if not engine.remote:
+                        raise
+                    continue  # a stand-in for the server need not know how a voice is refused
+                asked = f"knows_voice({voice!r}) is {knows}"
+                agree = knows is (refused is None) or (engine.remote and knows and voice == NO_VOICE)
+                assert agree, f"{asked}, and asked for it the engine says {refused or 'nothing'}"
                 assert refused is None or self.name in str(refused), f"the refusal names no engine: {refused}"
 
         self.run(check)

@@ -90,7 +90,7 @@ def own_socket(agent: Agent, line: LineRow) -> str | None:
 
 
 GROUPS: Mapping[str, Mapping[str, str]] = {
-    "tts": {"voice_id": "voice", "speed": "speed"},
+    "tts": {"voice_id": "voice", "speed": "speed", "provider": "synthesizer"},
     "transcriber": {"language": "language"},
     "llm": {"system_prompt": "system_prompt"},
 }
@@ -136,19 +136,22 @@ def unused_in(given: Mapping[str, Any]) -> list[str]:
 
 
 def _used(group: str, inner: Any) -> set[str]:
-    """The names of a group that we have a use for. A voice is its provider's own: another engine has none of that name,
-    and a call whose voice cannot be found is mute."""
+    """The names of a group that we have a use for. A provider is one if it is an engine of this machine. A voice is its
+    provider's own: another engine has none of that name."""
     if not isinstance(inner, Mapping):
         return set()
     names = set(inner) & set(GROUPS[group])
-    return names - {"voice_id"} if group == "tts" and _elsewhere(inner.get("provider")) else names
+    if group == "tts" and (provider := inner.get("provider")) is not None and not _speaks_here(provider):
+        return names - {"voice_id", "provider"}
+    return names
 
 
-def _elsewhere(provider: Any) -> bool:
-    """True for an engine that does not speak here by itself."""
-    if provider is None:
+def _speaks_here(provider: Any) -> bool:
+    """True for an installed engine that speaks on this machine. One elsewhere may lack the settings that it needs."""
+    if provider not in speech_engine_names():
         return False
-    return provider not in speech_engine_names() or get_speech_engine(provider).remote
+    kind = get_speech_engine(provider)
+    return "speak" in kind.abilities and not kind.remote
 
 
 MISSING = "variables_missing"

@@ -58,6 +58,7 @@ async def create_agent(
     }
     fields = one_target(fields)
     await check_fields(resources, fields, None)
+    await _check_voice(resources, caller, fields["settings"], {})
     agent = await resources.store.agents.create(caller.workspace_id, name=name, handle=handle, **fields)
     resources.engines.agent_changed(agent)
     return agent
@@ -100,6 +101,7 @@ async def change_agent(resources: Resources, caller: Caller, agent: Agent, **fie
         fields["settings"] = {name: value for name, value in merged.items() if value is not None}
     fields = one_target(fields)
     await check_fields(resources, fields, agent)
+    await _check_voice(resources, caller, fields.get("settings", {}), agent.settings)
     if not fields:
         return agent
     changed = await resources.store.agents.change(agent.id, **fields)
@@ -143,7 +145,6 @@ async def check_fields(resources: Resources, fields: Mapping[str, Any], held: Ag
             AgentSettings.model_validate(fields["settings"])
         except ValidationError as failure:
             raise Invalid(complaints(failure, "body")) from None
-        await _check_voice(resources, fields["settings"], held.settings if isinstance(held, Agent) else {})
     if fields.get("websocket_url"):
         await resources.url_guard.websocket(fields["websocket_url"])
     if fields.get("incoming_call_webhook_url"):
@@ -163,14 +164,16 @@ async def check_fields(resources: Resources, fields: Mapping[str, Any], held: Ag
     _check_forwarding(action, now)
 
 
-async def _check_voice(resources: Resources, settings: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+async def _check_voice(
+    resources: Resources, caller: Caller, settings: Mapping[str, Any], before: Mapping[str, Any]
+) -> None:
     """A voice that is set, or given to another engine, has to be one; what was there before is not held against it."""
     changed = any(settings.get(name) != before.get(name) for name in ("voice", "synthesizer"))
     if changed and settings.get("voice"):
-        refused = await unknown_voice(resources, settings)
-        if refused is not None:
+        refused = await unknown_voice(resources, caller, settings)
+        if refused:
             unnamed = "" if settings.get("synthesizer") else ". If another engine has it, name that one in synthesizer"
-            raise Invalid.field("voice", f"{refused}".rstrip(".") + unnamed)
+            raise Invalid.field("voice", ". ".join(f"{one}".rstrip(".") for one in refused) + unnamed)
 
 
 def _check_forwarding(action: str | None, now: Any) -> None:
@@ -188,24 +191,30 @@ def _check_forwarding(action: str | None, now: Any) -> None:
         raise Invalid.field("forwarding_target_type", "forward needs a target: its type, and the number or SIP URI")
 
 
-async def unknown_voice(resources: Resources, settings: Mapping[str, Any]) -> UnknownVoice | None:
-    """What the engine of an agent with these settings says against its voice; None when it has it.
+async def unknown_voice(resources: Resources, caller: Caller, settings: Mapping[str, Any]) -> list[UnknownVoice]:
+    """What the engines of an agent with these settings say against its voice: the one it names, or those it may get.
 
-    None too when it cannot be asked here: one elsewhere would cost a connection, and a wrong voice costs no call.
+    Empty when the first has it, and when that cannot be asked: one elsewhere would cost a connection, and a wrong voice
+    costs no call.
     """
     deciding = ("voice", "synthesizer", "language")
     given = {name: settings[name] for name in deciding if settings.get(name) is not None}
+    refused: list[UnknownVoice] = []
     try:
         asked = AgentSettings.model_validate(given)
-        engines = resources.engines.shared.candidates("speak", asked)
-        if engines and not engines[0].remote:
-            style = SpeakingStyle(voice=asked.voice or "", language=asked.language)
-            await (await engines[0].synthesizer(style)).aclose()
-    except UnknownVoice as refused:
-        return refused
+        style = SpeakingStyle(voice=asked.voice or "", language=asked.language)
+        for engine in (await resources.engines.of(caller.workspace_id)).candidates("speak", asked):
+            if engine.remote:
+                break
+            try:
+                await (await engine.synthesizer(style)).aclose()
+            except UnknownVoice as failure:
+                refused.append(failure)
+                continue
+            break
     except (AnycarrierError, ValidationError):
         pass
-    return None
+    return refused
 
 
 async def rotate_signing_key(store: Store, caller: Caller, agent: Agent) -> tuple[str, SigningKey]:

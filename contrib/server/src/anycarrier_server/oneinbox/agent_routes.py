@@ -179,8 +179,8 @@ async def _fields(
     given = body.model_dump(exclude_unset=True)
     own = {name: given[name] for name in OWN if name in given}
     spelled = settings_in(given)
-    known = {**(held.settings if held is not None else {}), **given, **spelled}
-    if spelled.get("voice") and await manage_agents.unknown_voice(asked.resources, known):
+    known = {**(held.settings if held is not None else {}), **spelled, **given}
+    if spelled.get("voice") and await manage_agents.unknown_voice(asked.resources, asked.caller, known):
         # The id of another provider's voice, in a client that was written for it: said, and not refused.
         del spelled["voice"]
         ignored.append("tts.voice_id")

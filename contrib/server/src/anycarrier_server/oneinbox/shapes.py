@@ -111,7 +111,8 @@ class Nested(Sent):
 
 
 class TtsSent(Nested):
-    """How the agent speaks: ``speed`` is used, and ``voice_id`` where the engine that speaks here knows it."""
+    """How the agent speaks: ``speed`` is used, ``provider`` if it is an engine of this machine, and ``voice_id`` if the
+    engine that speaks has it."""
 
     provider: str | None = None
     credential_id: str | None = None
