@@ -12,6 +12,8 @@ from running import NUMBERS, SOMEBODY, agent_server, running
 
 from anycarrier.testing.far_end import FarEnd
 from anycarrier_server import sandbox_api
+from anycarrier_server.refusals import NotOffered
+from fake_speech import FakeEngine
 
 CARRIERS = ("twilio", "telnyx")
 
@@ -163,6 +165,20 @@ async def test_what_the_caller_says_waits_for_the_greeting_unless_it_is_to_barge
             while len(quiet.said) < 320:
                 await asyncio.sleep(0.02)
         await at.ask("POST", f"/sandbox/calls/{waiting['call_id']}/say", json={"text": "now", "barge_in": True})
+
+
+async def test_the_next_engine_speaks_for_the_caller_when_the_first_one_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, works = FakeEngine(name="broken"), FakeEngine(name="works")
+    broken.speak_fails = True
+    async with running(tmp_path) as at:
+        monkeypatch.setattr(at.service.agents.engines, "candidates", lambda *_: [broken, works])
+        assert at.service.resources.engines.shared is at.service.agents.engines
+        assert len(await sandbox_api.spoken(at.service.resources, "hello")) > 100
+        works.speak_fails = True
+        with pytest.raises(NotOffered, match=r"broken .*; works "):
+            await sandbox_api.spoken(at.service.resources, "hello")
 
 
 async def test_without_a_voice_saying_tells_what_to_install(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from house import CALLER, OURS, House
 
+from anycarrier.agent import AgentSettings, Engines
 from anycarrier.speech import speech_engine_names
 
 pytestmark = pytest.mark.skipif("espeak" not in speech_engine_names(), reason="needs a speech engine")
@@ -87,12 +88,13 @@ async def test_what_an_override_changes_is_heard_and_what_it_cannot_change_is_wa
 @pytest.mark.skipif("espeak" not in speech_engine_names(), reason="needs the local speech engines")
 async def test_a_call_whose_voice_nobody_knows_is_spoken_with_another_and_says_so(house: House, provider: str) -> None:
     agent = await hosted(house, provider, first_message="Hello there.", language="en-US")
+    speaks = Engines().default("speak", AgentSettings(language="en-US", voice="21m00Tcm4TlvDq8ikWAM"))
     call = await house.call(agent, overrides={"tts": {"voice_id": "21m00Tcm4TlvDq8ikWAM"}})
     await greeted(house, call)
     await asyncio.sleep(1)
     done = await over(house, call)
     assert done["messages"][0] == {"role": "agent", "content": "Hello there."}
-    assert done["warnings"] == ["espeak has no voice '21m00Tcm4TlvDq8ikWAM': its own for 'en-US' spoke"]
+    assert done["warnings"] == [f"{speaks} has no voice '21m00Tcm4TlvDq8ikWAM': its own for 'en-US' spoke"]
 
 
 async def test_nobody_speaking_ends_the_call_with_silence_timeout(house: House, provider: str) -> None:

@@ -23,7 +23,14 @@ from pydantic import Field
 
 from anycarrier.audio import AudioFormat, Transcoder
 from anycarrier.errors import SpeechFailed, UnknownVoice
-from anycarrier.speech import EngineSettings, SpeakingStyle, SpeechEngine, Synthesizer, spoken_sentences
+from anycarrier.speech import (
+    EngineSettings,
+    SpeakingStyle,
+    SpeechEngine,
+    Synthesizer,
+    primary_language,
+    spoken_sentences,
+)
 
 OTHER_NAMES = {"no": "nb", "zh": "cmn"}
 """Languages that espeak has under another code."""
@@ -32,7 +39,7 @@ OTHER_NAMES = {"no": "nb", "zh": "cmn"}
 def named_like(language: str) -> list[str]:
     """What espeak may call a language, the closest first: it has ``pt-br`` and ``pt``, but of ``de-DE`` only ``de``."""
     whole = language.lower().replace("_", "-")
-    alone = whole.split("-")[0]
+    alone = primary_language(language)
     return list(dict.fromkeys([whole, alone, OTHER_NAMES.get(alone, alone)]))
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from anycarrier.speech import primary_language
 from anycarrier_speech_whisper.features import LONGEST, RATE, Samples, log_mel, padded
 from anycarrier_speech_whisper.models import ModelUnusable, find_model
 
@@ -161,7 +162,7 @@ class Transcriber:
 
     def prompt(self, phrases: Sequence[str], language: str) -> list[int]:
         """The tokens before the text; ``ValueError`` for a language that the model does not know."""
-        language = language.split("-")[0].lower()
+        language = primary_language(language)
         prompt = [self._token("<|startoftranscript|>")]
         if self.multilingual:
             prompt += [self._token(f"<|{language}|>"), self._token("<|transcribe|>")]
