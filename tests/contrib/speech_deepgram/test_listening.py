@@ -18,20 +18,20 @@ from anycarrier_speech_deepgram.connection import hints
 from .conftest import KEY, FakeDeepgram, results
 
 
-async def take(ear: Recognizer, count: int) -> list[Heard]:
+async def take(recognizer: Recognizer, count: int) -> list[Heard]:
     heard: list[Heard] = []
     async with asyncio.timeout(5):
-        words: AsyncIterator[Heard] = aiter(ear)
+        words: AsyncIterator[Heard] = aiter(recognizer)
         while len(heard) < count:
             heard.append(await anext(words))
     return heard
 
 
 async def test_audio_goes_out_as_it_came_and_the_question_is_in_the_url(deepgram: FakeDeepgram, engine: Any) -> None:
-    ear = await engine().recognizer(Hearing(language="de", phrases=("Zahnarzt", "morgen früh")))
-    assert isinstance(ear, Recognizer)
-    ear.feed(b"\x01" * 160)
-    ear.feed(b"\x02" * 160)
+    recognizer = await engine().recognizer(Hearing(language="de", phrases=("Zahnarzt", "morgen früh")))
+    assert isinstance(recognizer, Recognizer)
+    recognizer.feed(b"\x01" * 160)
+    recognizer.feed(b"\x02" * 160)
     await deepgram.until(lambda: deepgram.audio == [b"\x01" * 160 + b"\x02" * 160])
     (query,) = deepgram.queries
     assert dict(query) | {"keyterm": ""} == {
@@ -46,21 +46,21 @@ async def test_audio_goes_out_as_it_came_and_the_question_is_in_the_url(deepgram
         "keyterm": "",
     }
     assert [value for name, value in query if name == "keyterm"] == ["Zahnarzt", "morgen früh"]
-    await ear.aclose()
+    await recognizer.aclose()
     await deepgram.until(lambda: "CloseStream" in deepgram.messages)
 
 
 async def test_big_endian_audio_is_turned_round(deepgram: FakeDeepgram, engine: Any) -> None:
-    ear = await engine().recognizer(Hearing(format=L16_16K))
-    ear.feed(b"\x01\x02\x03")
-    ear.feed(b"\x04")
+    recognizer = await engine().recognizer(Hearing(format=L16_16K))
+    recognizer.feed(b"\x01\x02\x03")
+    recognizer.feed(b"\x04")
     await deepgram.until(lambda: deepgram.audio[0] == swap16(b"\x01\x02\x03\x04"))
     assert ("encoding", "linear16") in deepgram.queries[0]
-    await ear.aclose()
+    await recognizer.aclose()
 
 
 async def test_interims_segments_and_the_answer_to_a_question(deepgram: FakeDeepgram, engine: Any) -> None:
-    ear = await engine().recognizer()
+    recognizer = await engine().recognizer()
     for frame in (
         results("my"),
         results(""),
@@ -71,19 +71,19 @@ async def test_interims_segments_and_the_answer_to_a_question(deepgram: FakeDeep
         results("i am"),
     ):
         await deepgram.sockets[0].send(frame)
-    assert await take(ear, 3) == [Heard("my"), Heard("My name is Ada.", final=True), Heard("i am")]
-    ear.finish()
-    assert await take(ear, 1) == [Heard("the answer", final=True, complete=True)]
-    await ear.aclose()
+    assert await take(recognizer, 3) == [Heard("my"), Heard("My name is Ada.", final=True), Heard("i am")]
+    recognizer.finish()
+    assert await take(recognizer, 1) == [Heard("the answer", final=True, complete=True)]
+    await recognizer.aclose()
 
 
 async def test_words_made_of_a_noise_are_not_passed_on(deepgram: FakeDeepgram, engine: Any) -> None:
     deepgram.answers_finalize = False
-    ear = await engine(answer_timeout=5).recognizer()
+    recognizer = await engine(answer_timeout=5).recognizer()
     await deepgram.sockets[0].send(results("hm"))
-    assert await take(ear, 1) == [Heard("hm")]
-    ear.finish(discard=True)
-    ear.finish()
+    assert await take(recognizer, 1) == [Heard("hm")]
+    recognizer.finish(discard=True)
+    recognizer.finish()
     for frame in (
         results("hmm"),
         results("Hmm.", is_final=True),
@@ -91,76 +91,76 @@ async def test_words_made_of_a_noise_are_not_passed_on(deepgram: FakeDeepgram, e
         results("Hello.", is_final=True, from_finalize=True),
     ):
         await deepgram.sockets[0].send(frame)
-    assert await take(ear, 2) == [Heard(text, final=True, complete=True) for text in ("", "Hello.")]
-    await ear.aclose()
+    assert await take(recognizer, 2) == [Heard(text, final=True, complete=True) for text in ("", "Hello.")]
+    await recognizer.aclose()
 
 
 async def test_a_question_deepgram_does_not_answer_is_answered_by_us(deepgram: FakeDeepgram, engine: Any) -> None:
     deepgram.answers_finalize = False
-    ear = await engine(answer_timeout=0.05).recognizer()
+    recognizer = await engine(answer_timeout=0.05).recognizer()
     await deepgram.sockets[0].send(results("hello"))
-    await take(ear, 1)
-    ear.finish()
-    ear.finish()
-    assert await take(ear, 2) == [Heard("", final=True, complete=True)] * 2
+    await take(recognizer, 1)
+    recognizer.finish()
+    recognizer.finish()
+    assert await take(recognizer, 2) == [Heard("", final=True, complete=True)] * 2
     await deepgram.sockets[0].send(results("too late", is_final=True, from_finalize=True))
     await deepgram.sockets[0].send(results("next"))
-    assert await take(ear, 1) == [Heard("next")]
-    await ear.aclose()
+    assert await take(recognizer, 1) == [Heard("next")]
+    await recognizer.aclose()
 
 
 async def test_deepgram_may_end_utterances_where_that_is_wanted(deepgram: FakeDeepgram, engine: Any) -> None:
-    ear = await engine(ends_utterances=True).recognizer()
+    recognizer = await engine(ends_utterances=True).recognizer()
     await deepgram.sockets[0].send(results("Hello.", is_final=True, speech_final=True))
-    assert await take(ear, 1) == [Heard("Hello.", final=True, complete=True)]
-    await ear.aclose()
+    assert await take(recognizer, 1) == [Heard("Hello.", final=True, complete=True)]
+    await recognizer.aclose()
 
 
 async def test_a_lost_connection_is_made_again_and_what_was_not_heard_is_said_again(
     deepgram: FakeDeepgram, engine: Any
 ) -> None:
-    ear = await engine().recognizer()
-    ear.feed(b"\x01" * 8000)
-    ear.feed(b"\x02" * 8000)
+    recognizer = await engine().recognizer()
+    recognizer.feed(b"\x01" * 8000)
+    recognizer.feed(b"\x02" * 8000)
     await deepgram.until(lambda: len(deepgram.audio[0]) == 16000)
     await deepgram.sockets[0].send(results("First second.", start=0.0, duration=1.0, is_final=True))
-    assert await take(ear, 1) == [Heard("First second.", final=True)]
+    assert await take(recognizer, 1) == [Heard("First second.", final=True)]
     deepgram.sockets[0].transport.abort()
-    ear.feed(b"\x03" * 8000)
+    recognizer.feed(b"\x03" * 8000)
     await deepgram.until(lambda: len(deepgram.audio) == 2 and len(deepgram.audio[1]) == 16000)
     assert deepgram.audio[1] == b"\x02" * 8000 + b"\x03" * 8000
-    ear.finish()
-    assert await take(ear, 1) == [Heard("the answer", final=True, complete=True)]
-    await ear.aclose()
+    recognizer.finish()
+    assert await take(recognizer, 1) == [Heard("the answer", final=True, complete=True)]
+    await recognizer.aclose()
 
 
 async def test_a_question_that_died_with_its_connection_is_put_again(deepgram: FakeDeepgram, engine: Any) -> None:
     deepgram.answers_finalize = False
-    ear = await engine(answer_timeout=5).recognizer()
+    recognizer = await engine(answer_timeout=5).recognizer()
     await deepgram.sockets[0].send(results("hello"))
-    await take(ear, 1)
-    ear.feed(b"\x01" * 160)
-    ear.finish()
+    await take(recognizer, 1)
+    recognizer.feed(b"\x01" * 160)
+    recognizer.finish()
     await deepgram.until(lambda: deepgram.messages == ["Finalize"])
     deepgram.answers_finalize = True
     deepgram.sockets[0].transport.abort()
-    assert await take(ear, 1) == [Heard("the answer", final=True, complete=True)]
+    assert await take(recognizer, 1) == [Heard("the answer", final=True, complete=True)]
     assert deepgram.audio[1] == b"\x01" * 160
-    await ear.aclose()
+    await recognizer.aclose()
 
 
 async def test_it_gives_up_when_no_connection_can_be_had(
     deepgram: FakeDeepgram, engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listening, "PAUSES", (0.01, 0.01))
-    ear = await engine().recognizer()
+    recognizer = await engine().recognizer()
     deepgram.refuse = [503, 503]
     deepgram.sockets[0].transport.abort()
     with pytest.raises(SpeechFailed, match="2 new ones failed"):
-        await take(ear, 1)
-    ear.feed(b"\x01" * 160)
-    ear.finish()
-    await ear.aclose()
+        await take(recognizer, 1)
+    recognizer.feed(b"\x01" * 160)
+    recognizer.finish()
+    await recognizer.aclose()
 
 
 async def test_without_a_connection_memory_is_bounded(
@@ -168,23 +168,23 @@ async def test_without_a_connection_memory_is_bounded(
 ) -> None:
     monkeypatch.setattr(listening, "KEPT", 1.0)
     monkeypatch.setattr(listening, "PAUSES", (0.2,))
-    ear = await engine().recognizer()
+    recognizer = await engine().recognizer()
     deepgram.sockets[0].transport.abort()
     await asyncio.sleep(0)
     for n in range(200):
-        ear.feed(bytes([n]) * 160)
+        recognizer.feed(bytes([n]) * 160)
     await deepgram.until(lambda: len(deepgram.audio) == 2 and deepgram.audio[1].endswith(bytes([199]) * 160))
     assert len(deepgram.audio[1]) == 8000
-    await ear.aclose()
+    await recognizer.aclose()
 
 
 async def test_silence_keeps_the_connection_alive(
     deepgram: FakeDeepgram, engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listening, "QUIET", 0.02)
-    ear = await engine().recognizer()
+    recognizer = await engine().recognizer()
     await deepgram.until(lambda: deepgram.messages.count("KeepAlive") >= 2)
-    await ear.aclose()
+    await recognizer.aclose()
 
 
 async def test_a_failure_that_may_pass_is_tried_twice(deepgram: FakeDeepgram, engine: Any) -> None:
@@ -198,9 +198,9 @@ async def test_a_failure_that_may_pass_is_tried_twice(deepgram: FakeDeepgram, en
 
 async def test_phrases_that_deepgram_refuses_cost_no_call_its_recognizer(deepgram: FakeDeepgram, engine: Any) -> None:
     deepgram.refuse = [400]
-    ear = await engine().recognizer(Hearing(phrases=("Zork",)))
+    recognizer = await engine().recognizer(Hearing(phrases=("Zork",)))
     assert "keyterm" not in dict(deepgram.queries[0])
-    await ear.aclose()
+    await recognizer.aclose()
     deepgram.refuse = [400]
     with pytest.raises(SpeechFailed, match="HTTP 400"):
         await engine().recognizer()
@@ -235,11 +235,11 @@ async def test_a_service_that_ends_every_connection_is_given_up_with_its_reason(
         await socket.close(1011, "NET-0000")
 
     monkeypatch.setattr(deepgram, "listen", hang_up)
-    ear = await engine().recognizer()
+    recognizer = await engine().recognizer()
     with pytest.raises(SpeechFailed, match=r"it ends every connection\. Something is wrong\. NET-0000"):
-        await take(ear, 1)
+        await take(recognizer, 1)
     assert len(deepgram.queries) == 3
-    await ear.aclose()
+    await recognizer.aclose()
 
 
 @pytest.mark.parametrize(("status", "advice"), [(402, "Top up"), (403, "may do"), (400, "model, language and URL")])

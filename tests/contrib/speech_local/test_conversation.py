@@ -32,8 +32,8 @@ FRAME = 160
 class Line:
     """A caller's audio at its own pace into detector, recogniser and turns; what came out, and when."""
 
-    def __init__(self, turns: Turns, detector: VoiceActivityDetector, ear: Recognizer) -> None:
-        self.turns, self.detector, self.ear = turns, detector, ear
+    def __init__(self, turns: Turns, detector: VoiceActivityDetector, recognizer: Recognizer) -> None:
+        self.turns, self.detector, self.recognizer = turns, detector, recognizer
         self.loop = asyncio.get_running_loop()
         self.began = self.loop.time()
         self.out: list[tuple[float, Output]] = []
@@ -46,9 +46,9 @@ class Line:
         for output in outputs:
             self.out.append((self.now, output))
             if isinstance(output, BeginUtterance):
-                self.ear.begin()
+                self.recognizer.begin()
             if isinstance(output, FinishUtterance):
-                self.ear.finish()
+                self.recognizer.finish()
 
     async def watch(self) -> None:
         tell = {
@@ -60,7 +60,7 @@ class Line:
             self.do(tell[activity.voice](self.now, activity.at))
 
     async def listen(self) -> None:
-        async for heard in self.ear:
+        async for heard in self.recognizer:
             if heard.final:
                 self.do(self.turns.final(self.now, heard.text, complete=heard.complete))
             else:
@@ -73,7 +73,7 @@ class Line:
             due = self.began + (at + FRAME) / 8000
             await asyncio.sleep(max(0.0, due - self.loop.time()))
             self.detector.feed(audio[at : at + FRAME])
-            self.ear.feed(audio[at : at + FRAME])
+            self.recognizer.feed(audio[at : at + FRAME])
             self.do(self.turns.tick(self.now))
         for task in tasks:
             task.cancel()
@@ -84,10 +84,10 @@ class Line:
 
 
 async def line(opened: Any) -> Line:
-    ears = opened(PocketsphinxEngine(PocketsphinxSettings(workers=1)))
-    ear = await ears.recognizer(Hearing(grammar=GRAMMAR, cued=True))
+    engine = opened(PocketsphinxEngine(PocketsphinxSettings(workers=1)))
+    recognizer = await engine.recognizer(Hearing(grammar=GRAMMAR, cued=True))
     detector = await opened(SileroEngine()).voice_activity_detector()
-    return Line(Turns(), detector, ear)
+    return Line(Turns(), detector, recognizer)
 
 
 async def test_an_interruption_is_cut_then_told_then_transcribed(opened: Any, say: Any, record_property: Any) -> None:

@@ -38,20 +38,20 @@ public <choice> = yes | no | cancel my appointment | transfer me to an operator 
 """
 
 
-async def answer(ear: Recognizer, audio: bytes, frame: int = 160) -> str:
+async def answer(recognizer: Recognizer, audio: bytes, frame: int = 160) -> str:
     """Feed an utterance as a carrier does, ask, and wait for the words."""
     for at in range(0, len(audio), frame):
-        ear.feed(audio[at : at + frame])
-    ear.finish()
-    return await complete(ear)
+        recognizer.feed(audio[at : at + frame])
+    recognizer.finish()
+    return await complete(recognizer)
 
 
-async def complete(ear: Recognizer) -> str:
+async def complete(recognizer: Recognizer) -> str:
     async with asyncio.timeout(30):
-        async for heard in ear:
+        async for heard in recognizer:
             if heard.complete:
                 return heard.text
-    raise AssertionError("the ear closed without an answer")
+    raise AssertionError("the recognizer closed without an answer")
 
 
 @pytest.fixture
@@ -61,9 +61,9 @@ def engine(opened: Callable[[Any], Any]) -> PocketsphinxEngine:
 
 
 async def test_phrases_are_understood_down_a_telephone_line(engine: PocketsphinxEngine, say: Any) -> None:
-    ear = await engine.recognizer(Hearing(phrases=PHRASES))
-    assert isinstance(ear, Recognizer)
-    understood = [await answer(ear, say(phrase)) for phrase in PHRASES]
+    recognizer = await engine.recognizer(Hearing(phrases=PHRASES))
+    assert isinstance(recognizer, Recognizer)
+    understood = [await answer(recognizer, say(phrase)) for phrase in PHRASES]
     assert understood == list(PHRASES)
 
 
@@ -75,17 +75,17 @@ async def test_decoding_gives_way_to_the_call_itself(engine: PocketsphinxEngine)
 
 
 async def test_a_grammar_gives_its_final_quickly(engine: PocketsphinxEngine, say: Any, record_property: Any) -> None:
-    ear = await engine.recognizer(Hearing(grammar=GRAMMAR))
+    recognizer = await engine.recognizer(Hearing(grammar=GRAMMAR))
     said = ["yes", "no", "cancel my appointment", "transfer me to an operator", "on monday", "on friday"] * 2
     right, waits = 0, []
     for phrase in said:
         audio = say(phrase)
         for at in range(0, len(audio), 160):
-            ear.feed(audio[at : at + 160])
+            recognizer.feed(audio[at : at + 160])
         await asyncio.sleep(0.35)  # a caller's silence: the decoder has caught up when the question comes
         began = time.perf_counter()
-        ear.finish()
-        right += await complete(ear) == phrase
+        recognizer.finish()
+        right += await complete(recognizer) == phrase
         waits.append(time.perf_counter() - began)
     median, worst = statistics.median(waits) * 1000, max(waits) * 1000
     record_property("grammar_final_ms", round(median, 1))
@@ -104,24 +104,24 @@ async def test_a_grammars_answer_is_a_whole_sentence_of_it_however_badly_it_is_s
     for name in ("en", "en-us", "en-us+f2", "en-us+m3"):
         voice = await mouth.synthesizer(SpeakingStyle(voice=name))
         for phrase in said:
-            ear = await engine.recognizer(Hearing(grammar=grammar))
+            recognizer = await engine.recognizer(Hearing(grammar=grammar))
             audio = b"".join([piece async for piece in voice.speak(phrase)])
-            understood.append((phrase, await answer(ear, silence(PCMU_8K, 0.5) + audio + silence(PCMU_8K, 0.5))))
-            await ear.aclose()
+            understood.append((phrase, await answer(recognizer, silence(PCMU_8K, 0.5) + audio + silence(PCMU_8K, 0.5))))
+            await recognizer.aclose()
     assert [heard for _, heard in understood] == [phrase for phrase, _ in understood]
 
 
 async def test_interims_grow_and_one_final_answers_each_question(engine: PocketsphinxEngine, say: Any) -> None:
-    ear = await engine.recognizer(Hearing(phrases=PHRASES))
+    recognizer = await engine.recognizer(Hearing(phrases=PHRASES))
     for _ in range(2):
         audio = say(PHRASES[0])
         for at in range(0, len(audio), 160):
-            ear.feed(audio[at : at + 160])
-        ear.finish()
-    ear.finish()
+            recognizer.feed(audio[at : at + 160])
+        recognizer.finish()
+    recognizer.finish()
     heard: list[Heard] = []
     async with asyncio.timeout(30):
-        async for item in ear:
+        async for item in recognizer:
             heard.append(item)
             if sum(h.complete for h in heard) == 3:
                 break
@@ -133,34 +133,34 @@ async def test_interims_grow_and_one_final_answers_each_question(engine: Pockets
 async def test_any_format_and_any_chunk_is_taken(engine: PocketsphinxEngine, say: Any) -> None:
     wide = Transcoder(PCMU_8K, L16_16K)
     audio = wide.convert(say(PHRASES[1])) + wide.flush()
-    ear = await engine.recognizer(Hearing(phrases=PHRASES, format=L16_16K))
-    assert await answer(ear, audio, frame=333) == PHRASES[1]
+    recognizer = await engine.recognizer(Hearing(phrases=PHRASES, format=L16_16K))
+    assert await answer(recognizer, audio, frame=333) == PHRASES[1]
 
 
 async def test_a_cued_ear_hears_what_was_said_before_the_cue(engine: PocketsphinxEngine, say: Any) -> None:
-    ear = await engine.recognizer(Hearing(phrases=PHRASES, cued=True))
+    recognizer = await engine.recognizer(Hearing(phrases=PHRASES, cued=True))
     other, audio = say(PHRASES[4]), say(PHRASES[2])
-    ear.feed(other + silence(PCMU_8K, 1.0))  # long past: not part of the utterance
+    recognizer.feed(other + silence(PCMU_8K, 1.0))  # long past: not part of the utterance
     cue = int(0.45 * 8000)  # 0.15 s into the voice
-    ear.feed(audio[:cue])
-    ear.begin()
-    assert await answer(ear, audio[cue:]) == PHRASES[2]
+    recognizer.feed(audio[:cue])
+    recognizer.begin()
+    assert await answer(recognizer, audio[cue:]) == PHRASES[2]
 
 
 async def test_two_calls_do_not_hear_each_other(engine: PocketsphinxEngine, say: Any) -> None:
-    ears = [await engine.recognizer(Hearing(phrases=PHRASES)) for _ in range(2)]
+    recognizers = [await engine.recognizer(Hearing(phrases=PHRASES)) for _ in range(2)]
     lines = [say(PHRASES[2]), say(PHRASES[3])]
     for at in range(0, max(map(len, lines)), 160):
-        for ear, line in zip(ears, lines, strict=True):
-            ear.feed(line[at : at + 160])
-    for ear in ears:
-        ear.finish()
-    assert [await complete(ear) for ear in ears] == [PHRASES[2], PHRASES[3]]
+        for recognizer, line in zip(recognizers, lines, strict=True):
+            recognizer.feed(line[at : at + 160])
+    for recognizer in recognizers:
+        recognizer.finish()
+    assert [await complete(recognizer) for recognizer in recognizers] == [PHRASES[2], PHRASES[3]]
 
 
 async def test_digital_silence_is_survived(engine: PocketsphinxEngine) -> None:
-    ear = await engine.recognizer(Hearing(phrases=PHRASES))
-    assert isinstance(await answer(ear, silence(PCMU_8K, 3.0)), str)
+    recognizer = await engine.recognizer(Hearing(phrases=PHRASES))
+    assert isinstance(await answer(recognizer, silence(PCMU_8K, 3.0)), str)
 
 
 @pytest.mark.parametrize(
@@ -181,8 +181,8 @@ async def test_what_cannot_be_listened_for_is_refused_when_the_call_begins(
 
 async def test_a_name_with_its_pronunciation_is_listened_for(opened: Any) -> None:
     settings = PocketsphinxSettings(workers=1, pronunciations={"Zorkmid": "Z AO R K M IH D"})
-    ear = await opened(PocketsphinxEngine(settings)).recognizer(Hearing(phrases=("zorkmid", "yes")))
-    await ear.aclose()
+    recognizer = await opened(PocketsphinxEngine(settings)).recognizer(Hearing(phrases=("zorkmid", "yes")))
+    await recognizer.aclose()
 
 
 # --- workers that die ------------------------------------------------------------------------------------------------
@@ -191,50 +191,50 @@ async def test_a_name_with_its_pronunciation_is_listened_for(opened: Any) -> Non
 async def test_a_worker_killed_in_the_middle_of_an_utterance_costs_no_word(
     engine: PocketsphinxEngine, say: Any
 ) -> None:
-    ear = await engine.recognizer(Hearing(phrases=PHRASES))
-    assert await answer(ear, say(PHRASES[5])) == PHRASES[5]
+    recognizer = await engine.recognizer(Hearing(phrases=PHRASES))
+    assert await answer(recognizer, say(PHRASES[5])) == PHRASES[5]
     audio = say(PHRASES[0])
     half = len(audio) // 2
-    ear.feed(audio[:half])
+    recognizer.feed(audio[:half])
     (victim,) = engine.pool.process_ids
     os.kill(victim, signal.SIGKILL)
-    ear.feed(audio[half:])
-    ear.finish()
-    assert await complete(ear) == PHRASES[0]
+    recognizer.feed(audio[half:])
+    recognizer.finish()
+    assert await complete(recognizer) == PHRASES[0]
     assert engine.pool.process_ids != [victim]
-    assert await answer(ear, say(PHRASES[1])) == PHRASES[1]
+    assert await answer(recognizer, say(PHRASES[1])) == PHRASES[1]
 
 
 async def test_an_answer_owed_by_a_dead_worker_is_given_by_the_next(engine: PocketsphinxEngine, say: Any) -> None:
-    ear = await engine.recognizer(Hearing(phrases=PHRASES))
-    ear.feed(say(PHRASES[3]))
-    ear.finish()
+    recognizer = await engine.recognizer(Hearing(phrases=PHRASES))
+    recognizer.feed(say(PHRASES[3]))
+    recognizer.finish()
     os.kill(engine.pool.process_ids[0], signal.SIGKILL)
-    assert await complete(ear) == PHRASES[3]
+    assert await complete(recognizer) == PHRASES[3]
 
 
 async def test_the_other_calls_of_a_dead_worker_go_on(engine: PocketsphinxEngine, say: Any) -> None:
-    ears = [await engine.recognizer(Hearing(phrases=PHRASES)) for _ in range(3)]
+    recognizers = [await engine.recognizer(Hearing(phrases=PHRASES)) for _ in range(3)]
     os.kill(engine.pool.process_ids[0], signal.SIGKILL)
-    assert [await answer(ear, say(PHRASES[n])) for n, ear in enumerate(ears)] == list(PHRASES[:3])
+    assert [await answer(recognizer, say(PHRASES[n])) for n, recognizer in enumerate(recognizers)] == list(PHRASES[:3])
 
 
 async def test_a_stuck_worker_is_replaced(engine: PocketsphinxEngine, say: Any) -> None:
-    ear = await engine.recognizer(Hearing(phrases=PHRASES))
+    recognizer = await engine.recognizer(Hearing(phrases=PHRASES))
     engine.pool.answer_limit = 3.0
     (victim,) = engine.pool.process_ids
     os.kill(victim, signal.SIGSTOP)
-    assert await answer(ear, say(PHRASES[1])) == PHRASES[1]
+    assert await answer(recognizer, say(PHRASES[1])) == PHRASES[1]
     assert victim not in engine.pool.process_ids
 
 
 async def test_a_stream_that_kills_every_worker_is_given_up(engine: PocketsphinxEngine) -> None:
-    ear = await engine.recognizer(Hearing(phrases=PHRASES))
+    recognizer = await engine.recognizer(Hearing(phrases=PHRASES))
     engine.pool.moves_limit = 0
-    ear.feed(silence(PCMU_8K, 0.1))
+    recognizer.feed(silence(PCMU_8K, 0.1))
     os.kill(engine.pool.process_ids[0], signal.SIGKILL)
     with pytest.raises(SpeechFailed, match="died 1 times"):
-        await complete(ear)
+        await complete(recognizer)
     other = await engine.recognizer(Hearing(phrases=PHRASES))
     await other.aclose()
 
@@ -242,12 +242,12 @@ async def test_a_stream_that_kills_every_worker_is_given_up(engine: Pocketsphinx
 async def test_a_stop_signal_to_the_whole_group_leaves_workers_to_their_parent(
     engine: PocketsphinxEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ear = await engine.recognizer(Hearing(phrases=PHRASES))
+    recognizer = await engine.recognizer(Hearing(phrases=PHRASES))
     (worker,) = engine.pool.process_ids
     os.kill(worker, signal.SIGTERM)  # as a service's calls go on while it drains
-    ear.feed(b"\xff" * 8000)
-    ear.finish()
-    await complete(ear)
+    recognizer.feed(b"\xff" * 8000)
+    recognizer.finish()
+    await complete(recognizer)
     assert engine.pool.process_ids == [worker]
     await engine.aclose()
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
@@ -271,7 +271,7 @@ async def test_a_worker_told_to_stop_before_it_is_ready_is_replaced_without_a_wa
 async def test_closing_leaves_no_process_and_no_zombie(say: Any) -> None:
     engine = PocketsphinxEngine(PocketsphinxSettings(workers=2))
     await engine.start()
-    ear = await engine.recognizer(Hearing(phrases=PHRASES))
+    recognizer = await engine.recognizer(Hearing(phrases=PHRASES))
     ids = engine.pool.process_ids
     assert len(ids) == 2
     await engine.aclose()
@@ -279,7 +279,7 @@ async def test_closing_leaves_no_process_and_no_zombie(say: Any) -> None:
         with pytest.raises(ProcessLookupError):
             os.kill(process, 0)  # a zombie would still be there to be signalled
     with pytest.raises(SpeechFailed, match="closed"):
-        await complete(ear)
+        await complete(recognizer)
     with pytest.raises(SpeechFailed, match="closed"):
         await engine.recognizer()
 
@@ -323,5 +323,5 @@ async def test_closing_one_ear_frees_its_decoder_for_the_next(engine: Pocketsphi
     assert [heard async for heard in first] == []
     began = time.perf_counter()
     second = await engine.recognizer(Hearing(phrases=PHRASES))
-    print(f"second ear after {(time.perf_counter() - began) * 1000:.1f} ms")
+    print(f"second recognizer after {(time.perf_counter() - began) * 1000:.1f} ms")
     assert await answer(second, say(PHRASES[6])) == PHRASES[6]

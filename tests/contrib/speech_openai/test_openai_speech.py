@@ -28,9 +28,9 @@ from anycarrier_speech_openai import OpenAIEngine, OpenAISettings, api, listenin
 from anycarrier_speech_openai.speaking import PcmBody
 
 
-async def take(ear: Recognizer, count: int = 1) -> list[Heard]:
+async def take(recognizer: Recognizer, count: int = 1) -> list[Heard]:
     async with asyncio.timeout(5):
-        words = aiter(ear)
+        words = aiter(recognizer)
         return [await anext(words) for _ in range(count)]
 
 
@@ -38,13 +38,13 @@ async def take(ear: Recognizer, count: int = 1) -> list[Heard]:
 
 
 async def test_an_utterance_is_sent_as_a_wav_and_comes_back_as_words(fake: FakeOpenAI, engine: Any) -> None:
-    ear = await engine().recognizer(Hearing(language="en-GB", phrases=("Zork", "Frobozz")))
-    assert isinstance(ear, Recognizer)
+    recognizer = await engine().recognizer(Hearing(language="en-GB", phrases=("Zork", "Frobozz")))
+    assert isinstance(recognizer, Recognizer)
     audio = bytes(range(256)) * 10
     for at in range(0, len(audio), 160):
-        ear.feed(audio[at : at + 160])
-    ear.finish()
-    assert await take(ear) == [Heard("Hello there.", final=True, complete=True)]
+        recognizer.feed(audio[at : at + 160])
+    recognizer.finish()
+    assert await take(recognizer) == [Heard("Hello there.", final=True, complete=True)]
     (asked,) = fake.transcribed
     assert read_wav(asked.pop("wav")) == (PCM16_8K, pcmu_to_pcm16(audio))
     assert asked == {
@@ -53,18 +53,20 @@ async def test_an_utterance_is_sent_as_a_wav_and_comes_back_as_words(fake: FakeO
         "languages[]": ["en"],
         "keywords[]": ["Zork", "Frobozz"],
     }
-    await ear.aclose()
+    await recognizer.aclose()
 
 
 async def test_models_before_gpt_transcribe_take_one_language_and_a_prompt(fake: FakeOpenAI, engine: Any) -> None:
-    ear = await engine(listen_model="whisper-1").recognizer(Hearing(language="pt_BR", phrases=("Zork", "Frobozz")))
-    ear.feed(silence(PCMU_8K, 0.5))
-    ear.finish()
-    await take(ear)
+    recognizer = await engine(listen_model="whisper-1").recognizer(
+        Hearing(language="pt_BR", phrases=("Zork", "Frobozz"))
+    )
+    recognizer.feed(silence(PCMU_8K, 0.5))
+    recognizer.finish()
+    await take(recognizer)
     (asked,) = fake.transcribed
     del asked["wav"]
     assert asked == {"model": "whisper-1", "response_format": "json", "language": "pt", "prompt": "Zork, Frobozz"}
-    await ear.aclose()
+    await recognizer.aclose()
 
 
 def test_phrases_are_cleaned_and_no_more_is_sent_than_a_model_reads() -> None:
@@ -75,12 +77,12 @@ def test_phrases_are_cleaned_and_no_more_is_sent_than_a_model_reads() -> None:
 
 async def test_a_phrase_list_that_comes_back_is_no_speech(fake: FakeOpenAI, engine: Any) -> None:
     fake.texts = ["Zork, Frobozz.", "Frobozz."]
-    ear = await engine().recognizer(Hearing(phrases=("Zork", "Frobozz")))
+    recognizer = await engine().recognizer(Hearing(phrases=("Zork", "Frobozz")))
     for _ in range(2):
-        ear.feed(silence(PCMU_8K, 0.5))
-        ear.finish()
-    assert [heard.text for heard in await take(ear, 2)] == ["", "Frobozz."]
-    await ear.aclose()
+        recognizer.feed(silence(PCMU_8K, 0.5))
+        recognizer.finish()
+    assert [heard.text for heard in await take(recognizer, 2)] == ["", "Frobozz."]
+    await recognizer.aclose()
 
 
 async def test_a_model_for_english_refuses_other_languages(engine: Any) -> None:
@@ -92,59 +94,59 @@ async def test_a_model_for_english_refuses_other_languages(engine: Any) -> None:
 
 async def test_decoding_ahead_answers_with_what_was_sent_at_the_pause(fake: FakeOpenAI, engine: Any) -> None:
     fake.texts = ["too early", "all of it"]
-    ear = await engine(decode_ahead=True).recognizer()
-    ear.feed(silence(PCMU_8K, 0.5))
-    ear.pause()
-    assert await take(ear) == [Heard("too early")]
-    ear.resume()
-    ear.feed(silence(PCMU_8K, 0.5))
-    ear.pause()
-    ear.feed(silence(PCMU_8K, 0.3))
-    ear.finish()
-    assert (await take(ear))[-1] == Heard("all of it", final=True, complete=True)
+    recognizer = await engine(decode_ahead=True).recognizer()
+    recognizer.feed(silence(PCMU_8K, 0.5))
+    recognizer.pause()
+    assert await take(recognizer) == [Heard("too early")]
+    recognizer.resume()
+    recognizer.feed(silence(PCMU_8K, 0.5))
+    recognizer.pause()
+    recognizer.feed(silence(PCMU_8K, 0.3))
+    recognizer.finish()
+    assert (await take(recognizer))[-1] == Heard("all of it", final=True, complete=True)
     assert [len(read_wav(asked["wav"])[1]) for asked in fake.transcribed] == [8000, 16000]
-    await ear.aclose()
+    await recognizer.aclose()
 
 
 async def test_what_was_sent_at_a_pause_is_dropped_when_the_caller_goes_on(fake: FakeOpenAI, engine: Any) -> None:
     fake.slow = asyncio.Event()
-    ear = await engine(decode_ahead=True).recognizer()
-    ear.feed(silence(PCMU_8K, 0.5))
-    ear.pause()
+    recognizer = await engine(decode_ahead=True).recognizer()
+    recognizer.feed(silence(PCMU_8K, 0.5))
+    recognizer.pause()
     async with asyncio.timeout(5):
         while not fake.transcribed:
             await asyncio.sleep(0.01)
-    ear.resume()
+    recognizer.resume()
     fake.texts = ["all of it"] * 3
     fake.slow.set()
-    ear.feed(silence(PCMU_8K, 0.5))
-    ear.finish()
-    assert await take(ear) == [Heard("all of it", final=True, complete=True)]
-    ear.feed(silence(PCMU_8K, 0.5))
-    ear.pause()
-    ear.finish(discard=True)
-    assert await take(ear) == [Heard("", final=True, complete=True)]
-    await ear.aclose()
+    recognizer.feed(silence(PCMU_8K, 0.5))
+    recognizer.finish()
+    assert await take(recognizer) == [Heard("all of it", final=True, complete=True)]
+    recognizer.feed(silence(PCMU_8K, 0.5))
+    recognizer.pause()
+    recognizer.finish(discard=True)
+    assert await take(recognizer) == [Heard("", final=True, complete=True)]
+    await recognizer.aclose()
 
 
 async def test_without_the_setting_a_pause_asks_nothing(fake: FakeOpenAI, engine: Any) -> None:
-    ear = await engine().recognizer()
-    ear.feed(silence(PCMU_8K, 0.5))
-    ear.pause()
+    recognizer = await engine().recognizer()
+    recognizer.feed(silence(PCMU_8K, 0.5))
+    recognizer.pause()
     await asyncio.sleep(0.05)
     assert fake.transcribed == []
-    await ear.aclose()
+    await recognizer.aclose()
 
 
 async def test_a_transcript_that_does_not_come_is_a_failure(fake: FakeOpenAI, engine: Any) -> None:
     fake.slow = asyncio.Event()
-    ear = await engine(timeout=0.1).recognizer()
-    ear.feed(silence(PCMU_8K, 0.5))
-    ear.finish()
+    recognizer = await engine(timeout=0.1).recognizer()
+    recognizer.feed(silence(PCMU_8K, 0.5))
+    recognizer.finish()
     with pytest.raises(SpeechFailed, match=r"no transcript within 0\.1 s\. Name a fallback engine"):
-        await take(ear)
+        await take(recognizer)
     fake.slow.set()
-    await ear.aclose()
+    await recognizer.aclose()
 
 
 @pytest.mark.parametrize(
@@ -160,66 +162,66 @@ async def test_too_many_requests_are_repeated_only_if_a_caller_can_wait(
     fake: FakeOpenAI, engine: Any, code: str | None, headers: dict[str, str], requests: int, advice: str
 ) -> None:
     fake.statuses, fake.code, fake.headers = [429, 429], code, headers
-    ear = await engine().recognizer()
-    ear.feed(silence(PCMU_8K, 0.5))
-    ear.finish()
+    recognizer = await engine().recognizer()
+    recognizer.feed(silence(PCMU_8K, 0.5))
+    recognizer.finish()
     with pytest.raises(SpeechFailed, match=advice):
-        await take(ear)
+        await take(recognizer)
     assert len(fake.transcribed) == requests
-    await ear.aclose()
+    await recognizer.aclose()
 
 
 async def test_answers_come_in_the_order_of_the_questions(fake: FakeOpenAI, engine: Any) -> None:
     fake.texts = ["one", "two"]
-    ear = await engine().recognizer()
+    recognizer = await engine().recognizer()
     for length in (1.0, 0.01, 0.5):
-        ear.feed(silence(PCMU_8K, length))
-        ear.finish()
-    assert [heard.text for heard in await take(ear, 3)] == ["one", "", "two"]
+        recognizer.feed(silence(PCMU_8K, length))
+        recognizer.finish()
+    assert [heard.text for heard in await take(recognizer, 3)] == ["one", "", "two"]
     assert [len(read_wav(asked["wav"])[1]) for asked in fake.transcribed] == [16000, 8000]
-    await ear.aclose()
+    await recognizer.aclose()
 
 
 async def test_a_noise_is_not_sent(fake: FakeOpenAI, engine: Any) -> None:
-    ear = await engine().recognizer()
-    ear.feed(silence(PCMU_8K, 1.0))
-    ear.pause()
-    ear.resume()
-    ear.finish(discard=True)
-    ear.feed(silence(PCMU_8K, 0.5))
-    ear.finish()
-    assert [heard.text for heard in await take(ear, 2)] == ["", "Hello there."]
+    recognizer = await engine().recognizer()
+    recognizer.feed(silence(PCMU_8K, 1.0))
+    recognizer.pause()
+    recognizer.resume()
+    recognizer.finish(discard=True)
+    recognizer.feed(silence(PCMU_8K, 0.5))
+    recognizer.finish()
+    assert [heard.text for heard in await take(recognizer, 2)] == ["", "Hello there."]
     assert [len(read_wav(asked["wav"])[1]) for asked in fake.transcribed] == [8000]
-    await ear.aclose()
+    await recognizer.aclose()
 
 
 async def test_a_cue_cuts_off_what_was_before_it(fake: FakeOpenAI, engine: Any) -> None:
     fake.texts = ["one", "two"]
-    ear = await engine().recognizer(Hearing(cued=True))
-    ear.feed(b"\x10" * 80000)
-    ear.begin()
-    ear.feed(b"\x20" * 8000)
-    ear.finish()
-    ear.feed(b"\x30" * 800)
-    ear.begin()
-    ear.finish()
-    await take(ear, 2)
+    recognizer = await engine().recognizer(Hearing(cued=True))
+    recognizer.feed(b"\x10" * 80000)
+    recognizer.begin()
+    recognizer.feed(b"\x20" * 8000)
+    recognizer.finish()
+    recognizer.feed(b"\x30" * 800)
+    recognizer.begin()
+    recognizer.finish()
+    await take(recognizer, 2)
     lengths = [len(read_wav(asked["wav"])[1]) // 2 for asked in fake.transcribed]
     assert lengths == [4000 + 8000, 800]
-    await ear.aclose()
+    await recognizer.aclose()
 
 
 async def test_memory_holds_a_minute_of_an_utterance(
     fake: FakeOpenAI, engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listening, "KEPT", 1.0)
-    ear = await engine().recognizer()
+    recognizer = await engine().recognizer()
     for _ in range(100):
-        ear.feed(b"\x10" * 800)
-    ear.finish()
-    await take(ear)
+        recognizer.feed(b"\x10" * 800)
+    recognizer.finish()
+    await take(recognizer)
     assert len(read_wav(fake.transcribed[0]["wav"])[1]) == 16000
-    await ear.aclose()
+    await recognizer.aclose()
 
 
 async def test_a_passing_failure_is_tried_once_more(
@@ -227,17 +229,17 @@ async def test_a_passing_failure_is_tried_once_more(
 ) -> None:
     monkeypatch.setattr(api, "AGAIN_AFTER", 0.01)
     fake.statuses = [503]
-    ear = await engine().recognizer()
-    ear.feed(silence(PCMU_8K, 0.5))
-    ear.finish()
-    assert (await take(ear))[0].text == "Hello there."
+    recognizer = await engine().recognizer()
+    recognizer.feed(silence(PCMU_8K, 0.5))
+    recognizer.finish()
+    assert (await take(recognizer))[0].text == "Hello there."
     fake.statuses = [429, 500]
-    ear.feed(silence(PCMU_8K, 0.5))
-    ear.finish()
+    recognizer.feed(silence(PCMU_8K, 0.5))
+    recognizer.finish()
     with pytest.raises(SpeechFailed, match="openai failed to listen: The server is busy"):
-        await take(ear)
+        await take(recognizer)
     assert len(fake.transcribed) == 4
-    await ear.aclose()
+    await recognizer.aclose()
 
 
 async def test_a_wrong_key_is_told_at_once_and_not_shown(
@@ -245,14 +247,14 @@ async def test_a_wrong_key_is_told_at_once_and_not_shown(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     made = engine(api_key="sk-not-the-key")
-    ear = await made.recognizer()
-    ear.feed(silence(PCMU_8K, 0.5))
-    ear.finish()
+    recognizer = await made.recognizer()
+    recognizer.feed(silence(PCMU_8K, 0.5))
+    recognizer.finish()
     with pytest.raises(SpeechFailed, match="Check the API key") as refused:
-        await take(ear)
+        await take(recognizer)
     assert len(fake.transcribed) == 1
     assert "not-the-key" not in str(refused.value) + repr(made.settings) + caplog.text
-    await ear.aclose()
+    await recognizer.aclose()
 
 
 def test_without_a_key_the_cloud_is_not_ready_and_a_server_of_ones_own_is() -> None:
@@ -272,23 +274,23 @@ async def test_a_check_tells_a_wrong_key_from_a_good_one_without_a_sound(fake: F
 
 async def test_an_answer_without_text_is_a_failure(fake: FakeOpenAI, engine: Any) -> None:
     fake.texts = []
-    ear = await engine().recognizer()
-    ear.feed(silence(PCMU_8K, 0.5))
-    ear.finish()
+    recognizer = await engine().recognizer()
+    recognizer.feed(silence(PCMU_8K, 0.5))
+    recognizer.finish()
     with pytest.raises(SpeechFailed, match="no text"):
-        await take(ear)
-    await ear.aclose()
+        await take(recognizer)
+    await recognizer.aclose()
 
 
 async def test_nobody_there_is_a_failure_and_not_a_hang(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listening, "AGAIN_AFTER", 0.01)
     made = engine(base_url="http://127.0.0.1:9/v1")
-    ear = await made.recognizer()
-    ear.feed(silence(PCMU_8K, 0.5))
-    ear.finish()
+    recognizer = await made.recognizer()
+    recognizer.feed(silence(PCMU_8K, 0.5))
+    recognizer.finish()
     with pytest.raises(SpeechFailed, match="failed to listen"):
-        await take(ear)
-    await ear.aclose()
+        await take(recognizer)
+    await recognizer.aclose()
     voice = await made.synthesizer()
     with pytest.raises(SpeechFailed, match="failed to speak"):
         await anext(voice.speak("Hello."))
