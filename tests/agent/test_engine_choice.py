@@ -238,3 +238,38 @@ async def test_the_next_engine_of_this_machine_takes_over_in_mid_call_though_no_
     assert ("local", "Good morning.") in told(finished)
     (failed,) = notes(finished, "engine_failed")
     assert (failed["engine"], failed["fallback"]) == ("natural", "works")
+
+
+def test_an_engine_that_cannot_be_opened_is_said_together_with_the_one_that_does_its_work(install: Install) -> None:
+    install(Polyglot, Cloud)
+    engines = Engines({"cloud": {}})
+    choice = next(c for c in engines.explain() if c.ability == "speak")
+    assert (choice.engine, choice.problem) == ("cloud", None)
+    assert choice.warning == (
+        "settings of speech engine 'cloud' do not fit: key: Field required; 'a-polyglot' speaks instead"
+    )
+    assert [engine.name for engine in engines.candidates("speak")] == ["a-polyglot"]
+
+
+def test_an_engine_that_fails_when_asked_for_a_language_is_passed_over(install: Install) -> None:
+    class Faulty(Speaks):
+        name = "faulty"
+        rank = 20
+
+        def knows_language(self, ability: str, language: str) -> bool:
+            raise RuntimeError("a bug")
+
+    install(Faulty, Polyglot)
+    engines = Engines()
+    assert used(engines, "speak") == ["a-polyglot"]
+    assert [engine.name for engine in engines.candidates("speak")] == ["a-polyglot"]
+    assert engines.lacks(AgentSettings(), ["speak"]) is None
+
+
+def test_a_recognizer_that_was_added_is_used_even_if_it_needs_words(install: Install) -> None:
+    install(Dictation)
+    engines = Engines()
+    engines.add(ByGrammar())
+    assert used(engines, "listen") == ["by-grammar"]
+    choice = next(c for c in engines.explain() if c.ability == "listen")
+    assert choice.warning is not None and "gets most words wrong" in choice.warning

@@ -25,7 +25,8 @@ class EngineChoice:
     """Which engine does ``ability`` for an agent, and why. ``engine`` is None if there is none.
 
     ``fallbacks`` take over in this order when it fails. ``problem`` says why the agent's calls lack the ability, None
-    if they do not. ``warning`` is about an engine that works, but poorly, for such an agent.
+    if they do not. ``warning`` is about an engine that works, but poorly, for such an agent, or says why another one
+    does its work.
     """
 
     ability: str
@@ -82,12 +83,13 @@ def in_order(ability: str, settings: AgentSettings, offers: Iterable[Offer]) -> 
     """The default engine, then those that take over from it: none from one that was added (whoever added it chose it),
     else those of this machine.
 
-    A recognizer without free speech is used for an agent without phrases and grammar only if there is no other.
+    A recognizer without free speech is used for an agent without phrases and grammar only if there is no other, or it
+    was added.
     """
     known = list(offers)
     wordless = ability == "listen" and not settings.phrases and settings.grammar is None
     weak = wordless and not any(offer.kind.free_speech for offer in known)
-    fit = [offer for offer in known if offer.kind.free_speech or weak or not wordless]
+    fit = [o for o in known if o.kind.free_speech or weak or not wordless or o.origin is Origin.ADDED]
     obeyed = ability == "listen" and settings.grammar is not None
 
     def place(offer: Offer) -> tuple[Origin, bool, bool, int]:
@@ -112,7 +114,7 @@ def in_order(ability: str, settings: AgentSettings, offers: Iterable[Offer]) -> 
     if fit and fit[0].origin is Origin.ADDED:
         fit = fit[:1]
     fit = fit[:1] + [offer for offer in fit[1:] if not offer.kind.remote]
-    return [Pick(offer.name, reason(offer), weak) for offer in fit]
+    return [Pick(offer.name, reason(offer), wordless and not offer.kind.free_speech) for offer in fit]
 
 
 def missing(ability: str) -> ConfigurationError:
@@ -141,6 +143,6 @@ def language_refused(ability: str, language: str, engine: str) -> ConfigurationE
 def needs_words(engine: str) -> str:
     """The warning for an agent whose recognizer needs phrases or a grammar, and that has neither."""
     return (
-        f"{engine!r} is the only recognizer here, and gets most words wrong without phrases or a grammar. Install an "
+        f"the agent's recognizer {engine!r} gets most words wrong without phrases or a grammar. Install an "
         "engine for free speech (docs/speech.md), or set phrases or grammar"
     )

@@ -154,6 +154,9 @@ class Engines:
             return EngineChoice(ability, None, "none fits", problem=problem)
         first, *others = found
         warning = needs_words(first.name) if first.weak else None
+        if problem is None and (why := self.problem(ability, first.name, settings.language)) is not None:
+            ready = next(p.name for p in others if self.problem(ability, p.name, settings.language) is None)
+            warning = f"{why}; {ready!r} {VERBS[ability]} instead"
         return EngineChoice(ability, first.name, first.reason, tuple(p.name for p in others), problem, warning)
 
     def _lack(self, ability: str, settings: AgentSettings) -> str | None:
@@ -207,6 +210,9 @@ class Engines:
             return self.engine(name).knows_language(ability, language)
         except AnycarrierError:
             return True  # it cannot be opened: problem() says why
+        except Exception as bug:  # noqa: BLE001 a plugin's own; the other engines still work
+            log.warning("speech engine %s was asked for %r and failed: %s", name, language, type(bug).__name__)
+            return False
 
     def _knows_voice(self, name: str, voice: str) -> bool:
         try:
