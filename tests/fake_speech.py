@@ -61,18 +61,21 @@ class FakeEar:
         self._results: ResultQueue[Heard] = ResultQueue()
         self.fed = bytearray()
         self.cues: list[str] = []
+        self.preceding: list[float] = []
+        self.following: list[float] = []
 
     def feed(self, audio: bytes) -> None:
         self.fed += audio
 
-    def begin(self) -> None:
+    def begin(self, preceding: float = 0.5) -> None:
+        self.preceding.append(preceding)
         self.cues.append("begin")
         if self._engine.listen_fails:
             self._results.close(SpeechFailed(self._engine.name, "listen", "out of order"))
         elif self._engine.words:
             self._results.put(Heard(self._engine.words[0].split()[0]))
 
-    def pause(self) -> None:
+    def pause(self, *, following: float = 0.0) -> None:
         self.cues.append("pause")
         if self._engine.guesses:
             self._results.put(Heard(self._engine.guesses.pop(0)))
@@ -80,7 +83,8 @@ class FakeEar:
     def resume(self) -> None:
         self.cues.append("resume")
 
-    def finish(self, *, discard: bool = False) -> None:
+    def finish(self, *, discard: bool = False, following: float = 0.0) -> None:
+        self.following.append(following)
         self.cues.append("discard" if discard else "finish")
         words = self._engine.words.pop(0) if self._engine.words and not discard else ""
         answer = Heard(words, final=True, complete=True)

@@ -17,7 +17,7 @@ from anycarrier.agent.turn_taking import TurnTaking, end_of_turn_rule
 from anycarrier.errors import SpeechFailed
 from anycarrier.hookspecs import hookimpl
 from anycarrier.speech import EndOfTurn, Output, TurnSettings, end_of_turn
-from fake_speech import Desk, FakeEngine, Line
+from fake_speech import Desk, FakeDetector, FakeEngine, Line
 
 
 async def mute(call: AgentCall) -> None:
@@ -92,7 +92,7 @@ async def replaced(recognition: Recognition, failing: FakeEngine, spare: FakeEng
         (["begin", "feed", "pause", "finish"], ["begin", "finish"]),
         (["begin", "feed", "discard"], ["begin", "discard"]),
         (["begin", "discard", "begin", "pause", "resume", "finish"], ["begin", "discard", "begin", "finish"]),
-        (["begin", "pause", "begin"], ["begin", "begin"]),
+        (["begin", "pause", "begin"], ["begin"]),
     ],
 )
 async def test_the_engine_that_takes_over_is_told_of_a_pause_only_while_it_lasts(
@@ -125,6 +125,78 @@ async def test_an_answer_to_a_discarded_utterance_is_an_answer() -> None:
         recognition.begin()
         await replaced(recognition, first, spare)
         assert (spare.ears[0].cues, bytes(spare.ears[0].fed)) == (["begin"], b"")
+
+
+async def test_an_utterance_that_ends_while_the_next_engine_opens_is_told_to_it() -> None:
+    first, spare = FakeEngine(name="first"), FakeEngine("hello", name="spare")
+    opening = asyncio.Event()
+    made = spare.recognizer
+
+    async def slowly(hearing: Any = None) -> Any:
+        await opening.wait()
+        return await made(hearing)
+
+    spare.recognizer = slowly  # type: ignore[method-assign]
+    async with recognizing(first, spare) as recognition:
+        recognition.begin()
+        recognition.feed(b"\x20" * 160)
+        first.ears[0]._results.close(SpeechFailed("first", "listen", "out of order"))
+        listening = asyncio.create_task(recognition.run())
+        async with asyncio.timeout(5):
+            while recognition._recognizer is not None:
+                await asyncio.sleep(0)
+        recognition.feed(b"\x20" * 160)
+        recognition.finish()
+        recognition.begin()
+        recognition.feed(b"\x20" * 80)
+        opening.set()
+        async with asyncio.timeout(5):
+            while not spare.ears:
+                await asyncio.sleep(0)
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+        assert spare.ears[0].cues == ["begin", "finish", "begin"]
+        assert len(spare.ears[0].fed) == 400
+
+
+# --- a detector that is behind ---------------------------------------------------------------------------------------
+
+
+class LateDetector(FakeDetector):
+    """Examines all audio a second and a half after it was fed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting = bytearray()
+
+    def feed(self, audio: bytes) -> None:
+        self._waiting += audio
+        while len(self._waiting) > 12000:
+            super().feed(bytes(self._waiting[:160]))
+            del self._waiting[:160]
+
+
+async def test_a_detector_that_is_behind_costs_no_audio_at_the_start_and_splits_nothing_in_a_pause() -> None:
+    desk = Desk("all of it")
+
+    async def late(format: Any = None) -> LateDetector:
+        return LateDetector()
+
+    desk.engine.voice_activity_detector = late  # type: ignore[method-assign]
+
+    async def caller(line: Line) -> None:
+        await line.breathe(0.5)
+        await line.say(0.4)
+        await line.breathe(0.3)
+        await line.say(0.4)
+        await line.breathe(2.8)
+        line.end()
+
+    await desk.call(mute, caller)
+    (ear,) = desk.engine.ears
+    assert [cue for cue in ear.cues if cue in ("begin", "finish")] == ["begin", "finish"]
+    assert ear.preceding[0] >= 1.5, "the voice began a second and a half before that was known"
+    assert ear.following[0] >= 0.9, "what came after the pause may belong to the next utterance"
 
 
 # --- the end of a turn -----------------------------------------------------------------------------------------------

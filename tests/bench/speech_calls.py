@@ -113,15 +113,15 @@ class _Caller:
 
     async def _act(self, output: Output) -> None:
         match output:
-            case BeginUtterance():
-                self.recognition.begin()
-            case PauseUtterance():
-                self.recognition.pause()
+            case BeginUtterance(_, began):
+                self.recognition.begin(began)
+            case PauseUtterance(_, ended):
+                self.recognition.pause(ended)
             case ResumeUtterance():
                 self.recognition.resume()
-            case FinishUtterance(turn_id, discard):
+            case FinishUtterance(turn_id, discard, ended):
                 self.asked[turn_id] = self.turn_taking.clock()
-                self.recognition.finish(discard=discard)
+                self.recognition.finish(ended, discard=discard)
             case EmitFinal(turn_id, text, _, ended):
                 now = self.turn_taking.clock()
                 self.asked[turn_id] = now - self.asked[turn_id]

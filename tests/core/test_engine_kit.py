@@ -68,16 +68,16 @@ class Ear:
                 self.results.put(Heard("he"))
             self.audio += audio
 
-    def begin(self):
+    def begin(self, preceding=0.5):
         pass
 
-    def pause(self):
+    def pause(self, *, following=0.0):
         pass
 
     def resume(self):
         pass
 
-    def finish(self, *, discard=False):
+    def finish(self, *, discard=False, following=0.0):
         if not self.results.closed:
             self.utterances.put_nowait(b"" if discard else bytes(self.audio))
             self.audio.clear()
@@ -205,6 +205,7 @@ SOUND = "class Defective(Parrot):\n    pass\n"
 FINISH = "test_each_finish_has_exactly_one_complete_answer"
 HEARD_ALONE = "test_each_utterance_is_heard_by_itself"
 PAUSES = "test_pauses_within_an_utterance_change_none_of_its_words"
+LATE = "test_an_utterance_that_is_announced_late_is_whole"
 DISCARD = "test_a_discarded_utterance_has_no_words"
 AT_ONCE = "test_questions_asked_at_once_are_answered_one_by_one"
 CLOSED_EAR = "test_closing_ends_the_iteration_and_nothing_is_heard_after_it"
@@ -700,9 +701,9 @@ class Defective(Parrot):
     "nothing is ever heard": (
         """
 class Bad(Ear):
-    def finish(self, *, discard=False):
+    def finish(self, *, discard=False, following=0.0):
         self.audio.clear()
-        super().finish(discard=discard)
+        super().finish(discard=discard, following=following)
 
 class Defective(Parrot):
     ear = Bad
@@ -712,7 +713,7 @@ class Defective(Parrot):
     "begin takes back an answer that is due": (
         """
 class Bad(Ear):
-    def begin(self):
+    def begin(self, preceding=0.5):
         while not self.utterances.empty():
             self.utterances.get_nowait()
 
@@ -724,21 +725,21 @@ class Defective(Parrot):
     "two answers to one finish": (
         """
 class Bad(Ear):
-    def finish(self, *, discard=False):
-        super().finish(discard=discard)
-        super().finish(discard=discard)
+    def finish(self, *, discard=False, following=0.0):
+        super().finish(discard=discard, following=following)
+        super().finish(discard=discard, following=following)
 
 class Defective(Parrot):
     ear = Bad
 """,
-        {FINISH, AT_ONCE, PAUSES},
+        {FINISH, AT_ONCE, PAUSES, LATE},
     ),
     "no answer without words": (
         """
 class Bad(Ear):
-    def finish(self, *, discard=False):
+    def finish(self, *, discard=False, following=0.0):
         if self.audio:
-            super().finish(discard=discard)
+            super().finish(discard=discard, following=following)
 
 class Defective(Parrot):
     ear = Bad
@@ -748,10 +749,10 @@ class Defective(Parrot):
     "an interim after the final": (
         """
 class Bad(Ear):
-    def finish(self, *, discard=False):
+    def finish(self, *, discard=False, following=0.0):
         if not self.audio:
             self.results.put(Heard("hel"))
-        super().finish(discard=discard)
+        super().finish(discard=discard, following=following)
 
 class Defective(Parrot):
     ear = Bad
@@ -812,7 +813,7 @@ class Defective(Parrot):
 """,
         {
             HEARD_ALONE, FINISH, AT_ONCE, DISCARD, CLOSED_EAR, INTERIMS, ENGINE_CLOSED,
-            "test_audio_of_any_length_is_taken", PAUSES},
+            "test_audio_of_any_length_is_taken", PAUSES, LATE},
     ),
     "a closed ear hears": (
         """
@@ -821,10 +822,10 @@ class Bad(Ear):
         super().__init__(engine, format)
         self.late = asyncio.Queue()
 
-    def finish(self, *, discard=False):
+    def finish(self, *, discard=False, following=0.0):
         if self.results.closed:
             self.late.put_nowait(Heard("late", final=True, complete=True))
-        super().finish(discard=discard)
+        super().finish(discard=discard, following=following)
 
     async def __aiter__(self):
         async for heard in self.results:
@@ -864,7 +865,7 @@ class Defective(Parrot):
     "pause ends the utterance": (
         """
 class Bad(Ear):
-    def pause(self):
+    def pause(self, *, following=0.0):
         self.finish()
 
 class Defective(Parrot):
@@ -877,7 +878,7 @@ class Defective(Parrot):
 class Bad(Ear):
     deaf = False
 
-    def pause(self):
+    def pause(self, *, following=0.0):
         self.audio.clear()
         self.deaf = True
 
@@ -885,8 +886,8 @@ class Bad(Ear):
         if not self.deaf:
             super().feed(audio)
 
-    def finish(self, *, discard=False):
-        super().finish(discard=discard)
+    def finish(self, *, discard=False, following=0.0):
+        super().finish(discard=discard, following=following)
         self.deaf = False
 
 class Defective(Parrot):
@@ -899,14 +900,14 @@ class Defective(Parrot):
 class Bad(Ear):
     ahead = None
 
-    def pause(self):
+    def pause(self, *, following=0.0):
         self.ahead = b"x" * any(sample != 0xff for sample in self.audio)
 
-    def finish(self, *, discard=False):
+    def finish(self, *, discard=False, following=0.0):
         if self.ahead is not None:
             self.audio[:] = self.ahead
         self.ahead = None
-        super().finish(discard=discard)
+        super().finish(discard=discard, following=following)
 
     def resume(self):
         self.pause = lambda: None
@@ -921,14 +922,14 @@ class Defective(Parrot):
 class Bad(Ear):
     paused = False
 
-    def pause(self):
+    def pause(self, *, following=0.0):
         self.paused = True
 
-    def finish(self, *, discard=False):
+    def finish(self, *, discard=False, following=0.0):
         if self.paused and not discard:
             self.results.put(Heard("hello", final=True))
         self.paused = False
-        super().finish(discard=discard)
+        super().finish(discard=discard, following=following)
 
 class Defective(Parrot):
     ear = Bad
@@ -940,23 +941,39 @@ class Defective(Parrot):
 class Bad(Ear):
     ahead = b""
 
-    def pause(self):
+    def pause(self, *, following=0.0):
         self.ahead = bytes(self.audio)
 
-    def finish(self, *, discard=False):
+    def finish(self, *, discard=False, following=0.0):
         if not self.audio:
             self.audio += self.ahead
-        super().finish(discard=discard)
+        super().finish(discard=discard, following=following)
 
 class Defective(Parrot):
     ear = Bad
 """,
         {PAUSES},
     ),
+    "what was said before an utterance is announced is lost": (
+        """
+class Bad(Ear):
+    def begin(self, preceding=0.5):
+        self.audio.clear()
+
+    def finish(self, *, discard=False, following=0.0):
+        if all(sample == 0xff for sample in self.audio):
+            self.audio.clear()
+        super().finish(discard=discard, following=following)
+
+class Defective(Parrot):
+    ear = Bad
+""",
+        {LATE},
+    ),
     "a discarded utterance is recognized": (
         """
 class Bad(Ear):
-    def finish(self, *, discard=False):
+    def finish(self, *, discard=False, following=0.0):
         super().finish()
 
 class Defective(Parrot):
@@ -967,9 +984,9 @@ class Defective(Parrot):
     "a discarded utterance is part of the next": (
         """
 class Bad(Ear):
-    def finish(self, *, discard=False):
+    def finish(self, *, discard=False, following=0.0):
         audio = bytes(self.audio)
-        super().finish(discard=discard)
+        super().finish(discard=discard, following=following)
         if discard:
             self.audio += audio
 
@@ -981,7 +998,7 @@ class Defective(Parrot):
     "a discarded utterance is not answered": (
         """
 class Bad(Ear):
-    def finish(self, *, discard=False):
+    def finish(self, *, discard=False, following=0.0):
         if discard:
             self.audio.clear()
         else:
@@ -1115,4 +1132,4 @@ class Defective(SpeechEngine):
         pass
 """
     assert run_kit(mute, TAIL.replace("broken_settings = {}", "broken_settings = None")) == set()
-    assert len(re.findall("s", run_kit.shown.splitlines()[0])) == 21
+    assert len(re.findall("s", run_kit.shown.splitlines()[0])) == 22

@@ -73,20 +73,58 @@ def test_a_recogniser_that_does_not_answer_is_not_waited_for() -> None:
     turns.interim(1.5, "half a word")
     turns.speech_ended(1.5)
     assert turns.tick(2.0) == [FinishUtterance("t1")]
-    assert turns.tick(4.4) == [], "a busy machine takes its time, and half a word is not what was said"
-    assert turns.tick(4.5) == [EmitFinal("t1", "half a word", 1.0, 1.5)]
+    assert turns.tick(5.9) == [], "a busy machine takes its time, and half a word is not what was said"
+    assert turns.tick(6.0) == [EmitFinal("t1", "half a word", 1.0, 1.5)]
+
+
+def test_words_that_came_after_the_voice_are_not_waited_for_so_long() -> None:
+    turns = Turns()
+    voice(turns, 1.0, 1.5)
+    assert turns.interim(1.8, "all of it") == [PauseUtterance("t1"), EmitInterim("t1", "all of it")]
+    assert turns.tick(2.0) == [FinishUtterance("t1")]
+    assert turns.tick(4.4) == []
+    assert turns.tick(4.5) == [EmitFinal("t1", "all of it", 1.0, 1.5)]
+
+
+def test_words_of_before_the_voice_returned_are_not_the_whole() -> None:
+    turns = Turns()
+    voice(turns, 1.0, 1.5)
+    turns.interim(1.8, "the first half")
+    voice(turns, 1.9, 2.5)
+    assert turns.tick(3.0) == [FinishUtterance("t1")]
+    assert turns.tick(6.99) == [], "the final is only late"
+    assert turns.final(6.995, "the first half and the second") == [
+        EmitFinal("t1", "the first half and the second", 1.0, 2.5)
+    ]
 
 
 def test_a_late_answer_is_not_taken_for_the_next_utterance() -> None:
     turns = Turns()
     voice(turns, 1.0, 1.5)
     turns.tick(2.0)
-    assert turns.tick(4.5) == []  # no words at all: nothing to tell
-    voice(turns, 4.7, 5.1)
-    assert turns.final(5.15, "the first one, late") == []
-    assert turns.interim(5.2, "the second") == [EmitInterim("t2", "the second")]
-    assert turns.tick(5.7) == [FinishUtterance("t2")]
-    assert turns.final(5.8, "the second one") == [EmitFinal("t2", "the second one", 4.7, 5.1)]
+    assert turns.tick(6.0) == []  # no words at all: nothing to tell
+    voice(turns, 6.2, 6.6)
+    assert turns.final(6.65, "the first one, late") == []
+    assert turns.interim(6.7, "the second") == [EmitInterim("t2", "the second")]
+    assert turns.tick(7.2) == [FinishUtterance("t2")]
+    assert turns.final(7.3, "the second one") == [EmitFinal("t2", "the second one", 6.2, 6.6)]
+
+
+def test_a_detector_that_is_behind_splits_no_utterance() -> None:
+    """It tells 1.5 s late that the voice ended, and as late that it was back 0.3 s later."""
+    turns = Turns()
+    turns.speech_started(2.5, 1.0)
+    turns.speech_continues(3.5, 2.0)
+    assert turns.speech_ended(3.5, 2.0, delay=1.5) == []
+    assert turns.tick(3.69) == []
+    assert turns.tick(3.7) == [PauseUtterance("t1")]
+    assert turns.speech_started(3.8, 2.3) == [ResumeUtterance("t1")]
+    turns.speech_continues(4.5, 3.0)
+    turns.speech_ended(4.5, 3.0, delay=1.4)
+    assert turns.tick(4.61) == [PauseUtterance("t1")]
+    assert turns.tick(4.89) == []
+    (finish,) = turns.tick(4.9)
+    assert (finish, finish.ended) == (FinishUtterance("t1"), 3.0)  # type: ignore[union-attr]
 
 
 def test_a_lost_answer_does_not_swallow_words_for_ever() -> None:
@@ -103,7 +141,7 @@ def test_a_very_late_answer_is_not_taken_for_the_next_utterance() -> None:
     turns = Turns()
     voice(turns, 1.0, 1.5)
     turns.tick(2.0)
-    turns.tick(4.5)
+    turns.tick(6.0)
     voice(turns, 9.0, 9.5)
     assert turns.tick(10.0) == [FinishUtterance("t2")]
     assert turns.final(10.1, "the first one, eight seconds late") == []

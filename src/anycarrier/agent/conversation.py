@@ -308,14 +308,14 @@ class Conversation:
 
     async def _act(self, output: Output) -> None:
         match output:
-            case BeginUtterance():
-                self.recognition.begin()
-            case PauseUtterance():
-                self.recognition.pause()
+            case BeginUtterance(_, began):
+                self.recognition.begin(began)
+            case PauseUtterance(_, ended):
+                self.recognition.pause(ended)
             case ResumeUtterance():
                 self.recognition.resume()
-            case FinishUtterance(_, discard):
-                self.recognition.finish(discard=discard)
+            case FinishUtterance(_, discard, ended):
+                self.recognition.finish(ended, discard=discard)
             case StopSpeaking():
                 if self.speaks:
                     await self.speaker.interrupt()

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from enum import Enum
 
 from anycarrier.agent.settings import AgentSettings
 from anycarrier.agent.turn_taking import TurnTaking
 from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.errors import AnycarrierError, ConfigurationError, SpeechFailed
 from anycarrier.speech import (
+    PRECEDING_LIMIT,
     Hearing,
     Recognizer,
     SpeechEngine,
@@ -24,23 +23,19 @@ from anycarrier.speech import (
     VoiceActivityDetector,
     primary_language,
 )
+from anycarrier.speech.workers import Begin, Feed, Finish, Journal, Pause, RecentAudio, Resume
 
 KEPT = 20.0
 """Seconds of an unanswered utterance kept for a fallback recognizer."""
 
-BEFORE = 0.5
-"""Seconds kept while nobody speaks; they may contain the start of the next utterance."""
+OVERLAP = 0.5
+"""Seconds that a fallback recognizer hears of a stream without announced utterances."""
 
+LEAD, TAIL = 0.4, 0.4
+"""Seconds of audio before a voice began and after it ended that belong to the utterance: soft sounds at both ends."""
 
-class Cue(Enum):
-    BEGIN = "begin"
-    PAUSE = "pause"
-    FINISH = "finish"
-    DISCARD = "discard"
-
-
-ENDS = (Cue.FINISH, Cue.DISCARD)
-"""The cues that are answered."""
+DETECTOR_DELAY = 0.1
+"""Seconds of audio by which a detector may be behind; one on a busy machine is more."""
 
 
 class Recognition:
@@ -71,9 +66,12 @@ class Recognition:
         self._recognizer: Recognizer | None = None
         self._detector: VoiceActivityDetector | None = None
         self._fed = 0
-        self._journal: deque[bytes | Cue] = deque()
-        self._kept = 0
+        self._detected_from = 0
+        self._reported = (turn_taking.clock(), 0)  # when the detector reported last, and what was fed by then
+        self._recent = RecentAudio(format, PRECEDING_LIMIT if detectors else OVERLAP)
+        self._journal = Journal(int(KEPT * format.bytes_per_second))
         self._inside = False
+        self._pausing = False
 
     @property
     def exist(self) -> bool:
@@ -87,42 +85,64 @@ class Recognition:
     def feed(self, audio: bytes) -> None:
         """Audio from the caller."""
         self._turn_taking.audio_came()
+        self._fed += len(audio)
+        self._recent.add(audio)
+        if self._inside:
+            self._journal.add(Feed(0, audio))
         if self._detector is not None:
-            self._fed += len(audio)
             self._detector.feed(audio)
         if self._recognizer is not None:
-            self._keep(audio)
             self._recognizer.feed(audio)
 
-    def begin(self) -> None:
-        """An utterance has begun."""
-        self._inside = True
+    def begin(self, began: float | None = None) -> None:
+        """An utterance has begun, at ``began`` on the clock of turn-taking (default: just now)."""
+        preceding = LEAD if began is None else min(PRECEDING_LIMIT, max(0.0, self._since(began)) + LEAD)
+        self._inside, self._pausing = True, False
+        self._journal.add(Begin(0))
+        self._journal.add(Feed(0, self._recent.read(preceding)))
         if self._recognizer is not None:
-            self._forget_pause()  # of an utterance that the recognizer ended by itself
-            self._journal.append(Cue.BEGIN)
-            self._recognizer.begin()
+            self._recognizer.begin(preceding)
 
-    def pause(self) -> None:
-        """The utterance may be over."""
+    def pause(self, ended: float | None = None) -> None:
+        """The utterance may be over; its voice ended at ``ended``."""
+        self._pausing, following = True, self._following(ended)
+        self._recent.keep(following)
+        self._journal.add(Pause(0, following))
         if self._recognizer is not None:
-            self._journal.append(Cue.PAUSE)
-            self._recognizer.pause()
+            self._recognizer.pause(following=following)
 
     def resume(self) -> None:
         """The utterance goes on."""
+        self._pausing = False
+        self._journal.add(Resume(0))
         if self._recognizer is not None:
-            self._forget_pause()
             self._recognizer.resume()
 
-    def finish(self, *, discard: bool = False) -> None:
+    def finish(self, ended: float | None = None, *, discard: bool = False) -> None:
         """The utterance is over; the recognizer has to answer with its final, or with nothing to a noise."""
-        self._inside = False
-        if self._recognizer is None:
+        following = self._following(ended)
+        if not self._inside:
+            self._journal.add(Feed(0, self._recent.read()))  # its words were heard, and no detector announced it
+        if not self._pausing:
+            self._recent.keep(following)
+        self._inside = self._pausing = False
+        self._journal.add(Resume(0))
+        if not self._recognizers:
+            self._journal.clear()
             self._turn_taking.follow(self._turn_taking.turns.final(self._turn_taking.clock(), "", wordless=True))
             return
-        self._forget_pause()
-        self._journal.append(Cue.DISCARD if discard else Cue.FINISH)
-        self._recognizer.finish(discard=discard)
+        self._journal.add(Finish(0, discard, following))
+        if self._recognizer is not None:  # else the next one is told soon
+            self._recognizer.finish(discard=discard, following=following)
+
+    def _since(self, moment: float) -> float:
+        """Seconds of audio fed since ``moment``. Counted from the detector's last report, since the audio that a busy
+        process has still to read when the report comes keeps its place."""
+        at, fed = self._reported
+        return self._format.seconds(self._fed - fed) + at - moment
+
+    def _following(self, ended: float | None) -> float:
+        return 0.0 if ended is None else max(0.0, self._since(ended) - TAIL)
 
     async def run(self) -> None:
         """Feed turn-taking until cancelled; raises ``SpeechFailed`` when no recognizer is left."""
@@ -156,8 +176,10 @@ class Recognition:
                     if not heard.final:
                         self._turn_taking.follow(turns.interim(self._turn_taking.clock(), heard.text))
                         continue
-                    if heard.complete:
-                        self._answered()
+                    if heard.complete and self._journal.owed:
+                        self._journal.answered()
+                    elif heard.complete:
+                        self._recent.keep(0.0)  # it ends utterances by itself
                     now = self._turn_taking.clock()
                     self._turn_taking.follow(turns.final(now, heard.text, complete=heard.complete))
                 return
@@ -169,47 +191,22 @@ class Recognition:
                 await self._open_recognizer()
                 self._retell()
 
-    def _forget_pause(self) -> None:
-        """A fallback recognizer is told of a pause only while it lasts."""
-        with contextlib.suppress(ValueError):
-            self._journal.remove(Cue.PAUSE)
-
     def _retell(self) -> None:
         """Feed the new recognizer what the old one has not answered."""
         if self._recognizer is None:
             return
-        for entry in list(self._journal):
+        for entry in self._journal.entries():
             match entry:
-                case Cue.BEGIN:
-                    self._recognizer.begin()
-                case Cue.PAUSE:
-                    self._recognizer.pause()
-                case Cue.FINISH | Cue.DISCARD:
-                    self._recognizer.finish(discard=entry is Cue.DISCARD)
-                case bytes():
-                    self._recognizer.feed(entry)
-
-    def _keep(self, audio: bytes) -> None:
-        self._journal.append(audio)
-        self._kept += len(audio)
-        limit = (KEPT if self._inside or self._owes else BEFORE) * self._format.bytes_per_second
-        while self._kept > limit:
-            oldest = next(i for i, entry in enumerate(self._journal) if isinstance(entry, bytes))
-            self._kept -= len(self._journal[oldest])  # type: ignore[arg-type]
-            del self._journal[oldest]
-
-    @property
-    def _owes(self) -> bool:
-        """Whether the recognizer has an answer to give."""
-        return any(cue in self._journal for cue in ENDS)
-
-    def _answered(self) -> None:
-        """The first utterance in the journal was answered; drop it and what came before."""
-        if not self._owes:
-            return  # the recognizer ended it by itself; the journal is bounded by its own limit
-        while (entry := self._journal.popleft()) not in ENDS:
-            if isinstance(entry, bytes):
-                self._kept -= len(entry)
+                case Begin():
+                    self._recognizer.begin(0.0)
+                case Pause(following=following):
+                    self._recognizer.pause(following=following)
+                case Finish(discard=discard, following=following):
+                    self._recognizer.finish(discard=discard, following=following)
+                case Feed(audio=audio):
+                    self._recognizer.feed(audio)
+        if not self._inside:
+            self._recognizer.feed(self._recent.read())  # the next utterance may have begun
 
     # --- voice -------------------------------------------------------------------------------------------------------
 
@@ -217,7 +214,7 @@ class Recognition:
         while self._detectors and self._detector is None:
             try:
                 self._detector = await self._detectors[0].voice_activity_detector(self._format)
-                self._fed = 0
+                self._detected_from = self._fed
             except SpeechFailed as failure:
                 if not self._replaced(self._detectors, "detect", failure):
                     self._by_words_alone()
@@ -226,14 +223,16 @@ class Recognition:
         while (detector := self._detector) is not None:
             try:
                 async for activity in detector:
-                    at = self._turn_taking.clock() - (self._format.seconds(self._fed) - activity.at)
+                    now = self._turn_taking.clock()
+                    behind = self._format.seconds(self._fed - self._detected_from) - activity.at
+                    self._reported, at = (now, self._fed), now - behind
                     match activity.voice:
                         case Voice.STARTED:
                             self._turn_taking.voice_started(at)
                         case Voice.CONTINUES:
                             self._turn_taking.voice_continues(at)
                         case Voice.ENDED:
-                            self._turn_taking.voice_ended(at)
+                            self._turn_taking.voice_ended(at, delay=max(0.0, behind - DETECTOR_DELAY))
                 return
             except SpeechFailed as failure:
                 await detector.aclose()

@@ -62,10 +62,10 @@ class TurnTaking:
         self._voiced = True
         self.follow(self.turns.speech_continues(self.clock(), until))
 
-    def voice_ended(self, ended: float) -> None:
-        """The voice ended at ``ended``."""
+    def voice_ended(self, ended: float, *, delay: float = 0.0) -> None:
+        """The voice ended at ``ended``; the detector told it ``delay`` seconds later than usual."""
         self._voiced = False
-        self.follow(self.turns.speech_ended(self.clock(), ended))
+        self.follow(self.turns.speech_ended(self.clock(), ended, delay=delay))
 
     def interruptible(self, yes: bool) -> None:
         """Set whether the caller may interrupt the turn that is playing."""

@@ -2,6 +2,7 @@
 
 from anycarrier.speech.endpointing import EndOfTurn, end_of_turn
 from anycarrier.speech.engines import (
+    PRECEDING_LIMIT,
     EngineSettings,
     Heard,
     Hearing,
@@ -38,6 +39,7 @@ from anycarrier.speech.turn_state import (
 from anycarrier.speech.turns import Turns
 
 __all__ = [
+    "PRECEDING_LIMIT",
     "BargeIn",
     "BeginUtterance",
     "DropTurn",

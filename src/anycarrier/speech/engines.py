@@ -82,6 +82,10 @@ class Synthesizer(Protocol):
         ...
 
 
+PRECEDING_LIMIT = 5.0
+"""Seconds of audio outside utterances that a recognizer keeps, so that an utterance announced late is whole."""
+
+
 @runtime_checkable
 class Recognizer(Protocol):
     """Speech to text for one call. Iterate it for :class:`Heard` until it is closed; raises ``SpeechFailed``."""
@@ -92,12 +96,20 @@ class Recognizer(Protocol):
         """The next audio in :attr:`format`, any length. Never waits; without room, drops the oldest audio."""
         ...
 
-    def begin(self) -> None:
-        """An utterance began at most half a second ago. A hint; engines that recognize continuously ignore it."""
+    def begin(self, preceding: float = 0.5) -> None:
+        """An utterance began. A hint; engines that recognize continuously ignore it.
+
+        ``preceding``: how many seconds of the latest audio already belong to it. A detector on a busy machine reports a
+        voice late, so a recognizer keeps the last :data:`PRECEDING_LIMIT` seconds while no utterance is announced, but
+        never what belonged to the utterance before.
+        """
         ...
 
-    def pause(self) -> None:
+    def pause(self, *, following: float = 0.0) -> None:
         """The caller has been silent for a moment: the utterance may be over. A hint.
+
+        ``following``: how many seconds of the latest audio are not part of what the detector has examined, and belong
+        to the next utterance if this one is over.
 
         An engine that decodes whole utterances can decode now, so that the answer is there when ``finish`` asks for
         it, and report the words of the whole utterance so far as an interim, also if they have not changed: they decide
@@ -109,10 +121,11 @@ class Recognizer(Protocol):
         """The caller speaks again: the utterance goes on, and what was decoded since ``pause`` is out of date."""
         ...
 
-    def finish(self, *, discard: bool = False) -> None:
+    def finish(self, *, discard: bool = False, following: float = 0.0) -> None:
         """The utterance is over: answer with one complete Heard for the audio fed since the last one.
 
-        ``discard``: it was a noise. Decode nothing, and answer with empty text.
+        ``discard``: it was a noise. Decode nothing, and answer with empty text. ``following``: how many seconds of the
+        latest audio do not belong to it; the next utterance may begin in them.
         """
         ...
 

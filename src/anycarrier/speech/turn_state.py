@@ -33,7 +33,8 @@ def interruption_seconds(sensitivity: float) -> float | None:
 class TurnSettings:
     """How patient and how sensitive turn-taking is. All in seconds.
 
-    ``decode_ahead``: silence after which the recognizer is told that the utterance may be over. ``punctuated``: the
+    ``final_timeout``: how long the recognizer may take for its final if words have come since the voice ended;
+    ``unheard_final_timeout`` if none have, since those known from before are not the whole. ``decode_ahead``: silence after which the recognizer is told that the utterance may be over. ``punctuated``: the
     recognizer ends sentences with a mark; words without one are unfinished, and ``incomplete_endpointing`` applies.
     ``trust_words``: words alone prove speech. True for recognizers that stay silent on noise; False for recognizers
     that find a word in any sound, as grammars do.
@@ -46,6 +47,7 @@ class TurnSettings:
     minimum_speech: float = 0.09
     bridge: float = 0.2
     final_timeout: float = 2.5
+    unheard_final_timeout: float = 4.0
     lost_after: float = 10.0
     silence_timeout: float | None = 10.0
     maximum_utterance: float = 30.0
@@ -59,6 +61,8 @@ class Utterance:
 
     ``by_words``: a trusted recognizer opened it, and no voice has been detected yet. ``paused``: the recognizer knows
     of the pause. ``wait``: the silence that ends it, by the words that came since the voice ended; None without any.
+    ``delay``: how far the detector was behind when it reported the end of the voice. ``heard``: whether words have come
+    since the voice ended.
     """
 
     turn_id: str
@@ -76,6 +80,8 @@ class Utterance:
     closed: bool = False
     paused: bool = False
     wait: float | None = None
+    delay: float = 0.0
+    heard: bool = False
     asked: float = inf  # when the recognizer was asked for its final
 
     @property
@@ -88,17 +94,20 @@ class Utterance:
         longest = self.began + settings.maximum_utterance
         if self.talking:
             return longest
-        return min(longest, self.until + (settings.endpointing if self.wait is None else self.wait))
+        return min(longest, self.until + self.delay + (settings.endpointing if self.wait is None else self.wait))
 
     def answer_due(self, settings: TurnSettings) -> float:
         """How long to wait for the recognizer's answer; once closed, how long a late answer can still come."""
-        return self.asked + (settings.lost_after if self.closed else settings.final_timeout)
+        if self.closed:
+            return self.asked + settings.lost_after
+        return self.asked + (settings.final_timeout if self.heard else settings.unheard_final_timeout)
 
     def resume(self, began: float, bridge: float) -> None:
         """The voice is back after a pause; a pause of more than ``bridge`` seconds resets the evidence."""
         if began - self.until > bridge:
             self.run = 0.0
         self.talking, self.by_words, self.paused, self.wait = True, False, False, None
+        self.delay, self.heard = 0.0, False
         self.until = max(self.until, began)
 
     def confirm(self, until: float, *, under_us: bool) -> None:
@@ -241,16 +250,21 @@ class BargeIn:
 
 @dataclass(frozen=True, slots=True)
 class BeginUtterance:
-    """A voice was detected: tell the recognizer that the latest audio may contain words."""
+    """A voice was detected, which ``began`` then: tell the recognizer that the latest audio may contain words.
+
+    The moments in this and the next outputs do not count when outputs are compared.
+    """
 
     turn_id: str
+    began: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class PauseUtterance:
-    """The caller is silent and may have finished: tell the recognizer, which can decode ahead."""
+    """The caller is silent since ``ended`` and may have finished: tell the recognizer, which can decode ahead."""
 
     turn_id: str
+    ended: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,13 +276,14 @@ class ResumeUtterance:
 
 @dataclass(frozen=True, slots=True)
 class FinishUtterance:
-    """Ask the recognizer for the final of all audio fed so far. Each one is answered once, in order.
+    """Ask the recognizer for the final of the audio up to the voice's end. Each one is answered once, in order.
 
-    ``discard``: it was a noise; nobody waits for words.
+    ``discard``: it was a noise; nobody waits for words. ``ended``: when its voice ended.
     """
 
     turn_id: str
     discard: bool = False
+    ended: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ and the caller's *utterance*. An utterance moves one way::
 
 *Talking* is what the voice detector reports, moment by moment, without smoothing; its start cues the recognizer.
 *Pausing* begins with the end of the voice; a caller who continues within it has not finished. Then the recognizer is
-*asked* for its final. The next utterance may begin meanwhile, and the answer closes this one. If no answer comes within
-``final_timeout``, the last guess becomes the final; a late answer is recognized by its place in the order and
-discarded. A recognizer that detects the end of an utterance itself may close it sooner.
+*asked* for its final. The next utterance may begin meanwhile, and the answer closes this one. If no answer comes in
+time, the last guess becomes the final; a late answer is recognized by its place in the order and discarded. The time is
+``final_timeout`` if words came since the voice ended, and ``unheard_final_timeout`` if not: a guess from before is only
+a part of what was said. A recognizer that detects the end of an utterance itself may close it sooner.
 
 *The end of the turn.* A pause lasts ``endpointing`` seconds, unless words that come in it say otherwise: each time, the
 rule (:func:`~anycarrier.speech.endpointing.end_of_turn`) decides anew how much silence ends the utterance, counted from
@@ -118,7 +119,7 @@ class Turns:
         out = self._advance(at)
         began = min(self._now, self._now if began is None else began)
         if self._utterance is None:
-            out.append(BeginUtterance(self._open(began).turn_id))
+            out.append(BeginUtterance(self._open(began).turn_id, began))
         elif not self._utterance.talking:
             if self._utterance.paused:
                 out.append(ResumeUtterance(self._utterance.turn_id))
@@ -133,14 +134,15 @@ class Turns:
             return out + self.speech_started(at, until)
         return out + self._words(self._utterance, until)
 
-    def speech_ended(self, at: float, ended: float | None = None) -> list[Output]:
-        """The voice ended at ``ended`` (default ``at``)."""
+    def speech_ended(self, at: float, ended: float | None = None, *, delay: float = 0.0) -> list[Output]:
+        """The voice ended at ``ended`` (default ``at``). ``delay``: how many seconds the detector is behind the audio,
+        by which it would also report late that the voice is back; the pause lasts as much longer."""
         out = self._advance(at)
         u = self._utterance
         if u is None or not u.talking:
             return out
         out += self._words(u, self._now if ended is None else ended)
-        u.talking = False
+        u.talking, u.delay = False, delay
         return out + self._advance(at)
 
     # --- the recognizer ------------------------------------------------------------------------------------------
@@ -151,7 +153,7 @@ class Turns:
         u = self._addressee(text := text.strip())
         if u is None or u.closed:
             return out
-        u.guess = text
+        u.guess, u.heard = text, u.heard or not u.talking
         return out + self._words(u) + self._consider(u)
 
     def final(self, at: float, text: str, *, complete: bool = True, wordless: bool = False) -> list[Output]:
@@ -165,6 +167,7 @@ class Turns:
         u.guess, u.announced = "", u.announced or wordless
         if text:
             u.segments.append(text)
+            u.heard = u.heard or not u.talking
         if complete and not (u is self._utterance and u.talking):
             if u is self._utterance:
                 self._utterance = None
@@ -279,7 +282,7 @@ class Turns:
         """When to tell the recognizer of a pause of the voice."""
         if u.talking or u.by_words or u.paused or not self._credible(u):
             return inf
-        return u.until + self.settings.decode_ahead
+        return u.until + u.delay + self.settings.decode_ahead
 
     def _credible(self, u: Utterance) -> bool:
         """Whether this counts as speech, on the evidence so far."""
@@ -317,7 +320,7 @@ class Turns:
             out += self._finish(u)
         elif u is not None and self._now >= self._pause_due(u):
             u.paused = True
-            out.append(PauseUtterance(u.turn_id))
+            out.append(PauseUtterance(u.turn_id, u.until))
         for asked in self._asked:
             if not asked.closed and self._now >= asked.answer_due(s):
                 out += self._close(asked)
@@ -333,7 +336,7 @@ class Turns:
         u.closed = not self._credible(u)
         u.asked = self._now
         self._asked.append(u)
-        return [FinishUtterance(u.turn_id, discard=u.closed)]
+        return [FinishUtterance(u.turn_id, u.closed, u.until)]
 
     def _close(self, u: Utterance) -> list[Output]:
         u.closed = True

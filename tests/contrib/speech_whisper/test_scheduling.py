@@ -119,6 +119,18 @@ def test_a_decode_ahead_under_way_when_the_caller_went_on_is_no_ones_words() -> 
     assert worker.sent == [final("hello world")]
 
 
+def test_what_followed_the_utterance_is_neither_decoded_ahead_nor_in_the_final() -> None:
+    worker = Worker(1)
+    worker.tell(Begin(1), Feed(1, b"hello" + b"n" * 800), Pause(1, following=0.1))
+    assert worker.kinds() == [(Kind.AHEAD, 1)]
+    assert worker.sent == [interim("hello")]
+    worker.tell(Finish(1, following=0.1))
+    assert worker.sent[1:] == [final("hello")]
+    worker.tell(Begin(1), Feed(1, b"hello" + b"n" * 800), Finish(1, following=0.1))
+    assert worker.kinds() == [(Kind.FINAL, 1)]
+    assert worker.sent[2:] == [final("hello")]
+
+
 def test_a_second_pause_without_a_resume_outdates_the_first() -> None:
     worker = Worker(1)
     worker.tell(Begin(1), Feed(1, b"hello"), Pause(1))

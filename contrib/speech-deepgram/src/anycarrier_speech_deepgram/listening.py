@@ -80,16 +80,16 @@ class DeepgramRecognizer:
             del self._outbox[oldest]
         self._wake.set()
 
-    def begin(self) -> None:
+    def begin(self, preceding: float = 0.5) -> None:
         """Deepgram listens all the time."""
 
-    def pause(self) -> None:
+    def pause(self, *, following: float = 0.0) -> None:
         """Deepgram listens all the time."""
 
     def resume(self) -> None:
         """Deepgram listens all the time."""
 
-    def finish(self, *, discard: bool = False) -> None:
+    def finish(self, *, discard: bool = False, following: float = 0.0) -> None:
         """Ask for the final of all that was sent. Deepgram may not answer that; then we do, in a moment.
 
         After a noise we ask too, so that its words do not join the next utterance, but pass none of them on.

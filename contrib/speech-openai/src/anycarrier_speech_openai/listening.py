@@ -15,14 +15,12 @@ import httpx
 
 from anycarrier.audio import AudioFormat, Transcoder
 from anycarrier.errors import SpeechFailed
-from anycarrier.speech import Heard, Hearing, ResultQueue, primary_language
+from anycarrier.speech import PRECEDING_LIMIT, Heard, Hearing, ResultQueue, primary_language
 from anycarrier.wav import wav_bytes
 from anycarrier_speech_openai.api import AGAIN_AFTER, OpenAISettings, again_after, no_answer, refusal
 
 KEPT = 60.0
 """Seconds of one utterance that are kept, the latest."""
-PRE_ROLL = 0.5
-"""Seconds before a cue that belong to the utterance."""
 SHORTEST = 0.1
 """Seconds; less than that is answered with nothing, as the API does with an error."""
 LONGEST_HINT = 800
@@ -50,23 +48,24 @@ class OpenAIRecognizer:
         self._task = asyncio.create_task(self._answer())
 
     def feed(self, audio: bytes) -> None:
-        """The next audio; a minute of it is kept, or half a second while no utterance was announced."""
+        """The next audio; a minute of it is kept, or some seconds while no utterance was announced."""
         if self._results.closed:
             return
         self._audio += self._transcoder.convert(audio)
-        self._keep(KEPT if self._begun else PRE_ROLL)
+        self._keep(KEPT if self._begun else PRECEDING_LIMIT)
 
-    def begin(self) -> None:
-        """Forget what was before the utterance, but for half a second."""
-        self._keep(PRE_ROLL)
+    def begin(self, preceding: float = 0.5) -> None:
+        """Forget what was before the utterance."""
+        self._keep(preceding)
         self._begun = True
 
-    def pause(self) -> None:
+    def pause(self, *, following: float = 0.0) -> None:
         """With ``decode_ahead``, send what the utterance has so far. Otherwise ignored: every request costs money."""
         if not self._settings.decode_ahead or self._results.closed or self._ahead is not None:
             return
-        if self._pcm.seconds(len(self._audio)) >= SHORTEST:
-            self._ahead = asyncio.create_task(self._decode_ahead(bytes(self._audio)))
+        audio = self._without(following)
+        if self._pcm.seconds(len(audio)) >= SHORTEST:
+            self._ahead = asyncio.create_task(self._decode_ahead(audio))
             self._requests.add(self._ahead)
             self._ahead.add_done_callback(self._requests.discard)
 
@@ -76,17 +75,22 @@ class OpenAIRecognizer:
             self._ahead.cancel()
             self._ahead = None
 
-    def finish(self, *, discard: bool = False) -> None:
+    def finish(self, *, discard: bool = False, following: float = 0.0) -> None:
         """Send the utterance off; its words follow as one complete Heard. A noise is not sent."""
         if self._results.closed:
             return
         if discard:
             self.resume()
-        self._questions.put_nowait(self._ahead or (b"" if discard else bytes(self._audio)))
+        audio = self._without(following)
+        self._questions.put_nowait(self._ahead or (b"" if discard else audio))
         self._unanswered += 1
         self._ahead = None
-        self._audio.clear()
+        del self._audio[: len(audio)]
         self._begun = not self._hearing.cued
+
+    def _without(self, following: float) -> bytes:
+        """The audio without the last ``following`` seconds."""
+        return bytes(self._audio[: max(0, len(self._audio) - round(following * self._pcm.rate) * 2)])
 
     def _keep(self, seconds: float) -> None:
         excess = len(self._audio) - round(seconds * self._pcm.rate) * 2

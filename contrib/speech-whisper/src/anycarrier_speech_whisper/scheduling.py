@@ -65,12 +65,14 @@ class Kind(IntEnum):
 
 @dataclass(eq=False, slots=True)
 class Utterance:
-    """One thing that a caller says. ``ahead``: its words, decoded since ``paused``. ``text``: the answer to Finish."""
+    """One thing that a caller says. ``end``: where its audio ended when it ``paused``. ``ahead``: its words, decoded
+    since then. ``text``: the answer to Finish."""
 
     begun: float | None = None
     looked: float = 0.0  # when an interim was last considered
     audio: bytearray = field(default_factory=bytearray)
     paused: float | None = None
+    end: int = 0
     ahead: str | None = None
     shown: str = ""
     finished: float = 0.0
@@ -128,10 +130,11 @@ class Scheduler:
             case Pause():
                 self._outdate(stream)
                 stream.current.paused = now
+                stream.current.end = len(_without(stream, message.following))
             case Resume():
                 self._outdate(stream)
             case Finish():
-                return self._finish(stream, now, message.discard)
+                return self._finish(stream, now, message)
             case Close():
                 del self._streams[message.stream]
         return []
@@ -185,7 +188,9 @@ class Scheduler:
         excess = len(kept) - _bytes(stream, KEPT)
         if excess > 0:
             sample = stream.format.sample_width * stream.format.channels
-            del kept[: excess + -excess % sample]
+            excess += -excess % sample
+            del kept[:excess]
+            stream.current.end = max(0, stream.current.end - excess)
 
     def _outdate(self, stream: Stream) -> None:
         stream.current.paused = stream.current.ahead = None
@@ -193,10 +198,11 @@ class Scheduler:
         if job is not None and job.kind is Kind.AHEAD and job.utterance is stream.current:
             job.outdated = True
 
-    def _finish(self, stream: Stream, now: float, discard: bool) -> list[FromWorker]:
+    def _finish(self, stream: Stream, now: float, message: Finish) -> list[FromWorker]:
+        audio = _without(stream, message.following)
         utterance, stream.current = stream.current, Utterance()
-        utterance.finished = now
-        utterance.text = "" if discard or not utterance.audio else utterance.ahead
+        utterance.finished, utterance.audio = now, audio
+        utterance.text = "" if message.discard or not audio else utterance.ahead
         stream.asked.append(utterance)
         waiting = sum(len(u.audio) for u in stream.asked if u.text is None)
         for oldest in stream.asked:
@@ -228,14 +234,14 @@ class Scheduler:
 
     def _wants_ahead(self, stream: Stream) -> bool:
         current = stream.current
-        return current.paused is not None and current.ahead is None and bool(current.audio)
+        return current.paused is not None and current.ahead is None and current.end > 0
 
     def _ahead(self, now: float) -> Job | None:
         wanting = [stream for stream in self._streams.values() if self._wants_ahead(stream)]
         if not wanting:
             return None
         stream = min(wanting, key=lambda each: each.current.paused or 0.0)
-        return Job(Kind.AHEAD, stream, stream.current, bytes(stream.current.audio), now)
+        return Job(Kind.AHEAD, stream, stream.current, bytes(stream.current.audio[: stream.current.end]), now)
 
     def _interim(self, now: float) -> Job | None:
         if not self._interims:
@@ -251,6 +257,12 @@ class Scheduler:
 
     def _interim_due(self, stream: Stream) -> float:
         return max(stream.current.looked + INTERIM_EVERY, self._rest_until)
+
+
+def _without(stream: Stream, following: float) -> bytearray:
+    """The audio of the current utterance without the last ``following`` seconds."""
+    audio, sample = stream.current.audio, stream.format.sample_width * stream.format.channels
+    return audio[: max(0, len(audio) - round(following * stream.format.rate) * sample)]
 
 
 def _bytes(stream: Stream, seconds: float) -> int:

@@ -29,8 +29,7 @@ class Journal:
             if isinstance(entry, Resume):
                 return
         if isinstance(entry, Begin) and not any(isinstance(e, Finish) for e in self._entries):
-            self._entries.clear()  # what was fed before an utterance is not part of it
-            self.size = 0
+            self.clear()  # what was fed before an utterance is not part of it
         self._entries.append(entry)
         if isinstance(entry, Feed):
             self.size += len(entry.audio)
@@ -48,6 +47,11 @@ class Journal:
     def owed(self) -> int:
         """How many answers are still to come."""
         return sum(isinstance(entry, Finish) for entry in self._entries)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries.clear()
+        self.size = 0
 
     def entries(self) -> list[Entry]:
         """Everything kept, oldest first."""
@@ -74,6 +78,7 @@ class RecentAudio:
 
     def __init__(self, format: AudioFormat, seconds: float) -> None:
         self._sample = format.sample_width * format.channels
+        self._rate = format.rate
         self._limit = round(seconds * format.rate) * self._sample
         self._audio = bytearray()
 
@@ -88,12 +93,12 @@ class RecentAudio:
             # Rounded up to whole samples: what is kept begins where a sample does.
             del self._audio[: excess + -excess % self._sample]
 
-    def read(self) -> bytes:
-        """What is kept."""
-        return bytes(self._audio)
+    def read(self, seconds: float | None = None) -> bytes:
+        """What is kept, or the last ``seconds`` of it."""
+        if seconds is None:
+            return bytes(self._audio)
+        return bytes(self._audio[max(0, len(self._audio) - round(seconds * self._rate) * self._sample) :])
 
-    def take(self) -> bytes:
-        """What is kept; forget it."""
-        audio = bytes(self._audio)
-        self._audio.clear()
-        return audio
+    def keep(self, seconds: float) -> None:
+        """Forget all but the last ``seconds``."""
+        self._audio = bytearray(self.read(seconds))

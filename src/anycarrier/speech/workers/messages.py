@@ -36,9 +36,11 @@ class Begin(msgspec.Struct, tag=True, frozen=True):
 
 
 class Pause(msgspec.Struct, tag=True, frozen=True):
-    """The caller has been silent for a moment: the utterance may be over."""
+    """The caller has been silent for a moment: the utterance may be over. The last ``following`` seconds of audio do
+    not belong to it if it is."""
 
     stream: int
+    following: float = 0.0
 
 
 class Resume(msgspec.Struct, tag=True, frozen=True):
@@ -48,10 +50,12 @@ class Resume(msgspec.Struct, tag=True, frozen=True):
 
 
 class Finish(msgspec.Struct, tag=True, frozen=True):
-    """The utterance is over; answer with one final :class:`Recognized`. ``discard``: answer with empty text."""
+    """The utterance is over; answer with one final :class:`Recognized`. ``discard``: answer with empty text. The last
+    ``following`` seconds of audio do not belong to it, and are sent again with the next one if they belong to that."""
 
     stream: int
     discard: bool = False
+    following: float = 0.0
 
 
 class Close(msgspec.Struct, tag=True, frozen=True):

@@ -7,7 +7,7 @@ from typing import Any
 
 from anycarrier.audio import AudioFormat
 from anycarrier.errors import SpeechFailed
-from anycarrier.speech.engines import Heard, Hearing, ResultQueue
+from anycarrier.speech.engines import PRECEDING_LIMIT, Heard, Hearing, ResultQueue
 from anycarrier.speech.workers import messages as m
 from anycarrier.speech.workers.journal import Journal, RecentAudio
 from anycarrier.speech.workers.pool import WorkerPool
@@ -16,50 +16,50 @@ from anycarrier.speech.workers.pool import WorkerPool
 class WorkerRecognizer:
     """A recognizer whose work is done by a worker of ``pool``. Make it with :meth:`open`."""
 
-    def __init__(self, pool: WorkerPool, hearing: Hearing, configuration: Any, pre_roll: float, kept: float) -> None:
+    def __init__(self, pool: WorkerPool, hearing: Hearing, configuration: Any, kept: float) -> None:
         self.format: AudioFormat = hearing.format
         self.opening = m.Open(pool.number(), hearing.format.encoding, hearing.format.rate, configuration)
         self._pool = pool
         self._cued = hearing.cued
         self._listening = not hearing.cued
-        self._before = RecentAudio(hearing.format, pre_roll)
+        self._before = RecentAudio(hearing.format, PRECEDING_LIMIT)
         self._pausing = False
         self._journal = Journal(int(kept * hearing.format.bytes_per_second))
         self._results: ResultQueue[Heard] = ResultQueue()
 
     @classmethod
     async def open(
-        cls, pool: WorkerPool, hearing: Hearing, configuration: Any = None, *, pre_roll: float = 0.5, kept: float = 20.0
+        cls, pool: WorkerPool, hearing: Hearing, configuration: Any = None, *, kept: float = 20.0
     ) -> WorkerRecognizer:
         """A recognizer for one call, opened on a worker.
 
-        ``configuration`` goes to the worker as it is. ``pre_roll``: seconds before a cue that belong to the utterance,
-        the detector's delay and the consonant it missed. ``kept``: seconds of unanswered audio kept for another worker.
+        ``configuration`` goes to the worker as it is. ``kept``: seconds of unanswered audio kept for another worker.
         """
-        recognizer = cls(pool, hearing, configuration, pre_roll, kept)
+        recognizer = cls(pool, hearing, configuration, kept)
         await pool.open(recognizer)
         return recognizer
 
     def feed(self, audio: bytes) -> None:
-        """The next audio. Outside a cued utterance it is only kept for a moment."""
+        """The next audio. Outside a cued utterance it is only kept for some seconds."""
         self._before.add(audio)
         if self._listening:
             self._send(m.Feed(self.opening.stream, audio))
 
-    def begin(self) -> None:
-        """An utterance began: the moment before it is part of it."""
+    def begin(self, preceding: float = 0.5) -> None:
+        """An utterance began, ``preceding`` seconds ago."""
         if self._listening:
             return
         self._listening = True
         self._send(m.Begin(self.opening.stream))
-        self._send(m.Feed(self.opening.stream, self._before.take()))
+        if audio := self._before.read(preceding):
+            self._send(m.Feed(self.opening.stream, audio))
 
-    def pause(self) -> None:
+    def pause(self, *, following: float = 0.0) -> None:
         """The utterance may be over: the worker may decode ahead."""
         if self._listening:
-            self._before.take()  # what comes now is silence, or the start of the next utterance
+            self._before.keep(following)  # with what comes now: silence, or the start of the next utterance
             self._pausing = True
-            self._send(m.Pause(self.opening.stream))
+            self._send(m.Pause(self.opening.stream, following))
 
     def resume(self) -> None:
         """The utterance is not over."""
@@ -67,12 +67,15 @@ class WorkerRecognizer:
             self._pausing = False
             self._send(m.Resume(self.opening.stream))
 
-    def finish(self, *, discard: bool = False) -> None:
+    def finish(self, *, discard: bool = False, following: float = 0.0) -> None:
         """The utterance is over; its words follow as one complete Heard, without words if ``discard``."""
-        self._send(m.Finish(self.opening.stream, discard))
-        self._listening = not self._cued
+        self._send(m.Finish(self.opening.stream, discard, following))
+        if self._cued:
+            self._listening = False
+        elif audio := self._before.read(following):
+            self._send(m.Feed(self.opening.stream, audio))
         if not self._pausing:
-            self._before.take()
+            self._before.keep(following)
         self._pausing = False
 
     def __aiter__(self) -> AsyncIterator[Heard]:

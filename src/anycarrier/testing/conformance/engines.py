@@ -40,6 +40,8 @@ from anycarrier.testing.conformance.engine_kit import (
 
 AUDIBLE = 256
 """Between the lowest and the highest sample of speech, of 65536: less than that is silence."""
+LATEST = 4.0
+"""Seconds of speech that are fed before they are announced."""
 TURNS = 5
 """Times that other tasks must have run while a long text is spoken."""
 
@@ -196,7 +198,6 @@ class SynthesizerChecks(EngineKit):
 
         self.run(check)
 
-
     def test_two_calls_have_a_voice_each(self) -> None:
         self.needs("speak")
 
@@ -327,6 +328,32 @@ class RecognizerChecks(EngineKit):
 
         self.run(check)
 
+    def test_an_utterance_that_is_announced_late_is_whole(self) -> None:
+        """``begin(preceding)`` says how much of the audio fed before it belongs to the utterance."""
+        self.needs("listen")
+
+        async def check(engine: SpeechEngine) -> None:
+            async with self.listening(engine, PCMU_8K, cued=True) as (recognizer, heard):
+                audio = self.speech[: round(LATEST * PCMU_8K.rate)]
+                ends = [0]
+                for late in (False, True):
+                    if not late:
+                        recognizer.begin(0.0)
+                    feed(recognizer, audio, 160)
+                    if late:
+                        recognizer.begin(PCMU_8K.seconds(len(audio)))
+                    feed(recognizer, silence(PCMU_8K, 1.0), 160)
+                    recognizer.finish()
+                    await self.until(partial(_answered, heard, len(ends)), "each finish() must be answered")
+                    ends.append(len(heard))
+                await recognizer.aclose()
+            prompt, late_text = (" ".join(r.text for r in heard[a:b] if r.final) for a, b in pairwise(ends))
+            assert len(late_text.split()) >= len(prompt.split()), (
+                f"{prompt!r}, announced when it had been said, is heard as {late_text!r}"
+            )
+
+        self.run(check)
+
     def test_a_discarded_utterance_has_no_words(self) -> None:
         self.needs("listen")
 
@@ -382,11 +409,15 @@ class RecognizerChecks(EngineKit):
 
     @asynccontextmanager
     async def listening(
-        self, engine: SpeechEngine, format: AudioFormat
+        self, engine: SpeechEngine, format: AudioFormat, *, cued: bool = False
     ) -> AsyncIterator[tuple[Recognizer, list[Heard]]]:
         """A recognizer whose results are being collected; closed at the end, which must end the iteration."""
         hearing = Hearing(
-            language=self.hearing.language, phrases=self.hearing.phrases, grammar=self.hearing.grammar, format=format
+            language=self.hearing.language,
+            phrases=self.hearing.phrases,
+            grammar=self.hearing.grammar,
+            cued=cued,
+            format=format,
         )
         recognizer = await engine.recognizer(hearing)
         assert recognizer.format == format, f"asked for {format}, it listens to {recognizer.format}"
