@@ -34,10 +34,11 @@ class TurnSettings:
     """How patient and how sensitive turn-taking is. All in seconds.
 
     ``final_timeout``: how long the recognizer may take for its final if words have come since the voice ended;
-    ``unheard_final_timeout`` if none have, since those known from before are not the whole. ``decode_ahead``: silence after which the recognizer is told that the utterance may be over. ``punctuated``: the
-    recognizer ends sentences with a mark; words without one are unfinished, and ``incomplete_endpointing`` applies.
-    ``trust_words``: words alone prove speech. True for recognizers that stay silent on noise; False for recognizers
-    that find a word in any sound, as grammars do.
+    ``unheard_final_timeout`` if none have, since those known from before are not the whole. ``decode_ahead``: silence
+    after which the recognizer is told that the utterance may be over. ``punctuated``: the recognizer ends sentences
+    with a mark; words without one are unfinished, and ``incomplete_endpointing`` applies. ``trust_words``: words alone
+    prove speech. True for recognizers that stay silent on noise; False for recognizers that find a word in any sound,
+    as grammars do.
     """
 
     endpointing: float = 0.5

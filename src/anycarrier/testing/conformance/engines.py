@@ -348,7 +348,8 @@ class RecognizerChecks(EngineKit):
                     ends.append(len(heard))
                 await recognizer.aclose()
             prompt, late_text = (" ".join(r.text for r in heard[a:b] if r.final) for a, b in pairwise(ends))
-            assert len(late_text.split()) >= len(prompt.split()), (
+            # Not all of them: a decoder that adapts to the line may hear the same sound differently the second time.
+            assert 2 * len(late_text.split()) >= len(prompt.split()) > 0, (
                 f"{prompt!r}, announced when it had been said, is heard as {late_text!r}"
             )
 
