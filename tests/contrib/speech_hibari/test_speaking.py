@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import struct
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,20 +24,6 @@ from anycarrier_speech_hibari.sound import pieces
 GREETING = "Hello, how can I help you today?"
 
 
-@pytest.fixture
-async def opened() -> AsyncIterator[Callable[[Any], Any]]:
-    """Engines that are closed when the test is over."""
-    engines: list[Any] = []
-
-    def keep(engine: Any) -> Any:
-        engines.append(engine)
-        return engine
-
-    yield keep
-    for engine in engines:
-        await engine.aclose()
-
-
 async def said(engine: HibariEngine, text: str, style: SpeakingStyle | None = None) -> bytes:
     voice = await engine.synthesizer(style)
     return b"".join([chunk async for chunk in voice.speak(text)])
@@ -47,7 +34,7 @@ def loud(pcm: bytes) -> list[int]:
     return [at for at, sample in enumerate(struct.unpack(f"<{len(pcm) // 2}h", pcm)) if abs(sample) > 300]
 
 
-async def test_the_same_text_is_the_same_audio(opened) -> None:  # type: ignore[no-untyped-def]
+async def test_the_same_text_is_the_same_audio(opened: Any) -> None:
     engine = opened(HibariEngine())
     first = await said(engine, GREETING)
     assert 1.0 < PCMU_8K.seconds(len(first)) < 4.0
@@ -55,7 +42,7 @@ async def test_the_same_text_is_the_same_audio(opened) -> None:  # type: ignore[
     assert await said(opened(HibariEngine()), GREETING) == first
 
 
-async def test_the_first_sound_comes_at_once_and_a_sentence_ends_with_a_short_pause(opened) -> None:  # type: ignore[no-untyped-def]
+async def test_the_first_sound_comes_at_once_and_a_sentence_ends_with_a_short_pause(opened: Any) -> None:
     audio = await said(opened(HibariEngine()), GREETING, SpeakingStyle(format=PCM16_8K))
     audible = loud(audio)
     assert audible[0] < 0.1 * 8000
@@ -63,7 +50,7 @@ async def test_the_first_sound_comes_at_once_and_a_sentence_ends_with_a_short_pa
     assert max(abs(s) for s in struct.unpack(f"<{len(audio) // 2}h", audio)) < 32000
 
 
-async def test_speed_is_heard_and_kept_within_what_the_model_can(opened) -> None:  # type: ignore[no-untyped-def]
+async def test_speed_is_heard_and_kept_within_what_the_model_can(opened: Any) -> None:
     engine = opened(HibariEngine(HibariSettings(speed=0.5)))
     normal = len(await said(engine, GREETING, SpeakingStyle(speed=2.0)))
     assert len(await said(engine, GREETING, SpeakingStyle(speed=4.0))) < 0.75 * normal
@@ -71,7 +58,7 @@ async def test_speed_is_heard_and_kept_within_what_the_model_can(opened) -> None
     assert await said(engine, GREETING, SpeakingStyle(speed=0.3)) == await said(engine, GREETING)
 
 
-async def test_other_languages_are_refused_with_their_name(opened) -> None:  # type: ignore[no-untyped-def]
+async def test_other_languages_are_refused_with_their_name(opened: Any) -> None:
     engine = opened(HibariEngine())
     for language in ("en", "en-US", "en_gb", "EN-AU"):
         assert engine.knows_language("speak", language)
@@ -82,7 +69,7 @@ async def test_other_languages_are_refused_with_their_name(opened) -> None:  # t
             await engine.synthesizer(SpeakingStyle(language=language))
 
 
-async def test_which_voices_it_has_is_told_by_their_files(opened, tmp_path) -> None:  # type: ignore[no-untyped-def]
+async def test_which_voices_it_has_is_told_by_their_files(opened: Any, tmp_path: Path) -> None:
     engine = opened(HibariEngine(HibariSettings(voices=tmp_path)))
     assert engine.knows_voice("heart") and engine.knows_voice("Heart")
     for voice in ("en-us+f2", "nobody", "kore", ""):
@@ -92,7 +79,7 @@ async def test_which_voices_it_has_is_told_by_their_files(opened, tmp_path) -> N
     assert engine.knows_voice("kore")
 
 
-async def test_another_script_fails_instead_of_being_silent(opened) -> None:  # type: ignore[no-untyped-def]
+async def test_another_script_fails_instead_of_being_silent(opened: Any) -> None:
     engine = opened(HibariEngine())
     with pytest.raises(SpeechFailed, match="no word of the text can be read in English"):
         await said(engine, "你好，世界。")
@@ -100,12 +87,12 @@ async def test_another_script_fails_instead_of_being_silent(opened) -> None:  # 
 
 
 @pytest.mark.parametrize("text", ["", " \n", "...", "\U0001f600 \U0001f44d", "\x00\x1b", "-" * 10_000, "%" * 10_000])
-async def test_a_text_without_words_makes_no_audio(text: str, opened) -> None:  # type: ignore[no-untyped-def]
+async def test_a_text_without_words_makes_no_audio(text: str, opened: Any) -> None:
     assert await said(opened(HibariEngine()), text) == b""
 
 
 @pytest.mark.parametrize("part", ["x", "a1", "Ab", "1", "a word ", "é"])
-async def test_a_very_long_text_is_made_piece_by_piece(part: str, opened) -> None:  # type: ignore[no-untyped-def]
+async def test_a_very_long_text_is_made_piece_by_piece(part: str, opened: Any) -> None:
     """Each wait is for a piece of bounded length, whatever the words are."""
     voice = await opened(HibariEngine()).synthesizer()
     spoken = 0
@@ -116,7 +103,7 @@ async def test_a_very_long_text_is_made_piece_by_piece(part: str, opened) -> Non
     assert PCMU_8K.seconds(spoken) > 20
 
 
-async def test_calls_do_not_mix_and_share_one_model(opened) -> None:  # type: ignore[no-untyped-def]
+async def test_calls_do_not_mix_and_share_one_model(opened: Any) -> None:
     engine = opened(HibariEngine(HibariSettings(threads=2)))
     texts = [GREETING, "One.", "This is a longer sentence, with a comma in it. And another one.", "Goodbye."]
     alone = [await said(engine, text) for text in texts]
@@ -144,7 +131,7 @@ def test_first_sentences_go_before_those_made_ahead_and_cancelled_ones_are_not_m
     assert made == ["first", "ahead"]
 
 
-async def test_a_generator_that_is_closed_leaves_nothing_in_the_queue(opened) -> None:  # type: ignore[no-untyped-def]
+async def test_a_generator_that_is_closed_leaves_nothing_in_the_queue(opened: Any) -> None:
     engine = opened(HibariEngine())
     voice = await engine.synthesizer()
     speaking = voice.speak("This is a sentence. " * 50)
@@ -172,7 +159,7 @@ async def test_a_generator_that_is_closed_leaves_nothing_in_the_queue(opened) ->
     await asyncio.wrap_future(busy)
 
 
-async def test_nothing_is_said_after_closing_while_a_sentence_is_being_made(opened) -> None:  # type: ignore[no-untyped-def]
+async def test_nothing_is_said_after_closing_while_a_sentence_is_being_made(opened: Any) -> None:
     voice = await opened(HibariEngine()).synthesizer()
     speaking = asyncio.create_task(anext(voice.speak(GREETING), b""))
     await asyncio.sleep(0)
@@ -201,11 +188,11 @@ def test_a_long_first_sentence_begins_with_its_first_clause() -> None:
     assert pieces("Yes, of course, we do.", "en-US") == ["Yes, of course, we do."]
 
 
-async def test_a_number_within_a_word_is_no_failure(opened) -> None:  # type: ignore[no-untyped-def]
+async def test_a_number_within_a_word_is_no_failure(opened: Any) -> None:
     assert await said(opened(HibariEngine()), "x" + "1" * 50)
 
 
-async def test_a_closed_engine_says_so_even_to_sentences_that_wait(opened) -> None:  # type: ignore[no-untyped-def]
+async def test_a_closed_engine_says_so_even_to_sentences_that_wait(opened: Any) -> None:
     engine = HibariEngine()
     synthesizers = [await engine.synthesizer() for _ in range(5)]
     waiting = [asyncio.create_task(anext(voice.speak(GREETING * 5))) for voice in synthesizers]
@@ -222,7 +209,7 @@ async def test_the_engine_is_found_by_name_and_ranks_before_a_robot() -> None:
     assert HibariEngine.rank == 10
 
 
-async def test_16_khz_has_what_a_telephone_cuts_off(opened) -> None:  # type: ignore[no-untyped-def]
+async def test_16_khz_has_what_a_telephone_cuts_off(opened: Any) -> None:
     """The band above 4 kHz must not fold back into 8 kHz, and must be there at 16 kHz."""
     import numpy as np
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -38,17 +37,3 @@ def say(tmp_path_factory: pytest.TempPathFactory) -> Say:
         pytest.skip("the simulated caller is flite: apt-get install flite")
     folder = str(tmp_path_factory.mktemp("caller"))
     return lambda text: silence(PCMU_8K, 0.3) + spoken(text, folder) + silence(PCMU_8K, 0.4)
-
-
-@pytest.fixture
-async def opened() -> AsyncIterator[Callable[[Any], Any]]:
-    """Engines that are closed when the test is over, whatever happens in it."""
-    engines: list[Any] = []
-
-    def keep(engine: Any) -> Any:
-        engines.append(engine)
-        return engine
-
-    yield keep
-    for engine in engines:
-        await engine.aclose()

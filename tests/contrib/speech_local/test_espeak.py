@@ -6,6 +6,7 @@ import asyncio
 import struct
 import time
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ def loudness(mulaw: bytes) -> float:
     return (sum(s * s for s in samples) / max(1, len(samples))) ** 0.5
 
 
-async def test_a_sentence_becomes_telephone_audio(opened, record_property) -> None:  # type: ignore[no-untyped-def]
+async def test_a_sentence_becomes_telephone_audio(opened: Any, record_property: Any) -> None:
     engine = opened(EspeakEngine())
     await engine.start()
     voice = await engine.synthesizer()
@@ -39,7 +40,7 @@ async def test_a_sentence_becomes_telephone_audio(opened, record_property) -> No
     print(f"first audio after {first * 1000:.2f} ms")
 
 
-async def test_the_same_text_in_another_format_is_as_long(opened) -> None:  # type: ignore[no-untyped-def]
+async def test_the_same_text_in_another_format_is_as_long(opened: Any) -> None:
     engine = opened(EspeakEngine())
     lengths = []
     for format in (PCMU_8K, PCM16_16K, L16_16K):
@@ -49,7 +50,7 @@ async def test_the_same_text_in_another_format_is_as_long(opened) -> None:  # ty
     assert max(lengths) - min(lengths) < 0.01
 
 
-async def test_speed_and_voice_are_heard(opened) -> None:  # type: ignore[no-untyped-def]
+async def test_speed_and_voice_are_heard(opened: Any) -> None:
     engine = opened(EspeakEngine(EspeakSettings(voice="en-us+f2")))
 
     async def said(style: SpeakingStyle) -> bytes:
@@ -62,7 +63,7 @@ async def test_speed_and_voice_are_heard(opened) -> None:  # type: ignore[no-unt
     assert await said(SpeakingStyle(voice="de")) != normal
 
 
-async def test_every_sentence_of_a_text_is_spoken(opened) -> None:  # type: ignore[no-untyped-def]
+async def test_every_sentence_of_a_text_is_spoken(opened: Any) -> None:
     voice = await opened(EspeakEngine()).synthesizer()
     alone, two = [
         PCMU_8K.seconds(sum([len(piece) async for piece in voice.speak(text)]))
@@ -71,7 +72,7 @@ async def test_every_sentence_of_a_text_is_spoken(opened) -> None:  # type: igno
     assert two > alone + 0.8
 
 
-async def test_closing_the_generator_stops_the_library(opened) -> None:  # type: ignore[no-untyped-def]
+async def test_closing_the_generator_stops_the_library(opened: Any) -> None:
     engine = opened(EspeakEngine())
     voice = await engine.synthesizer()
     speech = voice.speak("word " * 70)
@@ -82,7 +83,7 @@ async def test_closing_the_generator_stops_the_library(opened) -> None:  # type:
     assert 0 < PCMU_8K.seconds(len(again)) < 2.0
 
 
-async def test_closing_the_voice_ends_what_is_being_said(opened) -> None:  # type: ignore[no-untyped-def]
+async def test_closing_the_voice_ends_what_is_being_said(opened: Any) -> None:
     voice = await opened(EspeakEngine()).synthesizer()
     heard = 0
     async for piece in voice.speak("This is the first sentence. " * 50):
@@ -91,7 +92,7 @@ async def test_closing_the_voice_ends_what_is_being_said(opened) -> None:  # typ
     assert PCMU_8K.seconds(heard) < 5.0
 
 
-async def test_many_calls_share_the_library_without_mixing_their_voices(opened) -> None:  # type: ignore[no-untyped-def]
+async def test_many_calls_share_the_library_without_mixing_their_voices(opened: Any) -> None:
     engine = opened(EspeakEngine())
     texts = ["Alpha bravo charlie.", "Delta echo foxtrot golf.", "One."]
 
@@ -106,7 +107,7 @@ async def test_many_calls_share_the_library_without_mixing_their_voices(opened) 
     assert [abs(len(audio) - length) < 80 for audio, length in zip(together, alone, strict=True)] == [True] * 3
 
 
-async def test_an_unknown_voice_is_refused_before_anything_is_said(opened) -> None:  # type: ignore[no-untyped-def]
+async def test_an_unknown_voice_is_refused_before_anything_is_said(opened: Any) -> None:
     with pytest.raises(UnknownVoice, match="no voice 'klingon-9'"):
         await opened(EspeakEngine()).synthesizer(SpeakingStyle(voice="klingon-9"))
     with pytest.raises(UnknownVoice, match="no voice 'tlh-QO'"):
@@ -114,7 +115,7 @@ async def test_an_unknown_voice_is_refused_before_anything_is_said(opened) -> No
 
 
 @pytest.mark.parametrize("codes", ["de-DE de", "en_GB en", "pt-PT pt", "zh-CN cmn", "no-NO nb", "es-419 es-419"])
-async def test_a_language_with_its_region_is_spoken_as_near_as_espeak_has_it(codes: str, opened) -> None:  # type: ignore[no-untyped-def]
+async def test_a_language_with_its_region_is_spoken_as_near_as_espeak_has_it(codes: str, opened: Any) -> None:
     asked, had = codes.split()
     engine = opened(EspeakEngine())
 
@@ -126,7 +127,7 @@ async def test_a_language_with_its_region_is_spoken_as_near_as_espeak_has_it(cod
 
 
 @pytest.mark.parametrize("language", ["en", "en-US", "de_AT", "pt-BR", "zh-TW", "no", "German", "tlh-QO", "xx", "qu"])
-async def test_which_languages_espeak_knows_is_told_as_a_call_would_find(language: str, opened) -> None:  # type: ignore[no-untyped-def]
+async def test_which_languages_espeak_knows_is_told_as_a_call_would_find(language: str, opened: Any) -> None:
     engine = opened(EspeakEngine())
     try:
         await engine.synthesizer(SpeakingStyle(language=language))
@@ -139,7 +140,7 @@ async def test_which_languages_espeak_knows_is_told_as_a_call_would_find(languag
 @pytest.mark.parametrize(
     "voice", ["de", "en-us+f2", "EN-US+Andrea", "German", "klingon-9", "heart", "en-us+f9", "en-us+", "f2", ""]
 )
-async def test_which_voices_espeak_has_is_told_as_a_call_would_find(voice: str, opened) -> None:  # type: ignore[no-untyped-def]
+async def test_which_voices_espeak_has_is_told_as_a_call_would_find(voice: str, opened: Any) -> None:
     engine = opened(EspeakEngine())
     knows = engine.knows_voice(voice)
     assert knows is (voice in ("de", "en-us+f2", "EN-US+Andrea", "German"))
@@ -151,7 +152,7 @@ async def test_which_voices_espeak_has_is_told_as_a_call_would_find(voice: str, 
 
 
 @pytest.mark.parametrize("name", ["en-us+" + "x" * 80, "x" * 10_000, "../lang/gmw/de", "gmw", "en\0"])
-async def test_a_name_that_the_library_must_not_see_is_refused(name: str, opened) -> None:  # type: ignore[no-untyped-def]
+async def test_a_name_that_the_library_must_not_see_is_refused(name: str, opened: Any) -> None:
     """A variant of eighty characters aborts the process."""
     engine = opened(EspeakEngine())
     with pytest.raises(UnknownVoice):
@@ -160,7 +161,7 @@ async def test_a_name_that_the_library_must_not_see_is_refused(name: str, opened
         await engine.synthesizer(SpeakingStyle(language=name))
 
 
-async def test_a_variant_is_heard_however_its_name_is_written(opened) -> None:  # type: ignore[no-untyped-def]
+async def test_a_variant_is_heard_however_its_name_is_written(opened: Any) -> None:
     async def said(voice: str) -> bytes:
         synthesizer = await opened(EspeakEngine()).synthesizer(SpeakingStyle(voice=voice))
         return b"".join([piece async for piece in synthesizer.speak("Hotel, taxi, radio.")])
@@ -177,7 +178,7 @@ async def test_a_closed_engine_says_so() -> None:
         await anext(voice.speak("Too late."))
 
 
-async def test_nothing_to_say_is_no_sound(opened) -> None:  # type: ignore[no-untyped-def]
+async def test_nothing_to_say_is_no_sound(opened: Any) -> None:
     voice = await opened(EspeakEngine()).synthesizer()
     assert [piece async for piece in voice.speak(" ... *** \n")] == []
 
@@ -188,7 +189,7 @@ def test_the_engines_are_found_by_name() -> None:
     assert get_speech_engine("silero").abilities == {"detect"}
 
 
-async def test_a_voice_reads_by_the_rules_of_its_own_language(opened, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+async def test_a_voice_reads_by_the_rules_of_its_own_language(opened: Any, monkeypatch: Any) -> None:
     """An agent's language may be English while its voice is German: the voice decides."""
     library, read = espeak_library(), list[str]()
     monkeypatch.setattr(library, "synthesize", lambda text, *rest: read.append(text))
