@@ -219,10 +219,14 @@ class Line:
 
     async def say(self, seconds: float, byte: bytes = SPEECH) -> None:
         """Speak at an even pace; :meth:`breathe` keeps the line alive in between."""
+        await self.play(byte * FRAME * round(seconds / 0.02))
+
+    async def play(self, audio: bytes) -> None:
+        """Mu-law at its own pace."""
         loop = asyncio.get_running_loop()
         due = loop.time()
-        for _ in range(round(seconds / 0.02)):
-            self.transport.say(event="media", audio=(byte * FRAME).decode("latin-1"))
+        for at in range(0, len(audio), FRAME):
+            self.transport.say(event="media", audio=audio[at : at + FRAME].decode("latin-1"))
             due += 0.02
             await asyncio.sleep(due - loop.time())
 

@@ -11,12 +11,12 @@ import asyncio
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 
 from speech_line import FRAME, RATE
 
 from anycarrier.audio import PCMU_8K, silence
+from anycarrier.demo.calls import clip
 from anycarrier.speech import (
     BeginUtterance,
     EmitFinal,
@@ -54,18 +54,17 @@ class Answer:
 
 async def voices(detector: SpeechEngine, mulaw: bytes) -> list[VoiceActivity]:
     """All that the detector reports of a recording. A greeting after it shows when it has heard everything."""
-    greeting = (resources.files("anycarrier.testing") / "clips" / "hello.ulaw").read_bytes()
-    ear = await detector.voice_activity_detector()
+    stream = await detector.voice_activity_detector()
     found: list[VoiceActivity] = []
     try:
-        ear.feed(mulaw + silence(PCMU_8K, 2.0) + greeting + silence(PCMU_8K, 1.0))
+        stream.feed(mulaw + silence(PCMU_8K, 2.0) + clip("hello") + silence(PCMU_8K, 1.0))
         async with asyncio.timeout(PATIENCE):
-            async for activity in ear:
+            async for activity in stream:
                 if activity.at > len(mulaw) / RATE + 1.5:
                     return found
                 found.append(activity)
     finally:
-        await ear.aclose()
+        await stream.aclose()
     raise RuntimeError("the detector ended before the recording")
 
 

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from importlib import resources
 from typing import Any
 
 import pytest
 
 from anycarrier.agent import Engines
+from anycarrier.demo.calls import clip
 from anycarrier.testing.word_errors import word_errors
-from fake_speech import FRAME, Desk, Line, told
+from fake_speech import Desk, Line, told
 
 pytest.importorskip("anycarrier_speech_whisper")
 pytest.importorskip("anycarrier_speech_local")
 from anycarrier_speech_local import SileroEngine
 from anycarrier_speech_whisper import WhisperEngine, WhisperSettings
-
-
-async def play(line: Line, name: str) -> None:
-    audio = (resources.files("anycarrier.testing") / "clips" / f"{name}.ulaw").read_bytes()
-    loop = asyncio.get_running_loop()
-    due = loop.time()
-    for at in range(0, len(audio), FRAME):
-        line.transport.say(event="media", audio=audio[at : at + FRAME].decode("latin-1"))
-        due += 0.02
-        await asyncio.sleep(due - loop.time())
 
 
 async def test_what_a_caller_says_freely_is_transcribed() -> None:
@@ -43,7 +32,7 @@ async def test_what_a_caller_says_freely_is_transcribed() -> None:
     async def caller(line: Line) -> None:
         await line.breathe(1.0)  # the detector's first windows are slow
         for number, name in enumerate(("appointment", "tomorrow"), 1):
-            await play(line, name)
+            await line.play(clip(name))
             await line.until(lambda number=number: len(heard) == number, timeout=10)  # type: ignore[misc]
         await line.breathe(0.5)
         line.end()

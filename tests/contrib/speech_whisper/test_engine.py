@@ -13,7 +13,6 @@ import shutil
 import signal
 import struct
 from collections.abc import AsyncIterator, Callable
-from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 import pytest
 
 from anycarrier.audio import L16_16K, PCMU_8K, Transcoder, pcm16_to_pcmu, silence
+from anycarrier.demo.calls import clip
 from anycarrier.errors import ConfigurationError, SpeechFailed
 from anycarrier.speech import Heard, Hearing, Recognizer
 from anycarrier.testing.word_errors import word_errors
@@ -33,10 +33,6 @@ APPOINTMENT = "i would like to book an appointment"
 TOMORROW = "tomorrow morning please"
 
 Engines = Callable[..., WhisperEngine]
-
-
-def clip(name: str) -> bytes:
-    return (resources.files("anycarrier.testing") / "clips" / f"{name}.ulaw").read_bytes()
 
 
 @pytest.fixture

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 from typing import Any
 
 import numpy as np
 import pytest
-import soxr
 
 pytest.importorskip("anycarrier_speech_whisper")
 
-from anycarrier.audio import pcmu_to_pcm16
+from anycarrier.audio import PCMU_8K
+from anycarrier.demo.calls import clip
 from anycarrier.testing.word_errors import word_errors
 from anycarrier_speech_whisper.features import RATE, Samples
 from anycarrier_speech_whisper.models import ModelUnusable
@@ -27,13 +26,11 @@ from anycarrier_speech_whisper.transcription import (
     pieces,
     repeats,
 )
+from anycarrier_speech_whisper.worker import samples
 
 
-def clip(name: str) -> Samples:
-    mulaw = (resources.files("anycarrier.testing") / "clips" / f"{name}.ulaw").read_bytes()
-    pcm = np.frombuffer(pcmu_to_pcm16(mulaw), "<i2").astype(np.float32) / 32768
-    samples: Samples = soxr.resample(pcm, 8000, RATE).astype(np.float32)
-    return samples
+def recorded(name: str) -> Samples:
+    return samples(clip(name), PCMU_8K)
 
 
 @pytest.fixture(scope="module")
@@ -72,12 +69,12 @@ def decoded(text: str, *, no_speech: float = 0.1, cut: bool = False, looping: bo
     [("appointment", "i would like to book an appointment"), ("tomorrow", "tomorrow morning please")],
 )
 def test_a_telephone_clip_is_understood_word_for_word(transcriber: Transcriber, name: str, said: str) -> None:
-    assert word_errors(said, transcriber.transcribe(clip(name))) == 0
+    assert word_errors(said, transcriber.transcribe(recorded(name))) == 0
 
 
 def test_what_is_longer_than_the_model_hears_at_once_loses_no_words(transcriber: Transcriber) -> None:
     pause = np.zeros(30 * RATE, np.float32)
-    text = transcriber.transcribe(np.concatenate([clip("appointment"), pause, clip("tomorrow")]))
+    text = transcriber.transcribe(np.concatenate([recorded("appointment"), pause, recorded("tomorrow")]))
     assert word_errors("i would like to book an appointment tomorrow morning please", text) == 0
 
 
