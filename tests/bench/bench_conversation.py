@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from result import Result, parser
+from result import Result, parser, percentile
 
 from anycarrier import Exchange, MemoryNumberRegistry, Policy
 from anycarrier.agent.agent_call import AgentCall
@@ -27,7 +27,7 @@ from anycarrier.agent.shared_engines import Engines
 from anycarrier.asgi import create_app
 from anycarrier.audio import pcmu_to_pcm16
 from anycarrier.demo.appointment import GRAMMAR, OFFER
-from anycarrier.demo.callers import installed_speech, spoken
+from anycarrier.demo.callers import CLIPS, installed_speech, spoken
 from anycarrier.demo.calls import clip
 from anycarrier.plugins import get_provider
 from anycarrier.testing.far_end import FarEnd
@@ -38,8 +38,6 @@ OURS, CALLER = "+14155550101", "+12125550123"
 
 FINAL, FIRST_AUDIO, CLEAR = "end of speech -> final transcript", "text -> first audio", "onset of speech -> clear"
 WHOLE = "end of speech -> first audio"
-
-CLIPS = {"i would like to book an appointment": "appointment", "tomorrow morning please": "tomorrow"}
 
 SENTENCES = (
     "I would like to book an appointment with the doctor.",
@@ -205,12 +203,6 @@ def waits(clock: Clock, sound: dict[str, bytes]) -> Waits:
             if clear is not None:
                 found.ms[CLEAR].append(1000 * (clear - onset))
     return found
-
-
-def percentile(values: list[float], share: float) -> float:
-    """The value below which ``share`` of them lie."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]
 
 
 async def measured(chosen: argparse.Namespace) -> list[tuple[Speech, Waits]]:

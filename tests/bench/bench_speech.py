@@ -14,12 +14,12 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from result import Result, parser
+from result import Result, parser, percentile
 from speech_calls import converse, tracks
 from speech_line import RATE, Clip, Sound, active_db, frames_db, line, mulaw, read_clips, wordless
 from speech_listening import cpu_seconds, final, listen, resident_mb, workers
@@ -132,10 +132,29 @@ def seconds(value: float) -> str:
     return f"{value:.3f} s"
 
 
-def percentile(values: Iterable[float], share: float) -> float:
-    """The value below which ``share`` of them lie."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]
+@dataclass
+class Words:
+    """How many words were said, and how many of them were recognized wrong."""
+
+    said: int = 0
+    wrong: int = 0
+
+    def add(self, said: str, heard: str) -> None:
+        self.said += len(normalized(said))
+        self.wrong += word_errors(said, heard)
+
+    @property
+    def rate(self) -> float:
+        return self.wrong / max(1, self.said)
+
+    def figure(self, name: str, how: str = "") -> Figure:
+        return Figure(name, self.rate, percent(self.rate), f"{self.wrong} of {self.said}{how}")
+
+
+def spread(name: str, times: list[float], how: str) -> list[Figure]:
+    """The median and the 95th percentile of ``times``."""
+    found = (("p50", percentile(times, 0.5)), ("p95", percentile(times, 0.95)))
+    return [Figure(f"{name}, {share} s", value, seconds(value), how) for share, value in found]
 
 
 # --- words ------------------------------------------------------------------------------------------------------------
@@ -143,26 +162,23 @@ def percentile(values: Iterable[float], share: float) -> float:
 
 async def words(world: World, name: str, **conditions: float) -> list[Figure]:
     """Each recording as one utterance."""
-    wrong = said = 0
+    count = Words()
     for number, clip in enumerate(world.said):
         began = cpu_seconds(world.worker)
         text = await final(world.whisper, line(clip, world.clips, seed=number, **conditions))
         world.cpu += [] if conditions else [cpu_seconds(world.worker) - began]
-        wrong += word_errors(clip.text, text)
-        said += len(normalized(clip.text))
-    return [Figure(name, wrong / max(1, said), percent(wrong / max(1, said)), f"{wrong} of {said}")]
+        count.add(clip.text, text)
+    return [count.figure(name)]
 
 
 async def words_in_turns(world: World) -> list[Figure]:
     """Each recording as a call: the detector and the turn machine decide what an utterance is."""
-    wrong = said = parts = 0
+    count, parts = Words(), 0
     for number, clip in enumerate(world.said):
         answer = await listen(world.whisper, world.silero, line(clip, world.clips, seed=number))
-        wrong += word_errors(clip.text, answer.text)
-        said += len(normalized(clip.text))
+        count.add(clip.text, answer.text)
         parts += len(answer.finals)
-    how = f"{wrong} of {said}; {len(world.said)} recordings in {parts} utterances"
-    return [Figure("words wrong, clean, cut into turns", wrong / max(1, said), percent(wrong / max(1, said)), how)]
+    return [count.figure("words wrong, clean, cut into turns", f"; {len(world.said)} recordings in {parts} utterances")]
 
 
 async def values(world: World, name: str, **conditions: float) -> list[Figure]:
@@ -191,24 +207,18 @@ async def no_words(world: World) -> list[Figure]:
 async def cpu(world: World) -> list[Figure]:
     if not world.cpu:
         await words(world, "")
-    how = f"{len(world.cpu)} finals of clean recordings"
-    return [
-        Figure(f"CPU of a final, {name} s", value, seconds(value), how)
-        for name, value in (("p50", percentile(world.cpu, 0.5)), ("p95", percentile(world.cpu, 0.95)))
-    ]
+    return spread("CPU of a final", world.cpu, f"{len(world.cpu)} finals of clean recordings")
 
 
 async def pocketsphinx(world: World) -> list[Figure]:
     """What the engine for grammars makes of the same words when it has no grammar."""
     engine = open_speech_engine("pocketsphinx", {"workers": 1})
-    wrong = said = 0
+    count = Words()
     for number, clip in enumerate(world.said[:: 1 if world.quick else 4]):
         text = await final(engine, line(clip, world.clips, seed=number))
-        wrong += word_errors(clip.text, text)
-        said += len(normalized(clip.text))
+        count.add(clip.text, text)
     await engine.aclose()
-    return [Figure("words wrong, clean: pocketsphinx without a grammar", wrong / said, percent(wrong / said),
-                   f"{wrong} of {said}")]  # fmt: skip
+    return [count.figure("words wrong, clean: pocketsphinx without a grammar")]
 
 
 # --- waits ------------------------------------------------------------------------------------------------------------
@@ -220,10 +230,7 @@ async def waits(world: World) -> list[Figure]:
     await world.live.start()
     calls = await converse(made, world.live, world.silero, ALWAYS_HALF_A_SECOND)
     how = f"{len(calls.answered)} of {len(calls.waits)} utterances, {len(made)} callers"
-    figures = [
-        Figure(f"end of speech to final, {name} s", value, seconds(value), how)
-        for name, value in (("p50", percentile(calls.answered, 0.5)), ("p95", percentile(calls.answered, 0.95)))
-    ]
+    figures = spread("end of speech to final", calls.answered, how)
     patient = await converse(made, world.live, world.silero, BY_THE_WORDS)
     middle, late = percentile(patient.answered, 0.5), percentile(patient.answered, 0.95)
     longer = sum(after > before + 0.25 for before, after in zip(calls.waits, patient.waits, strict=True)
@@ -242,9 +249,10 @@ async def talkers(world: World) -> list[Figure]:
     await world.live.start()
     calls = await converse(made, world.live, world.silero, ALWAYS_HALF_A_SECOND)
     late = percentile(calls.asked, 0.95)
-    wrong = sum(word_errors(clip.text, text) for clip, text in calls.texts)
-    said = sum(len(normalized(clip.text)) for clip, _ in calls.texts)
-    how = f"{count} talkers, {len(calls.answered)} of {len(calls.waits)} utterances, {percent(wrong / said)} wrong"
+    heard = Words()
+    for clip, text in calls.texts:
+        heard.add(clip.text, text)
+    how = f"{count} talkers, {len(calls.answered)} of {len(calls.waits)} utterances, {percent(heard.rate)} wrong"
     worst = f"{calls.frames} frames back, the slowest in {1000 * calls.worst:.1f} ms"
     return [
         Figure("talkers on one worker, final after the silence rule, p95 s", late, seconds(late), how),
@@ -266,10 +274,7 @@ async def speaking(world: World) -> list[Figure]:
         await asyncio.sleep(0.05)  # what was made ahead is dropped
     await voice.aclose()
     await engine.aclose()
-    return [
-        Figure(f"text to first audio, {name} s", value, seconds(value), f"{len(spans)} sentences of hibari")
-        for name, value in (("p50", percentile(spans, 0.5)), ("p95", percentile(spans, 0.95)))
-    ]
+    return spread("text to first audio", spans, f"{len(spans)} sentences of hibari")
 
 
 # --- the rest ---------------------------------------------------------------------------------------------------------
@@ -282,15 +287,13 @@ async def understood(world: World) -> list[Figure]:
         engine = open_speech_engine(name)
         await engine.start()
         voice = await engine.synthesizer(SpeakingStyle())
-        wrong = said = 0
+        count = Words()
         for sentence in SENTENCES[:: 6 if world.quick else 1]:
             audio = b"".join([piece async for piece in voice.speak(sentence)])
-            wrong += word_errors(sentence, await final(world.whisper, audio))
-            said += len(normalized(sentence))
+            count.add(sentence, await final(world.whisper, audio))
         await voice.aclose()
         await engine.aclose()
-        figures.append(Figure(f"words wrong, clean: spoken by {name}", wrong / said, percent(wrong / said),
-                              f"{wrong} of {said}"))  # fmt: skip
+        figures.append(count.figure(f"words wrong, clean: spoken by {name}"))
     return figures
 
 

@@ -1,4 +1,4 @@
-"""What every bench shares: its options, its table, and its place in docs/benchmarks.md with the machine named.
+"""What every bench shares: options, percentiles, a table, and its place in docs/benchmarks.md with the machine named.
 
 Figures get into the docs only from here, between two markers, so none can be there that was not measured.
 """
@@ -12,6 +12,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,6 +48,12 @@ def parser(description: str) -> argparse.ArgumentParser:
     made.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     made.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
     return made
+
+
+def percentile(values: Iterable[float], share: float) -> float:
+    """The value below which ``share`` of them lie."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]
 
 
 @dataclass

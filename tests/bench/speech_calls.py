@@ -142,7 +142,7 @@ async def converse(made: list[Track], engine: SpeechEngine, detector: SpeechEngi
         carrier = await asyncio.create_subprocess_exec(
             sys.executable, __file__, str(port), folder, str(len(made)), stdout=subprocess.PIPE
         )
-        told, _ = await carrier.communicate()
+        report, _ = await carrier.communicate()
     await asyncio.sleep(1.0)
     for task in tasks:
         task.cancel()
@@ -152,7 +152,7 @@ async def converse(made: list[Track], engine: SpeechEngine, detector: SpeechEngi
     for outcome in outcomes:
         if isinstance(outcome, Exception):
             raise outcome
-    calls = Calls(**json.loads(told))
+    calls = Calls(**json.loads(report))
     for track, caller in zip(made, callers, strict=True):
         if caller.notes:
             raise RuntimeError(f"a call did not go well: {caller.notes[0]}")
@@ -201,7 +201,7 @@ async def carry(port: int, sent: list[bytes]) -> dict[str, float]:
     return {"frames": len(spans), "late": sum(span > LATE for span in spans), "worst": max(spans, default=0.0)}
 
 
-async def _send(port: int, number: int, audio: bytes, started: float, told: Callable[[float], None]) -> None:
+async def _send(port: int, number: int, audio: bytes, started: float, note: Callable[[float], None]) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"{number:04d}".encode())
     sent: list[float] = []
@@ -210,7 +210,7 @@ async def _send(port: int, number: int, audio: bytes, started: float, told: Call
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             for at in range(len(audio) // FRAME):
                 await reader.readexactly(FRAME)
-                told(time.monotonic() - sent[at])
+                note(time.monotonic() - sent[at])
 
     listening: Awaitable[None] = asyncio.ensure_future(returned())
     for at in range(len(audio) // FRAME):
