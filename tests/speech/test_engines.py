@@ -161,3 +161,22 @@ def test_the_gate_says_when_a_voice_began_goes_on_and_ended() -> None:
         VoiceActivity(Voice.CONTINUES, 2.0),
         VoiceActivity(Voice.ENDED, 2.0),
     ]
+
+
+class KeyedSettings(EngineSettings):
+    api_key: SecretStr | None = None
+
+
+@pytest.mark.parametrize("key", ["schlüssel-1", "key\nX-Header: 1", "key\x00", "two words"])
+def test_a_key_that_fits_no_header_is_refused_without_showing_it(key: str) -> None:
+    """HTTP libraries quote such a header in their errors."""
+    with pytest.raises(ValueError, match="holds a character that no key has") as refused:
+        KeyedSettings.model_validate({"api_key": key})
+    assert key not in str(refused.value)
+
+
+def test_the_line_break_after_a_key_in_a_file_is_dropped() -> None:
+    for key, kept in (("sk-1\n", "sk-1"), (" sk-1\r\n", "sk-1"), ("", "")):
+        secret = KeyedSettings.model_validate({"api_key": key}).api_key
+        assert secret is not None and secret.get_secret_value() == kept
+    assert KeyedSettings().api_key is None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, field_validator
 
 from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.errors import AnycarrierError, ConfigurationError, PluginError, UnknownSpeechEngine
@@ -176,6 +176,17 @@ class EngineSettings(BaseModel):
 
     for_workspaces: ClassVar[frozenset[str]] = frozenset()
     """Settings that a workspace of the service may choose too, besides the secrets. Never the address of requests."""
+
+    @field_validator("api_key", check_fields=False)
+    @classmethod
+    def _fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
+        """Without the line break that a file ends with. HTTP libraries quote a key that does not fit a header."""
+        if not isinstance(key, SecretStr):
+            return key
+        text = key.get_secret_value().strip()
+        if not all("!" <= c <= "~" for c in text):
+            raise ValueError("holds a character that no key has")
+        return SecretStr(text)
 
     @classmethod
     def secrets(cls) -> frozenset[str]:

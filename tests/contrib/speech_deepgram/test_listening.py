@@ -268,3 +268,13 @@ async def test_nobody_there_is_a_failure_and_not_a_hang(engine: Any) -> None:
 def test_the_engine_is_found_by_name() -> None:
     assert get_speech_engine("deepgram") is DeepgramEngine
     assert DeepgramEngine.abilities == {"listen", "speak"}
+
+
+async def test_a_result_that_nobody_can_place_fails_the_call_instead_of_its_hearing(
+    deepgram: FakeDeepgram, engine: Any
+) -> None:
+    recognizer = await engine().recognizer()
+    await deepgram.sockets[0].send(results("hi", start=1e308, duration=1e308, is_final=True))
+    with pytest.raises(SpeechFailed, match="an unexpected failure: OverflowError"):
+        await take(recognizer, 1)
+    await recognizer.aclose()

@@ -38,6 +38,7 @@ class FakeOpenAI:
         self.slow: asyncio.Event | None = None
         self.voice_refusal: Any = None
         self.body = TONE * 10
+        self.kind = "audio/pcm"
         self.cut_off = False
         self.gate: asyncio.Event | None = None
         self.gone = asyncio.Event()
@@ -73,7 +74,7 @@ class FakeOpenAI:
             finally:
                 self.gone.set()
 
-        return StreamingResponse(body(), media_type="audio/pcm")
+        return StreamingResponse(body(), media_type=self.kind)
 
     async def transcriptions(self, request: Request) -> Response:
         head = b"Content-Type: " + request.headers["content-type"].encode() + b"\r\n\r\n"

@@ -393,6 +393,30 @@ async def test_a_wav_is_understood_and_anything_else_refused(fake: FakeOpenAI, e
         await said(voice, "Hello.")
 
 
+@pytest.mark.parametrize(("status", "kind"), [(200, "text/html"), (200, "application/json"), (302, "audio/pcm")])
+async def test_an_answer_that_is_no_speech_is_not_played(fake: FakeOpenAI, engine: Any, status: int, kind: str) -> None:
+    """Another server's page, played as samples, is a loud noise."""
+    fake.kind, fake.body, fake.statuses = kind, b"<html> the page of a router " * 200, [status]
+    with pytest.raises(SpeechFailed, match=r"no sound|The server is busy"):
+        await said(await engine().synthesizer(), "Hello.")
+
+
+async def test_a_bug_while_an_answer_is_read_fails_the_call_instead_of_its_hearing(
+    fake: FakeOpenAI, engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recognizer = await engine().recognizer()
+
+    async def buggy(audio: bytes) -> str:
+        raise RecursionError
+
+    monkeypatch.setattr(recognizer, "_transcribe", buggy)
+    recognizer.feed(silence(PCMU_8K, 0.5))
+    recognizer.finish()
+    with pytest.raises(SpeechFailed, match="RecursionError"):
+        await take(recognizer)
+    await recognizer.aclose()
+
+
 async def test_too_much_text_and_none_ask_nothing(fake: FakeOpenAI, engine: Any) -> None:
     voice = await engine().synthesizer()
     assert await said(voice, " \n") == b""

@@ -146,6 +146,8 @@ def speak_url(settings: DeepgramSettings, style: SpeakingStyle) -> str:
 _quiet = logging.getLogger("anycarrier_speech_deepgram.websocket")
 _quiet.setLevel(logging.INFO)
 
+LONGEST_REASON = 300
+"""Characters of what a server says of a refusal that are kept."""
 AGAIN_AFTER = 0.2
 """Seconds before the second attempt to connect."""
 PING = 7.0
@@ -198,6 +200,8 @@ async def connect_once(settings: DeepgramSettings, url: str, operation: str) -> 
     except InvalidStatus as failure:
         status = failure.response.status_code
         why = failure.response.headers.get("dg-error") or wire.refusal(failure.response.body) or f"HTTP {status}"
+        if key := settings.api_key.get_secret_value():
+            why = why.replace(key, "[secret]")[:LONGEST_REASON]
         if status in FINAL:
             raise Refused(operation, why, status) from failure
         raise SpeechFailed("deepgram", operation, why, next_step=ADVICE.get(status, "")) from failure

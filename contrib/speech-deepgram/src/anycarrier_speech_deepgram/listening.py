@@ -140,6 +140,9 @@ class DeepgramRecognizer:
                 self._say_again()
         except SpeechFailed as failure:
             self._close(failure)
+        except Exception as bug:
+            log.exception("deepgram's recognizer failed")
+            self._close(SpeechFailed("deepgram", "listen", f"an unexpected failure: {type(bug).__name__}"))
 
     def _why(self, socket: ClientConnection) -> str:
         """What Deepgram said when it ended the connection."""

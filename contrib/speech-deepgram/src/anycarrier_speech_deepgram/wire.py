@@ -66,7 +66,7 @@ def decode(frame: str | bytes) -> Message:
     """One text frame; ``MalformedMessage`` for what is no such message."""
     try:
         message: Message = _decoder.decode(frame)
-    except msgspec.DecodeError as failure:
+    except (msgspec.DecodeError, RecursionError) as failure:
         raise MalformedMessage(f"Deepgram sent what we cannot read: {failure}", b"") from None
     return message
 

@@ -55,6 +55,8 @@ UNKNOWN = {400, 404, 422}
 """Answers to a request that names what the server does not have."""
 PASSING = {408, 409, 429, 500, 502, 503, 504}
 """Answers after which the same request may succeed."""
+LONGEST_REASON = 300
+"""Characters of what a server says of a refusal that are kept."""
 AGAIN_AFTER = 0.3
 """Seconds before the one second attempt, if the server names no time."""
 LONGEST_WAIT = 1.0
@@ -85,7 +87,7 @@ def _error(response: httpx.Response) -> dict[str, Any]:
     """What the server says of a failure; OpenAI's is an object, those of other servers may be a string."""
     try:
         error = response.json().get("error")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return {}
     return error if isinstance(error, dict) else {"message": error}
 
@@ -100,7 +102,7 @@ def refusal(operation: str, response: httpx.Response) -> SpeechFailed:
     error = _error(response)
     message = error.get("message")
     # The server may quote the key it refuses, partly masked; only its first sentence is kept.
-    text = str(message).split(". ")[0].split(":")[0] if message else f"HTTP {response.status_code}"
+    text = str(message).split(". ")[0].split(":")[0][:LONGEST_REASON] if message else f"HTTP {response.status_code}"
     advice = "Top up the account." if error.get("code") == NO_CREDIT else ADVICE.get(response.status_code, "")
     return SpeechFailed("openai", operation, text, next_step=advice)
 

@@ -7,6 +7,7 @@ at the caller's first pause, and that answer is the final one if the caller says
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -18,6 +19,8 @@ from anycarrier.errors import SpeechFailed
 from anycarrier.speech import PRECEDING_LIMIT, Heard, Hearing, ResultQueue, primary_language
 from anycarrier.wav import wav_bytes
 from anycarrier_speech_openai.api import AGAIN_AFTER, OpenAISettings, again_after, no_answer, refusal
+
+log = logging.getLogger("anycarrier")
 
 KEPT = 60.0
 """Seconds of one utterance that are kept, the latest."""
@@ -122,6 +125,9 @@ class OpenAIRecognizer:
                 self._results.put(Heard(text, final=True, complete=True))
         except SpeechFailed as failure:
             self._results.close(failure)
+        except Exception as bug:
+            log.exception("openai's recognizer failed")
+            self._results.close(SpeechFailed("openai", "listen", f"an unexpected failure: {type(bug).__name__}"))
 
     async def _decode_ahead(self, audio: bytes) -> str | SpeechFailed:
         try:
@@ -156,7 +162,7 @@ class OpenAIRecognizer:
                     raise no_answer("listen", failure) from failure
                 await asyncio.sleep(AGAIN_AFTER)
                 continue
-            if response.status_code < 400:
+            if response.is_success:
                 return response
             wait = again_after(response)
             if last or wait is None:
@@ -193,7 +199,7 @@ def _letters(text: str) -> str:
 def _text(response: httpx.Response) -> str:
     try:
         body: Any = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     if not isinstance(body, dict) or not isinstance(body.get("text"), str):
         raise SpeechFailed("openai", "listen", "the answer has no text", next_step="Check the base URL.")

@@ -14,6 +14,7 @@ from anycarrier.errors import SpeechFailed
 from anycarrier.speech import SpeakingStyle
 from anycarrier_speech_openai.api import OpenAISettings, no_answer, refusal, refused_voice
 
+CHECK_URL = "Check the base URL."
 LONGEST_TEXT = 4096
 """Characters the API takes in one request."""
 SLOWEST, FASTEST = 0.25, 4.0
@@ -44,9 +45,11 @@ class OpenAISynthesizer:
         try:
             async with self._http.stream("POST", "/audio/speech", json=self._request(text)) as response:
                 self._answer = response
-                if response.status_code >= 400:
+                if not response.is_success:
                     await response.aread()
                     raise refused_voice(self._style.voice, response) or refusal("speak", response)
+                if (kind := response.headers.get("content-type", "")).lower().startswith(("text/", "application/json")):
+                    raise SpeechFailed("openai", "speak", f"the answer is {kind}, no sound", next_step=CHECK_URL)
                 body = PcmBody(self._settings.speech_rate)
                 transcoder: Transcoder | None = None
                 async for data in response.aiter_bytes():
