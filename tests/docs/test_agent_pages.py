@@ -112,10 +112,15 @@ def test_the_engines_that_are_used_unnamed_are_told() -> None:
         [re.search(r"`(\w+)`", cell).group(1) for cell in cells[1:]]  # type: ignore[union-attr]
         for cells in rows(SPEECH, "agent | speaks with | listens with")
     ]
-    agents = [AgentSettings(), AgentSettings(grammar="..."), AgentSettings(phrases=("yes",))]
+    agents = [
+        AgentSettings(),
+        AgentSettings(grammar="..."),
+        AgentSettings(phrases=("yes",)),
+        AgentSettings(voice="en-us+f2"),
+    ]
     engines = Engines()
-    assert told[:3] == [[engines.default(ability, agent) for ability in ("speak", "listen")] for agent in agents]
-    assert told[3][0] == engines.default("speak", AgentSettings(language="de"))
+    assert told[:4] == [[engines.default(ability, agent) for ability in ("speak", "listen")] for agent in agents]
+    assert told[4][0] == engines.default("speak", AgentSettings(language="de"))
 
 
 def test_the_settings_of_turn_taking_are_told_with_their_defaults() -> None:
