@@ -94,6 +94,7 @@ HELD = (
 SPEECH_NOT_CLASSES = {
     "EndOfTurn": "A rule for the end of a turn: from the words so far to the silence that ends the utterance",
     "Output": "Any of the outputs of turn-taking",
+    "PRECEDING_LIMIT": "Seconds of audio outside utterances that a recognizer keeps for one announced late",
 }
 
 

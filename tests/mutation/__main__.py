@@ -71,7 +71,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "conversation": (
         "src/anycarrier/agent/conversation.py", "tests/agent/test_conversation.py tests/agent/test_agent_call.py"),
     "speaker": ("src/anycarrier/agent/speaker.py", "tests/agent/test_conversation.py tests/agent/test_agent_call.py"),
-    "voicemail": ("src/anycarrier/agent/conversation.py", "tests/agent/test_agent_call.py"),
+    "voicemail": ("src/anycarrier/agent/voicemail.py", "tests/agent/test_agent_call.py"),
     "admission": ("contrib/server/src/anycarrier_server/domain/call_limits.py", "tests/server/test_admission.py"),
     "limits": (f"{STORE}/limits.py", "tests/server/test_limits.py tests/server/test_short_way.py"),
     "outbox": (

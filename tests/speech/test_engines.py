@@ -21,10 +21,8 @@ from anycarrier.speech.engines import (
     Voice,
     VoiceActivity,
     VoiceGate,
-    get_speech_engine,
-    open_speech_engine,
-    speech_engine_names,
 )
+from anycarrier.speech.installed_engines import get_speech_engine, open_speech_engine, speech_engine_names
 
 
 class HummingSettings(EngineSettings):

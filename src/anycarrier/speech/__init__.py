@@ -15,11 +15,9 @@ from anycarrier.speech.engines import (
     VoiceActivity,
     VoiceActivityDetector,
     VoiceGate,
-    get_speech_engine,
-    open_speech_engine,
     primary_language,
-    speech_engine_names,
 )
+from anycarrier.speech.installed_engines import get_speech_engine, open_speech_engine, speech_engine_names
 from anycarrier.speech.spoken_text import spoken_form, spoken_sentences
 from anycarrier.speech.turn_state import (
     BargeIn,
