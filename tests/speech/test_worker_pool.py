@@ -111,6 +111,17 @@ async def test_a_stream_whose_worker_dies_goes_on_with_the_next(pools: Pools) ->
     assert len(pool.process_ids) == 2
 
 
+async def test_a_worker_that_died_is_not_said_to_be_silent_too(
+    pools: Pools, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = pools(answer_limit=0.3, moves_limit=0)
+    with pytest.raises(SpeechFailed, match="died 1 times"):
+        await asked(await WorkerRecognizer.open(pool, Hearing()), b"die")
+    await asyncio.sleep(0.5)
+    assert "ended with status" in caplog.text
+    assert "not answered" not in caplog.text
+
+
 async def test_a_stream_that_kills_its_workers_fails(pools: Pools) -> None:
     pool = pools(moves_limit=1)
     recognizer = await WorkerRecognizer.open(pool, Hearing())

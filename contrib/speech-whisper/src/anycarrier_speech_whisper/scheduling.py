@@ -36,8 +36,8 @@ from anycarrier.speech.workers import (
     ToWorker,
 )
 
-KEPT = 30.0
-"""Seconds of one utterance that are kept, the latest."""
+KEPT = 36.0
+"""Seconds of one utterance that are kept, the latest: the 30 that turn-taking allows, and what came before its cue."""
 WAITING = 120.0
 """Seconds of audio in one stream's unanswered utterances; beyond that the oldest are answered without words."""
 INTERIM_EVERY = 1.0

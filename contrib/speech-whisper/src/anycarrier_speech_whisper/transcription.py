@@ -53,6 +53,9 @@ of them noisy or with lost frames, 24 were taken for loops, with 236 errors in 1
 PROMPT_TOKENS = 220
 """Tokens of phrases at most; the model's own limit for a previous text is 223."""
 
+LONGEST_PHRASE = 200
+"""Characters of a phrase that is used; the tokenizer takes minutes for a word of 100,000 letters."""
+
 TOTAL_TOKENS = 448
 """Tokens of prompt and text together that a model can hold."""
 
@@ -174,7 +177,7 @@ class Transcriber:
             more = self._tokenizer.encode(f", {phrase}" if previous else f" {phrase}", add_special_tokens=False).ids
             if len(previous) + len(more) > PROMPT_TOKENS:
                 break
-            previous += more
+            previous += (token for token in more if token < self._end)  # what steers the decoder is no text
         return [self._token("<|startofprev|>"), *previous, *prompt] if previous else prompt
 
     def _token(self, text: str) -> int:
@@ -185,9 +188,11 @@ class Transcriber:
 
 
 def hints(phrases: Sequence[str]) -> list[str]:
-    """Phrases fit for a prompt: each once, and without figures, after which the model writes figures for everything
-    (a prompt of digits: 27 % of words wrong, without it 6.9 %)."""
-    cleaned = (" ".join(re.sub(r"\S*\d\S*", " ", phrase).split()) for phrase in phrases)
+    """Phrases fit for a prompt: each once, without the names of special tokens, which would steer the decoder, and
+    without figures, after which the model writes figures for everything (a prompt of digits: 27 % of words wrong,
+    without it 6.9 %)."""
+    text = (phrase.encode(errors="ignore").decode() for phrase in phrases if len(phrase) <= LONGEST_PHRASE)
+    cleaned = (" ".join(re.sub(r"<\|.*?\|>|[^\S ]|\S*\d\S*|[<>|\x00]", " ", phrase).split()) for phrase in text)
     return list(dict.fromkeys(phrase for phrase in cleaned if any(map(str.isalpha, phrase))))
 
 

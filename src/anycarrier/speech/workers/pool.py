@@ -251,6 +251,7 @@ class WorkerPool:
 
     async def _attend(self, worker: Worker) -> None:
         await worker.read(lambda message: self._received(worker, message))
+        worker.deadline = None
         started = worker.usable
         if not started:
             status = worker.process.returncode
