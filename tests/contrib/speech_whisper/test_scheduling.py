@@ -22,7 +22,7 @@ from anycarrier.speech.workers import (
 )
 
 pytest.importorskip("anycarrier_speech_whisper")
-from anycarrier_speech_whisper.scheduling import Job, Kind, Scheduler
+from anycarrier_speech_whisper.scheduling import KEPT, Job, Kind, Scheduler
 
 SECOND = 8000
 
@@ -204,7 +204,7 @@ def test_nobody_speaking_nothing_is_decoded() -> None:
     assert worker.scheduler.wake() is None
     worker.tell(Finish(1))
     (job,) = worker.jobs()
-    assert len(job.audio) == 30 * SECOND
+    assert len(job.audio) == KEPT * SECOND
 
 
 # --- who is first ---------------------------------------------------------------------------------------------------
@@ -347,7 +347,7 @@ def test_a_final_that_is_too_late_lets_the_others_pass() -> None:
     assert worker.sent == [final("fresh", 2), final("late", 1)]
 
 
-def test_one_utterance_keeps_its_last_thirty_seconds_in_whole_samples() -> None:
+def test_one_utterance_keeps_its_last_seconds_in_whole_samples() -> None:
     worker = Worker()
     worker.tell(Open(1, "PCM16", 8000, {}), Begin(1))
     for _ in range(50):
@@ -355,7 +355,7 @@ def test_one_utterance_keeps_its_last_thirty_seconds_in_whole_samples() -> None:
     worker.tell(Feed(1, b"\x01" * 51), Finish(1))
     job = worker.begin()
     assert job is not None
-    assert 30 * 16000 - 2 < len(job.audio) <= 30 * 16000
+    assert KEPT * 16000 - 2 < len(job.audio) <= KEPT * 16000
     assert job.audio.endswith(b"\x01" * 51)
     assert (50 * 15999 + 51 - len(job.audio)) % 2 == 0, "it begins where a sample does"
 
