@@ -8,8 +8,17 @@ import pytest
 
 from anycarrier import hookimpl, plugins
 from anycarrier.agent import AgentSettings, Engines
+from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.errors import ConfigurationError, SpeechFailed
-from anycarrier.speech import EngineSettings, Hearing, Recognizer, SpeakingStyle, SpeechEngine, Synthesizer
+from anycarrier.speech import (
+    EngineSettings,
+    Hearing,
+    Recognizer,
+    SpeakingStyle,
+    SpeechEngine,
+    Synthesizer,
+    VoiceActivityDetector,
+)
 from fake_speech import Desk, FakeEngine, Line, notes, told
 
 
@@ -273,3 +282,35 @@ def test_a_recognizer_that_was_added_is_used_even_if_it_needs_words(install: Ins
     assert used(engines, "listen") == ["by-grammar"]
     choice = next(c for c in engines.explain() if c.ability == "listen")
     assert choice.warning is not None and "gets most words wrong" in choice.warning
+
+
+# --- a recognizer that needs a voice detector -----------------------------------------------------------------------
+
+
+class Detects(SpeechEngine):
+    name = "detects"
+
+    async def voice_activity_detector(self, format: AudioFormat = PCMU_8K) -> VoiceActivityDetector:
+        raise SpeechFailed(self.name, "detect", "out of order")
+
+
+class Utterances(Listens):
+    name = "utterances"
+    rank = 20
+    needs_detector = True
+
+
+def test_without_a_voice_detector_a_recognizer_that_needs_one_is_not_used(
+    install: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    install(Utterances)
+    engines = Engines()
+    assert "'utterances' needs a voice detector" in (engines.lacks(AgentSettings(), ["listen"]) or "")
+    with pytest.raises(ConfigurationError, match="needs a voice detector"):
+        engines.candidates("listen")
+    install(Utterances, Dictation)
+    assert [engine.name for engine in Engines().candidates("listen")] == ["dictation"]
+    assert Engines().lacks(AgentSettings(), ["listen"]) is None
+    install(Utterances, Detects)
+    assert [engine.name for engine in Engines().candidates("listen")] == ["utterances"]
+    assert Engines().lacks(AgentSettings(), ["listen"]) is None

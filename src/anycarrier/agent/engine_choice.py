@@ -146,3 +146,11 @@ def needs_words(engine: str) -> str:
         f"the agent's recognizer {engine!r} gets most words wrong without phrases or a grammar. Install an "
         "engine for free speech (docs/speech.md), or set phrases or grammar"
     )
+
+
+def detector_missing(engine: str) -> ConfigurationError:
+    """The error for a recognizer that hears nothing in a call without a voice detector."""
+    return ConfigurationError(
+        f"speech engine {engine!r} needs a voice detector, which tells it when the caller has finished, and none is "
+        "installed: docs/speech.md lists the engines and how to install them"
+    )

@@ -19,6 +19,7 @@ from anycarrier.agent.engine_choice import (
     Offer,
     Origin,
     Pick,
+    detector_missing,
     language_refused,
     language_unknown,
     missing,
@@ -233,6 +234,8 @@ class Engines:
             )
         if language is not None and not self._knows(ability, name, language):
             raise language_refused(ability, language, name)
+        if ability == "listen" and engine.needs_detector and not self._offers("detect"):
+            raise detector_missing(name)
         return engine
 
     async def start(self, names: Iterable[str | None]) -> None:

@@ -219,6 +219,9 @@ class SpeechEngine:
     neither gets such an engine only if no other is installed."""
     obeys_grammar: ClassVar[bool] = False
     """True if the recognizer returns only what ``Hearing.grammar`` allows. An agent with a grammar gets it first."""
+    needs_detector: ClassVar[bool] = False
+    """True if the recognizer says nothing before ``finish()``. Without a voice detector nobody would call that in an
+    agent's call, so such an engine is used there only if a detector is installed."""
     punctuates: ClassVar[bool] = False
     """True when recognized sentences end with a full stop, question mark or exclamation mark, so that words without one
     are taken as unfinished and the caller is given longer to go on."""

@@ -32,6 +32,7 @@ class OpenAIEngine(SpeechEngine):
     remote = True
     settings_type = OpenAISettings
     punctuates = True
+    needs_detector = True
 
     def __init__(self, settings: EngineSettings | None = None) -> None:
         super().__init__(settings)

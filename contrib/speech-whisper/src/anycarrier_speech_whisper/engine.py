@@ -48,6 +48,7 @@ class WhisperEngine(SpeechEngine):
     settings_type = WhisperSettings
     rank = 10
     punctuates = True
+    needs_detector = True
 
     def __init__(self, settings: EngineSettings | None = None) -> None:
         super().__init__(settings)
