@@ -9,502 +9,211 @@ An engine that talks to a server names a stand-in for it in ``served``. Checks a
 from __future__ import annotations
 
 import asyncio
-from array import array
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import re
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
-from itertools import pairwise
+from typing import Any
 
-from anycarrier.audio import PCM16_8K, PCMU_8K, AudioFormat, Transcoder, silence
-from anycarrier.errors import SpeechFailed
-from anycarrier.speech import (
-    Heard,
-    Hearing,
-    Recognizer,
-    SpeakingStyle,
-    SpeechEngine,
-    Voice,
-    VoiceActivity,
-    VoiceActivityDetector,
-)
-from anycarrier.testing.conformance.engine_kit import (
-    FORMATS,
-    SLICES,
-    EngineChecks,
-    EngineKit,
-    collected,
-    feed,
-    given,
-    said,
-)
+import pytest
+from pydantic import SecretStr
 
-AUDIBLE = 256
-"""Between the lowest and the highest sample of speech, of 65536: less than that is silence."""
-LATEST = 4.0
-"""Seconds of speech that are fed before they are announced."""
-TURNS = 5
-"""Times that other tasks must have run while a long text is spoken."""
+from anycarrier import plugins
+from anycarrier.errors import AnycarrierError, ConfigurationError, SpeechFailed, UnknownVoice
+from anycarrier.speech import SpeakingStyle, SpeechEngine, get_speech_engine, speech_engine_names
+from anycarrier.speech.engines import ABILITIES
+from anycarrier.testing.conformance.engine_kit import EngineKit, child_processes, feed, said, use
+from anycarrier.testing.conformance.kit import SECRET, fail_with_the_next, not_written
+from anycarrier.testing.conformance.recognizers import DetectorChecks, RecognizerChecks
+from anycarrier.testing.conformance.synthesizers import SynthesizerChecks
+
+NO_LANGUAGE = "qaa"
+"""A code that ISO 639 assigns to no language."""
+
+NO_VOICE = "no voice has this name"
 
 
-class SynthesizerChecks(EngineKit):
-    def test_it_speaks_in_every_format(self) -> None:
-        self.needs("speak")
+class EngineChecks(EngineKit):
+    def test_the_installed_plugin_brings_it(self) -> None:
+        """The entry point in group ``anycarrier`` loads and gives this very class."""
+        assert self.name in speech_engine_names(), (
+            f"no installed entry point of group 'anycarrier' brings {self.name!r}: install the plugin "
+            f"(pip install -e .) and check [project.entry-points.anycarrier]. "
+            f"Broken: {plugins.broken_plugins() or 'none'}"
+        )
+        assert get_speech_engine(self.name) is self.engine
 
+    def test_its_name_and_its_abilities(self) -> None:
+        assert re.fullmatch(r"[a-z0-9][a-z0-9_-]*", self.name), f"name {self.name!r}: lower case, a-z 0-9 _ - only"
+        assert self.engine.abilities, f"it can do nothing: override one of {', '.join(ABILITIES.values())}"
+
+    def test_every_ability_is_written(self) -> None:
+        """Says what to write next. Checks that need what is not written wait: see the pytest plugin."""
+        fail_with_the_next(self.name, "abilities", sorted(self.engine.abilities), self.unwritten())
+
+    def test_secrets_are_in_no_repr(self) -> None:
+        settings = self.engine.settings_type
+        fields = dict.fromkeys(settings.secrets(), SECRET)
+        if not fields:
+            return
+        made = settings.model_validate({**self.settings, **fields})
+        engine = self.engine(made)
+        for text in (repr(made), str(made), made.model_dump_json(), repr(engine), str(engine)):
+            assert SECRET not in text
+        assert all(isinstance(getattr(made, name), SecretStr) for name in fields)
+
+    def test_what_it_cannot_do_names_the_engine(self) -> None:
         async def check(engine: SpeechEngine) -> None:
-            lengths = {}
-            for format in FORMATS:
-                synthesizer = await engine.synthesizer(SpeakingStyle(format=format))
-                assert synthesizer.format == format, f"asked for {format}, it makes {synthesizer.format}"
-                audio = await said(synthesizer, self.text)
-                assert audio, "no audio was made"
-                size = format.sample_width * format.channels
-                assert len(audio) % size == 0, f"{len(audio)} bytes are no whole samples of {format}"
-                lengths[format] = format.seconds(len(audio))
-                await synthesizer.aclose()
-            short, long = min(lengths.values()), max(lengths.values())
-            assert long <= short * 1.25 + 0.1, f"the same text lasts {lengths}: is the audio in the format it says?"
+            for ability in ABILITIES.keys() - self.engine.abilities:
+                with pytest.raises(ConfigurationError, match=re.escape(self.name)):
+                    await getattr(engine, ABILITIES[ability])()
 
         self.run(check)
 
-    def test_every_chunk_holds_audio_and_the_whole_is_no_silence(self) -> None:
-        self.needs("speak")
+    def test_its_settings_can_be_checked(self) -> None:
+        self.run(lambda engine: engine.check())
 
-        async def check(engine: SpeechEngine) -> None:
-            for format in FORMATS:
-                synthesizer = await engine.synthesizer(SpeakingStyle(format=format))
-                chunks = [chunk async for chunk in synthesizer.speak(self.text)]
-                assert chunks, "no audio was made"
-                assert all(chunks), "a chunk is empty: yield audio only"
-                pcm = Transcoder(format, PCM16_8K).convert(b"".join(chunks))
-                samples = array("h", pcm[: len(pcm) // 2 * 2])
-                assert max(samples) - min(samples) >= AUDIBLE, f"the audio in {format} is silent"
-                await synthesizer.aclose()
+    def test_check_finds_settings_that_do_not_work(self) -> None:
+        if self.broken_settings is None:
+            pytest.skip("capability: this engine has no settings with which it cannot work")
+        error = asyncio.run(self.broken(lambda engine: engine.check()))
+        assert self.name in str(error), f"the error of check() does not name the engine: {error}"
+        assert SECRET not in f"{error} {error!r} {vars(error)}", "the error of check() shows a secret"
 
-        self.run(check)
-
-    def test_other_calls_go_on_while_it_speaks(self) -> None:
-        """Speaking must give way to other tasks of the event loop."""
-        self.needs("speak")
-
-        async def check(engine: SpeechEngine) -> None:
-            synthesizer = await engine.synthesizer()
-            await said(synthesizer, self.text)
-            turns = 0
-
-            async def count() -> None:
-                nonlocal turns
-                while True:
-                    await asyncio.sleep(0)
-                    turns += 1
-
-            counting = asyncio.create_task(count())
-            await said(synthesizer, self.text * 20)
-            counting.cancel()
-            assert turns >= TURNS, f"while it spoke {2 * 20} sentences, other tasks had {turns} turns"
-            await synthesizer.aclose()
-
-        self.run(check)
-
-    def test_an_empty_text_makes_no_audio(self) -> None:
-        self.needs("speak")
-
-        async def check(engine: SpeechEngine) -> None:
-            synthesizer = await engine.synthesizer()
-            for text in ("", " ", "\n\t"):
-                assert await said(synthesizer, text) == b"", f"{text!r} made audio"
-            assert await said(synthesizer, self.text), "after an empty text it no longer speaks"
-            await synthesizer.aclose()
-
-        self.run(check)
-
-    def test_one_text_after_another(self) -> None:
-        self.needs("speak")
-
-        async def check(engine: SpeechEngine) -> None:
-            synthesizer = await engine.synthesizer()
-            first = await said(synthesizer, self.text)
-            second = await said(synthesizer, self.text)
-            assert _alike(len(first), len(second)), "the same text, said twice, has two lengths"
-            await synthesizer.aclose()
-
-        self.run(check)
-
-    def test_a_sentence_that_is_cut_off_leaves_nothing_in_the_next(self) -> None:
-        """Closing the generator stops the synthesis: the next text is heard alone."""
-        self.needs("speak")
-
-        async def check(engine: SpeechEngine) -> None:
-            synthesizer = await engine.synthesizer()
-            whole = await said(synthesizer, self.text)
-            for _ in range(2):
-                speaking = synthesizer.speak(self.text)
-                assert await anext(speaking), "the first chunk is empty"
-                await speaking.aclose()
-                again = await said(synthesizer, self.text)
-                assert _alike(len(whole), len(again)), (
-                    f"after a text that was cut off, the next has {len(again)} bytes instead of {len(whole)}: "
-                    "audio of the old text is among it, or some of the new is missing"
-                )
-            await synthesizer.aclose()
-
-        self.run(check)
-
-    def test_cancelling_the_task_that_reads_stops_it(self) -> None:
-        self.needs("speak")
-
+    def test_it_can_be_started_closed_and_closed_again(self) -> None:
         async def check(engine: SpeechEngine) -> None:
             before = asyncio.all_tasks()
-            synthesizer = await engine.synthesizer()
-            begun = asyncio.Event()
-
-            async def read() -> None:
-                async for _ in synthesizer.speak(self.text * 20):
-                    begun.set()
-
-            reading, waiting = asyncio.create_task(read()), asyncio.create_task(begun.wait())
-            await asyncio.wait({reading, waiting}, return_when=asyncio.FIRST_COMPLETED)
-            waiting.cancel()
-            if all_said := reading.done():
-                reading.result()
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
-            assert all_said or reading.cancelled(), "the synthesizer swallows the cancellation, and speaks on"
-            assert await said(synthesizer, self.text), "after a cancelled text it no longer speaks"
-            await synthesizer.aclose()
+            await engine.start()
+            await engine.aclose()
             await engine.aclose()
             await self.nothing_left(before)
 
         self.run(check)
 
-    def test_closing_ends_what_is_being_said_and_nothing_is_said_after_it(self) -> None:
-        self.needs("speak")
-
+    def test_one_that_was_never_used_can_be_closed(self) -> None:
         async def check(engine: SpeechEngine) -> None:
-            synthesizer = await engine.synthesizer()
-            once = len(await said(synthesizer, self.text))
-            speaking, left = synthesizer.speak(self.text * 20), 0
-            assert await anext(speaking)
-            await synthesizer.aclose()
-            with suppress(SpeechFailed):
-                async for chunk in speaking:
-                    left += len(chunk)
-            assert left < 10 * once, "a synthesizer that was closed while it spoke goes on to the end of the text"
-            await synthesizer.aclose()
-            after = b""
-            with suppress(SpeechFailed):
-                after = await said(synthesizer, self.text)
-            assert after == b"", "a closed synthesizer speaks"
-            await synthesizer.aclose()
-
-        self.run(check)
-
-    def test_two_calls_have_a_voice_each(self) -> None:
-        self.needs("speak")
-
-        async def check(engine: SpeechEngine) -> None:
-            first, second = await engine.synthesizer(), await engine.synthesizer()
-            await first.aclose()
-            assert await said(second, self.text), "closing one synthesizer silences another"
-            await second.aclose()
-
-        self.run(check)
-
-
-class RecognizerChecks(EngineKit):
-    def test_each_finish_has_exactly_one_complete_answer(self) -> None:
-        self.needs("listen")
-
-        async def check(engine: SpeechEngine) -> None:
-            for format in FORMATS:
-                await self.one_answer_each(engine, format)
-
-        self.run(check)
-
-    async def one_answer_each(self, engine: SpeechEngine, format: AudioFormat) -> None:
-        async with self.listening(engine, format) as (recognizer, heard):
-            recognizer.begin()
-            feed(recognizer, self.spoken(format), 160)
-            already = sum(result.complete for result in heard)
-            recognizer.finish()
-            await self.until(lambda: sum(r.complete for r in heard) > already, "finish() must be answered")
-            known = len(heard)
-            recognizer.finish()
-            await self.until(lambda: len(heard) > known, "finish() without audio must be answered")
-            await recognizer.aclose()
-        assert [(r.text, r.final, r.complete) for r in heard[known:]] == [("", True, True)], (
-            f"nothing was said since the last finish(), and it was answered by {heard[known:]}"
-        )
-        assert all(result.final for result in heard if result.complete), "a complete result is not final"
-
-    def test_each_utterance_is_heard_by_itself(self) -> None:
-        """Said twice, it is heard twice; ``begin`` takes back no answer that is due."""
-        self.needs("listen")
-
-        async def check(engine: SpeechEngine) -> None:
-            async with self.listening(engine, PCMU_8K) as (recognizer, heard):
-                ends = [0]
-                for number in (1, 2):
-                    recognizer.begin()
-                    feed(recognizer, self.spoken(), 160)
-                    recognizer.finish()
-                    if number == 2:
-                        recognizer.begin()
-                    await self.until(partial(_answered, heard, number), "each finish() must be answered")
-                    ends.append(len(heard))
-                await recognizer.aclose()
-            first, second = (" ".join(r.text for r in heard[a:b] if r.final) for a, b in pairwise(ends))
-            assert first.strip(), "an utterance was heard as nothing"
-            assert len(second.split()) < 2 * len(first.split()), f"{first!r} is heard again in {second!r}"
-
-        self.run(check)
-
-    def test_interims_have_words_and_final_words_come_once(self) -> None:
-        """``final`` words are added to those before them, interims are replaced by the next result."""
-        self.needs("listen")
-
-        async def check(engine: SpeechEngine) -> None:
-            async with self.listening(engine, PCMU_8K) as (recognizer, heard):
-                recognizer.begin()
-                audio = self.spoken()
-                for start in range(0, len(audio), 160):
-                    recognizer.feed(audio[start : start + 160])
-                    await asyncio.sleep(0)
-                recognizer.finish()
-                await self.until(partial(_answered, heard, 1), "finish() must be answered")
-                await recognizer.aclose()
-            assert all(result.text for result in heard if not result.final), f"an interim without words: {heard}"
-            finals = [result.text.lower().rstrip(".") for result in heard if result.final and result.text]
-            for one, other in pairwise(finals):
-                assert not other.startswith(one), f"{one!r} was final, and {other!r} says it again: is it an interim?"
-
-        self.run(check)
-
-    def test_questions_asked_at_once_are_answered_one_by_one(self) -> None:
-        self.needs("listen")
-
-        async def check(engine: SpeechEngine) -> None:
-            async with self.listening(engine, PCMU_8K) as (recognizer, heard):
-                for _ in range(3):
-                    recognizer.finish()
-                await self.until(lambda: sum(r.complete for r in heard) >= 3, "three finish() must have three answers")
-                await recognizer.aclose()
-            assert [r.complete for r in heard] == [True] * 3, f"three finish() without audio were answered by {heard}"
-
-        self.run(check)
-
-    def test_pauses_within_an_utterance_change_none_of_its_words(self) -> None:
-        """``pause`` and ``resume`` are hints: all audio counts, and one finish has one answer."""
-        self.needs("listen")
-
-        async def check(engine: SpeechEngine) -> None:
-            async with self.listening(engine, PCMU_8K) as (recognizer, heard):
-                texts = []
-                for number, (paused, resumed) in enumerate(((False, False), (True, False), (True, True)), 1):
-                    known = len(heard)
-                    recognizer.begin()
-                    if resumed:
-                        recognizer.feed(silence(PCMU_8K, 0.3))
-                        recognizer.pause()
-                        await asyncio.sleep(0.05)
-                        recognizer.resume()
-                    feed(recognizer, self.spoken(), 160)
-                    if paused:
-                        recognizer.pause()
-                        await asyncio.sleep(0.05)
-                        feed(recognizer, silence(PCMU_8K, 0.3), 160)
-                    recognizer.finish()
-                    await self.until(partial(_answered, heard, number), "each finish() must be answered")
-                    texts.append(" ".join(r.text for r in heard[known:] if r.final))
-                known = len(heard)
-                recognizer.finish()
-                await self.until(partial(_answered, heard, 4), "each finish() must be answered")
-                await recognizer.aclose()
-            assert [(r.text, r.complete) for r in heard[known:]] == [("", True)], (
-                f"after utterances with pauses, finish() without audio was answered by {heard[known:]}"
-            )
-            assert all(texts), f"with pauses in it, an utterance was heard as {texts[1:]} instead of {texts[0]!r}"
-            long = max(len(text.split()) for text in texts[1:])
-            assert long < 2 * len(texts[0].split()), f"with pauses in it, {texts[0]!r} is heard twice in {texts[1:]}"
-
-        self.run(check)
-
-    def test_an_utterance_that_is_announced_late_is_whole(self) -> None:
-        """``begin(preceding)`` says how much of the audio fed before it belongs to the utterance."""
-        self.needs("listen")
-
-        async def check(engine: SpeechEngine) -> None:
-            async with self.listening(engine, PCMU_8K, cued=True) as (recognizer, heard):
-                audio = self.speech[: round(LATEST * PCMU_8K.rate)]
-                ends = [0]
-                for late in (False, True):
-                    if not late:
-                        recognizer.begin(0.0)
-                    feed(recognizer, audio, 160)
-                    if late:
-                        recognizer.begin(PCMU_8K.seconds(len(audio)))
-                    feed(recognizer, silence(PCMU_8K, 1.0), 160)
-                    recognizer.finish()
-                    await self.until(partial(_answered, heard, len(ends)), "each finish() must be answered")
-                    ends.append(len(heard))
-                await recognizer.aclose()
-            prompt, late_text = (" ".join(r.text for r in heard[a:b] if r.final) for a, b in pairwise(ends))
-            # Not all of them: a decoder that adapts to the line may hear the same sound differently the second time.
-            assert 2 * len(late_text.split()) >= len(prompt.split()) > 0, (
-                f"{prompt!r}, announced when it had been said, is heard as {late_text!r}"
-            )
-
-        self.run(check)
-
-    def test_a_discarded_utterance_has_no_words(self) -> None:
-        self.needs("listen")
-
-        async def check(engine: SpeechEngine) -> None:
-            async with self.listening(engine, PCMU_8K) as (recognizer, heard):
-                for number, discard in ((1, True), (2, False)):
-                    if discard:
-                        recognizer.begin()
-                        feed(recognizer, self.spoken(), 160)
-                    recognizer.finish(discard=discard)
-                    await self.until(partial(_answered, heard, number), "each finish() must be answered")
-                await recognizer.aclose()
-            answers = [result.text for result in heard if result.complete]
-            assert answers[0] == "", f"finish(discard=True) was answered by {answers[0]!r}"
-            assert answers[1:] == [""], f"after a discarded utterance, finish() without audio gave {answers[1:]}"
-
-        self.run(check)
-
-    def test_audio_of_any_length_is_taken(self) -> None:
-        self.needs("listen")
-
-        async def check(engine: SpeechEngine) -> None:
-            async with self.listening(engine, PCMU_8K) as (recognizer, heard):
-                audio = self.spoken()[:16000]
-                for size in SLICES:
-                    feed(recognizer, audio[: size * 400], size)
-                recognizer.feed(b"")
-                recognizer.feed(audio * 10)
-                recognizer.finish()
-                await self.until(lambda: any(r.complete for r in heard), "finish() must be answered")
-
-        self.run(check)
-
-    def test_closing_ends_the_iteration_and_nothing_is_heard_after_it(self) -> None:
-        self.needs("listen")
-
-        async def check(engine: SpeechEngine) -> None:
-            before = asyncio.all_tasks()
-            async with self.listening(engine, PCMU_8K) as (recognizer, _):
-                recognizer.begin()
-                feed(recognizer, self.spoken()[:8000], 160)
-                await recognizer.aclose()
-                await recognizer.aclose()
-            recognizer.begin()
-            recognizer.feed(self.spoken()[:8000])
-            recognizer.finish()
-            late = await self.within(given(recognizer))
-            assert not late, f"a closed recognizer heard {late}"
             await engine.aclose()
-            await self.nothing_left(before)
 
         self.run(check)
 
-    @asynccontextmanager
-    async def listening(
-        self, engine: SpeechEngine, format: AudioFormat, *, cued: bool = False
-    ) -> AsyncIterator[tuple[Recognizer, list[Heard]]]:
-        """A recognizer whose results are being collected; closed at the end, which must end the iteration."""
-        hearing = Hearing(
-            language=self.hearing.language,
-            phrases=self.hearing.phrases,
-            grammar=self.hearing.grammar,
-            cued=cued,
-            format=format,
-        )
-        recognizer = await engine.recognizer(hearing)
-        assert recognizer.format == format, f"asked for {format}, it listens to {recognizer.format}"
-        async with collected(recognizer, self) as heard:
-            yield recognizer, heard
+    def test_an_engine_that_cannot_work_says_so_in_a_typed_error(self) -> None:
+        if self.broken_settings is None:
+            pytest.skip("capability: this engine has no settings with which it cannot work")
+        for ability in sorted(self.engine.abilities):
+            error = asyncio.run(self.broken(partial(use, ability=ability, kit=self)))
+            assert self.name in str(error), f"the error of {ability} does not name the engine: {error}"
+            assert SECRET not in f"{error} {error!r} {vars(error)}", f"the error of {ability} shows a secret"
 
-
-class DetectorChecks(EngineKit):
-    def test_a_voice_starts_goes_on_and_ends_within_what_was_fed(self) -> None:
-        self.needs("detect")
+    def test_closing_the_engine_ends_what_it_made_for_calls(self) -> None:
+        """Calls may be in progress when the process ends: no iteration goes on, no task, thread or process is left."""
 
         async def check(engine: SpeechEngine) -> None:
-            for format in FORMATS:
-                await self.one_voice(engine, format)
-
-        self.run(check)
-
-    async def one_voice(self, engine: SpeechEngine, format: AudioFormat) -> None:
-        audio = self.spoken(format)
-        async with self.detecting(engine, format) as (detector, told):
-            feed(detector, audio, 160)
-            await self.until(lambda: any(a.voice is Voice.ENDED for a in told), "a voice must start and end")
-            await detector.aclose()
-        _in_order(told, format.seconds(len(audio)))
-        assert told[0].at >= 0.3, f"half a second of silence was fed first, and a voice began at {told[0].at} s"
-
-    def test_silence_is_no_voice(self) -> None:
-        self.needs("detect")
-
-        async def check(engine: SpeechEngine) -> None:
-            async with self.detecting(engine, PCMU_8K) as (detector, told):
-                quiet = silence(PCMU_8K, 3.0)
-                for size in SLICES:
-                    feed(detector, quiet[: size * 400], size)
-                fed = PCMU_8K.seconds(sum(len(quiet[: size * 400]) for size in SLICES))
-                feed(detector, self.speech, 160)
-                await self.until(lambda: bool(told), "the voice after the silence must be told")
-                assert told[0].at >= fed - 0.2, f"silence is taken for a voice at {told[0].at} s"
-
-        self.run(check)
-
-    def test_closing_ends_the_detection_and_nothing_is_told_after_it(self) -> None:
-        self.needs("detect")
-
-        async def check(engine: SpeechEngine) -> None:
-            before = asyncio.all_tasks()
-            async with self.detecting(engine, PCMU_8K) as (detector, _):
+            tasks, threads, processes = asyncio.all_tasks(), set(threading.enumerate()), child_processes()
+            made: list[Any] = []
+            reading = []
+            if "listen" in engine.abilities:
+                made.append(recognizer := await engine.recognizer(self.hearing))
+                feed(recognizer, self.spoken(recognizer.format)[:8000], 160)
+                reading.append(asyncio.create_task(self.ended(recognizer, "the recognizer of a closed engine")))
+            if "detect" in engine.abilities:
+                made.append(detector := await engine.voice_activity_detector())
                 feed(detector, self.spoken()[:8000], 160)
-                await detector.aclose()
-                await detector.aclose()
-            detector.feed(self.spoken())
-            late = await self.within(given(detector))
-            assert not late, f"a closed detector told {late}"
-            await engine.aclose()
-            await self.nothing_left(before)
+                reading.append(asyncio.create_task(self.ended(detector, "the detector of a closed engine")))
+            speech = None
+            if "speak" in engine.abilities:
+                made.append(synthesizer := await engine.synthesizer())
+                speech = synthesizer.speak(self.text * 20)
+                assert await anext(speech)
+            await self.within(engine.aclose())
+            await asyncio.gather(*reading)
+            if speech is not None:
+                await self.ended(speech, "the synthesizer of a closed engine")
+                await speech.aclose()
+                with suppress(SpeechFailed):
+                    await self.within(said(synthesizer, self.text))
+            for each in made:
+                await self.within(each.aclose())
+            await self.nothing_left(tasks)
+
+            def left() -> list[str]:
+                new = [thread.name for thread in threading.enumerate() if thread not in threads]
+                running = [f"thread {name}" for name in new if not name.startswith("asyncio_")]
+                return running + [f"process {number}" for number in child_processes() - processes]
+
+            await self.gone(left, "closed, the engine leaves")
 
         self.run(check)
 
-    @asynccontextmanager
-    async def detecting(
-        self, engine: SpeechEngine, format: AudioFormat
-    ) -> AsyncIterator[tuple[VoiceActivityDetector, list[VoiceActivity]]]:
-        """A detector whose results are being collected; closed at the end, which must end the iteration."""
-        detector = await engine.voice_activity_detector(format)
-        assert detector.format == format, f"asked for {format}, it takes {detector.format}"
-        async with collected(detector, self) as told:
-            yield detector, told
+    @pytest.mark.parametrize("ability", ["listen", "speak"])
+    def test_it_refuses_the_languages_it_does_not_know(self, ability: str) -> None:
+        """What ``knows_language`` says must be what ``recognizer()`` and ``synthesizer()`` do."""
+        self.needs(ability)
 
+        async def check(engine: SpeechEngine) -> None:
+            own = self.hearing.language if ability == "listen" else SpeakingStyle().language
+            for language in (own, NO_LANGUAGE):
+                knows = engine.knows_language(ability, language)
+                refused: ConfigurationError | None = None
+                try:
+                    if ability == "listen":
+                        await (await engine.recognizer(replace(self.hearing, language=language))).aclose()
+                    else:
+                        synthesizer = await engine.synthesizer(SpeakingStyle(language=language))
+                        await said(synthesizer, self.text)
+                        await synthesizer.aclose()
+                except ConfigurationError as failure:
+                    refused = failure
+                asked = f"knows_language({ability!r}, {language!r}) is {knows}"
+                assert knows is (refused is None), f"{asked}, and asked for it the engine says {refused or 'nothing'}"
+                assert refused is None or self.name in str(refused), f"the refusal names no engine: {refused}"
 
-def _answered(heard: list[Heard], times: int) -> bool:
-    return sum(result.complete for result in heard) >= times
+        self.run(check)
 
+    def test_it_refuses_the_voices_it_does_not_have(self) -> None:
+        """What ``knows_voice`` says must be what ``synthesizer()`` does. A remote engine may leave it to the call."""
+        self.needs("speak")
 
-def _alike(one: int, other: int) -> bool:
-    return abs(one - other) <= 0.1 * max(one, other)
+        async def check(engine: SpeechEngine) -> None:
+            for voice in filter(None, (self.voice, NO_VOICE)):
+                knows = engine.knows_voice(voice)
+                refused: UnknownVoice | None = None
+                try:
+                    synthesizer = await engine.synthesizer(SpeakingStyle(voice=voice))
+                    await said(synthesizer, self.text)
+                    await synthesizer.aclose()
+                except UnknownVoice as failure:
+                    refused = failure
+                except SpeechFailed:
+                    if not engine.remote:
+                        raise
+                    continue  # a stand-in for the server need not know how a voice is refused
+                asked = f"knows_voice({voice!r}) is {knows}"
+                agree = knows is (refused is None) or (engine.remote and knows and voice == NO_VOICE)
+                assert agree, f"{asked}, and asked for it the engine says {refused or 'nothing'}"
+                assert refused is None or self.name in str(refused), f"the refusal names no engine: {refused}"
 
+        self.run(check)
 
-def _in_order(told: list[VoiceActivity], fed: float) -> None:
-    """A voice starts, continues and ends, in this order and at positions within what was fed."""
-    voiced, reached = False, 0.0
-    for activity in told:
-        assert 0 <= activity.at <= fed + 0.1, f"{activity} lies outside the {fed:.2f} s that were fed"
-        assert activity.at >= reached - 0.001, f"{activity} comes after {reached:.3f} s were told already"
-        state = "on" if voiced else "off"
-        assert (activity.voice is Voice.STARTED) is not voiced, f"{activity} while a voice was {state}"
-        voiced, reached = activity.voice is not Voice.ENDED, activity.at
+    async def broken(self, use: Callable[[SpeechEngine], Coroutine[Any, Any, None]]) -> AnycarrierError:
+        """The error of an engine with :attr:`broken_settings`."""
+        settings = {**dict.fromkeys(self.engine.settings_type.secrets(), SECRET), **(self.broken_settings or {})}
+        async with self.served() as served:
+            engine = self.make({**self.settings, **served, **settings})
+            try:
+                with pytest.raises((SpeechFailed, ConfigurationError)) as caught:
+                    await self.within(use(engine))
+            finally:
+                await self.within(engine.aclose())
+        return caught.value
+
+    def unwritten(self) -> dict[str, str]:
+        """The declared abilities that raise ``NotImplementedError``, each with what it says is left to write."""
+        return not_written(
+            sorted(self.engine.abilities),
+            lambda ability: self.run(lambda engine: use(engine, ability, self)),
+        )
 
 
 class EngineConformance(EngineChecks, SynthesizerChecks, RecognizerChecks, DetectorChecks):
