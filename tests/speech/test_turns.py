@@ -86,6 +86,16 @@ def test_words_that_came_after_the_voice_are_not_waited_for_so_long() -> None:
     assert turns.tick(4.5) == [EmitFinal("t1", "all of it", 1.0, 1.5)]
 
 
+def test_the_final_of_a_long_utterance_is_waited_for_longer() -> None:
+    turns = Turns()
+    turns.speech_started(0.0)
+    turns.speech_continues(29.9, 29.9)
+    assert turns.tick(30.0) == [FinishUtterance("t1")]
+    turns.speech_ended(30.0, 29.9)
+    assert turns.tick(37.9) == [], "a half minute without a pause takes long to decode"
+    assert turns.final(37.95, "all of it") == [EmitFinal("t1", "all of it", 0.0, 29.9)]
+
+
 def test_words_of_before_the_voice_returned_are_not_the_whole() -> None:
     turns = Turns()
     voice(turns, 1.0, 1.5)

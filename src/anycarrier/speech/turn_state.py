@@ -14,6 +14,11 @@ REMEMBERED = 64
 """Dropped agent turns remembered, so that their late words are refused. A call has few at a time."""
 
 
+LONG, LONG_SHARE = 10.0, 0.2
+"""The recognizer of an utterance of more than 10 s may take 0.2 s more for each second beyond: there is more to decode
+(30 s of speech without a pause took whisper 1 s on an idle core, and 5.3 s on a machine with three times the load)."""
+
+
 def interruption_seconds(sensitivity: float) -> float | None:
     """Seconds of confirmed voice that interrupt the agent, for a sensitivity from 0 (never: None) to 1 (one syllable).
 
@@ -101,7 +106,8 @@ class Utterance:
         """How long to wait for the recognizer's answer; once closed, how long a late answer can still come."""
         if self.closed:
             return self.asked + settings.lost_after
-        return self.asked + (settings.final_timeout if self.heard else settings.unheard_final_timeout)
+        timeout = settings.final_timeout if self.heard else settings.unheard_final_timeout
+        return self.asked + timeout + LONG_SHARE * max(0.0, self.until - self.began - LONG)
 
     def resume(self, began: float, bridge: float) -> None:
         """The voice is back after a pause; a pause of more than ``bridge`` seconds resets the evidence."""
