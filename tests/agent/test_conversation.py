@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from anycarrier import Call, Direction, EndReason, MachineDetected
-from anycarrier.agent import conversation, speaker
+from anycarrier.agent import speaker, voicemail
 from anycarrier.agent.agent_call import AgentCall
 from anycarrier.audio import PCMU_8K
 from anycarrier.errors import SpeechFailed
@@ -234,7 +234,7 @@ async def test_a_message_is_left_after_the_greeting_and_nothing_else_is_said_to_
 async def test_a_greeting_whose_end_is_not_told_is_taken_to_be_over_and_the_message_is_left_once(
     told_late: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conversation, "GREETING", 0.5)
+    monkeypatch.setattr(voicemail, "GREETING", 0.5)
     desk = Desk()
 
     async def callee(line: Line) -> None:
