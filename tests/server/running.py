@@ -104,7 +104,7 @@ class AgentServer:
     hosts: list[str] = field(default_factory=list)
 
     async def say_in_transcript(self, text: str) -> None:
-        """Tell us what the caller said, as agents with their own ears do."""
+        """Tell us what the caller said, as agents with their own speech recognition do."""
         async with asyncio.timeout(10):
             await self.arrived.wait()
         await self.sockets[-1].send(json.dumps({"event": "transcript", "party": "remote", "text": text}))

@@ -55,7 +55,7 @@ class DeepgramRecognizer:
         """The first connection, so that a call knows at once whether it has a recognizer.
 
         A request that Deepgram refuses because of the phrases is made once more without them: an agent's phrase list
-        must not cost it its hearing.
+        must not leave a call without a recognizer.
         """
         try:
             self._first = await open_socket(self._settings, self._url, "listen")
