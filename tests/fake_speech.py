@@ -51,7 +51,7 @@ class FakeVoice:
         self._engine.closed.append("voice")
 
 
-class FakeEar:
+class FakeRecognizer:
     """Answers each utterance with the next of ``engine.words``; an interim as soon as it begins."""
 
     format = PCMU_8K
@@ -98,7 +98,7 @@ class FakeEar:
 
     async def aclose(self) -> None:
         self._results.close()
-        self._engine.closed.append("ear")
+        self._engine.closed.append("recognizer")
 
 
 class FakeDetector:
@@ -140,7 +140,7 @@ class FakeEngine(SpeechEngine):
         self.words = list(words)
         self.spoken: list[str] = []
         self.closed: list[str] = []
-        self.ears: list[FakeEar] = []
+        self.recognizers: list[FakeRecognizer] = []
         self.hearings: list[Hearing | None] = []
         self.styles: list[SpeakingStyle | None] = []
         self.unknown: set[str] = set()
@@ -162,12 +162,12 @@ class FakeEngine(SpeechEngine):
             raise UnknownVoice(self.name, style.voice or style.language)
         return FakeVoice(self, style.format if style else PCMU_8K)
 
-    async def recognizer(self, hearing: Hearing | None = None) -> FakeEar:
+    async def recognizer(self, hearing: Hearing | None = None) -> FakeRecognizer:
         self.hearings.append(hearing)
         if hearing is not None and hearing.language in self.foreign:
             raise ConfigurationError(f"{self.name} does not listen to {hearing.language!r}")
-        self.ears.append(FakeEar(self))
-        return self.ears[-1]
+        self.recognizers.append(FakeRecognizer(self))
+        return self.recognizers[-1]
 
     async def voice_activity_detector(self, format: AudioFormat = PCMU_8K) -> FakeDetector:
         return FakeDetector()

@@ -330,7 +330,8 @@ async def test_an_ear_that_fails_in_the_middle_is_replaced_and_the_utterance_not
     settings = {"recognizer": "fake", "fallback_recognizer": "spare"}
     _, finished = await desk.call(mute, caller, settings)
     assert told(finished) == [("remote", "I am still here")]
-    assert spare.ears[0].cues[0] == "begin" and spare.ears[0].fed.count(SPEECH) == round(0.4 * PCMU_8K.rate)
+    assert spare.recognizers[0].cues[0] == "begin"
+    assert spare.recognizers[0].fed.count(SPEECH) == round(0.4 * PCMU_8K.rate)
     assert notes(finished, "engine_failed")[0]["ability"] == "listen"
 
 
@@ -386,6 +387,6 @@ async def test_a_call_leaves_no_task_and_no_engine_of_its_own_behind() -> None:
     await desk.call(mute, caller, {"first_message": "Hello there, who is this?"})
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
-    assert sorted(desk.engine.closed) == ["ear", "voice"]
+    assert sorted(desk.engine.closed) == ["recognizer", "voice"]
     await desk.agents.aclose()
     assert desk.engine.closed[-1] == "engine"

@@ -40,7 +40,7 @@ async def test_a_pause_within_an_utterance_is_told_and_so_is_its_end() -> None:
         line.end()
 
     await desk.call(mute, caller)
-    assert desk.engine.ears[0].cues == ["begin", "pause", "resume", "pause", "finish"]
+    assert desk.engine.recognizers[0].cues == ["begin", "pause", "resume", "pause", "finish"]
 
 
 async def test_a_noise_is_discarded_and_the_next_utterance_is_not() -> None:
@@ -53,7 +53,7 @@ async def test_a_noise_is_discarded_and_the_next_utterance_is_not() -> None:
         line.end()
 
     _, finished = await desk.call(mute, caller)
-    assert desk.engine.ears[0].cues == ["begin", "discard", "begin", "pause", "finish"]
+    assert desk.engine.recognizers[0].cues == ["begin", "discard", "begin", "pause", "finish"]
     assert [segment.text for segment in finished.segments] == ["hello"]
 
 
@@ -74,10 +74,10 @@ async def recognizing(*engines: FakeEngine, **settings: Any) -> AsyncIterator[Re
 
 async def replaced(recognition: Recognition, failing: FakeEngine, spare: FakeEngine) -> None:
     """The recognizer in use fails after its last answer, and the next one takes over."""
-    failing.ears[0]._results.close(SpeechFailed(failing.name, "listen", "out of order"))
+    failing.recognizers[0]._results.close(SpeechFailed(failing.name, "listen", "out of order"))
     listening = asyncio.create_task(recognition.run())
     async with asyncio.timeout(5):
-        while not spare.ears:
+        while not spare.recognizers:
             await asyncio.sleep(0)
     listening.cancel()
     await asyncio.gather(listening, return_exceptions=True)
@@ -109,10 +109,10 @@ async def test_the_engine_that_takes_over_is_told_of_a_pause_only_while_it_lasts
                     recognition.finish(discard=True)
                 case _:
                     getattr(recognition, cue)()
-        assert first.ears[0].cues == [cue for cue in cues if cue != "feed"]
+        assert first.recognizers[0].cues == [cue for cue in cues if cue != "feed"]
         await replaced(recognition, first, spare)
-        assert spare.ears[0].cues == retold
-        assert len(spare.ears[0].fed) == 160 * cues.count("feed")
+        assert spare.recognizers[0].cues == retold
+        assert len(spare.recognizers[0].fed) == 160 * cues.count("feed")
 
 
 async def test_an_answer_to_a_discarded_utterance_is_an_answer() -> None:
@@ -124,7 +124,7 @@ async def test_an_answer_to_a_discarded_utterance_is_an_answer() -> None:
         recognition.finish(discard=True)  # the fake answers at once
         recognition.begin()
         await replaced(recognition, first, spare)
-        assert (spare.ears[0].cues, bytes(spare.ears[0].fed)) == (["begin"], b"")
+        assert (spare.recognizers[0].cues, bytes(spare.recognizers[0].fed)) == (["begin"], b"")
 
 
 async def test_an_utterance_that_ends_while_the_next_engine_opens_is_told_to_it() -> None:
@@ -140,7 +140,7 @@ async def test_an_utterance_that_ends_while_the_next_engine_opens_is_told_to_it(
     async with recognizing(first, spare) as recognition:
         recognition.begin()
         recognition.feed(b"\x20" * 160)
-        first.ears[0]._results.close(SpeechFailed("first", "listen", "out of order"))
+        first.recognizers[0]._results.close(SpeechFailed("first", "listen", "out of order"))
         listening = asyncio.create_task(recognition.run())
         async with asyncio.timeout(5):
             while recognition._recognizer is not None:
@@ -151,12 +151,12 @@ async def test_an_utterance_that_ends_while_the_next_engine_opens_is_told_to_it(
         recognition.feed(b"\x20" * 80)
         opening.set()
         async with asyncio.timeout(5):
-            while not spare.ears:
+            while not spare.recognizers:
                 await asyncio.sleep(0)
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
-        assert spare.ears[0].cues == ["begin", "finish", "begin"]
-        assert len(spare.ears[0].fed) == 400
+        assert spare.recognizers[0].cues == ["begin", "finish", "begin"]
+        assert len(spare.recognizers[0].fed) == 400
 
 
 # --- a detector that is behind ---------------------------------------------------------------------------------------
@@ -193,10 +193,10 @@ async def test_a_detector_that_is_behind_costs_no_audio_at_the_start_and_splits_
         line.end()
 
     await desk.call(mute, caller)
-    (ear,) = desk.engine.ears
-    assert [cue for cue in ear.cues if cue in ("begin", "finish")] == ["begin", "finish"]
-    assert ear.preceding[0] >= 1.5, "the voice began a second and a half before that was known"
-    assert ear.following[0] >= 0.9, "what came after the pause may belong to the next utterance"
+    (recognizer,) = desk.engine.recognizers
+    assert [cue for cue in recognizer.cues if cue in ("begin", "finish")] == ["begin", "finish"]
+    assert recognizer.preceding[0] >= 1.5, "the voice began a second and a half before that was known"
+    assert recognizer.following[0] >= 0.9, "what came after the pause may belong to the next utterance"
 
 
 # --- the end of a turn -----------------------------------------------------------------------------------------------

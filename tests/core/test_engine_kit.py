@@ -52,7 +52,7 @@ class Voiced:
         self.closed = True
 
 
-class Ear:
+class Listener:
     """Hears one word in each utterance that is not silent; a task of its own answers."""
 
     def __init__(self, engine, format):
@@ -140,7 +140,7 @@ class Detector:
 class Parrot(SpeechEngine):
     name = "parrot"
     settings_type = Settings
-    voiced, ear, detector = Voiced, Ear, Detector
+    voiced, listener, detector = Voiced, Listener, Detector
 
     def __init__(self, settings=None):
         super().__init__(settings)
@@ -175,7 +175,7 @@ class Parrot(SpeechEngine):
         hearing = hearing or Hearing()
         if not self.knows_language("listen", hearing.language):
             raise ConfigurationError(f"{self.name} does not know {hearing.language}")
-        return self.keep(self.ear(self, hearing.format))
+        return self.keep(self.listener(self, hearing.format))
 
     async def voice_activity_detector(self, format=PCMU_8K):
         return self.keep(self.detector(self, format))
@@ -208,7 +208,7 @@ PAUSES = "test_pauses_within_an_utterance_change_none_of_its_words"
 LATE = "test_an_utterance_that_is_announced_late_is_whole"
 DISCARD = "test_a_discarded_utterance_has_no_words"
 AT_ONCE = "test_questions_asked_at_once_are_answered_one_by_one"
-CLOSED_EAR = "test_closing_ends_the_iteration_and_nothing_is_heard_after_it"
+CLOSED_RECOGNIZER = "test_closing_ends_the_iteration_and_nothing_is_heard_after_it"
 CLOSED_DETECTOR = "test_closing_ends_the_detection_and_nothing_is_told_after_it"
 CLOSED_VOICE = "test_closing_ends_what_is_being_said_and_nothing_is_said_after_it"
 CUT_OFF = "test_a_sentence_that_is_cut_off_leaves_nothing_in_the_next"
@@ -272,7 +272,7 @@ class Defective(Parrot):
         assert self.open, "closed already"
         self.open = False
 """,
-        {REOPENED, ENGINE_CLOSED, CLOSED_EAR, CLOSED_DETECTOR, "test_cancelling_the_task_that_reads_stops_it",
+        {REOPENED, ENGINE_CLOSED, CLOSED_RECOGNIZER, CLOSED_DETECTOR, "test_cancelling_the_task_that_reads_stops_it",
          "test_one_that_was_never_used_can_be_closed"},
     ),
     "the engine leaves a task": (
@@ -655,33 +655,33 @@ class Defective(Parrot):
     # --- listening
     "an interim without words": (
         """
-class Bad(Ear):
+class Bad(Listener):
     def feed(self, audio):
         if not self.audio:
             self.results.put(Heard(""))
         super().feed(audio)
 
 class Defective(Parrot):
-    ear = Bad
+    listener = Bad
 """,
         {INTERIMS},
     ),
     "interims are called final": (
         """
-class Bad(Ear):
+class Bad(Listener):
     def feed(self, audio):
         if audio and not self.audio:
             self.results.put(Heard("hell", final=True))
         super().feed(audio)
 
 class Defective(Parrot):
-    ear = Bad
+    listener = Bad
 """,
         {INTERIMS},
     ),
     "an utterance has the words of the one before": (
         """
-class Bad(Ear):
+class Bad(Listener):
     async def answer(self):
         said = []
         try:
@@ -694,74 +694,74 @@ class Bad(Ear):
             self.results.close(failure)
 
 class Defective(Parrot):
-    ear = Bad
+    listener = Bad
 """,
         {HEARD_ALONE, PAUSES},
     ),
     "nothing is ever heard": (
         """
-class Bad(Ear):
+class Bad(Listener):
     def finish(self, *, discard=False, following=0.0):
         self.audio.clear()
         super().finish(discard=discard, following=following)
 
 class Defective(Parrot):
-    ear = Bad
+    listener = Bad
 """,
         {HEARD_ALONE, PAUSES, LATE},
     ),
     "begin takes back an answer that is due": (
         """
-class Bad(Ear):
+class Bad(Listener):
     def begin(self, preceding=0.5):
         while not self.utterances.empty():
             self.utterances.get_nowait()
 
 class Defective(Parrot):
-    ear = Bad
+    listener = Bad
 """,
         {HEARD_ALONE},
     ),
     "two answers to one finish": (
         """
-class Bad(Ear):
+class Bad(Listener):
     def finish(self, *, discard=False, following=0.0):
         super().finish(discard=discard, following=following)
         super().finish(discard=discard, following=following)
 
 class Defective(Parrot):
-    ear = Bad
+    listener = Bad
 """,
         {FINISH, AT_ONCE, PAUSES, LATE},
     ),
     "no answer without words": (
         """
-class Bad(Ear):
+class Bad(Listener):
     def finish(self, *, discard=False, following=0.0):
         if self.audio:
             super().finish(discard=discard, following=following)
 
 class Defective(Parrot):
-    ear = Bad
+    listener = Bad
 """,
         {FINISH, AT_ONCE, DISCARD, PAUSES},
     ),
     "an interim after the final": (
         """
-class Bad(Ear):
+class Bad(Listener):
     def finish(self, *, discard=False, following=0.0):
         if not self.audio:
             self.results.put(Heard("hel"))
         super().finish(discard=discard, following=following)
 
 class Defective(Parrot):
-    ear = Bad
+    listener = Bad
 """,
         {FINISH, AT_ONCE, PAUSES},
     ),
     "a complete result that is not final": (
         """
-class Bad(Ear):
+class Bad(Listener):
     async def answer(self):
         while True:
             audio = await self.utterances.get()
@@ -769,13 +769,13 @@ class Bad(Ear):
             self.results.put(Heard("hello" if audio else "", final=not audio, complete=True))
 
 class Defective(Parrot):
-    ear = Bad
+    listener = Bad
 """,
         {HEARD_ALONE, FINISH, TYPED, PAUSES, LATE},
     ),
     "words out of nothing": (
         """
-class Bad(Ear):
+class Bad(Listener):
     async def answer(self):
         try:
             while True:
@@ -786,38 +786,38 @@ class Bad(Ear):
             self.results.close(failure)
 
 class Defective(Parrot):
-    ear = Bad
+    listener = Bad
 """,
         {FINISH, DISCARD, PAUSES},
     ),
     "only whole frames are taken": (
         """
-class Bad(Ear):
+class Bad(Listener):
     def feed(self, audio):
         assert len(audio) % 80 == 0, "not a frame"
         super().feed(audio)
 
 class Defective(Parrot):
-    ear = Bad
+    listener = Bad
 """,
         {"test_audio_of_any_length_is_taken"},
     ),
     "closing does not end the iteration": (
         """
-class Bad(Ear):
+class Bad(Listener):
     async def aclose(self):
         self.task.cancel()
 
 class Defective(Parrot):
-    ear = Bad
+    listener = Bad
 """,
         {
-            HEARD_ALONE, FINISH, AT_ONCE, DISCARD, CLOSED_EAR, INTERIMS, ENGINE_CLOSED,
+            HEARD_ALONE, FINISH, AT_ONCE, DISCARD, CLOSED_RECOGNIZER, INTERIMS, ENGINE_CLOSED,
             "test_audio_of_any_length_is_taken", PAUSES, LATE},
     ),
-    "a closed ear hears": (
+    "a closed recognizer hears": (
         """
-class Bad(Ear):
+class Bad(Listener):
     def __init__(self, engine, format):
         super().__init__(engine, format)
         self.late = asyncio.Queue()
@@ -834,48 +834,48 @@ class Bad(Ear):
             yield self.late.get_nowait()
 
 class Defective(Parrot):
-    ear = Bad
+    listener = Bad
 """,
-        {CLOSED_EAR},
+        {CLOSED_RECOGNIZER},
     ),
-    "feeding a closed ear fails": (
+    "feeding a closed recognizer fails": (
         """
-class Bad(Ear):
+class Bad(Listener):
     def feed(self, audio):
         if self.results.closed:
             raise RuntimeError("closed")
         super().feed(audio)
 
 class Defective(Parrot):
-    ear = Bad
+    listener = Bad
 """,
-        {CLOSED_EAR},
+        {CLOSED_RECOGNIZER},
     ),
-    "an ear leaves its task": (
+    "a recognizer leaves its task": (
         """
-class Bad(Ear):
+class Bad(Listener):
     async def aclose(self):
         self.results.close()
 
 class Defective(Parrot):
-    ear = Bad
+    listener = Bad
 """,
-        {CLOSED_EAR, ENGINE_CLOSED},
+        {CLOSED_RECOGNIZER, ENGINE_CLOSED},
     ),
     "pause ends the utterance": (
         """
-class Bad(Ear):
+class Bad(Listener):
     def pause(self, *, following=0.0):
         self.finish()
 
 class Defective(Parrot):
-    ear = Bad
+    listener = Bad
 """,
         {PAUSES},
     ),
     "audio after a pause is lost": (
         """
-class Bad(Ear):
+class Bad(Listener):
     deaf = False
 
     def pause(self, *, following=0.0):
@@ -891,13 +891,13 @@ class Bad(Ear):
         self.deaf = False
 
 class Defective(Parrot):
-    ear = Bad
+    listener = Bad
 """,
         {PAUSES},
     ),
     "a resumed utterance answers with what was decoded before": (
         """
-class Bad(Ear):
+class Bad(Listener):
     ahead = None
 
     def pause(self, *, following=0.0):
@@ -913,13 +913,13 @@ class Bad(Ear):
         self.pause = lambda: None
 
 class Defective(Parrot):
-    ear = Bad
+    listener = Bad
 """,
         {PAUSES},
     ),
     "a paused utterance is heard twice": (
         """
-class Bad(Ear):
+class Bad(Listener):
     paused = False
 
     def pause(self, *, following=0.0):
@@ -932,13 +932,13 @@ class Bad(Ear):
         super().finish(discard=discard, following=following)
 
 class Defective(Parrot):
-    ear = Bad
+    listener = Bad
 """,
         {PAUSES},
     ),
     "what was decoded ahead answers the next finish too": (
         """
-class Bad(Ear):
+class Bad(Listener):
     ahead = b""
 
     def pause(self, *, following=0.0):
@@ -950,13 +950,13 @@ class Bad(Ear):
         super().finish(discard=discard, following=following)
 
 class Defective(Parrot):
-    ear = Bad
+    listener = Bad
 """,
         {PAUSES},
     ),
     "what was said before an utterance is announced is lost": (
         """
-class Bad(Ear):
+class Bad(Listener):
     def begin(self, preceding=0.5):
         self.audio.clear()
 
@@ -966,24 +966,24 @@ class Bad(Ear):
         super().finish(discard=discard, following=following)
 
 class Defective(Parrot):
-    ear = Bad
+    listener = Bad
 """,
         {LATE},
     ),
     "a discarded utterance is recognized": (
         """
-class Bad(Ear):
+class Bad(Listener):
     def finish(self, *, discard=False, following=0.0):
         super().finish()
 
 class Defective(Parrot):
-    ear = Bad
+    listener = Bad
 """,
         {DISCARD},
     ),
     "a discarded utterance is part of the next": (
         """
-class Bad(Ear):
+class Bad(Listener):
     def finish(self, *, discard=False, following=0.0):
         audio = bytes(self.audio)
         super().finish(discard=discard, following=following)
@@ -991,13 +991,13 @@ class Bad(Ear):
             self.audio += audio
 
 class Defective(Parrot):
-    ear = Bad
+    listener = Bad
 """,
         {DISCARD},
     ),
     "a discarded utterance is not answered": (
         """
-class Bad(Ear):
+class Bad(Listener):
     def finish(self, *, discard=False, following=0.0):
         if discard:
             self.audio.clear()
@@ -1005,7 +1005,7 @@ class Bad(Ear):
             super().finish()
 
 class Defective(Parrot):
-    ear = Bad
+    listener = Bad
 """,
         {DISCARD},
     ),
