@@ -876,19 +876,19 @@ class Defective(Parrot):
     "audio after a pause is lost": (
         """
 class Bad(Listener):
-    deaf = False
+    dropping = False
 
     def pause(self, *, following=0.0):
         self.audio.clear()
-        self.deaf = True
+        self.dropping = True
 
     def feed(self, audio):
-        if not self.deaf:
+        if not self.dropping:
             super().feed(audio)
 
     def finish(self, *, discard=False, following=0.0):
         super().finish(discard=discard, following=following)
-        self.deaf = False
+        self.dropping = False
 
 class Defective(Parrot):
     listener = Bad

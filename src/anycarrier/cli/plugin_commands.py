@@ -88,8 +88,8 @@ def engines(argv: list[str]) -> int:
     print(f"\nAn agent that names no engine, in {options.language!r}{', with a grammar' if options.grammar else ''}:")
     for choice in choices:
         then = f"; then {', '.join(choice.fallbacks)}" if choice.fallbacks else ""
-        told = f". {choice.problem or choice.warning}" if choice.problem or choice.warning else ""
-        print(f"  {choice.ability:<7} {choice.engine or 'none'} ({choice.reason}){then}{told}")
+        note = f". {choice.problem or choice.warning}" if choice.problem or choice.warning else ""
+        print(f"  {choice.ability:<7} {choice.engine or 'none'} ({choice.reason}){then}{note}")
     return 1 if bad else 0
 
 

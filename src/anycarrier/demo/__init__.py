@@ -142,7 +142,7 @@ def table(calls: list[DemoCall]) -> str:
     )
 
 
-def told(call: DemoCall) -> str:
+def report(call: DemoCall) -> str:
     """One spoken conversation as text to read."""
     speaks = f"the voice of {call.voice}" if call.voice else "recorded sentences"
     judged = "" if call.judged else "the hard case, "
@@ -198,7 +198,7 @@ def main(argv: list[str] | None = None) -> int:
     ok = bool(calls) and all(call.ok for call in calls)
     talked = [call for call in calls if call.transcript or call.wrong]
     engines = Engines()
-    lines = [table(calls), *map(told, talked), *([WAITS] if talked else [])]
+    lines = [table(calls), *map(report, talked), *([WAITS] if talked else [])]
     if talked:
         lines += summary(calls, installed_speech(engines))
     if unable := missing(engines):

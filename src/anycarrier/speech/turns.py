@@ -22,9 +22,9 @@ the end of the voice. Unfinished words lengthen the pause. Whole words that repl
 silence has passed already, the utterance ends at once. Words that came before the voice returned do not count in the
 next pause, words that come after the recognizer was asked change nothing, and no pause exceeds ``maximum_utterance``.
 
-*Decoding ahead.* Words come during a pause only if the recognizer does not wait until it is asked. So it is told of the
-pause once, after ``decode_ahead`` seconds of silence; if the voice returns, it is told that too. A sound that does not
-count as speech is not told as a pause, and at its end the recognizer is asked to discard it.
+*Decoding ahead.* Words come during a pause only if the recognizer does not wait until it is asked. So it gets a
+hint once, after ``decode_ahead`` seconds of silence, and another if the voice returns. A sound that does not count as
+speech is no pause: at its end the recognizer is asked to discard it.
 
 *Announced* means that the agent knows of it, by an interim or by a barge-in. An announced utterance gets exactly one
 final, even if it had no words (``text`` is then empty). One that was not announced gets a final if it has words;
