@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from anycarrier import hookimpl, plugins
-from anycarrier.agent import AgentSettings, Engines
+from anycarrier import Exchange, MemoryNumberRegistry, hookimpl, plugins
+from anycarrier.agent import AgentCall, Agents, AgentSettings, Engines
 from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.errors import ConfigurationError, SpeechFailed
 from anycarrier.speech import (
@@ -202,6 +202,22 @@ async def test_a_recognizer_that_is_installed_and_broken_is_told_of_rather_than_
     lacks = engines.lacks(AgentSettings(), ["listen"]) or ""
     assert "model.bin is cut" in lacks and "force-reinstall" in lacks
     assert engines.lacks(AgentSettings(phrases=("yes",)), ["listen"]) is None, "the other one does for phrases"
+
+
+async def test_an_agent_whose_recognizer_needs_phrases_is_named_when_the_exchange_starts(
+    install: Install, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def talk(call: AgentCall) -> None: ...
+
+    install(ByGrammar, Natural)
+    agents = Agents()
+    agents.add("desk", handler=talk)
+    exchange = Exchange(
+        registry=MemoryNumberRegistry(), credentials={}, public_url="http://127.0.0.1", secret="x" * 32, agents=agents
+    )
+    await exchange.start()
+    await exchange.stop()
+    assert "agent 'desk': the agent's recognizer 'by-grammar' gets most words wrong" in caplog.text
 
 
 def test_the_only_recognizer_is_used_without_phrases_and_a_warning_says_what_it_is_worth(install: Install) -> None:

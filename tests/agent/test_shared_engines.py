@@ -111,6 +111,25 @@ async def test_an_engine_that_did_not_start_is_a_problem_until_it_starts(monkeyp
             await asyncio.sleep(0)
 
 
+async def test_an_engine_that_a_check_finds_working_is_no_problem_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(self: SpeechEngine) -> None:
+        raise SpeechFailed("here", "speak", "no library")
+
+    async def works(self: SpeechEngine) -> None: ...
+
+    monkeypatch.setattr(Here, "start", fails)
+    engines = Engines()
+    await engines.start(["here"])
+    (speak, *_) = engines.explain()
+    assert speak.problem is not None and "does not start" in speak.problem
+    with pytest.raises(SpeechFailed):
+        await engines.check("here")
+    assert engines.problem("speak", "here") is not None
+    monkeypatch.setattr(Here, "check", works)
+    await engines.within({}).check("here")
+    assert engines.problem("speak", "here") is None and engines.explain()[0].problem is None
+
+
 def test_engines_with_settings_of_ones_own_share_all_others() -> None:
     engines = Engines({"afar": {"api_key": "ours"}})
     theirs = engines.within({"afar": {"api_key": "theirs"}})

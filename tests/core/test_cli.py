@@ -193,5 +193,6 @@ def test_the_engines_are_listed_with_what_an_agent_would_use(
         shown = json.loads(capsys.readouterr().out)
         assert "voice.bin is cut. pip install it again" in shown["engines"][0]["why_not"]
         assert shown["used"][0]["engine"] == "human" and shown["used"][0]["fallbacks"] == ["robot"]
+        assert "voice.bin is cut" in shown["used"][0]["warning"] and "'robot' speaks instead" in str(shown["used"])
     finally:
         plugins.reset()

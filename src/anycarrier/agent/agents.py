@@ -233,11 +233,14 @@ class Agents(Mapping[str, "Handler"]):
             self._warn_of_missing_speech(agent)
 
     def _warn_of_missing_speech(self, agent: Agent) -> None:
-        """Report a missing engine at startup, where it is noticed, instead of by rejecting calls later."""
+        """Report a missing or poor engine at startup, where it is noticed, instead of by rejecting calls later."""
         needs = speech_needs(agent.handler, agent.settings)
         if (lacks := self.engines.lacks(agent.settings, needs)) is not None:
             unless = "" if agent.handler is not None else ", unless its WebSocket does speech itself"
             log.error("agent %r will take no calls%s: %s", agent.id, unless, lacks)
+        for choice in self.engines.explain(agent.settings):
+            if choice.ability in needs and choice.problem is None and choice.warning is not None:
+                log.warning("agent %r: %s", agent.id, choice.warning)
 
     async def aclose(self) -> None:
         """Close engines and sockets. Called by ``exchange.stop()``."""

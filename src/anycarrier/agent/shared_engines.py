@@ -149,6 +149,11 @@ class Engines:
             holder.start_soon([name])
         return f"speech engine {name!r} does not start: {why}"
 
+    async def check(self, name: str) -> None:
+        """Try the engine's settings now; raises what it raises. A failed start is forgotten if the engine works."""
+        await self.engine(name).check()
+        self._holder(name)._failed.pop(name, None)
+
     def _explain(self, ability: str, settings: AgentSettings) -> EngineChoice:
         found, problem = self._picks(ability, settings), self._lack(ability, settings)
         if not found:

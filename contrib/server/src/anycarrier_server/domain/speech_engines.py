@@ -121,7 +121,7 @@ async def verify_engine(resources: Resources, caller: Caller, name: str) -> Engi
     engines = await resources.engines.of(caller.workspace_id)
     try:
         async with asyncio.timeout(VERIFY_WITHIN):
-            await engines.engine(name).check()
+            await engines.check(name)
     except AnycarrierError as problem:
         return EngineVerified(name, str(problem))
     except TimeoutError:
