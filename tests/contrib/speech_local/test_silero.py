@@ -12,11 +12,13 @@ import time
 from itertools import pairwise
 from typing import Any
 
+import numpy
 import pytest
 
-from anycarrier.audio import L16_16K, PCMU_8K, Transcoder, dtmf_tones, pcm16_to_pcmu, pcmu_to_pcm16, silence
+from anycarrier.audio import L16_16K, PCM16_8K, PCMU_8K, Transcoder, dtmf_tones, pcm16_to_pcmu, pcmu_to_pcm16, silence
 from anycarrier.speech import Voice, VoiceActivity, VoiceActivityDetector
 from anycarrier_speech_local import SileroEngine, SileroSettings
+from anycarrier_speech_local.worker import QUIET_WINDOWS, Detector
 
 LEAD = silence(PCMU_8K, 0.5)
 END = LEAD + silence(PCMU_8K, 0.5)
@@ -173,3 +175,21 @@ def _cpu(process: int) -> float:
     with open(f"/proc/{process}/stat") as stat:
         fields = stat.read().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_second_of_silence_makes_the_model_forget_the_last_utterance() -> None:
+    """Otherwise the next one is noticed late, or never."""
+    heard: list[bool] = []
+
+    class Session:
+        def run(self, _: None, given: dict[str, Any]) -> tuple[Any, Any]:
+            heard.append(bool(given["state"].any()))
+            return numpy.full((1, 1), 0.9 if given["input"][0, -1] else 0.1, "f4"), numpy.ones((2, 1, 128), "f4")
+
+    detector = Detector(Session(), PCM16_8K, threshold=0.5)
+    voice, quiet = struct.pack("<256h", *[9000] * 256), bytes(512)
+    detector.feed(voice + quiet * (QUIET_WINDOWS - 1) + voice)
+    assert heard == [False] + [True] * (QUIET_WINDOWS), "a pause within an utterance loses nothing"
+    heard.clear()
+    detector.feed(quiet * QUIET_WINDOWS + voice + voice)
+    assert heard == [True] * QUIET_WINDOWS + [False, True]
