@@ -130,6 +130,11 @@ async def test_an_engine_that_a_check_finds_working_is_no_problem_any_more(monke
     assert engines.problem("speak", "here") is None and engines.explain()[0].problem is None
 
 
+def test_a_misspelt_setting_is_named_with_the_near_one() -> None:
+    told = Engines({"afar": {"api_kay": "k"}}).problem("speak", "afar") or ""
+    assert "there is no setting 'api_kay'; did you mean 'api_key'?" in told
+
+
 def test_engines_with_settings_of_ones_own_share_all_others() -> None:
     engines = Engines({"afar": {"api_key": "ours"}})
     theirs = engines.within({"afar": {"api_key": "theirs"}})

@@ -88,6 +88,16 @@ def test_without_the_service_its_commands_say_what_to_install(
     )
 
 
+@pytest.mark.parametrize("words", [["verify", "whisper"], ["--agent", "aria"], ["--agent=aria"]])
+def test_without_the_service_its_words_for_engines_say_what_to_install(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "entry_points", lambda group: [])
+    assert cli.main(["engines", *words]) == 2
+    told = f"'engines {words[0].partition('=')[0]}' is a command of the service, which is not installed"
+    assert told in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("word", cli.commands())
 def test_every_word_says_what_it_is_for_in_plain_words(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as done:

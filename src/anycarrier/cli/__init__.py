@@ -90,11 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     known = commands()
     if word not in known:
         if word in SERVICE:
-            print(
-                f"{word!r} is a command of the service, which is not installed: install anycarrier-server "
-                "(in a checkout: pip install ./contrib/server)",
-                file=sys.stderr,
-            )
+            print(of_the_service(word), file=sys.stderr)
         else:
             print(f"unknown command {word!r}{near(word, known)}\n\n{help_text()}", file=sys.stderr)
         return 2
@@ -112,6 +108,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def of_the_service(words: str) -> str:
+    """The message for a command that only anycarrier-server has."""
+    return (
+        f"{words!r} is a command of the service, which is not installed: install anycarrier-server "
+        "(in a checkout: pip install ./contrib/server)"
+    )
 
 
 def about(docstring: str | None) -> str:

@@ -20,7 +20,7 @@ from string import Template
 from typing import Any
 
 from anycarrier.agent import AgentSettings, EngineChoice, Engines
-from anycarrier.cli import Parser
+from anycarrier.cli import Parser, of_the_service
 from anycarrier.errors import ConfigurationError
 from anycarrier.plugins import broken_plugins, capability_matrix, get_provider, provider_names
 from anycarrier.speech import get_speech_engine, speech_engine_names
@@ -69,6 +69,9 @@ def engines(argv: list[str]) -> int:
     parser.add_argument("--language", default="en", help="of the agent, default en")
     parser.add_argument("--grammar", action="store_true", help="the agent has a grammar")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    for word in (word.partition("=")[0] for word in argv):
+        if word in ("--agent", "ls", "set", "verify", "rm"):
+            raise ConfigurationError(of_the_service(f"engines {word}"))
     options = parser.parse_args(argv)
     settings = AgentSettings(language=options.language, grammar="." if options.grammar else None)
     logging.basicConfig(level=logging.CRITICAL)  # what does not start is in the table

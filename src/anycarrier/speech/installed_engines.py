@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,6 +55,11 @@ def get_speech_engine(name: str) -> type[SpeechEngine]:
     return found[name]
 
 
+def _unknown(field: str, kind: type[EngineSettings]) -> str:
+    near = difflib.get_close_matches(field, kind.model_fields, n=1, cutoff=0.7)
+    return f"there is no setting {field!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
 def _wrong(where: tuple[int | str, ...], message: str) -> str:
     return f"{'.'.join(map(str, where))}: {message}".removeprefix(": ").replace("Value error, ", "")
 
@@ -65,7 +71,12 @@ def open_speech_engine(name: str, settings: Mapping[str, Any] | EngineSettings |
         try:
             settings = cls.settings_type.model_validate(dict(settings or {}))
         except ValidationError as failure:
-            wrong = "; ".join(_wrong(error["loc"], error["msg"]) for error in failure.errors())
+            wrong = "; ".join(
+                _unknown(str(error["loc"][0]), cls.settings_type)
+                if error["type"] == "extra_forbidden" and len(error["loc"]) == 1
+                else _wrong(error["loc"], error["msg"])
+                for error in failure.errors()
+            )
             raise ConfigurationError(f"settings of speech engine {name!r} do not fit: {wrong}") from None
     if not isinstance(settings, cls.settings_type):
         raise ConfigurationError(f"speech engine {name!r} needs {cls.settings_type.__name__}")

@@ -117,7 +117,7 @@ async def test_an_altered_voice_fails_and_the_others_go_on_speaking(tmp_path: Pa
     shutil.copy(registry.voice_path("heart"), tmp_path / "bf_emma.int8.onnx")
     engine = HibariEngine(HibariSettings(voices=tmp_path))
     await engine.start()
-    with pytest.raises(SpeechFailed, match=r"bf_emma.int8.onnx was altered; .* Replace it: HIBARI_HOME="):
+    with pytest.raises(SpeechFailed, match=r"bf_emma.int8.onnx was altered; .* Run: HIBARI_HOME="):
         await engine.synthesizer(SpeakingStyle(voice="Emma"))
     await engine.synthesizer(SpeakingStyle(voice="HEART"))
     await engine.aclose()

@@ -21,6 +21,7 @@ from anycarrier.audio import L16_16K, PCMU_8K, Transcoder, silence
 from anycarrier.errors import ConfigurationError, SpeechFailed
 from anycarrier.speech import Heard, Hearing, Recognizer, SpeakingStyle
 from anycarrier_speech_local import EspeakEngine, PocketsphinxEngine, PocketsphinxSettings
+from anycarrier_speech_local.decoder import EXAMPLE
 
 PHRASES = (
     "i would like to book an appointment",
@@ -167,7 +168,7 @@ async def test_digital_silence_is_survived(engine: PocketsphinxEngine) -> None:
     ("hearing", "advice"),
     [
         (Hearing(phrases=("zorkmid",)), "no pronunciation for 'zorkmid'"),
-        (Hearing(grammar="this is not (a grammar"), "grammar is not JSGF"),
+        (Hearing(grammar="yes | no"), "grammar is not JSGF .* must look like: #JSGF V1.0; grammar g; public"),
         (Hearing(phrases=("?!",)), "at least one phrase"),
         (Hearing(language="de-DE"), "English only"),
     ],
@@ -177,6 +178,10 @@ async def test_what_cannot_be_listened_for_is_refused_when_the_call_begins(
 ) -> None:
     with pytest.raises(ConfigurationError, match=advice):
         await engine.recognizer(hearing)
+
+
+async def test_the_grammar_that_the_error_shows_is_accepted(engine: PocketsphinxEngine) -> None:
+    await (await engine.recognizer(Hearing(grammar=EXAMPLE))).aclose()
 
 
 async def test_a_name_with_its_pronunciation_is_listened_for(opened: Any) -> None:

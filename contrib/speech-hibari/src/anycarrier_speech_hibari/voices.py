@@ -38,7 +38,7 @@ def file_of(voice: str, folder: Path | None) -> Path:
         raise UnknownVoice(
             "hibari",
             voice,
-            f"Its file is expected at {place}. Download it with: {_download(voice, folder)}. "
+            f"Its file is expected at {place}. Run: {_download(voice, folder)}. "
             f"Voices whose file is here: {', '.join(names)}",
         )
     return place
@@ -73,7 +73,7 @@ def load(voice: str, folder: Path | None) -> Any:
 def _load(voice: str, path: Path, folder: Path | None) -> Any:
     facts = _registry()[voice]
     if voice != DEFAULT:
-        _verify(path, facts["bytes"], bytes.fromhex(facts["sha256"]), f"Replace it: {_download(voice, folder)}")
+        _verify(path, facts["bytes"], bytes.fromhex(facts["sha256"]), f"Run: {_download(voice, folder)}")
     british = bool(facts["british"])
     try:
         if british not in _readers:

@@ -70,6 +70,10 @@ def _files(**texts: str | None) -> Iterator[dict[str, str]]:
         yield paths
 
 
+EXAMPLE = "#JSGF V1.0; grammar g; public <g> = yes | no;"
+NO_GRAMMAR = f"the grammar is not JSGF that pocketsphinx reads. It must look like: {EXAMPLE}"
+
+
 def build(config: DecoderConfig) -> Any:
     """A decoder. ``ValueError`` for what cannot be listened for, with advice."""
     pocketsphinx: Any = import_module("pocketsphinx")
@@ -84,7 +88,7 @@ def build(config: DecoderConfig) -> Any:
     if config.grammar is not None:
         known = trimmed(grammar_words(config.grammar), dictionary, config.pronunciations)
         with _files(dict=known, jsgf=config.grammar) as paths:
-            return _decoder({**settings, **paths, **WHOLE_SENTENCES}, "the grammar is not JSGF that pocketsphinx reads")
+            return _decoder({**settings, **paths, **WHOLE_SENTENCES}, NO_GRAMMAR)
     if config.phrases:
         spoken = {word for phrase in config.phrases for word in words(phrase)}
         known = trimmed(spoken, dictionary, config.pronunciations)

@@ -198,7 +198,10 @@ class EspeakLibrary:
             data = str(loader.get_data_path())
         except (ImportError, OSError) as failure:
             raise SpeechFailed(
-                "espeak", "speak", f"the library cannot be loaded: {failure}", next_step="pip install espeakng-loader"
+                "espeak",
+                "speak",
+                f"the library cannot be loaded: {failure}",
+                next_step="Run: pip install espeakng-loader",
             ) from failure
         self.rate: int = self._lib.espeak_Initialize(_SYNCHRONOUS, _BUFFER_MS, data.encode(), _DONT_EXIT)
         if self.rate <= 0:

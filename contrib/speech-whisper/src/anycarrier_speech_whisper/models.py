@@ -25,16 +25,20 @@ CHUNK = 1 << 20
 
 
 class ModelUnusable(ValueError):
-    """A model file is missing, cut or altered: which, what was expected, and the command that mends it."""
+    """A model file is missing, cut or altered: which, what was expected, and the next step.
 
-    def __init__(self, file: str, expected: str, command: str) -> None:
+    ``expected`` is None when no package of the model ``file`` is installed.
+    """
+
+    def __init__(self, file: str, expected: str | None, next_step: str) -> None:
         self.file = file
         self.expected = expected
-        self.command = command
-        super().__init__(f"{file}: expected {expected}. To mend it: {command}")
+        self.next_step = next_step
+        problem = f"the model {file} is not installed" if expected is None else f"{file}: expected {expected}"
+        super().__init__(f"{problem}. {next_step}")
 
-    def __reduce__(self) -> tuple[type[ModelUnusable], tuple[str, str, str]]:
-        return ModelUnusable, (self.file, self.expected, self.command)
+    def __reduce__(self) -> tuple[type[ModelUnusable], tuple[str, str | None, str]]:
+        return ModelUnusable, (self.file, self.expected, self.next_step)
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,11 @@ class PackagedModel:
     name: str
     command: str
     files: tuple[ModelFile, ...]
+
+    @property
+    def next_step(self) -> str:
+        """How to install it, or install it again."""
+        return f"Run: {self.command}"
 
 
 def _tiny(name: str, size: int, sha256: str) -> ModelFile:
@@ -120,7 +129,7 @@ def find_model(model: str, *, cache: str | None = None, downloads: bool = False)
     names = ", ".join(PACKAGED)
     raise ModelUnusable(
         model, f"{names}, the folder of a CTranslate2 model, or a hub name such as Systran/faster-whisper-small",
-        "set the engine's model to one of these",
+        "Set the engine's model to one of these",
     )  # fmt: skip
 
 
@@ -160,10 +169,10 @@ def _package_file(model: PackagedModel, file: ModelFile, part: int = 0) -> Path:
     package, path = file.parts[part]
     spec = find_spec(package)
     if spec is None or spec.origin is None:
-        raise ModelUnusable(file.name, f"the package {package.replace('_', '-')} of model {model.name}", model.command)
+        raise ModelUnusable(model.name, None, model.next_step)
     found = Path(spec.origin).parent / path
     if not found.is_file():
-        raise ModelUnusable(str(found), f"a file of model {model.name}", model.command)
+        raise ModelUnusable(str(found), f"a file of model {model.name}", model.next_step)
     return found
 
 
@@ -181,7 +190,7 @@ def verify(folder: Path, model: PackagedModel) -> None:
         size = path.stat().st_size if path.is_file() else None
         if size != file.size:
             found = "no file" if size is None else f"{size:,}"
-            raise ModelUnusable(str(path), f"{file.size:,} bytes, found {found}", model.command)
+            raise ModelUnusable(str(path), f"{file.size:,} bytes, found {found}", model.next_step)
     for file in model.files:
         path = folder / file.name
         _same(str(path), _sha256([path]), file, model)
@@ -189,7 +198,7 @@ def verify(folder: Path, model: PackagedModel) -> None:
 
 def _same(what: str, found: str, file: ModelFile, model: PackagedModel) -> None:
     if found != file.sha256:
-        raise ModelUnusable(what, f"SHA-256 {file.sha256}, found {found}", model.command)
+        raise ModelUnusable(what, f"SHA-256 {file.sha256}, found {found}", model.next_step)
 
 
 def _sha256(paths: Iterable[Path], write: Callable[[bytes], Any] = len) -> str:
@@ -231,7 +240,7 @@ def _joined(model: PackagedModel, cache: str | None) -> Path:
     except OSError as failure:
         raise ModelUnusable(
             str(folder), f"a folder to join model {model.name} in ({failure.strerror or failure})",
-            f"set the engine's cache to a folder with {sum(f.size for f in model.files) >> 20} MB that can be written",
+            f"Set the engine's cache to a folder with {sum(f.size for f in model.files) >> 20} MB that can be written",
         ) from failure  # fmt: skip
     return folder
 
@@ -264,21 +273,23 @@ def _complete(folder: Path) -> Path:
         if not any((folder / name).is_file() for name in names):
             raise ModelUnusable(
                 str(folder / names[0]), "a file of a CTranslate2 model (" + " or ".join(names) + ")",
-                "ct2-transformers-converter --model openai/whisper-small --output_dir FOLDER --quantization float16 "
-                "--copy_files tokenizer.json preprocessor_config.json",
+                "Run: ct2-transformers-converter --model openai/whisper-small --output_dir FOLDER --quantization "
+                "float16 --copy_files tokenizer.json preprocessor_config.json",
             )  # fmt: skip
     return folder
 
 
 def _from_hub(name: str, downloads: bool) -> Path:
     """The model's folder in the hub's cache."""
-    command = f"hf download {name}, or set the engine's downloads to true"
+    next_step = f"Run: hf download {name}, or set the engine's downloads to true"
     if find_spec("huggingface_hub") is None:
-        raise ModelUnusable(name, "the package huggingface-hub to read the hub's cache", "pip install huggingface-hub")
+        raise ModelUnusable(
+            name, "the package huggingface-hub to read the hub's cache", "Run: pip install huggingface-hub"
+        )
     hub: Any = import_module("huggingface_hub")
     files = [name for needed in NEEDED for name in ((needed,) if isinstance(needed, str) else needed)]
     try:
         return Path(hub.snapshot_download(name, allow_patterns=files, local_files_only=not downloads))
     except Exception as failure:  # its own, httpx's and the system's
         reason = "" if not downloads else f" ({type(failure).__name__}: {failure})"
-        raise ModelUnusable(name, f"a model in the hub's cache on this machine{reason}", command) from failure
+        raise ModelUnusable(name, f"a model in the hub's cache on this machine{reason}", next_step) from failure

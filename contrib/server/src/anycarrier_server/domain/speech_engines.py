@@ -213,7 +213,8 @@ async def weakness(resources: Resources, agent: Agent) -> str | None:
 
 def declined(lacks: str) -> str:
     """The message for those who can mend it."""
-    return f"its calls are declined: {lacks} (anycarrier engines ls|set: what is installed, and its settings)"
+    more = "" if "Run: " in lacks else " (anycarrier engines ls|set: what is installed, and its settings)"
+    return f"its calls are declined: {lacks}{more}"
 
 
 async def refuse_unready(
