@@ -94,7 +94,7 @@ def test_everything_an_agent_can_do_on_a_call_is_told() -> None:
 # --- speech ----------------------------------------------------------------------------------------------------------
 
 
-ENGINE_ROWS = "engine | plugin | can | languages | is"
+ENGINE_ROWS = "engine | plugin | abilities | languages | purpose"
 
 
 def test_every_engine_is_told_with_what_it_can_do() -> None:
@@ -133,7 +133,7 @@ def test_the_settings_of_turn_taking_are_told_with_their_defaults() -> None:
 
 
 def test_every_face_is_told_with_its_prefix() -> None:
-    told = set(re.findall(r"`(/[\w/]+)`", " ".join(cells[0] for cells in rows(SERVICE, "under | is"))))
+    told = set(re.findall(r"`(/[\w/]+)`", " ".join(cells[0] for cells in rows(SERVICE, "path | purpose"))))
     assert told >= {face.prefix for face in faces(sandbox=True)}
 
 
