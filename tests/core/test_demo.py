@@ -41,6 +41,20 @@ def test_a_call_is_ok_only_when_both_ends_heard_what_was_sent() -> None:
 TALKED = replace(GOOD, transcript=[{"party": "remote", "text": "hello", "at_ms": 900}], digits="1984#", barge_ins=1)
 
 
+def test_a_hard_case_is_not_said_to_be_correct(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def run() -> list[calls.DemoCall]:
+        return [GOOD, replace(TALKED, judged=False)]
+
+    monkeypatch.setattr(demo, "run", run)
+    monkeypatch.setattr(demo, "provider_names", lambda: ["c"])
+    monkeypatch.setattr(demo, "get_provider", lambda name: SimpleNamespace(sandbox="here"))
+    assert demo.main([]) == 0
+    said = capsys.readouterr().out
+    assert ": all judged calls correct" in said and "keys 1984#" not in said
+
+
 @pytest.mark.parametrize(("words", "code"), [([], 0), (["--json"], 0), (["--json"], 1)])
 def test_with_json_standard_output_is_for_programs_alone(
     words: list[str], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

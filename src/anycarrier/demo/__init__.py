@@ -147,7 +147,8 @@ def report(call: DemoCall) -> str:
     speaks = f"the voice of {call.voice}" if call.voice else "recorded sentences"
     judged = "" if call.judged else "the hard case, "
     cuts = "1 interruption" if call.barge_ins == 1 else f"{call.barge_ins} interruptions"
-    happened = f"{judged}{speaks} heard by {call.recognizer}, {cuts}, keys {call.digits}, {call.reason}"
+    keys = f"keys {call.digits}, " if call.judged else ""  # pressed whether asked for or not
+    happened = f"{judged}{speaks} heard by {call.recognizer}, {cuts}, {keys}{call.reason}"
     lines = [f"\n{call.carrier}: {call.seconds:.1f} s, {happened}"]
     for said in call.transcript:
         who = "caller" if said["party"] == "remote" else "agent"
@@ -203,7 +204,7 @@ def main(argv: list[str] | None = None) -> int:
         lines += summary(calls, installed_speech(engines))
     if unable := missing(engines):
         lines.append(f"no conversation: nothing installed can {', '.join(unable)}. Install anycarrier-speech-local")
-    verdict = "all correct" if ok else "NOT all correct"
+    verdict = f"{'' if ok else 'NOT '}all {'' if all(call.judged for call in calls) else 'judged calls '}correct"
     lines.append(f"{len(calls)} calls in {time.monotonic() - began:.1f} s: {verdict}")
     # With --json, standard output holds nothing but the JSON.
     print("\n".join(lines), file=sys.stderr if options.json else sys.stdout, flush=True)

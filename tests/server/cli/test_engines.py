@@ -38,6 +38,16 @@ async def test_a_setting_that_is_not_there_and_one_for_the_operator_are_refused(
     assert "ANYCARRIER_ENGINES__OPENAI__BASE_URL" in refused.err
 
 
+async def test_names_are_checked_before_a_value_is_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    refused = await run("engines", "set", "deepgram", "listen_model", "nova-2", expect=2)
+    assert "ANYCARRIER_ENGINES__OPENAI__" in (await run("engines", "set", "openai", "base_url", expect=2)).err
+    assert "no setting 'nova-2'" in refused.err and "write listen_model=nova-2" in refused.err
+    assert "no speech engine 'nowhere' is installed" in (await run("engines", "set", "nowhere", "key", expect=2)).err
+    refused = await run("engines", "set", "deepgram", "api_key", expect=2)
+    assert "no api_key was given" in refused.err and "--api-key" not in refused.err
+
+
 async def test_an_agent_that_lacks_an_engine_is_warned_of_when_made_and_found_by_the_doctor(run: Run) -> None:
     made = await run("agents", "add", "Aria", "--handler", "listen", "recognizer=deepgram")
     assert "is made" in made.out and "warning: its calls are declined" in made.err and "api_key" in made.err

@@ -173,8 +173,9 @@ async def delete_credential(client: Client, asked: Namespace) -> None:
     say(asked, f"credential {found['name']} ({found['id']}) deleted", {"deleted": found["id"]})
 
 
-def read_secret(given: str | None, prompt: str) -> str:
-    """The secret itself, ``-`` for a line of standard input, None to ask on the terminal."""
+def read_secret(given: str | None, prompt: str, what: str = "API key", how: str = " with --api-key -") -> str:
+    """The secret itself, ``-`` for a line of standard input, None to ask on the terminal. ``what`` it is, and ``how`` a
+    program gives it, are for the error."""
     if given is not None and given != "-":
         return given
     if given is None and sys.stdin.isatty():
@@ -182,7 +183,7 @@ def read_secret(given: str | None, prompt: str) -> str:
     else:
         secret = sys.stdin.readline().strip()
     if not secret:
-        raise ConfigurationError("no API key was given: type it when asked, or pipe it in with --api-key -")
+        raise ConfigurationError(f"no {what} was given: type it when asked, or pipe it in{how}")
     return secret
 
 
@@ -251,14 +252,29 @@ async def set_up_engine(client: Client, asked: Namespace) -> int:
     settings: dict[str, Any] = dict(asked.settings)
     if not settings:
         raise ConfigurationError("nothing to set: give a setting's name, like api_key, which is then asked for")
-    for name, value in settings.items():
-        if value == "-":
-            settings[name] = read_secret(None, f"{asked.engine} {name}: ")
+    if bare := [name for name, value in settings.items() if value == "-"]:
+        await _check_names(client, asked.engine, bare)
+    for name in bare:
+        settings[name] = read_secret(None, f"{asked.engine} {name}: ", name, "")
     changed = await client.patch(f"{ENGINES_PATH}/{asked.engine}", {"settings": settings})
     held = ", ".join(f"{name} {value}" for name, value in changed["settings"].items())
     say(asked, f"{asked.engine} is set up for this workspace: {held}", changed)
     step(f"next: anycarrier engines verify {asked.engine}" if changed["ready"] else f"not ready: {changed['why_not']}")
     return 0 if changed["ready"] else 1
+
+
+async def _check_names(client: Client, engine: str, bare: list[str]) -> None:
+    """Refuse what is not there, or not for a workspace to set, before its value is asked for."""
+    found = {one["name"]: one for one in await client.get(ENGINES_PATH)}
+    if engine not in found or not found[engine]["abilities"]:
+        raise ConfigurationError(f"no speech engine {engine!r} is installed. Run: anycarrier engines ls")
+    settable: list[str] = found[engine]["settable"]
+    for before, name in zip(["", *bare], bare, strict=False):
+        if name not in settable:
+            others = f"Whoever runs the service sets others, as ANYCARRIER_ENGINES__{engine.upper()}__NAME"
+            step = f"To give {before} a value, write {before}={name}" if before else others
+            known = ", ".join(settable) or "none"
+            raise ConfigurationError(f"{engine} has no setting {name!r} to set here (settable: {known}). {step}")
 
 
 async def verify_engine(client: Client, asked: Namespace) -> int:
