@@ -75,6 +75,9 @@ class Dictation(Listens):
     def knows_language(self, ability: str, language: str) -> bool:
         return language.startswith("en")
 
+    def language_advice(self, ability: str, language: str) -> str:
+        return "dictation hears German with its large model" if language == "de" else ""
+
 
 class CloudSettings(EngineSettings):
     key: str
@@ -140,7 +143,9 @@ def test_a_language_is_spoken_by_an_engine_that_knows_it(install: Install) -> No
     assert used(engines, "listen", language="de") == []
     lacks = engines.lacks(AgentSettings(language="de"), ["speak", "listen"]) or ""
     assert "no speech engine here listens in 'de' (asked: by-grammar, dictation)" in lacks and "speaks" not in lacks
-    assert "setting language" in lacks
+    assert "setting language" in lacks and lacks.endswith(". dictation hears German with its large model")
+    named = engines.lacks(AgentSettings(language="de", recognizer="dictation"), ["listen"]) or ""
+    assert named.endswith("in recognizer. dictation hears German with its large model")
     with pytest.raises(ConfigurationError, match="listens in 'de'"):
         engines.candidates("listen", AgentSettings(language="de"))
 

@@ -124,20 +124,26 @@ def missing(ability: str) -> ConfigurationError:
     )
 
 
-def language_unknown(ability: str, language: str, asked: Iterable[str]) -> ConfigurationError:
-    """The error for a language that none of the engines asked knows, when the agent names none."""
+def language_unknown(ability: str, language: str, asked: Iterable[str], advice: str = "") -> ConfigurationError:
+    """The error for a language that none of the engines asked knows, when the agent names none. ``advice`` is what
+    they propose."""
     return ConfigurationError(
         f"no speech engine here {VERBS[ability]} in {language!r} (asked: {', '.join(asked)}). Change the agent's "
         "setting language, or install or set up an engine that knows it: docs/speech.md lists the engines"
+        + _also(advice)
     )
 
 
-def language_refused(ability: str, language: str, engine: str) -> ConfigurationError:
-    """The error for a language that the engine named by the agent does not know."""
+def language_refused(ability: str, language: str, engine: str, advice: str = "") -> ConfigurationError:
+    """The error for a language that the engine named by the agent does not know. ``advice`` is what it proposes."""
     return ConfigurationError(
         f"speech engine {engine!r} does not {ability} in {language!r}. Change the agent's setting language, or name "
-        f"another engine in {ENGINE_SETTINGS[ability][0]}"
+        f"another engine in {ENGINE_SETTINGS[ability][0]}{_also(advice)}"
     )
+
+
+def _also(advice: str) -> str:
+    return f". {advice}" if advice else ""
 
 
 def needs_words(engine: str) -> str:

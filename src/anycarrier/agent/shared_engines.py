@@ -176,7 +176,17 @@ class Engines:
     def _none(self, ability: str, settings: AgentSettings) -> ConfigurationError:
         """Why no engine fits an agent that names none."""
         asked = [offer.name for offer in self._offers(ability)]
-        return language_unknown(ability, settings.language, asked) if asked else missing(ability)
+        if not asked:
+            return missing(ability)
+        advice = (self._language_advice(ability, name, settings.language) for name in asked)
+        return language_unknown(ability, settings.language, asked, ". ".join(filter(None, advice)))
+
+    def _language_advice(self, ability: str, name: str, language: str) -> str:
+        try:
+            return self.engine(name).language_advice(ability, language)
+        except Exception as bug:  # noqa: BLE001 a plugin's own; the error is told without it
+            log.warning("speech engine %s has no advice on %r: %s", name, language, type(bug).__name__)
+            return ""
 
     def _picks(self, ability: str, settings: AgentSettings) -> list[Pick]:
         offers = [o for o in self._offers(ability) if self._knows(ability, o.name, settings.language)]
@@ -238,7 +248,7 @@ class Engines:
                 f"speech engine {engine.name!r} cannot {ability} (it can: {', '.join(sorted(engine.abilities))})"
             )
         if language is not None and not self._knows(ability, name, language):
-            raise language_refused(ability, language, name)
+            raise language_refused(ability, language, name, self._language_advice(ability, name, language))
         if ability == "listen" and engine.needs_detector and not self._offers("detect"):
             raise detector_missing(name)
         return engine

@@ -250,6 +250,11 @@ class SpeechEngine:
         """
         return True
 
+    def language_advice(self, ability: str, language: str) -> str:
+        """What the operator can do so that the engine knows ``language``, such as another model, in a sentence; "" if
+        nothing. Shown when an agent's calls are declined for its language."""
+        return ""
+
     def knows_voice(self, voice: str) -> bool:
         """Whether the engine, with its settings, has a voice of that name.
 

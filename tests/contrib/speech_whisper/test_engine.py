@@ -170,6 +170,7 @@ async def test_another_language_than_the_models_is_refused_with_what_to_set(engi
     engine = engines()
     assert engine.knows_language("listen", "en-GB")
     assert not engine.knows_language("listen", "de-DE")
+    assert "set the engine's model to base" in engine.language_advice("listen", "de-DE")
     with pytest.raises(ConfigurationError, match=r"'de-DE'.*'tiny\.en' knows English only.*model to base"):
         await engine.recognizer(Hearing(language="de-DE"))
     assert engine.pool.process_ids == [], "nothing was started for that"

