@@ -208,6 +208,9 @@ PAUSES = "test_pauses_within_an_utterance_change_none_of_its_words"
 LATE = "test_an_utterance_that_is_announced_late_is_whole"
 DISCARD = "test_a_discarded_utterance_has_no_words"
 AT_ONCE = "test_questions_asked_at_once_are_answered_one_by_one"
+ORDER = "test_answers_come_in_the_order_of_the_questions"
+OWN_AUDIO = "test_two_calls_hear_their_own_audio"
+NEXT_VOICE = "test_each_call_has_its_voices_and_one_voice_follows_another"
 CLOSED_RECOGNIZER = "test_closing_ends_the_iteration_and_nothing_is_heard_after_it"
 CLOSED_DETECTOR = "test_closing_ends_the_detection_and_nothing_is_told_after_it"
 CLOSED_VOICE = "test_closing_ends_what_is_being_said_and_nothing_is_said_after_it"
@@ -510,7 +513,7 @@ class Bad(Voiced):
 class Defective(Parrot):
     voiced = Bad
 """,
-        {"test_one_text_after_another"},
+        {"test_one_text_after_another", "test_two_calls_have_a_voice_each"},
     ),
     "a cancelled text goes on in a task": (
         """
@@ -708,7 +711,7 @@ class Bad(Listener):
 class Defective(Parrot):
     listener = Bad
 """,
-        {HEARD_ALONE, PAUSES, LATE},
+        {HEARD_ALONE, PAUSES, ORDER, LATE, OWN_AUDIO},
     ),
     "begin takes back an answer that is due": (
         """
@@ -744,7 +747,7 @@ class Bad(Listener):
 class Defective(Parrot):
     listener = Bad
 """,
-        {FINISH, AT_ONCE, DISCARD, PAUSES},
+        {FINISH, AT_ONCE, DISCARD, PAUSES, ORDER, OWN_AUDIO},
     ),
     "an interim after the final": (
         """
@@ -757,7 +760,7 @@ class Bad(Listener):
 class Defective(Parrot):
     listener = Bad
 """,
-        {FINISH, AT_ONCE, PAUSES},
+        {FINISH, AT_ONCE, PAUSES, OWN_AUDIO},
     ),
     "a complete result that is not final": (
         """
@@ -771,7 +774,7 @@ class Bad(Listener):
 class Defective(Parrot):
     listener = Bad
 """,
-        {HEARD_ALONE, FINISH, TYPED, PAUSES, LATE},
+        {HEARD_ALONE, FINISH, TYPED, PAUSES, ORDER, LATE, OWN_AUDIO},
     ),
     "words out of nothing": (
         """
@@ -788,7 +791,7 @@ class Bad(Listener):
 class Defective(Parrot):
     listener = Bad
 """,
-        {FINISH, DISCARD, PAUSES},
+        {FINISH, DISCARD, PAUSES, ORDER, OWN_AUDIO},
     ),
     "only whole frames are taken": (
         """
@@ -813,7 +816,8 @@ class Defective(Parrot):
 """,
         {
             HEARD_ALONE, FINISH, AT_ONCE, DISCARD, CLOSED_RECOGNIZER, INTERIMS, ENGINE_CLOSED,
-            "test_audio_of_any_length_is_taken", PAUSES, LATE},
+            "test_audio_of_any_length_is_taken", PAUSES, LATE, ORDER, OWN_AUDIO,
+        },
     ),
     "a closed recognizer hears": (
         """
@@ -871,7 +875,7 @@ class Bad(Listener):
 class Defective(Parrot):
     listener = Bad
 """,
-        {PAUSES},
+        {PAUSES, DISCARD},
     ),
     "audio after a pause is lost": (
         """
@@ -952,7 +956,7 @@ class Bad(Listener):
 class Defective(Parrot):
     listener = Bad
 """,
-        {PAUSES},
+        {PAUSES, DISCARD},
     ),
     "what was said before an utterance is announced is lost": (
         """
@@ -1033,7 +1037,130 @@ class Bad(Detector):
 class Defective(Parrot):
     detector = Bad
 """,
-        {VOICE, "test_silence_is_no_voice"},
+        {VOICE, "test_silence_is_no_voice", NEXT_VOICE},
+    ),
+    "calls that speak at once share their audio": (
+        """
+class Bad(Voiced):
+    shared = []
+
+    async def speak(self, text):
+        async for piece in super().speak(text):
+            self.shared.append(piece)
+            await asyncio.sleep(0)
+            while self.shared:
+                yield self.shared.pop()
+
+    async def aclose(self):
+        self.shared.clear()
+        await super().aclose()
+
+class Defective(Parrot):
+    voiced = Bad
+""",
+        {"test_two_calls_have_a_voice_each"},
+    ),
+    "the last question is answered first": (
+        """
+class Bad(Listener):
+    async def answer(self):
+        while True:
+            audio = [await self.utterances.get()]
+            await asyncio.sleep(0.01)
+            while not self.utterances.empty():
+                audio.insert(0, self.utterances.get_nowait())
+            self.engine.log_in("listen")
+            for one in audio:
+                self.results.put(Heard("hello" if one else "", final=True, complete=True))
+
+class Defective(Parrot):
+    listener = Bad
+""",
+        {ORDER, TYPED},
+    ),
+    "calls share what they hear": (
+        """
+class Bad(Listener):
+    shared = bytearray()
+
+    def __init__(self, engine, format):
+        super().__init__(engine, format)
+        self.audio = self.shared
+
+class Defective(Parrot):
+    listener = Bad
+""",
+        {OWN_AUDIO},
+    ),
+    "resume drops what was said before the pause": (
+        """
+class Bad(Listener):
+    paused = False
+
+    def pause(self, *, following=0.0):
+        self.paused = True
+
+    def resume(self):
+        self.audio.clear()
+
+    def finish(self, *, discard=False, following=0.0):
+        if not self.paused and not any(sample not in (0xff, 0x7f) for sample in self.audio):
+            self.audio.clear()
+        self.audio[:] = self.audio if any(sample not in (0xff, 0x7f) for sample in self.audio) else b""
+        super().finish(discard=discard, following=following)
+
+class Defective(Parrot):
+    listener = Bad
+""",
+        {PAUSES},
+    ),
+    "a noise after a pause is answered with what was decoded ahead": (
+        """
+class Bad(Listener):
+    ahead = False
+
+    def pause(self, *, following=0.0):
+        self.ahead = True
+
+    def resume(self):
+        self.ahead = False
+
+    def finish(self, *, discard=False, following=0.0):
+        super().finish(discard=discard and not self.ahead, following=following)
+        self.ahead = False
+
+class Defective(Parrot):
+    listener = Bad
+""",
+        {DISCARD},
+    ),
+    "only the first voice is told": (
+        """
+class Bad(Detector):
+    told = 0
+
+    def tell(self, voice):
+        self.told += 1
+        if self.told <= 2:
+            super().tell(voice)
+
+class Defective(Parrot):
+    detector = Bad
+""",
+        {NEXT_VOICE},
+    ),
+    "calls are told each other's voices": (
+        """
+class Bad(Detector):
+    def tell(self, voice):
+        for made in self.engine.made:
+            if isinstance(made, Detector):
+                made.results.put(VoiceActivity(voice, self.fed / 8000))
+
+class Defective(Parrot):
+    detector = Bad
+""",
+        {NEXT_VOICE, TYPED},
     ),
     "positions beyond what was fed": (
         """
@@ -1056,7 +1183,7 @@ class Bad(Detector):
 class Defective(Parrot):
     detector = Bad
 """,
-        {VOICE, "test_silence_is_no_voice"},
+        {VOICE, "test_silence_is_no_voice", NEXT_VOICE},
     ),
     "a closed detector tells": (
         """
@@ -1067,7 +1194,7 @@ class Bad(Detector):
 class Defective(Parrot):
     detector = Bad
 """,
-        {VOICE, "test_silence_is_no_voice", CLOSED_DETECTOR, ENGINE_CLOSED},
+        {VOICE, "test_silence_is_no_voice", CLOSED_DETECTOR, ENGINE_CLOSED, NEXT_VOICE},
     ),
     "a detector takes one format only": (
         """
@@ -1132,4 +1259,4 @@ class Defective(SpeechEngine):
         pass
 """
     assert run_kit(mute, TAIL.replace("broken_settings = {}", "broken_settings = None")) == set()
-    assert len(re.findall("s", run_kit.shown.splitlines()[0])) == 23
+    assert len(re.findall("s", run_kit.shown.splitlines()[0])) == 25

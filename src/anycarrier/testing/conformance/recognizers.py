@@ -98,6 +98,45 @@ class RecognizerChecks(EngineKit):
 
         self.run(check)
 
+    def test_answers_come_in_the_order_of_the_questions(self) -> None:
+        self.needs("listen")
+
+        async def check(engine: SpeechEngine) -> None:
+            async with self.listening(engine, PCMU_8K) as (recognizer, heard):
+                recognizer.begin()
+                feed(recognizer, self.spoken(), 160)
+                recognizer.finish()
+                recognizer.finish()
+                await self.until(partial(_answered, heard, 2), "two finish() must have two answers")
+                await recognizer.aclose()
+            assert heard[-1].complete and not heard[-1].text, (
+                f"an utterance, and then nothing, were answered by {heard}: the last answer must have no words"
+            )
+            assert any(result.text for result in heard if result.final), "an utterance was heard as nothing"
+
+        self.run(check)
+
+    def test_two_calls_hear_their_own_audio(self) -> None:
+        self.needs("listen")
+
+        async def check(engine: SpeechEngine) -> None:
+            async with (
+                self.listening(engine, PCMU_8K) as (talker, words),
+                self.listening(engine, PCMU_8K) as (silent, nothing),
+            ):
+                for recognizer in (talker, silent):
+                    recognizer.begin()
+                feed(talker, self.spoken(), 160)
+                silent.finish()
+                talker.finish()
+                await self.until(lambda: _answered(words, 1) and _answered(nothing, 1), "each call must be answered")
+                await talker.aclose()
+                await silent.aclose()
+            assert not any(result.text for result in nothing), f"a call without audio heard another call's: {nothing}"
+            assert any(result.text for result in words if result.final), "beside a silent call, no words are heard"
+
+        self.run(check)
+
     def test_pauses_within_an_utterance_change_none_of_its_words(self) -> None:
         """``pause`` and ``resume`` are hints: all audio counts, and one finish has one answer."""
         self.needs("listen")
@@ -105,25 +144,28 @@ class RecognizerChecks(EngineKit):
         async def check(engine: SpeechEngine) -> None:
             async with self.listening(engine, PCMU_8K) as (recognizer, heard):
                 texts = []
-                for number, (paused, resumed) in enumerate(((False, False), (True, False), (True, True)), 1):
+                pauses: tuple[set[str], ...] = (set(), {"after"}, {"before", "after"}, {"within"})
+                for number, where in enumerate(pauses, 1):
                     known = len(heard)
                     recognizer.begin()
-                    if resumed:
+                    if "before" in where:
                         recognizer.feed(silence(PCMU_8K, 0.3))
                         recognizer.pause()
                         await asyncio.sleep(0.05)
                         recognizer.resume()
                     feed(recognizer, self.spoken(), 160)
-                    if paused:
+                    if where & {"after", "within"}:
                         recognizer.pause()
                         await asyncio.sleep(0.05)
+                        if "within" in where:
+                            recognizer.resume()
                         feed(recognizer, silence(PCMU_8K, 0.3), 160)
                     recognizer.finish()
                     await self.until(partial(_answered, heard, number), "each finish() must be answered")
                     texts.append(" ".join(r.text for r in heard[known:] if r.final))
                 known = len(heard)
                 recognizer.finish()
-                await self.until(partial(_answered, heard, 4), "each finish() must be answered")
+                await self.until(partial(_answered, heard, 5), "each finish() must be answered")
                 await recognizer.aclose()
             assert [(r.text, r.complete) for r in heard[known:]] == [("", True)], (
                 f"after utterances with pauses, finish() without audio was answered by {heard[known:]}"
@@ -166,16 +208,21 @@ class RecognizerChecks(EngineKit):
 
         async def check(engine: SpeechEngine) -> None:
             async with self.listening(engine, PCMU_8K) as (recognizer, heard):
-                for number, discard in ((1, True), (2, False)):
+                for number, discard in ((1, True), (2, False), (3, True), (4, False)):
                     if discard:
                         recognizer.begin()
                         feed(recognizer, self.spoken(), 160)
+                    if number == 3:
+                        recognizer.pause()
+                        await asyncio.sleep(0.05)
                     recognizer.finish(discard=discard)
                     await self.until(partial(_answered, heard, number), "each finish() must be answered")
                 await recognizer.aclose()
             answers = [result.text for result in heard if result.complete]
             assert answers[0] == "", f"finish(discard=True) was answered by {answers[0]!r}"
-            assert answers[1:] == [""], f"after a discarded utterance, finish() without audio gave {answers[1:]}"
+            assert answers[2] == "", f"after a pause, finish(discard=True) was answered by {answers[2]!r}"
+            between = answers[1::2]
+            assert between == ["", ""], f"after a discarded utterance, finish() without audio gave {between}"
 
         self.run(check)
 
@@ -242,6 +289,25 @@ class DetectorChecks(EngineKit):
 
         self.run(check)
 
+    def test_each_call_has_its_voices_and_one_voice_follows_another(self) -> None:
+        self.needs("detect")
+
+        async def check(engine: SpeechEngine) -> None:
+            async with (
+                self.detecting(engine, PCMU_8K) as (detector, told),
+                self.detecting(engine, PCMU_8K) as (quiet, nothing),
+            ):
+                for number in (1, 2):
+                    feed(detector, self.spoken() + silence(PCMU_8K, 2.0), 160)
+                    feed(quiet, silence(PCMU_8K, 1.0), 160)
+                    ended = partial(_ended, told, PCMU_8K.seconds(len(self.spoken())) * (number - 1))
+                    await self.until(ended, f"voice number {number} must start and end")
+                await quiet.aclose()
+                await detector.aclose()
+            assert not nothing, f"a call without a voice was told another call's: {nothing}"
+
+        self.run(check)
+
     async def one_voice(self, engine: SpeechEngine, format: AudioFormat) -> None:
         audio = self.spoken(format)
         async with self.detecting(engine, format) as (detector, told):
@@ -292,6 +358,10 @@ class DetectorChecks(EngineKit):
         assert detector.format == format, f"asked for {format}, it takes {detector.format}"
         async with collected(detector, self) as told:
             yield detector, told
+
+
+def _ended(told: list[VoiceActivity], after: float) -> bool:
+    return any(activity.voice is Voice.ENDED and activity.at > after for activity in told)
 
 
 def _answered(heard: list[Heard], times: int) -> bool:

@@ -175,8 +175,15 @@ class SynthesizerChecks(EngineKit):
         async def check(engine: SpeechEngine) -> None:
             first, second = await engine.synthesizer(), await engine.synthesizer()
             await first.aclose()
-            assert await said(second, self.text), "closing one synthesizer silences another"
+            alone = await said(second, self.text)
+            assert alone, "closing one synthesizer silences another"
+            third = await engine.synthesizer()
+            both = await asyncio.gather(said(second, self.text), said(third, self.text))
+            assert all(_alike(len(alone), len(audio)) for audio in both), (
+                f"two calls that speak at once get {[len(audio) for audio in both]} bytes, one alone {len(alone)}"
+            )
             await second.aclose()
+            await third.aclose()
 
         self.run(check)
 
