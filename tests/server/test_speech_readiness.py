@@ -256,6 +256,14 @@ async def test_an_engine_that_does_not_start_is_told_when_an_agent_is_given_it(t
         assert "does not start" in made["warnings"][0] and "its library is missing" in made["warnings"][0]
 
 
+async def test_a_misspelt_setting_of_the_service_is_logged_with_the_variable(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path, engines={"cloud": {"api_key": KEY, "modle": "x"}}) as at:
+        await at.service.resources.engines.keep_ready(at.service.settings.engines)
+    assert "ANYCARRIER_ENGINES__CLOUD__" in caplog.text and "did you mean 'model'?" in caplog.text
+
+
 # --- keys -------------------------------------------------------------------------------------------------------------
 
 

@@ -118,7 +118,8 @@ class WorkspaceEngines:
             try:
                 self.shared.engine(name)
             except AnycarrierError as problem:
-                log.error("the settings configure speech engine %s, and it is not ready: %s", name, problem)
+                where = f"ANYCARRIER_ENGINES__{name.upper()}__..., or the table [engines.{name}]"
+                log.error("the settings (%s) configure speech engine %s, and it is not ready: %s", where, name, problem)
         for use in await self._store.agents.speech():
             engines = await self.of(use.workspace_id)
             engines.start_soon(engines.needed(AgentSettings.model_validate(use.settings)))
