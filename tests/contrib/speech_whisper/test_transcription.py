@@ -17,8 +17,7 @@ from anycarrier_speech_whisper.features import RATE, Samples
 from anycarrier_speech_whisper.models import ModelUnusable
 from anycarrier_speech_whisper.transcription import (
     PROMPT_TOKENS,
-    RETRY_BEAM,
-    RETRY_CONTEXT,
+    RETRIES,
     Decoded,
     Options,
     Transcriber,
@@ -144,19 +143,27 @@ def test_what_counts_as_a_loop(text: str, tokens: list[int], looping: bool) -> N
     assert repeats(text, tokens) is looping
 
 
-def test_a_loop_is_decoded_again_as_the_model_was_trained() -> None:
+def test_a_loop_is_decoded_again_in_the_end_as_the_model_was_trained() -> None:
     scripted = Scripted(decoded("go go go go go", looping=True), decoded("go home"))
     assert scripted.transcribe(SECOND) == "go home"
-    assert scripted.asked == [(12.0, 1), (RETRY_CONTEXT, RETRY_BEAM)]
+    assert scripted.asked == [(12.0, 1), RETRIES[0]]
+    scripted = Scripted(*[decoded("go go go go go", looping=True)] * 2, decoded("go home"))
+    assert scripted.transcribe(SECOND) == "go home"
+    assert scripted.asked == [(12.0, 1), *RETRIES] and RETRIES[-1][0] == 30.0
+
+
+def test_a_loop_in_an_interim_is_no_words_and_costs_nothing_more() -> None:
+    scripted = Scripted(decoded("go go go go go", looping=True))
+    assert scripted.transcribe(SECOND, retry=False) == ""
 
 
 def test_a_loop_without_end_is_no_words() -> None:
-    scripted = Scripted(decoded("go go", cut=True, looping=True), decoded("go go", cut=True, looping=True))
+    scripted = Scripted(*[decoded("go go", cut=True, looping=True)] * 3)
     assert scripted.transcribe(SECOND) == ""
 
 
 def test_what_is_said_often_and_ends_is_kept() -> None:
-    scripted = Scripted(decoded("no no no no no", looping=True), decoded("no no no no no", looping=True))
+    scripted = Scripted(*[decoded("no no no no no", looping=True)] * 3)
     assert scripted.transcribe(SECOND) == "no no no no no"
 
 

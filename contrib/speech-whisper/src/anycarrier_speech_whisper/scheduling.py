@@ -7,11 +7,13 @@ this order of priority:
 - a **decode-ahead**, after Pause: the utterance may be over. Its words are reported as an interim. Audio that follows
   is silence and does not outdate it; Resume does;
 - an **interim** while the caller speaks, at most one a second for each stream, only when no other job waits, and after
-  each of them a rest as long as it took: many talkers' interims take half of the worker's time and not all of it.
+  each of them a rest of three times as long as it took: a final may come behind an interim, so many talkers' interims
+  take a quarter of the worker's time at most.
 
-A job whose reason is gone (resumed, discarded, closed) is never started. When finals had to wait, there is neither
-decode-ahead nor interim for some seconds. A final that nobody waits for any longer is decoded after those that somebody
-does wait for, so a queue that was too long once does not delay all later ones.
+A job whose reason is gone (resumed, discarded, closed) is never started. When finals or decode-aheads had to wait,
+there are no interims for some seconds; when finals waited longer, there is no decode-ahead either. A final that nobody
+waits for any longer is decoded after those that somebody does wait for, so a queue that was too long once does not
+delay all later ones.
 """
 
 from __future__ import annotations
@@ -42,8 +44,11 @@ WAITING = 120.0
 """Seconds of audio in one stream's unanswered utterances; beyond that the oldest are answered without words."""
 INTERIM_EVERY = 1.0
 """Seconds between two interims of a stream, and before its first."""
-SLOW, SLOW_FOR = 0.5, 5.0
-"""A final that waited so long turns decode-ahead and interims off for so long."""
+RESTS = 3.0
+"""How many times as long as it took the worker rests after an interim."""
+BUSY, SLOW, OFF_FOR = 0.2, 0.5, 5.0
+"""A final or a decode-ahead that waited ``BUSY`` seconds turns interims off, for ``OFF_FOR`` seconds; a final that
+waited ``SLOW`` seconds turns decode-ahead off too."""
 LATE = 4.0
 """Seconds after which nobody waits for a final: by then turn-taking has gone on without it."""
 
@@ -109,6 +114,7 @@ class Scheduler:
         self._interims = interims
         self._streams: dict[int, Stream] = {}
         self._running: Job | None = None
+        self._busy_until = 0.0
         self._slow_until = 0.0
         self._rest_until = 0.0
 
@@ -161,7 +167,7 @@ class Scheduler:
         """The words of a job; returns what to send."""
         self._running = None
         if job.kind is Kind.INTERIM:
-            self._rest_until = now + (now - job.started)
+            self._rest_until = now + RESTS * (now - job.started)
         stream, utterance = job.stream, job.utterance
         if self._streams.get(stream.number) is not stream or job.outdated:
             return []
@@ -228,8 +234,10 @@ class Scheduler:
         if not waiting:
             return None
         stream, utterance = min(waiting, key=lambda each: (now - each[0].asked[0].finished > LATE, each[1].finished))
+        if now - utterance.finished > BUSY:
+            self._busy_until = now + OFF_FOR
         if now - utterance.finished > SLOW:
-            self._slow_until = now + SLOW_FOR
+            self._slow_until = now + OFF_FOR
         return Job(Kind.FINAL, stream, utterance, bytes(utterance.audio), now)
 
     def _wants_ahead(self, stream: Stream) -> bool:
@@ -241,6 +249,8 @@ class Scheduler:
         if not wanting:
             return None
         stream = min(wanting, key=lambda each: each.current.paused or 0.0)
+        if now - (stream.current.paused or now) > BUSY:
+            self._busy_until = now + OFF_FOR
         return Job(Kind.AHEAD, stream, stream.current, bytes(stream.current.audio[: stream.current.end]), now)
 
     def _interim(self, now: float) -> Job | None:
@@ -256,7 +266,7 @@ class Scheduler:
         return None
 
     def _interim_due(self, stream: Stream) -> float:
-        return max(stream.current.looked + INTERIM_EVERY, self._rest_until)
+        return max(stream.current.looked + INTERIM_EVERY, self._rest_until, self._busy_until)
 
 
 def _without(stream: Stream, following: float) -> bytearray:

@@ -21,7 +21,7 @@ import soxr
 
 from anycarrier.audio import AudioFormat, Transcoder
 from anycarrier.speech import workers as w
-from anycarrier_speech_whisper.scheduling import Scheduler, Vocabulary
+from anycarrier_speech_whisper.scheduling import Kind, Scheduler, Vocabulary
 
 NICENESS = 5
 """How far decoding yields to other processes on the core: the one that carries the calls' audio goes first."""
@@ -36,7 +36,9 @@ class Model(Protocol):
 
     def prompt(self, phrases: Sequence[str], language: str) -> list[int]: ...
 
-    def transcribe(self, samples: Any, *, phrases: Sequence[str] = (), language: str = "en") -> str: ...
+    def transcribe(
+        self, samples: Any, *, phrases: Sequence[str] = (), language: str = "en", retry: bool = True
+    ) -> str: ...
 
 
 class Decoding:
@@ -96,7 +98,10 @@ class Decoding:
                 self._changed.wait(None if due is None else max(0.001, due - self._clock()))
         vocabulary = job.stream.vocabulary
         text = self._model.transcribe(
-            samples(job.audio, job.stream.format), phrases=vocabulary.phrases, language=vocabulary.language
+            samples(job.audio, job.stream.format),
+            phrases=vocabulary.phrases,
+            language=vocabulary.language,
+            retry=job.kind is not Kind.INTERIM,
         )
         with self._changed:
             for answer in self._scheduler.done(job, text, self._clock()):
