@@ -125,20 +125,21 @@ def verify_distribution() -> None:
     for name, checksum, size in csv.reader((installed.read_text("RECORD") or "").splitlines()):
         if "/assets/" in name and checksum.startswith("sha256="):
             value = checksum.removeprefix("sha256=")
-            digest = urlsafe_b64decode(value + "=" * (-len(value) % 4))
-            _verify(Path(str(installed.locate_file(name))), int(size), digest, _reinstall())
+            expected = urlsafe_b64decode(value + "=" * (-len(value) % 4))
+            _verify(Path(str(installed.locate_file(name))), int(size), expected, _reinstall())
 
 
-def _verify(path: Path, size: int, digest: bytes, next_step: str) -> None:
+def _verify(path: Path, size: int, sha256: bytes, next_step: str) -> None:
     try:
         found = path.read_bytes()
     except OSError as failure:
         why = f"{path} cannot be read ({failure.strerror})"
     else:
-        if hashlib.sha256(found).digest() == digest:
+        sum_found = hashlib.sha256(found).digest()
+        if sum_found == sha256:
             return
         why = f"{path} has {len(found):,} bytes" if len(found) != size else f"{path} was altered"
-    expected = f"expected {size:,} bytes with the SHA-256 {digest.hex()[:12]}..."
+    expected = f"expected {size:,} bytes with the SHA-256 {sha256.hex()[:12]}..."
     raise SpeechFailed("hibari", "speak", f"{why}; {expected}", next_step=next_step)
 
 

@@ -164,7 +164,7 @@ class Transcriber:
             suppress_blank=True,
             suppress_tokens=[-1],
         )[0]
-        tokens = [token for token in result.sequences_ids[0] if token < self._end]
+        tokens = [number for number in result.sequences_ids[0] if number < self._end]
         text = " ".join(self._tokenizer.decode(tokens).split())
         cut = len(tokens) >= limit - 2
         return Decoded(text, result.no_speech_prob, cut, cut or repeats(text, tokens))
@@ -183,7 +183,7 @@ class Transcriber:
             more = self._tokenizer.encode(f", {phrase}" if previous else f" {phrase}", add_special_tokens=False).ids
             if len(previous) + len(more) > PROMPT_TOKENS:
                 break
-            previous += (token for token in more if token < self._end)  # what steers the decoder is no text
+            previous += (number for number in more if number < self._end)  # what steers the decoder is no text
         return [self._token("<|startofprev|>"), *previous, *prompt] if previous else prompt
 
     def _token(self, text: str) -> int:
@@ -207,7 +207,8 @@ def repeats(text: str, tokens: Sequence[int]) -> bool:
     raw = text.encode()
     if len(text) > COMPRESSED_FROM and len(raw) > COMPRESSION * len(zlib.compress(raw)):
         return True
-    if any(len(set(tokens[at : at + SAME_TOKEN])) == 1 for at in range(len(tokens) - SAME_TOKEN + 1)):
+    runs = (tokens[at : at + SAME_TOKEN] for at in range(len(tokens) - SAME_TOKEN + 1))
+    if any(len(set(run)) == 1 for run in runs):
         return True
     words = re.findall(r"\d|[^\W\d_]+", text.lower())
     tail, before = words[-SAME_TAIL:], range(len(words) - SAME_TAIL)

@@ -121,8 +121,8 @@ class RecognizerChecks(EngineKit):
 
         async def check(engine: SpeechEngine) -> None:
             async with (
-                self.listening(engine, PCMU_8K) as (talker, words),
                 self.listening(engine, PCMU_8K) as (silent, nothing),
+                self.listening(engine, PCMU_8K) as (talker, words),  # last: how its iteration fails is reported
             ):
                 for recognizer in (talker, silent):
                     recognizer.begin()
