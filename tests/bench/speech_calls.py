@@ -26,12 +26,9 @@ from anycarrier.agent.settings import AgentSettings
 from anycarrier.agent.turn_taking import TurnTaking
 from anycarrier.audio import PCMU_8K, silence
 from anycarrier.speech import (
-    BeginUtterance,
     EmitFinal,
     FinishUtterance,
     Output,
-    PauseUtterance,
-    ResumeUtterance,
     SpeechEngine,
     TurnSettings,
 )
@@ -113,21 +110,15 @@ class _Caller:
 
     async def _act(self, output: Output) -> None:
         match output:
-            case BeginUtterance(_, began):
-                self.recognition.begin(began)
-            case PauseUtterance(_, ended):
-                self.recognition.pause(ended)
-            case ResumeUtterance():
-                self.recognition.resume()
-            case FinishUtterance(turn_id, discard, ended):
+            case FinishUtterance(turn_id):
                 self.asked[turn_id] = self.turn_taking.clock()
-                self.recognition.finish(ended, discard=discard)
             case EmitFinal(turn_id, text, _, ended):
                 now = self.turn_taking.clock()
                 self.asked[turn_id] = now - self.asked[turn_id]
                 self.finals.append(Final(now, ended, text, self.asked[turn_id]))
             case _:
                 pass
+        self.recognition.act(output)
 
 
 async def converse(made: list[Track], engine: SpeechEngine, detector: SpeechEngine, settings: TurnSettings) -> Calls:

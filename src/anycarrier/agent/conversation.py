@@ -308,14 +308,8 @@ class Conversation:
 
     async def _act(self, output: Output) -> None:
         match output:
-            case BeginUtterance(_, began):
-                self.recognition.begin(began)
-            case PauseUtterance(_, ended):
-                self.recognition.pause(ended)
-            case ResumeUtterance():
-                self.recognition.resume()
-            case FinishUtterance(_, discard, ended):
-                self.recognition.finish(ended, discard=discard)
+            case BeginUtterance() | PauseUtterance() | ResumeUtterance() | FinishUtterance():
+                self.recognition.act(output)
             case StopSpeaking():
                 if self.speaks:
                     await self.speaker.interrupt()

@@ -16,8 +16,13 @@ from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.errors import AnycarrierError, ConfigurationError, SpeechFailed
 from anycarrier.speech import (
     PRECEDING_LIMIT,
+    BeginUtterance,
+    FinishUtterance,
     Hearing,
+    Output,
+    PauseUtterance,
     Recognizer,
+    ResumeUtterance,
     SpeechEngine,
     Voice,
     VoiceActivityDetector,
@@ -93,6 +98,18 @@ class Recognition:
             self._detector.feed(audio)
         if self._recognizer is not None:
             self._recognizer.feed(audio)
+
+    def act(self, output: Output) -> None:
+        """Carry out what turn-taking has for the recognizer; other outputs are ignored."""
+        match output:
+            case BeginUtterance(_, began):
+                self.begin(began)
+            case PauseUtterance(_, ended):
+                self.pause(ended)
+            case ResumeUtterance():
+                self.resume()
+            case FinishUtterance(_, discard, ended):
+                self.finish(ended, discard=discard)
 
     def begin(self, began: float | None = None) -> None:
         """An utterance has begun, at ``began`` on the clock of turn-taking (default: just now)."""
