@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -120,6 +122,21 @@ async def test_a_worker_that_died_is_not_said_to_be_silent_too(
     await asyncio.sleep(0.5)
     assert "ended with status" in caplog.text
     assert "not answered" not in caplog.text
+
+
+async def test_a_worker_that_stops_reading_is_replaced_and_the_log_says_so_once(
+    pools: Pools, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = pools()
+    recognizer = await WorkerRecognizer.open(pool, Hearing(), "read")
+    (stuck,) = pool.process_ids
+    os.kill(stuck, signal.SIGSTOP)
+    for _ in range(50):
+        recognizer.feed(bytes(100_000))
+    recognizer.finish()
+    assert (await answer(recognizer)).text.startswith("read")
+    assert stuck not in pool.process_ids
+    assert caplog.text.count("MB unread") == 1
 
 
 async def test_a_stream_that_kills_its_workers_fails(pools: Pools) -> None:

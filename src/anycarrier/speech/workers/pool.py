@@ -75,8 +75,15 @@ class Worker:
         if self._in.is_closing():
             return
         self._in.write(m.packed(message))
-        if self._in.transport.get_write_buffer_size() > UNREAD_LIMIT:
+        if self.unread > UNREAD_LIMIT:
+            log.warning("a worker process has left %.1f MB unread: it is replaced", self.unread / 2**20)
+            self._in.transport.abort()  # nothing more is written, so this is said once
             self.kill()
+
+    @property
+    def unread(self) -> int:
+        """Bytes written that are still in this process, because the worker has not read so far."""
+        return self._in.transport.get_write_buffer_size()
 
     async def read(self, receive: Callable[[m.FromWorker], None]) -> None:
         """Pass on what it sends until it has ended."""
@@ -156,6 +163,11 @@ class WorkerPool:
     def process_ids(self) -> list[int]:
         """The processes alive now."""
         return [worker.process.pid for worker in self._workers]
+
+    @property
+    def unread(self) -> int:
+        """Bytes written to the workers that wait in this process for them to read."""
+        return sum(worker.unread for worker in self._workers)
 
     async def start(self) -> None:
         """Start all processes and wait until they are ready; raises ``SpeechFailed`` when one cannot start."""
