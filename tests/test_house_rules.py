@@ -27,7 +27,7 @@ ROOMS = (
     "redaction errors parsing numbers numbering_plan sip"
     " credentials resampling audio wav webhooks calls call_phases events serializer listener provider"
     " routing hookspecs plugins callbook tickets policy position audio_output media_stream"
-    " session switchboard call_commands call_watch incoming media exchange fast speech agent"
+    " session switchboard call_commands call_watch dialling incoming media exchange fast speech agent"
     " __init__ asgi testing demo cli __main__"
 ).split()
 

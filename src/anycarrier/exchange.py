@@ -1,12 +1,12 @@
 """Exchange: the one object a platform holds.
 
 It searches and assigns numbers, makes and takes calls, and serves their audio, over any carrier. What its parts share
-is in ``switchboard.py``; webhooks are handled in ``incoming.py``, media sockets in ``media.py``.
+is in ``switchboard.py``; calls are dialled in ``dialling.py``, webhooks handled in ``incoming.py``, and media sockets in
+``media.py``.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import uuid
 from collections.abc import Callable, Mapping
@@ -15,25 +15,19 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.call_commands import CallCommands
-from anycarrier.call_phases import QUEUED_AT_CARRIER
 from anycarrier.call_watch import CallWatch
 from anycarrier.callbook import CallBook, OnceStore
-from anycarrier.calls import Call, CallStatus, DialRequest, Direction, EndReason, advance
+from anycarrier.calls import Call, CallStatus, Direction, EndReason
 from anycarrier.credentials import Credential, CredentialSource, MemoryCredentials
+from anycarrier.dialling import Dialler
 from anycarrier.errors import (
     AnycarrierError,
-    AuthenticationFailed,
     ConfigurationError,
-    InsufficientFunds,
     NotFound,
     NumberAlreadyAssigned,
     NumberNotAssigned,
-    NumberRejected,
-    PermissionDenied,
-    ProviderError,
     ProviderUnavailable,
     RateLimited,
-    StoreUnavailable,
     TicketRefused,
 )
 from anycarrier.events import CallEvent
@@ -42,7 +36,7 @@ from anycarrier.listener import Desk, Listener, MediaTransport
 from anycarrier.media import MediaServer
 from anycarrier.numbers import AvailableNumber, NumberQuery, OwnedNumber, PendingOrder, SyncResult, e164
 from anycarrier.policy import Policy
-from anycarrier.provider import Capability, Provider, TicketPlace
+from anycarrier.provider import Capability, TicketPlace
 from anycarrier.redaction import mask_number
 from anycarrier.routing import Line, NumberRegistry, Router, by_line
 from anycarrier.switchboard import Handler, Report, Switchboard, TransferGuard, log_failure
@@ -53,12 +47,6 @@ if TYPE_CHECKING:
     import httpx
 
 log = logging.getLogger("anycarrier")
-
-CARRIER_GRACE = 3.0
-"""Seconds a carrier is to wait beyond our own limit before it ends a call by itself."""
-
-WRITE_AGAIN = 1.0
-"""Seconds between tries to write down a dialled call while the call book is unavailable."""
 
 
 @runtime_checkable
@@ -71,16 +59,6 @@ class ManagedAgents(Protocol):
 
     async def aclose(self) -> None:
         """After the last one."""
-        ...
-
-
-@runtime_checkable
-class PreparesDials(Protocol):
-    """Agents with settings of their own, which a dial must know: :class:`anycarrier.agent.Agents`."""
-
-    async def prepare_dial(self, agent_id: str, reference: str, variables: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Keep ``variables`` for the call of that reference; the arguments of :meth:`Exchange.dial` that the agent's
-        settings ask for."""
         ...
 
 
@@ -147,10 +125,7 @@ class Exchange:
         self._webhooks = WebhookHandler(self.switchboard, self._commands, self.call_watch, turns)
         self._media = MediaServer(self.switchboard, self._commands, self.call_watch)
         self._listeners: dict[str, Listener] = {}
-        self._dialling: dict[str, bool] = {}
-        """By reference, whether the carrier was asked: calls being dialled, and those of which it is not known whether
-        they ring, until they have ended."""
-        self.switchboard.on_change.append(self._no_longer_dialling)
+        self._dialler = Dialler(self.switchboard, self.call_watch)
 
     # --- numbers ----------------------------------------------------------------------------------------------------
 
@@ -276,111 +251,16 @@ class Exchange:
         ``sent`` is False: the call stays in :meth:`calls_in_progress` until the carrier is heard of, or a minute after
         its ring time.
         """
-        opened = call
+        opened = call is not None
         if call is None:
-            call = await self._new_call(from_, to, agent_id, reference)
+            if from_ is None or to is None:
+                raise ConfigurationError("dial needs from_ and to, or an opened call")
+            call = await self._new_call(e164(from_), e164(to), agent_id, reference)
         elif not (from_ is to is agent_id is reference is None):
             raise ConfigurationError(
                 "dial(call=...) takes numbers, agent and reference from the call: do not give them"
             )
-        else:
-            _check_never_dialled(call)
-        if call.reference in self._dialling:
-            raise ConfigurationError(
-                "dial: this call is being dialled already, or its carrier did not say whether it rings; wait until it "
-                "has ended, and dial a new call"
-            )
-        self._dialling[call.reference] = False
-        try:
-            return await self._dial(call, opened, custom or {}, variables or {}, time_limit, options)
-        finally:
-            if not self._dialling.get(call.reference):
-                self._dialling.pop(call.reference, None)
-
-    async def _dial(
-        self,
-        call: Call,
-        opened: Call | None,
-        custom: Mapping[str, str],
-        variables: Mapping[str, Any],
-        time_limit: float | None,
-        options: Mapping[str, Any],
-    ) -> Call:
-        board = self.switchboard
-        agent = call.agent_id or ""
-        board.handler_for(agent)
-        board.policy.check_destination(call.from_, call.to)
-        in_progress = 0
-        if board.policy.max_concurrent is not None:  # counting may be a query: without a limit it is not made
-            in_progress = sum(c.credential_id == call.credential_id for c in await board.calls.in_progress())
-        board.policy.check_rate(call.credential_id, in_progress)
-        provider = await board.provider(call.credential_id)
-        wanted = await self._prepare_dial(agent, call.reference, variables)
-        limits = (time_limit, call.time_limit, wanted.pop("time_limit", None), board.time_limit)
-        limit = next((each for each in limits if each), None)
-        options = {**wanted, **options}
-        call = call.model_copy(update={"provider": provider.name, "owner": board.owner, "time_limit": limit})
-        timeout = float(options.get("timeout", 30.0))
-        # A carrier may queue the dial. What ends the ticket sooner is the end of its call.
-        ttl = QUEUED_AT_CARRIER + timeout
-        stream = board.stream_target(call, custom, ttl)
-        if provider.supports(Capability.INSTRUCT):
-            call = call.model_copy(update={"facts": board.keep_stream(call, custom, ttl)})
-            stream = board.kept_stream(call) or stream
-        request = DialRequest(
-            from_=call.from_,
-            to=call.to,
-            reference=call.reference,
-            stream=stream,
-            status_url=board.status_url(call),
-            # The carrier's limit is for when we are gone: ours ends the call, and tells the agent why.
-            time_limit=limit + CARRIER_GRACE if limit else None,
-            **options,
-        )
-        if opened is None:
-            await board.calls.open(call)
-        elif call != opened:  # before the dial: the watch and a carrier's question, in any process, go by the book
-            call = await board.update(call.reference, _as_dialled(call))
-        self.call_watch.note(call, ring_time=timeout)
-        reference = call.reference
-        self._dialling[reference] = True
-        try:
-            seen = await provider.dial(request)
-        except ProviderUnavailable as failed:
-            if not failed.sent:  # else a phone may be ringing: the watch waits for the carrier to name it
-                await board.end_locally(call, EndReason.PROVIDER_UNAVAILABLE)
-            raise
-        except AnycarrierError as refused:
-            await board.end_locally(call, _dial_reason(refused))
-            raise
-        try:
-            return await self._dialled(provider, reference, seen)
-        except StoreUnavailable:  # nobody else knows the carrier's id: without it the call could not be ended
-            board.spawn(self._dialled_later(provider, reference, seen), "write down a dialled call")
-            raise
-
-    async def _dialled(self, provider: Provider, reference: str, seen: Call) -> Call:
-        """Write down what the carrier says of a call it has taken; end it there if it is to end, or has, here."""
-        call = await self.switchboard.update(reference, lambda known: advance(known, seen, datetime.now(UTC)))
-        self._dialling.pop(reference, None)  # from here on the call book says that it was dialled
-        if call.intent is not None and not call.ended:  # hung up while the carrier was still being asked
-            await provider.hang_up(call.id)
-        return call
-
-    async def _dialled_later(self, provider: Provider, reference: str, seen: Call) -> None:
-        while True:
-            await asyncio.sleep(WRITE_AGAIN)
-            try:
-                call = await self._dialled(provider, reference, seen)
-            except StoreUnavailable:
-                continue
-            if call.ended:  # written off meanwhile
-                await provider.hang_up(seen.id)
-            return
-
-    def _no_longer_dialling(self, call: Call) -> None:
-        if call.ended:
-            self._dialling.pop(call.reference, None)
+        return await self._dialler.dial(call, opened, custom or {}, variables or {}, time_limit, options)
 
     async def hang_up(self, call: Call | str, reason: EndReason = EndReason.API_STOP) -> None:
         """End a call, ringing or answered, from any process. One that is over already is success.
@@ -503,10 +383,7 @@ class Exchange:
     def _agents(self) -> object:
         return self.switchboard.agents
 
-    async def _new_call(self, from_: str | None, to: str | None, agent_id: str | None, reference: str | None) -> Call:
-        if from_ is None or to is None:
-            raise ConfigurationError("dial needs from_ and to, or an opened call")
-        from_, to = e164(from_), e164(to)
+    async def _new_call(self, from_: str, to: str, agent_id: str | None, reference: str | None) -> Call:
         line = await self.switchboard.registry.lookup(from_)
         return Call(
             id="",
@@ -520,16 +397,6 @@ class Exchange:
             agent_id=agent_id or line.agent_id,
             created_at=datetime.now(UTC),
         )
-
-    async def _prepare_dial(self, agent_id: str, reference: str, variables: Mapping[str, Any]) -> dict[str, Any]:
-        if isinstance(agents := self._agents, PreparesDials):
-            return dict(await agents.prepare_dial(agent_id, reference, variables))
-        if variables:
-            raise ConfigurationError(
-                "variables are for agents of anycarrier.agent.Agents; "
-                "a plain handler finds what it needs by call.reference"
-            )
-        return {}
 
     async def _assigned_line(self, number: str) -> Line | None:
         try:
@@ -560,35 +427,3 @@ class _CredentialDesk:
         if admitted.credential_id != self.credential_id:
             raise TicketRefused("it was made for another credential's call")
         await self._media.serve(admitted, transport)
-
-
-def _check_never_dialled(call: Call) -> None:
-    if call.id or call.ended or call.direction is not Direction.OUTBOUND:
-        raise ConfigurationError(
-            "dial(call=...) takes an outbound call of the call book that was never dialled; this one is "
-            f"{call.direction}, {call.status}, and {'the carrier has it' if call.id else 'the carrier never had it'}"
-        )
-
-
-def _as_dialled(call: Call) -> Callable[[Call], Call]:
-    """The change that writes into the book what the dial of an opened ``call`` has settled."""
-
-    def settled(known: Call) -> Call:
-        _check_never_dialled(known)
-        facts = {**known.facts, **call.facts}
-        change = {"provider": call.provider, "owner": call.owner, "time_limit": call.time_limit, "facts": facts}
-        return known.model_copy(update=change)
-
-    return settled
-
-
-def _dial_reason(refused: AnycarrierError) -> EndReason:
-    reasons: tuple[tuple[type[AnycarrierError], EndReason], ...] = (
-        (NumberRejected, EndReason.INVALID_NUMBER),
-        (PermissionDenied, EndReason.PROVIDER_PERMISSION_DENIED),
-        (InsufficientFunds, EndReason.PROVIDER_PERMISSION_DENIED),
-        (AuthenticationFailed, EndReason.PROVIDER_AUTH_FAILED),
-        (RateLimited, EndReason.PROVIDER_RATE_LIMITED),
-        (ProviderError, EndReason.UNKNOWN),
-    )
-    return next((reason for kind, reason in reasons if isinstance(refused, kind)), EndReason.UNKNOWN)

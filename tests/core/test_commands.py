@@ -21,7 +21,7 @@ from anycarrier.errors import (
     DestinationNotAllowed,
     UnknownCall,
 )
-from anycarrier.exchange import CARRIER_GRACE
+from anycarrier.dialling import CARRIER_GRACE
 from core.conftest import CALLER, OURS, connect, dialled, echo, logged, post, ring, ticket_in
 from fake_carriers import CommandProvider, FakeCredential, InlineProvider, TrunkProvider
 

@@ -118,7 +118,7 @@ async def test_a_hang_up_reaches_the_carrier_and_its_reason_is_written_later(at:
 async def test_a_call_that_was_dialled_while_the_book_was_away_can_be_ended(
     at: At, monkeypatch: pytest.MonkeyPatch, over: bool
 ) -> None:
-    monkeypatch.setattr("anycarrier.exchange.WRITE_AGAIN", 0.05)
+    monkeypatch.setattr("anycarrier.dialling.WRITE_AGAIN", 0.05)
     InlineProvider.dial_gate = asyncio.Event()
     dialling = asyncio.ensure_future(dialled(at.exchange, reference="r-1"))
     while not logged("dial"):
