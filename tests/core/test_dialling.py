@@ -37,7 +37,7 @@ from anycarrier.errors import (
     UnknownCall,
     UnsupportedOperation,
 )
-from anycarrier.exchange import CARRIER_GRACE
+from anycarrier.dialling import CARRIER_GRACE
 from anycarrier.tickets import TicketOffice
 from core.conftest import CALLER, OURS, connect, dialled, echo, logged, post, until_sent
 from fake_carriers import InlineProvider

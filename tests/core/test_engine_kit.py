@@ -324,10 +324,15 @@ class Defective(Parrot):
         {ENGINE_CLOSED},
     ),
     "the engine leaves a process": (
+        # No Popen, which would complain in a later test; awaited by a thread that the check does not count.
         """
+import os
+import threading
+
 class Defective(Parrot):
     async def voice_activity_detector(self, format=PCMU_8K):
-        self.worker = await asyncio.create_subprocess_exec("sleep", "1.5")
+        number = os.posix_spawnp("sleep", ["sleep", "1.5"], os.environ)
+        threading.Thread(target=os.waitpid, args=(number, 0), name="asyncio_waits").start()
         return await super().voice_activity_detector(format)
 """,
         {ENGINE_CLOSED},
