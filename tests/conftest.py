@@ -7,11 +7,13 @@ lost, so there every skip is a failure, but for those that no machine of ours ca
 from __future__ import annotations
 
 import os
+import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import certifi
 import hypothesis
 import pytest
 
@@ -21,6 +23,21 @@ pytest_plugins = ["pytester"]
 
 hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one is no failure
 hypothesis.settings.load_profile("any machine")
+
+create_context = ssl.create_default_context
+trusting_the_public: list[ssl.SSLContext] = []
+
+
+def _created_once(*given: Any, **settings: Any) -> ssl.SSLContext:
+    """httpx reads the public authorities' certificates for each client, for 20 ms; the tests make thousands of them."""
+    if given or settings != {"cafile": certifi.where()}:
+        return create_context(*given, **settings)
+    if not trusting_the_public:
+        trusting_the_public.append(create_context(cafile=certifi.where()))
+    return trusting_the_public[0]
+
+
+ssl.create_default_context = _created_once
 
 SKIPS_ALLOWED_IN_CI = (
     "live:",  # needs an account with a carrier
