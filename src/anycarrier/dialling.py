@@ -51,7 +51,6 @@ class Dialler:
         self._asked: dict[str, bool] = {}
         """By reference, whether the carrier was asked: calls being dialled, and those of which it is not known whether
         they ring, until they have ended."""
-        switchboard.on_change.append(self._forget_ended)
 
     async def dial(
         self,
@@ -73,6 +72,8 @@ class Dialler:
                 "dial: this call is being dialled already, or its carrier did not say whether it rings; wait until it "
                 "has ended, and dial a new call"
             )
+        if self._forget_ended not in self._board.on_change:  # from the first dial on: most exchanges only take calls
+            self._board.on_change.append(self._forget_ended)
         self._asked[call.reference] = False
         try:
             return await self._dial(call, opened, custom, variables, time_limit, options)
