@@ -6,6 +6,7 @@ lost, so there every skip is a failure, but for those that no machine of ours ca
 
 from __future__ import annotations
 
+import functools
 import os
 import ssl
 from collections import Counter
@@ -25,16 +26,18 @@ hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one
 hypothesis.settings.load_profile("any machine")
 
 create_context = ssl.create_default_context
-trusting_the_public: list[ssl.SSLContext] = []
+
+
+@functools.cache
+def _public_authorities() -> ssl.SSLContext:
+    return create_context(cafile=certifi.where())
 
 
 def _created_once(*given: Any, **settings: Any) -> ssl.SSLContext:
-    """httpx reads the public authorities' certificates for each client, for 20 ms; the tests make thousands of them."""
+    """httpx reads the public authorities' certificates for each client, for 20 ms; most tests make several clients."""
     if given or settings != {"cafile": certifi.where()}:
         return create_context(*given, **settings)
-    if not trusting_the_public:
-        trusting_the_public.append(create_context(cafile=certifi.where()))
-    return trusting_the_public[0]
+    return _public_authorities()
 
 
 ssl.create_default_context = _created_once

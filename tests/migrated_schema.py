@@ -1,6 +1,6 @@
 """The schema of a new SQLite database, made by the migrations once in a process and copied from then on.
 
-Running them takes 0.15 s, and a thousand tests start a service. ``server/test_migrations.py`` runs them each time.
+Running them takes 0.15 s, and most tests of the service start one. ``server/test_migrations.py`` runs them each time.
 """
 
 from __future__ import annotations

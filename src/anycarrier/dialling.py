@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol, runtime_checkable
 
@@ -67,82 +68,78 @@ class Dialler:
         """
         if opened:
             _check_never_dialled(call)
-        if call.reference in self._asked:
+        with self._only_once(call.reference):
+            board = self._board
+            agent = call.agent_id or ""
+            board.handler_for(agent)
+            board.policy.check_destination(call.from_, call.to)
+            in_progress = 0
+            if board.policy.max_concurrent is not None:  # counting may be a query: without a limit it is not made
+                in_progress = sum(c.credential_id == call.credential_id for c in await board.calls.in_progress())
+            board.policy.check_rate(call.credential_id, in_progress)
+            provider = await board.provider(call.credential_id)
+            wanted = await self._prepare(agent, call.reference, variables)
+            limits = (time_limit, call.time_limit, wanted.pop("time_limit", None), board.time_limit)
+            limit = next((each for each in limits if each), None)
+            options = {**wanted, **options}
+            as_opened = call
+            call = call.model_copy(update={"provider": provider.name, "owner": board.owner, "time_limit": limit})
+            timeout = float(options.get("timeout", 30.0))
+            # A carrier may queue the dial. What ends the ticket sooner is the end of its call.
+            ttl = QUEUED_AT_CARRIER + timeout
+            stream = board.stream_target(call, custom, ttl)
+            if provider.supports(Capability.INSTRUCT):
+                call = call.model_copy(update={"facts": board.keep_stream(call, custom, ttl)})
+                stream = board.kept_stream(call) or stream
+            request = DialRequest(
+                from_=call.from_,
+                to=call.to,
+                reference=call.reference,
+                stream=stream,
+                status_url=board.status_url(call),
+                # The carrier's limit is for when we are gone: ours ends the call, and tells the agent why.
+                time_limit=limit + CARRIER_GRACE if limit else None,
+                **options,
+            )
+            if not opened:
+                await board.calls.open(call)
+            elif call != as_opened:
+                # Before the dial: the watch and a carrier's question, in any process, go by the book.
+                call = await board.update(call.reference, _as_dialled(call))
+            self._watch.note(call, ring_time=timeout)
+            reference = call.reference
+            self._asked[reference] = True
+            try:
+                seen = await provider.dial(request)
+            except ProviderUnavailable as failed:
+                if not failed.sent:  # else a phone may be ringing: the watch waits for the carrier to name it
+                    await board.end_locally(call, EndReason.PROVIDER_UNAVAILABLE)
+                raise
+            except AnycarrierError as refused:
+                await board.end_locally(call, _dial_reason(refused))
+                raise
+            try:
+                return await self._dialled(provider, reference, seen)
+            except StoreUnavailable:  # nobody else knows the carrier's id: without it the call could not be ended
+                board.spawn(self._dialled_later(provider, reference, seen), "write down a dialled call")
+                raise
+
+    @contextlib.contextmanager
+    def _only_once(self, reference: str) -> Iterator[None]:
+        """``ConfigurationError`` for a call that is being dialled, or may ring already."""
+        if reference in self._asked:
             raise ConfigurationError(
                 "dial: this call is being dialled already, or its carrier did not say whether it rings; wait until it "
                 "has ended, and dial a new call"
             )
         if self._forget_ended not in self._board.on_change:  # from the first dial on: most exchanges only take calls
             self._board.on_change.append(self._forget_ended)
-        self._asked[call.reference] = False
+        self._asked[reference] = False
         try:
-            return await self._dial(call, opened, custom, variables, time_limit, options)
+            yield
         finally:
-            if not self._asked.get(call.reference):
-                self._asked.pop(call.reference, None)
-
-    async def _dial(
-        self,
-        call: Call,
-        opened: bool,
-        custom: Mapping[str, str],
-        variables: Mapping[str, Any],
-        time_limit: float | None,
-        options: Mapping[str, Any],
-    ) -> Call:
-        board = self._board
-        agent = call.agent_id or ""
-        board.handler_for(agent)
-        board.policy.check_destination(call.from_, call.to)
-        in_progress = 0
-        if board.policy.max_concurrent is not None:  # counting may be a query: without a limit it is not made
-            in_progress = sum(c.credential_id == call.credential_id for c in await board.calls.in_progress())
-        board.policy.check_rate(call.credential_id, in_progress)
-        provider = await board.provider(call.credential_id)
-        wanted = await self._prepare(agent, call.reference, variables)
-        limits = (time_limit, call.time_limit, wanted.pop("time_limit", None), board.time_limit)
-        limit = next((each for each in limits if each), None)
-        options = {**wanted, **options}
-        as_opened = call
-        call = call.model_copy(update={"provider": provider.name, "owner": board.owner, "time_limit": limit})
-        timeout = float(options.get("timeout", 30.0))
-        # A carrier may queue the dial. What ends the ticket sooner is the end of its call.
-        ttl = QUEUED_AT_CARRIER + timeout
-        stream = board.stream_target(call, custom, ttl)
-        if provider.supports(Capability.INSTRUCT):
-            call = call.model_copy(update={"facts": board.keep_stream(call, custom, ttl)})
-            stream = board.kept_stream(call) or stream
-        request = DialRequest(
-            from_=call.from_,
-            to=call.to,
-            reference=call.reference,
-            stream=stream,
-            status_url=board.status_url(call),
-            # The carrier's limit is for when we are gone: ours ends the call, and tells the agent why.
-            time_limit=limit + CARRIER_GRACE if limit else None,
-            **options,
-        )
-        if not opened:
-            await board.calls.open(call)
-        elif call != as_opened:  # before the dial: the watch and a carrier's question, in any process, go by the book
-            call = await board.update(call.reference, _as_dialled(call))
-        self._watch.note(call, ring_time=timeout)
-        reference = call.reference
-        self._asked[reference] = True
-        try:
-            seen = await provider.dial(request)
-        except ProviderUnavailable as failed:
-            if not failed.sent:  # else a phone may be ringing: the watch waits for the carrier to name it
-                await board.end_locally(call, EndReason.PROVIDER_UNAVAILABLE)
-            raise
-        except AnycarrierError as refused:
-            await board.end_locally(call, _dial_reason(refused))
-            raise
-        try:
-            return await self._dialled(provider, reference, seen)
-        except StoreUnavailable:  # nobody else knows the carrier's id: without it the call could not be ended
-            board.spawn(self._dialled_later(provider, reference, seen), "write down a dialled call")
-            raise
+            if not self._asked.get(reference):
+                self._asked.pop(reference, None)
 
     async def _dialled(self, provider: Provider, reference: str, seen: Call) -> Call:
         """Write down what the carrier says of a call it has taken; end it there if it is to end, or has, here."""
@@ -168,7 +165,8 @@ class Dialler:
             self._asked.pop(call.reference, None)
 
     async def _prepare(self, agent_id: str, reference: str, variables: Mapping[str, Any]) -> dict[str, Any]:
-        if isinstance(agents := self._board.agents, PreparesDials):
+        agents: object = self._board.agents
+        if isinstance(agents, PreparesDials):
             return dict(await agents.prepare_dial(agent_id, reference, variables))
         if variables:
             raise ConfigurationError(

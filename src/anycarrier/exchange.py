@@ -1,8 +1,8 @@
 """Exchange: the one object a platform holds.
 
 It searches and assigns numbers, makes and takes calls, and serves their audio, over any carrier. What its parts share
-is in ``switchboard.py``; calls are dialled in ``dialling.py``, webhooks handled in ``incoming.py``, and media sockets in
-``media.py``.
+is in ``switchboard.py``; ``dialling.py`` makes calls, ``incoming.py`` handles webhooks, ``media.py`` serves media
+sockets.
 """
 
 from __future__ import annotations

@@ -15,13 +15,13 @@ from anycarrier import (
     MemoryNumberRegistry,
     Policy,
 )
+from anycarrier.dialling import CARRIER_GRACE
 from anycarrier.errors import (
     AnycarrierError,
     ConfigurationError,
     DestinationNotAllowed,
     UnknownCall,
 )
-from anycarrier.dialling import CARRIER_GRACE
 from core.conftest import CALLER, OURS, connect, dialled, echo, logged, post, ring, ticket_in
 from fake_carriers import CommandProvider, FakeCredential, InlineProvider, TrunkProvider
 

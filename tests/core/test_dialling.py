@@ -18,6 +18,7 @@ from anycarrier import (
     Policy,
 )
 from anycarrier.call_phases import QUEUED_AT_CARRIER
+from anycarrier.dialling import CARRIER_GRACE
 from anycarrier.errors import (
     AuthenticationFailed,
     CallUnconfirmed,
@@ -37,7 +38,6 @@ from anycarrier.errors import (
     UnknownCall,
     UnsupportedOperation,
 )
-from anycarrier.dialling import CARRIER_GRACE
 from anycarrier.tickets import TicketOffice
 from core.conftest import CALLER, OURS, connect, dialled, echo, logged, post, until_sent
 from fake_carriers import InlineProvider

@@ -20,9 +20,10 @@ from anycarrier_server.store.database import Database
 from anycarrier_server.store.models import Workspace
 
 sys.path.insert(0, str(Path(__file__).parent))
-from migrated_schema import schema_copied as schema_copied
 from postgres import binaries, scratch_folder, scratch_postgres
 from tenants import Tenant, build_acme, make_tenant
+
+from migrated_schema import schema_copied as schema_copied
 
 
 @pytest.fixture(scope="session")

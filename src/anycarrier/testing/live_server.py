@@ -55,8 +55,8 @@ async def serve(app: ASGIApp, sock: socket.socket | None = None, **config: Any) 
             finally:
                 ready.set()
 
-        # uvicorn looks every 0.1 s whether it is to stop, and three times more when it does: over a thousand tests that
-        # start several servers each, a quarter of an hour.
+        # uvicorn looks every 0.1 s whether it is to stop, and then waits 0.1 s at least: in a suite whose tests start
+        # several servers each, that is more than the tests.
         async def main_loop(self) -> None:
             counter = 0
             while not await self.on_tick(counter):
@@ -72,7 +72,7 @@ async def serve(app: ASGIApp, sock: socket.socket | None = None, **config: Any) 
                 connection.shutdown()
             try:
                 async with asyncio.timeout(self.config.timeout_graceful_shutdown):
-                    while self.server_state.connections or self.server_state.tasks:
+                    while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110 it has no event
                         await asyncio.sleep(0.002)
             except TimeoutError:
                 for task in self.server_state.tasks:
