@@ -68,6 +68,10 @@ class AudioFormat:
         """How long ``size`` bytes sound."""
         return size / self.bytes_per_second
 
+    def size(self, seconds: float) -> int:
+        """How many bytes ``seconds`` take: whole samples, rounded to the nearest."""
+        return round(seconds * self.rate) * self.sample_width * self.channels
+
 
 PCMU_8K = AudioFormat("PCMU", 8000)
 PCMA_8K = AudioFormat("PCMA", 8000)
@@ -82,8 +86,7 @@ SILENCE = {"PCMU": 0xFF, "PCMA": 0xD5, "L16": 0x00, "PCM16": 0x00}
 
 def silence(format: AudioFormat, seconds: float) -> bytes:
     """``seconds`` of silence in ``format``, whole samples, rounded to the nearest."""
-    samples = round(seconds * format.rate) * format.channels
-    return bytes((SILENCE[format.encoding],)) * (samples * format.sample_width)
+    return bytes((SILENCE[format.encoding],)) * format.size(seconds)
 
 
 # --- G.711 ---------------------------------------------------------------------------------------------------------

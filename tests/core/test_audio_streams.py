@@ -218,3 +218,13 @@ def test_importing_anycarrier_audio_loads_neither_numpy_nor_soxr() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("format", [PCMU_8K, L16_16K, AudioFormat("PCM16", 48000, 2)])
+def test_the_size_of_some_seconds_is_whole_samples_and_sounds_as_long(format: AudioFormat) -> None:
+    sample = format.sample_width * format.channels
+    for seconds in (0.0, 0.02, 0.1000001, 1.5):
+        size = format.size(seconds)
+        assert size % sample == 0
+        assert abs(format.seconds(size) - seconds) <= 0.5 / format.rate
+        assert len(silence(format, seconds)) == size

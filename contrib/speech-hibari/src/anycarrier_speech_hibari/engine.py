@@ -101,7 +101,7 @@ class HibariSynthesizer:
 
     async def speak(self, text: str) -> AsyncGenerator[bytes, None]:
         """``text`` in :attr:`format`. Closing the generator leaves at most the sentence that is being made."""
-        size = round(CHUNK * self.format.rate) * self.format.sample_width * self.format.channels
+        size = self.format.size(CHUNK)
         if self._closed.is_set():
             return
         sentences = speech(self._model, text, self._language, self._speed, self.format)

@@ -93,10 +93,10 @@ class OpenAIRecognizer:
 
     def _without(self, following: float) -> bytes:
         """The audio without the last ``following`` seconds."""
-        return bytes(self._audio[: max(0, len(self._audio) - round(following * self._pcm.rate) * 2)])
+        return bytes(self._audio[: max(0, len(self._audio) - self._pcm.size(following))])
 
     def _keep(self, seconds: float) -> None:
-        excess = len(self._audio) - round(seconds * self._pcm.rate) * 2
+        excess = len(self._audio) - self._pcm.size(seconds)
         if excess > 0:
             del self._audio[:excess]
 

@@ -191,7 +191,7 @@ class Scheduler:
     def _feed(self, stream: Stream, audio: bytes) -> None:
         kept = stream.current.audio
         kept += audio
-        excess = len(kept) - _bytes(stream, KEPT)
+        excess = len(kept) - stream.format.size(KEPT)
         if excess > 0:
             sample = stream.format.sample_width * stream.format.channels
             excess += -excess % sample
@@ -212,7 +212,7 @@ class Scheduler:
         stream.asked.append(utterance)
         waiting = sum(len(u.audio) for u in stream.asked if u.text is None)
         for oldest in stream.asked:
-            if waiting <= _bytes(stream, WAITING):
+            if waiting <= stream.format.size(WAITING):
                 break
             if oldest.text is None:
                 oldest.text = ""
@@ -271,9 +271,5 @@ class Scheduler:
 
 def _without(stream: Stream, following: float) -> bytearray:
     """The audio of the current utterance without the last ``following`` seconds."""
-    audio, sample = stream.current.audio, stream.format.sample_width * stream.format.channels
-    return audio[: max(0, len(audio) - round(following * stream.format.rate) * sample)]
-
-
-def _bytes(stream: Stream, seconds: float) -> int:
-    return int(seconds * stream.format.bytes_per_second)
+    audio = stream.current.audio
+    return audio[: max(0, len(audio) - stream.format.size(following))]

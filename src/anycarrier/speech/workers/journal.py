@@ -78,8 +78,8 @@ class RecentAudio:
 
     def __init__(self, format: AudioFormat, seconds: float) -> None:
         self._sample = format.sample_width * format.channels
-        self._rate = format.rate
-        self._limit = round(seconds * format.rate) * self._sample
+        self._size = format.size
+        self._limit = format.size(seconds)
         self._audio = bytearray()
 
     def __len__(self) -> int:
@@ -97,7 +97,7 @@ class RecentAudio:
         """What is kept, or the last ``seconds`` of it."""
         if seconds is None:
             return bytes(self._audio)
-        return bytes(self._audio[max(0, len(self._audio) - round(seconds * self._rate) * self._sample) :])
+        return bytes(self._audio[max(0, len(self._audio) - self._size(seconds)) :])
 
     def keep(self, seconds: float) -> None:
         """Forget all but the last ``seconds``."""
