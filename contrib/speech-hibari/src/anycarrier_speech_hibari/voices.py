@@ -30,16 +30,16 @@ _readers: dict[bool, Any] = {}
 def file_of(voice: str, folder: Path | None) -> Path:
     """The file of a voice. ``UnknownVoice`` if hibari has no such voice, or its file is not there."""
     known = _registry()
-    names = [name for name in known if _place(name, folder).exists()]
     if voice not in known:
-        raise UnknownVoice("hibari", voice, f"Voices whose file is here: {', '.join(names)}. It has {', '.join(known)}")
+        here = ", ".join(voices_here(folder))
+        raise UnknownVoice("hibari", voice, f"Voices whose file is here: {here}. It has {', '.join(known)}")
     place = _place(voice, folder)
     if not place.exists() and voice != DEFAULT:
         raise UnknownVoice(
             "hibari",
             voice,
             f"Its file is expected at {place}. Run: {_download(voice, folder)}. "
-            f"Voices whose file is here: {', '.join(names)}",
+            f"Voices whose file is here: {', '.join(voices_here(folder))}",
         )
     return place
 

@@ -210,8 +210,8 @@ async def unknown_voice(resources: Resources, caller: Caller, settings: Mapping[
                 await (await engine.synthesizer(style)).aclose()
             except UnknownVoice as failure:
                 refused.append(failure)
-                continue
-            break
+            else:
+                break
     except (AnycarrierError, ValidationError):
         pass
     return refused
