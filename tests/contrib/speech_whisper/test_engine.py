@@ -149,10 +149,11 @@ async def test_ten_minutes_of_music_take_no_memory_and_make_no_words(engines: En
     assert await asked(recognizer, clip("appointment"))
     (process,) = engine.pool.process_ids
     before = memory(process)
+    worker = engine.pool._homes[recognizer.opening.stream]
     tune = mulaw(10.0, music)
     for _ in range(60):
         recognizer.feed(tune)
-        while engine.pool.unread:  # a worker that leaves 4 MB unread counts as stuck
+        while worker.unread:  # a worker that leaves 4 MB unread counts as stuck
             await asyncio.sleep(0.01)
     recognizer.finish()
     assert [each.text for each in await heard(recognizer)] == [""]

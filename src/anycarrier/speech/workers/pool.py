@@ -164,11 +164,6 @@ class WorkerPool:
         """The processes alive now."""
         return [worker.process.pid for worker in self._workers]
 
-    @property
-    def unread(self) -> int:
-        """Bytes written to the workers that wait in this process for them to read."""
-        return sum(worker.unread for worker in self._workers)
-
     async def start(self) -> None:
         """Start all processes and wait until they are ready; raises ``SpeechFailed`` when one cannot start."""
         await self._spawn_missing()
