@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from sqlalchemy import update
 from tenants import Tenant, make_tenant
 
+from anycarrier_server.domain import call_limits
 from anycarrier_server.domain.call_limits import DAY, NoRoom, limited, take_room
 from anycarrier_server.encryption import Sealer
 from anycarrier_server.settings import Settings
@@ -190,19 +191,19 @@ async def test_a_call_is_dialled_by_one_and_not_at_all_once_it_is_over(store: St
 
 @pytest.mark.parametrize(("pace", "window"), [(2.0, 1.0), (0.5, 2.0), (0.013, 1 / 0.013)])
 async def test_the_pace_is_of_the_last_second_or_of_as_long_as_one_call_may_take(
-    store: Store, tenant: Tenant, pace: float, window: float
+    store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch, pace: float, window: float
 ) -> None:
+    began = utc_now()
+    monkeypatch.setattr(call_limits, "utc_now", lambda: began)
     at = desk(store, calls_per_second=pace)
-    before = [await made(store, tenant) for _ in range(max(1, int(pace)))]
-    for call in before:
+    for call in [await made(store, tenant) for _ in range(max(1, int(pace)))]:
         assert await take_room(at, call)
-        await change(store, call.id, dial_claimed_at=utc_now() - timedelta(seconds=window - 0.5))
     late = await made(store, tenant)
+    monkeypatch.setattr(call_limits, "utc_now", lambda: began + timedelta(seconds=window - 0.001))
     with pytest.raises(NoRoom, match=f"{pace:g} calls per second on this credential") as no:
         await take_room(at, late)
     assert no.value.retry_after == window
-    for call in before:
-        await change(store, call.id, dial_claimed_at=utc_now() - timedelta(seconds=window + 0.1))
+    monkeypatch.setattr(call_limits, "utc_now", lambda: began + timedelta(seconds=window))
     assert await take_room(at, late)
 
 
