@@ -97,7 +97,9 @@ class MediaServer:
         finally:
             await session.stream.close()
             reader.cancel()
-            await asyncio.gather(reader, return_exceptions=True)
+            [failed] = await asyncio.gather(reader, return_exceptions=True)
+            if isinstance(failed, Exception):
+                self._board.report(f"reading the media socket on {ticket.provider} failed", failed)
             self._board.sessions.pop(ticket.reference, None)
             self._watch.stream_ended(ticket.reference)
 
@@ -105,8 +107,9 @@ class MediaServer:
         """Wait for the start frame and compare whose call it is; False closes the socket with nothing started."""
         started = await session.stream.wait_started(START_TIMEOUT)
         if started is None:
+            why = session.stop_reason or f"none within {START_TIMEOUT:g} s"
             unreadable = f" ({session.malformed_frames} frames could not be read)" if session.malformed_frames else ""
-            log.warning("media socket on %s closed: no start frame%s", ticket.provider, unreadable)
+            log.warning("media socket on %s closed: no start frame: %s%s", ticket.provider, why, unreadable)
             return False
         expected = ticket.call_id
         if not expected:

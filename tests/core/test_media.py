@@ -1,6 +1,8 @@
 """A media socket between its ticket and the end of its call: who gets in, who talks, and who hangs up."""
 
 import asyncio
+import json
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -109,9 +111,23 @@ async def test_a_socket_that_never_starts_is_closed_and_says_what_it_got(
     transport.say_raw(b"{half")
     await asyncio.wait_for(exchange.serve_media(ticket, transport), 2)
     assert (transport.closed, talks.calls) == (1000, [])
-    assert "no start frame (1 frames could not be read)" in caplog.text
+    assert "no start frame: none within 0.01 s (1 frames could not be read)" in caplog.text
     call = await exchange.switchboard.calls.get("in-1")
     assert call and call.status is CallStatus.RINGING
+
+
+async def test_a_socket_that_is_lost_before_its_start_frame_says_why(
+    exchange: Exchange, talks: Talks, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(MemoryTransport):
+        async def __aiter__(self) -> AsyncIterator[bytes | str]:
+            yield json.dumps({"event": "unknown"})
+            raise OSError("no route to host")
+
+    ticket = await exchange.admit(ticket_in(await ring(exchange)))
+    await asyncio.wait_for(exchange.serve_media(ticket, Broken()), 10)
+    assert talks.calls == [] and "no start frame: connection lost" in caplog.text
+    assert "reading the media socket on inline failed: no route to host" in caplog.text
 
 
 async def test_an_end_between_the_ticket_and_the_start_frame_starts_nobody(exchange: Exchange, talks: Talks) -> None:
