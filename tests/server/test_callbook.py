@@ -190,7 +190,7 @@ async def test_a_failing_change_leaves_the_call_as_it_was(store: Store, tenant: 
         await store.callbook.update(call.reference, broken)
     assert (await store.callbook.get(call.reference)) == call
     # and the lock is free
-    await asyncio.wait_for(store.callbook.update(call.reference, answered), 5)
+    await asyncio.wait_for(store.callbook.update(call.reference, answered), 20)
 
 
 async def test_calls_in_progress_are_those_begun_and_not_over(store: Store, tenant: Tenant) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -30,6 +31,20 @@ from anycarrier_server.store.outbox import LEASE, Outbox
 from anycarrier_server.url_guard import GuardedTransport, UrlGuard
 from anycarrier_server.work import webhook_delivery
 from anycarrier_server.work.webhook_delivery import INKBOX_PAUSES, ONEINBOX_PAUSES, Sender, Style
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queue's clock, and this module's, all but stands still: what is due again in a second is not due yet, however
+    long a test takes. A microsecond a look, because the log is read by time."""
+    began, looks = utc_now(), itertools.count()
+
+    def now() -> datetime:
+        return began + timedelta(microseconds=next(looks))
+
+    for module in (webhook_delivery, store_outbox):
+        monkeypatch.setattr(module, "utc_now", now)
+    monkeypatch.setitem(globals(), "utc_now", now)
 
 
 async def write(event: OutboxEvent, call: CallRow | None) -> str | None:
@@ -62,7 +77,7 @@ class Receiver:
 
 def sender(store: Store, receiver: Any) -> Sender:
     client = httpx.AsyncClient(transport=httpx.MockTransport(receiver))
-    return Sender(store.outbox, store.webhooks, client, STYLES, jitter=lambda: 0.0)
+    return Sender(store.outbox, store.webhooks, client, STYLES, timeout=60, jitter=lambda: 0.0)
 
 
 async def subscribe(store: Store, tenant: Tenant, face: str = "oneinbox", **fields: Any) -> Subscription:
@@ -298,9 +313,9 @@ async def test_sixty_silent_receivers_hold_up_neither_another_workspace_nor_thei
     for call in range(1, 4):
         await talked(store, loud)
         await talked(store, tenant)
-        async with asyncio.timeout(10), news:
+        async with asyncio.timeout(30), news:
             await news.wait_for(lambda call=call: got["quiet.example"] == got["good.example"] == 2 * call)  # type: ignore[misc]
-    async with asyncio.timeout(10), news:
+    async with asyncio.timeout(30), news:
         await news.wait_for(lambda: got["silent.example"] == 60)  # of each lane one, and no lane twice
     never.set()
     await post.stop()
@@ -325,7 +340,7 @@ async def test_what_is_under_way_is_bounded_by_workspace_slow_or_not(
     post = sender(store, silent)
     await talked(store, tenant)
     post.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while under_way < 16:
             await asyncio.sleep(0.01)
     for _ in range(5):
@@ -333,7 +348,7 @@ async def test_what_is_under_way_is_bounded_by_workspace_slow_or_not(
         post.wake()
     assert under_way == 6 + 10
     never.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while under_way < 30:  # who answers late is slow, and is not forgotten
             await asyncio.sleep(0.01)
     await post.stop()
@@ -370,6 +385,7 @@ async def test_who_has_few_receivers_is_written_for_before_who_has_many(
 async def test_a_look_for_slow_receivers_that_found_nothing_is_not_repeated_at_once(
     store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(webhook_delivery, "SLOW_LOOK_APART", 600)
     slow = await subscribe(store, tenant, url="https://slow.example/", events=["call.ended"])
     for number in range(5):
         await subscribe(store, tenant, url=f"https://hook.example/{number}", events=["call.ended"])
@@ -647,7 +663,7 @@ async def test_a_running_sender_delivers_when_woken_and_stops_cleanly(store: Sto
     store.db.on_announcement = post.wake
     post.start()
     await talked(store, tenant)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await arrived.wait()
     await post.stop()
     assert receiver.kinds == ["call.started", "call.ended"]
@@ -826,7 +842,7 @@ async def test_what_was_sent_and_what_failed_for_good_is_counted(store: Store, t
     for one in attempts:
         assert one.success is (one.response_status == 200)
         assert one.error_detail == (None if one.success else f"answered {one.response_status}")
-        assert one.duration_ms is not None and 0 <= one.duration_ms < 10_000
+        assert one.duration_ms is not None and 0 <= one.duration_ms < 60_000
         assert one.workspace_id == tenant.workspace.id and not one.is_replay
 
 
@@ -852,7 +868,7 @@ async def test_a_delivery_says_what_it_is_and_asks_for_no_compression(store: Sto
     assert request.headers["content-type"] == "application/json"
     assert (request.headers["user-agent"], request.headers["accept-encoding"]) == ("anycarrier", "identity")
     assert "authorization" not in request.headers
-    assert abs(int(request.headers["x-oneinbox-timestamp"]) - utc_now().timestamp()) < 5
+    assert abs(int(request.headers["x-oneinbox-timestamp"]) - utc_now().timestamp()) < 60
 
 
 @pytest.mark.parametrize(
@@ -1040,7 +1056,7 @@ async def test_a_sender_goes_on_after_a_failure_and_looks_without_being_woken(
     post = sender(store, answer)
     post.start()
     await talked(store, tenant)  # and nobody calls ``wake``
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         await arrived.wait()
         await cleaned.wait()
     await post.stop()
@@ -1205,7 +1221,7 @@ async def test_a_delivery_that_cannot_be_noted_is_logged_and_hinders_no_stop(
     post = sender(store, Receiver())
     await post._fan_out()
     await post._hand_out()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await going.wait()
         asyncio.get_running_loop().call_later(0.01, go_on.set)
         await post.stop()

@@ -121,7 +121,7 @@ async def test_a_dead_process_s_call_is_adopted_hung_up_and_over_once(
         Acme.stands = status
         call = await left(store, tenant, status=status)
         assert await process.reconciler.round() == 1
-        over = await process.exchange.wait_for(call.reference, timeout=5)
+        over = await process.exchange.wait_for(call.reference, timeout=20)
         assert (over.owner, over.reason, Acme.stands) == (store.owner, EndReason.MEDIA_ERROR, CallStatus.ENDED)
         assert Acme.log[-1] == ("fetch_call", call.id) and ("hang_up", call.id) in Acme.log
         assert await ends(store, call) == ["call.ended"]
@@ -132,12 +132,15 @@ async def test_an_adopted_call_stays_watched_until_it_is_over(process: Process, 
     call = await left(store, tenant, direction=Direction.OUTBOUND, status=CallStatus.QUEUED)
     Acme.stands = CallStatus.QUEUED
     assert await process.reconciler.round() == 1
-    await asyncio.sleep(0.3)
+    async with asyncio.timeout(20):
+        while ("fetch_call", call.id) not in Acme.log:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)
     assert process.exchange.call_watch.watches(call.reference) and ("hang_up", call.id) not in Acme.log
     assert await process.reconciler.round() == 0, "it is this process's by now"
     Acme.stands = CallStatus.ENDED
     process.exchange.call_watch.hurry()
-    assert (await process.exchange.wait_for(call.reference, timeout=5)).ended
+    assert (await process.exchange.wait_for(call.reference, timeout=20)).ended
 
 
 async def test_a_transferred_call_of_a_dead_process_is_not_hung_up(
@@ -146,33 +149,34 @@ async def test_a_transferred_call_of_a_dead_process_is_not_hung_up(
     handed_on = {"status": CallStatus.ANSWERED, "answered_at": utc_now(), "transfer": TransferStatus.ANSWERED}
     call = await left(store, tenant, **handed_on)
     assert await process.reconciler.round() == 1
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while ("fetch_call", call.id) not in Acme.log:
             await asyncio.sleep(0.01)
     await asyncio.sleep(0.2)
     assert ("hang_up", call.id) not in Acme.log
     Acme.stands = CallStatus.ENDED
     process.exchange.call_watch.hurry()
-    assert (await process.exchange.wait_for(call.reference, timeout=5)).reason is EndReason.TRANSFERRED
+    assert (await process.exchange.wait_for(call.reference, timeout=20)).reason is EndReason.TRANSFERRED
 
 
 async def test_a_dial_that_the_carrier_has_not_named_is_given_its_time(
     process: Process, store: Store, tenant: Tenant
 ) -> None:
-    rules = dict(process.exchange.call_watch.rules)
-    rules[Phase.UNCONFIRMED] = replace(RULES[Phase.UNCONFIRMED], ask_after=-29.2, hang_up_after=-29.2)  # and ring time
-    process.exchange.call_watch.rules = rules
+    watch = process.exchange.call_watch
+    watch.rules = {**watch.rules, Phase.UNCONFIRMED: replace(RULES[Phase.UNCONFIRMED], ask_after=0, hang_up_after=0)}
     call = await left(
         store, tenant, id="", direction=Direction.OUTBOUND, status=CallStatus.QUEUED, created_at=utc_now() - LONG_AGO
     )
+    dialled = utc_now() - timedelta(seconds=10)
+    dialled_by_loop = asyncio.get_running_loop().time() - 10
     async with store.db.write() as session:  # scheduled long ago, dialled just now
         row = update(CallRow).where(CallRow.id == parse_id("call", call.reference))
-        await session.execute(row.values(dial_claimed_at=utc_now(), updated_at=utc_now() - LONG_AGO))
+        await session.execute(row.values(dial_claimed_at=dialled, updated_at=utc_now() - LONG_AGO))
     assert await process.reconciler.round() == 1
-    await asyncio.sleep(0.2)
-    known = await store.callbook.get(call.reference)
-    assert known is not None and not known.ended
-    over = await process.exchange.wait_for(call.reference, timeout=5)
+    known = watch._watched[call.reference]
+    assert known.due_at - dialled_by_loop == pytest.approx(RING_TIME, abs=5)
+    watch._again(known, 0.0)  # its time is over
+    over = await process.exchange.wait_for(call.reference, timeout=20)
     assert over.reason is EndReason.PROVIDER_UNAVAILABLE
 
 
@@ -216,15 +220,14 @@ async def test_an_open_call_of_ours_that_nobody_watches_is_watched_again(
     call = await left(store, tenant, owner=store.owner, status=CallStatus.ANSWERED)
     assert not process.exchange.call_watch.watches(call.reference)
     await process.reconciler.take_inventory()
-    assert (await process.exchange.wait_for(call.reference, timeout=5)).reason is EndReason.MEDIA_ERROR
+    assert (await process.exchange.wait_for(call.reference, timeout=20)).reason is EndReason.MEDIA_ERROR
 
 
 async def test_a_process_that_was_taken_for_dead_gets_its_talking_calls_back(
     process: Process, store: Store, tenant: Tenant, tmp_path: Path
 ) -> None:
-    rules = dict(process.exchange.call_watch.rules)
-    rules[Phase.ABANDONED] = replace(rules[Phase.ABANDONED], ask_after=0.5, hang_up_after=0.5)
-    process.exchange.call_watch.rules = rules
+    watch = process.exchange.call_watch
+    watch.rules = {**watch.rules, Phase.ABANDONED: replace(RULES[Phase.ABANDONED], ask_after=600, hang_up_after=0)}
     slow_store = Store(store.db, store.sealer, Settings(data_dir=tmp_path), root=b"r" * 32)
     slow = Process(slow_store)
     await slow.reconciler.sign_of_life()
@@ -234,7 +237,10 @@ async def test_a_process_that_was_taken_for_dead_gets_its_talking_calls_back(
     assert await process.reconciler.round() == 1
     slow.reconciler._beat_at = asyncio.get_running_loop().time() - ALIVE_SECONDS - 1
     await slow.reconciler.sign_of_life()
-    await asyncio.sleep(0.8)
+    watch.hurry()  # to look at it now, when it would be hung up
+    async with asyncio.timeout(20):
+        while watch.watches(call.reference):
+            await asyncio.sleep(0.01)
     known = await store.callbook.get(call.reference)
     assert known is not None and (known.owner, known.ended) == (slow_store.owner, False)
     assert ("hang_up", call.id) not in Acme.log
@@ -255,7 +261,7 @@ async def test_a_call_that_cannot_be_dialled_is_not_open_for_ever(
     async with store.db.write() as session:
         await session.execute(update(CallRow).where(CallRow.id == row.id).values(updated_at=utc_now() - LONG_AGO))
     assert await process.reconciler.round() == 1
-    assert (await process.exchange.wait_for(row.reference, timeout=5)).reason is EndReason.PROVIDER_UNAVAILABLE
+    assert (await process.exchange.wait_for(row.reference, timeout=20)).reason is EndReason.PROVIDER_UNAVAILABLE
     assert not any(entry[0] == "dial" for entry in Acme.log)
 
 
@@ -347,12 +353,14 @@ async def test_what_a_dead_process_did_not_finish_is_finished_by_one_and_only_of
     for reference in (over.reference, going_on.reference, taken.reference, "0" * 32):
         await dead.claims.claim_call(reference)
     assert await dead.claims.take(f"settle:{taken.reference}", 60)
+    before = utc_now()
     await office.reconciler.round()
     assert office.settled == [over.reference]
+    after = utc_now()
     lease = await store.db.row(
         Statement(select(table_of(Claim)).where(table_of(Claim).c.name == f"settle:{over.reference}"))
     )
-    assert 55 < (lease.expires_at - utc_now()).total_seconds() <= 60
+    assert before <= lease.expires_at - timedelta(seconds=60) <= after
 
 
 async def test_after_an_outage_what_ended_here_is_settled_unless_it_still_talks(
@@ -383,7 +391,7 @@ async def test_after_an_outage_what_ended_here_is_settled_unless_it_still_talks(
 
     monkeypatch.setattr(office.reconciler, "round", round_)
     office.reconciler.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await some(2)
         assert (office.watch.hurried, office.settled) == (0, []), "nothing was missed yet"
         fails.append(DatabaseUnavailable("TimeoutError"))
@@ -430,7 +438,7 @@ async def test_the_sign_of_life_is_given_again_and_again(
     office.reconciler.start()
     names = {"sign of life", "reconcile calls"}
     assert names <= {task.get_name() for task in asyncio.all_tasks()}
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         await third.wait()
     assert "saying that this process lives: the database is unavailable (TimeoutError)" in caplog.text
     await office.reconciler.stop()
@@ -469,7 +477,7 @@ async def test_the_inventory_is_taken_now_and_then_of_calls_that_are_ours_and_no
 
 @pytest.mark.parametrize(
     ("late", "talking", "back"),
-    [(ALIVE_SECONDS - 2, True, False), (ALIVE_SECONDS + 1, True, True), (ALIVE_SECONDS + 1, False, False)],
+    [(ALIVE_SECONDS - 8, True, False), (ALIVE_SECONDS + 1, True, True), (ALIVE_SECONDS + 1, False, False)],
 )
 async def test_only_a_process_that_was_silent_for_too_long_takes_calls_back_and_only_those_that_talk(
     office: Office, store: Store, tenant: Tenant, late: float, talking: bool, back: bool
@@ -480,12 +488,13 @@ async def test_only_a_process_that_was_silent_for_too_long_takes_calls_back_and_
     mine = await left(store, tenant, owner=store.owner, status=CallStatus.ANSWERED)
     if talking:
         office.sessions[call.reference] = object()
-    office.reconciler._beat_at = asyncio.get_running_loop().time() - late
+    began = asyncio.get_running_loop().time()
+    office.reconciler._beat_at = began - late
     await office.reconciler.sign_of_life()
     owners = [(await store.callbook.get(one.reference)).owner for one in (call, other)]  # type: ignore[union-attr]
     assert owners == [store.owner if back else "host:2:adopter", "host:2:adopter"]
     assert (mine.reference in office.watch.noted) is back
-    assert asyncio.get_running_loop().time() - office.reconciler._beat_at < 5
+    assert office.reconciler._beat_at >= began
 
 
 async def test_the_first_sign_of_life_takes_nothing_back(office: Office, store: Store, tenant: Tenant) -> None:

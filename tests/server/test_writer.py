@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -64,7 +63,7 @@ async def test_what_was_said_is_there_after_flush_numbered_from_zero(store: Stor
 async def test_rows_are_written_without_anybody_flushing(store: Store, tenant: Tenant) -> None:
     call_id = await opened(store, tenant)
     store.writer.segment(call_id, party="local", text="a", ts_ms=0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not await said(store, call_id):
             await asyncio.sleep(0.01)
 
@@ -120,11 +119,11 @@ async def test_stopping_writes_what_waits_and_takes_no_more(store: Store, tenant
 async def test_appending_does_not_wait_for_the_database(store: Store, tenant: Tenant) -> None:
     call_id = await opened(store, tenant)
     async with store.db.write():  # on SQLite nobody else can write now
-        started = time.perf_counter()
         for number in range(1000):
             store.writer.segment(call_id, party="local", text=str(number), ts_ms=0)
-        assert time.perf_counter() - started < 0.5
+        assert store.writer.waiting == 1000, "nothing was written, and nobody was waited for"
     await store.writer.flush()
+    assert store.writer.waiting == 0
 
 
 async def test_a_row_of_an_unknown_call_is_refused_and_told_and_holds_up_nobody(store: Store, tenant: Tenant) -> None:
@@ -183,6 +182,9 @@ async def test_a_flush_that_takes_too_long_says_why_and_loses_nothing(
     writer.times = 10**9
     await writer.start()
     writer.segment(call_id, party="local", text="kept", ts_ms=0)
+    async with asyncio.timeout(20):
+        while writer.problem is None:  # however slow the first attempt is, its failure is known
+            await asyncio.sleep(0.01)
     with pytest.raises(StoreBehind, match="disk is full"):
         await writer.flush(timeout=0.1)
     writer.times = 0
@@ -319,7 +321,7 @@ async def test_who_waits_for_one_calls_rows_waits_for_no_others(store: Store) ->
         writer.event(flooding, "digit")
     writer.event(quiet, "digit")
     await writer.start()
-    await writer.flush(5, call_id=quiet)
+    await writer.flush(20, call_id=quiet)
     with pytest.raises(StoreBehind):
         await writer.flush(0.05, call_id=flooding)
     release.set()

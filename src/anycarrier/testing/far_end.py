@@ -107,7 +107,7 @@ class FarEnd:
             self.note("hangs up")
             await self._hang_up()
 
-    async def wait_for(self, state: str, timeout: float = 5) -> None:
+    async def wait_for(self, state: str, timeout: float = 20) -> None:
         """Wait until the call is ``answered``, ``streaming`` (its media socket is open) or ``ended``.
 
         ``TimeoutError`` when it takes longer; ``RuntimeError`` at once when it ended without getting there.
@@ -128,7 +128,7 @@ class FarEnd:
         if state in ("answered", "streaming") and state not in self._past:
             raise RuntimeError(f"the call ended ({self.hangup_cause}) before it was {state}")
 
-    async def wait_heard(self, seconds: float, timeout: float = 5) -> None:
+    async def wait_heard(self, seconds: float, timeout: float = 20) -> None:
         """Wait until ``seconds`` of our side's audio were played here."""
         async with asyncio.timeout(timeout):
             await self.playback.played(seconds)

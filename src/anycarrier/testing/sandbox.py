@@ -111,7 +111,7 @@ class Sandbox(ABC):
         """Send a past webhook once more, byte for byte: a replay."""
         return await self.webhooks.post(self.deliveries[index].again())
 
-    async def far_end(self, call_id: str, timeout: float = 5) -> FarEnd:
+    async def far_end(self, call_id: str, timeout: float = 20) -> FarEnd:
         """The telephone at the other end of a call, waiting for the call to be placed if need be."""
         async with asyncio.timeout(timeout):
             while call_id not in self.far_ends:
@@ -246,7 +246,7 @@ class WebhookSender:
             self._held[delivery.call_id] = delivery
             self._start(self._let_go(delivery))
 
-    async def wait_for(self, kind: str, *, count: int = 1, timeout: float = 5.0) -> list[Delivery]:
+    async def wait_for(self, kind: str, *, count: int = 1, timeout: float = 20) -> list[Delivery]:
         """The first ``count`` deliveries of that kind, once they were sent."""
         async with asyncio.timeout(timeout):
             while len(found := [delivery for delivery in self.log if delivery.kind == kind]) < count:
