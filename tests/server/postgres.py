@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -28,11 +29,14 @@ def binaries() -> Path | None:
     return Path(os.path.realpath(found)).parent if found else None
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port() -> int:
+    """One to be taken later, and again after a stop: none of those that the system gives to whoever asks for any."""
+    for port in (*random.sample(range(10_000, 30_000), 100), 0):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            given: int = probe.getsockname()[1]
+            return given
+    raise AssertionError("no port is free")
 
 
 class Server:
@@ -51,7 +55,7 @@ class Server:
             self._run = ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
             for path in (folder, self._data):
                 os.chown(path, entry.pw_uid, entry.pw_gid)
-        self._port = _free_port()
+        self._port = free_port()
         self.url = f"postgresql://{account}@127.0.0.1:{self._port}"
         encoding = ("-E", "UTF8", "--locale=C.UTF-8")
         self._sh("initdb", "-D", str(self._data), "-U", account, "-A", "trust", "--no-sync", *encoding)

@@ -88,7 +88,7 @@ async def test_one_numbers_settings_are_not_its_agents_other_numbers(provider: s
         assert await at.ask("GET", two) == before
         assert (await at.ask("GET", f"/v1/agents/{agent['id']}"))["websocket_url"] is None
         rung = await at.ring(NUMBERS[provider])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await own.arrived.wait()
         await at.ask("POST", f"/v1/calls/{rung['call_id']}/stop")
         assert (await at.ask("GET", f"/api/v1/phone/calls/{rung['id']}"))["client_websocket_url"] == own.url
@@ -115,7 +115,7 @@ async def test_a_call_dialled_from_a_number_with_a_socket_of_its_own_goes_there(
         for provider, talks in (("twilio", own), ("telnyx", agents)):
             asked = {"agent_id": agent["id"], "from_number": NUMBERS[provider], "to_number": "+12125550142"}
             made = await at.ask("POST", "/v1/calls", 201, json=asked)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await talks.arrived.wait()
             await at.ask("POST", f"/v1/calls/{made['id']}/stop")
         assert (len(own.calls), len(agents.calls)) == (1, 1)

@@ -74,7 +74,7 @@ async def test_a_write_waits_for_another_process_instead_of_failing(tmp_path: Pa
     done, _ = await asyncio.wait([waiting], timeout=0.1)
     assert not done
     other.execute("COMMIT")
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, 20)
     other.close()
     await db.close()
 

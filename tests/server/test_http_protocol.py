@@ -59,7 +59,7 @@ async def told(port: int, *parts: bytes, endless: bytes = b"", most: int = 4 * 1
             sent += len(endless)
             await writer.drain()
             await asyncio.sleep(0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(65536):
                 answer += data
@@ -117,6 +117,25 @@ async def test_a_long_body_is_not_taken_for_headers(port: int) -> None:
     assert b'"body":307200' in answer
 
 
+def patient(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Nobody is too late before so many bytes have come: the machine may be slower than the client."""
+    came, receive, too_late = 0, BoundedHttp.data_received, BoundedHttp._too_late
+
+    def noted(self: BoundedHttp, data: bytes) -> None:
+        nonlocal came
+        came += len(data)
+        receive(self, data)
+
+    def late(self: BoundedHttp) -> None:
+        if came < size:
+            self._give(http_protocol.HEAD_WITHIN)
+        else:
+            too_late(self)
+
+    monkeypatch.setattr(BoundedHttp, "data_received", noted)
+    monkeypatch.setattr(BoundedHttp, "_too_late", late)
+
+
 @pytest.mark.parametrize(
     ("parts", "status"),
     [
@@ -135,6 +154,7 @@ async def test_who_sends_nothing_more_is_closed_in_time(
 ) -> None:
     monkeypatch.setattr(http_protocol, "HEAD_WITHIN", 0.1)
     monkeypatch.setattr(http_protocol, "BODY_WITHIN", 0.1)
+    patient(monkeypatch, sum(map(len, parts)))
     answer, _ = await told(port, *parts)
     assert answer.startswith(status)
     assert bool(answer) == bool(status)
@@ -144,7 +164,7 @@ async def test_who_drips_header_by_header_is_closed_in_time(port: int, monkeypat
     monkeypatch.setattr(http_protocol, "HEAD_WITHIN", 0.2)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(HEAD)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         with contextlib.suppress(ConnectionError):
             while not reader.at_eof():  # a header each time, never the end of them
                 writer.write(b"X-A: b\r\n")
@@ -157,6 +177,7 @@ async def test_who_drips_header_by_header_is_closed_in_time(port: int, monkeypat
 async def test_a_websocket_outlives_the_time_for_a_request(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_protocol, "HEAD_WITHIN", 0.1)
     monkeypatch.setattr(http_protocol, "BODY_WITHIN", 0.1)
+    patient(monkeypatch, len(UPGRADE) + 2)
     open_one = asyncio.Event()
 
     async def stay(socket: WebSocket) -> None:
@@ -172,7 +193,7 @@ async def test_a_websocket_outlives_the_time_for_a_request(port: int, monkeypatc
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
         await asyncio.sleep(0.3)
         writer.write(b"\x81\x80\0\0\0\0")  # an empty text, masked
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await open_one.wait()
         writer.close()
 
@@ -206,7 +227,7 @@ async def test_it_is_said_once_a_minute(monkeypatch: pytest.MonkeyPatch, caplog:
     monkeypatch.setattr(runtime, "few_files_left", few_left)
     monkeypatch.setattr(runtime, "LOOK_EVERY", 0.001)
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             watching = asyncio.ensure_future(runtime.watch_open_files())
             while looks < 5:
                 await asyncio.sleep(0.001)

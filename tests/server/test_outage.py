@@ -323,7 +323,7 @@ async def test_a_media_socket_is_told_not_now_too(
         with monkeypatch.context() as outage:
             outage.setattr(once, "first", away_for_tickets)
             unheard = (await at.ring(mine["number"]))["id"]
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await routed.wait()
             with pytest.raises(InvalidStatus) as refused:
                 await connect(addresses[0])
@@ -337,7 +337,7 @@ async def test_a_media_socket_is_told_not_now_too(
         with monkeypatch.context() as outage:
             outage.setattr(SqlCallBook, "update", away_once_routed)
             cut_off = (await at.ring(mine["number"]))["id"]
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while sum("a media socket" in line for line in caplog.messages) < 3:
                     await asyncio.sleep(0.05)
         await at.until(f"/v1/calls/{cut_off}", lambda seen: seen["status"] in ("completed", "failed"), 20)

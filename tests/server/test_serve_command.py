@@ -94,7 +94,7 @@ async def test_a_stop_signal_lets_calls_end_and_then_ends_them(tmp_path: Path) -
             at = Running(None, http)  # type: ignore[arg-type]
             mine = await at.equip("twilio", agent.url)
             rung = await at.ring(mine["number"])
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await agent.arrived.wait()
             server.process.send_signal(signal.SIGTERM)
             await server.hears("stopping: 1 live calls")
@@ -122,7 +122,7 @@ async def test_a_call_that_ends_by_itself_is_waited_for(tmp_path: Path) -> None:
             at = Running(None, http)  # type: ignore[arg-type]
             mine = await at.equip("telnyx", agent.url)
             rung = await at.ring(mine["number"])
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await agent.arrived.wait()
             server.process.send_signal(signal.SIGTERM)
             await server.hears("stopping: 1 live calls")
@@ -139,7 +139,7 @@ async def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
         async with httpx.AsyncClient(base_url=origin, headers=headers, trust_env=False, timeout=20) as http:
             mine = await Running(None, http).equip("twilio", agent.url)  # type: ignore[arg-type]
             await Running(None, http).ring(mine["number"])  # type: ignore[arg-type]
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await agent.arrived.wait()
         server.process.send_signal(signal.SIGTERM)
         await server.hears("stopping: 1 live calls")
@@ -212,7 +212,7 @@ async def test_what_it_logs_is_json_and_holds_no_secret(tmp_path: Path) -> None:
             for provider in ("twilio", "telnyx"):
                 mine = await at.equip(provider, agent.url)
                 rung = await at.ring(mine["number"])
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     await agent.arrived.wait()
                 await at.until(f"/v1/calls/{rung['call_id']}", lambda seen: seen["status"] == "in_progress")
                 await at.ask("POST", f"/v1/calls/{rung['call_id']}/stop")

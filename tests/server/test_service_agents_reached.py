@@ -69,7 +69,7 @@ async def test_variables_in_any_script_do_not_make_a_handshake_that_is_refused(t
         for note in ("预" * 600, "预" * 3000):  # six characters of ASCII each
             made = await at.ask("POST", "/v1/calls", 201, json={**asked, "variables": {"note": note}})
             await at.until(f"/v1/calls/{made['id']}", lambda seen: seen["status"] != "initiated")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await agent.arrived.wait()
             agent.arrived.clear()
             await at.ask("POST", f"/v1/calls/{made['id']}/stop")

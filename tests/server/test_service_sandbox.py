@@ -68,7 +68,7 @@ async def test_the_other_end_speaks_presses_keys_hears_and_hangs_up(provider: st
         assert (await at.ask("GET", f"/sandbox/calls/{rung['id']}"))["provider_call_id"] == rung["provider_call_id"]
         await at.until(far_end, lambda seen: seen["streaming"] and seen["heard_seconds"] > 0.5)
         await at.ask("POST", f"{far_end}/digits", json={"digits": "4#"})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while [event["dtmf"]["digit"] for event in agent.of("dtmf")] != ["4", "#"]:
                 await asyncio.sleep(0.02)
         await at.ask("POST", f"{far_end}/audio", content=b"\x55" * 800, headers={"Content-Type": "audio/basic"})
@@ -155,13 +155,13 @@ async def test_what_the_caller_says_waits_for_the_greeting_unless_it_is_to_barge
         assert at.service.sandboxes is not None
         far_ends = [at.service.sandboxes.far_end(provider, one["provider_call_id"]) for one in (waiting, barging)]
         quiet, loud = [one.microphone for one in far_ends if one is not None]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not loud.said:
                 await asyncio.sleep(0.02)
         await at.ask("POST", f"/sandbox/calls/{waiting['call_id']}/say", json={"text": "and this"})
         assert not quiet.said
         greeted.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(quiet.said) < 320:
                 await asyncio.sleep(0.02)
         await at.ask("POST", f"/sandbox/calls/{waiting['call_id']}/say", json={"text": "now", "barge_in": True})

@@ -123,7 +123,7 @@ async def test_waiting_for_anything_else_in_a_transaction_is_refused_where_it_wo
             await store.db.transact(wait)
     else:
         await store.db.transact(wait)
-    await asyncio.wait_for(store.once.first("the lock is free", 60), 5)
+    await asyncio.wait_for(store.once.first("the lock is free", 60), 20)
 
 
 async def test_rows_go_in_in_their_order(store: Store, tenant: Tenant) -> None:
@@ -157,7 +157,7 @@ async def test_a_reader_that_gives_up_leaves_the_writers_turn_alone(store: Store
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    assert await asyncio.wait_for(store.once.first("another", 60), 5)
+    assert await asyncio.wait_for(store.once.first("another", 60), 20)
 
 
 def test_rows_made_here_are_no_sessions() -> None:

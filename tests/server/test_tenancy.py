@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -559,15 +560,16 @@ async def test_a_credential_is_looked_at_again_after_a_second_and_opened_again_w
     store: Store, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Store(store.db, store.sealer, Settings(), root=b"r" * 32, build=build_acme)
-    id_ = tenant.credential.public_id
+    id_, now = tenant.credential.public_id, time.monotonic()
+    clock = SimpleNamespace(monotonic=lambda: now)
+    monkeypatch.setattr(credentials, "time", clock)
     first = await store.credentials.credential(id_)
     await other.credentials.change(tenant.credential, metadata={"account_sid": "AC2"})
     assert await store.credentials.credential(id_) is first, "used without another look"
-    now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now + credentials.FRESH + 0.01)
+    now += credentials.FRESH + 0.01
     second = await store.credentials.credential(id_)
     assert second.account == "AC2"
-    monkeypatch.setattr(time, "monotonic", lambda: now + 10 * credentials.FRESH)
+    now += 10 * credentials.FRESH
     assert await store.credentials.credential(id_) is second, "it is not built anew without need"
 
 

@@ -65,7 +65,7 @@ async def test_an_outbound_call_is_set_up_from_what_was_read_when_it_was_placed(
         monkeypatch.setattr(Database, "row", noted)
         dial = {"agent_id": mine["agent"]["id"], "from_number": mine["number"], "to_number": "+12125550142"}
         await at.ask("POST", "/v1/calls", 201, json=dial)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await agent.arrived.wait()
         assert agent.calls[0]["agent_id"] == mine["agent"]["id"]
     again = {agents.BY_ID, lines.BY_ID, webhooks.KEY_OF_AGENT, calls.ROUTED} & set(asked)

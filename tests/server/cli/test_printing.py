@@ -344,7 +344,7 @@ async def test_what_is_quick_is_not_announced_and_what_is_slow_is_on_standard_er
     async with working("thinking", patience=30):
         pass
     assert capsys.readouterr() == ("", "")
-    async with working("thinking", patience=0), asyncio.timeout(5):
+    async with working("thinking", patience=0), asyncio.timeout(30):
         while not (said := capsys.readouterr()).err:
             await asyncio.sleep(0)
     assert said == ("", "thinking ...\n")

@@ -37,7 +37,7 @@ class Desk:
         """Ring, and say what became of it in the words of explain."""
         self.arrived.clear()
         await self.served.ring(OURS, from_)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             await self.arrived.wait()
         return OUTCOMES[type(self.routed[-1])]
 

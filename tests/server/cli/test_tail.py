@@ -102,7 +102,7 @@ async def test_tail_of_everything_tells_of_calls_that_come(served: Served, run: 
             await served.until(call["id"], "in_progress")
             await eventually(lambda: _told(told, "in_progress"))
             await run("calls", "stop", call["id"])
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 with pytest.raises(Enough):
                     await following
     assert told[-2:] == ["in_progress", "completed"]

@@ -80,7 +80,7 @@ async def test_a_webhook_is_made_tried_listed_paused_changed_and_deleted(
 async def test_what_was_sent_is_listed_and_sent_again(served: Served, run: Run, receiver: Receiver) -> None:
     await run("webhooks", "add", receiver.url, "--event", "call.ended", "--name", "crm")
     call = await a_call(served, run)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not (rows := (await run("webhooks", "deliveries", "crm", "--json")).json):
             await asyncio.sleep(0.05)
     listed = (await run("webhooks", "deliveries", "crm")).out

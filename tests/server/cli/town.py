@@ -76,7 +76,8 @@ class Served:
 
 async def an_agent(run: Run, name: str = "Aria", *settings: str) -> dict[str, Any]:
     """An agent that listens."""
-    made: dict[str, Any] = (await run("agents", "add", name, "--handler", "listen", *settings, "--json")).json
+    patient = "silence_timeout_seconds=null"  # nobody speaks, and the call lasts as long as the test
+    made: dict[str, Any] = (await run("agents", "add", name, "--handler", "listen", patient, *settings, "--json")).json
     return made
 
 
@@ -86,7 +87,7 @@ async def a_number(run: Run, provider: str = "twilio", agent: str = "Aria") -> s
     return OURS[provider]
 
 
-async def eventually(met: Callable[[], Awaitable[bool]], timeout: float = 10) -> None:
+async def eventually(met: Callable[[], Awaitable[bool]], timeout: float = 30) -> None:
     """Wait until ``met`` says yes."""
     async with asyncio.timeout(timeout):
         while not await met():

@@ -65,7 +65,7 @@ class AgentServer:
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [event for event in self.events if event["event"] == kind]
 
-    async def until(self, met: Callable[[], bool], timeout: float = 10) -> None:
+    async def until(self, met: Callable[[], bool], timeout: float = 30) -> None:
         async with asyncio.timeout(timeout), self.news:
             await self.news.wait_for(met)
 
@@ -149,7 +149,7 @@ class Receiver:
     def at(self, path: str) -> list[Taken]:
         return [one for one in self.got if one.path == path]
 
-    async def until(self, path: str, count: int = 1, timeout: float = 15) -> list[Taken]:
+    async def until(self, path: str, count: int = 1, timeout: float = 30) -> list[Taken]:
         async with asyncio.timeout(timeout), self.news:
             await self.news.wait_for(lambda: len(self.at(path)) >= count)
         return self.at(path)
@@ -217,12 +217,12 @@ class Desk:
 
     async def call_of(self, far_end: FarEnd) -> Any:
         """Our call for a ring."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while (row := await self.service.store.calls.find(far_end.call_id)) is None:
                 await asyncio.sleep(0.01)
         return await self.do(self.inkbox.calls.get, row.id)
 
-    async def until(self, call_id: Any, *statuses: str, timeout: float = 10) -> Any:
+    async def until(self, call_id: Any, *statuses: str, timeout: float = 30) -> Any:
         """The call as the SDK shows it, once it is in one of these states."""
         call: Any = None
         try:

@@ -315,7 +315,7 @@ async def test_a_blocked_caller_is_refused_recorded_and_hidden_from_the_identity
     call = await desk.call_of(far_end)
     assert (call.status, call.hangup_reason, call.is_blocked) == ("failed", "rejected", True)
     assert (call.started_at, desk.agent.handshakes) == (None, [])
-    async with asyncio.timeout(5):  # until the carrier has said, too, that it is over
+    async with asyncio.timeout(30):  # until the carrier has said, too, that it is over
         while (row := await desk.service.store.calls.find(call.id)) is None or row.ended_at is None:
             await asyncio.sleep(0.01)
     assert (await desk.do(desk.inkbox.calls.get, call.id)).ended_at is None

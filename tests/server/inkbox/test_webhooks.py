@@ -204,7 +204,7 @@ async def test_a_call_may_name_a_receiver_of_its_own(any_desk: Desk) -> None:
     (told,) = await desk.receiver.until("/mine")
     assert (told.body["event_type"], told.body["data"]["call"]["id"]) == ("call.ended", call["id"])
     log: list[Any] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not log:
             log = await desk.do(desk.inkbox.webhooks.deliveries.list)
     assert (log[0].webhook_subscription_id, log[0].replayable) == (None, False)

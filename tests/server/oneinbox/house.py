@@ -73,7 +73,7 @@ class Line:
 
     async def calls(self, count: int = 1) -> None:
         """Wait until ``count`` calls have come."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(self.open) < count:
                 self.arrived.clear()
                 await self.arrived.wait()
@@ -122,7 +122,7 @@ class Receiver:
         """Events received, in order."""
         return [body["event"] for where, body in self.got if path in (None, where)]
 
-    async def until(self, met: Callable[[], bool], timeout: float = 15) -> None:
+    async def until(self, met: Callable[[], bool], timeout: float = 30) -> None:
         """Wait until what was received satisfies ``met``."""
         async with asyncio.timeout(timeout):
             while not met():
@@ -181,7 +181,7 @@ class House:
         made: dict[str, Any] = await self.ask("POST", "/v1/calls", status, json=body)
         return made
 
-    async def until(self, call_id: str, *stages: str, timeout: float = 10) -> dict[str, Any]:
+    async def until(self, call_id: str, *stages: str, timeout: float = 30) -> dict[str, Any]:
         """The call, once it is in one of these states."""
         async with asyncio.timeout(timeout):
             while True:
@@ -190,7 +190,7 @@ class House:
                     return call
                 await asyncio.sleep(0.02)
 
-    async def recorded(self, call_id: str, timeout: float = 10) -> dict[str, Any]:
+    async def recorded(self, call_id: str, timeout: float = 30) -> dict[str, Any]:
         """The call, once its papers are done: its analysis and its recording, whichever comes last."""
         async with asyncio.timeout(timeout):
             while True:

@@ -28,7 +28,7 @@ async def asked(house: House, calls: str, **query: Any) -> dict[str, Any]:
 
 
 async def all_said(house: House, call_id: str) -> dict[str, Any]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len((page := await asked(house, call_id))["items"]) < len(SAID):
             await asyncio.sleep(0.02)
     return page

@@ -101,7 +101,7 @@ async def test_keys_are_pressed_and_calls_handed_on_while_they_last_and_refused_
         log = await staffed.ask("GET", f"/v1/calls/{made['id']}/events")
         return [event["event"] for event in log["items"]]
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while "call.transferred" not in await kinds():
             await asyncio.sleep(0.01)
     assert far_end.transferred_to == "+12125550177"

@@ -454,7 +454,7 @@ async def test_an_order_that_waited_for_papers_is_finished_by_the_carriers_own_w
         told = {"id": order_id, "status": status, "phone_numbers": [{"phone_number": late, "status": status}]}
         sandbox.tell(account, "number_order.complete", told, url=other["webhook_url"], connection_id="")
     path = f"/v1/phone-numbers/{line.public_id}"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (seen := await house.ask("GET", path))["provider_sync"]["message"].startswith("the carrier has not"):
             await asyncio.sleep(0.02)
     if status == "success":

@@ -30,7 +30,7 @@ async def hosted(house: House, provider: str, **settings: Any) -> str:
 
 
 async def greeted(house: House, call: dict[str, Any]) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while (await house.ask("GET", f"/sandbox/calls/{call['id']}"))["heard_seconds"] < 0.3:
             await asyncio.sleep(0.05)
 
@@ -38,7 +38,7 @@ async def greeted(house: House, call: dict[str, Any]) -> None:
 async def over(house: House, call: dict[str, Any]) -> dict[str, Any]:
     """The call, ended by us and filed."""
     await house.ask("POST", f"/v1/calls/{call['id']}/stop")
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while not (found := await house.ask("GET", f"/v1/calls/{call['id']}"))["analysis"]:
             await asyncio.sleep(0.05)
     return dict(found)

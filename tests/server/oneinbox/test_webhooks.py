@@ -189,7 +189,7 @@ async def test_what_was_sent_about_a_call_is_shown_with_the_call_its_own_address
         await quick.ask("POST", f"/v1/calls/{one['id']}/stop")
     await receiver.until(lambda: receiver.kinds("/hook").count("call.ended") == 2)
     path = f"/v1/calls/{made['id']}/deliveries"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(sent := (await quick.ask("GET", path, params={"limit": 100}))["items"]) < 2:
             await asyncio.sleep(0.02)
     assert {one["call_id"] for one in sent} == {made["id"]}
