@@ -124,7 +124,7 @@ async def test_a_call_that_cannot_be_routed_in_an_outage_is_declined_in_one_line
         mine = await at.equip("twilio")
         at.service.exchange.switchboard.router = away
         call = (await at.ring(mine["number"]))["id"]
-        await at.until(f"/v1/calls/{call}", lambda seen: seen["status"] in ("completed", "failed"), 20)
+        await at.until(f"/v1/calls/{call}", lambda seen: seen["status"] in ("completed", "failed"))
     declined = [record for record in caplog.records if "declined" in record.getMessage()]
     assert [(record.getMessage(), bool(record.exc_info)) for record in declined] == [
         ("call on twilio declined: the database is unavailable (gone)", False)
@@ -183,7 +183,14 @@ async def back(at: Running) -> None:
             await asyncio.sleep(0.1)
 
 
-@pytest.mark.timeout(120)
+LOOPS = ("looking for scheduled calls", "sending webhooks", "writing transcripts and events")
+
+
+def away(loop: str, line: str) -> bool:
+    return line.startswith(f"{loop}: the database is unavailable")
+
+
+@pytest.mark.timeout(240)
 async def test_while_it_is_gone_requests_hear_not_now_and_afterwards_all_goes_on(
     shaky: Server, address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -194,7 +201,7 @@ async def test_while_it_is_gone_requests_hear_not_now_and_afterwards_all_goes_on
         call = (await at.ask("GET", "/v1/calls"))["items"][0]["id"]
         # Due while the database is unavailable: it is dialled when it is back.
         body = {"agent_id": mine["agent"]["id"], "to_number": SOMEBODY, "from_number": mine["number"]}
-        due = (utc_now() + timedelta(seconds=1)).isoformat()
+        due = (utc_now() + timedelta(seconds=4)).isoformat()
         later = await at.ask("POST", "/v1/calls", 201, json={**body, "scheduled_at": due})
         caplog.clear()
         shaky.stop()
@@ -207,20 +214,22 @@ async def test_while_it_is_gone_requests_hear_not_now_and_afterwards_all_goes_on
                 assert webhook.status_code in (403, 503) and "Traceback" not in webhook.text
                 if webhook.status_code == 503:
                     not_now(webhook)
-            await asyncio.sleep(3)  # some rounds of every loop
+            async with asyncio.timeout(30):
+                while not all(any(away(loop, line) for line in caplog.messages) for loop in LOOPS):
+                    await asyncio.sleep(0.05)
+            await asyncio.sleep(2)  # some more rounds of every loop
         finally:
             shaky.start()
         await back(at)
         for answer in await asked_everywhere(at, mine):
             assert answer.status_code < 500, answer.text
-        async with asyncio.timeout(20):
-            await at.service.store.writer.flush(20)
+        await at.service.store.writer.flush(30)
         assert "said meanwhile" in [said.text for said in await at.service.store.transcripts.of_call(_uuid(call))]
-        await at.until(f"/v1/calls/{later['id']}", lambda seen: seen["status"] != "queued", 20)
+        await at.until(f"/v1/calls/{later['id']}", lambda seen: seen["status"] == "in_progress")
     ours = [record for record in caplog.records if record.name == "anycarrier"]
     assert [record.getMessage() for record in ours if record.exc_info] == []
-    for loop in ("looking for scheduled calls", "sending webhooks", "writing transcripts and events"):
-        lines = [record for record in ours if record.getMessage().startswith(f"{loop}: the database is unavailable")]
+    for loop in LOOPS:
+        lines = [record for record in ours if away(loop, record.getMessage())]
         assert len(lines) == 1, [record.getMessage() for record in ours]
 
 
@@ -234,7 +243,7 @@ def _uuid(public: str) -> UUID:
 async def test_one_that_accepts_and_never_answers_is_away_too(
     shaky: Server, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "ANSWERS_WITHIN", 1.0)
+    monkeypatch.setattr(database, "ANSWERS_WITHIN", 3.0)  # one that stutters is not away
     async with running(tmp_path, database=address) as at:
         mine = await at.equip("twilio")
         await asked_everywhere(at, mine)
@@ -246,7 +255,7 @@ async def test_one_that_accepts_and_never_answers_is_away_too(
 
         shaky.freeze()
         try:
-            async with asyncio.timeout(25):
+            async with asyncio.timeout(60):
                 for answer in await asked_everywhere(at, mine):
                     not_now(answer)
                 asks = [by_session() for _ in range(12)]
@@ -262,13 +271,16 @@ async def test_one_that_accepts_and_never_answers_is_away_too(
 async def test_a_migration_may_wait_longer_than_an_answer_may_take(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "ANSWERS_WITHIN", 0.3)
+    monkeypatch.setattr(database, "ANSWERS_WITHIN", 2.0)  # also to connect, which may take a while
     db = Database(address)
     async with db.unhurried() as session:
-        await session.execute(text("SELECT pg_sleep(0.6)"))
+        await session.execute(text("SELECT pg_sleep(2.1)"))
+    await db.close()
+    monkeypatch.setattr(database, "ANSWERS_WITHIN", 0.3)
+    db = Database(address)
     with pytest.raises(DatabaseUnavailable):
         async with db.write() as session:
-            await session.execute(text("SELECT pg_sleep(0.6)"))
+            await session.execute(text("SELECT pg_sleep(60)"))
     await db.close()
 
 
@@ -289,10 +301,10 @@ async def test_a_call_whose_end_could_not_be_written_down_is_asked_for_afterward
             outage.setattr(SqlCallBook, "update", away)
             outage.setattr(SqlCallBook, "update_once", away)
             await at.ask("POST", f"/sandbox/calls/{call}/hangup")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 while len(refused) < 2 or at.service.exchange.switchboard.sessions:
                     await asyncio.sleep(0.05)
-        done = await at.until(f"/v1/calls/{call}", lambda seen: seen["status"] == "completed", 20)
+        done = await at.until(f"/v1/calls/{call}", lambda seen: seen["status"] == "completed")
         assert done["end_reason"] == "user_hangup"
 
 
@@ -340,7 +352,7 @@ async def test_a_media_socket_is_told_not_now_too(
             async with asyncio.timeout(30):
                 while sum("a media socket" in line for line in caplog.messages) < 3:
                     await asyncio.sleep(0.05)
-        await at.until(f"/v1/calls/{cut_off}", lambda seen: seen["status"] in ("completed", "failed"), 20)
+        await at.until(f"/v1/calls/{cut_off}", lambda seen: seen["status"] in ("completed", "failed"))
     ours = [record for record in caplog.records if record.name == "anycarrier"]
     assert [record.getMessage() for record in ours if record.exc_info] == []
     assert "a media socket: the database is unavailable (gone)" in caplog.messages
