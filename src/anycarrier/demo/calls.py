@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
-from anycarrier import AudioReceived, Call, CallStatus, EndReason, Exchange
+from anycarrier import AudioReceived, Call, EndReason, Exchange
 from anycarrier.session import MediaSession
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.sandbox import Sandbox
@@ -103,12 +103,12 @@ async def echo_calls(
 async def _echoed(exchange: Exchange, agents: dict[str, Echo], carrier: str, far_end: FarEnd) -> DemoCall:
     """The far end says its sentence, waits to hear the echo, and hangs up."""
     hello = clip("hello")
-    await far_end.wait_for("streaming", 10)
+    await far_end.wait_for("streaming")
     await far_end.say(hello)
     with contextlib.suppress(TimeoutError):  # the comparison below shows what is missing
-        await far_end.wait_heard(len(hello) / 8000, timeout=len(hello) / 8000 + 5)
+        await far_end.wait_heard(len(hello) / 8000)
     await far_end.hang_up()
-    call: Call = await exchange.wait_for(far_end.call_id, CallStatus.ENDED, 10)
+    call: Call = await exchange.wait_for(far_end.call_id)
     heard = bytes(agents[call.agent_id or ""].heard.get(call.reference, b""))
     return DemoCall(
         **call_facts(carrier, call),

@@ -12,7 +12,7 @@ import statistics
 from array import array
 from dataclasses import dataclass, field
 
-from anycarrier import CallStatus, Exchange
+from anycarrier import Exchange
 from anycarrier.agent.agent_call import AgentCall
 from anycarrier.agent.analysis import FinishedCall
 from anycarrier.audio import pcm16_to_pcmu
@@ -79,7 +79,7 @@ class AppointmentAgent:
 
     async def wait(self, reference: str) -> FinishedCall:
         """The call with that reference, once it is over."""
-        return await asyncio.wait_for(self._future(reference), 20)
+        return await asyncio.wait_for(self._future(reference), 60)
 
     def _future(self, reference: str) -> asyncio.Future[FinishedCall]:
         return self.finished.setdefault(reference, asyncio.get_running_loop().create_future())
@@ -108,10 +108,10 @@ class Conversation:
         sound[self.caller.reason] = await spoken(self.voice, self.caller.reason)
         far_end = await sandbox.ring(number, CALLER_NUMBER)
         with contextlib.suppress(TimeoutError, RuntimeError):  # what is missing is reported below
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 await self._call(far_end, sound)
         await far_end.hang_up()
-        call = await self.exchange.wait_for(far_end.call_id, CallStatus.ENDED, 10)
+        call = await self.exchange.wait_for(far_end.call_id)
         finished = await self.agent.wait(call.reference)
         capture = self.agent.captures[call.reference]
         whole = bool(self.said) and all(piece in capture.from_caller for piece in self.said)
@@ -144,12 +144,12 @@ class Conversation:
 
     async def _call(self, far_end: FarEnd, sound: dict[tuple[str, ...], list[bytes]]) -> None:
         """The caller's side."""
-        await far_end.wait_for("streaming", 10)
+        await far_end.wait_for("streaming")
         await listen(far_end, 2.0)
         await asyncio.sleep(0.3)
         greeting = far_end.heard_seconds()
         await self._say(far_end, sound[self.caller.request])
-        await far_end.wait_heard(greeting + 4.0, 10)  # in the middle of the list
+        await far_end.wait_heard(greeting + 4.0)  # in the middle of the list
         await self._say(far_end, sound[self.caller.choice])
         await listen(far_end, 2.0)
         if self.caller.reason:
@@ -181,7 +181,7 @@ class Conversation:
         return found
 
 
-async def listen(far_end: FarEnd, least: float, patience: float = 8) -> None:
+async def listen(far_end: FarEnd, least: float, patience: float = 30) -> None:
     """Wait until the agent has said something more, ``least`` seconds of it, and has finished.
 
     ``TimeoutError`` when that much has not been heard after ``patience`` seconds.

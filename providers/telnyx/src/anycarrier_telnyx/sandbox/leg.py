@@ -275,7 +275,7 @@ DETECTED_AFTER = 0.3
 """Seconds from the answer until detection knows who picked up."""
 GREETING = 0.8
 BEEP = 0.3
-STREAM_WAIT = 1.0
+STREAM_WAIT = 10.0
 
 ANSWERED_BY = {  # outcome -> (standard, premium)
     Outcome.MACHINE: ("machine", "machine"),

@@ -148,7 +148,7 @@ class MediaStream:
         headers = {"x-telnyx-streaming-auth-token": token} if token else {}
         try:
             socket = await connect(
-                self.url, additional_headers=headers, proxy=None, open_timeout=5, close_timeout=1, compression=None
+                self.url, additional_headers=headers, proxy=None, open_timeout=15, close_timeout=10, compression=None
             )
         except (OSError, TimeoutError, InvalidHandshake, InvalidURI, ConnectionClosed):
             self._failed()

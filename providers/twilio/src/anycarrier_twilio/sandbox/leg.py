@@ -261,8 +261,8 @@ class Leg:
         return self.options.instructions
 
 
-GREETING_WAIT = 3.0
-"""Seconds detection waits at most for a greeting to end; a greeting lasts 1.4 s."""
+GREETING_WAIT = 10.0
+"""Seconds detection waits at most for a greeting, which is spoken into the stream, to end; it lasts 1.4 s."""
 
 
 async def machine_speaks(far_end: FarEnd) -> None:

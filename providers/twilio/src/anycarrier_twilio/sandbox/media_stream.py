@@ -28,8 +28,8 @@ FIRST_TIMESTAMP = 107
 CONGESTED = 500
 """Frames (10 s) that may wait for a platform that does not read before new ones are dropped."""
 
-HANDSHAKE_TIMEOUT = 5.0
-GOODBYE_TIMEOUT = 1.0
+HANDSHAKE_TIMEOUT = 15.0
+GOODBYE_TIMEOUT = 10.0
 
 
 class StreamRefused(Exception):
