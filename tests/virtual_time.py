@@ -1,12 +1,15 @@
-"""An event loop whose clock jumps over waiting: hours of it take milliseconds.
+"""Event loops with clocks of their own.
 
-Time stands still while anything is ready or a thread is at work, then goes straight to the next timer. For code without
-sockets: a network's answer is not waited for.
+``VirtualLoop`` jumps over waiting: hours of it take milliseconds. Its time stands still while anything is ready or a
+thread is at work, then goes straight to the next timer. For code without sockets: a network's answer is not waited for.
+
+``SteadyLoop`` keeps real time, sockets and all, but does not count what the machine stands still.
 """
 
 from __future__ import annotations
 
 import asyncio
+import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -48,6 +51,48 @@ class ExactLoop(VirtualLoop):
 
     def time(self) -> float:
         return self._ahead
+
+
+BLINK = 0.05
+"""Seconds that pass at most between two looks at a steady clock."""
+
+
+class SteadyLoop(asyncio.SelectorEventLoop):
+    """Without its timers and deadlines noticing, the process may be stopped for seconds, between any two lines."""
+
+    def __init__(self) -> None:
+        self._stood = 0.0
+        """Seconds that the machine stood still so far."""
+        self._seen: float | None = None
+        super().__init__(PatientSelector(self))
+
+    def time(self) -> float:
+        now = super().time()
+        if self._seen is not None:
+            self._stood += max(0.0, now - self._seen - BLINK)
+        self._seen = now
+        return now - self._stood
+
+
+class PatientSelector(selectors.DefaultSelector):
+    """Waits a little at a time, so that its loop sees how time passes meanwhile."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        due = None if timeout is None else self._loop.time() + timeout
+        while True:
+            left = BLINK / 2 if due is None else min(BLINK / 2, due - self._loop.time())
+            if (ready := super().select(max(0.0, left))) or left <= 0:
+                return ready
+            self._loop.time()
+
+
+def running_clock() -> float:
+    """The clock of the loop that runs."""
+    return asyncio.get_running_loop().time()
 
 
 def virtually(work: Coroutine[Any, Any, T], loop: type[VirtualLoop] = VirtualLoop) -> T:

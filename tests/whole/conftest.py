@@ -7,11 +7,15 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
 
 from anycarrier import Call, CallEvent, CallProgress, CallStatus, Exchange, MemoryNumberRegistry, Policy
 from anycarrier import plugins as anycarrier_plugins
+from anycarrier.agent.conversation import Conversation
+from anycarrier.agent.recording import Recorder
+from anycarrier.agent.turn_taking import TurnTaking
 from anycarrier.asgi import create_app
 from anycarrier.provider import Provider
 from anycarrier.session import MediaSession
@@ -19,6 +23,7 @@ from anycarrier.switchboard import Handler
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.live_server import listening, serve, serve_sandbox, url_of
 from anycarrier.testing.sandbox import Sandbox
+from virtual_time import SteadyLoop, running_clock
 
 CARRIERS = [
     "twilio",
@@ -67,20 +72,20 @@ class House:
         assert call is not None, "the exchange never heard of this call"
         return call
 
-    async def over(self, call: Call | FarEnd, timeout: float = 10) -> Call:
+    async def over(self, call: Call | FarEnd, timeout: float = 30) -> Call:
         """The call, once it has ended."""
         key = call.call_id if isinstance(call, FarEnd) else call.reference
         await self.known(key)
         return await self.exchange.wait_for(key, CallStatus.ENDED, timeout)
 
     async def known(self, key: str) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while await self.exchange.switchboard.calls.get(key) is None:
                 await asyncio.sleep(0.005)
 
     async def live(self, count: int = 1) -> MediaSession:
         """The ``count``-th session, once it is talking."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(self.sessions) < count:
                 await asyncio.sleep(0.005)
         return self.sessions[count - 1]
@@ -96,7 +101,7 @@ class House:
         return sorted(seen - {CallStatus.RINGING, CallStatus.QUEUED}, key=lambda status: status.rank)
 
 
-async def until(met: Callable[[], bool], timeout: float = 5) -> None:
+async def until(met: Callable[[], bool], timeout: float = 30) -> None:
     """Wait for something that only the clock and the other side bring about."""
     async with asyncio.timeout(timeout):
         while not met():
@@ -118,8 +123,22 @@ async def listen(session: MediaSession) -> None:
         pass
 
 
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], SteadyLoop]]:
+    """Both ends of a call live in one process: when it stands still, it does for all of them."""
+    return {"steady": SteadyLoop}
+
+
+@pytest.fixture(autouse=True)
+def one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that measures audio goes by the loop's clock, which the far end's ear goes by."""
+    for timed in (MediaSession, Recorder, Conversation, TurnTaking):
+        assert "clock" in timed.__init__.__kwdefaults__  # type: ignore[misc]
+        monkeypatch.setitem(timed.__init__.__kwdefaults__, "clock", running_clock)  # type: ignore[misc]
+    monkeypatch.setattr("anycarrier.agent.call_handler.time", SimpleNamespace(monotonic=running_clock))
+
+
 @contextlib.asynccontextmanager
-async def open_house(carrier: str) -> AsyncIterator[House]:
+async def open_house(carrier: str, *, settle: float = 60.0) -> AsyncIterator[House]:
     provider = anycarrier_plugins.get_provider(carrier)
     module, _, name = provider.sandbox.partition(":")
     async with serve_sandbox(getattr(import_module(module), name)) as sandbox:
@@ -132,7 +151,7 @@ async def open_house(carrier: str) -> AsyncIterator[House]:
             public_url=url_of(sock),
             secret="a secret of the whole suite, long enough",
             policy=Policy(allow=["US"]),
-            settle=1.0,
+            settle=settle,
         )
         sandbox.point_webhooks(exchange.switchboard.webhook_url(carrier, "main"))
         sandbox.point_webhooks(exchange.switchboard.webhook_url(carrier, "main"))

@@ -2,9 +2,11 @@
 
 import asyncio
 
+import pytest
+
 from anycarrier import CallStatus, EndReason, MediaSession
 from anycarrier.testing.sandbox_numbers import OUTCOMES, Outcome
-from whole.conftest import House, listen
+from whole.conftest import CARRIERS, House, listen, open_house
 
 NUMBER = {outcome: number for number, outcome in OUTCOMES.items()}
 
@@ -68,9 +70,11 @@ async def test_stopped_by_the_api(house: House) -> None:
     assert (await house.over(call)).reason is EndReason.API_STOP
 
 
-async def test_a_media_socket_that_drops_mid_call_ends_it(house: House) -> None:
-    house.answer_with(listen)
-    call, far_end = await house.dial(NUMBER[Outcome.MEDIA_DROP])
-    over = await house.over(call)
-    assert over.reason is EndReason.MEDIA_ERROR
-    assert far_end.state == "ended", "and the carrier does not go on billing"
+@pytest.mark.parametrize("carrier", CARRIERS)
+async def test_a_media_socket_that_drops_mid_call_ends_it(carrier: str) -> None:
+    async with open_house(carrier, settle=1.0) as house:
+        house.answer_with(listen)
+        call, far_end = await house.dial(NUMBER[Outcome.MEDIA_DROP])
+        over = await house.over(call)
+        assert over.reason is EndReason.MEDIA_ERROR
+        assert far_end.state == "ended", "and the carrier does not go on billing"

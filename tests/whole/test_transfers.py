@@ -25,7 +25,7 @@ async def house(request: pytest.FixtureRequest) -> AsyncIterator[House]:
 async def handed_on(house: House, far_end: FarEnd) -> Call:
     """The call, once the target has it."""
     await house.known(far_end.call_id)
-    return await house.exchange.wait_until(far_end.call_id, lambda c: c.transfer is TransferStatus.ANSWERED, 5)
+    return await house.exchange.wait_until(far_end.call_id, lambda c: c.transfer is TransferStatus.ANSWERED, 30)
 
 
 async def still_talking(house: House, far_end: FarEnd) -> None:
@@ -118,7 +118,7 @@ async def test_a_caller_who_leaves_while_the_target_rings_was_not_transferred(ho
 
     house.answer_with(hand_over)
     far_end = await house.ring()
-    await asyncio.wait_for(rung.wait(), 5)
+    await asyncio.wait_for(rung.wait(), 30)
     await far_end.hang_up()
     over = await house.over(far_end)
     assert (over.reason, far_end.state) == (EndReason.USER_HANGUP, "ended")
@@ -136,8 +136,8 @@ async def test_a_target_that_is_busy_gives_the_call_back_or_ends_it(house: House
         assert (await house.over(far_end)).reason is EndReason.AGENT_HANGUP
         return
     session = await house.live()
-    await house.exchange.wait_until(far_end.call_id, lambda c: c.transfer is TransferStatus.REQUESTED, 5)
-    await house.exchange.wait_until(far_end.call_id, lambda c: c.transfer is None, 5)
+    await house.exchange.wait_until(far_end.call_id, lambda c: c.transfer is TransferStatus.REQUESTED, 30)
+    await house.exchange.wait_until(far_end.call_id, lambda c: c.transfer is None, 30)
     assert (session.ended, far_end.state == "ended") == (False, False)
     await session.hang_up()
     assert (await house.over(far_end)).reason is EndReason.AGENT_HANGUP

@@ -70,7 +70,7 @@ async def test_only_a_carrier_that_says_so_reports_ringing() -> None:
     for carrier in CARRIERS:
         async with open_house(carrier) as house:
             call, far_end = await house.dial(NUMBER[Outcome.RINGS])
-            await house.exchange.wait_for(call, CallStatus.ANSWERED, 5)
+            await house.exchange.wait_for(call, CallStatus.ANSWERED, 30)
             rang = any(
                 getattr(event, "call", None) is not None and event.call.status is CallStatus.RINGING  # type: ignore[attr-defined]
                 for event, _ in house.events
