@@ -69,7 +69,7 @@ class Socket:
     def of(self, event: str) -> list[dict[str, Any]]:
         return [frame for frame in self.frames if frame["event"] == event]
 
-    async def wait_for(self, event: str, count: int = 1, timeout: float = 5) -> list[dict[str, Any]]:
+    async def wait_for(self, event: str, count: int = 1, timeout: float = 30) -> list[dict[str, Any]]:
         async with asyncio.timeout(timeout):
             while len(self.of(event)) < count and not self.closed.is_set():
                 self.news.clear()
@@ -147,13 +147,13 @@ class Platform:
         """The webhooks that came to ``path`` with these parameters."""
         return [w for w in self.webhooks if w.path == path and all(w.params.get(k) == v for k, v in params.items())]
 
-    async def wait_told(self, path: str, count: int = 1, timeout: float = 5, **params: str) -> list[Webhook]:
+    async def wait_told(self, path: str, count: int = 1, timeout: float = 30, **params: str) -> list[Webhook]:
         async with asyncio.timeout(timeout):
             while len(self.told(path, **params)) < count:
                 await self._news.wait()
         return self.told(path, **params)
 
-    async def socket(self, index: int = 0, timeout: float = 5) -> Socket:
+    async def socket(self, index: int = 0, timeout: float = 30) -> Socket:
         """The stream's socket, once its ``start`` has come."""
         async with asyncio.timeout(timeout):
             while len(self.sockets) <= index:

@@ -67,7 +67,7 @@ class Told:
             self.items.append(item)
             self._changed.notify_all()
 
-    async def until(self, wanted: Callable[[Any], bool], count: int = 1, timeout: float = 5) -> Any:
+    async def until(self, wanted: Callable[[Any], bool], count: int = 1, timeout: float = 30) -> Any:
         """The ``count``-th item that is ``wanted``."""
 
         def found() -> list[Any]:
@@ -103,12 +103,12 @@ class Platform:
             await self.frames.add(json.loads(message))
         await self.frames.add({"event": "closed"})
 
-    async def event(self, kind: str, count: int = 1, timeout: float = 5) -> dict[str, Any]:
+    async def event(self, kind: str, count: int = 1, timeout: float = 30) -> dict[str, Any]:
         """The payload of the ``count``-th webhook of that kind."""
         posted: Posted = await self.posted.until(lambda item: item.kind == kind, count, timeout)
         return posted.payload
 
-    async def frame(self, event: str, count: int = 1, timeout: float = 5) -> dict[str, Any]:
+    async def frame(self, event: str, count: int = 1, timeout: float = 30) -> dict[str, Any]:
         """The ``count``-th media frame of that kind."""
         frame: dict[str, Any] = await self.frames.until(lambda item: item["event"] == event, count, timeout)
         return frame
@@ -200,6 +200,7 @@ async def open_line(spec: Spec | None = None) -> AsyncIterator[Line]:
             application_name="Voice",
             webhook_event_url=platform.url,
             webhook_api_version="2",
+            webhook_timeout_secs=30,  # after two seconds, as by default, a webhook would be sent once more
             outbound={"outbound_voice_profile_id": profiles.data[0].id or ""},
         )
         assert application.data is not None and application.data.id is not None

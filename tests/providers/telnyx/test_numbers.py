@@ -19,6 +19,7 @@ from anycarrier.errors import (
 from anycarrier.numbers import NumberFeature, NumberQuery, NumberType, OwnedNumber, PendingOrder
 from anycarrier_telnyx.numbers import Inventory, offered, owned, pattern
 from shared_documents import shared_path
+from virtual_time import virtually
 
 NUMBER = "+14155550100"
 ORDER = "0ccc7b54-4df3-4bca-a65a-3da1ecc777f0"
@@ -146,10 +147,11 @@ async def test_buying_waits_for_the_order_to_succeed(telnyx, carrier):
     assert carrier.asked.count("POST /number_orders") == 1
 
 
-async def test_an_order_that_takes_longer_comes_back_pending_with_its_id(telnyx, carrier):
+def test_an_order_that_takes_longer_comes_back_pending_with_its_id(open_telnyx, carrier, monkeypatch):
+    monkeypatch.setattr(Inventory, "poll_every", 5.0)
     carrier.on("POST /number_orders", order("pending"))
     carrier.on(f"GET /number_orders/{ORDER}", order("pending"))
-    pending = await telnyx.buy_number(NUMBER, timeout=0.02)
+    pending = virtually(open_telnyx().buy_number(NUMBER, timeout=60))
     assert pending == PendingOrder(id=ORDER, number=NUMBER, provider="telnyx", raw=order("pending")["data"])
     assert carrier.asked.count(f"GET /number_orders/{ORDER}") >= 1
 

@@ -79,7 +79,8 @@ async def test_a_refused_webhook_is_not_tried_again(line: Line) -> None:
     await line.platform.event("call.initiated")
     await far_end.hang_up()
     await line.platform.event("call.hangup", count=3)  # by now the refused one would have been tried again as well
-    assert line.platform.kinds() == ["call.initiated", *["call.hangup"] * 3]
+    assert line.platform.kinds()[:4] == ["call.initiated", *["call.hangup"] * 3]
+    assert line.platform.kinds().count("call.initiated") == 1
 
 
 async def test_a_calls_own_retry_policy_replaces_the_carriers(line: Line) -> None:

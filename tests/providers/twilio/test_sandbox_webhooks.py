@@ -106,7 +106,7 @@ async def test_a_recording_callback_has_the_keys_that_were_captured(sandbox: Twi
     captured = json.loads(shared_path("recordings", "twilio", "webhooks", "recording_completed.json").read_text())
     assert set(told.params) == set(captured["params"])
     assert set(captured["headers"]) <= set(told.headers)
-    assert told.params["RecordingSource"] == "OutboundAPI" and told.params["RecordingDuration"] == "1"
+    assert told.params["RecordingSource"] == "OutboundAPI" and int(told.params["RecordingDuration"]) >= 1
     async with httpx.AsyncClient(auth=(sandbox.account.sid, sandbox.account.token), trust_env=False) as http:
         file = await http.get(told.params["RecordingUrl"] + ".wav")
     assert file.status_code == 200 and file.content.startswith(b"RIFF")
@@ -133,7 +133,7 @@ async def test_a_forged_webhook_keeps_the_old_signature_and_fails_the_vendors_ch
     sandbox: TwilioSandbox, here: Platform
 ) -> None:
     await dial(sandbox, here, "+15005550101")
-    (sent,) = (await sandbox.webhooks.wait_for("status"))[:1]
+    sent, *_ = await sandbox.webhooks.wait_for("status", count=3)  # the call's last: none comes between
     forged = sandbox.forge(sent, CallStatus="completed")
     await sandbox.webhooks.post(forged)
     last = here.webhooks[-1]
