@@ -57,7 +57,7 @@ class Conversation:
         """The caller's sound received so far."""
         return b"".join(base64.b64decode(message["media"]["payload"]) for message in self.of("media"))
 
-    async def until(self, met: Callable[[], Any], timeout: float = 8) -> None:
+    async def until(self, met: Callable[[], Any], timeout: float = 30) -> None:
         """Wait until what was received satisfies ``met``."""
         async with asyncio.timeout(timeout):
             while not met():
@@ -93,7 +93,7 @@ class AgentServer:
         assert self._server is not None
         return f"ws://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/agent?token=t-1"
 
-    async def conversation(self, number: int = 1, timeout: float = 8) -> Conversation:
+    async def conversation(self, number: int = 1, timeout: float = 30) -> Conversation:
         """The ``number``-th call."""
         async with asyncio.timeout(timeout):
             while len(self.conversations) < number:

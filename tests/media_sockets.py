@@ -69,7 +69,7 @@ class Media:
         return socket
 
     async def live(self, count: int = 1) -> MediaSession:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(self.sessions) < count:
                 await asyncio.sleep(0.005)
         return self.sessions[count - 1]
@@ -130,14 +130,14 @@ class RawAgent:
             self.closed.set()
 
     async def say(self, *messages: dict[str, Any]) -> None:
-        await asyncio.wait_for(self.ready.wait(), 5)
+        await asyncio.wait_for(self.ready.wait(), 30)
         assert self.socket is not None
         for message in messages:
             await self.socket.send(json.dumps(message))
 
     async def told(self, met: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
         """All it was told, once ``met`` holds of it."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not met(self.said):
                 await asyncio.sleep(0.005)
         return self.said

@@ -79,7 +79,7 @@ async def test_binary_audio_goes_both_ways_and_text_beside_it_stays_text(media: 
     await carrier.send(json.dumps({"event": "dtmf", "digit": "5"}))
     back: list[bytes] = []
     while len(back) < 20:
-        message = await asyncio.wait_for(carrier.recv(), 5)
+        message = await asyncio.wait_for(carrier.recv(), 30)
         if isinstance(message, bytes):
             back.append(message)
         else:
@@ -102,7 +102,7 @@ async def test_a_binary_message_in_pieces_and_a_short_one_are_audio_like_any_oth
     await carrier.send(b"\x00\xff")
     await carrier.send(b'{"event": "dtmf", "digit": "1"}')
     await carrier.send(json.dumps({"event": "later"}))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(heard) < 4:
             await asyncio.sleep(0.005)
     assert heard[:3] == [AudioReceived(part) for part in (tone(1), b"\x00\xff", b'{"event": "dtmf", "digit": "1"}')]
@@ -117,10 +117,10 @@ async def test_a_stream_that_ends_without_a_stop_frame_was_ended_by_the_carrier(
     lost, ended = await joined(media), await joined(media)
     first, second = await media.live(), await media.live(2)
     await lost.close()
-    await asyncio.wait_for(first.wait_stopped(), 5)
+    await asyncio.wait_for(first.wait_stopped(), 30)
     monkeypatch.setattr(BinaryFrames, "stop_frame", False)
     await ended.close()
-    await asyncio.wait_for(second.wait_stopped(), 5)
+    await asyncio.wait_for(second.wait_stopped(), 30)
     assert (first.stop_reason, second.stop_reason) == ("connection lost", "closed by the carrier")
     with pytest.raises(StreamNotOpen, match="closed by the carrier"):
         await second.send_audio(tone(1))
@@ -144,7 +144,7 @@ async def test_a_stream_without_marks_is_heard_by_the_clock_and_says_so(
 
     media.answer_with(speak)
     carrier = await joined(media)
-    heard, playback = await asyncio.wait_for(done, 5)
+    heard, playback = await asyncio.wait_for(done, 30)
     assert heard == pytest.approx(0.2)
     assert not playback.measured and playback.heard + playback.dropped == pytest.approx(0.4)
     await carrier.close()
@@ -153,7 +153,7 @@ async def test_a_stream_without_marks_is_heard_by_the_clock_and_says_so(
 async def test_marks_that_never_come_back_after_a_clear_do_not_hold_the_position_back(
     media: Media, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(position, "LATE", 0.05)
+    monkeypatch.setattr(position, "LATE", 60.0)  # no mark is given up before the clear
     done: asyncio.Future[tuple[bool, float]] = asyncio.get_running_loop().create_future()
 
     async def speak(session: MediaSession) -> None:
@@ -161,6 +161,7 @@ async def test_marks_that_never_come_back_after_a_clear_do_not_hold_the_position
         await session.drain()
         measured = session.heard_is_measured
         await session.clear()
+        monkeypatch.setattr(position, "LATE", 0.05)
         before = session.heard
         await session.send_audio(tone(2) * 50)
         while session.heard < before + 0.9 or session.heard_is_measured:
@@ -170,7 +171,7 @@ async def test_marks_that_never_come_back_after_a_clear_do_not_hold_the_position
     media.answer_with(speak)
     carrier = await joined(media)
     cleared = False
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not done.done():
             try:
                 message = await asyncio.wait_for(carrier.recv(), 0.1)
