@@ -22,7 +22,9 @@ from shared_documents import SHARED, shared_path
 
 pytest_plugins = ["pytester"]
 
-hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one is no failure
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)  # a busy one is no failure
 hypothesis.settings.load_profile("any machine")
 
 create_context = ssl.create_default_context

@@ -11,8 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
+
+import pytest
+
+from anycarrier import MediaSession, Policy
+from anycarrier.agent.budget import WorkspaceBudget
+from anycarrier.agent.conversation import Conversation
+from anycarrier.agent.recording import Recorder
+from anycarrier.agent.turn_taking import TurnTaking
+from anycarrier.callbook import MemoryOnce
 
 T = TypeVar("T")
 
@@ -125,6 +135,25 @@ class PatientSelector(selectors.DefaultSelector):
 def running_clock() -> float:
     """The clock of the loop that runs."""
     return asyncio.get_running_loop().time()
+
+
+def follow_loop(patch: pytest.MonkeyPatch) -> None:
+    """Until ``patch`` is undone, whoever reads the monotonic clock in an :class:`ExactLoop` reads the loop's."""
+    real = time.monotonic
+
+    def clock() -> float:
+        loop = asyncio._get_running_loop()
+        return loop.time() if isinstance(loop, ExactLoop) else real()
+
+    def following(value: Any) -> Any:
+        return clock if value is real else value
+
+    patch.setattr(time, "monotonic", clock)
+    for owner in (Conversation, MediaSession, MemoryOnce, Policy, Recorder, TurnTaking, WorkspaceBudget):
+        made: Any = owner.__init__
+        patch.setattr(made, "__defaults__", tuple(map(following, made.__defaults__ or ())))
+        named = {name: following(value) for name, value in (made.__kwdefaults__ or {}).items()}
+        patch.setattr(made, "__kwdefaults__", named)
 
 
 def virtually(work: Coroutine[Any, Any, T], loop: type[VirtualLoop] = VirtualLoop) -> T:
