@@ -30,7 +30,7 @@ from anycarrier_server.store import Store, migrations
 from anycarrier_server.store.callbook import SqlCallBook
 from anycarrier_server.store.claims import SqlOnce
 from anycarrier_server.store.database import Database
-from virtual_time import virtually
+from virtual_time import ExactLoop, virtually
 from wire_carriers import OURS, THEIRS, Plan, TelnyxWire, TwilioWire, World
 
 WIRES = {"twilio": TwilioWire(), "telnyx": TelnyxWire()}
@@ -277,7 +277,7 @@ def in_memory() -> Shared:
 @settings(max_examples=150)
 @given(plan=PLANS)
 def test_every_call_ends_in_memory(carrier: str, plan: Plan) -> None:
-    virtually(story(carrier, plan, in_memory()))
+    virtually(story(carrier, plan, in_memory()), ExactLoop)
 
 
 @pytest.mark.parametrize("carrier", WIRES)
@@ -299,7 +299,7 @@ def test_a_healthy_call_lasts_until_the_far_end_hangs_up(carrier: str, plan: Pla
         assert over is not None and over.reason is EndReason.USER_HANGUP
         assert life.world.hung_up_by_us == 0
 
-    virtually(scenario())
+    virtually(scenario(), ExactLoop)
 
 
 # --- in SQL ----------------------------------------------------------------------------------------------------------
@@ -332,7 +332,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 
 
 @pytest.mark.parametrize("carrier", WIRES)
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(plan=PLANS)
 def test_every_call_ends_in_sql_with_one_end_event(
     carrier: str, plan: Plan, template: tuple[Path, dict[str, str]], tmp_path: Path
@@ -349,4 +349,4 @@ def test_every_call_ends_in_sql_with_one_end_event(
 
     for leftover in tmp_path.glob("anycarrier.db*"):
         leftover.unlink()
-    virtually(scenario())
+    virtually(scenario(), ExactLoop)

@@ -17,9 +17,10 @@ from anycarrier_server.domain import recordings_and_transcripts
 from anycarrier_server.encryption import MasterKeyWrong, Sealer, key_id_of
 from anycarrier_server.service import Service
 from anycarrier_server.settings import Settings
-from anycarrier_server.store import vault
+from anycarrier_server.store import claims, vault
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.models import CredentialRow
+from anycarrier_server.work import key_rotation
 from anycarrier_server.work.key_rotation import AnnouncedKeys
 
 OLD, NEW = b"o" * 32, b"n" * 32
@@ -29,8 +30,10 @@ Start = Callable[..., contextlib.AbstractAsyncContextManager[Service]]
 
 
 @pytest.fixture
-def start(db: Database, tmp_path: Path) -> Start:
+def start(db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
     """``async with start(NEW, OLD) as service``: a process with these keys that has said that it lives."""
+    for module in (claims, key_rotation):
+        monkeypatch.setattr(module, "ALIVE_SECONDS", 600)  # it says so once, and the test may take a while
 
     @contextlib.asynccontextmanager
     async def started(*keys: bytes) -> AsyncIterator[Service]:

@@ -209,7 +209,7 @@ async def test_an_interrupted_tail_just_ends(monkeypatch: pytest.MonkeyPatch) ->
     )  # fmt: skip
     asked = asyncio.Event()
     watched(monkeypatch, asked)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await asked.wait()
     run.send_signal(signal.SIGINT)
     _, err = await run.communicate()

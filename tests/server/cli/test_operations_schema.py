@@ -7,11 +7,14 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 from server.cli.town import ADMIN, Run, Served
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 
+@pytest.mark.timeout(300)
 async def test_operations_do_what_their_document_says(served: Served, run: Run, tmp_path: Path) -> None:
     await run("agents", "add", "Aria", "--handler", "listen")
     await run("numbers", "register", "+14155550100", "--agent", "aria")

@@ -30,7 +30,7 @@ async def recorded(served: Served, run: Run) -> str:
     await far_end.wait_for("streaming")
     await far_end.say(b"\x20\xa0" * 1600)
     await far_end.hang_up()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not (rows := (await run("recordings", "ls", "--json")).json):
             await asyncio.sleep(0.05)
     return str(rows[0]["id"])

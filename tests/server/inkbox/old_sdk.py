@@ -42,7 +42,7 @@ seen["listed"] = [str(one.id) == str(number.id) for one in inkbox.phone_numbers.
 identity = inkbox.get_identity("old-bot")
 call = identity.place_call(to_number=callee)
 seen["placed"] = [call.status, call.direction, call.rate_limit.calls_used]
-until = time.monotonic() + 10
+until = time.monotonic() + 60
 while call.status not in ("completed", "failed", "canceled") and time.monotonic() < until:
     time.sleep(0.05)
     call = inkbox.calls.get(number.id, call.id)

@@ -107,7 +107,7 @@ async def test_a_machine_is_hung_up_on_unless_told_to_ignore_it(desk: Desk) -> N
     identity = await desk.identity()
     call = await desk.do(identity.place_call, to_number=MACHINE)
     assert (call.on_voicemail.value, call.voicemail_detection.value) == ("hang_up", "enabled")
-    done = await desk.until(call.id, "completed", "failed", timeout=20)
+    done = await desk.until(call.id, "completed", "failed")
     assert (done.status, done.hangup_reason) == ("completed", "voicemail")
     ignoring = await desk.do(identity.place_call, to_number=CALLEE, voicemail_detection="disabled")
     assert (ignoring.on_voicemail.value, ignoring.voicemail_detection.value) == ("ignore", "disabled")
@@ -139,13 +139,13 @@ async def test_an_agent_that_cannot_be_reached_fails_the_call(desk: Desk) -> Non
 
 
 async def test_the_longest_call_is_configurable_and_ends_with_max_duration(tmp_path: Path) -> None:
-    # Not a whole second: the carrier rounds its own limit up, so that ours is the first to be reached.
-    async with open_desk(tmp_path, "twilio", max_duration_seconds=1.2) as desk:
+    # The carrier's own limit is half a minute at least, so that ours is the first to be reached.
+    async with open_desk(tmp_path, "telnyx", max_duration_seconds=1.2) as desk:
         identity = await desk.identity()
         call = await desk.do(identity.place_call, to_number=CALLEE)
         done = await desk.until(call.id, "completed", "failed")
         assert (done.status, done.hangup_reason) == ("completed", "max_duration")
-        assert 1.0 <= (done.ended_at - done.started_at).total_seconds() <= 3
+        assert 1.0 <= (done.ended_at - done.started_at).total_seconds() < 30
         await desk.agent.until(lambda: bool(desk.agent.of("stop")))
         stop = desk.agent.of("stop")[0]
         assert stop["hangup_reason"] == "max_duration"

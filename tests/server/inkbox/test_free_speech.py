@@ -28,13 +28,13 @@ async def test_free_sentences_reach_the_agents_socket_and_the_clients_transcript
     def heard() -> list[str]:
         return [event["text"] for event in desk.agent.of("transcript") if event["is_final"]]
 
-    await desk.agent.until(lambda: len(heard()) == 1, timeout=30)
+    await desk.agent.until(lambda: len(heard()) == 1, timeout=60)
     await socket.send(json.dumps({"event": "text", "delta": ANSWER, "turn_id": "1", "done": True}))
     far_end = await desk.far_end(await desk.do(desk.inkbox.calls.get, rung["id"]))
     await far_end.wait_heard(1.0)
     await far_end.playback.drained()
     await desk.ask("POST", f"/sandbox/calls/{rung['id']}/say", json={"text": SAID[1]})
-    await desk.agent.until(lambda: len(heard()) == 2, timeout=30)
+    await desk.agent.until(lambda: len(heard()) == 2, timeout=60)
     await socket.send(json.dumps({"event": "stop"}))
     await desk.until(rung["id"], "completed")
     rows = await desk.do(identity.list_transcripts, rung["id"])

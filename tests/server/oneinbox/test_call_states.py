@@ -41,7 +41,7 @@ class Stage:
         self.provider = ""
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
 
     async def open(self, folder: Path, provider: str) -> None:
         self.closing, closed = asyncio.Event(), asyncio.Event()

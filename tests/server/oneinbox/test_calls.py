@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from house import CALLEE, CALLER, OURS, House, open_house
+from running import never_too_late
 
 from anycarrier.provider import Provider
 from anycarrier_server.domain import recordings_and_transcripts
@@ -244,12 +245,13 @@ async def test_a_call_lasts_no_longer_than_there_are_minutes(tmp_path: Path) -> 
         assert row is not None and row.time_limit == pytest.approx(1.2)
         over = await house.until(dialled["id"], "completed")
         assert over["end_reason"] == "max_duration"
-        assert 1 <= over["duration_seconds"] < 10  # 1.2 s of minutes, and what a busy machine adds; else it were 600
+        assert 1 <= over["duration_seconds"] < 100  # 1.2 s of minutes, and what a busy machine adds; else it were 600
         refused = await house.call(agent_id, status=429)
         assert refused["code"] == "daily_limit"
 
 
-async def test_a_scheduled_call_is_dialled_when_its_time_comes(quick: House) -> None:
+async def test_a_scheduled_call_is_dialled_when_its_time_comes(quick: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    never_too_late(monkeypatch)
     soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
     made = await quick.call(quick.agent_id, scheduled_at=soon)
     assert made["status"] == "queued"
@@ -257,7 +259,10 @@ async def test_a_scheduled_call_is_dialled_when_its_time_comes(quick: House) -> 
     assert live["started_at"] >= made["scheduled_at"]
 
 
-async def test_a_scheduled_call_lasts_no_longer_than_there_are_minutes_when_it_is_dialled(tmp_path: Path) -> None:
+async def test_a_scheduled_call_lasts_no_longer_than_there_are_minutes_when_it_is_dialled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never_too_late(monkeypatch)
     async with open_house(tmp_path, minutes_per_day=0.02) as house:
         agent_id = await house.agent()
         await house.number("telnyx", agent_id)
@@ -451,8 +456,9 @@ async def test_usage_has_the_contracts_fields_and_a_month_of_whole_calendar(hous
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else value,
 )
 async def test_a_call_without_room_is_refused_with_when_to_come_back_and_a_scheduled_one_waits(
-    tmp_path: Path, provider: str, limit: dict[str, float], code: str
+    tmp_path: Path, provider: str, limit: dict[str, float], code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    never_too_late(monkeypatch)
     async with open_house(tmp_path, **limit) as house:
         agent_id = await house.agent()
         await house.number(provider, agent_id)
@@ -465,9 +471,8 @@ async def test_a_call_without_room_is_refused_with_when_to_come_back_and_a_sched
         assert int(response.headers["retry-after"]) >= 1
         newest = (await house.ask("GET", "/v1/calls"))["items"][0]
         assert (newest["status"], newest["end_reason"]) == ("failed", "concurrency_limit")
-        soon = (datetime.now(UTC) + timedelta(seconds=0.3)).isoformat()
-        waiting = await house.call(agent_id, scheduled_at=soon)
-        await asyncio.sleep(1.5)
+        waiting = await house.call(agent_id, scheduled_at=datetime.now(UTC).isoformat())
+        assert await house.service.scheduler.round() == 0
         assert (await house.ask("GET", f"/v1/calls/{waiting['id']}"))["status"] == "queued"
         assert len(house.sandbox(provider).far_ends) == 1
         assert (await house.ask("GET", "/v1/usage"))["calls_made_today"] == 1, "what was refused costs nothing"
@@ -482,7 +487,8 @@ async def test_a_call_without_room_is_refused_with_when_to_come_back_and_a_sched
 async def test_a_carrier_that_fails_in_the_middle_is_asked_once_and_the_same_key_does_not_ask_again(
     staffed: House, to: str, status: int, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Provider, "timeout", 1.0)
+    if code == "provider_timeout":
+        monkeypatch.setattr(Provider, "timeout", 1.0)
     provider = (await staffed.ask("GET", "/v1/phone-numbers"))["items"][0]["provider"]
     body = {"agent_id": staffed.agent_id, "to_number": to, "from_number": OURS}
     key = {"Idempotency-Key": "k"}

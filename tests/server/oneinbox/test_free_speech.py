@@ -49,7 +49,7 @@ async def test_free_sentences_of_a_caller_are_repeated_and_read_by_the_guides_ow
 
 async def answered(house: House, call_id: str, count: int) -> None:
     """Wait until the caller has heard ``count`` answers."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             page = await house.ask("GET", "/v1/calls/messages", params={"calls": call_id})
             if sum(one["content"].startswith("You said") for one in page["items"]) >= count:

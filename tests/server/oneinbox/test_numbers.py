@@ -15,6 +15,7 @@ from anycarrier.numbers import NumberQuery, PendingOrder
 from anycarrier.testing.sandbox_numbers import PENDING_NUMBER
 from anycarrier_server.domain import manage_numbers
 from anycarrier_server.store import parse_id
+from anycarrier_telnyx.sandbox import phone_numbers
 
 SID = "AC00000000000000000000000000000007"
 
@@ -412,7 +413,13 @@ async def test_an_order_that_comes_after_its_number_was_given_up_puts_nothing_in
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(manage_numbers, "EVERY", 0.05)
-    house.sandbox("telnyx").pending_for = 0.3  # type: ignore[attr-defined]
+    finish, come = phone_numbers._complete, asyncio.Event()
+
+    async def finished_later(ask: Any, made: Any, takes: float) -> None:
+        await come.wait()
+        await finish(ask, made, 0)
+
+    monkeypatch.setattr(phone_numbers, "_complete", finished_later)
     other = await house.number("telnyx", await house.agent())  # its account's application posts to us already
     at_carrier = await house.service.exchange.switchboard.provider(other["credential_id"])
     await at_carrier.search_numbers(NumberQuery(area_code="500", contains=PENDING_NUMBER[-7:]))
@@ -427,7 +434,8 @@ async def test_an_order_that_comes_after_its_number_was_given_up_puts_nothing_in
     await manage_numbers.finish_order(house.service, line, order)
     (waiting,) = [task for task in asyncio.all_tasks() if task.get_name() == "finish a number order"]
     await house.ask("DELETE", f"/v1/phone-numbers/{line.public_id}", 204)
-    await asyncio.wait_for(waiting, 5)
+    come.set()
+    await asyncio.wait_for(waiting, 30)
     assert await store.lines.by_number(PENDING_NUMBER) is None
     assert not await points_to(house, other["credential_id"], other["webhook_url"], PENDING_NUMBER)
     assert await points_to(house, other["credential_id"], other["webhook_url"]), "another number was unconfigured"

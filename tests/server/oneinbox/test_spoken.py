@@ -29,9 +29,9 @@ async def hosted(house: House, provider: str, **settings: Any) -> str:
     return str(made["id"])
 
 
-async def greeted(house: House, call: dict[str, Any]) -> None:
+async def greeted(house: House, call: dict[str, Any], seconds: float = 0.3) -> None:
     async with asyncio.timeout(30):
-        while (await house.ask("GET", f"/sandbox/calls/{call['id']}"))["heard_seconds"] < 0.3:
+        while (await house.ask("GET", f"/sandbox/calls/{call['id']}"))["heard_seconds"] < seconds:
             await asyncio.sleep(0.05)
 
 
@@ -54,8 +54,7 @@ async def test_variables_defaults_and_built_ins_are_spoken_and_braces_never_are(
     )
     call = await house.call(agent, variables={"name": "Sama", "direction": "sideways"})
     assert call["warnings"] == []
-    await greeted(house, call)
-    await asyncio.sleep(6)  # all of it is heard: what is not heard is not in the transcript
+    await greeted(house, call, 6)  # what is not heard is not in the transcript
     done = await over(house, call)
     said = done["messages"][0]["content"]
     assert "{" not in said
@@ -78,8 +77,7 @@ async def test_what_an_override_changes_is_heard_and_what_it_cannot_change_is_wa
     assert call["overrides"] == overrides
     unused = ["tts.stability", "transcriber.model", "llm.model", "llm.temperature", "max_duration_seconds"]
     assert call["warnings"] == [f"overrides.{name} has no use here" for name in unused]
-    await greeted(house, call)
-    await asyncio.sleep(1)
+    await house.said(call["id"])
     done = await over(house, call)
     assert done["messages"][0] == {"role": "agent", "content": "Hi Sama."}
     assert done["warnings"] == call["warnings"]
@@ -90,8 +88,7 @@ async def test_a_call_whose_voice_nobody_knows_is_spoken_with_another_and_says_s
     agent = await hosted(house, provider, first_message="Hello there.", language="en-US")
     speaks = Engines().default("speak", AgentSettings(language="en-US", voice="21m00Tcm4TlvDq8ikWAM"))
     call = await house.call(agent, overrides={"tts": {"voice_id": "21m00Tcm4TlvDq8ikWAM"}})
-    await greeted(house, call)
-    await asyncio.sleep(1)
+    await house.said(call["id"])
     done = await over(house, call)
     assert done["messages"][0] == {"role": "agent", "content": "Hello there."}
     assert done["warnings"] == [f"{speaks} has no voice '21m00Tcm4TlvDq8ikWAM': its own for 'en-US' spoke"]
@@ -100,7 +97,7 @@ async def test_a_call_whose_voice_nobody_knows_is_spoken_with_another_and_says_s
 async def test_nobody_speaking_ends_the_call_with_silence_timeout(house: House, provider: str) -> None:
     agent = await hosted(house, provider, silence_timeout_seconds=1)
     call = await house.call(agent)
-    done = await house.until(call["id"], "completed", timeout=15)
+    done = await house.until(call["id"], "completed")
     assert done["end_reason"] == "silence_timeout"
     assert done["duration_seconds"] >= 1
 
@@ -112,7 +109,7 @@ async def test_a_machine_that_answers_is_left_the_message_and_the_outcome_is_voi
         house, provider, voicemail_detection=True, voicemail_message="Please call Acme back.", first_message="Hello?"
     )
     call = await house.call(agent, MACHINE)
-    done = await house.until(call["id"], "completed", timeout=30)
+    done = await house.until(call["id"], "completed", timeout=60)
     assert (done["end_reason"], done["answered_by"], done["outcome"]) == ("voicemail", "machine", "Voicemail")
     assert done["messages"][-1] == {"role": "agent", "content": "Please call Acme back."}
 
@@ -122,7 +119,7 @@ async def test_a_caller_nobody_takes_hears_the_numbers_voicemail_message(house: 
     routing = {"voicemail_message": "Leave it for {{to_number}}."}
     await house.number(provider, nobody["id"], inbound_routing=routing)
     rung = await house.ask("POST", "/sandbox/calls", 201, json={"to": OURS, "from": CALLER})
-    done = await house.until(rung["call_id"], "failed", timeout=20)
+    done = await house.until(rung["call_id"], "failed")
     assert done["end_reason"] == "agent_error"
     assert done["messages"] == [{"role": "agent", "content": f"Leave it for {OURS}."}]
 
