@@ -5,6 +5,8 @@ The whole kit runs on a small engine with one thing broken; what fails must be w
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import re
 import sys
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ import pytest
 
 import anycarrier.testing.conformance  # noqa: F401 - kept loaded between the runs, which would each load it anew
 from anycarrier import plugins
+from virtual_time import LoopbackLoop, virtually
 
 pytest_plugins = ["pytester"]
 
@@ -318,7 +321,9 @@ import threading
 
 class Defective(Parrot):
     async def voice_activity_detector(self, format=PCMU_8K):
-        threading.Timer(1.5, lambda: None).start()
+        timer = threading.Timer(30, lambda: None)
+        timer.daemon = True
+        timer.start()
         return await super().voice_activity_detector(format)
 """,
         {ENGINE_CLOSED},
@@ -331,8 +336,8 @@ import threading
 
 class Defective(Parrot):
     async def voice_activity_detector(self, format=PCMU_8K):
-        number = os.posix_spawnp("sleep", ["sleep", "1.5"], os.environ)
-        threading.Thread(target=os.waitpid, args=(number, 0), name="asyncio_waits").start()
+        number = os.posix_spawnp("sleep", ["sleep", "30"], os.environ)
+        threading.Thread(target=os.waitpid, args=(number, 0), name="asyncio_waits", daemon=True).start()
         return await super().voice_activity_detector(format)
 """,
         {ENGINE_CLOSED},
@@ -1213,8 +1218,10 @@ class Defective(Parrot):
 
 
 @pytest.fixture
-def run_kit(pytester: pytest.Pytester) -> Iterator[object]:
+def run_kit(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """The kit's patience is a second: of virtual time, or a busy machine would be a defect."""
     before = set(sys.modules)
+    monkeypatch.setattr(asyncio, "run", functools.partial(virtually, loop=LoopbackLoop))
 
     def run(source: str, tail: str = TAIL) -> set[str]:
         pytester.makepyfile(PARROT + source + tail)

@@ -60,6 +60,8 @@ if __name__ == "__main__":
     role = sys.argv[1]
     if role == "crash":
         sys.exit(7)
+    if role == "silent":
+        time.sleep(60)
     if role == "garbage":
         sys.stdout.buffer.write(b"\xff" * 64)
         sys.stdout.flush()

@@ -17,6 +17,35 @@ from anycarrier.speech.workers import WorkerPool, WorkerRecognizer
 
 Pools = Callable[..., WorkerPool]
 
+LIMIT = 77.0
+"""An answer limit that no machine reaches by itself: :class:`Limits` does."""
+
+
+class Limits:
+    """Lets :data:`LIMIT` pass at once, whenever the test says so and never before."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        loop = asyncio.get_running_loop()
+        self._later = loop.call_later
+        self._waiting: list[Callable[[], None]] = []
+        monkeypatch.setattr(loop, "call_later", self._call_later)
+
+    def _call_later(self, delay: float, call: Callable[..., Any], *given: Any, **how: Any) -> asyncio.TimerHandle:
+        if delay == LIMIT:
+            self._waiting.append(call)
+        return self._later(delay, call, *given, **how)
+
+    def reach(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        assert waiting, "a worker that owes an answer is watched"
+        for look in waiting:
+            look()
+
+
+@pytest.fixture
+async def limits(monkeypatch: pytest.MonkeyPatch) -> Limits:
+    return Limits(monkeypatch)
+
 
 @pytest.fixture
 async def pools(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pools]:
@@ -93,8 +122,8 @@ async def test_a_worker_that_cannot_start_says_why_and_is_not_started_over_and_o
 
 
 async def test_a_worker_that_does_not_get_ready_is_given_up(pools: Pools) -> None:
-    pool = pools("garbage", start_limit=0.05)
-    with pytest.raises(SpeechFailed, match="before it was ready"):
+    pool = pools("silent", start_limit=0.05)
+    with pytest.raises(SpeechFailed, match="ended with status -9 before it was ready"):
         await pool.start()
 
 
@@ -114,12 +143,12 @@ async def test_a_stream_whose_worker_dies_goes_on_with_the_next(pools: Pools) ->
 
 
 async def test_a_worker_that_died_is_not_said_to_be_silent_too(
-    pools: Pools, caplog: pytest.LogCaptureFixture
+    pools: Pools, limits: Limits, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pool = pools(answer_limit=0.3, moves_limit=0)
-    with pytest.raises(SpeechFailed, match="died 1 times"):
+    pool = pools(answer_limit=LIMIT, moves_limit=1)
+    with pytest.raises(SpeechFailed, match="died 2 times"):
         await asked(await WorkerRecognizer.open(pool, Hearing()), b"die")
-    await asyncio.sleep(0.5)
+    limits.reach()
     assert "ended with status" in caplog.text
     assert "not answered" not in caplog.text
 
@@ -172,26 +201,27 @@ async def test_a_worker_that_hangs_is_replaced(pools: Pools) -> None:
         await asked(recognizer, b"hang")
 
 
-async def test_it_is_noticed_that_a_second_answer_does_not_come(pools: Pools) -> None:
+async def test_it_is_noticed_that_a_second_answer_does_not_come(pools: Pools, limits: Limits) -> None:
     """The first answer is a sign of life, and no more: the second is still owed."""
-    pool = pools(answer_limit=0.5, moves_limit=0)
+    pool = pools(answer_limit=LIMIT, moves_limit=0)
     recognizer = await WorkerRecognizer.open(pool, Hearing())
     for audio in (b"1", b"hang"):
         recognizer.feed(audio)
         recognizer.finish()
     assert (await answer(recognizer)).text == "None 1"
+    limits.reach()
     with pytest.raises(SpeechFailed, match="died 1 times"):
         await answer(recognizer)
 
 
-async def test_an_answer_that_a_closed_stream_waited_for_is_not_owed(pools: Pools) -> None:
-    pool = pools(answer_limit=0.2)
+async def test_an_answer_that_a_closed_stream_waited_for_is_not_owed(pools: Pools, limits: Limits) -> None:
+    pool = pools(answer_limit=LIMIT)
     recognizer, other = [await WorkerRecognizer.open(pool, Hearing()) for _ in range(2)]
     recognizer.feed(b"nothing")
     recognizer.finish()
     await recognizer.aclose()
     (process,) = pool.process_ids
-    await asyncio.sleep(0.4)
+    limits.reach()
     assert await asked(other, b"12") == "None 2"
     assert pool.process_ids == [process]
 
