@@ -252,7 +252,7 @@ class Line:
         """Frames of one kind that were sent to the carrier."""
         return [frame for frame in self.transport.sent if frame["event"] == event]
 
-    async def until(self, met: Callable[[], bool], timeout: float = 5) -> None:
+    async def until(self, met: Callable[[], bool], timeout: float = 30) -> None:
         """Wait for something the clock and the other tasks bring about; the line breathes meanwhile."""
         async with asyncio.timeout(timeout):
             while not met():
@@ -288,11 +288,11 @@ class Desk:
         if agent is not None:
             self.agents.add("desk", handler=agent, settings=settings)
         on = Line(**line)
-        await on.session.stream.wait_started(2)
+        await on.session.stream.wait_started(30)
         talking = asyncio.ensure_future(self.agents["desk"](on.session))
         ringing = asyncio.ensure_future(far_end(on))
         try:
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(60):
                 await asyncio.wait({talking, ringing}, return_when=asyncio.FIRST_EXCEPTION)
                 if talking.done():
                     talking.result()

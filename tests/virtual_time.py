@@ -78,6 +78,7 @@ class LoopbackLoop(ExactLoop):
     """For code whose sockets all have both their ends in this loop: what one end has sent is there at once.
 
     A machine that stands still costs no time on its clock, so what is done in a second of speech is the same on any.
+    Of threads it waits for those of ``run_in_executor``; with other threads or processes its clock would run away.
     """
 
     _selector: Any

@@ -107,6 +107,7 @@ def test_every_word_says_what_it_is_for_in_plain_words(word: str, capsys: pytest
     assert "``" not in told and ":mod:" not in told
 
 
+@pytest.mark.timeout(300)  # a process for each
 def test_every_word_leads_to_a_command() -> None:
     for word in cli.commands():
         run = subprocess.run([sys.executable, "-m", "anycarrier", word, "--help"], capture_output=True, text=True)

@@ -14,6 +14,8 @@ import pytest
 from anycarrier.cli.plugin_commands import write_engine, write_provider
 from anycarrier.errors import ConfigurationError
 
+pytestmark = pytest.mark.timeout(300)  # each starts several processes
+
 PLUGIN = """
 import pytest
 from anycarrier import plugins

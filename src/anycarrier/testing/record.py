@@ -230,14 +230,14 @@ async def record_sandbox(carrier: str, folder: Path) -> list[str]:
         async def answered(call: Call) -> None:
             far_end = await sandbox.far_end(call.id)
             await far_end.wait_for("answered")
-            await asyncio.wait_for(receiver.answered.setdefault(call.id, asyncio.Event()).wait(), 5)
+            await asyncio.wait_for(receiver.answered.setdefault(call.id, asyncio.Event()).wait(), 30)
 
         async def incoming() -> IncomingCall:
             await sandbox.ring(ours, theirs)
-            return await asyncio.wait_for(receiver.incoming.get(), 5)
+            return await asyncio.wait_for(receiver.incoming.get(), 30)
 
         async def recorded() -> str:
-            return await asyncio.wait_for(receiver.recordings.get(), 5)
+            return await asyncio.wait_for(receiver.recordings.get(), 30)
 
         await record_operations(
             cassettes, request, spend=True, answered=answered, incoming=incoming, recorded=recorded
