@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 pytest.importorskip("anycarrier_speech_deepgram")
-from anycarrier_speech_deepgram import DeepgramEngine, DeepgramSettings
+from anycarrier_speech_deepgram import DeepgramEngine, DeepgramSettings, listening, speaking
 
 KEY = "dg-test-key"
 
@@ -135,7 +135,7 @@ class FakeDeepgram:
             await socket.send('{"type":"Flushed","sequence_id":0}')
 
     async def until(self, happened: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5), self.received:
+        async with asyncio.timeout(30), self.received:
             await self.received.wait_for(happened)
 
 
@@ -167,9 +167,20 @@ async def deepgram() -> AsyncIterator[FakeDeepgram]:
         yield fake
 
 
+PATIENT = {"api_key": KEY, "connect_timeout": 30.0, "answer_timeout": 30.0, "speech_timeout": 30.0}
+"""Settings with which nothing is given up because the machine was busy."""
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the stand-in answers is waited for; tests of what happens without an answer shorten it."""
+    monkeypatch.setattr(listening, "SETTLED", 30.0)
+    monkeypatch.setattr(speaking, "CLEARING", 30.0)
+
+
 @pytest.fixture
 def engine(deepgram: FakeDeepgram) -> Callable[..., DeepgramEngine]:
     def made(**settings: Any) -> DeepgramEngine:
-        return DeepgramEngine(DeepgramSettings(**{"api_key": KEY, "base_url": deepgram.url, **settings}))
+        return DeepgramEngine(DeepgramSettings(**{**PATIENT, "base_url": deepgram.url, **settings}))
 
     return made

@@ -11,7 +11,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from anycarrier.testing.conformance import EngineConformance
-from contrib.speech_deepgram.conftest import KEY, FakeDeepgram, results
+from contrib.speech_deepgram.conftest import PATIENT, FakeDeepgram, results
 
 pytest.importorskip("anycarrier_speech_deepgram")
 from anycarrier_speech_deepgram import DeepgramEngine
@@ -43,7 +43,7 @@ class Listener(FakeDeepgram):
 
 class TestDeepgram(EngineConformance):
     engine = DeepgramEngine
-    settings = {"api_key": KEY}
+    settings = PATIENT
     broken_settings: Mapping[str, Any] = {}  # the kit's own key, which the stand-in refuses
 
     @asynccontextmanager

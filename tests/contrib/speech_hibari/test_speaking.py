@@ -29,6 +29,20 @@ async def said(engine: HibariEngine, text: str, style: SpeakingStyle | None = No
     return b"".join([chunk async for chunk in voice.speak(text)])
 
 
+async def occupied(engine: HibariEngine) -> tuple[asyncio.Future[bytes | None], threading.Event]:
+    """Keep the engine's one thread busy until the event is set; the future is then done."""
+    going, begun = threading.Event(), threading.Event()
+
+    def slow() -> Iterator[bytes]:
+        begun.set()
+        assert going.wait(60)
+        yield b""
+
+    busy = engine._queue.put(slow(), first=True)
+    assert await asyncio.to_thread(begun.wait, 60)
+    return asyncio.wrap_future(busy), going
+
+
 def loud(pcm: bytes) -> list[int]:
     """Where samples are audible."""
     return [at for at, sample in enumerate(struct.unpack(f"<{len(pcm) // 2}h", pcm)) if abs(sample) > 300]
@@ -136,27 +150,20 @@ async def test_a_generator_that_is_closed_leaves_nothing_in_the_queue(opened: An
     voice = await engine.synthesizer()
     speaking = voice.speak("This is a sentence. " * 50)
     assert await anext(speaking)
-    going, occupied = threading.Event(), threading.Event()
-
-    def slow() -> Iterator[bytes]:
-        occupied.set()
-        assert going.wait(30)
-        yield b""
-
-    busy = engine._queue.put(slow(), first=True)
-    await asyncio.to_thread(occupied.wait, 30)
-    while True:  # up to the sentence that has to wait
+    busy, going = await occupied(engine)
+    waits = False
+    while not waits:  # up to the sentence that has to wait
         step = asyncio.ensure_future(anext(speaking))
-        done, _ = await asyncio.wait({step}, timeout=0.1)
-        if not done:
-            break
+        await asyncio.sleep(0)
+        while not step.done() and not (waits := not engine._queue._waiting.empty()):
+            await asyncio.sleep(0)
     step.cancel()
     await asyncio.gather(step, return_exceptions=True)
     await speaking.aclose()
     _, _, waiting, _ = engine._queue._waiting.get_nowait()
     assert waiting.cancelled()
     going.set()
-    await asyncio.wrap_future(busy)
+    await busy
 
 
 async def test_nothing_is_said_after_closing_while_a_sentence_is_being_made(opened: Any) -> None:
@@ -195,11 +202,14 @@ async def test_a_number_within_a_word_is_no_failure(opened: Any) -> None:
 async def test_a_closed_engine_says_so_even_to_sentences_that_wait(opened: Any) -> None:
     engine = HibariEngine()
     synthesizers = [await engine.synthesizer() for _ in range(5)]
+    busy, going = await occupied(engine)
     waiting = [asyncio.create_task(anext(voice.speak(GREETING * 5))) for voice in synthesizers]
     await asyncio.sleep(0)
     await engine.aclose()
     results = await asyncio.gather(*waiting, return_exceptions=True)
-    assert [type(result) for result in results[1:]] == [SpeechFailed] * 4
+    assert [type(result) for result in results] == [SpeechFailed] * 5
+    going.set()
+    await busy
     with pytest.raises(SpeechFailed, match="closed"):
         await anext(synthesizers[0].speak(GREETING))
 

@@ -27,7 +27,7 @@ class Listener(FakeOpenAI):
 
 class TestOpenAI(EngineConformance):
     engine = OpenAIEngine
-    settings = {"api_key": KEY}
+    settings = {"api_key": KEY, "timeout": 30.0}
     broken_settings: Mapping[str, Any] = {}  # the kit's own key, which the stand-in refuses
 
     @asynccontextmanager

@@ -33,7 +33,7 @@ async def test_what_a_caller_says_freely_is_transcribed() -> None:
         await line.breathe(1.0)  # the detector's first windows are slow
         for number, name in enumerate(("appointment", "tomorrow"), 1):
             await line.play(clip(name))
-            await line.until(lambda number=number: len(heard) == number, timeout=10)  # type: ignore[misc]
+            await line.until(lambda number=number: len(heard) == number, timeout=60)  # type: ignore[misc]
         await line.breathe(0.5)
         line.end()
 

@@ -41,7 +41,7 @@ async def engines() -> AsyncIterator[Engines]:
     made: list[WhisperEngine] = []
 
     def make(**settings: Any) -> WhisperEngine:
-        made.append(WhisperEngine(WhisperSettings(**{"workers": 1, **settings})))
+        made.append(WhisperEngine(WhisperSettings(**{"workers": 1, "decode_limit": 60.0, **settings})))
         return made[-1]
 
     yield make
@@ -255,7 +255,8 @@ async def test_a_worker_killed_in_the_middle_of_an_utterance_costs_no_word(engin
 
 
 async def test_a_worker_that_hangs_is_replaced_and_the_utterance_is_decoded_by_the_next(engines: Engines) -> None:
-    engine = engines(decode_limit=2.0)
+    assert engines(decode_limit=2.0).pool.answer_limit == 2.0
+    engine = engines()
     recognizer = await engine.recognizer()
     (process,) = engine.pool.process_ids
     engine.pool.answer_limit = 2.0
@@ -287,7 +288,7 @@ async def test_the_agents_fallback_takes_over_in_the_middle_of_a_call(
         damage("cut")
         os.kill(whisper.pool.process_ids[0], signal.SIGKILL)
         await line.utter(0.5)
-        await line.until(lambda: not spare.words, timeout=10)
+        await line.until(lambda: not spare.words, timeout=60)
         await line.breathe(0.2)
         line.end()
 
