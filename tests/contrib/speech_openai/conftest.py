@@ -122,7 +122,8 @@ async def engine(fake: FakeOpenAI) -> AsyncIterator[Callable[..., OpenAIEngine]]
     engines = []
 
     def made(**settings: Any) -> OpenAIEngine:
-        engines.append(OpenAIEngine(OpenAISettings(**{"api_key": KEY, "base_url": fake.url, "timeout": 30.0, **settings})))
+        given = {"api_key": KEY, "base_url": fake.url, "timeout": 30.0, **settings}
+        engines.append(OpenAIEngine(OpenAISettings(**given)))
         return engines[-1]
 
     yield made
