@@ -26,6 +26,9 @@ from anycarrier.callbook import MemoryOnce
 
 T = TypeVar("T")
 
+REAL = time.monotonic
+"""The machine's clock, whatever :func:`follow_loop` has put in its place."""
+
 DELIVERY = 0.005
 """Seconds in which the kernel has brought everything from one end of a loopback socket to the other."""
 
@@ -110,7 +113,7 @@ class SteadyLoop(asyncio.SelectorEventLoop):
         super().__init__(PatientSelector(self))
 
     def time(self) -> float:
-        now = super().time()
+        now = REAL()
         if self._seen is not None:
             self._stood += max(0.0, now - self._seen - BLINK)
         self._seen = now
@@ -133,21 +136,16 @@ class PatientSelector(selectors.DefaultSelector):
             self._loop.time()
 
 
-def running_clock() -> float:
-    """The clock of the loop that runs."""
-    return asyncio.get_running_loop().time()
-
-
 def follow_loop(patch: pytest.MonkeyPatch) -> None:
-    """Until ``patch`` is undone, whoever reads the monotonic clock in an :class:`ExactLoop` reads the loop's."""
-    real = time.monotonic
+    """Until ``patch`` is undone, whoever reads the monotonic clock in an :class:`ExactLoop` or a :class:`SteadyLoop`
+    reads the loop's."""
 
     def clock() -> float:
         loop = asyncio._get_running_loop()
-        return loop.time() if isinstance(loop, ExactLoop) else real()
+        return loop.time() if isinstance(loop, ExactLoop | SteadyLoop) else REAL()
 
     def following(value: Any) -> Any:
-        return clock if value is real else value
+        return clock if value is REAL else value
 
     patch.setattr(time, "monotonic", clock)
     for owner in (Conversation, MediaSession, MemoryOnce, Policy, Recorder, TurnTaking, WorkspaceBudget):

@@ -7,15 +7,11 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from importlib import import_module
-from types import SimpleNamespace
 
 import pytest
 
 from anycarrier import Call, CallEvent, CallProgress, CallStatus, Exchange, MemoryNumberRegistry, Policy
 from anycarrier import plugins as anycarrier_plugins
-from anycarrier.agent.conversation import Conversation
-from anycarrier.agent.recording import Recorder
-from anycarrier.agent.turn_taking import TurnTaking
 from anycarrier.asgi import create_app
 from anycarrier.provider import Provider
 from anycarrier.session import MediaSession
@@ -23,7 +19,7 @@ from anycarrier.switchboard import Handler
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.live_server import listening, serve, serve_sandbox, url_of
 from anycarrier.testing.sandbox import Sandbox
-from virtual_time import SteadyLoop, running_clock
+from virtual_time import LoopbackLoop, SteadyLoop, follow_loop
 
 CARRIERS = [
     "twilio",
@@ -123,18 +119,14 @@ async def listen(session: MediaSession) -> None:
         pass
 
 
-def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], SteadyLoop]]:
-    """Both ends of a call live in one process: when it stands still, it does for all of them."""
-    return {"steady": SteadyLoop}
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """All ends of a call live in one process: when it stands still, it does for all of them. Engines work elsewhere."""
+    return {"steady": SteadyLoop} if "spoken" in item.path.name else {"virtual": LoopbackLoop}
 
 
 @pytest.fixture(autouse=True)
 def one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that measures audio goes by the loop's clock, which the far end's ear goes by."""
-    for timed in (MediaSession, Recorder, Conversation, TurnTaking):
-        assert "clock" in timed.__init__.__kwdefaults__  # type: ignore[misc]
-        monkeypatch.setitem(timed.__init__.__kwdefaults__, "clock", running_clock)  # type: ignore[misc]
-    monkeypatch.setattr("anycarrier.agent.call_handler.time", SimpleNamespace(monotonic=running_clock))
+    follow_loop(monkeypatch)
 
 
 @contextlib.asynccontextmanager

@@ -125,8 +125,11 @@ async def test_a_caller_who_leaves_while_the_target_rings_was_not_transferred(ho
 
 
 async def test_a_target_that_is_busy_gives_the_call_back_or_ends_it(house: House) -> None:
+    asked = asyncio.Event()
+
     async def hand_over(session: MediaSession) -> None:
         await session.transfer(NUMBER[Outcome.BUSY])
+        asked.set()
         await listen(session)
 
     house.answer_with(hand_over)
@@ -136,7 +139,7 @@ async def test_a_target_that_is_busy_gives_the_call_back_or_ends_it(house: House
         assert (await house.over(far_end)).reason is EndReason.AGENT_HANGUP
         return
     session = await house.live()
-    await house.exchange.wait_until(far_end.call_id, lambda c: c.transfer is TransferStatus.REQUESTED, 30)
+    await asyncio.wait_for(asked.wait(), 30)
     await house.exchange.wait_until(far_end.call_id, lambda c: c.transfer is None, 30)
     assert (session.ended, far_end.state == "ended") == (False, False)
     await session.hang_up()
