@@ -1,6 +1,6 @@
 """Event loops with clocks of their own.
 
-``VirtualLoop`` jumps over waiting: hours of it take milliseconds. Its time stands still while anything is ready or a
+``ExactLoop`` jumps over waiting: hours of it take milliseconds. Its time stands still while anything is ready or a
 thread is at work, then goes straight to the next timer. For code without sockets: a network's answer is not waited for,
 but by ``LoopbackLoop``.
 
@@ -36,8 +36,8 @@ TURN = 50e-6
 """Seconds that a turn of a :class:`LoopbackLoop` takes: who yields until it is late must not do so for ever."""
 
 
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """See the module."""
+class ExactLoop(asyncio.SelectorEventLoop):
+    """Begins at 0 and counts nothing but waiting, so that a test can say to the second when something is done."""
 
     _ready: Any
     _scheduled: Any
@@ -48,7 +48,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__()
 
     def time(self) -> float:
-        return super().time() + self._ahead
+        return self._ahead
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
         self._at_work += 1
@@ -68,13 +68,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             waiting = [timer.when() for timer in self._scheduled if not timer.cancelled()]
             self._ahead += max(0.0, min(waiting, default=0.0) - self.time())
         super()._run_once()  # type: ignore[misc]
-
-
-class ExactLoop(VirtualLoop):
-    """Begins at 0 and counts nothing but waiting, so that a test can say to the second when something is done."""
-
-    def time(self) -> float:
-        return self._ahead
 
 
 class LoopbackLoop(ExactLoop):
@@ -155,7 +148,7 @@ def follow_loop(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(made, "__kwdefaults__", named)
 
 
-def virtually(work: Coroutine[Any, Any, T], loop: type[VirtualLoop] = VirtualLoop) -> T:
+def virtually(work: Coroutine[Any, Any, T], loop: type[ExactLoop] = LoopbackLoop) -> T:
     """Run ``work`` to its end in virtual time."""
     with asyncio.Runner(loop_factory=loop) as runner:
         return runner.run(work)

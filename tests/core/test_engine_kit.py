@@ -6,7 +6,6 @@ The whole kit runs on a small engine with one thing broken; what fails must be w
 from __future__ import annotations
 
 import asyncio
-import functools
 import re
 import sys
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import pytest
 
 import anycarrier.testing.conformance  # noqa: F401 - kept loaded between the runs, which would each load it anew
 from anycarrier import plugins
-from virtual_time import LoopbackLoop, virtually
+from virtual_time import virtually
 
 pytest_plugins = ["pytester"]
 
@@ -1221,7 +1220,7 @@ class Defective(Parrot):
 def run_kit(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     """The kit's patience is a second: of virtual time, or a busy machine would be a defect."""
     before = set(sys.modules)
-    monkeypatch.setattr(asyncio, "run", functools.partial(virtually, loop=LoopbackLoop))
+    monkeypatch.setattr(asyncio, "run", virtually)
 
     def run(source: str, tail: str = TAIL) -> set[str]:
         pytester.makepyfile(PARROT + source + tail)

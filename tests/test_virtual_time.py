@@ -1,0 +1,73 @@
+"""The loops whose clocks the tests go by: what they wait for, and what they do not count."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from virtual_time import LoopbackLoop, follow_loop, virtually
+
+
+def test_waiting_takes_no_time_and_standing_still_is_not_counted() -> None:
+    async def wait() -> float:
+        began = asyncio.get_running_loop().time()
+        await asyncio.sleep(3600)
+        time.sleep(0.1)  # noqa: ASYNC251 a machine that stands still
+        await asyncio.sleep(1)
+        return asyncio.get_running_loop().time() - began
+
+    assert virtually(wait()) == pytest.approx(3601, abs=0.01)
+
+
+def test_what_is_sent_over_loopback_is_there_before_the_next_timer() -> None:
+    async def echo() -> bytes:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(await reader.readexactly(1_000_000))
+            writer.close()
+
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(bytes(1_000_000))
+            async with asyncio.timeout(0.3):
+                sent = await reader.read(-1)
+            writer.close()
+            return sent
+
+    assert virtually(echo()) == bytes(1_000_000)
+
+
+def test_a_thread_is_waited_for() -> None:
+    async def work() -> None:
+        async with asyncio.timeout(0.01):
+            await asyncio.to_thread(time.sleep, 0.1)
+
+    virtually(work())
+
+
+def test_who_yields_until_it_is_late_comes_to_an_end() -> None:
+    async def spin() -> None:
+        async with asyncio.timeout(1):
+            while True:
+                await asyncio.sleep(0)
+
+    with pytest.raises(TimeoutError):
+        virtually(spin())
+
+
+def test_the_monotonic_clock_follows_the_loop_that_runs_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    follow_loop(monkeypatch)
+
+    async def clocks() -> tuple[float, float]:
+        await asyncio.sleep(1_000_000)
+        return time.monotonic(), asyncio.get_running_loop().time()
+
+    read, loops = virtually(clocks(), LoopbackLoop)
+    assert read == loops > 1_000_000 and time.monotonic() != read
+
+    async def real() -> float:
+        await asyncio.sleep(0)
+        return time.monotonic()
+
+    assert asyncio.run(real()) <= time.monotonic()
