@@ -15,6 +15,8 @@ AUDIBLE = 256
 """Between the lowest and the highest sample of speech, of 65536: less than that is silence."""
 TURNS = 5
 """Times that other tasks must have run while a long text is spoken."""
+TRIES = 3
+"""Times it is spoken at most: a process that stood still may find all of it made, and then has nothing to wait for."""
 
 
 class SynthesizerChecks(EngineKit):
@@ -69,9 +71,11 @@ class SynthesizerChecks(EngineKit):
                     turns += 1
 
             counting = asyncio.create_task(count())
-            await said(synthesizer, self.text * 20)
+            for _ in range(TRIES):
+                if turns < TURNS:
+                    await said(synthesizer, self.text * 20)
             counting.cancel()
-            assert turns >= TURNS, f"while it spoke {2 * 20} sentences, other tasks had {turns} turns"
+            assert turns >= TURNS, f"while it spoke {TRIES * 2 * 20} sentences, other tasks had {turns} turns"
             await synthesizer.aclose()
 
         self.run(check)
