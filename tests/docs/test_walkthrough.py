@@ -9,7 +9,6 @@ import ast
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -39,30 +38,24 @@ def lines() -> list[str]:
     return [line for block in blocks(README) if block.language == "sh" for line in block.text.splitlines() if line]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The service as the page's first line starts it, on another port; gives the port."""
-    folder, port = tmp_path_factory.mktemp("service"), free_port()
+    folder = tmp_path_factory.mktemp("service")
     setting, program = re.fullmatch(r"(ANYCARRIER_ADMIN_KEY=\S+) \./dev anycarrier (.*)", lines()[0]).groups()  # type: ignore[union-attr]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ANYCARRIER_")}
     log = folder / "log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "anycarrier", *program.split(), "--port", str(port)],
+            [sys.executable, "-m", "anycarrier", *program.split(), "--port", "0"],
             cwd=folder, env=clean | dict([setting.split("=", 1)]), stdout=out, stderr=subprocess.STDOUT,
         )  # fmt: skip
         try:
             due = time.monotonic() + 60
-            while "listens on" not in log.read_text():
+            while (listens := re.search(r"listens on http://[^:]+:(\d+)", log.read_text())) is None:
                 assert process.poll() is None and time.monotonic() < due, log.read_text()
                 time.sleep(0.1)
-            yield port
+            yield int(listens[1])
         finally:
             process.terminate()
             process.wait(30)
