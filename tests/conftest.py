@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import certifi
+import httpx
 import hypothesis
 import pytest
 
@@ -26,6 +27,9 @@ hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )  # a busy one is no failure
 hypothesis.settings.load_profile("any machine")
+
+for client in (httpx.Client, httpx.AsyncClient):  # a busy machine may take more than the five seconds that they give it
+    client.__init__.__kwdefaults__["timeout"] = httpx.Timeout(60)  # type: ignore[misc]
 
 create_context = ssl.create_default_context
 

@@ -69,7 +69,7 @@ class ByHand:
     async def post(self, params: dict[str, str], *, headers: dict[str, str] | None = None) -> httpx.Response:
         """A form as it stands, signed only when the headers say so."""
         kind = {"Content-Type": "application/x-www-form-urlencoded"}
-        async with httpx.AsyncClient(trust_env=False, timeout=20) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
             return await http.post(self.webhook, content=urlencode(params), headers={**kind, **(headers or {})})
 
     async def announce(self, call_id: str, **more: str) -> httpx.Response:
@@ -96,7 +96,7 @@ class ByHand:
     async def knock(self, rest: str) -> int:
         """The HTTP status an upgrade of ``/media<rest>`` gets; 101 when it is let in."""
         try:
-            socket = await connect(self.media(rest), open_timeout=10, proxy=None)
+            socket = await connect(self.media(rest), open_timeout=30, proxy=None)
         except InvalidStatus as refused:
             return refused.response.status_code
         await socket.close()
@@ -104,7 +104,7 @@ class ByHand:
 
     async def stream(self, ticket: str, call_id: str) -> ClientConnection:
         """Let in with a ticket, and said whose call this is."""
-        socket = await connect(self.media(f"/{ticket}"), open_timeout=10, proxy=None)
+        socket = await connect(self.media(f"/{ticket}"), open_timeout=30, proxy=None)
         start: dict[str, Any] = {
             "accountSid": SID, "streamSid": STREAM, "callSid": call_id, "tracks": ["inbound"], "customParameters": {},
             "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},

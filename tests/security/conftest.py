@@ -38,7 +38,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ByHand]:
         )
     try:
         made = ByHand(_origin(process, log), "", log)
-        with httpx.Client(base_url=made.origin, headers=made.admin, trust_env=False, timeout=20) as http:
+        with httpx.Client(base_url=made.origin, headers=made.admin, trust_env=False, timeout=60) as http:
             made.equip(http)
         yield made
     finally:

@@ -44,7 +44,7 @@ async def test_s5_a_ticket_for_one_call_carries_no_other(house: ByHand) -> None:
     ours, theirs = new_call(), new_call()
     ticket, _ = await house.ticket(ours), await house.ticket(theirs)
     stolen = await house.stream(ticket, theirs)
-    assert not await stays_open(stolen, 5), "the stream said it is another call's"
+    assert not await stays_open(stolen, 30), "the stream said it is another call's"
     honest_call = new_call()
     honest = await house.stream(await house.ticket(honest_call), honest_call)
     assert await stays_open(honest, 0.5)
@@ -66,7 +66,7 @@ async def test_s14_the_ticket_is_looked_at_before_the_upgrade_is_accepted(house:
 
     def ask() -> bytes:
         host, _, port = house.origin.removeprefix("http://").rpartition(":")
-        with plain.create_connection((host, int(port)), timeout=10) as raw:
+        with plain.create_connection((host, int(port)), timeout=60) as raw:
             key = "dGhlIHNhbXBsZSBub25jZQ=="
             raw.sendall(
                 f"GET /media/{'x' * 60} HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\n"

@@ -139,7 +139,7 @@ async def test_s10_an_agents_socket_follows_no_redirect(tmp_path: Path) -> None:
             async with running(tmp_path) as at:
                 await at.equip("twilio", f"ws://127.0.0.1:{port}/agent")
                 rung = await at.ring(NUMBERS["twilio"])
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     await turned_away.wait()
                 over = await at.until(
                     f"/v1/calls/{rung['call_id']}", lambda call: call["status"] in ("failed", "completed")

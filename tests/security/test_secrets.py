@@ -183,7 +183,7 @@ async def test_s15_a_whole_call_at_level_debug_leaves_no_secret_and_no_whole_num
     ticket = await served.ticket(call_id)
     socket = await served.stream(ticket, call_id)
     async with httpx.AsyncClient(
-        base_url=served.origin, headers=served.admin, trust_env=False, timeout=20
+        base_url=served.origin, headers=served.admin, trust_env=False, timeout=60
     ) as http:
         hook = {"name": "w", "url": f"{served.origin}/nowhere", "events": ["call.ended"]}
         secret = (await http.post("/v1/webhooks", json=hook)).json()["secret"]
@@ -194,7 +194,7 @@ async def test_s15_a_whole_call_at_level_debug_leaves_no_secret_and_no_whole_num
         await http.get("/v1/calls", params={"to_number": "+12125550188"})
         await http.get(f"/v1/calls/{dialled.json()['id']}?api_key={ADMIN}")
         await http.post(f"/v1/calls/{dialled.json()['id']}/stop")
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while (await http.get(f"/v1/calls/{dialled.json()['id']}")).json()["status"] not in ("completed", "failed"):
                 await asyncio.sleep(0.05)
         assert await served.knock(f"/{ticket}") == 403

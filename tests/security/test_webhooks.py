@@ -31,7 +31,7 @@ async def ringing(at: Running, provider: str) -> Delivery:
     assert at.service.sandboxes is not None
     sandbox = at.service.sandboxes.played[provider]
     await at.ring(NUMBERS[provider])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not (taken := [one for one in sandbox.deliveries if f"/{provider}/" in one.url]):
             await asyncio.sleep(0.01)
     assert taken[0].accepted, taken[0]
@@ -126,7 +126,7 @@ async def test_s4_a_replay_of_either_carriers_webhook_starts_no_second_call(prov
         genuine = await ringing(at, provider)
         assert at.service.sandboxes is not None
         sandbox = at.service.sandboxes.played[provider]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not issued:  # a carrier that is commanded has its 200 before it has its ticket
                 await asyncio.sleep(0.01)
         before = (await at.ask("GET", "/v1/calls"))["total"]
