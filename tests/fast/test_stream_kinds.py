@@ -158,7 +158,7 @@ async def test_marks_that_never_come_back_after_a_clear_do_not_hold_the_position
 
     async def speak(session: MediaSession) -> None:
         await session.send_audio(tone(1) * 50)
-        await session.drain()
+        await session.drain(60)
         measured = session.heard_is_measured
         await session.clear()
         monkeypatch.setattr(position, "LATE", 0.05)
