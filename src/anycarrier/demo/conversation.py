@@ -181,7 +181,7 @@ class Conversation:
         return found
 
 
-async def listen(far_end: FarEnd, least: float, patience: float = 30) -> None:
+async def listen(far_end: FarEnd, least: float, patience: float = 15) -> None:
     """Wait until the agent has said something more, ``least`` seconds of it, and has finished.
 
     ``TimeoutError`` when that much has not been heard after ``patience`` seconds.
