@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -44,6 +45,18 @@ def test_a_thread_is_waited_for() -> None:
             await asyncio.to_thread(time.sleep, 0.1)
 
     virtually(work())
+
+
+def test_the_end_of_the_threads_is_waited_for_however_long_it_takes() -> None:
+    class Slow(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            time.sleep(0.1)
+            super().shutdown(wait, cancel_futures=cancel_futures)
+
+    async def work() -> None:
+        asyncio.get_running_loop().set_default_executor(Slow(1))
+
+    virtually(work())  # on Python 3.12 and later with a time limit
 
 
 def test_who_yields_until_it_is_late_comes_to_an_end() -> None:

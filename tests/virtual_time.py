@@ -59,6 +59,14 @@ class ExactLoop(asyncio.SelectorEventLoop):
     def _worked(self, work: object) -> None:
         self._at_work -= 1
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Wait for its threads, however long ``timeout`` is: it would be over at once on this clock."""
+        self._at_work += 1
+        try:
+            await super().shutdown_default_executor()
+        finally:
+            self._at_work -= 1
+
     def _quiet(self) -> bool:
         """Nothing will happen before the next timer."""
         return not self._ready and not self._at_work
