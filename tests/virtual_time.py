@@ -156,6 +156,25 @@ def follow_loop(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(made, "__kwdefaults__", named)
 
 
+Loops = dict[str, Callable[[], asyncio.AbstractEventLoop]]
+
+
+def virtual_loops() -> Loops:
+    """For a conftest: ``from virtual_time import virtual_loops as pytest_asyncio_loop_factories``."""
+    return {"virtual": LoopbackLoop}
+
+
+def steady_loops() -> Loops:
+    """The same with a :class:`SteadyLoop`."""
+    return {"steady": SteadyLoop}
+
+
+@pytest.fixture(autouse=True)
+def one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a conftest to import: all its tests' clocks follow their loops."""
+    follow_loop(monkeypatch)
+
+
 def virtually(work: Coroutine[Any, Any, T], loop: type[ExactLoop] = LoopbackLoop) -> T:
     """Run ``work`` to its end in virtual time."""
     with asyncio.Runner(loop_factory=loop) as runner:

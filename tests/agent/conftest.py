@@ -1,19 +1,4 @@
 """Calls take seconds, and what an agent has said by then must not depend on the machine: all in virtual time."""
 
-from __future__ import annotations
-
-import asyncio
-from collections.abc import Callable
-
-import pytest
-
-from virtual_time import LoopbackLoop, follow_loop
-
-
-def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"virtual": LoopbackLoop}
-
-
-@pytest.fixture(autouse=True)
-def one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    follow_loop(monkeypatch)
+from virtual_time import one_clock as one_clock
+from virtual_time import virtual_loops as pytest_asyncio_loop_factories  # noqa: F401 a hook

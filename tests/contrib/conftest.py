@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
-from virtual_time import SteadyLoop, follow_loop
-
-
-def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"steady": SteadyLoop}
-
-
-@pytest.fixture(autouse=True)
-def one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    follow_loop(monkeypatch)
+from virtual_time import one_clock as one_clock
+from virtual_time import steady_loops as pytest_asyncio_loop_factories  # noqa: F401 a hook
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -23,18 +23,10 @@ from anycarrier import (
     plugins,
 )
 from fake_carriers import CommandProvider, FakeCredential, InlineProvider, MemoryTransport, Plugin, TrunkProvider
-from virtual_time import LoopbackLoop, follow_loop
+from virtual_time import one_clock as one_clock
+from virtual_time import virtual_loops as pytest_asyncio_loop_factories  # noqa: F401 a hook
 
 OURS, CALLER = "+14155550101", "+12125550102"
-
-
-def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"virtual": LoopbackLoop}
-
-
-@pytest.fixture(autouse=True)
-def one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    follow_loop(monkeypatch)
 
 
 async def echo(session: MediaSession) -> None:

@@ -155,11 +155,10 @@ async def test_an_agent_that_went_away_while_it_rang_is_the_reason(exchange: Exc
 
 
 async def test_the_start_frame_is_the_answer_and_is_told_once(exchange: Exchange, talks: Talks) -> None:
-    seen = observed(exchange)
+    seen, before = observed(exchange), datetime.now(UTC)
     _, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
     answered = await exchange.wait_for("in-1", CallStatus.ANSWERED)
-    assert answered.answered_at is not None
-    assert abs((datetime.now(UTC) - answered.answered_at).total_seconds()) < 60
+    assert answered.answered_at is not None and before <= answered.answered_at <= datetime.now(UTC)
     await post(exchange, event="status", id="in-1", status="answered", event_id="in-1:answered")
     told = [(event, call) for event, call in seen if isinstance(event, CallProgress)]
     event, call = told[0]

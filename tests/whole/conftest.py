@@ -19,7 +19,8 @@ from anycarrier.switchboard import Handler
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.live_server import listening, serve, serve_sandbox, url_of
 from anycarrier.testing.sandbox import Sandbox
-from virtual_time import LoopbackLoop, SteadyLoop, follow_loop
+from virtual_time import Loops, steady_loops, virtual_loops
+from virtual_time import one_clock as one_clock
 
 CARRIERS = [
     "twilio",
@@ -119,14 +120,9 @@ async def listen(session: MediaSession) -> None:
         pass
 
 
-def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Loops:
     """All ends of a call live in one process: when it stands still, it does for all of them. Engines work elsewhere."""
-    return {"steady": SteadyLoop} if "spoken" in item.path.name else {"virtual": LoopbackLoop}
-
-
-@pytest.fixture(autouse=True)
-def one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    follow_loop(monkeypatch)
+    return steady_loops() if "spoken" in item.path.name else virtual_loops()
 
 
 @contextlib.asynccontextmanager

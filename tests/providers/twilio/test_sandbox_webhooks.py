@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import wave
 from collections.abc import AsyncIterator
 
 import httpx
@@ -110,6 +112,9 @@ async def test_a_recording_callback_has_the_keys_that_were_captured(sandbox: Twi
     async with httpx.AsyncClient(auth=(sandbox.account.sid, sandbox.account.token), trust_env=False) as http:
         file = await http.get(told.params["RecordingUrl"] + ".wav")
     assert file.status_code == 200 and file.content.startswith(b"RIFF")
+    with wave.open(io.BytesIO(file.content)) as sound:
+        length = sound.getnframes() / sound.getframerate()
+    assert abs(int(told.params["RecordingDuration"]) - length) <= 0.5, "the length in whole seconds"
 
 
 async def test_a_callback_by_get_carries_a_signed_query(sandbox: TwilioSandbox, here: Platform) -> None:

@@ -199,11 +199,14 @@ class House:
                     return call
                 await asyncio.sleep(0.02)
 
-    async def said(self, call_id: str, count: int = 1) -> None:
-        """Wait until so much was said on the call. What an agent says is there once it was heard."""
+    async def said(self, call_id: str, count: int = 1) -> dict[str, Any]:
+        """The call's messages, once there are so many. What an agent says is there once it was heard."""
         async with asyncio.timeout(30):
-            while len((await self.ask("GET", f"/v1/calls/messages?calls={call_id}"))["items"]) < count:
-                await asyncio.sleep(0.05)
+            while True:
+                page: dict[str, Any] = await self.ask("GET", "/v1/calls/messages", params={"calls": call_id})
+                if len(page["items"]) >= count:
+                    return page
+                await asyncio.sleep(0.02)
 
     async def far_end(self, call: dict[str, Any]) -> FarEnd:
         """The telephone at the other end."""

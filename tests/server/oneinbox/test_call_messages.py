@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -27,16 +26,9 @@ async def asked(house: House, calls: str, **query: Any) -> dict[str, Any]:
     return found
 
 
-async def all_said(house: House, call_id: str) -> dict[str, Any]:
-    async with asyncio.timeout(30):
-        while len((page := await asked(house, call_id))["items"]) < len(SAID):
-            await asyncio.sleep(0.02)
-    return page
-
-
 async def test_what_is_said_can_be_read_during_the_call_and_each_utterance_once(staffed: House) -> None:
     made = await staffed.call(staffed.agent_id)
-    page = await all_said(staffed, made["id"])
+    page = await staffed.said(made["id"], len(SAID))
     assert (await staffed.ask("GET", f"/v1/calls/{made['id']}"))["status"] == "in_progress"
     assert [(one["role"], one["content"]) for one in page["items"]] == SAID
     assert [one["number"] for one in page["items"]] == [0, 1, 2]
@@ -48,7 +40,7 @@ async def test_what_is_said_can_be_read_during_the_call_and_each_utterance_once(
 async def test_a_short_page_says_that_there_is_more_and_nothing_is_passed_over(staffed: House) -> None:
     made = [await staffed.call(staffed.agent_id) for _ in range(2)]
     for one in made:
-        await all_said(staffed, one["id"])
+        await staffed.said(one["id"], len(SAID))
     calls, found = ",".join(one["id"] for one in made), []
     while True:
         page = await asked(staffed, calls, limit=2)
@@ -63,7 +55,7 @@ async def test_a_short_page_says_that_there_is_more_and_nothing_is_passed_over(s
 
 async def test_a_call_of_another_agent_or_of_nobody_is_not_read(staffed: House) -> None:
     made = await staffed.call(staffed.agent_id)
-    await all_said(staffed, made["id"])
+    await staffed.said(made["id"], len(SAID))
     keys = []
     for agent_id in (staffed.agent_id, await staffed.agent("Ben")):
         body = {"label": "bot", "scoped_identity_id": agent_id}
@@ -78,7 +70,7 @@ async def test_a_call_of_another_agent_or_of_nobody_is_not_read(staffed: House) 
 
 async def test_a_call_that_a_contact_rule_refused_is_not_an_agents_to_read(staffed: House) -> None:
     made = await staffed.call(staffed.agent_id)
-    await all_said(staffed, made["id"])
+    await staffed.said(made["id"], len(SAID))
     body = {"label": "bot", "scoped_identity_id": staffed.agent_id}
     key = (await staffed.ask("POST", "/api/v1/api-keys", 201, json=body))["api_key"]
     row = await staffed.service.store.calls.find(made["id"])
