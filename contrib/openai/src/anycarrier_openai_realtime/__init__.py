@@ -1,0 +1,1 @@
+"""Any carrier under an OpenAI realtime session."""

@@ -1,0 +1,1 @@
+"""Any carrier as a transport of pipecat."""

@@ -1,0 +1,1 @@
+"""Twilio's webhooks, streams and calls API in front of any carrier."""
