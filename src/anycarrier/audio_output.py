@@ -131,6 +131,11 @@ class AudioOutput:
         """Seconds of audio sent that are, by our best knowledge, still to be heard."""
         return self.position.remaining(self._clock())
 
+    @property
+    def silent_for(self) -> float:
+        """Seconds since all that was sent had been played, by the clock; negative while it plays."""
+        return self._clock() - self.position.ends_at
+
     # --- the way out --------------------------------------------------------------------------------------------------
 
     async def send(self, payload: bytes, base64_audio: str | None = None) -> None:

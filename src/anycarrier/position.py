@@ -4,7 +4,8 @@ Bytes sent prove nothing: carriers buffer minutes of audio. Two sources are join
 in real time from when it was queued. *Marks* come back when playback passes them: an echoed mark is a lower bound,
 the next one outstanding an upper bound, and each echo sets the clock right. A ``clear`` closes a generation: some
 carriers echo all outstanding marks at once then, which proves nothing, and others drop them, so marks of closed
-generations are ignored. Where marks do not come back, the position goes by the clock alone and says so (``measured``).
+generations are ignored. A mark that is overdue bounds nothing: until another comes back, the position goes by the clock
+alone and says so (``measured``), so that whoever waits for it never waits for a mark that was lost.
 Positions are seconds of audio; times are any monotonic clock's seconds, passed in.
 """
 
@@ -14,7 +15,7 @@ from collections import deque
 from typing import NamedTuple
 
 LATE = 2.0
-"""Seconds after which the first mark of a generation is given up: the position then goes by the clock."""
+"""Seconds after which an outstanding mark is given up: until another comes back, the position goes by the clock."""
 
 
 class Playback(NamedTuple):
@@ -34,8 +35,8 @@ class PlaybackPosition:
     Without ``carrier_marks`` the marks that :meth:`reached` is told of are the clock's.
     """
 
-    __slots__ = ("_by_clock", "_carrier_marks", "_closed", "_count", "_dropped", "_marked", "_marks", "_proven",
-                 "_queued", "ends_at", "generation")  # fmt: skip
+    __slots__ = ("_by_clock", "_carrier_marks", "_closed", "_count", "_dropped", "_due", "_marked", "_marks",
+                 "_proven", "_queued", "ends_at", "generation")  # fmt: skip
 
     def __init__(self, *, carrier_marks: bool = True) -> None:
         self.generation = 0
@@ -49,6 +50,8 @@ class PlaybackPosition:
         self.ends_at = 0.0
         """When, by the clock, all that was queued has been played."""
         self._marks: deque[tuple[int, float]] = deque()
+        self._due = 0.0
+        """When, by the clock, the first of them is reached."""
         self._marked = 0.0
         self._count = 0
 
@@ -72,10 +75,9 @@ class PlaybackPosition:
         """True when a mark has come back from behind all that is queued: the carrier lags behind our clock."""
         return self._proven >= self._queued
 
-    @property
-    def measured(self) -> bool:
+    def measured(self, now: float) -> bool:
         """True where marks that came back bear the position out, False where it goes by the clock alone."""
-        return self._carrier_marks and self._proven > 0.0
+        return self._carrier_marks and self._proven > 0.0 and not self._overdue(now)
 
     def queue(self, seconds: float, now: float) -> float:
         """Audio was sent. Returns :attr:`since_mark`, which is needed after every frame."""
@@ -86,6 +88,8 @@ class PlaybackPosition:
     def mark(self) -> str:
         """The name to send for a mark at the present end of the queue."""
         self._count += 1
+        if not self._marks:
+            self._due = self.ends_at
         self._marks.append((self._count, self._queued))
         self._marked = self._queued
         return f"lc{self.generation}.{self._count}"
@@ -101,7 +105,10 @@ class PlaybackPosition:
             return False
         while self._marks and self._marks[0][0] <= number:
             _, self._proven = self._marks.popleft()
+        # All that is unheard lies at the carrier: it plays without a gap from here.
         self.ends_at = now + self._queued - self._proven
+        if self._marks:
+            self._due = now + self._marks[0][1] - self._proven
         return True
 
     def heard(self, now: float) -> float:
@@ -112,9 +119,14 @@ class PlaybackPosition:
         """Seconds queued and, by our best knowledge, not heard yet."""
         return self._queued - self._heard_here(now)
 
+    def ahead(self, now: float) -> float:
+        """Seconds until all that was queued has been played, by the clock."""
+        unheard = self.ends_at - now
+        return unheard if unheard > 0.0 else 0.0
+
     def clear(self, now: float) -> Playback:
         """The queue was emptied: close the generation."""
-        heard, measured = self._heard_here(now), self.measured
+        heard, measured = self._heard_here(now), self.measured(now)
         dropped = self._queued - heard
         self._closed += heard
         self._dropped += dropped
@@ -124,13 +136,14 @@ class PlaybackPosition:
         self._marks.clear()
         return Playback(heard, dropped, measured)
 
+    def _overdue(self, now: float) -> bool:
+        return bool(self._marks) and now > self._due + LATE
+
     def _heard_here(self, now: float) -> float:
-        unheard = self.ends_at - now
-        by_clock = self._queued - (unheard if unheard > 0.0 else 0.0)
+        by_clock = self._queued - self.ahead(now)
         if not self._marks:
             return max(by_clock, self._proven, self._by_clock)
-        ceiling = self._marks[0][1]
-        if not self._proven and now > self.ends_at - (self._queued - ceiling) + LATE:
-            self._by_clock = max(by_clock, self._by_clock)
+        if self._overdue(now):
+            self._by_clock = max(by_clock, self._proven, self._by_clock)
             return self._by_clock
-        return max(min(max(by_clock, self._proven), ceiling), self._by_clock)
+        return max(min(max(by_clock, self._proven), self._marks[0][1]), self._by_clock)

@@ -115,9 +115,9 @@ class MediaSession:
         """True where marks that came back bear :attr:`heard` out; False where it goes by the clock alone.
 
         By the clock is a position on a carrier without marks, before the first mark has come back after a ``clear``,
-        and where marks fail to come back at all.
+        and where a mark is overdue by two seconds, until another comes back.
         """
-        return self._position.measured
+        return self._position.measured(self._clock())
 
     @property
     def queued(self) -> float:
@@ -130,9 +130,12 @@ class MediaSession:
         return self._output.remaining
 
     @property
-    def silent_for(self) -> float:
-        """Seconds since all that was sent had been played, by the clock; negative while it plays."""
-        return self._clock() - self._position.ends_at
+    def ahead(self) -> float:
+        """Seconds until all that was sent has been played, by the clock: 0.0 when silent.
+
+        Pace audio by this. :attr:`remaining` stands still for up to two seconds where a mark does not come back.
+        """
+        return self._position.ahead(self._clock())
 
     # --- acting on the call -------------------------------------------------------------------------------------------
 

@@ -41,12 +41,12 @@ def test_with_two_marks_outstanding_the_first_is_the_bound() -> None:
         names.append(position.mark())
     position.queue(1.0, now=0.0)
     assert position.heard(2.9) == 1.0 and position.remaining(2.9) == 3.0
-    assert position.reached(names[0], now=10.0)
-    assert position.heard(10.5) == pytest.approx(1.5)
-    assert position.heard(20.0) == 2.0, "the second has not come back"
-    assert position.reached(names[2], now=20.0), "and then both at once"
-    assert position.heard(20.0) == pytest.approx(3.0) and position.heard(20.6) == pytest.approx(3.6)
-    assert not position.reached(names[1], now=21.0), "what was passed already proves nothing new"
+    assert position.reached(names[0], now=3.0)
+    assert position.heard(3.5) == pytest.approx(1.5)
+    assert position.heard(6.0) == 2.0, "the second has not come back"
+    assert position.reached(names[2], now=6.0), "and then both at once"
+    assert position.heard(6.0) == pytest.approx(3.0) and position.heard(6.6) == pytest.approx(3.6)
+    assert not position.reached(names[1], now=7.0), "what was passed already proves nothing new"
     assert position.heard(99.0) == 4.0
 
 
@@ -100,13 +100,13 @@ def test_marks_that_do_not_come_back_after_a_clear_leave_the_position_to_the_clo
     position.reached(position.mark(), now=2.0)
     position.queue(2.0, now=2.0)
     position.mark()
-    assert position.measured and position.clear(now=3.0) == pytest.approx((3.0, 1.0, True))
-    assert not position.measured, "of what comes now no mark has come back"
+    assert position.measured(2.5) and position.clear(now=3.0) == pytest.approx((3.0, 1.0, True))
+    assert not position.measured(3.0), "of what comes now no mark has come back"
     position.queue(1.0, now=10.0)
     position.mark()
     position.queue(9.0, now=10.0)
     assert position.heard(11.0 + LATE) == pytest.approx(4.0), "the first mark may still come"
-    assert position.heard(11.5 + LATE) == pytest.approx(3.0 + 1.5 + LATE) and not position.measured
+    assert position.heard(11.5 + LATE) == pytest.approx(3.0 + 1.5 + LATE) and not position.measured(11.5 + LATE)
     assert position.remaining(11.5 + LATE) == pytest.approx(10.0 - 1.5 - LATE)
     assert position.clear(now=16.0) == pytest.approx((6.0, 4.0, False))
 
@@ -118,15 +118,69 @@ def test_a_mark_that_comes_back_very_late_takes_nothing_back() -> None:
     position.queue(9.0, now=0.0)
     position.mark()
     assert position.heard(5.0) == pytest.approx(5.0)
-    assert position.reached(name, now=5.0) and position.measured
+    assert position.reached(name, now=5.0) and position.measured(5.0)
     assert position.heard(5.0) == position.heard(8.9) == pytest.approx(5.0), "by the mark it is 1.0 now"
     assert position.heard(10.0) == pytest.approx(6.0)
+
+
+def test_an_overdue_mark_bounds_nothing_whenever_it_was_lost_until_the_next_comes_back() -> None:
+    position = PlaybackPosition()
+    names = []
+    for _ in range(4):
+        position.queue(1.0, now=0.0)
+        names.append(position.mark())
+    position.queue(6.0, now=0.0)
+    assert position.reached(names[0], now=1.0) and position.reached(names[1], now=2.5), "half a second late"
+    assert position.heard(3.5 + LATE) == 3.0 and position.measured(3.5 + LATE), "the third may still come"
+    assert position.heard(4.0 + LATE) == pytest.approx(3.5 + LATE) and not position.measured(4.0 + LATE)
+    assert position.clear(now=6.5) == pytest.approx((6.0, 4.0, False))
+
+
+def test_a_mark_lost_before_a_silence_does_not_hold_up_what_is_said_after_it() -> None:
+    position = PlaybackPosition()
+    position.queue(1.0, now=0.0)
+    position.mark()
+    position.queue(1.0, now=20.0)
+    position.mark()
+    assert position.heard(20.5) == pytest.approx(1.5)
+
+
+def test_the_clock_tells_how_far_ahead_is_sent_whatever_becomes_of_the_marks() -> None:
+    position = PlaybackPosition()
+    assert position.ahead(5.0) == 0.0
+    position.queue(3.0, now=10.0)
+    name = position.mark()
+    position.queue(1.0, now=10.0)
+    assert (position.ahead(10.0), position.ahead(12.0), position.ahead(99.0)) == pytest.approx((4.0, 2.0, 0.0))
+    assert position.reached(name, now=13.5) and position.ahead(13.5) == pytest.approx(1.0)
+    position.clear(now=13.6)
+    assert position.ahead(13.6) == 0.0
+
+
+@pytest.mark.parametrize("pace", ["ahead", "remaining"])
+@pytest.mark.parametrize("lost", ["none", "third", "all from the fifth", "all"])
+def test_pacing_goes_on_whichever_marks_the_far_end_loses(pace: str, lost: str) -> None:
+    is_lost = {"none": [], "third": [3], "all from the fifth": range(5, 10_000), "all": range(10_000)}[lost]
+    position, on_their_way = PlaybackPosition(), list[tuple[float, str]]()
+    played_until, sent, made = 0.0, 0, 0
+    for now in (step / 50 for step in range(60 * 50)):
+        while on_their_way and on_their_way[0][0] <= now:
+            position.reached(on_their_way.pop(0)[1], now)
+        while getattr(position, pace)(now) < 0.2:
+            sent += 1
+            played_until = max(played_until, now) + 0.02
+            if position.queue(0.02, now) >= 0.5:
+                name, made = position.mark(), made + 1
+                if made not in is_lost:
+                    on_their_way.append((played_until + 0.03, name))
+    stalls = 0.0 if pace == "ahead" or lost == "none" else LATE
+    assert 60.0 - stalls - 2.0 < sent / 50 < 60.5
 
 
 def test_without_any_mark_the_position_is_the_clocks() -> None:
     position = PlaybackPosition()
     position.queue(2.0, now=0.0)
-    assert not position.measured and position.clear(now=1.0) == pytest.approx((1.0, 1.0, False))
+    assert not position.measured(0.5) and position.clear(now=1.0) == pytest.approx((1.0, 1.0, False))
 
 
 def test_foreign_marks_are_not_ours() -> None:

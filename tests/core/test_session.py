@@ -302,9 +302,10 @@ async def test_time_passes_by_the_clock_between_marks() -> None:
     line.now = 0.25
     session = line.session
     assert (session.sent, session.heard, session.remaining, session.queued) == pytest.approx((1.0, 0.25, 0.75, 1.0))
-    assert session.silent_for == pytest.approx(-0.75)
+    assert session.ahead == pytest.approx(0.75) and session.stream.output.silent_for == pytest.approx(-0.75)
     line.now = 3.0
-    assert (session.heard, session.remaining, session.silent_for) == pytest.approx((1.0, 0.0, 2.0))
+    assert (session.heard, session.remaining, session.ahead) == pytest.approx((1.0, 0.0, 0.0))
+    assert session.stream.output.silent_for == pytest.approx(2.0)
     line.reader.cancel()
 
 

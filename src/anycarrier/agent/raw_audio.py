@@ -200,7 +200,7 @@ class AgentAudio:
 
     def _look(self) -> None:
         """End the turn if it has been heard, else look again later."""
-        wait = max(self._session.remaining - 0.02, 0.0, GAP - self._session.silent_for)
+        wait = max(self._session.remaining - 0.02, 0.0, GAP - self._session.stream.output.silent_for)
         if wait > 0:
             self._timer = self._loop.call_later(min(wait + GAP / 10, 1.0), self._look)
         else:
