@@ -36,11 +36,15 @@ class Clock(Protocol):
 class PlaybackBuffer:
     """The buffer between our side's audio frames and the far end's ear, for one call.
 
-    ``limit`` is how many seconds may wait unplayed; more is refused by :meth:`play`.
+    ``rate`` is in bytes a second, and ``sample`` the bytes that are played together. ``limit`` is how many seconds may
+    wait unplayed; more is refused by :meth:`play`.
     """
 
-    def __init__(self, *, rate: int = 8000, limit: float = 600.0, clock: Clock | None = None) -> None:
+    def __init__(
+        self, *, rate: int = 8000, sample: int = 1, limit: float = 600.0, clock: Clock | None = None
+    ) -> None:
         self.rate = rate
+        self.sample = sample
         self.limit = limit
         self._clock: Clock = clock or asyncio.get_running_loop()
         self._heard = bytearray()
@@ -142,6 +146,7 @@ class PlaybackBuffer:
             return
         # A timer may fire a hair early; a microsecond's grace keeps the mark it was set for from being missed.
         played = min(int((self._clock.time() - self._epoch) * self.rate + 1e-3), len(self._waiting))
+        played -= played % self.sample
         if played > 0:
             piece = bytes(self._waiting[:played])
             self._heard += piece
