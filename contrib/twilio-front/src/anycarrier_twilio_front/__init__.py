@@ -1,1 +1,6 @@
 """Twilio's webhooks, streams and calls API in front of any carrier."""
+
+from anycarrier_twilio_front.calls import FrontCall, Instructions, StatusCallback
+from anycarrier_twilio_front.front import TwilioFront
+
+__all__ = ["FrontCall", "Instructions", "StatusCallback", "TwilioFront"]

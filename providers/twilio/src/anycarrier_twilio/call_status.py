@@ -41,6 +41,20 @@ REASONS = {
     "failed": EndReason.UNREACHABLE,
 }
 
+WORDS = {
+    CallStatus.QUEUED: "queued",
+    CallStatus.INITIATED: "initiated",
+    CallStatus.RINGING: "ringing",
+    CallStatus.ANSWERED: "in-progress",
+}
+
+ENDINGS = {
+    EndReason.BUSY: "busy",
+    EndReason.REJECTED: "busy",
+    EndReason.NO_ANSWER: "no-answer",
+    EndReason.CANCELED: "canceled",
+}
+
 ANSWERED_BY = {
     "human": "human",
     "machine_start": "machine",
@@ -59,6 +73,18 @@ def end_reason(word: str, sip_code: int | None) -> EndReason | None:
     if word == "completed" or sip_code == 487:
         return REASONS[word]
     return reason_of_sip(sip_code) or REASONS[word]
+
+
+def status_word(call: Call) -> str:
+    """Twilio's word for how far ``call`` has come, whichever carrier has it: what its API and callbacks would say."""
+    if not call.ended:
+        return WORDS[call.status]
+    if call.answered_at is not None:
+        return "completed"
+    if call.direction is Direction.INBOUND:
+        # Twilio's word for a caller who gives up, and for one who is declined; "busy" is what <Reject> may ask for.
+        return "busy" if call.reason is EndReason.BUSY else "no-answer"
+    return ENDINGS.get(call.reason or EndReason.UNKNOWN, "failed")
 
 
 def direction(word: str) -> Direction:

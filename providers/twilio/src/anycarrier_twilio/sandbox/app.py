@@ -20,11 +20,12 @@ from anycarrier.credentials import Credential
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.sandbox import Delivery, Sandbox
 from anycarrier.testing.sandbox_numbers import LOCAL, TOLL_FREE, TOLL_FREE_CODES, Login, login_of
+from anycarrier_twilio.messages import API_VERSION, rfc2822
 from anycarrier_twilio.sandbox import calls, phone_numbers, recordings, rest, twiml
 from anycarrier_twilio.sandbox.leg import Leg
 from anycarrier_twilio.sandbox.models import Account, CallOptions, Complaint, End, Instructions, new_sid
 from anycarrier_twilio.sandbox.rest import BASE, Operation, Reply, Rest, RestError
-from anycarrier_twilio.sandbox.webhooks import API_VERSION, rfc2822, sign, webhook
+from anycarrier_twilio.sandbox.webhooks import sign, webhook
 
 if TYPE_CHECKING:
     from pydantic import SecretStr

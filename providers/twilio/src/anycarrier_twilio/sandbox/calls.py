@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from anycarrier.testing.sandbox_numbers import Login, Outcome, outcome_of
+from anycarrier_twilio.messages import API_VERSION, rfc2822
 from anycarrier_twilio.sandbox.leg import Leg
 from anycarrier_twilio.sandbox.models import Account, CallOptions, Instructions
 from anycarrier_twilio.sandbox.phone_numbers import friendly, no_funds
@@ -23,7 +24,6 @@ from anycarrier_twilio.sandbox.rest import (
     page,
     throttled,
 )
-from anycarrier_twilio.sandbox.webhooks import API_VERSION, rfc2822
 
 PRICE_A_MINUTE = -0.0085
 """Invented. A charge is negative; the carrier adds it to the resource some time after the call."""

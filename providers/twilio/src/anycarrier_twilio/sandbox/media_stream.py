@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import json
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -15,29 +14,19 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from anycarrier.testing.sandbox import may_stream_to
 from anycarrier.testing.sandbox_numbers import DROPS_AFTER, Outcome
+from anycarrier_twilio.messages import Clear, PlayMedia, SetMark, StreamFrames, StreamRefused, read_message
 from anycarrier_twilio.sandbox.models import new_sid
 from anycarrier_twilio.sandbox.webhooks import signature, stream_params
 
 if TYPE_CHECKING:
     from anycarrier_twilio.sandbox.leg import Leg
-    from anycarrier_twilio.sandbox.twiml import Verb
-
-FIRST_TIMESTAMP = 107
-"""Milliseconds in the first media frame: streams seen began at 102 and 155, never at 0."""
+    from anycarrier_twilio.twiml import Verb
 
 CONGESTED = 500
 """Frames (10 s) that may wait for a platform that does not read before new ones are dropped."""
 
 HANDSHAKE_TIMEOUT = 15.0
 GOODBYE_TIMEOUT = 10.0
-
-
-class StreamRefused(Exception):
-    """The platform sent what the carrier does not take; the stream is closed."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class MediaStream:
@@ -51,8 +40,9 @@ class MediaStream:
         # The carrier drops a query string without a word; the ticket has to be in the path.
         self.url = urlunsplit(urlsplit(noun.get("url"))._replace(query="", fragment=""))
         self._outbox: asyncio.Queue[str] = asyncio.Queue()
-        self._sequence = 0
-        self._chunk = 0
+        self._frames = StreamFrames(
+            account_sid=leg.account.sid, call_sid=leg.sid, stream_sid=self.sid
+        )
         self._dropped = False
         self._reported: set[int] = set()
 
@@ -112,41 +102,21 @@ class MediaStream:
 
     def press(self, digit: str) -> None:
         """The far end pressed a key."""
-        self._send("dtmf", {"track": "inbound_track", "digit": digit})
+        self._outbox.put_nowait(self._frames.dtmf(digit))
 
     def _open(self) -> None:
-        self._outbox.put_nowait(json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
         custom = {noun.get("name"): noun.get("value") for noun in self.noun.nouns}
-        start = {
-            "accountSid": self.leg.account.sid,
-            "streamSid": self.sid,
-            "callSid": self.leg.sid,
-            "tracks": ["inbound"],
-            "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
-            "customParameters": custom,
-        }
-        self._send("start", start)
+        self._outbox.put_nowait(self._frames.connected())
+        self._outbox.put_nowait(self._frames.start(custom))
 
     def _hear(self, frame: bytes) -> None:
         if self._outbox.qsize() > CONGESTED:
             self._complain(31930, "Stream - upstream congestion, audio dropped", once=True)
             return
-        timestamp = str(FIRST_TIMESTAMP + 20 * self._chunk)
-        self._chunk += 1
-        payload = base64.b64encode(frame).decode()
-        media = {"track": "inbound", "chunk": str(self._chunk), "timestamp": timestamp, "payload": payload}
-        self._send("media", media)
+        self._outbox.put_nowait(self._frames.media(base64.b64encode(frame).decode()))
 
     def _reached(self, name: str) -> None:
-        self._send("mark", {"name": name})
-
-    def _send(self, event: str, body: dict[str, Any]) -> None:
-        self._outbox.put_nowait(self._frame(event, body))
-
-    def _frame(self, event: str, body: dict[str, Any]) -> str:
-        self._sequence += 1
-        frame = {"event": event, "sequenceNumber": str(self._sequence), event: body, "streamSid": self.sid}
-        return json.dumps(frame, separators=(",", ":"))
+        self._outbox.put_nowait(self._frames.mark(name))
 
     async def _write(self, socket: ClientConnection) -> None:
         try:
@@ -161,9 +131,7 @@ class MediaStream:
             async with asyncio.timeout(GOODBYE_TIMEOUT):
                 while not self._outbox.empty():
                     await socket.send(self._outbox.get_nowait())
-                await socket.send(
-                    self._frame("stop", {"accountSid": self.leg.account.sid, "callSid": self.leg.sid})
-                )
+                await socket.send(self._frames.stop())
                 await socket.close()
         except (ConnectionClosed, TimeoutError):
             socket.transport.abort()
@@ -175,25 +143,15 @@ class MediaStream:
     # --- from the platform ----------------------------------------------------------------------------------------
 
     def _take(self, message: str | bytes) -> None:
-        if isinstance(message, bytes):
-            raise StreamRefused(31950, "Stream - undecodable message: a binary frame")
-        try:
-            frame = json.loads(message)
-        except (ValueError, RecursionError):
-            raise StreamRefused(31950, "Stream - undecodable message: not JSON") from None
-        if not isinstance(frame, dict) or frame.get("streamSid") != self.sid:
-            raise StreamRefused(31951, "Stream - invalid message: no streamSid of this stream")
         playback = self.leg.far_end.playback
-        match frame.get("event"):
-            case "media":
-                if not playback.play(_payload(frame)):
+        match read_message(message, self.sid):
+            case PlayMedia(media):
+                if not playback.play(_audio(media.payload)):
                     self._complain(31931, "Stream - more than 10 minutes of audio are buffered", once=True)
-            case "mark":
-                playback.mark(partial(self._reached, _mark_name(frame)))
-            case "clear":
+            case SetMark(mark):
+                playback.mark(partial(self._reached, mark.name))
+            case Clear():
                 playback.clear()
-            case event:
-                raise StreamRefused(31951, f"Stream - invalid message: event {str(event)[:40]!r}")
 
     # --- to the account's owner -----------------------------------------------------------------------------------
 
@@ -210,15 +168,8 @@ class MediaStream:
             self.leg.sandbox.notify("stream", self.leg, url, params, self.noun.get("statusCallbackMethod", "POST"))
 
 
-def _payload(frame: dict[str, Any]) -> bytes:
+def _audio(payload: str) -> bytes:
     try:
-        return base64.b64decode(frame["media"]["payload"], validate=True)
-    except (KeyError, TypeError, ValueError, binascii.Error):
+        return base64.b64decode(payload, validate=True)
+    except (ValueError, binascii.Error):
         raise StreamRefused(31951, "Stream - invalid message: media without a base64 payload") from None
-
-
-def _mark_name(frame: dict[str, Any]) -> str:
-    mark = frame.get("mark")
-    if not isinstance(mark, dict) or not isinstance(mark.get("name"), str):
-        raise StreamRefused(31951, "Stream - invalid message: mark without a name")
-    return str(mark["name"])

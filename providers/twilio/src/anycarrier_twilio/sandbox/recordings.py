@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from anycarrier.testing.far_end import CallRecorder
+from anycarrier_twilio.messages import API_VERSION, rfc2822
 from anycarrier_twilio.sandbox.models import RecordingOrder, new_sid
 from anycarrier_twilio.sandbox.rest import BASE, PAGING, Operation, Reply, Rest, RestError, not_found, on_day, page
-from anycarrier_twilio.sandbox.webhooks import API_VERSION, rfc2822
 
 if TYPE_CHECKING:
     from anycarrier_twilio.sandbox.leg import Leg

@@ -8,27 +8,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import math
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from email.utils import format_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urldefrag, urlencode, urlsplit
 
 from anycarrier.testing.sandbox import Delivery
 from anycarrier.testing.sandbox_numbers import AREAS
+from anycarrier_twilio.messages import call_form, status_form, stream_form
 
 if TYPE_CHECKING:
     from anycarrier_twilio.sandbox.leg import Leg
-
-
-API_VERSION = "2010-04-01"
-
-
-def rfc2822(when: datetime | None) -> str | None:
-    """The carrier's dates: ``Tue, 10 Aug 2010 08:02:17 +0000``."""
-    return format_datetime(when.astimezone(UTC)) if when else None
 
 
 def webhook(
@@ -60,20 +51,14 @@ def sign(delivery: Delivery, token: str) -> Delivery:
 
 def call_params(leg: Leg) -> dict[str, str]:
     """What every voice webhook and status callback says of its call: the geographic keys are often blank."""
-    params = {
-        "AccountSid": leg.account.sid,
-        "ApiVersion": API_VERSION,
-        "CallSid": leg.sid,
-        "CallStatus": leg.status,
-        "Direction": leg.direction,
-    }
+    params = call_form(
+        account_sid=leg.account.sid, call_sid=leg.sid, status=leg.status, direction=leg.direction,
+        from_=leg.from_, to=leg.to, parent_sid=leg.parent.sid if leg.parent else "",
+    )  # fmt: skip
     ends = {"From": leg.from_, "To": leg.to, "Caller": leg.from_, "Called": leg.to}
     for name, number in ends.items():
         country, state, city = AREAS.get(number[2:5], ("US" if number.startswith("+1") else "", "", ""))
-        params[name] = number
         params |= {f"{name}City": city.upper(), f"{name}State": state, f"{name}Zip": "", f"{name}Country": country}
-    if leg.parent is not None:
-        params["ParentCallSid"] = leg.parent.sid
     return params
 
 
@@ -89,18 +74,10 @@ def incoming_params(leg: Leg) -> dict[str, str]:
 
 def status_params(leg: Leg, status: str, sequence: int) -> dict[str, str]:
     """One status callback. Terminal ones carry seconds (CallDuration) and billed minutes (Duration)."""
-    params = {
-        **call_params(leg),
-        "CallStatus": status,
-        "CallbackSource": "call-progress-events",
-        "Timestamp": rfc2822(datetime.now(UTC)) or "",
-        "SequenceNumber": str(sequence),
-    }
-    if leg.over:
-        params["CallDuration"] = str(leg.seconds)
-        params["Duration"] = str(math.ceil(leg.seconds / 60))
-        if leg.sip_code is not None:
-            params["SipResponseCode"] = str(leg.sip_code)
+    seconds = leg.seconds if leg.over else None
+    params = {**call_params(leg), **status_form(status, sequence, datetime.now(UTC), seconds=seconds)}
+    if leg.over and leg.sip_code is not None:
+        params["SipResponseCode"] = str(leg.sip_code)
     if leg.answered_by is not None:
         params["AnsweredBy"] = leg.answered_by
     if leg.over and leg.recordings:
@@ -113,15 +90,10 @@ def status_params(leg: Leg, status: str, sequence: int) -> dict[str, str]:
 
 def stream_params(leg: Leg, stream_sid: str, name: str, event: str, error: str = "") -> dict[str, str]:
     """The status callback of a media stream."""
-    params = {
-        "AccountSid": leg.account.sid,
-        "CallSid": leg.sid,
-        "StreamSid": stream_sid,
-        "StreamName": name,
-        "StreamEvent": event,
-        "Timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-    }
-    return {**params, "StreamError": error} if error else params
+    return stream_form(
+        account_sid=leg.account.sid, call_sid=leg.sid, stream_sid=stream_sid, name=name, event=event,
+        at=datetime.now(UTC), error=error,
+    )  # fmt: skip
 
 
 def signed_text(url: str, params: Iterable[tuple[str, str]]) -> str:

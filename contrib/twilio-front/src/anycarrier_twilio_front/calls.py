@@ -1,0 +1,82 @@
+"""One call as the bot knows it: its CallSid and status in Twilio's words, and what it is to run next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from anycarrier import Call, Direction
+from anycarrier_twilio.call_status import status_word
+from anycarrier_twilio.messages import call_form
+
+
+@dataclass(frozen=True, slots=True)
+class Instructions:
+    """TwiML to run: given as ``twiml``, or to be fetched from ``url`` with ``params`` added to the form."""
+
+    url: str = ""
+    method: str = "POST"
+    twiml: str = ""
+    params: Mapping[str, str] = field(default_factory=dict)
+    fallback: Instructions | None = None
+    """Asked where ``url`` does not answer with a document that can be run."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusCallback:
+    """Where a call's progress is posted, and which of ``initiated ringing answered completed`` are told."""
+
+    url: str
+    method: str = "POST"
+    events: frozenset[str] = frozenset({"completed"})
+
+
+class FrontCall:
+    """A call of the front's. ``instructions`` are what it runs once its audio is connected."""
+
+    def __init__(
+        self, account_sid: str, call: Call, instructions: Instructions, callback: StatusCallback | None = None
+    ) -> None:
+        self.account_sid = account_sid
+        self.call = call
+        """The newest snapshot."""
+        self.instructions = instructions
+        self.callback = callback
+        self.error: tuple[int, str] | None = None
+        """Twilio's code and sentence for what ended the call, where the bot's document or answers did."""
+        self.told: list[str] = []
+        """Status words that were posted already, in order."""
+        self.redirected: asyncio.Future[Instructions] | None = None
+        """Waits, while the call runs instructions, for others to run in their place."""
+        self.posting: asyncio.Task[None] | None = None
+        """The last status callback; the next one is posted after it."""
+
+    @property
+    def sid(self) -> str:
+        """``CA`` and our reference."""
+        return f"CA{self.call.reference}"
+
+    @property
+    def direction(self) -> str:
+        """``inbound`` or ``outbound-api``."""
+        return "inbound" if self.call.direction is Direction.INBOUND else "outbound-api"
+
+    @property
+    def status(self) -> str:
+        """Twilio's word: ``queued``, ``ringing``, ``in-progress``, ``completed`` ..."""
+        return status_word(self.call)
+
+    def form(self) -> dict[str, str]:
+        """What every request of Twilio's says of the call."""
+        return call_form(
+            account_sid=self.account_sid, call_sid=self.sid, status=self.status, direction=self.direction,
+            from_=self.call.from_, to=self.call.to,
+        )  # fmt: skip
+
+    def redirect(self, instructions: Instructions) -> None:
+        """Leave what runs and run ``instructions``; what is not running yet begins with them."""
+        if self.redirected is not None and not self.redirected.done():
+            self.redirected.set_result(instructions)
+        else:
+            self.instructions = instructions
