@@ -10,7 +10,7 @@ from anycarrier import Call, Direction, EndReason, MachineDetected
 from anycarrier.agent import speaker, voicemail
 from anycarrier.agent.agent_call import AgentCall
 from anycarrier.audio import PCMU_8K
-from anycarrier.errors import SpeechFailed
+from anycarrier.errors import ConfigurationError, SpeechFailed
 from fake_speech import SPEECH, WORD, Desk, FakeEngine, Line, notes, told
 
 
@@ -390,3 +390,66 @@ async def test_a_call_leaves_no_task_and_no_engine_of_its_own_behind() -> None:
     assert sorted(desk.engine.closed) == ["recognizer", "voice"]
     await desk.agents.aclose()
     assert desk.engine.closed[-1] == "engine"
+
+
+async def test_a_turn_may_be_spoken_in_another_language_and_voice_than_the_conversations() -> None:
+    async def agent(call: AgentCall) -> None:
+        conversation = call.conversation
+        german = conversation.synthesis_in("de", "anna")
+        assert german is conversation.synthesis_in("de", "anna"), "one for all turns"
+        assert conversation.synthesis_in("en") is conversation.synthesis, "the conversation's own"
+        turn = conversation.speaker.begin(synthesis=german)
+        conversation.speaker.add(turn, "Guten Tag.", complete=True)
+        await turn.over
+
+    desk = Desk()
+    _, finished = await desk.call(agent, stay)
+    assert told(finished) == [("local", "Guten Tag.")]
+    assert [(style.language, style.voice) for style in desk.engine.styles if style] == [("en", ""), ("de", "anna")]
+    assert desk.engine.closed.count("voice") == 2
+
+
+async def test_the_caller_is_heard_in_another_language_from_now_on_and_what_is_being_said_is_told_again() -> None:
+    heard: list[str] = []
+
+    async def agent(call: AgentCall) -> None:
+        async for turn in call.turns():
+            heard.append(turn.text)
+
+    async def caller(line: Line) -> None:
+        await line.say(0.2)
+        conversation = desk.calls[0].conversation
+        await conversation.listen_in("es")
+        await line.say(0.2)
+        await line.breathe(0.8)
+        await line.utter()
+        line.end()
+
+    class Kept(Desk):
+        calls: list[AgentCall] = []
+
+    async def keep(call: AgentCall) -> None:
+        desk.calls.append(call)
+        await agent(call)
+
+    desk = Kept("buenos dias", "adios")
+    await desk.call(keep, caller)
+    assert heard == ["buenos dias", "adios"]
+    assert [hearing.language for hearing in desk.engine.hearings if hearing] == ["en", "es"]
+    english, spanish = desk.engine.recognizers
+    assert spanish.cues == ["begin", "pause", "finish", "begin", "pause", "finish"] and english.cues == ["begin"]
+    assert len(spanish.fed) >= 8000 * 0.4, "the beginning too"
+    assert desk.engine.closed.count("recognizer") == 2
+
+
+async def test_a_language_that_cannot_be_heard_leaves_the_conversation_as_it_was() -> None:
+    async def agent(call: AgentCall) -> None:
+        desk.engine.foreign.add("tlh")
+        with pytest.raises(ConfigurationError, match="tlh"):
+            await call.conversation.listen_in("tlh")
+        turn = await call.listen(5)
+        assert turn is not None and turn.text == "still here"
+
+    desk = Desk("still here")
+    line, _ = await desk.call(agent, Line.utter)
+    assert line.hang_ups == [EndReason.AGENT_HANGUP]

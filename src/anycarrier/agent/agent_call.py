@@ -83,6 +83,15 @@ class AgentCall(AgentChannel):
         return self._over or self.session.ended
 
     @property
+    def conversation(self) -> Conversation:
+        """The conversation of this call, for an agent with a protocol of its own: an :class:`AgentChannel
+        <anycarrier.agent.conversation.AgentChannel>` set as its ``channel`` gets the events in place of this object.
+
+        Raises ``StreamNotOpen`` once the call is over.
+        """
+        return self._live()
+
+    @property
     def system_prompt(self) -> str:
         """The agent's system prompt, with its placeholders filled in."""
         return fill(self.settings.system_prompt, self.variables)[0]

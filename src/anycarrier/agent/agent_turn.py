@@ -10,8 +10,12 @@ import asyncio
 import re
 from collections import deque
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from anycarrier.speech.sentence_ends import SENTENCE_END
+
+if TYPE_CHECKING:
+    from anycarrier.agent.synthesis import Synthesis
 
 SLICE = 2000
 """Characters cut into sentences at a time, so that a long text does not block the event loop."""
@@ -138,12 +142,14 @@ class AgentTurn:
     """``starts`` and ``ends`` are on the session's timeline of heard audio; ``began`` is the clock's time.
 
     ``patient``: more words will come, so wait for them. ``privileged``: spoken even to an answering machine.
+    ``synthesis``: its own voice; None: the conversation's.
     """
 
     id: str
     interruptible: bool = True
     patient: bool = False
     privileged: bool = False
+    synthesis: Synthesis | None = None
     pieces: deque[str | bytes] = field(default_factory=deque)
     complete: bool = False
     dropped: bool = False

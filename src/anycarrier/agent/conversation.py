@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from anycarrier.agent.agent_turn import AgentTurn, Said
+from anycarrier.agent.engine_choice import missing
 from anycarrier.agent.recognition import Recognition
 from anycarrier.agent.settings import AgentSettings
 from anycarrier.agent.shared_engines import Engines
@@ -128,6 +129,8 @@ class Conversation:
         self._ended: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
         s = settings
         # Admission has rejected calls that need a missing engine; this one continues without it.
+        self._engines = engines
+        self._voices: dict[tuple[str, str | None], Synthesis] = {}
         self._lacks = {
             ability: why
             for ability, needed in (("speak", True), ("listen", listens))
@@ -189,6 +192,34 @@ class Conversation:
         if not self._ended.done():
             self.speaker.muted = True
             self._ended.set_result(reason)
+
+    # --- languages ---------------------------------------------------------------------------------------------------
+
+    def synthesis_in(self, language: str, voice: str | None = None) -> Synthesis:
+        """The synthesis of a language and a voice, for ``speaker.begin(synthesis=...)``; closed with the conversation.
+
+        Raises ``ConfigurationError`` if no installed engine speaks the language. An unknown voice is replaced.
+        """
+        s = self.settings
+        if (language, voice) == (s.language, s.voice):
+            return self.synthesis
+        if (language, voice) not in self._voices:
+            settings = s.model_copy(update={"language": language, "voice": voice})
+            engines = self._engines.candidates("speak", settings)
+            made = Synthesis(engines, settings, self.note, format=self.session.format, lacks=self._lacks.get("speak"))
+            self._voices[language, voice] = made
+        return self._voices[language, voice]
+
+    async def listen_in(self, language: str) -> None:
+        """Recognize the caller in another language from now on, also what the caller is just saying.
+
+        Raises ``ConfigurationError`` if no installed engine knows the language; then nothing has changed.
+        """
+        settings = self.settings.model_copy(update={"language": language})
+        recognizers = self._engines.candidates("listen", settings)
+        if not recognizers:
+            raise missing("listen")
+        await self.recognition.change(recognizers, language)
 
     # --- the call ----------------------------------------------------------------------------------------------------
 
@@ -275,7 +306,8 @@ class Conversation:
         except TimeoutError:
             log.error("the transcript of a call is not stored yet, after %g s", KEEPING)
         await self.channel.over(self.ending)
-        await asyncio.gather(self.recognition.aclose(), self.synthesis.aclose(), return_exceptions=True)
+        voices = [self.synthesis, *self._voices.values()]
+        await asyncio.gather(self.recognition.aclose(), *(v.aclose() for v in voices), return_exceptions=True)
 
     # --- from the session --------------------------------------------------------------------------------------------
 

@@ -161,6 +161,23 @@ class Recognition:
     def _following(self, ended: float | None) -> float:
         return 0.0 if ended is None else max(0.0, self._since(ended) - TAIL)
 
+    async def change(self, recognizers: list[SpeechEngine], language: str) -> None:
+        """Go on in another language, with these engines, which get the audio that was not answered yet.
+
+        Raises what opening the last of them raises; then everything is as before.
+        """
+        old, before = self._recognizer, (self._recognizer, self._recognizers, self._hearing)
+        self._recognizer, self._recognizers = None, recognizers
+        self._hearing = replace(self._hearing, language=language)
+        try:
+            await self._open_recognizer()
+        except BaseException:
+            self._recognizer, self._recognizers, self._hearing = before
+            raise
+        self._retell()
+        if old is not None:
+            await old.aclose()
+
     async def run(self) -> None:
         """Feed turn-taking until cancelled; raises ``SpeechFailed`` when no recognizer is left."""
         await asyncio.gather(self._detect(), self._listen())
@@ -199,7 +216,8 @@ class Recognition:
                         self._recent.keep(0.0)  # it ends utterances by itself
                     now = self._turn_taking.clock()
                     self._turn_taking.follow(turns.final(now, heard.text, complete=heard.complete))
-                return
+                if self._recognizer is recognizer:
+                    return
             except SpeechFailed as failure:
                 await recognizer.aclose()
                 self._recognizer = None

@@ -67,9 +67,18 @@ class Speaker:
 
     # --- adding turns ------------------------------------------------------------------------------------------------
 
-    def begin(self, *, interruptible: bool = True, patient: bool = False, privileged: bool = False) -> AgentTurn:
-        """Start a turn, to be given words or audio; it is spoken after the turns before it."""
-        turn = AgentTurn(next(self._names), interruptible, patient, privileged, touched=self._turn_taking.clock())
+    def begin(
+        self,
+        *,
+        interruptible: bool = True,
+        patient: bool = False,
+        privileged: bool = False,
+        synthesis: Synthesis | None = None,
+    ) -> AgentTurn:
+        """Start a turn, to be given words or audio; it is spoken after the turns before it. ``synthesis``: in another
+        voice than the conversation's."""
+        now = self._turn_taking.clock()
+        turn = AgentTurn(next(self._names), interruptible, patient, privileged, synthesis, touched=now)
         if self._session.ended or (self.muted and not privileged):
             turn.drop()
             turn.over.set_result(Said("", True, 0.0))
@@ -227,7 +236,7 @@ class Speaker:
             return
         begun = False
         self._timings.sentence(self._turn_taking.clock())
-        async with contextlib.aclosing(self._synthesis.speak(piece)) as sound:
+        async with contextlib.aclosing((turn.synthesis or self._synthesis).speak(piece)) as sound:
             async for audio in sound:
                 if not begun:
                     turn.spoken.begin(piece, self._session.queued)
