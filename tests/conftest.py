@@ -19,6 +19,7 @@ import httpx
 import hypothesis
 import pytest
 
+from frameworks.environments import discover
 from shared_documents import SHARED, shared_path
 
 pytest_plugins = ["pytester"]
@@ -111,8 +112,37 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-docs", action="store_true", help="rewrite the generated pages under docs/")
 
 
-def pytest_report_header() -> str:
-    return f"house documents: {SHARED if SHARED.exists() else 'absent, tests that need them are skipped'}"
+FRAMEWORKS = Path(__file__).resolve().parent / "frameworks"
+KNOWN = discover()
+ABSENT = {name: lacks for name, framework in KNOWN.items() if (lacks := framework.missing())}
+"""The frameworks whose adapters this interpreter cannot test, and what it lacks for each."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Who names the tests of a framework that is absent is told what to run, rather than that there are none."""
+    for argument in config.args:
+        path = Path(config.invocation_params.dir, argument.partition("::")[0]).resolve()
+        if not path.is_relative_to(FRAMEWORKS):
+            continue
+        name = "/".join(path.relative_to(FRAMEWORKS).parts[:1])
+        if name in ABSENT:
+            lacks = " and ".join(ABSENT[name])
+            raise pytest.UsageError(f"{argument} needs {lacks}, absent here; run ./dev frameworks {name}")
+        if len(ABSENT) == len(KNOWN):
+            raise pytest.UsageError(f"{argument} needs a framework, and there is none here; run ./dev frameworks")
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """The tests of frameworks that are absent are left to ``./dev frameworks``."""
+    absent = collection_path.parent == FRAMEWORKS and collection_path.name in ABSENT
+    return True if absent or (collection_path == FRAMEWORKS and len(ABSENT) == len(KNOWN)) else None
+
+
+def pytest_report_header() -> list[str]:
+    lines = [f"house documents: {SHARED if SHARED.exists() else 'absent, tests that need them are skipped'}"]
+    if ABSENT:
+        lines.append(f"not collected: tests/frameworks of {', '.join(ABSENT)}; run ./dev frameworks")
+    return lines
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,61 @@
+"""What holds for each adapter alike, whichever framework this environment has."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from frameworks.environments import Framework, discover
+
+HERE = [framework for framework in discover().values() if not framework.missing()]
+each = pytest.mark.parametrize("framework", HERE, ids=lambda framework: framework.name)
+
+PRINT_TOP_LEVEL = """
+import pkgutil, importlib, sys
+import anycarrier
+for found in pkgutil.walk_packages(anycarrier.__path__, "anycarrier."):
+    if not found.name.endswith("__main__"):
+        importlib.import_module(found.name)
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def brought_by(framework: Framework) -> set[str]:
+    """The packages of what it requires and the core does not: ``{"pipecat"}``."""
+    core = {canonicalize_name(Requirement(each).name) for each in metadata.requires("anycarrier") or ()}
+    wanted = {canonicalize_name(Requirement(each).name) for each in framework.requires} - core
+    packages = metadata.packages_distributions().items()
+    return {package for package, owners in packages if wanted & {canonicalize_name(each) for each in owners}}
+
+
+@each
+def test_its_tests_are_among_those_that_run(framework: Framework, request: pytest.FixtureRequest) -> None:
+    own = Path(__file__).parent / framework.name
+    assert [item for item in request.session.items if own in item.path.parents], f"no test in {own} was collected"
+
+
+@each
+def test_the_installed_versions_are_in_the_window_of_its_wheel(framework: Framework) -> None:
+    outside = [f"{needs} but {version}" for needs in map(Requirement, framework.requires)
+               if not needs.specifier.contains(version := metadata.version(needs.name), prereleases=True)]  # fmt: skip
+    assert framework.requires and outside == []
+
+
+@each
+def test_the_library_imports_nothing_of_the_framework(framework: Framework) -> None:
+    """Not even with all its modules imported, in an environment where the framework could be."""
+    ours = brought_by(framework)
+    run = subprocess.run([sys.executable, "-c", PRINT_TOP_LEVEL], capture_output=True, text=True, check=True)
+    assert ours and ours & set(run.stdout.split()) == set()
+
+
+@each
+def test_the_adapter_imports_without_a_warning_of_its_own(framework: Framework) -> None:
+    own = ["-W", f"error:::{framework.module}"]
+    subprocess.run([sys.executable, *own, "-c", f"import {framework.module}"], check=True)

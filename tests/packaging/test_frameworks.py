@@ -1,0 +1,144 @@
+"""``./dev frameworks``: whose environments it makes, when the newest versions are tried, and who is told to use it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from frameworks import __main__ as command
+from frameworks import environments
+from frameworks.environments import ROOT, Environment, Framework, Refused, canonical, discover, name_of
+
+OWN = [*discover().values()]
+
+PYPROJECT = """
+[project]
+name = "anycarrier-big"
+dependencies = ["anycarrier>=0.1,<1", "big-frame[all]>=1.2,<2"]
+[tool.anycarrier]
+environment = "own"
+"""
+
+
+@pytest.fixture
+def big(tmp_path: Path) -> Framework:
+    """A distribution for a framework, among two that need no environment of their own."""
+    for name, text in {"big": PYPROJECT, "small": PYPROJECT.partition("[tool")[0], "none": ""}.items():
+        folder = tmp_path / "contrib" / name
+        folder.mkdir(parents=True)
+        (folder / "pyproject.toml").write_text(text)
+    framework = discover(tmp_path)["big"]
+    framework.pins.write_text("# Renewed on Python 2.7: by hand\nbig_frame==1.4.0\nother==3\n")
+    return framework
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The modules that were run in an environment, none of which is made."""
+    done: list[str] = []
+    monkeypatch.setattr(Environment, "set_up", lambda self: done.append("newest" if self.newest else "pinned"))
+    monkeypatch.setattr(Environment, "versions", lambda self: {"Big_Frame": "1.4.0"})
+    monkeypatch.setattr(command, "run", lambda environment, module, *words: done.append(module) or 0)
+    return done
+
+
+def newest(monkeypatch: pytest.MonkeyPatch, version: str, of_all: str = "") -> None:
+    def answer(framework: Framework, *, any_version: bool = False) -> dict[str, str]:
+        return {"big-frame": (of_all or version) if any_version else version}
+
+    monkeypatch.setattr(environments, "newest_versions", answer)
+
+
+def test_distributions_that_say_so_have_an_environment_of_their_own(big: Framework, tmp_path: Path) -> None:
+    assert list(discover(tmp_path)) == ["big"]
+    assert (big.name, big.module, big.requires) == ("big", "anycarrier_big", ["big-frame[all]>=1.2,<2"])
+    assert big.pinned() == {"big-frame": "1.4.0", "other": "3"}
+    assert big.missing() == ["anycarrier-big", "big-frame"]
+
+
+@pytest.mark.parametrize("framework", OWN, ids=lambda framework: framework.name)
+def test_the_pinned_versions_are_in_the_window_of_the_wheel(framework: Framework) -> None:
+    pinned = framework.pinned()
+    outside = [f"{needs} but {version}" for needs in map(Requirement, framework.requires)
+               if not needs.specifier.contains(version := pinned[canonical(needs.name)])]  # fmt: skip
+    assert framework.requires and outside == []
+
+
+@pytest.mark.parametrize("framework", OWN, ids=lambda framework: framework.name)
+def test_its_window_ends_before_the_next_major_version(framework: Framework) -> None:
+    """A framework's major version may take away what an adapter stands on."""
+    first = Requirement(framework.requires[0])
+    assert not first.specifier.contains("99.0"), f"{framework.folder}: {first} admits every later version"
+
+
+def test_the_newest_is_tried_where_it_is_not_the_pinned_one(
+    big: Framework, runs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest(monkeypatch, "1.5.0")
+    assert command.test(big, [], newest=True) == 0
+    assert runs == ["newest", "mypy", "pytest"]
+
+
+def test_the_newest_is_not_tried_twice(
+    big: Framework, runs: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    newest(monkeypatch, "1.4.0", of_all="2.0.0")
+    assert command.test(big, [], newest=True) == 0
+    assert runs == []
+    told = capsys.readouterr().err
+    assert "big-frame 1.4.0, as pinned, is the newest on the index" in told
+    assert "outside the window that its wheel allows: big-frame 2.0.0" in told
+
+
+@pytest.mark.parametrize("failing", ["mypy", "pytest"])
+def test_a_failure_of_either_is_one(
+    big: Framework, runs: list[str], monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    monkeypatch.setattr(command, "run", lambda environment, module, *words: int(module == failing))
+    assert command.test(big, [], newest=False) == 1
+    assert runs == ["pinned"]
+
+
+def test_what_is_installed_and_not_pinned_is_refused(big: Framework, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = f"{environments.MADE_ON}{sys.version_info.major}.{sys.version_info.minor}: by hand"
+    monkeypatch.setattr(Environment, "versions", lambda self: {"Big_Frame": "1.4.0", "more": "2"})
+    Environment(big)._refuse_what_is_not_pinned()  # pinned on another Python, which may need other things
+    big.pins.write_text(f"{here}\nbig_frame==1.4.0\n")
+    with pytest.raises(Refused, match=r"does not pin more==2.*--pin big"):
+        Environment(big)._refuse_what_is_not_pinned()
+
+
+def test_environments_may_be_elsewhere(big: Framework, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert Environment(big).folder == ROOT / ".venv-frameworks/big"
+    monkeypatch.setenv("ANYCARRIER_FRAMEWORKS", str(tmp_path / "shelf"))
+    assert Environment(big).folder == tmp_path / "shelf/big"
+    assert Environment(big, newest=True).folder == tmp_path / "shelf/big-newest"
+
+
+def test_an_unknown_framework_is_refused_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["pipcat"]) == 2
+    assert f"no framework 'pipcat' here; there are: {', '.join(discover())}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", ["tests/frameworks/{}", "tests/frameworks/{}/test_x.py::test_y", "tests/frameworks"])
+def test_pytest_says_what_to_run_instead(path: str) -> None:
+    name = OWN[0].name
+    run = subprocess.run([sys.executable, "-m", "pytest", path.format(name)], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == pytest.ExitCode.USAGE_ERROR
+    assert f"run ./dev frameworks{f' {name}' if '{}' in path else ''}\n" in run.stderr
+
+
+def test_the_other_tests_leave_them_out_and_say_so() -> None:
+    collect = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-vv", "tests"]
+    ignored = [f"--ignore={path}" for path in (ROOT / "tests").iterdir() if path.name != "frameworks"]
+    run = subprocess.run([*collect, *ignored], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert f"not collected: tests/frameworks of {', '.join(discover())}; run ./dev frameworks" in run.stdout
+
+
+def test_a_requirement_begins_with_its_name() -> None:
+    assert [name_of(each) for each in ("a-b[c]>=1", "a.b", "a_b ; python_version < '3.12'")] == ["a-b", "a.b", "a_b"]
