@@ -2,6 +2,9 @@
 
 There is one way out, in two forms: :meth:`AudioOutput.send` waits while the peer is slow, :meth:`AudioOutput.send_now`
 writes at once on transports that can. Both encode, tell the tap and advance the position in the same order.
+
+What is sent goes out in the order in which it was asked for, one thing at a time, frame by frame. Only a clear
+overtakes: it stops what is being sent between two frames, and nothing that is asked for after it goes out before it.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -76,6 +80,10 @@ class GuardedTap:
         self.tap = None
 
 
+def _mark_every(base64_audio: str | None) -> float:
+    return MARK_EVERY if base64_audio is None else RELAYED_MARK_EVERY
+
+
 class AudioOutput:
     """One stream's. ``refusal`` says why nothing can be sent, and is None while the stream is open.
 
@@ -83,8 +91,9 @@ class AudioOutput:
     Its slots are what a frame touches: see docs/benchmarks.md, under the media table.
     """
 
-    __slots__ = ("_bytes_per_second", "_clock", "_format", "_lost", "_marks", "_returned", "_serializer", "_stopped",
-                 "_transcoder", "_transport", "_waiters", "_write", "plain", "position", "refusal", "tap")  # fmt: skip
+    __slots__ = ("_bytes_per_second", "_clear_frames", "_clearing", "_clock", "_format", "_in_flight", "_lost",
+                 "_marks", "_order", "_push", "_returned", "_serializer", "_stopped", "_transcoder", "_transport",
+                 "_unpaused", "_waiters", "_write", "plain", "position", "refusal", "resumed", "tap")  # fmt: skip
 
     def __init__(
         self,
@@ -99,7 +108,8 @@ class AudioOutput:
     ) -> None:
         self._serializer = serializer
         self._transport = transport
-        self._write = transport.write if isinstance(transport, PushTransport) else None
+        self._push = transport if isinstance(transport, PushTransport) else None
+        self._write = None if self._push is None else self._push.write
         self._bytes_per_second = format.bytes_per_second
         self._clock = clock
         self._stopped = stopped
@@ -114,6 +124,18 @@ class AudioOutput:
         self.tap: GuardedTap | None = None
         self.plain = False
         """True while relayed audio need only be wrapped and written."""
+        self.resumed: Callable[[], None] | None = None
+        """Called when a transport that pushes is no longer ``paused``."""
+        self._order = asyncio.Lock()
+        """Held by what is being sent, so that everything goes out in the order in which it was asked for."""
+        self._in_flight = 0.0
+        """Seconds in the frame that the transport is sending: it can no longer be held back, nor has it been heard."""
+        self._clear_frames: deque[Frame] = deque()
+        """A clear that has to wait for the transport; nothing goes out before it."""
+        self._clearing: asyncio.Task[StreamNotOpen | None] | None = None
+        self._unpaused: asyncio.Future[None] | None = None
+        if self._push is not None:
+            self._push.resumed = self._transport_resumed
 
     def opened(self) -> None:
         """The stream has started; its serializer knows what the carrier takes. ``ValueError``: we cannot encode it."""
@@ -121,6 +143,16 @@ class AudioOutput:
         self._transcoder = None if to == self._format else Transcoder(source=self._format, target=to)
         self.refusal = None
         self.changed()
+
+    def closed(self, refusal: str) -> None:
+        """The stream is over, and ``refusal`` says so."""
+        self.refusal = refusal
+        self.changed()
+        if self._clearing is not None and self._clearing is not asyncio.current_task():
+            self._clearing.cancel()
+        if self._push is not None:
+            self._transport_resumed()
+            self._push.resumed = None
 
     def changed(self) -> None:
         """``refusal`` or ``tap`` was set."""
@@ -143,10 +175,33 @@ class AudioOutput:
 
         Raises ``StreamNotOpen`` once the stream is over.
         """
-        await self._send(self._frames(payload, base64_audio))
-        mark_every = MARK_EVERY if base64_audio is None else RELAYED_MARK_EVERY
-        if self.position.queue(len(payload) / self._bytes_per_second, self._clock()) >= mark_every:
-            await self._send(self._mark_frames())
+        frames = None
+        if self._push is not None and not self._push.paused and not self._order.locked():
+            frames = self._frames(payload, base64_audio)
+            if len(frames) == 1:
+                self._write_all(frames)
+                since_mark = self.position.queue(len(payload) / self._bytes_per_second, self._clock())
+                if since_mark >= _mark_every(base64_audio):
+                    self._write_all(self._mark_frames())
+                return
+        self._check_open()
+        generation = self.position.generation
+        async with self._order:
+            await self._finish_clear()
+            if self._overtaken(generation):
+                return
+            if frames is None:
+                frames = self._frames(payload, base64_audio)
+            seconds = len(payload) / self._bytes_per_second
+            size = sum(map(len, frames))
+            if not size:
+                self.position.queue(seconds, self._clock())
+            for frame in frames:
+                if not await self._put(frame, generation, seconds * len(frame) / size):
+                    return
+            if self.position.since_mark >= _mark_every(base64_audio):
+                for frame in self._mark_frames():
+                    await self._put(frame, generation)
 
     def send_now(self, payload: bytes, base64_audio: str, most: float) -> bool:
         """The same without waiting, where the transport pushes. Mind the transport's ``paused``.
@@ -186,12 +241,50 @@ class AudioOutput:
     def _mark_frames(self) -> Sequence[Frame]:
         return self._serializer.encode_mark(self.position.mark()) if self._serializer.marks else ()
 
-    async def _send(self, frames: Sequence[Frame]) -> None:
+    def _write_all(self, frames: Sequence[Frame]) -> None:
+        assert self._push is not None
         try:
             for frame in frames:
-                await self._transport.send(frame)
+                self._push.write(frame)
         except (ConnectionError, RuntimeError, OSError) as lost:
             raise self._gone() from lost
+
+    async def _put(self, frame: Frame, generation: int | None = None, seconds: float = 0.0) -> bool:
+        """Send one frame with ``seconds`` of audio in it; :attr:`_order` is held.
+
+        False once a clear has overtaken what is sent in this ``generation``; without one, nothing overtakes it.
+        """
+        if self._push is not None:
+            while self._push.paused and self.refusal is None:
+                self._unpaused = asyncio.get_running_loop().create_future()
+                await self._unpaused
+            self._check_open()
+            if self._overtaken(generation):
+                return False
+            self._write_all((frame,))
+            if seconds:
+                self.position.queue(seconds, self._clock())
+            return True
+        self._in_flight = seconds
+        try:
+            await self._transport.send(frame)
+        except (ConnectionError, RuntimeError, OSError) as lost:
+            seconds = 0.0
+            raise self._gone() from lost
+        finally:  # also of a frame whose sender was cancelled: it may well have been sent
+            self._in_flight = 0.0
+            if seconds and not self._overtaken(generation):
+                self.position.queue(seconds, self._clock())
+        return not self._overtaken(generation)
+
+    def _overtaken(self, generation: int | None) -> bool:
+        return generation is not None and generation != self.position.generation
+
+    def _transport_resumed(self) -> None:
+        if self._unpaused is not None and not self._unpaused.done():
+            self._unpaused.set_result(None)
+        if self.resumed is not None:
+            self.resumed()
 
     def _gone(self) -> StreamNotOpen:
         self._lost()
@@ -207,30 +300,56 @@ class AudioOutput:
         if frames is None:
             return False
         self._check_open()
-        await self._send(frames)
+        async with self._order:
+            await self._finish_clear()
+            for frame in frames:
+                await self._put(frame)
         return True
 
     # --- marks, clear and drain ---------------------------------------------------------------------------------------
 
     async def flush(self) -> None:
         """Send what the serializer keeps back of an unfinished frame."""
-        await self._send(self._serializer.flush())
+        generation = self.position.generation
+        async with self._order:
+            await self._flush(generation)
+
+    async def _flush(self, generation: int) -> bool:
+        """False once a clear has overtaken what was sent before; :attr:`_order` is held."""
+        await self._finish_clear()
+        if not self._overtaken(generation):
+            for frame in self._serializer.flush():
+                if not await self._put(frame, generation):
+                    break
+        return not self._overtaken(generation)
 
     async def mark(self, name: str) -> None:
         """Have ``returned`` called with ``MarkReached(name)`` once everything sent so far has been heard."""
         self._check_open()
-        await self.flush()
-        wire_name = self.position.mark()
-        self._marks[wire_name] = name
-        if self._serializer.marks:
-            await self._send(self._serializer.encode_mark(wire_name))
-        else:
-            asyncio.get_running_loop().call_later(self.remaining, self._played_until, wire_name)
+        generation = self.position.generation
+        async with self._order:
+            if not await self._flush(generation):
+                return
+            self._check_open()
+            wire_name = self.position.mark()
+            self._marks[wire_name] = name
+            if self._serializer.marks:
+                for frame in self._serializer.encode_mark(wire_name):
+                    await self._put(frame, generation)
+            else:
+                asyncio.get_running_loop().call_later(self.remaining, self._played_until, wire_name)
 
-    async def clear(self) -> Playback:
-        """Make the carrier drop what it has not played."""
+    def clear_now(self) -> Playback:
+        """Make the carrier drop what it has not played; what is being sent goes no further.
+
+        On a transport that pushes, the carrier's frame is written at once. Elsewhere it is the next that goes out.
+        """
         self._check_open()
-        result = self.position.clear(self._clock())
+        frames = self._serializer.encode_clear()
+        now = self._clock()
+        if self._in_flight:
+            self.position.queue(self._in_flight, now)
+        result = self.position.clear(now)
         if self.tap is not None:
             self.tap.cut()
         self._marks.clear()
@@ -238,22 +357,60 @@ class AudioOutput:
             if not waiter.done():
                 waiter.set_result(None)
         self._waiters.clear()
-        await self._send(self._serializer.encode_clear())
+        if self._push is not None:
+            self._write_all(frames)
+        else:
+            self._clear_frames.extend(frames)
+            if self._clearing is None:
+                self._clearing = asyncio.ensure_future(self._send_clear())
         return result
+
+    async def clear(self) -> Playback:
+        """:meth:`clear_now`, and wait until the carrier's frame is sent."""
+        result = self.clear_now()
+        if self._clearing is not None:
+            sent = self._clearing
+            await asyncio.wait({sent})
+            if not sent.cancelled() and (lost := sent.result()) is not None:
+                raise lost
+        return result
+
+    async def _send_clear(self) -> StreamNotOpen | None:
+        try:
+            async with self._order:
+                await self._finish_clear()
+        except StreamNotOpen as lost:
+            return lost
+        finally:
+            self._clearing = None
+        return None
+
+    async def _finish_clear(self) -> None:
+        """Send a clear that waits; :attr:`_order` is held. A cancelled sender leaves it to the next one."""
+        while self._clear_frames:
+            frame = self._clear_frames[0]
+            await self._put(frame)
+            if self._clear_frames and self._clear_frames[0] is frame:
+                self._clear_frames.popleft()
 
     async def drain(self, timeout: float | None = None) -> None:
         """Wait until all that was sent has been heard, cleared, or the stream has ended."""
         has_marks = self._serializer.marks
         if self._stopped.is_set() or (self.position.proven if has_marks else self.remaining <= 0):
             return
-        await self.flush()
-        remaining = self.remaining
+        generation = self.position.generation
+        async with self._order:
+            if not await self._flush(generation):
+                return
+            remaining = self.remaining
+            if has_marks:
+                name = self.position.mark()
+                waiter = self._waiters[name] = asyncio.get_running_loop().create_future()
+                for frame in self._serializer.encode_mark(name):
+                    await self._put(frame, generation)
         if not has_marks:
             await self._wait_stopped(min(remaining, timeout) if timeout is not None else remaining)
             return
-        name = self.position.mark()
-        waiter = self._waiters[name] = asyncio.get_running_loop().create_future()
-        await self._send(self._serializer.encode_mark(name))
         stopped = asyncio.ensure_future(self._stopped.wait())
         try:
             await asyncio.wait(

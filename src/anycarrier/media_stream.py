@@ -313,8 +313,7 @@ class MediaStream:
             return
         self.stop_reason = reason
         self._stopped.set()
-        self.output.refusal = f"the stream is over: {reason}"
-        self.output.changed()
+        self.output.closed(f"the stream is over: {reason}")
         if not self._started.done():
             self._started.cancel()
         self.events.close()

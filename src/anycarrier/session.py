@@ -93,6 +93,14 @@ class MediaSession:
         """Stop speaking now: what the carrier has buffered is dropped. Returns seconds heard and dropped."""
         return await self._output.clear()
 
+    def clear_now(self) -> Playback:
+        """:meth:`clear` for callbacks that cannot wait: all is counted at once, and the carrier told first of all.
+
+        Where the transport pushes, the carrier's frame is written at once, elsewhere by a task. Audio sent afterwards
+        does not overtake it, and a :meth:`send_audio` in progress sends no further frames and returns.
+        """
+        return self._output.clear_now()
+
     async def drain(self, timeout: float | None = None) -> None:
         """Wait until all that was sent has been heard, cleared, or the stream has ended.
 

@@ -63,7 +63,10 @@ ROOMS: dict[str, tuple[str, str]] = {
     "policy": ("src/anycarrier/policy.py", "tests/core/test_policy.py tests/core/test_dialling.py"),
     "position": ("src/anycarrier/position.py", "tests/core/test_position.py tests/core/test_session.py"),
     "media_stream": ("src/anycarrier/media_stream.py", "tests/core/test_session.py tests/core/test_media_stream.py"),
-    "audio_output": ("src/anycarrier/audio_output.py", "tests/core/test_session.py tests/core/test_media_stream.py"),
+    "audio_output": (
+        "src/anycarrier/audio_output.py",
+        "tests/core/test_session.py tests/core/test_media_stream.py tests/core/test_clear_order.py",
+    ),
     "sip": ("src/anycarrier/sip.py", "tests/core/test_sip_address.py tests/core/test_policy.py"),
     "tickets": ("src/anycarrier/tickets.py", "tests/core/test_tickets.py"),
     "bridge": ("src/anycarrier/agent/bridge.py", "tests/agent/test_bridge.py"),

@@ -114,13 +114,13 @@ class AgentRelay:
 
     def start(self) -> None:
         """Relay from now on."""
-        self._carrier.resumed = self._resumed
+        self._output.resumed = self._resumed
         self._agent.look_first(self._spoke)
 
     def stop(self) -> None:
         """Relay no longer."""
         self._agent.look_first(None)
-        self._carrier.resumed = None
+        self._output.resumed = None
         self._resumed()
 
     def _spoke(self, message: Frame) -> bool:
