@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,15 @@ from anycarrier.agent.turn_taking import Timings, TurnTaking, end_of_turn_rule
 from anycarrier.agent.voicemail import Voicemail
 from anycarrier.calls import EndReason
 from anycarrier.errors import AnycarrierError, StreamNotOpen
-from anycarrier.events import AudioReceived, DigitPressed, MachineDetected, MarkReached, StreamError
+from anycarrier.events import (
+    AudioReceived,
+    CallEvent,
+    DigitPressed,
+    MachineDetected,
+    MarkReached,
+    MediaEvent,
+    StreamError,
+)
 from anycarrier.session import MediaSession
 from anycarrier.speech import (
     BargeIn,
@@ -98,6 +106,7 @@ class Conversation:
     """``speaks``: we speak the agent's text, and stop it when interrupted. ``listens``: we transcribe the caller.
 
     Without ``listens`` only the agent hears the caller; a silence limit then needs a voice detector, or is ignored.
+    ``events`` are the session's, where somebody else iterates it; by default the conversation does.
     """
 
     def __init__(
@@ -113,6 +122,7 @@ class Conversation:
         variables: dict[str, Any] | None = None,
         timings: Timings | None = None,
         began: float | None = None,
+        events: AsyncIterable[MediaEvent | CallEvent] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.session = session
@@ -122,6 +132,7 @@ class Conversation:
         self.variables = variables or {}
         self.speaks = speaks
         self.listens = listens
+        self._events = session if events is None else events
         self.reason: EndReason | None = None
         """Why we ended the call; None while we have not."""
         self._clock = clock
@@ -312,7 +323,7 @@ class Conversation:
     # --- from the session --------------------------------------------------------------------------------------------
 
     async def _pump(self) -> None:
-        async for event in self.session:
+        async for event in self._events:
             match event:
                 case AudioReceived(payload):
                     self.recognition.feed(payload)

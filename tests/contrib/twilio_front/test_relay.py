@@ -1,0 +1,361 @@
+"""ConversationRelay: one session with a bot of ours over fake speech, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+
+from anycarrier.agent import Engines
+from anycarrier_twilio_front.relay import RelayEnd, converse
+from anycarrier_twilio_front.relay_messages import RelaySettings, read
+from contrib.twilio_front.relay_bot import Talk, relay_bot
+from fake_speech import WORD, FakeEngine, Line
+
+SETUP = {"callSid": "CA1", "from": "+12125550123", "to": "+14155550101", "customParameters": {"case": "7"}}
+SOUND = b"\x11" * 8000
+
+
+class Session:
+    """One call with the bot, what its far end did, and how the session ended."""
+
+    def __init__(self, *words: str) -> None:
+        self.engine = FakeEngine(*words)
+        self.loaded: list[str] = []
+
+    async def load(self, source: str) -> bytes:
+        self.loaded.append(source)
+        if "missing" in source:
+            raise ValueError("HTTP retrieval failure: status 404")
+        return SOUND
+
+    async def run(
+        self,
+        talk: Callable[[Talk], Awaitable[None]],
+        far_end: Callable[[Line], Awaitable[None]] | None = None,
+        **attributes: str,
+    ) -> tuple[RelayEnd, Talk, Line]:
+        languages: dict[str, dict[str, str]] = {"de-DE": {"voice": "anna"}}
+        engines = Engines()
+        engines.add(self.engine)
+        line = Line()
+        await line.session.stream.wait_started(30)
+        async with relay_bot(talk) as bot, connect(bot.url, compression=None) as socket:
+            settings = RelaySettings({"url": bot.url, **attributes}, {"case": "7"}, languages)
+            relaying = asyncio.ensure_future(
+                converse(line.session, settings, socket, engines=engines, setup=SETUP, load=self.load)
+            )
+            ringing = asyncio.ensure_future((far_end or breathe)(line))
+            try:
+                async with asyncio.timeout(120):
+                    end = await relaying
+            finally:
+                ringing.cancel()
+                await asyncio.gather(ringing, return_exceptions=True)
+            await bot.talks[0].closed.wait()
+            self.bot = bot
+        assert not line.session.ended or end.status == "completed", "the call goes on"
+        self.line_hang_ups = line.hang_ups
+        await line.aclose()
+        return end, bot.talks[0], line
+
+
+async def breathe(line: Line) -> None:
+    await line.breathe(100)
+
+
+async def test_a_session_from_setup_to_the_hand_over_and_the_call_goes_on() -> None:
+    async def talk(talk: Talk) -> None:
+        await talk.wait_for("setup")
+        prompt = await talk.wait_for("prompt")
+        await talk.say(f"You said {prompt['voicePrompt']}.")
+        await talk.send("end", handoffData='{"reason":"human"}')
+
+    async def caller(line: Line) -> None:
+        await line.breathe(0.5)
+        await line.utter()
+        await line.breathe(60)
+
+    session = Session("one two")
+    end, heard, line = await session.run(talk, caller, welcomeGreeting="Hello there.")
+    setup, prompt = heard.received
+    assert setup == {"type": "setup", "sessionId": end.session_id, **SETUP} and end.session_id.startswith("VX")
+    assert prompt == {"type": "prompt", "voicePrompt": "one two", "lang": "en-US", "last": True}
+    assert session.engine.spoken == ["Hello there.", "You said one two."]
+    assert len(line.heard()) == round(6 * WORD * 8000), "all that was said before the end was heard"
+    assert (end.status, end.handoff_data, end.error) == ("ended", '{"reason":"human"}', None)
+    fields = end.fields()
+    assert fields["HandoffData"] == '{"reason":"human"}' and fields["SessionStatus"] == "ended"
+    assert line.hang_ups == [] and session.bot.close_code == 1000
+
+
+async def test_an_interruption_tells_the_words_that_were_heard_and_how_long_they_took() -> None:
+    async def talk(talk: Talk) -> None:
+        for sentence in ("one two three four five.", " six seven eight nine ten eleven twelve thirteen fourteen."):
+            await talk.send("text", token=sentence, last=False)
+        await talk.wait_for("interrupt")
+        await talk.send("text", token="these words are late ", last=False)
+        await talk.wait_for("prompt")
+        await talk.say("fine.")
+        await talk.send("end")
+
+    async def caller(line: Line) -> None:
+        await line.until(lambda: len(line.heard()) > 0)
+        await line.say(0.6)
+        await line.breathe(60)
+
+    session = Session("stop it")
+    end, bot, line = await session.run(talk, caller)
+    interrupt, prompt = bot.received[1:]
+    words = interrupt["utteranceUntilInterrupt"].split()
+    assert words and words == "one two three four five. six seven eight nine ten".split()[: len(words)]
+    assert abs(interrupt["durationUntilInterruptMs"] - len(words) * WORD * 1000) <= WORD * 1000
+    assert isinstance(interrupt["durationUntilInterruptMs"], int)
+    assert (prompt["type"], prompt["voicePrompt"]) == ("prompt", "stop it"), "the interruption is told first"
+    assert len(line.frames("clear")) == 1 and session.engine.spoken[-1] == "fine."
+    assert "these words are late" not in " ".join(session.engine.spoken)
+    assert end.status == "ended" and end.handoff_data is None and "HandoffData" not in end.fields()
+
+
+@pytest.mark.parametrize(
+    ("attributes", "fields"),
+    [({"interruptible": "none"}, {}), ({}, {"interruptible": False}), ({"interruptible": "dtmf"}, {})],
+)
+async def test_what_may_not_be_interrupted_by_speech_is_said_to_the_end_and_the_speech_is_not_reported(
+    attributes: dict[str, str], fields: dict[str, Any]
+) -> None:
+    async def talk(talk: Talk) -> None:
+        await talk.say("one two three four five six seven eight nine ten eleven twelve thirteen fourteen.", **fields)
+        await talk.wait_for("prompt")
+        await talk.send("end")
+
+    async def caller(line: Line) -> None:
+        await line.until(lambda: len(line.heard()) > 0)
+        await line.utter(0.2)  # while the bot speaks
+        await line.breathe(0.5)
+        await line.utter()
+        await line.breathe(60)
+
+    end, bot, line = await Session("not now", "now").run(talk, caller, **attributes)
+    assert bot.of("interrupt") == [] and [p["voicePrompt"] for p in bot.of("prompt")] == ["now"]
+    assert line.frames("clear") == [] and end.status == "ended"
+
+
+async def test_speech_over_the_bot_is_reported_where_that_is_asked_for() -> None:
+    async def talk(talk: Talk) -> None:
+        await talk.say("one two three four five six seven eight nine ten eleven twelve thirteen fourteen.")
+        await talk.wait_for("prompt")
+        await talk.send("end")
+
+    async def caller(line: Line) -> None:
+        await line.until(lambda: len(line.heard()) > 0)
+        await line.utter(0.2)
+        await line.breathe(60)
+
+    attributes = {"interruptible": "none", "reportInputDuringAgentSpeech": "speech"}
+    _, bot, _ = await Session("right now").run(talk, caller, **attributes)
+    assert [p["voicePrompt"] for p in bot.of("prompt")] == ["right now"] and bot.of("interrupt") == []
+
+
+async def test_keys_are_told_only_with_dtmf_detection_and_interrupt_what_they_may() -> None:
+    async def talk(talk: Talk) -> None:
+        await talk.say("one two three four five six seven eight nine ten eleven twelve thirteen fourteen.")
+        await talk.wait_for("dtmf", 2)
+        await talk.send("end")
+
+    async def caller(line: Line) -> None:
+        await line.until(lambda: len(line.heard()) > 0)
+        await line.breathe(0.3)
+        line.press("5")
+        await line.breathe(0.1)
+        line.press("#")
+        await line.breathe(60)
+
+    _, bot, line = await Session().run(talk, caller, dtmfDetection="true", interruptible="dtmf")
+    assert [m["type"] for m in bot.received] == ["setup", "interrupt", "dtmf", "dtmf"]
+    assert [m["digit"] for m in bot.of("dtmf")] == ["5", "#"] and len(line.frames("clear")) == 1
+    assert bot.of("interrupt")[0]["utteranceUntilInterrupt"].startswith("one two three")
+
+    async def silent(talk: Talk) -> None:
+        await asyncio.sleep(2)
+        await talk.send("end")
+
+    _, bot, _ = await Session().run(silent, caller_presses)
+    assert [m["type"] for m in bot.received] == ["setup"]
+
+
+async def caller_presses(line: Line) -> None:
+    await line.breathe(0.5)
+    line.press("5")
+    await line.breathe(60)
+
+
+async def test_partial_prompts_come_only_when_asked_for_and_are_not_the_last() -> None:
+    async def talk(talk: Talk) -> None:
+        while not any(prompt["last"] for prompt in talk.of("prompt")):
+            await talk.wait_for("prompt", len(talk.of("prompt")) + 1)
+        await talk.send("end")
+
+    async def caller(line: Line) -> None:
+        await line.utter()
+        await line.breathe(60)
+
+    _, bot, _ = await Session("one two").run(talk, caller, partialPrompts="true")
+    assert [(p["voicePrompt"], p["last"]) for p in bot.of("prompt")] == [("one", False), ("one two", True)]
+    _, bot, _ = await Session("one two").run(talk, caller)
+    assert [(p["voicePrompt"], p["last"]) for p in bot.of("prompt")] == [("one two", True)]
+
+
+async def test_a_talk_cycle_that_is_preemptible_gives_way_to_the_next() -> None:
+    async def talk(talk: Talk) -> None:
+        await talk.say("one two three four five six seven eight nine ten eleven twelve.", preemptible=True)
+        await asyncio.sleep(0.3)
+        await talk.say("that was wrong.")
+        await talk.say("but this is queued.")
+        await talk.send("end")
+
+    session = Session()
+    _, _, line = await session.run(talk)
+    assert session.engine.spoken[-2:] == ["that was wrong.", "but this is queued."]
+    assert len(line.frames("clear")) == 1, "what was at the carrier is not heard"
+
+
+async def test_sounds_are_played_in_their_place_and_as_often_as_asked() -> None:
+    async def talk(talk: Talk) -> None:
+        await talk.say("before.")
+        await talk.send("play", source="https://bot.example.com/beep.wav", loop=2)
+        await talk.send("play", source="https://bot.example.com/missing.wav")
+        await talk.say("after.")
+        await talk.send("sendDigits", digits="9ww42#")
+        await talk.send("end")
+
+    session = Session()
+    _, bot, line = await session.run(talk)
+    assert line.heard() == b"\x01" * round(WORD * 8000) + SOUND * 2 + b"\x01" * round(WORD * 8000)
+    assert session.loaded == ["https://bot.example.com/beep.wav", "https://bot.example.com/missing.wav"]
+    assert [error["description"] for error in bot.of("error")] == [
+        "https://bot.example.com/missing.wav cannot be played: HTTP retrieval failure: status 404"
+    ]
+    assert line.asked == [("digits", "9ww42#")]
+
+
+async def test_languages_change_for_both_sides_or_for_one_talk_cycle() -> None:
+    async def talk(talk: Talk) -> None:
+        await talk.say("guten Tag.", lang="de-DE")
+        await talk.say("hello.")
+        await talk.send("language", ttsLanguage="es-ES", transcriptionLanguage="es-MX")
+        await talk.say("hola.")
+        prompt = await talk.wait_for("prompt")
+        assert prompt["lang"] == "es-MX"
+        await talk.send("language", transcriptionLanguage="tlh")
+        await talk.wait_for("error")
+        await talk.send("end")
+
+    async def caller(line: Line) -> None:
+        await line.breathe(2)
+        await line.utter()
+        await line.breathe(60)
+
+    session = Session("si")
+    session.engine.foreign.add("tlh")
+    end, bot, _ = await session.run(talk, caller, voice="Google.en-US-Chirp3-HD-Aoede", ttsProvider="Google")
+    styles = [(style.language, style.voice) for style in session.engine.styles if style]
+    usual = "Google.en-US-Chirp3-HD-Aoede"
+    assert styles == [("en-US", usual), ("de-DE", "anna"), ("es-ES", usual)]
+    assert [h.language for h in session.engine.hearings if h][:2] == ["en-US", "es-MX"]
+    assert end.status == "ended" and "tlh" in bot.of("error")[0]["description"]
+
+
+async def test_a_voice_and_a_language_that_nobody_has_never_fail_a_session() -> None:
+    async def talk(talk: Talk) -> None:
+        await talk.say("hello.")
+        await talk.send("end")
+
+    session = Session()
+    session.engine.unknown.add("en-US-Journey-O")
+    end, bot, line = await session.run(talk, voice="en-US-Journey-O", hints="Paris, London", speechModel="nova-3")
+    assert end.status == "ended" and session.engine.spoken == ["hello."] and line.heard()
+    assert session.engine.hearings[0] is not None and session.engine.hearings[0].phrases == ("Paris", "London")
+
+
+NONSENSE = [
+    "{",
+    "[]",
+    '{"foo": "bar"}',
+    '{"type": "shout", "token": "x"}',
+    '{"type": "text"}',
+    '{"type": "text", "token": 7}',
+    '{"type": "play"}',
+    '{"type": "sendDigits", "digits": 5}',
+]
+
+
+async def test_nonsense_is_answered_with_errors_and_the_session_goes_on() -> None:
+    async def talk(talk: Talk) -> None:
+        for frame in NONSENSE:
+            await talk.connection.send(frame)
+        await talk.connection.send(b"\xff\xfe")
+        await talk.wait_for("error", len(NONSENSE) + 1)
+        await talk.send("text", token="still here.", last="true")
+        await talk.send("end", handoffData={"a": 1})
+
+    session = Session()
+    end, bot, _ = await session.run(talk)
+    errors = [error["description"] for error in bot.of("error")]
+    assert len(errors) == len(NONSENSE) + 1 and all(e.startswith("Invalid message received: ") for e in errors)
+    assert '{"foo": "bar"}' in errors[2]
+    assert session.engine.spoken == ["still here."] and end.handoff_data == '{"a": 1}'
+
+
+async def test_a_bot_that_sends_nothing_but_nonsense_is_disconnected() -> None:
+    async def talk(talk: Talk) -> None:
+        for _ in range(101):
+            await talk.connection.send("?")
+
+    end, _, _ = await Session().run(talk)
+    assert (end.status, end.error and end.error[0]) == ("failed", "64107")
+
+
+async def test_a_bot_that_is_gone_ends_its_session_and_what_it_said_is_cut() -> None:
+    async def talk(talk: Talk) -> None:
+        await talk.say("one two three four five six seven eight nine ten eleven twelve thirteen fourteen.")
+        await asyncio.sleep(0.2)
+        await talk.connection.close()
+
+    end, _, line = await Session().run(talk)
+    assert (end.status, end.fields()["ErrorCode"]) == ("failed", "64105") and line.hang_ups == []
+    assert line.frames("clear")
+
+
+async def test_a_caller_who_hangs_up_completes_the_session() -> None:
+    async def talk(talk: Talk) -> None:
+        await talk.say("one two three four five six seven eight nine ten eleven twelve thirteen fourteen.")
+        await talk.closed.wait()
+
+    async def caller(line: Line) -> None:
+        await line.breathe(0.4)
+        line.end()
+
+    session = Session()
+    end, _, _ = await session.run(talk, caller)
+    assert end.status == "completed" and end.error is None and session.bot.close_code == 1000
+
+
+async def test_too_much_text_is_refused_aloud() -> None:
+    async def talk(talk: Talk) -> None:
+        for _ in range(40):
+            await talk.send("text", token="word " * 1000, last=False)
+        await talk.wait_for("error")
+        await talk.connection.close()
+
+    _, bot, _ = await Session().run(talk)
+    assert "Too much text" in bot.of("error")[0]["description"]
+
+
+def test_messages_are_read_as_bots_write_them() -> None:
+    said = read(json.dumps({"type": "text", "token": "a", "last": "true", "lang": None, "more": 1}))
+    assert (said.token, said.last) == ("a", True)  # type: ignore[union-attr]
