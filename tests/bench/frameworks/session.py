@@ -1,0 +1,52 @@
+"""The bare session, beside which every adapter can be held: an echo, and the same written by hand on FastAPI."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from anycarrier import AudioReceived, MediaSession
+from bench.frameworks.subject import Row, app, run, session
+
+
+async def echo(session: MediaSession) -> None:
+    async for event in session:
+        if isinstance(event, AudioReceived):
+            await session.send_audio(event.payload)
+
+
+def by_hand() -> Any:
+    from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+
+    async def talk(websocket: WebSocket) -> None:
+        await websocket.accept()
+        try:
+            async for text in websocket.iter_text():
+                message = json.loads(text)
+                if message["event"] == "media":
+                    media = {"payload": message["media"]["payload"]}
+                    await websocket.send_text(
+                        json.dumps({"event": "media", "streamSid": message["streamSid"], "media": media})
+                    )
+        except WebSocketDisconnect:
+            return
+
+    talk.__annotations__["websocket"] = WebSocket  # FastAPI looks for the name among the module's, not here
+    made = FastAPI()
+    made.add_api_websocket_route("/stream", talk)
+    return made
+
+
+SUBJECTS = {
+    "session": session(echo),
+    "session, extra fast": session(echo, fast=True),
+    "FastAPI by hand": app(by_hand, "/stream"),
+}
+ROWS = [
+    Row("session echo", "session", beside="FastAPI by hand"),
+    Row("session echo, extra fast", "session, extra fast", beside="FastAPI by hand"),
+    Row("session echo, no marks come back", "session", beside="FastAPI by hand", marks=False),
+]
+
+if __name__ == "__main__":
+    run(ROWS, SUBJECTS)
