@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import httpx
 
 from anycarrier import Call, Direction
 from anycarrier_twilio.call_status import status_word
 from anycarrier_twilio.messages import call_form
+from anycarrier_twilio_front.callbacks import BotError
+
+if TYPE_CHECKING:
+    from anycarrier_twilio_front.document import Document
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +39,21 @@ class StatusCallback:
     events: frozenset[str] = frozenset({"completed"})
 
 
+@dataclass(slots=True)
+class Dialled:
+    """A ``<Dial>`` under way; ``status`` is Twilio's word for what became of it, as far as the carrier tells."""
+
+    action: Instructions | None
+    status: str = "failed"
+
+    def ended(self, *, bridged: bool = False) -> Instructions | None:
+        """The action URL with the outcome; None without one."""
+        if self.action is None:
+            return None
+        outcome = {"DialCallStatus": "completed" if bridged else self.status, "DialBridged": str(bridged).lower()}
+        return replace(self.action, params={**self.action.params, **outcome})
+
+
 class FrontCall:
     """A call of the front's. ``instructions`` are what it runs once its audio is connected."""
 
@@ -43,10 +65,17 @@ class FrontCall:
         """The newest snapshot."""
         self.instructions = instructions
         self.callback = callback
-        self.error: tuple[int, str] | None = None
-        """Twilio's code and sentence for what ended the call, where the bot's document or answers did."""
+        self.document: Document | None = None
+        """Their document, where it was fetched already: while the call rang."""
+        self.dialled: Dialled | None = None
+        self.error: BotError | None = None
+        """What ended the call, where the bot's document or answers did."""
+        self.cookies = httpx.Cookies()
+        """Those that the bot has set in this call."""
         self.told: list[str] = []
-        """Status words that were posted already, in order."""
+        """Status words that it has come to, in order."""
+        self.posted = 0
+        """Status callbacks made."""
         self.redirected: asyncio.Future[Instructions] | None = None
         """Waits, while the call runs instructions, for others to run in their place."""
         self.posting: asyncio.Task[None] | None = None

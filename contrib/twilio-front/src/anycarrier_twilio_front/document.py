@@ -1,24 +1,103 @@
-"""A bot's TwiML: fetched with a signed form, read into verbs, and refused where it cannot be run."""
+"""A bot's TwiML: fetched with a signed form, read into verbs, and refused as a whole where it cannot be run."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin
 
-from anycarrier_twilio.twiml import Verb
+from anycarrier_twilio import twiml
+from anycarrier_twilio.twiml import XML_TYPES, TwimlError, Verb, rule
+from anycarrier_twilio_front.callbacks import BotError, shown
+from anycarrier_twilio_front.calls import FrontCall, Instructions
 
+if TYPE_CHECKING:
+    from anycarrier_twilio_front.front import TwilioFront
 
-class BotError(Exception):
-    """What the bot did wrong, with Twilio's code for it: the call ends, unless the verb goes on without it."""
+log = logging.getLogger("anycarrier.twilio_front")
 
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(f"{code}: {message}")
-        self.code = code
-        self.message = message
+_SPOKEN = {
+    "Say": rule("voice language loop", text=True, markup=True),
+    "Play": rule("digits loop", text=True),
+    "Pause": rule("length"),
+}
+VERBS = {
+    **_SPOKEN,
+    "Connect": rule("action method", "Stream"),
+    "Dial": rule("action method timeout timeLimit callerId", "Number Sip", text=True),
+    "Gather": rule(
+        "action method input timeout speechTimeout numDigits finishOnKey actionOnEmptyResult language hints",
+        "Say Play Pause",
+    ),
+    "Hangup": rule(),
+    "Redirect": rule("method", text=True),
+    "Reject": rule("reason"),
+}
+"""What is played. Attributes that Twilio has besides change nothing here, and the log says so."""
+
+NOUNS = {
+    "Stream": rule("url name track statusCallback statusCallbackMethod", "Parameter"),
+    "Parameter": rule("name value"),
+    "Number": rule(text=True),
+    "Sip": rule(text=True),
+}
+UNPLAYED = frozenset(
+    "Start Stop Record Enqueue Leave Queue Refer Pay Prompt Sms Message Conference Client Application Sim Siprec "
+    "ConversationRelay Conversation VirtualAgent Autopilot AiSession Assistant Transcription Recording".split()
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The verbs to run, in order, and the URL they came from, which relative URLs in them are relative to."""
+    """The verbs to run, in order, and the URL they came from, which URLs in them are relative to."""
 
     verbs: tuple[Verb, ...]
     url: str = ""
+
+    def instructions(self, verb: Verb, url: str, params: dict[str, str] | None = None) -> Instructions:
+        """To go on at ``url``, as ``verb`` has it."""
+        method = verb.get("method", "POST").upper()
+        return Instructions(urljoin(self.url, url), "GET" if method == "GET" else "POST", params=params or {})
+
+
+async def fetch(front: TwilioFront, call: FrontCall, instructions: Instructions) -> Document:
+    """The document of ``instructions``, or of their fallback; :class:`BotError` where neither can be run."""
+    try:
+        return await _fetch(front, call, instructions)
+    except BotError as failure:
+        if instructions.fallback is None:
+            raise
+        front.complain(call, failure)
+        blame = {"ErrorCode": str(failure.code), "ErrorUrl": instructions.url}
+        there = instructions.fallback
+        again = Instructions(there.url, there.method, there.twiml, {**instructions.params, **blame})
+        return await _fetch(front, call, again)
+
+
+async def _fetch(front: TwilioFront, call: FrontCall, instructions: Instructions) -> Document:
+    if instructions.twiml:
+        return read(front, instructions.twiml, of=call.sid)
+    form = {**call.form(), **instructions.params}
+    reply = await front.requests.send(instructions.url, form, instructions.method, cookies=call.cookies)
+    if reply.content_type.partition(";")[0].strip().lower() not in XML_TYPES:
+        said = reply.content_type[:40] or "none"
+        raise BotError(12300, f"Invalid Content-Type: {said!r}: {shown(reply.url)}")
+    return read(front, reply.body, of=call.sid, url=reply.url)
+
+
+def read(front: TwilioFront, text: bytes | str, *, of: str = "", url: str = "") -> Document:
+    """``text`` read, in the call ``of``; what is unknown in it is a warning if it changes nothing, else raises
+    :class:`BotError`."""
+
+    def ignored(sentence: str) -> None:
+        log.warning("call %s: 12200: %s: ignored", of, sentence)
+
+    try:
+        verbs = twiml.parse(text, VERBS, NOUNS, unplayed=UNPLAYED, ignored=ignored)
+        for verb in verbs:
+            front.speech.check(verb)
+    except TwimlError as wrong:
+        where = f": {shown(url)}" if url else ""
+        raise BotError(wrong.code, f"{wrong.message}{where}") from None
+    return Document(tuple(verbs), url)

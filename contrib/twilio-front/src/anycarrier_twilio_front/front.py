@@ -6,28 +6,57 @@ It holds what the bot knows Twilio by (account, token, URLs) and the bot's calls
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterable
+import math
+from collections.abc import Coroutine, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
 
 from starlette.routing import Route as HttpRoute
 
-from anycarrier import Answer, Call, Exchange, IncomingCall, Line, MediaSession, Route
-from anycarrier.speech import SpeechEngine
+from anycarrier import (
+    Answer,
+    Call,
+    CallEvent,
+    Direction,
+    EndReason,
+    Exchange,
+    IncomingCall,
+    Line,
+    MediaSession,
+    Reject,
+    Route,
+    RoutingFailure,
+    Switchboard,
+    TransferProgress,
+)
+from anycarrier.calls import TransferStatus
+from anycarrier_twilio.messages import status_form
+from anycarrier_twilio_front.callbacks import BotError, BotRequests, Hosts
 from anycarrier_twilio_front.calls import FrontCall, Instructions, StatusCallback
+from anycarrier_twilio_front.document import fetch
+from anycarrier_twilio_front.speech import Speech, SpeechEngines
+from anycarrier_twilio_front.verbs import Program
 
 log = logging.getLogger("anycarrier.twilio_front")
 
 REMEMBERED = 1000
 """Calls that are over and can still be read by REST."""
 
+EVERY_EVENT = frozenset({"initiated", "ringing", "answered", "completed"})
+
 
 class TwilioFront:
     """Twilio, to one bot. ``account_sid`` and ``auth_token`` are what the bot has in its settings: made up for it.
 
-    The front takes the calls of lines of ``agent_id``: inbound ones ask ``voice_url`` what to do, and so do outbound
-    ones that the platform dials. ``status_callback`` is posted how they go. ``speech`` plays ``<Say>`` and hears
-    ``<Gather input="speech">``. Only ``hosts`` are fetched and dialled: ``bot.example.com``, or with a port
-    ``127.0.0.1:5050``; default: the host of ``voice_url``.
+    The front takes the calls of lines whose agent is ``agent_id``: inbound ones ask ``voice_url`` what to do (and
+    ``fallback_url`` where that fails), and so do outbound ones that the platform dials. ``status_callback`` is posted
+    how they go. ``speech`` (one engine or several, or their names) speaks ``<Say>`` and hears ``<Gather>``. Only the
+    host of ``voice_url`` is asked, and ``hosts``: ``media.example.com``, or with a port ``127.0.0.1:5050``.
+
+    >>> front = TwilioFront(exchange, account_sid="AC0123", auth_token="made-up", voice_url="https://bot.example/voice")
+    >>> app = create_app(exchange, {"twilio-bot": front})
     """
 
     def __init__(
@@ -41,24 +70,28 @@ class TwilioFront:
         voice_method: str = "POST",
         fallback_url: str = "",
         status_callback: str = "",
-        speech: SpeechEngine | str | None = None,
-        hosts: Iterable[str] | None = None,
+        speech: SpeechEngines | None = None,
+        hosts: Iterable[str] = (),
     ) -> None:
         self.exchange = exchange
         self.account_sid = account_sid
         self.auth_token = auth_token
         self.agent_id = agent_id
-        self.fallback_url = fallback_url
         fallback = Instructions(fallback_url) if fallback_url else None
         self.voice = Instructions(voice_url, voice_method, fallback=fallback)
         self.status_callback = status_callback
+        self.speech = Speech(speech)
+        self.hosts = Hosts(voice_url, hosts)
+        self.requests = BotRequests(auth_token, self.hosts)
         self._calls: dict[str, FrontCall] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         board = exchange.switchboard
         self._other_router = board.router
         board.router = self.router
         board.on_change.append(self._changed)
+        board.observers.append(self._observed)
 
-    # --- calls --------------------------------------------------------------------------------------------------------
+    # --- the bot's calls ----------------------------------------------------------------------------------------------
 
     @property
     def calls(self) -> list[FrontCall]:
@@ -69,7 +102,7 @@ class TwilioFront:
         """The call with that CallSid, None when it is none of the bot's."""
         return self._calls.get(sid)
 
-    def open(self, call: Call, instructions: Instructions, callback: StatusCallback | None = None) -> FrontCall:
+    def enter(self, call: Call, instructions: Instructions, callback: StatusCallback | None = None) -> FrontCall:
         """Enter a call before it is dialled, with what it is to run and where its progress is posted."""
         opened = FrontCall(self.account_sid, call, instructions, callback)
         self._calls[opened.sid] = opened
@@ -78,8 +111,51 @@ class TwilioFront:
             del self._calls[sid]
         return opened
 
+    def forget(self, call: FrontCall) -> None:
+        """Take out a call that was never dialled."""
+        self._calls.pop(call.sid, None)
+
+    def _known(self, call: Call) -> FrontCall:
+        """The call; one that nobody has entered asks the voice URL."""
+        known = self._calls.get(f"CA{call.reference}")
+        if known is None:
+            callback = None
+            if self.status_callback:  # a number's callback tells the end of an inbound call alone, as Twilio's does
+                inbound = call.direction is Direction.INBOUND
+                events = frozenset({"completed"}) if inbound else EVERY_EVENT
+                callback = StatusCallback(self.status_callback, events=events)
+            known = self.enter(call, self.voice, callback)
+        return known
+
     def _changed(self, call: Call) -> None:
-        """The exchange has news of a call, which may be one of the bot's."""
+        """The exchange has news of a call, which may be one of the bot's: tell the bot what it has not been told."""
+        if f"CA{call.reference}" not in self._calls and (call.agent_id != self.agent_id or call.ended):
+            return
+        known = self._known(call)
+        known.call = call
+        word = known.status
+        if word in known.told:
+            return
+        known.told.append(word)
+        event = "completed" if call.ended else "answered" if word == "in-progress" else word
+        if known.callback is not None and event in known.callback.events:
+            seconds = math.ceil(call.duration) if call.ended else None
+            form = {**known.form(), **status_form(word, known.posted, datetime.now(UTC), seconds=seconds)}
+            if call.ended and known.error is not None:
+                form |= {"ErrorCode": str(known.error.code), "ErrorMessage": known.error.message}
+            known.posted += 1
+            self.post(known, known.callback.url, form, known.callback.method)
+        if call.ended and known.dialled is not None:
+            action = known.dialled.ended(bridged=call.transfer is TransferStatus.ANSWERED)
+            known.dialled = None
+            if action is not None:  # what it answers has no call to run on any more
+                self.post(known, action.url, {**known.form(), **action.params}, action.method)
+
+    def _observed(self, event: CallEvent, call: Call | None) -> None:
+        """What a carrier says of a transfer, for a ``<Dial>``."""
+        known = self._calls.get(f"CA{call.reference}") if call is not None else None
+        if isinstance(event, TransferProgress) and known is not None and known.dialled is not None:
+            known.dialled.status = event.status.replace("_", "-")
 
     # --- what the exchange asks ---------------------------------------------------------------------------------------
 
@@ -87,13 +163,83 @@ class TwilioFront:
         """Ask the bot while the caller hears it ring: ``<Reject>`` declines, all else answers."""
         if line is None or line.agent_id != self.agent_id:
             return await self._other_router(event, line)
+        call = self._known(event.call)
+        asked = Instructions(self.voice.url, self.voice.method, params=_incoming(event), fallback=self.voice.fallback)
+        try:
+            document = await fetch(self, call, asked)
+        except BotError as failure:
+            self._fail(call, failure)
+            unreachable = RoutingFailure.AGENT_UNREACHABLE
+            return Reject(EndReason.AGENT_ERROR, why=str(failure), failure=unreachable, agent_id=self.agent_id)
+        if document.verbs and document.verbs[0].name == "Reject":
+            busy = document.verbs[0].get("reason") == "busy"
+            return Reject(EndReason.BUSY if busy else EndReason.REJECTED)
+        call.document = document
         return Answer(self.agent_id)
 
     async def handler(self, session: MediaSession) -> None:
-        """Run the bot's document, verb by verb."""
+        """Run the bot's document, verb by verb; where it cannot be run, the call ends with ``agent_error``."""
+        call = self._known(session.call)
+        try:
+            await Program(self, call, session).run()
+        except BotError as failure:
+            self._fail(call, failure)
+            await session.hang_up(EndReason.AGENT_ERROR)
 
     __call__ = handler
+
+    async def open(self, switchboard: Switchboard) -> None:
+        """Start the speech engines, before the first call."""
+        await self.speech.start()
+
+    async def aclose(self) -> None:
+        """Close the connections to the bot and the speech engines."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.requests.aclose()
+        await self.speech.aclose()
 
     def routes(self) -> list[HttpRoute]:
         """What the bot calls as ``https://api.twilio.com``: add them to the app that serves the exchange."""
         return []
+
+    # --- what the bot is told -----------------------------------------------------------------------------------------
+
+    def post(self, call: FrontCall, url: str, form: Mapping[str, str], method: str = "POST") -> None:
+        """Tell the bot, after what it was told of the call before. Nobody waits for it."""
+        before = call.posting
+
+        async def posted() -> None:
+            if before is not None:
+                await asyncio.wait({before})
+            try:
+                await self.requests.send(url, form, method)
+            except BotError as failure:
+                self.complain(call, failure)
+
+        call.posting = self._spawn(posted())
+
+    def complain(self, call: FrontCall, problem: BotError) -> None:
+        """Say what is wrong with a bot, as Twilio's debugger would."""
+        log.warning("call %s of account %s: %s", call.sid, self.account_sid, problem)
+
+    def _fail(self, call: FrontCall, failure: BotError) -> None:
+        self.complain(call, failure)
+        call.error = failure
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _incoming(event: IncomingCall) -> dict[str, str]:
+    """What the voice webhook of a call that has just come in says besides the call."""
+    form = {"CallStatus": "ringing"}
+    if event.verified:
+        form["StirVerstat"] = f"TN-Validation-Passed-{event.verified}"
+    if event.forwarded_from:
+        form["ForwardedFrom"] = event.forwarded_from
+    return {**form, **{f"SipHeader_{name}": value for name, value in event.headers.items()}}

@@ -1,0 +1,232 @@
+"""``<Connect><Stream>``: the call's audio on a WebSocket to the bot, in Twilio's frames.
+
+The caller's audio goes out in pieces of 20 ms, keys and marks between them; what the bot plays goes on to the carrier
+as it came. The bot is read no faster than the carrier takes its audio, and a bot that does not read loses the caller's
+audio, not the call. https://www.twilio.com/docs/voice/media-streams/websocket-messages
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import secrets
+from collections import deque
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit, urlunsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidHandshake, InvalidURI
+
+from anycarrier import AudioReceived, CallEvent, DigitPressed, MarkReached, MediaEvent, MediaSession
+from anycarrier.errors import StreamNotOpen
+from anycarrier_twilio.messages import (
+    FRAME,
+    Clear,
+    PlayMedia,
+    SetMark,
+    StreamFrames,
+    StreamRefused,
+    read_message,
+    stream_form,
+)
+from anycarrier_twilio.signature import signature as sign
+from anycarrier_twilio.twiml import Verb
+from anycarrier_twilio_front.callbacks import BotError, shown
+from anycarrier_twilio_front.calls import FrontCall
+
+if TYPE_CHECKING:
+    from anycarrier_twilio_front.front import TwilioFront
+
+log = logging.getLogger("anycarrier.twilio_front")
+
+HANDSHAKE, GOODBYE = 15.0, 2.0
+"""Seconds for the bot to accept the socket, and to close it; the second leaves a handler time to end with its call."""
+
+CONGESTED, HOPELESS = 500, 5000
+"""Frames that may wait for a bot that does not read: audio more than these 10 s late is dropped; with more of anything,
+the stream ends."""
+
+BUFFERED = 600.0
+"""Seconds of the bot's audio that may wait to be played."""
+
+LARGEST = 16 * 1024 * 1024
+"""Bytes of one message of the bot's: ten minutes of audio in base64, and then some."""
+
+
+class BotStream:
+    """One stream: :meth:`run` until either side is done with it, while :meth:`hear` gets the session's events."""
+
+    def __init__(self, front: TwilioFront, call: FrontCall, session: MediaSession, noun: Verb, base: str) -> None:
+        self._front = front
+        self._call = call
+        self._session = session
+        self._noun = noun
+        self.sid = f"MZ{secrets.token_hex(16)}"
+        # Twilio drops the query without a word: values travel as <Parameter>.
+        url = urljoin(base.replace("http", "ws", 1), noun.get("url"))
+        self.url = urlunsplit(urlsplit(url)._replace(query="", fragment=""))
+        self._frames = StreamFrames(account_sid=call.account_sid, call_sid=call.sid, stream_sid=self.sid)
+        self._outbox: deque[str] = deque()
+        self._filled = asyncio.Event()
+        self._unsent = bytearray()
+        self._marks: dict[str, str] = {}
+        self._marked = 0
+        self._reported: set[int] = set()
+
+    async def run(self) -> None:
+        """Connect, and carry the stream. A bot that cannot be reached is a complaint: the next verb follows."""
+        try:
+            self._front.hosts.check(self.url, 31920)
+            socket = await self._connect()
+        except BotError as failure:
+            self._complain(failure.code, failure.message)
+            return
+        custom = {noun.get("name"): noun.get("value") for noun in self._noun.nouns}
+        self._put(self._frames.connected())
+        self._put(self._frames.start(custom))
+        self._tell("stream-started")
+        writer = asyncio.ensure_future(self._write(socket))
+        reader = asyncio.ensure_future(self._read(socket))
+        try:
+            await asyncio.wait({writer, reader}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (writer, reader):
+                task.cancel()
+            await asyncio.gather(writer, reader, return_exceptions=True)
+            await self._say_goodbye(socket)
+            self._tell("stream-stopped")
+        for task in (writer, reader):
+            if not task.cancelled():
+                self._account_for(task.exception())
+        if not self._session.ended:
+            await self._session.clear()  # what the bot has left unplayed goes with its stream
+
+    def _account_for(self, failure: BaseException | None) -> None:
+        """What ended the stream: the bot's goodbye, the bot's mistake, or ours."""
+        if isinstance(failure, StreamRefused):
+            self._complain(failure.code, str(failure))
+        elif isinstance(failure, ConnectionClosed):
+            if not isinstance(failure, ConnectionClosedOK):
+                told = f"code {failure.rcvd.code}" if failure.rcvd else "the connection was lost"
+                self._complain(31921, f"Stream - WebSocket - Close Error: {told}")
+        elif failure is not None and not isinstance(failure, StreamNotOpen):
+            raise failure
+
+    async def _connect(self) -> ClientConnection:
+        headers = {"X-Twilio-Signature": sign(self.url, (), self._front.auth_token)}
+        try:
+            return await connect(
+                self.url,
+                additional_headers=headers,
+                user_agent_header="Twilio.TmeWs/1.0",
+                compression=None,
+                open_timeout=HANDSHAKE,
+                close_timeout=GOODBYE,
+                ping_interval=None,
+                max_size=LARGEST,
+                proxy=None,
+            )
+        except TimeoutError:
+            raise BotError(31901, f"Stream - WebSocket - Connection Timeout: {shown(self.url)}") from None
+        except InvalidHandshake as failure:
+            raise BotError(31920, f"Stream - WebSocket - Handshake Error: {failure}: {shown(self.url)}") from None
+        except (OSError, InvalidURI) as failure:
+            why = type(failure).__name__
+            raise BotError(31920, f"Stream - WebSocket - Handshake Error: {why}: {shown(self.url)}") from None
+
+    # --- to the bot ---------------------------------------------------------------------------------------------------
+
+    def hear(self, event: MediaEvent | CallEvent) -> None:
+        """One event of the call's."""
+        match event:
+            case AudioReceived(payload):
+                self._hear_audio(payload)
+            case DigitPressed(digit):
+                self._put(self._frames.dtmf(digit))
+            case MarkReached(key) if key in self._marks:
+                self._put(self._frames.mark(self._marks.pop(key)))
+
+    def _hear_audio(self, payload: bytes) -> None:
+        if self._unsent or len(payload) != FRAME:
+            self._unsent += payload
+            while len(self._unsent) >= FRAME:
+                piece = bytes(self._unsent[:FRAME])
+                del self._unsent[:FRAME]
+                self._hear_frame(base64.b64encode(piece).decode())
+        else:
+            self._hear_frame(base64.b64encode(payload).decode())
+
+    def _hear_frame(self, payload: str) -> None:
+        if len(self._outbox) > CONGESTED:
+            self._complain(31930, "Stream - upstream congestion, audio dropped", once=True)
+        else:
+            self._put(self._frames.media(payload))
+
+    def _put(self, frame: str) -> None:
+        self._outbox.append(frame)
+        self._filled.set()
+
+    async def _write(self, socket: ClientConnection) -> None:
+        while True:
+            while self._outbox:
+                if len(self._outbox) > HOPELESS:
+                    raise StreamRefused(31930, "Stream - upstream congestion: the bot does not read")
+                await socket.send(self._outbox.popleft())
+            self._filled.clear()
+            await self._filled.wait()
+
+    async def _say_goodbye(self, socket: ClientConnection) -> None:
+        """``stop`` and a close frame, where somebody still listens; a bot that does not read is cut off."""
+        try:
+            async with asyncio.timeout(GOODBYE):
+                while self._outbox:
+                    await socket.send(self._outbox.popleft())
+                await socket.send(self._frames.stop())
+                await socket.close(1000)
+        except (ConnectionClosed, TimeoutError):
+            socket.transport.abort()
+
+    # --- from the bot -------------------------------------------------------------------------------------------------
+
+    async def _read(self, socket: ClientConnection) -> None:
+        while True:
+            match read_message(await socket.recv(), self.sid):
+                case PlayMedia(media):
+                    await self._play(media.payload)
+                case SetMark(mark):
+                    self._marked += 1
+                    self._marks[str(self._marked)] = mark.name
+                    await self._session.mark(str(self._marked))
+                case Clear():
+                    await self._session.clear()
+                    for name in self._marks.values():  # at once, in order, whether they were reached or not
+                        self._put(self._frames.mark(name))
+                    self._marks.clear()
+
+    async def _play(self, payload: str) -> None:
+        if self._session.ahead > BUFFERED:
+            self._complain(31931, "Stream - more than 10 minutes of audio are buffered", once=True)
+            return
+        try:
+            audio = base64.b64decode(payload, validate=True)
+        except ValueError:
+            raise StreamRefused(31951, "Stream - invalid message: media without a base64 payload") from None
+        await self._session.send_audio(audio)
+
+    # --- to the bot's owner -------------------------------------------------------------------------------------------
+
+    def _complain(self, code: int, message: str, *, once: bool = False) -> None:
+        if not (once and code in self._reported):
+            self._reported.add(code)
+            self._front.complain(self._call, BotError(code, message))
+            self._tell("stream-error", f"{code}: {message}")
+
+    def _tell(self, event: str, error: str = "") -> None:
+        if url := self._noun.get("statusCallback"):
+            form = stream_form(
+                account_sid=self._call.account_sid, call_sid=self._call.sid, stream_sid=self.sid,
+                name=self._noun.get("name") or self.sid, event=event, at=datetime.now(UTC), error=error,
+            )  # fmt: skip
+            self._front.post(self._call, url, form, self._noun.get("statusCallbackMethod", "POST"))

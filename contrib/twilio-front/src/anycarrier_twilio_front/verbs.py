@@ -1,0 +1,266 @@
+"""Runs a bot's documents on a call, verb by verb, as Twilio does; where the last one ends, so does the call."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from array import array
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from anycarrier import AudioFormat, CallEvent, MediaEvent, MediaSession
+from anycarrier.audio import Transcoder
+from anycarrier.calls import TransferStatus
+from anycarrier.errors import AnycarrierError, NumberNotAssigned, StreamNotOpen
+from anycarrier.speech import spoken_sentences
+from anycarrier.wav import read_wav
+from anycarrier_twilio.twiml import Verb
+from anycarrier_twilio_front.callbacks import BotError, Reply, shown
+from anycarrier_twilio_front.calls import Dialled, FrontCall, Instructions
+from anycarrier_twilio_front.document import Document, fetch
+from anycarrier_twilio_front.gather import Gather
+from anycarrier_twilio_front.stream import BotStream
+
+if TYPE_CHECKING:
+    from anycarrier_twilio_front.front import TwilioFront
+
+log = logging.getLogger("anycarrier.twilio_front")
+
+HASTE = 20
+"""Documents of less than a second that a call may run one after the other: a bot that only redirects is ended."""
+
+AHEAD = 10.0
+"""Seconds of speech or of a file that are sent ahead of the ear; carriers buffer some minutes at most."""
+
+LARGEST_FILE = 16 * 1024 * 1024
+
+MULAW_TYPES = ("audio/basic", "audio/ulaw", "audio/mulaw", "audio/x-mulaw", "audio/x-ulaw", "audio/pcmu")
+
+TRANSFER_PATIENCE = 180.0
+"""Seconds to wait for a carrier's word on a transfer."""
+
+
+class CallOver(Exception):
+    """The bot wants no more of the call."""
+
+
+class Program:
+    """What a bot does with one call: documents, one after the other, until one ends or the far end hangs up."""
+
+    def __init__(self, front: TwilioFront, call: FrontCall, session: MediaSession) -> None:
+        self._front = front
+        self._call = call
+        self._session = session
+        self._listener: Callable[[MediaEvent | CallEvent], None] | None = None
+
+    async def run(self) -> None:
+        """Until the bot or the far end is done. Raises :class:`BotError` for what cannot be run."""
+        reader = asyncio.ensure_future(self._listen())
+        step: Instructions | None = self._call.instructions
+        hasty, clock = 0, asyncio.get_running_loop().time
+        try:
+            while step is not None:
+                began = clock()
+                step = await self._until_interrupted(step, reader)
+                hasty = hasty + 1 if clock() - began < 1.0 else 0
+                if hasty > HASTE:
+                    raise BotError(11200, f"{HASTE} documents one after the other that do nothing but lead to the next")
+        except StreamNotOpen:
+            if not self._session.ended:
+                raise
+        finally:
+            self._call.redirected = None
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+
+    async def _until_interrupted(self, step: Instructions, reader: asyncio.Future[None]) -> Instructions | None:
+        """Run ``step``; what is to be run after it, or in its place when a REST request says so."""
+        redirected = self._call.redirected = asyncio.get_running_loop().create_future()
+        work = asyncio.ensure_future(self._obey(step))
+        either: set[asyncio.Future[object]] = {work, redirected, reader}  # type: ignore[arg-type]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            finished = work.done()
+            if not finished:
+                work.cancel()
+                await asyncio.wait({work})
+        if redirected.done():
+            if not self._session.ended:
+                await self._session.clear()
+            instead: Instructions = redirected.result()
+            return instead
+        return work.result() if finished else None
+
+    async def _listen(self) -> None:
+        async for event in self._session:
+            if self._listener is not None:
+                self._listener(event)
+
+    @contextlib.contextmanager
+    def _heard_by(self, listener: Callable[[MediaEvent | CallEvent], None]) -> Iterator[None]:
+        before, self._listener = self._listener, listener
+        try:
+            yield
+        finally:
+            self._listener = before
+
+    async def _obey(self, step: Instructions) -> Instructions | None:
+        document, self._call.document = self._call.document, None
+        if document is None:
+            document = await fetch(self._front, self._call, step)
+        try:
+            for verb in document.verbs:
+                following = await VERBS[verb.name](self, document, verb)
+                if following is not None:
+                    return following
+        except CallOver:
+            pass
+        return None
+
+    # --- verbs: each returns what is to be run in place of the rest of its document -----------------------------------
+
+    async def _connect(self, document: Document, verb: Verb) -> Instructions | None:
+        stream = BotStream(self._front, self._call, self._session, verb.nouns[0], document.url)
+        with self._heard_by(stream.hear):
+            await stream.run()
+        return document.instructions(verb, verb.get("action")) if verb.get("action") else None
+
+    async def _say(self, document: Document, verb: Verb) -> None:
+        engine, style = self._front.speech.voice_for(verb, self._session.format)
+        synthesizer = await engine.synthesizer(style)
+        sentences = spoken_sentences(verb.text, style.language)
+        try:
+            for _ in _loop(verb, bool(sentences)):
+                for sentence in sentences:
+                    async with contextlib.aclosing(synthesizer.speak(sentence)) as sound:
+                        async for piece in sound:
+                            await self._play_out(piece)
+                await self._heard_out()
+        finally:
+            await synthesizer.aclose()
+
+    async def _play(self, document: Document, verb: Verb) -> None:
+        if digits := verb.get("digits"):
+            await self._session.send_digits(digits)
+        elif verb.text:
+            url = document.instructions(verb, verb.text).url
+            reply = await self._front.requests.send(url, {}, "GET", cookies=self._call.cookies, longest=LARGEST_FILE)
+            audio = await asyncio.to_thread(_decoded, reply, self._session.format)
+            for _ in _loop(verb, bool(audio)):
+                await self._play_out(audio)
+                await self._heard_out()
+        await self._heard_out()
+
+    async def _play_out(self, audio: bytes) -> None:
+        second = self._session.format.bytes_per_second
+        for start in range(0, len(audio), second):
+            if (ahead := self._session.ahead) > AHEAD:
+                await asyncio.sleep(ahead - AHEAD)
+            await self._session.send_audio(audio[start : start + second])
+
+    async def _heard_out(self) -> None:
+        await self._session.flush()
+        await self._session.drain()
+
+    async def _pause(self, document: Document, verb: Verb) -> None:
+        await asyncio.sleep(float(verb.get("length", "1")))
+
+    async def _gather(self, document: Document, verb: Verb) -> Instructions | None:
+        async def prompt() -> None:
+            for nested in verb.nouns:
+                await VERBS[nested.name](self, document, nested)
+
+        gather = Gather(verb, self._front.speech.ears_for(verb, self._session.format))
+        with self._heard_by(gather.hear):
+            result = await gather.run(prompt, self._session)
+        if not result and verb.get("actionOnEmptyResult") != "true":
+            return None
+        if not verb.get("action") and not document.url:
+            return None  # TwiML that came without a URL has nowhere to go back to
+        return document.instructions(verb, verb.get("action"), result)
+
+    async def _dial(self, document: Document, verb: Verb) -> Instructions | None:
+        noun = verb.nouns[0] if verb.nouns else verb
+        to = noun.text
+        if noun.name == "Sip" and not to.lower().startswith(("sip:", "sips:")):
+            to = f"sip:{to}"
+        action = document.instructions(verb, verb.get("action")) if verb.get("action") else None
+        dialled = self._call.dialled = Dialled(action)
+        exchange = self._front.exchange
+        try:
+            shown_number = await self._caller_id(verb.get("callerId"))
+            await exchange.transfer(self._session.call, to, caller_id=shown_number)
+        except BotError as refused:
+            self._front.complain(self._call, refused)
+        except StreamNotOpen:
+            raise
+        except AnycarrierError as refused:
+            self._front.complain(self._call, BotError(13224, f"Dial: {refused}"))
+        else:
+            call = await exchange.wait_until(
+                self._session.call, lambda c: c.ended or c.transfer is not TransferStatus.REQUESTED, TRANSFER_PATIENCE
+            )
+            if call.ended or call.transfer is TransferStatus.ANSWERED:
+                raise CallOver
+        self._call.dialled = None
+        return dialled.ended() if action else None
+
+    async def _caller_id(self, wanted: str) -> str | None:
+        """``wanted`` if it is a number of the call's, or of a line of the same credential."""
+        call = self._session.call
+        if not wanted or wanted in (call.from_, call.to):
+            return wanted or None
+        with contextlib.suppress(NumberNotAssigned):
+            line = await self._front.exchange.switchboard.registry.lookup(wanted)
+            if line.credential_id == call.credential_id:
+                return wanted
+        raise BotError(13214, "Dial: Invalid callerId: it must be a number of the call, or of a line of its carrier's")
+
+    async def _redirect(self, document: Document, verb: Verb) -> Instructions:
+        return document.instructions(verb, verb.text)
+
+    async def _hangup(self, document: Document, verb: Verb) -> None:
+        raise CallOver  # also <Reject> that is not the first verb: the call was answered
+
+
+VERBS: dict[str, Callable[[Program, Document, Verb], Awaitable[Instructions | None]]] = {
+    "Connect": Program._connect,
+    "Dial": Program._dial,
+    "Gather": Program._gather,
+    "Hangup": Program._hangup,
+    "Pause": Program._pause,
+    "Play": Program._play,
+    "Redirect": Program._redirect,
+    "Reject": Program._hangup,
+    "Say": Program._say,
+}
+
+
+def _loop(verb: Verb, audible: bool) -> Iterable[int]:
+    """``loop`` times, 0 for ever; once where there is nothing to be heard."""
+    times = verb.get("loop", "1")
+    times = times if times.isdigit() else "1"
+    if not audible:
+        return range(1)
+    return itertools.count() if int(times) == 0 else range(int(times))
+
+
+def _decoded(reply: Reply, format: AudioFormat) -> bytes:
+    """A fetched file as audio in ``format``."""
+    kind = reply.content_type.partition(";")[0].strip().lower()
+    if kind in MULAW_TYPES:
+        source, audio = AudioFormat("PCMU", 8000), reply.body
+    else:
+        try:
+            source, audio = read_wav(reply.body)
+        except ValueError as wrong:
+            raise BotError(
+                12300, f"Invalid Content-Type: <Play> takes WAV and mu-law, not {kind!r} ({wrong}): {shown(reply.url)}"
+            ) from None
+    if source.channels > 1:  # the first one
+        samples = array("h", audio) if source.sample_width == 2 else array("B", audio)
+        source, audio = AudioFormat(source.encoding, source.rate), samples[:: source.channels].tobytes()
+    return Transcoder(source, format).convert(audio) if source != format else audio
