@@ -4,7 +4,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from anycarrier.agent.agent import Agent, AgentFunction, CallSetup, RawFunction, agent_function, speech_needs
+    from anycarrier.agent.agent import (
+        Agent,
+        AgentFunction,
+        CallSetup,
+        RawAgent,
+        RawFunction,
+        agent_function,
+        raw_agent,
+        speech_needs,
+    )
     from anycarrier.agent.agent_call import AgentCall
     from anycarrier.agent.agent_socket import Guard
     from anycarrier.agent.agent_turn import Said
@@ -13,7 +22,7 @@ if TYPE_CHECKING:
     from anycarrier.agent.chat import ChatAgent, ChatAnalyzer, ChatModel
     from anycarrier.agent.conversation import CallerTurn
     from anycarrier.agent.engine_choice import ENGINE_SETTINGS, EngineChoice
-    from anycarrier.agent.settings import AgentSettings
+    from anycarrier.agent.settings import AgentSettings, misfits_of_raw_audio
     from anycarrier.agent.shared_engines import Engines
     from anycarrier.agent.transcript import MemoryTranscript, Segment, Transcript
 
@@ -37,12 +46,15 @@ _LAZY = {
     "FinishedCall": "analysis",
     "Guard": "agent_socket",
     "MemoryTranscript": "transcript",
+    "RawAgent": "agent",
     "RawFunction": "agent",
     "Said": "agent_turn",
     "Segment": "transcript",
     "Transcript": "transcript",
     "agent_function": "agent",
     "analyze_call": "analysis",
+    "misfits_of_raw_audio": "settings",
+    "raw_agent": "agent",
     "speech_needs": "agent",
 }
 
@@ -75,11 +87,14 @@ __all__ = [
     "FinishedCall",
     "Guard",
     "MemoryTranscript",
+    "RawAgent",
     "RawFunction",
     "Said",
     "Segment",
     "Transcript",
     "agent_function",
     "analyze_call",
+    "misfits_of_raw_audio",
+    "raw_agent",
     "speech_needs",
 ]

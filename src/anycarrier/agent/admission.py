@@ -104,8 +104,8 @@ class Admission:
             url = setup.websocket_url if first else agent.websocket_url
             try:
                 if not url:
-                    if agent.handler is not None:
-                        self._need_speech(agent, setup, speech_needs(agent.handler, settings))
+                    if (function := agent.handler or agent.raw) is not None:
+                        self._need_speech(agent, setup, speech_needs(function, settings))
                     return Accepted(agent)
                 socket = await self._connect(call, agent, setup, url, max(0.5, due - time.monotonic()))
                 try:

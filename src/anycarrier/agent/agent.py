@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import functools
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, overload
 
 from pydantic import ValidationError
 
@@ -14,6 +15,7 @@ from anycarrier.agent.agent_call import AgentCall
 from anycarrier.agent.settings import AgentSettings
 from anycarrier.agent.shared_engines import Engines
 from anycarrier.agent.transcript import MemoryTranscript, Transcript
+from anycarrier.audio import AudioFormat
 from anycarrier.errors import ConfigurationError
 from anycarrier.session import MediaSession
 
@@ -24,9 +26,50 @@ RawFunction = Callable[[MediaSession], Awaitable[None]]
 """A raw audio agent, which does speech itself."""
 
 
-def speech_needs(handler: AgentFunction | None, settings: AgentSettings) -> set[str]:
+class RawAgent:
+    """A function that :func:`raw_agent` has marked; call it with the session."""
+
+    needs: Collection[str] = ()
+
+    def __init__(self, function: RawFunction, audio: AudioFormat | None = None) -> None:
+        functools.update_wrapper(self, function)
+        self.audio = audio
+        """The format its sessions are in; None: that of the exchange."""
+        self._function = function
+
+    async def __call__(self, session: MediaSession) -> None:
+        """Handle one call."""
+        await self._function(session)
+
+
+@overload
+def raw_agent(function: RawFunction, /) -> RawAgent: ...
+
+
+@overload
+def raw_agent(*, audio: AudioFormat | None = None) -> Callable[[RawFunction], RawAgent]: ...
+
+
+def raw_agent(
+    function: RawFunction | None = None, /, *, audio: AudioFormat | None = None
+) -> RawAgent | Callable[[RawFunction], RawAgent]:
+    """Mark a function of a :class:`MediaSession` as a raw audio agent: it does speech itself and needs no engine.
+
+        @raw_agent(audio=AudioFormat("L16", 16000))
+        async def bot(session): ...
+
+    It can then be given wherever a handler is: ``Agents.add("bot", handler=bot)``, by its path ``"module:bot"``, and as
+    a handler of the service. Its sessions are in ``audio``, None: in the exchange's format.
+    """
+    if function is not None:
+        return RawAgent(function)
+    return lambda marked: RawAgent(marked, audio)
+
+
+def speech_needs(handler: AgentFunction | RawAgent | None, settings: AgentSettings) -> set[str]:
     """The speech abilities an agent needs: ``speak`` and ``listen``, unless its function sets ``needs``
-    (``handler.needs = ()``). A first message needs ``speak``. ``handler`` is None for a WebSocket agent."""
+    (``handler.needs = ()``), as a raw audio agent does. A first message needs ``speak``. ``handler`` is None for a
+    WebSocket agent."""
     needs = set(getattr(handler, "needs", ("speak", "listen")))
     return needs | {"speak"} if settings.first_message.strip() else needs
 
@@ -43,7 +86,7 @@ class Agent:
     settings: AgentSettings = field(default_factory=AgentSettings)
     handler: AgentFunction | None = None
     websocket_url: str | None = None
-    raw: RawFunction | None = None
+    raw: RawAgent | None = None
     signing_key: str | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -83,6 +126,11 @@ class CallSetup:
         return {**settings.dynamic_variables, **self.variables}
 
 
+def as_raw(given: RawFunction) -> RawAgent:
+    """``given``, marked as a raw audio agent unless it is."""
+    return given if isinstance(given, RawAgent) else RawAgent(given)
+
+
 def load(path: str) -> Any:
     """The object at ``module:name``; raises ``ConfigurationError`` if it cannot be loaded."""
     module, colon, name = path.partition(":")
@@ -97,6 +145,6 @@ def load(path: str) -> Any:
     return found
 
 
-def agent_function(given: AgentFunction | str) -> AgentFunction:
-    """A Python agent's function, given itself or by its dotted path."""
-    return cast(AgentFunction, load(given)) if isinstance(given, str) else given
+def agent_function(given: AgentFunction | RawAgent | str) -> AgentFunction | RawAgent:
+    """A Python agent's function, given itself or by its dotted path; a :class:`RawAgent` where that is marked so."""
+    return cast("AgentFunction | RawAgent", load(given)) if isinstance(given, str) else given

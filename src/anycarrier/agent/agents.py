@@ -16,14 +16,23 @@ import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from anycarrier.agent.admission import Admission
-from anycarrier.agent.agent import Agent, AgentFunction, CallSetup, RawFunction, agent_function, speech_needs
+from anycarrier.agent.agent import (
+    Agent,
+    AgentFunction,
+    CallSetup,
+    RawAgent,
+    RawFunction,
+    agent_function,
+    as_raw,
+    speech_needs,
+)
 from anycarrier.agent.agent_socket import Guard
 from anycarrier.agent.analysis import Analyzer, Finished
 from anycarrier.agent.call_handler import CallHandler
-from anycarrier.agent.settings import AgentSettings
+from anycarrier.agent.settings import AgentSettings, misfits_of_raw_audio
 from anycarrier.agent.shared_engines import Engines
 from anycarrier.calls import Call, MachineDetection
 from anycarrier.errors import ConfigurationError, SpeechNotReady, UnknownAgent
@@ -35,6 +44,8 @@ if TYPE_CHECKING:
     from anycarrier.switchboard import Handler, Switchboard
 
 log = logging.getLogger("anycarrier")
+
+AnyFunction = TypeVar("AnyFunction", bound=AgentFunction | RawAgent)
 
 MAX_CALLS_KEPT = 10_000
 """Most calls for which agents and setups are kept; beyond that the oldest are dropped. Most are dropped when the call
@@ -86,10 +97,10 @@ class Agents(Mapping[str, "Handler"]):
 
     # --- registering and finding -------------------------------------------------------------------------------------
 
-    def agent(self, agent_id: str, **settings: Any) -> Callable[[AgentFunction], AgentFunction]:
+    def agent(self, agent_id: str, **settings: Any) -> Callable[[AnyFunction], AnyFunction]:
         """Register the decorated function as an agent; ``settings`` are fields of :class:`AgentSettings`."""
 
-        def register(handler: AgentFunction) -> AgentFunction:
+        def register(handler: AnyFunction) -> AnyFunction:
             self.add(agent_id, handler=handler, settings=settings)
             return handler
 
@@ -99,25 +110,34 @@ class Agents(Mapping[str, "Handler"]):
         self,
         agent_id: str,
         *,
-        handler: AgentFunction | str | None = None,
+        handler: AgentFunction | RawAgent | str | None = None,
         websocket_url: str | None = None,
         raw: RawFunction | None = None,
         settings: AgentSettings | Mapping[str, Any] | None = None,
         signing_key: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Agent:
-        """Register an agent: a Python ``handler`` (or its path, ``module:function``), a WebSocket, or raw audio."""
+        """Register an agent: a Python ``handler`` (or its path, ``module:function``), a WebSocket, or raw audio.
+
+        A handler marked by :func:`raw_agent` is raw audio. ``ConfigurationError`` for settings that it cannot have.
+        """
         if sum(given is not None for given in (handler, websocket_url, raw)) != 1:
             raise ConfigurationError(f"agent {agent_id!r} needs exactly one of handler, websocket_url and raw")
+        function = agent_function(handler) if handler is not None else None
+        if isinstance(function, RawAgent):
+            function, raw = None, function
         added = Agent(
             agent_id,
             settings if isinstance(settings, AgentSettings) else AgentSettings.model_validate(dict(settings or {})),
-            agent_function(handler) if handler is not None else None,
+            function,
             websocket_url,
-            raw,
+            as_raw(raw) if raw is not None else None,
             signing_key,
             dict(headers or {}),
         )
+        if added.raw is not None and (wrong := misfits_of_raw_audio(added.settings)):
+            told = "; ".join(f"{name} {why}" for name, why in wrong.items())
+            raise ConfigurationError(f"agent {agent_id!r}: {told}")
         self._agents[agent_id] = added
         return added
 
@@ -189,11 +209,11 @@ class Agents(Mapping[str, "Handler"]):
     def need_speech(self, agent: Agent, reference: str) -> None:
         """Raise ``SpeechNotReady`` if this agent lacks a speech engine for an outbound call. What a WebSocket agent
         needs is known only once it is connected."""
-        if agent.handler is None or agent.websocket_url is not None:
+        if agent.websocket_url is not None:
             return
         setup = self._prepared.get(reference, CallSetup())
         settings = setup.settings(agent)
-        lacks = (setup.engines or self.engines).lacks(settings, speech_needs(agent.handler, settings))
+        lacks = (setup.engines or self.engines).lacks(settings, speech_needs(agent.handler or agent.raw, settings))
         if setup.websocket_url is None and lacks is not None:
             raise SpeechNotReady(agent.id, lacks)
 
@@ -227,16 +247,16 @@ class Agents(Mapping[str, "Handler"]):
         ``exchange.start()``."""
         self.call_handler.switchboard = switchboard
         switchboard.observers.append(self._observe)
-        speaking = [agent for agent in self._agents.values() if agent.raw is None]
+        speaking = [agent for agent in self._agents.values() if agent.raw is None or agent.settings.first_message]
         await self.engines.start(name for agent in speaking for name in self.engines.needed(agent.settings))
         for agent in speaking:
             self._warn_of_missing_speech(agent)
 
     def _warn_of_missing_speech(self, agent: Agent) -> None:
         """Report a missing or poor engine at startup, where it is noticed, instead of by rejecting calls later."""
-        needs = speech_needs(agent.handler, agent.settings)
+        needs = speech_needs(agent.handler or agent.raw, agent.settings)
         if (lacks := self.engines.lacks(agent.settings, needs)) is not None:
-            unless = "" if agent.handler is not None else ", unless its WebSocket does speech itself"
+            unless = "" if agent.websocket_url is None else ", unless its WebSocket does speech itself"
             log.error("agent %r will take no calls%s: %s", agent.id, unless, lacks)
         for choice in self.engines.explain(agent.settings):
             if choice.ability in needs and choice.problem is None and choice.warning is not None:

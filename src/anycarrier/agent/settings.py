@@ -55,6 +55,30 @@ class AgentSettings(BaseModel):
         return None
 
 
+RAW_AUDIO_HAS_NO: Mapping[str, str] = {
+    "system_prompt": "its function brings its own",
+    "recognizer": "it recognizes speech itself",
+    "fallback_recognizer": "it recognizes speech itself",
+    "phrases": "it recognizes speech itself",
+    "grammar": "it recognizes speech itself",
+    "end_call_phrases": "what is said is not known here",
+    "silence_timeout_seconds": "only its function knows when somebody speaks",
+    "interruption_sensitivity": "its function decides when to stop speaking",
+    "on_voicemail": "its function gets MachineDetected, and decides",
+}
+"""Settings without an effect on a raw audio agent, and why."""
+
+
+def misfits_of_raw_audio(settings: AgentSettings) -> dict[str, str]:
+    """What is set and can have no effect on a raw audio agent: why, by the setting's name."""
+    default = AgentSettings()
+    found = [name for name in RAW_AUDIO_HAS_NO if getattr(settings, name) != getattr(default, name)]
+    if settings.on_voicemail == "ignore":
+        found.remove("on_voicemail")  # so it is
+    ending = "Leave it out, or set it to its default"
+    return {name: f"has no effect on a raw audio agent: {RAW_AUDIO_HAS_NO[name]}. {ending}" for name in found}
+
+
 def _words(text: str) -> list[str]:
     return re.findall(r"[\w']+", text.lower())
 

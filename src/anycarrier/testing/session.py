@@ -36,7 +36,6 @@ Marks = Literal["echo", "lost", "none"]
 """What becomes of playback marks: they come back, they get lost, or the carrier has none."""
 
 FRAME_SECONDS = 0.02
-
 OURS, THEIRS = "+14155550100", "+12125550123"
 
 

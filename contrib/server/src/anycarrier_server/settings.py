@@ -117,7 +117,9 @@ class Settings(BaseSettings):
         default=[], description="Private networks (CIDR) that webhooks and agents may be in all the same"
     )
     handlers: dict[str, str] = Field(
-        default={}, description="Python agents that API clients may name: name -> `module:function`"
+        default={},
+        description="Python agents that API clients may name: name -> `module:function`; those marked by "
+        "[`raw_agent`](agents.md#raw-audio) do their own speech",
     )
     engines: dict[str, dict[str, Any]] = Field(
         default={},

@@ -6,7 +6,7 @@ Contact rules too: whom an agent may call and be called by. Every key reads them
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,7 +14,7 @@ from uuid import UUID
 from pydantic import ValidationError
 from sqlalchemy import select
 
-from anycarrier.agent import AgentSettings
+from anycarrier.agent import AgentSettings, RawAgent, misfits_of_raw_audio
 from anycarrier.errors import AnycarrierError, InvalidSipAddress, UnknownVoice
 from anycarrier.numbers import e164
 from anycarrier.sip import SipAddress
@@ -152,6 +152,8 @@ async def check_fields(resources: Resources, fields: Mapping[str, Any], held: Ag
     if fields.get("handler") and fields["handler"] not in resources.handlers:
         known = ", ".join(sorted(resources.handlers)) or "none"
         raise Invalid.field("handler", f"no handler of that name is configured here (known: {known})")
+    if is_raw_audio(resources, now):
+        refuse_misfits(AgentSettings.model_validate(now("settings") or {}))
     if fields.get("forwarding_phone_number"):
         e164(fields["forwarding_phone_number"])
     if not any(name in fields for name in CALL_HANDLING):
@@ -162,6 +164,17 @@ async def check_fields(resources: Resources, fields: Mapping[str, Any], held: Ag
     if action == "webhook" and not now("incoming_call_webhook_url"):
         raise Invalid.field("incoming_call_webhook_url", "the webhook action needs a webhook URL")
     _check_forwarding(action, now)
+
+
+def is_raw_audio(resources: Resources, field: Callable[[str], Any]) -> bool:
+    """Whether an agent with these fields (its ``handler`` and ``websocket_url``) is a raw audio agent."""
+    return isinstance(resources.handlers.get(field("handler") or ""), RawAgent) and not field("websocket_url")
+
+
+def refuse_misfits(settings: AgentSettings) -> None:
+    """``Invalid`` for settings that a raw audio agent cannot have."""
+    for name, why in misfits_of_raw_audio(settings).items():
+        raise Invalid.field(name, why)
 
 
 async def _check_voice(

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Select, and_, bindparam, select
 
+from anycarrier.agent import RawAgent
 from anycarrier.calls import CallStatus, EndReason, MachineDetection
 from anycarrier.errors import AnycarrierError, ProviderError, ProviderUnavailable
 from anycarrier.numbers import e164
@@ -19,7 +20,7 @@ from anycarrier_server.domain import call_limits, place_call
 from anycarrier_server.domain.access import Caller, agent_of, need_scope
 from anycarrier_server.domain.agent_overrides import WITHOUT_SOCKET, own_socket
 from anycarrier_server.domain.agent_runtime import settings_of
-from anycarrier_server.domain.manage_agents import refuse_blocked
+from anycarrier_server.domain.manage_agents import refuse_blocked, refuse_misfits
 from anycarrier_server.domain.resources import Resources
 from anycarrier_server.domain.speech_engines import refuse_unready
 from anycarrier_server.refusals import (
@@ -148,8 +149,10 @@ async def place(resources: Resources, caller: Caller, wanted: CallWanted, once: 
                 pass  # its name may have an address by the time it is used; it is checked again then
     resources.exchange.switchboard.policy.check_destination(from_number, to_number)
     refuse_blocked(to_number, verdict(agent, "outbound", rule))
+    socket = bool(websocket_url or agent.websocket_url) and not options.get(WITHOUT_SOCKET)
+    if not socket and isinstance(resources.handlers.get(agent.handler or ""), RawAgent):
+        refuse_misfits(settings_of(agent, wanted.settings))
     if scheduled_at is None:
-        socket = bool(websocket_url or agent.websocket_url) and not options.get(WITHOUT_SOCKET)
         await refuse_unready(resources, agent, socket=socket, overrides=wanted.settings)
     if scheduled_at is not None and scheduled_at > utc_now() + FURTHEST:
         raise Invalid.field("scheduled_at", f"lies more than {FURTHEST.days} days ahead")

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import httpx
 
-from anycarrier.agent import AgentFunction
+from anycarrier.agent import AgentFunction, RawAgent
 from anycarrier.calls import Call
 from anycarrier.exchange import Exchange
 from anycarrier.routing import Route
@@ -96,7 +96,7 @@ class Resources:
     guarded_http: httpx.AsyncClient
     """An HTTP client behind ``url_guard``, for addresses that clients name."""
     engines: WorkspaceEngines
-    handlers: Mapping[str, AgentFunction]
+    handlers: Mapping[str, AgentFunction | RawAgent]
     """Python handlers agents may name."""
     metrics: Metrics
     spawn: Spawn

@@ -39,10 +39,10 @@ OWN = ("name", "description", "handler", *CALL_HANDLING)
 SILENCE = 10.0
 """Seconds of silence that end a new agent's calls where it says nothing of it, as the contract has it.
 
-Not of one with a WebSocket: it may listen by itself, and then it knows better when nobody is there.
+Not of one with a WebSocket, nor of raw audio: it may listen by itself, and then it knows better when nobody is there.
 """
 
-WHEN_NEW = {"silence_timeout_seconds": f"left out: {SILENCE:g}, or never with a websocket_url"}
+WHEN_NEW = {"silence_timeout_seconds": f"left out: {SILENCE:g}, or never with a websocket_url or a raw audio handler"}
 """Settings that start otherwise here than in the library."""
 
 
@@ -135,7 +135,8 @@ def _unused(body: AgentBody) -> list[str]:
 async def create_agent(asked: Asked[AgentBody, None]) -> AgentKnown:
     """A new agent; only ``name`` is needed."""
     own, settings, ignored = await _fields(asked, None)
-    if "silence_timeout_seconds" not in asked.body.model_fields_set and own.get("websocket_url") is None:
+    own_speech = own.get("websocket_url") is not None or manage_agents.is_raw_audio(asked.resources, own.get)
+    if "silence_timeout_seconds" not in asked.body.model_fields_set and not own_speech:
         settings["silence_timeout_seconds"] = SILENCE
     agent = await manage_agents.create_agent(asked.resources, asked.caller, settings=settings, **own)
     return await agent_shown(asked.resources, agent, ignored)
@@ -189,7 +190,8 @@ async def _fields(
         other = await manage_agents.get_agent(asked.store, asked.caller, settings["fallback_agent_id"])
         settings["fallback_agent_id"] = other.public_id
     said = settings.get("on_voicemail") or (held.settings.get("on_voicemail") if held is not None else None)
-    if settings.get("voicemail_message") and said is None:
+    raw = manage_agents.is_raw_audio(asked.resources, lambda name: own.get(name, getattr(held, name, None)))
+    if settings.get("voicemail_message") and said is None and not raw:
         # The contract has no setting for it: a client that gives a message wants it left.
         settings["on_voicemail"] = "leave_message"
     kept = {name: value for name, value in settings.items() if value is not None or held is not None}

@@ -19,6 +19,7 @@ from anycarrier.agent import (
     Agents,
     CallSetup,
     FinishedCall,
+    RawAgent,
 )
 from anycarrier.calls import Call, Direction
 from anycarrier.errors import AgentUnreachable, AnycarrierError
@@ -120,7 +121,8 @@ class StoreAgents(Agents):
         return Agent(
             row.public_id,
             settings_of(row),
-            handler=handler,
+            handler=handler if not isinstance(handler, RawAgent) else None,
+            raw=handler if isinstance(handler, RawAgent) else None,
             websocket_url=row.websocket_url,
             signing_key=self._resources.store.webhooks.signing_key_in(key),
         )
