@@ -5,6 +5,7 @@ are the pinned ones. The environments are in ``.venv-frameworks``, or in the fol
 
     ./dev frameworks --pin [NAME]     renews contrib/NAME/constraints.txt with the newest of everything
     ./dev frameworks --python NAME    makes the environment, and prints its Python
+    ./dev demo frameworks [NAME]      runs the examples that need neither an account nor a model
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 
 sys.path[:1] = [str(Path(__file__).resolve().parents[1])]  # as pytest has it
 
-from frameworks import environments  # noqa: E402
+from frameworks import demo, environments  # noqa: E402
 from frameworks.environments import MADE_ON, ROOT, Environment, Framework, Refused, canonical, name_of, say  # noqa: E402
 
 EVERY_ADAPTER = "tests/frameworks/test_every_adapter.py"
@@ -75,9 +76,11 @@ def pin(framework: Framework) -> None:
 
 def main(words: list[str]) -> int:
     """The exit code: 0 when all that was asked went well."""
-    option = words.pop(0) if words and words[0] in ("--pin", "--python") else ""
+    option = words.pop(0) if words and words[0] in ("--pin", "--python", "--demo") else ""
     names = [words.pop(0)] if words and not words[0].startswith("-") else []
     try:
+        if option == "--demo":
+            return demo.run(demo.examples(names))
         frameworks = environments.chosen(names)
         if option == "--python":
             if not names:

@@ -11,6 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from docs.run_blocks import CONSOLE, PYTHON, ROOT, blocks_in, pages_for, run_console, run_python
 from frameworks.environments import Framework, discover
 
 HERE = [framework for framework in discover().values() if not framework.missing()]
@@ -59,3 +60,21 @@ def test_the_library_imports_nothing_of_the_framework(framework: Framework) -> N
 def test_the_adapter_imports_without_a_warning_of_its_own(framework: Framework) -> None:
     own = ["-W", f"error:::{framework.module}"]
     subprocess.run([sys.executable, *own, "-c", f"import {framework.module}"], check=True)
+
+
+def pages() -> list[object]:
+    found = [page for framework in HERE for page in pages_for(framework.name)]
+    return [pytest.param(page, id=page.relative_to(ROOT).as_posix()) for page in found]
+
+
+@pytest.mark.parametrize("page", pages())
+def test_the_examples_of_its_pages_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_python(blocks_in(page, PYTHON))
+    for block in blocks_in(page, CONSOLE):
+        run_console(block, tmp_path)
+
+
+@each
+def test_it_has_a_page_with_an_example_that_runs(framework: Framework) -> None:
+    assert [block for page in pages_for(framework.name) for block in blocks_in(page, PYTHON)]

@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from frameworks import __main__ as command
-from frameworks import environments
+from frameworks import demo, environments
 from frameworks.environments import ROOT, Environment, Framework, Refused, canonical, discover, name_of
 
 OWN = [*discover().values()]
@@ -142,3 +142,39 @@ def test_the_other_tests_leave_them_out_and_say_so() -> None:
 
 def test_a_requirement_begins_with_its_name() -> None:
     assert [name_of(each) for each in ("a-b[c]>=1", "a.b", "a_b ; python_version < '3.12'")] == ["a-b", "a.b", "a_b"]
+
+
+def example(root: Path, name: str, *lines: str) -> None:
+    folder = root / "docs/examples" / name
+    folder.mkdir(parents=True)
+    (folder / "app.py").write_text("ANSWER = 'three calls, all heard'\n")
+    (folder / "offline.py").write_text("\n".join(lines) + "\n")
+
+
+def test_the_demo_runs_each_example_beside_its_app(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    example(tmp_path, "front", "from app import ANSWER", "print('one call')", "print(ANSWER, end='\\n\\n')")
+    assert demo.run(demo.examples([], tmp_path)) == 0
+    *_, row = capfd.readouterr().out.splitlines()
+    assert row.split(maxsplit=4) == ["front", row.split()[1], "s", "ok", "three calls, all heard"]
+
+
+def test_the_demo_fails_with_an_example_and_runs_the_others(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    example(tmp_path, "a", "print('said before', flush=True)", "raise SystemExit(3)")
+    example(tmp_path, "b", "print('well')")
+    assert demo.run(demo.examples([], tmp_path)) == 1
+    rows = capfd.readouterr().out.splitlines()[-2:]
+    assert [row.split(" s  ")[1] for row in rows] == ["FAILED  said before", "ok  well"]
+
+
+def test_the_demo_stops_an_example_that_does_not_end(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    example(tmp_path, "a", "import time; time.sleep(600)")
+    assert demo.run(demo.examples([], tmp_path), patience=0.1) == 1
+    assert capfd.readouterr().out.endswith("FAILED (too long)\n")
+
+
+def test_the_demo_wants_an_example() -> None:
+    assert demo.run({}) == 1
+    with pytest.raises(Refused, match=r"no docs/examples/zither/offline\.py"):
+        demo.examples(["zither"])
