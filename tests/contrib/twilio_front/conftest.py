@@ -1,4 +1,10 @@
-"""Whole calls, sockets included, in virtual time."""
+"""Whole calls, sockets included, in virtual time; where Twilio's SDK works in a thread, in real time."""
 
+import pytest
+
+from virtual_time import Loops, steady_loops, virtual_loops
 from virtual_time import one_clock as one_clock
-from virtual_time import virtual_loops as pytest_asyncio_loop_factories  # noqa: F401 a hook
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Loops:
+    return steady_loops() if "rest" in item.path.name else virtual_loops()

@@ -36,6 +36,7 @@ from anycarrier_twilio.messages import status_form
 from anycarrier_twilio_front.callbacks import BotError, BotRequests, Hosts
 from anycarrier_twilio_front.calls import FrontCall, Instructions, StatusCallback
 from anycarrier_twilio_front.document import fetch
+from anycarrier_twilio_front.rest import CallsApi
 from anycarrier_twilio_front.speech import Speech, SpeechEngines
 from anycarrier_twilio_front.verbs import Program
 
@@ -202,7 +203,7 @@ class TwilioFront:
 
     def routes(self) -> list[HttpRoute]:
         """What the bot calls as ``https://api.twilio.com``: add them to the app that serves the exchange."""
-        return []
+        return CallsApi(self).routes()
 
     # --- what the bot is told -----------------------------------------------------------------------------------------
 

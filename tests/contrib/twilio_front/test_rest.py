@@ -1,0 +1,303 @@
+"""Twilio's calls API, asked by Twilio's own SDK, and by somebody who does not know how."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from twilio.base.exceptions import TwilioRestException
+
+from anycarrier import CallStatus, EndReason, MachineDetection, Policy
+from anycarrier.calls import TransferStatus
+from anycarrier.errors import AuthenticationFailed, ProviderUnavailable, RateLimited, StoreUnavailable
+from contrib.twilio_front.fronted import ACCOUNT, CALLEE, CALLER, DESK, OTHERS, OURS, TOKEN, Fronted, open_fronted
+
+STAY = "<Response><Pause length='100'/></Response>"
+
+
+@pytest.fixture(params=["telnyx", "acme", "twilio"])
+async def here(request: pytest.FixtureRequest) -> AsyncIterator[Fronted]:
+    async with open_fronted(request.param) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def one() -> AsyncIterator[Fronted]:
+    """What no carrier has a part in is tested on one."""
+    async with open_fronted("acme") as opened:
+        yield opened
+
+
+async def test_a_call_created_by_url_asks_the_bot_once_answered_and_is_read_and_hung_up(here: Fronted) -> None:
+    here.bot.replies["/out"] = STAY
+    client = here.client()
+    made = await asyncio.to_thread(
+        client.calls.create,
+        to=CALLEE,
+        from_=OURS,
+        url=f"{here.bot.url}/out?case=7",
+        status_callback=f"{here.bot.url}/status",
+        status_callback_event=["answered", "completed"],
+        timeout=20,
+    )
+    assert made.sid == f"CA{made.sid[2:]}" and len(made.sid) == 34 and made.status in ("queued", "ringing")
+    assert (made.to, made._from, made.direction, made.account_sid) == (CALLEE, OURS, "outbound-api", ACCOUNT)
+    far_end = await here.far_end(made.sid)
+    [asked] = await here.bot.wait_told("/out", CallSid=made.sid)
+    assert asked.genuine and asked.params["CallStatus"] == "in-progress"
+    assert (asked.params["Direction"], asked.params["To"]) == ("outbound-api", CALLEE)
+    read = await asyncio.to_thread(client.calls(made.sid).fetch)
+    assert (read.status, read.sid, read.duration) == ("in-progress", made.sid, None)
+    assert read.start_time is not None and abs(read.start_time - datetime.now(UTC)) < timedelta(minutes=5)
+    ended = await asyncio.to_thread(client.calls(made.sid).update, status="completed")
+    assert ended.sid == made.sid
+    await far_end.wait_for("ended")
+    call = await here.exchange.wait_for(made.sid[2:], CallStatus.ENDED, 30)
+    assert call.reason is EndReason.API_STOP
+    read = await asyncio.to_thread(client.calls(made.sid).fetch)
+    assert read.status == "completed" and read.duration is not None and read.end_time is not None
+    told = await here.bot.wait_told("/status", 2)
+    assert [one.params["CallStatus"] for one in told] == ["in-progress", "completed"] and all(w.genuine for w in told)
+
+
+async def test_a_call_created_by_twiml_is_transferred_by_an_update_and_the_callee_stays_on(here: Fronted) -> None:
+    client = here.client()
+    made = await asyncio.to_thread(client.calls.create, to=CALLEE, from_=OURS, twiml=STAY)
+    far_end = await here.far_end(made.sid)
+    await here.exchange.wait_for(made.sid[2:], CallStatus.ANSWERED, 30)
+    await here.until(lambda: bool(here.exchange.switchboard.sessions))
+    await asyncio.to_thread(
+        client.calls(made.sid).update, twiml=f"<Response><Dial>{DESK}</Dial></Response>"
+    )
+    call = await here.exchange.wait_until(made.sid[2:], lambda c: c.transfer is TransferStatus.ANSWERED, 30)
+    await here.until(lambda: not here.exchange.switchboard.sessions)
+    assert far_end.state != "ended" and far_end.transferred_to == DESK and not call.ended
+    with pytest.raises(TwilioRestException) as refused:  # it is with somebody else now
+        await asyncio.to_thread(client.calls(made.sid).update, twiml=STAY)
+    assert (refused.value.status, refused.value.code) == (400, 21220)
+
+
+async def test_an_update_interrupts_what_runs_with_the_document_of_another_url(one: Fronted) -> None:
+    one.bot.replies["/voice"] = STAY
+    one.bot.replies["/other"] = "<Response><Pause length='1'/></Response>"
+    far_end = await one.sandbox.ring(OURS, CALLER)
+    await one.until(lambda: bool(one.exchange.switchboard.sessions))
+    [known] = one.front.calls
+    client = one.client()
+    read = await asyncio.to_thread(client.calls(known.sid).fetch)
+    assert (read.direction, read._from, read.to) == ("inbound", CALLER, OURS)
+    await asyncio.to_thread(client.calls(known.sid).update, url=f"{one.bot.url}/other", method="GET")
+    [asked] = await one.bot.wait_told("/other", CallSid=known.sid)
+    assert asked.method == "GET" and asked.genuine
+    await far_end.wait_for("ended")
+
+
+async def test_calls_are_listed_newest_first_in_pages_and_by_what_they_are(one: Fronted) -> None:
+    client = one.client()
+    sids = []
+    for number in range(5):
+        made = await asyncio.to_thread(client.calls.create, to=f"+1212555012{number}", from_=OURS, twiml=STAY)
+        sids.insert(0, made.sid)
+    await one.exchange.wait_for(sids[0][2:], CallStatus.ANSWERED, 30)
+    await asyncio.to_thread(client.calls(sids[1]).update, status="completed")
+    await one.exchange.wait_for(sids[1][2:], CallStatus.ENDED, 30)
+    listed = await asyncio.to_thread(client.calls.list)
+    assert [call.sid for call in listed] == sids
+    listed = await asyncio.to_thread(client.calls.list, page_size=2)
+    assert [call.sid for call in listed] == sids, "all pages"
+    assert [c.sid for c in await asyncio.to_thread(client.calls.list, limit=3)] == sids[:3]
+    assert [c.sid for c in await asyncio.to_thread(client.calls.list, to="+12125550122")] == [sids[2]]
+    assert [c.sid for c in await asyncio.to_thread(client.calls.list, status="completed")] == [sids[1]]
+    today = datetime.now(UTC)
+    assert await asyncio.to_thread(client.calls.list, start_time_after=today + timedelta(days=2)) == []
+    assert await asyncio.to_thread(client.calls.list, parent_call_sid=sids[0]) == []
+    assert len(await asyncio.to_thread(client.calls.list, end_time_before=today + timedelta(days=2))) == 1
+
+
+async def test_a_call_that_rings_is_canceled_and_one_that_was_answered_is_not(one: Fronted) -> None:
+    client = one.client()
+    made = await asyncio.to_thread(client.calls.create, to="+15005550102", from_=OURS, twiml=STAY, timeout=600)
+    with pytest.raises(TwilioRestException) as refused:
+        await asyncio.to_thread(client.calls(made.sid).update, twiml=STAY)
+    assert (refused.value.status, refused.value.code) == (400, 21220), "it only rings"
+    await asyncio.to_thread(client.calls(made.sid).update, status="canceled")
+    await one.exchange.wait_for(made.sid[2:], CallStatus.ENDED, 30)
+    assert (await asyncio.to_thread(client.calls(made.sid).fetch)).status == "canceled"
+    with pytest.raises(TwilioRestException) as refused:
+        await asyncio.to_thread(client.calls(made.sid).update, status="completed")
+    assert (refused.value.status, refused.value.code) == (400, 21220)
+
+    made = await asyncio.to_thread(client.calls.create, to=CALLEE, from_=OURS, twiml=STAY)
+    await one.exchange.wait_for(made.sid[2:], CallStatus.ANSWERED, 30)
+    await asyncio.to_thread(client.calls(made.sid).update, status="canceled")
+    assert (await asyncio.to_thread(client.calls(made.sid).fetch)).status == "in-progress"
+
+
+async def test_what_is_asked_for_reaches_the_exchange(one: Fronted, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    async def dial(**options: Any) -> None:
+        asked.update(options)
+
+    monkeypatch.setattr(one.exchange, "dial", dial)
+    create = one.client().calls.create
+    made = await asyncio.to_thread(
+        create, to=CALLEE, from_=OURS, caller_id=OURS, twiml=STAY, timeout=33, time_limit=90, send_digits="ww12#"
+    )
+    assert asked == {
+        "from_": OURS, "to": CALLEE, "reference": made.sid[2:], "caller_id": OURS, "timeout": 33.0,
+        "time_limit": 90.0, "digits": "ww12#",
+    }  # fmt: skip
+    for word, meant in (("Enable", MachineDetection.DETECT), ("DetectMessageEnd", MachineDetection.WAIT_FOR_BEEP)):
+        await asyncio.to_thread(create, to=CALLEE, from_=OURS, twiml=STAY, machine_detection=word, async_amd="true")
+        assert asked["machine_detection"] is meant
+    asked.clear()
+    await asyncio.to_thread(create, to=CALLEE, from_=OURS, twiml=STAY, send_digits="1", machine_detection="Enable")
+    assert "machine_detection" not in asked, "Twilio ignores it together with digits"
+
+
+# --- wrong requests ---------------------------------------------------------------------------------------------------
+
+GOOD = {"To": CALLEE, "From": OURS, "Twiml": STAY}
+WRONG: list[tuple[dict[str, str], int, int]] = [
+    ({"To": ""}, 400, 21201),
+    ({"From": ""}, 400, 21213),
+    ({"To": "hello"}, 400, 21211),
+    ({"To": "+1"}, 400, 21211),
+    ({"To": "client:anna"}, 400, 21211),
+    ({"From": "hello"}, 400, 21212),
+    ({"From": "+12025550143"}, 400, 21210),
+    ({"From": OTHERS}, 400, 21210),
+    ({"CallerId": OTHERS}, 400, 21210),
+    ({"To": "+442079460000"}, 400, 21215),
+    ({"To": "+19005550100"}, 400, 21215),
+    ({"To": "+911"}, 400, 21211),
+    ({"Twiml": ""}, 400, 21205),
+    ({"Twiml": "", "Url": "ftp://bot.example.com/x"}, 400, 21205),
+    ({"Twiml": "", "Url": "http://169.254.169.254/latest"}, 400, 21205),
+    ({"Twiml": "<Response>"}, 400, 12100),
+    ({"Twiml": "<Response><Enqueue>x</Enqueue></Response>"}, 400, 12200),
+    ({"Twiml": f"<Response>{' ' * 4000}</Response>"}, 400, 20001),
+    ({"StatusCallback": "https://elsewhere.example.com/x"}, 400, 21205),
+    ({"StatusCallback": "{bot}/status", "StatusCallbackEvent": "answered hello"}, 400, 21626),
+    ({"FallbackUrl": "nonsense"}, 400, 21205),
+    ({"ApplicationSid": "AP0123"}, 400, 21218),
+    ({"Record": "true"}, 400, 20001),
+    ({"Timeout": "0"}, 400, 20001),
+    ({"Timeout": "soon"}, 400, 20001),
+    ({"TimeLimit": "100000"}, 400, 20001),
+    ({"SendDigits": "call me"}, 400, 20001),
+    ({"MachineDetection": "Maybe"}, 400, 20001),
+    ({"Twiml": "", "Url": "{bot}/x", "Method": "PUT"}, 400, 20001),
+]
+
+
+def login(account: str = ACCOUNT, token: str = TOKEN) -> dict[str, str]:
+    return {"authorization": f"Basic {base64.b64encode(f'{account}:{token}'.encode()).decode()}"}
+
+
+async def ask(here: Fronted, path: str = "", method: str = "POST", **request: Any) -> httpx.Response:
+    path = path or f"/2010-04-01/Accounts/{ACCOUNT}/Calls.json"
+    async with httpx.AsyncClient(trust_env=False) as http:
+        return await http.request(method, here.url + path, **{"headers": login(), **request})
+
+
+def code(answer: httpx.Response) -> tuple[int, int]:
+    body = answer.json()
+    assert body["status"] == answer.status_code and body["message"]
+    assert body["more_info"] == f"https://www.twilio.com/docs/errors/{body['code']}"
+    return answer.status_code, body["code"]
+
+
+async def test_a_wrong_request_gets_twilios_code_and_nobody_is_rung(one: Fronted) -> None:
+    for wrong, status, expected in WRONG:
+        form = {name: value.format(bot=one.bot.url) for name, value in {**GOOD, **wrong}.items()}
+        answer = await ask(one, data=form)
+        assert code(answer) == (status, expected), (wrong, answer.text)
+        for number in (form["To"], form["From"], form.get("CallerId", "")):
+            assert len(number) < 7 or number[0] != "+" or number[1:] not in answer.text, "numbers are masked"
+    assert one.front.calls == [] and one.sandbox.far_ends == {}
+    assert await one.exchange.calls_in_progress() == []
+
+
+async def test_only_the_fronts_own_login_is_let_in_and_it_is_told_nothing_of_others(one: Fronted) -> None:
+    for headers in (
+        {}, login(token="wrong"), login(account="AC" + "1" * 32), {"authorization": f"Bearer {TOKEN}"},
+        {"authorization": "Basic ???"}, login(token=""), login(token="é"),
+    ):  # fmt: skip
+        answer = await ask(one, data=GOOD, headers=headers)
+        assert code(answer) == (401, 20003)
+    accounts = "/2010-04-01/Accounts"
+    for path in (
+        f"{accounts}/AC{'1' * 32}/Calls.json", f"{accounts}/{ACCOUNT}/Calls/CA{'0' * 32}.json",
+        f"{accounts}/{ACCOUNT}/Calls/x.json", f"{accounts}/{ACCOUNT}/Messages.json", f"{accounts}.json",
+    ):  # fmt: skip
+        assert code(await ask(one, path, "GET")) == (404, 20404)
+    assert code(await ask(one, method="DELETE")) == (405, 20004)
+    assert code(await ask(one, json=GOOD)) == (415, 20415)
+    assert code(await ask(one, content=b"a" * 100_000)) == (413, 20413)
+    assert code(await ask(one, method="GET", params={"PageSize": "0"})) == (400, 20007)
+    assert code(await ask(one, method="GET", params={"PageSize": "x"})) == (400, 20001)
+
+
+async def test_a_call_of_somebody_elses_line_does_not_exist_for_the_bot(one: Fronted) -> None:
+    async def stay(session: Any) -> None:
+        async for _ in session:
+            pass
+
+    one.exchange.switchboard.agents = {one.front.agent_id: one.front, "others": stay}
+    far_end = await one.sandbox.ring(OTHERS, CALLER)
+    await one.until(lambda: bool(one.exchange.switchboard.sessions))
+    [reference] = one.exchange.switchboard.sessions
+    client = one.client()
+    for change in ({}, {"status": "completed"}):
+        resource = client.calls(f"CA{reference}")
+        with pytest.raises(TwilioRestException) as refused:
+            await asyncio.to_thread(resource.update if change else resource.fetch, **change)
+        assert (refused.value.status, refused.value.code) == (404, 20404)
+    assert await asyncio.to_thread(client.calls.list) == [] and far_end.state != "ended"
+    await far_end.hang_up()
+    await one.until(lambda: not one.exchange.switchboard.sessions)
+
+
+async def test_an_update_that_makes_no_sense_changes_nothing(one: Fronted) -> None:
+    made = await asyncio.to_thread(one.client().calls.create, to=CALLEE, from_=OURS, twiml=STAY)
+    await one.exchange.wait_for(made.sid[2:], CallStatus.ANSWERED, 30)
+    path = f"/2010-04-01/Accounts/{ACCOUNT}/Calls/{made.sid}.json"
+    for form, expected in (
+        ({"Status": "busy"}, 20001), ({"Twiml": "<Response>"}, 12100), ({"Url": "http://10.0.0.1/"}, 21205),
+    ):  # fmt: skip
+        assert code(await ask(one, path, data=form)) == (400, expected)
+    assert (await ask(one, path, "GET")).json()["status"] == "in-progress"
+
+
+@pytest.mark.parametrize(
+    ("problem", "answered"),
+    [
+        (RateLimited("acme", "dial", retry_after=7), (429, 20429)),
+        (AuthenticationFailed("acme", "dial"), (500, 20500)),
+        (ProviderUnavailable("acme", "dial", sent=False), (503, 20503)),
+        (StoreUnavailable("down"), (503, 20503)),
+    ],
+)
+async def test_what_a_carrier_refuses_is_said_in_twilios_words(
+    one: Fronted, monkeypatch: pytest.MonkeyPatch, problem: Exception, answered: tuple[int, int]
+) -> None:
+    async def dial(**options: Any) -> None:
+        raise problem
+
+    monkeypatch.setattr(one.exchange, "dial", dial)
+    answer = await ask(one, data=GOOD)
+    assert code(answer) == answered and one.front.calls == []
+    assert answer.headers.get("retry-after") == ("7" if answered[0] == 429 else None)
+
+
+async def test_limits_of_the_exchange_hold_for_bots() -> None:
+    async with open_fronted("acme", policy=Policy(allow=["US"], max_concurrent=1)) as one:
+        assert (await ask(one, data=GOOD)).status_code == 201
+        assert code(await ask(one, data=GOOD)) == (429, 20429)
