@@ -161,6 +161,45 @@ async def test_what_is_asked_for_reaches_the_exchange(one: Fronted, monkeypatch:
     assert "machine_detection" not in asked, "Twilio ignores it together with digits"
 
 
+async def test_of_a_call_that_the_carrier_refuses_the_bot_is_told_once_by_the_answer(one: Fronted) -> None:
+    bad = {**GOOD, "To": "+15005550104", "StatusCallback": f"{one.bot.url}/status"}
+    assert code(await ask(one, data=bad)) == (400, 21211)
+    good = {**GOOD, "StatusCallback": f"{one.bot.url}/status"}
+    answer = await ask(one, data={**good, "StatusCallbackEvent": "initiated ringing answered completed"})
+    sid = answer.json()["sid"]
+    await one.exchange.wait_for(sid[2:], CallStatus.ANSWERED, 30)
+    await one.exchange.hang_up(sid[2:])
+    told = await one.bot.wait_told("/status", CallStatus="completed")
+    assert one.bot.told("/status")[0].params["CallStatus"] == "initiated"
+    assert {w.params["CallSid"] for w in one.bot.told("/status")} == {sid} and told[0].params["CallSid"] == sid
+
+
+MACHINE = "+15005550105"
+
+
+async def test_a_document_waits_for_the_machine_detection_and_is_told_who_has_picked_up() -> None:
+    async with open_fronted("telnyx") as here:
+        here.bot.replies["/out"] = STAY
+        wanted = {"To": MACHINE, "From": OURS, "Url": f"{here.bot.url}/out", "MachineDetection": "DetectMessageEnd"}
+        sid = (await ask(here, data=wanted)).json()["sid"]
+        [asked] = await here.bot.wait_told("/out", CallSid=sid)
+        assert asked.params["AnsweredBy"] == "machine_end_beep"
+        answer = await ask(here, f"/2010-04-01/Accounts/{ACCOUNT}/Calls/{sid}.json", "GET")
+        assert answer.json()["answered_by"] == "machine_end_beep"
+
+
+async def test_with_async_detection_the_document_runs_at_once_and_the_callback_is_told() -> None:
+    async with open_fronted("telnyx") as here:
+        here.bot.replies["/out"] = STAY
+        callback = {"AsyncAmd": "true", "AsyncAmdStatusCallback": f"{here.bot.url}/amd", "MachineDetection": "Enable"}
+        wanted = {"To": MACHINE, "From": OURS, "Url": f"{here.bot.url}/out", **callback}
+        sid = (await ask(here, data=wanted)).json()["sid"]
+        [told] = await here.bot.wait_told("/amd", CallSid=sid)
+        assert told.params["AnsweredBy"] == "machine_start" and told.genuine
+        [asked] = await here.bot.wait_told("/out", CallSid=sid)
+        assert "AnsweredBy" not in asked.params and len(here.bot.told("/amd")) == 1
+
+
 # --- wrong requests ---------------------------------------------------------------------------------------------------
 
 GOOD = {"To": CALLEE, "From": OURS, "Twiml": STAY}

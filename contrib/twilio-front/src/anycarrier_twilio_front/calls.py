@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from anycarrier import Call, Direction
+from anycarrier import Call, Direction, MachineDetected
 from anycarrier_twilio.call_status import status_word
 from anycarrier_twilio.messages import call_form
 from anycarrier_twilio_front.callbacks import BotError
@@ -54,6 +54,28 @@ class Dialled:
         return replace(self.action, params={**self.action.params, **outcome})
 
 
+@dataclass(slots=True)
+class Detection:
+    """Answering-machine detection that a REST request asked for. Without ``callback`` the document waits for it."""
+
+    callback: StatusCallback | None = None
+    to_the_end: bool = False
+    """A machine's greeting is waited for (``DetectMessageEnd``)."""
+    answered_by: str = ""
+    """Twilio's word, once it is known."""
+    known: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def found(self, event: MachineDetected) -> bool:
+        """Note what a carrier says; True if that is the answer, which is given once."""
+        machine = event.answered_by == "machine"
+        if self.answered_by or (machine and self.to_the_end and not event.greeting_ended):
+            return False
+        end = "machine_end_beep" if event.beep else "machine_end_other"
+        self.answered_by = (end if self.to_the_end else "machine_start") if machine else event.answered_by
+        self.known.set()
+        return True
+
+
 class FrontCall:
     """A call of the front's. ``instructions`` are what it runs once its audio is connected."""
 
@@ -68,6 +90,9 @@ class FrontCall:
         self.document: Document | None = None
         """Their document, where it was fetched already: while the call rang."""
         self.dialled: Dialled | None = None
+        self.detection: Detection | None = None
+        self.unplaced: list[Call] | None = None
+        """Its snapshots so far, of which nothing is told: a carrier may still refuse the call."""
         self.error: BotError | None = None
         """What ended the call, where the bot's document or answers did."""
         self.cookies = httpx.Cookies()
@@ -98,10 +123,13 @@ class FrontCall:
 
     def form(self) -> dict[str, str]:
         """What every request of Twilio's says of the call."""
-        return call_form(
+        form = call_form(
             account_sid=self.account_sid, call_sid=self.sid, status=self.status, direction=self.direction,
             from_=self.call.from_, to=self.call.to,
         )  # fmt: skip
+        if self.detection is not None and self.detection.answered_by:
+            form["AnsweredBy"] = self.detection.answered_by
+        return form
 
     def redirect(self, instructions: Instructions) -> None:
         """Leave what runs and run ``instructions``; what is not running yet begins with them."""

@@ -24,6 +24,7 @@ from anycarrier import (
     Exchange,
     IncomingCall,
     Line,
+    MachineDetected,
     MediaSession,
     Reject,
     Route,
@@ -44,6 +45,9 @@ log = logging.getLogger("anycarrier.twilio_front")
 
 REMEMBERED = 1000
 """Calls that are over and can still be read by REST."""
+
+MACHINE_WAIT = 30.0
+"""Seconds that a document waits for the answering-machine detection, Twilio's default."""
 
 EVERY_EVENT = frozenset({"initiated", "ringing", "answered", "completed"})
 
@@ -112,6 +116,12 @@ class TwilioFront:
             del self._calls[sid]
         return opened
 
+    def place(self, call: FrontCall) -> None:
+        """The carrier has taken a call whose progress was held back: tell the bot."""
+        held, call.unplaced = call.unplaced or [], None
+        for snapshot in held:
+            self._changed(snapshot)
+
     def forget(self, call: FrontCall) -> None:
         """Take out a call that was never dialled."""
         self._calls.pop(call.sid, None)
@@ -134,6 +144,9 @@ class TwilioFront:
             return
         known = self._known(call)
         known.call = call
+        if known.unplaced is not None:
+            known.unplaced.append(call)
+            return
         word = known.status
         if word in known.told:
             return
@@ -153,10 +166,15 @@ class TwilioFront:
                 self.post(known, action.url, {**known.form(), **action.params}, action.method)
 
     def _observed(self, event: CallEvent, call: Call | None) -> None:
-        """What a carrier says of a transfer, for a ``<Dial>``."""
+        """What a carrier says of a transfer, for a ``<Dial>``, and of who has picked up."""
         known = self._calls.get(f"CA{call.reference}") if call is not None else None
-        if isinstance(event, TransferProgress) and known is not None and known.dialled is not None:
+        if known is None:
+            return
+        if isinstance(event, TransferProgress) and known.dialled is not None:
             known.dialled.status = event.status.replace("_", "-")
+        if isinstance(event, MachineDetected) and (detection := known.detection) and detection.found(event):
+            if (callback := detection.callback) is not None:
+                self.post(known, callback.url, known.form(), callback.method)
 
     # --- what the exchange asks ---------------------------------------------------------------------------------------
 
@@ -182,6 +200,12 @@ class TwilioFront:
         """Run the bot's document, verb by verb; where it cannot be run, the call ends with ``agent_error``."""
         call = self._known(session.call)
         try:
+            if call.detection is not None and call.detection.callback is None:
+                answered = asyncio.ensure_future(call.detection.known.wait())
+                over = asyncio.ensure_future(session.wait_stopped())
+                await asyncio.wait({answered, over}, timeout=MACHINE_WAIT, return_when=asyncio.FIRST_COMPLETED)
+                answered.cancel()
+                over.cancel()
             await Program(self, call, session).run()
         except BotError as failure:
             self._fail(call, failure)

@@ -44,7 +44,7 @@ from anycarrier.routing import Line
 from anycarrier_twilio.messages import API_VERSION, rfc2822
 from anycarrier_twilio_front import document
 from anycarrier_twilio_front.callbacks import BotError
-from anycarrier_twilio_front.calls import FrontCall, Instructions, StatusCallback
+from anycarrier_twilio_front.calls import Detection, FrontCall, Instructions, StatusCallback
 
 if TYPE_CHECKING:
     from anycarrier_twilio_front.front import TwilioFront
@@ -195,20 +195,27 @@ class CallsApi:
         caller_id = params.get("CallerId")
         options: dict[str, Any] = {"caller_id": (await self._line(caller_id)).number} if caller_id else {}
         options |= self._options(params)
+        detection = self._detection(params) if "machine_detection" in options else None
+        callback = self._status_callback(params)
         reference = uuid.uuid4().hex
         call = Call(
             id="", provider=line.provider, direction=Direction.OUTBOUND, from_=line.number, to=to,
             status=CallStatus.QUEUED, reference=reference, credential_id=line.credential_id, agent_id=line.agent_id,
             created_at=datetime.now(UTC),
         )  # fmt: skip
-        opened = self._front.enter(call, instructions, self._status_callback(params))
+        opened = self._front.enter(call, instructions, callback)
+        opened.unplaced = []  # nothing is told of a call that the carrier then refuses
+        opened.detection = detection
         try:
             await self._front.exchange.dial(from_=line.number, to=to, reference=reference, **options)
         except (AnycarrierError, StoreUnavailable) as problem:
             if not (isinstance(problem, ProviderUnavailable) and problem.outcome_unknown):
                 self._front.forget(opened)
+            else:
+                self._front.place(opened)
             log.warning("a call that the bot of agent %s asked for was not made: %s", self._front.agent_id, problem)
             raise refusal(problem, **shown) from None
+        self._front.place(opened)
         return JSONResponse(self._resource(opened), 201)
 
     async def _fetch(self, request: Request, params: _Params) -> Response:
@@ -293,7 +300,7 @@ class CallsApi:
             "price": f"-{call.price.amount}" if call.price else None,
             "price_unit": call.price.currency if call.price else "USD",
             "direction": opened.direction,
-            "answered_by": {"machine": "machine_start"}.get(call.answered_by or "", call.answered_by),
+            "answered_by": (opened.detection and opened.detection.answered_by) or None,
             "api_version": API_VERSION,
             "forwarded_from": None,
             "group_sid": None,
@@ -348,6 +355,15 @@ class CallsApi:
                 raise RestError(400, 20001, f"MachineDetection {detection[:40]!r} is not valid")
             options["machine_detection"] = DETECTION[detection]
         return options
+
+    def _detection(self, params: _Params) -> Detection:
+        """Where ``AsyncAmd`` is true the call goes on meanwhile, and the callback is told; else its document waits."""
+        url = self._url(params, "AsyncAmdStatusCallback") if params.get("AsyncAmd").lower() == "true" else ""
+        callback = StatusCallback(url, params.method("AsyncAmdStatusCallbackMethod")) if url else None
+        detection = Detection(callback, to_the_end=params.get("MachineDetection") == "DetectMessageEnd")
+        if params.get("AsyncAmd").lower() == "true" and callback is None:
+            detection.known.set()  # nobody is told, and nothing waits: the resource says it
+        return detection
 
     def _url(self, params: _Params, name: str) -> str:
         if url := params.get(name):
