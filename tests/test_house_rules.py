@@ -18,6 +18,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from frameworks.environments import discover
+
 ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "src" / "anycarrier"
 SERVER = ROOT / "contrib/server/src/anycarrier_server"
@@ -36,6 +38,10 @@ TYPE_ONLY = {
     ("hookspecs", "agent"): "a hook names what looks at a call once it is over, and whose turns a rule is for",
     ("hookspecs", "speech"): "a hook names what a plugin may bring; the speech room is what it brings it to",
 }
+
+FRAMEWORKS = re.compile(
+    r"pipecat|livekit|openai[-_. ](agents|realtime)|RealtimeRunner|vision[-_. ]agents|hermes", re.IGNORECASE
+)
 
 CARRIERS = re.compile(r"twilio|telnyx|plivo|vonage|signalwire", re.IGNORECASE)
 CARRIER_FIELD = ("anycarrier_server/oneinbox/call_bodies.py", "twilio_call_sid")  # a field its API names so
@@ -68,6 +74,9 @@ PLATFORM = (
     *"call_phases plugins callbook tickets policy session switchboard call_watch exchange asgi fast cli".split(),
 )
 
+# What an adapter for a framework builds on.
+ADAPTER = (*PUBLIC, "session", "paced_voice")
+
 # The layers of the service, lowest first (docs/architecture.md): one imports only those before it.
 SERVER_LAYERS = (
     "refusals outage settings_checks settings encryption url_guard signing fair_scheduling carriers store metrics"
@@ -83,6 +92,9 @@ NAMELESS = {"utils", "util", "helpers", "helper", "common", "base", "misc", "too
 
 LONG, LONGEST = 400, 600
 """Lines a file may have before the rules warn, and before they fail. Most have far fewer."""
+
+LONGEST_OF_AN_ADAPTER = 250
+"""An adapter is thin: what would make it longer belongs in the library, for all of them."""
 
 # Spelt in two halves so that this file may be searched as well.
 REGISTRY_HOST = re.compile(
@@ -150,6 +162,14 @@ def no_carrier_named(path: str, text: str) -> list[str]:
     ]
 
 
+def no_framework_named(path: str, text: str) -> list[str]:
+    return [
+        f"{path}:{number}: names the framework {match.group()}"
+        for number, line in enumerate(text.splitlines(), 1)
+        if (match := FRAMEWORKS.search(line))
+    ]
+
+
 def pure(module: str, text: str) -> list[str]:
     found = [
         f"{module}:{line}: a pure room imports {name}"
@@ -180,6 +200,16 @@ def public_names_only(module: str, text: str, public: Sequence[str] = PUBLIC) ->
 def platform_names_only(module: str, text: str) -> list[str]:
     """The service uses what any platform may use."""
     return public_names_only(module, text, PLATFORM)
+
+
+def adapter_names_only(module: str, text: str) -> list[str]:
+    """An adapter for a framework uses what anybody's may use, and no other distribution of ours."""
+    others = [
+        f"{module}:{line}: an adapter imports another distribution, {name}"
+        for name, line, _ in imports(text)
+        if name.startswith("anycarrier_") and name.split(".")[0] != module.split(".")[0]
+    ]
+    return public_names_only(module, text, ADAPTER) + others
 
 
 def server_direction(module: str, text: str) -> list[str]:
@@ -239,6 +269,10 @@ def one_idea_long(path: str, text: str, limit: int = LONGEST) -> list[str]:
     lines = text.count("\n")
     excused = "/migrations/versions/" in path  # a migration is a record, written once
     return [f"{path}: {lines} lines; look for the second idea"] if lines > limit and not excused else []
+
+
+def adapters_are_thin(path: str, text: str) -> list[str]:
+    return one_idea_long(path, text, LONGEST_OF_AN_ADAPTER)
 
 
 def says_what_it_is(path: str, text: str) -> list[str]:
@@ -303,6 +337,8 @@ def _pure_modules() -> list[tuple[str, str]]:
 
 DISTRIBUTIONS = [path for folder in (".", "providers/*", "contrib/*", "docs/examples/*")
                  for path in sorted(ROOT.glob(f"{folder}/pyproject.toml"))]  # fmt: skip
+ADAPTERS = tuple(f"contrib/{name}/src" for name in discover())
+"""For frameworks. The Twilio front is none: it is for bots that know one carrier's wire, so it names that carrier."""
 PLUGINS = ("providers/*/src", "contrib/speech-*/src", "docs/examples/*/src")
 SHIPPED = ("src", "providers/*/src", "contrib/*/src")
 
@@ -330,6 +366,26 @@ RULES: dict[str, tuple[Rule, Callable[[], list[tuple[str, str]]], int, list[tupl
         lambda: [(n, t) for n, t in _tracked() if n.startswith(("src/", "contrib/server/src/"))], 20, [
             (f"contrib/server/src/{CARRIER_FIELD[0]}", "twilio_call_sid = 1\nif provider == 'Twilio': ..."),
             ("contrib/server/src/anycarrier_server/console/app.js", "const carriers = ['telnyx']"),
+        ]),
+    "no framework is named in the core or the service": (
+        no_framework_named,
+        lambda: [(n, t) for n, t in _tracked() if n.startswith(("src/", "contrib/server/src/"))], 20, [
+            ("src/anycarrier/session.py", "# a LiveKit agent pauses here"),
+            ("contrib/server/src/anycarrier_server/app.py", "from anycarrier_pipecat import CallTransport"),
+        ]),
+    "an adapter for a framework names no carrier": (
+        no_carrier_named, lambda: _files(*ADAPTERS), 3, [
+            ("contrib/pipecat/src/anycarrier_pipecat/transport.py", "if session.call.provider == 'twilio': ..."),
+        ]),
+    "an adapter for a framework imports only public names": (
+        adapter_names_only, lambda: _modules(*ADAPTERS), 3, [
+            ("anycarrier_pipecat.transport", "from anycarrier.media_stream import MediaStream"),
+            ("anycarrier_pipecat.transport", "from anycarrier.switchboard import Switchboard"),
+            ("anycarrier_pipecat.transport", "from anycarrier_twilio.signature import sign"),
+        ]),
+    "an adapter for a framework is thin": (
+        adapters_are_thin, lambda: _files(*ADAPTERS), 3, [
+            ("contrib/pipecat/src/anycarrier_pipecat/transport.py", "x = 1\n" * (LONGEST_OF_AN_ADAPTER + 1)),
         ]),
     "pure rooms have no sockets, clock, environment or log, and do not wait": (
         pure, _pure_modules, 3, [
