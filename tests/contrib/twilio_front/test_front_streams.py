@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 
 import pytest
+from websockets.asyncio.client import ClientConnection
 
 from anycarrier import EndReason
+from anycarrier_twilio_front import stream as stream_module
+from anycarrier_twilio_front.stream import BotStream
 from contrib.twilio_front.front_house import CARRIERS, SID, VALIDATOR, front_house, stream, twiml, until
 
 EVERY_CARRIER = pytest.mark.parametrize("carrier", CARRIERS)
@@ -50,3 +54,189 @@ async def test_a_bot_and_the_far_end_hear_each_other_byte_for_byte(carrier: str,
         await socket.connection.close()
         over = await house.over(far_end)
         assert over.reason is EndReason.AGENT_HANGUP
+
+
+@EVERY_CARRIER
+async def test_a_clear_returns_every_outstanding_mark_at_once_also_of_one_name(carrier: str) -> None:
+    async with front_house(carrier) as house:
+        bot = house.bot
+        bot.replies["/voice"] = twiml(stream(bot.socket_url))
+        far_end = await house.ring()
+        socket = await bot.socket()
+        for _ in range(20):
+            await socket.play(b"\x55" * 1600)
+            await socket.mark("responsePart")
+        await far_end.wait_heard(1.0)
+        await socket.clear()
+        marks = await socket.wait_for("mark", 20)
+        assert [frame["mark"]["name"] for frame in marks] == ["responsePart"] * 20
+        await socket.play(b"\x66" * 160)
+        await socket.mark("after")
+        assert (await socket.wait_for("mark", 21))[20]["mark"]["name"] == "after"
+        assert 0.9 <= far_end.heard_seconds() <= 2.5, "most of the four seconds was dropped"
+
+
+@EVERY_CARRIER
+async def test_keys_come_to_the_bot_and_the_far_ends_hanging_up_stops_the_stream_with_1000(carrier: str) -> None:
+    async with front_house(carrier) as house:
+        bot = house.bot
+        bot.replies["/voice"] = twiml(stream(bot.socket_url), '<Pause length="60"/>')
+        far_end = await house.ring()
+        socket = await bot.socket()
+        await far_end.press("1#")
+        keys = await socket.wait_for("dtmf", 2)
+        assert [frame["dtmf"] for frame in keys] == [
+            {"track": "inbound_track", "digit": "1"},
+            {"track": "inbound_track", "digit": "#"},
+        ]
+        await far_end.hang_up()
+        [stop] = await socket.wait_for("stop")
+        assert stop["stop"] == {"accountSid": SID, "callSid": socket.of("start")[0]["start"]["callSid"]}
+        await socket.connection.wait_closed()
+        assert socket.connection.close_code == 1000
+        assert (await house.over(far_end)).reason is EndReason.USER_HANGUP
+
+
+async def test_the_verb_after_a_stream_follows_when_the_bot_closes_it_and_what_it_left_unplayed_is_dropped() -> None:
+    async with front_house("telnyx") as house:
+        bot = house.bot
+        bot.replies["/voice"] = twiml(stream(f"{bot.socket_url}/one"), stream(f"{bot.socket_url}/two"))
+        far_end = await house.ring()
+        first = await bot.socket()
+        await first.play(b"\x55" * 8000 * 20)
+        await far_end.wait_heard(0.2)
+        await first.connection.close()
+        second = await bot.socket(1)
+        assert second.path == "/two"
+        await second.play(b"\x66" * 160)
+        await second.mark("heard")
+        await second.wait_for("mark")
+        assert far_end.heard.endswith(b"\x66" * 160)
+        assert far_end.heard_seconds() < 5
+        await second.connection.close()
+        assert (await house.over(far_end)).reason is EndReason.AGENT_HANGUP
+
+
+async def test_the_action_of_a_connect_is_asked_when_its_stream_is_over() -> None:
+    async with front_house("telnyx") as house:
+        bot = house.bot
+        inner = stream(bot.socket_url).replace("<Connect>", '<Connect action="/next" method="GET">')
+        bot.replies["/voice"] = twiml(inner, "<Redirect>/never</Redirect>")
+        bot.replies["/next"] = twiml("<Hangup/>")
+        far_end = await house.ring()
+        await (await bot.socket()).connection.close()
+        await house.over(far_end)
+        [asked] = bot.told("/next")
+        assert (asked.method, asked.genuine, asked.params["CallStatus"]) == ("GET", True, "in-progress")
+        assert not bot.told("/never")
+
+
+async def test_a_streams_own_status_callback_tells_of_its_start_its_end_and_its_error() -> None:
+    async with front_house("telnyx") as house:
+        bot = house.bot
+        bot.replies["/voice"] = twiml(stream(bot.socket_url, statusCallback=f"{bot.url}/stream", name="mine"))
+        far_end = await house.ring()
+        socket = await bot.socket()
+        await socket.send({"event": "nonsense", "streamSid": socket.sid})
+        await house.over(far_end)
+        told = await bot.wait_told("/stream", 3)
+        assert all(webhook.genuine for webhook in told)
+        assert [webhook.params["StreamEvent"] for webhook in told] == [
+            "stream-started",
+            "stream-stopped",
+            "stream-error",
+        ]
+        assert told[2].params["StreamError"].startswith("31951: ")
+        assert {webhook.params["StreamName"] for webhook in told} == {"mine"}
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        (b"\x00\x01", 31950),
+        ("not JSON", 31950),
+        ('{"event":"media","streamSid":"MZother","media":{"payload":""}}', 31951),
+        ('{"event":"media","media":{"payload":""}}', 31951),
+        ('{"event":"media","streamSid":"SID","media":{"payload":"%%%"}}', 31951),
+        ('{"event":"mark","streamSid":"SID"}', 31951),
+        ('{"event":"stop","streamSid":"SID"}', 31951),
+    ],
+)
+async def test_nonsense_ends_the_stream_not_the_call(
+    message: bytes | str, code: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with front_house("acme") as house:
+        bot = house.bot
+        bot.replies["/voice"] = twiml(stream(bot.socket_url), "<Redirect>/next</Redirect>")
+        bot.replies["/next"] = twiml("<Hangup/>")
+        far_end = await house.ring()
+        socket = await bot.socket()
+        await socket.connection.send(message.replace("SID", socket.sid) if isinstance(message, str) else message)
+        assert (await house.over(far_end)).reason is EndReason.AGENT_HANGUP
+        assert bot.told("/next")
+        assert f": {code}: Stream - " in caplog.text
+        assert socket.connection.close_code == 1000
+
+
+async def test_a_bot_that_does_not_read_loses_audio_and_is_cut_off_with_its_call(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected = BotStream._connect
+    stuck: list[ClientConnection] = []
+
+    async def to_a_bot_that_does_not_read(self: BotStream) -> ClientConnection:
+        async def send(message: str) -> None:
+            await asyncio.Event().wait()
+
+        socket = await connected(self)
+        stuck.append(socket)
+        monkeypatch.setattr(socket, "send", send)
+        return socket
+
+    monkeypatch.setattr(BotStream, "_connect", to_a_bot_that_does_not_read)
+    monkeypatch.setattr(stream_module, "CONGESTED", 20)
+    async with front_house("telnyx") as house:
+        house.bot.replies["/voice"] = twiml(stream(house.bot.socket_url))
+        far_end = await house.ring()
+        await until(lambda: "31930: " in caplog.text)
+        await far_end.wait_for("answered")
+        await asyncio.sleep(1)
+        assert caplog.text.count("31930: ") == 1, "said once"
+        assert far_end.state == "answered", "the call goes on"
+        await far_end.hang_up()
+        assert (await house.over(far_end)).reason is EndReason.USER_HANGUP
+        await until(lambda: not house.exchange.switchboard.sessions)
+        await stuck[0].wait_closed()
+
+
+async def test_a_bot_that_sends_minutes_at_once_is_played_to_the_end_and_interrupted_at_once() -> None:
+    async with front_house("telnyx") as house:
+        bot = house.bot
+        bot.replies["/voice"] = twiml(stream(bot.socket_url))
+        far_end = await house.ring()
+        socket = await bot.socket()
+        for _ in range(60):
+            await socket.play(b"\x55" * 8000 * 2)
+        await far_end.wait_heard(0.5)
+        await socket.clear()
+        await socket.mark("cleared")
+        await socket.wait_for("mark")
+        assert far_end.heard_seconds() < 5
+
+
+async def test_more_than_ten_minutes_are_not_buffered_and_the_bot_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with front_house("telnyx") as house:
+        bot = house.bot
+        bot.replies["/voice"] = twiml(stream(bot.socket_url))
+        far_end = await house.ring()
+        socket = await bot.socket()
+        for _ in range(14):
+            await socket.play(b"\x55" * 8000 * 60)
+        await socket.clear()
+        await socket.mark("cleared")
+        await socket.wait_for("mark")
+        assert caplog.text.count("31931: ") == 1
+        await far_end.hang_up()
+        await house.over(far_end)
