@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from twilio.request_validator import RequestValidator
 from twilio.rest import Client
 
-from anycarrier import Exchange, MemoryNumberRegistry, Policy, plugins
+from anycarrier import Call, Exchange, MemoryNumberRegistry, Policy, plugins
 from anycarrier.asgi import lifespan, routes
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.live_server import listening, serve, serve_sandbox, url_of
@@ -54,6 +54,21 @@ class Fronted:
         call = await self.exchange.switchboard.wait_until(sid.removeprefix("CA"), lambda c: bool(c.id), 30)
         return await self.sandbox.far_end(call.id)
 
+    async def ring(self) -> FarEnd:
+        """Somebody calls the bot's number."""
+        return await self.sandbox.ring(OURS, CALLER)
+
+    async def dial(self, to: str = CALLEE) -> FarEnd:
+        """The platform calls somebody for the bot."""
+        return await self.sandbox.far_end((await self.exchange.dial(from_=OURS, to=to)).id)
+
+    async def over(self, far_end: FarEnd) -> Call:
+        """The call's record, once it has ended."""
+        async with asyncio.timeout(30):
+            while await self.exchange.switchboard.calls.get(far_end.call_id) is None:
+                await asyncio.sleep(0.005)
+        return await self.exchange.wait_for(far_end.call_id, timeout=30)
+
     async def until(self, met: Callable[[], bool]) -> None:
         async with asyncio.timeout(30):
             while not met():
@@ -90,3 +105,14 @@ async def open_fronted(carrier: str, *, policy: Policy | None = None, **options:
             for client in fronted.sdks:
                 client.http_client.session.close()  # type: ignore[attr-defined]
             await front.aclose()
+
+
+def twiml(*verbs: str) -> str:
+    """A document of these verbs."""
+    return f"<Response>{''.join(verbs)}</Response>"
+
+
+def stream(url: str, inside: str = "", **attributes: str) -> str:
+    """``<Connect><Stream>``."""
+    more = "".join(f' {name}="{value}"' for name, value in attributes.items())
+    return f'<Connect><Stream url="{url}"{more}>{inside}</Stream></Connect>'
