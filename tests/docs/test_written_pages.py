@@ -19,11 +19,13 @@ from anycarrier.testing.sandbox import Sandbox
 from anycarrier_telnyx.sandbox import TelnyxSandbox
 from anycarrier_twilio.sandbox import TwilioSandbox
 from docs.blocks import blocks
+from frameworks.environments import discover, name_of
 from test_house_rules import PURE, ROOMS, SERVER_LAYERS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("frameworks/*.md")),
+         *sorted(ROOT.glob("contrib/*.md")), *sorted(ROOT.glob("contrib/*/*.md"))]  # fmt: skip
 
 
 def rows(page: Path, heading: str) -> list[list[str]]:
@@ -36,6 +38,25 @@ def rows(page: Path, heading: str) -> list[list[str]]:
             break
         found.append([cell.strip() for cell in line.strip("|").split(" | ")])
     return found
+
+
+# --- frameworks ---------------------------------------------------------------------------------------------------
+
+
+def test_the_frameworks_page_names_the_versions_that_are_tested() -> None:
+    table = rows(DOCS / "frameworks.md", "framework | tested with | distribution | what it brings")
+    told = {row[2]: row[1] for row in table}
+    for framework in discover().values():
+        first = name_of(framework.requires[0])
+        link = f"[{framework.project['name']}](../contrib/{framework.name}/README.md)"
+        assert told[link] == f"{first} {framework.pinned()[first]}"
+    front = "[anycarrier-twilio-front](../contrib/twilio-front/README.md)"
+    assert f"{told[front].replace(' ', '==')}\n" in (ROOT / "constraints.txt").read_text()
+
+
+def test_the_frameworks_page_leads_to_each_frameworks_page() -> None:
+    text = (DOCS / "frameworks.md").read_text()
+    assert [page.name for page in DOCS.glob("frameworks/*.md") if f"(frameworks/{page.name})" not in text] == []
 
 
 # --- README, quickstart ----------------------------------------------------------------------------------------------
