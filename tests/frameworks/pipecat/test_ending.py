@@ -1,0 +1,206 @@
+"""How a call ends: by the pipeline, by the caller, and by what goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from pipecat.frames.frames import (
+    BotStoppedSpeakingFrame,
+    CancelFrame,
+    EndFrame,
+    EndWorkerFrame,
+    ErrorFrame,
+    OutputAudioRawFrame,
+    StopFrame,
+    TTSSpeakFrame,
+)
+
+from anycarrier import Call, EndReason
+from anycarrier.errors import ProviderUnavailable
+from anycarrier.testing.session import Marks, ScriptedFarEnd, open_session
+from anycarrier_pipecat import CallTransport, default_params
+from frameworks.pipecat.bots import WORD, Echo, Passing, Voice, echo_worker, running, worker_of
+
+
+def when_hung_up(far_end: ScriptedFarEnd) -> list[float]:
+    """The times at which the session asked for the call's end."""
+    times: list[float] = []
+    hang_up = far_end.control.hang_up
+
+    async def noted(call: Call | str, reason: EndReason = EndReason.API_STOP) -> None:
+        times.append(asyncio.get_running_loop().time())
+        await hang_up(call, reason)
+
+    far_end.control.hang_up = noted  # type: ignore[method-assign]
+    return times
+
+
+@pytest.mark.parametrize("marks", ["echo", "none"])
+@pytest.mark.parametrize("lead", [0.2, 600.0])
+async def test_an_end_frame_lets_all_be_heard_then_hangs_up(lead: float, marks: Marks) -> None:
+    async with open_session(marks=marks) as (session, far_end):
+        hung_up = when_hung_up(far_end)
+        transport = CallTransport(session, lead=lead)
+        worker = worker_of([transport.input(), Voice(), transport.output()])
+        async with running(worker) as task:
+            await worker.queue_frames([TTSSpeakFrame("one two three four five six seven eight nine ten"), EndFrame()])
+            async with asyncio.timeout(60):
+                await task
+        [piece] = far_end.heard_at
+        assert len(piece.audio) == 10 * WORD * 8000
+        assert 0 <= hung_up[0] - (piece.at + 10 * WORD) < 0.3
+        assert far_end.control.hang_ups == [EndReason.AGENT_HANGUP]
+
+
+async def test_two_seconds_of_silence_are_sent_only_when_asked_for() -> None:
+    async with open_session() as (session, far_end):
+        transport = CallTransport(session, default_params(audio_out_end_silence_secs=2))
+        worker = worker_of([transport.input(), transport.output()])
+        async with running(worker) as task:
+            await worker.queue_frame(EndFrame())
+            await task
+        assert far_end.heard_seconds == 2.0
+
+
+async def test_a_cancel_frame_hangs_up_at_once() -> None:
+    async with open_session() as (session, far_end):
+        hung_up = when_hung_up(far_end)
+        transport = CallTransport(session, lead=5)
+        worker = worker_of([transport.input(), Voice(), transport.output()])
+        async with running(worker) as task:
+            await worker.queue_frame(TTSSpeakFrame("one two three four five six seven eight nine ten"))
+            await far_end.wait_heard(1.0)
+            before = asyncio.get_running_loop().time()
+            await worker.queue_frame(CancelFrame())
+            await task
+        assert hung_up[0] - before < 0.1
+        assert len(far_end.cleared) == 1
+        assert far_end.heard_seconds < 1.1
+        assert far_end.control.hang_ups == [EndReason.AGENT_HANGUP]
+
+
+async def test_a_stop_frame_keeps_the_call() -> None:
+    async with open_session() as (session, far_end):
+        transport = CallTransport(session)
+        worker = worker_of([transport.input(), transport.output()])
+        async with running(worker) as task:
+            await worker.queue_frame(StopFrame())
+            await task
+        assert not session.ended
+        assert far_end.control.hang_ups == []
+        await transport.input().cleanup()
+        await transport.output().cleanup()
+
+
+@pytest.mark.parametrize("moment", ["silence", "speech", "the end"])
+async def test_the_caller_hangs_up_and_the_bot_is_told_once(moment: str) -> None:
+    told: list[float] = []
+    async with open_session() as (session, far_end):
+        transport = CallTransport(session)
+        worker = worker_of([transport.input(), Voice(), transport.output()])
+
+        @transport.event_handler("on_client_disconnected")
+        async def on_client_disconnected(transport: CallTransport, client: object) -> None:
+            assert client is session
+            told.append(asyncio.get_running_loop().time())
+            await worker.cancel()
+
+        async with running(worker) as task:
+            if moment != "silence":
+                await worker.queue_frame(TTSSpeakFrame("one two three four five six seven eight nine ten"))
+                await far_end.wait_heard(0.5)
+            if moment == "the end":
+                await worker.queue_frame(EndFrame())
+                await far_end.wait_heard(0.7)
+            gone = asyncio.get_running_loop().time()
+            await far_end.hang_up()
+            async with asyncio.timeout(3):
+                await task
+        if moment == "the end":
+            assert told == [], "the bot has ended the call itself"
+        else:
+            assert len(told) == 1
+            assert told[0] - gone < 0.1
+
+
+async def test_a_bot_that_does_not_handle_the_hang_up_ends_too() -> None:
+    async with open_session() as (session, far_end), running(echo_worker(CallTransport(session))) as task:
+        await far_end.say(bytes(800))
+        await far_end.hang_up()
+        async with asyncio.timeout(3):
+            await task
+
+
+async def test_the_bot_hangs_up_by_itself_and_is_told() -> None:
+    told = []
+    async with open_session() as (session, far_end):
+        transport = CallTransport(session)
+
+        @transport.event_handler("on_client_disconnected")
+        async def on_client_disconnected(transport: CallTransport, client: object) -> None:
+            told.append(client)
+            await worker.cancel()
+
+        worker = echo_worker(transport)
+        async with running(worker) as task:
+            await session.hang_up(EndReason.AGENT_HANGUP)
+            async with asyncio.timeout(3):
+                await task
+    assert told == [session]
+
+
+async def test_500_calls_leave_no_task() -> None:
+    before = len(asyncio.all_tasks())
+    for number in range(500):
+        async with open_session(pushes=bool(number % 2)) as (session, far_end):
+            transport = CallTransport(session)
+            worker = worker_of([transport.input(), Echo(), Voice(), transport.output()])
+
+            @transport.event_handler("on_client_disconnected")
+            async def on_client_disconnected(transport: CallTransport, client: object) -> None:
+                await worker.cancel()  # noqa: B023  this call's
+
+            async with running(worker) as task:
+                await worker.queue_frame(TTSSpeakFrame("one two three"))
+                await far_end.wait_heard(0.05 * (number % 15))
+                await (far_end.hang_up() if number % 3 else worker.queue_frame(EndWorkerFrame()))
+                async with asyncio.timeout(3):
+                    await task
+    await asyncio.sleep(0)
+    assert len(asyncio.all_tasks()) == before
+
+
+async def test_a_hang_up_that_fails_does_not_hold_up_the_pipeline(caplog: pytest.LogCaptureFixture) -> None:
+    async with open_session() as (session, far_end):
+
+        async def away(call: Call | str, reason: EndReason = EndReason.API_STOP) -> None:
+            raise ProviderUnavailable("scripted", "hang_up", "no answer")
+
+        far_end.control.hang_up = away  # type: ignore[method-assign]
+        transport = CallTransport(session)
+        worker = worker_of([transport.input(), transport.output()])
+        async with running(worker) as task:
+            await worker.queue_frame(EndFrame())
+            async with asyncio.timeout(3):
+                await task
+    assert "was not hung up" in caplog.text
+
+
+async def test_audio_written_after_the_end_is_dropped_quietly() -> None:
+    async with open_session() as (session, far_end):
+        transport = CallTransport(session)
+
+        @transport.event_handler("on_client_disconnected")
+        async def on_client_disconnected(transport: CallTransport, client: object) -> None:
+            pass  # has yet to save something
+
+        errors, after = Passing(ErrorFrame), Passing(OutputAudioRawFrame, BotStoppedSpeakingFrame)
+        worker = worker_of([errors, transport.input(), Voice(), transport.output(), after])
+        async with running(worker):
+            await far_end.hang_up()
+            await worker.queue_frame(TTSSpeakFrame("one two three"))
+            await asyncio.sleep(1)
+            assert errors.seen == []
+            assert after.times(OutputAudioRawFrame) == []
+            assert len(after.times(BotStoppedSpeakingFrame)) == 1

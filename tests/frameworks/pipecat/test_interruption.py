@@ -1,0 +1,152 @@
+"""What is said stops when the caller speaks, and pipecat knows what was heard."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import pytest
+from pipecat.frames.frames import (
+    BotStartedSpeakingFrame,
+    BotStoppedSpeakingFrame,
+    InterruptionFrame,
+    OutputAudioRawFrame,
+    TTSSpeakFrame,
+)
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair
+
+from anycarrier.testing.session import open_session
+from anycarrier_pipecat import CallTransport
+from frameworks.pipecat.bots import WORD, Passing, Voice, running, worker_of
+
+COUNTING = "one two three four five six seven eight nine ten"
+
+
+def heard_words(context: LLMContext) -> list[str]:
+    """What the assistant has said, by the context of the language model."""
+    return " ".join(str(message["content"]) for message in context.get_messages()).split()
+
+
+@pytest.mark.parametrize("pushes", [True, False])
+@pytest.mark.parametrize("rate", [8000, 16000])
+@pytest.mark.parametrize("lead", [0.2, 600.0])
+async def test_the_context_holds_what_was_heard(lead: float, rate: int, pushes: bool) -> None:
+    for tenths in range(4, 26, 3):
+        async with open_session(pushes=pushes) as (session, far_end):
+            transport = CallTransport(session, lead=lead)
+            context = LLMContext()
+            assistant = LLMContextAggregatorPair(context).assistant()
+            worker = worker_of(
+                [transport.input(), Voice(sample_rate=rate), transport.output(), assistant], rate=rate
+            )
+            async with running(worker):
+                await worker.queue_frame(TTSSpeakFrame(COUNTING, append_to_context=True))
+                await far_end.wait_heard(tenths / 10)
+                await worker.queue_frame(InterruptionFrame())
+                await asyncio.sleep(1.0)
+                heard = far_end.heard_seconds
+                words = heard_words(context)
+            assert tenths / 10 <= heard <= tenths / 10 + 0.05
+            assert words == COUNTING.split()[: len(words)]
+            assert WORD * (len(words) - 1) <= heard + WORD, f"{words} for {heard} s"
+            assert WORD * (len(words) + 1) >= heard, f"only {words} for {heard} s"
+
+
+@pytest.mark.parametrize("pushes", [True, False])
+async def test_the_carrier_is_cleared_within_20_ms_of_the_interruption(pushes: bool) -> None:
+    late = []
+    async with open_session(pushes=pushes) as (session, far_end):
+        transport = CallTransport(session)
+        interruptions = Passing(InterruptionFrame)
+        worker = worker_of([transport.input(), Voice(), interruptions, transport.output()])
+        async with running(worker):
+            for count in range(1, 201):
+                await worker.queue_frame(TTSSpeakFrame(COUNTING))
+                begins = far_end.heard_seconds
+                await far_end.wait_heard(begins + 0.1 + 0.001 * count)
+                await worker.queue_frame(InterruptionFrame())
+                while len(far_end.cleared) < count:
+                    await asyncio.sleep(0.001)
+                late.append(far_end.cleared[-1] - interruptions.times(InterruptionFrame)[-1])
+                arrived = len(far_end.received)
+                await asyncio.sleep(0.3)
+                assert len(far_end.received) == arrived, "what was queued must not be sent after the clear"
+    assert len(late) == 200
+    assert sorted(late)[197] < 0.02
+
+
+@pytest.mark.parametrize("lead", [0.2, 600.0])
+async def test_the_bot_stops_speaking_when_the_ear_says_so(lead: float) -> None:
+    async with open_session() as (session, far_end):
+        transport = CallTransport(session, lead=lead)
+        turns = Passing(BotStartedSpeakingFrame, BotStoppedSpeakingFrame)
+        worker = worker_of([transport.input(), Voice(), transport.output(), turns])
+        async with running(worker):
+            await worker.queue_frame(TTSSpeakFrame("one two three"))
+            await asyncio.sleep(3)
+            [piece] = far_end.heard_at
+            [started], [stopped] = turns.times(BotStartedSpeakingFrame), turns.times(BotStoppedSpeakingFrame)
+            assert abs(started - piece.at) < 0.04
+            assert abs(stopped - (piece.at + len(piece.audio) / 8000)) < 0.04
+
+
+@pytest.mark.parametrize("after", [0.5, 0.85], ids=["while it is written", "while the ear is waited for"])
+@pytest.mark.parametrize("lead", [0.2, 600.0])
+async def test_the_bot_stops_speaking_at_a_clear(lead: float, after: float) -> None:
+    async with open_session() as (session, far_end):
+        transport = CallTransport(session, lead=lead)
+        turns = Passing(BotStoppedSpeakingFrame)
+        worker = worker_of([transport.input(), Voice(), transport.output(), turns])
+        async with running(worker):
+            await worker.queue_frame(TTSSpeakFrame("one two three"))
+            await far_end.wait_heard(after)
+            await worker.queue_frame(InterruptionFrame())
+            await asyncio.sleep(1)
+            [stopped] = turns.times(BotStoppedSpeakingFrame)
+            assert abs(stopped - far_end.cleared[0]) < 0.04
+
+
+async def test_speech_that_goes_on_has_no_gap() -> None:
+    async with open_session() as (session, far_end):
+        transport = CallTransport(session)
+        worker = worker_of([transport.input(), Voice(), transport.output()])
+        async with running(worker):
+            for _ in range(4):
+                await worker.queue_frame(TTSSpeakFrame("one two"))
+            await far_end.wait_heard(4 * 2 * WORD)
+            gaps = [b.at - a.at - len(a.audio) / 8000 for a, b in itertools.pairwise(far_end.heard_at)]
+            assert sum(gaps) < 0.01
+
+
+async def test_audio_that_may_not_be_interrupted_is_heard_whole() -> None:
+    async with open_session() as (session, far_end):
+        transport = CallTransport(session)
+        worker = worker_of([transport.input(), Voice(), transport.output()])
+        async with running(worker):
+            notice = OutputAudioRawFrame(bytes(16000), 8000, 1)
+            notice.interruptible = False
+            await worker.queue_frame(notice)
+            for _ in range(4):
+                await asyncio.sleep(0.2)
+                await worker.queue_frame(InterruptionFrame())
+            await asyncio.sleep(0.5)
+            assert far_end.heard == b"\xff" * 8000
+            assert far_end.cleared == []
+            await worker.queue_frame(InterruptionFrame())
+            await asyncio.sleep(0.1)
+            assert len(far_end.cleared) == 1, "once it has been heard, a clear is one again"
+
+
+async def test_a_new_answer_after_an_interruption_is_heard_from_its_beginning() -> None:
+    async with open_session() as (session, far_end):
+        transport = CallTransport(session)
+        worker = worker_of([transport.input(), Voice(), transport.output()])
+        async with running(worker):
+            await worker.queue_frame(TTSSpeakFrame(COUNTING))
+            await far_end.wait_heard(1.0)
+            await worker.queue_frame(InterruptionFrame())
+            await worker.queue_frame(TTSSpeakFrame("again please"))
+            await asyncio.sleep(2)
+            heard = far_end.heard_seconds
+            assert 1.6 <= heard < 1.65
