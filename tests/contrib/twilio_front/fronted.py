@@ -58,9 +58,9 @@ class Fronted:
         """Somebody calls the bot's number."""
         return await self.sandbox.ring(OURS, CALLER)
 
-    async def dial(self, to: str = CALLEE) -> FarEnd:
+    async def dial(self, to: str = CALLEE, **options: Any) -> FarEnd:
         """The platform calls somebody for the bot."""
-        return await self.sandbox.far_end((await self.exchange.dial(from_=OURS, to=to)).id)
+        return await self.sandbox.far_end((await self.exchange.dial(from_=OURS, to=to, **options)).id)
 
     async def over(self, far_end: FarEnd) -> Call:
         """The call's record, once it has ended."""
@@ -77,7 +77,7 @@ class Fronted:
 
 @contextlib.asynccontextmanager
 async def open_fronted(carrier: str, *, policy: Policy | None = None, **options: Any) -> AsyncIterator[Fronted]:
-    """All of it, on loopback. ``options`` are :class:`TwilioFront`'s."""
+    """All of it, on loopback. ``options`` are :class:`TwilioFront`'s; ``{bot}`` in them is the bot's URL."""
     module, _, name = plugins.get_provider(carrier).sandbox.partition(":")
     async with serve_sandbox(getattr(import_module(module), name)) as sandbox, platform(genuine) as bot:
         for number in (OURS, OTHERS):
@@ -91,6 +91,7 @@ async def open_fronted(carrier: str, *, policy: Policy | None = None, **options:
             policy=policy or Policy(allow=["US"]),
         )
         sandbox.point_webhooks(exchange.switchboard.webhook_url(carrier, "main"))
+        options = {name: text.format(bot=bot.url) if isinstance(text, str) else text for name, text in options.items()}
         hosts = [bot.socket_url.removeprefix("ws://"), *options.pop("hosts", ())]
         front = TwilioFront(
             exchange, account_sid=ACCOUNT, auth_token=TOKEN, voice_url=f"{bot.url}/voice", hosts=hosts, **options

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from anycarrier import AudioFormat
-from anycarrier.errors import ConfigurationError
-from anycarrier.speech import Hearing, SpeakingStyle, SpeechEngine, open_speech_engine
+from anycarrier.errors import ConfigurationError, UnknownVoice
+from anycarrier.speech import Hearing, SpeakingStyle, SpeechEngine, Synthesizer, open_speech_engine
 from anycarrier_twilio.twiml import TwimlError, Verb
 from anycarrier_twilio_front.gather import Ears
 
@@ -45,19 +46,20 @@ class Speech:
         if verb.name == "Gather" and verb.get("input") == "speech" and self._able("listen") is None:
             raise TwimlError(12200, '<Gather input="speech"> needs a speech engine that listens')
 
-    def voice_for(self, verb: Verb, format: AudioFormat) -> tuple[SpeechEngine, SpeakingStyle]:
+    async def synthesizer(self, verb: Verb, format: AudioFormat) -> tuple[Synthesizer, SpeakingStyle]:
         """Who speaks a ``<Say>``, and how. Voices and languages that the engine lacks become its default ones."""
         engine = self._able("speak")
         assert engine is not None  # check() came before
-        style = SpeakingStyle(format=format)
-        voice, language = verb.get("voice"), verb.get("language")
-        if voice and engine.knows_voice(voice):
-            style = SpeakingStyle(voice=voice, language=style.language, format=format)
-        if language and engine.knows_language("speak", language):
-            style = SpeakingStyle(voice=style.voice, language=language, format=format)
-        elif language:
-            log.warning("%s does not speak %s: the default language is used", engine.name, language[:20])
-        return engine, style
+        plain = style = SpeakingStyle(format=format)
+        if (voice := verb.get("voice")) and engine.knows_voice(voice):
+            style = replace(style, voice=voice)
+        if (language := verb.get("language")) and engine.knows_language("speak", language):
+            style = replace(style, language=language)
+        try:
+            return await engine.synthesizer(style), style
+        except UnknownVoice as unknown:
+            log.warning("a bot's <Say> is spoken in the default voice: %s", unknown)
+            return await engine.synthesizer(plain), plain
 
     def ears_for(self, verb: Verb, format: AudioFormat) -> Ears | None:
         """What listens to the words of a ``<Gather>``; None where it wants keys alone, or nothing here listens."""

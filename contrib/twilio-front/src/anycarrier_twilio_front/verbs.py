@@ -129,8 +129,7 @@ class Program:
         return document.instructions(verb, verb.get("action")) if verb.get("action") else None
 
     async def _say(self, document: Document, verb: Verb) -> None:
-        engine, style = self._front.speech.voice_for(verb, self._session.format)
-        synthesizer = await engine.synthesizer(style)
+        synthesizer, style = await self._front.speech.synthesizer(verb, self._session.format)
         sentences = spoken_sentences(verb.text, style.language)
         try:
             for _ in _loop(verb, bool(sentences)):
