@@ -93,9 +93,8 @@ async def open_fronted(carrier: str, *, policy: Policy | None = None, **options:
         sandbox.point_webhooks(exchange.switchboard.webhook_url(carrier, "main"))
         options = {name: text.format(bot=bot.url) if isinstance(text, str) else text for name, text in options.items()}
         hosts = [bot.socket_url.removeprefix("ws://"), *options.pop("hosts", ())]
-        front = TwilioFront(
-            exchange, account_sid=ACCOUNT, auth_token=TOKEN, voice_url=f"{bot.url}/voice", hosts=hosts, **options
-        )
+        options = {"voice_url": f"{bot.url}/voice", "hosts": hosts, **options}
+        front = TwilioFront(exchange, account_sid=ACCOUNT, auth_token=TOKEN, **options)
         exchange.switchboard.agents = {front.agent_id: front, "others": front}
         app = Starlette(routes=[*front.routes(), *routes(exchange)], lifespan=lifespan(exchange))
         async with serve(app, sock):
