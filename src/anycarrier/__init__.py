@@ -51,6 +51,7 @@ from anycarrier.webhooks import WebhookReply, WebhookRequest
 if TYPE_CHECKING:
     from anycarrier.callbook import CallBook, MemoryCallBook, MemoryOnce, OnceStore
     from anycarrier.exchange import Exchange
+    from anycarrier.paced_voice import PacedVoice
     from anycarrier.plugins import get_provider, open_provider, provider_names
     from anycarrier.policy import Policy
     from anycarrier.position import Playback
@@ -79,6 +80,7 @@ _LAZY = {
     "OnceStore": "callbook",
     "Exchange": "exchange",
     "MediaSession": "session",
+    "PacedVoice": "paced_voice",
     "Answer": "routing",
     "Forward": "routing",
     "LeaveRinging": "routing",
@@ -156,6 +158,7 @@ __all__ = [
     "NumberType",
     "OnceStore",
     "OwnedNumber",
+    "PacedVoice",
     "PendingOrder",
     "PhoneNumber",
     "Playback",

@@ -147,6 +147,7 @@ class AudioOutput:
     def closed(self, refusal: str) -> None:
         """The stream is over, and ``refusal`` says so."""
         self.refusal = refusal
+        self.position.end(self._clock())
         self.changed()
         if self._clearing is not None and self._clearing is not asyncio.current_task():
             self._clearing.cancel()

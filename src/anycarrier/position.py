@@ -35,8 +35,8 @@ class PlaybackPosition:
     Without ``carrier_marks`` the marks that :meth:`reached` is told of are the clock's.
     """
 
-    __slots__ = ("_by_clock", "_carrier_marks", "_closed", "_count", "_dropped", "_due", "_marked", "_marks",
-                 "_proven", "_queued", "ends_at", "generation")  # fmt: skip
+    __slots__ = ("_by_clock", "_carrier_marks", "_closed", "_count", "_dropped", "_due", "_lost", "_marked",
+                 "_marks", "_over", "_proven", "_queued", "ends_at", "generation")  # fmt: skip
 
     def __init__(self, *, carrier_marks: bool = True) -> None:
         self.generation = 0
@@ -52,6 +52,9 @@ class PlaybackPosition:
         self._marks: deque[tuple[int, float]] = deque()
         self._due = 0.0
         """When, by the clock, the first of them is reached."""
+        self._lost = False
+        """One was given up and none has come back since: then none is waited for again."""
+        self._over: float | None = None
         self._marked = 0.0
         self._count = 0
 
@@ -109,6 +112,7 @@ class PlaybackPosition:
         self.ends_at = now + self._queued - self._proven
         if self._marks:
             self._due = now + self._marks[0][1] - self._proven
+        self._lost = False
         return True
 
     def heard(self, now: float) -> float:
@@ -136,10 +140,18 @@ class PlaybackPosition:
         self._marks.clear()
         return Playback(heard, dropped, measured)
 
+    def end(self, now: float) -> None:
+        """The stream is over: nothing is heard after this."""
+        self._over = now
+
     def _overdue(self, now: float) -> bool:
-        return bool(self._marks) and now > self._due + LATE
+        if not self._lost and self._marks and now > self._due + LATE:
+            self._lost = True
+        return self._lost
 
     def _heard_here(self, now: float) -> float:
+        if self._over is not None and now > self._over:
+            now = self._over
         by_clock = self._queued - self.ahead(now)
         if not self._marks:
             return max(by_clock, self._proven, self._by_clock)

@@ -136,6 +136,33 @@ def test_an_overdue_mark_bounds_nothing_whenever_it_was_lost_until_the_next_come
     assert position.clear(now=6.5) == pytest.approx((6.0, 4.0, False))
 
 
+def test_of_a_far_end_that_returns_no_mark_none_is_waited_for_again_until_one_comes_back() -> None:
+    position = PlaybackPosition()
+    position.queue(1.0, now=0.0)
+    position.mark()
+    position.queue(9.0, now=0.0)
+    assert position.clear(now=4.0) == pytest.approx((4.0, 6.0, False))
+    position.queue(1.0, now=10.0)
+    name = position.mark()
+    position.queue(9.0, now=10.0)
+    position.mark()
+    assert position.heard(12.0) == pytest.approx(4.0 + 2.0) and not position.measured(12.0)
+    assert position.reached(name, now=12.0) and position.measured(12.0)
+    assert position.heard(12.5) == pytest.approx(4.0 + 2.0), "1.5 by the mark, and more was reported"
+    position.clear(now=13.0)
+    position.queue(1.0, now=20.0)
+    position.mark()
+    position.queue(9.0, now=20.0)
+    assert position.heard(22.0) == pytest.approx(4.0 + 2.0 + 1.0), "marks bound again"
+
+
+def test_nothing_is_heard_after_the_end_of_the_stream() -> None:
+    position = PlaybackPosition()
+    position.queue(3.0, now=0.0)
+    position.end(now=1.0)
+    assert position.heard(2.0) == pytest.approx(1.0) and position.remaining(2.0) == pytest.approx(2.0)
+
+
 def test_a_mark_lost_before_a_silence_does_not_hold_up_what_is_said_after_it() -> None:
     position = PlaybackPosition()
     position.queue(1.0, now=0.0)

@@ -17,6 +17,7 @@ from anycarrier.agent.agent_turn import AgentTurn, Said
 from anycarrier.agent.synthesis import Synthesis
 from anycarrier.agent.turn_taking import Timings, TurnTaking
 from anycarrier.errors import StreamNotOpen
+from anycarrier.paced_voice import PacedVoice
 from anycarrier.session import MediaSession
 
 IDLE = 1.0
@@ -44,6 +45,7 @@ class Speaker:
         timings: Timings,
     ) -> None:
         self._session = session
+        self._voice = PacedVoice(session, lead=AHEAD)
         self._synthesis = synthesis
         self._turn_taking = turn_taking
         self._finished = finished
@@ -159,8 +161,7 @@ class Speaker:
     async def _silence(self, turns: list[AgentTurn]) -> None:
         for turn in turns:
             self.drop(turn.id)
-        with contextlib.suppress(StreamNotOpen):
-            await self._session.clear()
+        self._voice.cut()
         for turn in [t for t in self._audible.values() if t.dropped]:
             self._end(turn)
         self._moved.set()
@@ -245,10 +246,8 @@ class Speaker:
                 turn.spoken.extend(self._session.queued)
 
     async def _send(self, turn: AgentTurn, audio: bytes) -> None:
-        if (ahead := self._session.remaining - AHEAD) > 0:
-            await asyncio.sleep(ahead)
         starts = self._session.queued
-        await self._session.send_audio(audio)
+        await self._voice.say(audio)
         now = self._turn_taking.clock()
         if turn.starts is None:
             turn.starts = starts
