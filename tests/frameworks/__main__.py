@@ -23,6 +23,8 @@ from frameworks import demo, environments  # noqa: E402
 from frameworks.environments import MADE_ON, ROOT, Environment, Framework, Refused, canonical, name_of, say  # noqa: E402
 
 EVERY_ADAPTER = "tests/frameworks/test_every_adapter.py"
+SIDE_BY_SIDE = ("-n", "4", "--dist", "worksteal")
+"""Most of these tests wait for speech at its own pace, as those of ``./dev test`` do."""
 
 
 def test(framework: Framework, words: Sequence[str], *, newest: bool) -> int:
@@ -46,7 +48,7 @@ def test(framework: Framework, words: Sequence[str], *, newest: bool) -> int:
     checked = run(environment, "mypy", "--strict", "--cache-dir", str(cache), source)
     named = any(Path(ROOT / word.partition("::")[0]).exists() for word in words)
     own = f"tests/frameworks/{framework.name}"
-    paths = [] if named else [*([own] if (ROOT / own).exists() else []), EVERY_ADAPTER]
+    paths = [] if named else [*SIDE_BY_SIDE, *([own] if (ROOT / own).exists() else []), EVERY_ADAPTER]
     tested = run(environment, "pytest", *paths, *words)
     return checked or tested
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from platform import python_version
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,7 +114,7 @@ class Environment:
         what = "the newest of everything" if self.newest else f"contrib/{self.framework.name}/constraints.txt"
         say(f"{self.framework.name}: {self.folder} with {what}: a minute or two the first time")
         stamp.unlink(missing_ok=True)
-        if not self.python.exists():
+        if not self._is_of_this_python():
             subprocess.run([sys.executable, "-m", "venv", "--clear", str(self.folder)], check=True)
         self.install("pip", "hatchling", "editables")
         group = f"{self.framework.folder / 'pyproject.toml'}:dev"
@@ -145,6 +146,10 @@ class Environment:
             for path in sorted(ROOT.glob(f"{folder}/pyproject.toml")):
                 yield str(path.parent.relative_to(ROOT)) + bracket + extras
         yield str(self.framework.folder.relative_to(ROOT))
+
+    def _is_of_this_python(self) -> bool:
+        made = self.folder / "pyvenv.cfg"
+        return self.python.exists() and made.exists() and f"version = {python_version()}\n" in made.read_text()
 
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(f"{ROOT} {sys.version}".encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,22 @@ def test_what_is_installed_and_not_pinned_is_refused(big: Framework, monkeypatch
     big.pins.write_text(f"{here}\nbig_frame==1.4.0\n")
     with pytest.raises(Refused, match=r"does not pin more==2.*--pin big"):
         Environment(big)._refuse_what_is_not_pinned()
+
+
+@pytest.mark.parametrize(("version", "made"), [(platform.python_version(), []), ("3.10.1", ["-m", "venv", "--clear"])])
+def test_an_environment_of_another_python_is_made_anew(
+    big: Framework, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, made: list[str]
+) -> None:
+    environment = Environment(big, newest=True, folder=tmp_path / "env")
+    environment.python.parent.mkdir(parents=True)
+    environment.python.touch()
+    (tmp_path / "env/pyvenv.cfg").write_text(f"home = /usr/bin\nversion = {version}\n")
+    monkeypatch.setattr(Environment, "install", lambda self, *words: None)
+    monkeypatch.setattr(Environment, "_folders", lambda self: [])
+    commands: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "run", lambda command, **options: commands.append(command))
+    environment.set_up()
+    assert [command[1:4] for command in commands] == ([made] if made else [])
 
 
 def test_environments_may_be_elsewhere(big: Framework, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
