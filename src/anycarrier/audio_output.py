@@ -18,7 +18,7 @@ from typing import Protocol
 
 from anycarrier.audio import AudioFormat, Transcoder
 from anycarrier.errors import StreamNotOpen
-from anycarrier.events import MarkReached
+from anycarrier.events import MarkDropped, MarkReached
 from anycarrier.listener import MediaTransport, PushTransport
 from anycarrier.position import Playback, PlaybackPosition
 from anycarrier.serializer import Frame, MediaSerializer
@@ -87,7 +87,7 @@ def _mark_every(base64_audio: str | None) -> float:
 class AudioOutput:
     """One stream's. ``refusal`` says why nothing can be sent, and is None while the stream is open.
 
-    ``lost`` is called when the transport turns out to be gone, ``returned`` with each mark that was reached.
+    ``lost`` is called when the transport turns out to be gone, ``returned`` with each mark that was reached or dropped.
     Its slots are what a frame touches: see docs/benchmarks.md, under the media table.
     """
 
@@ -104,7 +104,7 @@ class AudioOutput:
         clock: Callable[[], float],
         stopped: asyncio.Event,
         lost: Callable[[], None],
-        returned: Callable[[MarkReached], None],
+        returned: Callable[[MarkReached | MarkDropped], None],
     ) -> None:
         self._serializer = serializer
         self._transport = transport
@@ -325,11 +325,15 @@ class AudioOutput:
         return not self._overtaken(generation)
 
     async def mark(self, name: str) -> None:
-        """Have ``returned`` called with ``MarkReached(name)`` once everything sent so far has been heard."""
+        """Have ``returned`` called with ``MarkReached(name)`` once everything sent so far has been heard.
+
+        With ``MarkDropped(name)`` if it is cleared instead.
+        """
         self._check_open()
         generation = self.position.generation
         async with self._order:
             if not await self._flush(generation):
+                self._returned(MarkDropped(name))
                 return
             self._check_open()
             wire_name = self.position.mark()
@@ -353,6 +357,8 @@ class AudioOutput:
         result = self.position.clear(now)
         if self.tap is not None:
             self.tap.cut()
+        for name in self._marks.values():
+            self._returned(MarkDropped(name))
         self._marks.clear()
         for waiter in self._waiters.values():
             if not waiter.done():

@@ -194,6 +194,15 @@ class MarkReached(msgspec.Struct, frozen=True):
     raw: Any = None
 
 
+class MarkDropped(msgspec.Struct, frozen=True):
+    """A mark of yours that a ``clear`` overtook: what it stood for will not be heard, and no ``MarkReached`` comes.
+
+    No carrier sends this, the session does, as part of the ``clear``.
+    """
+
+    name: str
+
+
 class StreamStopped(msgspec.Struct, frozen=True):
     """Media is over; the call may not be. ``reason`` is the carrier's, or ours for a lost socket."""
 
@@ -210,5 +219,12 @@ class StreamError(msgspec.Struct, frozen=True):
 
 
 MediaEvent = (
-    StreamStarted | AudioReceived | DigitPressed | MarkReached | StreamStopped | StreamError | UnknownEvent
+    StreamStarted
+    | AudioReceived
+    | DigitPressed
+    | MarkReached
+    | MarkDropped
+    | StreamStopped
+    | StreamError
+    | UnknownEvent
 )

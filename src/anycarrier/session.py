@@ -85,7 +85,7 @@ class MediaSession:
     async def mark(self, name: str) -> None:
         """Ask for ``MarkReached(name)`` once everything sent so far has been heard.
 
-        A mark that a ``clear`` overtakes never comes back: what it stood for was not heard.
+        For a mark that a ``clear`` overtakes ``MarkDropped(name)`` comes instead: what it stood for was not heard.
         """
         await self._output.mark(name)
 

@@ -190,6 +190,21 @@ async def test_clearing_in_text_mode_stops_the_voice_and_forgets_what_waits() ->
     assert len(line.frames("clear")) == 1
 
 
+async def test_of_a_mark_that_the_agent_clears_itself_nothing_is_told() -> None:
+    async def talk(c: Conversation) -> None:
+        await c.play(bytes(range(50, 90)) * 400, 1600)
+        await c.send(event="mark", mark={"name": "cut"})
+        await c.send(event="clear")
+        await c.send(event="mark", mark={"name": "after"})
+        await c.until(lambda: c.of("mark"))
+        await c.hang_up()
+
+    async with agent_server(talk, tts=False, stt=False) as server:
+        await desk_for(server).call(None, stay)
+    assert [m["mark"]["name"] for m in server.conversations[0].of("mark")] == ["after"]
+    assert {m["event"] for m in server.conversations[0].received} <= {"start", "media", "mark", "stop"}
+
+
 async def test_a_turn_without_done_is_spoken_after_a_moment() -> None:
     async def talk(c: Conversation) -> None:
         await c.send(event="text", delta="no full stop and no done")

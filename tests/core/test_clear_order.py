@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anycarrier import MediaSession, Playback
+from anycarrier import MarkDropped, MediaSession, Playback
 from anycarrier.errors import StreamNotOpen
 from fake_carriers import FakeFrames
 from fake_sessions import CALL, Control, Recorder
@@ -166,6 +166,7 @@ def test_what_waited_behind_it_is_overtaken_too_and_nothing_overtakes_the_clear(
         last = call.say("e", 2)
         await call.far_end.allow(1000)
         await asyncio.gather(*before, *after, clearing, last)
+        assert await anext(call.session) == MarkDropped("said")
         assert call.got == ("a2 clear e2" if pushes else "a3 clear e2") and call.far_end.got.count("clear") == 2
 
     run(scene())

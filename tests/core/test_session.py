@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from anycarrier import AudioFormat, AudioReceived, DigitPressed, Direction, EndReason, MarkReached
+from anycarrier import AudioFormat, AudioReceived, DigitPressed, Direction, EndReason, MarkDropped, MarkReached
 from anycarrier.errors import StreamNotOpen
 from anycarrier.events import StreamStarted, StreamStopped, UnknownEvent
 from anycarrier.media_stream import MAX_FRAME, QUEUE_FRAMES
@@ -163,17 +163,20 @@ async def test_marks_of_the_handlers_come_back_and_ours_stay_hidden() -> None:
     line.reader.cancel()
 
 
-async def test_a_mark_overtaken_by_a_clear_never_comes_back() -> None:
-    line = await Line(echo_marks=False).start()
+@pytest.mark.parametrize("marks", [True, False])
+async def test_a_mark_overtaken_by_a_clear_is_dropped_and_never_comes_back(marks: bool) -> None:
+    line = await Line(echo_marks=False, marks=marks).start()
     await line.session.send_audio(b"\xff" * 8000)
-    await line.session.mark("half")
+    for name in ("half", "whole", "half"):
+        await line.session.mark(name)
     sent = [m["name"] for m in line.transport.sent if m["event"] == "mark"]
     line.now = 0.25
     assert (await line.session.clear()).heard == pytest.approx(0.25)
     for name in sent:
         line.transport.say(event="mark", name=name)
+    await line.session.clear()
     line.transport.say(event="stop")
-    assert [e async for e in line.session] == []
+    assert [e async for e in line.session] == [MarkDropped("half"), MarkDropped("whole"), MarkDropped("half")]
     assert line.session.heard == pytest.approx(0.25)
     assert line.session.sent == pytest.approx(1.0)
 

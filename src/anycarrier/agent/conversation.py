@@ -339,7 +339,7 @@ class Conversation:
                 case StreamError(code, detail):
                     self.note("stream_error", code=code, detail=detail)
                 case _:
-                    pass
+                    pass  # among others MarkDropped: whoever clears in the protocol knows which marks have not come
 
     async def _limit(self) -> None:
         limit = self.settings.max_duration_seconds
