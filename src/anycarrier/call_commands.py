@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from anycarrier.audio import dtmf_tones
 from anycarrier.calls import Call, EndReason, TransferStatus, advance
-from anycarrier.errors import AnycarrierError, ConfigurationError, StoreUnavailable
+from anycarrier.errors import ConfigurationError, StoreUnavailable
 from anycarrier.provider import Capability
 from anycarrier.sip import checked_headers
 from anycarrier.switchboard import Switchboard
+
+log = logging.getLogger("anycarrier")
 
 
 class CallCommands:
@@ -18,6 +22,8 @@ class CallCommands:
 
     def __init__(self, switchboard: Switchboard) -> None:
         self._board = switchboard
+        self._asking: dict[str, asyncio.Task[Exception | None]] = {}
+        """Transfers that a carrier is being asked for, by call reference."""
 
     async def hang_up(self, call: Call | str, reason: EndReason = EndReason.API_STOP) -> None:
         """Write down why, then ask the carrier."""
@@ -65,6 +71,23 @@ class CallCommands:
         self._board.policy.check_destination(call.line_number, to)
         if self._board.transfer_guard is not None:
             await self._board.transfer_guard(call, to)
+        # In a task of its own: whoever asks may be cancelled meanwhile, and a call whose transfer was cut off half-way
+        # would be neither the target's nor ours.
+        asking = self._board.spawn(self._ask_for_transfer(call, to, caller_id, headers), "transfer a call")
+        self._asking[call.reference] = asking
+        asking.add_done_callback(lambda _: self._asking.pop(call.reference, None))
+        try:
+            refused = await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            asking.add_done_callback(lambda done: self._nobody_waited(call, done))
+            raise
+        if refused is not None:
+            raise refused
+
+    async def _ask_for_transfer(
+        self, call: Call, to: str, caller_id: str | None, headers: Mapping[str, str] | None
+    ) -> Exception | None:
+        """Returns the refusal. A hang-up that was asked for meanwhile is made up for then."""
         provider = await self._board.provider(call.credential_id)
         before = call.transfer
         requested = {"transfer": TransferStatus.REQUESTED}
@@ -74,12 +97,33 @@ class CallCommands:
             shown = caller_id or call.line_number
             status_url = self._board.status_url(call)
             await provider.transfer(call.id, to, caller_id=shown, status_url=status_url, headers=headers)
-        except AnycarrierError:
-            await self._board.update(call.reference, lambda c: c.model_copy(update={"transfer": before}))
-            raise
+        except Exception as refused:  # noqa: BLE001 a plugin's bug is raised to who asked as well
+            ours = await self._board.update(call.reference, lambda c: c.model_copy(update={"transfer": before}))
+            if before is None and ours.intent is not None and not ours.ended:
+                self._board.spawn(provider.hang_up(call.id), "hang up a call whose agent has left during its transfer")
+            return refused
         if not provider.reports_transfers:
             answered = {"transfer": TransferStatus.ANSWERED}
             await self._board.update(call.reference, lambda c: c.model_copy(update=answered))
+        return None
+
+    def _nobody_waited(self, call: Call, done: asyncio.Task[Exception | None]) -> None:
+        if not done.cancelled() and done.exception() is None and (refused := done.result()) is not None:
+            log.warning("call %s was not transferred: %s", call.reference, refused)
+
+    async def transfer_asked(self, reference: str) -> None:
+        """Wait until the carrier has answered the request for the call's transfer, if one is under way."""
+        if (asking := self._asking.get(reference)) is not None:
+            await asyncio.wait({asking})
+
+    async def wait_for_transfer(self, call: Call | str, timeout: float = 60.0) -> TransferStatus | None:
+        """ANSWERED, or None: nobody has taken the call."""
+
+        def known(c: Call) -> bool:
+            return c.transfer is not TransferStatus.REQUESTED or c.ended
+
+        over = await self._board.wait_until(call, known, timeout)
+        return TransferStatus.ANSWERED if over.transfer is TransferStatus.ANSWERED else None
 
     async def send_digits(self, call: Call | str, digits: str) -> None:
         """In frames of the media stream where the carrier takes them there, else by its command, else as tones."""

@@ -17,7 +17,7 @@ from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.call_commands import CallCommands
 from anycarrier.call_watch import CallWatch
 from anycarrier.callbook import CallBook, OnceStore
-from anycarrier.calls import Call, CallStatus, Direction, EndReason
+from anycarrier.calls import Call, CallStatus, Direction, EndReason, TransferStatus
 from anycarrier.credentials import Credential, CredentialSource, MemoryCredentials
 from anycarrier.dialling import Dialler
 from anycarrier.errors import (
@@ -283,6 +283,12 @@ class Exchange:
         if its stream is still open, else it is hung up.
         """
         await self._commands.transfer(call, to, caller_id=caller_id, headers=headers)
+
+    async def wait_for_transfer(self, call: Call | str, timeout: float = 60.0) -> TransferStatus | None:
+        """What comes of the call's transfer: ANSWERED, or None when the target did not take the call, and the call is
+        ours again unless it has ended. ``TimeoutError`` while the target still rings after ``timeout`` seconds.
+        """
+        return await self._commands.wait_for_transfer(call, timeout)
 
     async def send_digits(self, call: Call | str, digits: str) -> None:
         """Send DTMF digits to the far end.

@@ -164,6 +164,7 @@ class MediaServer:
                 talking.cancel()
                 await asyncio.gather(talking, return_exceptions=True)
             reason = await self._verdict(session, talking)
+            await self._commands.transfer_asked(session.call.reference)  # some carriers end the call with its stream
             if not session.ended and await self._unfinished(session):
                 if reason is EndReason.AGENT_HANGUP:
                     await session.drain()

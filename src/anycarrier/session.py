@@ -8,7 +8,7 @@ from typing import Protocol
 
 from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.audio_output import Tap
-from anycarrier.calls import Call, EndReason
+from anycarrier.calls import Call, EndReason, TransferStatus
 from anycarrier.errors import UnreadableAudio
 from anycarrier.events import CallEvent, MediaEvent
 from anycarrier.listener import MediaTransport
@@ -23,6 +23,8 @@ class CallControl(Protocol):
     async def hang_up(self, call: Call | str, reason: EndReason = ...) -> None: ...
 
     async def transfer(self, call: Call | str, to: str) -> None: ...
+
+    async def wait_for_transfer(self, call: Call | str, timeout: float = ...) -> TransferStatus | None: ...
 
     async def send_digits(self, call: Call | str, digits: str) -> None: ...
 
@@ -148,15 +150,31 @@ class MediaSession:
     # --- acting on the call -------------------------------------------------------------------------------------------
 
     async def hang_up(self, reason: EndReason = EndReason.AGENT_HANGUP) -> None:
-        """End the call. One that is over already is success."""
+        """End the call. One that is over already is success; one that was :attr:`transferred` goes on with its target.
+
+        ``API_STOP`` ends that one too.
+        """
         await self._control.hang_up(self.call, reason)
 
     async def transfer(self, to: str) -> None:
         """Hand the far end to another number or ``sip:`` address; this stream ends, perhaps at once.
 
-        What is still to be heard may be cut: ``drain`` first.
+        What is still to be heard may be cut: ``drain`` first. Returns once the carrier has taken the request, which it
+        keeps to also when this is cancelled; what comes of it: :meth:`wait_for_transfer`.
         """
         await self._control.transfer(self.call, to)
+
+    @property
+    def transferred(self) -> bool:
+        """True once a transfer was asked for, until it has failed: somebody else has the call, or is rung for it."""
+        return self.call.transfer is not None
+
+    async def wait_for_transfer(self, timeout: float = 60.0) -> TransferStatus | None:
+        """ANSWERED once the target has the call; None when it failed, and the call is ours again if it goes on.
+
+        ``TimeoutError`` while the target still rings after ``timeout`` seconds.
+        """
+        return await self._control.wait_for_transfer(self.call, timeout)
 
     async def send_digits(self, digits: str) -> None:
         """Send DTMF digits to the far end: 0-9 A-D * #, ``w`` waits half a second. See :meth:`Exchange.send_digits`."""

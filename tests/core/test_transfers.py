@@ -313,3 +313,57 @@ async def test_observers_hear_of_a_transfer_with_the_call_as_it_stands_then(desk
     await desk.tell("transfer", "answered")
     [(_, call)] = [one for one in seen if isinstance(one[0], TransferProgress)]
     assert call is not None and call.transfer is TransferStatus.ANSWERED
+
+
+async def test_a_hang_up_during_a_request_that_is_refused_is_made_up_for(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, refuse = asyncio.Event(), asyncio.Event()
+
+    async def transfer(self: object, *given: Any, **named: Any) -> None:
+        asked.set()
+        await refuse.wait()
+        raise ProviderUnavailable(desk.carrier.name, "transfer")
+
+    await desk.begin()
+    monkeypatch.setattr(InlineProvider, "transfer", transfer)
+    asking = asyncio.ensure_future(desk.exchange.transfer(desk.call, DESK))
+    await asyncio.wait_for(asked.wait(), 30)
+    await desk.exchange.hang_up(desk.call, EndReason.AGENT_HANGUP)
+    assert desk.hang_ups == 0, "it may be the target's call in a moment"
+    refuse.set()
+    with pytest.raises(ProviderUnavailable):
+        await asking
+    assert (await desk.now()).transfer is None
+    async with asyncio.timeout(5):
+        while not desk.hang_ups:
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("refused", [True, False])
+async def test_a_request_goes_on_when_who_made_it_is_cancelled(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, refused: bool
+) -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def transfer(self: object, *given: Any, **named: Any) -> None:
+        asked.set()
+        await answer.wait()
+        if refused:
+            raise ProviderUnavailable(desk.carrier.name, "transfer")
+
+    await desk.begin()
+    monkeypatch.setattr(InlineProvider, "transfer", transfer)
+    asking = asyncio.ensure_future(desk.exchange.transfer(desk.call, DESK))
+    await asyncio.wait_for(asked.wait(), 30)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert (await desk.now()).transfer is TransferStatus.REQUESTED
+    answer.set()
+    assert await desk.exchange.wait_for_transfer(desk.call, 30) is None if refused else True
+    assert ((await desk.now()).transfer is None) is refused
+    async with asyncio.timeout(30):
+        while "transfer a call" in {task.get_name() for task in asyncio.all_tasks()}:
+            await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert any("was not transferred" in record.getMessage() for record in caplog.records) is refused

@@ -17,6 +17,7 @@ from anycarrier import (
     MediaSession,
     TransferProgress,
 )
+from anycarrier.calls import TransferStatus
 from anycarrier.errors import StreamNotOpen
 from anycarrier.listener import PushTransport
 from anycarrier.testing.session import Piece, open_session
@@ -175,3 +176,18 @@ async def test_an_unknown_kind_of_marks_is_refused() -> None:
     with pytest.raises(ValueError, match="echo, lost or none"):
         async with open_session(marks="some"):  # type: ignore[arg-type]
             pass
+
+
+@both
+async def test_the_outcome_of_a_transfer_is_waited_for(pushes: bool) -> None:
+    async with open_session(pushes=pushes) as (session, far_end):
+        assert await session.wait_for_transfer() is None, "none was asked for"
+        for outcome, finish in ((None, far_end.fail_transfer), (TransferStatus.ANSWERED, far_end.answer_transfer)):
+            await session.transfer("+12125550199")
+            assert session.transferred
+            with pytest.raises(TimeoutError):
+                await session.wait_for_transfer(1)
+            waiting = asyncio.ensure_future(session.wait_for_transfer())
+            await asyncio.sleep(0)
+            finish()
+            assert await waiting is outcome and session.transferred is (outcome is not None)
