@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from anycarrier import agent, speech
 from anycarrier.call_phases import table
 from anycarrier.plugins import broken_plugins, capability_matrix, get_provider, provider_names
 from anycarrier.speech import workers
+from frameworks.environments import discover
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -83,6 +85,16 @@ WORKERS_NOT_CLASSES = {
     "ToWorker": "Any message to a worker",
 }
 
+ADAPTERS_HEAD = """
+## Names of the adapters for frameworks
+
+Read from their source, since none of their frameworks is installed where this page is made: `from anycarrier_pipecat
+import CallTransport`.
+
+| name | module | what it is |
+| --- | --- | --- |
+"""
+
 HELD = (
     anycarrier.Exchange, anycarrier.Switchboard, anycarrier.CallBook, anycarrier.OnceStore, anycarrier.NumberRegistry,
     agent.FinishedCall, agent.Analysis, agent.Segment, agent.CallSetup, agent.Said, agent.CallerTurn,
@@ -107,6 +119,8 @@ def reference() -> str:
     parts = [HEAD, *_rows(anycarrier, NOT_CLASSES), AGENT_HEAD, *_rows(agent, AGENT_NOT_CLASSES)]
     parts += [SPEECH_HEAD, *_rows(speech, SPEECH_NOT_CLASSES)]
     parts += [WORKERS_HEAD, *_rows(workers, WORKERS_NOT_CLASSES)]
+    folders = [*(framework.folder for framework in discover().values()), DOCS.parent / "contrib/twilio-front"]
+    parts += [ADAPTERS_HEAD, *(row for folder in folders for row in _rows_unimported(folder))]
     return "".join(parts + [_inside(kind) for kind in HELD])
 
 
@@ -121,8 +135,29 @@ def _rows(module: ModuleType, described: dict[str, str]) -> list[str]:
     return rows
 
 
+def _rows_unimported(distribution: Path) -> list[str]:
+    """The same for what a distribution's package has in ``__all__``, without importing it."""
+    (package,) = distribution.glob("src/*/__init__.py")
+    tree = ast.parse(package.read_text())
+    brought = {alias.name: str(node.module) for node in tree.body if isinstance(node, ast.ImportFrom)
+               for alias in node.names}  # fmt: skip
+    public = next((ast.literal_eval(node.value) for node in tree.body
+                   if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"), [])  # fmt: skip
+    rows = []
+    for name in sorted(public, key=str.lower):
+        module = package.parents[1] / (brought[name].replace(".", "/") + ".py")
+        (found,) = (node for node in ast.parse(module.read_text()).body if getattr(node, "name", "") == name)
+        assert isinstance(found, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        rows.append(f"| `{name}` | `{brought[name]}` | {_sentence(ast.get_docstring(found) or '', name)}. |\n")
+    return rows
+
+
 def _first_sentence(value: object) -> str:
-    sentence = re.split(r"(?<!e\.g)\. ", " ".join((inspect.getdoc(value) or "").split()))[0].rstrip(".")
+    return _sentence(inspect.getdoc(value) or "", value)
+
+
+def _sentence(docstring: str, value: object) -> str:
+    sentence = re.split(r"(?<!e\.g)\. ", " ".join(docstring.split()))[0].rstrip(".")
     assert sentence, f"{value!r} has no docstring"
     return re.sub(r":\w+:`([^`]*)`", r"`\1`", sentence.replace("``", "`"))
 
