@@ -4,34 +4,52 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from websockets.asyncio.client import connect
+from twilio.request_validator import RequestValidator
 
-from anycarrier.agent import Engines
-from anycarrier_twilio_front.relay import RelayEnd, converse
-from anycarrier_twilio_front.relay_messages import RelaySettings, read
+from anycarrier_twilio.twiml import Verb
+from anycarrier_twilio_front.callbacks import BotError, BotRequests, Hosts, Reply
+from anycarrier_twilio_front.calls import FrontCall, Instructions
+from anycarrier_twilio_front.relay_messages import read
+from anycarrier_twilio_front.relay_session import RelayEnd, RelaySession
+from anycarrier_twilio_front.speech import Speech
 from contrib.twilio_front.relay_bot import Talk, relay_bot
 from fake_speech import WORD, FakeEngine, Line
 
-SETUP = {"callSid": "CA1", "from": "+12125550123", "to": "+14155550101", "customParameters": {"case": "7"}}
 SOUND = b"\x11" * 8000
+ACCOUNT = f"AC{'0f' * 16}"
+
+
+class Requests(BotRequests):
+    """Finds every file but the missing ones."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def send(self, url: str, *args: Any, **more: Any) -> Reply:
+        self.asked.append(url)
+        if "missing" in url:
+            raise BotError(11200, "HTTP retrieval failure: status 404")
+        return Reply(url, "audio/basic", SOUND)
 
 
 class Session:
-    """One call with the bot, what its far end did, and how the session ended."""
+    """One call with the bot; a front that only a relay session can do with."""
+
+    account_sid, auth_token = ACCOUNT, "token"
 
     def __init__(self, *words: str) -> None:
         self.engine = FakeEngine(*words)
-        self.loaded: list[str] = []
+        self.speech = Speech(self.engine)
+        self.requests: BotRequests = Requests()
+        self.complaints: list[BotError] = []
 
-    async def load(self, source: str) -> bytes:
-        self.loaded.append(source)
-        if "missing" in source:
-            raise ValueError("HTTP retrieval failure: status 404")
-        return SOUND
+    def complain(self, call: FrontCall, problem: BotError) -> None:
+        self.complaints.append(problem)
 
     async def run(
         self,
@@ -39,16 +57,16 @@ class Session:
         far_end: Callable[[Line], Awaitable[None]] | None = None,
         **attributes: str,
     ) -> tuple[RelayEnd, Talk, Line]:
-        languages: dict[str, dict[str, str]] = {"de-DE": {"voice": "anna"}}
-        engines = Engines()
-        engines.add(self.engine)
         line = Line()
         await line.session.stream.wait_started(30)
-        async with relay_bot(talk) as bot, connect(bot.url, compression=None) as socket:
-            settings = RelaySettings({"url": bot.url, **attributes}, {"case": "7"}, languages)
-            relaying = asyncio.ensure_future(
-                converse(line.session, settings, socket, engines=engines, setup=SETUP, load=self.load)
-            )
+        german = Verb("Language", {"code": "de-DE", "voice": "anna"})
+        nouns = (Verb("Parameter", {"name": "case", "value": "7"}), german)
+        async with relay_bot(talk) as bot:
+            self.hosts = Hosts(bot.url.replace("ws", "http", 1))
+            call = FrontCall(ACCOUNT, line.session.call, Instructions())
+            noun = Verb("ConversationRelay", {"url": bot.url, **attributes}, "", nouns)
+            relay = RelaySession(self, call, line.session, noun, "https://bot.example.com/sounds/")
+            relaying = asyncio.ensure_future(relay.converse(self.speech.engines, line.session))
             ringing = asyncio.ensure_future((far_end or breathe)(line))
             try:
                 async with asyncio.timeout(120):
@@ -59,7 +77,6 @@ class Session:
             await bot.talks[0].closed.wait()
             self.bot = bot
         assert not line.session.ended or end.status == "completed", "the call goes on"
-        self.line_hang_ups = line.hang_ups
         await line.aclose()
         return end, bot.talks[0], line
 
@@ -83,7 +100,14 @@ async def test_a_session_from_setup_to_the_hand_over_and_the_call_goes_on() -> N
     session = Session("one two")
     end, heard, line = await session.run(talk, caller, welcomeGreeting="Hello there.")
     setup, prompt = heard.received
-    assert setup == {"type": "setup", "sessionId": end.session_id, **SETUP} and end.session_id.startswith("VX")
+    assert setup == {
+        "type": "setup", "sessionId": end.session_id, "accountSid": ACCOUNT, "parentCallSid": "", "callSid": "CAref-1",
+        "from": "+12125550123", "to": "+14155550101", "forwardedFrom": "", "callType": "PSTN", "callerName": "",
+        "direction": "inbound", "callStatus": "IN-PROGRESS", "customParameters": {"case": "7"},
+    }  # fmt: skip
+    assert re.fullmatch("VX[0-9a-f]{32}", end.session_id)
+    signature = RequestValidator("token").compute_signature(session.bot.url, {})
+    assert heard.headers["X-Twilio-Signature"] == signature, "over the URL as the document has it"
     assert prompt == {"type": "prompt", "voicePrompt": "one two", "lang": "en-US", "last": True}
     assert session.engine.spoken == ["Hello there.", "You said one two."]
     assert len(line.heard()) == round(6 * WORD * 8000), "all that was said before the end was heard"
@@ -228,7 +252,7 @@ async def test_sounds_are_played_in_their_place_and_as_often_as_asked() -> None:
     async def talk(talk: Talk) -> None:
         await talk.say("before.")
         await talk.send("play", source="https://bot.example.com/beep.wav", loop=2)
-        await talk.send("play", source="https://bot.example.com/missing.wav")
+        await talk.send("play", source="missing.wav")
         await talk.say("after.")
         await talk.send("sendDigits", digits="9ww42#")
         await talk.send("end")
@@ -236,9 +260,12 @@ async def test_sounds_are_played_in_their_place_and_as_often_as_asked() -> None:
     session = Session()
     _, bot, line = await session.run(talk)
     assert line.heard() == b"\x01" * round(WORD * 8000) + SOUND * 2 + b"\x01" * round(WORD * 8000)
-    assert session.loaded == ["https://bot.example.com/beep.wav", "https://bot.example.com/missing.wav"]
+    assert isinstance(session.requests, Requests)
+    assert session.requests.asked == [
+        "https://bot.example.com/beep.wav", "https://bot.example.com/sounds/missing.wav",
+    ]  # fmt: skip
     assert [error["description"] for error in bot.of("error")] == [
-        "https://bot.example.com/missing.wav cannot be played: HTTP retrieval failure: status 404"
+        "missing.wav cannot be played: 11200: HTTP retrieval failure: status 404"
     ]
     assert line.asked == [("digits", "9ww42#")]
 
@@ -329,6 +356,24 @@ async def test_a_bot_that_is_gone_ends_its_session_and_what_it_said_is_cut() -> 
     end, _, line = await Session().run(talk)
     assert (end.status, end.fields()["ErrorCode"]) == ("failed", "64105") and line.hang_ups == []
     assert line.frames("clear")
+
+
+async def test_a_bot_that_cannot_be_reached_or_may_not_be_ends_the_session_and_nothing_else() -> None:
+    async def talk(talk: Talk) -> None:
+        await talk.send("end")
+
+    session = Session()
+    await session.run(talk)  # the port is nobody's afterwards
+    line = Line()
+    await line.session.stream.wait_started(30)
+    call = FrontCall(ACCOUNT, line.session.call, Instructions())
+    for url in (session.bot.url, "wss://elsewhere.example.com/relay", "https://bot.example.com/", ""):
+        noun = Verb("ConversationRelay", {"url": url})
+        relay = RelaySession(session, call, line.session, noun, "https://bot.example.com/voice")
+        end = await relay.converse(session.speech.engines, line.session)
+        assert (end.status, end.error and end.error[0]) == ("failed", "64102")
+    assert len(session.complaints) == 4 and not line.session.ended and line.hang_ups == []
+    await line.aclose()
 
 
 async def test_a_caller_who_hangs_up_completes_the_session() -> None:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 from urllib.parse import urljoin
 
 from anycarrier_twilio import twiml
 from anycarrier_twilio.twiml import XML_TYPES, TwimlError, Verb, rule
-from anycarrier_twilio_front.callbacks import BotError, shown
+from anycarrier_twilio_front.callbacks import BotError, BotRequests, Hosts, shown
 from anycarrier_twilio_front.calls import FrontCall, Instructions
-
-if TYPE_CHECKING:
-    from anycarrier_twilio_front.front import TwilioFront
+from anycarrier_twilio_front.relay_messages import RELAY_ATTRIBUTES
 
 log = logging.getLogger("anycarrier.twilio_front")
 
@@ -24,7 +22,7 @@ _SPOKEN = {
 }
 VERBS = {
     **_SPOKEN,
-    "Connect": rule("action method", "Stream"),
+    "Connect": rule("action method", "Stream ConversationRelay"),
     "Dial": rule("action method timeout timeLimit callerId", "Number Sip", text=True),
     "Gather": rule(
         "action method input timeout speechTimeout numDigits finishOnKey actionOnEmptyResult language hints",
@@ -38,13 +36,15 @@ VERBS = {
 
 NOUNS = {
     "Stream": rule("url name track statusCallback statusCallbackMethod", "Parameter"),
+    "ConversationRelay": rule(" ".join(RELAY_ATTRIBUTES), "Parameter Language"),
+    "Language": rule("code voice"),
     "Parameter": rule("name value"),
     "Number": rule(text=True),
     "Sip": rule(text=True),
 }
 UNPLAYED = frozenset(
     "Start Stop Record Enqueue Leave Queue Refer Pay Prompt Sms Message Conference Client Application Sim Siprec "
-    "ConversationRelay Conversation VirtualAgent Autopilot AiSession Assistant Transcription Recording".split()
+    "Conversation VirtualAgent Autopilot AiSession Assistant Transcription Recording".split()
 )
 
 
@@ -61,7 +61,27 @@ class Document:
         return Instructions(urljoin(self.url, url), "GET" if method == "GET" else "POST", params=params or {})
 
 
-async def fetch(front: TwilioFront, call: FrontCall, instructions: Instructions) -> Document:
+class VerbCheck(Protocol):
+    """Raises ``TwimlError`` for a verb that cannot be played."""
+
+    def check(self, verb: Verb) -> None: ...
+
+
+class Front(Protocol):
+    """What a document needs of a front."""
+
+    account_sid: str
+    auth_token: str
+    hosts: Hosts
+    requests: BotRequests
+
+    @property
+    def speech(self) -> VerbCheck: ...
+
+    def complain(self, call: FrontCall, problem: BotError) -> None: ...
+
+
+async def fetch(front: Front, call: FrontCall, instructions: Instructions) -> Document:
     """The document of ``instructions``, or of their fallback; :class:`BotError` where neither can be run."""
     try:
         return await _fetch(front, call, instructions)
@@ -75,7 +95,7 @@ async def fetch(front: TwilioFront, call: FrontCall, instructions: Instructions)
         return await _fetch(front, call, again)
 
 
-async def _fetch(front: TwilioFront, call: FrontCall, instructions: Instructions) -> Document:
+async def _fetch(front: Front, call: FrontCall, instructions: Instructions) -> Document:
     if instructions.twiml:
         return read(front, instructions.twiml, of=call.sid)
     form = {**call.form(), **instructions.params}
@@ -86,7 +106,7 @@ async def _fetch(front: TwilioFront, call: FrontCall, instructions: Instructions
     return read(front, reply.body, of=call.sid, url=reply.url)
 
 
-def read(front: TwilioFront, text: bytes | str, *, of: str = "", url: str = "") -> Document:
+def read(front: Front, text: bytes | str, *, of: str = "", url: str = "") -> Document:
     """``text`` read, in the call ``of``; what is unknown in it is a warning if it changes nothing, else raises
     :class:`BotError`."""
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
-import uuid
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,13 +19,9 @@ from websockets.exceptions import ConnectionClosed
 from anycarrier.agent.agent_turn import AgentTurn
 from anycarrier.agent.budget import BACKLOG, TURNS
 from anycarrier.agent.conversation import AgentChannel, CallerTurn, Conversation
-from anycarrier.agent.settings import AgentSettings
-from anycarrier.agent.shared_engines import Engines
-from anycarrier.agent.transcript import MemoryTranscript
 from anycarrier.errors import AnycarrierError, ConfigurationError, StreamNotOpen
-from anycarrier.events import CallEvent, MediaEvent
-from anycarrier.session import MediaSession
 from anycarrier.speech import BargeIn
+from anycarrier_twilio_front.callbacks import BotError
 from anycarrier_twilio_front.relay_messages import (
     ANY,
     End,
@@ -41,8 +35,6 @@ from anycarrier_twilio_front.relay_messages import (
     read,
 )
 
-log = logging.getLogger("anycarrier.twilio_front")
-
 MOST_NONSENSE = 100
 """Messages of a session that cannot be read; the bot is then disconnected."""
 
@@ -52,10 +44,7 @@ STALLED = 10.0
 LONGEST_PLAY = 600
 """Seconds that a repeated ``play`` lasts at most."""
 
-DEFAULT_LANGUAGE = "en-US"
-"""Twilio's, where a document names none."""
-
-LOST, NOT_READING = "64105", "64107"
+LOST, INVALID = "64105", "64107"
 """https://www.twilio.com/docs/api/errors/64105: the socket ended. 64107: a message is not valid."""
 
 
@@ -70,34 +59,18 @@ class RelaySocket(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class RelayEnd:
-    """How a session ended, as its ``action`` URL is told: ``ended`` by the bot, ``completed`` by the caller's hang-up,
-    or ``failed``."""
+class Outcome:
+    """How a session ended: by the bot's ``end``, or, with ``error``, because it failed. None of both: the caller hung
+    up."""
 
-    session_id: str
-    status: str
-    seconds: float
-    handoff_data: str | None = None
+    end: End | None = None
     error: tuple[str, str] | None = None
-
-    def fields(self) -> dict[str, str]:
-        """The form fields beside those of the call."""
-        found = {
-            "SessionId": self.session_id,
-            "SessionStatus": self.status,
-            "SessionDuration": str(round(self.seconds)),
-        }
-        if self.handoff_data is not None:
-            found["HandoffData"] = self.handoff_data
-        if self.error is not None:
-            found["ErrorCode"], found["ErrorMessage"] = self.error
-        return found
 
 
 class Relay(AgentChannel):
     """One session, while it is its conversation's ``channel``.
 
-    ``setup`` is the first message, without type and session; ``load`` fetches the audio of a URL, in the session's
+    ``setup`` is the first message, without its type; ``load`` fetches the audio of a URL, in the session's
     format.
     """
 
@@ -112,7 +85,6 @@ class Relay(AgentChannel):
         setup: Mapping[str, Any],
         load: Callable[[str], Awaitable[bytes]],
     ) -> None:
-        self.id = f"VX{uuid.uuid4().hex}"
         self._conversation = conversation
         self._session = conversation.session
         self._speaker = conversation.speaker
@@ -132,12 +104,9 @@ class Relay(AgentChannel):
         self._outbox: asyncio.Queue[str] = asyncio.Queue(maxsize=1000)
         self._loading: set[asyncio.Task[None]] = set()
 
-    async def run(self) -> RelayEnd:
+    async def run(self) -> Outcome:
         """Until the bot ends it, its socket closes, or the caller is gone. Closes the socket."""
-        began = self._conversation.now_ms()
-        if unused := self._settings.without_effect:
-            log.info("<ConversationRelay> attributes without effect here: %s", ", ".join(unused)[:500])
-        self._tell("setup", sessionId=self.id, **self._setup)
+        self._tell("setup", **self._setup)
         if greeting := self._settings.get("welcomeGreeting").strip():
             by = inputs(self._settings.get("welcomeGreetingInterruptible"))
             self._speaker.add(self._begin(by, False, None), greeting, complete=True)
@@ -146,25 +115,24 @@ class Relay(AgentChannel):
         gone = asyncio.create_task(self._session.wait_stopped())
         try:
             await asyncio.wait({reading, writing, gone}, return_when=asyncio.FIRST_COMPLETED)
-            seconds = (self._conversation.now_ms() - began) / 1000
-            if reading.done() and not self._session.ended:
-                status, handoff, error = reading.result()
-                if error is not None:
-                    await self._speaker.cut()
-                return RelayEnd(self.id, status, seconds, handoff, error)
             if self._session.ended:
-                return RelayEnd(self.id, "completed", seconds)
-            return RelayEnd(self.id, "failed", seconds, error=(LOST, "The bot does not read its WebSocket."))
+                return Outcome()
+            not_reading = Outcome(error=(LOST, "The bot does not read its WebSocket."))
+            outcome = reading.result() if reading.done() else not_reading
+            if outcome.error is not None:
+                await self._speaker.cut()
+            return outcome
         finally:
             for task in (reading, writing, gone, *self._loading):
                 task.cancel()
-            await asyncio.gather(reading, writing, gone, *self._loading, return_exceptions=True)
-            with contextlib.suppress(Exception):
-                await self._socket.close()
+            # The end of the call may cancel this while it ends by itself: the bot's socket is closed all the same.
+            closing = asyncio.ensure_future(self._socket.close())
+            tasks = (reading, writing, gone, *self._loading, closing)
+            await asyncio.shield(asyncio.gather(*tasks, return_exceptions=True))
 
     # --- from the bot -------------------------------------------------------------------------------------------------
 
-    async def _read(self) -> tuple[str, str | None, tuple[str, str] | None]:
+    async def _read(self) -> Outcome:
         nonsense = 0
         async for frame in self._frames():
             try:
@@ -172,20 +140,19 @@ class Relay(AgentChannel):
             except ValueError as problem:
                 nonsense += 1
                 if nonsense > MOST_NONSENSE:
-                    return "failed", None, (NOT_READING, "Too many messages that are not valid.")
+                    return Outcome(error=(INVALID, "Too many messages that are not valid."))
                 self._error(f"Invalid message received: {str(frame)[:200]}: {problem}")
                 continue
             if isinstance(message, End):
                 await self._speaker.idle()
-                data = message.handoff_data
-                return "ended", data if data is None or isinstance(data, str) else json.dumps(data), None
+                return Outcome(message)
             try:
                 await self._take(message)
             except StreamNotOpen:
                 break
             except (AnycarrierError, ValueError) as problem:
                 self._error(f"{type(message).__name__} was not carried out: {problem}")
-        return "failed", None, (LOST, "The WebSocket to the bot ended before its session.")
+        return Outcome(error=(LOST, "The WebSocket to the bot ended before its session."))
 
     async def _frames(self) -> AsyncIterator[str | bytes]:
         """What the bot sends, until its socket closes in whichever way."""
@@ -235,7 +202,7 @@ class Relay(AgentChannel):
             sound = await self._load(source)
             most = max(1, round(LONGEST_PLAY * self._session.format.bytes_per_second) // max(1, len(sound)))
             sound *= min(loop if loop > 0 else most, most)
-        except (AnycarrierError, ValueError) as problem:
+        except (AnycarrierError, BotError) as problem:
             self._error(f"{source[:200]} cannot be played: {problem}")
         finally:
             self._speaker.add(turn, sound, complete=True)
@@ -353,54 +320,3 @@ class Relay(AgentChannel):
                 return
             except Exception:  # noqa: BLE001 closed: the reader has it too
                 await asyncio.get_running_loop().create_future()
-
-
-LONGEST_CALL = 14400
-"""Seconds of a session in a call without a limit of its own: Twilio's default for a call."""
-
-
-async def converse(
-    session: MediaSession,
-    settings: RelaySettings,
-    socket: RelaySocket,
-    *,
-    engines: Engines,
-    setup: Mapping[str, Any],
-    load: Callable[[str], Awaitable[bytes]],
-    events: AsyncIterable[MediaEvent | CallEvent] | None = None,
-) -> RelayEnd:
-    """One session on a call that has no conversation: one is made for as long as it lasts, and the call goes on.
-
-    ``events`` are the session's, where somebody else iterates it.
-    """
-    hints = tuple(hint.strip() for hint in settings.get("hints").split(",") if hint.strip())
-    wanted = AgentSettings(
-        language=settings.listening or DEFAULT_LANGUAGE,
-        voice=settings.voice(settings.speaking),
-        phrases=hints,
-        max_duration_seconds=session.call.time_limit or LONGEST_CALL,
-    )
-    if engines.lacks(wanted, ("listen",)) is not None:
-        wanted = wanted.model_copy(update={"language": DEFAULT_LANGUAGE})
-    conversation = Conversation(
-        session, wanted, AgentChannel(), engines=engines, transcript=MemoryTranscript(), events=events
-    )
-    relay = Relay(conversation, socket, settings, setup=setup, load=load)
-    conversation.channel = relay
-    ended: asyncio.Future[RelayEnd] = asyncio.get_running_loop().create_future()
-
-    async def talk() -> None:
-        ended.set_result(await relay.run())
-        await asyncio.get_running_loop().create_future()  # to return would hang up
-
-    running = asyncio.ensure_future(conversation.run(talk))
-    try:
-        waiting: set[asyncio.Future[Any]] = {running, ended}
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        if not ended.done():
-            running.result()
-            return RelayEnd(relay.id, "completed", conversation.now_ms() / 1000)
-        return ended.result()
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)

@@ -5,17 +5,20 @@ https://www.twilio.com/docs/voice/twiml/connect/conversationrelay
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
+from anycarrier_twilio.twiml import Verb
+
 INPUTS = {"none": frozenset[str](), "dtmf": frozenset({"dtmf"}), "speech": frozenset({"speech"})}
 ANY = frozenset({"dtmf", "speech"})
 """What a caller's input can be; ``true`` is an older spelling of ``any``, ``false`` of ``none``."""
 
-KNOWN = frozenset(
+RELAY_ATTRIBUTES = frozenset(
     "url welcomeGreeting welcomeGreetingInterruptible interruptible preemptible dtmfDetection partialPrompts hints "
     "voice language ttsLanguage transcriptionLanguage reportInputDuringAgentSpeech".split()
 )
@@ -63,10 +66,12 @@ class RelaySettings:
         """The voice asked for in a language. One that the engine does not have is replaced by the engine's own."""
         return self.languages.get(language, {}).get("voice") or self.get("voice") or None
 
-    @property
-    def without_effect(self) -> list[str]:
-        """Attributes that change nothing here, to be told once."""
-        return sorted(name for name in self.attributes if name not in KNOWN)
+    @classmethod
+    def of(cls, noun: Verb) -> RelaySettings:
+        """As a document has them."""
+        parameters = {child.get("name"): child.get("value") for child in noun.nouns if child.name == "Parameter"}
+        languages = {child.get("code"): child.attributes for child in noun.nouns if child.name == "Language"}
+        return cls(noun.attributes, parameters, languages)
 
 
 # --- messages of the bot ----------------------------------------------------------------------------------------------
@@ -108,6 +113,12 @@ class End(msgspec.Struct, frozen=True, tag_field="type", tag="end", rename="came
     """The session is over; the call goes on with the ``action`` document."""
 
     handoff_data: Any = None
+
+    @property
+    def handed_over(self) -> str | None:
+        """For the ``action`` URL: as it came where it is text, else its JSON."""
+        data = self.handoff_data
+        return data if data is None or isinstance(data, str) else json.dumps(data)
 
 
 BotMessage = Text | Play | SendDigits | Language | End

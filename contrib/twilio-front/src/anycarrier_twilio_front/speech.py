@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
 from anycarrier import AudioFormat
+from anycarrier.agent import AgentSettings, Engines
 from anycarrier.errors import ConfigurationError, UnknownVoice
 from anycarrier.speech import Hearing, SpeakingStyle, SpeechEngine, Synthesizer, open_speech_engine
 from anycarrier_twilio.twiml import TwimlError, Verb
@@ -38,8 +40,20 @@ class Speech:
         for engine in self._engines:
             await engine.aclose()
 
+    @functools.cached_property
+    def engines(self) -> Engines:
+        """For a ``<ConversationRelay>``: these, and for what they cannot do, the ones that are installed."""
+        engines = Engines()
+        for engine in self._engines:
+            engines.add(engine)
+        return engines
+
     def check(self, verb: Verb) -> None:
         """Raise ``TwimlError`` if ``verb`` needs an engine that is not there."""
+        if verb.name == "Connect" and verb.nouns[0].name == "ConversationRelay":
+            lacks = self.engines.lacks(AgentSettings(), ("speak", "listen"))
+            if lacks is not None:
+                raise TwimlError(12200, f"<ConversationRelay> needs engines that speak and listen: {lacks}")
         for one in (verb, *verb.nouns):
             if one.name == "Say" and self._able("speak") is None:
                 raise TwimlError(12200, "<Say> needs a speech engine: give TwilioFront(speech=...) one")

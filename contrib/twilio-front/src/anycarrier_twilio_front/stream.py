@@ -55,6 +55,30 @@ LARGEST = 16 * 1024 * 1024
 """Bytes of one message of the bot's: ten minutes of audio in base64, and then some."""
 
 
+async def open_socket(url: str, auth_token: str) -> ClientConnection:
+    """The bot's WebSocket, its handshake signed; :class:`BotError` where it cannot be opened."""
+    headers = {"X-Twilio-Signature": sign(url, (), auth_token)}
+    try:
+        return await connect(
+            url,
+            additional_headers=headers,
+            user_agent_header="Twilio.TmeWs/1.0",
+            compression=None,
+            open_timeout=HANDSHAKE,
+            close_timeout=GOODBYE,
+            ping_interval=None,
+            max_size=LARGEST,
+            proxy=None,
+        )
+    except TimeoutError:
+        raise BotError(31901, f"Stream - WebSocket - Connection Timeout: {shown(url)}") from None
+    except InvalidHandshake as failure:
+        raise BotError(31920, f"Stream - WebSocket - Handshake Error: {failure}: {shown(url)}") from None
+    except (OSError, InvalidURI) as failure:
+        why = type(failure).__name__
+        raise BotError(31920, f"Stream - WebSocket - Handshake Error: {why}: {shown(url)}") from None
+
+
 class BotStream:
     """One stream: :meth:`run` until either side is done with it, while :meth:`hear` gets the session's events."""
 
@@ -79,7 +103,7 @@ class BotStream:
         """Connect, and carry the stream. A bot that cannot be reached is a complaint: the next verb follows."""
         try:
             self._front.hosts.check(self.url, 31920)
-            socket = await self._connect()
+            socket = await open_socket(self.url, self._front.auth_token)
         except BotError as failure:
             self._complain(failure.code, failure.message)
             return
@@ -113,28 +137,6 @@ class BotStream:
                 self._complain(31921, f"Stream - WebSocket - Close Error: {told}")
         elif failure is not None and not isinstance(failure, StreamNotOpen):
             raise failure
-
-    async def _connect(self) -> ClientConnection:
-        headers = {"X-Twilio-Signature": sign(self.url, (), self._front.auth_token)}
-        try:
-            return await connect(
-                self.url,
-                additional_headers=headers,
-                user_agent_header="Twilio.TmeWs/1.0",
-                compression=None,
-                open_timeout=HANDSHAKE,
-                close_timeout=GOODBYE,
-                ping_interval=None,
-                max_size=LARGEST,
-                proxy=None,
-            )
-        except TimeoutError:
-            raise BotError(31901, f"Stream - WebSocket - Connection Timeout: {shown(self.url)}") from None
-        except InvalidHandshake as failure:
-            raise BotError(31920, f"Stream - WebSocket - Handshake Error: {failure}: {shown(self.url)}") from None
-        except (OSError, InvalidURI) as failure:
-            why = type(failure).__name__
-            raise BotError(31920, f"Stream - WebSocket - Handshake Error: {why}: {shown(self.url)}") from None
 
     # --- to the bot ---------------------------------------------------------------------------------------------------
 

@@ -6,21 +6,20 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from array import array
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from anycarrier import AudioFormat, CallEvent, MediaEvent, MediaSession
-from anycarrier.audio import Transcoder
+from anycarrier import CallEvent, MediaEvent, MediaSession
 from anycarrier.calls import TransferStatus
 from anycarrier.errors import AnycarrierError, NumberNotAssigned, StreamNotOpen
 from anycarrier.speech import spoken_sentences
-from anycarrier.wav import read_wav
 from anycarrier_twilio.twiml import Verb
-from anycarrier_twilio_front.callbacks import BotError, Reply, shown
+from anycarrier_twilio_front.callbacks import BotError
 from anycarrier_twilio_front.calls import Dialled, FrontCall, Instructions
 from anycarrier_twilio_front.document import Document, fetch
 from anycarrier_twilio_front.gather import Gather
+from anycarrier_twilio_front.relay_session import EventQueue, RelaySession
+from anycarrier_twilio_front.sounds import fetch_sound
 from anycarrier_twilio_front.stream import BotStream
 
 if TYPE_CHECKING:
@@ -33,10 +32,6 @@ HASTE = 20
 
 AHEAD = 10.0
 """Seconds of speech or of a file that are sent ahead of the ear; carriers buffer some minutes at most."""
-
-LARGEST_FILE = 16 * 1024 * 1024
-
-MULAW_TYPES = ("audio/basic", "audio/ulaw", "audio/mulaw", "audio/x-mulaw", "audio/x-ulaw", "audio/pcmu")
 
 TRANSFER_PATIENCE = 180.0
 """Seconds to wait for a carrier's word on a transfer."""
@@ -123,10 +118,23 @@ class Program:
     # --- verbs: each returns what is to be run in place of the rest of its document -----------------------------------
 
     async def _connect(self, document: Document, verb: Verb) -> Instructions | None:
-        stream = BotStream(self._front, self._call, self._session, verb.nouns[0], document.url)
-        with self._heard_by(stream.hear):
-            await stream.run()
-        return document.instructions(verb, verb.get("action")) if verb.get("action") else None
+        noun, action, result = verb.nouns[0], verb.get("action"), dict[str, str]()
+        if noun.name == "ConversationRelay":
+            relay, events = RelaySession(self._front, self._call, self._session, noun, document.url), EventQueue()
+            with self._heard_by(events.put):
+                try:
+                    result = (await relay.converse(self._front.speech.engines, events)).fields()
+                finally:
+                    if action and self._session.ended:  # what it answers has no call to run on any more
+                        there = document.instructions(verb, action, relay.ended("completed").fields())
+                        self._front.post(self._call, there.url, {**self._call.form(), **there.params}, there.method)
+            if self._session.ended:
+                return None
+        else:
+            stream = BotStream(self._front, self._call, self._session, noun, document.url)
+            with self._heard_by(stream.hear):
+                await stream.run()
+        return document.instructions(verb, action, result) if action else None
 
     async def _say(self, document: Document, verb: Verb) -> None:
         synthesizer, style = await self._front.speech.synthesizer(verb, self._session.format)
@@ -146,8 +154,7 @@ class Program:
             await self._session.send_digits(digits)
         elif verb.text:
             url = document.instructions(verb, verb.text).url
-            reply = await self._front.requests.send(url, {}, "GET", cookies=self._call.cookies, longest=LARGEST_FILE)
-            audio = await asyncio.to_thread(_decoded, reply, self._session.format)
+            audio = await fetch_sound(self._front.requests, url, self._call.cookies, self._session.format)
             for _ in _loop(verb, bool(audio)):
                 await self._play_out(audio)
                 await self._heard_out()
@@ -245,21 +252,3 @@ def _loop(verb: Verb, audible: bool) -> Iterable[int]:
     if not audible:
         return range(1)
     return itertools.count() if int(times) == 0 else range(int(times))
-
-
-def _decoded(reply: Reply, format: AudioFormat) -> bytes:
-    """A fetched file as audio in ``format``."""
-    kind = reply.content_type.partition(";")[0].strip().lower()
-    if kind in MULAW_TYPES:
-        source, audio = AudioFormat("PCMU", 8000), reply.body
-    else:
-        try:
-            source, audio = read_wav(reply.body)
-        except ValueError as wrong:
-            raise BotError(
-                12300, f"Invalid Content-Type: <Play> takes WAV and mu-law, not {kind!r} ({wrong}): {shown(reply.url)}"
-            ) from None
-    if source.channels > 1:  # the first one
-        samples = array("h", audio) if source.sample_width == 2 else array("B", audio)
-        source, audio = AudioFormat(source.encoding, source.rate), samples[:: source.channels].tobytes()
-    return Transcoder(source, format).convert(audio) if source != format else audio

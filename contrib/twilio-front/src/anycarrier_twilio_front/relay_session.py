@@ -1,0 +1,171 @@
+"""One ``<ConversationRelay>`` on a call: connects the bot, runs its session, and says how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from anycarrier import CallEvent, Direction, MediaEvent, MediaSession
+from anycarrier.agent import AgentSettings, Engines, MemoryTranscript
+from anycarrier.agent.conversation import AgentChannel, Conversation
+from anycarrier_twilio.twiml import Verb
+from anycarrier_twilio_front.callbacks import BotError
+from anycarrier_twilio_front.calls import FrontCall
+from anycarrier_twilio_front.document import Front
+from anycarrier_twilio_front.relay import Outcome, Relay
+from anycarrier_twilio_front.relay_messages import RelaySettings
+from anycarrier_twilio_front.sounds import fetch_sound
+from anycarrier_twilio_front.stream import open_socket
+
+DEFAULT_LANGUAGE = "en-US"
+"""Twilio's, where a document names none."""
+
+LONGEST_CALL = 14400
+"""Seconds of a session in a call without a limit of its own: Twilio's default for a call."""
+
+UNREACHABLE = 64102
+"""https://www.twilio.com/docs/api/errors/64102: no connection to the bot's WebSocket."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelayEnd:
+    """How a session ended, as its ``action`` URL is told: ``ended`` by the bot, ``completed`` by the caller's hang-up,
+    or ``failed``."""
+
+    session_id: str
+    status: str
+    seconds: float
+    handoff_data: str | None = None
+    error: tuple[str, str] | None = None
+
+    def fields(self) -> dict[str, str]:
+        """The form fields beside those of the call."""
+        found = {
+            "SessionId": self.session_id,
+            "SessionStatus": self.status,
+            "SessionDuration": str(round(self.seconds)),
+        }
+        if self.handoff_data is not None:
+            found["HandoffData"] = self.handoff_data
+        if self.error is not None:
+            found["ErrorCode"], found["ErrorMessage"] = self.error
+        return found
+
+
+class EventQueue:
+    """The events of a session that somebody else iterates. It has no end: who reads is cancelled with the call."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[MediaEvent | CallEvent] = asyncio.Queue()
+
+    def put(self, event: MediaEvent | CallEvent) -> None:
+        """The next event."""
+        self._queue.put_nowait(event)
+
+    def __aiter__(self) -> EventQueue:
+        return self
+
+    async def __anext__(self) -> MediaEvent | CallEvent:
+        return await self._queue.get()
+
+
+class RelaySession:
+    """One ``noun`` of a document; URLs in it are relative to ``base``."""
+
+    def __init__(self, front: Front, call: FrontCall, session: MediaSession, noun: Verb, base: str) -> None:
+        self.id = f"VX{uuid.uuid4().hex}"
+        self._front = front
+        self._call = call
+        self._session = session
+        self._settings = RelaySettings.of(noun)
+        self._base = base
+        self._began = time.monotonic()
+
+    async def converse(self, engines: Engines, events: AsyncIterable[MediaEvent | CallEvent]) -> RelayEnd:
+        """On a call that has no conversation: one is made for as long as the session lasts, and the call goes on."""
+        settings = self._settings
+        wanted = AgentSettings(
+            language=settings.listening or DEFAULT_LANGUAGE,
+            voice=settings.voice(settings.speaking),
+            phrases=tuple(hint.strip() for hint in settings.get("hints").split(",") if hint.strip()),
+            max_duration_seconds=self._session.call.time_limit or LONGEST_CALL,
+        )
+        if engines.lacks(wanted, ("listen",)) is not None:
+            wanted = wanted.model_copy(update={"language": DEFAULT_LANGUAGE})
+        conversation = Conversation(
+            self._session, wanted, AgentChannel(), engines=engines, transcript=MemoryTranscript(), events=events
+        )
+        finished: asyncio.Future[RelayEnd] = asyncio.get_running_loop().create_future()
+
+        async def talk() -> None:
+            finished.set_result(await self.run(conversation))
+            await asyncio.get_running_loop().create_future()  # to return would hang up
+
+        running = asyncio.ensure_future(conversation.run(talk))
+        try:
+            waiting: set[asyncio.Future[Any]] = {running, finished}
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if finished.done():
+                return finished.result()
+            running.result()
+            return self.ended("completed")
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    async def run(self, conversation: Conversation) -> RelayEnd:
+        """In a conversation that runs: the bot gets its events until the session is over."""
+        url = urljoin(self._base, self._settings.get("url"))
+        try:
+            if urlsplit(url).scheme not in ("ws", "wss"):
+                raise BotError(UNREACHABLE, "Unable to connect: the url of <ConversationRelay> begins with wss://")
+            self._front.hosts.check(url, UNREACHABLE)
+            socket = await open_socket(url, self._front.auth_token)
+        except BotError as failure:
+            self._front.complain(self._call, failure)
+            return self.ended("failed", error=(str(UNREACHABLE), failure.message))
+        relay = Relay(conversation, socket, self._settings, setup=self._setup(), load=self._load)
+        before, conversation.channel = conversation.channel, relay
+        try:
+            outcome = await relay.run()
+        finally:
+            conversation.channel = before
+        return self._ended_with(outcome)
+
+    def ended(self, status: str, handoff_data: str | None = None, error: tuple[str, str] | None = None) -> RelayEnd:
+        """A session that ends now."""
+        return RelayEnd(self.id, status, time.monotonic() - self._began, handoff_data, error)
+
+    def _ended_with(self, outcome: Outcome) -> RelayEnd:
+        if outcome.end is not None:
+            return self.ended("ended", outcome.end.handed_over)
+        if outcome.error is not None:
+            self._front.complain(self._call, BotError(int(outcome.error[0]), outcome.error[1]))
+            return self.ended("failed", error=outcome.error)
+        return self.ended("completed")
+
+    def _setup(self) -> dict[str, Any]:
+        call = self._call.call
+        return {
+            "sessionId": self.id,
+            "accountSid": self._call.account_sid,
+            "parentCallSid": "",
+            "callSid": self._call.sid,
+            "from": call.from_,
+            "to": call.to,
+            "forwardedFrom": "",
+            "callType": "PSTN",
+            "callerName": "",
+            "direction": "inbound" if call.direction is Direction.INBOUND else "outbound",
+            "callStatus": self._call.status.upper(),
+            "customParameters": dict(self._settings.parameters),
+        }
+
+    async def _load(self, source: str) -> bytes:
+        url = urljoin(self._base, source)
+        return await fetch_sound(self._front.requests, url, self._call.cookies, self._session.format)
