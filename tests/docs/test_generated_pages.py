@@ -138,18 +138,21 @@ def _rows(module: ModuleType, described: dict[str, str]) -> list[str]:
 def _rows_unimported(distribution: Path) -> list[str]:
     """The same for what a distribution's package has in ``__all__``, without importing it."""
     (package,) = distribution.glob("src/*/__init__.py")
-    tree = ast.parse(package.read_text())
-    brought = {alias.name: str(node.module) for node in tree.body if isinstance(node, ast.ImportFrom)
-               for alias in node.names}  # fmt: skip
-    public = next((ast.literal_eval(node.value) for node in tree.body
-                   if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"), [])  # fmt: skip
-    rows = []
-    for name in sorted(public, key=str.lower):
-        module = package.parents[1] / (brought[name].replace(".", "/") + ".py")
-        (found,) = (node for node in ast.parse(module.read_text()).body if getattr(node, "name", "") == name)
-        assert isinstance(found, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        rows.append(f"| `{name}` | `{brought[name]}` | {_sentence(ast.get_docstring(found) or '', name)}. |\n")
-    return rows
+    public: list[str] = []
+    said: dict[str, tuple[str, str]] = {}
+    for file in sorted(package.parent.glob("*.py")):
+        body = ast.parse(file.read_text()).body
+        for node, after in zip(body, [*body[1:], ast.Pass()], strict=True):
+            module = f"{package.parent.name}.{file.stem}".removesuffix(".__init__")
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                said[node.name] = module, ast.get_docstring(node) or ""
+            elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+                public = public or ast.literal_eval(node.value)
+            elif isinstance(node, ast.Assign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                said[ast.unparse(node.targets[0])] = module, str(after.value.value)
+    assert said.keys() >= {*public}, f"no docstring in {package.parent}: {', '.join({*public} - said.keys())}"
+    return [f"| `{name}` | `{said[name][0]}` | {_sentence(said[name][1], name)}. |\n"
+            for name in sorted(public, key=str.lower)]  # fmt: skip
 
 
 def _first_sentence(value: object) -> str:
