@@ -71,7 +71,8 @@ class Exchange:
     agent_id -> handler. ``transfer_guard`` is asked, after the policy, whether a call may be transferred.
     ``time_limit`` (seconds from answer) bounds calls that name none. Sessions are in ``audio`` whatever a carrier
     uses; ``carrier_audio`` is what carriers are asked for. ``settle`` is how many seconds a carrier may take to report
-    a call over once its stream has ended; then it is asked.
+    a call over once its stream has ended; then it is asked. ``handler_grace`` is how many seconds a handler has to
+    finish once its stream has ended; then it is cancelled.
 
     More than one process needs a shared ``registry``, ``calls`` and ``once``; ``owner`` names this one in ``calls``.
     While one of them raises ``StoreUnavailable``, calls go on where they can. ``report`` is called with every failure
@@ -96,6 +97,7 @@ class Exchange:
         carrier_audio: AudioFormat = PCMU_8K,
         time_limit: float | None = None,
         settle: float = 5.0,
+        handler_grace: float = 5.0,
         owner: str | None = None,
         report: Report = log_failure,
         turns: Turns | None = None,
@@ -123,7 +125,7 @@ class Exchange:
         """Whether :meth:`start` has run, and :meth:`stop` has not since."""
         self._commands = CallCommands(self.switchboard)
         self._webhooks = WebhookHandler(self.switchboard, self._commands, self.call_watch, turns)
-        self._media = MediaServer(self.switchboard, self._commands, self.call_watch)
+        self._media = MediaServer(self.switchboard, self._commands, self.call_watch, handler_grace=handler_grace)
         self._listeners: dict[str, Listener] = {}
         self._dialler = Dialler(self.switchboard, self.call_watch)
 

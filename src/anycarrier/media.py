@@ -30,17 +30,20 @@ START_TIMEOUT = 10.0
 NAMING_TIMEOUT = 5.0
 """Seconds a media socket may be ahead of the answer to our own dial request, which names the call."""
 
-HANDLER_GRACE = 5.0
-"""Seconds a handler has to finish after its stream has ended."""
-
 
 class MediaServer:
-    """Serves the media sockets of one exchange."""
+    """Serves the media sockets of one exchange.
 
-    def __init__(self, switchboard: Switchboard, commands: CallCommands, watch: CallWatch) -> None:
+    ``handler_grace``: seconds a handler has to finish after its stream has ended, and again once it was cancelled.
+    """
+
+    def __init__(
+        self, switchboard: Switchboard, commands: CallCommands, watch: CallWatch, *, handler_grace: float = 5.0
+    ) -> None:
         self._board = switchboard
         self._commands = commands
         self._watch = watch
+        self._grace = handler_grace
 
     async def admit(self, text: str, place: TicketPlace | None) -> Ticket:
         """The ticket, if it is good and its call is waiting for a stream.
@@ -158,11 +161,11 @@ class MediaServer:
         try:
             await asyncio.wait({talking, over}, return_when=asyncio.FIRST_COMPLETED)
             if not talking.done():
-                await asyncio.wait({talking}, timeout=HANDLER_GRACE)
+                await asyncio.wait({talking}, timeout=self._grace)
             if not talking.done():
-                log.warning("agent %s still busy %g s after its call ended: cancelled", session.agent_id, HANDLER_GRACE)
+                log.warning("agent %s still busy %g s after its call ended: cancelled", session.agent_id, self._grace)
                 talking.cancel()
-                await asyncio.gather(talking, return_exceptions=True)
+                await asyncio.wait({talking}, timeout=self._grace)
             reason = await self._verdict(session, talking)
             await self._commands.transfer_asked(session.call.reference)  # some carriers end the call with its stream
             if not session.ended and await self._unfinished(session):
@@ -176,6 +179,9 @@ class MediaServer:
             over.cancel()
 
     async def _verdict(self, session: MediaSession, talking: asyncio.Future[None]) -> EndReason:
+        if not talking.done():
+            log.error("agent %s goes on although its call is over and it was cancelled", session.agent_id)
+            return EndReason.AGENT_ERROR
         failure = None if talking.cancelled() else talking.exception()
         if failure is None or (isinstance(failure, StreamNotOpen) and session.ended):
             return EndReason.AGENT_HANGUP

@@ -109,6 +109,7 @@ class Service:
             calls=self.book,
             once=self.store.once,
             time_limit=self.settings.max_duration_seconds,
+            handler_grace=self.settings.handler_grace,
             owner=self.store.owner,
             report=self.report,
             turns=self._turn_of_workspace,

@@ -106,6 +106,9 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         default=30, ge=0, description="How long live calls may go on after a stop signal before they are ended"
     )
+    handler_grace: float = Field(
+        default=5, ge=0.1, le=60, description="Seconds an agent has to finish after its call; then it is cancelled"
+    )
     sandbox: bool = Field(
         default=False, description="Mount the carriers' sandboxes and their control API; only where `local` is so"
     )
