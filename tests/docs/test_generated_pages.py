@@ -16,6 +16,7 @@ from anycarrier import agent, speech
 from anycarrier.call_phases import table
 from anycarrier.plugins import broken_plugins, capability_matrix, get_provider, provider_names
 from anycarrier.speech import workers
+from anycarrier_twilio import signature
 from frameworks.environments import discover
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -95,6 +96,15 @@ import CallTransport`.
 | --- | --- | --- |
 """
 
+CARRIERS_HEAD = """
+## Names of anycarrier_twilio.signature
+
+Twilio's signatures, for programs that are Twilio to another one; `from anycarrier_twilio.signature import sign`.
+
+| name | module | what it is |
+| --- | --- | --- |
+"""
+
 HELD = (
     anycarrier.Exchange, anycarrier.Switchboard, anycarrier.CallBook, anycarrier.OnceStore, anycarrier.NumberRegistry,
     agent.FinishedCall, agent.Analysis, agent.Segment, agent.CallSetup, agent.Said, agent.CallerTurn,
@@ -119,6 +129,7 @@ def reference() -> str:
     parts = [HEAD, *_rows(anycarrier, NOT_CLASSES), AGENT_HEAD, *_rows(agent, AGENT_NOT_CLASSES)]
     parts += [SPEECH_HEAD, *_rows(speech, SPEECH_NOT_CLASSES)]
     parts += [WORKERS_HEAD, *_rows(workers, WORKERS_NOT_CLASSES)]
+    parts += [CARRIERS_HEAD, *_rows(signature, {})]
     folders = [*(framework.folder for framework in discover().values()), DOCS.parent / "contrib/twilio-front"]
     parts += [ADAPTERS_HEAD, *(row for folder in folders for row in _rows_unimported(folder))]
     return "".join(parts + [_inside(kind) for kind in HELD])

@@ -13,7 +13,7 @@ from twilio.request_validator import RequestValidator
 
 from anycarrier.testing.live_server import serve_sandbox
 from anycarrier_twilio.sandbox import TwilioSandbox
-from anycarrier_twilio.sandbox.webhooks import signature
+from anycarrier_twilio.signature import sign
 from sandbox_platform import Platform, Webhook, platform
 from shared_documents import shared_path
 
@@ -63,7 +63,7 @@ def test_signatures_agree_with_the_vendors_own_vectors() -> None:
         # The carrier signs with the port or without it; a vector was made in one of the two ways.
         url = vector.get("url_that_matches", vector["url"])
         ported = url.replace(".com/", ".com:443/" if url.startswith("https") else ".com:80/")
-        made = {signature(vector["auth_token"], signed, params) for signed in (url, ported)}
+        made = {sign(signed, params, vector["auth_token"]) for signed in (url, ported)}
         assert vector["signature"] in made, vector["name"]
         checked += 1
     assert checked >= 7
@@ -75,7 +75,7 @@ def test_a_repeated_key_is_signed_with_each_value_once() -> None:
     pairs = [("b", "2"), ("a", "y"), ("a", "x"), ("a", "x"), ("A", "")]
     url = "https://Voice.Example.com:8443/p?q=%20"
     expected = RequestValidator("token").compute_signature(url, MultiDict(pairs))
-    assert signature("token", url, pairs) == expected
+    assert sign(url, pairs, "token") == expected
 
 
 async def test_a_status_callback_has_the_keys_that_were_captured(sandbox: TwilioSandbox, here: Platform) -> None:

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from anycarrier.errors import SignatureInvalid
 from anycarrier.webhooks import WebhookRequest
 from anycarrier_twilio import TwilioCredential, TwilioProvider
-from anycarrier_twilio.signature import check, signature
+from anycarrier_twilio.signature import check, sign
 from shared_documents import shared_path
 
 TOKEN = "12345"
@@ -125,7 +125,7 @@ def test_a_missing_or_foreign_header_is_refused(sent):
 
 def test_a_missing_key_is_refused_even_with_a_signature_made_without_one():
     body = b"CallSid=CA1"
-    made = signature(URL, [("CallSid", "CA1")], "")
+    made = sign(URL, [("CallSid", "CA1")], "")
     request = WebhookRequest("POST", URL, {"x-twilio-signature": made, "content-type": FORM}, body)
     with pytest.raises(SignatureInvalid, match="no auth token"):
         check(request, "")
@@ -137,7 +137,7 @@ def test_a_missing_key_is_refused_even_with_a_signature_made_without_one():
 
 def json_request(body: bytes, promised: str | None) -> WebhookRequest:
     url = URL if promised is None else f"{URL}&bodySHA256={promised}"
-    headers = {"x-twilio-signature": signature(url, [], TOKEN), "content-type": "application/json"}
+    headers = {"x-twilio-signature": sign(url, [], TOKEN), "content-type": "application/json"}
     return WebhookRequest("POST", url, headers, body)
 
 
@@ -153,7 +153,7 @@ def test_a_json_body_is_vouched_for_by_the_hash_in_the_url():
 
 def test_a_signed_url_does_not_vouch_for_a_body_of_another_kind():
     """The signature of a GET covers the URL alone: sent again as a post it must not carry a body in."""
-    mac = signature(URL, [], TOKEN)
+    mac = sign(URL, [], TOKEN)
     check(WebhookRequest("GET", URL, {"x-twilio-signature": mac}), TOKEN)
     for kind in (FORM, "text/plain", "application/json", ""):
         request = WebhookRequest("POST", URL, {"x-twilio-signature": mac, "content-type": kind}, b"CallSid=CA1")

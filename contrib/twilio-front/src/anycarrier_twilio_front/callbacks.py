@@ -16,7 +16,7 @@ from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 import httpx
 
 from anycarrier.errors import ConfigurationError
-from anycarrier_twilio.signature import signature as sign
+from anycarrier_twilio.signature import sign
 
 log = logging.getLogger("anycarrier.twilio_front")
 

@@ -31,7 +31,7 @@ from anycarrier_twilio.messages import (
     read_message,
     stream_form,
 )
-from anycarrier_twilio.signature import signature as sign
+from anycarrier_twilio.signature import sign
 from anycarrier_twilio.twiml import Verb
 from anycarrier_twilio_front.callbacks import BotError, shown
 from anycarrier_twilio_front.calls import FrontCall

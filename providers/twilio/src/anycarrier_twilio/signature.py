@@ -1,4 +1,7 @@
-"""Is this webhook Twilio's? HMAC-SHA1 over the public URL and the form, keyed with the account's auth token.
+"""Twilio's signatures: HMAC-SHA1 over the public URL and the form, keyed with the account's auth token.
+
+:func:`check` says whether a webhook is Twilio's; :func:`sign` signs as Twilio does, in the sandbox or in a program that
+is Twilio to somebody else's. https://www.twilio.com/docs/usage/security
 
 Twilio signs the URL as it was configured, host case and query untouched, but is not consistent about a port: the URL
 is tried as given, without its port, and with the port of its scheme spelled out. There is no timestamp in the
@@ -16,6 +19,8 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 from anycarrier.errors import MalformedMessage, SignatureInvalid
 from anycarrier.webhooks import WebhookRequest
 
+__all__ = ["check", "sign"]
+
 HEADER = "x-twilio-signature"
 FORM = "application/x-www-form-urlencoded"
 
@@ -31,7 +36,7 @@ def check(request: WebhookRequest, *auth_tokens: str) -> None:
     sent = given.encode("utf-8", "replace")
     # No early exit: every candidate is compared, each in constant time.
     fits = [
-        hmac.compare_digest(signature(url, pairs, auth_token).encode(), sent)
+        hmac.compare_digest(sign(url, pairs, auth_token).encode(), sent)
         for url in _urls(request.url)
         for auth_token in auth_tokens
     ]
@@ -41,8 +46,11 @@ def check(request: WebhookRequest, *auth_tokens: str) -> None:
         )
 
 
-def signature(url: str, pairs: Iterable[tuple[str, str]], auth_token: str) -> str:
-    """What Twilio would send for a request to ``url`` with these form ``pairs``."""
+def sign(url: str, pairs: Iterable[tuple[str, str]], auth_token: str) -> str:
+    """The ``X-Twilio-Signature`` of a request to ``url``, as its receiver knows it, whose form has these ``pairs``.
+
+    No pairs for a GET and for a WebSocket's handshake; of a key that is repeated, each value counts once.
+    """
     text = url + "".join(key + value for key, value in sorted(set(pairs)))
     return base64.b64encode(hmac.digest(auth_token.encode(), text.encode("utf-8", "replace"), hashlib.sha1)).decode()
 

@@ -25,7 +25,7 @@ from anycarrier_twilio.sandbox import calls, phone_numbers, recordings, rest, tw
 from anycarrier_twilio.sandbox.leg import Leg
 from anycarrier_twilio.sandbox.models import Account, CallOptions, Complaint, End, Instructions, new_sid
 from anycarrier_twilio.sandbox.rest import BASE, Operation, Reply, Rest, RestError
-from anycarrier_twilio.sandbox.webhooks import sign, webhook
+from anycarrier_twilio.sandbox.webhooks import signed, webhook
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -179,7 +179,7 @@ class TwilioSandbox(Sandbox):
         self.webhooks.notify(self._webhook(kind, leg, url, params, method))
 
     def sign(self, delivery: Delivery) -> Delivery:
-        return sign(delivery, self._account_of(delivery).token)
+        return signed(delivery, self._account_of(delivery).token)
 
     def forge(self, delivery: Delivery, **changes: Any) -> Delivery:
         """``delivery`` with parameters changed and the old signature kept: what a forger could send."""

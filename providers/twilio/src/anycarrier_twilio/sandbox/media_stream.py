@@ -16,7 +16,8 @@ from anycarrier.testing.sandbox import may_stream_to
 from anycarrier.testing.sandbox_numbers import DROPS_AFTER, Outcome
 from anycarrier_twilio.messages import Clear, PlayMedia, SetMark, StreamFrames, StreamRefused, read_message
 from anycarrier_twilio.sandbox.models import new_sid
-from anycarrier_twilio.sandbox.webhooks import signature, stream_params
+from anycarrier_twilio.sandbox.webhooks import stream_params
+from anycarrier_twilio.signature import sign
 
 if TYPE_CHECKING:
     from anycarrier_twilio.sandbox.leg import Leg
@@ -50,7 +51,7 @@ class MediaStream:
         if not may_stream_to(self.url):
             self._complain(31922, f"Stream - URL scheme is not wss: {urlsplit(self.url).scheme}")
             return
-        headers = {"X-Twilio-Signature": signature(self.leg.account.token, self.url)}
+        headers = {"X-Twilio-Signature": sign(self.url, (), self.leg.account.token)}
         try:
             socket = await connect(
                 self.url,

@@ -1,15 +1,9 @@
-"""Webhooks as the carrier sends them: the parameters of each kind, and the signature.
-
-The signature is HMAC-SHA1 over URL and form, in base64: https://www.twilio.com/docs/usage/security
-"""
+"""Webhooks as the carrier sends them: the parameters of each kind, and the signature."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urldefrag, urlencode, urlsplit
@@ -17,6 +11,7 @@ from urllib.parse import parse_qsl, urldefrag, urlencode, urlsplit
 from anycarrier.testing.sandbox import Delivery
 from anycarrier.testing.sandbox_numbers import AREAS
 from anycarrier_twilio.messages import call_form, status_form, stream_form
+from anycarrier_twilio.signature import sign
 
 if TYPE_CHECKING:
     from anycarrier_twilio.sandbox.leg import Leg
@@ -39,13 +34,13 @@ def webhook(
     else:
         body = urlencode(params).encode()
         headers["content-type"] = "application/x-www-form-urlencoded; charset=UTF-8"
-    return sign(Delivery(kind, call_id, method, url, headers, body, dict(params), timeout), token)
+    return signed(Delivery(kind, call_id, method, url, headers, body, dict(params), timeout), token)
 
 
-def sign(delivery: Delivery, token: str) -> Delivery:
+def signed(delivery: Delivery, token: str) -> Delivery:
     """``delivery`` with a signature for its URL and body as they are now."""
     form = parse_qsl(delivery.body.decode(), keep_blank_values=True) if delivery.method != "GET" else []
-    mark = signature(token, delivery.url, form)
+    mark = sign(delivery.url, form, token)
     return delivery.again(headers={**delivery.headers, "x-twilio-signature": mark})
 
 
@@ -94,17 +89,3 @@ def stream_params(leg: Leg, stream_sid: str, name: str, event: str, error: str =
         account_sid=leg.account.sid, call_sid=leg.sid, stream_sid=stream_sid, name=name, event=event,
         at=datetime.now(UTC), error=error,
     )  # fmt: skip
-
-
-def signed_text(url: str, params: Iterable[tuple[str, str]]) -> str:
-    """What the signature covers: the URL, then keys and values sorted by key, a repeated key's values once each."""
-    values: dict[str, set[str]] = {}
-    for key, value in params:
-        values.setdefault(key, set()).add(value)
-    return url + "".join(key + value for key in sorted(values) for value in sorted(values[key]))
-
-
-def signature(token: str, url: str, params: Iterable[tuple[str, str]] = ()) -> str:
-    """The ``X-Twilio-Signature`` header for a request to ``url`` with a form of ``params`` (none for GET)."""
-    digest = hmac.new(token.encode(), signed_text(url, params).encode(), hashlib.sha1).digest()
-    return base64.b64encode(digest).decode()
