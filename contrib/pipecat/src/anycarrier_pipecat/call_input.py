@@ -42,6 +42,14 @@ class CallInput(BaseInputTransport):
         await self.set_transport_ready(frame)
         self._reader = self.create_task(self._read())
 
+    async def push_audio_frame(self, frame: frames.InputAudioRawFrame) -> None:
+        """Straight on where nothing filters it: pipecat's queue for filters costs a task and a timer for each frame."""
+        wanted = self._params.audio_in_enabled and self._params.audio_in_passthrough
+        if wanted and not (self._params.audio_in_filter or self._paused):
+            await self.push_frame(frame)
+        else:
+            await super().push_audio_frame(frame)
+
     async def stop(self, frame: frames.EndFrame) -> None:
         """Read no more: from here on it is the bot that ends the call."""
         await self._stop_reading()

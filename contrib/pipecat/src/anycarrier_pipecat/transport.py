@@ -13,13 +13,9 @@ from anycarrier_pipecat.call_output import LEAD, CallOutput
 
 def default_params(**changes: Any) -> TransportParams:
     """Parameters for a call: audio both ways, chunks of 20 ms, no silence before hanging up; with ``changes``."""
-    settings: dict[str, Any] = {
-        "audio_in_enabled": True,
-        "audio_out_enabled": True,
-        "audio_out_10ms_chunks": 2,
-        "audio_out_end_silence_secs": 0,  # pipecat's default is two dead seconds: the output drains instead
-    }
-    return TransportParams(**{**settings, **changes})
+    audio: dict[str, Any] = {"audio_in_enabled": True, "audio_out_enabled": True, "audio_out_10ms_chunks": 2}
+    # pipecat's default is two dead seconds at the end; the output waits until all has been heard instead.
+    return TransportParams(**{**audio, "audio_out_end_silence_secs": 0, **changes})
 
 
 class CallTransport(BaseTransport):
