@@ -94,6 +94,7 @@ class BotStream:
         self._frames = StreamFrames(account_sid=call.account_sid, call_sid=call.sid, stream_sid=self.sid)
         self._outbox: deque[str] = deque()
         self._filled = asyncio.Event()
+        self._started = False
         self._unsent = bytearray()
         self._marks: dict[str, str] = {}
         self._marked = 0
@@ -110,6 +111,7 @@ class BotStream:
         custom = {noun.get("name"): noun.get("value") for noun in self._noun.nouns}
         self._put(self._frames.connected())
         self._put(self._frames.start(custom))
+        self._started = True
         self._tell("stream-started")
         writer = asyncio.ensure_future(self._write(socket))
         reader = asyncio.ensure_future(self._read(socket))
@@ -141,7 +143,9 @@ class BotStream:
     # --- to the bot ---------------------------------------------------------------------------------------------------
 
     def hear(self, event: MediaEvent | CallEvent) -> None:
-        """One event of the call's."""
+        """One event of the call's. While the bot is still being connected to nobody listens, as at Twilio."""
+        if not self._started:
+            return
         match event:
             case AudioReceived(payload):
                 self._hear_audio(payload)
