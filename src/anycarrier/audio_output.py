@@ -80,10 +80,6 @@ class GuardedTap:
         self.tap = None
 
 
-def _mark_every(base64_audio: str | None) -> float:
-    return MARK_EVERY if base64_audio is None else RELAYED_MARK_EVERY
-
-
 class AudioOutput:
     """One stream's. ``refusal`` says why nothing can be sent, and is None while the stream is open.
 
@@ -171,10 +167,11 @@ class AudioOutput:
 
     # --- the way out --------------------------------------------------------------------------------------------------
 
-    async def send(self, payload: bytes, base64_audio: str | None = None) -> None:
+    async def send(self, payload: bytes, base64_audio: str | None = None, mark_every: float = MARK_EVERY) -> None:
         """Send ``payload``, which may also be given in base64 where it came so; waits while the peer is slow.
 
-        Raises ``StreamNotOpen`` once the stream is over.
+        A mark of our own follows after ``mark_every`` seconds of audio without one. Raises ``StreamNotOpen`` once the
+        stream is over.
         """
         frames = None
         if self._push is not None and not self._push.paused and not self._order.locked():
@@ -182,7 +179,7 @@ class AudioOutput:
             if len(frames) == 1:
                 self._write_all(frames)
                 since_mark = self.position.queue(len(payload) / self._bytes_per_second, self._clock())
-                if since_mark >= _mark_every(base64_audio):
+                if since_mark >= mark_every:
                     self._write_all(self._mark_frames())
                 return
         self._check_open()
@@ -200,7 +197,7 @@ class AudioOutput:
             for frame in frames:
                 if not await self._put(frame, generation, seconds * len(frame) / size):
                     return
-            if self.position.since_mark >= _mark_every(base64_audio):
+            if self.position.since_mark >= mark_every:
                 for frame in self._mark_frames():
                     await self._put(frame, generation)
 

@@ -12,6 +12,8 @@ from base64 import b64decode
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 
+from pybase64 import b64encode_as_string
+
 from anycarrier.audio import AudioFormat, Transcoder
 from anycarrier.audio_output import AudioOutput, GuardedTap, Tap
 from anycarrier.errors import MalformedMessage, UnreadableAudio
@@ -53,6 +55,7 @@ class EventQueue:
         self.waiting: deque[MediaEvent | CallEvent] = deque()
         self._audio = 0
         self._closed = False
+        self._failure: Exception | None = None
         self._wake: asyncio.Future[None] | None = None
 
     def put(self, event: MediaEvent | CallEvent) -> None:
@@ -67,8 +70,11 @@ class EventQueue:
         self._rouse()
 
     async def get(self) -> MediaEvent | CallEvent:
-        """The next event; ``StopAsyncIteration`` once closed and empty."""
-        while not self.waiting:
+        """The next event; ``StopAsyncIteration`` once closed and empty. Raises what :meth:`fail` was given, once."""
+        while not self.waiting or self._failure is not None:
+            if self._failure is not None:
+                failure, self._failure = self._failure, None
+                raise failure
             if self._closed:
                 raise StopAsyncIteration
             self._wake = asyncio.get_running_loop().create_future()
@@ -80,6 +86,21 @@ class EventQueue:
         if isinstance(event, AudioReceived):
             self._audio -= 1
         return event
+
+    def take_audio(self) -> list[AudioReceived]:
+        """The audio that waits; the other events stay."""
+        taken = [event for event in self.waiting if isinstance(event, AudioReceived)]
+        if taken:
+            others = [event for event in self.waiting if not isinstance(event, AudioReceived)]
+            self.waiting.clear()  # the same object: AudioInput looks at it
+            self.waiting.extend(others)
+            self._audio = 0
+        return taken
+
+    def fail(self, failure: Exception) -> None:
+        """Have :meth:`get` raise this next: what took events in the handler's place has failed."""
+        self._failure = failure
+        self._rouse()
 
     def close(self) -> None:
         """No more events; those at hand may still be taken."""
@@ -125,7 +146,7 @@ class KeyPresses:
 class AudioInput:
     """Audio from the caller: relayed as it came, or decoded into events. A small object: see docs/benchmarks.md."""
 
-    __slots__ = ("_events", "_serializer", "_waiting", "decoder", "relay", "tap")
+    __slots__ = ("_events", "_serializer", "_waiting", "decoder", "receiver", "relay", "tap")
 
     def __init__(self, serializer: MediaSerializer, events: EventQueue) -> None:
         self._serializer = serializer
@@ -133,6 +154,8 @@ class AudioInput:
         self._waiting = events.waiting
         self.decoder: Transcoder | None = None
         self.relay: Relay | None = None
+        self.receiver: Callable[[str], None] | None = None
+        """Takes all audio, in base64, in place of the events. It may be the relay too, which takes what came so."""
         self.tap: GuardedTap | None = None
 
     def pass_on(self, frame: Frame) -> Awaitable[object] | bool | None:
@@ -157,7 +180,10 @@ class AudioInput:
             event = AudioReceived(payload, event.track, event.sequence, event.timestamp, event.raw)
         if self.tap is not None:
             self.tap.caller(event.payload)
-        self._events.put(event)
+        if self.receiver is not None:
+            self.receiver(b64encode_as_string(event.payload))
+        else:
+            self._events.put(event)
 
 
 class MediaStream:
@@ -290,6 +316,31 @@ class MediaStream:
     def tap(self, tap: Tap | None) -> None:
         self.input.tap = self.output.tap = None if tap is None else GuardedTap(tap)
         self.output.changed()
+
+    def receive_base64(self, callback: Callable[[str], None] | None) -> None:
+        """Give all caller audio to ``callback`` in base64, that which waits first; None: it comes as events again."""
+        if self.input.receiver is not None:
+            self.input.receiver = None
+            self.stop_relaying()
+        if callback is None:
+            return
+
+        def give(base64_audio: str) -> None:
+            try:
+                callback(base64_audio)
+            except Exception as failure:  # noqa: BLE001 it is the handler's, which gets it where it iterates
+                if self.input.receiver is give:
+                    self.receive_base64(None)
+                self.events.fail(failure)
+
+        self.input.receiver = give
+        for event in self.events.take_audio():
+            if self.input.receiver is give:
+                give(b64encode_as_string(event.payload))
+            else:  # the callback has failed
+                self.events.put(event)
+        if self.input.receiver is give:
+            self.relay_to(give)
 
     # --- start and end ------------------------------------------------------------------------------------------------
 

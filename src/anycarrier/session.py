@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from pybase64 import b64decode
+
 from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.audio_output import Tap
 from anycarrier.calls import Call, EndReason, TransferStatus
@@ -69,6 +71,15 @@ class MediaSession:
         """Wait until the stream is over."""
         await self.stream.wait_stopped()
 
+    def receive_base64(self, callback: Callable[[str], None] | None) -> None:
+        """Have the caller's audio given to ``callback`` as base64 text in :attr:`format`, for agents that speak JSON.
+
+        It comes untouched where the carrier has it so, and is converted and encoded here elsewhere. What waits to be
+        iterated is given first. All other events still come by iteration, and so does what ``callback`` raises, which
+        ends this. ``callback`` is a plain function that does not wait. None ends it.
+        """
+        self.stream.receive_base64(callback)
+
     # --- speaking -----------------------------------------------------------------------------------------------------
 
     async def send_audio(self, payload: bytes) -> None:
@@ -78,6 +89,17 @@ class MediaSession:
         """
         if payload:
             await self._output.send(payload)
+
+    async def send_base64(self, text: str) -> None:
+        """:meth:`send_audio` for audio in base64, as agents that speak JSON have it.
+
+        It passes untouched where the carrier takes it so, and is decoded and converted elsewhere.
+
+        ``ValueError`` for what is not base64: the standard alphabet, padded, without line breaks.
+        """
+        payload = b64decode(text, validate=True)
+        if payload:
+            await self._output.send(payload, text)
 
     async def flush(self) -> None:
         """Send what the carrier's frames keep back of an unfinished 20 ms: one utterance is complete."""

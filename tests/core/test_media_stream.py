@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from anycarrier import AudioFormat, AudioReceived, DigitPressed, MediaSession
+from anycarrier.audio_output import RELAYED_MARK_EVERY
 from anycarrier.errors import StreamNotOpen
 from anycarrier.events import StreamStarted, UnknownEvent
 from anycarrier.listener import PushTransport
@@ -205,7 +206,7 @@ async def send(on: Scene, payload: bytes, encoded: str) -> None:
     if on.push:
         assert on.output.send_now(payload, encoded, 300.0)
     else:
-        await on.output.send(payload, encoded)
+        await on.output.send(payload, encoded, RELAYED_MARK_EVERY)
 
 
 async def test_relayed_audio_is_wrapped_counted_and_marked_every_two_seconds(scene: Callable[..., Scene]) -> None:
@@ -302,3 +303,95 @@ def test_a_serializer_with_marks_and_no_encode_mark_fails_as_it_is_defined() -> 
     with pytest.raises(TypeError, match="Again has no encode_mark"):
         type("Again", (without,), {"marks": True})
     type("Below", (RelayFrames,), {})  # inherits its own
+
+
+# --- base64 for agents ------------------------------------------------------------------------------------------------
+
+
+async def test_base64_is_received_untouched_and_after_what_waits_while_all_else_is_iterated(
+    scene: Callable[..., Scene],
+) -> None:
+    on = scene().start()
+    on.session.tap = recorder = Recorder()
+    got: list[str] = []
+    reader = asyncio.ensure_future(on.stream.read())
+    for message in ({"audio": ONE, "plain": 1}, {"event": "dtmf", "digit": "1"}, {"audio": "dHdv", "plain": 1}):
+        on.transport.say(**{"event": "media", **message})
+    await on.until(lambda: on.session.waiting == 3)
+    on.session.receive_base64(got.append)
+    assert got == [ONE, "dHdv"] and on.session.waiting == 1
+    on.transport.say(event="media", audio="YWJ=", plain=1)  # behind a key that nobody has taken: encoded anew
+    await on.until(lambda: len(got) == 3)
+    assert await anext(on.session) == DigitPressed("1")
+    on.transport.say(event="media", audio="YWJ=", plain=1)  # as no encoder of ours writes it
+    on.transport.say(event="media", audio=ONE)  # cannot be relayed as it came
+    await on.until(lambda: len(got) == 5)
+    assert got[2:] == ["YWI=", "YWJ=", ONE]
+    on.session.receive_base64(None)
+    on.transport.say(event="media", audio="dHdv", plain=1)
+    assert await asyncio.wait_for(anext(on.session), 1) == AudioReceived(b"two")
+    assert [told[1] for told in recorder.told] == [b"one", b"two", b"ab", b"ab", b"one", b"two"]
+    on.transport.lose()
+    await reader
+
+
+async def test_base64_is_encoded_here_where_the_audio_has_to_be_converted(scene: Callable[..., Scene]) -> None:
+    on = scene()
+    on.stream.deliver(StreamStarted("c1", "s", AudioFormat("PCMA", 8000)))
+    got: list[str] = []
+    on.session.receive_base64(got.append)
+    on.stream.deliver(AudioReceived(b"\xd5" * 3))
+    assert got == [base64.b64encode(b"\xfe" * 3).decode()] and on.session.waiting == 0
+    other: list[str] = []
+    on.session.receive_base64(other.append)
+    on.stream.deliver(AudioReceived(b"\xd5" * 3))
+    assert len(got) == len(other) == 1
+
+
+async def test_a_callback_for_base64_that_fails_is_called_no_more_and_fails_the_handler(
+    scene: Callable[..., Scene],
+) -> None:
+    class Odd(Exception):
+        pass
+
+    def fail(text: str) -> None:
+        asked.append(text)
+        raise Odd
+
+    for waiting in (True, False):
+        on, asked = scene().start(), list[str]()
+        reader = asyncio.ensure_future(on.stream.read())
+        if not waiting:
+            on.session.receive_base64(fail)
+        for _ in range(2):
+            on.transport.say(event="media", audio=ONE, plain=1)
+        await on.until(lambda on=on: on.transport._in.empty())
+        if waiting:
+            on.session.receive_base64(fail)
+        with pytest.raises(Odd):
+            await asyncio.wait_for(anext(on.session), 1)
+        assert asked == [ONE] and not on.stream.relaying and not on.session.ended
+        on.transport.say(event="media", audio="dHdv", plain=1)
+        assert AudioReceived(b"two") in [await asyncio.wait_for(anext(on.session), 1) for _ in range(2)]
+        on.transport.lose()
+        await reader
+
+
+async def test_base64_is_sent_untouched_or_converted_and_counted_like_any_audio(scene: Callable[..., Scene]) -> None:
+    on = scene().start()
+    on.session.tap = recorder = Recorder()
+    audio = base64.b64encode(SECOND).decode()
+    await on.session.send_base64(audio)
+    await on.session.send_base64("")
+    assert on.transport.sent[0] == {"event": "media", "audio": audio, "relayed": True}
+    assert on.sent() == ["media", "mark"] and on.session.sent == 1.0 and len(recorder.told) == 1
+    for wrong in ("YW J=", "YW", "é", ONE + "\n", "-_=="):
+        with pytest.raises(ValueError, match=r"base64|[Pp]adding"):
+            await on.session.send_base64(wrong)
+    assert len(on.transport.sent) == 2
+    other = scene(frames=AlawFrames()).start()
+    await other.session.send_base64(base64.b64encode(b"\xff" * 3).decode())
+    assert other.transport.sent[0] == {"event": "media", "audio": base64.b64encode(b"\xd5" * 3).decode()}
+    on.stream.stop("over")
+    with pytest.raises(StreamNotOpen):
+        await on.session.send_base64(audio)

@@ -37,6 +37,7 @@ from anycarrier.agent.protocol import (
 from anycarrier.agent.raw_audio import AgentAudio, AgentRelay, CallerRelay
 from anycarrier.agent.settings import fill
 from anycarrier.agent.speaker import Speaker
+from anycarrier.audio_output import MARK_EVERY, RELAYED_MARK_EVERY
 from anycarrier.calls import EndReason
 from anycarrier.errors import AnycarrierError, StreamNotOpen
 from anycarrier.speech import BargeIn
@@ -191,7 +192,8 @@ class Bridge(AgentChannel):
         if self._diverted and self._agent_relay is not None:
             self._diverted = False
             self._agent_relay.start()
-        await self._session.stream.output.send(media.payload, media.encoded)
+        mark_every = MARK_EVERY if media.encoded is None else RELAYED_MARK_EVERY
+        await self._session.stream.output.send(media.payload, media.encoded, mark_every)
         self._audio.sent()
 
     async def _speak(self, text: Text, count: int) -> None:
