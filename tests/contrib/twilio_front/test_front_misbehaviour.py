@@ -38,7 +38,7 @@ async def hang(webhook: Webhook) -> Response:
         (Response(twiml("<Record/>"), media_type=XML), 12200),
         (Response(twiml("<Frobnicate/>"), media_type=XML), 12200),
         (Response(twiml("<Dial><Conference>room</Conference></Dial>"), media_type=XML), 12200),
-        (Response(twiml("<Connect><ConversationRelay url='wss://x'/></Connect>"), media_type=XML), 12200),
+        (Response(twiml("<Connect><VirtualAgent/></Connect>"), media_type=XML), 12200),
         (Response(twiml("<Pause length='soon'/>"), media_type=XML), 12200),
         (RedirectResponse("https://elsewhere.example/voice"), 11200),
         (RedirectResponse("/voice?again=1", status_code=307), 11200),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import random
 
 import pytest
@@ -11,7 +12,6 @@ from websockets.asyncio.client import ClientConnection
 
 from anycarrier import EndReason
 from anycarrier_twilio_front import stream as stream_module
-from anycarrier_twilio_front.stream import BotStream
 from contrib.twilio_front.fronted import ACCOUNT, TOKEN, open_fronted, stream, twiml
 
 EVERY_CARRIER = pytest.mark.parametrize("carrier", ["telnyx", "acme", "twilio"])
@@ -182,19 +182,19 @@ async def test_nonsense_ends_the_stream_not_the_call(
 async def test_a_bot_that_does_not_read_loses_audio_and_is_cut_off_with_its_call(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connected = BotStream._connect
+    open_socket = stream_module.open_socket
     stuck: list[ClientConnection] = []
 
-    async def to_a_bot_that_does_not_read(self: BotStream) -> ClientConnection:
+    async def to_a_bot_that_does_not_read(url: str, auth_token: str) -> ClientConnection:
         async def send(message: str) -> None:
             await asyncio.Event().wait()
 
-        socket = await connected(self)
+        socket = await open_socket(url, auth_token)
         stuck.append(socket)
         monkeypatch.setattr(socket, "send", send)
         return socket
 
-    monkeypatch.setattr(BotStream, "_connect", to_a_bot_that_does_not_read)
+    monkeypatch.setattr(stream_module, "open_socket", to_a_bot_that_does_not_read)
     monkeypatch.setattr(stream_module, "CONGESTED", 20)
     async with open_fronted("telnyx") as house:
         house.bot.replies["/voice"] = twiml(stream(house.bot.socket_url))
@@ -223,6 +223,8 @@ async def test_a_bot_that_sends_minutes_at_once_is_played_to_the_end_and_interru
         await socket.mark("cleared")
         await socket.wait_for("mark")
         assert far_end.heard_seconds() < 5
+        await far_end.hang_up()
+        await house.over(far_end)
 
 
 async def test_more_than_ten_minutes_are_not_buffered_and_the_bot_is_told_once(
@@ -239,5 +241,26 @@ async def test_more_than_ten_minutes_are_not_buffered_and_the_bot_is_told_once(
         await socket.mark("cleared")
         await socket.wait_for("mark")
         assert caplog.text.count("31931: ") == 1
+        await far_end.hang_up()
+        await house.over(far_end)
+
+
+@EVERY_CARRIER
+async def test_ten_seconds_of_random_bytes_are_identical_both_ways(carrier: str) -> None:
+    async with open_fronted(carrier) as house:
+        bot = house.bot
+        bot.replies["/voice"] = twiml(stream(bot.socket_url))
+        far_end = await house.ring()
+        socket = await bot.socket()
+        spoken, played = random.Random(1).randbytes(80_000), random.Random(2).randbytes(80_000)
+        said = asyncio.create_task(far_end.say(spoken))
+        for start in range(0, len(played), 1600):
+            await socket.play(played[start : start + 1600])
+        await said
+        await socket.mark("end")
+        await socket.wait_for("mark", timeout=120)
+        await house.until(lambda: spoken in socket.audio())
+        assert far_end.heard == played
+        assert {len(base64.b64decode(frame["media"]["payload"])) for frame in socket.of("media")} == {160}
         await far_end.hang_up()
         await house.over(far_end)

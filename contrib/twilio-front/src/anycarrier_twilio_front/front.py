@@ -90,6 +90,7 @@ class TwilioFront:
         self.requests = BotRequests(auth_token, self.hosts)
         self._calls: dict[str, FrontCall] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
         board = exchange.switchboard
         self._other_router = board.router
         board.router = self.router
@@ -215,10 +216,12 @@ class TwilioFront:
 
     async def open(self, switchboard: Switchboard) -> None:
         """Start the speech engines, before the first call."""
+        self._closed = False
         await self.speech.start()
 
     async def aclose(self) -> None:
-        """Close the connections to the bot and the speech engines."""
+        """Close the connections to the bot and the speech engines. Callbacks that wait are not posted any more."""
+        self._closed = True
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -233,6 +236,8 @@ class TwilioFront:
 
     def post(self, call: FrontCall, url: str, form: Mapping[str, str], method: str = "POST") -> None:
         """Tell the bot, after what it was told of the call before. Nobody waits for it."""
+        if self._closed:
+            return
         before = call.posting
 
         async def posted() -> None:

@@ -19,7 +19,7 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidHandshake, InvalidURI
 
-from anycarrier import AudioReceived, CallEvent, DigitPressed, MarkReached, MediaEvent, MediaSession
+from anycarrier import AudioReceived, CallEvent, DigitPressed, MarkDropped, MarkReached, MediaEvent, MediaSession
 from anycarrier.errors import StreamNotOpen
 from anycarrier_twilio.messages import (
     FRAME,
@@ -96,8 +96,6 @@ class BotStream:
         self._filled = asyncio.Event()
         self._started = False
         self._unsent = bytearray()
-        self._marks: dict[str, str] = {}
-        self._marked = 0
         self._reported: set[int] = set()
 
     async def run(self) -> None:
@@ -151,8 +149,8 @@ class BotStream:
                 self._hear_audio(payload)
             case DigitPressed(digit):
                 self._put(self._frames.dtmf(digit))
-            case MarkReached(key) if key in self._marks:
-                self._put(self._frames.mark(self._marks.pop(key)))
+            case MarkReached(name) | MarkDropped(name):  # Twilio makes no difference
+                self._put(self._frames.mark(name))
 
     def _hear_audio(self, payload: bytes) -> None:
         if self._unsent or len(payload) != FRAME:
@@ -192,7 +190,9 @@ class BotStream:
                 await socket.send(self._frames.stop())
                 await socket.close(1000)
         except (ConnectionClosed, TimeoutError):
-            socket.transport.abort()
+            pass
+        finally:
+            socket.transport.abort()  # nothing where it is closed
 
     # --- from the bot -------------------------------------------------------------------------------------------------
 
@@ -202,14 +202,9 @@ class BotStream:
                 case PlayMedia(media):
                     await self._play(media.payload)
                 case SetMark(mark):
-                    self._marked += 1
-                    self._marks[str(self._marked)] = mark.name
-                    await self._session.mark(str(self._marked))
+                    await self._session.mark(mark.name)
                 case Clear():
                     await self._session.clear()
-                    for name in self._marks.values():  # at once, in order, whether they were reached or not
-                        self._put(self._frames.mark(name))
-                    self._marks.clear()
 
     async def _play(self, payload: str) -> None:
         if self._session.ahead > BUFFERED:
