@@ -284,6 +284,14 @@ async def test_only_the_fronts_own_login_is_let_in_and_it_is_told_nothing_of_oth
     assert code(await ask(one, method="GET", params={"PageSize": "x"})) == (400, 20001)
 
 
+async def test_an_api_key_logs_in_like_the_account() -> None:
+    key, secret = f"SK{'0e' * 16}", "the key's secret"
+    async with open_fronted("acme", api_keys={key: secret}) as one:
+        assert (await ask(one, method="GET", headers=login(key, secret))).status_code == 200
+        for wrong in (login(key, TOKEN), login(ACCOUNT, secret), login(key, "")):
+            assert code(await ask(one, method="GET", headers=wrong)) == (401, 20003)
+
+
 async def test_a_call_of_somebody_elses_line_does_not_exist_for_the_bot(one: Fronted) -> None:
     async def stay(session: Any) -> None:
         async for _ in session:

@@ -59,6 +59,7 @@ class TwilioFront:
     ``fallback_url`` where that fails), and so do outbound ones that the platform dials. ``status_callback`` is posted
     how they go. ``speech`` (one engine or several, or their names) speaks ``<Say>`` and hears ``<Gather>``. Only the
     host of ``voice_url`` is asked, and ``hosts``: ``media.example.com``, or with a port ``127.0.0.1:5050``.
+    ``api_keys`` (secret by SID) may log in to the calls API beside the account.
 
     >>> front = TwilioFront(exchange, account_sid="AC0123", auth_token="made-up", voice_url="https://bot.example/voice")
     >>> app = create_app(exchange, {"twilio-bot": front})
@@ -77,10 +78,12 @@ class TwilioFront:
         status_callback: str = "",
         speech: SpeechEngines | None = None,
         hosts: Iterable[str] = (),
+        api_keys: Mapping[str, str] | None = None,
     ) -> None:
         self.exchange = exchange
         self.account_sid = account_sid
         self.auth_token = auth_token
+        self.api_keys = dict(api_keys or {})
         self.agent_id = agent_id
         fallback = Instructions(fallback_url) if fallback_url else None
         self.voice = Instructions(voice_url, voice_method, fallback=fallback)

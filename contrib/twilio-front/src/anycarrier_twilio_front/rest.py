@@ -158,10 +158,13 @@ class CallsApi:
             user, _, secret = base64.b64decode(given, validate=True).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError):
             scheme = user = secret = ""
-        right = (self._front.account_sid, self._front.auth_token)
-        # Both are compared, whatever the first says, and each in constant time.
-        fits = [hmac.compare_digest(a.encode(), b.encode()) for a, b in zip((user, secret), right, strict=True)]
-        if scheme.lower() != "basic" or not all(fits):
+        logins = {self._front.account_sid: self._front.auth_token, **self._front.api_keys}
+        # All are compared, whatever the first says, and each in constant time.
+        fits = [
+            hmac.compare_digest(user.encode(), name.encode()) & hmac.compare_digest(secret.encode(), key.encode())
+            for name, key in logins.items()
+        ]
+        if scheme.lower() != "basic" or not any(fits):
             raise RestError(401, 20003, "Authenticate", detail="Your AccountSid or AuthToken was incorrect.")
 
     def _call(self, request: Request) -> FrontCall:
