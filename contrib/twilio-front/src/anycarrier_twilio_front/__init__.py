@@ -2,5 +2,6 @@
 
 from anycarrier_twilio_front.calls import FrontCall, Instructions, StatusCallback
 from anycarrier_twilio_front.front import TwilioFront
+from anycarrier_twilio_front.relay_front import RelayFront
 
-__all__ = ["FrontCall", "Instructions", "StatusCallback", "TwilioFront"]
+__all__ = ["FrontCall", "Instructions", "RelayFront", "StatusCallback", "TwilioFront"]

@@ -1,0 +1,137 @@
+"""RelayFront: a bot written for ConversationRelay as a Python agent, with the agent's own engines and settings.
+
+    agents.add("front-desk", handler=RelayFront(account_sid="AC0123", auth_token="made-up", voice_url="https://bot/twiml"))
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from urllib.parse import urljoin, urlsplit
+
+from anycarrier.agent import AgentCall
+from anycarrier.errors import AgentUnreachable, StreamNotOpen
+from anycarrier_twilio.twiml import TwimlError, Verb
+from anycarrier_twilio_front.callbacks import BotError, BotRequests, Hosts
+from anycarrier_twilio_front.calls import FrontCall, Instructions
+from anycarrier_twilio_front.document import Document, fetch
+from anycarrier_twilio_front.relay_session import RelaySession
+from anycarrier_twilio_front.sounds import fetch_sound
+
+log = logging.getLogger("anycarrier.twilio_front")
+
+MOST_DOCUMENTS = 100
+"""Documents of one call: a bot that redirects for ever is ended."""
+
+
+class _Playable:
+    """What a :class:`RelayFront` plays of TwiML: what an agent can do by itself, and ``<ConversationRelay>``."""
+
+    def check(self, verb: Verb) -> None:
+        """Raise ``TwimlError`` for anything else."""
+        if verb.name == "Gather" or (verb.name == "Connect" and verb.nouns[0].name != "ConversationRelay"):
+            name = verb.nouns[0].name if verb.name == "Connect" else verb.name
+            raise TwimlError(12200, f"<{name}> cannot be played by a RelayFront: use a TwilioFront")
+
+
+class RelayFront:
+    """Twilio's ConversationRelay, to one bot: a Python agent whose words come from the bot's WebSocket.
+
+    ``account_sid`` and ``auth_token`` are what the bot has in its settings, made up for it. ``voice_url`` is asked for
+    each call once it is answered, and has to lead to ``<Connect><ConversationRelay>``. ``<Say>``, ``<Play>``,
+    ``<Pause>``, ``<Dial>``, ``<Redirect>`` and ``<Hangup>`` are played too, before it and in its ``action``. Only the
+    host of ``voice_url`` is asked, and ``hosts``. What cannot be run ends the call with ``agent_error``.
+    """
+
+    def __init__(
+        self,
+        *,
+        account_sid: str,
+        auth_token: str,
+        voice_url: str,
+        voice_method: str = "POST",
+        fallback_url: str = "",
+        hosts: Iterable[str] = (),
+    ) -> None:
+        self.account_sid = account_sid
+        self.auth_token = auth_token
+        fallback = Instructions(fallback_url) if fallback_url else None
+        self.voice = Instructions(voice_url, voice_method, fallback=fallback)
+        self.hosts = Hosts(voice_url, hosts)
+        self.requests = BotRequests(auth_token, self.hosts)
+        self.speech = _Playable()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, call: AgentCall) -> None:
+        """Handle one call."""
+        known = FrontCall(self.account_sid, call.call, self.voice)
+        step: Instructions | None = self.voice
+        try:
+            for _ in range(MOST_DOCUMENTS):
+                if step is None or call.ended:
+                    return
+                known.call = call.call
+                document = await fetch(self, known, step)
+                step = await self._run(call, known, document)
+            raise BotError(11200, f"{MOST_DOCUMENTS} documents that do nothing but lead to the next")
+        except StreamNotOpen:
+            pass  # the caller hung up first
+        except BotError as failure:
+            self.complain(known, failure)
+            host = urlsplit(self.voice.url).hostname or ""
+            raise AgentUnreachable(call.session.agent_id, host, str(failure)) from None
+
+    async def aclose(self) -> None:
+        """Close the connections to the bot."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.requests.aclose()
+
+    def complain(self, call: FrontCall, problem: BotError) -> None:
+        """Say what is wrong with the bot, as Twilio's debugger would."""
+        log.warning("call %s of account %s: %s", call.sid, self.account_sid, problem)
+
+    async def _run(self, call: AgentCall, known: FrontCall, document: Document) -> Instructions | None:
+        """Play a document; what is to be run after it."""
+        for verb in document.verbs:
+            match verb.name:
+                case "Connect":
+                    if (following := await self._relay(call, known, document, verb)) is not None:
+                        return following
+                case "Say":
+                    await call.say(verb.text)
+                case "Play" if verb.text:
+                    url = urljoin(document.url, verb.text)
+                    await call.play(await fetch_sound(self.requests, url, known.cookies, call.session.format))
+                case "Pause":
+                    await asyncio.sleep(float(verb.get("length", "1")))
+                case "Dial":
+                    noun = verb.nouns[0] if verb.nouns else verb
+                    sip = noun.name == "Sip" and not noun.text.lower().startswith(("sip:", "sips:"))
+                    await call.transfer(f"sip:{noun.text}" if sip else noun.text)
+                    return None
+                case "Redirect":
+                    return document.instructions(verb, verb.text)
+                case "Hangup" | "Reject":
+                    return None
+        return None
+
+    async def _relay(self, call: AgentCall, known: FrontCall, document: Document, verb: Verb) -> Instructions | None:
+        relay = RelaySession(self, known, call.session, verb.nouns[0], document.url)
+        end = await relay.run(call.conversation)
+        known.call = call.call
+        if not verb.get("action"):
+            return None
+        after = document.instructions(verb, verb.get("action"), end.fields())
+        if not call.ended:
+            return after
+        task = asyncio.ensure_future(self._tell(known, after))  # what it answers has no call to run on any more
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return None
+
+    async def _tell(self, known: FrontCall, after: Instructions) -> None:
+        try:
+            await self.requests.send(after.url, {**known.form(), **after.params}, after.method)
+        except BotError as failure:
+            self.complain(known, failure)
