@@ -19,7 +19,7 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidHandshake, InvalidURI
 
-from anycarrier import AudioReceived, CallEvent, DigitPressed, MarkDropped, MarkReached, MediaEvent, MediaSession
+from anycarrier import CallEvent, DigitPressed, MarkDropped, MarkReached, MediaEvent, MediaSession
 from anycarrier.errors import StreamNotOpen
 from anycarrier_twilio.messages import (
     FRAME,
@@ -50,6 +50,9 @@ the stream ends."""
 
 BUFFERED = 600.0
 """Seconds of the bot's audio that may wait to be played."""
+
+PIECE = 216
+"""Characters of 20 ms of mu-law in base64; the last two are padding."""
 
 LARGEST = 16 * 1024 * 1024
 """Bytes of one message of the bot's: ten minutes of audio in base64, and then some."""
@@ -110,12 +113,14 @@ class BotStream:
         self._put(self._frames.connected())
         self._put(self._frames.start(custom))
         self._started = True
+        self._session.receive_base64(self._hear_audio)
         self._tell("stream-started")
         writer = asyncio.ensure_future(self._write(socket))
         reader = asyncio.ensure_future(self._read(socket))
         try:
             await asyncio.wait({writer, reader}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._session.receive_base64(None)
             for task in (writer, reader):
                 task.cancel()
             await asyncio.gather(writer, reader, return_exceptions=True)
@@ -145,24 +150,22 @@ class BotStream:
         if not self._started:
             return
         match event:
-            case AudioReceived(payload):
-                self._hear_audio(payload)
             case DigitPressed(digit):
                 self._put(self._frames.dtmf(digit))
             case MarkReached(name) | MarkDropped(name):  # Twilio makes no difference
                 self._put(self._frames.mark(name))
 
-    def _hear_audio(self, payload: bytes) -> None:
-        if self._unsent or len(payload) != FRAME:
-            self._unsent += payload
-            while len(self._unsent) >= FRAME:
-                piece = bytes(self._unsent[:FRAME])
-                del self._unsent[:FRAME]
-                self._hear_frame(base64.b64encode(piece).decode())
-        else:
-            self._hear_frame(base64.b64encode(payload).decode())
+    def _hear_audio(self, payload: str) -> None:
+        """The caller's audio in base64; from most carriers 20 ms at a time, as Twilio has it."""
+        if not self._unsent and len(payload) == PIECE and payload.endswith("=="):
+            self._hear_piece(payload)
+            return
+        self._unsent += base64.b64decode(payload)
+        while len(self._unsent) >= FRAME:
+            self._hear_piece(base64.b64encode(self._unsent[:FRAME]).decode())
+            del self._unsent[:FRAME]
 
-    def _hear_frame(self, payload: str) -> None:
+    def _hear_piece(self, payload: str) -> None:
         if len(self._outbox) > CONGESTED:
             self._complain(31930, "Stream - upstream congestion, audio dropped", once=True)
         else:
@@ -211,10 +214,9 @@ class BotStream:
             self._complain(31931, "Stream - more than 10 minutes of audio are buffered", once=True)
             return
         try:
-            audio = base64.b64decode(payload, validate=True)
+            await self._session.send_base64(payload)
         except ValueError:
             raise StreamRefused(31951, "Stream - invalid message: media without a base64 payload") from None
-        await self._session.send_audio(audio)
 
     # --- to the bot's owner -------------------------------------------------------------------------------------------
 
