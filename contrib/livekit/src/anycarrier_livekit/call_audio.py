@@ -1,0 +1,152 @@
+"""The caller's audio as a LiveKit audio input, and a LiveKit audio output that plays to the caller.
+
+The framework takes *sent* for *heard* in several places, so audio is sent at most ``lead`` seconds ahead of the ear.
+Positions come from the session's count of audio heard, never from what was sent.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from livekit import rtc
+from livekit.agents.voice import io
+
+from anycarrier import AudioFormat, AudioReceived, CallEvent, MediaEvent, MediaSession, PacedVoice
+from anycarrier.audio import Transcoder
+from anycarrier.errors import StreamNotOpen
+
+EventCallback = Callable[[MediaEvent | CallEvent], None]
+
+
+class CallAudioInput(io.AudioInput):
+    """The caller, as 16-bit frames of ``rate`` samples a second, one channel; the end of the stream ends it.
+
+    Reads the session, which must have no other reader: all that is not audio (keys, transfers, answering machines) goes
+    to ``on_event``. Frames that the framework does not take wait in the session, the last ten seconds of them.
+    """
+
+    def __init__(self, session: MediaSession, rate: int = 8000, on_event: EventCallback | None = None) -> None:
+        super().__init__(label="call")
+        self._session, self._rate, self._on_event = session, rate, on_event
+        self._decode = Transcoder(session.format, AudioFormat("PCM16", rate)).convert
+
+    async def __anext__(self) -> rtc.AudioFrame:
+        while True:
+            event = await anext(self._session)
+            if not isinstance(event, AudioReceived):
+                if self._on_event is not None:  # as a callback of its own: what it raises is logged, and no harm done
+                    asyncio.get_running_loop().call_soon(self._on_event, event)
+            elif audio := self._decode(event.payload):
+                return rtc.AudioFrame(audio, self._rate, 1, len(audio) // 2)
+
+
+@dataclass(slots=True)
+class Segment:
+    """What was captured between two flushes; ``begins`` is where it starts on the session's timeline of audio heard."""
+
+    waiting: list[bytes] = field(default_factory=list)
+    samples: int = 0
+    begins: float | None = None
+    complete: bool = False
+    finished: bool = False
+
+
+class CallAudioOutput(io.AudioOutput):
+    """Plays to the caller at the pace of speech. Takes frames of ``rate`` samples a second, one channel.
+
+    Each captured segment is reported finished exactly once: heard to its end, cleared, or cut by the end of the call.
+    """
+
+    def __init__(self, session: MediaSession, rate: int = 8000, lead: float = 0.2) -> None:
+        super().__init__(label="call", capabilities=io.AudioOutputCapabilities(pause=True), sample_rate=rate)
+        self._session, self._rate, self._voice = session, rate, PacedVoice(session, lead)
+        self._transcoder = Transcoder(AudioFormat("PCM16", rate), session.format)
+        self._segments: deque[Segment] = deque()
+        self._capturing: Segment | None = None
+        self._news = asyncio.Event()
+        self._player: asyncio.Task[None] | None = None
+
+    async def capture_frame(self, frame: rtc.AudioFrame) -> None:
+        """Queue a frame. Never waits: a capture that is cancelled half-way would be counted and never finished."""
+        if (frame.sample_rate, frame.num_channels) != (self._rate, 1):
+            raise ValueError(f"this call takes one channel of {self._rate} samples a second: resample first")
+        await super().capture_frame(frame)
+        segment = self._capturing
+        if segment is None:
+            segment = self._capturing = Segment()
+            self._segments.append(segment)
+            if self._session.ended:
+                self.clear_buffer()
+            elif self._player is None:
+                self._player = asyncio.create_task(self._play(), name="play to the caller")
+        if not segment.finished:  # else: the rest of an utterance that was cleared
+            segment.waiting.append(bytes(frame.data))
+            segment.samples += frame.samples_per_channel
+            self._news.set()
+
+    def flush(self) -> None:
+        """The segment is complete; it is reported finished once it was heard."""
+        super().flush()
+        if self._capturing is not None:
+            self._capturing.complete, self._capturing = True, None
+            self._news.set()
+
+    def clear_buffer(self) -> None:
+        """Stop speaking now, at the carrier too; what was captured so far is reported as far as it was heard."""
+        if self._segments:
+            self._voice.cut()
+        while self._segments:
+            self._finish_first(interrupted=True)
+        self._news.set()
+
+    def pause(self) -> None:
+        """Stop at once and keep what was not heard."""
+        self._voice.pause()
+
+    def resume(self) -> None:
+        """Go on where :meth:`pause` stopped."""
+        self._voice.resume()
+        self._news.set()
+
+    async def _play(self) -> None:
+        over = asyncio.ensure_future(self._session.wait_stopped())
+        over.add_done_callback(lambda _: None if over.cancelled() else self.clear_buffer())
+        try:
+            with contextlib.suppress(StreamNotOpen):
+                while self._segments:
+                    await self._play_segment(self._segments[0])
+        finally:
+            over.cancel()
+            self._player = None
+            self.clear_buffer()
+
+    async def _play_segment(self, segment: Segment) -> None:
+        while not segment.finished:
+            self._news.clear()
+            if segment.waiting and (segment.begins is not None or not self._voice.paused):
+                if segment.begins is None:
+                    segment.begins = self._session.queued
+                    self.on_playback_started(created_at=time.time() + self._session.ahead)
+                audio, segment.waiting = self._transcoder.convert(b"".join(segment.waiting)), []
+                await self._voice.say(audio)
+            elif segment.complete and not segment.waiting:
+                await self._voice.say(self._transcoder.flush())
+                await self._voice.done()
+                if not segment.finished:
+                    self._finish_first(interrupted=self._session.ended)
+            else:
+                await self._news.wait()
+
+    def _finish_first(self, *, interrupted: bool) -> None:
+        segment = self._segments.popleft()
+        segment.finished = True
+        position = segment.samples / self._rate
+        if interrupted:
+            heard = 0.0 if segment.begins is None else self._session.heard - segment.begins
+            position = max(0.0, min(position, heard))
+        # Later: the framework clears in the middle of its own clean-up, and takes the report after it.
+        loop = asyncio.get_running_loop()
+        loop.call_soon(lambda: self.on_playback_finished(playback_position=position, interrupted=interrupted))

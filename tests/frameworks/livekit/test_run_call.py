@@ -1,0 +1,408 @@
+"""One agent session on one call with a scripted far end: how either ends, and what the other is told."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from livekit.agents import Agent, AgentSession, APIError, CloseReason, RunContext, function_tool
+from livekit.agents.beta.tools import send_dtmf_events
+from livekit.agents.beta.workflows import GetDtmfTask
+from livekit.agents.llm import Toolset
+
+from anycarrier import MachineDetected, MediaSession
+from anycarrier.agent import Agents, RawAgent
+from anycarrier.calls import TransferStatus
+from anycarrier.testing.session import Marks, open_session
+from anycarrier_livekit import end_call, get_call, livekit_agent, press_keys, run_call, transfer_call
+from frameworks.livekit.agents import COUNTING, Greeter, deaf, job, said
+from frameworks.livekit.fake_models import EvenVoice
+
+
+async def ticks(count: int = 20) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("marks", ["echo", "lost", "none"])
+async def test_a_goodbye_is_heard_before_run_call_returns(marks: Marks) -> None:
+    agent, agent_session = Greeter("one two three"), deaf("good bye")
+    async with open_session(marks=marks) as (session, far_end):
+        running = asyncio.create_task(run_call(session, agent, agent_session))
+        await far_end.wait_heard(0.5)
+        agent_session.generate_reply()
+        await asyncio.sleep(0)
+        agent_session.shutdown()
+        await running
+        await session.drain()
+        assert far_end.heard_seconds == pytest.approx(5 * 0.3, abs=0.06)
+    assert said(agent_session) == [("assistant", "one two three"), ("assistant", "good bye")]
+    assert [event.interrupted for _, event in agent.played] == [False, False]
+
+
+async def test_the_end_of_speech_is_told_when_the_ear_has_it() -> None:
+    agent = Greeter("one two three four")
+    async with open_session() as (session, far_end):
+        running = asyncio.create_task(run_call(session, agent, deaf()))
+        await far_end.wait_heard(4 * 0.3 - 0.01)
+        ends = asyncio.get_running_loop().time() + 0.01
+        await asyncio.sleep(1)
+        [(told, _)] = agent.played
+        assert -0.001 <= told - ends <= 0.04
+        await far_end.hang_up()
+        await running
+
+
+async def test_the_callers_hang_up_ends_the_agent_session() -> None:
+    agent, agent_session = Greeter(), deaf()
+    clock = asyncio.get_running_loop().time
+    async with open_session() as (session, far_end):
+        running = asyncio.create_task(run_call(session, agent, agent_session))
+        await far_end.wait_heard(1.0)
+        await far_end.hang_up()
+        gone = clock()
+        await running
+        assert clock() - gone <= 3
+        [(told, event)] = agent.played
+        assert told - gone <= 0.1, "the framework is told"
+        assert event.interrupted and event.playback_position == pytest.approx(1.0, abs=0.06)
+        assert agent.output.captured_playout_segments == 1
+        assert [event.reason for _, event in agent.closed] == [CloseReason.USER_INITIATED]
+    await ticks()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_an_interruption_is_told_where_the_ear_was_and_the_history_is_cut_there() -> None:
+    agent, agent_session = Greeter(), deaf()
+    async with open_session() as (session, far_end):
+        running = asyncio.create_task(run_call(session, agent, agent_session))
+        await far_end.wait_heard(1.0)
+        at = asyncio.get_running_loop().time()
+        await agent_session.interrupt()
+        [(_, event)] = agent.played
+        assert far_end.cleared[0] - at <= 0.02
+        assert event.interrupted
+        assert event.playback_position == pytest.approx(far_end.heard_seconds, abs=0.06)
+        [(_, text)] = said(agent_session)
+        words = text.split()
+        assert words == COUNTING.split()[: len(words)]
+        assert len(words) >= 3 and (len(words) - 1) * 0.3 <= far_end.heard_seconds + 0.3
+        await far_end.hang_up()
+        await running
+
+
+CALLS = 500
+
+
+async def test_calls_that_are_hung_up_leave_nothing_behind() -> None:
+    for number in range(CALLS):
+        agent = Greeter()
+        async with open_session(pushes=number % 2 == 0) as (session, far_end):
+            running = asyncio.create_task(run_call(session, agent, deaf()))
+            await far_end.wait_heard(0.02 * (number % 40))
+            await far_end.hang_up()
+            await running
+            assert len(agent.played) == agent.output.captured_playout_segments
+        await ticks()
+        assert asyncio.all_tasks() == {asyncio.current_task()}, number
+
+
+# --- agents that fail -------------------------------------------------------------------------------------------------
+
+
+class Broken(Exception):
+    pass
+
+
+async def failing(handler: Any, *, marks: Marks = "echo") -> float:
+    """Seconds until the handler has raised; the call is not over meanwhile."""
+    clock = asyncio.get_running_loop().time
+    async with open_session(marks=marks) as (session, _):
+        began = clock()
+        with pytest.raises((Broken, TimeoutError, APIError)):
+            await handler(session)
+        took = clock() - began
+        assert not session.ended
+        await ticks()
+    await ticks()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    return took
+
+
+async def test_a_factory_that_raises_fails_the_handler() -> None:
+    def factory(call: MediaSession) -> Any:
+        raise Broken
+
+    assert await failing(livekit_agent(factory)) < 1
+
+
+async def test_a_factory_that_never_returns_fails_after_ten_seconds() -> None:
+    async def factory(call: MediaSession) -> Any:
+        await asyncio.Event().wait()
+
+    assert await failing(livekit_agent(factory)) == pytest.approx(10, abs=0.1)
+
+
+async def test_an_agent_that_raises_when_entered_fails_the_handler() -> None:
+    class Raises(Agent):
+        async def on_enter(self) -> None:
+            raise Broken
+
+    assert await failing(lambda session: run_call(session, Raises(instructions=""), deaf())) < 5
+
+
+class Hangs(Toolset):
+    def __init__(self) -> None:
+        super().__init__(id="hangs", tools=[])
+
+    async def setup(self) -> Any:
+        await asyncio.Event().wait()
+
+
+async def test_an_agent_session_that_never_starts_fails_after_ten_seconds() -> None:
+    agent = Greeter(tools=[Hangs()])
+    took = await failing(lambda session: run_call(session, agent, deaf()))
+    assert took == pytest.approx(10, abs=0.1)
+
+
+async def test_a_caller_who_hangs_up_while_it_starts_is_not_waited_for() -> None:
+    async with open_session() as (session, far_end):
+        running = asyncio.create_task(run_call(session, Greeter(tools=[Hangs()]), deaf()))
+        await asyncio.sleep(1)
+        await far_end.hang_up()
+        async with asyncio.timeout(3.1):
+            await running
+    await ticks()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_voice_that_always_fails_ends_the_call_with_its_error() -> None:
+    agent_session = deaf(tts=EvenVoice(failure=APIError("no voice", retryable=False)))
+
+    class Talks(Agent):
+        async def on_enter(self) -> None:
+            for _ in range(8):
+                await self.session.say("hello")
+
+    assert await failing(lambda session: run_call(session, Talks(instructions=""), agent_session)) < 60
+
+
+async def test_an_agent_that_wants_to_say_more_after_the_hang_up_has_not_failed() -> None:
+    class Talks(Agent):
+        async def on_enter(self) -> None:
+            while True:
+                await self.session.say(COUNTING)
+
+    async with open_session() as (session, far_end):
+        running = asyncio.create_task(run_call(session, Talks(instructions=""), deaf()))
+        await far_end.wait_heard(1.0)
+        await far_end.hang_up()
+        await running
+
+
+async def test_an_agent_that_closes_in_the_middle_of_a_word_returns_at_once() -> None:
+    agent, agent_session = Greeter(), deaf()
+    async with open_session() as (session, far_end):
+        running = asyncio.create_task(run_call(session, agent, agent_session))
+        await far_end.wait_heard(1.0)
+        await agent_session.aclose()
+        async with asyncio.timeout(0.1):
+            await running
+        assert not session.ended and session.ahead == 0
+        assert len(agent.played) == 1
+
+
+async def test_an_agent_that_takes_no_audio_hears_of_the_end() -> None:
+    agent, agent_session = Greeter(""), deaf()
+    async with open_session() as (session, far_end):
+        running = asyncio.create_task(run_call(session, agent, agent_session))
+        await asyncio.sleep(0.1)
+        agent_session.input.audio = None
+        speaking = asyncio.create_task(far_end.say(b"\xff" * 8000 * 20))
+        await asyncio.sleep(19)
+        assert session.waiting <= 500
+        await far_end.hang_up()
+        await running
+        await speaking
+
+
+async def test_being_cancelled_closes_the_agent_session() -> None:
+    agent = Greeter()
+    async with open_session() as (session, far_end):
+        running = asyncio.create_task(run_call(session, agent, deaf()))
+        await far_end.wait_heard(0.5)
+        running.cancel()
+        await asyncio.wait({running}, timeout=1)
+        assert running.cancelled()
+        await asyncio.sleep(2)
+        assert agent.closed
+    await ticks()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+# --- the call, as agents and tools have it ----------------------------------------------------------------------------
+
+
+def made_for(call: MediaSession) -> tuple[Agent, AgentSession[Any]]:
+    return Greeter("hello"), deaf()
+
+
+handler = livekit_agent(made_for)
+
+
+@pytest.mark.parametrize("given", [handler, f"{made_for.__module__}:handler"], ids=["itself", "its path"])
+def test_it_is_a_raw_audio_agent_wherever_a_handler_is_given(given: Any) -> None:
+    added = Agents().add("desk", handler=given)
+    assert isinstance(added.raw, RawAgent) and added.handler is None
+    assert added.raw.__wrapped__.__qualname__ == "livekit_agent.<locals>.handler"
+
+
+async def test_agents_tools_and_callbacks_know_their_call() -> None:
+    known: list[MediaSession] = []
+
+    @function_tool
+    async def look(context: RunContext[Any]) -> str:
+        """Look."""
+        known.append(get_call())
+        return "seen"
+
+    class Knows(Agent):
+        async def on_enter(self) -> None:
+            known.append(get_call())
+            self.session.generate_reply()
+
+    def factory(call: MediaSession) -> tuple[Agent, AgentSession[Any]]:
+        assert call is get_call()
+        return Knows(instructions="", tools=[look]), deaf(("look", {}), "all good")
+
+    async with open_session() as (session, far_end):
+        running = asyncio.ensure_future(livekit_agent(factory)(session))
+        await far_end.wait_heard(0.3)
+        await far_end.hang_up()
+        await running
+        assert known == [session, session]
+    with pytest.raises(RuntimeError, match="run_call"):
+        get_call()
+
+
+async def test_events_that_are_not_audio_go_to_the_callbacks_and_a_callback_that_raises_does_no_harm() -> None:
+    digits: list[str] = []
+    events: list[object] = []
+
+    def on_event(event: object) -> None:
+        events.append(event)
+        raise Broken
+
+    async with open_session() as (session, far_end):
+        call = run_call(session, Greeter(""), deaf(), on_digit=digits.append, on_event=on_event)
+        running = asyncio.create_task(call)
+        await far_end.press("12")
+        session.stream.deliver(MachineDetected(call_id=session.call.id, answered_by="human"))
+        await far_end.press("*")
+        await asyncio.sleep(0.1)
+        assert digits == ["1", "2", "*"] and [type(event) for event in events] == [MachineDetected]
+        await far_end.hang_up()
+        await running
+
+
+async def test_a_key_is_a_sign_of_life() -> None:
+    agent, agent_session = Greeter(""), deaf(user_away_timeout=5)
+    async with open_session() as (session, far_end):
+        running = asyncio.create_task(run_call(session, agent, agent_session))
+        await asyncio.sleep(6)
+        assert agent_session.user_state == "away"
+        await far_end.press("1")
+        await asyncio.sleep(0.1)
+        assert agent_session.user_state == "listening"
+        await far_end.hang_up()
+        await running
+
+
+async def test_the_frameworks_own_task_collects_keys() -> None:
+    collected: list[str] = []
+
+    class Asks(Agent):
+        async def on_enter(self) -> None:
+            collected.append((await GetDtmfTask(num_digits=4)).user_input)
+
+    async with open_session() as (session, far_end):
+        with job(session):
+            running = asyncio.create_task(run_call(session, Asks(instructions=""), deaf("your code please")))
+        await asyncio.sleep(3)
+        await far_end.press("1984#")
+        await asyncio.sleep(1)
+        await far_end.hang_up()
+        await running
+    assert collected == ["1 9 8 4"]
+
+
+async def test_the_frameworks_own_tool_presses_keys() -> None:
+    class Presses(Agent):
+        async def on_enter(self) -> None:
+            self.session.generate_reply()
+
+    agent = Presses(instructions="", tools=[send_dtmf_events])
+    async with open_session() as (session, far_end):
+        with job(session):
+            script = deaf(("send_dtmf_events", {"events": ["4", "2", "#", "A"]}), "done")
+            running = asyncio.create_task(run_call(session, agent, script))
+        await far_end.wait_heard(0.3)
+        assert far_end.control.digits == "42#A"
+        await far_end.hang_up()
+        await running
+
+
+# --- our own tools ----------------------------------------------------------------------------------------------------
+
+
+class Acts(Agent):
+    async def on_enter(self) -> None:
+        self.session.generate_reply()
+
+
+def answers(agent_session: AgentSession[Any]) -> list[str]:
+    """What the tools answered to the model."""
+    return [item.output for item in agent_session.history.items if item.type == "function_call_output"]
+
+
+async def test_end_call_lets_the_goodbye_be_heard() -> None:
+    agent_session = deaf(("end_call", {}), "goodbye and thanks")
+    async with open_session() as (session, far_end):
+        await run_call(session, Acts(instructions="", tools=[end_call]), agent_session)
+        assert far_end.heard_seconds == pytest.approx(0.9, abs=0.05)
+        assert not session.ended, "the exchange hangs up"
+    assert said(agent_session) == [("assistant", "goodbye and thanks")]
+
+
+async def test_press_keys_presses_them_in_one_go() -> None:
+    agent_session = deaf(("press_keys", {"keys": "12345678901234567890A#"}), "done")
+    async with open_session() as (session, far_end):
+        running = asyncio.create_task(run_call(session, Acts(instructions="", tools=[press_keys]), agent_session))
+        await far_end.wait_heard(0.3)
+        assert far_end.control.digits == "12345678901234567890A#"
+        await far_end.hang_up()
+        await running
+
+
+@pytest.mark.parametrize("answered", [True, False])
+async def test_transfer_call_hands_the_caller_over_or_gets_them_back(answered: bool) -> None:
+    agent_session = deaf(("transfer_call", {"to": "+14155550199"}), "nobody is there")
+    async with open_session() as (session, far_end):
+        running = asyncio.create_task(run_call(session, Acts(instructions="", tools=[transfer_call]), agent_session))
+        async with asyncio.timeout(10):
+            while not far_end.control.transfers:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(1)
+        if answered:
+            far_end.answer_transfer()
+            await running
+            assert session.call.transfer is TransferStatus.ANSWERED and not far_end.control.hang_ups
+        else:
+            far_end.fail_transfer()
+            await far_end.wait_heard(0.9)
+            assert "not" in answers(agent_session)[0] or "nobody" in answers(agent_session)[0]
+            await far_end.hang_up()
+            await running
+    await ticks()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
