@@ -29,8 +29,8 @@ ROOMS = (
     "redaction errors parsing numbers numbering_plan sip"
     " credentials resampling audio wav webhooks calls call_phases events serializer listener provider"
     " routing hookspecs plugins callbook tickets policy position audio_output media_stream"
-    " session paced_voice switchboard call_commands call_watch dialling incoming media exchange fast speech agent"
-    " __init__ asgi testing demo cli __main__"
+    " session paced_voice subscriptions switchboard call_commands call_watch dialling incoming media exchange fast"
+    " speech agent __init__ asgi testing demo cli __main__"
 ).split()
 
 # A later room's name that an earlier one needs for the type checker only, and why.
@@ -71,7 +71,7 @@ EXPORTED = ("speech", "speech.workers", "agent")
 # What a platform that holds an exchange may build on besides, as our own service does.
 PLATFORM = (
     *PUBLIC,
-    *"call_phases plugins callbook tickets policy session paced_voice switchboard".split(),
+    *"call_phases plugins callbook tickets policy session paced_voice subscriptions switchboard".split(),
     *"call_watch exchange asgi fast cli".split(),
 )
 

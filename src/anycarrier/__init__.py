@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     )
     from anycarrier.session import MediaSession
     from anycarrier.sip import SipAddress
+    from anycarrier.subscriptions import Subscription
     from anycarrier.switchboard import Handler, Switchboard
     from anycarrier.tickets import Ticket
 
@@ -94,6 +95,7 @@ _LAZY = {
     "Playback": "position",
     "Policy": "policy",
     "SipAddress": "sip",
+    "Subscription": "subscriptions",
     "Handler": "switchboard",
     "Switchboard": "switchboard",
     "Ticket": "tickets",
@@ -179,6 +181,7 @@ __all__ = [
     "StreamStarted",
     "StreamStopped",
     "StreamTarget",
+    "Subscription",
     "Switchboard",
     "SyncResult",
     "Ticket",

@@ -39,6 +39,7 @@ from anycarrier.policy import Policy
 from anycarrier.provider import Capability, TicketPlace
 from anycarrier.redaction import mask_number
 from anycarrier.routing import Line, NumberRegistry, Router, by_line
+from anycarrier.subscriptions import MOST_EVENTS, Subscription
 from anycarrier.switchboard import Handler, Report, Switchboard, TransferGuard, log_failure
 from anycarrier.tickets import Ticket
 from anycarrier.webhooks import WebhookReply, WebhookRequest
@@ -317,12 +318,24 @@ class Exchange:
         return await self.switchboard.calls.in_progress()
 
     async def wait_for(self, call: Call | str, status: CallStatus = CallStatus.ENDED, timeout: float = 60.0) -> Call:
-        """Wait until the call has come to ``status`` or beyond; ``TimeoutError`` after ``timeout`` seconds."""
+        """Wait until the call has come to ``status`` or beyond; ``TimeoutError`` after ``timeout`` seconds.
+
+        It may be named by its reference or the carrier's id, also before this process has heard of it.
+        """
         return await self.wait_until(call, lambda c: c.status.rank >= status.rank, timeout)
 
     async def wait_until(self, call: Call | str, met: Callable[[Call], bool], timeout: float) -> Call:
-        """Wait until ``met`` holds for the call as this process knows it."""
+        """Wait until ``met`` holds for the call as this process knows it; see :meth:`wait_for`."""
         return await self.switchboard.wait_until(call, met, timeout)
+
+    def subscribe(self, *, most: int = MOST_EVENTS) -> Subscription:
+        """This process's events from now on, to be iterated, each with its call; ``most`` that are not taken are kept.
+
+        Close it, or use it as a context: else it ends with the exchange.
+        """
+        subscription = Subscription(self.switchboard.observers, most=most)
+        self.switchboard.subscriptions.add(subscription)
+        return subscription
 
     # --- what carriers bring -----------------------------------------------------------------------------------------
 

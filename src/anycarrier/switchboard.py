@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 from anycarrier import plugins
 from anycarrier.audio import PCMU_8K, AudioFormat
@@ -35,6 +36,7 @@ from anycarrier.policy import Policy
 from anycarrier.provider import Provider, TicketPlace
 from anycarrier.routing import Line, NumberRegistry, Router, by_line
 from anycarrier.session import MediaSession
+from anycarrier.subscriptions import Observer, Subscription
 from anycarrier.tickets import Ticket, TicketOffice
 
 if TYPE_CHECKING:
@@ -44,9 +46,6 @@ log = logging.getLogger("anycarrier")
 
 Handler = Callable[[MediaSession], Awaitable[None]]
 """Talks on one call; when it returns, its queued audio finishes playing and the call is hung up."""
-
-Observer = Callable[[CallEvent, Call | None], None]
-"""Called with every verified event and the call it is about; must return fast."""
 
 TransferGuard = Callable[[Call, str], Awaitable[None]]
 """Asked before a call is transferred, whoever asks for it; raises to refuse."""
@@ -109,6 +108,7 @@ class Switchboard:
         self.owner = owner or uuid.uuid4().hex
         self.report = report
         self.observers: list[Observer] = []
+        self.subscriptions: WeakSet[Subscription] = WeakSet()
         self.on_change: list[Callable[[Call], None]] = []
         """Called with every call that this process has changed or read anew, as it stands now."""
         self.sessions: dict[str, MediaSession] = {}
@@ -252,30 +252,36 @@ class Switchboard:
         """Pass the call's present state to its session, its waiters and :attr:`on_change`."""
         for noted in self.on_change:
             noted(call)
-        for waiter, met in self._waiters.get(call.reference, {}).items():
-            # Judged here and now: by the time the waiter runs, the call may have moved on again.
-            if not waiter.done() and met(call):
-                waiter.set_result(call)
+        for key in (call.reference, call.id) if self._waiters else ():
+            for waiter, met in self._waiters.get(key, {}).items():
+                # Judged here and now: by the time the waiter runs, the call may have moved on again.
+                if not waiter.done() and met(call):
+                    waiter.set_result(call)
         if (session := self.sessions.get(call.reference)) is not None:
             session.call = call
             if call.ended:
                 session.stream.stop("call ended")
 
     async def wait_until(self, call: Call | str, met: Callable[[Call], bool], timeout: float) -> Call:
-        """Wait until ``met`` holds for the call as this process knows it, or raise ``TimeoutError``."""
-        async with asyncio.timeout(timeout):
-            current = await self.known(call)
-            if met(current):
-                return current
-            waiter: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
-            waiting = self._waiters.setdefault(current.reference, {})
-            waiting[waiter] = met
-            try:
-                return await waiter
-            finally:
-                waiting.pop(waiter, None)
-                if not waiting:
-                    self._waiters.pop(current.reference, None)
+        """Wait until ``met`` holds for the call as this process knows it, or raise ``TimeoutError``.
+
+        A call that is not known yet is waited for as well, by its reference or the carrier's id.
+        """
+        key = call if isinstance(call, str) else call.reference or call.id
+        waiter: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
+        waiting = self._waiters.setdefault(key, {})
+        waiting[waiter] = met  # before the book is read: it may be changed meanwhile
+        try:
+            async with asyncio.timeout(timeout):
+                try:
+                    current = await self.known(call)
+                except UnknownCall:
+                    return await waiter
+                return current if met(current) else await waiter
+        finally:
+            waiting.pop(waiter, None)
+            if not waiting:
+                self._waiters.pop(key, None)
 
     async def end_locally(self, call: Call, reason: EndReason) -> Call:
         """Write the call off: the carrier never had it, or will not report its end."""
@@ -325,7 +331,7 @@ class Switchboard:
 
     def tell_observers(self, event: CallEvent, call: Call | None, line: Line | None) -> None:
         """:meth:`observe` where the line is known, or there is none."""
-        for observer in self.observers:
+        for observer in [*self.observers]:  # one may end its subscription at this very event
             try:
                 observer(event, call)
             except Exception:
@@ -347,12 +353,14 @@ class Switchboard:
             self.report(f"could not {task.get_name()}", failure)
 
     async def end_work(self) -> None:
-        """Close the live sessions and cancel what was spawned."""
+        """Close the live sessions and cancel what was spawned; subscriptions end after that."""
         for session in list(self.sessions.values()):
             await session.stream.close(1001)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for subscription in [*self.subscriptions]:
+            subscription.close()
 
     async def aclose(self) -> None:
         """Close the providers, and the HTTP client unless it was given."""
