@@ -48,8 +48,10 @@ def test(framework: Framework, words: Sequence[str], *, newest: bool) -> int:
     checked = run(environment, "mypy", "--strict", "--cache-dir", str(cache), source)
     named = any(Path(ROOT / word.partition("::")[0]).exists() for word in words)
     own = f"tests/frameworks/{framework.name}"
-    paths = [] if named else [*SIDE_BY_SIDE, *([own] if (ROOT / own).exists() else []), EVERY_ADAPTER]
-    tested = run(environment, "pytest", *paths, *words)
+    if not named and not [*(ROOT / own).glob("**/test_*.py")]:
+        say(f"{framework.name}: there are no tests in {own}")
+        return 1
+    tested = run(environment, "pytest", *([] if named else [*SIDE_BY_SIDE, own, EVERY_ADAPTER]), *words)
     return checked or tested
 
 

@@ -38,12 +38,15 @@ def big(tmp_path: Path) -> Framework:
 
 
 @pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """The modules that were run in an environment, none of which is made."""
     done: list[str] = []
     monkeypatch.setattr(Environment, "set_up", lambda self: done.append("newest" if self.newest else "pinned"))
     monkeypatch.setattr(Environment, "versions", lambda self: {"Big_Frame": "1.4.0"})
     monkeypatch.setattr(command, "run", lambda environment, module, *words: done.append(module) or 0)
+    monkeypatch.setattr(command, "ROOT", tmp_path)
+    (tmp_path / "tests/frameworks/big").mkdir(parents=True)
+    (tmp_path / "tests/frameworks/big/test_calls.py").touch()
     return done
 
 
@@ -102,6 +105,14 @@ def test_a_failure_of_either_is_one(
     monkeypatch.setattr(command, "run", lambda environment, module, *words: int(module == failing))
     assert command.test(big, [], newest=False) == 1
     assert runs == ["pinned"]
+
+
+def test_an_adapter_without_tests_fails(
+    big: Framework, runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tests/frameworks/big/test_calls.py").unlink()
+    assert command.test(big, [], newest=False) == 1
+    assert "there are no tests in tests/frameworks/big" in capsys.readouterr().err
 
 
 def test_what_is_installed_and_not_pinned_is_refused(big: Framework, monkeypatch: pytest.MonkeyPatch) -> None:
