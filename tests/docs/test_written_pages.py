@@ -44,7 +44,7 @@ def rows(page: Path, heading: str) -> list[list[str]]:
 
 
 def test_the_frameworks_page_names_the_versions_that_are_tested() -> None:
-    table = rows(DOCS / "frameworks.md", "framework | tested with | distribution | what it brings")
+    table = rows(DOCS / "frameworks.md", "framework | tested with | distribution | example | what it brings")
     told = {row[2]: row[1] for row in table}
     for framework in discover().values():
         first = name_of(framework.requires[0])
