@@ -318,9 +318,13 @@ async def test_an_update_that_makes_no_sense_changes_nothing(one: Fronted) -> No
     path = f"/2010-04-01/Accounts/{ACCOUNT}/Calls/{made.sid}.json"
     for form, expected in (
         ({"Status": "busy"}, 20001), ({"Twiml": "<Response>"}, 12100), ({"Url": "http://10.0.0.1/"}, 21205),
+        ({"StatusCallback": "http://10.0.0.1/"}, 21205), ({"TimeLimit": "60"}, 20001),
     ):  # fmt: skip
         assert code(await ask(one, path, data=form)) == (400, expected)
     assert (await ask(one, path, "GET")).json()["status"] == "in-progress"
+    callback = {"StatusCallback": f"{one.bot.url}/status", "Status": "completed"}
+    assert (await ask(one, path, data=callback)).status_code == 200
+    assert (await one.bot.wait_told("/status"))[0].params["CallStatus"] == "completed"
 
 
 @pytest.mark.parametrize(

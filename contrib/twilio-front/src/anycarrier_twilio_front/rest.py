@@ -228,10 +228,14 @@ class CallsApi:
         call, status = self._call(request), params.get("Status")
         if status not in ("", "completed", "canceled"):
             raise RestError(400, 20001, f"Status {status[:40]!r} is not valid: completed or canceled")
-        instructions = self._instructions(params)
+        if "TimeLimit" in params.values:
+            raise RestError(400, 20001, "TimeLimit is not supported for a call in progress")
+        instructions, callback = self._instructions(params), self._status_callback(params)
         over = RestError(400, 21220, "Call is not in-progress. Cannot redirect.")
         if call.call.ended:
             raise over
+        if callback is not None:
+            call.callback = callback
         if status:
             if status == "completed" or call.status != "in-progress":  # "canceled" leaves an answered call alone
                 await self._hang_up(call)
