@@ -81,6 +81,7 @@ async def test_a_cancel_frame_hangs_up_at_once() -> None:
 
 
 async def test_a_stop_frame_keeps_the_call() -> None:
+    before = asyncio.all_tasks()
     async with open_session() as (session, far_end):
         transport = CallTransport(session)
         worker = worker_of([transport.input(), transport.output()])
@@ -91,6 +92,8 @@ async def test_a_stop_frame_keeps_the_call() -> None:
         assert far_end.control.hang_ups == []
         await transport.input().cleanup()
         await transport.output().cleanup()
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before, "a cleanup is enough, without another frame"
 
 
 @pytest.mark.parametrize("moment", ["silence", "speech", "the end"])
@@ -204,3 +207,24 @@ async def test_audio_written_after_the_end_is_dropped_quietly() -> None:
             assert errors.seen == []
             assert after.times(OutputAudioRawFrame) == []
             assert len(after.times(BotStoppedSpeakingFrame)) == 1
+
+
+async def test_a_pipeline_that_is_started_again_goes_on_with_the_call() -> None:
+    connected = []
+    async with open_session() as (session, far_end):
+        transport = CallTransport(session)
+
+        @transport.event_handler("on_client_connected")
+        async def on_client_connected(transport: CallTransport, client: object) -> None:
+            connected.append(client)
+
+        processors = [transport.input(), Echo(), transport.output()]
+        first = worker_of(processors)
+        async with running(first) as task:
+            await first.queue_frame(StopFrame())
+            await task
+        async with running(worker_of(processors)):
+            await far_end.say(b"\x20\xa0" * 800)
+            await far_end.wait_heard(0.2)
+            assert far_end.heard == b"\x20\xa0" * 800
+    assert connected == [session]

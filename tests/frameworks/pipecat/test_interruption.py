@@ -16,6 +16,7 @@ from pipecat.frames.frames import (
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair
 
+from anycarrier.position import Playback
 from anycarrier.testing.session import open_session
 from anycarrier_pipecat import CallTransport
 from frameworks.pipecat.bots import WORD, Passing, Voice, running, worker_of
@@ -150,3 +151,26 @@ async def test_a_new_answer_after_an_interruption_is_heard_from_its_beginning() 
             await asyncio.sleep(2)
             heard = far_end.heard_seconds
             assert 1.6 <= heard < 1.65
+
+
+async def test_nothing_that_was_queued_is_sent_after_the_clear() -> None:
+    """pipecat empties its queue a few turns of the loop later; the task that speaks has its turns in between."""
+    for pieces in range(1, 40, 4):
+        async with open_session() as (session, far_end):
+            arrived: list[int] = []
+            clear_now = session.clear_now
+
+            def noted() -> Playback:
+                arrived.append(len(far_end.received))  # noqa: B023  this session's
+                return clear_now()  # noqa: B023
+
+            session.clear_now = noted  # type: ignore[method-assign]
+            transport = CallTransport(session, lead=600)
+            worker = worker_of([transport.input(), transport.output()])
+            async with running(worker):
+                await worker.queue_frame(OutputAudioRawFrame(bytes(160000), 8000, 1))
+                while len(far_end.received) < pieces:
+                    await asyncio.sleep(0)
+                await transport.output().queue_frame(InterruptionFrame())
+                await asyncio.sleep(1)
+                assert [len(far_end.received)] == arrived

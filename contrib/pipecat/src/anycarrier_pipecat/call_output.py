@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from pipecat.processors.frame_processor import FrameDirection
 from pipecat.transports.base_output import BaseOutputTransport
 from pipecat.transports.base_transport import TransportParams
 from pipecat.utils.errors import ErrorCategory
+from pipecat.utils.utils import obj_id
 
 from anycarrier import AnycarrierError, AudioFormat, EndReason
 from anycarrier.audio import Transcoder
@@ -50,8 +52,9 @@ class CallOutput(BaseOutputTransport):
         self._transport = transport
         self._session = transport.session
         self._lead = lead
-        self._interrupting = False
         self._cancelled = False
+        self._fresh_from: float = 0
+        """Interruptible audio of a frame with a lower id is stale; infinite while an interruption is handled."""
         self._kept_until = 0.0
         """When, by the loop's clock, all that may not be interrupted has been heard."""
 
@@ -80,24 +83,24 @@ class CallOutput(BaseOutputTransport):
         if not isinstance(frame, frames.InterruptionFrame):
             await super().process_frame(frame, direction)
             return
-        self._interrupting = True
+        self._fresh_from = math.inf
         if asyncio.get_running_loop().time() >= self._kept_until:
             self._clear()
         try:
             await super().process_frame(frame, direction)
         finally:
-            self._interrupting = False
+            self._fresh_from = obj_id()
 
     async def push_frame(self, frame: frames.Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM) -> None:
         """The bot has stopped speaking when the ear says so."""
-        if isinstance(frame, frames.BotStoppedSpeakingFrame) and not self._interrupting:
+        if isinstance(frame, frames.BotStoppedSpeakingFrame) and self._fresh_from != math.inf:
             await self._heard()
         await super().push_frame(frame, direction)
 
     async def write_audio_frame(self, frame: frames.OutputAudioRawFrame) -> bool:
         """Send one chunk, and return when the next one is wanted."""
-        # pipecat empties its queue a few turns of the loop after the clear: what it still takes from it is stale.
-        if self._cancelled or (self._interrupting and frame.interruptible):
+        # pipecat empties its queue some turns of the loop after the clear, and has one more chunk in hand.
+        if self._cancelled or (frame.interruptible and frame.id < self._fresh_from):
             return False
         if not frame.interruptible:
             self._keep(len(frame.audio) / (2 * self.sample_rate))

@@ -1,0 +1,168 @@
+"""A bot wherever a handler is, and what becomes of a call whose pipeline does not start."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+from pipecat.audio.filters.base_audio_filter import BaseAudioFilter
+from pipecat.frames.frames import FilterControlFrame, InputAudioRawFrame
+
+from anycarrier import AudioFormat, EndReason, MachineDetected
+from anycarrier.agent import Agents, RawAgent
+from anycarrier.testing.session import open_session
+from anycarrier_pipecat import CallTransport, default_params, pipecat_agent
+from frameworks.pipecat.bots import Passing, echo, echo_worker, run, running, worker_of
+
+agent = pipecat_agent(echo)
+
+
+async def hangs(transport: CallTransport) -> None:
+    await asyncio.Event().wait()
+
+
+def test_it_is_a_raw_agent_by_itself_and_by_its_path() -> None:
+    agents = Agents()
+    wideband = AudioFormat("L16", 16000)
+    for name, handler in {"itself": agent, "path": f"{__name__}:agent"}.items():
+        assert isinstance(agents.add(name, handler=handler).raw, RawAgent)
+    added = agents.add("wideband", handler=pipecat_agent(echo, audio=wideband)).raw
+    assert added is not None and added.audio == wideband
+
+
+async def test_params_are_made_for_each_call() -> None:
+    made = []
+
+    async def bot(transport: CallTransport) -> None:
+        made.append(transport.input()._params)
+        await transport.session.hang_up(EndReason.AGENT_HANGUP)
+
+    handler = pipecat_agent(bot, params=lambda: default_params(audio_out_10ms_chunks=4))
+    for _ in range(2):
+        async with open_session() as (session, _):
+            await handler(session)
+    assert made[0] is not made[1]
+    assert made[0].audio_out_10ms_chunks == 4
+
+
+async def test_a_pipeline_that_has_not_started_after_20_seconds_ends_the_call() -> None:
+    async with open_session() as (session, far_end):
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        call = asyncio.create_task(pipecat_agent(hangs)(session))
+        await session.wait_stopped()
+        assert 20 <= loop.time() - began < 20.5
+        assert far_end.control.hang_ups == [EndReason.AGENT_ERROR]
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+
+
+async def test_a_bot_that_returns_before_its_pipeline_has_started_ends_the_call(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def bot(transport: CallTransport) -> None:
+        pass
+
+    async with open_session() as (session, far_end):
+        await pipecat_agent(bot)(session)
+        assert far_end.control.hang_ups == [EndReason.AGENT_ERROR]
+    assert [record.levelno for record in caplog.records if record.name == "anycarrier_pipecat"] == [logging.ERROR]
+
+
+@pytest.mark.parametrize("does", ["nothing, for the caller is gone", "hangs up", "transfers"])
+async def test_a_bot_may_do_without_a_pipeline(does: str) -> None:
+    async def bot(transport: CallTransport) -> None:
+        if does == "hangs up":
+            await transport.session.hang_up(EndReason.AGENT_HANGUP)
+        elif does == "transfers":
+            await transport.transfer("+14155550199")
+        else:
+            await transport.session.wait_stopped()
+
+    async with open_session() as (session, far_end):
+        if does.startswith("nothing"):
+            await far_end.hang_up()
+        await pipecat_agent(bot)(session)
+        assert EndReason.AGENT_ERROR not in far_end.control.hang_ups
+
+
+async def test_a_bot_whose_pipeline_has_started_may_talk_for_longer() -> None:
+    async with open_session() as (session, far_end):
+        call = asyncio.create_task(agent(session))
+        await far_end.say(b"\x20\xa0" * 8000 * 15)
+        assert not session.ended
+        await far_end.hang_up()
+        await call
+        assert far_end.control.hang_ups == [EndReason.AGENT_HANGUP], "of the canceled pipeline: nobody else's"
+
+
+async def test_a_handler_that_is_canceled_leaves_no_task() -> None:
+    before = asyncio.all_tasks()
+    async with open_session() as (session, far_end):
+        call = asyncio.create_task(agent(session))
+        await far_end.say(bytes(1600))
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+
+
+async def test_who_picked_up_is_an_event() -> None:
+    told = []
+    async with open_session() as (session, far_end):
+        transport = CallTransport(session)
+
+        @transport.event_handler("on_machine_detected")
+        async def on_machine_detected(transport: CallTransport, event: MachineDetected) -> None:
+            told.append(event)
+
+        async with running(echo_worker(transport)):
+            session.stream.deliver(event := MachineDetected(answered_by="machine", beep=True))
+            await far_end.say(bytes(160))
+            assert told == [event]
+
+
+class Louder(BaseAudioFilter):
+    """Marks what has passed it."""
+
+    async def start(self, sample_rate: int) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
+
+    async def process_frame(self, frame: FilterControlFrame) -> None:
+        pass
+
+    async def filter(self, audio: bytes) -> bytes:
+        return b"\x11\x22" * (len(audio) // 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "heard"),
+    [({"audio_in_filter": Louder()}, b"\x11\x22" * 160), ({"audio_in_passthrough": False}, None),
+     ({"audio_in_enabled": False}, None), ({}, bytes(320))],
+    ids=["filter", "no passthrough", "not enabled", "as it comes"],
+)  # fmt: skip
+async def test_the_callers_audio_goes_through_pipecats_filter(changes: dict[str, object], heard: bytes | None) -> None:
+    async with open_session() as (session, far_end):
+        transport = CallTransport(session, default_params(**changes))
+        audio = Passing(InputAudioRawFrame)
+        async with running(worker_of([transport.input(), audio, transport.output()])):
+            await far_end.say(b"\xff" * 160)
+            await asyncio.sleep(0.1)
+            assert [frame.audio for _, frame in audio.seen] == ([] if heard is None else [heard])  # type: ignore[attr-defined]
+
+
+async def test_a_pipeline_that_ends_without_a_frame_hangs_up_with_the_handler() -> None:
+    async def bot(transport: CallTransport) -> None:
+        worker = worker_of([transport.input(), transport.output()])
+        task = asyncio.create_task(run(worker))
+        await asyncio.sleep(1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async with open_session() as (session, far_end):
+        await pipecat_agent(bot)(session)
+        assert far_end.control.hang_ups == [EndReason.AGENT_HANGUP]
