@@ -1,0 +1,65 @@
+"""Refusals of the calls API: Twilio's shape, and what Twilio would say to what the exchange or a carrier refuses.
+
+https://www.twilio.com/docs/api/errors
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anycarrier.errors import (
+    AnycarrierError,
+    ConfigurationError,
+    DestinationNotAllowed,
+    InsufficientFunds,
+    InvalidNumber,
+    LimitReached,
+    NumberNotAssigned,
+    NumberRejected,
+    PermissionDenied,
+    ProviderUnavailable,
+    RateLimited,
+    RequestRejected,
+    StoreUnavailable,
+    UnsupportedOperation,
+)
+from anycarrier.redaction import redact
+
+
+class RestError(Exception):
+    """A refusal in Twilio's shape."""
+
+    def __init__(self, status: int, code: int, message: str, *, detail: str = "", retry_after: float | None = None):
+        super().__init__(message)
+        self.status = status
+        self.headers = {"retry-after": f"{retry_after:.0f}"} if retry_after else {}
+        self.body: dict[str, Any] = {"code": code, "message": message}
+        if detail:
+            self.body["detail"] = detail
+        self.body |= {"more_info": f"https://www.twilio.com/docs/errors/{code}", "status": status}
+
+
+def refusal(problem: AnycarrierError | StoreUnavailable, to: str, from_: str) -> RestError:
+    """What Twilio would say to a call that the exchange, its policy or its carrier refused. What ``problem`` says more
+    is its ``detail``; it has no number in it."""
+    detail = redact(str(problem))
+    forbidden = f"Account not authorized to call {to}. Perhaps you need to enable some international permissions."
+    not_ours = f"The source phone number provided, {from_}, is not yet verified for your account."
+    match problem:
+        case LimitReached() | RateLimited():
+            return RestError(429, 20429, "Too Many Requests", detail=detail, retry_after=problem.retry_after)
+        case DestinationNotAllowed():
+            return RestError(400, 21215, forbidden, detail=detail)
+        case InvalidNumber() | NumberRejected():
+            return RestError(400, 21211, f"Invalid 'To' Phone Number: {to}", detail=detail)
+        case NumberNotAssigned():
+            return RestError(400, 21210, not_ours, detail=detail)
+        case PermissionDenied():
+            return RestError(400, 21215, forbidden, detail=detail)
+        case InsufficientFunds():
+            return RestError(403, 20005, "Account not active", detail=detail)
+        case UnsupportedOperation() | RequestRejected() | ConfigurationError():
+            return RestError(400, 20001, "The call cannot be made with these parameters", detail=detail)
+        case StoreUnavailable() | ProviderUnavailable():
+            return RestError(503, 20503, "Service Unavailable", detail=detail)
+    return RestError(500, 20500, "Internal Server Error", detail=detail)  # our credential at the carrier, say
