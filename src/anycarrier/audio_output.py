@@ -135,9 +135,16 @@ class AudioOutput:
 
     def opened(self) -> None:
         """The stream has started; its serializer knows what the carrier takes. ``ValueError``: we cannot encode it."""
-        to = self._serializer.audio_out
-        self._transcoder = None if to == self._format else Transcoder(source=self._format, target=to)
         self.refusal = None
+        self.set_format(self._format)
+
+    def set_format(self, format: AudioFormat) -> None:
+        """What is sent from now on is in ``format``. ``ValueError``, and nothing changed, when we cannot encode it."""
+        if self.refusal is None:
+            to = self._serializer.audio_out
+            self._transcoder = None if to == format else Transcoder(source=format, target=to)
+        self._format = format
+        self._bytes_per_second = format.bytes_per_second
         self.changed()
 
     def closed(self, refusal: str) -> None:

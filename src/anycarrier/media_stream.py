@@ -16,7 +16,7 @@ from pybase64 import b64encode_as_string
 
 from anycarrier.audio import AudioFormat, Transcoder
 from anycarrier.audio_output import AudioOutput, GuardedTap, Tap
-from anycarrier.errors import MalformedMessage, UnreadableAudio
+from anycarrier.errors import ConfigurationError, MalformedMessage, UnreadableAudio
 from anycarrier.events import (
     AudioReceived,
     CallEvent,
@@ -97,6 +97,16 @@ class EventQueue:
             self._audio = 0
         return taken
 
+    def convert_audio(self, converter: Transcoder) -> None:
+        """Convert the audio that waits, in its place."""
+        last = None
+        for index, event in enumerate(self.waiting):
+            if isinstance(event, AudioReceived):
+                self.waiting[index] = last = _with_payload(event, converter.convert(event.payload))
+                at = index
+        if last is not None:
+            self.waiting[at] = _with_payload(last, last.payload + converter.flush())
+
     def fail(self, failure: Exception) -> None:
         """Have :meth:`get` raise this next: what took events in the handler's place has failed."""
         self._failure = failure
@@ -118,6 +128,10 @@ class EventQueue:
                 self._audio -= 1
                 self.dropped += 1
                 return
+
+
+def _with_payload(event: AudioReceived, payload: bytes) -> AudioReceived:
+    return AudioReceived(payload, event.track, event.sequence, event.timestamp, event.raw)
 
 
 class KeyPresses:
@@ -176,8 +190,7 @@ class AudioInput:
     def deliver(self, event: AudioReceived) -> None:
         """Queue audio for the handler, in the session's format."""
         if self.decoder is not None:
-            payload = self.decoder.convert(event.payload)
-            event = AudioReceived(payload, event.track, event.sequence, event.timestamp, event.raw)
+            event = _with_payload(event, self.decoder.convert(event.payload))
         if self.tap is not None:
             self.tap.caller(event.payload)
         if self.receiver is not None:
@@ -341,6 +354,29 @@ class MediaStream:
                 self.events.put(event)
         if self.input.receiver is give:
             self.relay_to(give)
+
+    def set_format(self, format: AudioFormat) -> None:
+        """Both directions are in ``format`` from now on, and so is the audio that waits.
+
+        ``ValueError``, and nothing changed, for a format that we cannot convert to.
+        """
+        if format == self.format:
+            return
+        if self.tap is not None:
+            raise ConfigurationError("the call is recorded in its present format: set another before it is recorded")
+        decoder = None
+        if self._started.done() and not self._started.cancelled() and self._started.result().format != format:
+            decoder = _decoder(self._started.result().format, format)
+        converter = Transcoder(source=self.format, target=format)
+        self.output.set_format(format)
+        self.events.convert_audio(converter)
+        self.format = format
+        self.input.decoder = decoder
+        receiver = self.input.receiver
+        if self.relaying:
+            self.stop_relaying()  # what came so far was untouched, and may not be any more
+        if receiver is not None:
+            self.relay_to(receiver)
 
     # --- start and end ------------------------------------------------------------------------------------------------
 

@@ -59,6 +59,15 @@ class MediaSession:
         self._output = self.stream.output
         self._position = self.stream.output.position
 
+    def set_format(self, format: AudioFormat) -> None:
+        """From now on both directions are in ``format``; the caller's audio that waits to be iterated is converted.
+
+        ``ValueError`` for a format that the stream cannot be converted to, ``ConfigurationError`` on a call that is
+        being recorded: what taps it has been told another format.
+        """
+        self.stream.set_format(format)
+        self.format = format
+
     # --- events -------------------------------------------------------------------------------------------------------
 
     def __aiter__(self) -> MediaSession:

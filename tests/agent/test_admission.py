@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent_server import AgentServer, Conversation, agent_server
-from anycarrier import Answer, AudioReceived, EndReason, IncomingCall, MediaSession, Reject, RoutingFailure
+from anycarrier import Answer, AudioFormat, AudioReceived, EndReason, IncomingCall, MediaSession, Reject, RoutingFailure
 from anycarrier.agent import admission, agent_socket, agents
 from anycarrier.agent.agent import Agent, CallSetup, load
 from anycarrier.agent.agent_call import AgentCall
@@ -292,6 +292,42 @@ async def test_a_raw_agent_has_the_session_and_its_recording_all_the_same(tmp_pa
     assert finished.recording is not None
     format, audio = read_wav(finished.recording)
     assert format.channels == 2 and 0.5 < format.seconds(len(audio)) < 1.5 and any(audio)
+
+
+@pytest.mark.parametrize("audio", [AudioFormat("PCM16", 24000), AudioFormat("PCM16", 8000)])
+async def test_a_raw_agent_has_audio_in_a_format_of_its_own_and_its_recording_at_8_khz(
+    audio: AudioFormat, tmp_path: Path
+) -> None:
+    received = bytearray()
+
+    async def echo(session: MediaSession) -> None:
+        assert session.format == audio
+        with contextlib.suppress(StreamNotOpen):
+            async for event in session:
+                if isinstance(event, AudioReceived):
+                    received.extend(event.payload)
+                    await session.send_audio(event.payload)
+
+    async def caller(line: Line) -> None:
+        await line.say(0.5)
+        await line.breathe(0.3)
+        line.end()
+
+    desk = Desk(recordings=tmp_path)
+    settings = {"first_message": "One two.", "enable_recording": True}
+    desk.agents.add("desk", raw=echo, audio=audio, settings=settings)
+    assert (await desk.agents.find("desk")).audio == audio
+    line, finished = await desk.call(None, caller)
+    assert audio.seconds(len(received)) == pytest.approx(0.8, abs=0.03)
+    assert len(line.heard()) / 8000 > 0.7, "the first message too, and all of it in the carrier's format"
+    assert finished.recording is not None
+    format, recorded = read_wav(finished.recording)
+    assert format.rate == 8000 and 0.5 < format.seconds(len(recorded)) < 1.5 and any(recorded)
+
+
+async def test_an_audio_format_is_for_raw_audio_agents_only() -> None:
+    with pytest.raises(ConfigurationError, match="raw audio agents only"):
+        Desk().agents.add("desk", websocket_url="ws://127.0.0.1:1", audio=AudioFormat())
 
 
 async def test_a_raw_agents_time_is_limited_too() -> None:

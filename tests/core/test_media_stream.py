@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from anycarrier import AudioFormat, AudioReceived, DigitPressed, MediaSession
+from anycarrier.audio import pcmu_to_pcm16
 from anycarrier.audio_output import RELAYED_MARK_EVERY
-from anycarrier.errors import StreamNotOpen
+from anycarrier.errors import ConfigurationError, StreamNotOpen
 from anycarrier.events import StreamStarted, UnknownEvent
 from anycarrier.listener import PushTransport
 from anycarrier.media_stream import MAX_FRAME
@@ -395,3 +396,60 @@ async def test_base64_is_sent_untouched_or_converted_and_counted_like_any_audio(
     on.stream.stop("over")
     with pytest.raises(StreamNotOpen):
         await on.session.send_base64(audio)
+
+
+# --- another format ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_session_can_be_put_into_another_format_with_all_that_waits(scene: Callable[..., Scene]) -> None:
+    on = scene().start()
+    got: list[str] = []
+    reader = asyncio.ensure_future(on.stream.read())
+    for message in ({"audio": ONE}, {"event": "dtmf", "digit": "1"}, {"audio": "dHdv"}):
+        on.transport.say(**{"event": "media", **message})
+    await on.until(lambda: on.session.waiting == 3)
+    format = AudioFormat("PCM16", 8000)
+    with pytest.raises(ValueError, match="no such audio encoding"):
+        on.session.set_format(AudioFormat("OPUS", 8000))
+    assert on.session.format == AudioFormat()
+    on.session.set_format(format)
+    assert on.session.format == on.stream.format == format
+    one, key, two = [await anext(on.session) for _ in range(3)]
+    assert (one, key, two) == (
+        AudioReceived(pcmu_to_pcm16(b"one")), DigitPressed("1"), AudioReceived(pcmu_to_pcm16(b"two")),
+    )  # fmt: skip
+    on.session.receive_base64(got.append)
+    on.transport.say(event="media", audio=ONE, plain=1)
+    await on.until(lambda: got)
+    assert got == [base64.b64encode(pcmu_to_pcm16(b"one")).decode()]
+    await on.session.send_audio(pcmu_to_pcm16(b"\xff" * 800))
+    assert base64.b64decode(on.transport.sent[0]["audio"]) == b"\xff" * 800 and on.session.sent == 0.1
+    on.session.set_format(AudioFormat())
+    on.transport.say(event="media", audio="YWJ=", plain=1)
+    await on.until(lambda: len(got) == 2)
+    assert got[1] == "YWJ=", "untouched again"
+    on.session.tap = Recorder()
+    on.session.set_format(AudioFormat())
+    with pytest.raises(ConfigurationError, match="recorded"):
+        on.session.set_format(format)
+    on.transport.lose()
+    await reader
+
+
+async def test_what_waits_at_another_rate_is_as_long_as_before() -> None:
+    on = Scene().start()
+    for _ in range(50):
+        on.stream.deliver(AudioReceived(b"\xff" * 160))
+    on.session.set_format(AudioFormat("PCM16", 24000))
+    waiting = [await anext(on.session) for _ in range(50)]
+    assert sum(len(event.payload) for event in waiting if isinstance(event, AudioReceived)) == 48_000
+
+
+async def test_a_format_that_is_set_before_the_start_holds_from_the_start() -> None:
+    on = Scene(frames=AlawFrames())
+    on.session.set_format(AudioFormat("PCMA", 8000))
+    on.start()
+    on.stream.deliver(AudioReceived(b"\xff"))
+    assert await anext(on.session) == AudioReceived(b"\xd5")
+    await on.session.send_audio(b"\xd5" * 160)
+    assert base64.b64decode(on.transport.sent[0]["audio"]) == b"\xd5" * 160

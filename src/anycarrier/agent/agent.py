@@ -37,8 +37,14 @@ class RawAgent:
         """The format its sessions are in; None: that of the exchange."""
         self._function = function
 
+    def with_audio(self, audio: AudioFormat | None) -> RawAgent:
+        """The same function, with its sessions in ``audio``."""
+        return RawAgent(self._function, audio)
+
     async def __call__(self, session: MediaSession) -> None:
         """Handle one call."""
+        if self.audio is not None:
+            session.set_format(self.audio)
         await self._function(session)
 
 
@@ -90,6 +96,11 @@ class Agent:
     signing_key: str | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
+    @property
+    def audio(self) -> AudioFormat | None:
+        """The format of a raw audio agent's sessions, None: that of the exchange."""
+        return None if self.raw is None else self.raw.audio
+
 
 @dataclass(slots=True)
 class CallSetup:
@@ -126,9 +137,11 @@ class CallSetup:
         return {**settings.dynamic_variables, **self.variables}
 
 
-def as_raw(given: RawFunction) -> RawAgent:
-    """``given``, marked as a raw audio agent unless it is."""
-    return given if isinstance(given, RawAgent) else RawAgent(given)
+def as_raw(given: RawFunction, audio: AudioFormat | None = None) -> RawAgent:
+    """``given``, marked as a raw audio agent unless it is; with ``audio``, in that format."""
+    if not isinstance(given, RawAgent):
+        return RawAgent(given, audio)
+    return given if audio in (None, given.audio) else given.with_audio(audio)
 
 
 def load(path: str) -> Any:

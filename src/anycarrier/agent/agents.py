@@ -34,6 +34,7 @@ from anycarrier.agent.analysis import Analyzer, Finished
 from anycarrier.agent.call_handler import CallHandler
 from anycarrier.agent.settings import AgentSettings, misfits_of_raw_audio
 from anycarrier.agent.shared_engines import Engines
+from anycarrier.audio import AudioFormat
 from anycarrier.calls import Call, MachineDetection
 from anycarrier.errors import ConfigurationError, SpeechNotReady, UnknownAgent
 from anycarrier.events import CallEvent, IncomingCall
@@ -113,25 +114,29 @@ class Agents(Mapping[str, "Handler"]):
         handler: AgentFunction | RawAgent | str | None = None,
         websocket_url: str | None = None,
         raw: RawFunction | None = None,
+        audio: AudioFormat | None = None,
         settings: AgentSettings | Mapping[str, Any] | None = None,
         signing_key: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Agent:
         """Register an agent: a Python ``handler`` (or its path, ``module:function``), a WebSocket, or raw audio.
 
-        A handler marked by :func:`raw_agent` is raw audio. ``ConfigurationError`` for settings that it cannot have.
+        A handler marked by :func:`raw_agent` is raw audio. ``audio`` is the format of a raw audio agent's sessions,
+        None: that of the mark, else of the exchange. ``ConfigurationError`` for settings that it cannot have.
         """
         if sum(given is not None for given in (handler, websocket_url, raw)) != 1:
             raise ConfigurationError(f"agent {agent_id!r} needs exactly one of handler, websocket_url and raw")
         function = agent_function(handler) if handler is not None else None
         if isinstance(function, RawAgent):
             function, raw = None, function
+        if audio is not None and raw is None:
+            raise ConfigurationError(f"agent {agent_id!r} does no speech itself: audio is for raw audio agents only")
         added = Agent(
             agent_id,
             settings if isinstance(settings, AgentSettings) else AgentSettings.model_validate(dict(settings or {})),
             function,
             websocket_url,
-            as_raw(raw) if raw is not None else None,
+            as_raw(raw, audio) if raw is not None else None,
             signing_key,
             dict(headers or {}),
         )

@@ -27,7 +27,7 @@ from anycarrier.agent.shared_engines import Engines
 from anycarrier.agent.synthesis import Synthesis
 from anycarrier.agent.transcript import TranscriptCopy
 from anycarrier.agent.turn_taking import Timings
-from anycarrier.audio import PCMU_8K
+from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.calls import Direction, EndReason
 from anycarrier.errors import AgentUnreachable, AnycarrierError, ConfigurationError
 from anycarrier.events import RoutingFailure
@@ -82,6 +82,7 @@ class _HandledCall:
         self.timings = Timings()
         self.reason: EndReason | None = None
         self.nothing_recorded = False
+        self.recorder: Recorder | None = None
 
     async def run(self) -> None:
         reference = self.session.call.reference
@@ -127,6 +128,8 @@ class _HandledCall:
 
     async def _converse(self, agent: Agent, socket: AgentSocket | None) -> None:
         self._note_missing_variables()
+        if agent.audio is not None:
+            self._use_format(agent.audio)
         if socket is not None:
             mode = socket.mode
             conversation = self._conversation(speaks=mode.tts, listens=mode.stt)
@@ -143,6 +146,14 @@ class _HandledCall:
             await self._raw(agent)
         else:
             raise ConfigurationError(f"agent {agent.id!r} has no handler and no websocket_url")
+
+    def _use_format(self, format: AudioFormat) -> None:
+        """The session is in the agent's format. Known only now: another agent may have taken the call in its place."""
+        self.session.tap = None
+        self.session.set_format(format)
+        if self.recorder is not None:
+            self.recorder.set_format(format)
+            self.session.tap = self.recorder
 
     def _note_missing_variables(self) -> None:
         """Tell the author of the texts which variables had no value; the caller only hears a gap."""
@@ -221,7 +232,7 @@ class _HandledCall:
         if path is None:
             yield
             return
-        recorder = Recorder(path, failed=self._recording_failed)
+        self.recorder = recorder = Recorder(path, failed=self._recording_failed)
         self.session.tap = recorder
         try:
             yield

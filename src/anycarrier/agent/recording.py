@@ -16,7 +16,7 @@ from array import array
 from collections.abc import Callable
 from pathlib import Path
 
-from anycarrier.audio import PCMU_8K, pcmu_to_pcm16
+from anycarrier.audio import PCMU_8K, AudioFormat, Transcoder, pcmu_to_pcm16
 from anycarrier.wav import WavWriter, repair_wav
 
 log = logging.getLogger("anycarrier")
@@ -30,7 +30,7 @@ DRIFT = 0.12
 
 
 class Recorder:
-    """Takes both sides as mu-law 8 kHz. ``clock`` is a monotonic clock in seconds.
+    """Takes both sides as mu-law 8 kHz, or in what :meth:`set_format` says. ``clock`` is a monotonic clock in seconds.
 
     ``failed(why, seconds)`` is called once if writing fails; the file then holds ``seconds`` of the call.
     """
@@ -54,16 +54,25 @@ class Recorder:
         self._began = clock()
         self._written = 0
         self._sides = (bytearray(), bytearray())
+        self._converters: tuple[Transcoder, Transcoder] | None = None
 
     @property
     def path(self) -> str:
         """The file."""
         return str(self._path)
 
+    def set_format(self, format: AudioFormat) -> None:
+        """Audio comes in ``format`` from now on; the file stays at 8 kHz."""
+        self._converters = None
+        if format != PCMU_8K:
+            self._converters = (Transcoder(format, PCMU_8K), Transcoder(format, PCMU_8K))
+
     def caller(self, payload: bytes) -> None:
         """Audio that has just arrived from the caller, so it ends now."""
         if self._wav is None:
             return
+        if self._converters is not None:
+            payload = self._converters[0].convert(payload)
         self._place(0, payload, self._clock() - len(payload) / RATE)
         self._flush(self._clock() - LAG)
 
@@ -71,6 +80,8 @@ class Recorder:
         """Audio sent to the caller, to be heard in ``starts_in`` seconds."""
         if self._wav is None:
             return
+        if self._converters is not None:
+            payload = self._converters[1].convert(payload)
         self._place(1, payload, self._clock() + starts_in)
 
     def cut(self) -> None:
