@@ -72,8 +72,9 @@ async def measure(python: str, name: str, subject: str, *, marks: bool, options:
                 raise SystemExit(f"{name}: {subject} did not start")
         paths = await ask(f"calls {options.calls}")
         return await talk(
-            port, paths, lambda: ask("cpu"), seconds=options.seconds, warm=options.warm, marks=marks
-        )
+            port, paths, lambda: ask("cpu"),
+            pause=options.pause, seconds=options.seconds, warm=options.warm, marks=marks,
+        )  # fmt: skip
     finally:
         process.stdin.close()
         try:
@@ -137,6 +138,7 @@ def main() -> None:
     made.add_argument("--rounds", type=int, default=5)
     made.add_argument("--calls", type=int, default=20)
     made.add_argument("--seconds", type=float, default=5.0, help="of talk that are measured")
+    made.add_argument("--pause", type=float, default=3.0, help="seconds that calls have to start in")
     made.add_argument("--warm", type=float, default=1.0, help="of talk before")
     options = made.parse_args()
     figures: dict[str, Any] = {}

@@ -78,21 +78,26 @@ class Heard:
 
 
 async def talk(
-    port: int, paths: Sequence[str], cpu: Callable[[], Awaitable[float]], *, seconds: float, warm: float, marks: bool
-) -> Heard:
-    """All calls begin together, spread over a frame's time; CPU is taken once they have talked for ``warm`` seconds."""
+    port: int, paths: Sequence[str], cpu: Callable[[], Awaitable[float]], *, pause: float, seconds: float, warm: float,
+    marks: bool,
+) -> Heard:  # fmt: skip
+    """All calls begin together, spread over a frame's time, ``pause`` seconds after the last has connected: what comes
+    before a pipeline has started, it would echo late for the rest of the call. CPU is taken after ``warm`` seconds.
+    """
     loop = asyncio.get_running_loop()
     lines = [Line(marks) for _ in paths]
     frames = round((warm + seconds) / FRAME_SECONDS)
     async with contextlib.AsyncExitStack() as stack:
-        talking, listening = [], []
-        begin = loop.time() + 0.5
+        talking, listening, sockets = [], [], []
         for number, (line, path) in enumerate(zip(lines, paths, strict=True)):
             socket = await stack.enter_async_context(connect(f"ws://127.0.0.1:{port}{path}", compression=None))
             stream = f"MZ{number:032x}"
             await socket.send(json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
             await socket.send(json.dumps(started(stream, f"CA{number:032d}")))
             listening.append(asyncio.create_task(line.listen(socket, stream)))
+            sockets.append((line, socket, stream))
+        begin = loop.time() + pause
+        for number, (line, socket, stream) in enumerate(sockets):
             offset = number / len(paths) * FRAME_SECONDS
             talking.append(asyncio.create_task(line.speak(socket, stream, begin + offset, frames)))
         await asyncio.sleep(begin + warm - loop.time())
