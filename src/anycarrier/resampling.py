@@ -1,8 +1,12 @@
 """Changing the sample rate of a stream, chunk by chunk, without clicks at the seams.
 
 The filter is a polyphase windowed sinc that holds back about 2 ms; numpy turns it where it is installed, plain
-Python (some 40 times real time) elsewhere. soxr may be asked for by name: it is the cheapest by far, but keeps
-40 to 110 ms of a stream to itself, which is right for files and wrong for a live call.
+Python (some 40 times real time) elsewhere. For 20 ms of a call between 8 and 16 or 24 kHz, numpy takes 10 to 15
+microseconds of a CPU and plain Python 290 to 540, in one run on one machine.
+
+soxr may be asked for by name. It takes 3 microseconds, but its filters keep 40 to 150 ms of a stream to themselves,
+which is right for files and wrong for a live call. Its QQ quality keeps nothing, but has no filter: a tone of 5 kHz at
+24 kHz comes out at 8 kHz at full level, as one of 3 kHz. So it is never chosen for a call.
 """
 
 from __future__ import annotations
@@ -21,6 +25,8 @@ ZERO_CROSSINGS = 16
 """Half the length of the filter, in zero crossings of the sinc: the price and the steepness of the band edge."""
 KAISER_BETA = 8.0
 """Shape of the window: about 80 dB of stop band."""
+SHORT_BLOCK = 6
+"""Samples in that numpy may wait for, to treat them alike: a fraction of a millisecond for the rates of telephony."""
 ROLLOFF = 0.92
 """The pass band ends here, as part of the lower rate's half, so that the transition band does not fold back."""
 
@@ -139,7 +145,7 @@ class _Polyphase:
 
     def flush(self) -> bytes:
         due = self._taken * self._up // self._down - self._given
-        ahead = array("h", bytes(2 * (2 * self._half + self._down // self._up)))
+        ahead = array("h", bytes(2 * (2 * self._half + 2 * self._down)))
         rest = self._advance(ahead)[: 2 * max(0, due)]
         self._restart()
         return rest
@@ -154,6 +160,7 @@ class _Vectorised(_Polyphase):
             raise ModuleNotFoundError("numpy is not installed: pip install numpy, or let the resampler choose")
         super().__init__(rate_in, rate_out)
         self._taps = _taps(self._up, self._down)
+        self._block: Any = _block(self._up, self._down) if self._down <= SHORT_BLOCK else None
 
     def _restart(self) -> None:
         super()._restart()
@@ -162,6 +169,8 @@ class _Vectorised(_Polyphase):
     def _advance(self, samples: array[int]) -> bytes:
         np, up, down, width = self._np, self._up, self._down, 2 * self._half
         window = np.concatenate((self._samples, np.frombuffer(samples, np.int16)))
+        if self._block is not None:
+            return self._advance_blocks(window)
         self._samples = window
         room = len(window) - width
         if room < 0:
@@ -176,6 +185,33 @@ class _Vectorised(_Polyphase):
         self._given += count
         made: bytes = np.clip(np.rint(out), -32768, 32767).astype("<i2").tobytes()
         return made
+
+    def _advance_blocks(self, window: Any) -> bytes:
+        """Each ``down`` samples in give ``up`` out by the same taps: all at once are one matrix product."""
+        np, down, reach = self._np, self._down, len(self._block)
+        count = (len(window) - reach) // down + 1
+        if count <= 0:
+            self._samples = window
+            return b""
+        step = window.strides[0]
+        blocks = np.lib.stride_tricks.as_strided(window, (count, reach), (down * step, step), writeable=False)
+        out = blocks @ self._block
+        self._samples = window[count * down :]
+        self._given += count * self._up
+        np.rint(out, out)
+        made: bytes = np.clip(out, -32768, 32767, out).astype("<i2").tobytes()
+        return made
+
+
+@cache
+def _block(up: int, down: int) -> Any:
+    """The taps of all places of a block, one column for each sample out, over the samples in from the block's first."""
+    half, rows = _phases(up, down)
+    block = _numpy().zeros(((up - 1) * down // up + 2 * half, up), "f4")
+    for out in range(up):
+        start, phase = divmod(out * down, up)
+        block[start : start + 2 * half, out] = rows[phase]
+    return block
 
 
 @cache
