@@ -187,7 +187,7 @@ class Line:
             from_="+12125550123",
             to="+14155550101",
             status=CallStatus.ANSWERED,
-            reference="ref-1",
+            reference="00000000000000000000000000000001",
             answered_at=datetime.now(UTC),
         )
         self.hang_ups: list[EndReason] = []

@@ -17,6 +17,7 @@ somebody else has taken over is ``transferred``, whoever hangs up in the end (:a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -26,6 +27,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from anycarrier.audio import PCMU_8K, AudioFormat
+from anycarrier.errors import ConfigurationError
 from anycarrier.numbers import E164, PhoneNumber
 from anycarrier.sip import CallHeaders
 
@@ -143,8 +145,9 @@ target is made anew when the carrier asks for instructions."""
 class Call(BaseModel):
     """One call, as last heard of. Frozen: a change is a new snapshot.
 
-    ``id`` is the carrier's id (what its API takes); ``reference`` is ours, made before the carrier is asked, and
-    the same in every process. Times are aware UTC. ``carrier_status`` and ``sip_code`` are the carrier's own words.
+    ``id`` is the carrier's id (what its API takes); ``reference`` is ours, made before the carrier is asked, and the
+    same in every process: 32 lower-case hexadecimal digits. Times are aware UTC. ``carrier_status`` and ``sip_code``
+    are the carrier's own words.
 
     ``facts`` is what the provider needs again later in the call's life, in any process (a region's URL): short text by
     name, kept with the call and never secret. A provider adds some by any ``Call`` it returns, and reads them with
@@ -354,6 +357,19 @@ def _end_reason(call: Call, told: EndReason | None, answered_at: datetime | None
         # A call that stood was no wrong number: the far end let go, or the line was lost. ``sip_code`` tells more.
         return EndReason.USER_HANGUP if told in LET_GO else EndReason.MEDIA_ERROR
     return told
+
+
+REFERENCE = re.compile(r"[0-9a-f]{32}")
+"""What a call's reference is made of."""
+
+
+def checked_reference(reference: str) -> str:
+    """``reference``, if it is 32 lower-case hexadecimal digits, else ``ConfigurationError``."""
+    if not REFERENCE.fullmatch(reference):
+        raise ConfigurationError(
+            f"a call's reference is 32 lower-case hexadecimal digits, as of uuid.uuid4().hex, not {reference[:40]!r}"
+        )
+    return reference
 
 
 class StreamTarget(BaseModel):

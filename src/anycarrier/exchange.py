@@ -17,7 +17,7 @@ from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.call_commands import CallCommands
 from anycarrier.call_watch import CallWatch
 from anycarrier.callbook import CallBook, OnceStore
-from anycarrier.calls import Call, CallStatus, Direction, EndReason, TransferStatus
+from anycarrier.calls import Call, CallStatus, Direction, EndReason, TransferStatus, checked_reference
 from anycarrier.credentials import Credential, CredentialSource, MemoryCredentials
 from anycarrier.dialling import Dialler
 from anycarrier.errors import (
@@ -242,7 +242,7 @@ class Exchange:
 
         ``call`` is a call that is in the call book already, with its reference, numbers, agent and credential, in
         place of ``from_``, ``to``, ``agent_id`` and ``reference``. A refusal before the carrier is asked leaves it
-        open.
+        open. A ``reference`` of yours is 32 lower-case hexadecimal digits, as of ``uuid.uuid4().hex``.
 
         ``variables`` fill the placeholders of the agent's texts on this call, and reach the agent itself (Python or
         WebSocket); they need :class:`anycarrier.agent.Agents`, and stay in this process. ``custom`` are values that the
@@ -263,6 +263,7 @@ class Exchange:
             raise ConfigurationError(
                 "dial(call=...) takes numbers, agent and reference from the call: do not give them"
             )
+        checked_reference(call.reference)
         return await self._dialler.dial(call, opened, custom or {}, variables or {}, time_limit, options)
 
     async def hang_up(self, call: Call | str, reason: EndReason = EndReason.API_STOP) -> None:
@@ -413,7 +414,7 @@ class Exchange:
             from_=from_,
             to=to,
             status=CallStatus.QUEUED,
-            reference=reference or uuid.uuid4().hex,
+            reference=checked_reference(reference) if reference is not None else uuid.uuid4().hex,
             credential_id=line.credential_id,
             agent_id=agent_id or line.agent_id,
             created_at=datetime.now(UTC),

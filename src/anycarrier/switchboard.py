@@ -21,7 +21,16 @@ from weakref import WeakSet
 from anycarrier import plugins
 from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.callbook import CallBook, MemoryCallBook, MemoryOnce, OnceCallBook, OnceStore
-from anycarrier.calls import LONGEST_FACT, STREAM_FACT, Call, CallStatus, EndReason, StreamTarget, advance
+from anycarrier.calls import (
+    LONGEST_FACT,
+    STREAM_FACT,
+    Call,
+    CallStatus,
+    EndReason,
+    StreamTarget,
+    advance,
+    checked_reference,
+)
 from anycarrier.credentials import Credential, CredentialSource, MemoryCredentials
 from anycarrier.errors import (
     CallUnconfirmed,
@@ -217,6 +226,9 @@ class Switchboard:
         if known is not None:
             return known
         if isinstance(call, Call) and call.credential_id:
+            if not call.reference:
+                call = call.model_copy(update={"reference": uuid.uuid4().hex})
+            checked_reference(call.reference)
             opened = await self.calls.open(call)
             self.tell(opened)
             return opened

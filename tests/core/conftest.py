@@ -28,6 +28,9 @@ from virtual_time import virtual_loops as pytest_asyncio_loop_factories  # noqa:
 
 OURS, CALLER = "+14155550101", "+12125550102"
 
+R1, R2, R3, R4, R5, R6, R7, R8, R9 = (f"{number:032x}" for number in range(1, 10))
+"""References of calls."""
+
 
 async def echo(session: MediaSession) -> None:
     async for event in session:

@@ -13,7 +13,7 @@ from anycarrier.audio import PCMU_8K
 from anycarrier.callbook import MemoryCallBook
 from anycarrier.calls import StreamTarget
 from anycarrier.errors import AnycarrierError, ProviderError, ProviderUnavailable, RateLimited, RequestRejected
-from core.conftest import CALLER, OURS
+from core.conftest import CALLER, OURS, R1
 from fake_carriers import CommandProvider, FakeCredential, InlineProvider
 from virtual_time import virtually
 
@@ -21,7 +21,7 @@ DOWN = ProviderUnavailable("p", "answer", "down")
 NO = RequestRejected("p", "answer", "the call is answered", status=422)
 CALL = Call(
     id="in-1", provider="p", direction=Direction.INBOUND, from_=CALLER, to=OURS, status=CallStatus.RINGING,
-    reference="r-1",
+    reference=R1,
 )  # fmt: skip
 TARGET = StreamTarget(url="wss://voice.example.com/media/x", format=PCMU_8K)
 ACKNOWLEDGED = 204
@@ -49,14 +49,14 @@ def answer(
             assert (event.call, stream) == (CALL, TARGET)
             tried.append(round(clock() - began, 1))
             if meanwhile and len(replies) == 1:
-                await book.update("r-1", lambda c: c.model_copy(update=meanwhile))
+                await book.update(R1, lambda c: c.model_copy(update=meanwhile))
             if (problem := replies.pop(0) if len(replies) > 1 else replies[0]) is not None:
                 raise problem
             return WebhookReply(body=b"answered")
 
         provider = carrier(FakeCredential(), None)  # type: ignore[arg-type]
         provider.answer = one  # type: ignore[method-assign]
-        event = IncomingCall(call=CALL, call_id="in-1", reference="r-1")
+        event = IncomingCall(call=CALL, call_id="in-1", reference=R1)
         try:
             exchange: Any = SimpleNamespace(calls=book)
             return await incoming._answer(exchange, provider, event, TARGET)

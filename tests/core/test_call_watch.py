@@ -46,6 +46,7 @@ from anycarrier.errors import (
     TicketRefused,
 )
 from anycarrier.tickets import TicketOffice
+from core.conftest import R1
 from fake_carriers import CommandProvider, FakeCredential, InlineProvider, MemoryTransport, Plugin
 from virtual_time import virtually
 
@@ -139,7 +140,7 @@ class House:
     async def dial(self, **options: Any) -> Call:
         await self.exchange.assign(OURS, agent_id="a", credential_id="main", configure=False)
         self.began = self.now
-        return await self.exchange.dial(from_=OURS, to=CALLER, reference="r1", **options)
+        return await self.exchange.dial(from_=OURS, to=CALLER, reference=R1, **options)
 
     async def ring(self, credential: str = "main") -> Call:
         await self.exchange.assign(OURS, agent_id="a", credential_id=credential, configure=False)
@@ -203,7 +204,7 @@ async def bring_to(house: House, phase: Phase) -> Call:
             InlineProvider.dial_error = Asked.dial_error = DOWN
             with pytest.raises(ProviderUnavailable):
                 await house.dial()
-            call = await exchange.switchboard.calls.get("r1")
+            call = await exchange.switchboard.calls.get(R1)
             assert call is not None
         case Phase.DIALLING | Phase.QUEUED:
             Asked.stands = CallStatus.QUEUED if phase is Phase.QUEUED else Asked.stands
@@ -372,7 +373,7 @@ def test_a_dial_of_unknown_outcome_that_the_carrier_names_is_not_written_off() -
         house = House()
         call = await bring_to(house, Phase.UNCONFIRMED)
         await house.open_after(call, 85)
-        await house.post(id="out-1", status="ringing", ref="r1", event_id="late")
+        await house.post(id="out-1", status="ringing", ref=R1, event_id="late")
         Asked.stands = CallStatus.RINGING
         named = await house.open_after(call, 60)
         assert named.id == "out-1"
@@ -424,7 +425,7 @@ def test_a_dial_that_the_carrier_names_after_it_was_given_up_is_hung_up() -> Non
         house = House()
         call = await bring_to(house, Phase.UNCONFIRMED)
         await house.over(call, RULES[Phase.UNCONFIRMED].bound())
-        await house.post(id="out-1", status="answered", ref="r1", event_id="far too late")
+        await house.post(id="out-1", status="answered", ref=R1, event_id="far too late")
         await asyncio.sleep(1)
         assert Asked.log[-1] == ("hang_up", "out-1"), "nobody would talk there, and it is billed"
         await house.exchange.stop()

@@ -22,7 +22,7 @@ from anycarrier.errors import (
     DestinationNotAllowed,
     UnknownCall,
 )
-from core.conftest import CALLER, OURS, connect, dialled, echo, logged, post, ring, ticket_in
+from core.conftest import CALLER, OURS, R1, R2, R7, R8, connect, dialled, echo, logged, post, ring, ticket_in
 from fake_carriers import CommandProvider, FakeCredential, InlineProvider, TrunkProvider
 
 ANOTHER = "+14155550102"
@@ -91,11 +91,11 @@ async def test_agents_with_settings_are_asked_about_each_dial(exchange: Exchange
             return {"time_limit": 40.0, "timeout": 12.0}
 
     exchange.switchboard.agents = Prepares()
-    call = await dialled(exchange, reference="r-1", variables={"name": "Sama"})
-    assert asked == [("a", "r-1", {"name": "Sama"})]
+    call = await dialled(exchange, reference=R1, variables={"name": "Sama"})
+    assert asked == [("a", R1, {"name": "Sama"})]
     assert call.time_limit == 40.0
-    await exchange.dial(from_=OURS, to=CALLER, reference="r-2", time_limit=50.0, timeout=15.0)
-    assert asked[1] == ("a", "r-2", {})
+    await exchange.dial(from_=OURS, to=CALLER, reference=R2, time_limit=50.0, timeout=15.0)
+    assert asked[1] == ("a", R2, {})
     assert [(request.timeout, request.time_limit) for _, request in logged("dial")] == [
         (12.0, 40.0 + CARRIER_GRACE), (15.0, 50.0 + CARRIER_GRACE),
     ]  # fmt: skip
@@ -277,18 +277,18 @@ async def test_who_no_longer_waits_is_not_asked_and_leaves_nothing_behind(exchan
 async def test_a_call_the_book_has_lost_is_taken_up_again_if_it_says_whose_it_is(exchange: Exchange) -> None:
     call = Call(
         id="kept-elsewhere", provider="inline", direction="outbound", from_=OURS, to=CALLER,  # type: ignore[arg-type]
-        status=CallStatus.ANSWERED, reference="r-7", credential_id="main",
+        status=CallStatus.ANSWERED, reference=R7, credential_id="main",
     )  # fmt: skip
     with pytest.raises(TimeoutError):
         await exchange.wait_for(call, timeout=0.01)
-    assert exchange.call_watch.watches("r-7")
+    assert exchange.call_watch.watches(R7)
     await exchange.hang_up(call)
     assert logged("hang_up") == [("hang_up", "kept-elsewhere")]
     await exchange.switchboard.end_locally(call, EndReason.UNKNOWN)
     await exchange.hang_up(call.model_copy(update={"reference": ""}))  # known by the carrier's id, and over
     assert len(logged("hang_up")) == 1
     with pytest.raises(UnknownCall):
-        await exchange.hang_up(call.model_copy(update={"reference": "r-8", "id": "x", "credential_id": ""}))
+        await exchange.hang_up(call.model_copy(update={"reference": R8, "id": "x", "credential_id": ""}))
 
 
 async def test_the_end_of_a_call_ends_its_session(exchange: Exchange) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,27 +40,27 @@ from anycarrier.errors import (
     UnsupportedOperation,
 )
 from anycarrier.tickets import TicketOffice
-from core.conftest import CALLER, OURS, connect, dialled, echo, logged, post, until_sent
+from core.conftest import CALLER, OURS, R1, R8, R9, connect, dialled, echo, logged, post, ring, until_sent
 from fake_carriers import InlineProvider
 
 ANOTHER = "+14155550102"
 
 
 async def an_opened_call(exchange: Exchange, **facts: Any) -> Call:
-    """An outbound call in the call book, ``r-9``, that was never dialled."""
+    """An outbound call in the call book, ``R9``, that was never dialled."""
     return await exchange.switchboard.calls.open(
         Call(
             id="", provider="inline", direction=Direction.OUTBOUND, from_=OURS, to=CALLER, status=CallStatus.QUEUED,
-            reference="r-9", credential_id="main", agent_id="a", **facts,
+            reference=R9, credential_id="main", agent_id="a", **facts,
         )
     )  # fmt: skip
 
 
 async def under_way(exchange: Exchange) -> asyncio.Future[Call]:
-    """A dial as ``r-1`` that the carrier answers once ``InlineProvider.dial_gate`` is set."""
+    """A dial as ``R1`` that the carrier answers once ``InlineProvider.dial_gate`` is set."""
     InlineProvider.dial_gate = asyncio.Event()
-    dialling = asyncio.ensure_future(dialled(exchange, reference="r-1"))
-    while not await exchange.switchboard.calls.get("r-1"):
+    dialling = asyncio.ensure_future(dialled(exchange, reference=R1))
+    while not await exchange.switchboard.calls.get(R1):
         await asyncio.sleep(0)
     return dialling
 
@@ -101,7 +102,7 @@ async def test_a_start_that_names_no_call_is_the_tickets_call_and_one_that_names
 
 async def test_news_that_outruns_the_answer_to_the_dial_is_not_lost(exchange: Exchange) -> None:
     dialling = await under_way(exchange)
-    await post(exchange, event="status", id="out-1", status="ended", reason="busy", ref="r-1", event_id="e1")
+    await post(exchange, event="status", id="out-1", status="ended", reason="busy", ref=R1, event_id="e1")
     InlineProvider.dial_gate.set()
     call = await dialling
     assert (call.id, call.status, call.reason) == ("out-1", CallStatus.ENDED, EndReason.BUSY)
@@ -110,54 +111,54 @@ async def test_news_that_outruns_the_answer_to_the_dial_is_not_lost(exchange: Ex
 async def test_a_refused_dial_leaves_an_ended_call_with_its_reason(exchange: Exchange) -> None:
     InlineProvider.dial_error = NumberRejected("inline", "dial", "no such number", code="7")
     with pytest.raises(NumberRejected):
-        await dialled(exchange, reference="r-1")
-    call = await exchange.switchboard.calls.get("r-1")
+        await dialled(exchange, reference=R1)
+    call = await exchange.switchboard.calls.get(R1)
     assert call and (call.status, call.reason) == (CallStatus.ENDED, EndReason.INVALID_NUMBER)
 
 
 async def test_an_unknown_outcome_stays_open_until_the_carrier_is_heard_of(exchange: Exchange) -> None:
     InlineProvider.dial_error = ProviderUnavailable("inline", "dial", "timeout")
     with pytest.raises(ProviderUnavailable, match="do not dial again before checking"):
-        await dialled(exchange, reference="r-1")
-    assert [c.reference for c in await exchange.calls_in_progress()] == ["r-1"]
-    await post(exchange, event="status", id="out-9", status="answered", ref="r-1")
-    call = await exchange.switchboard.calls.get("r-1")
+        await dialled(exchange, reference=R1)
+    assert [c.reference for c in await exchange.calls_in_progress()] == [R1]
+    await post(exchange, event="status", id="out-9", status="answered", ref=R1)
+    call = await exchange.switchboard.calls.get(R1)
     assert call and (call.id, call.status) == ("out-9", CallStatus.ANSWERED)
 
 
 async def test_a_dial_that_was_written_off_is_hung_up_when_the_carrier_names_it_after_all(exchange: Exchange) -> None:
     InlineProvider.dial_error = ProviderUnavailable("inline", "dial", "timeout")
     with pytest.raises(ProviderUnavailable):
-        await dialled(exchange, reference="r-1")
+        await dialled(exchange, reference=R1)
     await exchange.switchboard.end_locally((await exchange.calls_in_progress())[0], EndReason.PROVIDER_UNAVAILABLE)
-    await post(exchange, event="status", id="out-9", status="ringing", ref="r-1", event_id="1")
+    await post(exchange, event="status", id="out-9", status="ringing", ref=R1, event_id="1")
     async with asyncio.timeout(2):
         while not logged("hang_up"):
             await asyncio.sleep(0)
     assert logged("hang_up") == [("hang_up", "out-9")]
-    await post(exchange, event="status", id="out-9", status="ended", ref="r-1", event_id="2")
-    call = await exchange.switchboard.calls.get("r-1")
+    await post(exchange, event="status", id="out-9", status="ended", ref=R1, event_id="2")
+    call = await exchange.switchboard.calls.get(R1)
     assert call and call.reason is EndReason.PROVIDER_UNAVAILABLE and len(logged("hang_up")) == 1
 
 
 async def test_a_call_the_carrier_has_not_named_cannot_be_acted_on_but_can_be_hung_up(exchange: Exchange) -> None:
     InlineProvider.dial_error = ProviderUnavailable("inline", "dial", "timeout")
     with pytest.raises(ProviderUnavailable):
-        await dialled(exchange, reference="r-1")
+        await dialled(exchange, reference=R1)
     for act, named in (
-        (exchange.transfer("r-1", CALLER), "transfer"),
-        (exchange.send_digits("r-1", "1"), "send_digits"),
-        (exchange.fetch_call("r-1"), "fetch_call"),
-        (exchange.start_recording("r-1"), "start_recording"),
-        (exchange.stop_recording("r-1"), "stop_recording"),
+        (exchange.transfer(R1, CALLER), "transfer"),
+        (exchange.send_digits(R1, "1"), "send_digits"),
+        (exchange.fetch_call(R1), "fetch_call"),
+        (exchange.start_recording(R1), "start_recording"),
+        (exchange.stop_recording(R1), "stop_recording"),
     ):
         with pytest.raises(CallUnconfirmed, match="wait_until") as refused:
             await act
         assert (refused.value.provider, refused.value.operation) == ("inline", named)
-    call = await exchange.switchboard.calls.get("r-1")
+    call = await exchange.switchboard.calls.get(R1)
     assert call and call.intent is None
-    await exchange.hang_up("r-1")
-    await post(exchange, event="status", id="out-9", status="ringing", ref="r-1")
+    await exchange.hang_up(R1)
+    await post(exchange, event="status", id="out-9", status="ringing", ref=R1)
     async with asyncio.timeout(2):
         while ("hang_up", "out-9") not in InlineProvider.log:
             await asyncio.sleep(0)
@@ -205,7 +206,7 @@ async def test_the_pace_is_counted_for_each_credential_whoever_talks(exchange: E
 
 async def test_a_hang_up_while_the_dial_is_under_way_is_carried_out_after_it(exchange: Exchange) -> None:
     dialling = await under_way(exchange)
-    await exchange.hang_up("r-1")
+    await exchange.hang_up(R1)
     InlineProvider.dial_gate.set()
     await dialling
     assert InlineProvider.log[-1] == ("hang_up", "out-1")
@@ -213,8 +214,8 @@ async def test_a_hang_up_while_the_dial_is_under_way_is_carried_out_after_it(exc
 
 async def test_a_call_that_is_over_before_its_dial_returns_is_not_hung_up_again(exchange: Exchange) -> None:
     dialling = await under_way(exchange)
-    await exchange.hang_up("r-1")
-    await post(exchange, event="status", id="out-1", status="ended", reason="busy", ref="r-1")
+    await exchange.hang_up(R1)
+    await post(exchange, event="status", id="out-1", status="ended", reason="busy", ref=R1)
     InlineProvider.dial_gate.set()
     assert (await dialling).ended and not logged("hang_up")
 
@@ -223,18 +224,18 @@ async def test_a_dial_says_who_rings_whom_how_long_and_where_to_report(exchange:
     exchange.switchboard.agents = {"a": echo, "b": echo}
     before = datetime.now(UTC)
     call = await dialled(
-        exchange, agent_id="b", reference="r-1", custom={"order": "7"}, time_limit=60.0, timeout=20, record=True
+        exchange, agent_id="b", reference=R1, custom={"order": "7"}, time_limit=60.0, timeout=20, record=True
     )
     [(_, request)] = logged("dial")
-    assert (request.from_, request.to, request.reference) == (OURS, CALLER, "r-1")
+    assert (request.from_, request.to, request.reference) == (OURS, CALLER, R1)
     assert (request.timeout, request.record, request.time_limit) == (20.0, True, 60.0 + CARRIER_GRACE)
     assert (request.stream.custom, request.stream.format) == ({"order": "7"}, exchange.switchboard.carrier_audio)
-    assert (call.reference, call.agent_id, call.time_limit) == ("r-1", "b", 60.0)
+    assert (call.reference, call.agent_id, call.time_limit) == (R1, "b", 60.0)
     assert call.owner == exchange.switchboard.owner
     assert (call.provider, call.credential_id, call.direction) == ("inline", "main", "outbound")
     assert call.created_at is not None and before <= call.created_at <= datetime.now(UTC)
     ticket = await exchange.admit(request.stream.url.rpartition("/")[2])
-    assert (ticket.agent_id, ticket.reference, ticket.call_id) == ("b", "r-1", "")
+    assert (ticket.agent_id, ticket.reference, ticket.call_id) == ("b", R1, "")
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, 90.0), (60.0, 60.0)])
@@ -267,11 +268,11 @@ async def test_an_opened_call_is_dialled_as_it_is_in_the_book(
     monkeypatch.setattr(board.calls, "open", refuse)
     call = await exchange.dial(call=opened, timeout=20.0)
     [(_, request)] = logged("dial")
-    assert (request.from_, request.to, request.reference) == (OURS, CALLER, "r-9")
+    assert (request.from_, request.to, request.reference) == (OURS, CALLER, R9)
     assert (request.timeout, request.time_limit) == (20.0, 60.0 + CARRIER_GRACE)
-    assert (call.reference, call.id, call.agent_id, call.status) == ("r-9", "out-1", "a", CallStatus.INITIATED)
-    assert exchange.call_watch.watches("r-9")
-    for given in ({"from_": OURS}, {"to": CALLER}, {"agent_id": "a"}, {"reference": "r-9"}):
+    assert (call.reference, call.id, call.agent_id, call.status) == (R9, "out-1", "a", CallStatus.INITIATED)
+    assert exchange.call_watch.watches(R9)
+    for given in ({"from_": OURS}, {"to": CALLER}, {"agent_id": "a"}, {"reference": R9}):
         with pytest.raises(ConfigurationError):
             await exchange.dial(call=opened, **given)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError):
@@ -282,13 +283,13 @@ async def test_an_opened_call_has_its_limit_in_the_book_and_is_dialled_once(exch
     board = exchange.switchboard
     opened = await an_opened_call(exchange)
     with pytest.raises(UnknownCall):
-        await exchange.dial(call=opened.model_copy(update={"reference": "r-8"}))
+        await exchange.dial(call=opened.model_copy(update={"reference": R8}))
     for wrong in ({"direction": Direction.INBOUND}, {"status": CallStatus.ENDED}, {"id": "out-7"}):
         with pytest.raises(ConfigurationError, match="never dialled"):
             await exchange.dial(call=opened.model_copy(update=wrong))
     assert logged("dial") == [], "nobody was rung"
     call = await exchange.dial(call=opened, time_limit=40.0)
-    kept = await board.calls.get("r-9")
+    kept = await board.calls.get(R9)
     assert kept is not None and (call.time_limit, kept.time_limit, kept.owner) == (40.0, 40.0, board.owner)
     with pytest.raises(ConfigurationError, match="never dialled"):
         await exchange.dial(call=opened)
@@ -332,7 +333,7 @@ async def test_an_option_that_is_refused_is_not_shown(exchange: Exchange) -> Non
 
 async def test_as_many_calls_at_once_as_the_policy_says_and_no_more(exchange: Exchange) -> None:
     exchange.switchboard.policy = Policy(allow=["US"], max_concurrent=2)
-    calls = [await dialled(exchange, reference=f"r-{number}") for number in range(2)]
+    calls = [await dialled(exchange, reference=f"{number:032x}") for number in range(2)]
     with pytest.raises(LimitReached):
         await dialled(exchange)
     assert len(logged("dial")) == 2
@@ -358,16 +359,16 @@ async def test_a_refused_dial_ends_with_the_refusals_reason(
 ) -> None:
     InlineProvider.dial_error = refusal("inline", "dial", "no")
     with pytest.raises(refusal):
-        await dialled(exchange, reference="r-1")
-    call = await exchange.switchboard.calls.get("r-1")
+        await dialled(exchange, reference=R1)
+    call = await exchange.switchboard.calls.get(R1)
     assert call and (call.status, call.reason, call.ended_at is not None) == (CallStatus.ENDED, reason, True)
 
 
 async def test_a_dial_that_never_left_is_over(exchange: Exchange) -> None:
     InlineProvider.dial_error = ProviderUnavailable("inline", "dial", "refused", sent=False)
     with pytest.raises(ProviderUnavailable):
-        await dialled(exchange, reference="r-1")
-    call = await exchange.switchboard.calls.get("r-1")
+        await dialled(exchange, reference=R1)
+    call = await exchange.switchboard.calls.get(R1)
     assert call and call.reason is EndReason.PROVIDER_UNAVAILABLE
 
 
@@ -384,10 +385,10 @@ async def test_how_long_a_dial_rings_bounds_its_ticket_and_its_watch(
 
     monkeypatch.setattr(exchange.call_watch, "note", noting)
     exchange.switchboard.tickets = TicketOffice("x" * 32, exchange.switchboard.once, clock=lambda: 1000.0)
-    await dialled(exchange, reference="r-1", **options)
+    await dialled(exchange, reference=R1, **options)
     [(_, request)] = logged("dial")
     assert (await exchange.admit(request.stream.url.rpartition("/")[2])).expires == 1000 + QUEUED_AT_CARRIER + ring_time
-    assert watched[0] == ("r-1", ring_time) and request.timeout == ring_time
+    assert watched[0] == (R1, ring_time) and request.timeout == ring_time
 
 
 async def test_a_carrier_is_asked_for_the_exchanges_audio(exchange: Exchange) -> None:
@@ -401,3 +402,25 @@ async def test_one_tenants_webhook_cannot_move_another_tenants_call(exchange: Ex
     call = await dialled(exchange)
     await post(exchange, "other", "command", event="status", id="out-1", status="ended", ref=call.reference)
     assert not (await exchange.switchboard.calls.get(call.reference)).ended  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("reference", ["r-1", "", "A" * 32, "a" * 31, "a" * 33, "g" * 32, "a" * 32 + "\n"])
+async def test_a_reference_that_is_not_what_is_promised_is_refused_before_anything_is_done(
+    exchange: Exchange, reference: str
+) -> None:
+    with pytest.raises(ConfigurationError, match="32 lower-case hexadecimal digits"):
+        await dialled(exchange, reference=reference)
+    other = {"reference": reference or "x", "id": "new", "status": CallStatus.QUEUED}
+    stored = (await dialled(exchange)).model_copy(update=other)
+    with pytest.raises(ConfigurationError, match="32 lower-case hexadecimal digits"):
+        await exchange.dial(call=stored)
+    with pytest.raises(ConfigurationError, match="32 lower-case hexadecimal digits"):
+        await exchange.hang_up(stored)
+    assert len(logged("dial")) == 1
+
+
+async def test_references_that_are_made_here_are_what_is_promised(exchange: Exchange) -> None:
+    assert re.fullmatch("[0-9a-f]{32}", (await dialled(exchange)).reference)
+    await ring(exchange)
+    rung = await exchange.switchboard.calls.get("in-1")
+    assert rung is not None and re.fullmatch("[0-9a-f]{32}", rung.reference)

@@ -29,7 +29,7 @@ from anycarrier import (
 from anycarrier.errors import CallUnconfirmed, ProviderUnavailable, RequestRejected
 from anycarrier.events import StreamProgress
 from anycarrier.routing import Line
-from core.conftest import CALLER, OURS, connect, echo, post, ring, ticket_in
+from core.conftest import CALLER, OURS, R1, connect, echo, post, ring, ticket_in
 from fake_carriers import CommandProvider, InlineProvider
 
 
@@ -327,9 +327,9 @@ async def test_a_call_to_be_hung_up_is_hung_up_as_soon_as_the_carrier_names_it(
     exchange.switchboard.agents = echo
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     with pytest.raises(ProviderUnavailable):
-        await exchange.dial(from_=OURS, to=CALLER, reference="r-1")
-    await exchange.hang_up("r-1")
-    await post(exchange, event="status", id="out-9", status=status, ref="r-1", event_id=event_id)
+        await exchange.dial(from_=OURS, to=CALLER, reference=R1)
+    await exchange.hang_up(R1)
+    await post(exchange, event="status", id="out-9", status=status, ref=R1, event_id=event_id)
     for _ in range(10):
         await asyncio.sleep(0)
     assert (("hang_up", "out-9") in InlineProvider.log) is (status == "ringing"), "one that is over needs no hang-up"

@@ -31,7 +31,7 @@ from anycarrier.errors import ConfigurationError, PluginError, TicketRefused
 from anycarrier.events import InstructionsFor, InstructionsRequested
 from anycarrier.provider import Provider, TicketPlace
 from anycarrier.tickets import find_ticket
-from core.conftest import CALLER, OURS, echo
+from core.conftest import CALLER, OURS, R1, echo
 from fake_carriers import FakeCredential, InlineProvider, MemoryTransport, TrunkProvider
 
 T = "a-ticket_"
@@ -155,7 +155,7 @@ async def test_the_question_may_come_before_the_answer_to_the_dial(two: tuple[Ex
     opened = await here.switchboard.calls.open(
         Call(
             id="", provider="asking", direction=Direction.OUTBOUND, from_=OURS, to=CALLER, status=CallStatus.QUEUED,
-            reference="r-1", credential_id="main", agent_id="a", facts={"kept": "before"},
+            reference=R1, credential_id="main", agent_id="a", facts={"kept": "before"},
         )
     )  # fmt: skip
     bodies: list[bytes] = []
@@ -322,5 +322,5 @@ async def test_a_listener_cannot_serve_another_credentials_call(two: tuple[Excha
 def subject() -> Call:
     return Call(
         id="in-1", provider="asking", direction=Direction.INBOUND, from_=CALLER, to=OURS, status=CallStatus.RINGING,
-        reference="r-1", credential_id="main", agent_id="a",
+        reference=R1, credential_id="main", agent_id="a",
     )  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 
 from anycarrier import AudioFormat, Call, CallEvent, CallProgress, CallStatus, EndReason, Exchange, MediaSession, media
 from anycarrier.errors import ProviderUnavailable, StreamNotOpen, TicketRefused
-from core.conftest import CALLER, OURS, connect, echo, post, ring, ticket_in
+from core.conftest import CALLER, OURS, R1, connect, echo, post, ring, ticket_in
 from fake_carriers import InlineProvider, MemoryTransport
 
 
@@ -56,7 +56,7 @@ async def unconfirmed(exchange: Exchange) -> str:
     """A dial of which nobody knows whether it reached the carrier; the ticket of its stream."""
     InlineProvider.dial_error = ProviderUnavailable("inline", "dial", "timeout")
     with pytest.raises(ProviderUnavailable):
-        await exchange.dial(from_=OURS, to=CALLER, reference="r-1")
+        await exchange.dial(from_=OURS, to=CALLER, reference=R1)
     [request] = [entry[1] for entry in InlineProvider.log if entry[0] == "dial"]
     return str(request.stream.url.rpartition("/")[2])
 
@@ -229,7 +229,7 @@ async def test_the_stream_of_a_dial_of_unknown_outcome_names_the_call(
 ) -> None:
     monkeypatch.setattr(media, "NAMING_TIMEOUT", 0.01)
     transport, serving = await connect(exchange, await unconfirmed(exchange), "out-9")
-    call = await exchange.wait_for("r-1", CallStatus.ANSWERED)
+    call = await exchange.wait_for(R1, CallStatus.ANSWERED)
     assert call.id == "out-9"
     async with asyncio.timeout(2):
         while not talks.calls:
@@ -243,7 +243,7 @@ async def test_a_stream_that_is_ahead_of_the_answer_to_its_dial_waits_for_the_ca
     exchange: Exchange, talks: Talks
 ) -> None:
     InlineProvider.dial_gate = asyncio.Event()
-    dialling = asyncio.ensure_future(exchange.dial(from_=OURS, to=CALLER, reference="r-1"))
+    dialling = asyncio.ensure_future(exchange.dial(from_=OURS, to=CALLER, reference=R1))
     async with asyncio.timeout(2):
         while not (requests := [entry[1] for entry in InlineProvider.log if entry[0] == "dial"]):
             await asyncio.sleep(0)
@@ -263,7 +263,7 @@ async def test_a_call_hung_up_before_it_had_a_name_is_hung_up_by_its_stream(
 ) -> None:
     monkeypatch.setattr(media, "NAMING_TIMEOUT", 0.01)
     ticket = await unconfirmed(exchange)
-    await exchange.hang_up("r-1")
+    await exchange.hang_up(R1)
     assert hang_ups() == []
     _, serving = await connect(exchange, ticket, "out-9")
     await asyncio.wait_for(serving, 2)

@@ -14,7 +14,7 @@ from anycarrier import Call, CallStatus, EndReason, Exchange, MemoryNumberRegist
 from anycarrier.callbook import MemoryCallBook, MemoryOnce
 from anycarrier.errors import StoreUnavailable, TicketRefused, UnknownCall
 from anycarrier.switchboard import log_failure
-from core.conftest import CALLER, OURS, connect, dialled, echo, logged, post, ring, ticket_in
+from core.conftest import CALLER, OURS, R1, connect, dialled, echo, logged, post, ring, ticket_in
 from fake_carriers import FakeCredential, InlineProvider, MemoryTransport
 
 
@@ -120,7 +120,7 @@ async def test_a_call_that_was_dialled_while_the_book_was_away_can_be_ended(
 ) -> None:
     monkeypatch.setattr("anycarrier.dialling.WRITE_AGAIN", 0.05)
     InlineProvider.dial_gate = asyncio.Event()
-    dialling = asyncio.ensure_future(dialled(at.exchange, reference="r-1"))
+    dialling = asyncio.ensure_future(dialled(at.exchange, reference=R1))
     while not logged("dial"):
         await asyncio.sleep(0)
     at.book.writes_fail = True
@@ -129,14 +129,14 @@ async def test_a_call_that_was_dialled_while_the_book_was_away_can_be_ended(
         await dialling
     at.book.writes_fail = False
     if over:
-        opened = await at.book.get("r-1")
+        opened = await at.book.get(R1)
         assert opened is not None
         await at.exchange.switchboard.end_locally(opened, EndReason.PROVIDER_UNAVAILABLE)
         async with asyncio.timeout(5):
             while not logged("hang_up"):
                 await asyncio.sleep(0.01)
     else:
-        named = await at.exchange.wait_until("r-1", lambda call: bool(call.id), 5)
+        named = await at.exchange.wait_until(R1, lambda call: bool(call.id), 5)
         assert (named.id, named.status) == ("out-1", CallStatus.INITIATED)
     assert [entry[1] for entry in logged("hang_up")] == (["out-1"] if over else [])
 

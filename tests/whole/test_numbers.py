@@ -19,6 +19,7 @@ from anycarrier.errors import (
 )
 from anycarrier.plugins import open_provider
 from anycarrier.testing.sandbox_numbers import GONE_NUMBER, PENDING_NUMBER
+from core.conftest import R1
 from whole.conftest import OURS, House
 
 
@@ -152,7 +153,7 @@ def _request():  # type: ignore[no-untyped-def]
         to="+12125550120",
         stream=StreamTarget(url="wss://voice.example.com/media/x"),
         status_url="https://voice.example.com/p/main",
-        reference="r-1",
+        reference=R1,
     )
 
 

@@ -14,6 +14,7 @@ from anycarrier.errors import (
     RateLimited,
 )
 from anycarrier.testing.sandbox_numbers import OUTCOMES, Outcome
+from core.conftest import R1, R2
 from whole.conftest import CALLEE, OURS, House, listen, until
 
 NUMBER = {outcome: number for number, outcome in OUTCOMES.items()}
@@ -70,10 +71,10 @@ async def test_a_refusal_of_the_carrier_is_a_typed_error_and_an_ended_call(
     house: House, outcome: Outcome, error: type[Exception], reason: EndReason
 ) -> None:
     with pytest.raises(error) as refused:
-        await house.exchange.dial(from_=OURS, to=NUMBER[outcome], reference="r-1")
+        await house.exchange.dial(from_=OURS, to=NUMBER[outcome], reference=R1)
     text = str(refused.value)
     assert house.provider.name in text and "dial" in text and NUMBER[outcome] not in text
-    call = await house.exchange.switchboard.calls.get("r-1")
+    call = await house.exchange.switchboard.calls.get(R1)
     assert call is not None and (call.status, call.reason) == (CallStatus.ENDED, reason)
 
 
@@ -82,8 +83,8 @@ async def test_a_number_the_account_does_not_hold_may_not_be_shown(house: House)
     lost = "+16505550199"  # given up at the carrier, and still registered here
     await house.exchange.assign(lost, agent_id="front-desk", credential_id="main", configure=False)
     with pytest.raises(PermissionDenied, match="Call from a number this account owns, or one it has verified"):
-        await house.exchange.dial(from_=lost, to="+12125550123", reference="r-2")
-    call = await house.exchange.switchboard.calls.get("r-2")
+        await house.exchange.dial(from_=lost, to="+12125550123", reference=R2)
+    call = await house.exchange.switchboard.calls.get(R2)
     assert call is not None and call.reason is EndReason.PROVIDER_PERMISSION_DENIED
 
 
