@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anycarrier import MarkDropped, MediaSession, Playback
+from anycarrier import MarkDropped, MediaSession, PacedVoice, Playback
 from anycarrier.errors import StreamNotOpen
 from fake_carriers import FakeFrames
 from fake_sessions import CALL, Control, Recorder
@@ -322,5 +322,67 @@ def test_whatever_is_asked_for_in_whatever_order_the_far_end_gets_what_was_count
             for stretch, played in zip(stretches, playbacks, strict=False):
                 assert played.heard + played.dropped == pytest.approx(0.02 * len(stretch))
             assert session.sent == pytest.approx(0.02 * sum(map(len, stretches)))
+
+    run(scene())
+
+
+VOICE_STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            "say say say pause resume resume cut cancel allow allow wait wait clear mark flush drain done".split()
+        ),
+        st.integers(1, 50),
+    ),
+    max_size=60,
+)
+
+
+@settings(deadline=None)
+@given(st.booleans(), st.sampled_from([0.04, 0.2, 1.0]), VOICE_STEPS, st.booleans())
+def test_a_paced_voice_over_a_connection_that_stalls_wedges_nobody(
+    pushes: bool, lead: float, steps: list[tuple[str, int]], ends: bool
+) -> None:
+    async def scene() -> None:
+        call = Call(pushes)
+        voice, session = PacedVoice(call.session, lead=lead), call.session
+        tasks: list[asyncio.Future[Any]] = []
+        for step, amount in steps:
+            match step:
+                case "say":
+                    tasks.append(asyncio.ensure_future(voice.say(bytes([64 + amount]) * FRAME * amount)))
+                    await asyncio.sleep(0)
+                case "cut":
+                    voice.cut()
+                    assert voice.idle
+                case "pause" | "resume":
+                    getattr(voice, step)()
+                case "cancel" if tasks:
+                    tasks[amount % len(tasks)].cancel()
+                    await asyncio.sleep(0)
+                case "allow":
+                    await call.far_end.allow(amount - 1)
+                case "wait":
+                    await asyncio.sleep(amount / 50)
+                case "clear":
+                    session.clear_now()
+                case "mark":
+                    tasks.append(asyncio.ensure_future(session.mark("m")))
+                case "flush":
+                    tasks.append(asyncio.ensure_future(session.flush()))
+                case "drain":
+                    tasks.append(asyncio.ensure_future(session.drain(timeout=5)))
+                case "done":
+                    tasks.append(asyncio.ensure_future(voice.done()))
+        if ends:
+            session.stream.stop("hung up")
+        await call.far_end.allow(100_000)
+        voice.resume()
+        told = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 200)
+        expected = (asyncio.CancelledError, StreamNotOpen) if ends else asyncio.CancelledError
+        assert all(result is None or isinstance(result, expected) for result in told)
+        await asyncio.wait_for(voice.done(), 50)
+        assert ends or voice.idle
+        await asyncio.sleep(3)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
 
     run(scene())
