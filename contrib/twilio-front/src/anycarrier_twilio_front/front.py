@@ -16,6 +16,7 @@ from typing import Any
 from starlette.routing import Route as HttpRoute
 
 from anycarrier import (
+    PCMU_8K,
     Answer,
     Call,
     CallEvent,
@@ -32,6 +33,7 @@ from anycarrier import (
     Switchboard,
     TransferProgress,
 )
+from anycarrier.agent import raw_agent
 from anycarrier.calls import TransferStatus
 from anycarrier_twilio.messages import status_form
 from anycarrier_twilio_front.callbacks import BotError, BotRequests, Hosts
@@ -94,6 +96,8 @@ class TwilioFront:
         self._calls: dict[str, FrontCall] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self.handler = raw_agent(audio=PCMU_8K)(self.__call__)
+        """For ``Agents.add(handler=...)``; the front itself is a handler too."""
         board = exchange.switchboard
         self._other_router = board.router
         board.router = self.router
@@ -200,8 +204,10 @@ class TwilioFront:
         call.document = document
         return Answer(self.agent_id)
 
-    async def handler(self, session: MediaSession) -> None:
+    async def __call__(self, session: MediaSession) -> None:
         """Run the bot's document, verb by verb; where it cannot be run, the call ends with ``agent_error``."""
+        if session.format != PCMU_8K:  # all that Twilio's streams know
+            session.set_format(PCMU_8K)
         call = self._known(session.call)
         try:
             if call.detection is not None and call.detection.callback is None:
@@ -214,8 +220,6 @@ class TwilioFront:
         except BotError as failure:
             self._fail(call, failure)
             await session.hang_up(EndReason.AGENT_ERROR)
-
-    __call__ = handler
 
     async def open(self, switchboard: Switchboard) -> None:
         """Start the speech engines, before the first call."""

@@ -1,0 +1,103 @@
+"""How a front is given to an exchange: as its agents, one of several, or as an agent of ``Agents``; in any format."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+import httpx
+import pytest
+
+from anycarrier import AudioFormat, EndReason, MediaSession, Reject
+from anycarrier.agent import Agents
+from anycarrier.asgi import create_app
+from anycarrier.testing.live_server import serve
+from anycarrier_twilio_front import TwilioFront
+from contrib.twilio_front.fronted import CALLER, OTHERS, Fronted, open_fronted, stream, twiml
+from fake_speech import FakeEngine
+
+
+async def echoed(house: Fronted, audio: bytes) -> bytes:
+    """What a caller hears of a bot that says back what it hears."""
+    house.bot.echo = True
+    house.bot.replies["/voice"] = twiml(stream(house.bot.socket_url))
+    far_end = await house.ring()
+    await house.bot.socket()
+    await far_end.say(audio)
+    await far_end.wait_heard(len(audio) / 8000)
+    await far_end.hang_up()
+    assert (await house.over(far_end)).reason is EndReason.USER_HANGUP
+    return far_end.heard
+
+
+async def test_an_exchange_in_another_format_gives_the_bot_mu_law_all_the_same() -> None:
+    audio = random.Random(5).randbytes(8000)
+    async with open_fronted("telnyx") as house:
+        house.exchange.switchboard.audio = AudioFormat("L16", 16000)
+        assert audio in await echoed(house, audio)
+
+
+async def test_a_front_is_an_agent_of_agents() -> None:
+    audio = random.Random(6).randbytes(8000)
+    async with open_fronted("telnyx") as house:
+        agents = Agents()
+        agents.add(house.front.agent_id, handler=house.front.handler)
+        await agents.open(house.exchange.switchboard)
+        house.exchange.switchboard.agents = agents
+        assert audio in await echoed(house, audio)
+        await agents.aclose()
+
+
+async def test_its_engines_start_and_end_with_an_exchange_whose_agents_it_is() -> None:
+    class Engine(FakeEngine):
+        started = 0
+
+        async def start(self) -> None:
+            self.started += 1
+
+    engine = Engine()
+    async with open_fronted("telnyx") as house:
+        other = TwilioFront(
+            house.exchange, account_sid="AC", auth_token="t", voice_url="https://bot.example/", speech=engine
+        )
+        await house.exchange.stop()
+        async with serve(create_app(house.exchange, other)):
+            assert engine.started == 1
+        assert engine.closed == ["engine"]
+
+
+async def test_lines_of_other_agents_are_none_of_its_business() -> None:
+    async with open_fronted("telnyx", status_callback="{bot}/status") as house:
+        heard: list[str] = []
+
+        async def talk(session: MediaSession) -> None:
+            heard.append(session.agent_id)
+
+        agents = house.exchange.switchboard.agents
+        assert isinstance(agents, Mapping)
+        house.exchange.switchboard.agents = {**agents, "others": talk}
+        far_end = await house.sandbox.ring(OTHERS, CALLER)
+        await house.over(far_end)
+        assert heard == ["others"]
+        assert not house.bot.webhooks
+        assert not house.front.calls
+
+
+async def test_a_connection_that_cannot_be_made_is_tried_once_more_and_nothing_that_was_delivered_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with open_fronted("telnyx") as house:
+        house.bot.replies["/voice"] = twiml("<Reject/>")
+        send, failures = httpx.AsyncClient.send, [httpx.ConnectError("down")]
+
+        async def failing(self: httpx.AsyncClient, request: httpx.Request, **options: object) -> httpx.Response:
+            if request.url.path == "/voice" and failures:
+                raise failures.pop()
+            return await send(self, request, **options)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(httpx.AsyncClient, "send", failing)
+        assert (await house.over(await house.ring())).reason is EndReason.REJECTED
+        failures.append(httpx.ReadError("lost"))  # type: ignore[arg-type]
+        assert (await house.over(await house.ring())).reason is EndReason.AGENT_ERROR
+        assert len(house.bot.told("/voice")) == 1
+        assert isinstance(await house.front._other_router(None, None), Reject)  # type: ignore[arg-type]
