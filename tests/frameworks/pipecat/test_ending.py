@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from loguru import logger
 from pipecat.frames.frames import (
     BotStoppedSpeakingFrame,
     CancelFrame,
@@ -61,6 +62,17 @@ async def test_two_seconds_of_silence_are_sent_only_when_asked_for() -> None:
             await worker.queue_frame(EndFrame())
             await task
         assert far_end.heard_seconds == 2.0
+
+
+async def test_a_chunk_longer_than_pipecats_patience_with_a_peer_is_no_dead_peer() -> None:
+    async with open_session() as (session, far_end):
+        transport = CallTransport(session, default_params(audio_out_end_silence_secs=12))
+        worker = worker_of([transport.input(), transport.output()])
+        async with running(worker) as task:
+            await worker.queue_frame(EndFrame())
+            await task
+        assert far_end.heard_seconds == 12.0
+        assert transport.output().is_usable
 
 
 async def test_a_cancel_frame_hangs_up_at_once() -> None:
@@ -191,6 +203,8 @@ async def test_a_hang_up_that_fails_does_not_hold_up_the_pipeline(caplog: pytest
 
 
 async def test_audio_written_after_the_end_is_dropped_quietly() -> None:
+    lines: list[str] = []
+    logger.add(lines.append, level="ERROR")
     async with open_session() as (session, far_end):
         transport = CallTransport(session)
 
@@ -207,6 +221,7 @@ async def test_audio_written_after_the_end_is_dropped_quietly() -> None:
             assert errors.seen == []
             assert after.times(OutputAudioRawFrame) == []
             assert len(after.times(BotStoppedSpeakingFrame)) == 1
+    assert lines == []
 
 
 async def test_a_pipeline_that_is_started_again_goes_on_with_the_call() -> None:
