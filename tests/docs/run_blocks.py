@@ -19,7 +19,7 @@ from docs.blocks import Block, blocks
 from frameworks.environments import discover
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "contrib/twilio-front/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PYTHON = {"python", "py"}
 CONSOLE = {"console"}
 NOT_RUN = ("test", "check", "version", "frameworks", "demo frameworks")
