@@ -66,9 +66,9 @@ def job(session: MediaSession) -> Iterator[None]:
     context._tempdir.cleanup()
 
 
-def said(session: AgentSession[Any]) -> list[tuple[str, str]]:
-    """Who said what, by the history."""
-    return [(item.role, item.text_content or "") for item in session.history.items if item.type == "message"]
+def said(session: AgentSession[Any]) -> list[str]:
+    """What the agent said, by the history. The order of what others say in it depends on clocks that are not virtual."""
+    return [item.text_content or "" for item in session.history.messages() if item.role == "assistant"]
 
 
 def clip(name: str) -> bytes:

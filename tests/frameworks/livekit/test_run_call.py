@@ -37,7 +37,7 @@ async def test_a_goodbye_is_heard_before_run_call_returns(marks: Marks) -> None:
         await running
         await session.drain()
         assert far_end.heard_seconds == pytest.approx(5 * 0.3, abs=0.06)
-    assert said(agent_session) == [("assistant", "one two three"), ("assistant", "good bye")]
+    assert said(agent_session) == ["one two three", "good bye"]
     assert [event.interrupted for _, event in agent.played] == [False, False]
 
 
@@ -84,7 +84,7 @@ async def test_an_interruption_is_told_where_the_ear_was_and_the_history_is_cut_
         assert far_end.cleared[0] - at <= 0.02
         assert event.interrupted
         assert event.playback_position == pytest.approx(far_end.heard_seconds, abs=0.06)
-        [(_, text)] = said(agent_session)
+        [text] = said(agent_session)
         words = text.split()
         assert words == COUNTING.split()[: len(words)]
         assert len(words) >= 3 and (len(words) - 1) * 0.3 <= far_end.heard_seconds + 0.3
@@ -372,7 +372,7 @@ async def test_end_call_lets_the_goodbye_be_heard() -> None:
         await run_call(session, Acts(instructions="", tools=[end_call]), agent_session)
         assert far_end.heard_seconds == pytest.approx(0.9, abs=0.05)
         assert not session.ended, "the exchange hangs up"
-    assert said(agent_session) == [("assistant", "goodbye and thanks")]
+    assert said(agent_session) == ["goodbye and thanks"]
 
 
 async def test_press_keys_presses_them_in_one_go() -> None:

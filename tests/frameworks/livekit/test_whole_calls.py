@@ -89,8 +89,8 @@ async def test_a_greeting_is_heard_and_the_goodbye_before_the_call_ends(
     far_end = await connect(house, inbound)
     call = await house.over(far_end)
     assert call.reason is EndReason.AGENT_HANGUP
-    assert far_end.heard_seconds() == pytest.approx(14 * 0.3, abs=0.06)
-    assert said(agent_session) == [("assistant", COUNTING), ("user", "bye"), ("assistant", "goodbye then")]
+    assert far_end.heard_seconds() == pytest.approx(14 * 0.3, abs=0.1)  # the last frame of each segment is filled up
+    assert said(agent_session) == [COUNTING, "goodbye then"]
     assert [event.playback_position for _, event in agent.played] == [pytest.approx(n * 0.3, abs=0.03) for n in (12, 2)]
 
 
@@ -104,12 +104,12 @@ async def test_real_speech_interrupts_and_the_history_has_what_was_heard(house: 
     agent.output.on("playback_finished", lambda _: ears.append(far_end.heard_seconds()))
     await far_end.wait_heard(0.8)
     await far_end.say(spoken)
-    await until(lambda: ("assistant", "yes of course") in said(agent_session))
+    await until(lambda: "yes of course" in said(agent_session))
     await far_end.hang_up()
     await house.over(far_end)
     interrupted = agent.played[0][1]
     assert interrupted.interrupted and interrupted.playback_position == pytest.approx(ears[0], abs=0.06)
-    words = said(agent_session)[0][1].split()
+    words = said(agent_session)[0].split()
     assert words == COUNTING.split()[: len(words)] and len(words) > 0
     assert (len(words) - 1) * 0.3 <= interrupted.playback_position + 0.3
 
