@@ -67,7 +67,7 @@ def job(session: MediaSession) -> Iterator[None]:
 
 
 def said(session: AgentSession[Any]) -> list[str]:
-    """What the agent said, by the history. The order of what others say in it depends on clocks that are not virtual."""
+    """What the agent said, by the history. Where in it others' words are, depends on a clock that is not virtual."""
     return [item.text_content or "" for item in session.history.messages() if item.role == "assistant"]
 
 

@@ -406,3 +406,16 @@ async def test_transfer_call_hands_the_caller_over_or_gets_them_back(answered: b
             await running
     await ticks()
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_caller_who_hangs_up_while_the_target_rings_does_not_hold_the_handler() -> None:
+    agent_session = deaf(("transfer_call", {"to": "+14155550199"}))
+    async with open_session() as (session, far_end):
+        running = asyncio.create_task(run_call(session, Acts(instructions="", tools=[transfer_call]), agent_session))
+        await asyncio.sleep(1)
+        assert far_end.control.transfers
+        await far_end.hang_up()
+        async with asyncio.timeout(3):
+            await running
+    await ticks()
+    assert asyncio.all_tasks() == {asyncio.current_task()}

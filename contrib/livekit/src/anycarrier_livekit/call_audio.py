@@ -78,14 +78,11 @@ class CallAudioOutput(io.AudioOutput):
         if segment is None:
             segment = self._capturing = Segment()
             self._segments.append(segment)
-            if self._session.ended:
-                self.clear_buffer()
-            elif self._player is None:
+            if self._player is None:
                 self._player = asyncio.create_task(self._play(), name="play to the caller")
-        if not segment.finished:  # else: the rest of an utterance that was cleared
-            segment.waiting.append(bytes(frame.data))
-            segment.samples += frame.samples_per_channel
-            self._news.set()
+        segment.waiting.append(bytes(frame.data))  # for nobody, until the flush, where the segment was cleared
+        segment.samples += frame.samples_per_channel
+        self._news.set()
 
     def flush(self) -> None:
         """The segment is complete; it is reported finished once it was heard."""
