@@ -132,6 +132,27 @@ def test_what_is_paused_after_it_was_said_is_sent_by_nobody_else() -> None:
     play(scene, format=PCM16_8K)
 
 
+def test_what_a_pause_took_back_is_sent_again_though_nobody_says_more() -> None:
+    async def scene(session: MediaSession, far_end: ScriptedFarEnd) -> None:
+        voice = PacedVoice(session, lead=1.0)
+        await voice.say(sound(0.9))
+        await asyncio.sleep(0.3)
+        voice.pause()
+        voice.resume()
+        await asyncio.sleep(2)
+        assert far_end.heard == sound(0.9) and voice.idle
+        speaking = asyncio.ensure_future(voice.say(sound(3, 7200)))
+        await asyncio.sleep(0.5)
+        voice.pause()
+        await asyncio.sleep(1)
+        voice.resume()
+        speaking.cancel()  # before it could send again what was taken back
+        await asyncio.sleep(5)
+        assert voice.idle and far_end.heard_seconds > 0.9 + 1.3
+
+    play(scene, format=PCM16_8K)
+
+
 def test_a_pause_with_nothing_to_be_heard_clears_nothing_and_holds_back_what_comes() -> None:
     async def scene(session: MediaSession, far_end: ScriptedFarEnd) -> None:
         voice = PacedVoice(session)
@@ -324,7 +345,7 @@ def test_each_sample_is_heard_once_and_in_order_unless_it_was_cut(
         for audio, cut in said:
             length = len(audio)
             while audio[:length] != ear[at : at + length]:
-                length -= 1
+                length -= 2  # whole samples: half of one may be alike
             assert cut or length == len(audio)
             at += length
         assert at == len(ear)
