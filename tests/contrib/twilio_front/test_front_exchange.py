@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import random
 from collections.abc import Mapping
 
 import httpx
 import pytest
 
-from anycarrier import AudioFormat, EndReason, MediaSession, Reject
+from anycarrier import AudioFormat, Call, CallStatus, Direction, EndReason, MediaSession, Reject
 from anycarrier.agent import Agents
 from anycarrier.asgi import create_app
 from anycarrier.testing.live_server import serve
-from anycarrier_twilio_front import TwilioFront
+from anycarrier_twilio.twiml import Verb
+from anycarrier_twilio_front import FrontCall, Instructions, TwilioFront
+from anycarrier_twilio_front.stream import BotStream
 from contrib.twilio_front.fronted import CALLER, OTHERS, Fronted, open_fronted, stream, twiml
 from fake_speech import FakeEngine
 
@@ -101,3 +105,18 @@ async def test_a_connection_that_cannot_be_made_is_tried_once_more_and_nothing_t
         assert (await house.over(await house.ring())).reason is EndReason.AGENT_ERROR
         assert len(house.bot.told("/voice")) == 1
         assert isinstance(await house.front._other_router(None, None), Reject)  # type: ignore[arg-type]
+
+
+def test_audio_in_pieces_of_any_size_goes_out_in_pieces_of_20_ms() -> None:
+    call = Call(id="1", provider="acme", direction=Direction.INBOUND, from_="", to="", status=CallStatus.ANSWERED)
+    stream = BotStream(None, FrontCall("AC", call, Instructions()), None, Verb("Stream"), "")  # type: ignore[arg-type]
+    audio = random.Random(8).randbytes(160 * 12)
+    sizes = iter((160, 1, 158, 162, 159, 320, 480, 40, 440))
+    at = 0
+    for size in sizes:
+        stream._hear_audio(base64.b64encode(audio[at : at + size]).decode())
+        at += size
+    assert at == len(audio)
+    pieces = [base64.b64decode(json.loads(frame)["media"]["payload"]) for frame in stream._outbox]
+    assert [len(piece) for piece in pieces] == [160] * 12
+    assert b"".join(pieces) == audio

@@ -8,19 +8,20 @@ import random
 import pytest
 from starlette.responses import Response
 
-from anycarrier import AudioFormat, EndReason, Policy
+from anycarrier import AudioFormat, Call, EndReason, Policy
 from anycarrier.audio import pcmu_to_pcm16
 from anycarrier.calls import TransferStatus
-from anycarrier.errors import ConfigurationError
+from anycarrier.errors import AnycarrierError, ConfigurationError
 from anycarrier.speech import SpeechEngine
 from anycarrier.testing.sandbox_numbers import OUTCOMES, Outcome
 from anycarrier.wav import wav_bytes
 from anycarrier_twilio_front import TwilioFront
-from contrib.twilio_front.fronted import CALLEE, DESK, open_fronted, stream, twiml
+from contrib.twilio_front.fronted import CALLEE, DESK, OTHERS, open_fronted, stream, twiml
 from fake_speech import SPEECH, FakeEngine
 from sandbox_platform import Webhook
 
 NUMBERS = {outcome: number for number, outcome in OUTCOMES.items()}
+SPARE = "+14155550103"
 EVERY_CARRIER = pytest.mark.parametrize("carrier", ["telnyx", "acme", "twilio"])
 
 
@@ -294,6 +295,27 @@ async def test_what_the_policy_refuses_is_not_dialled_and_the_bot_goes_on(
         assert f"{code}: Dial: " in caplog.text
         await far_end.hang_up()
         await house.over(far_end)
+
+
+@pytest.mark.parametrize(("credential", "shown"), [("main", True), ("another tenant's", False)])
+async def test_a_caller_id_is_a_line_of_the_same_carrier_account(
+    credential: str, shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_fronted("telnyx") as house:
+        line = (await house.exchange.switchboard.registry.lookup(OTHERS)).model_copy(
+            update={"credential_id": credential, "number": SPARE}
+        )
+        await house.exchange.switchboard.registry.assign(line)
+        asked: list[object] = []
+
+        async def transfer(call: Call, to: str, **options: object) -> None:
+            asked.append(options["caller_id"])
+            raise AnycarrierError("scripted")
+
+        monkeypatch.setattr(house.exchange, "transfer", transfer)
+        house.bot.replies["/voice"] = twiml(f'<Dial callerId="{SPARE}">{DESK}</Dial>', "<Hangup/>")
+        await house.over(await house.ring())
+        assert asked == ([SPARE] if shown else [])
 
 
 async def test_a_dial_that_is_not_taken_tells_the_action_how_and_the_call_is_the_bots_again() -> None:
