@@ -19,7 +19,7 @@ _AFTER_ESCAPE = "".join(f"|(?<={escape})" for escape in _ESCAPES)
 _APART_ENCODED = r"(?:[ ().+\u00a0\u202f-]|%(?:25){0,2}(?:20|28|29|2[DdEe]))"
 ENCODED_NUMBER = re.compile(rf"(?:(?<![\w-]){_AFTER_ESCAPE})" + _DIGITS.format(apart=_APART_ENCODED))
 SECRETS = re.compile(
-    r"(?i)\b(?:KEY[0-9A-F]{16,}[\w-]*|SK[0-9a-f]{32}|whsec_[\w-]+|oi_[sp]k_[\w-]+|ApiKey_[\w-]+)"
+    r"(?i)\b(?:KEY[0-9A-F]{16,}[\w-]*|SK[0-9a-f]{32}|sk-[\w-]{20,}|whsec_[\w-]+|oi_[sp]k_[\w-]+|ApiKey_[\w-]+)"
     r"|(?<=bearer )[\w.~+/=-]+|(?<=basic )[\w+/=]+|(?<=/media/)[\w-]{20,}|(?<=[?&]ticket=)[\w-]{20,}"
 )
 

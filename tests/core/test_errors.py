@@ -50,6 +50,7 @@ def test_a_rate_limit_says_how_long_to_wait() -> None:
         ("tel +1\N{NO-BREAK SPACE}415\N{NO-BREAK SPACE}555\N{NO-BREAK SPACE}0111", "0111"),
         ("Authorization: Bearer abc.def-ghi", "abc.def-ghi"),
         ("bad key KEY0123456789ABCDEF0123_x", "KEY0123456789ABCDEF"),
+        ("bad key sk-proj-abcdefghijklmnop0123456789", "sk-proj-abc"),
         ("GET /media/AbCdEfGhIjKlMnOpQrStUv 101", "AbCdEfGhIjKlMnOpQrStUv"),
         ("token s3cr3t-value refused", "s3cr3t-value"),
     ],

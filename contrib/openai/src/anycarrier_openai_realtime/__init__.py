@@ -1,1 +1,18 @@
-"""Any carrier under an OpenAI realtime session."""
+"""Any carrier under an OpenAI realtime session: of the Agents SDK (:func:`run_call`), or a socket of your own
+(:func:`run_raw`), for which the SDK is not imported."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from anycarrier_openai_realtime.agents_sdk import HeardTracker, end_call, openai_agent, run_call, transfer_call
+    from anycarrier_openai_realtime.raw_socket import CALL_TOOLS, run_raw
+
+__all__ = ["CALL_TOOLS", "HeardTracker", "end_call", "openai_agent", "run_call", "run_raw", "transfer_call"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    room = "raw_socket" if name in ("CALL_TOOLS", "run_raw") else "agents_sdk"
+    return getattr(import_module(f"{__name__}.{room}"), name)

@@ -1,0 +1,175 @@
+"""An echo by way of a realtime model: the adapter's two ways, beside the way that the Agents SDK's own example takes.
+
+The model is the stand-in of docs/examples/openai, in a process of its own, so that its CPU is not counted.
+``sdk_alone`` is a re-statement, not a copy: it does for each frame what ``examples/realtime/twilio`` of
+openai-agents-python does, with its sizes: media in JSON both ways, base64, 50 ms of audio to a message and a look every
+50 ms for audio that was left, a mark behind each piece of the model's audio, the SDK's playback tracker moved by the
+marks that come back and a line printed for each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.frameworks.subject import Calls, Row, Serve, app, run, session
+
+os.environ["OPENAI_AGENTS_DISABLE_TRACING"] = "1"
+sys.path.append(str(Path(__file__).parents[3] / "docs/examples/openai"))
+
+PIECE = 400
+"""Bytes of the caller's audio in a message of the example: 50 ms, so three frames of 20 ms."""
+
+
+async def model_alone() -> None:
+    """The stand-in, until standard input ends."""
+    from realtime_fake import serve_realtime
+
+    async with serve_realtime(echoes=True) as realtime:
+        print(realtime.url, flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+
+
+def model_url() -> str:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench.frameworks.openai", "model"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout
+    kept.append(process)
+    return process.stdout.readline().decode().strip()
+
+
+kept: list[subprocess.Popen[bytes]] = []
+"""It ends with this process, which holds its standard input."""
+
+
+def config(url: str) -> Any:
+    settings = {"input_audio_format": "g711_ulaw", "output_audio_format": "g711_ulaw", "turn_detection": None}
+    return {"url": url, "api_key": "sk-fake", "initial_model_settings": settings}
+
+
+def by_sdk(**options: Any) -> Serve:
+    async def serve(port: int) -> Calls:
+        from agents.realtime import RealtimeAgent, RealtimeRunner
+
+        from anycarrier_openai_realtime import openai_agent
+
+        def runner(_: Any) -> RealtimeRunner:
+            return RealtimeRunner(RealtimeAgent(name="echo"))
+
+        return await session(openai_agent(runner, config(model_url()), **options))(port)
+
+    return serve
+
+
+def by_socket(**options: Any) -> Serve:
+    async def serve(port: int) -> Calls:
+        import websockets
+
+        from anycarrier_openai_realtime import run_raw
+
+        url = model_url()
+        pcmu = {"format": {"type": "audio/pcmu"}}
+        settings = {"type": "realtime", "audio": {"input": {**pcmu, "turn_detection": None}, "output": pcmu}}
+
+        async def agent(call: Any) -> None:
+            async with websockets.connect(url) as ws:
+                await ws.send(json.dumps({"type": "session.update", "session": settings}))
+                await run_raw(call, ws, **options)
+
+        return await session(agent)(port)
+
+    return serve
+
+
+def sdk_alone() -> Any:
+    from agents.realtime import RealtimeAgent, RealtimePlaybackTracker, RealtimeRunner
+    from starlette.applications import Starlette
+    from starlette.routing import WebSocketRoute
+    from starlette.websockets import WebSocket, WebSocketDisconnect
+
+    url, nowhere = model_url(), open(os.devnull, "w")  # noqa: SIM115 for as long as the process lives
+
+    async def talk(websocket: WebSocket) -> None:
+        await websocket.accept()
+        tracker = RealtimePlaybackTracker()
+        runner = RealtimeRunner(RealtimeAgent(name="echo"))
+        realtime = await runner.run(model_config={**config(url), "playback_tracker": tracker})
+        marks: dict[str, tuple[str, int, int]] = {}
+        stream = ""
+
+        async def speak() -> None:
+            async for event in realtime:
+                if event.type == "audio":
+                    audio = event.audio
+                    payload = base64.b64encode(audio.data).decode()
+                    media = {"event": "media", "streamSid": stream, "media": {"payload": payload}}
+                    await websocket.send_text(json.dumps(media))
+                    name = str(next(numbers))
+                    marks[name] = (audio.item_id, audio.content_index, len(audio.data))
+                    mark = {"event": "mark", "streamSid": stream, "mark": {"name": name}}
+                    await websocket.send_text(json.dumps(mark))
+                elif event.type == "audio_interrupted":
+                    await websocket.send_text(json.dumps({"event": "clear", "streamSid": stream}))
+
+        async def flush() -> None:
+            while True:
+                await asyncio.sleep(0.05)
+                if waiting and time.time() - flushed > 0.1:
+                    await realtime.send_audio(bytes(waiting))
+                    waiting.clear()
+
+        numbers, waiting, flushed = itertools.count(), bytearray(), time.time()
+        async with realtime:
+            working = [asyncio.create_task(speak()), asyncio.create_task(flush())]
+            try:
+                while True:
+                    message = json.loads(await websocket.receive_text())
+                    match message["event"]:
+                        case "start":
+                            stream = message["start"]["streamSid"]
+                        case "media":
+                            waiting += base64.b64decode(message["media"]["payload"])
+                            if len(waiting) >= PIECE:
+                                flushed = time.time()
+                                await realtime.send_audio(bytes(waiting))
+                                waiting.clear()
+                        case "mark" if mark := marks.pop(message["mark"]["name"], None):
+                            tracker.on_play_bytes(mark[0], mark[1], bytes(mark[2]))
+                            print(f"played {mark[0]}, part {mark[1]}, {mark[2]} bytes", file=nowhere)
+            except WebSocketDisconnect:
+                for task in working:
+                    task.cancel()
+
+    return Starlette(routes=[WebSocketRoute("/media-stream", talk)])
+
+
+EXAMPLE = "the SDK's way, re-stated"
+SUBJECTS = {
+    "openai": by_sdk(),
+    "openai, a message for each frame": by_sdk(batch=0.02),
+    "openai, raw": by_socket(),
+    "openai, raw, as it came": by_socket(batch=0.02),
+    EXAMPLE: app(sdk_alone, "/media-stream"),
+}
+ROWS = [
+    Row("OpenAI by the SDK, 40 ms a message", "openai", beside=EXAMPLE, most=1.0),
+    Row("OpenAI by a socket, 40 ms a message", "openai, raw", beside=EXAMPLE, most=0.9),
+    Row("OpenAI by the SDK, 20 ms a message", "openai, a message for each frame", beside=EXAMPLE),
+    Row("OpenAI by a socket, base64 as it came", "openai, raw, as it came", beside=EXAMPLE),
+    Row("OpenAI by the SDK, no marks come back", "openai", marks=False),
+]
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["model"]:
+        asyncio.run(model_alone())
+    else:
+        run(ROWS, SUBJECTS)

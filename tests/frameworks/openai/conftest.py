@@ -1,0 +1,35 @@
+"""Calls through every installed carrier's sandbox to a stand-in for the Realtime API, by the SDK and a raw socket."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+os.environ["OPENAI_AGENTS_DISABLE_TRACING"] = "1"
+sys.path.append(str(Path(__file__).parents[3] / "docs/examples/openai"))
+
+from anycarrier import MediaSession, plugins
+from frameworks.openai.doors import DOORS, Door
+from virtual_time import one_clock as one_clock
+from virtual_time import virtual_loops as pytest_asyncio_loop_factories  # noqa: F401 a hook
+from whole.conftest import House, open_house
+
+CARRIERS = [name for name in plugins.provider_names() if plugins.get_provider(name).sandbox]
+
+Handler = Callable[[MediaSession], Awaitable[None]]
+
+
+@pytest.fixture(params=CARRIERS)
+async def house(request: pytest.FixtureRequest) -> AsyncIterator[House]:
+    async with open_house(request.param) as opened:
+        yield opened
+
+
+@pytest.fixture(params=DOORS)
+def door(request: pytest.FixtureRequest) -> Door:
+    """The SDK, or a raw socket: what is asserted of one holds for the other."""
+    return DOORS[request.param]
