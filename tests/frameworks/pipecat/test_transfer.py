@@ -80,7 +80,7 @@ async def test_a_transfer_that_is_refused_is_an_error_frame_and_the_bot_talks_on
     async with open_session() as (session, far_end):
 
         async def refused(call: Call | str, to: str) -> None:
-            raise PermissionDenied("scripted", "transfer", "not allowed")
+            raise PermissionDenied("scripted", "transfer", "not allowed", status=403)
 
         far_end.control.transfer = refused  # type: ignore[method-assign]
         transport = CallTransport(session)
