@@ -15,7 +15,7 @@ from anycarrier import MachineDetected, MediaSession
 from anycarrier.agent import Agents, RawAgent
 from anycarrier.calls import TransferStatus
 from anycarrier.testing.session import Marks, open_session
-from anycarrier_livekit import end_call, get_call, livekit_agent, press_keys, run_call, transfer_call
+from anycarrier_livekit import end_call, get_call, livekit_agent, press_keys, run_call, transfer, transfer_call
 from frameworks.livekit.agents import COUNTING, Greeter, deaf, job, said
 from frameworks.livekit.fake_models import EvenVoice
 
@@ -383,6 +383,40 @@ async def test_press_keys_presses_them_in_one_go() -> None:
         assert far_end.control.digits == "12345678901234567890A#"
         await far_end.hang_up()
         await running
+
+
+async def test_the_goodbye_of_end_call_cannot_be_interrupted() -> None:
+    agent_session = deaf(("end_call", {}), "goodbye and thanks")
+    async with open_session() as (session, far_end):
+        running = asyncio.create_task(run_call(session, Acts(instructions="", tools=[end_call]), agent_session))
+        await far_end.wait_heard(0.3)
+        with pytest.raises(RuntimeError):
+            agent_session.interrupt()
+        await running
+        assert far_end.heard_seconds == pytest.approx(0.9, abs=0.05)
+
+
+async def test_a_transfer_waits_until_what_is_being_said_was_heard() -> None:
+    agent_session = deaf()
+    async with open_session() as (session, far_end):
+        heard: list[float] = []
+
+        def on_digit(digit: str) -> None:
+            moving.append(asyncio.ensure_future(transfer(agent_session, "+14155550199")))
+
+        moving: list[asyncio.Future[Any]] = []
+        agent = Greeter("one two three four")
+        running = asyncio.create_task(run_call(session, agent, agent_session, on_digit=on_digit))
+        await far_end.wait_heard(0.3)
+        await far_end.press("0")
+        async with asyncio.timeout(10):
+            while not far_end.control.transfers:
+                heard = [far_end.heard_seconds]
+                await asyncio.sleep(0.01)
+        assert heard[0] == pytest.approx(4 * 0.3, abs=0.05)
+        far_end.answer_transfer()
+        await running
+        await asyncio.wait(moving)
 
 
 @pytest.mark.parametrize("answered", [True, False])
