@@ -101,7 +101,8 @@ async def test_a_session_from_setup_to_the_hand_over_and_the_call_goes_on() -> N
     end, heard, line = await session.run(talk, caller, welcomeGreeting="Hello there.")
     setup, prompt = heard.received
     assert setup == {
-        "type": "setup", "sessionId": end.session_id, "accountSid": ACCOUNT, "parentCallSid": "", "callSid": "CAref-1",
+        "type": "setup", "sessionId": end.session_id, "accountSid": ACCOUNT, "parentCallSid": "",
+        "callSid": f"CA{1:032x}",
         "from": "+12125550123", "to": "+14155550101", "forwardedFrom": "", "callType": "PSTN", "callerName": "",
         "direction": "inbound", "callStatus": "IN-PROGRESS", "customParameters": {"case": "7"},
     }  # fmt: skip

@@ -69,7 +69,7 @@ async def test_a_relay_bot_talks_as_an_agent_and_its_transcript_is_kept() -> Non
     ]  # fmt: skip
     assert line.hang_ups == [EndReason.AGENT_HANGUP] and finished.reason is EndReason.AGENT_HANGUP
     assert asked.genuine and asked.params["HandoffData"] == "to a human"
-    assert asked.params["CallSid"] == here.bot.talks[0].received[0]["callSid"] == "CAref-1"
+    assert asked.params["CallSid"] == here.bot.talks[0].received[0]["callSid"] == f"CA{1:032x}"
     assert here.web.told("/voice")[0].genuine
 
 
