@@ -165,8 +165,8 @@ async def test_what_may_not_be_interrupted_by_speech_is_said_to_the_end_and_the_
         await line.utter()
         await line.breathe(60)
 
-    end, bot, line = await Session("not now", "now").run(talk, caller, **attributes)
-    assert bot.of("interrupt") == [] and [p["voicePrompt"] for p in bot.of("prompt")] == ["now"]
+    end, bot, line = await Session("not now", "now").run(talk, caller, partialPrompts="true", **attributes)
+    assert bot.of("interrupt") == [] and {p["voicePrompt"] for p in bot.of("prompt")} == {"now"}
     assert line.frames("clear") == [] and end.status == "ended"
 
 
@@ -217,6 +217,57 @@ async def caller_presses(line: Line) -> None:
     await line.breathe(0.5)
     line.press("5")
     await line.breathe(60)
+
+
+async def test_what_began_over_such_speech_is_not_reported_though_it_ends_later() -> None:
+    async def talk(talk: Talk) -> None:
+        await talk.say("one two three four five.", interruptible=False)
+        await talk.wait_for("prompt")
+        await talk.send("end")
+
+    async def caller(line: Line) -> None:
+        await line.until(lambda: len(line.heard()) > 0)
+        await line.breathe(0.1)
+        await line.utter()
+        await line.breathe(0.5)
+        await line.utter()
+        await line.breathe(60)
+
+    _, bot, _ = await Session("not now", "now").run(talk, caller)
+    assert [p["voicePrompt"] for p in bot.of("prompt")] == ["now"]
+
+
+async def test_an_interrupt_tells_of_what_was_cut_alone_and_a_new_cycle_may_follow_at_once() -> None:
+    async def talk(talk: Talk) -> None:
+        await talk.say("heard before.")
+        await asyncio.sleep(1)
+        await talk.say("one two three four five six seven eight nine ten eleven twelve thirteen fourteen.")
+        await talk.wait_for("interrupt")
+        await talk.say("sorry.")
+        await talk.wait_for("prompt")
+        await talk.send("end")
+
+    async def caller(line: Line) -> None:
+        await line.breathe(1.2)
+        await line.say(0.5)
+        await line.breathe(60)
+
+    session = Session("stop it")
+    _, bot, _ = await session.run(talk, caller)
+    assert bot.of("interrupt")[0]["utteranceUntilInterrupt"].startswith("one two")
+    assert "sorry." in session.engine.spoken
+
+
+async def test_keys_over_speech_that_they_may_not_interrupt_are_told_only_where_that_is_asked_for() -> None:
+    async def talk(talk: Talk) -> None:
+        await talk.say("one two three four five six seven eight nine ten eleven twelve.")
+        await asyncio.sleep(2)
+        await talk.send("end")
+
+    for reported, told in (("none", []), ("dtmf", ["5"])):
+        attributes = {"dtmfDetection": "true", "interruptible": "speech", "reportInputDuringAgentSpeech": reported}
+        _, bot, line = await Session().run(talk, caller_presses, **attributes)
+        assert [m["digit"] for m in bot.of("dtmf")] == told and line.frames("clear") == []
 
 
 async def test_partial_prompts_come_only_when_asked_for_and_are_not_the_last() -> None:
@@ -310,6 +361,23 @@ async def test_a_voice_and_a_language_that_nobody_has_never_fail_a_session() -> 
     assert session.engine.hearings[0] is not None and session.engine.hearings[0].phrases == ("Paris", "London")
 
 
+async def test_a_language_that_nobody_understands_is_replaced_by_twilios_default() -> None:
+    class English(FakeEngine):
+        def knows_language(self, ability: str, language: str) -> bool:
+            return language.startswith("en")
+
+    async def talk(talk: Talk) -> None:
+        await talk.say("hello.")
+        await talk.send("end")
+
+    session = Session()
+    session.engine = English()
+    session.speech = Speech(session.engine)
+    end, bot, _ = await session.run(talk, language="tlh")
+    assert end.status == "ended" and session.engine.spoken == ["hello."]
+    assert [h.language for h in session.engine.hearings if h] == ["en-US"]
+
+
 NONSENSE = [
     "{",
     "[]",
@@ -374,6 +442,11 @@ async def test_a_bot_that_cannot_be_reached_or_may_not_be_ends_the_session_and_n
         end = await relay.converse(session.speech.engines, line.session)
         assert (end.status, end.error and end.error[0]) == ("failed", "64102")
     assert len(session.complaints) == 4 and not line.session.ended and line.hang_ups == []
+    async with relay_bot(talk) as bot:  # alive, and on no host of the front's
+        session.hosts = Hosts("http://bot.example.com")
+        noun = Verb("ConversationRelay", {"url": bot.url})
+        end = await RelaySession(session, call, line.session, noun, "").converse(session.speech.engines, line.session)
+        assert end.status == "failed" and bot.talks == []
     await line.aclose()
 
 

@@ -14,7 +14,13 @@ from twilio.base.exceptions import TwilioRestException
 
 from anycarrier import CallStatus, EndReason, MachineDetection, Policy
 from anycarrier.calls import TransferStatus
-from anycarrier.errors import AuthenticationFailed, ProviderUnavailable, RateLimited, StoreUnavailable
+from anycarrier.errors import (
+    AuthenticationFailed,
+    ConfigurationError,
+    ProviderUnavailable,
+    RateLimited,
+    StoreUnavailable,
+)
 from contrib.twilio_front.fronted import ACCOUNT, CALLEE, CALLER, DESK, OTHERS, OURS, TOKEN, Fronted, open_fronted
 
 STAY = "<Response><Pause length='100'/></Response>"
@@ -322,6 +328,10 @@ async def test_an_update_that_makes_no_sense_changes_nothing(one: Fronted) -> No
     ):  # fmt: skip
         assert code(await ask(one, path, data=form)) == (400, expected)
     assert (await ask(one, path, "GET")).json()["status"] == "in-progress"
+    [known] = one.front.calls
+    talking, known.call = known.call, known.call.model_copy(update={"transfer": TransferStatus.REQUESTED})
+    assert code(await ask(one, path, data={"Twiml": STAY})) == (400, 21220), "somebody else is rung for it"
+    known.call = talking
     callback = {"StatusCallback": f"{one.bot.url}/status", "Status": "completed"}
     assert (await ask(one, path, data=callback)).status_code == 200
     assert (await one.bot.wait_told("/status"))[0].params["CallStatus"] == "completed"
@@ -334,6 +344,7 @@ async def test_an_update_that_makes_no_sense_changes_nothing(one: Fronted) -> No
         (AuthenticationFailed("acme", "dial"), (500, 20500)),
         (ProviderUnavailable("acme", "dial", sent=False), (503, 20503)),
         (StoreUnavailable("down"), (503, 20503)),
+        (ConfigurationError("there is no way to +14155550123"), (400, 20001)),
     ],
 )
 async def test_what_a_carrier_refuses_is_said_in_twilios_words(
@@ -344,7 +355,7 @@ async def test_what_a_carrier_refuses_is_said_in_twilios_words(
 
     monkeypatch.setattr(one.exchange, "dial", dial)
     answer = await ask(one, data=GOOD)
-    assert code(answer) == answered and one.front.calls == []
+    assert code(answer) == answered and one.front.calls == [] and "5550123" not in answer.text
     assert answer.headers.get("retry-after") == ("7" if answered[0] == 429 else None)
 
 
