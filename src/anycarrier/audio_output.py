@@ -80,6 +80,27 @@ class GuardedTap:
         self.tap = None
 
 
+class Order(asyncio.Lock):
+    """Lets one sender at a time through, in the order in which they came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.senders = 0
+        """Those inside and those who wait; the lock of asyncio counts as free between one of them and the next."""
+
+    async def __aenter__(self) -> None:
+        self.senders += 1
+        try:
+            await super().__aenter__()
+        except BaseException:
+            self.senders -= 1
+            raise
+
+    async def __aexit__(self, *raised: object) -> None:
+        self.senders -= 1
+        self.release()
+
+
 class AudioOutput:
     """One stream's. ``refusal`` says why nothing can be sent, and is None while the stream is open.
 
@@ -122,7 +143,7 @@ class AudioOutput:
         """True while relayed audio need only be wrapped and written."""
         self.resumed: Callable[[], None] | None = None
         """Called when a transport that pushes is no longer ``paused``."""
-        self._order = asyncio.Lock()
+        self._order = Order()
         """Held by what is being sent, so that everything goes out in the order in which it was asked for."""
         self._in_flight = 0.0
         """Seconds in the frame that the transport is sending: it can no longer be held back, nor has it been heard."""
@@ -181,7 +202,7 @@ class AudioOutput:
         stream is over.
         """
         frames = None
-        if self._push is not None and not self._push.paused and not self._order.locked():
+        if self._push is not None and not self._push.paused and not self._order.senders:
             frames = self._frames(payload, base64_audio)
             if len(frames) == 1:
                 self._write_all(frames)
@@ -190,12 +211,14 @@ class AudioOutput:
                     self._write_all(self._mark_frames())
                 return
         self._check_open()
-        generation = self.position.generation
+        generation, format = self.position.generation, self._format
         async with self._order:
             await self._finish_clear()
             if self._overtaken(generation):
                 return
             if frames is None:
+                if format is not self._format:  # set while this has waited
+                    payload, base64_audio = Transcoder(format, self._format).convert(payload), None
                 frames = self._frames(payload, base64_audio)
             seconds = len(payload) / self._bytes_per_second
             size = sum(map(len, frames))
@@ -314,16 +337,20 @@ class AudioOutput:
     # --- marks, clear and drain ---------------------------------------------------------------------------------------
 
     async def flush(self) -> None:
-        """Send what the serializer keeps back of an unfinished frame."""
+        """Send what the transcoder and the serializer keep back of an utterance that is complete."""
         generation = self.position.generation
         async with self._order:
             await self._flush(generation)
 
-    async def _flush(self, generation: int) -> bool:
+    async def _flush(self, generation: int, *, complete: bool = True) -> bool:
         """False once a clear has overtaken what was sent before; :attr:`_order` is held."""
         await self._finish_clear()
-        if not self._overtaken(generation):
-            for frame in self._serializer.flush():
+        if not self._overtaken(generation) and self.refusal is None:
+            frames: list[Frame] = []
+            if complete and self._transcoder is not None and (rest := self._transcoder.flush()):
+                frames += self._serializer.encode_audio(rest)
+            frames += self._serializer.flush()
+            for frame in frames:
                 if not await self._put(frame, generation):
                     break
         return not self._overtaken(generation)
@@ -336,7 +363,7 @@ class AudioOutput:
         self._check_open()
         generation = self.position.generation
         async with self._order:
-            if not await self._flush(generation):
+            if not await self._flush(generation, complete=False):  # speech may go on; a click would be heard in it
                 self._returned(MarkDropped(name))
                 return
             self._check_open()
@@ -359,6 +386,8 @@ class AudioOutput:
         if self._in_flight:
             self.position.queue(self._in_flight, now)
         result = self.position.clear(now)
+        if self._transcoder is not None:
+            self._transcoder.flush()  # half a sample kept of what is cleared would turn all that follows into noise
         if self.tap is not None:
             self.tap.cut()
         for name in self._marks.values():
@@ -406,12 +435,12 @@ class AudioOutput:
 
     async def drain(self, timeout: float | None = None) -> None:
         """Wait until all that was sent has been heard, cleared, or the stream has ended."""
-        has_marks = self._serializer.marks
-        if self._stopped.is_set() or (self.position.proven if has_marks else self.remaining <= 0):
+        if self._stopped.is_set():
             return
+        has_marks = self._serializer.marks
         generation = self.position.generation
         async with self._order:
-            if not await self._flush(generation):
+            if not await self._flush(generation) or (self.position.proven if has_marks else self.remaining <= 0):
                 return
             remaining = self.remaining
             if has_marks:

@@ -95,9 +95,13 @@ class PacedVoice:
                     return
                 audio = self._whole_samples(audio)
                 longest = self._session.format.size(self._longest)
-                for at in range(0, len(audio), longest):
-                    if not await self._send(cuts, _Piece(number, audio[at : at + longest])):
-                        return
+                try:
+                    for at in range(0, len(audio), longest):
+                        if not await self._send(cuts, _Piece(number, audio[at : at + longest])):
+                            return
+                except asyncio.CancelledError:
+                    self._odd = b""  # of what was given up
+                    raise
                 if not audio:
                     self._check_open()
         finally:
@@ -230,15 +234,15 @@ class PacedVoice:
             if any(said <= number for said in self._unsent) or any(piece.number <= number for piece in self._tail):
                 await self._wait()
                 continue
-            self._forget_heard()
-            unheard = [piece for piece in self._sent if piece.number <= number]
-            if not unheard:
-                return
             if not flushed and number == self._number:
                 flushed = True
                 with contextlib.suppress(StreamNotOpen):
                     await self._session.flush()
                 continue
+            self._forget_heard()
+            unheard = [piece for piece in self._sent if piece.number <= number]
+            if not unheard:
+                return
             end = unheard[-1].start + self._session.format.seconds(len(unheard[-1].audio))
             await self._wait(max(0.005, end - self._session.heard), or_over=True)
 

@@ -247,6 +247,26 @@ def test_the_end_of_the_stream_wakes_whoever_waits_to_send(pushes: bool) -> None
     run(scene())
 
 
+def test_between_two_who_wait_nobody_sends_out_of_turn(pushes: bool) -> None:
+    async def scene() -> None:
+        call = Call(pushes)
+        await call.far_end.allow(1)
+
+        async def say_twice() -> None:
+            await call.session.send_audio(b"a" * FRAME * 2)
+            await call.session.send_audio(b"c" * FRAME)
+
+        talking = asyncio.ensure_future(say_twice())
+        await settle()
+        second = call.say("b", 1)
+        await settle()
+        await call.far_end.allow(1000)
+        await asyncio.gather(talking, second)
+        assert call.got == "a2 b1 c1"
+
+    run(scene())
+
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("say"), st.integers(1, 60)),
