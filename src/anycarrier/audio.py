@@ -192,14 +192,21 @@ def pcma_to_pcm16(data: bytes) -> bytes:
 
 def pcm16_to_pcmu(data: bytes) -> bytes:
     """Little-endian 16-bit samples to mu-law: half the bytes. ``ValueError`` when a sample is cut in two."""
-    codes = _mulaw_codes()
-    return bytes([codes[sample] for sample in _samples(data)])
+    return _encode(data, _mulaw_codes())
 
 
 def pcm16_to_pcma(data: bytes) -> bytes:
     """Little-endian 16-bit samples to A-law: half the bytes. ``ValueError`` when a sample is cut in two."""
-    codes = _alaw_codes()
-    return bytes([codes[sample] for sample in _samples(data)])
+    return _encode(data, _alaw_codes())
+
+
+def _encode(data: bytes, codes: bytes) -> bytes:
+    samples = _samples(data)
+    # numpy does it in a sixth of the time. A process that uses it has it imported; it is not imported for this alone.
+    if (frombuffer := getattr(sys.modules.get("numpy"), "frombuffer", None)) is not None:
+        encoded: bytes = frombuffer(codes, "u1").take(frombuffer(samples, "u2")).tobytes()
+        return encoded
+    return bytes([codes[sample] for sample in samples])
 
 
 def _samples(data: bytes) -> array[int]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import bisect
+import importlib
 import struct
+import sys
 import warnings
 from itertools import pairwise
 
@@ -18,6 +20,12 @@ SEGMENT_EDGES = {
     3: [(31, 64), (47, 128), (63, 256), (79, 512), (95, 1024), (111, 2048)],
 }
 EVERY_SAMPLE = struct.pack("<65536h", *range(-32768, 32768))
+
+
+@pytest.fixture(params=["numpy", "no numpy"], autouse=True)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples are encoded by numpy in processes that have imported it, and by Python alone in others."""
+    monkeypatch.setitem(sys.modules, "numpy", importlib.import_module("numpy") if request.param == "numpy" else None)
 
 
 def samples(data: bytes) -> list[int]:
