@@ -112,7 +112,10 @@ class _StartBeforeFirstRequest:
 
 
 def routes(exchange: Exchange) -> list[Route | WebSocketRoute]:
-    """The two routes, for apps that bring their own Starlette and start and stop the exchange themselves."""
+    """The two routes, for apps that bring their own Starlette and start and stop the exchange themselves.
+
+    The webhooks' is the last: its path is any two words.
+    """
 
     async def webhook(request: Request) -> Response:
         body = await _body(request)
@@ -140,11 +143,10 @@ def routes(exchange: Exchange) -> list[Route | WebSocketRoute]:
         await websocket.accept()
         await exchange.serve_media(ticket, WebSocketTransport(websocket))
 
+    # With a slash at the end too: there are frameworks that append one to the path of a mounted app.
     return [
-        WebSocketRoute("/media/{ticket}", media),
-        WebSocketRoute("/media", media),
-        WebSocketRoute("/media/", media),
-        Route("/{provider}/{credential_id}", webhook, methods=["GET", "POST"]),
+        *(WebSocketRoute(path, media) for path in ("/media/{ticket}", "/media/{ticket}/", "/media", "/media/")),
+        *(Route("/{provider}/{credential_id}" + end, webhook, methods=["GET", "POST"]) for end in ("/", "")),
     ]
 
 
@@ -194,11 +196,13 @@ async def _body(request: Request) -> bytes | None:
 
 
 def _public_url(exchange: Exchange, request: Request) -> str:
-    """The URL the carrier was given: our configured origin, the path below our mount, the query as it was sent."""
-    raw_path: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
+    """The URL the carrier was given: our configured origin and mount, the rest as it was sent.
+
+    Frameworks differ in what they make of ``path`` and ``root_path`` for a mounted app. A webhook's path below the
+    mount is the last two segments, whatever they do.
+    """
+    raw_path: bytes = request.scope.get("raw_path") or request.scope["path"].rstrip("/").encode()
     path = raw_path.split(b"?")[0].decode("latin-1")
-    root = request.scope.get("root_path", "")
-    if root and path.startswith(root):
-        path = path[len(root) :]
+    below = "/".join(path.split("/")[-3 if path.endswith("/") else -2 :])
     query = request.scope.get("query_string", b"").decode("latin-1")
-    return exchange.switchboard.public_url + path + (f"?{query}" if query else "")
+    return f"{exchange.switchboard.public_url}/{below}" + (f"?{query}" if query else "")

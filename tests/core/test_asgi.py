@@ -2,13 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
 import websockets
 from starlette.applications import Starlette
 from starlette.routing import Mount
+from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
@@ -61,6 +62,62 @@ async def test_the_url_to_verify_is_the_public_one_whatever_host_the_request_cla
     monkeypatch.setattr(InlineProvider, "verify", lambda self, request: seen.append(request.url))
     await post(served[1], ringing(), host="evil.example.com")
     assert seen == ["https://voice.example.com/phone/inline/main?a=%2F&b="]
+
+
+def shifted(app: ASGIApp, **hands: Callable[[str], str]) -> ASGIApp:
+    """``app`` mounted at /phone as a framework would that hands ``path`` and ``root_path`` over in its own way."""
+
+    async def outer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            scope = {**scope, **{name: hand(scope["path"]) for name, hand in hands.items()}}
+        await app(scope, receive, send)
+
+    return outer
+
+
+MOUNTS: dict[str, dict[str, Callable[[str], str]]] = {
+    "whole path, and a root path": {"root_path": lambda path: "/phone"},
+    "the rest of the path": {"path": lambda path: path.removeprefix("/phone")},
+    "the rest of the path, and a slash": {"path": lambda path: path.removeprefix("/phone") + "/"},
+    "the rest of the path, and a root path": {
+        "path": lambda path: path.removeprefix("/phone"),
+        "root_path": lambda path: "/phone",
+    },
+    "without raw_path": {
+        "path": lambda path: path.removeprefix("/phone") + "/",
+        "raw_path": lambda path: "",
+    },
+}
+
+
+@pytest.mark.parametrize("mount", MOUNTS)
+async def test_whatever_a_framework_makes_of_a_mounts_path_webhooks_and_media_arrive(
+    mount: str, fake_plugins: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(InlineProvider, "verify", lambda self, request: seen.append(request.url))
+    exchange = exchange_of(fake_plugins)
+    await exchange.start()
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    async with serve(shifted(create_app(exchange, echo), **MOUNTS[mount])) as base:
+        reply = await post(base + "/phone", ringing())
+        assert seen == ["https://voice.example.com/phone/inline/main?a=%2F&b="]
+        ticket = reply.text.rpartition("/")[2]
+        async with connect(f"ws{base.removeprefix('http')}/phone/media/{ticket}") as socket:
+            await socket.send(json.dumps({"event": "start", "call_id": "in-1"}))
+            await socket.send(json.dumps({"event": "media", "audio": "over the wire"}))
+            assert json.loads(await asyncio.wait_for(socket.recv(), 30))["audio"] == "over the wire"
+    await exchange.stop()
+
+
+async def test_a_slash_that_the_carrier_sent_is_part_of_the_url_to_verify(
+    served: tuple[Exchange, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(InlineProvider, "verify", lambda self, request: seen.append(request.url))
+    async with httpx.AsyncClient() as client:
+        await client.post(f"{served[1]}/inline/main/", json=ringing())
+    assert seen == ["https://voice.example.com/phone/inline/main/"]
 
 
 async def test_a_call_from_ring_to_echo_over_a_real_socket(served: tuple[Exchange, str]) -> None:
