@@ -1,8 +1,8 @@
 """Changing the sample rate of a stream, chunk by chunk, without clicks at the seams.
 
-The filter is a polyphase windowed sinc that holds back about 2 ms; numpy turns it where it is installed, plain
-Python (some 40 times real time) elsewhere. For 20 ms of a call between 8 and 16 or 24 kHz, numpy takes 10 to 15
-microseconds of a CPU and plain Python 290 to 540, in one run on one machine.
+The filter is a polyphase windowed sinc that holds back about 2 ms; numpy turns it where it is installed (the extra
+``resampling``), plain Python (some 40 times real time) elsewhere. For 20 ms of a call between 8 and 16 or 24 kHz, numpy
+takes 10 to 15 microseconds of a CPU and plain Python 290 to 540, in one run on one machine.
 
 soxr may be asked for by name. It takes 3 microseconds, but its filters keep 40 to 150 ms of a stream to themselves,
 which is right for files and wrong for a live call. Its QQ quality keeps nothing, but has no filter: a tone of 5 kHz at
@@ -157,7 +157,9 @@ class _Vectorised(_Polyphase):
     def __init__(self, rate_in: int, rate_out: int) -> None:
         self._np = _numpy()
         if self._np is None:
-            raise ModuleNotFoundError("numpy is not installed: pip install numpy, or let the resampler choose")
+            raise ModuleNotFoundError(
+                "numpy is not installed: install anycarrier with its extra 'resampling', or let the resampler choose"
+            )
         super().__init__(rate_in, rate_out)
         self._taps = _taps(self._up, self._down)
         self._block: Any = _block(self._up, self._down) if self._down <= SHORT_BLOCK else None

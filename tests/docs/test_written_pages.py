@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,16 @@ def test_the_frameworks_page_names_the_versions_that_are_tested() -> None:
 def test_the_frameworks_page_leads_to_each_frameworks_page() -> None:
     text = (DOCS / "frameworks.md").read_text()
     assert [page.name for page in DOCS.glob("frameworks/*.md") if f"(frameworks/{page.name})" not in text] == []
+
+
+# --- install ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_extras_named_in_the_docs_exist() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    text = "\n".join(page.read_text() for page in sorted(DOCS.glob("*.md")))
+    named = {"".join(found) for found in re.findall(r"[Tt]he\s+extra\s+`(\w+)`|\.\[(\w+)\]", text)}
+    assert named >= {"testing", "resampling"} and named - {*project["optional-dependencies"]} == set()
 
 
 # --- README, quickstart ----------------------------------------------------------------------------------------------
