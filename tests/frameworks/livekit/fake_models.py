@@ -13,10 +13,11 @@ WORD = 0.3
 
 
 class ScriptedLLM(llm.LLM):
-    """Each turn says the next of ``script``: a text, or a tool's name with its arguments."""
+    """Each turn says the next of ``script``: a text, or a tool's name with its arguments; or raises ``failure``."""
 
     def __init__(self, *script: str | tuple[str, dict[str, Any]]) -> None:
         super().__init__()
+        self.failure: Exception | None = None
         self.script = list(script)
         self.asked: list[llm.ChatContext] = []
 
@@ -28,6 +29,8 @@ class ScriptedLLM(llm.LLM):
 class _Reply(llm.LLMStream):
     async def _run(self) -> None:
         assert isinstance(self._llm, ScriptedLLM)
+        if self._llm.failure is not None:
+            raise self._llm.failure
         said = self._llm.script.pop(0) if self._llm.script else "well"
         delta = llm.ChoiceDelta(role="assistant")
         if isinstance(said, str):

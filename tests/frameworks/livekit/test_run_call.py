@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from livekit.agents import Agent, AgentSession, APIError, CloseReason, RunContex
 from livekit.agents.beta.tools import send_dtmf_events
 from livekit.agents.beta.workflows import GetDtmfTask
 from livekit.agents.llm import Toolset
+from livekit.agents.voice.agent_session import SessionConnectOptions
 
 from anycarrier import MachineDetected, MediaSession
 from anycarrier.agent import Agents, RawAgent
@@ -17,7 +19,7 @@ from anycarrier.calls import TransferStatus
 from anycarrier.testing.session import Marks, open_session
 from anycarrier_livekit import end_call, get_call, livekit_agent, press_keys, run_call, transfer, transfer_call
 from frameworks.livekit.agents import COUNTING, Greeter, deaf, job, said
-from frameworks.livekit.fake_models import EvenVoice
+from frameworks.livekit.fake_models import EvenVoice, ScriptedLLM
 
 
 async def ticks(count: int = 20) -> None:
@@ -152,6 +154,67 @@ async def test_an_agent_that_raises_when_entered_fails_the_handler() -> None:
     assert await failing(lambda session: run_call(session, Raises(instructions=""), deaf())) < 5
 
 
+async def test_an_agent_that_takes_over_and_raises_when_entered_fails_the_handler() -> None:
+    class Raises(Agent):
+        async def on_enter(self) -> None:
+            raise Broken
+
+    class HandsOver(Agent):
+        async def on_enter(self) -> None:
+            await asyncio.sleep(0.1)  # before the agent session has started, it is ignored
+            self.session.update_agent(Raises(instructions=""))
+
+    assert await failing(lambda session: run_call(session, HandsOver(instructions=""), deaf())) < 5
+
+
+class Waits(Agent):
+    """Waits for something that does not come."""
+
+    async def on_enter(self) -> None:
+        await asyncio.Event().wait()
+
+
+class Swallows(Agent):
+    """Goes on though it is cancelled."""
+
+    async def on_enter(self) -> None:
+        ends = asyncio.get_running_loop().time() + 60
+        while asyncio.get_running_loop().time() < ends:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(1)
+
+
+@pytest.mark.parametrize("agent", [Waits, Swallows])
+@pytest.mark.parametrize("takes_over", [False, True])
+async def test_a_caller_may_leave_an_agent_that_hangs_when_entered(agent: type[Agent], takes_over: bool) -> None:
+    class HandsOver(Agent):
+        async def on_enter(self) -> None:
+            await asyncio.sleep(0.1)  # before the agent session has started, it is ignored
+            self.session.update_agent(agent(instructions=""))
+
+    first = HandsOver if takes_over else agent
+    async with open_session() as (session, far_end):
+        running = asyncio.create_task(run_call(session, first(instructions=""), deaf()))
+        await asyncio.sleep(1)
+        await far_end.hang_up()
+        async with asyncio.timeout(5):
+            await running
+    await asyncio.sleep(61)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("agent", [Waits, Swallows])
+async def test_an_agent_that_hangs_when_entered_may_end_the_call(agent: type[Agent]) -> None:
+    agent_session = deaf(("end_call", {}), "goodbye and thanks")
+    async with open_session() as (session, far_end):
+        running = asyncio.create_task(run_call(session, agent(instructions="", tools=[end_call]), agent_session))
+        await asyncio.sleep(1)
+        agent_session.generate_reply()
+        async with asyncio.timeout(30):
+            await running
+        assert far_end.heard_seconds == pytest.approx(0.9, abs=0.05)
+
+
 class Hangs(Toolset):
     def __init__(self) -> None:
         super().__init__(id="hangs", tools=[])
@@ -166,6 +229,18 @@ async def test_an_agent_session_that_never_starts_fails_after_ten_seconds() -> N
     assert took == pytest.approx(10, abs=0.1)
 
 
+async def test_an_agent_that_takes_over_and_never_starts_fails_the_handler() -> None:
+    class HandsOver(Agent):
+        async def on_enter(self) -> None:
+            await asyncio.sleep(0.1)
+            self.session.update_agent(Greeter(tools=[Hangs()]))
+
+    async with open_session() as (session, _):
+        with pytest.raises(TimeoutError, match="did not start"):
+            async with asyncio.timeout(20):
+                await run_call(session, HandsOver(instructions=""), deaf())
+
+
 async def test_a_caller_who_hangs_up_while_it_starts_is_not_waited_for() -> None:
     async with open_session() as (session, far_end):
         running = asyncio.create_task(run_call(session, Greeter(tools=[Hangs()]), deaf()))
@@ -177,15 +252,30 @@ async def test_a_caller_who_hangs_up_while_it_starts_is_not_waited_for() -> None
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_a_voice_that_always_fails_ends_the_call_with_its_error() -> None:
-    agent_session = deaf(tts=EvenVoice(failure=APIError("no voice", retryable=False)))
+class Talks(Agent):
+    async def on_enter(self) -> None:
+        for _ in range(8):
+            await self.session.generate_reply()
 
-    class Talks(Agent):
-        async def on_enter(self) -> None:
-            for _ in range(8):
-                await self.session.say("hello")
 
+UNREACHABLE = APIError("not reached", retryable=False)
+
+
+@pytest.mark.parametrize(
+    ("model", "failure"), [("tts", UNREACHABLE), ("llm", UNREACHABLE), ("llm", Broken())], ids=["tts", "llm", "llm any"]
+)
+@pytest.mark.parametrize("tolerated", [3, 0])
+async def test_a_model_that_always_fails_ends_the_call_with_its_error(
+    model: str, failure: Exception, tolerated: int
+) -> None:
+    models: dict[str, Any] = {"tts": EvenVoice(), "llm": ScriptedLLM()}
+    models[model].failure = failure
+    options = {} if tolerated else {"conn_options": SessionConnectOptions(max_unrecoverable_errors=0)}
+    agent_session = deaf(**models, **options)
+    asked: list[Any] = []
+    agent_session.on("speech_created", asked.append)
     assert await failing(lambda session: run_call(session, Talks(instructions=""), agent_session)) < 60
+    assert len(asked) in (tolerated + 1, tolerated + 2)
 
 
 async def test_an_agent_that_wants_to_say_more_after_the_hang_up_has_not_failed() -> None:
@@ -255,7 +345,7 @@ handler = livekit_agent(made_for)
 def test_it_is_a_raw_audio_agent_wherever_a_handler_is_given(given: Any) -> None:
     added = Agents().add("desk", handler=given)
     assert isinstance(added.raw, RawAgent) and added.handler is None
-    assert added.raw.__wrapped__.__qualname__ == "livekit_agent.<locals>.handler"
+    assert added.raw.__name__ == "made_for"
 
 
 async def test_agents_tools_and_callbacks_know_their_call() -> None:
@@ -295,7 +385,7 @@ async def test_events_that_are_not_audio_go_to_the_callbacks_and_a_callback_that
         raise Broken
 
     async with open_session() as (session, far_end):
-        call = run_call(session, Greeter(""), deaf(), on_digit=digits.append, on_event=on_event)
+        call = run_call(session, Greeter(""), deaf(), on_digit=lambda _, digit: digits.append(digit), on_event=on_event)
         running = asyncio.create_task(call)
         await far_end.press("12")
         session.stream.deliver(MachineDetected(call_id=session.call.id, answered_by="human"))
@@ -304,6 +394,25 @@ async def test_events_that_are_not_audio_go_to_the_callbacks_and_a_callback_that
         assert digits == ["1", "2", "*"] and [type(event) for event in events] == [MachineDetected]
         await far_end.hang_up()
         await running
+
+
+async def test_a_callback_may_be_a_coroutine_function_which_ends_with_the_call() -> None:
+    digits: list[str] = []
+
+    async def on_digit(agent_session: AgentSession[Any], digit: str) -> None:
+        await asyncio.sleep(0.1)
+        digits.append(digit)
+        await asyncio.Event().wait()
+
+    async with open_session() as (session, far_end):
+        running = asyncio.create_task(run_call(session, Greeter(""), deaf(), on_digit=on_digit))
+        await far_end.press("1")
+        await asyncio.sleep(0.2)
+        await far_end.hang_up()
+        await running
+    assert digits == ["1"]
+    await ticks()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_a_key_is_a_sign_of_life() -> None:
@@ -401,7 +510,7 @@ async def test_a_transfer_waits_until_what_is_being_said_was_heard() -> None:
     async with open_session() as (session, far_end):
         heard: list[float] = []
 
-        def on_digit(digit: str) -> None:
+        def on_digit(agent_session: Any, digit: str) -> None:
             moving.append(asyncio.ensure_future(transfer(agent_session, "+14155550199")))
 
         moving: list[asyncio.Future[Any]] = []

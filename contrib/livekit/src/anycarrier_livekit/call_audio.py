@@ -18,7 +18,7 @@ from anycarrier import AudioFormat, AudioReceived, CallEvent, MediaEvent, MediaS
 from anycarrier.audio import Transcoder
 from anycarrier.errors import StreamNotOpen
 
-EventCallback = Callable[[MediaEvent | CallEvent], None]
+EventCallback = Callable[[MediaEvent | CallEvent], object]
 
 
 class CallAudioInput(io.AudioInput):

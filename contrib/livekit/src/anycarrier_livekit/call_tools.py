@@ -6,7 +6,7 @@ from livekit.agents import AgentSession, RunContext, ToolError, function_tool
 
 from anycarrier import AnycarrierError
 from anycarrier.calls import TransferStatus
-from anycarrier_livekit.run_call import get_call
+from anycarrier_livekit.run_call import get_call, watches
 
 REFUSALS = (AnycarrierError, ValueError, TimeoutError)
 
@@ -62,5 +62,7 @@ async def end_call(context: RunContext[Any]) -> str:
     """End the call. Use this when the caller is done or says goodbye, never while they wait for something."""
     context.disallow_interruptions()
     # The reply to this tool's result is part of the same speech: hang up once it was heard.
-    context.speech_handle.add_done_callback(lambda _: context.session.shutdown())
+    ending = watches.get(context.session)
+    shut_down = context.session.shutdown if ending is None else ending.shut_down
+    context.speech_handle.add_done_callback(lambda _: shut_down())
     return "Say goodbye to the caller in a few words."

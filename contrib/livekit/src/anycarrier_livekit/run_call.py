@@ -1,11 +1,12 @@
 """One call, from the start of its agent session to the end of either."""
 
 import asyncio
+import functools
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any
 
-from livekit.agents import Agent, AgentSession, CloseEvent, get_job_context
+from livekit.agents import Agent, AgentSession, ConversationItemAddedEvent, get_job_context
 from livekit.agents.voice import TranscriptSynchronizer
 from livekit.rtc import SipDTMF
 
@@ -23,7 +24,11 @@ START_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 3.0
 """Seconds that it may take to close; the exchange gives a handler five whose call is over."""
 
+CANCEL_TIMEOUT = 1.0
+"""Seconds that it is given once an ``on_enter`` that kept it from closing was cancelled."""
+
 Made = tuple[Agent, AgentSession[Any]]
+OnDigit = Callable[[AgentSession[Any], str], object]
 _call: ContextVar[MediaSession] = ContextVar("anycarrier_call")
 
 
@@ -34,19 +39,79 @@ def get_call() -> MediaSession:
     return call
 
 
+class Watch:
+    """``ended`` is done when the agent session has closed, or an agent in it has failed; with the failure, or None.
+
+    The framework only logs what an agent raises as it is entered (voice/agent_activity.py, ``_traceable_on_enter``) and
+    that it could not start one that takes over, and waits for ever for an ``on_enter`` that does not return.
+    """
+
+    def __init__(self, agent_session: AgentSession[Any], start_timeout: float) -> None:
+        self.ended: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._agent_session, self._start_timeout = agent_session, start_timeout
+        self._entering: set[asyncio.Task[Any]] = set()
+        agent_session.on("conversation_item_added", self._item_added)
+        agent_session.on("close", lambda event: self.end(getattr(event.error, "error", None)))
+
+    def end(self, failure: BaseException | None = None) -> None:
+        """The first word counts."""
+        if not self.ended.done():
+            self.ended.set_result(failure)
+
+    def shut_down(self) -> None:
+        """Close the agent session, whose last word was heard; an ``on_enter`` that goes on does not hinder that."""
+        self._agent_session.shutdown()
+        asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.end)
+
+    def cancel_enter(self) -> None:
+        """Let nobody wait for an ``on_enter`` any longer."""
+        for task in self._entering:
+            task.cancel()
+
+    def _item_added(self, event: ConversationItemAddedEvent) -> None:
+        if event.item.type != "agent_handoff":
+            return
+        agent = self._agent_session.current_agent  # it is about to be started, the first one too
+        enter, late = agent.on_enter, TimeoutError(f"agent {agent.id} did not start in {self._start_timeout:g} s")
+        waiting = asyncio.get_running_loop().call_later(self._start_timeout, self.end, late)
+
+        async def on_enter() -> None:
+            waiting.cancel()
+            task = asyncio.current_task()
+            assert task is not None
+            self._entering.add(task)
+            try:
+                await enter()
+            except Exception as failure:
+                if not self._agent_session._is_closing():  # one that is closing refuses to say more
+                    self.end(failure)
+                raise
+            finally:
+                self._entering.discard(task)
+
+        agent.on_enter = on_enter  # type: ignore[method-assign]
+
+
+watches: dict[AgentSession[Any], Watch] = {}
+"""Of the agent sessions in calls, for tools, which may run in a context without the call."""
+
+
 async def run_call(
     session: MediaSession, agent: Agent, agent_session: AgentSession[Any], *, rate: int = 8000,
-    on_digit: Callable[[str], None] | None = None, on_event: EventCallback | None = None,
+    start_timeout: float = START_TIMEOUT, on_digit: OnDigit | None = None, on_event: EventCallback | None = None,
 ) -> None:  # fmt: skip
     """Start ``agent_session`` with the call as its audio; return once either has ended.
 
     The caller's hang-up shuts the agent session down. When the agent session closes by itself, return from your handler
-    too, and the call is hung up. Raises what the agent session closed with, what ``agent.on_enter`` raised, and
-    ``TimeoutError`` if the agent session does not start within ten seconds.
+    too, and the call is hung up. Raises what the agent session closed with, what the ``on_enter`` of any of its agents
+    raised, and ``TimeoutError`` if the agent session, or an agent that takes over, does not start within
+    ``start_timeout`` seconds.
 
-    ``rate`` is in samples a second, both ways. ``on_digit`` gets each key that the caller presses, ``on_event`` all
-    other events that are not audio (``MachineDetected``, ``TransferProgress``, ...).
+    ``rate`` is in samples a second, both ways. ``on_digit`` is called with ``agent_session`` and each key pressed,
+    ``on_event`` with all other events that are not audio (``MachineDetected``, ``TransferProgress``, ...). Both may be
+    coroutine functions; what they raise is logged.
     """
+    callbacks: set[asyncio.Task[Any]] = set()
     room: Any = getattr(get_job_context(required=False), "room", None)
 
     def received(event: MediaEvent | CallEvent) -> None:
@@ -54,13 +119,17 @@ async def run_call(
             agent_session.reset_away_timer()
             if isinstance(room, CallRoom):
                 room.emit("sip_dtmf_received", SipDTMF(KEYS.find(event.digit), event.digit))
-            if on_digit is not None:
-                on_digit(event.digit)
-        elif on_event is not None:
-            on_event(event)
+            result = on_digit and on_digit(agent_session, event.digit)
+        else:
+            result = on_event and on_event(event)
+        if asyncio.iscoroutine(result):
+            task = asyncio.create_task(result, name="callback of a call")
+            callbacks.add(task)
+            task.add_done_callback(callbacks.discard)
 
     token = _call.set(session)
-    ended = _watch(agent, agent_session)
+    watches[agent_session] = watch = Watch(agent_session, start_timeout)
+    ended = watch.ended
     # Without a room nobody else cuts the transcript at what was heard.
     output, text = CallAudioOutput(session, rate), agent_session.output.transcription
     synchronizer = TranscriptSynchronizer(next_in_chain_audio=output, next_in_chain_text=text)
@@ -70,52 +139,36 @@ async def run_call(
     over: asyncio.Future[Any] = asyncio.ensure_future(session.wait_stopped())
     starting = asyncio.ensure_future(agent_session.start(agent))
     try:
-        await asyncio.wait({starting, over}, timeout=START_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({starting, over}, timeout=start_timeout, return_when=asyncio.FIRST_COMPLETED)
         if over.done():
             await asyncio.wait({starting}, timeout=CLOSE_TIMEOUT)  # one that has half started cannot be closed
         elif not starting.done():
-            raise TimeoutError(f"the agent session did not start within {START_TIMEOUT:g} s")
+            raise TimeoutError(f"the agent session did not start within {start_timeout:g} s")
         if starting.done():
             await starting
             await asyncio.wait([over, ended], return_when=asyncio.FIRST_COMPLETED)
             closing = asyncio.ensure_future(agent_session.aclose())  # or waits, where it closes already
             await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT)
+            watch.cancel_enter()
+            await asyncio.wait({closing}, timeout=CANCEL_TIMEOUT)
             if ended.done() and (failure := ended.result()) is not None:
                 raise failure
     finally:
         over.cancel()
         starting.cancel()
         agent_session.shutdown(drain=False)  # nothing to do, unless this was cancelled
+        watch.cancel_enter()
+        for task in callbacks:
+            task.cancel()
+        del watches[agent_session]
         _call.reset(token)
         await synchronizer.aclose()
 
 
-def _watch(agent: Agent, agent_session: AgentSession[Any]) -> asyncio.Future[Any]:
-    """Done when the agent session has closed or its agent has raised as it was entered; with the failure, or None.
-
-    The framework logs the latter and leaves the caller in silence (voice/agent_activity.py, ``_traceable_on_enter``).
-    """
-    ended: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    enter = agent.on_enter
-
-    async def on_enter() -> None:
-        try:
-            await enter()
-        except Exception as failure:
-            if not (ended.done() or agent_session._is_closing()):  # one that is closing refuses to say more
-                ended.set_result(failure)
-            raise
-
-    def on_close(event: CloseEvent) -> None:
-        if not ended.done():
-            ended.set_result(getattr(event.error, "error", None))
-
-    agent.on_enter = on_enter  # type: ignore[method-assign]
-    agent_session.on("close", on_close)
-    return ended
-
-
-def livekit_agent(factory: Callable[[MediaSession], Made | Coroutine[Any, Any, Made]], *, rate: int = 8000) -> RawAgent:
+def livekit_agent(
+    factory: Callable[[MediaSession], Made | Coroutine[Any, Any, Made]], *, start_timeout: float = START_TIMEOUT,
+    **options: Any,
+) -> RawAgent:  # fmt: skip
     """A handler of calls. For each, ``factory(session)`` makes, or awaits, an agent and an agent session.
 
         def front_desk(call):
@@ -124,15 +177,16 @@ def livekit_agent(factory: Callable[[MediaSession], Made | Coroutine[Any, Any, M
         handler = livekit_agent(front_desk)
 
     It goes wherever a handler goes: ``Exchange(agents=handler)``, ``Agents.add("front-desk", handler=handler)``, and by
-    its path ``"module:handler"``.
+    its path ``"module:handler"``. ``options`` are those of :func:`run_call`.
     """
 
     @raw_agent
+    @functools.wraps(factory)
     async def handler(session: MediaSession) -> None:
         _call.set(session)  # a call has a task, and with it a context, of its own
         made = factory(session)
         if asyncio.iscoroutine(made):
-            made = await asyncio.wait_for(made, START_TIMEOUT)
-        await run_call(session, *made, rate=rate)
+            made = await asyncio.wait_for(made, start_timeout)
+        await run_call(session, *made, start_timeout=start_timeout, **options)
 
     return handler
