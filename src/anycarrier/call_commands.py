@@ -8,13 +8,21 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from anycarrier.audio import dtmf_tones
+from anycarrier.call_phases import RING_GRACE, RING_TIME
 from anycarrier.calls import Call, EndReason, TransferStatus, advance
-from anycarrier.errors import ConfigurationError, StoreUnavailable
-from anycarrier.provider import Capability
+from anycarrier.errors import ConfigurationError, ProviderUnavailable, StoreUnavailable
+from anycarrier.provider import Capability, Provider
 from anycarrier.sip import checked_headers
 from anycarrier.switchboard import Switchboard
 
 log = logging.getLogger("anycarrier")
+
+UNCONFIRMED_TRANSFER = RING_TIME + RING_GRACE
+"""Seconds in which a carrier that did not answer the request for a transfer shows that it has made it all the same, if
+it has: the target may ring."""
+
+STREAM_TAKEN = 10.0
+"""The same where the stream ends as a transfer begins."""
 
 
 class CallCommands:
@@ -24,6 +32,8 @@ class CallCommands:
         self._board = switchboard
         self._asking: dict[str, asyncio.Task[Exception | None]] = {}
         """Transfers that a carrier is being asked for, by call reference."""
+        self._unconfirmed: dict[str, asyncio.Task[None]] = {}
+        """Transfers whose requests were not answered, so that nobody knows whether they were made."""
 
     async def hang_up(self, call: Call | str, reason: EndReason = EndReason.API_STOP) -> None:
         """Write down why, then ask the carrier."""
@@ -53,7 +63,7 @@ class CallCommands:
         known = session.call if session is not None else await self._board.calls.get(key)
         if known is None or not known.id:
             raise unavailable
-        if known.ended or known.intent is EndReason.TRANSFERRED:
+        if known.ended or (known.transfer is not None and reason is not EndReason.API_STOP):
             return
         reason = self._board.keep_reason(known, reason)
         self._board.report(f"why a call is hung up ({reason})", unavailable)
@@ -98,23 +108,54 @@ class CallCommands:
             status_url = self._board.status_url(call)
             await provider.transfer(call.id, to, caller_id=shown, status_url=status_url, headers=headers)
         except Exception as refused:  # noqa: BLE001 a plugin's bug is raised to who asked as well
-            ours = await self._board.update(call.reference, lambda c: c.model_copy(update={"transfer": before}))
-            if before is None and ours.intent is not None and not ours.ended:
-                self._board.spawn(provider.hang_up(call.id), "hang up a call whose agent has left during its transfer")
+            if not (isinstance(refused, ProviderUnavailable) and refused.outcome_unknown):
+                await self._give_back(call, provider, before)
+            elif before is None:
+                task = self._board.spawn(self._find_out(call, provider), "find out what became of a transfer")
+                self._unconfirmed[call.reference] = task
+                task.add_done_callback(lambda _: self._unconfirmed.pop(call.reference, None))
             return refused
+        if (unconfirmed := self._unconfirmed.get(call.reference)) is not None:
+            unconfirmed.cancel()  # whatever became of the one before
         if not provider.reports_transfers:
             answered = {"transfer": TransferStatus.ANSWERED}
             await self._board.update(call.reference, lambda c: c.model_copy(update=answered))
         return None
+
+    async def _give_back(self, call: Call, provider: Provider, before: TransferStatus | None = None) -> None:
+        def ours(c: Call) -> Call:
+            return c.model_copy(update={"transfer": before}) if c.transfer is TransferStatus.REQUESTED else c
+
+        now = await self._board.update(call.reference, ours)
+        if now.transfer is None and now.intent is not None and not now.ended:
+            self._board.spawn(provider.hang_up(call.id), "hang up a call whose agent has left during its transfer")
+
+    async def _find_out(self, call: Call, provider: Provider) -> None:
+        """Until the carrier reports on it or our stream ends, the call may be the target's; then it is ours again."""
+        session = self._board.sessions.get(call.reference)
+        patience = STREAM_TAKEN if provider.answers_in_reply and session is not None else UNCONFIRMED_TRANSFER
+        told = asyncio.ensure_future(self.wait_for_transfer(call, patience))
+        over = asyncio.ensure_future(session.wait_stopped()) if session is not None else None
+        try:
+            await asyncio.wait({told, over} if over is not None else {told}, return_when=asyncio.FIRST_COMPLETED)
+            silent = told.done() and isinstance(told.exception(), TimeoutError)
+        finally:
+            told.cancel()
+            if over is not None:
+                over.cancel()
+        if silent and (provider.reports_transfers if session is None else not session.ended):
+            log.warning("call %s was not transferred: nothing was heard of it", call.reference)
+            await self._give_back(call, provider)
 
     def _nobody_waited(self, call: Call, done: asyncio.Task[Exception | None]) -> None:
         if not done.cancelled() and done.exception() is None and (refused := done.result()) is not None:
             log.warning("call %s was not transferred: %s", call.reference, refused)
 
     async def transfer_asked(self, reference: str) -> None:
-        """Wait until the carrier has answered the request for the call's transfer, if one is under way."""
-        if (asking := self._asking.get(reference)) is not None:
-            await asyncio.wait({asking})
+        """Wait until it is known whether the carrier makes the call's transfer, if it was asked for one."""
+        for under_way in (self._asking, self._unconfirmed):
+            if (task := under_way.get(reference)) is not None:
+                await asyncio.wait({task})
 
     async def wait_for_transfer(self, call: Call | str, timeout: float = 60.0) -> TransferStatus | None:
         """ANSWERED, or None: nobody has taken the call."""

@@ -364,7 +364,7 @@ class RateLimited(ProviderError):
 
 
 class ProviderUnavailable(ProviderError):
-    """The carrier is down, slow or unreachable. After ``dial`` the outcome is unknown: a phone may be ringing.
+    """The carrier is down, slow or unreachable. After ``dial`` and ``transfer`` the outcome is unknown.
 
     ``sent`` is False where not one byte of the request can have reached the carrier (no connection came about):
     nothing was dialled then, and it may be asked again.
@@ -385,7 +385,9 @@ class ProviderUnavailable(ProviderError):
     ) -> None:
         self.sent = sent
         if next_step is None:
-            if operation != "dial":
+            if operation == "transfer" and sent:
+                next_step = "The outcome is unknown: wait_for_transfer tells whether the call was transferred."
+            elif operation != "dial":
                 next_step = "Try again later; check the carrier's status page."
             elif sent:
                 next_step = (
@@ -397,13 +399,13 @@ class ProviderUnavailable(ProviderError):
                     "Nothing was sent, so no phone is ringing: check the network, then dial again."
                 )
         super().__init__(provider, operation, message, status=status, code=code, next_step=next_step)
-        if self.outcome_unknown:
+        if operation == "dial" and sent:
             self.add_note("Wait for the carrier's word with exchange.wait_for(reference).")
 
     @property
     def outcome_unknown(self) -> bool:
         """True when the carrier may have done it all the same."""
-        return self.operation == "dial" and self.sent
+        return self.operation in ("dial", "transfer") and self.sent
 
 
 class UnreadableResponse(ProviderUnavailable):

@@ -101,6 +101,17 @@ async def test_a_media_socket_whose_call_cannot_be_read_is_closed_so_that_the_ca
     assert transport.closed == 1013 and at.reports == [("a media socket", "StoreUnavailable")]
 
 
+async def test_a_call_that_was_transferred_is_hung_up_by_a_stop_only(at: At) -> None:
+    call = await dialled(at.exchange)
+    at.exchange.switchboard.policy = Policy(allow=["US"])
+    await at.exchange.transfer(call, "+13105550130")
+    at.book.writes_fail = True
+    await at.exchange.hang_up(call, EndReason.AGENT_HANGUP)
+    assert logged("hang_up") == []
+    await at.exchange.hang_up(call)
+    assert logged("hang_up") == [("hang_up", call.id)]
+
+
 async def test_a_hang_up_reaches_the_carrier_and_its_reason_is_written_later(at: At) -> None:
     call = await dialled(at.exchange)
     at.book.writes_fail = True

@@ -5,7 +5,17 @@ from typing import Any
 
 import pytest
 
-from anycarrier import Call, CallEvent, EndReason, Exchange, Forward, MediaSession, Policy, TransferProgress
+from anycarrier import (
+    Call,
+    CallEvent,
+    EndReason,
+    Exchange,
+    Forward,
+    MediaSession,
+    Policy,
+    TransferProgress,
+    call_commands,
+)
 from anycarrier.calls import TransferStatus
 from anycarrier.errors import DestinationNotAllowed, ProviderUnavailable
 from core.conftest import CALLER, OURS, connect, post, ring
@@ -194,7 +204,7 @@ async def test_the_session_is_over_once_the_target_has_answered(desk: Desk) -> N
 
 async def test_a_transfer_the_carrier_refuses_leaves_the_call_with_the_agent(desk: Desk) -> None:
     await desk.begin()
-    desk.carrier.transfer_error = ProviderUnavailable("x", "transfer", "down")
+    desk.carrier.transfer_error = ProviderUnavailable("x", "transfer", "down", sent=False)
     with pytest.raises(ProviderUnavailable):
         await desk.exchange.transfer(desk.call, DESK)
     assert (await desk.now()).transfer is None
@@ -205,12 +215,93 @@ async def test_a_transfer_the_carrier_refuses_leaves_the_call_with_the_agent(des
 async def test_a_second_transfer_that_is_refused_leaves_the_first_as_it_was(desk: Desk) -> None:
     await desk.begin()
     await desk.transfer()
-    desk.carrier.transfer_error = ProviderUnavailable("x", "transfer", "down")
+    desk.carrier.transfer_error = ProviderUnavailable("x", "transfer", "down", sent=False)
     with pytest.raises(ProviderUnavailable):
         await desk.exchange.transfer(desk.call, "+13105550131")
     assert (await desk.now()).transfer is TransferStatus.REQUESTED
     await desk.exchange.hang_up(desk.call, EndReason.AGENT_HANGUP)
     assert desk.hang_ups == 0, "the first target may still take it"
+
+
+# --- a request that was not answered: the call may be the target's ---------------------------------------------------
+
+
+@pytest.fixture
+def unanswered(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    monkeypatch.setattr(call_commands, "UNCONFIRMED_TRANSFER", 0.3)
+    monkeypatch.setattr(call_commands, "STREAM_TAKEN", 0.3)
+    desk.carrier.transfer_error = ProviderUnavailable(desk.carrier.name, "transfer", "timed out")
+    return desk
+
+
+async def hands_over(session: MediaSession) -> None:
+    await session.transfer(DESK)  # and fails with what it raises
+
+
+@pytest.mark.parametrize("how", ["reported", "stream ends"])
+async def test_a_call_that_was_transferred_without_an_answer_lives_on(
+    unanswered: Desk, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(call_commands, "UNCONFIRMED_TRANSFER", 60.0)
+    monkeypatch.setattr(call_commands, "STREAM_TAKEN", 60.0)
+    await unanswered.begin(hands_over)
+    async with asyncio.timeout(30):
+        while not any(entry[0] == "transfer" for entry in unanswered.carrier.log):
+            await asyncio.sleep(0)
+    if how == "reported":
+        await unanswered.tell("transfer", "answered")
+    else:
+        unanswered.transport.say(event="stop")
+    await asyncio.wait_for(unanswered.serving, 30)
+    assert (await unanswered.now()).transfer is (
+        TransferStatus.ANSWERED if how == "reported" else TransferStatus.REQUESTED
+    )
+    assert unanswered.hang_ups == 0
+
+
+async def test_a_call_that_was_not_transferred_ends_with_the_handler_that_failed(unanswered: Desk) -> None:
+    await unanswered.begin(hands_over)
+    await asyncio.wait_for(unanswered.serving, 30)
+    assert unanswered.hang_ups == 1
+    assert ((await unanswered.now()).transfer, (await unanswered.now()).intent) == (None, EndReason.AGENT_ERROR)
+
+
+async def test_a_hang_up_meanwhile_is_made_up_for_once_nothing_was_heard_of_the_transfer(unanswered: Desk) -> None:
+    await unanswered.begin()
+    with pytest.raises(ProviderUnavailable, match="wait_for_transfer tells"):
+        await unanswered.exchange.transfer(unanswered.call, DESK)
+    await unanswered.exchange.hang_up(unanswered.call, EndReason.END_CALL_PHRASE)
+    assert unanswered.hang_ups == 0 and (await unanswered.now()).transfer is TransferStatus.REQUESTED
+    assert await unanswered.exchange.wait_for_transfer(unanswered.call, 30) is None
+    async with asyncio.timeout(30):
+        while not unanswered.hang_ups:
+            await asyncio.sleep(0)
+
+
+async def test_asked_for_again_and_taken_it_stays_the_targets(unanswered: Desk) -> None:
+    await unanswered.begin()
+    with pytest.raises(ProviderUnavailable):
+        await unanswered.exchange.transfer(unanswered.call, DESK)
+    unanswered.carrier.transfer_error = None
+    await unanswered.exchange.transfer(unanswered.call, DESK)
+    await asyncio.sleep(0.5)
+    assert (await unanswered.now()).transfer is TransferStatus.REQUESTED
+    assert "find out what became of a transfer" not in {task.get_name() for task in asyncio.all_tasks()}
+
+
+async def test_a_target_that_answers_while_another_transfer_is_refused_keeps_the_call(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def transfer(self: object, *given: Any, **named: Any) -> None:
+        await desk.tell("transfer", "answered")
+        raise ProviderUnavailable(desk.carrier.name, "transfer", sent=False)
+
+    await desk.begin()
+    await desk.exchange.transfer(desk.call, DESK)
+    monkeypatch.setattr(InlineProvider, "transfer", transfer)
+    with pytest.raises(ProviderUnavailable):
+        await desk.exchange.transfer(desk.call, "+13105550131")
+    assert (await desk.now()).transfer is TransferStatus.ANSWERED
 
 
 async def test_a_carrier_that_reports_no_transfers_is_believed_when_it_takes_one(exchange: Exchange) -> None:
@@ -323,7 +414,7 @@ async def test_a_hang_up_during_a_request_that_is_refused_is_made_up_for(
     async def transfer(self: object, *given: Any, **named: Any) -> None:
         asked.set()
         await refuse.wait()
-        raise ProviderUnavailable(desk.carrier.name, "transfer")
+        raise ProviderUnavailable(desk.carrier.name, "transfer", sent=False)
 
     await desk.begin()
     monkeypatch.setattr(InlineProvider, "transfer", transfer)
@@ -350,7 +441,7 @@ async def test_a_request_goes_on_when_who_made_it_is_cancelled(
         asked.set()
         await answer.wait()
         if refused:
-            raise ProviderUnavailable(desk.carrier.name, "transfer")
+            raise ProviderUnavailable(desk.carrier.name, "transfer", sent=False)
 
     await desk.begin()
     monkeypatch.setattr(InlineProvider, "transfer", transfer)
