@@ -25,6 +25,9 @@ from anycarrier.speech import (
 )
 from fake_carriers import FakeFrames, MemoryTransport
 
+REFERENCE = "0" * 31 + "1"
+"""The call's."""
+
 WORD = 0.06
 """Seconds a word takes to be spoken."""
 
@@ -187,7 +190,7 @@ class Line:
             from_="+12125550123",
             to="+14155550101",
             status=CallStatus.ANSWERED,
-            reference="00000000000000000000000000000001",
+            reference=REFERENCE,
             answered_at=datetime.now(UTC),
         )
         self.hang_ups: list[EndReason] = []

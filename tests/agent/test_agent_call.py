@@ -19,7 +19,7 @@ from anycarrier.audio import PCM16_8K, PCMU_8K, Transcoder
 from anycarrier.errors import SpeechNotReady, StreamNotOpen
 from anycarrier.events import DigitReported
 from anycarrier.wav import wav_bytes
-from fake_speech import Desk, Line, notes, told
+from fake_speech import REFERENCE, Desk, Line, notes, told
 
 
 async def stay(line: Line) -> None:
@@ -379,7 +379,7 @@ async def test_variables_fill_the_greeting_and_are_the_agents_to_read() -> None:
         "dynamic_variables": {"name": "Sama"},
     }
     _, finished = await desk.call(agent, stay, settings)
-    assert seen == ["Sama", "Be kind to Sama.", "+14155550101", "ref-1"]
+    assert seen == ["Sama", "Be kind to Sama.", "+14155550101", REFERENCE]
     assert told(finished) == [("local", "Hello Sama, welcome.")]
 
 

@@ -14,7 +14,7 @@ from anycarrier.agent.agent import CallSetup
 from anycarrier.agent.protocol import signature
 from anycarrier.agent.transcript import MemoryTranscript
 from anycarrier.errors import UnsupportedOperation
-from fake_speech import FRAME, SPEECH, Desk, Line, notes, told
+from fake_speech import FRAME, REFERENCE, SPEECH, Desk, Line, notes, told
 
 
 @pytest.fixture(params=["portable", "fast"], autouse=True)
@@ -46,7 +46,7 @@ async def test_the_handshake_carries_the_call_and_is_signed_and_the_first_frame_
     c = server.conversations[0]
     context = json.loads(c.headers["X-Call-Context"])
     assert context["phone_number"] == "+14155550101" and context["remote_phone_number"] == "+12125550123"
-    assert (context["call_id"], context["direction"]) == ("ref-1", "inbound")
+    assert (context["call_id"], context["direction"]) == (REFERENCE, "inbound")
     signed = signature(
         "whsec_k",
         c.headers["X-Inkbox-Request-ID"],
@@ -225,7 +225,7 @@ async def test_a_turn_without_done_is_spoken_after_a_moment() -> None:
 async def test_the_settings_of_an_agent_on_its_own_socket_are_honoured() -> None:
     async with agent_server() as server:
         desk = desk_for(server, first_message="Hello {{who}}.", silence_timeout_seconds=0.6)
-        desk.agents.prepare("ref-1", setup := CallSetup(variables={"who": "you"}, call_id="call_9"))
+        desk.agents.prepare(REFERENCE, setup := CallSetup(variables={"who": "you"}, call_id="call_9"))
         _, finished = await desk.call(None, stay)
     assert told(finished) == [("local", "Hello you.")] and finished.reason is EndReason.SILENCE_TIMEOUT
     stop = server.conversations[0].received[-1]
@@ -291,7 +291,7 @@ async def test_the_agent_is_told_why_the_call_ended_after_all_words_of_it_are_ke
     async with agent_server() as server:
         desk = desk_for(server, "one last word")
         order: list[str] = []
-        desk.agents.prepare("ref-1", CallSetup(transcript=Flushed(order, server)))
+        desk.agents.prepare(REFERENCE, CallSetup(transcript=Flushed(order, server)))
 
         async def caller(line: Line) -> None:
             await line.utter()

@@ -18,7 +18,7 @@ from anycarrier.agent.agent_call import AgentCall
 from anycarrier.agent.chat import ChatAgent, ChatAnalyzer, ChatModel
 from anycarrier.errors import ModelFailed
 from anycarrier.testing.live_server import serve
-from fake_speech import Desk, Line, told
+from fake_speech import REFERENCE, Desk, Line, told
 
 
 class Endpoint:
@@ -168,7 +168,7 @@ async def test_tools_of_ones_own_are_used_and_their_failure_told_to_the_model() 
     desk = Desk("what is the number")
     tools = {"lookup": (lookup, {"description": "Look up", "parameters": {"type": "object"}})}
     _, finished = await have(endpoint, desk, 1, tools=tools)
-    assert used == [("ref-1", "Sama"), ("ref-1", "Nobody")] and told(finished)[-1] == ("local", "It is 42.")
+    assert used == [(REFERENCE, "Sama"), (REFERENCE, "Nobody")] and told(finished)[-1] == ("local", "It is 42.")
     results = [m["content"] for m in endpoint.requests[2]["messages"] if m["role"] == "tool"]
     assert json.loads(results[0]) == {"number": "42"} and "not in the book" in results[1]
 
