@@ -385,6 +385,7 @@ class AudioOutput:
         now = self._clock()
         if self._in_flight:
             self.position.queue(self._in_flight, now)
+            self._in_flight = 0.0
         result = self.position.clear(now)
         if self._transcoder is not None:
             self._transcoder.flush()  # half a sample kept of what is cleared would turn all that follows into noise

@@ -247,6 +247,21 @@ def test_the_end_of_the_stream_wakes_whoever_waits_to_send(pushes: bool) -> None
     run(scene())
 
 
+def test_a_second_clear_does_not_count_again_what_the_first_found_on_its_way() -> None:
+    async def scene() -> None:
+        call = Call(pushes=False)
+        await call.far_end.allow(0)
+        talking = call.say("a", 3)
+        await settle()
+        assert call.session.clear_now() == pytest.approx((0.0, 0.02, False))
+        assert call.session.clear_now() == (0.0, 0.0, False)
+        await call.far_end.allow(1000)
+        await talking
+        assert call.far_end.got == ["a", "clear", "clear"] and call.session.sent == pytest.approx(0.02)
+
+    run(scene())
+
+
 def test_between_two_who_wait_nobody_sends_out_of_turn(pushes: bool) -> None:
     async def scene() -> None:
         call = Call(pushes)
