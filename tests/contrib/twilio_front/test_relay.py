@@ -32,6 +32,8 @@ class Requests(BotRequests):
 
     async def send(self, url: str, *args: Any, **more: Any) -> Reply:
         self.asked.append(url)
+        if "hangs" in url:
+            await asyncio.Event().wait()
         if "missing" in url:
             raise BotError(11200, "HTTP retrieval failure: status 404")
         return Reply(url, "audio/basic", SOUND)
@@ -462,6 +464,22 @@ async def test_a_caller_who_hangs_up_completes_the_session() -> None:
     session = Session()
     end, _, _ = await session.run(talk, caller)
     assert end.status == "completed" and end.error is None and session.bot.close_code == 1000
+
+
+async def test_a_bot_does_not_have_files_without_number_fetched_at_once_nor_from_a_url_that_is_none() -> None:
+    async def talk(talk: Talk) -> None:
+        await talk.send("play", source="http://[::1")
+        assert "11100: Invalid URL format" in (await talk.wait_for("error"))["description"]
+        for _ in range(30):
+            await talk.send("play", source="hangs.wav")
+        await talk.wait_for("error", 11)
+        await talk.connection.close()
+
+    session = Session()
+    assert isinstance(session.requests, Requests)
+    _, bot, _ = await session.run(talk)
+    assert session.requests.asked == ["https://bot.example.com/sounds/hangs.wav"] * 20
+    assert all("too much waits" in error["description"] for error in bot.of("error")[1:])
 
 
 async def test_too_much_text_is_refused_aloud() -> None:

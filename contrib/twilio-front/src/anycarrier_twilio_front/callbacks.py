@@ -47,6 +47,14 @@ def shown(url: str) -> str:
         return "a URL that cannot be read"
 
 
+def joined(base: str, url: str) -> str:
+    """``url`` as it is meant in the document at ``base``; :class:`BotError` for what is none."""
+    try:
+        return urljoin(base, url)
+    except ValueError:
+        raise BotError(11100, "Invalid URL format") from None
+
+
 class Hosts:
     """What may be fetched and dialled: the host of ``voice_url``, and those named. Without a port, at 80 and 443.
 
@@ -125,7 +133,7 @@ class BotRequests:
                         cookies.extract_cookies(response)
                     if not response.has_redirect_location:
                         break
-                    url = urljoin(url, response.headers["location"])
+                    url = joined(url, response.headers["location"])
                     if response.status_code not in (307, 308):
                         method = "GET"
         except TimeoutError:
@@ -146,7 +154,7 @@ class BotRequests:
         elif form:
             query = f"{query}&{urlencode(form)}" if query else urlencode(form)
         url = urlunsplit((parts.scheme, parts.netloc, parts.path or "/", query, ""))  # the fragment is for Twilio
-        headers = {"user-agent": "TwilioProxy/1.1", "accept": "*/*"}
+        headers = {"user-agent": "TwilioProxy/1.1", "accept": "*/*", "accept-encoding": "identity"}
         request = self._http.build_request(method, url, data=data, headers=headers)
         # The bot sees no password in its own URL: httpx sends it in a header.
         signed = str(request.url.copy_with(username=None, password=None))
@@ -159,8 +167,11 @@ class BotRequests:
         except (httpx.ConnectError, httpx.ConnectTimeout):
             response = await self._http.send(request, stream=True)
         try:
+            if (encoding := response.headers.get("content-encoding", "identity")) != "identity":
+                where = shown(str(request.url))
+                raise BotError(11200, f"the answer is compressed ({encoding[:16]!r}), which nobody asked for: {where}")
             body = bytearray()
-            async for piece in response.aiter_bytes():
+            async for piece in response.aiter_raw():  # what is compressed may be a thousand times as large
                 body += piece
                 if len(body) > longest:
                     raise BotError(11750, f"the answer is larger than {longest} bytes: {shown(str(request.url))}")

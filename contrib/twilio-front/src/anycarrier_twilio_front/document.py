@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import urljoin
 
 from anycarrier_twilio import twiml
 from anycarrier_twilio.twiml import XML_TYPES, TwimlError, Verb, rule
-from anycarrier_twilio_front.callbacks import BotError, BotRequests, Hosts, shown
+from anycarrier_twilio_front.callbacks import BotError, BotRequests, Hosts, joined, shown
 from anycarrier_twilio_front.calls import FrontCall, Instructions
 from anycarrier_twilio_front.relay_messages import RELAY_ATTRIBUTES
 
@@ -58,7 +57,7 @@ class Document:
     def instructions(self, verb: Verb, url: str, params: dict[str, str] | None = None) -> Instructions:
         """To go on at ``url``, as ``verb`` has it."""
         method = verb.get("method", "POST").upper()
-        return Instructions(urljoin(self.url, url), "GET" if method == "GET" else "POST", params=params or {})
+        return Instructions(joined(self.url, url), "GET" if method == "GET" else "POST", params=params or {})
 
 
 class VerbCheck(Protocol):

@@ -38,11 +38,11 @@ class Gather:
         inputs = verb.get("input", "dtmf").split()
         self._keys_count = "dtmf" in inputs
         self._finish_on = verb.get("finishOnKey", "#")
-        self._most = int(verb.get("numDigits")) if verb.get("numDigits").isdigit() else None
-        timeout = verb.get("timeout", "5")
-        self._timeout = float(timeout) if timeout.isdigit() else 5.0
-        silence = verb.get("speechTimeout")
-        self._silence = float(silence) if silence.isdigit() else AUTO if silence == "auto" else self._timeout
+        self._most = verb.number("numDigits")
+        timeout, silence = verb.number("timeout"), verb.number("speechTimeout")
+        self._timeout = 5.0 if timeout is None else float(timeout)
+        auto = AUTO if verb.get("speechTimeout") == "auto" else self._timeout
+        self._silence = auto if silence is None else float(silence)
         self._recognizer: Recognizer | None = None
         self._detector: VoiceActivityDetector | None = None
         self._digits = ""

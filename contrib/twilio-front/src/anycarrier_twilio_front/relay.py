@@ -44,6 +44,9 @@ STALLED = 10.0
 LONGEST_PLAY = 600
 """Seconds that a repeated ``play`` lasts at most."""
 
+LOADING = 20
+"""Files that a session may be fetching at once: each may have 16 MB."""
+
 LOST, INVALID = "64105", "64107"
 """https://www.twilio.com/docs/api/errors/64105: the socket ended. 64107: a message is not valid."""
 
@@ -167,6 +170,9 @@ class Relay(AgentChannel):
             case Text():
                 await self._speak(message)
             case Play(source, loop):
+                if self._speaker.turns >= TURNS or len(self._loading) >= LOADING:
+                    self._error(f"{source[:200]} was not played: too much waits to be heard.")
+                    return
                 await self._preempt()
                 turn = self._begin(*self._manners(message), None)
                 task = asyncio.ensure_future(self._play(turn, source, loop))

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from anycarrier.agent import AgentCall
 from anycarrier.errors import AgentUnreachable, StreamNotOpen
 from anycarrier_twilio.twiml import TwimlError, Verb
-from anycarrier_twilio_front.callbacks import BotError, BotRequests, Hosts
+from anycarrier_twilio_front.callbacks import BotError, BotRequests, Hosts, joined
 from anycarrier_twilio_front.calls import FrontCall, Instructions
 from anycarrier_twilio_front.document import Document, fetch
 from anycarrier_twilio_front.relay_session import RelaySession
@@ -101,7 +101,7 @@ class RelayFront:
                 case "Say":
                     await call.say(verb.text)
                 case "Play" if verb.text:
-                    url = urljoin(document.url, verb.text)
+                    url = joined(document.url, verb.text)
                     await call.play(await fetch_sound(self.requests, url, known.cookies, call.session.format))
                 case "Pause":
                     await asyncio.sleep(float(verb.get("length", "1")))

@@ -8,13 +8,13 @@ import uuid
 from collections.abc import AsyncIterable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from anycarrier import CallEvent, Direction, MediaEvent, MediaSession
 from anycarrier.agent import AgentSettings, Engines, MemoryTranscript
 from anycarrier.agent.conversation import AgentChannel, Conversation
 from anycarrier_twilio.twiml import Verb
-from anycarrier_twilio_front.callbacks import BotError
+from anycarrier_twilio_front.callbacks import BotError, joined
 from anycarrier_twilio_front.calls import FrontCall
 from anycarrier_twilio_front.document import Front
 from anycarrier_twilio_front.relay import Outcome, Relay
@@ -120,8 +120,8 @@ class RelaySession:
 
     async def run(self, conversation: Conversation) -> RelayEnd:
         """In a conversation that runs: the bot gets its events until the session is over."""
-        url = urljoin(self._base, self._settings.get("url"))
         try:
+            url = joined(self._base, self._settings.get("url"))
             if urlsplit(url).scheme not in ("ws", "wss"):
                 raise BotError(UNREACHABLE, "Unable to connect: the url of <ConversationRelay> begins with wss://")
             self._front.hosts.check(url, UNREACHABLE)
@@ -167,5 +167,5 @@ class RelaySession:
         }
 
     async def _load(self, source: str) -> bytes:
-        url = urljoin(self._base, source)
+        url = joined(self._base, source)
         return await fetch_sound(self._front.requests, url, self._call.cookies, self._session.format)

@@ -14,7 +14,7 @@ import secrets
 from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidHandshake, InvalidURI
@@ -33,7 +33,7 @@ from anycarrier_twilio.messages import (
 )
 from anycarrier_twilio.signature import sign
 from anycarrier_twilio.twiml import Verb
-from anycarrier_twilio_front.callbacks import BotError, shown
+from anycarrier_twilio_front.callbacks import BotError, joined, shown
 from anycarrier_twilio_front.calls import FrontCall
 
 if TYPE_CHECKING:
@@ -58,11 +58,18 @@ LARGEST = 16 * 1024 * 1024
 """Bytes of one message of the bot's: ten minutes of audio in base64, and then some."""
 
 
+class _NoRedirects(connect):
+    """Where a bot's answer leads to, nobody has allowed."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
 async def open_socket(url: str, auth_token: str) -> ClientConnection:
     """The bot's WebSocket, its handshake signed; :class:`BotError` where it cannot be opened."""
     headers = {"X-Twilio-Signature": sign(url, (), auth_token)}
     try:
-        return await connect(
+        return await _NoRedirects(
             url,
             additional_headers=headers,
             user_agent_header="Twilio.TmeWs/1.0",
@@ -92,7 +99,7 @@ class BotStream:
         self._noun = noun
         self.sid = f"MZ{secrets.token_hex(16)}"
         # Twilio drops the query without a word: values travel as <Parameter>.
-        url = urljoin(base.replace("http", "ws", 1), noun.get("url"))
+        url = joined(base.replace("http", "ws", 1), noun.get("url"))
         self.url = urlunsplit(urlsplit(url)._replace(query="", fragment=""))
         self._frames = StreamFrames(account_sid=call.account_sid, call_sid=call.sid, stream_sid=self.sid)
         self._outbox: deque[str] = deque()

@@ -6,12 +6,16 @@ the codes of its debugger, are here. https://www.twilio.com/docs/voice/twiml, ht
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 XML_TYPES = ("text/xml", "application/xml", "text/html")
 """Content types of a document that is TwiML; anything else is error 12300."""
+
+
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 class TwimlError(Exception):
@@ -34,6 +38,11 @@ class Verb:
 
     def get(self, attribute: str, default: str = "") -> str:
         return self.attributes.get(attribute, default)
+
+    def number(self, attribute: str) -> int | None:
+        """The attribute as a whole number; None for what is none."""
+        value = self.get(attribute)
+        return int(value) if _NUMBER.fullmatch(value) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +138,11 @@ def _check(verb: Verb) -> None:
         raise TwimlError(12200, "<Dial> takes a number or one noun")
     if verb.name in ("Redirect", "Number", "Sip") and not verb.text:
         raise TwimlError(12200, f"<{verb.name}> is empty")
+    if verb.name == "Play" and not re.fullmatch(r"[0-9A-Da-d*#wW]*", verb.get("digits")):
+        raise TwimlError(12200, "digits of <Play> are 0-9, A-D, *, #, w and W")
     for attribute in ("timeLimit", "length"):
-        if attribute in verb.attributes and not verb.get(attribute).isdigit():
+        if attribute in verb.attributes and verb.number(attribute) is None:
             raise TwimlError(12200, f"{attribute}={verb.get(attribute)!r} on <{verb.name}> is not a number")
     timeout = verb.get("timeout", "0")
-    if not timeout.isdigit() and (verb.name, timeout) != ("Gather", "auto"):
+    if not _NUMBER.fullmatch(timeout) and (verb.name, timeout) != ("Gather", "auto"):
         raise TwimlError(12200, f"timeout={timeout!r} on <{verb.name}> is not a number")
