@@ -62,8 +62,9 @@ async def test_its_engines_start_and_end_with_an_exchange_whose_agents_it_is() -
     engine = Engine()
     async with open_fronted("telnyx") as house:
         other = TwilioFront(
-            house.exchange, account_sid="AC", auth_token="t", voice_url="https://bot.example/", speech=engine
-        )
+            house.exchange, account_sid="AC", auth_token="t", voice_url="https://bot.example/", agent_id="another",
+            speech=engine,
+        )  # fmt: skip
         await house.exchange.stop()
         async with serve(create_app(house.exchange, other)):
             assert engine.started == 1

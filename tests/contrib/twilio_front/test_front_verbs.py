@@ -113,8 +113,9 @@ async def test_an_engine_that_cannot_speak_is_refused_when_the_front_is_made() -
     async with open_fronted("telnyx") as house:
         with pytest.raises(ConfigurationError, match="cannot speak"):
             TwilioFront(
-                house.exchange, account_sid="AC", auth_token="t", voice_url="https://bot.example/", speech=Listener()
-            )
+                house.exchange, account_sid="AC", auth_token="t", voice_url="https://bot.example/", agent_id="another",
+                speech=Listener(),
+            )  # fmt: skip
 
 
 NOISE = random.Random(3).randbytes(8000)
@@ -297,13 +298,16 @@ async def test_what_the_policy_refuses_is_not_dialled_and_the_bot_goes_on(
         await house.over(far_end)
 
 
-@pytest.mark.parametrize(("credential", "shown"), [("main", True), ("another tenant's", False)])
-async def test_a_caller_id_is_a_line_of_the_same_carrier_account(
-    credential: str, shown: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("credential", "agent", "shown"),
+    [("main", "twilio-bot", True), ("another tenant's", "twilio-bot", False), ("main", "another bot's", False)],
+)
+async def test_a_caller_id_is_a_line_of_the_same_agent_and_carrier_account(
+    credential: str, agent: str, shown: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_fronted("telnyx") as house:
         line = (await house.exchange.switchboard.registry.lookup(OTHERS)).model_copy(
-            update={"credential_id": credential, "number": SPARE}
+            update={"credential_id": credential, "agent_id": agent, "number": SPARE}
         )
         await house.exchange.switchboard.registry.assign(line)
         asked: list[object] = []

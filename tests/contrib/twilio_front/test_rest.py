@@ -10,9 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 from twilio.base.exceptions import TwilioRestException
 
-from anycarrier import CallStatus, EndReason, MachineDetection, Policy
+from anycarrier import CallStatus, EndReason, MachineDetection, MediaSession, Policy
 from anycarrier.calls import TransferStatus
 from anycarrier.errors import (
     AuthenticationFailed,
@@ -21,6 +22,8 @@ from anycarrier.errors import (
     RateLimited,
     StoreUnavailable,
 )
+from anycarrier.testing.live_server import serve
+from anycarrier_twilio_front import TwilioFront
 from contrib.twilio_front.fronted import ACCOUNT, CALLEE, CALLER, DESK, OTHERS, OURS, TOKEN, Fronted, open_fronted
 
 STAY = "<Response><Pause length='100'/></Response>"
@@ -363,3 +366,52 @@ async def test_limits_of_the_exchange_hold_for_bots() -> None:
     async with open_fronted("acme", policy=Policy(allow=["US"], max_concurrent=1)) as one:
         assert (await ask(one, data=GOOD)).status_code == 201
         assert code(await ask(one, data=GOOD)) == (429, 20429)
+
+
+async def test_a_login_that_is_no_ascii_is_a_wrong_one(one: Fronted) -> None:
+    answer = await ask(one, data=GOOD, headers={"authorization": b"Basic \xe9\xe9"})  # type: ignore[dict-item]
+    assert code(answer) == (401, 20003)
+
+
+async def test_each_fronts_bot_logs_in_though_one_app_serves_them_all(one: Fronted) -> None:
+    account, token = f"AC{'2e' * 16}", "the second bot's"
+    second = TwilioFront(
+        one.exchange, account_sid=account, auth_token=token, voice_url=f"{one.bot.url}/voice", agent_id="others"
+    )
+    path = "/2010-04-01/Accounts/{}/Calls.json"
+    async with serve(Starlette(routes=[*one.front.routes(), *second.routes()])) as url:
+        async with httpx.AsyncClient(trust_env=False, base_url=url) as http:
+            first, other = login(), login(account, token)
+            for sid, own, wrong in ((ACCOUNT, first, other), (account, other, first)):
+                assert (await http.get(path.format(sid), headers=own)).status_code == 200
+                assert code(await http.get(path.format(sid), headers=wrong)) == (401, 20003)
+                assert code(await http.get(f"/2010-04-01/Accounts/{sid}/Messages.json", headers=own)) == (404, 20404)
+            assert code(await http.get(path.format("AC0"), headers=login())) == (404, 20404)
+            assert code(await http.get(path.format("AC0"), headers=login("AC0", "x"))) == (401, 20003)
+    await second.aclose()
+
+
+async def test_of_several_updates_the_last_one_runs(one: Fronted) -> None:
+    one.bot.replies["/voice"] = STAY
+    for path in ("/first", "/last"):
+        one.bot.replies[path] = STAY
+    await one.sandbox.ring(OURS, CALLER)
+    await one.until(lambda: bool(one.exchange.switchboard.sessions))
+    [known] = one.front.calls
+    held = asyncio.Event()
+    clear = MediaSession.clear
+
+    async def slow(session: MediaSession) -> object:
+        await held.wait()
+        return await clear(session)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MediaSession, "clear", slow)
+        for path in ("/first", "/last"):
+            updated = await ask(
+                one, f"/2010-04-01/Accounts/{ACCOUNT}/Calls/{known.sid}.json", data={"Url": f"{one.bot.url}{path}"}
+            )
+            assert updated.status_code == 200
+            await asyncio.sleep(0.1)
+        held.set()
+        await one.bot.wait_told("/last")

@@ -101,8 +101,8 @@ class FrontCall:
         """Status words that it has come to, in order."""
         self.posted = 0
         """Status callbacks made."""
-        self.redirected: asyncio.Future[Instructions] | None = None
-        """Waits, while the call runs instructions, for others to run in their place."""
+        self.redirected = asyncio.Event()
+        """Set when ``instructions`` are others than those that run."""
         self.posting: asyncio.Task[None] | None = None
         """The last status callback; the next one is posted after it."""
 
@@ -133,7 +133,5 @@ class FrontCall:
 
     def redirect(self, instructions: Instructions) -> None:
         """Leave what runs and run ``instructions``; what is not running yet begins with them."""
-        if self.redirected is not None and not self.redirected.done():
-            self.redirected.set_result(instructions)
-        else:
-            self.instructions = instructions
+        self.instructions, self.document = instructions, None
+        self.redirected.set()

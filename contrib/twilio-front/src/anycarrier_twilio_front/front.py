@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,12 +29,14 @@ from anycarrier import (
     MediaSession,
     Reject,
     Route,
+    Router,
     RoutingFailure,
     Switchboard,
     TransferProgress,
 )
 from anycarrier.agent import raw_agent
 from anycarrier.calls import TransferStatus
+from anycarrier.errors import ConfigurationError
 from anycarrier_twilio.messages import status_form
 from anycarrier_twilio_front.callbacks import BotError, BotRequests, Hosts
 from anycarrier_twilio_front.calls import FrontCall, Instructions, StatusCallback
@@ -99,6 +101,8 @@ class TwilioFront:
         self.handler = raw_agent(audio=PCMU_8K)(self.__call__)
         """For ``Agents.add(handler=...)``; the front itself is a handler too."""
         board = exchange.switchboard
+        if any(isinstance(other, TwilioFront) and other.agent_id == agent_id for other in _routers(board.router)):
+            raise ConfigurationError(f"another front has the calls of agent {agent_id!r}: give each its own agent_id")
         self._other_router = board.router
         board.router = self.router
         board.on_change.append(self._changed)
@@ -213,9 +217,11 @@ class TwilioFront:
             if call.detection is not None and call.detection.callback is None:
                 answered = asyncio.ensure_future(call.detection.known.wait())
                 over = asyncio.ensure_future(session.wait_stopped())
-                await asyncio.wait({answered, over}, timeout=MACHINE_WAIT, return_when=asyncio.FIRST_COMPLETED)
-                answered.cancel()
-                over.cancel()
+                try:
+                    await asyncio.wait({answered, over}, timeout=MACHINE_WAIT, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    answered.cancel()
+                    over.cancel()
             await Program(self, call, session).run()
         except BotError as failure:
             self._fail(call, failure)
@@ -270,6 +276,14 @@ class TwilioFront:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _routers(router: Router) -> Iterator[object]:
+    """Whose methods ask each other for a route."""
+    owner = getattr(router, "__self__", None)
+    while isinstance(owner, TwilioFront):
+        yield owner
+        owner = getattr(owner._other_router, "__self__", None)
 
 
 def _incoming(event: IncomingCall) -> dict[str, str]:

@@ -6,7 +6,6 @@ https://www.twilio.com/docs/voice/api/call-resource, https://www.twilio.com/docs
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import hmac
 import logging
@@ -19,7 +18,8 @@ from urllib.parse import parse_qsl, urlencode
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from anycarrier import Call, CallStatus, Direction, EndReason, MachineDetection
 from anycarrier.errors import AnycarrierError, InvalidNumber, NumberNotAssigned, ProviderUnavailable, StoreUnavailable
@@ -56,11 +56,13 @@ class CallsApi:
     def routes(self) -> list[Route]:
         """For the app that serves the exchange. Whatever else is asked for under Twilio's path is not found."""
         base = f"/{API_VERSION}/Accounts/{{account}}/Calls"
-        return [
-            Route(f"{base}.json", self._answered({"POST": self._create, "GET": self._list}), methods=_METHODS),
-            Route(f"{base}/{{sid}}.json", self._answered({"POST": self._update, "GET": self._fetch}), methods=_METHODS),
-            Route(f"/{API_VERSION}/{{path:path}}", self._answered({}), methods=_METHODS),
-        ]
+        verbs: dict[str, dict[str, _Verb]] = {
+            f"{base}.json": {"POST": self._create, "GET": self._list},
+            f"{base}/{{sid}}.json": {"POST": self._update, "GET": self._fetch},
+            f"/{API_VERSION}/{{path:path}}": {},
+        }
+        account = self._front.account_sid
+        return [_AccountRoute(account, path, self._answered(found)) for path, found in verbs.items()]
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
@@ -103,7 +105,7 @@ class CallsApi:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         try:
             user, _, secret = base64.b64decode(given, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # no base64, no ASCII, no UTF-8
             scheme = user = secret = ""
         logins = {self._front.account_sid: self._front.auth_token, **self._front.api_keys}
         # All are compared, whatever the first says, and each in constant time.
@@ -346,6 +348,22 @@ class CallsApi:
     def _runs_here(self, call: FrontCall) -> bool:
         session = self._front.exchange.switchboard.sessions.get(call.call.reference)
         return session is not None and not session.ended
+
+
+class _AccountRoute(Route):
+    """A route that leaves other accounts to the fronts whose routes come later, and refuses those of none."""
+
+    def __init__(self, account_sid: str, path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> None:
+        super().__init__(path, endpoint, methods=_METHODS)
+        self._account_sid = account_sid
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child = super().matches(scope)
+        params = child.get("path_params", {})
+        accounts, _, rest = params.get("path", "").partition("/")
+        account = params.get("account") or (rest.partition("/")[0] if accounts == "Accounts" else "")
+        another = match is Match.FULL and account not in ("", self._account_sid)
+        return (Match.PARTIAL if another else match), child
 
 
 class _Params:

@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from anycarrier import CallEvent, MediaEvent, MediaSession
 from anycarrier.calls import TransferStatus
@@ -53,6 +53,7 @@ class Program:
     async def run(self) -> None:
         """Until the bot or the far end is done. Raises :class:`BotError` for what cannot be run."""
         reader = asyncio.ensure_future(self._listen())
+        self._call.redirected.clear()
         step: Instructions | None = self._call.instructions
         hasty, clock = 0, asyncio.get_running_loop().time
         try:
@@ -66,27 +67,27 @@ class Program:
             if not self._session.ended:
                 raise
         finally:
-            self._call.redirected = None
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
 
     async def _until_interrupted(self, step: Instructions, reader: asyncio.Future[None]) -> Instructions | None:
         """Run ``step``; what is to be run after it, or in its place when a REST request says so."""
-        redirected = self._call.redirected = asyncio.get_running_loop().create_future()
+        redirected = asyncio.ensure_future(self._call.redirected.wait())
         work = asyncio.ensure_future(self._obey(step))
-        either: set[asyncio.Future[object]] = {work, redirected, reader}  # type: ignore[arg-type]
+        either: set[asyncio.Future[Any]] = {work, redirected, reader}
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            redirected.cancel()
             finished = work.done()
             if not finished:
                 work.cancel()
                 await asyncio.wait({work})
-        if redirected.done():
+        if self._call.redirected.is_set():  # maybe more than once since
+            self._call.redirected.clear()
             if not self._session.ended:
                 await self._session.clear()
-            instead: Instructions = redirected.result()
-            return instead
+            return self._call.instructions
         return work.result() if finished else None
 
     async def _listen(self) -> None:
@@ -151,7 +152,12 @@ class Program:
 
     async def _play(self, document: Document, verb: Verb) -> None:
         if digits := verb.get("digits"):
-            await self._session.send_digits(digits)
+            try:
+                await self._session.send_digits(digits)
+            except StreamNotOpen:
+                raise
+            except AnycarrierError as refused:
+                self._front.complain(self._call, BotError(12200, f"Play: {refused}"))
         elif verb.text:
             url = document.instructions(verb, verb.text).url
             audio = await fetch_sound(self._front.requests, url, self._call.cookies, self._session.format)
@@ -206,24 +212,25 @@ class Program:
         except AnycarrierError as refused:
             self._front.complain(self._call, BotError(13224, f"Dial: {refused}"))
         else:
-            call = await exchange.wait_until(
-                self._session.call, lambda c: c.ended or c.transfer is not TransferStatus.REQUESTED, TRANSFER_PATIENCE
-            )
-            if call.ended or call.transfer is TransferStatus.ANSWERED:
+            try:
+                taken = await self._session.wait_for_transfer(TRANSFER_PATIENCE)
+            except TimeoutError:  # to hang up now would only be kept for the case that the target does not answer
+                raise CallOver from None
+            if taken is TransferStatus.ANSWERED or self._session.call.ended:
                 raise CallOver
         self._call.dialled = None
         return dialled.ended() if action else None
 
     async def _caller_id(self, wanted: str) -> str | None:
-        """``wanted`` if it is a number of the call's, or of a line of the same credential."""
+        """``wanted`` if it is a number of the call's, or of another line of its agent's at its carrier."""
         call = self._session.call
         if not wanted or wanted in (call.from_, call.to):
             return wanted or None
         with contextlib.suppress(NumberNotAssigned):
             line = await self._front.exchange.switchboard.registry.lookup(wanted)
-            if line.credential_id == call.credential_id:
+            if (line.agent_id, line.credential_id) == (call.agent_id, call.credential_id):
                 return wanted
-        raise BotError(13214, "Dial: Invalid callerId: it must be a number of the call, or of a line of its carrier's")
+        raise BotError(13214, "Dial: Invalid callerId: it must be a number of the call, or another line of its agent's")
 
     async def _redirect(self, document: Document, verb: Verb) -> Instructions:
         return document.instructions(verb, verb.text)
@@ -247,8 +254,7 @@ VERBS: dict[str, Callable[[Program, Document, Verb], Awaitable[Instructions | No
 
 def _loop(verb: Verb, audible: bool) -> Iterable[int]:
     """``loop`` times, 0 for ever; once where there is nothing to be heard."""
-    times = verb.get("loop", "1")
-    times = times if times.isdigit() else "1"
-    if not audible:
+    times = verb.number("loop")
+    if not audible or times is None:
         return range(1)
-    return itertools.count() if int(times) == 0 else range(int(times))
+    return range(times) if times else itertools.count()
