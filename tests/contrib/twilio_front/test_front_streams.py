@@ -160,6 +160,7 @@ async def test_a_streams_own_status_callback_tells_of_its_start_its_end_and_its_
         ('{"event":"media","media":{"payload":""}}', 31951),
         ('{"event":"media","streamSid":"SID","media":{"payload":"%%%"}}', 31951),
         ('{"event":"mark","streamSid":"SID"}', 31951),
+        ('{"event":"mark","streamSid":"SID","mark":{"name":"' + 1001 * "x" + '"}}', 31951),
         ('{"event":"stop","streamSid":"SID"}', 31951),
     ],
 )
@@ -208,6 +209,28 @@ async def test_a_bot_that_does_not_read_loses_audio_and_is_cut_off_with_its_call
         assert (await house.over(far_end)).reason is EndReason.USER_HANGUP
         await house.until(lambda: not house.exchange.switchboard.sessions)
         await stuck[0].wait_closed()
+
+
+async def test_marks_without_number_end_the_stream_and_as_many_as_are_taken_all_come_back_at_a_clear(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(stream_module, "MARKS", 100)
+    async with open_fronted("telnyx") as house:
+        bot = house.bot
+        bot.replies["/voice"] = twiml(stream(bot.socket_url))
+        far_end = await house.ring()
+        socket = await bot.socket()
+        for _ in range(2):
+            await socket.play(b"\x55" * 80_000)
+            for _ in range(100):
+                await socket.mark("m")
+            await socket.clear()
+        await socket.wait_for("mark", 200)
+        await socket.play(b"\x55" * 80_000)
+        for _ in range(101):
+            await socket.mark("m")
+        assert (await house.over(far_end)).reason is EndReason.AGENT_HANGUP
+    assert "31951: Stream - invalid message: more than 100 marks" in caplog.text
 
 
 async def test_a_bot_that_sends_minutes_at_once_is_played_to_the_end_and_interrupted_at_once() -> None:

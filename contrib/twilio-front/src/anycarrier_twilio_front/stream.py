@@ -44,7 +44,10 @@ log = logging.getLogger("anycarrier.twilio_front")
 HANDSHAKE, GOODBYE = 15.0, 2.0
 """Seconds for the bot to accept the socket, and to close it; the second leaves a handler time to end with its call."""
 
-CONGESTED, HOPELESS = 500, 5000
+MARKS, LONGEST_NAME = 5000, 1000
+"""Marks that a bot may have outstanding, and characters in the name of one."""
+
+CONGESTED, HOPELESS = 500, MARKS + 1000
 """Frames that may wait for a bot that does not read: audio more than these 10 s late is dropped; with more of anything,
 the stream ends."""
 
@@ -107,6 +110,8 @@ class BotStream:
         self._started = False
         self._unsent = bytearray()
         self._reported: set[int] = set()
+        self._marks = 0
+        """Outstanding ones."""
 
     async def run(self) -> None:
         """Connect, and carry the stream. A bot that cannot be reached is a complaint: the next verb follows."""
@@ -160,6 +165,7 @@ class BotStream:
             case DigitPressed(digit):
                 self._put(self._frames.dtmf(digit))
             case MarkReached(name) | MarkDropped(name):  # Twilio makes no difference
+                self._marks -= 1
                 self._put(self._frames.mark(name))
 
     def _hear_audio(self, payload: str) -> None:
@@ -212,6 +218,9 @@ class BotStream:
                 case PlayMedia(media):
                     await self._play(media.payload)
                 case SetMark(mark):
+                    if self._marks >= MARKS or len(mark.name) > LONGEST_NAME:
+                        raise StreamRefused(31951, f"Stream - invalid message: more than {MARKS} marks, or a long name")
+                    self._marks += 1
                     await self._session.mark(mark.name)
                 case Clear():
                     await self._session.clear()
