@@ -1,4 +1,4 @@
-"""The bot of ``bot.py`` on any carrier: ``uvicorn front:app``, with the carrier's credential in the environment."""
+"""The bot of ``bot.py`` on any carrier: ``uvicorn --factory front:from_environment``."""
 
 import os
 
@@ -6,6 +6,7 @@ from starlette.applications import Starlette
 
 from anycarrier import Credential, Exchange, MemoryNumberRegistry
 from anycarrier.asgi import create_app
+from anycarrier.plugins import get_provider
 from anycarrier_twilio_front import TwilioFront
 
 
@@ -30,3 +31,11 @@ def build(credential: Credential, *, number: str, public_url: str, bot: str) -> 
     app = create_app(exchange, front, on_startup=setup)
     app.routes.extend(front.routes())  # Twilio's calls API, for the bot alone
     return app
+
+
+def from_environment() -> Starlette:
+    """``CARRIER`` is its name; what its credential asks for is in variables of the same names in capitals."""
+    kind = get_provider(os.environ["CARRIER"]).credential_type
+    secrets = {name: os.environ[name.upper()] for name in kind.model_fields if name.upper() in os.environ}
+    number, public_url, bot = os.environ["NUMBER"], os.environ["PUBLIC_URL"], os.environ["BOT_URL"]
+    return build(kind.model_validate(secrets), number=number, public_url=public_url, bot=bot)
