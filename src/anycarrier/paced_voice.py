@@ -131,9 +131,9 @@ class PacedVoice:
             if self._paused:
                 await self._wait()
                 continue
-            ahead = session.ahead
-            if ahead > 0 and (excess := ahead + session.format.seconds(len(following.audio)) - self._lead) > 1e-6:
-                await self._wait(min(excess, ahead))
+            excess = session.ahead + session.format.seconds(len(following.audio)) - self._lead
+            if excess > 1e-6:
+                await self._wait(excess)
                 continue
             if self._tail:
                 self._tail.popleft()

@@ -262,6 +262,25 @@ def test_a_second_clear_does_not_count_again_what_the_first_found_on_its_way() -
     run(scene())
 
 
+def test_what_a_cancelled_say_had_not_sent_is_not_sent_after_a_pause(pushes: bool) -> None:
+    async def scene() -> None:
+        call = Call(pushes)
+        voice = PacedVoice(call.session, lead=1.0)
+        await call.far_end.allow(3)
+        speaking = asyncio.ensure_future(voice.say(b"a" * FRAME * 10))
+        await settle()
+        speaking.cancel()
+        await settle()
+        await call.far_end.allow(1000)
+        voice.pause()
+        voice.resume()
+        await settle()
+        # The frame that an awaited transport was sending may have been sent.
+        assert call.got == ("a3 clear a3" if pushes else "a3 clear a4")
+
+    run(scene())
+
+
 def test_between_two_who_wait_nobody_sends_out_of_turn(pushes: bool) -> None:
     async def scene() -> None:
         call = Call(pushes)

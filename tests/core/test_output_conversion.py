@@ -139,3 +139,54 @@ def test_base64_and_plain_audio_are_heard_in_order_whatever_the_carrier_takes(pu
         assert far_end.heard == converted(audio, PCM16_24K, PCMU_8K)
 
     play(scene, pushes, format=PCM16_24K, carrier_format=PCMU_8K)
+
+
+def test_who_waits_for_the_end_of_one_thing_does_not_tear_it_from_the_next(pushes: bool) -> None:
+    async def scene(session: MediaSession, far_end: ScriptedFarEnd) -> None:
+        voice, audio = PacedVoice(session), tone(1, 24_000)
+        first = asyncio.ensure_future(voice.say(audio[:24_000]))
+        done = asyncio.ensure_future(voice.done())
+        await asyncio.sleep(0)
+        second = asyncio.ensure_future(voice.say(audio[24_000:]))
+        await asyncio.gather(first, done, second)
+        await voice.done()
+        await asyncio.sleep(0.1)  # marks count what the conversion keeps back as sent: 2 ms
+        assert far_end.heard == converted(audio, PCM16_24K, PCM16_8K)
+
+    play(scene, pushes, format=PCM16_24K, carrier_format=PCM16_8K)
+
+
+def test_base64_that_is_received_follows_the_format(pushes: bool) -> None:
+    async def scene(session: MediaSession, far_end: ScriptedFarEnd) -> None:
+        sizes: list[int] = []
+        session.receive_base64(lambda text: sizes.append(len(base64.b64decode(text))))
+        for format in (PCMU_8K, PCM16_8K, PCMU_8K):
+            session.set_format(format)
+            far_end.send(bytes(160))
+            await asyncio.sleep(0.1)
+        assert sizes == [160, 320, 160]
+
+    play(scene, pushes, format=PCMU_8K)
+
+
+def test_audio_given_as_base64_makes_room_for_what_comes_after_it(pushes: bool) -> None:
+    async def scene(session: MediaSession, far_end: ScriptedFarEnd) -> None:
+        for _ in range(2):
+            for _ in range(400):
+                far_end.send(bytes(160))
+            await asyncio.sleep(0.1)
+            session.receive_base64(lambda text: None)
+            session.receive_base64(None)
+        assert session.dropped_frames == 0
+
+    play(scene, pushes, format=PCMU_8K)
+
+
+def test_relayed_audio_is_not_sent_too_far_ahead() -> None:
+    async def scene(session: MediaSession, far_end: ScriptedFarEnd) -> None:
+        output = session.stream.output
+        text = base64.b64encode(bytes(4000)).decode()
+        assert [output.send_now(bytes(4000), text, 0.8) for _ in range(4)] == [True, True, False, False]
+        assert session.sent == 1.0
+
+    play(scene, True, format=PCMU_8K)

@@ -283,6 +283,100 @@ def test_what_somebody_else_has_cleared_is_not_said_again() -> None:
     play(scene, format=PCM16_8K)
 
 
+def test_what_is_sent_after_somebody_else_has_cleared_can_be_paused() -> None:
+    async def scene(session: MediaSession, far_end: ScriptedFarEnd) -> None:
+        voice = PacedVoice(session, lead=1.0)
+        speaking = asyncio.ensure_future(voice.say(sound(4)))
+        await asyncio.sleep(1)
+        await session.clear()
+        lost = session.sent - session.heard
+        await asyncio.sleep(0.5)
+        voice.pause()
+        voice.resume()
+        await speaking
+        await voice.done()
+        assert far_end.heard_seconds == pytest.approx(4 - lost, abs=0.001)
+
+    play(scene, format=PCM16_8K)
+
+
+@pytest.mark.parametrize(("lead", "piece"), [(0.02, 0.02), (0.2, 0.04), (1.0, 0.2), (9.0, 0.5)])
+def test_the_further_ahead_the_longer_the_pieces(lead: float, piece: float) -> None:
+    async def scene(session: MediaSession, far_end: ScriptedFarEnd) -> None:
+        await PacedVoice(session, lead=lead).say(sound(2))
+        assert max(len(sent.audio) for sent in far_end.received) == pytest.approx(PCM16_8K.size(piece), abs=320)
+        assert len(far_end.received) == pytest.approx(2 / piece, abs=2)
+
+    play(scene, format=PCM16_8K)
+
+
+def test_who_waits_for_the_end_is_told_when_what_was_to_be_said_is_given_up() -> None:
+    async def scene(session: MediaSession, far_end: ScriptedFarEnd) -> None:
+        voice = PacedVoice(session)
+        voice.pause()
+        speaking = asyncio.ensure_future(voice.say(sound(1)))
+        done = asyncio.ensure_future(voice.done())
+        await asyncio.sleep(0.1)
+        speaking.cancel()
+        await asyncio.wait_for(done, 1)
+
+    play(scene, format=PCM16_8K)
+
+
+def test_who_waits_for_the_end_is_told_when_what_a_pause_took_back_was_heard() -> None:
+    async def scene(session: MediaSession, far_end: ScriptedFarEnd) -> None:
+        voice = PacedVoice(session, lead=1.0)
+        await voice.say(sound(0.9))
+        await asyncio.sleep(0.1)
+        voice.pause()
+        done = asyncio.ensure_future(voice.done())
+        await asyncio.sleep(0.1)
+        voice.resume()
+        await asyncio.wait_for(done, 3)
+        assert now() == pytest.approx(1.0, abs=0.011)
+
+    play(scene, format=PCM16_8K)
+
+
+def test_who_waits_for_the_end_is_told_at_once_of_the_end_of_the_stream() -> None:
+    async def scene(session: MediaSession, far_end: ScriptedFarEnd) -> None:
+        voice = PacedVoice(session, lead=9.0)
+        await voice.say(sound(5))
+        done = asyncio.ensure_future(voice.done())
+        await asyncio.sleep(1)
+        await far_end.hang_up()
+        await done
+        assert now() == pytest.approx(1.0)
+        assert voice.cut() == pytest.approx((1.0, 4.0, True))
+        with pytest.raises(StreamNotOpen):
+            await voice.say(b"")
+
+    play(scene, format=PCM16_8K)
+
+
+def test_a_second_cut_has_measured_nothing() -> None:
+    async def scene(session: MediaSession, far_end: ScriptedFarEnd) -> None:
+        voice = PacedVoice(session)
+        speaking = asyncio.ensure_future(voice.say(sound(3)))
+        await asyncio.sleep(1.5)
+        voice.pause()
+        assert voice.cut().measured and voice.cut() == (0.0, 0.0, False)
+        await speaking
+
+    play(scene, format=PCM16_8K)
+
+
+def test_of_several_channels_the_samples_stay_together() -> None:
+    async def scene(session: MediaSession, far_end: ScriptedFarEnd) -> None:
+        voice, audio = PacedVoice(session), sound(1, format=PCM16_8K)
+        for at in range(0, len(audio), 1002):
+            await voice.say(audio[at : at + 1002])
+        assert all(len(piece.audio) % 4 == 0 for piece in far_end.received)
+        assert b"".join(piece.audio for piece in far_end.received) == audio
+
+    play(scene, format=AudioFormat("PCM16", 8000, 2))
+
+
 def test_a_lead_shorter_than_a_frame_is_refused() -> None:
     async def scene(session: MediaSession, far_end: ScriptedFarEnd) -> None:
         with pytest.raises(ValueError, match="less than one frame"):

@@ -242,3 +242,12 @@ def test_heard_never_exceeds_sent_and_never_falls(steps: list[tuple[str, float]]
         assert -1e-9 <= position.heard(now) <= position.sent + 1e-9
         assert position.heard(now) >= heard - 1e-9 or step == "echo"
         heard = position.heard(now)
+
+
+def test_the_last_mark_that_comes_back_late_takes_nothing_back() -> None:
+    position = PlaybackPosition()
+    position.queue(1.0, 0.0)
+    mark = position.mark()
+    position.queue(2.0, 0.0)
+    assert position.heard(3.5) == 3.0, "overdue: by the clock"
+    assert position.reached(mark, 3.5) and position.heard(3.5) == 3.0

@@ -289,6 +289,21 @@ async def test_asked_for_again_and_taken_it_stays_the_targets(unanswered: Desk) 
     assert "find out what became of a transfer" not in {task.get_name() for task in asyncio.all_tasks()}
 
 
+@pytest.mark.parametrize("reports", [True, False])
+async def test_without_its_stream_in_this_process_a_carriers_silence_tells_something_only_if_it_reports(
+    unanswered: Desk, monkeypatch: pytest.MonkeyPatch, reports: bool
+) -> None:
+    monkeypatch.setattr(unanswered.carrier, "reports_transfers", reports)
+    await unanswered.exchange.assign(OURS, agent_id="a", credential_id=unanswered.credential, configure=False)
+    unanswered.call = await unanswered.exchange.dial(from_=OURS, to=CALLER)
+    with pytest.raises(ProviderUnavailable):
+        await unanswered.exchange.transfer(unanswered.call, DESK)
+    async with asyncio.timeout(30):
+        while "find out what became of a transfer" in {task.get_name() for task in asyncio.all_tasks()}:
+            await asyncio.sleep(0.01)
+    assert (await unanswered.now()).transfer is (None if reports else TransferStatus.REQUESTED)
+
+
 async def test_a_target_that_answers_while_another_transfer_is_refused_keeps_the_call(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
