@@ -54,7 +54,7 @@ class Media:
                 from_=CALLER,
                 to=OURS,
                 status=CallStatus.RINGING,
-                reference=f"ref-{self.calls}",
+                reference=f"{self.calls:032x}",
                 credential_id="main",
                 agent_id="a",
             )

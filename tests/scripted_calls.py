@@ -40,6 +40,15 @@ DOWN = ProviderUnavailable("scripted", "anything", "down", status=503)
 GONE = NotFound("scripted", "anything", "no such call", status=404)
 HTTP = httpx.AsyncClient()
 ME, DEAD = "this process", "a dead process"
+R, UNNAMED = "ca11" * 8, "dea1" * 8
+"""References of calls."""
+
+
+def referred(name: str) -> str:
+    """The reference of the call that a test calls ``name``; it begins with the letters in hexadecimal."""
+    return name.encode().hex().ljust(32, "0")
+
+
 
 Step = tuple[float, str]
 
@@ -141,7 +150,7 @@ class Desk:
         self, status: CallStatus = CallStatus.ANSWERED, *, ring_time: float | None = None, **fields: Any
     ) -> Call:
         facts: dict[str, Any] = {
-            "reference": "r", "id": fields.get("reference", "leg"), "provider": "scripted", "credential_id": "main",
+            "reference": R, "id": fields.get("reference", "leg"), "provider": "scripted", "credential_id": "main",
             "owner": self.exchange.switchboard.owner, "direction": "inbound",
             "from_": "+14155550101", "to": "+12125550102",
             "status": status, "answered_at": T0 if status is CallStatus.ANSWERED else None,
@@ -189,18 +198,18 @@ class Desk:
         self.exchange.switchboard.sessions[call.reference] = SimpleNamespace(call=call, stream=stream)  # type: ignore[assignment]
         self.watch.note(call)
 
-    async def change(self, reference: str = "r", **fields: Any) -> Call:
+    async def change(self, reference: str = R, **fields: Any) -> Call:
         return await self.exchange.switchboard.update(reference, lambda c: c.model_copy(update=fields))
 
-    def phase(self, reference: str = "r") -> Phase | None:
+    def phase(self, reference: str = R) -> Phase | None:
         return self.watch._watched[reference].phase
 
-    def stands(self, reference: str = "r") -> Call:
+    def stands(self, reference: str = R) -> Call:
         call = self.book._find(reference)
         assert call is not None
         return call
 
-    async def ends(self, at: float, reason: EndReason, reference: str = "r") -> None:
+    async def ends(self, at: float, reason: EndReason, reference: str = R) -> None:
         """The call ends at ``at``, no sooner, and everybody is told of it once."""
         await until(at - 0.5)
         assert not self.stands(reference).ended

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-from anycarrier.calls import Call
+from anycarrier.calls import Call, checked_reference
 from anycarrier.errors import UnknownCall
 
 
@@ -55,6 +55,7 @@ class MemoryCallBook:
         self._keep = keep
 
     async def open(self, call: Call) -> Call:
+        checked_reference(call.reference)
         known = self._find(call.reference) or (self._find(call.id) if call.id else None)
         if known is not None:
             return known

@@ -77,7 +77,7 @@ class Anycarrier:
                     from_="+14155550100",
                     to="+12125550123",
                     status=CallStatus.RINGING,
-                    reference=f"bench-{self._count}",
+                    reference=f"{self._count:032x}",
                     credential_id="main",
                     agent_id="bench",
                 )

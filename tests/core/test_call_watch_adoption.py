@@ -11,7 +11,7 @@ from anycarrier import CallStatus, EndReason
 from anycarrier.call_phases import QUEUED_AT_CARRIER, RETRY, RING_GRACE, RING_TIME, Phase
 from anycarrier.calls import TransferStatus
 from anycarrier.errors import UnknownCall
-from scripted_calls import DEAD, ME, T0, Desk, Scripted, asked, both, done, exactly, hung_up, until
+from scripted_calls import DEAD, ME, T0, Desk, R, Scripted, asked, both, done, exactly, hung_up, until
 
 OUTBOUND = {"direction": "outbound", "owner": DEAD}
 
@@ -19,10 +19,10 @@ OUTBOUND = {"direction": "outbound", "owner": DEAD}
 def test_a_call_is_adopted_from_the_owner_that_was_named_and_from_no_other() -> None:
     async def scenario(desk: Desk) -> None:
         await desk.open(owner=DEAD)
-        assert not await desk.watch.adopt("r", "another process")
-        assert desk.stands().owner == DEAD and not desk.watch.watches("r")
-        assert await desk.watch.adopt("r", DEAD)
-        assert desk.stands().owner == ME and desk.watch.watches("r")
+        assert not await desk.watch.adopt(R, "another process")
+        assert desk.stands().owner == DEAD and not desk.watch.watches(R)
+        assert await desk.watch.adopt(R, DEAD)
+        assert desk.stands().owner == ME and desk.watch.watches(R)
         with pytest.raises(UnknownCall):
             await desk.watch.adopt("no such call", DEAD)
 
@@ -32,9 +32,9 @@ def test_a_call_is_adopted_from_the_owner_that_was_named_and_from_no_other() -> 
 def test_a_call_that_nobody_owned_is_watched_here_but_not_adopted_from_a_dead_process() -> None:
     async def scenario(desk: Desk) -> None:
         await desk.open(owner="")
-        assert not await desk.watch.adopt("r", DEAD)
+        assert not await desk.watch.adopt(R, DEAD)
         assert (desk.stands().owner, desk.phase()) == ("", Phase.NO_STREAM)
-        assert await desk.watch.adopt("r", "")
+        assert await desk.watch.adopt(R, "")
         assert (desk.stands().owner, desk.phase()) == (ME, Phase.ABANDONED)
 
     exactly(scenario)
@@ -43,7 +43,7 @@ def test_a_call_that_nobody_owned_is_watched_here_but_not_adopted_from_a_dead_pr
 def test_a_call_that_is_over_is_not_adopted() -> None:
     async def scenario(desk: Desk) -> None:
         await desk.open(CallStatus.ENDED, owner=DEAD)
-        assert not await desk.watch.adopt("r", DEAD)
+        assert not await desk.watch.adopt(R, DEAD)
         assert desk.stands().owner == DEAD
 
     exactly(scenario)
@@ -53,7 +53,7 @@ def test_a_stopped_watch_adopts_nothing() -> None:
     async def scenario(desk: Desk) -> None:
         await desk.open(owner=DEAD)
         desk.watch.stop()
-        assert not await desk.watch.adopt("r", DEAD)
+        assert not await desk.watch.adopt(R, DEAD)
 
     exactly(scenario)
 
@@ -76,7 +76,7 @@ def test_an_adopted_call_that_may_go_on_is_asked_about_at_once(fields: dict[str,
         await until(1000)
         Scripted.log.clear()
         Scripted.stands = fields.get("status", CallStatus.ANSWERED)
-        assert await desk.watch.adopt("r", DEAD)
+        assert await desk.watch.adopt(R, DEAD)
         await until(1000 + 100)
         assert [(at - 1000, what) for at, what in done()][: len(times)] == times
 
@@ -92,7 +92,7 @@ def test_an_adopted_dial_is_hung_up_shortly_after_its_ring_time(ago: float | Non
     async def scenario(desk: Desk) -> None:
         await desk.open(CallStatus.RINGING, **OUTBOUND)
         dialled_at = None if ago is None else T0 - timedelta(seconds=ago)
-        assert await desk.watch.adopt("r", DEAD, ring_time=40, dialled_at=dialled_at)
+        assert await desk.watch.adopt(R, DEAD, ring_time=40, dialled_at=dialled_at)
         await desk.ends(looks[-1] + RETRY[0], EndReason.NO_ANSWER)
         assert done() == [*asked(*looks), *hung_up(looks[-1]), *asked(looks[-1] + RETRY[0])]
 
@@ -102,7 +102,7 @@ def test_an_adopted_dial_is_hung_up_shortly_after_its_ring_time(ago: float | Non
 def test_an_adopted_dial_whose_stream_comes_here_before_its_answer_is_told_is_a_dial_like_others() -> None:
     async def scenario(desk: Desk) -> None:
         await desk.open(CallStatus.RINGING, **OUTBOUND)
-        assert await desk.watch.adopt("r", DEAD)
+        assert await desk.watch.adopt(R, DEAD)
         await until(5)
         desk.connect(desk.stands())
         await desk.ends(240 + RING_TIME + RETRY[0], EndReason.NO_ANSWER)
@@ -116,7 +116,7 @@ def test_an_adopted_dial_without_a_name_ends_by_its_ring_time_and_a_minute(ago: 
     async def scenario(desk: Desk) -> None:
         await desk.open(CallStatus.QUEUED, id="", **OUTBOUND)
         dialled_at = None if ago is None else T0 - timedelta(seconds=ago)
-        assert await desk.watch.adopt("r", DEAD, dialled_at=dialled_at)
+        assert await desk.watch.adopt(R, DEAD, dialled_at=dialled_at)
         await desk.ends(left, EndReason.PROVIDER_UNAVAILABLE)
         assert done() == []
 
@@ -127,7 +127,7 @@ def test_an_adopted_dial_that_is_queued_may_stay_queued_from_now_on() -> None:
     async def scenario(desk: Desk) -> None:
         await desk.open(CallStatus.QUEUED, **OUTBOUND)
         Scripted.stands = CallStatus.QUEUED
-        assert await desk.watch.adopt("r", DEAD, dialled_at=T0 - timedelta(hours=23))
+        assert await desk.watch.adopt(R, DEAD, dialled_at=T0 - timedelta(hours=23))
         await desk.ends(QUEUED_AT_CARRIER + RING_TIME + RETRY[0], EndReason.NO_ANSWER)
 
     exactly(scenario)
@@ -138,7 +138,7 @@ def test_an_adopted_call_whose_stream_comes_here_has_the_rest_of_its_time(talked
     async def scenario(desk: Desk) -> None:
         answered_at = T0 - timedelta(seconds=talked)
         await desk.open(owner=DEAD, time_limit=1000, answered_at=answered_at)
-        assert await desk.watch.adopt("r", DEAD)
+        assert await desk.watch.adopt(R, DEAD)
         await until(5)
         desk.connect(desk.stands())
         assert desk.phase() is Phase.TALKING
@@ -153,7 +153,7 @@ def test_an_adopted_call_may_have_no_answer_or_no_time_limit(limit: dict[str, An
     async def scenario(desk: Desk) -> None:
         status = CallStatus.ANSWERED if limit["answered_at"] else CallStatus.RINGING
         await desk.open(status, owner=DEAD, **limit)
-        assert await desk.watch.adopt("r", DEAD)
+        assert await desk.watch.adopt(R, DEAD)
         await until(11)
         assert done() == both(10)
 

@@ -11,7 +11,7 @@ from anycarrier import Call, CallStatus, EndReason
 from anycarrier.call_phases import RING_TIME, Phase
 from anycarrier.call_watch import AT_ONCE, BOOK_RETRY
 from anycarrier.calls import TransferStatus
-from scripted_calls import DOWN, Desk, Scripted, asked, both, done, exactly, until
+from scripted_calls import DOWN, Desk, R, Scripted, asked, both, done, exactly, referred, until
 
 # --- what comes between ----------------------------------------------------------------------------------------------
 
@@ -99,7 +99,7 @@ def test_an_end_that_comes_in_while_the_carrier_is_asked_is_not_told_twice() -> 
         await desk.bring_to(Phase.NO_STREAM)
         Scripted.stands = ended
         await until(500)
-        assert (done(), desk.told, desk.watch.watches("r")) == (asked(30), [], False)
+        assert (done(), desk.told, desk.watch.watches(R)) == (asked(30), [], False)
 
     exactly(scenario)
 
@@ -136,7 +136,7 @@ def test_a_router_that_has_decided_leaves_the_call_to_its_answer() -> None:
     async def scenario(desk: Desk) -> None:
         await desk.bring_to(Phase.OFFERED)
         await until(40)
-        with desk.watch.routing("r"):
+        with desk.watch.routing(R):
             assert desk.phase() is Phase.ROUTING
             await until(90)
         assert desk.phase() is Phase.OFFERED
@@ -154,9 +154,9 @@ def test_a_router_that_has_decided_leaves_the_call_to_its_answer() -> None:
 def test_a_call_that_ends_while_the_router_decides_is_watched_no_more() -> None:
     async def scenario(desk: Desk) -> None:
         await desk.bring_to(Phase.OFFERED)
-        with desk.watch.routing("r"):
+        with desk.watch.routing(R):
             await desk.change(status=CallStatus.ENDED)
-        assert not desk.watch.watches("r")
+        assert not desk.watch.watches(R)
 
     exactly(scenario)
 
@@ -164,12 +164,12 @@ def test_a_call_that_ends_while_the_router_decides_is_watched_no_more() -> None:
 def test_a_stop_waits_for_the_calls_that_may_talk() -> None:
     async def scenario(desk: Desk) -> None:
         for phase in Phase:
-            await desk.bring_to(phase, reference=phase.name)
-            assert desk.phase(phase.name) is phase
+            await desk.bring_to(phase, reference=referred(phase.name))
+            assert desk.phase(referred(phase.name)) is phase
         nobodys = {Phase.ENDING, Phase.TRANSFERRED, Phase.LEFT_RINGING, Phase.STREAM_ENDED, Phase.ABANDONED}
-        assert desk.watch.expected() == {phase.name for phase in set(Phase) - nobodys}
+        assert desk.watch.expected() == {referred(phase.name) for phase in set(Phase) - nobodys}
         for phase in Phase:
-            await desk.change(phase.name, status=CallStatus.ENDED)
+            await desk.change(referred(phase.name), status=CallStatus.ENDED)
         assert desk.watch.expected() == set()
 
     exactly(scenario)
@@ -178,15 +178,15 @@ def test_a_stop_waits_for_the_calls_that_may_talk() -> None:
 def test_after_lost_news_every_call_is_asked_about_that_nobody_talks_on() -> None:
     async def scenario(desk: Desk) -> None:
         for phase in Phase:
-            await desk.bring_to(phase, reference=phase.name)
+            await desk.bring_to(phase, reference=referred(phase.name))
         Scripted.stands = CallStatus.INITIATED
         await until(2)
         assert done() == []
         desk.watch.hurry()
         await until(3)
         spared = {Phase.TALKING, Phase.UNCONFIRMED}
-        assert sorted(Scripted.log) == sorted((2, "ask", phase.name) for phase in set(Phase) - spared)
-        assert desk.watch.watches(Phase.UNCONFIRMED.name)
+        assert sorted(Scripted.log) == sorted((2, "ask", referred(phase.name)) for phase in set(Phase) - spared)
+        assert desk.watch.watches(referred(Phase.UNCONFIRMED.name))
 
     exactly(scenario)
 
@@ -195,11 +195,11 @@ def test_a_stopped_watch_looks_at_nothing_until_it_is_started() -> None:
     async def scenario(desk: Desk) -> None:
         call = await desk.bring_to(Phase.NO_STREAM)
         desk.watch.stop()
-        assert not desk.watch.watches("r")
+        assert not desk.watch.watches(R)
         desk.watch.note(call)
         desk.watch.hurry()
         await until(1000)
-        assert (done(), desk.watch.watches("r")) == ([], False)
+        assert (done(), desk.watch.watches(R)) == ([], False)
         desk.watch.start()
         desk.watch.note(call)
         await until(1000 + 31)
@@ -243,7 +243,7 @@ def test_while_the_book_is_away_the_watch_looks_every_few_seconds_and_says_so_on
             desk.book.away = False
             if outage == 1:
                 desk.connect(desk.stands())
-                desk.watch._again(desk.watch._watched["r"], 0.5 * BOOK_RETRY)
+                desk.watch._again(desk.watch._watched[R], 0.5 * BOOK_RETRY)
                 await until(first + 3 * BOOK_RETRY + 1)
                 assert done() == asked(first + 3 * BOOK_RETRY)
         await until(first + 3 * BOOK_RETRY + 1)
@@ -272,7 +272,7 @@ def test_a_call_that_the_book_has_lost_is_dropped() -> None:
         desk.book._by_reference.clear()
         await until(1000)
         assert (desk.book.looks, desk.reports, done()) == ([30], [], [])
-        assert not desk.watch.watches("r")
+        assert not desk.watch.watches(R)
 
     exactly(scenario)
 
@@ -282,7 +282,7 @@ def test_what_another_process_wrote_is_seen_before_the_carrier_is_asked() -> Non
         await desk.bring_to(Phase.NO_STREAM)
         desk.book._store(desk.stands().model_copy(update={"owner": "another process"}))
         await until(1000)
-        assert (done(), desk.watch.watches("r")) == ([], False)
+        assert (done(), desk.watch.watches(R)) == ([], False)
 
     exactly(scenario)
 
@@ -292,19 +292,19 @@ def test_a_carrier_that_hangs_holds_up_its_own_credential_s_calls_only() -> None
         gate = asyncio.Event()
 
         async def hanging() -> CallStatus:
-            if Scripted.log[-1][2].startswith("main"):
+            if Scripted.log[-1][2].startswith(b"main".hex()):
                 await gate.wait()
             return CallStatus.INITIATED
 
         Scripted.stands, Scripted.takes = hanging, False
         for credential in ("main", "second"):
             for number in range(AT_ONCE + 2):
-                await desk.open(reference=f"{credential}-{number}", credential_id=credential)
+                await desk.open(reference=referred(f"{credential}-{number}"), credential_id=credential)
             await until(1)  # the second's are due when the first's hang
         await until(32)
         begun = [leg for _, what, leg in Scripted.log if what == "ask"]
-        assert len([leg for leg in begun if leg.startswith("second")]) == AT_ONCE + 2
-        first, second = {f"main-{number}" for number in range(AT_ONCE + 2)} - set(begun)  # these wait
+        assert len([leg for leg in begun if leg.startswith(b"second".hex())]) == AT_ONCE + 2
+        first, second = {referred(f"main-{number}") for number in range(AT_ONCE + 2)} - set(begun)  # these wait
         await desk.change(first, intent=EndReason.API_STOP)  # a new phase, with a time of its own
         gate.set()
         await until(43)

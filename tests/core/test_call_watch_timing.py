@@ -10,7 +10,22 @@ import pytest
 from anycarrier import CallStatus, EndReason
 from anycarrier.call_phases import AGAIN, HANG_UP_LATER, QUEUED_AT_CARRIER, RETRY, RING_TIME, RULES, STILL_UP, Phase
 from anycarrier.errors import RateLimited
-from scripted_calls import DOWN, GONE, T0, Desk, Scripted, asked, both, done, exactly, hung_up, repeated, until
+from scripted_calls import (
+    DOWN,
+    GONE,
+    T0,
+    UNNAMED,
+    Desk,
+    R,
+    Scripted,
+    asked,
+    both,
+    done,
+    exactly,
+    hung_up,
+    repeated,
+    until,
+)
 
 # --- each phase in turn ----------------------------------------------------------------------------------------------
 
@@ -96,8 +111,8 @@ def test_the_ring_time_of_a_dial_is_added_to_its_patience(ring_time: float | Non
     async def scenario(desk: Desk) -> None:
         ring = ring_time or RING_TIME
         await desk.open(CallStatus.RINGING, direction="outbound", ring_time=ring_time)
-        await desk.open(CallStatus.QUEUED, id="", direction="outbound", reference="unnamed", ring_time=ring_time)
-        await desk.ends(60 + ring, EndReason.PROVIDER_UNAVAILABLE, "unnamed")
+        await desk.open(CallStatus.QUEUED, id="", direction="outbound", reference=UNNAMED, ring_time=ring_time)
+        await desk.ends(60 + ring, EndReason.PROVIDER_UNAVAILABLE, UNNAMED)
         await desk.change(answered_by="human")  # news that changes neither the phase nor the ring time
         await desk.ends(240 + ring + RETRY[0], EndReason.NO_ANSWER)
         assert done()[0] == (60 + ring, "ask") and done()[-2] == (240 + ring, "hang up")
@@ -334,7 +349,7 @@ def test_a_plugin_s_own_bug_is_named_in_the_log(caplog: pytest.LogCaptureFixture
         await desk.bring_to(Phase.OFFERED)
         Scripted.stands = KeyError("status")
         await desk.ends(360, EndReason.PROVIDER_UNAVAILABLE)
-        assert caplog.messages[0].startswith("call r on scripted: scripted failed the watch's question: KeyError")
+        assert caplog.messages[0].startswith(f"call {R} on scripted: scripted failed the watch's question: KeyError")
         assert done() == asked(*repeated(60, RETRY, 360))
 
     exactly(scenario)

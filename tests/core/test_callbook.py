@@ -9,8 +9,8 @@ import pytest
 
 from anycarrier import Call, CallStatus, Direction, Exchange
 from anycarrier.callbook import MemoryCallBook
-from anycarrier.errors import UnknownCall
-from core.conftest import CALLER, OURS, dialled
+from anycarrier.errors import ConfigurationError, UnknownCall
+from core.conftest import CALLER, OURS, R2, R3, R4, R5, dialled
 
 
 def made(reference: str, call_id: str = "", status: CallStatus = CallStatus.RINGING) -> Call:
@@ -25,40 +25,48 @@ def ended(call: Call) -> Call:
 
 async def test_a_call_is_found_by_its_reference_and_by_the_carriers_id_once_it_has_one() -> None:
     book = MemoryCallBook()
-    call = await book.open(made("r-1"))
-    assert await book.get("r-1") == call and await book.get("c-1") is None
-    named = await book.update("r-1", lambda c: c.model_copy(update={"id": "c-1"}))
-    assert await book.get("c-1") == await book.get("r-1") == named
+    call = await book.open(made(R2))
+    assert await book.get(R2) == call and await book.get("c-1") is None
+    named = await book.update(R2, lambda c: c.model_copy(update={"id": "c-1"}))
+    assert await book.get("c-1") == await book.get(R2) == named
     assert (await book.update("c-1", ended)).ended
-    with pytest.raises(UnknownCall, match="r-2"):
-        await book.update("r-2", ended)
+    with pytest.raises(UnknownCall, match=R3):
+        await book.update(R3, ended)
 
 
 async def test_a_call_that_is_there_is_not_opened_again_whichever_name_it_comes_by() -> None:
     book = MemoryCallBook()
-    call = await book.open(made("r-1", "c-1"))
-    for again in (made("r-1", "c-2"), made("r-2", "c-1")):
+    call = await book.open(made(R2, "c-1"))
+    for again in (made(R2, "c-2"), made(R3, "c-1")):
         assert await book.open(again) == call
-    await book.open(made("r-3"))
-    await book.open(made("r-4"))
-    assert {c.reference for c in await book.in_progress()} == {"r-1", "r-3", "r-4"}, "no id yet is no name"
+    await book.open(made(R4))
+    await book.open(made(R5))
+    assert {c.reference for c in await book.in_progress()} == {R2, R4, R5}, "no id yet is no name"
 
 
 async def test_only_the_last_calls_that_ended_are_kept_and_every_open_one() -> None:
     book = MemoryCallBook(keep=2)
     for number in range(4):
-        await book.open(made(f"r-{number}", f"c-{number}"))
-    await book.open(made("open", "c-open"))
+        await book.open(made(f"{number:032x}", f"c-{number}"))
+    await book.open(made("a" * 32, "c-open"))
     for number in (1, 0, 3, 2):
-        await book.update(f"r-{number}", ended)
-    await book.update("r-3", lambda c: c.model_copy(update={"agent_id": "late"}))
-    kept = [name for number in range(4) for name in (f"r-{number}", f"c-{number}") if await book.get(name)]
-    assert kept == ["r-2", "c-2", "r-3", "c-3"] and len(book._reference_of) == 3
-    assert [call.reference for call in await book.in_progress()] == ["open"]
+        await book.update(f"{number:032x}", ended)
+    await book.update(f"{3:032x}", lambda c: c.model_copy(update={"agent_id": "late"}))
+    kept = [name for number in range(4) for name in (f"{number:032x}", f"c-{number}") if await book.get(name)]
+    assert kept == [f"{2:032x}", "c-2", f"{3:032x}", "c-3"] and len(book._reference_of) == 3
+    assert [call.reference for call in await book.in_progress()] == ["a" * 32]
     for number in range(3):  # dials that were refused never had a carrier's id
-        await book.open(made(f"refused-{number}"))
-        await book.update(f"refused-{number}", ended)
-    assert await book.get("refused-0") is None and await book.get("refused-2") is not None
+        await book.open(made(f"{number + 8:032x}"))
+        await book.update(f"{number + 8:032x}", ended)
+    assert await book.get(f"{8:032x}") is None and await book.get(f"{10:032x}") is not None
+
+
+async def test_a_call_whose_reference_is_none_is_refused() -> None:
+    book = MemoryCallBook()
+    for wrong in ("", "r-1", "A" * 32, "a" * 31, "a" * 33):
+        with pytest.raises(ConfigurationError, match="32 lower-case hexadecimal digits"):
+            await book.open(made(wrong))
+    assert await book.in_progress() == []
 
 
 class OnceBook(MemoryCallBook):

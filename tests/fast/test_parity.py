@@ -62,7 +62,7 @@ async def test_a_ticket_is_taken_where_its_carrier_brings_it_and_nowhere_else(
 
 async def test_a_ticket_for_a_call_that_is_over_is_refused(media: Media) -> None:
     url = await media.ticket()
-    call = await media.exchange.switchboard.calls.get("ref-1")
+    call = await media.exchange.switchboard.calls.get(f"{1:032x}")
     assert call is not None
     await media.exchange.switchboard.end_locally(call, EndReason.USER_HANGUP)
     assert await refusal(url) == 403
