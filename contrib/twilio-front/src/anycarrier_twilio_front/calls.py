@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from anycarrier_twilio_front.document import Document
 
 
+EVENTS = frozenset({"initiated", "ringing", "answered", "completed"})
+"""What a status callback can ask for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Instructions:
     """TwiML to run: given as ``twiml``, or to be fetched from ``url`` with ``params`` added to the form."""
@@ -32,7 +36,7 @@ class Instructions:
 
 @dataclass(frozen=True, slots=True)
 class StatusCallback:
-    """Where a call's progress is posted, and which of ``initiated ringing answered completed`` are told."""
+    """Where a call's progress is posted, and which of :data:`EVENTS` are told."""
 
     url: str
     method: str = "POST"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Protocol
 
 from anycarrier_twilio import twiml
 from anycarrier_twilio.twiml import XML_TYPES, TwimlError, Verb, rule
-from anycarrier_twilio_front.callbacks import BotError, BotRequests, Hosts, joined, shown
+from anycarrier_twilio_front.account import BotAccount
+from anycarrier_twilio_front.callbacks import BotError, joined, shown
 from anycarrier_twilio_front.calls import FrontCall, Instructions
 from anycarrier_twilio_front.relay_messages import RELAY_ATTRIBUTES
 
@@ -60,27 +60,14 @@ class Document:
         return Instructions(joined(self.url, url), "GET" if method == "GET" else "POST", params=params or {})
 
 
-class VerbCheck(Protocol):
-    """Raises ``TwimlError`` for a verb that cannot be played."""
-
-    def check(self, verb: Verb) -> None: ...
-
-
-class Front(Protocol):
-    """What a document needs of a front."""
-
-    account_sid: str
-    auth_token: str
-    hosts: Hosts
-    requests: BotRequests
-
-    @property
-    def speech(self) -> VerbCheck: ...
-
-    def complain(self, call: FrontCall, problem: BotError) -> None: ...
+def number_of(dial: Verb) -> str:
+    """Whom a ``<Dial>`` calls: a number, or a ``sip:`` address."""
+    target = dial.nouns[0] if dial.nouns else dial
+    bare = target.name == "Sip" and not target.text.lower().startswith(("sip:", "sips:"))
+    return f"sip:{target.text}" if bare else target.text
 
 
-async def fetch(front: Front, call: FrontCall, instructions: Instructions) -> Document:
+async def fetch(front: BotAccount, call: FrontCall, instructions: Instructions) -> Document:
     """The document of ``instructions``, or of their fallback; :class:`BotError` where neither can be run."""
     try:
         return await _fetch(front, call, instructions)
@@ -94,7 +81,7 @@ async def fetch(front: Front, call: FrontCall, instructions: Instructions) -> Do
         return await _fetch(front, call, again)
 
 
-async def _fetch(front: Front, call: FrontCall, instructions: Instructions) -> Document:
+async def _fetch(front: BotAccount, call: FrontCall, instructions: Instructions) -> Document:
     if instructions.twiml:
         return read(front, instructions.twiml, of=call.sid)
     form = {**call.form(), **instructions.params}
@@ -105,7 +92,7 @@ async def _fetch(front: Front, call: FrontCall, instructions: Instructions) -> D
     return read(front, reply.body, of=call.sid, url=reply.url)
 
 
-def read(front: Front, text: bytes | str, *, of: str = "", url: str = "") -> Document:
+def read(front: BotAccount, text: bytes | str, *, of: str = "", url: str = "") -> Document:
     """``text`` read, in the call ``of``; what is unknown in it is a warning if it changes nothing, else raises
     :class:`BotError`."""
 

@@ -7,11 +7,9 @@ It holds what the bot knows Twilio by (account, token, URLs) and the bot's calls
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 from starlette.routing import Route as HttpRoute
 
@@ -38,14 +36,13 @@ from anycarrier.agent import raw_agent
 from anycarrier.calls import TransferStatus
 from anycarrier.errors import ConfigurationError
 from anycarrier_twilio.messages import status_form
-from anycarrier_twilio_front.callbacks import BotError, BotRequests, Hosts
-from anycarrier_twilio_front.calls import FrontCall, Instructions, StatusCallback
+from anycarrier_twilio_front.account import BotAccount
+from anycarrier_twilio_front.callbacks import BotError
+from anycarrier_twilio_front.calls import EVENTS, FrontCall, Instructions, StatusCallback
 from anycarrier_twilio_front.document import fetch
 from anycarrier_twilio_front.rest import CallsApi
 from anycarrier_twilio_front.speech import Speech, SpeechEngines
 from anycarrier_twilio_front.verbs import Program
-
-log = logging.getLogger("anycarrier.twilio_front")
 
 REMEMBERED = 1000
 """Calls that are over and can still be read by REST."""
@@ -53,10 +50,9 @@ REMEMBERED = 1000
 MACHINE_WAIT = 30.0
 """Seconds that a document waits for the answering-machine detection, Twilio's default."""
 
-EVERY_EVENT = frozenset({"initiated", "ringing", "answered", "completed"})
 
 
-class TwilioFront:
+class TwilioFront(BotAccount):
     """Twilio, to one bot. ``account_sid`` and ``auth_token`` are what the bot has in its settings: made up for it.
 
     The front takes the calls of lines whose agent is ``agent_id``: inbound ones ask ``voice_url`` what to do (and
@@ -84,20 +80,13 @@ class TwilioFront:
         hosts: Iterable[str] = (),
         api_keys: Mapping[str, str] | None = None,
     ) -> None:
+        super().__init__(account_sid, auth_token, voice_url, voice_method, fallback_url, hosts)
         self.exchange = exchange
-        self.account_sid = account_sid
-        self.auth_token = auth_token
         self.api_keys = dict(api_keys or {})
         self.agent_id = agent_id
-        fallback = Instructions(fallback_url) if fallback_url else None
-        self.voice = Instructions(voice_url, voice_method, fallback=fallback)
         self.status_callback = status_callback
-        self.speech = Speech(speech)
-        self.hosts = Hosts(voice_url, hosts)
-        self.requests = BotRequests(auth_token, self.hosts)
+        self.speech: Speech = Speech(speech)
         self._calls: dict[str, FrontCall] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._closed = False
         self.handler = raw_agent(audio=PCMU_8K)(self.__call__)
         """For ``Agents.add(handler=...)``; the front itself is a handler too."""
         board = exchange.switchboard
@@ -145,7 +134,7 @@ class TwilioFront:
             callback = None
             if self.status_callback:  # a number's callback tells the end of an inbound call alone, as Twilio's does
                 inbound = call.direction is Direction.INBOUND
-                events = frozenset({"completed"}) if inbound else EVERY_EVENT
+                events = frozenset({"completed"}) if inbound else EVENTS
                 callback = StatusCallback(self.status_callback, events=events)
             known = self.enter(call, self.voice, callback)
         return known
@@ -174,8 +163,8 @@ class TwilioFront:
         if call.ended and known.dialled is not None:
             action = known.dialled.ended(bridged=call.transfer is TransferStatus.ANSWERED)
             known.dialled = None
-            if action is not None:  # what it answers has no call to run on any more
-                self.post(known, action.url, {**known.form(), **action.params}, action.method)
+            if action is not None:
+                self.post_action(known, action)
 
     def _observed(self, event: CallEvent, call: Call | None) -> None:
         """What a carrier says of a transfer, for a ``<Dial>``, and of who has picked up."""
@@ -234,48 +223,16 @@ class TwilioFront:
 
     async def aclose(self) -> None:
         """Close the connections to the bot and the speech engines. Callbacks that wait are not posted any more."""
-        self._closed = True
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.requests.aclose()
+        await super().aclose()
         await self.speech.aclose()
 
     def routes(self) -> list[HttpRoute]:
         """What the bot calls as ``https://api.twilio.com``: add them to the app that serves the exchange."""
         return CallsApi(self).routes()
 
-    # --- what the bot is told -----------------------------------------------------------------------------------------
-
-    def post(self, call: FrontCall, url: str, form: Mapping[str, str], method: str = "POST") -> None:
-        """Tell the bot, after what it was told of the call before. Nobody waits for it."""
-        if self._closed:
-            return
-        before = call.posting
-
-        async def posted() -> None:
-            if before is not None:
-                await asyncio.wait({before})
-            try:
-                await self.requests.send(url, form, method)
-            except BotError as failure:
-                self.complain(call, failure)
-
-        call.posting = self._spawn(posted())
-
-    def complain(self, call: FrontCall, problem: BotError) -> None:
-        """Say what is wrong with a bot, as Twilio's debugger would."""
-        log.warning("call %s of account %s: %s", call.sid, self.account_sid, problem)
-
     def _fail(self, call: FrontCall, failure: BotError) -> None:
         self.complain(call, failure)
         call.error = failure
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
 
 def _routers(router: Router) -> Iterator[object]:

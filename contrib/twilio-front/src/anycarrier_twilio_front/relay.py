@@ -12,8 +12,9 @@ import json
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from anycarrier.agent.agent_turn import AgentTurn
@@ -51,16 +52,6 @@ LOST, INVALID = "64105", "64107"
 """https://www.twilio.com/docs/api/errors/64105: the socket ended. 64107: a message is not valid."""
 
 
-class RelaySocket(Protocol):
-    """The bot's WebSocket, as :mod:`websockets` has it."""
-
-    async def send(self, message: str, /) -> None: ...
-
-    def __aiter__(self) -> AsyncIterator[str | bytes]: ...
-
-    async def close(self, code: int = ..., reason: str = ...) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How a session ended: by the bot's ``end``, or, with ``error``, because it failed. None of both: the caller hung
@@ -82,7 +73,7 @@ class Relay(AgentChannel):
     def __init__(
         self,
         conversation: Conversation,
-        socket: RelaySocket,
+        socket: ClientConnection,
         settings: RelaySettings,
         *,
         setup: Mapping[str, Any],

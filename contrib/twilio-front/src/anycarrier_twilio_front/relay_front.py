@@ -6,20 +6,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from anycarrier.agent import AgentCall
 from anycarrier.errors import AgentUnreachable, StreamNotOpen
 from anycarrier_twilio.twiml import TwimlError, Verb
-from anycarrier_twilio_front.callbacks import BotError, BotRequests, Hosts, joined
+from anycarrier_twilio_front.account import BotAccount
+from anycarrier_twilio_front.callbacks import BotError, joined
 from anycarrier_twilio_front.calls import FrontCall, Instructions
-from anycarrier_twilio_front.document import Document, fetch
+from anycarrier_twilio_front.document import Document, fetch, number_of
 from anycarrier_twilio_front.relay_session import RelaySession
 from anycarrier_twilio_front.sounds import fetch_sound
-
-log = logging.getLogger("anycarrier.twilio_front")
 
 MOST_DOCUMENTS = 100
 """Documents of one call: a bot that redirects for ever is ended."""
@@ -35,7 +33,7 @@ class _Playable:
             raise TwimlError(12200, f"<{name}> cannot be played by a RelayFront: use a TwilioFront")
 
 
-class RelayFront:
+class RelayFront(BotAccount):
     """Twilio's ConversationRelay, to one bot: a Python agent whose words come from the bot's WebSocket.
 
     ``account_sid`` and ``auth_token`` are what the bot has in its settings, made up for it. ``voice_url`` is asked for
@@ -54,14 +52,8 @@ class RelayFront:
         fallback_url: str = "",
         hosts: Iterable[str] = (),
     ) -> None:
-        self.account_sid = account_sid
-        self.auth_token = auth_token
-        fallback = Instructions(fallback_url) if fallback_url else None
-        self.voice = Instructions(voice_url, voice_method, fallback=fallback)
-        self.hosts = Hosts(voice_url, hosts)
-        self.requests = BotRequests(auth_token, self.hosts)
+        super().__init__(account_sid, auth_token, voice_url, voice_method, fallback_url, hosts)
         self.speech = _Playable()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self, call: AgentCall) -> None:
         """Handle one call."""
@@ -82,15 +74,6 @@ class RelayFront:
             host = urlsplit(self.voice.url).hostname or ""
             raise AgentUnreachable(call.session.agent_id, host, str(failure)) from None
 
-    async def aclose(self) -> None:
-        """Close the connections to the bot."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.requests.aclose()
-
-    def complain(self, call: FrontCall, problem: BotError) -> None:
-        """Say what is wrong with the bot, as Twilio's debugger would."""
-        log.warning("call %s of account %s: %s", call.sid, self.account_sid, problem)
-
     async def _run(self, call: AgentCall, known: FrontCall, document: Document) -> Instructions | None:
         """Play a document; what is to be run after it."""
         for verb in document.verbs:
@@ -106,9 +89,7 @@ class RelayFront:
                 case "Pause":
                     await asyncio.sleep(float(verb.get("length", "1")))
                 case "Dial":
-                    noun = verb.nouns[0] if verb.nouns else verb
-                    sip = noun.name == "Sip" and not noun.text.lower().startswith(("sip:", "sips:"))
-                    await call.transfer(f"sip:{noun.text}" if sip else noun.text)
+                    await call.transfer(number_of(verb))
                     return None
                 case "Redirect":
                     return document.instructions(verb, verb.text)
@@ -125,13 +106,5 @@ class RelayFront:
         after = document.instructions(verb, verb.get("action"), end.fields())
         if not call.ended:
             return after
-        task = asyncio.ensure_future(self._tell(known, after))  # what it answers has no call to run on any more
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.post_action(known, after)
         return None
-
-    async def _tell(self, known: FrontCall, after: Instructions) -> None:
-        try:
-            await self.requests.send(after.url, {**known.form(), **after.params}, after.method)
-        except BotError as failure:
-            self.complain(known, failure)

@@ -14,9 +14,9 @@ from anycarrier import CallEvent, Direction, MediaEvent, MediaSession
 from anycarrier.agent import AgentSettings, Engines, MemoryTranscript
 from anycarrier.agent.conversation import AgentChannel, Conversation
 from anycarrier_twilio.twiml import Verb
+from anycarrier_twilio_front.account import BotAccount
 from anycarrier_twilio_front.callbacks import BotError, joined
 from anycarrier_twilio_front.calls import FrontCall
-from anycarrier_twilio_front.document import Front
 from anycarrier_twilio_front.relay import Outcome, Relay
 from anycarrier_twilio_front.relay_messages import RelaySettings
 from anycarrier_twilio_front.sounds import fetch_sound
@@ -77,7 +77,7 @@ class EventQueue:
 class RelaySession:
     """One ``noun`` of a document; URLs in it are relative to ``base``."""
 
-    def __init__(self, front: Front, call: FrontCall, session: MediaSession, noun: Verb, base: str) -> None:
+    def __init__(self, front: BotAccount, call: FrontCall, session: MediaSession, noun: Verb, base: str) -> None:
         self.id = f"VX{uuid.uuid4().hex}"
         self._front = front
         self._call = call

@@ -29,7 +29,7 @@ from anycarrier.routing import Line
 from anycarrier_twilio.messages import API_VERSION, rfc2822
 from anycarrier_twilio_front import document
 from anycarrier_twilio_front.callbacks import BotError
-from anycarrier_twilio_front.calls import Detection, FrontCall, Instructions, StatusCallback
+from anycarrier_twilio_front.calls import EVENTS, Detection, FrontCall, Instructions, StatusCallback
 from anycarrier_twilio_front.rest_errors import RestError, refusal
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ MAX_BODY = 64 * 1024
 LONGEST_TWIML = 4000
 """Characters of ``Twiml``. https://www.twilio.com/docs/voice/api/call-resource#create-a-call-resource"""
 
-EVENTS = frozenset({"initiated", "ringing", "answered", "completed"})
 DETECTION = {"Enable": MachineDetection.DETECT, "DetectMessageEnd": MachineDetection.WAIT_FOR_BEEP}
 NOT_HERE = "Record SipAuthUsername SipAuthPassword Byoc ClientNotificationUrl Passports CallToken".split()
 """Parameters that ask for what a front has no way to do. Others that it does not know are ignored, as Twilio does."""

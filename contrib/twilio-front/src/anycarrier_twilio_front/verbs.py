@@ -16,7 +16,7 @@ from anycarrier.speech import spoken_sentences
 from anycarrier_twilio.twiml import Verb
 from anycarrier_twilio_front.callbacks import BotError
 from anycarrier_twilio_front.calls import Dialled, FrontCall, Instructions
-from anycarrier_twilio_front.document import Document, fetch
+from anycarrier_twilio_front.document import Document, fetch, number_of
 from anycarrier_twilio_front.gather import Gather
 from anycarrier_twilio_front.relay_session import EventQueue, RelaySession
 from anycarrier_twilio_front.sounds import fetch_sound
@@ -126,9 +126,9 @@ class Program:
                 try:
                     result = (await relay.converse(self._front.speech.engines, events)).fields()
                 finally:
-                    if action and self._session.ended:  # what it answers has no call to run on any more
-                        there = document.instructions(verb, action, relay.ended("completed").fields())
-                        self._front.post(self._call, there.url, {**self._call.form(), **there.params}, there.method)
+                    if action and self._session.ended:
+                        over = document.instructions(verb, action, relay.ended("completed").fields())
+                        self._front.post_action(self._call, over)
             if self._session.ended:
                 return None
         else:
@@ -195,16 +195,12 @@ class Program:
         return document.instructions(verb, verb.get("action"), result)
 
     async def _dial(self, document: Document, verb: Verb) -> Instructions | None:
-        noun = verb.nouns[0] if verb.nouns else verb
-        to = noun.text
-        if noun.name == "Sip" and not to.lower().startswith(("sip:", "sips:")):
-            to = f"sip:{to}"
         action = document.instructions(verb, verb.get("action")) if verb.get("action") else None
         dialled = self._call.dialled = Dialled(action)
         exchange = self._front.exchange
         try:
             shown_number = await self._caller_id(verb.get("callerId"))
-            await exchange.transfer(self._session.call, to, caller_id=shown_number)
+            await exchange.transfer(self._session.call, number_of(verb), caller_id=shown_number)
         except BotError as refused:
             self._front.complain(self._call, refused)
         except StreamNotOpen:

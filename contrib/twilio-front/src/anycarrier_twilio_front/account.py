@@ -1,0 +1,78 @@
+"""The account at Twilio that a bot believes to have, whichever front it is behind."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from anycarrier_twilio.twiml import Verb
+from anycarrier_twilio_front.callbacks import BotError, BotRequests, Hosts
+from anycarrier_twilio_front.calls import FrontCall, Instructions
+
+log = logging.getLogger("anycarrier.twilio_front")
+
+
+class VerbCheck(Protocol):
+    """Raises ``TwimlError`` for a verb that cannot be played."""
+
+    def check(self, verb: Verb) -> None: ...
+
+
+class BotAccount:
+    """What the bot has in its settings, where it is asked, and what it is told."""
+
+    speech: VerbCheck
+
+    def __init__(
+        self,
+        account_sid: str,
+        auth_token: str,
+        voice_url: str,
+        voice_method: str = "POST",
+        fallback_url: str = "",
+        hosts: Iterable[str] = (),
+    ) -> None:
+        self.account_sid = account_sid
+        self.auth_token = auth_token
+        fallback = Instructions(fallback_url) if fallback_url else None
+        self.voice = Instructions(voice_url, voice_method, fallback=fallback)
+        self.hosts = Hosts(voice_url, hosts)
+        self.requests = BotRequests(auth_token, self.hosts)
+        self._posts: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def post(self, call: FrontCall, url: str, form: Mapping[str, str], method: str = "POST") -> None:
+        """Tell the bot, after what it was told of the call before. Nobody waits for it."""
+        if self._closed:
+            return
+        before = call.posting
+
+        async def posted() -> None:
+            if before is not None:
+                await asyncio.wait({before})
+            try:
+                await self.requests.send(url, form, method)
+            except BotError as failure:
+                self.complain(call, failure)
+
+        call.posting = task = asyncio.get_running_loop().create_task(posted())
+        self._posts.add(task)
+        task.add_done_callback(self._posts.discard)
+
+    def post_action(self, call: FrontCall, action: Instructions) -> None:
+        """Ask an action URL whose answer has no call to run on any more."""
+        self.post(call, action.url, {**call.form(), **action.params}, action.method)
+
+    def complain(self, call: FrontCall, problem: BotError) -> None:
+        """Say what is wrong with a bot, as Twilio's debugger would."""
+        log.warning("call %s of account %s: %s", call.sid, self.account_sid, problem)
+
+    async def aclose(self) -> None:
+        """Close the connections to the bot. What it has not been told yet is not posted any more."""
+        self._closed = True
+        for task in list(self._posts):
+            task.cancel()
+        await asyncio.gather(*self._posts, return_exceptions=True)
+        await self.requests.aclose()
