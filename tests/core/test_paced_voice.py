@@ -244,7 +244,7 @@ def test_the_end_of_the_stream_ends_everything(paused: bool) -> None:
         assert now() == pytest.approx(1.0, abs=0.041)
         for act in (voice.pause, voice.resume, voice.pause):
             act()
-        with pytest.raises(StreamNotOpen, match="call ended"):
+        with pytest.raises(StreamNotOpen, match="stopped by the carrier"):
             await voice.say(sound(1))
         await voice.done()
         await asyncio.sleep(5)
@@ -292,6 +292,8 @@ def test_what_is_sent_after_somebody_else_has_cleared_can_be_paused() -> None:
         lost = session.sent - session.heard
         await asyncio.sleep(0.5)
         voice.pause()
+        await asyncio.sleep(0.5)
+        assert far_end.waiting == 0.0 and far_end.heard_seconds < 1.5 + 1e-6
         voice.resume()
         await speaking
         await voice.done()

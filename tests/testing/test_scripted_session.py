@@ -70,6 +70,8 @@ async def test_the_far_end_speaks_at_its_pace_and_presses_keys(pushes: bool) -> 
         assert b"".join(event.payload for event in seen if isinstance(event, AudioReceived)) == SPEECH[:1700]
         assert [len(event.payload) for event in seen if isinstance(event, AudioReceived)][-2:] == [160, 100]
         assert seen[-2:] == [DigitPressed("1"), DigitPressed("#")]
+        assert session.ended and not session.call.ended, "the end is told after the stream's"
+        await asyncio.sleep(0.1)
         assert (session.call.ended, session.call.reason) == (True, EndReason.USER_HANGUP)
         await far_end.say(SPEECH)  # nobody hears it, and it takes no time
         assert now() - began < 1
@@ -117,6 +119,7 @@ async def test_what_is_asked_of_the_call_is_done_and_noted(pushes: bool) -> None
         await asyncio.sleep(0.1)
         await session.hang_up()
         await session.wait_stopped()
+        await asyncio.sleep(0.1)
         assert session.call.reason is EndReason.AGENT_HANGUP
         assert (far_end.control.digits, far_end.control.hang_ups) == ("1w2", [EndReason.AGENT_HANGUP])
         assert far_end.heard_seconds == pytest.approx(0.1, abs=0.01), "what was not played is gone with the stream"
@@ -138,6 +141,7 @@ async def test_a_transfer_is_taken_or_not_as_the_script_says(pushes: bool) -> No
         assert [event.status async for event in session if isinstance(event, TransferProgress)] == ["answered"]
         assert far_end.control.transfers == ["+12125550199", "+12125550198"] and session.call.handed_on
         await session.hang_up(EndReason.API_STOP)
+        await asyncio.sleep(0.1)
         assert session.call.reason is EndReason.API_STOP
 
 

@@ -27,6 +27,9 @@ Marks = Literal["echo", "lost", "none"]
 """What becomes of playback marks: they come back, they get lost, or the carrier has none."""
 
 FRAME_SECONDS = 0.02
+TOLD_AFTER = 0.05
+"""Seconds from the end of the stream to the carrier's word that the call is over, which comes by another way."""
+
 OURS, THEIRS = "+14155550100", "+12125550123"
 
 
@@ -100,6 +103,7 @@ class ScriptedControl:
         """End the call, unless it was transferred: then only ``API_STOP`` does."""
         self.hang_ups.append(reason)
         if self._far_end is not None and (self._far_end.call.transfer is None or reason is EndReason.API_STOP):
+            self._far_end.change_call(intent=reason)
             self._far_end.end(reason)
 
     async def transfer(self, call: Call | str, to: str) -> None:
@@ -139,6 +143,7 @@ class ScriptedFarEnd:
         self._played: list[Piece] = []
         self._playback.taps.append(lambda at, audio: self._played.append(Piece(at, audio)))
         self._speaking = asyncio.Lock()
+        self._over = False
         self._news = asyncio.Event()
 
     # --- what a test does ---------------------------------------------------------------------------------------------
@@ -169,11 +174,13 @@ class ScriptedFarEnd:
         self.end(EndReason.USER_HANGUP)
 
     def end(self, reason: EndReason) -> None:
-        """The call is over, for this reason."""
-        if not self.call.ended:
-            self.change_call(status=CallStatus.ENDED, reason=reason, ended_at=datetime.now(UTC))
-            self._tell(event="stop", reason="call ended")
+        """The call is over, for this reason: its stream at once, and a moment later the carrier reports its end."""
+        if not self._over:
+            self._over = True
+            self._tell(event="stop", reason="")
             self.disconnect()
+            over = {"status": CallStatus.ENDED, "reason": reason, "ended_at": datetime.now(UTC)}
+            self._loop.call_later(TOLD_AFTER, lambda: self.change_call(**over))
 
     def lose_connection(self) -> None:
         """The media connection breaks; the call itself goes on."""
