@@ -157,14 +157,18 @@ SUBJECTS = {
     "openai": by_sdk(),
     "openai, a message for each frame": by_sdk(batch=0.02),
     "openai, raw": by_socket(),
-    "openai, raw, as it came": by_socket(batch=0.02),
+    "openai, raw, a message for each frame": by_socket(batch=0.02),
+    "openai, as many messages": by_sdk(batch=0.06),
+    "openai, raw, as many messages": by_socket(batch=0.06),
     EXAMPLE: app(sdk_alone, "/media-stream"),
 }
 ROWS = [
     Row("OpenAI by the SDK, 40 ms a message", "openai", beside=EXAMPLE, most=1.0),
     Row("OpenAI by a socket, 40 ms a message", "openai, raw", beside=EXAMPLE, most=0.9),
     Row("OpenAI by the SDK, 20 ms a message", "openai, a message for each frame", beside=EXAMPLE),
-    Row("OpenAI by a socket, base64 as it came", "openai, raw, as it came", beside=EXAMPLE),
+    Row("OpenAI by a socket, 20 ms a message", "openai, raw, a message for each frame", beside=EXAMPLE),
+    Row("OpenAI by the SDK, 60 ms as the example", "openai, as many messages", beside=EXAMPLE, most=1.0),
+    Row("OpenAI by a socket, 60 ms as the example", "openai, raw, as many messages", beside=EXAMPLE, most=0.9),
     Row("OpenAI by the SDK, no marks come back", "openai", marks=False),
 ]
 

@@ -14,13 +14,18 @@ sys.path.append(str(Path(__file__).parents[3] / "docs/examples/openai"))
 
 from anycarrier import MediaSession, plugins
 from frameworks.openai.doors import DOORS, Door
+from virtual_time import Loops, steady_loops, virtual_loops
 from virtual_time import one_clock as one_clock
-from virtual_time import virtual_loops as pytest_asyncio_loop_factories  # noqa: F401 a hook
 from whole.conftest import House, open_house
 
 CARRIERS = [name for name in plugins.provider_names() if plugins.get_provider(name).sandbox]
 
 Handler = Callable[[MediaSession], Awaitable[None]]
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Loops:
+    """The service's database is in threads, which no virtual clock waits for."""
+    return steady_loops() if "service" in item.path.name else virtual_loops()
 
 
 @pytest.fixture(params=CARRIERS)

@@ -14,7 +14,7 @@ from agents.realtime import RealtimeAgent, RealtimeRunner
 from realtime_fake import Conversation, Realtime, serve_realtime
 
 from anycarrier import EndReason, MediaSession
-from anycarrier.errors import AgentUnreachable, ModelFailed
+from anycarrier.errors import AgentUnreachable, ConfigurationError, ModelFailed
 from anycarrier.testing.session import open_session
 from anycarrier_openai_realtime import run_call
 from frameworks.openai.doors import DOORS, Door, sdk
@@ -294,7 +294,7 @@ async def test_a_runner_that_is_in_a_call_already_ends_the_second() -> None:
         async with open_session() as (first, far_end), open_session() as (second, _):
             running = asyncio.ensure_future(handler(first))
             await far_end.wait_heard(0.5)
-            with pytest.raises(AssertionError, match="Already connected"):
+            with pytest.raises(ConfigurationError, match="make one for each call"):
                 await handler(second)
             await far_end.wait_heard(3.0)
             await far_end.hang_up()

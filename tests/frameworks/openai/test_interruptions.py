@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from realtime_fake import Conversation, serve_realtime
 
 from anycarrier.testing.far_end import FarEnd
-from frameworks.openai.doors import VAD, Door
+from anycarrier.testing.session import open_session
+from frameworks.openai.doors import DOORS, VAD, Door
 from frameworks.openai.sounds import ANSWER, LOUD, QUIET, SPEECH
 from whole.conftest import House, until
 
@@ -103,3 +105,57 @@ async def test_a_second_interruption_is_like_the_first(house: House, door: Door)
         await far_end.hang_up()
         await house.over(far_end)
         assert model.refused == []
+
+
+@pytest.mark.parametrize("name", DOORS)
+async def test_the_carrier_is_cleared_within_20_ms_of_each_of_200_interruptions(name: str) -> None:
+    """In virtual time, so that only waits of our own or of the SDK can be seen; and while more audio comes."""
+    told: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    async def talk(conversation: Conversation) -> None:
+        for n in range(200):
+            saying = asyncio.ensure_future(conversation.say(SPEECH, items=2, pause=n % 3 * 0.003))
+            await asyncio.sleep(0.05 + n % 7 * 0.03)
+            told.append(loop.time())
+            await conversation.speech_started()
+            await saying
+
+    async with serve_realtime(on_start=talk) as realtime, open_session() as (session, far_end):
+        running = asyncio.ensure_future(DOORS[name](realtime)(session))
+        await until(lambda: len(far_end.cleared) == 200)
+        late = sorted(cleared - begun for begun, cleared in zip(told, far_end.cleared, strict=True))
+        assert late[0] >= 0 and late[197] < 0.02
+        model = await realtime.conversation()
+        assert model.refused == []
+        await far_end.hang_up()
+        await running
+
+
+@pytest.mark.parametrize("name", DOORS)
+async def test_ten_minutes_of_audio_in_a_second_are_cut_like_any(name: str) -> None:
+    async def flood(conversation: Conversation) -> None:
+        await conversation.say(SPEECH * 200, delta=1.0)
+
+    async with serve_realtime(on_start=flood) as realtime, open_session() as (session, far_end):
+        running = asyncio.ensure_future(DOORS[name](realtime)(session))
+        model = await realtime.conversation()
+        await until(lambda: session.ahead > 500)
+        await model.speech_started()
+        await until(lambda: bool(model.truncated))
+        await asyncio.sleep(1)
+        [(_, end)] = model.truncated.items()
+        assert abs(end - len(far_end.heard) / 8) < NEAR and model.refused == []
+        await far_end.hang_up()
+        await running
+
+
+@pytest.mark.parametrize("name", DOORS)
+async def test_audio_that_is_no_base64_ends_the_call(name: str) -> None:
+    async def garbage(conversation: Conversation) -> None:
+        await conversation.send("response.output_audio.delta", response_id="r", item_id="i", output_index=0,
+                                content_index=0, delta="abc$")  # fmt: skip
+
+    async with serve_realtime(on_start=garbage) as realtime, open_session() as (session, _):
+        with pytest.raises(ValueError, match=r"(?i)base64|padding|non-alphabet"):
+            await DOORS[name](realtime)(session)

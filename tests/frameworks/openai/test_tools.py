@@ -113,6 +113,25 @@ async def test_a_transfer_that_nobody_takes_leaves_the_caller_with_the_model(doo
         await running
 
 
+@pytest.mark.parametrize("arguments", [{}, "not an object"])
+async def test_a_transfer_with_arguments_that_make_no_sense_is_refused(door: Door, arguments: Any) -> None:
+    async def call(conversation: Conversation) -> None:
+        await conversation.begin()
+        await conversation.call("transfer_call", arguments)
+        await conversation.finish()
+
+    async with (
+        serve_realtime(on_start=call, on_response=answer) as realtime,
+        open_session() as (session, far_end),
+    ):
+        running = asyncio.ensure_future(door(realtime)(session))
+        await until(lambda: far_end.heard == ANSWER)
+        [output] = outputs(await realtime.conversation())
+        assert "refused" in output and far_end.control.transfers == []
+        await far_end.hang_up()
+        await running
+
+
 async def test_tools_that_the_sdk_runs_one_by_one_do_not_wait_for_ever() -> None:
     """With ``async_tool_calls=False`` the end of the response comes after its tool (agents/realtime/session.py)."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import random
 from typing import Any, cast
@@ -69,9 +70,17 @@ class Talk:
         self.line = Line()
         self.truncations: list[Truncation] = []
         self.length: dict[str, int] = {}
-        self.call = RealtimeCall(cast(MediaSession, self.line), self.send)
+        self.call = RealtimeCall(cast(MediaSession, self.line), self.send, cast(Any, None), 0.04, None)
+        sent = self.call.items.sent
 
-    async def send(self, event: dict[str, Any]) -> None:
+        def sending(item: str, *rest: Any) -> None:  # so that the line knows whose each piece is
+            self.line.item = item
+            sent(item, *rest)
+
+        self.call.items.sent = sending  # type: ignore[method-assign]
+
+    async def send(self, sent: Any) -> None:
+        event = dict(sent)
         assert event.pop("type") == "conversation.item.truncate"
         cut = Truncation(**event)
         assert 0 <= cut.audio_end_ms <= self.length[cut.item_id] / 8, "already shorter than"
@@ -86,12 +95,9 @@ class Talk:
         await self.call.act_on({"type": kind, "item_id": item, "content_index": 0, **fields})
 
     async def send_waiting(self) -> None:
-        waiting = self.call._waiting
-        while waiting:  # one at a time, so that the line knows whose each piece is
-            self.line.item = waiting[0][0]
-            rest = [waiting.pop() for _ in range(len(waiting) - 1)]
-            await self.call.send_waiting()
-            waiting.extend(reversed(rest))
+        speaking = asyncio.ensure_future(self.call._speak())
+        await self.call._waiting.join()
+        speaking.cancel()
 
 
 async def wander(dice: random.Random, talk: Talk) -> None:
@@ -218,7 +224,7 @@ async def test_items_that_wait_are_cut_at_0_and_late_ones_too() -> None:
     await talk.delta("c", 80, "r")
     await talk.delta("c", 80, "r")
     assert talk.truncations == [Truncation("a", 0, 200), Truncation("b", 0, 0), Truncation("c", 0, 0)]
-    assert not talk.call._waiting
+    assert talk.call._waiting.empty()
 
 
 async def test_the_next_response_is_spoken_again() -> None:
@@ -228,7 +234,7 @@ async def test_the_next_response_is_spoken_again() -> None:
     await talk.event("response.done")
     await talk.event("response.created", response={"id": "s"})
     await talk.delta("a", 80, "s")
-    assert len(talk.call._waiting) == 1
+    assert talk.call._waiting.qsize() == 1
 
 
 @pytest.mark.parametrize("name", ["response.output_audio", "response.audio"])
@@ -237,7 +243,7 @@ async def test_events_of_the_present_api_and_of_its_beta(name: str) -> None:
     talk.length["a"] = 160
     await talk.event(f"{name}.delta", "a", response_id="r", delta=base64.b64encode(bytes(160)).decode())
     await talk.event(f"{name}.done", "a", response_id="r")
-    await talk.call.send_waiting()
+    await talk.send_waiting()
     talk.line.play(160)
     assert talk.line.position.queued == 0.02 and not talk.call.speaking
 
@@ -257,8 +263,6 @@ def test_the_sdk_still_emits_what_we_listen_to() -> None:
         model.add_listener(cast(Any, Listener()))
         await model._handle_ws_event({"type": "input_audio_buffer.speech_stopped", "event_id": "e", "item_id": "i",
                                       "audio_end_ms": 1})  # fmt: skip
-
-    import asyncio
 
     asyncio.run(hear())
     assert isinstance(seen[0], RealtimeModelRawServerEvent)

@@ -4,9 +4,10 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from anycarrier_openai_realtime.realtime_call import CALL_TOOLS, run_raw
+
 if TYPE_CHECKING:
     from anycarrier_openai_realtime.agents_sdk import HeardTracker, end_call, openai_agent, run_call, transfer_call
-    from anycarrier_openai_realtime.raw_socket import CALL_TOOLS, run_raw
 
 __all__ = ["CALL_TOOLS", "HeardTracker", "end_call", "openai_agent", "run_call", "run_raw", "transfer_call"]
 
@@ -14,5 +15,4 @@ __all__ = ["CALL_TOOLS", "HeardTracker", "end_call", "openai_agent", "run_call",
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    room = "raw_socket" if name in ("CALL_TOOLS", "run_raw") else "agents_sdk"
-    return getattr(import_module(f"{__name__}.{room}"), name)
+    return getattr(import_module(f"{__name__}.agents_sdk"), name)

@@ -5,18 +5,17 @@ before the SDK acts on it (``_handle_ws_event`` in agents/realtime/openai_realti
 playback tracker what to truncate, all is cleared and truncated: item by item, where the SDK would truncate one.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import functools
-from base64 import b64decode
-from collections.abc import Awaitable, Callable
+import inspect
+from base64 import b64encode
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urlsplit
 
-from agents import function_tool
+from agents import FunctionTool
 from agents.realtime import RealtimeModelConfig, RealtimePlaybackTracker, RealtimeRunner, RealtimeSession
 from agents.realtime.audio_formats import to_realtime_audio_format
 from agents.realtime.model import RealtimeModelListener, RealtimePlaybackState
@@ -26,8 +25,8 @@ from websockets.exceptions import InvalidHandshake, InvalidStatus
 
 from anycarrier import PCMA_8K, PCMU_8K, AudioFormat, MediaSession
 from anycarrier.agent import RawAgent, raw_agent
-from anycarrier.errors import AgentUnreachable
-from anycarrier_openai_realtime.realtime_call import BATCH, RealtimeCall, done, first_of, until_over
+from anycarrier.errors import AgentUnreachable, ConfigurationError
+from anycarrier_openai_realtime.realtime_call import BATCH, CALL_TOOLS, Event, RealtimeCall, done
 from anycarrier_openai_realtime.spoken_items import SpokenItems
 
 CONNECT_TIMEOUT = 10.0
@@ -39,9 +38,6 @@ CLOSE_TIMEOUT = 2.0
 FORMATS = {"audio/pcmu": PCMU_8K, "audio/pcma": PCMA_8K, "audio/pcm": AudioFormat("PCM16", 24000)}
 """What the Realtime API takes and gives."""
 
-OnStart = Callable[[RealtimeSession], object]
-OnDigit = Callable[[RealtimeSession, str], object]
-
 _call: ContextVar[RealtimeCall] = ContextVar("realtime_call")
 
 
@@ -52,37 +48,42 @@ class HeardTracker(RealtimePlaybackTracker):
     with ``session.queued`` before each ``session.send_audio``, and :meth:`finished` at ``audio_end``.
     """
 
-    def __init__(self, session: MediaSession, items: SpokenItems | None = None) -> None:
+    def __init__(self, session: MediaSession) -> None:
         super().__init__()
-        self._session, self._items = session, items or SpokenItems()
-        self.sent, self.finished = self._items.sent, self._items.finished
+        self._session, self.items = session, SpokenItems()
+        self.sent, self.finished = self.items.sent, self.items.finished
 
     def get_state(self) -> RealtimePlaybackState:
         """The item being heard, and how many ms of it were; no item when all was heard."""
-        item_id, index, heard = self._items.audible(self._session.heard) or (None, None, None)
+        item_id, index, heard = self.items.audible(self._session.heard) or (None, None, None)
         return {"current_item_id": item_id, "current_item_content_index": index, "elapsed_ms": heard}
 
     def on_interrupted(self) -> None:
         """The SDK has truncated: what was not heard by now never will be."""
-        self._items.cut(self._session.heard)
+        self.items.cut(self._session.heard)
 
 
 class _Listener(RealtimeModelListener):
     def __init__(self, call: RealtimeCall) -> None:
-        self._call = call
+        self._call, self._has_raw = call, False
 
     async def on_event(self, event: RealtimeModelEvent) -> None:
         if event.type == "raw_server_event":
+            self._has_raw = True
             await self._call.act_on(event.data)
         elif event.type == "audio_interrupted" and self._call.speaking:  # by RealtimeSession.interrupt or a guardrail
-            cut = self._call.interrupt()
-            theirs = cut and cut[0][:2] == (event.item_id, event.content_index)  # the SDK truncates the audible one
-            await self._call.truncate(cut[1:] if theirs else cut)
+            await self._call.interrupt(theirs=(event.item_id, event.content_index))  # which the SDK truncates
+        elif not self._has_raw and event.type in ("audio", "audio_done"):  # of a model that is not OpenAI's
+            delta = {"delta": b64encode(event.data).decode()} if event.type == "audio" else {}
+            await self._call.act_on({**vars(event), **delta, "type": "response.audio.delta"})
+        elif not self._has_raw and event.type == "error":
+            await self._call.act_on({"type": "error", "error": {"message": event.error}})
 
 
 async def run_call(
     session: MediaSession, runner: RealtimeRunner, model_config: RealtimeModelConfig | None = None, *,
-    on_start: OnStart | None = None, on_digit: OnDigit | None = None, batch: float = BATCH,
+    on_start: Callable[[RealtimeSession], object] | None = None,
+    on_digit: Callable[[RealtimeSession, str], object] | None = None, batch: float = BATCH,
 ) -> None:  # fmt: skip
     """Carry one call with ``runner``, until either side ends it; return from your handler then.
 
@@ -90,98 +91,85 @@ async def run_call(
     ``on_start`` is called with the ``RealtimeSession`` once it is connected, ``on_digit`` with it and each key pressed;
     what they return is awaited where it can be. ``batch`` is seconds of the caller's audio in one message to the model.
     Tools get ``session`` as their context. Give each call a runner of its own: a runner has one connection. Raises
-    ``AgentUnreachable`` when the model cannot be reached in 10 s, ``ModelFailed`` when it reports an error.
+    ``AgentUnreachable`` when the model cannot be reached in 10 s, ``ModelFailed`` when it reports an error,
+    ``ConfigurationError`` when ``runner`` is in a call already.
     """
 
-    async def send(event: dict[str, Any]) -> None:
-        message: Any = {"type": event.pop("type"), "other_data": event}
+    async def send(event: Event) -> None:
+        message: Any = {"type": event["type"], "other_data": {**event}}
         await realtime.model.send_event(RealtimeModelSendRawMessage(message=message))
 
-    call = RealtimeCall(session, send)
+    async def read_model() -> None:
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await realtime.enter()
+        except (OSError, InvalidHandshake) as failure:  # TimeoutError is an OSError
+            host = urlsplit(config.get("url", "//api.openai.com")).hostname or "an address without a host"
+            status = failure.response.status_code if isinstance(failure, InvalidStatus) else None
+            why = str(failure) or f"no connection in {CONNECT_TIMEOUT:g} s"
+            raise AgentUnreachable(session.agent_id, host, why, status=status) from failure
+        except AssertionError as used:
+            raise ConfigurationError(f"The runner is in a call already ({used}): make one for each call.") from used
+        try:
+            if on_start is not None:
+                await done(on_start(realtime))
+            call.ready.set()
+            async for _ in realtime:  # errors among these were heard already, are newer than the SDK, or tools'
+                pass
+        finally:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(realtime.close(), CLOSE_TIMEOUT)
+
     config = _with_audio(session, model_config)
-    config["playback_tracker"] = HeardTracker(session, call.items)
+    config["playback_tracker"] = tracker = HeardTracker(session)
     realtime = await runner.run(context=session, model_config=config)
+    keys = None if on_digit is None else functools.partial(on_digit, realtime)
+    call = RealtimeCall(session, send, realtime.send_audio, batch, keys)
+    call.items = tracker.items
     listener = _Listener(call)
     realtime.model.add_listener(listener)
-    mine = _call.set(call)  # for the tools: the SDK's tasks are made in this context
+    _call.set(call)  # for the tools: the SDK's tasks are made in this context
     try:
-        await until_over(call, _talk(call, realtime, config, on_start, on_digit, batch))
+        await call.run(read_model())
     finally:
-        _call.reset(mine)
         realtime.model.remove_listener(listener)
 
 
-async def _talk(
-    call: RealtimeCall, realtime: RealtimeSession, config: RealtimeModelConfig,
-    on_start: OnStart | None, on_digit: OnDigit | None, batch: float,
-) -> None:  # fmt: skip
-    async def append(pieces: list[str]) -> None:
-        await realtime.send_audio(b"".join(map(b64decode, pieces)))
-
-    try:
-        async with asyncio.timeout(CONNECT_TIMEOUT):
-            await realtime.enter()
-    except (OSError, InvalidHandshake) as failure:  # TimeoutError is an OSError
-        host = urlsplit(config.get("url", "//api.openai.com")).hostname or "an address without a host"
-        status = failure.response.status_code if isinstance(failure, InvalidStatus) else None
-        why = str(failure) or f"no connection in {CONNECT_TIMEOUT:g} s"
-        raise AgentUnreachable(call.session.agent_id, host, why, status=status) from failure
-    try:
-        if on_start is not None:
-            await done(on_start(realtime))
-        keys = None if on_digit is None else functools.partial(on_digit, realtime)
-        await first_of(call.listen(append, batch, keys), _speak(call, realtime))
-    finally:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(realtime.close(), CLOSE_TIMEOUT)
-
-
-async def _speak(call: RealtimeCall, realtime: RealtimeSession) -> None:
-    """Until the model's connection closes. The session's events of errors are not looked at: the API's own came by the
-    listener, and the others are of events newer than the SDK, and of tools, of which it tells the model."""
-    async for _ in realtime:
-        await call.send_waiting()
-
-
 def _with_audio(session: MediaSession, given: RealtimeModelConfig | None) -> RealtimeModelConfig:
-    config: Any = {**(given or {})}
-    settings = config.get("initial_model_settings", {})
+    settings: Any = (given or {}).get("initial_model_settings", {})
     nested = (settings.get("audio") or {}).get("output") or {}
     named = to_realtime_audio_format(nested.get("format") or settings.get("output_audio_format"))
     own = next((name for name, format in FORMATS.items() if format == session.format), "audio/pcm")
     name = own if named is None else str(named.type)
-    if FORMATS[name] != session.format:
-        session.set_format(FORMATS[name])
-    config["initial_model_settings"] = {"input_audio_format": name, "output_audio_format": name, **settings}
-    return config  # type: ignore[no-any-return]
+    session.set_format(FORMATS[name])
+    both = {"input_audio_format": name, "output_audio_format": name}
+    return {**(given or {}), "initial_model_settings": {**both, **settings}}  # type: ignore[typeddict-item]
 
 
-@function_tool
-async def end_call() -> str:
-    """End the phone call. Say goodbye first."""
-    return await _call.get().end_call()
+def _tool(schema: dict[str, Any]) -> FunctionTool:
+    async def invoke(_: Any, arguments: str) -> str:
+        return await _call.get().carry_out(schema["name"], arguments)
+
+    return FunctionTool(schema["name"], schema["description"], schema["parameters"], invoke, strict_json_schema=False)
 
 
-@function_tool
-async def transfer_call(to: str) -> str:
-    """Transfer the caller to another phone number. Tell the caller first.
+end_call = _tool(CALL_TOOLS[0])
+"""A tool: end the call, once the goodbye was heard."""
 
-    Args:
-        to: The number in international form, such as +14155550100.
-    """
-    return await _call.get().transfer_call(to)
+transfer_call = _tool(CALL_TOOLS[1])
+"""A tool: transfer the caller to another number, once its announcement was heard."""
 
 
 def openai_agent(
-    factory: Callable[[MediaSession], RealtimeRunner | Awaitable[RealtimeRunner]],
-    model_config: RealtimeModelConfig | None = None, **options: Any,
-) -> RawAgent:  # fmt: skip
-    """An agent of ``factory``, which makes the runner of each call: for ``Exchange(agents=...)``, ``Agents.add`` and
-    the service's setting ``handlers``. ``options`` are those of :func:`run_call`."""
+    factory: Callable[[MediaSession], Any], model_config: RealtimeModelConfig | None = None, **options: Any
+) -> RawAgent:
+    """An agent of ``factory``, which makes the ``RealtimeRunner`` of each call, and may be a coroutine: for
+    ``Exchange(agents=...)``, ``Agents.add`` and the service's setting ``handlers``. ``options`` are those of
+    :func:`run_call`."""
 
     @raw_agent
     async def agent(session: MediaSession) -> None:
-        made: Any = factory(session)
-        await run_call(session, await made if isinstance(made, Awaitable) else made, model_config, **options)
+        runner = factory(session)
+        await run_call(session, await runner if inspect.isawaitable(runner) else runner, model_config, **options)
 
     return agent

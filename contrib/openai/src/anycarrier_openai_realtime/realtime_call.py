@@ -1,16 +1,14 @@
-"""One call with a realtime model: its events acted on, its audio sent, and what depends on how much of that was heard.
+"""One call with a realtime model: what either says brought to the other, and what depends on how much was heard.
 
-Acts on the API's own events, as both :mod:`~anycarrier_openai_realtime.agents_sdk` and
-:mod:`~anycarrier_openai_realtime.raw_socket` get them, by the names of the present API and those of its beta.
+Acts on the API's own events, by the names of the present API and those of its beta. :func:`run_raw` has them from a
+socket of your own; :mod:`~anycarrier_openai_realtime.agents_sdk` from the SDK, which is not imported here.
 """
-
-from __future__ import annotations
 
 import asyncio
 import contextlib
 import inspect
-import logging
-from collections import deque
+import json
+from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
@@ -18,182 +16,180 @@ from anycarrier import DigitPressed, MediaSession
 from anycarrier.errors import AnycarrierError, ModelFailed, StreamNotOpen
 from anycarrier_openai_realtime.spoken_items import SpokenItems, Truncation
 
-log = logging.getLogger("anycarrier")
-
 BATCH = 0.04
 """Seconds of the caller's audio in one message to the model by default: CPU against latency."""
 
-MOST_WAITING = 500
-"""Pieces of the caller's audio kept while the model takes none: 10 s. Beyond that the oldest are dropped."""
+MOST_WAITING = 10.0
+"""Seconds of the caller's audio kept while the model takes none. Beyond that the oldest are dropped."""
 
 RESPONSE_TIMEOUT = 2.0
-"""Seconds in which a response ends once it has called a tool: its audio comes before that."""
+"""Seconds in which a response ends once it has called a tool: it may speak after that."""
 
 HARMLESS = ("response_cancel_not_active", "conversation_already_has_active_response")
 """Errors of races: both sides did the same at the same moment, and nothing is lost."""
 
-INTERRUPTED = "Not done: the caller spoke before they had heard everything. Answer them first."
+_TO = {"type": "string", "description": "in international form, such as +14155550100"}
+CALL_TOOLS = [
+    {"type": "function", "name": "end_call", "description": "End the phone call. Say goodbye first.",
+     "parameters": {"type": "object", "properties": {}}},
+    {"type": "function", "name": "transfer_call",
+     "description": "Transfer the caller to another phone number. Tell the caller first.",
+     "parameters": {"type": "object", "properties": {"to": _TO}, "required": ["to"]}},
+]  # fmt: skip
+"""For ``tools`` in your ``session.update``; :func:`run_raw` carries them out."""
+
+Event = Mapping[str, Any]
 
 
 class RealtimeCall:
-    """``send`` takes a client event for the model; ``over`` is set once the agent has ended the call."""
+    """``send`` takes a client event for the model, ``append`` the caller's audio for it, once ``ready`` is set."""
 
-    def __init__(self, session: MediaSession, send: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
-        self.session, self.items, self.send = session, SpokenItems(), send
-        self.over, self.spoke = asyncio.Event(), asyncio.Event()
-        self.response: str | None = None
-        self._responded, self._all_sent = asyncio.Event(), asyncio.Event()
+    def __init__(
+        self, session: MediaSession, send: Callable[[Event], Awaitable[None]],
+        append: Callable[[bytes], Awaitable[None]], batch: float, on_digit: Callable[[str], object] | None,
+    ) -> None:  # fmt: skip
+        self.session, self.items, self._send, self._append = session, SpokenItems(), send, append
+        self._batch, self._on_digit = max(1, session.format.size(batch)), on_digit
+        self.ready, self._over, self._responded = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._responded.set()
-        self._all_sent.set()
-        self._waiting: deque[tuple[str, int, str]] = deque()
+        self.response = ""
+        self._waiting: asyncio.Queue[Event] = asyncio.Queue()
         self._cut: set[str] = set()
         self._interruptions = 0
-        self._pieces: deque[str] = deque(maxlen=MOST_WAITING)
-        self._held, self._heard = 0, asyncio.Event()
+
+    async def run(self, model: Coroutine[Any, Any, None]) -> None:
+        """Until ``model``, which calls :meth:`act_on`, ends, the stream is over, or the agent has ended the call."""
+
+        async def converse() -> None:
+            await model
+            self.ready.clear()  # the model takes no more, but what it said is still to be sent
+            await self._waiting.join()
+
+        parts = converse(), self._speak(), self._listen(), self._keys(), self.session.wait_stopped(), self._over.wait()
+        tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(part) for part in parts]
+        try:
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in ended if not self.session.ended else ():  # what fails as the call is over is not the agent's fault
+            task.result()
 
     # --- the caller ---------------------------------------------------------------------------------------------------
 
-    async def listen(
-        self, append: Callable[[list[str]], Awaitable[None]], batch: float, on_digit: Callable[[str], object] | None
-    ) -> None:
-        """Give the caller's audio to ``append``, ``batch`` seconds at a time as the pieces of base64 that came, and
-        keys to ``on_digit``; until the stream is over."""
-        size = self.session.format.size(batch)
+    async def _listen(self) -> None:
+        kept, heard, most = bytearray(), asyncio.Event(), self.session.format.size(MOST_WAITING)
 
         def hear(audio: str) -> None:
-            self._pieces.append(audio)
-            self._held += size_of(audio)
-            if self._held >= size:
-                self._heard.set()
-
-        async def send() -> None:
-            while await self._heard.wait():
-                self._heard.clear()
-                pieces, whole = [], self._held // size * size  # what is beyond waits for its batch
-                while self._pieces and whole > 0:
-                    pieces.append(self._pieces.popleft())
-                    whole -= size_of(pieces[-1])
-                self._held = sum(map(size_of, self._pieces))
-                await append(pieces)
-
-        async def read() -> None:
-            async for event in self.session:
-                if isinstance(event, DigitPressed) and on_digit is not None:
-                    await done(on_digit(event.digit))
+            kept.extend(b64decode(audio))
+            del kept[:-most]
+            if len(kept) >= self._batch:
+                heard.set()
 
         self.session.receive_base64(hear)
         try:
-            await first_of(send(), read())
+            while await self.ready.wait() and await heard.wait():
+                heard.clear()
+                piece = bytes(kept[: len(kept) // self._batch * self._batch])
+                del kept[: len(piece)]
+                await self._append(piece)
         finally:
             self.session.receive_base64(None)
 
+    async def _keys(self) -> None:
+        await self.ready.wait()
+        async for event in self.session:
+            if isinstance(event, DigitPressed) and self._on_digit is not None:
+                await done(self._on_digit(event.digit))
+
     # --- the model ----------------------------------------------------------------------------------------------------
 
-    async def act_on(self, event: Mapping[str, Any]) -> None:
+    async def act_on(self, event: Event) -> None:
         """One event of the model. ``ModelFailed`` is an error that ends the call."""
-        match event["type"]:
-            case "response.output_audio.delta" | "response.audio.delta":
-                await self._add(event.get("response_id", ""), event["item_id"], event["content_index"], event["delta"])
-            case "response.output_audio.done" | "response.audio.done":
-                await self._add(event.get("response_id", ""), event["item_id"], event["content_index"], "")
+        match event["type"].replace("output_audio", "audio"):  # the beta has no "output"
+            case "response.audio.delta" | "response.audio.done":
+                item_id = event["item_id"]
+                if self._cut.isdisjoint((event.get("response_id"), item_id)):
+                    self._waiting.put_nowait(event)
+                elif item_id not in self._cut:  # on its way when its response was interrupted
+                    self._cut.add(item_id)
+                    await self._truncate([Truncation(item_id, event["content_index"], 0)])
             case "input_audio_buffer.speech_started":
-                await self.truncate(self.interrupt())
+                await self.interrupt()
             case "response.created":
                 self.response = event["response"]["id"]
                 self._responded.clear()
             case "response.done":
-                self.response = None
+                self.response = ""
                 self._responded.set()
-            case "error" if event["error"].get("code") in HARMLESS:
-                log.info("the realtime model reports %s", event["error"]["code"])
-            case "error":
-                raise ModelFailed("OpenAI realtime", "{code}: {message}".format_map({"code": None, **event["error"]}))
+            case "error" if (code := event["error"].get("code")) not in HARMLESS:
+                raise ModelFailed("OpenAI realtime", f"{code}: {event['error'].get('message')}")
 
-    async def _add(self, response_id: str, item_id: str, content_index: int, audio: str) -> None:
-        if not self._cut.isdisjoint((response_id, item_id)):  # on its way when its response was interrupted
-            if item_id not in self._cut:
-                self._cut.add(item_id)
-                await self.truncate([Truncation(item_id, content_index, 0)])
-            return
-        self._waiting.append((item_id, content_index, audio))
-        self._all_sent.clear()
-        self.spoke.set()
+    async def _speak(self) -> None:
+        """Send what has come. It waits for a slow carrier, so not in the task that hears interruptions."""
+        while True:
+            event = await self._waiting.get()
+            try:
+                if event.get("delta"):
+                    self._sending(event, self.session.queued)
+                    await self.session.send_base64(event["delta"])
+                else:
+                    self.items.finished(event["item_id"], event["content_index"])
+                    await self.session.flush()
+            finally:
+                self._waiting.task_done()
 
-    async def send_waiting(self) -> None:
-        """Send the audio that has come. It waits for a slow carrier: not for the task that hears interruptions."""
-        self.spoke.clear()
-        while self._waiting:
-            item_id, content_index, audio = self._waiting.popleft()
-            if not audio:
-                self.items.finished(item_id, content_index)
-                await self.session.flush()
-                continue
-            seconds = self.session.format.seconds(size_of(audio))
-            self.items.sent(item_id, content_index, self.session.queued, seconds)
-            await self.session.send_base64(audio)
-        self._all_sent.set()
+    def _sending(self, event: Event, begins: float) -> None:
+        seconds = self.session.format.seconds(len(event["delta"]) * 3 // 4 - event["delta"][-2:].count("="))
+        self.items.sent(event["item_id"], event["content_index"], begins, seconds)
 
     @property
     def speaking(self) -> bool:
         """Whether anything the model said is still to be heard."""
-        return bool(self._waiting) or self.items.audible(self.session.heard) is not None
+        return not self._waiting.empty() or self.items.audible(self.session.heard) is not None
 
-    def interrupt(self) -> list[Truncation]:
-        """Clear first of all. Returns where each item ends now: the audible one at what was heard, later ones at 0."""
+    async def interrupt(self, theirs: tuple[str, int] | None = None) -> None:
+        """Clear first of all. Then truncate the audible item to what was heard, unless it is ``theirs``, which the SDK
+        truncates, and later ones to 0."""
+        queued = self.session.queued
         with contextlib.suppress(StreamNotOpen):
             self.session.clear_now()
+        while not self._waiting.empty():
+            if (event := self._waiting.get_nowait()).get("delta"):
+                self._sending(event, queued)
+            self._waiting.task_done()
         cut = self.items.cut(self.session.heard)
-        sent = {(each.item_id, each.content_index) for each in cut}
-        later = dict.fromkeys((item_id, index) for item_id, index, audio in self._waiting if audio)
-        cut += [Truncation(*key, 0) for key in later if key not in sent]
-        self._waiting.clear()
-        self._cut.update(each.item_id for each in cut)
-        if self.response:
-            self._cut.add(self.response)
+        self._cut.update(filter(None, (self.response, *(each.item_id for each in cut))))
         self._interruptions += 1
-        return cut
+        await self._truncate(cut[1:] if cut and cut[0][:2] == theirs else cut)
 
-    async def truncate(self, cut: list[Truncation]) -> None:
-        """Tell the model what of its items was heard."""
+    async def _truncate(self, cut: list[Truncation]) -> None:
         for each in cut:
-            await self.send({"type": "conversation.item.truncate", **each._asdict()})
+            await self._send({"type": "conversation.item.truncate", **each._asdict()})
 
     # --- tools --------------------------------------------------------------------------------------------------------
 
-    async def end_call(self) -> str:
-        """Returns only when the call goes on."""
-        if not await self._said():
-            return INTERRUPTED
-        self.over.set()
-        await self.session.wait_stopped()
-        return "The call is over."
-
-    async def transfer_call(self, to: str) -> str:
-        """Returns what became of it."""
-        if not await self._said():
-            return INTERRUPTED
-        try:
-            await self.session.transfer(to)
-            if await self.session.wait_for_transfer() is None and not self.session.ended:
-                return "The transfer failed: nobody took the call. The caller is still with you."
-        except AnycarrierError as refused:
-            return f"The transfer was refused: {refused}"
-        await self.session.wait_stopped()
-        return "The caller was transferred."
-
-    async def _said(self) -> bool:
-        """Wait until all that the model says was heard; False if the caller interrupted it."""
+    async def carry_out(self, tool: str, arguments: str) -> str:
+        """One of :data:`CALL_TOOLS`, once all that the model says was heard. Returns what to tell the model."""
         before = self._interruptions
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._responded.wait(), RESPONSE_TIMEOUT)
-        await self._all_sent.wait()
+        await self._waiting.join()
         await self.session.drain()
-        return self._interruptions == before
-
-
-def size_of(audio: str) -> int:
-    """Bytes in base64 text."""
-    return len(audio) * 3 // 4 - audio[-2:].count("=")
+        if self._interruptions != before:
+            return "Not done: the caller spoke before they had heard everything. Answer them first."
+        if tool == "transfer_call":
+            try:
+                await self.session.transfer(str(json.loads(arguments)["to"]))
+                if await self.session.wait_for_transfer() is None and not self.session.ended:
+                    return "The transfer failed: nobody took the call. The caller is still with you."
+            except (AnycarrierError, TimeoutError, ValueError, LookupError, TypeError) as refused:
+                return f"The transfer was refused: {refused}"
+        else:
+            self._over.set()
+        await self.session.wait_stopped()
+        return "Done."
 
 
 async def done(result: object) -> None:
@@ -202,25 +198,48 @@ async def done(result: object) -> None:
         await result
 
 
-async def first_of(*parts: Coroutine[Any, Any, object]) -> None:
-    """Run all until one of them ends; the others are cancelled. Raises what it raised."""
-    tasks = [asyncio.ensure_future(part) for part in parts]
+async def run_raw(
+    session: MediaSession, ws: Any, *, on_event: Callable[[dict[str, Any]], object] | None = None,
+    on_digit: Callable[[str], object] | None = None, batch: float = BATCH,
+) -> None:  # fmt: skip
+    """Carry one call over ``ws``, connected and configured by you, until either side ends it; then close ``ws``.
+
+    ``ws`` is a connection of ``websockets``, or anything with its ``send`` and iteration. The model's audio formats
+    must be the session's. ``on_event`` gets each event of the model but audio, after it was acted on: for tools of your
+    own; ``on_digit`` each key pressed. What they return is awaited where it can be. ``batch`` is seconds of the
+    caller's audio in one message to the model. Raises ``ModelFailed`` when the model reports an error, and what ``ws``
+    raises when it breaks.
+    """
+
+    async def send(event: Event) -> None:
+        await ws.send(json.dumps(event))
+
+    async def append(audio: bytes) -> None:
+        await ws.send(f'{{"type":"input_audio_buffer.append","audio":"{b64encode(audio).decode()}"}}')
+
+    async def carry_out(item: Event) -> None:
+        output = await call.carry_out(item["name"], item["arguments"])
+        answer = {"type": "function_call_output", "call_id": item["call_id"], "output": output}
+        await send({"type": "conversation.item.create", "item": answer})
+        await send({"type": "response.create"})
+
+    async def read_model() -> None:
+        call.ready.set()
+        async for message in ws:
+            event, response = json.loads(message), call.response
+            await call.act_on(event)
+            if event["type"] == "input_audio_buffer.speech_started" and response:
+                await send({"type": "response.cancel"})  # the model may have done so itself: a setting
+            elif event["type"] == "response.output_item.done" and event["item"].get("name") in tools:
+                running.append(asyncio.ensure_future(carry_out(event["item"])))
+            if on_event is not None and "delta" not in event:
+                await done(on_event(event))
+
+    tools, running = [tool["name"] for tool in CALL_TOOLS], list[asyncio.Future[None]]()
+    call = RealtimeCall(session, send, append, batch, on_digit)
     try:
-        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await call.run(read_model())
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in tasks:
-        if task in ended:
-            task.result()
-
-
-async def until_over(call: RealtimeCall, *parts: Coroutine[Any, Any, object]) -> None:
-    """Run all until one of them ends, the stream is over, or the agent has ended the call."""
-    try:
-        await first_of(call.session.wait_stopped(), call.over.wait(), *parts)
-    except Exception:
-        if not call.session.ended:
-            raise
-        log.debug("the realtime connection of a call that is over failed", exc_info=True)
+        for each in running:
+            each.cancel()
+        await asyncio.gather(*running, return_exceptions=True)

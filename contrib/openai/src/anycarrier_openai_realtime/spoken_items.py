@@ -5,8 +5,6 @@ silent for the rest of the call. So each item is clamped to its own length. Posi
 session's ``heard``. Pure: nothing here reads a clock.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 
@@ -22,19 +20,18 @@ class SpokenItems:
     """The items of one call that are not yet known to be heard whole, in the order in which they are spoken."""
 
     def __init__(self) -> None:
-        self._spans: dict[tuple[str, int], list[list[float]]] = {}
-        """By item, from where to where it is heard; deltas that follow each other are one span."""
+        self._spans: list[tuple[tuple[str, int], float, float]] = []
+        """Of which item, and from where to where it is heard; deltas that follow each other are one."""
         self._finished: set[tuple[str, int]] = set()
 
     def sent(self, item_id: str, content_index: int, begins: float, seconds: float) -> None:
         """``seconds`` of an item are about to be sent, to be heard from ``begins`` (``session.queued``) on."""
-        for each in self._spans.values():  # somebody has cleared if the timeline went back: the rest is never heard
-            each[:] = [[start, min(end, begins)] for start, end in each if start < begins]
-        spans = self._spans.setdefault((item_id, content_index), [])
-        if spans and abs(spans[-1][1] - begins) < 1e-6:
-            spans[-1][1] = begins + seconds
-        else:
-            spans.append([begins, begins + seconds])
+        key = (item_id, content_index)
+        if self._spans and self._spans[-1][2] > begins + 1e-6:  # somebody has cleared: the rest is never heard
+            self._spans = [(each, min(start, begins), min(end, begins)) for each, start, end in self._spans]
+        if self._spans and self._spans[-1][0] == key and self._spans[-1][2] > begins - 1e-6:
+            begins, seconds = self._spans[-1][1], begins + seconds - self._spans.pop()[1]
+        self._spans.append((key, begins, begins + seconds))
 
     def finished(self, item_id: str, content_index: int) -> None:
         """The model has no more audio for this item."""
@@ -52,12 +49,11 @@ class SpokenItems:
         return cut
 
     def _unheard(self, heard: float) -> list[Truncation]:
-        unheard, unfinished = [], []
-        for key, spans in list(self._spans.items()):
-            length = sum(min(end, max(begins, heard)) - begins for begins, end in spans)
-            truncation = Truncation(*key, int(length * 1000 + 1e-6))  # rounded down: no fraction beyond the audio
-            if spans and spans[-1][1] > heard + 1e-6:
-                unheard.append(truncation)
-            elif key not in self._finished:
-                unfinished.append(truncation)
-        return unheard + unfinished
+        lengths: dict[tuple[str, int], float] = {}
+        for key, begins, end in self._spans:
+            lengths[key] = lengths.get(key, 0.0) + min(end, max(begins, heard)) - begins
+        playing = {key for key, _, end in self._spans if end > heard + 1e-6}
+        going_on = (key for key in lengths if key not in playing and key not in self._finished)
+        # Rounded down: no fraction of a millisecond beyond the audio.
+        return [Truncation(*key, int(lengths[key] * 1000 + 1e-6))
+                for key in (*filter(playing.__contains__, lengths), *going_on)]  # fmt: skip
