@@ -18,6 +18,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from figures.files import code_lines
 from frameworks.environments import discover
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,8 +95,11 @@ NAMELESS = {"utils", "util", "helpers", "helper", "common", "base", "misc", "too
 LONG, LONGEST = 400, 600
 """Lines a file may have before the rules warn, and before they fail. Most have far fewer."""
 
-LONGEST_OF_AN_ADAPTER = 250
-"""An adapter is thin: what would make it longer belongs in the library, for all of them."""
+MOST_OF_AN_ADAPTER = 250
+"""Code lines of a whole adapter, all files: what would make it longer belongs in the library, for all of them."""
+
+LONGER_ADAPTERS = {"contrib/livekit/src": 300, "contrib/openai/src": 335}
+"""Those that do more than that can hold, and how much they may grow to: not further."""
 
 # Spelt in two halves so that this file may be searched as well.
 REGISTRY_HOST = re.compile(
@@ -272,8 +276,9 @@ def one_idea_long(path: str, text: str, limit: int = LONGEST) -> list[str]:
     return [f"{path}: {lines} lines; look for the second idea"] if lines > limit and not excused else []
 
 
-def adapters_are_thin(path: str, text: str) -> list[str]:
-    return one_idea_long(path, text, LONGEST_OF_AN_ADAPTER)
+def adapters_are_thin(folder: str, texts: str) -> list[str]:
+    lines, most = code_lines(texts), LONGER_ADAPTERS.get(folder, MOST_OF_AN_ADAPTER)
+    return [f"{folder}: {lines} lines of code, more than {most}"] if lines > most else []
 
 
 def says_what_it_is(path: str, text: str) -> list[str]:
@@ -385,8 +390,9 @@ RULES: dict[str, tuple[Rule, Callable[[], list[tuple[str, str]]], int, list[tupl
             ("anycarrier_pipecat.transport", "from anycarrier_twilio.signature import sign"),
         ]),
     "an adapter for a framework is thin": (
-        adapters_are_thin, lambda: _files(*ADAPTERS), 3, [
-            ("contrib/pipecat/src/anycarrier_pipecat/transport.py", "x = 1\n" * (LONGEST_OF_AN_ADAPTER + 1)),
+        adapters_are_thin, lambda: [(each, "\n".join(t for _, t in _files(each))) for each in ADAPTERS], 3, [
+            ("contrib/pipecat/src", "x = 1\n" * (MOST_OF_AN_ADAPTER + 1)),
+            *((each, "x = 1\n" * (most + 1)) for each, most in LONGER_ADAPTERS.items()),
         ]),
     "pure rooms have no sockets, clock, environment or log, and do not wait": (
         pure, _pure_modules, 3, [
