@@ -9,15 +9,17 @@ from collections.abc import Mapping
 
 import httpx
 import pytest
+from starlette.responses import Response
 
-from anycarrier import AudioFormat, Call, CallStatus, Direction, EndReason, MediaSession, Reject
+from anycarrier import AudioFormat, Call, CallStatus, Direction, EndReason, IncomingCall, MediaSession, Reject
 from anycarrier.agent import Agents
 from anycarrier.asgi import create_app
 from anycarrier.testing.live_server import serve
 from anycarrier_twilio.twiml import Verb
 from anycarrier_twilio_front import FrontCall, Instructions, TwilioFront
+from anycarrier_twilio_front.document import Document
 from anycarrier_twilio_front.stream import BotStream
-from contrib.twilio_front.fronted import CALLER, OTHERS, Fronted, open_fronted, stream, twiml
+from contrib.twilio_front.fronted import CALLER, OTHERS, OURS, Fronted, open_fronted, stream, twiml
 from fake_speech import FakeEngine
 
 
@@ -121,3 +123,27 @@ def test_audio_in_pieces_of_any_size_goes_out_in_pieces_of_20_ms() -> None:
     pieces = [base64.b64decode(json.loads(frame)["media"]["payload"]) for frame in stream._outbox]
     assert [len(piece) for piece in pieces] == [160] * 12
     assert b"".join(pieces) == audio
+
+
+def test_an_update_takes_the_place_of_the_document_that_was_fetched_while_the_call_rang() -> None:
+    call = Call(id="1", provider="acme", direction=Direction.INBOUND, from_="", to="", status=CallStatus.ANSWERED)
+    known = FrontCall("AC", call, Instructions("https://bot.example/voice"))
+    known.document = Document(())
+    known.redirect(other := Instructions("https://bot.example/other"))
+    assert (known.instructions, known.document) == (other, None)
+
+
+async def test_what_a_carrier_says_of_an_incoming_call_is_told_also_to_the_fallback() -> None:
+    async with open_fronted("telnyx", fallback_url="{bot}/fallback") as house:
+        call = Call(
+            id="1", provider="telnyx", direction=Direction.INBOUND, from_=CALLER, to=OURS, status=CallStatus.RINGING,
+            reference="0" * 32,
+        )  # fmt: skip
+        event = IncomingCall(call=call, verified="A", forwarded_from=OTHERS, headers={"X-Case": "7"})
+        house.bot.replies["/voice"] = Response("no", status_code=500)
+        house.bot.replies["/fallback"] = twiml("<Reject/>")
+        await house.front.router(event, await house.exchange.switchboard.registry.lookup(OURS))
+        for path in ("/voice", "/fallback"):
+            [asked] = house.bot.told(path)
+            said = {"StirVerstat": "TN-Validation-Passed-A", "ForwardedFrom": OTHERS, "SipHeader_X-Case": "7"}
+            assert said.items() <= asked.params.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import struct
 
@@ -17,9 +18,12 @@ from anycarrier import AudioFormat, EndReason
 from anycarrier.errors import ConfigurationError
 from anycarrier.testing.sandbox_numbers import OUTCOMES, Outcome
 from anycarrier_twilio_front import TwilioFront
+from anycarrier_twilio_front import account as account_module
+from anycarrier_twilio_front import front as front_module
 from anycarrier_twilio_front.callbacks import BotError, Reply
 from anycarrier_twilio_front.sounds import _decoded
 from contrib.twilio_front.fronted import DESK, open_fronted, stream, twiml
+from sandbox_platform import Webhook
 
 NUMBERS = {outcome: number for number, outcome in OUTCOMES.items()}
 
@@ -125,6 +129,58 @@ def test_a_file_of_an_odd_rate_is_not_played(rate: int) -> None:
     file = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0" + form + b"data" + struct.pack("<I", len(audio)) + audio
     with pytest.raises(BotError, match=f"{rate} samples a second"):
         _decoded(Reply("http://bot.example/", "audio/wav", file), AudioFormat("PCMU", 8000))
+
+
+# --- what is kept -----------------------------------------------------------------------------------------------------
+
+
+async def test_of_calls_that_are_over_the_last_are_kept_without_their_documents(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(front_module, "REMEMBERED", 2)
+    async with open_fronted("telnyx") as house:
+        house.bot.replies["/voice"] = twiml('<Reject reason="busy"/>')
+        for _ in range(5):
+            await house.over(await house.ring())
+        assert len(house.front.calls) == 3, "the newest was open when it came"
+        left = asyncio.Event()
+
+        async def slow(_: Webhook) -> str:
+            await left.wait()
+            return twiml('<Pause length="1"/>')
+
+        house.bot.replies["/voice"] = slow
+        far_end = await house.ring()
+        await house.until(lambda: len(house.bot.told("/voice")) == 6)
+        await far_end.hang_up()
+        await house.over(far_end)
+        left.set()
+        await asyncio.sleep(1)
+        assert house.front.calls[-1].document is None
+
+
+async def test_requests_that_wait_for_a_bot_are_bounded_and_none_is_made_by_a_front_that_is_closed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(account_module, "WAITING", 3)
+    async with open_fronted("telnyx") as house:
+
+        async def hangs(_: Webhook) -> Response:
+            await asyncio.Event().wait()
+            return Response()
+
+        house.bot.replies["/voice"] = twiml('<Reject reason="busy"/>')
+        house.bot.replies["/told"] = hangs
+        await house.over(await house.ring())
+        [call] = house.front.calls
+        for _ in range(4):
+            house.front.post(call, f"{house.bot.url}/told", {})
+        assert caplog.text.count("11205: 3 requests wait") == 1
+        await house.front.aclose()
+        house.front.post(call, f"{house.bot.url}/late", {})
+        await asyncio.sleep(1)
+        assert not house.bot.told("/late")
+        assert len(house.bot.told("/told")) <= 1, "one after the other"
 
 
 # --- several bots -----------------------------------------------------------------------------------------------------

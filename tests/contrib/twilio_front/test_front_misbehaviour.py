@@ -111,6 +111,23 @@ async def test_an_http_redirect_is_followed_and_signed_anew() -> None:
         assert (asked.method, asked.genuine, asked.params["CallStatus"]) == ("POST", True, "ringing")
 
 
+@pytest.mark.parametrize("status", [301, 302, 303])
+async def test_an_older_http_redirect_is_followed_by_a_get(status: int) -> None:
+    async with open_fronted("telnyx") as house:
+        house.bot.replies["/voice"] = RedirectResponse("/moved?to=here", status_code=status)
+        house.bot.replies["/moved"] = twiml('<Reject reason="busy"/>')
+        assert (await house.over(await house.ring())).reason is EndReason.BUSY
+        [asked] = house.bot.told("/moved")
+        assert (asked.method, asked.genuine, asked.params["CallStatus"]) == ("GET", True, "ringing")
+
+
+async def test_a_proxy_of_the_machines_environment_gets_no_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_fronted("telnyx") as house:
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+        house.bot.replies["/voice"] = twiml('<Reject reason="busy"/>')
+        assert (await house.over(await house.ring())).reason is EndReason.BUSY
+
+
 async def test_a_password_in_the_voice_url_is_sent_as_basic_authentication_and_not_signed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

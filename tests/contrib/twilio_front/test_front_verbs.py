@@ -15,7 +15,7 @@ from anycarrier.errors import AnycarrierError, ConfigurationError
 from anycarrier.speech import SpeechEngine
 from anycarrier.testing.sandbox_numbers import OUTCOMES, Outcome
 from anycarrier.wav import wav_bytes
-from anycarrier_twilio_front import TwilioFront
+from anycarrier_twilio_front import Instructions, TwilioFront
 from contrib.twilio_front.fronted import CALLEE, DESK, OTHERS, open_fronted, stream, twiml
 from fake_speech import SPEECH, FakeEngine
 from sandbox_platform import Webhook
@@ -159,6 +159,37 @@ async def test_digits_are_pressed(carrier: str) -> None:
         await house.until(lambda: "42#" in far_end.digits + far_end.keys_heard())
         await far_end.hang_up()
         await house.over(far_end)
+
+
+async def test_of_a_long_file_no_more_than_ten_seconds_are_sent_ahead() -> None:
+    async with open_fronted("telnyx") as house:
+        house.bot.replies["/voice"] = twiml("<Play>/long</Play>")
+        house.bot.replies["/long"] = Response(NOISE * 60, media_type="audio/basic")
+        far_end = await house.ring()
+        await far_end.wait_heard(2)
+        [session] = house.exchange.switchboard.sessions.values()
+        assert 5 < session.ahead < 12
+        await far_end.hang_up()
+        await house.over(far_end)
+
+
+async def test_documents_that_take_their_time_may_follow_each_other_for_ever() -> None:
+    async with open_fronted("telnyx") as house:
+        house.bot.replies["/voice"] = twiml('<Pause length="1"/>', "<Redirect>/voice</Redirect>")
+        far_end = await house.ring()
+        await house.bot.wait_told("/voice", 25)
+        await far_end.hang_up()
+        assert (await house.over(far_end)).reason is EndReason.USER_HANGUP
+
+
+async def test_a_gather_in_a_document_without_a_url_has_nowhere_to_go() -> None:
+    async with open_fronted("telnyx") as house:
+        house.bot.replies["/voice"] = twiml('<Pause length="100"/>')
+        far_end = await house.ring()
+        await house.until(lambda: bool(house.exchange.switchboard.sessions))
+        gather = '<Gather timeout="1" actionOnEmptyResult="true"/>'
+        house.front.calls[0].redirect(Instructions(twiml=twiml(gather)))
+        assert (await house.over(far_end)).reason is EndReason.AGENT_HANGUP
 
 
 # --- Gather -----------------------------------------------------------------------------------------------------------

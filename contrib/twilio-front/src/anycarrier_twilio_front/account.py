@@ -14,6 +14,10 @@ from anycarrier_twilio_front.calls import FrontCall, Instructions
 log = logging.getLogger("anycarrier.twilio_front")
 
 
+WAITING = 10_000
+"""Requests that may wait for a bot that does not answer its callbacks."""
+
+
 class VerbCheck(Protocol):
     """Raises ``TwimlError`` for a verb that cannot be played."""
 
@@ -46,6 +50,9 @@ class BotAccount:
     def post(self, call: FrontCall, url: str, form: Mapping[str, str], method: str = "POST") -> None:
         """Tell the bot, after what it was told of the call before. Nobody waits for it."""
         if self._closed:
+            return
+        if len(self._posts) >= WAITING:
+            self.complain(call, BotError(11205, f"{WAITING} requests wait for the bot's answers: one more is not made"))
             return
         before = call.posting
 

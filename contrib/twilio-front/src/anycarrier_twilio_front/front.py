@@ -145,6 +145,8 @@ class TwilioFront(BotAccount):
             return
         known = self._known(call)
         known.call = call
+        if call.ended:
+            known.document = None
         if known.unplaced is not None:
             known.unplaced.append(call)
             return
@@ -194,7 +196,7 @@ class TwilioFront(BotAccount):
         if document.verbs and document.verbs[0].name == "Reject":
             busy = document.verbs[0].get("reason") == "busy"
             return Reject(EndReason.BUSY if busy else EndReason.REJECTED)
-        call.document = document
+        call.document = document if not call.call.ended else None
         return Answer(self.agent_id)
 
     async def __call__(self, session: MediaSession) -> None:
