@@ -11,7 +11,17 @@ import httpx
 import pytest
 from starlette.responses import Response
 
-from anycarrier import AudioFormat, Call, CallStatus, Direction, EndReason, IncomingCall, MediaSession, Reject
+from anycarrier import (
+    AudioFormat,
+    Call,
+    CallStatus,
+    DigitPressed,
+    Direction,
+    EndReason,
+    IncomingCall,
+    MediaSession,
+    Reject,
+)
 from anycarrier.agent import Agents
 from anycarrier.asgi import create_app
 from anycarrier.testing.live_server import serve
@@ -20,7 +30,7 @@ from anycarrier_twilio_front import FrontCall, Instructions, TwilioFront
 from anycarrier_twilio_front.document import Document
 from anycarrier_twilio_front.stream import BotStream
 from contrib.twilio_front.fronted import CALLER, OTHERS, OURS, Fronted, open_fronted, stream, twiml
-from fake_speech import FakeEngine
+from fake_speech import SPEECH, FakeEngine
 
 
 async def echoed(house: Fronted, audio: bytes) -> bytes:
@@ -147,3 +157,27 @@ async def test_what_a_carrier_says_of_an_incoming_call_is_told_also_to_the_fallb
             [asked] = house.bot.told(path)
             said = {"StirVerstat": "TN-Validation-Passed-A", "ForwardedFrom": OTHERS, "SipHeader_X-Case": "7"}
             assert said.items() <= asked.params.items()
+
+
+def test_keys_before_the_bots_socket_is_open_go_nowhere() -> None:
+    call = Call(id="1", provider="acme", direction=Direction.INBOUND, from_="", to="", status=CallStatus.ANSWERED)
+    stream = BotStream(None, FrontCall("AC", call, Instructions()), None, Verb("Stream"), "")  # type: ignore[arg-type]
+    stream.hear(DigitPressed("1"))
+    assert not stream._outbox
+    stream._started = True
+    stream.hear(DigitPressed("2"))
+    assert len(stream._outbox) == 1
+
+
+async def test_the_callers_audio_is_the_next_verbs_again_when_a_stream_is_over() -> None:
+    engine = FakeEngine("a table for two")
+    async with open_fronted("telnyx", speech=engine) as house:
+        gather = '<Gather input="speech" speechTimeout="auto" action="/words"/>'
+        house.bot.replies["/voice"] = twiml(stream(house.bot.socket_url), gather)
+        house.bot.replies["/words"] = twiml("<Hangup/>")
+        far_end = await house.ring()
+        await (await house.bot.socket()).connection.close()
+        await house.until(lambda: bool(engine.hearings))
+        await far_end.say(SPEECH * 8000)
+        await house.over(far_end)
+        assert house.bot.told("/words")[0].params["SpeechResult"] == "a table for two"

@@ -12,6 +12,7 @@ import pytest
 from twilio.request_validator import RequestValidator
 
 from anycarrier_twilio.twiml import Verb
+from anycarrier_twilio_front import relay as relay_module
 from anycarrier_twilio_front.callbacks import BotError, BotRequests, Hosts, Reply
 from anycarrier_twilio_front.calls import FrontCall, Instructions
 from anycarrier_twilio_front.relay_messages import read
@@ -322,6 +323,16 @@ async def test_sounds_are_played_in_their_place_and_as_often_as_asked() -> None:
         "missing.wav cannot be played: 11200: HTTP retrieval failure: status 404"
     ]
     assert line.asked == [("digits", "9ww42#")]
+
+
+async def test_a_sound_without_end_is_played_for_the_longest_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def talk(talk: Talk) -> None:
+        await talk.send("play", source="beep.wav", loop=0)
+        await talk.send("end")
+
+    monkeypatch.setattr(relay_module, "LONGEST_PLAY", 1)
+    _, _, line = await Session().run(talk)
+    assert line.heard() == SOUND * (8000 // len(SOUND))
 
 
 async def test_languages_change_for_both_sides_or_for_one_talk_cycle() -> None:

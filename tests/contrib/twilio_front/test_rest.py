@@ -120,6 +120,7 @@ async def test_calls_are_listed_newest_first_in_pages_and_by_what_they_are(one: 
     listed = await asyncio.to_thread(client.calls.list, page_size=2)
     assert [call.sid for call in listed] == sids, "all pages"
     assert [c.sid for c in await asyncio.to_thread(client.calls.list, limit=3)] == sids[:3]
+    assert (await ask(one, method="GET", params={"PageSize": "5"})).json()["next_page_uri"] is None
     assert [c.sid for c in await asyncio.to_thread(client.calls.list, to="+12125550122")] == [sids[2]]
     assert [c.sid for c in await asyncio.to_thread(client.calls.list, status="completed")] == [sids[1]]
     today = datetime.now(UTC)
