@@ -80,7 +80,7 @@ class PlaybackPosition:
 
     def measured(self, now: float) -> bool:
         """True where marks that came back bear the position out, False where it goes by the clock alone."""
-        return self._carrier_marks and self._proven > 0.0 and not self._overdue(now)
+        return self._carrier_marks and self._proven > 0.0 and not self._overdue(self._until_over(now))
 
     def queue(self, seconds: float, now: float) -> float:
         """Audio was sent. Returns :attr:`since_mark`, which is needed after every frame."""
@@ -144,14 +144,16 @@ class PlaybackPosition:
         """The stream is over: nothing is heard after this."""
         self._over = now
 
+    def _until_over(self, now: float) -> float:
+        return now if self._over is None or now < self._over else self._over
+
     def _overdue(self, now: float) -> bool:
         if not self._lost and self._marks and now > self._due + LATE:
             self._lost = True
         return self._lost
 
     def _heard_here(self, now: float) -> float:
-        if self._over is not None and now > self._over:
-            now = self._over
+        now = self._until_over(now)
         by_clock = self._queued - self.ahead(now)
         if not self._marks:
             return max(by_clock, self._proven, self._by_clock)

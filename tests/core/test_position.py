@@ -251,3 +251,14 @@ def test_the_last_mark_that_comes_back_late_takes_nothing_back() -> None:
     position.queue(2.0, 0.0)
     assert position.heard(3.5) == 3.0, "overdue: by the clock"
     assert position.reached(mark, 3.5) and position.heard(3.5) == 3.0
+
+
+def test_after_the_end_no_mark_is_overdue() -> None:
+    position = PlaybackPosition()
+    position.queue(1.0, 0.0)
+    first = position.mark()
+    position.queue(3.0, 0.0)
+    position.mark()
+    position.reached(first, 1.0)
+    position.end(2.5)
+    assert [(position.measured(at), position.heard(at)) for at in (2.5, 20.0)] == [(True, 2.5)] * 2
