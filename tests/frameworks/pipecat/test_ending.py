@@ -12,10 +12,12 @@ from pipecat.frames.frames import (
     EndFrame,
     EndWorkerFrame,
     ErrorFrame,
+    Frame,
     OutputAudioRawFrame,
     StopFrame,
     TTSSpeakFrame,
 )
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 from anycarrier import Call, EndReason
 from anycarrier.errors import ProviderUnavailable
@@ -243,3 +245,39 @@ async def test_a_pipeline_that_is_started_again_goes_on_with_the_call() -> None:
             await far_end.wait_heard(0.2)
             assert far_end.heard == b"\x20\xa0" * 800
     assert connected == [session]
+
+
+class Keeps(FrameProcessor):
+    """Does not pass the end on, as one that swallows its cancellation."""
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        await super().process_frame(frame, direction)
+        if not isinstance(frame, CancelFrame):
+            await self.push_frame(frame, direction)
+
+
+async def test_a_processor_that_does_not_let_itself_be_cancelled_does_not_keep_the_call() -> None:
+    async with open_session() as (session, far_end):
+        transport = CallTransport(session)
+        worker = worker_of([transport.input(), Keeps(), transport.output()], cancel_timeout_secs=5)
+        async with running(worker):
+            await asyncio.sleep(0.1)
+            cancelling = asyncio.create_task(worker.cancel())
+            await asyncio.sleep(0.1)
+            assert far_end.control.hang_ups == [EndReason.AGENT_HANGUP]
+            await cancelling
+
+
+async def test_nothing_is_said_after_a_cancel_to_a_caller_who_is_being_transferred() -> None:
+    async with open_session() as (session, far_end):
+        transport = CallTransport(session)
+        worker = worker_of([transport.input(), transport.output()])
+        async with running(worker) as task:
+            await transport.transfer("+14155550199")
+            await worker.queue_frame(CancelFrame())
+            await asyncio.sleep(0.1)
+            assert not session.ended
+            assert not await transport.output().write_audio_frame(OutputAudioRawFrame(b"\x10" * 320, 8000, 1))
+            await worker.cancel()
+            await task
+        assert far_end.heard_seconds == 0

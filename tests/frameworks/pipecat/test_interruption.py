@@ -9,12 +9,15 @@ import pytest
 from pipecat.frames.frames import (
     BotStartedSpeakingFrame,
     BotStoppedSpeakingFrame,
+    Frame,
     InterruptionFrame,
     OutputAudioRawFrame,
     TTSSpeakFrame,
 )
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair
+from pipecat.processors.frame_processor import FrameDirection
+from pipecat.transports.base_output import BaseOutputTransport
 
 from anycarrier.position import Playback
 from anycarrier.testing.session import open_session
@@ -174,3 +177,23 @@ async def test_nothing_that_was_queued_is_sent_after_the_clear() -> None:
                 await transport.output().queue_frame(InterruptionFrame())
                 await asyncio.sleep(1)
                 assert [len(far_end.received)] == arrived
+
+
+async def test_a_chunk_in_hand_while_an_interruption_is_handled_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_session() as (session, far_end):
+        transport = CallTransport(session)
+        output = transport.output()
+        handle, written = BaseOutputTransport.process_frame, []
+
+        async def process_frame(self: BaseOutputTransport, frame: Frame, direction: FrameDirection) -> None:
+            if isinstance(frame, InterruptionFrame):
+                written.append(await output.write_audio_frame(OutputAudioRawFrame(b"\x10" * 320, 8000, 1)))
+            await handle(self, frame, direction)
+
+        monkeypatch.setattr(BaseOutputTransport, "process_frame", process_frame)
+        worker = worker_of([transport.input(), output])
+        async with running(worker):
+            await worker.queue_frame(InterruptionFrame())
+            await asyncio.sleep(0.5)
+            assert written == [False] and far_end.heard_seconds == 0
+            assert await output.write_audio_frame(OutputAudioRawFrame(b"\x10" * 320, 8000, 1)), "made after it"

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 from collections.abc import Awaitable, Callable
 
 from pipecat.transports.base_transport import TransportParams
 
 from anycarrier import AudioFormat, EndReason, MediaSession
 from anycarrier.agent import raw_agent
+from anycarrier_pipecat.call_input import log
 from anycarrier_pipecat.transport import CallTransport, default_params
-
-log = logging.getLogger("anycarrier_pipecat")
 
 START_TIMEOUT = 20.0
 """Seconds from the answered call to the started pipeline; pipecat's own limits are as long."""
@@ -43,6 +41,9 @@ def pipecat_agent(
             await bot(transport)
         finally:
             watch.cancel()
+        if transport.handler is not None and transport.handler.cancelling():
+            # pipecat's runner ends its pipelines then, and returns as if nothing were the matter.
+            raise asyncio.CancelledError
         await _expect_start(transport, 0.0)
 
     return handler

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("anycarrier_pipecat")
 
+KEYS = "0123456789*#"
+EVENTS: dict[type, str] = {MachineDetected: "on_machine_detected", TransferProgress: "on_transfer"}
+"""The transport's events for the session's."""
+
 
 class CallInput(BaseInputTransport):
     """The only reader of the session."""
@@ -44,11 +48,8 @@ class CallInput(BaseInputTransport):
 
     async def push_audio_frame(self, frame: frames.InputAudioRawFrame) -> None:
         """Straight on where nothing filters it: pipecat's queue for filters costs a task and a timer for each frame."""
-        wanted = self._params.audio_in_enabled and self._params.audio_in_passthrough
-        if wanted and not (self._params.audio_in_filter or self._paused):
-            await self.push_frame(frame)
-        else:
-            await super().push_audio_frame(frame)
+        plain = self._params.audio_in_enabled and self._params.audio_in_passthrough and not self._params.audio_in_filter
+        await (self.push_frame(frame) if plain and not self._paused else super().push_audio_frame(frame))
 
     async def stop(self, frame: frames.EndFrame) -> None:
         """Read no more: from here on it is the bot that ends the call."""
@@ -57,6 +58,7 @@ class CallInput(BaseInputTransport):
 
     async def cancel(self, frame: frames.CancelFrame) -> None:
         """The same at once."""
+        self._transport.output().end_now()
         await self._stop_reading()
         await super().cancel(frame)
 
@@ -81,21 +83,12 @@ class CallInput(BaseInputTransport):
             if isinstance(event, AudioReceived):
                 if audio := decode(event.payload):
                     await self.push_audio_frame(frames.InputAudioRawFrame(audio, rate, 1))
+            elif isinstance(event, DigitPressed) and event.digit in KEYS:
+                await self.push_frame(frames.InputDTMFFrame(KeypadEntry(event.digit)))
             elif isinstance(event, DigitPressed):
-                await self._push_key(event.digit)
-            elif isinstance(event, MachineDetected):
-                await self._transport._call_event_handler("on_machine_detected", event)
-            elif isinstance(event, TransferProgress):
-                await self._transport._call_event_handler("on_transfer", event)
-        handled = self._transport._event_handlers["on_client_disconnected"].handlers
+                log.warning("key %s dropped: pipecat has no keys but 0-9, * and #", event.digit)
+            elif name := EVENTS.get(type(event)):
+                await self._transport._call_event_handler(name, event)
         await self._transport._call_event_handler("on_client_disconnected", self._session)
-        if not handled:
+        if not self._transport._event_handlers["on_client_disconnected"].handlers:
             await self.push_frame(frames.CancelWorkerFrame(reason="the far end is gone"), FrameDirection.UPSTREAM)
-
-    async def _push_key(self, digit: str) -> None:
-        try:
-            key = KeypadEntry(digit)
-        except ValueError:
-            log.warning("key %s dropped: pipecat has no keys but 0-9, * and #", digit)
-            return
-        await self.push_frame(frames.InputDTMFFrame(key))

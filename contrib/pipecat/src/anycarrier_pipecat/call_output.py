@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import math
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
@@ -20,11 +19,10 @@ from pipecat.utils.utils import obj_id
 from anycarrier import AnycarrierError, AudioFormat, EndReason
 from anycarrier.audio import Transcoder
 from anycarrier.errors import StoreUnavailable, StreamNotOpen
+from anycarrier_pipecat.call_input import log
 
 if TYPE_CHECKING:
     from anycarrier_pipecat.transport import CallTransport
-
-log = logging.getLogger("anycarrier_pipecat")
 
 LEAD = 0.2
 """Seconds that audio is sent before it is heard. pipecat takes what was written for heard, so it must not be much."""
@@ -52,7 +50,8 @@ class CallOutput(BaseOutputTransport):
         self._transport = transport
         self._session = transport.session
         self._lead = lead
-        self._cancelled = False
+        self._ending: asyncio.Task[None] | None = None
+        """Once cancelled: hanging up."""
         self._fresh_from: float = 0
         """Interruptible audio of a frame with a lower id is stale; infinite while an interruption is handled."""
         self._kept_until = 0.0
@@ -73,10 +72,16 @@ class CallOutput(BaseOutputTransport):
 
     async def cancel(self, frame: frames.CancelFrame) -> None:
         """Be silent and hang up at once."""
-        self._cancelled = True
-        self._clear()
+        ending = self.end_now()
         await super().cancel(frame)
-        await self._hang_up()
+        await asyncio.shield(ending)
+
+    def end_now(self) -> asyncio.Task[None]:
+        """What ``cancel`` does, for the input, which gets the frame though a processor between may never pass it on."""
+        if self._ending is None:
+            self._clear()
+            self._ending = asyncio.create_task(self._hang_up(), name="hang up")
+        return self._ending
 
     async def process_frame(self, frame: frames.Frame, direction: FrameDirection) -> None:
         """An interruption silences the carrier before anything else."""
@@ -100,7 +105,7 @@ class CallOutput(BaseOutputTransport):
     async def write_audio_frame(self, frame: frames.OutputAudioRawFrame) -> bool:
         """Send one chunk, and return when the next one is wanted."""
         # pipecat empties its queue some turns of the loop after the clear, and has one more chunk in hand.
-        if self._cancelled or (frame.interruptible and frame.id < self._fresh_from):
+        if self._ending or (frame.interruptible and frame.id < self._fresh_from):
             return False
         if not frame.interruptible:
             self._keep(len(frame.audio) / (2 * self.sample_rate))
@@ -155,6 +160,8 @@ class CallOutput(BaseOutputTransport):
             await asyncio.sleep(min(unheard, CHUNK))
 
     async def _hang_up(self) -> None:
+        if self._session.ended or ((handler := self._transport.handler) and handler.cancelling()):
+            return  # others know why it ends
         try:
             await self._session.hang_up(EndReason.AGENT_HANGUP)  # which does not end a call that was transferred
         except (AnycarrierError, StoreUnavailable) as failure:

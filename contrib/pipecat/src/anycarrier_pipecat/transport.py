@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from pipecat.transports.base_transport import BaseTransport, TransportParams
@@ -22,7 +23,8 @@ class CallTransport(BaseTransport):
     """The call of ``session``, on any carrier: put :meth:`input` and :meth:`output` into a pipeline.
 
     Audio is sent at most ``lead`` seconds before it is heard. An ``EndFrame`` hangs up once all was heard, a
-    ``CancelFrame`` at once; neither ends a call that was transferred.
+    ``CancelFrame`` at once; neither ends a call that was transferred. Make it in the handler of the call: where that is
+    cancelled, by a limit of the call's duration for one, it is the exchange that hangs up.
 
     Events: ``on_client_connected(transport, session)``; ``on_client_disconnected(transport, session)``, once, when the
     far end is gone (where it has no handler, the pipeline is cancelled); ``on_machine_detected(transport, event)``, a
@@ -34,6 +36,8 @@ class CallTransport(BaseTransport):
         self.session = session
         self.started = False
         """True once a pipeline with this transport's input has started."""
+        self.handler = asyncio.current_task()
+        """The task that made this. Where it is being cancelled, whoever does that says why the call ends."""
         params = params or default_params()
         if params.audio_out_sample_rate is None:
             # pipecat then resamples speech to what the call takes, once, and flushes its resampler after an utterance.
