@@ -16,7 +16,7 @@ from realtime_fake import Conversation, Realtime, serve_realtime
 from anycarrier import EndReason, MediaSession
 from anycarrier.errors import AgentUnreachable, ConfigurationError, ModelFailed
 from anycarrier.testing.session import open_session
-from anycarrier_openai_realtime import run_call
+from anycarrier_openai_realtime import openai_agent, run_call
 from frameworks.openai.doors import DOORS, Door, sdk
 from frameworks.openai.sounds import ANSWER, SPEECH
 from whole.conftest import House, until
@@ -299,6 +299,18 @@ async def test_a_runner_that_is_in_a_call_already_ends_the_second() -> None:
             await far_end.wait_heard(3.0)
             await far_end.hang_up()
             await running
+
+
+async def test_a_factory_that_never_returns_fails_the_handler_after_ten_seconds() -> None:
+    async def factory(session: MediaSession) -> RealtimeRunner:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with open_session() as (session, _):
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(TimeoutError):
+            await openai_agent(factory)(session)
+        assert asyncio.get_running_loop().time() - began == pytest.approx(10, abs=0.1)
 
 
 def test_the_raw_socket_needs_no_sdk() -> None:

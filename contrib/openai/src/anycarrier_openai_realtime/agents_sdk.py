@@ -163,13 +163,14 @@ transfer_call = _tool(CALL_TOOLS[1])
 def openai_agent(
     factory: Callable[[MediaSession], Any], model_config: RealtimeModelConfig | None = None, **options: Any
 ) -> RawAgent:
-    """An agent of ``factory``, which makes the ``RealtimeRunner`` of each call, and may be a coroutine: for
+    """An agent of ``factory``, which makes the ``RealtimeRunner`` of each call, and may be a coroutine of 10 s: for
     ``Exchange(agents=...)``, ``Agents.add`` and the service's setting ``handlers``. ``options`` are those of
     :func:`run_call`."""
 
     @raw_agent
     async def agent(session: MediaSession) -> None:
-        runner = factory(session)
-        await run_call(session, await runner if inspect.isawaitable(runner) else runner, model_config, **options)
+        made = factory(session)
+        runner = await asyncio.wait_for(made, CONNECT_TIMEOUT) if inspect.isawaitable(made) else made
+        await run_call(session, runner, model_config, **options)
 
     return agent
