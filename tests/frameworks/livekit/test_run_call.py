@@ -16,8 +16,10 @@ from livekit.agents.voice.agent_session import SessionConnectOptions
 from anycarrier import MachineDetected, MediaSession
 from anycarrier.agent import Agents, RawAgent
 from anycarrier.calls import TransferStatus
+from anycarrier.errors import PermissionDenied
 from anycarrier.testing.session import Marks, open_session
 from anycarrier_livekit import end_call, get_call, livekit_agent, press_keys, run_call, transfer, transfer_call
+from anycarrier_livekit.run_call import watches
 from frameworks.livekit.agents import COUNTING, Greeter, deaf, job, said
 from frameworks.livekit.fake_models import EvenVoice, ScriptedLLM
 
@@ -562,3 +564,28 @@ async def test_a_caller_who_hangs_up_while_the_target_rings_does_not_hold_the_ha
             await running
     await ticks()
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+NOT_ALLOWED = PermissionDenied("scripted", "transfer", "not so", status=403)
+
+
+@pytest.mark.parametrize("refusal", [ValueError("no number"), TimeoutError("still ringing"), NOT_ALLOWED])
+async def test_the_model_is_told_why_a_transfer_was_not_possible(refusal: Exception) -> None:
+    agent_session = deaf(("transfer_call", {"to": "+14155550199"}), "sorry about that")
+    async with open_session() as (session, far_end):
+
+        async def refused(call: Any, to: str) -> None:
+            raise refusal
+
+        far_end.control.transfer = refused  # type: ignore[method-assign]
+        running = asyncio.create_task(run_call(session, Acts(instructions="", tools=[transfer_call]), agent_session))
+        await far_end.wait_heard(0.9)
+        assert str(refusal) in answers(agent_session)[0]
+        await far_end.hang_up()
+        await running
+    assert not watches, "nothing is kept of the agent session"
+
+
+async def test_the_start_timeout_of_an_agent_is_that_of_its_session() -> None:
+    handler = livekit_agent(lambda call: (Greeter(tools=[Hangs()]), deaf()), start_timeout=3)
+    assert await failing(handler) == pytest.approx(3, abs=0.1)

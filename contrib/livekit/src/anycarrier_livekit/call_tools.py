@@ -16,7 +16,7 @@ async def transfer(context: RunContext[Any] | AgentSession[Any], to: str) -> Tra
 
     For tools of your own, with the tool's ``RunContext``; elsewhere, with the agent session. Returns
     ``TransferStatus.ANSWERED`` when the target answered, None when it did not and the caller is back with the agent.
-    Raises what :meth:`MediaSession.transfer` raises, such as ``TransferRefused`` where the policy or the guard says no,
+    Raises what :meth:`MediaSession.transfer` raises, such as ``DestinationNotAllowed`` where the policy says no,
     and ``TimeoutError`` when the target rings for more than a minute.
     """
     call = get_call()
