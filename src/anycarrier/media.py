@@ -69,7 +69,9 @@ class MediaServer:
             self._board.spawn(self._commands.hang_up(call, EndReason.AGENT_ERROR), "hang up a call whose agent is gone")
             raise TicketRefused(str(nobody)) from None
         if handler is None:
-            raise TicketRefused("this exchange has no handler: give it agents, or pass one to create_app")
+            why = "this exchange has no agents: give it some, or pass a handler to create_app"
+            log.error("call %s on %s gets no media socket: %s", call.reference, call.provider, why)
+            raise TicketRefused(why)
         return ticket
 
     async def serve(self, ticket: Ticket, transport: MediaTransport) -> None:

@@ -97,3 +97,10 @@ def test_settings_with_an_effect_are_not() -> None:
         voicemail_detection=True, on_voicemail="ignore", voicemail_message="Closed.", metadata={"a": 1},
     )  # fmt: skip
     assert misfits_of_raw_audio(good) == {}
+
+
+def test_a_module_that_python_does_not_find_is_told_with_what_to_do() -> None:
+    with pytest.raises(ConfigurationError, match=r"No module named 'my_bots'\. Install the package, or put its folder"):
+        Agents().add("desk", handler="my_bots:desk")
+    with pytest.raises(ConfigurationError, match=r"has no attribute 'desk'$"):
+        Agents().add("desk", handler="json:desk")

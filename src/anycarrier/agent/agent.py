@@ -154,7 +154,9 @@ def load(path: str) -> Any:
         for part in name.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as failure:
-        raise ConfigurationError(f"agent function {path!r} cannot be loaded: {failure}") from failure
+        absent = isinstance(failure, ModuleNotFoundError) and failure.name == module.partition(".")[0]
+        hint = ". Install the package, or put its folder on PYTHONPATH" if absent else ""
+        raise ConfigurationError(f"agent function {path!r} cannot be loaded: {failure}{hint}") from failure
     return found
 
 
