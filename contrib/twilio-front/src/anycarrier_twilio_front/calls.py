@@ -36,7 +36,7 @@ class Instructions:
 
 @dataclass(frozen=True, slots=True)
 class StatusCallback:
-    """Where a call's progress is posted, and which of :data:`EVENTS` are told."""
+    """Where a call's progress is posted, and which of ``initiated ringing answered completed`` are told."""
 
     url: str
     method: str = "POST"
