@@ -16,7 +16,7 @@ from realtime_fake import Conversation, Realtime, serve_realtime
 from anycarrier import EndReason, MediaSession
 from anycarrier.errors import AgentUnreachable, ConfigurationError, ModelFailed
 from anycarrier.testing.session import open_session
-from anycarrier_openai_realtime import openai_agent, run_call
+from anycarrier_openai_realtime import openai_agent, run_call, run_raw
 from frameworks.openai.doors import DOORS, Door, sdk
 from frameworks.openai.sounds import ANSWER, SPEECH
 from whole.conftest import House, until
@@ -311,6 +311,26 @@ async def test_a_factory_that_never_returns_fails_the_handler_after_ten_seconds(
         with pytest.raises(TimeoutError):
             await openai_agent(factory)(session)
         assert asyncio.get_running_loop().time() - began == pytest.approx(10, abs=0.1)
+
+
+async def test_a_factory_that_makes_an_agent_instead_of_a_runner_says_what_to_make() -> None:
+    async with open_session() as (session, _):
+        with pytest.raises(ConfigurationError, match=r"RealtimeAgent given.*lambda session: RealtimeRunner"):
+            await openai_agent(lambda session: RealtimeAgent(name="one"))(session)
+
+
+def test_an_agent_given_for_the_factory_is_refused_at_once() -> None:
+    with pytest.raises(ConfigurationError, match=r"RealtimeAgent given.*lambda session: RealtimeRunner"):
+        openai_agent(RealtimeAgent(name="one"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("batch", [0, -0.04])
+async def test_a_batch_of_nothing_is_refused(batch: float) -> None:
+    with pytest.raises(ConfigurationError, match="above 0"):
+        openai_agent(lambda session: RealtimeRunner(RealtimeAgent(name="one")), batch=batch)
+    async with open_session() as (session, _):
+        with pytest.raises(ConfigurationError, match="above 0"):
+            await run_raw(session, None, batch=batch)
 
 
 def test_the_raw_socket_needs_no_sdk() -> None:

@@ -21,7 +21,7 @@ from realtime_fake import Conversation, serve_realtime
 from anycarrier.errors import ModelFailed
 from anycarrier.testing.session import open_session
 from anycarrier_openai_realtime import run_call
-from frameworks.openai.sounds import SPEECH
+from frameworks.openai.sounds import ANSWER, SPEECH
 from whole.conftest import until
 
 
@@ -61,6 +61,19 @@ async def test_its_interruption_clears_and_truncates_what_it_does_not_itself() -
         [truncation] = model.sent_events
         told: Any = truncation.message["other_data"]  # type: ignore[union-attr]
         assert (told["item_id"], told["audio_end_ms"]) == ("b", 0)
+        await far_end.hang_up()
+        await running
+
+
+async def test_one_that_names_no_response_is_heard_after_an_interruption_too() -> None:
+    model, runner = scripted(RealtimeModelAudioEvent(data=SPEECH, response_id="", item_id="a", content_index=0))
+    async with open_session() as (session, far_end):
+        running = asyncio.ensure_future(run_call(session, runner))
+        await far_end.wait_heard(0.5)
+        for listener in model.listeners:
+            await listener.on_event(RealtimeModelAudioInterruptedEvent(item_id="a", content_index=0))
+            await listener.on_event(RealtimeModelAudioEvent(data=ANSWER, response_id="", item_id="b", content_index=0))
+        await until(lambda: far_end.heard.endswith(ANSWER))
         await far_end.hang_up()
         await running
 

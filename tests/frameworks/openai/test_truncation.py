@@ -70,7 +70,7 @@ class Talk:
         self.line = Line()
         self.truncations: list[Truncation] = []
         self.length: dict[str, int] = {}
-        self.call = RealtimeCall(cast(MediaSession, self.line), self.send, cast(Any, None), 0.04, None)
+        self.call = RealtimeCall(cast(MediaSession, self.line), self.send, cast(Any, None), 0.04)
         sent = self.call.items.sent
 
         def sending(item: str, *rest: Any) -> None:  # so that the line knows whose each piece is

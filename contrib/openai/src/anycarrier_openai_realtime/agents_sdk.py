@@ -8,25 +8,21 @@ playback tracker what to truncate, all is cleared and truncated: item by item, w
 import asyncio
 import contextlib
 import functools
-import inspect
 from base64 import b64encode
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urlsplit
 
+import agents.realtime as sdk
 from agents import FunctionTool
-from agents.realtime import RealtimeModelConfig, RealtimePlaybackTracker, RealtimeRunner, RealtimeSession
 from agents.realtime.audio_formats import to_realtime_audio_format
-from agents.realtime.model import RealtimeModelListener, RealtimePlaybackState
-from agents.realtime.model_events import RealtimeModelEvent
-from agents.realtime.model_inputs import RealtimeModelSendRawMessage
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 
 from anycarrier import PCMA_8K, PCMU_8K, AudioFormat, MediaSession
 from anycarrier.agent import RawAgent, raw_agent
 from anycarrier.errors import AgentUnreachable, ConfigurationError
-from anycarrier_openai_realtime.realtime_call import BATCH, CALL_TOOLS, Event, RealtimeCall, done
+from anycarrier_openai_realtime.realtime_call import BATCH, CALL_TOOLS, Event, RealtimeCall, check_batch, result_of
 from anycarrier_openai_realtime.spoken_items import SpokenItems
 
 CONNECT_TIMEOUT = 10.0
@@ -38,10 +34,14 @@ CLOSE_TIMEOUT = 2.0
 FORMATS = {"audio/pcmu": PCMU_8K, "audio/pcma": PCMA_8K, "audio/pcm": AudioFormat("PCM16", 24000)}
 """What the Realtime API takes and gives."""
 
+MAKE_RUNNER = "Make one for each call: openai_agent(lambda session: RealtimeRunner(agent))."
+
+OnStart = Callable[[sdk.RealtimeSession], object] | None
+OnKey = Callable[[sdk.RealtimeSession, str], object] | None
 _call: ContextVar[RealtimeCall] = ContextVar("realtime_call")
 
 
-class HeardTracker(RealtimePlaybackTracker):
+class HeardTracker(sdk.RealtimePlaybackTracker):
     """Tells the SDK how much was heard, exact at the moment it asks, without marks of its own.
 
     :func:`run_call` has one. In a loop of your own, give it to the model as ``playback_tracker``, and call :meth:`sent`
@@ -53,7 +53,7 @@ class HeardTracker(RealtimePlaybackTracker):
         self._session, self.items = session, SpokenItems()
         self.sent, self.finished = self.items.sent, self.items.finished
 
-    def get_state(self) -> RealtimePlaybackState:
+    def get_state(self) -> sdk.RealtimePlaybackState:
         """The item being heard, and how many ms of it were; no item when all was heard."""
         item_id, index, heard = self.items.audible(self._session.heard) or (None, None, None)
         return {"current_item_id": item_id, "current_item_content_index": index, "elapsed_ms": heard}
@@ -63,11 +63,11 @@ class HeardTracker(RealtimePlaybackTracker):
         self.items.cut(self._session.heard)
 
 
-class _Listener(RealtimeModelListener):
+class _Listener(sdk.RealtimeModelListener):
     def __init__(self, call: RealtimeCall) -> None:
         self._call, self._has_raw = call, False
 
-    async def on_event(self, event: RealtimeModelEvent) -> None:
+    async def on_event(self, event: sdk.RealtimeModelEvent) -> None:
         if event.type == "raw_server_event":
             self._has_raw = True
             await self._call.act_on(event.data)
@@ -81,9 +81,8 @@ class _Listener(RealtimeModelListener):
 
 
 async def run_call(
-    session: MediaSession, runner: RealtimeRunner, model_config: RealtimeModelConfig | None = None, *,
-    on_start: Callable[[RealtimeSession], object] | None = None,
-    on_digit: Callable[[RealtimeSession, str], object] | None = None, batch: float = BATCH,
+    session: MediaSession, runner: sdk.RealtimeRunner, model_config: sdk.RealtimeModelConfig | None = None, *,
+    on_start: OnStart = None, on_digit: OnKey = None, batch: float = BATCH,
 ) -> None:  # fmt: skip
     """Carry one call with ``runner``, until either side ends it; return from your handler then.
 
@@ -92,12 +91,14 @@ async def run_call(
     what they return is awaited where it can be. ``batch`` is seconds of the caller's audio in one message to the model.
     Tools get ``session`` as their context. Give each call a runner of its own: a runner has one connection. Raises
     ``AgentUnreachable`` when the model cannot be reached in 10 s, ``ModelFailed`` when it reports an error,
-    ``ConfigurationError`` when ``runner`` is in a call already.
+    ``ConfigurationError`` when ``runner`` is no ``RealtimeRunner`` or in a call already, or ``batch`` is 0 or less.
     """
+    if not isinstance(runner, sdk.RealtimeRunner):
+        raise ConfigurationError(f"{type(runner).__name__} given for a runner. {MAKE_RUNNER}")
 
     async def send(event: Event) -> None:
         message: Any = {"type": event["type"], "other_data": {**event}}
-        await realtime.model.send_event(RealtimeModelSendRawMessage(message=message))
+        await realtime.model.send_event(sdk.RealtimeModelSendRawMessage(message=message))
 
     async def read_model() -> None:
         try:
@@ -111,8 +112,7 @@ async def run_call(
         except AssertionError as used:
             raise ConfigurationError(f"The runner is in a call already ({used}): make one for each call.") from used
         try:
-            if on_start is not None:
-                await done(on_start(realtime))
+            await result_of(on_start and on_start(realtime))
             call.ready.set()
             async for _ in realtime:  # errors among these were heard already, are newer than the SDK, or tools'
                 pass
@@ -120,30 +120,27 @@ async def run_call(
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(realtime.close(), CLOSE_TIMEOUT)
 
-    config = _with_audio(session, model_config)
-    config["playback_tracker"] = tracker = HeardTracker(session)
-    realtime = await runner.run(context=session, model_config=config)
-    keys = None if on_digit is None else functools.partial(on_digit, realtime)
-    call = RealtimeCall(session, send, realtime.send_audio, batch, keys)
+    config, tracker = _with_audio(session, model_config), HeardTracker(session)
+    realtime = await runner.run(context=session, model_config={**config, "playback_tracker": tracker})
+    call = RealtimeCall(session, send, realtime.send_audio, batch)
     call.items = tracker.items
-    listener = _Listener(call)
-    realtime.model.add_listener(listener)
     _call.set(call)  # for the tools: the SDK's tasks are made in this context
+    realtime.model.add_listener(listener := _Listener(call))
     try:
-        await call.run(read_model())
+        await call.run(read_model(), on_digit and functools.partial(on_digit, realtime))
     finally:
         realtime.model.remove_listener(listener)
 
 
-def _with_audio(session: MediaSession, given: RealtimeModelConfig | None) -> RealtimeModelConfig:
+def _with_audio(session: MediaSession, given: sdk.RealtimeModelConfig | None) -> sdk.RealtimeModelConfig:
     settings: Any = (given or {}).get("initial_model_settings", {})
     nested = (settings.get("audio") or {}).get("output") or {}
     named = to_realtime_audio_format(nested.get("format") or settings.get("output_audio_format"))
     own = next((name for name, format in FORMATS.items() if format == session.format), "audio/pcm")
-    name = own if named is None else str(named.type)
+    name = str(named.type) if named else own
     session.set_format(FORMATS[name])
-    both = {"input_audio_format": name, "output_audio_format": name}
-    return {**(given or {}), "initial_model_settings": {**both, **settings}}  # type: ignore[typeddict-item]
+    settings = {"input_audio_format": name, "output_audio_format": name, **settings}
+    return {**(given or {}), "initial_model_settings": settings}
 
 
 def _tool(schema: dict[str, Any]) -> FunctionTool:
@@ -161,16 +158,18 @@ transfer_call = _tool(CALL_TOOLS[1])
 
 
 def openai_agent(
-    factory: Callable[[MediaSession], Any], model_config: RealtimeModelConfig | None = None, **options: Any
+    factory: Callable[[MediaSession], Any], model_config: sdk.RealtimeModelConfig | None = None, **options: Any
 ) -> RawAgent:
     """An agent of ``factory``, which makes the ``RealtimeRunner`` of each call, and may be a coroutine of 10 s: for
     ``Exchange(agents=...)``, ``Agents.add`` and the service's setting ``handlers``. ``options`` are those of
-    :func:`run_call`."""
+    :func:`run_call`. ``ConfigurationError`` for a ``factory`` that is none, or a ``batch`` of 0 or less."""
+    if not callable(factory):
+        raise ConfigurationError(f"{type(factory).__name__} given for a factory. {MAKE_RUNNER}")
+    check_batch(options.get("batch", BATCH))
 
     @raw_agent
     async def agent(session: MediaSession) -> None:
-        made = factory(session)
-        runner = await asyncio.wait_for(made, CONNECT_TIMEOUT) if inspect.isawaitable(made) else made
+        runner = await asyncio.wait_for(result_of(factory(session)), CONNECT_TIMEOUT)
         await run_call(session, runner, model_config, **options)
 
     return agent
