@@ -98,7 +98,7 @@ LONG, LONGEST = 400, 600
 MOST_OF_AN_ADAPTER = 250
 """Code lines of a whole adapter, all files: what would make it longer belongs in the library, for all of them."""
 
-LONGER_ADAPTERS = {"contrib/livekit/src": 300, "contrib/openai/src": 321}
+LONGER_ADAPTERS = {"contrib/openai/src": 321}
 """Those that do more than that can hold, and how much they may grow to: not further."""
 
 # Spelt in two halves so that this file may be searched as well.

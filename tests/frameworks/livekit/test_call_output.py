@@ -236,6 +236,22 @@ async def test_a_call_in_g711_is_converted() -> None:
         assert 1.0 <= far_end.heard_seconds < 1.03, "nor is the end kept back"
 
 
+async def test_nothing_of_what_was_cleared_is_heard_in_the_next_segment() -> None:
+    """Not even what a resampler had kept of it."""
+    async with open_session(format=PCM16_8K) as (session, far_end):
+        output = CallAudioOutput(session, rate=24000)
+        await output.capture_frame(frame(b"\xff\x7f" * 2400, rate=24000))
+        await asyncio.sleep(0.05)
+        output.clear_buffer()
+        output.flush()
+        before = len(far_end.heard)
+        await output.capture_frame(frame(bytes(4800), rate=24000))
+        output.flush()
+        await output.wait_for_playout()
+        heard = far_end.heard[before:]
+        assert len(heard) >= 1600 and not any(heard[-1600:])
+
+
 SEQUENCES = 2000
 
 

@@ -448,6 +448,25 @@ async def test_the_frameworks_own_task_collects_keys() -> None:
     assert collected == ["1 9 8 4"]
 
 
+async def test_an_agent_that_a_task_gives_the_caller_back_to_goes_on() -> None:
+    """It is not entered again, so there is nothing to wait for."""
+
+    class Asks(Agent):
+        async def on_enter(self) -> None:
+            await GetDtmfTask(num_digits=1)
+            await asyncio.sleep(20)
+            self.session.say("one two three")
+            self.session.shutdown()
+
+    async with open_session() as (session, far_end):
+        with job(session):
+            running = asyncio.create_task(run_call(session, Asks(instructions=""), deaf("your code please")))
+        await asyncio.sleep(3)
+        await far_end.press("1#")
+        await running
+        assert far_end.heard_seconds == pytest.approx(6 * 0.3, abs=0.05)
+
+
 async def test_the_frameworks_own_tool_presses_keys() -> None:
     class Presses(Agent):
         async def on_enter(self) -> None:

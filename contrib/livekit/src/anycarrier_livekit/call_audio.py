@@ -5,11 +5,9 @@ Positions come from the session's count of audio heard, never from what was sent
 """
 
 import asyncio
-import contextlib
+import math
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from livekit import rtc
 from livekit.agents.voice import io
@@ -43,15 +41,14 @@ class CallAudioInput(io.AudioInput):
                 return rtc.AudioFrame(audio, self._rate, 1, len(audio) // 2)
 
 
-@dataclass(slots=True)
 class Segment:
     """What was captured between two flushes; ``begins`` is where it starts on the session's timeline of audio heard."""
 
-    waiting: list[bytes] = field(default_factory=list)
-    samples: int = 0
-    begins: float | None = None
-    complete: bool = False
-    finished: bool = False
+    def __init__(self, transcoder: Transcoder) -> None:
+        self.transcoder = transcoder  # its own: nothing of what was cleared is heard in the next
+        self.waiting: list[bytes] = []
+        self.samples = 0
+        self.begins = math.inf
 
 
 class CallAudioOutput(io.AudioOutput):
@@ -63,33 +60,33 @@ class CallAudioOutput(io.AudioOutput):
     def __init__(self, session: MediaSession, rate: int = 8000, lead: float = 0.2) -> None:
         super().__init__(label="call", capabilities=io.AudioOutputCapabilities(pause=True), sample_rate=rate)
         self._session, self._rate, self._voice = session, rate, PacedVoice(session, lead)
-        self._transcoder = Transcoder(AudioFormat("PCM16", rate), session.format)
-        self._segments: deque[Segment] = deque()
+        self._segments: list[Segment] = []
         self._capturing: Segment | None = None
         self._news = asyncio.Event()
         self._player: asyncio.Task[None] | None = None
+        self.over = asyncio.ensure_future(session.wait_stopped())
+        """Done once the call's audio is over."""
+        self.over.add_done_callback(lambda _: self.clear_buffer())
 
     async def capture_frame(self, frame: rtc.AudioFrame) -> None:
         """Queue a frame. Never waits: a capture that is cancelled half-way would be counted and never finished."""
         if (frame.sample_rate, frame.num_channels) != (self._rate, 1):
             raise ValueError(f"this call takes one channel of {self._rate} samples a second: resample first")
         await super().capture_frame(frame)
-        segment = self._capturing
-        if segment is None:
-            segment = self._capturing = Segment()
-            self._segments.append(segment)
+        if self._capturing is None:
+            self._capturing = Segment(Transcoder(AudioFormat("PCM16", self._rate), self._session.format))
+            self._segments.append(self._capturing)
             if self._player is None:
                 self._player = asyncio.create_task(self._play(), name="play to the caller")
-        segment.waiting.append(bytes(frame.data))  # for nobody, until the flush, where the segment was cleared
-        segment.samples += frame.samples_per_channel
+        self._capturing.waiting.append(bytes(frame.data))  # for nobody, until the flush, where it was cleared
+        self._capturing.samples += frame.samples_per_channel
         self._news.set()
 
     def flush(self) -> None:
         """The segment is complete; it is reported finished once it was heard."""
         super().flush()
-        if self._capturing is not None:
-            self._capturing.complete, self._capturing = True, None
-            self._news.set()
+        self._capturing = None
+        self._news.set()
 
     def clear_buffer(self) -> None:
         """Stop speaking now, at the carrier too; what was captured so far is reported as far as it was heard."""
@@ -109,41 +106,34 @@ class CallAudioOutput(io.AudioOutput):
         self._news.set()
 
     async def _play(self) -> None:
-        over = asyncio.ensure_future(self._session.wait_stopped())
-        over.add_done_callback(lambda _: None if over.cancelled() else self.clear_buffer())
         try:
-            with contextlib.suppress(StreamNotOpen):
-                while self._segments:
-                    await self._play_segment(self._segments[0])
+            while self._segments:
+                segment = self._segments[0]
+                self._news.clear()
+                if segment.waiting and not self._voice.paused:
+                    if segment.begins == math.inf:
+                        segment.begins = self._session.queued
+                        self.on_playback_started(created_at=time.time() + self._session.ahead)
+                    audio, segment.waiting = segment.transcoder.convert(b"".join(segment.waiting)), []
+                    await self._voice.say(audio)
+                elif segment is not self._capturing and not segment.waiting:
+                    await self._voice.say(segment.transcoder.flush())
+                    await self._voice.done()
+                    if segment in self._segments:
+                        self._finish_first(interrupted=self._session.ended)
+                else:
+                    await self._news.wait()
+        except StreamNotOpen:
+            pass  # what was not heard is reported, as always
         finally:
-            over.cancel()
             self._player = None
             self.clear_buffer()
 
-    async def _play_segment(self, segment: Segment) -> None:
-        while not segment.finished:
-            self._news.clear()
-            if segment.waiting and (segment.begins is not None or not self._voice.paused):
-                if segment.begins is None:
-                    segment.begins = self._session.queued
-                    self.on_playback_started(created_at=time.time() + self._session.ahead)
-                audio, segment.waiting = self._transcoder.convert(b"".join(segment.waiting)), []
-                await self._voice.say(audio)
-            elif segment.complete and not segment.waiting:
-                await self._voice.say(self._transcoder.flush())
-                await self._voice.done()
-                if not segment.finished:
-                    self._finish_first(interrupted=self._session.ended)
-            else:
-                await self._news.wait()
-
     def _finish_first(self, *, interrupted: bool) -> None:
-        segment = self._segments.popleft()
-        segment.finished = True
+        segment = self._segments.pop(0)
         position = segment.samples / self._rate
         if interrupted:
-            heard = 0.0 if segment.begins is None else self._session.heard - segment.begins
-            position = max(0.0, min(position, heard))
+            position = max(0.0, min(position, self._session.heard - segment.begins))
         # Later: the framework clears in the middle of its own clean-up, and takes the report after it.
         loop = asyncio.get_running_loop()
         loop.call_soon(lambda: self.on_playback_finished(playback_position=position, interrupted=interrupted))

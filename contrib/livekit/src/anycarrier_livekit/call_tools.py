@@ -62,7 +62,6 @@ async def end_call(context: RunContext[Any]) -> str:
     """End the call. Use this when the caller is done or says goodbye, never while they wait for something."""
     context.disallow_interruptions()
     # The reply to this tool's result is part of the same speech: hang up once it was heard.
-    ending = watches.get(context.session)
-    shut_down = context.session.shutdown if ending is None else ending.shut_down
-    context.speech_handle.add_done_callback(lambda _: shut_down())
+    end = watches[context.session].end if context.session in watches else context.session.shutdown
+    context.speech_handle.add_done_callback(lambda _: end())
     return "Say goodbye to the caller in a few words."

@@ -6,14 +6,13 @@ from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any
 
+from livekit import rtc
 from livekit.agents import Agent, AgentSession, ConversationItemAddedEvent, get_job_context
 from livekit.agents.voice import TranscriptSynchronizer
-from livekit.rtc import SipDTMF
 
 from anycarrier import CallEvent, DigitPressed, MediaEvent, MediaSession
 from anycarrier.agent import RawAgent, raw_agent
 from anycarrier_livekit.call_audio import CallAudioInput, CallAudioOutput, EventCallback
-from anycarrier_livekit.call_room import CallRoom
 
 KEYS = "0123456789*#ABCD"
 """In the order of their codes."""
@@ -24,10 +23,8 @@ START_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 3.0
 """Seconds that it may take to close; the exchange gives a handler five whose call is over."""
 
-CANCEL_TIMEOUT = 1.0
-"""Seconds that it is given once an ``on_enter`` that kept it from closing was cancelled."""
-
 Made = tuple[Agent, AgentSession[Any]]
+Factory = Callable[[MediaSession], Made | Coroutine[Any, Any, Made]]
 OnDigit = Callable[[AgentSession[Any], str], object]
 _call: ContextVar[MediaSession] = ContextVar("anycarrier_call")
 
@@ -39,6 +36,28 @@ def get_call() -> MediaSession:
     return call
 
 
+class CallRoom(rtc.EventEmitter[str]):
+    """Just enough of a room for what asks a job context for one, such as ``GetDtmfTask`` and ``send_dtmf_events``.
+
+    For ``fake_job_context(room=CallRoom(session))`` around :func:`run_call`, which emits ``sip_dtmf_received`` here. It
+    is its own local participant. There is no LiveKit server behind it: only keys pass.
+    """
+
+    def __init__(self, session: MediaSession) -> None:
+        super().__init__()
+        self._session = session
+        self.name = session.call.reference
+        self.local_participant = self
+
+    def isconnected(self) -> bool:
+        """Whether the call's audio is connected."""
+        return not self._session.ended
+
+    async def publish_dtmf(self, *, code: int, digit: str) -> None:
+        """Press one key towards the far end."""
+        await self._session.send_digits(digit)
+
+
 class Watch:
     """``ended`` is done when the agent session has closed, or an agent in it has failed; with the failure, or None.
 
@@ -48,8 +67,9 @@ class Watch:
 
     def __init__(self, agent_session: AgentSession[Any], start_timeout: float) -> None:
         self.ended: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.pending: dict[object, Any] = {}
+        """What ends with the call: for each agent its time to start, then its ``on_enter``; and callbacks."""
         self._agent_session, self._start_timeout = agent_session, start_timeout
-        self._entering: set[asyncio.Task[Any]] = set()
         agent_session.on("conversation_item_added", self._item_added)
         agent_session.on("close", lambda event: self.end(getattr(event.error, "error", None)))
 
@@ -58,36 +78,27 @@ class Watch:
         if not self.ended.done():
             self.ended.set_result(failure)
 
-    def shut_down(self) -> None:
-        """Close the agent session, whose last word was heard; an ``on_enter`` that goes on does not hinder that."""
-        self._agent_session.shutdown()
-        asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.end)
-
-    def cancel_enter(self) -> None:
-        """Let nobody wait for an ``on_enter`` any longer."""
-        for task in self._entering:
-            task.cancel()
+    def cancel(self) -> None:
+        """Let nobody wait for an ``on_enter`` or a callback any longer."""
+        for each in self.pending.values():
+            each.cancel()
 
     def _item_added(self, event: ConversationItemAddedEvent) -> None:
-        if event.item.type != "agent_handoff":
-            return
         agent = self._agent_session.current_agent  # it is about to be started, the first one too
+        if event.item.type != "agent_handoff" or agent in self.pending:  # or goes on, where a task has done its work
+            return
         enter, late = agent.on_enter, TimeoutError(f"agent {agent.id} did not start in {self._start_timeout:g} s")
-        waiting = asyncio.get_running_loop().call_later(self._start_timeout, self.end, late)
+        self.pending[agent] = asyncio.get_running_loop().call_later(self._start_timeout, self.end, late)
 
         async def on_enter() -> None:
-            waiting.cancel()
-            task = asyncio.current_task()
-            assert task is not None
-            self._entering.add(task)
+            self.pending[agent].cancel()
+            self.pending[agent] = asyncio.current_task()
             try:
                 await enter()
             except Exception as failure:
                 if not self._agent_session._is_closing():  # one that is closing refuses to say more
                     self.end(failure)
                 raise
-            finally:
-                self._entering.discard(task)
 
         agent.on_enter = on_enter  # type: ignore[method-assign]
 
@@ -111,64 +122,51 @@ async def run_call(
     ``on_event`` with all other events that are not audio (``MachineDetected``, ``TransferProgress``, ...). Both may be
     coroutine functions; what they raise is logged.
     """
-    callbacks: set[asyncio.Task[Any]] = set()
     room: Any = getattr(get_job_context(required=False), "room", None)
 
     def received(event: MediaEvent | CallEvent) -> None:
         if isinstance(event, DigitPressed):
             agent_session.reset_away_timer()
             if isinstance(room, CallRoom):
-                room.emit("sip_dtmf_received", SipDTMF(KEYS.find(event.digit), event.digit))
+                room.emit("sip_dtmf_received", rtc.SipDTMF(KEYS.find(event.digit), event.digit))
             result = on_digit and on_digit(agent_session, event.digit)
         else:
             result = on_event and on_event(event)
         if asyncio.iscoroutine(result):
-            task = asyncio.create_task(result, name="callback of a call")
-            callbacks.add(task)
-            task.add_done_callback(callbacks.discard)
+            task = watch.pending[result] = asyncio.create_task(result, name="callback of a call")
+            task.add_done_callback(lambda _: watch.pending.pop(result))
 
-    token = _call.set(session)
+    _call.set(session)
     watches[agent_session] = watch = Watch(agent_session, start_timeout)
-    ended = watch.ended
     # Without a room nobody else cuts the transcript at what was heard.
     output, text = CallAudioOutput(session, rate), agent_session.output.transcription
     synchronizer = TranscriptSynchronizer(next_in_chain_audio=output, next_in_chain_text=text)
     agent_session.input.audio = CallAudioInput(session, rate, received)
     agent_session.output.audio = synchronizer.audio_output
     agent_session.output.transcription = synchronizer.text_output
-    over: asyncio.Future[Any] = asyncio.ensure_future(session.wait_stopped())
     starting = asyncio.ensure_future(agent_session.start(agent))
     try:
-        await asyncio.wait({starting, over}, timeout=start_timeout, return_when=asyncio.FIRST_COMPLETED)
-        if over.done():
-            await asyncio.wait({starting}, timeout=CLOSE_TIMEOUT)  # one that has half started cannot be closed
+        await asyncio.wait([starting, output.over], timeout=start_timeout, return_when=asyncio.FIRST_COMPLETED)
+        if output.over.done():
+            await asyncio.wait([starting], timeout=CLOSE_TIMEOUT)  # one that has half started cannot be closed
         elif not starting.done():
             raise TimeoutError(f"the agent session did not start within {start_timeout:g} s")
         if starting.done():
             await starting
-            await asyncio.wait([over, ended], return_when=asyncio.FIRST_COMPLETED)
-            closing = asyncio.ensure_future(agent_session.aclose())  # or waits, where it closes already
-            await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT)
-            watch.cancel_enter()
-            await asyncio.wait({closing}, timeout=CANCEL_TIMEOUT)
-            if ended.done() and (failure := ended.result()) is not None:
+            await asyncio.wait([output.over, watch.ended], return_when=asyncio.FIRST_COMPLETED)
+            # Or waits, where it closes already.
+            await asyncio.wait([asyncio.ensure_future(agent_session.aclose())], timeout=CLOSE_TIMEOUT)
+            if watch.ended.done() and (failure := watch.ended.result()) is not None:
                 raise failure
     finally:
-        over.cancel()
         starting.cancel()
         agent_session.shutdown(drain=False)  # nothing to do, unless this was cancelled
-        watch.cancel_enter()
-        for task in callbacks:
-            task.cancel()
+        watch.cancel()
         del watches[agent_session]
-        _call.reset(token)
         await synchronizer.aclose()
 
 
-def livekit_agent(
-    factory: Callable[[MediaSession], Made | Coroutine[Any, Any, Made]], *, start_timeout: float = START_TIMEOUT,
-    **options: Any,
-) -> RawAgent:  # fmt: skip
+def livekit_agent(factory: Factory, *, start_timeout: float = START_TIMEOUT, **options: Any) -> RawAgent:
     """A handler of calls. For each, ``factory(session)`` makes, or awaits, an agent and an agent session.
 
         def front_desk(call):
