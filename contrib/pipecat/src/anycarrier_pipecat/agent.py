@@ -13,8 +13,8 @@ from anycarrier.agent import raw_agent
 from anycarrier_pipecat.call_input import log
 from anycarrier_pipecat.transport import CallTransport, default_params
 
-START_TIMEOUT = 20.0
-"""Seconds from the answered call to the started pipeline; pipecat's own limits are as long."""
+START_TIMEOUT = 10.0
+"""Seconds from the answered call to the started pipeline: the caller hears nothing meanwhile."""
 
 
 def pipecat_agent(
