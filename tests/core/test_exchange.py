@@ -254,17 +254,6 @@ async def test_a_ticket_of_an_ended_call_is_refused(exchange: Exchange) -> None:
         await exchange.admit(ticket)
 
 
-async def test_an_exchange_without_agents_says_in_the_log_why_a_call_gets_no_audio(
-    exchange: Exchange, caplog: pytest.LogCaptureFixture
-) -> None:
-    exchange.switchboard.agents = None
-    await exchange.assign(OURS, agent_id="a", credential_id="main")
-    ticket = ticket_in(await ring(exchange))
-    with pytest.raises(TicketRefused, match="has no agents"):
-        await exchange.admit(ticket)
-    assert "gets no media socket: this exchange has no agents: give it some" in caplog.text
-
-
 async def test_a_handler_that_returns_is_heard_out_and_hung_up(exchange: Exchange) -> None:
     async def goodbye(session: MediaSession) -> None:
         await session.send_audio(b"\xff" * 800)

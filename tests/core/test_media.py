@@ -64,11 +64,14 @@ async def unconfirmed(exchange: Exchange) -> str:
 # --- who gets in -----------------------------------------------------------------------------------------------------
 
 
-async def test_an_exchange_without_agents_takes_no_media_socket(exchange: Exchange) -> None:
+async def test_an_exchange_without_agents_takes_no_media_socket_and_says_why_in_the_log(
+    exchange: Exchange, caplog: pytest.LogCaptureFixture
+) -> None:
     await exchange.assign(OURS, agent_id="a", credential_id="main")
     ticket = ticket_in(await ring(exchange))
-    with pytest.raises(TicketRefused, match="no handler"):
+    with pytest.raises(TicketRefused, match="has no agents"):
         await exchange.admit(ticket)
+    assert "gets no media socket: this exchange has no agents: give it some" in caplog.text
 
 
 @pytest.mark.parametrize("missing", ["handler", "call"])
