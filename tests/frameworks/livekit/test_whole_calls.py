@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 from livekit.agents import Agent, AgentSession
 from livekit.agents.beta.workflows import GetDtmfTask
 
-from anycarrier import Capability, EndReason, MediaSession
+from anycarrier import Call, CallStatus, Capability, EndReason, MediaSession
 from anycarrier.audio import dtmf_tones
 from anycarrier.calls import TransferStatus
 from anycarrier.plugins import get_provider, provider_names
@@ -19,6 +19,7 @@ from anycarrier_livekit import (
     CallAudioInput,
     CallAudioOutput,
     end_call,
+    get_call,
     livekit_agent,
     press_keys,
     run_call,
@@ -46,6 +47,10 @@ async def connect(house: House, inbound: bool) -> FarEnd:
 
 def answer_with(house: House, agent: Agent, agent_session: AgentSession[Any], rate: int = 8000) -> None:
     house.answer_with(livekit_agent(lambda call: (agent, agent_session), rate=rate))
+
+
+class Broken(Exception):
+    pass
 
 
 class Acts(Agent):
@@ -151,6 +156,10 @@ async def test_a_caller_who_hangs_up_in_the_middle_of_a_sentence_ends_the_agent(
     assert (await house.over(far_end)).reason is EndReason.USER_HANGUP
 
 
+def answered(call: Call) -> bool:
+    return call.transfer is TransferStatus.ANSWERED
+
+
 async def test_a_transferred_call_outlives_the_agent_session(house: House) -> None:
     agent_session = deaf("please hold", ("transfer_call", {"to": DESK}))
 
@@ -162,13 +171,67 @@ async def test_a_transferred_call_outlives_the_agent_session(house: House) -> No
     answer_with(house, Hands(instructions="", tools=[transfer_call]), agent_session)
     far_end = await house.ring()
     await house.known(far_end.call_id)
-    await house.exchange.wait_until(far_end.call_id, lambda call: call.transfer is TransferStatus.ANSWERED, 30)
+    await house.exchange.wait_until(far_end.call_id, answered, 30)
     await until(lambda: not house.exchange.switchboard.sessions)
     await asyncio.sleep(10)
     assert far_end.state != "ended" and far_end.transferred_to == DESK
     assert far_end.heard_seconds() == pytest.approx(0.6, abs=0.06), "what was said before was heard"
     await far_end.hang_up()
     await house.over(far_end)
+
+
+class Leaves(Agent):
+    """Hands the caller on, and leaves in its own way before the target has answered."""
+
+    def __init__(self, leave: Callable[[AgentSession[Any]], object]) -> None:
+        super().__init__(instructions="")
+        self.leave = leave
+
+    async def on_enter(self) -> None:
+        await get_call().transfer(DESK)
+        self.leave(self.session)
+
+
+def fail(agent_session: AgentSession[Any]) -> None:
+    raise Broken
+
+
+def close_while_speaking(agent_session: AgentSession[Any]) -> None:
+    agent_session.say(COUNTING)
+    CLOSING.add(asyncio.ensure_future(agent_session.aclose()))
+
+
+CLOSING: set[asyncio.Future[None]] = set()
+
+
+def stay(agent_session: AgentSession[Any]) -> None:
+    """The end of the stream ends it."""
+
+
+WAYS = [AgentSession.shutdown, close_while_speaking, fail, stay]
+CALLS, AT_ONCE = 200, 20
+
+
+async def test_two_hundred_of_two_hundred_transferred_calls_live_on(house: House) -> None:
+    leaving = iter(WAYS * CALLS)
+    house.exchange.switchboard.report = lambda what, failure: None
+    house.answer_with(livekit_agent(lambda call: (Leaves(next(leaving)), deaf())))
+
+    async def one_call(inbound: bool) -> EndReason | None:
+        far_end = await connect(house, inbound)
+        await house.known(far_end.call_id)
+        call = await house.exchange.wait_until(far_end.call_id, answered, 30)
+        await until(lambda: call.reference not in house.exchange.switchboard.sessions)
+        await asyncio.sleep(0.1)
+        assert far_end.state != "ended" and far_end.transferred_to == DESK
+        assert (await house.call_of(far_end)).status is CallStatus.ANSWERED
+        await far_end.hang_up()
+        return (await house.over(far_end)).reason
+
+    reasons: list[EndReason | None] = []
+    while len(reasons) < CALLS:
+        reasons += await asyncio.gather(*(one_call(inbound) for inbound in (True, False) * (AT_ONCE // 2)))
+    assert reasons == [EndReason.TRANSFERRED] * CALLS
 
 
 async def test_keys_go_both_ways(house: House) -> None:
@@ -197,10 +260,6 @@ async def test_keys_go_both_ways(house: House) -> None:
     assert collected == ["1 9 8 4"]
     if Capability.SEND_DIGITS in house.provider.capabilities:
         assert far_end.digits == "42#A"
-
-
-class Broken(Exception):
-    pass
 
 
 async def test_a_factory_that_raises_ends_the_call(house: House) -> None:
