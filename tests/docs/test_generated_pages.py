@@ -51,6 +51,7 @@ AGENT_NOT_CLASSES = {
     "ENGINE_SETTINGS": "The settings that name the engine and the fallback engine for an ability",
     "Guard": "Checks the address of an agent's WebSocket, and may say which IP address to connect to",
     "RawFunction": "A raw audio agent: an async function of a `MediaSession`",
+    "START_TIMEOUT": "Seconds that an agent may take to be made, and to start, once its call is there: 10",
 }
 
 AGENT_HEAD = """

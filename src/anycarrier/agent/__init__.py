@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from anycarrier.agent.adapter import START_TIMEOUT, call_back, factory_agent, require_callable, try_transfer
     from anycarrier.agent.agent import (
         Agent,
         AgentFunction,
@@ -48,14 +49,19 @@ _LAZY = {
     "MemoryTranscript": "transcript",
     "RawAgent": "agent",
     "RawFunction": "agent",
+    "START_TIMEOUT": "adapter",
     "Said": "agent_turn",
     "Segment": "transcript",
     "Transcript": "transcript",
     "agent_function": "agent",
     "analyze_call": "analysis",
+    "call_back": "adapter",
+    "factory_agent": "adapter",
     "misfits_of_raw_audio": "settings",
     "raw_agent": "agent",
+    "require_callable": "adapter",
     "speech_needs": "agent",
+    "try_transfer": "adapter",
 }
 
 
@@ -70,6 +76,7 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "ENGINE_SETTINGS",
+    "START_TIMEOUT",
     "Agent",
     "AgentCall",
     "AgentFunction",
@@ -94,7 +101,11 @@ __all__ = [
     "Transcript",
     "agent_function",
     "analyze_call",
+    "call_back",
+    "factory_agent",
     "misfits_of_raw_audio",
     "raw_agent",
+    "require_callable",
     "speech_needs",
+    "try_transfer",
 ]

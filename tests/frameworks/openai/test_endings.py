@@ -315,12 +315,12 @@ async def test_a_factory_that_never_returns_fails_the_handler_after_ten_seconds(
 
 async def test_a_factory_that_makes_an_agent_instead_of_a_runner_says_what_to_make() -> None:
     async with open_session() as (session, _):
-        with pytest.raises(ConfigurationError, match=r"RealtimeAgent given.*lambda session: RealtimeRunner"):
+        with pytest.raises(ConfigurationError, match=r"returned RealtimeAgent.*lambda session: RealtimeRunner"):
             await openai_agent(lambda session: RealtimeAgent(name="one"))(session)
 
 
 def test_an_agent_given_for_the_factory_is_refused_at_once() -> None:
-    with pytest.raises(ConfigurationError, match=r"RealtimeAgent given.*lambda session: RealtimeRunner"):
+    with pytest.raises(ConfigurationError, match=r"^RealtimeAgent cannot.*lambda session: RealtimeRunner"):
         openai_agent(RealtimeAgent(name="one"))  # type: ignore[arg-type]
 
 

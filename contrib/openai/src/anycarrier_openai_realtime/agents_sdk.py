@@ -20,13 +20,10 @@ from agents.realtime.audio_formats import to_realtime_audio_format
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 
 from anycarrier import PCMA_8K, PCMU_8K, AudioFormat, MediaSession
-from anycarrier.agent import RawAgent, raw_agent
+from anycarrier.agent import START_TIMEOUT, RawAgent, factory_agent
 from anycarrier.errors import AgentUnreachable, ConfigurationError
 from anycarrier_openai_realtime.realtime_call import BATCH, CALL_TOOLS, Event, RealtimeCall, check_batch, result_of
 from anycarrier_openai_realtime.spoken_items import SpokenItems
-
-CONNECT_TIMEOUT = 10.0
-"""Seconds to connect to the model, an API key fetched for it included."""
 
 CLOSE_TIMEOUT = 2.0
 """Seconds the SDK is given to close its connection; its task for that ends within 10 s by itself."""
@@ -91,23 +88,20 @@ async def run_call(
     what they return is awaited where it can be. ``batch`` is seconds of the caller's audio in one message to the model.
     Tools get ``session`` as their context. Give each call a runner of its own: a runner has one connection. Raises
     ``AgentUnreachable`` when the model cannot be reached in 10 s, ``ModelFailed`` when it reports an error,
-    ``ConfigurationError`` when ``runner`` is no ``RealtimeRunner`` or in a call already, or ``batch`` is 0 or less.
+    ``ConfigurationError`` when ``runner`` is in a call already, or ``batch`` is 0 or less.
     """
-    if not isinstance(runner, sdk.RealtimeRunner):
-        raise ConfigurationError(f"{type(runner).__name__} given for a runner. {MAKE_RUNNER}")
-
     async def send(event: Event) -> None:
         message: Any = {"type": event["type"], "other_data": {**event}}
         await realtime.model.send_event(sdk.RealtimeModelSendRawMessage(message=message))
 
     async def read_model() -> None:
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
+            async with asyncio.timeout(START_TIMEOUT):
                 await realtime.enter()
         except (OSError, InvalidHandshake) as failure:  # TimeoutError is an OSError
             host = urlsplit(config.get("url", "//api.openai.com")).hostname or "an address without a host"
             status = failure.response.status_code if isinstance(failure, InvalidStatus) else None
-            why = str(failure) or f"no connection in {CONNECT_TIMEOUT:g} s"
+            why = str(failure) or f"no connection in {START_TIMEOUT:g} s"
             raise AgentUnreachable(session.agent_id, host, why, status=status) from failure
         except AssertionError as used:
             raise ConfigurationError(f"The runner is in a call already ({used}): make one for each call.") from used
@@ -158,18 +152,13 @@ transfer_call = _tool(CALL_TOOLS[1])
 
 
 def openai_agent(
-    factory: Callable[[MediaSession], Any], model_config: sdk.RealtimeModelConfig | None = None, **options: Any
-) -> RawAgent:
+    factory: Callable[[MediaSession], Any], model_config: sdk.RealtimeModelConfig | None = None, *,
+    audio: AudioFormat | None = None, **options: Any,
+) -> RawAgent:  # fmt: skip
     """An agent of ``factory``, which makes the ``RealtimeRunner`` of each call, and may be a coroutine of 10 s: for
-    ``Exchange(agents=...)``, ``Agents.add`` and the service's setting ``handlers``. ``options`` are those of
-    :func:`run_call`. ``ConfigurationError`` for a ``factory`` that is none, or a ``batch`` of 0 or less."""
-    if not callable(factory):
-        raise ConfigurationError(f"{type(factory).__name__} given for a factory. {MAKE_RUNNER}")
+    ``Exchange(agents=...)``, ``Agents.add`` and the service's setting ``handlers``. ``audio`` is the call's format
+    (None: the exchange's), ``options`` are those of :func:`run_call`. ``ConfigurationError`` for a ``factory`` that is
+    none, or a ``batch`` of 0 or less."""
     check_batch(options.get("batch", BATCH))
-
-    @raw_agent
-    async def agent(session: MediaSession) -> None:
-        runner = await asyncio.wait_for(result_of(factory(session)), CONNECT_TIMEOUT)
-        await run_call(session, runner, model_config, **options)
-
-    return agent
+    run = functools.partial(run_call, model_config=model_config, **options)
+    return factory_agent(factory, run, makes=sdk.RealtimeRunner, instead=MAKE_RUNNER, audio=audio)

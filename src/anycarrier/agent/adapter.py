@@ -1,0 +1,107 @@
+"""What the adapters for agent frameworks share: agents made for each call, callbacks, and transfers told to a model."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from anycarrier.agent.agent import RawAgent
+from anycarrier.audio import AudioFormat
+from anycarrier.errors import AnycarrierError, ConfigurationError, StoreUnavailable
+from anycarrier.session import MediaSession
+
+log = logging.getLogger("anycarrier")
+
+START_TIMEOUT = 10.0
+"""Seconds that an agent may take to be made, and to start, while its caller hears nothing."""
+
+
+def require_callable(given: object, instead: str) -> None:
+    """``ConfigurationError`` unless ``given`` can be called; ``instead`` says what to give."""
+    if not callable(given):
+        raise ConfigurationError(f"{_described(given)} cannot be called for each call. {instead}")
+
+
+def factory_agent(
+    factory: Callable[[MediaSession], Any],
+    run: Callable[..., Awaitable[None]],
+    *,
+    makes: type | tuple[type, ...],
+    instead: str,
+    start_timeout: float = START_TIMEOUT,
+    audio: AudioFormat | None = None,
+) -> RawAgent:
+    """An agent that handles each call by ``run(session, made)``, where ``made`` is what ``factory(session)`` returns.
+
+        def bot_agent(factory):
+            return factory_agent(factory, run_call, makes=Bot, instead="Give one: bot_agent(lambda session: Bot()).")
+
+    ``factory`` may be a coroutine function; awaited in the task of the call for at most ``start_timeout`` seconds.
+    ``makes`` is the type of what it returns. With several it returns a tuple of these, each an argument of ``run``.
+    ``audio`` as in :func:`raw_agent`. ``ConfigurationError``, which ends with the sentence ``instead``, for what cannot
+    be called, and in the call (which ends with ``agent_error``) for what the factory should not have returned;
+    ``TimeoutError`` in the call for what it has not returned in time.
+    """
+    require_callable(factory, instead)
+    name = getattr(factory, "__qualname__", type(factory).__qualname__)
+
+    @functools.wraps(factory, updated=())
+    async def handle(session: MediaSession) -> None:
+        made = factory(session)
+        if inspect.isawaitable(made):
+            deadline = asyncio.timeout(start_timeout)
+            try:
+                async with deadline:
+                    made = await made
+            except TimeoutError:
+                if deadline.expired():
+                    raise TimeoutError(f"{name} has made no agent within {start_timeout:g} s") from None
+                raise
+        each, types = (made, makes) if isinstance(makes, tuple) else ((made,), (makes,))
+        if not isinstance(each, tuple) or len(each) != len(types) or not all(map(isinstance, each, types)):
+            wanted = ", ".join(wanted.__name__ for wanted in types)
+            raise ConfigurationError(f"{name} returned {_described(made)}, where {wanted} is wanted. {instead}")
+        await run(session, *each)
+
+    return RawAgent(handle, audio)
+
+
+def _described(given: object) -> str:
+    if isinstance(given, tuple):
+        return f"({', '.join(map(_described, given))})"
+    return "None" if given is None else type(given).__name__
+
+
+async def call_back(callback: Callable[..., object] | None, *values: object) -> None:
+    """Call an app's ``callback``, if it has one, and await what it returns where that can be.
+
+    What it raises is logged, and the call goes on.
+    """
+    try:
+        result = None if callback is None else callback(*values)
+        if inspect.isawaitable(result):
+            await result
+    except Exception:
+        log.exception("a callback of an agent failed, and its call goes on: %r", callback)
+
+
+async def try_transfer(session: MediaSession, to: str, timeout: float = 60.0) -> str:
+    """Let what was sent be heard, hand the caller to ``to``, and wait for the outcome: for the tool of a model.
+
+    Returns "" once the target has the call or the call is over, else in words for the model why not. ``timeout`` is
+    seconds from when the carrier has taken the request.
+    """
+    try:
+        await session.drain()
+        await session.transfer(to)
+        if await session.wait_for_transfer(timeout) or session.ended:
+            return ""
+    except TimeoutError:
+        return "The transfer goes on: the target still rings."
+    except (AnycarrierError, StoreUnavailable, ValueError) as refused:
+        return f"The transfer was refused: {refused}"
+    return "The transfer failed: nobody took the call. The caller is still with you."
