@@ -19,96 +19,39 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-HOST = "127.0.0.1"
+from serving import HOST, RingingCalls, UnknownCalls, commands, serve_app, uvloop_or_none
+
 HEAD, TAIL = b'{"event":"media","streamSid":"%s","media":{"payload":"', b'"}}'
-
-
-class Strangers:
-    """Calls of a bridge that knows no tickets: any path will do."""
-
-    def calls(self, count: int) -> list[tuple[str, str]]:
-        return [(f"/media/{number}", f"CA{number:032d}") for number in range(count)]
-
-    async def end(self) -> None:
-        return None
 
 
 # --- anycarrier -------------------------------------------------------------------------------------------------------
 
 
-class Anycarrier:
-    """An exchange with calls that ring already, so that only media is left to do."""
+def ringing(port: int, agent_port: int) -> RingingCalls:
+    """Calls of an exchange whose agent is at the other end of a WebSocket."""
+    from anycarrier.agent.agents import Agents
 
-    def __init__(self, port: int, agent_port: int) -> None:
-        from anycarrier import Exchange, MemoryNumberRegistry
-        from anycarrier.agent.agents import Agents
-        from anycarrier.plugins import get_provider
-
-        carrier = get_provider("twilio")
-        # Nobody is at this address: not a call of this bench is known to a carrier, and none is asked about.
-        secrets = {"account_sid": "AC" + "0" * 32, "auth_token": "0" * 32, "base_url": f"http://{HOST}:9"}
-        agents = Agents()
-        # Longer than any run: a soak of ten minutes is as long as calls may be by default.
-        longest = {"max_duration_seconds": 7200}
-        agents.add("bench", websocket_url=f"ws://{HOST}:{agent_port}/agent", settings=longest)
-        self.exchange = Exchange(
-            registry=MemoryNumberRegistry(),
-            credentials={"main": carrier.credential_type.model_validate(secrets)},
-            public_url=f"http://{HOST}:{port}",
-            secret="b" * 32,
-            agents=agents,
-            settle=600,
-        )
-        self.server: Any = None
-        self._open: list[Any] = []
-        self._count = 0
-
-    async def calls(self, count: int) -> list[tuple[str, str]]:
-        from anycarrier import Call, CallStatus, Direction
-
-        lines = []
-        for _ in range(count):
-            self._count += 1
-            call = await self.exchange.switchboard.calls.open(
-                Call(
-                    id=f"CA{self._count:032d}",
-                    provider="twilio",
-                    direction=Direction.OUTBOUND,
-                    from_="+14155550100",
-                    to="+12125550123",
-                    status=CallStatus.RINGING,
-                    reference=f"{self._count:032x}",
-                    credential_id="main",
-                    agent_id="bench",
-                )
-            )
-            self._open.append(call)
-            url = self.exchange.switchboard.stream_target(call, {}, ttl=600).url
-            lines.append(("/media/" + url.rpartition("/")[2], call.id))
-        return lines
-
-    async def end(self) -> None:
-        from anycarrier import EndReason
-
-        for call in self._open:
-            await self.exchange.switchboard.end_locally(call, EndReason.USER_HANGUP)
-        self._open.clear()
+    agents = Agents()
+    # Longer than any run: a soak of ten minutes is as long as calls may be by default.
+    longest = {"max_duration_seconds": 7200}
+    agents.add("bench", websocket_url=f"ws://{HOST}:{agent_port}/agent", settings=longest)
+    return RingingCalls(port, agents)
 
 
 async def anycarrier_fast(port: int, agent_port: int) -> Any:
     from anycarrier.asgi import create_app
     from anycarrier.fast.server import websockets
 
-    calls = Anycarrier(port, agent_port)
-    calls.server = await uvicorn_serve(create_app(calls.exchange), port, ws=websockets(calls.exchange))
+    calls = ringing(port, agent_port)
+    calls.server = await serve_app(create_app(calls.exchange), port, ws=websockets(calls.exchange))
     return calls
 
 
 async def anycarrier_portable(port: int, agent_port: int) -> Any:
     from anycarrier.asgi import create_app
 
-    calls = Anycarrier(port, agent_port)
-    await uvicorn_serve(create_app(calls.exchange), port)
+    calls = ringing(port, agent_port)
+    await serve_app(create_app(calls.exchange), port)
     return calls
 
 
@@ -117,11 +60,11 @@ async def anycarrier_in_fastapi(port: int, agent_port: int) -> Any:
 
     from anycarrier.asgi import create_app
 
-    calls = Anycarrier(port, agent_port)
+    calls = ringing(port, agent_port)
     inner = create_app(calls.exchange)
     app = FastAPI(lifespan=lambda _: inner.router.lifespan_context(inner))  # type: ignore[arg-type]
     app.mount("/", inner)
-    await uvicorn_serve(app, port)
+    await serve_app(app, port)
     return calls
 
 
@@ -131,8 +74,8 @@ async def anycarrier_in_fastapi(port: int, agent_port: int) -> Any:
 async def fastapi_by_hand(port: int, agent_port: int) -> Any:
     from media_fastapi import bridge
 
-    await uvicorn_serve(bridge(f"ws://{HOST}:{agent_port}/agent"), port)
-    return Strangers()
+    await serve_app(bridge(f"ws://{HOST}:{agent_port}/agent"), port)
+    return UnknownCalls("/media/0")
 
 
 async def websockets_both(port: int, agent_port: int) -> Any:
@@ -166,7 +109,7 @@ async def websockets_both(port: int, agent_port: int) -> Any:
             await first_of(to_agent(), to_carrier(), ignoring=(ConnectionClosed,))
 
     await serve(media, HOST, port, compression=None)
-    return Strangers()
+    return UnknownCalls("/media/0")
 
 
 async def picows_bare(port: int, agent_port: int) -> Any:
@@ -232,7 +175,7 @@ async def picows_bare(port: int, agent_port: int) -> Any:
         return Carrier()
 
     await ws_create_server(listener, HOST, port)
-    return Strangers()
+    return UnknownCalls("/media/0")
 
 
 async def first_of(*work: Awaitable[None], ignoring: tuple[type[BaseException], ...]) -> None:
@@ -249,21 +192,6 @@ async def first_of(*work: Awaitable[None], ignoring: tuple[type[BaseException], 
 # --- the process ------------------------------------------------------------------------------------------------------
 
 
-async def uvicorn_serve(app: Any, port: int, **options: Any) -> Any:
-    """The server, serving in the background, as people run it: no deflate, no access log."""
-    import uvicorn
-
-    settings: dict[str, Any] = {"ws": "websockets-sansio", "ws_per_message_deflate": False, **options}
-    config = uvicorn.Config(app, host=HOST, port=port, log_level="warning", access_log=False, **settings)
-    server = uvicorn.Server(config)
-    running = asyncio.ensure_future(server.serve())
-    while not server.started:
-        if running.done():
-            raise SystemExit(f"the bridge did not start: {running}")
-        await asyncio.sleep(0.01)
-    return server
-
-
 BRIDGES: dict[str, Callable[[int, int], Awaitable[Any]]] = {
     "anycarrier-fast": anycarrier_fast,
     "anycarrier-portable": anycarrier_portable,
@@ -274,15 +202,6 @@ BRIDGES: dict[str, Callable[[int, int], Awaitable[Any]]] = {
 }
 
 
-def uvloop_or_none() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
-
-
 async def main(name: str, port: int, agent_port: int) -> None:
     if name == "pipecat":
         from media_pipecat import pipecat
@@ -290,9 +209,6 @@ async def main(name: str, port: int, agent_port: int) -> None:
         calls = await pipecat(port, agent_port)
     else:
         calls = await BRIDGES[name.partition("-gc-")[0]](port, agent_port)
-    commands = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
     gc.collect()
     if name == "anycarrier-fast":  # as `anycarrier serve` has it; an application of one's own decides for itself
         from anycarrier_server.runtime import Coalescer, QuietCollector
@@ -301,11 +217,10 @@ async def main(name: str, port: int, agent_port: int) -> None:
         tasks, sessions = calls.server.server_state.tasks, calls.exchange.switchboard.sessions
         Coalescer(lambda: len(sessions), lambda: len(tasks) > len(sessions)).start()
     print("ready", flush=True)
-    while line := (await commands.readline()).decode().split():
-        match line:
+    async for words in commands():
+        match words:
             case ["calls", count, file]:
-                found = calls.calls(int(count))
-                lines = found if isinstance(found, list) else await found
+                lines = await calls.open(int(count))
                 Path(file).write_text("".join(f"{path} {call_id}\n" for path, call_id in lines))  # noqa: ASYNC240
             case ["end"]:
                 await calls.end()

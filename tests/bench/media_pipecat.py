@@ -44,7 +44,6 @@ async def pipecat(port: int, agent_port: int) -> Any:
 
     from fastapi import FastAPI
     from loguru import logger  # type: ignore[import-not-found,unused-ignore]
-    from media_bridges import HOST, Strangers, uvicorn_serve
     from pipecat.audio.utils import (  # type: ignore[import-not-found,unused-ignore]
         create_stream_resampler,
         pcm_to_ulaw,
@@ -70,6 +69,7 @@ async def pipecat(port: int, agent_port: int) -> Any:
         FastAPIWebsocketTransport,
     )
     from pipecat.workers.runner import WorkerRunner  # type: ignore[import-not-found,unused-ignore]
+    from serving import HOST, UnknownCalls, serve_app
     from starlette.websockets import WebSocket
 
     logger.remove()
@@ -147,5 +147,5 @@ async def pipecat(port: int, agent_port: int) -> Any:
     talk.__annotations__["websocket"] = WebSocket  # FastAPI looks for the name among the module's, not here
     app = FastAPI()
     app.add_api_websocket_route("/media/{number}", talk)
-    await uvicorn_serve(app, port)
-    return Strangers()
+    await serve_app(app, port)
+    return UnknownCalls("/media/0")

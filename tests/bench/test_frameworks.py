@@ -54,12 +54,12 @@ def test_a_row_without_a_bound_still_wants_its_audio_back(bench: ModuleType) -> 
 
 def test_the_bare_session_is_measured_beside_one_by_hand() -> None:
     words = ["frameworks", "--only", "session", "--rounds", "1", "--calls", "2", "--seconds", "0.4", "--warm", "0.2",
-             "--pause", "0.1"]  # fmt: skip
+             "--start", "1"]  # fmt: skip
     run = subprocess.run([sys.executable, str(HERE), *words, "--json"], capture_output=True, text=True)
     rows = json.loads(run.stdout)["rows"]
-    assert {each["beside"] for each in rows.values()} == {"FastAPI by hand"}
+    assert [each["beside"] for each in rows.values()] == ["FastAPI by hand", "FastAPI by hand", ""]
     assert [each["back"] for each in rows.values()] == [1.0] * len(rows)
-    assert all(each["us"] > 0 and each["measured"] > 0 for each in rows.values())
+    assert all(each["us"] > 0 for each in rows.values())
 
 
 def test_every_file_of_rows_is_the_bare_sessions_or_a_frameworks(bench: ModuleType) -> None:

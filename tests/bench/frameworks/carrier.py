@@ -18,6 +18,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 FRAME, FRAME_SECONDS = 160, 0.02
+WHOLE = 6
+"""A call has a multiple of so many frames: what sends 40 or 60 ms at once keeps nothing back at the end."""
 NEGATIVE_ZERO = 0x7F  # decoded and encoded again, it comes back as the other zero
 
 
@@ -69,7 +71,9 @@ async def quietly(socket: ClientConnection, text: str) -> None:
 
 @dataclass(frozen=True)
 class Heard:
-    """Of all calls: CPU seconds of the subject, frames sent meanwhile, share of bytes that came back, delays."""
+    """Of all calls: CPU seconds of the subject, frames sent meanwhile, delays. ``back`` is the share of its audio that
+    came back to the call with the least.
+    """
 
     cpu: float
     frames: int
@@ -78,27 +82,28 @@ class Heard:
 
 
 async def talk(
-    port: int, paths: Sequence[str], cpu: Callable[[], Awaitable[float]], *, pause: float, seconds: float, warm: float,
-    marks: bool,
+    port: int, calls: Sequence[tuple[str, str]], cpu: Callable[[], Awaitable[float]], *,
+    started: Callable[[], Awaitable[None]], seconds: float, warm: float, marks: bool,
 ) -> Heard:  # fmt: skip
-    """All calls begin together, spread over a frame's time, ``pause`` seconds after the last has connected: what comes
+    """Path and id of each call. All begin together, spread over a frame's time, once ``started`` says so: what comes
     before a pipeline has started, it would echo late for the rest of the call. CPU is taken after ``warm`` seconds.
     """
     loop = asyncio.get_running_loop()
-    lines = [Line(marks) for _ in paths]
-    frames = round((warm + seconds) / FRAME_SECONDS)
+    lines = [Line(marks) for _ in calls]
+    frames = WHOLE * -(-round((warm + seconds) / FRAME_SECONDS) // WHOLE)
     async with contextlib.AsyncExitStack() as stack:
         talking, listening, sockets = [], [], []
-        for number, (line, path) in enumerate(zip(lines, paths, strict=True)):
+        for line, (path, call_id) in zip(lines, calls, strict=True):
             socket = await stack.enter_async_context(connect(f"ws://127.0.0.1:{port}{path}", compression=None))
-            stream = f"MZ{number:032x}"
+            stream = f"MZ{call_id[2:]}"
             await socket.send(json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
-            await socket.send(json.dumps(started(stream, f"CA{number:032d}")))
+            await socket.send(json.dumps(start_frame(stream, call_id)))
             listening.append(asyncio.create_task(line.listen(socket, stream)))
             sockets.append((line, socket, stream))
-        begin = loop.time() + pause
+        await started()
+        begin = loop.time() + FRAME_SECONDS
         for number, (line, socket, stream) in enumerate(sockets):
-            offset = number / len(paths) * FRAME_SECONDS
+            offset = number / len(calls) * FRAME_SECONDS
             talking.append(asyncio.create_task(line.speak(socket, stream, begin + offset, frames)))
         await asyncio.sleep(begin + warm - loop.time())
         before, sent_before = await cpu(), sum(len(line.sent) for line in lines)
@@ -107,11 +112,11 @@ async def talk(
         await all_back(lines, FRAME * frames)
         for task in listening:
             task.cancel()
-    back = sum(line.back for line in lines) / (FRAME * sent)
+    back = min(line.back for line in lines) / (FRAME * frames)
     return Heard(spent, sent - sent_before, back, [each for line in lines for each in line.behind])
 
 
-async def all_back(lines: Sequence[Line], wanted: int, patience: float = 3.0) -> None:
+async def all_back(lines: Sequence[Line], wanted: int, patience: float = 1.5) -> None:
     """Wait until that many bytes came back on each, or nothing more comes."""
     loop = asyncio.get_running_loop()
     last, since = -1, loop.time()
@@ -121,7 +126,7 @@ async def all_back(lines: Sequence[Line], wanted: int, patience: float = 3.0) ->
             last, since = back, loop.time()
 
 
-def started(stream: str, call_id: str) -> dict[str, object]:
+def start_frame(stream: str, call_id: str) -> dict[str, object]:
     start = {"accountSid": "AC" + "0" * 32, "streamSid": stream, "callSid": call_id, "tracks": ["inbound"],
              "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
              "customParameters": {}}  # fmt: skip

@@ -28,7 +28,7 @@ SUBJECTS = {
 ROWS = [
     Row("LiveKit echo, 8 kHz", "input and output, 8 kHz", beside="session", most=60, difference=True),
     Row("LiveKit echo, 24 kHz", "input and output, 24 kHz", beside="session"),
-    Row("LiveKit echo, no marks come back", "input and output, 8 kHz", beside="session", marks=False),
+    Row("LiveKit echo, no marks come back", "input and output, 8 kHz", marks=False),
 ]
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ SUBJECTS = {
 ROWS = [
     Row("session echo", "session", beside="FastAPI by hand"),
     Row("session echo, extra fast", "session, extra fast", beside="FastAPI by hand"),
-    Row("session echo, no marks come back", "session", beside="FastAPI by hand", marks=False),
+    Row("session echo, no marks come back", "session", marks=False),
 ]
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ name. It ends with ``run(ROWS, SUBJECTS)``: a row holds one subject against anot
 
 A subject is what serves on a port: ``session`` for a handler of ours, ``app`` for any ASGI app that answers Twilio's
 stream at a path, or a function of your own like them. Started as ``python -m bench.frameworks.NAME SUBJECT PORT``, it
-prints ``ready``; then each line on standard input, ``calls COUNT`` or ``cpu``, is answered with one of JSON.
+prints ``ready``; then each line on standard input is answered with one of JSON: ``calls COUNT`` (path and id of each),
+``cpu`` (seconds until now), ``end`` (of those calls).
 """
 
 from __future__ import annotations
@@ -21,12 +22,18 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
-HOST = "127.0.0.1"
+from bench.serving import RingingCalls, UnknownCalls, commands, serve_app, uvloop_or_none
 
-Calls = Callable[[int], Awaitable[list[str]]]
-"""Begins that many calls; the path of each one's stream."""
+
+class Calls(Protocol):
+    async def open(self, count: int) -> list[tuple[str, str]]:
+        """The path of each one's stream, and its id."""
+
+    async def end(self) -> None: ...
+
+
 Serve = Callable[[int], Awaitable[Calls]]
 """Serves on a port, in the background."""
 
@@ -48,49 +55,15 @@ def session(agents: Any, *, fast: bool = False, **exchange_options: Any) -> Serv
     """Calls of an exchange, answered by ``agents``: a handler, or ``Agents`` with one of the id ``bench``."""
 
     async def serve(port: int) -> Calls:
-        from anycarrier import Call, CallStatus, Direction, Exchange, MemoryNumberRegistry
         from anycarrier.asgi import create_app
-        from anycarrier.plugins import get_provider
 
-        carrier = get_provider("twilio")
-        # Nobody is at this address: not a call of this bench is known to a carrier, and none is asked about.
-        secrets = {"account_sid": "AC" + "0" * 32, "auth_token": "0" * 32, "base_url": f"http://{HOST}:9"}
-        exchange = Exchange(
-            registry=MemoryNumberRegistry(),
-            credentials={"main": carrier.credential_type.model_validate(secrets)},
-            public_url=f"http://{HOST}:{port}",
-            secret="b" * 32,
-            agents=agents,
-            settle=600,
-            **exchange_options,
-        )
+        calls = RingingCalls(port, agents, **exchange_options)
         options = {}
         if fast:
             from anycarrier.fast.server import websockets
 
-            options["ws"] = websockets(exchange)
-        await serve_app(create_app(exchange), port, **options)
-
-        async def calls(count: int) -> list[str]:
-            paths = []
-            for number in range(count):
-                call = await exchange.switchboard.calls.open(
-                    Call(
-                        id=f"CA{number:032d}",
-                        provider="twilio",
-                        direction=Direction.OUTBOUND,
-                        from_="+14155550100",
-                        to="+12125550123",
-                        status=CallStatus.RINGING,
-                        reference=f"{number:032x}",
-                        credential_id="main",
-                        agent_id="bench",
-                    )
-                )
-                url = exchange.switchboard.stream_target(call, {}, ttl=600).url
-                paths.append("/media/" + url.rpartition("/")[2])
-            return paths
-
+            options["ws"] = websockets(calls.exchange)
+        await serve_app(create_app(calls.exchange), port, **options)
         return calls
 
     return serve
@@ -101,27 +74,9 @@ def app(make: Callable[[], Any], path: str) -> Serve:
 
     async def serve(port: int) -> Calls:
         await serve_app(make(), port)
-
-        async def calls(count: int) -> list[str]:
-            return [path] * count
-
-        return calls
+        return UnknownCalls(path)
 
     return serve
-
-
-async def serve_app(app: Any, port: int, **options: Any) -> None:
-    """The server, serving in the background, as people run it: no deflate, no access log."""
-    import uvicorn
-
-    settings: dict[str, Any] = {"ws": "websockets-sansio", "ws_per_message_deflate": False, **options}
-    config = uvicorn.Config(app, host=HOST, port=port, log_level="warning", access_log=False, **settings)
-    server = uvicorn.Server(config)
-    running = asyncio.ensure_future(server.serve())
-    while not server.started:
-        if running.done():
-            raise SystemExit(f"the subject did not start: {running}")
-        await asyncio.sleep(0.01)
 
 
 def run(rows: Sequence[Row], subjects: Mapping[str, Serve]) -> None:
@@ -130,29 +85,22 @@ def run(rows: Sequence[Row], subjects: Mapping[str, Serve]) -> None:
         print(json.dumps([asdict(row) for row in rows]))
         return
     name, port = sys.argv[1], int(sys.argv[2])
-    with asyncio.Runner(loop_factory=_uvloop()) as runner:
+    with asyncio.Runner(loop_factory=uvloop_or_none()) as runner:
         runner.run(_answer(subjects[name], port))
 
 
 async def _answer(serve: Serve, port: int) -> None:
     calls = await serve(port)
-    commands = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
-    gc.collect()
     print("ready", flush=True)
-    while line := (await commands.readline()).decode().split():
-        answer: Any = time.process_time()
-        if line[0] == "calls":
-            answer = await calls(int(line[1]))
+    async for words in commands():
+        answer: Any = None
+        match words:
+            case ["calls", count]:
+                gc.collect()  # what is left of the round before is not for this one to pay
+                answer = await calls.open(int(count))
+            case ["cpu"]:
+                answer = time.process_time()
+            case ["end"]:
+                await calls.end()
         print(json.dumps(answer), flush=True)
     os._exit(0)  # whatever a framework has left running
-
-
-def _uvloop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
