@@ -93,6 +93,56 @@ async def test_the_fallback_url_takes_over_and_is_told_why() -> None:
         assert (asked.params["ErrorCode"], asked.params["ErrorUrl"]) == ("11200", f"{house.bot.url}/voice")
 
 
+@pytest.mark.parametrize(
+    ("verbs", "code", "url"),
+    [
+        ("<Redirect>/broken?of=1</Redirect>", "11200", "/broken?of=1"),
+        ("<Redirect>/unknown</Redirect>", "12200", "/unknown"),
+        ("<Play>/broken</Play>", "11200", "/voice"),
+        ('<Gather timeout="0" actionOnEmptyResult="true" action="/broken"/>', "11200", "/broken"),
+        ('<Dial action="/broken">not a number</Dial>', "11200", "/broken"),
+    ],
+)
+async def test_the_fallback_url_takes_over_also_in_the_middle_of_a_call(verbs: str, code: str, url: str) -> None:
+    async with open_fronted("telnyx", fallback_url="{bot}/fallback", status_callback="{bot}/status") as house:
+        house.bot.replies["/voice"] = twiml(verbs)
+        house.bot.replies["/broken"] = Response("no", status_code=500)
+        house.bot.replies["/unknown"] = twiml("<Frobnicate/>")
+        house.bot.replies["/fallback"] = twiml('<Pause length="1"/>')
+        assert (await house.over(await house.ring())).reason is EndReason.AGENT_HANGUP
+        [asked] = house.bot.told("/fallback")
+        assert asked.genuine and asked.params["CallStatus"] == "in-progress"
+        assert (asked.params["ErrorCode"], asked.params["ErrorUrl"]) == (code, f"{house.bot.url}{url}")
+        [told] = await house.bot.wait_told("/status")
+        assert "ErrorCode" not in told.params, "the call was saved"
+
+
+async def test_a_fallback_that_fails_itself_ends_the_call(caplog: pytest.LogCaptureFixture) -> None:
+    async with open_fronted("telnyx", fallback_url="{bot}/fallback", status_callback="{bot}/status") as house:
+        house.bot.replies["/voice"] = twiml("<Redirect>/broken</Redirect>")
+        house.bot.replies["/broken"] = Response("no", status_code=500)
+        house.bot.replies["/fallback"] = Response("no", status_code=503)
+        over = await house.over(await house.ring())
+        assert over.reason is EndReason.AGENT_ERROR and over.answered_at is not None
+        assert len(house.bot.told("/fallback")) == 1
+        [told] = await house.bot.wait_told("/status")
+        assert told.params["ErrorMessage"].startswith("HTTP retrieval failure: status 503")
+    assert "11200: HTTP retrieval failure: status 500" in caplog.text
+
+
+async def test_a_number_in_the_path_of_a_url_is_masked_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async with open_fronted("telnyx", voice_url="{bot}/calls/%2B13105550130") as house:
+        house.bot.replies["/calls/+13105550130"] = twiml("<Redirect>/to/13105550131/now</Redirect>")
+        house.bot.replies["/to/13105550131/now"] = Response("no", status_code=500)
+        assert (await house.over(await house.ring())).reason is EndReason.AGENT_ERROR
+        house.bot.replies["/calls/+13105550130"] = Response("no", status_code=500)
+        assert (await house.over(await house.ring())).reason is EndReason.AGENT_ERROR
+        house.bot.replies["/calls/+13105550130"] = twiml("<Pause length='13105550132' of='13105550133'/>")
+        assert (await house.over(await house.ring())).reason is EndReason.AGENT_ERROR
+    assert "/to/13105…31/now" in caplog.text and "/calls/%2B13…30" in caplog.text and ": 12200: length=" in caplog.text
+    assert "555013" not in caplog.text
+
+
 async def test_an_endless_redirect_ends_the_call(caplog: pytest.LogCaptureFixture) -> None:
     async with open_fronted("telnyx") as house:
         house.bot.replies["/voice"] = twiml("<Redirect/>".replace("/>", ">/voice</Redirect>"))

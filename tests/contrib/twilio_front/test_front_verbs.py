@@ -232,10 +232,43 @@ async def test_a_gather_is_complete_by_number_by_key_or_by_silence(attributes: s
         house.bot.replies["/voice"] = answer
         far_end = await house.ring()
         await far_end.wait_for("streaming")
-        await asyncio.sleep(0.2)
         await far_end.press(keys)
         await house.over(far_end)
         assert [asked.params.get("Digits") for asked in house.bot.told("/voice")] == [None, digits]
+
+
+@EVERY_CARRIER
+async def test_keys_pressed_as_soon_as_the_caller_is_connected_are_gathered(carrier: str) -> None:
+    async with open_fronted(carrier) as house:
+        house.bot.replies["/voice"] = twiml('<Redirect>/menu</Redirect>')
+        house.bot.replies["/keys"] = twiml("<Hangup/>")
+        pressed = asyncio.Event()
+
+        async def menu(_: Webhook) -> str:
+            await pressed.wait()
+            return twiml('<Gather action="/keys" numDigits="3"/>')
+
+        house.bot.replies["/menu"] = menu
+        far_end = await house.ring()
+        await far_end.wait_for("streaming")
+        await far_end.press("47")
+        pressed.set()
+        await asyncio.sleep(0.5)
+        await far_end.press("1")
+        await house.over(far_end)
+        assert house.bot.told("/keys")[0].params["Digits"] == "471"
+
+
+@pytest.mark.parametrize("before", ['<Pause length="2"/>', "<Say>one two three four five.</Say>"])
+async def test_keys_pressed_over_a_verb_that_does_not_gather_go_nowhere(before: str) -> None:
+    async with open_fronted("telnyx", speech=FakeEngine()) as house:
+        house.bot.replies["/voice"] = twiml(before, '<Gather action="/keys" timeout="2"/>')
+        house.bot.replies["/keys"] = twiml("<Hangup/>")
+        far_end = await house.ring()
+        await far_end.wait_for("streaming")
+        await far_end.press("1")
+        await house.over(far_end)
+        assert not house.bot.told("/keys")
 
 
 async def test_a_gather_without_input_goes_on_unless_it_wants_to_know() -> None:
@@ -293,6 +326,19 @@ async def test_a_dial_hands_the_call_on_and_its_action_hears_of_the_end(carrier:
         [asked] = await house.bot.wait_told("/dialled")
         assert asked.genuine
         assert (asked.params["DialCallStatus"], asked.params["DialBridged"]) == ("completed", "true")
+
+
+async def test_how_long_a_dial_is_to_ring_is_not_the_bots_to_say_and_the_log_tells(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with open_fronted("telnyx") as house:
+        house.bot.replies["/voice"] = twiml(f'<Dial timeout="20" timeLimit="600">{DESK}</Dial>')
+        far_end = await house.ring()
+        await house.until(lambda: far_end.transferred_to == DESK)
+        await far_end.hang_up()
+        await house.over(far_end)
+    for name in ("timeout", "timeLimit"):
+        assert f"12200: attribute '{name}' is not allowed on <Dial>: ignored" in caplog.text
 
 
 async def test_a_sip_address_is_dialled_where_the_policy_lets_it() -> None:

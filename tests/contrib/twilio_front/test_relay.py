@@ -15,8 +15,9 @@ from anycarrier_twilio.twiml import Verb
 from anycarrier_twilio_front import relay as relay_module
 from anycarrier_twilio_front.callbacks import BotError, BotRequests, Hosts, Reply
 from anycarrier_twilio_front.calls import FrontCall, Instructions
+from anycarrier_twilio_front.relay import RelayEnd
 from anycarrier_twilio_front.relay_messages import read
-from anycarrier_twilio_front.relay_session import RelayEnd, RelaySession
+from anycarrier_twilio_front.relay_session import RelaySession
 from anycarrier_twilio_front.speech import Speech
 from contrib.twilio_front.relay_bot import Talk, relay_bot
 from fake_speech import WORD, FakeEngine, Line
@@ -68,8 +69,8 @@ class Session:
             self.hosts = Hosts(bot.url.replace("ws", "http", 1))
             call = FrontCall(ACCOUNT, line.session.call, Instructions())
             noun = Verb("ConversationRelay", {"url": bot.url, **attributes}, "", nouns)
-            relay = RelaySession(self, call, line.session, noun, "https://bot.example.com/sounds/")
-            relaying = asyncio.ensure_future(relay.converse(self.speech.engines, line.session))
+            self.relay = RelaySession(self, call, line.session, noun, "https://bot.example.com/sounds/")
+            relaying = asyncio.ensure_future(self.relay.converse(self.speech.engines, line.session))
             ringing = asyncio.ensure_future((far_end or breathe)(line))
             try:
                 async with asyncio.timeout(120):
@@ -104,20 +105,24 @@ async def test_a_session_from_setup_to_the_hand_over_and_the_call_goes_on() -> N
     end, heard, line = await session.run(talk, caller, welcomeGreeting="Hello there.")
     setup, prompt = heard.received
     assert setup == {
-        "type": "setup", "sessionId": end.session_id, "accountSid": ACCOUNT, "parentCallSid": "",
+        "type": "setup", "sessionId": session.relay.id, "accountSid": ACCOUNT, "parentCallSid": "",
         "callSid": f"CA{1:032x}",
         "from": "+12125550123", "to": "+14155550101", "forwardedFrom": "", "callType": "PSTN", "callerName": "",
         "direction": "inbound", "callStatus": "IN-PROGRESS", "customParameters": {"case": "7"},
     }  # fmt: skip
-    assert re.fullmatch("VX[0-9a-f]{32}", end.session_id)
+    assert re.fullmatch("VX[0-9a-f]{32}", session.relay.id)
     signature = RequestValidator("token").compute_signature(session.bot.url, {})
     assert heard.headers["X-Twilio-Signature"] == signature, "over the URL as the document has it"
     assert prompt == {"type": "prompt", "voicePrompt": "one two", "lang": "en-US", "last": True}
     assert session.engine.spoken == ["Hello there.", "You said one two."]
     assert len(line.heard()) == round(6 * WORD * 8000), "all that was said before the end was heard"
     assert (end.status, end.handoff_data, end.error) == ("ended", '{"reason":"human"}', None)
-    fields = end.fields()
-    assert fields["HandoffData"] == '{"reason":"human"}' and fields["SessionStatus"] == "ended"
+    form = session.relay.form(end)
+    assert form == {
+        "SessionId": session.relay.id, "SessionStatus": "ended", "HandoffData": '{"reason":"human"}',
+        "SessionDuration": form["SessionDuration"],
+    }  # fmt: skip
+    assert 0 <= int(form["SessionDuration"]) < 600
     assert line.hang_ups == [] and session.bot.close_code == 1000
 
 
@@ -426,7 +431,7 @@ async def test_a_bot_that_sends_nothing_but_nonsense_is_disconnected() -> None:
             await talk.connection.send("?")
 
     end, _, _ = await Session().run(talk)
-    assert (end.status, end.error and end.error[0]) == ("failed", "64107")
+    assert (end.status, end.error and end.error.code) == ("failed", 64107)
 
 
 async def test_a_bot_that_is_gone_ends_its_session_and_what_it_said_is_cut() -> None:
@@ -453,7 +458,7 @@ async def test_a_bot_that_cannot_be_reached_or_may_not_be_ends_the_session_and_n
         noun = Verb("ConversationRelay", {"url": url})
         relay = RelaySession(session, call, line.session, noun, "https://bot.example.com/voice")
         end = await relay.converse(session.speech.engines, line.session)
-        assert (end.status, end.error and end.error[0]) == ("failed", "64102")
+        assert (end.status, end.error and end.error.code) == ("failed", 64102)
     assert len(session.complaints) == 4 and not line.session.ended and line.hang_ups == []
     async with relay_bot(talk) as bot:  # alive, and on no host of the front's
         session.hosts = Hosts("http://bot.example.com")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
+from starlette.responses import Response
 
 from anycarrier import EndReason
 from anycarrier.agent import FinishedCall
 from anycarrier.errors import AgentUnreachable
-from anycarrier_twilio_front import RelayFront
+from anycarrier_twilio_front import Instructions, RelayFront
 from contrib.twilio_front.fronted import ACCOUNT, TOKEN, genuine, twiml
 from contrib.twilio_front.relay_bot import RelayBot, Talk, relay_bot
 from fake_speech import Desk, Line, told
@@ -79,6 +80,20 @@ async def test_the_action_may_hand_the_caller_to_somebody() -> None:
         here.answers("<Dial>+13105550130</Dial>", path="/after")
         line, _ = await here.call(until_the_end)
     assert line.asked == [("transfer", "+13105550130")]
+
+
+@pytest.mark.parametrize("broken", ["/voice", "/after"])
+async def test_the_fallback_takes_over_where_a_document_fails(broken: str) -> None:
+    async with relayed(answer, "one two") as here:
+        fallback = Instructions(f"{here.web.url}/fallback")
+        here.front.voice = replace(here.front.voice, fallback=fallback)
+        here.answers(RELAY)
+        here.web.replies[broken] = Response("no", status_code=500)
+        here.answers("<Say>sorry.</Say>", path="/fallback")
+        _, finished = await here.call(until_the_end)
+        [asked] = here.web.told("/fallback")
+    assert told(finished)[-1] == ("local", "sorry.") and finished.reason is EndReason.AGENT_HANGUP
+    assert asked.genuine and asked.params["ErrorUrl"] == f"{here.web.url}{broken}"
 
 
 async def test_a_caller_who_hangs_up_ends_the_bots_session_and_the_action_is_told() -> None:

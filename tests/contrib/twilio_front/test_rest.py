@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from starlette.applications import Starlette
+from starlette.responses import Response
 from twilio.base.exceptions import TwilioRestException
 
 from anycarrier import CallStatus, EndReason, MachineDetection, MediaSession, Policy
@@ -361,6 +362,55 @@ async def test_what_a_carrier_refuses_is_said_in_twilios_words(
     answer = await ask(one, data=GOOD)
     assert code(answer) == answered and one.front.calls == [] and "5550123" not in answer.text
     assert answer.headers.get("retry-after") == ("7" if answered[0] == 429 else None)
+
+
+@pytest.mark.parametrize("sent", [True, False])
+async def test_a_call_whose_dialling_broke_off_is_the_bots_if_it_may_ring_and_forgotten_if_not(
+    one: Fronted, monkeypatch: pytest.MonkeyPatch, sent: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider = await one.exchange.switchboard.provider("main")
+
+    async def breaks(_: object) -> None:
+        raise RuntimeError("a fault of a plugin's, with +14155550123 in it")
+
+    if sent:
+        monkeypatch.setattr(provider, "dial", breaks)
+    else:
+        monkeypatch.setattr(one.exchange, "dial", lambda **_: breaks(None))
+    events = {"StatusCallback": f"{one.bot.url}/status", "StatusCallbackEvent": "initiated answered completed"}
+    answer = await ask(one, data={**GOOD, **events})
+    assert code(answer) == (500, 20500) and "RuntimeError" in caplog.text and "5550123" not in answer.text
+    assert len(one.front.calls) == sent
+    if sent:
+        [known] = one.front.calls
+        await one.exchange.switchboard.end_locally(known.call, EndReason.UNREACHABLE)  # later, by the watch
+        [told] = await one.bot.wait_told("/status")
+        assert (told.params["CallSid"], told.params["CallStatus"]) == (known.sid, "failed"), "nothing is held back"
+
+
+async def test_a_dial_that_is_cancelled_holds_nothing_back(one: Fronted, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def cancelled(**_: Any) -> None:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(one.exchange, "dial", cancelled)
+    assert (await ask(one, data=GOOD)).status_code == 500
+    assert [known.unplaced for known in one.front.calls] == [None]
+
+
+async def test_an_update_keeps_the_calls_fallback_unless_it_has_its_own(one: Fronted) -> None:
+    one.bot.replies.update(dict.fromkeys(("/out", "/first", "/second"), STAY))
+    one.bot.replies["/broken"] = Response("no", status_code=500)
+    wanted = {"To": CALLEE, "From": OURS, "Url": f"{one.bot.url}/out", "FallbackUrl": f"{one.bot.url}/first"}
+    sid = (await ask(one, data=wanted)).json()["sid"]
+    await one.bot.wait_told("/out", CallSid=sid)
+    path = f"/2010-04-01/Accounts/{ACCOUNT}/Calls/{sid}.json"
+    assert (await ask(one, path, data={"Url": f"{one.bot.url}/broken"})).status_code == 200
+    [asked] = await one.bot.wait_told("/first", CallSid=sid)
+    assert asked.params["ErrorUrl"] == f"{one.bot.url}/broken" and asked.params["ErrorCode"] == "11200"
+    again = {"Url": f"{one.bot.url}/broken", "FallbackUrl": f"{one.bot.url}/second", "FallbackMethod": "GET"}
+    assert (await ask(one, path, data=again)).status_code == 200
+    [asked] = await one.bot.wait_told("/second", CallSid=sid)
+    assert asked.method == "GET" and asked.genuine and len(one.bot.told("/first")) == 1
 
 
 async def test_limits_of_the_exchange_hold_for_bots() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from anycarrier_twilio.twiml import Verb
@@ -31,6 +32,7 @@ class BotAccount:
 
     def __init__(
         self,
+        *,
         account_sid: str,
         auth_token: str,
         voice_url: str,
@@ -71,6 +73,16 @@ class BotAccount:
     def post_action(self, call: FrontCall, action: Instructions) -> None:
         """Ask an action URL whose answer has no call to run on any more."""
         self.post(call, action.url, {**call.form(), **action.params}, action.method)
+
+    def fall_back(self, call: FrontCall, failed: Instructions, failure: BotError) -> Instructions:
+        """What runs in place of ``failed``: the call's fallback, which is told why. Raises ``failure`` where there is
+        none, or where it is the fallback that has failed."""
+        fallback = call.instructions.fallback
+        if fallback is None or failed.url == fallback.url:
+            raise failure
+        self.complain(call, failure)
+        blame = {"ErrorCode": str(failure.code), "ErrorUrl": failed.url}
+        return replace(fallback, params={**failed.params, **blame})
 
     def complain(self, call: FrontCall, problem: BotError) -> None:
         """Say what is wrong with a bot, as Twilio's debugger would."""

@@ -16,6 +16,7 @@ from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 import httpx
 
 from anycarrier.errors import ConfigurationError
+from anycarrier.redaction import redact
 from anycarrier_twilio.signature import sign
 
 log = logging.getLogger("anycarrier.twilio_front")
@@ -39,10 +40,10 @@ class BotError(Exception):
 
 
 def shown(url: str) -> str:
-    """``url`` as a log may have it: without user, password, query and fragment."""
+    """``url`` as a log may have it: without user, password, query and fragment, and numbers in its path masked."""
     try:
         parts = urlsplit(url)
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], redact(parts.path), "", ""))
     except ValueError:
         return "a URL that cannot be read"
 

@@ -31,7 +31,7 @@ class Instructions:
     twiml: str = ""
     params: Mapping[str, str] = field(default_factory=dict)
     fallback: Instructions | None = None
-    """Asked where ``url`` does not answer with a document that can be run."""
+    """Of what a call begins with: asked wherever a document of the call cannot be had or run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,5 +137,6 @@ class FrontCall:
 
     def redirect(self, instructions: Instructions) -> None:
         """Leave what runs and run ``instructions``; what is not running yet begins with them."""
-        self.instructions, self.document = instructions, None
+        fallback = instructions.fallback or self.instructions.fallback
+        self.instructions, self.document = replace(instructions, fallback=fallback), None
         self.redirected.set()

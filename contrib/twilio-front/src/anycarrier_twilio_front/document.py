@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from anycarrier.redaction import redact
 from anycarrier_twilio import twiml
 from anycarrier_twilio.twiml import XML_TYPES, TwimlError, Verb, rule
 from anycarrier_twilio_front.account import BotAccount
@@ -22,7 +23,7 @@ _SPOKEN = {
 VERBS = {
     **_SPOKEN,
     "Connect": rule("action method", "Stream ConversationRelay"),
-    "Dial": rule("action method timeout timeLimit callerId", "Number Sip", text=True),
+    "Dial": rule("action method callerId", "Number Sip", text=True),
     "Gather": rule(
         "action method input timeout speechTimeout numDigits finishOnKey actionOnEmptyResult language hints",
         "Say Play Pause",
@@ -68,20 +69,7 @@ def number_of(dial: Verb) -> str:
 
 
 async def fetch(front: BotAccount, call: FrontCall, instructions: Instructions) -> Document:
-    """The document of ``instructions``, or of their fallback; :class:`BotError` where neither can be run."""
-    try:
-        return await _fetch(front, call, instructions)
-    except BotError as failure:
-        if instructions.fallback is None:
-            raise
-        front.complain(call, failure)
-        blame = {"ErrorCode": str(failure.code), "ErrorUrl": instructions.url}
-        there = instructions.fallback
-        again = Instructions(there.url, there.method, there.twiml, {**instructions.params, **blame})
-        return await _fetch(front, call, again)
-
-
-async def _fetch(front: BotAccount, call: FrontCall, instructions: Instructions) -> Document:
+    """The document of ``instructions``; :class:`BotError` where it cannot be had or run."""
     if instructions.twiml:
         return read(front, instructions.twiml, of=call.sid)
     form = {**call.form(), **instructions.params}
@@ -97,7 +85,7 @@ def read(front: BotAccount, text: bytes | str, *, of: str = "", url: str = "") -
     :class:`BotError`."""
 
     def ignored(sentence: str) -> None:
-        log.warning("call %s: 12200: %s: ignored", of, sentence)
+        log.warning("call %s: 12200: %s: ignored", of, redact(sentence))
 
     try:
         verbs = twiml.parse(text, VERBS, NOUNS, unplayed=UNPLAYED, ignored=ignored)
@@ -105,5 +93,5 @@ def read(front: BotAccount, text: bytes | str, *, of: str = "", url: str = "") -
             front.speech.check(verb)
     except TwimlError as wrong:
         where = f": {shown(url)}" if url else ""
-        raise BotError(wrong.code, f"{wrong.message}{where}") from None
+        raise BotError(wrong.code, f"{redact(wrong.message)}{where}") from None
     return Document(tuple(verbs), url)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from starlette.routing import Route as HttpRoute
@@ -80,7 +81,10 @@ class TwilioFront(BotAccount):
         hosts: Iterable[str] = (),
         api_keys: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(account_sid, auth_token, voice_url, voice_method, fallback_url, hosts)
+        super().__init__(
+            account_sid=account_sid, auth_token=auth_token, voice_url=voice_url, voice_method=voice_method,
+            fallback_url=fallback_url, hosts=hosts,
+        )  # fmt: skip
         self.exchange = exchange
         self.api_keys = dict(api_keys or {})
         self.agent_id = agent_id
@@ -118,7 +122,7 @@ class TwilioFront(BotAccount):
         return opened
 
     def place(self, call: FrontCall) -> None:
-        """The carrier has taken a call whose progress was held back: tell the bot."""
+        """Tell the bot of a call whose progress was held back: the carrier has taken it, or may have."""
         held, call.unplaced = call.unplaced or [], None
         for snapshot in held:
             self._changed(snapshot)
@@ -126,6 +130,7 @@ class TwilioFront(BotAccount):
     def forget(self, call: FrontCall) -> None:
         """Take out a call that was never dialled."""
         self._calls.pop(call.sid, None)
+        call.unplaced = None
 
     def _known(self, call: Call) -> FrontCall:
         """The call; one that nobody has entered asks the voice URL."""
@@ -186,9 +191,12 @@ class TwilioFront(BotAccount):
         if line is None or line.agent_id != self.agent_id:
             return await self._other_router(event, line)
         call = self._known(event.call)
-        asked = Instructions(self.voice.url, self.voice.method, params=_incoming(event), fallback=self.voice.fallback)
+        asked = replace(self.voice, params=_incoming(event))
         try:
-            document = await fetch(self, call, asked)
+            try:
+                document = await fetch(self, call, asked)
+            except BotError as failure:
+                document = await fetch(self, call, self.fall_back(call, asked, failure))
         except BotError as failure:
             self._fail(call, failure)
             unreachable = RoutingFailure.AGENT_UNREACHABLE

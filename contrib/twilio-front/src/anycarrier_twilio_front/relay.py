@@ -48,17 +48,31 @@ LONGEST_PLAY = 600
 LOADING = 20
 """Files that a session may be fetching at once: each may have 16 MB."""
 
-LOST, INVALID = "64105", "64107"
+LOST, INVALID = 64105, 64107
 """https://www.twilio.com/docs/api/errors/64105: the socket ended. 64107: a message is not valid."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a session ended: by the bot's ``end``, or, with ``error``, because it failed. None of both: the caller hung
-    up."""
+class RelayEnd:
+    """How a session ended: ``ended`` by the bot, ``completed`` by the caller's hang-up, or ``failed``."""
 
-    end: End | None = None
-    error: tuple[str, str] | None = None
+    status: str = "completed"
+    handoff_data: str | None = None
+    error: BotError | None = None
+
+    def fields(self) -> dict[str, str]:
+        """What the ``action`` URL is told of it."""
+        fields = {"SessionStatus": self.status}
+        if self.handoff_data is not None:
+            fields["HandoffData"] = self.handoff_data
+        if self.error is not None:
+            fields |= {"ErrorCode": str(self.error.code), "ErrorMessage": self.error.message}
+        return fields
+
+
+def failed(code: int, message: str) -> RelayEnd:
+    """A session that could not go on."""
+    return RelayEnd("failed", error=BotError(code, message))
 
 
 class Relay(AgentChannel):
@@ -98,7 +112,7 @@ class Relay(AgentChannel):
         self._outbox: asyncio.Queue[str] = asyncio.Queue(maxsize=1000)
         self._loading: set[asyncio.Task[None]] = set()
 
-    async def run(self) -> Outcome:
+    async def run(self) -> RelayEnd:
         """Until the bot ends it, its socket closes, or the caller is gone. Closes the socket."""
         self._tell("setup", **self._setup)
         if greeting := self._settings.get("welcomeGreeting").strip():
@@ -110,12 +124,11 @@ class Relay(AgentChannel):
         try:
             await asyncio.wait({reading, writing, gone}, return_when=asyncio.FIRST_COMPLETED)
             if self._session.ended:
-                return Outcome()
-            not_reading = Outcome(error=(LOST, "The bot does not read its WebSocket."))
-            outcome = reading.result() if reading.done() else not_reading
-            if outcome.error is not None:
+                return RelayEnd()
+            end = reading.result() if reading.done() else failed(LOST, "The bot does not read its WebSocket.")
+            if end.error is not None:
                 await self._speaker.cut()
-            return outcome
+            return end
         finally:
             for task in (reading, writing, gone, *self._loading):
                 task.cancel()
@@ -126,7 +139,7 @@ class Relay(AgentChannel):
 
     # --- from the bot -------------------------------------------------------------------------------------------------
 
-    async def _read(self) -> Outcome:
+    async def _read(self) -> RelayEnd:
         nonsense = 0
         async for frame in self._frames():
             try:
@@ -134,19 +147,19 @@ class Relay(AgentChannel):
             except ValueError as problem:
                 nonsense += 1
                 if nonsense > MOST_NONSENSE:
-                    return Outcome(error=(INVALID, "Too many messages that are not valid."))
+                    return failed(INVALID, "Too many messages that are not valid.")
                 self._error(f"Invalid message received: {str(frame)[:200]}: {problem}")
                 continue
             if isinstance(message, End):
                 await self._speaker.idle()
-                return Outcome(message)
+                return RelayEnd("ended", message.handed_over)
             try:
                 await self._take(message)
             except StreamNotOpen:
                 break
             except (AnycarrierError, ValueError) as problem:
                 self._error(f"{type(message).__name__} was not carried out: {problem}")
-        return Outcome(error=(LOST, "The WebSocket to the bot ended before its session."))
+        return failed(LOST, "The WebSocket to the bot ended before its session.")
 
     async def _frames(self) -> AsyncIterator[str | bytes]:
         """What the bot sends, until its socket closes in whichever way."""

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from anycarrier.agent import AgentCall
@@ -42,18 +41,7 @@ class RelayFront(BotAccount):
     host of ``voice_url`` is asked, and ``hosts``. What cannot be run ends the call with ``agent_error``.
     """
 
-    def __init__(
-        self,
-        *,
-        account_sid: str,
-        auth_token: str,
-        voice_url: str,
-        voice_method: str = "POST",
-        fallback_url: str = "",
-        hosts: Iterable[str] = (),
-    ) -> None:
-        super().__init__(account_sid, auth_token, voice_url, voice_method, fallback_url, hosts)
-        self.speech = _Playable()
+    speech = _Playable()
 
     async def __call__(self, call: AgentCall) -> None:
         """Handle one call."""
@@ -64,8 +52,11 @@ class RelayFront(BotAccount):
                 if step is None or call.ended:
                     return
                 known.call = call.call
-                document = await fetch(self, known, step)
-                step = await self._run(call, known, document)
+                running = step
+                try:
+                    step = await self._run(call, known, await fetch(self, known, running))
+                except BotError as failure:
+                    step = self.fall_back(known, running, failure)
             raise BotError(11200, f"{MOST_DOCUMENTS} documents that do nothing but lead to the next")
         except StreamNotOpen:
             pass  # the caller hung up first
@@ -103,7 +94,7 @@ class RelayFront(BotAccount):
         known.call = call.call
         if not verb.get("action"):
             return None
-        after = document.instructions(verb, verb.get("action"), end.fields())
+        after = document.instructions(verb, verb.get("action"), relay.form(end))
         if not call.ended:
             return after
         self.post_action(known, after)

@@ -6,7 +6,6 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterable
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +16,7 @@ from anycarrier_twilio.twiml import Verb
 from anycarrier_twilio_front.account import BotAccount
 from anycarrier_twilio_front.callbacks import BotError, joined
 from anycarrier_twilio_front.calls import FrontCall
-from anycarrier_twilio_front.relay import Outcome, Relay
+from anycarrier_twilio_front.relay import Relay, RelayEnd, failed
 from anycarrier_twilio_front.relay_messages import RelaySettings
 from anycarrier_twilio_front.sounds import fetch_sound
 from anycarrier_twilio_front.stream import open_socket
@@ -30,31 +29,6 @@ LONGEST_CALL = 14400
 
 UNREACHABLE = 64102
 """https://www.twilio.com/docs/api/errors/64102: no connection to the bot's WebSocket."""
-
-
-@dataclass(frozen=True, slots=True)
-class RelayEnd:
-    """How a session ended, as its ``action`` URL is told: ``ended`` by the bot, ``completed`` by the caller's hang-up,
-    or ``failed``."""
-
-    session_id: str
-    status: str
-    seconds: float
-    handoff_data: str | None = None
-    error: tuple[str, str] | None = None
-
-    def fields(self) -> dict[str, str]:
-        """The form fields beside those of the call."""
-        found = {
-            "SessionId": self.session_id,
-            "SessionStatus": self.status,
-            "SessionDuration": str(round(self.seconds)),
-        }
-        if self.handoff_data is not None:
-            found["HandoffData"] = self.handoff_data
-        if self.error is not None:
-            found["ErrorCode"], found["ErrorMessage"] = self.error
-        return found
 
 
 class EventQueue:
@@ -113,7 +87,7 @@ class RelaySession:
             if finished.done():
                 return finished.result()
             running.result()
-            return self.ended("completed")
+            return RelayEnd()
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
@@ -128,26 +102,21 @@ class RelaySession:
             socket = await open_socket(url, self._front.auth_token)
         except BotError as failure:
             self._front.complain(self._call, failure)
-            return self.ended("failed", error=(str(UNREACHABLE), failure.message))
+            return failed(UNREACHABLE, failure.message)
         relay = Relay(conversation, socket, self._settings, setup=self._setup(), load=self._load)
         before, conversation.channel = conversation.channel, relay
         try:
-            outcome = await relay.run()
+            end = await relay.run()
         finally:
             conversation.channel = before
-        return self._ended_with(outcome)
+        if end.error is not None:
+            self._front.complain(self._call, end.error)
+        return end
 
-    def ended(self, status: str, handoff_data: str | None = None, error: tuple[str, str] | None = None) -> RelayEnd:
-        """A session that ends now."""
-        return RelayEnd(self.id, status, time.monotonic() - self._began, handoff_data, error)
-
-    def _ended_with(self, outcome: Outcome) -> RelayEnd:
-        if outcome.end is not None:
-            return self.ended("ended", outcome.end.handed_over)
-        if outcome.error is not None:
-            self._front.complain(self._call, BotError(int(outcome.error[0]), outcome.error[1]))
-            return self.ended("failed", error=outcome.error)
-        return self.ended("completed")
+    def form(self, end: RelayEnd) -> dict[str, str]:
+        """What the ``action`` URL is told besides the call, when the session ends."""
+        seconds = round(time.monotonic() - self._began)
+        return {"SessionId": self.id, "SessionDuration": str(seconds), **end.fields()}
 
     def _setup(self) -> dict[str, Any]:
         call = self._call.call

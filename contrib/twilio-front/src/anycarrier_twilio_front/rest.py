@@ -22,7 +22,7 @@ from starlette.routing import Match, Route
 from starlette.types import Scope
 
 from anycarrier import Call, CallStatus, Direction, EndReason, MachineDetection
-from anycarrier.errors import AnycarrierError, InvalidNumber, NumberNotAssigned, ProviderUnavailable, StoreUnavailable
+from anycarrier.errors import AnycarrierError, InvalidNumber, NumberNotAssigned, StoreUnavailable
 from anycarrier.numbers import e164
 from anycarrier.redaction import mask_number, redact
 from anycarrier.routing import Line
@@ -159,15 +159,26 @@ class CallsApi:
         opened.detection = detection
         try:
             await self._front.exchange.dial(from_=line.number, to=to, reference=reference, **options)
-        except (AnycarrierError, StoreUnavailable) as problem:
-            if not (isinstance(problem, ProviderUnavailable) and problem.outcome_unknown):
+        except Exception as problem:
+            if not await self._may_ring(reference):
                 self._front.forget(opened)
-            else:
-                self._front.place(opened)
-            log.warning("a call that the bot of agent %s asked for was not made: %s", self._front.agent_id, problem)
+            ours = isinstance(problem, (AnycarrierError, StoreUnavailable))
+            log.warning(
+                "a call that the bot of agent %s asked for was not made: %s",
+                self._front.agent_id, problem, exc_info=None if ours else problem,
+            )  # fmt: skip
             raise refusal(problem, **shown) from None
-        self._front.place(opened)
+        finally:
+            self._front.place(opened)
         return JSONResponse(self._resource(opened), 201)
+
+    async def _may_ring(self, reference: str) -> bool:
+        """Whether a call that could not be dialled is there all the same: in the call book, and not over."""
+        try:
+            call = await self._front.exchange.switchboard.calls.get(reference)
+        except StoreUnavailable:
+            return True
+        return call is not None and not call.ended
 
     async def _fetch(self, request: Request, params: _Params) -> Response:
         return JSONResponse(self._resource(self._call(request)))

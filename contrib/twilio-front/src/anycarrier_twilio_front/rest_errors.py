@@ -39,10 +39,10 @@ class RestError(Exception):
         self.body |= {"more_info": f"https://www.twilio.com/docs/errors/{code}", "status": status}
 
 
-def refusal(problem: AnycarrierError | StoreUnavailable, to: str, from_: str) -> RestError:
+def refusal(problem: Exception, to: str, from_: str) -> RestError:
     """What Twilio would say to a call that the exchange, its policy or its carrier refused. What ``problem`` says more
-    is its ``detail``; it has no number in it."""
-    detail = redact(str(problem))
+    is its ``detail``, if it is an error of ours; it has no number in it."""
+    detail = redact(str(problem)) if isinstance(problem, (AnycarrierError, StoreUnavailable)) else ""
     forbidden = f"Account not authorized to call {to}. Perhaps you need to enable some international permissions."
     not_ours = f"The source phone number provided, {from_}, is not yet verified for your account."
     match problem:

@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidH
 
 from anycarrier import CallEvent, DigitPressed, MarkDropped, MarkReached, MediaEvent, MediaSession
 from anycarrier.errors import StreamNotOpen
+from anycarrier.redaction import redact
 from anycarrier_twilio.messages import (
     FRAME,
     Clear,
@@ -147,7 +148,7 @@ class BotStream:
     def _account_for(self, failure: BaseException | None) -> None:
         """What ended the stream: the bot's goodbye, the bot's mistake, or ours."""
         if isinstance(failure, StreamRefused):
-            self._complain(failure.code, str(failure))
+            self._complain(failure.code, redact(str(failure)))
         elif isinstance(failure, ConnectionClosed):
             if not isinstance(failure, ConnectionClosedOK):
                 told = f"code {failure.rcvd.code}" if failure.rcvd else "the connection was lost"

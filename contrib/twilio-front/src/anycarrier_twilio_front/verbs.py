@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import itertools
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from anycarrier import CallEvent, MediaEvent, MediaSession
+from anycarrier import CallEvent, DigitPressed, MediaEvent, MediaSession
 from anycarrier.calls import TransferStatus
 from anycarrier.errors import AnycarrierError, NumberNotAssigned, StreamNotOpen
 from anycarrier.speech import spoken_sentences
@@ -18,6 +19,7 @@ from anycarrier_twilio_front.callbacks import BotError
 from anycarrier_twilio_front.calls import Dialled, FrontCall, Instructions
 from anycarrier_twilio_front.document import Document, fetch, number_of
 from anycarrier_twilio_front.gather import Gather
+from anycarrier_twilio_front.relay import RelayEnd
 from anycarrier_twilio_front.relay_session import EventQueue, RelaySession
 from anycarrier_twilio_front.sounds import fetch_sound
 from anycarrier_twilio_front.stream import BotStream
@@ -48,7 +50,9 @@ class Program:
         self._front = front
         self._call = call
         self._session = session
-        self._listener: Callable[[MediaEvent | CallEvent], None] | None = None
+        self._early: deque[DigitPressed] = deque(maxlen=64)
+        """Keys that were pressed while the first verb was still to begin. Callers know only that they are connected."""
+        self._listener: Callable[[MediaEvent | CallEvent], None] | None = self._keep_key
 
     async def run(self) -> None:
         """Until the bot or the far end is done. Raises :class:`BotError` for what cannot be run."""
@@ -59,7 +63,11 @@ class Program:
         try:
             while step is not None:
                 began = clock()
-                step = await self._until_interrupted(step, reader)
+                running = step
+                try:
+                    step = await self._until_interrupted(running, reader)
+                except BotError as failure:
+                    step = self._front.fall_back(self._call, running, failure)
                 hasty = hasty + 1 if clock() - began < 1.0 else 0
                 if hasty > HASTE:
                     raise BotError(11200, f"{HASTE} documents one after the other that do nothing but lead to the next")
@@ -95,13 +103,20 @@ class Program:
             if self._listener is not None:
                 self._listener(event)
 
+    def _keep_key(self, event: MediaEvent | CallEvent) -> None:
+        if isinstance(event, DigitPressed):
+            self._early.append(event)
+
     @contextlib.contextmanager
     def _heard_by(self, listener: Callable[[MediaEvent | CallEvent], None]) -> Iterator[None]:
-        before, self._listener = self._listener, listener
+        self._listener = listener
+        for key in self._early:
+            listener(key)
+        self._early.clear()
         try:
             yield
         finally:
-            self._listener = before
+            self._listener = None
 
     async def _obey(self, step: Instructions) -> Instructions | None:
         document, self._call.document = self._call.document, None
@@ -109,6 +124,9 @@ class Program:
             document = await fetch(self._front, self._call, step)
         try:
             for verb in document.verbs:
+                if verb.name in ("Pause", "Play", "Say"):  # keys over these go nowhere, as at Twilio
+                    self._listener = None
+                    self._early.clear()
                 following = await VERBS[verb.name](self, document, verb)
                 if following is not None:
                     return following
@@ -124,10 +142,10 @@ class Program:
             relay, events = RelaySession(self._front, self._call, self._session, noun, document.url), EventQueue()
             with self._heard_by(events.put):
                 try:
-                    result = (await relay.converse(self._front.speech.engines, events)).fields()
+                    result = relay.form(await relay.converse(self._front.speech.engines, events))
                 finally:
                     if action and self._session.ended:
-                        over = document.instructions(verb, action, relay.ended("completed").fields())
+                        over = document.instructions(verb, action, relay.form(RelayEnd()))
                         self._front.post_action(self._call, over)
             if self._session.ended:
                 return None
