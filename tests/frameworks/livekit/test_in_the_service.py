@@ -6,7 +6,7 @@ from typing import Any
 
 from livekit.agents import Agent, AgentSession
 
-from anycarrier import MediaSession
+from anycarrier import AudioFormat, MediaSession
 from anycarrier_livekit import end_call, livekit_agent, transfer_call
 from frameworks.livekit.agents import Greeter, deaf
 from frameworks.service_calls import *  # noqa: F403 the scenarios
@@ -28,7 +28,7 @@ def pressed(agent_session: AgentSession[Any], digit: str) -> None:
     agent_session.generate_reply(user_input=digit)
 
 
-desk = livekit_agent(desk_of, on_digit=pressed)
+desk = livekit_agent(desk_of, audio=AudioFormat("PCM16", 24000), on_digit=pressed)
 
 
 @livekit_agent

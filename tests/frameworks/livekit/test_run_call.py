@@ -13,10 +13,10 @@ from livekit.agents.beta.workflows import GetDtmfTask
 from livekit.agents.llm import Toolset
 from livekit.agents.voice.agent_session import SessionConnectOptions
 
-from anycarrier import MachineDetected, MediaSession
+from anycarrier import AudioFormat, MachineDetected, MediaSession
 from anycarrier.agent import Agents, RawAgent
 from anycarrier.calls import TransferStatus
-from anycarrier.errors import PermissionDenied
+from anycarrier.errors import ConfigurationError, PermissionDenied
 from anycarrier.testing.session import Marks, open_session
 from anycarrier_livekit import end_call, get_call, livekit_agent, press_keys, run_call, transfer, transfer_call
 from anycarrier_livekit.run_call import watches
@@ -132,6 +132,32 @@ async def failing(handler: Any, *, marks: Marks = "echo") -> float:
     await ticks()
     assert asyncio.all_tasks() == {asyncio.current_task()}
     return took
+
+
+MAKE_BOTH = r"Make both for each call: livekit_agent\(lambda call: \(Agent"
+
+
+@pytest.mark.parametrize(("given", "named"), [(None, "None"), (Greeter(), "Greeter")])
+def test_what_is_no_factory_is_refused_at_once(given: Any, named: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{named} cannot be called.* {MAKE_BOTH}"):
+        livekit_agent(given)
+
+
+@pytest.mark.parametrize(
+    ("made", "named"),
+    [
+        (lambda: None, "None"),
+        (lambda: Greeter(), "Greeter"),
+        (lambda: (deaf(), Greeter()), r"\(AgentSession, Greeter\)"),
+    ],
+)
+async def test_a_factory_that_returns_something_else_fails_the_handler(made: Any, named: str) -> None:
+    async def factory(call: MediaSession) -> Any:
+        return made()
+
+    async with open_session() as (session, _):
+        with pytest.raises(ConfigurationError, match=f"returned {named}, where Agent, AgentSession .* {MAKE_BOTH}"):
+            await livekit_agent(factory)(session)
 
 
 async def test_a_factory_that_raises_fails_the_handler() -> None:
@@ -350,6 +376,28 @@ def test_it_is_a_raw_audio_agent_wherever_a_handler_is_given(given: Any) -> None
     assert added.raw.__name__ == "made_for"
 
 
+@pytest.mark.parametrize("audio", [None, AudioFormat("PCM16", 24000)])
+async def test_the_agent_hears_and_speaks_at_the_rate_of_its_calls(audio: AudioFormat | None) -> None:
+    rates: list[tuple[str, int | None, int]] = []
+
+    class Listens(Greeter):
+        async def on_enter(self) -> None:
+            await super().on_enter()
+            assert self.session.input.audio is not None
+            frame = await anext(self.session.input.audio)
+            rates.append((get_call().format.encoding, self.output.sample_rate, frame.sample_rate))
+
+    agent = livekit_agent(lambda call: (Listens("one two"), deaf()), audio=audio)
+    assert agent.audio == audio
+    async with open_session() as (session, far_end):
+        running = asyncio.ensure_future(agent(session))
+        await far_end.say(bytes(8000))
+        await far_end.wait_heard(0.6)
+        await far_end.hang_up()
+        await running
+    assert rates == [("PCM16", 24000, 24000) if audio else ("PCMU", 8000, 8000)]
+
+
 async def test_agents_tools_and_callbacks_know_their_call() -> None:
     known: list[MediaSession] = []
 
@@ -365,7 +413,6 @@ async def test_agents_tools_and_callbacks_know_their_call() -> None:
             self.session.generate_reply()
 
     def factory(call: MediaSession) -> tuple[Agent, AgentSession[Any]]:
-        assert call is get_call()
         return Knows(instructions="", tools=[look]), deaf(("look", {}), "all good")
 
     async with open_session() as (session, far_end):
@@ -588,8 +635,11 @@ async def test_a_caller_who_hangs_up_while_the_target_rings_does_not_hold_the_ha
 NOT_ALLOWED = PermissionDenied("scripted", "transfer", "not so", status=403)
 
 
-@pytest.mark.parametrize("refusal", [ValueError("no number"), TimeoutError("still ringing"), NOT_ALLOWED])
-async def test_the_model_is_told_why_a_transfer_was_not_possible(refusal: Exception) -> None:
+@pytest.mark.parametrize(
+    ("refusal", "told"),
+    [(ValueError("no number"), "no number"), (TimeoutError(), "still rings"), (NOT_ALLOWED, str(NOT_ALLOWED))],
+)
+async def test_the_model_is_told_why_a_transfer_was_not_possible(refusal: Exception, told: str) -> None:
     agent_session = deaf(("transfer_call", {"to": "+14155550199"}), "sorry about that")
     async with open_session() as (session, far_end):
 
@@ -599,7 +649,7 @@ async def test_the_model_is_told_why_a_transfer_was_not_possible(refusal: Except
         far_end.control.transfer = refused  # type: ignore[method-assign]
         running = asyncio.create_task(run_call(session, Acts(instructions="", tools=[transfer_call]), agent_session))
         await far_end.wait_heard(0.9)
-        assert str(refusal) in answers(agent_session)[0]
+        assert told in answers(agent_session)[0]
         await far_end.hang_up()
         await running
     assert not watches, "nothing is kept of the agent session"

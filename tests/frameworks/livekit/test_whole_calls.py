@@ -270,6 +270,14 @@ async def test_a_factory_that_raises_ends_the_call(house: House) -> None:
     assert (await house.over(await house.ring())).reason is EndReason.AGENT_ERROR
 
 
+async def test_a_factory_that_returns_something_else_ends_the_call_and_the_log_says_what(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    house.answer_with(livekit_agent(lambda call: deaf()))  # type: ignore[arg-type, return-value]
+    assert (await house.over(await house.ring())).reason is EndReason.AGENT_ERROR
+    assert "returned AgentSession, where Agent, AgentSession is wanted" in caplog.text
+
+
 async def test_an_agent_that_raises_when_entered_ends_the_call(house: House) -> None:
     class Raises(Agent):
         async def on_enter(self) -> None:

@@ -20,16 +20,16 @@ EventCallback = Callable[[MediaEvent | CallEvent], object]
 
 
 class CallAudioInput(io.AudioInput):
-    """The caller, as 16-bit frames of ``rate`` samples a second, one channel; the end of the stream ends it.
+    """The caller, as 16-bit frames of ``rate`` samples a second (None: the session's); the end of the stream ends it.
 
     Reads the session, which must have no other reader: all that is not audio (keys, transfers, answering machines) goes
     to ``on_event``. Frames that the framework does not take wait in the session, the last ten seconds of them.
     """
 
-    def __init__(self, session: MediaSession, rate: int = 8000, on_event: EventCallback | None = None) -> None:
+    def __init__(self, session: MediaSession, rate: int | None = None, on_event: EventCallback | None = None) -> None:
         super().__init__(label="call")
-        self._session, self._rate, self._on_event = session, rate, on_event
-        self._decode = Transcoder(session.format, AudioFormat("PCM16", rate)).convert
+        self._session, self._rate, self._on_event = session, rate or session.format.rate, on_event
+        self._decode = Transcoder(session.format, AudioFormat("PCM16", self._rate)).convert
 
     async def __anext__(self) -> rtc.AudioFrame:
         while True:
@@ -52,14 +52,14 @@ class Segment:
 
 
 class CallAudioOutput(io.AudioOutput):
-    """Plays to the caller at the pace of speech. Takes frames of ``rate`` samples a second, one channel.
+    """Plays to the caller at the pace of speech. Takes frames of ``rate`` samples a second (None: the session's).
 
     Each captured segment is reported finished exactly once: heard to its end, cleared, or cut by the end of the call.
     """
 
-    def __init__(self, session: MediaSession, rate: int = 8000, lead: float = 0.2) -> None:
-        super().__init__(label="call", capabilities=io.AudioOutputCapabilities(pause=True), sample_rate=rate)
-        self._session, self._rate, self._voice = session, rate, PacedVoice(session, lead)
+    def __init__(self, session: MediaSession, rate: int | None = None, lead: float = 0.2) -> None:
+        self._session, self._rate, self._voice = session, rate or session.format.rate, PacedVoice(session, lead)
+        super().__init__(label="call", capabilities=io.AudioOutputCapabilities(pause=True), sample_rate=self._rate)
         self._segments: list[Segment] = []
         self._capturing: Segment | None = None
         self._news = asyncio.Event()

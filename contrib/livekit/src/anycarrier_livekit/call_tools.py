@@ -5,6 +5,7 @@ from typing import Any
 from livekit.agents import AgentSession, RunContext, ToolError, function_tool
 
 from anycarrier import AnycarrierError
+from anycarrier.agent import try_transfer
 from anycarrier.calls import TransferStatus
 from anycarrier_livekit.run_call import get_call, watches
 
@@ -29,17 +30,15 @@ async def transfer(context: RunContext[Any] | AgentSession[Any], to: str) -> Tra
 
 
 @function_tool
-async def transfer_call(context: RunContext[Any], to: str) -> str | None:
+async def transfer_call(context: RunContext[Any], to: str) -> None:
     """Transfer the caller to somebody else. Tell the caller first that you are about to transfer them.
 
     Args:
         to: The telephone number to transfer to, in international format such as +14155550123.
     """
-    try:
-        answered = await transfer(context, to)
-    except REFUSALS as refused:
-        raise ToolError(f"The transfer was not possible: {refused}") from refused
-    return None if answered else "The transfer failed: nobody answered. The caller is back with you."
+    await context.wait_for_playout()
+    if why_not := await try_transfer(get_call(), to):
+        raise ToolError(why_not)
 
 
 @function_tool

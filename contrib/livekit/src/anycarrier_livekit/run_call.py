@@ -10,18 +10,17 @@ from livekit import rtc
 from livekit.agents import Agent, AgentSession, ConversationItemAddedEvent, get_job_context
 from livekit.agents.voice import TranscriptSynchronizer
 
-from anycarrier import CallEvent, DigitPressed, MediaEvent, MediaSession
-from anycarrier.agent import RawAgent, raw_agent
+from anycarrier import AudioFormat, CallEvent, DigitPressed, MediaEvent, MediaSession
+from anycarrier.agent import START_TIMEOUT, RawAgent, call_back, factory_agent
 from anycarrier_livekit.call_audio import CallAudioInput, CallAudioOutput, EventCallback
 
 KEYS = "0123456789*#ABCD"
 """In the order of their codes."""
 
-START_TIMEOUT = 10.0
-"""Seconds that an agent session may take to be made and to start: the caller hears nothing meanwhile."""
-
 CLOSE_TIMEOUT = 3.0
 """Seconds that it may take to close; the exchange gives a handler five whose call is over."""
+
+MAKE_BOTH = "Make both for each call: livekit_agent(lambda call: (Agent(instructions=...), AgentSession(...)))."
 
 Made = tuple[Agent, AgentSession[Any]]
 Factory = Callable[[MediaSession], Made | Coroutine[Any, Any, Made]]
@@ -78,6 +77,12 @@ class Watch:
         if not self.ended.done():
             self.ended.set_result(failure)
 
+    def call_back(self, callback: Callable[..., object] | None, *values: object) -> None:
+        """Call an app's callback; what it may wait for ends with the call."""
+        task = asyncio.create_task(call_back(callback, *values), name="callback of a call")
+        self.pending[task] = task
+        task.add_done_callback(self.pending.pop)
+
     def cancel(self) -> None:
         """Let nobody wait for an ``on_enter`` or a callback any longer."""
         for each in self.pending.values():
@@ -108,7 +113,7 @@ watches: dict[AgentSession[Any], Watch] = {}
 
 
 async def run_call(
-    session: MediaSession, agent: Agent, agent_session: AgentSession[Any], *, rate: int = 8000,
+    session: MediaSession, agent: Agent, agent_session: AgentSession[Any], *, rate: int | None = None,
     start_timeout: float = START_TIMEOUT, on_digit: OnDigit | None = None, on_event: EventCallback | None = None,
 ) -> None:  # fmt: skip
     """Start ``agent_session`` with the call as its audio; return once either has ended.
@@ -118,9 +123,9 @@ async def run_call(
     raised, and ``TimeoutError`` if the agent session, or an agent that takes over, does not start within
     ``start_timeout`` seconds.
 
-    ``rate`` is in samples a second, both ways. ``on_digit`` is called with ``agent_session`` and each key pressed,
-    ``on_event`` with all other events that are not audio (``MachineDetected``, ``TransferProgress``, ...). Both may be
-    coroutine functions; what they raise is logged.
+    ``rate`` is in samples a second, both ways (None: the call's). ``on_digit`` is called with ``agent_session`` and
+    each key pressed, ``on_event`` with all events that are not audio (``MachineDetected``, ``TransferProgress``, ...).
+    Both may be coroutine functions; what they raise is logged.
     """
     room: Any = getattr(get_job_context(required=False), "room", None)
 
@@ -129,12 +134,9 @@ async def run_call(
             agent_session.reset_away_timer()
             if isinstance(room, CallRoom):
                 room.emit("sip_dtmf_received", rtc.SipDTMF(KEYS.find(event.digit), event.digit))
-            result = on_digit and on_digit(agent_session, event.digit)
+            watch.call_back(on_digit, agent_session, event.digit)
         else:
-            result = on_event and on_event(event)
-        if asyncio.iscoroutine(result):
-            task = watch.pending[result] = asyncio.create_task(result, name="callback of a call")
-            task.add_done_callback(lambda _: watch.pending.pop(result))
+            watch.call_back(on_event, event)
 
     _call.set(session)
     watches[agent_session] = watch = Watch(agent_session, start_timeout)
@@ -166,7 +168,9 @@ async def run_call(
         await synchronizer.aclose()
 
 
-def livekit_agent(factory: Factory, *, start_timeout: float = START_TIMEOUT, **options: Any) -> RawAgent:
+def livekit_agent(
+    factory: Factory, *, audio: AudioFormat | None = None, start_timeout: float = START_TIMEOUT, **options: Any
+) -> RawAgent:
     """A handler of calls. For each, ``factory(session)`` makes, or awaits, an agent and an agent session.
 
         def front_desk(call):
@@ -175,16 +179,11 @@ def livekit_agent(factory: Factory, *, start_timeout: float = START_TIMEOUT, **o
         handler = livekit_agent(front_desk)
 
     It goes wherever a handler goes: ``Exchange(agents=handler)``, ``Agents.add("front-desk", handler=handler)``, and by
-    its path ``"module:handler"``. ``options`` are those of :func:`run_call`.
+    its path ``"module:handler"``. ``audio`` is the format of its calls (None: the exchange's), ``options`` are those of
+    :func:`run_call`. ``ConfigurationError`` for a ``factory`` that cannot be called, and in the call for one that
+    returns something else.
     """
-
-    @raw_agent
-    @functools.wraps(factory)
-    async def handler(session: MediaSession) -> None:
-        _call.set(session)  # a call has a task, and with it a context, of its own
-        made = factory(session)
-        if asyncio.iscoroutine(made):
-            made = await asyncio.wait_for(made, start_timeout)
-        await run_call(session, *made, start_timeout=start_timeout, **options)
-
-    return handler
+    run = functools.partial(run_call, start_timeout=start_timeout, **options)
+    return factory_agent(
+        factory, run, makes=(Agent, AgentSession), instead=MAKE_BOTH, start_timeout=start_timeout, audio=audio
+    )
