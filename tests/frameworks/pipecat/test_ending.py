@@ -141,6 +141,26 @@ async def test_the_caller_hangs_up_and_the_bot_is_told_once(moment: str) -> None
             assert told[0] - gone < 0.1
 
 
+async def test_the_caller_hangs_up_during_the_last_words_of_a_pipeline_without_processors() -> None:
+    """The output has the ``EndFrame`` from the input then, which waits for it."""
+    told = []
+    async with open_session() as (session, far_end):
+        transport = CallTransport(session)
+
+        @transport.event_handler("on_client_disconnected")
+        async def on_client_disconnected(transport: CallTransport, client: object) -> None:
+            told.append(client)
+
+        worker = worker_of([transport.input(), transport.output()])
+        async with running(worker) as task:
+            await worker.queue_frames([OutputAudioRawFrame(bytes(32000), 8000, 1), EndFrame()])
+            await far_end.wait_heard(0.5)
+            await far_end.hang_up()
+            async with asyncio.timeout(3):
+                await task
+    assert told == []
+
+
 async def test_a_bot_that_does_not_handle_the_hang_up_ends_too() -> None:
     async with open_session() as (session, far_end), running(echo_worker(CallTransport(session))) as task:
         await far_end.say(bytes(800))

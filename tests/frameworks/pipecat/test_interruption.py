@@ -12,12 +12,12 @@ from pipecat.frames.frames import (
     Frame,
     InterruptionFrame,
     OutputAudioRawFrame,
+    TTSAudioRawFrame,
     TTSSpeakFrame,
 )
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair
-from pipecat.processors.frame_processor import FrameDirection
-from pipecat.transports.base_output import BaseOutputTransport
+from pipecat.processors.frame_processor import FrameProcessor
 
 from anycarrier.position import Playback
 from anycarrier.testing.session import open_session
@@ -179,21 +179,58 @@ async def test_nothing_that_was_queued_is_sent_after_the_clear() -> None:
                 assert [len(far_end.received)] == arrived
 
 
-async def test_a_chunk_in_hand_while_an_interruption_is_handled_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_chunk_in_hand_while_an_interruption_is_handled_is_not_sent() -> None:
     async with open_session() as (session, far_end):
         transport = CallTransport(session)
         output = transport.output()
-        handle, written = BaseOutputTransport.process_frame, []
-
-        async def process_frame(self: BaseOutputTransport, frame: Frame, direction: FrameDirection) -> None:
-            if isinstance(frame, InterruptionFrame):
-                written.append(await output.write_audio_frame(OutputAudioRawFrame(b"\x10" * 320, 8000, 1)))
-            await handle(self, frame, direction)
-
-        monkeypatch.setattr(BaseOutputTransport, "process_frame", process_frame)
+        written: list[bool] = []
+        in_hand = OutputAudioRawFrame(b"\x10" * 320, 8000, 1)
         worker = worker_of([transport.input(), output])
+
+        @output.event_handler("on_before_push_frame")
+        async def on_before_push_frame(output: FrameProcessor, frame: Frame) -> None:
+            if isinstance(frame, InterruptionFrame):  # before pipecat has emptied its queue
+                written.append(await output.write_audio_frame(in_hand))  # type: ignore[attr-defined]
+
         async with running(worker):
             await worker.queue_frame(InterruptionFrame())
             await asyncio.sleep(0.5)
             assert written == [False] and far_end.heard_seconds == 0
+            assert not await output.write_audio_frame(in_hand), "made before it"
             assert await output.write_audio_frame(OutputAudioRawFrame(b"\x10" * 320, 8000, 1)), "made after it"
+
+
+async def test_an_interruption_does_not_wait_for_a_notice_that_may_not_be_interrupted() -> None:
+    """All of it lies at the carrier, so pipecat says that the bot has stopped speaking."""
+    async with open_session() as (session, far_end):
+        transport = CallTransport(session, lead=600)
+        turns = Passing(BotStoppedSpeakingFrame, InterruptionFrame)
+        worker = worker_of([transport.input(), transport.output(), turns])
+        async with running(worker):
+            notice = TTSAudioRawFrame(bytes(80000), 8000, 1)
+            notice.interruptible = False
+            await worker.queue_frame(notice)
+            await far_end.wait_heard(0.5)
+            before = asyncio.get_running_loop().time()
+            await worker.queue_frame(InterruptionFrame())
+            await asyncio.sleep(0.1)
+            assert [at - before < 0.02 for at, _ in turns.seen] == [True, True]
+            await worker.queue_frame(InterruptionFrame())
+            await asyncio.sleep(0.1)
+            assert len(turns.times(InterruptionFrame)) == 2
+
+
+async def test_what_is_said_while_an_interruption_is_handled_is_heard() -> None:
+    async with open_session() as (session, far_end):
+        transport = CallTransport(session)
+        output = transport.output()
+        worker = worker_of([transport.input(), output])
+
+        @output.event_handler("on_after_process_frame")
+        async def on_after_process_frame(output: FrameProcessor, frame: Frame) -> None:
+            if isinstance(frame, InterruptionFrame):
+                await output.queue_frame(OutputAudioRawFrame(b"\x10" * 320, 8000, 1))
+
+        async with running(worker):
+            await worker.queue_frame(InterruptionFrame())
+            await far_end.wait_heard(0.02)

@@ -51,10 +51,11 @@ class CallInput(BaseInputTransport):
         plain = self._params.audio_in_enabled and self._params.audio_in_passthrough and not self._params.audio_in_filter
         await (self.push_frame(frame) if plain and not self._paused else super().push_audio_frame(frame))
 
-    async def stop(self, frame: frames.EndFrame) -> None:
-        """Read no more: from here on it is the bot that ends the call."""
-        await self._stop_reading()
-        await super().stop(frame)
+    async def process_frame(self, frame: frames.Frame, direction: FrameDirection) -> None:
+        """From an ``EndFrame`` on nothing is read: it is the bot that ends the call, after what it has yet to say."""
+        if isinstance(frame, frames.EndFrame):
+            await self._stop_reading()
+        await super().process_frame(frame, direction)
 
     async def cancel(self, frame: frames.CancelFrame) -> None:
         """The same at once."""

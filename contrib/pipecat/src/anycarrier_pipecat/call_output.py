@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -46,14 +45,18 @@ class CallOutput(BaseOutputTransport):
     """The only one who speaks into the session."""
 
     def __init__(self, transport: CallTransport, params: TransportParams, lead: float) -> None:
-        super().__init__(params)
+        # Frames go straight to pipecat's queue of audio, not through two queues before it, each with a task of its own:
+        # that is a tenth of the CPU, and an interruption comes sooner. Nothing here is slow but keys and the end.
+        super().__init__(params, enable_direct_mode=True)
         self._transport = transport
         self._session = transport.session
         self._lead = lead
         self._ending: asyncio.Task[None] | None = None
         """Once cancelled: hanging up."""
-        self._fresh_from: float = 0
-        """Interruptible audio of a frame with a lower id is stale; infinite while an interruption is handled."""
+        self._fresh_from = 0
+        """Interruptible audio of a frame with a lower id is stale."""
+        self._interrupting = False
+        """While an interruption is handled."""
         self._kept_until = 0.0
         """When, by the loop's clock, all that may not be interrupted has been heard."""
 
@@ -88,23 +91,23 @@ class CallOutput(BaseOutputTransport):
         if not isinstance(frame, frames.InterruptionFrame):
             await super().process_frame(frame, direction)
             return
-        self._fresh_from = math.inf
+        self._fresh_from, self._interrupting = obj_id(), True
         if asyncio.get_running_loop().time() >= self._kept_until:
             self._clear()
         try:
             await super().process_frame(frame, direction)
         finally:
-            self._fresh_from = obj_id()
+            self._interrupting = False
 
     async def push_frame(self, frame: frames.Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM) -> None:
         """The bot has stopped speaking when the ear says so."""
-        if isinstance(frame, frames.BotStoppedSpeakingFrame) and self._fresh_from != math.inf:
+        if isinstance(frame, frames.BotStoppedSpeakingFrame) and not self._interrupting:
             await self._heard()
         await super().push_frame(frame, direction)
 
     async def write_audio_frame(self, frame: frames.OutputAudioRawFrame) -> bool:
         """Send one chunk, and return when the next one is wanted."""
-        # pipecat empties its queue some turns of the loop after the clear, and has one more chunk in hand.
+        # When an interruption empties pipecat's queue, the task that writes may have one more chunk in hand.
         if self._ending or (frame.interruptible and frame.id < self._fresh_from):
             return False
         if not frame.interruptible:
