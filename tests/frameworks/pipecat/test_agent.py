@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 from pipecat.audio.filters.base_audio_filter import BaseAudioFilter
@@ -11,6 +12,7 @@ from pipecat.frames.frames import FilterControlFrame, InputAudioRawFrame
 
 from anycarrier import AudioFormat, EndReason, MachineDetected
 from anycarrier.agent import Agents, RawAgent
+from anycarrier.errors import ConfigurationError
 from anycarrier.testing.session import open_session
 from anycarrier_pipecat import CallTransport, default_params, pipecat_agent
 from frameworks.pipecat.bots import Passing, echo, echo_worker, run, running, worker_of
@@ -29,6 +31,37 @@ def test_it_is_a_raw_agent_by_itself_and_by_its_path() -> None:
         assert isinstance(agents.add(name, handler=handler).raw, RawAgent)
     added = agents.add("wideband", handler=pipecat_agent(echo, audio=wideband)).raw
     assert added is not None and added.audio == wideband
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [((None, default_params), "None cannot be called for each call. Give a coroutine function"),
+     (("bot", default_params), "str cannot be called for each call. Give a coroutine function"),
+     ((echo, None), "None cannot be called for each call. Give a function that makes the TransportParams"),
+     ((echo, default_params()), "TransportParams cannot be called for each call. Give a function")],
+    ids=["no bot", "its name", "no params", "the params themselves"],
+)  # fmt: skip
+def test_what_cannot_be_called_for_each_call_is_refused_at_once(given: tuple[Any, Any], wanted: str) -> None:
+    bot, params = given
+    with pytest.raises(ConfigurationError, match=wanted):
+        pipecat_agent(bot, params=params)
+
+
+def says_hello(transport: CallTransport) -> None:
+    """Not a coroutine function."""
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [((says_hello, default_params), "the bot returned NoneType, not a coroutine. Give a coroutine function"),
+     ((echo, dict), "dict returned dict, where TransportParams is wanted. Give a function that makes")],
+    ids=["bot", "params"],
+)  # fmt: skip
+async def test_what_a_bot_or_params_should_not_return_is_said_in_the_call(given: tuple[Any, Any], wanted: str) -> None:
+    bot, params = given
+    async with open_session() as (session, _):
+        with pytest.raises(ConfigurationError, match=wanted):
+            await pipecat_agent(bot, params=params)(session)
 
 
 async def test_params_are_made_for_each_call() -> None:

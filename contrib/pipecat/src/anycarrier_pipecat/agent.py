@@ -4,41 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 from collections.abc import Awaitable, Callable
 
 from pipecat.transports.base_transport import TransportParams
 
 from anycarrier import AudioFormat, EndReason, MediaSession
-from anycarrier.agent import raw_agent
+from anycarrier.agent import START_TIMEOUT, RawAgent, factory_agent, require_callable
+from anycarrier.errors import ConfigurationError
 from anycarrier_pipecat.call_input import log
 from anycarrier_pipecat.transport import CallTransport, default_params
 
-START_TIMEOUT = 10.0
-"""Seconds from the answered call to the started pipeline: the caller hears nothing meanwhile."""
+MAKE_BOT = "Give a coroutine function that runs your pipeline: async def bot(transport)."
+MAKE_PARAMS = "Give a function that makes the TransportParams of a call: params=lambda: default_params()."
 
 
 def pipecat_agent(
-    bot: Callable[[CallTransport], Awaitable[None]],
-    *,
-    params: Callable[[], TransportParams] = default_params,
-    audio: AudioFormat | None = None,
-    start_timeout: float = START_TIMEOUT,
-) -> Callable[[MediaSession], Awaitable[None]]:
+    bot: Callable[[CallTransport], Awaitable[None]], *, params: Callable[[], TransportParams] = default_params,
+    audio: AudioFormat | None = None, start_timeout: float = START_TIMEOUT,
+) -> RawAgent:  # fmt: skip
     """Make ``async def bot(transport)`` a raw audio agent: for ``Exchange(agents=...)``, ``Agents.add`` and the
     service's ``handlers``. ``transport.session`` is the call.
 
     ``params`` makes each call's transport parameters, ``audio`` is the call's format (None: the exchange's). When
     ``bot`` returns, the call is hung up. A bot that raises, or whose pipeline has not started after ``start_timeout``
-    seconds or when it returns, ends the call with ``agent_error``.
+    seconds or when it returns, ends the call with ``agent_error``. ``ConfigurationError`` for a ``bot`` or ``params``
+    that cannot be called, and in the call for what they should not have returned.
     """
+    require_callable(bot, MAKE_BOT)
+    require_callable(params, MAKE_PARAMS)
+    factory = functools.wraps(params)(lambda session: params())
 
-    @raw_agent(audio=audio)
-    @functools.wraps(bot)
-    async def handler(session: MediaSession) -> None:
-        transport = CallTransport(session, params())
+    async def run(session: MediaSession, made: TransportParams) -> None:
+        transport = CallTransport(session, made)
         watch = asyncio.create_task(_expect_start(transport, start_timeout))
         try:
-            await bot(transport)
+            talk = bot(transport)
+            if not inspect.isawaitable(talk):
+                raise ConfigurationError(f"the bot returned {type(talk).__name__}, not a coroutine. {MAKE_BOT}")
+            await talk
         finally:
             watch.cancel()
         if transport.handler is not None and transport.handler.cancelling():
@@ -46,12 +50,12 @@ def pipecat_agent(
             raise asyncio.CancelledError
         await _expect_start(transport, 0.0)
 
-    return handler
+    return factory_agent(factory, run, makes=TransportParams, instead=MAKE_PARAMS, audio=audio)
 
 
 async def _expect_start(transport: CallTransport, seconds: float) -> None:
     await asyncio.sleep(seconds)
     session, call = transport.session, transport.session.call
-    if not (transport.started or session.ended or call.intent or call.transfer):
+    if not (transport.started.is_set() or session.ended or call.intent or call.transfer):
         log.error("call %s ends: its pipeline has not started; see pipecat's log", call.reference)
         await session.hang_up(EndReason.AGENT_ERROR)

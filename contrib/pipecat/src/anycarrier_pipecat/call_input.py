@@ -40,7 +40,7 @@ class CallInput(BaseInputTransport):
         if self._reader is not None:  # again, after a StopFrame
             return
         # This is the first processor to start: one further down may still hang.
-        self.pipeline_worker.add_event_handler("on_pipeline_started", self._pipeline_started)
+        self.pipeline_worker.add_event_handler("on_pipeline_started", lambda *_: self._transport.started.set())
         await self._transport._call_event_handler("on_client_connected", self._session)
         await self.push_frame(frames.ClientConnectedFrame())
         await self.set_transport_ready(frame)
@@ -52,25 +52,18 @@ class CallInput(BaseInputTransport):
         await (self.push_frame(frame) if plain and not self._paused else super().push_audio_frame(frame))
 
     async def process_frame(self, frame: frames.Frame, direction: FrameDirection) -> None:
-        """From an ``EndFrame`` on nothing is read: it is the bot that ends the call, after what it has yet to say."""
-        if isinstance(frame, frames.EndFrame):
+        """The end begins here: nothing more is read, for it is the bot that ends the call."""
+        if isinstance(frame, frames.CancelFrame):
+            self._transport.output().end_now()
+        if isinstance(frame, frames.EndFrame | frames.CancelFrame):
             await self._stop_reading()
         await super().process_frame(frame, direction)
-
-    async def cancel(self, frame: frames.CancelFrame) -> None:
-        """The same at once."""
-        self._transport.output().end_now()
-        await self._stop_reading()
-        await super().cancel(frame)
 
     async def cleanup(self) -> None:
         """Also without ``stop``: a pipeline that did not start is only cleaned up."""
         await self._stop_reading()
         await super().cleanup()  # type: ignore[no-untyped-call]
         await self._transport.cleanup()  # type: ignore[no-untyped-call]
-
-    async def _pipeline_started(self, *_: object) -> None:
-        self._transport.started = True
 
     async def _stop_reading(self) -> None:
         if self._reader is not None and not self._reader.done():

@@ -82,7 +82,8 @@ class CallOutput(BaseOutputTransport):
     def end_now(self) -> asyncio.Task[None]:
         """What ``cancel`` does, for the input, which gets the frame though a processor between may never pass it on."""
         if self._ending is None:
-            self._clear()
+            with contextlib.suppress(StreamNotOpen):
+                self._session.clear_now()
             self._ending = asyncio.create_task(self._hang_up(), name="hang up")
         return self._ending
 
@@ -93,7 +94,8 @@ class CallOutput(BaseOutputTransport):
             return
         self._fresh_from, self._interrupting = obj_id(), True
         if asyncio.get_running_loop().time() >= self._kept_until:
-            self._clear()
+            with contextlib.suppress(StreamNotOpen):
+                self._session.clear_now()
         try:
             await super().process_frame(frame, direction)
         finally:
@@ -150,10 +152,6 @@ class CallOutput(BaseOutputTransport):
     def _keep(self, seconds: float) -> None:
         """What is sent already, and ``seconds`` more, may not be interrupted."""
         self._kept_until = asyncio.get_running_loop().time() + self._session.ahead + seconds
-
-    def _clear(self) -> None:
-        with contextlib.suppress(StreamNotOpen):
-            self._session.clear_now()
 
     async def _heard(self) -> None:
         """Wait until all that was sent has been heard, but for the last chunk; or cleared, or the call is over."""

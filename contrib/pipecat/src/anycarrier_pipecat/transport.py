@@ -34,8 +34,8 @@ class CallTransport(BaseTransport):
     def __init__(self, session: MediaSession, params: TransportParams | None = None, *, lead: float = LEAD) -> None:
         super().__init__()
         self.session = session
-        self.started = False
-        """True once a pipeline with this transport's input has started."""
+        self.started = asyncio.Event()
+        """Set once a pipeline with this transport's input has started."""
         self.handler = asyncio.current_task()
         """The task that made this. Where it is being cancelled, whoever does that says why the call ends."""
         params = params or default_params()
