@@ -413,6 +413,16 @@ async def test_an_update_keeps_the_calls_fallback_unless_it_has_its_own(one: Fro
     assert asked.method == "GET" and asked.genuine and len(one.bot.told("/first")) == 1
 
 
+async def test_a_registry_that_cannot_be_reached_is_said_in_twilios_words(
+    one: Fronted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def down(_: str) -> None:
+        raise StoreUnavailable("down")
+
+    monkeypatch.setattr(one.exchange.switchboard.registry, "lookup", down)
+    assert code(await ask(one, data=GOOD)) == (503, 20503)
+
+
 async def test_limits_of_the_exchange_hold_for_bots() -> None:
     async with open_fronted("acme", policy=Policy(allow=["US"], max_concurrent=1)) as one:
         assert (await ask(one, data=GOOD)).status_code == 201

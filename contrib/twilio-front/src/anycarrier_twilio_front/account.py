@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
-from anycarrier_twilio.twiml import Verb
+from anycarrier_twilio.twiml import Instructions, Verb
 from anycarrier_twilio_front.callbacks import BotError, BotRequests, Hosts
-from anycarrier_twilio_front.calls import FrontCall, Instructions
+from anycarrier_twilio_front.calls import FrontCall
 
 log = logging.getLogger("anycarrier.twilio_front")
 

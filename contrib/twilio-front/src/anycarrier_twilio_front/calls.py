@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -11,36 +10,13 @@ import httpx
 
 from anycarrier import Call, Direction, MachineDetected
 from anycarrier_twilio.call_status import status_word
+from anycarrier_twilio.calls_api import StatusCallback
 from anycarrier_twilio.messages import call_form
+from anycarrier_twilio.twiml import Instructions
 from anycarrier_twilio_front.callbacks import BotError
 
 if TYPE_CHECKING:
     from anycarrier_twilio_front.document import Document
-
-
-EVENTS = frozenset({"initiated", "ringing", "answered", "completed"})
-"""What a status callback can ask for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Instructions:
-    """TwiML to run: given as ``twiml``, or to be fetched from ``url`` with ``params`` added to the form."""
-
-    url: str = ""
-    method: str = "POST"
-    twiml: str = ""
-    params: Mapping[str, str] = field(default_factory=dict)
-    fallback: Instructions | None = None
-    """Of what a call begins with: asked wherever a document of the call cannot be had or run."""
-
-
-@dataclass(frozen=True, slots=True)
-class StatusCallback:
-    """Where a call's progress is posted, and which of ``initiated ringing answered completed`` are told."""
-
-    url: str
-    method: str = "POST"
-    events: frozenset[str] = frozenset({"completed"})
 
 
 @dataclass(slots=True)
@@ -60,9 +36,11 @@ class Dialled:
 
 @dataclass(slots=True)
 class Detection:
-    """Answering-machine detection that a REST request asked for. Without ``callback`` the document waits for it."""
+    """Answering-machine detection that a REST request asked for. ``callback`` is told of it."""
 
     callback: StatusCallback | None = None
+    awaited: bool = True
+    """The document waits for it."""
     to_the_end: bool = False
     """A machine's greeting is waited for (``DetectMessageEnd``)."""
     answered_by: str = ""
@@ -81,7 +59,8 @@ class Detection:
 
 
 class FrontCall:
-    """A call of the front's. ``instructions`` are what it runs once its audio is connected."""
+    """A call of the front's. ``instructions`` are what it runs once its audio is connected; their ``fallback`` is the
+    call's, asked wherever one of its documents cannot be had or run."""
 
     def __init__(
         self, account_sid: str, call: Call, instructions: Instructions, callback: StatusCallback | None = None

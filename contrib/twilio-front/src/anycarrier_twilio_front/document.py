@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from anycarrier.redaction import redact
 from anycarrier_twilio import twiml
-from anycarrier_twilio.twiml import XML_TYPES, TwimlError, Verb, rule
+from anycarrier_twilio.twiml import XML_TYPES, Instructions, TwimlError, Verb, rule
 from anycarrier_twilio_front.account import BotAccount
 from anycarrier_twilio_front.callbacks import BotError, joined, shown
-from anycarrier_twilio_front.calls import FrontCall, Instructions
+from anycarrier_twilio_front.calls import FrontCall
 from anycarrier_twilio_front.relay_messages import RELAY_ATTRIBUTES
 
 log = logging.getLogger("anycarrier.twilio_front")

@@ -36,10 +36,12 @@ from anycarrier import (
 from anycarrier.agent import raw_agent
 from anycarrier.calls import TransferStatus
 from anycarrier.errors import ConfigurationError
+from anycarrier_twilio.calls_api import EVENTS, StatusCallback
 from anycarrier_twilio.messages import status_form
+from anycarrier_twilio.twiml import Instructions
 from anycarrier_twilio_front.account import BotAccount
 from anycarrier_twilio_front.callbacks import BotError
-from anycarrier_twilio_front.calls import EVENTS, FrontCall, Instructions, StatusCallback
+from anycarrier_twilio_front.calls import FrontCall
 from anycarrier_twilio_front.document import fetch
 from anycarrier_twilio_front.rest import CallsApi
 from anycarrier_twilio_front.speech import Speech, SpeechEngines
@@ -213,7 +215,7 @@ class TwilioFront(BotAccount):
             session.set_format(PCMU_8K)
         call = self._known(session.call)
         try:
-            if call.detection is not None and call.detection.callback is None:
+            if call.detection is not None and call.detection.awaited:
                 answered = asyncio.ensure_future(call.detection.known.wait())
                 over = asyncio.ensure_future(session.wait_stopped())
                 try:

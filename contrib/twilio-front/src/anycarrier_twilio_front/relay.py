@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,33 +141,26 @@ class Relay(AgentChannel):
 
     async def _read(self) -> RelayEnd:
         nonsense = 0
-        async for frame in self._frames():
-            try:
-                message = read(frame)
-            except ValueError as problem:
-                nonsense += 1
-                if nonsense > MOST_NONSENSE:
-                    return failed(INVALID, "Too many messages that are not valid.")
-                self._error(f"Invalid message received: {str(frame)[:200]}: {problem}")
-                continue
-            if isinstance(message, End):
-                await self._speaker.idle()
-                return RelayEnd("ended", message.handed_over)
-            try:
-                await self._take(message)
-            except StreamNotOpen:
-                break
-            except (AnycarrierError, ValueError) as problem:
-                self._error(f"{type(message).__name__} was not carried out: {problem}")
-        return failed(LOST, "The WebSocket to the bot ended before its session.")
-
-    async def _frames(self) -> AsyncIterator[str | bytes]:
-        """What the bot sends, until its socket closes in whichever way."""
-        try:
+        with contextlib.suppress(ConnectionClosed, StreamNotOpen):
             async for frame in self._socket:
-                yield frame
-        except ConnectionClosed:
-            pass
+                try:
+                    message = read(frame)
+                except ValueError as problem:
+                    nonsense += 1
+                    if nonsense > MOST_NONSENSE:
+                        return failed(INVALID, "Too many messages that are not valid.")
+                    self._error(f"Invalid message received: {str(frame)[:200]}: {problem}")
+                    continue
+                if isinstance(message, End):
+                    await self._speaker.idle()
+                    return RelayEnd("ended", message.handed_over)
+                try:
+                    await self._take(message)
+                except StreamNotOpen:
+                    raise
+                except (AnycarrierError, ValueError) as problem:
+                    self._error(f"{type(message).__name__} was not carried out: {problem}")
+        return failed(LOST, "The WebSocket to the bot ended before its session.")
 
     async def _take(self, message: Text | Play | SendDigits | Language) -> None:
         match message:

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 from anycarrier.agent import AgentCall
 from anycarrier.errors import AgentUnreachable, StreamNotOpen
-from anycarrier_twilio.twiml import TwimlError, Verb
+from anycarrier_twilio.twiml import Instructions, TwimlError, Verb
 from anycarrier_twilio_front.account import BotAccount
 from anycarrier_twilio_front.callbacks import BotError, joined
-from anycarrier_twilio_front.calls import FrontCall, Instructions
+from anycarrier_twilio_front.calls import FrontCall
 from anycarrier_twilio_front.document import Document, fetch, number_of
 from anycarrier_twilio_front.relay_session import RelaySession
 from anycarrier_twilio_front.sounds import fetch_sound

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,21 +31,10 @@ UNREACHABLE = 64102
 """https://www.twilio.com/docs/api/errors/64102: no connection to the bot's WebSocket."""
 
 
-class EventQueue:
-    """The events of a session that somebody else iterates. It has no end: who reads is cancelled with the call."""
-
-    def __init__(self) -> None:
-        self._queue: asyncio.Queue[MediaEvent | CallEvent] = asyncio.Queue()
-
-    def put(self, event: MediaEvent | CallEvent) -> None:
-        """The next event."""
-        self._queue.put_nowait(event)
-
-    def __aiter__(self) -> EventQueue:
-        return self
-
-    async def __anext__(self) -> MediaEvent | CallEvent:
-        return await self._queue.get()
+async def endless(queue: asyncio.Queue[MediaEvent | CallEvent]) -> AsyncIterator[MediaEvent | CallEvent]:
+    """The events of a session that somebody else iterates. Who reads them is cancelled with the call."""
+    while True:
+        yield await queue.get()
 
 
 class RelaySession:

@@ -1,11 +1,9 @@
-"""Refusals of the calls API: Twilio's shape, and what Twilio would say to what the exchange or a carrier refuses.
+"""Refusals of the calls API: what Twilio would say to what the exchange or a carrier refuses.
 
 https://www.twilio.com/docs/api/errors
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from anycarrier.errors import (
     AnycarrierError,
@@ -24,19 +22,7 @@ from anycarrier.errors import (
     UnsupportedOperation,
 )
 from anycarrier.redaction import redact
-
-
-class RestError(Exception):
-    """A refusal in Twilio's shape."""
-
-    def __init__(self, status: int, code: int, message: str, *, detail: str = "", retry_after: float | None = None):
-        super().__init__(message)
-        self.status = status
-        self.headers = {"retry-after": f"{retry_after:.0f}"} if retry_after else {}
-        self.body: dict[str, Any] = {"code": code, "message": message}
-        if detail:
-            self.body["detail"] = detail
-        self.body |= {"more_info": f"https://www.twilio.com/docs/errors/{code}", "status": status}
+from anycarrier_twilio.calls_api import RestError
 
 
 def refusal(problem: Exception, to: str, from_: str) -> RestError:
@@ -47,7 +33,8 @@ def refusal(problem: Exception, to: str, from_: str) -> RestError:
     not_ours = f"The source phone number provided, {from_}, is not yet verified for your account."
     match problem:
         case LimitReached() | RateLimited():
-            return RestError(429, 20429, "Too Many Requests", detail=detail, retry_after=problem.retry_after)
+            headers = {"retry-after": f"{problem.retry_after:.0f}"} if problem.retry_after else None
+            return RestError(429, 20429, "Too Many Requests", detail=detail, headers=headers)
         case DestinationNotAllowed():
             return RestError(400, 21215, forbidden, detail=detail)
         case InvalidNumber() | NumberRejected():

@@ -14,13 +14,13 @@ from anycarrier import CallEvent, DigitPressed, MediaEvent, MediaSession
 from anycarrier.calls import TransferStatus
 from anycarrier.errors import AnycarrierError, NumberNotAssigned, StreamNotOpen
 from anycarrier.speech import spoken_sentences
-from anycarrier_twilio.twiml import Verb
+from anycarrier_twilio.twiml import Instructions, Verb
 from anycarrier_twilio_front.callbacks import BotError
-from anycarrier_twilio_front.calls import Dialled, FrontCall, Instructions
+from anycarrier_twilio_front.calls import Dialled, FrontCall
 from anycarrier_twilio_front.document import Document, fetch, number_of
 from anycarrier_twilio_front.gather import Gather
 from anycarrier_twilio_front.relay import RelayEnd
-from anycarrier_twilio_front.relay_session import EventQueue, RelaySession
+from anycarrier_twilio_front.relay_session import RelaySession, endless
 from anycarrier_twilio_front.sounds import fetch_sound
 from anycarrier_twilio_front.stream import BotStream
 
@@ -139,10 +139,11 @@ class Program:
     async def _connect(self, document: Document, verb: Verb) -> Instructions | None:
         noun, action, result = verb.nouns[0], verb.get("action"), dict[str, str]()
         if noun.name == "ConversationRelay":
-            relay, events = RelaySession(self._front, self._call, self._session, noun, document.url), EventQueue()
-            with self._heard_by(events.put):
+            relay = RelaySession(self._front, self._call, self._session, noun, document.url)
+            events: asyncio.Queue[MediaEvent | CallEvent] = asyncio.Queue()
+            with self._heard_by(events.put_nowait):
                 try:
-                    result = relay.form(await relay.converse(self._front.speech.engines, events))
+                    result = relay.form(await relay.converse(self._front.speech.engines, endless(events)))
                 finally:
                     if action and self._session.ended:
                         over = document.instructions(verb, action, relay.form(RelayEnd()))

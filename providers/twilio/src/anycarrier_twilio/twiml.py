@@ -18,6 +18,18 @@ XML_TYPES = ("text/xml", "application/xml", "text/html")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
+@dataclass(frozen=True, slots=True)
+class Instructions:
+    """TwiML to run: given as ``twiml``, or to be fetched from ``url`` with ``params`` added to the form."""
+
+    url: str = ""
+    method: str = "POST"
+    twiml: str = ""
+    params: Mapping[str, str] = field(default_factory=dict)
+    fallback: Instructions | None = None
+    """Asked where a document cannot be had or run."""
+
+
 class TwimlError(Exception):
     """A document that cannot be run, with Twilio's code."""
 

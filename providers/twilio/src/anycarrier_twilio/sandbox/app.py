@@ -20,12 +20,14 @@ from anycarrier.credentials import Credential
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.sandbox import Delivery, Sandbox
 from anycarrier.testing.sandbox_numbers import LOCAL, TOLL_FREE, TOLL_FREE_CODES, Login, login_of
+from anycarrier_twilio.calls_api import RestError, StatusCallback
 from anycarrier_twilio.messages import API_VERSION, rfc2822
 from anycarrier_twilio.sandbox import calls, phone_numbers, recordings, rest, twiml
 from anycarrier_twilio.sandbox.leg import Leg
-from anycarrier_twilio.sandbox.models import Account, CallOptions, Complaint, End, Instructions, new_sid
-from anycarrier_twilio.sandbox.rest import BASE, Operation, Reply, Rest, RestError
+from anycarrier_twilio.sandbox.models import Account, CallOptions, Complaint, End, new_sid
+from anycarrier_twilio.sandbox.rest import BASE, Operation, Reply, Rest
 from anycarrier_twilio.sandbox.webhooks import signed, webhook
+from anycarrier_twilio.twiml import Instructions
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -210,13 +212,12 @@ class TwilioSandbox(Sandbox):
 def _inbound(owned: Mapping[str, Any]) -> CallOptions:
     """How a call to an owned number is handled. An application or trunk would shadow the number's own webhook."""
     shadowed = owned["voice_application_sid"] or owned["trunk_sid"]
-    url, fallback_url = owned["voice_url"], owned["voice_fallback_url"]
+    url, fallback_url, told = owned["voice_url"], owned["voice_fallback_url"], owned["status_callback"]
     fallback = Instructions(url=fallback_url, method=owned["voice_fallback_method"]) if fallback_url else None
     instructions = Instructions(url=url, method=owned["voice_method"], fallback=fallback)
     return CallOptions(
         instructions=instructions if url and not shadowed else None,
-        status_url=owned["status_callback"] or "",
-        status_method=owned["status_callback_method"] or "POST",
+        status_callback=StatusCallback(told, owned["status_callback_method"] or "POST") if told else None,
     )
 
 

@@ -7,9 +7,9 @@ import re
 from typing import Any
 
 from anycarrier.testing.sandbox_numbers import Login, Outcome, outcome_of
-from anycarrier_twilio.messages import API_VERSION, rfc2822
+from anycarrier_twilio.calls_api import RestError, call_resource, read_callback, read_instructions, read_options
 from anycarrier_twilio.sandbox.leg import Leg
-from anycarrier_twilio.sandbox.models import Account, CallOptions, Instructions
+from anycarrier_twilio.sandbox.models import Account, CallOptions
 from anycarrier_twilio.sandbox.phone_numbers import friendly, no_funds
 from anycarrier_twilio.sandbox.recordings import order_from
 from anycarrier_twilio.sandbox.rest import (
@@ -18,18 +18,14 @@ from anycarrier_twilio.sandbox.rest import (
     Operation,
     Reply,
     Rest,
-    RestError,
     not_found,
-    on_day,
     page,
     throttled,
 )
 
 PRICE_A_MINUTE = -0.0085
 """Invented. A charge is negative; the carrier adds it to the resource some time after the call."""
-EVENTS = frozenset({"initiated", "ringing", "answered", "completed"})
 _E164 = re.compile(r"\+[1-9]\d{6,14}")
-_DIGITS = re.compile(r"[0-9A-Da-d#*wW]{1,32}")
 
 _CREATE = {
     "To": "text",
@@ -79,18 +75,6 @@ _UPDATE = {
 }
 
 
-def instructions_from(rest: Rest) -> Instructions | None:
-    """What a request wants run; ``Twiml`` wins over ``Url``."""
-    url, twiml = rest.get("Url"), rest.get("Twiml")
-    fallback_url = rest.get("FallbackUrl")
-    fallback = Instructions(url=fallback_url, method=rest.get("FallbackMethod", "POST")) if fallback_url else None
-    if twiml:
-        return Instructions(twiml=twiml, fallback=fallback)
-    if url:
-        return Instructions(url=url, method=rest.get("Method", "POST"), fallback=fallback)
-    return None
-
-
 async def create(rest: Rest) -> Reply:
     to, from_ = rest.get("To"), rest.get("From")
     if not to:
@@ -100,13 +84,12 @@ async def create(rest: Rest) -> Reply:
     for name in _UNSUPPORTED:
         if name in rest.params:
             raise RestError(400, 20001, f"{name} is not simulated by this sandbox")
-    instructions = instructions_from(rest)
-    if instructions is None:
+    if read_instructions(rest) is None:
         raise RestError(400, 21205, "Url parameter is required.")
     await _may_dial(rest, to)
     for shown in (from_, rest.get("CallerId") or from_):
         _may_show(rest.account, shown)
-    options = _options(rest, instructions)
+    options = read_options(rest, CallOptions, record=order_from(rest, "OutboundAPI") if rest.flag("Record") else None)
     owned = rest.account.number(from_)
     leg = rest.sandbox.place(
         rest.account,
@@ -153,38 +136,9 @@ def _may_show(account: Account, number: str) -> None:
         )
 
 
-def _options(rest: Rest, instructions: Instructions) -> CallOptions:
-    digits = rest.get("SendDigits")
-    if digits and not _DIGITS.fullmatch(digits):
-        raise RestError(400, 20001, f"SendDigits is not valid: {digits[:40]!r}")
-    events = rest.words("StatusCallbackEvent") or ["completed"]
-    if unknown := sorted(set(events) - EVENTS):
-        raise RestError(400, 21626, f"Invalid StatusCallbackEvent(s): {', '.join(unknown)}")
-    detection = rest.get("MachineDetection")
-    if detection not in ("", "Enable", "DetectMessageEnd"):
-        raise RestError(400, 20001, f"MachineDetection is not valid: {detection!r}")
-    timeout, limit = int(rest.get("Timeout") or 60), int(rest.get("TimeLimit") or 14400)
-    if not 0 < timeout <= 600 or not 0 < limit <= 86400:
-        raise RestError(400, 20001, "Timeout must be within 1 and 600 seconds, TimeLimit within 1 and 86400")
-    return CallOptions(
-        instructions=instructions,
-        timeout=timeout,
-        time_limit=limit,
-        status_url=rest.get("StatusCallback"),
-        status_method=rest.get("StatusCallbackMethod", "POST"),
-        status_events=frozenset(events),
-        send_digits=digits,
-        record=order_from(rest, "OutboundAPI") if rest.flag("Record") else None,
-        detection=detection,
-        detection_async=rest.get("AsyncAmd").lower() == "true",
-        detection_url=rest.get("AsyncAmdStatusCallback"),
-        detection_method=rest.get("AsyncAmdStatusCallbackMethod", "POST"),
-    )
-
-
 async def update(rest: Rest) -> Reply:
     leg, status = _leg(rest), rest.get("Status")
-    instructions = instructions_from(rest)
+    instructions = read_instructions(rest)
     if rest.get("Url") and rest.get("Twiml"):
         raise RestError(400, 20001, "Url and Twiml exclude each other")
     if status not in ("", "completed", "canceled"):
@@ -192,8 +146,7 @@ async def update(rest: Rest) -> Reply:
     if leg.over:
         raise RestError(400, 21220, "Call is not in-progress. Cannot redirect.")
     leg.change(
-        status_url=rest.get("StatusCallback") or None,
-        status_method=rest.get("StatusCallbackMethod") or None,
+        status_callback=read_callback(rest, "StatusCallback"),
         time_limit=float(rest.get("TimeLimit")) if rest.get("TimeLimit") else None,
     )
     if status == "completed":
@@ -229,7 +182,7 @@ async def list_calls(rest: Rest) -> Reply:
         texts = {"To": leg.to, "From": leg.from_, "Status": leg.status}
         texts["ParentCallSid"] = leg.parent.sid if leg.parent else ""
         return all(rest.get(name) in ("", value) for name, value in texts.items()) and all(
-            on_day(rest, name, when) for name, when in (("StartTime", leg.answered_at), ("EndTime", leg.ended_at))
+            rest.on_day(name, when) for name, when in (("StartTime", leg.answered_at), ("EndTime", leg.ended_at))
         )
 
     newest_first = reversed(rest.account.calls.values())
@@ -238,41 +191,23 @@ async def list_calls(rest: Rest) -> Reply:
 
 def resource(leg: Leg) -> dict[str, Any]:
     """The call as the carrier's API shows it."""
-    path = f"/{API_VERSION}/Accounts/{leg.account.sid}/Calls/{leg.sid}"
-    links = "events notifications payments recordings siprec streams transcriptions".split()
-    links += ["user_defined_message_subscriptions", "user_defined_messages"]
-    return {
-        "sid": leg.sid,
-        "date_created": rfc2822(leg.created),
-        "date_updated": rfc2822(leg.updated),
-        "parent_call_sid": leg.parent.sid if leg.parent else None,
-        "account_sid": leg.account.sid,
-        "to": leg.to,
-        "to_formatted": friendly(leg.to),
-        "from": leg.from_,
-        "from_formatted": friendly(leg.from_),
-        "phone_number_sid": leg.number_sid,
-        "status": leg.status,
-        "start_time": rfc2822(leg.answered_at),
-        "end_time": rfc2822(leg.ended_at),
-        "duration": str(leg.seconds) if leg.over else None,
-        "price": f"{PRICE_A_MINUTE * math.ceil(leg.seconds / 60):.5f}" if leg.over and leg.answered_at else None,
-        "price_unit": "USD",
-        "direction": leg.direction,
-        "answered_by": leg.answered_by,
-        "api_version": API_VERSION,
-        "forwarded_from": None,
-        "group_sid": None,
-        "caller_name": None,
-        "queue_time": "0",
-        "trunk_sid": None,
-        "uri": f"{path}.json",
-        "subresource_uris": {link: f"{path}/{_file(link)}.json" for link in links},
-    }
-
-
-def _file(link: str) -> str:
-    return "".join(word.title() for word in link.split("_"))
+    ends = {"to": leg.to, "to_formatted": friendly(leg.to), "from": leg.from_, "from_formatted": friendly(leg.from_)}
+    return call_resource(
+        leg.account.sid,
+        leg.sid,
+        created=leg.created,
+        updated=leg.updated,
+        answered=leg.answered_at,
+        ended=leg.ended_at,
+        parent_call_sid=leg.parent.sid if leg.parent else None,
+        phone_number_sid=leg.number_sid,
+        status=leg.status,
+        duration=str(leg.seconds) if leg.over else None,
+        price=f"{PRICE_A_MINUTE * math.ceil(leg.seconds / 60):.5f}" if leg.over and leg.answered_at else None,
+        direction=leg.direction,
+        answered_by=leg.answered_by,
+        **ends,
+    )
 
 
 _DAYS = {f"{name}{sign}": "text" for name in ("StartTime", "EndTime") for sign in ("", "<", ">")}

@@ -17,9 +17,11 @@ from urllib.parse import parse_qsl
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.far_end_audio import beep, fax, greeting
 from anycarrier.testing.sandbox_numbers import HANGS_UP_AFTER, RINGS_FOR, Outcome, outcome_of
-from anycarrier_twilio.sandbox.models import Account, CallOptions, End, Instructions, RecordingOrder, new_sid
+from anycarrier_twilio.calls_api import StatusCallback
+from anycarrier_twilio.sandbox.models import Account, CallOptions, End, RecordingOrder, new_sid
 from anycarrier_twilio.sandbox.recordings import Recording
 from anycarrier_twilio.sandbox.webhooks import status_params
+from anycarrier_twilio.twiml import Instructions
 
 if TYPE_CHECKING:
     from anycarrier_twilio.sandbox.app import TwilioSandbox
@@ -129,12 +131,11 @@ class Leg:
         if not self._interrupt.done():
             self._interrupt.set_result(instructions)
 
-    def change(self, *, status_url: str | None, status_method: str | None, time_limit: float | None) -> None:
+    def change(self, *, status_callback: StatusCallback | None, time_limit: float | None) -> None:
         """Other options for the rest of the call; None leaves one as it is. A time limit counts from now."""
-        options = self.options
-        self.options = replace(
-            options, status_url=status_url or options.status_url, status_method=status_method or options.status_method
-        )
+        if status_callback is not None:
+            before = self.options.status_callback or status_callback
+            self.options = replace(self.options, status_callback=replace(status_callback, events=before.events))
         if time_limit is not None and self._limit is not None:
             self._limit.cancel()
             self._limit = asyncio.get_running_loop().call_later(time_limit, self.end, "completed")
@@ -148,11 +149,11 @@ class Leg:
 
     def tell(self, event: str, status: str) -> None:
         """The status callback of an event, when it was asked for."""
-        options = self.options
-        if options.status_url and event in options.status_events:
+        callback = self.options.status_callback
+        if callback is not None and event in callback.events:
             params = status_params(self, status, self._sequence)
             self._sequence += 1
-            self.sandbox.notify("status", self, options.status_url, params, options.status_method)
+            self.sandbox.notify("status", self, callback.url, params, callback.method)
 
     async def _pressed(self, digit: str) -> None:
         if self.stream is not None:
@@ -286,11 +287,12 @@ async def detect(leg: Leg, spoken: asyncio.Task[None] | None) -> None:
     if leg.over:
         return
     leg.answered_by = verdict
-    if leg.options.detection_async and leg.options.detection_url:
+    callback = leg.options.detection_callback
+    if leg.options.detection_async and callback is not None:
         params = {
             "CallSid": leg.sid,
             "AccountSid": leg.account.sid,
             "AnsweredBy": verdict,
             "MachineDetectionDuration": str(round((clock() - began) * 1000)),
         }
-        leg.sandbox.notify("amd", leg, leg.options.detection_url, params, leg.options.detection_method)
+        leg.sandbox.notify("amd", leg, callback.url, params, callback.method)

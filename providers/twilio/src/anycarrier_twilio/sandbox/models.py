@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from anycarrier_twilio import calls_api
+
 if TYPE_CHECKING:
     from anycarrier_twilio.sandbox.leg import Leg
     from anycarrier_twilio.sandbox.recordings import Recording
@@ -55,17 +57,6 @@ class RecordingOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class Instructions:
-    """TwiML to run: given, or to be fetched from ``url`` with ``params`` added; ``fallback`` is tried after it."""
-
-    twiml: str = ""
-    url: str = ""
-    method: str = "POST"
-    params: dict[str, str] = field(default_factory=dict)
-    fallback: Instructions | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class End:
     """A call's terminal status, with the SIP code where one is told."""
 
@@ -74,19 +65,7 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
-class CallOptions:
-    """What was asked for with a call; the defaults are the carrier's."""
+class CallOptions(calls_api.CallOptions):
+    """What was asked for with a call, recordings too."""
 
-    instructions: Instructions | None = None
-    timeout: float = 60
-    time_limit: float = 14400
-    status_url: str = ""
-    status_method: str = "POST"
-    status_events: frozenset[str] = frozenset({"completed"})
-    send_digits: str = ""
     record: RecordingOrder | None = None
-    detection: str = ""
-    """``Enable`` or ``DetectMessageEnd``; empty: no detection."""
-    detection_async: bool = False
-    detection_url: str = ""
-    detection_method: str = "POST"

@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from anycarrier.testing.sandbox_numbers import LOCAL, TOLL_FREE, Login, NumberForSale
+from anycarrier_twilio.calls_api import RestError
 from anycarrier_twilio.messages import API_VERSION, rfc2822
 from anycarrier_twilio.sandbox.models import Account, new_sid
-from anycarrier_twilio.sandbox.rest import BASE, PAGING, Operation, Reply, Rest, RestError, not_found, page
+from anycarrier_twilio.sandbox.rest import BASE, PAGING, Operation, Reply, Rest, not_found, page
 
 _KINDS = {"Local": LOCAL, "TollFree": TOLL_FREE, "Mobile": "mobile"}
 # A kind of number that a country does not have is a resource it does not have: 404.

@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from anycarrier.testing.far_end import CallRecorder
+from anycarrier_twilio.calls_api import RestError
 from anycarrier_twilio.messages import API_VERSION, rfc2822
 from anycarrier_twilio.sandbox.models import RecordingOrder, new_sid
-from anycarrier_twilio.sandbox.rest import BASE, PAGING, Operation, Reply, Rest, RestError, not_found, on_day, page
+from anycarrier_twilio.sandbox.rest import BASE, PAGING, Operation, Reply, Rest, not_found, page
 
 if TYPE_CHECKING:
     from anycarrier_twilio.sandbox.leg import Leg
@@ -158,7 +159,7 @@ async def update(rest: Rest) -> Reply:
 
 
 def _made_on(rest: Rest, recording: Recording) -> bool:
-    return on_day(rest, "DateCreated", recording.began)
+    return rest.on_day("DateCreated", recording.began)
 
 
 async def list_of_call(rest: Rest) -> Reply:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
-import math
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
 from starlette.requests import Request
@@ -19,13 +15,15 @@ from starlette.responses import Response
 
 from anycarrier.testing.sandbox import RestRequest
 from anycarrier.testing.sandbox_numbers import RETRY_AFTER, Login, login_of
+from anycarrier_twilio import calls_api
+from anycarrier_twilio.calls_api import Parameters, RestError, read_login
 from anycarrier_twilio.sandbox.models import Account, new_sid
 
 if TYPE_CHECKING:
     from anycarrier_twilio.sandbox.app import TwilioSandbox
 
 BASE = "/2010-04-01/Accounts/{AccountSid}"
-PAGING = {"PageSize": "int", "Page": "int", "PageToken": "text"}
+PAGING = dict(zip(calls_api.PAGING, ("int", "int", "text"), strict=True))
 
 _TYPES = {
     "text": re.compile(r".*", re.S),
@@ -37,39 +35,19 @@ _TYPES = {
 }
 
 
-class RestError(Exception):
-    """A refusal in the carrier's shape."""
-
-    def __init__(
-        self, status: int, code: int, message: str, *, detail: str = "", headers: Mapping[str, str] | None = None
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.body: dict[str, Any] = {"code": code, "message": message}
-        if detail:
-            self.body["detail"] = detail
-        self.body |= {"more_info": f"https://www.twilio.com/docs/errors/{code}", "status": status}
-        self.headers = headers or {}
-
-
-@dataclass(slots=True)
-class Rest:
+class Rest(Parameters):
     """A request that logged in and passed the checks. ``path`` has the URL's variables and ``extension``."""
 
-    sandbox: TwilioSandbox
-    account: Account
-    login: Login
-    url: str
-    path: dict[str, str]
-    params: dict[str, list[str]]
-
-    def get(self, name: str, default: str = "") -> str:
-        """A parameter's last value."""
-        return self.params[name][-1] if name in self.params else default
-
-    def words(self, name: str) -> list[str]:
-        """A list parameter: repeated keys, or one value with blanks."""
-        return [word for value in self.params.get(name, []) for word in value.split()]
+    def __init__(
+        self, sandbox: TwilioSandbox, account: Account, login: Login, url: str, path: dict[str, str],
+        params: dict[str, list[str]],
+    ) -> None:  # fmt: skip
+        super().__init__(params)
+        self.sandbox = sandbox
+        self.account = account
+        self.login = login
+        self.url = url
+        self.path = path
 
     def flag(self, name: str) -> bool | None:
         return self.get(name).lower() == "true" if name in self.params else None
@@ -109,36 +87,7 @@ def not_found(rest: Rest) -> NoReturn:
 
 def page(rest: Rest, name: str, items: list[dict[str, Any]]) -> Reply:
     """One page of a list."""
-    size, index = int(rest.get("PageSize") or 50), int(rest.get("Page") or 0)
-    if not 0 < size <= 1000:
-        raise RestError(400, 20007, "Page size must be between 1 and 1000")
-    shown = items[size * index : size * (index + 1)]
-    last = max(0, math.ceil(len(items) / size) - 1)
-
-    def link(number: int) -> str:
-        query = [(key, value) for key, values in rest.params.items() if key not in PAGING for value in values]
-        return f"{rest.url}?{urlencode([*query, ('PageSize', size), ('Page', number)])}"
-
-    body = {
-        "end": size * index + max(0, len(shown) - 1),
-        "first_page_uri": link(0),
-        "next_page_uri": link(index + 1) if index < last else None,
-        "page": index,
-        "page_size": size,
-        "previous_page_uri": link(index - 1) if index else None,
-        "start": size * index,
-        "uri": link(index),
-        name: shown,
-    }
-    return Reply(200, body)
-
-
-def on_day(rest: Rest, name: str, when: datetime | None) -> bool:
-    """Whether ``when`` is on the day that the parameters ``name``, ``name<`` and ``name>`` ask for."""
-    day = when.date().isoformat() if when else ""
-    holds: dict[str, Callable[[str, str], bool]] = {"": str.__eq__, "<": str.__le__, ">": str.__ge__}
-    asked = {sign: rest.get(name + sign)[:10] for sign in holds}
-    return all(not limit or (day != "" and holds[sign](day, limit)) for sign, limit in asked.items())
+    return Reply(200, calls_api.page(rest, rest.url, name, items))
 
 
 async def answer(sandbox: TwilioSandbox, operations: list[Operation], request: Request) -> Response:
@@ -210,14 +159,10 @@ def _check(operation: Operation, params: Mapping[str, list[str]]) -> None:
 
 
 def _log_in(sandbox: TwilioSandbox, request: Request, sid: str) -> tuple[Account | None, Login]:
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    try:
-        user, _, secret = base64.b64decode(given, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        scheme = user = secret = ""
+    user, secret = read_login(request.headers.get("authorization", ""))
     login = login_of(secret)
     detail = "Your AccountSid or AuthToken was incorrect."
-    if scheme.lower() != "basic" or not user:
+    if not user:
         raise RestError(401, 20003, "Authentication Error - No credentials provided", detail=detail)
     # A suspended account is told the same as a wrong token; that is how the carrier was seen to answer.
     if login in (Login.WRONG, Login.SUSPENDED) or not re.fullmatch(r"(AC|SK)[0-9a-fA-F]{32}", user):

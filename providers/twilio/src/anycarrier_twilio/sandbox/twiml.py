@@ -15,11 +15,12 @@ from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.far_end_audio import SILENCE
 from anycarrier.testing.sandbox import Delivery
 from anycarrier_twilio import twiml
+from anycarrier_twilio.calls_api import StatusCallback
 from anycarrier_twilio.sandbox.leg import Leg
 from anycarrier_twilio.sandbox.media_stream import MediaStream
-from anycarrier_twilio.sandbox.models import CallOptions, End, Instructions
+from anycarrier_twilio.sandbox.models import CallOptions, End
 from anycarrier_twilio.sandbox.webhooks import call_params, incoming_params
-from anycarrier_twilio.twiml import XML_TYPES, TwimlError, Verb, rule
+from anycarrier_twilio.twiml import XML_TYPES, Instructions, TwimlError, Verb, rule
 
 _CALLBACKS = "statusCallback statusCallbackMethod statusCallbackEvent"
 
@@ -167,14 +168,14 @@ async def _dial(leg: Leg, verb: Verb) -> Instructions | End | None:
     if not (ours and shown.startswith("+")):
         leg.sandbox.complain(13214, f"Dial: Invalid callerId value {shown}", leg)
         return _dialled(leg, verb, None, "failed")
+    events = frozenset(noun.get("statusCallbackEvent", "completed").split())
+    callback = StatusCallback(noun.get("statusCallback"), noun.get("statusCallbackMethod", "POST"), events)
     leg.far_end.transferred_to = noun.text
     leg.far_end.note(f"transferred to {noun.text}")
     options = CallOptions(
         timeout=float(verb.get("timeout", "30")),
         time_limit=float(verb.get("timeLimit", "14400")),
-        status_url=noun.get("statusCallback"),
-        status_method=noun.get("statusCallbackMethod", "POST"),
-        status_events=frozenset(noun.get("statusCallbackEvent", "completed").split()),
+        status_callback=callback if callback.url else None,
         send_digits=noun.get("sendDigits"),
     )
     child = leg.sandbox.place(
