@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket
 
 from anycarrier.errors import TicketRefused
 from anycarrier.exchange import Exchange
@@ -133,16 +133,7 @@ def routes(exchange: Exchange) -> list[Route | WebSocketRoute]:
         )
         return Response(reply.body, status_code=reply.status, media_type=reply.content_type if reply.body else None)
 
-    async def media(websocket: WebSocket) -> None:
-        try:
-            found = find_ticket(websocket.path_params.get("ticket", ""), websocket.url.query, websocket.headers)
-            ticket = await exchange.admit(*found)
-        except TicketRefused as refused:
-            await _deny(websocket, refused.status)
-            return
-        await websocket.accept()
-        await exchange.serve_media(ticket, WebSocketTransport(websocket))
-
+    media = _MediaSocket(exchange)
     # With a slash at the end too: there are frameworks that append one to the path of a mounted app.
     return [
         *(WebSocketRoute(path, media) for path in ("/media/{ticket}", "/media/{ticket}/", "/media", "/media/")),
@@ -150,30 +141,54 @@ def routes(exchange: Exchange) -> list[Route | WebSocketRoute]:
     ]
 
 
-class WebSocketTransport:
-    """A Starlette WebSocket as a MediaTransport."""
+class _MediaSocket:
+    """The endpoint of media sockets: an ASGI app, for Starlette to leave ``receive`` and ``send`` as they are."""
 
-    def __init__(self, websocket: WebSocket) -> None:
-        self._websocket = websocket
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        websocket = WebSocket(scope, receive, send)
+        try:
+            found = find_ticket(websocket.path_params.get("ticket", ""), websocket.url.query, websocket.headers)
+            ticket = await self._exchange.admit(*found)
+        except TicketRefused as refused:
+            await _deny(websocket, refused.status)
+            return
+        await websocket.accept()
+        await self._exchange.serve_media(ticket, WebSocketTransport(receive, send))
+
+
+class WebSocketTransport:
+    """An accepted WebSocket of an ASGI server as a MediaTransport.
+
+    Not Starlette's: that looks at the state of the connection for every frame, both ways.
+    """
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._closed = False
 
     async def send(self, frame: Frame) -> None:
         try:
-            await self._websocket.send({"type": "websocket.send", "text" if isinstance(frame, str) else "bytes": frame})
-        except WebSocketDisconnect as gone:
+            await self._send({"type": "websocket.send", "text" if isinstance(frame, str) else "bytes": frame})
+        except OSError as gone:
             raise ConnectionError("the carrier closed the media socket") from gone
 
     async def __aiter__(self) -> AsyncIterator[Frame]:
         while True:
-            message = await self._websocket.receive()
+            message = await self._receive()
             if message["type"] == "websocket.disconnect":
                 return
             text = message.get("text")
             yield text if text is not None else message.get("bytes") or b""
 
     async def close(self, code: int = 1000) -> None:
-        if self._websocket.application_state is not WebSocketState.DISCONNECTED:
-            with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-                await self._websocket.close(code)
+        if not self._closed:
+            self._closed = True
+            with contextlib.suppress(RuntimeError, OSError):
+                await self._send({"type": "websocket.close", "code": code, "reason": ""})
 
 
 async def _deny(websocket: WebSocket, status: int) -> None:

@@ -91,7 +91,7 @@ class Order(asyncio.Lock):
     async def __aenter__(self) -> None:
         self.senders += 1
         try:
-            await super().__aenter__()
+            await self.acquire()
         except BaseException:
             self.senders -= 1
             raise
@@ -213,7 +213,8 @@ class AudioOutput:
         self._check_open()
         generation, format = self.position.generation, self._format
         async with self._order:
-            await self._finish_clear()
+            if self._clear_frames:
+                await self._finish_clear()
             if self._overtaken(generation):
                 return
             if frames is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from pybase64 import b64decode
@@ -73,8 +73,8 @@ class MediaSession:
     def __aiter__(self) -> MediaSession:
         return self
 
-    async def __anext__(self) -> MediaEvent | CallEvent:
-        return await self.stream.events.get()
+    def __anext__(self) -> Awaitable[MediaEvent | CallEvent]:
+        return self.stream.events.get()
 
     async def wait_stopped(self) -> None:
         """Wait until the stream is over."""

@@ -9,12 +9,12 @@ import pytest
 import websockets
 from starlette.applications import Starlette
 from starlette.routing import Mount
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from anycarrier import AudioReceived, Exchange, MediaSession, MemoryNumberRegistry, Policy
-from anycarrier.asgi import create_app, lifespan
+from anycarrier.asgi import WebSocketTransport, create_app, lifespan
 from anycarrier.testing.live_server import serve
 from fake_carriers import FakeCredential, InlineProvider
 
@@ -232,3 +232,52 @@ async def test_an_exchange_that_cannot_start_is_tried_again_at_the_next_request(
     async with serve(outer, log_level="critical") as base:
         assert (await post(base + "/phone", ringing())).status_code == 500
         assert (await post(base + "/phone", ringing("e2"))).text.startswith("wss://")
+
+
+class Server:
+    """An ASGI server's side of one accepted WebSocket: what it hands in, and what it was sent."""
+
+    def __init__(self, *messages: Message, refuses: Exception | None = None) -> None:
+        self.sent: list[Message] = []
+        self._messages = list(messages)
+        self._refuses = refuses
+
+    async def receive(self) -> Message:
+        return self._messages.pop(0)
+
+    async def send(self, message: Message) -> None:
+        self.sent.append(message)
+        if self._refuses is not None:
+            raise self._refuses
+
+
+async def test_frames_are_text_or_bytes_both_ways_until_the_carrier_is_gone() -> None:
+    server = Server(
+        {"type": "websocket.receive", "text": "{}"},
+        {"type": "websocket.receive", "bytes": b"\x00", "text": None},
+        {"type": "websocket.disconnect", "code": 1000},
+    )
+    transport = WebSocketTransport(server.receive, server.send)
+    assert [frame async for frame in transport] == ["{}", b"\x00"]
+    for frame in ("{}", b"\x00"):
+        await transport.send(frame)
+    assert [(message.get("text"), message.get("bytes")) for message in server.sent] == [("{}", None), (None, b"\x00")]
+
+
+async def test_a_media_socket_is_closed_once_and_not_again() -> None:
+    server = Server()
+    transport = WebSocketTransport(server.receive, server.send)
+    await transport.close(1013)
+    await transport.close()
+    assert server.sent == [{"type": "websocket.close", "code": 1013, "reason": ""}]
+
+
+@pytest.mark.parametrize("said", [OSError("gone"), RuntimeError("a message after the close")])
+async def test_a_server_whose_peer_is_gone_is_no_error_at_the_close_and_a_lost_connection_before_it(
+    said: Exception,
+) -> None:
+    server = Server(refuses=said)
+    transport = WebSocketTransport(server.receive, server.send)
+    with pytest.raises(ConnectionError if isinstance(said, OSError) else RuntimeError):
+        await transport.send("{}")
+    await transport.close()
