@@ -85,7 +85,11 @@ async def test_what_is_said_is_heard_to_the_end_as_often_as_the_loop_says() -> N
 
 
 async def test_a_voice_or_language_that_the_engine_lacks_becomes_its_default() -> None:
-    engine = FakeEngine()
+    class English(FakeEngine):
+        def knows_language(self, ability: str, language: str) -> bool:
+            return language.startswith("en")
+
+    engine = English()
     engine.unknown = {"Google.en-US-Chirp3-HD-Aoede", "tlh"}
     async with open_fronted("telnyx", speech=engine) as house:
         house.bot.replies["/voice"] = twiml(

@@ -6,7 +6,6 @@ It holds what the bot knows Twilio by (account, token, URLs) and the bot's calls
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -45,6 +44,7 @@ from anycarrier_twilio_front.calls import FrontCall
 from anycarrier_twilio_front.document import fetch
 from anycarrier_twilio_front.rest import CallsApi
 from anycarrier_twilio_front.speech import Speech, SpeechEngines
+from anycarrier_twilio_front.until_first import until_first
 from anycarrier_twilio_front.verbs import Program
 
 REMEMBERED = 1000
@@ -216,13 +216,7 @@ class TwilioFront(BotAccount):
         call = self._known(session.call)
         try:
             if call.detection is not None and call.detection.awaited:
-                answered = asyncio.ensure_future(call.detection.known.wait())
-                over = asyncio.ensure_future(session.wait_stopped())
-                try:
-                    await asyncio.wait({answered, over}, timeout=MACHINE_WAIT, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    answered.cancel()
-                    over.cancel()
+                await until_first(call.detection.known.wait(), session.wait_stopped(), timeout=MACHINE_WAIT)
             await Program(self, call, session).run()
         except BotError as failure:
             self._fail(call, failure)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from anycarrier import AudioReceived, CallEvent, DigitPressed, MediaEvent, MediaSession
-from anycarrier.speech import Hearing, Recognizer, SpeechEngine, Voice, VoiceActivityDetector
+from anycarrier.agent import AgentSettings
+from anycarrier.agent.recognition import Recognition
+from anycarrier.agent.turn_taking import TurnTaking
+from anycarrier.errors import ConfigurationError, SpeechFailed
+from anycarrier.speech import BeginUtterance, EmitFinal, EmitInterim, Output, SpeechEngine, TurnSettings
 from anycarrier_twilio.twiml import Verb
+from anycarrier_twilio_front.speech import noted
+from anycarrier_twilio_front.until_first import until_first
+
+log = logging.getLogger("anycarrier.twilio_front")
 
 LONGEST_SPEECH = 60.0
 """Seconds of one speech input, as at Twilio."""
@@ -21,35 +28,35 @@ AUTO = 1.0
 """Seconds of silence that end an utterance with ``speechTimeout="auto"``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ears:
-    """What listens: ``detector`` is None where the recognizer finds the end of an utterance itself."""
-
-    recognizer: SpeechEngine
-    detector: SpeechEngine | None
-    hearing: Hearing
-
-
 class Gather:
-    """One ``<Gather>``. ``ears`` is None where it takes keys only."""
+    """One ``<Gather>``. ``recognizers`` and ``detectors``, in the order to try, hear words; none if keys alone count.
 
-    def __init__(self, verb: Verb, ears: Ears | None) -> None:
-        self._ears = ears
-        inputs = verb.get("input", "dtmf").split()
-        self._keys_count = "dtmf" in inputs
+    A detector says when an utterance is over; without one, the recognizer does.
+    """
+
+    def __init__(
+        self, verb: Verb, session: MediaSession, recognizers: list[SpeechEngine], detectors: list[SpeechEngine]
+    ) -> None:
+        self._session = session
+        self._keys_count = "dtmf" in verb.get("input", "dtmf").split()
         self._finish_on = verb.get("finishOnKey", "#")
         self._most = verb.number("numDigits")
         timeout, silence = verb.number("timeout"), verb.number("speechTimeout")
         self._timeout = 5.0 if timeout is None else float(timeout)
         auto = AUTO if verb.get("speechTimeout") == "auto" else self._timeout
-        self._silence = auto if silence is None else float(silence)
-        self._recognizer: Recognizer | None = None
-        self._detector: VoiceActivityDetector | None = None
+        pause = auto if silence is None else float(silence)
+        settings = TurnSettings(
+            endpointing=pause, incomplete_endpointing=pause, interruption=None, silence_timeout=None,
+            final_timeout=DECODING, unheard_final_timeout=DECODING, maximum_utterance=LONGEST_SPEECH,
+            trust_words=not detectors,
+        )  # fmt: skip
+        self._turns = TurnTaking(settings, self._act)
+        hints = tuple(hint.strip() for hint in verb.get("hints").split(",") if hint.strip())
+        hearing = AgentSettings(language=verb.get("language", "en-US"), phrases=hints)
+        self._recognition = Recognition(self._turns, hearing, recognizers, detectors, noted, format=session.format)
         self._digits = ""
         self._finished_on = ""
         self._words = ""
-        self._talking = False
-        self._asked = False
         self._over = False
         self._input = asyncio.Event()
         """Set with everything that counts as input."""
@@ -59,11 +66,8 @@ class Gather:
         match event:
             case DigitPressed(digit) if self._keys_count and not self._over:
                 self._press(digit)
-            case AudioReceived(payload):
-                if self._detector is not None:
-                    self._detector.feed(payload)
-                if self._recognizer is not None:
-                    self._recognizer.feed(payload)
+            case AudioReceived(payload) if self._recognition.exist:
+                self._recognition.feed(payload)
 
     def _press(self, digit: str) -> None:
         if digit == self._finish_on and self._digits:
@@ -73,98 +77,50 @@ class Gather:
             self._over = self._most is not None and len(self._digits) >= self._most
         self._input.set()
 
-    async def run(self, prompt: Callable[[], Awaitable[None]], session: MediaSession) -> dict[str, str]:
+    async def run(self, prompt: Callable[[], Awaitable[None]]) -> dict[str, str]:
         """The form fields of what was gathered; none when nothing came."""
-        await self._open(session)
-        listening = [asyncio.ensure_future(task) for task in self._listening()]
-        prompting = asyncio.ensure_future(prompt())
+        listening = asyncio.ensure_future(self._listen())
         try:
-            began = asyncio.ensure_future(self._input.wait())
-            try:
-                await asyncio.wait({prompting, began}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                began.cancel()
-            if prompting.done():
-                prompting.result()
+            prompted, _ = await until_first(prompt(), self._input.wait())
+            if prompted.cancelled():
+                await self._session.clear()
             else:
-                await _ended(prompting)
-                await session.clear()
-            await self._rest()
+                prompted.result()
+            await self._rest(listening)
         finally:
-            for task in (prompting, *listening):
-                await _ended(task)
-            await self._close()
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+            await self._recognition.aclose()
         if self._digits:
             finished = {"FinishedOnKey": self._finished_on} if self._finished_on else {}
             return {"Digits": self._digits, **finished}
         return {"SpeechResult": self._words, "Confidence": "1.0"} if self._words else {}
 
-    async def _rest(self) -> None:
+    async def _rest(self, listening: asyncio.Future[None]) -> None:
         """Wait for more input until it is complete, or nothing comes for the time that the verb names."""
         while not self._over:
             self._input.clear()
-            patience = LONGEST_SPEECH if self._talking else DECODING if self._asked else self._timeout
+            talking = self._turns.turns.listening_to is not None and not listening.done()
             try:
-                await asyncio.wait_for(self._input.wait(), patience)
+                await asyncio.wait_for(self._input.wait(), max(self._timeout, 1.0) if talking else self._timeout)
             except TimeoutError:
-                return
+                if not talking:
+                    return
 
     # --- speech -------------------------------------------------------------------------------------------------------
 
-    async def _open(self, session: MediaSession) -> None:
-        if (ears := self._ears) is not None:
-            self._recognizer = await ears.recognizer.recognizer(ears.hearing)
-            if ears.detector is not None:
-                self._detector = await ears.detector.voice_activity_detector(session.format)
+    async def _listen(self) -> None:
+        try:
+            await self._recognition.open()
+            _, heard = await until_first(self._turns.run(), self._recognition.run())
+            heard.result()
+        except (SpeechFailed, ConfigurationError) as failure:
+            log.warning("nothing listens to the words of a <Gather> any more: %s", failure)
 
-    def _listening(self) -> list[Awaitable[None]]:
-        tasks: list[Awaitable[None]] = []
-        if self._recognizer is not None:
-            tasks.append(self._recognize(self._recognizer))
-            if self._detector is not None:
-                tasks.append(self._detect(self._detector, self._recognizer))
-        return tasks
-
-    async def _recognize(self, recognizer: Recognizer) -> None:
-        async for heard in recognizer:
-            if heard.text:
-                self._words = heard.text
-                self._input.set()
-            if heard.complete and not self._digits and (self._words or self._asked):
-                self._over = bool(self._words)
-                self._asked = False
-                self._input.set()
-
-    async def _detect(self, detector: VoiceActivityDetector, recognizer: Recognizer) -> None:
-        silence: asyncio.TimerHandle | None = None
-        loop = asyncio.get_running_loop()
-
-        def asked() -> None:
-            nonlocal silence
-            silence, self._asked, self._talking = None, True, False
-            recognizer.finish()
+    async def _act(self, output: Output) -> None:
+        self._recognition.act(output)
+        if isinstance(output, EmitFinal) and not self._digits:
+            self._words = output.text
+            self._over = bool(output.text)
+        if isinstance(output, BeginUtterance | EmitInterim | EmitFinal):
             self._input.set()
-
-        async for activity in detector:
-            if activity.voice is Voice.STARTED:
-                if silence is not None:
-                    silence.cancel()
-                    recognizer.resume()
-                else:
-                    recognizer.begin()
-                silence, self._talking = None, True
-                self._input.set()
-            elif activity.voice is Voice.ENDED and not self._asked:
-                recognizer.pause()
-                silence = loop.call_later(self._silence, asked)
-
-    async def _close(self) -> None:
-        for part in (self._recognizer, self._detector):
-            if part is not None:
-                await part.aclose()
-
-
-async def _ended(task: asyncio.Future[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await asyncio.wait({task})

@@ -35,6 +35,7 @@ from anycarrier_twilio_front.relay_messages import (
     inputs,
     read,
 )
+from anycarrier_twilio_front.until_first import until_first
 
 MOST_NONSENSE = 100
 """Messages of a session that cannot be read; the bot is then disconnected."""
@@ -118,24 +119,21 @@ class Relay(AgentChannel):
         if greeting := self._settings.get("welcomeGreeting").strip():
             by = inputs(self._settings.get("welcomeGreetingInterruptible"))
             self._speaker.add(self._begin(by, False, None), greeting, complete=True)
-        reading = asyncio.create_task(self._read(), name="relay")
-        writing = asyncio.create_task(self._write(), name="relay out")
-        gone = asyncio.create_task(self._session.wait_stopped())
         try:
-            await asyncio.wait({reading, writing, gone}, return_when=asyncio.FIRST_COMPLETED)
+            reading, *_ = await until_first(self._read(), self._write(), self._session.wait_stopped())
             if self._session.ended:
                 return RelayEnd()
-            end = reading.result() if reading.done() else failed(LOST, "The bot does not read its WebSocket.")
+            not_reading = failed(LOST, "The bot does not read its WebSocket.")
+            end: RelayEnd = not_reading if reading.cancelled() else reading.result()
             if end.error is not None:
                 await self._speaker.cut()
             return end
         finally:
-            for task in (reading, writing, gone, *self._loading):
+            for task in self._loading:
                 task.cancel()
             # The end of the call may cancel this while it ends by itself: the bot's socket is closed all the same.
             closing = asyncio.ensure_future(self._socket.close())
-            tasks = (reading, writing, gone, *self._loading, closing)
-            await asyncio.shield(asyncio.gather(*tasks, return_exceptions=True))
+            await asyncio.shield(asyncio.gather(*self._loading, closing, return_exceptions=True))
 
     # --- from the bot -------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from anycarrier_twilio_front.relay import Relay, RelayEnd, failed
 from anycarrier_twilio_front.relay_messages import RelaySettings
 from anycarrier_twilio_front.sounds import fetch_sound
 from anycarrier_twilio_front.stream import open_socket
+from anycarrier_twilio_front.until_first import until_first
 
 DEFAULT_LANGUAGE = "en-US"
 """Twilio's, where a document names none."""
@@ -69,17 +70,11 @@ class RelaySession:
             finished.set_result(await self.run(conversation))
             await asyncio.get_running_loop().create_future()  # to return would hang up
 
-        running = asyncio.ensure_future(conversation.run(talk))
-        try:
-            waiting: set[asyncio.Future[Any]] = {running, finished}
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if finished.done():
-                return finished.result()
-            running.result()
-            return RelayEnd()
-        finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+        running, _ = await until_first(conversation.run(talk), finished)
+        if not finished.cancelled():
+            return finished.result()
+        running.result()
+        return RelayEnd()
 
     async def run(self, conversation: Conversation) -> RelayEnd:
         """In a conversation that runs: the bot gets its events until the session is over."""

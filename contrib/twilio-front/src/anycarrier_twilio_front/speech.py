@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from typing import Any
 
 from anycarrier import AudioFormat
 from anycarrier.agent import AgentSettings, Engines
-from anycarrier.errors import ConfigurationError, UnknownVoice
-from anycarrier.speech import Hearing, SpeakingStyle, SpeechEngine, Synthesizer, open_speech_engine
+from anycarrier.agent.synthesis import Synthesis
+from anycarrier.errors import ConfigurationError
+from anycarrier.speech import SpeechEngine, open_speech_engine
 from anycarrier_twilio.twiml import TwimlError, Verb
-from anycarrier_twilio_front.gather import Ears
 
 log = logging.getLogger("anycarrier.twilio_front")
 
@@ -26,7 +26,7 @@ class Speech:
     def __init__(self, named: SpeechEngines | None) -> None:
         several = [] if named is None else [named] if isinstance(named, SpeechEngine | str) else list(named)
         self._engines = [open_speech_engine(one) if isinstance(one, str) else one for one in several]
-        if self._engines and self._able("speak") is None:
+        if self._engines and not self._able("speak"):
             names = ", ".join(engine.name for engine in self._engines)
             raise ConfigurationError(f"no <Say> could be spoken: {names} cannot speak. Name an engine that can")
 
@@ -55,39 +55,38 @@ class Speech:
             if lacks is not None:
                 raise TwimlError(12200, f"<ConversationRelay> needs engines that speak and listen: {lacks}")
         for one in (verb, *verb.nouns):
-            if one.name == "Say" and self._able("speak") is None:
+            if one.name == "Say" and not self._able("speak"):
                 raise TwimlError(12200, "<Say> needs a speech engine: give TwilioFront(speech=...) one")
-        if verb.name == "Gather" and verb.get("input") == "speech" and self._able("listen") is None:
+        if verb.name == "Gather" and verb.get("input") == "speech" and not self._able("listen"):
             raise TwimlError(12200, '<Gather input="speech"> needs a speech engine that listens')
 
-    async def synthesizer(self, verb: Verb, format: AudioFormat) -> tuple[Synthesizer, SpeakingStyle]:
-        """Who speaks a ``<Say>``, and how. Voices and languages that the engine lacks become its default ones."""
-        engine = self._able("speak")
-        assert engine is not None  # check() came before
-        plain = style = SpeakingStyle(format=format)
-        if (voice := verb.get("voice")) and engine.knows_voice(voice):
-            style = replace(style, voice=voice)
-        if (language := verb.get("language")) and engine.knows_language("speak", language):
-            style = replace(style, language=language)
-        try:
-            return await engine.synthesizer(style), style
-        except UnknownVoice as unknown:
-            log.warning("a bot's <Say> is spoken in the default voice: %s", unknown)
-            return await engine.synthesizer(plain), plain
+    def synthesis(self, verb: Verb, format: AudioFormat) -> Synthesis:
+        """What speaks a ``<Say>``. A voice that the engine lacks becomes its own, a language that none has English."""
+        language, voice = verb.get("language", "en-US"), verb.get("voice")
+        engines = self._able("speak", language)
+        if not engines:
+            engines, language = self._able("speak"), "en-US"
+        settings = AgentSettings(language=language, voice=voice if engines[0].knows_voice(voice) else None)
+        return Synthesis(engines, settings, noted, format=format)
 
-    def ears_for(self, verb: Verb, format: AudioFormat) -> Ears | None:
-        """What listens to the words of a ``<Gather>``; None where it wants keys alone, or nothing here listens."""
-        recognizer = self._able("listen")
+    def listeners(self, verb: Verb) -> tuple[list[SpeechEngine], list[SpeechEngine]]:
+        """What recognizes the words of a ``<Gather>`` and detects a voice for it, in the order to try. Neither where it
+        wants keys alone, or nothing here listens."""
         if "speech" not in verb.get("input", "dtmf").split():
-            return None
-        if recognizer is None:
-            log.warning("<Gather input=%r>: no speech engine listens, only keys count", verb.get("input"))
-            return None
-        detector = self._able("detect")
-        hints = tuple(hint.strip() for hint in verb.get("hints").split(",") if hint.strip())
-        language = verb.get("language", "en-US")
-        hearing = Hearing(language=language, phrases=hints, cued=detector is not None, format=format)
-        return Ears(recognizer, detector, hearing)
+            return [], []
+        if recognizers := self._able("listen", verb.get("language", "en-US")):
+            return recognizers, self._able("detect")
+        log.warning("<Gather input=%r>: no speech engine listens, only keys count", verb.get("input"))
+        return [], []
 
-    def _able(self, ability: str) -> SpeechEngine | None:
-        return next((engine for engine in self._engines if ability in engine.abilities), None)
+    def _able(self, ability: str, language: str = "") -> list[SpeechEngine]:
+        return [
+            engine
+            for engine in self._engines
+            if ability in engine.abilities and (not language or engine.knows_language(ability, language))
+        ]
+
+
+def noted(kind: str, **facts: Any) -> None:
+    """What went wrong with an engine, for the log."""
+    log.warning("%s: %s", kind, ", ".join(f"{name}: {fact}" for name, fact in facts.items()))

@@ -36,6 +36,7 @@ from anycarrier_twilio.signature import sign
 from anycarrier_twilio.twiml import Verb
 from anycarrier_twilio_front.callbacks import BotError, joined, shown
 from anycarrier_twilio_front.calls import FrontCall
+from anycarrier_twilio_front.until_first import until_first
 
 if TYPE_CHECKING:
     from anycarrier_twilio_front.front import TwilioFront
@@ -128,18 +129,13 @@ class BotStream:
         self._started = True
         self._session.receive_base64(self._hear_audio)
         self._tell("stream-started")
-        writer = asyncio.ensure_future(self._write(socket))
-        reader = asyncio.ensure_future(self._read(socket))
         try:
-            await asyncio.wait({writer, reader}, return_when=asyncio.FIRST_COMPLETED)
+            ways = await until_first(self._write(socket), self._read(socket))
         finally:
             self._session.receive_base64(None)
-            for task in (writer, reader):
-                task.cancel()
-            await asyncio.gather(writer, reader, return_exceptions=True)
             await self._say_goodbye(socket)
             self._tell("stream-stopped")
-        for task in (writer, reader):
+        for task in ways:
             if not task.cancelled():
                 self._account_for(task.exception())
         if not self._session.ended:

@@ -8,7 +8,7 @@ import itertools
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from anycarrier import CallEvent, DigitPressed, MediaEvent, MediaSession
 from anycarrier.calls import TransferStatus
@@ -23,6 +23,7 @@ from anycarrier_twilio_front.relay import RelayEnd
 from anycarrier_twilio_front.relay_session import RelaySession, endless
 from anycarrier_twilio_front.sounds import fetch_sound
 from anycarrier_twilio_front.stream import BotStream
+from anycarrier_twilio_front.until_first import until_first
 
 if TYPE_CHECKING:
     from anycarrier_twilio_front.front import TwilioFront
@@ -80,23 +81,13 @@ class Program:
 
     async def _until_interrupted(self, step: Instructions, reader: asyncio.Future[None]) -> Instructions | None:
         """Run ``step``; what is to be run after it, or in its place when a REST request says so."""
-        redirected = asyncio.ensure_future(self._call.redirected.wait())
-        work = asyncio.ensure_future(self._obey(step))
-        either: set[asyncio.Future[Any]] = {work, redirected, reader}
-        try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            redirected.cancel()
-            finished = work.done()
-            if not finished:
-                work.cancel()
-                await asyncio.wait({work})
+        work, *_ = await until_first(self._obey(step), self._call.redirected.wait(), asyncio.wait({reader}))
         if self._call.redirected.is_set():  # maybe more than once since
             self._call.redirected.clear()
             if not self._session.ended:
                 await self._session.clear()
             return self._call.instructions
-        return work.result() if finished else None
+        return None if work.cancelled() else cast("Instructions | None", work.result())
 
     async def _listen(self) -> None:
         async for event in self._session:
@@ -157,17 +148,17 @@ class Program:
         return document.instructions(verb, action, result) if action else None
 
     async def _say(self, document: Document, verb: Verb) -> None:
-        synthesizer, style = await self._front.speech.synthesizer(verb, self._session.format)
-        sentences = spoken_sentences(verb.text, style.language)
+        synthesis = self._front.speech.synthesis(verb, self._session.format)
+        sentences = spoken_sentences(verb.text, verb.get("language", "en-US"))
         try:
             for _ in _loop(verb, bool(sentences)):
                 for sentence in sentences:
-                    async with contextlib.aclosing(synthesizer.speak(sentence)) as sound:
+                    async with contextlib.aclosing(synthesis.speak(sentence)) as sound:
                         async for piece in sound:
                             await self._play_out(piece)
                 await self._heard_out()
         finally:
-            await synthesizer.aclose()
+            await synthesis.aclose()
 
     async def _play(self, document: Document, verb: Verb) -> None:
         if digits := verb.get("digits"):
@@ -204,9 +195,9 @@ class Program:
             for nested in verb.nouns:
                 await VERBS[nested.name](self, document, nested)
 
-        gather = Gather(verb, self._front.speech.ears_for(verb, self._session.format))
+        gather = Gather(verb, self._session, *self._front.speech.listeners(verb))
         with self._heard_by(gather.hear):
-            result = await gather.run(prompt, self._session)
+            result = await gather.run(prompt)
         if not result and verb.get("actionOnEmptyResult") != "true":
             return None
         if not verb.get("action") and not document.url:
