@@ -363,12 +363,15 @@ class Provider(ABC):
         return kind(self.name, operation, message, **told)
 
     def unanswered(self, operation: str, failure: Exception) -> NoReturn:
-        """Raise the typed error for a request that got no answer; ``failure`` is what ``httpx`` raised over it."""
+        """Raise the typed error for a request that got no answer; ``failure`` is what ``httpx`` raised over it.
+
+        ``ValueError``: the request could not be written.
+        """
         import httpx
 
         # h11 looks at the headers before it writes the first byte; its other complaints come later.
         illegal = isinstance(failure, httpx.LocalProtocolError) and str(failure).startswith("Illegal header")
-        if illegal or isinstance(failure, UnicodeError | httpx.InvalidURL | httpx.UnsupportedProtocol):
+        if illegal or isinstance(failure, ValueError | httpx.InvalidURL | httpx.UnsupportedProtocol):
             raise ConfigurationError(
                 f"{self.name} {operation} was not sent: the request cannot be written ({type(failure).__name__}). "
                 "Check the credential: a key, an id or base_url holds characters that do not belong there"

@@ -160,10 +160,11 @@ def judged(row: dict[str, Any], seen: dict[tuple[str, bool], list[Heard]]) -> di
 
 def cells(name: str, found: dict[str, Any]) -> list[str]:
     unit = ("+{:.0f} µs" if found["difference"] else "{:.2f}x").format
+    kept = "-" if found["most"] is None else "kept"
     return [
         name, f"{found['us']:.0f}", found["beside"] or "-", f"{found['beside_us']:.0f}" if found["beside"] else "-",
         unit(found["measured"]) if found["beside"] else "-", "-" if found["most"] is None else unit(found["most"]),
-        f"{found['p50_ms']:.1f}", f"{found['back']:.1%}", "kept" if found["kept"] else "**NOT KEPT**",
+        f"{found['p50_ms']:.1f}", f"{found['back']:.1%}", kept if found["kept"] else "**NOT KEPT**",
     ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import wave
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from running import NUMBERS, SOMEBODY, agent_server, running
 
 from anycarrier.testing.far_end import FarEnd
 from anycarrier_server import sandbox_api
-from anycarrier_server.refusals import NotOffered
+from anycarrier_server.refusals import NotOffered, StoreUnreachable
 from fake_speech import FakeEngine
 
 CARRIERS = ("twilio", "telnyx")
@@ -196,3 +197,21 @@ async def test_without_the_switch_there_is_no_sandbox(tmp_path: Path) -> None:
     async with running(tmp_path, sandbox=False) as at:
         assert (await at.http.post("/sandbox/calls", json={})).status_code in (401, 404)
         assert (await at.ask("GET", "/v1/credentials"))["items"] == []
+
+
+async def test_no_address_of_a_far_end_is_an_internal_error(tmp_path: Path) -> None:
+    """Ids that are empty, odd or long, and methods that an address does not know."""
+    async with running(tmp_path) as at:
+        for call_id in ("", "%20", "%00", "%FF", "a%2Fb", "..%2F", "a" * 5000):
+            for way in ("", "/heard", "/say", "/audio", "/digits", "/hangup"):
+                for method in ("GET", "POST", "PUT", "DELETE"):
+                    answer = await at.http.request(method, f"/sandbox/calls/{call_id}{way}", json={})
+                    what = f"{method} {call_id[:20]!r} {way}: {answer.text}"
+                    assert answer.status_code in {404, 405, 422} and answer.text.startswith("{"), what
+                    assert answer.json()["code"] in {"not_found", "method_not_allowed", "validation"}, what
+                    assert answer.status_code != 405 or answer.json()["detail"].startswith("this address knows"), what
+
+
+async def test_a_database_that_is_away_is_told_as_such() -> None:
+    answer = sandbox_api.refuse(StoreUnreachable(), "request-1")
+    assert (answer.status_code, json.loads(bytes(answer.body))["code"]) == (503, "overloaded")

@@ -6,9 +6,11 @@ Carrier-neutral; ``{call_id}`` is our call's id as either face shows it.
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from anycarrier.audio import PCMU_8K, AudioFormat, pcmu_to_pcm16
@@ -28,6 +30,7 @@ from anycarrier_server.refusals import (
     Forbidden,
     Invalid,
     NotOffered,
+    StoreOverloaded,
     TooLarge,
     Unauthorized,
     Unknown,
@@ -250,6 +253,8 @@ def refuse(error: Exception, request_id: str) -> Response:
     detail: Any = str(error)
     if isinstance(error, Invalid):
         detail = error.errors
+    elif isinstance(error, HTTPException):
+        detail = error.detail
     elif status == 500:
         detail = "internal error: the request id finds it in the log"
     return JSONResponse({"detail": detail, "code": code, "request_id": request_id}, status_code=status)
@@ -271,6 +276,10 @@ def _meaning(error: Exception) -> tuple[int, str]:
             return 422, "validation"
         case NotOffered(code=code):
             return 501, code
+        case StoreOverloaded():
+            return 503, "overloaded"
+        case HTTPException(status_code=status):
+            return status, HTTPStatus(status).phrase.lower().replace(" ", "_")
         case CredentialRequired() | ConfigurationError() | AnycarrierError():
             return 400, "refused"
     return 500, "internal"

@@ -331,7 +331,8 @@ class TelnyxProvider(Provider):
     @staticmethod
     def _once(call_id: str, what: str) -> str:
         """The same id for the same act on the same call: Telnyx ignores the second command."""
-        return uuid5(NAMESPACE_URL, f"anycarrier:{call_id}:{what}").hex
+        name = f"anycarrier:{call_id}:{what}".encode(errors="backslashreplace").decode()
+        return uuid5(NAMESPACE_URL, name).hex
 
     def headers(self) -> Mapping[str, str]:
         return {"Authorization": f"Bearer {self.credential.api_key.get_secret_value()}"}

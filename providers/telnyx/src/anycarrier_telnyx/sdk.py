@@ -60,7 +60,7 @@ class Sdk:
             response = refused.response
         except APIConnectionError as unanswered:
             failure = unanswered.__cause__ if isinstance(unanswered.__cause__, Exception) else unanswered
-        except (UnicodeError, httpx.InvalidURL) as unwritable:
+        except (ValueError, httpx.InvalidURL) as unwritable:  # also the SDK's refusal of an id that is "" or ".."
             failure = unwritable
         if failure is not None:
             self.provider.unanswered(operation, failure)

@@ -18,6 +18,7 @@ import pytest
 from anycarrier.audio import AudioFormat
 from anycarrier.calls import Call, CallStatus, DialRequest, Direction, MachineDetection
 from anycarrier.errors import (
+    AnycarrierError,
     AuthenticationFailed,
     ConfigurationError,
     NotFound,
@@ -38,6 +39,7 @@ from anycarrier.webhooks import WebhookReply
 HTML = "<html><head><title>502 Bad Gateway</title></head></html>"
 Act = Callable[[Provider], Coroutine[Any, Any, Any]]
 LEAKED = "kit-key-4d7a91"
+ODD_IDS = ["", ".", "..", "a b/../c?d#e", "%2F\0\n", "\ud800", "a" * 70_000]
 
 
 def _illegal_header(request: httpx.Request) -> NoReturn:
@@ -148,6 +150,14 @@ class RestChecks(Kit):
         with pytest.raises(ConfigurationError) as caught:
             self.ask(transport, lambda p: p.dial(self.dial_request()), value=LEAKED)
         assert LEAKED not in "".join(traceback.format_exception(caught.value)), "the traceback shows the key"
+
+    @pytest.mark.parametrize("call_id", ODD_IDS, ids=lambda text: ascii(text[:12]))
+    def test_an_id_that_is_no_calls_has_the_carriers_answer_or_a_typed_error(self, call_id: str) -> None:
+        """A webhook may bring any text for an id. What the provider lets through is one of this package's errors."""
+        self.skip_without_rest()
+        for act in (lambda p: p.hang_up(call_id), lambda p: p.fetch_call(call_id)):
+            with contextlib.suppress(AnycarrierError):
+                self.ask(answering(404, json=self.error_body(404)), act)
 
     @pytest.mark.parametrize(("operation", "failure", "expected"), CASES)
     def test_a_failure_has_its_own_error(self, operation: str, failure: str, expected: type[ProviderError]) -> None:

@@ -142,12 +142,14 @@ class AcmeSandbox(Sandbox):
         """Around every operation: the log, the login, and no parameter that Acme does not know."""
 
         async def answer(request: Request) -> JSONResponse:
-            asked = await request.json() if body else {**request.query_params}
-            features = request.query_params.getlist("features")
-            log = RestRequest(request.method, request.url.path, dict(request.query_params), asked if body else None)
+            log = RestRequest(request.method, request.url.path, dict(request.query_params))
             self.requests.append(log)
+            features = request.query_params.getlist("features")
             try:
                 self.log_in(request)
+                asked = {**request.query_params}
+                if body:
+                    asked = log.body = dict(await request.json())
                 if unknown := set(asked) - (body or query or set()):
                     raise Refused(400, "unknown_parameter", f"unknown: {', '.join(sorted(unknown))}")
                 reply, status = await handler(request, {**asked, "features": features} if features else asked), 200

@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, Router
 
 from anycarrier.testing.sandbox import RestRequest
 from anycarrier.testing.sandbox_numbers import Login, login_of
@@ -71,7 +71,11 @@ def build_app(sandbox: TelnyxSandbox, operations: Iterable[Operation], files: It
         code = "10030" if isinstance(failure, HTTPException) and failure.status_code == 405 else "10005"
         return refuse(code, "The requested resource or URL could not be found.").response()
 
-    return Starlette(routes=[*routes, Mount("/v2", routes=routes)], exception_handlers={404: lost, 405: lost})
+    # An empty id is no resource, and no list of them either: Starlette would lead to that.
+    versioned = Router(routes, redirect_slashes=False)
+    app = Starlette(routes=[*routes, Mount("/v2", app=versioned)], exception_handlers={404: lost, 405: lost})
+    app.router.redirect_slashes = False
+    return app
 
 
 def _endpoint(sandbox: TelnyxSandbox, operation: Operation) -> Callable[[Request], Awaitable[Response]]:

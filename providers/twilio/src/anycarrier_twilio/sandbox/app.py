@@ -14,7 +14,6 @@ import httpx
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from anycarrier.credentials import Credential
 from anycarrier.testing.far_end import FarEnd
@@ -31,9 +30,6 @@ from anycarrier_twilio.twiml import Instructions
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
-
-METHODS = ["GET", "POST", "DELETE", "PUT", "PATCH"]
-
 
 class TwilioSandbox(Sandbox):
     """See the module; ``debugger`` is the account's error log, as the carrier's console shows it."""
@@ -54,9 +50,10 @@ class TwilioSandbox(Sandbox):
         self.debugger: list[Complaint] = []
         self.account = Account(new_sid("AC"), new_sid(""))
         self.accounts = {self.account.sid: self.account}
-        self.app = Starlette(routes=[Route("/{path:path}", self._rest, methods=METHODS)])
+        # No routes: every path is read in `rest`, also those that Starlette's patterns refuse.
+        self.app = Starlette(exception_handlers={404: self._rest})
 
-    async def _rest(self, request: Request) -> Response:
+    async def _rest(self, request: Request, _: Exception) -> Response:
         return await rest.answer(self, OPERATIONS, request)
 
     # --- who logs in ----------------------------------------------------------------------------------------------

@@ -92,8 +92,9 @@ def page(rest: Rest, name: str, items: list[dict[str, Any]]) -> Reply:
 
 async def answer(sandbox: TwilioSandbox, operations: list[Operation], request: Request) -> Response:
     """One REST request, from login to reply."""
-    path = request.url.path[len(request.scope.get("root_path", "")) :] or "/"
-    record = RestRequest(request.method, path, parse_qs(request.url.query, keep_blank_values=True))
+    path = request.scope["path"][len(request.scope.get("root_path", "")) :] or "/"
+    query = request.scope["query_string"].decode("utf-8", "replace")
+    record = RestRequest(request.method, path, parse_qs(query, keep_blank_values=True))
     sandbox.requests.append(record)
     body = await request.body()
     if body:
