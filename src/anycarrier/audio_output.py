@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from anycarrier.audio import AudioFormat, Transcoder
 from anycarrier.errors import StreamNotOpen
@@ -22,62 +20,13 @@ from anycarrier.events import MarkDropped, MarkReached
 from anycarrier.listener import MediaTransport, PushTransport
 from anycarrier.position import Playback, PlaybackPosition
 from anycarrier.serializer import Frame, MediaSerializer
-
-log = logging.getLogger("anycarrier")
+from anycarrier.tap import GuardedTap
 
 MARK_EVERY = 0.5
 """Seconds of audio between marks of our own: two extra frames a second buy a proven position."""
 
 RELAYED_MARK_EVERY = 2.0
 """The same for relayed audio. Its position is needed only when it is cut, and the clock is nearly enough for that."""
-
-
-class Tap(Protocol):
-    """Listens in on a session: a recorder. It gets all audio of both sides, whichever handler has the call."""
-
-    def caller(self, payload: bytes) -> None:
-        """Audio from the caller, just arrived."""
-        ...
-
-    def agent(self, payload: bytes, starts_in: float) -> None:
-        """Audio sent to the caller, to be heard in ``starts_in`` seconds."""
-        ...
-
-    def cut(self) -> None:
-        """What was not heard yet never will be."""
-        ...
-
-
-class GuardedTap:
-    """A tap must not cost the call its audio: one that raises is told no more, and the log says so."""
-
-    def __init__(self, tap: Tap) -> None:
-        self.tap: Tap | None = tap
-
-    def caller(self, payload: bytes) -> None:
-        if self.tap is not None:
-            try:
-                self.tap.caller(payload)
-            except Exception:  # noqa: BLE001 whatever it is, the call goes on
-                self._give_up()
-
-    def agent(self, payload: bytes, starts_in: float) -> None:
-        if self.tap is not None:
-            try:
-                self.tap.agent(payload, starts_in)
-            except Exception:  # noqa: BLE001 likewise
-                self._give_up()
-
-    def cut(self) -> None:
-        if self.tap is not None:
-            try:
-                self.tap.cut()
-            except Exception:  # noqa: BLE001 likewise
-                self._give_up()
-
-    def _give_up(self) -> None:
-        log.exception("%s failed and hears no more of its call", type(self.tap).__name__)
-        self.tap = None
 
 
 class Order(asyncio.Lock):

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pybase64 import b64encode_as_string
 
 from anycarrier.audio import AudioFormat, Transcoder
-from anycarrier.audio_output import AudioOutput, GuardedTap, Tap
+from anycarrier.audio_output import AudioOutput
 from anycarrier.errors import ConfigurationError, MalformedMessage, UnreadableAudio
 from anycarrier.events import (
     AudioReceived,
@@ -30,6 +30,7 @@ from anycarrier.events import (
 )
 from anycarrier.listener import MediaTransport, PushTransport
 from anycarrier.serializer import Frame, MediaSerializer
+from anycarrier.tap import GuardedTap, Tap
 
 QUEUE_FRAMES = 500
 """Audio events kept for a slow handler (10 s of 20 ms frames); beyond that the oldest audio is dropped."""

@@ -9,7 +9,6 @@ from typing import Protocol
 from pybase64 import b64decode
 
 from anycarrier.audio import PCMU_8K, AudioFormat
-from anycarrier.audio_output import Tap
 from anycarrier.calls import Call, EndReason, TransferStatus
 from anycarrier.errors import UnreadableAudio
 from anycarrier.events import CallEvent, MediaEvent
@@ -17,6 +16,7 @@ from anycarrier.listener import MediaTransport
 from anycarrier.media_stream import MediaStream
 from anycarrier.position import Playback
 from anycarrier.serializer import MediaSerializer
+from anycarrier.tap import Tap
 
 
 class CallControl(Protocol):

@@ -16,12 +16,12 @@ from anycarrier import Exchange
 from anycarrier.agent.agent_call import AgentCall
 from anycarrier.agent.analysis import FinishedCall
 from anycarrier.audio import pcm16_to_pcmu
-from anycarrier.audio_output import Tap
 from anycarrier.demo.appointment import OFFER, book_appointment, booked, chosen_time
 from anycarrier.demo.callers import Caller, Speech, spoken
 from anycarrier.demo.calls import CALLER_NUMBER, DemoCall, call_facts
 from anycarrier.session import MediaSession
 from anycarrier.speech import SpeechEngine
+from anycarrier.tap import Tap
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.sandbox import Sandbox
 from anycarrier.testing.word_errors import normalized, word_errors
