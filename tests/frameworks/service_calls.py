@@ -75,41 +75,35 @@ async def test_a_caller_is_answered_and_recorded_until_the_agent_ends_the_call(
 
 
 @on_each_carrier
-async def test_the_agent_calls_out_and_is_hung_up_on(provider: str, handlers: dict[str, str], tmp_path: Path) -> None:
-    async with running(tmp_path, handlers=handlers) as at:
-        call = await dial(at, await at.equip(provider, handler="desk"))
-        await heard(at, call, 0.6)
-        await at.ask("POST", f"/sandbox/calls/{call}/hangup")
-        assert await over(at, call) == ("completed", "user_hangup")
-
-
-@on_each_carrier
-async def test_a_call_is_ended_by_the_api_while_the_agent_speaks(
-    provider: str, handlers: dict[str, str], tmp_path: Path
+@pytest.mark.parametrize(
+    ("agent", "path", "reason"),
+    [("desk", "/sandbox/calls/{}/hangup", "user_hangup"), ("chatterbox", "/v1/calls/{}/stop", "api_stop")],
+    ids=["the caller", "the API"],
+)
+async def test_a_call_out_is_ended_by_the_far_end_or_the_api(
+    agent: str, path: str, reason: str, provider: str, handlers: dict[str, str], tmp_path: Path
 ) -> None:
     async with running(tmp_path, handlers=handlers) as at:
-        call = await dial(at, await at.equip(provider, handler="chatterbox"))
+        call = await dial(at, await at.equip(provider, handler=agent))
         await heard(at, call, 0.5)
-        await at.ask("POST", f"/v1/calls/{call}/stop")
-        assert await over(at, call) == ("completed", "api_stop")
+        await at.ask("POST", path.format(call))
+        assert await over(at, call) == ("completed", reason)
 
 
 @on_each_carrier
-async def test_the_longest_duration_of_a_call_is_the_reason_of_its_end(
-    provider: str, handlers: dict[str, str], tmp_path: Path
+@pytest.mark.parametrize(
+    ("agent", "limits", "end"),
+    [("chatterbox", {"max_duration_seconds": 2}, ("completed", "max_duration")),
+     ("broken", {}, ("failed", "agent_error"))],
+    ids=["the longest duration", "an agent that raises"],
+)  # fmt: skip
+async def test_what_ends_a_call_is_the_reason_in_its_books(
+    agent: str, limits: dict[str, Any], end: tuple[str, str], provider: str, handlers: dict[str, str], tmp_path: Path
 ) -> None:
     async with running(tmp_path, handlers=handlers) as at:
-        mine = await at.equip(provider, handler="chatterbox", max_duration_seconds=2)
+        mine = await at.equip(provider, handler=agent, **limits)
         call = (await at.ring(mine["number"]))["call_id"]
-        assert (await over(at, call))[1] == "max_duration"
-
-
-@on_each_carrier
-async def test_an_agent_that_raises_is_an_agent_error(provider: str, handlers: dict[str, str], tmp_path: Path) -> None:
-    async with running(tmp_path, handlers=handlers) as at:
-        mine = await at.equip(provider, handler="broken")
-        call = (await at.ring(mine["number"]))["call_id"]
-        assert await over(at, call) == ("failed", "agent_error")
+        assert await over(at, call) == end
 
 
 @on_each_carrier

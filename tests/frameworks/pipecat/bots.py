@@ -132,6 +132,18 @@ async def running(worker: PipelineWorker) -> AsyncIterator[asyncio.Task[None]]:
         await asyncio.gather(task, return_exceptions=True)
 
 
+def cancelling_when_gone(transport: CallTransport, worker: PipelineWorker) -> list[tuple[object, float]]:
+    """Has the pipeline cancelled once the far end is gone, as bots do; who was said to be gone, and when."""
+    told: list[tuple[object, float]] = []
+
+    @transport.event_handler("on_client_disconnected")
+    async def on_client_disconnected(transport: CallTransport, client: object) -> None:
+        told.append((client, asyncio.get_running_loop().time()))
+        await worker.cancel()
+
+    return told
+
+
 def echo_worker(transport: CallTransport, **settings: Any) -> PipelineWorker:
     """What the caller says comes back; the pipeline ends with the call."""
     return worker_of([transport.input(), Echo(), transport.output()], **settings)

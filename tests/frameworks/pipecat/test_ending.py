@@ -23,7 +23,16 @@ from anycarrier import Call, EndReason
 from anycarrier.errors import ProviderUnavailable
 from anycarrier.testing.session import Marks, ScriptedFarEnd, open_session
 from anycarrier_pipecat import CallTransport, default_params
-from frameworks.pipecat.bots import WORD, Echo, Passing, Voice, echo_worker, running, worker_of
+from frameworks.pipecat.bots import (
+    WORD,
+    Echo,
+    Passing,
+    Voice,
+    cancelling_when_gone,
+    echo_worker,
+    running,
+    worker_of,
+)
 
 
 def when_hung_up(far_end: ScriptedFarEnd) -> list[float]:
@@ -56,24 +65,15 @@ async def test_an_end_frame_lets_all_be_heard_then_hangs_up(lead: float, marks: 
         assert far_end.control.hang_ups == [EndReason.AGENT_HANGUP]
 
 
-async def test_two_seconds_of_silence_are_sent_only_when_asked_for() -> None:
+@pytest.mark.parametrize("seconds", [2, 12], ids=["pipecat's own default", "longer than its patience with a peer"])
+async def test_silence_at_the_end_is_sent_only_when_asked_for_and_is_no_dead_peer(seconds: int) -> None:
     async with open_session() as (session, far_end):
-        transport = CallTransport(session, default_params(audio_out_end_silence_secs=2))
+        transport = CallTransport(session, default_params(audio_out_end_silence_secs=seconds))
         worker = worker_of([transport.input(), transport.output()])
         async with running(worker) as task:
             await worker.queue_frame(EndFrame())
             await task
-        assert far_end.heard_seconds == 2.0
-
-
-async def test_a_chunk_longer_than_pipecats_patience_with_a_peer_is_no_dead_peer() -> None:
-    async with open_session() as (session, far_end):
-        transport = CallTransport(session, default_params(audio_out_end_silence_secs=12))
-        worker = worker_of([transport.input(), transport.output()])
-        async with running(worker) as task:
-            await worker.queue_frame(EndFrame())
-            await task
-        assert far_end.heard_seconds == 12.0
+        assert far_end.heard_seconds == seconds
         assert transport.output().is_usable
 
 
@@ -112,17 +112,10 @@ async def test_a_stop_frame_keeps_the_call() -> None:
 
 @pytest.mark.parametrize("moment", ["silence", "speech", "the end"])
 async def test_the_caller_hangs_up_and_the_bot_is_told_once(moment: str) -> None:
-    told: list[float] = []
     async with open_session() as (session, far_end):
         transport = CallTransport(session)
         worker = worker_of([transport.input(), Voice(), transport.output()])
-
-        @transport.event_handler("on_client_disconnected")
-        async def on_client_disconnected(transport: CallTransport, client: object) -> None:
-            assert client is session
-            told.append(asyncio.get_running_loop().time())
-            await worker.cancel()
-
+        told = cancelling_when_gone(transport, worker)
         async with running(worker) as task:
             if moment != "silence":
                 await worker.queue_frame(TTSSpeakFrame("one two three four five six seven eight nine ten"))
@@ -137,21 +130,16 @@ async def test_the_caller_hangs_up_and_the_bot_is_told_once(moment: str) -> None
         if moment == "the end":
             assert told == [], "the bot has ended the call itself"
         else:
-            assert len(told) == 1
-            assert told[0] - gone < 0.1
+            [(client, at)] = told
+            assert client is session and at - gone < 0.1
 
 
 async def test_the_caller_hangs_up_during_the_last_words_of_a_pipeline_without_processors() -> None:
     """The output has the ``EndFrame`` from the input then, which waits for it."""
-    told = []
     async with open_session() as (session, far_end):
         transport = CallTransport(session)
-
-        @transport.event_handler("on_client_disconnected")
-        async def on_client_disconnected(transport: CallTransport, client: object) -> None:
-            told.append(client)
-
         worker = worker_of([transport.input(), transport.output()])
+        told = cancelling_when_gone(transport, worker)
         async with running(worker) as task:
             await worker.queue_frames([OutputAudioRawFrame(bytes(32000), 8000, 1), EndFrame()])
             await far_end.wait_heard(0.5)
@@ -170,21 +158,15 @@ async def test_a_bot_that_does_not_handle_the_hang_up_ends_too() -> None:
 
 
 async def test_the_bot_hangs_up_by_itself_and_is_told() -> None:
-    told = []
     async with open_session() as (session, far_end):
         transport = CallTransport(session)
-
-        @transport.event_handler("on_client_disconnected")
-        async def on_client_disconnected(transport: CallTransport, client: object) -> None:
-            told.append(client)
-            await worker.cancel()
-
         worker = echo_worker(transport)
+        told = cancelling_when_gone(transport, worker)
         async with running(worker) as task:
             await session.hang_up(EndReason.AGENT_HANGUP)
             async with asyncio.timeout(3):
                 await task
-    assert told == [session]
+    assert [client for client, _ in told] == [session]
 
 
 async def test_500_calls_leave_no_task() -> None:
@@ -193,11 +175,7 @@ async def test_500_calls_leave_no_task() -> None:
         async with open_session(pushes=bool(number % 2)) as (session, far_end):
             transport = CallTransport(session)
             worker = worker_of([transport.input(), Echo(), Voice(), transport.output()])
-
-            @transport.event_handler("on_client_disconnected")
-            async def on_client_disconnected(transport: CallTransport, client: object) -> None:
-                await worker.cancel()  # noqa: B023  this call's
-
+            cancelling_when_gone(transport, worker)
             async with running(worker) as task:
                 await worker.queue_frame(TTSSpeakFrame("one two three"))
                 await far_end.wait_heard(0.05 * (number % 15))

@@ -19,7 +19,7 @@ from anycarrier import Call, EndReason, TransferProgress
 from anycarrier.errors import PermissionDenied
 from anycarrier.testing.session import open_session
 from anycarrier_pipecat import CallTransport, TransferCallFrame
-from frameworks.pipecat.bots import WORD, Passing, Voice, running, worker_of
+from frameworks.pipecat.bots import WORD, Passing, Voice, cancelling_when_gone, running, worker_of
 
 TARGET = "+14155550199"
 
@@ -36,11 +36,8 @@ async def test_the_call_lives_on_after_the_pipeline(how: str, answered: bool, en
         async def on_transfer(transport: CallTransport, event: TransferProgress) -> None:
             told.append(event)
 
-        @transport.event_handler("on_client_disconnected")
-        async def on_client_disconnected(transport: CallTransport, client: object) -> None:
-            await worker.cancel()
-
         worker = worker_of([transport.input(), Voice(), transport.output()])
+        cancelling_when_gone(transport, worker)
         async with running(worker) as task:
             await worker.queue_frame(TTSSpeakFrame("please hold"))
             if how == "frame":
