@@ -2,7 +2,8 @@
 
 CPU of the process that answers, for each 20 ms frame that comes in and goes back; ``--calls`` at once, over loopback
 sockets. In each round every subject is measured once, so that a ratio is of one minute on one machine; the figures are
-medians of the rounds. A subject's process lives through all rounds, and is at rest while another is measured.
+medians of the rounds. A subject's process lives through all rounds, and is at rest while another is measured. Of an
+adapter that is interrupted: milliseconds until the far end is told to drop what it was sent.
 ``tests/bench/frameworks/NAME.py`` has the rows of a framework, measured in its environment.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import socket
 import statistics
 import subprocess
@@ -17,6 +19,7 @@ import sys
 from argparse import Namespace
 from collections import defaultdict
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,8 @@ from frameworks.environments import Environment, Refused, discover, say  # noqa:
 
 ALL_BACK = 0.997
 """The share of each call's audio that has to come back. One lost frame is more; what a resampler still holds, less."""
+IN_TIME = 0.1
+"""Seconds in which a ``clear`` is waited for at the end."""
 AT_REST = 0.2
 """A process that uses less of a core has started its calls, or is through with them."""
 
@@ -98,9 +103,10 @@ class Subject:
             self.port, calls, lambda: self.ask("cpu"), started=lambda: self.at_rest(options.start),
             seconds=options.seconds, warm=options.warm, marks=marks,
         )  # fmt: skip
+        late = lateness(await self.ask("interruptions"), heard)
         await self.ask("end")
         await self.at_rest(options.start)  # it does not compute while another is measured
-        return heard
+        return replace(heard, late=late)
 
     async def close(self) -> None:
         self._in.close()
@@ -109,6 +115,12 @@ class Subject:
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
+
+
+def lateness(interruptions: list[tuple[str, float]], heard: Heard) -> list[float]:
+    """For each interruption seconds until the next clear of its call; infinite where none came."""
+    return [min((each for each in heard.cleared.get(call_id, ()) if each >= at), default=math.inf) - at
+            for call_id, at in interruptions if heard.begun <= at <= heard.ended - IN_TIME]  # fmt: skip
 
 
 def rows_of(python: str, name: str) -> list[dict[str, Any]]:
@@ -142,6 +154,11 @@ def microseconds(heard: Heard) -> float:
 def judged(row: dict[str, Any], seen: dict[tuple[str, bool], list[Heard]]) -> dict[str, Any]:
     """A row's figures; ``kept`` is False where it has a bound that was not kept, or audio was lost."""
     own = seen[row["subject"], row["marks"]]
+    if row["interruptions"]:
+        late = [1000 * each for heard in own for each in heard.late]
+        p99 = percentile(late or [math.inf], 0.99)
+        return {"interruptions": len(late), "p50_ms": percentile(late or [math.inf], 0.5), "p99_ms": p99,
+                "most": row["most"], "kept": p99 <= row["most"]}  # fmt: skip
     costs = [microseconds(heard) for heard in own]
     found: dict[str, Any] = {
         "us": statistics.median(costs), "us_by_round": costs,
@@ -159,12 +176,15 @@ def judged(row: dict[str, Any], seen: dict[tuple[str, bool], list[Heard]]) -> di
 
 
 def cells(name: str, found: dict[str, Any]) -> list[str]:
+    kept = "**NOT KEPT**" if not found["kept"] else "kept" if found["most"] is not None else "-"
+    if "p99_ms" in found:
+        p99 = f"p99 of {found['interruptions']}: {found['p99_ms']:.1f} ms"
+        return [name, "-", "-", "-", p99, f"{found['most']:g} ms", f"{found['p50_ms']:.1f}", "-", kept]
     unit = ("+{:.0f} µs" if found["difference"] else "{:.2f}x").format
-    kept = "-" if found["most"] is None else "kept"
     return [
         name, f"{found['us']:.0f}", found["beside"] or "-", f"{found['beside_us']:.0f}" if found["beside"] else "-",
         unit(found["measured"]) if found["beside"] else "-", "-" if found["most"] is None else unit(found["most"]),
-        f"{found['p50_ms']:.1f}", f"{found['back']:.1%}", kept if found["kept"] else "**NOT KEPT**",
+        f"{found['p50_ms']:.1f}", f"{found['back']:.1%}", kept,
     ]  # fmt: skip
 
 

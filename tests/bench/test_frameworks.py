@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,7 +28,8 @@ def heard(bench: ModuleType, *cpu: float, back: float = 1.0) -> list[Any]:
 
 
 def row(**changed: Any) -> dict[str, Any]:
-    return {"subject": "ours", "beside": "theirs", "most": 0.9, "difference": False, "marks": True, **changed}
+    plain = {"difference": False, "marks": True, "interruptions": False}
+    return {"subject": "ours", "beside": "theirs", "most": 0.9, **plain, **changed}
 
 
 def test_a_ratio_is_of_one_round(bench: ModuleType) -> None:
@@ -52,11 +55,43 @@ def test_a_row_without_a_bound_still_wants_its_audio_back(bench: ModuleType) -> 
     assert not bench.judged(alone, {("ours", True): heard(bench, 0.1, 0.1, back=0.99)})["kept"]
 
 
+def test_how_late_a_clear_is_counts_from_the_interruption_before_it(bench: ModuleType) -> None:
+    """Of its own call, and only where there was time for it."""
+    cleared = {"a": [1.5, 2.003], "b": [2.5]}
+    heard = bench.Heard(0.1, 1000, 1.0, [], begun=1.0, ended=3.0, cleared=cleared)
+    told = [("a", 0.5), ("a", 2.0), ("b", 2.0), ("b", 2.6), ("a", 2.95)]
+    assert bench.lateness(told, heard) == [pytest.approx(0.003), pytest.approx(0.5), math.inf]
+
+
+def test_interruptions_are_judged_by_the_slowest_of_a_hundred(bench: ModuleType) -> None:
+    def judged(*late: float) -> Any:
+        heard = bench.Heard(0.1, 1000, 0.0, [], late=[0.001] * 200 + list(late))
+        return bench.judged(row(interruptions=True, most=20), {("ours", True): [heard]})
+
+    assert judged(0.03)["kept"] and not judged(*[0.021] * 4)["kept"] and not judged(*[math.inf] * 4)["kept"]
+    assert bench.cells("x", judged(*[0.0205] * 4))[4:] == ["p99 of 204: 20.5 ms", "20 ms", "1.0", "-", "**NOT KEPT**"]
+    nothing = bench.Heard(0.1, 1000, 0.0, [])
+    assert not bench.judged(row(interruptions=True, most=20), {("ours", True): [nothing]})["kept"]
+
+
+async def test_interruptions_of_the_bare_session_clear_the_carrier(bench: ModuleType) -> None:
+    subject = await bench.Subject.start(sys.executable, "session", "session, interrupted")
+    try:
+        options = Namespace(calls=2, start=1.0, warm=0.2, seconds=1.5)
+        heard = await subject.measure(marks=True, options=options)
+    finally:
+        await subject.close()
+    assert 2 <= len(heard.late) <= 8 and math.inf not in heard.late
+    assert heard.back > 0
+
+
 def test_the_bare_session_is_measured_beside_one_by_hand() -> None:
     words = ["frameworks", "--only", "session", "--rounds", "1", "--calls", "2", "--seconds", "0.4", "--warm", "0.2",
              "--start", "1"]  # fmt: skip
     run = subprocess.run([sys.executable, str(HERE), *words, "--json"], capture_output=True, text=True)
     rows = json.loads(run.stdout)["rows"]
+    interrupted = rows.pop("session interrupted")
+    assert interrupted["most"] == 20
     assert [each["beside"] for each in rows.values()] == ["FastAPI by hand", "FastAPI by hand", ""]
     assert [each["back"] for each in rows.values()] == [1.0] * len(rows)
     assert all(each["us"] > 0 for each in rows.values())

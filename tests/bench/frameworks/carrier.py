@@ -25,12 +25,14 @@ NEGATIVE_ZERO = 0x7F  # decoded and encoded again, it comes back as the other ze
 
 @dataclass
 class Line:
-    """One call. ``behind`` has, for each piece that came back, seconds since its last byte was sent."""
+    """One call. ``behind`` has, for each piece that came back, seconds since its last byte was sent; ``cleared`` the
+    times at which it was told to drop what it had not played."""
 
     marks: bool
     sent: list[float] = field(default_factory=list)
     back: int = 0
     behind: list[float] = field(default_factory=list)
+    cleared: list[float] = field(default_factory=list)
     heard_until: float = 0.0
 
     async def speak(self, socket: ClientConnection, stream: str, begin: float, frames: int) -> None:
@@ -53,6 +55,7 @@ class Line:
                     self.hear(len(base64.b64decode(message["media"]["payload"])), loop.time())
                 elif message["event"] == "clear":
                     self.heard_until = loop.time()
+                    self.cleared.append(loop.time())
                 elif message["event"] == "mark" and self.marks:
                     mark = json.dumps({"event": "mark", "streamSid": stream, "mark": message["mark"]})
                     loop.call_at(self.heard_until, lambda mark=mark: asyncio.ensure_future(quietly(socket, mark)))
@@ -72,13 +75,18 @@ async def quietly(socket: ClientConnection, text: str) -> None:
 @dataclass(frozen=True)
 class Heard:
     """Of all calls: CPU seconds of the subject, frames sent meanwhile, delays. ``back`` is the share of its audio that
-    came back to the call with the least.
+    came back to the call with the least. ``cleared`` has each call's clears by its id, ``late`` how long after its
+    interruption each came, of those between ``begun`` and ``ended``; times are of the machine's monotonic clock.
     """
 
     cpu: float
     frames: int
     back: float
     behind: list[float]
+    begun: float = 0.0
+    ended: float = 0.0
+    cleared: dict[str, list[float]] = field(default_factory=dict)
+    late: list[float] = field(default_factory=list)
 
 
 async def talk(
@@ -108,12 +116,13 @@ async def talk(
         await asyncio.sleep(begin + warm - loop.time())
         before, sent_before = await cpu(), sum(len(line.sent) for line in lines)
         await asyncio.gather(*talking)
-        spent, sent = await cpu() - before, sum(len(line.sent) for line in lines)
+        spent, sent, ended = await cpu() - before, sum(len(line.sent) for line in lines), loop.time()
         await all_back(lines, FRAME * frames)
-        for task in listening:
-            task.cancel()
+    await asyncio.gather(*listening)  # to the end: a socket that nobody reads does not close
     back = min(line.back for line in lines) / (FRAME * frames)
-    return Heard(spent, sent - sent_before, back, [each for line in lines for each in line.behind])
+    behind = [each for line in lines for each in line.behind]
+    cleared = {call_id: line.cleared for line, (_, call_id) in zip(lines, calls, strict=True)}
+    return Heard(spent, sent - sent_before, back, behind, begin + warm, ended, cleared)
 
 
 async def all_back(lines: Sequence[Line], wanted: int, patience: float = 1.5) -> None:

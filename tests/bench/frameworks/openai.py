@@ -14,13 +14,15 @@ import base64
 import itertools
 import json
 import os
+import random
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from bench.frameworks.subject import Calls, Row, Serve, app, run, session
+from bench.frameworks.subject import APART, Calls, Row, Serve, app, interrupting, run, session
 
 os.environ["OPENAI_AGENTS_DISABLE_TRACING"] = "1"
 sys.path.append(str(Path(__file__).parents[3] / "docs/examples/openai"))
@@ -29,19 +31,26 @@ PIECE = 400
 """Bytes of the caller's audio in a message of the example: 50 ms, so three frames of 20 ms."""
 
 
-async def model_alone() -> None:
-    """The stand-in, until standard input ends."""
-    from realtime_fake import serve_realtime
+async def model_alone(interrupts: bool) -> None:
+    """The stand-in, until standard input ends. It echoes, or says two seconds of something over and over, and hears the
+    caller each time."""
+    from realtime_fake import Conversation, serve_realtime
 
-    async with serve_realtime(echoes=True) as realtime:
+    async def talk(conversation: Conversation) -> None:
+        while True:
+            await conversation.say(bytes(16000))
+            await asyncio.sleep(random.uniform(*APART))
+            await conversation.speech_started()
+            await asyncio.sleep(0.1)  # the caller speaks
+
+    async with serve_realtime(echoes=not interrupts, on_start=talk if interrupts else None) as realtime:
         print(realtime.url, flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
-def model_url() -> str:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench.frameworks.openai", "model"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+def model_url(*words: str) -> str:
+    command = [sys.executable, "-m", "bench.frameworks.openai", "model", *words]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout
     kept.append(process)
     return process.stdout.readline().decode().strip()
@@ -56,34 +65,60 @@ def config(url: str) -> Any:
     return {"url": url, "api_key": "sk-fake", "initial_model_settings": settings}
 
 
-def by_sdk(**options: Any) -> Serve:
+def by_sdk(*model: str, **options: Any) -> Serve:
     async def serve(port: int) -> Calls:
-        from agents.realtime import RealtimeAgent, RealtimeRunner
+        from agents.realtime import OpenAIRealtimeWebSocketModel, RealtimeAgent, RealtimeModelListener, RealtimeRunner
 
         from anycarrier_openai_realtime import openai_agent
 
-        def runner(_: Any) -> RealtimeRunner:
-            return RealtimeRunner(RealtimeAgent(name="echo"))
+        class Notes(RealtimeModelListener):
+            def __init__(self, call_id: str) -> None:
+                self.call_id = call_id
 
-        return await session(openai_agent(runner, config(model_url()), **options))(port)
+            async def on_event(self, event: Any) -> None:
+                if event.type == "raw_server_event":
+                    note(self.call_id, event.data["type"])
+
+        def runner(call: Any) -> RealtimeRunner:
+            made = OpenAIRealtimeWebSocketModel()
+            if model:
+                made.add_listener(Notes(call.call.id))
+            return RealtimeRunner(RealtimeAgent(name="echo"), model=made)
+
+        return await session(openai_agent(runner, config(model_url(*model)), **options))(port)
 
     return serve
 
 
-def by_socket(**options: Any) -> Serve:
+def note(call_id: str, event: str) -> None:
+    """An event of the model has come, and nobody has acted on it yet."""
+    if event == "input_audio_buffer.speech_started":
+        interrupting(call_id)
+
+
+def by_socket(*model: str, **options: Any) -> Serve:
     async def serve(port: int) -> Calls:
         import websockets
 
         from anycarrier_openai_realtime import run_raw
 
-        url = model_url()
+        class Noted:
+            def __init__(self, ws: Any, call_id: str) -> None:
+                self.send, self.close, self._ws, self._call_id = ws.send, ws.close, ws, call_id
+
+            async def __aiter__(self) -> AsyncIterator[Any]:
+                async for message in self._ws:
+                    note(self._call_id, json.loads(message)["type"])
+                    yield message
+
+        url = model_url(*model)
         pcmu = {"format": {"type": "audio/pcmu"}}
         settings = {"type": "realtime", "audio": {"input": {**pcmu, "turn_detection": None}, "output": pcmu}}
 
         async def agent(call: Any) -> None:
             async with websockets.connect(url) as ws:
                 await ws.send(json.dumps({"type": "session.update", "session": settings}))
-                await run_raw(call, ws, **options)
+                await run_raw(call, Noted(ws, call.call.id) if model else ws, **options)
 
         return await session(agent)(port)
 
@@ -160,6 +195,8 @@ SUBJECTS = {
     "openai, raw, a message for each frame": by_socket(batch=0.02),
     "openai, as many messages": by_sdk(batch=0.06),
     "openai, raw, as many messages": by_socket(batch=0.06),
+    "openai, interrupted": by_sdk("interrupts"),
+    "openai, raw, interrupted": by_socket("interrupts"),
     EXAMPLE: app(sdk_alone, "/media-stream"),
 }
 ROWS = [
@@ -170,10 +207,12 @@ ROWS = [
     Row("OpenAI by the SDK, 60 ms as the example", "openai, as many messages", beside=EXAMPLE, most=1.0),
     Row("OpenAI by a socket, 60 ms as the example", "openai, raw, as many messages", beside=EXAMPLE, most=0.9),
     Row("OpenAI by the SDK, no marks come back", "openai", marks=False),
+    Row("OpenAI by the SDK, interrupted", "openai, interrupted", most=20, interruptions=True),
+    Row("OpenAI by a socket, interrupted", "openai, raw, interrupted", most=20, interruptions=True),
 ]
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["model"]:
-        asyncio.run(model_alone())
+    if sys.argv[1:2] == ["model"]:
+        asyncio.run(model_alone(sys.argv[2:] == ["interrupts"]))
     else:
         run(ROWS, SUBJECTS)

@@ -1,18 +1,21 @@
-"""pipecat: an echo through the adapter, beside pipecat's own WebSocket transport and serializer."""
+"""pipecat: an echo through the adapter, beside pipecat's own WebSocket transport and serializer; and interruptions."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import random
 import sys
 from typing import Any
 
-from bench.frameworks.subject import Row, app, run, session
+from bench.frameworks.subject import APART, Row, app, interrupting, run, session
 
 
-async def converse(transport: Any, rate: int) -> None:
-    """The same pipeline for both: what is heard is said."""
+async def converse(transport: Any, rate: int, interrupted: str = "") -> None:
+    """The same pipeline for both: what is heard is said. In the call ``interrupted``, two seconds of something are said
+    over and over, and interrupted each time."""
     from loguru import logger
-    from pipecat.frames.frames import Frame, InputAudioRawFrame, OutputAudioRawFrame
+    from pipecat.frames.frames import Frame, InputAudioRawFrame, InterruptionFrame, OutputAudioRawFrame
     from pipecat.pipeline.pipeline import Pipeline
     from pipecat.pipeline.worker import PipelineParams, PipelineWorker
     from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
@@ -24,6 +27,8 @@ async def converse(transport: Any, rate: int) -> None:
     class Echo(FrameProcessor):
         async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
             await super().process_frame(frame, direction)
+            if isinstance(frame, InputAudioRawFrame) and interrupted:
+                return
             if isinstance(frame, InputAudioRawFrame):
                 frame = OutputAudioRawFrame(frame.audio, frame.sample_rate, frame.num_channels)
             await self.push_frame(frame, direction)
@@ -40,9 +45,18 @@ async def converse(transport: Any, rate: int) -> None:
     async def gone(transport: Any, client: Any) -> None:
         await worker.cancel()
 
+    async def talk() -> None:
+        while interrupted:
+            await worker.queue_frame(OutputAudioRawFrame(bytes(4 * rate), rate, 1))
+            await asyncio.sleep(random.uniform(*APART))
+            interrupting(interrupted)
+            await worker.queue_frame(InterruptionFrame())
+
     runner = WorkerRunner(handle_sigint=False)
     await runner.add_workers(worker)
+    talking = asyncio.create_task(talk())
     await runner.run()
+    talking.cancel()
 
 
 def adapter(rate: int) -> Any:
@@ -52,6 +66,12 @@ def adapter(rate: int) -> Any:
         await converse(CallTransport(called), rate)
 
     return talk
+
+
+async def interrupted(called: Any) -> None:
+    from anycarrier_pipecat import CallTransport
+
+    await converse(CallTransport(called), 8000, called.call.id)
 
 
 def its_own(rate: int) -> Any:
@@ -87,10 +107,12 @@ def its_own(rate: int) -> Any:
 SUBJECTS = {
     "CallTransport, 8 kHz": session(adapter(8000)),
     "FastAPIWebsocketTransport, 8 kHz": its_own(8000),
+    "interrupted": session(interrupted),
 }
 ROWS = [
     Row("pipecat echo at 8 kHz", "CallTransport, 8 kHz", beside="FastAPIWebsocketTransport, 8 kHz", most=0.9),
     Row("pipecat echo at 8 kHz, no marks come back", "CallTransport, 8 kHz", marks=False),
+    Row("pipecat interrupted", "interrupted", most=20, interruptions=True),
 ]
 
 if __name__ == "__main__":

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import random
 from typing import Any
 
 from anycarrier import AudioReceived, MediaSession
-from bench.frameworks.subject import Row, app, run, session
+from bench.frameworks.subject import APART, Row, app, interrupting, run, session
 
 
 async def echo(session: MediaSession) -> None:
     async for event in session:
         if isinstance(event, AudioReceived):
             await session.send_audio(event.payload)
+
+
+async def interrupted(session: MediaSession) -> None:
+    while not session.ended:
+        await session.send_audio(bytes(16000))
+        await asyncio.sleep(random.uniform(*APART))
+        interrupting(session.call.id)
+        await session.clear()
 
 
 def by_hand() -> Any:
@@ -40,12 +50,14 @@ def by_hand() -> Any:
 SUBJECTS = {
     "session": session(echo),
     "session, extra fast": session(echo, fast=True),
+    "session, interrupted": session(interrupted),
     "FastAPI by hand": app(by_hand, "/stream"),
 }
 ROWS = [
     Row("session echo", "session", beside="FastAPI by hand"),
     Row("session echo, extra fast", "session, extra fast", beside="FastAPI by hand"),
     Row("session echo, no marks come back", "session", marks=False),
+    Row("session interrupted", "session, interrupted", most=20, interruptions=True),
 ]
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ name. It ends with ``run(ROWS, SUBJECTS)``: a row holds one subject against anot
 A subject is what serves on a port: ``session`` for a handler of ours, ``app`` for any ASGI app that answers Twilio's
 stream at a path, or a function of your own like them. Started as ``python -m bench.frameworks.NAME SUBJECT PORT``, it
 prints ``ready``; then each line on standard input is answered with one of JSON: ``calls COUNT`` (path and id of each),
-``cpu`` (seconds until now), ``end`` (of those calls).
+``cpu`` (seconds until now), ``interruptions`` (call id and time of each), ``end`` (of those calls).
 """
 
 from __future__ import annotations
@@ -49,6 +49,20 @@ class Row:
     difference: bool = False
     marks: bool = True
     """Whether the far end sends marks back. Without them, too, all the audio has to come."""
+    interruptions: bool = False
+    """The subject speaks and interrupts itself, and ``most`` is ms from each :func:`interrupting` to the carrier's
+    ``clear``, at the 99th percentile of all rounds."""
+
+
+_interruptions: list[tuple[str, float]] = []
+
+APART = (0.5, 1.0)
+"""Seconds between interruptions of a call, at least and at most."""
+
+
+def interrupting(call_id: str) -> None:
+    """The framework interrupts the agent of this call now. The far end's process has the same monotonic clock."""
+    _interruptions.append((call_id, time.monotonic()))
 
 
 def session(agents: Any, *, fast: bool = False, **exchange_options: Any) -> Serve:
@@ -100,6 +114,8 @@ async def _answer(serve: Serve, port: int) -> None:
                 answer = await calls.open(int(count))
             case ["cpu"]:
                 answer = time.process_time()
+            case ["interruptions"]:
+                answer = _interruptions
             case ["end"]:
                 await calls.end()
         print(json.dumps(answer), flush=True)
