@@ -99,17 +99,24 @@ async def test_a_noise_without_words_ends_nothing_and_the_timeout_holds() -> Non
 
 
 async def test_a_recognizer_that_takes_its_time_is_waited_for() -> None:
-    engine = FakeEngine("two")
+    engine = FakeEngine("two and three")  # "two" is known at once
     engine.thinks = 6.0
     result, _ = await gathered(lambda line: line.say(0.3), engine, speechTimeout="auto", timeout="1")
-    assert result["SpeechResult"] == "two"
+    assert result["SpeechResult"] == "two and three"
+
+
+async def test_a_minute_may_be_said_at_once() -> None:
+    _, seconds = await gathered(lambda line: line.say(45), FakeEngine("yes"), speechTimeout="1")
+    assert 45.9 <= seconds <= 46.5
+    _, seconds = await gathered(lambda line: line.say(80), FakeEngine("yes"), speechTimeout="1")
+    assert 59.9 <= seconds <= 60.5
 
 
 async def test_keys_count_more_than_words() -> None:
     async def caller(line: Line) -> None:
         await line.say(0.3)
         line.press("4")
-        await line.breathe(0.5)
+        await line.breathe(1.5)
         line.press("2#")
 
     result, _ = await gathered(caller, FakeEngine("two"), speechTimeout="1")
@@ -158,24 +165,40 @@ async def test_a_recognizer_that_ends_what_is_said_itself_needs_no_detector() ->
     assert result["SpeechResult"] == "a table for two" and 4 <= seconds <= 5
 
 
-@pytest.mark.parametrize("speaks", [True, False])
-async def test_the_first_voice_stops_the_prompt_and_one_that_fails_fails_the_verb(speaks: bool) -> None:
-    told: list[str] = []
+@pytest.mark.parametrize("by", ["voice", "words"])
+async def test_the_first_voice_or_word_stops_the_prompt(by: str) -> None:
+    stopped: list[float] = []
+    clock = asyncio.get_running_loop().time
+    began = clock()
 
     async def prompt() -> None:
         try:
-            await asyncio.sleep(1 if not speaks else 50)
-        except asyncio.CancelledError:
-            told.append("stopped")
-            raise
+            await asyncio.sleep(50)
+        finally:
+            stopped.append(clock() - began)
+
+    engine = FakeEngine()
+
+    async def caller(line: Line) -> None:
+        await line.breathe(1)
+        if by == "words":
+            engine.recognizers[0]._results.put(Heard("yes"))
+        else:
+            await line.say(0.4)
+            engine.words.append("yes")
+
+    detectors = [] if by == "words" else None
+    result, _ = await gathered(caller, engine, detectors=detectors, prompt=prompt, timeout="0", speechTimeout="2")
+    assert result["SpeechResult"] == "yes" and 1 <= stopped[0] <= 1.3
+
+
+async def test_a_prompt_that_fails_fails_the_verb() -> None:
+    async def prompt() -> None:
+        await asyncio.sleep(1)
         raise ValueError("no such file")
 
-    if speaks:
-        result, _ = await gathered(lambda line: line.say(0.4), FakeEngine("yes"), prompt=prompt, speechTimeout="1")
-        assert result["SpeechResult"] == "yes" and told == ["stopped"]
-    else:
-        with pytest.raises(ValueError, match="no such file"):
-            await gathered(lambda line: line.breathe(1), FakeEngine("yes"), prompt=prompt)
+    with pytest.raises(ValueError, match="no such file"):
+        await gathered(lambda line: line.breathe(1), FakeEngine("yes"), prompt=prompt)
 
 
 def test_who_listens_knows_the_language_and_without_one_keys_alone_count(caplog: pytest.LogCaptureFixture) -> None:

@@ -119,8 +119,7 @@ class Gather:
 
     async def _act(self, output: Output) -> None:
         self._recognition.act(output)
-        if isinstance(output, EmitFinal) and not self._digits:
-            self._words = output.text
-            self._over = bool(output.text)
+        if isinstance(output, EmitFinal) and output.text and not self._digits:
+            self._words, self._over = output.text, True
         if isinstance(output, BeginUtterance | EmitInterim | EmitFinal):
             self._input.set()
