@@ -211,6 +211,8 @@ async def test_the_action_of_a_dial_is_told_how_it_failed_on_every_carrier(
         await house.over(far_end)
         assert asked.genuine
         assert (asked.params["DialCallStatus"], asked.params["DialBridged"]) == (word, "false")
+        await asyncio.sleep(1)
+        assert len(house.bot.told("/dialled")) == 1
 
 
 async def test_a_target_that_rings_for_ever_ends_the_bots_part(

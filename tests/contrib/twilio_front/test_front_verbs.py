@@ -245,7 +245,7 @@ async def test_a_gather_is_complete_by_number_by_key_or_by_silence(attributes: s
 async def test_keys_pressed_as_soon_as_the_caller_is_connected_are_gathered(carrier: str) -> None:
     async with open_fronted(carrier) as house:
         house.bot.replies["/voice"] = twiml('<Redirect>/menu</Redirect>')
-        house.bot.replies["/keys"] = twiml("<Hangup/>")
+        house.bot.replies["/keys"] = twiml('<Gather action="/again" timeout="1"/>')
         pressed = asyncio.Event()
 
         async def menu(_: Webhook) -> str:
@@ -261,6 +261,7 @@ async def test_keys_pressed_as_soon_as_the_caller_is_connected_are_gathered(carr
         await far_end.press("1")
         await house.over(far_end)
         assert house.bot.told("/keys")[0].params["Digits"] == "471"
+        assert not house.bot.told("/again"), "they count once"
 
 
 @pytest.mark.parametrize("before", ['<Pause length="2"/>', "<Say>one two three four five.</Say>"])
@@ -412,6 +413,8 @@ async def test_a_dial_that_is_not_taken_tells_the_action_how_and_the_call_is_the
         assert house.bot.told("/dialled")[0].params["DialCallStatus"] == "busy"
         await far_end.hang_up()
         await house.over(far_end)
+        await asyncio.sleep(1)
+        assert len(house.bot.told("/dialled")) == 1, "not again at the end of the call"
 
 
 # --- status callbacks -------------------------------------------------------------------------------------------------

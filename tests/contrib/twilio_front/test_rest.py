@@ -93,10 +93,11 @@ async def test_a_call_created_by_twiml_is_transferred_by_an_update_and_the_calle
 
 
 async def test_an_update_interrupts_what_runs_with_the_document_of_another_url(one: Fronted) -> None:
-    one.bot.replies["/voice"] = STAY
+    one.bot.replies["/voice"] = "<Response><Play>/long</Play></Response>"
+    one.bot.replies["/long"] = Response(b"\x55" * 80_000, media_type="audio/basic")
     one.bot.replies["/other"] = "<Response><Pause length='1'/></Response>"
     far_end = await one.sandbox.ring(OURS, CALLER)
-    await one.until(lambda: bool(one.exchange.switchboard.sessions))
+    await far_end.wait_heard(0.1)
     [known] = one.front.calls
     client = one.client()
     read = await asyncio.to_thread(client.calls(known.sid).fetch)
@@ -105,6 +106,7 @@ async def test_an_update_interrupts_what_runs_with_the_document_of_another_url(o
     [asked] = await one.bot.wait_told("/other", CallSid=known.sid)
     assert asked.method == "GET" and asked.genuine
     await far_end.wait_for("ended")
+    assert far_end.heard_seconds() < 5, "what was sent of ten seconds is not played out"
 
 
 async def test_calls_are_listed_newest_first_in_pages_and_by_what_they_are(one: Fronted) -> None:
@@ -199,6 +201,30 @@ async def test_a_document_waits_for_the_machine_detection_and_is_told_who_has_pi
         assert answer.json()["answered_by"] == "machine_end_beep"
 
 
+async def test_an_update_while_the_document_waits_for_the_detection_is_run_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with open_fronted("telnyx") as here:
+        here.bot.replies["/out"] = STAY
+        wanted = {"To": MACHINE, "From": OURS, "Url": f"{here.bot.url}/out", "MachineDetection": "DetectMessageEnd"}
+        sid = (await ask(here, data=wanted)).json()["sid"]
+        await here.until(lambda: bool(here.exchange.switchboard.sessions))
+        asked: list[str] = []
+
+        async def transfer(call: Any, to: str, **_: Any) -> None:
+            asked.append(to)
+            raise ConfigurationError("scripted")
+
+        monkeypatch.setattr(here.exchange, "transfer", transfer)
+        [known] = here.front.calls
+        assert known.detection is not None and not known.detection.known.is_set()
+        path = f"/2010-04-01/Accounts/{ACCOUNT}/Calls/{sid}.json"
+        dial = f"<Response><Dial>{DESK}</Dial></Response>"
+        assert (await ask(here, path, data={"Twiml": dial})).status_code == 200
+        await here.exchange.wait_for(sid[2:], CallStatus.ENDED, 30)
+        assert asked == [DESK] and not here.bot.told("/out")
+
+
 async def test_with_async_detection_the_document_runs_at_once_and_the_callback_is_told() -> None:
     async with open_fronted("telnyx") as here:
         here.bot.replies["/out"] = STAY
@@ -229,6 +255,7 @@ WRONG: list[tuple[dict[str, str], int, int]] = [
     ({"To": "+911"}, 400, 21211),
     ({"Twiml": ""}, 400, 21205),
     ({"Twiml": "", "Url": "ftp://bot.example.com/x"}, 400, 21205),
+    ({"Twiml": "", "Url": "ws://{host}/x"}, 400, 21205),
     ({"Twiml": "", "Url": "http://169.254.169.254/latest"}, 400, 21205),
     ({"Twiml": "<Response>"}, 400, 12100),
     ({"Twiml": "<Response><Enqueue>x</Enqueue></Response>"}, 400, 12200),
@@ -266,7 +293,8 @@ def code(answer: httpx.Response) -> tuple[int, int]:
 
 async def test_a_wrong_request_gets_twilios_code_and_nobody_is_rung(one: Fronted) -> None:
     for wrong, status, expected in WRONG:
-        form = {name: value.format(bot=one.bot.url) for name, value in {**GOOD, **wrong}.items()}
+        places = {"bot": one.bot.url, "host": one.bot.url.removeprefix("http://")}
+        form = {name: value.format(**places) for name, value in {**GOOD, **wrong}.items()}
         answer = await ask(one, data=form)
         assert code(answer) == (status, expected), (wrong, answer.text)
         for number in (form["To"], form["From"], form.get("CallerId", "")):
@@ -290,6 +318,9 @@ async def test_only_the_fronts_own_login_is_let_in_and_it_is_told_nothing_of_oth
         assert code(await ask(one, path, "GET")) == (404, 20404)
     assert code(await ask(one, method="DELETE")) == (405, 20004)
     assert code(await ask(one, json=GOOD)) == (415, 20415)
+    form = {**login(), "content-type": "application/x-www-form-urlencoded"}
+    for body in (b"To=\xff", "&".join(f"To={n}" for n in range(300)).encode()):
+        assert code(await ask(one, content=body, headers=form)) == (400, 20001)
     assert code(await ask(one, content=b"a" * 100_000)) == (413, 20413)
     assert code(await ask(one, method="GET", params={"PageSize": "0"})) == (400, 20007)
     assert code(await ask(one, method="GET", params={"PageSize": "x"})) == (400, 20001)

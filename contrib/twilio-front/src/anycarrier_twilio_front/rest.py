@@ -133,11 +133,6 @@ class CallsApi:
         if asked.instructions is None:
             raise RestError(400, 21205, "Url parameter is required.")
         self._check(params)
-        shown = {"to": mask_number(to), "from_": mask_number(from_)}
-        try:
-            to = e164(to)
-        except InvalidNumber as problem:
-            raise refusal(problem, **shown) from None
         line = await self._line(from_)
         options: dict[str, Any] = {"timeout": float(asked.timeout)}
         if caller_id := params.get("CallerId"):
@@ -172,7 +167,7 @@ class CallsApi:
                 "a call that the bot of agent %s asked for was not made: %s",
                 self._front.agent_id, problem, exc_info=None if ours else problem,
             )  # fmt: skip
-            raise refusal(problem, **shown) from None
+            raise refusal(problem, mask_number(to), mask_number(from_)) from None
         finally:
             self._front.place(opened)
         return JSONResponse(self._resource(opened), 201)

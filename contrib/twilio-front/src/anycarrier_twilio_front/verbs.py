@@ -72,9 +72,6 @@ class Program:
                 hasty = hasty + 1 if clock() - began < 1.0 else 0
                 if hasty > HASTE:
                     raise BotError(11200, f"{HASTE} documents one after the other that do nothing but lead to the next")
-        except StreamNotOpen:
-            if not self._session.ended:
-                raise
         finally:
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
