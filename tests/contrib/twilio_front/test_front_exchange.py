@@ -25,8 +25,8 @@ from anycarrier import (
 from anycarrier.agent import Agents
 from anycarrier.asgi import create_app
 from anycarrier.testing.live_server import serve
-from anycarrier_twilio.twiml import Verb
-from anycarrier_twilio_front import FrontCall, Instructions, TwilioFront
+from anycarrier_twilio.twiml import Instructions, Verb
+from anycarrier_twilio_front import FrontCall, TwilioFront
 from anycarrier_twilio_front.document import Document
 from anycarrier_twilio_front.stream import BotStream
 from contrib.twilio_front.fronted import CALLER, OTHERS, OURS, Fronted, open_fronted, stream, twiml

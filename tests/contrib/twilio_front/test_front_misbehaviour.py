@@ -11,7 +11,6 @@ from starlette.responses import RedirectResponse, Response
 
 from anycarrier import EndReason
 from anycarrier.errors import ConfigurationError
-from anycarrier_twilio_front import TwilioFront
 from anycarrier_twilio_front.callbacks import BotError, Hosts, shown
 from contrib.twilio_front.fronted import Fronted, open_fronted, stream, twiml
 from sandbox_platform import Webhook
@@ -286,14 +285,15 @@ def test_only_named_hosts_are_asked(url: str, allowed: bool) -> None:
 
 
 @pytest.mark.parametrize("voice_url", ["bot.example.com/voice", "ftp://bot.example.com/", "https:///voice"])
-async def test_a_voice_url_or_host_that_is_none_is_refused(voice_url: str) -> None:
-    async with open_fronted("telnyx") as house:
-        with pytest.raises(ConfigurationError):
-            TwilioFront(house.exchange, account_sid="AC", auth_token="t", voice_url=voice_url)
-        with pytest.raises(ConfigurationError):
-            TwilioFront(
-                house.exchange, account_sid="AC", auth_token="t", voice_url="https://b.example/", hosts=["https://x/"]
-            )
+def test_a_voice_url_that_is_none_is_refused(voice_url: str) -> None:
+    with pytest.raises(ConfigurationError, match="voice_url must be like"):
+        Hosts(voice_url)
+
+
+@pytest.mark.parametrize("host", ["https://x/", "x.example/media", "ann@x.example", ""])
+def test_a_host_that_is_none_is_refused(host: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"hosts are like bot\.example\.com"):
+        Hosts("https://bot.example/", [host])
 
 
 def test_what_a_log_shows_of_a_url_holds_no_secret() -> None:

@@ -15,7 +15,8 @@ from anycarrier.errors import AnycarrierError, ConfigurationError
 from anycarrier.speech import SpeechEngine
 from anycarrier.testing.sandbox_numbers import OUTCOMES, Outcome
 from anycarrier.wav import wav_bytes
-from anycarrier_twilio_front import Instructions, TwilioFront
+from anycarrier_twilio.twiml import Instructions
+from anycarrier_twilio_front import TwilioFront
 from contrib.twilio_front.fronted import CALLEE, DESK, OTHERS, open_fronted, stream, twiml
 from fake_speech import SPEECH, FakeEngine
 from sandbox_platform import Webhook

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from twilio.request_validator import RequestValidator
 
-from anycarrier_twilio.twiml import Verb
+from anycarrier_twilio.twiml import Instructions, Verb
 from anycarrier_twilio_front import relay as relay_module
 from anycarrier_twilio_front.callbacks import BotError, BotRequests, Hosts, Reply
-from anycarrier_twilio_front.calls import FrontCall, Instructions
+from anycarrier_twilio_front.calls import FrontCall
 from anycarrier_twilio_front.relay import RelayEnd
 from anycarrier_twilio_front.relay_messages import read
 from anycarrier_twilio_front.relay_session import RelaySession

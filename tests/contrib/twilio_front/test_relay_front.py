@@ -12,7 +12,8 @@ from starlette.responses import Response
 from anycarrier import EndReason
 from anycarrier.agent import FinishedCall
 from anycarrier.errors import AgentUnreachable
-from anycarrier_twilio_front import Instructions, RelayFront
+from anycarrier_twilio.twiml import Instructions
+from anycarrier_twilio_front import RelayFront
 from contrib.twilio_front.fronted import ACCOUNT, TOKEN, genuine, twiml
 from contrib.twilio_front.relay_bot import RelayBot, Talk, relay_bot
 from fake_speech import Desk, Line, told

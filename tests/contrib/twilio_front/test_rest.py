@@ -6,6 +6,7 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -368,6 +369,12 @@ async def test_an_update_that_makes_no_sense_changes_nothing(one: Fronted) -> No
     talking, known.call = known.call, known.call.model_copy(update={"transfer": TransferStatus.REQUESTED})
     assert code(await ask(one, path, data={"Twiml": STAY})) == (400, 21220), "somebody else is rung for it"
     known.call = talking
+    board = one.exchange.switchboard
+    await one.until(lambda: bool(board.sessions))
+    for sessions in ({}, {made.sid[2:]: SimpleNamespace(ended=True)}):  # in another process, or not any more
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(board, "sessions", sessions)
+            assert code(await ask(one, path, data={"Twiml": STAY})) == (400, 21220)
     callback = {"StatusCallback": f"{one.bot.url}/status", "Status": "completed"}
     assert (await ask(one, path, data=callback)).status_code == 200
     assert (await one.bot.wait_told("/status"))[0].params["CallStatus"] == "completed"
