@@ -195,9 +195,11 @@ async def test_a_document_waits_for_the_machine_detection_and_is_told_who_has_pi
     async with open_fronted("telnyx") as here:
         here.bot.replies["/out"] = STAY
         wanted = {"To": MACHINE, "From": OURS, "Url": f"{here.bot.url}/out", "MachineDetection": "DetectMessageEnd"}
-        sid = (await ask(here, data=wanted)).json()["sid"]
+        callback = {"AsyncAmdStatusCallback": f"{here.bot.url}/amd"}
+        sid = (await ask(here, data={**wanted, **callback})).json()["sid"]
         [asked] = await here.bot.wait_told("/out", CallSid=sid)
         assert asked.params["AnsweredBy"] == "machine_end_beep"
+        assert not here.bot.told("/amd"), "that is for AsyncAmd"
         answer = await ask(here, f"/2010-04-01/Accounts/{ACCOUNT}/Calls/{sid}.json", "GET")
         assert answer.json()["answered_by"] == "machine_end_beep"
 
