@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 from twilio.request_validator import RequestValidator
+from websockets.asyncio.client import ClientConnection
 
+from anycarrier import EndReason
 from anycarrier_twilio.twiml import Instructions, Verb
 from anycarrier_twilio_front import relay as relay_module
+from anycarrier_twilio_front import relay_session as session_module
 from anycarrier_twilio_front.callbacks import BotError, BotRequests, Hosts, Reply
 from anycarrier_twilio_front.calls import FrontCall
 from anycarrier_twilio_front.relay import RelayEnd
@@ -59,9 +62,12 @@ class Session:
         self,
         talk: Callable[[Talk], Awaitable[None]],
         far_end: Callable[[Line], Awaitable[None]] | None = None,
+        *,
+        time_limit: float | None = None,
         **attributes: str,
     ) -> tuple[RelayEnd, Talk, Line]:
         line = Line()
+        line.session.call = line.session.call.model_copy(update={"time_limit": time_limit})
         await line.session.stream.wait_started(30)
         german = Verb("Language", {"code": "de-DE", "voice": "anna"})
         nouns = (Verb("Parameter", {"name": "case", "value": "7"}), german)
@@ -73,7 +79,7 @@ class Session:
             relaying = asyncio.ensure_future(self.relay.converse(self.speech.engines, line.session))
             ringing = asyncio.ensure_future((far_end or breathe)(line))
             try:
-                async with asyncio.timeout(120):
+                async with asyncio.timeout(1000):
                     end = await relaying
             finally:
                 ringing.cancel()
@@ -434,6 +440,27 @@ async def test_a_bot_that_sends_nothing_but_nonsense_is_disconnected() -> None:
     assert (end.status, end.error and end.error.code) == ("failed", 64107)
 
 
+async def test_a_bot_that_does_not_read_its_socket_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    open_socket = session_module.open_socket
+
+    async def to_a_bot_that_does_not_read(url: str, auth_token: str) -> ClientConnection:
+        async def send(message: str) -> None:
+            await asyncio.Event().wait()
+
+        socket = await open_socket(url, auth_token)
+        monkeypatch.setattr(socket, "send", send)
+        return socket
+
+    async def talk(talk: Talk) -> None:
+        await talk.closed.wait()
+
+    monkeypatch.setattr(session_module, "open_socket", to_a_bot_that_does_not_read)
+    session = Session()
+    end, _, line = await session.run(talk)
+    assert (end.status, end.error and end.error.code) == ("failed", 64105) and line.hang_ups == []
+    assert "does not read" in str(end.error) and session.relay.form(end)["SessionDuration"] == "10"
+
+
 async def test_a_bot_that_is_gone_ends_its_session_and_what_it_said_is_cut() -> None:
     async def talk(talk: Talk) -> None:
         await talk.say("one two three four five six seven eight nine ten eleven twelve thirteen fourteen.")
@@ -480,6 +507,25 @@ async def test_a_caller_who_hangs_up_completes_the_session() -> None:
     session = Session()
     end, _, _ = await session.run(talk, caller)
     assert end.status == "completed" and end.error is None and session.bot.close_code == 1000
+
+
+@pytest.mark.parametrize("limit", [None, 700.0, 20.0])
+async def test_a_session_lasts_as_long_as_its_call_may(limit: float | None) -> None:
+    async def talk(talk: Talk) -> None:
+        await asyncio.sleep(650)
+        await talk.send("end")
+
+    async def silent(line: Line) -> None:
+        await asyncio.sleep(900)
+
+    session = Session()
+    end, _, line = await session.run(talk, silent, time_limit=limit)
+    if limit == 20:
+        assert (end.status, line.hang_ups) == ("completed", [EndReason.MAX_DURATION])
+        assert session.relay.form(end)["SessionDuration"] == "20"
+    else:
+        assert (end.status, line.hang_ups) == ("ended", [])
+        assert session.relay.form(end)["SessionDuration"] == "650"
 
 
 async def test_a_bot_does_not_have_files_without_number_fetched_at_once_nor_from_a_url_that_is_none() -> None:
