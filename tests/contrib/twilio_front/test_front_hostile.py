@@ -53,6 +53,7 @@ async def test_a_socket_that_redirects_is_not_followed(caplog: pytest.LogCapture
     ("verb", "code"),
     [
         ("<Redirect>http://[::1</Redirect>", 11100),
+        ("<Redirect>/a&#127;b</Redirect>", 11100),
         ("<Play>//[</Play>", 11100),
         ('<Dial action="http://[">+13105550130</Dial>', 11100),
         ('<Connect><Stream url="ws://["/></Connect>', 11100),

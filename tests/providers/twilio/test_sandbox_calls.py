@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from starlette.responses import Response
 from twilio.base.exceptions import TwilioRestException
 from twilio.http.http_client import TwilioHttpClient
 from twilio.request_validator import RequestValidator
@@ -447,6 +448,26 @@ async def test_a_webhook_too_slow_is_given_up_and_the_fallback_is_asked(
     await far_end.wait_for("ended")
     assert far_end.hangup_cause == "completed"
     over.set()
+
+
+@pytest.mark.parametrize(("document", "code"), [(Response(status_code=500), "11200"), ("<Response><Connect>", "12100")])
+async def test_the_fallback_is_asked_also_in_the_middle_of_a_call(
+    desk: Desk, document: Response | str, code: str
+) -> None:
+    url = desk.platform.url
+    desk.answer_with(f"<Response><Redirect>{url}/next</Redirect></Response>", voice_fallback_url=f"{url}/fallback")
+    desk.platform.replies["/next"] = document
+    desk.platform.replies["/fallback"] = "<Response><Say>sorry</Say></Response>"
+    far_end = await desk.sandbox.ring(OURS, THEIRS)
+    (asked,) = await desk.platform.wait_told("/fallback")
+    assert (asked.params["ErrorCode"], asked.params["ErrorUrl"]) == (code, f"{url}/next")
+    await far_end.wait_for("ended")
+    assert "hears: sorry" in [what for _, what in far_end.log]
+    desk.platform.replies["/fallback"] = document
+    far_end = await desk.sandbox.ring(OURS, THEIRS)
+    await far_end.wait_for("ended")
+    assert "hears of an application error" in [what for _, what in far_end.log]
+    assert len(desk.platform.told("/fallback")) == 2, "once a call"
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,8 @@ class Leg:
         self.to = address
         self.sip_headers = dict(sip_headers or {})
         self.options = options
+        self.fallback = options.instructions.fallback if options.instructions else None
+        """Asked wherever a document of the call cannot be had or run."""
         self.parent = parent
         self.number_sid = number_sid
         self.status = "ringing" if direction == "inbound" else "queued"
@@ -128,6 +130,7 @@ class Leg:
     def redirect(self, instructions: Instructions) -> None:
         """Leave what runs and do this instead."""
         self.updated = datetime.now(UTC)
+        self.fallback = instructions.fallback or self.fallback
         if not self._interrupt.done():
             self._interrupt.set_result(instructions)
 

@@ -13,7 +13,6 @@ from functools import partial
 
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.far_end_audio import SILENCE
-from anycarrier.testing.sandbox import Delivery
 from anycarrier_twilio import twiml
 from anycarrier_twilio.calls_api import StatusCallback
 from anycarrier_twilio.sandbox.leg import Leg
@@ -54,24 +53,21 @@ def parse(document: bytes | str) -> list[Verb]:
     return verbs
 
 
-class FetchFailed(Exception):
+class FetchFailed(TwimlError):
     """The webhook did not answer with instructions."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 async def run(leg: Leg, instructions: Instructions) -> Instructions | End:
     """Do what the TwiML says; the next document to run, or how the call ended."""
     try:
         verbs = parse(instructions.twiml or await fetch(leg, instructions))
-    except FetchFailed as failure:
-        leg.sandbox.complain(failure.code, str(failure), leg)
-        return End("busy") if leg.answered_at is None else _apologise(leg)
     except TwimlError as failure:
         leg.sandbox.complain(failure.code, failure.message, leg)
-        return _apologise(leg)
+        if leg.fallback is not None and instructions.url != leg.fallback.url:
+            blame = {"ErrorCode": str(failure.code), "ErrorUrl": instructions.url}
+            return replace(leg.fallback, params={**instructions.params, **blame})
+        unheard = isinstance(failure, FetchFailed) and leg.answered_at is None
+        return End("busy") if unheard else _apologise(leg)
     for verb in verbs:
         if leg.answered_at is None and verb.name == "Pause":
             await _pause(leg, verb)  # a first <Pause> delays the pick-up
@@ -94,30 +90,19 @@ def _apologise(leg: Leg) -> End:
 
 
 async def fetch(leg: Leg, instructions: Instructions) -> bytes:
-    """The document at the instructions' URL, or at their fallback's; :class:`FetchFailed` when neither helps."""
+    """The document at the instructions' URL; :class:`FetchFailed` where there is none."""
     new = leg.direction == "inbound" and leg.answered_at is None
     params = {**(incoming_params if new else call_params)(leg), **instructions.params}
     if leg.answered_by is not None:
         params["AnsweredBy"] = leg.answered_by
     delivery = await leg.sandbox.ask("voice", leg, instructions.url, params, instructions.method)
-    failure = _failure(delivery)
-    if failure is None:
-        return delivery.reply
-    if instructions.fallback is None:
-        raise failure
-    leg.sandbox.complain(failure.code, str(failure), leg)
-    blame = {"ErrorCode": str(failure.code), "ErrorUrl": instructions.url}
-    return await fetch(leg, replace(instructions.fallback, params={**instructions.params, **blame}))
-
-
-def _failure(delivery: Delivery) -> FetchFailed | None:
     if delivery.status is None:
-        return FetchFailed(11205, f"HTTP connection failure: {delivery.failure}")
+        raise FetchFailed(11205, f"HTTP connection failure: {delivery.failure}")
     if not delivery.accepted:
-        return FetchFailed(11200, f"HTTP retrieval failure: the webhook answered {delivery.status}")
+        raise FetchFailed(11200, f"HTTP retrieval failure: the webhook answered {delivery.status}")
     if delivery.reply_type.partition(";")[0].strip().lower() not in XML_TYPES:
-        return FetchFailed(12300, f"Invalid Content-Type: {delivery.reply_type or 'none'}")
-    return None
+        raise FetchFailed(12300, f"Invalid Content-Type: {delivery.reply_type or 'none'}")
+    return delivery.reply
 
 
 # --- verbs --------------------------------------------------------------------------------------------------------
