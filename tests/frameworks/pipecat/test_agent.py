@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from pipecat.audio.filters.base_audio_filter import BaseAudioFilter
-from pipecat.frames.frames import FilterControlFrame, InputAudioRawFrame
+from pipecat.frames.frames import FilterControlFrame, Frame, InputAudioRawFrame
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
-from anycarrier import AudioFormat, EndReason, MachineDetected
+from anycarrier import AudioFormat, Call, EndReason, MachineDetected
 from anycarrier.agent import Agents, RawAgent
 from anycarrier.errors import ConfigurationError
 from anycarrier.testing.session import open_session
@@ -79,7 +80,18 @@ async def test_params_are_made_for_each_call() -> None:
     assert made[0].audio_out_10ms_chunks == 4
 
 
-async def test_a_pipeline_that_has_not_started_after_ten_seconds_ends_the_call() -> None:
+class HangsAtItsStart(FrameProcessor):
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        await super().process_frame(frame, direction)
+        await asyncio.Event().wait()
+
+
+async def hangs_further_down(transport: CallTransport) -> None:
+    await run(worker_of([transport.input(), HangsAtItsStart(), transport.output()]))
+
+
+@pytest.mark.parametrize("hangs", [hangs, hangs_further_down])
+async def test_a_pipeline_that_has_not_started_after_ten_seconds_ends_the_call(hangs: Any) -> None:
     async with open_session() as (session, far_end):
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -103,19 +115,26 @@ async def test_a_bot_that_returns_before_its_pipeline_has_started_ends_the_call(
     assert [record.levelno for record in caplog.records if record.name == "anycarrier_pipecat"] == [logging.ERROR]
 
 
-@pytest.mark.parametrize("does", ["nothing, for the caller is gone", "hangs up", "transfers"])
+@pytest.mark.parametrize("does", ["nothing, for the caller is gone", "hangs up", "hangs up, and the carrier has yet to",
+                                  "transfers"])  # fmt: skip
 async def test_a_bot_may_do_without_a_pipeline(does: str) -> None:
     async def bot(transport: CallTransport) -> None:
-        if does == "hangs up":
+        if does.startswith("hangs up"):
             await transport.session.hang_up(EndReason.AGENT_HANGUP)
         elif does == "transfers":
             await transport.transfer("+14155550199")
         else:
             await transport.session.wait_stopped()
 
+    async def asked(call: Call | str, reason: EndReason = EndReason.API_STOP) -> None:
+        far_end.control.hang_ups.append(reason)
+        far_end.change_call(intent=reason)
+
     async with open_session() as (session, far_end):
         if does.startswith("nothing"):
             await far_end.hang_up()
+        if does.endswith("has yet to"):
+            far_end.control.hang_up = asked  # type: ignore[method-assign]
         await pipecat_agent(bot)(session)
         assert EndReason.AGENT_ERROR not in far_end.control.hang_ups
 

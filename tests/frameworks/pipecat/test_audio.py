@@ -66,6 +66,7 @@ async def test_the_pipeline_hears_and_speaks_at_its_own_rate(rate: int) -> None:
             assert {frame.sample_rate for frame in frames} == {rate}
             seconds = sum(len(frame.audio) for frame in frames) / 2 / rate
             assert 1.99 < seconds <= 2.0  # what the resampler holds back
+            assert transport.output().sample_rate == 8000, "pipecat resamples speech once, to what the call takes"
             assert 430 < pitch(b"".join(frame.audio for frame in frames), rate) < 450
             await worker.queue_frame(OutputAudioRawFrame(tone_of(660, 1.0, rate), rate, 1))
             await far_end.wait_heard(0.9)
@@ -86,6 +87,7 @@ async def test_audio_of_another_rate_than_the_calls_is_resampled() -> None:
     async with open_session() as (session, far_end):
         transport = CallTransport(session, default_params(audio_out_sample_rate=16000))
         async with running(worker := worker_of([transport.input(), transport.output()], rate=16000)):
+            assert transport.output().sample_rate == 16000, "as asked for"
             await worker.queue_frame(OutputAudioRawFrame(tone_of(660, 2.0, 16000), 16000, 1))
             await far_end.wait_heard(1.8)
             assert 650 < pitch(pcmu_to_pcm16(far_end.heard), 8000) < 670

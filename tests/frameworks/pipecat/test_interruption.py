@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 
 import pytest
 from pipecat.frames.frames import (
@@ -234,3 +235,38 @@ async def test_what_is_said_while_an_interruption_is_handled_is_heard() -> None:
         async with running(worker):
             await worker.queue_frame(InterruptionFrame())
             await far_end.wait_heard(0.02)
+
+
+@pytest.mark.parametrize("pushes", [True, False])
+@pytest.mark.parametrize("lead", [0.2, 600.0])
+async def test_whenever_it_is_interrupted_nothing_old_is_heard_and_nothing_new_is_lost(
+    lead: float, pushes: bool
+) -> None:
+    rnd = random.Random(4)
+    for _ in range(25):
+        async with open_session(pushes=pushes) as (session, far_end):
+            transport = CallTransport(session, lead=lead)
+            says, turns = Passing(), Passing(BotStartedSpeakingFrame, BotStoppedSpeakingFrame)
+            worker = worker_of([transport.input(), says, transport.output(), turns])
+            async with running(worker):
+                for answer in range(1, 8):
+                    sound, pieces = (4000 * answer).to_bytes(2, "little") * 8 * rnd.choice([20, 40, 100, 1000]), 8
+                    for _ in range(pieces):
+                        await says.push_frame(TTSAudioRawFrame(sound, 8000, 1))
+                    whole = pieces * len(sound) / 16000
+                    await asyncio.sleep(rnd.choice([0, rnd.random() * whole]))
+                    if rnd.random() < 0.5:
+                        await worker.queue_frame(InterruptionFrame())
+                    else:
+                        await says.broadcast_interruption()
+                    await asyncio.sleep(rnd.choice([0, 0.001, 0.05]))
+                await asyncio.sleep(0.5)
+                before = len(far_end.heard)
+                for _ in range(5):
+                    await says.push_frame(TTSAudioRawFrame(b"\xe8\x03" * 800, 8000, 1))
+                await asyncio.sleep(1)
+                assert len(far_end.heard) - before == 4000
+                order = [code for code, _ in itertools.groupby(far_end.heard)]
+                assert len(order) == len(set(order)), "an answer that was heard again after the next one"
+                kinds = [type(frame) for _, frame in turns.seen]
+                assert all(a is not b for a, b in itertools.pairwise(kinds))

@@ -73,6 +73,17 @@ async def test_a_transfer_waits_for_the_speech_before_it_and_survives_an_interru
             assert far_end.heard_seconds < 1.1
 
 
+async def test_a_transfer_by_the_method_waits_for_what_was_sent() -> None:
+    async with open_session() as (session, far_end):
+        transport = CallTransport(session, lead=600)
+        async with running(worker := worker_of([transport.input(), transport.output()])):
+            await worker.queue_frame(OutputAudioRawFrame(bytes(16000), 8000, 1))
+            await far_end.wait_heard(0.2)
+            await transport.transfer(TARGET)
+            assert far_end.control.transfers == [TARGET]
+            assert far_end.heard_seconds == 1.0
+
+
 async def test_a_transfer_that_is_refused_is_an_error_frame_and_the_bot_talks_on() -> None:
     async with open_session() as (session, far_end):
 
