@@ -61,11 +61,13 @@ async def test_the_pipeline_hears_and_speaks_at_its_own_rate(rate: int) -> None:
         seen = Passing(InputAudioRawFrame)
         worker = worker_of([transport.input(), seen, transport.output()], rate=rate)
         async with running(worker):
+            await far_end.say(b"\xff")  # too little to be resampled yet
             await far_end.say(pcm16_to_pcmu(said))
             frames = [frame for _, frame in seen.seen if isinstance(frame, InputAudioRawFrame)]
             assert {frame.sample_rate for frame in frames} == {rate}
+            assert all(frame.audio for frame in frames)
             seconds = sum(len(frame.audio) for frame in frames) / 2 / rate
-            assert 1.99 < seconds <= 2.0  # what the resampler holds back
+            assert 1.99 < seconds <= 2.0002  # what the resampler holds back
             assert transport.output().sample_rate == 8000, "pipecat resamples speech once, to what the call takes"
             assert 430 < pitch(b"".join(frame.audio for frame in frames), rate) < 450
             await worker.queue_frame(OutputAudioRawFrame(tone_of(660, 1.0, rate), rate, 1))

@@ -82,6 +82,7 @@ async def test_a_cancel_frame_hangs_up_at_once() -> None:
         hung_up = when_hung_up(far_end)
         transport = CallTransport(session, lead=5)
         worker = worker_of([transport.input(), Voice(), transport.output()])
+        told = cancelling_when_gone(transport, worker)
         async with running(worker) as task:
             await worker.queue_frame(TTSSpeakFrame("one two three four five six seven eight nine ten"))
             await far_end.wait_heard(1.0)
@@ -92,11 +93,12 @@ async def test_a_cancel_frame_hangs_up_at_once() -> None:
         assert len(far_end.cleared) == 1
         assert far_end.heard_seconds < 1.1
         assert far_end.control.hang_ups == [EndReason.AGENT_HANGUP]
+        assert told == [], "the bot has ended the call itself"
 
 
 async def test_a_stop_frame_keeps_the_call() -> None:
-    before = asyncio.all_tasks()
     async with open_session() as (session, far_end):
+        before = asyncio.all_tasks()
         transport = CallTransport(session)
         worker = worker_of([transport.input(), transport.output()])
         async with running(worker) as task:
@@ -106,8 +108,8 @@ async def test_a_stop_frame_keeps_the_call() -> None:
         assert far_end.control.hang_ups == []
         await transport.input().cleanup()
         await transport.output().cleanup()
-    await asyncio.sleep(0)
-    assert asyncio.all_tasks() == before, "a cleanup is enough, without another frame"
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == before, "a cleanup is enough, without another frame"
 
 
 @pytest.mark.parametrize("moment", ["silence", "speech", "the end"])
@@ -155,6 +157,24 @@ async def test_a_bot_that_does_not_handle_the_hang_up_ends_too() -> None:
         await far_end.hang_up()
         async with asyncio.timeout(3):
             await task
+
+
+async def test_the_pipelines_end_waits_for_a_handler_that_has_yet_to_save_something() -> None:
+    saved = []
+    async with open_session() as (session, far_end):
+        transport = CallTransport(session)
+        worker = worker_of([transport.input(), transport.output()])
+
+        @transport.event_handler("on_client_disconnected")
+        async def on_client_disconnected(transport: CallTransport, client: object) -> None:
+            await worker.cancel()
+            await asyncio.sleep(0.5)
+            saved.append(client)
+
+        async with running(worker) as task:
+            await far_end.hang_up()
+            await task
+            assert saved == [session]
 
 
 async def test_the_bot_hangs_up_by_itself_and_is_told() -> None:

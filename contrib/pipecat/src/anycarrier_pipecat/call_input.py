@@ -66,7 +66,7 @@ class CallInput(BaseInputTransport):
         await self._transport.cleanup()  # type: ignore[no-untyped-call]
 
     async def _stop_reading(self) -> None:
-        if self._reader is not None and not self._reader.done():
+        if self._reader is not None:
             await self.cancel_task(self._reader)
 
     async def _read(self) -> None:
