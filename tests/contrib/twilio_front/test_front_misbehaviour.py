@@ -211,6 +211,20 @@ async def test_a_socket_that_refuses_is_a_complaint_and_the_next_verb_follows(
         assert (told.params["StreamEvent"], told.params["StreamError"][:6]) == ("stream-error", "31920:")
 
 
+async def test_a_machine_that_refuses_the_connection_is_a_complaint_and_the_next_verb_follows(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with sockets.create_server(("127.0.0.1", 0)) as taken:
+        nobody = f"127.0.0.1:{taken.getsockname()[1]}"
+    async with open_fronted("telnyx", hosts=[nobody]) as house:
+        house.bot.replies["/voice"] = twiml(stream(f"ws://{nobody}/media?key=s3cret"), "<Redirect>/next</Redirect>")
+        house.bot.replies["/next"] = twiml("<Hangup/>")
+        assert (await house.over(await house.ring())).reason is EndReason.AGENT_HANGUP
+        assert house.bot.told("/next")
+    assert "31920: Stream - WebSocket - Handshake Error: ConnectionRefusedError: ws://" in caplog.text
+    assert "s3cret" not in caplog.text and "Traceback" not in caplog.text
+
+
 async def test_a_socket_that_hangs_is_given_up_and_a_caller_who_leaves_meanwhile_ends_the_call_at_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -314,6 +314,29 @@ async def test_a_talk_cycle_that_is_preemptible_gives_way_to_the_next() -> None:
     assert len(line.frames("clear")) == 1, "what was at the carrier is not heard"
 
 
+async def test_what_is_at_the_carrier_behind_something_else_is_heard_though_it_is_preemptible() -> None:
+    async def talk(talk: Talk) -> None:
+        await talk.say("one two three four five six seven eight nine ten.")
+        await talk.say("and then this.", preemptible=True)
+        await asyncio.sleep(0.3)
+        await talk.say("at last.")
+        await talk.send("end")
+
+    _, bot, line = await Session().run(talk)
+    assert line.frames("clear") == [] and len(line.heard()) == round(15 * WORD * 8000)
+
+
+async def test_all_that_was_said_is_heard_before_the_end() -> None:
+    words = [f"word{number}" for number in range(600)]
+
+    async def talk(talk: Talk) -> None:
+        await talk.say(" ".join(words))
+        await talk.send("end")
+
+    end, _, line = await Session().run(talk)
+    assert end.status == "ended" and len(line.heard()) == round(600 * WORD * 8000)
+
+
 async def test_sounds_are_played_in_their_place_and_as_often_as_asked() -> None:
     async def talk(talk: Talk) -> None:
         await talk.say("before.")

@@ -11,9 +11,12 @@ from starlette.responses import Response
 
 from anycarrier import EndReason
 from anycarrier.agent import FinishedCall
+from anycarrier.agent.conversation import AgentChannel, Conversation
 from anycarrier.errors import AgentUnreachable
 from anycarrier_twilio.twiml import Instructions
 from anycarrier_twilio_front import RelayFront
+from anycarrier_twilio_front.relay import Relay, RelayEnd
+from anycarrier_twilio_front.relay_session import RelaySession
 from contrib.twilio_front.fronted import ACCOUNT, TOKEN, genuine, twiml
 from contrib.twilio_front.relay_bot import RelayBot, Talk, relay_bot
 from fake_speech import Desk, Line, told
@@ -73,6 +76,26 @@ async def test_a_relay_bot_talks_as_an_agent_and_its_transcript_is_kept() -> Non
     assert asked.genuine and asked.params["HandoffData"] == "to a human"
     assert asked.params["CallSid"] == here.bot.talks[0].received[0]["callSid"] == f"CA{1:032x}"
     assert here.web.told("/voice")[0].genuine
+
+
+async def test_after_the_session_the_conversation_is_the_calls_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    channels: list[AgentChannel] = []
+    run = RelaySession.run
+
+    async def watched(self: RelaySession, conversation: Conversation) -> RelayEnd:
+        channels.append(conversation.channel)
+        try:
+            return await run(self, conversation)
+        finally:
+            channels.append(conversation.channel)
+
+    monkeypatch.setattr(RelaySession, "run", watched)
+    async with relayed(answer, "one two") as here:
+        here.answers(RELAY)
+        here.answers("<Say>goodbye.</Say>", path="/after")
+        await here.call(until_the_end)
+    before, after = channels
+    assert after is before and not isinstance(after, Relay)
 
 
 async def test_the_action_may_hand_the_caller_to_somebody() -> None:
