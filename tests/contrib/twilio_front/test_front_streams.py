@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
+import itertools
 import random
 
 import pytest
 from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 
-from anycarrier import EndReason
+from anycarrier import EndReason, MediaSession
 from anycarrier_twilio_front import stream as stream_module
 from contrib.twilio_front.fronted import ACCOUNT, TOKEN, open_fronted, stream, twiml
 
@@ -180,22 +183,67 @@ async def test_nonsense_ends_the_stream_not_the_call(
         assert socket.connection.close_code == 1000
 
 
-async def test_a_bot_that_does_not_read_loses_audio_and_is_cut_off_with_its_call(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def stuck(monkeypatch: pytest.MonkeyPatch) -> list[ClientConnection]:
+    """Sockets to the bot, which does not read: after the start nothing more is taken."""
     open_socket = stream_module.open_socket
-    stuck: list[ClientConnection] = []
+    opened: list[ClientConnection] = []
 
     async def to_a_bot_that_does_not_read(url: str, auth_token: str) -> ClientConnection:
-        async def send(message: str) -> None:
-            await asyncio.Event().wait()
-
         socket = await open_socket(url, auth_token)
-        stuck.append(socket)
-        monkeypatch.setattr(socket, "send", send)
+        send, sent = socket.send, itertools.count()
+
+        async def sends_twice(message: str) -> None:
+            if next(sent) >= 2:
+                await asyncio.Event().wait()
+            await send(message)
+
+        opened.append(socket)
+        monkeypatch.setattr(socket, "send", sends_twice)
         return socket
 
     monkeypatch.setattr(stream_module, "open_socket", to_a_bot_that_does_not_read)
+    return opened
+
+
+async def test_a_bot_that_does_not_read_its_marks_is_disconnected_and_the_next_verb_follows(
+    stuck: list[ClientConnection], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_module, "CONGESTED", 20)
+    monkeypatch.setattr(stream_module, "HOPELESS", 200)
+    async with open_fronted("telnyx") as house:
+        bot = house.bot
+        bot.replies["/voice"] = twiml(stream(bot.socket_url), "<Redirect>/next</Redirect>")
+        bot.replies["/next"] = twiml("<Hangup/>")
+        far_end = await house.ring()
+        socket = await bot.socket()
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(10_000):
+                await socket.mark("m")
+                await asyncio.sleep(0.01)
+        assert (await house.over(far_end)).reason is EndReason.AGENT_HANGUP
+        assert bot.told("/next") and "31930: Stream - upstream congestion: the bot does not read" in caplog.text
+
+
+async def test_what_fails_in_a_stream_and_is_no_fault_of_the_bots_ends_the_call_with_agent_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def broken(session: MediaSession, name: str) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(MediaSession, "mark", broken)
+    async with open_fronted("telnyx") as house:
+        bot = house.bot
+        bot.replies["/voice"] = twiml(stream(bot.socket_url), "<Redirect>/next</Redirect>")
+        far_end = await house.ring()
+        await (await bot.socket()).mark("m")
+        assert (await house.over(far_end)).reason is EndReason.AGENT_ERROR
+        assert not bot.told("/next")
+
+
+async def test_a_bot_that_does_not_read_loses_audio_and_is_cut_off_with_its_call(
+    stuck: list[ClientConnection], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(stream_module, "CONGESTED", 20)
     async with open_fronted("telnyx") as house:
         house.bot.replies["/voice"] = twiml(stream(house.bot.socket_url))

@@ -188,8 +188,6 @@ class BotStream:
     async def _write(self, socket: ClientConnection) -> None:
         while True:
             while self._outbox:
-                if len(self._outbox) > HOPELESS:
-                    raise StreamRefused(31930, "Stream - upstream congestion: the bot does not read")
                 await socket.send(self._outbox.popleft())
             self._filled.clear()
             await self._filled.wait()
@@ -211,7 +209,10 @@ class BotStream:
 
     async def _read(self, socket: ClientConnection) -> None:
         while True:
-            match read_message(await socket.recv(), self.sid):
+            message = read_message(await socket.recv(), self.sid)
+            if len(self._outbox) > HOPELESS:  # by marks that come back: audio is dropped before
+                raise StreamRefused(31930, "Stream - upstream congestion: the bot does not read")
+            match message:
                 case PlayMedia(media):
                     await self._play(media.payload)
                 case SetMark(mark):
