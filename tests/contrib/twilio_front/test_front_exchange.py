@@ -143,6 +143,17 @@ def test_an_update_takes_the_place_of_the_document_that_was_fetched_while_the_ca
     assert (known.instructions, known.document) == (other, None)
 
 
+async def test_a_document_is_not_kept_for_a_call_that_ends_before_it_is_connected() -> None:
+    async with open_fronted("telnyx") as house:
+        call = Call(
+            id="1", provider="telnyx", direction=Direction.INBOUND, from_=CALLER, to=OURS, status=CallStatus.RINGING
+        )
+        known = house.front.enter(call, Instructions("https://bot.example/voice"))
+        known.document = Document(())
+        house.front._changed(call.model_copy(update={"status": CallStatus.ENDED}))
+        assert known.document is None
+
+
 async def test_what_a_carrier_says_of_an_incoming_call_is_told_also_to_the_fallback() -> None:
     async with open_fronted("telnyx", fallback_url="{bot}/fallback") as house:
         call = Call(
