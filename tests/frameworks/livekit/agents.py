@@ -20,7 +20,7 @@ from shared_documents import shared_path
 
 COUNTING = "one two three four five six seven eight nine ten eleven twelve"
 
-Script = str | tuple[str, dict[str, Any]]
+Script = str | tuple[Any, ...]
 
 
 class Greeter(Agent):

@@ -13,9 +13,10 @@ WORD = 0.3
 
 
 class ScriptedLLM(llm.LLM):
-    """Each turn says the next of ``script``: a text, or a tool's name with its arguments; or raises ``failure``."""
+    """Each turn says the next of ``script``: a text, or a tool's name with its arguments and perhaps a text before it;
+    or raises ``failure``."""
 
-    def __init__(self, *script: str | tuple[str, dict[str, Any]]) -> None:
+    def __init__(self, *script: str | tuple[Any, ...]) -> None:
         super().__init__()
         self.failure: Exception | None = None
         self.script = list(script)
@@ -36,7 +37,8 @@ class _Reply(llm.LLMStream):
         if isinstance(said, str):
             delta.content = said
         else:
-            name, arguments = said
+            name, arguments, *before = said
+            delta.content = "".join(before) or None
             called = llm.FunctionToolCall(name=name, arguments=json.dumps(arguments), call_id=f"call-{name}")
             delta.tool_calls = [called]
         self._event_ch.send_nowait(llm.ChatChunk(id="reply", delta=delta))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import time
 from array import array
 from collections.abc import AsyncIterator
 
@@ -58,13 +60,79 @@ async def test_a_segment_is_reported_when_it_was_heard() -> None:
         assert len(reports.finished) == 1
 
 
+async def test_audio_that_comes_little_by_little_is_played_as_it_comes() -> None:
+    """By one task; and the flush, which may come after all was heard, ends the segment."""
+    async with open_session(format=PCM16_8K) as (session, far_end):
+        output = CallAudioOutput(session)
+        reports = Reports(output)
+        for count in range(1, 4):
+            await say(output, pattern(0.1), flush=False)
+            await asyncio.sleep(0.5)
+            assert far_end.heard == pattern(0.1) * count
+        assert len(reports.started) == 1 and not reports.finished
+        output.flush()
+        async with asyncio.timeout(0.1):
+            event = await output.wait_for_playout()
+        assert event.playback_position == pytest.approx(0.3)
+
+
+async def test_segments_that_follow_each_other_are_played_by_one_task() -> None:
+    async with open_session(format=PCM16_8K) as (session, far_end):
+        output = CallAudioOutput(session)
+        reports = Reports(output)
+        for seconds in (0.5, 0.3, 0.2):
+            await say(output, pattern(seconds))
+        assert [task.get_name() for task in asyncio.all_tasks()].count("play to the caller") == 1
+        await output.wait_for_playout()
+        assert far_end.heard == pattern(0.5) + pattern(0.3) + pattern(0.2)
+        assert [event.playback_position for event in reports.finished] == [0.5, 0.3, 0.2]
+
+
+async def test_what_becomes_of_a_frame_after_its_capture_is_not_heard() -> None:
+    async with open_session(format=PCM16_8K) as (session, far_end):
+        output = CallAudioOutput(session)
+        reused = rtc.AudioFrame(bytearray(pattern(0.1)), 8000, 1, 800)
+        await output.capture_frame(reused)
+        reused.data[0] = 99
+        output.flush()
+        await output.wait_for_playout()
+        assert far_end.heard == pattern(0.1)
+
+
+async def test_behind_other_audio_of_the_call_a_segment_counts_from_where_it_is_heard() -> None:
+    async with open_session(format=PCM16_8K) as (session, _):
+        output = CallAudioOutput(session)
+        reports = Reports(output)
+        await session.send_audio(pattern(1))
+        now = time.time()
+        await say(output, pattern(3))
+        await asyncio.sleep(1.5)
+        output.clear_buffer()
+        event = await output.wait_for_playout()
+        assert reports.started[0].created_at == pytest.approx(now + 1, abs=0.06)
+        assert event.playback_position == pytest.approx(0.5, abs=0.06)
+
+
+async def test_a_segment_is_not_heard_further_than_it_goes() -> None:
+    """Though something else was heard behind it."""
+    async with open_session(format=PCM16_8K) as (session, _):
+        output = CallAudioOutput(session)
+        await say(output, pattern(0.5), flush=False)
+        await asyncio.sleep(0.6)
+        await session.send_audio(pattern(1))
+        await asyncio.sleep(0.5)
+        output.clear_buffer()
+        event = await output.wait_for_playout()
+        assert (event.playback_position, event.interrupted) == (0.5, True)
+
+
 async def test_a_segment_is_not_sent_further_ahead_than_the_lead() -> None:
     async with open_session(format=PCM16_8K) as (session, far_end):
-        output = CallAudioOutput(session, lead=0.3)
+        output = CallAudioOutput(session, lead=0.5)
         await say(output, pattern(5))
         for _ in range(20):
             await asyncio.sleep(0.2)
-            assert 0.1 < far_end.waiting <= 0.32
+            assert 0.3 < far_end.waiting <= 0.52
         output.clear_buffer()
 
 
@@ -137,6 +205,7 @@ def seam(heard: bytes, said: bytes) -> float:
 async def test_a_pause_stops_the_ear_and_resuming_loses_nothing() -> None:
     async with open_session(format=PCM16_8K) as (session, far_end):
         output = CallAudioOutput(session)
+        assert output.can_pause, "the framework interrupts where it cannot"
         reports = Reports(output)
         await say(output, pattern(3))
         await asyncio.sleep(1.0)
@@ -191,9 +260,12 @@ async def test_a_hang_up_reports_what_was_heard(flushed: bool, seconds: float) -
         async with asyncio.timeout(0.1):
             event = await output.wait_for_playout()
         assert event.interrupted and event.playback_position == pytest.approx(1.0, abs=0.06)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_what_is_said_after_the_end_is_reported_and_not_heard() -> None:
+    failed: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context))
     async with open_session(format=PCM16_8K) as (session, far_end):
         output = CallAudioOutput(session)
         await far_end.hang_up()
@@ -205,6 +277,9 @@ async def test_what_is_said_after_the_end_is_reported_and_not_heard() -> None:
         output.clear_buffer()
         output.resume()
         assert (event.playback_position, event.interrupted) == (0.0, True)
+    await asyncio.sleep(0.1)
+    gc.collect()  # a task that failed is told of with its end
+    assert failed == []
 
 
 @pytest.mark.parametrize("marks", ["echo", "lost", "none"])

@@ -7,18 +7,29 @@ import contextlib
 from typing import Any
 
 import pytest
+from livekit import rtc
 from livekit.agents import Agent, AgentSession, APIError, CloseReason, RunContext, function_tool
 from livekit.agents.beta.tools import send_dtmf_events
 from livekit.agents.beta.workflows import GetDtmfTask
 from livekit.agents.llm import Toolset
+from livekit.agents.testing import fake_job_context
 from livekit.agents.voice.agent_session import SessionConnectOptions
 
 from anycarrier import AudioFormat, MachineDetected, MediaSession
 from anycarrier.agent import Agents, RawAgent
 from anycarrier.calls import TransferStatus
-from anycarrier.errors import ConfigurationError, PermissionDenied
+from anycarrier.errors import ConfigurationError, PermissionDenied, StoreUnavailable
 from anycarrier.testing.session import Marks, open_session
-from anycarrier_livekit import end_call, get_call, livekit_agent, press_keys, run_call, transfer, transfer_call
+from anycarrier_livekit import (
+    CallRoom,
+    end_call,
+    get_call,
+    livekit_agent,
+    press_keys,
+    run_call,
+    transfer,
+    transfer_call,
+)
 from anycarrier_livekit.run_call import watches
 from frameworks.livekit.agents import COUNTING, Greeter, deaf, job, said
 from frameworks.livekit.fake_models import EvenVoice, ScriptedLLM
@@ -174,12 +185,15 @@ async def test_a_factory_that_never_returns_fails_after_ten_seconds() -> None:
     assert await failing(livekit_agent(factory)) == pytest.approx(10, abs=0.1)
 
 
-async def test_an_agent_that_raises_when_entered_fails_the_handler() -> None:
+async def test_an_agent_that_raises_when_entered_fails_the_handler(caplog: pytest.LogCaptureFixture) -> None:
     class Raises(Agent):
         async def on_enter(self) -> None:
             raise Broken
 
     assert await failing(lambda session: run_call(session, Raises(instructions=""), deaf())) < 5
+    logged = [record.getMessage() for record in caplog.records]
+    assert "Error in _traceable_on_enter" in logged, "the framework hears of it too"
+    assert not [message for message in logged if "failed to emit" in message], "and of nothing else"
 
 
 async def test_an_agent_that_takes_over_and_raises_when_entered_fails_the_handler() -> None:
@@ -255,6 +269,16 @@ async def test_an_agent_session_that_never_starts_fails_after_ten_seconds() -> N
     agent = Greeter(tools=[Hangs()])
     took = await failing(lambda session: run_call(session, agent, deaf()))
     assert took == pytest.approx(10, abs=0.1)
+
+
+async def test_an_agent_session_that_cannot_start_fails_the_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent_session = deaf()
+
+    async def start(agent: Agent) -> None:
+        raise Broken
+
+    monkeypatch.setattr(agent_session, "start", start)
+    assert await failing(lambda session: run_call(session, Greeter(), agent_session)) < 1
 
 
 async def test_an_agent_that_takes_over_and_never_starts_fails_the_handler() -> None:
@@ -464,6 +488,43 @@ async def test_a_callback_may_be_a_coroutine_function_which_ends_with_the_call()
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+async def test_callbacks_that_are_done_are_not_kept() -> None:
+    agent_session = deaf()
+    async with open_session() as (session, far_end):
+        running = asyncio.create_task(run_call(session, Greeter(""), agent_session, on_digit=lambda *_: None))
+        await asyncio.sleep(0.1)
+        before = len(watches[agent_session].pending)
+        await far_end.press("1" * 50)
+        await asyncio.sleep(0.1)
+        assert len(watches[agent_session].pending) == before
+        await far_end.hang_up()
+        await running
+
+
+class OtherRoom(rtc.EventEmitter[str]):
+    name = "not of a call"
+
+
+async def test_a_room_has_the_calls_keys_and_another_room_than_ours_has_none() -> None:
+    keys: list[rtc.SipDTMF] = []
+    digits: list[str] = []
+    for ours in (True, False):
+        async with open_session() as (session, far_end):
+            room: Any = CallRoom(session) if ours else OtherRoom()
+            room.on("sip_dtmf_received", keys.append)
+            with fake_job_context(room=room) as context:
+                call = run_call(session, Greeter(""), deaf(), on_digit=lambda _, digit: digits.append(digit))
+                running = asyncio.create_task(call)
+            context._tempdir.cleanup()
+            assert not ours or room.name == session.call.reference
+            await far_end.press("05*#AD")
+            await asyncio.sleep(0.1)
+            await far_end.hang_up()
+            await running
+    assert [(key.code, key.digit) for key in keys] == [(0, "0"), (5, "5"), (10, "*"), (11, "#"), (12, "A"), (15, "D")]
+    assert "".join(digits) == 2 * "05*#AD"
+
+
 async def test_a_key_is_a_sign_of_life() -> None:
     agent, agent_session = Greeter(""), deaf(user_away_timeout=5)
     async with open_session() as (session, far_end):
@@ -533,6 +594,9 @@ async def test_the_frameworks_own_tool_presses_keys() -> None:
 # --- our own tools ----------------------------------------------------------------------------------------------------
 
 
+NOT_ALLOWED = PermissionDenied("scripted", "transfer", "not so", status=403)
+
+
 class Acts(Agent):
     async def on_enter(self) -> None:
         self.session.generate_reply()
@@ -550,6 +614,23 @@ async def test_end_call_lets_the_goodbye_be_heard() -> None:
         assert far_end.heard_seconds == pytest.approx(0.9, abs=0.05)
         assert not session.ended, "the exchange hangs up"
     assert said(agent_session) == ["goodbye and thanks"]
+
+
+@pytest.mark.parametrize("refusal", [ValueError("no key"), StoreUnavailable("the call book", "away"), NOT_ALLOWED])
+async def test_the_model_is_told_why_keys_were_not_pressed(
+    refusal: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(digits: str) -> None:
+        raise refusal
+
+    agent_session = deaf(("press_keys", {"keys": "12"}), "sorry about that")
+    async with open_session() as (session, far_end):
+        monkeypatch.setattr(session, "send_digits", refuse)
+        running = asyncio.create_task(run_call(session, Acts(instructions="", tools=[press_keys]), agent_session))
+        await far_end.wait_heard(0.9)
+        assert f"not pressed: {refusal}" in answers(agent_session)[0]
+        await far_end.hang_up()
+        await running
 
 
 async def test_press_keys_presses_them_in_one_go() -> None:
@@ -571,6 +652,47 @@ async def test_the_goodbye_of_end_call_cannot_be_interrupted() -> None:
             agent_session.interrupt()
         await running
         assert far_end.heard_seconds == pytest.approx(0.9, abs=0.05)
+
+
+@function_tool
+async def hand_over(context: RunContext[Any]) -> None:
+    """Hand the caller over."""
+    await transfer(context, "+14155550199")
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments"), [(hand_over, {}), (transfer_call, {"to": "+14155550199"}), (press_keys, {"keys": "42"})]
+)
+async def test_a_tool_waits_until_what_was_said_before_it_was_heard(tool: Any, arguments: dict[str, str]) -> None:
+    agent_session = deaf((tool.info.name, arguments, "one two three four"), "there you are")
+    async with open_session() as (session, far_end):
+        running = asyncio.create_task(run_call(session, Acts(instructions="", tools=[tool]), agent_session))
+        await far_end.wait_heard(4 * 0.3 - 0.05)
+        assert not far_end.control.transfers and not far_end.control.digits
+        await asyncio.sleep(0.3)
+        assert far_end.control.transfers or far_end.control.digits
+        await far_end.hang_up()
+        await running
+
+
+async def test_a_transfer_while_nothing_is_said_waits_for_other_audio_of_the_call() -> None:
+    agent_session = deaf()
+    moving: list[asyncio.Future[Any]] = []
+
+    def on_digit(agent_session: Any, digit: str) -> None:
+        moving.append(asyncio.ensure_future(transfer(agent_session, "+14155550199")))
+
+    async with open_session() as (session, far_end):
+        running = asyncio.create_task(run_call(session, Greeter(""), agent_session, on_digit=on_digit))
+        await session.send_audio(bytes(8000))
+        await far_end.press("0")
+        await far_end.wait_heard(0.95)
+        assert not far_end.control.transfers
+        await asyncio.sleep(0.2)
+        assert far_end.control.transfers == ["+14155550199"]
+        far_end.answer_transfer()
+        await running
+        assert await moving[0] is TransferStatus.ANSWERED
 
 
 async def test_a_transfer_waits_until_what_is_being_said_was_heard() -> None:
@@ -632,9 +754,6 @@ async def test_a_caller_who_hangs_up_while_the_target_rings_does_not_hold_the_ha
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-NOT_ALLOWED = PermissionDenied("scripted", "transfer", "not so", status=403)
-
-
 @pytest.mark.parametrize(
     ("refusal", "told"),
     [(ValueError("no number"), "no number"), (TimeoutError(), "still rings"), (NOT_ALLOWED, str(NOT_ALLOWED))],
@@ -655,6 +774,9 @@ async def test_the_model_is_told_why_a_transfer_was_not_possible(refusal: Except
     assert not watches, "nothing is kept of the agent session"
 
 
-async def test_the_start_timeout_of_an_agent_is_that_of_its_session() -> None:
-    handler = livekit_agent(lambda call: (Greeter(tools=[Hangs()]), deaf()), start_timeout=3)
-    assert await failing(handler) == pytest.approx(3, abs=0.1)
+async def test_the_start_timeout_of_an_agent_and_its_factory_is_that_of_its_session() -> None:
+    async def never(call: MediaSession) -> Any:
+        await asyncio.Event().wait()
+
+    for factory in (lambda call: (Greeter(tools=[Hangs()]), deaf()), never):
+        assert await failing(livekit_agent(factory, start_timeout=3)) == pytest.approx(3, abs=0.1)

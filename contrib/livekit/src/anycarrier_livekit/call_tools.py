@@ -7,9 +7,8 @@ from livekit.agents import AgentSession, RunContext, ToolError, function_tool
 from anycarrier import AnycarrierError
 from anycarrier.agent import try_transfer
 from anycarrier.calls import TransferStatus
+from anycarrier.errors import StoreUnavailable
 from anycarrier_livekit.run_call import get_call, watches
-
-REFUSALS = (AnycarrierError, ValueError, TimeoutError)
 
 
 async def transfer(context: RunContext[Any] | AgentSession[Any], to: str) -> TransferStatus | None:
@@ -51,7 +50,7 @@ async def press_keys(context: RunContext[Any], keys: str) -> str:
     await context.wait_for_playout()
     try:
         await get_call().send_digits(keys)
-    except REFUSALS as refused:
+    except (AnycarrierError, StoreUnavailable, ValueError) as refused:
         raise ToolError(f"The keys were not pressed: {refused}") from refused
     return "The keys were pressed."
 

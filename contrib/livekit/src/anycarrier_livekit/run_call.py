@@ -48,10 +48,6 @@ class CallRoom(rtc.EventEmitter[str]):
         self.name = session.call.reference
         self.local_participant = self
 
-    def isconnected(self) -> bool:
-        """Whether the call's audio is connected."""
-        return not self._session.ended
-
     async def publish_dtmf(self, *, code: int, digit: str) -> None:
         """Press one key towards the far end."""
         await self._session.send_digits(digit)
