@@ -51,6 +51,7 @@ from anycarrier.webhooks import WebhookReply, WebhookRequest
 
 if TYPE_CHECKING:
     from anycarrier.callbook import CallBook, MemoryCallBook, MemoryOnce, OnceStore
+    from anycarrier.caller_audio import CallerAudio
     from anycarrier.exchange import Exchange
     from anycarrier.paced_voice import PacedVoice
     from anycarrier.plugins import get_provider, open_provider, provider_names
@@ -82,6 +83,7 @@ _LAZY = {
     "OnceStore": "callbook",
     "Exchange": "exchange",
     "MediaSession": "session",
+    "CallerAudio": "caller_audio",
     "PacedVoice": "paced_voice",
     "Answer": "routing",
     "Forward": "routing",
@@ -128,6 +130,7 @@ __all__ = [
     "CallEvent",
     "CallProgress",
     "CallStatus",
+    "CallerAudio",
     "Capability",
     "Credential",
     "CredentialSource",

@@ -364,7 +364,8 @@ class MediaStream:
         if format == self.format:
             return
         if self.tap is not None:
-            raise ConfigurationError("the call is recorded in its present format: set another before it is recorded")
+            how = "give its agent's format as audio=, to raw_agent, Agents.add or what made the agent"
+            raise ConfigurationError(f"the call is recorded, and its format stays {self.format.encoding}: {how}")
         decoder = None
         if self._started.done() and not self._started.cancelled() and self._started.result().format != format:
             decoder = _decoder(self._started.result().format, format)

@@ -4,7 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from anycarrier.agent.adapter import START_TIMEOUT, call_back, factory_agent, require_callable, try_transfer
+    from anycarrier.agent.adapter import (
+        START_TIMEOUT,
+        call_back,
+        factory_agent,
+        require_callable,
+        result_of,
+        try_transfer,
+    )
     from anycarrier.agent.agent import (
         Agent,
         AgentFunction,
@@ -21,10 +28,12 @@ if TYPE_CHECKING:
     from anycarrier.agent.agents import Agents
     from anycarrier.agent.analysis import Analysis, Analyzer, FinishedCall, analyze_call
     from anycarrier.agent.chat import ChatAgent, ChatAnalyzer, ChatModel
+    from anycarrier.agent.concurrent_work import first_done
     from anycarrier.agent.conversation import CallerTurn
     from anycarrier.agent.engine_choice import ENGINE_SETTINGS, EngineChoice
     from anycarrier.agent.settings import AgentSettings, misfits_of_raw_audio
     from anycarrier.agent.shared_engines import Engines
+    from anycarrier.agent.spoken_items import SpokenItems, Truncation
     from anycarrier.agent.transcript import MemoryTranscript, Segment, Transcript
 
 # Imported on first use, so that reading the protocol or one setting does not import everything else.
@@ -52,14 +61,18 @@ _LAZY = {
     "START_TIMEOUT": "adapter",
     "Said": "agent_turn",
     "Segment": "transcript",
+    "SpokenItems": "spoken_items",
     "Transcript": "transcript",
+    "Truncation": "spoken_items",
     "agent_function": "agent",
     "analyze_call": "analysis",
     "call_back": "adapter",
     "factory_agent": "adapter",
+    "first_done": "concurrent_work",
     "misfits_of_raw_audio": "settings",
     "raw_agent": "agent",
     "require_callable": "adapter",
+    "result_of": "adapter",
     "speech_needs": "agent",
     "try_transfer": "adapter",
 }
@@ -98,14 +111,18 @@ __all__ = [
     "RawFunction",
     "Said",
     "Segment",
+    "SpokenItems",
     "Transcript",
+    "Truncation",
     "agent_function",
     "analyze_call",
     "call_back",
     "factory_agent",
+    "first_done",
     "misfits_of_raw_audio",
     "raw_agent",
     "require_callable",
+    "result_of",
     "speech_needs",
     "try_transfer",
 ]

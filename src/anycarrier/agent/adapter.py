@@ -51,16 +51,14 @@ def factory_agent(
 
     @functools.wraps(factory, updated=())
     async def handle(session: MediaSession) -> None:
-        made = factory(session)
-        if inspect.isawaitable(made):
-            deadline = asyncio.timeout(start_timeout)
-            try:
-                async with deadline:
-                    made = await made
-            except TimeoutError:
-                if deadline.expired():
-                    raise TimeoutError(f"{name} has made no agent within {start_timeout:g} s") from None
-                raise
+        deadline = asyncio.timeout(start_timeout)
+        try:
+            async with deadline:
+                made = await result_of(factory(session))
+        except TimeoutError:
+            if deadline.expired():
+                raise TimeoutError(f"{name} has made no agent within {start_timeout:g} s") from None
+            raise
         each, types = (made, makes) if isinstance(makes, tuple) else ((made,), (makes,))
         if not isinstance(each, tuple) or len(each) != len(types) or not all(map(isinstance, each, types)):
             wanted = ", ".join(wanted.__name__ for wanted in types)
@@ -76,15 +74,18 @@ def _described(given: object) -> str:
     return "None" if given is None else type(given).__name__
 
 
+async def result_of(returned: object) -> Any:
+    """What a function of an app ``returned``, awaited where that can be: it may be a coroutine function or not."""
+    return await returned if inspect.isawaitable(returned) else returned
+
+
 async def call_back(callback: Callable[..., object] | None, *values: object) -> None:
     """Call an app's ``callback``, if it has one, and await what it returns where that can be.
 
     What it raises is logged, and the call goes on.
     """
     try:
-        result = None if callback is None else callback(*values)
-        if inspect.isawaitable(result):
-            await result
+        await result_of(callback and callback(*values))
     except Exception:
         log.exception("a callback of an agent failed, and its call goes on: %r", callback)
 

@@ -20,6 +20,7 @@ from anycarrier.agent.agent_socket import AgentSocket
 from anycarrier.agent.analysis import Analyzer, Finished, FinishedCall, analyze_call
 from anycarrier.agent.bridge import Bridge
 from anycarrier.agent.budget import Budgets
+from anycarrier.agent.concurrent_work import first_done
 from anycarrier.agent.conversation import AgentChannel, Conversation
 from anycarrier.agent.recording import Recorder
 from anycarrier.agent.settings import fill
@@ -248,13 +249,8 @@ class _HandledCall:
     async def _unless_over(self, work: Awaitable[T]) -> T | None:
         """The result of ``work``; None if the stream ended first."""
         working = asyncio.ensure_future(work)
-        over = asyncio.ensure_future(self.session.wait_stopped())
-        try:
-            await asyncio.wait({working, over}, return_when=asyncio.FIRST_COMPLETED)
-            return working.result() if working.done() else None
-        finally:
-            working.cancel()
-            over.cancel()
+        await first_done(working, self.session.wait_stopped())
+        return None if working.cancelled() else working.result()
 
     async def _finish(self) -> None:
         """Once the carrier has reported the end: analyze the call and run the ``finished`` callback."""

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import base64
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 from agents.realtime import RealtimeAgent, RealtimeRunner
 from realtime_fake import Conversation, serve_realtime
 
-from anycarrier import PCMA_8K, PCMU_8K, AudioFormat
+from anycarrier import PCMA_8K, PCMU_8K, AudioFormat, EndReason
+from anycarrier.agent import Agents
 from anycarrier.testing.session import Marks, ScriptedFarEnd, open_session
-from anycarrier_openai_realtime import run_call
+from anycarrier_openai_realtime import openai_agent, run_call
 from frameworks.openai.doors import DOORS
 from frameworks.openai.sounds import SPEECH
-from whole.conftest import until
+from whole.conftest import House, until
 
 MINUTE = random.Random(13).randbytes(480_000)
 
@@ -56,6 +58,18 @@ async def test_the_batch_is_what_goes_in_one_message(name: str, batch: float, fr
     async with open_session() as (session, far_end):
         model = await minute_echoed(name, far_end=far_end, session=session, batch=batch)
         assert abs(model.appends - 3000 / frames) <= 3
+
+
+@doors
+async def test_what_the_caller_says_last_is_a_message_too(name: str) -> None:
+    async with serve_realtime() as realtime, open_session() as (session, far_end):
+        running = asyncio.ensure_future(DOORS[name](realtime, turns=None, batch=0.1)(session))
+        model = await realtime.conversation()
+        await far_end.say(SPEECH[:1120])
+        await until(lambda: bytes(model.heard) == SPEECH[:800])
+        await far_end.hang_up()
+        await running
+        await until(lambda: bytes(model.heard) == SPEECH[:1120])
 
 
 async def test_base64_of_one_frame_goes_on_as_it_came() -> None:
@@ -146,3 +160,30 @@ async def test_a_slow_carrier_does_not_keep_an_interruption_waiting(name: str) -
         assert model.refused == []
         await far_end.hang_up()
         await running
+
+
+@pytest.mark.parametrize("audio", [AudioFormat("PCM16", 24000), None])
+async def test_a_recorded_call_is_in_the_format_of_its_agent(
+    house: House, audio: AudioFormat | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What records it has to know the format before it begins; without ``audio`` the log says so."""
+
+    async def talk(conversation: Conversation) -> None:
+        await conversation.say(SPEECH * 6)
+
+    async with serve_realtime(on_start=talk) as realtime:
+        config: Any = {"url": realtime.url, "api_key": "sk-fake",
+                       "initial_model_settings": {"output_audio_format": "pcm16", "turn_detection": None}}  # fmt: skip
+        agents = Agents(recordings=tmp_path)
+        agent = openai_agent(lambda _: RealtimeRunner(RealtimeAgent(name="Clerk")), config, audio=audio)
+        agents.add("front-desk", handler=agent, settings={"enable_recording": True})
+        house.exchange.switchboard.agents = agents
+        far_end = await house.ring()
+        if audio is None:
+            assert (await house.over(far_end)).reason is EndReason.AGENT_ERROR
+            assert "give its agent's format as audio=" in caplog.text
+        else:
+            await far_end.wait_heard(1.0)
+            await far_end.hang_up()
+            assert (await house.over(far_end)).reason is EndReason.USER_HANGUP
+            await until(lambda: [file.stat().st_size > 16000 for file in tmp_path.iterdir()] == [True])

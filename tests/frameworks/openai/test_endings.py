@@ -16,9 +16,9 @@ from realtime_fake import Conversation, Realtime, serve_realtime
 from anycarrier import EndReason, MediaSession
 from anycarrier.errors import AgentUnreachable, ConfigurationError, ModelFailed
 from anycarrier.testing.session import open_session
-from anycarrier_openai_realtime import openai_agent, run_call, run_raw
+from anycarrier_openai_realtime import openai_agent, run_call
 from frameworks.openai.doors import DOORS, Door, sdk
-from frameworks.openai.sounds import ANSWER, SPEECH
+from frameworks.openai.sounds import ANSWER, LOUD, QUIET, SPEECH
 from whole.conftest import House, until
 
 KEY = "sk-proj-abcdefghijklmnopqrstuvwxyz0123"
@@ -273,7 +273,7 @@ async def test_a_cancelled_handler_leaves_no_task(door: Door) -> None:
     await all_gone(before)
 
 
-async def test_a_callback_that_raises_ends_the_call(house: House) -> None:
+async def test_a_start_that_fails_ends_the_call(house: House) -> None:
     async def broken(*_: object) -> None:
         raise RuntimeError("a bug")
 
@@ -281,6 +281,25 @@ async def test_a_callback_that_raises_ends_the_call(house: House) -> None:
         house.answer_with(sdk(realtime, on_start=broken))
         far_end = await house.ring()
         assert (await house.over(far_end)).reason is EndReason.AGENT_ERROR
+
+
+@pytest.mark.parametrize("name", DOORS)
+async def test_a_callback_that_fails_is_logged_and_the_call_goes_on(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    callbacks = {"on_digit": broken, **({"on_event": broken} if name == "raw" else {})}
+    async with serve_realtime(on_turn=talk) as realtime, open_session() as (session, far_end):
+        running = asyncio.ensure_future(DOORS[name](realtime, **callbacks)(session))
+        await realtime.conversation()
+        await far_end.press("5")
+        await until(lambda: "a bug" in caplog.text)
+        await far_end.say(LOUD + QUIET)
+        await until(lambda: far_end.heard == SPEECH)
+        await far_end.hang_up()
+        await running
 
 
 async def test_a_runner_that_is_in_a_call_already_ends_the_second() -> None:
@@ -326,11 +345,10 @@ def test_an_agent_given_for_the_factory_is_refused_at_once() -> None:
 
 @pytest.mark.parametrize("batch", [0, -0.04])
 async def test_a_batch_of_nothing_is_refused(batch: float) -> None:
-    with pytest.raises(ConfigurationError, match="above 0"):
-        openai_agent(lambda session: RealtimeRunner(RealtimeAgent(name="one")), batch=batch)
-    async with open_session() as (session, _):
-        with pytest.raises(ConfigurationError, match="above 0"):
-            await run_raw(session, None, batch=batch)
+    async with serve_realtime() as realtime, open_session() as (session, _):
+        for door in DOORS.values():
+            with pytest.raises(ConfigurationError, match="above 0"):
+                await door(realtime, batch=batch)(session)
 
 
 def test_the_raw_socket_needs_no_sdk() -> None:

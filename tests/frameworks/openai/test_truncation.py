@@ -11,10 +11,10 @@ import pytest
 from agents.realtime.openai_realtime import OpenAIRealtimeWebSocketModel
 
 from anycarrier import PCMU_8K, MediaSession
+from anycarrier.agent import SpokenItems, Truncation
 from anycarrier.position import PlaybackPosition
 from anycarrier_openai_realtime import HeardTracker
 from anycarrier_openai_realtime.realtime_call import RealtimeCall
-from anycarrier_openai_realtime.spoken_items import SpokenItems, Truncation
 
 INTERLEAVINGS = 10_000
 
@@ -224,7 +224,8 @@ async def test_items_that_wait_are_cut_at_0_and_late_ones_too() -> None:
     await talk.delta("c", 80, "r")
     await talk.delta("c", 80, "r")
     assert talk.truncations == [Truncation("a", 0, 200), Truncation("b", 0, 0), Truncation("c", 0, 0)]
-    assert talk.call._waiting.empty()
+    await talk.send_waiting()
+    assert talk.line.queue == []
 
 
 async def test_the_next_response_is_spoken_again() -> None:
@@ -245,7 +246,7 @@ async def test_events_of_the_present_api_and_of_its_beta(name: str) -> None:
     await talk.event(f"{name}.done", "a", response_id="r")
     await talk.send_waiting()
     talk.line.play(160)
-    assert talk.line.position.queued == 0.02 and not talk.call.speaking
+    assert talk.line.position.queued == 0.02 and not talk.call.items.audible(talk.line.heard)
 
 
 def test_the_sdk_still_emits_what_we_listen_to() -> None:

@@ -20,10 +20,9 @@ from agents.realtime.audio_formats import to_realtime_audio_format
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 
 from anycarrier import PCMA_8K, PCMU_8K, AudioFormat, MediaSession
-from anycarrier.agent import START_TIMEOUT, RawAgent, factory_agent
+from anycarrier.agent import START_TIMEOUT, RawAgent, SpokenItems, factory_agent, result_of
 from anycarrier.errors import AgentUnreachable, ConfigurationError
-from anycarrier_openai_realtime.realtime_call import BATCH, CALL_TOOLS, Event, RealtimeCall, check_batch, result_of
-from anycarrier_openai_realtime.spoken_items import SpokenItems
+from anycarrier_openai_realtime.realtime_call import BATCH, CALL_TOOLS, Event, RealtimeCall
 
 CLOSE_TIMEOUT = 2.0
 """Seconds the SDK is given to close its connection; its task for that ends within 10 s by itself."""
@@ -31,10 +30,6 @@ CLOSE_TIMEOUT = 2.0
 FORMATS = {"audio/pcmu": PCMU_8K, "audio/pcma": PCMA_8K, "audio/pcm": AudioFormat("PCM16", 24000)}
 """What the Realtime API takes and gives."""
 
-MAKE_RUNNER = "Make one for each call: openai_agent(lambda session: RealtimeRunner(agent))."
-
-OnStart = Callable[[sdk.RealtimeSession], object] | None
-OnKey = Callable[[sdk.RealtimeSession, str], object] | None
 _call: ContextVar[RealtimeCall] = ContextVar("realtime_call")
 
 
@@ -68,7 +63,8 @@ class _Listener(sdk.RealtimeModelListener):
         if event.type == "raw_server_event":
             self._has_raw = True
             await self._call.act_on(event.data)
-        elif event.type == "audio_interrupted" and self._call.speaking:  # by RealtimeSession.interrupt or a guardrail
+        elif event.type == "audio_interrupted" and self._call.items.audible(self._call.session.heard):
+            # By RealtimeSession.interrupt or a guardrail.
             await self._call.interrupt(theirs=(event.item_id, event.content_index))  # which the SDK truncates
         elif not self._has_raw and event.type in ("audio", "audio_done"):  # of a model that is not OpenAI's
             delta = {"delta": b64encode(event.data).decode()} if event.type == "audio" else {}
@@ -79,17 +75,20 @@ class _Listener(sdk.RealtimeModelListener):
 
 async def run_call(
     session: MediaSession, runner: sdk.RealtimeRunner, model_config: sdk.RealtimeModelConfig | None = None, *,
-    on_start: OnStart = None, on_digit: OnKey = None, batch: float = BATCH,
+    on_start: Callable[[sdk.RealtimeSession], object] | None = None,
+    on_digit: Callable[[sdk.RealtimeSession, str], object] | None = None, batch: float = BATCH,
 ) -> None:  # fmt: skip
     """Carry one call with ``runner``, until either side ends it; return from your handler then.
 
     The session's G.711 goes to the model untouched; a format that ``model_config`` names becomes the session's.
-    ``on_start`` is called with the ``RealtimeSession`` once it is connected, ``on_digit`` with it and each key pressed;
-    what they return is awaited where it can be. ``batch`` is seconds of the caller's audio in one message to the model.
-    Tools get ``session`` as their context. Give each call a runner of its own: a runner has one connection. Raises
-    ``AgentUnreachable`` when the model cannot be reached in 10 s, ``ModelFailed`` when it reports an error,
-    ``ConfigurationError`` when ``runner`` is in a call already, or ``batch`` is 0 or less.
+    ``on_start`` is called with the ``RealtimeSession`` once it is connected, ``on_digit`` with it and each key pressed.
+    What they return is awaited where it can be; what ``on_digit`` raises is logged. ``batch`` is seconds of the
+    caller's audio in one message to the model. Tools get ``session`` as their context. Give each call a runner of its
+    own: a runner has one connection. Raises what ``on_start`` raises, ``AgentUnreachable`` when the model cannot be
+    reached in 10 s, ``ModelFailed`` when it reports an error, ``ConfigurationError`` when ``runner`` is in a call
+    already, or ``batch`` is 0 or less.
     """
+
     async def send(event: Event) -> None:
         message: Any = {"type": event["type"], "other_data": {**event}}
         await realtime.model.send_event(sdk.RealtimeModelSendRawMessage(message=message))
@@ -106,35 +105,35 @@ async def run_call(
         except AssertionError as used:
             raise ConfigurationError(f"The runner is in a call already ({used}): make one for each call.") from used
         try:
-            await result_of(on_start and on_start(realtime))
             call.ready.set()
+            await result_of(on_start and on_start(realtime))
             async for _ in realtime:  # errors among these were heard already, are newer than the SDK, or tools'
                 pass
         finally:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(realtime.close(), CLOSE_TIMEOUT)
 
-    config, tracker = _with_audio(session, model_config), HeardTracker(session)
+    config, tracker = _with_audio(session, model_config or {}), HeardTracker(session)
     realtime = await runner.run(context=session, model_config={**config, "playback_tracker": tracker})
     call = RealtimeCall(session, send, realtime.send_audio, batch)
     call.items = tracker.items
     _call.set(call)  # for the tools: the SDK's tasks are made in this context
     realtime.model.add_listener(listener := _Listener(call))
     try:
-        await call.run(read_model(), on_digit and functools.partial(on_digit, realtime))
+        await call.run(read_model(), on_digit=on_digit and functools.partial(on_digit, realtime))
     finally:
         realtime.model.remove_listener(listener)
 
 
-def _with_audio(session: MediaSession, given: sdk.RealtimeModelConfig | None) -> sdk.RealtimeModelConfig:
-    settings: Any = (given or {}).get("initial_model_settings", {})
+def _with_audio(session: MediaSession, given: sdk.RealtimeModelConfig) -> sdk.RealtimeModelConfig:
+    settings: Any = given.get("initial_model_settings", {})
     nested = (settings.get("audio") or {}).get("output") or {}
     named = to_realtime_audio_format(nested.get("format") or settings.get("output_audio_format"))
     own = next((name for name, format in FORMATS.items() if format == session.format), "audio/pcm")
     name = str(named.type) if named else own
     session.set_format(FORMATS[name])
     settings = {"input_audio_format": name, "output_audio_format": name, **settings}
-    return {**(given or {}), "initial_model_settings": settings}
+    return {**given, "initial_model_settings": settings}
 
 
 def _tool(schema: dict[str, Any]) -> FunctionTool:
@@ -155,10 +154,9 @@ def openai_agent(
     factory: Callable[[MediaSession], Any], model_config: sdk.RealtimeModelConfig | None = None, *,
     audio: AudioFormat | None = None, **options: Any,
 ) -> RawAgent:  # fmt: skip
-    """An agent of ``factory``, which makes the ``RealtimeRunner`` of each call, and may be a coroutine of 10 s: for
+    """An agent of ``factory``, which makes the ``RealtimeRunner`` of each call and may be a coroutine function: for
     ``Exchange(agents=...)``, ``Agents.add`` and the service's setting ``handlers``. ``audio`` is the call's format
-    (None: the exchange's), ``options`` are those of :func:`run_call`. ``ConfigurationError`` for a ``factory`` that is
-    none, or a ``batch`` of 0 or less."""
-    check_batch(options.get("batch", BATCH))
+    (None: the exchange's), ``options`` are those of :func:`run_call`. Errors are those of :func:`factory_agent`."""
     run = functools.partial(run_call, model_config=model_config, **options)
-    return factory_agent(factory, run, makes=sdk.RealtimeRunner, instead=MAKE_RUNNER, audio=audio)
+    instead = "Make one for each call: openai_agent(lambda session: RealtimeRunner(agent))."
+    return factory_agent(factory, run, makes=sdk.RealtimeRunner, instead=instead, audio=audio)

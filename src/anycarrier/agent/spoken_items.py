@@ -1,15 +1,15 @@
-"""How much of each of the model's items the far end has heard, so that an interruption truncates each where it was cut.
+"""How much of each item of a speech-to-speech model was heard, so that an interruption cuts each where the ear was.
 
-The Realtime API refuses an ``audio_end_ms`` beyond an item's audio ("already shorter than"), and some agents then stay
-silent for the rest of the call. So each item is clamped to its own length. Positions and lengths are seconds of the
-session's ``heard``. Pure: nothing here reads a clock.
+Such a model says its turn in items, sends them faster than they are heard, and is told afterwards where the caller cut
+it off: item by item, and never beyond what it has sent of an item, which it refuses. Positions and lengths are seconds
+of :attr:`MediaSession.heard`. Pure: nothing here reads a clock.
 """
 
 from typing import NamedTuple
 
 
 class Truncation(NamedTuple):
-    """The fields of ``conversation.item.truncate``: what comes after ``audio_end_ms`` of this item was not heard."""
+    """Where an item ends: what comes after ``audio_end_ms`` was not heard. Rounded down, never beyond its audio."""
 
     item_id: str
     content_index: int
@@ -17,7 +17,14 @@ class Truncation(NamedTuple):
 
 
 class SpokenItems:
-    """The items of one call that are not yet known to be heard whole, in the order in which they are spoken."""
+    """The items of one call, in the order in which they are spoken.
+
+        items.sent("item_1", 0, session.queued, 0.1)   # before each session.send_audio
+        items.finished("item_1", 0)                    # the model says no more of it
+        session.clear_now()                            # the caller interrupts
+        for item in items.cut(session.heard):          # item.item_id, item.content_index, item.audio_end_ms
+            ...
+    """
 
     def __init__(self) -> None:
         self._spans: list[tuple[tuple[str, int], float, float]] = []
@@ -54,6 +61,5 @@ class SpokenItems:
             lengths[key] = lengths.get(key, 0.0) + min(end, max(begins, heard)) - begins
         playing = {key for key, _, end in self._spans if end > heard + 1e-6}
         going_on = (key for key in lengths if key not in playing and key not in self._finished)
-        # Rounded down: no fraction of a millisecond beyond the audio.
         return [Truncation(*key, int(lengths[key] * 1000 + 1e-6))
                 for key in (*filter(playing.__contains__, lengths), *going_on)]  # fmt: skip
