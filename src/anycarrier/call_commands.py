@@ -54,7 +54,8 @@ class CallCommands:
 
         call = await self._board.update(call.reference, asked)
         if call.id and (call.transfer is None or reason is EndReason.API_STOP):
-            await provider.hang_up(call.id)
+            with self._board.asking(provider, "hang_up"):
+                await provider.hang_up(call.id)
 
     async def _hang_up_unwritten(self, call: Call | str, reason: EndReason, unavailable: StoreUnavailable) -> None:
         """Ask the carrier although the reason cannot be written now. Raises when the call's leg is not known here."""
@@ -67,7 +68,9 @@ class CallCommands:
             return
         reason = self._board.keep_reason(known, reason)
         self._board.report(f"why a call is hung up ({reason})", unavailable)
-        await (await self._board.provider(known.credential_id)).hang_up(known.id)
+        provider = await self._board.provider(known.credential_id)
+        with self._board.asking(provider, "hang_up"):
+            await provider.hang_up(known.id)
 
     async def transfer(
         self, call: Call | str, to: str, *, caller_id: str | None = None, headers: Mapping[str, str] | None = None
@@ -106,8 +109,9 @@ class CallCommands:
             # Our own number unless told otherwise: carriers default to one we may not be allowed to show.
             shown = caller_id or call.line_number
             status_url = self._board.status_url(call)
-            await provider.transfer(call.id, to, caller_id=shown, status_url=status_url, headers=headers)
-        except Exception as refused:  # noqa: BLE001 a plugin's bug is raised to who asked as well
+            with self._board.asking(provider, "transfer"):
+                await provider.transfer(call.id, to, caller_id=shown, status_url=status_url, headers=headers)
+        except Exception as refused:  # noqa: BLE001 whatever it is, it is raised to who asked
             if not (isinstance(refused, ProviderUnavailable) and refused.outcome_unknown):
                 await self._give_back(call, provider, before)
             elif before is None:
@@ -174,7 +178,8 @@ class CallCommands:
         if session is not None and not session.ended and await session.stream.output.send_digits(digits):
             return
         if provider.supports(Capability.SEND_DIGITS) or session is None:
-            await provider.send_digits(call.id, digits)
+            with self._board.asking(provider, "send_digits"):
+                await provider.send_digits(call.id, digits)
             return
         await session.send_audio(dtmf_tones(digits, session.format))
 
@@ -182,15 +187,20 @@ class CallCommands:
         """The recording's id, "" when the carrier tells it later."""
         call = await self._board.named(call, "start_recording")
         provider = await self._board.provider(call.credential_id)
-        return await provider.start_recording(call.id, status_url=self._board.status_url(call))
+        with self._board.asking(provider, "start_recording"):
+            return await provider.start_recording(call.id, status_url=self._board.status_url(call))
 
     async def stop_recording(self, call: Call | str, recording_id: str = "") -> None:
         """Stop the carrier's recording."""
         call = await self._board.named(call, "stop_recording")
-        await (await self._board.provider(call.credential_id)).stop_recording(call.id, recording_id)
+        provider = await self._board.provider(call.credential_id)
+        with self._board.asking(provider, "stop_recording"):
+            await provider.stop_recording(call.id, recording_id)
 
     async def fetch_call(self, call: Call | str) -> Call:
         """Ask the carrier, and write down what is ahead of the call book."""
         call = await self._board.named(call, "fetch_call")
-        seen = await (await self._board.provider(call.credential_id)).fetch_call(call.id)
+        provider = await self._board.provider(call.credential_id)
+        with self._board.asking(provider, "fetch_call"):
+            seen = await provider.fetch_call(call.id)
         return await self._board.update(call.reference, lambda c: advance(c, seen, datetime.now(UTC)))

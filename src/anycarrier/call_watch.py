@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -294,6 +294,9 @@ class CallWatch:
         except UnsupportedOperation:
             pass
         except AnycarrierError as problem:
+            if known.phase is Phase.ENDING and not is_gone(problem):  # which it is to be, whatever the answer
+                with suppress(AnycarrierError):
+                    await self._carrier(known, lambda provider: provider.hang_up(call.id))
             await self._refused(known, problem)
             return
         else:

@@ -110,7 +110,8 @@ class Dialler:
             reference = call.reference
             self._asked[reference] = True
             try:
-                seen = await provider.dial(request)
+                with board.asking(provider, "dial"):
+                    seen = await provider.dial(request)
             except ProviderUnavailable as failed:
                 if not failed.sent:  # else a phone may be ringing: the watch waits for the carrier to name it
                     await board.end_locally(call, EndReason.PROVIDER_UNAVAILABLE)
@@ -146,7 +147,8 @@ class Dialler:
         call = await self._board.update(reference, lambda known: advance(known, seen, datetime.now(UTC)))
         self._asked.pop(reference, None)  # from here on the call book says that it was dialled
         if call.intent is not None and not call.ended:  # hung up while the carrier was still being asked
-            await provider.hang_up(call.id)
+            # Dialled it was, whatever becomes of this; the watch tries again.
+            self._board.spawn(provider.hang_up(call.id), "hang up a call that was to end while it was dialled")
         return call
 
     async def _dialled_later(self, provider: Provider, reference: str, seen: Call) -> None:

@@ -153,7 +153,8 @@ class MediaServer:
         if session.call.intent is not None:
             # Hung up before the carrier had named it: now it can be told.
             provider = await self._board.provider(ticket.credential_id)
-            await provider.hang_up(session.call.id)
+            with self._board.asking(provider, "hang_up"):
+                await provider.hang_up(session.call.id)
             return False
         return True
 

@@ -11,7 +11,8 @@ import asyncio
 import json
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -33,9 +34,11 @@ from anycarrier.calls import (
 )
 from anycarrier.credentials import Credential, CredentialSource, MemoryCredentials
 from anycarrier.errors import (
+    AnycarrierError,
     CallUnconfirmed,
     ConfigurationError,
     NumberNotAssigned,
+    ProviderUnavailable,
     StoreUnavailable,
     UnknownAgent,
     UnknownCall,
@@ -139,6 +142,19 @@ class Switchboard:
             provider = self._providers[credential_id] = plugins.open_provider(credential, self._shared_http())
             provider.call_facts = partial(self._facts_of, credential_id)
         return provider
+
+    @contextmanager
+    def asking(self, provider: Provider, operation: str) -> Iterator[None]:
+        """While the carrier is asked about a call. What its plugin raises against the contract becomes
+        ``ProviderUnavailable``: nobody knows what the carrier has done.
+        """
+        try:
+            yield
+        except (AnycarrierError, StoreUnavailable):
+            raise
+        except Exception as bug:
+            self.report(f"{operation} on {provider.name}: a bug of its plugin", bug)
+            raise ProviderUnavailable(provider.name, operation, type(bug).__name__) from bug
 
     async def _facts_of(self, credential_id: str, call_id: str) -> Mapping[str, str]:
         call = await self.calls.get(call_id)

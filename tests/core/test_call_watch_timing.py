@@ -226,10 +226,21 @@ def test_questions_that_fail_are_repeated_until_the_call_is_written_off(
 ) -> None:
     async def scenario(desk: Desk) -> None:
         await desk.bring_to(phase)
-        Scripted.stands = DOWN
+        Scripted.stands = Scripted.takes = DOWN
         await desk.ends(first + 300, reason)
-        assert done() == asked(*repeated(first, RETRY, first + 300))
+        asks = repeated(first, RETRY, first + 300)
+        assert done() == (both(*asks) if phase is Phase.ENDING else asked(*asks))
         assert len([message for message in caplog.messages if "down" in message]) == 2, "at first, and in the end"
+
+    exactly(scenario)
+
+
+def test_a_call_that_is_to_end_is_hung_up_although_it_cannot_be_asked_about() -> None:
+    async def scenario(desk: Desk) -> None:
+        await desk.bring_to(Phase.ENDING)
+        Scripted.stands = DOWN  # until it is hung up
+        await desk.ends(10 + RETRY[0], EndReason.API_STOP)
+        assert done() == [*both(10), *asked(10 + RETRY[0])]
 
     exactly(scenario)
 
@@ -279,7 +290,7 @@ def test_trouble_that_is_over_counts_no_more(
 def test_trouble_begins_anew_with_a_phase_unless_it_is_the_end(change: dict[str, Any], over: float) -> None:
     async def scenario(desk: Desk) -> None:
         await desk.bring_to(Phase.OFFERED)
-        Scripted.stands = DOWN
+        Scripted.stands = Scripted.takes = DOWN
         await until(100)
         await desk.change(**change)
         await until(over - 0.5)

@@ -668,7 +668,18 @@ class Defective(AcmeProvider):
             "test_a_failed_dial_is_never_sent_again",
             "test_a_failure_has_its_own_error",
             "test_a_request_that_cannot_be_written_is_no_call_of_unknown_outcome",
+            "test_an_id_that_is_no_calls_has_the_carriers_answer_or_a_typed_error",
         },
+    ),
+    "odd ids have errors of Python's": (
+        """
+class Defective(AcmeProvider):
+    async def fetch_call(self, call_id):
+        if not call_id:
+            raise ValueError("call_id is empty")
+        return await super().fetch_call(call_id)
+""",
+        {"test_an_id_that_is_no_calls_has_the_carriers_answer_or_a_typed_error"},
     ),
     "answer goes nowhere": (
         """

@@ -8,6 +8,7 @@ import io
 import wave
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, NoReturn
 
 import httpx
 import pytest
@@ -17,6 +18,8 @@ from running import never_too_late
 from anycarrier.provider import Provider
 from anycarrier_server.domain import recordings_and_transcripts
 from anycarrier_server.store import parse_id
+from anycarrier_server.work.store_agents import StoreAgents
+from anycarrier_telnyx import TelnyxProvider
 
 
 @pytest.fixture(params=["twilio", "telnyx"])
@@ -525,3 +528,28 @@ async def test_a_search_the_carrier_has_no_words_for_is_not_supported_by_it(
     path = f"/v1/phone-numbers/search?credential_id={number['credential_id']}&{wanted}"
     refused = await house.ask("GET", path, 501)
     assert (refused["code"], refused["provider"]["name"]) == ("not_supported_by_provider", provider)
+
+
+@pytest.mark.parametrize("where", ["before the carrier is asked", "in the carrier's plugin"])
+async def test_a_bug_leaves_no_call_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """A call that cannot have rung is over at once and its place is free; of another one nobody knows."""
+    async with open_house(tmp_path, calls_per_day=1, max_concurrent=1) as house:
+        agent_id = await house.agent()
+        await house.number("telnyx", agent_id)
+        body = {"agent_id": agent_id, "to_number": CALLEE, "from_number": OURS}
+
+        async def bug(*given: Any, **named: Any) -> NoReturn:
+            raise KeyError("a bug")
+
+        plugins = where == "in the carrier's plugin"
+        with monkeypatch.context() as broken:
+            broken.setattr(*((TelnyxProvider, "dial") if plugins else (StoreAgents, "keep_routed")), bug)
+            answer = await house.client.post("/v1/calls", json=body)
+        assert answer.status_code == (504 if plugins else 500)
+        [call] = (await house.ask("GET", "/v1/calls"))["items"]
+        if plugins:
+            assert call["status"] not in ("failed", "completed")
+            assert (await house.client.post("/v1/calls", json=body)).status_code == 429
+        else:
+            assert call["status"] == "failed"
+            assert (await house.client.post("/v1/calls", json=body)).status_code == 201

@@ -14,7 +14,7 @@ from sqlalchemy import Select, and_, bindparam, select
 
 from anycarrier.agent import RawAgent
 from anycarrier.calls import CallStatus, EndReason, MachineDetection
-from anycarrier.errors import AnycarrierError, ProviderError, ProviderUnavailable
+from anycarrier.errors import AnycarrierError, ProviderError, ProviderUnavailable, StoreUnavailable
 from anycarrier.numbers import e164
 from anycarrier_server.domain import call_limits, place_call
 from anycarrier_server.domain.access import Caller, agent_of, need_scope
@@ -271,11 +271,20 @@ async def ring(resources: Resources, routed: RoutedCall) -> CallRow:
         await resources.store.calls.note(call.id, error=error_note(refused))
         if isinstance(refused, ProviderUnavailable) and refused.outcome_unknown:
             raise
-        await give_up(resources, call, EndReason.UNKNOWN)
-        await resources.store.limits.release(call.id)
+        await _never_rang(resources, call)
+        raise
+    except StoreUnavailable:  # it may have rung; reconciling finds the call
+        raise
+    except Exception:  # a bug of ours: the carrier's have become ProviderUnavailable
+        await _never_rang(resources, call)
         raise
     call.carrier_id = dialled.id
     return call
+
+
+async def _never_rang(resources: Resources, call: CallRow) -> None:
+    await give_up(resources, call, EndReason.UNKNOWN)
+    await resources.store.limits.release(call.id)
 
 
 async def give_up(resources: Resources, call: CallRow, reason: EndReason) -> None:
