@@ -15,7 +15,6 @@ import secrets
 import statistics
 from array import array
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any
 
 from result import Result, parser, percentile
@@ -29,9 +28,9 @@ from anycarrier.audio import pcmu_to_pcm16
 from anycarrier.demo.appointment import GRAMMAR, OFFER
 from anycarrier.demo.callers import CLIPS, installed_speech, spoken
 from anycarrier.demo.calls import clip
-from anycarrier.plugins import get_provider
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.live_server import listening, serve, serve_sandbox, url_of
+from anycarrier.testing.sandbox import sandbox_type
 from anycarrier.testing.word_errors import normalized, word_errors
 
 OURS, CALLER = "+14155550101", "+12125550123"
@@ -120,7 +119,6 @@ class Clock:
 async def converse(carrier: str, turns: int, clock: Clock, speech: Speech) -> None:
     """``turns`` times: the caller speaks, is answered at length, and interrupts that with the next turn."""
     loop = asyncio.get_running_loop()
-    module, _, kind = get_provider(carrier).sandbox.partition(":")
     agents = Agents(analyzers=[])
 
     async def desk(call: AgentCall) -> None:
@@ -130,7 +128,7 @@ async def converse(carrier: str, turns: int, clock: Clock, speech: Speech) -> No
             await call.say(OFFER)
 
     agents.add("desk", handler=desk, settings={**speech.settings, "max_duration_seconds": 3600})
-    async with serve_sandbox(getattr(import_module(module), kind)) as sandbox:
+    async with serve_sandbox(sandbox_type(carrier)) as sandbox:
         sandbox.add_number(OURS)
         sock = listening()
         exchange = Exchange(

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from importlib import import_module
 
 import pytest
 
@@ -18,7 +17,7 @@ from anycarrier.session import MediaSession
 from anycarrier.switchboard import Handler
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.live_server import listening, serve, serve_sandbox, url_of
-from anycarrier.testing.sandbox import Sandbox
+from anycarrier.testing.sandbox import Sandbox, sandbox_type
 from virtual_time import Loops, steady_loops, virtual_loops
 from virtual_time import one_clock as one_clock
 
@@ -128,8 +127,7 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Loops:
 @contextlib.asynccontextmanager
 async def open_house(carrier: str, *, settle: float = 60.0) -> AsyncIterator[House]:
     provider = anycarrier_plugins.get_provider(carrier)
-    module, _, name = provider.sandbox.partition(":")
-    async with serve_sandbox(getattr(import_module(module), name)) as sandbox:
+    async with serve_sandbox(sandbox_type(carrier)) as sandbox:
         sandbox.add_number(OURS)
         sandbox.add_number(SPARE)
         sock = listening()
@@ -141,7 +139,6 @@ async def open_house(carrier: str, *, settle: float = 60.0) -> AsyncIterator[Hou
             policy=Policy(allow=["US"]),
             settle=settle,
         )
-        sandbox.point_webhooks(exchange.switchboard.webhook_url(carrier, "main"))
         sandbox.point_webhooks(exchange.switchboard.webhook_url(carrier, "main"))
         house = House(exchange, sandbox, provider, url_of(sock))
         exchange.switchboard.observers.append(lambda event, call: house.events.append((event, call)))

@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Coroutine
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from anycarrier.demo.calls import DemoCall, Echo, echo_calls
 from anycarrier.demo.conversation import MOST_ERRORS, AppointmentAgent, Conversation
 from anycarrier.plugins import get_provider, provider_names
 from anycarrier.testing.live_server import listening, serve, serve_sandbox, url_of
-from anycarrier.testing.sandbox import Sandbox
+from anycarrier.testing.sandbox import Sandbox, sandbox_type
 
 WAITS = (
     "\neou_delay: end of the caller's voice to their words; llm_ttft: to the agent's first words; tts_ttfb: a sentence "
@@ -55,8 +54,7 @@ async def run() -> list[DemoCall]:
     async with contextlib.AsyncExitStack() as stack:
         sandboxes: dict[str, Sandbox] = {}
         for name in names:
-            module, _, kind = get_provider(name).sandbox.partition(":")
-            sandboxes[name] = await stack.enter_async_context(serve_sandbox(getattr(import_module(module), kind)))
+            sandboxes[name] = await stack.enter_async_context(serve_sandbox(sandbox_type(name)))
         booking, echoes = AppointmentAgent(), {"front-desk": Echo(), "night-desk": Echo()}
         agents = Agents(finished=booking.done, recordings=recordings)
         for name, agent in echoes.items():

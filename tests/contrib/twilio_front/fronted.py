@@ -6,18 +6,17 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any
 
 from starlette.applications import Starlette
 from twilio.request_validator import RequestValidator
 from twilio.rest import Client
 
-from anycarrier import Call, Exchange, MemoryNumberRegistry, Policy, plugins
+from anycarrier import Call, Exchange, MemoryNumberRegistry, Policy
 from anycarrier.asgi import lifespan, routes
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.live_server import listening, serve, serve_sandbox, url_of
-from anycarrier.testing.sandbox import Sandbox
+from anycarrier.testing.sandbox import Sandbox, sandbox_type
 from anycarrier_twilio_front import TwilioFront
 from sandbox_platform import Platform, Webhook, platform
 
@@ -78,8 +77,7 @@ class Fronted:
 @contextlib.asynccontextmanager
 async def open_fronted(carrier: str, *, policy: Policy | None = None, **options: Any) -> AsyncIterator[Fronted]:
     """All of it, on loopback. ``options`` are :class:`TwilioFront`'s; ``{bot}`` in them is the bot's URL."""
-    module, _, name = plugins.get_provider(carrier).sandbox.partition(":")
-    async with serve_sandbox(getattr(import_module(module), name)) as sandbox, platform(genuine) as bot:
+    async with serve_sandbox(sandbox_type(carrier)) as sandbox, platform(genuine) as bot:
         for number in (OURS, OTHERS):
             sandbox.add_number(number)
         sock = listening()
