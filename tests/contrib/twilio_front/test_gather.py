@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from anycarrier.speech import Heard, SpeechEngine
-from anycarrier_twilio.twiml import Verb
+from anycarrier_twilio.twiml import TwimlError, Verb
 from anycarrier_twilio_front.gather import Gather
 from anycarrier_twilio_front.speech import Speech
 from fake_speech import FakeEngine, Line
@@ -217,3 +217,6 @@ def test_who_listens_knows_the_language_and_without_one_keys_alone_count(caplog:
     assert speech.listeners(Verb("Gather")) == ([], []) and not caplog.text
     assert Speech([german]).listeners(Verb("Gather", {"input": "dtmf speech"})) == ([], [])
     assert "no speech engine listens" in caplog.text
+    with pytest.raises(TwimlError, match='12200: <Gather input="speech"> needs a speech engine that listens'):
+        Speech([Speaker()]).check(Verb("Gather", {"input": "speech"}))
+    Speech([Speaker()]).check(Verb("Gather", {"input": "dtmf speech"}))

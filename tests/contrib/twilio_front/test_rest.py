@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from twilio.base.exceptions import TwilioRestException
 
-from anycarrier import CallStatus, EndReason, MachineDetection, MediaSession, Policy
+from anycarrier import CallStatus, EndReason, MachineDetected, MachineDetection, MediaSession, Policy
 from anycarrier.calls import TransferStatus
 from anycarrier.errors import (
     AuthenticationFailed,
@@ -26,6 +26,7 @@ from anycarrier.errors import (
 )
 from anycarrier.testing.live_server import serve
 from anycarrier_twilio_front import TwilioFront
+from anycarrier_twilio_front.calls import Detection
 from contrib.twilio_front.fronted import ACCOUNT, CALLEE, CALLER, DESK, OTHERS, OURS, TOKEN, Fronted, open_fronted
 
 STAY = "<Response><Pause length='100'/></Response>"
@@ -238,6 +239,16 @@ async def test_with_async_detection_the_document_runs_at_once_and_the_callback_i
         assert told.params["AnsweredBy"] == "machine_start" and told.genuine
         [asked] = await here.bot.wait_told("/out", CallSid=sid)
         assert "AnsweredBy" not in asked.params and len(here.bot.told("/amd")) == 1
+
+
+def test_who_has_picked_up_is_told_once_and_of_a_machine_at_the_time_that_was_asked_for() -> None:
+    starts = MachineDetected(answered_by="machine")
+    ends = MachineDetected(answered_by="machine", greeting_ended=True, beep=True)
+    detection = Detection()
+    assert detection.found(starts) and not detection.found(ends) and detection.answered_by == "machine_start"
+    detection = Detection(to_the_end=True)
+    assert not detection.found(starts) and detection.found(ends) and detection.answered_by == "machine_end_beep"
+    assert not detection.found(ends) and detection.known.is_set()
 
 
 # --- wrong requests ---------------------------------------------------------------------------------------------------

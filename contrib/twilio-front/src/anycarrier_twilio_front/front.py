@@ -6,6 +6,7 @@ It holds what the bot knows Twilio by (account, token, URLs) and the bot's calls
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -32,7 +33,7 @@ from anycarrier import (
     Switchboard,
     TransferProgress,
 )
-from anycarrier.agent import raw_agent
+from anycarrier.agent import first_done, raw_agent
 from anycarrier.calls import TransferStatus
 from anycarrier.errors import ConfigurationError
 from anycarrier_twilio.calls_api import EVENTS, StatusCallback
@@ -44,7 +45,6 @@ from anycarrier_twilio_front.calls import FrontCall
 from anycarrier_twilio_front.document import fetch
 from anycarrier_twilio_front.rest import CallsApi
 from anycarrier_twilio_front.speech import Speech, SpeechEngines
-from anycarrier_twilio_front.until_first import until_first
 from anycarrier_twilio_front.verbs import Program
 
 REMEMBERED = 1000
@@ -216,7 +216,7 @@ class TwilioFront(BotAccount):
         call = self._known(session.call)
         try:
             if call.detection is not None and call.detection.awaited:
-                await until_first(call.detection.known.wait(), session.wait_stopped(), timeout=MACHINE_WAIT)
+                await first_done(call.detection.known.wait(), session.wait_stopped(), asyncio.sleep(MACHINE_WAIT))
             await Program(self, call, session).run()
         except BotError as failure:
             self._fail(call, failure)

@@ -7,14 +7,13 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from anycarrier import AudioReceived, CallEvent, DigitPressed, MediaEvent, MediaSession
-from anycarrier.agent import AgentSettings
+from anycarrier.agent import AgentSettings, first_done
 from anycarrier.agent.recognition import Recognition
 from anycarrier.agent.turn_taking import TurnTaking
 from anycarrier.errors import ConfigurationError, SpeechFailed
 from anycarrier.speech import BeginUtterance, EmitFinal, EmitInterim, Output, SpeechEngine, TurnSettings
 from anycarrier_twilio.twiml import Verb
 from anycarrier_twilio_front.speech import noted
-from anycarrier_twilio_front.until_first import until_first
 
 log = logging.getLogger("anycarrier.twilio_front")
 
@@ -81,11 +80,10 @@ class Gather:
         """The form fields of what was gathered; none when nothing came."""
         listening = asyncio.ensure_future(self._listen())
         try:
-            prompted, _ = await until_first(prompt(), self._input.wait())
+            prompted = asyncio.ensure_future(prompt())
+            await first_done(prompted, self._input.wait())
             if prompted.cancelled():
                 await self._session.clear()
-            else:
-                prompted.result()
             await self._rest(listening)
         finally:
             listening.cancel()
@@ -112,8 +110,7 @@ class Gather:
     async def _listen(self) -> None:
         try:
             await self._recognition.open()
-            _, heard = await until_first(self._turns.run(), self._recognition.run())
-            heard.result()
+            await first_done(self._turns.run(), self._recognition.run())
         except (SpeechFailed, ConfigurationError) as failure:
             log.warning("nothing listens to the words of a <Gather> any more: %s", failure)
 

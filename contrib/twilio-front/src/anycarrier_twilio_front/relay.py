@@ -17,6 +17,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
+from anycarrier.agent import first_done
 from anycarrier.agent.agent_turn import AgentTurn
 from anycarrier.agent.budget import BACKLOG, TURNS
 from anycarrier.agent.conversation import AgentChannel, CallerTurn, Conversation
@@ -35,7 +36,6 @@ from anycarrier_twilio_front.relay_messages import (
     inputs,
     read,
 )
-from anycarrier_twilio_front.until_first import until_first
 
 MOST_NONSENSE = 100
 """Messages of a session that cannot be read; the bot is then disconnected."""
@@ -120,11 +120,11 @@ class Relay(AgentChannel):
             by = inputs(self._settings.get("welcomeGreetingInterruptible"))
             self._speaker.add(self._begin(by, False, None), greeting, complete=True)
         try:
-            reading, *_ = await until_first(self._read(), self._write(), self._session.wait_stopped())
+            reading = asyncio.ensure_future(self._read())
+            await first_done(reading, self._write(), self._session.wait_stopped(), during=self._session)
             if self._session.ended:
                 return RelayEnd()
-            not_reading = failed(LOST, "The bot does not read its WebSocket.")
-            end: RelayEnd = not_reading if reading.cancelled() else reading.result()
+            end = failed(LOST, "The bot does not read its WebSocket.") if reading.cancelled() else reading.result()
             if end.error is not None:
                 await self._speaker.cut()
             return end

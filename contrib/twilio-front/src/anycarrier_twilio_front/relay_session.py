@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from anycarrier import CallEvent, Direction, MediaEvent, MediaSession
-from anycarrier.agent import AgentSettings, Engines, MemoryTranscript
+from anycarrier.agent import AgentSettings, Engines, MemoryTranscript, first_done
 from anycarrier.agent.conversation import AgentChannel, Conversation
 from anycarrier_twilio.twiml import Verb
 from anycarrier_twilio_front.account import BotAccount
@@ -20,7 +20,6 @@ from anycarrier_twilio_front.relay import Relay, RelayEnd, failed
 from anycarrier_twilio_front.relay_messages import RelaySettings
 from anycarrier_twilio_front.sounds import fetch_sound
 from anycarrier_twilio_front.stream import open_socket
-from anycarrier_twilio_front.until_first import until_first
 
 DEFAULT_LANGUAGE = "en-US"
 """Twilio's, where a document names none."""
@@ -70,11 +69,8 @@ class RelaySession:
             finished.set_result(await self.run(conversation))
             await asyncio.get_running_loop().create_future()  # to return would hang up
 
-        running, _ = await until_first(conversation.run(talk), finished)
-        if not finished.cancelled():
-            return finished.result()
-        running.result()
-        return RelayEnd()
+        await first_done(conversation.run(talk), finished)
+        return RelayEnd() if finished.cancelled() else finished.result()
 
     async def run(self, conversation: Conversation) -> RelayEnd:
         """In a conversation that runs: the bot gets its events until the session is over."""

@@ -20,6 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidHandshake, InvalidURI
 
 from anycarrier import CallEvent, DigitPressed, MarkDropped, MarkReached, MediaEvent, MediaSession
+from anycarrier.agent import first_done
 from anycarrier.errors import StreamNotOpen
 from anycarrier.redaction import redact
 from anycarrier_twilio.messages import (
@@ -36,7 +37,6 @@ from anycarrier_twilio.signature import sign
 from anycarrier_twilio.twiml import Verb
 from anycarrier_twilio_front.callbacks import BotError, joined, shown
 from anycarrier_twilio_front.calls import FrontCall
-from anycarrier_twilio_front.until_first import until_first
 
 if TYPE_CHECKING:
     from anycarrier_twilio_front.front import TwilioFront
@@ -130,27 +130,21 @@ class BotStream:
         self._session.receive_base64(self._hear_audio)
         self._tell("stream-started")
         try:
-            ways = await until_first(self._write(socket), self._read(socket))
-        finally:
-            self._session.receive_base64(None)
-            await self._say_goodbye(socket)
-            self._tell("stream-stopped")
-        for task in ways:
-            if not task.cancelled():
-                self._account_for(task.exception())
+            try:
+                await first_done(self._write(socket), self._read(socket))
+            finally:
+                self._session.receive_base64(None)
+                await self._say_goodbye(socket)
+                self._tell("stream-stopped")
+        except StreamRefused as refused:
+            self._complain(refused.code, redact(str(refused)))
+        except (ConnectionClosedOK, StreamNotOpen):
+            pass  # one side's goodbye
+        except ConnectionClosed as closed:
+            told = f"code {closed.rcvd.code}" if closed.rcvd else "the connection was lost"
+            self._complain(31921, f"Stream - WebSocket - Close Error: {told}")
         if not self._session.ended:
             await self._session.clear()  # what the bot has left unplayed goes with its stream
-
-    def _account_for(self, failure: BaseException | None) -> None:
-        """What ended the stream: the bot's goodbye, the bot's mistake, or ours."""
-        if isinstance(failure, StreamRefused):
-            self._complain(failure.code, redact(str(failure)))
-        elif isinstance(failure, ConnectionClosed):
-            if not isinstance(failure, ConnectionClosedOK):
-                told = f"code {failure.rcvd.code}" if failure.rcvd else "the connection was lost"
-                self._complain(31921, f"Stream - WebSocket - Close Error: {told}")
-        elif failure is not None and not isinstance(failure, StreamNotOpen):
-            raise failure
 
     # --- to the bot ---------------------------------------------------------------------------------------------------
 

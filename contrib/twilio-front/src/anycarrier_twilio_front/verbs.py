@@ -8,9 +8,10 @@ import itertools
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from anycarrier import CallEvent, DigitPressed, MediaEvent, MediaSession
+from anycarrier.agent import first_done
 from anycarrier.calls import TransferStatus
 from anycarrier.errors import AnycarrierError, NumberNotAssigned, StreamNotOpen
 from anycarrier.speech import spoken_sentences
@@ -23,7 +24,6 @@ from anycarrier_twilio_front.relay import RelayEnd
 from anycarrier_twilio_front.relay_session import RelaySession, endless
 from anycarrier_twilio_front.sounds import fetch_sound
 from anycarrier_twilio_front.stream import BotStream
-from anycarrier_twilio_front.until_first import until_first
 
 if TYPE_CHECKING:
     from anycarrier_twilio_front.front import TwilioFront
@@ -78,13 +78,14 @@ class Program:
 
     async def _until_interrupted(self, step: Instructions, reader: asyncio.Future[None]) -> Instructions | None:
         """Run ``step``; what is to be run after it, or in its place when a REST request says so."""
-        work, *_ = await until_first(self._obey(step), self._call.redirected.wait(), asyncio.wait({reader}))
+        work = asyncio.ensure_future(self._obey(step))
+        await first_done(work, self._call.redirected.wait(), asyncio.wait({reader}))
         if self._call.redirected.is_set():  # maybe more than once since
             self._call.redirected.clear()
             if not self._session.ended:
                 await self._session.clear()
             return self._call.instructions
-        return None if work.cancelled() else cast("Instructions | None", work.result())
+        return None if work.cancelled() else work.result()
 
     async def _listen(self) -> None:
         async for event in self._session:
