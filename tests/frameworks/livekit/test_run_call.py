@@ -13,6 +13,7 @@ from livekit.agents.beta.tools import send_dtmf_events
 from livekit.agents.beta.workflows import GetDtmfTask
 from livekit.agents.llm import Toolset
 from livekit.agents.testing import fake_job_context
+from livekit.agents.voice import io
 from livekit.agents.voice.agent_session import SessionConnectOptions
 
 from anycarrier import AudioFormat, MachineDetected, MediaSession
@@ -103,6 +104,33 @@ async def test_an_interruption_is_told_where_the_ear_was_and_the_history_is_cut_
         words = text.split()
         assert words == COUNTING.split()[: len(words)]
         assert len(words) >= 3 and (len(words) - 1) * 0.3 <= far_end.heard_seconds + 0.3
+        await far_end.hang_up()
+        await running
+
+
+class Subtitles(io.TextOutput):
+    """What a text output of the app's own is given."""
+
+    def __init__(self) -> None:
+        super().__init__(label="subtitles", next_in_chain=None)
+        self.text = ""
+
+    async def capture_text(self, text: str) -> None:
+        self.text += text
+
+    def flush(self) -> None:
+        pass
+
+
+async def test_the_apps_own_transcription_goes_with_the_audio() -> None:
+    agent_session, subtitles = deaf(), Subtitles()
+    agent_session.output.transcription = subtitles
+    async with open_session() as (session, far_end):
+        running = asyncio.create_task(run_call(session, Greeter(), agent_session))
+        await far_end.wait_heard(1.0)
+        await agent_session.interrupt()
+        words = subtitles.text.split()
+        assert words == COUNTING.split()[: len(words)] and 2 <= len(words) <= 5
         await far_end.hang_up()
         await running
 
@@ -304,6 +332,29 @@ async def test_a_caller_who_hangs_up_while_it_starts_is_not_waited_for() -> None
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+class StartsSlowly(Toolset):
+    def __init__(self) -> None:
+        super().__init__(id="slow", tools=[])
+
+    async def setup(self) -> Any:
+        await asyncio.sleep(1)
+        return self
+
+
+async def test_a_caller_who_hangs_up_while_it_starts_leaves_one_that_is_started_and_closed() -> None:
+    closed: list[object] = []
+    agent_session = deaf()
+    agent_session.on("close", closed.append)
+    async with open_session() as (session, far_end):
+        running = asyncio.create_task(run_call(session, Greeter(tools=[StartsSlowly()]), agent_session))
+        await asyncio.sleep(0.5)
+        await far_end.hang_up()
+        await running
+    assert closed
+    await ticks()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 class Talks(Agent):
     async def on_enter(self) -> None:
         for _ in range(8):
@@ -400,8 +451,13 @@ def test_it_is_a_raw_audio_agent_wherever_a_handler_is_given(given: Any) -> None
     assert added.raw.__name__ == "made_for"
 
 
-@pytest.mark.parametrize("audio", [None, AudioFormat("PCM16", 24000)])
-async def test_the_agent_hears_and_speaks_at_the_rate_of_its_calls(audio: AudioFormat | None) -> None:
+@pytest.mark.parametrize(
+    ("audio", "rate", "encoding", "expected"),
+    [(None, None, "PCMU", 8000), (None, 16000, "PCMU", 16000), (AudioFormat("PCM16", 24000), None, "PCM16", 24000)],
+)
+async def test_the_agent_hears_and_speaks_at_the_rate_of_its_calls_or_the_one_given(
+    audio: AudioFormat | None, rate: int | None, encoding: str, expected: int
+) -> None:
     rates: list[tuple[str, int | None, int]] = []
 
     class Listens(Greeter):
@@ -411,7 +467,7 @@ async def test_the_agent_hears_and_speaks_at_the_rate_of_its_calls(audio: AudioF
             frame = await anext(self.session.input.audio)
             rates.append((get_call().format.encoding, self.output.sample_rate, frame.sample_rate))
 
-    agent = livekit_agent(lambda call: (Listens("one two"), deaf()), audio=audio)
+    agent = livekit_agent(lambda call: (Listens("one two"), deaf()), audio=audio, rate=rate)
     assert agent.audio == audio
     async with open_session() as (session, far_end):
         running = asyncio.ensure_future(agent(session))
@@ -419,7 +475,7 @@ async def test_the_agent_hears_and_speaks_at_the_rate_of_its_calls(audio: AudioF
         await far_end.wait_heard(0.6)
         await far_end.hang_up()
         await running
-    assert rates == [("PCM16", 24000, 24000) if audio else ("PCMU", 8000, 8000)]
+    assert rates == [(encoding, expected, expected)]
 
 
 async def test_agents_tools_and_callbacks_know_their_call() -> None:
@@ -613,6 +669,17 @@ async def test_end_call_lets_the_goodbye_be_heard() -> None:
         await run_call(session, Acts(instructions="", tools=[end_call]), agent_session)
         assert far_end.heard_seconds == pytest.approx(0.9, abs=0.05)
         assert not session.ended, "the exchange hangs up"
+    assert said(agent_session) == ["goodbye and thanks"]
+
+
+async def test_end_call_ends_an_agent_session_without_a_call_too() -> None:
+    """In the framework's console, say."""
+    agent_session = deaf(("end_call", {}), "goodbye and thanks")
+    closed = asyncio.Event()
+    agent_session.on("close", lambda _: closed.set())
+    await agent_session.start(Acts(instructions="", tools=[end_call]))
+    async with asyncio.timeout(10):
+        await closed.wait()
     assert said(agent_session) == ["goodbye and thanks"]
 
 
