@@ -105,6 +105,35 @@ async def test_when_the_model_closes_all_it_said_is_heard_first(house: House, do
         assert SPEECH in far_end.heard
 
 
+async def test_when_the_model_closes_while_the_carrier_takes_nothing_all_is_sent_later(door: Door) -> None:
+    async def leave(conversation: Conversation) -> None:
+        await conversation.say(SPEECH, pause=0.05)
+        await conversation.close()
+
+    async with serve_realtime(on_start=leave) as realtime, open_session() as (session, far_end):
+        line = session.stream.transport
+        running = asyncio.ensure_future(door(realtime)(session))
+        await far_end.wait_heard(0.1)
+        line.paused = True  # type: ignore[attr-defined]
+        await asyncio.sleep(3)
+        assert not running.done() and far_end.heard != SPEECH
+        line.paused = False  # type: ignore[attr-defined]
+        session.stream.push.resumed()  # type: ignore[union-attr,misc]
+        await running
+        await until(lambda: far_end.heard == SPEECH)
+
+
+async def test_a_start_that_does_not_return_ends_the_call_after_ten_seconds() -> None:
+    async def never(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    async with serve_realtime() as realtime, open_session() as (session, _):
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(TimeoutError):
+            await sdk(realtime, on_start=never)(session)
+        assert asyncio.get_running_loop().time() - began == pytest.approx(10, abs=0.5)
+
+
 async def test_a_connection_that_breaks_ends_the_call(house: House, door: Door) -> None:
     async def break_off(conversation: Conversation) -> None:
         await conversation.say(ANSWER)

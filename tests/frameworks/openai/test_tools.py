@@ -113,6 +113,20 @@ async def test_a_transfer_that_nobody_takes_leaves_the_caller_with_the_model(doo
         await running
 
 
+async def test_what_a_response_says_after_it_has_called_the_tool_is_heard_too(door: Door) -> None:
+    async def goodbye(conversation: Conversation) -> None:
+        response = await conversation.begin()
+        await conversation.call("end_call", {})
+        await asyncio.sleep(1)
+        await conversation.delta(response, "item_goodbye", SPEECH)
+        await conversation.audio_done(response, "item_goodbye")
+        await conversation.finish()
+
+    async with serve_realtime(on_start=goodbye) as realtime, open_session() as (session, far_end):
+        await door(realtime)(session)
+        assert far_end.heard == SPEECH
+
+
 @pytest.mark.parametrize("arguments", [{}, "not an object"])
 async def test_a_transfer_with_arguments_that_make_no_sense_is_refused(door: Door, arguments: Any) -> None:
     async def call(conversation: Conversation) -> None:

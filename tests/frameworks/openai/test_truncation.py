@@ -95,9 +95,8 @@ class Talk:
         await self.call.act_on({"type": kind, "item_id": item, "content_index": 0, **fields})
 
     async def send_waiting(self) -> None:
-        speaking = asyncio.ensure_future(self.call._speak())
-        await self.call._waiting.join()
-        speaking.cancel()
+        while not self.call.waiting.empty():
+            await self.call.speak(self.call.waiting.get_nowait())
 
 
 async def wander(dice: random.Random, talk: Talk) -> None:
@@ -235,7 +234,7 @@ async def test_the_next_response_is_spoken_again() -> None:
     await talk.event("response.done")
     await talk.event("response.created", response={"id": "s"})
     await talk.delta("a", 80, "s")
-    assert talk.call._waiting.qsize() == 1
+    assert talk.call.waiting.qsize() == 1
 
 
 @pytest.mark.parametrize("name", ["response.output_audio", "response.audio"])

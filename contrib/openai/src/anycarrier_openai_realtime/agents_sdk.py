@@ -6,7 +6,6 @@ playback tracker what to truncate, all is cleared and truncated: item by item, w
 """
 
 import asyncio
-import contextlib
 import functools
 from base64 import b64encode
 from collections.abc import Callable
@@ -81,12 +80,13 @@ async def run_call(
     """Carry one call with ``runner``, until either side ends it; return from your handler then.
 
     The session's G.711 goes to the model untouched; a format that ``model_config`` names becomes the session's.
-    ``on_start`` is called with the ``RealtimeSession`` once it is connected, ``on_digit`` with it and each key pressed.
-    What they return is awaited where it can be; what ``on_digit`` raises is logged. ``batch`` is seconds of the
-    caller's audio in one message to the model. Tools get ``session`` as their context. Give each call a runner of its
-    own: a runner has one connection. Raises what ``on_start`` raises, ``AgentUnreachable`` when the model cannot be
-    reached in 10 s, ``ModelFailed`` when it reports an error, ``ConfigurationError`` when ``runner`` is in a call
-    already, or ``batch`` is 0 or less.
+    ``on_start`` is called with the ``RealtimeSession`` once it is connected: neither hears the other until it has
+    returned, for which it has 10 s. ``on_digit`` is called with it and each key pressed. What they return is awaited
+    where it can be; what ``on_digit`` raises is logged. ``batch`` is seconds of the caller's audio in one
+    message to the model. Tools get ``session`` as their context. Give each call a runner of its own: a runner has one
+    connection. Raises what ``on_start`` raises, ``AgentUnreachable`` when the model cannot be reached in 10 s,
+    ``ModelFailed`` when it reports an error, ``ConfigurationError`` when ``runner`` is in a call already, or ``batch``
+    is 0 or less.
     """
 
     async def send(event: Event) -> None:
@@ -105,13 +105,14 @@ async def run_call(
         except AssertionError as used:
             raise ConfigurationError(f"The runner is in a call already ({used}): make one for each call.") from used
         try:
+            await asyncio.wait_for(result_of(on_start and on_start(realtime)), START_TIMEOUT)
             call.ready.set()
-            await result_of(on_start and on_start(realtime))
-            async for _ in realtime:  # errors among these were heard already, are newer than the SDK, or tools'
-                pass
+            # Errors among these were heard already, are newer than the SDK, or tools'. Audio is `waiting` by then.
+            async for _ in realtime:
+                while not call.waiting.empty():
+                    await call.speak(call.waiting.get_nowait())
         finally:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(realtime.close(), CLOSE_TIMEOUT)
+            await asyncio.wait([asyncio.ensure_future(realtime.close())], timeout=CLOSE_TIMEOUT)
 
     config, tracker = _with_audio(session, model_config or {}), HeardTracker(session)
     realtime = await runner.run(context=session, model_config={**config, "playback_tracker": tracker})

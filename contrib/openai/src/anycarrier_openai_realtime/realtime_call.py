@@ -44,11 +44,12 @@ CALL_TOOLS = [_tool("end_call", "End the phone call. Say goodbye first."), _tool
 
 
 class RealtimeCall:
-    """``send`` takes a client event for the model, ``append`` the caller's audio for it, once ``ready`` is set."""
+    """``send`` takes a client event for the model, ``append`` the caller's audio for it, once ``ready`` is set.
+    What the model says is ``waiting`` for :meth:`speak`."""
 
     def __init__(self, session: MediaSession, send: Send, append: Send, batch: float) -> None:
         self.session, self.items, self._send, self._append = session, SpokenItems(), send, append
-        self._batch, self._waiting = batch, asyncio.Queue[Event]()
+        self._batch, self.waiting = batch, asyncio.Queue[Event]()
         self.ready, self._over, self._responded = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._responded.set()
         self.response, self._cut, self._interruptions = "", set[str](), 0
@@ -56,12 +57,11 @@ class RealtimeCall:
     async def run(self, model: Coroutine[Any, Any, None], *work: Awaitable[None], on_digit: OnDigit) -> None:
         """Until ``model``, which calls :meth:`act_on`, ends, the stream is over, the agent has ended the call, or any
         of ``work`` fails."""
-        own = self._converse(model), self._speak(), self._keys(on_digit), self._over.wait()
-        await first_done(*own, *work, during=self.session)
+        await first_done(self._converse(model), self._keys(on_digit), self._over.wait(), *work, during=self.session)
 
     async def _converse(self, model: Coroutine[Any, Any, None]) -> None:
         await first_done(model, self._listen())
-        await self._waiting.join()  # the model takes no more, but what it said is still to be sent
+        await self.waiting.join()  # the model takes no more, but what it said is still to be sent
 
     # --- the caller ---------------------------------------------------------------------------------------------------
 
@@ -90,7 +90,7 @@ class RealtimeCall:
                 if self._cut.isdisjoint((event.get("response_id"), item_id)):
                     if event.get("delta"):
                         self.items.sent(item_id, index, self.session.queued, 0.0)  # nothing yet, but it is to be cut
-                    self._waiting.put_nowait(event)
+                    self.waiting.put_nowait(event)
                 elif event.get("delta") and item_id not in self._cut:  # on its way when its response was interrupted
                     await self._truncate([Truncation(item_id, index, 0)])
             case "input_audio_buffer.speech_started":
@@ -104,18 +104,17 @@ class RealtimeCall:
             case "error" if (code := event["error"].get("code")) not in HARMLESS:
                 raise ModelFailed("OpenAI realtime", f"{code}: {event['error'].get('message')}")
 
-    async def _speak(self) -> None:
-        """Send what has come. It waits for a slow carrier, so not in the task that hears interruptions."""
-        while event := await self._waiting.get():
-            item, delta = (event["item_id"], event["content_index"]), event.get("delta")
-            if delta and item[0] not in self._cut:
-                seconds = self.session.format.seconds(len(delta) * 3 // 4 - delta[-2:].count("="))
-                self.items.sent(*item, self.session.queued, seconds)
-                await self.session.send_base64(delta)
-            elif not delta:
-                self.items.finished(*item)
-                await self.session.flush()
-            self._waiting.task_done()
+    async def speak(self, event: Event) -> None:
+        """Send one of those ``waiting``. It waits for a slow carrier, so not in the task that hears interruptions."""
+        item, delta = (event["item_id"], event["content_index"]), event.get("delta")
+        if delta and item[0] not in self._cut:
+            seconds = self.session.format.seconds(len(delta) * 3 // 4 - delta[-2:].count("="))
+            self.items.sent(*item, self.session.queued, seconds)
+            await self.session.send_base64(delta)
+        elif not delta:
+            self.items.finished(*item)
+            await self.session.flush()
+        self.waiting.task_done()
 
     async def interrupt(self, theirs: tuple[str, int] | None = None) -> None:
         """Clear first of all. Then truncate the audible item to what was heard, unless it is ``theirs``, which the SDK
@@ -140,7 +139,7 @@ class RealtimeCall:
         before = self._interruptions
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._responded.wait(), RESPONSE_TIMEOUT)
-        await self._waiting.join()
+        await self.waiting.join()
         await self.session.drain()
         if self._interruptions != before:
             return "Not done: the caller spoke before they had heard everything. Answer them first."
@@ -175,6 +174,10 @@ async def run_raw(
     async def append(audio: bytes) -> None:
         await ws.send(f'{{"type":"input_audio_buffer.append","audio":"{b64encode(audio).decode()}"}}')
 
+    async def speak() -> None:
+        while event := await call.waiting.get():
+            await call.speak(event)
+
     async def use_tools() -> None:
         while item := await tools.get():
             output = await call.carry_out(item["name"], item["arguments"])
@@ -196,4 +199,4 @@ async def run_raw(
                 await call_back(on_event, event)
 
     call, tools = RealtimeCall(session, send, append, batch), asyncio.Queue[Event]()
-    await call.run(read_model(), use_tools(), on_digit=on_digit)
+    await call.run(read_model(), speak(), use_tools(), on_digit=on_digit)
