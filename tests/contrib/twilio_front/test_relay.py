@@ -314,16 +314,16 @@ async def test_a_talk_cycle_that_is_preemptible_gives_way_to_the_next() -> None:
     assert len(line.frames("clear")) == 1, "what was at the carrier is not heard"
 
 
-async def test_what_is_at_the_carrier_behind_something_else_is_heard_though_it_is_preemptible() -> None:
+async def test_what_has_begun_to_be_sent_behind_something_else_is_said_though_it_is_preemptible() -> None:
     async def talk(talk: Talk) -> None:
         await talk.say("one two three four five six seven eight nine ten.")
-        await talk.say("and then this.", preemptible=True)
+        await talk.say(" ".join(["and", "so", "on"] * 200), preemptible=True)
         await asyncio.sleep(0.3)
         await talk.say("at last.")
         await talk.send("end")
 
     _, bot, line = await Session().run(talk)
-    assert line.frames("clear") == [] and len(line.heard()) == round(15 * WORD * 8000)
+    assert line.frames("clear") == [] and len(line.heard()) == round(612 * WORD * 8000)
 
 
 async def test_all_that_was_said_is_heard_before_the_end() -> None:
