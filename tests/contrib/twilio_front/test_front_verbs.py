@@ -81,6 +81,7 @@ async def test_what_is_said_is_heard_to_the_end_as_often_as_the_loop_says() -> N
         far_end = await house.ring()
         assert (await house.over(far_end)).reason is EndReason.AGENT_HANGUP
         assert engine.spoken == ["One two three."] * 2
+        assert engine.closed.count("voice") == 1
         word = round(0.06 * 8000)
         assert far_end.heard == (b"\x01" * word + b"\x02" * word + b"\x03" * word) * 2
 
@@ -99,6 +100,18 @@ async def test_a_voice_or_language_that_the_engine_lacks_becomes_its_default() -
         await house.over(await house.ring())
         assert engine.spoken == ["Hello.", "Bye."]
         assert [style.voice for style in engine.styles if style] == ["Google.en-US-Chirp3-HD-Aoede", "", "alice"]
+
+
+async def test_a_voice_that_the_engine_says_it_lacks_is_not_asked_of_it() -> None:
+    class Alice(FakeEngine):
+        def knows_voice(self, voice: str) -> bool:
+            return voice == "alice"
+
+    engine = Alice()
+    async with open_fronted("telnyx", speech=engine) as house:
+        house.bot.replies["/voice"] = twiml('<Say voice="Polly.Joanna">Hello.</Say>', '<Say voice="alice">Bye.</Say>')
+        await house.over(await house.ring())
+        assert [style.voice for style in engine.styles if style] == ["", "alice"]
 
 
 async def test_without_a_speech_engine_a_bot_that_says_is_declined_and_the_log_says_what_to_do(
