@@ -70,6 +70,17 @@ async def test_what_a_factory_sets_in_its_context_its_agent_sees() -> None:
         await agent_of(factory, run)(session)
 
 
+def test_what_a_factory_has_set_on_it_is_not_the_agents() -> None:
+    class Factory:
+        def __init__(self) -> None:
+            self.needs = ("speak",)
+
+        def __call__(self, session: MediaSession) -> Bot:
+            return Bot()
+
+    assert agent_of(Factory(), nothing).needs == ()
+
+
 async def test_several_are_arguments_of_run() -> None:
     async def run(session: MediaSession, bot: Bot, line: Line) -> None:
         ran.append((bot, line))

@@ -80,14 +80,29 @@ def test_what_nobody_takes_waits_and_the_oldest_of_it_is_dropped_after_ten_secon
     play(scene)
 
 
+def test_frames_that_come_at_once_are_one_piece() -> None:
+    async def scene(session: MediaSession, far_end: ScriptedFarEnd) -> None:
+        with CallerAudio(session, 0.02) as caller:
+            taking = asyncio.ensure_future(anext(caller))
+            await asyncio.sleep(0)
+            for _ in range(3):
+                session.stream.deliver(AudioReceived(VOICE[:160]))
+            assert await taking == VOICE[:160] * 3
+
+    play(scene)
+
+
 def test_everything_else_comes_by_iteration_and_audio_again_afterwards() -> None:
     async def scene(session: MediaSession, far_end: ScriptedFarEnd) -> None:
+        before = asyncio.all_tasks()
         with CallerAudio(session, 0.04) as caller:
             await far_end.say(VOICE[:320])
             await far_end.press("5")
             assert await anext(caller) == VOICE[:320]
             event = await anext(session)
             assert isinstance(event, DigitPressed) and event.digit == "5"
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() <= before
         await far_end.say(VOICE[:160])
         event = await anext(session)
         assert isinstance(event, AudioReceived) and event.payload == VOICE[:160]

@@ -14,13 +14,14 @@ from agents.realtime.model_events import (
     RealtimeModelAudioInterruptedEvent,
     RealtimeModelErrorEvent,
     RealtimeModelEvent,
+    RealtimeModelToolCallEvent,
 )
 from agents.realtime.testing import ScriptedRealtimeModel
 from realtime_fake import Conversation, serve_realtime
 
 from anycarrier.errors import ModelFailed
 from anycarrier.testing.session import open_session
-from anycarrier_openai_realtime import run_call
+from anycarrier_openai_realtime import end_call, run_call
 from frameworks.openai.sounds import ANSWER, SPEECH
 from whole.conftest import until
 
@@ -76,6 +77,18 @@ async def test_one_that_names_no_response_is_heard_after_an_interruption_too() -
         await until(lambda: far_end.heard.endswith(ANSWER))
         await far_end.hang_up()
         await running
+
+
+async def test_one_that_names_no_response_ends_the_call_at_once() -> None:
+    called = RealtimeModelToolCallEvent(name="end_call", call_id="1", arguments="{}")
+    runner = RealtimeRunner(
+        RealtimeAgent(name="Clerk", tools=[end_call]),
+        model=ScriptedRealtimeModel(connect_events=(called,), strict=False),
+    )
+    async with open_session() as (session, _):
+        began = asyncio.get_running_loop().time()
+        await run_call(session, runner)
+        assert asyncio.get_running_loop().time() - began < 1
 
 
 async def test_its_error_ends_the_call() -> None:

@@ -113,6 +113,34 @@ async def test_a_transfer_that_nobody_takes_leaves_the_caller_with_the_model(doo
         await running
 
 
+async def test_the_call_ends_as_soon_as_the_goodbye_was_heard(door: Door) -> None:
+    async def goodbye(conversation: Conversation) -> None:
+        await conversation.say(ANSWER, call=("end_call", {}))
+
+    async with serve_realtime(on_start=goodbye) as realtime, open_session() as (session, far_end):
+        running = asyncio.ensure_future(door(realtime)(session))
+        await far_end.wait_heard(0.9)
+        began = asyncio.get_running_loop().time()
+        await running
+        assert far_end.heard == ANSWER and asyncio.get_running_loop().time() - began < 0.5
+
+
+async def test_the_goodbye_is_heard_whole_from_a_carrier_that_takes_nothing_for_a_while(door: Door) -> None:
+    async def goodbye(conversation: Conversation) -> None:
+        await conversation.say(SPEECH, pause=0.05, call=("end_call", {}))
+
+    async with serve_realtime(on_start=goodbye) as realtime, open_session() as (session, far_end):
+        line = session.stream.transport
+        running = asyncio.ensure_future(door(realtime)(session))
+        await far_end.wait_heard(0.1)
+        line.paused = True  # type: ignore[attr-defined]
+        await asyncio.sleep(5)
+        line.paused = False  # type: ignore[attr-defined]
+        session.stream.push.resumed()  # type: ignore[union-attr,misc]
+        await running
+        assert far_end.heard == SPEECH
+
+
 async def test_what_a_response_says_after_it_has_called_the_tool_is_heard_too(door: Door) -> None:
     async def goodbye(conversation: Conversation) -> None:
         response = await conversation.begin()
