@@ -439,6 +439,15 @@ async def test_a_call_whose_dialling_broke_off_is_the_bots_if_it_may_ring_and_fo
         assert (told.params["CallSid"], told.params["CallStatus"]) == (known.sid, "failed"), "nothing is held back"
 
 
+async def test_a_call_of_which_nothing_can_be_read_may_ring(one: Fronted, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def down(*_: Any, **__: Any) -> None:
+        raise StoreUnavailable("down")
+
+    monkeypatch.setattr(one.exchange, "dial", down)
+    monkeypatch.setattr(one.exchange.switchboard.calls, "get", down)
+    assert code(await ask(one, data=GOOD)) == (503, 20503) and len(one.front.calls) == 1
+
+
 async def test_a_dial_that_is_cancelled_holds_nothing_back(one: Fronted, monkeypatch: pytest.MonkeyPatch) -> None:
     async def cancelled(**_: Any) -> None:
         raise asyncio.CancelledError

@@ -470,6 +470,17 @@ async def test_the_fallback_is_asked_also_in_the_middle_of_a_call(
     assert len(desk.platform.told("/fallback")) == 2, "once a call"
 
 
+async def test_an_update_may_bring_a_fallback_of_its_own(desk: Desk) -> None:
+    url = desk.platform.url
+    call = await desk.dial(twiml="<Response><Pause length='60'/></Response>")
+    await desk.platform.wait_told("/status", CallStatus="in-progress")
+    desk.platform.replies["/next"] = Response(status_code=500)
+    desk.platform.replies["/fallback"] = "<Response><Hangup/></Response>"
+    await desk.sdk(desk.client.calls(call.sid).update, url=f"{url}/next", fallback_url=f"{url}/fallback")
+    (asked,) = await desk.platform.wait_told("/fallback")
+    assert asked.params["ErrorUrl"] == f"{url}/next"
+
+
 @pytest.mark.parametrize(
     ("twiml", "code"),
     [
