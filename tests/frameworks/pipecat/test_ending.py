@@ -96,6 +96,46 @@ async def test_a_cancel_frame_hangs_up_at_once() -> None:
         assert told == [], "the bot has ended the call itself"
 
 
+def hang_up_slowly(far_end: ScriptedFarEnd) -> list[EndReason]:
+    """A carrier that takes half a second for it; what it was asked, as soon as it was."""
+    asked: list[EndReason] = []
+    hang_up = far_end.control.hang_up
+
+    async def slowly(call: Call | str, reason: EndReason = EndReason.API_STOP) -> None:
+        asked.append(reason)
+        await asyncio.sleep(0.5)
+        await hang_up(call, reason)
+
+    far_end.control.hang_up = slowly  # type: ignore[method-assign]
+    return asked
+
+
+async def test_a_canceled_pipeline_asks_for_the_hang_up_once_and_waits_for_it() -> None:
+    async with open_session() as (session, far_end):
+        asked = hang_up_slowly(far_end)
+        transport = CallTransport(session)
+        worker = worker_of([transport.input(), Voice(), transport.output()])
+        async with running(worker) as task:
+            await asyncio.sleep(0.1)  # pipecat only cleans up what is canceled as it starts
+            await worker.cancel()
+            await task
+            assert asked == [EndReason.AGENT_HANGUP]
+            assert session.ended
+
+
+async def test_a_hang_up_is_not_given_up_with_the_task_that_waits_for_it() -> None:
+    async with open_session() as (session, far_end):
+        asked = hang_up_slowly(far_end)
+        transport = CallTransport(session)
+        async with running(worker_of([transport.input(), transport.output()])):
+            waiting = asyncio.create_task(transport.output().queue_frame(CancelFrame()))
+            await asyncio.sleep(0.1)
+            assert asked == [EndReason.AGENT_HANGUP], "also where the frame has not come by way of the input"
+            waiting.cancel()
+            await asyncio.sleep(1)
+            assert session.ended
+
+
 async def test_a_stop_frame_keeps_the_call() -> None:
     async with open_session() as (session, far_end):
         before = asyncio.all_tasks()

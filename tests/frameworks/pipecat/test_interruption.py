@@ -81,6 +81,16 @@ async def test_the_carrier_is_cleared_within_20_ms_of_the_interruption(pushes: b
     assert sorted(late)[197] < 0.02
 
 
+async def test_the_carrier_is_cleared_before_whoever_interrupts_goes_on() -> None:
+    async with open_session() as (session, far_end):
+        transport = CallTransport(session)
+        async with running(worker := worker_of([transport.input(), transport.output()])):
+            await worker.queue_frame(OutputAudioRawFrame(bytes(16000), 8000, 1))
+            await far_end.wait_heard(0.2)
+            await transport.output().queue_frame(InterruptionFrame())
+            assert session.ahead == 0.0, "no queue and no task of the output's was in the way"
+
+
 @pytest.mark.parametrize("lead", [0.2, 600.0])
 async def test_the_bot_stops_speaking_when_the_ear_says_so(lead: float) -> None:
     async with open_session() as (session, far_end):
