@@ -95,9 +95,10 @@ async def test_audio_of_another_rate_than_the_calls_is_resampled() -> None:
             assert 650 < pitch(pcmu_to_pcm16(far_end.heard), 8000) < 670
 
 
+@pytest.mark.parametrize("marks", ["echo", "lost"])
 @pytest.mark.parametrize("lead", [0.1, 0.2, 1.0])
-async def test_audio_is_sent_no_more_than_the_lead_ahead(lead: float) -> None:
-    async with open_session() as (session, far_end):
+async def test_audio_is_sent_no_more_than_the_lead_ahead(lead: float, marks: Marks) -> None:
+    async with open_session(marks=marks) as (session, far_end):
         transport = CallTransport(session, lead=lead)
         async with running(worker := worker_of([transport.input(), transport.output()])):
             await worker.queue_frame(OutputAudioRawFrame(tone_of(440, 5.0), 8000, 1))

@@ -13,6 +13,7 @@ from pipecat.frames.frames import (
     EndWorkerFrame,
     ErrorFrame,
     Frame,
+    InterruptionFrame,
     OutputAudioRawFrame,
     StopFrame,
     TTSSpeakFrame,
@@ -262,7 +263,7 @@ async def test_a_hang_up_that_fails_does_not_hold_up_the_pipeline(caplog: pytest
     assert "was not hung up" in caplog.text
 
 
-async def test_audio_written_after_the_end_is_dropped_quietly() -> None:
+async def test_audio_and_interruptions_after_the_end_are_dropped_quietly() -> None:
     lines: list[str] = []
     logger.add(lines.append, level="ERROR")
     async with open_session() as (session, far_end):
@@ -278,6 +279,8 @@ async def test_audio_written_after_the_end_is_dropped_quietly() -> None:
             await far_end.hang_up()
             await worker.queue_frame(TTSSpeakFrame("one two three"))
             await asyncio.sleep(1)
+            await worker.queue_frame(InterruptionFrame())
+            await asyncio.sleep(0.1)
             assert errors.seen == []
             assert after.times(OutputAudioRawFrame) == []
             assert len(after.times(BotStoppedSpeakingFrame)) == 1

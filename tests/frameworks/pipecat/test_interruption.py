@@ -142,10 +142,10 @@ async def test_audio_that_may_not_be_interrupted_is_heard_whole() -> None:
             notice = OutputAudioRawFrame(bytes(16000), 8000, 1)
             notice.interruptible = False
             await worker.queue_frame(notice)
-            for _ in range(4):
-                await asyncio.sleep(0.2)
+            for pause in (0.2, 0.2, 0.2, 0.2, 0.19):
+                await asyncio.sleep(pause)
                 await worker.queue_frame(InterruptionFrame())
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.3)
             assert far_end.heard == b"\xff" * 8000
             assert far_end.cleared == []
             await worker.queue_frame(InterruptionFrame())
