@@ -96,7 +96,8 @@ async def test_a_pipeline_that_has_not_started_after_ten_seconds_ends_the_call(h
         loop = asyncio.get_running_loop()
         began = loop.time()
         call = asyncio.create_task(pipecat_agent(hangs)(session))
-        await session.wait_stopped()
+        async with asyncio.timeout(60):
+            await session.wait_stopped()
         assert 10 <= loop.time() - began < 10.5
         assert far_end.control.hang_ups == [EndReason.AGENT_ERROR]
         call.cancel()

@@ -103,7 +103,46 @@ async def test_the_bot_stops_speaking_when_the_ear_says_so(lead: float) -> None:
             [piece] = far_end.heard_at
             [started], [stopped] = turns.times(BotStartedSpeakingFrame), turns.times(BotStoppedSpeakingFrame)
             assert abs(started - piece.at) < 0.04
-            assert abs(stopped - (piece.at + len(piece.audio) / 8000)) < 0.04
+            early = piece.at + len(piece.audio) / 8000 - stopped
+            assert 0.01 < early < 0.04, "a chunk early, so that speech that goes on has no gap"
+
+
+async def test_the_bot_stops_speaking_when_the_caller_hangs_up() -> None:
+    async with open_session() as (session, far_end):
+        transport = CallTransport(session, lead=600)
+        turns = Passing(BotStoppedSpeakingFrame)
+        worker = worker_of([transport.input(), Voice(), transport.output(), turns])
+
+        @transport.event_handler("on_client_disconnected")
+        async def on_client_disconnected(transport: CallTransport, client: object) -> None:
+            pass  # has yet to save something
+
+        async with running(worker):
+            await worker.queue_frame(TTSSpeakFrame(COUNTING))
+            await far_end.wait_heard(1.0)
+            await far_end.hang_up()
+            gone = asyncio.get_running_loop().time()
+            await asyncio.sleep(1)
+            [stopped] = turns.times(BotStoppedSpeakingFrame)
+            assert stopped - gone < 0.04
+
+
+async def test_what_a_carriers_frames_keep_back_is_sent_before_the_bot_stops_speaking() -> None:
+    async with open_session() as (session, _):
+        flush, flushed = session.flush, []
+
+        async def noted() -> None:
+            flushed.append(asyncio.get_running_loop().time())
+            await flush()
+
+        session.flush = noted  # type: ignore[method-assign]
+        transport = CallTransport(session)
+        turns = Passing(BotStoppedSpeakingFrame)
+        async with running(worker := worker_of([transport.input(), Voice(), transport.output(), turns])):
+            await worker.queue_frame(TTSSpeakFrame("one two three"))
+            await asyncio.sleep(3)
+            [stopped] = turns.times(BotStoppedSpeakingFrame)
+            assert flushed and flushed[0] < stopped - 0.05
 
 
 @pytest.mark.parametrize("after", [0.5, 0.85], ids=["while it is written", "while the ear is waited for"])

@@ -16,7 +16,7 @@ from pipecat.frames.frames import (
 )
 
 from anycarrier import Call, EndReason, TransferProgress
-from anycarrier.errors import PermissionDenied
+from anycarrier.errors import PermissionDenied, StoreUnavailable
 from anycarrier.testing.session import open_session
 from anycarrier_pipecat import CallTransport, TransferCallFrame
 from frameworks.pipecat.bots import WORD, Passing, Voice, cancelling_when_gone, running, worker_of
@@ -84,11 +84,17 @@ async def test_a_transfer_by_the_method_waits_for_what_was_sent() -> None:
             assert far_end.heard_seconds == 1.0
 
 
-async def test_a_transfer_that_is_refused_is_an_error_frame_and_the_bot_talks_on() -> None:
+@pytest.mark.parametrize(
+    "refusal",
+    [PermissionDenied("scripted", "transfer", "not allowed", status=403), StoreUnavailable("away: not allowed"),
+     ValueError("a number that is not allowed")],
+    ids=lambda refusal: type(refusal).__name__,
+)  # fmt: skip
+async def test_a_transfer_that_is_refused_is_an_error_frame_and_the_bot_talks_on(refusal: Exception) -> None:
     async with open_session() as (session, far_end):
 
         async def refused(call: Call | str, to: str) -> None:
-            raise PermissionDenied("scripted", "transfer", "not allowed", status=403)
+            raise refusal
 
         far_end.control.transfer = refused  # type: ignore[method-assign]
         transport = CallTransport(session)
@@ -100,7 +106,7 @@ async def test_a_transfer_that_is_refused_is_an_error_frame_and_the_bot_talks_on
             await far_end.wait_heard(0.1)
             assert "not allowed" in str(errors.seen[0][1])
             assert transport.output().is_usable
-            with pytest.raises(PermissionDenied):
+            with pytest.raises(type(refusal)):
                 await transport.transfer(TARGET)
             await worker.queue_frame(EndFrame())
             await task
