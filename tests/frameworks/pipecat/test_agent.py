@@ -62,7 +62,8 @@ async def test_what_a_bot_or_params_should_not_return_is_said_in_the_call(given:
     bot, params = given
     async with open_session() as (session, _):
         with pytest.raises(ConfigurationError, match=wanted):
-            await pipecat_agent(bot, params=params)(session)
+            async with asyncio.timeout(60):
+                await pipecat_agent(bot, params=params)(session)
 
 
 async def test_params_are_made_for_each_call() -> None:

@@ -21,7 +21,7 @@ from pipecat.frames.frames import (
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 from anycarrier import Call, EndReason
-from anycarrier.errors import ProviderUnavailable
+from anycarrier.errors import ProviderUnavailable, StoreUnavailable
 from anycarrier.testing.session import Marks, ScriptedFarEnd, open_session
 from anycarrier_pipecat import CallTransport, default_params
 from frameworks.pipecat.bots import (
@@ -247,11 +247,18 @@ async def test_500_calls_leave_no_task() -> None:
     assert len(asyncio.all_tasks()) == before
 
 
-async def test_a_hang_up_that_fails_does_not_hold_up_the_pipeline(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "failure",
+    [ProviderUnavailable("scripted", "hang_up", "no answer"), StoreUnavailable("away")],
+    ids=["carrier", "store"],
+)
+async def test_a_hang_up_that_fails_does_not_hold_up_the_pipeline(
+    failure: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
     async with open_session() as (session, far_end):
 
         async def away(call: Call | str, reason: EndReason = EndReason.API_STOP) -> None:
-            raise ProviderUnavailable("scripted", "hang_up", "no answer")
+            raise failure
 
         far_end.control.hang_up = away  # type: ignore[method-assign]
         transport = CallTransport(session)
