@@ -145,6 +145,7 @@ async def test_clearing_stops_at_once_and_reports_what_was_heard(pushes: bool) -
         await asyncio.sleep(1.0)
         cleared = asyncio.get_running_loop().time()
         output.clear_buffer()
+        assert not reports.finished, "the framework is in the middle of its clean-up"
         event = await output.wait_for_playout()
         await asyncio.sleep(1)
         assert far_end.cleared == [pytest.approx(cleared, abs=0.001)]

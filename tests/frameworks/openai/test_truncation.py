@@ -266,3 +266,21 @@ def test_the_sdk_still_emits_what_we_listen_to() -> None:
 
     asyncio.run(hear())
     assert isinstance(seen[0], RealtimeModelRawServerEvent)
+
+
+async def test_the_carrier_is_told_before_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the transport does not push, a task sends the clear; the SDK takes milliseconds to send one event."""
+    talk, told = Talk(), list[str]()
+
+    def clear_now() -> None:
+        asyncio.get_running_loop().call_soon(told.append, "carrier")  # as a task begins
+
+    async def send(event: Any) -> None:
+        told.append("model")
+
+    await talk.delta("a", 8000, "resp_1")
+    await talk.send_waiting()
+    monkeypatch.setattr(talk.line, "clear_now", clear_now)
+    monkeypatch.setattr(talk.call, "_send", send)
+    await talk.event("input_audio_buffer.speech_started")
+    assert told == ["carrier", "model"]

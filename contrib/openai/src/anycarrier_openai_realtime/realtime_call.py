@@ -128,6 +128,7 @@ class RealtimeCall:
 
     async def _truncate(self, cut: list[Truncation], theirs: tuple[str, int] | None = None) -> None:
         self._cut.update(each.item_id for each in cut)
+        await asyncio.sleep(0)  # the carrier's clear goes first: the SDK takes milliseconds for one of these
         for each in cut:
             if each[:2] != theirs or each != cut[0]:
                 await self._send({"type": "conversation.item.truncate", **each._asdict()})
