@@ -135,5 +135,5 @@ def test_the_walk_through_does_what_the_page_says_pasted_once_or_twice(
     assert (tmp_path / "call.mp3").read_bytes()[:2] in (b"\xff\xe3", b"\xff\xf3", b"\xff\xfb", b"ID")
     assert (tmp_path / "call.mp3").stat().st_size > 10_000
     assert of("/stop") == ["api_stop"]
-    assert "'outcome': 'Interested'" in of("field analysis")[0]
-    assert "'source': 'heuristic'" in of("field analysis")[0]
+    assert "'outcome': 'Interested'" in of(r"field analysis$")[0]
+    assert "'source': 'heuristic'" in of(r"field analysis$")[0]
