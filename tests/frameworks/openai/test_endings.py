@@ -123,6 +123,55 @@ async def test_when_the_model_closes_while_the_carrier_takes_nothing_all_is_sent
         await until(lambda: far_end.heard == SPEECH)
 
 
+async def test_a_model_that_closes_is_heard_to_the_end_although_the_caller_talks_on(door: Door) -> None:
+    async def leave(conversation: Conversation) -> None:
+        await conversation.say(SPEECH, pause=0.05)
+        await conversation.close()
+
+    async with serve_realtime(on_start=leave) as realtime, open_session() as (session, far_end):
+        line = session.stream.transport
+        running = asyncio.ensure_future(door(realtime)(session))
+        talking = asyncio.ensure_future(far_end.say(QUIET * 20))
+        await far_end.wait_heard(0.1)
+        line.paused = True  # type: ignore[attr-defined]
+        await asyncio.sleep(3)
+        line.paused = False  # type: ignore[attr-defined]
+        session.stream.push.resumed()  # type: ignore[union-attr,misc]
+        await running
+        talking.cancel()
+        await until(lambda: far_end.heard == SPEECH)
+
+
+async def test_a_model_that_closes_is_read_to_the_end_although_a_callback_is_slow() -> None:
+    async def leave(conversation: Conversation) -> None:
+        await conversation.say(SPEECH)
+        await conversation.close()
+
+    async def slow(event: object) -> None:
+        await asyncio.sleep(0.1)
+
+    async with serve_realtime(on_start=leave) as realtime, open_session() as (session, far_end):
+        talking = asyncio.ensure_future(far_end.say(QUIET * 20))
+        await DOORS["raw"](realtime, on_event=slow)(session)
+        talking.cancel()
+        await until(lambda: far_end.heard == SPEECH)
+
+
+@pytest.mark.parametrize("name", DOORS)
+async def test_an_error_is_told_although_the_caller_talks_into_a_connection_that_closes_slowly(name: str) -> None:
+    async def fail(conversation: Conversation) -> None:
+        await conversation.error("session_expired", "Your session hit the maximum duration of 60 minutes.")
+        transport = conversation._socket.transport
+        transport.pause_reading()
+        asyncio.get_running_loop().call_later(0.5, transport.resume_reading)
+
+    async with serve_realtime(on_start=fail) as realtime, open_session() as (session, far_end):
+        talking = asyncio.ensure_future(far_end.say(QUIET * 20))
+        with pytest.raises(ModelFailed, match="session_expired"):
+            await DOORS[name](realtime)(session)
+        talking.cancel()
+
+
 async def test_a_start_that_does_not_return_ends_the_call_after_ten_seconds() -> None:
     async def never(*_: object) -> None:
         await asyncio.Event().wait()

@@ -11,6 +11,8 @@ from base64 import b64encode
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
+from websockets.exceptions import ConnectionClosed
+
 from anycarrier import CallerAudio, DigitPressed, MediaSession
 from anycarrier.agent import SpokenItems, Truncation, call_back, first_done, try_transfer
 from anycarrier.errors import ModelFailed, StreamNotOpen
@@ -67,9 +69,12 @@ class RealtimeCall:
 
     async def _listen(self) -> None:
         await self.ready.wait()
-        with CallerAudio(self.session, self._batch) as caller:
+        # A connection that closed (the SDK asserts that it is open) ends the call where it is read: there it says why,
+        # after what the model said before.
+        with CallerAudio(self.session, self._batch) as caller, contextlib.suppress(ConnectionClosed, AssertionError):
             async for audio in caller:
                 await self._append(audio)
+        await self.session.wait_stopped()
 
     async def _keys(self, on_digit: OnDigit) -> None:
         """Until the stream is over, and the model could take what the caller said last."""
