@@ -263,6 +263,15 @@ def compiled_once(module: str, text: str) -> list[str]:
     return found
 
 
+def cancellations_are_kept(module: str, text: str) -> list[str]:
+    """Python 3.11's ``wait_for`` returns as if nothing were when it is cancelled just as its work is done."""
+    return [
+        f"{module}:{node.lineno}: asyncio.wait_for can lose a cancellation; use asyncio.timeout"
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "asyncio.wait_for"
+    ]
+
+
 def file_named_for_its_idea(path: str, text: str) -> list[str]:
     return [f"{path}: '{Path(path).stem}' names no idea"] if Path(path).stem in NAMELESS else []
 
@@ -385,6 +394,11 @@ RULES: dict[str, tuple[Rule, Callable[[], list[tuple[str, str]]], int, list[tupl
             ("anycarrier_pipecat.transport", "from anycarrier.media_stream import MediaStream"),
             ("anycarrier_pipecat.transport", "from anycarrier.switchboard import Switchboard"),
             ("anycarrier_pipecat.transport", "from anycarrier_twilio.signature import sign"),
+        ]),
+    "what runs in a call is cancelled when it is told to": (
+        cancellations_are_kept,
+        lambda: [(m, t) for m, t in _modules("src", "contrib/*/src", *PLUGINS) if ".testing." not in m], 100, [
+            ("anycarrier.audio_output", "async def f(event):\n    await asyncio.wait_for(event.wait(), 1)"),
         ]),
     "an adapter for a framework is thin": (
         adapters_are_thin, lambda: [(each, "\n".join(t for _, t in _files(each))) for each in ADAPTERS], 3, [

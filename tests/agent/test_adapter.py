@@ -128,7 +128,7 @@ async def test_a_factory_has_ten_seconds() -> None:
     async with open_session() as (session, _):
         for options, seconds in (({}, 10), ({"start_timeout": 3}, 3)):
             began = loop.time()
-            with pytest.raises(TimeoutError, match=f"never has made no agent within {seconds} s"):
+            with pytest.raises(TimeoutError, match=f"never has not returned within {seconds} s"):
                 await agent_of(never, nothing, **options)(session)
             assert loop.time() - began == pytest.approx(seconds, abs=0.01)
 

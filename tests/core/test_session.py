@@ -403,19 +403,36 @@ async def test_without_marks_a_drain_goes_by_the_clock(
 ) -> None:
     waited: list[float] = []
 
-    async def noting(task: object, seconds: float) -> None:
+    def over(seconds: float) -> None:
         waited.append(seconds)
-        task.close()  # type: ignore[attr-defined]
+        raise TimeoutError
 
     line = await Line(marks=False).start()
     await line.session.send_audio(b"\xff" * 8000)
     line.now = 0.25
-    monkeypatch.setattr(asyncio, "wait_for", noting)
+    monkeypatch.setattr(asyncio, "timeout", over)
     await line.session.drain(timeout)
     line.now = 5.0
     await line.session.drain(timeout)  # all was heard: no wait
     monkeypatch.undo()
     assert waited == [pytest.approx(waits)] and not any(m["event"] == "mark" for m in line.transport.sent)
+    line.reader.cancel()
+
+
+@pytest.mark.parametrize("steps", range(4))
+async def test_a_drain_that_is_cancelled_just_as_the_stream_ends_is_cancelled(steps: int) -> None:
+    line = await Line(marks=False).start()
+    await line.session.send_audio(b"\xff" * 8000)
+    draining = asyncio.ensure_future(line.session.drain())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    line.session.stream.stop("a test")
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    was_done = draining.done()
+    draining.cancel()
+    await asyncio.wait({draining}, timeout=30)
+    assert draining.cancelled() is not was_done
     line.reader.cancel()
 
 

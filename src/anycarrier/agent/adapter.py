@@ -51,14 +51,7 @@ def factory_agent(
 
     @functools.wraps(factory, updated=())
     async def handle(session: MediaSession) -> None:
-        deadline = asyncio.timeout(start_timeout)
-        try:
-            async with deadline:
-                made = await result_of(factory(session))
-        except TimeoutError:
-            if deadline.expired():
-                raise TimeoutError(f"{name} has made no agent within {start_timeout:g} s") from None
-            raise
+        made = await result_of(factory(session), start_timeout, name)
         each, types = (made, makes) if isinstance(makes, tuple) else ((made,), (makes,))
         if not isinstance(each, tuple) or len(each) != len(types) or not all(map(isinstance, each, types)):
             wanted = ", ".join(wanted.__name__ for wanted in types)
@@ -74,9 +67,21 @@ def _described(given: object) -> str:
     return "None" if given is None else type(given).__name__
 
 
-async def result_of(returned: object) -> Any:
-    """What a function of an app ``returned``, awaited where that can be: it may be a coroutine function or not."""
-    return await returned if inspect.isawaitable(returned) else returned
+async def result_of(returned: object, within: float | None = None, name: str = "") -> Any:
+    """What a function of an app ``returned``, awaited where that can be: it may be a coroutine function or not.
+
+    With ``within``, awaited for at most so many seconds: then ``TimeoutError``, which says the function's ``name``.
+    """
+    if not inspect.isawaitable(returned):
+        return returned
+    deadline = asyncio.timeout(within)
+    try:
+        async with deadline:
+            return await returned
+    except TimeoutError:
+        if deadline.expired():
+            raise TimeoutError(f"{name} has not returned within {within:g} s") from None
+        raise
 
 
 async def call_back(callback: Callable[..., object] | None, *values: object) -> None:

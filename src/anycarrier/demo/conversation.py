@@ -79,7 +79,8 @@ class AppointmentAgent:
 
     async def wait(self, reference: str) -> FinishedCall:
         """The call with that reference, once it is over."""
-        return await asyncio.wait_for(self._future(reference), 60)
+        async with asyncio.timeout(60):
+            return await self._future(reference)
 
     def _future(self, reference: str) -> asyncio.Future[FinishedCall]:
         return self.finished.setdefault(reference, asyncio.get_running_loop().create_future())

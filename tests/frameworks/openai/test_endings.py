@@ -178,7 +178,7 @@ async def test_a_start_that_does_not_return_ends_the_call_after_ten_seconds() ->
 
     async with serve_realtime() as realtime, open_session() as (session, _):
         began = asyncio.get_running_loop().time()
-        with pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError, match="on_start has not returned within 10 s"):
             await sdk(realtime, on_start=never)(session)
         assert asyncio.get_running_loop().time() - began == pytest.approx(10, abs=0.5)
 
@@ -349,6 +349,20 @@ async def test_a_cancelled_handler_leaves_no_task(door: Door) -> None:
                 await running
         await all_gone(serving)
     await all_gone(before)
+
+
+@pytest.mark.parametrize("steps", range(8))
+async def test_a_handler_cancelled_just_as_its_start_returns_ends(steps: int) -> None:
+    async with serve_realtime() as realtime, open_session() as (session, _):
+
+        async def start(_: object) -> None:
+            running.cancel()
+            for _ in range(steps):
+                await asyncio.sleep(0)
+
+        running = asyncio.ensure_future(sdk(realtime, on_start=start)(session))
+        await asyncio.wait({running}, timeout=5)
+        assert running.cancelled()
 
 
 async def test_a_start_that_fails_ends_the_call(house: House) -> None:

@@ -105,7 +105,7 @@ async def run_call(
         except AssertionError as used:
             raise ConfigurationError(f"The runner is in a call already ({used}): make one for each call.") from used
         try:
-            await asyncio.wait_for(result_of(on_start and on_start(realtime)), START_TIMEOUT)
+            await result_of(on_start and on_start(realtime), START_TIMEOUT, "on_start")
             call.ready.set()
             # Errors among these were heard already, are newer than the SDK, or tools'. Audio is `waiting` by then.
             async for _ in realtime:

@@ -143,8 +143,7 @@ class RealtimeCall:
     async def carry_out(self, tool: str, arguments: str) -> str:
         """One of :data:`CALL_TOOLS`, once all that the model says was heard. Returns what to tell the model."""
         before = self._interruptions
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._responded.wait(), RESPONSE_TIMEOUT)
+        await first_done(self._responded.wait(), asyncio.sleep(RESPONSE_TIMEOUT))
         await self.waiting.join()
         await self.session.drain()
         if self._interruptions != before:

@@ -100,7 +100,8 @@ class Gather:
             self._input.clear()
             talking = self._turns.turns.listening_to is not None and not listening.done()
             try:
-                await asyncio.wait_for(self._input.wait(), max(self._timeout, 1.0) if talking else self._timeout)
+                async with asyncio.timeout(max(self._timeout, 1.0) if talking else self._timeout):
+                    await self._input.wait()
             except TimeoutError:
                 if not talking:
                     return
