@@ -171,9 +171,11 @@ class WebSocketTransport:
         self._closed = False
 
     async def send(self, frame: Frame) -> None:
+        if self._closed:
+            raise ConnectionError("the media socket is closed")
         try:
             await self._send({"type": "websocket.send", "text" if isinstance(frame, str) else "bytes": frame})
-        except OSError as gone:
+        except (OSError, RuntimeError) as gone:  # servers differ in how they say it
             raise ConnectionError("the carrier closed the media socket") from gone
 
     async def __aiter__(self) -> AsyncIterator[Frame]:
@@ -188,7 +190,13 @@ class WebSocketTransport:
         if not self._closed:
             self._closed = True
             with contextlib.suppress(RuntimeError, OSError):
-                await self._send({"type": "websocket.close", "code": code, "reason": ""})
+                try:
+                    await self._send({"type": "websocket.close", "code": code, "reason": ""})
+                except Exception:
+                    if code == 1000:
+                        raise
+                    # Autobahn, under daphne, takes 1000 and 3000 to 4999 from an app, no other code of the protocol's.
+                    await self._send({"type": "websocket.close", "code": 1000, "reason": ""})
 
 
 async def _deny(websocket: WebSocket, status: int) -> None:

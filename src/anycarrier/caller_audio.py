@@ -20,12 +20,12 @@ class CallerAudio:
     Pieces are bytes in :attr:`MediaSession.format`, and begin with what waits in the session. What nobody takes waits,
     the last ``most`` seconds of it. The end of the stream ends them, after a shorter piece of what was left. All other
     events still come by iteration of the session, and after the ``with`` audio does, too. ``ConfigurationError`` for a
-    ``batch`` of 0 or less.
+    ``batch`` that is not above 0, or above ``most``.
     """
 
     def __init__(self, session: MediaSession, batch: float, most: float = 10.0) -> None:
-        if batch <= 0:
-            raise ConfigurationError(f"batch={batch:g}: give seconds of audio above 0, such as 0.04.")
+        if not 0 < batch <= most:
+            raise ConfigurationError(f"batch={batch:g}: give seconds of audio above 0, at most {most:g}, such as 0.04.")
         self._session = session
         self._size = max(1, session.format.size(batch))
         self._most = session.format.size(most)

@@ -278,6 +278,30 @@ async def test_a_server_whose_peer_is_gone_is_no_error_at_the_close_and_a_lost_c
 ) -> None:
     server = Server(refuses=said)
     transport = WebSocketTransport(server.receive, server.send)
-    with pytest.raises(ConnectionError if isinstance(said, OSError) else RuntimeError):
+    with pytest.raises(ConnectionError):
         await transport.send("{}")
     await transport.close()
+
+
+async def test_nothing_is_sent_after_our_own_close() -> None:
+    """Each server says that in an error of its own, hypercorn in one that is no ``RuntimeError``."""
+    server = Server()
+    transport = WebSocketTransport(server.receive, server.send)
+    await transport.close()
+    with pytest.raises(ConnectionError):
+        await transport.send("{}")
+    assert len(server.sent) == 1
+
+
+async def test_a_server_that_takes_no_code_of_the_protocol_closes_without() -> None:
+    """daphne: "invalid close code 1013 (must be 1000 or from [3000, 4999])"."""
+    server = Server()
+    closed: list[int] = []
+
+    async def autobahn(message: Message) -> None:
+        if not (message["code"] == 1000 or 3000 <= message["code"] < 5000):
+            raise Exception(f"invalid close code {message['code']}")
+        closed.append(message["code"])
+
+    await WebSocketTransport(server.receive, autobahn).close(1013)
+    assert closed == [1000]

@@ -122,8 +122,8 @@ def test_pieces_are_in_the_format_of_the_session() -> None:
     play(scene, format=AudioFormat("PCM16", 8000), carrier_format=PCMU_8K)
 
 
-@pytest.mark.parametrize("batch", [0, -0.04])
-async def test_a_batch_of_nothing_is_refused(batch: float) -> None:
+@pytest.mark.parametrize("batch", [0, -0.04, 10.1, float("nan"), float("inf")])
+async def test_a_batch_of_nothing_or_of_more_than_is_kept_is_refused(batch: float) -> None:
     async with open_session() as (session, _):
         with pytest.raises(ConfigurationError, match="above 0"):
             CallerAudio(session, batch)

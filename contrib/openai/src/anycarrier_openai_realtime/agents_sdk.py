@@ -86,7 +86,7 @@ async def run_call(
     message to the model. Tools get ``session`` as their context. Give each call a runner of its own: a runner has one
     connection. Raises what ``on_start`` raises, ``AgentUnreachable`` when the model cannot be reached in 10 s,
     ``ModelFailed`` when it reports an error, ``ConfigurationError`` when ``runner`` is in a call already, or ``batch``
-    is 0 or less.
+    is not above 0, or above 10.
     """
 
     async def send(event: Event) -> None:

@@ -170,7 +170,8 @@ async def run_raw(
     must be the session's. ``on_event`` gets each event of the model but audio, after it was acted on: for tools of your
     own; ``on_digit`` each key pressed. What they return is awaited where it can be, and what they raise is logged.
     ``batch`` is seconds of the caller's audio in one message to the model. Raises ``ModelFailed`` when the model
-    reports an error, and what ``ws`` raises when it breaks, ``ConfigurationError`` for a ``batch`` of 0 or less.
+    reports an error, and what ``ws`` raises when it breaks, ``ConfigurationError`` for a ``batch`` that is not above 0,
+    or above 10.
     """
 
     async def send(event: Event) -> None:
