@@ -174,6 +174,19 @@ async def test_a_callback_that_is_cancelled_is() -> None:
         await waiting
 
 
+async def test_a_callback_that_awaits_what_was_cancelled_fails_and_does_not_end_the_call(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    work = asyncio.ensure_future(asyncio.sleep(3600))
+    work.cancel()
+
+    async def broken() -> None:
+        await work
+
+    await call_back(broken)
+    assert "its call goes on" in caplog.text
+
+
 # --- transfers -------------------------------------------------------------------------------------------------------
 
 

@@ -89,9 +89,12 @@ async def call_back(callback: Callable[..., object] | None, *values: object) -> 
 
     What it raises is logged, and the call goes on.
     """
+    task = asyncio.current_task()
     try:
         await result_of(callback and callback(*values))
-    except Exception:
+    except (Exception, asyncio.CancelledError) as failure:
+        if isinstance(failure, asyncio.CancelledError) and (task is None or task.cancelling()):
+            raise  # not by what it has awaited, but with the call
         log.exception("a callback of an agent failed, and its call goes on: %r", callback)
 
 

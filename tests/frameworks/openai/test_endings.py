@@ -244,6 +244,16 @@ async def test_unreachable_names_the_host_and_the_status() -> None:
             await sdk(realtime)(session)
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1/v1?api-key=secret", "ws:///v1?api-key=secret"])
+async def test_a_url_of_no_websocket_is_not_quoted(url: str) -> None:
+    wrong = Realtime()
+    wrong.url = url
+    async with open_session() as (session, _):
+        with pytest.raises(AgentUnreachable, match=r"its url isn't a valid URI: \w+ isn't") as refused:
+            await sdk(wrong)(session)
+    assert "secret" not in str(refused.value)
+
+
 async def test_a_caller_who_hangs_up_while_it_connects_does_not_wait(house: House) -> None:
     before = tasks()
     async with silent() as realtime:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import agents.realtime as sdk
 from agents import FunctionTool
 from agents.realtime.audio_formats import to_realtime_audio_format
-from websockets.exceptions import InvalidHandshake, InvalidStatus
+from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
 
 from anycarrier import PCMA_8K, PCMU_8K, AudioFormat, MediaSession
 from anycarrier.agent import START_TIMEOUT, RawAgent, SpokenItems, factory_agent, result_of
@@ -97,10 +97,10 @@ async def run_call(
         try:
             async with asyncio.timeout(START_TIMEOUT):
                 await realtime.enter()
-        except (OSError, InvalidHandshake) as failure:  # TimeoutError is an OSError
-            host = urlsplit(config.get("url", "//api.openai.com")).hostname or "an address without a host"
+        except (OSError, InvalidHandshake, InvalidURI) as failure:  # TimeoutError is an OSError
+            host = urlsplit(url := str(config.get("url", "//api.openai.com"))).hostname or "an address without a host"
             status = failure.response.status_code if isinstance(failure, InvalidStatus) else None
-            why = str(failure) or f"no connection in {START_TIMEOUT:g} s"
+            why = str(failure).replace(url, "its url") or f"no connection in {START_TIMEOUT:g} s"  # keys travel in it
             raise AgentUnreachable(session.agent_id, host, why, status=status) from failure
         except AssertionError as used:
             raise ConfigurationError(f"The runner is in a call already ({used}): make one for each call.") from used
