@@ -16,6 +16,7 @@ from anycarrier.call_watch import CallWatch
 from anycarrier.calls import Call, CallStatus, EndReason, advance
 from anycarrier.errors import AgentUnreachable, StoreUnavailable, StreamNotOpen, TicketRefused, UnknownAgent
 from anycarrier.events import CallProgress, RoutingFailure
+from anycarrier.handlers import run_handler
 from anycarrier.listener import MediaTransport
 from anycarrier.provider import TicketPlace
 from anycarrier.session import MediaSession
@@ -159,7 +160,7 @@ class MediaServer:
         return True
 
     async def _talk(self, session: MediaSession, handler: Handler) -> None:
-        talking = asyncio.ensure_future(handler(session))
+        talking = asyncio.ensure_future(run_handler(handler, session))
         over = asyncio.ensure_future(session.wait_stopped())
         try:
             await asyncio.wait({talking, over}, return_when=asyncio.FIRST_COMPLETED)

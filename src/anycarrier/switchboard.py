@@ -44,6 +44,7 @@ from anycarrier.errors import (
     UnknownCall,
 )
 from anycarrier.events import CallEvent, RoutingFailed, RoutingFailure
+from anycarrier.handlers import check_handler
 from anycarrier.policy import Policy
 from anycarrier.provider import Provider, TicketPlace
 from anycarrier.routing import Line, NumberRegistry, Router, by_line
@@ -58,6 +59,12 @@ log = logging.getLogger("anycarrier")
 
 Handler = Callable[[MediaSession], Awaitable[None]]
 """Talks on one call; when it returns, its queued audio finishes playing and the call is hung up."""
+
+GIVE_AGENTS = (
+    "Give a function (async def front_desk(session)), what an adapter's *_agent(...) returns, "
+    "anycarrier.agent.Agents(), or a dict of functions by agent id. "
+    "A path (module:function) goes to Agents().add(..., handler=path)."
+)
 
 TransferGuard = Callable[[Call, str], Awaitable[None]]
 """Asked before a call is transferred, whoever asks for it; raises to refuse."""
@@ -133,6 +140,19 @@ class Switchboard:
         self._unwritten: dict[str, EndReason] = {}
 
     # --- carriers, agents, lines --------------------------------------------------------------------------------------
+
+    @property
+    def agents(self) -> Handler | Mapping[str, Handler] | None:
+        """One handler for all agents, or agent_id -> handler; ``ConfigurationError`` for what is neither."""
+        return self._agents
+
+    @agents.setter
+    def agents(self, given: Handler | Mapping[str, Handler] | None) -> None:
+        for agent_id, handler in given.items() if isinstance(given, dict) else ():
+            check_handler(handler, f"agents[{agent_id!r}]")
+        if given is not None and not isinstance(given, Mapping):
+            check_handler(given, "agents", GIVE_AGENTS)
+        self._agents = given
 
     async def provider(self, credential_id: str) -> Provider:
         """The provider of a credential: made once, made anew when the credential's secrets change."""

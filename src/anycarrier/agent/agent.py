@@ -17,6 +17,7 @@ from anycarrier.agent.shared_engines import Engines
 from anycarrier.agent.transcript import MemoryTranscript, Transcript
 from anycarrier.audio import AudioFormat
 from anycarrier.errors import ConfigurationError
+from anycarrier.handlers import check_handler, run_handler
 from anycarrier.session import MediaSession
 
 AgentFunction = Callable[[AgentCall], Awaitable[None]]
@@ -32,6 +33,7 @@ class RawAgent:
     needs: Collection[str] = ()
 
     def __init__(self, function: RawFunction, audio: AudioFormat | None = None) -> None:
+        check_handler(function, "a raw audio agent's function", "Give it one: async def bot(session).")
         functools.update_wrapper(self, function)
         self.audio = audio
         """The format its sessions are in; None: that of the exchange."""
@@ -45,7 +47,7 @@ class RawAgent:
         """Handle one call."""
         if self.audio is not None:
             session.set_format(self.audio)
-        await self._function(session)
+        await run_handler(self._function, session)
 
 
 @overload

@@ -23,6 +23,7 @@ from anycarrier.agent.settings import AgentSettings, fill
 from anycarrier.audio import Transcoder
 from anycarrier.calls import Call, EndReason
 from anycarrier.errors import StreamNotOpen
+from anycarrier.handlers import run_handler
 from anycarrier.session import MediaSession
 from anycarrier.wav import read_wav
 
@@ -251,7 +252,7 @@ class AgentCall(AgentChannel):
             if greeting := fill(self.settings.first_message, self.variables)[0].strip():
                 self._greeting = conversation.speaker.begin()
                 conversation.speaker.add(self._greeting, greeting, complete=True)
-            await agent(self)
+            await run_handler(agent, self)
 
         return await conversation.run(talk)
 

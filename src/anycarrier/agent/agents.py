@@ -38,6 +38,7 @@ from anycarrier.audio import AudioFormat
 from anycarrier.calls import Call, MachineDetection
 from anycarrier.errors import ConfigurationError, SpeechNotReady, UnknownAgent
 from anycarrier.events import CallEvent, IncomingCall
+from anycarrier.handlers import check_handler
 from anycarrier.routing import Line, Reject, Route
 from anycarrier.session import MediaSession
 
@@ -51,6 +52,11 @@ AnyFunction = TypeVar("AnyFunction", bound=AgentFunction | RawAgent)
 MAX_CALLS_KEPT = 10_000
 """Most calls for which agents and setups are kept; beyond that the oldest are dropped. Most are dropped when the call
 ends, but a dial that the carrier refuses never ends, and a call whose audio is in another process does not end here."""
+
+GIVE_A_FUNCTION = (
+    "Give handler=f with async def f(call), a path (handler='module:f'), or what an adapter's *_agent(...) returns; "
+    "raw=f with async def f(session)."
+)
 
 Lookup = Callable[[str], Awaitable[Agent | None]]
 """Finds an agent by its id in a platform's own store; None if there is none."""
@@ -127,6 +133,9 @@ class Agents(Mapping[str, "Handler"]):
         if sum(given is not None for given in (handler, websocket_url, raw)) != 1:
             raise ConfigurationError(f"agent {agent_id!r} needs exactly one of handler, websocket_url and raw")
         function = agent_function(handler) if handler is not None else None
+        if websocket_url is None:
+            given = raw if function is None else function
+            check_handler(given, f"the function of agent {agent_id!r}", GIVE_A_FUNCTION)
         if isinstance(function, RawAgent):
             function, raw = None, function
         if audio is not None and raw is None:
