@@ -173,7 +173,7 @@ async def failing(handler: Any, *, marks: Marks = "echo") -> float:
     return took
 
 
-MAKE_BOTH = r"Make both for each call: livekit_agent\(lambda call: \(Agent"
+MAKE_BOTH = r"Make a new Agent and AgentSession per call: livekit_agent\(lambda call: \(Agent"
 
 
 @pytest.mark.parametrize(("given", "named"), [(None, "None"), (Greeter(), "Greeter")])
@@ -197,6 +197,55 @@ async def test_a_factory_that_returns_something_else_fails_the_handler(made: Any
     async with open_session() as (session, _):
         with pytest.raises(ConfigurationError, match=f"returned {named}, where Agent, AgentSession .* {MAKE_BOTH}"):
             await livekit_agent(factory)(session)
+
+
+async def refused(agent_session: AgentSession[Any]) -> None:
+    """It is, at once and without harm to the call it may be in."""
+    async with open_session() as (session, _):
+        with pytest.raises(ConfigurationError, match=f"^this AgentSession is in a call, or was .* {MAKE_BOTH}"):
+            async with asyncio.timeout(0.01):
+                await livekit_agent(lambda call: (Greeter(), agent_session))(session)
+
+
+@pytest.mark.parametrize("later", [0, 1])
+async def test_an_agent_session_is_in_one_call_at_a_time(later: float) -> None:
+    agent_session = deaf()
+    async with open_session() as (session, far_end):
+        running = asyncio.create_task(run_call(session, Greeter(), agent_session))
+        await asyncio.sleep(later)
+        await refused(agent_session)
+        await far_end.wait_heard(12 * 0.3 - 0.01)
+        agent_session.shutdown()
+        await running
+
+
+@pytest.mark.parametrize("hang_up", [False, True])
+async def test_an_agent_session_is_for_one_call(hang_up: bool) -> None:
+    agent_session = deaf()
+    async with open_session() as (session, far_end):
+        running = asyncio.create_task(run_call(session, Greeter(), agent_session))
+        await far_end.wait_heard(0.5)
+        await (far_end.hang_up() if hang_up else agent_session.aclose())
+        await running
+    await refused(agent_session)
+
+
+async def test_an_agent_session_that_never_started_in_a_call_is_not_for_another() -> None:
+    agent_session = deaf()
+    assert await failing(lambda session: run_call(session, Greeter(tools=[Hangs()]), agent_session)) > 9
+    await refused(agent_session)
+
+
+async def test_an_agent_session_that_the_app_has_started_or_closed_is_not_for_a_call() -> None:
+    started, closed, shut_down = deaf(), deaf(), deaf()
+    await started.start(Agent(instructions=""))
+    await refused(started)
+    await closed.start(Agent(instructions=""))
+    await started.aclose()
+    await closed.aclose()
+    await refused(closed)
+    shut_down.shutdown()
+    await refused(shut_down)
 
 
 async def test_a_factory_that_raises_fails_the_handler() -> None:

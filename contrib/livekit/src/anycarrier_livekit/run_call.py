@@ -12,6 +12,7 @@ from livekit.agents.voice import TranscriptSynchronizer
 
 from anycarrier import AudioFormat, CallEvent, DigitPressed, MediaEvent, MediaSession
 from anycarrier.agent import START_TIMEOUT, RawAgent, call_back, factory_agent
+from anycarrier.errors import ConfigurationError
 from anycarrier_livekit.call_audio import CallAudioInput, CallAudioOutput, EventCallback
 
 KEYS = "0123456789*#ABCD"
@@ -20,7 +21,7 @@ KEYS = "0123456789*#ABCD"
 CLOSE_TIMEOUT = 3.0
 """Seconds that it may take to close; the exchange gives a handler five whose call is over."""
 
-MAKE_BOTH = "Make both for each call: livekit_agent(lambda call: (Agent(instructions=...), AgentSession(...)))."
+MAKE_BOTH = "Make a new Agent and AgentSession per call: livekit_agent(lambda call: (Agent(...), AgentSession(...)))."
 
 Made = tuple[Agent, AgentSession[Any]]
 Factory = Callable[[MediaSession], Made | Coroutine[Any, Any, Made]]
@@ -117,12 +118,15 @@ async def run_call(
     The caller's hang-up shuts the agent session down. When the agent session closes by itself, return from your handler
     too, and the call is hung up. Raises what the agent session closed with, what the ``on_enter`` of any of its agents
     raised, and ``TimeoutError`` if the agent session, or an agent that takes over, does not start within
-    ``start_timeout`` seconds.
+    ``start_timeout`` seconds. ``ConfigurationError`` for an agent session that was started or closed before.
 
     ``rate`` is in samples a second, both ways (None: the call's). ``on_digit`` is called with ``agent_session`` and
     each key pressed, ``on_event`` with all events that are not audio (``MachineDetected``, ``TransferProgress``, ...).
     Both may be coroutine functions; what they raise is logged.
     """
+    # One that has closed could be started again, and then not be closed.
+    if agent_session in watches or agent_session._is_closing() or agent_session.agent_state != "initializing":
+        raise ConfigurationError(f"this AgentSession is in a call, or was started or closed before. {MAKE_BOTH}")
     room: Any = getattr(get_job_context(required=False), "room", None)
 
     def received(event: MediaEvent | CallEvent) -> None:
