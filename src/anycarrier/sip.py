@@ -55,7 +55,7 @@ _REROUTING_PARAMETERS = frozenset({"method", "route", "received", "fs_path"})
 
 def is_sip(text: str) -> bool:
     """True for what claims to be a SIP address, well-formed or not."""
-    return text[:5].lower().startswith(("sip:", "sips:"))
+    return isinstance(text, str) and text[:5].lower().startswith(("sip:", "sips:"))
 
 
 def destination(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from contextvars import ContextVar
 from typing import Any
 
@@ -11,7 +12,14 @@ import pytest
 
 from anycarrier import AudioFormat, MediaSession
 from anycarrier.agent import RawAgent, call_back, factory_agent, try_transfer
-from anycarrier.errors import ConfigurationError, DestinationNotAllowed
+from anycarrier.errors import (
+    ConfigurationError,
+    DestinationNotAllowed,
+    NumberRejected,
+    ProviderUnavailable,
+    RequestRejected,
+    StoreUnavailable,
+)
 from anycarrier.testing.session import open_session
 
 INSTEAD = "Give one: bot_agent(lambda session: Bot())."
@@ -215,11 +223,39 @@ async def test_why_nobody_took_it_is_said_in_words(outcome: str | None, told: st
         assert told in said and bool(said) is bool(told)
 
 
-@pytest.mark.parametrize("refusal", [ValueError("that is no number"), DestinationNotAllowed("+448715550123", "Europe")])
-async def test_a_refusal_is_said_in_words(refusal: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("refusal", "said"),
+    [
+        (ValueError("sales is closed"), "sales is closed"),
+        (
+            DestinationNotAllowed("+448715550123", "not among those", "Add 'GB' to Policy"),
+            "not be called: not among those",
+        ),
+        (RequestRejected("acme", "transfer", "no"), "not possible on this call"),
+        (NumberRejected("acme", "transfer", "no"), "does not accept this number"),
+        (ProviderUnavailable("acme", "transfer", sent=False), "not possible right now"),
+        (ProviderUnavailable("acme", "transfer"), "not known whether it was made"),
+        (StoreUnavailable("db-1 of the cluster"), "not possible right now"),
+        (ConfigurationError("give Exchange(...) a store"), "not possible on this call"),
+    ],
+)
+async def test_a_refusal_is_said_in_words_for_a_model_and_its_advice_is_logged(
+    refusal: Exception, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     async def refuse(to: str) -> None:
         raise refusal
 
     async with open_session() as (session, _):
         monkeypatch.setattr(session, "transfer", refuse)
-        assert await try_transfer(session, "12") == f"The transfer was refused: {refusal}"
+        told = await try_transfer(session, "+13105550130")
+        assert told.startswith("The transfer was refused: ") and said in told
+        assert not re.search("Policy|console|wait_for_transfer|status page|cluster|Exchange|acme", told)
+        assert f"{session.call.reference} was not transferred: {refusal}" in caplog.text
+
+
+@pytest.mark.parametrize("target", [None, 5, "", "12", "sip:", ["+13105550130"]])
+async def test_what_is_no_target_is_said_in_words(target: Any) -> None:
+    async with open_session() as (session, far_end):
+        told = await try_transfer(session, target)
+        assert told.startswith("The transfer was refused: ") and re.search("is not an? (E.164|SIP) ", told)
+        assert far_end.control.transfers == []

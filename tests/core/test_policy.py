@@ -1,6 +1,7 @@
 """Where calls may go, and how fast."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -217,9 +218,10 @@ def test_a_sip_target_must_be_a_named_host() -> None:
             Policy(allow=["sip:*"], deny=["sip:evil.example.com"]).check_destination(US, f"sip:{host};maddr={maddr}")
 
 
-def test_what_is_no_number_is_said_to_be_none() -> None:
+@pytest.mark.parametrize("target", ["911", None, 5])
+def test_what_is_no_number_is_said_to_be_none(target: Any) -> None:
     with pytest.raises(InvalidNumber):
-        Policy(allow=["*"]).check_destination(US, "911")
+        Policy(allow=["*"]).check_destination(US, target)
 
 
 def test_calls_per_second_are_counted_per_credential_and_say_when_to_come_back() -> None:

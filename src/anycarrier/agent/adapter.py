@@ -11,8 +11,20 @@ from typing import Any
 
 from anycarrier.agent.agent import RawAgent
 from anycarrier.audio import AudioFormat
-from anycarrier.errors import AnycarrierError, ConfigurationError, StoreUnavailable
+from anycarrier.errors import (
+    AnycarrierError,
+    CallUnconfirmed,
+    ConfigurationError,
+    DestinationNotAllowed,
+    InvalidNumber,
+    LimitReached,
+    NumberRejected,
+    ProviderUnavailable,
+    RateLimited,
+    StoreUnavailable,
+)
 from anycarrier.session import MediaSession
+from anycarrier.sip import destination
 
 log = logging.getLogger("anycarrier")
 
@@ -101,10 +113,11 @@ async def call_back(callback: Callable[..., object] | None, *values: object) -> 
 async def try_transfer(session: MediaSession, to: str, timeout: float = 60.0) -> str:
     """Let what was sent be heard, hand the caller to ``to``, and wait for the outcome: for the tool of a model.
 
-    Returns "" once the target has the call or the call is over, else in words for the model why not. ``timeout`` is
-    seconds from when the carrier has taken the request.
+    Returns "" once the target has the call or the call is over, else in words for the model why not; what a refusal
+    advises whoever runs this is logged. ``timeout`` is seconds from when the carrier has taken the request.
     """
     try:
+        destination(to)
         await session.drain()
         await session.transfer(to)
         if await session.wait_for_transfer(timeout) or session.ended:
@@ -112,5 +125,24 @@ async def try_transfer(session: MediaSession, to: str, timeout: float = 60.0) ->
     except TimeoutError:
         return "The transfer goes on: the target still rings."
     except (AnycarrierError, StoreUnavailable, ValueError) as refused:
-        return f"The transfer was refused: {refused}"
+        log.warning("call %s was not transferred: %s", session.call.reference, refused)
+        return f"The transfer was refused: {_for_a_model(refused)}"
     return "The transfer failed: nobody took the call. The caller is still with you."
+
+
+def _for_a_model(refused: Exception) -> str:
+    """Why, without what only an operator can do about it."""
+    match refused:
+        case InvalidNumber():
+            return str(refused)
+        case DestinationNotAllowed():
+            return f"this target may not be called: {refused.why}. Do not try it again."
+        case ProviderUnavailable() if refused.outcome_unknown:
+            return "it is not known whether it was made. The target may ring: do not ask for it again."
+        case NumberRejected():
+            return "the carrier does not accept this number."
+        case LimitReached() | RateLimited() | ProviderUnavailable() | CallUnconfirmed() | StoreUnavailable():
+            return "it is not possible right now. Try again in a little while."
+        case AnycarrierError():
+            return "it is not possible on this call. Do not try it again."
+    return str(refused)  # an app's own guard says why
