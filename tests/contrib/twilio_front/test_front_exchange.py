@@ -29,7 +29,7 @@ from anycarrier_twilio.twiml import Instructions, Verb
 from anycarrier_twilio_front import FrontCall, TwilioFront
 from anycarrier_twilio_front.document import Document
 from anycarrier_twilio_front.stream import BotStream
-from contrib.twilio_front.fronted import CALLER, OTHERS, OURS, Fronted, open_fronted, stream, twiml
+from contrib.twilio_front.fronted import ACCOUNT, CALLER, OTHERS, OURS, Fronted, open_fronted, stream, twiml
 from fake_speech import SPEECH, FakeEngine
 
 
@@ -74,7 +74,7 @@ async def test_its_engines_start_and_end_with_an_exchange_whose_agents_it_is() -
     engine = Engine()
     async with open_fronted("telnyx") as house:
         other = TwilioFront(
-            house.exchange, account_sid="AC", auth_token="t", voice_url="https://bot.example/", agent_id="another",
+            house.exchange, account_sid=ACCOUNT, auth_token="t", voice_url="https://bot.example/", agent_id="x",
             speech=engine,
         )  # fmt: skip
         await house.exchange.stop()

@@ -22,7 +22,7 @@ from anycarrier_twilio_front import account as account_module
 from anycarrier_twilio_front import front as front_module
 from anycarrier_twilio_front.callbacks import BotError, Reply
 from anycarrier_twilio_front.sounds import _decoded
-from contrib.twilio_front.fronted import DESK, open_fronted, stream, twiml
+from contrib.twilio_front.fronted import ACCOUNT, DESK, open_fronted, stream, twiml
 from sandbox_platform import Webhook
 
 NUMBERS = {outcome: number for number, outcome in OUTCOMES.items()}
@@ -189,7 +189,7 @@ async def test_requests_that_wait_for_a_bot_are_bounded_and_none_is_made_by_a_fr
 
 async def test_two_fronts_have_two_agents() -> None:
     async with open_fronted("telnyx") as house:
-        options = {"account_sid": "AC1", "auth_token": "t", "voice_url": "https://bot.example/"}
+        options = {"account_sid": ACCOUNT, "auth_token": "t", "voice_url": "https://bot.example/"}
         TwilioFront(house.exchange, agent_id="second", **options)
         for agent_id in ("second", house.front.agent_id):
             with pytest.raises(ConfigurationError, match="another front"):

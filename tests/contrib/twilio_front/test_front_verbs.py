@@ -17,7 +17,7 @@ from anycarrier.testing.sandbox_numbers import OUTCOMES, Outcome
 from anycarrier.wav import wav_bytes
 from anycarrier_twilio.twiml import Instructions
 from anycarrier_twilio_front import TwilioFront
-from contrib.twilio_front.fronted import CALLEE, DESK, OTHERS, open_fronted, stream, twiml
+from contrib.twilio_front.fronted import ACCOUNT, CALLEE, DESK, OTHERS, open_fronted, stream, twiml
 from fake_speech import SPEECH, FakeEngine
 from sandbox_platform import Webhook
 
@@ -131,7 +131,7 @@ async def test_an_engine_that_cannot_speak_is_refused_when_the_front_is_made() -
     async with open_fronted("telnyx") as house:
         with pytest.raises(ConfigurationError, match="cannot speak"):
             TwilioFront(
-                house.exchange, account_sid="AC", auth_token="t", voice_url="https://bot.example/", agent_id="another",
+                house.exchange, account_sid=ACCOUNT, auth_token="t", voice_url="https://bot.example/", agent_id="x",
                 speech=Listener(),
             )  # fmt: skip
 

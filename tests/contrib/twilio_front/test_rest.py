@@ -348,6 +348,13 @@ async def test_an_api_key_logs_in_like_the_account() -> None:
             assert code(await ask(one, method="GET", headers=wrong)) == (401, 20003)
 
 
+async def test_an_empty_password_is_never_let_in_whatever_the_front_holds(one: Fronted) -> None:
+    one.front.auth_token = ""
+    one.front.api_keys[""] = ""
+    for headers in (login(token=""), login("", ""), {}):
+        assert code(await ask(one, method="GET", headers=headers)) == (401, 20003)
+
+
 async def test_a_call_of_somebody_elses_line_does_not_exist_for_the_bot(one: Fronted) -> None:
     async def stay(session: Any) -> None:
         async for _ in session:

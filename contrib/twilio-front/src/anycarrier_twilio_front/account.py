@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
+from anycarrier.errors import ConfigurationError
 from anycarrier_twilio.twiml import Instructions, Verb
 from anycarrier_twilio_front.callbacks import BotError, BotRequests, Hosts
 from anycarrier_twilio_front.calls import FrontCall
@@ -17,6 +19,29 @@ log = logging.getLogger("anycarrier.twilio_front")
 
 WAITING = 10_000
 """Requests that may wait for a bot that does not answer its callbacks."""
+
+
+def require_secret(name: str, given: object) -> None:
+    """``ConfigurationError``, without what was ``given``, for a secret that anybody could log in with."""
+    if not isinstance(given, str) or not given.strip():
+        what = "is empty" if isinstance(given, str) else f"must be a str, not {_type(given)}"
+        raise ConfigurationError(
+            f"{name} {what}: give the secret that the bot has in its settings, such as one of secrets.token_hex(16). "
+            "If you read it from an environment variable, check that it is set"
+        )
+
+
+def _require_account(given: object) -> None:
+    if not isinstance(given, str) or not re.fullmatch("AC[0-9a-fA-F]{32}", given):
+        what = "" if isinstance(given, str) else f", not {_type(given)}"
+        raise ConfigurationError(
+            f"account_sid must be AC and 32 hex digits{what}: give the one that the bot has in its settings, such as "
+            "'AC' + secrets.token_hex(16). If you read it from an environment variable, check that it is set"
+        )
+
+
+def _type(given: object) -> str:
+    return "None" if given is None else type(given).__name__
 
 
 class VerbCheck(Protocol):
@@ -40,6 +65,8 @@ class BotAccount:
         fallback_url: str = "",
         hosts: Iterable[str] = (),
     ) -> None:
+        _require_account(account_sid)
+        require_secret("auth_token", auth_token)
         self.account_sid = account_sid
         self.auth_token = auth_token
         fallback = Instructions(fallback_url) if fallback_url else None

@@ -39,7 +39,7 @@ from anycarrier.errors import ConfigurationError
 from anycarrier_twilio.calls_api import EVENTS, StatusCallback
 from anycarrier_twilio.messages import status_form
 from anycarrier_twilio.twiml import Instructions
-from anycarrier_twilio_front.account import BotAccount
+from anycarrier_twilio_front.account import BotAccount, require_secret
 from anycarrier_twilio_front.callbacks import BotError
 from anycarrier_twilio_front.calls import FrontCall
 from anycarrier_twilio_front.document import fetch
@@ -64,7 +64,7 @@ class TwilioFront(BotAccount):
     host of ``voice_url`` is asked, and ``hosts``: ``media.example.com``, or with a port ``127.0.0.1:5050``.
     ``api_keys`` (secret by SID) may log in to the calls API beside the account.
 
-    >>> front = TwilioFront(exchange, account_sid="AC0123", auth_token="made-up", voice_url="https://bot.example/voice")
+    >>> front = TwilioFront(exchange, account_sid=f"AC{32 * '0'}", auth_token="made-up", voice_url="https://bot/voice")
     >>> app = create_app(exchange, {"twilio-bot": front})
     """
 
@@ -89,6 +89,9 @@ class TwilioFront(BotAccount):
         )  # fmt: skip
         self.exchange = exchange
         self.api_keys = dict(api_keys or {})
+        for key, secret in self.api_keys.items():
+            require_secret("a SID in api_keys", key)
+            require_secret("a secret in api_keys", secret)
         self.agent_id = agent_id
         self.status_callback = status_callback
         self.speech: Speech = Speech(speech)

@@ -1,6 +1,7 @@
 """RelayFront: a bot written for ConversationRelay as a Python agent, with the agent's own engines and settings.
 
-    agents.add("front-desk", handler=RelayFront(account_sid="AC0123", auth_token="made-up", voice_url="https://bot/twiml"))
+    bot = RelayFront(account_sid=f"AC{32 * '0'}", auth_token="made-up", voice_url="https://bot/twiml")
+    agents.add("front-desk", handler=bot)
 """
 
 from __future__ import annotations

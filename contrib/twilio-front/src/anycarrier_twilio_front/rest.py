@@ -107,7 +107,7 @@ class CallsApi:
             hmac.compare_digest(user.encode(), name.encode()) & hmac.compare_digest(secret.encode(), key.encode())
             for name, key in logins.items()
         ]
-        if not any(fits):
+        if not secret or not any(fits):
             raise RestError(401, 20003, "Authenticate", detail="Your AccountSid or AuthToken was incorrect.")
 
     def _call(self, request: Request) -> FrontCall:
