@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from anycarrier import AudioFormat, MediaSession
-from anycarrier.agent import RawAgent, call_back, factory_agent, try_transfer
+from anycarrier.agent import RawAgent, call_back, factory_agent, try_transfer, with_options
 from anycarrier.errors import (
     ConfigurationError,
     DestinationNotAllowed,
@@ -193,6 +193,37 @@ async def test_a_callback_that_awaits_what_was_cancelled_fails_and_does_not_end_
 
     await call_back(broken)
     assert "its call goes on" in caplog.text
+
+
+# --- options ---------------------------------------------------------------------------------------------------------
+
+
+async def run_with(session: MediaSession, made: Bot, *, batch: float = 1.0, on_digit: Any = None) -> None:
+    bots.append((made, batch, on_digit))
+
+
+bots: list[Any] = []
+
+
+async def test_options_are_those_of_every_call() -> None:
+    run = with_options(run_with, batch=2.0, on_digit=print)
+    async with open_session() as (session, _):
+        await agent_of(lambda session: Bot(), run)(session)
+    assert bots.pop()[1:] == (2.0, print)
+    assert with_options(run_with, on_digit=None)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"on_key": print}, "no option 'on_key': leave it out, or give one of batch, on_digit"),
+        ({"made": Bot()}, "no option 'made'"),
+        ({"on_digit": 5}, "on_digit is of type int, which cannot be called. Give it a function"),
+    ],
+)
+def test_an_option_that_there_is_not_is_refused_at_once(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        with_options(run_with, **options)
 
 
 # --- transfers -------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         require_callable,
         result_of,
         try_transfer,
+        with_options,
     )
     from anycarrier.agent.agent import (
         Agent,
@@ -75,6 +76,7 @@ _LAZY = {
     "result_of": "adapter",
     "speech_needs": "agent",
     "try_transfer": "adapter",
+    "with_options": "adapter",
 }
 
 
@@ -125,4 +127,5 @@ __all__ = [
     "result_of",
     "speech_needs",
     "try_transfer",
+    "with_options",
 ]

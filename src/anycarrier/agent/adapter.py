@@ -23,6 +23,7 @@ from anycarrier.errors import (
     RateLimited,
     StoreUnavailable,
 )
+from anycarrier.handlers import check_handler
 from anycarrier.session import MediaSession
 from anycarrier.sip import destination
 
@@ -146,3 +147,17 @@ def _for_a_model(refused: Exception) -> str:
         case AnycarrierError():
             return "it is not possible on this call. Do not try it again."
     return str(refused)  # an app's own guard says why
+
+
+def with_options(run: Callable[..., Awaitable[None]], **options: object) -> Callable[..., Awaitable[None]]:
+    """``run`` with ``options`` of all its calls, for :func:`factory_agent`.
+
+    ``ConfigurationError`` for an option that ``run`` has no default for, and for an ``on_...`` that cannot be called.
+    """
+    names = [each.name for each in inspect.signature(run).parameters.values() if each.default is not each.empty]
+    for name, given in options.items():
+        if name not in names:
+            raise ConfigurationError(f"There is no option {name!r}: leave it out, or give one of {', '.join(names)}.")
+        if name.startswith("on_") and given is not None:
+            check_handler(given, name, "Give it a function, which may be a coroutine function.")
+    return functools.partial(run, **options)

@@ -445,6 +445,12 @@ def test_an_agent_given_for_the_factory_is_refused_at_once() -> None:
         openai_agent(RealtimeAgent(name="one"))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("options", [{"on_digit": 5}, {"on_start": "hi"}, {"on_event": print}, {"voice": "ash"}])
+def test_options_that_cannot_be_are_refused_at_once(options: dict[str, object]) -> None:
+    with pytest.raises(ConfigurationError, match=rf"{next(iter(options))}.*(Give it a|on_start, on_digit, batch)"):
+        openai_agent(lambda session: None, **options)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("batch", [0, -0.04])
 async def test_a_batch_of_nothing_is_refused(batch: float) -> None:
     async with serve_realtime() as realtime, open_session() as (session, _):

@@ -19,7 +19,7 @@ from agents.realtime.audio_formats import to_realtime_audio_format
 from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
 
 from anycarrier import PCMA_8K, PCMU_8K, AudioFormat, MediaSession
-from anycarrier.agent import START_TIMEOUT, RawAgent, SpokenItems, factory_agent, result_of
+from anycarrier.agent import START_TIMEOUT, RawAgent, SpokenItems, factory_agent, result_of, with_options
 from anycarrier.errors import AgentUnreachable, ConfigurationError
 from anycarrier_openai_realtime.realtime_call import BATCH, CALL_TOOLS, Event, RealtimeCall
 
@@ -157,7 +157,8 @@ def openai_agent(
 ) -> RawAgent:  # fmt: skip
     """An agent of ``factory``, which makes the ``RealtimeRunner`` of each call and may be a coroutine function: for
     ``Exchange(agents=...)``, ``Agents.add`` and the service's setting ``handlers``. ``audio`` is the call's format
-    (None: the exchange's), ``options`` are those of :func:`run_call`. Errors are those of :func:`factory_agent`."""
-    run = functools.partial(run_call, model_config=model_config, **options)
+    (None: the exchange's), ``options`` are those of :func:`run_call`. Errors are those of :func:`factory_agent`
+    and :func:`with_options`."""
+    run = with_options(run_call, model_config=model_config, **options)
     instead = "Make one for each call: openai_agent(lambda session: RealtimeRunner(agent))."
     return factory_agent(factory, run, makes=sdk.RealtimeRunner, instead=instead, audio=audio)
