@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import re
 from contextvars import ContextVar
@@ -105,6 +106,45 @@ def test_what_cannot_be_called_is_refused_and_the_next_step_is_said(given: Any, 
         agent_of(given, nothing)
 
 
+@pytest.mark.parametrize("makes", [Bot, (Bot, Line), (Line, Bot)])
+def test_what_is_to_be_made_is_no_factory(makes: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"^Bot is what the factory makes.*{INSTEAD[:10]}"):
+        agent_of(Bot, nothing, makes=makes)
+
+
+class Desk:
+    def __init__(self, session: MediaSession, *, name: str = "") -> None: ...
+
+    def without(self) -> Bot:
+        return Bot()
+
+    def bot(self, session: MediaSession) -> Bot:
+        return Bot()
+
+
+def two(session: MediaSession, name: str) -> Bot:
+    return Bot()
+
+
+@functools.wraps(Bot)
+def decorated(session: MediaSession) -> Bot:
+    return Bot()
+
+
+@pytest.mark.parametrize("factory", [Bot, lambda: Bot(), two, lambda *, session: Bot(), Desk(None).without])
+def test_a_factory_that_takes_no_session_is_refused(factory: Any) -> None:
+    name = re.escape(factory.__qualname__)
+    with pytest.raises(ConfigurationError, match=f"^{name} cannot be called with one argument, .*{INSTEAD[:10]}"):
+        agent_of(factory, nothing, makes=Line)
+
+
+@pytest.mark.parametrize(
+    "factory", [Desk, Desk(None).bot, decorated, functools.partial(two, name=""), lambda *given: Bot(), dict, type]
+)
+def test_a_factory_that_takes_a_session_or_may_is_not_refused(factory: Any) -> None:
+    assert agent_of(factory, nothing)
+
+
 @pytest.mark.parametrize(
     ("makes", "made", "told"),
     [
@@ -136,7 +176,7 @@ async def test_a_factory_has_ten_seconds() -> None:
     async with open_session() as (session, _):
         for options, seconds in (({}, 10), ({"start_timeout": 3}, 3)):
             began = loop.time()
-            with pytest.raises(TimeoutError, match=f"never has not returned within {seconds} s"):
+            with pytest.raises(TimeoutError, match=f"never has not returned within {seconds} s. Do what .* before "):
                 await agent_of(never, nothing, **options)(session)
             assert loop.time() - began == pytest.approx(seconds, abs=0.01)
 

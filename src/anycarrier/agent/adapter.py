@@ -32,6 +32,9 @@ log = logging.getLogger("anycarrier")
 START_TIMEOUT = 10.0
 """Seconds that an agent may take to be made, and to start, while its caller hears nothing."""
 
+SOONER = "Do what takes so long before the first call, or in a task beside the call."
+"""What to do about a function of an app that takes longer."""
+
 
 def require_callable(given: object, instead: str) -> None:
     """``ConfigurationError`` unless ``given`` can be called; ``instead`` says what to give."""
@@ -56,22 +59,40 @@ def factory_agent(
     ``factory`` may be a coroutine function; awaited in the task of the call for at most ``start_timeout`` seconds.
     ``makes`` is the type of what it returns. With several it returns a tuple of these, each an argument of ``run``.
     ``audio`` as in :func:`raw_agent`. ``ConfigurationError``, which ends with the sentence ``instead``, for what cannot
-    be called, and in the call (which ends with ``agent_error``) for what the factory should not have returned;
-    ``TimeoutError`` in the call for what it has not returned in time.
+    be called with a session or is one of ``makes`` itself, and in the call (which ends with ``agent_error``) for what
+    the factory should not have returned; ``TimeoutError`` in the call for what it has not returned in time.
     """
     require_callable(factory, instead)
     name = getattr(factory, "__qualname__", type(factory).__qualname__)
+    types = makes if isinstance(makes, tuple) else (makes,)
+    if factory in types:
+        raise ConfigurationError(f"{name} is what the factory makes, not the factory. {instead}")
+    if not _takes_one(factory):
+        raise ConfigurationError(f"{name} cannot be called with one argument, the session. {instead}")
 
     @functools.wraps(factory, updated=())
     async def handle(session: MediaSession) -> None:
         made = await result_of(factory(session), start_timeout, name)
-        each, types = (made, makes) if isinstance(makes, tuple) else ((made,), (makes,))
+        each = made if isinstance(makes, tuple) else (made,)
         if not isinstance(each, tuple) or len(each) != len(types) or not all(map(isinstance, each, types)):
             wanted = ", ".join(wanted.__name__ for wanted in types)
             raise ConfigurationError(f"{name} returned {_described(made)}, where {wanted} is wanted. {instead}")
         await run(session, *each)
 
     return RawAgent(handle, audio)
+
+
+def _takes_one(function: Callable[..., object]) -> bool:
+    """Whether it can be called with one argument; True where that cannot be known."""
+    try:
+        parameters = inspect.signature(function, follow_wrapped=False)
+    except ValueError:  # some that are written in C
+        return True
+    try:
+        parameters.bind(object())
+    except TypeError:
+        return False
+    return True
 
 
 def _described(given: object) -> str:
@@ -93,7 +114,7 @@ async def result_of(returned: object, within: float | None = None, name: str = "
             return await returned
     except TimeoutError:
         if deadline.expired():
-            raise TimeoutError(f"{name} has not returned within {within:g} s") from None
+            raise TimeoutError(f"{name} has not returned within {within:g} s. {SOONER}") from None
         raise
 
 

@@ -183,6 +183,20 @@ def test_what_is_no_factory_is_refused_at_once(given: Any, named: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (AgentSession, "AgentSession is what the factory makes"),
+        (Agent, "Agent is what the factory makes"),
+        (type("Desk", (Agent,), {}), "Desk cannot be called with one argument"),
+        (lambda: (Greeter(), deaf()), "lambda> cannot be called with one argument"),
+    ],
+)
+def test_a_factory_that_takes_no_call_is_refused_at_once(given: Any, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{told}.* {MAKE_BOTH}"):
+        livekit_agent(given)
+
+
+@pytest.mark.parametrize(
     ("made", "named"),
     [
         (lambda: None, "None"),
