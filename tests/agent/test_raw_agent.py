@@ -8,8 +8,16 @@ from typing import Any
 
 import pytest
 
-from anycarrier import AudioReceived, MediaSession
-from anycarrier.agent import Agents, AgentSettings, RawAgent, misfits_of_raw_audio, raw_agent, speech_needs
+from anycarrier import AudioFormat, AudioReceived, MediaSession
+from anycarrier.agent import (
+    Agents,
+    AgentSettings,
+    RawAgent,
+    factory_agent,
+    misfits_of_raw_audio,
+    raw_agent,
+    speech_needs,
+)
 from anycarrier.errors import ConfigurationError, SpeechNotReady, StreamNotOpen
 from anycarrier.testing.session import open_session
 from fake_speech import Desk, Line
@@ -53,6 +61,22 @@ async def test_a_marked_function_is_a_handler_of_an_exchange_as_it_is() -> None:
         await far_end.hang_up()
         await talking
         assert far_end.heard == b"a" * 160
+
+
+async def nothing(session: MediaSession) -> None: ...
+
+
+@pytest.mark.parametrize("audio", ["PCM16", 16000, ("PCM16", 16000), AudioFormat, "", 0])
+def test_an_audio_that_is_no_format_is_refused_at_once(audio: Any) -> None:
+    for takes in (
+        lambda: raw_agent(audio=audio),
+        lambda: echo.with_audio(audio),
+        lambda: Agents().add("desk", handler=echo, audio=audio),
+        lambda: Agents().add("desk", raw=nothing, audio=audio),
+        lambda: factory_agent(lambda session: 1, nothing, makes=int, instead="Give one.", audio=audio),
+    ):
+        with pytest.raises(ConfigurationError, match=r"^audio is of type .*, not an AudioFormat\. Give the format"):
+            takes()
 
 
 def test_it_needs_no_engine_but_for_a_first_message() -> None:

@@ -34,6 +34,7 @@ class RawAgent:
 
     def __init__(self, function: RawFunction, audio: AudioFormat | None = None) -> None:
         check_handler(function, "a raw audio agent's function", "Give it one: async def bot(session).")
+        _check_audio(audio)
         functools.update_wrapper(self, function)
         self.audio = audio
         """The format its sessions are in; None: that of the exchange."""
@@ -67,11 +68,19 @@ def raw_agent(
         async def bot(session): ...
 
     It can then be given wherever a handler is: ``Agents.add("bot", handler=bot)``, by its path ``"module:bot"``, and as
-    a handler of the service. Its sessions are in ``audio``, None: in the exchange's format.
+    a handler of the service. Its sessions are in ``audio``, None: in the exchange's format. ``ConfigurationError`` for
+    what cannot be called, and for an ``audio`` that is no format.
     """
     if function is not None:
         return RawAgent(function)
+    _check_audio(audio)
     return lambda marked: RawAgent(marked, audio)
+
+
+def _check_audio(given: object) -> None:
+    if given is not None and not isinstance(given, AudioFormat):
+        wanted = 'Give the format of the sessions, as audio=AudioFormat("L16", 16000), or leave it out.'
+        raise ConfigurationError(f"audio is of type {type(given).__name__}, not an AudioFormat. {wanted}")
 
 
 def speech_needs(handler: AgentFunction | RawAgent | None, settings: AgentSettings) -> set[str]:
