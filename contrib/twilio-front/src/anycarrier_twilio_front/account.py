@@ -69,9 +69,13 @@ class BotAccount:
         require_secret("auth_token", auth_token)
         self.account_sid = account_sid
         self.auth_token = auth_token
+        self.hosts = Hosts(voice_url, hosts)
+        if voice_method not in ("GET", "POST"):
+            raise ConfigurationError('voice_method must be "POST" or "GET"')
+        if fallback_url:
+            self.hosts.require("fallback_url", fallback_url)
         fallback = Instructions(fallback_url) if fallback_url else None
         self.voice = Instructions(voice_url, voice_method, fallback=fallback)
-        self.hosts = Hosts(voice_url, hosts)
         self.requests = BotRequests(auth_token, self.hosts)
         self._posts: set[asyncio.Task[None]] = set()
         self._closed = False

@@ -7,11 +7,12 @@ was delivered is never sent again. https://www.twilio.com/docs/usage/webhooks/we
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlencode, urljoin, urlsplit, urlunsplit
 
 import httpx
 
@@ -63,12 +64,20 @@ class Hosts:
     """
 
     def __init__(self, voice_url: str, named: Iterable[str] = ()) -> None:
-        parts = urlsplit(voice_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigurationError(f"voice_url must be like https://bot.example.com/voice, not {shown(voice_url)!r}")
+        parts = _absolute("voice_url", voice_url)
+        if isinstance(named, str) or not isinstance(named, Iterable):
+            raise ConfigurationError(f"hosts is a list: write hosts=['bot.example.com'], not {_described(named)}")
         self._plain = parts.scheme == "http"
         # Bots name themselves without the port that they are behind a proxy with.
         self._allowed = {_place(voice_url), (parts.hostname, None), *map(_host, named)}
+
+    def require(self, setting: str, url: str) -> None:
+        """``ConfigurationError`` unless ``url``, which a front is made with, may be asked."""
+        _absolute(setting, url)
+        try:
+            self.check(url)
+        except BotError as wrong:
+            raise ConfigurationError(f"{setting}: {wrong.message}") from None
 
     def check(self, url: str, code: int = 11200) -> None:
         """Raise :class:`BotError` with ``code`` unless ``url`` may be asked."""
@@ -83,11 +92,28 @@ class Hosts:
             raise BotError(code, f"{host}:{port} is not one of the front's hosts: name it in TwilioFront(hosts=...)")
 
 
-def _host(named: str) -> tuple[str, int | None]:
-    parts = urlsplit(f"//{named}")
-    if not parts.hostname or parts.path or parts.username is not None:
-        raise ConfigurationError(f"hosts are like bot.example.com or 127.0.0.1:5050, not {named!r}")
-    return parts.hostname, parts.port
+def _absolute(setting: str, url: object) -> SplitResult:
+    """``url`` in parts; ``ConfigurationError`` for what is no absolute URL of the web."""
+    with contextlib.suppress(ValueError):
+        if isinstance(url, str) and (parts := urlsplit(url)).scheme in ("http", "https") and parts.hostname:
+            _place(url)  # reads the port
+            return parts
+    raise ConfigurationError(f"{setting} must be like https://bot.example.com/voice, not {_described(url)}")
+
+
+def _host(named: object) -> tuple[str, int | None]:
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(f"//{named}")
+        if isinstance(named, str) and parts.hostname and not parts.path and parts.username is None:
+            return parts.hostname, parts.port
+    raise ConfigurationError(f"hosts are like bot.example.com or 127.0.0.1:5050, not {_described(named)}")
+
+
+def _described(given: object) -> str:
+    """What was given for a URL or a host, as an error may have it."""
+    if not isinstance(given, str):
+        return "None" if given is None else f"an object of type {type(given).__name__}"
+    return "what was given, which may hold a password" if "@" in given else repr(shown(given))
 
 
 def _place(url: str) -> tuple[str, int]:

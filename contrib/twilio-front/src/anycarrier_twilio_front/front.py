@@ -83,6 +83,8 @@ class TwilioFront(BotAccount):
         hosts: Iterable[str] = (),
         api_keys: Mapping[str, str] | None = None,
     ) -> None:
+        if not isinstance(exchange, Exchange):
+            raise ConfigurationError("exchange must be the Exchange of the bot's calls: TwilioFront(exchange, ...)")
         super().__init__(
             account_sid=account_sid, auth_token=auth_token, voice_url=voice_url, voice_method=voice_method,
             fallback_url=fallback_url, hosts=hosts,
@@ -92,6 +94,8 @@ class TwilioFront(BotAccount):
         for key, secret in self.api_keys.items():
             require_secret("a SID in api_keys", key)
             require_secret("a secret in api_keys", secret)
+        if status_callback:
+            self.hosts.require("status_callback", status_callback)
         self.agent_id = agent_id
         self.status_callback = status_callback
         self.speech: Speech = Speech(speech)
