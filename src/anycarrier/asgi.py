@@ -16,8 +16,9 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from anycarrier.errors import TicketRefused
+from anycarrier.errors import ConfigurationError, TicketRefused
 from anycarrier.exchange import Exchange
+from anycarrier.handlers import check_handler
 from anycarrier.serializer import Frame
 from anycarrier.switchboard import Handler
 from anycarrier.tickets import find_ticket
@@ -47,9 +48,9 @@ def create_app(
     exchange. Starlette and FastAPI do not run the lifespan of a mounted app: give :func:`lifespan` to the outer one.
     Where nobody did, the first request starts the exchange, and the log says so.
     """
+    startup = _Startup(exchange, on_startup)
     if agents is not None:
         exchange.switchboard.agents = agents
-    startup = _Startup(exchange, on_startup)
     first = Middleware(_StartBeforeFirstRequest, startup=startup)
     return Starlette(routes=routes(exchange), lifespan=startup.lifespan, middleware=[first])
 
@@ -69,6 +70,10 @@ class _Startup:
     """Starts an exchange once, whether a lifespan asks for it or the first request."""
 
     def __init__(self, exchange: Exchange, on_startup: OnStartup | None) -> None:
+        if not isinstance(exchange, Exchange):
+            raise ConfigurationError(f"{type(exchange).__name__} is no Exchange. Give the exchange first.")
+        if on_startup is not None:
+            check_handler(on_startup, "on_startup", "Give the function, not what it returns: async def setup().")
         self.done = False
         self.exchange = exchange
         self.on_startup = on_startup

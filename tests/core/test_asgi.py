@@ -15,6 +15,7 @@ from websockets.exceptions import InvalidStatus
 
 from anycarrier import AudioReceived, Exchange, MediaSession, MemoryNumberRegistry, Policy
 from anycarrier.asgi import WebSocketTransport, create_app, lifespan
+from anycarrier.errors import ConfigurationError
 from anycarrier.testing.live_server import serve
 from fake_carriers import FakeCredential, InlineProvider
 
@@ -48,6 +49,17 @@ async def served(fake_plugins: None) -> AsyncIterator[tuple[Exchange, str]]:
 
 def ringing(event_id: str = "e1") -> dict[str, str]:
     return {"event": "ringing", "id": "in-1", "from": CALLER, "to": OURS, "event_id": event_id}
+
+
+@pytest.mark.parametrize("serve_it", [create_app, lifespan])
+def test_what_cannot_be_served_or_run_at_startup_is_refused_when_it_is_given(
+    served: tuple[Exchange, str], serve_it: Callable[..., object]
+) -> None:
+    for wrong in (None, echo, "exchange"):
+        with pytest.raises(ConfigurationError, match=r"is no Exchange\. Give the exchange first"):
+            serve_it(wrong)
+    with pytest.raises(ConfigurationError, match=r"on_startup is of type list.*Give the function, not what it returns"):
+        serve_it(served[0], on_startup=[echo])
 
 
 async def post(base: str, body: object, **headers: str) -> httpx.Response:
