@@ -77,7 +77,7 @@ PLATFORM = (
 )
 
 # What an adapter for a framework builds on.
-ADAPTER = (*PUBLIC, "session", "caller_audio", "paced_voice")
+ADAPTER = (*PUBLIC, "handlers", "session", "caller_audio", "paced_voice")
 
 # The layers of the service, lowest first (docs/architecture.md): one imports only those before it.
 SERVER_LAYERS = (

@@ -17,15 +17,21 @@ def check_handler(given: object, what: str, instead: str = "Give a function: asy
         raise ConfigurationError(f"{what} is of type {type(given).__name__}, which cannot be called. {instead}")
 
 
-async def run_handler(handler: Callable[[Subject], Awaitable[None]], subject: Subject) -> None:
-    """Call and await ``handler``; ``ConfigurationError`` if it cannot be called, or returns what cannot be awaited."""
-    check_handler(handler, "the handler")
+MAKE_IT_ASYNC = (
+    "Write it as async def. One that makes a framework's agent is wrapped by the adapter's function: "
+    "agents=..._agent(front_desk)."
+)
+
+
+async def run_handler(
+    handler: Callable[[Subject], Awaitable[None]], subject: Subject, instead: str = MAKE_IT_ASYNC
+) -> None:
+    """Call ``handler`` and await what it returns. ``ConfigurationError``, which ends with the sentence ``instead``, if
+    it cannot be called, or returns what cannot be awaited."""
+    check_handler(handler, "the handler", instead)
     returned: object = handler(subject)
     if not inspect.isawaitable(returned):
         name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
         came = "None" if returned is None else type(returned).__name__
-        raise ConfigurationError(
-            f"{name} returned {came}, not an awaitable that handles the call. Write it as async def; "
-            f"one that makes a framework's agent is wrapped by the adapter's function: *_agent({name})"
-        )
+        raise ConfigurationError(f"{name} returned {came}, not an awaitable that handles the call. {instead}")
     await returned

@@ -62,7 +62,7 @@ def refuses(session: MediaSession) -> None:
 @pytest.mark.parametrize(
     ("handler", "said"),
     [
-        (makes_a_session, "makes_a_session returned object, not an awaitable.*async def.*_agent.makes_a_session"),
+        (makes_a_session, "makes_a_session returned object, not an awaitable.*async def.*_agent.front_desk"),
         (forgets_async, "forgets_async returned None, not an awaitable"),
         (RawAgent(forgets_async), "forgets_async returned None, not an awaitable"),  # type: ignore[arg-type]
         (a_python_agent(), "forgets returned None, not an awaitable"),

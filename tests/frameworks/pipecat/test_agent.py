@@ -54,7 +54,7 @@ def says_hello(transport: CallTransport) -> None:
 
 @pytest.mark.parametrize(
     ("given", "wanted"),
-    [((says_hello, default_params), "the bot returned NoneType, not a coroutine. Give a coroutine function"),
+    [((says_hello, default_params), "says_hello returned None, not an awaitable.*Give a coroutine function"),
      ((echo, dict), "dict returned dict, where TransportParams is wanted. Give a function that makes")],
     ids=["bot", "params"],
 )  # fmt: skip
@@ -64,6 +64,12 @@ async def test_what_a_bot_or_params_should_not_return_is_said_in_the_call(given:
         with pytest.raises(ConfigurationError, match=wanted):
             async with asyncio.timeout(60):
                 await pipecat_agent(bot, params=params)(session)
+
+
+def test_names_that_pipecat_would_ignore_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"no audio_in_filtre\. Its fields: .*audio_in_filter"):
+        default_params(audio_in_filtre=None)
+    assert default_params(audio_in_filter=None)
 
 
 async def test_params_are_made_for_each_call() -> None:
@@ -114,7 +120,10 @@ async def test_a_bot_that_returns_before_its_pipeline_has_started_ends_the_call(
     async with open_session() as (session, far_end):
         await pipecat_agent(bot)(session)
         assert far_end.control.hang_ups == [EndReason.AGENT_ERROR]
-    assert [record.levelno for record in caplog.records if record.name == "anycarrier_pipecat"] == [logging.ERROR]
+    [told] = [record for record in caplog.records if record.name == "anycarrier_pipecat"]
+    assert told.levelno == logging.ERROR
+    for cause in ("ran no worker", "transport.input() is not in the pipeline", "a processor hangs at its start"):
+        assert cause in told.getMessage()
 
 
 @pytest.mark.parametrize("does", ["nothing, for the caller is gone", "hangs up", "hangs up, and the carrier has yet to",

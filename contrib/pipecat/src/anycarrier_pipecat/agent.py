@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import inspect
 from collections.abc import Awaitable, Callable
 
 from pipecat.transports.base_transport import TransportParams
 
 from anycarrier import AudioFormat, EndReason, MediaSession
 from anycarrier.agent import START_TIMEOUT, RawAgent, factory_agent, require_callable
-from anycarrier.errors import ConfigurationError
+from anycarrier.handlers import run_handler
 from anycarrier_pipecat.call_input import log
 from anycarrier_pipecat.transport import CallTransport, default_params
 
@@ -39,10 +38,7 @@ def pipecat_agent(
         transport = CallTransport(session, made)
         watch = asyncio.create_task(_expect_start(transport, start_timeout))
         try:
-            talk = bot(transport)
-            if not inspect.isawaitable(talk):
-                raise ConfigurationError(f"the bot returned {type(talk).__name__}, not a coroutine. {MAKE_BOT}")
-            await talk
+            await run_handler(bot, transport, MAKE_BOT)
         finally:
             watch.cancel()
         if transport.handler is not None and transport.handler.cancelling():
@@ -57,5 +53,6 @@ async def _expect_start(transport: CallTransport, seconds: float) -> None:
     await asyncio.sleep(seconds)
     session, call = transport.session, transport.session.call
     if not (transport.started.is_set() or session.ended or call.intent or call.transfer):
-        log.error("call %s ends: its pipeline has not started; see pipecat's log", call.reference)
+        causes = "the bot ran no worker, transport.input() is not in the pipeline, or a processor hangs at its start"
+        log.error("call %s ends: its pipeline has not started. Usual causes: %s", call.reference, causes)
         await session.hang_up(EndReason.AGENT_ERROR)

@@ -8,12 +8,18 @@ from typing import Any
 from pipecat.transports.base_transport import BaseTransport, TransportParams
 
 from anycarrier import MediaSession
+from anycarrier.errors import ConfigurationError
 from anycarrier_pipecat.call_input import CallInput
 from anycarrier_pipecat.call_output import LEAD, CallOutput
 
 
 def default_params(**changes: Any) -> TransportParams:
-    """Parameters for a call: audio both ways, chunks of 20 ms, no silence before hanging up; with ``changes``."""
+    """Parameters for a call: audio both ways, chunks of 20 ms, no silence before hanging up; with ``changes``.
+
+    ``ConfigurationError`` for a name that ``TransportParams`` does not have: pipecat ignores it.
+    """
+    if unknown := ", ".join(sorted(changes.keys() - TransportParams.model_fields)):
+        raise ConfigurationError(f"TransportParams has no {unknown}. Its fields: {[*TransportParams.model_fields]}")
     audio: dict[str, Any] = {"audio_in_enabled": True, "audio_out_enabled": True, "audio_out_10ms_chunks": 2}
     # pipecat's default is two dead seconds at the end; the output waits until all has been heard instead.
     return TransportParams(**{**audio, "audio_out_end_silence_secs": 0, **changes})
