@@ -197,6 +197,20 @@ def test_a_factory_that_takes_no_call_is_refused_at_once(given: Any, told: str) 
 
 
 @pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"on_digit": 5}, "^on_digit is of type int, which cannot be called. Give it a function"),
+        ({"on_event": "log"}, "^on_event is of type str, which cannot be called. Give it a function"),
+        ({"on_key": print}, "^There is no option 'on_key'.* give one of rate, start_timeout, on_digit, on_event"),
+        ({"audio": "PCM16"}, "^audio is of type str, not an AudioFormat. Give"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_at_once(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        livekit_agent(lambda call: (Greeter(), deaf()), **options)
+
+
+@pytest.mark.parametrize(
     ("made", "named"),
     [
         (lambda: None, "None"),
@@ -886,7 +900,7 @@ async def test_a_caller_who_hangs_up_while_the_target_rings_does_not_hold_the_ha
 
 @pytest.mark.parametrize(
     ("refusal", "told"),
-    [(ValueError("no number"), "no number"), (TimeoutError(), "still rings"), (NOT_ALLOWED, str(NOT_ALLOWED))],
+    [(ValueError("no number"), "no number"), (TimeoutError(), "still rings"), (NOT_ALLOWED, "not possible")],
 )
 async def test_the_model_is_told_why_a_transfer_was_not_possible(refusal: Exception, told: str) -> None:
     agent_session = deaf(("transfer_call", {"to": "+14155550199"}), "sorry about that")

@@ -1,7 +1,6 @@
 """One call, from the start of its agent session to the end of either."""
 
 import asyncio
-import functools
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any
@@ -11,7 +10,7 @@ from livekit.agents import Agent, AgentSession, ConversationItemAddedEvent, get_
 from livekit.agents.voice import TranscriptSynchronizer
 
 from anycarrier import AudioFormat, CallEvent, DigitPressed, MediaEvent, MediaSession
-from anycarrier.agent import START_TIMEOUT, RawAgent, call_back, factory_agent
+from anycarrier.agent import START_TIMEOUT, RawAgent, call_back, factory_agent, with_options
 from anycarrier.errors import ConfigurationError
 from anycarrier_livekit.call_audio import CallAudioInput, CallAudioOutput, EventCallback
 
@@ -180,10 +179,10 @@ def livekit_agent(
 
     It goes wherever a handler goes: ``Exchange(agents=handler)``, ``Agents.add("front-desk", handler=handler)``, and by
     its path ``"module:handler"``. ``audio`` is the format of its calls (None: the exchange's), ``options`` are those of
-    :func:`run_call`. ``ConfigurationError`` for a ``factory`` that cannot be called, and in the call for one that
-    returns something else.
+    :func:`run_call`. ``ConfigurationError`` for a ``factory`` that cannot be called with a session and for options that
+    there are not, and in the call for a factory that returns something else.
     """
-    run = functools.partial(run_call, start_timeout=start_timeout, **options)
+    run = with_options(run_call, start_timeout=start_timeout, **options)
     return factory_agent(
         factory, run, makes=(Agent, AgentSession), instead=MAKE_BOTH, start_timeout=start_timeout, audio=audio
     )
