@@ -29,7 +29,7 @@ SERVER = ROOT / "contrib/server/src/anycarrier_server"
 ROOMS = (
     "redaction errors parsing numbers numbering_plan sip"
     " credentials resampling audio wav webhooks calls call_phases events serializer listener provider"
-    " routing hookspecs plugins callbook tickets policy handlers position tap audio_output media_stream"
+    " routing hookspecs plugins callbook tickets policy position tap audio_output media_stream"
     " session caller_audio paced_voice subscriptions switchboard call_commands call_watch dialling incoming media"
     " exchange fast speech agent __init__ asgi testing demo cli __main__"
 ).split()
@@ -77,7 +77,7 @@ PLATFORM = (
 )
 
 # What an adapter for a framework builds on.
-ADAPTER = (*PUBLIC, "handlers", "session", "caller_audio", "paced_voice")
+ADAPTER = (*PUBLIC, "session", "caller_audio", "paced_voice")
 
 # The layers of the service, lowest first (docs/architecture.md): one imports only those before it.
 SERVER_LAYERS = (

@@ -18,8 +18,8 @@ from starlette.websockets import WebSocket
 
 from anycarrier.errors import ConfigurationError, TicketRefused
 from anycarrier.exchange import Exchange
-from anycarrier.handlers import check_handler
 from anycarrier.serializer import Frame
+from anycarrier.session import check_handler
 from anycarrier.switchboard import Handler
 from anycarrier.tickets import find_ticket
 from anycarrier.webhooks import WebhookRequest

@@ -16,10 +16,9 @@ from anycarrier.call_watch import CallWatch
 from anycarrier.calls import Call, CallStatus, EndReason, advance
 from anycarrier.errors import AgentUnreachable, StoreUnavailable, StreamNotOpen, TicketRefused, UnknownAgent
 from anycarrier.events import CallProgress, RoutingFailure
-from anycarrier.handlers import run_handler
 from anycarrier.listener import MediaTransport
 from anycarrier.provider import TicketPlace
-from anycarrier.session import MediaSession
+from anycarrier.session import MediaSession, run_handler
 from anycarrier.switchboard import Handler, Switchboard
 from anycarrier.tickets import Ticket
 

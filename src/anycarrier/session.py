@@ -1,22 +1,26 @@
-"""One live call's audio, over any transport: what a handler iterates, speaks into and hangs up."""
+"""One live call's audio, over any transport, and its handler, which iterates it, speaks into it and hangs up."""
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from pybase64 import b64decode
 
 from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.calls import Call, EndReason, TransferStatus
-from anycarrier.errors import UnreadableAudio
+from anycarrier.errors import ConfigurationError, UnreadableAudio
 from anycarrier.events import CallEvent, MediaEvent
 from anycarrier.listener import MediaTransport
 from anycarrier.media_stream import MediaStream
 from anycarrier.position import Playback
 from anycarrier.serializer import MediaSerializer
 from anycarrier.tap import Tap
+
+Subject = TypeVar("Subject")
+"""What a handler handles: a session, or what an agent makes of it."""
 
 
 class CallControl(Protocol):
@@ -266,3 +270,29 @@ class MediaSession:
     @tap.setter
     def tap(self, tap: Tap | None) -> None:
         self.stream.tap = tap
+
+
+def check_handler(given: object, what: str, instead: str = "Give a function: async def front_desk(session).") -> None:
+    """``ConfigurationError`` unless ``given`` can be called; ``what`` it was given as, and what to give ``instead``."""
+    if not callable(given):
+        raise ConfigurationError(f"{what} is of type {type(given).__name__}, which cannot be called. {instead}")
+
+
+MAKE_IT_ASYNC = (
+    "Write it as async def. One that makes a framework's agent is wrapped by the adapter's function: "
+    "agents=..._agent(front_desk)."
+)
+
+
+async def run_handler(
+    handler: Callable[[Subject], Awaitable[None]], subject: Subject, instead: str = MAKE_IT_ASYNC
+) -> None:
+    """Call ``handler`` and await what it returns. ``ConfigurationError``, which ends with the sentence ``instead``, if
+    it cannot be called, or returns what cannot be awaited."""
+    check_handler(handler, "the handler", instead)
+    returned: object = handler(subject)
+    if not inspect.isawaitable(returned):
+        name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
+        came = "None" if returned is None else type(returned).__name__
+        raise ConfigurationError(f"{name} returned {came}, not an awaitable that handles the call. {instead}")
+    await returned

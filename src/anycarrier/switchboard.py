@@ -44,11 +44,10 @@ from anycarrier.errors import (
     UnknownCall,
 )
 from anycarrier.events import CallEvent, RoutingFailed, RoutingFailure
-from anycarrier.handlers import check_handler
 from anycarrier.policy import Policy
 from anycarrier.provider import Provider, TicketPlace
 from anycarrier.routing import Line, NumberRegistry, Router, by_line
-from anycarrier.session import MediaSession
+from anycarrier.session import MediaSession, check_handler
 from anycarrier.subscriptions import Observer, Subscription
 from anycarrier.tickets import Ticket, TicketOffice
 

@@ -23,8 +23,7 @@ from anycarrier.errors import (
     RateLimited,
     StoreUnavailable,
 )
-from anycarrier.handlers import check_handler
-from anycarrier.session import MediaSession
+from anycarrier.session import MediaSession, check_handler
 from anycarrier.sip import destination
 
 log = logging.getLogger("anycarrier")

@@ -17,8 +17,7 @@ from anycarrier.agent.shared_engines import Engines
 from anycarrier.agent.transcript import MemoryTranscript, Transcript
 from anycarrier.audio import AudioFormat
 from anycarrier.errors import ConfigurationError
-from anycarrier.handlers import check_handler, run_handler
-from anycarrier.session import MediaSession
+from anycarrier.session import MediaSession, check_handler, run_handler
 
 AgentFunction = Callable[[AgentCall], Awaitable[None]]
 """A Python agent: handles one call. When it returns, its queued speech finishes playing and the call is hung up."""

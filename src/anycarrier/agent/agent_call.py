@@ -23,8 +23,7 @@ from anycarrier.agent.settings import AgentSettings, fill
 from anycarrier.audio import Transcoder
 from anycarrier.calls import Call, EndReason
 from anycarrier.errors import StreamNotOpen
-from anycarrier.handlers import run_handler
-from anycarrier.session import MediaSession
+from anycarrier.session import MediaSession, run_handler
 from anycarrier.wav import read_wav
 
 WAITING_TURNS = 100

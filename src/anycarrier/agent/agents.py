@@ -38,9 +38,8 @@ from anycarrier.audio import AudioFormat
 from anycarrier.calls import Call, MachineDetection
 from anycarrier.errors import ConfigurationError, SpeechNotReady, UnknownAgent
 from anycarrier.events import CallEvent, IncomingCall
-from anycarrier.handlers import check_handler
 from anycarrier.routing import Line, Reject, Route
-from anycarrier.session import MediaSession
+from anycarrier.session import MediaSession, check_handler
 
 if TYPE_CHECKING:
     from anycarrier.switchboard import Handler, Switchboard

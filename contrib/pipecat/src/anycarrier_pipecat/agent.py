@@ -10,7 +10,7 @@ from pipecat.transports.base_transport import TransportParams
 
 from anycarrier import AudioFormat, EndReason, MediaSession
 from anycarrier.agent import START_TIMEOUT, RawAgent, factory_agent, require_callable
-from anycarrier.handlers import run_handler
+from anycarrier.session import run_handler
 from anycarrier_pipecat.call_input import log
 from anycarrier_pipecat.transport import CallTransport, default_params
 
