@@ -65,7 +65,7 @@ def config(url: str) -> Any:
     return {"url": url, "api_key": "sk-fake", "initial_model_settings": settings}
 
 
-def by_sdk(*model: str, **options: Any) -> Serve:
+def by_sdk(*model: str, fast: bool = False, **options: Any) -> Serve:
     async def serve(port: int) -> Calls:
         from agents.realtime import OpenAIRealtimeWebSocketModel, RealtimeAgent, RealtimeModelListener, RealtimeRunner
 
@@ -85,7 +85,7 @@ def by_sdk(*model: str, **options: Any) -> Serve:
                 made.add_listener(Notes(call.call.id))
             return RealtimeRunner(RealtimeAgent(name="echo"), model=made)
 
-        return await session(openai_agent(runner, config(model_url(*model)), **options))(port)
+        return await session(openai_agent(runner, config(model_url(*model)), **options), fast=fast)(port)
 
     return serve
 
@@ -96,7 +96,7 @@ def note(call_id: str, event: str) -> None:
         interrupting(call_id)
 
 
-def by_socket(*model: str, **options: Any) -> Serve:
+def by_socket(*model: str, fast: bool = False, **options: Any) -> Serve:
     async def serve(port: int) -> Calls:
         import websockets
 
@@ -120,7 +120,7 @@ def by_socket(*model: str, **options: Any) -> Serve:
                 await ws.send(json.dumps({"type": "session.update", "session": settings}))
                 await run_raw(call, Noted(ws, call.call.id) if model else ws, **options)
 
-        return await session(agent)(port)
+        return await session(agent, fast=fast)(port)
 
     return serve
 
@@ -195,6 +195,8 @@ SUBJECTS = {
     "openai, raw, a message for each frame": by_socket(batch=0.02),
     "openai, as many messages": by_sdk(batch=0.06),
     "openai, raw, as many messages": by_socket(batch=0.06),
+    "openai, extra fast": by_sdk(fast=True),
+    "openai, raw, extra fast": by_socket(fast=True),
     "openai, interrupted": by_sdk("interrupts"),
     "openai, raw, interrupted": by_socket("interrupts"),
     EXAMPLE: app(sdk_alone, "/media-stream"),
@@ -202,6 +204,8 @@ SUBJECTS = {
 ROWS = [
     Row("OpenAI by the SDK, 40 ms a message", "openai", beside=EXAMPLE, most=1.0),
     Row("OpenAI by a socket, 40 ms a message", "openai, raw", beside=EXAMPLE, most=0.9),
+    Row("OpenAI by the SDK, 40 ms a message, extra fast", "openai, extra fast", beside=EXAMPLE, most=1.0),
+    Row("OpenAI by a socket, 40 ms a message, extra fast", "openai, raw, extra fast", beside=EXAMPLE, most=0.9),
     Row("OpenAI by the SDK, 20 ms a message", "openai, a message for each frame", beside=EXAMPLE),
     Row("OpenAI by a socket, 20 ms a message", "openai, raw, a message for each frame", beside=EXAMPLE),
     Row("OpenAI by the SDK, 60 ms as the example", "openai, as many messages", beside=EXAMPLE, most=1.0),
