@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import pytest
@@ -23,6 +23,7 @@ from anycarrier.agent.conversation import Conversation
 from anycarrier.agent.recording import Recorder
 from anycarrier.agent.turn_taking import TurnTaking
 from anycarrier.callbook import MemoryOnce
+from anycarrier.testing.session import ScriptedFarEnd, open_session
 
 T = TypeVar("T")
 
@@ -179,3 +180,19 @@ def virtually(work: Coroutine[Any, Any, T], loop: type[ExactLoop] = LoopbackLoop
     """Run ``work`` to its end in virtual time."""
     with asyncio.Runner(loop_factory=loop) as runner:
         return runner.run(work)
+
+
+Scene = Callable[[MediaSession, ScriptedFarEnd], Awaitable[None]]
+
+
+def play(scene: Scene, **options: Any) -> None:
+    """Run ``scene`` in virtual time, on both kinds of transport."""
+
+    async def run(pushes: bool) -> None:
+        async with open_session(pushes=pushes, **options) as (session, far_end):
+            await scene(session, far_end)
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    for pushes in (True, False):
+        virtually(run(pushes), ExactLoop)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 
@@ -12,24 +10,9 @@ from anycarrier import PCMA_8K, AudioFormat, AudioReceived, CallerAudio, DigitPr
 from anycarrier.audio import PCMU_8K
 from anycarrier.errors import ConfigurationError
 from anycarrier.testing.session import ScriptedFarEnd, open_session
-from virtual_time import ExactLoop, virtually
-
-Scene = Callable[[MediaSession, ScriptedFarEnd], Awaitable[None]]
+from virtual_time import play
 
 VOICE = bytes(n % 251 for n in range(8000))
-
-
-def play(scene: Scene, **options: Any) -> None:
-    """Run ``scene`` in virtual time, on both kinds of transport."""
-
-    async def run(pushes: bool) -> None:
-        async with open_session(pushes=pushes, **options) as (session, far_end):
-            await scene(session, far_end)
-        await asyncio.sleep(0)
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    for pushes in (True, False):
-        virtually(run(pushes), ExactLoop)
 
 
 async def take(session: MediaSession, batch: float, pause: float = 0.0) -> list[bytes]:

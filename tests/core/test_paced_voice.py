@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,23 +12,8 @@ from hypothesis import strategies as st
 from anycarrier import AudioFormat, MediaSession, PacedVoice
 from anycarrier.audio import PCM16_8K, PCMU_8K
 from anycarrier.errors import StreamNotOpen
-from anycarrier.testing.session import Marks, ScriptedFarEnd, open_session
-from virtual_time import ExactLoop, virtually
-
-Scene = Callable[[MediaSession, ScriptedFarEnd], Awaitable[None]]
-
-
-def play(scene: Scene, **options: Any) -> None:
-    """Run ``scene`` in virtual time, on both kinds of transport."""
-
-    async def run(pushes: bool) -> None:
-        async with open_session(pushes=pushes, **options) as (session, far_end):
-            await scene(session, far_end)
-        await asyncio.sleep(0)
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    for pushes in (True, False):
-        virtually(run(pushes), ExactLoop)
+from anycarrier.testing.session import Marks, ScriptedFarEnd
+from virtual_time import play
 
 
 def sound(seconds: float, first: int = 0, format: AudioFormat = PCM16_8K) -> bytes:
