@@ -1,0 +1,1 @@
+"""SIP and RTP for anycarrier: trunks, PBXs and softphones."""
