@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.errors import ConfigurationError
 from anycarrier.numbers import E164, PhoneNumber
-from anycarrier.sip import CallHeaders
+from anycarrier.sip import CallHeaders, Destination
 
 
 class Direction(StrEnum):
@@ -397,12 +397,13 @@ class MachineDetection(StrEnum):
 
 
 class DialRequest(BaseModel):
-    """One outbound call. ``extra`` is merged last into what goes to the carrier."""
+    """One outbound call. ``to`` is a number, or a ``sip:`` address where :attr:`Provider.dials_sip` says so. ``extra``
+    is merged last into what goes to the carrier."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     from_: PhoneNumber
-    to: PhoneNumber
+    to: Destination
     stream: StreamTarget
     status_url: str
     reference: str = ""

@@ -24,6 +24,7 @@ from anycarrier.errors import (
     StoreUnavailable,
 )
 from anycarrier.provider import Capability, Provider
+from anycarrier.sip import is_sip
 from anycarrier.switchboard import Switchboard
 
 CARRIER_GRACE = 3.0
@@ -78,6 +79,8 @@ class Dialler:
                 in_progress = sum(c.credential_id == call.credential_id for c in await board.calls.in_progress())
             board.policy.check_rate(call.credential_id, in_progress)
             provider = await board.provider(call.credential_id)
+            if is_sip(call.to) and not provider.dials_sip:
+                raise provider.unsupported("dial", "it rings numbers only, no sip: addresses")
             wanted = await self._prepare(agent, call.reference, variables)
             limits = (time_limit, call.time_limit, wanted.pop("time_limit", None), board.time_limit)
             limit = next((each for each in limits if each), None)

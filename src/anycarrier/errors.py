@@ -14,6 +14,7 @@
       NumberAlreadyAssigned     the number is a line of another credential
       UnknownCall               no such call in progress here
       CallUnconfirmed           the carrier has not named the call yet, so nothing can be asked of it
+      CallElsewhere             another process has the call on its own sockets, and only that one can do it
       PolicyRefusal
         DestinationNotAllowed   toll-fraud guard: country, prefix, premium rate or SIP host
         LimitReached            calls per second, concurrency, rolling limits
@@ -197,6 +198,20 @@ class CallUnconfirmed(AnycarrierError):
             "Try again in a moment, or look into the carrier's call log"
         )
         self.add_note("Wait with exchange.wait_until(call, lambda c: bool(c.id), ...).")
+
+
+class CallElsewhere(AnycarrierError):
+    """This process does not have the call on its sockets: another one has, or had. A carrier with a listener raises it
+    for each call that its provider does not hold; success would leave the call up."""
+
+    def __init__(self, provider: str, operation: str, call_id: str) -> None:
+        self.provider = provider
+        self.operation = operation
+        self.call_id = call_id
+        super().__init__(
+            f"{provider} cannot {operation.replace('_', ' ')} call {call_id[:64]!r} here: another process has it on "
+            "its sockets, or it is over. Ask the process that made or answered the call"
+        )
 
 
 class PolicyRefusal(AnycarrierError):

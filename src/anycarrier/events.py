@@ -187,6 +187,14 @@ class DigitPressed(msgspec.Struct, frozen=True):
     raw: Any = None
 
 
+class HoldChanged(msgspec.Struct, frozen=True):
+    """The far end has put us on hold (``held``), or has come back. While held it hears nothing of ours, or music of its
+    own exchange's; what it sends is silence or that music. Not every carrier tells."""
+
+    held: bool
+    raw: Any = None
+
+
 class MarkReached(msgspec.Struct, frozen=True):
     """The carrier says everything before this mark was played (or cleared: see MediaSession)."""
 
@@ -222,6 +230,7 @@ MediaEvent = (
     StreamStarted
     | AudioReceived
     | DigitPressed
+    | HoldChanged
     | MarkReached
     | MarkDropped
     | StreamStopped

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -28,17 +28,17 @@ from anycarrier.errors import (
     NumberNotAssigned,
     ProviderUnavailable,
     RateLimited,
-    TicketRefused,
 )
-from anycarrier.events import CallEvent
 from anycarrier.incoming import Turns, WebhookHandler
-from anycarrier.listener import Desk, Listener, MediaTransport
+from anycarrier.listener import Listener, MediaTransport
+from anycarrier.listeners import CredentialDesk, SharedValues, settings_by_type
 from anycarrier.media import MediaServer
 from anycarrier.numbers import AvailableNumber, NumberQuery, OwnedNumber, PendingOrder, SyncResult, e164
 from anycarrier.policy import Policy
-from anycarrier.provider import Capability, TicketPlace
+from anycarrier.provider import Capability, Provider, TicketPlace
 from anycarrier.redaction import mask_number
 from anycarrier.routing import Line, NumberRegistry, Router, by_line
+from anycarrier.sip import destination
 from anycarrier.subscriptions import MOST_EVENTS, Subscription
 from anycarrier.switchboard import Handler, Report, Switchboard, TransferGuard, log_failure
 from anycarrier.tickets import Ticket
@@ -78,6 +78,9 @@ class Exchange:
     More than one process needs a shared ``registry``, ``calls`` and ``once``; ``owner`` names this one in ``calls``.
     While one of them raises ``StoreUnavailable``, calls go on where they can. ``report`` is called with every failure
     that no caller waits for (default: the log). ``turns`` is entered around each verified event, by credential id.
+
+    ``carrier_settings`` are the operator's, for carriers with sockets of their own: at most one of each
+    :attr:`Provider.settings_type`.
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class Exchange:
         owner: str | None = None,
         report: Report = log_failure,
         turns: Turns | None = None,
+        carrier_settings: Iterable[object] = (),
     ) -> None:
         self.switchboard = Switchboard(
             registry=registry,
@@ -128,6 +132,8 @@ class Exchange:
         self._webhooks = WebhookHandler(self.switchboard, self._commands, self.call_watch, turns)
         self._media = MediaServer(self.switchboard, self._commands, self.call_watch, handler_grace=handler_grace)
         self._listeners: dict[str, Listener] = {}
+        self._shared = SharedValues()
+        self._carrier_settings = settings_by_type(carrier_settings)
         self._dialler = Dialler(self.switchboard, self.call_watch)
 
     # --- numbers ----------------------------------------------------------------------------------------------------
@@ -240,6 +246,8 @@ class Exchange:
     ) -> Call:
         """Ring ``to`` from one of our numbers; the line's agent (or ``agent_id``) talks once it is answered.
 
+        ``to`` is a number, or a ``sip:`` address where the carrier rings those (:attr:`Provider.dials_sip`).
+
         ``call`` is a call that is in the call book already, with its reference, numbers, agent and credential, in
         place of ``from_``, ``to``, ``agent_id`` and ``reference``. A refusal before the carrier is asked leaves it
         open. A ``reference`` of yours is 32 lower-case hexadecimal digits, as of ``uuid.uuid4().hex``.
@@ -258,7 +266,7 @@ class Exchange:
         if call is None:
             if from_ is None or to is None:
                 raise ConfigurationError("dial needs from_ and to, or an opened call")
-            call = await self._new_call(e164(from_), e164(to), agent_id, reference)
+            call = await self._new_call(e164(from_), destination(to), agent_id, reference)
         elif not (from_ is to is agent_id is reference is None):
             raise ConfigurationError(
                 "dial(call=...) takes numbers, agent and reference from the call: do not give them"
@@ -380,7 +388,7 @@ class Exchange:
         """Start the credential's listener, if its carrier has one and it is not running."""
         provider = await self.switchboard.provider(credential_id)
         if provider.supports(Capability.LISTEN) and credential_id not in self._listeners:
-            listener = provider.listen(self._desk(credential_id))
+            listener = provider.listen(self._desk(provider, credential_id))
             self._listeners[credential_id] = listener
             await listener.start()
 
@@ -398,8 +406,10 @@ class Exchange:
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
-    def _desk(self, credential_id: str) -> Desk:
-        return _CredentialDesk(self.switchboard, self._webhooks, self._media, credential_id)
+    def _desk(self, provider: Provider, credential_id: str) -> CredentialDesk:
+        return CredentialDesk(
+            provider, credential_id, self.switchboard, self._webhooks, self._media, self._shared, self._carrier_settings
+        )
 
     @property
     def _agents(self) -> object:
@@ -425,27 +435,3 @@ class Exchange:
             return await self.switchboard.registry.lookup(number)
         except NumberNotAssigned:
             return None
-
-
-class _CredentialDesk:
-    """The :class:`anycarrier.listener.Desk` of one credential's listener."""
-
-    def __init__(
-        self, switchboard: Switchboard, webhooks: WebhookHandler, media: MediaServer, credential_id: str
-    ) -> None:
-        self.credential_id = credential_id
-        self._board = switchboard
-        self._webhooks = webhooks
-        self._media = media
-
-    async def event(self, event: CallEvent) -> WebhookReply:
-        """Handle a call event."""
-        provider = await self._board.provider(self.credential_id)
-        return await self._webhooks.handle_event(provider, self.credential_id, event)
-
-    async def media(self, ticket: str, transport: MediaTransport) -> None:
-        """Serve a call's audio until it is over."""
-        admitted = await self._media.admit(ticket, None)
-        if admitted.credential_id != self.credential_id:
-            raise TicketRefused("it was made for another credential's call")
-        await self._media.serve(admitted, transport)

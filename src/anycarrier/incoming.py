@@ -191,7 +191,7 @@ class WebhookHandler:
                     route = await self._board.router(event, line)
                     if isinstance(route, Reject):
                         await self._tell_why(call, line, route)
-                    return await self._follow(provider, event, call, route)
+                    return await self._follow(provider, event, call, line, route)
                 except ProviderError:
                     raise
                 except Exception as failure:  # noqa: BLE001 reported
@@ -203,7 +203,7 @@ class WebhookHandler:
                         log.error("call on %s declined: %s", provider.name, failure)
                     else:
                         self._board.report(f"call on {provider.name} declined", failure)
-                    return await self._follow(provider, event, call, Reject(EndReason.AGENT_ERROR))
+                    return await self._follow(provider, event, call, line, Reject(EndReason.AGENT_ERROR))
         except ProviderError as refused:
             if provider.answers_in_reply:  # and so it is declined in the reply
                 await self._board.end_locally(call, EndReason.PROVIDER_UNAVAILABLE)
@@ -237,7 +237,9 @@ class WebhookHandler:
             log.warning("call on %s could not be declined yet: %s", provider.name, problem)
             return provider.acknowledge(event)
 
-    async def _follow(self, provider: Provider, event: IncomingCall, call: Call, route: Route) -> WebhookReply:
+    async def _follow(
+        self, provider: Provider, event: IncomingCall, call: Call, line: Line | None, route: Route
+    ) -> WebhookReply:
         match route:
             case Answer(agent_id, custom, time_limit):
                 self._board.handler_for(agent_id)
@@ -250,8 +252,7 @@ class WebhookHandler:
             case Reject(reason):
                 declined = {"intent": reason, "transfer": None}
                 await self._board.update(call.reference, lambda c: c.model_copy(update=declined))
-                wire_reason = EndReason.BUSY if reason is EndReason.BUSY else EndReason.REJECTED
-                return await provider.reject(event, wire_reason)
+                return await provider.reject(event, _told_to_caller(reason, line))
             case Forward(to):
                 self._board.policy.check_destination(call.line_number, to)
                 # Declined, should the target not take it.
@@ -263,6 +264,13 @@ class WebhookHandler:
             case LeaveRinging():
                 self._watch.leave_ringing(call.reference)
                 return provider.leave_ringing(event)
+
+
+def _told_to_caller(reason: EndReason, line: Line | None) -> EndReason:
+    """As much of why a call is declined as a caller may learn."""
+    if reason is EndReason.BUSY:
+        return reason
+    return EndReason.INVALID_NUMBER if line is None and reason is EndReason.REJECTED else EndReason.REJECTED
 
 
 async def _forget_now_or_later(switchboard: Switchboard, key: str) -> None:

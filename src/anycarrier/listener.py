@@ -6,12 +6,24 @@ A webhook carrier never sees this. A listener carrier overrides ``Provider.liste
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from typing import Protocol, runtime_checkable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, TypeVar, runtime_checkable
 
 from anycarrier.events import CallEvent
 from anycarrier.serializer import Frame
 from anycarrier.webhooks import WebhookReply
+
+T = TypeVar("T", bound="Closable")
+S = TypeVar("S")
+
+
+class Closable(Protocol):
+    """What :meth:`Desk.shared` can keep."""
+
+    async def aclose(self) -> None:
+        """Let go of everything."""
+        ...
 
 
 @runtime_checkable
@@ -85,4 +97,16 @@ class Desk(Protocol):
         """Serve a call's audio over ``transport`` until it is over. ``ticket`` is ``StreamTarget.ticket``, as
         ``dial`` or ``answer`` was given it. ``TicketRefused``, as on our own sockets: used, expired, forged, of a call
         that is over, or of another credential's."""
+        ...
+
+    def shared(self, key: Hashable, make: Callable[[], Awaitable[T]]) -> AbstractAsyncContextManager[T]:
+        """What several credentials' listeners use together, such as one socket: one value per ``key`` and exchange.
+
+        The first to enter makes it, while others wait; the last to leave closes it, and it is made anew after that.
+        When ``make`` raises, the one who entered gets the error, and the next one tries again.
+        """
+        ...
+
+    def settings(self, kind: type[S]) -> S:
+        """The operator's settings of that type (``Exchange(carrier_settings=[...])``), else ``kind()``."""
         ...

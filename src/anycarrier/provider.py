@@ -47,6 +47,7 @@ from anycarrier.webhooks import WebhookReply, WebhookRequest
 
 if TYPE_CHECKING:
     import httpx
+    from pydantic import BaseModel
 
     from anycarrier.listener import Desk, Listener
 
@@ -121,6 +122,18 @@ class Provider(ABC):
     reports_transfers: ClassVar[bool] = False
     """True for carriers that tell what becomes of a transfer (``TransferProgress``): until the target has answered, a
     caller who leaves was not transferred. With False a transfer the carrier has taken counts as done."""
+
+    dials_sip: ClassVar[bool] = False
+    """True for carriers that ring ``sip:`` addresses: ``DialRequest.to`` may be one, where the policy allows it. With
+    False such a dial is refused before the carrier is asked."""
+
+    detects_machines: ClassVar[bool] = True
+    """True where the carrier tells who picked up (``MachineDetected``), or ``dial`` refuses to be asked for it. With
+    False the carrier is never asked, and anycarrier listens itself."""
+
+    settings_type: ClassVar[type[BaseModel] | None] = None
+    """What the operator sets for the carrier, once for all credentials (addresses to bind, ports); each field has a
+    default. ``Exchange(carrier_settings=[...])`` is given one, :meth:`Desk.settings` gives it out."""
 
     ticket_place: ClassVar[TicketPlace] = TicketPlace.PATH
     """Where this carrier's media sockets bring the ticket; :class:`StreamTarget` is made accordingly."""
@@ -220,7 +233,11 @@ class Provider(ABC):
         raise self.unsupported("fetch_call")
 
     async def reject(self, call: IncomingCall, reason: EndReason = EndReason.REJECTED) -> WebhookReply:
-        """Decline an incoming call, with ``BUSY`` or ``REJECTED``. Default: hang up."""
+        """Decline an incoming call. Default: hang up.
+
+        ``reason`` is ``BUSY``, ``INVALID_NUMBER`` (no line of the credential has the number that was called) or
+        ``REJECTED``; a carrier that cannot tell the caller one of them takes it for ``REJECTED``.
+        """
         await self.hang_up(call.call_id)
         return WebhookReply()
 

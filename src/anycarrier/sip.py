@@ -63,6 +63,10 @@ def destination(text: str) -> str:
     return SipAddress.parse(text).text if isinstance(text, str) and is_sip(text) else e164(text)
 
 
+Destination = Annotated[str, AfterValidator(destination)]
+"""A number or SIP address, checked by pydantic where a model takes one."""
+
+
 @dataclass(frozen=True, slots=True)
 class SipAddress:
     """One SIP or SIPS URI, taken apart; escapes are decoded.

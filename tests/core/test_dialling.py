@@ -27,6 +27,7 @@ from anycarrier.errors import (
     DestinationNotAllowed,
     InsufficientFunds,
     InvalidNumber,
+    InvalidSipAddress,
     LimitReached,
     NumberNotAssigned,
     NumberRejected,
@@ -424,3 +425,43 @@ async def test_references_that_are_made_here_are_what_is_promised(exchange: Exch
     await ring(exchange)
     rung = await exchange.switchboard.calls.get("in-1")
     assert rung is not None and re.fullmatch("[0-9a-f]{32}", rung.reference)
+
+
+# --- sip: addresses --------------------------------------------------------------------------------------------------
+
+DESK = "sip:desk@pbx.example.com"
+
+
+async def dialled_to(exchange: Exchange, to: str, *, allow: list[str]) -> Call:
+    exchange.switchboard.agents = echo
+    exchange.switchboard.policy = Policy(allow=allow)
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    return await exchange.dial(from_=OURS, to=to)
+
+
+async def test_a_sip_address_is_rung_where_carrier_and_policy_allow_it(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(InlineProvider, "dials_sip", True)
+    call = await dialled_to(exchange, DESK, allow=["US", "sip:pbx.example.com"])
+    [(_, request)] = logged("dial")
+    assert (call.to, call.remote_number, request.to) == (DESK, DESK, DESK)
+
+
+async def test_a_carrier_that_rings_numbers_only_is_not_asked_to_ring_a_sip_address(exchange: Exchange) -> None:
+    with pytest.raises(UnsupportedOperation, match="inline does not support dial: it rings numbers only"):
+        await dialled_to(exchange, DESK, allow=["US", "sip:*"])
+    assert not logged("dial") and not await exchange.calls_in_progress()
+
+
+@pytest.mark.parametrize(
+    ("to", "refusal"),
+    [(DESK, DestinationNotAllowed), ("sip:desk@", InvalidSipAddress), ("desk@pbx.example.com", InvalidNumber)],
+)
+async def test_a_sip_address_that_policy_or_grammar_refuses_is_not_rung(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch, to: str, refusal: type[Exception]
+) -> None:
+    monkeypatch.setattr(InlineProvider, "dials_sip", True)
+    with pytest.raises(refusal):
+        await dialled_to(exchange, to, allow=["US"])
+    assert not logged("dial") and not await exchange.calls_in_progress()

@@ -49,7 +49,8 @@ async def now(exchange: Exchange, key: str = "in-1") -> Call:
 
 async def tell(exchange: Exchange, event: CallEvent) -> WebhookReply:
     """An event as the carrier's parser makes it."""
-    return await exchange._desk("main").event(event)
+    provider = await exchange.switchboard.provider("main")
+    return await exchange._desk(provider, "main").event(event)
 
 
 def progress(call: Call, status: CallStatus, **more: Any) -> CallProgress:
@@ -189,6 +190,31 @@ async def test_the_carrier_is_told_busy_or_rejected_and_the_call_keeps_the_reaso
     by_route(exchange, Reject(reason))
     call = await rung(exchange)
     assert told == [("in-1", wire)] and (call.intent, call.transfer) == (reason, None)
+
+
+@pytest.mark.parametrize(
+    ("route", "wire"),
+    [
+        (Reject(), EndReason.INVALID_NUMBER),
+        (Reject(EndReason.BUSY), EndReason.BUSY),
+        (Reject(EndReason.AGENT_ERROR), EndReason.REJECTED),
+    ],
+)
+async def test_the_carrier_is_told_that_no_line_has_the_number(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch, route: Reject, wire: EndReason
+) -> None:
+    told: list[EndReason] = []
+
+    async def reject(self: object, call: IncomingCall, reason: EndReason = EndReason.REJECTED) -> WebhookReply:
+        told.append(reason)
+        return WebhookReply(body=b"no")
+
+    monkeypatch.setattr(InlineProvider, "reject", reject)
+    by_route(exchange, route)
+    await ring(exchange)
+    assert told == [wire]
+    [call] = await exchange.calls_in_progress()
+    assert call.intent is route.reason
 
 
 async def test_forwarding_hands_the_carrier_the_target_and_where_to_report(exchange: Exchange) -> None:

@@ -331,7 +331,12 @@ async def test_answering_what_cannot_be_answered_is_an_error(telnyx, carrier):
 
 
 @pytest.mark.parametrize(
-    ("reason", "cause"), [(EndReason.BUSY, "USER_BUSY"), (EndReason.REJECTED, "CALL_REJECTED")]
+    ("reason", "cause"),
+    [
+        (EndReason.BUSY, "USER_BUSY"),
+        (EndReason.REJECTED, "CALL_REJECTED"),
+        (EndReason.INVALID_NUMBER, "CALL_REJECTED"),
+    ],
 )
 async def test_reject_says_busy_or_rejected(telnyx, carrier, reason, cause):
     await telnyx.reject(incoming(), reason)

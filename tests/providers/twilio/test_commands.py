@@ -55,7 +55,12 @@ async def test_a_stream_url_with_a_query_is_refused(provider, ringing):
 
 @pytest.mark.parametrize(
     ("reason", "word"),
-    [(EndReason.BUSY, "busy"), (EndReason.REJECTED, "rejected"), (EndReason.AGENT_ERROR, "rejected")],
+    [
+        (EndReason.BUSY, "busy"),
+        (EndReason.REJECTED, "rejected"),
+        (EndReason.INVALID_NUMBER, "rejected"),
+        (EndReason.AGENT_ERROR, "rejected"),
+    ],
 )
 async def test_rejecting_is_unbilled_and_tells_busy_from_declined(provider, ringing, reason, word):
     (verb,) = instructions(await provider.reject(ringing, reason))
