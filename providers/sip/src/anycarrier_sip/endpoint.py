@@ -1,0 +1,351 @@
+"""The SIP endpoint of a process: its sockets, its transactions, and who gets which request.
+
+One for all credentials, shared through ``desk.shared(("sip", settings), ...)``. It hands a request inside a dialog to
+that dialog, any other to one credential's trunk, found by the address it came from and then by our contact user::
+
+    endpoint = await Endpoint.open(settings)
+    endpoint.register(trunk)
+    for target in await endpoint.targets(uri, None):
+        flow = await endpoint.flow(target)
+        transaction = endpoint.request(invite, flow, on_response=..., on_failure=...)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+from anycarrier_sip.guard import Guard, Network, in_networks
+from anycarrier_sip.message import Request, Response, SipError, Uri, parse, reply
+from anycarrier_sip.resolver import Resolver, Target
+from anycarrier_sip.settings import SipSettings
+from anycarrier_sip.transaction import ClientTransaction, Flow, ServerTransaction, TransactionLayer
+from anycarrier_sip.transport import Transport
+
+OPEN_INVITES = 50
+"""INVITEs of one trunk that wait for our final response; more are answered 503 (P8)."""
+RETRY_AFTER = 10
+"""Seconds that a 503 of ours names."""
+LARGE = 1300
+"""Bytes; a larger request goes by TCP where the peer has it (RFC 3261, 18.1.1)."""
+REFUSED_TCP = 300.0
+"""Seconds for which a peer that refused TCP is not asked again."""
+
+logger = logging.getLogger(__name__)
+
+
+class Trunk(Protocol):
+    """One credential's side of the endpoint."""
+
+    credential: Any
+    contact_user: str
+    """The user of our Contact: random, so that calls to it are for this credential."""
+    peers: Sequence[Network]
+    """Networks that its calls come from, resolved hosts too."""
+    from_anywhere: bool
+    """True for a registrar of softphones: INVITE and REGISTER from any address are its, to be challenged (P2)."""
+
+    def wants(self, request: Request, flow: Flow) -> bool:
+        """Whether the request, from an address of its peers, is for this credential."""
+        ...
+
+    def invited(self, transaction: ServerTransaction) -> None:
+        """A new call."""
+        ...
+
+    def requested(self, transaction: ServerTransaction) -> None:
+        """Any other request outside a dialog."""
+        ...
+
+
+class InDialog(Protocol):
+    """A dialog, as ``Endpoint.dialogs`` knows it."""
+
+    def requested(self, transaction: ServerTransaction) -> None:
+        """A request inside the dialog, the ACK of a 2xx too."""
+        ...
+
+    def stray(self, response: Response, flow: Flow) -> None:
+        """A response to an INVITE whose transaction is over: acknowledge a 2xx again."""
+        ...
+
+    def peer_allowed(self, flow: Flow) -> bool:
+        """Whether a request from there may be the peer's (P5)."""
+        ...
+
+
+class Endpoint:
+    """Made by :meth:`open`, inside a running loop."""
+
+    pacer: Any
+    ports: Any
+
+    def __init__(self, settings: SipSettings) -> None:
+        self.settings = settings
+        self.loop = asyncio.get_running_loop()
+        self.trunks: list[Trunk] = []
+        self.dialogs: dict[tuple[str, str], InDialog] = {}
+        """By Call-ID and local tag: use :meth:`attach` and :meth:`detach`."""
+        self.draining = False
+        """True: new calls are answered 503 with Retry-After."""
+        self.guard = Guard(self._networks, strangers=settings.softphones)
+        self.resolver = Resolver(settings, self.loop.time)
+        self.transport = Transport(settings, self.guard, self._received, self._lost)
+        self.layer = TransactionLayer(self.transport.send, token=token, sent_by=self._sent_by)
+        self.layer.strays = self._stray
+        self.layer.woken = self._wake
+        self._flows: dict[tuple[str, str], Flow] = {}
+        self._ringing: dict[int, set[ServerTransaction]] = {}
+        self._refused_tcp: dict[tuple[str, int], float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    @classmethod
+    async def open(cls, settings: SipSettings) -> Endpoint:
+        """Open the operator's sockets; ``ConfigurationError`` names the one that could not be, and none stays open."""
+        endpoint = cls(settings)
+        await endpoint.transport.open()
+        return endpoint
+
+    async def aclose(self) -> None:
+        """Close the sockets; what is still under way is dropped."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.layer.woken = lambda at: None
+        await self.transport.aclose()
+
+    @property
+    def addresses(self) -> dict[str, tuple[str, int]]:
+        """Where we listen, by transport."""
+        return self.transport.addresses
+
+    # --- trunks and dialogs -------------------------------------------------------------------------------------
+
+    def register(self, trunk: Trunk) -> None:
+        """Let ``trunk`` have its requests."""
+        self.trunks.append(trunk)
+        self.guard.changed()
+
+    def unregister(self, trunk: Trunk) -> None:
+        """The end of :meth:`register`."""
+        self.trunks.remove(trunk)
+        self._ringing.pop(id(trunk), None)
+        self.guard.changed()
+
+    def attach(self, call_id: str, local_tag: str, dialog: InDialog, flow: Flow) -> None:
+        """Let ``dialog`` have its requests; what comes from the peer of ``flow`` is read, its connection kept open."""
+        self.detach(call_id, local_tag)
+        self.dialogs[call_id, local_tag] = dialog
+        self._flows[call_id, local_tag] = flow
+        self.hold(flow)
+
+    def detach(self, call_id: str, local_tag: str) -> None:
+        """The end of :meth:`attach`."""
+        self.dialogs.pop((call_id, local_tag), None)
+        if (flow := self._flows.pop((call_id, local_tag), None)) is not None:
+            self.release(flow)
+
+    def hold(self, flow: Flow) -> None:
+        """Read what comes from the peer of ``flow`` and keep its connection, until :meth:`release`."""
+        self.guard.hold(flow.remote[0])
+        self.transport.hold(flow)
+
+    def release(self, flow: Flow) -> None:
+        """The end of one :meth:`hold`."""
+        self.guard.release(flow.remote[0])
+        self.transport.release(flow)
+
+    # --- our requests -------------------------------------------------------------------------------------------
+
+    def request(
+        self,
+        request: Request,
+        flow: Flow,
+        *,
+        on_response: Callable[[Response], None],
+        on_failure: Callable[[str], None],
+        timeout: float | None = None,
+    ) -> ClientTransaction:
+        """Send it: :meth:`TransactionLayer.request`. An ACK too."""
+        now = self.now()
+        self.guard.expect(flow.remote[0], now + 2 * self.layer.timers.patience)
+        return self.layer.request(
+            request, flow, now, self._safely(on_response), self._safely(on_failure), timeout=timeout
+        )
+
+    async def targets(self, uri: Uri, transport: str | None) -> list[Target]:
+        """Where to send, in order (RFC 3263); ``NoTarget``, a ``ConnectionError``, when there is nowhere."""
+        return await self.resolver.targets(uri, transport)
+
+    async def flow(self, target: Target, size: int = 0) -> Flow:
+        """The way to ``target``, opened or reused; ``ConnectionError``. A request of ``size`` bytes that is too large
+        for UDP gets a TCP connection, if the peer has it."""
+        if target.transport == "udp" and size > LARGE:
+            place = (target.host, target.port)
+            if self._refused_tcp.get(place, 0) <= self.now():
+                try:
+                    return await self.transport.flow(Target("tcp", *place))
+                except ConnectionError:
+                    self._refused_tcp[place] = self.now() + REFUSED_TCP
+        return await self.transport.flow(target)
+
+    def alive(self, flow: Flow) -> bool:
+        """Whether the connection of ``flow`` is still there; always true of UDP."""
+        return self.transport.alive(flow)
+
+    def contact(self, flow: Flow, user: str) -> str:
+        """Our Contact for who is at the other end of ``flow``: ``<sip:user@192.0.2.1:5060;transport=tcp>``."""
+        host, port = self._sent_by(flow)
+        host = f"[{host}]" if ":" in host else host
+        parameter = "" if flow.transport == "udp" else f";transport={flow.transport}"
+        return f"<sip:{user}@{host}:{port}{parameter}>"
+
+    def now(self) -> float:
+        """The loop's clock."""
+        return self.loop.time()
+
+    def call_later(self, seconds: float, callback: Callable[[], Any]) -> asyncio.TimerHandle:
+        """The loop's timer; an exception of ``callback`` is logged."""
+        return self.loop.call_later(seconds, self._safely(callback))
+
+    # --- what comes in ------------------------------------------------------------------------------------------
+
+    def _received(self, data: bytes, flow: Flow) -> None:
+        try:
+            self._take(data, flow)
+        except Exception:  # of a trunk's or of ours: no message ends the socket's reader
+            self.guard.counters.failures += 1
+            logger.exception("sip: a message could not be handled")
+
+    def _take(self, data: bytes, flow: Flow) -> None:
+        try:
+            message = parse(data)
+        except SipError as error:
+            self.guard.counters.malformed += 1
+            if error.status and error.request is not None and self.guard.is_peer(flow.remote[0]):
+                answer = reply(error.request, error.status, error.phrase, to_tag=self.layer.token())
+                self.transport.send(answer.encode(), flow)
+            return
+        if isinstance(message, Request) and not self._known(message, flow):
+            self.guard.counters.strangers += 1
+            return
+        transaction = self.layer.receive(message, flow, self.now())
+        if transaction is not None:
+            self._dispatch(transaction)
+
+    def _known(self, request: Request, flow: Flow) -> bool:
+        """Whether the request is to be answered at all: who may only answer us, or may register, may not ask."""
+        dialog = self.dialogs.get((request.call_id, request.to.tag or ""))
+        if (dialog is not None and dialog.peer_allowed(flow)) or any(self._candidates(flow)):
+            return True
+        return request.method in ("REGISTER", "INVITE", "ACK", "CANCEL") and any(t.from_anywhere for t in self.trunks)
+
+    def _candidates(self, flow: Flow) -> Iterator[Trunk]:
+        """Trunks whose peer this may be."""
+        address = flow.remote[0]
+        everyones = in_networks(address, self.settings.known_networks)
+        return (trunk for trunk in self.trunks if everyones or in_networks(address, trunk.peers))
+
+    def _dispatch(self, transaction: ServerTransaction) -> None:
+        request, flow = transaction.request, transaction.flow
+        tag = request.to.tag
+        if tag is not None:
+            dialog = self.dialogs.get((request.call_id, tag))
+            if dialog is not None and dialog.peer_allowed(flow):
+                self._hand_over(dialog.requested, transaction)
+            elif request.method != "ACK":
+                self._refuse(transaction, 481)
+            return
+        if request.method == "ACK":
+            return
+        trunk = self._trunk(request, flow)
+        if trunk is None:
+            self._refuse(transaction, 404)
+        elif request.method != "INVITE":
+            self._hand_over(trunk.requested, transaction)
+        elif self.draining or not self._may_ring(trunk, transaction):
+            self.guard.counters.refused_invites += 1
+            self._refuse(transaction, 503, RETRY_AFTER)
+        else:
+            self._hand_over(trunk.invited, transaction)
+
+    def _trunk(self, request: Request, flow: Flow) -> Trunk | None:
+        """By source address, then by our contact user, then by who wants it: one, or none."""
+        candidates = list(self._candidates(flow))
+        candidates = candidates or [trunk for trunk in self.trunks if trunk.from_anywhere]
+        user = Uri.parse(request.uri).user
+        by_user = [trunk for trunk in candidates if user and trunk.contact_user == user]
+        wanting = by_user or [trunk for trunk in candidates if trunk.wants(request, flow)]
+        if len(wanting) > 1:
+            logger.warning("sip: %s from %s fits %d credentials", request.method, flow.remote[0], len(wanting))
+        if not wanting and request.method != "INVITE":
+            return candidates[0] if candidates else None  # an OPTIONS is nobody's in particular
+        return wanting[0] if len(wanting) == 1 else None
+
+    def _may_ring(self, trunk: Trunk, transaction: ServerTransaction) -> bool:
+        ringing = {one for one in self._ringing.get(id(trunk), ()) if not one.final}
+        if len(ringing) >= OPEN_INVITES:
+            return False
+        self._ringing[id(trunk)] = ringing | {transaction}
+        return True
+
+    def _hand_over(self, handler: Callable[[ServerTransaction], None], transaction: ServerTransaction) -> None:
+        try:
+            handler(transaction)
+        except Exception:
+            if not transaction.final:
+                self._refuse(transaction, 500)
+            raise
+
+    def _refuse(self, transaction: ServerTransaction, status: int, retry_after: int = 0) -> None:
+        response = reply(transaction.request, status, to_tag=self.layer.token())
+        if retry_after:
+            response.headers.set("Retry-After", str(retry_after))
+        transaction.respond(response, self.now())
+
+    def _stray(self, response: Response, flow: Flow) -> None:
+        dialog = self.dialogs.get((response.call_id, response.from_.tag or ""))
+        if dialog is not None:
+            dialog.stray(response, flow)
+
+    def _lost(self, flow: Flow) -> None:
+        self.layer.lost(flow, self.now())
+
+    # --- inside -------------------------------------------------------------------------------------------------
+
+    def _networks(self) -> Iterator[Network]:
+        yield from self.settings.known_networks
+        for trunk in self.trunks:
+            yield from trunk.peers
+
+    def _sent_by(self, flow: Flow) -> tuple[str, int]:
+        host, port = flow.local if flow.transport == "udp" else self.addresses.get(flow.transport, flow.local)
+        return self.settings.public_address or host, port
+
+    def _wake(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_at(at, self._advance)
+
+    def _advance(self) -> None:
+        self._timer = None
+        self.layer.advance(self.now())
+        if (at := self.layer.next_at) is not None:
+            self._wake(at)
+
+    def _safely(self, callback: Callable[..., Any]) -> Callable[..., None]:
+        def call(*arguments: Any) -> None:
+            try:
+                callback(*arguments)
+            except Exception:
+                self.guard.counters.failures += 1
+                logger.exception("sip: a callback failed")
+
+        return call
+
+
+def token() -> str:
+    """For branches and tags: not to be guessed, so never anybody else's."""
+    return secrets.token_hex(10)
