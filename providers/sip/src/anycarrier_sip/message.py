@@ -92,6 +92,7 @@ class Request(_Message):
     uri: str
     headers: Headers
     body: bytes = b""
+    answered: dict[tuple[bool, str], int] = field(default_factory=dict, repr=False, compare=False)  # see DigestClient
     _parsed: dict[str, tuple[str, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def encode(self) -> bytes:
