@@ -1,0 +1,178 @@
+"""One timer that paces all calls' audio, and the ports that it goes over.
+
+A call's packets are due each 20 ms by absolute deadlines: one that is sent late does not delay the next. Calls are
+spread over four turns, 5 ms apart, so that none waits for all others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+from anycarrier.errors import AnycarrierError
+
+PERIOD = 0.020
+TURNS = 4
+SECOND = 50
+"""Periods between two calls of :meth:`Paced.each_second`."""
+CATCH_UP = 3
+"""Periods' worth of packets that are sent at once after a delay; of a longer one the far end hears a pause."""
+
+
+class Paced(Protocol):
+    """What is paced."""
+
+    def tick(self, now: float) -> None:
+        """A packet is due. ``now`` is the deadline, not the time that it has become."""
+        ...
+
+    def skip(self, periods: int) -> None:
+        """The process has been busy for so long that these packets are not sent at all."""
+        ...
+
+    def each_second(self, now: float) -> None:
+        """What need not be done with every packet."""
+        ...
+
+
+class Pacer:
+    """One per process. Its methods are called in the loop that it is made in."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._turns: list[list[Paced]] = [[] for _ in range(TURNS)]
+        self._due = [0.0] * TURNS
+        self._counts = [0] * TURNS
+        self._timer: asyncio.TimerHandle | None = None
+        self._epoch = self._loop.time()
+        self.lateness: Callable[[float], None] | None = None
+        """Told by how much each turn is late, in seconds; for measurements."""
+        self.watch = self._loop.add_reader
+        self.unwatch = self._loop.remove_reader
+
+    @property
+    def streams(self) -> int:
+        """How many are paced."""
+        return sum(map(len, self._turns))
+
+    def add(self, stream: Paced) -> None:
+        """Begin to pace ``stream``, in the turn that has the fewest."""
+        turn = min(range(TURNS), key=lambda number: len(self._turns[number]))
+        if not self._turns[turn]:
+            offset = self._epoch + turn * PERIOD / TURNS
+            past = (self._loop.time() - offset) // PERIOD + 1
+            self._due[turn] = offset + past * PERIOD
+        # Another list: the one there was may be being walked over.
+        self._turns[turn] = [*self._turns[turn], stream]
+        self._arm()
+
+    def remove(self, stream: Paced) -> None:
+        """Pace it no longer; it may not have been paced at all."""
+        for turn, streams in enumerate(self._turns):
+            if stream in streams:
+                self._turns[turn] = [other for other in streams if other is not stream]
+        self._arm()
+
+    def close(self) -> None:
+        """Pace nothing any more."""
+        self._turns = [[] for _ in range(TURNS)]
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = [self._due[turn] for turn in range(TURNS) if self._turns[turn]]
+        if due:
+            self._timer = self._loop.call_at(min(due), self._run)
+
+    def _run(self) -> None:
+        self._timer = None
+        try:
+            for turn in range(TURNS):
+                if self._turns[turn] and self._due[turn] <= self._loop.time():
+                    self._take(turn)
+        finally:
+            self._arm()
+
+    def _take(self, turn: int) -> None:
+        now = self._loop.time()
+        due = self._due[turn]
+        if self.lateness is not None:
+            self.lateness(now - due)
+        missed = int((now - due) / PERIOD)  # whole periods beside the one that is due
+        skipped = max(0, missed + 1 - CATCH_UP)
+        due += skipped * PERIOD
+        self._due[turn] += (missed + 1) * PERIOD
+        streams = self._turns[turn]
+        self._counts[turn] += 1
+        for stream in streams:
+            try:
+                if skipped:
+                    stream.skip(skipped)
+                stream.tick(due)
+                for period in range(1, missed + 1 - skipped):
+                    stream.tick(due + period * PERIOD)
+                if not self._counts[turn] % SECOND:
+                    stream.each_second(now)
+            except Exception as failure:  # noqa: BLE001 one call's, and the others are not to go silent for it
+                self._loop.call_exception_handler({"message": "the audio of a SIP call failed", "exception": failure})
+
+
+class PortsExhausted(AnycarrierError):
+    """All RTP ports of the operator's range are taken by calls."""
+
+
+class PortRange:
+    """Pairs of UDP ports, RTP's even and RTCP's the next, given out at random from ``first`` to ``last``."""
+
+    def __init__(self, first: int, last: int) -> None:
+        self._first, self._last = first, last
+        self._free = list(range(first + first % 2, last, 2))
+        self._random = random.SystemRandom()
+        self._random.shuffle(self._free)
+
+    def open(self, host: str) -> tuple[socket.socket, socket.socket]:
+        """Two sockets bound to a pair on ``host``. ``PortsExhausted`` where there is none left."""
+        taken = []
+        try:
+            while self._free:
+                # One that was given back goes to a random place, so that none is used again soon by rule.
+                at = self._random.randrange(len(self._free))
+                self._free[at], self._free[-1] = self._free[-1], self._free[at]
+                port = self._free.pop()
+                try:
+                    return _bound(host, port)
+                except OSError:
+                    taken.append(port)  # another program's, which may go
+        finally:
+            self._free += taken
+        raise PortsExhausted(
+            f"sip: no RTP port is free on {host} between {self._first} and {self._last}: each call takes two. "
+            "Widen rtp_ports, or take fewer calls."
+        )
+
+    def close(self, pair: tuple[socket.socket, socket.socket]) -> None:
+        """Give a pair back."""
+        port = pair[0].getsockname()[1]
+        for one in pair:
+            one.close()
+        self._free.append(port)
+
+
+def _bound(host: str, port: int) -> tuple[socket.socket, socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    pair = []
+    try:
+        for number in (port, port + 1):
+            pair.append(one := socket.socket(family, socket.SOCK_DGRAM))
+            one.setblocking(False)
+            one.bind((host, number))
+    except OSError:
+        for one in pair:
+            one.close()
+        raise
+    return pair[0], pair[1]
