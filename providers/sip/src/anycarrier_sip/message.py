@@ -329,9 +329,8 @@ class StreamReader:
 
 
 _SECRETS = re.compile(
-    r"(?im)^((?:proxy-)?(?:authorization|authenticate)|www-authenticate|authentication-info|identity|y)([ \t]*:).*"
-    r"(?:\r?\n[ \t].*)*"
-    r"|^(a=(?:crypto|key-mgmt|k))(:).*|^(k)(=).*"
+    r"(?im)^((?:(?:proxy|www)-)?auth(?:orization|enticate|entication-info)|identity|y)([ \t]*:)"
+    r"[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*|^(a=(?:crypto|key-mgmt):|k=)[^\r\n]*"
 )
 _PASSWORD = re.compile(r"(?i)(sips?:[^@:;<>\s]+):[^@<>\s]*@")
 
