@@ -1,0 +1,398 @@
+"""One credential's side of the process's SIP endpoint: which requests are its, and the calls that it has."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from ipaddress import ip_network
+from typing import TYPE_CHECKING, Any
+
+from anycarrier.audio import AudioFormat, dtmf_tones
+from anycarrier.calls import Call, CallStatus, DialRequest, Direction, EndReason
+from anycarrier.errors import CallElsewhere, NotFound, ProviderError
+from anycarrier.events import CallEvent, CallProgress, IncomingCall
+from anycarrier.listener import Desk
+from anycarrier.sip import SipAddress, headers_of, is_sip
+from anycarrier_sip.addressing import address_of, called, caller, identity_headers
+from anycarrier_sip.dialog import ALLOW, SUPPORTED, Dialog, options_of, parameters_of
+from anycarrier_sip.digest import DigestClient
+from anycarrier_sip.endpoint import Endpoint
+from anycarrier_sip.invitation import Inbound, Outbound
+from anycarrier_sip.media import RtpStream
+from anycarrier_sip.message import NameAddr, Request, Response, SipError, Uri, reply
+from anycarrier_sip.pacer import Pacer, PortRange
+from anycarrier_sip.settings import Network, SipSettings
+from anycarrier_sip.sip_call import KNOWN_OPTIONS, SipCall
+from anycarrier_sip.transaction import Flow, ServerTransaction
+
+if TYPE_CHECKING:
+    from anycarrier_sip.provider import SipProvider
+
+log = logging.getLogger("anycarrier")
+
+REMEMBERED, MOST_REMEMBERED = 600.0, 10_000
+"""Seconds that an ended call is known, and how many of them at most."""
+TELL_AGAIN = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+"""Seconds between tries to tell what the exchange could not take in."""
+HOST_AGAIN = 60.0
+"""Seconds between two looks at what the carrier's host resolves to."""
+STOP_PATIENCE = 2.0
+"""Seconds that the far ends have to answer our BYEs when we stop."""
+
+
+@dataclass
+class Destination:
+    """Where a call of ours goes: Request-URI, From, headers that tell the caller-id, and the ways to get there."""
+
+    uri: str
+    local: NameAddr
+    headers: list[tuple[str, str]]
+    targets: Callable[[], Awaitable[Sequence[Callable[[], Awaitable[Flow]]]]]
+
+
+class SipListener:
+    """A credential's listener, and its :class:`anycarrier_sip.endpoint.Trunk`."""
+
+    from_anywhere = False
+
+    def __init__(self, provider: SipProvider, desk: Desk) -> None:
+        self.provider = provider
+        self.credential = provider.credential
+        self.preset = self.credential.trunk
+        self.host = self.preset.host or ""
+        self.desk = desk
+        self.settings = desk.settings(SipSettings)
+        self.contact_user = self.credential.contact_user or secrets.token_hex(8)
+        self.peers: Sequence[Network] = self.credential.networks
+        self.endpoint: Endpoint
+        self.calls: dict[str, SipCall] = {}
+        self._ended: OrderedDict[str, tuple[float, Call]] = OrderedDict()
+        self._telling: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._held = AsyncExitStack()
+        password = self.credential.password
+        user = self.credential.auth_username or self.credential.username
+        self.digest = DigestClient(user, password.get_secret_value()) if user and password else None
+
+    # --- coming and going -------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Join the process's sockets, opened with the first credential. ``ConfigurationError`` names what is wrong."""
+        self.credential.check(self.settings)
+        try:
+            shared = self.desk.shared(("sip", self.settings), partial(_open_endpoint, self.settings))
+            self.endpoint = await self._held.enter_async_context(shared)
+            self.endpoint.register(self)
+            self._held.callback(self.endpoint.unregister, self)
+            if self.host:
+                await self._resolve()
+                self.spawn(self._follow_host(), "follow the carrier's host")
+        except BaseException:
+            await self._held.aclose()
+            raise
+
+    async def stop(self) -> None:
+        """Hang up, tell it, and leave the sockets."""
+        for call in list(self.calls.values()):
+            call.hang_up(EndReason.API_STOP)
+        saying = [task for task in self._tasks if not task.get_name().startswith("follow")]
+        if saying:
+            await asyncio.wait(saying, timeout=STOP_PATIENCE)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._held.aclose()
+
+    async def _follow_host(self) -> None:
+        while True:
+            await asyncio.sleep(HOST_AGAIN)
+            await self._resolve()
+
+    async def _resolve(self) -> None:
+        """The addresses of the carrier's host are peers: calls come from there."""
+        try:
+            found = await self.endpoint.targets(self.hop, self.preset.transport)
+        except OSError as problem:
+            log.warning("sip: %s is not found: %s", self.host, problem)
+            return
+        peers = tuple(dict.fromkeys([*self.credential.networks, *(ip_network(target.host) for target in found)]))
+        if peers != self.peers:
+            self.peers = peers
+            self.endpoint.guard.changed()
+
+    # --- what the endpoint asks -------------------------------------------------------------------------------------
+
+    def wants(self, request: Request, flow: Flow) -> bool:
+        """Whether a call from a peer is for one of our numbers."""
+        return self._called(request).to in self.credential.numbers or not self.credential.numbers
+
+    def is_peer(self, flow: Flow) -> bool:
+        """Whether somebody at the carrier's addresses speaks."""
+        from ipaddress import ip_address
+
+        address = ip_address(flow.remote[0])
+        return any(address.version == peer.version and address in peer for peer in self.peers)
+
+    def invited(self, tx: ServerTransaction) -> None:
+        """A call comes in."""
+        try:
+            self._invited(tx)
+        except SipError as refused:
+            response = reply(tx.request, refused.status, refused.phrase, to_tag=self.endpoint.layer.token())
+            if refused.status == 422:
+                response.headers.add("Min-SE", "90")
+            if refused.status == 420:
+                unknown = options_of(tx.request, "Require") & KNOWN_OPTIONS
+                response.headers.add("Unsupported", ", ".join(sorted(unknown)) or "unknown")
+            tx.respond(response, self.endpoint.now())
+
+    def _invited(self, tx: ServerTransaction) -> None:
+        request = tx.request
+        if options_of(request, "Require") - set(SUPPORTED):
+            raise SipError(420)
+        if replaces := request.headers.get("Replaces"):
+            return self._replaced(tx, replaces)
+        to = self._called(request)
+        if self.credential.numbers and to.to not in self.credential.numbers:
+            raise SipError(404)
+        who = caller(request, trusted=self.is_peer(tx.flow), country=self.credential.country)
+        call_id = "sip_" + secrets.token_hex(12)
+        snapshot = Call(
+            id=call_id,
+            provider=self.provider.name,
+            direction=Direction.INBOUND,
+            from_=who.number,
+            to=to.to,
+            status=CallStatus.RINGING,
+            created_at=datetime.now(UTC),
+        )
+        call = Inbound(self, snapshot, tx)
+        snapshot = call.call = snapshot.model_copy(update={"raw": call.raw()})
+        self.calls[call_id] = call
+        event = IncomingCall(
+            call=snapshot,
+            call_id=call_id,
+            event_id=f"{call_id}:invite",
+            verified=who.verified,
+            forwarded_from=to.forwarded_from,
+            headers=headers_of(dict(request.headers.items())),
+            raw=snapshot.raw,
+        )
+        self.spawn(self._announce(call, event), f"announce sip call {call_id}")
+
+    async def _announce(self, call: Inbound, event: IncomingCall) -> None:
+        try:
+            taken = (await self.desk.event(event)).status < 400
+        except Exception:
+            log.exception("an incoming sip call could not be announced")
+            taken = False
+        if not taken:
+            call.refuse(480, EndReason.PROVIDER_UNAVAILABLE)
+
+    def _replaced(self, tx: ServerTransaction, header: str) -> None:
+        """An INVITE that takes over one of our calls (RFC 3891): of this credential's only (P3)."""
+        named = parameters_of(header)
+        local, remote = named.get("to-tag"), named.get("from-tag")
+        for call in self.calls.values():
+            dialog = call.dialog
+            if (dialog.call_id, dialog.local.tag, dialog.remote.tag) == (named[""], local, remote):
+                if not call.answered or call.call.ended:
+                    raise SipError(481)
+                if "early-only" in named:
+                    raise SipError(486)
+                return call.replaced(tx, Dialog.incoming(tx.request, secrets.token_hex(8)))
+        raise SipError(481)
+
+    def requested(self, tx: ServerTransaction) -> None:
+        """Anything else outside a dialog: only OPTIONS has an answer (P3)."""
+        method = tx.request.method
+        status = {"OPTIONS": 200, "REFER": 603, "NOTIFY": 481, "BYE": 481, "INFO": 481, "UPDATE": 481, "PRACK": 481}
+        response = reply(tx.request, status.get(method, 405), to_tag=self.endpoint.layer.token())
+        if response.status in (200, 405):
+            response.headers.add("Allow", ALLOW)
+        if response.status == 200:
+            response.headers.add("Accept", "application/sdp")
+            response.headers.add("Supported", ", ".join(SUPPORTED))
+        tx.respond(response, self.endpoint.now())
+
+    def _called(self, request: Request) -> Any:
+        credential = self.credential
+        return called(
+            request, contact_user=self.contact_user, country=credential.country, numbers=credential.numbers
+        )
+
+    # --- what the provider asks -------------------------------------------------------------------------------------
+
+    def call(self, call_id: str, operation: str) -> SipCall:
+        """The live call; ``CallElsewhere`` for one that this process does not have."""
+        if (call := self.calls.get(call_id)) is None:
+            raise CallElsewhere(self.provider.name, operation, call_id)
+        return call
+
+    def known(self, call_id: str) -> Call:
+        """How the call stands, up to ten minutes after its end; ``NotFound``."""
+        self._forget()
+        if (call := self.calls.get(call_id)) is not None:
+            return call.call
+        if call_id in self._ended:
+            return self._ended[call_id][1]
+        raise NotFound(self.provider.name, "fetch_call", "this process has no such call")
+
+    def has_ended(self, call_id: str) -> bool:
+        """Whether the call was here, and is over."""
+        return call_id in self._ended
+
+    def place(self, request: DialRequest) -> Outbound:
+        """Begin a call."""
+        call = Call(
+            id="sip_" + secrets.token_hex(12),
+            provider=self.provider.name,
+            direction=Direction.OUTBOUND,
+            from_=request.from_,
+            to=request.to,
+            status=CallStatus.INITIATED,
+            reference=request.reference,
+            created_at=datetime.now(UTC),
+        )
+        outbound = Outbound(self, call, request, self._destination(request))
+        self.calls[call.id] = outbound
+        self.spawn(outbound.place(), f"place sip call {call.id}")
+        return outbound
+
+    @property
+    def hop(self) -> Uri:
+        """The carrier."""
+        return Uri("sip", None, self.host, self.preset.port)
+
+    def uri_of(self, to: str) -> Uri:
+        """The Request-URI for a number at the carrier, or the ``sip:`` address as it is."""
+        if is_sip(to):
+            return Uri.parse(str(SipAddress.parse(to)))
+        return address_of(to, self.preset, self.credential.country, self.host)
+
+    def identity(self, number: str, **options: Any) -> tuple[NameAddr, list[tuple[str, str]]]:
+        """From, and the other headers that tell who calls."""
+        host = self.host or self.settings.public_address or self.settings.bindings[0].host
+        told = identity_headers(
+            number, trunk=self.preset, country=self.credential.country, host=host, **options
+        )
+        return NameAddr.parse(told[0][1]), told[1:]
+
+    def _destination(self, request: DialRequest) -> Destination:
+        uri = self.uri_of(request.to)
+        local, headers = self.identity(request.caller_id or request.from_)
+        ours = not is_sip(request.to) or uri.host == self.host
+        hop = self.hop if ours else uri
+        transport = self.preset.transport if ours else uri.parameters.get("transport")
+
+        async def targets() -> Sequence[Callable[[], Awaitable[Flow]]]:
+            return [partial(self.endpoint.flow, target) for target in await self.endpoint.targets(hop, transport)]
+
+        return Destination(str(uri), local, headers, targets)
+
+    # --- what calls ask ---------------------------------------------------------------------------------------------
+
+    async def open_media(self, call: SipCall, flow: Flow) -> RtpStream:
+        """Ports for a call's sound."""
+        secure = flow.transport == "tls" or self.settings.srtp_without_tls
+        return await RtpStream.open(
+            pacer=self.endpoint.pacer,
+            ports=self.endpoint.ports,
+            bind_host=flow.local[0],
+            advertised_host=self.settings.public_address or flow.local[0],
+            srtp=self.preset.srtp if secure else "off",
+            call_id=call.call.id,
+            media_networks=tuple(map(ip_network, self.preset.media)),
+        )
+
+    async def send_digits(self, call: SipCall, digits: str) -> None:
+        """As RFC 4733 where that was agreed on, else by INFO where the preset says so, else as tones."""
+        terms, media = call.terms, call.media
+        if terms is None or media is None:
+            return
+        if terms.telephone_event is not None:
+            media.send_digits(digits)
+        elif not self.preset.info_digits:
+            media.write(dtmf_tones(digits, AudioFormat(terms.codec, 8000)))
+        else:
+            for digit in digits.upper():
+                if digit == "W":
+                    await asyncio.sleep(0.5)
+                    continue
+                body = f"Signal={digit}\r\nDuration=160\r\n".encode()
+                response = await call.ask("INFO", {}, body, "application/dtmf-relay")
+                if response is not None and response.status >= 300:
+                    raise self.refused("send_digits", response)
+
+    def authorize(self, request: Request, response: Response) -> bool:
+        """Answer a challenge in ``request``; False where that was done, or there is no password."""
+        return self.digest is not None and self.digest.authorize(request, response, self.endpoint.now())
+
+    def refused(self, operation: str, response: Response, kind: type[ProviderError] | None = None) -> ProviderError:
+        """The error for a final response."""
+        return self.provider.refused(operation, response, kind)
+
+    def progress(self, call: Call) -> None:
+        """Tell how far a call has come."""
+        event_id = f"{call.id}:{call.status.value}"
+        self.tell(CallProgress(call=call, call_id=call.id, reference=call.reference, event_id=event_id, raw=call.raw))
+
+    def tell(self, event: CallEvent) -> None:
+        """Tell the exchange, after what was told of the same call before."""
+        task = self.spawn(self._tell(event, self._telling.get(event.call_id)), f"tell of sip call {event.call_id}")
+        self._telling[event.call_id] = task
+        task.add_done_callback(partial(self._told, event.call_id))
+
+    def _told(self, call_id: str, task: asyncio.Task[None]) -> None:
+        if self._telling.get(call_id) is task:
+            del self._telling[call_id]
+
+    async def _tell(self, event: CallEvent, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait({before})
+        for pause in (*TELL_AGAIN, None):
+            try:
+                if (await self.desk.event(event)).status < 500:
+                    return
+            except Exception as problem:  # noqa: BLE001 the store's, mostly
+                log.warning("what became of a sip call is told later: %s", type(problem).__name__)
+            if pause is not None:
+                await asyncio.sleep(pause)
+
+    def over(self, call: SipCall) -> None:
+        """The call has ended: remember how."""
+        self.calls.pop(call.call.id, None)
+        self._ended[call.call.id] = self.endpoint.now(), call.call
+        self._forget()
+
+    def _forget(self) -> None:
+        oldest = self.endpoint.now() - REMEMBERED
+        while self._ended and (len(self._ended) > MOST_REMEMBERED or next(iter(self._ended.values()))[0] < oldest):
+            self._ended.popitem(last=False)
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Do ``work`` beside; what it raises is logged."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            log.error("%s failed", task.get_name(), exc_info=failure)
+
+
+async def _open_endpoint(settings: SipSettings) -> Endpoint:
+    endpoint = await Endpoint.open(settings)
+    endpoint.pacer, endpoint.ports = Pacer(), PortRange(*settings.rtp_ports)
+    return endpoint
+
+

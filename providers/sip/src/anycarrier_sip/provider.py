@@ -1,0 +1,188 @@
+"""SIP for anycarrier: the provider's contract over the calls of ``listener.py``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from anycarrier.calls import Call, DialRequest, EndReason, StreamTarget
+from anycarrier.errors import (
+    AuthenticationFailed,
+    ConfigurationError,
+    MalformedMessage,
+    ProviderError,
+    ProviderUnavailable,
+    SignatureInvalid,
+)
+from anycarrier.events import CallEvent, IncomingCall, TransferProgress
+from anycarrier.listener import Desk
+from anycarrier.numbers import AvailableNumber, NumberQuery, OwnedNumber
+from anycarrier.provider import Provider
+from anycarrier.webhooks import WebhookReply, WebhookRequest
+from anycarrier_sip.call_status import REFUSALS
+from anycarrier_sip.credential import SipCredential
+from anycarrier_sip.dialog import seconds_of
+from anycarrier_sip.frames import SipSerializer
+from anycarrier_sip.invitation import Inbound
+from anycarrier_sip.listener import SipListener
+from anycarrier_sip.message import NameAddr, Response, Uri
+from anycarrier_sip.settings import SipSettings
+
+DIAL_PATIENCE = 2.0
+"""Seconds that ``dial`` waits for a first word; the call goes on after them."""
+
+
+class SipProvider(Provider):
+    """Calls over SIP and RTP in the process itself, with one trunk, PBX or set of softphones."""
+
+    name = "sip"
+    title = "SIP"
+    credential_type = SipCredential
+    credential: SipCredential
+    settings_type = SipSettings
+    answers_in_reply = False
+    reports_transfers = True
+    dials_sip = True
+    detects_machines = False
+
+    _listener: SipListener | None = None
+
+    def listen(self, desk: Desk) -> SipListener:
+        self._listener = SipListener(self, desk)
+        return self._listener
+
+    @property
+    def listener(self) -> SipListener:
+        """The running listener."""
+        if self._listener is None:
+            raise ConfigurationError(
+                "sip works on sockets of its own: start the exchange first (exchange.start(), or create_app does it)"
+            )
+        return self._listener
+
+    # --- webhooks: SIP has none -------------------------------------------------------------------------------------
+
+    def verify(self, request: WebhookRequest) -> None:
+        raise SignatureInvalid("sip has no webhooks: nobody can have sent this one")
+
+    def parse_webhook(self, request: WebhookRequest) -> CallEvent:
+        raise MalformedMessage("sip has no webhooks", request.body)
+
+    def serializer(self) -> SipSerializer:
+        return SipSerializer()
+
+    # --- numbers ----------------------------------------------------------------------------------------------------
+
+    async def search_numbers(self, query: NumberQuery) -> list[AvailableNumber]:
+        raise self.unsupported("search_numbers", "a trunk's numbers are bought at its carrier")
+
+    async def list_numbers(self, number: str | None = None) -> list[OwnedNumber]:
+        """The credential's own list: SIP cannot ask a carrier for it."""
+        held = self.credential.numbers
+        return [OwnedNumber(number=one, provider=self.name, id=one) for one in held if number in (None, one)]
+
+    # --- calls ------------------------------------------------------------------------------------------------------
+
+    async def dial(self, request: DialRequest) -> Call:
+        if request.record:
+            raise self.unsupported("dial", "record the session instead: SIP has nobody else to do it")
+        if request.extra:
+            raise self.unsupported("dial", "extra has no meaning in SIP: send headers")
+        call = self.listener.place(request)
+        await asyncio.wait({call.first}, timeout=DIAL_PATIENCE)
+        if call.call.ended and call.refusal is not None:
+            raise call.refusal
+        return call.call
+
+    async def answer(self, call: IncomingCall, stream: StreamTarget) -> WebhookReply:
+        await self._inbound(call, "answer").take(stream.ticket)
+        return WebhookReply()
+
+    async def reject(self, call: IncomingCall, reason: EndReason = EndReason.REJECTED) -> WebhookReply:
+        """486, 404 or 603."""
+        if not self.listener.has_ended(call.call_id):
+            status, phrase = REFUSALS.get(reason, REFUSALS[EndReason.REJECTED])
+            self._inbound(call, "reject").refuse(status, reason, phrase)
+        return WebhookReply()
+
+    def leave_ringing(self, call: IncomingCall) -> WebhookReply:
+        self._inbound(call, "leave_ringing").ring()
+        return WebhookReply()
+
+    async def forward(self, call: IncomingCall, to: str, *, status_url: str = "") -> WebhookReply:
+        """302: the caller's side rings the target itself, and we hear no more of it."""
+        inbound = self._inbound(call, "forward")
+        contact = NameAddr("", self.listener.uri_of(to))
+        event_id = f"{call.call_id}:forward"
+        self.listener.tell(TransferProgress(call_id=call.call_id, event_id=event_id, status="answered"))
+        inbound.refuse(302, EndReason.TRANSFERRED, Contact=str(contact))
+        return WebhookReply()
+
+    async def hang_up(self, call_id: str) -> None:
+        if not self.listener.has_ended(call_id):
+            self.listener.call(call_id, "hang_up").hang_up(EndReason.API_STOP)
+
+    async def fetch_call(self, call_id: str) -> Call:
+        return self.listener.known(call_id)
+
+    async def transfer(
+        self,
+        call_id: str,
+        to: str,
+        *,
+        caller_id: str | None = None,
+        status_url: str = "",
+        headers: Mapping[str, str] | None = None,
+        replaces: str | None = None,
+    ) -> None:
+        """REFER. ``replaces``: the call whose far end takes this one over (attended)."""
+        listener = self.listener
+        call = listener.call(call_id, "transfer")
+        target = listener.uri_of(to)
+        if replaces is not None:
+            other = listener.call(replaces, "transfer").dialog
+            target = Uri.parse(other.target)
+            target.headers["Replaces"] = other.replaces()
+        target.headers.update(headers or {})
+        by, _ = listener.identity(caller_id or call.call.line_number)
+        told = {"Referred-By": str(by)}
+        if listener.preset.transfer_diversion:
+            told["Diversion"] = str(by)
+        await call.transfer(str(NameAddr("", target)), told)
+
+    async def send_digits(self, call_id: str, digits: str) -> None:
+        """Where the stream cannot take them: by INFO where the preset says so, else as tones."""
+        await self.listener.send_digits(self.listener.call(call_id, "send_digits"), digits)
+
+    def _inbound(self, event: IncomingCall, operation: str) -> Inbound:
+        call = self.listener.call(event.call_id, operation)
+        assert isinstance(call, Inbound), "an incoming call is one that came in"
+        return call
+
+    # --- errors -----------------------------------------------------------------------------------------------------
+
+    def refused(self, operation: str, response: Response, kind: type[ProviderError] | None = None) -> ProviderError:
+        """The error for a final response to a request of ours."""
+        next_step = None
+        if response.status in (401, 407):
+            kind = AuthenticationFailed
+            user = self.credential.auth_username or self.credential.username
+            message = f"the registrar refused the password of user {user}" if user else "the carrier wants a password"
+            next_step = "Check username and password of the credential, and whether the carrier knows our address."
+        else:
+            message = f"{response.status} {response.phrase}"
+        retry = seconds_of(response, "Retry-After")
+        return self.error(
+            operation,
+            response.status,
+            message=message,
+            headers={"retry-after": str(retry)} if retry is not None else None,
+            kind=kind,
+            next_step=next_step,
+        )
+
+    def unsent(self, host: str) -> ProviderUnavailable:
+        """The error where nobody could be reached."""
+        return ProviderUnavailable(self.name, "dial", f"no connection to {host or 'the address'}", sent=False)
+
+

@@ -1,0 +1,552 @@
+"""One call over SIP: what both directions share, from the answer on. How a call begins is in ``invitation.py``.
+
+Every state has a timer, so that a far end that falls silent ends its call in bounded time: an answer waits 32 s for its
+ACK, a request 32 s for its response, a session ends when nobody refreshes it, and one without sound is asked whether it
+is still there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from anycarrier.calls import Call, CallStatus, EndReason
+from anycarrier.errors import AnycarrierError, ProviderUnavailable
+from anycarrier.events import DigitReported, TransferProgress
+from anycarrier_sip import sdp
+from anycarrier_sip.call_status import cause_of, reason_after_answer, transfer_status, words_of
+from anycarrier_sip.dialog import (
+    ALLOW,
+    MIN_SE,
+    SUPPORTED,
+    Dialog,
+    SessionTimer,
+    acknowledges,
+    options_of,
+    parameters_of,
+    seconds_of,
+)
+from anycarrier_sip.message import Message, Request, Response, SipError, reply
+from anycarrier_sip.transaction import Flow, ServerTransaction, Timers
+
+if TYPE_CHECKING:
+    from anycarrier_sip.listener import SipListener
+    from anycarrier_sip.media import RtpStream
+
+log = logging.getLogger("anycarrier")
+
+T1, T2, PATIENCE = Timers().t1, Timers().t2, Timers().patience
+TRANSFER_PATIENCE = 180.0
+"""Seconds for a transfer's target to be told of."""
+TRANSFER_GRACE = 2.0
+"""Seconds that a far end which was transferred has to hang up by itself."""
+
+DIGIT = re.compile(rb"(?i)\s*(?:signal\s*=\s*)?([0-9A-D*#]|1[01])\s*(?:[\r\n]|$)")
+
+
+class SipCall:
+    """A call in this process. :attr:`call` is how it stands; each change is told to the exchange."""
+
+    def __init__(self, trunk: SipListener, call: Call, flow: Flow | None) -> None:
+        self.trunk = trunk
+        self.endpoint = trunk.endpoint
+        self.call = call
+        self.dialog: Dialog
+        self.media: RtpStream | None = None
+        self.answered = False
+        self._flow = flow
+        self._reached = ""
+        """The next hop that :attr:`_flow` leads to, where that is not whom the first message came from."""
+        self._ticket = ""
+        self._serving = False
+        self._offering = False
+        """An offer of ours waits for its answer."""
+        self.terms: sdp.Negotiated | None = None
+        """What was agreed on last."""
+        self._unacked: tuple[ServerTransaction, Response] | None = None
+        self._settled = asyncio.Event()
+        """No 2xx of ours waits for its ACK: only then may we hang up (RFC 3261, 15)."""
+        self._settled.set()
+        self._reliable: tuple[ServerTransaction, int] | None = None
+        self._allowed: set[str] = set()
+        self._transfer = False
+        self._addresses = {flow.remote[0]} if flow is not None else set[str]()
+        self._alarms: dict[str, Any] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._methods: Mapping[str, Callable[[ServerTransaction, Dialog], None]] = {
+            "BYE": self._bye_came,
+            "INVITE": self._reinvited,
+            "UPDATE": self._updated,
+            "PRACK": self._pracked,
+            "INFO": self._informed,
+            "NOTIFY": self._notified,
+            "OPTIONS": lambda tx, dialog: self.answer(tx, 200),
+            # A caller must not have us dial (P3).
+            "REFER": lambda tx, dialog: self.answer(tx, 603, "Decline"),
+        }
+
+    # --- what the endpoint brings ---------------------------------------------------------------------------------
+
+    def peer_allowed(self, flow: Flow) -> bool:
+        """Whether requests inside the call's dialogs may come from there: only from its peer, or its carrier (P5)."""
+        return flow.remote[0] in self._addresses or self.trunk.is_peer(flow)
+
+    def requested(self, tx: ServerTransaction) -> None:
+        """Answer a request inside the dialog."""
+        request, dialog = tx.request, self.dialog_of(tx.request)
+        if request.method == "ACK":
+            return self._acked(request)
+        if dialog is None:
+            return self.answer(tx, 481)
+        if not dialog.in_order(request):
+            return self.answer(tx, 500)
+        if unknown := options_of(request, "Require") - set(SUPPORTED):
+            return self.answer(tx, 420, Unsupported=", ".join(sorted(unknown & KNOWN_OPTIONS)) or None)
+        act = self._methods.get(request.method)
+        if act is None:
+            return self.answer(tx, 405)
+        try:
+            act(tx, dialog)
+        except SipError as refused:
+            self.answer(tx, refused.status, refused.phrase)
+        except sdp.NotAcceptable:
+            self.answer(tx, 488)
+
+    def stray(self, response: Response, flow: Flow) -> None:
+        """A 2xx to an INVITE of ours whose transaction is over: its ACK was lost."""
+        if 200 <= response.status < 300 and response.to.tag == self.dialog.remote_tag:
+            self.acknowledge(response, self.dialog)
+
+    def dialog_of(self, message: Message) -> Dialog | None:
+        """The dialog that a request from the far end belongs to."""
+        return self.dialog if message.from_.tag == (self.dialog.remote.tag) else None
+
+    def answer(self, tx: ServerTransaction, status: int, phrase: str | None = None, **headers: str | None) -> None:
+        """Respond without a body. Nothing that came is repeated but what a response must repeat (P9)."""
+        response = reply(tx.request, status, phrase, to_tag=self.dialog.local_tag)
+        if status in (200, 405):
+            response.headers.add("Allow", ALLOW)
+        if status == 200:
+            response.headers.add("Supported", ", ".join(SUPPORTED))
+            response.headers.add("Accept", "application/sdp")
+        if status == 500:
+            response.headers.add("Retry-After", str(random.randint(0, 10)))  # noqa: S311  RFC 3261, 14.2
+        if status == 422:
+            response.headers.add("Min-SE", str(MIN_SE))
+        for name, value in headers.items():
+            if value is not None:
+                response.headers.add(name.replace("_", "-"), value)
+        tx.respond(response, self.endpoint.now())
+
+    # --- requests of theirs -----------------------------------------------------------------------------------------
+
+    def _bye_came(self, tx: ServerTransaction, dialog: Dialog) -> None:
+        self.answer(tx, 200)
+        reasons = tx.request.headers.values("Reason")
+        if self._transfer:  # it had taken the REFER: the target has it, or it never says what became of it
+            self._transferred("answered")
+        cause = cause_of(reasons)
+        self.end(reason_after_answer(cause), words=words_of("BYE", reasons), cause=cause)
+        self.close()
+
+    def _reinvited(self, tx: ServerTransaction, dialog: Dialog) -> None:
+        if self._offering:
+            raise SipError(491, "Request Pending")
+        if self._unacked is not None or not self.answered or self.media is None:
+            raise SipError(500, "Server Internal Error")
+        timer = SessionTimer.asked(tx.request)
+        body = self._described(tx.request)
+        dialog.refresh(tx.request)
+        self.accept(tx, self.ok(tx, body, timer))
+
+    def _updated(self, tx: ServerTransaction, dialog: Dialog) -> None:
+        timer = SessionTimer.asked(tx.request)
+        body = b""
+        if tx.request.body:
+            if self._offering:
+                raise SipError(491, "Request Pending")
+            if self._unacked is not None or self.media is None:
+                raise SipError(500, "Server Internal Error")
+            body = self._described(tx.request)
+        dialog.refresh(tx.request)
+        tx.respond(self.ok(tx, body, timer), self.endpoint.now())
+
+    def _pracked(self, tx: ServerTransaction, dialog: Dialog) -> None:
+        if self._reliable is None:
+            raise SipError(481, "Call/Transaction Does Not Exist")
+        invite, rseq = self._reliable
+        if not acknowledges(tx.request, rseq, invite.request.cseq):
+            raise SipError(481, "Call/Transaction Does Not Exist")
+        self._reliable = None
+        self.stop("provisional")
+        self.answer(tx, 200)
+
+    def _informed(self, tx: ServerTransaction, dialog: Dialog) -> None:
+        kind = (tx.request.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
+        if kind in ("application/dtmf-relay", "application/dtmf"):
+            if (found := DIGIT.match(tx.request.body)) is None:
+                raise SipError(400, "Bad Request")
+            digit = {b"10": "*", b"11": "#"}.get(found[1], found[1].decode().upper())
+            event_id = f"{self.call.id}:info:{tx.request.cseq.number}"
+            self.trunk.tell(DigitReported(call_id=self.call.id, event_id=event_id, digit=digit))
+        elif tx.request.body:
+            return self.answer(tx, 415, Accept="application/dtmf-relay")
+        self.answer(tx, 200)
+
+    def _notified(self, tx: ServerTransaction, dialog: Dialog) -> None:
+        event = parameters_of(tx.request.headers.get("Event") or "")[""].lower()
+        if event != "refer" or not self._transfer:
+            raise SipError(481, "Subscription Does Not Exist")
+        self.answer(tx, 200)
+        line = re.match(rb"\s*SIP/2\.0 ([1-6]\d\d)(?!\d)", tx.request.body)
+        status = transfer_status(int(line[1])) if line else None
+        over = (tx.request.headers.get("Subscription-State") or "").strip().lower().startswith("terminated")
+        if status is None and over:
+            status = "failed"
+        if status is not None:
+            self._transferred(status)
+
+    # --- offers and answers -----------------------------------------------------------------------------------------
+
+    def _described(self, request: Request) -> bytes:
+        """The description for our 2xx: the answer to the one in ``request``, else an offer, answered in the ACK."""
+        assert self.media is not None
+        if not request.body:
+            self._offering = True
+            return sdp.offer(self.media.local)
+        check_content_type(request)
+        body, terms = sdp.answer(request.body, self.media.local)
+        self.agree(terms)
+        return body
+
+    def agree(self, terms: sdp.Negotiated) -> None:
+        """Send and take sound as agreed; the first time, the call's session begins."""
+        assert self.media is not None
+        self.terms = terms
+        self.media.connect(terms)
+        self.media.hold(terms.held)
+        if not self._serving:
+            self._serving = True
+            self.spawn(self._serve())
+
+    async def _serve(self) -> None:
+        assert self.media is not None
+        self.media.on_lost = self._lost
+        try:
+            await self.trunk.desk.media(self._ticket, self.media)
+        except AnycarrierError as refused:
+            log.warning("sip call %s gets no session: %s", self.call.id, refused)
+            self.hang_up(EndReason.MEDIA_ERROR)
+
+    def _lost(self) -> None:
+        self.spawn(self._probe())
+
+    async def _probe(self) -> None:
+        """Sound stopped coming: if the far end does not answer either, it is gone."""
+        response = await self.ask("OPTIONS")
+        if response is None or response.status in (408, 481):
+            self.hang_up(EndReason.MEDIA_ERROR)
+
+    def ok(self, tx: ServerTransaction, body: bytes, timer: SessionTimer | None) -> Response:
+        """A 200 to an INVITE or UPDATE."""
+        kind = "application/sdp" if body else ""
+        response = reply(tx.request, 200, to_tag=self.dialog.local_tag, body=body, content_type=kind)
+        response.headers.add("Contact", self.contact(tx.flow))
+        response.headers.add("Allow", ALLOW)
+        response.headers.add("Supported", ", ".join(SUPPORTED))
+        if timer is not None:
+            timer.grant(response, tx.request)
+        self._allowed |= options_of(tx.request, "Allow")
+        self.keep(timer)
+        return response
+
+    def accept(self, tx: ServerTransaction, response: Response) -> None:
+        """Send a 2xx to an INVITE, again and again until its ACK comes."""
+        self._unacked = tx, response
+        self._settled.clear()
+        self._send_ok(T1)
+        self.alarm("ack", PATIENCE, self._never_acked)
+
+    def _send_ok(self, pause: float) -> None:
+        if self._unacked is None:
+            return
+        tx, response = self._unacked
+        tx.respond(response, self.endpoint.now())
+        self.alarm("ok", pause, lambda: self._send_ok(min(2 * pause, T2)))
+
+    def _acked(self, request: Request) -> None:
+        if self._unacked is None or request.cseq.number != self._unacked[0].request.cseq.number:
+            return
+        self._unacked = None
+        self.stop("ok", "ack")
+        if self._offering and self.media is not None and not self.call.ended:
+            self._offering = False
+            try:
+                self.agree(sdp.accept(request.body, self.media.local))
+            except sdp.NotAcceptable:
+                self._settled.set()
+                return self.hang_up(EndReason.MEDIA_ERROR)
+        self._settled.set()
+
+    def _never_acked(self) -> None:
+        self._unacked = None
+        self._offering = False
+        self.stop("ok")
+        self._settled.set()
+        self.hang_up(EndReason.MEDIA_ERROR)
+
+    # --- session timer ----------------------------------------------------------------------------------------------
+
+    def keep(self, timer: SessionTimer | None) -> None:
+        """Keep the session as agreed: refresh it in time where that is ours, end it where nobody did."""
+        self.stop("refresh", "expiry")
+        if timer is None or self.call.ended:
+            return
+        if timer.ours:
+            self.alarm("refresh", timer.refresh_after, lambda: self.spawn(self._refresh(timer.interval)))
+        self.alarm("expiry", timer.over_after, lambda: self.hang_up(EndReason.MEDIA_ERROR))
+
+    async def _refresh(self, interval: int) -> None:
+        """By UPDATE where the far end takes it, else by INVITE. What fails is left to the expiry."""
+        minimum, update = MIN_SE, "update" in self._allowed
+        while not self.call.ended and self.media is not None:
+            await self._settled.wait()
+            headers = {"Session-Expires": f"{interval};refresher=uac", "Min-SE": str(minimum)}
+            if update:
+                response = await self.ask("UPDATE", headers)
+            else:
+                self._offering = True
+                try:
+                    response = await self.ask("INVITE", headers, sdp.offer(self.media.local), "application/sdp")
+                finally:
+                    self._offering = False
+            if response is None or response.status in (408, 481):
+                return self.hang_up(EndReason.MEDIA_ERROR)
+            if response.status == 491:  # theirs and ours crossed (14.1)
+                await asyncio.sleep(random.uniform(2.1, 4.0) if self.dialog.caller else random.uniform(0.0, 2.0))  # noqa: S311
+            elif response.status == 422:
+                minimum = max(minimum, seconds_of(response, "Min-SE") or 0)
+                if interval >= minimum:
+                    return
+                interval = minimum
+            elif update and response.status in (405, 501):
+                update = False
+            else:
+                if response.status < 300:
+                    self.dialog.refresh(response)
+                    if not update and response.body:
+                        self.agree(sdp.accept(response.body, self.media.local))
+                    self.keep(SessionTimer.granted(response))
+                return
+
+    # --- requests of ours -------------------------------------------------------------------------------------------
+
+    async def ask(
+        self,
+        method: str,
+        headers: Mapping[str, str] = {},
+        body: bytes = b"",
+        content_type: str = "",
+        *,
+        dialog: Dialog | None = None,
+    ) -> Response | None:
+        """Send a request inside the dialog; its final response, or None when there is none. A challenge is answered."""
+        dialog = dialog or self.dialog
+        request = dialog.request(method)
+        for name, value in headers.items():
+            request.headers.add(name, value)
+        if body:
+            request.headers.add("Content-Type", content_type)
+            request.body = body
+        anew = False
+        while True:
+            response = await self._transact(request, dialog, anew)
+            if response == "transport" and not anew:
+                anew = True  # the connection was lost: over a new one, once
+            elif isinstance(response, Response):
+                if response.status not in (401, 407) or not self.trunk.authorize(request, response):
+                    return response
+                dialog.local_cseq += 1
+                request.headers.set("CSeq", f"{dialog.local_cseq} {method}")
+            else:
+                return None
+
+    async def _transact(self, request: Request, dialog: Dialog, anew: bool) -> Response | str:
+        done: asyncio.Future[Response | str] = asyncio.get_running_loop().create_future()
+
+        def responded(response: Response) -> None:
+            if response.status < 200:
+                return
+            if request.method == "INVITE" and response.status < 300:
+                self.acknowledge(response, dialog)
+            if not done.done():
+                done.set_result(response)
+
+        def failed(why: str) -> None:
+            if not done.done():
+                done.set_result(why)
+
+        flow = await self._reach(dialog, anew)
+        request.headers.set("Contact", self.contact(flow))
+        self.endpoint.request(request, flow, on_response=responded, on_failure=failed)
+        return await done
+
+    def acknowledge(self, response: Response, dialog: Dialog) -> None:
+        """ACK a 2xx to an INVITE of ours, as often as it comes."""
+        ack = dialog.request("ACK", cseq=response.cseq.number)
+        self.spawn(self._send_ack(ack, dialog))
+
+    async def _send_ack(self, ack: Request, dialog: Dialog) -> None:
+        self.endpoint.request(ack, await self._reach(dialog), on_response=_ignore, on_failure=_ignore)
+
+    async def _reach(self, dialog: Dialog, anew: bool = False) -> Flow:
+        """The way to the far end: the next hop, else whom its messages came from (NAT; a place we may not go to)."""
+        assert self._flow is not None
+        hop = dialog.next_hop
+        here = (hop.host, hop.port or 5060) == self._flow.remote or str(hop) == self._reached
+        if anew or not here:
+            try:
+                for target in await self.endpoint.targets(hop, hop.parameters.get("transport")):
+                    flow = await self.endpoint.flow(target)
+                    self._reached = str(hop)
+                    self.attach(flow)
+                    break
+            except (OSError, AnycarrierError, ValueError) as problem:
+                log.debug("sip call %s: the next hop is not reached: %s", self.call.id, type(problem).__name__)
+        return self._flow
+
+    def attach(self, flow: Flow) -> None:
+        """Have requests inside the dialog, and expect them from the other end of ``flow``."""
+        self._flow = flow
+        self._addresses.add(flow.remote[0])
+        self.endpoint.attach(self.dialog.call_id, self.dialog.local_tag, self, flow)
+
+    def contact(self, flow: Flow) -> str:
+        """Our Contact."""
+        return self.endpoint.contact(flow, self.trunk.contact_user)
+
+    # --- transfer ---------------------------------------------------------------------------------------------------
+
+    async def transfer(self, refer_to: str, headers: Mapping[str, str]) -> None:
+        """REFER the far end to another place. Raises for a refusal; what becomes of it comes by NOTIFY."""
+        if self.call.ended or not self.answered:
+            raise self.trunk.provider.error("transfer", 481, message="the call is not up")
+        self._transfer = True
+        self.alarm("transfer", TRANSFER_PATIENCE, lambda: self._transferred("failed"))
+        response = await self.ask("REFER", {"Refer-To": refer_to, **headers})
+        if response is None:
+            raise ProviderUnavailable(self.trunk.provider.name, "transfer", "the far end did not answer the REFER")
+        if response.status >= 300:
+            self._transfer = False
+            self.stop("transfer")
+            raise self.trunk.refused("transfer", response)
+
+    def _transferred(self, status: str) -> None:
+        if not self._transfer:
+            return
+        self._transfer = False
+        self.stop("transfer")
+        event_id = f"{self.call.id}:transfer:{self.dialog.local_cseq}"
+        self.trunk.tell(TransferProgress(call_id=self.call.id, event_id=event_id, status=status))
+        if status == "answered":
+            self.alarm("transferred", TRANSFER_GRACE, lambda: self.hang_up(EndReason.TRANSFERRED))
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    def hang_up(self, reason: EndReason) -> None:
+        """End the call from our side, however far it has come."""
+        if self.call.ended:
+            return
+        self.end(reason)
+        self.spawn(self._say_bye(self.dialog))
+
+    async def _say_bye(self, dialog: Dialog) -> None:
+        await self._settled.wait()
+        await self.ask("BYE", dialog=dialog)
+        if dialog is self.dialog:
+            self.close()
+
+    def replaced(self, tx: ServerTransaction, dialog: Dialog) -> None:
+        """Go on with whom this INVITE came from in place of the far end (RFC 3891): the agent's session stays."""
+        timer = SessionTimer.asked(tx.request)
+        farewell = SipCall(self.trunk, self.call, self._flow)
+        farewell.dialog, self.dialog, self._reached = self.dialog, dialog, ""
+        assert self._flow is not None
+        farewell.attach(self._flow)
+        farewell.spawn(farewell._say_bye(farewell.dialog))
+        self.attach(tx.flow)
+        self.accept(tx, self.ok(tx, self._described(tx.request), timer))
+
+    def move(self, status: CallStatus, **change: Any) -> None:
+        """Note how far the call has come, and tell."""
+        if status.rank > self.call.status.rank:
+            self.call = self.call.model_copy(update={"raw": self.raw(), **change, "status": status})
+            self.trunk.progress(self.call)
+
+    def end(
+        self, reason: EndReason, *, status: int | None = None, words: str | None = None, cause: int | None = None
+    ) -> None:
+        """The call is over; what is still said on the wire changes nothing."""
+        if self.call.ended:
+            return
+        self.stop(*(name for name in list(self._alarms) if name not in ("ok", "ack")))
+        told = {"reason": reason, "sip_code": status, "carrier_status": words, "raw": self.raw(cause)}
+        self.move(CallStatus.ENDED, ended_at=datetime.now(UTC), **told)
+        if self.media is not None:
+            self.media.stop(reason.value)
+        self.trunk.over(self)
+
+    def raw(self, cause: int | None = None) -> dict[str, Any]:
+        """What only SIP knows of the call."""
+        dialog = getattr(self, "dialog", None)
+        if dialog is None:
+            return {}
+        known = {"call_id": dialog.call_id, "local_tag": dialog.local.tag, "remote_tag": dialog.remote.tag}
+        return {**known, "cause": cause} if cause is not None else known
+
+    def close(self) -> None:
+        """Forget the dialog: nothing more will come on it."""
+        self._settled.set()
+        self.stop(*list(self._alarms))
+        self.endpoint.detach(self.dialog.call_id, self.dialog.local_tag)
+
+    # --- clock and tasks --------------------------------------------------------------------------------------------
+
+    def alarm(self, name: str, seconds: float, act: Callable[[], object]) -> None:
+        """Call ``act`` in ``seconds``, unless the alarm of that name is set anew or stopped."""
+        self.stop(name)
+        self._alarms[name] = self.endpoint.call_later(seconds, act)
+
+    def stop(self, *names: str) -> None:
+        """Stop these alarms."""
+        for name in names:
+            if (handle := self._alarms.pop(name, None)) is not None:
+                handle.cancel()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do ``work`` beside; what it raises is reported."""
+        return self.trunk.spawn(work, f"sip call {self.call.id}")
+
+
+KNOWN_OPTIONS = frozenset(
+    "answermode eventlist from-change gin gruu histinfo ice join multiple-refer norefersub nosub outbound path"
+    " policy precondition pref privacy recipient-list-invite record-aware resource-priority sdp-anat sec-agree"
+    " siprec target-dialog tdialog trickle-ice uui".split()
+)
+"""Option tags (IANA) that a 420 names; what else was asked for is not repeated (P9)."""
+
+
+def check_content_type(request: Request) -> None:
+    """``SipError`` 415 for a body that is no session description."""
+    kind = (request.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
+    if kind != "application/sdp":
+        raise SipError(415, "Unsupported Media Type")
+
+
+def _ignore(_: object) -> None:
+    pass
