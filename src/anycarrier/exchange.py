@@ -7,9 +7,11 @@ sockets.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -30,12 +32,12 @@ from anycarrier.errors import (
     RateLimited,
 )
 from anycarrier.incoming import Turns, WebhookHandler
-from anycarrier.listener import Listener, MediaTransport
-from anycarrier.listeners import CredentialDesk, SharedValues, settings_by_type
+from anycarrier.listener import MediaTransport
+from anycarrier.listeners import Listeners
 from anycarrier.media import MediaServer
 from anycarrier.numbers import AvailableNumber, NumberQuery, OwnedNumber, PendingOrder, SyncResult, e164
 from anycarrier.policy import Policy
-from anycarrier.provider import Capability, Provider, TicketPlace
+from anycarrier.provider import Capability, TicketPlace
 from anycarrier.redaction import mask_number
 from anycarrier.routing import Line, NumberRegistry, Router, by_line
 from anycarrier.sip import destination
@@ -131,9 +133,7 @@ class Exchange:
         self._commands = CallCommands(self.switchboard)
         self._webhooks = WebhookHandler(self.switchboard, self._commands, self.call_watch, turns)
         self._media = MediaServer(self.switchboard, self._commands, self.call_watch, handler_grace=handler_grace)
-        self._listeners: dict[str, Listener] = {}
-        self._shared = SharedValues()
-        self._carrier_settings = settings_by_type(carrier_settings)
+        self.listeners = Listeners(self.switchboard, self._webhooks, self._media, carrier_settings)
         self._dialler = Dialler(self.switchboard, self.call_watch)
 
     # --- numbers ----------------------------------------------------------------------------------------------------
@@ -368,7 +368,8 @@ class Exchange:
     async def start(self) -> None:
         """Start speech engines, and the listeners of carriers with sockets of their own. A second call does nothing.
 
-        ``create_app`` calls it. An app that serves the routes itself calls it before the first call.
+        ``create_app`` calls it. An app that serves the routes itself calls it before the first call. A listener that
+        does not open is named in the log and tried again; the others open.
         """
         if self.started:
             return
@@ -379,25 +380,29 @@ class Exchange:
                 await agents.open(self.switchboard)
             if isinstance(self.switchboard.credentials, MemoryCredentials):
                 for credential_id in self.switchboard.credentials.by_id:
-                    await self.start_listener(credential_id)
+                    await self.switchboard.provider(credential_id)  # a plugin that is missing is told at once
+                starting = (self._start_quietly(credential_id) for credential_id in self.switchboard.credentials.by_id)
+                await asyncio.gather(*starting)
         except BaseException:
             self.started = False
             raise
 
     async def start_listener(self, credential_id: str) -> None:
-        """Start the credential's listener, if its carrier has one and it is not running."""
-        provider = await self.switchboard.provider(credential_id)
-        if provider.supports(Capability.LISTEN) and credential_id not in self._listeners:
-            listener = provider.listen(self._desk(provider, credential_id))
-            self._listeners[credential_id] = listener
-            await listener.start()
+        """Start the credential's listener, if its carrier has one and it is not running with the present secrets.
+
+        Raises what keeps it from opening: ``ConfigurationError`` for an address that cannot be bound, or what its
+        carrier says. It is tried again all the same, less and less often, until it opens or :meth:`close_listener`.
+        """
+        await self.listeners.start(credential_id)
+
+    async def close_listener(self, credential_id: str) -> None:
+        """Close the credential's listener, if it has one: the credential or its last line is gone. Its calls end."""
+        await self.listeners.close(credential_id)
 
     async def stop(self) -> None:
         """Close listeners, sessions and the HTTP client. Calls in progress are left to the carrier's time limits."""
         self.started = False
-        for listener in self._listeners.values():
-            await listener.stop()
-        self._listeners.clear()
+        await self.listeners.close_all()
         self.call_watch.stop()
         await self.switchboard.end_work()
         if isinstance(agents := self._agents, ManagedAgents):
@@ -406,10 +411,9 @@ class Exchange:
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
-    def _desk(self, provider: Provider, credential_id: str) -> CredentialDesk:
-        return CredentialDesk(
-            provider, credential_id, self.switchboard, self._webhooks, self._media, self._shared, self._carrier_settings
-        )
+    async def _start_quietly(self, credential_id: str) -> None:
+        with suppress(AnycarrierError):  # which is in the log
+            await self.start_listener(credential_id)
 
     @property
     def _agents(self) -> object:

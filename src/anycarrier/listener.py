@@ -73,11 +73,18 @@ class Listener(Protocol):
     """Sockets of a carrier's own."""
 
     async def start(self) -> None:
-        """Open them; returns when calls can come in."""
+        """Open them; returns when calls can come in. Called once.
+
+        What raises leaves nothing open: the exchange makes another listener and tries again, until it opens or its
+        credential goes. An ``OSError`` is told as a ``ConfigurationError``; have its text name the address and port.
+        """
         ...
 
     async def stop(self) -> None:
-        """Close them; calls in progress are ended."""
+        """Close them; calls in progress are ended. Stopping twice is harmless; after fifteen seconds it is cancelled.
+
+        When the credential's secrets have changed, the listener is stopped too, and one of the new provider started.
+        """
         ...
 
 

@@ -1,21 +1,54 @@
-"""What the exchange is to listeners: the desk that each reports to, and what they share."""
+"""The listeners of one exchange: opened, opened again where that failed, and closed; the desk that each reports to.
+
+A listener that does not open is named in the log and tried again, less and less often, until it opens or its credential
+goes: it stops neither the exchange nor another listener.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import cast
 
-from anycarrier.errors import ConfigurationError, TicketRefused
+from anycarrier.call_phases import longer
+from anycarrier.errors import (
+    AnycarrierError,
+    ConfigurationError,
+    ProviderError,
+    StoreUnavailable,
+    TicketRefused,
+    UnknownCredential,
+    UnknownProvider,
+)
 from anycarrier.events import CallEvent
 from anycarrier.incoming import WebhookHandler
-from anycarrier.listener import Closable, MediaTransport, S, T
+from anycarrier.listener import Closable, Listener, MediaTransport, S, T
 from anycarrier.media import MediaServer
-from anycarrier.provider import Provider
+from anycarrier.provider import Capability, Provider
 from anycarrier.switchboard import Switchboard
 from anycarrier.webhooks import WebhookReply
+
+log = logging.getLogger("anycarrier")
+
+RETRY = (1.0, 300.0)
+"""Seconds before a listener that did not open is tried again: the first time, and at most."""
+
+START_TIMEOUT = 30.0
+"""Seconds a listener has to open."""
+
+STOP_TIMEOUT = 15.0
+"""Seconds a listener has to end its calls and close."""
+
+NEXT_STEPS = {
+    errno.EADDRINUSE: "Another process has the address, or another listener: stop it, or set another address",
+    errno.EADDRNOTAVAIL: "This machine has no such address: set one that it has",
+    errno.EACCES: "It may not be opened by this user: set a port from 1024 on",
+}
+OTHER_STEP = "Check the addresses that the operator's settings name"
 
 
 def settings_by_type(given: Iterable[object]) -> Mapping[type, object]:
@@ -67,6 +100,160 @@ class SharedValues:
             finally:
                 if not held.users and self._held.get(key) is held:
                     del self._held[key]
+
+
+@dataclass
+class _Kept:
+    """One credential's listener: whether it is wanted, and, where it is open, of which provider it is."""
+
+    wanted: bool = True
+    listener: Listener | None = None
+    provider: Provider | None = None
+    retry: asyncio.TimerHandle | None = None
+    failures: int = 0
+    told: str = ""
+    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Listeners:
+    """Opens and closes the listeners of one exchange, by credential.
+
+    ``settings`` are the operator's. Whatever is asked for while a listener opens or closes is done after that; the last
+    wish counts.
+    """
+
+    def __init__(
+        self, switchboard: Switchboard, webhooks: WebhookHandler, media: MediaServer, settings: Iterable[object] = ()
+    ) -> None:
+        self._board = switchboard
+        self._webhooks = webhooks
+        self._media = media
+        self._settings = settings_by_type(settings)
+        self._shared = SharedValues()
+        self._kept: dict[str, _Kept] = {}
+        switchboard.on_new_provider.append(self._provider_changed)
+
+    def credentials(self) -> set[str]:
+        """The credentials whose listeners are open, or are tried again."""
+        return {credential_id for credential_id, kept in self._kept.items() if kept.wanted}
+
+    def is_open(self, credential_id: str) -> bool:
+        """True when calls of the credential can come in."""
+        kept = self._kept.get(credential_id)
+        return kept is not None and kept.listener is not None
+
+    async def start(self, credential_id: str) -> None:
+        """Open the credential's listener, if its carrier has one and it is not open with the present secrets.
+
+        Raises what keeps it closed, and tries again later.
+        """
+        provider = await self._board.provider(credential_id)
+        kept = self._kept.get(credential_id)
+        if kept is None:
+            if not provider.supports(Capability.LISTEN):
+                return
+            kept = self._kept[credential_id] = _Kept()
+        kept.wanted = True
+        await self._settle(credential_id, kept)
+
+    async def close(self, credential_id: str) -> None:
+        """Close the credential's listener, and do not try again; its calls in progress are ended."""
+        if (kept := self._kept.get(credential_id)) is not None:
+            kept.wanted = False
+            await self._settle(credential_id, kept)
+
+    async def close_all(self) -> None:
+        """Close them all, side by side."""
+        await asyncio.gather(*(self.close(credential_id) for credential_id in [*self._kept]))
+
+    def desk(self, provider: Provider, credential_id: str) -> CredentialDesk:
+        """What a listener of that provider reports to."""
+        return CredentialDesk(
+            provider, credential_id, self._board, self._webhooks, self._media, self._shared, self._settings
+        )
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _provider_changed(self, credential_id: str) -> None:
+        if (kept := self._kept.get(credential_id)) is not None:
+            self._board.spawn(self._try_again(credential_id, kept), "open a listener with changed secrets")
+
+    async def _try_again(self, credential_id: str, kept: _Kept) -> None:
+        with suppress(AnycarrierError, StoreUnavailable):  # which is in the log, and tried again
+            await self._settle(credential_id, kept)
+
+    async def _settle(self, credential_id: str, kept: _Kept) -> None:
+        """Open or close it, as it is wanted."""
+        async with kept.changing:
+            if kept.retry is not None:
+                kept.retry.cancel()
+                kept.retry = None
+            try:
+                if kept.wanted:
+                    await self._open(credential_id, kept)
+            except (UnknownCredential, UnknownProvider):
+                kept.wanted = False
+                raise
+            except (AnycarrierError, StoreUnavailable) as problem:
+                self._retry_later(credential_id, kept, problem)
+                raise
+            finally:
+                if not kept.wanted:
+                    await self._shut(credential_id, kept)
+                    if not kept.wanted and self._kept.get(credential_id) is kept:  # nobody wants it again by now
+                        del self._kept[credential_id]
+
+    async def _open(self, credential_id: str, kept: _Kept) -> None:
+        provider = await self._board.provider(credential_id)
+        if kept.listener is not None and kept.provider is provider:
+            return
+        await self._shut(credential_id, kept)
+        if not provider.supports(Capability.LISTEN):
+            kept.wanted = False
+            return
+        limit = asyncio.timeout(START_TIMEOUT)
+        try:
+            listener = provider.listen(self.desk(provider, credential_id))
+            async with limit:
+                await listener.start()
+        except AnycarrierError:
+            raise
+        except OSError as refused:
+            if limit.expired():
+                raise ProviderError(provider.name, "listen", f"not open within {START_TIMEOUT:g} s") from None
+            raise ConfigurationError(
+                f"{provider.name} cannot open its sockets for credential {credential_id!r}: "
+                f"{refused.strerror or refused}. {NEXT_STEPS.get(refused.errno or 0, OTHER_STEP)}"
+            ) from refused
+        except Exception as bug:
+            self._board.report(f"opening the listener of {provider.name}: a bug of its plugin", bug)
+            raise ProviderError(provider.name, "listen", type(bug).__name__) from bug
+        kept.listener, kept.provider = listener, provider
+        if kept.failures:
+            log.info("the listener of credential %s on %s is open now", credential_id, provider.name)
+        kept.failures, kept.told = 0, ""
+
+    def _retry_later(self, credential_id: str, kept: _Kept, problem: Exception) -> None:
+        pause = longer(RETRY, kept.failures)
+        kept.failures += 1
+        if kept.told != str(problem):
+            kept.told = str(problem)
+            log.error("the listener of credential %s is not open, it is tried again: %s", credential_id, problem)
+
+        def due() -> None:
+            self._board.spawn(self._try_again(credential_id, kept), "open a listener again")
+
+        kept.retry = asyncio.get_running_loop().call_later(pause, due)
+
+    async def _shut(self, credential_id: str, kept: _Kept) -> None:
+        listener, kept.listener, kept.provider = kept.listener, None, None
+        if listener is None:
+            return
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT):
+                await listener.stop()
+        except Exception as bug:  # noqa: BLE001 reported: it is closed as far as we are concerned
+            self._board.report(f"closing the listener of credential {credential_id} failed", bug)
 
 
 class CredentialDesk:

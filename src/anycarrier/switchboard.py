@@ -129,6 +129,8 @@ class Switchboard:
         self.subscriptions: WeakSet[Subscription] = WeakSet()
         self.on_change: list[Callable[[Call], None]] = []
         """Called with every call that this process has changed or read anew, as it stands now."""
+        self.on_new_provider: list[Callable[[str], None]] = []
+        """Called with a credential's id when its secrets have changed, and its provider was made anew."""
         self.sessions: dict[str, MediaSession] = {}
         """Live sessions of this process, by call reference."""
         self._http = http
@@ -158,8 +160,11 @@ class Switchboard:
         credential = await self.credentials.credential(credential_id)
         provider = self._providers.get(credential_id)
         if provider is None or (provider.credential is not credential and provider.credential != credential):
+            changed = provider is not None
             provider = self._providers[credential_id] = plugins.open_provider(credential, self._shared_http())
             provider.call_facts = partial(self._facts_of, credential_id)
+            for noted in self.on_new_provider if changed else ():
+                noted(credential_id)
         return provider
 
     @contextmanager

@@ -50,7 +50,7 @@ async def now(exchange: Exchange, key: str = "in-1") -> Call:
 async def tell(exchange: Exchange, event: CallEvent) -> WebhookReply:
     """An event as the carrier's parser makes it."""
     provider = await exchange.switchboard.provider("main")
-    return await exchange._desk(provider, "main").event(event)
+    return await exchange.listeners.desk(provider, "main").event(event)
 
 
 def progress(call: Call, status: CallStatus, **more: Any) -> CallProgress:
