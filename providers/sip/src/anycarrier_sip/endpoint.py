@@ -91,6 +91,8 @@ class Endpoint:
         """By Call-ID and local tag: use :meth:`attach` and :meth:`detach`."""
         self.draining = False
         """True: new calls are answered 503 with Retry-After."""
+        self.losses: list[Callable[[Flow], None]] = []
+        """Called with the flow of each connection that ends."""
         self.guard = Guard(self._networks, strangers=settings.softphones)
         self.resolver = Resolver(settings, self.loop.time)
         self.transport = Transport(settings, self.guard, self._received, self._lost)
@@ -312,6 +314,8 @@ class Endpoint:
 
     def _lost(self, flow: Flow) -> None:
         self.layer.lost(flow, self.now())
+        for told in tuple(self.losses):
+            told(flow)
 
     # --- inside -------------------------------------------------------------------------------------------------
 
