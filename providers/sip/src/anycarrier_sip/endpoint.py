@@ -18,10 +18,11 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from anycarrier_sip.guard import Guard, Network, in_networks
+from anycarrier_sip.guard import Guard, in_networks
 from anycarrier_sip.message import Request, Response, SipError, Uri, parse, reply
+from anycarrier_sip.pacer import Pacer, PortRange
 from anycarrier_sip.resolver import Resolver, Target
-from anycarrier_sip.settings import SipSettings
+from anycarrier_sip.settings import Network, SipSettings
 from anycarrier_sip.transaction import ClientTransaction, Flow, ServerTransaction, TransactionLayer
 from anycarrier_sip.transport import Transport
 
@@ -80,19 +81,18 @@ class InDialog(Protocol):
 class Endpoint:
     """Made by :meth:`open`, inside a running loop."""
 
-    pacer: Any
-    ports: Any
-
     def __init__(self, settings: SipSettings) -> None:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
         self.trunks: list[Trunk] = []
         self.dialogs: dict[tuple[str, str], InDialog] = {}
         """By Call-ID and local tag: use :meth:`attach` and :meth:`detach`."""
+        self.losses: list[Callable[[Flow], None]] = []
+        """Called with each connection that ends."""
         self.draining = False
         """True: new calls are answered 503 with Retry-After."""
-        self.losses: list[Callable[[Flow], None]] = []
-        """Called with the flow of each connection that ends."""
+        self.pacer = Pacer()
+        self.ports = PortRange(*settings.rtp_ports)
         self.guard = Guard(self._networks, strangers=settings.softphones)
         self.resolver = Resolver(settings, self.loop.time)
         self.transport = Transport(settings, self.guard, self._received, self._lost)
@@ -116,6 +116,7 @@ class Endpoint:
         if self._timer is not None:
             self._timer.cancel()
         self.layer.woken = lambda at: None
+        self.pacer.close()
         await self.transport.aclose()
 
     @property
@@ -171,8 +172,7 @@ class Endpoint:
         timeout: float | None = None,
     ) -> ClientTransaction:
         """Send it: :meth:`TransactionLayer.request`. An ACK too."""
-        now = self.now()
-        self.guard.expect(flow.remote[0], now + 2 * self.layer.timers.patience)
+        self.guard.expect(flow.remote[0], now := self.now())
         return self.layer.request(
             request, flow, now, self._safely(on_response), self._safely(on_failure), timeout=timeout
         )
@@ -315,7 +315,7 @@ class Endpoint:
     def _lost(self, flow: Flow) -> None:
         self.layer.lost(flow, self.now())
         for told in tuple(self.losses):
-            told(flow)
+            self._safely(told)(flow)
 
     # --- inside -------------------------------------------------------------------------------------------------
 

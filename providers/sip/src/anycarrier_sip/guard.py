@@ -1,7 +1,8 @@
 """Who may speak to us, and how much: asked for each datagram and connection before a byte of it is read.
 
 A SIP port on the Internet is scanned within minutes. A stranger gets no answer at all; what he sends costs one look-up
-and one count. Known are the networks of credentials and operator, and whoever we have just sent something to.
+and one count. Known are the networks of credentials and operator, whoever we share a dialog with, and whoever we have
+just sent a request to.
 """
 
 from __future__ import annotations
@@ -9,38 +10,39 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
+from ipaddress import ip_address
 
-Network = IPv4Network | IPv6Network
+from anycarrier_sip.settings import Network, unfolded
 
 DATAGRAMS_A_SECOND = 1000
 """From one address; more are dropped unread (P8)."""
 CONNECTIONS = 100
 """Accepted and open at a time (P8)."""
 CHALLENGES_A_SECOND = 10
-"""To one address that is not a known peer's (P2)."""
-WRONG_ANSWERS = 3
-SILENCE = 600.0
+"""To one address (P2)."""
+WRONG_ANSWERS, SILENCE = 3, 600.0
 """So many wrong passwords, and for so many seconds an address is not heard (P2)."""
+EXPECTED = 64.0
+"""Seconds after a request of ours that messages of its receiver are read."""
 REMEMBERED = 50_000
-"""Addresses; who floods us from more makes us look them up again, and takes no more memory."""
+"""Addresses. Who floods us from more has us look them up again; it takes no more memory."""
 FRESH = 1.0
-"""Seconds that the answer for an address is kept: peers change as names are resolved and phones register."""
+"""Seconds for which an address is not looked up again: peers change as names are resolved."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class Counters:
-    """Since the start of the process; for ``/metrics``."""
+    """Since the start, for ``/metrics``: what was dropped, closed or refused, and why."""
 
     strangers: int = 0
-    """Datagrams from addresses we do not know, dropped unread, and requests from those who may only answer."""
+    """Datagrams from addresses we do not know, dropped unread; requests from who may only answer us."""
     stranger_connections: int = 0
     refused_connections: int = 0
-    """From known peers, when as many were open as may be."""
+    """Of peers, when as many were open as may be."""
     closed_connections: int = 0
-    """By us: no whole message in time, idle, unreadable, or too much at once."""
+    """By us: no TLS or whole message in time, idle, unreadable, too much at once."""
     over_rate: int = 0
     """Datagrams and messages of peers that sent too many a second."""
     silenced: int = 0
@@ -49,7 +51,7 @@ class Counters:
     challenges: int = 0
     wrong_answers: int = 0
     refused_invites: int = 0
-    """INVITEs answered 503: too many open on a credential, or draining."""
+    """Answered 503: too many open on a credential, or draining."""
     failures: int = 0
     """Messages that met an error of ours; each is in the log."""
 
@@ -57,11 +59,10 @@ class Counters:
 class _Source:
     """What is known of one address."""
 
-    __slots__ = ("checked", "count", "known", "second")
+    __slots__ = ("count", "known", "second", "until")
 
-    def __init__(self, known: bool, checked: float) -> None:
-        self.known = known
-        self.checked = checked
+    def __init__(self, known: bool, until: float) -> None:
+        self.known, self.until = known, until
         self.second = self.count = 0
 
 
@@ -73,22 +74,21 @@ class Guard:
         self._networks = networks
         self._strangers = strangers
         self._sources: dict[str, _Source] = {}
-        self._held: dict[str, int] = {}
         self._expected: dict[str, float] = {}
+        self._held: dict[str, int] = {}
         self._challenged: dict[str, tuple[int, int]] = {}
         self._wrong: dict[str, int] = {}
         self._silent: dict[str, float] = {}
-        self._told_at: float | None = None
-        self._told = 0
+        self._told, self._told_at = 0, -60.0
 
     def datagram(self, address: str, now: float) -> bool:
-        """Whether a datagram from ``address`` is to be read. Counts it."""
+        """Whether a datagram or message from ``address`` is to be read. Counts it."""
         source = self._sources.get(address)
-        if source is None or now - source.checked >= FRESH:
-            source = self._look_up(address, now, source)
+        if source is None or source.until <= now:
+            source = self._look_up(address, now)
         if not source.known:
             self.counters.strangers += 1
-            if self._told_at is None or now - self._told_at >= 60:
+            if now - self._told_at >= 60:
                 self._tell(address, now)
             return False
         second = int(now)
@@ -98,20 +98,15 @@ class Guard:
         if source.count > DATAGRAMS_A_SECOND:
             self.counters.over_rate += 1
             return False
-        if self._silent and self._silent.get(address, 0) > now and not self.is_peer(address):
-            self.counters.silenced += 1
-            return False
-        return True
+        return not (self._silent and self._is_silent(address, now))
 
     def connection(self, address: str, open_now: int, now: float) -> bool:
-        """Whether to keep a connection just accepted. Counts one that is not kept."""
-        if not self._look_up(address, now, None).known:
+        """Whether to keep a connection just accepted, beside ``open_now`` others. Counts one that is not kept."""
+        if not self._look_up(address, now).known:
             self.counters.stranger_connections += 1
-        elif self._silent.get(address, 0) > now and not self.is_peer(address):
-            self.counters.silenced += 1
         elif open_now >= CONNECTIONS:
             self.counters.refused_connections += 1
-        else:
+        elif not self._is_silent(address, now):
             return True
         return False
 
@@ -119,25 +114,21 @@ class Guard:
         """Whether ``address`` is in a network of a credential or the operator."""
         return in_networks(address, self._networks())
 
-    def expect(self, address: str, until: float) -> None:
-        """Read what ``address`` sends until then: we have asked it something."""
-        if until > self._expected.get(address, 0):
-            if address not in self._expected:
-                self._sources.pop(address, None)
-            self._expected[address] = until
+    def expect(self, address: str, now: float) -> None:
+        """A request goes to ``address``: read what comes back."""
+        if self._expected.get(address, 0) <= now:
+            self._sources.pop(address, None)
+        self._expected[address] = now + EXPECTED
 
     def hold(self, address: str) -> None:
-        """Read what ``address`` sends until :meth:`release` was called as often: there is a dialog or registration."""
+        """Read what ``address`` sends until :meth:`release` was called as often."""
         self._held[address] = self._held.get(address, 0) + 1
         self._sources.pop(address, None)
 
     def release(self, address: str) -> None:
         """The end of one :meth:`hold`."""
-        left = self._held.get(address, 0) - 1
-        if left > 0:
+        if (left := self._held.pop(address, 0) - 1) > 0:
             self._held[address] = left
-        else:
-            self._held.pop(address, None)
 
     def changed(self) -> None:
         """Networks are others now: look everybody up again."""
@@ -147,7 +138,7 @@ class Guard:
         """Whether a digest challenge may be sent to ``address``; if not, answer nothing. Counts it (P2)."""
         second, count = self._challenged.get(address, (0, 0))
         count = count + 1 if second == int(now) else 1
-        if len(self._challenged) > REMEMBERED:
+        if len(self._challenged) >= REMEMBERED:
             self._challenged.clear()
         self._challenged[address] = (int(now), count)
         if count > CHALLENGES_A_SECOND:
@@ -156,43 +147,45 @@ class Guard:
         return True
 
     def wrong_answer(self, address: str, now: float) -> None:
-        """``address`` gave a wrong password; after three it is not heard for ten minutes (P2)."""
+        """``address`` gave a wrong password; after three it is not heard for ten minutes (P2), unless it is a peer."""
         self.counters.wrong_answers += 1
-        if len(self._wrong) > REMEMBERED:
+        if len(self._wrong) >= REMEMBERED:
             self._wrong.clear()
         self._wrong[address] = self._wrong.get(address, 0) + 1
         if self._wrong[address] >= WRONG_ANSWERS:
             del self._wrong[address]
-            self._silent = {known: until for known, until in self._silent.items() if until > now}
+            self._silent = {one: until for one, until in self._silent.items() if until > now}
             self._silent[address] = now + SILENCE
 
     def right_answer(self, address: str) -> None:
         """``address`` gave a right one: earlier mistakes are forgotten."""
         self._wrong.pop(address, None)
 
-    def _look_up(self, address: str, now: float, old: _Source | None) -> _Source:
-        known = self._strangers or address in self._held or self._expected.get(address, 0) > now
-        known = known or in_networks(address, self._networks())
-        if old is not None:
-            old.known, old.checked = known, now
-            return old
-        if len(self._sources) >= REMEMBERED:
-            self._sources.clear()
-            self._expected = {known: until for known, until in self._expected.items() if until > now}
-        source = self._sources[address] = _Source(known, now)
+    def _is_silent(self, address: str, now: float) -> bool:
+        if self._silent.get(address, 0) <= now or self.is_peer(address):
+            return False
+        self.counters.silenced += 1
+        return True
+
+    def _look_up(self, address: str, now: float) -> _Source:
+        asked = address in self._held or self._expected.get(address, 0) > now
+        known = self._strangers or asked or self.is_peer(address)
+        source = self._sources.get(address)
+        if source is None:
+            if len(self._sources) >= REMEMBERED:
+                self._sources.clear()
+                self._expected = {one: until for one, until in self._expected.items() if until > now}
+            source = self._sources[address] = _Source(known, now)
+        source.known, source.until = known, now + FRESH
         return source
 
     def _tell(self, address: str, now: float) -> None:
-        dropped = self.counters.strangers - self._told
-        self._told, self._told_at = self.counters.strangers, now
-        logger.info(
-            "sip: dropped %d datagrams from addresses that are nobody's peers, the last from %s", dropped, address
-        )
+        dropped, self._told = self.counters.strangers - self._told, self.counters.strangers
+        self._told_at = now
+        logger.info("sip: dropped %d datagrams of strangers, the last from %s", dropped, address)
 
 
 def in_networks(address: str, networks: Iterable[Network]) -> bool:
     """Whether ``address`` is in one of them."""
-    found = ip_address(address.partition("%")[0])
-    if not isinstance(found, IPv4Address) and found.ipv4_mapped is not None:
-        found = found.ipv4_mapped
+    found = unfolded(ip_address(address.partition("%")[0]))
     return any(found in network for network in networks)

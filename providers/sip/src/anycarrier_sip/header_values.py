@@ -69,18 +69,22 @@ def _quote(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-_PARTS = {
-    separator: re.compile(rf'(?:^|{separator})((?:"(?:[^"\\]|\\.)*"|<[^>]*>|[^{separator}"<])*)', re.DOTALL)
-    for separator in ",;"
-}
+_PART = {sign: re.compile(rf'(?s:(?:"(?:[^"\\]|\\.)*"|<[^>]*>|[^{sign}"<])*)') for sign in ",;"}
 
 
 def split(text: str, separator: str) -> list[str]:
     """The parts between ``separator``, those in quotes and angle brackets aside; all in one where they do not close."""
     if '"' not in text and "<" not in text:
         return text.split(separator)
-    parts: list[str] = _PARTS[separator].findall(text)
-    return parts if sum(map(len, parts)) + len(parts) - 1 == len(text) else [text]
+    parts, start, end = [], 0, -1
+    while end < len(text):
+        start = end + 1
+        match = _PART[separator].match(text, start)
+        end = match.end() if match else start
+        parts.append(text[start:end])
+        if end < len(text) and text[end] != separator:
+            return [text]
+    return parts
 
 
 @lru_cache(4096)

@@ -117,7 +117,7 @@ class Response(_Message):
 
 Message = Request | Response
 
-_FOLD = re.compile(r"[ \t]*\r\n[ \t]+")
+_FOLD = re.compile(r"\r\n[ \t]+")
 _STATUS_LINE = re.compile(r"(?i)SIP/2\.0 ([1-6][0-9][0-9])(?: (.*))?")
 _VERSION = re.compile(r"(?i)SIP/([0-9]+\.[0-9]+)")
 _CALL_ID = re.compile(r"""[A-Za-z0-9\-.!%*_+`'~()<>:\\"/\[\]?{}]+(?:@[A-Za-z0-9\-.!%*_+`'~()<>:\\"/\[\]?{}]+)?""")
@@ -329,11 +329,10 @@ class StreamReader:
 
 
 _SECRETS = re.compile(
-    r"(?im)^((?:proxy-)?(?:authorization|authenticate)|www-authenticate|authentication-info|identity|y)([ \t]*:).*"
-    r"(?:\r?\n[ \t].*)*"
-    r"|^(a=(?:crypto|key-mgmt|k))(:).*|^(k)(=).*"
+    r"(?im)^((?:(?:proxy|www)-)?auth(?:orization|enticate|entication-info)|identity|y)([ \t]*:)"
+    r"[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*|^(a=(?:crypto|key-mgmt):|k=)[^\r\n]*"
 )
-_PASSWORD = re.compile(r"(?i)(sips?:[^@:;<>\s]+):[^@<>\s]*@")
+_PASSWORD = re.compile(r"(?i)(sips?:[^@:;<>\s]{1,200}):[^@<>\s]{0,200}@")
 
 
 def redacted(text: str) -> str:

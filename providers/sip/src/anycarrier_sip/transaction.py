@@ -8,7 +8,7 @@ twice, acknowledges refusals, and ends everything in bounded time:
     server INVITE    G repeats a refusal until its ACK, H gives up, I absorbs ACKs, L absorbs INVITEs after a 2xx
     server others    J absorbs
 
-Who repeats a 2xx to an INVITE until its ACK, and who acknowledges one, is the user of this layer: both cross hops.
+A 2xx to an INVITE is repeated, and acknowledged, by the user of this layer: both cross hops.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from anycarrier_sip.message import Headers, Message, Request, Response, Via, reply
+from anycarrier_sip.message import Headers, Message, Request, Response, reply
 
 COOKIE = "z9hG4bK"
 """How the branch of every sender since RFC 3261 begins; without it, requests are matched as in RFC 2543."""
@@ -46,10 +46,9 @@ class Timers:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Between which two sockets a message went. ``connection`` tells TCP and TLS connections apart; 0 for UDP."""
+    """Between which two sockets a message went: ``udp``, ``tcp`` or ``tls``; ``connection`` is 0 for UDP."""
 
     transport: str
-    """``udp``, ``tcp`` or ``tls``."""
     local: tuple[str, int]
     remote: tuple[str, int]
     connection: int = 0
@@ -61,7 +60,7 @@ class Flow:
 
 
 class State(Enum):
-    """The states of all four machines; ``TRYING`` is a client INVITE's "calling" too."""
+    """The states of all four machines; a client INVITE that is "calling" is ``TRYING``."""
 
     TRYING = auto()
     PROCEEDING = auto()
@@ -72,7 +71,6 @@ class State(Enum):
 
 
 PENDING = (State.TRYING, State.PROCEEDING)
-"""No final response yet."""
 
 
 class Transaction:
@@ -85,7 +83,8 @@ class Transaction:
         self._layer = layer
         self._key = key
         self._invite = request.method == "INVITE"
-        self._timers: dict[str, list[Any]] = {}
+        self._alarms: dict[str, list[Any]] = {}
+        self._pause = layer.timers.t1
 
     @property
     def final(self) -> bool:
@@ -94,17 +93,19 @@ class Transaction:
 
     def _set(self, name: str, at: float, act: Callable[[float], None]) -> None:
         self._stop(name)
-        self._timers[name] = self._layer._alarm(at, act)
+        self._alarms[name] = self._layer._alarm(at, act)
 
     def _stop(self, *names: str) -> None:
-        for name in names or tuple(self._timers):
-            if (entry := self._timers.pop(name, None)) is not None:
-                entry[2] = None
+        for name in names or tuple(self._alarms):
+            if (alarm := self._alarms.pop(name, None)) is not None:
+                alarm[2] = None
 
-    def _end_in(self, seconds: float, now: float) -> None:
+    def _finish(self, state: State, now: float, linger: float) -> None:
+        """Enter ``state``, the last but one: after ``linger`` seconds all is over."""
+        self.state = state
         self._stop()
-        if seconds:
-            self._set("end", now + seconds, self._end)
+        if linger:
+            self._set("end", now + linger, self._end)
         else:
             self._end(now)
 
@@ -115,67 +116,57 @@ class Transaction:
 
 
 class ClientTransaction(Transaction):
-    """A request of ours. Callbacks come from :meth:`TransactionLayer.receive`, ``advance`` and ``lost``, never from
-    ``request`` or ``cancel``."""
+    """A request of ours. No callback comes from within ``request`` or ``cancel``."""
 
     def __init__(
-        self,
-        layer: TransactionLayer,
-        request: Request,
-        flow: Flow,
-        key: Any,
-        on_response: Callable[[Response], None],
-        on_failure: Callable[[str], None],
-    ) -> None:
+        self, layer: TransactionLayer, request: Request, flow: Flow, key: Any,
+        on_response: Callable[[Response], Any], on_failure: Callable[[str], Any],
+    ) -> None:  # fmt: skip
         super().__init__(layer, request, flow, key)
         self._on_response = on_response
         self._on_failure = on_failure
         self._wire = request.encode()
-        self._pause = layer.timers.t1
         self._cancelling = False
         self._ack = b""
 
     def cancel(self, now: float) -> None:
         """Take an INVITE back: by CANCEL, once a provisional response has come (RFC 3261, 9.1); expect a 487. A 2xx
-        that crosses it still comes by ``on_response``. Without a final response, it fails after 32 s: ``timeout``."""
-        if not self._invite or self._cancelling or self.final:
-            return
-        self._cancelling = True
-        if self.state is State.PROCEEDING:
-            self._send_cancel(now)
+        that crosses it still comes by ``on_response``. Without a final response it fails after 32 s: ``timeout``."""
+        if self._invite and not self._cancelling and not self.final:
+            self._cancelling = True
+            if self.state is State.PROCEEDING:
+                self._send_cancel(now)
 
     def _start(self, now: float, timeout: float | None) -> None:
-        timers = self._layer.timers
         if not self.flow.reliable:
             self._set("repeat", now + self._pause, self._repeat)
-        self._set("timeout", now + (timeout or timers.patience), lambda now: self._fail("timeout", now))
-        self._send(self._wire, now)
+        self._set("timeout", now + (timeout or self._layer.timers.patience), lambda now: self._fail("timeout", now))
+        self._send(now)
 
-    def _send(self, data: bytes, now: float) -> None:
-        if not self._layer._send(data, self.flow):
+    def _send(self, now: float) -> None:
+        if not self._layer._send(self._wire, self.flow):
             self._set("timeout", now, lambda now: self._fail("transport", now))
 
     def _repeat(self, now: float) -> None:
-        timers = self._layer.timers
+        longest = self._layer.timers.t2
         if self._invite:
-            self._pause *= 2  # timer A: the pauses grow until timer B
+            self._pause *= 2  # timer A: ever longer, until timer B
         else:  # timer E
-            self._pause = timers.t2 if self.state is State.PROCEEDING else min(2 * self._pause, timers.t2)
+            self._pause = longest if self.state is State.PROCEEDING else min(2 * self._pause, longest)
         self._set("repeat", now + self._pause, self._repeat)
-        self._send(self._wire, now)
+        self._send(now)
 
     def _fail(self, why: str, now: float) -> None:
         self._end(now)
         self._on_failure(why)
 
     def _send_cancel(self, now: float) -> None:
+        self._set("timeout", now + self._layer.timers.patience, lambda now: self._fail("timeout", now))
         cancel = hop_by_hop(self.request, "CANCEL", self.request.headers.get("To") or "")
-        patience = self._layer.timers.patience
-        self._set("timeout", now + patience, lambda now: self._fail("timeout", now))
         self._layer._add_client(cancel, self.flow, self._key[0], now, ignore, ignore)
 
     def _receive(self, response: Response, now: float) -> None:
-        status, timers = response.status, self._layer.timers
+        status, timers, reliable = response.status, self._layer.timers, self.flow.reliable
         if self.state is State.COMPLETED:
             if self._invite and status >= 300:
                 self._layer._send(self._ack, self.flow)
@@ -185,39 +176,34 @@ class ClientTransaction(Transaction):
                 self._on_response(response)  # a repeat, or another phone the call was forked to (RFC 6026)
             return
         if status < 200:
-            first = self.state is State.TRYING
-            self.state = State.PROCEEDING
+            first, self.state = self.state is State.TRYING, State.PROCEEDING
             if self._invite and first:
                 self._stop()
                 if self._cancelling:
                     self._send_cancel(now)
-        elif self._invite and status < 300:
-            self.state = State.ACCEPTED
-            self._end_in(timers.patience, now)  # timer M
-        elif self._invite:
-            self.state = State.COMPLETED
+        elif not self._invite:
+            self._finish(State.COMPLETED, now, 0 if reliable else timers.t4)  # timer K
+        elif status < 300:
+            self._finish(State.ACCEPTED, now, timers.patience)  # timer M
+        else:
             self._ack = hop_by_hop(self.request, "ACK", response.headers.get("To") or "").encode()
             self._layer._send(self._ack, self.flow)
-            self._end_in(0 if self.flow.reliable else timers.patience, now)  # timer D
-        else:
-            self.state = State.COMPLETED
-            self._end_in(0 if self.flow.reliable else timers.t4, now)  # timer K
+            self._finish(State.COMPLETED, now, 0 if reliable else timers.patience)  # timer D
         self._on_response(response)
 
 
 class ServerTransaction(Transaction):
-    """A request of theirs. An ACK of a 2xx is one too, which takes no response."""
+    """A request of theirs. The ACK of a 2xx is one too, which takes no response."""
 
-    def __init__(self, layer: TransactionLayer, request: Request, flow: Flow, key: Any, answer_flow: Flow) -> None:
+    def __init__(self, layer: TransactionLayer, request: Request, flow: Flow, key: Any) -> None:
         super().__init__(layer, request, flow, key)
         self.on_cancel: Callable[[], None] | None = None
         """Called when an INVITE is cancelled before its final response: send 487. Without it, 487 is sent."""
         self.to_tag: str | None = None
         """The tag in our responses; None before the first."""
         self.cancelled = False
-        self._answer_flow = answer_flow
+        self._answer_flow = _answer_flow(request, flow)
         self._last = b""
-        self._pause = layer.timers.t1
 
     def respond(self, response: Response, now: float) -> None:
         """Send ``response``. A 2xx to an INVITE may be sent again until its ACK; anything else after a final response
@@ -225,32 +211,27 @@ class ServerTransaction(Transaction):
         again = self.state is State.ACCEPTED and 200 <= response.status < 300
         if self.final and not again:
             return
+        timers, reliable = self._layer.timers, self.flow.reliable
         self._last = response.encode()
         if response.status > 100:
             self.to_tag = response.to.tag or self.to_tag
-        timers, reliable = self._layer.timers, self.flow.reliable
         if response.status < 200:
             self.state = State.PROCEEDING
             self._stop("trying")
         elif not self._invite:
-            self.state = State.COMPLETED
-            self._end_in(0 if reliable else timers.patience, now)  # timer J
+            self._finish(State.COMPLETED, now, 0 if reliable else timers.patience)  # timer J
         elif response.status >= 300:
-            self.state = State.COMPLETED
-            self._end_in(timers.patience, now)  # timer H
+            self._finish(State.COMPLETED, now, timers.patience)  # timer H
             if not reliable:
                 self._set("repeat", now + self._pause, self._repeat)
         elif not again:
-            self.state = State.ACCEPTED
-            self._end_in(timers.patience, now)  # timer L
+            self._finish(State.ACCEPTED, now, timers.patience)  # timer L
         self._layer._send(self._last, self._answer_flow)
 
     def _start(self, now: float) -> None:
         if self._invite:
-            self._set("trying", now + self._layer.timers.trying, self._trying)
-
-    def _trying(self, now: float) -> None:
-        self.respond(reply(self.request, 100), now)
+            trying = reply(self.request, 100)
+            self._set("trying", now + self._layer.timers.trying, lambda now: self.respond(trying, now))
 
     def _repeat(self, now: float) -> None:  # timer G
         self._pause = min(2 * self._pause, self._layer.timers.t2)
@@ -264,32 +245,26 @@ class ServerTransaction(Transaction):
 
     def _acknowledged(self, now: float) -> None:
         if self.state is State.COMPLETED:
-            self.state = State.CONFIRMED
-            self._end_in(0 if self.flow.reliable else self._layer.timers.t4, now)  # timer I
+            self._finish(State.CONFIRMED, now, 0 if self.flow.reliable else self._layer.timers.t4)  # timer I
 
 
 class TransactionLayer:
-    """All transactions of one endpoint.
+    """All transactions of one endpoint. Call :meth:`advance` at :attr:`next_at`.
 
-    ``send(data, flow)`` writes bytes; an ``OSError`` from it fails a client transaction. ``sent_by(flow)`` is the host
-    and port that peers reach us at, for Via. Nobody else may call :meth:`advance` late: at :attr:`next_at`.
+    ``send(data, flow)`` writes bytes; ``OSError`` from it fails a client transaction. ``token()`` makes branches and
+    tags, not to be guessed. ``sent_by(flow)`` is the host and port that peers reach us at, for Via.
     """
 
     def __init__(
-        self,
-        send: Callable[[bytes, Flow], None],
-        timers: Timers = Timers(),
-        *,
-        sent_by: Callable[[Flow], tuple[str, int]] = lambda flow: flow.local,
-        token: Callable[[], str],
-    ) -> None:
+        self, send: Callable[[bytes, Flow], None], timers: Timers = Timers(), *,
+        token: Callable[[], str], sent_by: Callable[[Flow], tuple[str, int]] = lambda flow: flow.local,
+    ) -> None:  # fmt: skip
         self.timers = timers
         self.token = token
-        """Makes branches and tags: never the same twice, and not to be guessed."""
         self.strays: Callable[[Response, Flow], None] = ignore
         """Called with a response to an INVITE whose transaction is over: a 2xx must be acknowledged again."""
         self.woken: Callable[[float], None] = ignore
-        """Called with a time when :meth:`advance` is needed earlier than it was."""
+        """Called with :attr:`next_at` when it is earlier than it was."""
         self._write = send
         self._sent_by = sent_by
         self._clients: dict[Any, ClientTransaction] = {}
@@ -299,15 +274,9 @@ class TransactionLayer:
         self._count = 0
 
     def request(
-        self,
-        request: Request,
-        flow: Flow,
-        now: float,
-        on_response: Callable[[Response], None],
-        on_failure: Callable[[str], None],
-        *,
-        timeout: float | None = None,
-    ) -> ClientTransaction:
+        self, request: Request, flow: Flow, now: float, on_response: Callable[[Response], Any],
+        on_failure: Callable[[str], Any], *, timeout: float | None = None,
+    ) -> ClientTransaction:  # fmt: skip
         """Send ``request`` with a Via and a branch of its own, in place of any it has.
 
         ``on_response`` gets each provisional response, the final one, and for an INVITE each further 2xx; or
@@ -330,40 +299,36 @@ class TransactionLayer:
             self._receive_response(message, flow, now)
             return None
         method = message.method
-        key, legacy = self._server_key(message, flow, "INVITE" if method == "ACK" else method)
-        answer_flow = _answer_flow(message, flow)
+        key, legacy = _server_key(message, flow, "INVITE" if method == "ACK" else method)
         known = self._servers.get(key)
         if method == "ACK":
-            ours = known is not None and not (legacy and known.to_tag and message.to.tag != known.to_tag)
-            if known is None or not ours or known.state is State.ACCEPTED:
-                ack = ServerTransaction(self, message, flow, key, answer_flow)
-                ack.state = State.TERMINATED
-                return ack
-            known._acknowledged(now)
-            return None
+            if known is not None and legacy and known.to_tag and message.to.tag != known.to_tag:
+                known = None
+            if known is not None and known.state is not State.ACCEPTED:
+                known._acknowledged(now)
+                return None
+            ack = ServerTransaction(self, message, flow, key)
+            ack.state = State.TERMINATED
+            return ack
         if known is not None:
             known._repeated()
             return None
-        transaction = ServerTransaction(self, message, flow, key, answer_flow)
-        self._servers[key] = transaction
+        transaction = self._servers[key] = ServerTransaction(self, message, flow, key)
         if method == "CANCEL":
             self._cancel(transaction, now)
             return None
-        if message.to.tag is None:
-            # RFC 3261, 8.2.2.2: one request that came by two ways is one call.
-            path = (message.call_id, message.from_.tag, message.cseq.number, method)
-            other = self._merged.setdefault(path, transaction)
-            if other is not transaction:
-                if other.state in (*PENDING, State.ACCEPTED):
-                    transaction.respond(reply(message, 482, to_tag=self.token()), now)
-                    return None
-                self._merged[path] = transaction
+        if message.to.tag is None:  # RFC 3261, 8.2.2.2: one request that came by two ways is one call
+            other = self._merged.get(path := _path(message))
+            if other is not None and other.state in (*PENDING, State.ACCEPTED):
+                transaction.respond(reply(message, 482, to_tag=self.token()), now)
+                return None
+            self._merged[path] = transaction
         transaction._start(now)
         return transaction
 
     def lost(self, flow: Flow, now: float) -> None:
         """A connection is gone: requests that wait for an answer on it fail. Never call it from ``send``."""
-        for client in [c for c in self._clients.values() if c.flow == flow]:
+        for client in [one for one in self._clients.values() if one.flow == flow]:
             if client.final:
                 client._end(now)
             else:
@@ -372,8 +337,7 @@ class TransactionLayer:
     def advance(self, now: float) -> None:
         """Do what is due at ``now``."""
         while (at := self.next_at) is not None and at <= now:
-            act = heapq.heappop(self._alarms)[2]
-            act(now)
+            heapq.heappop(self._alarms)[2](now)
 
     @property
     def next_at(self) -> float | None:
@@ -387,18 +351,12 @@ class TransactionLayer:
         """Transactions in memory, of both sides."""
         return len(self._clients) + len(self._servers)
 
-    # --- inside -------------------------------------------------------------------------------------------------
+    # --- for the transactions -----------------------------------------------------------------------------------
 
     def _add_client(
-        self,
-        request: Request,
-        flow: Flow,
-        branch: str,
-        now: float,
-        on_response: Callable[[Response], Any],
-        on_failure: Callable[[str], Any],
-        timeout: float | None = None,
-    ) -> ClientTransaction:
+        self, request: Request, flow: Flow, branch: str, now: float, on_response: Callable[[Response], Any],
+        on_failure: Callable[[str], Any], timeout: float | None = None,
+    ) -> ClientTransaction:  # fmt: skip
         key = (branch, request.method)
         client = ClientTransaction(self, request, flow, key, on_response, on_failure)
         if request.method == "ACK":
@@ -419,29 +377,17 @@ class TransactionLayer:
 
     def _cancel(self, cancel: ServerTransaction, now: float) -> None:
         """RFC 3261, 9.2."""
-        invite = self._servers.get(self._server_key(cancel.request, cancel.flow, "INVITE")[0])
+        invite = self._servers.get(_server_key(cancel.request, cancel.flow, "INVITE")[0])
         if invite is None:
-            cancel.respond(reply(cancel.request, 481, to_tag=self.token()), now)
-            return
-        cancel.respond(reply(cancel.request, 200, to_tag=invite.to_tag or self.token()), now)
-        if invite.final or invite.cancelled:
-            return
-        invite.cancelled = True
-        if invite.on_cancel is not None:
-            invite.on_cancel()
-        else:
-            invite.respond(reply(invite.request, 487, to_tag=invite.to_tag or self.token()), now)
-
-    def _server_key(self, request: Request, flow: Flow, method: str) -> tuple[Any, bool]:
-        """What repeats of a request share (17.2.3), and whether it was matched the old way. The peer's address is
-        part of it: nobody cancels or acknowledges for another."""
-        via = request.via
-        branch = via.branch or ""
-        if branch.startswith(COOKIE) and len(branch) > len(COOKIE):
-            return (branch, via.host.lower(), via.port, method, flow.remote[0]), False
-        hop = (via.host.lower(), via.port, via.branch)
-        identity = (request.uri, request.from_.tag, request.call_id, request.cseq.number)
-        return (hop, identity, method, flow.remote[0]), True
+            return cancel.respond(reply(cancel.request, 481, to_tag=self.token()), now)
+        tag = invite.to_tag or self.token()
+        cancel.respond(reply(cancel.request, 200, to_tag=tag), now)
+        if not invite.final and not invite.cancelled:
+            invite.cancelled = True
+            if invite.on_cancel is not None:
+                invite.on_cancel()
+            else:
+                invite.respond(reply(invite.request, 487, to_tag=tag), now)
 
     def _send(self, data: bytes, flow: Flow) -> bool:
         try:
@@ -452,28 +398,24 @@ class TransactionLayer:
 
     def _alarm(self, at: float, act: Callable[[float], None]) -> list[Any]:
         self._count += 1
-        entry = [at, self._count, act]
-        heapq.heappush(self._alarms, entry)
-        if self._alarms[0] is entry:
+        alarm = [at, self._count, act]
+        heapq.heappush(self._alarms, alarm)
+        if self._alarms[0] is alarm:
             self.woken(at)
-        return entry
+        return alarm
 
     def _forget(self, transaction: Transaction, key: Any) -> None:
         if isinstance(transaction, ClientTransaction):
             self._clients.pop(key, None)
-            return
-        self._servers.pop(key, None)
-        request = transaction.request
-        path = (request.call_id, request.from_.tag, request.cseq.number, request.method)
-        if self._merged.get(path) is transaction:
-            del self._merged[path]
+        else:
+            self._servers.pop(key, None)
+            if self._merged.get(path := _path(transaction.request)) is transaction:
+                del self._merged[path]
 
 
 def hop_by_hop(request: Request, method: str, to: str) -> Request:
     """The ACK of a refusal or the CANCEL of ``request``: for the same hop, so with its branch (9.1, 17.1.1.3)."""
-    headers = Headers()
-    headers.add("Via", request.headers.values("Via")[0])
-    headers.add("Max-Forwards", "70")
+    headers = Headers([("Via", request.headers.values("Via")[0]), ("Max-Forwards", "70")])
     for route in request.headers.values("Route"):
         headers.add("Route", route)
     headers.add("From", request.headers.get("From") or "")
@@ -483,21 +425,36 @@ def hop_by_hop(request: Request, method: str, to: str) -> Request:
     return Request(method, request.uri, headers)
 
 
+def ignore(*_: Any) -> None:
+    """Nothing."""
+
+
+def _path(request: Request) -> tuple[Any, ...]:
+    """What a request keeps on every way it takes."""
+    return (request.call_id, request.from_.tag, request.cseq.number, request.method)
+
+
+def _server_key(request: Request, flow: Flow, method: str) -> tuple[Any, bool]:
+    """What repeats of a request share (17.2.3), and whether it was matched the old way. The peer's address is part of
+    it: nobody cancels or acknowledges for another."""
+    via = request.via
+    hop = (via.branch, via.host, via.port, method, flow.remote[0])
+    if via.branch and via.branch.startswith(COOKIE) and via.branch != COOKIE:
+        return hop, False
+    return (hop, request.uri, request.from_.tag, request.call_id, request.cseq.number), True
+
+
 def _answer_flow(request: Request, flow: Flow) -> Flow:
     """Note in the top Via where the request came from, and say where its responses go (RFC 3261, 18.2; RFC 3581). They
     only ever go to the address it came from: Via cannot aim them at somebody else."""
-    via: Via = request.via
+    via = request.via
     host, port = flow.remote
     asked = "rport" in via.parameters
-    if asked:
-        via.parameters["rport"] = str(port)
     if asked or via.host != host:
+        if asked:
+            via.parameters["rport"] = str(port)
         via.parameters["received"] = host
         request.headers.set_first("Via", str(via))
     if flow.reliable or asked:
         return flow
     return Flow(flow.transport, flow.local, (host, via.port or 5060), flow.connection)
-
-
-def ignore(*_: Any) -> None:
-    """Nothing."""

@@ -26,7 +26,7 @@ CONNECT = 4.0
 FIRST_MESSAGE = 10.0
 """Seconds that a peer has for TLS, and again for a first whole message (P8)."""
 IDLE = 60.0
-"""Seconds without a whole message or a dialog, then a connection is closed (P8)."""
+"""Seconds without a whole message or a dialog, then an accepted connection is closed (P8)."""
 UNSENT = 1 << 20
 """Bytes waiting for a peer that does not read; then it is cut off."""
 PING, PONG = b"\r\n\r\n", b"\r\n"
@@ -291,14 +291,16 @@ class Connection(asyncio.Protocol):
         self._owner = owner
         self._kind = kind
         self._reader = StreamReader()
-        self._greeted = target is not None
+        self._greeted = False
         self._last = owner.loop.time()
+        self._watch: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         local = transport.get_extra_info("sockname")[:2]
         self.flow = Flow(self._kind, local, self._remote, self._owner._opened(self))
-        self._watch = self._owner.loop.call_later(IDLE if self._greeted else FIRST_MESSAGE, self._look)
+        if self.target is None:
+            self._watch = self._owner.loop.call_later(FIRST_MESSAGE, self._look)
 
     def data_received(self, data: bytes) -> None:
         owner = self._owner
@@ -326,7 +328,8 @@ class Connection(asyncio.Protocol):
         self._transport.write(data)
 
     def connection_lost(self, problem: Exception | None) -> None:
-        self._watch.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
         self._owner._closed(self)
 
     def close(self) -> None:
