@@ -13,6 +13,7 @@ that dialog, any other to one credential's trunk, found by the address it came f
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Iterator, Sequence
@@ -228,7 +229,8 @@ class Endpoint:
             self.guard.counters.malformed += 1
             if error.status and error.request is not None and self.guard.is_peer(flow.remote[0]):
                 answer = reply(error.request, error.status, error.phrase, to_tag=self.layer.token())
-                self.transport.send(answer.encode(), flow)
+                with contextlib.suppress(OSError):
+                    self.transport.send(answer.encode(), flow)
             return
         if isinstance(message, Request) and not self._known(message, flow):
             self.guard.counters.strangers += 1

@@ -103,6 +103,7 @@ class Transport:
 
     async def aclose(self) -> None:
         """Close everything."""
+        self._udp.clear()
         for sock in self._listening:
             self.loop.remove_reader(sock)
             sock.close()

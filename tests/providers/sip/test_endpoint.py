@@ -1,0 +1,742 @@
+"""The endpoint on loopback: who gets which request, and what the sockets give away to whom. All in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from ipaddress import ip_network
+from typing import Any, ClassVar
+
+import pytest
+
+from anycarrier.errors import ConfigurationError
+from anycarrier_sip.endpoint import OPEN_INVITES, Endpoint
+from anycarrier_sip.message import Headers, Request, Response, SipError, StreamReader, parse, reply
+from anycarrier_sip.resolver import Target
+from anycarrier_sip.settings import SipSettings
+from anycarrier_sip.transaction import COOKIE, Flow, ServerTransaction
+from virtual_time import virtually
+
+BOTH = ("udp:127.0.0.1:0", "tcp:127.0.0.1:0")
+TRUNK, OTHER, STRANGER = "127.0.0.2", "127.0.0.3", "127.0.0.66"
+
+
+class Line:
+    """A trunk that answers everything at once, or a dialog."""
+
+    def __init__(
+        self, endpoint: Endpoint, *peers: str, user: str = "", wants: bool = True, anyone: bool = False
+    ) -> None:
+        self.endpoint = endpoint
+        self.credential = None
+        self.contact_user = user
+        self.peers = [ip_network(peer) for peer in peers]
+        self.from_anywhere = anyone
+        self._wants = wants
+        self.got: list[str] = []
+        self.transactions: list[ServerTransaction] = []
+        self.strays: list[int] = []
+        self.status = 200
+        self.failure: Exception | None = None
+
+    def wants(self, request: Request, flow: Flow) -> bool:
+        return self._wants
+
+    def peer_allowed(self, flow: Flow) -> bool:
+        return any(flow.remote[0] in str(peer) for peer in self.peers)
+
+    def invited(self, transaction: ServerTransaction) -> None:
+        self.requested(transaction)
+
+    def requested(self, transaction: ServerTransaction) -> None:
+        self.got.append(transaction.request.method)
+        self.transactions.append(transaction)
+        if self.failure is not None:
+            raise self.failure
+        if self.status:
+            transaction.respond(reply(transaction.request, self.status, to_tag="ours"), self.endpoint.now())
+
+    def stray(self, response: Response, flow: Flow) -> None:
+        self.strays.append(response.status)
+
+
+class Phone:
+    """A bare UDP socket at the other end; :func:`play` closes it."""
+
+    bound: ClassVar[list[socket.socket]] = []
+
+    def __init__(self, endpoint: Endpoint, address: str = TRUNK) -> None:
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.bound.append(self.sock)
+        self.sock.setblocking(False)
+        self.sock.bind((address, 0))
+        self.address: tuple[str, int] = self.sock.getsockname()
+        self.endpoint = endpoint
+
+    def send(self, data: bytes | Request | Response) -> None:
+        self.sock.sendto(data if isinstance(data, bytes) else data.encode(), self.endpoint.addresses["udp"])
+
+    async def said(self, wait: float = 0.05) -> list[int | str]:
+        """Statuses and methods of what has come."""
+        words = [data.split(b" ", 2) for data in await self.datagrams(wait)]
+        return [int(two) if one == b"SIP/2.0" else one.decode() for one, two, *_ in words]
+
+    async def messages(self) -> list[Request | Response]:
+        return [parse(data) for data in await self.datagrams(0.05)]
+
+    async def datagrams(self, wait: float) -> list[bytes]:
+        await asyncio.sleep(wait)
+        found = []
+        while True:
+            try:
+                found.append(self.sock.recv(65536))
+            except BlockingIOError:
+                return found
+
+    async def ask(self, request: Request) -> list[int | str]:
+        self.send(request)
+        return await self.said()
+
+
+def message(method: str, *, uri: str = "sip:x@127.0.0.1", tag: str = "", number: int = 1, call: str = "") -> Request:
+    headers = Headers(
+        [
+            ("Via", f"SIP/2.0/UDP 127.0.0.9;rport;branch={COOKIE}{random.getrandbits(64):x}"),
+            ("From", "<sip:a@127.0.0.9>;tag=theirs"),
+            ("To", "<sip:b@127.0.0.1>" + (f";tag={tag}" if tag else "")),
+            ("Call-ID", call or f"{random.getrandbits(64):x}@far"),
+            ("CSeq", f"{number} {method}"),
+            ("Max-Forwards", "70"),
+        ]
+    )
+    return Request(method, uri, headers)
+
+
+def ours(method: str) -> Request:
+    headers = Headers([("From", "<sip:a@h>;tag=mine"), ("To", "<sip:b@h>"), ("Call-ID", "c@h")])
+    headers.add("CSeq", f"1 {method}")
+    return Request(method, "sip:b@127.0.0.2", headers)
+
+
+Scene = Callable[[Endpoint], Awaitable[None]]
+
+
+def play(scene: Scene, *, listen: Sequence[str] = BOTH, **settings: Any) -> None:
+    async def run() -> None:
+        endpoint = await Endpoint.open(SipSettings(listen=tuple(listen), **settings))
+        try:
+            await scene(endpoint)
+        finally:
+            await endpoint.aclose()
+            while Phone.bound:
+                Phone.bound.pop().close()
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    virtually(run())
+
+
+# --- who gets which request ----------------------------------------------------------------------------------------
+
+
+def test_request_goes_to_the_trunk_whose_peer_sent_it() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        one, two = Line(endpoint, TRUNK), Line(endpoint, OTHER)
+        endpoint.register(one)
+        endpoint.register(two)
+        assert await Phone(endpoint, TRUNK).ask(message("INVITE")) == [200]
+        assert await Phone(endpoint, OTHER).ask(message("OPTIONS")) == [200]
+        assert (one.got, two.got) == (["INVITE"], ["OPTIONS"])
+
+    play(scene)
+
+
+def test_request_of_a_shared_peer_goes_by_contact_user_then_by_who_wants_it() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        one, two = Line(endpoint, TRUNK, user="u1", wants=False), Line(endpoint, TRUNK, user="u2")
+        three = Line(endpoint, OTHER, user="u3")
+        for line in (one, two, three):
+            endpoint.register(line)
+        phone = Phone(endpoint)
+        assert await phone.ask(message("INVITE", uri="sip:u1@127.0.0.1")) == [200]
+        assert await phone.ask(message("INVITE", uri="sip:number@127.0.0.1")) == [200]
+        assert await phone.ask(message("INVITE", uri="sip:u3@127.0.0.1")) == [200]  # from an address that is not its
+        assert (one.got, two.got, three.got) == (["INVITE"], ["INVITE"] * 2, [])
+
+    play(scene)
+
+
+def test_request_that_nobody_or_more_than_one_wants_is_404() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        lines = [Line(endpoint, TRUNK, wants=False), Line(endpoint, TRUNK, wants=False)]
+        for line in lines:
+            endpoint.register(line)
+        phone = Phone(endpoint)
+        assert await phone.ask(message("INVITE")) == [404]
+        assert await phone.ask(message("OPTIONS")) == [200]
+        for line in lines:
+            line._wants = True
+        assert await phone.ask(message("INVITE")) == [404]
+        assert [line.got for line in lines] == [["OPTIONS"], []]
+
+    play(scene)
+
+
+def test_operators_peers_may_ring_every_trunk() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        line = Line(endpoint, OTHER)
+        endpoint.register(line)
+        assert await Phone(endpoint, TRUNK).ask(message("INVITE")) == [200]
+        assert line.got == ["INVITE"]
+
+    play(scene, peers=(TRUNK + "/32",))
+
+
+def test_trunk_that_is_unregistered_gets_nothing() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        line = Line(endpoint, TRUNK)
+        endpoint.register(line)
+        endpoint.unregister(line)
+        assert await Phone(endpoint).ask(message("INVITE")) == []
+        assert line.got == [] and endpoint.guard.counters.strangers == 1
+
+    play(scene)
+
+
+def test_request_inside_a_dialog_goes_to_the_dialog() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        dialog, line = Line(endpoint, TRUNK), Line(endpoint, TRUNK)
+        endpoint.register(line)
+        endpoint.dialogs["call", "ours"] = dialog
+        phone = Phone(endpoint)
+        assert await phone.ask(message("BYE", call="call", tag="ours")) == [200]
+        phone.send(message("ACK", call="call", tag="ours"))
+        assert await phone.said() == []
+        assert dialog.got == ["BYE", "ACK"]
+        for method in ("BYE", "INVITE", "OPTIONS", "NOTIFY"):
+            assert await phone.ask(message(method, call="call", tag="another")) == [481]
+        phone.send(message("ACK", call="call", tag="another"))
+        phone.send(message("ACK", call="call"))
+        assert await phone.said() == []
+        assert dialog.got == ["BYE", "ACK"] and line.got == []
+
+    play(scene)
+
+
+def test_dialog_hears_its_peer_though_no_trunk_lists_it() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        dialog, phone = Line(endpoint, OTHER), Phone(endpoint, OTHER)
+        flow = await endpoint.flow(Target("udp", *phone.address))
+        endpoint.attach("call", "ours", dialog, flow)
+        endpoint.attach("call", "ours", dialog, flow)
+        assert await phone.ask(message("BYE", call="call", tag="ours")) == [200]
+        assert await phone.ask(message("INVITE")) == []
+        endpoint.detach("call", "ours")
+        endpoint.detach("call", "ours")
+        await asyncio.sleep(1)
+        assert await phone.ask(message("BYE", call="call", tag="ours")) == []
+
+    play(scene)
+
+
+def test_p5_request_inside_a_dialog_from_another_peer_is_481() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        dialog = Line(endpoint, TRUNK)
+        endpoint.dialogs["call", "ours"] = dialog
+        endpoint.register(Line(endpoint, TRUNK, OTHER))
+        assert await Phone(endpoint, OTHER).ask(message("BYE", call="call", tag="ours")) == [481]
+        assert dialog.got == []
+
+    play(scene)
+
+
+def test_stray_2xx_goes_to_its_dialog() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        dialog = Line(endpoint, TRUNK)
+        endpoint.register(dialog)
+        endpoint.dialogs["c@h", "mine"] = dialog
+        phone = Phone(endpoint)
+        invite = ours("INVITE")
+        invite.headers.set("Via", f"SIP/2.0/UDP 127.0.0.1;branch={COOKIE}gone")
+        phone.send(reply(invite, 200, to_tag="x"))
+        await phone.said()
+        assert dialog.strays == [200]
+
+    play(scene)
+
+
+def test_draining_refuses_new_calls_and_nothing_else() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        line, dialog = Line(endpoint, TRUNK), Line(endpoint, TRUNK)
+        endpoint.register(line)
+        endpoint.dialogs["call", "ours"] = dialog
+        endpoint.draining = True
+        phone = Phone(endpoint)
+        phone.send(message("INVITE"))
+        (refusal,) = await phone.messages()
+        assert isinstance(refusal, Response) and refusal.status == 503
+        assert int(refusal.headers.get("Retry-After") or 0) > 0 and refusal.to.tag
+        phone.send(message("ACK"))
+        assert await phone.ask(message("INVITE", call="call", tag="ours")) == [200]
+        assert await phone.ask(message("OPTIONS")) == [200]
+        assert (line.got, dialog.got) == (["OPTIONS"], ["INVITE"])
+
+    play(scene)
+
+
+def test_p8_fifty_open_invites_a_credential() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        one, two = Line(endpoint, TRUNK), Line(endpoint, OTHER)
+        one.status = 180
+        endpoint.register(one)
+        endpoint.register(two)
+        phone = Phone(endpoint)
+        for _ in range(OPEN_INVITES):
+            phone.send(message("INVITE"))
+        assert await phone.said() == [180] * 50
+        assert await phone.ask(message("INVITE")) == [503]
+        assert await Phone(endpoint, OTHER).ask(message("INVITE")) == [200]
+        one.transactions[3].respond(reply(one.transactions[3].request, 486, to_tag="x"), endpoint.now())
+        phone.send(message("INVITE"))
+        assert 180 in await phone.said()
+        assert endpoint.guard.counters.refused_invites == 1
+
+    play(scene)
+
+
+def test_exception_of_a_trunk_is_500_and_the_socket_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        line = Line(endpoint, TRUNK)
+        endpoint.register(line)
+        phone = Phone(endpoint)
+        line.failure = KeyError("a bug")
+        assert await phone.ask(message("INVITE")) == [500]
+        line.failure = None
+        phone.send(message("ACK"))
+        assert await phone.ask(message("INVITE")) == [200]
+        assert endpoint.guard.counters.failures == 1
+
+    play(scene)
+    assert "a bug" in caplog.text
+
+
+def test_exceptions_in_callbacks_do_not_stop_other_transactions() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        def fails(*_: Any) -> None:
+            raise RuntimeError("a bug")
+
+        failed: list[str] = []
+        flow = await endpoint.flow(Target("udp", TRUNK, 9))
+        endpoint.request(ours("OPTIONS"), flow, on_response=fails, on_failure=fails)
+        endpoint.request(ours("OPTIONS"), flow, on_response=fails, on_failure=failed.append)
+        endpoint.call_later(1, fails)
+        await asyncio.sleep(33)
+        assert failed == ["timeout"] and endpoint.guard.counters.failures == 2
+
+    play(scene)
+
+
+def test_cancel_reaches_who_was_invited() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        line = Line(endpoint, TRUNK)
+        line.status = 180
+        endpoint.register(line)
+        phone = Phone(endpoint)
+        invite = message("INVITE")
+        assert await phone.ask(invite) == [180]
+        cancel = message("CANCEL", call=invite.call_id)
+        cancel.headers.set("Via", invite.headers.values("Via")[0])
+        assert await phone.ask(cancel) == [200, 487]
+
+    play(scene)
+
+
+# --- strangers and nonsense ----------------------------------------------------------------------------------------
+
+
+def test_p1_stranger_gets_no_byte_whatever_he_sends(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def scene(endpoint: Endpoint) -> None:
+        endpoint.register(Line(endpoint, TRUNK))
+        phone = Phone(endpoint, STRANGER)
+        for method in ("OPTIONS", "REGISTER", "INVITE", "CANCEL", "BYE"):
+            phone.send(message(method))
+        phone.send(message("BYE", tag="x"))
+        phone.send(b"REGISTER sip:127.0.0.1 SIP/2.0\r\nVia: nonsense\r\n\r\n")
+        phone.send(b"\r\n\r\n")
+        assert await phone.said(40) == []
+        assert endpoint.guard.counters.strangers == 8 and endpoint.layer.open == 0
+
+    play(scene)
+    assert len([one for one in caplog.records if "strangers" in one.getMessage()]) == 1
+
+
+def test_p1_stranger_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        monkeypatch.setattr("anycarrier_sip.endpoint.parse", lambda data: pytest.fail("parsed"))
+        phone = Phone(endpoint, STRANGER)
+        phone.send(message("INVITE"))
+        assert await phone.said() == []
+
+    play(scene)
+
+
+def test_p1_strangers_connection_is_closed_on_accept() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        endpoint.register(Line(endpoint, TRUNK))
+        reader, writer = await dial(endpoint, STRANGER)
+        assert await reader.read() == b""
+        writer.close()
+        assert endpoint.guard.counters.stranger_connections == 1
+
+    play(scene)
+
+
+def test_p1_who_may_only_answer_us_gets_no_byte() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        phone, heard = Phone(endpoint, OTHER), list[int]()
+        flow = await endpoint.flow(Target("udp", *phone.address))
+        endpoint.request(ours("OPTIONS"), flow, on_response=lambda r: heard.append(r.status), on_failure=heard.append)
+        (asked,) = await phone.messages()
+        assert isinstance(asked, Request)
+        assert await phone.ask(message("INVITE")) == []
+        phone.send(b"INVITE sip:x SIP/2.0\r\nVia: SIP/2.0/UDP x;branch=z9hG4bKx\r\nCSeq: nonsense\r\n\r\n")
+        assert await phone.said() == []
+        phone.send(reply(asked, 200, to_tag="x"))
+        await phone.said()
+        assert heard == [200]
+
+    play(scene)
+
+
+def test_p2_with_softphones_strangers_may_register_and_invite_only() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        registrar, trunk = Line(endpoint, anyone=True), Line(endpoint, TRUNK)
+        registrar.status = 401
+        endpoint.register(registrar)
+        endpoint.register(trunk)
+        phone = Phone(endpoint, STRANGER)
+        assert await phone.ask(message("REGISTER")) == [401]
+        assert await phone.ask(message("INVITE")) == [401]
+        for method in ("OPTIONS", "BYE", "INFO", "MESSAGE", "NOTIFY"):
+            assert await phone.ask(message(method)) == []
+        for _ in range(3):
+            endpoint.guard.wrong_answer(STRANGER, endpoint.now())
+        assert await phone.ask(message("REGISTER")) == []
+        assert registrar.got == ["REGISTER", "INVITE"] and trunk.got == []
+
+    play(scene, softphones=True)
+
+
+def test_malformed_requests_of_peers_are_refused_and_those_of_others_are_not() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        endpoint.register(Line(endpoint, TRUNK))
+        bad = message("OPTIONS").encode().replace(b"CSeq: 1 OPTIONS", b"CSeq: one OPTIONS")
+        for address, answer in ((TRUNK, [400]), (STRANGER, [])):
+            phone = Phone(endpoint, address)
+            phone.send(bad.replace(b"127.0.0.9;rport", f"127.0.0.9:{phone.address[1]};rport".encode()))
+            assert await phone.said() == answer
+            phone.send(b"\0" * 100)
+            phone.send(b"")
+            phone.send(b"\r\n\r\n")
+            assert await phone.said() == []
+
+    play(scene, softphones=True)
+
+
+def test_p8_more_than_a_thousand_datagrams_a_second_are_dropped() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        line = Line(endpoint, TRUNK)
+        endpoint.register(line)
+        phone = Phone(endpoint)
+        for _ in range(30):
+            for _ in range(40):
+                phone.send(message("ACK"))
+            await asyncio.sleep(0.0001)
+        assert endpoint.guard.counters.over_rate == 200
+        await asyncio.sleep(1)
+        assert 200 in await phone.ask(message("OPTIONS"))
+
+    play(scene)
+
+
+def test_endpoint_survives_ten_thousand_fuzzed_datagrams() -> None:
+    lots = random.Random(14)
+
+    def fuzzed() -> bytes:
+        data = bytearray(message(lots.choice(("INVITE", "OPTIONS", "ACK", "BYE", "CANCEL", "REGISTER"))).encode())
+        if lots.random() < 0.3:
+            data = bytearray(reply(message("INVITE"), lots.randrange(100, 700)).encode())
+        for _ in range(lots.randrange(1, 4)):
+            kind, at = lots.randrange(12), lots.randrange(len(data))
+            if kind < 8:
+                data[at] = lots.choice(b"abz019.;=") if kind else lots.randrange(256)
+            elif kind < 10:
+                del data[at : at + lots.randrange(1, 30)]
+            elif kind == 10:
+                data[at:at] = lots.choice((b"\r\n", b"\0", b'"', b"<", b";", b",", b"%", b"\xff", b":" * 50, data[:at]))
+            else:
+                data = data[: max(1, at)]
+            data = data[:9000] or bytearray(b"x")
+        return bytes(data)
+
+    async def scene(endpoint: Endpoint) -> None:
+        line, dialog = Line(endpoint, TRUNK), Line(endpoint, TRUNK)
+        endpoint.register(line)
+        endpoint.dialogs["call", "ours"] = dialog
+        phone = Phone(endpoint)
+        for _ in range(500):
+            for _ in range(20):
+                phone.send(fuzzed())
+            await phone.said()
+        assert endpoint.guard.counters.failures == 0 and endpoint.guard.counters.over_rate == 0
+        assert endpoint.guard.counters.malformed > 1000 and len(line.got) > 300
+        await asyncio.sleep(40)
+        await phone.said()
+        assert await phone.ask(message("OPTIONS")) == [200]
+        await asyncio.sleep(40)
+        assert endpoint.layer.open == 0
+
+    play(scene)
+
+
+# --- TCP -----------------------------------------------------------------------------------------------------------
+
+
+async def dial(endpoint: Endpoint, address: str = TRUNK) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection(*endpoint.addresses["tcp"], local_addr=(address, 0))
+
+
+async def answers(reader: asyncio.StreamReader, count: int = 1) -> list[int]:
+    cut, found = StreamReader(), list[int]()
+    while len(found) < count:
+        async with asyncio.timeout(30):
+            data = await reader.read(65536)
+        assert data, "closed"
+        found += [message.status for one in cut.feed(data) if isinstance(message := parse(one), Response)]
+    return found
+
+
+def test_tcp_messages_are_cut_by_their_length_however_they_arrive() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        line = Line(endpoint, TRUNK)
+        endpoint.register(line)
+        reader, writer = await dial(endpoint)
+        first, second = message("OPTIONS"), message("OPTIONS")
+        first.body = b"\r\n\r\nOPTIONS sip:x SIP/2.0\r\n"
+        data = first.encode() + b"\r\n\r\n" + second.encode()
+        for at in range(0, len(data), 97):
+            writer.write(data[at : at + 97])
+            await asyncio.sleep(0.01)
+        received = b""
+        while received.count(b"SIP/2.0 200") < 2:
+            received += await reader.read(65536)
+        assert b"\r\n\r\n\r\nSIP/2.0 200" in received  # the ping was answered by CRLF, between the two
+        assert line.got == ["OPTIONS"] * 2
+        writer.close()
+
+    play(scene)
+
+
+def test_tcp_stream_that_cannot_be_followed_is_cut() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        endpoint.register(Line(endpoint, TRUNK))
+        for nonsense in (b"OPTIONS sip:x SIP/2.0\r\nVia: x\r\n\r\n", b"x" * 70000):
+            reader, writer = await dial(endpoint)
+            writer.write(nonsense)
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b"", "nothing is said"
+            writer.close()
+        await asyncio.sleep(0)
+        assert endpoint.guard.counters.closed_connections == 2
+
+    play(scene)
+
+
+def test_p8_ten_seconds_for_a_first_whole_message() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        endpoint.register(Line(endpoint, TRUNK))
+        began = endpoint.now()
+        reader, writer = await dial(endpoint)
+        for _ in range(9):
+            writer.write(b"O")
+            await asyncio.sleep(1)
+        assert endpoint.now() - began < 9.5
+        assert await reader.read() == b"" and 9.9 < endpoint.now() - began < 10.5
+        writer.close()
+
+    play(scene)
+
+
+def test_p8_sixty_seconds_idle_without_a_dialog() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        line = Line(endpoint, TRUNK)
+        endpoint.register(line)
+        reader, writer = await dial(endpoint)
+        writer.write(message("OPTIONS").encode())
+        assert await answers(reader) == [200]
+        await asyncio.sleep(50)
+        writer.write(message("OPTIONS").encode())
+        assert await answers(reader) == [200]
+        flow = line.transactions[-1].flow
+        endpoint.attach("call", "ours", line, flow)
+        await asyncio.sleep(300)
+        assert endpoint.alive(flow)
+        endpoint.detach("call", "ours")
+        began = endpoint.now()
+        assert await reader.read() == b"" and endpoint.now() - began < 61
+        assert not endpoint.alive(flow)
+        with pytest.raises(ConnectionError):
+            endpoint.transport.send(b"x", flow)
+        writer.close()
+
+    play(scene)
+
+
+def test_p8_a_hundred_connections_at_a_time() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        endpoint.register(Line(endpoint, TRUNK))
+        writers = [(await dial(endpoint))[1] for _ in range(100)]
+        await asyncio.sleep(0.1)
+        reader, refused = await dial(endpoint)
+        assert await reader.read() == b"" and endpoint.guard.counters.refused_connections == 1
+        refused.close()
+        writers.pop().close()
+        await asyncio.sleep(0.1)
+        reader, writer = await dial(endpoint)
+        writer.write(message("OPTIONS").encode())
+        assert await answers(reader) == [200]
+        for one in (*writers, writer):
+            one.close()
+
+    play(scene)
+
+
+def test_tcp_connection_is_opened_once_reused_and_opened_again_after_a_loss() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        far = await Endpoint.open(SipSettings(listen=("tcp:127.0.0.1:0",)))
+        far.register(Line(far, "127.0.0.1"))
+        target = Target("tcp", *far.addresses["tcp"])
+        one, two = await asyncio.gather(endpoint.flow(target), endpoint.flow(target))
+        assert one == two == await endpoint.flow(target)
+        heard: list[Any] = []
+        endpoint.losses.append(heard.append)
+        done = lambda response: heard.append(response.status)  # noqa: E731
+        endpoint.request(ours("OPTIONS"), one, on_response=done, on_failure=heard.append)
+        await asyncio.sleep(0.1)
+        far.trunks[0].status = 0  # type: ignore[attr-defined]
+        endpoint.request(ours("INFO"), one, on_response=done, on_failure=heard.append)
+        await asyncio.sleep(0.1)
+        await asyncio.sleep(1000)  # ours, and not for us to close
+        assert endpoint.alive(one) is False, "the far end's P8"
+        again = await endpoint.flow(target)
+        assert again != one
+        await far.aclose()
+        await asyncio.sleep(0.1)
+        assert heard == [200, "timeout", one, again]
+        with pytest.raises(ConnectionError, match="no connection to tcp:127"):
+            await endpoint.flow(target)
+
+    play(scene)
+
+
+def test_lost_connection_fails_what_waits_on_it() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        far = await Endpoint.open(SipSettings(listen=("tcp:127.0.0.1:0",)))
+        silent = Line(far, "127.0.0.1")
+        silent.status = 0
+        far.register(silent)
+        heard: list[str] = []
+        flow = await endpoint.flow(Target("tcp", *far.addresses["tcp"]))
+        endpoint.request(ours("INVITE"), flow, on_response=lambda r: None, on_failure=heard.append)
+        await asyncio.sleep(0.1)
+        await far.aclose()
+        await asyncio.sleep(0.1)
+        assert heard == ["transport"]
+
+    play(scene)
+
+
+def test_large_requests_go_by_tcp_where_the_peer_has_it() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        far = await Endpoint.open(SipSettings(listen=("udp:127.0.0.1:0",)))
+        target = Target("udp", *far.addresses["udp"])
+        assert (await endpoint.flow(target, 1300)).transport == "udp"
+        assert (await endpoint.flow(target, 1301)).transport == "udp", "nobody listens"
+        server = await asyncio.start_server(lambda reader, writer: writer.close(), *far.addresses["udp"])
+        assert (await endpoint.flow(target, 1301)).transport == "udp", "not asked again for a while"
+        await asyncio.sleep(301)
+        assert (await endpoint.flow(target, 1301)).transport == "tcp"
+        server.close()
+        await far.aclose()
+
+    play(scene)
+
+
+# --- opening and closing -------------------------------------------------------------------------------------------
+
+
+def test_bind_that_fails_names_address_and_port_and_closes_what_was_opened() -> None:
+    taken = socket.socket()
+    taken.bind(("127.0.0.1", 0))
+    taken.listen()
+    port = taken.getsockname()[1]
+
+    async def run() -> None:
+        free = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        free.bind(("127.0.0.1", 0))
+        other = free.getsockname()[1]
+        free.close()
+        names = rf"sip cannot listen on tcp:127\.0\.0\.1:{port}: .*in use.*Free"
+        with pytest.raises(ConfigurationError, match=names) as no:
+            await Endpoint.open(SipSettings(listen=(f"udp:127.0.0.1:{other}", f"tcp:127.0.0.1:{port}")))
+        assert isinstance(no.value.__cause__, OSError)
+        again = await Endpoint.open(SipSettings(listen=(f"udp:127.0.0.1:{other}",)))
+        await again.aclose()
+
+    virtually(run())
+    taken.close()
+
+
+def test_contact_and_via_name_the_public_address_and_the_socket_that_listens() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        udp, tcp = endpoint.addresses["udp"], endpoint.addresses["tcp"]
+        flow = await endpoint.flow(Target("udp", TRUNK, 5060))
+        assert endpoint.contact(flow, "u") == f"<sip:u@192.0.2.10:{udp[1]}>"
+        connection = Flow("tcp", ("127.0.0.1", 40000), (TRUNK, 5060), 3)
+        assert endpoint.contact(connection, "u") == f"<sip:u@192.0.2.10:{tcp[1]};transport=tcp>"
+        phone = Phone(endpoint)
+        flow = await endpoint.flow(Target("udp", *phone.address))
+        endpoint.request(ours("OPTIONS"), flow, on_response=lambda r: None, on_failure=lambda why: None)
+        (asked,) = await phone.messages()
+        assert (asked.via.host, asked.via.port) == ("192.0.2.10", udp[1])
+
+    play(scene, public_address="192.0.2.10")
+
+
+def test_udp_flow_needs_a_socket_of_its_family() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        with pytest.raises(ConnectionError, match="no UDP socket for udp:"):
+            await endpoint.flow(Target("udp", "::1", 5060))
+        with pytest.raises(SipError):
+            parse(b"")
+
+    play(scene)
+
+
+def test_nothing_is_sent_after_closing() -> None:
+    async def run() -> None:
+        endpoint = await Endpoint.open(SipSettings())
+        flow = await endpoint.flow(Target("udp", TRUNK, 9))
+        endpoint.request(ours("INVITE"), flow, on_response=lambda r: None, on_failure=lambda why: None)
+        await endpoint.aclose()
+        await asyncio.sleep(40)
+        with pytest.raises(ConnectionError):
+            endpoint.transport.send(b"x", flow)
+
+    virtually(run())
