@@ -94,7 +94,13 @@ class JitterBuffer:
         self._last = payload
         self._fills = 0
         self._late_since = 0.0
-        self._note(transit)
+        self._until_window -= 1
+        if self._least <= transit <= self._most and self._until_window > 0:  # _note, without another call
+            change = transit - self._transit
+            self._transit = transit
+            self.jitter += ((change if change > 0.0 else -change) - self.jitter) / 16
+        else:
+            self._note(transit)
         return (payload,)
 
     def pass_by(self, sequence: int) -> None:
@@ -136,6 +142,7 @@ class JitterBuffer:
         if self._next < 0 or ahead > FAR_AHEAD:
             return self._begin(sequence, timestamp, payload, now)
         position = self.position + ahead
+        self._until_window -= 1
         self._note(now * RATE - position)
         if ahead < 0:
             self.late += 1
@@ -204,8 +211,7 @@ class JitterBuffer:
         change = transit - self._transit
         self._transit = transit
         self.jitter += ((change if change > 0.0 else -change) - self.jitter) / 16
-        self._until_window -= 1
-        if not self._until_window:
+        if self._until_window <= 0:
             self._until_window = WINDOW
             self._least_before, self._most_before = self._least, self._most
             self._least = self._most = transit

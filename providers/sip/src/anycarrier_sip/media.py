@@ -126,6 +126,8 @@ class RtpStream:
         self._srtp: Srtp | None = None
         # from the far end
         self._source: Address | None = None
+        self._plain_source: Address | None = None
+        """The source, where its audio is pushed as it is."""
         self._ssrc_in = -1
         self._latched_at = 0.0
         self._payload_type = 0
@@ -143,7 +145,7 @@ class RtpStream:
         self._reports_before = 0
         self._spoke_at = self._heard_at = self._loop.time()
         # to the far end
-        self._sendto = pair[0].sendto
+        self._sendto, self._recvfrom = pair[0].sendto, pair[0].recvfrom
         self._target: Address | None = None
         self._queue = bytearray()
         self._played = 0
@@ -405,6 +407,7 @@ class RtpStream:
         """Settle whom we speak to: the source we hear, until there is one the address signalled, or nobody."""
         terms = self._terms
         assert terms is not None
+        self._plain_source = self._source if self._srtp is None and self._translate is None else None
         sends = terms.direction in ("sendrecv", "sendonly") and not is_nowhere(terms.remote)
         self._target = (self._source or terms.remote) if sends else None
 
@@ -416,25 +419,24 @@ class RtpStream:
 
     # --- from the far end ---------------------------------------------------------------------------------------------
 
-    def _readable(self) -> None:
+    def _readable(self, now: float) -> bool:
+        """Take in a datagram; False when there is none."""
         try:
-            packet, address = self._pair[0].recvfrom(2048)
-        except OSError:  # nothing there after all, or the word of a router that a packet of ours did not arrive
-            return
-        self._packet(packet, address, self._loop.time())
-
-    def _packet(self, packet: bytes, address: Address, now: float) -> None:
-        if address != self._source or self._srtp is not None or len(packet) <= 12:
-            self._unusual(packet, address, now)
-            return
-        first, second, sequence, timestamp, ssrc = _unpack(packet)
-        if second != self._payload_type or first != 0x80 or ssrc != self._ssrc_in or self._translate is not None:
-            self._unusual(packet, address, now)
-            return
-        for audio in self._jitter.receive(sequence, timestamp, packet[12:], now):
-            look = self._look
-            if (look is None or look(audio) is False) and self._receive is not None:
-                self._receive(audio)
+            packet, address = self._recvfrom(2048)
+        except BlockingIOError:
+            return False
+        except OSError:  # the word of a router that a packet of ours did not arrive
+            return True
+        if address == self._plain_source and len(packet) > 12:
+            first, second, sequence, timestamp, ssrc = _unpack(packet)
+            if second == self._payload_type and first == rtp.PLAIN and ssrc == self._ssrc_in:
+                for audio in self._jitter.receive(sequence, timestamp, packet[12:], now):
+                    look = self._look
+                    if (look is None or look(audio) is False) and self._receive is not None:
+                        self._receive(audio)
+                return True
+        self._unusual(packet, address, now)
+        return True
 
     def _unusual(self, packet: bytes, address: Address, now: float) -> None:
         """Whatever is not plain audio from whom we hear already."""
@@ -478,13 +480,10 @@ class RtpStream:
 
     def _fill(self) -> None:
         # What lies in the socket came in time, if it is the process that stood still.
-        while True:
-            try:
-                packet, address = self._pair[0].recvfrom(2048)
-            except OSError:
-                break
-            self._packet(packet, address, self._loop.time())
-        for audio in self._jitter.fill(self._loop.time()):
+        now = self._loop.time()
+        while not self.closed and self._readable(now):
+            pass
+        for audio in self._jitter.fill(now):
             self._push(audio)
 
     def _push(self, frame: Frame) -> None:
@@ -534,14 +533,14 @@ class RtpStream:
 
     # --- RTCP ---------------------------------------------------------------------------------------------------------
 
-    def _rtcp_readable(self) -> None:
+    def _rtcp_readable(self, now: float) -> None:
         try:
             packet, address = self._pair[1].recvfrom(2048)
         except OSError:
             return
         known = set() if self._terms is None else {self._terms.remote_rtcp[0], (self._source or self._terms.remote)[0]}
         if address[0] in known and len(packet) <= rtp.MAX_PACKET and rtp.is_rtcp(packet):
-            self._rtcp(packet, self._loop.time())
+            self._rtcp(packet, now)
         else:
             self._refused += 1
 

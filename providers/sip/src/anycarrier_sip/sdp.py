@@ -7,6 +7,7 @@ line of an offer has its line in the answer, with port 0 for what we do not take
 from __future__ import annotations
 
 import ipaddress
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,8 +23,9 @@ TELEPHONE_EVENT = 101
 SUITES = ("AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32")
 KEY_SIZE = 30
 """Bytes of an SRTP master key and its salt."""
-MAX_MEDIA = 16
-"""Media lines of one description; nobody rings an agent with more."""
+MAX_MEDIA, MAX_FORMATS = 16, 64
+"""Media lines of one description, and words in each; nobody rings an agent with more."""
+_TOKEN = re.compile(r"[A-Za-z0-9./+-]{1,40}").fullmatch
 
 ANSWERS: Mapping[str, Direction] = {
     "sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly", "inactive": "inactive"
@@ -81,6 +83,10 @@ class LocalMedia:
     """For each suite that we offer, our key and salt."""
     sent: bytes = field(default=b"", repr=False)
     """The media part of the description sent last."""
+    protocol: str = ""
+    telephone_event: int = TELEPHONE_EVENT
+    layout: tuple[str, ...] = ("",)
+    """The media lines that we answered, "" for ours; an offer of ours has to have them too (RFC 3264, 8)."""
 
 
 @dataclass
@@ -114,21 +120,20 @@ def offer(local: LocalMedia, *, direction: Direction = "sendrecv") -> bytes:
     """A description of all that we can do."""
     secure = [(number, suite) for number, suite in enumerate(SUITES, 1) if local.srtp != "off"]
     numbers = [number for codec in local.codecs for number, name in STATIC.items() if name == codec]
-    return _written(
-        local,
-        [
-            *_audio(local, "RTP/SAVP" if local.srtp == "required" else "RTP/AVP", numbers, TELEPHONE_EVENT),
-            *(_crypto(number, suite, local.keys[suite]) for number, suite in secure),
-            "a=rtcp-mux",
-            f"a={direction}",
-        ],
-    )
+    protocol = local.protocol or ("RTP/SAVP" if local.srtp == "required" else "RTP/AVP")
+    ours = [
+        *_audio(local, protocol, numbers, local.telephone_event),
+        *(_crypto(number, suite, local.keys[suite]) for number, suite in secure),
+        "a=rtcp-mux",
+        f"a={direction}",
+    ]
+    return _written(local, [line for other in local.layout for line in ([other] if other else ours)])
 
 
 def answer(body: bytes, local: LocalMedia) -> tuple[bytes, Negotiated]:
     """Our answer to an offer, and what it settles. ``NotAcceptable`` where no audio line of it fits."""
     media, why = _parse(body), "it offers no audio"
-    chosen, terms = None, None
+    chosen, terms, crypto = None, None, 0
     for line in media:
         if line.kind == "audio" and line.port:
             try:
@@ -139,26 +144,26 @@ def answer(body: bytes, local: LocalMedia) -> tuple[bytes, Negotiated]:
                 why = str(reason)
     if chosen is None or terms is None:
         raise NotAcceptable(why)
-    lines = []
-    for line in media:
-        if line is not chosen:
-            lines.append(f"m={line.kind} 0 {line.protocol} {' '.join(line.formats)}")
-            continue
-        lines += _audio(local, line.protocol, [terms.payload_type], terms.telephone_event, names=(terms.codec,))
-        if crypto and terms.srtp is not None:
-            lines.append(_crypto(crypto, terms.srtp.suite, terms.srtp.local))
-        if terms.rtcp_mux:
-            lines.append("a=rtcp-mux")
-        lines.append(f"a={terms.direction}")
-    return _written(local, lines), terms
+    ours = _audio(local, chosen.protocol, [terms.payload_type], terms.telephone_event, names=(terms.codec,))
+    if terms.srtp is not None:
+        ours.append(_crypto(crypto, terms.srtp.suite, terms.srtp.local))
+    if terms.rtcp_mux:
+        ours.append("a=rtcp-mux")
+    ours.append(f"a={terms.direction}")
+    local.protocol, local.telephone_event = chosen.protocol, terms.telephone_event or TELEPHONE_EVENT
+    local.layout = tuple(
+        "" if line is chosen else f"m={line.kind} 0 {line.protocol} {' '.join(line.formats)}" for line in media
+    )
+    return _written(local, [line for other in local.layout for line in ([other] if other else ours)]), terms
 
 
 def accept(body: bytes, local: LocalMedia, offered: Direction = "sendrecv") -> Negotiated:
     """What the far end's answer to our offer settles. ``NotAcceptable`` where it took none of it."""
     media = _parse(body)
-    if not media or media[0].kind != "audio" or not media[0].port:
+    at = local.layout.index("")
+    if len(media) <= at or media[at].kind != "audio" or not media[at].port:
         raise NotAcceptable("the answer refuses the audio")
-    terms, _ = _terms(media[0], local, answered=True)
+    terms, _ = _terms(media[at], local, answered=True)
     if offered in ("recvonly", "inactive") and terms.direction in ("sendrecv", "sendonly"):
         raise NotAcceptable("the answer asks for audio that was not offered")
     return terms
@@ -184,7 +189,8 @@ def _parse(body: bytes) -> list[_Media]:
                 raise NotAcceptable("too many media lines")
             words = value.split()
             port, _, count = words[1].partition("/") if len(words) > 3 else ("", "", "")
-            if not (port.isascii() and port.isdigit() and int(port) < 65536 and count in ("", "1")):
+            plain = len(words) <= MAX_FORMATS and all(map(_TOKEN, words))  # some of it is in our answer
+            if not (plain and port.isascii() and port.isdigit() and int(port) < 65536 and count in ("", "1")):
                 raise NotAcceptable("a media line out of shape")
             media.append(_Media(words[0], int(port), words[2], words[3:], session.address))
         elif kind == "c":
@@ -224,7 +230,7 @@ def _terms(line: _Media, local: LocalMedia, *, answered: bool = False) -> tuple[
         remote=remote,
         remote_rtcp=remote if mux else _rtcp_address(line, remote, local),
         telephone_event=event,
-        telephone_event_received=TELEPHONE_EVENT if answered and event is not None else event,
+        telephone_event_received=local.telephone_event if answered and event is not None else event,
         other_codec=int(others[0]) if answered and others else None,
         rtcp_mux=mux,
         direction=ANSWERS[theirs],
