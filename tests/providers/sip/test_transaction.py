@@ -226,8 +226,9 @@ def test_cancel_of_what_is_over_or_no_invite_sends_nothing(wire: Wire) -> None:
     invite = wire.request("INVITE")
     wire.answer(486)
     invite.cancel(wire.now)
-    wire.request("OPTIONS").cancel(wire.now)
+    options = wire.request("OPTIONS")
     wire.answer(100, -1)
+    options.cancel(wire.now)
     assert wire.times("CANCEL") == []
 
 
@@ -295,6 +296,11 @@ def test_request_says_who_we_are_and_asks_for_rport(wire: Wire) -> None:
     assert wire.asked(0).headers.get("Max-Forwards") == "70"
 
 
+def test_ipv6_stands_in_brackets(wire: Wire) -> None:
+    wire.request("OPTIONS", Flow("udp", ("2001:db8::1", 5060), ("2001:db8::2", 5060)))
+    assert (wire.asked(0).headers.get("Via") or "").startswith("SIP/2.0/UDP [2001:db8::1]:5060;")
+
+
 def test_request_sent_again_with_credentials_gets_a_new_via(wire: Wire) -> None:
     again = request("REGISTER")
     for _ in range(2):
@@ -312,6 +318,8 @@ def test_request_that_cannot_be_sent_fails_but_not_within_the_call(wire: Wire) -
     assert wire.heard == []
     wire.until(0)
     assert wire.heard == ["transport"] and wire.layer.open == 0
+    wire.until(40)
+    assert wire.heard == ["transport"]
 
 
 def test_lost_connection_fails_the_requests_that_wait_on_it(wire: Wire) -> None:
@@ -543,6 +551,7 @@ def test_cancel_of_rfc_2543_finds_its_invite(wire: Wire) -> None:
         (f"SIP/2.0/UDP 192.0.2.9;branch={COOKIE}a", 5060, None),
         (f"SIP/2.0/UDP 10.0.0.1:5099;branch={COOKIE}a", 5099, "received=192.0.2.9"),
         (f"SIP/2.0/UDP 10.0.0.1:5099;rport;branch={COOKIE}a", 5062, "rport=5062;branch=z9hG4bKa;received=192.0.2.9"),
+        (f"SIP/2.0/UDP 192.0.2.9:5062;rport;branch={COOKIE}a", 5062, "rport=5062;branch=z9hG4bKa;received=192.0.2.9"),
         (f"SIP/2.0/UDP 192.0.2.9:5099;branch={COOKIE}a;maddr=198.51.100.7", 5099, None),
     ],
 )

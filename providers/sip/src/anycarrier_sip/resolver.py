@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
@@ -58,7 +58,7 @@ class Resolver:
         self._types = [kind for kind, version in (("A", 4), ("AAAA", 6)) if any(h.version == version for h in hosts)]
         self._udp = any(one.transport == "udp" for one in settings.bindings)
         self._dns: dns.asyncresolver.Resolver | None = None
-        self._known: dict[tuple[str, str], tuple[float, list[Any]]] = {}
+        self._known: dict[tuple[str, str], tuple[float, Any]] = {}
         self._resting: dict[tuple[str, str, int], float] = {}
 
     def rest(self, target: Target, seconds: float = REST) -> None:
@@ -127,7 +127,8 @@ class Resolver:
     async def _places(self, service: str) -> list[tuple[str, int]]:
         """Hosts and ports of an SRV name, by priority, drawn by weight (RFC 2782)."""
         records = await self._ask(service, "SRV")
-        names = [(one.target.to_text(omit_final_dot=True), one.port) for one in _processing_order(records)]
+        ordered = records.processing_order() if records else ()
+        names = [(one.target.to_text(omit_final_dot=True), one.port) for one in ordered]
         return [(name, port) for name, port in names if name]  # "." says: not here
 
     async def _addresses(self, name: str) -> list[str]:
@@ -150,17 +151,17 @@ class Resolver:
         found = dict.fromkeys(str(one[4][0]) for one in answers)
         return [one for one in found if _is_address(one) and ip_address(one).version in versions]
 
-    async def _ask(self, name: str, kind: str) -> list[Any]:
+    async def _ask(self, name: str, kind: str) -> Any:
         """Records, for as long as their TTL says; old ones rather than none when DNS does not answer."""
         until, records = self._known.get((name, kind), (0.0, []))
         if until > self._now():
             return records
         try:
             answer = await self._asked().resolve(name, kind, search=False, lifetime=LIFETIME)
-            records, ttl = list(answer.rrset or ()), float(answer.rrset.ttl if answer.rrset else UNKNOWN_TTL)
+            records, ttl = (answer.rrset, answer.rrset.ttl) if answer.rrset else ([], UNKNOWN_TTL)
         except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
             records, ttl = [], UNKNOWN_TTL
-        except dns.exception.DNSException as problem:
+        except (dns.exception.DNSException, OSError) as problem:
             if not until:
                 raise NoTarget(f"sip: DNS gave no answer for {name} ({type(problem).__name__}): try later") from problem
             ttl = REST
@@ -182,11 +183,6 @@ class Resolver:
 def port_of(transport: str) -> int:
     """The default port."""
     return 5061 if transport == "tls" else 5060
-
-
-def _processing_order(records: Iterable[Any]) -> list[Any]:
-    records = list(records)
-    return list(records[0]._processing_order(records)) if records else []
 
 
 def _nameserver(text: str) -> Any:

@@ -127,12 +127,11 @@ class ClientTransaction(Transaction):
         self._on_failure = on_failure
         self._wire = request.encode()
         self._cancelling = False
-        self._ack = b""
 
     def cancel(self, now: float) -> None:
         """Take an INVITE back: by CANCEL, once a provisional response has come (RFC 3261, 9.1); expect a 487. A 2xx
         that crosses it still comes by ``on_response``. Without a final response it fails after 32 s: ``timeout``."""
-        if self._invite and not self._cancelling and not self.final:
+        if self._invite and not self._cancelling:
             self._cancelling = True
             if self.state is State.PROCEEDING:
                 self._send_cancel(now)
@@ -169,7 +168,7 @@ class ClientTransaction(Transaction):
         status, timers, reliable = response.status, self._layer.timers, self.flow.reliable
         if self.state is State.COMPLETED:
             if self._invite and status >= 300:
-                self._layer._send(self._ack, self.flow)
+                self._layer._send(self._wire, self.flow)  # the ACK
             return
         if self.state is State.ACCEPTED:
             if 200 <= status < 300:
@@ -186,8 +185,8 @@ class ClientTransaction(Transaction):
         elif status < 300:
             self._finish(State.ACCEPTED, now, timers.patience)  # timer M
         else:
-            self._ack = hop_by_hop(self.request, "ACK", response.headers.get("To") or "").encode()
-            self._layer._send(self._ack, self.flow)
+            self._wire = hop_by_hop(self.request, "ACK", response.headers.get("To") or "").encode()
+            self._layer._send(self._wire, self.flow)
             self._finish(State.COMPLETED, now, 0 if reliable else timers.patience)  # timer D
         self._on_response(response)
 
@@ -213,8 +212,7 @@ class ServerTransaction(Transaction):
             return
         timers, reliable = self._layer.timers, self.flow.reliable
         self._last = response.encode()
-        if response.status > 100:
-            self.to_tag = response.to.tag or self.to_tag
+        self.to_tag = response.to.tag or self.to_tag
         if response.status < 200:
             self.state = State.PROCEEDING
             self._stop("trying")
@@ -240,7 +238,7 @@ class ServerTransaction(Transaction):
 
     def _repeated(self) -> None:
         """The request came again."""
-        if self._last and self.state in (State.PROCEEDING, State.COMPLETED):
+        if self.state in (State.PROCEEDING, State.COMPLETED):
             self._layer._send(self._last, self._answer_flow)
 
     def _acknowledged(self, now: float) -> None:
