@@ -16,10 +16,12 @@ from typing import Any
 
 import pytest
 
-from anycarrier import AudioReceived, Exchange, MediaSession, MemoryNumberRegistry, Policy
-from anycarrier.events import CallEvent
+from anycarrier import AudioReceived, Call, CallStatus, Exchange, MediaSession, MemoryNumberRegistry, Policy
+from anycarrier.events import CallEvent, CallProgress, IncomingCall
 from anycarrier_sip.credential import SipCredential
+from anycarrier_sip.frames import control
 from anycarrier_sip.provider import SipProvider
+from anycarrier_sip.sdp import LocalMedia
 from anycarrier_sip.settings import SipSettings
 from virtual_time import follow_loop, virtually
 
@@ -265,6 +267,80 @@ async def echo(session: MediaSession) -> None:
             await session.send_audio(event.payload)
 
 
+class QuietStream:
+    """A ``PushTransport`` in place of the RTP stream, without sockets: hours of silence cost nothing."""
+
+    def __init__(self, call_id: str) -> None:
+        self.local = LocalMedia("127.0.0.1", 40000, session_id=1)
+        self.call_id = call_id
+        self.custom: dict[str, str] = {}
+        self.resumed: Any = None
+        self.paused = False
+        self.on_lost: Callable[[], None] | None = None
+        self.agreed: list[Any] = []
+        self.holds: list[bool] = []
+        self.keys: list[str] = []
+        self.written: list[bytes | str] = []
+        self.closed = False
+        self.over = asyncio.Event()
+        self._receive: Callable[[Any], object] | None = None
+
+    @classmethod
+    async def open(cls, *, call_id: str, **_: Any) -> QuietStream:
+        stream = cls(call_id)
+        OPENED.append(stream)
+        return stream
+
+    def connect(self, terms: Any) -> None:
+        assert not self.closed
+        self.agreed.append(terms)
+        self._start()
+
+    def _start(self) -> None:
+        if self._receive is not None and self.agreed:
+            self._receive(control("start", call=self.call_id, codec=self.agreed[0].codec, custom=self.custom))
+
+    def hold(self, held: bool) -> None:
+        if held != (bool(self.holds) and self.holds[-1]):
+            self.holds.append(held)
+            if self._receive is not None:
+                self._receive(control("hold", held=held))
+
+    def send_digits(self, digits: str) -> None:
+        self.keys.append(digits)
+
+    def look_first(self, look: Any) -> None:
+        pass
+
+    def write(self, frame: bytes | str) -> None:
+        self.written.append(frame)
+
+    async def send(self, frame: bytes | str) -> None:
+        self.write(frame)
+
+    async def push_to(self, receive: Callable[[Any], object]) -> None:
+        self._receive = receive
+        self._start()
+        await self.over.wait()
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        raise NotImplementedError
+        yield
+
+    def stop(self, reason: str = "") -> None:
+        if self._receive is not None and not self.closed:
+            self._receive(control("stop", reason=reason))
+        self.closed = True
+        self.over.set()
+
+    async def close(self, code: int = 1000) -> None:
+        self.stop()
+
+
+OPENED: list[QuietStream] = []
+"""The streams of the scene that is played."""
+
+
 @dataclass
 class House:
     exchange: Exchange
@@ -276,6 +352,30 @@ class House:
     @property
     def listener(self) -> Any:
         return self.provider.listener
+
+    async def dial(self, **options: Any) -> tuple[Heard, asyncio.Task[Call]]:
+        """Begin a call to :data:`THEIRS`: its INVITE as it came, and the dial as a task."""
+        dialling = asyncio.create_task(self.exchange.dial(from_=OURS, **{"to": THEIRS, **options}))
+        return await self.peer.next("INVITE"), dialling
+
+    async def dialled(self, *, headers: tuple[str, ...] = (), **options: Any) -> tuple[Call, Leg]:
+        """A call that was answered, and its far end's side."""
+        invite, dialling = await self.dial(**options)
+        self.peer.respond(invite, "200 OK", headers=headers, body=sdp(self.peer.media_port))
+        await self.peer.next("ACK")
+        return await dialling, Leg.of(invite, self.peer)
+
+    async def rung(self, *, headers: tuple[str, ...] = (), body: str | None = None, **invite: Any) -> tuple[Call, Leg]:
+        """A call that came in and was answered."""
+        leg = self.peer.invite(headers=headers, body=body, **invite)
+        await leg.answered()
+        return await self.exchange.wait_for(next(iter(self.listener.calls)), CallStatus.ANSWERED), leg
+
+    async def over(self, call: Call | None = None) -> Call:
+        """The call once it has ended, the last one that was told of if none is named."""
+        if call is None:
+            call = next(event.call for event in reversed(self.events) if isinstance(event, CallProgress | IncomingCall))
+        return await self.exchange.wait_for(call.reference or call.id, timeout=7200)
 
 
 @asynccontextmanager
@@ -310,8 +410,8 @@ async def house(
         peer.close()
 
 
-def play(scene: Callable[[House], Awaitable[None]], **options: Any) -> None:
-    """Run ``scene`` in virtual time, in a house of its own."""
+def play(scene: Callable[[House], Awaitable[None]], *, quiet: bool = True, **options: Any) -> None:
+    """Run ``scene`` in virtual time, in a house of its own; unless ``quiet``, with RTP."""
 
     async def run() -> None:
         async with house(**options) as ours:
@@ -321,4 +421,7 @@ def play(scene: Callable[[House], Awaitable[None]], **options: Any) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         follow_loop(patch)
+        OPENED.clear()
+        if quiet:
+            patch.setattr("anycarrier_sip.listener.RtpStream", QuietStream)
         virtually(run())

@@ -38,7 +38,7 @@ def test_a_call_comes_in_is_heard_and_hangs_up() -> None:
         assert call.id.startswith("sip_") and call.raw["call_id"] == "call-1@peer"
         assert not house.listener.calls and not house.listener.endpoint.dialogs
 
-    play(scene)
+    play(scene, quiet=False)
 
 
 def test_the_agent_hangs_up() -> None:

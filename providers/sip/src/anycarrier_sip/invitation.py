@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from anycarrier.calls import Call, CallStatus, DialRequest, EndReason
-from anycarrier.errors import AnycarrierError, ProviderError
+from anycarrier.calls import Call, CallStatus, DialRequest, EndReason, StreamTarget
+from anycarrier.errors import AnycarrierError
 from anycarrier_sip import sdp
 from anycarrier_sip.call_status import RAISED, REFUSALS, cause_of, reason_before_answer, words_of
 from anycarrier_sip.dialog import (
@@ -25,12 +25,13 @@ from anycarrier_sip.dialog import (
     options_of,
     seconds_of,
 )
+from anycarrier_sip.endpoint import LARGE
 from anycarrier_sip.message import Message, NameAddr, Request, Response, Uri, reply
 from anycarrier_sip.sip_call import PATIENCE, T1, SipCall, check_content_type
 from anycarrier_sip.transaction import ClientTransaction, Flow, ServerTransaction
 
 if TYPE_CHECKING:
-    from anycarrier_sip.listener import Destination, SipListener
+    from anycarrier_sip.listener import Destination, Reach, SipListener
 
 SILENCE = 4.0
 """Seconds without any answer after which another target of the same host is tried, where there is one."""
@@ -40,6 +41,8 @@ RING_AGAIN = 60.0
 """Seconds between repeats of 180, for proxies that give a silent INVITE up after three minutes (RFC 3261, 13.3.1.1)."""
 RING_LIMIT = 600.0
 """Seconds that a call may ring without being answered, declined or taken back."""
+VIA = 120
+"""Bytes that a Via adds to a request, about."""
 MOST_TRIES = 8
 """INVITEs for one call and one target: challenges and longer session intervals."""
 
@@ -60,7 +63,7 @@ class Outbound(SipCall):
         super().__init__(trunk, call, None)
         self.request = request
         self.first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.refusal: ProviderError | None = None
+        self.refusal: AnycarrierError | None = None
         """What ``dial`` raises if it still waits."""
         self.destination = destination
         self._ticket = request.stream.ticket
@@ -91,14 +94,13 @@ class Outbound(SipCall):
             targets = await self.destination.targets()
             for index, reach in enumerate(targets):
                 try:
-                    flow = await reach()
+                    outcome = await self._try(reach, SILENCE if index + 1 < len(targets) else PATIENCE + 1)
                 except OSError:
                     continue
-                outcome = await self._try(flow, SILENCE if index + 1 < len(targets) else PATIENCE + 1)
                 if self.answered or self._ending is not None or not self._next_after(outcome):
                     break
         except AnycarrierError as problem:
-            self.refusal = problem if isinstance(problem, ProviderError) else None
+            self.refusal = problem
         except Exception:
             self._failed("error")
             raise
@@ -113,10 +115,12 @@ class Outbound(SipCall):
             return outcome.status in self.trunk.preset.next_target_on
         return True
 
-    async def _try(self, flow: Flow, patience: float) -> Response | str:
+    async def _try(self, reach: Reach, patience: float) -> Response | str:
+        flow = await reach(0)
         self.attach(flow)
         if self.media is None:
             self.media = await self.trunk.open_media(self, flow)
+            self.media.custom = self.request.stream.custom
         interval, minimum = SESSION_EXPIRES, MIN_SE
         authorized: Request | None = None
         for _ in range(MOST_TRIES):
@@ -127,6 +131,10 @@ class Outbound(SipCall):
                 for name in ("Authorization", "Proxy-Authorization"):
                     for value in authorized.headers.lines(name):
                         request.headers.add(name, value)
+            if flow.transport == "udp" and (size := len(request.encode()) + VIA) > LARGE:
+                flow = await reach(size)
+                request.headers.set("Contact", self.contact(flow))
+                self.attach(flow)
             outcome = await self._send(request, flow, patience)
             if not isinstance(outcome, Response):
                 return outcome
@@ -195,7 +203,7 @@ class Outbound(SipCall):
                 return
             early = self._forks[tag] = _Early(self.dialog.answered(response))
         early.dialog.refresh(response)
-        self._allowed |= options_of(response, "Allow")
+        self.allowed |= options_of(response, "Allow")
         if rack := early.provisionals.rack(response):
             self.spawn(self._prack(rack, early.dialog))
             early.description = response.body or early.description
@@ -221,16 +229,18 @@ class Outbound(SipCall):
             return
         self.answered, self.dialog = True, early.dialog
         self.stop("ring", "cancel")
-        self._allowed |= options_of(response, "Allow")
+        self.allowed |= options_of(response, "Allow")
         self.move(CallStatus.ANSWERED, sip_code=None, carrier_status=words_of(response.phrase, ()), answered_at=_now())
         if not self.first.done():
             self.first.set_result(None)
         assert self.media is not None
         try:
-            self.agree(sdp.accept(response.body or early.description, self.media.local))
+            body = response.body or early.description
+            terms = self.terms if self.terms is not None and not body else sdp.accept(body, self.media.local)
+            self.agree(terms)
         except sdp.NotAcceptable:
             return self.hang_up(EndReason.MEDIA_ERROR)
-        self.keep(SessionTimer.granted(response))
+        self.refresher.keep(SessionTimer.granted(response))
         if self.request.time_limit:
             self.alarm("limit", self.request.time_limit, lambda: self.hang_up(EndReason.MAX_DURATION))
         if self.request.digits:
@@ -262,7 +272,8 @@ class Outbound(SipCall):
         self.close()
 
     def _rung_out(self) -> None:
-        self._take_back(EndReason.NO_ANSWER if self._rang else EndReason.UNREACHABLE)
+        heard = EndReason.UNREACHABLE if self.first.done() else EndReason.PROVIDER_UNAVAILABLE
+        self._take_back(EndReason.NO_ANSWER if self._rang else heard)
 
     def hang_up(self, reason: EndReason) -> None:
         if self.answered:
@@ -330,17 +341,15 @@ class Inbound(SipCall):
         if self._reliable is not None:
             self.refuse(500, EndReason.PROVIDER_UNAVAILABLE)
 
-    async def take(self, ticket: str) -> None:
-        """Answer it, and have its sound served for ``ticket``. ``RequestRejected`` when it cannot be answered."""
-        if self.answered:
+    async def take(self, stream: StreamTarget) -> None:
+        """Answer it, unless it was answered or taken back already. ``RequestRejected`` for a body that does not fit."""
+        if self.answered or self.call.ended:
             return
-        if self.call.ended:
-            raise self.trunk.provider.error("answer", 487, message="the caller has hung up")
-        self._ticket = ticket
+        self._ticket = stream.ticket
         media = await self.trunk.open_media(self, self.invite.flow)
         if self.endpoint.dialogs.get((self.dialog.call_id, self.dialog.local_tag)) is not self:  # taken back meanwhile
             return await media.close()
-        self.media = media
+        self.media, media.custom = media, stream.custom
         self.stop("ring", "ringing", "provisional", "unacknowledged")
         try:
             self.answered = True

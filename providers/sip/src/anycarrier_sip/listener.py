@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ from anycarrier_sip.endpoint import Endpoint
 from anycarrier_sip.invitation import Inbound, Outbound
 from anycarrier_sip.media import RtpStream
 from anycarrier_sip.message import NameAddr, Request, Response, SipError, Uri, reply
-from anycarrier_sip.pacer import Pacer, PortRange
+from anycarrier_sip.registration import Standing, standing_of
 from anycarrier_sip.settings import Network, SipSettings
 from anycarrier_sip.sip_call import KNOWN_OPTIONS, SipCall
 from anycarrier_sip.transaction import Flow, ServerTransaction
@@ -41,10 +41,12 @@ REMEMBERED, MOST_REMEMBERED = 600.0, 10_000
 """Seconds that an ended call is known, and how many of them at most."""
 TELL_AGAIN = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds between tries to tell what the exchange could not take in."""
-HOST_AGAIN = 60.0
-"""Seconds between two looks at what the carrier's host resolves to."""
 STOP_PATIENCE = 2.0
 """Seconds that the far ends have to answer our BYEs when we stop."""
+
+
+Reach = Callable[[int], Awaitable[Flow]]
+"""Opens the way for a request of so many bytes; ``ConnectionError``."""
 
 
 @dataclass
@@ -54,7 +56,7 @@ class Destination:
     uri: str
     local: NameAddr
     headers: list[tuple[str, str]]
-    targets: Callable[[], Awaitable[Sequence[Callable[[], Awaitable[Flow]]]]]
+    targets: Callable[[], Awaitable[Sequence[Reach]]]
 
 
 class SipListener:
@@ -72,6 +74,8 @@ class SipListener:
         self.contact_user = self.credential.contact_user or secrets.token_hex(8)
         self.peers: Sequence[Network] = self.credential.networks
         self.endpoint: Endpoint
+        self.running = False
+        self.standing: Standing | None = None
         self.calls: dict[str, SipCall] = {}
         self._ended: OrderedDict[str, tuple[float, Call]] = OrderedDict()
         self._telling: dict[str, asyncio.Task[None]] = {}
@@ -87,45 +91,36 @@ class SipListener:
         """Join the process's sockets, opened with the first credential. ``ConfigurationError`` names what is wrong."""
         self.credential.check(self.settings)
         try:
-            shared = self.desk.shared(("sip", self.settings), partial(_open_endpoint, self.settings))
+            shared = self.desk.shared(("sip", self.settings), partial(Endpoint.open, self.settings))
             self.endpoint = await self._held.enter_async_context(shared)
             self.endpoint.register(self)
             self._held.callback(self.endpoint.unregister, self)
-            if self.host:
-                await self._resolve()
-                self.spawn(self._follow_host(), "follow the carrier's host")
+            self.running = True
+            self.standing = standing_of(self, self.endpoint)
+            if self.standing is not None:
+                self.standing.start()
         except BaseException:
             await self._held.aclose()
             raise
 
     async def stop(self) -> None:
         """Hang up, tell it, and leave the sockets."""
+        self.running = False
         for call in list(self.calls.values()):
             call.hang_up(EndReason.API_STOP)
-        saying = [task for task in self._tasks if not task.get_name().startswith("follow")]
-        if saying:
-            await asyncio.wait(saying, timeout=STOP_PATIENCE)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=STOP_PATIENCE)
+        if self.standing is not None:
+            await self.standing.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._held.aclose()
 
-    async def _follow_host(self) -> None:
-        while True:
-            await asyncio.sleep(HOST_AGAIN)
-            await self._resolve()
-
-    async def _resolve(self) -> None:
+    def resolved(self, addresses: Collection[str]) -> None:
         """The addresses of the carrier's host are peers: calls come from there."""
-        try:
-            found = await self.endpoint.targets(self.hop, self.preset.transport)
-        except OSError as problem:
-            log.warning("sip: %s is not found: %s", self.host, problem)
-            return
-        peers = tuple(dict.fromkeys([*self.credential.networks, *(ip_network(target.host) for target in found)]))
-        if peers != self.peers:
-            self.peers = peers
-            self.endpoint.guard.changed()
+        self.peers = tuple(dict.fromkeys([*self.credential.networks, *map(ip_network, addresses)]))
+        self.endpoint.guard.changed()
 
     # --- what the endpoint asks -------------------------------------------------------------------------------------
 
@@ -185,7 +180,7 @@ class SipListener:
             headers=headers_of(dict(request.headers.items())),
             raw=snapshot.raw,
         )
-        self.spawn(self._announce(call, event), f"announce sip call {call_id}")
+        self._in_turn(call_id, self._announce(call, event))
 
     async def _announce(self, call: Inbound, event: IncomingCall) -> None:
         try:
@@ -292,7 +287,7 @@ class SipListener:
         hop = self.hop if ours else uri
         transport = self.preset.transport if ours else uri.parameters.get("transport")
 
-        async def targets() -> Sequence[Callable[[], Awaitable[Flow]]]:
+        async def targets() -> Sequence[Reach]:
             return [partial(self.endpoint.flow, target) for target in await self.endpoint.targets(hop, transport)]
 
         return Destination(str(uri), local, headers, targets)
@@ -346,9 +341,11 @@ class SipListener:
 
     def tell(self, event: CallEvent) -> None:
         """Tell the exchange, after what was told of the same call before."""
-        task = self.spawn(self._tell(event, self._telling.get(event.call_id)), f"tell of sip call {event.call_id}")
-        self._telling[event.call_id] = task
-        task.add_done_callback(partial(self._told, event.call_id))
+        self._in_turn(event.call_id, self._tell(event, self._telling.get(event.call_id)))
+
+    def _in_turn(self, call_id: str, telling: Coroutine[Any, Any, None]) -> None:
+        task = self._telling[call_id] = self.spawn(telling, f"tell of sip call {call_id}")
+        task.add_done_callback(partial(self._told, call_id))
 
     def _told(self, call_id: str, task: asyncio.Task[None]) -> None:
         if self._telling.get(call_id) is task:
@@ -388,11 +385,3 @@ class SipListener:
         self._tasks.discard(task)
         if not task.cancelled() and (failure := task.exception()) is not None:
             log.error("%s failed", task.get_name(), exc_info=failure)
-
-
-async def _open_endpoint(settings: SipSettings) -> Endpoint:
-    endpoint = await Endpoint.open(settings)
-    endpoint.pacer, endpoint.ports = Pacer(), PortRange(*settings.rtp_ports)
-    return endpoint
-
-

@@ -22,10 +22,13 @@ from anycarrier.webhooks import WebhookReply, WebhookRequest
 from anycarrier_sip.call_status import REFUSALS
 from anycarrier_sip.credential import SipCredential
 from anycarrier_sip.dialog import seconds_of
+from anycarrier_sip.endpoint import Endpoint
 from anycarrier_sip.frames import SipSerializer
 from anycarrier_sip.invitation import Inbound
 from anycarrier_sip.listener import SipListener
 from anycarrier_sip.message import NameAddr, Response, Uri
+from anycarrier_sip.referral import Referral
+from anycarrier_sip.registration import check_login
 from anycarrier_sip.settings import SipSettings
 
 DIAL_PATIENCE = 2.0
@@ -45,6 +48,9 @@ class SipProvider(Provider):
     dials_sip = True
     detects_machines = False
 
+    settings: SipSettings | None = None
+    """The operator's, for :meth:`check_credential` before there is a listener."""
+
     _listener: SipListener | None = None
 
     def listen(self, desk: Desk) -> SipListener:
@@ -54,7 +60,7 @@ class SipProvider(Provider):
     @property
     def listener(self) -> SipListener:
         """The running listener."""
-        if self._listener is None:
+        if self._listener is None or not self._listener.running:
             raise ConfigurationError(
                 "sip works on sockets of its own: start the exchange first (exchange.start(), or create_app does it)"
             )
@@ -81,6 +87,18 @@ class SipProvider(Provider):
         held = self.credential.numbers
         return [OwnedNumber(number=one, provider=self.name, id=one) for one in held if number in (None, one)]
 
+    async def check_credential(self) -> str:
+        """One REGISTER or OPTIONS, over the exchange's sockets, else over one for this question."""
+        if self._listener is not None and self._listener.running:
+            return await check_login(self._listener.endpoint, self.credential)
+        settings = self.settings or SipSettings()
+        self.credential.check(settings)
+        endpoint = await Endpoint.open(settings)
+        try:
+            return await check_login(endpoint, self.credential)
+        finally:
+            await endpoint.aclose()
+
     # --- calls ------------------------------------------------------------------------------------------------------
 
     async def dial(self, request: DialRequest) -> Call:
@@ -95,7 +113,8 @@ class SipProvider(Provider):
         return call.call
 
     async def answer(self, call: IncomingCall, stream: StreamTarget) -> WebhookReply:
-        await self._inbound(call, "answer").take(stream.ticket)
+        if not self.listener.has_ended(call.call_id):
+            await self._inbound(call, "answer").take(stream)
         return WebhookReply()
 
     async def reject(self, call: IncomingCall, reason: EndReason = EndReason.REJECTED) -> WebhookReply:
@@ -148,7 +167,9 @@ class SipProvider(Provider):
         told = {"Referred-By": str(by)}
         if listener.preset.transfer_diversion:
             told["Diversion"] = str(by)
-        await call.transfer(str(NameAddr("", target)), told)
+        if not call.answered:
+            raise self.error("transfer", 481, message="the call is not up")
+        await Referral(call).ask(str(NameAddr("", target)), told)
 
     async def send_digits(self, call_id: str, digits: str) -> None:
         """Where the stream cannot take them: by INFO where the preset says so, else as tones."""

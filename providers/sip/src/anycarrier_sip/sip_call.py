@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from anycarrier.calls import Call, CallStatus, EndReason
-from anycarrier.errors import AnycarrierError, ProviderUnavailable
-from anycarrier.events import DigitReported, TransferProgress
+from anycarrier.errors import AnycarrierError
+from anycarrier.events import DigitReported
 from anycarrier_sip import sdp
-from anycarrier_sip.call_status import cause_of, reason_after_answer, transfer_status, words_of
+from anycarrier_sip.call_status import cause_of, reason_after_answer, words_of
 from anycarrier_sip.dialog import (
     ALLOW,
     MIN_SE,
@@ -29,9 +29,10 @@ from anycarrier_sip.dialog import (
     acknowledges,
     options_of,
     parameters_of,
-    seconds_of,
 )
 from anycarrier_sip.message import Message, Request, Response, SipError, reply
+from anycarrier_sip.referral import Referral
+from anycarrier_sip.session_refresh import Refresher
 from anycarrier_sip.transaction import Flow, ServerTransaction, Timers
 
 if TYPE_CHECKING:
@@ -41,10 +42,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("anycarrier")
 
 T1, T2, PATIENCE = Timers().t1, Timers().t2, Timers().patience
-TRANSFER_PATIENCE = 180.0
-"""Seconds for a transfer's target to be told of."""
-TRANSFER_GRACE = 2.0
-"""Seconds that a far end which was transferred has to hang up by itself."""
 
 DIGIT = re.compile(rb"(?i)\s*(?:signal\s*=\s*)?([0-9A-D*#]|1[01])\s*(?:[\r\n]|$)")
 
@@ -64,17 +61,19 @@ class SipCall:
         """The next hop that :attr:`_flow` leads to, where that is not whom the first message came from."""
         self._ticket = ""
         self._serving = False
-        self._offering = False
+        self.offering = False
         """An offer of ours waits for its answer."""
         self.terms: sdp.Negotiated | None = None
         """What was agreed on last."""
         self._unacked: tuple[ServerTransaction, Response] | None = None
-        self._settled = asyncio.Event()
+        self.settled = asyncio.Event()
         """No 2xx of ours waits for its ACK: only then may we hang up (RFC 3261, 15)."""
-        self._settled.set()
+        self.settled.set()
         self._reliable: tuple[ServerTransaction, int] | None = None
-        self._allowed: set[str] = set()
-        self._transfer = False
+        self.allowed: set[str] = set()
+        self.refresher = Refresher(self)
+        self.referral: Referral | None = None
+        """The transfer under way."""
         self._addresses = {flow.remote[0]} if flow is not None else set[str]()
         self._alarms: dict[str, Any] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -101,7 +100,7 @@ class SipCall:
         request, dialog = tx.request, self.dialog_of(tx.request)
         if request.method == "ACK":
             return self._acked(request)
-        if dialog is None:
+        if dialog is None or (self.call.ended and request.method != "BYE"):
             return self.answer(tx, 481)
         if not dialog.in_order(request):
             return self.answer(tx, 500)
@@ -146,19 +145,22 @@ class SipCall:
     # --- requests of theirs -----------------------------------------------------------------------------------------
 
     def _bye_came(self, tx: ServerTransaction, dialog: Dialog) -> None:
+        if not self.answered:
+            raise SipError(481)
         self.answer(tx, 200)
         reasons = tx.request.headers.values("Reason")
-        if self._transfer:  # it had taken the REFER: the target has it, or it never says what became of it
-            self._transferred("answered")
+        if self.referral is not None:  # it had taken the REFER, and is gone to the target
+            self.referral.over("answered")
         cause = cause_of(reasons)
         self.end(reason_after_answer(cause), words=words_of("BYE", reasons), cause=cause)
         self.close()
 
     def _reinvited(self, tx: ServerTransaction, dialog: Dialog) -> None:
-        if self._offering:
-            raise SipError(491, "Request Pending")
-        if self._unacked is not None or not self.answered or self.media is None:
-            raise SipError(500, "Server Internal Error")
+        if self.offering:
+            raise SipError(491)
+        if not self.answered or self.media is None:
+            raise SipError(500)
+        self._settle()  # its ACK was lost: who goes on has had our answer
         timer = SessionTimer.asked(tx.request)
         body = self._described(tx.request)
         dialog.refresh(tx.request)
@@ -168,20 +170,20 @@ class SipCall:
         timer = SessionTimer.asked(tx.request)
         body = b""
         if tx.request.body:
-            if self._offering:
-                raise SipError(491, "Request Pending")
-            if self._unacked is not None or self.media is None:
-                raise SipError(500, "Server Internal Error")
+            if self.offering:
+                raise SipError(491)
+            if self.media is None or not (self.answered or self.dialog.caller):
+                raise SipError(500)
             body = self._described(tx.request)
         dialog.refresh(tx.request)
         tx.respond(self.ok(tx, body, timer), self.endpoint.now())
 
     def _pracked(self, tx: ServerTransaction, dialog: Dialog) -> None:
         if self._reliable is None:
-            raise SipError(481, "Call/Transaction Does Not Exist")
+            raise SipError(481)
         invite, rseq = self._reliable
         if not acknowledges(tx.request, rseq, invite.request.cseq):
-            raise SipError(481, "Call/Transaction Does Not Exist")
+            raise SipError(481)
         self._reliable = None
         self.stop("provisional")
         self.answer(tx, 200)
@@ -190,7 +192,7 @@ class SipCall:
         kind = (tx.request.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
         if kind in ("application/dtmf-relay", "application/dtmf"):
             if (found := DIGIT.match(tx.request.body)) is None:
-                raise SipError(400, "Bad Request")
+                raise SipError(400)
             digit = {b"10": "*", b"11": "#"}.get(found[1], found[1].decode().upper())
             event_id = f"{self.call.id}:info:{tx.request.cseq.number}"
             self.trunk.tell(DigitReported(call_id=self.call.id, event_id=event_id, digit=digit))
@@ -200,16 +202,10 @@ class SipCall:
 
     def _notified(self, tx: ServerTransaction, dialog: Dialog) -> None:
         event = parameters_of(tx.request.headers.get("Event") or "")[""].lower()
-        if event != "refer" or not self._transfer:
+        if event != "refer" or self.referral is None:
             raise SipError(481, "Subscription Does Not Exist")
         self.answer(tx, 200)
-        line = re.match(rb"\s*SIP/2\.0 ([1-6]\d\d)(?!\d)", tx.request.body)
-        status = transfer_status(int(line[1])) if line else None
-        over = (tx.request.headers.get("Subscription-State") or "").strip().lower().startswith("terminated")
-        if status is None and over:
-            status = "failed"
-        if status is not None:
-            self._transferred(status)
+        self.referral.notified(tx.request)
 
     # --- offers and answers -----------------------------------------------------------------------------------------
 
@@ -217,7 +213,7 @@ class SipCall:
         """The description for our 2xx: the answer to the one in ``request``, else an offer, answered in the ACK."""
         assert self.media is not None
         if not request.body:
-            self._offering = True
+            self.offering = True
             return sdp.offer(self.media.local)
         check_content_type(request)
         body, terms = sdp.answer(request.body, self.media.local)
@@ -228,6 +224,8 @@ class SipCall:
         """Send and take sound as agreed; the first time, the call's session begins."""
         assert self.media is not None
         self.terms = terms
+        if not self.answered:
+            return  # early media reaches no agent
         self.media.connect(terms)
         self.media.hold(terms.held)
         if not self._serving:
@@ -261,14 +259,14 @@ class SipCall:
         response.headers.add("Supported", ", ".join(SUPPORTED))
         if timer is not None:
             timer.grant(response, tx.request)
-        self._allowed |= options_of(tx.request, "Allow")
-        self.keep(timer)
+        self.allowed |= options_of(tx.request, "Allow")
+        self.refresher.keep(timer)
         return response
 
     def accept(self, tx: ServerTransaction, response: Response) -> None:
         """Send a 2xx to an INVITE, again and again until its ACK comes."""
         self._unacked = tx, response
-        self._settled.clear()
+        self.settled.clear()
         self._send_ok(T1)
         self.alarm("ack", PATIENCE, self._never_acked)
 
@@ -282,67 +280,23 @@ class SipCall:
     def _acked(self, request: Request) -> None:
         if self._unacked is None or request.cseq.number != self._unacked[0].request.cseq.number:
             return
-        self._unacked = None
-        self.stop("ok", "ack")
-        if self._offering and self.media is not None and not self.call.ended:
-            self._offering = False
+        offering = self.offering
+        self._settle()
+        if offering and self.media is not None and not self.call.ended:
             try:
                 self.agree(sdp.accept(request.body, self.media.local))
             except sdp.NotAcceptable:
-                self._settled.set()
-                return self.hang_up(EndReason.MEDIA_ERROR)
-        self._settled.set()
+                self.hang_up(EndReason.MEDIA_ERROR)
 
     def _never_acked(self) -> None:
-        self._unacked = None
-        self._offering = False
-        self.stop("ok")
-        self._settled.set()
+        self._settle()
         self.hang_up(EndReason.MEDIA_ERROR)
 
-    # --- session timer ----------------------------------------------------------------------------------------------
-
-    def keep(self, timer: SessionTimer | None) -> None:
-        """Keep the session as agreed: refresh it in time where that is ours, end it where nobody did."""
-        self.stop("refresh", "expiry")
-        if timer is None or self.call.ended:
-            return
-        if timer.ours:
-            self.alarm("refresh", timer.refresh_after, lambda: self.spawn(self._refresh(timer.interval)))
-        self.alarm("expiry", timer.over_after, lambda: self.hang_up(EndReason.MEDIA_ERROR))
-
-    async def _refresh(self, interval: int) -> None:
-        """By UPDATE where the far end takes it, else by INVITE. What fails is left to the expiry."""
-        minimum, update = MIN_SE, "update" in self._allowed
-        while not self.call.ended and self.media is not None:
-            await self._settled.wait()
-            headers = {"Session-Expires": f"{interval};refresher=uac", "Min-SE": str(minimum)}
-            if update:
-                response = await self.ask("UPDATE", headers)
-            else:
-                self._offering = True
-                try:
-                    response = await self.ask("INVITE", headers, sdp.offer(self.media.local), "application/sdp")
-                finally:
-                    self._offering = False
-            if response is None or response.status in (408, 481):
-                return self.hang_up(EndReason.MEDIA_ERROR)
-            if response.status == 491:  # theirs and ours crossed (14.1)
-                await asyncio.sleep(random.uniform(2.1, 4.0) if self.dialog.caller else random.uniform(0.0, 2.0))  # noqa: S311
-            elif response.status == 422:
-                minimum = max(minimum, seconds_of(response, "Min-SE") or 0)
-                if interval >= minimum:
-                    return
-                interval = minimum
-            elif update and response.status in (405, 501):
-                update = False
-            else:
-                if response.status < 300:
-                    self.dialog.refresh(response)
-                    if not update and response.body:
-                        self.agree(sdp.accept(response.body, self.media.local))
-                    self.keep(SessionTimer.granted(response))
-                return
+    def _settle(self) -> None:
+        """No 2xx of ours waits for its ACK any more."""
+        self.stop("ok", "ack")
+        self._unacked, self.offering = None, False
+        self.settled.set()
 
     # --- requests of ours -------------------------------------------------------------------------------------------
 
@@ -407,11 +361,13 @@ class SipCall:
     async def _reach(self, dialog: Dialog, anew: bool = False) -> Flow:
         """The way to the far end: the next hop, else whom its messages came from (NAT; a place we may not go to)."""
         assert self._flow is not None
-        hop = dialog.next_hop
-        here = (hop.host, hop.port or 5060) == self._flow.remote or str(hop) == self._reached
-        if anew or not here:
+        hop, flow = dialog.next_hop, self._flow
+        transport = "tls" if hop.scheme == "sips" else hop.parameters.get("transport")
+        same = (transport or flow.transport).lower() == flow.transport
+        here = (same and (hop.host, hop.port or 5060) == flow.remote) or str(hop) == self._reached
+        if anew or not here or not self.endpoint.alive(flow):
             try:
-                for target in await self.endpoint.targets(hop, hop.parameters.get("transport")):
+                for target in await self.endpoint.targets(hop, transport):
                     flow = await self.endpoint.flow(target)
                     self._reached = str(hop)
                     self.attach(flow)
@@ -430,32 +386,6 @@ class SipCall:
         """Our Contact."""
         return self.endpoint.contact(flow, self.trunk.contact_user)
 
-    # --- transfer ---------------------------------------------------------------------------------------------------
-
-    async def transfer(self, refer_to: str, headers: Mapping[str, str]) -> None:
-        """REFER the far end to another place. Raises for a refusal; what becomes of it comes by NOTIFY."""
-        if self.call.ended or not self.answered:
-            raise self.trunk.provider.error("transfer", 481, message="the call is not up")
-        self._transfer = True
-        self.alarm("transfer", TRANSFER_PATIENCE, lambda: self._transferred("failed"))
-        response = await self.ask("REFER", {"Refer-To": refer_to, **headers})
-        if response is None:
-            raise ProviderUnavailable(self.trunk.provider.name, "transfer", "the far end did not answer the REFER")
-        if response.status >= 300:
-            self._transfer = False
-            self.stop("transfer")
-            raise self.trunk.refused("transfer", response)
-
-    def _transferred(self, status: str) -> None:
-        if not self._transfer:
-            return
-        self._transfer = False
-        self.stop("transfer")
-        event_id = f"{self.call.id}:transfer:{self.dialog.local_cseq}"
-        self.trunk.tell(TransferProgress(call_id=self.call.id, event_id=event_id, status=status))
-        if status == "answered":
-            self.alarm("transferred", TRANSFER_GRACE, lambda: self.hang_up(EndReason.TRANSFERRED))
-
     # --- the end ----------------------------------------------------------------------------------------------------
 
     def hang_up(self, reason: EndReason) -> None:
@@ -466,7 +396,7 @@ class SipCall:
         self.spawn(self._say_bye(self.dialog))
 
     async def _say_bye(self, dialog: Dialog) -> None:
-        await self._settled.wait()
+        await self.settled.wait()
         await self.ask("BYE", dialog=dialog)
         if dialog is self.dialog:
             self.close()
@@ -511,7 +441,7 @@ class SipCall:
 
     def close(self) -> None:
         """Forget the dialog: nothing more will come on it."""
-        self._settled.set()
+        self._settle()
         self.stop(*list(self._alarms))
         self.endpoint.detach(self.dialog.call_id, self.dialog.local_tag)
 

@@ -1,0 +1,65 @@
+"""A transfer by REFER (RFC 3515): asking the far end to go elsewhere, and what it says became of that."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from anycarrier.calls import EndReason
+from anycarrier.errors import ProviderUnavailable
+from anycarrier.events import TransferProgress
+from anycarrier_sip.call_status import transfer_status
+from anycarrier_sip.message import Request
+
+if TYPE_CHECKING:
+    from anycarrier_sip.sip_call import SipCall
+
+PATIENCE = 180.0
+"""Seconds in which the far end is to say what became of a transfer."""
+GRACE = 2.0
+"""Seconds that a far end which was transferred has to hang up by itself."""
+
+_STATUS_LINE = re.compile(rb"\s*SIP/2\.0 ([1-6]\d\d)(?!\d)")
+
+
+class Referral:
+    """One transfer of one call."""
+
+    def __init__(self, call: SipCall) -> None:
+        self._call = call
+
+    async def ask(self, refer_to: str, headers: Mapping[str, str]) -> None:
+        """Send the REFER. Raises for a refusal, after which the call goes on as before."""
+        call = self._call
+        call.referral = self
+        call.alarm("transfer", PATIENCE, lambda: self.over("failed"))
+        response = await call.ask("REFER", {"Refer-To": refer_to, **headers})
+        if response is None:
+            raise ProviderUnavailable(call.trunk.provider.name, "transfer", "the far end did not answer the REFER")
+        if response.status >= 300:
+            self._forget()
+            raise call.trunk.refused("transfer", response)
+
+    def notified(self, request: Request) -> None:
+        """Read a NOTIFY: its body is the status line that the target gave."""
+        line = _STATUS_LINE.match(request.body)
+        status = transfer_status(int(line[1])) if line else None
+        ended = (request.headers.get("Subscription-State") or "").strip().lower().startswith("terminated")
+        if status is not None or ended:
+            self.over(status or "failed")
+
+    def over(self, status: str) -> None:
+        """Tell what became of it; whoever was transferred and does not hang up is hung up."""
+        call = self._call
+        if call.referral is not self:
+            return
+        self._forget()
+        event_id = f"{call.call.id}:transfer:{call.dialog.local_cseq}"
+        call.trunk.tell(TransferProgress(call_id=call.call.id, event_id=event_id, status=status))
+        if status == "answered" and not call.call.ended:
+            call.alarm("transferred", GRACE, lambda: call.hang_up(EndReason.TRANSFERRED))
+
+    def _forget(self) -> None:
+        self._call.referral = None
+        self._call.stop("transfer")
