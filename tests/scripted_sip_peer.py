@@ -323,9 +323,8 @@ class QuietStream:
         self._start()
         await self.over.wait()
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> AsyncIterator[Any]:
         raise NotImplementedError
-        yield
 
     def stop(self, reason: str = "") -> None:
         if self._receive is not None and not self.closed:

@@ -86,7 +86,8 @@ def test_some_causes_say_nothing_before_the_answer(cause: int) -> None:
 @pytest.mark.parametrize(
     ("cause", "reason"),
     [(None, EndReason.USER_HANGUP), (16, EndReason.USER_HANGUP), (31, EndReason.USER_HANGUP),
-     (17, EndReason.USER_HANGUP), (38, EndReason.MEDIA_ERROR), (41, EndReason.MEDIA_ERROR), (102, EndReason.MEDIA_ERROR)],
+     (17, EndReason.USER_HANGUP), (38, EndReason.MEDIA_ERROR), (41, EndReason.MEDIA_ERROR),
+     (102, EndReason.MEDIA_ERROR)],
 )  # fmt: skip
 def test_after_the_answer(cause: int | None, reason: EndReason) -> None:
     assert reason_after_answer(cause) is reason

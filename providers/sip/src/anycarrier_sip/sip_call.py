@@ -404,7 +404,8 @@ class SipCall:
     def replaced(self, tx: ServerTransaction, dialog: Dialog) -> None:
         """Go on with whom this INVITE came from in place of the far end (RFC 3891): the agent's session stays."""
         timer = SessionTimer.asked(tx.request)
-        farewell = SipCall(self.trunk, self.call, self._flow)
+        over = self.call.model_copy(update={"status": CallStatus.ENDED})
+        farewell = SipCall(self.trunk, over, self._flow)
         farewell.dialog, self.dialog, self._reached = self.dialog, dialog, ""
         assert self._flow is not None
         farewell.attach(self._flow)
