@@ -17,6 +17,7 @@ from anycarrier.errors import MalformedMessage, StreamNotOpen
 from anycarrier.events import (
     AudioReceived,
     DigitPressed,
+    HoldChanged,
     MarkReached,
     MediaEvent,
     StreamStarted,
@@ -93,6 +94,8 @@ class SipSerializer(MediaSerializer):
                 return [DigitPressed(got.digits, raw)]
             case "mark":
                 return [MarkReached(got.name, raw)]
+            case "hold":
+                return [HoldChanged(got.held)]
             case "stop":
                 self._open = False
                 return [StreamStopped(got.reason, raw)]

@@ -232,6 +232,8 @@ class RtpStream:
         self._receive = receive
         if self._terms is not None and not self.closed:
             self._started()
+            if self._held:
+                self._push(control("hold", held=True))
         await asyncio.shield(self._over)
 
     def look_first(self, look: Callable[[Frame], object] | None) -> None:

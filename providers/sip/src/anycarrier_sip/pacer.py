@@ -56,10 +56,11 @@ class Pacer:
         self._epoch = self._loop.time()
         self.lateness: Callable[[float], None] | None = None
         """Told by how much each turn is late, in seconds; for measurements."""
-        self._sockets = select.epoll()
+        self._sockets = select.epoll() if hasattr(select, "epoll") else None  # elsewhere the loop watches each socket
         self._readers: dict[int, Callable[[float], object]] = {}
         self._at_turns = False
-        self._loop.add_reader(self._sockets, self._read)
+        if self._sockets is not None:
+            self._loop.add_reader(self._sockets, self._read)
 
     @property
     def streams(self) -> int:
@@ -87,21 +88,35 @@ class Pacer:
     def close(self) -> None:
         """Pace nothing any more, and read nothing."""
         self._turns = [[] for _ in range(TURNS)]
-        self._changed()
-        self._loop.remove_reader(self._sockets)
-        self._sockets.close()
+        self._arm()
+        for number in self._readers:
+            self._loop.remove_reader(number)
+        self._readers.clear()
+        if self._sockets is not None:
+            self._loop.remove_reader(self._sockets)
+            self._sockets.close()
+            self._sockets = None
 
     def watch(self, one: socket.socket, read: Callable[[float], object]) -> None:
         """Call ``read``, which reads one datagram, with the time when there is one."""
         self._readers[one.fileno()] = read
-        self._sockets.register(one, select.EPOLLIN)
+        if self._sockets is not None:
+            self._sockets.register(one, select.EPOLLIN)
+        else:
+            self._loop.add_reader(one, lambda: read(self._loop.time()))
 
     def unwatch(self, one: socket.socket) -> None:
         """Read it no longer; it is still open."""
-        del self._readers[one.fileno()]
-        self._sockets.unregister(one)
+        if self._readers.pop(one.fileno(), None) is None:
+            return
+        if self._sockets is not None:
+            self._sockets.unregister(one)
+        else:
+            self._loop.remove_reader(one)
 
     def _read(self) -> None:
+        if self._sockets is None:
+            return
         now = self._loop.time()
         for number, _ in self._sockets.poll(0):
             if (read := self._readers.get(number)) is not None:  # else closed by what came on another
@@ -112,7 +127,7 @@ class Pacer:
 
     def _changed(self) -> None:
         many = self.streams >= MANY
-        if many != self._at_turns:
+        if many != self._at_turns and self._sockets is not None:
             self._at_turns = many
             if many:
                 self._loop.remove_reader(self._sockets)
