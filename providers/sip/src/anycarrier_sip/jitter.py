@@ -39,7 +39,7 @@ class JitterBuffer:
     """One source's audio, in ``codec``; ``now`` is when its first packet may come."""
 
     __slots__ = (
-        "_codec", "_expected", "_fills", "_first", "_last", "_late_since", "_least", "_least_before", "_most",
+        "_codec", "_expected", "_filling", "_first", "_last", "_late_since", "_least", "_least_before", "_most",
         "_most_before", "_next", "_transit", "_until_window", "_waiting", "depth", "due_after", "filled", "highest",
         "jitter", "late", "position", "received",
     )  # fmt: skip
@@ -67,7 +67,8 @@ class JitterBuffer:
         self._waiting: dict[int, tuple[int, bytes]] = {}
         """Sequence number and payload by position."""
         self._last = b""
-        self._fills = 0
+        self._filling = 0
+        """Samples filled since it."""
         self._late_since = 0.0
         self._transit = 0.0
         self._until_window = WINDOW
@@ -92,7 +93,7 @@ class JitterBuffer:
         self.position = position + size
         self._next = (timestamp + size) & 0xFFFFFFFF
         self._last = payload
-        self._fills = 0
+        self._filling = 0
         self._late_since = 0.0
         self._until_window -= 1
         if self._least <= transit <= self._most and self._until_window > 0:  # _note, without another call
@@ -125,11 +126,11 @@ class JitterBuffer:
             if first > self.position:
                 if clock - self.position <= self.due_after and len(waiting) <= MOST_WAITING:
                     break
-                self._fill(given, min(FILL, first - self.position))
+                self._fill(given, min(first, self.position + (len(self._last) or FILL)))
             else:
                 self._give(given, *waiting.pop(first))
         while not waiting and clock - self.position > self.due_after:
-            self._fill(given, FILL)
+            self._fill(given, self.position + (len(self._last) or FILL))
         return given
 
     # --- the rest: one packet in a hundred, on a good network ---------------------------------------------------------
@@ -156,8 +157,7 @@ class JitterBuffer:
             return _NOTHING
         given: list[bytes] = []
         if sequence == self._expected:  # nothing is missing: the far end was silent, or the last packet was a key's
-            while position > self.position:
-                self._fill(given, min(FILL, position - self.position))
+            self._fill(given, position)
         self._waiting[position] = sequence, payload
         given += self.fill(now)
         return given
@@ -181,20 +181,24 @@ class JitterBuffer:
         self._next = (self._next + len(payload)) & 0xFFFFFFFF
         self._expected = (sequence + 1) & 0xFFFF
         self._last = payload
-        self._fills = 0
+        self._filling = 0
 
-    def _fill(self, given: list[bytes], size: int) -> None:
-        filling = bytes((SILENCE[self._codec],)) * size
-        if self._fills < 3 and self._last:
-            filling = (self._last * (size // len(self._last) + 1))[:size]
-            for _ in range(self._fills):
-                filling = filling.translate(quieter(self._codec))
-        given.append(filling)
-        self._fills += 1
-        self.filled += size
-        self.position += size
-        if self._next >= 0:
-            self._next = (self._next + size) & 0xFFFFFFFF
+    def _fill(self, given: list[bytes], until: int) -> None:
+        """Up to a position, in pieces of 20 ms, each half as loud as the one before."""
+        last = self._last
+        while (size := min(FILL, until - self.position)) > 0:
+            filling = bytes((SILENCE[self._codec],)) * size
+            if self._filling < 3 * FILL and last:
+                start = self._filling % len(last)
+                filling = (last * (size // len(last) + 2))[start : start + size]
+                for _ in range(self._filling // FILL):
+                    filling = filling.translate(quieter(self._codec))
+            given.append(filling)
+            self._filling += size
+            self.filled += size
+            self.position += size
+            if self._next >= 0:
+                self._next = (self._next + size) & 0xFFFFFFFF
 
     def _count(self, sequence: int) -> None:
         if not self.received:

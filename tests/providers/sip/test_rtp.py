@@ -1,0 +1,161 @@
+"""RTP and RTCP packets, and keys as telephone events: bytes in and out."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anycarrier_sip import dtmf, rtp
+from anycarrier_sip.dtmf import DigitReceiver
+
+HEADER = struct.pack("!BBHII", 0x80, 0, 7, 160, 0xABCD)
+SOUND = bytes(range(160))
+
+
+def with_first(first: int, rest: bytes) -> bytes:
+    return bytes((first,)) + HEADER[1:] + rest
+
+
+@pytest.mark.parametrize(
+    ("packet", "payload"), [
+        (HEADER + SOUND, SOUND),
+        (HEADER, b""),
+        (with_first(0x82, bytes(8) + SOUND), SOUND),  # two contributing sources
+        (with_first(0x90, b"\xbe\xde\x00\x01" + bytes(4) + SOUND), SOUND),  # an extension
+        (with_first(0xA0, SOUND + b"\x00\x00\x03"), SOUND),  # padding
+        (with_first(0xB1, bytes(4) + b"\xbe\xde\x00\x00" + SOUND + b"\x01"), SOUND),  # all three
+    ],
+)  # fmt: skip
+def test_the_payload_is_what_is_left_of_a_packet(packet: bytes, payload: bytes) -> None:
+    assert rtp.payload(packet) == payload
+
+
+@pytest.mark.parametrize(
+    "packet", [
+        b"", HEADER[:11], with_first(0x00, SOUND), with_first(0x40, SOUND), with_first(0xC0, SOUND),
+        with_first(0x8F, SOUND[:59]), with_first(0x90, SOUND[:3]), with_first(0x90, b"\x00\x00\xff\xff" + SOUND),
+        with_first(0xA0, SOUND[:-1] + b"\x00"), with_first(0xA0, b"\x02"), with_first(0xA0, b""),
+    ],
+)  # fmt: skip
+def test_P7_a_packet_that_cannot_be_is_none(packet: bytes) -> None:
+    assert rtp.payload(packet) is None
+
+
+def report(**changes: object) -> bytes:
+    told = {"now": 1_000_000.5, "timestamp": 4000, "packets": 50, "octets": 8000, "received": None, **changes}
+    return rtp.write_rtcp(0xABCD, "cname", **told)  # type: ignore[arg-type]
+
+
+def test_a_report_is_read_as_it_was_written() -> None:
+    received = rtp.Received(0x1234, 0.25, -3, 70_000, 40, last_report=99, delay=1.5)
+    packet = report(received=received)
+    read = rtp.read_rtcp(packet, 0x1234)
+    assert read == rtp.Report(0xABCD, 0.25, -3, 0.005, sent_at=(1_000_000 + 2_208_988_800) % 65536 << 16 | 0x8000)
+    assert rtp.is_rtcp(packet) and len(packet) % 4 == 0
+    assert rtp.read_rtcp(packet, 0x9999) == rtp.Report(0xABCD, sent_at=read.sent_at)
+    assert struct.unpack_from("!II", packet, 28 + 12)[0] == 40, "the jitter"
+    assert packet[28 + 8 : 28 + 12] == (70_000).to_bytes(4, "big")
+    assert packet[28 + 16 : 28 + 24] == struct.pack("!II", 99, 98304)
+
+
+def test_who_has_sent_nothing_reports_as_receiver_and_who_goes_says_goodbye() -> None:
+    assert report(packets=0)[1] == 201 and report()[1] == 200
+    goodbye = rtp.read_rtcp(report(goodbye=True), 0)
+    assert goodbye is not None and goodbye.goodbye
+    assert not rtp.is_rtcp(HEADER + SOUND)
+    assert rtp.is_rtcp(report(packets=0))
+
+
+@pytest.mark.parametrize("size", range(9))
+def test_a_name_of_any_length_is_padded_to_whole_words(size: int) -> None:
+    packet = rtp.write_rtcp(1, "n" * size, now=0, timestamp=0, packets=0, octets=0, received=None, goodbye=True)
+    read = rtp.read_rtcp(packet, 1)
+    assert read is not None and read.goodbye
+
+
+@pytest.mark.parametrize(
+    "packet", [b"\x80", report()[:-1], report()[:30], b"\x80\xca" + report()[2:], b"\x81\xc9\x00\x01" + bytes(4),
+               b"\x40" + report()[1:]],
+)  # fmt: skip
+def test_P7_what_is_no_rtcp_is_none(packet: bytes) -> None:
+    assert rtp.read_rtcp(packet, 1) is None
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.one_of(st.binary(max_size=200), st.tuples(st.sampled_from([HEADER, report(), report(goodbye=True)]),
+       st.binary(max_size=40), st.integers(0, 60)).map(lambda one: one[0][: one[2]] + one[1])))  # fmt: skip
+def test_P7_any_bytes_at_all_are_read_or_none(packet: bytes) -> None:
+    rest = rtp.payload(packet)
+    assert rest is None or packet.find(rest) >= 0
+    rtp.is_rtcp(packet)
+    rtp.read_rtcp(packet, 1)
+    DigitReceiver().receive(1, packet)
+
+
+# --- telephone events -------------------------------------------------------------------------------------------------
+
+
+def events(digits: str, at: int = 1000) -> list[tuple[int, bytes]]:
+    """As they go on the wire: timestamp and payload."""
+    made, key = [], at
+    for starts, payload in dtmf.packets(digits):
+        at += 160
+        if starts:
+            key = at
+        if payload is not None:
+            made.append((key, payload))
+    return made
+
+
+def heard(packets: list[tuple[int, bytes]]) -> str:
+    receiver = DigitReceiver()
+    return "".join(key for one in packets if (key := receiver.receive(*one)) is not None)
+
+
+def test_a_key_lasts_100_ms_and_its_end_comes_three_times() -> None:
+    made = dtmf.packets("1#")
+    assert [starts for starts, _ in made] == [True, *[False] * 7, True, *[False] * 7]
+    assert [payload for _, payload in made[:8]] == [
+        b"\x01\x0a\x00\xa0", b"\x01\x0a\x01\x40", b"\x01\x0a\x01\xe0", b"\x01\x0a\x02\x80",
+        b"\x01\x8a\x03\x20", b"\x01\x8a\x03\x20", b"\x01\x8a\x03\x20", None,
+    ]  # fmt: skip
+    assert made[8][1] == b"\x0b\x0a\x00\xa0"
+    assert dtmf.packets("wW") == [(False, None)] * 75
+
+
+@pytest.mark.parametrize("digits", ["x", "1 2", "é", "10,"])
+def test_what_is_no_key_cannot_be_sent(digits: str) -> None:
+    with pytest.raises(ValueError):
+        dtmf.packets(digits)
+
+
+def test_every_key_is_heard_once() -> None:
+    assert heard(events("0123456789*#abcdABCD11w1")) == "0123456789*#ABCDABCD111"
+    doubled = [one for one in events("159*0#11") for _ in range(3)]
+    assert heard(doubled) == "159*0#11"
+
+
+@pytest.mark.parametrize("lost", [range(1), range(3), range(6), range(2, 7), range(4, 7)])
+def test_a_key_is_heard_once_whether_its_start_or_its_end_is_lost(lost: range) -> None:
+    packets = events("7")
+    assert heard([one for number, one in enumerate(packets) if number not in lost]) == "7"
+
+
+def test_packets_that_are_late_do_not_press_a_key_again() -> None:
+    first, second = events("1"), events("2", at=9000)
+    assert heard([*first[:-1], *second, first[-1], first[2]]) == "12"
+
+
+def test_what_is_shorter_than_40_ms_or_no_key_is_not_heard() -> None:
+    assert heard([(5, b"\x01\x8a\x00\xa0"), (5, b"\x01\x8a\x00\xa0")]) == ""
+    assert heard([(5, b"\x01\x8a\x01\x40")]) == "1"
+    assert heard([(5, b"\x10\x8a\x03\x20"), (6, b"\x01\x8a\x03"), (7, b"")]) == ""
+
+
+def test_a_key_that_is_down_for_longer_than_can_be_counted_is_one_key() -> None:
+    segments = [(1000 + 0xFFFF * number, bytes((5, 10)) + (0xFFFF).to_bytes(2, "big")) for number in range(3)]
+    assert heard([*segments, (1000 + 3 * 0xFFFF, b"\x05\x8a\x00\xa0")]) == "5"
+    assert heard([segments[0], (1000 + 0xFFFF, b"\x06\x8a\x03\x20")]) == "56"
