@@ -81,7 +81,7 @@ class Wire:
         self.held[flow] = self.held.get(flow, 0) + 1
 
     def release(self, flow: Flow) -> None:
-        if left := self.held.pop(flow, 0) - 1:
+        if (left := self.held.pop(flow, 0) - 1) > 0:
             self.held[flow] = left
 
     async def aclose(self) -> None:
@@ -92,7 +92,7 @@ class OneTrunk:
     """A trunk with nothing behind it."""
 
     contact_user = "k3j2h1"
-    from_anywhere = False
+    from_anywhere = own_user = challenges = False
 
     def __init__(self, credential: SipCredential) -> None:
         self.credential = credential
@@ -104,6 +104,9 @@ class OneTrunk:
 
     def wants(self, request: Request, flow: Flow) -> bool:
         return True
+
+    def recognizes(self, request: Request, flow: Flow) -> bool:
+        return False
 
     def invited(self, transaction: ServerTransaction) -> None: ...
 

@@ -29,13 +29,20 @@ class Line:
     """A trunk that answers everything at once, or a dialog."""
 
     def __init__(
-        self, endpoint: Endpoint, *peers: str, user: str = "", wants: bool = True, anyone: bool = False
+        self,
+        endpoint: Endpoint,
+        *peers: str,
+        user: str = "",
+        own_user: bool = False,
+        wants: bool = True,
+        anyone: bool = False,
     ) -> None:
         self.endpoint = endpoint
         self.credential = None
         self.contact_user = user
         self.peers = [ip_network(peer) for peer in peers]
-        self.from_anywhere = anyone
+        self.from_anywhere = self.challenges = anyone
+        self.own_user = own_user
         self._wants = wants
         self.got: list[str] = []
         self.transactions: list[ServerTransaction] = []
@@ -45,6 +52,9 @@ class Line:
 
     def wants(self, request: Request, flow: Flow) -> bool:
         return self._wants
+
+    def recognizes(self, request: Request, flow: Flow) -> bool:
+        return False
 
     def peer_allowed(self, flow: Flow) -> bool:
         return any(flow.remote[0] in str(peer) for peer in self.peers)
@@ -166,6 +176,23 @@ def test_request_of_a_shared_peer_goes_by_contact_user_then_by_who_wants_it() ->
         assert await phone.ask(message("INVITE", uri="sip:number@127.0.0.1")) == [200]
         assert await phone.ask(message("INVITE", uri="sip:u3@127.0.0.1")) == [200]  # from an address that is not its
         assert (one.got, two.got, three.got) == (["INVITE"], ["INVITE"] * 2, [])
+
+    play(scene)
+
+
+def test_who_shares_a_peer_under_his_own_user_gets_nothing_else() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        guest = Line(endpoint, TRUNK, user="u1", own_user=True)
+        host = Line(endpoint, TRUNK, user="u2")
+        for line in (guest, host):
+            endpoint.register(line)
+        phone = Phone(endpoint)
+        assert await phone.ask(message("INVITE", uri="sip:u1@127.0.0.1")) == [200]
+        assert await phone.ask(message("INVITE", uri="sip:number@127.0.0.1")) == [200]
+        assert (guest.got, host.got) == (["INVITE"], ["INVITE"])
+        endpoint.unregister(host)
+        assert await phone.ask(message("INVITE", uri="sip:number@127.0.0.1")) == [200]
+        assert guest.got == ["INVITE"] * 2
 
     play(scene)
 
@@ -423,8 +450,11 @@ def test_p2_with_softphones_strangers_may_register_and_invite_only() -> None:
         phone = Phone(endpoint, STRANGER)
         assert await phone.ask(message("REGISTER")) == [401]
         assert await phone.ask(message("INVITE")) == [401]
-        for method in ("OPTIONS", "BYE", "INFO", "MESSAGE", "NOTIFY"):
+        for method in ("OPTIONS", "BYE", "INFO", "MESSAGE", "NOTIFY", "CANCEL"):
             assert await phone.ask(message(method)) == []
+        inside = message("INVITE")
+        inside.headers.set("To", "<sip:x@127.0.0.1>;tag=guessed")
+        assert await phone.ask(inside) == []
         for _ in range(3):
             endpoint.guard.wrong_answer(STRANGER, endpoint.now())
         assert await phone.ask(message("REGISTER")) == []

@@ -125,6 +125,7 @@ def test_a_lost_connection_is_registered_over_a_new_one_at_once() -> None:
         assert wire.times("REGISTER")[-1] == pytest.approx(10, abs=0.1)
         connections = [flow.connection for _, _, flow in wire.sent]
         assert connections[0] != connections[-1]
+        assert wire.endpoint.guard._held == {"198.51.100.7": 1}
         assert list(wire.held.values()) == [1]
 
     registering(play, registrar, SipCredential(**PBX, transport="tcp"))

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from anycarrier_sip.message import Message, Request, Response, SipError, Uri
 
-__all__ = ["Challenge", "DigestClient", "DigestServer", "Refusal", "answer", "challenges"]
+__all__ = ["Challenge", "DigestClient", "DigestServer", "Refusal", "answer", "challenges", "username"]
 
 ALGORITHMS = {"SHA-512-256": "sha512_256", "SHA-256": "sha256", "MD5": "md5"}
 """Strongest first, and what hashlib calls them. Each has a variant ``-sess``."""
@@ -186,6 +186,12 @@ def _credentials(message: Message) -> list[tuple[bool, str | None, str]]:
         for proxy, name in ((False, "Authorization"), (True, "Proxy-Authorization"))
         for line in message.headers.lines(name)
     ]
+
+
+def username(request: Request) -> str | None:
+    """The name in its Authorization, unproven; None without one."""
+    fields = next(filter(None, map(_fields, request.headers.lines("Authorization"))), {})
+    return fields.get("username")
 
 
 @dataclass(frozen=True)

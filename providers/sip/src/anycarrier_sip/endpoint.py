@@ -19,6 +19,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+from anycarrier_sip.digest import DigestServer
 from anycarrier_sip.guard import Guard, in_networks
 from anycarrier_sip.message import Request, Response, SipError, Uri, parse, reply
 from anycarrier_sip.pacer import Pacer, PortRange
@@ -36,6 +37,9 @@ LARGE = 1300
 REFUSED_TCP = 300.0
 """Seconds for which a peer that refused TCP is not asked again."""
 
+REALM = "anycarrier"
+"""What telephones show beside the question for a password."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -45,6 +49,10 @@ class Trunk(Protocol):
     credential: Any
     contact_user: str
     """The user of our Contact: random, so that calls to it are for this credential."""
+    own_user: bool
+    """Whether all its calls are addressed to that user, so that others may share its peers."""
+    challenges: bool
+    """Whether it asks callers for a password: any such one may ask, the answer tells whose the call is."""
     peers: Sequence[Network]
     """Networks that its calls come from, resolved hosts too."""
     from_anywhere: bool
@@ -52,6 +60,10 @@ class Trunk(Protocol):
 
     def wants(self, request: Request, flow: Flow) -> bool:
         """Whether the request, from an address of its peers, is for this credential."""
+        ...
+
+    def recognizes(self, request: Request, flow: Flow) -> bool:
+        """Whether it challenges callers, and this one shows a login of its or is a phone that has registered."""
         ...
 
     def invited(self, transaction: ServerTransaction) -> None:
@@ -94,6 +106,8 @@ class Endpoint:
         """True: new calls are answered 503 with Retry-After."""
         self.pacer = Pacer()
         self.ports = PortRange(*settings.rtp_ports)
+        self.digest = DigestServer(secrets.token_bytes(32), REALM)
+        """Challenges callers, for all credentials."""
         self.guard = Guard(self._networks, strangers=settings.softphones)
         self.resolver = Resolver(settings, self.loop.time)
         self.transport = Transport(settings, self.guard, self._received, self._lost)
@@ -244,7 +258,11 @@ class Endpoint:
         dialog = self.dialogs.get((request.call_id, request.to.tag or ""))
         if (dialog is not None and dialog.peer_allowed(flow)) or any(self._candidates(flow)):
             return True
-        return request.method in ("REGISTER", "INVITE", "ACK", "CANCEL") and any(t.from_anywhere for t in self.trunks)
+        if not any(trunk.from_anywhere for trunk in self.trunks):
+            return False
+        if request.method in ("REGISTER", "INVITE"):
+            return request.to.tag is None
+        return request.method == "ACK" or (request.method == "CANCEL" and self.layer.pending(request, flow))
 
     def _candidates(self, flow: Flow) -> Iterator[Trunk]:
         """Trunks whose peer this may be."""
@@ -276,17 +294,24 @@ class Endpoint:
             self._hand_over(trunk.invited, transaction)
 
     def _trunk(self, request: Request, flow: Flow) -> Trunk | None:
-        """By source address, then by our contact user, then by who wants it: one, or none."""
-        candidates = list(self._candidates(flow))
-        candidates = candidates or [trunk for trunk in self.trunks if trunk.from_anywhere]
+        """By source address; where several share it, by our contact user, then by login or phone, then by who wants
+        it: one, or none. Who has a user of his own gets nothing else of what is shared with one who has none, so that
+        no tenant gets another's calls by naming his carrier's network (``refuse_overlap``).
+        """
+        anywhere = [trunk for trunk in self.trunks if trunk.from_anywhere]
+        candidates = [] if request.method == "REGISTER" and anywhere else list(self._candidates(flow))
         user = Uri.parse(request.uri).user
         by_user = [trunk for trunk in candidates if user and trunk.contact_user == user]
-        wanting = by_user or [trunk for trunk in candidates if trunk.wants(request, flow)]
-        if len(wanting) > 1:
-            logger.warning("sip: %s from %s fits %d credentials", request.method, flow.remote[0], len(wanting))
-        if not wanting and request.method != "INVITE":
-            return candidates[0] if candidates else None  # an OPTIONS is nobody's in particular
-        return wanting[0] if len(wanting) == 1 else None
+        known = [trunk for trunk in (*candidates, *anywhere) if trunk.recognizes(request, flow)]
+        plain = [trunk for trunk in candidates if not trunk.own_user]
+        found = by_user or known or plain or candidates or anywhere
+        if request.method != "INVITE" or by_user:
+            return found[0] if found else None  # an OPTIONS is nobody's in particular
+        wanting = [trunk for trunk in found if trunk.wants(request, flow)]
+        if len(wanting) > 1 and not all(trunk.challenges for trunk in wanting):
+            logger.warning("sip: a call from %s fits %d credentials", flow.remote[0], len(wanting))
+            return None
+        return wanting[0] if wanting else None
 
     def _may_ring(self, trunk: Trunk, transaction: ServerTransaction) -> bool:
         ringing = {one for one in self._ringing.get(id(trunk), ()) if not one.final}

@@ -98,7 +98,7 @@ class Guard:
         if source.count > DATAGRAMS_A_SECOND:
             self.counters.over_rate += 1
             return False
-        return not (self._silent and self._is_silent(address, now))
+        return not (self._silent and self.silent(address, now))
 
     def connection(self, address: str, open_now: int, now: float) -> bool:
         """Whether to keep a connection just accepted, beside ``open_now`` others. Counts one that is not kept."""
@@ -106,7 +106,7 @@ class Guard:
             self.counters.stranger_connections += 1
         elif open_now >= CONNECTIONS:
             self.counters.refused_connections += 1
-        elif not self._is_silent(address, now):
+        elif not self.silent(address, now):
             return True
         return False
 
@@ -161,7 +161,8 @@ class Guard:
         """``address`` gave a right one: earlier mistakes are forgotten."""
         self._wrong.pop(address, None)
 
-    def _is_silent(self, address: str, now: float) -> bool:
+    def silent(self, address: str, now: float) -> bool:
+        """Whether ``address`` is not heard, for the wrong passwords it gave. Counts it."""
         if self._silent.get(address, 0) <= now or self.is_peer(address):
             return False
         self.counters.silenced += 1

@@ -16,17 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 from anycarrier.audio import AudioFormat, dtmf_tones
 from anycarrier.calls import Call, CallStatus, DialRequest, Direction, EndReason
-from anycarrier.errors import CallElsewhere, NotFound, ProviderError
+from anycarrier.errors import CallElsewhere, ConfigurationError, NotFound, ProviderError
 from anycarrier.events import CallEvent, CallProgress, IncomingCall
 from anycarrier.listener import Desk
 from anycarrier.sip import SipAddress, headers_of, is_sip
-from anycarrier_sip.addressing import address_of, called, caller, identity_headers
+from anycarrier_sip.addressing import Caller, address_of, called, caller, identity_headers
+from anycarrier_sip.credential import SipUser
 from anycarrier_sip.dialog import ALLOW, SUPPORTED, Dialog, options_of, parameters_of
-from anycarrier_sip.digest import DigestClient
+from anycarrier_sip.digest import DigestClient, username
 from anycarrier_sip.endpoint import Endpoint
 from anycarrier_sip.invitation import Inbound, Outbound
 from anycarrier_sip.media import RtpStream
 from anycarrier_sip.message import NameAddr, Request, Response, SipError, Uri, reply
+from anycarrier_sip.registrar import Registrar, admit, refuse_overlap
 from anycarrier_sip.registration import Standing, standing_of
 from anycarrier_sip.settings import Network, SipSettings
 from anycarrier_sip.sip_call import KNOWN_OPTIONS, SipCall
@@ -62,8 +64,6 @@ class Destination:
 class SipListener:
     """A credential's listener, and its :class:`anycarrier_sip.endpoint.Trunk`."""
 
-    from_anywhere = False
-
     def __init__(self, provider: SipProvider, desk: Desk) -> None:
         self.provider = provider
         self.credential = provider.credential
@@ -73,9 +73,15 @@ class SipListener:
         self.settings = desk.settings(SipSettings)
         self.contact_user = self.credential.contact_user or secrets.token_hex(8)
         self.peers: Sequence[Network] = self.credential.networks
+        self.own_user = self.credential.contact_user is not None or self.preset.registers
+        self.from_anywhere = self.credential.preset == "softphones"
+        self.challenges = self.from_anywhere or self.credential.challenge
         self.endpoint: Endpoint
         self.running = False
         self.standing: Standing | None = None
+        """How the carrier takes us: :attr:`Registration.status`; None where there is nobody to ask."""
+        self.registrar: Registrar | None = None
+        """The phones of ``softphones``."""
         self.calls: dict[str, SipCall] = {}
         self._ended: OrderedDict[str, tuple[float, Call]] = OrderedDict()
         self._telling: dict[str, asyncio.Task[None]] = {}
@@ -93,12 +99,19 @@ class SipListener:
         try:
             shared = self.desk.shared(("sip", self.settings), partial(Endpoint.open, self.settings))
             self.endpoint = await self._held.enter_async_context(shared)
-            self.endpoint.register(self)
-            self._held.callback(self.endpoint.unregister, self)
-            self.running = True
             self.standing = standing_of(self, self.endpoint)
             if self.standing is not None:
+                await self.standing.look_up()
+            refuse_overlap(self, self.endpoint.trunks)
+            self.endpoint.register(self)
+            self._held.callback(self.endpoint.unregister, self)
+            if self.standing is not None:
                 self.standing.start()
+                self._held.push_async_callback(self.standing.stop)
+            if self.from_anywhere:
+                self.registrar = Registrar(self.endpoint, self.credential.users)
+                self._held.callback(self.registrar.close)
+            self.running = True
         except BaseException:
             await self._held.aclose()
             raise
@@ -110,8 +123,6 @@ class SipListener:
             call.hang_up(EndReason.API_STOP)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=STOP_PATIENCE)
-        if self.standing is not None:
-            await self.standing.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -119,14 +130,33 @@ class SipListener:
 
     def resolved(self, addresses: Collection[str]) -> None:
         """The addresses of the carrier's host are peers: calls come from there."""
-        self.peers = tuple(dict.fromkeys([*self.credential.networks, *map(ip_network, addresses)]))
-        self.endpoint.guard.changed()
+        before, peers = self.peers, tuple(dict.fromkeys([*self.credential.networks, *map(ip_network, addresses)]))
+        if peers == before:
+            return
+        self.peers = peers
+        if self not in self.endpoint.trunks:
+            return
+        self.endpoint.unregister(self)
+        try:
+            refuse_overlap(self, self.endpoint.trunks)
+        except ConfigurationError as problem:
+            log.warning("%s", problem)
+            self.peers = before
+        self.endpoint.register(self)
 
     # --- what the endpoint asks -------------------------------------------------------------------------------------
 
     def wants(self, request: Request, flow: Flow) -> bool:
-        """Whether a call from a peer is for one of our numbers."""
+        """Whether a call from a peer is for one of our numbers; who is challenged first hears nothing of them."""
+        if self.challenges:
+            return True
         return self._called(request).to in self.credential.numbers or not self.credential.numbers
+
+    def recognizes(self, request: Request, flow: Flow) -> bool:
+        """Whether the request shows a login of ours, or comes from a phone of ours."""
+        if self.registrar is not None:
+            return self.registrar.recognizes(request, flow)
+        return self.credential.challenge and username(request) == self.credential.username
 
     def is_peer(self, flow: Flow) -> bool:
         """Whether somebody at the carrier's addresses speaks."""
@@ -137,8 +167,13 @@ class SipListener:
 
     def invited(self, tx: ServerTransaction) -> None:
         """A call comes in."""
+        user: SipUser | None = None
+        if self.registrar is not None and (user := self.registrar.caller(tx)) is None:
+            return
+        if self.credential.challenge and admit(self.endpoint, tx, self._password) is None:
+            return
         try:
-            self._invited(tx)
+            self._invited(tx, user)
         except SipError as refused:
             response = reply(tx.request, refused.status, refused.phrase, to_tag=self.endpoint.layer.token())
             if refused.status == 422:
@@ -148,7 +183,12 @@ class SipListener:
                 response.headers.add("Unsupported", ", ".join(sorted(unknown)) or "unknown")
             tx.respond(response, self.endpoint.now())
 
-    def _invited(self, tx: ServerTransaction) -> None:
+    def _password(self, name: str) -> str | None:
+        credential = self.credential
+        known = name == credential.username and credential.password is not None
+        return credential.password.get_secret_value() if known and credential.password else None
+
+    def _invited(self, tx: ServerTransaction, user: SipUser | None) -> None:
         request = tx.request
         if options_of(request, "Require") - set(SUPPORTED):
             raise SipError(420)
@@ -157,7 +197,9 @@ class SipListener:
         to = self._called(request)
         if self.credential.numbers and to.to not in self.credential.numbers:
             raise SipError(404)
-        who = caller(request, trusted=self.is_peer(tx.flow), country=self.credential.country)
+        who = caller(request, trusted=user is None and self.is_peer(tx.flow), country=self.credential.country)
+        if user is not None:
+            who = Caller(user.number or f"sip:{user.name}@{self.ours}", user.name)
         call_id = "sip_" + secrets.token_hex(12)
         snapshot = Call(
             id=call_id,
@@ -206,8 +248,10 @@ class SipListener:
         raise SipError(481)
 
     def requested(self, tx: ServerTransaction) -> None:
-        """Anything else outside a dialog: only OPTIONS has an answer (P3)."""
+        """Anything else outside a dialog: only OPTIONS has an answer (P3), and REGISTER of a softphone."""
         method = tx.request.method
+        if method == "REGISTER" and self.registrar is not None:
+            return self.registrar.register(tx)
         status = {"OPTIONS": 200, "REFER": 603, "NOTIFY": 481, "BYE": 481, "INFO": 481, "UPDATE": 481, "PRACK": 481}
         response = reply(tx.request, status.get(method, 405), to_tag=self.endpoint.layer.token())
         if response.status in (200, 405):
@@ -270,19 +314,32 @@ class SipListener:
         """The Request-URI for a number at the carrier, or the ``sip:`` address as it is."""
         if is_sip(to):
             return Uri.parse(str(SipAddress.parse(to)))
-        return address_of(to, self.preset, self.credential.country, self.host)
+        return address_of(to, self.preset, self.credential.country, self.host or self.ours)
+
+    @property
+    def ours(self) -> str:
+        """Our own host, as others see it."""
+        return self.settings.public_address or self.settings.bindings[0].host
 
     def identity(self, number: str, **options: Any) -> tuple[NameAddr, list[tuple[str, str]]]:
         """From, and the other headers that tell who calls."""
-        host = self.host or self.settings.public_address or self.settings.bindings[0].host
-        told = identity_headers(
-            number, trunk=self.preset, country=self.credential.country, host=host, **options
-        )
+        host = self.host or self.ours
+        told = identity_headers(number, trunk=self.preset, country=self.credential.country, host=host, **options)
         return NameAddr.parse(told[0][1]), told[1:]
 
     def _destination(self, request: DialRequest) -> Destination:
-        uri = self.uri_of(request.to)
         local, headers = self.identity(request.caller_id or request.from_)
+        if self.registrar is not None:
+            contact, flow = self.registrar.ways(request.to)[0]
+
+            async def phone(size: int) -> Flow:
+                return flow
+
+            async def phones() -> Sequence[Reach]:
+                return [phone]
+
+            return Destination(str(contact), local, headers, phones)
+        uri = self.uri_of(request.to)
         ours = not is_sip(request.to) or uri.host == self.host
         hop = self.hop if ours else uri
         transport = self.preset.transport if ours else uri.parameters.get("transport")

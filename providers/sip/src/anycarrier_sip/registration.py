@@ -238,6 +238,11 @@ class Registration:
         self._again = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
+    async def look_up(self) -> None:
+        """Tell the trunk what its host resolves to; nothing if DNS does not say."""
+        with contextlib.suppress(ProviderError):
+            await self._login.targets()
+
     def start(self) -> None:
         """Begin; returns at once."""
         self._endpoint.losses.append(self._lost)
@@ -331,7 +336,7 @@ class Registration:
 
     def _lost(self, flow: Flow) -> None:
         if flow == self._flow:
-            self._flow = None  # its holds are gone with it
+            self._release()
             self._again.set()
 
     async def _keep_alive(self) -> None:
@@ -355,6 +360,11 @@ class Keepalive:
         self._login = Login(endpoint, trunk.credential)
         self._login.looked_up = trunk.resolved
         self._tasks: list[asyncio.Task[None]] = []
+
+    async def look_up(self) -> None:
+        """Tell the trunk what its host resolves to; nothing if DNS does not say."""
+        with contextlib.suppress(ProviderError):
+            await self._login.targets()
 
     def start(self) -> None:
         """Begin; returns at once."""

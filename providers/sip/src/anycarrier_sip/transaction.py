@@ -204,6 +204,15 @@ class ServerTransaction(Transaction):
         self._answer_flow = _answer_flow(request, flow)
         self._last = b""
 
+    def respond_once(self, response: Response, now: float) -> None:
+        """Send ``response`` and forget the request, so that who may be a stranger costs nothing; a repeat is new."""
+        self._layer._send(response.encode(), self._answer_flow)
+        self._end(now)
+
+    def drop(self, now: float) -> None:
+        """Forget the request without any answer."""
+        self._end(now)
+
     def respond(self, response: Response, now: float) -> None:
         """Send ``response``. A 2xx to an INVITE may be sent again until its ACK; anything else after a final response
         is too late, and is dropped."""
@@ -323,6 +332,10 @@ class TransactionLayer:
             self._merged[path] = transaction
         transaction._start(now)
         return transaction
+
+    def pending(self, cancel: Request, flow: Flow) -> bool:
+        """Whether there is a request that ``cancel`` may be for."""
+        return _server_key(cancel, flow, "INVITE")[0] in self._servers
 
     def lost(self, flow: Flow, now: float) -> None:
         """A connection is gone: requests that wait for an answer on it fail. Never call it from ``send``."""
