@@ -708,6 +708,59 @@ def test_large_requests_go_by_tcp_where_the_peer_has_it() -> None:
     play(scene)
 
 
+# --- who rests -----------------------------------------------------------------------------------------------------
+
+
+def test_target_that_gives_nothing_or_503_comes_last_until_it_answers() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        phone, heard = Phone(endpoint), list[Any]()
+        target = Target("udp", *phone.address)
+
+        async def ask(method: str, *answers: int, retry_after: str = "") -> None:
+            transaction = endpoint.request(
+                ours(method), await endpoint.flow(target), timeout=4,
+                on_response=lambda response: heard.append(response.status), on_failure=heard.append,
+            )  # fmt: skip
+            for status in answers:
+                response = reply(transaction.request, status, to_tag="x")
+                if retry_after:
+                    response.headers.set("Retry-After", retry_after)
+                phone.send(response)
+            await asyncio.sleep(5)
+
+        await ask("OPTIONS")
+        assert heard.pop() == "timeout" and endpoint.resolver.resting(target)
+        await ask("OPTIONS", 404)
+        assert heard.pop() == 404 and not endpoint.resolver.resting(target)
+        await ask("OPTIONS", 503)
+        await asyncio.sleep(24)
+        assert endpoint.resolver.resting(target)
+        await asyncio.sleep(2)
+        assert not endpoint.resolver.resting(target)
+        await ask("OPTIONS", 503, retry_after="120 (maintenance)")
+        await asyncio.sleep(100)
+        assert endpoint.resolver.resting(target)
+        await asyncio.sleep(20)
+        assert not endpoint.resolver.resting(target)
+        await ask("OPTIONS", 503, retry_after="999999")
+        await asyncio.sleep(600)
+        assert not endpoint.resolver.resting(target)
+        await ask("OPTIONS", 100)
+        assert heard[-1] == "timeout" and not endpoint.resolver.resting(target), "it was heard"
+
+    play(scene)
+
+
+def test_target_that_refuses_connections_comes_last() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        target = Target("tcp", "127.0.0.1", endpoint.addresses["udp"][1])
+        with pytest.raises(ConnectionError):
+            await endpoint.flow(target)
+        assert endpoint.resolver.resting(target)
+
+    play(scene)
+
+
 # --- opening and closing -------------------------------------------------------------------------------------------
 
 

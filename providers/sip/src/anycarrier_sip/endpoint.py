@@ -19,11 +19,12 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+from anycarrier_sip.dialog import seconds_of
 from anycarrier_sip.digest import DigestServer
 from anycarrier_sip.guard import Guard, in_networks
 from anycarrier_sip.message import Request, Response, SipError, Uri, parse, reply
 from anycarrier_sip.pacer import Pacer, PortRange
-from anycarrier_sip.resolver import Resolver, Target
+from anycarrier_sip.resolver import REST, Resolver, Target
 from anycarrier_sip.settings import Network, SipSettings
 from anycarrier_sip.transaction import ClientTransaction, Flow, ServerTransaction, TransactionLayer
 from anycarrier_sip.transport import Transport
@@ -34,6 +35,8 @@ RETRY_AFTER = 10
 """Seconds that a 503 of ours names."""
 LARGE = 1300
 """Bytes; a larger request goes by TCP where the peer has it (RFC 3261, 18.1.1)."""
+LONGEST_REST = 600.0
+"""Seconds, however long a Retry-After is."""
 REFUSED_TCP = 300.0
 """Seconds for which a peer that refused TCP is not asked again."""
 
@@ -186,19 +189,33 @@ class Endpoint:
         on_failure: Callable[[str], None],
         timeout: float | None = None,
     ) -> ClientTransaction:
-        """Send it: :meth:`TransactionLayer.request`. An ACK too."""
+        """Send it: :meth:`TransactionLayer.request`. An ACK too. Who gives nothing, or 503, rests (:meth:`rest`)."""
+        heard = False
+
+        def responded(response: Response) -> None:
+            nonlocal heard
+            heard = True
+            if response.status == 503:
+                self.rest(flow, seconds_of(response, "Retry-After"))
+            else:
+                self.resolver.wake(_target(flow))
+            on_response(response)
+
+        def failed(why: str) -> None:
+            if not heard:
+                self.rest(flow)
+            on_failure(why)
+
         self.guard.expect(flow.remote[0], now := self.now())
-        return self.layer.request(
-            request, flow, now, self._safely(on_response), self._safely(on_failure), timeout=timeout
-        )
+        return self.layer.request(request, flow, now, self._safely(responded), self._safely(failed), timeout=timeout)
 
     async def targets(self, uri: Uri, transport: str | None) -> list[Target]:
         """Where to send, in order (RFC 3263); ``NoTarget``, a ``ConnectionError``, when there is nowhere."""
         return await self.resolver.targets(uri, transport)
 
     async def flow(self, target: Target, size: int = 0) -> Flow:
-        """The way to ``target``, opened or reused; ``ConnectionError``. A request of ``size`` bytes that is too large
-        for UDP gets a TCP connection, if the peer has it."""
+        """The way to ``target``, opened or reused; ``ConnectionError``, and it rests. A request of ``size`` bytes that
+        is too large for UDP gets a TCP connection, if the peer has it."""
         if target.transport == "udp" and size > LARGE:
             place = (target.host, target.port)
             if self._refused_tcp.get(place, 0) <= self.now():
@@ -206,7 +223,15 @@ class Endpoint:
                     return await self.transport.flow(Target("tcp", *place))
                 except ConnectionError:
                     self._refused_tcp[place] = self.now() + REFUSED_TCP
-        return await self.transport.flow(target)
+        try:
+            return await self.transport.flow(target)
+        except ConnectionError:
+            self.resolver.rest(target)
+            raise
+
+    def rest(self, flow: Flow, seconds: float | None = None) -> None:
+        """Try whoever is at the other end of ``flow`` after all others for a while: it gave nothing."""
+        self.resolver.rest(_target(flow), min(seconds or REST, LONGEST_REST))
 
     def alive(self, flow: Flow) -> bool:
         """Whether the connection of ``flow`` is still there; always true of UDP."""
@@ -375,6 +400,10 @@ class Endpoint:
                 logger.exception("sip: a callback failed")
 
         return call
+
+
+def _target(flow: Flow) -> Target:
+    return Target(flow.transport, *flow.remote)
 
 
 def token() -> str:

@@ -63,7 +63,9 @@ class Resolver:
 
     def rest(self, target: Target, seconds: float = REST) -> None:
         """``target`` gave nothing, or 503 with ``Retry-After: seconds``: try others first meanwhile."""
-        self._resting[target.transport, target.host, target.port] = self._now() + seconds
+        now = self._now()
+        self._resting = {known: until for known, until in self._resting.items() if until > now}
+        self._resting[target.transport, target.host, target.port] = now + seconds
 
     def wake(self, target: Target) -> None:
         """``target`` has answered."""
