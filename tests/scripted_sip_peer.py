@@ -123,6 +123,8 @@ class Peer(asyncio.DatagramProtocol):
         self.media.close()
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
+        if not data.strip():
+            return  # keeps a NAT open
         heard = Heard.read(data.decode())
         self.heard.append(heard)
         self.waiting.append(heard)
@@ -379,7 +381,11 @@ class House:
 
 @asynccontextmanager
 async def house(
-    *, agent: Callable[[MediaSession], Awaitable[None]] = echo, credential: dict[str, Any] | None = None, **options: Any
+    *,
+    agent: Callable[[MediaSession], Awaitable[None]] = echo,
+    credential: dict[str, Any] | None = None,
+    settings: dict[str, Any] | None = None,
+    **options: Any,
 ) -> AsyncIterator[House]:
     """An exchange with the line :data:`OURS`, whose carrier is the peer."""
     peer = await Peer.open()
@@ -391,7 +397,7 @@ async def house(
         secret="s" * 32,
         agents=agent,
         policy=Policy(allow=("+1", "sip:127.0.0.1")),
-        carrier_settings=[SipSettings()],
+        carrier_settings=[SipSettings(**(settings or {}))],
         **options,
     )
     try:

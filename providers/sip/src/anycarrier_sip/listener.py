@@ -354,6 +354,7 @@ class SipListener:
     async def open_media(self, call: SipCall, flow: Flow) -> RtpStream:
         """Ports for a call's sound."""
         secure = flow.transport == "tls" or self.settings.srtp_without_tls
+        behind_nat = (flow.remote[0],) if self.from_anywhere else ()  # a softphone sends sound from where it signals
         return await RtpStream.open(
             pacer=self.endpoint.pacer,
             ports=self.endpoint.ports,
@@ -361,7 +362,7 @@ class SipListener:
             advertised_host=self.settings.public_address or flow.local[0],
             srtp=self.preset.srtp if secure else "off",
             call_id=call.call.id,
-            media_networks=tuple(map(ip_network, self.preset.media)),
+            media_networks=tuple(map(ip_network, (*self.preset.media, *behind_nat))),
         )
 
     async def send_digits(self, call: SipCall, digits: str) -> None:

@@ -365,6 +365,7 @@ class SipCall:
         transport = "tls" if hop.scheme == "sips" else hop.parameters.get("transport")
         same = (transport or flow.transport).lower() == flow.transport
         here = (same and (hop.host, hop.port or 5060) == flow.remote) or str(hop) == self._reached
+        here = here or self.trunk.from_anywhere  # a softphone's Contact may be behind its NAT
         if anew or not here or not self.endpoint.alive(flow):
             try:
                 for target in await self.endpoint.targets(hop, transport):
