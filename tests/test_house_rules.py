@@ -29,7 +29,7 @@ SERVER = ROOT / "contrib/server/src/anycarrier_server"
 ROOMS = (
     "redaction errors parsing numbers numbering_plan sip"
     " credentials resampling audio wav webhooks calls call_phases events serializer listener provider"
-    " routing hookspecs plugins callbook tickets policy position tap audio_output media_stream"
+    " routing hookspecs plugins callbook tickets policy position tap machine_detection audio_output media_stream"
     " session caller_audio paced_voice subscriptions switchboard call_commands call_watch dialling incoming media"
     " listeners exchange fast speech agent __init__ asgi testing demo cli __main__"
 ).split()
@@ -51,8 +51,9 @@ NEEDS_ACME = "test_conformance_kit.py"  # the kit is tried on a carrier; .ci/whe
 
 # Rooms that translate and hold state; their callers own the sockets, the clock and the log.
 PURE = {
-    "sip", "calls", "call_phases", "events", "serializer", "position", "agent.protocol", "agent.spoken_items",
-    "speech.turns", "speech.turn_state", "speech.endpointing", "speech.workers.messages", "speech.workers.journal",
+    "sip", "calls", "call_phases", "events", "serializer", "position", "machine_detection", "agent.protocol",
+    "agent.spoken_items", "speech.turns", "speech.turn_state", "speech.endpointing", "speech.workers.messages",
+    "speech.workers.journal",
     "speech.sentence_ends", "speech.spoken_text", "speech.spoken_numbers", "speech.spoken_english",
 }  # fmt: skip
 IMPURE_MODULES = (

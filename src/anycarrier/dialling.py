@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from anycarrier.call_phases import QUEUED_AT_CARRIER
 from anycarrier.call_watch import CallWatch
-from anycarrier.calls import Call, DialRequest, Direction, EndReason, advance
+from anycarrier.calls import Call, DialRequest, Direction, EndReason, MachineDetection, advance
 from anycarrier.errors import (
     AnycarrierError,
     AuthenticationFailed,
@@ -85,14 +85,17 @@ class Dialler:
             limits = (time_limit, call.time_limit, wanted.pop("time_limit", None), board.time_limit)
             limit = next((each for each in limits if each), None)
             options = {**wanted, **options}
+            listen = MachineDetection.OFF
+            if not provider.detects_machines:  # then we listen ourselves
+                listen = MachineDetection(options.pop("machine_detection", listen))
             as_opened = call
             call = call.model_copy(update={"provider": provider.name, "owner": board.owner, "time_limit": limit})
             timeout = float(options.get("timeout", 30.0))
             # A carrier may queue the dial. What ends the ticket sooner is the end of its call.
             ttl = QUEUED_AT_CARRIER + timeout
-            stream = board.stream_target(call, custom, ttl)
+            stream = board.stream_target(call, custom, ttl, listen)
             if provider.supports(Capability.INSTRUCT):
-                call = call.model_copy(update={"facts": board.keep_stream(call, custom, ttl)})
+                call = call.model_copy(update={"facts": board.keep_stream(call, custom, ttl, listen)})
                 stream = board.kept_stream(call) or stream
             request = DialRequest(
                 from_=call.from_,

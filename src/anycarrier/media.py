@@ -11,12 +11,15 @@ import asyncio
 import logging
 from datetime import UTC, datetime
 
+from anycarrier.audio import PCMU_8K
 from anycarrier.call_commands import CallCommands
 from anycarrier.call_watch import CallWatch
-from anycarrier.calls import Call, CallStatus, EndReason, advance
+from anycarrier.calls import Call, CallStatus, Direction, EndReason, MachineDetection, advance
 from anycarrier.errors import AgentUnreachable, StoreUnavailable, StreamNotOpen, TicketRefused, UnknownAgent
-from anycarrier.events import CallProgress, RoutingFailure
+from anycarrier.events import CallProgress, MachineDetected, RoutingFailure
+from anycarrier.incoming import progressed
 from anycarrier.listener import MediaTransport
+from anycarrier.machine_detection import UNDECIDED, MachineDetector, Verdict
 from anycarrier.provider import TicketPlace
 from anycarrier.session import MediaSession, run_handler
 from anycarrier.switchboard import Handler, Switchboard
@@ -29,6 +32,73 @@ START_TIMEOUT = 10.0
 
 NAMING_TIMEOUT = 5.0
 """Seconds a media socket may be ahead of the answer to our own dial request, which names the call."""
+
+
+OVERDUE = UNDECIDED + 2.0
+"""Seconds from the answer after which nobody knows who answered, if hardly any audio came to tell by."""
+
+
+class MachineListener:
+    """Listens for an answering machine in a call that was dialled with such a wish, on a carrier that does not detect.
+
+    What it finds is reported like a carrier's event. It never costs the call anything but the verdict.
+    """
+
+    def __init__(
+        self, switchboard: Switchboard, commands: CallCommands, watch: CallWatch, ticket: Ticket, session: MediaSession
+    ) -> None:
+        self._board = switchboard
+        self._commands = commands
+        self._watch = watch
+        self._session = session
+        self._credential_id = ticket.credential_id
+        self._wanted = MachineDetection(ticket.machine_detection)
+        self._detector: MachineDetector | None = None
+        self._overdue: asyncio.TimerHandle | None = None
+        self._in_order = asyncio.Lock()
+        if self._wanted is not MachineDetection.OFF and session.call.direction is Direction.OUTBOUND:
+            session.stream.monitor(self._hear)
+
+    def answered(self) -> None:
+        """The call is answered: within :data:`OVERDUE` seconds it is known who did, sound or none."""
+        if self._session.stream.input.monitor is not None:
+            self._overdue = asyncio.get_running_loop().call_later(OVERDUE, self._give_up)
+
+    def stop(self) -> None:
+        """The call is over."""
+        self._session.stream.monitor(None)
+        if self._overdue is not None:
+            self._overdue.cancel()
+
+    def _hear(self, payload: bytes) -> None:
+        try:
+            if self._detector is None:
+                self._detector = MachineDetector(self._wanted, self._session.stream.carrier_format or PCMU_8K)
+            for verdict in self._detector.hear(payload):
+                self._report(verdict)
+        except Exception as bug:  # noqa: BLE001 whatever it is, the call goes on
+            self.stop()
+            self._board.report("listening for an answering machine failed", bug)
+            return
+        if self._detector.done:
+            self.stop()
+
+    def _give_up(self) -> None:
+        if self._detector is None or not self._detector.decided:
+            self.stop()
+            self._report(Verdict("unknown"))
+
+    def _report(self, verdict: Verdict) -> None:
+        self._board.spawn(self._tell(verdict, datetime.now(UTC)), "report who answered a call")
+
+    async def _tell(self, verdict: Verdict, at: datetime) -> None:
+        async with self._in_order:
+            call = self._session.call
+            event = MachineDetected(
+                call_id=call.id, reference=call.reference, occurred_at=at, answered_by=verdict.answered_by,
+                greeting_ended=verdict.greeting_ended, beep=verdict.beep,
+            )  # fmt: skip
+            await progressed(self._board, self._commands, self._watch, self._credential_id, event)
 
 
 class MediaServer:
@@ -95,11 +165,14 @@ class MediaServer:
         self._board.sessions[ticket.reference] = session
         for keys in self._watch.take_keys(ticket.reference):
             session.stream.deliver(keys)
+        listening = MachineListener(self._board, self._commands, self._watch, ticket, session)
         reader = asyncio.create_task(session.stream.read(), name=f"media {ticket.reference}")
         try:
             if await self._begin(ticket, session):
+                listening.answered()
                 await self._talk(session, handler)
         finally:
+            listening.stop()
             await session.stream.close()
             reader.cancel()
             [failed] = await asyncio.gather(reader, return_exceptions=True)

@@ -161,7 +161,7 @@ class KeyPresses:
 class AudioInput:
     """Audio from the caller: relayed as it came, or decoded into events. A small object: see docs/benchmarks.md."""
 
-    __slots__ = ("_events", "_serializer", "_waiting", "decoder", "receiver", "relay", "tap")
+    __slots__ = ("_events", "_serializer", "_waiting", "decoder", "monitor", "receiver", "relay", "tap")
 
     def __init__(self, serializer: MediaSerializer, events: EventQueue) -> None:
         self._serializer = serializer
@@ -172,6 +172,8 @@ class AudioInput:
         self.receiver: Callable[[str], None] | None = None
         """Takes all audio, in base64, in place of the events. It may be the relay too, which takes what came so."""
         self.tap: GuardedTap | None = None
+        self.monitor: Callable[[bytes], object] | None = None
+        """Gets all audio too, as the carrier sent it."""
 
     def pass_on(self, frame: Frame) -> Awaitable[object] | bool | None:
         """Relay a frame of plain audio. False: it has to be received; anything else may have to be awaited."""
@@ -181,15 +183,21 @@ class AudioInput:
         audio = self._serializer.relay(frame)
         if audio is None:
             return False
-        if self.tap is not None:
+        if self.tap is not None or self.monitor is not None:
             try:
-                self.tap.caller(b64decode(audio))
+                payload = b64decode(audio)
             except ValueError:
                 return False  # not base64: the serializer says what that is
+            if self.monitor is not None:
+                self.monitor(payload)
+            if self.tap is not None:
+                self.tap.caller(payload)
         return relay(audio)
 
     def deliver(self, event: AudioReceived) -> None:
         """Queue audio for the handler, in the session's format."""
+        if self.monitor is not None and event.track != "outbound":
+            self.monitor(event.payload)
         if self.decoder is not None:
             event = _with_payload(event, self.decoder.convert(event.payload))
         if self.tap is not None:
@@ -330,6 +338,19 @@ class MediaStream:
     def tap(self, tap: Tap | None) -> None:
         self.input.tap = self.output.tap = None if tap is None else GuardedTap(tap)
         self.output.changed()
+
+    def monitor(self, callback: Callable[[bytes], object] | None) -> None:
+        """Have the caller's audio given to ``callback`` too, in the carrier's format, whoever gets it besides.
+
+        ``callback`` does not wait and does not raise. None ends it.
+        """
+        self.input.monitor = callback
+
+    @property
+    def carrier_format(self) -> AudioFormat | None:
+        """The format of the carrier's audio; None before the start."""
+        known = self._started.done() and not self._started.cancelled()
+        return self._started.result().format if known else None
 
     def receive_base64(self, callback: Callable[[str], None] | None) -> None:
         """Give all caller audio to ``callback`` in base64, that which waits first; None: it comes as events again."""

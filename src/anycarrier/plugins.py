@@ -188,7 +188,7 @@ MATRIX_HEAD = """\
 Made from the installed plugins by `anycarrier matrix`; do not edit. A provider declares an ability by overriding the
 method of that name, so this table says what the code says. Asking for what a carrier lacks raises
 `UnsupportedOperation`; `provider.supports(Capability.TRANSFER)` asks beforehand. Every carrier has the first seven;
-one without a stock of numbers answers `search_numbers` with `UnsupportedOperation`.
+one without a stock of numbers answers `search_numbers` with `UnsupportedOperation`. By ear: anycarrier listens.
 """
 
 
@@ -205,6 +205,8 @@ def capability_matrix(providers: Iterable[type[Provider]]) -> str:
     asked = ("yes" if p.answers_in_reply else "by REST" for p in columns)
     rows.append(["", "Is instructed in the reply to its webhook.", *asked])
     rows.append(["", "Tells when the far end rings.", *("yes" if p.reports_ringing else "-" for p in columns)])
+    told = ("yes" if p.detects_machines else "by ear" for p in columns)
+    rows.append(["", "Tells people from answering machines.", *told])
     rows.append(["", "Ships a sandbox.", *("yes" if p.sandbox else "-" for p in columns)])
     return MATRIX_HEAD + "\n" + "".join("| " + " | ".join(row) + " |\n" for row in rows)
 

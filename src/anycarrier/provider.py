@@ -128,8 +128,8 @@ class Provider(ABC):
     False such a dial is refused before the carrier is asked."""
 
     detects_machines: ClassVar[bool] = True
-    """True where the carrier tells who picked up (``MachineDetected``), or ``dial`` refuses to be asked for it. With
-    False the carrier is never asked, and anycarrier listens itself."""
+    """True where the carrier tells who picked up (``MachineDetected``) when ``dial`` asks for it. With False it
+    is never asked, and anycarrier listens itself."""
 
     settings_type: ClassVar[type[BaseModel] | None] = None
     """What the operator sets for the carrier, once for all credentials (addresses to bind, ports); each field has a

@@ -28,6 +28,7 @@ from anycarrier.calls import (
     Call,
     CallStatus,
     EndReason,
+    MachineDetection,
     StreamTarget,
     advance,
     checked_reference,
@@ -214,8 +215,13 @@ class Switchboard:
         """Where the carrier posts about one call of ours."""
         return f"{self.webhook_url(call.provider, call.credential_id)}?ref={call.reference}"
 
-    def stream_target(self, call: Call, custom: Mapping[str, str], ttl: float) -> StreamTarget:
-        """Where the carrier is to connect the call's audio, with a ticket good for ``ttl`` seconds."""
+    def stream_target(
+        self, call: Call, custom: Mapping[str, str], ttl: float, listen: MachineDetection = MachineDetection.OFF
+    ) -> StreamTarget:
+        """Where the carrier is to connect the call's audio, with a ticket good for ``ttl`` seconds.
+
+        ``listen``: the machine detection that is left to us.
+        """
         ticket = self.tickets.issue(
             provider=call.provider,
             credential_id=call.credential_id,
@@ -223,16 +229,20 @@ class Switchboard:
             call_id=call.id,
             agent_id=call.agent_id or "",
             ttl=ttl,
+            machine_detection=listen,
         )
         return self._target(call, custom, ticket)
 
-    def keep_stream(self, call: Call, custom: Mapping[str, str], ttl: float) -> dict[str, str]:
+    def keep_stream(
+        self, call: Call, custom: Mapping[str, str], ttl: float, listen: MachineDetection = MachineDetection.OFF
+    ) -> dict[str, str]:
         """The facts by which :meth:`kept_stream` makes the dialled call's stream target anew, in any process."""
-        kept = json.dumps({"expires": self.tickets.expiry(ttl), "custom": dict(custom)}, separators=(",", ":"))
+        facts = {"expires": self.tickets.expiry(ttl), "listen": listen, "custom": dict(custom)}
+        kept = json.dumps(facts, separators=(",", ":"))
         if len(kept) > LONGEST_FACT:
             raise ConfigurationError(
                 f"the custom values of a call on {call.provider} are too long: the carrier asks for them only once the "
-                f"call is answered, and at most {LONGEST_FACT - 40} characters are kept until then"
+                f"call is answered, and at most {LONGEST_FACT - 64} characters are kept until then"
             )
         return {**call.facts, STREAM_FACT: kept}
 
@@ -243,7 +253,10 @@ class Switchboard:
         except (KeyError, ValueError):
             return None
         # Without the carrier's id: the ticket was made before the carrier had named the call.
-        facts = Ticket(call.provider, call.credential_id, call.reference, "", call.agent_id or "", kept["expires"])
+        facts = Ticket(
+            call.provider, call.credential_id, call.reference, "", call.agent_id or "", kept["expires"],
+            kept.get("listen", "off"),
+        )  # fmt: skip
         return self._target(call, kept["custom"], self.tickets.reissue(facts))
 
     def _target(self, call: Call, custom: Mapping[str, str], ticket: str) -> StreamTarget:

@@ -40,6 +40,8 @@ class Ticket(msgspec.Struct, frozen=True, array_like=True):
     call_id: str
     agent_id: str
     expires: int
+    machine_detection: str = "off"
+    """What we listen for ourselves: :class:`anycarrier.calls.MachineDetection`."""
 
 
 class TicketOffice:
@@ -59,10 +61,20 @@ class TicketOffice:
         self._made: AESGCM | None = None
 
     def issue(
-        self, *, provider: str, credential_id: str, reference: str, call_id: str, agent_id: str, ttl: float
+        self,
+        *,
+        provider: str,
+        credential_id: str,
+        reference: str,
+        call_id: str,
+        agent_id: str,
+        ttl: float,
+        machine_detection: str = "off",
     ) -> str:
         """A new ticket good for ``ttl`` seconds, safe in a URL."""
-        ticket = Ticket(provider, credential_id, reference, call_id, agent_id, self.expiry(ttl))
+        ticket = Ticket(
+            provider, credential_id, reference, call_id, agent_id, self.expiry(ttl), machine_detection=machine_detection
+        )
         return self._seal(msgspec.msgpack.encode(ticket), os.urandom(12))
 
     def expiry(self, ttl: float) -> int:

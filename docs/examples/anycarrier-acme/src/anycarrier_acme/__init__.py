@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from anycarrier import errors, events
 from anycarrier.audio import PCMU_8K
-from anycarrier.calls import Call, CallStatus, DialRequest, Direction, EndReason, MachineDetection, StreamTarget
+from anycarrier.calls import Call, CallStatus, DialRequest, Direction, EndReason, StreamTarget
 from anycarrier.credentials import Credential
 from anycarrier.hookspecs import hookimpl
 from anycarrier.numbers import AvailableNumber, NumberQuery
@@ -87,6 +87,7 @@ class AcmeProvider(Provider):
     credential: AcmeCredential
     base_url = "https://api.acme.example/v1"
     error_types = {"no_funds": errors.InsufficientFunds, "invalid_number": errors.NumberRejected}
+    detects_machines = False  # so anycarrier listens for answering machines itself
     sandbox = "anycarrier_acme.sandbox:AcmeSandbox"
 
     def headers(self) -> dict[str, str]:
@@ -142,8 +143,6 @@ class AcmeProvider(Provider):
     async def dial(self, request: DialRequest) -> Call:
         if request.record:
             raise self.unsupported("dial", "acme does not record")
-        if request.machine_detection is not MachineDetection.OFF:
-            raise self.unsupported("dial", "acme does not detect answering machines")
         if request.stream.format != PCMU_8K:
             raise self.unsupported("dial", "acme streams mu-law only")
         if request.headers:

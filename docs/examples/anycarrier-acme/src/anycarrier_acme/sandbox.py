@@ -25,6 +25,7 @@ from websockets.exceptions import WebSocketException
 
 from anycarrier.credentials import Credential
 from anycarrier.testing.far_end import FarEnd
+from anycarrier.testing.far_end_audio import beep, greeting
 from anycarrier.testing.sandbox import Delivery, RestRequest, Sandbox, may_stream_to
 from anycarrier.testing.sandbox_numbers import (
     DROPS_AFTER,
@@ -309,6 +310,8 @@ class Leg:
         if self.status != "ended":
             self.far_end.digits += (self.asked.get("digits") or "").strip("wW")
             self.answer(self.asked["stream"], drops=outcome is Outcome.MEDIA_DROP)
+        if outcome is Outcome.MACHINE:
+            await self.far_end.say(greeting() + beep())
         if outcome is Outcome.HANGS_UP:
             await asyncio.sleep(HANGS_UP_AFTER)
             await self.far_end.hang_up()
