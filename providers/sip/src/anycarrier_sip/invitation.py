@@ -121,16 +121,11 @@ class Outbound(SipCall):
         if self.media is None:
             self.media = await self.trunk.open_media(self, flow)
             self.media.custom = self.request.stream.custom
-        interval, minimum = SESSION_EXPIRES, MIN_SE
-        authorized: Request | None = None
+        request = self._written(flow)
+        minimum = MIN_SE
         for _ in range(MOST_TRIES):
             if self._ending is not None:
                 return "canceled"
-            request = self._written(flow, interval, minimum)
-            if authorized is not None:
-                for name in ("Authorization", "Proxy-Authorization"):
-                    for value in authorized.headers.lines(name):
-                        request.headers.add(name, value)
             if flow.transport == "udp" and (size := len(request.encode()) + VIA) > LARGE:
                 flow = await reach(size)
                 request.headers.set("Contact", self.contact(flow))
@@ -138,22 +133,23 @@ class Outbound(SipCall):
             outcome = await self._send(request, flow, patience)
             if not isinstance(outcome, Response):
                 return outcome
-            if outcome.status in (401, 407) and self.trunk.authorize(request, outcome):
-                authorized = request
-            elif outcome.status == 422 and (wanted := seconds_of(outcome, "Min-SE") or 0) > minimum:
-                minimum, interval = wanted, max(wanted, interval)
-            else:
+            if outcome.status == 422 and (wanted := seconds_of(outcome, "Min-SE") or 0) > minimum:
+                minimum = wanted
+                ask_for_timer(request, max(wanted, SESSION_EXPIRES), wanted)
+            elif outcome.status not in (401, 407) or not self.trunk.authorize(request, outcome):
                 return outcome
+            self.dialog.local_cseq += 1
+            request.headers.set("CSeq", f"{self.dialog.local_cseq} INVITE")
         return outcome
 
-    def _written(self, flow: Flow, interval: int, minimum: int) -> Request:
+    def _written(self, flow: Flow) -> Request:
         assert self.media is not None
         request = self.dialog.request("INVITE")
         headers = request.headers
         headers.set("Contact", self.contact(flow))
         headers.add("Allow", ALLOW)
         headers.add("Supported", ", ".join(SUPPORTED))
-        ask_for_timer(request, interval, minimum)
+        ask_for_timer(request, SESSION_EXPIRES, MIN_SE)
         for name, value in (*self.destination.headers, *self.request.headers.items()):
             headers.add(name, value)
         headers.add("Content-Type", "application/sdp")
@@ -384,8 +380,10 @@ class Inbound(SipCall):
             self.close()
 
     def _bye_came(self, tx: ServerTransaction, dialog: Dialog) -> None:
+        if self.answered:
+            return super()._bye_came(tx, dialog)
         self._canceled()
-        super()._bye_came(tx, dialog)
+        self.answer(tx, 200)
 
 
 def _now() -> datetime:

@@ -22,16 +22,16 @@ from anycarrier.listener import Desk
 from anycarrier.sip import SipAddress, headers_of, is_sip
 from anycarrier_sip.addressing import Caller, address_of, called, caller, identity_headers
 from anycarrier_sip.credential import SipUser
-from anycarrier_sip.dialog import ALLOW, SUPPORTED, Dialog, options_of, parameters_of
+from anycarrier_sip.dialog import SUPPORTED, Dialog, options_of, parameters_of
 from anycarrier_sip.digest import DigestClient, username
 from anycarrier_sip.endpoint import Endpoint
 from anycarrier_sip.invitation import Inbound, Outbound
 from anycarrier_sip.media import RtpStream
-from anycarrier_sip.message import NameAddr, Request, Response, SipError, Uri, reply
+from anycarrier_sip.message import NameAddr, Request, Response, SipError, Uri
 from anycarrier_sip.registrar import Registrar, admit, refuse_overlap
 from anycarrier_sip.registration import Standing, standing_of
 from anycarrier_sip.settings import Network, SipSettings
-from anycarrier_sip.sip_call import KNOWN_OPTIONS, SipCall
+from anycarrier_sip.sip_call import SipCall, bare_reply
 from anycarrier_sip.transaction import Flow, ServerTransaction
 
 if TYPE_CHECKING:
@@ -123,6 +123,10 @@ class SipListener:
             call.hang_up(EndReason.API_STOP)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=STOP_PATIENCE)
+        for call in list(self.calls.values()):  # whose CANCEL has no answer yet
+            call.end(EndReason.CANCELED)
+        if self._telling:
+            await asyncio.wait(self._telling.values(), timeout=STOP_PATIENCE)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -175,13 +179,10 @@ class SipListener:
         try:
             self._invited(tx, user)
         except SipError as refused:
-            response = reply(tx.request, refused.status, refused.phrase, to_tag=self.endpoint.layer.token())
-            if refused.status == 422:
-                response.headers.add("Min-SE", "90")
-            if refused.status == 420:
-                unknown = options_of(tx.request, "Require") & KNOWN_OPTIONS
-                response.headers.add("Unsupported", ", ".join(sorted(unknown)) or "unknown")
-            tx.respond(response, self.endpoint.now())
+            self._respond(tx, refused.status, refused.phrase)
+
+    def _respond(self, tx: ServerTransaction, status: int, phrase: str | None = None) -> None:
+        tx.respond(bare_reply(tx.request, status, phrase, self.endpoint.layer.token()), self.endpoint.now())
 
     def _password(self, name: str) -> str | None:
         credential = self.credential
@@ -249,17 +250,10 @@ class SipListener:
 
     def requested(self, tx: ServerTransaction) -> None:
         """Anything else outside a dialog: only OPTIONS has an answer (P3), and REGISTER of a softphone."""
-        method = tx.request.method
-        if method == "REGISTER" and self.registrar is not None:
+        if tx.request.method == "REGISTER" and self.registrar is not None:
             return self.registrar.register(tx)
         status = {"OPTIONS": 200, "REFER": 603, "NOTIFY": 481, "BYE": 481, "INFO": 481, "UPDATE": 481, "PRACK": 481}
-        response = reply(tx.request, status.get(method, 405), to_tag=self.endpoint.layer.token())
-        if response.status in (200, 405):
-            response.headers.add("Allow", ALLOW)
-        if response.status == 200:
-            response.headers.add("Accept", "application/sdp")
-            response.headers.add("Supported", ", ".join(SUPPORTED))
-        tx.respond(response, self.endpoint.now())
+        self._respond(tx, status.get(tx.request.method, 405))
 
     def _called(self, request: Request) -> Any:
         credential = self.credential

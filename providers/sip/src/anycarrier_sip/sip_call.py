@@ -104,8 +104,8 @@ class SipCall:
             return self.answer(tx, 481)
         if not dialog.in_order(request):
             return self.answer(tx, 500)
-        if unknown := options_of(request, "Require") - set(SUPPORTED):
-            return self.answer(tx, 420, Unsupported=", ".join(sorted(unknown & KNOWN_OPTIONS)) or None)
+        if options_of(request, "Require") - set(SUPPORTED):
+            return self.answer(tx, 420)
         act = self._methods.get(request.method)
         if act is None:
             return self.answer(tx, 405)
@@ -125,22 +125,9 @@ class SipCall:
         """The dialog that a request from the far end belongs to."""
         return self.dialog if message.from_.tag == (self.dialog.remote.tag) else None
 
-    def answer(self, tx: ServerTransaction, status: int, phrase: str | None = None, **headers: str | None) -> None:
-        """Respond without a body. Nothing that came is repeated but what a response must repeat (P9)."""
-        response = reply(tx.request, status, phrase, to_tag=self.dialog.local_tag)
-        if status in (200, 405):
-            response.headers.add("Allow", ALLOW)
-        if status == 200:
-            response.headers.add("Supported", ", ".join(SUPPORTED))
-            response.headers.add("Accept", "application/sdp")
-        if status == 500:
-            response.headers.add("Retry-After", str(random.randint(0, 10)))  # noqa: S311  RFC 3261, 14.2
-        if status == 422:
-            response.headers.add("Min-SE", str(MIN_SE))
-        for name, value in headers.items():
-            if value is not None:
-                response.headers.add(name.replace("_", "-"), value)
-        tx.respond(response, self.endpoint.now())
+    def answer(self, tx: ServerTransaction, status: int, phrase: str | None = None, **headers: str) -> None:
+        """Respond without a body."""
+        tx.respond(bare_reply(tx.request, status, phrase, self.dialog.local_tag, headers), self.endpoint.now())
 
     # --- requests of theirs -----------------------------------------------------------------------------------------
 
@@ -463,6 +450,30 @@ class SipCall:
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Do ``work`` beside; what it raises is reported."""
         return self.trunk.spawn(work, f"sip call {self.call.id}")
+
+
+def bare_reply(
+    request: Request, status: int, phrase: str | None, tag: str, headers: Mapping[str, str] = {}
+) -> Response:
+    """A response without a body, with the headers that go with its status. Nothing that came is told again but what a
+    response must repeat (P9)."""
+    response = reply(request, status, phrase, to_tag=tag)
+    told = dict(headers)
+    if status in (200, 405):
+        told["Allow"] = ALLOW
+    if status == 200:
+        told |= {"Supported": ", ".join(SUPPORTED), "Accept": "application/sdp"}
+    if status == 415 and "Accept" not in told:
+        told["Accept"] = "application/sdp"
+    if status == 420:
+        told["Unsupported"] = ", ".join(sorted(options_of(request, "Require") & KNOWN_OPTIONS)) or "unknown"
+    if status == 422:
+        told["Min-SE"] = str(MIN_SE)
+    if status == 500:
+        told["Retry-After"] = str(random.randint(0, 10))  # noqa: S311  RFC 3261, 14.2
+    for name, value in told.items():
+        response.headers.add(name, value)
+    return response
 
 
 KNOWN_OPTIONS = frozenset(
