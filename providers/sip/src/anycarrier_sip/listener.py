@@ -334,7 +334,7 @@ class SipListener:
 
             return Destination(str(contact), local, headers, phones)
         uri = self.uri_of(request.to)
-        ours = not is_sip(request.to) or uri.host == self.host
+        ours = not is_sip(request.to) or (uri.host == self.host and uri.port in (None, self.preset.port))
         hop = self.hop if ours else uri
         transport = self.preset.transport if ours else uri.parameters.get("transport")
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from anycarrier import EndReason
-from anycarrier.errors import AuthenticationFailed, NumberRejected
 from kamailio import Kamailio, kamailio
 from peer_process import HOST
 from sip_house import CALLEE, OURS, House, open_house, until
 from softphone import softphone
+
+from anycarrier import EndReason
+from anycarrier.errors import AuthenticationFailed, NumberRejected
 
 
 def extension(pbx: Kamailio, **changed: Any) -> dict[str, Any]:
