@@ -21,7 +21,7 @@ class Control:
     async def hang_up(self, call: Call | str, reason: EndReason = EndReason.API_STOP) -> None:
         self.asked.append((call, reason))
 
-    async def transfer(self, call: Call | str, to: str) -> None:
+    async def transfer(self, call: Call | str, to: str = "", *, replaces: Call | str | None = None) -> None:
         self.asked.append((call, to))
 
     async def send_digits(self, call: Call | str, digits: str) -> None:

@@ -206,7 +206,7 @@ class Line:
         self.hang_ups.append(reason)
         self.end(reason if len(self.hang_ups) == 1 else self.hang_ups[0])
 
-    async def transfer(self, call: Call | str, to: str) -> None:
+    async def transfer(self, call: Call | str, to: str = "", *, replaces: Call | str | None = None) -> None:
         self.asked.append(("transfer", to))
         self.end(EndReason.TRANSFERRED)
 

@@ -31,7 +31,7 @@ ROOMS = (
     " credentials resampling audio wav webhooks calls call_phases events serializer listener provider"
     " routing hookspecs plugins callbook tickets policy position tap machine_detection audio_output media_stream"
     " session caller_audio paced_voice subscriptions switchboard call_commands call_watch dialling incoming media"
-    " listeners exchange fast speech agent __init__ asgi testing demo cli __main__"
+    " held_calls listeners exchange fast speech agent __init__ asgi testing demo cli __main__"
 ).split()
 
 # A later room's name that an earlier one needs for the type checker only, and why.

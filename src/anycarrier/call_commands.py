@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Any
 
 from anycarrier.audio import dtmf_tones
 from anycarrier.call_phases import RING_GRACE, RING_TIME
-from anycarrier.calls import Call, EndReason, TransferStatus, advance
-from anycarrier.errors import ConfigurationError, ProviderUnavailable, StoreUnavailable
+from anycarrier.calls import Call, CallStatus, EndReason, TransferStatus, advance
+from anycarrier.errors import CallElsewhere, ConfigurationError, ProviderUnavailable, StoreUnavailable
 from anycarrier.provider import Capability, Provider
 from anycarrier.sip import checked_headers
 from anycarrier.switchboard import Switchboard
@@ -23,6 +25,8 @@ it has: the target may ring."""
 
 STREAM_TAKEN = 10.0
 """The same where the stream ends as a transfer begins."""
+
+FOLLOW = "find out what became of an attended transfer"
 
 
 class CallCommands:
@@ -54,7 +58,7 @@ class CallCommands:
 
         call = await self._board.update(call.reference, asked)
         if call.id and (call.transfer is None or reason is EndReason.API_STOP):
-            with self._board.asking(provider, "hang_up"):
+            with self._board.asking(provider, "hang_up"), suppress(CallElsewhere):  # who has it finds the intent
                 await provider.hang_up(call.id)
 
     async def _hang_up_unwritten(self, call: Call | str, reason: EndReason, unavailable: StoreUnavailable) -> None:
@@ -69,24 +73,39 @@ class CallCommands:
         reason = self._board.keep_reason(known, reason)
         self._board.report(f"why a call is hung up ({reason})", unavailable)
         provider = await self._board.provider(known.credential_id)
-        with self._board.asking(provider, "hang_up"):
-            await provider.hang_up(known.id)
+        try:
+            with self._board.asking(provider, "hang_up"):
+                await provider.hang_up(known.id)
+        except CallElsewhere:
+            raise unavailable from None  # who has it cannot be told
 
     async def transfer(
-        self, call: Call | str, to: str, *, caller_id: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        call: Call | str,
+        to: str = "",
+        *,
+        replaces: Call | str | None = None,
+        caller_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         """Check policy and guard, then ask the carrier; a refusal takes the transfer back."""
         try:
             checked_headers(headers or {})
         except ValueError as wrong:
             raise ConfigurationError(str(wrong)) from None
+        if bool(to) is (replaces is not None):
+            raise ConfigurationError("transfer needs a target: either to, or the call that it replaces")
         call = await self._board.named(call, "transfer")
+        other = None
+        if replaces is not None:
+            other = await self._other(call, await self._board.named(replaces, "transfer"))
+            to = other.remote_number
         self._board.policy.check_destination(call.line_number, to)
         if self._board.transfer_guard is not None:
             await self._board.transfer_guard(call, to)
         # In a task of its own: whoever asks may be cancelled meanwhile, and a call whose transfer was cut off half-way
         # would be neither the target's nor ours.
-        asking = self._board.spawn(self._ask_for_transfer(call, to, caller_id, headers), "transfer a call")
+        asking = self._board.spawn(self._ask_for_transfer(call, other, to, caller_id, headers), "transfer a call")
         self._asking[call.reference] = asking
         asking.add_done_callback(lambda _: self._asking.pop(call.reference, None))
         try:
@@ -97,34 +116,71 @@ class CallCommands:
         if refused is not None:
             raise refused
 
+    async def _other(self, call: Call, other: Call) -> Call:
+        """``other``, if its far end can be connected to that of ``call``."""
+        provider = await self._board.provider(call.credential_id)
+        if not provider.attended_transfers:
+            raise provider.unsupported("transfer", "it cannot connect two calls: give the target as to")
+        if other.reference == call.reference or other.credential_id != call.credential_id:
+            raise ConfigurationError("transfer: replaces is another call, of the same credential")
+        if other.status is not CallStatus.ANSWERED or other.transfer is not None:
+            raise ConfigurationError(
+                "transfer: the call to replace is not answered, or is handed on already: talk to its far end first"
+            )
+        return other
+
     async def _ask_for_transfer(
-        self, call: Call, to: str, caller_id: str | None, headers: Mapping[str, str] | None
+        self, call: Call, other: Call | None, to: str, caller_id: str | None, headers: Mapping[str, str] | None
     ) -> Exception | None:
         """Returns the refusal. A hang-up that was asked for meanwhile is made up for then."""
         provider = await self._board.provider(call.credential_id)
         before = call.transfer
         requested = {"transfer": TransferStatus.REQUESTED}
-        await self._board.update(call.reference, lambda c: c.model_copy(update=requested))
+        both = [call] if other is None else [call, other]
+        for each in both:
+            await self._board.update(each.reference, lambda c: c.model_copy(update=requested))
+        attended: dict[str, Any] = {} if other is None else {"replaces": other.id}
         try:
             # Our own number unless told otherwise: carriers default to one we may not be allowed to show.
             shown = caller_id or call.line_number
             status_url = self._board.status_url(call)
             with self._board.asking(provider, "transfer"):
-                await provider.transfer(call.id, to, caller_id=shown, status_url=status_url, headers=headers)
+                await provider.transfer(
+                    call.id, to, caller_id=shown, status_url=status_url, headers=headers, **attended
+                )
         except Exception as refused:  # noqa: BLE001 whatever it is, it is raised to who asked
             if not (isinstance(refused, ProviderUnavailable) and refused.outcome_unknown):
                 await self._give_back(call, provider, before)
+                if other is not None:
+                    await self._give_back(other, provider)
             elif before is None:
                 task = self._board.spawn(self._find_out(call, provider), "find out what became of a transfer")
                 self._unconfirmed[call.reference] = task
                 task.add_done_callback(lambda _: self._unconfirmed.pop(call.reference, None))
+                if other is not None:
+                    self._board.spawn(self._follow(call, other, provider), FOLLOW)
             return refused
         if (unconfirmed := self._unconfirmed.get(call.reference)) is not None:
             unconfirmed.cancel()  # whatever became of the one before
         if not provider.reports_transfers:
             answered = {"transfer": TransferStatus.ANSWERED}
-            await self._board.update(call.reference, lambda c: c.model_copy(update=answered))
+            for each in both:
+                await self._board.update(each.reference, lambda c: c.model_copy(update=answered))
+        elif other is not None:
+            self._board.spawn(self._follow(call, other, provider), FOLLOW)
         return None
+
+    async def _follow(self, call: Call, other: Call, provider: Provider) -> None:
+        """What becomes of an attended transfer becomes of the call that it replaces too."""
+        try:
+            answered = await self.wait_for_transfer(call, UNCONFIRMED_TRANSFER) is not None
+        except TimeoutError:
+            answered = False
+        if answered:
+            taken = {"transfer": TransferStatus.ANSWERED}
+            await self._board.update(other.reference, lambda c: c.model_copy(update=taken))
+        else:
+            await self._give_back(other, provider)
 
     async def _give_back(self, call: Call, provider: Provider, before: TransferStatus | None = None) -> None:
         def ours(c: Call) -> Call:
@@ -201,6 +257,9 @@ class CallCommands:
         """Ask the carrier, and write down what is ahead of the call book."""
         call = await self._board.named(call, "fetch_call")
         provider = await self._board.provider(call.credential_id)
-        with self._board.asking(provider, "fetch_call"):
-            seen = await provider.fetch_call(call.id)
+        try:
+            with self._board.asking(provider, "fetch_call"):
+                seen = await provider.fetch_call(call.id)
+        except CallElsewhere:
+            return call  # who has it writes down what becomes of it
         return await self._board.update(call.reference, lambda c: advance(c, seen, datetime.now(UTC)))

@@ -24,7 +24,7 @@ from weakref import WeakValueDictionary
 from anycarrier import call_phases
 from anycarrier.call_phases import RING_TIME, RULES, Phase, Rule, is_gone, longer
 from anycarrier.calls import Call, CallStatus, EndReason, advance
-from anycarrier.errors import AnycarrierError, ProviderError, RateLimited, UnsupportedOperation
+from anycarrier.errors import AnycarrierError, CallElsewhere, ProviderError, RateLimited, UnsupportedOperation
 from anycarrier.events import CallProgress, DigitReported
 from anycarrier.provider import Capability, Provider
 from anycarrier.switchboard import Switchboard
@@ -294,7 +294,8 @@ class CallWatch:
         except UnsupportedOperation:
             pass
         except AnycarrierError as problem:
-            if known.phase is Phase.ENDING and not is_gone(problem):  # which it is to be, whatever the answer
+            here = not isinstance(problem, CallElsewhere)
+            if known.phase is Phase.ENDING and here and not is_gone(problem):  # which it is to be, whatever the answer
                 with suppress(AnycarrierError):
                     await self._carrier(known, lambda provider: provider.hang_up(call.id))
             await self._refused(known, problem)
@@ -362,11 +363,11 @@ class CallWatch:
     async def _refused(self, known: Watched, problem: AnycarrierError) -> None:
         """The carrier has no such call; or it did not answer, or would not take the question from us."""
         now, rule = asyncio.get_running_loop().time(), self._rule(known)
-        if is_gone(problem):
+        if is_gone(problem) or isinstance(problem, CallElsewhere):
             known.gone += 1
             if known.phase is Phase.TALKING and known.gone < 2:  # its audio flows: that has to be said twice
                 return self._again(known, call_phases.RETRY[1])
-            return await self._end(known.call, EndReason.UNKNOWN)
+            return await self._end(known.call, _lost(known.call) if not is_gone(problem) else EndReason.UNKNOWN)
         if known.trouble_since is None:
             log.warning("call %s on %s: %s", known.call.reference, known.call.provider, problem)
         if rule.write_off_after is None:
@@ -401,7 +402,7 @@ class CallWatch:
             except UnsupportedOperation:
                 return  # it has taken the hang-up, and cannot be asked what came of it
             except AnycarrierError as problem:
-                if is_gone(problem):
+                if is_gone(problem) or isinstance(problem, CallElsewhere):
                     return
         log.error("call %s on %s may still be up: it could not be hung up", call.reference, call.provider)
 
@@ -423,3 +424,8 @@ class CallWatch:
             told = CallProgress(call=call, call_id=call.id, reference=call.reference)
             await self._board.observe(told, call)
         return call
+
+
+def _lost(call: Call) -> EndReason:
+    """Why a call of ours is over that nobody has on its sockets: the process that had them died."""
+    return EndReason.MEDIA_ERROR if call.answered_at is not None else EndReason.PROVIDER_UNAVAILABLE

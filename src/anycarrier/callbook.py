@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol, runtime_checkable
 
 from anycarrier.calls import Call, checked_reference
@@ -45,6 +45,19 @@ class OnceCallBook(CallBook, Protocol):
         ...
 
 
+@runtime_checkable
+class SweptCallBook(CallBook, Protocol):
+    """A call book of several processes that tells cheaply which calls are to end.
+
+    A process that has calls on its own sockets (:class:`anycarrier.listener.Listener`) asks every second: nobody else
+    can hang those up. Of another book it reads :meth:`CallBook.in_progress`.
+    """
+
+    async def ending(self, references: Collection[str]) -> list[Call]:
+        """Those of these calls that have ended, or that somebody has asked to end (:attr:`Call.intent`)."""
+        ...
+
+
 class MemoryCallBook:
     """A dict for one process. Of ended calls the last ``keep`` stay readable."""
 
@@ -76,6 +89,10 @@ class MemoryCallBook:
 
     async def in_progress(self) -> list[Call]:
         return [call for call in self._by_reference.values() if not call.ended]
+
+    async def ending(self, references: Collection[str]) -> list[Call]:
+        calls = (self._by_reference.get(reference) for reference in references)
+        return [call for call in calls if call is not None and (call.ended or call.intent is not None)]
 
     def _find(self, key: str) -> Call | None:
         return self._by_reference.get(self._reference_of.get(key, key))

@@ -209,8 +209,8 @@ class CallElsewhere(AnycarrierError):
         self.operation = operation
         self.call_id = call_id
         super().__init__(
-            f"{provider} cannot {operation.replace('_', ' ')} call {call_id[:64]!r} here: another process has it on "
-            "its sockets, or it is over. Ask the process that made or answered the call"
+            f"{provider} cannot do {operation} here: call {call_id[:64]!r} is on the sockets of another process, or is "
+            "over. Ask the process that made or answered it"
         )
 
 

@@ -277,6 +277,8 @@ class Exchange:
     async def hang_up(self, call: Call | str, reason: EndReason = EndReason.API_STOP) -> None:
         """End a call, ringing or answered, from any process. One that is over already is success.
 
+        One that another process has on sockets of its own is ended by that one within a second or two.
+
         When the carrier does not take the hang-up, its error is raised, and it is tried again in the background.
 
         A call that was transferred goes on without its agent: only ``API_STOP``, somebody's explicit wish, ends it,
@@ -285,16 +287,26 @@ class Exchange:
         await self._commands.hang_up(call, reason)
 
     async def transfer(
-        self, call: Call | str, to: str, *, caller_id: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        call: Call | str,
+        to: str = "",
+        *,
+        replaces: Call | str | None = None,
+        caller_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         """Hand the far end to a number or ``sip:`` address. Our stream ends; the call goes on without the agent.
+
+        ``replaces``, in place of ``to``, is another call of ours, to somebody who was asked first: its far end takes
+        over (attended transfer). Both calls are of one credential, and its carrier can do that
+        (:attr:`Provider.attended_transfers`); the other call is transferred with this one, or is ours again with it.
 
         ``headers`` are SIP or custom headers for the new leg, where the carrier can send them.
 
         ``call.transfer`` tells how far it has come. When the target does not take it, the call is the agent's again
         if its stream is still open, else it is hung up.
         """
-        await self._commands.transfer(call, to, caller_id=caller_id, headers=headers)
+        await self._commands.transfer(call, to, replaces=replaces, caller_id=caller_id, headers=headers)
 
     async def wait_for_transfer(self, call: Call | str, timeout: float = 60.0) -> TransferStatus | None:
         """What comes of the call's transfer: ANSWERED, or None when the target did not take the call, and the call is
@@ -303,7 +315,7 @@ class Exchange:
         return await self._commands.wait_for_transfer(call, timeout)
 
     async def send_digits(self, call: Call | str, digits: str) -> None:
-        """Send DTMF digits to the far end.
+        """Send DTMF digits to the far end. ``CallElsewhere`` where another process has the call on its own sockets.
 
         They go over the media socket where the carrier takes them there, else by its command, else as tones in the
         audio. The first and the last need the call's session in this process.

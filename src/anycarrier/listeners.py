@@ -25,6 +25,7 @@ from anycarrier.errors import (
     UnknownProvider,
 )
 from anycarrier.events import CallEvent
+from anycarrier.held_calls import HeldCalls
 from anycarrier.incoming import WebhookHandler
 from anycarrier.listener import Closable, Listener, MediaTransport, S, T
 from anycarrier.media import MediaServer
@@ -131,6 +132,7 @@ class Listeners:
         self._settings = settings_by_type(settings)
         self._shared = SharedValues()
         self._kept: dict[str, _Kept] = {}
+        self._held_calls: HeldCalls | None = None
         switchboard.on_new_provider.append(self._provider_changed)
 
     def credentials(self) -> set[str]:
@@ -165,6 +167,8 @@ class Listeners:
     async def close_all(self) -> None:
         """Close them all, side by side."""
         await asyncio.gather(*(self.close(credential_id) for credential_id in [*self._kept]))
+        if self._held_calls is not None:
+            self._held_calls.stop()
 
     def desk(self, provider: Provider, credential_id: str) -> CredentialDesk:
         """What a listener of that provider reports to."""
@@ -229,6 +233,8 @@ class Listeners:
             self._board.report(f"opening the listener of {provider.name}: a bug of its plugin", bug)
             raise ProviderError(provider.name, "listen", type(bug).__name__) from bug
         kept.listener, kept.provider = listener, provider
+        if self._held_calls is None:  # an exchange without listeners has none
+            self._held_calls = HeldCalls(self._board)
         if kept.failures:
             log.info("the listener of credential %s on %s is open now", credential_id, provider.name)
         kept.failures, kept.told = 0, ""

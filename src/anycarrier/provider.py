@@ -135,6 +135,10 @@ class Provider(ABC):
     """What the operator sets for the carrier, once for all credentials (addresses to bind, ports); each field has a
     default. ``Exchange(carrier_settings=[...])`` is given one, :meth:`Desk.settings` gives it out."""
 
+    attended_transfers: ClassVar[bool] = False
+    """True for carriers that connect the far ends of two calls of ours. Their ``transfer`` takes ``replaces`` too, the
+    id of the other call (None: a blind transfer); ``to`` is then the other call's far end."""
+
     ticket_place: ClassVar[TicketPlace] = TicketPlace.PATH
     """Where this carrier's media sockets bring the ticket; :class:`StreamTarget` is made accordingly."""
 
@@ -188,7 +192,11 @@ class Provider(ABC):
 
     @abstractmethod
     async def hang_up(self, call_id: str) -> None:
-        """End the call, ringing or answered. A call that is over already is success."""
+        """End the call, ringing or answered. A call that is over already is success.
+
+        A carrier with a listener raises ``CallElsewhere`` for a call that this process does not have, here and in all
+        that is asked of one call: success would leave it up.
+        """
 
     # --- some carriers: override to declare ---------------------------------------------------------------------
 

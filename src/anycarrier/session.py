@@ -28,7 +28,7 @@ class CallControl(Protocol):
 
     async def hang_up(self, call: Call | str, reason: EndReason = ...) -> None: ...
 
-    async def transfer(self, call: Call | str, to: str) -> None: ...
+    async def transfer(self, call: Call | str, to: str = "", *, replaces: Call | str | None = None) -> None: ...
 
     async def wait_for_transfer(self, call: Call | str, timeout: float = ...) -> TransferStatus | None: ...
 
@@ -191,13 +191,18 @@ class MediaSession:
         """
         await self._control.hang_up(self.call, reason)
 
-    async def transfer(self, to: str) -> None:
+    async def transfer(self, to: str = "", *, replaces: Call | str | None = None) -> None:
         """Hand the far end to another number or ``sip:`` address; this stream ends, perhaps at once.
+
+        ``replaces``, in place of ``to``, is another call of ours, whose far end takes over (:meth:`Exchange.transfer`).
 
         What is still to be heard may be cut: ``drain`` first. Returns once the carrier has taken the request, which it
         keeps to also when this is cancelled; what comes of it: :meth:`wait_for_transfer`.
         """
-        await self._control.transfer(self.call, to)
+        if replaces is None:
+            await self._control.transfer(self.call, to)
+        else:
+            await self._control.transfer(self.call, to, replaces=replaces)
 
     @property
     def transferred(self) -> bool:

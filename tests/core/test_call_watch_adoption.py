@@ -10,7 +10,7 @@ import pytest
 from anycarrier import CallStatus, EndReason
 from anycarrier.call_phases import QUEUED_AT_CARRIER, RETRY, RING_GRACE, RING_TIME, Phase
 from anycarrier.calls import TransferStatus
-from anycarrier.errors import UnknownCall
+from anycarrier.errors import CallElsewhere, ProviderUnavailable, UnknownCall
 from scripted_calls import DEAD, ME, T0, Desk, R, Scripted, asked, both, done, exactly, hung_up, until
 
 OUTBOUND = {"direction": "outbound", "owner": DEAD}
@@ -156,5 +156,55 @@ def test_an_adopted_call_may_have_no_answer_or_no_time_limit(limit: dict[str, An
         assert await desk.watch.adopt(R, DEAD)
         await until(11)
         assert done() == both(10)
+
+    exactly(scenario)
+
+
+@pytest.mark.parametrize(
+    ("fields", "at", "reason"),
+    [
+        ({}, 10, EndReason.MEDIA_ERROR),
+        ({"intent": EndReason.API_STOP}, 10, EndReason.API_STOP),
+        ({"status": CallStatus.RINGING}, 10, EndReason.PROVIDER_UNAVAILABLE),
+        ({"status": CallStatus.RINGING, "direction": "outbound"}, 0, EndReason.PROVIDER_UNAVAILABLE),
+        ({"transfer": TransferStatus.ANSWERED}, 0, EndReason.TRANSFERRED),
+    ],
+    ids=["answered", "to be hung up", "incoming", "dialled", "handed on"],
+)
+def test_an_adopted_call_that_was_on_the_dead_process_sockets_is_over(
+    fields: dict[str, Any], at: float, reason: EndReason
+) -> None:
+    """Its carrier here does not have it, and nobody else can."""
+
+    async def scenario(desk: Desk) -> None:
+        await desk.open(owner=DEAD, **fields)
+        Scripted.stands = Scripted.takes = CallElsewhere("scripted", "fetch_call", "leg")
+        assert await desk.watch.adopt(R, DEAD)
+        await desk.ends(at, reason)
+        assert done() == asked(at)
+
+    exactly(scenario)
+
+
+def test_a_call_that_talks_here_is_over_once_its_carrier_twice_does_not_have_it() -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.connect(await desk.open())
+        Scripted.stands = Scripted.takes = CallElsewhere("scripted", "fetch_call", "leg")
+        await desk.ends(600 + RETRY[1], EndReason.MEDIA_ERROR)
+
+    exactly(scenario)
+
+
+def test_a_call_that_is_hung_up_later_and_was_on_no_sockets_of_ours_is_left_alone() -> None:
+    async def scenario(desk: Desk) -> None:
+        await desk.open(intent=EndReason.API_STOP)
+        Scripted.stands = Scripted.takes = ProviderUnavailable("scripted", "hang_up", "down")
+        await until(400)
+        assert desk.stands().ended  # written off, and hung up later
+        Scripted.stands = Scripted.takes = CallElsewhere("scripted", "hang_up", "leg")
+        await until(700)
+        tried = len(done())
+        await until(3600)
+        assert len(done()) == tried and not desk.reports
 
     exactly(scenario)

@@ -1,6 +1,7 @@
 """A call that is handed on: who has it, who may end it, and what its record says."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from anycarrier import (
     Call,
     CallEvent,
+    CallStatus,
+    Direction,
     EndReason,
     Exchange,
     Forward,
@@ -17,11 +20,19 @@ from anycarrier import (
     call_commands,
 )
 from anycarrier.calls import TransferStatus
-from anycarrier.errors import DestinationNotAllowed, ProviderUnavailable
+from anycarrier.errors import (
+    ConfigurationError,
+    DestinationNotAllowed,
+    ProviderUnavailable,
+    RequestRejected,
+    UnknownCall,
+    UnsupportedOperation,
+)
 from core.conftest import CALLER, OURS, connect, post, ring
-from fake_carriers import CommandProvider, InlineProvider
+from fake_carriers import CommandProvider, FakeCredential, InlineProvider, MemoryTransport
 
 DESK = "+13105550130"
+TRANSFER_LOST = ProviderUnavailable("inline", "transfer", "no answer")
 
 
 @pytest.fixture(params=["main", "other"])
@@ -473,3 +484,163 @@ async def test_a_request_goes_on_when_who_made_it_is_cancelled(
             await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert any("was not transferred" in record.getMessage() for record in caplog.records) is refused
+
+
+# --- attended: the far ends of two calls of ours ---------------------------------------------------------------------
+
+
+SECOND = "+14155550103"
+REQUESTED, ANSWERED = TransferStatus.REQUESTED, TransferStatus.ANSWERED
+
+
+class TwoCalls:
+    """A caller, and a colleague who was rung and has answered."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+        self.asked: list[tuple[str, str, dict[str, object]]] = []
+        self.refusal: Exception | None = None
+
+    async def begin(self, *, credential: str = "main") -> None:
+        for number, name in ((OURS, "main"), (SECOND, credential)):
+            await self.exchange.assign(number, agent_id="a", credential_id=name, configure=False)
+        self.caller = await self._answered("caller", "main", to=OURS, from_=CALLER, direction=Direction.INBOUND)
+        self.colleague = await self._answered(
+            "colleague", credential, from_=SECOND, to=DESK, direction=Direction.OUTBOUND
+        )
+
+    async def _answered(self, leg: str, credential: str, **facts: Any) -> Call:
+        call = Call(
+            id=leg, provider="inline", status=CallStatus.ANSWERED, answered_at=datetime.now(UTC), agent_id="a",
+            credential_id=credential, reference=leg.encode().hex().ljust(32, "0")[:32], **facts,
+        )  # fmt: skip
+        call = call.model_copy(update={"owner": self.exchange.switchboard.owner})
+        return await self.exchange.switchboard.calls.open(call)
+
+    async def transfer(self, provider: object, call_id: str, to: str, **options: object) -> None:
+        self.asked.append((call_id, to, options))
+        if self.refusal is not None:
+            raise self.refusal
+
+    async def tell(self, status: str) -> None:
+        await post(
+            self.exchange, "main", "inline", event="transfer", status=status, id="caller", event_id=status,
+        )  # fmt: skip
+
+    async def stands(self) -> list[TransferStatus | None]:
+        calls = [await self.exchange.switchboard.calls.get(call.id) for call in (self.caller, self.colleague)]
+        return [call.transfer for call in calls if call is not None]
+
+
+@pytest.fixture
+async def calls(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> TwoCalls:
+    made = TwoCalls(exchange)
+
+    async def transfer(self: object, call_id: str, to: str, **options: object) -> None:
+        await made.transfer(self, call_id, to, **options)
+
+    monkeypatch.setattr(InlineProvider, "transfer", transfer)
+    monkeypatch.setattr(InlineProvider, "attended_transfers", True)
+    await made.begin()
+    return made
+
+
+async def test_the_far_end_of_another_call_takes_over(calls: TwoCalls) -> None:
+    await calls.exchange.transfer(calls.caller, replaces=calls.colleague)
+    [(leg, to, options)] = calls.asked
+    assert (leg, to, options["replaces"], options["caller_id"]) == ("caller", DESK, "colleague", OURS)
+    assert await calls.stands() == [ANSWERED, ANSWERED]
+
+
+async def test_a_blind_transfer_names_no_other_call_to_the_carrier(calls: TwoCalls) -> None:
+    await calls.exchange.transfer(calls.caller, DESK)
+    assert "replaces" not in calls.asked[0][2] and await calls.stands() == [ANSWERED, None]
+
+
+async def test_a_session_can_hand_its_caller_to_another_call(calls: TwoCalls) -> None:
+    transport = MemoryTransport()
+    session = MediaSession(
+        calls.caller, "a", InlineProvider(FakeCredential()).serializer(), transport, calls.exchange._commands
+    )
+    await session.transfer(replaces=calls.colleague.reference)
+    assert calls.asked[0][2]["replaces"] == "colleague"
+
+
+@pytest.mark.parametrize(("told", "becomes"), [("answered", ANSWERED), ("busy", None)])
+async def test_the_other_call_goes_the_way_of_the_transferred_one(
+    calls: TwoCalls, monkeypatch: pytest.MonkeyPatch, told: str, becomes: TransferStatus | None
+) -> None:
+    monkeypatch.setattr(InlineProvider, "reports_transfers", True)
+    await calls.exchange.transfer(calls.caller, replaces=calls.colleague)
+    assert await calls.stands() == [REQUESTED, REQUESTED]
+    await calls.exchange.hang_up(calls.colleague, EndReason.AGENT_HANGUP)  # its agent has nothing left to do
+    assert not [entry for entry in InlineProvider.log if entry[0] == "hang_up"]
+    await calls.tell(told)
+    await asyncio.sleep(0.1)
+    assert await calls.stands() == [becomes, becomes]
+    hung_up = [entry[1] for entry in InlineProvider.log if entry[0] == "hang_up"]
+    assert ("colleague" in hung_up) is (becomes is None), "given back to an agent that has left"
+
+
+async def test_a_transfer_that_nothing_is_heard_of_gives_the_other_call_back(
+    calls: TwoCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(InlineProvider, "reports_transfers", True)
+    await calls.exchange.transfer(calls.caller, replaces=calls.colleague)
+    await asyncio.sleep(call_commands.UNCONFIRMED_TRANSFER + 1)
+    assert (await calls.stands())[1] is None
+
+
+@pytest.mark.parametrize(
+    ("refusal", "at_once"), [(RequestRejected("inline", "transfer", "no"), True), (TRANSFER_LOST, False)]
+)
+async def test_a_refused_attended_transfer_gives_both_calls_back(
+    calls: TwoCalls, monkeypatch: pytest.MonkeyPatch, refusal: Exception, at_once: bool
+) -> None:
+    monkeypatch.setattr(InlineProvider, "reports_transfers", True)
+    calls.refusal = refusal
+    with pytest.raises(type(refusal)):
+        await calls.exchange.transfer(calls.caller, replaces=calls.colleague)
+    assert await calls.stands() == ([None, None] if at_once else [REQUESTED, REQUESTED])
+    await asyncio.sleep(call_commands.UNCONFIRMED_TRANSFER + 1)
+    assert await calls.stands() == [None, None]
+
+
+async def test_what_cannot_be_an_attended_transfer_is_refused_before_the_carrier_is_asked(
+    calls: TwoCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transfer = calls.exchange.transfer
+    for wrong in (
+        {"to": DESK, "replaces": calls.colleague}, {}, {"replaces": calls.caller},
+    ):  # fmt: skip
+        with pytest.raises(ConfigurationError):
+            await transfer(calls.caller, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(UnknownCall):
+        await transfer(calls.caller, replaces="nobody")
+    handed_on = {"transfer": ANSWERED}
+    board = calls.exchange.switchboard
+    await board.update("colleague", lambda c: c.model_copy(update=handed_on))
+    with pytest.raises(ConfigurationError, match="handed on already"):
+        await transfer(calls.caller, replaces=calls.colleague)
+    ringing = {"transfer": None, "status": CallStatus.RINGING}
+    await board.update("colleague", lambda c: c.model_copy(update=ringing))
+    with pytest.raises(ConfigurationError, match="not answered"):
+        await transfer(calls.caller, replaces=calls.colleague)
+    abroad = {"status": CallStatus.ANSWERED, "to": "+4930123456"}
+    await board.update("colleague", lambda c: c.model_copy(update=abroad))
+    with pytest.raises(DestinationNotAllowed):
+        await transfer(calls.caller, replaces=calls.colleague)
+    monkeypatch.setattr(InlineProvider, "attended_transfers", False)
+    with pytest.raises(UnsupportedOperation, match="give the target as to"):
+        await transfer(calls.caller, replaces=calls.colleague)
+    assert not calls.asked and await calls.stands() == [None, None]
+
+
+async def test_another_accounts_call_cannot_take_over(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(InlineProvider, "attended_transfers", True)
+    calls = TwoCalls(exchange)
+    await calls.begin(credential="other")
+    with pytest.raises(ConfigurationError, match="of the same credential"):
+        await exchange.transfer(calls.caller, replaces=calls.colleague)

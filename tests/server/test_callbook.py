@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -12,11 +13,12 @@ import pytest
 from sqlalchemy import select
 from tenants import Tenant, make_tenant
 
-from anycarrier.callbook import CallBook, OnceCallBook
+from anycarrier.callbook import CallBook, OnceCallBook, SweptCallBook
 from anycarrier.calls import Call, CallStatus, Direction, EndReason, Price, TransferStatus, advance
 from anycarrier.errors import UnknownCall, UnknownCredential
 from anycarrier_server.domain import control_call
 from anycarrier_server.store import CallFilter, NewCall, Store
+from anycarrier_server.store.call_state import ENDING
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.models import CallTally, OutboxEvent
 
@@ -339,3 +341,32 @@ async def test_a_transfer_is_kept_in_the_book_and_told_in_the_log(store: Store, 
     kinds = [event.kind for event in await store.calls.events(UUID(call.reference))]
     asked = "call.transfer_requested"
     assert kinds[2:] == [asked, "call.transfer_failed", asked, "call.transferred", "call.ended"]
+
+
+async def test_calls_that_are_to_end_are_found_among_those_asked_about(store: Store, tenant: Tenant) -> None:
+    assert isinstance(store.callbook, SweptCallBook)
+    calls = [await store.callbook.open(tenant.call(id=f"leg-{number}")) for number in range(4)]
+    up, asked, over, another = (call.reference for call in calls)
+    wanted = {"intent": EndReason.API_STOP}
+    for reference in (asked, another):
+        await store.callbook.update(reference, lambda c: c.model_copy(update=wanted))
+    await store.callbook.update(over, ended)
+    found = await store.callbook.ending([up, asked, over, uuid4().hex])
+    assert {(call.reference, call.intent, call.ended) for call in found} == {
+        (asked, EndReason.API_STOP, False),
+        (over, None, True),
+    }
+    assert await store.callbook.ending([]) == []
+
+
+async def test_asking_which_calls_are_to_end_looks_at_those_rows_only(store: Store, tenant: Tenant) -> None:
+    """Every process that has calls on its own sockets asks each second."""
+    explain = "EXPLAIN QUERY PLAN" if store.db.sqlite else "EXPLAIN"
+    compiled = ENDING.on(store.db.engine.dialect)
+    ids = json.dumps([uuid4().hex] * 100)
+    async with store.db.engine.connect() as connection:
+        if not store.db.sqlite:
+            await connection.exec_driver_sql("SET enable_seqscan = off")
+        plan = (await connection.exec_driver_sql(f"{explain} {compiled.sql}", (ids,))).all()
+    text = "\n".join(str(row) for row in plan)
+    assert "SCAN calls" not in text and "Seq Scan on calls" not in text, text

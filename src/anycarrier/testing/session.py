@@ -106,9 +106,9 @@ class ScriptedControl:
             self._far_end.change_call(intent=reason)
             self._far_end.end(reason)
 
-    async def transfer(self, call: Call | str, to: str) -> None:
+    async def transfer(self, call: Call | str, to: str = "", *, replaces: Call | str | None = None) -> None:
         """The target rings; see :meth:`ScriptedFarEnd.answer_transfer`."""
-        self.transfers.append(to)
+        self.transfers.append(to or (replaces.remote_number if isinstance(replaces, Call) else str(replaces)))
         if self._far_end is not None:
             self._far_end.change_call(transfer=TransferStatus.REQUESTED)
 

@@ -17,7 +17,7 @@ from uuid import UUID
 from sqlalchemy import ColumnClause, and_, bindparam, delete, func, literal_column, or_, select, update
 
 from anycarrier.calls import Call, CallStatus, Direction, EndReason, Price, TransferStatus
-from anycarrier_server.store.columns import public_id, word
+from anycarrier_server.store.columns import id_among, public_id, word
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.models import CallEventRow, CallRow, CallTally
 from anycarrier_server.store.statements import Act, Rows, Statement, Transaction, table_of
@@ -54,6 +54,12 @@ TAKEN = Statement(
 LIVE = Statement(
     SNAPSHOT.where(
         TABLE.c.status != word("ended"), or_(TABLE.c.scheduled_at.is_(None), TABLE.c.dial_claimed_at.is_not(None))
+    )
+)
+
+ENDING = Statement(
+    SNAPSHOT.where(
+        id_among(TABLE.c.id, bindparam("ids")), or_(TABLE.c.intent.is_not(None), TABLE.c.status == word("ended"))
     )
 )
 

@@ -6,8 +6,9 @@ the minutes used, and what subscribers will be told. Either all of it happened o
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from anycarrier.calls import Call, CallStatus
 from anycarrier.errors import UnknownCall, UnknownCredential
 from anycarrier_server.store import call_state, claims
 from anycarrier_server.store.call_state import (
+    ENDING,
     LIVE,
     LOCK,
     LOG,
@@ -204,6 +206,10 @@ class SqlCallBook:
 
     async def in_progress(self) -> list[Call]:
         return [as_call(row) for row in await self._db.rows(LIVE)]
+
+    async def ending(self, references: Collection[str]) -> list[Call]:
+        """See :class:`anycarrier.callbook.SweptCallBook`."""
+        return [as_call(row) for row in await self._db.rows(ENDING, ids=json.dumps([*references]))]
 
     async def _find(self, key: str) -> Any:
         by_id, by_carrier = READ if self._db.optimistic is None else READ_VERSION

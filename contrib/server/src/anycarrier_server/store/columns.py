@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import (
     JSON,
     BigInteger,
+    BindParameter,
     Boolean,
     ColumnElement,
     DateTime,
@@ -123,6 +124,30 @@ def _among_on_sqlite(element: Any, compiler: Any, **options: Any) -> str:
 def _among_on_postgresql(element: Any, compiler: Any, **options: Any) -> str:
     one, listed = (compiler.process(part, **options) for part in element.clauses)
     return f"({one} IN (SELECT json_array_elements_text(CAST({listed} AS json))))"
+
+
+class listed_ids(FunctionElement[UUID]):
+    """The ids in a JSON array of 32 hexadecimal digits each, for ``id_among``."""
+
+    inherit_cache = True
+
+
+@compiles(listed_ids, "sqlite")
+def _listed_on_sqlite(element: Any, compiler: Any, **options: Any) -> str:
+    listed = compiler.process(element.clauses, **options)
+    return f"(SELECT value FROM json_each({listed}))"  # noqa: S608 an expression of ours, compiled
+
+
+@compiles(listed_ids, "postgresql")
+def _listed_on_postgresql(element: Any, compiler: Any, **options: Any) -> str:
+    listed = compiler.process(element.clauses, **options)
+    return f"(SELECT CAST(json_array_elements_text(CAST({listed} AS json)) AS uuid))"
+
+
+def id_among(id_: ColumnElement[UUID], listed: BindParameter[Any]) -> ColumnElement[bool]:
+    """Whether a row's id is in a JSON array of ids. Unlike :class:`among` it is a comparison, so that the index finds
+    the rows."""
+    return id_.op("IN", is_comparison=True)(listed_ids(listed))
 
 
 class hex_of(FunctionElement[str]):

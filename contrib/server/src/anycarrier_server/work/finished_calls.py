@@ -16,7 +16,7 @@ import os
 import re
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -205,6 +205,9 @@ class WatchedCallBook:
 
     async def in_progress(self) -> list[Call]:
         return await self._book.in_progress()
+
+    async def ending(self, references: Collection[str]) -> list[Call]:
+        return await self._book.ending(references)
 
     async def update(self, key: str, change: Callable[[Call], Call]) -> Call:
         watched = _Watched(change)
