@@ -429,7 +429,7 @@ class RtpStream:
             return False
         except OSError:  # the word of a router that a packet of ours did not arrive
             return True
-        if address == self._plain_source and len(packet) > 12:
+        if address == self._plain_source and 12 < len(packet) <= rtp.MAX_PACKET:
             first, second, sequence, timestamp, ssrc = _unpack(packet)
             if second == self._payload_type and first == rtp.PLAIN and ssrc == self._ssrc_in:
                 for audio in self._jitter.receive(sequence, timestamp, packet[12:], now):
