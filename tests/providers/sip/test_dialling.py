@@ -501,6 +501,42 @@ def test_the_ring_time(rings: str, reason: EndReason) -> None:
     play(scene)
 
 
+def test_a_challenge_that_crosses_the_cancel_is_not_answered() -> None:
+    async def scene(house: House) -> None:
+        invite, dialling = await house.dial()
+        house.peer.respond(invite, "100 Trying")
+        call = await dialling
+        await house.exchange.hang_up(call)
+        await house.peer.next("CANCEL")
+        house.peer.respond(invite, "401 Unauthorized", headers=(challenge("n1"),))
+        assert (await house.over(call)).reason is EndReason.CANCELED
+        await asyncio.sleep(1)
+        assert house.peer.count("INVITE") == 1
+
+    play(scene, credential=LOGIN)
+
+
+def test_taken_back_before_anything_was_sent() -> None:
+    async def scene(house: House) -> None:
+        found = asyncio.Event()
+        resolve = house.listener.endpoint.targets
+
+        async def slow(*asked: Any) -> list[Target]:
+            await found.wait()
+            return await resolve(*asked)
+
+        house.listener.endpoint.targets = slow
+        dialling = asyncio.create_task(house.exchange.dial(from_=OURS, to=THEIRS))
+        call = await dialling
+        await house.exchange.hang_up(call)
+        assert (await house.over(call)).reason is EndReason.CANCELED
+        found.set()
+        await asyncio.sleep(5)
+        assert not house.peer.count("INVITE") and not house.listener.endpoint.dialogs and not OPENED
+
+    play(scene)
+
+
 def test_the_time_limit() -> None:
     async def scene(house: House) -> None:
         call, _ = await house.dialled(time_limit=10)

@@ -255,6 +255,34 @@ def test_without_update_by_reinvite_and_glare_waits() -> None:
     play(scene)
 
 
+def test_offers_that_cross() -> None:
+    async def scene(house: House) -> None:
+        _, leg = await house.dialled(headers=("Session-Expires: 180;refresher=uac", "Allow: INVITE"))
+        ours = await house.peer.next("INVITE", within=91)
+        leg.invite(body=sdp(6002))
+        await house.peer.next("491 INVITE")
+        leg.request("ACK", cseq=leg.cseq, branch=leg.invites[leg.cseq])
+        house.peer.respond(ours, "200 OK", headers=("Session-Expires: 180;refresher=uac",), body=sdp(6000))
+        await house.peer.next("ACK")
+        leg.invite(body=sdp(6004))
+        await leg.answered()
+        assert [terms.remote[1] for terms in OPENED[0].agreed][1:] == [6000, 6004]
+
+    play(scene)
+
+
+def test_a_refresh_that_only_rings_ends_the_call() -> None:
+    async def scene(house: House) -> None:
+        call, _ = await house.dialled(headers=("Session-Expires: 1800;refresher=uac", "Allow: INVITE"))
+        ours = await house.peer.next("INVITE", within=901)
+        house.peer.respond(ours, "180 Ringing")
+        await house.peer.next("CANCEL", within=65)
+        await house.peer.next("BYE")
+        assert (await house.over(call)).reason is EndReason.MEDIA_ERROR
+
+    play(scene)
+
+
 def test_an_update_that_is_not_taken_becomes_a_reinvite_and_422_asks_for_longer() -> None:
     async def scene(house: House) -> None:
         await house.dialled(headers=("Session-Expires: 180;refresher=uac", "Allow: UPDATE"))
@@ -552,6 +580,19 @@ def test_replaces_that_names_no_call_of_ours(replaces: str, status: int) -> None
         assert len(house.listener.calls) == 1
 
     play(scene)
+
+
+def test_replaces_with_a_body_that_does_not_fit_changes_nothing() -> None:
+    async def scene(house: House) -> None:
+        call, leg = await house.rung()
+        named = f"Replaces: {leg.call_id};to-tag={leg.remote_tag};from-tag={leg.local_tag}"
+        house.peer.invite(call_id="call-2@peer", headers=(named,), body=sdp(7000, payloads="18"))
+        await house.peer.next("488 INVITE")
+        leg.request("BYE")
+        await house.peer.next("200 BYE")
+        assert (await house.over(call)).reason is EndReason.USER_HANGUP
+
+    play(scene, agent=notes)
 
 
 def test_a_call_without_sound_is_asked_and_ended_when_nobody_answers() -> None:

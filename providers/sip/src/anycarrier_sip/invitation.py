@@ -97,7 +97,7 @@ class Outbound(SipCall):
                     outcome = await self._try(reach, SILENCE if index + 1 < len(targets) else PATIENCE + 1)
                 except OSError:
                     continue
-                if self.answered or self._ending is not None or not self._next_after(outcome):
+                if self.answered or self._given_up() or not self._next_after(outcome):
                     break
         except AnycarrierError as problem:
             self.refusal = problem
@@ -106,6 +106,10 @@ class Outbound(SipCall):
             raise
         if not self.answered:
             self._failed(outcome)
+
+    def _given_up(self) -> bool:
+        """Whether the call was taken back, however far that has come."""
+        return self.call.ended or self._ending is not None
 
     def _next_after(self, outcome: Response | str) -> bool:
         """Whether another target may be tried: never once a phone may be ringing (RFC 3263, 4.3)."""
@@ -117,6 +121,8 @@ class Outbound(SipCall):
 
     async def _try(self, reach: Reach, patience: float) -> Response | str:
         flow = await reach(0)
+        if self._given_up():
+            return "canceled"
         self.attach(flow)
         if self.media is None:
             self.media = await self.trunk.open_media(self, flow)
@@ -124,8 +130,6 @@ class Outbound(SipCall):
         request = self._written(flow)
         minimum = MIN_SE
         for _ in range(MOST_TRIES):
-            if self._ending is not None:
-                return "canceled"
             if flow.transport == "udp" and (size := len(request.encode()) + VIA) > LARGE:
                 flow = await reach(size)
                 request.headers.set("Contact", self.contact(flow))
@@ -137,6 +141,8 @@ class Outbound(SipCall):
                 minimum = wanted
                 ask_for_timer(request, max(wanted, SESSION_EXPIRES), wanted)
             elif outcome.status not in (401, 407) or not self.trunk.authorize(request, outcome):
+                return outcome
+            if self._given_up():
                 return outcome
             self.dialog.local_cseq += 1
             request.headers.set("CSeq", f"{self.dialog.local_cseq} INVITE")
@@ -220,7 +226,7 @@ class Outbound(SipCall):
         self.acknowledge(response, early.dialog)
         if self.answered and early.dialog is self.dialog:
             return
-        if self.answered or self.call.ended or self._ending is not None or transaction is not self._invite:
+        if self.answered or self._given_up() or transaction is not self._invite:
             self.spawn(self._drop(early))
             return
         self.answered, self.dialog = True, early.dialog

@@ -30,6 +30,7 @@ from anycarrier_sip.media import RtpStream
 from anycarrier_sip.message import NameAddr, Request, Response, SipError, Uri
 from anycarrier_sip.registrar import Registrar, admit, refuse_overlap
 from anycarrier_sip.registration import Standing, standing_of
+from anycarrier_sip.sdp import NotAcceptable
 from anycarrier_sip.settings import Network, SipSettings
 from anycarrier_sip.sip_call import SipCall, bare_reply
 from anycarrier_sip.transaction import Flow, ServerTransaction
@@ -180,6 +181,8 @@ class SipListener:
             self._invited(tx, user)
         except SipError as refused:
             self._respond(tx, refused.status, refused.phrase)
+        except NotAcceptable:
+            self._respond(tx, 488)
 
     def _respond(self, tx: ServerTransaction, status: int, phrase: str | None = None) -> None:
         tx.respond(bare_reply(tx.request, status, phrase, self.endpoint.layer.token()), self.endpoint.now())

@@ -334,8 +334,13 @@ class SipCall:
 
         flow = await self._reach(dialog, anew)
         request.headers.set("Contact", self.contact(flow))
-        self.endpoint.request(request, flow, on_response=responded, on_failure=failed)
-        return await done
+        asked = self.endpoint.request(request, flow, on_response=responded, on_failure=failed)
+        try:
+            async with asyncio.timeout(2 * PATIENCE):  # an INVITE may be kept ringing for ever
+                return await done
+        except TimeoutError:
+            asked.cancel(self.endpoint.now())
+            return "timeout"
 
     def acknowledge(self, response: Response, dialog: Dialog) -> None:
         """ACK a 2xx to an INVITE of ours, as often as it comes."""
@@ -392,14 +397,16 @@ class SipCall:
     def replaced(self, tx: ServerTransaction, dialog: Dialog) -> None:
         """Go on with whom this INVITE came from in place of the far end (RFC 3891): the agent's session stays."""
         timer = SessionTimer.asked(tx.request)
+        self._settle()
+        body = self._described(tx.request)
+        assert self._flow is not None
         over = self.call.model_copy(update={"status": CallStatus.ENDED})
         farewell = SipCall(self.trunk, over, self._flow)
         farewell.dialog, self.dialog, self._reached = self.dialog, dialog, ""
-        assert self._flow is not None
         farewell.attach(self._flow)
         farewell.spawn(farewell._say_bye(farewell.dialog))
         self.attach(tx.flow)
-        self.accept(tx, self.ok(tx, self._described(tx.request), timer))
+        self.accept(tx, self.ok(tx, body, timer))
 
     def move(self, status: CallStatus, **change: Any) -> None:
         """Note how far the call has come, and tell."""
@@ -425,8 +432,14 @@ class SipCall:
         dialog = getattr(self, "dialog", None)
         if dialog is None:
             return {}
-        known = {"call_id": dialog.call_id, "local_tag": dialog.local.tag, "remote_tag": dialog.remote.tag}
-        return {**known, "cause": cause} if cause is not None else known
+        flow = self._flow
+        return {
+            "call_id": dialog.call_id,
+            "local_tag": dialog.local.tag,
+            "remote_tag": dialog.remote.tag,
+            "peer": f"{flow.transport}:{flow.remote[0]}:{flow.remote[1]}" if flow is not None else None,
+            **({"cause": cause} if cause is not None else {}),
+        }
 
     def close(self) -> None:
         """Forget the dialog: nothing more will come on it."""
