@@ -11,7 +11,7 @@ import re
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from anycarrier import AudioReceived, Call, CallStatus, Exchange, MediaSession, 
 from anycarrier.events import CallEvent, CallProgress, IncomingCall
 from anycarrier_sip.credential import SipCredential
 from anycarrier_sip.frames import control
+from anycarrier_sip.media import RtpStats
 from anycarrier_sip.provider import SipProvider
 from anycarrier_sip.sdp import LocalMedia
 from anycarrier_sip.settings import SipSettings
@@ -307,6 +308,9 @@ class QuietStream:
             self.holds.append(held)
             if self._receive is not None:
                 self._receive(control("hold", held=held))
+
+    def stats(self) -> RtpStats:
+        return RtpStats(*[0] * len(fields(RtpStats)))
 
     def send_digits(self, digits: str) -> None:
         self.keys.append(digits)

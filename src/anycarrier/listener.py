@@ -6,9 +6,9 @@ A webhook carrier never sees this. A listener carrier overrides ``Provider.liste
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from anycarrier.events import CallEvent
 from anycarrier.serializer import Frame
@@ -85,6 +85,49 @@ class Listener(Protocol):
 
         When the credential's secrets have changed, the listener is stopped too, and one of the new provider started.
         """
+        ...
+
+
+class Health(NamedTuple):
+    """How one thing stands that a listener depends on: a login, a peer, a telephone."""
+
+    subject: str
+    """What it is: ``registration``, ``phone alice``."""
+    ok: bool | None
+    """None: neither well nor ill, or it cannot be told."""
+    found: str
+    """One sentence: what is so, and what to do where ``ok`` is False. No secret, no whole number."""
+
+
+class Figure(NamedTuple):
+    """A number for monitoring. Those of one name and labels are added up, whichever listeners they come from."""
+
+    name: str
+    """Lower case with underscores, begins with the carrier's name: ``sip_strangers``."""
+    help: str
+    value: float
+    """The sum of all that was observed, where it is a histogram."""
+    kind: Literal["counter", "gauge", "histogram"] = "gauge"
+    labels: Mapping[str, str] = {}
+    """Few values each, and none that a far end or a client chooses."""
+    buckets: Mapping[float, int] = {}
+    """Histogram: upper bound -> observations up to it; ``inf`` has all of them."""
+
+
+@runtime_checkable
+class OperatedListener(Listener, Protocol):
+    """A listener that says how it does and can be drained. Optional: one that cannot is a :class:`Listener`."""
+
+    def health(self) -> Sequence[Health]:
+        """For people: what stands between the credential and its calls. Looks at what is known, and asks nobody."""
+        ...
+
+    def figures(self) -> Sequence[Figure]:
+        """For monitoring, as of now. What listeners share, one of them reports."""
+        ...
+
+    def drain(self) -> None:
+        """Turn new calls away from now on, so that the carrier tries elsewhere; those in progress go on."""
         ...
 
 

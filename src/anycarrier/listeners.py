@@ -27,7 +27,7 @@ from anycarrier.errors import (
 from anycarrier.events import CallEvent
 from anycarrier.held_calls import HeldCalls
 from anycarrier.incoming import WebhookHandler
-from anycarrier.listener import Closable, Listener, MediaTransport, S, T
+from anycarrier.listener import Closable, Figure, Health, Listener, MediaTransport, OperatedListener, S, T
 from anycarrier.media import MediaServer
 from anycarrier.provider import Capability, Provider
 from anycarrier.switchboard import Switchboard
@@ -133,6 +133,7 @@ class Listeners:
         self._shared = SharedValues()
         self._kept: dict[str, _Kept] = {}
         self._held_calls: HeldCalls | None = None
+        self._draining = False
         switchboard.on_new_provider.append(self._provider_changed)
 
     def credentials(self) -> set[str]:
@@ -143,6 +144,34 @@ class Listeners:
         """True when calls of the credential can come in."""
         kept = self._kept.get(credential_id)
         return kept is not None and kept.listener is not None
+
+    def health(self, credential_id: str) -> list[Health]:
+        """How the credential's listener does; empty where its carrier has none, or none is wanted."""
+        kept = self._kept.get(credential_id)
+        if kept is None or not kept.wanted:
+            return []
+        if kept.listener is None:
+            why = f"not open, and tried again: {kept.told}" if kept.told else "not open yet"
+            return [Health("listener", False, why)]
+        if isinstance(kept.listener, OperatedListener):
+            return [*kept.listener.health()]
+        return [Health("listener", True, "open")]
+
+    def figures(self) -> list[Figure]:
+        """What the open listeners report, those of one name and labels added up."""
+        totals: dict[tuple[str, tuple[tuple[str, str], ...]], Figure] = {}
+        for kept in self._kept.values():
+            for figure in kept.listener.figures() if isinstance(kept.listener, OperatedListener) else ():
+                key = figure.name, tuple(sorted(figure.labels.items()))
+                totals[key] = _added(totals[key], figure) if key in totals else figure
+        return [*totals.values()]
+
+    def drain(self) -> None:
+        """Turn new calls away, also on listeners that open from now on."""
+        self._draining = True
+        for kept in self._kept.values():
+            if isinstance(kept.listener, OperatedListener):
+                kept.listener.drain()
 
     async def start(self, credential_id: str) -> None:
         """Open the credential's listener, if its carrier has one and it is not open with the present secrets.
@@ -235,6 +264,8 @@ class Listeners:
         kept.listener, kept.provider = listener, provider
         if self._held_calls is None:  # an exchange without listeners has none
             self._held_calls = HeldCalls(self._board)
+        if self._draining and isinstance(listener, OperatedListener):
+            listener.drain()
         if kept.failures:
             log.info("the listener of credential %s on %s is open now", credential_id, provider.name)
         kept.failures, kept.told = 0, ""
@@ -260,6 +291,11 @@ class Listeners:
                 await listener.stop()
         except Exception as bug:  # noqa: BLE001 reported: it is closed as far as we are concerned
             self._board.report(f"closing the listener of credential {credential_id} failed", bug)
+
+
+def _added(one: Figure, other: Figure) -> Figure:
+    buckets = {bound: one.buckets.get(bound, 0) + count for bound, count in other.buckets.items()}
+    return one._replace(value=one.value + other.value, buckets=buckets)
 
 
 class CredentialDesk:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import pytest
@@ -14,10 +16,10 @@ from pydantic import SecretStr
 from anycarrier import Call, CallStatus, Direction, Exchange, IncomingCall, MemoryNumberRegistry, WebhookReply
 from anycarrier.credentials import MemoryCredentials
 from anycarrier.errors import ConfigurationError, ProviderError, ProviderUnavailable, UnknownProvider
-from anycarrier.listener import Desk
+from anycarrier.listener import Desk, Figure, Health
 from anycarrier.listeners import RETRY, START_TIMEOUT, STOP_TIMEOUT, SharedValues
 from core.conftest import CALLER, OURS, echo
-from fake_carriers import FakeCredential, TrunkProvider
+from fake_carriers import FakeCredential, TrunkListener, TrunkProvider
 
 
 class Socket:
@@ -502,3 +504,75 @@ async def test_a_call_of_a_listener_is_answered_by_its_own_provider(
     assert isinstance(old, TrunkProvider)
     await trunk.desks[old].event(IncomingCall(call=call, call_id="leg-1", event_id="leg-1:ring"))
     assert answered == [old] and await two.switchboard.provider("one") is not old
+
+
+# --- what an operator asks of them ----------------------------------------------------------------------------------
+
+
+class Operated:
+    """What :class:`OperatedListener` has beside a listener."""
+
+    drained = 0
+
+    def health(self) -> list[Health]:
+        return [Health("registration", True, "registered")]
+
+    def figures(self) -> list[Figure]:
+        return [
+            Figure("trunk_strangers", "Strangers", 2, "counter"),
+            Figure("trunk_peers", "Peers", 1, labels={"state": "up"}),
+            Figure("trunk_loss", "Loss", 0.5, "histogram", buckets={0.1: 1, inf: 3}),
+        ]
+
+    def drain(self) -> None:
+        self.drained += 1
+
+
+class OperatedTrunkListener(Operated, TrunkListener): ...
+
+
+async def test_health_says_what_a_listener_knows_and_why_one_is_closed(trunk: Trunk, two: Exchange) -> None:
+    trunk.failures["two"] = [TAKEN, TAKEN]
+    with suppress(ConfigurationError):
+        await two.start_listener("two")
+    await two.start_listener("one")
+    assert two.listeners.health("one") == [Health("listener", True, "open")]
+    [closed] = two.listeners.health("two")
+    assert (closed.subject, closed.ok) == ("listener", False)
+    assert "tried again" in closed.found and "5060" in closed.found
+    assert two.listeners.health("nobody") == []
+    await two.close_listener("one")
+    assert two.listeners.health("one") == []
+
+
+async def test_figures_of_one_name_and_labels_are_added_up(
+    fake_plugins: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TrunkProvider, "listen", lambda self, desk: OperatedTrunkListener(desk, self))
+    exchange = an_exchange()
+    await exchange.start()
+    assert exchange.listeners.health("one") == [Health("registration", True, "registered")]
+    strangers, peers, loss = exchange.listeners.figures()
+    assert (strangers.value, strangers.kind) == (4, "counter")
+    assert (peers.value, peers.labels) == (2, {"state": "up"})
+    assert (loss.value, loss.buckets) == (1.0, {0.1: 2, inf: 6})
+    await exchange.stop()
+    assert exchange.listeners.figures() == []
+
+
+async def test_a_drained_exchange_drains_what_opens_later_too(
+    fake_plugins: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TrunkProvider, "listen", lambda self, desk: OperatedTrunkListener(desk, self))
+    exchange = an_exchange()
+    await exchange.start_listener("one")
+    exchange.listeners.drain()
+    await exchange.start_listener("two")
+    assert [entry[1].drained for entry in TrunkProvider.log if entry[0] == "listener"] == [1, 1]
+    await exchange.stop()
+
+
+async def test_a_listener_that_cannot_be_drained_is_left_alone(trunk: Trunk, two: Exchange) -> None:
+    await two.start_listener("one")
+    two.listeners.drain()
+    assert two.listeners.is_open("one") and two.listeners.figures() == []

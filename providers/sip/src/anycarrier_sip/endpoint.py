@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from anycarrier_sip.dialog import seconds_of
 from anycarrier_sip.digest import DigestServer
+from anycarrier_sip.figures import MediaFigures
 from anycarrier_sip.guard import Guard, in_networks
 from anycarrier_sip.message import Request, Response, SipError, Uri, parse, reply
 from anycarrier_sip.pacer import Pacer, PortRange
@@ -108,6 +109,7 @@ class Endpoint:
         self.draining = False
         """True: new calls are answered 503 with Retry-After."""
         self.pacer = Pacer()
+        self.media = MediaFigures()
         self.ports = PortRange(*settings.rtp_ports)
         self.digest = DigestServer(secrets.token_bytes(32), REALM)
         """Challenges callers, for all credentials."""

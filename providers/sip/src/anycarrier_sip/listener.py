@@ -18,13 +18,14 @@ from anycarrier.audio import AudioFormat, dtmf_tones
 from anycarrier.calls import Call, CallStatus, DialRequest, Direction, EndReason
 from anycarrier.errors import CallElsewhere, ConfigurationError, NotFound, ProviderError
 from anycarrier.events import CallEvent, CallProgress, IncomingCall
-from anycarrier.listener import Desk
+from anycarrier.listener import Desk, Figure, Health
 from anycarrier.sip import SipAddress, headers_of, is_sip
 from anycarrier_sip.addressing import Caller, address_of, called, caller, identity_headers
 from anycarrier_sip.credential import SipUser
 from anycarrier_sip.dialog import SUPPORTED, Dialog, options_of, parameters_of
 from anycarrier_sip.digest import DigestClient, username
 from anycarrier_sip.endpoint import Endpoint
+from anycarrier_sip.figures import figures, health
 from anycarrier_sip.invitation import Inbound, Outbound
 from anycarrier_sip.media import RtpStream
 from anycarrier_sip.message import NameAddr, Request, Response, SipError, Uri
@@ -148,6 +149,18 @@ class SipListener:
             log.warning("%s", problem)
             self.peers = before
         self.endpoint.register(self)
+
+    def health(self) -> list[Health]:
+        """Sockets, registration or peers, telephones."""
+        return [*health(self)]
+
+    def figures(self) -> list[Figure]:
+        """For ``/metrics``."""
+        return [*figures(self)]
+
+    def drain(self) -> None:
+        """New calls get 503 with Retry-After, on all credentials of these sockets."""
+        self.endpoint.draining = True
 
     # --- what the endpoint asks -------------------------------------------------------------------------------------
 
@@ -421,6 +434,8 @@ class SipListener:
     def over(self, call: SipCall) -> None:
         """The call has ended: remember how."""
         self.calls.pop(call.call.id, None)
+        if call.media is not None:
+            self.endpoint.media.call_ended(call.media.stats())
         self._ended[call.call.id] = self.endpoint.now(), call.call
         self._forget()
 
