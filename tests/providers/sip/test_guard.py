@@ -7,7 +7,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from anycarrier_sip.guard import REMEMBERED, Guard
+from anycarrier_sip.guard import Guard
 
 PEER, STRANGER = "192.0.2.7", "198.51.100.1"
 
@@ -34,11 +34,16 @@ def test_p1_strangers_are_logged_once_a_minute(caplog: pytest.LogCaptureFixture)
     ]
 
 
-def test_p1_many_strangers_take_no_more_memory() -> None:
+def test_p1_many_strangers_take_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anycarrier_sip.guard.REMEMBERED", 50)
     asked = guard()
-    for number in range(REMEMBERED + 10):
-        asked.datagram(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", 5)
-    assert len(asked._sources) <= REMEMBERED and asked.datagram(PEER, 5)
+    asked.expect("198.51.100.2", 5)
+    for number in range(70):
+        asked.datagram(f"10.0.0.{number}", 5)
+    assert len(asked._sources) <= 50 and asked.datagram(PEER, 5) and asked.datagram("198.51.100.2", 5)
+    for number in range(70):
+        asked.datagram(f"10.0.0.{number}", 80)
+    assert asked._expected == {}
 
 
 def test_who_was_asked_may_answer_for_a_while() -> None:
@@ -128,9 +133,14 @@ def test_p2_a_right_answer_forgets_mistakes_and_peers_are_never_silenced() -> No
     assert asked.datagram(PEER, 11) and asked.connection(PEER, 0, 11)
 
 
-def test_p2_guesses_from_many_addresses_take_no_more_memory() -> None:
+def test_p2_guesses_from_many_addresses_take_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anycarrier_sip.guard.REMEMBERED", 50)
     asked = guard(strangers=True)
-    for number in range(REMEMBERED + 5):
-        asked.may_challenge(str(number), 10)
-        asked.wrong_answer(str(number), 10)
-    assert len(asked._challenged) <= REMEMBERED and len(asked._wrong) <= REMEMBERED
+    for number in range(60):
+        asked.may_challenge(f"10.0.0.{number}", 10)
+        asked.wrong_answer(f"10.0.0.{number}", 10)
+    assert len(asked._challenged) <= 50 and len(asked._wrong) <= 50
+    for _ in range(3):
+        asked.wrong_answer("10.0.0.1", 10)
+        asked.wrong_answer("10.0.0.2", 700)
+    assert set(asked._silent) == {"10.0.0.2"}
