@@ -7,48 +7,15 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import dns.message
-import dns.rcode
-import dns.rrset
 import pytest
 
 from anycarrier_sip.message import Uri
 from anycarrier_sip.resolver import NoTarget, Resolver, Target
 from anycarrier_sip.settings import SipSettings
+from dns_server import Dns
 from virtual_time import virtually
 
 HERE = ("127.0.0.0/8", "::1/128", "10.0.0.0/8")
-
-
-class Dns(asyncio.DatagramProtocol):
-    """``records``: by name and type, lines of a zone, with ``ttl`` seconds; None: it does not answer."""
-
-    def __init__(self) -> None:
-        self.records: dict[tuple[str, str], list[str]] = {}
-        self.ttl = 60
-        self.asked: list[tuple[str, str]] = []
-        self.silent = False
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        self.port = transport.get_extra_info("sockname")[1]
-
-    def datagram_received(self, data: bytes, address: Any) -> None:
-        question = dns.message.from_wire(data)
-        name, kind = question.question[0].name, dns.rdatatype.to_text(question.question[0].rdtype)
-        self.asked.append((name.to_text(omit_final_dot=True), kind))
-        if self.silent:
-            return
-        answer = dns.message.make_response(question)
-        if found := self.records.get(self.asked[-1]):
-            answer.answer.append(dns.rrset.from_text(name, self.ttl, "IN", kind, *found))
-        elif not any(known == self.asked[-1][0] for known, _ in self.records):
-            answer.set_rcode(dns.rcode.NXDOMAIN)
-        self.transport.sendto(answer.to_wire(), address)
-
-    def kinds(self) -> list[str]:
-        kinds, self.asked = [kind for _, kind in self.asked], []
-        return kinds
 
 
 @pytest.fixture
@@ -62,14 +29,12 @@ Scene = Callable[[Dns, Resolver], Awaitable[None]]
 
 def play(scene: Scene, listen: tuple[str, ...] = ("udp:127.0.0.1:0", "tcp:127.0.0.1:0"), **settings: Any) -> None:
     async def run() -> None:
-        loop = asyncio.get_running_loop()
-        transport, server = await loop.create_datagram_endpoint(Dns, local_addr=("127.0.0.1", 0))
-        given = {"private_targets": HERE, "nameservers": (f"127.0.0.1:{server.port}",), **settings}
+        server = await Dns.open()
+        given = {"private_targets": HERE, "nameservers": (server.address,), **settings}
         try:
-            await scene(server, Resolver(SipSettings(listen=listen, **given), loop.time))
+            await scene(server, Resolver(SipSettings(listen=listen, **given), asyncio.get_running_loop().time))
         finally:
-            transport.close()
-            await asyncio.sleep(0.01)
+            await server.aclose()
 
     virtually(run())
 

@@ -192,11 +192,8 @@ class Endpoint:
         timeout: float | None = None,
     ) -> ClientTransaction:
         """Send it: :meth:`TransactionLayer.request`. An ACK too. Who gives nothing, or 503, rests (:meth:`rest`)."""
-        heard = False
 
         def responded(response: Response) -> None:
-            nonlocal heard
-            heard = True
             if response.status == 503:
                 self.rest(flow, seconds_of(response, "Retry-After"))
             else:
@@ -204,12 +201,15 @@ class Endpoint:
             on_response(response)
 
         def failed(why: str) -> None:
-            if not heard:
+            if not transaction.heard:
                 self.rest(flow)
             on_failure(why)
 
         self.guard.expect(flow.remote[0], now := self.now())
-        return self.layer.request(request, flow, now, self._safely(responded), self._safely(failed), timeout=timeout)
+        transaction = self.layer.request(
+            request, flow, now, self._safely(responded), self._safely(failed), timeout=timeout
+        )
+        return transaction
 
     async def targets(self, uri: Uri, transport: str | None) -> list[Target]:
         """Where to send, in order (RFC 3263); ``NoTarget``, a ``ConnectionError``, when there is nowhere."""

@@ -101,6 +101,8 @@ class Outbound(SipCall):
                     break
         except AnycarrierError as problem:
             self.refusal = problem
+        except OSError as problem:  # DNS knows no address, or none that may be called
+            self.refusal = self.trunk.provider.unsent(str(problem))
         except Exception:
             self._failed("error")
             raise
@@ -117,7 +119,7 @@ class Outbound(SipCall):
             return False
         if isinstance(outcome, Response):
             return outcome.status in self.trunk.preset.next_target_on
-        return True
+        return self._invite is None or not self._invite.heard
 
     async def _try(self, reach: Reach, patience: float) -> Response | str:
         flow = await reach(0)
@@ -179,17 +181,15 @@ class Outbound(SipCall):
                 settle(response)
 
         transaction = self._invite = self.endpoint.request(request, flow, on_response=responded, on_failure=settle)
-        silence = self.endpoint.call_later(patience, lambda: None if self._heard(transaction) else settle("silence"))
+        silence = self.endpoint.call_later(patience, lambda: None if transaction.heard else settle("silence"))
         try:
             outcome = await done
         finally:
             silence.cancel()
         if outcome == "silence":
+            self.endpoint.rest(flow)
             transaction.cancel(self.endpoint.now())  # should it still be heard
         return outcome
-
-    def _heard(self, transaction: ClientTransaction) -> bool:
-        return transaction.state.name != "TRYING"
 
     def _provisional(self, response: Response, transaction: ClientTransaction) -> None:
         if transaction is not self._invite or self.call.ended:
@@ -269,7 +269,7 @@ class Outbound(SipCall):
         elif isinstance(outcome, Response) and reason in RAISED:
             self.refusal = self.trunk.refused("dial", outcome, RAISED[reason])
         elif outcome == "unreachable" and self.refusal is None:
-            self.refusal = self.trunk.provider.unsent(self.trunk.host)
+            self.refusal = self.trunk.provider.unsent(f"no connection to {self.trunk.host or 'the address'}")
         self.end(reason, status=status, words=words, cause=cause)
         self.close()
 

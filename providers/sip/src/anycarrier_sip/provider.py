@@ -202,8 +202,8 @@ class SipProvider(Provider):
             next_step=next_step,
         )
 
-    def unsent(self, host: str) -> ProviderUnavailable:
+    def unsent(self, why: str) -> ProviderUnavailable:
         """The error where nobody could be reached."""
-        return ProviderUnavailable(self.name, "dial", f"no connection to {host or 'the address'}", sent=False)
+        return ProviderUnavailable(self.name, "dial", why, sent=False)
 
 

@@ -356,7 +356,9 @@ class SipCall:
         hop, flow = dialog.next_hop, self._flow
         transport = "tls" if hop.scheme == "sips" else hop.parameters.get("transport")
         same = (transport or flow.transport).lower() == flow.transport
-        here = (same and (hop.host, hop.port or 5060) == flow.remote) or str(hop) == self._reached
+        # Who is connected to us is reached by that connection, whatever port his Contact names (RFC 5923).
+        there = hop.host == flow.remote[0] and (flow.reliable or (hop.port or 5060) == flow.remote[1])
+        here = (same and there) or str(hop) == self._reached
         here = here or self.trunk.from_anywhere  # a softphone's Contact may be behind its NAT
         if anew or not here or not self.endpoint.alive(flow):
             try:

@@ -125,6 +125,8 @@ class ClientTransaction(Transaction):
         super().__init__(layer, request, flow, key)
         self._on_response = on_response
         self._on_failure = on_failure
+        self.heard = False
+        """True once any response has come: the request arrived, and must not go to another target."""
         self._wire = request.encode()
         self._cancelling = False
 
@@ -166,6 +168,7 @@ class ClientTransaction(Transaction):
 
     def _receive(self, response: Response, now: float) -> None:
         status, timers, reliable = response.status, self._layer.timers, self.flow.reliable
+        self.heard = True
         if self.state is State.COMPLETED:
             if self._invite and status >= 300:
                 self._layer._send(self._wire, self.flow)  # the ACK
