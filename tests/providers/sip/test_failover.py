@@ -228,6 +228,7 @@ def test_caller_on_tcp_is_hung_up_by_the_connection_he_came_on() -> None:
         call = await house.over()
         assert call.status is CallStatus.ENDED and call.reason is EndReason.AGENT_HANGUP
         assert len(caller.writers) == 1 and caller.count("BYE") == 1
+        assert not house.listener.endpoint.resolver._resting, "no other way was tried"
         writer.close()
         await caller.reading
 
