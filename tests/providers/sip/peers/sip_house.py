@@ -27,6 +27,8 @@ from anycarrier.session import MediaSession
 from anycarrier_sip import SipCredential, SipProvider, SipSettings
 
 OURS, CALLEE = "+14155550101", "+12125550120"
+NO_TRUNK: dict[str, Any] = {"host": None, "peers": (f"{HOST}/32",)}
+"""A credential for addresses only: SIPp would take the OPTIONS that a trunk is asked for a call."""
 Agent = Callable[[MediaSession], Awaitable[None]]
 
 

@@ -54,6 +54,78 @@ def scenario(*steps: str, variables: str = "") -> str:
     return f'<?xml version="1.0" encoding="ISO-8859-1" ?>\n<scenario name="ours">\n{body}\n{used}\n</scenario>\n'
 
 
+CALLER = """Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
+From: <sip:+12125550110@[local_ip]:[local_port]>;tag=[pid]sipp[call_number]
+To: <sip:[service]@[remote_ip]:[remote_port]>[peer_tag_param]
+Call-ID: [call_id]
+Max-Forwards: 70
+Contact: <sip:sipp@[local_ip]:[local_port]>"""
+"""Headers of a request of the one who calls; CSeq is still missing."""
+
+CALLED = """Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
+From:[$us];tag=sipp[call_number]
+To:[$them]
+Call-ID: [call_id]
+Max-Forwards: 70
+Contact: <sip:sipp@[local_ip]:[local_port]>"""
+"""Headers of a request of the one who was called, when :func:`called_by` has kept who calls."""
+
+ANSWER = "[last_Via:]\n[last_From:]\n[last_To:]\n[last_Call-ID:]\n[last_CSeq:]\n"
+ANSWER_WITH_TAG = ANSWER.replace("[last_To:]", "[last_To:];tag=sipp[call_number]")
+CONTACT = "Contact: <sip:sipp@[local_ip]:[local_port]>\n"
+
+
+def with_body(head: str, body: str = "") -> str:
+    kind = "Content-Type: application/sdp\n" if body else ""
+    return f"{head.rstrip()}\n{kind}Content-Length: [len]\n\n{body}"
+
+
+def invite(body: str = "", more: str = "") -> str:
+    head = f"INVITE sip:[service]@[remote_ip]:[remote_port] SIP/2.0\n{CALLER}\nCSeq: 1 INVITE\n{more}"
+    return send(with_body(head, body))
+
+
+def within(method: str, number: int, body: str = "", more: str = "", *, caller: str = CALLER) -> str:
+    """A request inside the dialog."""
+    head = f"{method} [next_url] SIP/2.0\n{caller}\nCSeq: {number} {method}\n{more}"
+    return send(with_body(head, body))
+
+
+def ack(number: int = 1, body: str = "", *, caller: str = CALLER) -> str:
+    return send(with_body(f"ACK [next_url] SIP/2.0\n{caller}\nCSeq: {number} ACK", body), retrans=0)
+
+
+def answered(more: str = "") -> str:
+    """The 200 to the INVITE, whatever rang before."""
+    return receive(response=100, optional=True) + receive(response=180, optional=True) + (
+        f'<recv response="200" rrs="true">{more}</recv>'
+    )
+
+
+def called_by() -> str:
+    """The INVITE, keeping its headers for :func:`accept_invite` and for requests in the other direction."""
+    kept = "".join(
+        f'<ereg regexp=".*" search_in="hdr" header="{header}:" assign_to="{name}"/>'
+        for header, name in (("To", "us"), ("From", "them"), ("Via", "via"), ("CSeq", "cseq"))
+    )
+    return f'<recv request="INVITE" rrs="true"><action>{kept}</action></recv>'
+
+
+def accept_invite(body: str, more: str = "") -> str:
+    """200 to the INVITE, also when other requests have come since."""
+    head = (
+        "SIP/2.0 200 OK\nVia:[$via]\nFrom:[$them]\nTo:[$us];tag=sipp[call_number]\nCall-ID: [call_id]\n"
+        f"CSeq:[$cseq]\n{CONTACT}{more}"
+    )
+    return send(with_body(head, body))
+
+
+def respond(status: str, body: str = "", more: str = "", *, tag: bool = True, retrans: int = 0) -> str:
+    """The answer to the last request."""
+    head = f"SIP/2.0 {status}\n{ANSWER_WITH_TAG if tag else ANSWER}{CONTACT}{more}"
+    return send(with_body(head, body), retrans=retrans)
+
+
 @dataclass
 class Sipp:
     folder: Path

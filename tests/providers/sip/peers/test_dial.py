@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from foreign_stack import foreign_phone
-from sip_house import CALLEE, OURS, House, open_house, until
+from sip_house import NO_TRUNK, OURS, House, open_house, until
 from sipp import pause, receive, scenario, send, sipp
 from softphone import softphone
 
@@ -113,8 +113,8 @@ async def test_refused(tmp_path: Path, status: str, header: str, reason: EndReas
              f"[last_CSeq:]\n{header + chr(10) if header else ''}Content-Length: 0"),
         receive(request="ACK"),
     )  # fmt: skip
-    async with sipp(tmp_path, steps) as callee, open_house({"port": callee.port}) as house:
-        call = await house.exchange.dial(from_=OURS, to=CALLEE)
+    async with sipp(tmp_path, steps) as callee, open_house(NO_TRUNK) as house:
+        call = await house.exchange.dial(from_=OURS, to=callee.address)
         over = await settled(house, call)
         assert (over.reason, over.sip_code) == (reason, int(status[:3])), over
         assert over.carrier_status is not None and over.carrier_status.startswith(status[4:])
@@ -129,7 +129,7 @@ async def test_refused_at_once(tmp_path: Path, status: str, error: type[Exceptio
              "[last_CSeq:]\nContent-Length: 0"),
         receive(request="ACK"),
     )  # fmt: skip
-    async with sipp(tmp_path, steps) as callee, open_house({"port": callee.port}) as house:
+    async with sipp(tmp_path, steps) as callee, open_house(NO_TRUNK) as house:
         with pytest.raises(error, match=status):
-            await house.exchange.dial(from_=OURS, to=CALLEE)
+            await house.exchange.dial(from_=OURS, to=callee.address)
         await callee.finished()
