@@ -24,6 +24,7 @@ from anycarrier import (
     DigitReported,
     Direction,
     EndReason,
+    HoldChanged,
     IncomingCall,
     Listener,
     MarkReached,
@@ -65,11 +66,14 @@ class FakeFrames(MediaSerializer):
             case "start":
                 self.open = True
                 sent = AudioFormat(*message.get("format", ()))
-                return [StreamStarted(message["call_id"], "s1", sent, custom=message.get("custom", {}))]
+                custom, early = message.get("custom", {}), message.get("early", False)
+                return [StreamStarted(message["call_id"], "s1", sent, custom=custom, early=early)]
             case "media":
                 return [AudioReceived(message["audio"].encode("latin-1"))]
             case "dtmf":
                 return [DigitPressed(message["digit"])]
+            case "hold":
+                return [HoldChanged(message["held"])]
             case "mark":
                 return [MarkReached(message["name"])]
             case "stop":

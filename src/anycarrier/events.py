@@ -160,6 +160,9 @@ class StreamStarted(msgspec.Struct, frozen=True):
     """Media begins. ``format`` is what the carrier *sends*; ``custom`` are the values given with the stream.
 
     ``call_id`` is "" where the carrier's frames do not name the call: then the ticket alone says whose it is.
+
+    A stream counts as the answer, unless it is ``early``: media before the answer, a ringing tone or an announcement.
+    Then the agent begins once the carrier has said that the call is answered, and what came before is dropped.
     """
 
     call_id: str
@@ -167,6 +170,7 @@ class StreamStarted(msgspec.Struct, frozen=True):
     format: AudioFormat = PCMU_8K
     custom: Mapping[str, str] = {}
     raw: Any = None
+    early: bool = False
 
 
 class AudioReceived(msgspec.Struct, frozen=True):

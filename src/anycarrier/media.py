@@ -30,6 +30,12 @@ log = logging.getLogger("anycarrier")
 START_TIMEOUT = 10.0
 """Seconds from the socket's opening to the carrier's start frame."""
 
+EARLY_MEDIA = 1.0
+"""Seconds between two looks at what early media has brought; it is dropped."""
+
+LONGEST_RING = 900.0
+"""Seconds that early media is served at most. Longer than any dial rings: the watch over open calls ends it before."""
+
 NAMING_TIMEOUT = 5.0
 """Seconds a media socket may be ahead of the answer to our own dial request, which names the call."""
 
@@ -199,6 +205,8 @@ class MediaServer:
         if started.call_id and started.call_id != expected:  # without an id, the ticket says whose call it is
             log.warning("media socket on %s closed: its ticket was made for another call", ticket.provider)
             return False
+        if started.early and not await self._answered_by_carrier(ticket, session):
+            return False
         now = datetime.now(UTC)
         seen = {"id": expected, "status": CallStatus.ANSWERED}
         was_answered = True
@@ -230,6 +238,21 @@ class MediaServer:
                 await provider.hang_up(session.call.id)
             return False
         return True
+
+    async def _answered_by_carrier(self, ticket: Ticket, session: MediaSession) -> bool:
+        """Drop early media until the call is answered; False when it ends before, or its stream does."""
+        answered = asyncio.ensure_future(
+            self._board.wait_until(ticket.reference, lambda c: c.status.rank >= CallStatus.ANSWERED.rank, LONGEST_RING)
+        )
+        over = asyncio.ensure_future(session.wait_stopped())
+        try:
+            while not (answered.done() or over.done()):
+                await asyncio.wait({answered, over}, timeout=EARLY_MEDIA, return_when=asyncio.FIRST_COMPLETED)
+                session.stream.events.take_audio()
+            return answered.done() and answered.exception() is None  # an end comes after the answer, and is seen next
+        finally:
+            answered.cancel()
+            over.cancel()
 
     async def _talk(self, session: MediaSession, handler: Handler) -> None:
         talking = asyncio.ensure_future(run_handler(handler, session))

@@ -134,6 +134,34 @@ async def test_talking_puts_silence_off() -> None:
     assert [text for _, text in told(finished)] == ["a", "b", "c", "d"]
 
 
+async def test_a_caller_who_has_put_us_on_hold_is_waited_for_and_the_music_is_not_heard() -> None:
+    async def caller(line: Line) -> None:
+        await line.breathe(0.3)
+        line.transport.say(event="hold", held=True)
+        for _ in range(3):  # music
+            await line.say(0.5)
+            await line.breathe(0.6)
+        line.transport.say(event="hold", held=False)
+        await line.utter()
+        await stay(line)
+
+    desk = Desk("back again", "music", "music")
+    _, finished = await desk.call(mute, caller, {"silence_timeout_seconds": 0.9})
+    assert finished.reason is EndReason.SILENCE_TIMEOUT and finished.seconds > 3.6 + 0.9
+    assert told(finished) == [("remote", "back again")]
+    assert len(notes(finished, "hold")) == len(notes(finished, "resumed")) == 1
+
+
+async def test_a_call_on_hold_still_has_its_longest_duration() -> None:
+    async def caller(line: Line) -> None:
+        line.transport.say(event="hold", held=True)
+        await stay(line)
+
+    settings = {"silence_timeout_seconds": 0.3, "max_duration_seconds": 2}
+    line, finished = await Desk().call(mute, caller, settings)
+    assert line.hang_ups == [EndReason.MAX_DURATION] and finished.seconds == pytest.approx(2, abs=0.5)
+
+
 async def test_the_callers_last_words_are_kept_when_the_call_ends_in_the_middle_of_them() -> None:
     async def caller(line: Line) -> None:
         await line.say(0.4)

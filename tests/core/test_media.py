@@ -8,7 +8,21 @@ from typing import Any
 
 import pytest
 
-from anycarrier import AudioFormat, Call, CallEvent, CallProgress, CallStatus, EndReason, Exchange, MediaSession, media
+from anycarrier import (
+    AudioFormat,
+    AudioReceived,
+    Call,
+    CallEvent,
+    CallProgress,
+    CallStatus,
+    DigitPressed,
+    EndReason,
+    Exchange,
+    HoldChanged,
+    MediaEvent,
+    MediaSession,
+    media,
+)
 from anycarrier.errors import ProviderUnavailable, StreamNotOpen, TicketRefused
 from core.conftest import CALLER, OURS, R1, connect, echo, post, ring, ticket_in
 from fake_carriers import InlineProvider, MemoryTransport
@@ -170,6 +184,90 @@ async def test_the_start_frame_is_the_answer_and_is_told_once(exchange: Exchange
     assert [one.raw for one, _ in told[1:]] != [] and len(told) == 2, "the second is the carrier's own word"
     await exchange.stop()
     await asyncio.wait_for(serving, 2)
+
+
+class Listens(Talks):
+    """And keeps what it hears."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[MediaEvent | CallEvent] = []
+
+    async def __call__(self, session: MediaSession) -> None:
+        self.calls.append(session.call)
+        async for event in session:
+            self.heard.append(event)
+
+
+async def early_media(exchange: Exchange) -> tuple[Listens, MemoryTransport, asyncio.Future[None]]:
+    """A call that we have dialled, whose audio comes before its answer."""
+    exchange.switchboard.agents = {"a": (agent := Listens())}
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    await exchange.dial(from_=OURS, to=CALLER)
+    [request] = [entry[1] for entry in InlineProvider.log if entry[0] == "dial"]
+    transport = MemoryTransport()
+    ticket = await exchange.admit(request.stream.url.rpartition("/")[2])
+    serving = asyncio.ensure_future(exchange.serve_media(ticket, transport))
+    transport.say(event="start", call_id="out-1", early=True)
+    return agent, transport, serving
+
+
+async def test_early_media_is_no_answer_and_no_agent_hears_it(exchange: Exchange) -> None:
+    seen = observed(exchange)
+    agent, transport, serving = await early_media(exchange)
+    for _ in range(600):  # more than the queue would keep
+        transport.say(event="media", audio="tuut")
+        await asyncio.sleep(0.02)
+    [call] = await exchange.calls_in_progress()
+    assert call.status is CallStatus.INITIATED and call.answered_at is None
+    assert not agent.calls and not [event for event, _ in seen if isinstance(event, CallProgress)]
+    await post(exchange, event="status", id="out-1", status="answered", event_id="answered")
+    await asyncio.sleep(0.01)
+    transport.say(event="media", audio="hello")
+    transport.say(event="stop")
+    await asyncio.wait_for(serving, 5)
+    assert [call.status for call in agent.calls] == [CallStatus.ANSWERED]
+    assert [event.payload for event in agent.heard if isinstance(event, AudioReceived)] == [b"hello"]
+    answers = [event for event, _ in seen if isinstance(event, CallProgress)]
+    assert len(answers) == 1, "the carrier's own word is the only one"
+
+
+async def test_keys_that_are_pressed_in_early_media_reach_the_agent(exchange: Exchange) -> None:
+    agent, transport, serving = await early_media(exchange)
+    transport.say(event="dtmf", digit="5")
+    await asyncio.sleep(0.1)
+    await post(exchange, event="status", id="out-1", status="answered", event_id="answered")
+    transport.say(event="stop")
+    await asyncio.wait_for(serving, 5)
+    assert [event.digit for event in agent.heard if isinstance(event, DigitPressed)] == ["5"]
+
+
+@pytest.mark.parametrize("what", ["the call ends", "the stream ends", "nothing happens"])
+async def test_early_media_without_an_answer_starts_nobody(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(media, "LONGEST_RING", 60.0)
+    agent, transport, serving = await early_media(exchange)
+    await asyncio.sleep(2)
+    if what == "the call ends":
+        await post(exchange, event="status", id="out-1", status="ended", reason="busy", event_id="over")
+    elif what == "the stream ends":
+        transport.lose()
+    await asyncio.wait_for(serving, 3 if what != "nothing happens" else 61)
+    assert not agent.calls and transport.closed is not None
+    call = await exchange.switchboard.calls.get("out-1")
+    assert call is not None and call.answered_at is None
+
+
+async def test_hold_reaches_the_handler(exchange: Exchange) -> None:
+    exchange.switchboard.agents = {"a": (agent := Listens())}
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    transport, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
+    for held in (True, False):
+        transport.say(event="hold", held=held)
+    transport.say(event="stop")
+    await asyncio.wait_for(serving, 2)
+    assert agent.heard == [HoldChanged(True), HoldChanged(False)]
 
 
 async def test_a_handler_has_the_exchanges_format_whatever_the_carrier_is_asked_for(exchange: Exchange) -> None:

@@ -565,6 +565,30 @@ def test_keys_prolong_the_patience_and_noises_do_not() -> None:
     assert turns.tick(15.0) == [SilenceTimeout(10.0)]
 
 
+def test_silence_is_not_counted_while_the_far_end_holds_the_call() -> None:
+    turns = Turns(TurnSettings(silence_timeout=10.0))
+    assert turns.hold(5.0, True) == []
+    assert turns.deadline is None and turns.tick(300.0) == []
+    assert turns.hold(400.0, False) == []
+    assert turns.deadline == pytest.approx(410.0)
+    assert turns.tick(410.0) == [SilenceTimeout(10.0)]
+
+
+def test_a_hold_that_begins_after_the_silence_was_told_lets_it_be_told_again() -> None:
+    turns = Turns(TurnSettings(silence_timeout=10.0))
+    assert turns.hold(12.0, True) == [SilenceTimeout(12.0)]
+    turns.hold(20.0, False)
+    assert turns.tick(30.0) == [SilenceTimeout(10.0)]
+
+
+def test_what_was_said_before_a_hold_is_closed_during_it() -> None:
+    turns = Turns()
+    voice(turns, 1.0, 2.0)
+    assert turns.hold(2.1, True) == []
+    assert turns.tick(2.5) == [FinishUtterance("t1")]
+    assert turns.final(2.6, "one moment") == [EmitFinal("t1", "one moment", 1.0, 2.0)]
+
+
 def test_a_silence_timeout_of_none_never_fires() -> None:
     turns = Turns(TurnSettings(silence_timeout=None))
     assert turns.tick(1e6) == []

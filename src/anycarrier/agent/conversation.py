@@ -29,6 +29,7 @@ from anycarrier.events import (
     AudioReceived,
     CallEvent,
     DigitPressed,
+    HoldChanged,
     MachineDetected,
     MarkReached,
     MediaEvent,
@@ -135,6 +136,8 @@ class Conversation:
         self._events = session if events is None else events
         self.reason: EndReason | None = None
         """Why we ended the call; None while we have not."""
+        self.held = False
+        """True while the far end has put us on hold."""
         self._clock = clock
         self._began = clock() if began is None else began
         self._ended: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
@@ -326,12 +329,17 @@ class Conversation:
         async for event in self._events:
             match event:
                 case AudioReceived(payload):
-                    self.recognition.feed(payload)
+                    if not self.held:  # else it is music
+                        self.recognition.feed(payload)
                     await self.channel.audio(payload)
                 case DigitPressed(digit):
                     self.note("digit", digit=digit)
                     self.turn_taking.follow(self.turn_taking.turns.digit(self._clock()))
                     await self.channel.digit(digit)
+                case HoldChanged(held):
+                    self.held = held
+                    self.note("hold" if held else "resumed")
+                    self.turn_taking.follow(self.turn_taking.turns.hold(self._clock(), held))
                 case MarkReached(name):
                     await self.channel.mark(name)
                 case MachineDetected():

@@ -40,7 +40,7 @@ An interruption drops the agent turn being played and the turns queued after it;
 refused. A new agent turn that begins while the caller is talking is interrupted at once.
 
 *Silence* is when neither side is heard. It is reported once, after ``silence_timeout`` seconds since either side last
-spoke; noise that led to nothing does not reset it.
+spoke; noise that led to nothing does not reset it. While the far end holds the call, nobody is there to be silent.
 """
 
 from __future__ import annotations
@@ -91,6 +91,7 @@ class Turns:
         self._utterance: Utterance | None = None
         self._asked: deque[Utterance] = deque()
         self._agent = AgentSpeech()
+        self._held = False
 
     @property
     def speaking(self) -> str | None:
@@ -222,6 +223,13 @@ class Turns:
             self._utterance.run = 0.0
         return out
 
+    def hold(self, at: float, held: bool) -> list[Output]:
+        """The far end has put us on hold, or has come back. Silence is not counted while held, and starts over then."""
+        out = self._advance(at)
+        self._held = held
+        self._silence.interrupt(self._now)
+        return out
+
     def tick(self, at: float) -> list[Output]:
         """Time has passed."""
         return self._advance(at)
@@ -242,7 +250,7 @@ class Turns:
 
     @property
     def _silent(self) -> bool:
-        return self._agent.playing is None and self.listening_to is None
+        return self._agent.playing is None and self.listening_to is None and not self._held
 
     def _open(self, began: float, *, talking: bool = True) -> Utterance:
         self._count += 1
