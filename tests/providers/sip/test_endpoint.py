@@ -471,10 +471,11 @@ def test_malformed_requests_of_peers_are_refused_and_those_of_others_are_not() -
             phone = Phone(endpoint, address)
             phone.send(bad.replace(b"127.0.0.9;rport", f"127.0.0.9:{phone.address[1]};rport".encode()))
             assert await phone.said() == answer
-            phone.send(b"\0" * 100)
-            phone.send(b"")
-            phone.send(b"\r\n\r\n")
-            assert await phone.said() == []
+            for count, nothing in ((1, b"\0" * 100), (0, b"\r\n\r\n"), (0, b"\r\n"), (1, b"")):
+                before = endpoint.guard.counters.malformed
+                phone.send(nothing)
+                assert await phone.said() == []
+                assert endpoint.guard.counters.malformed == before + count
 
     play(scene, softphones=True)
 
@@ -487,7 +488,7 @@ def test_p8_more_than_a_thousand_datagrams_a_second_are_dropped() -> None:
         for _ in range(30):
             for _ in range(40):
                 phone.send(message("ACK"))
-            await asyncio.sleep(0.0001)
+            await asyncio.sleep(0.001)
         assert endpoint.guard.counters.over_rate == 200
         await asyncio.sleep(1)
         assert 200 in await phone.ask(message("OPTIONS"))
@@ -576,6 +577,7 @@ def test_tcp_messages_are_cut_by_their_length_however_they_arrive() -> None:
 def test_tcp_stream_that_cannot_be_followed_is_cut() -> None:
     async def scene(endpoint: Endpoint) -> None:
         endpoint.register(Line(endpoint, TRUNK))
+        assert endpoint.guard.counters.closed_connections == 0
         for nonsense in (b"OPTIONS sip:x SIP/2.0\r\nVia: x\r\n\r\n", b"x" * 70000):
             reader, writer = await dial(endpoint)
             writer.write(nonsense)
@@ -592,13 +594,17 @@ def test_p8_ten_seconds_for_a_first_whole_message() -> None:
     async def scene(endpoint: Endpoint) -> None:
         endpoint.register(Line(endpoint, TRUNK))
         began = endpoint.now()
-        reader, writer = await dial(endpoint)
+        slow, writer = await dial(endpoint)
+        pings, pinging = await dial(endpoint)
         for _ in range(9):
             writer.write(b"O")
+            pinging.write(b"\r\n\r\n")
             await asyncio.sleep(1)
         assert endpoint.now() - began < 9.5
-        assert await reader.read() == b"" and 9.9 < endpoint.now() - began < 10.5
+        assert await slow.read() == b"" and 9.9 < endpoint.now() - began < 10.5
+        assert await pings.read() == b"\r\n" * 9 and endpoint.now() - began < 10.5
         writer.close()
+        pinging.close()
 
     play(scene)
 

@@ -264,6 +264,8 @@ class Endpoint:
             logger.exception("sip: a message could not be handled")
 
     def _take(self, data: bytes, flow: Flow) -> None:
+        if data.isspace():
+            return  # a keep-alive (RFC 5626)
         try:
             message = parse(data)
         except SipError as error:

@@ -19,8 +19,10 @@ from anycarrier_sip.resolver import Target
 from anycarrier_sip.settings import Binding, SipSettings
 from anycarrier_sip.transaction import Flow
 
-BURST = 64
-"""Datagrams or connections taken at a time before others have their turn."""
+BURST, HEARD = 64, 8
+"""Datagrams or connections taken at a time, and read at a time, before sound and others have their turn."""
+BUFFER = 1 << 20
+"""Bytes that may wait in a UDP socket while we are at work; the system may allow fewer."""
 CONNECT = 4.0
 """Seconds for a connection of ours, TLS included."""
 FIRST_MESSAGE = 10.0
@@ -85,6 +87,8 @@ class Transport:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             if kind == socket.SOCK_STREAM:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            else:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
             sock.bind((binding.host, binding.port))
             if kind == socket.SOCK_STREAM:
                 sock.listen(128)
@@ -164,6 +168,7 @@ class Transport:
     # --- UDP ----------------------------------------------------------------------------------------------------
 
     def _datagrams(self, sock: socket.socket, local: tuple[str, int]) -> None:
+        heard = 0
         for _ in range(BURST):
             try:
                 size, remote = sock.recvfrom_into(self._buffer)
@@ -173,6 +178,9 @@ class Transport:
                 continue
             if self.guard.datagram(remote[0], self.loop.time()):
                 self.received(bytes(self._buffer[:size]), Flow("udp", local, remote[:2]))
+                heard += 1
+                if heard == HEARD:
+                    return
 
     # --- TCP and TLS --------------------------------------------------------------------------------------------
 
@@ -311,12 +319,13 @@ class Connection(asyncio.Protocol):
             owner.guard.counters.malformed += 1
             return self._cut()
         for message in messages:
-            self._greeted, self._last = True, owner.loop.time()
-            if not owner.guard.datagram(self.flow.remote[0], self._last):
+            now = owner.loop.time()
+            if not owner.guard.datagram(self.flow.remote[0], now):
                 return self._cut()
-            if message == PING:
-                self.send(PONG)
+            if message == PING:  # no message: who only pings is idle
+                self._transport.write(PONG)
             else:
+                self._greeted, self._last = True, now
                 owner.received(message, self.flow)
 
     def send(self, data: bytes) -> None:
