@@ -15,7 +15,6 @@ from anycarrier.errors import (
     CallElsewhere,
     ConfigurationError,
     DestinationNotAllowed,
-    NotFound,
     NumberRejected,
     PermissionDenied,
     ProviderUnavailable,
@@ -556,7 +555,7 @@ def test_calls_that_this_process_does_not_have() -> None:
             await house.provider.hang_up("sip_unknown")
         with pytest.raises(CallElsewhere):
             await house.provider.transfer("sip_unknown", THEIRS)
-        with pytest.raises(NotFound):
+        with pytest.raises(CallElsewhere):
             await house.provider.fetch_call("sip_unknown")
         call, leg = await house.dialled()
         leg.request("BYE")
@@ -564,7 +563,7 @@ def test_calls_that_this_process_does_not_have() -> None:
         await house.provider.hang_up(call.id)  # over already: success
         assert (await house.provider.fetch_call(call.id)).ended
         await asyncio.sleep(601)
-        with pytest.raises(NotFound):
+        with pytest.raises(CallElsewhere):
             await house.provider.fetch_call(call.id)
 
     play(scene)

@@ -520,7 +520,7 @@ def test_an_attended_transfer_names_the_other_dialog() -> None:
     async def scene(house: House) -> None:
         call, leg = await house.rung()
         other, other_leg = await house.dialled(to="+12125550199")
-        asking = asyncio.create_task(house.provider.transfer(call.id, "+12125550199", replaces=other.id))
+        asking = asyncio.create_task(house.exchange.transfer(call, replaces=other))
         refer = await house.peer.next("REFER")
         found = re.search(r"\?Replaces=([^>]+)>", refer["Refer-To"])
         assert found and refer["Call-ID"] == leg.call_id

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from anycarrier.audio import AudioFormat, dtmf_tones
 from anycarrier.calls import Call, CallStatus, DialRequest, Direction, EndReason
-from anycarrier.errors import CallElsewhere, ConfigurationError, NotFound, ProviderError
+from anycarrier.errors import CallElsewhere, ConfigurationError, ProviderError
 from anycarrier.events import CallEvent, CallProgress, IncomingCall
 from anycarrier.listener import Desk, Figure, Health
 from anycarrier.sip import SipAddress, headers_of, is_sip
@@ -286,13 +286,13 @@ class SipListener:
         return call
 
     def known(self, call_id: str) -> Call:
-        """How the call stands, up to ten minutes after its end; ``NotFound``."""
+        """How the call stands, up to ten minutes after its end; ``CallElsewhere``."""
         self._forget()
         if (call := self.calls.get(call_id)) is not None:
             return call.call
         if call_id in self._ended:
             return self._ended[call_id][1]
-        raise NotFound(self.provider.name, "fetch_call", "this process has no such call")
+        raise CallElsewhere(self.provider.name, "fetch_call", call_id)
 
     def has_ended(self, call_id: str) -> bool:
         """Whether the call was here, and is over."""

@@ -46,6 +46,7 @@ class SipProvider(Provider):
     answers_in_reply = False
     reports_transfers = True
     dials_sip = True
+    attended_transfers = True
     detects_machines = False
 
     settings: SipSettings | None = None
