@@ -58,7 +58,7 @@ class Trunk(Protocol):
     challenges: bool
     """Whether it asks callers for a password: any such one may ask, the answer tells whose the call is."""
     peers: Sequence[Network]
-    """Networks that its calls come from, resolved hosts too."""
+    """Networks that its calls come from, resolved hosts too. When they change, register it again."""
     from_anywhere: bool
     """True for a registrar of softphones: INVITE and REGISTER from any address are its, to be challenged (P2)."""
 
@@ -119,6 +119,7 @@ class Endpoint:
         self.layer = TransactionLayer(self.transport.send, token=token, sent_by=self._sent_by)
         self.layer.strays = self._stray
         self.layer.woken = self._wake
+        self._by_source: dict[str, list[Trunk]] = {}
         self._flows: dict[tuple[str, str], Flow] = {}
         self._ringing: dict[int, set[ServerTransaction]] = {}
         self._refused_tcp: dict[tuple[str, int], float] = {}
@@ -149,12 +150,16 @@ class Endpoint:
     def register(self, trunk: Trunk) -> None:
         """Let ``trunk`` have its requests."""
         self.trunks.append(trunk)
-        self.guard.changed()
+        self._changed()
 
     def unregister(self, trunk: Trunk) -> None:
         """The end of :meth:`register`."""
         self.trunks.remove(trunk)
         self._ringing.pop(id(trunk), None)
+        self._changed()
+
+    def _changed(self) -> None:
+        self._by_source.clear()
         self.guard.changed()
 
     def attach(self, call_id: str, local_tag: str, dialog: InDialog, flow: Flow) -> None:
@@ -285,7 +290,7 @@ class Endpoint:
     def _known(self, request: Request, flow: Flow) -> bool:
         """Whether the request is to be answered at all: who may only answer us, or may register, may not ask."""
         dialog = self.dialogs.get((request.call_id, request.to.tag or ""))
-        if (dialog is not None and dialog.peer_allowed(flow)) or any(self._candidates(flow)):
+        if (dialog is not None and dialog.peer_allowed(flow)) or self._candidates(flow):
             return True
         if not any(trunk.from_anywhere for trunk in self.trunks):
             return False
@@ -293,11 +298,15 @@ class Endpoint:
             return request.to.tag is None
         return request.method == "ACK" or (request.method == "CANCEL" and self.layer.pending(request, flow))
 
-    def _candidates(self, flow: Flow) -> Iterator[Trunk]:
+    def _candidates(self, flow: Flow) -> list[Trunk]:
         """Trunks whose peer this may be."""
         address = flow.remote[0]
-        everyones = in_networks(address, self.settings.known_networks)
-        return (trunk for trunk in self.trunks if everyones or in_networks(address, trunk.peers))
+        if (found := self._by_source.get(address)) is None:
+            everyones = in_networks(address, self.settings.known_networks)
+            found = [trunk for trunk in self.trunks if everyones or in_networks(address, trunk.peers)]
+            if found or not self.settings.softphones:  # strangers could be any number
+                self._by_source[address] = found
+        return found
 
     def _dispatch(self, transaction: ServerTransaction) -> None:
         request, flow = transaction.request, transaction.flow
@@ -328,7 +337,7 @@ class Endpoint:
         no tenant gets another's calls by naming his carrier's network (``refuse_overlap``).
         """
         anywhere = [trunk for trunk in self.trunks if trunk.from_anywhere]
-        candidates = [] if request.method == "REGISTER" and anywhere else list(self._candidates(flow))
+        candidates = [] if request.method == "REGISTER" and anywhere else self._candidates(flow)
         user = Uri.parse(request.uri).user
         by_user = [trunk for trunk in candidates if user and trunk.contact_user == user]
         known = [trunk for trunk in (*candidates, *anywhere) if trunk.recognizes(request, flow)]
