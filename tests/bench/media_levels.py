@@ -112,13 +112,13 @@ def resident_kb(pid: int) -> int:
     return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
 
 
-def build_load(folder: Path) -> Path:
+def build_load(folder: Path, name: str = "media_load") -> Path:
     """The load generator, compiled; it has to do more than any bridge on a core as fast."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         raise SystemExit("this bench builds its load generator and needs a C compiler: apt-get install gcc")
-    program = folder / "media_load"
-    subprocess.run([compiler, "-O2", "-o", str(program), str(HERE / "media_load.c")], check=True)
+    program = folder / name
+    subprocess.run([compiler, "-O2", "-o", str(program), str(HERE / f"{name}.c")], check=True)
     return program
 
 

@@ -8,8 +8,8 @@
  *
  * usage: sip_load PORT USER CALLS RATE SECONDS WARM [PACKETS CRYPTO]
  *   CALLS at once, set up RATE a second; each lasts SECONDS from its answer on, and WARM of them are not measured.
- *   RATE x SECONDS calls at once with CALLS larger than that: set-ups one after the other.
- *   PORTS in place of USER, a number: no SIP; RTP to PORT, PORT + 2, ... from USER, USER + 2, ...
+ *   With CALLS larger than RATE x SECONDS, set-ups one after the other, and as many calls at once as that.
+ *   USER a number from 1024 to 65535: no SIP; RTP to PORT, PORT + 2, ... from USER, USER + 2, ...
  * Prints "connected" once all calls are set up, "begin" and "end" of what is measured, then one JSON object.
  */
 #define _GNU_SOURCE
@@ -111,6 +111,14 @@ static void ask(struct call *c, const char *method, int cseq, const char *branch
     c->asked = now_ns();
 }
 
+static void describe(const struct call *c, char *body, size_t room) {
+    snprintf(body, room,
+        "v=0\r\no=- %d 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio %d RTP/%s 0 101\r\n"
+        "a=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20\r\n%s%s%s",
+        c->number + 1, rtp_port(c), crypto ? "SAVP" : "AVP", crypto ? "a=crypto:" : "", crypto ? crypto : "",
+        crypto ? "\r\n" : "");
+}
+
 static void invite(struct call *c) {
     char body[700], uri[200];
     snprintf(uri, sizeof uri, "sip:%s@127.0.0.1:%d", user, ntohs(target.sin_port));
@@ -118,11 +126,7 @@ static void invite(struct call *c) {
         snprintf(c->to, sizeof c->to, "<%s>", uri);
         c->started = now_ns();
     }
-    snprintf(body, sizeof body,
-        "v=0\r\no=- %d 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio %d RTP/%s 0 101\r\n"
-        "a=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20\r\n%s%s%s",
-        c->number + 1, rtp_port(c), crypto ? "SAVP" : "AVP", crypto ? "a=crypto:" : "", crypto ? crypto : "",
-        crypto ? "\r\n" : "");
+    describe(c, body, sizeof body);
     c->state = INVITED;
     c->tries++;
     ask(c, "INVITE", 1, "i", uri, body);
@@ -146,6 +150,21 @@ static int header(const char *text, const char *name, char *into, size_t room) {
     memcpy(into, at, end - at);
     into[end - at] = 0;
     return 1;
+}
+
+/* A request of theirs: some stacks send an INVITE of their own when they have been called. */
+static void answer(struct call *c, const char *request) {
+    static const char *copied[] = {"Via", "From", "To", "Call-ID", "CSeq"};
+    char text[2400] = "SIP/2.0 200 OK\r\n", value[400], body[700] = "";
+    size_t size = strlen(text);
+    if (!strncmp(request, "ACK ", 4)) return;
+    for (size_t i = 0; i < 5; i++)
+        if (header(request, copied[i], value, sizeof value))
+            size += snprintf(text + size, sizeof text - size, "%s: %s\r\n", copied[i], value);
+    if (!strncmp(request, "INVITE ", 7)) describe(c, body, sizeof body);
+    size += snprintf(text + size, sizeof text - size, "Contact: <sip:load@127.0.0.1:%d>\r\n%sContent-Length: %zu\r\n\r\n%s",
+                     sip_port, *body ? "Content-Type: application/sdp\r\n" : "", strlen(body), body);
+    if (sendto(sip_fd, text, size, 0, (void *)&target, sizeof target) < 0 && errno != EAGAIN) die("sendto");
 }
 
 static void talk(struct call *c, int port) {
@@ -172,9 +191,9 @@ static void hear_sip(void) {
         if (!header(text, "Call-ID", value, sizeof value) || sscanf(value, "load-%d-", &number) != 1) continue;
         if (number < 0 || number >= calls) continue;
         struct call *c = &all[number];
-        if (sscanf(text, "SIP/2.0 %d", &status) != 1) { /* a request of theirs: BYE */
-            failed++;
-            c->state = OVER;
+        if (sscanf(text, "SIP/2.0 %d", &status) != 1) {
+            answer(c, text);
+            if (!strncmp(text, "BYE ", 4)) { failed++; c->state = OVER; }
             continue;
         }
         header(text, "CSeq", cseq, sizeof cseq);
