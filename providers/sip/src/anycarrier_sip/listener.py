@@ -440,7 +440,7 @@ class SipListener:
         self._forget()
 
     def _forget(self) -> None:
-        oldest = self.endpoint.now() - REMEMBERED
+        oldest = asyncio.get_running_loop().time() - REMEMBERED
         while self._ended and (len(self._ended) > MOST_REMEMBERED or next(iter(self._ended.values()))[0] < oldest):
             self._ended.popitem(last=False)
 

@@ -60,11 +60,9 @@ class SipProvider(Provider):
 
     @property
     def listener(self) -> SipListener:
-        """The running listener."""
-        if self._listener is None or not self._listener.running:
-            raise ConfigurationError(
-                "sip works on sockets of its own: start the exchange first (exchange.start(), or create_app does it)"
-            )
+        """The listener, whether it runs or has stopped."""
+        if self._listener is None:
+            raise _not_started()
         return self._listener
 
     # --- webhooks: SIP has none -------------------------------------------------------------------------------------
@@ -107,6 +105,8 @@ class SipProvider(Provider):
             raise self.unsupported("dial", "record the session instead: SIP has nobody else to do it")
         if request.extra:
             raise self.unsupported("dial", "extra has no meaning in SIP: send headers")
+        if not self.listener.running:
+            raise _not_started()
         call = self.listener.place(request)
         await asyncio.wait({call.first}, timeout=DIAL_PATIENCE)
         if call.call.ended and call.refusal is not None:
@@ -208,3 +208,7 @@ class SipProvider(Provider):
         return ProviderUnavailable(self.name, "dial", why, sent=False)
 
 
+def _not_started() -> ConfigurationError:
+    return ConfigurationError(
+        "sip works on sockets of its own: start the exchange first (exchange.start(), or create_app does it)"
+    )
