@@ -84,3 +84,33 @@ def test_the_monotonic_clock_follows_the_loop_that_runs_and_no_other(monkeypatch
         return time.monotonic()
 
     assert asyncio.run(real()) <= time.monotonic()
+
+
+def test_a_datagram_over_loopback_is_there_before_the_next_timer() -> None:
+    async def ping_pong() -> float:
+        loop = asyncio.get_running_loop()
+        over = loop.create_future()
+
+        class Player(asyncio.DatagramProtocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                self.transport = transport
+
+            def datagram_received(self, data: bytes, source: tuple[str, int]) -> None:
+                left = int(data) - 1
+                if left:
+                    self.transport.sendto(str(left).encode(), source)  # type: ignore[attr-defined]
+                else:
+                    over.set_result(None)
+
+        here, there = [
+            (await loop.create_datagram_endpoint(Player, local_addr=("127.0.0.1", 0)))[0] for _ in range(2)
+        ]
+        began = loop.time()
+        here.sendto(b"1000", there.get_extra_info("sockname"))
+        async with asyncio.timeout(0.3):
+            await over
+        here.close()
+        there.close()
+        return loop.time() - began
+
+    assert virtually(ping_pong()) < 0.3

@@ -10,8 +10,12 @@ but by ``LoopbackLoop``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import selectors
+import termios
 import time
+from array import array
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -32,6 +36,9 @@ REAL = time.monotonic
 
 DELIVERY = 0.005
 """Seconds in which the kernel has brought everything from one end of a loopback socket to the other."""
+
+AT_ONCE = 0.0005
+"""The same where no socket has anything under way: a datagram arrives while it is sent."""
 
 TURN = 50e-6
 """Seconds that a turn of a :class:`LoopbackLoop` takes: who yields until it is late must not do so for ever."""
@@ -93,12 +100,24 @@ class LoopbackLoop(ExactLoop):
         self._ahead = 1000.0  # a clock at 0 would be taken for one that was not read yet
 
     def _quiet(self) -> bool:
-        sockets = len(self._selector.get_map()) > 1  # the one that is always there is for threads to wake the loop
-        return super()._quiet() and not (sockets and self._selector.select(DELIVERY))
+        if not super()._quiet():
+            return False
+        sockets = self._selector.get_map()
+        if len(sockets) < 2:  # the one that is always there is for threads to wake the loop
+            return True
+        return not self._selector.select(DELIVERY if any(map(_under_way, sockets)) else AT_ONCE)
 
     def _run_once(self) -> None:
         self._ahead += TURN
         super()._run_once()
+
+
+def _under_way(fd: int) -> bool:
+    """Whether something that was sent there has not arrived, or is not known to have."""
+    count = array("i", [0])
+    with contextlib.suppress(OSError):  # a listening socket, or the one that wakes the loop
+        fcntl.ioctl(fd, termios.TIOCOUTQ, count)
+    return count[0] > 0
 
 
 BLINK = 0.05
