@@ -278,7 +278,7 @@ class QuietStream:
         self.call_id = call_id
         self.custom: dict[str, str] = {}
         self.resumed: Any = None
-        self.paused = False
+        self.paused = self.sounding = False
         self.on_lost: Callable[[], None] | None = None
         self.agreed: list[Any] = []
         self.holds: list[bool] = []

@@ -123,7 +123,7 @@ def test_the_carriers_words() -> None:
 @pytest.mark.parametrize(
     ("status", "told"),
     [(100, None), (180, None), (183, None), (200, "answered"), (202, "answered"), (486, "busy"), (600, "busy"),
-     (408, "no_answer"), (480, "no_answer"), (487, "no_answer"), (404, "failed"), (503, "failed"), (302, "failed")],
+     (408, "no_answer"), (480, "no_answer"), (487, "canceled"), (404, "failed"), (503, "failed"), (302, "failed")],
 )  # fmt: skip
 def test_transfers(status: int, told: str | None) -> None:
     assert transfer_status(status) == told

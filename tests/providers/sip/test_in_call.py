@@ -460,7 +460,7 @@ def test_a_transfer_that_is_answered() -> None:
 
 @pytest.mark.parametrize(
     ("line", "state", "told"),
-    [("SIP/2.0 486 Busy Here", "terminated", "busy"), ("SIP/2.0 487 Gone", "terminated", "no_answer"),
+    [("SIP/2.0 486 Busy Here", "terminated", "busy"), ("SIP/2.0 487 Gone", "terminated", "canceled"),
      ("SIP/2.0 503 Oh", "active", "failed"), ("SIP/2.0 100 Trying", "terminated;reason=timeout", "failed")],
 )  # fmt: skip
 def test_a_transfer_that_is_not(line: str, state: str, told: str) -> None:

@@ -120,4 +120,6 @@ def transfer_status(status: int) -> str | None:
         return "answered"
     if status in (486, 600):
         return "busy"
-    return "no_answer" if status in (408, 480, 487) else "failed"
+    if status == 487:  # it was rung no longer, mostly because the far end has hung up
+        return "canceled"
+    return "no_answer" if status in (408, 480) else "failed"

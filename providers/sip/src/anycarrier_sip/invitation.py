@@ -73,7 +73,7 @@ class Outbound(SipCall):
         self._invite: ClientTransaction | None = None
         self._forks: dict[str, _Early] = {}
         local = destination.local
-        local.parameters["tag"] = secrets.token_hex(8)
+        local.parameters["tag"] = call.id
         to = NameAddr("", Uri.parse(destination.uri))
         call_id = secrets.token_hex(16)
         self.dialog = Dialog(call_id, local, to, destination.uri, True, local_cseq=random.randint(1, 10_000))  # noqa: S311
@@ -196,6 +196,7 @@ class Outbound(SipCall):
             return
         if not self.first.done():
             self.first.set_result(None)
+            self.trunk.progress(self.call)
         tag = response.to.tag
         if response.status == 100 or not tag:
             return
@@ -308,7 +309,7 @@ class Inbound(SipCall):
     def __init__(self, trunk: SipListener, call: Call, tx: ServerTransaction) -> None:
         super().__init__(trunk, call, tx.flow)
         self.invite = tx
-        self.dialog = Dialog.incoming(tx.request, secrets.token_hex(8))
+        self.dialog = Dialog.incoming(tx.request, call.id)
         self._wants_reliable = "100rel" in options_of(tx.request, "Require")
         if tx.request.body:
             check_content_type(tx.request)

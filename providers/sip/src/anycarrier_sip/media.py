@@ -208,6 +208,11 @@ class RtpStream:
             self._push(control("stop", reason=reason))
             self._close()
 
+    @property
+    def sounding(self) -> bool:
+        """True while sound of ours goes out, and not silence."""
+        return self._talks
+
     def stats(self) -> RtpStats:
         """Counted so far."""
         jitter, report = self._jitter, self._report
@@ -299,6 +304,8 @@ class RtpStream:
     def tick(self, now: float) -> None:
         """Send a packet; see :class:`Paced`."""
         timestamp = self._timestamp = (self._timestamp + 160) & 0xFFFFFFFF
+        if self._pending and self._pending[0][0] <= self._played and not self._keys:
+            self._reached()  # a frame's last sample is due as the next frame goes out
         queue = self._queue
         if self._keys:
             self._send_key(timestamp)
@@ -317,8 +324,6 @@ class RtpStream:
         else:
             self._talks = False
             self._send(self._payload_type, timestamp, self._silence)
-        if self._pending and self._pending[0][0] <= self._played and not self._keys:
-            self._reached()
         jitter = self._jitter
         if now * 8000 - jitter.position > jitter.due_after:
             self._fill()

@@ -9,6 +9,7 @@ from anycarrier.calls import Call, DialRequest, EndReason, StreamTarget
 from anycarrier.errors import (
     AuthenticationFailed,
     ConfigurationError,
+    InsufficientFunds,
     MalformedMessage,
     ProviderError,
     ProviderUnavailable,
@@ -43,6 +44,7 @@ class SipProvider(Provider):
     credential_type = SipCredential
     credential: SipCredential
     settings_type = SipSettings
+    sandbox = "anycarrier_sip.sandbox:SipSandbox"
     answers_in_reply = False
     reports_transfers = True
     dials_sip = True
@@ -192,6 +194,7 @@ class SipProvider(Provider):
             message = f"the registrar refused the password of user {user}" if user else "the carrier wants a password"
             next_step = "Check username and password of the credential, and whether the carrier knows our address."
         else:
+            kind = InsufficientFunds if response.status == 402 else kind
             message = f"{response.status} {response.phrase}"
         retry = seconds_of(response, "Retry-After")
         return self.error(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 180.0
 """Seconds in which the far end is to say what became of a transfer."""
+LEAVING = 0.5
+"""Seconds in which a far end that has given up ringing the target mostly hangs up: then the end is its doing."""
 GRACE = 2.0
 """Seconds that a far end which was transferred has to hang up by itself."""
 
@@ -28,6 +30,7 @@ class Referral:
 
     def __init__(self, call: SipCall) -> None:
         self._call = call
+        self._canceled = False
 
     async def ask(self, refer_to: str, headers: Mapping[str, str]) -> None:
         """Send the REFER. Raises for a refusal, after which the call goes on as before."""
@@ -46,8 +49,15 @@ class Referral:
         line = _STATUS_LINE.match(request.body)
         status = transfer_status(int(line[1])) if line else None
         ended = (request.headers.get("Subscription-State") or "").strip().lower().startswith("terminated")
-        if status is not None or ended:
+        if status == "canceled":
+            self._canceled = True
+            self._call.alarm("transfer", LEAVING, lambda: self.over("canceled"))
+        elif status is not None or ended:
             self.over(status or "failed")
+
+    def hung_up(self) -> None:
+        """The far end has taken the REFER and is gone: to the target, unless that was rung no longer."""
+        self.over("canceled" if self._canceled else "answered")
 
     def over(self, status: str) -> None:
         """Tell what became of it; whoever was transferred and does not hang up is hung up."""

@@ -43,6 +43,9 @@ log = logging.getLogger("anycarrier")
 
 T1, T2, PATIENCE = Timers().t1, Timers().t2, Timers().patience
 
+FAREWELL = 0.06
+"""Seconds that a far end has for the last of our sound: what waits in its jitter buffer is cut off by a BYE."""
+
 DIGIT = re.compile(rb"(?i)\s*(?:signal\s*=\s*)?([0-9A-D*#]|1[01])\s*(?:[\r\n]|$)")
 
 
@@ -136,8 +139,8 @@ class SipCall:
             raise SipError(481)
         self.answer(tx, 200)
         reasons = tx.request.headers.values("Reason")
-        if self.referral is not None:  # it had taken the REFER, and is gone to the target
-            self.referral.over("answered")
+        if self.referral is not None:
+            self.referral.hung_up()
         cause = cause_of(reasons)
         self.end(reason_after_answer(cause), words=words_of("BYE", reasons), cause=cause)
         self.close()
@@ -387,10 +390,12 @@ class SipCall:
         """End the call from our side, however far it has come."""
         if self.call.ended:
             return
+        pause = FAREWELL if self.media is not None and self.media.sounding else 0.0
         self.end(reason)
-        self.spawn(self._say_bye(self.dialog))
+        self.spawn(self._say_bye(self.dialog, pause))
 
-    async def _say_bye(self, dialog: Dialog) -> None:
+    async def _say_bye(self, dialog: Dialog, pause: float = 0.0) -> None:
+        await asyncio.sleep(pause)
         await self.settled.wait()
         await self.ask("BYE", dialog=dialog)
         if dialog is self.dialog:
