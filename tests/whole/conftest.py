@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from anycarrier import Call, CallEvent, CallProgress, CallStatus, Exchange, MemoryNumberRegistry, Policy
+from anycarrier import Call, CallEvent, CallProgress, CallStatus, Capability, Exchange, MemoryNumberRegistry, Policy
 from anycarrier import plugins as anycarrier_plugins
 from anycarrier.asgi import create_app
 from anycarrier.provider import Provider
@@ -25,6 +25,7 @@ CARRIERS = [
     "twilio",
     "telnyx",
     "acme",
+    "sip",
 ]
 
 OURS = "+14155550101"
@@ -43,6 +44,15 @@ class House:
     base_url: str
     events: list[tuple[CallEvent, Call | None]] = field(default_factory=list)
     sessions: list[MediaSession] = field(default_factory=list)
+
+    @property
+    def listens(self) -> bool:
+        """Whether the carrier's calls come over sockets of its own: no webhooks, no WebSocket of ours, no REST."""
+        return Capability.LISTEN in self.provider.capabilities
+
+    def skip_where_it_listens(self, lacks: str) -> None:
+        if self.listens:
+            pytest.skip(f"capability LISTEN: {self.provider.name} has no {lacks}")
 
     def answer_with(self, handler: Handler) -> None:
         """The agent, for all agent ids; sessions are kept for the scenario to look at."""

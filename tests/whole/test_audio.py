@@ -39,7 +39,7 @@ async def test_a_key_that_only_a_webhook_tells_arrives_too(house: House) -> None
     far_end = await house.ring()
     await far_end.wait_for("streaming")
     call = await house.call_of(far_end)
-    desk = house.exchange._desk(call.credential_id)
+    desk = house.exchange.listeners.desk(await house.exchange.switchboard.provider("main"), "main")
     told = DigitReported(call_id=call.id, reference=call.reference, event_id="key-1", digit="4")
     for _ in range(2):  # a webhook that is delivered twice is one
         await desk.event(told)

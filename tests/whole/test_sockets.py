@@ -18,6 +18,7 @@ async def refusal(url: str) -> int:
 
 
 async def test_a_socket_without_a_good_ticket_starts_nothing(house: House) -> None:
+    house.skip_where_it_listens("WebSocket that a ticket could open")
     far_end = await house.ring()
     await far_end.wait_for("streaming")
     origin, _, ticket = far_end.stream_url.rpartition("/")
@@ -36,6 +37,7 @@ async def test_a_socket_without_a_good_ticket_starts_nothing(house: House) -> No
 
 async def test_a_ticket_does_not_carry_another_call(house: House) -> None:
     """The ticket of one call, shown by a socket that then claims to be another call."""
+    house.skip_where_it_listens("WebSocket that a ticket could open")
     first = await house.ring()
     await first.wait_for("streaming")
     call = await house.call_of(first)
@@ -71,10 +73,11 @@ async def test_nonsense_on_the_socket_becomes_events_and_the_call_goes_on(house:
     await far_end.inject(json.dumps({"event": "novelty", "type": "novelty", "value": 1}))
     await far_end.say(b"\x42" * 800)
     await until(lambda: b"\x42" * 800 in far_end.heard)
-    await until(lambda: len(seen) >= 7)
-    kinds = [event.kind for event in seen]
-    assert kinds.count("malformed") == 6 and "novelty" in kinds
-    assert next(event for event in seen if event.kind == "novelty").raw["value"] == 1
+    if not house.listens:  # what is no RTP packet is nobody's event
+        await until(lambda: len(seen) >= 7)
+        kinds = [event.kind for event in seen]
+        assert kinds.count("malformed") == 6 and "novelty" in kinds
+        assert next(event for event in seen if event.kind == "novelty").raw["value"] == 1
     await far_end.hang_up()
     call = await house.over(far_end)
     assert (call.status, call.reason) == (CallStatus.ENDED, EndReason.USER_HANGUP)

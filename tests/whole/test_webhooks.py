@@ -8,6 +8,7 @@ from whole.conftest import House
 
 
 async def test_a_forged_webhook_is_refused_and_starts_nothing(house: House) -> None:
+    house.skip_where_it_listens("webhooks")
     far_end = await house.ring()
     await far_end.wait_for("streaming")
     genuine = house.sandbox.deliveries[0]
@@ -23,6 +24,7 @@ async def test_a_forged_webhook_is_refused_and_starts_nothing(house: House) -> N
 
 
 async def test_a_replayed_announcement_mints_no_second_ticket(house: House) -> None:
+    house.skip_where_it_listens("webhooks")
     far_end = await house.ring()
     await far_end.wait_for("streaming")
     replay = await house.sandbox.redeliver(0)

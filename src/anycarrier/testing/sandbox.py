@@ -92,6 +92,10 @@ class Sandbox(ABC):
         """Give the account of ``credential`` a number it owns already, where the carrier tells accounts apart."""
         self.add_number(number)
 
+    def lead_here(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of a credential, changed so that it leads to this sandbox, wherever it has led before."""
+        return {**fields, "base_url": self.base_url}
+
     def open_account(self, credential: Credential) -> None:
         """Know a credential somebody made themselves, so that its webhooks can be signed before it first logs in."""
         return None

@@ -63,7 +63,7 @@ class Carriers:
         }
         sandbox = self.sandboxes.get(provider)
         if sandbox is not None:
-            known["base_url"] = sandbox.base_url
+            known = sandbox.lead_here(known)
         try:
             made = kind.from_api_key(api_key.get_secret_value(), known)
         except ValidationError:

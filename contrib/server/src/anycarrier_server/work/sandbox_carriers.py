@@ -1,8 +1,9 @@
 """``--sandbox``: every installed carrier's sandbox inside this service, so that all of it works without an account.
 
 Each is mounted under ``/sandbox/<provider>`` and has one credential ready; every other credential of that carrier
-leads there too, and any secret logs in. A number that is registered belongs to the account it is registered with,
-except the magic ones (+1 500 555 ...), which say how the carrier is to misbehave.
+leads there too, and any secret logs in. One with sockets of its own opens them on loopback, on free ports. A number
+that is registered belongs to the account it is registered with, except the magic ones (+1 500 555 ...), which say how
+the carrier is to misbehave.
 """
 
 from __future__ import annotations
@@ -119,11 +120,13 @@ class Sandboxes:
 
 def _spelled(credential: Credential) -> tuple[SecretStr, dict[str, Any]]:
     """A credential as a person would type it: the one secret, and the rest by name."""
-    key, details = SecretStr(""), {}
-    for name, field in type(credential).model_fields.items():
-        value = getattr(credential, name)
-        if isinstance(value, SecretStr) and field.is_required():
-            key = value
-        elif value is not None and name not in ("base_url", "provider"):
-            details[name] = value.get_secret_value() if isinstance(value, SecretStr) else value
-    return key, details
+    known = {name: getattr(credential, name) for name in credential.model_fields_set}
+    secrets = [name for name, value in known.items() if isinstance(value, SecretStr)]
+    required = [name for name in secrets if type(credential).model_fields[name].is_required()]
+    key = next(iter(required or secrets))
+    details = {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else value
+        for name, value in known.items()
+        if value is not None and name not in (key, "base_url", "provider")
+    }
+    return known[key], details

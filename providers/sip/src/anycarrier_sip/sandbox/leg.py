@@ -49,11 +49,19 @@ class Leg:
         self._number = 0
         self._acked, self.pracked, self.canceled = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._up = self.final = self.answers_late = False
+        self._their: Session | None = None
+        """How their sound is described, of a call that we answer."""
+        self._transferring = ""
+        """The subscription of a transfer whose target rings."""
+        self._taken = False
+        """Its target has taken the call."""
 
     # --- what a telephone does ----------------------------------------------------------------------------------------
 
     async def hang_up(self) -> None:
         """BYE, or whatever it is before the call is answered."""
+        if self._transferring:  # nobody waits for the target any more
+            self.sandbox.start(self._tell(self._note(self._transferring, 487)))
         if self._up:
             self.end("hung up", "BYE")
         elif self.rings_us:
@@ -176,10 +184,8 @@ class Leg:
             self.refuse(488)
             return
         self.here = self._described("sendrecv", their)
-        self._up = True
+        self._up, self._their = True, their
         self.far_end.answered()
-        if their is not None:
-            self._answered(their)
         wait = T1
         while not self._acked.is_set() and not self.over.is_set() and wait < PATIENCE:
             self.respond(200, ALLOW, *more, body=self.description())
@@ -208,9 +214,11 @@ class Leg:
             self.sandbox.reply(request, source, 501, tag=self.tag)
 
     def _on_ack(self, request: Message, source: tuple[str, int]) -> None:
-        self._acked.set()
         if request.body:
-            self._answered(Session.parse(request.body))
+            self._their = Session.parse(request.body)
+        if self._their is not None and not self._acked.is_set():
+            self._answered(self._their)
+        self._acked.set()
 
     def _on_bye(self, request: Message, source: tuple[str, int]) -> None:
         self.sandbox.reply(request, source, 200, tag=self.tag)
@@ -265,8 +273,6 @@ class Leg:
         self.sandbox.reply(request, source, 202, self._contact, tag=self.tag)
         self.sandbox.start(self._transfer(request.get("Refer-To"), request.get("CSeq").split()[0]))
 
-    _taken = False
-
     async def _transfer(self, refer_to: str, subscription: str) -> None:
         """Ring the target, and tell how it goes (RFC 3515)."""
         target = address(refer_to).partition("?")[0]
@@ -275,6 +281,7 @@ class Leg:
         self.far_end.transferred_to = to
         self.far_end.note(f"transferred to {to}")
         replaces = re.search(r"(?i)[?&]replaces=([^&>]+)", refer_to)
+        self._transferring = subscription
         await self._notify(subscription, 100)
         outcome = outcome_of(to)
         if outcome is Outcome.NO_ANSWER:
@@ -290,15 +297,20 @@ class Leg:
                 other.far_end.note(f"talks to {self.far_end.from_}")
                 other.sandbox.start(other._tell(other.request("BYE")))
                 other.leave()
-        if not self.over.is_set():
+        if self._transferring and not self.over.is_set():
             self._taken = status == 200
             await self._notify(subscription, status)
 
     async def _notify(self, subscription: str, status: int) -> None:
+        await self._tell(self._note(subscription, status))
+
+    def _note(self, subscription: str, status: int) -> Message:
         state = "active;expires=60" if status < 200 else "terminated;reason=noresource"
+        if status >= 200:
+            self._transferring = ""
         headers = [("Event", f"refer;id={subscription}"), ("Subscription-State", state)]
         told = self._told(status).encode()
-        await self._tell(self.request("NOTIFY", *headers, ("Content-Type", "message/sipfrag;version=2.0"), body=told))
+        return self.request("NOTIFY", *headers, ("Content-Type", "message/sipfrag;version=2.0"), body=told)
 
     @staticmethod
     def _told(status: int) -> str:

@@ -92,19 +92,20 @@ class SipSandbox(Sandbox):
 
     def credential(self, **overrides: Any) -> Credential:
         """A new account each time, unless ``username`` names one."""
-        from anycarrier_sip.credential import SipCredential
+        from anycarrier_sip import SipCredential
 
-        fields = {
-            "preset": "pbx",
-            "host": self.address[0],
-            "port": self.address[1],
-            "transport": "udp",
-            "username": f"trunk-{token()}",
-            "password": token(),
-        }
-        credential = SipCredential.model_validate({**fields, **overrides})
+        fields = {"preset": "pbx", "username": f"trunk-{token()}", "password": token(), **overrides}
+        credential = SipCredential.model_validate(self.lead_here(fields))
         self.open_account(credential)
         return credential
+
+    def lead_here(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Softphones stay as they are: they come to our side, which is their registrar."""
+        if fields.get("preset") == "softphones":
+            return dict(fields)
+        host, port = self.address
+        kept = {name: value for name, value in fields.items() if name not in ("region", "peers", "base_url")}
+        return {**kept, "host": host, "port": port, "transport": "udp", "registers": True, "srtp": "off"}
 
     def open_account(self, credential: Credential) -> None:
         name, secrets = getattr(credential, "username", None), credential.secrets()
@@ -133,10 +134,16 @@ class SipSandbox(Sandbox):
         headers: Mapping[str, str] | None = None,
         offer: bool = True,
     ) -> FarEnd:
-        """Returns once our side has said that it rings, or more. ``offer=False`` leaves the offer to our side's 200."""
+        """Returns once our side has said that it rings, or more. ``offer=False`` leaves the offer to our side's 200.
+
+        ``LookupError`` too when nobody has registered who is rung at ``to``.
+        """
         if to not in self.numbers:
             raise LookupError(f"{to} is no number of this trunk: add_number() was not told of it")
-        contact = await self._contact_of(self.numbers[to])
+        try:
+            contact = await self._contact_of(self.numbers[to])
+        except TimeoutError:
+            raise LookupError(f"nobody is registered who could be rung at {to}") from None
         leg = Leg(self, f"{token()}@sandbox", from_, to)
         _keep(self.legs, leg.call_id, leg)
         self.start(leg.ring(contact, dict(headers or {}), offer))
