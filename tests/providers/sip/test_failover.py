@@ -194,37 +194,53 @@ def test_no_second_target_once_the_first_has_said_anything() -> None:
     play(scene, transport="tcp")
 
 
+class TcpCaller(TcpPeer):
+    """Rings us from a connection of its own; it listens too, at :attr:`port`, unless that is 9."""
+
+    def __init__(self, house: House, port: int) -> None:
+        super().__init__()
+        self.house, self.port, self.to = house, port, f"<sip:{OURS}@127.0.0.1>"
+        self.us = house.listener.endpoint.addresses["tcp"]
+        self.answer = self._answer
+
+    def request(self, method: str, number: int, body: str = "") -> bytes:
+        return (
+            f"{method} sip:{OURS}@127.0.0.1:{self.us[1]} SIP/2.0\r\n"
+            f"Via: SIP/2.0/TCP 127.0.0.1:{self.port};branch=z9hG4bKt{method}{number}\r\nMax-Forwards: 70\r\n"
+            f"From: <sip:{THEIRS}@127.0.0.1>;tag=theirs\r\nTo: {self.to}\r\nCall-ID: tcp@peer\r\n"
+            f"CSeq: {number} {method}\r\nContact: <sip:them@127.0.0.1:{self.port};transport=tcp>\r\n"
+            f"Content-Type: application/sdp\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+        ).encode()
+
+    def _answer(self, heard: Heard, writer: asyncio.StreamWriter) -> None:
+        if heard.what == "200 INVITE":
+            self.to = heard["To"]
+            writer.write(self.request("ACK", 1))
+        elif heard.what == "BYE":
+            writer.write(written(heard, "200 OK"))
+
+    async def ring(self) -> asyncio.StreamWriter:
+        writer = await self.dial(self.us)
+        writer.write(self.request("INVITE", 1, sdp(self.house.peer.media_port)))
+        return writer
+
+    async def until(self, what: str) -> None:
+        async with asyncio.timeout(60):
+            while not self.count(what):
+                await asyncio.sleep(0.05)
+
+
+async def talks_for_two_seconds(session: MediaSession) -> None:
+    await asyncio.sleep(2)
+
+
 def test_caller_on_tcp_is_hung_up_by_the_connection_he_came_on() -> None:
     """His Contact names a port where nobody listens, as behind NAT."""
 
-    async def agent(session: MediaSession) -> None:
-        await asyncio.sleep(1)
-
     async def scene(house: House, dns: Dns) -> None:
-        caller = TcpPeer()
-        caller.answer = lambda heard, writer: answer(heard, writer)
-        us = house.listener.endpoint.addresses["tcp"]
-        writer = await caller.dial(us)
-
-        def request(method: str, number: int, to: str, body: str = "") -> bytes:
-            return (
-                f"{method} sip:{OURS}@127.0.0.1:{us[1]} SIP/2.0\r\n"
-                f"Via: SIP/2.0/TCP 127.0.0.1:9;branch=z9hG4bKt{method}{number}\r\nMax-Forwards: 70\r\n"
-                f"From: <sip:{THEIRS}@127.0.0.1>;tag=theirs\r\nTo: {to}\r\nCall-ID: tcp@peer\r\n"
-                f"CSeq: {number} {method}\r\nContact: <sip:them@127.0.0.1:9;transport=tcp>\r\n"
-                f"Content-Type: application/sdp\r\nContent-Length: {len(body)}\r\n\r\n{body}"
-            ).encode()
-
-        def answer(heard: Heard, writer: asyncio.StreamWriter) -> None:
-            if heard.what == "200 INVITE":
-                writer.write(request("ACK", 1, heard["To"]))
-            elif heard.what == "BYE":
-                writer.write(written(heard, "200 OK"))
-
-        writer.write(request("INVITE", 1, f"<sip:{OURS}@127.0.0.1>", sdp(house.peer.media_port)))
-        async with asyncio.timeout(30):
-            while not caller.count("BYE"):
-                await asyncio.sleep(0.1)
+        caller = TcpCaller(house, 9)
+        writer = await caller.ring()
+        await caller.until("BYE")
         call = await house.over()
         assert call.status is CallStatus.ENDED and call.reason is EndReason.AGENT_HANGUP
         assert len(caller.writers) == 1 and caller.count("BYE") == 1
@@ -232,7 +248,66 @@ def test_caller_on_tcp_is_hung_up_by_the_connection_he_came_on() -> None:
         writer.close()
         await caller.reading
 
-    play(scene, agent=agent)
+    play(scene, agent=talks_for_two_seconds)
+
+
+def test_caller_whose_connection_is_lost_is_hung_up_by_a_new_one() -> None:
+    async def scene(house: House, dns: Dns) -> None:
+        caller = TcpCaller(house, 0)
+        caller.port = await caller.serve()
+        writer = await caller.ring()
+        await caller.until("200 INVITE")
+        writer.close()
+        await caller.until("BYE")
+        assert (await house.over()).reason is EndReason.AGENT_HANGUP and len(caller.writers) == 2
+        caller.close()
+
+    play(scene, agent=talks_for_two_seconds)
+
+
+def test_caller_whose_connection_was_lost_hangs_up_by_a_new_one() -> None:
+    async def scene(house: House, dns: Dns) -> None:
+        caller = TcpCaller(house, 9)
+        writer = await caller.ring()
+        await caller.until("200 INVITE")
+        await asyncio.sleep(1)
+        writer.close()
+        await caller.reading
+        await asyncio.sleep(100)
+        assert house.listener.calls, "the call goes on meanwhile"
+        writer = await caller.dial(caller.us)
+        writer.write(caller.request("BYE", 2))
+        await caller.until("200 BYE")
+        assert (await house.over()).reason is EndReason.USER_HANGUP
+        writer.close()
+        await caller.reading
+
+    play(scene)
+
+
+def test_answer_follows_a_caller_whose_connection_is_lost_while_it_rings() -> None:
+    async def scene(house: House, dns: Dns) -> None:
+        caller = TcpCaller(house, 0)
+        caller.port = await caller.serve()
+        writer = await caller.ring()
+        writer.transport.abort()
+        await caller.until("200 INVITE")
+        await caller.until("BYE")
+        assert (await house.over()).reason is EndReason.AGENT_HANGUP
+        caller.close()
+
+    play(scene, agent=talks_for_two_seconds)
+
+
+def test_call_of_a_caller_who_is_gone_for_good_ends() -> None:
+    async def scene(house: House, dns: Dns) -> None:
+        caller = TcpCaller(house, 9)
+        (await caller.ring()).transport.abort()
+        await asyncio.sleep(0.1)
+        call = await house.over()
+        assert call.status is CallStatus.ENDED and not house.listener.endpoint.dialogs
+
+    play(scene)
 
 
 def test_trunk_without_an_address_says_so() -> None:

@@ -25,7 +25,7 @@ from anycarrier_sip.figures import MediaFigures
 from anycarrier_sip.guard import Guard, in_networks
 from anycarrier_sip.message import Request, Response, SipError, Uri, parse, reply
 from anycarrier_sip.pacer import Pacer, PortRange
-from anycarrier_sip.resolver import REST, Resolver, Target
+from anycarrier_sip.resolver import REST, Resolver, Target, port_of
 from anycarrier_sip.settings import Network, SipSettings
 from anycarrier_sip.transaction import ClientTransaction, Flow, ServerTransaction, TransactionLayer
 from anycarrier_sip.transport import Transport
@@ -116,7 +116,7 @@ class Endpoint:
         self.guard = Guard(self._networks, strangers=settings.softphones)
         self.resolver = Resolver(settings, self.loop.time)
         self.transport = Transport(settings, self.guard, self._received, self._lost)
-        self.layer = TransactionLayer(self.transport.send, token=token, sent_by=self._sent_by)
+        self.layer = TransactionLayer(self._send, token=token, sent_by=self._sent_by)
         self.layer.strays = self._stray
         self.layer.woken = self._wake
         self._by_source: dict[str, list[Trunk]] = {}
@@ -124,6 +124,7 @@ class Endpoint:
         self._ringing: dict[int, set[ServerTransaction]] = {}
         self._refused_tcp: dict[tuple[str, int], float] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._sending: set[asyncio.Task[None]] = set()
 
     @classmethod
     async def open(cls, settings: SipSettings) -> Endpoint:
@@ -138,6 +139,8 @@ class Endpoint:
             self._timer.cancel()
         self.layer.woken = lambda at: None
         self.pacer.close()
+        for task in self._sending:
+            task.cancel()
         await self.transport.aclose()
 
     @property
@@ -392,6 +395,23 @@ class Endpoint:
     def _sent_by(self, flow: Flow) -> tuple[str, int]:
         host, port = flow.local if flow.transport == "udp" else self.addresses.get(flow.transport, flow.local)
         return self.settings.public_address or host, port
+
+    def _send(self, data: bytes, flow: Flow) -> None:
+        try:
+            self.transport.send(data, flow)
+        except ConnectionError:
+            if not (flow.connection and data.startswith(b"SIP/2.0 ")):
+                raise
+            task = self.loop.create_task(self._send_anew(data, flow))
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
+
+    async def _send_anew(self, response: bytes, flow: Flow) -> None:
+        """The connection of a request is gone: its response goes to where its sender listens (RFC 3261, 18.2.2)."""
+        via = parse(response).via
+        target = Target(flow.transport, flow.remote[0], via.port or port_of(flow.transport), via.host)
+        with contextlib.suppress(OSError):
+            self.transport.send(response, await self.flow(target))
 
     def _wake(self, at: float) -> None:
         if self._timer is not None:
