@@ -105,6 +105,8 @@ def test_a_reply_repeats_what_the_rfc_says() -> None:
         ("t", "t: <sip:a@b@example.com>"),
         ("t", "t: <sip:bob@[::g]>"),
         ("t", "t: <sip:bob@example.com;a=1;a=2>"),
+        ("t", "t: <sip:bob@example.com;a;a=2>"),
+        ("t", "t: <sip:bob@example.com;a=1=2>"),
         ("t", "t: <>"),
         ("t", "t:"),
         ("v", "v: SIP/2.0/UDP 192.0.2.1;branch=a;branch=b"),
@@ -196,6 +198,7 @@ def test_a_uri_is_written_as_it_was(text: str) -> None:
 
 
 def test_a_uri_in_parts() -> None:
+    assert Uri.parse("sip:a@b;transport=tls;transport=tls").parameters == {"transport": "tls"}
     uri = Uri.parse("SIPS:Alice:p@Example.COM:5061;Transport=TCP;lr?Replaces=a%3Bb".replace("p@", "p%40@"))
     assert uri == Uri(
         "sips", "Alice", "example.com", 5061, {"transport": "TCP", "lr": None}, {"Replaces": "a;b"}, "p@"

@@ -190,11 +190,12 @@ class Uri:
             uri.user = uri._decoded(user)
             uri.password = None if password is None else uri._decoded(password)
         for part in parameters[1:].split(";") if parameters else ():
-            name, equals, value = part.partition("=")
-            name = uri._decoded(name).lower()
-            if not name or name in uri.parameters or "=" in value:
+            name, equals, given = part.partition("=")
+            name, value = uri._decoded(name).lower(), uri._decoded(given) if equals else None
+            # Once each, says 19.1.1; baresip repeats a transport= that its user typed, and means no harm.
+            if not name or "=" in given or uri.parameters.get(name, value) != value:
                 raise _bad("URI")
-            uri.parameters[name] = uri._decoded(value) if equals else None
+            uri.parameters[name] = value
         for part in headers.split("&") if headers else ():
             name, equals, value = part.partition("=")
             if not name or not equals:

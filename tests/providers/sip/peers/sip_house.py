@@ -138,7 +138,8 @@ async def open_house(
         await exchange.assign(OURS, agent_id="desk", credential_id="trunk")
         provider = await exchange.switchboard.provider("trunk")
         assert isinstance(provider, SipProvider)
-        house = House(exchange, provider, provider.listener.endpoint.addresses["udp"][1])
+        port = next(iter(provider.listener.endpoint.addresses.values()))[1]
+        house = House(exchange, provider, port)
         exchange.switchboard.agents = (agent or speaker())(house)
         exchange.switchboard.observers.append(lambda event, call: house.events.append((event, call)))
         yield house
