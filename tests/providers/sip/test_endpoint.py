@@ -223,13 +223,15 @@ def test_operators_peers_may_ring_every_trunk() -> None:
     play(scene, peers=(TRUNK + "/32",))
 
 
-def test_trunk_that_is_unregistered_gets_nothing() -> None:
+def test_trunk_gets_requests_from_when_it_is_registered_until_it_is_not() -> None:
     async def scene(endpoint: Endpoint) -> None:
-        line = Line(endpoint, TRUNK)
+        line, phone = Line(endpoint, TRUNK), Phone(endpoint)
+        assert await phone.ask(message("INVITE")) == []
         endpoint.register(line)
+        assert await phone.ask(message("INVITE")) == [200]
         endpoint.unregister(line)
-        assert await Phone(endpoint).ask(message("INVITE")) == []
-        assert line.got == [] and endpoint.guard.counters.strangers == 1
+        assert await phone.ask(message("INVITE")) == []
+        assert line.got == ["INVITE"] and endpoint.guard.counters.strangers == 2
 
     play(scene)
 
@@ -266,6 +268,7 @@ def test_dialog_hears_its_peer_though_no_trunk_lists_it() -> None:
         endpoint.detach("call", "ours")
         await asyncio.sleep(1)
         assert await phone.ask(message("BYE", call="call", tag="ours")) == []
+        assert endpoint.dialogs == {} and not endpoint.guard.datagram(OTHER, endpoint.now())
 
     play(scene)
 
