@@ -20,6 +20,7 @@ from typing import Any
 from serving import HOST, commands, uvloop_or_none
 
 OURS = "+14155550100"
+LOAD = 22000
 
 
 # --- anycarrier -------------------------------------------------------------------------------------------------------
@@ -40,7 +41,9 @@ async def exchange(port: int, agents: Any, srtp: str = "off") -> Any:
         agents=agents,
         policy=Policy(allow=("+1",)),
         calls=MemoryCallBook(keep=100),
-        carrier_settings=[SipSettings(listen=(f"udp:{HOST}:{port}",), srtp_without_tls=srtp != "off")],
+        carrier_settings=[
+            SipSettings(listen=(f"udp:{HOST}:{port}",), rtp_ports=(10000, 19999), srtp_without_tls=srtp != "off")
+        ],
     )
     await made.start()
     await made.assign(OURS, agent_id="bench", credential_id="trunk")
@@ -71,7 +74,7 @@ def relaying(srtp: str) -> Any:
 
 
 async def streams(port: int, calls: int, agent_port: int) -> Any:
-    """Ports from ``port`` on; the load's from 40000 on."""
+    """Ports from ``port`` on; the load's from :data:`LOAD` on."""
     from anycarrier_sip.media import RtpStream
     from anycarrier_sip.pacer import Pacer, PortRange
     from anycarrier_sip.sdp import Negotiated
@@ -82,7 +85,7 @@ async def streams(port: int, calls: int, agent_port: int) -> Any:
         stream = await RtpStream.open(
             pacer=pacer, ports=ports, bind_host=HOST, advertised_host=HOST, call_id=str(number)
         )
-        far = 40000 + 2 * number
+        far = LOAD + 2 * number
         stream.connect(Negotiated("PCMU", 0, (HOST, far), (HOST, far + 1)))
 
         def back(frame: Any, stream: RtpStream = stream) -> None:

@@ -31,14 +31,15 @@
 #define RING 1024
 #define BUCKET 10000            /* ns */
 #define BUCKETS 100000          /* a second */
-#define RTP_BASE 40000
+#define FIRST_PORT 22000        /* for RTP: below those that the system gives out */
+#define LAST_PORT 32700
 
 typedef unsigned long long u64;
 enum state { WAITING, INVITED, TALKING, HUNG_UP, OVER };
 
 struct call {
     enum state state;
-    int fd, number, tries;
+    int fd, port, number, tries;
     char to[300], contact[300];
     u64 due, started, last_sent, asked;
     uint32_t sent, seen, ssrc, timestamp0; /* the first timestamp received */
@@ -86,18 +87,29 @@ static double quantile(struct histogram *h, double share) {
     return h->most / 1e6;
 }
 
+/* A socket on loopback; -1 where the port is taken. */
 static int udp(int port) {
     struct sockaddr_in here = {.sin_family = AF_INET, .sin_port = htons(port)};
     int size = 4 << 20, fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
     here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (fd < 0 || bind(fd, (void *)&here, sizeof here) < 0) die("bind");
+    if (fd < 0) die("socket");
+    if (bind(fd, (void *)&here, sizeof here) < 0) { close(fd); return -1; }
     setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
     return fd;
 }
 
 /* --- SIP ----------------------------------------------------------------------------------------------------------- */
 
-static int rtp_port(const struct call *c) { return (direct ? atoi(user) : RTP_BASE) + 2 * c->number; }
+static void open_rtp(struct call *c) {
+    static int next = FIRST_PORT;
+    for (int tries = 0; tries < (LAST_PORT - FIRST_PORT) / 2; tries++) {
+        c->port = direct ? atoi(user) + 2 * c->number : next;
+        if ((next += 2) > LAST_PORT) next = FIRST_PORT;
+        if ((c->fd = udp(c->port)) >= 0) return;
+        if (direct) break;
+    }
+    die("bind");
+}
 
 static void ask(struct call *c, const char *method, int cseq, const char *branch, const char *uri, const char *body) {
     char text[2000];
@@ -115,7 +127,7 @@ static void describe(const struct call *c, char *body, size_t room) {
     snprintf(body, room,
         "v=0\r\no=- %d 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio %d RTP/%s 0 101\r\n"
         "a=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20\r\n%s%s%s",
-        c->number + 1, rtp_port(c), crypto ? "SAVP" : "AVP", crypto ? "a=crypto:" : "", crypto ? crypto : "",
+        c->number + 1, c->port, crypto ? "SAVP" : "AVP", crypto ? "a=crypto:" : "", crypto ? crypto : "",
         crypto ? "\r\n" : "");
 }
 
@@ -314,7 +326,7 @@ int main(int argc, char **argv) {
     most.rlim_cur = most.rlim_max;
     setrlimit(RLIMIT_NOFILE, &most);
     epoll_fd = epoll_create1(0);
-    sip_fd = udp(0);
+    if ((sip_fd = udp(0)) < 0) die("bind");
     struct sockaddr_in here;
     socklen_t room = sizeof here;
     getsockname(sip_fd, (void *)&here, &room);
@@ -338,7 +350,7 @@ int main(int argc, char **argv) {
             switch (c->state) {
             case WAITING:
                 if (c->due <= now) {
-                    c->fd = udp(rtp_port(c));
+                    open_rtp(c);
                     if (direct) talk(c, ntohs(target.sin_port) + 2 * i);
                     else invite(c);
                 }

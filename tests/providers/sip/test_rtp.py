@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anycarrier_sip import dtmf, rtp
+from anycarrier_sip import dtmf, rtcp, rtp
 from anycarrier_sip.dtmf import DigitReceiver
+from anycarrier_sip.jitter import JitterBuffer
 
 HEADER = struct.pack("!BBHII", 0x80, 0, 7, 160, 0xABCD)
 SOUND = bytes(range(160))
@@ -45,35 +46,65 @@ def test_P7_a_packet_that_cannot_be_is_none(packet: bytes) -> None:
 
 
 def report(**changes: object) -> bytes:
-    told = {"now": 1_000_000.5, "timestamp": 4000, "packets": 50, "octets": 8000, "received": None, **changes}
-    return rtp.write_rtcp(0xABCD, "cname", **told)  # type: ignore[arg-type]
+    told = {"time": 1_000_000.5, "timestamp": 4000, "packets": 50, **changes}
+    return rtcp.write(0xABCD, **told)  # type: ignore[arg-type]
+
+
+def heard_of(lost: int, of: int, jitter: float = 0.0) -> JitterBuffer:
+    """A buffer that has counted so many packets, and so many of them missing, with sequence numbers from 65,000 on."""
+    buffer = JitterBuffer("PCMU", 0.0)
+    for number in range(of):
+        if not 0 < number <= lost:
+            buffer.pass_by((65_000 + number) % 65536)
+    buffer.jitter = jitter
+    return buffer
 
 
 def test_a_report_is_read_as_it_was_written() -> None:
-    received = rtp.Received(0x1234, 0.25, -3, 70_000, 40, last_report=99, delay=1.5)
-    packet = report(received=received)
-    read = rtp.read_rtcp(packet, 0x1234)
-    assert read == rtp.Report(0xABCD, 0.25, -3, 0.005, sent_at=(1_000_000 + 2_208_988_800) % 65536 << 16 | 0x8000)
+    ours, theirs = rtcp.Reports(), rtcp.Reports()
+    assert ours.receive(report(), 0x1234, now=5.0)
+    packet = report(block=ours.block(0x1234, heard_of(250, of=1000, jitter=40.7), now=6.5))
+    assert theirs.receive(packet, 0x1234, now=7.0) and theirs.count == 1
+    sent_at = (1_000_000 + 2_208_988_800) % 65536 << 16 | 0x8000
+    assert theirs.last == rtcp.Report(0xABCD, 0.25, 250, 0.005, sent_at=sent_at)
     assert rtp.is_rtcp(packet) and len(packet) % 4 == 0
-    assert rtp.read_rtcp(packet, 0x9999) == rtp.Report(0xABCD, sent_at=read.sent_at)
-    assert struct.unpack_from("!II", packet, 28 + 12)[0] == 40, "the jitter"
-    assert packet[28 + 8 : 28 + 12] == (70_000).to_bytes(4, "big")
-    assert packet[28 + 16 : 28 + 24] == struct.pack("!II", 99, 98304)
+    assert rtcp.read(packet, 0x9999) == rtcp.Report(0xABCD, sent_at=sent_at)
+    assert struct.unpack_from("!IIII", packet, 28 + 8) == (65_999, 40, sent_at, 98304)
+    assert struct.unpack_from("!IIIII", packet, 8) == (
+        2_209_988_800, 2**31, 4000, 50, 8000,
+    )  # fmt: skip
+
+
+def test_a_share_is_of_the_packets_since_the_last_report() -> None:
+    reports, buffer = rtcp.Reports(), heard_of(10, of=100)
+    first = rtcp.read(report(block=reports.block(1, buffer, 0.0)), 1)
+    for number in range(100, 200):
+        buffer.pass_by((65_000 + number) % 65536)
+    second = rtcp.read(report(block=reports.block(1, buffer, 0.0)), 1)
+    for _ in range(3):
+        buffer.pass_by((65_199) % 65536)
+    third = rtcp.read(report(block=reports.block(1, buffer, 0.0)), 1)
+    assert first and second and third
+    assert (first.lost, round(first.lost_fraction, 1)) == (10, 0.1)
+    assert (second.lost, second.lost_fraction) == (10, 0.0)
+    assert (third.lost, third.lost_fraction) == (7, 0.0)
+    doubled = rtcp.read(report(block=reports.block(1, heard_of(0, of=1), 0.0)), 1)
+    assert doubled and doubled.lost == 0
+
+
+def test_packets_that_came_twice_are_less_than_none_lost() -> None:
+    buffer = heard_of(0, of=5)
+    buffer.pass_by(65_004)
+    read = rtcp.read(report(block=rtcp.Reports().block(1, buffer, 0.0)), 1)
+    assert read and (read.lost, read.lost_fraction) == (-1, 0.0)
 
 
 def test_who_has_sent_nothing_reports_as_receiver_and_who_goes_says_goodbye() -> None:
     assert report(packets=0)[1] == 201 and report()[1] == 200
-    goodbye = rtp.read_rtcp(report(goodbye=True), 0)
+    goodbye = rtcp.read(report(goodbye=True), 0)
     assert goodbye is not None and goodbye.goodbye
     assert not rtp.is_rtcp(HEADER + SOUND)
     assert rtp.is_rtcp(report(packets=0))
-
-
-@pytest.mark.parametrize("size", range(9))
-def test_a_name_of_any_length_is_padded_to_whole_words(size: int) -> None:
-    packet = rtp.write_rtcp(1, "n" * size, now=0, timestamp=0, packets=0, octets=0, received=None, goodbye=True)
-    read = rtp.read_rtcp(packet, 1)
-    assert read is not None and read.goodbye
 
 
 @pytest.mark.parametrize(
@@ -81,7 +112,7 @@ def test_a_name_of_any_length_is_padded_to_whole_words(size: int) -> None:
                b"\x40" + report()[1:]],
 )  # fmt: skip
 def test_P7_what_is_no_rtcp_is_none(packet: bytes) -> None:
-    assert rtp.read_rtcp(packet, 1) is None
+    assert rtcp.read(packet, 1) is None
 
 
 @settings(max_examples=1000, deadline=None)
@@ -91,7 +122,7 @@ def test_P7_any_bytes_at_all_are_read_or_none(packet: bytes) -> None:
     rest = rtp.payload(packet)
     assert rest is None or packet.find(rest) >= 0
     rtp.is_rtcp(packet)
-    rtp.read_rtcp(packet, 1)
+    rtcp.read(packet, 1)
     DigitReceiver().receive(1, packet)
 
 

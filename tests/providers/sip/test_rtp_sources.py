@@ -7,6 +7,7 @@ from ipaddress import ip_network
 
 import pytest
 
+from anycarrier_sip import rtcp
 from anycarrier_sip import rtp as packets
 from anycarrier_sip.pacer import PortRange, PortsExhausted
 from anycarrier_sip.sdp import SUITES, SrtpKeys
@@ -108,6 +109,18 @@ def test_P6_a_source_is_locked_after_half_a_second_too() -> None:
         await asyncio.sleep(0.6)
         await signalled.speak(session.stream, 10, 1000, ssrc=9)
         assert session.numbers.count(1) >= 1 and max(session.numbers) == 1
+        await session.close()
+
+    scene(play, "127.0.0.1", "127.0.0.1")
+
+
+def test_P6_a_source_that_began_late_is_locked_as_well() -> None:
+    async def play(room: Room, signalled: Far, early: Far) -> None:
+        session = await room.call(signalled)
+        await asyncio.sleep(5)
+        await early.speak(session.stream, 12)
+        await signalled.speak(session.stream, 12, 1000, ssrc=9)
+        assert max(session.numbers) == 11 and refused(session) == 12
         await session.close()
 
     scene(play, "127.0.0.1", "127.0.0.1")
@@ -343,7 +356,7 @@ def test_nothing_is_heard_before_the_terms_are_agreed() -> None:
 def test_rtcp_from_elsewhere_is_not_read() -> None:
     async def play(room: Room, far: Far, stranger: Far) -> None:
         session = await room.call(far, rtcp_mux=False)
-        report = packets.write_rtcp(7, "x", now=0, timestamp=0, packets=1, octets=1, received=None)
+        report = rtcp.write(7, time=0, timestamp=0, packets=1)
         stranger.send(report, session.stream, rtcp=True)
         far.send(report[:-1], session.stream, rtcp=True)
         far.send(b"\x80" * 2000, session.stream, rtcp=True)
@@ -383,7 +396,7 @@ def test_rtcp_alone_keeps_a_call_alive() -> None:
         session = await room.call(far)
         asked: list[bool] = []
         session.stream.on_lost = lambda: asked.append(True)
-        report = packets.write_rtcp(7, "x", now=0, timestamp=0, packets=0, octets=0, received=None)
+        report = rtcp.write(7, time=0, timestamp=0, packets=0)
         for _ in range(4):
             far.send(report, session.stream)
             await asyncio.sleep(30)

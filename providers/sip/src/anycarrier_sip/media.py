@@ -1,14 +1,12 @@
 """One call's sound: its two sockets, what comes in as frames for the session, and what the session writes as packets.
 
-Something is sent every 20 ms, whatever the session does. Whom we hear and whom we speak to is decided here too: the
-address that the description names, or the port of it, or the address in the peer's media networks, that speaks first.
+Something is sent every 20 ms, whatever the session does: to whom we hear (``rtp_source.py``), and until somebody is
+heard, to the address that the description names.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import logging
 import secrets
 import socket
 import time
@@ -18,30 +16,25 @@ from dataclasses import dataclass
 
 from anycarrier.audio import pcma_to_pcmu, pcmu_to_pcma
 from anycarrier.serializer import Frame
-from anycarrier_sip import dtmf, rtp
+from anycarrier_sip import dtmf, rtcp, rtp
 from anycarrier_sip.frames import control, read
 from anycarrier_sip.jitter import JitterBuffer
 from anycarrier_sip.pacer import Pacer, PortRange
+from anycarrier_sip.rtp_source import Address, Network, RtpSource
 from anycarrier_sip.sdp import KEY_SIZE, SUITES, LocalMedia, Negotiated, is_nowhere
 from anycarrier_sip.sdp import Srtp as SrtpMode
 from anycarrier_sip.srtp import Refused, Srtp
 
-log = logging.getLogger("anycarrier.sip")
-
 LOST_AFTER = 60.0
 """Seconds without a packet after which a call may be dead."""
-RELATCH_AFTER = 2.0
-"""Seconds that the locked source has to be silent before another of the same address may take its place."""
-LATCH_PACKETS, LATCH_SECONDS = 10, 0.5
-"""How long the source may still become the one that was signalled."""
 RTCP_EVERY = 5
 """Seconds."""
 MOST_QUEUED = 10 * 60 * rtp.RATE
 """Bytes of sound that wait to be played, before the session has to wait: 10 minutes."""
 
+MOST_READ = 500
+"""Packets read at once, however many come."""
 COMFORT_NOISE = 13
-
-Address = tuple[str, int] | tuple[str, int, int, int]
 _pack = rtp.HEADER.pack
 _unpack = rtp.HEADER.unpack_from
 
@@ -79,7 +72,7 @@ class RtpStream:
         advertised_host: str,
         srtp: SrtpMode = "off",
         call_id: str,
-        media_networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network] = (),
+        media_networks: Sequence[Network] = (),
         symmetric: bool = True,
     ) -> RtpStream:
         """Take two ports. ``PortsExhausted`` where there are none left.
@@ -92,7 +85,7 @@ class RtpStream:
         local = LocalMedia(
             advertised_host, pair[0].getsockname()[1], session_id=secrets.randbits(62), version=1, srtp=srtp, keys=keys
         )
-        return cls(pacer, ports, pair, local, call_id, tuple(media_networks), symmetric)
+        return cls(pacer, ports, pair, local, call_id, RtpSource(media_networks, symmetric))
 
     def __init__(
         self,
@@ -101,8 +94,7 @@ class RtpStream:
         pair: tuple[socket.socket, socket.socket],
         local: LocalMedia,
         call_id: str,
-        media_networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network],
-        symmetric: bool,
+        source: RtpSource,
     ) -> None:
         self.local = local
         self.resumed: Callable[[], None] | None = None
@@ -114,7 +106,6 @@ class RtpStream:
         self.closed = False
         self._call_id = call_id
         self._pacer, self._ports, self._pair = pacer, ports, pair
-        self._media_networks, self._symmetric = media_networks, symmetric
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._receive: Callable[[Frame], object] | None = None
@@ -125,25 +116,21 @@ class RtpStream:
         self._translate: Callable[[bytes], bytes] | None = None
         self._srtp: Srtp | None = None
         # from the far end
-        self._source: Address | None = None
+        self._source = source
         self._plain_source: Address | None = None
-        """The source, where its audio is pushed as it is."""
+        """Its address, where its audio is pushed as it is."""
         self._ssrc_in = -1
-        self._latched_at = 0.0
         self._payload_type = 0
         self._jitter = JitterBuffer("PCMU", self._loop.time())
         self._digits = dtmf.DigitReceiver()
         self._held = False
         self._refused = self._unauthentic = 0
-        self._report: rtp.Report | None = None
-        self._report_at = 0.0
-        self._reported_before = (0, 0)
+        self._reports = rtcp.Reports()
         self._received_before = self._lost_before = 0
         """Of sources before this one."""
-        self._spoken = self._reports = 0
+        self._heard = (0, 0)
         """Packets of audio, and of RTCP, by the last second."""
-        self._reports_before = 0
-        self._spoke_at = self._heard_at = self._loop.time()
+        self._heard_at = self._loop.time()
         # to the far end
         self._sendto, self._recvfrom = pair[0].sendto, pair[0].recvfrom
         self._target: Address | None = None
@@ -183,8 +170,7 @@ class RtpStream:
             self._srtp = Srtp(terms.srtp)
         else:
             self._srtp.rekey(terms.srtp)
-        if before is None or before.remote != terms.remote:
-            self._source, self._ssrc_in = None, -1
+        self._source.name(terms.remote)
         self._aim()
         if before is None:
             self._pacer.add(self)
@@ -215,7 +201,7 @@ class RtpStream:
 
     def stats(self) -> RtpStats:
         """Counted so far."""
-        jitter, report = self._jitter, self._report
+        jitter, report = self._jitter, self._reports.last
         return RtpStats(
             received=self._received_before + jitter.received,
             lost=self._lost_before + max(0, jitter.lost),
@@ -336,7 +322,7 @@ class RtpStream:
         try:
             self._sendto(packet if self._srtp is None else self._srtp.protect(packet), self._target)
             self._sent += 1
-        except OSError:
+        except (OSError, Refused):
             self._unsent += 1
 
     def _send_key(self, timestamp: int) -> None:
@@ -369,54 +355,43 @@ class RtpStream:
         self._seconds += 1
         if self._seconds % RTCP_EVERY == 0:
             self._send_rtcp()
-        spoken = self._received_before + self._jitter.received
-        if spoken != self._spoken:
-            self._spoken = spoken
-            self._spoke_at = self._heard_at = now
-        elif self._reports != self._reports_before or self._held:
-            self._reports_before = self._reports
-            self._heard_at = now
+        heard = self._received_before + self._jitter.received, self._reports.count
+        if heard[0] != self._heard[0]:
+            self._source.spoke_at = now
+        if heard != self._heard or self._held:
+            self._heard, self._heard_at = heard, now
         elif now - self._heard_at >= LOST_AFTER:
             self._heard_at = now
             if self.on_lost is not None:
                 self.on_lost()
 
     def _send_rtcp(self, goodbye: bool = False) -> None:
-        terms, jitter = self._terms, self._jitter
+        terms = self._terms
         if terms is None or self._target is None:
             return
-        received = None
-        if self._ssrc_in >= 0 and jitter.received:
-            expected, lost = jitter.received + jitter.lost, jitter.lost
-            expected_now, lost_now = expected - self._reported_before[0], lost - self._reported_before[1]
-            self._reported_before = expected, lost
-            received = rtp.Received(
-                self._ssrc_in, max(0, lost_now) / max(1, expected_now), lost, jitter.highest, int(jitter.jitter),
-                self._report.sent_at if self._report else 0, self._loop.time() - self._report_at,
-            )  # fmt: skip
-        packet = rtp.write_rtcp(
-            self._ssrc, "anycarrier", now=time.time(), timestamp=self._timestamp, packets=self._sent,
-            octets=self._sent * rtp.SAMPLES, received=received, goodbye=goodbye,
-        )  # fmt: skip
-        one, target = (self._pair[0], self._target) if terms.rtcp_mux else (self._pair[1], self._rtcp_target())
+        source, jitter = self._source, self._jitter
+        block = self._reports.block(source.ssrc, jitter, self._loop.time()) if jitter.received else b""
+        packet = rtcp.write(
+            self._ssrc, block, time=time.time(), timestamp=self._timestamp, packets=self._sent, goodbye=goodbye
+        )
+        one, target = self._pair[1], terms.remote_rtcp
+        if terms.rtcp_mux:
+            one, target = self._pair[0], self._target[:2]
+        elif source.address is not None and source.address[:2] != source.named:  # behind NAT: the port beside it
+            target = source.address[0], min(source.address[1] + 1, 65535)
         try:
             one.sendto(packet if self._srtp is None else self._srtp.protect_rtcp(packet), target)
-        except OSError:
+        except (OSError, Refused):
             self._unsent += 1
 
-    def _rtcp_target(self) -> Address:
-        assert self._terms is not None
-        if self._source is not None and self._source[:2] != self._terms.remote:
-            return self._source[0], min(self._source[1] + 1, 65535)
-        return self._terms.remote_rtcp
-
     def _aim(self) -> None:
-        """Settle whom we speak to: the source we hear, until there is one the address signalled, or nobody."""
-        terms = self._terms
+        """Settle whom we speak to: the source we hear, until there is one the address that was named, or nobody."""
+        terms, source = self._terms, self._source
         assert terms is not None
-        self._plain_source = self._source if self._srtp is None and self._translate is None else None
+        self._plain_source = source.address if self._srtp is None and self._translate is None else None
+        self._ssrc_in = source.ssrc
         sends = terms.direction in ("sendrecv", "sendonly") and not is_nowhere(terms.remote)
-        self._target = (self._source or terms.remote) if sends else None
+        self._target = (source.address or terms.remote) if sends else None
 
     def _unpause(self) -> None:
         if self.paused:
@@ -448,7 +423,7 @@ class RtpStream:
     def _unusual(self, packet: bytes, address: Address, now: float) -> None:
         """Whatever is not plain audio from whom we hear already."""
         terms = self._terms
-        if terms is None or len(packet) > rtp.MAX_PACKET or not self._may_be_heard(address):
+        if terms is None or len(packet) > rtp.MAX_PACKET or not self._source.may_be(address):
             self._refused += 1
             return
         if rtp.is_rtcp(packet):
@@ -468,7 +443,7 @@ class RtpStream:
         kind = second & 0x7F
         is_event = kind in (terms.telephone_event, terms.telephone_event_received)
         known = is_event or kind in (self._payload_type, terms.other_codec, COMFORT_NOISE)
-        if not known or not self._latch(address, ssrc, now):
+        if not known or not self._is_source(address, ssrc, now):
             self._refused += 1
             return
         if is_event:
@@ -485,11 +460,24 @@ class RtpStream:
         for audio in self._jitter.receive(sequence, timestamp, payload, now):
             self._push(audio)
 
+    def _is_source(self, address: Address, ssrc: int, now: float) -> bool:
+        source, jitter = self._source, self._jitter
+        if address == source.address and ssrc == source.ssrc:
+            return True
+        if not source.take(address, ssrc, jitter.received, now):
+            return False
+        self._received_before += jitter.received
+        self._lost_before += max(0, jitter.lost)
+        jitter.new_source()
+        self._aim()
+        return True
+
     def _fill(self) -> None:
         # What lies in the socket came in time, if it is the process that stood still.
         now = self._loop.time()
-        while not self.closed and self._readable(now):
-            pass
+        for _ in range(MOST_READ):
+            if self.closed or not self._readable(now):
+                break
         for audio in self._jitter.fill(now):
             self._push(audio)
 
@@ -506,38 +494,6 @@ class RtpStream:
             )
         )  # fmt: skip
 
-    # --- whom we hear -------------------------------------------------------------------------------------------------
-
-    def _may_be_heard(self, address: Address) -> bool:
-        """Whether a packet from there is looked at."""
-        assert self._terms is not None
-        if address == self._source or address[:2] == self._terms.remote:
-            return True
-        if not self._symmetric:
-            return False
-        if address[0] == self._terms.remote[0] or (self._source is not None and address[0] == self._source[0]):
-            return True
-        host = ipaddress.ip_address(address[0])
-        return any(host in network for network in self._media_networks)
-
-    def _latch(self, address: Address, ssrc: int, now: float) -> bool:
-        """Whether a packet that is sound, and authentic where there is SRTP, is of the source that we hear."""
-        assert self._terms is not None
-        signalled = address[:2] == self._terms.remote
-        if (address, ssrc) == (self._source, self._ssrc_in):
-            return True
-        if self._source is not None:
-            locked = self._jitter.received >= LATCH_PACKETS or now - self._latched_at >= LATCH_SECONDS
-            silent = now - self._spoke_at >= RELATCH_AFTER and address[0] == self._source[0]
-            if not silent and (locked or not signalled or self._source[:2] == self._terms.remote):
-                return False
-        self._source, self._ssrc_in, self._latched_at = address, ssrc, now
-        self._received_before += self._jitter.received
-        self._lost_before += max(0, self._jitter.lost)
-        self._jitter.new_source()
-        self._aim()
-        return True
-
     # --- RTCP ---------------------------------------------------------------------------------------------------------
 
     def _rtcp_readable(self, now: float) -> None:
@@ -545,25 +501,20 @@ class RtpStream:
             packet, address = self._pair[1].recvfrom(2048)
         except OSError:
             return
-        known = set() if self._terms is None else {self._terms.remote_rtcp[0], (self._source or self._terms.remote)[0]}
+        known = (terms.remote_rtcp[0], (self._source.address or terms.remote)[0]) if (terms := self._terms) else ()
         if address[0] in known and len(packet) <= rtp.MAX_PACKET and rtp.is_rtcp(packet):
             self._rtcp(packet, now)
         else:
             self._refused += 1
 
     def _rtcp(self, packet: bytes, now: float) -> None:
-        if self._srtp is not None:
-            try:
-                packet = self._srtp.unprotect_rtcp(packet)
-            except Refused:
-                self._unauthentic += 1
-                return
-        report = rtp.read_rtcp(packet, self._ssrc)
-        if report is None:
-            self._refused += 1
+        try:
+            plain = packet if self._srtp is None else self._srtp.unprotect_rtcp(packet)
+        except Refused:
+            self._unauthentic += 1
             return
-        self._reports += 1
-        self._report, self._report_at = report, now
+        if not self._reports.receive(plain, self._ssrc, now):
+            self._refused += 1
 
 
 _TRANSLATIONS: Mapping[tuple[str, str], Callable[[bytes], bytes]] = {
