@@ -46,7 +46,7 @@ READ = [
     ("201", "US", None), ("2015", "DE", None), ("20155", "DE", None), ("5550100", "US", None), ("123456", "DE", None),
     ("911", "US", None), ("112", "DE", None), ("+", None, None), ("+12", None, None), ("", "US", None),
     ("alice", "US", None), ("1800FLOWERS", "US", None), ("*21#", "DE", None), ("0" * 21, "DE", None),
-    ("00", "DE", None),
+    ("00", "DE", None), ("٤١٥٥٥٥٠١٠٠", "US", None), ("07700900123", "GB", "+447700900123"), ("7700900123", "GB", None),
     ("٠٣٠١٢٣٤٥٦", "DE", None), ("+1415555010０", None, None),
 ]  # fmt: skip
 
@@ -58,6 +58,7 @@ def test_digits_are_read_as_they_are_dialled_in_the_country(digits: str, country
 
 def test_our_own_numbers_are_recognized_without_plus_and_country_code() -> None:
     assert to_e164("14155550100", None, [OURS]) == OURS
+    assert to_e164("14155550100", "DE", [OURS]) == OURS
     assert to_e164("30123456", "DE", ["+4930123456"]) == "+4930123456"
     assert to_e164("30123456", "DE", ["+4940123456"]) is None
 
@@ -115,6 +116,8 @@ def test_a_claim_of_somebody_who_is_no_peer_does_not_count() -> None:
     verstat = "P-Asserted-Identity: <sip:+14155550111@x;verstat=TN-Validation-Passed-A>"
     claimed = caller(invite(verstat, RPID, "P-Attestation-Indicator: A"), trusted=False, country=None)
     assert claimed == Caller("+14155550199")
+    from_ = "<sip:+14155550199@x;verstat=TN-Validation-Passed-A>;tag=1"
+    assert caller(invite(from_=from_), trusted=False, country=None).verified is None
 
 
 def test_an_asserted_name_gives_way_to_an_asserted_number() -> None:
@@ -133,6 +136,7 @@ def test_an_unreadable_claim_is_passed_over() -> None:
         {"headers": [PAI, "Privacy: id"]}, {"headers": [PAI, "Privacy: user;critical"]},
         {"headers": [RPID + ";privacy=full"]},
         {"headers": [PAI], "from_": '"Anonymous" <sip:anonymous@anonymous.invalid>;tag=1'},
+        {"headers": [PAI], "from_": "<sip:thisis@anonymous.invalid>;tag=1"},
         {"headers": [PAI], "from_": "<sip:Restricted@pbx.example.com>;tag=1"},
     ],
 )  # fmt: skip
@@ -170,7 +174,8 @@ def passport(**claims: object) -> str:
         ("TN-Validation-Passed-A", [], "A"), ("TN-Validation-Passed-B", [], "B"), ("tn-validation-passed-c", [], "C"),
         ("TN-Validation-Passed", ["P-Attestation-Indicator: B"], "B"),
         ("TN-Validation-Passed", [f"Identity: {passport(attest='A')}"], "A"),
-        ("TN-Validation-Passed", [], None), ("TN-Validation-Passed", ["Identity: a.b.c"], None),
+        ("TN-Validation-Passed", [], None), ("TN-Validation-Passed", ["P-Attestation-Indicator: Z"], None),
+        ("TN-Validation-Passed", ["Identity: a.b.c"], None),
         ("TN-Validation-Passed", [f"Identity: {passport(attest='AB')}"], None),
         ("TN-Validation-Failed-A", [f"Identity: {passport(attest='A')}"], None),
         ("No-TN-Validation", ["P-Attestation-Indicator: A"], None),
@@ -196,6 +201,7 @@ def test_the_request_uri_says_who_is_called() -> None:
     assert called(invite(to="<sip:+14155550177@x>")) == Called(OURS)
     assert called(invite(uri="sip:030123456@x"), country="DE") == Called("+4930123456")
     assert called(invite(uri="tel:+1-415-555-0100")) == Called(OURS)
+    assert called(invite(uri="sip:192.0.2.1")) == Called(OURS), "To, where it names nobody"
     assert called(invite(uri="sip:14155550100@x"), numbers=[OURS]) == Called(OURS)
 
 
@@ -210,6 +216,7 @@ def test_behind_our_contact_user_other_headers_say_who_was_called() -> None:
     party = "P-Called-Party-ID: <sip:+14155550177@x>"
     assert called(invite(party, uri=uri), contact_user="k3j2") == Called("+14155550177")
     assert called(invite(uri=uri), **ours) == Called(OURS)  # type: ignore[arg-type]
+    assert called(invite(party, uri=uri), **ours) == Called(OURS)  # type: ignore[arg-type]
     diversion = "Diversion: <sip:+14155550100@x>;reason=unconditional"
     assert called(invite(diversion, uri=uri, to="<sip:k3j2@x>"), **ours).to == OURS  # type: ignore[arg-type]
     history = "History-Info: <sip:+14155550100@x>;index=1, <sip:k3j2@x>;index=1.1"

@@ -24,6 +24,7 @@ def test_a_twilio_trunk_needs_its_name_only_and_does_not_register() -> None:
     trunk = SipCredential(preset="twilio-elastic", host="acme").trunk
     assert (trunk.host, trunk.registers, trunk.identity) == ("acme.pstn.twilio.com", False, "pai")
     assert "54.172.60.0/30" in trunk.peers
+    assert SipCredential(preset="twilio-elastic", host="acme.pstn.twilio.com").trunk.host == "acme.pstn.twilio.com"
     regional = SipCredential(preset="twilio-elastic", host="acme", region="dublin")
     assert regional.trunk.host == "acme.pstn.dublin.twilio.com"
 
@@ -94,7 +95,8 @@ def test_passwords_of_users_are_secrets_too() -> None:
 def test_softphones_are_users_and_nothing_else() -> None:
     assert "lists who may log in" in refused(preset="softphones")
     assert "names somebody twice" in refused(preset="softphones", users=[ALICE, {**ALICE, "name": "Alice"}])
-    assert "a name begins with a letter" in refused(preset="softphones", users=[{**ALICE, "name": "1@x"}])
+    for name in ("1alice", "al ice", "al@ice", ""):
+        assert "a name begins with a letter" in refused(preset="softphones", users=[{**ALICE, "name": name}])
     assert "sip host is not for softphones" in refused(preset="softphones", users=[ALICE], host="pbx.example.com")
     assert "sip users is for preset softphones" in refused(**PBX, users=[ALICE])
 

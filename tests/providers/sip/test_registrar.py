@@ -10,7 +10,7 @@ import pytest
 
 from anycarrier.errors import ConfigurationError, RequestRejected
 from anycarrier_sip.credential import SipCredential
-from anycarrier_sip.message import Response, parse
+from anycarrier_sip.message import Headers, Request, Response, parse
 from anycarrier_sip.registrar import Registrar, admit, refuse_overlap
 from anycarrier_sip.transaction import Flow, ServerTransaction
 from sip_wire import HERE, OneTrunk, Wire, md5, on_a_wire
@@ -212,6 +212,29 @@ def test_an_old_register_that_comes_late_changes_nothing() -> None:
         assert trunk.registrar.ways("+14155550111")
 
     on_softphones(play)
+
+
+def test_a_phone_is_known_by_its_login_or_where_it_registered_from() -> None:
+    async def play(wire: Wire, trunk: Softphones) -> None:
+        phone, other = Phone(wire), Phone(wire, "carol")
+        recognizes = trunk.registrar.recognizes
+        plain = invite()
+        assert not recognizes(plain, phone.flow)
+        phone.register()
+        assert recognizes(plain, phone.flow)
+        assert not recognizes(plain, Phone(wire, port=1).flow)
+        for one, known in ((phone, True), (other, False)):
+            login = one.authorization('nonce="x"', "INVITE").partition(": ")[2]
+            assert recognizes(invite(login), Phone(wire, port=1).flow) is known
+
+    on_softphones(play)
+
+
+def invite(login: str | None = None) -> Request:
+    headers = Headers([("From", "<sip:x@y>;tag=1"), ("To", "<sip:x@y>")])
+    if login is not None:
+        headers.add("Authorization", login)
+    return Request("INVITE", "sip:x@y", headers)
 
 
 def test_a_user_registers_nobody_elses_phone() -> None:

@@ -53,7 +53,7 @@ def refuse_overlap(mine: Trunk, others: Iterable[Trunk]) -> None:
         if apart or (mine.credential.challenge and other.credential.challenge):
             continue
         for peer in mine.peers:
-            if any(peer.version == theirs.version and peer.overlaps(theirs) for theirs in other.peers):
+            if any(peer.overlaps(theirs) for theirs in other.peers):
                 raise ConfigurationError(
                     f"sip: calls from {peer} belong to another credential of this process already. Give this one a "
                     "contact_user that no other has, and have the carrier send its calls to sip:CONTACT_USER@ our "
