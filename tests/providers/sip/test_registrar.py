@@ -108,7 +108,7 @@ class Phone:
         return response
 
 
-def on_softphones(play: Callable[[Wire, Softphones], Awaitable[None]]) -> None:
+def on_softphones(play: Callable[[Wire, Softphones], Awaitable[None]], **settings: Any) -> None:
     async def run(wire: Wire, unused: OneTrunk) -> None:
         wire.endpoint.unregister(unused)
         trunk = Softphones(wire)
@@ -118,7 +118,21 @@ def on_softphones(play: Callable[[Wire, Softphones], Awaitable[None]]) -> None:
         assert not wire.held
         assert not wire.endpoint.losses
 
-    on_a_wire(run, SOFTPHONES, lambda request, flow: None, softphones=True)
+    on_a_wire(run, SOFTPHONES, lambda request, flow: None, softphones=True, **settings)
+
+
+def test_a_challenge_is_md5_unless_the_operator_wants_more() -> None:
+    """baresip 1.0 gives up where it sees SHA-256 beside it."""
+    seen: list[list[str]] = []
+
+    async def play(wire: Wire, trunk: Softphones) -> None:
+        [response] = Phone(wire).send("REGISTER")
+        challenges = response.headers.lines("WWW-Authenticate")
+        seen.append([found[1] for one in challenges if (found := re.search(r"algorithm=([\w-]+)", one))])
+
+    on_softphones(play)
+    on_softphones(play, digest_algorithms=("SHA-256", "MD5"))
+    assert seen == [["MD5"], ["SHA-256", "MD5"]]
 
 
 def test_a_phone_registers_and_is_rung_where_it_registered_from() -> None:

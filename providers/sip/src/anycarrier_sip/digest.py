@@ -211,8 +211,10 @@ class DigestServer:
 
     REMEMBERED = 5000
 
-    def __init__(self, secret: bytes, realm: str, *, lifetime: float = 300) -> None:
-        self._secret, self.realm, self._lifetime = secret, realm, lifetime
+    def __init__(
+        self, secret: bytes, realm: str, *, lifetime: float = 300, algorithms: tuple[str, ...] = ("SHA-256", "MD5")
+    ) -> None:
+        self._secret, self.realm, self._lifetime, self._algorithms = secret, realm, lifetime, algorithms
         self._counts: dict[str, int] = {}  # by nonce, the highest count so far
 
     def challenge(self, address: str, now: float, *, algorithm: str = "MD5", stale: bool = False) -> str:
@@ -222,8 +224,8 @@ class DigestServer:
         return f'Digest realm={_quote(self.realm)}, nonce="{nonce}", algorithm={algorithm}, qop="auth"{old}'
 
     def challenges(self, address: str, now: float, *, stale: bool = False) -> list[str]:
-        """One for each algorithm that telephones know, strongest first, as RFC 8760, section 2.4 has it."""
-        return [self.challenge(address, now, algorithm=name, stale=stale) for name in ("SHA-256", "MD5")]
+        """One for each of our algorithms, which RFC 8760, section 2.4 wants strongest first."""
+        return [self.challenge(address, now, algorithm=name, stale=stale) for name in self._algorithms]
 
     def _nonce(self, address: str, stamp: str) -> str:
         """``stamp`` is the time and a random part: two telephones behind one address must not share a nonce."""

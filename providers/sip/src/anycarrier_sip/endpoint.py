@@ -111,7 +111,7 @@ class Endpoint:
         self.pacer = Pacer()
         self.media = MediaFigures()
         self.ports = PortRange(*settings.rtp_ports)
-        self.digest = DigestServer(secrets.token_bytes(32), REALM)
+        self.digest = DigestServer(secrets.token_bytes(32), REALM, algorithms=settings.digest_algorithms)
         """Challenges callers, for all credentials."""
         self.guard = Guard(self._networks, strangers=settings.softphones)
         self.resolver = Resolver(settings, self.loop.time)

@@ -72,6 +72,11 @@ class SipSettings(BaseModel):
     tls_key: Path | None = Field(default=None, description="PEM file: its private key, if not in the same file")
     tls_ca: Path | None = Field(default=None, description="PEM file: authorities to trust instead of the system's")
     softphones: bool = Field(default=False, description="let credentials be registrars, reachable from any address")
+    digest_algorithms: tuple[Literal["MD5", "SHA-256"], ...] = Field(
+        default=("MD5",),
+        min_length=1,
+        description="what callers are challenged with; baresip 1.0 for one gives up where SHA-256 is among them",
+    )
     private_targets: tuple[str, ...] | None = Field(
         default=None,
         description="private networks (CIDR) that credentials may name; None: loopback if all of listen is loopback",
@@ -79,7 +84,7 @@ class SipSettings(BaseModel):
     srtp_without_tls: bool = Field(default=False, description="send SRTP keys over UDP and TCP, readable on the way")
     nameservers: tuple[str, ...] = Field(default=(), description="DNS servers, ADDRESS or ADDRESS:PORT; the system's")
 
-    @field_validator("listen", "peers", "private_targets", "nameservers", mode="before")
+    @field_validator("listen", "peers", "private_targets", "nameservers", "digest_algorithms", mode="before")
     @classmethod
     def _several_in_one_text(cls, value: object) -> object:
         return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
