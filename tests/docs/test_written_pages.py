@@ -198,6 +198,11 @@ def test_each_finding_has_its_row() -> None:
     ]
 
 
+def test_each_rule_for_sip_has_its_row() -> None:
+    found = [cells[0] for cells in rows(DOCS / "security.md", "| rule | tested in")]
+    assert found == [f"P{number}" for number in range(1, 12)]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_test_named_on_a_page_exists(page: Path) -> None:
     for file, test in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page.read_text()):

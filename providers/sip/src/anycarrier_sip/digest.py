@@ -1,4 +1,4 @@
-"""Digest authentication, as client and as server (RFC 3261, section 22; RFC 7616; RFC 8760). Pure.
+"""Digest authentication, as client and as server (RFC 3261, section 22; RFC 7616; RFC 8760). Pure but for chance.
 
 A client answers a 401 or 407 once, and once more when only the nonce was too old::
 
