@@ -435,6 +435,9 @@ def test_p1_who_may_only_answer_us_gets_no_byte() -> None:
         (asked,) = await phone.messages()
         assert isinstance(asked, Request)
         assert await phone.ask(message("INVITE")) == []
+        endpoint.dialogs["call", "ours"] = Line(endpoint, TRUNK)
+        assert await phone.ask(message("BYE", call="call", tag="ours")) == []
+        assert endpoint.guard.counters.strangers == 2
         phone.send(b"INVITE sip:x SIP/2.0\r\nVia: SIP/2.0/UDP x;branch=z9hG4bKx\r\nCSeq: nonsense\r\n\r\n")
         assert await phone.said() == []
         phone.send(reply(asked, 200, to_tag="x"))
@@ -462,6 +465,26 @@ def test_p2_with_softphones_strangers_may_register_and_invite_only() -> None:
             endpoint.guard.wrong_answer(STRANGER, endpoint.now())
         assert await phone.ask(message("REGISTER")) == []
         assert registrar.got == ["REGISTER", "INVITE"] and trunk.got == []
+
+    play(scene, softphones=True)
+
+
+def test_refusals_and_cancels_of_softphones_are_finished() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        registrar = Line(endpoint, anyone=True)
+        endpoint.register(registrar)
+        phone = Phone(endpoint, STRANGER)
+        registrar.status = 486
+        invite, ack = message("INVITE"), message("ACK")
+        ack.headers.set("Via", invite.headers.values("Via")[0])
+        assert await phone.ask(invite) == [486]
+        phone.send(ack)
+        assert await phone.said(40) == []
+        registrar.status = 180
+        invite, cancel = message("INVITE"), message("CANCEL")
+        cancel.headers.set("Via", invite.headers.values("Via")[0])
+        assert await phone.ask(invite) == [180]
+        assert await phone.ask(cancel) == [200, 487]
 
     play(scene, softphones=True)
 
@@ -710,6 +733,7 @@ def test_large_requests_go_by_tcp_where_the_peer_has_it() -> None:
         server = await asyncio.start_server(lambda reader, writer: writer.close(), *far.addresses["udp"])
         assert (await endpoint.flow(target, 1301)).transport == "udp", "not asked again for a while"
         await asyncio.sleep(301)
+        assert (await endpoint.flow(target, 1300)).transport == "udp"
         assert (await endpoint.flow(target, 1301)).transport == "tcp"
         server.close()
         await far.aclose()
@@ -802,6 +826,10 @@ def test_contact_and_via_name_the_public_address_and_the_socket_that_listens() -
         assert endpoint.contact(flow, "u") == f"<sip:u@192.0.2.10:{udp[1]}>"
         connection = Flow("tcp", ("127.0.0.1", 40000), (TRUNK, 5060), 3)
         assert endpoint.contact(connection, "u") == f"<sip:u@192.0.2.10:{tcp[1]};transport=tcp>"
+        six = Flow("udp", ("2001:db8::1", 5060), ("2001:db8::2", 5060))
+        endpoint.settings = SipSettings()
+        assert endpoint.contact(six, "u") == "<sip:u@[2001:db8::1]:5060>"
+        endpoint.settings = SipSettings(public_address="192.0.2.10")
         phone = Phone(endpoint)
         flow = await endpoint.flow(Target("udp", *phone.address))
         endpoint.request(ours("OPTIONS"), flow, on_response=lambda r: None, on_failure=lambda why: None)
