@@ -6,9 +6,10 @@ implementation of SIP looks at those.
 
 from __future__ import annotations
 
+import random
 import re
 
-__all__ = ["MESSAGES"]
+__all__ = ["MESSAGES", "mutated"]
 
 
 def _sdp(address: str, connection: str | None = None, start: str = "0") -> str:
@@ -704,3 +705,22 @@ MESSAGES = {
     "longreq": _bytes(_long()),
     "mpart01": _in_parts(),
 }
+
+SIGNS = (b'"', b"<", b">", b";", b",", b":", b"\0", b"\r\n", b"\r\n ", b"%", b"@", b"[", b" ", b"\xff", b"=")
+
+
+def mutated(seed: random.Random, data: bytes) -> bytes:
+    """``data`` with a few bytes changed, doubled, moved or cut, or a piece of another message in it."""
+    for _ in range(seed.choice((1, 1, 1, 2, 4))):
+        at, to = sorted((seed.randint(0, len(data)), seed.randint(0, len(data))))
+        piece = data[at : min(to, at + 40)]
+        data = seed.choice(
+            (
+                data[:at] + bytes([seed.randrange(256)]) + data[at + 1 :],
+                data[:at] + seed.choice(SIGNS) + data[at:],
+                data[:at] + piece * seed.randint(1, 4) + data[at:],
+                data[:at] + data[at + len(piece) :],
+                data[:to] + seed.choice(list(MESSAGES.values()))[at : at + 60] + data[to:],
+            )
+        )  # fmt: skip
+    return data

@@ -22,7 +22,7 @@ from anycarrier_sip.message import (
     redacted,
     reply,
 )
-from rfc4475 import MESSAGES
+from rfc4475 import MESSAGES, mutated
 
 INVITE = (
     b"INVITE sip:+15550100@192.0.2.9:5060 SIP/2.0\r\n"
@@ -289,26 +289,6 @@ class TestStream:
     def test_a_folded_length(self) -> None:
         data = INVITE.replace(b"l: 4", b"Content-Length:\r\n 4")
         assert StreamReader().feed(data) == [data]
-
-
-SIGNS = (b'"', b"<", b">", b";", b",", b":", b"\0", b"\r\n", b"\r\n ", b"%", b"@", b"[", b" ", b"\xff", b"=")
-
-
-def mutated(seed: random.Random, data: bytes) -> bytes:
-    """``data`` with a few bytes changed, doubled, moved or cut, or a piece of another message in it."""
-    for _ in range(seed.choice((1, 1, 1, 2, 4))):
-        at, to = sorted((seed.randint(0, len(data)), seed.randint(0, len(data))))
-        piece = data[at : min(to, at + 40)]
-        data = seed.choice(
-            (
-                data[:at] + bytes([seed.randrange(256)]) + data[at + 1 :],
-                data[:at] + seed.choice(SIGNS) + data[at:],
-                data[:at] + piece * seed.randint(1, 4) + data[at:],
-                data[:at] + data[at + len(piece) :],
-                data[:to] + seed.choice(list(MESSAGES.values()))[at : at + 60] + data[to:],
-            )
-        )  # fmt: skip
-    return data
 
 
 def test_ten_thousand_mutated_datagrams() -> None:

@@ -28,7 +28,7 @@ from anycarrier_sip.endpoint import Endpoint
 from anycarrier_sip.figures import figures, health
 from anycarrier_sip.invitation import Inbound, Outbound
 from anycarrier_sip.media import RtpStream
-from anycarrier_sip.message import NameAddr, Request, Response, SipError, Uri
+from anycarrier_sip.message import METHODS, NameAddr, Request, Response, SipError, Uri
 from anycarrier_sip.registrar import Registrar, admit, refuse_overlap
 from anycarrier_sip.registration import Standing, standing_of
 from anycarrier_sip.sdp import NotAcceptable
@@ -214,6 +214,9 @@ class SipListener:
         to = self._called(request)
         if self.credential.numbers and to.to not in self.credential.numbers:
             raise SipError(404)
+        accepted = {kind.partition(";")[0].strip().lower() for kind in request.headers.values("Accept")}
+        if accepted and not accepted & {"application/sdp", "application/*", "*/*"}:
+            raise SipError(406)
         who = caller(request, trusted=user is None and self.is_peer(tx.flow), country=self.credential.country)
         if user is not None:
             who = Caller(user.number or f"sip:{user.name}@{self.ours}", user.name)
@@ -269,7 +272,9 @@ class SipListener:
         if tx.request.method == "REGISTER" and self.registrar is not None:
             return self.registrar.register(tx)
         status = {"OPTIONS": 200, "REFER": 603, "NOTIFY": 481, "BYE": 481, "INFO": 481, "UPDATE": 481, "PRACK": 481}
-        self._respond(tx, status.get(tx.request.method, 405))
+        if options_of(tx.request, "Require") - set(SUPPORTED):
+            return self._respond(tx, 420)
+        self._respond(tx, status.get(tx.request.method, 405 if tx.request.method in METHODS else 501))
 
     def _called(self, request: Request) -> Any:
         credential = self.credential
