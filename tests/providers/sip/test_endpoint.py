@@ -616,6 +616,31 @@ def test_tcp_stream_that_cannot_be_followed_is_cut() -> None:
     play(scene)
 
 
+def test_peer_that_does_not_read_is_cut_off() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        line = Line(endpoint, TRUNK)
+        endpoint.register(line)
+        reader, writer = await dial(endpoint)
+        writer.write(message("OPTIONS").encode())
+        assert await answers(reader) == [200]
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        flow = line.transactions[0].flow
+
+        def flood() -> None:
+            for _ in range(1000):
+                endpoint.transport.send(b"x" * 65536, flow)
+
+        with pytest.raises(ConnectionError, match="does not read"):
+            flood()
+        with pytest.raises(ConnectionError):
+            endpoint.transport.send(b"x", flow)
+        await asyncio.sleep(0.01)
+        assert not endpoint.alive(flow)
+        writer.close()
+
+    play(scene)
+
+
 def test_p8_ten_seconds_for_a_first_whole_message() -> None:
     async def scene(endpoint: Endpoint) -> None:
         endpoint.register(Line(endpoint, TRUNK))

@@ -322,6 +322,8 @@ class Connection(asyncio.Protocol):
             now = owner.loop.time()
             if not owner.guard.datagram(self.flow.remote[0], now):
                 return self._cut()
+            if self._transport.is_closing():
+                return None  # what came before it ended the connection
             if message == PING:  # no message: who only pings is idle
                 self._transport.write(PONG)
             else:
