@@ -140,13 +140,21 @@ class Desk(Protocol):
         ...
 
     async def event(self, event: CallEvent) -> WebhookReply:
-        """Report a call event. For an ``IncomingCall`` the exchange calls ``Provider.answer`` or ``reject``."""
+        """Report a call event. For an ``IncomingCall`` the exchange calls ``answer``, ``reject``, ``forward`` or
+        ``leave_ringing`` of the provider: before this returns, or soon after where ``answers_in_reply`` is False.
+
+        What it raises, or a reply with a status of 500 or more, means that the event was not taken in, since the store
+        is unavailable mostly: tell it again a little later.
+        """
         ...
 
     async def media(self, ticket: str, transport: MediaTransport) -> None:
         """Serve a call's audio over ``transport`` until it is over. ``ticket`` is ``StreamTarget.ticket``, as
         ``dial`` or ``answer`` was given it. ``TicketRefused``, as on our own sockets: used, expired, forged, of a call
-        that is over, or of another credential's."""
+        that is over, or of another credential's.
+
+        The call counts as answered once its stream has started, unless that is ``early`` (:class:`StreamStarted`).
+        """
         ...
 
     def shared(self, key: Hashable, make: Callable[[], Awaitable[T]]) -> AbstractAsyncContextManager[T]:

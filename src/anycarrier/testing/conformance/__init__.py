@@ -15,13 +15,21 @@ from __future__ import annotations
 from anycarrier.testing.conformance.capabilities import CapabilityChecks
 from anycarrier.testing.conformance.contract import CassetteChecks, ContractChecks
 from anycarrier.testing.conformance.engines import EngineConformance
+from anycarrier.testing.conformance.listeners import ListenerChecks
 from anycarrier.testing.conformance.rest import RequestOptionChecks, RestChecks
 from anycarrier.testing.conformance.streams import StreamChecks
 from anycarrier.testing.conformance.webhooks import WebhookChecks
 
 
 class ProviderConformance(
-    ContractChecks, WebhookChecks, StreamChecks, RestChecks, RequestOptionChecks, CapabilityChecks, CassetteChecks
+    ContractChecks,
+    WebhookChecks,
+    StreamChecks,
+    RestChecks,
+    RequestOptionChecks,
+    CapabilityChecks,
+    ListenerChecks,
+    CassetteChecks,
 ):
     """Name a provider, a credential and a cassette folder, write ``sign``: pytest does the rest."""
 
