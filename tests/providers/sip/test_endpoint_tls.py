@@ -72,7 +72,7 @@ class Answers:
 
     credential = None
     contact_user = "x"
-    from_anywhere = own_user = challenges = False
+    from_anywhere = False
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
@@ -80,9 +80,6 @@ class Answers:
 
     def wants(self, request: Request, flow: Flow) -> bool:
         return True
-
-    def recognizes(self, request: Request, flow: Flow) -> bool:
-        return False
 
     def invited(self, transaction: ServerTransaction) -> None:
         self.requested(transaction)

@@ -208,6 +208,37 @@ def test_a_failing_session_is_reported_and_others_go_on() -> None:
     scene(play, "127.0.0.1", "127.0.0.1")
 
 
+def test_a_caller_who_speaks_before_the_session_has_begun_is_heard() -> None:
+    async def play(room: Room, far: Far) -> None:
+        stream = await room.open()
+        stream.connect(terms_with(far))
+        await far.speak(stream, 20)
+        await asyncio.sleep(0.3)  # the agent takes its time
+        session = Session(stream)
+        await asyncio.sleep(0)
+        assert '"start"' in session.frames[0]  # type: ignore[operator]
+        assert session.numbers[:20] == list(range(20))
+        await session.close()
+
+    scene(play)
+
+
+def test_what_comes_late_because_this_process_stood_still_is_heard() -> None:
+    async def play(room: Room, far: Far) -> None:
+        session = await room.call(far)
+        await far.speak(session.stream, 5)
+        asyncio.get_running_loop()._ahead += 0.3  # type: ignore[attr-defined]
+        for _ in range(3):
+            await asyncio.sleep(0)  # the pacer is first, and whoever speaks in this process comes after it
+        for number in range(5, 20):
+            far.send(rtp(number, sound(number)), session.stream)
+        await far.speak(session.stream, 5, first=20)
+        assert session.numbers == list(range(25))
+        await session.close()
+
+    scene(play)
+
+
 # --- marks, clear, keys -----------------------------------------------------------------------------------------------
 
 

@@ -32,6 +32,10 @@ RTCP_EVERY = 5
 MOST_QUEUED = 10 * 60 * rtp.RATE
 """Bytes of sound that wait to be played, before the session has to wait: 10 minutes."""
 
+STOOD_STILL = 0.015
+"""Seconds without a filling after this process was busy for long: what came meanwhile is read first."""
+EARLY = 100
+"""Frames that are kept for a session that has not begun: an agent may need a moment, and the caller speaks already."""
 MOST_READ = 500
 """Packets read at once, however many come."""
 COMFORT_NOISE = 13
@@ -109,6 +113,8 @@ class RtpStream:
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._receive: Callable[[Frame], object] | None = None
+        self._fill_from = 0.0
+        self._early: deque[Frame] = deque(maxlen=EARLY)
         self._look: Callable[[Frame], object] | None = None
         self._terms: Negotiated | None = None
         self._codec = "PCMU"
@@ -225,6 +231,8 @@ class RtpStream:
             self._started()
             if self._held:
                 self._push(control("hold", held=True))
+            while self._early:
+                self._push(self._early.popleft())
         await asyncio.shield(self._over)
 
     def look_first(self, look: Callable[[Frame], object] | None) -> None:
@@ -271,6 +279,7 @@ class RtpStream:
         self._ports.close(self._pair)
         self._receive = self._look = None
         self._queue.clear()
+        self._early.clear()
         if not self._over.done():
             self._over.set_result(None)
 
@@ -311,7 +320,7 @@ class RtpStream:
             self._talks = False
             self._send(self._payload_type, timestamp, self._silence)
         jitter = self._jitter
-        if now * 8000 - jitter.position > jitter.due_after:
+        if now * 8000 - jitter.position > jitter.due_after and self._loop.time() >= self._fill_from:
             self._fill()
 
     def _send(self, second: int, timestamp: int, payload: bytes) -> None:
@@ -349,6 +358,7 @@ class RtpStream:
         """The far end hears a pause; see :class:`Paced`."""
         self._timestamp = (self._timestamp + 160 * periods) & 0xFFFFFFFF
         self._unsent += periods
+        self._fill_from = self._loop.time() + STOOD_STILL
 
     def each_second(self, now: float) -> None:
         """RTCP, and whether the far end is still there; see :class:`Paced`."""
@@ -414,8 +424,8 @@ class RtpStream:
             if second == self._payload_type and first == rtp.PLAIN and ssrc == self._ssrc_in:
                 for audio in self._jitter.receive(sequence, timestamp, packet[12:], now):
                     look = self._look
-                    if (look is None or look(audio) is False) and self._receive is not None:
-                        self._receive(audio)
+                    if look is None or look(audio) is False:
+                        (self._receive or self._push)(audio)
                 return True
         self._unusual(packet, address, now)
         return True
@@ -482,7 +492,10 @@ class RtpStream:
             self._push(audio)
 
     def _push(self, frame: Frame) -> None:
-        if self._receive is not None and (self._look is None or self._look(frame) is False):
+        if self._receive is None:
+            if isinstance(frame, bytes) or '"digit"' in frame:
+                self._early.append(frame)
+        elif self._look is None or self._look(frame) is False:
             self._receive(frame)
 
     def _started(self) -> None:

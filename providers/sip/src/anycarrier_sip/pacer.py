@@ -38,7 +38,7 @@ class Paced(Protocol):
         ...
 
     def skip(self, periods: int) -> None:
-        """The process has been busy for so long that these packets are not sent at all."""
+        """The process has been busy, and for so long that these packets are not sent at all, if any."""
         ...
 
     def each_second(self, now: float) -> None:
@@ -173,7 +173,7 @@ class Pacer:
         self._counts[turn] += 1
         for stream in streams:
             try:
-                if skipped:
+                if missed:
                     stream.skip(skipped)
                 stream.tick(due)
                 for period in range(1, missed + 1 - skipped):
