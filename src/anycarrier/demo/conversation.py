@@ -32,6 +32,9 @@ YEAR = "1984"
 HESITATION = 0.8
 """Seconds a caller stops in the middle of a sentence: longer than the silence that ends a whole sentence."""
 
+LATENCY = 400
+"""Bytes, 50 ms: what is played is heard that much later where the call is not buffered at the carrier."""
+
 MOST_ERRORS = 0.10
 """Share of a conversation's words that may be wrong, missing or too many."""
 
@@ -43,6 +46,10 @@ class AudioCapture:
         self._recorder = recorder
         self.from_caller = bytearray()
         self.to_caller = [bytearray()]
+        self.cut_off = 0
+        """Bytes that were not played when they were cut, by the clock."""
+        self._clock = asyncio.get_running_loop().time
+        self._played_at = 0.0
 
     def caller(self, payload: bytes) -> None:
         self.from_caller += payload
@@ -51,10 +58,13 @@ class AudioCapture:
 
     def agent(self, payload: bytes, starts_in: float) -> None:
         self.to_caller[-1] += payload
+        self._played_at = self._clock() + starts_in + len(payload) / 8000
         if self._recorder is not None:
             self._recorder.agent(payload, starts_in)
 
     def cut(self) -> None:
+        self.cut_off += max(0, round((self._played_at - self._clock()) * 8000))
+        self._played_at = 0.0
         self.to_caller.append(bytearray())
         if self._recorder is not None:
             self._recorder.cut()
@@ -125,7 +135,8 @@ class Conversation:
             agent_heard=seconds if whole else 0.0,
             agent_intact=whole,
             far_end_heard=round(len(played) / 8000, 2),
-            far_end_intact=intact(capture.to_caller, played, far_end.playback.cleared),
+            # A carrier without a buffer of its own drops nothing: what is cut is never sent to it.
+            far_end_intact=intact(capture.to_caller, played, far_end.playback.cleared or capture.cut_off + LATENCY),
             transcript=[{"party": s.party, "text": s.text, "at_ms": s.at_ms} for s in finished.segments],
             digits=_keys(finished),
             recording=str(finished.recording) if finished.recording else None,
