@@ -72,7 +72,7 @@ class Answers:
 
     credential = None
     contact_user = "x"
-    from_anywhere = False
+    from_anywhere = own_user = challenges = False
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
@@ -80,6 +80,9 @@ class Answers:
 
     def wants(self, request: Request, flow: Flow) -> bool:
         return True
+
+    def recognizes(self, request: Request, flow: Flow) -> bool:
+        return False
 
     def invited(self, transaction: ServerTransaction) -> None:
         self.requested(transaction)
