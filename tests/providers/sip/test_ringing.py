@@ -300,15 +300,15 @@ async def incoming_hung_up_unacknowledged(house: House) -> None:
 
 
 async def incoming_with_a_timer(house: House) -> None:
-    await house.rung(headers=("Supported: timer",))
+    await house.rung(headers=("Supported: timer", "Session-Expires: 300"))
 
 
 async def ours_to_refresh(house: House) -> None:
-    await house.dialled(headers=("Session-Expires: 1800;refresher=uac", "Allow: UPDATE"))
+    await house.dialled(headers=("Session-Expires: 300;refresher=uac", "Allow: UPDATE"))
 
 
 async def theirs_to_refresh(house: House) -> None:
-    await house.dialled(headers=("Session-Expires: 1800;refresher=uas",))
+    await house.dialled(headers=("Session-Expires: 300;refresher=uas",))
 
 
 async def lost_without_a_timer(house: House) -> None:
@@ -345,14 +345,14 @@ async def hung_up_before_any_answer(house: House) -> None:
 
 
 async def no_answer_to_the_refer(house: House) -> None:
-    call, _ = await house.rung(headers=("Supported: timer", "Session-Expires: 1800;refresher=uac"))
+    call, _ = await house.rung(headers=("Supported: timer", "Session-Expires: 300;refresher=uac"))
     asking = asyncio.create_task(house.exchange.transfer(call, "+14155550177"))
     await asyncio.wait({asking})
     asking.exception()
 
 
 async def transferred_and_never_heard_of(house: House) -> None:
-    call, _ = await house.rung(headers=("Supported: timer", "Session-Expires: 1800;refresher=uac"))
+    call, _ = await house.rung(headers=("Supported: timer", "Session-Expires: 300;refresher=uac"))
     asking = asyncio.create_task(house.exchange.transfer(call, "+14155550177"))
     house.peer.respond(await house.peer.next("REFER"), "202 Accepted")
     await asking
@@ -392,7 +392,6 @@ def test_a_far_end_that_falls_silent_ends_its_call(
         assert not listener.calls and not listener.endpoint.dialogs
         assert (await house.over()).ended
         assert all(stream.closed for stream in OPENED)
-        await listener.standing.stop()
         await asyncio.sleep(120)
         assert not listener.endpoint.layer.open  # no transaction is left either
 
