@@ -119,6 +119,11 @@ class Peer(asyncio.DatagramProtocol):
     port: int
     media_port: int
 
+    @property
+    def contact(self) -> str:
+        """Where requests inside our dialogs are to come."""
+        return f"<sip:them@127.0.0.1:{self.port}>"
+
     def close(self) -> None:
         self.transport.close()
         self.media.close()
@@ -162,7 +167,7 @@ class Peer(asyncio.DatagramProtocol):
         lines = [f"SIP/2.0 {status}", *(f"Via: {via}" for via in request.all("Via")), f"From: {request['From']}"]
         lines += [f"To: {to}", f"Call-ID: {request['Call-ID']}", f"CSeq: {request['CSeq']}"]
         if request.method in ("INVITE", "UPDATE") and not status.startswith("100"):
-            lines.append(f"Contact: <sip:them@127.0.0.1:{self.port}>")
+            lines.append(f"Contact: {self.contact}")
         lines += headers
         if body:
             lines.append("Content-Type: application/sdp")
@@ -240,7 +245,7 @@ class Leg:
             f"To: {self.us}",
             f"Call-ID: {self.call_id}",
             f"CSeq: {number} {method}",
-            f"Contact: <sip:them@127.0.0.1:{self.peer.port}>",
+            f"Contact: {self.peer.contact}",
             *headers,
         ]
         if body:
