@@ -135,6 +135,7 @@ class Listeners:
         self._held_calls: HeldCalls | None = None
         self._draining = False
         switchboard.on_new_provider.append(self._provider_changed)
+        switchboard.desk_for = self.desk
 
     def credentials(self) -> set[str]:
         """The credentials whose listeners are open, or are tried again."""
@@ -246,7 +247,7 @@ class Listeners:
             return
         limit = asyncio.timeout(START_TIMEOUT)
         try:
-            listener = provider.listen(self.desk(provider, credential_id))
+            listener = provider.listen(provider.desk or self.desk(provider, credential_id))
             async with limit:
                 await listener.start()
         except AnycarrierError:

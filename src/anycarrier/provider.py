@@ -147,6 +147,10 @@ class Provider(ABC):
     call_facts: Callable[[str], Awaitable[Mapping[str, str]]] | None = None
     """Set by the exchange: looks the facts of a call up by the carrier's id."""
 
+    desk: Desk | None = None
+    """Set by the exchange for carriers that listen, also before there is a listener: what listeners share, and the
+    operator's settings, for :meth:`check_credential` say. None outside of an exchange."""
+
     def __init__(self, credential: Credential, http: httpx.AsyncClient | None = None) -> None:
         """``http`` is the shared client; without one, a client of its own is made on first use."""
         self.credential = credential

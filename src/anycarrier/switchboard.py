@@ -46,7 +46,7 @@ from anycarrier.errors import (
 )
 from anycarrier.events import CallEvent, RoutingFailed, RoutingFailure
 from anycarrier.policy import Policy
-from anycarrier.provider import Provider, TicketPlace
+from anycarrier.provider import Capability, Provider, TicketPlace
 from anycarrier.routing import Line, NumberRegistry, Router, by_line
 from anycarrier.session import MediaSession, check_handler
 from anycarrier.subscriptions import Observer, Subscription
@@ -54,6 +54,8 @@ from anycarrier.tickets import Ticket, TicketOffice
 
 if TYPE_CHECKING:
     import httpx
+
+    from anycarrier.listener import Desk
 
 log = logging.getLogger("anycarrier")
 
@@ -132,6 +134,8 @@ class Switchboard:
         """Called with every call that this process has changed or read anew, as it stands now."""
         self.on_new_provider: list[Callable[[str], None]] = []
         """Called with a credential's id when its secrets have changed, and its provider was made anew."""
+        self.desk_for: Callable[[Provider, str], Desk] | None = None
+        """Makes the desk of a provider that listens."""
         self.sessions: dict[str, MediaSession] = {}
         """Live sessions of this process, by call reference."""
         self._http = http
@@ -164,6 +168,8 @@ class Switchboard:
             changed = provider is not None
             provider = self._providers[credential_id] = plugins.open_provider(credential, self._shared_http())
             provider.call_facts = partial(self._facts_of, credential_id)
+            if provider.supports(Capability.LISTEN) and self.desk_for is not None:
+                provider.desk = self.desk_for(provider, credential_id)
             for noted in self.on_new_provider if changed else ():
                 noted(credential_id)
         return provider

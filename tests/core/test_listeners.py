@@ -216,6 +216,23 @@ async def test_listeners_of_one_exchange_share_and_of_another_do_not(fake_plugin
     await elsewhere.stop()
 
 
+async def test_a_provider_that_listens_has_its_desk_before_it_does(fake_plugins: None) -> None:
+    """So that a login can be checked on the sockets that are there."""
+    exchange, make = an_exchange(TrunkSettings("udp:192.0.2.1:5060")), Maker()
+    provider = await exchange.switchboard.provider("one")
+    assert provider.desk is not None and provider.desk.credential_id == "one"
+    assert provider.desk.settings(TrunkSettings).listen == "udp:192.0.2.1:5060"
+    one, two = await desks(exchange)
+    async with provider.desk.shared("key", make) as mine, two.shared("key", make) as theirs:
+        assert mine is theirs and one is provider.desk
+    await exchange.stop()
+
+
+async def test_a_provider_that_has_no_listener_or_no_exchange_has_no_desk(exchange: Exchange) -> None:
+    assert (await exchange.switchboard.provider("main")).desk is None
+    assert TrunkProvider(FakeCredential(provider="trunk")).desk is None
+
+
 # --- opening, again, and closing -------------------------------------------------------------------------------------
 
 TAKEN = OSError(errno.EADDRINUSE, "error while attempting to bind on address ('127.0.0.1', 5060): in use")

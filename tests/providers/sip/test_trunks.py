@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from anycarrier import CallStatus, EndReason, WebhookRequest
+from anycarrier.credentials import MemoryCredentials
 from anycarrier.errors import (
     AuthenticationFailed,
     ConfigurationError,
@@ -89,6 +90,27 @@ def test_checking_a_credential_tells_a_wrong_password() -> None:
         with pytest.raises(AuthenticationFailed, match="the registrar refused the password of user '201'") as refused:
             await checking
         assert "secret" not in str(refused.value)
+
+    play(scene, credential=EXTENSION)
+
+
+def test_a_credential_without_a_line_is_checked_over_the_sockets_that_are_open() -> None:
+    """The operator's port is taken: by us. And a check before there are any closes what it opened."""
+
+    async def scene(house: House) -> None:
+        board = house.exchange.switchboard
+        assert isinstance(board.credentials, MemoryCredentials)
+        first = board.credentials.by_id["trunk"]
+        board.credentials.by_id["second"] = first.model_copy(update={"username": "202"})
+        await registered(house.peer)
+        second = await board.provider("second")
+        checking = asyncio.create_task(second.check_credential())
+        query = await house.peer.next("REGISTER")
+        assert query["To"] == "<sip:202@127.0.0.1>"
+        _, port = house.listener.endpoint.addresses["udp"]
+        assert f"127.0.0.1:{port};" in query["Via"], "from another port, which no peer knows"
+        house.peer.respond(query, "200 OK")
+        assert await checking == "202"
 
     play(scene, credential=EXTENSION)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import aclosing
+from functools import partial
 
 from anycarrier.calls import Call, DialRequest, EndReason, StreamTarget
 from anycarrier.errors import (
@@ -51,9 +53,6 @@ class SipProvider(Provider):
     attended_transfers = True
     detects_machines = False
 
-    settings: SipSettings | None = None
-    """The operator's, for :meth:`check_credential` before there is a listener."""
-
     _listener: SipListener | None = None
 
     def listen(self, desk: Desk) -> SipListener:
@@ -90,15 +89,12 @@ class SipProvider(Provider):
 
     async def check_credential(self) -> str:
         """One REGISTER or OPTIONS, over the exchange's sockets, else over one for this question."""
-        if self._listener is not None and self._listener.running:
-            return await check_login(self._listener.endpoint, self.credential)
-        settings = self.settings or SipSettings()
+        settings = self.desk.settings(SipSettings) if self.desk is not None else SipSettings()
         self.credential.check(settings)
-        endpoint = await Endpoint.open(settings)
-        try:
+        make = partial(Endpoint.open, settings)
+        sockets = self.desk.shared(("sip", settings), make) if self.desk is not None else aclosing(await make())
+        async with sockets as endpoint:
             return await check_login(endpoint, self.credential)
-        finally:
-            await endpoint.aclose()
 
     # --- calls ------------------------------------------------------------------------------------------------------
 
@@ -213,5 +209,6 @@ class SipProvider(Provider):
 
 def _not_started() -> ConfigurationError:
     return ConfigurationError(
-        "sip works on sockets of its own: start the exchange first (exchange.start(), or create_app does it)"
+        "sip works on sockets of its own, and they are not open: start the exchange (exchange.start(), or create_app "
+        "does it), or see in its log why the credential's listener did not open"
     )
