@@ -110,7 +110,7 @@ def test_a_credential_without_a_line_is_checked_over_the_sockets_that_are_open()
         _, port = house.listener.endpoint.addresses["udp"]
         assert f"127.0.0.1:{port};" in query["Via"], "from another port, which no peer knows"
         house.peer.respond(query, "200 OK")
-        assert await checking == "202"
+        assert await checking == "202@127.0.0.1"
 
     play(scene, credential=EXTENSION)
 
