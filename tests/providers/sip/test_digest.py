@@ -116,6 +116,30 @@ def test_proxies_and_the_server_are_answered_at_once_each_with_its_own() -> None
     assert not client.authorize(request, both, 0)
 
 
+def test_sessions_without_qop_tell_their_cnonce() -> None:
+    client, request = DigestClient("alice", "x", cnonce=lambda: "c"), register()
+    challenge = refused(401, 'Digest realm="r", nonce="1", algorithm=MD5-sess')
+    assert client.authorize(request, challenge, 0)
+    assert field(request, "cnonce") == "c"
+    plain = register()
+    assert client.authorize(plain, refused(401, 'Digest realm="r", nonce="1"'), 0)
+    assert field(plain, "cnonce") is None
+
+
+def test_a_proxy_renews_its_own_nonce() -> None:
+    client, first = DigestClient("alice", "x"), register()
+    proxy = refused(407, 'Digest realm="p", nonce="1", qop="auth, auth-int", stale=true', name="Proxy-Authenticate")
+    assert client.authorize(first, proxy, 0)
+    client.succeeded(Response(200, "OK", Headers([("Authentication-Info", 'nextnonce="2"')])), 0)
+    client.succeeded(Response(200, "OK", Headers([("Proxy-Authentication-Info", 'nextnonce="3"')])), 0)
+    second = register()
+    client.prepare(second, 1)
+    assert field(second, "nonce", "Proxy-Authorization") == "3"
+    third = register()
+    client.prepare(third, 300)
+    assert "Proxy-Authorization" not in third.headers
+
+
 def test_nothing_to_answer() -> None:
     client, request = DigestClient("alice", "x"), register()
     assert not client.authorize(request, refused(401), 0)
@@ -208,6 +232,23 @@ class TestServer:
         assert self.ask(self.answered(now=2000), 1999) == Refusal(stale=True)
         other = DigestServer(b"another secret", "anycarrier")
         assert other.check(self.answered(), "192.0.2.1", 1001, ALICE) == Refusal(stale=True)
+
+    def test_challenges_say_whether_the_nonce_was_too_old(self) -> None:
+        assert "stale" not in self.server.challenge("a", 0)
+        assert [line.partition("algorithm=")[2] for line in self.server.challenges("a", 0, stale=True)] == [
+            'SHA-256, qop="auth", stale=true', 'MD5, qop="auth", stale=true',
+        ]  # fmt: skip
+        assert not any("stale" in line for line in self.server.challenges("a", 0))
+
+    def test_counts_go_up(self) -> None:
+        client, first = DigestClient("alice", "wonder land"), register()
+        assert client.authorize(first, refused(401, self.server.challenge("192.0.2.1", 1000)), 0)
+        assert self.ask(first, 1000) == "alice"
+        second, third = register(), register()
+        client.prepare(second, 1)
+        client.prepare(third, 1)
+        assert self.ask(third, 1000) == "alice"
+        assert self.ask(second, 1000) == Refusal(stale=True)
 
     def test_a_count_is_good_once(self) -> None:
         request = self.answered()

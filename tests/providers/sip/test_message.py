@@ -108,6 +108,16 @@ def test_a_reply_repeats_what_the_rfc_says() -> None:
         ("t", "t: <sip:bob@example.com;a;a=2>"),
         ("t", "t: <sip:bob@example.com;a=1=2>"),
         ("t", "t: <>"),
+        ("t", "t: <sip:bob@-example.com>"),
+        ("t", "t: <sip:bob@example..com>"),
+        ("t", "t: <sip:bob@" + "a" * 256 + ">"),
+        ("t", "t: <sip:bob@example.com:65536>"),
+        ("t", "t: <sip:bob@example.com?Subject>"),
+        ("t", "t: <sip:bob@example.com?=a>"),
+        ("t", 't: <sip:bob@example.com>;a="b'),
+        ("t", "t: <sip:bob@example.com>;a=b c"),
+        ("t", "t: <sip:bob@example.com>;a="),
+        ("Max-Forwards", "Session-Expires: 90\r\nx: 91"),
         ("t", "t:"),
         ("v", "v: SIP/2.0/UDP 192.0.2.1;branch=a;branch=b"),
         ("v", "v: SIP/2.0/UDP 192.0.2.1, nonsense"),
@@ -177,6 +187,17 @@ def test_several_values_a_line_and_quotes() -> None:
     assert message.headers.values("Contact") == ['"a,b" <sip:a,a@b>;q="x,y"', "<sip:c@d>"]
     message.headers.set("WWW-Authenticate", 'Digest realm="a", nonce="b"')
     assert len(message.headers.values("WWW-Authenticate")) == 1
+
+
+def test_line_ends_before_a_message_and_the_largest_one() -> None:
+    assert parse(b"\r\n\r\n" + INVITE) == parse(INVITE)
+    assert refusal(INVITE + b"x" * (65537 - len(INVITE)))[0] == 0
+    assert parse(INVITE + b"x" * (65536 - len(INVITE))).body == b"v=0\n"
+
+
+def test_tabs_fold_too() -> None:
+    folded = parse(INVITE.replace(b"k: timer,", b"k: timer,\r\n\t"))
+    assert folded.headers.values("Supported") == ["timer", "100rel"]
 
 
 def test_names_of_people_are_taken_as_they_come() -> None:
