@@ -96,7 +96,7 @@ async def test_attended(tmp_path: Path) -> None:
         await ben.do("answer", call=0)
         await house.live(2)
         await until(lambda: all(len(heard.pcm) > 8000 for heard in house.heard))
-        await house.provider.transfer(first.id, ben.address, replaces=second.id)
+        await house.exchange.transfer(first, replaces=second)
         await ben.event("incoming")  # it has the right call already, and asks its user all the same
         await ben.do("answer", call=1)
         assert await transferred(house, first) == "answered"
