@@ -56,7 +56,7 @@ async def running(*command: str, log: Path, input: bool = False) -> AsyncIterato
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(2):  # baresip would wait for answers from who is gone
                 await process.wait()
         except TimeoutError:
             pass
