@@ -29,7 +29,6 @@ dns=no
 rev_dns=no
 listen=udp:{host}:{port}
 listen=tcp:{host}:{port}
-mpath="/usr/lib/x86_64-linux-gnu/kamailio/modules/"
 loadmodule "tm.so"
 loadmodule "sl.so"
 loadmodule "rr.so"
