@@ -19,7 +19,6 @@ from anycarrier_sip.message import (
     Uri,
     Via,
     parse,
-    redacted,
     reply,
 )
 from rfc4475 import MESSAGES, mutated
@@ -263,23 +262,6 @@ def test_p9_nothing_that_is_written_becomes_another_header(value: str) -> None:
     assert not set("\r\n\0") & set(str(Uri("sip", value, "a.b", None, {"p": value}, {"H": value})))
 
 
-def test_p10_secrets_are_struck_out() -> None:
-    text = redacted(
-        "INVITE sip:a:hunter2@b SIP/2.0\r\n"
-        'Authorization: Digest username="u", response="abc",\r\n  nonce="folded"\r\n'
-        'proxy-authorization : Digest response="def"\r\n'
-        'WWW-Authenticate: Digest nonce="ghi"\r\n'
-        "To: <sip:b>\r\n\r\n"
-        "m=audio 9 RTP/SAVP 0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:c2VjcmV0\r\na=rtpmap:0 PCMU/8000\r\n"
-        "k=clear:jkl\r\n"
-    )
-    for secret in ("hunter2", "abc", "folded", "def", "ghi", "c2VjcmV0", "AES", "jkl"):
-        assert secret not in text
-    assert "\r\nTo: <sip:b>\r\n" in text
-    assert "a=rtpmap:0 PCMU/8000" in text
-    assert "a=crypto: [secret]" in text
-
-
 class TestStream:
     def test_messages_are_cut_wherever_they_are_broken(self) -> None:
         stream = b"\r\n\r\n" + INVITE + b"\r\n" + MESSAGES["zeromf"] + INVITE
@@ -373,6 +355,5 @@ def test_hostile_text_costs_its_length_only(text: str) -> None:
             except SipError:
                 pass
         Headers([("Accept", part)]).values("Accept")
-        redacted(part * 8)
     with pytest.raises(SipError):
         parse(INVITE.replace(b"timer", b" " * 60000 + b"\r\n x\0"))

@@ -22,7 +22,7 @@ from anycarrier_sip.headers import UNSAFE, Headers
 
 __all__ = [
     "LARGEST", "METHODS", "CSeq", "Headers", "Message", "NameAddr", "Request", "Response", "SipError", "StreamReader",
-    "Uri", "Via", "parse", "redacted", "reply",
+    "Uri", "Via", "parse", "reply",
 ]  # fmt: skip
 
 LARGEST, MOST_HEADERS = 65536, 128
@@ -326,19 +326,3 @@ class StreamReader:
             found.append(bytes(buffer[:whole]))
             del buffer[:whole]
         return found
-
-
-_SECRETS = re.compile(
-    r"(?im)^((?:(?:proxy|www)-)?auth(?:orization|enticate|entication-info)|identity|y)([ \t]*:)"
-    r"[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*|^(a=(?:crypto|key-mgmt):|k=)[^\r\n]*"
-)
-_PASSWORD = re.compile(r"(?i)(sips?:[^@:;<>\s]{1,200}):[^@<>\s]{0,200}@")
-
-
-def redacted(text: str) -> str:
-    """A message, some lines of it, or an SDP body, as it may be kept or logged: without credentials and media keys.
-
-    Numbers are left; :func:`anycarrier.redaction.redact` masks those.
-    """
-    hidden = _SECRETS.sub(lambda m: "".join(part for part in m.groups() if part) + " [secret]", text)
-    return _PASSWORD.sub(r"\1:[secret]@", hidden)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,10 @@ async def registered(house: House) -> None:
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
-async def test_calls_through_it_in_both_directions(tmp_path: Path, transport: str) -> None:
+async def test_calls_through_it_in_both_directions(
+    tmp_path: Path, transport: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
     async with (
         kamailio(tmp_path) as pbx,
         softphone(tmp_path, "202", **telephone(pbx)) as phone,
@@ -58,6 +62,9 @@ async def test_calls_through_it_in_both_directions(tmp_path: Path, transport: st
         assert (await house.over(call)).reason is EndReason.API_STOP
         assert house.heard[1].sound.loud().share(440) > 0.9
         assert "Record-Route: <sip:127.0.0.1" in phone.trace
+        told = caplog.text + repr(house.events) + repr(house.provider.credential)  # P10
+        assert "pw-201" not in told
+        assert "Digest" not in told
 
 
 async def test_sha_256_and_nobody_has_the_number(tmp_path: Path) -> None:
