@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, TypeVar
 
 from anycarrier.calls import Call, DialRequest, EndReason, StreamTarget
 from anycarrier.credentials import Credential
@@ -88,6 +88,19 @@ class TicketPlace(StrEnum):
     """``wss://host/media?ticket=TICKET``: a carrier whose path is fixed in its own configuration."""
     HEADER = "header"
     """``wss://host/media``, and ``StreamTarget.ticket`` in ``Authorization``: Bearer, or the password of Basic."""
+
+
+class TrialPhone(NamedTuple):
+    """An account for a real telephone on this machine, and how to call with it."""
+
+    settings: BaseModel
+    """The operator's, with all that the telephone needs."""
+    details: Mapping[str, Any]
+    """Of the credential; its key is the password that was given."""
+    number: str
+    """Ours, which the telephone calls."""
+    steps: tuple[str, ...]
+    """What to type into the telephone, one line each. They hold its password: they are shown, never logged."""
 
 
 class Provider(ABC):
@@ -309,6 +322,14 @@ class Provider(ABC):
     def listen(self, desk: Desk) -> Listener:
         """A listener of the carrier's own (SIP, RTP, a persistent socket), for carriers that do not call webhooks."""
         raise self.unsupported("listen")
+
+    @classmethod
+    def trial_phone(cls, settings: BaseModel | None, *, port: int, password: str) -> TrialPhone | None:
+        """For trials without an account: lets a telephone on this machine, and only this one, call us.
+
+        ``settings`` are the operator's, if any; ``port`` is one to listen on where they name none. None: no such thing.
+        """
+        return None
 
     # --- how this carrier wants to be answered --------------------------------------------------------------------
 

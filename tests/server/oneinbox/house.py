@@ -39,7 +39,10 @@ CALLER = "+12125550143"
 API_KEYS = {
     "twilio": "AC00000000000000000000000000000001:a-token-of-twenty-letters",
     "telnyx": "KEY0123456789-of-nobody",
+    "sip": "a-password",
 }
+DETAILS = {"sip": {"preset": "pbx", "username": "201"}}
+"""What a carrier's credential needs beside the key."""
 
 
 class Line:
@@ -168,9 +171,8 @@ class House:
 
     async def number(self, provider: str, agent_id: str, number: str = OURS, **more: Any) -> dict[str, Any]:
         """A credential and a number of it."""
-        made = await self.ask(
-            "POST", "/v1/credentials", 201, json={"name": provider, "provider": provider, "api_key": API_KEYS[provider]}
-        )
+        account = {"provider": provider, "api_key": API_KEYS[provider], "metadata": DETAILS.get(provider, {})}
+        made = await self.ask("POST", "/v1/credentials", 201, json={"name": provider, **account})
         body = {"phone_number": number, "provider": provider, "agent_id": agent_id, "credential_id": made["id"], **more}
         found: dict[str, Any] = await self.ask("POST", "/v1/phone-numbers", 201, json=body)
         return found

@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 
 from anycarrier.calls import Call
 from anycarrier.events import CallEvent
+from anycarrier.listener import Figure
 from anycarrier_server.store.columns import word
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.limits import Snapshot
@@ -27,6 +31,34 @@ IN_PROGRESS = Statement(
     .where(CALL.c.status != word("ended"))
     .group_by(CALL.c.direction, CALL.c.status)
 )
+
+
+class _CarrierFigures(Collector):
+    """Figures of carriers' listeners, as Prometheus has them. Their names and labels are the plugins'."""
+
+    def __init__(self, read: Callable[[], Sequence[Figure]]) -> None:
+        self._read = read
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing before it is asked: no listener may be open."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """One family for each name."""
+        families: dict[str, Metric] = {}
+        for figure in self._read():
+            labels = {name: str(value) for name, value in figure.labels.items()}
+            name = f"anycarrier_{figure.name}"
+            family = families.setdefault(name, Metric(name, figure.help, figure.kind))
+            if figure.kind == "histogram":
+                for bound, count in sorted(figure.buckets.items()):
+                    up_to = "+Inf" if bound == inf else f"{bound:g}"
+                    family.add_sample(f"{name}_bucket", {**labels, "le": up_to}, count)
+                family.add_sample(f"{name}_count", labels, max(figure.buckets.values(), default=0))
+                family.add_sample(f"{name}_sum", labels, figure.value)
+            else:
+                family.add_sample(f"{name}_total" if figure.kind == "counter" else name, labels, figure.value)
+        return families.values()
 
 
 class Metrics:
@@ -79,6 +111,10 @@ class Metrics:
     def gauge(self, name: str, what: str, read: Callable[[], float]) -> None:
         """A figure that is read when the page is asked for."""
         Gauge(name, what, registry=self.registry).set_function(read)
+
+    def carriers(self, read: Callable[[], Sequence[Figure]]) -> None:
+        """What carriers with sockets of their own count, read when the page is asked for."""
+        self.registry.register(_CarrierFigures(read))
 
     def carrier_event(self, event: CallEvent, call: Call | None) -> None:
         """An event of a carrier's; ``call`` None: of no call we keep."""

@@ -16,7 +16,7 @@ from anycarrier.errors import AnycarrierError
 from anycarrier.events import CallEvent, RoutingFailed
 from anycarrier.exchange import Exchange
 from anycarrier.switchboard import log_failure
-from anycarrier_server.domain import access, manage_numbers
+from anycarrier_server.domain import access, carrier_listeners, manage_numbers
 from anycarrier_server.domain.agent_runtime import BUILT_IN, WorkspaceEngines
 from anycarrier_server.domain.call_router import StoreRouter
 from anycarrier_server.domain.manage_agents import refuse_blocked
@@ -113,6 +113,7 @@ class Service:
             owner=self.store.owner,
             report=self.report,
             turns=self._turn_of_workspace,
+            carrier_settings=first_start.carrier_settings(self.settings),
         )
 
     def _sender(self) -> Sender:
@@ -133,6 +134,7 @@ class Service:
         gauge("anycarrier_webhooks_sent", "Webhooks delivered by this process", lambda: self.sender.sent)
         gauge("anycarrier_webhooks_failed", "Webhooks given up by this process", lambda: self.sender.failed)
         gauge("anycarrier_draining", "1 while this process takes no new calls", lambda: int(self.draining))
+        self.metrics.carriers(self.exchange.listeners.figures)
         self.exchange.switchboard.observers += [
             self.metrics.carrier_event, partial(manage_numbers.heed_order, self.resources), self._note_routing_failure
         ]  # fmt: skip
@@ -169,11 +171,7 @@ class Service:
             self.sandboxes = self.resources.sandboxes = await Sandboxes.open(self.resources)
         await self.reconciler.sign_of_life()
         await self.exchange.start()
-        for line in await self.store.lines.lines():
-            try:
-                await self.exchange.start_listener(line.credential_id)
-            except AnycarrierError as problem:
-                log.warning("the listener of credential %s does not start: %s", line.credential_id, problem)
+        await carrier_listeners.look(self.resources)
         self.sender.start()
         self.scheduler.start()
         self.reconciler.start()
@@ -182,6 +180,7 @@ class Service:
     async def drain(self, seconds: float) -> None:
         """Take no new calls, let live ones end for ``seconds``, then end them."""
         self.resources.draining = True
+        self.exchange.listeners.drain()
         clock = asyncio.get_running_loop().time
         deadline = clock() + seconds
         while (held := await self._held()) and clock() < deadline:  # noqa: ASYNC110 the database tells nobody

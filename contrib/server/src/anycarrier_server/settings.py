@@ -130,6 +130,13 @@ class Settings(BaseSettings):
         description="Speech engines' settings, for all workspaces: `ANYCARRIER_ENGINES__NAME__API_KEY`, or the table "
         "`[engines.NAME]`; see [speech](speech.md#keys-for-the-service)",
     )
+    carriers: dict[str, dict[str, Any]] = Field(
+        default={},
+        repr=False,
+        description="Settings of carriers with sockets of their own, as the plugin names them: "
+        "`ANYCARRIER_CARRIERS__SIP__LISTEN=udp:192.0.2.10:5060`, or the table `[carriers.sip]`; see "
+        "[SIP](sip.md#settings-of-the-operator)",
+    )
     max_body_bytes: int = Field(default=1_048_576, ge=1024, description="Largest request body taken")
     webhook_timeout: float = Field(default=10, gt=0, le=60, description="Seconds a webhook receiver has to answer")
     max_webhooks: int = Field(default=100, ge=0, description="Webhook subscriptions a workspace may have")

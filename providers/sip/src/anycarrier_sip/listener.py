@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
 from anycarrier.audio import AudioFormat, dtmf_tones
@@ -32,7 +32,7 @@ from anycarrier_sip.message import METHODS, NameAddr, Request, Response, SipErro
 from anycarrier_sip.registrar import Registrar, admit, refuse_overlap
 from anycarrier_sip.registration import Standing, standing_of
 from anycarrier_sip.sdp import NotAcceptable
-from anycarrier_sip.settings import Network, SipSettings
+from anycarrier_sip.settings import LOOPBACK, Network, SipSettings
 from anycarrier_sip.sip_call import SipCall, bare_reply
 from anycarrier_sip.transaction import Flow, ServerTransaction
 
@@ -178,8 +178,6 @@ class SipListener:
 
     def is_peer(self, flow: Flow) -> bool:
         """Whether somebody at the carrier's addresses speaks."""
-        from ipaddress import ip_address
-
         address = ip_address(flow.remote[0])
         return any(address.version == peer.version and address in peer for peer in self.peers)
 
@@ -369,7 +367,9 @@ class SipListener:
     async def open_media(self, call: SipCall, flow: Flow) -> RtpStream:
         """Ports for a call's sound."""
         secure = flow.transport == "tls" or self.settings.srtp_without_tls
-        behind_nat = (flow.remote[0],) if self.from_anywhere else ()  # a softphone sends sound from where it signals
+        behind_nat: tuple[object, ...] = ()
+        if self.from_anywhere:  # a softphone sends from where it signals, one on this machine from any address of it
+            behind_nat = (flow.remote[0], *(LOOPBACK if ip_address(flow.local[0]).is_loopback else ()))
         return await RtpStream.open(
             pacer=self.endpoint.pacer,
             ports=self.endpoint.ports,
@@ -377,7 +377,7 @@ class SipListener:
             advertised_host=self.settings.public_address or flow.local[0],
             srtp=self.preset.srtp if secure else "off",
             call_id=call.call.id,
-            media_networks=tuple(map(ip_network, (*self.preset.media, *behind_nat))),
+            media_networks=tuple(ip_network(str(one)) for one in (*self.preset.media, *behind_nat)),
         )
 
     async def send_digits(self, call: SipCall, digits: str) -> None:

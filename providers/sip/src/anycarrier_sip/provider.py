@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from functools import partial
 
+from pydantic import BaseModel
+
 from anycarrier.calls import Call, DialRequest, EndReason, StreamTarget
 from anycarrier.errors import (
     AuthenticationFailed,
@@ -20,7 +22,7 @@ from anycarrier.errors import (
 from anycarrier.events import CallEvent, IncomingCall, TransferProgress
 from anycarrier.listener import Desk
 from anycarrier.numbers import AvailableNumber, NumberQuery, OwnedNumber
-from anycarrier.provider import Provider
+from anycarrier.provider import Provider, TrialPhone
 from anycarrier.webhooks import WebhookReply, WebhookRequest
 from anycarrier_sip.call_status import REFUSALS
 from anycarrier_sip.credential import SipCredential
@@ -33,6 +35,7 @@ from anycarrier_sip.message import NameAddr, Response, Uri
 from anycarrier_sip.referral import Referral
 from anycarrier_sip.registration import check_login
 from anycarrier_sip.settings import SipSettings
+from anycarrier_sip.trial_phone import trial_phone
 
 DIAL_PATIENCE = 2.0
 """Seconds that ``dial`` waits for a first word; the call goes on after them."""
@@ -65,6 +68,11 @@ class SipProvider(Provider):
         if self._listener is None:
             raise _not_started()
         return self._listener
+
+    @classmethod
+    def trial_phone(cls, settings: BaseModel | None, *, port: int, password: str) -> TrialPhone | None:
+        assert settings is None or isinstance(settings, SipSettings)
+        return trial_phone(settings, port, password)
 
     # --- webhooks: SIP has none -------------------------------------------------------------------------------------
 

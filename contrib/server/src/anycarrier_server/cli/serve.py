@@ -9,18 +9,20 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anycarrier.cli import Parser, about
 from anycarrier.errors import ConfigurationError
+from anycarrier.plugins import get_provider, provider_names
 from anycarrier_server.cli.connection import database_troubles, own_settings
 from anycarrier_server.runtime import Coalescer, QuietCollector
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+    from anycarrier.provider import TrialPhone
     from anycarrier_server.service import Service
     from anycarrier_server.settings import Settings
 
@@ -34,11 +36,19 @@ would those queued behind it. The setting holds for the whole process, so only a
 
 def main(argv: list[str]) -> int:
     """Serve until told to stop; a second signal does not wait for calls."""
-    given = {name: value for name, value in vars(_parser().parse_args(argv)).items() if value is not None}
-    settings = own_settings(**given)
+    settings = own_settings(**settings_typed(argv))
     sys.setswitchinterval(THREADS_WAIT)
     with asyncio.Runner(loop_factory=_loop()) as runner:
         return runner.run(serve(settings))
+
+
+def settings_typed(argv: list[str]) -> dict[str, Any]:
+    """The settings that the command line names."""
+    given = {name: value for name, value in vars(_parser().parse_args(argv)).items() if value is not None}
+    listen = {name: given.pop(f"listen_{name}") for name in _listening() if f"listen_{name}" in given}
+    if listen:
+        given["carriers"] = {name: {"listen": addresses} for name, addresses in listen.items()}
+    return given
 
 
 def _loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -60,9 +70,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--database", help="sqlite:///file or postgresql://user:password@host/name")
     parser.add_argument("--data-dir", dest="data_dir", type=Path, help="for SQLite, the key, recordings (./data)")
     parser.add_argument("--sandbox", action="store_true", default=None, help="play the carriers: no account needed")
+    for name in _listening():
+        parser.add_argument(
+            f"--{name}", dest=f"listen_{name}", action="append", metavar="udp:ADDRESS:PORT",
+            help=f"socket for {get_provider(name).title}; may be given several times (carriers.{name}.listen)",
+        )  # fmt: skip
     parser.add_argument("--log-json", dest="log_json", action="store_true", default=None, help="log JSON lines")
     parser.add_argument("--log-level", dest="log_level", choices=("debug", "info", "warning", "error"))
     return parser
+
+
+def _listening() -> list[str]:
+    """Carriers whose settings name the sockets to open."""
+    return [
+        name for name in provider_names()
+        if (kind := get_provider(name).settings_type) is not None and "listen" in kind.model_fields
+    ]  # fmt: skip
 
 
 async def serve(settings: Settings) -> int:
@@ -97,9 +120,11 @@ async def serve(settings: Settings) -> int:
             await asyncio.sleep(0.01)
         if server.started:
             service: Service = app.state.service
+            phones: list[TrialPhone] = []
             if service.sandboxes is not None:
                 await service.sandboxes.reconnect()
-            announce(service)
+                phones = await service.sandboxes.connect_phones()
+            announce(service, phones)
             # Models take up to a second to load, and the first caller should not be the one who waits for it.
             service.spawn(service.resources.engines.keep_ready(service.settings.engines), "load speech engines")
             service.spawn(runtime.watch_open_files(), "watch open files")
@@ -206,8 +231,8 @@ async def _until_signal(server: Any, app: Starlette, settings: Settings) -> None
     server.should_exit = True
 
 
-def announce(service: Service) -> None:
-    """Where it listens, the first key, and what to do next."""
+def announce(service: Service, phones: Sequence[TrialPhone] = ()) -> None:
+    """Where it listens, the first key, what to type into a telephone on this machine, and what to do next."""
     origin = service.exchange.switchboard.public_url
     lines = [f"anycarrier listens on {origin}   (API: {origin}/docs)"]
     if service.new_admin_key is not None:
@@ -219,6 +244,9 @@ def announce(service: Service) -> None:
     if service.sandboxes is not None:
         names = ", ".join(service.sandboxes.played) or "none installed"
         lines.append(f"sandbox: {names}. No account needed; `anycarrier sandbox call` calls a number of yours")
+    for phone in phones:
+        lines += ["a telephone on this machine can call the agent that says everything again:"]
+        lines += [f"  {step}" for step in phone.steps]
     if service.sandboxes is not None:
         lines.append("next: make an agent, give it a number, call it; README.md walks through it under The service")
     else:

@@ -47,17 +47,19 @@ class Finding:
 
 async def check(resources: Resources, caller: Caller, *, limit: int, offset: int = 0) -> tuple[list[Finding], int]:
     """``limit`` numbers' settings at their carriers, and how many numbers there are; before the first of them every
-    credential's login, every carrier's clock, every engine in use and every agent that lacks one."""
+    credential's login and listener, every carrier's clock, every engine in use and every agent that lacks one."""
     need_admin(caller, "a check-up")
     lines = await manage_numbers.list_numbers(resources.store, caller)
     looks = []
+    listening = list[Finding]()
     if not offset:
         accounts = await manage_credentials.list_credentials(resources.store, caller)
         looks += [_login(resources, caller, one) for one in accounts]
+        listening = [finding for one in accounts for finding in _listener(resources, one)]
         looks += [_clock(resources, one) for one in _one_per_carrier(accounts)]
     looks += [_drift(resources, line) for line in lines[offset : offset + limit]]
     found = await _some_at_a_time(looks)
-    return (found if offset else await _speech(resources, caller) + found), len(lines)
+    return (found if offset else await _speech(resources, caller) + listening + found), len(lines)
 
 
 async def _speech(resources: Resources, caller: Caller) -> list[Finding]:
@@ -91,6 +93,12 @@ async def _login(resources: Resources, caller: Caller, row: CredentialRow) -> Fi
     except AnycarrierError as refused:
         return finding(None, str(refused))
     return finding(said.ok, f"{row.provider} knows the account {said.account}" if said.ok else str(said.error))
+
+
+def _listener(resources: Resources, row: CredentialRow) -> Iterable[Finding]:
+    """How the sockets of a carrier that has its own do in this process: registrations, peers, telephones."""
+    for one in resources.exchange.listeners.health(row.public_id):
+        yield Finding("listener", row.public_id, f"{row.name}: {one.subject}", one.ok, one.found)
 
 
 async def _clock(resources: Resources, row: CredentialRow) -> Finding:
@@ -143,6 +151,8 @@ async def _drift(resources: Resources, line: LineRow) -> Finding:
     try:
         provider = await resources.exchange.switchboard.provider(public_id("credential", line.credential_id))
         if not provider.supports(Capability.CONFIGURE_NUMBER):
+            if provider.supports(Capability.LISTEN):
+                return finding(line.status == "active", "its calls come to sockets of this service")
             return finding(None, "this carrier is configured by hand: its settings cannot be read")
         url = manage_numbers.webhook_url_of(resources, line)
         would = await provider.configure_number(line.number, webhook_url=url, dry_run=True)

@@ -26,7 +26,7 @@ from anycarrier.numbers import (
     e164,
 )
 from anycarrier.provider import Capability
-from anycarrier_server.domain import manage_agents, manage_credentials, manage_numbers
+from anycarrier_server.domain import carrier_listeners, manage_agents, manage_credentials, manage_numbers
 from anycarrier_server.domain.access import Caller, agent_of, need_admin, need_scope
 from anycarrier_server.domain.agent_overrides import call_handling, merged
 from anycarrier_server.domain.control_call import cancel_scheduled
@@ -260,6 +260,7 @@ async def release_number(
     else:
         await resources.exchange.unroute(line.number, public_id("credential", line.credential_id))
     await resources.store.lines.release(line.id)
+    await carrier_listeners.number_gone(resources, public_id("credential", line.credential_id))
     later = CallFilter(line_id=line.id, stages=("queued",))
     while calls := (await resources.store.calls.page(caller.workspace_id, later)).items:
         for call in calls:
@@ -277,6 +278,8 @@ async def configure_number(resources: Resources, line: LineRow) -> SyncResult:
     url = webhook_url_of(resources, line)
     provider = await resources.exchange.switchboard.provider(public_id("credential", line.credential_id))
     if not provider.supports(Capability.CONFIGURE_NUMBER):
+        if provider.supports(Capability.LISTEN):
+            return SyncResult(ok=True, message="its calls come to sockets of this service", at=utc_now())
         by_hand = f"this carrier has no API for it: let the number's calls be posted to {url} by hand"
         return SyncResult(ok=True, message=by_hand, webhook_url=url, at=utc_now())
     try:
@@ -294,7 +297,10 @@ async def put_in_service(resources: Resources, line: LineRow) -> LineRow:
         line.id, status="active" if result.ok else "inactive", sync=result.model_dump(mode="json")
     )
     if result.ok:
-        await resources.exchange.start_listener(public_id("credential", line.credential_id))
+        closed = await carrier_listeners.open_for(resources, public_id("credential", line.credential_id))
+        if closed is not None:
+            told = result.model_copy(update={"message": f"its calls cannot come in yet: {closed}"})
+            line = await resources.store.lines.change(line.id, sync=told.model_dump(mode="json"))
     return line
 
 

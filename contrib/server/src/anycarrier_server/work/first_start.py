@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import BaseModel, ValidationError
+
+from anycarrier import plugins
 from anycarrier.errors import ConfigurationError
 from anycarrier.policy import Policy
+from anycarrier.provider import TrialPhone
+from anycarrier_server.settings_checks import in_words
 from anycarrier_server.store import Store
 from anycarrier_server.store.models import Workspace
 
@@ -47,6 +52,46 @@ def _advise(setting: str, entries: Sequence[str]) -> str:
     told = ",".join(entries)
     change = f"take {told} out of ANYCARRIER_DENY" if setting == "deny" else f"add {told} to ANYCARRIER_ALLOW"
     return f"Whoever runs this service can let it through: {change} (`{setting}` in anycarrier.toml)"
+
+
+def carrier_settings(settings: Settings) -> list[BaseModel]:
+    """:func:`operators_settings` for the exchange. In the sandbox, a carrier that real telephones can reach is set up
+    for one on this machine."""
+    found = operators_settings(settings)
+    if settings.sandbox:
+        found |= {name: phone.settings for name, phone in trial_phones(settings, found).items()}
+    return list(found.values())
+
+
+def operators_settings(settings: Settings) -> dict[str, BaseModel]:
+    """What :attr:`Settings.carriers` says, by carrier, as its plugin reads it.
+
+    ``ConfigurationError`` for a carrier that is not installed or has no such settings, and for wrong ones.
+    """
+    found: dict[str, BaseModel] = {}
+    for name, given in settings.carriers.items():
+        kind = plugins.get_provider(name).settings_type
+        if kind is None:
+            raise ConfigurationError(f"carriers.{name}: this carrier has no settings of its own; leave it out")
+        try:
+            found[name] = kind.model_validate(given)
+        except ValidationError as wrong:
+            told = "; ".join(
+                f"{'.'.join(map(str, ('carriers', name, *one['loc'])))}: {in_words(one)}"
+                for one in wrong.errors(include_url=False, include_input=False)
+            )
+            raise ConfigurationError(f"a setting is wrong: {told}. docs/settings.md lists all settings") from None
+    return found
+
+
+def trial_phones(settings: Settings, given: Mapping[str, BaseModel], password: str = "") -> dict[str, TrialPhone]:
+    """By carrier, the account of a real telephone on this machine, where the carrier offers one."""
+    found: dict[str, TrialPhone] = {}
+    for name in plugins.provider_names():
+        phone = plugins.get_provider(name).trial_phone(given.get(name), port=settings.port, password=password)
+        if phone is not None:
+            found[name] = phone
+    return found
 
 
 async def prepare(settings: Settings, store: Store) -> str | None:

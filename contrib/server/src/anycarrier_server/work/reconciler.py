@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import select
 
 from anycarrier.call_phases import RING_TIME
+from anycarrier_server.domain import carrier_listeners
 from anycarrier_server.domain.resources import Resources
 from anycarrier_server.outage import Watch
 from anycarrier_server.store import Store
@@ -113,6 +114,7 @@ class Reconciler:
         if now - self._inventory_at >= INVENTORY_EVERY:
             self._inventory_at = now
             await self.take_inventory()
+            await carrier_listeners.look(resources)
         return adopted
 
     async def take_inventory(self) -> None:

@@ -9,8 +9,10 @@ the carrier is to misbehave.
 from __future__ import annotations
 
 import logging
+import secrets
 from importlib import import_module
 from typing import Any
+from uuid import UUID
 
 from pydantic import SecretStr
 from starlette.routing import Mount
@@ -18,17 +20,22 @@ from starlette.routing import Mount
 from anycarrier import plugins
 from anycarrier.credentials import Credential
 from anycarrier.errors import AnycarrierError
-from anycarrier.provider import Capability
+from anycarrier.numbers import country_of
+from anycarrier.provider import Capability, TrialPhone
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.sandbox import Sandbox
 from anycarrier_server.domain import manage_numbers
 from anycarrier_server.domain.resources import Resources
 from anycarrier_server.store.models import CredentialRow
+from anycarrier_server.work import first_start
 from anycarrier_server.work.first_start import workspace_of
 
 log = logging.getLogger("anycarrier")
 
 MAGIC = "+1500555"
+
+GREETING = "Hello. Say something, and I say it again."
+"""What the agent of a real telephone says first."""
 
 
 class Sandboxes:
@@ -108,6 +115,37 @@ class Sandboxes:
                 await self.give(owner, line.number)
             except AnycarrierError as problem:
                 log.warning("a number of credential %s is not in the sandbox: %s", owner.public_id, problem)
+
+    async def connect_phones(self) -> list[TrialPhone]:
+        """For carriers that real telephones on this machine can reach: an account each, and a number with an agent.
+
+        The account and its password are made once; what is made of them since, and of the number, stays.
+        """
+        resources, found = self._resources, list[TrialPhone]()
+        workspace = await workspace_of(resources.store)
+        given = first_start.operators_settings(resources.settings)
+        for name in first_start.trial_phones(resources.settings, given):
+            rows = await resources.store.credentials.list(workspace.id, provider=name)
+            row = next((row for row in rows if row.name == f"{name} phone"), None)
+            password = SecretStr(secrets.token_urlsafe(9)) if row is None else resources.store.credentials.held(row)[0]
+            phone = first_start.trial_phones(resources.settings, given, password.get_secret_value())[name]
+            if row is None:
+                await self._connect(workspace.id, name, phone, password)
+            found.append(phone)
+        return found
+
+    async def _connect(self, workspace_id: UUID, provider: str, phone: TrialPhone, password: SecretStr) -> None:
+        store = self._resources.store
+        credential = await store.credentials.create(
+            workspace_id, name=f"{provider} phone", provider=provider, api_key=password, metadata=phone.details
+        )
+        agent = await store.agents.create(
+            workspace_id, name="Phone", handler="repeat", settings={"first_message": GREETING}
+        )
+        line = await store.lines.create(
+            credential, phone.number, status="inactive", country=country_of(phone.number), agent_id=agent.id
+        )
+        await manage_numbers.put_in_service(self._resources, line)
 
     async def reconnect(self) -> None:
         """Tell the sandboxes, which forget everything, where the numbers' calls go. Needs the port to be open."""

@@ -94,6 +94,8 @@ class SipSandbox(Sandbox):
         """A new account each time, unless ``username`` names one."""
         from anycarrier_sip import SipCredential
 
+        if overrides.get("preset") == "softphones":  # which log in to our side, and have no account here
+            return SipCredential.model_validate(overrides)
         fields = {"preset": "pbx", "username": f"trunk-{token()}", "password": token(), **overrides}
         credential = SipCredential.model_validate(self.lead_here(fields))
         self.open_account(credential)
@@ -273,6 +275,10 @@ class SipSandbox(Sandbox):
 
     def _register(self, request: Message, source: tuple[str, int]) -> None:
         name, contact = user(request.get("To")), request.get("Contact")
+        if not contact:  # a question: who is registered? (RFC 3261, 10.2.3)
+            known = self.registrations.get(name)
+            self.reply(request, source, 200, *([("Contact", f"<{known.contact}>")] if known else []), tag=token())
+            return
         seconds = int(parameter(contact, "expires") or request.get("Expires") or 3600)
         if contact == "*" or not seconds:
             self.registrations.pop(name, None)
