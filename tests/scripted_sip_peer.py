@@ -394,6 +394,7 @@ async def house(
     agent: Callable[[MediaSession], Awaitable[None]] = echo,
     credential: dict[str, Any] | None = None,
     settings: dict[str, Any] | None = None,
+    standing: bool = False,
     **options: Any,
 ) -> AsyncIterator[House]:
     """An exchange with the line :data:`OURS`, whose carrier is the peer."""
@@ -417,7 +418,8 @@ async def house(
         events: list[CallEvent] = []
         exchange.switchboard.observers.append(lambda event, call: events.append(event))
         peer.us = provider.listener.endpoint.addresses["udp"]
-        await provider.listener.standing.stop()  # its OPTIONS are not what these tests are about
+        if provider.listener.standing is not None and not standing:
+            await provider.listener.standing.stop()  # its OPTIONS and REGISTERs are not what most tests are about
         yield House(exchange, peer, provider, events)
         await asyncio.sleep(0)
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from math import inf
 
 import pytest
@@ -12,8 +13,10 @@ from anycarrier.listener import Figure, Health, OperatedListener
 from anycarrier_sip.figures import JITTER, LOSS, MediaFigures
 from anycarrier_sip.media import RtpStats
 from providers.sip.test_trunks import EXTENSION, SOFTPHONES, registered
-from scripted_sip_peer import OURS, THEIRS, House, Leg, play
+from scripted_sip_peer import OURS, THEIRS, House, Leg
+from scripted_sip_peer import play as play_scene
 
+play = partial(play_scene, standing=True)
 CALL = RtpStats(*[0] * 11)
 
 

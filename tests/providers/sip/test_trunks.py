@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,9 +17,12 @@ from anycarrier.errors import (
     SignatureInvalid,
 )
 from anycarrier_sip.credential import SipCredential
-from scripted_sip_peer import OURS, THEIRS, Heard, House, Leg, Peer, play, sdp
+from scripted_sip_peer import OURS, THEIRS, Heard, House, Leg, Peer, sdp
+from scripted_sip_peer import play as play_scene
 from sip_wire import md5
 
+play = partial(play_scene, standing=True)
+"""With its registration or its OPTIONS going on: they are what these tests are about."""
 CHALLENGE = 'WWW-Authenticate: Digest realm="pbx", nonce="n1", algorithm=MD5'
 EXTENSION: dict[str, Any] = {"registers": True, "username": "201", "password": "secret"}
 SOFTPHONES: dict[str, Any] = {

@@ -146,7 +146,7 @@ SCENES = {
         invite(sdp("0")),
         answered(),
         ack(),
-        pause(300),
+        pause(1000),  # for the session to begin, on a busy machine too
         within("INFO", 2, "Signal=5\nDuration=160\n").replace("application/sdp", "application/dtmf-relay"),
         receive(response=200),
         within("INFO", 3, "v=0\n"),
