@@ -104,10 +104,13 @@ class _StartBeforeFirstRequest:
     def __init__(self, app: ASGIApp, startup: _Startup) -> None:
         self._app = app
         self._startup = startup
+        self._warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._startup.done and scope["type"] != "lifespan":
-            if self._startup.on_startup is not None or not self._startup.exchange.started:
+            needed = self._startup.on_startup is not None or not self._startup.exchange.started
+            if needed and not self._warned:  # others may come while it starts
+                self._warned = True
                 log.warning(
                     "the app's lifespan was not run, as happens to a mounted app: starting at the first request. "
                     "Give anycarrier.asgi.lifespan(exchange, on_startup=...) to the outer app, see docs/mount.md"
