@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import re
+import wave
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,7 +81,7 @@ class Softphone:
         return (self.folder / "log").read_text(errors="replace")
 
     def heard(self) -> Sound:
-        """What it heard in its newest call, which must be over."""
+        """What it heard in its newest call; nothing until that is over and written."""
         return self._recorded("dec")
 
     def said(self) -> Sound:
@@ -88,7 +89,10 @@ class Softphone:
 
     def _recorded(self, way: str) -> Sound:
         files = sorted(self.folder.glob(f"dump-*-{way}.wav"), key=lambda path: path.stat().st_mtime)
-        return Sound.of(files[-1])
+        try:
+            return Sound.of(files[-1])
+        except (IndexError, EOFError, wave.Error):  # not there yet, or not whole
+            return Sound.of(b"")
 
 
 @contextlib.asynccontextmanager

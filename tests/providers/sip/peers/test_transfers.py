@@ -49,7 +49,7 @@ async def test_answered(tmp_path: Path) -> None:
         await ben.event("CALL_ESTABLISHED")
         await asyncio.sleep(1)
         await ben.do("hangup")
-        await until(lambda: anna.heard().seconds > 0.5)
+        await until(lambda: ben.heard().seconds > 0.5)
         assert ben.heard().loud().share(440) > 0.9
         assert "Refer-To:" in anna.trace
         assert "Referred-By:" in anna.trace
