@@ -291,6 +291,10 @@ class Watched:
         self.hurried += 1
 
 
+async def nothing(credential_id: str) -> None:
+    """The carrier has no sockets of its own."""
+
+
 class Office:
     """A service of which the reconciler sees only its store, its calls and its watch; ``settled`` are finished."""
 
@@ -299,7 +303,9 @@ class Office:
         self.watch = Watched()
         self.settled: list[str] = []
         board = SimpleNamespace(calls=store.callbook, sessions={})
-        exchange = SimpleNamespace(switchboard=board, call_watch=self.watch)
+        exchange = SimpleNamespace(
+            switchboard=board, call_watch=self.watch, listeners=SimpleNamespace(credentials=set), start_listener=nothing
+        )
         self.sessions: dict[str, Any] = board.sessions
         self.talking: set[str] = set()
         self.service: Any = SimpleNamespace(
