@@ -30,6 +30,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 
 STORE = "contrib/server/src/anycarrier_server/store"
+SIP = "providers/sip/src/anycarrier_sip"
 ROOMS: dict[str, tuple[str, str]] = {
     # room: its files, the tests nearest to it; tests that start a process of their own are too slow for this
     "callbook": ("src/anycarrier/callbook.py", "tests/core/test_callbook.py"),
@@ -66,6 +67,13 @@ ROOMS: dict[str, tuple[str, str]] = {
     "audio_output": (
         "src/anycarrier/audio_output.py",
         "tests/core/test_session.py tests/core/test_media_stream.py tests/core/test_clear_order.py",
+    ),
+    "sip_description": (f"{SIP}/sdp.py", "tests/providers/sip/test_sdp.py"),
+    "sip_jitter": (f"{SIP}/jitter.py", "tests/providers/sip/test_jitter.py"),
+    "sip_packets": (f"{SIP}/rtp.py {SIP}/rtcp.py {SIP}/dtmf.py", "tests/providers/sip/test_rtp.py"),
+    "sip_media": (
+        f"{SIP}/media.py {SIP}/rtp_source.py {SIP}/srtp.py {SIP}/frames.py",
+        "tests/providers/sip/test_media.py tests/providers/sip/test_rtp_sources.py tests/providers/sip/test_frames.py",
     ),
     "sip": ("src/anycarrier/sip.py", "tests/core/test_sip_address.py tests/core/test_policy.py"),
     "tickets": ("src/anycarrier/tickets.py", "tests/core/test_tickets.py"),
@@ -196,6 +204,12 @@ def _copy_checkout(folder: Path, files: list[str], tests: list[str], arguments: 
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+    for at, name in enumerate(files):
+        distribution, _, module = name.rpartition("src/")
+        if distribution:  # mutmut knows the modules of a folder ``src`` only: there the package is found first
+            package = module.partition("/")[0]
+            shutil.copytree(folder / distribution / "src" / package, folder / "src" / package, dirs_exist_ok=True)
+            files[at] = f"src/{module}"
     shared = ROOT.parent / "shared"
     if shared.is_dir():  # documents beside the checkout, which some tests compare with
         (folder / "shared").symlink_to(shared)
