@@ -26,6 +26,7 @@ def with_first(first: int, rest: bytes) -> bytes:
         (HEADER, b""),
         (with_first(0x82, bytes(8) + SOUND), SOUND),  # two contributing sources
         (with_first(0x90, b"\xbe\xde\x00\x01" + bytes(4) + SOUND), SOUND),  # an extension
+        (with_first(0x90, b"\xbe\xde\x00\x00"), b""),  # nothing but one
         (with_first(0xA0, SOUND + b"\x00\x00\x03"), SOUND),  # padding
         (with_first(0xB1, bytes(4) + b"\xbe\xde\x00\x00" + SOUND + b"\x01"), SOUND),  # all three
     ],
@@ -46,7 +47,7 @@ def test_P7_a_packet_that_cannot_be_is_none(packet: bytes) -> None:
 
 
 def report(**changes: object) -> bytes:
-    told = {"time": 1_000_000.5, "timestamp": 4000, "packets": 50, **changes}
+    told = {"time": 1_000_001.5, "timestamp": 4000, "packets": 50, **changes}
     return rtcp.write(0xABCD, **told)  # type: ignore[arg-type]
 
 
@@ -65,13 +66,13 @@ def test_a_report_is_read_as_it_was_written() -> None:
     assert ours.receive(report(), 0x1234, now=5.0)
     packet = report(block=ours.block(0x1234, heard_of(250, of=1000, jitter=40.7), now=6.5))
     assert theirs.receive(packet, 0x1234, now=7.0) and theirs.count == 1
-    sent_at = (1_000_000 + 2_208_988_800) % 65536 << 16 | 0x8000
+    sent_at = (1_000_001 + 2_208_988_800) % 65536 << 16 | 0x8000
     assert theirs.last == rtcp.Report(0xABCD, 0.25, 250, 0.005, sent_at=sent_at)
     assert rtp.is_rtcp(packet) and len(packet) % 4 == 0
     assert rtcp.read(packet, 0x9999) == rtcp.Report(0xABCD, sent_at=sent_at)
     assert struct.unpack_from("!IIII", packet, 28 + 8) == (65_999, 40, sent_at, 98304)
     assert struct.unpack_from("!IIIII", packet, 8) == (
-        2_209_988_800, 2**31, 4000, 50, 8000,
+        2_209_988_801, 2**31, 4000, 50, 8000,
     )  # fmt: skip
 
 
@@ -103,8 +104,10 @@ def test_who_has_sent_nothing_reports_as_receiver_and_who_goes_says_goodbye() ->
     assert report(packets=0)[1] == 201 and report()[1] == 200
     goodbye = rtcp.read(report(goodbye=True), 0)
     assert goodbye is not None and goodbye.goodbye
+    assert report(packets=0) == b"\x80\xc9\0\x01\0\0\xab\xcd\x81\xca\0\x05\0\0\xab\xcd\x01\x0aanycarrier" + bytes(4)
     assert not rtp.is_rtcp(HEADER + SOUND)
-    assert rtp.is_rtcp(report(packets=0))
+    assert rtp.is_rtcp(report(packets=0)[:8]) and not rtp.is_rtcp(report(packets=0)[:7])
+    assert [kind for kind in range(256) if rtp.is_rtcp(bytes((0x80, kind)) + bytes(6))] == list(range(192, 224))
 
 
 @pytest.mark.parametrize(
