@@ -122,6 +122,7 @@ class AudioOutput:
         self.refusal = refusal
         self.position.end(self._clock())
         self.changed()
+        self._lost = _over  # it refers to what refers to us: both go when they are left, not with a garbage collection
         if self._clearing is not None and self._clearing is not asyncio.current_task():
             self._clearing.cancel()
         if self._push is not None:
@@ -436,3 +437,7 @@ class AudioOutput:
                 await self._stopped.wait()
         except TimeoutError:
             return
+
+
+def _over() -> None:
+    """That a transport is lost means nothing once the stream is over."""

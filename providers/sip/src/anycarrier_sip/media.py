@@ -277,7 +277,7 @@ class RtpStream:
         for one in self._pair:
             self._pacer.unwatch(one)
         self._ports.close(self._pair)
-        self._receive = self._look = None
+        self._receive = self._look = self.on_lost = self.resumed = None  # what refers to us
         self._queue.clear()
         self._early.clear()
         if not self._over.done():

@@ -74,23 +74,17 @@ class SipCall:
         self.settled.set()
         self._reliable: tuple[ServerTransaction, int] | None = None
         self.allowed: set[str] = set()
-        self.refresher = Refresher(self)
         self.referral: Referral | None = None
         """The transfer under way."""
         self._addresses = {flow.remote[0]} if flow is not None else set[str]()
         self._alarms: dict[str, Any] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._methods: Mapping[str, Callable[[ServerTransaction, Dialog], None]] = {
-            "BYE": self._bye_came,
-            "INVITE": self._reinvited,
-            "UPDATE": self._updated,
-            "PRACK": self._pracked,
-            "INFO": self._informed,
-            "NOTIFY": self._notified,
-            "OPTIONS": lambda tx, dialog: self.answer(tx, 200),
-            # A caller must not have us dial (P3).
-            "REFER": lambda tx, dialog: self.answer(tx, 603, "Decline"),
-        }
+
+    @property
+    def refresher(self) -> Refresher:
+        """Keeps the session alive. Made when it is asked for: a call refers to nothing that refers to the call, so that
+        it is gone as it is over, and not with the next garbage collection."""
+        return Refresher(self)
 
     # --- what the endpoint brings ---------------------------------------------------------------------------------
 
@@ -109,11 +103,11 @@ class SipCall:
             return self.answer(tx, 500)
         if options_of(request, "Require") - set(SUPPORTED):
             return self.answer(tx, 420)
-        act = self._methods.get(request.method)
+        act = METHODS.get(request.method)
         if act is None:
             return self.answer(tx, 405)
         try:
-            act(tx, dialog)
+            act(self, tx, dialog)
         except SipError as refused:
             self.answer(tx, refused.status, refused.phrase)
         except sdp.NotAcceptable:
@@ -470,6 +464,20 @@ class SipCall:
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Do ``work`` beside; what it raises is reported."""
         return self.trunk.spawn(work, f"sip call {self.call.id}")
+
+
+METHODS: Mapping[str, Callable[[SipCall, ServerTransaction, Dialog], None]] = {
+    "BYE": lambda call, tx, dialog: call._bye_came(tx, dialog),
+    "INVITE": SipCall._reinvited,
+    "UPDATE": SipCall._updated,
+    "PRACK": SipCall._pracked,
+    "INFO": SipCall._informed,
+    "NOTIFY": SipCall._notified,
+    "OPTIONS": lambda call, tx, dialog: call.answer(tx, 200),
+    # A caller must not have us dial (P3).
+    "REFER": lambda call, tx, dialog: call.answer(tx, 603, "Decline"),
+}
+"""What is done about a request inside a dialog."""
 
 
 def bare_reply(

@@ -223,6 +223,8 @@ class ServerTransaction(Transaction):
         if self.final and not again:
             return
         timers, reliable = self._layer.timers, self.flow.reliable
+        if response.status >= 200:
+            self.on_cancel = None  # too late for it, and the call may go
         self._last = response.encode()
         self.to_tag = response.to.tag or self.to_tag
         if response.status < 200:
