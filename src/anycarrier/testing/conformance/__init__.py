@@ -16,6 +16,7 @@ from anycarrier.testing.conformance.capabilities import CapabilityChecks
 from anycarrier.testing.conformance.contract import CassetteChecks, ContractChecks
 from anycarrier.testing.conformance.engines import EngineConformance
 from anycarrier.testing.conformance.listeners import ListenerChecks
+from anycarrier.testing.conformance.live_calls import LiveCallChecks
 from anycarrier.testing.conformance.rest import RequestOptionChecks, RestChecks
 from anycarrier.testing.conformance.streams import StreamChecks
 from anycarrier.testing.conformance.webhooks import WebhookChecks
@@ -29,6 +30,7 @@ class ProviderConformance(
     RequestOptionChecks,
     CapabilityChecks,
     ListenerChecks,
+    LiveCallChecks,
     CassetteChecks,
 ):
     """Name a provider, a credential and a cassette folder, write ``sign``: pytest does the rest."""

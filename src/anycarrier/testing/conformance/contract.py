@@ -60,7 +60,7 @@ class ContractChecks(Kit):
     def test_what_no_key_holds_is_refused_when_it_is_entered(self) -> None:
         """Said then, naming provider and field and showing nothing; later it would look like the network's fault."""
         for field, value in self.texts().items():
-            for wrong in ("\n", "\u200b", "\u00e9", "\x00"):
+            for wrong in ("\n", "\u200b", "\x00", *(() if field in self.any_letters else ("\u00e9",))):
                 with pytest.raises((ValidationError, ConfigurationError)) as caught:
                     type(self.credential).model_validate({**self.texts(), field: value[:1] + wrong + value[1:]})
                 told = str(caught.value)

@@ -61,6 +61,9 @@ class Kit:
     error_bodies: ClassVar[Mapping[int, Any]] = {}
     """HTTP status -> the carrier's own JSON for it, where ``{"message": ...}`` would not be understood."""
 
+    any_letters: ClassVar[frozenset[str]] = frozenset()
+    """Fields of the credential that may hold letters of any language, as a SIP password may (RFC 7616, section 4)."""
+
     also_played: ClassVar[Mapping[str, Callable[[Provider], Coroutine[Any, Any, Any]]]] = {}
     """Cassettes of your own: ``rest/<name>.yaml`` by its name -> the operation that plays it."""
 

@@ -320,6 +320,7 @@ class RequestOptionChecks(Kit):
     def test_an_option_of_transfer_is_sent_or_refused(self, transfer_option: str) -> None:
         if Capability.TRANSFER not in self.provider.capabilities:
             pytest.skip("capability TRANSFER: not declared")
+        self.skip_without_rest()
 
         async def plain(provider: Provider) -> object:
             await provider.transfer(CALL_ID, THEIRS)

@@ -6,6 +6,7 @@ Written from the RFCs, not from the adapter, so that each checks the other.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 import secrets
 from collections.abc import Mapping
@@ -146,7 +147,7 @@ def answers(told: Mapping[str, str], method: str, password: str) -> bool:
     secret = digest(told.get("username", ""), told.get("realm", ""), password)
     request = digest(method, told.get("uri", ""))
     counted = (told.get(name, "") for name in ("nonce", "nc", "cnonce", "qop"))
-    return told.get("response") == digest(secret, *counted, request)
+    return hmac.compare_digest(told.get("response", ""), digest(secret, *counted, request))
 
 
 # --- session descriptions: RFC 8866, RFC 3264 -------------------------------------------------------------------------
