@@ -60,11 +60,23 @@ class Authority:
             .not_valid_before(now - timedelta(days=1))
             .not_valid_after(now + timedelta(days=1))
             .add_extension(x509.BasicConstraints(ca=names is None, path_length=None), critical=True)
+            # From Python 3.13 on, a certificate without its issuer's key identifier is not trusted (RFC 5280, 4.2.1.1).
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         )
+        if names is None:
+            usage = {name: name in ("key_cert_sign", "crl_sign") for name in KEY_USAGES}
+            builder = builder.add_extension(x509.KeyUsage(**usage), critical=True)
         if names:
             kinds = [x509.IPAddress(ip_address(one)) if one[0].isdigit() else x509.DNSName(one) for one in names]
             builder = builder.add_extension(x509.SubjectAlternativeName(kinds), critical=False)
         return builder.sign(self.key, hashes.SHA256())
+
+
+KEY_USAGES = (
+    "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+    "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+)  # fmt: skip
 
 
 class Answers:
