@@ -146,7 +146,9 @@ class Provider(ABC):
 
     settings_type: ClassVar[type[BaseModel] | None] = None
     """What the operator sets for the carrier, once for all credentials (addresses to bind, ports); each field has a
-    default. ``Exchange(carrier_settings=[...])`` is given one, :meth:`Desk.settings` gives it out."""
+    default. ``Exchange(carrier_settings=[...])`` is given one, :meth:`Desk.settings` gives it out. A field ``listen``
+    is also an option of the service's command; ``private_targets`` are the private networks that credentials may name,
+    which the service sets where it has tenants."""
 
     attended_transfers: ClassVar[bool] = False
     """True for carriers that connect the far ends of two calls of ours. Their ``transfer`` takes ``replaces`` too, the

@@ -183,6 +183,17 @@ def test_the_operators_settings_are_read_from_variables_the_file_and_the_command
     assert by_command.listen == ("udp:127.0.0.1:5066", "tcp:127.0.0.1:5066") and by_command.softphones
 
 
+def test_tenants_of_a_service_that_others_reach_name_no_private_host_but_those_that_its_operator_lists() -> None:
+    reached = {"public_url": "https://voice.example.com", "admin_key": "0123456789abcdef"}
+    [settings] = carriers(**reached)
+    assert not settings.permits("127.0.0.1") and not settings.permits("192.168.1.2") and settings.permits("8.8.8.8")
+    [listed] = carriers(**reached, outward_allow=["192.168.1.0/24"])
+    assert listed.permits("192.168.1.2") and not listed.permits("127.0.0.1")
+    [told] = carriers(**reached, carriers={"sip": {"private_targets": ["127.0.0.1"]}})
+    assert told.permits("127.0.0.1") and not told.permits("192.168.1.2")
+    assert carriers() == []  # nobody else reaches it: what the plugin takes by itself
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [

@@ -117,7 +117,7 @@ class Settings(BaseSettings):
         description="Let webhooks and agents be on this machine, without TLS; empty: when nobody else reaches us",
     )
     outward_allow: list[str] = Field(
-        default=[], description="Private networks (CIDR) that webhooks and agents may be in all the same"
+        default=[], description="Private networks (CIDR) that webhooks, agents and carriers may be in all the same"
     )
     handlers: dict[str, str] = Field(
         default={},

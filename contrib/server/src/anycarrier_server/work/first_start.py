@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -66,15 +66,17 @@ def carrier_settings(settings: Settings) -> list[BaseModel]:
 def operators_settings(settings: Settings) -> dict[str, BaseModel]:
     """What :attr:`Settings.carriers` says, by carrier, as its plugin reads it.
 
-    ``ConfigurationError`` for a carrier that is not installed or has no such settings, and for wrong ones.
+    Where others than this machine's users have accounts, tenants may name no private host that the operator has not
+    listed. ``ConfigurationError`` for a carrier that is not installed or has no such settings, and for wrong ones.
     """
     found: dict[str, BaseModel] = {}
-    for name, given in settings.carriers.items():
+    guarded = _guarded(settings)
+    for name in {**guarded, **settings.carriers}:
         kind = plugins.get_provider(name).settings_type
         if kind is None:
             raise ConfigurationError(f"carriers.{name}: this carrier has no settings of its own; leave it out")
         try:
-            found[name] = kind.model_validate(given)
+            found[name] = kind.model_validate({**guarded.get(name, {}), **settings.carriers.get(name, {})})
         except ValidationError as wrong:
             told = "; ".join(
                 f"{'.'.join(map(str, ('carriers', name, *one['loc'])))}: {in_words(one)}"
@@ -82,6 +84,15 @@ def operators_settings(settings: Settings) -> dict[str, BaseModel]:
             )
             raise ConfigurationError(f"a setting is wrong: {told}. docs/settings.md lists all settings") from None
     return found
+
+
+def _guarded(settings: Settings) -> dict[str, dict[str, Any]]:
+    """What carriers that have ``private_targets`` are told of them by :attr:`Settings.outward_allow`."""
+    if settings.is_local:
+        return {}
+    kinds = {name: plugins.get_provider(name).settings_type for name in plugins.provider_names()}
+    guarded = [name for name, kind in kinds.items() if kind is not None and "private_targets" in kind.model_fields]
+    return {name: {"private_targets": tuple(settings.outward_allow)} for name in guarded}
 
 
 def trial_phones(settings: Settings, given: Mapping[str, BaseModel], password: str = "") -> dict[str, TrialPhone]:
