@@ -72,10 +72,9 @@ async def test_an_echo_says_back_what_it_hears(house: House, inbound: bool, rate
     far_end = await connect(house, inbound)
     spoken = dtmf_tones("15*#")
     await far_end.say(spoken)
-    await far_end.wait_heard(len(spoken) / 8000)
+    await until(lambda: far_end.keys_heard().startswith("15*#"))
     await far_end.hang_up()
     assert (await house.over(far_end)).reason is EndReason.USER_HANGUP
-    assert far_end.keys_heard().startswith("15*#")
 
 
 @both_ways

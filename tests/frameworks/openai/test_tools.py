@@ -45,7 +45,8 @@ async def test_the_goodbye_is_heard_before_the_call_ends(house: House, door: Doo
         house.answer_with(door(realtime))
         far_end = await house.ring()
         assert (await house.over(far_end)).reason is EndReason.AGENT_HANGUP
-        assert SPEECH in far_end.heard and far_end.state == "ended"
+        await far_end.wait_for("ended")
+        assert SPEECH in far_end.heard
         model = await realtime.conversation()
         assert outputs(model) == [] and model.got("response.create") == [], "it says nothing more"
 
