@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from anycarrier.calls import EndReason
+from anycarrier.calls import EndReason, reason_of_sip
 from anycarrier.errors import AuthenticationFailed, NumberRejected, PermissionDenied, ProviderError, RateLimited
 
 _GONE = EndReason.PROVIDER_UNAVAILABLE
@@ -18,20 +18,14 @@ _WRONG = EndReason.INVALID_NUMBER
 _AUTH = EndReason.PROVIDER_AUTH_FAILED
 
 BY_STATUS: Mapping[int, EndReason | None] = {
-    **dict.fromkeys((300, 301, 302, 305, 380), _WRONG),
-    **dict.fromkeys((404, 410, 416, 484, 485, 604), _WRONG),
-    **dict.fromkeys((486, 600), EndReason.BUSY),
-    603: EndReason.REJECTED,
-    **dict.fromkeys((607, 608), EndReason.MARKED_AS_SPAM),
-    **dict.fromkeys((402, 403), _DENIED),
-    **dict.fromkeys((401, 407), _AUTH),
+    **dict.fromkeys((300, 301, 302, 305, 380, 416, 485), _WRONG),
+    402: _DENIED,
     **dict.fromkeys((408, 480, 504), None),  # no_answer once it rang, else unreachable
-    487: EndReason.CANCELED,
     429: EndReason.PROVIDER_RATE_LIMITED,
-    **dict.fromkeys((400, 406, 415, 420, 421, 482, 483, 488, 494), _GONE),
-    **dict.fromkeys((500, 501, 502, 503, 505, 513, 580, 606), _GONE),
+    **dict.fromkeys((400, 406, 415, 420, 421, 482, 483, 488, 494, 606), _GONE),
 }
-"""Final answers to an INVITE (RFC 3261 section 21, 8197, 8688). A code that is not here counts as its class's x00."""
+"""Final answers to an INVITE of which the library's :func:`anycarrier.calls.reason_of_sip` does not tell as much (RFC
+3261 section 21). A code that neither knows counts as its class's x00."""
 
 BY_CAUSE: Mapping[int, EndReason] = {
     17: EndReason.BUSY,
@@ -61,9 +55,12 @@ def reason_before_answer(
         return told
     if status == 503 and retry_after:
         return EndReason.PROVIDER_RATE_LIMITED
-    known = status if status in BY_STATUS else status // 100 * 100
-    reason = BY_STATUS.get(known, EndReason.UNKNOWN)
-    return reason or (EndReason.NO_ANSWER if rang else EndReason.UNREACHABLE)
+    for code in (status, status // 100 * 100):
+        if code in BY_STATUS:
+            return BY_STATUS[code] or (EndReason.NO_ANSWER if rang else EndReason.UNREACHABLE)
+        if told := reason_of_sip(code):
+            return told
+    return EndReason.UNKNOWN
 
 
 def reason_after_answer(cause: int | None) -> EndReason:

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Any, Literal, NoReturn, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
@@ -17,7 +17,7 @@ from anycarrier.errors import ConfigurationError, InvalidSipAddress
 from anycarrier.numbers import PhoneNumber, e164
 from anycarrier.sip import host_name
 from anycarrier_sip.presets import PRESETS, Identity, NumberForm, Preset, PresetName, Srtp
-from anycarrier_sip.settings import Network, SipSettings, Transport, network
+from anycarrier_sip.settings import Network, SipSettings, Transport, is_address, network
 
 WIDEST = {4: 16, 6: 32}
 """Shortest prefix of a peer's network, by IP version: a wider one would let half a country in."""
@@ -248,7 +248,7 @@ class SipCredential(Credential):
                 "sip softphones are off here: a registrar can be reached from any address. Whoever runs this process "
                 "turns them on with SipSettings(softphones=True); a softphone of a PBX needs no such thing (preset pbx)"
             )
-        if trunk.host is not None and _is_address(trunk.host) and not settings.permits(trunk.host):
+        if trunk.host is not None and is_address(trunk.host) and not settings.permits(trunk.host):
             raise ConfigurationError(f"sip host {trunk.host} {_PRIVATE}")
         for one in self.networks:
             if not (settings.permits(str(one[0])) and settings.permits(str(one[-1]))):
@@ -278,11 +278,3 @@ def _password(label: str, value: Any) -> Any:
     if hidden:
         raise ValueError(f"{label} cannot be right: character {hidden} is invisible. Copy it again from its source")
     return SecretStr(text) if text else None
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True

@@ -26,6 +26,7 @@ from anycarrier_sip.dialog import SUPPORTED, Dialog, options_of, parameters_of
 from anycarrier_sip.digest import DigestClient, username
 from anycarrier_sip.endpoint import Endpoint
 from anycarrier_sip.figures import figures, health
+from anycarrier_sip.guard import in_networks
 from anycarrier_sip.invitation import Inbound, Outbound
 from anycarrier_sip.media import RtpStream
 from anycarrier_sip.message import METHODS, NameAddr, Request, Response, SipError, Uri
@@ -178,8 +179,7 @@ class SipListener:
 
     def is_peer(self, flow: Flow) -> bool:
         """Whether somebody at the carrier's addresses speaks."""
-        address = ip_address(flow.remote[0])
-        return any(address.version == peer.version and address in peer for peer in self.peers)
+        return in_networks(flow.remote[0], self.peers)
 
     def invited(self, tx: ServerTransaction) -> None:
         """A call comes in."""

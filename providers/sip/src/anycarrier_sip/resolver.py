@@ -18,7 +18,7 @@ import dns.nameserver
 import dns.resolver
 
 from anycarrier_sip.message import Uri
-from anycarrier_sip.settings import SipSettings
+from anycarrier_sip.settings import SipSettings, is_address
 
 REST = 30.0
 """Seconds that a target which gave nothing or 503 comes after all others."""
@@ -87,7 +87,7 @@ class Resolver:
             raise NoTarget(f"sip: the transport {wanted} is not spoken here: use udp, tcp or tls")
         default = "udp" if self._udp else "tcp"
         found: list[tuple[str, str, int]] = []  # transport, host, port
-        if uri.port is not None or _is_address(host):
+        if uri.port is not None or is_address(host):
             found = [(wanted or default, host, uri.port or port_of(wanted or default))]
         else:
             for spoken, service in await self._services(host, wanted, secure):
@@ -134,7 +134,7 @@ class Resolver:
         return [(name, port) for name, port in names if name]  # "." says: not here
 
     async def _addresses(self, name: str) -> list[str]:
-        if _is_address(name):
+        if is_address(name):
             return [name]
         answers = await asyncio.gather(*(self._ask(name, kind) for kind in self._types), return_exceptions=True)
         found = [one.address for answer in answers if not isinstance(answer, BaseException) for one in answer]
@@ -151,7 +151,7 @@ class Resolver:
             return []
         versions = [4 if kind == "A" else 6 for kind in self._types]
         found = dict.fromkeys(str(one[4][0]) for one in answers)
-        return [one for one in found if _is_address(one) and ip_address(one).version in versions]
+        return [one for one in found if is_address(one) and ip_address(one).version in versions]
 
     async def _ask(self, name: str, kind: str) -> Any:
         """Records, for as long as their TTL says; old ones rather than none when DNS does not answer."""
@@ -190,12 +190,4 @@ def port_of(transport: str) -> int:
 def _nameserver(text: str) -> Any:
     host, colon, port = text.rpartition(":")
     host = host.strip("[]")
-    return dns.nameserver.Do53Nameserver(host, int(port)) if colon and _is_address(host) else text
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
+    return dns.nameserver.Do53Nameserver(host, int(port)) if colon and is_address(host) else text

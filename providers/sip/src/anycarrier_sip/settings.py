@@ -179,3 +179,12 @@ def unfolded(address: Address) -> Address:
         if address in NAT64:
             return IPv4Address(int(address) & 0xFFFFFFFF)
     return address
+
+
+def is_address(host: str) -> bool:
+    """Whether ``host`` is an IP address and no name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

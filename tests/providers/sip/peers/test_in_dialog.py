@@ -228,7 +228,7 @@ CALLEES = {
         within("BYE", 1, caller=CALLED),
         receive(response=200),
     ],
-    "glare": [
+    "two offers of theirs, the late one held": [
         called_by(),
         accept_invite(sdp(), "Supported: timer\nRequire: timer\nSession-Expires: 90;refresher=uas\n"),
         receive(request="ACK"),
@@ -261,7 +261,7 @@ async def test_a_callee_does_what_callees_do(tmp_path: Path, name: str) -> None:
         await callee.finished()
         assert (await house.over(call)).reason is EndReason.USER_HANGUP
         assert len(house.sessions) == 1
-        if "glare" in name:
+        if "held" in name:
             assert holds(house) == [True]
         await until(lambda: not house.provider.listener.endpoint.dialogs)
 
