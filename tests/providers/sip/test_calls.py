@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from anycarrier import Call, CallStatus, EndReason
+from anycarrier import Call, CallStatus, EndReason, MediaSession
 from scripted_sip_peer import OURS, THEIRS, House, Leg, play, sdp
 
 
@@ -39,6 +39,37 @@ def test_a_call_comes_in_is_heard_and_hangs_up() -> None:
         assert not house.listener.calls and not house.listener.endpoint.dialogs
 
     play(scene, quiet=False)
+
+
+@pytest.mark.parametrize(
+    ("silence", "cleared", "waits"), [(0, False, 0.08), (1, False, 0), (0, True, 0)], ids=["sound", "silence", "clear"]
+)
+def test_the_far_end_hears_our_last_word_before_the_bye(silence: float, cleared: bool, waits: float) -> None:
+    async def agent(session: MediaSession) -> None:
+        await session.send_audio(b"\x01" * 1600)
+        if cleared:
+            await asyncio.sleep(0.1)
+            await session.clear()
+        else:
+            await session.drain()
+        await asyncio.sleep(silence)
+        await session.hang_up()
+        hung_up.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(9)
+
+    hung_up: list[float] = []
+
+    async def scene(house: House) -> None:
+        await house.peer.invite().answered()
+        bye = await house.peer.next("BYE")
+        waited = house.peer.loop.time() - hung_up[0]
+        assert waits <= waited < waits + 0.02
+        after = b"".join(packet[12:] for packet in house.peer.rtp).rpartition(b"\x01")[2]
+        assert len(after) >= 160 * waits / 0.02 and set(after) <= {0xFF}
+        house.peer.respond(bye, "200 OK")
+        assert (await ended(house)).reason is EndReason.AGENT_HANGUP
+
+    play(scene, agent=agent, quiet=False)
 
 
 def test_the_agent_hangs_up() -> None:

@@ -7,6 +7,7 @@ heard, to the address that the description names.
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import socket
 import time
@@ -38,6 +39,8 @@ EARLY = 100
 """Frames that are kept for a session that has not begun: an agent may need a moment, and the caller speaks already."""
 MOST_READ = 500
 """Packets read at once, however many come."""
+BUFFERED = 0.1
+"""Seconds that sound may wait in a far end's jitter buffer."""
 COMFORT_NOISE = 13
 _pack = rtp.HEADER.pack
 _unpack = rtp.HEADER.unpack_from
@@ -147,6 +150,8 @@ class RtpStream:
         self._keys: deque[tuple[bool, bytes | None]] = deque()
         self._key_timestamp = 0
         self._talks = False
+        self._sounded = -math.inf
+        """When the last packet of sound went out."""
         self._ssrc = secrets.randbits(32)
         self._sequence = secrets.randbits(16)
         self._timestamp = secrets.randbits(32)
@@ -202,8 +207,8 @@ class RtpStream:
 
     @property
     def sounding(self) -> bool:
-        """True while sound of ours goes out, and not silence."""
-        return self._talks
+        """True while sound of ours goes out, or may wait in the far end's jitter buffer; false once it was cleared."""
+        return self._loop.time() - self._sounded < BUFFERED
 
     def stats(self) -> RtpStats:
         """Counted so far."""
@@ -287,6 +292,7 @@ class RtpStream:
         order = read(frame)
         if order.type == "clear":
             self._queue.clear()
+            self._sounded = -math.inf
             self._pending = deque((self._played, kind, keys) for _, kind, keys in self._pending if kind == "digits")
             self._unpause()
         elif order.type == "mark":
@@ -313,7 +319,7 @@ class RtpStream:
             if len(audio) < 160:
                 audio += self._silence[len(audio) :]
             self._send(self._payload_type if self._talks else self._payload_type | 0x80, timestamp, audio)
-            self._talks = True
+            self._talks, self._sounded = True, now
             if self.paused and len(queue) < MOST_QUEUED // 2:
                 self._unpause()
         else:

@@ -146,7 +146,7 @@ class SipProvider(Provider):
 
     async def hang_up(self, call_id: str) -> None:
         if not self.listener.has_ended(call_id):
-            self.listener.call(call_id, "hang_up").hang_up(EndReason.API_STOP)
+            self.listener.call(call_id, "hang_up").hang_up_heard(EndReason.API_STOP)
 
     async def fetch_call(self, call_id: str) -> Call:
         return self.listener.known(call_id)

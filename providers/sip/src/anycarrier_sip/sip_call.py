@@ -43,8 +43,9 @@ log = logging.getLogger("anycarrier")
 
 T1, T2, PATIENCE = Timers().t1, Timers().t2, Timers().patience
 
-FAREWELL = 0.06
-"""Seconds that a far end has for the last of our sound: what waits in its jitter buffer is cut off by a BYE."""
+FAREWELL = 0.08
+"""Seconds that the far end has for the last of our sound before a BYE cuts off what waits in its jitter buffer: most of
+them keep 40 to 60 ms, and bring out the last packets only as others follow."""
 
 DIGIT = re.compile(rb"(?i)\s*(?:signal\s*=\s*)?([0-9A-D*#]|1[01])\s*(?:[\r\n]|$)")
 
@@ -381,15 +382,19 @@ class SipCall:
     # --- the end ----------------------------------------------------------------------------------------------------
 
     def hang_up(self, reason: EndReason) -> None:
-        """End the call from our side, however far it has come."""
-        if self.call.ended:
-            return
-        pause = FAREWELL if self.media is not None and self.media.sounding else 0.0
-        self.end(reason)
-        self.spawn(self._say_bye(self.dialog, pause))
+        """End the call from our side at once, however far it has come."""
+        if not self.call.ended:
+            self.end(reason)
+            self.spawn(self._say_bye(self.dialog))
 
-    async def _say_bye(self, dialog: Dialog, pause: float = 0.0) -> None:
-        await asyncio.sleep(pause)
+    def hang_up_heard(self, reason: EndReason) -> None:
+        """The same once the far end has heard what we said; silence is sent meanwhile."""
+        if self.media is None or not self.media.sounding or self.call.ended:
+            self.hang_up(reason)
+        elif "farewell" not in self._alarms:
+            self.alarm("farewell", FAREWELL, lambda: self.hang_up(reason))
+
+    async def _say_bye(self, dialog: Dialog) -> None:
         await self.settled.wait()
         await self.ask("BYE", dialog=dialog)
         if dialog is self.dialog:
