@@ -9,9 +9,9 @@ import itertools
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any
 
+from anycarrier.networks import Network
 from anycarrier_sip.credential import SipCredential
 from anycarrier_sip.endpoint import Endpoint
-from anycarrier_sip.guard import Network
 from anycarrier_sip.message import Message, Request, Response, parse, reply
 from anycarrier_sip.resolver import Target
 from anycarrier_sip.settings import SipSettings

@@ -393,6 +393,19 @@ def test_p11_callers_of_a_static_trunk_are_challenged_when_it_says_so() -> None:
     on_a_wire(run, credential, lambda request, flow: None)
 
 
+# --- two credentials in one process -------------------------------------------------------------------------------
+
+
+def test_two_tenants_may_not_have_a_softphone_of_one_name() -> None:
+    def phones(*names: str) -> OneTrunk:
+        users = [{"name": name, "password": "pw"} for name in names]
+        return OneTrunk(SipCredential(preset="softphones", users=users))
+
+    with pytest.raises(ConfigurationError, match=r"sip users: alice logs in .* Choose a name that no other has"):
+        refuse_overlap(phones("bob", "alice"), [phones("carol"), phones("Alice", "dave")])
+    refuse_overlap(phones("alice"), [phones("bob"), trunk()])
+
+
 # --- trunks that share a network ----------------------------------------------------------------------------------
 
 

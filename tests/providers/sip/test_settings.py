@@ -42,14 +42,7 @@ def test_rtp_ports_are_a_range(ports: tuple[int, int]) -> None:
         SipSettings(rtp_ports=ports)
 
 
-PRIVATE = (
-    "10.0.0.1", "127.0.0.1", "169.254.169.254", "172.16.3.4", "192.168.1.1", "100.64.0.1", "0.0.0.0", "224.0.0.1",
-    "255.255.255.255", "::1", "::", "fe80::1%eth0", "fc00::1", "ff02::1", "::ffff:10.0.0.1", "64:ff9b::a00:1",
-    "2002:7f00:1::", "pbx.example.com", "",
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("address", PRIVATE)
+@pytest.mark.parametrize("address", ["10.0.0.1", "127.0.0.1", "::ffff:10.0.0.1", "fe80::1%eth0", "pbx.example.com", ""])
 def test_nothing_private_is_sent_to_unless_listed(address: str) -> None:
     assert not SipSettings(listen=("udp:8.8.8.8:5060",)).permits(address)
     assert not SipSettings(private_targets=()).permits(address)

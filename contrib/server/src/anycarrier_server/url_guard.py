@@ -16,28 +16,15 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
 import httpx
 
+from anycarrier.networks import LOOPBACK, Address, in_networks, is_public
 from anycarrier_server.refusals import HostUnknown, UrlRefused
 
-Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-
-FORBIDDEN = tuple(
-    ip_network(net)
-    for net in (
-        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
-        "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24",
-        "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
-        "::/8", "100::/64", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "5f00::/16", "fc00::/7",
-        "fe80::/10", "fec0::/10", "ff00::/8",
-    )
-)  # fmt: skip
-"""IANA's special-purpose registries, written out: ``ipaddress`` answers differently from one patch release to the
-next. Two ranges that carry an IPv4 address inside (NAT64, mapped) are unfolded before."""
 
 HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.%]+[\w]*")
 """A name or an IPv6 address; percent signs in names are for hiding things."""
@@ -45,8 +32,6 @@ HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.%]+[\w]*")
 RESOLVERS = ThreadPoolExecutor(256, "resolve a client's host")
 """Threads of their own, made when needed: a name whose servers never answer holds one for many seconds, and the event
 loop's few are needed for the carriers' names."""
-
-NAT64 = IPv6Network("64:ff9b::/96")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +59,8 @@ class UrlGuard:
     """The guard. ``local`` allows this machine; ``allow`` are private networks (CIDR) allowed all the same."""
 
     def __init__(self, *, local: bool = False, allow: Sequence[str] = (), resolve: Resolve = resolve) -> None:
-        self._local = local
         self._allow = tuple(ip_network(net) for net in allow)
+        self._permitted = (*self._allow, *(LOOPBACK if local else ()))
         self._resolve = resolve
 
     async def webhook(self, url: str) -> Target:
@@ -105,23 +90,12 @@ class UrlGuard:
         if not addresses:
             raise HostUnknown(f"{host} has no address")
         # All of them, or a name with one good and one bad address would get in on a second try.
-        for text in addresses:
-            address = ip_address(text.partition("%")[0])
-            if not self._permitted(address):
+        for address in addresses:
+            if not is_public(address) and not in_networks(address, self._permitted):
                 raise UrlRefused(f"{host} is a private or reserved address")
-            if scheme == plain and not unfolded(address).is_loopback and not self._listed(address):
+            if scheme == plain and not in_networks(address, (*LOOPBACK, *self._allow)):
                 raise UrlRefused(f"it must be {secure}, {plain} is for this machine only")
         return Target(url, scheme, host, port, addresses[0])
-
-    def _listed(self, address: Address) -> bool:
-        folded = unfolded(address)
-        return any(folded.version == net.version and folded in net for net in self._allow)
-
-    def _permitted(self, address: Address) -> bool:
-        folded = unfolded(address)
-        if self._listed(address) or (self._local and folded.is_loopback):
-            return True
-        return not any(folded.version == net.version and folded in net for net in FORBIDDEN)
 
 
 def split(url: str, secure: str, plain: str) -> tuple[str, str, int]:
@@ -170,16 +144,6 @@ def as_address(host: str) -> Address | None:
 
 def _is_hex(label: str) -> bool:
     return label.lower().startswith("0x") and all(c in "0123456789abcdef" for c in label[2:].lower())
-
-
-def unfolded(address: Address) -> Address:
-    """The IPv4 address inside an IPv6 one, where there is one that is used to get somewhere; else itself."""
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return address.ipv4_mapped
-        if address in NAT64:
-            return IPv4Address(int(address) & 0xFFFFFFFF)
-    return address
 
 
 class GuardedTransport(httpx.AsyncBaseTransport):

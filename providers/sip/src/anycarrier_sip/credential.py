@@ -14,10 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, fi
 
 from anycarrier.credentials import Credential, trimmed
 from anycarrier.errors import ConfigurationError, InvalidSipAddress
+from anycarrier.networks import Network
 from anycarrier.numbers import PhoneNumber, e164
 from anycarrier.sip import host_name
 from anycarrier_sip.presets import PRESETS, Identity, NumberForm, Preset, PresetName, Srtp
-from anycarrier_sip.settings import Network, SipSettings, Transport, is_address, network
+from anycarrier_sip.settings import SipSettings, Transport, is_address, network
 
 WIDEST = {4: 16, 6: 32}
 """Shortest prefix of a peer's network, by IP version: a wider one would let half a country in."""

@@ -19,14 +19,15 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+from anycarrier.networks import Network, in_networks
 from anycarrier_sip.dialog import seconds_of
 from anycarrier_sip.digest import DigestServer
 from anycarrier_sip.figures import MediaFigures
-from anycarrier_sip.guard import Guard, in_networks
+from anycarrier_sip.guard import Guard
 from anycarrier_sip.message import Request, Response, SipError, Uri, parse, reply
 from anycarrier_sip.pacer import Pacer, PortRange
 from anycarrier_sip.resolver import REST, Resolver, Target, port_of
-from anycarrier_sip.settings import Network, SipSettings
+from anycarrier_sip.settings import SipSettings
 from anycarrier_sip.transaction import ClientTransaction, Flow, ServerTransaction, TransactionLayer
 from anycarrier_sip.transport import Transport
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from ipaddress import ip_address
 
-from anycarrier_sip.settings import Network, unfolded
+from anycarrier.networks import Network, in_networks
 
 DATAGRAMS_A_SECOND = 1000
 """From one address; more are dropped unread (P8)."""
@@ -184,9 +183,3 @@ class Guard:
         dropped, self._told = self.counters.strangers - self._told, self.counters.strangers
         self._told_at = now
         logger.info("sip: dropped %d datagrams of strangers, the last from %s", dropped, address)
-
-
-def in_networks(address: str, networks: Iterable[Network]) -> bool:
-    """Whether ``address`` is in one of them."""
-    found = unfolded(ip_address(address.partition("%")[0]))
-    return any(found in network for network in networks)

@@ -19,6 +19,7 @@ from anycarrier.calls import Call, CallStatus, DialRequest, Direction, EndReason
 from anycarrier.errors import CallElsewhere, ConfigurationError, ProviderError
 from anycarrier.events import CallEvent, CallProgress, IncomingCall
 from anycarrier.listener import Desk, Figure, Health
+from anycarrier.networks import LOOPBACK, Network, in_networks
 from anycarrier.sip import SipAddress, headers_of, is_sip
 from anycarrier_sip.addressing import Caller, address_of, called, caller, identity_headers
 from anycarrier_sip.credential import SipUser
@@ -26,14 +27,13 @@ from anycarrier_sip.dialog import SUPPORTED, Dialog, options_of, parameters_of
 from anycarrier_sip.digest import DigestClient, username
 from anycarrier_sip.endpoint import Endpoint
 from anycarrier_sip.figures import figures, health
-from anycarrier_sip.guard import in_networks
 from anycarrier_sip.invitation import Inbound, Outbound
 from anycarrier_sip.media import RtpStream
 from anycarrier_sip.message import METHODS, NameAddr, Request, Response, SipError, Uri
 from anycarrier_sip.registrar import Registrar, admit, refuse_overlap
 from anycarrier_sip.registration import Standing, standing_of
 from anycarrier_sip.sdp import NotAcceptable
-from anycarrier_sip.settings import LOOPBACK, Network, SipSettings
+from anycarrier_sip.settings import SipSettings
 from anycarrier_sip.sip_call import SipCall, bare_reply
 from anycarrier_sip.transaction import Flow, ServerTransaction
 

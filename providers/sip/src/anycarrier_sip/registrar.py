@@ -43,12 +43,18 @@ def admit(endpoint: Endpoint, tx: ServerTransaction, password_of: Callable[[str]
 
 
 def refuse_overlap(mine: Trunk, others: Iterable[Trunk]) -> None:
-    """Raise ``ConfigurationError`` where calls from one address could be ``mine`` or another credential's.
+    """Raise ``ConfigurationError`` where calls from one address or login could be ``mine`` or another credential's.
 
     Sharing a carrier's network is fine for trunks that calls are addressed to by a user of their own, or that all
     challenge. What is left goes to who was there first, so nobody gets calls by naming another's network.
     """
     for other in others:
+        taken = {user.name.lower() for user in other.credential.users}
+        if double := [user.name for user in mine.credential.users if user.name.lower() in taken]:
+            raise ConfigurationError(
+                f"sip users: {', '.join(double)} logs in to another credential of this process already, and a login "
+                "must say whose it is. Choose a name that no other has, like alice-sales, here and on the telephone"
+            )
         apart = mine.own_user and mine.contact_user != other.contact_user
         if apart or (mine.credential.challenge and other.credential.challenge):
             continue

@@ -7,18 +7,16 @@ this process goes there.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
+from anycarrier.networks import LOOPBACK, Network, in_networks, is_public
+
 Transport = Literal["udp", "tcp", "tls"]
 
-LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
-NAT64 = IPv6Network("64:ff9b::/96")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,14 +149,7 @@ class SipSettings(BaseModel):
 
         Ask it of every address a name resolves to, and of each that a far end names in a Contact or a Route.
         """
-        try:
-            found = unfolded(ip_address(address.partition("%")[0]))
-        except ValueError:
-            return False
-        if any(found.version == listed.version and found in listed for listed in self.permitted_private):
-            return True
-        carries_ipv4 = isinstance(found, IPv6Address) and (found.sixtofour is not None or found.teredo is not None)
-        return found.is_global and not found.is_multicast and not carries_ipv4
+        return is_address(address) and (is_public(address) or in_networks(address, self.permitted_private))
 
 
 def network(text: str) -> Network:
@@ -169,16 +160,6 @@ def network(text: str) -> Network:
         raise ValueError(
             f"{text[:50]!r} is no network: write it like 192.0.2.0/24 (no bits set beyond the prefix) or 192.0.2.7"
         ) from None
-
-
-def unfolded(address: Address) -> Address:
-    """The IPv4 address inside an IPv6 one that is a way to get there; else itself."""
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return address.ipv4_mapped
-        if address in NAT64:
-            return IPv4Address(int(address) & 0xFFFFFFFF)
-    return address
 
 
 def is_address(host: str) -> bool:
