@@ -68,7 +68,7 @@ class Line:
         if self.failure is not None:
             raise self.failure
         if self.status:
-            transaction.respond(reply(transaction.request, self.status, to_tag="ours"), self.endpoint.now())
+            transaction.respond(reply(transaction.request, self.status, to_tag="ours"))
 
     def stray(self, response: Response, flow: Flow) -> None:
         self.strays.append(response.status)
@@ -330,7 +330,7 @@ def test_p8_fifty_open_invites_a_credential() -> None:
         assert await phone.said() == [180] * 50
         assert await phone.ask(message("INVITE")) == [503]
         assert await Phone(endpoint, OTHER).ask(message("INVITE")) == [200]
-        one.transactions[3].respond(reply(one.transactions[3].request, 486, to_tag="x"), endpoint.now())
+        one.transactions[3].respond(reply(one.transactions[3].request, 486, to_tag="x"))
         phone.send(message("INVITE"))
         assert 180 in await phone.said()
         assert endpoint.guard.counters.refused_invites == 1

@@ -100,7 +100,7 @@ class Answers:
         self.requested(transaction)
 
     def requested(self, transaction: ServerTransaction) -> None:
-        transaction.respond(reply(transaction.request, 200, to_tag="x"), self.endpoint.now())
+        transaction.respond(reply(transaction.request, 200, to_tag="x"))
 
 
 Scene = Callable[[Endpoint, Endpoint], Awaitable[None]]

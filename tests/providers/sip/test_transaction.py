@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 
@@ -13,14 +15,30 @@ UDP = Flow("udp", ("192.0.2.1", 5060), ("192.0.2.9", 5062))
 TCP = Flow("tcp", ("192.0.2.1", 5060), ("192.0.2.9", 40000), 7)
 
 
+@dataclass(eq=False)
+class Timer:
+    timers: list[Timer]
+    at: float
+    act: Callable[[], None]
+
+    def cancel(self) -> None:
+        if self in self.timers:
+            self.timers.remove(self)
+
+
 class Wire:
     """A layer, what it sends and when, and what its user hears."""
 
     def __init__(self) -> None:
         tokens = itertools.count(1)
-        self.layer = TransactionLayer(self.send, token=lambda: f"t{next(tokens)}")
-        self.layer.strays = lambda response, flow: self.strays.append(response.status)
+        self.layer = TransactionLayer(
+            self.send,
+            self.call_later,
+            token=lambda: f"t{next(tokens)}",
+            strays=lambda response, flow: self.strays.append(response.status),
+        )
         self.now = 100.0
+        self.timers: list[Timer] = []
         self.sent: list[tuple[float, Request | Response, Flow]] = []
         self.strays: list[int] = []
         self.heard: list[int | str] = []
@@ -31,22 +49,27 @@ class Wire:
             raise ConnectionError("gone")
         self.sent.append((round(self.now - 100, 3), parse(data), flow))
 
+    def call_later(self, seconds: float, act: Callable[[], None]) -> Timer:
+        self.timers.append(timer := Timer(self.timers, self.now + seconds, act))
+        return timer
+
     def until(self, seconds: float) -> None:
-        """Go on to so many seconds after the start, stopping where the layer wants to."""
-        while (at := self.layer.next_at) is not None and at <= 100 + seconds:
-            self.now = max(self.now, at)
-            self.layer.advance(self.now)
+        """Go on to so many seconds after the start, stopping at each timer."""
+        while self.timers and (timer := min(self.timers, key=lambda one: one.at)).at <= 100 + seconds:
+            self.timers.remove(timer)
+            self.now = timer.at
+            timer.act()
         self.now = 100 + seconds
 
     def request(self, method: str, flow: Flow = UDP, **options: float) -> ClientTransaction:
-        return self.layer.request(request(method), flow, self.now, self.hear, self.heard.append, **options)
+        return self.layer.request(request(method), flow, self.hear, self.heard.append, **options)
 
     def hear(self, response: Response) -> None:
         self.heard.append(response.status)
 
     def answer(self, status: int, at: int = 0, *, tag: str = "theirs", flow: Flow = UDP) -> None:
         """Their response to the ``at``-th message that was sent."""
-        self.layer.receive(parse(reply(self.asked(at), status, to_tag=tag).encode()), flow, self.now)
+        self.layer.receive(parse(reply(self.asked(at), status, to_tag=tag).encode()), flow)
 
     def asked(self, at: int) -> Request:
         found = self.sent[at][1]
@@ -54,7 +77,7 @@ class Wire:
         return found
 
     def receive(self, message: Request | Response, flow: Flow = UDP) -> ServerTransaction | None:
-        return self.layer.receive(parse(message.encode()), flow, self.now)
+        return self.layer.receive(parse(message.encode()), flow)
 
     def invited(self, message: Request, flow: Flow = UDP) -> ServerTransaction:
         transaction = self.receive(message, flow)
@@ -127,7 +150,7 @@ def test_provisional_response_ends_timers_a_and_b(wire: Wire) -> None:
 
 
 def test_refusal_is_acknowledged_on_the_same_branch_again_for_each_repeat_until_timer_d(wire: Wire) -> None:
-    wire.layer.request(request("INVITE", Route="<sip:proxy.example;lr>"), UDP, wire.now, wire.hear, wire.heard.append)
+    wire.layer.request(request("INVITE", Route="<sip:proxy.example;lr>"), UDP, wire.hear, wire.heard.append)
     wire.answer(100)
     wire.answer(486, tag="busy")
     wire.until(3)
@@ -181,7 +204,7 @@ def test_client_invite_can_be_given_less_time(wire: Wire) -> None:
 def test_cancel_waits_for_a_provisional_response(wire: Wire) -> None:
     invite = wire.request("INVITE")
     wire.until(0.6)
-    invite.cancel(wire.now)
+    invite.cancel()
     assert wire.times("CANCEL") == []
     wire.until(1)
     wire.answer(100)
@@ -196,8 +219,8 @@ def test_cancel_waits_for_a_provisional_response(wire: Wire) -> None:
 def test_cancel_after_a_provisional_response_goes_out_at_once_once_and_is_repeated(wire: Wire) -> None:
     invite = wire.request("INVITE")
     wire.answer(180)
-    invite.cancel(wire.now)
-    invite.cancel(wire.now)
+    invite.cancel()
+    invite.cancel()
     wire.until(2)
     assert wire.times("CANCEL") == [0, 0.5, 1.5]
 
@@ -205,7 +228,7 @@ def test_cancel_after_a_provisional_response_goes_out_at_once_once_and_is_repeat
 def test_200_that_crosses_cancel_is_passed_on(wire: Wire) -> None:
     invite = wire.request("INVITE")
     wire.answer(180)
-    invite.cancel(wire.now)
+    invite.cancel()
     wire.answer(200)
     assert wire.heard == [180, 200]
 
@@ -214,7 +237,7 @@ def test_cancelled_invite_without_final_response_fails_after_64_t1(wire: Wire) -
     invite = wire.request("INVITE")
     wire.answer(180)
     wire.until(50)
-    invite.cancel(wire.now)
+    invite.cancel()
     wire.answer(200, -1)
     wire.until(81.9)
     assert wire.heard == [180]
@@ -225,10 +248,10 @@ def test_cancelled_invite_without_final_response_fails_after_64_t1(wire: Wire) -
 def test_cancel_of_what_is_over_or_no_invite_sends_nothing(wire: Wire) -> None:
     invite = wire.request("INVITE")
     wire.answer(486)
-    invite.cancel(wire.now)
+    invite.cancel()
     options = wire.request("OPTIONS")
     wire.answer(100, -1)
-    options.cancel(wire.now)
+    options.cancel()
     assert wire.times("CANCEL") == []
 
 
@@ -304,7 +327,7 @@ def test_ipv6_stands_in_brackets(wire: Wire) -> None:
 def test_request_sent_again_with_credentials_gets_a_new_via(wire: Wire) -> None:
     again = request("REGISTER")
     for _ in range(2):
-        wire.layer.request(again, UDP, wire.now, wire.hear, wire.heard.append)
+        wire.layer.request(again, UDP, wire.hear, wire.heard.append)
     assert [len(wire.asked(at).headers.values("Via")) for at in (0, 1)] == [1, 1]
     assert wire.asked(0).via.branch != wire.asked(1).via.branch
 
@@ -327,15 +350,38 @@ def test_lost_connection_fails_the_requests_that_wait_on_it(wire: Wire) -> None:
     wire.answer(180, flow=TCP)
     wire.request("OPTIONS", TCP)
     wire.request("INFO")
-    wire.layer.lost(TCP, wire.now)
+    wire.layer.lost(TCP)
     assert wire.heard == [180, "transport", "transport"] and wire.layer.open == 1
 
 
 def test_lost_connection_after_a_2xx_is_no_failure(wire: Wire) -> None:
     wire.request("INVITE", TCP)
     wire.answer(200, flow=TCP)
-    wire.layer.lost(TCP, wire.now)
+    wire.layer.lost(TCP)
     assert wire.heard == [200] and wire.layer.open == 0
+
+
+def test_datagram_that_reached_nobody_fails_its_request_however_little_of_it_is_shown(wire: Wire) -> None:
+    wire.request("OPTIONS")
+    wire.request("INFO")
+    wire.layer.unreachable(wire.sent[0][1].encode()[:150])
+    assert wire.heard == ["transport"] and wire.layer.open == 1
+    wire.until(1)
+    assert wire.times("OPTIONS") == [0]
+
+
+@pytest.mark.parametrize("shown", [b"", b"OPTIONS", b"\xff " * 50, b"OPTIONS x SIP/2.0\r\nVia: a;branch=z9hG4bKt0\r\n"])
+def test_datagram_that_we_did_not_send_fails_nothing(wire: Wire, shown: bytes) -> None:
+    wire.request("OPTIONS")
+    wire.layer.unreachable(shown)
+    assert wire.heard == [] and wire.layer.open == 1
+
+
+def test_request_that_was_answered_did_reach_somebody(wire: Wire) -> None:
+    wire.request("INVITE")
+    wire.answer(100)
+    wire.layer.unreachable(wire.sent[0][1].encode())
+    assert wire.heard == [100] and wire.layer.open == 1
 
 
 # --- server INVITE -------------------------------------------------------------------------------------------------
@@ -349,7 +395,7 @@ def test_invite_without_an_answer_for_200_ms_is_answered_100(wire: Wire) -> None
 
 def test_invite_answered_in_time_is_not_answered_100(wire: Wire) -> None:
     invite = wire.invited(request("INVITE", branch="a"))
-    invite.respond(reply(invite.request, 180, to_tag="x"), wire.now)
+    invite.respond(reply(invite.request, 180, to_tag="x"))
     wire.until(5)
     assert wire.said == [(0, 180)]
 
@@ -358,14 +404,14 @@ def test_repeated_invite_is_one_call_and_gets_the_last_answer_again(wire: Wire) 
     invite = wire.invited(request("INVITE", branch="a"))
     assert wire.receive(request("INVITE", branch="a")) is None
     assert wire.sent == []
-    invite.respond(reply(invite.request, 183, to_tag="x"), wire.now)
+    invite.respond(reply(invite.request, 183, to_tag="x"))
     assert wire.receive(request("INVITE", branch="a")) is None
     assert wire.said == [(0, 183), (0, 183)]
 
 
 def test_refusal_is_repeated_by_timer_g_until_its_ack(wire: Wire) -> None:
     invite = wire.invited(request("INVITE", branch="a"))
-    invite.respond(reply(invite.request, 486, to_tag="x"), wire.now)
+    invite.respond(reply(invite.request, 486, to_tag="x"))
     wire.until(12)
     assert wire.times(486) == [0, 0.5, 1.5, 3.5, 7.5, 11.5]
     assert wire.receive(request("INVITE", branch="a")) is None
@@ -380,7 +426,7 @@ def test_refusal_is_repeated_by_timer_g_until_its_ack(wire: Wire) -> None:
 
 def test_refusal_without_ack_is_given_up_by_timer_h(wire: Wire) -> None:
     invite = wire.invited(request("INVITE", branch="a"))
-    invite.respond(reply(invite.request, 486, to_tag="x"), wire.now)
+    invite.respond(reply(invite.request, 486, to_tag="x"))
     wire.until(31.9)
     assert len(wire.times(486)) == 11 and wire.layer.open == 1
     wire.until(100)
@@ -389,7 +435,7 @@ def test_refusal_without_ack_is_given_up_by_timer_h(wire: Wire) -> None:
 
 def test_refusal_over_tcp_is_sent_once(wire: Wire) -> None:
     invite = wire.invited(request("INVITE", branch="a"), TCP)
-    invite.respond(reply(invite.request, 486, to_tag="x"), wire.now)
+    invite.respond(reply(invite.request, 486, to_tag="x"))
     wire.until(31)
     assert wire.times(486) == [0] and wire.layer.open == 1
     wire.receive(request("ACK", branch="a"), TCP)
@@ -398,29 +444,29 @@ def test_refusal_over_tcp_is_sent_once(wire: Wire) -> None:
 
 def test_2xx_is_repeated_by_the_user_and_invites_are_absorbed_until_timer_l(wire: Wire) -> None:
     invite = wire.invited(request("INVITE", branch="a"))
-    invite.respond(reply(invite.request, 200, to_tag="x"), wire.now)
+    invite.respond(reply(invite.request, 200, to_tag="x"))
     wire.until(1)
     assert wire.receive(request("INVITE", branch="a")) is None
     assert wire.times(200) == [0]
-    invite.respond(reply(invite.request, 200, to_tag="x"), wire.now)
+    invite.respond(reply(invite.request, 200, to_tag="x"))
     assert wire.times(200) == [0, 1]
-    invite.respond(reply(invite.request, 486, to_tag="x"), wire.now)  # too late
+    invite.respond(reply(invite.request, 486, to_tag="x"))  # too late
     assert wire.times(486) == []
     wire.until(31.9)
     assert wire.layer.open == 1
     wire.until(32)
     assert wire.layer.open == 0
-    invite.respond(reply(invite.request, 200, to_tag="x"), wire.now)
+    invite.respond(reply(invite.request, 200, to_tag="x"))
     assert wire.times(200) == [0, 1]
 
 
 def test_ack_of_a_2xx_is_passed_on_whatever_its_branch_and_answered_by_nothing(wire: Wire) -> None:
     invite = wire.invited(request("INVITE", branch="a"))
-    invite.respond(reply(invite.request, 200, to_tag="x"), wire.now)
+    invite.respond(reply(invite.request, 200, to_tag="x"))
     for branch in ("b", "a", "b"):
         ack = wire.receive(request("ACK", branch=branch, To="<sip:b@192.0.2.9>;tag=x"))
         assert ack is not None and ack.request.method == "ACK"
-        ack.respond(reply(ack.request, 200), wire.now)
+        ack.respond(reply(ack.request, 200))
     assert wire.said == [(0, 200)]
 
 
@@ -434,7 +480,7 @@ def test_ack_before_any_final_response_does_nothing(wire: Wire) -> None:
 
 def test_their_cancel_is_answered_and_told_once(wire: Wire) -> None:
     invite = wire.invited(request("INVITE", branch="a"))
-    invite.respond(reply(invite.request, 180, to_tag="x"), wire.now)
+    invite.respond(reply(invite.request, 180, to_tag="x"))
     told: list[str] = []
     invite.on_cancel = lambda: told.append("cancelled")
     for _ in range(2):
@@ -455,7 +501,7 @@ def test_their_cancel_with_nobody_to_tell_ends_the_invite_with_487(wire: Wire) -
 def test_their_cancel_after_the_final_response_changes_nothing(wire: Wire) -> None:
     invite = wire.invited(request("INVITE", branch="a"))
     invite.on_cancel = lambda: pytest.fail("too late")
-    invite.respond(reply(invite.request, 200, to_tag="x"), wire.now)
+    invite.respond(reply(invite.request, 200, to_tag="x"))
     wire.receive(request("CANCEL", branch="a"))
     assert [said for _, said in wire.said] == [200, 200]
 
@@ -470,7 +516,7 @@ def test_nobody_cancels_or_acknowledges_from_another_address(wire: Wire) -> None
     other = Flow("udp", UDP.local, ("198.51.100.1", 5062))
     wire.receive(request("CANCEL", branch="a"), other)
     assert not invite.cancelled and wire.said == [(0, 481)]
-    invite.respond(reply(invite.request, 486, to_tag="x"), wire.now)
+    invite.respond(reply(invite.request, 486, to_tag="x"))
     wire.receive(request("ACK", branch="a"), other)
     wire.until(1)
     assert wire.times(486) == [0, 0.5]
@@ -483,11 +529,11 @@ def test_repeated_request_gets_its_answer_again_until_timer_j(wire: Wire) -> Non
     options = wire.invited(request("OPTIONS", branch="a"))
     assert wire.receive(request("OPTIONS", branch="a")) is None
     assert wire.sent == []
-    options.respond(reply(options.request, 200, to_tag="x"), wire.now)
+    options.respond(reply(options.request, 200, to_tag="x"))
     wire.until(31.9)
     assert wire.receive(request("OPTIONS", branch="a")) is None
     assert wire.times(200) == [0, 31.9]
-    options.respond(reply(options.request, 500, to_tag="x"), wire.now)  # one final response
+    options.respond(reply(options.request, 500, to_tag="x"))  # one final response
     assert wire.times(500) == []
     wire.until(32)
     assert wire.layer.open == 0
@@ -495,7 +541,7 @@ def test_repeated_request_gets_its_answer_again_until_timer_j(wire: Wire) -> Non
 
 def test_timer_j_is_zero_over_tcp(wire: Wire) -> None:
     options = wire.invited(request("OPTIONS", branch="a"), TCP)
-    options.respond(reply(options.request, 200, to_tag="x"), wire.now)
+    options.respond(reply(options.request, 200, to_tag="x"))
     assert wire.layer.open == 0
 
 
@@ -513,7 +559,7 @@ def test_request_that_came_by_two_ways_is_answered_482_once(wire: Wire) -> None:
 
 def test_request_with_credentials_after_a_refusal_is_not_merged(wire: Wire) -> None:
     first = wire.invited(request("INVITE", branch="a"))
-    first.respond(reply(first.request, 401, to_tag="x"), wire.now)
+    first.respond(reply(first.request, 401, to_tag="x"))
     wire.invited(request("INVITE", branch="b"))
 
 
@@ -527,7 +573,7 @@ def test_requests_of_rfc_2543_are_matched_by_what_they_have(wire: Wire, via: str
     invite = wire.invited(request("INVITE", via=via))
     assert wire.receive(request("INVITE", via=via)) is None
     wire.invited(request("INVITE", via=via, number=2))
-    invite.respond(reply(invite.request, 486, to_tag="x"), wire.now)
+    invite.respond(reply(invite.request, 486, to_tag="x"))
     stranger = wire.receive(request("ACK", via=via, To="<sip:b@192.0.2.9>;tag=another"))
     assert stranger is not None
     assert wire.receive(request("ACK", via=via, To="<sip:b@192.0.2.9>;tag=x")) is None
@@ -557,7 +603,7 @@ def test_cancel_of_rfc_2543_finds_its_invite(wire: Wire) -> None:
 )
 def test_responses_go_to_the_address_the_request_came_from(wire: Wire, via: str, port: int, told: str | None) -> None:
     options = wire.invited(request("OPTIONS", via=via))
-    options.respond(reply(options.request, 200, to_tag="x"), wire.now)
+    options.respond(reply(options.request, 200, to_tag="x"))
     _, response, flow = wire.sent[0]
     assert flow.remote == ("192.0.2.9", port)
     assert (response.headers.get("Via") or "").endswith(told or via)
@@ -572,20 +618,11 @@ def test_only_the_top_via_is_changed(wire: Wire) -> None:
 
 def test_responses_over_tcp_stay_on_the_connection(wire: Wire) -> None:
     options = wire.invited(request("OPTIONS", via=f"SIP/2.0/TCP 192.0.2.9:5099;branch={COOKIE}a"), TCP)
-    options.respond(reply(options.request, 200, to_tag="x"), wire.now)
+    options.respond(reply(options.request, 200, to_tag="x"))
     assert wire.sent[0][2] == TCP
 
 
-# --- the alarm clock -----------------------------------------------------------------------------------------------
-
-
-def test_layer_says_when_it_must_be_woken_earlier() -> None:
-    woken: list[float] = []
-    layer = TransactionLayer(lambda data, flow: None, token=iter("abcdef").__next__)
-    layer.woken = woken.append
-    layer.request(request("OPTIONS"), TCP, 10.0, woken.append, woken.append)
-    layer.request(request("OPTIONS"), UDP, 10.0, woken.append, woken.append)
-    assert woken == [42.0, 10.5] and layer.next_at == 10.5
+# --- the end -------------------------------------------------------------------------------------------------------
 
 
 def test_everything_ends(wire: Wire) -> None:
@@ -593,6 +630,16 @@ def test_everything_ends(wire: Wire) -> None:
     for number, method in enumerate(("INVITE", "INVITE", "BYE", "OPTIONS"), 1):
         wire.request(method)
         theirs = wire.invited(request(method, branch=f"b{number}", number=number))
-        theirs.respond(reply(theirs.request, (200, 603, 200, 404)[number - 1], to_tag="x"), wire.now)
+        theirs.respond(reply(theirs.request, (200, 603, 200, 404)[number - 1], to_tag="x"))
     wire.until(65)
-    assert wire.layer.open == 0 and wire.layer.next_at is None and wire.layer._merged == {}
+    del theirs
+    assert wire.layer.open == 0 and wire.timers == [] and len(wire.layer._merged) == 0
+
+
+def test_closed_layer_does_nothing_more(wire: Wire) -> None:
+    wire.request("INVITE")
+    theirs = wire.invited(request("INVITE", branch="a"))
+    theirs.respond(reply(theirs.request, 486, to_tag="x"))
+    wire.layer.close()
+    wire.until(100)
+    assert wire.said == [(0, "INVITE"), (0, 486)] and wire.heard == [] and wire.timers == []

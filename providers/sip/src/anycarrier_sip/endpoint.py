@@ -28,7 +28,7 @@ from anycarrier_sip.message import Request, Response, SipError, Uri, parse, repl
 from anycarrier_sip.pacer import Pacer, PortRange
 from anycarrier_sip.resolver import REST, Resolver, Target, port_of
 from anycarrier_sip.settings import SipSettings
-from anycarrier_sip.transaction import ClientTransaction, Flow, ServerTransaction, TransactionLayer
+from anycarrier_sip.transaction import PATIENCE, ClientTransaction, Flow, ServerTransaction, TransactionLayer
 from anycarrier_sip.transport import Transport
 
 OPEN_INVITES = 50
@@ -117,14 +117,13 @@ class Endpoint:
         self.guard = Guard(self._networks, strangers=settings.softphones)
         self.resolver = Resolver(settings, self.loop.time)
         self.transport = Transport(settings, self.guard, self._received, self._lost)
-        self.layer = TransactionLayer(self._send, token=token, sent_by=self._sent_by)
-        self.layer.strays = self._stray
-        self.layer.woken = self._wake
+        self.layer = TransactionLayer(
+            self._send, self.loop.call_later, token=token, sent_by=self._sent_by, strays=self._stray
+        )
         self._by_source: dict[str, list[Trunk]] = {}
         self._flows: dict[tuple[str, str], Flow] = {}
         self._ringing: dict[int, set[ServerTransaction]] = {}
         self._refused_tcp: dict[tuple[str, int], float] = {}
-        self._timer: asyncio.TimerHandle | None = None
         self._sending: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -136,9 +135,7 @@ class Endpoint:
 
     async def aclose(self) -> None:
         """Close the sockets; what is still under way is dropped."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self.layer.woken = lambda at: None
+        self.layer.close()
         self.pacer.close()
         for task in self._sending:
             task.cancel()
@@ -198,7 +195,7 @@ class Endpoint:
         *,
         on_response: Callable[[Response], None],
         on_failure: Callable[[str], None],
-        timeout: float | None = None,
+        timeout: float = PATIENCE,
     ) -> ClientTransaction:
         """Send it: :meth:`TransactionLayer.request`. An ACK too. Who gives nothing, or 503, rests (:meth:`rest`)."""
 
@@ -214,10 +211,8 @@ class Endpoint:
                 self.rest(flow)
             on_failure(why)
 
-        self.guard.expect(flow.remote[0], now := self.now())
-        transaction = self.layer.request(
-            request, flow, now, self._safely(responded), self._safely(failed), timeout=timeout
-        )
+        self.guard.expect(flow.remote[0], self.now())
+        transaction = self.layer.request(request, flow, self._safely(responded), self._safely(failed), timeout)
         return transaction
 
     async def targets(self, uri: Uri, transport: str | None) -> list[Target]:
@@ -287,7 +282,7 @@ class Endpoint:
         if isinstance(message, Request) and not self._known(message, flow):
             self.guard.counters.strangers += 1
             return
-        transaction = self.layer.receive(message, flow, self.now())
+        transaction = self.layer.receive(message, flow)
         if transaction is not None:
             self._dispatch(transaction)
 
@@ -374,7 +369,7 @@ class Endpoint:
         response = reply(transaction.request, status, to_tag=self.layer.token())
         if retry_after:
             response.headers.set("Retry-After", str(retry_after))
-        transaction.respond(response, self.now())
+        transaction.respond(response)
 
     def _stray(self, response: Response, flow: Flow) -> None:
         dialog = self.dialogs.get((response.call_id, response.from_.tag or ""))
@@ -382,7 +377,7 @@ class Endpoint:
             dialog.stray(response, flow)
 
     def _lost(self, flow: Flow) -> None:
-        self.layer.lost(flow, self.now())
+        self.layer.lost(flow)
         for told in tuple(self.losses):
             self._safely(told)(flow)
 
@@ -413,17 +408,6 @@ class Endpoint:
         target = Target(flow.transport, flow.remote[0], via.port or port_of(flow.transport), via.host)
         with contextlib.suppress(OSError):
             self.transport.send(response, await self.flow(target))
-
-    def _wake(self, at: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self.loop.call_at(at, self._advance)
-
-    def _advance(self) -> None:
-        self._timer = None
-        self.layer.advance(self.now())
-        if (at := self.layer.next_at) is not None:
-            self._wake(at)
 
     def _safely(self, callback: Callable[..., Any]) -> Callable[..., None]:
         def call(*arguments: Any) -> None:

@@ -27,8 +27,8 @@ from anycarrier_sip.dialog import (
 )
 from anycarrier_sip.endpoint import LARGE
 from anycarrier_sip.message import Message, NameAddr, Request, Response, Uri, reply
-from anycarrier_sip.sip_call import PATIENCE, T1, SipCall, check_content_type
-from anycarrier_sip.transaction import ClientTransaction, Flow, ServerTransaction
+from anycarrier_sip.sip_call import SipCall, check_content_type
+from anycarrier_sip.transaction import PATIENCE, T1, ClientTransaction, Flow, ServerTransaction
 
 if TYPE_CHECKING:
     from anycarrier_sip.listener import Destination, Reach, SipListener
@@ -188,7 +188,7 @@ class Outbound(SipCall):
             silence.cancel()
         if outcome == "silence":
             self.endpoint.rest(flow)
-            transaction.cancel(self.endpoint.now())  # should it still be heard
+            transaction.cancel()  # should it still be heard
         return outcome
 
     def _provisional(self, response: Response, transaction: ClientTransaction) -> None:
@@ -291,7 +291,7 @@ class Outbound(SipCall):
         self.stop("ring")
         self.alarm("cancel", CANCEL_PATIENCE, lambda: self._failed("canceled"))
         if self._invite is not None:
-            self._invite.cancel(self.endpoint.now())
+            self._invite.cancel()
         else:
             self._failed("canceled")
 
@@ -333,11 +333,11 @@ class Inbound(SipCall):
             self._wants_reliable = False  # once is enough to keep proxies patient for RING_AGAIN
             self.alarm("unacknowledged", PATIENCE, self._never_pracked)
         else:
-            self.invite.respond(response, self.endpoint.now())
+            self.invite.respond(response)
         self.alarm("ring", RING_AGAIN, self.ring)
 
     def _provide(self, response: Response, pause: float) -> None:
-        self.invite.respond(response, self.endpoint.now())
+        self.invite.respond(response)
         self.alarm("provisional", pause, lambda: self._provide(response, 2 * pause))
 
     def _never_pracked(self) -> None:

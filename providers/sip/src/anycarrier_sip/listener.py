@@ -196,7 +196,7 @@ class SipListener:
             self._respond(tx, 488)
 
     def _respond(self, tx: ServerTransaction, status: int, phrase: str | None = None) -> None:
-        tx.respond(bare_reply(tx.request, status, phrase, self.endpoint.layer.token()), self.endpoint.now())
+        tx.respond(bare_reply(tx.request, status, phrase, self.endpoint.layer.token()))
 
     def _password(self, name: str) -> str | None:
         credential = self.credential

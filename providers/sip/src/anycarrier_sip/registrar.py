@@ -36,9 +36,9 @@ def admit(endpoint: Endpoint, tx: ServerTransaction, password_of: Callable[[str]
         response = reply(tx.request, 401, to_tag=endpoint.layer.token())
         for challenge in endpoint.digest.challenges(address, now, stale=found.stale):
             response.headers.add("WWW-Authenticate", challenge)
-        tx.respond_once(response, now)
+        tx.forget(response)
     else:
-        tx.drop(now)
+        tx.forget()
     return None
 
 
@@ -126,7 +126,7 @@ class Registrar:
             response = reply(tx.request, refused.status, refused.phrase, to_tag=self._endpoint.layer.token())
             if refused.status == 423:
                 response.headers.add("Min-Expires", str(SHORTEST))
-        tx.respond(response, self._endpoint.now())
+        tx.respond(response)
 
     def ways(self, to: str) -> list[tuple[Uri, Flow]]:
         """Request-URI and flow for each phone of who is called: by number or ``sip:name@...``, the newest first.

@@ -33,15 +33,13 @@ from anycarrier_sip.dialog import (
 from anycarrier_sip.message import Message, Request, Response, SipError, reply
 from anycarrier_sip.referral import Referral
 from anycarrier_sip.session_refresh import Refresher
-from anycarrier_sip.transaction import Flow, ServerTransaction, Timers
+from anycarrier_sip.transaction import PATIENCE, T1, T2, Flow, ServerTransaction
 
 if TYPE_CHECKING:
     from anycarrier_sip.listener import SipListener
     from anycarrier_sip.media import RtpStream
 
 log = logging.getLogger("anycarrier")
-
-T1, T2, PATIENCE = Timers().t1, Timers().t2, Timers().patience
 
 FAREWELL = 0.08
 """Seconds that the far end has for the last of our sound before a BYE cuts off what waits in its jitter buffer: most of
@@ -125,7 +123,7 @@ class SipCall:
 
     def answer(self, tx: ServerTransaction, status: int, phrase: str | None = None, **headers: str) -> None:
         """Respond without a body."""
-        tx.respond(bare_reply(tx.request, status, phrase, self.dialog.local_tag, headers), self.endpoint.now())
+        tx.respond(bare_reply(tx.request, status, phrase, self.dialog.local_tag, headers))
 
     # --- requests of theirs -----------------------------------------------------------------------------------------
 
@@ -161,7 +159,7 @@ class SipCall:
                 raise SipError(500)
             body = self._described(tx.request)
         dialog.refresh(tx.request)
-        tx.respond(self.ok(tx, body, timer), self.endpoint.now())
+        tx.respond(self.ok(tx, body, timer))
 
     def _pracked(self, tx: ServerTransaction, dialog: Dialog) -> None:
         if self._reliable is None:
@@ -259,7 +257,7 @@ class SipCall:
         if self._unacked is None:
             return
         tx, response = self._unacked
-        tx.respond(response, self.endpoint.now())
+        tx.respond(response)
         self.alarm("ok", pause, lambda: self._send_ok(min(2 * pause, T2)))
 
     def _acked(self, request: Request) -> None:
@@ -337,7 +335,7 @@ class SipCall:
             async with asyncio.timeout(2 * PATIENCE):  # an INVITE may be kept ringing for ever
                 return await done
         except TimeoutError:
-            asked.cancel(self.endpoint.now())
+            asked.cancel()
             return "timeout"
 
     def acknowledge(self, response: Response, dialog: Dialog) -> None:

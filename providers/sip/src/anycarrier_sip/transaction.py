@@ -1,4 +1,4 @@
-"""Transactions: the four machines of RFC 3261, section 17, corrected by RFC 6026. Pure: bytes and times in and out.
+"""Transactions: the four machines of RFC 3261, section 17, corrected by RFC 6026. No socket and no clock of its own.
 
 A *transaction* is one request and its responses on one hop. The layer repeats what may be lost, absorbs what comes
 twice, acknowledges refusals, and ends everything in bounded time:
@@ -8,40 +8,33 @@ twice, acknowledges refusals, and ends everything in bounded time:
     server INVITE    G repeats a refusal until its ACK, H gives up, I absorbs ACKs, L absorbs INVITEs after a 2xx
     server others    J absorbs
 
-A 2xx to an INVITE is repeated, and acknowledged, by the user of this layer: both cross hops.
+A 2xx to an INVITE is repeated, and acknowledged, by the user of this layer: both cross hops. What state a transaction
+is in, the last status says: none is "trying" or "calling", 1xx "proceeding", 2xx of an INVITE "accepted", any other
+"completed".
 """
 
 from __future__ import annotations
 
-import heapq
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, auto
 from typing import Any
+from weakref import WeakValueDictionary
 
 from anycarrier_sip.message import Headers, Message, Request, Response, reply
 
+T1, T2, T4 = 0.5, 4.0, 5.0
+"""Seconds: the first repeat, the longest pause between repeats, how long a message may travel (RFC 3261, table 4)."""
+PATIENCE = 64 * T1
+"""Timers B, D, F, H, J, L and M."""
+TRYING = 0.2
+"""Seconds without any answer of ours, after which an INVITE is answered 100 (17.2.1)."""
 COOKIE = "z9hG4bK"
 """How the branch of every sender since RFC 3261 begins; without it, requests are matched as in RFC 2543."""
+BRANCH = re.compile(COOKIE.encode() + rb"\w+")
 
-
-@dataclass(frozen=True, slots=True)
-class Timers:
-    """Seconds (RFC 3261, table 4)."""
-
-    t1: float = 0.5
-    """A round trip: the first repeat."""
-    t2: float = 4.0
-    """The longest pause between repeats."""
-    t4: float = 5.0
-    """How long a message may travel."""
-    trying: float = 0.2
-    """An INVITE without any answer of ours for so long is answered 100 (17.2.1)."""
-
-    @property
-    def patience(self) -> float:
-        """Timers B, D, F, H, J, L, M."""
-        return 64 * self.t1
+OnResponse = Callable[[Response], Any]
+OnFailure = Callable[[str], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,245 +48,236 @@ class Flow:
 
     @property
     def reliable(self) -> bool:
-        """True where nothing needs repeating."""
+        """Whether nothing needs repeating."""
         return self.transport != "udp"
 
 
-class State(Enum):
-    """The states of all four machines; a client INVITE that is "calling" is ``TRYING``."""
-
-    TRYING = auto()
-    PROCEEDING = auto()
-    ACCEPTED = auto()
-    COMPLETED = auto()
-    CONFIRMED = auto()
-    TERMINATED = auto()
-
-
-PENDING = (State.TRYING, State.PROCEEDING)
-
-
 class Transaction:
-    """What both sides share: a state, and timers by name."""
+    """What both sides share."""
 
-    def __init__(self, layer: TransactionLayer, request: Request, flow: Flow, key: Any) -> None:
-        self.request = request
-        self.flow = flow
-        self.state = State.TRYING
-        self._layer = layer
-        self._key = key
+    def __init__(self, layer: TransactionLayer, known: dict[Any, Any], key: Any, request: Request, flow: Flow) -> None:
+        self.request, self.flow = request, flow
+        self.status = 0
+        """Of the last response, received (client) or sent (server)."""
+        self.over = False
+        self._layer, self._known, self._key = layer, known, key
         self._invite = request.method == "INVITE"
-        self._alarms: dict[str, list[Any]] = {}
-        self._pause = layer.timers.t1
+        self._pause = T1
+        self._timers: dict[str, Any] = {}
 
     @property
     def final(self) -> bool:
-        """True once a final response was received (client) or sent (server)."""
-        return self.state not in PENDING
+        """Whether a final response was received (client) or sent (server), or none will be."""
+        return self.over or self.status >= 200
 
-    def _set(self, name: str, at: float, act: Callable[[float], None]) -> None:
-        self._stop(name)
-        self._alarms[name] = self._layer._alarm(at, act)
+    @property
+    def accepted(self) -> bool:
+        """Whether it is an INVITE with a 2xx."""
+        return self._invite and 200 <= self.status < 300
 
-    def _stop(self, *names: str) -> None:
-        for name in names or tuple(self._alarms):
-            if (alarm := self._alarms.pop(name, None)) is not None:
-                alarm[2] = None
+    def stop(self) -> None:
+        """Do nothing more by itself."""
+        while self._timers:
+            self._timers.popitem()[1].cancel()
 
-    def _finish(self, state: State, now: float, linger: float) -> None:
-        """Enter ``state``, the last but one: after ``linger`` seconds all is over."""
-        self.state = state
-        self._stop()
-        if linger:
-            self._set("end", now + linger, self._end)
+    def _after(self, seconds: float, name: str, act: Callable[[], None]) -> None:
+        if name in self._timers:
+            self._timers[name].cancel()
+        self._timers[name] = self._layer.call_later(seconds, act)
+
+    def _linger(self, seconds: float) -> None:
+        """Absorb repeats so long, then all is over."""
+        self.stop()
+        if seconds:
+            self._after(seconds, "end", self._end)
         else:
-            self._end(now)
+            self._end()
 
-    def _end(self, now: float) -> None:
-        self.state = State.TERMINATED
-        self._stop()
-        self._layer._forget(self, self._key)
+    def _end(self) -> None:
+        self.over = True
+        self.stop()
+        self._known.pop(self._key, None)
 
 
 class ClientTransaction(Transaction):
-    """A request of ours. No callback comes from within ``request`` or ``cancel``."""
+    """A request of ours. No callback comes from within its making or ``cancel``."""
 
     def __init__(
-        self, layer: TransactionLayer, request: Request, flow: Flow, key: Any,
-        on_response: Callable[[Response], Any], on_failure: Callable[[str], Any],
+        self, layer: TransactionLayer, branch: str, request: Request, flow: Flow, on_response: OnResponse,
+        on_failure: OnFailure, timeout: float = PATIENCE,
     ) -> None:  # fmt: skip
-        super().__init__(layer, request, flow, key)
-        self._on_response = on_response
-        self._on_failure = on_failure
-        self.heard = False
-        """True once any response has come: the request arrived, and must not go to another target."""
-        self._wire = request.encode()
+        super().__init__(layer, layer._clients, (branch, request.method), request, flow)
+        self._on_response, self._on_failure = on_response, on_failure
         self._cancelling = False
+        self._wire = request.encode()
+        if request.method == "ACK":
+            self.over = True
+            layer._send(self._wire, flow)
+            return
+        self._known[self._key] = self
+        self._after(timeout, "end", lambda: self.fail("timeout"))
+        if not flow.reliable:
+            self._after(T1, "repeat", self._repeat)
+        self._send()
 
-    def cancel(self, now: float) -> None:
+    @property
+    def heard(self) -> bool:
+        """Whether any response has come: the request arrived, and must not go to another target."""
+        return self.status > 0
+
+    def cancel(self) -> None:
         """Take an INVITE back: by CANCEL, once a provisional response has come (RFC 3261, 9.1); expect a 487. A 2xx
         that crosses it still comes by ``on_response``. Without a final response it fails after 32 s: ``timeout``."""
         if self._invite and not self._cancelling:
             self._cancelling = True
-            if self.state is State.PROCEEDING:
-                self._send_cancel(now)
+            if self.heard and not self.final:
+                self._send_cancel()
 
-    def _start(self, now: float, timeout: float | None) -> None:
-        if not self.flow.reliable:
-            self._set("repeat", now + self._pause, self._repeat)
-        self._set("timeout", now + (timeout or self._layer.timers.patience), lambda now: self._fail("timeout", now))
-        self._send(now)
+    def fail(self, why: str) -> None:
+        """End it; that is told unless there was a final response."""
+        told = not self.final
+        self._end()
+        if told:
+            self._on_failure(why)
 
-    def _send(self, now: float) -> None:
+    def _send(self) -> None:
         if not self._layer._send(self._wire, self.flow):
-            self._set("timeout", now, lambda now: self._fail("transport", now))
+            self._after(0, "end", lambda: self.fail("transport"))
 
-    def _repeat(self, now: float) -> None:
-        longest = self._layer.timers.t2
-        if self._invite:
-            self._pause *= 2  # timer A: ever longer, until timer B
-        else:  # timer E
-            self._pause = longest if self.state is State.PROCEEDING else min(2 * self._pause, longest)
-        self._set("repeat", now + self._pause, self._repeat)
-        self._send(now)
+    def _repeat(self) -> None:
+        self._pause *= 2  # timer A: ever longer, until timer B
+        if not self._invite:  # timer E
+            self._pause = T2 if self.heard else min(self._pause, T2)
+        self._after(self._pause, "repeat", self._repeat)
+        self._send()
 
-    def _fail(self, why: str, now: float) -> None:
-        self._end(now)
-        self._on_failure(why)
-
-    def _send_cancel(self, now: float) -> None:
-        self._set("timeout", now + self._layer.timers.patience, lambda now: self._fail("timeout", now))
+    def _send_cancel(self) -> None:
+        self._after(PATIENCE, "end", lambda: self.fail("timeout"))
         cancel = hop_by_hop(self.request, "CANCEL", self.request.headers.get("To") or "")
-        self._layer._add_client(cancel, self.flow, self._key[0], now, ignore, ignore)
+        ClientTransaction(self._layer, self._key[0], cancel, self.flow, _ignore, _ignore)
 
-    def _receive(self, response: Response, now: float) -> None:
-        status, timers, reliable = response.status, self._layer.timers, self.flow.reliable
-        self.heard = True
-        if self.state is State.COMPLETED:
-            if self._invite and status >= 300:
-                self._layer._send(self._wire, self.flow)  # the ACK
-            return
-        if self.state is State.ACCEPTED:
-            if 200 <= status < 300:
+    def _receive(self, response: Response) -> None:
+        status = response.status
+        if self.final:
+            if self._invite and self.status >= 300 and status >= 300:
+                self._layer._send(self._wire, self.flow)  # the ACK again
+            elif self.accepted and 200 <= status < 300:
                 self._on_response(response)  # a repeat, or another phone the call was forked to (RFC 6026)
             return
+        first, self.status = not self.heard, status
         if status < 200:
-            first, self.state = self.state is State.TRYING, State.PROCEEDING
             if self._invite and first:
-                self._stop()
+                self.stop()
                 if self._cancelling:
-                    self._send_cancel(now)
-        elif not self._invite:
-            self._finish(State.COMPLETED, now, 0 if reliable else timers.t4)  # timer K
-        elif status < 300:
-            self._finish(State.ACCEPTED, now, timers.patience)  # timer M
+                    self._send_cancel()
+        elif self.accepted:
+            self._linger(PATIENCE)  # timer M
         else:
-            self._wire = hop_by_hop(self.request, "ACK", response.headers.get("To") or "").encode()
-            self._layer._send(self._wire, self.flow)
-            self._finish(State.COMPLETED, now, 0 if reliable else timers.patience)  # timer D
+            if self._invite:
+                self._wire = hop_by_hop(self.request, "ACK", response.headers.get("To") or "").encode()
+                self._layer._send(self._wire, self.flow)
+            longest = PATIENCE if self._invite else T4
+            self._linger(0 if self.flow.reliable else longest)  # timers D and K
         self._on_response(response)
 
 
 class ServerTransaction(Transaction):
     """A request of theirs. The ACK of a 2xx is one too, which takes no response."""
 
-    def __init__(self, layer: TransactionLayer, request: Request, flow: Flow, key: Any) -> None:
-        super().__init__(layer, request, flow, key)
+    def __init__(self, layer: TransactionLayer, key: Any, request: Request, flow: Flow) -> None:
+        super().__init__(layer, layer._servers, key, request, flow)
         self.on_cancel: Callable[[], None] | None = None
         """Called when an INVITE is cancelled before its final response: send 487. Without it, 487 is sent."""
         self.to_tag: str | None = None
         """The tag in our responses; None before the first."""
         self.cancelled = False
-        self._answer_flow = _answer_flow(request, flow)
+        self._answers_to = _answer_flow(request, flow)
         self._last = b""
+        if request.method == "ACK":
+            self.over = True
+            return
+        self._known[key] = self
+        if self._invite:
+            self._after(TRYING, "repeat", lambda: self.respond(reply(request, 100)))
 
-    def respond_once(self, response: Response, now: float) -> None:
-        """Send ``response`` and forget the request, so that who may be a stranger costs nothing; a repeat is new."""
-        self._layer._send(response.encode(), self._answer_flow)
-        self._end(now)
-
-    def drop(self, now: float) -> None:
-        """Forget the request without any answer."""
-        self._end(now)
-
-    def respond(self, response: Response, now: float) -> None:
+    def respond(self, response: Response) -> None:
         """Send ``response``. A 2xx to an INVITE may be sent again until its ACK; anything else after a final response
         is too late, and is dropped."""
-        again = self.state is State.ACCEPTED and 200 <= response.status < 300
+        again = self.accepted and 200 <= response.status < 300 and not self.over
         if self.final and not again:
             return
-        timers, reliable = self._layer.timers, self.flow.reliable
-        if response.status >= 200:
-            self.on_cancel = None  # too late for it, and the call may go
-        self._last = response.encode()
+        self.status, self._last = response.status, response.encode()
         self.to_tag = response.to.tag or self.to_tag
-        if response.status < 200:
-            self.state = State.PROCEEDING
-            self._stop("trying")
-        elif not self._invite:
-            self._finish(State.COMPLETED, now, 0 if reliable else timers.patience)  # timer J
-        elif response.status >= 300:
-            self._finish(State.COMPLETED, now, timers.patience)  # timer H
-            if not reliable:
-                self._set("repeat", now + self._pause, self._repeat)
-        elif not again:
-            self._finish(State.ACCEPTED, now, timers.patience)  # timer L
-        self._layer._send(self._last, self._answer_flow)
+        if self.final:
+            self.on_cancel = None  # too late for it, and the call may go
+            if not again:
+                self._linger(0 if self.flow.reliable and not self._invite else PATIENCE)  # timers H, J and L
+            if self._invite and self.status >= 300 and not self.flow.reliable:
+                self._after(T1, "repeat", self._repeat)
+        else:
+            self.stop()
+        self._answer()
 
-    def _start(self, now: float) -> None:
-        if self._invite:
-            trying = reply(self.request, 100)
-            self._set("trying", now + self._layer.timers.trying, lambda now: self.respond(trying, now))
+    def forget(self, response: Response | None = None) -> None:
+        """Send ``response`` once, if any, and forget the request: a stranger costs nothing, and his repeat is new."""
+        self._last = response.encode() if response is not None else b""
+        self._answer()
+        self._end()
 
-    def _repeat(self, now: float) -> None:  # timer G
-        self._pause = min(2 * self._pause, self._layer.timers.t2)
-        self._set("repeat", now + self._pause, self._repeat)
-        self._layer._send(self._last, self._answer_flow)
+    def _answer(self) -> None:
+        if self._last:
+            self._layer._send(self._last, self._answers_to)
 
-    def _repeated(self) -> None:
-        """The request came again."""
-        if self.state in (State.PROCEEDING, State.COMPLETED):
-            self._layer._send(self._last, self._answer_flow)
+    def _repeat(self) -> None:  # timer G
+        self._pause = min(2 * self._pause, T2)
+        self._after(self._pause, "repeat", self._repeat)
+        self._answer()
 
-    def _acknowledged(self, now: float) -> None:
-        if self.state is State.COMPLETED:
-            self._finish(State.CONFIRMED, now, 0 if self.flow.reliable else self._layer.timers.t4)  # timer I
+    def _acknowledged(self) -> None:
+        if self.final and self._last:
+            self._last = b""
+            self._linger(0 if self.flow.reliable else T4)  # timer I
+
+    def _cancel(self, cancel: ServerTransaction) -> None:
+        """RFC 3261, 9.2."""
+        tag = self.to_tag or self._layer.token()
+        cancel.respond(reply(cancel.request, 200, to_tag=tag))
+        if not self.final and not self.cancelled:
+            self.cancelled = True
+            if self.on_cancel is not None:
+                self.on_cancel()
+            else:
+                self.respond(reply(self.request, 487, to_tag=tag))
 
 
 class TransactionLayer:
-    """All transactions of one endpoint. Call :meth:`advance` at :attr:`next_at`.
+    """All transactions of one endpoint.
 
-    ``send(data, flow)`` writes bytes; ``OSError`` from it fails a client transaction. ``token()`` makes branches and
-    tags, not to be guessed. ``sent_by(flow)`` is the host and port that peers reach us at, for Via.
+    ``send(data, flow)`` writes bytes; ``OSError`` from it fails a client transaction. ``call_later(seconds, act)``
+    gives a timer, with ``cancel()``. ``token()`` makes branches and tags, not to be guessed. ``sent_by(flow)`` is the
+    host and port that peers reach us at, for Via. ``strays(response, flow)`` gets responses to INVITEs whose
+    transaction is over: a 2xx must be acknowledged again.
     """
 
     def __init__(
-        self, send: Callable[[bytes, Flow], None], timers: Timers = Timers(), *,
+        self, send: Callable[[bytes, Flow], None], call_later: Callable[[float, Callable[[], None]], Any], *,
         token: Callable[[], str], sent_by: Callable[[Flow], tuple[str, int]] = lambda flow: flow.local,
+        strays: Callable[[Response, Flow], None] = lambda response, flow: None,
     ) -> None:  # fmt: skip
-        self.timers = timers
-        self.token = token
-        self.strays: Callable[[Response, Flow], None] = ignore
-        """Called with a response to an INVITE whose transaction is over: a 2xx must be acknowledged again."""
-        self.woken: Callable[[float], None] = ignore
-        """Called with :attr:`next_at` when it is earlier than it was."""
-        self._write = send
-        self._sent_by = sent_by
-        self._clients: dict[Any, ClientTransaction] = {}
+        self.call_later, self.token = call_later, token
+        self._write, self._sent_by, self._strays = send, sent_by, strays
+        self._clients: dict[tuple[str, str], ClientTransaction] = {}
         self._servers: dict[Any, ServerTransaction] = {}
-        self._merged: dict[Any, ServerTransaction] = {}
-        self._alarms: list[list[Any]] = []
-        self._count = 0
+        self._merged = WeakValueDictionary[Any, ServerTransaction]()
 
     def request(
-        self, request: Request, flow: Flow, now: float, on_response: Callable[[Response], Any],
-        on_failure: Callable[[str], Any], *, timeout: float | None = None,
-    ) -> ClientTransaction:  # fmt: skip
+        self, request: Request, flow: Flow, on_response: OnResponse, on_failure: OnFailure, timeout: float = PATIENCE
+    ) -> ClientTransaction:
         """Send ``request`` with a Via and a branch of its own, in place of any it has.
 
         ``on_response`` gets each provisional response, the final one, and for an INVITE each further 2xx; or
-        ``on_failure`` is called once, with ``timeout`` (nothing final within ``timeout`` seconds, by default 32; for an
-        INVITE, nothing at all) or ``transport``. An ACK is sent, and that is all.
+        ``on_failure`` is called once, with ``timeout`` (nothing final within ``timeout`` seconds; for an INVITE,
+        nothing at all) or ``transport``. An ACK is sent, and that is all.
         """
         if "Max-Forwards" not in request.headers:
             request.headers.set("Max-Forwards", "70")
@@ -302,108 +286,74 @@ class TransactionLayer:
         host = f"[{host}]" if ":" in host else host
         request.headers.remove("Via")
         request.headers.prepend("Via", f"SIP/2.0/{flow.transport.upper()} {host}:{port};rport;branch={branch}")
-        return self._add_client(request, flow, branch, now, on_response, on_failure, timeout)
+        return ClientTransaction(self, branch, request, flow, on_response, on_failure, timeout)
 
-    def receive(self, message: Message, flow: Flow, now: float) -> ServerTransaction | None:
+    def receive(self, message: Message, flow: Flow) -> ServerTransaction | None:
         """Take a message. A new request is returned for its user to answer, and so is the ACK of a 2xx; repeats,
         CANCELs, ACKs of refusals and responses are dealt with: None."""
         if isinstance(message, Response):
-            self._receive_response(message, flow, now)
+            method = message.cseq.method
+            client = self._clients.get((message.via.branch or "", method))
+            if client is not None:
+                client._receive(message)
+            elif method == "INVITE":
+                self._strays(message, flow)
             return None
         method = message.method
         key, legacy = _server_key(message, flow, "INVITE" if method == "ACK" else method)
         known = self._servers.get(key)
         if method == "ACK":
-            if known is not None and legacy and known.to_tag and message.to.tag != known.to_tag:
-                known = None
-            if known is not None and known.state is not State.ACCEPTED:
-                known._acknowledged(now)
-                return None
-            ack = ServerTransaction(self, message, flow, key)
-            ack.state = State.TERMINATED
-            return ack
-        if known is not None:
-            known._repeated()
+            another = known is not None and legacy and known.to_tag and message.to.tag != known.to_tag
+            if known is None or another or known.accepted:
+                return ServerTransaction(self, key, message, flow)
+            known._acknowledged()
             return None
-        transaction = self._servers[key] = ServerTransaction(self, message, flow, key)
+        if known is not None:
+            if not known.accepted:
+                known._answer()
+            return None
+        transaction = ServerTransaction(self, key, message, flow)
         if method == "CANCEL":
-            self._cancel(transaction, now)
+            if (invite := self._servers.get(_server_key(message, flow, "INVITE")[0])) is not None:
+                invite._cancel(transaction)
+            else:
+                transaction.respond(reply(message, 481, to_tag=self.token()))
             return None
         if message.to.tag is None:  # RFC 3261, 8.2.2.2: one request that came by two ways is one call
-            other = self._merged.get(path := _path(message))
-            if other is not None and other.state in (*PENDING, State.ACCEPTED):
-                transaction.respond(reply(message, 482, to_tag=self.token()), now)
+            path = (message.call_id, message.from_.tag, message.cseq.number, method)
+            other = self._merged.get(path)
+            if other is not None and not other.over and (other.accepted or not other.final):
+                transaction.respond(reply(message, 482, to_tag=self.token()))
                 return None
             self._merged[path] = transaction
-        transaction._start(now)
         return transaction
 
     def pending(self, cancel: Request, flow: Flow) -> bool:
         """Whether there is a request that ``cancel`` may be for."""
         return _server_key(cancel, flow, "INVITE")[0] in self._servers
 
-    def lost(self, flow: Flow, now: float) -> None:
+    def lost(self, flow: Flow) -> None:
         """A connection is gone: requests that wait for an answer on it fail. Never call it from ``send``."""
         for client in [one for one in self._clients.values() if one.flow == flow]:
-            if client.final:
-                client._end(now)
-            else:
-                client._fail("transport", now)
+            client.fail("transport")
 
-    def advance(self, now: float) -> None:
-        """Do what is due at ``now``."""
-        while (at := self.next_at) is not None and at <= now:
-            heapq.heappop(self._alarms)[2](now)
+    def unreachable(self, datagram: bytes) -> None:
+        """Nobody listens where ``datagram`` of ours went, of which this is the beginning: its request fails, unless
+        it was answered. The branch proves that whoever says so has seen it."""
+        branch, method = BRANCH.search(datagram), datagram.partition(b" ")[0].decode("ascii", "replace")
+        client = self._clients.get((branch[0].decode(), method)) if branch is not None else None
+        if client is not None and not client.heard:
+            client.fail("transport")
 
-    @property
-    def next_at(self) -> float | None:
-        """When :meth:`advance` has something to do; None: never, unless something comes first."""
-        while self._alarms and self._alarms[0][2] is None:
-            heapq.heappop(self._alarms)
-        return self._alarms[0][0] if self._alarms else None
+    def close(self) -> None:
+        """Drop everything, and tell nobody."""
+        for transaction in (*self._clients.values(), *self._servers.values()):
+            transaction.stop()
 
     @property
     def open(self) -> int:
         """Transactions in memory, of both sides."""
         return len(self._clients) + len(self._servers)
-
-    # --- for the transactions -----------------------------------------------------------------------------------
-
-    def _add_client(
-        self, request: Request, flow: Flow, branch: str, now: float, on_response: Callable[[Response], Any],
-        on_failure: Callable[[str], Any], timeout: float | None = None,
-    ) -> ClientTransaction:  # fmt: skip
-        key = (branch, request.method)
-        client = ClientTransaction(self, request, flow, key, on_response, on_failure)
-        if request.method == "ACK":
-            client.state = State.TERMINATED
-            self._send(client._wire, flow)
-        else:
-            self._clients[key] = client
-            client._start(now, timeout)
-        return client
-
-    def _receive_response(self, response: Response, flow: Flow, now: float) -> None:
-        method = response.cseq.method
-        client = self._clients.get((response.via.branch, method))
-        if client is not None:
-            client._receive(response, now)
-        elif method == "INVITE":
-            self.strays(response, flow)
-
-    def _cancel(self, cancel: ServerTransaction, now: float) -> None:
-        """RFC 3261, 9.2."""
-        invite = self._servers.get(_server_key(cancel.request, cancel.flow, "INVITE")[0])
-        if invite is None:
-            return cancel.respond(reply(cancel.request, 481, to_tag=self.token()), now)
-        tag = invite.to_tag or self.token()
-        cancel.respond(reply(cancel.request, 200, to_tag=tag), now)
-        if not invite.final and not invite.cancelled:
-            invite.cancelled = True
-            if invite.on_cancel is not None:
-                invite.on_cancel()
-            else:
-                invite.respond(reply(invite.request, 487, to_tag=tag), now)
 
     def _send(self, data: bytes, flow: Flow) -> bool:
         try:
@@ -411,22 +361,6 @@ class TransactionLayer:
         except OSError:
             return False
         return True
-
-    def _alarm(self, at: float, act: Callable[[float], None]) -> list[Any]:
-        self._count += 1
-        alarm = [at, self._count, act]
-        heapq.heappush(self._alarms, alarm)
-        if self._alarms[0] is alarm:
-            self.woken(at)
-        return alarm
-
-    def _forget(self, transaction: Transaction, key: Any) -> None:
-        if isinstance(transaction, ClientTransaction):
-            self._clients.pop(key, None)
-        else:
-            self._servers.pop(key, None)
-            if self._merged.get(path := _path(transaction.request)) is transaction:
-                del self._merged[path]
 
 
 def hop_by_hop(request: Request, method: str, to: str) -> Request:
@@ -441,13 +375,7 @@ def hop_by_hop(request: Request, method: str, to: str) -> Request:
     return Request(method, request.uri, headers)
 
 
-def ignore(*_: Any) -> None:
-    """Nothing."""
-
-
-def _path(request: Request) -> tuple[Any, ...]:
-    """What a request keeps on every way it takes."""
-    return (request.call_id, request.from_.tag, request.cseq.number, request.method)
+def _ignore(_: object) -> None: ...
 
 
 def _server_key(request: Request, flow: Flow, method: str) -> tuple[Any, bool]:
@@ -466,11 +394,9 @@ def _answer_flow(request: Request, flow: Flow) -> Flow:
     via = request.via
     host, port = flow.remote
     asked = "rport" in via.parameters
+    if asked:
+        via.parameters["rport"] = str(port)
     if asked or via.host != host:
-        if asked:
-            via.parameters["rport"] = str(port)
         via.parameters["received"] = host
         request.headers.set_first("Via", str(via))
-    if flow.reliable or asked:
-        return flow
-    return Flow(flow.transport, flow.local, (host, via.port or 5060), flow.connection)
+    return flow if flow.reliable or asked else Flow("udp", flow.local, (host, via.port or 5060))
