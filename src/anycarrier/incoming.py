@@ -29,6 +29,7 @@ from anycarrier.errors import (
     Replayed,
     RequestRejected,
     SignatureInvalid,
+    StoreUnavailable,
     UnknownAgent,
     UnknownCredential,
     UnknownProvider,
@@ -251,7 +252,10 @@ class WebhookHandler:
                 return await _answer(self._board, provider, event, target)
             case Reject(reason):
                 declined = {"intent": reason, "transfer": None}
-                await self._board.update(call.reference, lambda c: c.model_copy(update=declined))
+                try:
+                    await self._board.update(call.reference, lambda c: c.model_copy(update=declined))
+                except StoreUnavailable:  # no caller keeps ringing for it
+                    self._board.keep_reason(call, reason)
                 return await provider.reject(event, _told_to_caller(reason, line))
             case Forward(to):
                 self._board.policy.check_destination(call.line_number, to)

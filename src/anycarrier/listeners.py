@@ -24,7 +24,7 @@ from anycarrier.errors import (
     UnknownCredential,
     UnknownProvider,
 )
-from anycarrier.events import CallEvent
+from anycarrier.events import CallEvent, IncomingCall
 from anycarrier.held_calls import HeldCalls
 from anycarrier.incoming import WebhookHandler
 from anycarrier.listener import Closable, Figure, Health, Listener, MediaTransport, OperatedListener, S, T
@@ -322,7 +322,12 @@ class CredentialDesk:
 
     async def event(self, event: CallEvent) -> WebhookReply:
         """Handle a call event."""
-        await self._board.provider(self.credential_id)  # as for a webhook: credentials know whose work this is
+        try:
+            await self._board.provider(self.credential_id)  # as for a webhook: credentials know whose work this is
+        except UnknownCredential:
+            if isinstance(event, IncomingCall):
+                raise
+            # It was deleted, and its calls end: that is written down all the same.
         # The listener's own: a newer one, made since the secrets changed, does not have its calls.
         return await self._webhooks.handle_event(self._provider, self.credential_id, event)
 

@@ -292,5 +292,8 @@ class MediaServer:
         return EndReason.AGENT_ERROR
 
     async def _unfinished(self, session: MediaSession) -> bool:
-        call = await self._board.calls.get(session.call.reference)
+        try:
+            call = await self._board.calls.get(session.call.reference)
+        except StoreUnavailable:  # the session has not ended, and a hang-up needs no book
+            return True
         return call is not None and not call.ended

@@ -13,9 +13,19 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from anycarrier import Call, CallStatus, Direction, Exchange, IncomingCall, MemoryNumberRegistry, WebhookReply
+from anycarrier import (
+    Call,
+    CallProgress,
+    CallStatus,
+    Direction,
+    EndReason,
+    Exchange,
+    IncomingCall,
+    MemoryNumberRegistry,
+    WebhookReply,
+)
 from anycarrier.credentials import MemoryCredentials
-from anycarrier.errors import ConfigurationError, ProviderError, ProviderUnavailable, UnknownProvider
+from anycarrier.errors import ConfigurationError, ProviderError, ProviderUnavailable, UnknownCredential, UnknownProvider
 from anycarrier.listener import Desk, Figure, Health
 from anycarrier.listeners import RETRY, START_TIMEOUT, STOP_TIMEOUT, SharedValues
 from core.conftest import CALLER, OURS, echo
@@ -521,6 +531,26 @@ async def test_a_call_of_a_listener_is_answered_by_its_own_provider(
     assert isinstance(old, TrunkProvider)
     await trunk.desks[old].event(IncomingCall(call=call, call_id="leg-1", event_id="leg-1:ring"))
     assert answered == [old] and await two.switchboard.provider("one") is not old
+
+
+async def test_calls_of_a_credential_that_was_deleted_end_in_the_book_and_no_new_one_comes_in(
+    trunk: Trunk, two: Exchange
+) -> None:
+    two.switchboard.agents = echo
+    await two.assign(OURS, agent_id="a", credential_id="one", configure=False)
+    await two.start()
+    desk = trunk.desks[await two.switchboard.provider("one")]
+    ringing = Call(
+        id="leg-1", provider="trunk", direction=Direction.INBOUND, from_=CALLER, to=OURS, status=CallStatus.RINGING
+    )
+    await desk.event(IncomingCall(call=ringing, call_id="leg-1", event_id="leg-1:ring"))
+    assert isinstance(two.switchboard.credentials, MemoryCredentials)
+    del two.switchboard.credentials.by_id["one"]
+    over = ringing.model_copy(update={"status": CallStatus.ENDED, "reason": EndReason.CANCELED})
+    await desk.event(CallProgress(call=over, call_id="leg-1", event_id="leg-1:ended"))
+    assert (await two.wait_for("leg-1")).reason is EndReason.CANCELED
+    with pytest.raises(UnknownCredential):
+        await desk.event(IncomingCall(call=ringing, call_id="leg-2", event_id="leg-2:ring"))
 
 
 # --- what an operator asks of them ----------------------------------------------------------------------------------

@@ -10,9 +10,21 @@ from typing import Any
 
 import pytest
 
-from anycarrier import Call, CallStatus, EndReason, Exchange, MemoryNumberRegistry, Policy
+from anycarrier import (
+    Answer,
+    Call,
+    CallStatus,
+    EndReason,
+    Exchange,
+    IncomingCall,
+    Line,
+    MediaSession,
+    MemoryNumberRegistry,
+    Policy,
+)
 from anycarrier.callbook import MemoryCallBook, MemoryOnce
 from anycarrier.errors import StoreUnavailable, TicketRefused, UnknownCall
+from anycarrier.routing import Route
 from anycarrier.switchboard import log_failure
 from core.conftest import CALLER, OURS, R1, connect, dialled, echo, logged, post, ring, ticket_in
 from fake_carriers import FakeCredential, InlineProvider, MemoryTransport
@@ -162,6 +174,35 @@ async def test_a_session_knows_why_it_is_hung_up_before_the_book_does(at: At) ->
     at.book.writes_fail = False
     transport.say(event="stop")
     await serving
+
+
+@pytest.mark.parametrize("raises", [False, True])
+async def test_a_handler_that_is_done_ends_its_call_while_the_book_is_away(at: At, raises: bool) -> None:
+    async def agent(session: MediaSession) -> None:
+        at.book.writes_fail = at.book.reads_fail = True
+        if raises:
+            raise RuntimeError("a bug")
+
+    at.exchange.switchboard.agents = agent
+    await at.exchange.assign(OURS, agent_id="a", credential_id="main")
+    _, serving = await connect(at.exchange, ticket_in(await ring(at.exchange)), "in-1")
+    await serving
+    assert logged("hang_up") == [("hang_up", "in-1")]
+
+
+async def test_a_caller_does_not_ring_on_because_the_book_went_away_while_the_call_was_routed(at: At) -> None:
+    async def router(event: IncomingCall, line: Line | None) -> Route:
+        at.book.writes_fail = True
+        return Answer("a")
+
+    at.exchange.switchboard.router = router
+    await at.exchange.assign(OURS, agent_id="a", credential_id="main")
+    await ring(at.exchange)
+    assert logged("hang_up") == [("hang_up", "in-1")] and not logged("answer")
+    at.book.writes_fail = False
+    await post(at.exchange, event="status", id="in-1", status="ended", event_id="in-1:ended")
+    call = await at.exchange.wait_for("in-1")
+    assert call.reason is EndReason.AGENT_ERROR, "why it was declined is written with the next change"
 
 
 async def test_a_call_nobody_here_can_name_is_not_hung_up_in_silence(at: At) -> None:
