@@ -123,19 +123,20 @@ class Outbound(SipCall):
 
     async def _try(self, reach: Reach, patience: float) -> Response | str:
         flow = await reach(0)
-        if self._given_up():
-            return "canceled"
-        self.attach(flow)
-        if self.media is None:
+        if self.media is None and not self._given_up():
             self.media = await self.trunk.open_media(self, flow)
             self.media.custom = self.request.stream.custom
+        if self._given_up():
+            return "canceled"
         request = self._written(flow)
         minimum = MIN_SE
         for _ in range(MOST_TRIES):
             if flow.transport == "udp" and (size := len(request.encode()) + VIA) > LARGE:
                 flow = await reach(size)
                 request.headers.set("Contact", self.contact(flow))
-                self.attach(flow)
+            if self._given_up():
+                return "canceled"
+            self.attach(flow)
             outcome = await self._send(request, flow, patience)
             if not isinstance(outcome, Response):
                 return outcome
@@ -143,8 +144,6 @@ class Outbound(SipCall):
                 minimum = wanted
                 ask_for_timer(request, max(wanted, SESSION_EXPIRES), wanted)
             elif outcome.status not in (401, 407) or not self.trunk.authorize(request, outcome):
-                return outcome
-            if self._given_up():
                 return outcome
             self.dialog.local_cseq += 1
             request.headers.set("CSeq", f"{self.dialog.local_cseq} INVITE")

@@ -122,18 +122,31 @@ class SipListener:
     async def stop(self) -> None:
         """Hang up, tell it, and leave the sockets."""
         self.running = False
-        for call in list(self.calls.values()):
+        for call in self._dialogs():
             call.hang_up(EndReason.API_STOP)
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=STOP_PATIENCE)
-        for call in list(self.calls.values()):  # whose CANCEL has no answer yet
+        await self._work()
+        if unsettled := [call for call in self._dialogs() if not call.settled.is_set()]:
+            for call in unsettled:  # no ACK has come: a BYE goes out all the same
+                call.settle()
+            await self._work()
+        for call in self._dialogs():  # whose CANCEL or BYE has no answer yet
             call.end(EndReason.CANCELED)
+            call.close()
         if self._telling:
             await asyncio.wait(self._telling.values(), timeout=STOP_PATIENCE)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._held.aclose()
+
+    def _dialogs(self) -> list[SipCall]:
+        """The calls that still say something on the wire, ended or not."""
+        every = {*self.calls.values(), *self.endpoint.dialogs.values()}
+        return [call for call in every if isinstance(call, SipCall) and call.trunk is self]
+
+    async def _work(self) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=STOP_PATIENCE)
 
     def resolved(self, addresses: Collection[str]) -> None:
         """The addresses of the carrier's host are peers: calls come from there."""

@@ -31,6 +31,9 @@ class Referral:
     def __init__(self, call: SipCall) -> None:
         self._call = call
         self._canceled = False
+        self._taken = False
+        self._left = False
+        """The far end hung up before it said whether it goes."""
 
     async def ask(self, refer_to: str, headers: Mapping[str, str]) -> None:
         """Send the REFER. Raises for a refusal, after which the call goes on as before."""
@@ -43,6 +46,9 @@ class Referral:
         if response.status >= 300:
             self._forget()
             raise call.trunk.refused("transfer", response)
+        self._taken = True
+        if self._left:
+            self.hung_up()
 
     def notified(self, request: Request) -> None:
         """Read a NOTIFY: its body is the status line that the target gave."""
@@ -56,7 +62,10 @@ class Referral:
             self.over(status or "failed")
 
     def hung_up(self) -> None:
-        """The far end has taken the REFER and is gone: to the target, unless that was rung no longer."""
+        """The far end is gone: to the target, if it took the REFER and rang that up to now."""
+        if not self._taken:
+            self._left = True
+            return
         self.over("canceled" if self._canceled else "answered")
 
     def over(self, status: str) -> None:

@@ -143,7 +143,7 @@ class SipCall:
             raise SipError(491)
         if not self.answered or self.media is None:
             raise SipError(500)
-        self._settle()  # its ACK was lost: who goes on has had our answer
+        self.settle()  # its ACK was lost: who goes on has had our answer
         timer = SessionTimer.asked(tx.request)
         body = self._described(tx.request)
         dialog.refresh(tx.request)
@@ -264,7 +264,7 @@ class SipCall:
         if self._unacked is None or request.cseq.number != self._unacked[0].request.cseq.number:
             return
         offering = self.offering
-        self._settle()
+        self.settle()
         if offering and self.media is not None and not self.call.ended:
             try:
                 self.agree(sdp.accept(request.body, self.media.local))
@@ -272,10 +272,10 @@ class SipCall:
                 self.hang_up(EndReason.MEDIA_ERROR)
 
     def _never_acked(self) -> None:
-        self._settle()
+        self.settle()
         self.hang_up(EndReason.MEDIA_ERROR)
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """No 2xx of ours waits for its ACK any more."""
         self.stop("ok", "ack")
         self._unacked, self.offering = None, False
@@ -401,7 +401,7 @@ class SipCall:
     def replaced(self, tx: ServerTransaction, dialog: Dialog) -> None:
         """Go on with whom this INVITE came from in place of the far end (RFC 3891): the agent's session stays."""
         timer = SessionTimer.asked(tx.request)
-        self._settle()
+        self.settle()
         body = self._described(tx.request)
         assert self._flow is not None
         over = self.call.model_copy(update={"status": CallStatus.ENDED})
@@ -447,8 +447,10 @@ class SipCall:
 
     def close(self) -> None:
         """Forget the dialog: nothing more will come on it."""
-        self._settle()
+        self.settle()
         self.stop(*list(self._alarms))
+        if self.media is not None:
+            self.media.stop()
         self.endpoint.detach(self.dialog.call_id, self.dialog.local_tag)
 
     # --- clock and tasks --------------------------------------------------------------------------------------------
