@@ -14,7 +14,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from anycarrier.audio import AudioFormat, Transcoder
+from anycarrier.audio import PCMU_8K, AudioFormat, Transcoder, dtmf_tones
 from anycarrier.errors import StreamNotOpen
 from anycarrier.events import MarkDropped, MarkReached
 from anycarrier.listener import MediaTransport, PushTransport
@@ -57,9 +57,10 @@ class AudioOutput:
     Its slots are what a frame touches: see docs/benchmarks.md, under the media table.
     """
 
-    __slots__ = ("_bytes_per_second", "_clear_frames", "_clearing", "_clock", "_format", "_in_flight", "_lost",
-                 "_marks", "_order", "_push", "_returned", "_serializer", "_stopped", "_transcoder", "_transport",
-                 "_unpaused", "_waiters", "_write", "plain", "position", "refusal", "resumed", "tap")  # fmt: skip
+    __slots__ = ("_bytes_per_second", "_clear_frames", "_clearing", "_clock", "_format", "_in_flight", "_keys_end",
+                 "_lost", "_marks", "_order", "_push", "_returned", "_serializer", "_stopped", "_transcoder",
+                 "_transport", "_unpaused", "_waiters", "_write", "plain", "position", "refusal", "resumed",
+                 "tap")  # fmt: skip
 
     def __init__(
         self,
@@ -96,6 +97,8 @@ class AudioOutput:
         """Held by what is being sent, so that everything goes out in the order in which it was asked for."""
         self._in_flight = 0.0
         """Seconds in the frame that the transport is sending: it can no longer be held back, nor has it been heard."""
+        self._keys_end = 0.0
+        """When, by the clock, the last of our keys in the stream has been sent."""
         self._clear_frames: deque[Frame] = deque()
         """A clear that has to wait for the transport; nothing goes out before it."""
         self._clearing: asyncio.Task[StreamNotOpen | None] | None = None
@@ -279,10 +282,12 @@ class AudioOutput:
         if frames is None:
             return False
         self._check_open()
+        lasts = len(dtmf_tones(digits)) / PCMU_8K.bytes_per_second
         async with self._order:
             await self._finish_clear()
             for frame in frames:
                 await self._put(frame)
+            self._keys_end = max(self._clock(), self.position.ends_at, self._keys_end) + lasts
         return True
 
     # --- marks, clear and drain ---------------------------------------------------------------------------------------
@@ -386,13 +391,24 @@ class AudioOutput:
                 self._clear_frames.popleft()
 
     async def drain(self, timeout: float | None = None) -> None:
-        """Wait until all that was sent has been heard, cleared, or the stream has ended."""
+        """Wait until all that was sent has been heard, cleared, or the stream has ended; keys, until they were sent."""
+        began = self._clock()
+        await self._drain_sound(timeout)
+        # By a mark behind them, the keys were sent; else by the clock: a clear drops the mark, and no key.
+        keys = self._keys_end - self._clock()
+        if keys > 0.0:
+            await self._wait_stopped(keys if timeout is None else min(keys, began + timeout - self._clock()))
+
+    async def _drain_sound(self, timeout: float | None) -> None:
         if self._stopped.is_set():
             return
         has_marks = self._serializer.marks
-        generation = self.position.generation
+        generation, keys_end = self.position.generation, self._keys_end
         async with self._order:
-            if not await self._flush(generation) or (self.position.proven if has_marks else self.remaining <= 0):
+            if not await self._flush(generation):
+                return
+            keys = keys_end - self._clock()
+            if (self.position.proven and keys <= 0.0) if has_marks else self.remaining <= 0:
                 return
             remaining = self.remaining
             if has_marks:
@@ -407,12 +423,14 @@ class AudioOutput:
         try:
             await asyncio.wait(
                 {waiter, stopped},
-                timeout=timeout if timeout is not None else remaining + 2.0,
+                timeout=timeout if timeout is not None else max(remaining, keys) + 2.0,
                 return_when=asyncio.FIRST_COMPLETED,
             )
         finally:
             stopped.cancel()
             self._waiters.pop(name, None)
+        if waiter.done() and (generation, keys_end) == (self.position.generation, self._keys_end):
+            self._keys_end = 0.0
 
     def mark_returned(self, event: MarkReached) -> None:
         """The carrier says that playback reached a mark, or dropped it at a clear."""

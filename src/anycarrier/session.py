@@ -139,9 +139,9 @@ class MediaSession:
         return self._output.clear_now()
 
     async def drain(self, timeout: float | None = None) -> None:
-        """Wait until all that was sent has been heard, cleared, or the stream has ended.
+        """Wait until all that was sent has been heard, cleared, or the stream has ended; keys, until they were sent.
 
-        Without ``timeout`` (seconds) it waits as long as the audio lasts, and two seconds for the carrier's word.
+        Without ``timeout`` (seconds) it waits as long as audio and keys last, and two seconds for the carrier's word.
         """
         await self._output.drain(timeout)
 

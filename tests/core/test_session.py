@@ -358,6 +358,55 @@ async def test_a_clear_lets_go_whoever_waits_for_the_end_and_tells_the_carrier()
     line.reader.cancel()
 
 
+def taking_keys(line: Line) -> Line:
+    """Its carrier takes keys in the media stream."""
+    line.frames.encode_digits = lambda digits: line.frames._frame(event="keys", digits=digits)  # type: ignore
+    return line
+
+
+async def test_drain_waits_until_keys_in_the_stream_were_sent() -> None:
+    line = taking_keys(await Line(echo_marks=False).start())
+    assert await line.session.stream.output.send_digits("1WW2")
+    waiting = asyncio.ensure_future(line.session.drain())
+    while line.transport.sent[-1]["event"] != "mark":
+        await asyncio.sleep(0)
+    assert [sent["event"] for sent in line.transport.sent] == ["keys", "mark"] and not waiting.done()
+    line.transport.say(**line.transport.sent[-1])
+    await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(line.session.drain(), 1)  # they were sent: there is nothing to wait for
+    assert line.transport.sent[-2]["event"] == "keys"
+    line.reader.cancel()
+
+
+@pytest.mark.parametrize(("timeout", "waits"), [(None, 0.72), (0.5, 0.5), (9.0, 0.72)])
+@pytest.mark.parametrize("cleared", [False, True], ids=["no marks", "cleared"])
+async def test_without_a_mark_behind_them_drain_gives_keys_their_time(
+    cleared: bool, timeout: float | None, waits: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = taking_keys(await Line(echo_marks=False, marks=cleared).start())
+    waited: list[float] = []
+
+    def over(seconds: float) -> None:
+        waited.append(seconds)
+        raise TimeoutError
+
+    assert await line.session.stream.output.send_digits("1w2")
+    line.now = 0.1
+    monkeypatch.setattr(asyncio, "timeout", over)
+    waiting = asyncio.ensure_future(line.session.drain(timeout))
+    if cleared:
+        while line.transport.sent[-1]["event"] != "mark":
+            await asyncio.sleep(0)
+        line.session.clear_now()  # drops the mark, and no key
+    await waiting
+    assert waited == [pytest.approx(waits)]
+    line.now = 0.82
+    await line.session.drain(timeout)
+    monkeypatch.undo()
+    assert len(waited) == 1, "by then they were sent"
+    line.reader.cancel()
+
+
 async def test_a_drain_ends_with_the_stream_at_its_timeout_or_at_once_when_all_was_heard() -> None:
     line = await Line(echo_marks=False).start()
     await asyncio.wait_for(line.session.drain(), 1)  # nothing was sent

@@ -12,10 +12,12 @@ import pytest
 
 from anycarrier.audio import pcma_to_pcmu, pcmu_to_pcma
 from anycarrier.listener import PushTransport
+from anycarrier.session import MediaSession
 from anycarrier_sip import dtmf, media, rtcp, sdp
 from anycarrier_sip import rtp as packets
-from anycarrier_sip.frames import CLEAR, control
+from anycarrier_sip.frames import CLEAR, SipSerializer, control
 from anycarrier_sip.media import RtpStream
+from fake_sessions import CALL, Control
 from rtp_far_end import SILENCE, TICK, Far, Packet, Room, Session, rtp, scene, sound, terms_with
 from virtual_time import ExactLoop, LoopbackLoop
 
@@ -321,6 +323,29 @@ def test_no_sound_is_sent_while_keys_are_and_none_is_lost() -> None:
         assert said(heard).replace(b"\xff", b"") == speech(20)
         assert session.told == [mark("after the keys")]
         await session.close()
+
+    scene(play)
+
+
+@pytest.mark.parametrize("cleared", [False, True])
+def test_a_session_is_drained_when_its_keys_were_sent(cleared: bool) -> None:
+    async def play(room: Room, far: Far) -> None:
+        stream = await room.open()
+        stream.connect(terms_with(far))
+        loop = asyncio.get_running_loop()
+        session = MediaSession(CALL, "desk", SipSerializer(), stream, Control(), clock=loop.time)
+        reading = asyncio.create_task(session.stream.read())
+        assert await session.stream.wait_started(1)
+        await session.send_audio(speech(50))
+        assert await session.stream.output.send_digits("12W3")
+        if cleared:
+            loop.call_later(0.2, session.clear_now)
+        await session.drain()
+        await stream.close()
+        await reading
+        heard = far.heard()
+        assert [packet.payload[0] for packet in heard if packet.kind == 101] == [1] * 7 + [2] * 7 + [3] * 7
+        assert len(said(heard)) == (10 if cleared else 50) * 160
 
     scene(play)
 
