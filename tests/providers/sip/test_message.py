@@ -184,8 +184,6 @@ def test_several_values_a_line_and_quotes() -> None:
     assert (message.via.host, Via.parse(message.headers.lines("Via")[1]).host) == ("a.example.com", "2001:db8::1")
     assert str(Via.parse(message.headers.lines("Via")[1])) == "SIP/2.0/TCP [2001:db8::1]:5070;branch=z9hG4bKc"
     assert message.headers.values("Contact") == ['"a,b" <sip:a,a@b>;q="x,y"', "<sip:c@d>"]
-    message.headers.set("WWW-Authenticate", 'Digest realm="a", nonce="b"')
-    assert len(message.headers.values("WWW-Authenticate")) == 1
 
 
 def test_line_ends_before_a_message_and_the_largest_one() -> None:
@@ -224,8 +222,14 @@ def test_a_uri_in_parts() -> None:
         "sips", "Alice", "example.com", 5061, {"transport": "TCP", "lr": None}, {"Replaces": "a;b"}, "p@"
     )
     assert Uri.parse("tel:+1555;ext=2") == Uri("tel", "+1555", "", None, {"ext": "2"})
-    uri.user = "b@d c"
-    assert str(uri).startswith("sips:b%40d%20c:p%40@example.com")
+    assert str(Uri("sips", "b@d c", "::1", None, {}, {}, "p@")) == "sips:b%40d%20c:p%40@[::1]"
+
+
+def test_headers_added_to_a_uri_leave_it_as_it_was_written() -> None:
+    plain = Uri.parse("sip:a%3Bb@example.com;x")
+    assert str(plain.with_headers({"Replaces": "1;a=b@c"})) == "sip:a%3Bb@example.com;x?Replaces=1%3Ba%3Db%40c"
+    assert plain.with_headers({"H": "a&b"}).with_headers({"I": ""}).headers == {"H": "a&b", "I": ""}
+    assert plain.with_headers({}) == plain
 
 
 def test_headers() -> None:
@@ -236,9 +240,8 @@ def test_headers() -> None:
     assert headers.lines("Via") == ["null", "one", "two"]
     headers.prepend("Route", "<sip:a>")
     assert next(headers.items())[0] == "Route"
-    copy = headers.copy()
-    headers.remove("v")
-    assert ("Via" in headers, "Via" in copy, headers.get("Via"), headers.values("Via")) == (False, True, None, [])
+    headers.remove("via")
+    assert ("Via" in headers, headers.get("Via"), headers.values("Via")) == (False, None, [])
     assert "a" not in repr(Headers([("Authorization", "a")])).removeprefix("Headers(Authorization")
 
 

@@ -17,7 +17,8 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from anycarrier_sip.message import Message, Request, Response, SipError, Uri
+from anycarrier_sip.header_values import parameters, quoted
+from anycarrier_sip.message import Request, Response, SipError, Uri
 
 __all__ = ["Challenge", "DigestClient", "DigestServer", "Refusal", "answer", "challenges", "username"]
 
@@ -27,25 +28,15 @@ ALGORITHMS = {"SHA-512-256": "sha512_256", "SHA-256": "sha256", "MD5": "md5"}
 REUSED = 300.0
 """Seconds for which a nonce answers further requests unasked; registrars forget theirs after about as long."""
 
-_FIELD = re.compile(r'\s*([\w.*-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]*))\s*(?:,|$)')
 
-
-def _fields(header: str) -> dict[str, str] | None:
-    """The fields of ``Digest realm="...", ...``, names in lower case; None for another scheme or nonsense."""
+def _fields(header: str) -> dict[str, str]:
+    """The fields of ``Digest realm="...", ...``, names in lower case; none of another scheme or of nonsense."""
     scheme, _, rest = header.strip().partition(" ")
-    found: dict[str, str] = {}
-    at = 0
-    while scheme.lower() == "digest" and at < len(rest):
-        match = _FIELD.match(rest, at)
-        if match is None or match[1].lower() in found:
-            return None
-        found[match[1].lower()] = match[3] if match[2] is None else re.sub(r"\\(.)", r"\1", match[2])
-        at = match.end()
-    return found or None
-
-
-def _quote(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    try:
+        found = parameters(rest.rstrip(", "), ",") if scheme.lower() == "digest" else {}
+    except SipError:
+        return {}
+    return {name: value or "" for name, value in found.items()}
 
 
 @dataclass(frozen=True)
@@ -60,44 +51,40 @@ class Challenge:
     stale: bool = False
     proxy: bool = False
 
+    @property
+    def strength(self) -> int:
+        """0 is the strongest."""
+        return list(ALGORITHMS).index(self.algorithm.upper().removesuffix("-SESS"))
+
 
 def challenges(response: Response) -> list[Challenge]:
     """Those that can be answered, strongest first; of equals, the one that came first."""
     found = []
     for proxy, name in ((False, "WWW-Authenticate"), (True, "Proxy-Authenticate")):
-        for fields in filter(None, map(_fields, response.headers.lines(name))):
+        for fields in map(_fields, response.headers.lines(name)):
             algorithm, qops = fields.get("algorithm", "MD5"), fields.get("qop", "").replace(" ", "").lower().split(",")
-            if not {"realm", "nonce"} <= fields.keys() or _strength(algorithm) not in ALGORITHMS:
-                continue
-            if "auth" in qops or qops == [""]:
-                stale = fields.get("stale", "").lower() == "true"
-                qop = "auth" if "auth" in qops else ""
-                found.append(
-                    Challenge(fields["realm"], fields["nonce"], algorithm, qop, fields.get("opaque"), stale, proxy)
-                )
-    return sorted(found, key=lambda challenge: list(ALGORITHMS).index(_strength(challenge.algorithm)))
-
-
-def _strength(algorithm: str) -> str:
-    return algorithm.upper().removesuffix("-SESS")
+            known = algorithm.upper().removesuffix("-SESS") in ALGORITHMS and {"realm", "nonce"} <= fields.keys()
+            if known and ("auth" in qops or qops == [""]):
+                qop, stale = "auth" if "auth" in qops else "", fields.get("stale", "").lower() == "true"
+                opaque = fields.get("opaque")
+                found.append(Challenge(fields["realm"], fields["nonce"], algorithm, qop, opaque, stale, proxy))
+    return sorted(found, key=lambda challenge: challenge.strength)
 
 
 def answer(
     challenge: Challenge, username: str, password: str, method: str, uri: str, *, cnonce: str = "", count: int = 1
 ) -> str:
     """The ``response`` of RFC 7616, section 3.4.1, in hex."""
-    algorithm = ALGORITHMS[_strength(challenge.algorithm)]
 
     def digest(*parts: str) -> str:
+        algorithm = list(ALGORITHMS.values())[challenge.strength]
         return hashlib.new(algorithm, ":".join(parts).encode(), usedforsecurity=False).hexdigest()
 
     ours = digest(username, challenge.realm, password)
     if challenge.algorithm.upper().endswith("-SESS"):
         ours = digest(ours, challenge.nonce, cnonce)
-    theirs = digest(method, uri)
-    if not challenge.qop:
-        return digest(ours, challenge.nonce, theirs)
-    return digest(ours, challenge.nonce, f"{count:08x}", cnonce, challenge.qop, theirs)
+    counted = (f"{count:08x}", cnonce, challenge.qop) if challenge.qop else ()
+    return digest(ours, challenge.nonce, *counted, digest(method, uri))
 
 
 @dataclass
@@ -126,43 +113,37 @@ class DigestClient:
         offered: dict[tuple[bool, str], Challenge] = {}
         for challenge in challenges(response):
             offered.setdefault((challenge.proxy, challenge.realm), challenge)
-        given = {(proxy, realm) for proxy, realm, _ in _credentials(request)}
         for hop, challenge in offered.items():
-            # Credentials that nobody counted came with a copied request, and count as an answer.
-            answered = request.answered.get(hop, 1) if hop in given else 0
-            if answered > 1 or (answered == 1 and not challenge.stale):
+            if request.answered.get(hop, 0) >= (2 if challenge.stale else 1):
                 return False
         for hop, challenge in offered.items():
-            request.answered[hop] = request.answered.get(hop, 1) + 1 if hop in given else 1
+            request.answered[hop] = request.answered.get(hop, 0) + 1
             self._nonces[hop] = _Nonce(challenge, now)
             self._add(request, self._nonces[hop])
         return bool(offered)
 
     def prepare(self, request: Request, now: float) -> None:
         """Answer in advance the challenge that was last met, to save the next request a round trip."""
-        for hop, nonce in self._nonces.items():
+        for nonce in self._nonces.values():
             if now - nonce.since < REUSED and nonce.challenge.qop:
                 self._add(request, nonce)
-                request.answered[hop] = 0
 
     def succeeded(self, response: Response, now: float) -> None:
         """Take the ``nextnonce`` of a 2xx, if it has one."""
-        for proxy, name in ((False, "Authentication-Info"), (True, "Proxy-Authentication-Info")):
-            fields = _fields("Digest " + (response.headers.get(name) or ""))
-            for hop, nonce in self._nonces.items():
-                if fields and "nextnonce" in fields and hop[0] is proxy:
-                    self._nonces[hop] = _Nonce(replace(nonce.challenge, nonce=fields["nextnonce"], stale=False), now)
+        for hop, nonce in self._nonces.items():
+            told = response.headers.get("Proxy-Authentication-Info" if hop[0] else "Authentication-Info") or ""
+            if following := _fields(f"Digest {told}").get("nextnonce"):
+                self._nonces[hop] = _Nonce(replace(nonce.challenge, nonce=following, stale=False), now)
 
     def _add(self, request: Request, nonce: _Nonce) -> None:
-        challenge = nonce.challenge
+        challenge, cnonce = nonce.challenge, self._cnonce()
         nonce.count += 1
-        cnonce = self._cnonce()
         result = answer(
             challenge, self._username, self._password, request.method, request.uri, cnonce=cnonce, count=nonce.count
         )
         text = (
-            f"Digest username={_quote(self._username)}, realm={_quote(challenge.realm)}, "
-            f'nonce={_quote(challenge.nonce)}, uri={_quote(request.uri)}, response="{result}", '
+            f"Digest username={quoted(self._username)}, realm={quoted(challenge.realm)}, "
+            f'nonce={quoted(challenge.nonce)}, uri={quoted(request.uri)}, response="{result}", '
             f"algorithm={challenge.algorithm}"
         )
         if challenge.qop:
@@ -170,28 +151,17 @@ class DigestClient:
         elif challenge.algorithm.upper().endswith("-SESS"):
             text += f', cnonce="{cnonce}"'
         if challenge.opaque is not None:
-            text += f", opaque={_quote(challenge.opaque)}"
+            text += f", opaque={quoted(challenge.opaque)}"
         name = "Proxy-Authorization" if challenge.proxy else "Authorization"
-        others = [line for proxy, realm, line in _credentials(request)
-                  if proxy is challenge.proxy and realm != challenge.realm]  # fmt: skip
+        others = [line for line in request.headers.lines(name) if _fields(line).get("realm") != challenge.realm]
         request.headers.remove(name)
         for line in [*others, text]:
             request.headers.add(name, line)
 
 
-def _credentials(message: Message) -> list[tuple[bool, str | None, str]]:
-    """The credentials it carries: for a proxy or not, their realm, and their line."""
-    return [
-        (proxy, (_fields(line) or {}).get("realm"), line)
-        for proxy, name in ((False, "Authorization"), (True, "Proxy-Authorization"))
-        for line in message.headers.lines(name)
-    ]
-
-
 def username(request: Request) -> str | None:
     """The name in its Authorization, unproven; None without one."""
-    fields = next(filter(None, map(_fields, request.headers.lines("Authorization"))), {})
-    return fields.get("username")
+    return next(filter(None, map(_fields, request.headers.lines("Authorization"))), {}).get("username")
 
 
 @dataclass(frozen=True)
@@ -217,48 +187,44 @@ class DigestServer:
         self._secret, self.realm, self._lifetime, self._algorithms = secret, realm, lifetime, algorithms
         self._counts: dict[str, int] = {}  # by nonce, the highest count so far
 
-    def challenge(self, address: str, now: float, *, algorithm: str = "MD5", stale: bool = False) -> str:
-        """The value of a ``WWW-Authenticate`` for whoever asks from ``address``."""
-        old = ", stale=true" if stale else ""
-        nonce = self._nonce(address, f"{int(now):010x}{secrets.token_hex(4)}")
-        return f'Digest realm={_quote(self.realm)}, nonce="{nonce}", algorithm={algorithm}, qop="auth"{old}'
-
     def challenges(self, address: str, now: float, *, stale: bool = False) -> list[str]:
-        """One for each of our algorithms, which RFC 8760, section 2.4 wants strongest first."""
-        return [self.challenge(address, now, algorithm=name, stale=stale) for name in self._algorithms]
+        """Values of ``WWW-Authenticate`` for who asks from ``address``: RFC 8760, 2.4 wants the strongest first."""
+        # Two telephones behind one address must not share a nonce.
+        nonce = self._nonce(address, f"{int(now):010x}{secrets.token_hex(4)}")
+        old = ", stale=true" if stale else ""
+        start = f'Digest realm={quoted(self.realm)}, nonce="{nonce}", algorithm='
+        return [f'{start}{algorithm}, qop="auth"{old}' for algorithm in self._algorithms]
 
     def _nonce(self, address: str, stamp: str) -> str:
-        """``stamp`` is the time and a random part: two telephones behind one address must not share a nonce."""
         return stamp + hmac.digest(self._secret, f"{stamp} {address}".encode(), "sha256").hex()[:32]
 
     def check(
         self, request: Request, address: str, now: float, password_of: Callable[[str], str | None]
     ) -> str | Refusal:
-        """The user whose password ``request`` proves, or why not; ``password_of`` gives None for nobody's name."""
-        fields = next((found for line in request.headers.lines("Authorization")
-                       if (found := _fields(line)) and found.get("realm") == self.realm), None)  # fmt: skip
-        if fields is None:
-            return Refusal()
+        """The user whose password ``request`` proves, or why not; ``password_of`` gives None for nobody's name.
+
+        Only who answers a nonce that was sent to ``address`` can be wrong: anybody else may have forged it.
+        """
+        lines = map(_fields, request.headers.lines("Authorization"))
+        fields = next((one for one in lines if one.get("realm") == self.realm), {})
         algorithm, nonce, user = fields.get("algorithm", "MD5"), fields.get("nonce", ""), fields.get("username", "")
-        count, cnonce = fields.get("nc", ""), fields.get("cnonce", "")
         if algorithm.upper() not in ("MD5", "SHA-256") or fields.get("qop") != "auth":
             return Refusal()
-        if not re.fullmatch("[0-9a-f]{8}", count.lower()) or not _same(fields.get("uri", ""), request.uri):
+        if not hmac.compare_digest(self._nonce(address, nonce[:18]).encode(), nonce.encode()):
+            return Refusal(stale=True)
+        count, uri = fields.get("nc", "").lower(), fields.get("uri", "")
+        if not re.fullmatch("[0-9a-f]{8}", count) or not _same(uri, request.uri):
             return Refusal(wrong=True)
-        made = int(nonce[:10], 16) if re.fullmatch("[0-9a-f]{50}", nonce) else 0
-        ours = hmac.compare_digest(self._nonce(address, nonce[:18]).encode(), nonce.encode())
-        password = password_of(user)
-        expected = answer(
-            Challenge(self.realm, nonce, algorithm, "auth"), user, password or "", request.method, fields["uri"],
-            cnonce=cnonce, count=int(count, 16),
-        )  # fmt: skip
+        challenge, password = Challenge(self.realm, nonce, algorithm, "auth"), password_of(user)
+        cnonce, number = fields.get("cnonce", ""), int(count, 16)
+        expected = answer(challenge, user, password or "", request.method, uri, cnonce=cnonce, count=number)
         right = hmac.compare_digest(expected.encode(), fields.get("response", "").lower().encode())
         if password is None or not right:
             return Refusal(wrong=True)
-        if not ours or not 0 <= now - made <= self._lifetime or int(count, 16) <= self._counts.get(nonce, 0):
+        if not 0 <= now - int(nonce[:10], 16) <= self._lifetime or number <= self._counts.get(nonce, 0):
             return Refusal(stale=True)
         self._counts.pop(nonce, None)
-        self._counts[nonce] = int(count, 16)
+        self._counts[nonce] = number
         if len(self._counts) > self.REMEMBERED:
             del self._counts[next(iter(self._counts))]
         return user
@@ -266,10 +232,8 @@ class DigestServer:
 
 def _same(one: str, other: str) -> bool:
     """Whether two URIs name the same resource; telephones leave out ports and parameters as they like."""
-    if one == other:
-        return True
     try:
         first, second = Uri.parse(one), Uri.parse(other)
     except SipError:
-        return False
+        return one == other
     return (first.scheme, first.user, first.host) == (second.scheme, second.user, second.host)

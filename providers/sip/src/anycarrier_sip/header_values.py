@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
@@ -17,38 +18,35 @@ from urllib.parse import quote, unquote
 if TYPE_CHECKING:
     from anycarrier_sip.message import Request
 
-__all__ = ["PHRASES", "TOKEN", "CSeq", "NameAddr", "SipError", "Uri", "Via", "split"]
+__all__ = ["PHRASES", "TOKEN", "CSeq", "NameAddr", "SipError", "Uri", "Via", "bad", "parameters", "quoted", "split"]
 
 PHRASES = {
     int(line[:3]): line[4:]
-    for line in """
-100 Trying|180 Ringing|181 Call Is Being Forwarded|182 Queued|183 Session Progress|200 OK|202 Accepted
-300 Multiple Choices|301 Moved Permanently|302 Moved Temporarily|400 Bad Request|401 Unauthorized|402 Payment Required
-403 Forbidden|404 Not Found|405 Method Not Allowed|406 Not Acceptable|407 Proxy Authentication Required
-408 Request Timeout|410 Gone|413 Request Entity Too Large|414 Request-URI Too Long|415 Unsupported Media Type
-416 Unsupported URI Scheme|420 Bad Extension|421 Extension Required|422 Session Interval Too Small
-423 Interval Too Brief|480 Temporarily Unavailable|481 Call/Transaction Does Not Exist|482 Loop Detected
-483 Too Many Hops|484 Address Incomplete|485 Ambiguous|486 Busy Here|487 Request Terminated|488 Not Acceptable Here
-489 Bad Event|491 Request Pending|494 Security Agreement Required|500 Server Internal Error|501 Not Implemented
-502 Bad Gateway|503 Service Unavailable|504 Server Time-out|505 Version Not Supported|513 Message Too Large
-600 Busy Everywhere|603 Decline|604 Does Not Exist Anywhere|606 Not Acceptable|607 Unwanted|608 Rejected
-""".strip().replace("\n", "|").split("|")
-}  # fmt: skip
+    for line in (
+        "100 Trying|180 Ringing|183 Session Progress|200 OK|202 Accepted|302 Moved Temporarily|400 Bad Request"
+        "|401 Unauthorized|403 Forbidden|404 Not Found|405 Method Not Allowed|406 Not Acceptable|408 Request Timeout"
+        "|415 Unsupported Media Type|416 Unsupported URI Scheme|420 Bad Extension|422 Session Interval Too Small"
+        "|423 Interval Too Brief|480 Temporarily Unavailable|481 Call/Transaction Does Not Exist|482 Loop Detected"
+        "|486 Busy Here|487 Request Terminated|488 Not Acceptable Here|491 Request Pending|500 Server Internal Error"
+        "|501 Not Implemented|503 Service Unavailable|505 Version Not Supported|603 Decline"
+    ).split("|")
+}
+"""Of the responses that we give."""
 
 
 class SipError(Exception):
     """A message or a part of one that cannot be used.
 
-    ``status`` is the answer it deserves; 0 says that it deserves none: drop it in silence. ``request`` is what could be
-    read of a refused request, good enough for :func:`reply`; its other headers may be missing or wrong.
+    ``status`` is the answer it deserves; 0: none, drop it in silence. ``request`` is what could be read of a refused
+    request, good enough for :func:`anycarrier_sip.message.reply`; its other headers may be missing or wrong.
     """
 
     def __init__(self, status: int, phrase: str = "", request: Request | None = None) -> None:
-        super().__init__(phrase or PHRASES.get(status, ""))
         self.status, self.phrase, self.request = status, phrase or PHRASES.get(status, ""), request
+        super().__init__(self.phrase)
 
 
-def _bad(what: str) -> SipError:
+def bad(what: str) -> SipError:
     """A 400 that names the part and never its content, which a stranger wrote."""
     return SipError(400, f"Bad {what}")
 
@@ -56,27 +54,24 @@ def _bad(what: str) -> SipError:
 # Patterns are linear: no part of one can match what the part after it matches, so hostile input costs its length.
 TOKEN = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
-_PARAMETER_VALUE = re.compile(r"[A-Za-z0-9\-.!%*_+`'~\[\]:/@&=$?#(){}|^]+")
-_PLAIN_VALUE = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+|\[[0-9A-Fa-f:.]+\]|[0-9A-Fa-f:.]+")  # token or host
+_UNQUOTED_VALUE = re.compile("[A-Za-z0-9\\-.!%*_+`'~\\[\\]:/@&=$?#(){}|^\u00a1-\U0010ffff]+")
+_NEEDS_NO_QUOTES = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+|\[[0-9A-Fa-f:.]+\]|[0-9A-Fa-f:.]+")  # token or host
+_PART = {sign: re.compile(rf'(?s:(?:"(?:[^"\\]|\\.)*"|<[^>]*>|[^{sign}"<])*)') for sign in ",;"}
 
 
-def _quoted_pairs(text: str) -> str:
-    """What is between the quotes, without the backslashes."""
-    return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL) if "\\" in text else text
-
-
-def _quote(text: str) -> str:
+def quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-_PART = {sign: re.compile(rf'(?s:(?:"(?:[^"\\]|\\.)*"|<[^>]*>|[^{sign}"<])*)') for sign in ",;"}
+def _without_backslashes(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
 
 
 def split(text: str, separator: str) -> list[str]:
     """The parts between ``separator``, those in quotes and angle brackets aside; all in one where they do not close."""
     if '"' not in text and "<" not in text:
         return text.split(separator)
-    parts, start, end = [], 0, -1
+    parts, end = [], -1
     while end < len(text):
         start = end + 1
         match = _PART[separator].match(text, start)
@@ -87,7 +82,38 @@ def split(text: str, separator: str) -> list[str]:
     return parts
 
 
-@lru_cache(4096)
+def parameters(text: str, separator: str = ";") -> dict[str, str | None]:
+    """``name=value;flag``: names in lower case, once each, quotes taken off."""
+    found: dict[str, str | None] = {}
+    for part in split(text, separator):
+        name, equals, value = part.partition("=")
+        name, value = name.strip().lower(), value.strip()
+        if name in found or not TOKEN.fullmatch(name):
+            raise bad("parameters")
+        if match := _QUOTED.fullmatch(value):
+            found[name] = _without_backslashes(match[1])
+        elif not equals or _UNQUOTED_VALUE.fullmatch(value):
+            found[name] = value if equals else None
+        else:
+            raise bad("parameters")
+    return found
+
+
+def _parameters_behind(text: str) -> dict[str, str | None]:
+    """``;name=value;flag``, or nothing."""
+    before, semicolon, rest = text.partition(";")
+    if before.strip():
+        raise bad("parameters")
+    return parameters(rest) if semicolon else {}
+
+
+def _written(found: dict[str, str | None]) -> str:
+    return "".join(
+        f";{name}" if value is None else f";{name}={value if _NEEDS_NO_QUOTES.fullmatch(value) else quoted(value)}"
+        for name, value in found.items()
+    )
+
+
 def _host(text: str) -> str:
     """A host in lower case, IPv6 without brackets (RFC 3261, 25.1; the underscore of careless networks allowed)."""
     try:
@@ -96,72 +122,37 @@ def _host(text: str) -> str:
         if text.rstrip(".").rpartition(".")[2].isdigit():
             return str(IPv4Address(text))
     except ValueError:
-        raise _bad("host") from None
+        raise bad("host") from None
     if len(text) > 255 or not text[0].isalnum() or ".." in text:
-        raise _bad("host")
+        raise bad("host")
     return text.lower()
 
 
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
 def _port(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not (text.isdigit() and 0 < int(text) < 65536):
-        raise _bad("port")
-    return int(text)
+    if text is not None and not 0 < int(text) < 65536:
+        raise bad("port")
+    return None if text is None else int(text)
 
 
-def _parameters(text: str) -> dict[str, str | None]:
-    """``;name=value;flag``: names in lower case, quotes taken off."""
-    text = text.strip()
-    found: dict[str, str | None] = {}
-    if not text:
-        return found
-    if text[0] != ";":
-        raise _bad("parameters")
-    for part in split(text[1:], ";"):
-        name, equals, value = part.partition("=")
-        name, value = name.strip().lower(), value.strip()
-        if name in found or not TOKEN.fullmatch(name):
-            raise _bad("parameters")
-        if not equals:
-            found[name] = None
-        elif value.startswith('"'):
-            if not (quoted := _QUOTED.fullmatch(value)):
-                raise _bad("parameters")
-            found[name] = _quoted_pairs(quoted[1])
-        elif _PARAMETER_VALUE.fullmatch(value) or (value and value.isprintable() and not value.isascii()):
-            found[name] = value
-        else:
-            raise _bad("parameters")
-    return found
+def _hostport(host: str, port: int | None) -> str:
+    return (f"[{host}]" if ":" in host else host) + ("" if port is None else f":{port}")
 
 
-def _written_parameters(parameters: dict[str, str | None]) -> str:
-    return "".join(
-        f";{name}" if value is None else f";{name}={value if _PLAIN_VALUE.fullmatch(value) else _quote(value)}"
-        for name, value in parameters.items()
-    )
-
-
+_PARAMETER, _HEADER = r"[A-Z0-9\-_.!~*'()\[\]/:&+$%]", r"[A-Z0-9\-_.!~*'()\[\]/?:+$%]"
 _URI = re.compile(
     r"(?i)(sips?):"
     r"(?:([A-Z0-9\-_.!~*'()&=+$,;?/%#]+)(?::([A-Z0-9\-_.!~*'()&=+$,%]*))?@)?"  # '#' of dial strings, though unescaped
     r"(\[[0-9A-F:.]+\]|[A-Z0-9_.\-]+)(?::([0-9]{1,5}))?"
-    r"((?:;[A-Z0-9\-_.!~*'()\[\]/:&+$%=]+)*)"
-    r"(?:\?([A-Z0-9\-_.!~*'()\[\]/?:+$%=&]+))?"
+    rf"((?:;{_PARAMETER}+(?:={_PARAMETER}*)?)*)"
+    rf"(?:\?({_HEADER}+={_HEADER}*(?:&{_HEADER}+={_HEADER}*)*))?"
 )
 _BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
-_OTHER_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):([^\s<>\"]+)")
-_USER_SAFE, _PARAMETER_SAFE, _HEADER_SAFE = "!~*'()&=+$,;?/", "!~*'()[]/:&+$", "!~*'()[]/?:+$"
+_OTHER_SCHEME = re.compile(r"(?!(?i:sips?):)([A-Za-z][A-Za-z0-9+.\-]*):([^\s<>\"]+)")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Uri:
-    """``sip:alice@example.com;transport=tcp``, taken apart, escapes decoded; ``str()`` puts it together again.
+    """``sip:alice@example.com;transport=tcp``, taken apart, escapes decoded; ``str()`` writes it as it was parsed.
 
     ``host`` is lower case and without brackets, names of parameters are lower case. ``tel:+1555`` has the number as
     ``user`` and no host; of any other scheme, ``host`` is all that comes behind the colon, as it is.
@@ -174,77 +165,68 @@ class Uri:
     parameters: dict[str, str | None] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     password: str | None = None
-    # An escaped reserved character is not the same as the bare one (RFC 3261, 19.1.4), so a part is written as it came.
-    _spelled: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
+    text: str = field(default="", compare=False, repr=False)
+    """As it was written: an escaped reserved character is not the same as the bare one (RFC 3261, 19.1.4)."""
 
     @classmethod
+    @lru_cache(512)  # the messages of a call name the same few
     def parse(cls, text: str) -> Uri:
         match = _URI.fullmatch(text)
-        if match is None:
+        if match is None or _BAD_ESCAPE.search(text):
             return cls._other(text)
-        if "%" in text and _BAD_ESCAPE.search(text):
-            raise _bad("URI")
-        scheme, user, password, host, port, parameters, headers = match.groups()
-        uri = cls(scheme.lower(), None, _host(host), _port(port))
-        if user is not None:
-            uri.user = uri._decoded(user)
-            uri.password = None if password is None else uri._decoded(password)
-        for part in parameters[1:].split(";") if parameters else ():
+        scheme, user, password, host, port, behind, headers = match.groups()
+        found: dict[str, str | None] = {}
+        for part in behind.split(";")[1:]:
             name, equals, given = part.partition("=")
-            name, value = uri._decoded(name).lower(), uri._decoded(given) if equals else None
+            name, value = unquote(name).lower(), unquote(given) if equals else None
             # Once each, says 19.1.1; baresip repeats a transport= that its user typed, and means no harm.
-            if not name or "=" in given or uri.parameters.get(name, value) != value:
-                raise _bad("URI")
-            uri.parameters[name] = value
-        for part in headers.split("&") if headers else ():
-            name, equals, value = part.partition("=")
-            if not name or not equals:
-                raise _bad("URI")
-            uri.headers[uri._decoded(name)] = uri._decoded(value)
-        return uri
+            if found.setdefault(name, value) != value:
+                raise bad("URI")
+        pairs = (part.split("=") for part in headers.split("&")) if headers else ()
+        return cls(
+            scheme.lower(), user and unquote(user), _host(host), _port(port), found,
+            {unquote(name): unquote(value) for name, value in pairs},
+            password and unquote(password), text,
+        )  # fmt: skip
 
     @classmethod
     def _other(cls, text: str) -> Uri:
         match = _OTHER_SCHEME.fullmatch(text)
-        if match is None or not text.isprintable() or match[1].lower() in ("sip", "sips"):
-            raise _bad("URI")
-        scheme, rest = match[1].lower(), match[2]
-        if scheme != "tel":
-            return cls(scheme, None, rest)
-        number, semicolon, parameters = rest.partition(";")
-        return cls(scheme, number, "", None, _parameters(semicolon + parameters))
+        if match is None or not text.isprintable():
+            raise bad("URI")
+        if match[1].lower() != "tel":
+            return cls(match[1].lower(), None, match[2], text=text)
+        number, semicolon, behind = match[2].partition(";")
+        return cls("tel", number, "", None, _parameters_behind(semicolon + behind), text=text)
 
-    def _decoded(self, part: str) -> str:
-        if "%" not in part:
-            return part
-        decoded = unquote(part, errors="replace")
-        self._spelled[decoded] = part
-        return decoded
-
-    def _encoded(self, part: str, safe: str) -> str:
-        return self._spelled.get(part) or quote(part, safe=safe)
+    def with_headers(self, headers: Mapping[str, str]) -> Uri:
+        """The same with ``headers`` for the request that it is used for, as in Refer-To."""
+        return Uri.parse(f"{self}{'&' if self.headers else '?'}{_written_headers(headers)}") if headers else self
 
     def __str__(self) -> str:
-        if self.scheme not in ("sip", "sips"):
-            return f"{self.scheme}:{self.user or ''}{self.host}{_written_parameters(self.parameters)}"
-        text = self.scheme + ":"
-        if self.user is not None:
-            secret = "" if self.password is None else ":" + self._encoded(self.password, "!~*'()&=+$,")
-            text += self._encoded(self.user, _USER_SAFE) + secret + "@"
-        text += _bracketed(self.host) + ("" if self.port is None else f":{self.port}")
+        if self.text:
+            return self.text
+        secret = "" if self.password is None else f":{quote(self.password, safe='!~*()&=+$,')}"
+        user = "" if self.user is None else f"{quote(self.user, safe='!~*()&=+$,;?/')}{secret}@"
+        text = f"{self.scheme}:{user}{_hostport(self.host, self.port)}"
         for name, value in self.parameters.items():
-            text += ";" + self._encoded(name, _PARAMETER_SAFE)
-            text += "" if value is None else "=" + self._encoded(value, _PARAMETER_SAFE)
-        headers = "&".join(
-            f"{self._encoded(name, _HEADER_SAFE)}={self._encoded(value, _HEADER_SAFE)}"
-            for name, value in self.headers.items()
-        )
-        return f"{text}?{headers}" if headers else text
+            text += f";{quote(name, safe=_BARE)}" + ("" if value is None else f"={quote(value, safe=_BARE)}")
+        return f"{text}?{_written_headers(self.headers)}" if self.headers else text
 
 
-# Unquoted, only tokens are legal. Names of people (accents, brackets) come unquoted from PBXs and confuse nobody; what
-# would be another address, a quote or an end of one stays refused.
-_BARE_DISPLAY = re.compile(r'[^",<>;:@\\\0-\x08\n-\x1f\x7f]*')
+_BARE = "!~*()[]/:+$"
+
+
+def _written_headers(headers: Mapping[str, str]) -> str:
+    return "&".join(f"{quote(name, safe=_BARE)}={quote(value, safe=_BARE)}" for name, value in headers.items())
+
+
+_NAME_ADDR = re.compile(
+    # Unquoted, only tokens are legal. Names of people (accents, brackets) come unquoted from PBXs and confuse nobody;
+    # what would be another address, a quote or an end of one stays refused.
+    r'(?s)(?:"((?:[^"\\]|\\.)*)"\s*|([^",<>;:@\\\0-\x08\n-\x1f\x7f]*))<([^>]*)>(.*)'
+    r'|([^?,;<>"]+)(.*)'
+)
 
 
 @dataclass
@@ -260,36 +242,21 @@ class NameAddr:
 
     @classmethod
     def parse(cls, text: str) -> NameAddr:
-        text = text.strip()
-        display, rest = "", text
-        if text.startswith('"'):
-            if not (quoted := _QUOTED.match(text)):
-                raise _bad("address")
-            display, rest = _quoted_pairs(quoted[1]), text[quoted.end() :].lstrip()
-            if not rest.startswith("<"):
-                raise _bad("address")
-        elif (left := text.find("<")) > 0:
-            display, rest = text[:left].strip(), text[left:]
-            if not _BARE_DISPLAY.fullmatch(display):
-                raise _bad("address")
-        if rest.startswith("<"):
-            uri, closed, tail = rest[1:].partition(">")
-            if not closed:
-                raise _bad("address")
-        else:
-            uri, semicolon, tail = rest.partition(";")
-            uri, tail = uri.rstrip(), semicolon + tail
-            if "?" in uri or "," in uri:
-                raise _bad("address")
-        return cls(display, Uri.parse(uri), _parameters(tail))
+        match = _NAME_ADDR.fullmatch(text.strip())
+        if match is None:
+            raise bad("address")
+        in_quotes, plain, within, behind, bare, behind_bare = match.groups()
+        if within is None:
+            return cls("", Uri.parse(bare.rstrip()), _parameters_behind(behind_bare))
+        display = plain.strip() if in_quotes is None else _without_backslashes(in_quotes)
+        return cls(display, Uri.parse(within), _parameters_behind(behind))
 
     @property
     def tag(self) -> str | None:
         return self.parameters.get("tag")
 
     def __str__(self) -> str:
-        display = _quote(self.display) + " " if self.display else ""
-        return f"{display}<{self.uri}>{_written_parameters(self.parameters)}"
+        return f"{quoted(self.display) + ' ' if self.display else ''}<{self.uri}>{_written(self.parameters)}"
 
 
 _VIA = re.compile(
@@ -311,8 +278,8 @@ class Via:
     def parse(cls, text: str) -> Via:
         match = _VIA.fullmatch(text.strip())
         if match is None:
-            raise _bad("Via")
-        return cls(match[1].upper(), _host(match[2]), _port(match[3]), _parameters(match[4] or ""))
+            raise bad("Via")
+        return cls(match[1].upper(), _host(match[2]), _port(match[3]), _parameters_behind(match[4] or ""))
 
     @property
     def branch(self) -> str | None:
@@ -320,11 +287,10 @@ class Via:
         return self.parameters.get("branch")
 
     def __str__(self) -> str:
-        port = "" if self.port is None else f":{self.port}"
-        return f"SIP/2.0/{self.transport} {_bracketed(self.host)}{port}{_written_parameters(self.parameters)}"
+        return f"SIP/2.0/{self.transport} {_hostport(self.host, self.port)}{_written(self.parameters)}"
 
 
-_CSEQ = re.compile(r"([0-9]{1,10})\s+([A-Za-z0-9\-.!%*_+`'~]+)")
+_CSEQ = re.compile(rf"([0-9]{{1,10}})\s+({TOKEN.pattern})")
 
 
 @dataclass
@@ -336,7 +302,7 @@ class CSeq:
     def parse(cls, text: str) -> CSeq:
         match = _CSEQ.fullmatch(text)
         if match is None or int(match[1]) >= 2**31:
-            raise _bad("CSeq")
+            raise bad("CSeq")
         return cls(int(match[1]), match[2])
 
     def __str__(self) -> str:

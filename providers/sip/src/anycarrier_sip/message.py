@@ -13,29 +13,134 @@ depends on who is asked (methods, extensions, bodies, schemes of a registration)
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from anycarrier_sip.header_values import PHRASES, TOKEN, CSeq, NameAddr, SipError, Uri, Via, split
-from anycarrier_sip.headers import UNSAFE, Headers
+from anycarrier_sip.header_values import PHRASES, TOKEN, CSeq, NameAddr, SipError, Uri, Via, bad, split
 
 __all__ = [
     "LARGEST", "METHODS", "CSeq", "Headers", "Message", "NameAddr", "Request", "Response", "SipError", "StreamReader",
     "Uri", "Via", "parse", "reply",
 ]  # fmt: skip
 
-LARGEST, MOST_HEADERS = 65536, 128
-"""Bytes of a message, and its header lines; more is refused."""
+LARGEST, MOST_HEADERS, LONGEST_HEADER = 65536, 128, 8192
+"""Bytes of a message, its header lines, and characters of one; more is refused (P8)."""
 
 METHODS = frozenset(
     "INVITE ACK BYE CANCEL OPTIONS REGISTER PRACK UPDATE INFO REFER NOTIFY SUBSCRIBE MESSAGE PUBLISH".split()
 )
 """The methods with an RFC of their own; any other is 501, one of these that is not allowed 405."""
 
+_COMPACT = {
+    "i": "Call-ID", "m": "Contact", "e": "Content-Encoding", "l": "Content-Length", "c": "Content-Type", "f": "From",
+    "s": "Subject", "k": "Supported", "t": "To", "v": "Via", "o": "Event", "r": "Refer-To", "u": "Allow-Events",
+    "b": "Referred-By", "x": "Session-Expires", "a": "Accept-Contact", "j": "Reject-Contact", "y": "Identity",
+    "d": "Request-Disposition", "n": "Identity-Info",
+}  # fmt: skip
+_UNSAFE = re.compile(r"[\r\n\0]")
 _CONTROL = re.compile(r"[\0-\x08\n-\x1f\x7f]")
 
 T = TypeVar("T")
+
+
+class Headers:
+    """An ordered multimap; names in any case, compact ones expanded (RFC 3261, 7.3).
+
+    Writing a line end or NUL raises ``ValueError``: nothing that a caller gives becomes a header of its own (P9).
+    """
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, items: Iterable[tuple[str, str]] = ()) -> None:
+        self._fields: dict[str, tuple[str, list[str]]] = {}  # by lower-case name: the name as written, and the lines
+        for name, value in items:
+            self.add(name, value)
+
+    def lines(self, name: str) -> list[str]:
+        """All values, one for each header line."""
+        return list(self._fields.get(name.lower(), ("", ()))[1])
+
+    def get(self, name: str) -> str | None:
+        """The first line's value; None when there is none."""
+        found = self._fields.get(name.lower())
+        return found[1][0] if found else None
+
+    def values(self, name: str) -> list[str]:
+        """All values of a list header (Via, Route, Allow ...): those between its commas, each alone."""
+        return [value for line in self.lines(name) for part in split(line, ",") if (value := part.strip())]
+
+    def add(self, name: str, value: str) -> None:
+        """One more line at the end."""
+        self._checked(name, value).append(value)
+
+    def set(self, name: str, value: str) -> None:
+        """One line in place of all of that name."""
+        self._checked(name, value)[:] = [value]
+
+    def prepend(self, name: str, value: str) -> None:
+        """One more line before the others of that name, and those before all others."""
+        self._checked(name, value).insert(0, value)
+        key = name.lower()
+        self._fields = {key: self._fields[key], **self._fields}
+
+    def set_first(self, name: str, value: str) -> None:
+        """``value`` in place of the first line of that name: a top Via that learnt ``received``."""
+        self._checked(name, value)[:1] = [value]
+
+    def remove(self, name: str) -> None:
+        self._fields.pop(name.lower(), None)
+
+    def items(self) -> Iterator[tuple[str, str]]:
+        """Each line: its name as it is written, and its value."""
+        return ((name, value) for name, values in self._fields.values() for value in values)
+
+    def __contains__(self, name: str) -> bool:
+        return name.lower() in self._fields
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Headers) and self._fields == other._fields
+
+    def __repr__(self) -> str:
+        return f"Headers({', '.join(name for name, _ in self.items())})"  # values may be secrets
+
+    def _checked(self, name: str, value: str) -> list[str]:
+        if not TOKEN.fullmatch(name):
+            raise ValueError(f"{name[:40]!r} is no name of a header")
+        if _UNSAFE.search(value):
+            raise ValueError(f"the value for the header {name[:40]} holds a line end or NUL")
+        return self._of(name)
+
+    def _of(self, name: str) -> list[str]:
+        name = _COMPACT.get(name.lower(), name)
+        return self._fields.setdefault(name.lower(), (name, []))[1]
+
+
+_WORD = r"""[A-Za-z0-9\-.!%*_+`'~()<>:\\"/\[\]?{}]+"""
+_CALL_ID = re.compile(f"{_WORD}(?:@{_WORD})?")
+
+
+def _call_id(text: str) -> str:
+    if not _CALL_ID.fullmatch(text):
+        raise bad("Call-ID")
+    return text
+
+
+class _Parsed(Generic[T]):
+    """A header's value, read once for as long as its text is the same; change the header, not what was read."""
+
+    def __init__(self, name: str, read: Callable[[str], T]) -> None:
+        self._name, self._read = name, read
+
+    def __get__(self, message: _Message, owner: type[_Message]) -> T:
+        text = message.headers.get(self._name)
+        if text is None:
+            raise SipError(400, f"Missing {self._name}")
+        known = message._parsed.get(self._name)
+        if known is None or known[0] != text:
+            known = message._parsed[self._name] = (text, self._read(text))
+        value: T = known[1]
+        return value
 
 
 class _Message:
@@ -43,45 +148,23 @@ class _Message:
     body: bytes
     _parsed: dict[str, tuple[str, Any]]
 
-    def _get(self, name: str, read: Callable[[str], T]) -> T:
-        """The header's value, read once for as long as its text is the same; change the header, not what was read."""
-        text = self.headers.get(name)
-        if text is None:
-            raise SipError(400, f"Missing {name}")
-        known = self._parsed.get(name)
-        if known is None or known[0] != text:
-            known = self._parsed[name] = (text, read(text))
-        value: T = known[1]
-        return value
+    call_id = _Parsed("Call-ID", _call_id)
+    cseq = _Parsed("CSeq", CSeq.parse)
+    from_ = _Parsed("From", NameAddr.parse)
+    to = _Parsed("To", NameAddr.parse)
+    via = _Parsed("Via", Via.parse)
+    """The topmost; each has a line of its own."""
 
-    @property
-    def call_id(self) -> str:
-        return self._get("Call-ID", _call_id)
-
-    @property
-    def cseq(self) -> CSeq:
-        return self._get("CSeq", CSeq.parse)
-
-    @property
-    def from_(self) -> NameAddr:
-        return self._get("From", NameAddr.parse)
-
-    @property
-    def to(self) -> NameAddr:
-        return self._get("To", NameAddr.parse)
-
-    @property
-    def via(self) -> Via:
-        """The topmost Via."""
-        return self._get("Via", lambda text: Via.parse(split(text, ",")[0]))
-
-    def _encode(self, start: str) -> bytes:
-        if UNSAFE.search(start):
+    def encode(self) -> bytes:
+        """As it goes on the wire, with its Content-Length; ``ValueError`` for what would not be one message."""
+        start = self._start_line()
+        if _UNSAFE.search(start):
             raise ValueError("the start line holds a line end or NUL")
-        lines = [start]
-        lines += [f"{name}: {value}" for name, value in self.headers.items() if name != "Content-Length"]
-        lines.append(f"Content-Length: {len(self.body)}\r\n\r\n")
-        return "\r\n".join(lines).encode() + self.body
+        lines = [f"{name}: {value}" for name, value in self.headers.items() if name.lower() != "content-length"]
+        return "\r\n".join([start, *lines, f"Content-Length: {len(self.body)}\r\n\r\n"]).encode() + self.body
+
+    def _start_line(self) -> str:
+        raise NotImplementedError
 
 
 @dataclass
@@ -92,14 +175,14 @@ class Request(_Message):
     uri: str
     headers: Headers
     body: bytes = b""
-    answered: dict[tuple[bool, str], int] = field(default_factory=dict, repr=False, compare=False)  # see DigestClient
+    answered: dict[tuple[bool, str], int] = field(default_factory=dict, repr=False, compare=False)
+    """How often :class:`anycarrier_sip.digest.DigestClient` answered each hop's challenge to it."""
     _parsed: dict[str, tuple[str, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def encode(self) -> bytes:
-        """As it goes on the wire, with its Content-Length; ``ValueError`` for what would not be one message."""
+    def _start_line(self) -> str:
         if not TOKEN.fullmatch(self.method) or " " in self.uri:
             raise ValueError("a method is a token, and a Request-URI has no space")
-        return self._encode(f"{self.method} {self.uri} SIP/2.0")
+        return f"{self.method} {self.uri} SIP/2.0"
 
 
 @dataclass
@@ -110,24 +193,17 @@ class Response(_Message):
     body: bytes = b""
     _parsed: dict[str, tuple[str, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def encode(self) -> bytes:
-        """As it goes on the wire, with its Content-Length; ``ValueError`` for what would not be one message."""
-        return self._encode(f"SIP/2.0 {self.status:03} {self.phrase}")
+    def _start_line(self) -> str:
+        return f"SIP/2.0 {self.status:03} {self.phrase}"
 
 
 Message = Request | Response
 
 _FOLD = re.compile(r"\r\n[ \t]+")
+_PAIR = re.compile(r"\\[^\r\n]")
 _STATUS_LINE = re.compile(r"(?i)SIP/2\.0 ([1-6][0-9][0-9])(?: (.*))?")
-_VERSION = re.compile(r"(?i)SIP/([0-9]+\.[0-9]+)")
-_CALL_ID = re.compile(r"""[A-Za-z0-9\-.!%*_+`'~()<>:\\"/\[\]?{}]+(?:@[A-Za-z0-9\-.!%*_+`'~()<>:\\"/\[\]?{}]+)?""")
+_REQUEST_LINE = re.compile(rf"({TOKEN.pattern}) (.*?) ?(?i:SIP)/([0-9]+\.[0-9]+\s*)")
 _ONCE = ("From", "To", "Call-ID", "CSeq", "Max-Forwards", "Content-Length", "Content-Type", "Session-Expires")
-
-
-def _call_id(text: str) -> str:
-    if not _CALL_ID.fullmatch(text):
-        raise _bad("Call-ID")
-    return text
 
 
 def parse(data: bytes) -> Message:
@@ -136,118 +212,88 @@ def parse(data: bytes) -> Message:
     Its status is 0 for responses that must be dropped (malformed, or not for us: more than one Via), for a malformed
     ACK, and for what is no SIP at all.
     """
-    if data[:1] in (b"\r", b"\n"):
-        data = data.lstrip(b"\r\n")  # RFC 3261, 7.5
-    head, blank, body = data.partition(b"\r\n\r\n")
+    head, blank, body = data.lstrip(b"\r\n").partition(b"\r\n\r\n")  # RFC 3261, 7.5
     if not blank or len(data) > LARGEST:
         raise SipError(0, "no SIP message, or too large a one")
     try:
         text = head.decode()
     except UnicodeDecodeError:
         text = head.decode("latin-1")  # names of old PBXs; what is compared must be ASCII anyway
-    if "\r\n " in text or "\r\n\t" in text:
-        text = _FOLD.sub(" ", text)
-    start, *lines = text.split("\r\n")
-    headers = Headers()
-    if start[:4].upper() == "SIP/":
-        return _response(start, lines, headers, body)
-    method, *rest = start.split(" ")
-    named = TOKEN.fullmatch(method) is not None
-    if not named or not _VERSION.fullmatch(start.rstrip().rpartition(" ")[2]):
+    start, *lines = _FOLD.sub(" ", text).split("\r\n")
+    message: Message
+    version = "2.0"
+    if match := _STATUS_LINE.fullmatch(start):
+        message = Response(int(match[1]), match[2] or "", Headers(), body)
+    elif match := _REQUEST_LINE.fullmatch(start):
+        message, version = Request(match[1], match[2], Headers(), body), match[3]
+    else:
         raise SipError(0, "no SIP message")
-    request = Request(method, rest[0], headers, body)
     try:
-        _read(lines, headers)
-        if len(rest) != 2:
-            raise _bad("start line")
-        if rest[1].upper() != "SIP/2.0":
-            raise SipError(505)
-        _check(request)
-        _check_request(request)
+        _read(lines, message.headers)
+        if version != "2.0":
+            raise SipError(400 if version.strip() == "2.0" else 505)
+        _check(message)
     except SipError as error:
-        answerable = method != "ACK" and "Via" in headers
-        raise SipError(error.status if answerable else 0, error.phrase, request if answerable else None) from None
-    return request
-
-
-def _response(start: str, lines: list[str], headers: Headers, body: bytes) -> Response:
-    match = _STATUS_LINE.fullmatch(start)
-    if match is None:
-        raise SipError(0, "no status line")
-    response = Response(int(match[1]), match[2] or "", headers, body)
-    try:
-        _read(lines, headers)
-        _check(response)
-    except SipError as error:
-        raise SipError(0, error.phrase) from None
-    if len(headers.lines("Via")) > 1:
-        raise SipError(0, "a response for somebody else")  # RFC 3261, 8.1.3.3
-    return response
+        if isinstance(message, Response) or message.method == "ACK" or "Via" not in message.headers:
+            raise SipError(0, error.phrase) from None
+        raise SipError(error.status, error.phrase, message) from None
+    return message
 
 
 def _read(lines: list[str], headers: Headers) -> None:
-    """The header lines. All are read, so that a refused request can be answered; then the first error is raised."""
-    error = _bad("message: too many headers") if len(lines) > MOST_HEADERS else None
+    """The header lines. All are read, so that a refused request can be answered; then what was wrong is raised."""
+    wrong = len(lines) > MOST_HEADERS
     for line in lines[:MOST_HEADERS]:
-        try:
-            if "\r" in line or "\n" in line or ("\0" in line and UNSAFE.search(re.sub(r"\\.", "", line))):
-                raise _bad("header")
-            headers._read(line)
-        except SipError as problem:
-            error = error or problem
-    if error:
-        raise error
+        name, colon, value = line.partition(":")
+        name = name.rstrip(" \t")
+        # NUL may be part of a quoted text.
+        unsafe = _UNSAFE.search(line) and _UNSAFE.search(_PAIR.sub("", line))
+        if unsafe or not colon or len(line) > LONGEST_HEADER or not TOKEN.fullmatch(name):
+            wrong = True
+        else:
+            headers._of(name).append(value.strip(" \t"))
+    if wrong:
+        raise bad("header")
 
 
 def _check(message: Message) -> None:
     """What every message needs, once each and well-formed; its body is cut to its Content-Length."""
     headers = message.headers
     for name in _ONCE:
-        if len(headers._fields.get(name.lower(), ("", ()))[1]) > 1:
+        if len(headers.lines(name)) > 1:
             raise SipError(400, f"Repeated {name}")
-    if "Via" not in headers:
-        raise SipError(400, "Missing Via")
     message.call_id, message.from_, message.to, message.cseq  # noqa: B018 reading them checks them
     vias = headers.values("Via")
-    headers._fields["via"] = ("Via", vias)  # one a line, so that the top one can be taken off
-    message.via  # noqa: B018
-    for via in vias[1:]:
-        Via.parse(via)
+    if isinstance(message, Response) and len(vias) > 1:
+        raise SipError(0, "a response for somebody else")  # RFC 3261, 8.1.3.3
+    if not (vias and all(map(Via.parse, vias))):
+        raise SipError(400, "Missing Via")
+    headers._of("Via")[:] = vias  # one a line, so that the top one can be taken off
     for name in ("Contact", "Route", "Record-Route"):
-        if name in headers:
-            _check_addresses(message, name)
-    length = headers.get("Content-Length")
-    if length is not None:
-        if not (length.isdigit() and length.isascii()) or len(length) > 6 or int(length) > len(message.body):
-            raise _bad("Content-Length")
-        message.body = message.body[: int(length)]
+        for value in headers.values(name):
+            if name != "Contact" and "<" not in value:
+                raise bad(name)
+            if headers.lines(name) != ["*"]:
+                NameAddr.parse(value)
+    message.body = message.body[: _number(headers, "Content-Length", len(message.body))]
+    _number(headers, "Max-Forwards", 255)
+    if isinstance(message, Request):
+        if message.cseq.method != message.method:
+            raise bad("CSeq") if message.method in METHODS else SipError(501)
+        uri = Uri.parse(message.uri)
+        if uri.headers:
+            raise bad("Request-URI")
+        if uri.scheme not in ("sip", "sips", "tel"):
+            raise SipError(416)
 
 
-def _check_addresses(message: Message, name: str) -> None:
-    values = message.headers.values(name)
-    if name == "Contact" and values == ["*"]:
-        return
-    for value in values:
-        if name != "Contact" and "<" not in value:
-            raise _bad(name)
-        message._parsed[name] = (value, NameAddr.parse(value))
-
-
-def _check_request(request: Request) -> None:
-    if request.cseq.method != request.method:
-        raise _bad("CSeq") if request.method in METHODS else SipError(501)
-    hops = request.headers.get("Max-Forwards")
-    if hops is not None and not (hops.isdigit() and hops.isascii() and len(hops) < 10 and int(hops) <= 255):
-        raise _bad("Max-Forwards")
-    uri = Uri.parse(request.uri)
-    if uri.headers:
-        raise _bad("Request-URI")
-    if uri.scheme not in ("sip", "sips", "tel"):
-        raise SipError(416)
-
-
-def _bad(what: str) -> SipError:
-    return SipError(400, f"Bad {what}")
+def _number(headers: Headers, name: str, most: int) -> int:
+    text = headers.get(name)
+    if text is None:
+        return most
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) > most:
+        raise bad(name)
+    return int(text)
 
 
 def reply(
@@ -259,40 +305,38 @@ def reply(
     Also for the ``request`` of a :class:`SipError`: of that, only what can be printed is told again.
     """
     headers = Headers()
-    for name in ("Via", "From", "To", "Call-ID", "CSeq"):
-        for value in request.headers.lines(name)[: None if name == "Via" else 1]:
+    routes = None if 100 < status < 300 else 0
+    for name, most in (("Via", None), ("From", 1), ("To", 1), ("Call-ID", 1), ("CSeq", 1), ("Record-Route", routes)):
+        for value in request.headers.lines(name)[:most]:
             if name in ("From", "To"):
-                value = _told_again(value, to_tag if name == "To" and status > 100 else None) or ""
+                value = _told_again(value, to_tag if name == "To" and status > 100 else None)
             if value and not _CONTROL.search(value):
                 headers.add(name, value)
-    if 100 < status < 300:
-        for route in request.headers.lines("Record-Route"):
-            headers.add("Record-Route", route)
     if content_type:
         headers.add("Content-Type", content_type)
     return Response(status, PHRASES.get(status, "Unknown") if phrase is None else phrase, headers, body)
 
 
-def _told_again(value: str | None, tag: str | None) -> str | None:
-    """From or To, without the control characters that a quoted name may hold, and with ``tag`` where it has none."""
+def _told_again(value: str, tag: str | None) -> str:
+    """From or To, without a name that holds control characters, and with ``tag`` where it has none."""
     try:
-        address = NameAddr.parse(value or "")
+        address = NameAddr.parse(value)
     except SipError:
-        return value if value and not _CONTROL.search(value) else None
-    if value and _CONTROL.search(value):
-        address.display = ""
-        value = str(address)
+        return value
+    if _CONTROL.search(value):
+        value = str(NameAddr("", address.uri, address.parameters))
     return f"{value};tag={tag}" if tag and address.tag is None else value
 
 
+_PING = b"\r\n\r\n"
 _LENGTH = re.compile(rb"(?i)\r\n(?:content-length|l)[ \t]*:(?:[ \t]|\r\n[ \t])*([0-9]{1,6})[ \t]*(?=\r\n)")
 
 
 class StreamReader:
     """Cuts a stream into messages by their Content-Length, which RFC 3261, 18.3 demands of streams.
 
-    A double CRLF between messages, RFC 5626's ping, is given as ``b"\\r\\n\\r\\n"``. ``SipError``: the stream cannot be
-    followed any further, close it.
+    A double CRLF between messages, RFC 5626's ping, is given as it is. ``SipError``: the stream cannot be followed any
+    further, close it.
     """
 
     def __init__(self) -> None:
@@ -302,27 +346,20 @@ class StreamReader:
         """The messages that ``data`` completes."""
         buffer, found = self._buffer, []
         buffer += data
-        while buffer:
-            if buffer[0] in b"\r\n":
-                if buffer.startswith(b"\r\n\r\n"):
-                    found.append(bytes(buffer[:4]))
-                    del buffer[:4]
-                elif b"\r\n\r\n".startswith(bytes(buffer)):
+        while not _PING.startswith(buffer):
+            if buffer.startswith(_PING):
+                whole = len(_PING)
+            else:
+                del buffer[: len(buffer) - len(buffer.lstrip(b"\r\n"))]  # RFC 3261, 7.5
+                end = buffer.find(b"\r\n\r\n") + 4
+                if end < 4 and len(buffer) <= LARGEST:
                     break
-                else:
-                    del buffer[:1]
-                continue
-            end = buffer.find(b"\r\n\r\n") + 4
-            if end < 4:
-                if len(buffer) > LARGEST:
-                    raise SipError(0, "no end of a message in 64 KiB")
-                break
-            lengths = _LENGTH.findall(buffer[: end - 2])
-            if len(lengths) != 1 or end + int(lengths[0]) > LARGEST:
-                raise SipError(0, "one Content-Length is needed, of at most 64 KiB")
-            whole = end + int(lengths[0])
-            if len(buffer) < whole:
-                break
+                lengths = _LENGTH.findall(buffer[: end - 2]) if end >= 4 else ()
+                if len(lengths) != 1 or end + int(lengths[0]) > LARGEST:
+                    raise SipError(0, "no message of at most 64 KiB with one Content-Length")
+                whole = end + int(lengths[0])
+                if len(buffer) < whole:
+                    break
             found.append(bytes(buffer[:whole]))
             del buffer[:whole]
         return found

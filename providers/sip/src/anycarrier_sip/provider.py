@@ -167,9 +167,8 @@ class SipProvider(Provider):
         target = listener.uri_of(to)
         if replaces is not None:
             other = listener.call(replaces, "transfer").dialog
-            target = Uri.parse(other.target)
-            target.headers["Replaces"] = other.replaces()
-        target.headers.update(headers or {})
+            target = Uri.parse(other.target).with_headers({"Replaces": other.replaces()})
+        target = target.with_headers(headers or {})
         by, _ = listener.identity(caller_id or call.call.line_number)
         told = {"Referred-By": str(by)}
         if listener.preset.transfer_diversion:
