@@ -77,12 +77,10 @@ class Wire:
     def alive(self, flow: Flow) -> bool:
         return not flow.connection or flow in self._connections.values()
 
-    def hold(self, flow: Flow) -> None:
-        self.held[flow] = self.held.get(flow, 0) + 1
-
-    def release(self, flow: Flow) -> None:
-        if (left := self.held.pop(flow, 0) - 1) > 0:
-            self.held[flow] = left
+    def hold(self, flow: Flow, times: int = 1) -> None:
+        self.held[flow] = max(0, self.held.get(flow, 0) + times)
+        if not self.held[flow]:
+            del self.held[flow]
 
     async def aclose(self) -> None:
         pass

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import random
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_network
 from typing import Any, ClassVar
@@ -360,7 +361,7 @@ def test_exceptions_in_callbacks_do_not_stop_other_transactions() -> None:
             raise RuntimeError("a bug")
 
         failed: list[str] = []
-        flow = await endpoint.flow(Target("udp", TRUNK, 9))
+        flow = await endpoint.flow(Target("udp", *Phone(endpoint).address))
         endpoint.request(ours("OPTIONS"), flow, on_response=fails, on_failure=fails)
         endpoint.request(ours("OPTIONS"), flow, on_response=fails, on_failure=failed.append)
         endpoint.call_later(1, fails)
@@ -687,13 +688,13 @@ def test_p8_sixty_seconds_idle_without_a_dialog() -> None:
 
 def test_p8_a_hundred_connections_at_a_time() -> None:
     async def scene(endpoint: Endpoint) -> None:
-        endpoint.register(Line(endpoint, TRUNK))
-        writers = [(await dial(endpoint))[1] for _ in range(100)]
+        endpoint.register(Line(endpoint, TRUNK, OTHER))
+        writers = [(await dial(endpoint, (TRUNK, OTHER)[number % 2]))[1] for number in range(100)]
         await asyncio.sleep(0.1)
         reader, refused = await dial(endpoint)
         assert await reader.read() == b"" and endpoint.guard.counters.refused_connections == 1
         refused.close()
-        writers.pop().close()
+        writers.pop(0).close()
         await asyncio.sleep(0.1)
         reader, writer = await dial(endpoint)
         writer.write(message("OPTIONS").encode())
@@ -702,6 +703,89 @@ def test_p8_a_hundred_connections_at_a_time() -> None:
             one.close()
 
     play(scene)
+
+
+def test_p8_stranger_cannot_keep_more_than_ten_connections_nor_those_by_talking() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        line = Line(endpoint, TRUNK, anyone=True)
+        line.status = 401
+        endpoint.register(line)
+        held = [await dial(endpoint, STRANGER) for _ in range(10)]
+        await asyncio.sleep(0.1)
+        reader, eleventh = await dial(endpoint, STRANGER)
+        assert await reader.read() == b"" and endpoint.guard.counters.refused_connections == 1
+        eleventh.close()
+        known, peer = await dial(endpoint)
+        talking = (*(writer for _, writer in held), peer)
+        for second in range(58):
+            if second % 9 == 0:
+                for writer in talking:
+                    writer.write(message("REGISTER").encode())
+            await asyncio.sleep(1)
+        endpoint.hold(line.transactions[0].flow)  # he has logged in
+        await asyncio.sleep(4)
+        assert [one.held for one in endpoint.transport.connections.values()] == [1, 0]
+        assert (await answers(known))[-1] == 401
+        for writer in talking:
+            writer.close()
+
+    play(scene, softphones=True)
+
+
+def test_p1_who_speaks_from_many_addresses_takes_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anycarrier_sip.endpoint.REMEMBERED", 50)
+
+    async def scene(endpoint: Endpoint) -> None:
+        endpoint.register(Line(endpoint, TRUNK))
+        for number in range(70):
+            assert not endpoint.guard.datagram(f"10.0.0.{number}", 5)
+        assert endpoint.trunks_at.cache_info().currsize == 50
+
+    play(scene)
+
+
+# --- ICMP ----------------------------------------------------------------------------------------------------------
+
+
+async def nobody(endpoint: Endpoint) -> Flow:
+    """The way to a port where nobody listens."""
+    closed = Phone(endpoint)
+    closed.sock.close()
+    return await endpoint.flow(Target("udp", *closed.address))
+
+
+async def hears_that_nobody_listens_and_goes_on(endpoint: Endpoint) -> None:
+    line, phone, heard = Line(endpoint, TRUNK), Phone(endpoint), list[Any]()
+    endpoint.register(line)
+    flow, began = await nobody(endpoint), endpoint.now()
+    for _ in range(2):
+        endpoint.request(ours("INVITE"), flow, on_response=heard.append, on_failure=heard.append)
+        to_phone = await endpoint.flow(Target("udp", *phone.address))
+        endpoint.request(ours("INFO"), to_phone, on_response=heard.append, on_failure=heard.append)
+        while not heard and endpoint.now() < began + 3:
+            await asyncio.sleep(0.01)
+        assert heard.pop() == "transport" and endpoint.resolver.resting(Target("udp", *flow.remote))
+        assert await phone.ask(message("OPTIONS")) == ["INFO", 200], "sent, and read"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what datagrams an error is about")
+def test_request_to_a_udp_port_where_nobody_listens_fails_at_once() -> None:
+    play(hears_that_nobody_listens_and_goes_on)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what datagrams an error is about")
+def test_socket_goes_on_after_an_error_on_uvloop() -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def run() -> None:
+        endpoint = await Endpoint.open(SipSettings(listen=BOTH))
+        await hears_that_nobody_listens_and_goes_on(endpoint)
+        await endpoint.aclose()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
+    while Phone.bound:
+        Phone.bound.pop().close()
 
 
 def test_tcp_connection_is_opened_once_reused_and_opened_again_after_a_loss() -> None:

@@ -146,7 +146,7 @@ def test_requests_go_over_tls_to_a_server_of_the_right_name(authority: Authority
     async def scene(ours: Endpoint, far: Endpoint) -> None:
         flow = await ours.flow(target(far, "sip.example"))
         assert flow.transport == "tls" and await asks(ours, flow) == 200
-        transport = ours.transport._connections[flow.connection]._transport
+        transport = ours.transport.connections[flow.connection]._transport
         assert transport.get_extra_info("ssl_object").version() in ("TLSv1.2", "TLSv1.3")
         assert ours.contact(flow, "u").endswith(";transport=tls>")
 
@@ -204,13 +204,31 @@ def test_old_tls_is_refused(authority: Authority) -> None:
     play(scene, authority.certificate("sip.example"))
 
 
+def test_tls_1_2_is_the_least_on_both_sides_whatever_the_systems_policy(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, create = list[ssl.SSLContext](), ssl.create_default_context
+
+    def lax(*arguments: Any, **options: Any) -> ssl.SSLContext:
+        made.append(context := create(*arguments, **options))
+        context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+        return context
+
+    async def scene(ours: Endpoint, far: Endpoint) -> None:
+        assert await asks(ours, await ours.flow(target(far, "sip.example"))) == 200
+        assert [context.minimum_version for context in made] == [ssl.TLSVersion.TLSv1_2] * 2
+
+    monkeypatch.setattr(ssl, "create_default_context", lax)
+    play(scene, authority.certificate("sip.example"), tls_ca=authority.ca)
+
+
 def test_p8_ten_seconds_for_tls_and_the_place_is_free_again(authority: Authority) -> None:
     async def scene(ours: Endpoint, far: Endpoint) -> None:
         reader, writer = await asyncio.open_connection(*far.addresses["tls"])
         await asyncio.sleep(9)
-        assert far.transport._accepted == 1
+        assert len(far.transport.connections) == 1
         await asyncio.sleep(2)
-        assert await reader.read() == b"" and far.transport._accepted == 0
+        assert await reader.read() == b"" and not far.transport.connections
         writer.close()
 
     play(scene, authority.certificate("sip.example"))

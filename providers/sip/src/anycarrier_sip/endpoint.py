@@ -16,14 +16,15 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 from anycarrier.networks import Network, in_networks
 from anycarrier_sip.dialog import seconds_of
 from anycarrier_sip.digest import DigestServer
 from anycarrier_sip.figures import MediaFigures
-from anycarrier_sip.guard import Guard
+from anycarrier_sip.guard import REMEMBERED, Guard
 from anycarrier_sip.message import Request, Response, SipError, Uri, parse, reply
 from anycarrier_sip.pacer import Pacer, PortRange
 from anycarrier_sip.resolver import REST, Resolver, Target, port_of
@@ -65,19 +66,15 @@ class Trunk(Protocol):
 
     def wants(self, request: Request, flow: Flow) -> bool:
         """Whether the request, from an address of its peers, is for this credential."""
-        ...
 
     def recognizes(self, request: Request, flow: Flow) -> bool:
         """Whether it challenges callers, and this one shows a login of its or is a phone that has registered."""
-        ...
 
     def invited(self, transaction: ServerTransaction) -> None:
         """A new call."""
-        ...
 
     def requested(self, transaction: ServerTransaction) -> None:
         """Any other request outside a dialog."""
-        ...
 
 
 class InDialog(Protocol):
@@ -85,15 +82,12 @@ class InDialog(Protocol):
 
     def requested(self, transaction: ServerTransaction) -> None:
         """A request inside the dialog, the ACK of a 2xx too."""
-        ...
 
     def stray(self, response: Response, flow: Flow) -> None:
         """A response to an INVITE whose transaction is over: acknowledge a 2xx again."""
-        ...
 
     def peer_allowed(self, flow: Flow) -> bool:
         """Whether a request from there may be the peer's (P5)."""
-        ...
 
 
 class Endpoint:
@@ -103,6 +97,8 @@ class Endpoint:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
         self.trunks: list[Trunk] = []
+        self.trunks_at = lru_cache(REMEMBERED)(self._trunks_at)
+        """Those whose peer an address may be."""
         self.dialogs: dict[tuple[str, str], InDialog] = {}
         """By Call-ID and local tag: use :meth:`attach` and :meth:`detach`."""
         self.losses: list[Callable[[Flow], None]] = []
@@ -114,13 +110,12 @@ class Endpoint:
         self.ports = PortRange(*settings.rtp_ports)
         self.digest = DigestServer(secrets.token_bytes(32), REALM, algorithms=settings.digest_algorithms)
         """Challenges callers, for all credentials."""
-        self.guard = Guard(self._networks, strangers=settings.softphones)
+        self.guard = Guard(lambda address: bool(self.trunks_at(address)), strangers=settings.softphones)
         self.resolver = Resolver(settings, self.loop.time)
-        self.transport = Transport(settings, self.guard, self._received, self._lost)
         self.layer = TransactionLayer(
             self._send, self.loop.call_later, token=token, sent_by=self._sent_by, strays=self._stray
         )
-        self._by_source: dict[str, list[Trunk]] = {}
+        self.transport = Transport(settings, self.guard, self._received, self._lost, self.layer.unreachable)
         self._flows: dict[tuple[str, str], Flow] = {}
         self._ringing: dict[int, set[ServerTransaction]] = {}
         self._refused_tcp: dict[tuple[str, int], float] = {}
@@ -151,17 +146,13 @@ class Endpoint:
     def register(self, trunk: Trunk) -> None:
         """Let ``trunk`` have its requests."""
         self.trunks.append(trunk)
-        self._changed()
+        self.trunks_at.cache_clear()
 
     def unregister(self, trunk: Trunk) -> None:
         """The end of :meth:`register`."""
         self.trunks.remove(trunk)
         self._ringing.pop(id(trunk), None)
-        self._changed()
-
-    def _changed(self) -> None:
-        self._by_source.clear()
-        self.guard.changed()
+        self.trunks_at.cache_clear()
 
     def attach(self, call_id: str, local_tag: str, dialog: InDialog, flow: Flow) -> None:
         """Let ``dialog`` have its requests; what comes from the peer of ``flow`` is read, its connection kept open."""
@@ -184,7 +175,7 @@ class Endpoint:
     def release(self, flow: Flow) -> None:
         """The end of one :meth:`hold`."""
         self.guard.release(flow.remote[0])
-        self.transport.release(flow)
+        self.transport.hold(flow, -1)
 
     # --- our requests -------------------------------------------------------------------------------------------
 
@@ -289,7 +280,7 @@ class Endpoint:
     def _known(self, request: Request, flow: Flow) -> bool:
         """Whether the request is to be answered at all: who may only answer us, or may register, may not ask."""
         dialog = self.dialogs.get((request.call_id, request.to.tag or ""))
-        if (dialog is not None and dialog.peer_allowed(flow)) or self._candidates(flow):
+        if (dialog is not None and dialog.peer_allowed(flow)) or self.trunks_at(flow.remote[0]):
             return True
         if not any(trunk.from_anywhere for trunk in self.trunks):
             return False
@@ -297,15 +288,9 @@ class Endpoint:
             return request.to.tag is None
         return request.method == "ACK" or (request.method == "CANCEL" and self.layer.pending(request, flow))
 
-    def _candidates(self, flow: Flow) -> list[Trunk]:
-        """Trunks whose peer this may be."""
-        address = flow.remote[0]
-        if (found := self._by_source.get(address)) is None:
-            everyones = in_networks(address, self.settings.known_networks)
-            found = [trunk for trunk in self.trunks if everyones or in_networks(address, trunk.peers)]
-            if found or not self.settings.softphones:  # strangers could be any number
-                self._by_source[address] = found
-        return found
+    def _trunks_at(self, address: str) -> Sequence[Trunk]:
+        everyones = in_networks(address, self.settings.known_networks)
+        return tuple(trunk for trunk in self.trunks if everyones or in_networks(address, trunk.peers))
 
     def _dispatch(self, transaction: ServerTransaction) -> None:
         request, flow = transaction.request, transaction.flow
@@ -336,7 +321,7 @@ class Endpoint:
         no tenant gets another's calls by naming his carrier's network (``refuse_overlap``).
         """
         anywhere = [trunk for trunk in self.trunks if trunk.from_anywhere]
-        candidates = [] if request.method == "REGISTER" and anywhere else self._candidates(flow)
+        candidates = () if request.method == "REGISTER" and anywhere else self.trunks_at(flow.remote[0])
         user = Uri.parse(request.uri).user
         by_user = [trunk for trunk in candidates if user and trunk.contact_user == user]
         known = [trunk for trunk in (*candidates, *anywhere) if trunk.recognizes(request, flow)]
@@ -382,11 +367,6 @@ class Endpoint:
             self._safely(told)(flow)
 
     # --- inside -------------------------------------------------------------------------------------------------
-
-    def _networks(self) -> Iterator[Network]:
-        yield from self.settings.known_networks
-        for trunk in self.trunks:
-            yield from trunk.peers
 
     def _sent_by(self, flow: Flow) -> tuple[str, int]:
         host, port = flow.local if flow.transport == "udp" else self.addresses.get(flow.transport, flow.local)

@@ -1,22 +1,23 @@
 """Who may speak to us, and how much: asked for each datagram and connection before a byte of it is read.
 
 A SIP port on the Internet is scanned within minutes. A stranger gets no answer at all; what he sends costs one look-up
-and one count. Known are the networks of credentials and operator, whoever we share a dialog with, and whoever we have
-just sent a request to.
+and one count. Known are the networks of credentials and operator, whoever we share a dialog or registration with, and
+whoever we have just sent a request to.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-
-from anycarrier.networks import Network, in_networks
 
 DATAGRAMS_A_SECOND = 1000
 """From one address; more are dropped unread (P8)."""
-CONNECTIONS = 100
-"""Accepted and open at a time (P8)."""
+CONNECTIONS, OF_ONE = 100, 50
+"""Accepted and open at a time (P8): all, and those of one address."""
+STRANGERS, OF_ONE_STRANGER = 50, 10
+"""The same for addresses that are no peer's and where nobody has logged in."""
 CHALLENGES_A_SECOND = 10
 """To one address (P2)."""
 WRONG_ANSWERS, SILENCE = 3, 600.0
@@ -24,9 +25,7 @@ WRONG_ANSWERS, SILENCE = 3, 600.0
 EXPECTED = 64.0
 """Seconds after a request of ours that messages of its receiver are read."""
 REMEMBERED = 50_000
-"""Addresses. Who floods us from more has us look them up again; it takes no more memory."""
-FRESH = 1.0
-"""Seconds for which an address is not looked up again: peers change as names are resolved."""
+"""Addresses: whoever speaks from more of them takes no more memory."""
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +38,11 @@ class Counters:
     """Datagrams from addresses we do not know, dropped unread; requests from who may only answer us."""
     stranger_connections: int = 0
     refused_connections: int = 0
-    """Of peers, when as many were open as may be."""
+    """When as many were open as may be."""
     closed_connections: int = 0
-    """By us: no TLS or whole message in time, idle, unreadable, too much at once."""
+    """By us: no TLS, whole message or login in time, idle, unreadable, too much at once."""
     over_rate: int = 0
-    """Datagrams and messages of peers that sent too many a second."""
+    """Datagrams and messages of those who sent too many a second."""
     silenced: int = 0
     """Datagrams and connections of addresses that guessed passwords."""
     malformed: int = 0
@@ -55,92 +54,73 @@ class Counters:
     """Messages that met an error of ours; each is in the log."""
 
 
-class _Source:
-    """What is known of one address."""
-
-    __slots__ = ("count", "known", "second", "until")
-
-    def __init__(self, known: bool, until: float) -> None:
-        self.known, self.until = known, until
-        self.second = self.count = 0
-
-
 class Guard:
-    """``networks`` gives all known networks; ``strangers`` lets unknown addresses be read: only with softphones."""
+    """``is_peer`` says whether an address is in a network of a credential or the operator; ``strangers`` lets unknown
+    addresses be read: only with softphones."""
 
-    def __init__(self, networks: Callable[[], Iterable[Network]], *, strangers: bool = False) -> None:
+    def __init__(self, is_peer: Callable[[str], bool], *, strangers: bool = False) -> None:
         self.counters = Counters()
-        self._networks = networks
+        self.is_peer = is_peer
         self._strangers = strangers
-        self._sources: dict[str, _Source] = {}
+        self._held = Counter[str]()
         self._expected: dict[str, float] = {}
-        self._held: dict[str, int] = {}
-        self._challenged: dict[str, tuple[int, int]] = {}
-        self._wrong: dict[str, int] = {}
+        self._second = 0
+        self._messages, self._challenged = Counter[str](), Counter[str]()
+        """In this second."""
+        self._wrong = Counter[str]()
         self._silent: dict[str, float] = {}
         self._told, self._told_at = 0, -60.0
 
     def datagram(self, address: str, now: float) -> bool:
         """Whether a datagram or message from ``address`` is to be read. Counts it."""
-        source = self._sources.get(address)
-        if source is None or source.until <= now:
-            source = self._look_up(address, now)
-        if not source.known:
+        if not self._known(address, now):
             self.counters.strangers += 1
             if now - self._told_at >= 60:
-                self._tell(address, now)
+                dropped, self._told = self.counters.strangers - self._told, self.counters.strangers
+                self._told_at = now
+                logger.info("sip: dropped %d datagrams of strangers, the last from %s", dropped, address)
             return False
-        second = int(now)
-        if source.second != second:
-            source.second, source.count = second, 0
-        source.count += 1
-        if source.count > DATAGRAMS_A_SECOND:
+        self._turn(now)
+        self._messages[address] += 1
+        if self._messages[address] > DATAGRAMS_A_SECOND:
             self.counters.over_rate += 1
             return False
-        return not (self._silent and self.silent(address, now))
+        return not self.silent(address, now)
 
-    def connection(self, address: str, open_now: int, now: float) -> bool:
-        """Whether to keep a connection just accepted, beside ``open_now`` others. Counts one that is not kept."""
-        if not self._look_up(address, now).known:
+    def connection(self, address: str, others: Collection[str], now: float) -> bool:
+        """Whether to keep a connection just accepted, beside those of ``others``. Counts one that is not kept."""
+        if not self._known(address, now):
             self.counters.stranger_connections += 1
-        elif open_now >= CONNECTIONS:
+        elif not self._has_place(address, others):
             self.counters.refused_connections += 1
-        elif not self.silent(address, now):
-            return True
+        else:
+            return not self.silent(address, now)
         return False
 
-    def is_peer(self, address: str) -> bool:
-        """Whether ``address`` is in a network of a credential or the operator."""
-        return in_networks(address, self._networks())
+    def trusts(self, address: str) -> bool:
+        """Whether it is a peer's, or somebody there has logged in or shares a dialog with us."""
+        return address in self._held or self.is_peer(address)
 
     def expect(self, address: str, now: float) -> None:
         """A request goes to ``address``: read what comes back."""
-        if self._expected.get(address, 0) <= now:
-            self._sources.pop(address, None)
+        self._turn(now)
         self._expected[address] = now + EXPECTED
 
     def hold(self, address: str) -> None:
         """Read what ``address`` sends until :meth:`release` was called as often."""
-        self._held[address] = self._held.get(address, 0) + 1
-        self._sources.pop(address, None)
+        self._held[address] += 1
 
     def release(self, address: str) -> None:
         """The end of one :meth:`hold`."""
-        if (left := self._held.pop(address, 0) - 1) > 0:
-            self._held[address] = left
-
-    def changed(self) -> None:
-        """Networks are others now: look everybody up again."""
-        self._sources.clear()
+        self._held[address] -= 1
+        if self._held[address] <= 0:
+            del self._held[address]
 
     def may_challenge(self, address: str, now: float) -> bool:
         """Whether a digest challenge may be sent to ``address``; if not, answer nothing. Counts it (P2)."""
-        second, count = self._challenged.get(address, (0, 0))
-        count = count + 1 if second == int(now) else 1
-        if len(self._challenged) >= REMEMBERED:
-            self._challenged.clear()
-        self._challenged[address] = (int(now), count)
-        if count > CHALLENGES_A_SECOND:
+        self._turn(now)
+        self._challenged[address] += 1
+        if self._challenged[address] > CHALLENGES_A_SECOND:
             return False
         self.counters.challenges += 1
         return True
@@ -150,7 +130,7 @@ class Guard:
         self.counters.wrong_answers += 1
         if len(self._wrong) >= REMEMBERED:
             self._wrong.clear()
-        self._wrong[address] = self._wrong.get(address, 0) + 1
+        self._wrong[address] += 1
         if self._wrong[address] >= WRONG_ANSWERS:
             del self._wrong[address]
             self._silent = {one: until for one, until in self._silent.items() if until > now}
@@ -167,19 +147,19 @@ class Guard:
         self.counters.silenced += 1
         return True
 
-    def _look_up(self, address: str, now: float) -> _Source:
-        asked = address in self._held or self._expected.get(address, 0) > now
-        known = self._strangers or asked or self.is_peer(address)
-        source = self._sources.get(address)
-        if source is None:
-            if len(self._sources) >= REMEMBERED:
-                self._sources.clear()
-                self._expected = {one: until for one, until in self._expected.items() if until > now}
-            source = self._sources[address] = _Source(known, now)
-        source.known, source.until = known, now + FRESH
-        return source
+    def _known(self, address: str, now: float) -> bool:
+        return self._strangers or self.trusts(address) or self._expected.get(address, 0) > now
 
-    def _tell(self, address: str, now: float) -> None:
-        dropped, self._told = self.counters.strangers - self._told, self.counters.strangers
-        self._told_at = now
-        logger.info("sip: dropped %d datagrams of strangers, the last from %s", dropped, address)
+    def _has_place(self, address: str, others: Collection[str]) -> bool:
+        of_one = OF_ONE
+        if not self.trusts(address):
+            of_one = OF_ONE_STRANGER if sum(not self.trusts(one) for one in others) < STRANGERS else 0
+        return len(others) < CONNECTIONS and sum(one == address for one in others) < of_one
+
+    def _turn(self, now: float) -> None:
+        """Count anew each second."""
+        if self._second != int(now):
+            self._second = int(now)
+            self._messages.clear()
+            self._challenged.clear()
+            self._expected = {one: until for one, until in self._expected.items() if until > now}
