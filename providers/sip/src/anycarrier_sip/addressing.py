@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -24,8 +24,7 @@ LONGEST = 256
 """Characters of a name or address that a stranger may put into our records."""
 
 _WITHHELD = frozenset({"anonymous", "restricted", "unavailable", "unknown", "private", "withheld"})
-_SEPARATORS = re.compile(r"[-.()\s]")  # RFC 3966, 3: visual-separator; some send spaces
-_VERSTAT = re.compile(r"TN-Validation-Passed(?:-([ABC]))?", re.IGNORECASE)
+_VERSTAT = re.compile(r"(?i)(?:verstat=)?TN-Validation-Passed(?:-([ABC]))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,28 +55,25 @@ def caller(request: Request, *, trusted: bool, country: str | None) -> Caller:
     privacy (RFC 3323), by a header or in From, is anonymous, whatever else the peer tells of him.
     """
     from_ = request.from_
-    asserted = _addresses(request, "P-Asserted-Identity") if trusted else []
-    told = _addresses(request, "Remote-Party-ID") if trusted else []
+    asserted, told = (_addresses(request, name) for name in ("P-Asserted-Identity", "Remote-Party-ID"))
+    if not trusted:
+        asserted = told = []
     private = {word.strip().lower() for value in request.headers.values("Privacy") for word in value.split(";")}
-    if (
-        private & {"id", "user", "header"}
-        or any((one.parameters.get("privacy") or "off").lower() != "off" for one in told)
-        or _is_withheld(from_)
-    ):
+    private |= {"id" for one in told if (one.parameters.get("privacy") or "off").lower() != "off"}
+    withheld = from_.uri.host.endswith("anonymous.invalid") or (from_.uri.user or "").lower() in _WITHHELD
+    if withheld or private & {"id", "user", "header"}:
         return Caller(ANONYMOUS, anonymous=True)
     candidates = asserted or told or [from_]
     found = next((one for one in candidates if number_of(one.uri, country)), candidates[0])
-    number = number_of(found.uri, country) or _address(found.uri)
-    display = _printable(found.display or from_.display)
-    return Caller(number, display, verified=_attestation(request, found.uri) if trusted else None)
+    uri, user = found.uri, _user(found.uri)
+    address = user if uri.scheme == "tel" else str(Uri("sip", user or None, uri.host))
+    number = number_of(uri, country) or _printable(address)
+    verified = _attestation(request, uri) if trusted else None
+    return Caller(number, _printable(found.display or from_.display), verified=verified)
 
 
 def called(
-    request: Request,
-    *,
-    contact_user: str = "",
-    country: str | None = None,
-    numbers: Collection[str] = (),
+    request: Request, *, contact_user: str = "", country: str | None = None, numbers: Collection[str] = ()
 ) -> Called:
     """Who is called, and who sent the call on.
 
@@ -85,34 +81,33 @@ def called(
     ``P-Called-Party-ID`` (RFC 7315), To, ``Diversion`` (RFC 5806) or ``History-Info`` (RFC 7044) say. One of
     ``numbers``, the credential's own, is recognized without a plus sign or a country code, and preferred.
     """
-    diverted = [one.uri for one in _addresses(request, "Diversion")]
-    history = [one.uri for one in _addresses(request, "History-Info")]
-    target = Uri.parse(request.uri)
-    candidates = [target]
-    if not target.user or (contact_user and _user(target) == contact_user):
-        asked = [one.uri for one in _addresses(request, "P-Called-Party-ID")]
-        candidates = [*asked, request.to.uri, *diverted, *reversed(history)]
-        candidates = [uri for uri in candidates if uri.user and _user(uri) != contact_user] or [request.to.uri]
-    read = [number_of(uri, country, numbers) for uri in candidates]
-    known = [number for number in read if number]
-    to = next((number for number in known if number in numbers), known[0] if known else None)
-    before = [number_of(uri, country, numbers) or _user(uri) for uri in (*diverted[:1], *reversed(history))]
-    to = to or _printable(_user(candidates[0]))
-    return Called(to, next((_printable(one) for one in before if one and one not in (to, contact_user)), None))
+    diverted, history, asked = (
+        [one.uri for one in _addresses(request, name)] for name in ("Diversion", "History-Info", "P-Called-Party-ID")
+    )
+    history.reverse()
+    candidates = [Uri.parse(request.uri)]
+    if _user(candidates[0]) in ("", contact_user):
+        others = [*asked, request.to.uri, *diverted, *history]
+        candidates = [uri for uri in others if _user(uri) not in ("", contact_user)] or [request.to.uri]
+    known = [number for uri in candidates if (number := number_of(uri, country, numbers))]
+    to = next((number for number in known if number in numbers), (known or [_printable(_user(candidates[0]))])[0])
+    before = [_printable(number_of(uri, country, numbers) or _user(uri)) for uri in (*diverted[:1], *history)]
+    return Called(to, next((one for one in before if one not in ("", to, contact_user)), None))
 
 
 def number_of(uri: Uri, country: str | None, numbers: Collection[str] = ()) -> str | None:
     """The number in a ``tel:`` or ``sip:`` URI as E.164, or None: its user is a name, an extension, or unclear."""
-    if uri.scheme not in ("tel", "sip", "sips") or not uri.user:
-        return None
-    digits, *parameters = uri.user.split(";")
-    context = uri.parameters.get("phone-context") or next(
-        (value for name, _, value in (one.partition("=") for one in parameters) if name.lower() == "phone-context"), ""
-    )
-    digits = _SEPARATORS.sub("", digits)
-    if context.startswith("+") and not digits.startswith("+"):  # RFC 3966, 5.1.5: local digits and what stands before
-        digits = _SEPARATORS.sub("", context) + digits
+    digits, _, local = (uri.user or "").partition(";")
+    digits = _without_separators(digits)
+    within = re.search(r"(?i)(?:^|;)phone-context=([^;]*)", local)  # RFC 3966, 5.1.5: what stands before local digits
+    context = uri.parameters.get("phone-context") or (within[1] if within else "")
+    if context.startswith("+") and not digits.startswith("+"):
+        digits = _without_separators(context) + digits
     return to_e164(digits, country, numbers)
+
+
+def _without_separators(digits: str) -> str:
+    return re.sub(r"[-.()\s]", "", digits)  # RFC 3966, 3: visual-separator; some send spaces
 
 
 def to_e164(digits: str, country: str | None, numbers: Collection[str] = ()) -> str | None:
@@ -125,14 +120,10 @@ def to_e164(digits: str, country: str | None, numbers: Collection[str] = ()) -> 
         return digits if E164.fullmatch(digits) else None
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 20):
         return None
-    own = next((number for number in numbers if number == f"+{digits}"), None)
-    if own or country is None:
-        return own
-    read = _read(digits, country)
-    if read is None:
-        national = f"+{_plan(country)[0]}{digits}"
-        return national if national in numbers else None
-    return read
+    if country is None or f"+{digits}" in numbers:
+        return f"+{digits}" if f"+{digits}" in numbers else None
+    national = f"+{_plan(country)[0]}{digits}"
+    return _read(digits, country) or (national if national in numbers else None)
 
 
 @lru_cache(4096)
@@ -144,11 +135,10 @@ def _read(digits: str, country: str) -> str | None:
         parsed = phonenumbers.parse(digits, country, keep_raw_input=True)
     except phonenumbers.NumberParseException:
         return None
-    if phonenumbers.is_possible_number_with_reason(parsed) != ValidationResult.IS_POSSIBLE:
-        return None  # too long, too short, or complete within its town only
     found = phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
-    if not E164.fullmatch(found):
-        return None
+    possible = phonenumbers.is_possible_number_with_reason(parsed) == ValidationResult.IS_POSSIBLE
+    if not possible or not E164.fullmatch(found):
+        return None  # too long, too short, or complete within its town only
     source, (code, prefix) = parsed.country_code_source, _plan(country)
     marked = bool(prefix) and digits.startswith(prefix)
     if source == CountryCodeSource.FROM_NUMBER_WITH_IDD or marked or code == "1":  # in North America, ten are one
@@ -170,21 +160,17 @@ def _plan(country: str) -> tuple[str, str]:
 
 def dialled(number: str, form: NumberForm, country: str | None) -> str:
     """An E.164 number as the trunk wants it: ``+4930...``, ``4930...``, or as it is dialled in ``country``."""
-    if form == "digits":
-        return number[1:]
-    if form == "e164" or country is None:
-        return number
+    if form != "country" or country is None:
+        return number.removeprefix("+") if form == "digits" else number
     import phonenumbers
 
-    parsed = phonenumbers.parse(number)
-    text = phonenumbers.format_out_of_country_calling_number(parsed, country)
-    return ("+" if text.startswith("+") else "") + "".join(filter(str.isdigit, text))
+    text = phonenumbers.format_out_of_country_calling_number(phonenumbers.parse(number), country)
+    return re.sub("[^0-9+]", "", text)
 
 
 def address_of(number: str, trunk: Preset, country: str | None, host: str) -> Uri:
     """The ``sip:`` address of an E.164 number at ``host``, for a Request-URI, From, Refer-To or Diversion."""
-    port = trunk.port if host == trunk.host else None
-    return Uri("sip", dialled(number, trunk.number_form, country), host, port)
+    return Uri("sip", dialled(number, trunk.number_form, country), host, trunk.port if host == trunk.host else None)
 
 
 def identity_headers(
@@ -195,13 +181,12 @@ def identity_headers(
     ``anonymous`` withholds it from the callee (RFC 3323, 4.1); the carrier is told all the same.
     """
     shown = NameAddr(display, Uri("sip", dialled(number, trunk.number_form, country), host))
-    from_ = NameAddr("Anonymous", Uri("sip", "anonymous", "anonymous.invalid")) if anonymous else shown
-    headers = [("From", str(from_))]
+    headers = [("From", '"Anonymous" <sip:anonymous@anonymous.invalid>' if anonymous else str(shown))]
     if trunk.identity == "pai" or (anonymous and trunk.identity == "from"):
         headers.append(("P-Asserted-Identity", str(shown)))
     elif trunk.identity == "rpid":
-        party = {"party": "calling", "privacy": "full" if anonymous else "off", "screen": "yes"}
-        headers.append(("Remote-Party-ID", str(NameAddr(shown.display, shown.uri, dict(party)))))
+        privacy = "full" if anonymous else "off"
+        headers.append(("Remote-Party-ID", f"{shown};party=calling;privacy={privacy};screen=yes"))
     if anonymous:
         headers.append(("Privacy", "id"))
     return headers
@@ -218,21 +203,8 @@ def _addresses(request: Request, name: str) -> list[NameAddr]:
     return found
 
 
-def _is_withheld(address: NameAddr) -> bool:
-    uri = address.uri
-    return uri.host.endswith("anonymous.invalid") or (uri.user or "").lower() in _WITHHELD
-
-
 def _user(uri: Uri) -> str:
     return (uri.user or "").partition(";")[0]
-
-
-def _address(uri: Uri) -> str:
-    """``sip:user@host``: parameters, ports and passwords are no part of who somebody is."""
-    host = f"[{uri.host}]" if ":" in uri.host else uri.host
-    if uri.scheme == "tel":
-        return _printable(_user(uri))
-    return _printable(f"sip:{_user(uri)}@{host}" if uri.user else f"sip:{host}")
 
 
 def _printable(text: str) -> str:
@@ -244,21 +216,15 @@ def _attestation(request: Request, uri: Uri) -> str | None:
 
     A passport in ``Identity`` (RFC 8224) is not checked here; it only tells the level of what the peer has validated.
     """
-    words: Iterable[str] = [uri.parameters.get("verstat") or "", *(uri.user or "").split(";")]
-    passed = next((match for word in words if (match := _VERSTAT.fullmatch(word.removeprefix("verstat=")))), None)
+    words = [uri.parameters.get("verstat") or "", *(uri.user or "").split(";")]
+    passed = next(filter(None, map(_VERSTAT.fullmatch, words)), None)
     if passed is None:
         return None
-    if passed[1]:
-        return passed[1].upper()
-    indicated = (request.headers.get("P-Attestation-Indicator") or "").strip().upper()  # 3GPP TS 24.229
-    return indicated if indicated in ("A", "B", "C") else _passport_level(request.headers.get("Identity") or "")
-
-
-def _passport_level(identity: str) -> str | None:
-    claims = identity.partition(";")[0].split(".")
-    try:
-        told = json.loads(base64.urlsafe_b64decode(claims[1] + "=" * (-len(claims[1]) % 4)))
-        level = told["attest"]
-    except (IndexError, ValueError, KeyError, TypeError, RecursionError):
-        return None
+    level = (passed[1] or request.headers.get("P-Attestation-Indicator") or "").strip().upper()  # 3GPP TS 24.229
+    if level not in ("A", "B", "C"):
+        claims = ((request.headers.get("Identity") or "").partition(";")[0] + "..").split(".")[1]
+        try:
+            level = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["attest"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None
     return level if level in ("A", "B", "C") else None

@@ -6,26 +6,27 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 
 from anycarrier.calls import EndReason, reason_of_sip
 from anycarrier.errors import AuthenticationFailed, NumberRejected, PermissionDenied, ProviderError, RateLimited
+from anycarrier_sip.header_values import parameters_of
 
 _GONE = EndReason.PROVIDER_UNAVAILABLE
 _DENIED = EndReason.PROVIDER_PERMISSION_DENIED
 _WRONG = EndReason.INVALID_NUMBER
-_AUTH = EndReason.PROVIDER_AUTH_FAILED
 
-BY_STATUS: Mapping[int, EndReason | None] = {
+BY_STATUS: Mapping[int, EndReason] = {
     **dict.fromkeys((300, 301, 302, 305, 380, 416, 485), _WRONG),
     402: _DENIED,
-    **dict.fromkeys((408, 480, 504), None),  # no_answer once it rang, else unreachable
     429: EndReason.PROVIDER_RATE_LIMITED,
     **dict.fromkeys((400, 406, 415, 420, 421, 482, 483, 488, 494, 606), _GONE),
 }
 """Final answers to an INVITE of which the library's :func:`anycarrier.calls.reason_of_sip` does not tell as much (RFC
 3261 section 21). A code that neither knows counts as its class's x00."""
+
+UNANSWERED = frozenset({408, 480, 504})
+"""No answer once it rang, else out of reach."""
 
 BY_CAUSE: Mapping[int, EndReason] = {
     17: EndReason.BUSY,
@@ -41,59 +42,8 @@ BY_CAUSE: Mapping[int, EndReason] = {
 VAGUE = frozenset({480, 487, 500, 503})
 """Answers that gateways give for many things: a cause beside them knows better."""
 
-LOST = frozenset({38, 41, 102})
-"""Causes of a BYE that say that the line was lost."""
-
-
-def reason_before_answer(
-    status: int | None, *, cause: int | None = None, rang: bool = False, retry_after: bool = False
-) -> EndReason:
-    """Why a call ended that was not answered. ``status`` None: nobody answered the INVITE at all."""
-    if status is None:
-        return _GONE
-    if status in VAGUE and (told := BY_CAUSE.get(cause or 0)):
-        return told
-    if status == 503 and retry_after:
-        return EndReason.PROVIDER_RATE_LIMITED
-    for code in (status, status // 100 * 100):
-        if code in BY_STATUS:
-            return BY_STATUS[code] or (EndReason.NO_ANSWER if rang else EndReason.UNREACHABLE)
-        if told := reason_of_sip(code):
-            return told
-    return EndReason.UNKNOWN
-
-
-def reason_after_answer(cause: int | None) -> EndReason:
-    """Why the far end's BYE came."""
-    return EndReason.MEDIA_ERROR if cause in LOST else EndReason.USER_HANGUP
-
-
-_QUOTED = re.compile(r'"[^"]*"')
-_CAUSE = re.compile(r"(?i)\s*q\.850\s*;(?:.*;)?\s*cause\s*=\s*(\d{1,3})\s*(?:;|$)")
-_TEXT = re.compile(r'(?i);\s*text\s*=\s*"?([^";]{1,200})')
-
-
-def cause_of(reasons: Iterable[str]) -> int | None:
-    """The Q.850 cause among the values of ``Reason`` headers (RFC 3326), None without one."""
-    for value in reasons:
-        if found := _CAUSE.match(_QUOTED.sub("", value)):
-            return int(found[1])
-    return None
-
-
-def words_of(phrase: str, reasons: Iterable[str]) -> str:
-    """The carrier's own words for ``Call.carrier_status``: the phrase, and what the ``Reason`` headers add."""
-    said = [phrase] if phrase else []
-    for value in reasons:
-        cause, text = cause_of([value]), _TEXT.search(value)
-        parts = ([f"Q.850 {cause}"] if cause is not None else []) + ([text[1]] if text else [])
-        if parts:
-            said.append(" ".join(parts))
-    return "; ".join("".join(c if c.isprintable() else " " for c in part)[:200] for part in said)
-
-
 RAISED: Mapping[EndReason, type[ProviderError]] = {
-    _AUTH: AuthenticationFailed,
+    EndReason.PROVIDER_AUTH_FAILED: AuthenticationFailed,
     _DENIED: PermissionDenied,
     _WRONG: NumberRejected,
     EndReason.PROVIDER_RATE_LIMITED: RateLimited,
@@ -109,14 +59,49 @@ REFUSALS: Mapping[EndReason, tuple[int, str]] = {
 """How an incoming call is declined."""
 
 
+def reason_before_answer(
+    status: int | None, *, cause: int | None = None, rang: bool = False, retry_after: bool = False
+) -> EndReason:
+    """Why a call ended that was not answered. ``status`` None: nobody answered the INVITE at all."""
+    if status is None:
+        return _GONE
+    if status in VAGUE and (told := BY_CAUSE.get(cause or 0)):
+        return told
+    if status == 503 and retry_after:
+        return EndReason.PROVIDER_RATE_LIMITED
+    if status in UNANSWERED:
+        return EndReason.NO_ANSWER if rang else EndReason.UNREACHABLE
+    known = (BY_STATUS.get(code) or reason_of_sip(code) for code in (status, status // 100 * 100))
+    return next(filter(None, known), EndReason.UNKNOWN)
+
+
+def reason_after_answer(cause: int | None) -> EndReason:
+    """Why the far end's BYE came: 38, 41 and 102 say that the line was lost."""
+    return EndReason.MEDIA_ERROR if cause in (38, 41, 102) else EndReason.USER_HANGUP
+
+
+def cause_of(reasons: Iterable[str]) -> int | None:
+    """The Q.850 cause among the values of ``Reason`` headers (RFC 3326), None without one."""
+    for told in map(parameters_of, reasons):
+        cause = told.get("cause", "")
+        if told[""].lower() == "q.850" and cause.isdecimal() and len(cause) <= 3:
+            return int(cause)
+    return None
+
+
+def words_of(phrase: str, reasons: Iterable[str]) -> str:
+    """The carrier's own words for ``Call.carrier_status``: the phrase, and what the ``Reason`` headers add."""
+    said = [phrase]
+    for value in reasons:
+        cause = cause_of([value])
+        said.append(f"{'' if cause is None else f'Q.850 {cause} '}{parameters_of(value).get('text', '')}".strip())
+    return "; ".join("".join(c if c.isprintable() else " " for c in part)[:200] for part in said if part)
+
+
 def transfer_status(status: int) -> str | None:
     """What the status line in a NOTIFY about a REFER says of the transfer; None while the target rings."""
-    if status < 200:
-        return None
     if status < 300:
-        return "answered"
-    if status in (486, 600):
-        return "busy"
-    if status == 487:  # it was rung no longer, mostly because the far end has hung up
-        return "canceled"
-    return "no_answer" if status in (408, 480) else "failed"
+        return None if status < 200 else "answered"
+    # 487: it was rung no longer, mostly because the far end has hung up.
+    told = {486: "busy", 600: "busy", 408: "no_answer", 480: "no_answer", 487: "canceled"}
+    return told.get(status, "failed")

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Self
 
+from anycarrier_sip.header_values import parameters_of
 from anycarrier_sip.message import CSeq, Headers, Message, NameAddr, Request, Response, SipError, Uri
 
 ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, PRACK, INFO, NOTIFY"
@@ -117,16 +118,6 @@ def contact_of(message: Message) -> str | None:
 def options_of(message: Message, header: str) -> set[str]:
     """The option tags of Require, Supported or Allow, lower case."""
     return {tag.strip().lower() for tag in message.headers.values(header)}
-
-
-def parameters_of(value: str) -> dict[str, str]:
-    """``1800;refresher=uac``: the value under "", then its parameters; names lower case."""
-    first, *rest = (part.strip() for part in value.split(";"))
-    found = {"": first}
-    for part in rest:
-        name, _, told = part.partition("=")
-        found[name.strip().lower()] = told.strip().strip('"')
-    return found
 
 
 # --- RFC 4028: sessions that end by themselves when a side is gone -------------------------------------------------

@@ -18,8 +18,6 @@ from urllib.parse import quote, unquote
 if TYPE_CHECKING:
     from anycarrier_sip.message import Request
 
-__all__ = ["PHRASES", "TOKEN", "CSeq", "NameAddr", "SipError", "Uri", "Via", "bad", "parameters", "quoted", "split"]
-
 PHRASES = {
     int(line[:3]): line[4:]
     for line in (
@@ -97,6 +95,13 @@ def parameters(text: str, separator: str = ";") -> dict[str, str | None]:
         else:
             raise bad("parameters")
     return found
+
+
+def parameters_of(text: str) -> dict[str, str]:
+    """``1800;refresher=uac`` taken as it comes: the value under "", then its parameters; names in lower case."""
+    first, *rest = split(text, ";")
+    pairs = (part.partition("=") for part in rest)
+    return {"": first.strip(), **{name.strip().lower(): told.strip().strip('"') for name, _, told in pairs}}
 
 
 def _parameters_behind(text: str) -> dict[str, str | None]:

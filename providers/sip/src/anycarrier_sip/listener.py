@@ -23,10 +23,11 @@ from anycarrier.networks import LOOPBACK, Network, in_networks
 from anycarrier.sip import SipAddress, headers_of, is_sip
 from anycarrier_sip.addressing import Caller, address_of, called, caller, identity_headers
 from anycarrier_sip.credential import SipUser
-from anycarrier_sip.dialog import SUPPORTED, Dialog, options_of, parameters_of
+from anycarrier_sip.dialog import SUPPORTED, Dialog, options_of
 from anycarrier_sip.digest import DigestClient, username
 from anycarrier_sip.endpoint import Endpoint
 from anycarrier_sip.figures import figures, health
+from anycarrier_sip.header_values import parameters_of
 from anycarrier_sip.invitation import Inbound, Outbound
 from anycarrier_sip.media import RtpStream
 from anycarrier_sip.message import METHODS, NameAddr, Request, Response, SipError, Uri

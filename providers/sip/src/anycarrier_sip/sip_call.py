@@ -28,8 +28,8 @@ from anycarrier_sip.dialog import (
     SessionTimer,
     acknowledges,
     options_of,
-    parameters_of,
 )
+from anycarrier_sip.header_values import parameters_of
 from anycarrier_sip.message import Message, Request, Response, SipError, reply
 from anycarrier_sip.referral import Referral
 from anycarrier_sip.session_refresh import Refresher
