@@ -274,6 +274,10 @@ class TestStream:
                 found += reader.feed(stream[at : at + size])
             assert found == [b"\r\n\r\n", INVITE, MESSAGES["zeromf"], INVITE]
 
+    def test_a_ping_is_given_as_soon_as_it_is_whole(self) -> None:
+        reader = StreamReader()
+        assert [reader.feed(b"\r\n"), reader.feed(b"\r"), reader.feed(b"\n")] == [[], [], [b"\r\n\r\n"]]
+
     def test_a_body_that_is_awaited(self) -> None:
         reader = StreamReader()
         assert reader.feed(MESSAGES["clerr"]) == []

@@ -139,7 +139,8 @@ def _port(text: str | None) -> int | None:
     return None if text is None else int(text)
 
 
-def _hostport(host: str, port: int | None) -> str:
+def hostport(host: str, port: int | None = None) -> str:
+    """``host:port``, IPv6 in brackets."""
     return (f"[{host}]" if ":" in host else host) + ("" if port is None else f":{port}")
 
 
@@ -213,7 +214,7 @@ class Uri:
             return self.text
         secret = "" if self.password is None else f":{quote(self.password, safe='!~*()&=+$,')}"
         user = "" if self.user is None else f"{quote(self.user, safe='!~*()&=+$,;?/')}{secret}@"
-        text = f"{self.scheme}:{user}{_hostport(self.host, self.port)}"
+        text = f"{self.scheme}:{user}{hostport(self.host, self.port)}"
         for name, value in self.parameters.items():
             text += f";{quote(name, safe=_BARE)}" + ("" if value is None else f"={quote(value, safe=_BARE)}")
         return f"{text}?{_written_headers(self.headers)}" if self.headers else text
@@ -292,7 +293,7 @@ class Via:
         return self.parameters.get("branch")
 
     def __str__(self) -> str:
-        return f"SIP/2.0/{self.transport} {_hostport(self.host, self.port)}{_written(self.parameters)}"
+        return f"SIP/2.0/{self.transport} {hostport(self.host, self.port)}{_written(self.parameters)}"
 
 
 _CSEQ = re.compile(rf"([0-9]{{1,10}})\s+({TOKEN.pattern})")

@@ -346,9 +346,11 @@ class StreamReader:
         """The messages that ``data`` completes."""
         buffer, found = self._buffer, []
         buffer += data
-        while not _PING.startswith(buffer):
+        while buffer:
             if buffer.startswith(_PING):
                 whole = len(_PING)
+            elif _PING.startswith(buffer):
+                break
             else:
                 del buffer[: len(buffer) - len(buffer.lstrip(b"\r\n"))]  # RFC 3261, 7.5
                 end = buffer.find(b"\r\n\r\n") + 4
