@@ -21,14 +21,18 @@ from pydantic import SecretStr
 from running import ADMIN, NUMBERS, SOMEBODY, Running, agent_server
 
 from anycarrier.testing.live_server import listening, serve, url_of
+from anycarrier.testing.sandbox import Sandbox
 from anycarrier_server.settings import Settings
 from anycarrier_server.store import Store, parse_id
 from anycarrier_server.store.database import Database
 from anycarrier_server.store.models import CallRow
+from anycarrier_sip.sandbox import SipSandbox
 from anycarrier_telnyx.sandbox import TelnyxSandbox
 from anycarrier_twilio.sandbox import TwilioSandbox
 
-SANDBOXES = {"twilio": TwilioSandbox, "telnyx": TelnyxSandbox}
+SANDBOXES: dict[str, type[Sandbox]] = {"twilio": TwilioSandbox, "telnyx": TelnyxSandbox, "sip": SipSandbox}
+SIP = ("preset", "host", "port", "username", "transport", "registers")
+ADDRESSES = {**NUMBERS, "sip": "+14155550122"}
 
 
 @dataclass
@@ -149,7 +153,7 @@ def recorded(folder: Path) -> int:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("provider", ["twilio", "telnyx"])
+@pytest.mark.parametrize("provider", ["twilio", "telnyx", "sip"])
 async def test_a_call_whose_process_is_killed_is_ended_within_a_minute_and_keeps_its_words(
     provider: str, postgres: str, tmp_path: Path
 ) -> None:
@@ -171,7 +175,7 @@ async def test_a_call_whose_process_is_killed_is_ended_within_a_minute_and_keeps
         assert workspace is not None
         details = {
             field: getattr(credential, field)
-            for field in ("account_sid", "public_key", "connection_id", "base_url")
+            for field in ("account_sid", "public_key", "connection_id", "base_url", *SIP)
             if getattr(credential, field, None)
         }
         row = await store.credentials.create(
@@ -184,17 +188,17 @@ async def test_a_call_whose_process_is_killed_is_ended_within_a_minute_and_keeps
         )
         await store.close()
         one, other = (Running(None, each.http) for each in (first, second))  # type: ignore[arg-type]
-        sandbox.give_number(NUMBERS[provider], credential)
+        sandbox.give_number(ADDRESSES[provider], credential)
         hired = await one.ask(
             "POST", "/v1/agents", 201, json={"name": "Aria", "websocket_url": agent.url, "enable_recording": True}
         )
         line = await other.ask(
             "POST", "/v1/phone-numbers", 201,
-            json={"phone_number": NUMBERS[provider], "provider": provider, "agent_id": hired["id"],
+            json={"phone_number": ADDRESSES[provider], "provider": provider, "agent_id": hired["id"],
                   "credential_id": row.public_id},
         )  # fmt: skip
         assert line["status"] == "active", line
-        far_end = await sandbox.ring(NUMBERS[provider], SOMEBODY)
+        far_end = await sandbox.ring(ADDRESSES[provider], SOMEBODY)
         await far_end.wait_for("streaming", 30)
         await agent.say_in_transcript("before the kill")
         calls = (await other.ask("GET", "/v1/calls"))["items"]
@@ -221,4 +225,5 @@ async def test_a_call_whose_process_is_killed_is_ended_within_a_minute_and_keeps
         assert [m["content"] for m in settled["messages"]] == ["before the kill"]
         recording = await other.http.get(settled["recording_url"])
         assert recording.status_code == 200
-        await far_end.wait_for("ended", 20)
+        if provider != "sip":  # whose far end nobody is left to tell: its session timer ends it
+            await far_end.wait_for("ended", 20)
