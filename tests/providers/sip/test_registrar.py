@@ -144,7 +144,7 @@ def test_a_phone_registers_and_is_rung_where_it_registered_from() -> None:
             [(uri, flow)] = trunk.registrar.ways(to)
             assert (str(uri), flow.remote) == ("sip:alice@10.0.0.2:5062", ("203.0.113.5", 5062))
         assert trunk.registrar.registered() == {"alice": ["udp:203.0.113.5:5062"], "bob": []}
-        assert wire.endpoint.layer.open == 1, "the REGISTER that was answered; challenges are forgotten"
+        assert wire.endpoint.layer.open == 0, "no request is kept"
 
     on_softphones(play)
 
@@ -183,6 +183,30 @@ def test_a_registration_ends_by_itself_or_when_the_phone_says_so() -> None:
         assert phone.register("Contact: *", "Expires: 0").status == 200
         assert trunk.registrar.registered()["alice"] == []
         assert phone.register("Contact: *").status == 400
+
+    on_softphones(play)
+
+
+def test_more_contacts_than_a_user_may_have_are_refused_before_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play(wire: Wire, trunk: Softphones) -> None:
+        contacts = [f"Contact: <sip:alice@10.0.0.2:{port}>" for port in range(6)]
+        phone = Phone(wire)
+        assert phone.register(*contacts[:5]).status == 200
+        monkeypatch.setattr("anycarrier_sip.registrar.NameAddr", None)
+        assert phone.register(*contacts).status == 403
+        assert len(trunk.registrar.registered()["alice"]) == 5
+
+    on_softphones(play)
+
+
+def test_refreshes_leave_no_timers() -> None:
+    async def play(wire: Wire, trunk: Softphones) -> None:
+        phone = Phone(wire)
+        for _ in range(20):
+            assert phone.register().status == 200
+            await asyncio.sleep(1)
+        timers = [one for one in wire.endpoint.loop._scheduled if not one.cancelled()]  # type: ignore[attr-defined]
+        assert len(timers) <= 2, "of the registration, and of answers that are kept"
 
     on_softphones(play)
 

@@ -536,15 +536,34 @@ def test_repeated_request_gets_its_answer_again_until_timer_j(wire: Wire) -> Non
     assert wire.receive(request("OPTIONS", branch="a")) is None
     assert wire.times(200) == [0, 31.9]
     options.respond(reply(options.request, 500, to_tag="x"))  # one final response
-    assert wire.times(500) == []
-    wire.until(32)
-    assert wire.layer.open == 0
+    assert wire.times(500) == [] and wire.layer.open == 0
+    wire.until(64)
+    assert wire.receive(request("OPTIONS", branch="a")) is not None
+
+
+def test_flood_of_requests_takes_no_more_memory(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anycarrier_sip.transaction.ANSWERS", 100_000)
+    monkeypatch.setattr("anycarrier_sip.transaction.REFUSALS", 50)
+    for number in range(300):
+        options = wire.invited(request("OPTIONS", branch=f"o{number}", number=number))
+        options.respond(reply(options.request, 200, to_tag="x"))
+        invite = wire.invited(request("INVITE", branch=f"i{number}", number=number))
+        invite.respond(reply(invite.request, 503, to_tag="x"))
+    del options, invite
+    layer = wire.layer
+    assert 20 < len(layer._answers) + len(layer._older) < 200
+    assert layer.open in (50, 51) and len(layer._merged) == layer.open
+    sent = len(wire.sent)
+    assert wire.receive(request("OPTIONS", branch="o299", number=299)) is None and len(wire.sent) == sent + 1
+    assert len(wire.timers) == 2 * 50 + 1
+    wire.until(100)
+    assert layer.open == 0 and not layer._older and wire.timers == []
 
 
 def test_timer_j_is_zero_over_tcp(wire: Wire) -> None:
     options = wire.invited(request("OPTIONS", branch="a"), TCP)
     options.respond(reply(options.request, 200, to_tag="x"))
-    assert wire.layer.open == 0
+    assert wire.layer.open == 0 and not wire.layer._answers and not wire.layer._older
 
 
 def test_branches_are_told_apart_by_sent_by_and_method(wire: Wire) -> None:

@@ -6,21 +6,23 @@ nothing, and get at most ten answers a second; after three wrong passwords they 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from anycarrier.errors import ConfigurationError, RequestRejected
 from anycarrier.sip import SipAddress, is_sip
 from anycarrier_sip.credential import SipUser
 from anycarrier_sip.digest import Refusal, username
 from anycarrier_sip.endpoint import Endpoint, Trunk
-from anycarrier_sip.message import NameAddr, Request, Response, SipError, Uri, reply
+from anycarrier_sip.message import NameAddr, Request, Response, SipError, reply
 from anycarrier_sip.transaction import Flow, ServerTransaction
 
 SHORTEST, DEFAULT, LONGEST = 60, 3600, 3600
 """Seconds that a registration may last, and does when the phone does not say."""
 PHONES = 5
-"""Contacts of one user; the one that registered longest ago makes room."""
+"""Contacts of one user, and of one REGISTER; the one that registered longest ago makes room."""
 
 
 def admit(endpoint: Endpoint, tx: ServerTransaction, password_of: Callable[[str], str | None]) -> str | None:
@@ -67,15 +69,16 @@ def refuse_overlap(mine: Trunk, others: Iterable[Trunk]) -> None:
                 )
 
 
-@dataclass
+@dataclass(eq=False)
 class Binding:
     """One phone. It is reached where it registered from: the address in its Contact may be behind a NAT."""
 
-    contact: Uri
+    contact: str
     flow: Flow
     until: float
     call_id: str
     cseq: int
+    expiry: asyncio.TimerHandle | None = None
 
 
 class Registrar:
@@ -93,21 +96,17 @@ class Registrar:
         for name in self._bindings:
             self._keep(name, [])
 
-    def user(self, name: str) -> SipUser | None:
-        """The user of that name."""
-        return self._users.get(name.lower())
-
     def recognizes(self, request: Request, flow: Flow) -> bool:
         """Whether the request shows the name of a user, or comes from a phone that is registered."""
         if (name := username(request)) is not None:
-            return self.user(name) is not None
+            return name.lower() in self._users
         return any(phone.flow == flow for phones in self._bindings.values() for phone in phones)
 
     def registered(self) -> dict[str, list[str]]:
         """Where each user's phones are, for the doctor: ``{"alice": ["udp:192.0.2.7:5060"]}``."""
         return {
-            name: [f"{one.flow.transport}:{one.flow.remote[0]}:{one.flow.remote[1]}" for one in self._phones(name)]
-            for name in self._users
+            name: [f"{one.flow.transport}:{one.flow.remote[0]}:{one.flow.remote[1]}" for one in phones]
+            for name, phones in self._bindings.items()
         }
 
     def caller(self, tx: ServerTransaction) -> SipUser | None:
@@ -128,7 +127,7 @@ class Registrar:
                 response.headers.add("Min-Expires", str(SHORTEST))
         tx.respond(response)
 
-    def ways(self, to: str) -> list[tuple[Uri, Flow]]:
+    def ways(self, to: str) -> list[tuple[str, Flow]]:
         """Request-URI and flow for each phone of who is called: by number or ``sip:name@...``, the newest first.
 
         ``RequestRejected`` when nobody of that name or number is here.
@@ -138,7 +137,7 @@ class Registrar:
         if user is None:
             step = "Only the credential's own users can be called: give one's number, or sip:name@host."
             raise RequestRejected("sip", "dial", "no softphone has this number or name", next_step=step)
-        phones = self._phones(user.name.lower())
+        phones = self._bindings[user.name.lower()]
         if not phones:
             step = f"Register a phone as {user.name}, then dial again."
             raise RequestRejected("sip", "dial", f"no phone of {user.name} is registered", next_step=step)
@@ -148,55 +147,53 @@ class Registrar:
         request, now = tx.request, self._endpoint.now()
         if any((address.uri.user or "").lower() != name for address in (request.to, request.from_)):
             raise SipError(403)  # a user registers his own phones only
-        phones = self._phones(name)
-        contacts = request.headers.values("Contact")
+        phones, contacts = self._bindings[name], request.headers.values("Contact")
+        if len(contacts) > PHONES:
+            raise SipError(403)
         if contacts == ["*"]:
             if request.headers.get("Expires") != "0":
                 raise SipError(400)
-            phones = []
-        for value in contacts if contacts != ["*"] else ():
-            address = NameAddr.parse(value)
-            seconds = _expires(request, address)
+            phones, contacts = [], []
+        for address in map(NameAddr.parse, contacts):
+            seconds, contact = _expires(request, address), str(address.uri)
             if address.uri.scheme not in ("sip", "sips"):
                 raise SipError(400)
             if 0 < seconds < SHORTEST:
                 raise SipError(423)
-            same = [one for one in phones if str(one.contact) == str(address.uri)]
+            same = [one for one in phones if one.contact == contact]
             if any(one.call_id == request.call_id and one.cseq >= request.cseq.number for one in same):
                 raise SipError(500)  # out of order: an older request came later
             phones = [one for one in phones if one not in same]
             if seconds:
                 until = now + min(seconds, LONGEST)
-                phones.append(Binding(address.uri, tx.flow, until, request.call_id, request.cseq.number))
+                phones.append(Binding(contact, tx.flow, until, request.call_id, request.cseq.number))
         self._keep(name, phones[-PHONES:])
         response = reply(request, 200, to_tag=self._endpoint.layer.token())
         for one in self._bindings[name]:
             response.headers.add("Contact", f"<{one.contact}>;expires={max(1, round(one.until - now))}")
         return response
 
-    def _phones(self, name: str) -> list[Binding]:
-        """Those whose registration has not expired."""
-        now = self._endpoint.now()
-        self._keep(name, [one for one in self._bindings[name] if one.until > now])
-        return self._bindings[name]
-
     def _keep(self, name: str, phones: list[Binding]) -> None:
-        """Read what comes from the phones, and keep their connections open."""
+        """Read what comes from these phones until they expire, and keep their connections open."""
         before, self._bindings[name] = self._bindings[name], phones
         for one in phones:
-            if one not in before:
+            if one.expiry is None:
                 self._endpoint.hold(one.flow)
-                self._endpoint.call_later(one.until - self._endpoint.now(), lambda: self._phones(name))
+                one.expiry = self._endpoint.call_later(one.until - self._endpoint.now(), partial(self._drop, name, one))
         for one in before:
-            if one not in phones:
+            if one not in phones and one.expiry is not None:
+                one.expiry.cancel()
                 self._endpoint.release(one.flow)
+
+    def _drop(self, name: str, phone: Binding) -> None:
+        self._keep(name, [one for one in self._bindings[name] if one is not phone])
 
     def _lost(self, flow: Flow) -> None:
         for name, phones in self._bindings.items():
             self._keep(name, [one for one in phones if one.flow != flow])
 
     def _password(self, name: str) -> str | None:
-        user = self.user(name)
+        user = self._users.get(name.lower())
         return None if user is None else user.password.get_secret_value()
 
 

@@ -6,7 +6,7 @@ twice, acknowledges refusals, and ends everything in bounded time:
     client INVITE    A repeats, B gives up, D absorbs repeated refusals, M passes on repeated 2xx
     client others    E repeats, F gives up, K absorbs
     server INVITE    G repeats a refusal until its ACK, H gives up, I absorbs ACKs, L absorbs INVITEs after a 2xx
-    server others    J absorbs
+    server others    J absorbs: only the answer is kept
 
 A 2xx to an INVITE is repeated, and acknowledged, by the user of this layer: both cross hops. What state a transaction
 is in, the last status says: none is "trying" or "calling", 1xx "proceeding", 2xx of an INVITE "accepted", any other
@@ -29,6 +29,9 @@ PATIENCE = 64 * T1
 """Timers B, D, F, H, J, L and M."""
 TRYING = 0.2
 """Seconds without any answer of ours, after which an INVITE is answered 100 (17.2.1)."""
+ANSWERS, REFUSALS = 16 << 20, 2000
+"""Bytes of answers kept for repeats, and server transactions beyond which an INVITE is refused once, not until its ACK:
+whoever floods us takes no more memory."""
 COOKIE = "z9hG4bK"
 """How the branch of every sender since RFC 3261 begins; without it, requests are matched as in RFC 2543."""
 BRANCH = re.compile(COOKIE.encode() + rb"\w+")
@@ -210,12 +213,19 @@ class ServerTransaction(Transaction):
         self.to_tag = response.to.tag or self.to_tag
         if self.final:
             self.on_cancel = None  # too late for it, and the call may go
-            if not again:
-                self._linger(0 if self.flow.reliable and not self._invite else PATIENCE)  # timers H, J and L
-            if self._invite and self.status >= 300 and not self.flow.reliable:
-                self._after(T1, "repeat", self._repeat)
-        else:
+        if not self.final:
             self.stop()
+        elif not self._invite:
+            self._end()
+            if not self.flow.reliable:
+                self._layer._keep(self._key, self._last, self._answers_to)  # timer J
+        elif self.accepted and not again:
+            self._linger(PATIENCE)  # timer L
+        elif not self.accepted:
+            self.request.body = b""
+            self._linger(PATIENCE if len(self._known) <= REFUSALS else 0)  # timer H
+            if not self.flow.reliable and not self.over:
+                self._after(T1, "repeat", self._repeat)
         self._answer()
 
     def forget(self, response: Response | None = None) -> None:
@@ -269,6 +279,10 @@ class TransactionLayer:
         self._clients: dict[tuple[str, str], ClientTransaction] = {}
         self._servers: dict[Any, ServerTransaction] = {}
         self._merged = WeakValueDictionary[Any, ServerTransaction]()
+        self._answers: dict[Any, tuple[bytes, Flow]] = {}
+        self._older: dict[Any, tuple[bytes, Flow]] = {}
+        self._size = 0
+        self._aging: Any = None
 
     def request(
         self, request: Request, flow: Flow, on_response: OnResponse, on_failure: OnFailure, timeout: float = PATIENCE
@@ -301,6 +315,9 @@ class TransactionLayer:
             return None
         method = message.method
         key, legacy = _server_key(message, flow, "INVITE" if method == "ACK" else method)
+        if (answer := self._answers.get(key) or self._older.get(key)) is not None:
+            self._send(*answer)
+            return None
         known = self._servers.get(key)
         if method == "ACK":
             another = known is not None and legacy and known.to_tag and message.to.tag != known.to_tag
@@ -349,11 +366,26 @@ class TransactionLayer:
         """Drop everything, and tell nobody."""
         for transaction in (*self._clients.values(), *self._servers.values()):
             transaction.stop()
+        if self._aging is not None:
+            self._aging.cancel()
 
     @property
     def open(self) -> int:
         """Transactions in memory, of both sides."""
         return len(self._clients) + len(self._servers)
+
+    def _keep(self, key: Any, answer: bytes, flow: Flow) -> None:
+        self._answers[key] = answer, flow
+        self._size += 1000 + 2 * len(answer)  # about what it takes, with its key
+        if self._size > ANSWERS or self._aging is None:
+            self._age()
+
+    def _age(self) -> None:
+        """Forget the answers that are older than the last time, if only because there are too many."""
+        if self._aging is not None:
+            self._aging.cancel()
+        self._older, self._answers, self._size = self._answers, {}, 0
+        self._aging = self.call_later(PATIENCE, self._age) if self._older else None
 
     def _send(self, data: bytes, flow: Flow) -> bool:
         try:
