@@ -189,7 +189,7 @@ def test_a_registration_ends_by_itself_or_when_the_phone_says_so() -> None:
 
 def test_more_contacts_than_a_user_may_have_are_refused_before_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     async def play(wire: Wire, trunk: Softphones) -> None:
-        contacts = [f"Contact: <sip:alice@10.0.0.2:{port}>" for port in range(6)]
+        contacts = [f"Contact: <sip:alice@10.0.0.2:{5060 + number}>" for number in range(6)]
         phone = Phone(wire)
         assert phone.register(*contacts[:5]).status == 200
         monkeypatch.setattr("anycarrier_sip.registrar.NameAddr", None)
