@@ -3,7 +3,8 @@
 ``handler`` is an exchange that takes calls and whose agent is a function that says what it hears; ``relay`` one whose
 agent is at the other end of a WebSocket (``agent``, as fast as Python is), and ``relay-srtp`` the same with SRTP.
 Without SIP and without a session: ``streams``, our RTP alone, and ``by-hand``, the way one writes RTP with asyncio: a
-protocol object and a task for each call. ``baresip`` is a foreign stack.
+protocol object and a task for each call. ``baresip`` is a foreign stack that says what it hears, and ``baresip-relay``
+the same stack relaying to that agent, as an engineer would write it.
 
 Prints ``ready``; ends with its standard input.
 """
@@ -11,10 +12,13 @@ Prints ``ready``; ends with its standard input.
 from __future__ import annotations
 
 import asyncio
+import base64
 import gc
+import json
 import os
 import struct
 import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from serving import HOST, commands, uvloop_or_none
@@ -169,7 +173,7 @@ async def agent(port: int, calls: int, agent_port: int) -> Any:
     return await ws_create_server(accept, HOST, port)
 
 
-async def foreign(port: int, calls: int, agent_port: int) -> Any:
+async def foreign(port: int, calls: int, talk: Callable[[Any], Awaitable[None]]) -> Any:
     import baresip
 
     runtime = baresip.Runtime()
@@ -181,22 +185,60 @@ async def foreign(port: int, calls: int, agent_port: int) -> Any:
     ua = await baresip.UserAgent.create(runtime, account)
     tasks = set()
 
-    async def talk(call: Any) -> None:
+    async def answered(call: Any) -> None:
         await call.answer()
-        while call.state is not baresip.CallState.CLOSED:
-            try:
-                call.audio.write(call.audio.read(4096))
-            except (baresip.AudioNotActive, baresip.AudioRestarted, baresip.StaleHandleError):
-                pass
-            await asyncio.sleep(0.02)
+        await talk(call)
 
     def incoming(call: Any) -> None:
-        task = asyncio.ensure_future(talk(call))
+        task = asyncio.ensure_future(answered(call))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
     ua.on_incoming(incoming)
     return runtime, ua, tasks
+
+
+async def heard_by(call: Any) -> AsyncIterator[bytes]:
+    """What a call of baresip-python hears, every 20 ms."""
+    import baresip
+
+    while call.state is not baresip.CallState.CLOSED:
+        try:
+            yield call.audio.read(4096)
+        except (baresip.AudioNotActive, baresip.AudioRestarted, baresip.StaleHandleError):
+            pass
+        await asyncio.sleep(0.02)
+
+
+async def foreign_echo(port: int, calls: int, agent_port: int) -> Any:
+    async def talk(call: Any) -> None:
+        async for heard in heard_by(call):
+            call.audio.write(heard)
+
+    return await foreign(port, calls, talk)
+
+
+async def foreign_relay(port: int, calls: int, agent_port: int) -> Any:
+    """JSON and base64 of PCMU, as the agent has it."""
+    from websockets.asyncio.client import ClientConnection, connect
+
+    from anycarrier.audio import pcm16_to_pcmu, pcmu_to_pcm16
+
+    async def speak(agent: ClientConnection, call: Any) -> None:
+        async for message in agent:
+            call.audio.write(pcmu_to_pcm16(base64.b64decode(json.loads(message)["media"]["payload"])))
+
+    async def talk(call: Any) -> None:
+        async with connect(f"ws://{HOST}:{agent_port}/agent", compression=None) as agent:
+            speaking = asyncio.ensure_future(speak(agent, call))
+            async for heard in heard_by(call):
+                if heard:
+                    audio = base64.b64encode(pcm16_to_pcmu(heard)).decode()
+                    message = {"event": "media", "media": {"payload": audio}}
+                    await agent.send(json.dumps(message, separators=(",", ":")))
+            speaking.cancel()
+
+    return await foreign(port, calls, talk)
 
 
 ENDS: dict[str, Any] = {
@@ -206,7 +248,8 @@ ENDS: dict[str, Any] = {
     "streams": streams,
     "by-hand": by_hand,
     "agent": agent,
-    "baresip": foreign,
+    "baresip": foreign_echo,
+    "baresip-relay": foreign_relay,
 }
 
 
@@ -214,9 +257,13 @@ async def main(name: str, port: int, calls: int, agent_port: int) -> None:
     kept = await ENDS[name](port, calls, agent_port)
     gc.collect()
     if hasattr(kept, "switchboard"):  # as `anycarrier serve` has it
-        from anycarrier_server.runtime import QuietCollector
+        from anycarrier_server.runtime import Coalescer, QuietCollector
 
-        QuietCollector(lambda: len(kept.switchboard.sessions)).start()
+        def live() -> int:
+            return len(kept.switchboard.sessions)
+
+        QuietCollector(live).start()
+        Coalescer(live, lambda: False).start()
     print("ready", flush=True)
     async for _ in commands():
         pass
@@ -225,6 +272,6 @@ async def main(name: str, port: int, calls: int, agent_port: int) -> None:
 
 if __name__ == "__main__":
     words = sys.argv[1:]
-    loop = None if words[0] == "baresip" else uvloop_or_none()
+    loop = None if words[0].startswith("baresip") else uvloop_or_none()
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(main(words[0], int(words[1]), int(words[2]), int(words[3]) if len(words) > 3 else 0))
