@@ -500,7 +500,7 @@ def test_a_far_end_may_change_between_codecs_it_has_named() -> None:
 
 def test_a_far_end_that_sends_30_ms_packets_is_heard() -> None:
     async def play(room: Room, far: Far) -> None:
-        session = await room.call(far, ptime=30)
+        session = await room.call(far)
         for number in range(20):
             far.send(rtp(number, sound(number) + sound(number)[:80], timestamp=240 * number), session.stream)
             await asyncio.sleep(0.03)
